@@ -1,0 +1,3 @@
+//! The agent's host: desired state, the plan that leads to it, and the executor.
+
+pub mod desired;

@@ -1,0 +1,1 @@
+//! Everything the core may not touch: clock, randomness, files, threads.
