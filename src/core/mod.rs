@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use crate::host::desired::Desired;
 
+pub mod config;
 pub mod http;
 pub mod upid;
 

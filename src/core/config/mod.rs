@@ -1,0 +1,115 @@
+//! The two configuration files, checked. Reading the files is the caller's part;
+//! here text becomes a value in which every field can be relied on, or one line
+//! that names file, field, value and remedy.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::host::desired::Backend;
+use crate::wire;
+
+/// The file behind the master module's parameter `master_config`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MasterConfig {
+    /// `network`: what there is to give out.
+    pub network: Network,
+    /// `zk`: where the log's replicas meet.
+    pub zk: Option<ZkConfig>,
+    /// `replicated_log_dir`; `None`: state is in memory only.
+    pub replicated_log_dir: Option<PathBuf>,
+    /// `replicated_log_timeout`: how long reading the log may take.
+    pub replicated_log_timeout: Duration,
+}
+
+/// ZooKeeper as the master's configuration names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZkConfig {
+    /// `zk://[user:password@]host:port[,host:port]…/path`, or `file://` and the
+    /// path of a file that holds such a url.
+    pub url: String,
+    /// How many replicas are a majority, from 1.
+    pub quorum: u32,
+    /// `session_timeout` (whole seconds in the file).
+    pub session_timeout: Duration,
+}
+
+/// The networks of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// The first and the last address are never given out.
+    pub vtep_subnet: Ipv4Net,
+    /// The same for IPv6.
+    pub vtep_subnet6: Option<Ipv6Net>,
+    /// The first three bytes of every VTEP's MAC.
+    pub vtep_mac_oui: [u8; 3],
+    /// Bytes.
+    pub vtep_mtu: Option<u32>,
+    /// In the order of the file.
+    pub overlays: Vec<OverlayConfig>,
+    /// As the operator wrote it: what endpoints show and the log keeps.
+    pub wire: wire::NetworkConfig,
+}
+
+/// One overlay network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OverlayConfig {
+    /// At most [`MAX_OVERLAY_NAME`] characters.
+    pub name: String,
+    /// At least one of `v4` and `v6` is there.
+    pub v4: Option<Range>,
+    /// See `v4`.
+    pub v6: Option<Range>,
+    /// Whether agents get it.
+    pub enabled: bool,
+}
+
+/// A range that is cut into subnets of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The whole; no bit is set behind the prefix.
+    pub net: IpNet,
+    /// Prefix length of an agent's subnet: at least that of `net`, at most the
+    /// address's width less one (a subnet is split between two bridges).
+    pub prefix: u8,
+}
+
+/// The longest overlay name: a device name has at most 15 characters, two of
+/// which are `m-` or `d-`.
+pub const MAX_OVERLAY_NAME: usize = 13;
+
+/// The file behind the agent module's parameter `agent_config`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentConfig {
+    /// `master`: `host:port`, `zk://…` or `file://…`.
+    pub master: Option<String>,
+    /// `cni_dir`: where CNI configurations are written.
+    pub cni_dir: PathBuf,
+    /// `cni_data_dir`: `dataDir` of the `host-local` plugin.
+    pub cni_data_dir: Option<PathBuf>,
+    /// `network_config`.
+    pub network: AgentNetwork,
+    /// `max_configuration_attempts`: after how many failures in a row the agent
+    /// reports `STATUS_FAILED`. (It goes on trying.)
+    pub max_configuration_attempts: u32,
+    /// `backend`: who programs the data plane.
+    pub backend: Backend,
+}
+
+/// What an agent wants of its master, and how it sets up its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentNetwork {
+    /// Whether it gets subnets besides its VTEP.
+    pub allocate_subnet: bool,
+    /// Whether it has a bridge for the Mesos containerizer.
+    pub mesos_bridge: bool,
+    /// Whether it has a bridge for Docker.
+    pub docker_bridge: bool,
+    /// MTU of the containers' interfaces, in bytes.
+    pub overlay_mtu: u32,
+    /// How long one call to the container engine may take.
+    pub command_timeout: Duration,
+    /// Whether it takes part in IPv6.
+    pub enable_ipv6: bool,
+}
