@@ -17,8 +17,11 @@ use bytes::Bytes;
 
 use crate::host::desired::Desired;
 
+pub mod agent;
+pub mod backoff;
 pub mod config;
 pub mod http;
+pub mod message;
 pub mod upid;
 
 pub use http::{Request, RequestId, Response};
