@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+/// `Content-Type` of JSON.
+pub const JSON: &str = "application/json";
+/// `Content-Type` of a serialized protobuf.
+pub const PROTOBUF: &str = "application/x-protobuf";
+/// `Content-Type` of JSON inside a call of the function that `?jsonp=` names.
+pub const JAVASCRIPT: &str = "text/javascript";
+/// `Content-Type` of a sentence.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Names a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
@@ -26,6 +35,28 @@ pub struct Request {
     pub body: Bytes,
 }
 
+impl Request {
+    /// Whether this asks for a representation. (`HEAD` is served as `GET`;
+    /// libprocess drops the body.)
+    pub fn is_get(&self) -> bool {
+        self.method == "GET" || self.method == "HEAD"
+    }
+
+    /// The function that `?jsonp=` names; an error is the answer to a name that no
+    /// function can have. (A name goes into the answer as code, so it must not be
+    /// anything else.)
+    pub fn jsonp(&self) -> Result<Option<&str>, Response> {
+        let Some(name) = self.query.get("jsonp") else { return Ok(None) };
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.$".contains(&b);
+        if !name.is_empty() && name.bytes().all(fits) {
+            return Ok(Some(name));
+        }
+        Err(Response::bad_request(
+            "The value of jsonp is not the name of a function: letters, digits and _ . $ only.",
+        ))
+    }
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -37,4 +68,160 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
+}
+
+impl Response {
+    /// 200 with a body of this type.
+    pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
+        Response { status: 200, content_type, headers: Vec::new(), body: body.into() }
+    }
+
+    /// 200 with JSON; inside a call if `jsonp` names a function.
+    pub fn json(json: impl Into<Bytes>, jsonp: Option<&str>) -> Response {
+        let json = json.into();
+        let Some(function) = jsonp else { return Response::ok(JSON, json) };
+        let mut body = Vec::with_capacity(function.len() + json.len() + 2);
+        body.extend_from_slice(function.as_bytes());
+        body.push(b'(');
+        body.extend_from_slice(&json);
+        body.push(b')');
+        Response::ok(JAVASCRIPT, body)
+    }
+
+    /// A status and a sentence.
+    pub fn text(status: u16, sentence: &str) -> Response {
+        let body = Bytes::from(format!("{}\n", sentence.trim_end()));
+        Response { status, content_type: TEXT, headers: Vec::new(), body }
+    }
+
+    /// 400: the request makes no sense; the sentence says why.
+    pub fn bad_request(sentence: &str) -> Response {
+        Response::text(400, sentence)
+    }
+
+    /// 404 with the endpoints that there are.
+    pub fn not_found(path: &str, endpoints: &[&str]) -> Response {
+        let path: String = path.chars().filter(|c| !c.is_control()).take(200).collect();
+        Response::text(404, &format!("There is no {path} here; there is {}.", endpoints.join(", ")))
+    }
+
+    /// 405 with the methods that there are, as `"GET, HEAD"`.
+    pub fn method_not_allowed(allow: &str) -> Response {
+        let mut response = Response::text(405, &format!("This endpoint takes {allow}."));
+        response.headers.push(("Allow", allow.to_owned()));
+        response
+    }
+
+    /// 415 with the media types that there are.
+    pub fn unsupported_media_type(offered: &[&str]) -> Response {
+        Response::text(415, &format!("This endpoint answers with {}.", offered.join(" or ")))
+    }
+
+    /// 503: not now; the sentence says why.
+    pub fn unavailable(sentence: &str) -> Response {
+        Response::text(503, sentence)
+    }
+}
+
+/// The first of `offered` that an `Accept` header admits; `None` if it admits none.
+/// A missing or empty header admits everything.
+pub fn negotiate<'a>(accept: Option<&str>, offered: &[&'a str]) -> Option<&'a str> {
+    let accept = accept.map(str::trim).filter(|header| !header.is_empty());
+    let admits = |media_type: &str| accept.is_none_or(|header| admits(header, media_type));
+    offered.iter().copied().find(|media_type| admits(media_type))
+}
+
+/// Whether the most specific range of the header that covers `media_type` gives it
+/// a weight above zero.
+fn admits(header: &str, media_type: &str) -> bool {
+    let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
+    let admitted = header
+        .split(',')
+        .filter_map(|entry| {
+            let mut parts = entry.split(';').map(str::trim);
+            let range = parts.next()?.to_ascii_lowercase();
+            let specificity = match range.split_once('/') {
+                _ if range == media_type => 2,
+                Some((k, "*")) if k == kind => 1,
+                Some(("*", "*")) => 0,
+                _ => return None,
+            };
+            Some((specificity, weight(parts) > 0.0))
+        })
+        .max();
+    admitted.is_some_and(|(_, admitted)| admitted)
+}
+
+/// `q` among a range's parameters; 1 if there is none or it is no number.
+fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> f32 {
+    let q = parameters.find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().ok())?
+    });
+    q.unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(query: &[(&str, &str)]) -> Request {
+        Request {
+            id: RequestId(1),
+            method: "GET".to_owned(),
+            path: "/overlay-master/state".to_owned(),
+            query: query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            accept: None,
+            body: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn jsonp_wraps_the_json_in_a_call() {
+        let request = request(&[("jsonp", "jQuery.cb_1$")]);
+        let response = Response::json("{}", request.jsonp().unwrap());
+        assert_eq!(response.content_type, "text/javascript");
+        assert_eq!(response.body, "jQuery.cb_1$({})");
+    }
+
+    #[test]
+    fn jsonp_takes_nothing_but_names() {
+        for name in ["", "alert(1)//", "a b", "é", "a\n"] {
+            assert_eq!(request(&[("jsonp", name)]).jsonp().unwrap_err().status, 400, "{name}");
+        }
+        assert_eq!(request(&[]).jsonp(), Ok(None));
+    }
+
+    #[test]
+    fn accept_is_negotiated() {
+        let offered = [JSON, PROTOBUF];
+        for (accept, chosen) in [
+            (None, Some(JSON)),
+            (Some(""), Some(JSON)),
+            (Some("*/*"), Some(JSON)),
+            (Some("application/*"), Some(JSON)),
+            (Some("application/json"), Some(JSON)),
+            (Some("APPLICATION/JSON"), Some(JSON)),
+            (Some("application/x-protobuf"), Some(PROTOBUF)),
+            (Some("application/x-protobuf, application/json;q=0.1"), Some(JSON)),
+            (Some("text/html, application/x-protobuf;q=0.5"), Some(PROTOBUF)),
+            (Some("*/*, application/json;q=0"), Some(PROTOBUF)),
+            (Some("application/json; q=0"), None),
+            (Some("application/json;q=0, application/*;q=0.0, */*"), None),
+            (Some("text/html"), None),
+            (Some("garbage;;q=,"), None),
+        ] {
+            assert_eq!(negotiate(accept, &offered), chosen, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn sentences_are_lines_of_text() {
+        let response = Response::method_not_allowed("POST");
+        assert_eq!((response.status, response.content_type), (405, "text/plain; charset=utf-8"));
+        assert_eq!(response.headers, [("Allow", "POST".to_owned())]);
+        assert_eq!(response.body, "This endpoint takes POST.\n");
+        let response = Response::not_found("/overlay-master/x\n", &["/overlay-master/state"]);
+        assert_eq!(response.body, "There is no /overlay-master/x here; there is /overlay-master/state.\n");
+    }
 }

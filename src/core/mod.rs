@@ -22,6 +22,7 @@ pub mod backoff;
 pub mod config;
 pub mod http;
 pub mod message;
+pub mod throttle;
 pub mod upid;
 
 pub use http::{Request, RequestId, Response};

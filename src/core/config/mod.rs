@@ -2,6 +2,13 @@
 //! here text becomes a value in which every field can be relied on, or one line
 //! that names file, field, value and remedy.
 
+pub mod agent;
+mod duration;
+pub mod master;
+mod reader;
+pub mod zk;
+
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +16,22 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::host::desired::Backend;
 use crate::wire;
+use reader::Object;
+
+pub use reader::{ConfigError, Parsed};
+
+/// What an MTU may be, in bytes: at least what every IPv4 host must be able to
+/// receive (RFC 791), at most what the kernel takes.
+const MTU: RangeInclusive<u32> = 576..=65535;
+
+/// A path that is not empty.
+fn path(object: &Object<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    object.parsed(key, "give a path", |text| match text {
+        "" => Err("is empty".to_owned()),
+        text if text.contains('\0') => Err("has a NUL character".to_owned()),
+        text => Ok(PathBuf::from(text)),
+    })
+}
 
 /// The file behind the master module's parameter `master_config`.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,225 @@
+//! Reads the file behind the agent module's parameter `agent_config`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::{ConfigError, Object, Parsed, read};
+use super::{AgentConfig, AgentNetwork, path, zk};
+use crate::host::desired::Backend;
+
+const KEYS: &[&str] =
+    &["master", "cni_dir", "network_config", "max_configuration_attempts", "cni_data_dir", "backend"];
+
+const NETWORK_KEYS: &[&str] =
+    &["allocate_subnet", "mesos_bridge", "docker_bridge", "overlay_mtu", "command_timeout", "enable_ipv6"];
+
+/// Failures in a row after which the agent reports `STATUS_FAILED`.
+const MAX_CONFIGURATION_ATTEMPTS: u32 = 4;
+
+/// Reads and checks `text`, the contents of `file`.
+pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError> {
+    read(file, text, KEYS, |top| {
+        let cni_dir = path(top, "cni_dir")?;
+        Ok(AgentConfig {
+            master: master(top)?,
+            cni_dir: cni_dir.ok_or_else(|| missing_cni_dir(top))?,
+            cni_data_dir: path(top, "cni_data_dir")?,
+            network: network(top)?,
+            max_configuration_attempts: top
+                .number("max_configuration_attempts", 1..=u32::MAX)?
+                .unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
+            backend: backend(top)?,
+        })
+    })
+}
+
+fn missing_cni_dir(top: &Object<'_>) -> ConfigError {
+    top.missing("cni_dir", "give the directory that Mesos's flag --network_cni_config_dir names")
+}
+
+/// `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents
+/// take it.
+fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = top.string("master")? else { return Ok(None) };
+    let text = text.trim();
+    let checked = if text.contains("://") {
+        zk::check(text)
+    } else {
+        zk::check_host_port(text.strip_prefix("master@").unwrap_or(text))
+    };
+    match checked {
+        Ok(()) => Ok(Some(text.to_owned())),
+        Err(what) => Err(top.wrong_value(
+            "master",
+            &format!("\"{}\"", zk::redacted(text)),
+            &what,
+            "write host:port, zk://[user:password@]host:port[,host:port]…/path or file:///path",
+        )),
+    }
+}
+
+fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
+    let remedy = "write \"internal\" (this module programs the data plane) or \"external\" (another does)";
+    let backend = top.parsed("backend", remedy, |text| match text {
+        "internal" => Ok(Backend::Internal),
+        "external" => Ok(Backend::External),
+        _ => Err("is no backend".to_owned()),
+    })?;
+    Ok(backend.unwrap_or_default())
+}
+
+fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
+    let defaults = AgentNetwork::default();
+    let Some(object) = top.object("network_config", NETWORK_KEYS)? else { return Ok(defaults) };
+    let command_timeout = object.number("command_timeout", 1..=u32::MAX)?;
+    Ok(AgentNetwork {
+        allocate_subnet: object.boolean("allocate_subnet")?.unwrap_or(defaults.allocate_subnet),
+        mesos_bridge: object.boolean("mesos_bridge")?.unwrap_or(defaults.mesos_bridge),
+        docker_bridge: object.boolean("docker_bridge")?.unwrap_or(defaults.docker_bridge),
+        overlay_mtu: object.number("overlay_mtu", super::MTU)?.unwrap_or(defaults.overlay_mtu),
+        command_timeout: command_timeout
+            .map_or(defaults.command_timeout, |ms| Duration::from_millis(ms.into())),
+        enable_ipv6: object.boolean("enable_ipv6")?.unwrap_or(defaults.enable_ipv6),
+    })
+}
+
+/// The defaults of the protocol.
+impl Default for AgentNetwork {
+    fn default() -> AgentNetwork {
+        AgentNetwork {
+            allocate_subnet: true,
+            mesos_bridge: true,
+            docker_bridge: true,
+            overlay_mtu: 1420,
+            command_timeout: Duration::from_secs(15),
+            enable_ipv6: true,
+        }
+    }
+}
+
+impl AgentConfig {
+    /// A configuration with nothing but what has no default.
+    pub fn new(cni_dir: impl Into<PathBuf>) -> AgentConfig {
+        AgentConfig {
+            master: None,
+            cni_dir: cni_dir.into(),
+            cni_data_dir: None,
+            network: AgentNetwork::default(),
+            max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
+            backend: Backend::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("agent.json", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_what_dcos_writes() {
+        let text = r#"{"cni_dir": "/opt/mesosphere/etc/dcos/network/cni",
+            "cni_data_dir": "/var/run/dcos/cni/networks",
+            "network_config": {"allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false,
+                "overlay_mtu": 1400, "enable_ipv6": false, "command_timeout": 2500},
+            "max_configuration_attempts": 7}"#;
+        let Parsed { config, warnings } = parse("agent.json", text).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert_eq!(
+            config,
+            AgentConfig {
+                cni_data_dir: Some("/var/run/dcos/cni/networks".into()),
+                max_configuration_attempts: 7,
+                network: AgentNetwork {
+                    docker_bridge: false,
+                    overlay_mtu: 1400,
+                    enable_ipv6: false,
+                    command_timeout: Duration::from_millis(2500),
+                    ..AgentNetwork::default()
+                },
+                ..AgentConfig::new("/opt/mesosphere/etc/dcos/network/cni")
+            }
+        );
+    }
+
+    #[test]
+    fn defaults_are_the_protocols() {
+        let config = parse("agent.json", r#"{"cni_dir": "/c"}"#).unwrap().config;
+        assert_eq!(config, AgentConfig::new("/c"));
+        assert_eq!(config.network.overlay_mtu, 1420);
+        assert_eq!(config.max_configuration_attempts, 4);
+        assert_eq!(config.backend, Backend::Internal);
+    }
+
+    #[test]
+    fn takes_every_way_to_name_the_master() {
+        for master in ["10.0.0.1:5050", "leader.mesos:5050", "zk://a:1,b:2/mesos", "file:///etc/mesos/zk"] {
+            let text = format!(r#"{{"cni_dir": "/c", "master": "{master}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.master.as_deref(), Some(master));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_with_a_remedy() {
+        for (text, line) in [
+            ("{}", "cni_dir: missing; give the directory that Mesos's flag --network_cni_config_dir names"),
+            (
+                r#"{"cnidir": "/c"}"#,
+                "cni_dir: missing (is \"cnidir\" a typing error?); give the directory that Mesos's \
+                 flag --network_cni_config_dir names",
+            ),
+            (r#"{"cni_dir": 7}"#, "cni_dir: 7 is not a string; write it in quotes"),
+            (r#"{"cni_dir": ""}"#, "cni_dir: \"\" is empty; give a path"),
+            (
+                r#"{"cni_dir": "/c", "master": "10.0.0.1"}"#,
+                "master: \"10.0.0.1\" has no port; write host:port, \
+                 zk://[user:password@]host:port[,host:port]…/path or file:///path",
+            ),
+            (
+                r#"{"cni_dir": "/c", "master": "zk://u:secret@a/m"}"#,
+                "master: \"zk://***@a/m\" has the server \"a\", which has no port; write host:port, \
+                 zk://[user:password@]host:port[,host:port]…/path or file:///path",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": {"docker_bridge": "no"}}"#,
+                "network_config.docker_bridge: \"no\" is neither true nor false; \
+                 write true or false, without quotes",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": {"overlay_mtu": 100}}"#,
+                "network_config.overlay_mtu: 100 is out of range; give a whole number from 576 to 65535",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": true}"#,
+                "network_config: true is not an object; write { … } around its settings",
+            ),
+            (
+                r#"{"cni_dir": "/c", "max_configuration_attempts": 0}"#,
+                "max_configuration_attempts: 0 is out of range; give a whole number from 1 to 4294967295",
+            ),
+            (
+                r#"{"cni_dir": "/c", "backend": "dcos-net"}"#,
+                "backend: \"dcos-net\" is no backend; write \"internal\" (this module programs the data \
+                 plane) or \"external\" (another does)",
+            ),
+        ] {
+            assert_eq!(error(text), format!("agent.json: {line}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_warning() {
+        let text = r#"{"cni_dir": "/c", "network_config": {"enable_ip6": false}, "zzz": 1}"#;
+        assert_eq!(
+            parse("agent.json", text).unwrap().warnings,
+            [
+                "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
+                 max_configuration_attempts, cni_data_dir, backend",
+                "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
+            ]
+        );
+    }
+}
