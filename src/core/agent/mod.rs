@@ -1,2 +1,330 @@
 //! The agent's role: find the leading master, register, make the host match what
 //! it answers, report.
+//!
+//! Three parts that know nothing of each other, and [`Agent`] between them:
+//!
+//! * [`registration`]: who leads, how far the agent has come with it, and the one
+//!   timer after which it is asked again;
+//! * [`configuration`]: passes over the host, how each overlay fares, and when the
+//!   next attempt is due;
+//! * [`peers`]: the other agents.
+//!
+//! A change of leader touches the first only: a pass that is under way goes on,
+//! and what is configured stays until the new leader says otherwise.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::config::AgentConfig;
+use super::message::Named;
+use super::throttle::Throttle;
+use super::{Effect, Input, Level, Machine, Time, Upid};
+use crate::host::desired::{Backend, Cni, Desired};
+use crate::wire::AgentOverlayInfo;
+use crate::wire::internal::{
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, PeersReceivedMessage, RegisterAgentMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
+
+mod configuration;
+mod desired;
+mod endpoints;
+mod peers;
+mod progress;
+mod registration;
+
+use configuration::Configuration;
+use desired::quote;
+use peers::Peers;
+use registration::{Phase, Registration};
+
+/// The agent's machine.
+#[derive(Debug)]
+pub struct Agent {
+    config: AgentConfig,
+    me: Upid,
+    random: fastrand::Rng,
+    registration: Registration,
+    configuration: Configuration,
+    peers: Peers,
+    /// What the master said this agent should have and has not, one sentence each.
+    problems: Vec<String>,
+    /// The last report to the master.
+    reported: Vec<AgentOverlayInfo>,
+    throttle: Throttle,
+    effects: VecDeque<Effect>,
+}
+
+impl Machine for Agent {
+    fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Message { from, name, body } => self.on_message(now, &from, &name, body),
+            Input::Request(request) => self.on_request(&request),
+            Input::Exited(pid) => self.on_exited(now, &pid),
+            Input::Leader(leader) => self.on_leader(now, leader),
+            Input::HostDone(report) => self.on_host_done(now, report),
+            Input::Timeout => self.on_timeout(now),
+            // An agent has no log.
+            Input::Fetched(_) | Input::Stored { .. } => {}
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let due = [self.registration.timer(), self.configuration.retry_at()];
+        due.into_iter().flatten().min()
+    }
+}
+
+impl Agent {
+    /// An agent that is reached under `me`; its address is the agent's key at the
+    /// master. `seed` is for the jitter of its delays.
+    pub fn new(config: AgentConfig, me: Upid, seed: u64) -> Agent {
+        Agent {
+            config,
+            me,
+            random: fastrand::Rng::with_seed(seed),
+            registration: Registration::new(),
+            configuration: Configuration::new(),
+            peers: Peers::default(),
+            problems: Vec::new(),
+            reported: Vec::new(),
+            throttle: Throttle::default(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Whether the leading master has acknowledged that everything it gave this
+    /// agent is in place.
+    pub fn is_registered(&self) -> bool {
+        self.registration.confirmed && self.is_whole()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.problems.is_empty() && self.configuration.is_whole()
+    }
+
+    fn on_leader(&mut self, now: Time, leader: Option<Upid>) {
+        let Some(leader) = leader else {
+            if self.registration.master().is_some() {
+                self.log(Level::Warning, "No Mesos master leads; the overlays stay as they are".into());
+            }
+            self.registration.lost();
+            return;
+        };
+        let (master, reconnect, first) = self.registration.found(now, &leader, &mut self.random);
+        self.log(Level::Info, format!("Registering with {master}"));
+        self.effects.push_back(Effect::Link { to: master, reconnect });
+        if first {
+            self.register(now);
+        }
+    }
+
+    fn on_exited(&mut self, now: Time, pid: &Upid) {
+        if self.registration.master() == Some(pid) {
+            self.warn(now, "exited", || format!("The connection to {pid} broke; registering again"));
+            self.registration.broke(now, &mut self.random);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Time) {
+        if self.registration.timer().is_some_and(|at| at <= now) {
+            self.register(now);
+        }
+        if self.configuration.retry_at().is_some_and(|at| at <= now) {
+            self.apply();
+        }
+    }
+
+    /// Asks the master for this agent's overlays.
+    fn register(&mut self, now: Time) {
+        let Some(master) = self.registration.master().cloned() else { return };
+        if self.registration.asks(now, &mut self.random) {
+            self.effects.push_back(Effect::Link { to: master.clone(), reconnect: true });
+        }
+        let network = &self.config.network;
+        let message = RegisterAgentMessage {
+            network_config: AgentNetworkConfig {
+                allocate_subnet: Some(network.allocate_subnet),
+                mesos_bridge: Some(network.mesos_bridge),
+                docker_bridge: Some(network.docker_bridge),
+                overlay_mtu: Some(network.overlay_mtu),
+                command_timeout: Some(network.command_timeout.as_millis().try_into().unwrap_or(u32::MAX)),
+                enable_ipv6: Some(network.enable_ipv6),
+            },
+            peers: (self.config.backend == Backend::Internal).then(|| self.peers.version()),
+        };
+        self.effects.push_back(Effect::send(master, &message));
+    }
+
+    fn on_message(&mut self, now: Time, from: &Upid, name: &str, body: Bytes) {
+        if self.registration.master() != Some(from) {
+            let master = self.registration.master().map_or("nobody".to_owned(), Upid::to_string);
+            let name = quote(name);
+            self.warn(now, "stranger", || {
+                format!("Dropped {name} from {from}: the leading overlay master is {master}")
+            });
+            return;
+        }
+        match name {
+            UpdateAgentOverlaysMessage::NAME => self.decoded(now, from, body, Self::on_overlays),
+            AgentRegisteredAcknowledgement::NAME => self.decoded(now, from, body, Self::on_acknowledgement),
+            RegistrationRefusedMessage::NAME => self.decoded(now, from, body, Self::on_refusal),
+            UpdatePeersMessage::NAME => self.decoded(now, from, body, Self::on_peers),
+            _ => self.warn(now, "unknown", || {
+                format!("Dropped {} from {from}: an agent takes no such message", quote(name))
+            }),
+        }
+    }
+
+    /// Hands the message on, or says who sent something that is none.
+    fn decoded<M: Named>(&mut self, now: Time, from: &Upid, body: Bytes, to: fn(&mut Self, Time, M)) {
+        match M::decode(body) {
+            Ok(message) => to(self, now, message),
+            Err(error) => self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME)),
+        }
+    }
+
+    fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
+        if message.overlays.is_empty() && !self.registration.asked {
+            return self.on_deleted(now);
+        }
+        if self.problems != message.problems {
+            for problem in &message.problems {
+                self.log(Level::Warning, format!("The master says: {}", quote(problem)));
+            }
+            self.problems = message.problems;
+        }
+        self.give(message.overlays);
+        let well = self.problems.is_empty() && !self.configuration.has_faults();
+        self.registration.answered(now, well, &mut self.random);
+        self.apply();
+    }
+
+    /// An empty list that nobody asked for: an operator gave this agent's subnets
+    /// back. They must be off the host before the agent asks for new ones.
+    fn on_deleted(&mut self, now: Time) {
+        self.problems.clear();
+        self.give(Vec::new());
+        if self.registration.phase != Phase::Registering {
+            self.log(
+                Level::Warning,
+                "The master took this agent's overlays away (agents/delete); registering anew".into(),
+            );
+            self.registration.start_over(now, &mut self.random);
+        }
+        self.apply();
+    }
+
+    /// Takes over the master's list, and tells the operator if it is another one.
+    fn give(&mut self, overlays: Vec<AgentOverlayInfo>) {
+        let given = desired::read(&self.config, overlays);
+        if !self.configuration.give(given.clone()) {
+            return;
+        }
+        if given.shares.is_empty() {
+            self.log(Level::Info, "The master gives this agent no overlays".into());
+        }
+        for share in &given.shares {
+            let name = quote(share.name());
+            match &share.overlay {
+                Ok(overlay) => {
+                    let subnets: Vec<String> = overlay.subnets.iter().map(ToString::to_string).collect();
+                    self.log(Level::Info, format!("Overlay {name}: this agent has {subnets:?}"));
+                }
+                Err(fault) => self.log(Level::Error, format!("Overlay {name} cannot be set up: {fault}")),
+            }
+        }
+    }
+
+    fn on_acknowledgement(&mut self, now: Time, _: AgentRegisteredAcknowledgement) {
+        if self.registration.phase != Phase::Reporting {
+            return;
+        }
+        let was = self.is_registered();
+        let well = self.problems.is_empty() && !self.configuration.has_faults();
+        self.registration.acknowledged(now, well, &mut self.random);
+        if !was && self.is_registered() {
+            let master = self.registration.master().map(Upid::to_string).unwrap_or_default();
+            let (overlays, peers) = (self.reported.len(), self.peers.len());
+            self.log(
+                Level::Info,
+                format!("Registered with {master}: {overlays} overlays in place, {peers} peers known"),
+            );
+        }
+        self.report_news(now);
+    }
+
+    fn on_refusal(&mut self, now: Time, message: RegistrationRefusedMessage) {
+        let reason = message.reason;
+        self.warn(now, "refused", || format!("The master refused the registration: {}", quote(&reason)));
+        self.problems = vec![reason];
+        self.registration.refused();
+    }
+
+    fn on_peers(&mut self, now: Time, message: UpdatePeersMessage) {
+        if self.config.backend == Backend::External {
+            return;
+        }
+        if self.peers.update(message) {
+            let fault = self.peers.faults().next().cloned();
+            if let Some(fault) = fault {
+                self.warn(now, "peer", || fault);
+            }
+            self.apply();
+        }
+        if let Some(master) = self.registration.master().cloned() {
+            let received = PeersReceivedMessage { version: self.peers.version() };
+            self.effects.push_back(Effect::send(master, &received));
+        }
+    }
+
+    /// Makes the host match, now or right after the pass that is under way.
+    fn apply(&mut self) {
+        let Some(generation) = self.configuration.begin() else { return };
+        let desired = Arc::new(self.desired());
+        self.effects.push_back(Effect::ApplyHost { generation, desired });
+    }
+
+    /// What the host should be like.
+    fn desired(&self) -> Desired {
+        let vtep = self.configuration.vtep();
+        let internal = self.config.backend == Backend::Internal;
+        let shares = self.configuration.given().into_iter().flat_map(|given| &given.shares);
+        let overlays =
+            shares.filter_map(|share| Some((share.name().to_owned(), share.overlay.clone().ok()?)));
+        Desired {
+            cni: Cni { dir: self.config.cni_dir.clone(), data_dir: self.config.cni_data_dir.clone() },
+            backend: self.config.backend,
+            vtep: vtep.cloned(),
+            overlays: overlays.collect(),
+            peers: internal.then(|| self.peers.desired(self.own_ip(), vtep)).flatten(),
+        }
+    }
+
+    /// The address that the master and the peers know this agent by.
+    fn own_ip(&self) -> Ipv4Addr {
+        match self.me.address.ip() {
+            IpAddr::V4(ip) => ip,
+            // Masters serve no such agents.
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        }
+    }
+
+    fn log(&mut self, level: Level, line: String) {
+        self.effects.push_back(Effect::Log(level, line));
+    }
+
+    /// Logs a warning unless there just was one for the same reason.
+    fn warn(&mut self, now: Time, reason: &str, line: impl FnOnce() -> String) {
+        if let Some(line) = self.throttle.line(now, reason, line) {
+            self.log(Level::Warning, line);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Being known to the leading master: who that is, how far the agent has come with
+//! it, and when to try again.
+
+use std::time::Duration;
+
+use crate::core::backoff::Backoff;
+use crate::core::{MASTER_ID, Time, Upid};
+
+/// A new leader's agents register within this time, not all at once.
+const SPREAD: Duration = Duration::from_millis(100);
+
+/// How often an agent with which all is well registers anew, give or take a
+/// quarter. A message that got lost on a connection whose end only the master saw
+/// is made good then.
+pub(super) const REFRESH: Duration = Duration::from_secs(60);
+
+/// From this many registrations in a row without an answer, the connection to the
+/// master is taken for a dead one and opened anew. (Not earlier: the Mesos agent
+/// in this process talks over the same connection.)
+const SILENT_ATTEMPTS: u32 = 4;
+
+/// How far the agent has come with its master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody leads.
+    NoMaster,
+    /// The master has to answer, or is asked when the timer goes off.
+    Registering,
+    /// The master answered; the host is being made to match.
+    Configuring,
+    /// The master was told how the overlays fare, and has to acknowledge it.
+    Reporting,
+    /// The master knows how the overlays fare.
+    Settled,
+}
+
+/// The agent's side of the conversation with the master.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub phase: Phase,
+    master: Option<Upid>,
+    /// Who led last, even if nobody does now.
+    last_master: Option<Upid>,
+    /// The one timer. It is set whenever somebody leads.
+    timer: Option<Time>,
+    backoff: Backoff,
+    /// Registrations sent since the master's last word.
+    unanswered: u32,
+    /// A registration was sent that no list of overlays has followed yet.
+    pub asked: bool,
+    /// The present master has acknowledged a report.
+    pub confirmed: bool,
+    /// The connection broke.
+    broken: bool,
+}
+
+impl Registration {
+    pub fn new() -> Registration {
+        Registration {
+            phase: Phase::NoMaster,
+            master: None,
+            last_master: None,
+            timer: None,
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            unanswered: 0,
+            asked: false,
+            confirmed: false,
+            broken: false,
+        }
+    }
+
+    /// The leading overlay master.
+    pub fn master(&self) -> Option<&Upid> {
+        self.master.as_ref()
+    }
+
+    pub fn timer(&self) -> Option<Time> {
+        self.timer
+    }
+
+    /// Somebody leads. Gives the overlay master, whether a connection to it may be
+    /// left from before, and whether it is the first one ever.
+    pub fn found(&mut self, now: Time, leader: &Upid, random: &mut fastrand::Rng) -> (Upid, bool, bool) {
+        let master = Upid::new(MASTER_ID, leader.address);
+        let first = self.last_master.is_none();
+        let known = self.last_master.as_ref() == Some(&master);
+        *self = Registration {
+            phase: Phase::Registering,
+            master: Some(master.clone()),
+            last_master: Some(master.clone()),
+            ..Registration::new()
+        };
+        self.timer = Some(now + if first { Duration::ZERO } else { SPREAD.mul_f64(random.f64()) });
+        (master, known, first)
+    }
+
+    /// Nobody leads any more.
+    pub fn lost(&mut self) {
+        *self = Registration { last_master: self.last_master.take(), ..Registration::new() };
+    }
+
+    /// The connection to the master broke: registers anew after a short while, or
+    /// when it would have anyway.
+    pub fn broke(&mut self, now: Time, random: &mut fastrand::Rng) {
+        self.broken = true;
+        self.confirmed = false;
+        if self.phase != Phase::Registering {
+            self.start_over(now, random);
+        }
+    }
+
+    /// Registers anew after the first, short delay.
+    pub fn start_over(&mut self, now: Time, random: &mut fastrand::Rng) {
+        self.phase = Phase::Registering;
+        self.confirmed = false;
+        self.asked = false;
+        self.backoff.reset();
+        self.timer = Some(now + self.backoff.next(random));
+    }
+
+    /// A registration goes out now. Gives whether to open the connection anew
+    /// before.
+    pub fn asks(&mut self, now: Time, random: &mut fastrand::Rng) -> bool {
+        // A settled agent stays what it is while it asks only to be sure.
+        if self.phase != Phase::Settled || self.asked {
+            self.phase = Phase::Registering;
+            self.confirmed = false;
+        }
+        let reconnect = std::mem::take(&mut self.broken) || self.unanswered >= SILENT_ATTEMPTS;
+        self.unanswered += 1;
+        self.asked = true;
+        self.timer = Some(now + self.backoff.next(random));
+        reconnect
+    }
+
+    /// The master answered. `well`: with all that there is to have.
+    pub fn answered(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
+        self.phase = Phase::Configuring;
+        self.asked = false;
+        self.unanswered = 0;
+        self.rest(now, well, random);
+    }
+
+    /// The master refused; the timer goes on.
+    pub fn refused(&mut self) {
+        self.phase = Phase::Registering;
+        self.confirmed = false;
+        self.unanswered = 0;
+    }
+
+    /// A report goes out now.
+    pub fn reports(&mut self, now: Time, random: &mut fastrand::Rng) {
+        self.phase = Phase::Reporting;
+        self.timer = Some(now + self.backoff.next(random));
+    }
+
+    /// The master acknowledged what there is to report.
+    pub fn acknowledged(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
+        self.phase = Phase::Settled;
+        self.confirmed = true;
+        self.rest(now, well, random);
+    }
+
+    /// Sets the timer for when nothing is expected. If the master could not give
+    /// everything, it is asked again, at growing intervals.
+    fn rest(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
+        let delay = if well {
+            self.backoff.reset();
+            REFRESH.mul_f64(0.75 + random.f64() / 2.0)
+        } else {
+            self.backoff.next(random)
+        };
+        self.timer = Some(now + delay);
+    }
+}
