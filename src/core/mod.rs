@@ -21,6 +21,8 @@ pub mod agent;
 pub mod backoff;
 pub mod config;
 pub mod http;
+pub mod json;
+pub mod master;
 pub mod message;
 pub mod throttle;
 pub mod upid;

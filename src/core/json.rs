@@ -1,0 +1,348 @@
+//! The endpoints' JSON. Keys stand in alphabetical order (so the fields below do),
+//! fields with a default are always there, unset ones and empty lists never, and
+//! there is no white space: what readers of the endpoints have come to expect.
+
+use serde::Serialize;
+
+use crate::wire;
+use wire::agent_overlay_info::state::Status;
+
+/// The master's whole state.
+pub fn state<'a>(network: &'a wire::NetworkConfig, agents: impl Iterator<Item = Agent<'a>>) -> Vec<u8> {
+    to_bytes(&State { agents: agents.collect(), network: network.into() })
+}
+
+/// What an agent shows of itself: its [`wire::AgentInfo`], and what an operator
+/// wants to know besides.
+pub fn agent(info: &wire::AgentInfo, about: &About<'_>) -> Vec<u8> {
+    to_bytes(&OwnAgent {
+        configuration_attempts: info.configuration_attempts,
+        host_errors: about.host_errors,
+        ip: &info.ip,
+        master: about.master,
+        overlays: info.overlays.iter().map(Into::into).collect(),
+        problems: about.problems,
+        registered: about.registered,
+    })
+}
+
+/// What an agent shows besides its [`wire::AgentInfo`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// What is not right with the host beyond one overlay.
+    pub host_errors: &'a [String],
+    /// Pid of the leading overlay master.
+    pub master: Option<&'a str>,
+    /// What the agent should have had from its master and did not get.
+    pub problems: &'a [String],
+    /// Whether the master acknowledged what the agent last reported.
+    pub registered: bool,
+}
+
+fn to_bytes(value: &impl Serialize) -> Vec<u8> {
+    // Maps with keys that are not strings, and failing writers, are the only
+    // errors; there are neither.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    agents: Vec<Agent<'a>>,
+    network: NetworkConfig<'a>,
+}
+
+#[derive(Serialize)]
+struct NetworkConfig<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlays: Vec<OverlayInfo<'a>>,
+    vtep_mac_oui: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtep_mtu: Option<u32>,
+    vtep_subnet: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtep_subnet6: Option<&'a str>,
+}
+
+impl<'a> From<&'a wire::NetworkConfig> for NetworkConfig<'a> {
+    fn from(network: &'a wire::NetworkConfig) -> Self {
+        NetworkConfig {
+            overlays: network.overlays.iter().map(Into::into).collect(),
+            vtep_mac_oui: &network.vtep_mac_oui,
+            vtep_mtu: network.vtep_mtu,
+            vtep_subnet: &network.vtep_subnet,
+            vtep_subnet6: network.vtep_subnet6.as_deref(),
+        }
+    }
+}
+
+/// An agent as the master shows it.
+#[derive(Serialize)]
+pub struct Agent<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration_attempts: Option<u32>,
+    ip: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlays: Vec<AgentOverlayInfo<'a>>,
+}
+
+impl<'a> Agent<'a> {
+    /// An agent as it is stored, with the states that `state` knows by overlay name.
+    pub fn new(
+        info: &'a wire::AgentInfo,
+        state: impl Fn(&str) -> Option<&'a wire::agent_overlay_info::State>,
+    ) -> Agent<'a> {
+        let overlay = |overlay: &'a wire::AgentOverlayInfo| AgentOverlayInfo {
+            state: state(&overlay.info.name).map(Into::into),
+            ..AgentOverlayInfo::from(overlay)
+        };
+        Agent {
+            configuration_attempts: info.configuration_attempts,
+            ip: &info.ip,
+            overlays: info.overlays.iter().map(overlay).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OwnAgent<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    host_errors: &'a [String],
+    ip: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    master: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlays: Vec<AgentOverlayInfo<'a>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    problems: &'a [String],
+    registered: bool,
+}
+
+#[derive(Serialize)]
+struct AgentOverlayInfo<'a> {
+    backend: BackendInfo<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    docker_bridge: Option<BridgeInfo<'a>>,
+    info: OverlayInfo<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesos_bridge: Option<BridgeInfo<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<OverlayState<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet6: Option<&'a str>,
+}
+
+impl<'a> From<&'a wire::AgentOverlayInfo> for AgentOverlayInfo<'a> {
+    fn from(overlay: &'a wire::AgentOverlayInfo) -> Self {
+        AgentOverlayInfo {
+            backend: BackendInfo { vxlan: overlay.backend.vxlan.as_ref().map(Into::into) },
+            docker_bridge: overlay.docker_bridge.as_ref().map(Into::into),
+            info: (&overlay.info).into(),
+            mesos_bridge: overlay.mesos_bridge.as_ref().map(Into::into),
+            state: overlay.state.as_ref().map(Into::into),
+            subnet: overlay.subnet.as_deref(),
+            subnet6: overlay.subnet6.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OverlayInfo<'a> {
+    enabled: bool,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix6: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnet6: Option<&'a str>,
+}
+
+impl<'a> From<&'a wire::OverlayInfo> for OverlayInfo<'a> {
+    fn from(overlay: &'a wire::OverlayInfo) -> Self {
+        OverlayInfo {
+            enabled: overlay.enabled(),
+            name: &overlay.name,
+            prefix: overlay.prefix,
+            prefix6: overlay.prefix6,
+            subnet: overlay.subnet.as_deref(),
+            subnet6: overlay.subnet6.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct BackendInfo<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vxlan: Option<VxLanInfo<'a>>,
+}
+
+#[derive(Serialize)]
+struct VxLanInfo<'a> {
+    vni: u32,
+    vtep_ip: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtep_ip6: Option<&'a str>,
+    vtep_mac: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vtep_mtu: Option<u32>,
+    vtep_name: &'a str,
+}
+
+impl<'a> From<&'a wire::VxLanInfo> for VxLanInfo<'a> {
+    fn from(vxlan: &'a wire::VxLanInfo) -> Self {
+        VxLanInfo {
+            vni: vxlan.vni,
+            vtep_ip: &vxlan.vtep_ip,
+            vtep_ip6: vxlan.vtep_ip6.as_deref(),
+            vtep_mac: &vxlan.vtep_mac,
+            vtep_mtu: vxlan.vtep_mtu,
+            vtep_name: &vxlan.vtep_name,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct BridgeInfo<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip6: Option<&'a str>,
+    name: &'a str,
+}
+
+impl<'a> From<&'a wire::BridgeInfo> for BridgeInfo<'a> {
+    fn from(bridge: &'a wire::BridgeInfo) -> Self {
+        BridgeInfo { ip: bridge.ip.as_deref(), ip6: bridge.ip6.as_deref(), name: &bridge.name }
+    }
+}
+
+#[derive(Serialize)]
+struct OverlayState<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    status: &'static str,
+}
+
+impl<'a> From<&'a wire::agent_overlay_info::State> for OverlayState<'a> {
+    fn from(state: &'a wire::agent_overlay_info::State) -> Self {
+        // A number that no status has reads as the default, as in every protobuf 2.
+        let status = state.status.and_then(|number| Status::try_from(number).ok()).unwrap_or(Status::Invalid);
+        OverlayState { error: state.error.as_deref(), status: status.as_str_name() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay() -> wire::AgentOverlayInfo {
+        wire::AgentOverlayInfo {
+            info: wire::OverlayInfo {
+                name: "dcos".into(),
+                subnet: Some("9.0.0.0/8".into()),
+                prefix: Some(24),
+                ..Default::default()
+            },
+            subnet: Some("9.0.0.0/24".into()),
+            mesos_bridge: Some(wire::BridgeInfo {
+                name: "m-dcos".into(),
+                ip: Some("9.0.0.0/25".into()),
+                ip6: None,
+            }),
+            docker_bridge: None,
+            backend: wire::BackendInfo {
+                vxlan: Some(wire::VxLanInfo {
+                    vni: 1024,
+                    vtep_name: "vtep1024".into(),
+                    vtep_ip: "44.128.0.1/20".into(),
+                    vtep_mac: "70:b3:d5:80:00:01".into(),
+                    ..Default::default()
+                }),
+            },
+            state: None,
+            subnet6: None,
+        }
+    }
+
+    const OVERLAY: &str = concat!(
+        r#"{"backend":{"vxlan":{"vni":1024,"vtep_ip":"44.128.0.1/20","vtep_mac":"70:b3:d5:80:00:01","#,
+        r#""vtep_name":"vtep1024"}},"info":{"enabled":true,"name":"dcos","prefix":24,"subnet":"9.0.0.0/8"},"#,
+        r#""mesos_bridge":{"ip":"9.0.0.0/25","name":"m-dcos"},STATE"subnet":"9.0.0.0/24"}"#
+    );
+
+    #[test]
+    fn state_as_readers_know_it() {
+        let network = wire::NetworkConfig {
+            vtep_subnet: "44.128.0.0/20".into(),
+            vtep_mac_oui: "70:B3:D5:00:00:00".into(),
+            overlays: vec![overlay().info],
+            vtep_subnet6: None,
+            vtep_mtu: Some(1400),
+        };
+        let info = wire::AgentInfo { ip: "10.0.0.1".into(), overlays: vec![overlay()], ..Default::default() };
+        let failed = wire::agent_overlay_info::State {
+            status: Some(Status::Failed.into()),
+            error: Some("no \"x\"".into()),
+        };
+        let agent = Agent::new(&info, |name| (name == "dcos").then_some(&failed));
+        let with_state =
+            OVERLAY.replace("STATE", r#""state":{"error":"no \"x\"","status":"STATUS_FAILED"},"#);
+        let network_json = concat!(
+            r#""network":{"overlays":[{"enabled":true,"name":"dcos","prefix":24,"subnet":"9.0.0.0/8"}],"#,
+            r#""vtep_mac_oui":"70:B3:D5:00:00:00","vtep_mtu":1400,"vtep_subnet":"44.128.0.0/20"}"#
+        );
+        assert_eq!(
+            String::from_utf8(state(&network, [agent].into_iter())).unwrap(),
+            format!(r#"{{"agents":[{{"ip":"10.0.0.1","overlays":[{with_state}]}}],{network_json}}}"#)
+        );
+        assert_eq!(
+            String::from_utf8(state(&network, std::iter::empty())).unwrap(),
+            format!("{{{network_json}}}")
+        );
+    }
+
+    #[test]
+    fn an_agent_shows_what_its_master_does_not() {
+        let info = wire::AgentInfo {
+            ip: "10.0.0.1".into(),
+            overlays: vec![overlay()],
+            configuration_attempts: Some(2),
+        };
+        let about = About { registered: true, ..About::default() };
+        let bare = OVERLAY.replace("STATE", "");
+        assert_eq!(
+            String::from_utf8(agent(&info, &about)).unwrap(),
+            format!(
+                r#"{{"configuration_attempts":2,"ip":"10.0.0.1","overlays":[{bare}],"registered":true}}"#
+            )
+        );
+        let info = wire::AgentInfo { ip: "10.0.0.1".into(), ..Default::default() };
+        let (errors, problems) = (["e".to_owned()], ["p".to_owned()]);
+        let about = About {
+            host_errors: &errors,
+            master: Some("m@1.2.3.4:5"),
+            problems: &problems,
+            registered: false,
+        };
+        assert_eq!(
+            String::from_utf8(agent(&info, &about)).unwrap(),
+            r#"{"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","problems":["p"],"registered":false}"#
+        );
+    }
+
+    #[test]
+    fn an_unset_status_is_invalid() {
+        for status in [None, Some(77)] {
+            let state = wire::agent_overlay_info::State { status, error: None };
+            let json = serde_json::to_string(&OverlayState::from(&state)).unwrap();
+            assert_eq!(json, r#"{"status":"STATUS_INVALID"}"#);
+        }
+    }
+}
