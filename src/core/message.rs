@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn check<M: Named + prost::Name>() {
-        assert_eq!(M::NAME, M::full_name());
+        assert_eq!(<M as Named>::NAME, M::full_name());
     }
 
     #[test]
