@@ -37,6 +37,10 @@ fn missing_cni_dir(top: &Object<'_>) -> ConfigError {
     top.missing("cni_dir", "give the directory that Mesos's flag --network_cni_config_dir names")
 }
 
+/// What `master` must look like; part of every complaint about one.
+pub const MASTER_REMEDY: &str =
+    "write host:port, zk://[user:password@]host:port[,host:port]…/path or file:///path";
+
 /// `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents
 /// take it.
 fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
@@ -49,12 +53,9 @@ fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
     };
     match checked {
         Ok(()) => Ok(Some(text.to_owned())),
-        Err(what) => Err(top.wrong_value(
-            "master",
-            &format!("\"{}\"", zk::redacted(text)),
-            &what,
-            "write host:port, zk://[user:password@]host:port[,host:port]…/path or file:///path",
-        )),
+        Err(what) => {
+            Err(top.wrong_value("master", &format!("\"{}\"", zk::redacted(text)), &what, MASTER_REMEDY))
+        }
     }
 }
 

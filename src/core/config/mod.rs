@@ -18,6 +18,7 @@ use crate::host::desired::Backend;
 use crate::wire;
 use reader::Object;
 
+pub(crate) use reader::nearest;
 pub use reader::{ConfigError, Parsed};
 
 /// What an MTU may be, in bytes: at least what every IPv4 host must be able to

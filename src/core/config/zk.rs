@@ -75,7 +75,7 @@ fn check_server(server: &str) -> Result<(), String> {
 }
 
 /// `host:port` with a port from 1; the error says what is wrong with it.
-pub(super) fn check_host_port(text: &str) -> Result<(), String> {
+pub(crate) fn check_host_port(text: &str) -> Result<(), String> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("has no port".to_owned());
     };

@@ -1,1 +1,0 @@
-//! The C ABI of `include/mesos_overlay.h`.

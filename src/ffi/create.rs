@@ -1,0 +1,138 @@
+//! Making nodes, and the logger.
+
+use std::ffi::c_void;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::types::*;
+use super::{check_size, mo_node, read};
+use crate::core::agent::Agent;
+use crate::core::config::ConfigError;
+use crate::core::master::Master;
+use crate::core::{Level, Machine};
+use crate::runtime::settings::{self, Environment};
+use crate::runtime::{Clock, LocalHost, LogSettings, Logger, Make, Node, NodeOptions, Role, catch, log};
+
+/// A `ctx` that its owner declared fit for any thread.
+#[derive(Clone, Copy)]
+struct Context(*mut c_void);
+
+// SAFETY: the header demands of every callback with a context that it may be
+// called from any thread.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+impl Context {
+    /// A method, so that closures capture the whole and not the bare pointer.
+    fn get(self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// # Safety
+/// `function` may be called from any thread with `ctx` until it is replaced.
+pub(super) unsafe fn set_logger(function: MoLogFn, ctx: *mut c_void) {
+    let ctx = Context(ctx);
+    let logger = function.map(|function| -> Logger {
+        Arc::new(move |level, line| {
+            let severity = match level {
+                Level::Info => MoSeverity::Info,
+                Level::Warning => MoSeverity::Warning,
+                Level::Error => MoSeverity::Error,
+            };
+            // SAFETY: the caller's promise; the line lives until this returns.
+            unsafe { function(ctx.get(), severity, MoBytes::lend(line.as_bytes())) }
+        })
+    });
+    crate::runtime::set_logger(logger);
+}
+
+/// # Safety
+/// The pointers are NULL or valid as the header says.
+pub(super) unsafe fn new(role: Role, options: *const MoOptions, node: *mut *mut mo_node) -> MoResult {
+    if node.is_null() {
+        return MoResult::Null;
+    }
+    // SAFETY: not NULL, so valid.
+    unsafe { node.write(std::ptr::null_mut()) };
+    // SAFETY: the caller's promise.
+    match catch(|| unsafe { make(role, options) }) {
+        Ok(Ok(made)) => {
+            // SAFETY: as above.
+            unsafe { node.write(mo_node::boxed(made)) };
+            MoResult::Ok
+        }
+        Ok(Err(result)) => result,
+        Err(panic) => {
+            log(Level::Error, &format!("{}: cannot be made: {panic}", role.id()));
+            MoResult::Panic
+        }
+    }
+}
+
+/// # Safety
+/// `options` is NULL or valid as the header says.
+unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> {
+    // SAFETY: the caller's promise.
+    let (options, parameters) = unsafe {
+        check_size(options)?;
+        let options = options.read();
+        (options, read::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>())
+    };
+    let (make, detect, log_settings) = configure(role, &parameters).map_err(|error| {
+        log(Level::Error, &format!("{}: {error}", role.id()));
+        MoResult::Config
+    })?;
+    let wake = options.wake;
+    let wake_ctx = Context(options.wake_ctx);
+    Ok(Node::new(NodeOptions {
+        role,
+        make,
+        detect,
+        log: log_settings,
+        host: Box::new(LocalHost::new(Arc::new(move || {
+            if let Some(wake) = wake {
+                // SAFETY: the header demands that it may be called from any thread
+                // until the node is freed; that ends the host's thread first.
+                unsafe { wake(wake_ctx.get()) }
+            }
+        }))),
+        clock: clock(&options),
+        // RandomState is keyed from the system's entropy.
+        seed: if options.seed == 0 { RandomState::new().hash_one(role.id()) } else { options.seed },
+    }))
+}
+
+type Configured = (Make, Option<String>, Option<LogSettings>);
+
+fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, ConfigError> {
+    let environment = Environment::of_process();
+    let file = settings::config_path(role, parameters)?;
+    Ok(match role {
+        Role::Master => {
+            let settings = settings::master(&file, &environment)?;
+            let config = settings.config;
+            let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
+                Box::new(Master::new(config.clone(), me.clone(), seed))
+            });
+            (make, settings.detect, settings.log)
+        }
+        Role::Agent => {
+            let settings = settings::agent(&file, &environment)?;
+            let config = settings.config;
+            let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
+                Box::new(Agent::new(config.clone(), me.clone(), seed))
+            });
+            (make, Some(settings.detect), None)
+        }
+    })
+}
+
+fn clock(options: &MoOptions) -> Clock {
+    let Some(now_ms) = options.now_ms else { return Clock::system() };
+    let ctx = Context(options.now_ctx);
+    // SAFETY: the header demands that it may be called from inside any call.
+    Clock::new(move || Duration::from_millis(unsafe { now_ms(ctx.get()) }))
+}

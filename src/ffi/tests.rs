@@ -1,0 +1,332 @@
+//! The ABI from its other side, as a careless caller uses it.
+
+use super::*;
+use std::collections::VecDeque;
+use std::ptr::{null, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::core::{Effect, HostReport, Input, Machine, Time};
+use crate::host::desired::Desired;
+use crate::runtime::{Clock, Host, NodeOptions, Role};
+
+/// Sends back what it is sent; panics when told to.
+#[derive(Default)]
+struct Echo(VecDeque<Effect>);
+
+impl Machine for Echo {
+    fn handle(&mut self, _: Time, input: Input) {
+        if let Input::Message { from, name, body } = input {
+            assert_ne!(name, "panic", "as told");
+            self.0.push_back(Effect::Send { to: from, name: "echo", body });
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.0.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        None
+    }
+}
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn apply(&mut self, _: u64, _: Arc<Desired>) {}
+
+    fn poll(&mut self) -> Option<HostReport> {
+        None
+    }
+}
+
+struct Handle {
+    node: *mut mo_node,
+    ms: Arc<AtomicU64>,
+}
+
+impl Handle {
+    fn new() -> Handle {
+        let ms = Arc::new(AtomicU64::new(0));
+        let node = mo_node::boxed(Node::new(NodeOptions {
+            role: Role::Master,
+            make: Box::new(|_, _| Box::<Echo>::default()),
+            detect: None,
+            log: None,
+            host: Box::new(NoHost),
+            clock: Clock::new({
+                let ms = ms.clone();
+                move || Duration::from_millis(ms.load(Ordering::Relaxed))
+            }),
+            seed: 1,
+        }));
+        Handle { node, ms }
+    }
+
+    fn started() -> Handle {
+        let handle = Handle::new();
+        // SAFETY: the node is alive.
+        assert_eq!(unsafe { mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")) }, MoResult::Ok);
+        handle
+    }
+
+    fn message(&self, name: &str) -> MoResult {
+        // SAFETY: the node is alive.
+        unsafe { mo_node_message(self.node, lend("a@10.0.0.2:1"), lend(name), lend("body")) }
+    }
+
+    fn poll(&self) -> (MoResult, MoEffect) {
+        let mut effect = effect(size_of::<MoEffect>());
+        // SAFETY: the node is alive, and so is the effect.
+        (unsafe { mo_node_poll(self.node, &mut effect) }, effect)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the node.
+        unsafe { mo_node_free(self.node) }
+    }
+}
+
+fn lend(text: &str) -> MoBytes {
+    MoBytes::lend(text.as_bytes())
+}
+
+const NO_BYTES: MoBytes = MoBytes { ptr: null(), len: 0 };
+
+fn effect(size: usize) -> MoEffect {
+    MoEffect { size, kind: MoEffectKind::Store, as_: MoEffectAs { none: MoNone { deadline_ms: 1 } } }
+}
+
+fn request(id: u64) -> MoRequest {
+    MoRequest {
+        size: size_of::<MoRequest>(),
+        id,
+        method: lend("GET"),
+        path: lend("/overlay-master/state"),
+        query: null(),
+        query_count: 0,
+        accept: NO_BYTES,
+        body: NO_BYTES,
+    }
+}
+
+#[test]
+fn null_is_refused_everywhere() {
+    let null_node = null_mut::<mo_node>();
+    let handle = Handle::started();
+    let lost = MoBytes { ptr: null(), len: 5 };
+    let mut endpoint = MoEndpoint { size: size_of::<MoEndpoint>(), path: NO_BYTES, help: NO_BYTES, flags: 0 };
+    // SAFETY: every pointer is NULL or alive.
+    let results = unsafe {
+        mo_node_free(null_node);
+        [
+            mo_node_start(null_node, lend("a@1.2.3.4:5")),
+            mo_node_message(null_node, NO_BYTES, NO_BYTES, NO_BYTES),
+            mo_node_message(handle.node, lost, lend("name"), NO_BYTES),
+            mo_node_message(handle.node, lend("a@1.2.3.4:5"), lend("name"), lost),
+            mo_node_request(null_node, &request(1)),
+            mo_node_request(handle.node, null()),
+            mo_node_request(handle.node, &MoRequest { query_count: 1, ..request(1) }),
+            mo_node_exited(null_node, NO_BYTES),
+            mo_node_leader(null_node, null()),
+            mo_node_leader(handle.node, &lost),
+            mo_node_detect_failed(null_node, NO_BYTES),
+            mo_node_fetched(null_node, 1, 0, NO_BYTES),
+            mo_node_stored(null_node, 1, 0, NO_BYTES),
+            mo_node_tick(null_node),
+            mo_node_poll(null_node, &mut effect(size_of::<MoEffect>())),
+            mo_node_poll(handle.node, null_mut()),
+            mo_node_endpoint(null_node, 0, &mut endpoint),
+            mo_node_endpoint(handle.node, 0, null_mut()),
+            mo_master_new(null(), null_mut()),
+            mo_agent_new(null(), null_mut()),
+        ]
+    };
+    assert_eq!(results, [MoResult::Null; 20]);
+}
+
+#[test]
+fn what_is_invalid_is_refused_and_changes_nothing() {
+    let handle = Handle::started();
+    let bad = MoBytes::lend(b"\xff\xfe");
+    let node = handle.node;
+    // SAFETY: every pointer is alive.
+    let results = unsafe {
+        [
+            mo_node_message(node, bad, lend("name"), NO_BYTES),
+            mo_node_message(node, lend("no pid"), lend("name"), NO_BYTES),
+            mo_node_message(node, lend("a@1.2.3.4:5"), bad, NO_BYTES),
+            mo_node_exited(node, bad),
+            mo_node_leader(node, &bad),
+            mo_node_leader(node, &lend("")),
+            mo_node_fetched(node, 1, 1, NO_BYTES),
+            mo_node_fetched(node, 1, 99, NO_BYTES),
+            mo_node_stored(node, 1, 99, NO_BYTES),
+            mo_node_request(node, &MoRequest { size: 8, ..request(1) }),
+            mo_node_poll(node, &mut effect(16)),
+        ]
+    };
+    assert_eq!(results, [MoResult::Invalid; 11]);
+    let (result, effect) = handle.poll();
+    assert_eq!((result, effect.kind), (MoResult::Ok, MoEffectKind::None));
+}
+
+#[test]
+fn text_of_requests_may_be_anything() {
+    let handle = Handle::started();
+    let bad = MoBytes::lend(b"\xff");
+    let pair = MoPair { key: bad, value: bad };
+    let request = MoRequest {
+        method: bad,
+        path: bad,
+        accept: bad,
+        query: &pair,
+        query_count: 1,
+        body: bad,
+        ..request(1)
+    };
+    // SAFETY: every pointer is alive.
+    unsafe {
+        assert_eq!(mo_node_request(handle.node, &request), MoResult::Ok);
+        assert_eq!(mo_node_request(handle.node, &request), MoResult::Invalid, "the id is taken");
+    }
+}
+
+#[test]
+fn inputs_need_a_start_and_one_is_enough() {
+    let handle = Handle::new();
+    assert_eq!(handle.message("hello"), MoResult::State);
+    assert_eq!(handle.poll().0, MoResult::State);
+    // SAFETY: the node is alive.
+    unsafe {
+        assert_eq!(mo_node_start(handle.node, lend("overlay-master")), MoResult::Invalid);
+        assert_eq!(mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")), MoResult::Ok);
+        assert_eq!(mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")), MoResult::State);
+    }
+}
+
+#[test]
+fn ticks_may_come_at_any_time() {
+    let handle = Handle::started();
+    // SAFETY: the node is alive.
+    unsafe {
+        assert_eq!(mo_node_tick(handle.node), MoResult::Ok);
+        assert_eq!(mo_node_tick(handle.node), MoResult::Ok);
+    }
+    let (_, effect) = handle.poll();
+    // SAFETY: this is the variant of this kind.
+    assert_eq!((effect.kind, unsafe { effect.as_.none.deadline_ms }), (MoEffectKind::None, NEVER));
+}
+
+#[test]
+fn effects_lead_to_what_they_say() {
+    let handle = Handle::started();
+    assert_eq!(handle.message("hello"), MoResult::Ok);
+    let (result, effect) = handle.poll();
+    assert_eq!((result, effect.kind), (MoResult::Ok, MoEffectKind::Send));
+    // SAFETY: this is the variant of this kind, and there was no call since.
+    unsafe {
+        let send = effect.as_.send;
+        assert_eq!(bytes(send.to).unwrap(), b"a@10.0.0.2:1");
+        assert_eq!(bytes(send.name).unwrap(), b"echo");
+        assert_eq!(bytes(send.body).unwrap(), b"body");
+    }
+    assert_eq!(handle.poll().1.kind, MoEffectKind::None);
+}
+
+#[test]
+fn a_panic_is_a_result_and_the_node_starts_again() {
+    let handle = Handle::started();
+    // SAFETY: every pointer is alive.
+    unsafe { assert_eq!(mo_node_request(handle.node, &request(5)), MoResult::Ok) };
+    assert_eq!(handle.message("panic"), MoResult::Panic);
+    let (result, effect) = handle.poll();
+    assert_eq!((result, effect.kind), (MoResult::Ok, MoEffectKind::Respond));
+    // SAFETY: this is the variant of this kind.
+    unsafe { assert_eq!((effect.as_.respond.id, effect.as_.respond.status), (5, 500)) };
+    let (_, effect) = handle.poll();
+    // SAFETY: this is the variant of this kind.
+    let deadline_ms = unsafe { effect.as_.none.deadline_ms };
+    assert!(deadline_ms <= 100, "{deadline_ms}");
+    handle.ms.fetch_add(deadline_ms, Ordering::Relaxed);
+    // SAFETY: the node is alive.
+    unsafe { assert_eq!(mo_node_tick(handle.node), MoResult::Ok) };
+    assert_eq!(handle.message("hello"), MoResult::Ok);
+    assert_eq!(handle.poll().1.kind, MoEffectKind::Send);
+}
+
+#[test]
+fn calls_that_overlap_are_refused() {
+    let handle = Handle::started();
+    // SAFETY: the node is alive.
+    let result = unsafe {
+        enter(handle.node, |_| {
+            // As a callback that breaks the rules does it.
+            assert_eq!(mo_node_tick(handle.node), MoResult::Busy);
+            Err(MoResult::End)
+        })
+    };
+    assert_eq!(result, MoResult::End);
+}
+
+#[test]
+fn a_defect_between_machine_and_abi_is_caught_too() {
+    let handle = Handle::started();
+    // SAFETY: the node is alive.
+    let result = unsafe { enter(handle.node, |_| panic!("a defect")) };
+    assert_eq!(result, MoResult::Panic);
+    assert_eq!(handle.poll().0, MoResult::Ok);
+}
+
+#[test]
+fn endpoints_can_be_listed() {
+    let handle = Handle::new();
+    let mut endpoint = MoEndpoint { size: size_of::<MoEndpoint>(), path: NO_BYTES, help: NO_BYTES, flags: 9 };
+    let mut found = Vec::new();
+    // SAFETY: every pointer is alive.
+    unsafe {
+        while mo_node_endpoint(handle.node, found.len(), &mut endpoint) == MoResult::Ok {
+            assert!(!bytes(endpoint.help).unwrap().is_empty());
+            found.push((text(endpoint.path).unwrap(), endpoint.flags));
+        }
+    }
+    assert_eq!(found, [("/state".to_owned(), 0), ("/agents/delete".to_owned(), ENDPOINT_WRITES)]);
+}
+
+#[test]
+fn leaders_are_read_from_what_mesos_writes() {
+    // id "x", ip 10.0.0.9 in network order, port 5050, without a pid: very old masters.
+    let old = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27";
+    assert_eq!(read::master_info(old).unwrap().to_string(), "master@10.0.0.9:5050");
+    let new = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27\x22\x16master@127.0.0.19:5050";
+    assert_eq!(read::master_info(new).unwrap().to_string(), "master@127.0.0.19:5050");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_makes_no_node() {
+    let pair = MoPair { key: lend("master_config"), value: lend("/nonexistent/master.json") };
+    let options = MoOptions {
+        size: size_of::<MoOptions>(),
+        parameters: &pair,
+        parameter_count: 1,
+        wake: None,
+        wake_ctx: null_mut(),
+        now_ms: None,
+        now_ctx: null_mut(),
+        seed: 0,
+    };
+    let mut node = std::ptr::NonNull::<mo_node>::dangling().as_ptr();
+    // SAFETY: every pointer is alive.
+    unsafe {
+        assert_eq!(mo_master_new(&options, &mut node), MoResult::Config);
+        assert!(node.is_null());
+        let none = MoOptions { parameter_count: 0, ..options };
+        assert_eq!(mo_agent_new(&none, &mut node), MoResult::Config);
+        let small = MoOptions { size: 8, ..options };
+        assert_eq!(mo_agent_new(&small, &mut node), MoResult::Invalid);
+    }
+}

@@ -1,1 +1,0 @@
-//! Everything the core may not touch: clock, randomness, files, threads.

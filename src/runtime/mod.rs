@@ -1,0 +1,21 @@
+//! Everything the core may not touch: clock, randomness, files, environment, and
+//! the supervisor that turns a panic into a restart.
+//!
+//! A [`Node`] is one master or one agent as its driver sees it: inputs go in,
+//! [`Action`]s come out. [`settings`] makes what it needs from configuration file
+//! and environment.
+
+mod action;
+mod clock;
+mod host;
+mod logger;
+mod node;
+mod panics;
+pub mod settings;
+
+pub use action::{Action, Endpoint, LogMeeting, LogSettings, Role};
+pub use clock::Clock;
+pub use host::LocalHost;
+pub use logger::{Logger, log, set_logger};
+pub use node::{Host, Make, Node, NodeOptions, Refused};
+pub use panics::{Panic, catch};

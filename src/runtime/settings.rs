@@ -1,0 +1,230 @@
+//! What a node is made from: the module's parameters, the configuration file, and
+//! what Mesos's own flags put into the environment.
+//!
+//! Every mistake ends in one line; see [`ConfigError`].
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::core::Level;
+use crate::core::config::zk::{self, ZkUrl};
+use crate::core::config::{AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest};
+use crate::runtime::{LogMeeting, LogSettings, Role, log};
+
+#[cfg(test)]
+mod tests;
+
+/// Where the replicated log lies in `replicated_log_dir`.
+const LOG_DIRECTORY: &str = "overlay_replicated_log";
+
+/// The part of the process's environment that counts. An empty value is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `MESOS_ZK`.
+    pub zk: Option<String>,
+    /// `MESOS_QUORUM`.
+    pub quorum: Option<String>,
+    /// `MESOS_MASTER`.
+    pub master: Option<String>,
+}
+
+impl Environment {
+    /// That of this process.
+    pub fn of_process() -> Environment {
+        let get = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        Environment { zk: get("MESOS_ZK"), quorum: get("MESOS_QUORUM"), master: get("MESOS_MASTER") }
+    }
+}
+
+/// What a master is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MasterSettings {
+    /// The file.
+    pub config: MasterConfig,
+    /// Where to learn who leads; `None`: nobody else can.
+    pub detect: Option<String>,
+    /// The replicated log; `None`: state is in memory only.
+    pub log: Option<LogSettings>,
+}
+
+/// What an agent is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentSettings {
+    /// The file.
+    pub config: AgentConfig,
+    /// Where to learn who leads.
+    pub detect: String,
+}
+
+/// The path of the configuration file among the module's parameters.
+///
+/// # Errors
+/// It is not there.
+pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String, ConfigError> {
+    let known = role.parameter();
+    let module = format!("module parameters of {}", role.id());
+    let mut path = None;
+    for (key, value) in parameters {
+        if key == known {
+            path = Some(value.clone());
+        } else {
+            let hint = match nearest(key, [known].into_iter()) {
+                Some(known) => format!("did you mean {known}?"),
+                None => format!("the known one is {known}"),
+            };
+            log(Level::Warning, &format!("{module}: {key}: unknown, ignored; {hint}"));
+        }
+    }
+    let remedy = "give it, in the file behind Mesos's flag --modules, the path of the JSON configuration";
+    path.filter(|path| !path.is_empty()).ok_or_else(|| ConfigError::new(&module, known, "missing", remedy))
+}
+
+/// Reads the file of a master and resolves what it leaves to the environment.
+/// Makes the directory of the replicated log. Warnings are logged.
+///
+/// # Errors
+/// Whatever is wrong with file, environment or directory.
+pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, ConfigError> {
+    let parsed = master::parse(file, &read(file, Role::Master)?)?;
+    warn(Role::Master, &parsed.warnings);
+    let config = parsed.config;
+    let detect = match (&environment.zk, &config.zk) {
+        // Mesos's own setting says where Mesos's masters meet; the file may name
+        // another ZooKeeper for the log.
+        (Some(url), _) => Some(resolve("environment", "MESOS_ZK", url)?.0),
+        (None, Some(zk)) => Some(resolve(file, "zk.url", &zk.url)?.0),
+        (None, None) => None,
+    };
+    let log = match &config.replicated_log_dir {
+        Some(directory) => Some(log_settings(file, directory, &config, environment)?),
+        None => {
+            let line = format!(
+                "{file}: no replicated_log_dir: allocations are in memory only, and lost with this process"
+            );
+            warn(Role::Master, &[line]);
+            None
+        }
+    };
+    Ok(MasterSettings { config, detect, log })
+}
+
+/// Reads the file of an agent and resolves what it leaves to the environment.
+/// Warnings are logged.
+///
+/// # Errors
+/// Whatever is wrong with file or environment.
+pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, ConfigError> {
+    let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
+    warn(Role::Agent, &parsed.warnings);
+    let config = parsed.config;
+    let sources = [
+        (file, "master", &config.master),
+        ("environment", "MESOS_MASTER", &environment.master),
+        ("environment", "MESOS_ZK", &environment.zk),
+    ];
+    let found = sources.into_iter().find_map(|(file, field, value)| Some((file, field, value.as_ref()?)));
+    let (source, field, value) = found.ok_or_else(|| {
+        let problem = "missing, and neither MESOS_MASTER nor MESOS_ZK is in the environment";
+        ConfigError::new(file, "master", problem, agent::MASTER_REMEDY)
+    })?;
+    let detect = leader(source, field, value)?;
+    Ok(AgentSettings { config, detect })
+}
+
+fn read(file: &str, role: Role) -> Result<String, ConfigError> {
+    let unreadable = |reason: &dyn std::fmt::Display| ConfigError::unreadable(file, reason, role.parameter());
+    let bytes = fs::read(file).map_err(|error| unreadable(&error))?;
+    String::from_utf8(bytes).map_err(|error| unreadable(&error))
+}
+
+fn warn(role: Role, lines: &[String]) {
+    for line in lines {
+        log(Level::Warning, &format!("{}: {line}", role.id()));
+    }
+}
+
+/// The replicated log in `directory`, which is made if it is not there: Mesos ends
+/// its process when it cannot open the log, so that is found out before.
+fn log_settings(
+    file: &str,
+    directory: &Path,
+    config: &MasterConfig,
+    environment: &Environment,
+) -> Result<LogSettings, ConfigError> {
+    let path = directory.join(LOG_DIRECTORY);
+    let usable = fs::create_dir_all(&path)
+        .and_then(|()| Ok(access(&path, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK)?));
+    usable.map_err(|error| {
+        let problem = format!("\"{}\" cannot be used: {error}", directory.display());
+        ConfigError::new(
+            file,
+            "replicated_log_dir",
+            problem,
+            "name a directory that the Mesos master may write",
+        )
+    })?;
+    let (source, field, zk) = match &config.zk {
+        Some(zk) => (file, "zk.url", Some(zk.clone())),
+        None => {
+            let zk = zk::from_environment(environment.zk.as_deref(), environment.quorum.as_deref())?;
+            ("environment", "MESOS_ZK", zk)
+        }
+    };
+    let Some(ZkConfig { url, quorum, session_timeout }) = zk else {
+        return Ok(LogSettings { quorum: 1, path, zookeeper: None });
+    };
+    let (_, url) = resolve(source, field, &url)?;
+    let zookeeper = Some(meeting(&url, session_timeout));
+    Ok(LogSettings { quorum, path, zookeeper })
+}
+
+fn meeting(url: &ZkUrl, session_timeout: Duration) -> LogMeeting {
+    LogMeeting {
+        servers: url.servers.clone(),
+        path: url.replicas_znode(),
+        session_timeout,
+        credentials: url.credentials.clone(),
+    }
+}
+
+/// The `zk://` url that `text` is, or that the file holds whose `file://` url it is.
+fn resolve(file: &str, field: &str, text: &str) -> Result<(String, ZkUrl), ConfigError> {
+    let url = contents(file, field, text, zk::REMEDY)?;
+    match zk::parse(&url) {
+        Ok(parsed) => Ok((url, parsed)),
+        Err(what) => Err(wrong(file, field, &url, &what, zk::REMEDY)),
+    }
+}
+
+/// Where to learn who leads, for an agent: what Mesos's detector takes.
+fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
+    let value = contents(file, field, text, agent::MASTER_REMEDY)?;
+    let check = if value.starts_with("zk://") {
+        zk::parse(&value).map(|_| ())
+    } else {
+        zk::check_host_port(value.strip_prefix("master@").unwrap_or(&value))
+    };
+    check.map_err(|what| wrong(file, field, &value, &what, agent::MASTER_REMEDY))?;
+    Ok(value)
+}
+
+/// `text`, or what the file holds whose `file://` url it is.
+fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String, ConfigError> {
+    let text = text.trim();
+    if !text.starts_with("file://") {
+        return Ok(text.to_owned());
+    }
+    let path =
+        zk::file_path(text).ok_or_else(|| wrong(file, field, text, "names no absolute path", remedy))?;
+    let held = fs::read_to_string(path).map_err(|error| {
+        wrong(file, field, text, &format!("cannot be read: {error}"), "make the file readable")
+    })?;
+    Ok(held.trim().to_owned())
+}
+
+fn wrong(file: &str, field: &str, value: &str, what: &str, remedy: &str) -> ConfigError {
+    ConfigError::new(file, field, format!("\"{}\" {what}", zk::redacted(value)), remedy)
+}

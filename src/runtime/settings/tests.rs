@@ -1,0 +1,171 @@
+use super::*;
+
+use tempfile::TempDir;
+
+const NETWORK: &str = r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
+                          "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}"#;
+
+/// A directory with files; `$D` in their text is the directory.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Files {
+        Files(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text.replace("$D", self.0.path().to_str().unwrap())).unwrap();
+        path
+    }
+
+    fn master(&self, more: &str) -> String {
+        self.write("master.json", &format!(r#"{{"network": {NETWORK}{more}}}"#))
+    }
+
+    fn agent(&self, more: &str) -> String {
+        self.write("agent.json", &format!(r#"{{"cni_dir": "/cni"{more}}}"#))
+    }
+}
+
+fn environment(zk: &str, quorum: &str, master: &str) -> Environment {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Environment { zk: some(zk), quorum: some(quorum), master: some(master) }
+}
+
+fn complaint<T>(result: Result<T, ConfigError>) -> String {
+    let line = result.err().expect("an error").to_string();
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+#[test]
+fn the_parameter_names_the_file() {
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let given = [pair("other", "x"), pair("agent_config", "/a.json")];
+    assert_eq!(config_path(Role::Agent, &given).unwrap(), "/a.json");
+    for given in [&given[..], &[], &[pair("master_config", "")]] {
+        assert_eq!(
+            complaint(config_path(Role::Master, given)),
+            "module parameters of overlay-master: master_config: missing; give it, in the file behind Mesos's \
+             flag --modules, the path of the JSON configuration"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let files = Files::new();
+    let absent = files.path("absent.json");
+    let line = complaint(master(&absent, &Environment::default()));
+    assert!(line.starts_with(&format!("{absent}: cannot be read: No such file")), "{line}");
+    assert!(line.ends_with("correct the module's parameter master_config"), "{line}");
+    let line = complaint(agent(files.0.path().to_str().unwrap(), &Environment::default()));
+    assert!(line.contains("Is a directory"), "{line}");
+    fs::write(files.path("latin1.json"), b"{\"\xe9\": 1}").unwrap();
+    let line = complaint(agent(&files.path("latin1.json"), &Environment::default()));
+    assert!(line.contains("invalid utf-8"), "{line}");
+}
+
+#[test]
+fn a_master_alone_has_one_replica_and_watches_nobody() {
+    let files = Files::new();
+    let settings =
+        master(&files.master(r#", "replicated_log_dir": "$D/deep/log""#), &Environment::default()).unwrap();
+    assert_eq!(settings.detect, None);
+    let path = files.0.path().join("deep/log/overlay_replicated_log");
+    assert!(path.is_dir(), "made beforehand");
+    assert_eq!(settings.log, Some(LogSettings { quorum: 1, path, zookeeper: None }));
+
+    let settings = master(&files.master(""), &Environment::default()).unwrap();
+    assert_eq!((settings.log, settings.detect), (None, None));
+}
+
+#[test]
+fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
+    let files = Files::new();
+    let environment = environment("zk://e:1/env", "3", "");
+    let log = r#", "replicated_log_dir": "$D/log""#;
+
+    let settings = master(&files.master(log), &environment).unwrap();
+    assert_eq!(settings.detect.as_deref(), Some("zk://e:1/env"));
+    let log_settings = settings.log.unwrap();
+    assert_eq!(log_settings.quorum, 3);
+    assert_eq!(
+        log_settings.zookeeper,
+        Some(LogMeeting {
+            servers: "e:1".into(),
+            path: "/env/overlay_log_replicas".into(),
+            session_timeout: Duration::from_secs(10),
+            credentials: None
+        })
+    );
+
+    files.write("url", "zk://u:p@f:1,g:2/file\n");
+    let zk = format!(r#"{log}, "zk": {{"url": "file://$D/url", "quorum": 2, "session_timeout": 20}}"#);
+    let settings = master(&files.master(&zk), &environment).unwrap();
+    assert_eq!(settings.detect.as_deref(), Some("zk://e:1/env"), "that is where Mesos's masters meet");
+    let log_settings = settings.log.unwrap();
+    assert_eq!(log_settings.quorum, 2);
+    assert_eq!(
+        log_settings.zookeeper,
+        Some(LogMeeting {
+            servers: "f:1,g:2".into(),
+            path: "/file/overlay_log_replicas".into(),
+            session_timeout: Duration::from_secs(20),
+            credentials: Some("u:p".into())
+        })
+    );
+
+    let settings = master(&files.master(&zk), &Environment::default()).unwrap();
+    assert_eq!(settings.detect.as_deref(), Some("zk://u:p@f:1,g:2/file"));
+}
+
+#[test]
+fn what_is_wrong_with_zookeeper_or_the_log_is_one_line() {
+    let files = Files::new();
+    let file = files.master(r#", "replicated_log_dir": "$D/log""#);
+    let line = complaint(master(&file, &environment("zk://e:1/env", "", "")));
+    assert!(line.starts_with("environment: MESOS_QUORUM: missing"), "{line}");
+    let line = complaint(master(&file, &environment("file:///nonexistent", "1", "")));
+    assert!(line.starts_with("environment: MESOS_ZK: \"file:///nonexistent\" cannot be read"), "{line}");
+    let url = files.write("url", "zk://u:secret@e/env");
+    let line = complaint(master(&file, &environment(&format!("file://{url}"), "1", "")));
+    assert!(line.starts_with("environment: MESOS_ZK: \"zk://***@e/env\" has the server \"e\""), "{line}");
+
+    files.write("taken", "");
+    let file = files.master(r#", "replicated_log_dir": "$D/taken""#);
+    let line = complaint(master(&file, &Environment::default()));
+    assert!(line.starts_with(&format!("{file}: replicated_log_dir: \"")), "{line}");
+    assert!(line.contains("cannot be used: "), "{line}");
+}
+
+#[test]
+fn an_agent_finds_its_master_in_file_then_environment() {
+    let files = Files::new();
+    let configured = files.agent(r#", "master": "10.0.0.1:5050""#);
+    let environment = environment("zk://e:1/env", "", "10.0.0.2:5050");
+    assert_eq!(agent(&configured, &environment).unwrap().detect, "10.0.0.1:5050");
+    let bare = files.agent("");
+    assert_eq!(agent(&bare, &environment).unwrap().detect, "10.0.0.2:5050");
+    let environment = Environment { master: None, ..environment };
+    assert_eq!(agent(&bare, &environment).unwrap().detect, "zk://e:1/env");
+    assert!(complaint(agent(&bare, &Environment::default())).contains(
+        "agent.json: master: missing, and neither MESOS_MASTER nor MESOS_ZK is in the environment; write host:port"
+    ));
+}
+
+#[test]
+fn an_agent_reads_the_file_that_names_its_master() {
+    let files = Files::new();
+    let url = files.write("url", " 10.0.0.1:5050\n");
+    let given = |master: &str| agent(&files.agent(""), &environment("", "", master));
+    assert_eq!(given(&format!("file://{url}")).unwrap().detect, "10.0.0.1:5050");
+    files.write("url", "10.0.0.1");
+    let line = complaint(given(&format!("file://{url}")));
+    assert!(line.starts_with("environment: MESOS_MASTER: \"10.0.0.1\" has no port; write"), "{line}");
+}
