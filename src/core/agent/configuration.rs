@@ -159,12 +159,12 @@ impl Configuration {
         self.again && !self.under_way
     }
 
-    /// Whether each overlay has been through a pass as it is now.
+    /// Whether each overlay has been through a pass as it is now. (Peers may have
+    /// changed meanwhile; on a joining cluster they always have.)
     pub fn all_tried(&self) -> bool {
         let tried = |(share, health): (&Share, &Health)| share.overlay.is_err() || health.last.is_some();
         self.given.as_ref().is_some_and(|given| given.shares.iter().zip(&self.health).all(tried))
-            && !self.again
-            && !self.under_way
+            && !self.news
     }
 
     /// Whether the host is as the master wants it.

@@ -108,9 +108,12 @@ fn read_share(
     let overlay = read_overlay(config, info)?;
     let shared = vtep.get_or_insert_with(|| own.clone());
     if *shared != own {
+        let [own, shared] = [&own, shared].map(|vtep| {
+            let addresses: Vec<String> = vtep.addresses.iter().map(ToString::to_string).collect();
+            format!("{} {} {}", vtep.name, vtep.mac, addresses.join(" "))
+        });
         return Err(format!(
-            "the master sent another VTEP ({}, {}) than for the overlay before ({}, {}); a host has one",
-            own.name, own.mac, shared.name, shared.mac
+            "the master sent another VTEP ({own}) than for the overlay before ({shared}); a host has one"
         ));
     }
     Ok(overlay)

@@ -3,8 +3,9 @@
 use prost::Message;
 
 use super::Agent;
-use crate::core::Effect;
 use crate::core::http::{JSON, PROTOBUF, Request, Response, negotiate};
+use crate::core::json::{self, About};
+use crate::core::{Effect, Upid};
 use crate::wire::AgentInfo;
 
 const OVERLAY: &str = "/overlay-agent/overlay";
@@ -22,15 +23,27 @@ impl Agent {
         if !request.is_get() {
             return Response::method_not_allowed("GET, HEAD");
         }
-        let _jsonp = match request.jsonp() {
+        let jsonp = match request.jsonp() {
             Ok(jsonp) => jsonp,
             Err(response) => return response,
         };
         match negotiate(request.accept.as_deref(), &[JSON, PROTOBUF]) {
-            Some(JSON) => Response::unavailable("not yet"),
+            Some(JSON) => Response::json(self.json(), jsonp),
             Some(_) => Response::ok(PROTOBUF, self.info().encode_to_vec()),
             None => Response::unsupported_media_type(&[JSON, PROTOBUF]),
         }
+    }
+
+    /// The same, and what an operator wants to know besides.
+    fn json(&self) -> Vec<u8> {
+        let master = self.registration.master().map(Upid::to_string);
+        let about = About {
+            host_errors: &self.host_errors(),
+            master: master.as_deref(),
+            problems: &self.problems,
+            registered: self.is_registered(),
+        };
+        json::agent(&self.info(), &about)
     }
 
     /// This agent and its overlays, with their states.

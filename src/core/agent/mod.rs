@@ -25,8 +25,8 @@ use super::{Effect, Input, Level, Machine, Time, Upid};
 use crate::host::desired::{Backend, Cni, Desired};
 use crate::wire::AgentOverlayInfo;
 use crate::wire::internal::{
-    AgentNetworkConfig, AgentRegisteredAcknowledgement, PeersReceivedMessage, RegisterAgentMessage,
-    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
+    RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 
 mod configuration;
@@ -53,7 +53,9 @@ pub struct Agent {
     /// What the master said this agent should have and has not, one sentence each.
     problems: Vec<String>,
     /// The last report to the master.
-    reported: Vec<AgentOverlayInfo>,
+    reported: AgentRegisteredMessage,
+    /// The last report that a master acknowledged.
+    acknowledged: AgentRegisteredMessage,
     throttle: Throttle,
     effects: VecDeque<Effect>,
 }
@@ -94,7 +96,8 @@ impl Agent {
             configuration: Configuration::new(),
             peers: Peers::default(),
             problems: Vec::new(),
-            reported: Vec::new(),
+            reported: AgentRegisteredMessage::default(),
+            acknowledged: AgentRegisteredMessage::default(),
             throttle: Throttle::default(),
             effects: VecDeque::new(),
         }
@@ -103,11 +106,11 @@ impl Agent {
     /// Whether the leading master has acknowledged that everything it gave this
     /// agent is in place.
     pub fn is_registered(&self) -> bool {
-        self.registration.confirmed && self.is_whole()
+        self.registration.confirmed && self.is_whole() && self.acknowledged == self.present()
     }
 
     fn is_whole(&self) -> bool {
-        self.problems.is_empty() && self.configuration.is_whole()
+        self.problems.is_empty() && self.configuration.is_whole() && self.peers.faults().next().is_none()
     }
 
     fn on_leader(&mut self, now: Time, leader: Option<Upid>) {
@@ -202,8 +205,7 @@ impl Agent {
             self.problems = message.problems;
         }
         self.give(message.overlays);
-        let well = self.problems.is_empty() && !self.configuration.has_faults();
-        self.registration.answered(now, well, &mut self.random);
+        self.registration.answered(now, &mut self.random);
         self.apply();
     }
 
@@ -236,7 +238,8 @@ impl Agent {
             match &share.overlay {
                 Ok(overlay) => {
                     let subnets: Vec<String> = overlay.subnets.iter().map(ToString::to_string).collect();
-                    self.log(Level::Info, format!("Overlay {name}: this agent has {subnets:?}"));
+                    let subnets = if subnets.is_empty() { "no subnet".into() } else { subnets.join(", ") };
+                    self.log(Level::Info, format!("Overlay {name}: this agent has {subnets}"));
                 }
                 Err(fault) => self.log(Level::Error, format!("Overlay {name} cannot be set up: {fault}")),
             }
@@ -249,10 +252,11 @@ impl Agent {
         }
         let was = self.is_registered();
         let well = self.problems.is_empty() && !self.configuration.has_faults();
+        self.acknowledged.clone_from(&self.reported);
         self.registration.acknowledged(now, well, &mut self.random);
         if !was && self.is_registered() {
             let master = self.registration.master().map(Upid::to_string).unwrap_or_default();
-            let (overlays, peers) = (self.reported.len(), self.peers.len());
+            let (overlays, peers) = (self.reported.overlays.len(), self.peers.len());
             self.log(
                 Level::Info,
                 format!("Registered with {master}: {overlays} overlays in place, {peers} peers known"),
@@ -265,7 +269,7 @@ impl Agent {
         let reason = message.reason;
         self.warn(now, "refused", || format!("The master refused the registration: {}", quote(&reason)));
         self.problems = vec![reason];
-        self.registration.refused();
+        self.registration.refused(now, &mut self.random);
     }
 
     fn on_peers(&mut self, now: Time, message: UpdatePeersMessage) {
@@ -317,7 +321,9 @@ impl Agent {
         }
     }
 
+    /// Logs one line, whatever somebody else's words in it hold.
     fn log(&mut self, level: Level, line: String) {
+        let line = if line.contains(char::is_control) { line.replace(char::is_control, " ") } else { line };
         self.effects.push_back(Effect::Log(level, line));
     }
 

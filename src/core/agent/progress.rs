@@ -37,7 +37,7 @@ impl Agent {
     fn log_overlays(&mut self, now: Time, before: &[AgentOverlayInfo]) {
         let after = self.overlays();
         let again = self.next_attempt(now);
-        for (old, new) in before.iter().zip(&after).filter(|(old, new)| old.state != new.state) {
+        for (old, new) in before.iter().zip(&after) {
             let name = quote(&new.info.name);
             let Some(State { error, .. }) = &new.state else { continue };
             match (error, status(new)) {
@@ -60,19 +60,16 @@ impl Agent {
             self.log(Level::Info, "The host is in order again".into());
             return;
         }
+        let all = errors.len();
         let news: Vec<String> = errors.iter().filter(|error| !before.contains(*error)).cloned().collect();
-        if news.is_empty() {
+        if all == 0 || self.throttle.allow(now, "host").is_none() {
             return;
         }
-        let Some(left_out) = self.throttle.allow(now, "host") else { return };
-        let again = self.next_attempt(now);
         for error in news.iter().take(MOST_HOST_LINES) {
-            self.log(Level::Error, format!("Host: {error}{again}"));
+            self.log(Level::Error, format!("Host: {error}"));
         }
-        let more = news.len().saturating_sub(MOST_HOST_LINES) as u64 + left_out;
-        if more > 0 {
-            self.log(Level::Error, format!("Host: {more} errors more, see /overlay-agent/overlay"));
-        }
+        let again = self.next_attempt(now);
+        self.log(Level::Warning, format!("Host: {all} errors, see /overlay-agent/overlay{again}"));
     }
 
     /// `; attempt 3, the next one in 4.2 s`.
@@ -87,9 +84,14 @@ impl Agent {
         self.configuration.overlays(self.config.max_configuration_attempts)
     }
 
+    /// What is not right with the host beyond one overlay.
+    pub(super) fn host_errors(&self) -> Vec<String> {
+        self.configuration.host_errors().iter().chain(self.peers.faults()).cloned().collect()
+    }
+
     /// Reports again if the master's knowledge is out of date.
     pub(super) fn report_news(&mut self, now: Time) {
-        if self.overlays() != self.reported {
+        if self.present() != self.reported {
             self.report(now);
         }
     }
@@ -98,9 +100,13 @@ impl Agent {
     fn report(&mut self, now: Time) {
         let Some(master) = self.registration.master().cloned() else { return };
         self.registration.reports(now, &mut self.random);
-        self.reported = self.overlays();
-        let message = AgentRegisteredMessage { overlays: self.reported.clone() };
-        self.effects.push_back(Effect::send(master, &message));
+        self.reported = self.present();
+        self.effects.push_back(Effect::send(master, &self.reported));
+    }
+
+    /// How the overlays fare, as the master is told.
+    pub(super) fn present(&self) -> AgentRegisteredMessage {
+        AgentRegisteredMessage { overlays: self.overlays(), host_errors: self.host_errors() }
     }
 }
 

@@ -12,12 +12,15 @@ const SPREAD: Duration = Duration::from_millis(100);
 /// How often an agent with which all is well registers anew, give or take a
 /// quarter. A message that got lost on a connection whose end only the master saw
 /// is made good then.
-pub(super) const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_secs(60);
 
 /// From this many registrations in a row without an answer, the connection to the
 /// master is taken for a dead one and opened anew. (Not earlier: the Mesos agent
 /// in this process talks over the same connection.)
 const SILENT_ATTEMPTS: u32 = 4;
+
+/// The first delay is half a second to a second, the longest half a minute.
+const DELAYS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// How far the agent has come with its master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,10 @@ pub(super) struct Registration {
     last_master: Option<Upid>,
     /// The one timer. It is set whenever somebody leads.
     timer: Option<Time>,
-    backoff: Backoff,
+    /// Delays while the master is silent.
+    silence: Backoff,
+    /// Delays while the master cannot give all that there is to have.
+    wanting: Backoff,
     /// Registrations sent since the master's last word.
     unanswered: u32,
     /// A registration was sent that no list of overlays has followed yet.
@@ -61,7 +67,8 @@ impl Registration {
             master: None,
             last_master: None,
             timer: None,
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            silence: DELAYS,
+            wanting: DELAYS,
             unanswered: 0,
             asked: false,
             confirmed: false,
@@ -114,8 +121,8 @@ impl Registration {
         self.phase = Phase::Registering;
         self.confirmed = false;
         self.asked = false;
-        self.backoff.reset();
-        self.timer = Some(now + self.backoff.next(random));
+        self.silence.reset();
+        self.timer = Some(now + self.silence.next(random));
     }
 
     /// A registration goes out now. Gives whether to open the connection anew
@@ -129,47 +136,51 @@ impl Registration {
         let reconnect = std::mem::take(&mut self.broken) || self.unanswered >= SILENT_ATTEMPTS;
         self.unanswered += 1;
         self.asked = true;
-        self.timer = Some(now + self.backoff.next(random));
+        self.timer = Some(now + self.silence.next(random));
         reconnect
     }
 
-    /// The master answered. `well`: with all that there is to have.
-    pub fn answered(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
+    /// The master answered.
+    pub fn answered(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Configuring;
-        self.asked = false;
-        self.unanswered = 0;
-        self.rest(now, well, random);
+        self.heard();
+        self.timer = Some(now + refresh(random));
     }
 
-    /// The master refused; the timer goes on.
-    pub fn refused(&mut self) {
+    /// The master refused: it is asked again, at growing intervals.
+    pub fn refused(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Registering;
         self.confirmed = false;
-        self.unanswered = 0;
+        self.heard();
+        self.timer = Some(now + self.wanting.next(random));
     }
 
     /// A report goes out now.
     pub fn reports(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Reporting;
-        self.timer = Some(now + self.backoff.next(random));
+        self.timer = Some(now + self.silence.next(random));
     }
 
-    /// The master acknowledged what there is to report.
+    /// The master acknowledged the report. If it could not give everything
+    /// (`well`), it is asked again, at growing intervals.
     pub fn acknowledged(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
         self.phase = Phase::Settled;
         self.confirmed = true;
-        self.rest(now, well, random);
+        self.heard();
+        if well {
+            self.wanting.reset();
+        }
+        self.timer = Some(now + if well { refresh(random) } else { self.wanting.next(random) });
     }
 
-    /// Sets the timer for when nothing is expected. If the master could not give
-    /// everything, it is asked again, at growing intervals.
-    fn rest(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
-        let delay = if well {
-            self.backoff.reset();
-            REFRESH.mul_f64(0.75 + random.f64() / 2.0)
-        } else {
-            self.backoff.next(random)
-        };
-        self.timer = Some(now + delay);
+    /// There was a word from the master.
+    fn heard(&mut self) {
+        self.asked = false;
+        self.unanswered = 0;
+        self.silence.reset();
     }
+}
+
+fn refresh(random: &mut fastrand::Rng) -> Duration {
+    REFRESH.mul_f64(0.75 + random.f64() / 2.0)
 }
