@@ -102,7 +102,7 @@ pub struct Peer {
 }
 
 /// An Ethernet address; prints in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
 impl std::fmt::Display for Mac {

@@ -1,0 +1,402 @@
+//! What the kernel has of the things that may be ours.
+//!
+//! The kernel filters what it tells, as far as it can; here everything is
+//! filtered once more, since an old kernel ignores filters that it does not know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::request::{family, link_named};
+use super::{Error, Netlink};
+use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
+use crate::host::observed::{Device, DeviceKind, FdbEntry, Kernel, Neighbour, Route, Rule, Underlay};
+use crate::host::plan::MAIN_TABLE;
+
+/// Both families of addresses.
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+/// The bit of a neighbour's state that says that it was set for good. (`dcos-net`
+/// combines it with another one in its FDB entries.)
+const PERMANENT: u16 = 0x80;
+
+/// Reads what the kernel has.
+///
+/// # Errors
+/// A sentence for people.
+pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kernel, String> {
+    let told = |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
+    let name = desired.vtep.as_ref().map(|vtep| vtep.name.as_str());
+    let device = match name {
+        Some(name) => device(netlink, name).await.map_err(told("VXLAN device"))?,
+        None => None,
+    };
+    Ok(Kernel {
+        device,
+        stale_devices: stale_devices(netlink, name).await.map_err(told("VXLAN devices"))?,
+        rules: rules(netlink).await.map_err(told("rules"))?,
+        underlay: underlay(netlink, desired).await.map_err(told("way to the peers"))?,
+    })
+}
+
+/// The index of a device; `None` if there is none of this name.
+pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> Result<Option<u32>, Error> {
+    Ok(link(netlink, link_named(name)).await?.map(|message| message.header.index))
+}
+
+async fn link(netlink: &Netlink, which: LinkMessage) -> Result<Option<LinkMessage>, Error> {
+    Ok(match netlink.get(RouteNetlinkMessage::GetLink(which)).await? {
+        Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
+        _ => None,
+    })
+}
+
+/// The device of this name, with everything on it.
+async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> {
+    let Some(message) = link(netlink, link_named(name)).await? else { return Ok(None) };
+    let (index, kind) = (message.header.index, kind(&message));
+    let mut device = Device {
+        mac: Mac::default(),
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        addresses: BTreeSet::new(),
+        neighbours: BTreeMap::new(),
+        fdb: BTreeMap::new(),
+        routes: BTreeSet::new(),
+        kind,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Address(bytes) => device.mac = mac(bytes).unwrap_or_default(),
+            LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
+            _ => {}
+        }
+    }
+    // Nothing on a device that is not ours is any business of ours.
+    if matches!(device.kind, DeviceKind::Vxlan { .. }) {
+        for family in FAMILIES {
+            device.addresses.append(&mut addresses(netlink, index, family).await?);
+            device.neighbours.append(&mut neighbours(netlink, index, family).await?);
+            for table in [MAIN_TABLE, CONTAINER_TABLE] {
+                device.routes.append(&mut routes(netlink, index, family, table).await?);
+            }
+        }
+        device.fdb = fdb(netlink, index).await?;
+    }
+    Ok(Some(device))
+}
+
+fn mac(bytes: &[u8]) -> Option<Mac> {
+    bytes.try_into().ok().map(Mac)
+}
+
+/// What a device is, and if VXLAN, of which sort.
+fn kind(message: &LinkMessage) -> DeviceKind {
+    let infos = message.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let mut name = None;
+    let (mut vni, mut port, mut learning, mut many) = (None, 0, false, false);
+    for info in infos.flatten() {
+        match info {
+            LinkInfo::Kind(kind) => name = Some(kind.to_string()),
+            LinkInfo::Data(InfoData::Vxlan(data)) => {
+                for datum in data {
+                    match datum {
+                        InfoVxlan::Id(id) => vni = Some(*id),
+                        InfoVxlan::Port(number) => port = *number,
+                        InfoVxlan::Learning(on) => learning = *on,
+                        InfoVxlan::CollectMetadata(on) => many |= *on,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    match name {
+        Some(name) if name == InfoKind::Vxlan.to_string() => {
+            DeviceKind::Vxlan { vni: vni.filter(|_| !many), port, learning }
+        }
+        Some(name) => DeviceKind::Other(name),
+        // Hardware has no kind.
+        None => DeviceKind::Other("hardware".to_owned()),
+    }
+}
+
+/// VXLAN devices that look like ours and have not the name that is wanted.
+async fn stale_devices(netlink: &Netlink, wanted: Option<&str>) -> Result<BTreeSet<String>, Error> {
+    let mut filter = LinkMessage::default();
+    filter.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan)]));
+    let mut stale = BTreeSet::new();
+    for object in netlink.dump(RouteNetlinkMessage::GetLink(filter)).await? {
+        let RouteNetlinkMessage::NewLink(message) = object else { continue };
+        let DeviceKind::Vxlan { vni: Some(vni), port: VXLAN_PORT, .. } = kind(&message) else { continue };
+        let names = message.attributes.into_iter().filter_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        });
+        stale.extend(names.filter(|name| *name == format!("vtep{vni}") && Some(name.as_str()) != wanted));
+    }
+    Ok(stale)
+}
+
+async fn addresses(netlink: &Netlink, index: u32, family: AddressFamily) -> Result<BTreeSet<IpNet>, Error> {
+    let mut filter = AddressMessage::default();
+    filter.header.family = family;
+    filter.header.index = index;
+    let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
+    let parsed = objects.into_iter().filter_map(|object| match object {
+        RouteNetlinkMessage::NewAddress(message)
+            if message.header.index == index && message.header.family == family =>
+        {
+            address(&message)
+        }
+        _ => None,
+    });
+    Ok(parsed.filter(|net| !is_link_local(net.addr())).collect())
+}
+
+fn address(message: &AddressMessage) -> Option<IpNet> {
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            _ => {}
+        }
+    }
+    // IPv6 has no `local`; with IPv4 `address` is the other side, if there is one.
+    IpNet::new(local.or(address)?, message.header.prefix_len).ok()
+}
+
+/// Addresses that a host gives itself.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// A neighbour or FDB entry, taken apart.
+struct Entry {
+    ip: Option<IpAddr>,
+    mac: Option<Mac>,
+    permanent: bool,
+    plain: bool,
+}
+
+/// The neighbours or, as family "bridge", the FDB entries of a device.
+async fn entries(netlink: &Netlink, index: u32, family: AddressFamily) -> Result<Vec<Entry>, Error> {
+    let mut filter = NeighbourMessage::default();
+    filter.header.family = family;
+    if family == AddressFamily::Bridge {
+        filter.header.ifindex = index;
+    } else {
+        filter.attributes.push(NeighbourAttribute::IfIndex(index));
+    }
+    let objects = netlink.dump(RouteNetlinkMessage::GetNeighbour(filter)).await?;
+    let parsed = objects.into_iter().filter_map(|object| match object {
+        RouteNetlinkMessage::NewNeighbour(message)
+            if message.header.ifindex == index
+                && message.header.family == family
+                && !message.header.flags.contains(NeighbourFlags::Proxy) =>
+        {
+            Some(entry(&message))
+        }
+        _ => None,
+    });
+    Ok(parsed.collect())
+}
+
+fn entry(message: &NeighbourMessage) -> Entry {
+    let state = u16::from(message.header.state);
+    let mut entry = Entry { ip: None, mac: None, permanent: state & PERMANENT != 0, plain: true };
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => entry.ip = Some((*ip).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => entry.ip = Some((*ip).into()),
+            // In a message of family "bridge" the length says what it is.
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => entry.ip = ip(bytes),
+            NeighbourAttribute::LinkLayerAddress(bytes) => entry.mac = mac(bytes),
+            NeighbourAttribute::Port(_) | NeighbourAttribute::Vni(_) | NeighbourAttribute::IfIndex(_) => {
+                entry.plain = false;
+            }
+            _ => {}
+        }
+    }
+    entry
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return Some(Ipv4Addr::from(bytes).into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}
+
+async fn neighbours(
+    netlink: &Netlink,
+    index: u32,
+    family: AddressFamily,
+) -> Result<BTreeMap<IpAddr, Neighbour>, Error> {
+    let entries = entries(netlink, index, family).await?.into_iter();
+    Ok(entries
+        .filter_map(|Entry { ip, mac, permanent, .. }| Some((ip?, Neighbour { mac, permanent })))
+        .collect())
+}
+
+/// Entries without a destination are the device's own addresses.
+async fn fdb(netlink: &Netlink, index: u32) -> Result<BTreeMap<(Mac, IpAddr), FdbEntry>, Error> {
+    let entries = entries(netlink, index, AddressFamily::Bridge).await?.into_iter();
+    Ok(entries
+        .filter_map(|Entry { ip, mac, permanent, plain }| Some(((mac?, ip?), FdbEntry { permanent, plain })))
+        .collect())
+}
+
+async fn routes(
+    netlink: &Netlink,
+    index: u32,
+    family: AddressFamily,
+    table: u32,
+) -> Result<BTreeSet<Route>, Error> {
+    let mut filter = RouteMessage::default();
+    filter.header.address_family = family;
+    filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(table)];
+    let objects = match netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await {
+        // Nobody made this table yet.
+        Err(Error::Refused { errno: nix::errno::Errno::ENOENT, .. }) => return Ok(BTreeSet::new()),
+        objects => objects?,
+    };
+    let parsed = objects.into_iter().filter_map(|object| match object {
+        RouteNetlinkMessage::NewRoute(message) if message.header.address_family == family => {
+            route(&message, index).filter(|route| route.table == table)
+        }
+        _ => None,
+    });
+    Ok(parsed.collect())
+}
+
+/// A route over the device, unless the kernel (or a router) made it.
+fn route(message: &RouteMessage, index: u32) -> Option<Route> {
+    let header = &message.header;
+    if matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect) {
+        return None;
+    }
+    let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
+    let (mut metric, mut plain) = (0, header.kind == RouteType::Unicast && header.tos == 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(number) => oif = Some(*number),
+            RouteAttribute::Destination(address) => dst = route_ip(address),
+            RouteAttribute::Gateway(address) => via = route_ip(address),
+            RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) | RouteAttribute::Encap(_) => plain = false,
+            RouteAttribute::Source(_) => plain = false,
+            _ => {}
+        }
+    }
+    let dst = dst.or(match header.address_family {
+        AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
+        _ => Some(std::net::Ipv6Addr::UNSPECIFIED.into()),
+    })?;
+    let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
+    let protocol = u8::from(header.protocol);
+    (oif == Some(index)).then_some(Route { table, dst, via, metric, protocol, plain })
+}
+
+fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}
+
+async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
+    let mut rules = BTreeSet::new();
+    for family in FAMILIES {
+        let mut filter = RuleMessage::default();
+        filter.header.family = family;
+        let objects = match netlink.dump(RouteNetlinkMessage::GetRule(filter)).await {
+            // A kernel without rules of this family.
+            Err(Error::Refused { errno: nix::errno::Errno::EAFNOSUPPORT, .. }) => continue,
+            objects => objects?,
+        };
+        rules.extend(objects.iter().filter_map(|object| match object {
+            RouteNetlinkMessage::NewRule(message) if message.header.family == family => rule(message),
+            _ => None,
+        }));
+    }
+    Ok(rules)
+}
+
+/// A rule that says `from <prefix> lookup 42` and nothing else; every other one
+/// is not like ours.
+fn rule(message: &RuleMessage) -> Option<Rule> {
+    let header = &message.header;
+    let plain = header.action == RuleAction::ToTable
+        && header.dst_len == 0
+        && header.tos == 0
+        && !header.flags.contains(netlink_packet_route::rule::RuleFlags::Invert);
+    let (mut table, mut from, mut priority) = (u32::from(header.table), None, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::Source(ip) => from = Some(*ip),
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::Protocol(_) => {}
+            // "Nothing is suppressed", which the kernel says of every rule.
+            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            // A condition that ours have not. (Of attributes that the crate does
+            // not know we cannot say.)
+            RuleAttribute::Other(_) => {}
+            _ => return None,
+        }
+    }
+    let from = IpNet::new(from?, header.src_len).ok()?;
+    (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
+}
+
+/// The device over which the first peer is reached.
+async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underlay>, Error> {
+    let Some((peer, _)) = desired.peers.iter().flatten().next() else { return Ok(None) };
+    let mut query = RouteMessage::default();
+    query.header.address_family = family((*peer).into());
+    query.header.destination_prefix_length = 32;
+    query.attributes = vec![RouteAttribute::Destination(IpAddr::V4(*peer).into())];
+    let Some(RouteNetlinkMessage::NewRoute(route)) =
+        netlink.get(RouteNetlinkMessage::GetRoute(query)).await?
+    else {
+        return Ok(None);
+    };
+    let oif = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    let mut which = LinkMessage::default();
+    which.header.index = oif.unwrap_or_default();
+    let Some(message) = link(netlink, which).await? else { return Ok(None) };
+    let (mut device, mut mtu) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device = Some(name),
+            LinkAttribute::Mtu(bytes) => mtu = Some(bytes),
+            _ => {}
+        }
+    }
+    Ok(device.zip(mtu).map(|(device, mtu)| Underlay { device, mtu }))
+}

@@ -1,0 +1,154 @@
+//! What a host really has of the things this module looks after. Plain values:
+//! [`super::executor`] fills them from kernel and disk, [`super::plan`] compares
+//! them with what is desired.
+//!
+//! Only what may be ours is in here. What is somebody else's for certain (other
+//! devices' routes, rules of other tables, the kernel's own routes) is left out
+//! when the values are read, so that no plan can touch it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::desired::Mac;
+
+/// What the host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whether the host forwards packets.
+    pub forwarding: Forwarding,
+    /// The CNI configurations that are ours or lie where ours belong, by overlay
+    /// name. `None`: the directory could not be read, so nothing is known.
+    pub cni: Option<BTreeMap<String, CniFile>>,
+    /// What the kernel has. `None`: it was not looked at, because another program
+    /// looks after it or because it could not be read.
+    pub kernel: Option<Kernel>,
+}
+
+/// The host's switches for forwarding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forwarding {
+    /// `net.ipv4.ip_forward`; `None`: it cannot be read.
+    pub v4: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`; `None`: the host has no IPv6.
+    pub v6: Option<bool>,
+}
+
+/// A file in the directory of the CNI configurations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CniFile {
+    /// The whole file.
+    pub content: Vec<u8>,
+    /// Whether it is a configuration as we write them. One that is not is
+    /// overwritten if its name is wanted, and never removed.
+    pub ours: bool,
+}
+
+/// The part of the kernel's network configuration that may be ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    /// The device that has the name of the desired VTEP, of whatever kind.
+    pub device: Option<Device>,
+    /// Names of further VXLAN devices that look like ours: `vtep<VNI>` on our
+    /// UDP port.
+    pub stale_devices: BTreeSet<String>,
+    /// The rules that only say `from <prefix> lookup 42`.
+    pub rules: BTreeSet<Rule>,
+    /// The device that carries the tunnels; `None` as long as no peer is known
+    /// or can be reached.
+    pub underlay: Option<Underlay>,
+}
+
+/// A network device and what the kernel keeps with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Its addresses, except link-local ones.
+    pub addresses: BTreeSet<IpNet>,
+    /// Its neighbours.
+    pub neighbours: BTreeMap<IpAddr, Neighbour>,
+    /// Its forwarding database: what lies behind a hardware address and a tunnel
+    /// destination. (The kernel can have several destinations for one address.)
+    pub fdb: BTreeMap<(Mac, IpAddr), FdbEntry>,
+    /// The routes over it in the two tables that we write to, except those that
+    /// the kernel keeps itself.
+    pub routes: BTreeSet<Route>,
+}
+
+/// The kind of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A VXLAN tunnel endpoint.
+    Vxlan {
+        /// Network identifier; `None` for a device that serves many.
+        vni: Option<u32>,
+        /// UDP port it sends to and receives on.
+        port: u16,
+        /// Whether it fills its FDB from the packets it sees.
+        learning: bool,
+    },
+    /// Something else; the kernel's name for it.
+    Other(String),
+}
+
+/// A neighbour (ARP or NDP) entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its hardware address; `None` while it is not resolved.
+    pub mac: Option<Mac>,
+    /// Whether somebody set it for good, as we do.
+    pub permanent: bool,
+}
+
+/// What there is to say about an entry of a VXLAN device's FDB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// Whether somebody set it for good, as we do; otherwise it was learned.
+    pub permanent: bool,
+    /// Whether it has nothing that ours have not (a UDP port or VNI of its own).
+    pub plain: bool,
+}
+
+/// A route over our device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The routing table.
+    pub table: u32,
+    /// Where to.
+    pub dst: IpNet,
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// Its metric, as the kernel shows it.
+    pub metric: u32,
+    /// Who made it (`RTPROT_*`).
+    pub protocol: u8,
+    /// Whether it has nothing that ours have not (a type other than unicast, a
+    /// TOS, several next hops).
+    pub plain: bool,
+}
+
+/// A rule `from <prefix> lookup 42`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// The prefix.
+    pub from: IpNet,
+    /// Its place among the rules; lower ones are asked first.
+    pub priority: u32,
+}
+
+/// The device that carries the tunnels' packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    /// The device's name.
+    pub device: String,
+    /// Bytes.
+    pub mtu: u32,
+}

@@ -1,0 +1,305 @@
+//! One pass: read what the host has, plan, carry out, report.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::desired::{Backend, Cni, Desired};
+use super::netlink::{self, Error, Netlink};
+use super::observed::Observed;
+use super::plan::{DeviceChange, Op, Plan, plan};
+use super::{cni, sysctl};
+use crate::core::HostReport;
+
+/// Sentences of one kind that a report has at most: they are shown to people,
+/// and ten thousand routes can fail for one reason.
+const SENTENCES: usize = 3;
+
+/// Rounds of one pass. A second one is needed when somebody else changed the
+/// same things while the first one was under way.
+const ROUNDS: usize = 2;
+
+/// Carries out passes. What it keeps is for the log only.
+#[derive(Default)]
+pub(super) struct Passes {
+    /// Warnings that were logged already.
+    warned: Vec<String>,
+}
+
+impl Passes {
+    /// Makes the host like `desired`, as far as it can be made so.
+    pub(super) fn run(&mut self, desired: &Desired) -> HostReport {
+        // A runtime and a connection for each pass: what is broken in them does
+        // not stay.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.rounds(desired)),
+            Err(error) => {
+                let sentence = format!("cannot configure the host: cannot start an event loop: {error}");
+                HostReport { host: vec![sentence], ..HostReport::default() }
+            }
+        }
+    }
+
+    async fn rounds(&mut self, desired: &Desired) -> HostReport {
+        let mut operations = 0;
+        let mut round = 0;
+        loop {
+            round += 1;
+            let start = Instant::now();
+            let mut pass = Pass::new(desired);
+            let plan = pass.plan().await;
+            self.warn(plan.warnings.clone());
+            pass.carry_out(&plan).await;
+            operations += plan.ops.len();
+            if !plan.ops.is_empty() {
+                log::info!(
+                    "configured the host: {} operations in {:.0?}, {} failed",
+                    plan.ops.len(),
+                    start.elapsed(),
+                    pass.failures.count
+                );
+            }
+            if !pass.raced || round == ROUNDS {
+                return HostReport { operations, ..pass.failures.report(desired) };
+            }
+        }
+    }
+
+    /// Says each warning once, until it is over.
+    fn warn(&mut self, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+            log::warn!("{warning}");
+        }
+        self.warned = warnings;
+    }
+}
+
+/// One round of a pass.
+struct Pass<'a> {
+    desired: &'a Desired,
+    netlink: Option<Netlink>,
+    failures: Failures,
+    /// Whether something failed as it does when others meddle.
+    raced: bool,
+}
+
+impl<'a> Pass<'a> {
+    fn new(desired: &'a Desired) -> Pass<'a> {
+        Pass { desired, netlink: None, failures: Failures::default(), raced: false }
+    }
+
+    /// Reads what there is, as far as it can be read, and plans.
+    async fn plan(&mut self) -> Plan {
+        let observed = self.observe().await;
+        let plan = plan(self.desired, &observed);
+        for problem in &plan.problems {
+            self.failures.host(problem.clone());
+        }
+        plan
+    }
+
+    async fn observe(&mut self) -> Observed {
+        Observed {
+            forwarding: sysctl::forwarding(),
+            cni: self.observe_cni(),
+            kernel: match self.desired.backend {
+                Backend::External => None,
+                Backend::Internal => {
+                    let observed = self.observe_kernel().await;
+                    observed.map_err(|sentence| self.failures.host(sentence)).ok()
+                }
+            },
+        }
+    }
+
+    /// What cannot be read fails every overlay that has a file there.
+    fn observe_cni(&mut self) -> Option<BTreeMap<String, super::observed::CniFile>> {
+        let Cni { dir, .. } = &self.desired.cni;
+        if dir.as_os_str().is_empty() {
+            return None;
+        }
+        let wanted: Vec<&str> = cni::wanted(self.desired).into_keys().collect();
+        match cni::read(dir, &wanted.iter().copied().collect()) {
+            Ok(files) => Some(files),
+            Err(error) => {
+                let sentence = format!("cannot read the CNI configurations in {}: {error}", dir.display());
+                for overlay in wanted {
+                    self.failures.overlay(overlay, sentence.clone());
+                }
+                None
+            }
+        }
+    }
+
+    async fn observe_kernel(&mut self) -> Result<super::observed::Kernel, String> {
+        let netlink = Netlink::open().map_err(|error| format!("cannot talk to the kernel: {error}"))?;
+        let observed = netlink::observe(&netlink, self.desired).await;
+        self.netlink = Some(netlink);
+        observed
+    }
+
+    /// Carries out the operations in order. One that fails does not stop the
+    /// others, except those that would be on a device that is not there.
+    async fn carry_out(&mut self, plan: &Plan) {
+        let mut index = None;
+        let mut missing: Option<(Arc<str>, usize)> = None;
+        let mut ops = plan.ops.iter().peekable();
+        while let Some(op) = ops.next() {
+            log::debug!("{op}");
+            let Some(device) = op.device() else {
+                self.carry_out_one(op).await;
+                continue;
+            };
+            if index.is_none() && missing.is_none() {
+                index = self.index_of(device).await;
+                missing = index.is_none().then(|| (device.clone(), 0));
+            }
+            let mut batch = vec![op];
+            while let Some(op) = ops.next_if(|op| op.device() == Some(device)) {
+                log::debug!("{op}");
+                batch.push(op);
+            }
+            match (index, &mut missing) {
+                (Some(index), _) => self.carry_out_batch(&batch, index).await,
+                (None, Some((_, count))) => *count += batch.len(),
+                (None, None) => {}
+            }
+        }
+        if let Some((device, count)) = missing {
+            self.failures.host(format!("left out {count} operations on device {device}, which is not there"));
+        }
+    }
+
+    async fn index_of(&mut self, device: &str) -> Option<u32> {
+        match netlink::index_of(self.netlink.as_ref()?, device).await {
+            Ok(index) => index,
+            Err(error) => {
+                self.failures.host(format!("cannot find device {device}: {error}"));
+                None
+            }
+        }
+    }
+
+    async fn carry_out_one(&mut self, op: &Op) {
+        let Cni { dir, .. } = &self.desired.cni;
+        let result = match op {
+            Op::EnableForwarding => sysctl::enable_forwarding(false),
+            Op::EnableForwarding6 => sysctl::enable_forwarding(true),
+            Op::WriteCni { overlay, content } => cni::write(dir, overlay, content),
+            Op::RemoveCni { overlay } => cni::remove(dir, overlay),
+            // The others are the kernel's, and need no index.
+            _ => return self.carry_out_batch(&[op], 0).await,
+        };
+        if let Err(error) = result {
+            self.failures.op(op, self.in_words(op, &error));
+        }
+    }
+
+    fn in_words(&self, op: &Op, error: &io::Error) -> String {
+        match op {
+            Op::WriteCni { .. } | Op::RemoveCni { .. } => {
+                format!("{error} (in {})", self.desired.cni.dir.display())
+            }
+            _ => error.to_string(),
+        }
+    }
+
+    async fn carry_out_batch(&mut self, ops: &[&Op], index: u32) {
+        let Some(netlink) = &self.netlink else { return };
+        let requests = ops.iter().filter_map(|op| netlink::request(op, index)).collect();
+        let results = netlink.execute(requests).await;
+        for (op, result) in ops.iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                Err(error) if is_fine(op, &error) => {}
+                Err(error) => {
+                    self.raced |= is_race(op, &error);
+                    self.failures.op(op, error.to_string());
+                }
+            }
+        }
+    }
+}
+
+/// Whether an operation that failed has nothing left to do.
+fn is_fine(op: &Op, error: &Error) -> bool {
+    let gone = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV, Errno::EADDRNOTAVAIL];
+    match (op, error.errno()) {
+        (Op::AddRule { .. }, Some(Errno::EEXIST)) => true,
+        // Kernels before 4.12 cannot do this, and an FDB that learns does no harm
+        // next to permanent entries.
+        (Op::SetDevice(_, DeviceChange::NoLearning), Some(Errno::EOPNOTSUPP)) => {
+            log::warn!("this kernel cannot {op}; its FDB will also have entries that it learned");
+            true
+        }
+        (op, Some(errno)) => op.removes() && gone.contains(&errno),
+        _ => false,
+    }
+}
+
+/// Whether an operation failed because somebody was faster: made the device that
+/// we wanted to make, or took it away.
+fn is_race(op: &Op, error: &Error) -> bool {
+    match (op, error.errno()) {
+        (Op::AddDevice(_), errno) => errno == Some(Errno::EEXIST),
+        (op, errno) => op.device().is_some() && errno == Some(Errno::ENODEV),
+    }
+}
+
+/// What failed, in a form that people can read.
+#[derive(Default)]
+struct Failures {
+    count: usize,
+    host: Vec<String>,
+    overlays: BTreeMap<String, Vec<String>>,
+    /// Sentences left out, by kind of operation.
+    left_out: BTreeMap<&'static str, usize>,
+    /// Sentences there are, by kind of operation.
+    said: BTreeMap<&'static str, usize>,
+}
+
+impl Failures {
+    fn host(&mut self, sentence: String) {
+        self.count += 1;
+        self.host.push(sentence);
+    }
+
+    fn overlay(&mut self, overlay: &str, sentence: String) {
+        self.count += 1;
+        self.overlays.entry(overlay.to_owned()).or_default().push(sentence);
+    }
+
+    fn op(&mut self, op: &Op, reason: String) {
+        let sentence = format!("cannot {op}: {reason}");
+        if let Some(overlay) = op.overlay() {
+            return self.overlay(overlay, sentence);
+        }
+        let said = self.said.entry(op.kind()).or_default();
+        if *said < SENTENCES {
+            *said += 1;
+            self.host(sentence);
+        } else {
+            self.count += 1;
+            *self.left_out.entry(op.kind()).or_default() += 1;
+        }
+    }
+
+    fn report(self, desired: &Desired) -> HostReport {
+        let mut report = HostReport { host: self.host, ..HostReport::default() };
+        let left_out = self.left_out.into_iter();
+        report.host.extend(left_out.map(|(kind, count)| format!("cannot {kind}: {count} more like that")));
+        for (overlay, sentences) in self.overlays {
+            let sentence = sentences.join("; ");
+            if desired.overlays.contains_key(&overlay) {
+                report.overlays.insert(overlay, sentence);
+            } else {
+                report.host.push(sentence);
+            }
+        }
+        report
+    }
+}

@@ -1,0 +1,126 @@
+//! The difference between what a host should be like and what it is, as a list of
+//! operations in an order in which they work. Pure: no kernel, no disk, no clock.
+//!
+//! The order: forwarding, then the device, its addresses, the peers (neighbours
+//! and FDB before the routes that lead to them), the rules; what Mesos takes as
+//! "this network works", the CNI configurations, is removed first and written
+//! last.
+//!
+//! Some operations take more away than they say (a device goes with everything
+//! on it, a changed MAC makes the kernel forget the neighbours). The planner
+//! knows, and puts back in the same plan what would be lost.
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use super::cni;
+use super::desired::{Backend, Desired};
+use super::observed::{Kernel, Observed};
+
+mod device;
+mod op;
+mod peers;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use op::{DeviceChange, NewDevice, NewRoute, OldRoute, Op};
+
+/// The routing table `main`.
+pub const MAIN_TABLE: u32 = 254;
+
+/// What our routes and rules carry as their origin (`RTPROT_*`), so that they can
+/// be told from everybody else's. Free in the kernel's list and in those of the
+/// routing daemons; 100 and [`super::desired::CONTAINER_TABLE`].
+pub const PROTOCOL: u8 = 142;
+
+/// Where our rules stand: right before the kernel's own rule for `main` (32766),
+/// after whatever rules an operator has.
+pub const RULE_PRIORITY: u32 = 32765;
+
+/// What `dcos-net` puts as the origin of its routes: `RTPROT_BOOT`, which is
+/// also what `ip route` uses.
+const PROTOCOL_BOOT: u8 = 3;
+
+/// Bytes that VXLAN over IPv4 puts around a packet: the outer IPv4, UDP and VXLAN
+/// headers and the inner Ethernet header.
+const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The operations, in order.
+    pub ops: Vec<Op>,
+    /// What cannot be made right, one sentence each.
+    pub problems: Vec<String>,
+    /// What an operator should know though it is as desired, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What it takes to make `observed` like `desired`.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    remove_cni(desired, observed, &mut plan);
+    forwarding(desired, observed, &mut plan);
+    if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
+        device::plan(desired, kernel, &mut plan);
+        rules::plan(desired, kernel, &mut plan);
+        check_mtu(desired, kernel, &mut plan);
+    }
+    write_cni(desired, observed, &mut plan);
+    plan
+}
+
+/// Packets of containers are forwarded from and to their bridge.
+fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
+        plan.ops.push(Op::EnableForwarding);
+    }
+    let mut subnets = desired.overlays.values().flat_map(|overlay| &overlay.subnets);
+    if subnets.any(|subnet| subnet.addr().is_ipv6()) && observed.forwarding.v6 != Some(true) {
+        plan.ops.push(Op::EnableForwarding6);
+    }
+}
+
+/// The configurations of overlays that went away, or lost their bridge.
+fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    let wanted = cni::wanted(desired);
+    let files = observed.cni.iter().flatten();
+    let stale = files.filter(|(overlay, file)| file.ours && !wanted.contains_key(overlay.as_str()));
+    plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni { overlay: overlay.clone() }));
+}
+
+/// The configurations that are missing or differ.
+fn write_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    let Some(files) = &observed.cni else { return };
+    for (overlay, content) in cni::wanted(desired) {
+        if files.get(overlay).is_none_or(|file| file.content != content) {
+            plan.ops.push(Op::WriteCni { overlay: overlay.to_owned(), content });
+        }
+    }
+}
+
+/// A packet that is too big for the underlay with its VXLAN headers gets lost
+/// without a word.
+fn check_mtu(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
+    let Some(underlay) = &kernel.underlay else { return };
+    let mut check = |what: String, mtu: u32| {
+        if mtu.saturating_add(VXLAN_OVERHEAD) > underlay.mtu {
+            plan.warnings.push(format!(
+                "{what} is {mtu}, but packets of more than {fits} bytes do not fit into {device} \
+                 (MTU {whole}) once they have their {VXLAN_OVERHEAD} bytes of VXLAN headers, and get lost; \
+                 lower it to {fits} or raise that of {device}",
+                fits = underlay.mtu.saturating_sub(VXLAN_OVERHEAD),
+                device = underlay.device,
+                whole = underlay.mtu,
+            ));
+        }
+    };
+    if let Some(mtu) = desired.vtep.as_ref().and_then(|vtep| vtep.mtu) {
+        check("vtep_mtu".to_owned(), mtu);
+    }
+    for (name, overlay) in &desired.overlays {
+        if overlay.mesos_bridge.is_some() || overlay.docker_bridge.is_some() {
+            check(format!("overlay_mtu of network {name}"), overlay.mtu);
+        }
+    }
+}

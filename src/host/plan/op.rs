@@ -1,0 +1,260 @@
+//! The operations a plan is made of.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::host::desired::{CONTAINER_TABLE, Mac};
+
+/// One change of the host. Prints as a line that an operator understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Turn on forwarding of IPv4.
+    EnableForwarding,
+    /// Turn on forwarding of IPv6.
+    EnableForwarding6,
+    /// Create a VXLAN device, with all that is said here, and set it up.
+    AddDevice(NewDevice),
+    /// Remove a device, and with it all that follows below.
+    RemoveDevice(Arc<str>),
+    /// Change a device.
+    SetDevice(Arc<str>, DeviceChange),
+    /// Give a device an address.
+    AddAddress(Arc<str>, IpNet),
+    /// Take an address from a device.
+    RemoveAddress(Arc<str>, IpNet),
+    /// Create or replace a permanent neighbour.
+    SetNeighbour(Arc<str>, IpAddr, Mac),
+    /// Remove a neighbour.
+    RemoveNeighbour(Arc<str>, IpAddr),
+    /// Create a permanent FDB entry, or replace the one for this address.
+    SetFdb(Arc<str>, Mac, Ipv4Addr),
+    /// Remove one destination of an FDB entry.
+    RemoveFdb(Arc<str>, Mac, IpAddr),
+    /// Create a route, or replace the one with this destination.
+    SetRoute(Arc<str>, NewRoute),
+    /// Remove a route.
+    RemoveRoute(Arc<str>, OldRoute),
+    /// Create the rule of an overlay.
+    AddRule {
+        /// The overlay's name.
+        overlay: String,
+        /// Whose packets it is about.
+        from: IpNet,
+    },
+    /// Remove a rule.
+    RemoveRule {
+        /// Whose packets it is about.
+        from: IpNet,
+        /// Which of the rules that say this.
+        priority: u32,
+    },
+    /// Write an overlay's CNI configuration.
+    WriteCni {
+        /// The overlay's name.
+        overlay: String,
+        /// The whole file.
+        content: Vec<u8>,
+    },
+    /// Remove the CNI configuration of an overlay that has none any more.
+    RemoveCni {
+        /// The overlay's name.
+        overlay: String,
+    },
+}
+
+/// A VXLAN device to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDevice {
+    /// Its name.
+    pub name: Arc<str>,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// Hardware address.
+    pub mac: Mac,
+    /// Bytes; `None` leaves the choice to the kernel.
+    pub mtu: Option<u32>,
+}
+
+/// A change of a device that needs no new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChange {
+    /// Do not learn FDB entries from packets.
+    NoLearning,
+    /// Another hardware address. The kernel forgets the device's neighbours.
+    Mac(Mac),
+    /// Another MTU, in bytes.
+    Mtu(u32),
+    /// Set it up.
+    Up,
+}
+
+/// A route over our device to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewRoute {
+    /// The routing table.
+    pub table: u32,
+    /// Where to.
+    pub dst: IpNet,
+    /// The gateway, of the same family.
+    pub via: IpAddr,
+}
+
+/// A route over our device to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldRoute {
+    /// The routing table.
+    pub table: u32,
+    /// Where to.
+    pub dst: IpNet,
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// Its metric.
+    pub metric: u32,
+    /// Who made it.
+    pub protocol: u8,
+}
+
+impl Op {
+    /// The device without which this cannot be done.
+    pub fn device(&self) -> Option<&Arc<str>> {
+        match self {
+            Op::SetDevice(device, _)
+            | Op::AddAddress(device, _)
+            | Op::RemoveAddress(device, _)
+            | Op::SetNeighbour(device, _, _)
+            | Op::RemoveNeighbour(device, _)
+            | Op::SetFdb(device, _, _)
+            | Op::RemoveFdb(device, _, _)
+            | Op::SetRoute(device, _)
+            | Op::RemoveRoute(device, _) => Some(device),
+            Op::AddDevice(_) | Op::RemoveDevice(_) => None,
+            Op::EnableForwarding | Op::EnableForwarding6 => None,
+            Op::AddRule { .. } | Op::RemoveRule { .. } => None,
+            Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
+        }
+    }
+
+    /// The overlay that is not right when this fails; `None`: it is the host.
+    pub fn overlay(&self) -> Option<&str> {
+        match self {
+            Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Some(overlay),
+            _ => None,
+        }
+    }
+
+    /// What sort of operation it is, in words that complete "cannot …".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::EnableForwarding | Op::EnableForwarding6 => "turn on forwarding",
+            Op::AddDevice(_) => "add device",
+            Op::RemoveDevice(_) => "remove device",
+            Op::SetDevice(..) => "set device",
+            Op::AddAddress(..) => "add address",
+            Op::RemoveAddress(..) => "remove address",
+            Op::SetNeighbour(..) => "add neighbour",
+            Op::RemoveNeighbour(..) => "remove neighbour",
+            Op::SetFdb(..) => "add FDB entry",
+            Op::RemoveFdb(..) => "remove FDB entry",
+            Op::SetRoute(..) => "add route",
+            Op::RemoveRoute(..) => "remove route",
+            Op::AddRule { .. } => "add rule",
+            Op::RemoveRule { .. } => "remove rule",
+            Op::WriteCni { .. } => "write CNI configuration",
+            Op::RemoveCni { .. } => "remove CNI configuration",
+        }
+    }
+
+    /// Whether it takes something away, so that it is fine if that is gone.
+    pub fn removes(&self) -> bool {
+        matches!(
+            self,
+            Op::RemoveDevice(_)
+                | Op::RemoveAddress(..)
+                | Op::RemoveNeighbour(..)
+                | Op::RemoveFdb(..)
+                | Op::RemoveRoute(..)
+                | Op::RemoveRule { .. }
+                | Op::RemoveCni { .. }
+        )
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::EnableForwarding => write!(f, "turn on IPv4 forwarding"),
+            Op::EnableForwarding6 => write!(f, "turn on IPv6 forwarding"),
+            Op::AddDevice(device) => write!(f, "add device {device}"),
+            Op::RemoveDevice(device) => write!(f, "remove device {device}"),
+            Op::SetDevice(device, change) => write!(f, "set device {device} {change}"),
+            Op::AddAddress(device, net) => write!(f, "add address {net} dev {device}"),
+            Op::RemoveAddress(device, net) => write!(f, "remove address {net} dev {device}"),
+            Op::SetNeighbour(device, ip, mac) => {
+                write!(f, "add neighbour {ip} lladdr {mac} permanent dev {device}")
+            }
+            Op::RemoveNeighbour(device, ip) => write!(f, "remove neighbour {ip} dev {device}"),
+            Op::SetFdb(device, mac, dst) => {
+                write!(f, "add FDB entry {mac} dst {dst} self permanent dev {device}")
+            }
+            Op::RemoveFdb(device, mac, dst) => write!(f, "remove FDB entry {mac} dst {dst} dev {device}"),
+            Op::SetRoute(device, route) => write!(f, "add route {route} dev {device}"),
+            Op::RemoveRoute(device, route) => write!(f, "remove route {route} dev {device}"),
+            Op::AddRule { from, .. } => write!(f, "add rule from {from} lookup {CONTAINER_TABLE}"),
+            Op::RemoveRule { from, priority } => {
+                write!(f, "remove rule from {from} lookup {CONTAINER_TABLE} priority {priority}")
+            }
+            Op::WriteCni { overlay, .. } => write!(f, "write CNI configuration {overlay}.conf"),
+            Op::RemoveCni { overlay } => write!(f, "remove CNI configuration {overlay}.conf"),
+        }
+    }
+}
+
+impl fmt::Display for NewDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NewDevice { name, vni, port, mac, mtu } = self;
+        write!(f, "{name} vxlan id {vni} dstport {port} nolearning address {mac}")?;
+        mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
+    }
+}
+
+impl fmt::Display for DeviceChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChange::NoLearning => write!(f, "nolearning"),
+            DeviceChange::Mac(mac) => write!(f, "address {mac}"),
+            DeviceChange::Mtu(mtu) => write!(f, "mtu {mtu}"),
+            DeviceChange::Up => write!(f, "up"),
+        }
+    }
+}
+
+impl fmt::Display for NewRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NewRoute { table, dst, via } = self;
+        write!(f, "{dst} via {via}{}", Table(*table))
+    }
+}
+
+impl fmt::Display for OldRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dst)?;
+        if let Some(via) = self.via {
+            write!(f, " via {via}")?;
+        }
+        write!(f, "{}", Table(self.table))
+    }
+}
+
+/// ` table 42`, and nothing for the table that goes without saying.
+struct Table(u32);
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == super::MAIN_TABLE { Ok(()) } else { write!(f, " table {}", self.0) }
+    }
+}

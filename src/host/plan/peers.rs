@@ -1,0 +1,180 @@
+//! What it takes to reach the peers: neighbours, FDB entries, routes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::{MAIN_TABLE, NewRoute, OldRoute, Op, PROTOCOL, PROTOCOL_BOOT, Plan};
+use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
+use crate::host::observed::{Device, FdbEntry, Neighbour, Route};
+
+/// The metric that the kernel gives an IPv6 route that is made without one.
+const DEFAULT_METRIC6: u32 = 1024;
+
+/// What there should be on the device for the peers. Maps, so that two peers that
+/// claim the same (which the master prevents) do not take turns.
+#[derive(Default)]
+pub(super) struct Wanted {
+    neighbours: BTreeMap<IpAddr, Mac>,
+    fdb: BTreeMap<Mac, Ipv4Addr>,
+    /// Gateways by table and destination.
+    routes: BTreeMap<(u32, IpNet), IpAddr>,
+}
+
+impl Wanted {
+    /// As long as the peers are not known: what the kernel has of them.
+    pub(super) fn new(desired: &Desired, vtep: &Vtep, device: Option<&Device>, plan: &mut Plan) -> Wanted {
+        let mut wanted = Wanted::default();
+        match (&desired.peers, device) {
+            (None, None) => {}
+            (None, Some(device)) => wanted.keep(device),
+            (Some(peers), _) => {
+                for (ip, peer) in peers.iter().filter(|(_, peer)| !is_self(peer, vtep)) {
+                    wanted.add(*ip, peer, vtep, plan);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Wants what is there of peers.
+    fn keep(&mut self, device: &Device) {
+        for (ip, neighbour) in device.neighbours.iter().filter(|(_, neighbour)| neighbour.permanent) {
+            self.neighbours.extend(neighbour.mac.map(|mac| (*ip, mac)));
+        }
+        for ((mac, dst), _) in device.fdb.iter().filter(|(_, entry)| entry.permanent) {
+            if let IpAddr::V4(dst) = dst {
+                self.fdb.insert(*mac, *dst);
+            }
+        }
+        for route in device.routes.iter().filter(|route| is_ours(route) && route.plain) {
+            self.routes.extend(route.via.map(|via| ((route.table, route.dst), via)));
+        }
+    }
+
+    /// Wants everything that one peer takes, in the families that both sides have.
+    fn add(&mut self, ip: Ipv4Addr, peer: &Peer, vtep: &Vtep, plan: &mut Plan) {
+        let ours = |family: &IpAddr| vtep.addresses.iter().any(|a| a.addr().is_ipv4() == family.is_ipv4());
+        for vtep_ip in peer.vtep_ips.iter().filter(|ip| ours(ip)) {
+            self.neighbours.insert(*vtep_ip, peer.vtep_mac);
+            if vtep_ip.is_ipv4() {
+                self.routes.insert((CONTAINER_TABLE, IpAddr::V4(ip).into()), *vtep_ip);
+            }
+        }
+        self.fdb.insert(peer.vtep_mac, ip);
+        for subnet in peer.subnets.iter().filter(|subnet| ours(&subnet.addr())) {
+            let is_v4 = subnet.addr().is_ipv4();
+            match peer.vtep_ips.iter().find(|vtep_ip| vtep_ip.is_ipv4() == is_v4) {
+                Some(via) => _ = self.routes.insert((MAIN_TABLE, subnet.trunc()), *via),
+                None => plan.problems.push(format!(
+                    "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its family"
+                )),
+            }
+        }
+    }
+}
+
+/// Whether this is the host itself; a master may count it among the peers.
+fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
+    peer.vtep_mac == vtep.mac
+        || peer.vtep_ips.iter().any(|ip| vtep.addresses.iter().any(|address| address.addr() == *ip))
+}
+
+/// Whether a route over our device is for us to remove: made by us, or as
+/// `dcos-net` makes them. Other routes there are an operator's.
+fn is_ours(route: &Route) -> bool {
+    route.protocol == PROTOCOL || (route.protocol == PROTOCOL_BOOT && route.via.is_some())
+}
+
+/// Plans everything about peers. Nothing is removed before what replaces it is
+/// there, where the kernel permits.
+pub(super) fn plan(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+    neighbours(wanted, name, device, plan);
+    fdb(wanted, name, device, plan);
+    routes(wanted, name, device, plan);
+}
+
+fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+    for (ip, mac) in &wanted.neighbours {
+        let right = Neighbour { mac: Some(*mac), permanent: true };
+        if device.neighbours.get(ip) != Some(&right) {
+            plan.ops.push(Op::SetNeighbour(name.clone(), *ip, *mac));
+        }
+    }
+    for (ip, neighbour) in &device.neighbours {
+        if neighbour.permanent && !wanted.neighbours.contains_key(ip) {
+            plan.ops.push(Op::RemoveNeighbour(name.clone(), *ip));
+        }
+    }
+}
+
+fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+    let right = FdbEntry { permanent: true, plain: true };
+    let mut stale = Vec::new();
+    // Addresses for which a wrong destination is there, which the kernel would
+    // replace.
+    let mut replaceable = BTreeMap::<Mac, (Mac, IpAddr)>::new();
+    for (key @ (mac, dst), entry) in &device.fdb {
+        match wanted.fdb.get(mac) {
+            Some(wanted) if IpAddr::V4(*wanted) == *dst => {}
+            Some(_) => {
+                // It replaces the only one. If there are more, then which one
+                // is not for us to say, so that the others go first.
+                if let Some(other) = replaceable.insert(*mac, *key) {
+                    stale.push(other);
+                }
+            }
+            None if entry.permanent => stale.push(*key),
+            // Learned before we said not to; the kernel forgets it by itself.
+            None => {}
+        }
+    }
+    for (mac, dst) in &wanted.fdb {
+        let key = (*mac, IpAddr::V4(*dst));
+        if device.fdb.contains_key(&key) {
+            stale.extend(replaceable.remove(mac));
+        }
+    }
+    plan.ops.extend(stale.into_iter().map(|(mac, dst)| Op::RemoveFdb(name.clone(), mac, dst)));
+    for (mac, dst) in &wanted.fdb {
+        if device.fdb.get(&(*mac, IpAddr::V4(*dst))) != Some(&right) {
+            plan.ops.push(Op::SetFdb(name.clone(), *mac, *dst));
+        }
+    }
+}
+
+fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+    let mut found = BTreeMap::<(u32, IpNet), Vec<&Route>>::new();
+    for route in &device.routes {
+        found.entry((route.table, route.dst)).or_default().push(route);
+    }
+    let mut stale: BTreeSet<&Route> = BTreeSet::new();
+    let mut missing = Vec::new();
+    for ((table, dst), via) in &wanted.routes {
+        let there = found.remove(&(*table, *dst)).unwrap_or_default();
+        let (right, wrong): (Vec<&Route>, Vec<&Route>) = there
+            .into_iter()
+            .partition(|route| route.plain && route.via == Some(*via) && has_default_metric(route));
+        if right.is_empty() {
+            missing.push(NewRoute { table: *table, dst: *dst, via: *via });
+        }
+        // A single one that differs in its gateway only is replaced in one step.
+        let replaced = right.is_empty() && wrong.len() == 1 && wrong[0].plain && has_default_metric(wrong[0]);
+        if !replaced {
+            stale.extend(wrong.into_iter().filter(|route| is_ours(route)));
+        }
+    }
+    stale.extend(found.into_values().flatten().filter(|route| is_ours(route)));
+    plan.ops.extend(stale.into_iter().map(|route| {
+        let Route { table, dst, via, metric, protocol, .. } = *route;
+        Op::RemoveRoute(name.clone(), OldRoute { table, dst, via, metric, protocol })
+    }));
+    plan.ops.extend(missing.into_iter().map(|route| Op::SetRoute(name.clone(), route)));
+}
+
+/// Whether a route has the metric that ours get.
+fn has_default_metric(route: &Route) -> bool {
+    route.metric == if route.dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 }
+}

@@ -1,0 +1,45 @@
+//! `from <overlay> lookup 42`: containers reach the peers' own addresses through
+//! the tunnel, so that their addresses are the same on every way.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::{Op, Plan};
+use crate::host::desired::{Desired, Vtep};
+use crate::host::observed::{Kernel, Rule};
+
+/// The kernel's own rule for the table `main`. What comes after it is never asked
+/// on a host that has a default route.
+const MAIN_PRIORITY: u32 = 32766;
+
+pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
+    let wanted = wanted(desired);
+    let is_right = |rule: &Rule| wanted.contains_key(&rule.from) && rule.priority < MAIN_PRIORITY;
+    // Wrong ones go first: the kernel does not take a second rule that says the
+    // same at another place for new.
+    for rule in kernel.rules.iter().filter(|rule| !is_right(rule)) {
+        plan.ops.push(Op::RemoveRule { from: rule.from, priority: rule.priority });
+    }
+    for (from, overlay) in &wanted {
+        if !kernel.rules.iter().any(|rule| rule.from == *from && is_right(rule)) {
+            plan.ops.push(Op::AddRule { overlay: (*overlay).to_owned(), from: *from });
+        }
+    }
+}
+
+/// The overlays' ranges, of the families in which there is a tunnel.
+fn wanted(desired: &Desired) -> BTreeMap<IpNet, &str> {
+    let tunnelled = |vtep: &Vtep, range: &IpNet| {
+        vtep.addresses.iter().any(|address| address.addr().is_ipv4() == range.addr().is_ipv4())
+    };
+    let mut wanted = BTreeMap::new();
+    for (name, overlay) in &desired.overlays {
+        for range in &overlay.ranges {
+            if desired.vtep.as_ref().is_some_and(|vtep| tunnelled(vtep, range)) {
+                wanted.insert(range.trunc(), name.as_str());
+            }
+        }
+    }
+    wanted
+}

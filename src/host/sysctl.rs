@@ -1,0 +1,27 @@
+//! The kernel's switches for forwarding, in the network namespace of the calling
+//! thread.
+
+use std::fs;
+use std::io;
+
+use super::observed::Forwarding;
+
+/// IPv4 forwarding, for all devices.
+const V4: &str = "/proc/sys/net/ipv4/ip_forward";
+/// IPv6 forwarding, for all devices; not there on a host without IPv6.
+const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// Reads both switches.
+pub(crate) fn forwarding() -> Forwarding {
+    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim() != "0");
+    Forwarding { v4: read(V4), v6: read(V6) }
+}
+
+/// Turns forwarding on.
+///
+/// With IPv6 forwarding on, the kernel stops to accept router advertisements on
+/// devices whose `accept_ra` is 1. Hosts that live on them need 2 there, as for
+/// every other program that routes IPv6 for containers.
+pub(crate) fn enable_forwarding(v6: bool) -> io::Result<()> {
+    fs::write(if v6 { V6 } else { V4 }, "1")
+}
