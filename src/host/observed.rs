@@ -76,7 +76,8 @@ pub struct Device {
     /// Its neighbours.
     pub neighbours: BTreeMap<IpAddr, Neighbour>,
     /// Its forwarding database: what lies behind a hardware address and a tunnel
-    /// destination. (The kernel can have several destinations for one address.)
+    /// destination. (The kernel can have several destinations for an address that
+    /// floods: all zeros, or multicast.)
     pub fdb: BTreeMap<(Mac, IpAddr), FdbEntry>,
     /// The routes over it in the two tables that we write to, except those that
     /// the kernel keeps itself.

@@ -111,33 +111,15 @@ fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan
 }
 
 fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+    for ((mac, dst), entry) in &device.fdb {
+        // The kernel has one destination for the address of one device, so that
+        // a wrong one is replaced. (It has several only for flooding.) What was
+        // learned before we said not to, it forgets by itself.
+        if entry.permanent && !wanted.fdb.contains_key(mac) {
+            plan.ops.push(Op::RemoveFdb(name.clone(), *mac, *dst));
+        }
+    }
     let right = FdbEntry { permanent: true, plain: true };
-    let mut stale = Vec::new();
-    // Addresses for which a wrong destination is there, which the kernel would
-    // replace.
-    let mut replaceable = BTreeMap::<Mac, (Mac, IpAddr)>::new();
-    for (key @ (mac, dst), entry) in &device.fdb {
-        match wanted.fdb.get(mac) {
-            Some(wanted) if IpAddr::V4(*wanted) == *dst => {}
-            Some(_) => {
-                // It replaces the only one. If there are more, then which one
-                // is not for us to say, so that the others go first.
-                if let Some(other) = replaceable.insert(*mac, *key) {
-                    stale.push(other);
-                }
-            }
-            None if entry.permanent => stale.push(*key),
-            // Learned before we said not to; the kernel forgets it by itself.
-            None => {}
-        }
-    }
-    for (mac, dst) in &wanted.fdb {
-        let key = (*mac, IpAddr::V4(*dst));
-        if device.fdb.contains_key(&key) {
-            stale.extend(replaceable.remove(mac));
-        }
-    }
-    plan.ops.extend(stale.into_iter().map(|(mac, dst)| Op::RemoveFdb(name.clone(), mac, dst)));
     for (mac, dst) in &wanted.fdb {
         if device.fdb.get(&(*mac, IpAddr::V4(*dst))) != Some(&right) {
             plan.ops.push(Op::SetFdb(name.clone(), *mac, *dst));
