@@ -1,0 +1,138 @@
+// Real Mesos masters and agents out of the release's library, for tests and the demo.
+//
+//   mesos-launcher master        a master
+//   mesos-launcher agent         an agent
+//   mesos-containerizer launch|network-cni-setup …
+//                                what an agent starts its containers with
+//
+// Settings are Mesos's own: MESOS_* and LIBPROCESS_* in the environment. The
+// release's package has no main programs; this does what theirs do, less what
+// tests have no use for (TLS, firewalls, secrets).
+#include <signal.h>
+#include <stdlib.h>
+
+#include <iostream>
+
+#include "internals.hpp"
+
+using std::string;
+
+namespace agent = mesos::internal::slave;
+
+// Makes the compiler forget what object this is: where its virtual bases are is
+// then looked up in the object's own vtable, and not taken from our declaration.
+template <typename T> static T* opaque(T* object)
+{
+  asm("" : "+r"(object));
+  return object;
+}
+
+template <typename T> static T orExit(const char* what, const Try<T>& result)
+{
+  if (result.isError()) {
+    std::cerr << "mesos-launcher: " << what << ": " << result.error() << std::endl;
+    exit(EXIT_FAILURE);
+  }
+  return result.get();
+}
+
+static Option<string> environment(const char* name)
+{
+  const char* value = getenv(name);
+  return value == nullptr ? Option<string>(None()) : Option<string>(string(value));
+}
+
+static string required(const char* name)
+{
+  const Option<string> value = environment(name);
+  if (value.isSome()) return value.get();
+  std::cerr << "mesos-launcher: " << name << " is not set" << std::endl;
+  exit(EXIT_FAILURE);
+}
+
+static void loadModules()
+{
+  using mesos::modules::Anonymous;
+  using mesos::modules::ModuleManager;
+  const Option<string> json = environment("MESOS_MODULES");
+  if (json.isNone()) return;
+  // Never destroyed: modules live as long as the process.
+  const auto* modules = new Try<mesos::Modules>(flags::parse<mesos::Modules>(json.get()));
+  if (modules->isError()) {
+    std::cerr << "mesos-launcher: MESOS_MODULES: " << modules->error() << std::endl;
+    exit(EXIT_FAILURE);
+  }
+  orExit("MESOS_MODULES", ModuleManager::loadManifest(modules->get()));
+  for (const string& name : ModuleManager::find<Anonymous>())
+    orExit("MESOS_MODULES", ModuleManager::create<Anonymous>(name, None()));
+}
+
+static int runMaster()
+{
+  // local::launch is a master and so many agents in one process: here none.
+  const mesos::internal::local::Flags flags{nullptr, required("MESOS_WORK_DIR"), 0};
+  unsetenv("MESOS_WORK_DIR"); // else it is refused as a flag given twice
+  process::initialize(string("master"), string("mesos-master-readwrite"), string("mesos-master-readonly"));
+  process::wait(mesos::internal::local::launch(flags, nullptr));
+  return EXIT_SUCCESS;
+}
+
+static int runAgent()
+{
+  auto* flags = opaque(new agent::Flags());
+  orExit("flags", static_cast<flags::FlagsBase*>(flags)->load("MESOS_"));
+  const string id = process::ID::generate("slave");
+  process::initialize(id, string("mesos-agent-readwrite"), string("mesos-agent-readonly"));
+  process::spawn(opaque(new mesos::internal::VersionProcess()));
+  loadModules();
+
+  auto* fetcher = new agent::Fetcher(*flags);
+  auto* gc = new agent::GarbageCollector(required("MESOS_WORK_DIR"));
+  auto* secrets = orExit("secret resolver", mesos::SecretResolver::create(None()));
+  auto* containerizer = orExit(
+      "containerizer",
+      agent::Containerizer::create(*flags, false, fetcher, gc, secrets, nullptr, nullptr, nullptr));
+  auto* detector = orExit(
+      "MESOS_MASTER",
+      mesos::master::detector::MasterDetector::create(required("MESOS_MASTER"), None(), None()));
+  auto* estimator = orExit("resource estimator", mesos::slave::ResourceEstimator::create(None()));
+  auto* qos = orExit("QoS controller", mesos::slave::QoSController::create(None()));
+  auto* slave = opaque(new agent::Slave(
+      id, *flags, detector, containerizer, new mesos::internal::Files(None(), None()), gc,
+      new agent::TaskStatusUpdateManager(*flags), estimator, qos, nullptr, nullptr, nullptr,
+      process::Owned<agent::CSIServer>(), None(), None()));
+  process::wait(process::spawn(slave));
+  return EXIT_SUCCESS;
+}
+
+static int runContainerizer(int argc, char** argv)
+{
+  const string name = argc > 1 ? argv[1] : "";
+  Subcommand* command = nullptr;
+  if (name == agent::MesosContainerizerLaunch::NAME)
+    command = opaque(new agent::MesosContainerizerLaunch());
+  else if (name == agent::NetworkCniIsolatorSetup::NAME)
+    command = opaque(new agent::NetworkCniIsolatorSetup());
+  if (command == nullptr) {
+    std::cerr << "mesos-containerizer: there is no subcommand \"" << name << "\"" << std::endl;
+    return EXIT_FAILURE;
+  }
+  const Option<string> prefix = string("MESOS_CONTAINERIZER_");
+  orExit("flags", command->getFlags()->load(prefix, argc - 1, argv + 1, false, false));
+  return command->execute();
+}
+
+int main(int argc, char** argv)
+{
+  const string program = argv[0];
+  const string role = argc == 2 ? argv[1] : "";
+  if (program.substr(program.rfind('/') + 1) == "mesos-containerizer") return runContainerizer(argc, argv);
+  if (role != "master" && role != "agent") {
+    std::cerr << "usage: mesos-launcher master|agent" << std::endl;
+    return 2;
+  }
+  fLB::FLAGS_logtostderr = true; // in the environment glog would look for it too early
+  google::InitGoogleLogging(argv[0]);
+  signal(SIGPIPE, SIG_IGN);
+  return role == "master" ? runMaster() : runAgent();
+}

@@ -1,0 +1,340 @@
+//! Real Mesos masters and agents with our modules, each on a host of its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::http::Client;
+use crate::mesos::Mesos;
+use crate::net::{Host, Underlay};
+use crate::node::{Node, Role};
+use crate::run::Run;
+use crate::{cni, paths, remains, wait};
+
+/// Port of the masters.
+pub const MASTER_PORT: u16 = 5050;
+/// Port of the agents.
+pub const AGENT_PORT: u16 = 5051;
+
+/// Where the masters and agents run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Each in a network namespace of its own. Needs the rights to make them.
+    Hosts,
+    /// In the machine's own network, each on its own 127.x.y.z. Needs no rights.
+    Loopback,
+}
+
+/// How agents start containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launcher {
+    /// Mesos's `linux` launcher and its isolator `network/cni`. Needs root and the cgroup v1
+    /// freezer.
+    Linux,
+    /// Plain processes.
+    Posix,
+}
+
+/// What a cluster is to be like.
+#[derive(Debug)]
+pub struct Setup {
+    /// Number of agents.
+    pub agents: usize,
+    /// Where everything runs.
+    pub place: Place,
+    /// How agents start containers.
+    pub launcher: Launcher,
+    /// The library with our modules; `None`: plain Mesos.
+    pub module: Option<PathBuf>,
+    /// `network` of the master module's configuration.
+    pub network: Value,
+    /// Members to put into every agent module's configuration.
+    pub agent_config: Value,
+    /// More environment for masters and agents alike.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// The cluster of the demo: `agents` agents with our modules, and DC/OS's network.
+    pub fn new(agents: usize, place: Place) -> Result<Setup> {
+        let launcher = match place {
+            Place::Hosts if freezer().is_some() => Launcher::Linux,
+            _ => Launcher::Posix,
+        };
+        let backend = if place == Place::Hosts { "internal" } else { "external" };
+        Ok(Setup {
+            agents,
+            place,
+            launcher,
+            module: Some(paths::module()?),
+            network: default_network(),
+            agent_config: json!({ "backend": backend }),
+            environment: Vec::new(),
+        })
+    }
+}
+
+/// One overlay, `dcos`, with DC/OS's values.
+pub fn default_network() -> Value {
+    json!({
+        "vtep_subnet": "44.128.0.0/20",
+        "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{ "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24 }],
+    })
+}
+
+/// The directory with Mesos's cgroup hierarchies, if there is a version 1 freezer.
+pub fn freezer() -> Option<PathBuf> {
+    let hierarchies = remains::cgroup_hierarchies();
+    let freezer = hierarchies.iter().find(|path| path.ends_with("freezer"))?;
+    freezer.parent().map(Path::to_owned)
+}
+
+/// A running cluster. Dropping it takes it down.
+#[derive(Debug)]
+pub struct Cluster {
+    // In the order in which they are dropped.
+    /// The agents.
+    pub agents: Vec<Node>,
+    /// The master.
+    pub master: Node,
+    underlay: Option<Underlay>,
+    run: Run,
+}
+
+impl Cluster {
+    /// Prepares a cluster and starts all of it.
+    pub fn start(setup: &Setup) -> Result<Cluster> {
+        let mut cluster = Cluster::prepare(setup)?;
+        cluster.master.start()?;
+        for agent in &mut cluster.agents {
+            agent.start()?;
+        }
+        Ok(cluster)
+    }
+
+    /// Makes hosts and files, but starts nothing yet.
+    pub fn prepare(setup: &Setup) -> Result<Cluster> {
+        let mesos = Mesos::get()?;
+        let run = Run::new()?;
+        let underlay = match setup.place {
+            Place::Hosts => Some(Underlay::new(&run)?),
+            Place::Loopback => None,
+        };
+        let builder = Builder { setup, mesos: &mesos, run: &run, underlay: underlay.as_ref() };
+        let master = builder.master()?;
+        let agents =
+            (1..=setup.agents).map(|number| builder.agent(number, &master)).collect::<Result<Vec<_>>>()?;
+        Ok(Cluster { agents, master, underlay, run })
+    }
+
+    /// The run that this cluster is.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The underlay, where there is one.
+    pub fn underlay(&self) -> Option<&Underlay> {
+        self.underlay.as_ref()
+    }
+
+    /// Waits until the master counts all agents as active.
+    pub fn wait_mesos(&mut self, limit: Duration) -> Result<()> {
+        let expected = self.agents.len() as f64;
+        wait::until("Mesos's agents to register", limit, || {
+            self.check()?;
+            let state = self.master.client().get("/master/state")?.json()?;
+            // Mesos writes all its numbers as floating point.
+            let active = state["activated_slaves"].as_f64().unwrap_or(0.0);
+            ensure!(active >= expected, "{active} of {expected} agents are there");
+            Ok(Some(()))
+        })
+    }
+
+    /// Waits until every agent's module has all its overlays in order.
+    pub fn wait_overlays(&mut self, limit: Duration) -> Result<()> {
+        for index in 0..self.agents.len() {
+            let name = self.agents[index].name().to_owned();
+            wait::until(&format!("the overlays of {name}"), limit, || {
+                self.check()?;
+                let state = self.agents[index].client().get("/overlay-agent/overlay")?.json()?;
+                let overlays = state["overlays"].as_array().cloned().unwrap_or_default();
+                let good = overlays.iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK");
+                ensure!(good && !overlays.is_empty(), "{state}");
+                Ok(Some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An error if a master or agent ended unasked, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.master.check()?;
+        self.agents.iter_mut().try_for_each(Node::check)
+    }
+
+    /// Leaves everything running until [`crate::run::remove_kept`].
+    pub fn keep(mut self) -> Result<PathBuf> {
+        self.run.keep()?;
+        self.master.leave();
+        self.agents.iter_mut().for_each(Node::leave);
+        // Their drops would take the namespaces away.
+        let dir = self.run.dir().to_owned();
+        std::mem::forget(self);
+        Ok(dir)
+    }
+}
+
+/// Makes the nodes of a cluster.
+struct Builder<'a> {
+    setup: &'a Setup,
+    mesos: &'a Mesos,
+    run: &'a Run,
+    underlay: Option<&'a Underlay>,
+}
+
+impl Builder<'_> {
+    fn master(&self) -> Result<Node> {
+        let dir = self.directory("master")?;
+        let config = json!({ "replicated_log_dir": dir.join("log"), "network": self.setup.network });
+        let mut node =
+            self.node("master", Role::Master, MASTER_PORT, Ipv4Addr::new(10, 77, 0, 1), 1, &dir)?;
+        node.set("MESOS_ALLOCATION_INTERVAL", "100ms");
+        // Agents that know their master by address look for it again only when its pings
+        // stay away this long; by default that takes 75 seconds.
+        node.set("MESOS_AGENT_PING_TIMEOUT", "1secs");
+        node.set("MESOS_MAX_AGENT_PING_TIMEOUTS", "5");
+        self.module(&mut node, "master", &config)?;
+        Ok(node)
+    }
+
+    fn agent(&self, number: usize, master: &Node) -> Result<Node> {
+        let name = format!("agent{number}");
+        let dir = self.directory(&name)?;
+        let [high, low] = u16::try_from(number).context("too many agents")?.to_be_bytes();
+        let ip = Ipv4Addr::new(10, 77, 1 + high, low);
+        let mut node = self.node(&name, Role::Agent, AGENT_PORT, ip, number + 1, &dir)?;
+        node.set("MESOS_MASTER", master.address());
+        node.set("MESOS_RUNTIME_DIR", dir.join("run").display());
+        node.set("MESOS_LAUNCHER_DIR", self.mesos.libexec().display());
+        node.set("MESOS_SWITCH_USER", "false");
+        node.set("MESOS_RESOURCES", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]");
+        node.set("MESOS_REGISTRATION_BACKOFF_FACTOR", "100ms");
+        for (flag, name) in [("FETCHER_CACHE", "fetcher"), ("DOCKER_STORE", "docker"), ("APPC_STORE", "appc")]
+        {
+            node.set(&format!("MESOS_{flag}_DIR"), dir.join(name).display());
+        }
+        let cni_dir = dir.join("cni");
+        fs::create_dir_all(&cni_dir)?;
+        if self.setup.launcher == Launcher::Linux {
+            self.linux_launcher(&mut node, &cni_dir)?;
+        }
+        let mut config = json!({
+            "cni_dir": cni_dir,
+            "cni_data_dir": dir.join("cni-data"),
+            "network_config": {
+                "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": true, "overlay_mtu": 1420,
+                "enable_ipv6": true,
+            },
+            "max_configuration_attempts": 4,
+        });
+        for (key, value) in self.setup.agent_config.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        self.module(&mut node, "agent", &config)?;
+        Ok(node)
+    }
+
+    fn linux_launcher(&self, node: &mut Node, cni_dir: &Path) -> Result<()> {
+        let hierarchies = freezer().context("there is no cgroup v1 freezer")?;
+        let plugins = self.run.dir().join("cni-plugins");
+        fs::create_dir_all(&plugins)?;
+        let link = plugins.join("mesos-cni-port-mapper");
+        if !link.exists() {
+            std::os::unix::fs::symlink(paths::program("mesos-cni-port-mapper")?, &link)?;
+        }
+        node.set("MESOS_LAUNCHER", "linux");
+        node.set("MESOS_ISOLATION", "network/cni,posix/cpu,posix/mem");
+        node.set("MESOS_CGROUPS_HIERARCHY", hierarchies.display());
+        node.set("MESOS_CGROUPS_ROOT", self.run.name(node.name()));
+        node.set("MESOS_NETWORK_CNI_CONFIG_DIR", cni_dir.display());
+        node.set("MESOS_NETWORK_CNI_PLUGINS_DIR", format!("{}:{}", plugins.display(), cni::PLUGINS));
+        Ok(())
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.run.dir().join(name);
+        fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    fn node(
+        &self,
+        name: &str,
+        role: Role,
+        port: u16,
+        ip: Ipv4Addr,
+        number: usize,
+        dir: &Path,
+    ) -> Result<Node> {
+        let host = match self.underlay {
+            Some(underlay) => Some(underlay.host(self.run, name, ip)?),
+            None => None,
+        };
+        let ip = if host.is_some() { ip } else { loopback(self.run, number)? };
+        let mut node = Node::new(name, role, self.mesos, SocketAddr::from((ip, port)), host, dir);
+        for (name, value) in [
+            (remains::RUN_VARIABLE, self.run.id().to_owned()),
+            ("LIBPROCESS_IP", ip.to_string()),
+            ("LIBPROCESS_PORT", port.to_string()),
+            ("LIBPROCESS_NUM_WORKER_THREADS", "4".into()),
+            ("MESOS_IP", ip.to_string()),
+            ("MESOS_PORT", port.to_string()),
+            ("MESOS_HOSTNAME", ip.to_string()),
+            ("MESOS_WORK_DIR", dir.join("work").display().to_string()),
+            ("MESOS_LAUNCHER", "posix".into()),
+            ("MESOS_SYSTEMD_ENABLE_SUPPORT", "false".into()),
+        ] {
+            node.set(name, value);
+        }
+        for (name, value) in &self.setup.environment {
+            node.set(name, value);
+        }
+        Ok(node)
+    }
+
+    /// Lets the node load our module with this configuration.
+    fn module(&self, node: &mut Node, role: &str, config: &Value) -> Result<()> {
+        let Some(library) = &self.setup.module else { return Ok(()) };
+        let file = node.dir().join(format!("{role}.json"));
+        fs::write(&file, serde_json::to_vec_pretty(config)?)?;
+        let (symbol, parameter) = match role {
+            "master" => ("com_mesosphere_mesos_OverlayMasterManager", "master_config"),
+            _ => ("com_mesosphere_mesos_OverlayAgentManager", "agent_config"),
+        };
+        let module = json!({ "name": symbol, "parameters": [{ "key": parameter, "value": file }] });
+        let modules = json!({ "libraries": [{ "file": library, "modules": [module] }] });
+        node.set("MESOS_MODULES", modules);
+        Ok(())
+    }
+}
+
+/// An address of 127.0.0.0/8 that no other run uses: the run's process has its
+/// part of them.
+fn loopback(run: &Run, number: usize) -> Result<Ipv4Addr> {
+    let mut hash = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(run.id(), &mut hash);
+    let [a, b, ..] = std::hash::Hasher::finish(&hash).to_be_bytes();
+    let number = u8::try_from(number).context("too many agents for loopback addresses")?;
+    // 127.0.x.y and 127.1.x.y are what others use by hand.
+    Ok(Ipv4Addr::new(127, 16 + a % 200, b, number))
+}
+
+/// The client of a host's own programs, as they would reach a server there.
+pub fn local_client(host: Option<&Host>, server: SocketAddr) -> Client {
+    Client::new(server, host.map(|host| host.netns().clone()))
+}

@@ -1,0 +1,151 @@
+//! CNI from both sides: running a plugin as a container runtime does it, and what
+//! a plugin of ours needs.
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::net::Netns;
+use crate::process;
+
+/// Where Debian's `containernetworking-plugins` has the plugins.
+pub const PLUGINS: &str = "/usr/lib/cni";
+
+/// What a plugin is called for, in its environment.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `CNI_COMMAND`: `ADD` or `DEL`.
+    pub command: String,
+    /// `CNI_CONTAINERID`.
+    pub container: String,
+    /// `CNI_NETNS`: the container's network namespace; empty if it is gone already.
+    pub netns: String,
+    /// `CNI_IFNAME`: the interface in it.
+    pub interface: String,
+    /// `CNI_PATH`: where plugins lie.
+    pub path: String,
+}
+
+impl Call {
+    /// The call that this process, a plugin, was started for.
+    pub fn from_environment() -> Result<Call, Failure> {
+        let variable = |name: &str| {
+            std::env::var(name).map_err(|_| Failure::new(4, format!("{name} is not in the environment")))
+        };
+        let command = variable("CNI_COMMAND")?;
+        if command == "VERSION" {
+            return Ok(Call { command, ..Call::empty() });
+        }
+        Ok(Call {
+            command,
+            container: variable("CNI_CONTAINERID")?,
+            netns: std::env::var("CNI_NETNS").unwrap_or_default(),
+            interface: variable("CNI_IFNAME")?,
+            path: variable("CNI_PATH")?,
+        })
+    }
+
+    fn empty() -> Call {
+        let none = String::new;
+        Call { command: none(), container: none(), netns: none(), interface: none(), path: none() }
+    }
+
+    /// Runs the plugin of the configuration's `type`, in a host's network namespace
+    /// if one is given. Its result; `null` if it prints none (`DEL`).
+    pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, Failure> {
+        let name = config["type"].as_str().unwrap_or_default();
+        let plugin = find(name, &self.path)
+            .ok_or_else(|| Failure::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path)))?;
+        let (ok, output) =
+            self.execute(&plugin, config, host).map_err(|error| Failure::new(5, format!("{error:#}")))?;
+        let answer = serde_json::from_slice(&output).unwrap_or(Value::Null);
+        match ok {
+            true => Ok(answer),
+            false if answer["msg"].is_string() => Err(Failure(answer)),
+            false => Err(Failure::new(5, format!("{name}: {}", String::from_utf8_lossy(&output).trim()))),
+        }
+    }
+
+    fn execute(&self, plugin: &Path, config: &Value, host: Option<&Netns>) -> Result<(bool, Vec<u8>)> {
+        let mut command = Command::new(plugin);
+        command
+            .env("CNI_COMMAND", &self.command)
+            .env("CNI_CONTAINERID", &self.container)
+            .env("CNI_NETNS", &self.netns)
+            .env("CNI_IFNAME", &self.interface)
+            .env("CNI_PATH", &self.path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if let Some(host) = host {
+            process::enter(&mut command, host);
+        }
+        let mut child = command.spawn().with_context(|| format!("running {}", plugin.display()))?;
+        let mut stdin = child.stdin.take().context("a plugin without a standard input")?;
+        stdin.write_all(config.to_string().as_bytes())?;
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        Ok((output.status.success(), output.stdout))
+    }
+}
+
+fn find(name: &str, path: &str) -> Option<PathBuf> {
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    path.split(':').map(|dir| Path::new(dir).join(name)).find(|plugin| plugin.is_file())
+}
+
+/// An error in the form that CNI gives it: `cniVersion`, `code`, `msg`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure(pub Value);
+
+impl Failure {
+    /// Codes below 100 are CNI's own: 4 environment, 5 I/O, 6 not decodable, 7 bad configuration.
+    pub fn new(code: u32, message: impl Into<String>) -> Failure {
+        Failure(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0["msg"].as_str().unwrap_or("an error without a message"))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The IPv4 address in a plugin's result, of version 0.2.0 (`ip4`) or newer (`ips`).
+pub fn ip4(result: &Value) -> Result<std::net::Ipv4Addr> {
+    let old = result["ip4"]["ip"].as_str();
+    let new = || {
+        result["ips"].as_array()?.iter().filter_map(|ip| ip["address"].as_str()).find(|ip| ip.contains('.'))
+    };
+    let Some(address) = old.or_else(new) else { bail!("no IPv4 address in {result}") };
+    let ip = address.split('/').next().unwrap_or(address);
+    ip.parse().with_context(|| format!("address {address:?} in a plugin's result"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_results_old_and_new() {
+        let old = json!({ "cniVersion": "0.2.0", "ip4": { "ip": "9.0.0.2/25" } });
+        let new = json!({ "ips": [{ "address": "fd00::2/80" }, { "address": "9.0.0.2/25" }] });
+        for result in [old, new] {
+            assert_eq!(ip4(&result).unwrap(), std::net::Ipv4Addr::new(9, 0, 0, 2));
+        }
+        assert!(ip4(&json!({})).is_err());
+    }
+
+    #[test]
+    fn a_plugin_is_a_name_not_a_path() {
+        assert_eq!(find("../../bin/sh", "/usr/lib"), None);
+        assert_eq!(find("", "/usr/lib"), None);
+    }
+}

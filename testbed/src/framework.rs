@@ -1,0 +1,397 @@
+//! A small framework: launches our tasks through Mesos's scheduler API (version 1,
+//! JSON), one executor each, follows their states and kills them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Value, json};
+
+use crate::http::{Client, Reply};
+use crate::paths;
+use crate::recordio::Events;
+use crate::task::PORT;
+
+const API: &str = "/api/v1/scheduler";
+const JSON: [(&str, &str); 2] = [("Content-Type", "application/json"), ("Accept", "application/json")];
+/// From one attempt to reach the master to the next.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What to launch.
+#[derive(Clone, Debug)]
+pub struct TaskSpec {
+    /// The task's id, and its executor's.
+    pub id: String,
+    /// Host name of the agent.
+    pub agent: String,
+    /// CNI network; `None`: the host's own network.
+    pub network: Option<String>,
+    /// Ports of the host to forward to ports of the container. (Host ports from 31000 on.)
+    pub ports: Vec<(u16, u16)>,
+}
+
+impl TaskSpec {
+    /// A task on a network, or on its host's.
+    pub fn new(id: &str, agent: &str, network: Option<&str>) -> TaskSpec {
+        TaskSpec {
+            id: id.into(),
+            agent: agent.into(),
+            network: network.map(str::to_owned),
+            ports: Vec::new(),
+        }
+    }
+}
+
+/// What is known of a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskState {
+    /// `TASK_RUNNING` and so on; empty before the first update.
+    pub state: String,
+    /// Why, if Mesos says.
+    pub message: String,
+    /// The container's addresses.
+    pub ips: Vec<IpAddr>,
+    /// The port of [`crate::task`].
+    pub port: u16,
+}
+
+impl TaskState {
+    /// Where the task listens, at its first address.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let ip = self.ips.first().context("the task has no address")?;
+        Ok(SocketAddr::new(*ip, self.port))
+    }
+
+    fn is_terminal(&self) -> bool {
+        !["", "TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE"]
+            .contains(&self.state.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    framework: Value,
+    /// Of the present subscription; empty: there is none.
+    stream: String,
+    error: String,
+    closing: bool,
+    offers: BTreeMap<String, Value>,
+    tasks: BTreeMap<String, TaskState>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    master: Client,
+    user: String,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// A framework that is subscribed; dropping it ends its tasks.
+#[derive(Debug)]
+pub struct Framework {
+    shared: Arc<Shared>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Framework {
+    /// Subscribes to a master. It does so again, under the same id, whenever the
+    /// connection ends.
+    pub fn subscribe(master: Client) -> Result<Framework> {
+        let user =
+            nix::unistd::User::from_uid(nix::unistd::geteuid())?.map_or("root".into(), |user| user.name);
+        let shared = Arc::new(Shared { master, user, state: Mutex::default(), changed: Condvar::new() });
+        let there = Arc::clone(&shared);
+        let reader = thread::Builder::new().name("framework".into()).spawn(move || there.read())?;
+        let framework = Framework { shared, reader: Some(reader) };
+        framework.wait_subscribed(Duration::from_secs(10))?;
+        Ok(framework)
+    }
+
+    /// Waits until a master has this framework (again).
+    pub fn wait_subscribed(&self, limit: Duration) -> Result<()> {
+        self.shared.wait("the subscription", limit, |state| (!state.stream.is_empty()).then_some(()))
+    }
+
+    /// Launches a task as soon as its agent has something to offer.
+    pub fn launch(&self, spec: &TaskSpec, limit: Duration) -> Result<()> {
+        let what = format!("an offer of {}", spec.agent);
+        let offer = self.shared.wait(&what, limit, |state| {
+            let (id, _) = state.offers.iter().find(|(_, offer)| offer["hostname"] == spec.agent.as_str())?;
+            let id = id.clone();
+            state.offers.remove(&id)
+        })?;
+        self.shared.lock().tasks.insert(spec.id.clone(), TaskState::default());
+        let launch = json!({ "type": "LAUNCH", "launch": { "task_infos": [task_info(spec, &offer)?] } });
+        // What is left comes back as an offer at once.
+        let accept = json!({
+            "offer_ids": [offer["id"]], "operations": [launch], "filters": { "refuse_seconds": 0 },
+        });
+        self.shared.call("ACCEPT", Some(("accept", accept)))
+    }
+
+    /// Waits until the task runs and has its address.
+    pub fn wait_running(&self, id: &str, limit: Duration) -> Result<TaskState> {
+        let state = self.shared.wait(&format!("task {id} to run"), limit, |state| {
+            let task = state.tasks.get(id)?;
+            let running = task.state == "TASK_RUNNING" && !task.ips.is_empty();
+            (running || task.is_terminal()).then(|| task.clone())
+        })?;
+        ensure!(!state.is_terminal(), "task {id} is {}: {}", state.state, state.message);
+        Ok(state)
+    }
+
+    /// Waits until the task has ended, however.
+    pub fn wait_ended(&self, id: &str, limit: Duration) -> Result<TaskState> {
+        self.shared.wait(&format!("task {id} to end"), limit, |state| {
+            let task = state.tasks.get(id)?;
+            task.is_terminal().then(|| task.clone())
+        })
+    }
+
+    /// What is known of a task.
+    pub fn task(&self, id: &str) -> Option<TaskState> {
+        self.shared.lock().tasks.get(id).cloned()
+    }
+
+    /// Asks for a task's end.
+    pub fn kill(&self, id: &str) -> Result<()> {
+        self.shared.call("KILL", Some(("kill", json!({ "task_id": { "value": id } }))))
+    }
+
+    /// Asks the master to say again what it knows of all tasks.
+    pub fn reconcile(&self) -> Result<()> {
+        self.shared.call("RECONCILE", Some(("reconcile", json!({ "tasks": [] }))))
+    }
+
+    /// Leaves the tasks running when this is dropped.
+    pub fn leave(mut self) {
+        self.shared.lock().closing = true;
+        self.reader.take(); // it ends with this process
+    }
+}
+
+impl Drop for Framework {
+    fn drop(&mut self) {
+        let Some(reader) = self.reader.take() else { return };
+        self.shared.lock().closing = true;
+        // The master ends the stream after this. If it is dead, the stream has ended already.
+        let _ = self.shared.call("TEARDOWN", None);
+        let _ = reader.join();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut ask: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T> {
+        let end = Instant::now() + limit;
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = ask(&mut state) {
+                return Ok(answer);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let (error, tasks) = (&state.error, &state.tasks);
+                bail!("waited {limit:?} for {what} in vain; last error {error:?}, tasks {tasks:?}");
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn call(&self, kind: &str, content: Option<(&str, Value)>) -> Result<()> {
+        let (framework, stream) = {
+            let state = self.lock();
+            (state.framework.clone(), state.stream.clone())
+        };
+        let mut body = json!({ "type": kind, "framework_id": framework });
+        if let Some((key, content)) = content {
+            body[key] = content;
+        }
+        let headers = [JSON[0], JSON[1], ("Mesos-Stream-Id", &stream)];
+        let reply: Reply = self.master.request("POST", API, &headers, body.to_string().as_bytes())?;
+        ensure!(reply.status == 202, "{kind} was answered with {}: {}", reply.status, reply.text().trim());
+        Ok(())
+    }
+
+    fn read(&self) {
+        loop {
+            let outcome = self.subscription();
+            let mut state = self.lock();
+            state.stream.clear();
+            state.offers.clear();
+            if state.closing {
+                return;
+            }
+            if let Err(error) = outcome {
+                state.error = format!("{error:#}");
+            }
+            drop(state);
+            thread::sleep(RETRY);
+        }
+    }
+
+    /// Subscribes and handles events until the stream ends.
+    fn subscription(&self) -> Result<()> {
+        let mut info = json!({
+            "user": self.user, "name": "testbed", "roles": ["*"], "checkpoint": true,
+            "failover_timeout": 3600.0, "capabilities": [{ "type": "MULTI_ROLE" }],
+        });
+        let mut body = json!({ "type": "SUBSCRIBE" });
+        let framework = self.lock().framework.clone();
+        if !framework.is_null() {
+            info["id"] = framework.clone();
+            body["framework_id"] = framework;
+        }
+        body["subscribe"] = json!({ "framework_info": info });
+        let stream = self.master.stream(API, &JSON, body.to_string().as_bytes())?;
+        ensure!(stream.status == 200, "the subscription was answered with {}", stream.status);
+        let id =
+            stream.headers.get("Mesos-Stream-Id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+        for event in Events::new(stream.reader) {
+            self.handle(&event?, &id)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&self, event: &Value, stream: &str) -> Result<()> {
+        let mut state = self.lock();
+        match event["type"].as_str().unwrap_or_default() {
+            "SUBSCRIBED" => {
+                state.framework = event["subscribed"]["framework_id"].clone();
+                state.stream = stream.to_owned();
+                state.error.clear();
+            }
+            "OFFERS" => {
+                for offer in event["offers"]["offers"].as_array().into_iter().flatten() {
+                    let id = offer["id"]["value"].as_str().unwrap_or_default().to_owned();
+                    state.offers.insert(id, offer.clone());
+                }
+            }
+            "RESCIND" => {
+                let id = event["rescind"]["offer_id"]["value"].as_str().unwrap_or_default();
+                state.offers.remove(id);
+            }
+            "UPDATE" => {
+                let status = &event["update"]["status"];
+                let id = status["task_id"]["value"].as_str().unwrap_or_default().to_owned();
+                merge(state.tasks.entry(id).or_default(), status);
+                drop(state);
+                self.changed.notify_all();
+                self.acknowledge(status);
+                return Ok(());
+            }
+            "ERROR" => bail!("the master says: {}", event["error"]["message"]),
+            _ => {}
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn acknowledge(&self, status: &Value) {
+        if status["uuid"].is_null() {
+            return;
+        }
+        let content =
+            json!({ "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"] });
+        // Lost with its master: the agent sends the update again.
+        let _ = self.call("ACKNOWLEDGE", Some(("acknowledge", content)));
+    }
+}
+
+/// Later updates (of a reconciliation) may say less than the first.
+fn merge(task: &mut TaskState, status: &Value) {
+    task.state = status["state"].as_str().unwrap_or_default().to_owned();
+    task.message = status["message"].as_str().unwrap_or_default().to_owned();
+    let infos = status["container_status"]["network_infos"].as_array();
+    let addresses = infos.into_iter().flatten().filter_map(|info| info["ip_addresses"].as_array()).flatten();
+    let ips: Vec<IpAddr> = addresses.filter_map(|ip| ip["ip_address"].as_str()?.parse().ok()).collect();
+    if !ips.is_empty() {
+        task.ips = ips;
+    }
+    let data = status["data"].as_str().and_then(|data| BASE64_STANDARD.decode(data).ok());
+    let data: Value = data.and_then(|data| serde_json::from_slice(&data).ok()).unwrap_or_default();
+    if let Some(port) = data["port"].as_u64() {
+        task.port = u16::try_from(port).unwrap_or(0);
+    }
+}
+
+fn task_info(spec: &TaskSpec, offer: &Value) -> Result<Value> {
+    let resources = |cpus: f64, mem: f64| {
+        [("cpus", cpus), ("mem", mem)].map(|(name, value)| {
+            json!({
+                "name": name, "type": "SCALAR", "scalar": { "value": value },
+                "allocation_info": { "role": "*" },
+            })
+        })
+    };
+    let program = paths::program("overlay-test-executor")?;
+    // On the host's network, where others run too, any port of the agent's address will do.
+    let listen = match &spec.network {
+        Some(_) => format!("[::]:{PORT}"),
+        None => format!("{}:0", spec.agent),
+    };
+    let mut executor = json!({
+        "type": "CUSTOM",
+        "executor_id": { "value": spec.id },
+        "command": {
+            "shell": false, "value": program, "arguments": ["overlay-test-executor", listen],
+        },
+        "resources": resources(0.05, 32.0),
+    });
+    let mut task_resources = resources(0.05, 32.0).to_vec();
+    if let Some(network) = &spec.network {
+        let mappings: Vec<Value> = spec.ports.iter().map(|(host, container)| {
+            json!({ "host_port": host, "container_port": container, "protocol": "tcp" })
+        }).collect();
+        executor["container"] = json!({
+            "type": "MESOS", "network_infos": [{ "name": network, "port_mappings": mappings }],
+        });
+    }
+    if !spec.ports.is_empty() {
+        let ranges: Vec<Value> =
+            spec.ports.iter().map(|(host, _)| json!({ "begin": host, "end": host })).collect();
+        task_resources.push(json!({
+            "name": "ports", "type": "RANGES", "ranges": { "range": ranges },
+            "allocation_info": { "role": "*" },
+        }));
+    }
+    Ok(json!({
+        "name": spec.id,
+        "task_id": { "value": spec.id },
+        "agent_id": offer["agent_id"],
+        "resources": task_resources,
+        "executor": executor,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_updates_do_not_take_the_address_away() {
+        let mut task = TaskState::default();
+        let data = BASE64_STANDARD.encode(r#"{"port":7}"#);
+        let first = json!({
+            "state": "TASK_RUNNING", "data": data,
+            "container_status": { "network_infos": [{ "ip_addresses": [{ "ip_address": "9.0.0.2" }] }] },
+        });
+        merge(&mut task, &first);
+        merge(&mut task, &json!({ "state": "TASK_RUNNING", "message": "Reconciliation" }));
+        assert_eq!(task.address().unwrap(), "9.0.0.2:7".parse().unwrap());
+        assert!(!task.is_terminal());
+    }
+}

@@ -1,0 +1,199 @@
+//! Throw-away hosts: network namespaces with one wire each into another
+//! namespace that has nothing but a bridge, the underlay. None of it touches the
+//! machine's own interfaces, routes or rules.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sched::{CloneFlags, setns};
+
+use crate::remains::{self, NETNS_DIR};
+use crate::run::{self, Run};
+
+/// A network namespace of whatever origin. Clones are the same namespace.
+#[derive(Clone, Debug)]
+pub struct Netns(Arc<File>);
+
+impl Netns {
+    /// The namespace behind a file: `/run/netns/<name>` or `/proc/<pid>/ns/net`.
+    pub fn open(path: &Path) -> Result<Netns> {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        Ok(Netns(Arc::new(file)))
+    }
+
+    /// Moves the calling thread there, for good.
+    pub fn enter(&self) -> nix::Result<()> {
+        setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
+    }
+
+    /// Calls `f` on a thread that is there. Sockets that it makes belong to the
+    /// namespace, wherever they are used later.
+    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        thread::scope(|scope| {
+            let there = scope.spawn(|| self.enter().context("entering a network namespace").map(|()| f()));
+            there.join().map_err(|_| anyhow!("a thread in a network namespace panicked"))?
+        })
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Connects from a namespace, or from this process's own.
+pub fn connect(from: Option<&Netns>, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    let connect = || TcpStream::connect_timeout(&to, limit);
+    let stream = match from {
+        Some(netns) => netns.within(connect)?,
+        None => connect(),
+    };
+    let stream = stream.with_context(|| format!("connecting to {to}"))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A network namespace with a name, removed on drop.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    path: PathBuf,
+    netns: Netns,
+}
+
+impl Named {
+    fn new(run: &Run, part: &str) -> Result<Named> {
+        let _gate = run::gate();
+        let name = run.name(part);
+        ip(None, &[format!("netns add {name}")])?;
+        let path = Path::new(NETNS_DIR).join(&name);
+        let netns = Netns::open(&path)?;
+        let named = Named { name, path, netns };
+        named.ip(&["link set lo up".into()])?;
+        Ok(named)
+    }
+
+    fn ip(&self, commands: &[String]) -> Result<()> {
+        ip(Some(&self.name), commands)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if let Err(error) = remains::remove_namespace(&self.path) {
+            eprintln!("removing {}: {error:#}", self.name);
+        }
+    }
+}
+
+/// Runs `ip` commands, in a namespace if one is named.
+fn ip(namespace: Option<&str>, commands: &[String]) -> Result<()> {
+    let mut ip = Command::new("ip");
+    if let Some(name) = namespace {
+        ip.args(["-netns", name]);
+    }
+    ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ip.spawn().context("running ip (Debian: apt-get install iproute2)")?;
+    let mut stdin = child.stdin.take().context("ip without a standard input")?;
+    stdin.write_all(commands.join("\n").as_bytes()).and_then(|()| stdin.write_all(b"\n"))?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("ip {}: {}", commands.join("; "), said.trim());
+    }
+    Ok(())
+}
+
+/// A host: a network namespace with the device `eth0` on the underlay.
+#[derive(Debug)]
+pub struct Host {
+    named: Named,
+    ip: Ipv4Addr,
+}
+
+impl Host {
+    /// Its name for `ip -netns`.
+    pub fn name(&self) -> &str {
+        &self.named.name
+    }
+
+    /// Its address on the underlay.
+    pub fn ip(&self) -> Ipv4Addr {
+        self.ip
+    }
+
+    /// Its network namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.named.netns
+    }
+
+    /// Runs a tool there (`ip`, `bridge`, `ping`) and returns what it printed.
+    pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(args);
+        crate::process::enter(&mut command, self.netns());
+        let output = command.output().with_context(|| format!("running {program}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("{program} {}: {}", args.join(" "), said.trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The network between the hosts, 10.77.0.0/16.
+#[derive(Debug)]
+pub struct Underlay {
+    bridge: Named,
+}
+
+impl Underlay {
+    /// An underlay without hosts.
+    pub fn new(run: &Run) -> Result<Underlay> {
+        let bridge = Named::new(run, "underlay")?;
+        bridge.ip(&["link add underlay type bridge".into(), "link set underlay up".into()])?;
+        Ok(Underlay { bridge })
+    }
+
+    /// Adds a host. Its wire's other end has the name of the host's part.
+    pub fn host(&self, run: &Run, part: &str, ip: Ipv4Addr) -> Result<Host> {
+        let named = Named::new(run, part)?;
+        self.bridge.ip(&[
+            format!("link add dev {part} type veth peer name eth0 netns {}", named.name),
+            format!("link set dev {part} master underlay up"),
+        ])?;
+        named.ip(&[format!("address add {ip}/16 dev eth0"), "link set eth0 up".into()])?;
+        Ok(Host { named, ip })
+    }
+
+    /// Pulls a host's plug, or puts it back.
+    pub fn plug(&self, part: &str, plugged: bool) -> Result<()> {
+        self.bridge.ip(&[format!("link set dev {part} {}", if plugged { "up" } else { "down" })])
+    }
+}
+
+/// Whether hosts can be made here; if not, why.
+pub fn available() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("making network namespaces needs root");
+    }
+    // The rights may be missing all the same (a container): see on a thread that ends then.
+    let unshared = thread::spawn(|| nix::sched::unshare(CloneFlags::CLONE_NEWNET)).join();
+    unshared.map_err(|_| anyhow!("a thread panicked"))?.context("making a network namespace")
+}
+
+/// The address with its port.
+pub fn socket_address(ip: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(ip), port)
+}

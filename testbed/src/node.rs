@@ -1,0 +1,191 @@
+//! One Mesos master or agent: started, stopped, killed, started again, asked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cluster::local_client;
+use crate::http::Client;
+use crate::mesos::Mesos;
+use crate::net::Host;
+use crate::process::Daemon;
+use crate::wait;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A Mesos master.
+    Master,
+    /// A Mesos agent.
+    Agent,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Master => "master",
+            Role::Agent => "agent",
+        })
+    }
+}
+
+/// A Mesos master or agent, running or not.
+#[derive(Debug)]
+pub struct Node {
+    // Dropped first: a process ends before its network namespace loses its name.
+    daemon: Option<Daemon>,
+    name: String,
+    role: Role,
+    program: PathBuf,
+    address: SocketAddr,
+    host: Option<Host>,
+    dir: PathBuf,
+    environment: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// A node that is not started yet.
+    pub fn new(
+        name: &str,
+        role: Role,
+        mesos: &Mesos,
+        address: SocketAddr,
+        host: Option<Host>,
+        dir: &Path,
+    ) -> Node {
+        Node {
+            daemon: None,
+            name: name.to_owned(),
+            role,
+            program: mesos.launcher(),
+            address,
+            host,
+            dir: dir.to_owned(),
+            environment: BTreeMap::new(),
+        }
+    }
+
+    /// `master`, `agent1` and so on.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of its libprocess.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its IP, under which Mesos and the module know it; also its host name in Mesos.
+    pub fn ip(&self) -> String {
+        self.address.ip().to_string()
+    }
+
+    /// Its host, if it has one of its own.
+    pub fn host(&self) -> Option<&Host> {
+        self.host.as_ref()
+    }
+
+    /// The directory of its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its log, of all its lives.
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join("log.txt")
+    }
+
+    /// Sets a variable of its environment for the next start.
+    pub fn set(&mut self, name: &str, value: impl ToString) {
+        self.environment.insert(name.to_owned(), value.to_string());
+    }
+
+    /// HTTP to it, from its own host.
+    pub fn client(&self) -> Client {
+        local_client(self.host.as_ref(), self.address)
+    }
+
+    /// Starts it. It must not be running.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "{} is running already", self.name);
+        let mut command = Command::new(&self.program);
+        command.arg(self.role.to_string()).env_clear().envs(&self.environment).current_dir(&self.dir);
+        for name in ["PATH", "HOME", "LANG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        let netns = self.host.as_ref().map(Host::netns);
+        self.daemon = Some(Daemon::spawn(&self.name, command, netns, &self.log_file())?);
+        Ok(())
+    }
+
+    /// SIGKILL. Its containers are not touched.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.take().with_context(|| format!("{} is not running", self.name))?.kill()
+    }
+
+    /// SIGKILL and a new start.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.start()
+    }
+
+    /// SIGTERM.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut daemon = self.daemon.take().with_context(|| format!("{} is not running", self.name))?;
+        daemon.terminate(Duration::from_secs(10))
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait_ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.daemon.as_mut().with_context(|| format!("{} is not running", self.name))?.wait(limit)
+    }
+
+    /// An error if it ended unasked, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.daemon.as_mut().map_or(Ok(()), Daemon::check)
+    }
+
+    /// Its process id, if it is running.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
+    /// What it has logged since its last start.
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
+    }
+
+    /// Waits for a log line of this life of it that has `text` in it, and returns it.
+    pub fn wait_log(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let what = format!("{:?} in the log of {}", text, self.name);
+        wait::until(&what, limit, || {
+            let found = self.log().lines().find(|line| line.contains(text)).map(str::to_owned);
+            if found.is_none() {
+                self.check()?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Its address as IPv4.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        match self.address.ip() {
+            std::net::IpAddr::V4(ip) => Some(ip),
+            std::net::IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Leaves its process running when this is dropped.
+    pub fn leave(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.leave();
+        }
+    }
+}

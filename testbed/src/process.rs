@@ -1,0 +1,120 @@
+//! Long-running programs, in a host's network namespace, with a log file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::net::Netns;
+use crate::{run, wait};
+
+/// Makes the command run in the namespace. Only its network changes: `ip netns
+/// exec` would remount /sys as well, and hide the cgroups.
+pub fn enter(command: &mut Command, netns: &Netns) {
+    let netns = netns.clone();
+    // SAFETY: between fork and exec only setns(2) is called, which is async-signal-safe.
+    unsafe { command.pre_exec(move || netns.enter().map_err(io::Error::from)) };
+}
+
+/// A program that runs until it is stopped; dropping it kills it.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    /// How much of the log is older than this process.
+    log_start: u64,
+    left: bool,
+}
+
+impl Daemon {
+    /// Starts it. What it prints is appended to `log`.
+    pub fn spawn(name: &str, mut command: Command, netns: Option<&Netns>, log: &Path) -> Result<Daemon> {
+        let open = || -> Result<(File, u64)> {
+            let file = OpenOptions::new().create(true).append(true).open(log)?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        };
+        let (file, log_start) = open().with_context(|| format!("opening {}", log.display()))?;
+        if let Some(netns) = netns {
+            enter(&mut command, netns);
+        }
+        // A process group of its own: Ctrl-C is for us, and we take care of the rest.
+        command.process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        let _gate = run::gate();
+        let child = command.spawn().with_context(|| format!("starting {name}"))?;
+        Ok(Daemon { name: name.to_owned(), child, log: log.to_owned(), log_start, left: false })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("looking after {}", self.name))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let what = format!("{} to end", self.name);
+        wait::until(&what, limit, || self.ended())
+    }
+
+    /// An error if it ended, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => {
+                let log = self.log();
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(15)..].join("\n");
+                bail!("{} ended ({status}):\n{tail}", self.name)
+            }
+        }
+    }
+
+    /// SIGKILL, to this process alone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .with_context(|| format!("killing {}", self.name))?;
+        Ok(())
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)
+            .with_context(|| format!("stopping {}", self.name))?;
+        self.wait(limit)
+    }
+
+    /// What this process has logged so far.
+    pub fn log(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let start = usize::try_from(self.log_start).unwrap_or(0).min(log.len());
+        String::from_utf8_lossy(&log[start..]).into_owned()
+    }
+
+    /// Leaves it running when this is dropped.
+    pub fn leave(&mut self) {
+        self.left = true;
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if !self.left {
+            let _ = self.child.kill(); // it may have ended
+            let _ = self.child.wait();
+        }
+    }
+}
