@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
 use crate::http::Client;
@@ -90,7 +91,9 @@ pub fn default_network() -> Value {
 /// The directory with Mesos's cgroup hierarchies, if there is a version 1 freezer.
 pub fn freezer() -> Option<PathBuf> {
     let hierarchies = remains::cgroup_hierarchies();
-    let freezer = hierarchies.iter().find(|path| path.ends_with("freezer"))?;
+    // Root of a user namespace only sees it.
+    let usable = |path: &&PathBuf| path.ends_with("freezer") && access(*path, AccessFlags::W_OK).is_ok();
+    let freezer = hierarchies.iter().find(usable)?;
     freezer.parent().map(Path::to_owned)
 }
 
@@ -310,6 +313,7 @@ impl Builder<'_> {
     /// Lets the node load our module with this configuration.
     fn module(&self, node: &mut Node, role: &str, config: &Value) -> Result<()> {
         let Some(library) = &self.setup.module else { return Ok(()) };
+        ensure!(library.exists(), "{} is not there; cargo build makes it", library.display());
         let file = node.dir().join(format!("{role}.json"));
         fs::write(&file, serde_json::to_vec_pretty(config)?)?;
         let (symbol, parameter) = match role {

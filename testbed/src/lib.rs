@@ -23,8 +23,10 @@
 
 pub mod cluster;
 pub mod cni;
+pub mod container;
 pub mod framework;
 pub mod http;
+pub mod install;
 pub mod mesos;
 pub mod net;
 pub mod node;
@@ -33,5 +35,6 @@ pub mod process;
 pub mod recordio;
 pub mod remains;
 pub mod run;
+pub mod skip;
 pub mod task;
 pub mod wait;

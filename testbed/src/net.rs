@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::{AccessFlags, access};
 
 use crate::remains::{self, NETNS_DIR};
 use crate::run::{self, Run};
@@ -65,14 +67,15 @@ pub fn connect(from: Option<&Netns>, to: SocketAddr, limit: Duration) -> Result<
 
 /// A network namespace with a name, removed on drop.
 #[derive(Debug)]
-struct Named {
+pub struct Named {
     name: String,
     path: PathBuf,
     netns: Netns,
 }
 
 impl Named {
-    fn new(run: &Run, part: &str) -> Result<Named> {
+    /// Makes the namespace of a part of the run, with nothing in it but loopback.
+    pub fn new(run: &Run, part: &str) -> Result<Named> {
         let _gate = run::gate();
         let name = run.name(part);
         ip(None, &[format!("netns add {name}")])?;
@@ -81,6 +84,16 @@ impl Named {
         let named = Named { name, path, netns };
         named.ip(&["link set lo up".into()])?;
         Ok(named)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The namespace itself.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
     }
 
     fn ip(&self, commands: &[String]) -> Result<()> {
@@ -186,14 +199,21 @@ impl Underlay {
 /// Whether hosts can be made here; if not, why.
 pub fn available() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("making network namespaces needs root");
+        bail!("making network namespaces needs root, or a user namespace in which one is root");
     }
     // The rights may be missing all the same (a container): see on a thread that ends then.
     let unshared = thread::spawn(|| nix::sched::unshare(CloneFlags::CLONE_NEWNET)).join();
-    unshared.map_err(|_| anyhow!("a thread panicked"))?.context("making a network namespace")
+    unshared.map_err(|_| anyhow!("a thread panicked"))?.context("making a network namespace")?;
+    writable_names()
 }
 
-/// The address with its port.
-pub fn socket_address(ip: Ipv4Addr, port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(ip), port)
+/// `ip netns` keeps its names below /run, where the root of a user namespace may
+/// not write. In a mount namespace of its own it may put another /run over it.
+fn writable_names() -> Result<()> {
+    if std::fs::create_dir_all(NETNS_DIR).is_ok() && access(NETNS_DIR, AccessFlags::W_OK).is_ok() {
+        return Ok(());
+    }
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .context("/run/netns cannot be written, nor another /run be mounted")?;
+    std::fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))
 }

@@ -63,9 +63,5 @@ fn build_programs(dir: &Path) -> Result<()> {
 /// The library with both modules, of the same build as the running program. (For
 /// a test of the product's own package cargo has built it.)
 pub fn module() -> Result<PathBuf> {
-    let path = built()?.join("libmesos_overlay.so");
-    if !path.exists() {
-        bail!("{} is not there; build it with: cargo build", path.display());
-    }
-    Ok(path)
+    Ok(built()?.join("libmesos_overlay.so"))
 }

@@ -1,3 +1,41 @@
 //! The project's commands; `cargo xtask --help` lists them.
 
-fn main() {}
+mod build;
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the overlay at work in a cluster on this machine.
+    Demo(demo::Options),
+    /// Runs the tests, and installs, fetches and builds what they need.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Test(options) => test::run(&options),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and its causes, without the stack trace that `anyhow` adds in a debugger's environment.
+fn chain(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}

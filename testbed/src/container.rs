@@ -1,0 +1,108 @@
+//! A container without Mesos: a network namespace that CNI plugins attach to a
+//! host, with one of our tasks in it. For machines on which Mesos cannot start containers itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cni::{self, Call};
+use crate::net::{self, Host, Named};
+use crate::process::Daemon;
+use crate::run::{self, Run};
+use crate::task::{PORT, Remote};
+use crate::{paths, remains, wait};
+
+/// An attached container and its task. Dropping it detaches it.
+#[derive(Debug)]
+pub struct Container {
+    daemon: Daemon,
+    config: Value,
+    call: Call,
+    host: net::Netns,
+    ip: IpAddr,
+    left: bool,
+    _named: Named,
+}
+
+impl Container {
+    /// Attaches a container to a host, as the CNI configuration says, and starts a task in it.
+    pub fn attach(run: &Run, host: &Host, name: &str, config: &Path) -> Result<Container> {
+        let text =
+            std::fs::read_to_string(config).with_context(|| format!("reading {}", config.display()))?;
+        let config: Value = serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
+        let named = Named::new(run, name)?;
+        let plugins = paths::program("mesos-cni-port-mapper")?;
+        let plugins = plugins.parent().context("a program without a directory")?;
+        let call = Call {
+            command: "ADD".into(),
+            container: run.name(name),
+            netns: named.path().display().to_string(),
+            interface: "eth0".into(),
+            path: format!("{}:{}", plugins.display(), cni::PLUGINS),
+        };
+        let _gate = run::gate();
+        let result = call.run(&config, Some(host.netns())).with_context(|| format!("attaching {name}"))?;
+        let ip = IpAddr::V4(cni::ip4(&result)?);
+        let mut command = Command::new(paths::program("overlay-test-executor")?);
+        command.args(["--alone", &format!("[::]:{PORT}")]).env(remains::RUN_VARIABLE, run.id());
+        let log = run.dir().join(format!("{name}.txt"));
+        let daemon = Daemon::spawn(name, command, Some(named.netns()), &log)?;
+        let host = host.netns().clone();
+        let mut this = Container { daemon, config, call, host, ip, left: false, _named: named };
+        this.wait_listening()?;
+        Ok(this)
+    }
+
+    fn wait_listening(&mut self) -> Result<()> {
+        let remote = self.remote();
+        wait::until("the container's task to listen", Duration::from_secs(10), || {
+            self.daemon.check()?;
+            remote.report().map(|_| Some(()))
+        })
+    }
+
+    /// Its address on the network.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Its task, as its host sees it.
+    pub fn remote(&self) -> Remote {
+        Remote::new(SocketAddr::new(self.ip, PORT), Some(self.host.clone()))
+    }
+
+    /// Leaves it attached and running when this is dropped.
+    pub fn leave(mut self) {
+        self.left = true;
+        self.daemon.leave();
+        std::mem::forget(self);
+    }
+
+    /// Detaches it, so that its address is free again.
+    pub fn detach(mut self) -> Result<()> {
+        self.left = true;
+        self.del()
+    }
+
+    fn del(&self) -> Result<()> {
+        let call = Call { command: "DEL".into(), ..self.call.clone() };
+        match call.run(&self.config, Some(&self.host)) {
+            Ok(_) => Ok(()),
+            Err(failure) => bail!("detaching {}: {failure}", self.call.container),
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.left
+            && let Err(error) = self.del()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What tests and demo need of the machine, and its installation on a Debian-like one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cni;
+
+/// A thing that the machine must have.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    what: What,
+    /// Debian's package that has it.
+    package: &'static str,
+    /// What it is needed for.
+    purpose: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Program(&'static str),
+    Library(&'static str),
+    File(&'static str),
+    /// A module of the system's Python.
+    Python(&'static str),
+}
+
+/// What it takes to fetch Mesos, and to run it.
+pub const MESOS: &[Need] = &[
+    Need { what: What::Program("g++"), package: "g++", purpose: "to compile the Mesos launcher" },
+    Need { what: What::Python("ensurepip"), package: "python3-venv", purpose: "to fetch Mesos with pip" },
+    Need { what: What::Library("libsasl2.so.2"), package: "libsasl2-2", purpose: "Mesos is linked with it" },
+    Need { what: What::Library("libz.so.1"), package: "zlib1g", purpose: "Mesos is linked with it" },
+];
+
+/// What it takes to make hosts and to attach containers to them.
+pub const HOSTS: &[Need] = &[
+    Need { what: What::Program("ip"), package: "iproute2", purpose: "to make network namespaces" },
+    Need { what: What::Program("iptables"), package: "iptables", purpose: "to forward ports to containers" },
+    Need {
+        what: What::File("bridge"),
+        package: "containernetworking-plugins",
+        purpose: "to attach containers to their networks",
+    },
+];
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match self.what {
+            What::Program(name) => program(name).is_some(),
+            What::Library(name) => library(name),
+            What::File(name) => Path::new(cni::PLUGINS).join(name).exists(),
+            What::Python(module) => {
+                let mut python = Command::new("python3");
+                python.args(["-c", &format!("import venv, {module}")]);
+                python
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()
+                    .is_ok_and(|status| status.success())
+            }
+        }
+    }
+}
+
+/// Installs what is missing; without the right to, says what that is.
+pub fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let packages = packages.join(" ");
+    for need in &missing {
+        eprintln!("missing: {} ({})", need.package, need.purpose);
+    }
+    if !nix::unistd::geteuid().is_root() || program("apt-get").is_none() {
+        bail!("please install these first; on Debian or Ubuntu: sudo apt-get install {packages}");
+    }
+    eprintln!("installing: apt-get install {packages}");
+    // The package lists of a fresh machine or container are missing or old.
+    if apt(&["install"], &packages).is_err() {
+        apt(&["update"], "").context("apt-get update")?;
+        apt(&["install"], &packages)?;
+    }
+    match missing.iter().find(|need| !need.is_met()) {
+        Some(need) => bail!("{} was installed, but {:?} is still missing", need.package, need.what),
+        None => Ok(()),
+    }
+}
+
+fn apt(verb: &[&str], packages: &str) -> Result<()> {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--quiet", "--yes"]).args(verb);
+    if !packages.is_empty() {
+        apt.arg("--no-install-recommends").args(packages.split(' '));
+    }
+    let output = apt.stdin(Stdio::null()).output().context("running apt-get")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("apt-get {} {packages}: {}", verb.join(" "), said.trim());
+    }
+    Ok(())
+}
+
+/// Looks for a program where shells do, and where root's are.
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    dirs.map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+fn library(name: &str) -> bool {
+    let dirs =
+        ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib"];
+    dirs.iter().any(|dir| Path::new(dir).join(name).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_what_is_there_and_what_is_not() {
+        let need = |what| Need { what, package: "p", purpose: "a test" };
+        assert!(need(What::Program("sh")).is_met());
+        for what in [
+            What::Program("no-such-program"),
+            What::Library("libno-such.so.1"),
+            What::File("no-such-plugin"),
+            What::Python("no_such_module"),
+        ] {
+            assert!(!need(what).is_met(), "{what:?}");
+        }
+    }
+}

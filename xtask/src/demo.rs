@@ -1,0 +1,259 @@
+//! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, and a
+//! master that is killed.
+
+mod part;
+mod table;
+mod tasks;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testbed::cluster::{Cluster, Place, Setup};
+use testbed::mesos::Mesos;
+use testbed::node::Node;
+use testbed::{install, paths, wait};
+
+use part::Part;
+use tasks::Tasks;
+
+use crate::build;
+
+/// How long a step may take before the demo gives up.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Shows the overlay at work in a cluster on this machine.
+///
+/// Starts a real Mesos master and real Mesos agents with our modules, each on a host of its own
+/// (a network namespace with one address on a common underlay), launches a task per agent on the
+/// network `dcos`, shows who reaches whom, kills the master and shows that state and
+/// traffic survive. Nothing touches the machine's own network interfaces. At the end, and on Ctrl-C,
+/// all of it is removed.
+///
+/// It needs root, to make the hosts; or a user namespace with the same rights:
+///
+///     unshare --user --map-root-user --mount cargo xtask demo
+///
+/// Without either it runs master and agents on addresses of 127.0.0.0/8, leaves the kernel
+/// alone, and says what was not shown.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// How many agents there are.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    agents: u8,
+    /// Leave the cluster up at the end, and print how to look around in it.
+    #[arg(long)]
+    keep: bool,
+    /// Take down what an earlier --keep left up, and do nothing else.
+    #[arg(long, conflicts_with_all = ["agents", "keep", "part"])]
+    down: bool,
+    /// Show a part only, as on a machine with fewer rights: "attached" (containers are attached
+    /// with the CNI plugins, not by Mesos), or "loopback" (no hosts at all).
+    #[arg(long, value_name = "PART", value_enum)]
+    part: Option<Part>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if options.down {
+        return down();
+    }
+    let part = part::choose(options.part);
+    install::ensure(install::MESOS)?;
+    if part != Part::Loopback {
+        install::ensure(install::HOSTS)?;
+    }
+    build::run(&["build", "--release"])?;
+    build::run(&["build", "--package", "testbed", "--bins"])?;
+    Mesos::get()?;
+    let mut demo = Demo::start(options, part)?;
+    demo.show_network()?;
+    let tasks = demo.launch()?;
+    demo.show_reach(&tasks)?;
+    demo.kill_master(&tasks)?;
+    demo.finish(options.keep, tasks)
+}
+
+fn down() -> Result<()> {
+    let runs = testbed::run::remove_kept();
+    for run in &runs {
+        println!("removed {run}");
+    }
+    if runs.is_empty() {
+        println!("nothing was left up");
+    }
+    Ok(())
+}
+
+struct Demo {
+    start: Instant,
+    part: Part,
+    cluster: Cluster,
+}
+
+impl Demo {
+    fn start(options: &Options, part: Part) -> Result<Demo> {
+        let start = Instant::now();
+        let place = if part == Part::Loopback { Place::Loopback } else { Place::Hosts };
+        let setup = Setup {
+            module: Some(paths::target().join("release/libmesos_overlay.so")),
+            launcher: part.launcher(),
+            ..Setup::new(options.agents.into(), place)?
+        };
+        let cluster = Cluster::start(&setup)?;
+        let mut demo = Demo { start, part, cluster };
+        demo.say(format!(
+            "a master on {} and {} agents are starting",
+            demo.cluster.master.address(),
+            options.agents
+        ));
+        demo.cluster.wait_mesos(LIMIT)?;
+        demo.say("all agents are registered with Mesos");
+        demo.cluster.wait_overlays(LIMIT)?;
+        Ok(demo)
+    }
+
+    fn say(&self, what: impl AsRef<str>) {
+        println!("{:7.2} s  {}", self.start.elapsed().as_secs_f64(), what.as_ref());
+    }
+
+    /// Which agent got which subnet.
+    fn show_network(&self) -> Result<()> {
+        self.say("every agent has its share of the overlay, and its host is configured:");
+        for agent in &self.cluster.agents {
+            let overlay = overlay(agent)?;
+            let vxlan = &overlay["backend"]["vxlan"];
+            println!(
+                "           {} on {}: containers {}, VTEP {} {}",
+                agent.name(),
+                agent.ip(),
+                text(&overlay["subnet"]),
+                text(&vxlan["vtep_ip"]),
+                text(&vxlan["vtep_mac"]),
+            );
+        }
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<Tasks> {
+        let tasks = Tasks::launch(self.part, &self.cluster, LIMIT)?;
+        self.say(format!("{} tasks are running", tasks.list().len()));
+        Ok(tasks)
+    }
+
+    fn show_reach(&self, tasks: &Tasks) -> Result<()> {
+        let reach = table::measure(tasks.list())?;
+        println!("\n{}", table::render(tasks.list(), &reach));
+        Ok(())
+    }
+
+    /// Kills the master, lets it come back, and compares.
+    fn kill_master(&mut self, tasks: &Tasks) -> Result<()> {
+        let before = self.wait_state(all_ok)?;
+        tasks.watch()?;
+        self.cluster.master.kill()?;
+        self.say("kill -9 of the master; while it is dead:");
+        let reach = table::measure(tasks.list())?;
+        self.say(format!("  all {} ways between the tasks work", reach.len()));
+        self.cluster.master.start()?;
+        let after = self.wait_state(|state| *state == before)?;
+        let agents = after["agents"].as_array().map_or(0, Vec::len);
+        self.say(format!("it is back: {agents} agents, same subnets, same VTEPs, all registered again"));
+        self.cluster.wait_mesos(LIMIT)?;
+        self.say("Mesos has its agents again");
+        table::measure(tasks.list())?;
+        let seen = tasks.report()?;
+        let round_trips: u64 = seen.iter().map(|seen| seen.round_trips).sum();
+        let failures: u64 = seen.iter().map(|seen| seen.failures).sum();
+        let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
+        self.say(format!(
+            "meanwhile the tasks made {round_trips} round trips, {failures} failed, longest pause {} ms",
+            gap.as_millis()
+        ));
+        ensure!(failures == 0, "traffic did not survive the master's death");
+        Ok(())
+    }
+
+    /// `/overlay-master/state`, once it is as it should be.
+    fn wait_state(&mut self, is: impl Fn(&Value) -> bool) -> Result<Value> {
+        let client = self.cluster.master.client();
+        wait::until("the master's state to be complete", LIMIT, || {
+            self.cluster.check()?;
+            let state = client.get("/overlay-master/state")?.json()?;
+            ensure!(is(&state), "it is {state}");
+            Ok(Some(state))
+        })
+    }
+
+    fn finish(self, keep: bool, tasks: Tasks) -> Result<()> {
+        if let Some(missing) = self.part.not_shown() {
+            println!("\nNot shown: {missing}");
+        }
+        if !keep {
+            drop(tasks);
+            let start = self.start;
+            drop(self);
+            println!("{:7.2} s  everything is taken down", start.elapsed().as_secs_f64());
+            return Ok(());
+        }
+        println!("\n{}", self.tour()?);
+        tasks.leave();
+        self.cluster.keep()?;
+        Ok(())
+    }
+
+    /// How to look around.
+    fn tour(&self) -> Result<String> {
+        let Cluster { master, agents, .. } = &self.cluster;
+        let agent = agents.first().context("a cluster without agents")?;
+        let at = |node: &Node| match node.host() {
+            Some(host) => format!("ip netns exec {} ", host.name()),
+            None => String::new(),
+        };
+        let (m, a) = (at(master), at(agent));
+        let mut lines = vec![
+            "The cluster is left up. To look around:".to_owned(),
+            format!("  {m}curl http://{}/overlay-master/state", master.address()),
+            format!("  {a}curl http://{}/overlay-agent/overlay", agent.address()),
+        ];
+        if agent.host().is_some() {
+            lines.push(format!("  {a}ip route"));
+            lines.push(format!("  {a}bridge fdb show dev vtep1024"));
+        }
+        lines.push(format!("  cat {}", self.configuration(agent).display()));
+        lines.push(format!("  tail {} {}", master.log_file().display(), agent.log_file().display()));
+        lines.push("To take it down: cargo xtask demo --down".to_owned());
+        Ok(lines.join("\n"))
+    }
+
+    fn configuration(&self, agent: &Node) -> PathBuf {
+        let dir = agent.dir().join("cni");
+        let first = fs::read_dir(&dir).ok().and_then(|mut entries| entries.next()?.ok());
+        first.map_or(dir, |entry| entry.path())
+    }
+}
+
+/// The agent's first overlay.
+fn overlay(agent: &Node) -> Result<Value> {
+    let state = agent.client().get("/overlay-agent/overlay")?.json()?;
+    state["overlays"].get(0).cloned().with_context(|| format!("{} has no overlay", agent.name()))
+}
+
+fn all_ok(state: &Value) -> bool {
+    let agents = state["agents"].as_array().map_or(&[][..], Vec::as_slice);
+    let overlays = agents.iter().flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
+    !agents.is_empty() && overlays.into_iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("none")
+}
+
+/// The one CNI configuration in a directory.
+fn cni_config(dir: &Path) -> Result<PathBuf> {
+    let mut files = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    let first = files.next().with_context(|| format!("no CNI configuration in {}", dir.display()))??;
+    Ok(first.path())
+}

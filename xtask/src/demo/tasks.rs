@@ -1,0 +1,93 @@
+//! The demo's tasks, whoever started them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use testbed::cluster::Cluster;
+use testbed::container::Container;
+use testbed::framework::{Framework, TaskSpec};
+use testbed::task::{Remote, Seen};
+
+use super::cni_config;
+use super::part::Part;
+
+/// One of them.
+pub struct Task {
+    /// Its id.
+    pub name: String,
+    /// Its agent's name.
+    pub agent: String,
+    /// Its address.
+    pub address: SocketAddr,
+    /// To speak to it.
+    pub remote: Remote,
+}
+
+/// All of them; dropping it ends them.
+pub struct Tasks {
+    list: Vec<Task>,
+    framework: Option<Framework>,
+    containers: Vec<Container>,
+}
+
+impl Tasks {
+    /// One task per agent, and a second one on the first agent.
+    pub fn launch(part: Part, cluster: &Cluster, limit: Duration) -> Result<Tasks> {
+        let agents = cluster.agents.iter().chain(cluster.agents.first());
+        let places: Vec<_> = agents.enumerate().map(|(n, agent)| (format!("task{}", n + 1), agent)).collect();
+        let mut tasks = Tasks { list: Vec::new(), framework: None, containers: Vec::new() };
+        if part == Part::Attached {
+            for (name, agent) in &places {
+                let host = agent.host().context("an agent without a host")?;
+                let config = cni_config(&agent.dir().join("cni"))?;
+                let container = Container::attach(cluster.run(), host, name, &config)?;
+                tasks.add(name, agent.name(), container.remote());
+                tasks.containers.push(container);
+            }
+            return Ok(tasks);
+        }
+        let framework = Framework::subscribe(cluster.master.client())?;
+        let network = (part == Part::Whole).then_some("dcos");
+        for (name, agent) in &places {
+            framework.launch(&TaskSpec::new(name, &agent.ip(), network), limit)?;
+        }
+        for (name, agent) in &places {
+            let address = framework.wait_running(name, limit)?.address()?;
+            let netns = agent.host().map(|host| host.netns().clone());
+            tasks.add(name, agent.name(), Remote::new(address, netns));
+        }
+        tasks.framework = Some(framework);
+        Ok(tasks)
+    }
+
+    fn add(&mut self, name: &str, agent: &str, remote: Remote) {
+        let (name, agent) = (name.to_owned(), agent.to_owned());
+        self.list.push(Task { name, agent, address: remote.address(), remote });
+    }
+
+    /// In the order of their numbers.
+    pub fn list(&self) -> &[Task] {
+        &self.list
+    }
+
+    /// Lets each of them watch the next one.
+    pub fn watch(&self) -> Result<()> {
+        let next = self.list.iter().cycle().skip(1);
+        self.list.iter().zip(next).try_for_each(|(task, next)| task.remote.watch(next.address))
+    }
+
+    /// What they have seen.
+    pub fn report(&self) -> Result<Vec<Seen>> {
+        let reports = self.list.iter().map(|task| task.remote.report()).collect::<Result<Vec<_>>>()?;
+        Ok(reports.into_iter().flatten().collect())
+    }
+
+    /// Leaves them running.
+    pub fn leave(self) {
+        if let Some(framework) = self.framework {
+            framework.leave();
+        }
+        self.containers.into_iter().for_each(Container::leave);
+    }
+}

@@ -1,0 +1,192 @@
+//! Runs `cargo nextest` or `cargo test`, and counts.
+
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::ops::AddAssign;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::build;
+
+/// What became of the tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tests that passed.
+    pub passed: usize,
+    /// Tests that failed.
+    pub failed: usize,
+    /// Whether the runners said that all is well. (They may fail without a failed test.)
+    pub ok: bool,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ok &= other.ok;
+    }
+}
+
+/// How tests are run.
+pub struct Runner {
+    nextest: bool,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Runner {
+    /// With nextest, if it is there.
+    pub fn choose(environment: Vec<(&'static str, String)>) -> Runner {
+        let mut version = build::cargo(&["nextest", "--version"]);
+        let nextest = version.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        Runner { nextest, environment }
+    }
+
+    /// All tests, or those of a group; of them those whose name contains `filter`.
+    pub fn tests(&self, group: Option<&str>, filter: Option<&str>) -> Result<Counts> {
+        let mut arguments = match self.nextest {
+            true => vec!["nextest", "run", "--no-fail-fast", "--no-tests", "pass"],
+            false => vec!["test", "--no-fail-fast"],
+        };
+        if !self.nextest && group.is_none() {
+            arguments.push("--all-targets"); // else it runs the doc tests, which come later
+        }
+        // The feature is for tests: it lets the module fail on demand.
+        arguments.extend(["--features", "mesos-overlay/fault-injection"]);
+        match group {
+            None => arguments.push("--workspace"),
+            Some("unit") => arguments.extend(["--workspace", "--lib", "--bins"]),
+            Some(group) => arguments.extend(["--test", group]),
+        }
+        arguments.extend(filter);
+        self.run(&arguments)
+    }
+
+    /// The examples in the documentation, which nextest does not know.
+    pub fn doc_tests(&self, filter: Option<&str>) -> Result<Counts> {
+        let mut arguments = vec!["test", "--workspace", "--doc"];
+        arguments.extend(filter.map(|_| "--"));
+        arguments.extend(filter);
+        self.run(&arguments)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Counts> {
+        let line = format!("cargo {}", arguments.join(" "));
+        eprintln!("$ {line}");
+        let mut cargo = build::cargo(arguments);
+        cargo.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if std::io::stderr().is_terminal() {
+            cargo.env("CARGO_TERM_COLOR", "always");
+        }
+        let (mut counts, success) = run_and_count(cargo).with_context(|| format!("running {line}"))?;
+        counts.ok = success;
+        Ok(counts)
+    }
+}
+
+/// Passes on what the command prints, line by line, and reads the summaries in it.
+fn run_and_count(mut command: Command) -> Result<(Counts, bool)> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    forward_signals(child.id().cast_signed())?;
+    let counts = Mutex::new(Counts::default());
+    let read = |stream: &mut dyn std::io::Read| {
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            eprintln!("{line}");
+            if let (Some((passed, failed)), Ok(mut counts)) = (parse(&line), counts.lock()) {
+                counts.passed += passed;
+                counts.failed += failed;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| out.map(|mut out| read(&mut out)));
+        scope.spawn(|| err.map(|mut err| read(&mut err)));
+    });
+    let status = child.wait()?;
+    CHILD.store(0, Ordering::SeqCst);
+    Ok((counts.into_inner().unwrap_or_default(), status.success()))
+}
+
+/// The process that signals are passed on to; 0: none.
+static CHILD: AtomicI32 = AtomicI32::new(0);
+
+/// On Ctrl-C the runner gets its own signal, ends its tests and says so; this
+/// process has to stay until then. A SIGTERM that comes to us alone is passed on.
+fn forward_signals(child: i32) -> Result<()> {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    CHILD.store(child, Ordering::SeqCst);
+    if WATCHED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            let child = nix::unistd::Pid::from_raw(CHILD.load(Ordering::SeqCst));
+            if child.as_raw() == 0 {
+                std::process::exit(128 + signal);
+            }
+            if signal == SIGTERM {
+                let _ = nix::sys::signal::kill(child, nix::sys::signal::SIGTERM); // it may have ended
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Passed and failed tests from a runner's summary line.
+///
+/// nextest: `     Summary [   1.2s] 3 tests run: 2 passed (1 slow), 1 failed, 4 skipped`;
+/// cargo test: `test result: ok. 2 passed; 1 failed; …`.
+fn parse(line: &str) -> Option<(usize, usize)> {
+    let plain = without_colours(line);
+    let summary = plain.trim_start();
+    if !summary.starts_with("Summary [") && !summary.starts_with("test result:") {
+        return None;
+    }
+    let words: Vec<&str> = summary.split_whitespace().collect();
+    let number_before = |names: &[&str]| {
+        let is = |word: &str| names.contains(&word.trim_end_matches([',', ';']));
+        words.windows(2).filter(|pair| is(pair[1])).filter_map(|pair| pair[0].parse::<usize>().ok()).sum()
+    };
+    Some((number_before(&["passed"]), number_before(&["failed", "timed"])))
+}
+
+fn without_colours(line: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = line;
+    while let Some((before, escape)) = rest.split_once('\u{1b}') {
+        plain += before;
+        rest = escape.split_once('m').map_or("", |(_, after)| after);
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_summaries() {
+        let nextest =
+            "     Summary [   1.234s] 5 tests run: 2 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
+        assert_eq!(parse(nextest), Some((2, 3)));
+        let coloured = "\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] \u{1b}[1m1\u{1b}[0m test run: \u{1b}[1m1\u{1b}[0m passed, 0 skipped";
+        assert_eq!(parse(coloured), Some((1, 0)));
+        let cargo = "test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
+        assert_eq!(parse(cargo), Some((7, 1)));
+        assert_eq!(parse("3 passed"), None);
+    }
+
+    #[test]
+    fn one_bad_runner_spoils_it() {
+        let mut counts = Counts { passed: 1, failed: 0, ok: true };
+        counts += Counts { passed: 2, failed: 0, ok: false };
+        assert_eq!(counts, Counts { passed: 3, failed: 0, ok: false });
+    }
+}
