@@ -18,12 +18,15 @@ use bytes::Bytes;
 use crate::host::desired::Desired;
 
 pub mod agent;
+pub mod allocator;
 pub mod backoff;
 pub mod config;
 pub mod http;
 pub mod json;
 pub mod master;
 pub mod message;
+pub mod net;
+pub mod pool;
 pub mod throttle;
 pub mod upid;
 

@@ -1,0 +1,228 @@
+//! Who may have which VTEP address and which subnet.
+//!
+//! The allocator knows what is free; what each agent holds is the caller's
+//! [`Holding`]. Whatever it adds to a holding it takes from its pools, and a step
+//! that fails half-way leaves both as they were.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+
+use super::config::{Network, OverlayConfig};
+use super::pool::Pool;
+
+/// Something of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pair<T> {
+    /// IPv4's.
+    pub v4: T,
+    /// IPv6's.
+    pub v6: T,
+}
+
+impl<T> Pair<T> {
+    /// Both, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.v4, &self.v6].into_iter()
+    }
+}
+
+impl<T: Copy> Pair<Option<T>> {
+    /// What `keep` says of each family.
+    pub fn only(self, keep: Pair<bool>) -> Pair<Option<T>> {
+        Pair { v4: self.v4.filter(|_| keep.v4), v6: self.v6.filter(|_| keep.v6) }
+    }
+
+    /// Whether there is nothing of either family.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_none() && self.v6.is_none()
+    }
+}
+
+/// Addresses or subnets, at most one of each family.
+pub type Nets = Pair<Option<IpNet>>;
+
+/// What one agent holds, whether it uses it at present or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Its VTEP's addresses, with the prefix lengths of their ranges.
+    pub vtep: Nets,
+    /// Its subnets by overlay. An overlay without subnets is one that the agent
+    /// takes part in with its VTEP only.
+    pub overlays: BTreeMap<String, Nets>,
+}
+
+/// What an agent asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Subnets besides its VTEP.
+    pub allocate_subnet: bool,
+    /// A bridge for the Mesos containerizer.
+    pub mesos_bridge: bool,
+    /// A bridge for Docker.
+    pub docker_bridge: bool,
+    /// IPv6 besides IPv4.
+    pub enable_ipv6: bool,
+}
+
+impl Ask {
+    /// The families that the agent takes part in.
+    pub fn families(&self) -> Pair<bool> {
+        Pair { v4: true, v6: self.enable_ipv6 }
+    }
+
+    /// The families of `overlay` that the agent is to have; `None`: it is not to
+    /// have the overlay at all.
+    pub fn share_of(&self, overlay: &OverlayConfig) -> Option<Pair<bool>> {
+        let v6 = overlay.v6.is_some() && self.enable_ipv6;
+        let has = overlay.enabled && (overlay.v4.is_some() || v6);
+        let both = Pair { v4: overlay.v4.is_some() && self.allocate_subnet, v6: v6 && self.allocate_subnet };
+        has.then_some(both)
+    }
+}
+
+/// A range has nothing left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Of what: `None` is the VTEPs' range.
+    pub overlay: Option<String>,
+    /// The range.
+    pub range: IpNet,
+    /// Prefix length of what it is cut into.
+    pub prefix: u8,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Exhausted { range, prefix, .. } = self;
+        match &self.overlay {
+            None => write!(f, "no VTEP address is left in {range}; "),
+            Some(name) => write!(f, "no /{prefix} is left for overlay {name} in {range}; "),
+        }?;
+        f.write_str("delete agents that are gone for good with /overlay-master/agents/delete")
+    }
+}
+
+/// The pools of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocator {
+    vtep: Pair<Option<Pool>>,
+    overlays: BTreeMap<String, Pair<Option<Pool>>>,
+}
+
+impl Allocator {
+    /// Everything in `network` is free.
+    pub fn new(network: &Network) -> Allocator {
+        let overlay = |overlay: &OverlayConfig| {
+            let pools = Pair { v4: overlay.v4.map(Pool::subnets), v6: overlay.v6.map(Pool::subnets) };
+            (overlay.name.clone(), pools)
+        };
+        let vtep = Pair {
+            v4: Some(Pool::addresses(network.vtep_subnet.into())),
+            v6: network.vtep_subnet6.map(|net| Pool::addresses(net.into())),
+        };
+        Allocator { vtep, overlays: network.overlays.iter().map(overlay).collect() }
+    }
+
+    /// Takes what an agent holds already. The error is the first thing that is not
+    /// free (then what came before it is taken). What no pool is there for is
+    /// passed over.
+    pub fn reserve(&mut self, holding: &Holding) -> Result<(), IpNet> {
+        for (pool, net) in self.pools_of(holding) {
+            if !pool.reserve(net) {
+                return Err(net);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back all that an agent holds.
+    pub fn release(&mut self, holding: &Holding) {
+        for (pool, net) in self.pools_of(holding) {
+            let taken = pool.give_back(net);
+            debug_assert!(taken, "{net} was held and not taken");
+        }
+    }
+
+    fn pools_of(&mut self, holding: &Holding) -> impl Iterator<Item = (&mut Pool, IpNet)> {
+        let overlays = self
+            .overlays
+            .iter_mut()
+            .filter_map(|(name, pools)| holding.overlays.get(name).map(|nets| (pools, *nets)));
+        std::iter::once((&mut self.vtep, holding.vtep))
+            .chain(overlays)
+            .flat_map(|(pools, nets)| [(&mut pools.v4, nets.v4), (&mut pools.v6, nets.v6)])
+            .filter_map(|(pool, net)| Some((pool.as_mut()?, net?)))
+    }
+
+    /// Adds to `holding` what the agent asks for and does not hold yet; nothing is
+    /// ever taken from it. An overlay that cannot be completed stays as it is, the
+    /// others go on; what is lacking is returned. An agent without a VTEP that
+    /// cannot have one is refused: the error.
+    pub fn complete(
+        &mut self,
+        network: &Network,
+        ask: Ask,
+        holding: &mut Holding,
+    ) -> Result<Vec<Exhausted>, Exhausted> {
+        let mut lacking = Vec::new();
+        let wanted: Vec<_> = network.overlays.iter().filter_map(|o| Some((o, ask.share_of(o)?))).collect();
+        if wanted.is_empty() {
+            return Ok(lacking);
+        }
+        if let Err(exhausted) = complete_pair(&mut self.vtep, ask.families(), &mut holding.vtep) {
+            // An agent that has one works on with that.
+            if holding.vtep.is_empty() {
+                return Err(exhausted);
+            }
+            lacking.push(exhausted);
+        }
+        for (overlay, want) in wanted {
+            let Some(pools) = self.overlays.get_mut(&overlay.name) else { continue };
+            let mut nets = holding.overlays.get(&overlay.name).copied().unwrap_or_default();
+            match complete_pair(pools, want, &mut nets) {
+                Ok(()) => _ = holding.overlays.insert(overlay.name.clone(), nets),
+                Err(exhausted) => {
+                    lacking.push(Exhausted { overlay: Some(overlay.name.clone()), ..exhausted });
+                }
+            }
+        }
+        if holding.overlays.is_empty() {
+            // Nothing to carry through the tunnel: the VTEP goes back.
+            self.release(&std::mem::take(holding));
+        }
+        Ok(lacking)
+    }
+}
+
+/// Takes one of each wanted family that `nets` lacks: of both, or of none.
+fn complete_pair(pools: &mut Pair<Option<Pool>>, want: Pair<bool>, nets: &mut Nets) -> Result<(), Exhausted> {
+    let v4 = complete_one(&mut pools.v4, want.v4, nets.v4)?;
+    match complete_one(&mut pools.v6, want.v6, nets.v6) {
+        Ok(v6) => {
+            *nets = Pair { v4, v6 };
+            Ok(())
+        }
+        Err(exhausted) => {
+            if let (Some(pool), Some(taken), None) = (&mut pools.v4, v4, nets.v4) {
+                pool.give_back(taken);
+            }
+            Err(exhausted)
+        }
+    }
+}
+
+fn complete_one(
+    pool: &mut Option<Pool>,
+    want: bool,
+    held: Option<IpNet>,
+) -> Result<Option<IpNet>, Exhausted> {
+    let Some(pool) = pool.as_mut().filter(|_| want && held.is_none()) else { return Ok(held) };
+    let range = pool.range();
+    pool.take().map(Some).ok_or(Exhausted { overlay: None, range: range.net, prefix: range.prefix })
+}
+
+#[cfg(test)]
+#[path = "allocator_tests.rs"]
+mod tests;
