@@ -1,32 +1,488 @@
-//! The master's state machine: who leads, what the log holds, who registered.
+//! The master's state machine.
+//!
+//! ```text
+//!              leads                    read, fits the configuration
+//!   Standby ──────────► Recovering ───────────────────────────────► Serving
+//!      ▲                 │  ▲  └── does not fit ──► Broken            │
+//!      │ leads no more   │  └───────── a write failed ────────────────┤
+//!      └─────────────────┴────────────────────────────────────────────┘
+//! ```
+//!
+//! A master that does not lead never touches the log: reading it takes the log's
+//! writer from the one that leads. After a write that failed, memory is thrown away
+//! and the log is read again.
 
+use std::time::Duration;
+
+use prost::Message;
+
+use super::backoff::Backoff;
 use super::config::MasterConfig;
-use super::{Effect, Input, Machine, Time, Upid};
+use super::http::{Request, RequestId, Response};
+use super::message::Named;
+use super::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
+use crate::wire;
+use crate::wire::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
+use batch::{Deletion, Held, Writer, log_hangs};
+use endpoints::Asked;
+use out::Out;
+use serving::{Context, Serving};
+use sessions::Sessions;
+use waiting::{Registration, Waiting};
+
+mod batch;
+mod endpoints;
+mod out;
+mod peers;
+mod record;
+mod recovery;
+mod serving;
+mod sessions;
+mod waiting;
+
+/// The delays between attempts at the log: from the upper half of the first one, in
+/// doubling steps up to the second one.
+const LOG_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// The overlay master of one Mesos master.
 #[derive(Debug)]
 pub struct Master {
-    _config: MasterConfig,
-    _me: Upid,
+    config: MasterConfig,
+    me: Upid,
+    random: fastrand::Rng,
+    leader: Option<Upid>,
+    phase: Phase,
+    sessions: Sessions,
+    waiting: Waiting,
+    writer: Writer,
+    /// Reads of the log from former leads that are not answered yet. What they will
+    /// bring may be out of date.
+    stale_fetches: u32,
+    backoff: Backoff,
+    out: Out,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Standby,
+    Recovering(Recovering),
+    Serving(Box<Serving>),
+    /// Why nothing can be served.
+    Broken(String),
+}
+
+#[derive(Debug)]
+struct Recovering {
+    /// Reads of the log in this lead that are not answered yet.
+    fetches: u32,
+    /// When to read (again).
+    fetch_at: Option<Time>,
+    /// When to complain that reading takes so long.
+    overdue_at: Time,
+    /// What the latest attempt failed with.
+    error: Option<String>,
+}
+
+impl Machine for Master {
+    fn handle(&mut self, now: Time, input: Input) {
+        self.out.set_now(now);
+        match input {
+            Input::Message { from, name, body } => self.message(from, &name, &body),
+            Input::Request(request) => self.request(request),
+            Input::Exited(pid) => self.exited(&pid),
+            Input::Leader(leader) => self.leader(leader),
+            Input::Fetched(result) => self.fetched(result),
+            Input::Stored { number, outcome } => self.stored(number, outcome),
+            // Not ours.
+            Input::HostDone(_) => {}
+            Input::Timeout => {}
+        }
+        self.tick();
+        if let Some((serving, mut cx)) = self.serving() {
+            serving.flush(&mut cx);
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.out.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<Time> {
+        let phase = match &self.phase {
+            Phase::Standby => self.waiting.due(),
+            Phase::Recovering(Recovering { fetch_at, overdue_at, .. }) => {
+                fetch_at.iter().chain([overdue_at]).min().copied()
+            }
+            Phase::Serving(serving) => serving.due(),
+            Phase::Broken(_) => None,
+        };
+        phase.into_iter().chain(self.writer.due()).min()
+    }
 }
 
 impl Master {
     /// A master that knows of no leader yet. `me` is its own pid, `seed` the source
     /// of its randomness.
     pub fn new(config: MasterConfig, me: Upid, seed: u64) -> Master {
-        let _ = seed;
-        Master { _config: config, _me: me }
+        let writer = Writer::new(config.replicated_log_timeout);
+        Master {
+            config,
+            me,
+            random: fastrand::Rng::with_seed(seed),
+            leader: None,
+            phase: Phase::Standby,
+            sessions: Sessions::default(),
+            waiting: Waiting::default(),
+            writer,
+            stale_fetches: 0,
+            backoff: LOG_BACKOFF,
+            out: Out::default(),
+        }
+    }
+
+    /// The state of the present lead, if there is one, and what it works with.
+    fn serving(&mut self) -> Option<(&mut Serving, Context<'_>)> {
+        let Phase::Serving(serving) = &mut self.phase else { return None };
+        let cx = Context {
+            network: &self.config.network,
+            sessions: &mut self.sessions,
+            writer: &mut self.writer,
+            out: &mut self.out,
+        };
+        Some((serving, cx))
+    }
+
+    /// What is due by now.
+    fn tick(&mut self) {
+        let (now, timeout) = (self.out.now(), self.config.replicated_log_timeout);
+        match &mut self.phase {
+            Phase::Standby if self.waiting.due().is_some_and(|at| at <= now) => {
+                let why = self.why_standby();
+                self.waiting.expire(&mut self.out, &why);
+            }
+            Phase::Recovering(recovering) => {
+                if recovering.overdue_at <= now {
+                    recovering.overdue_at = now + timeout;
+                    recovering.fetch_at = Some(now);
+                    self.out.log(Level::Error, log_hangs("read", timeout));
+                }
+                if recovering.fetch_at.is_some_and(|at| at <= now) {
+                    recovering.fetch_at = None;
+                    recovering.fetches += 1;
+                    self.out.push(Effect::Fetch);
+                }
+            }
+            Phase::Serving(serving) => serving.peers().tick(&mut self.out),
+            Phase::Standby | Phase::Broken(_) => {}
+        }
+        self.writer.tick(&mut self.out);
+    }
+
+    // Who leads.
+
+    fn leader(&mut self, leader: Option<Upid>) {
+        let leads = leader.as_ref().is_some_and(|leader| leader.address == self.me.address);
+        let led = !matches!(self.phase, Phase::Standby);
+        self.leader = leader;
+        if leads == led {
+            return;
+        }
+        if leads {
+            self.out.log(Level::Info, "this master leads; reading the replicated log");
+            self.backoff.reset();
+            self.recover_at(self.out.now());
+            return;
+        }
+        let why = self.why_standby();
+        self.out.log(Level::Info, why.clone());
+        match std::mem::replace(&mut self.phase, Phase::Standby) {
+            Phase::Recovering(recovering) => self.stale_fetches += recovering.fetches,
+            Phase::Serving(serving) => {
+                let unwritten = serving.into_held();
+                self.refuse(unwritten.deletions, &format!("Nothing was deleted: {why}"));
+            }
+            Phase::Standby | Phase::Broken(_) => {}
+        }
+        if let Some(batch) = self.writer.abandon() {
+            self.refuse(batch.held.deletions, &outcome_unknown(&why));
+        }
+    }
+
+    /// Answers deletions that came to nothing.
+    fn refuse(&mut self, deletions: Vec<Deletion>, sentence: &str) {
+        for deletion in deletions {
+            self.out.respond(deletion.request, Response::unavailable(sentence));
+        }
+    }
+
+    fn why_standby(&self) -> String {
+        match &self.leader {
+            Some(leader) => format!("This master does not lead, the one at {} does.", leader.address),
+            None => "No Mesos master leads at present, as far as this one knows.".to_owned(),
+        }
+    }
+
+    // Reading the log.
+
+    /// Reads the log at this time, and serves when it is read.
+    fn recover_at(&mut self, at: Time) {
+        self.phase = Phase::Recovering(Recovering {
+            fetches: 0,
+            fetch_at: Some(at),
+            overdue_at: at + self.config.replicated_log_timeout,
+            error: None,
+        });
+    }
+
+    fn fetched(&mut self, result: Result<bytes::Bytes, String>) {
+        if self.stale_fetches > 0 {
+            self.stale_fetches -= 1;
+            // Should the one before it never be answered, this was the answer that
+            // counts: ask again rather than wait for ever.
+            if let Phase::Recovering(recovering) = &mut self.phase {
+                let again = self.out.now() + self.backoff.next(&mut self.random);
+                recovering.fetch_at.get_or_insert(again);
+            }
+            return;
+        }
+        // An answer that comes late, after that to a second attempt, is not needed.
+        let Phase::Recovering(recovering) = &mut self.phase else { return };
+        recovering.fetches = recovering.fetches.saturating_sub(1);
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let delay = self.backoff.next(&mut self.random);
+                recovering.fetch_at = Some(self.out.now() + delay);
+                let line = format!(
+                    "the replicated log cannot be read, trying again in {:.1} s: {error}",
+                    delay.as_secs_f64()
+                );
+                self.out.log(Level::Warning, line);
+                recovering.error = Some(error);
+                return;
+            }
+        };
+        let late = recovering.fetches;
+        self.stale_fetches += late;
+        let recovered = wire::State::decode(bytes)
+            .map_err(|error| recovery::undecodable(&error))
+            .and_then(|state| recovery::recover(&self.config.network, state));
+        match recovered {
+            Ok(recovery) => self.serve(recovery),
+            Err(sentence) => {
+                let line = format!("{sentence} Nothing is served and nothing is written until then.");
+                self.out.log(Level::Error, line);
+                self.phase = Phase::Broken(sentence);
+            }
+        }
+    }
+
+    fn serve(&mut self, recovery: recovery::Recovery) {
+        for warning in &recovery.warnings {
+            self.out.log(Level::Warning, warning.clone());
+        }
+        let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
+        let mut cx = Context {
+            network: &self.config.network,
+            sessions: &mut self.sessions,
+            writer: &mut self.writer,
+            out: &mut self.out,
+        };
+        let serving = Serving::new(&mut cx, recovery, epoch);
+        self.out.log(Level::Info, format!("serving; {} agents are in the log", serving.agents()));
+        self.phase = Phase::Serving(Box::new(serving));
+        for registration in self.waiting.take() {
+            self.register(registration);
+        }
+    }
+
+    // Writing the log.
+
+    fn stored(&mut self, number: u64, outcome: StoreOutcome) {
+        let Some(batch) = self.writer.answered(number) else { return };
+        let (line, sentence) = match outcome {
+            StoreOutcome::Stored => {
+                self.backoff.reset();
+                if let Some((serving, mut cx)) = self.serving() {
+                    serving.stored(&mut cx, batch);
+                }
+                return;
+            }
+            StoreOutcome::Superseded => {
+                let why = "another master took the replicated log over";
+                (why.to_owned(), format!("Nothing was written: {why}."))
+            }
+            StoreOutcome::Failed(error) => {
+                let why = format!("writing the replicated log failed: {error}");
+                (why.clone(), outcome_unknown(&format!("{why}.")))
+            }
+        };
+        let delay = self.backoff.next(&mut self.random);
+        self.out.log(
+            Level::Warning,
+            format!(
+                "{line}; reading it again in {:.1} s, and then all that was not written",
+                delay.as_secs_f64()
+            ),
+        );
+        self.read_again(batch.held, &sentence, delay);
+    }
+
+    /// Memory cannot be relied on any more.
+    fn read_again(&mut self, written: Held, sentence: &str, delay: Duration) {
+        self.refuse(written.deletions, sentence);
+        let unwritten = match std::mem::replace(&mut self.phase, Phase::Standby) {
+            Phase::Serving(serving) => serving.into_held(),
+            _ => Held::default(),
+        };
+        self.refuse(unwritten.deletions, "Nothing was deleted: the write before this one failed.");
+        // The newer ones later: they replace the older ones.
+        for (registration, _) in
+            written.registrations.into_values().chain(unwritten.registrations.into_values())
+        {
+            self.waiting.add(&mut self.out, registration);
+        }
+        self.recover_at(self.out.now() + delay);
+    }
+
+    // What agents say.
+
+    fn message(&mut self, from: Upid, name: &str, body: &[u8]) {
+        match name {
+            RegisterAgentMessage::NAME => {
+                if let Some(message) = self.decode(&from, body) {
+                    self.registration(from, message);
+                }
+            }
+            AgentRegisteredMessage::NAME => {
+                let Some(message) = self.decode(&from, body) else { return };
+                if let Some((serving, mut cx)) = self.serving() {
+                    serving.agent_registered(&mut cx, &from, message);
+                } else {
+                    self.out.warn("not serving", || {
+                        format!("{from} reports its overlays while this master does not serve; dropped")
+                    });
+                }
+            }
+            PeersReceivedMessage::NAME => {
+                let Some(message) = self.decode::<PeersReceivedMessage>(&from, body) else { return };
+                let Some((serving, cx)) = self.serving() else { return };
+                let told = cx
+                    .sessions
+                    .of(&from)
+                    .is_some_and(|(ip, _)| serving.peers().received(cx.out, ip, message.version));
+                if !told {
+                    cx.out.warn("no receiver", || {
+                        format!("{from} acknowledges peers but was not told of any; dropped")
+                    });
+                }
+            }
+            _ => {
+                let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+                self.out.warn("unknown message", || {
+                    format!("{from} sent a message that is not known here, \"{name}\"; dropped")
+                });
+            }
+        }
+    }
+
+    fn decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
+        // Each of these messages has a field that must be there, so an empty one is
+        // malformed too; only a report may be empty: that of an agent without overlays.
+        if body.is_empty() && M::NAME != AgentRegisteredMessage::NAME {
+            self.out.warn("malformed", || format!("{from} sent an empty {}; dropped", M::NAME));
+            return None;
+        }
+        M::decode(body)
+            .inspect_err(|error| {
+                self.out
+                    .warn("malformed", || format!("{from} sent a malformed {}; dropped: {error}", M::NAME));
+            })
+            .ok()
+    }
+
+    fn registration(&mut self, from: Upid, message: RegisterAgentMessage) {
+        let Some(ip) = sessions::key(&from) else {
+            self.out.warn("IPv6 agent", || {
+                format!("{from} registers from an IPv6 address, agents are known by IPv4 ones; dropped")
+            });
+            return;
+        };
+        self.register(Registration { ip, from, message });
+    }
+
+    fn register(&mut self, registration: Registration) {
+        if let Some((serving, mut cx)) = self.serving() {
+            serving.register(&mut cx, registration);
+            return;
+        }
+        match &self.phase {
+            Phase::Broken(sentence) => self.out.warn("broken", || {
+                format!("the registration of {} is dropped: {sentence}", registration.from)
+            }),
+            _ => self.waiting.add(&mut self.out, registration),
+        }
+    }
+
+    fn exited(&mut self, pid: &Upid) {
+        let Some((ip, session)) = self.sessions.of(pid) else { return };
+        session.connected = false;
+        if let Some((serving, _)) = self.serving() {
+            serving.peers().leave(ip);
+        }
+    }
+
+    // What operators ask.
+
+    fn request(&mut self, request: Request) {
+        let id = request.id;
+        match endpoints::asked(&request) {
+            Ok((asked, jsonp)) => self.asked(id, asked, jsonp, &request.body),
+            Err(response) => self.out.respond(id, response),
+        }
+    }
+
+    fn asked(&mut self, id: RequestId, asked: Asked, jsonp: Option<String>, body: &[u8]) {
+        if let Some(sentence) = self.why_not_serving() {
+            self.out.respond(id, Response::unavailable(&sentence));
+            return;
+        }
+        let Some((serving, mut cx)) = self.serving() else { return };
+        match asked {
+            Asked::State => {
+                let state = serving.state_json(cx.network, cx.sessions);
+                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
+            }
+            Asked::Delete => match endpoints::agents_to_delete(body) {
+                Ok(agents) => {
+                    let agents = agents.into_iter().map(|ip| (ip, None)).collect();
+                    serving.delete(&mut cx, Deletion { request: id, jsonp, agents });
+                }
+                Err(response) => cx.out.respond(id, response),
+            },
+        }
+    }
+
+    fn why_not_serving(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Serving(_) => None,
+            Phase::Standby => Some(self.why_standby()),
+            Phase::Broken(sentence) => Some(sentence.clone()),
+            Phase::Recovering(recovering) => {
+                let error = recovering.error.as_ref();
+                let error = error.map(|error| format!(" The latest attempt failed: {error}."));
+                Some(format!(
+                    "This master leads, and is still reading its state from the replicated log.{}",
+                    error.unwrap_or_default()
+                ))
+            }
+        }
     }
 }
 
-impl Machine for Master {
-    fn handle(&mut self, _now: Time, _input: Input) {}
-
-    fn poll_effect(&mut self) -> Option<Effect> {
-        None
-    }
-
-    fn poll_timeout(&self) -> Option<Time> {
-        None
-    }
+fn outcome_unknown(why: &str) -> String {
+    format!("It is not known whether the agents were deleted: {why} Ask for the state.")
 }
+
+#[cfg(test)]
+mod tests;

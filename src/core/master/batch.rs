@@ -1,0 +1,131 @@
+//! Changes and the answers that depend on them, on their way into the log.
+//!
+//! One write is under way at a time. What comes meanwhile is gathered and goes with
+//! the next one; its answers are released when that one is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::out::Out;
+use super::record::Entry;
+use super::waiting::Registration;
+use crate::core::{Effect, Level, RequestId, Time};
+use crate::wire::internal::UpdateAgentOverlaysMessage;
+
+/// What is gathered for one write.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The agents that are not in the log as they are in memory.
+    pub changed: BTreeSet<Ipv4Addr>,
+    /// What to answer when it is written.
+    pub held: Held,
+}
+
+/// Answers that wait for a write.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The latest registration of each agent, and its answer.
+    pub registrations: BTreeMap<Ipv4Addr, (Registration, UpdateAgentOverlaysMessage)>,
+    /// Requests to delete agents.
+    pub deletions: Vec<Deletion>,
+}
+
+/// A request to delete agents.
+#[derive(Debug)]
+pub struct Deletion {
+    /// For the answer.
+    pub request: RequestId,
+    /// The function to wrap the answer in.
+    pub jsonp: Option<String>,
+    /// The deleted agents with the serials of their sessions then: those that have
+    /// not registered again since are told.
+    pub agents: Vec<(Ipv4Addr, Option<u64>)>,
+}
+
+/// A batch as it was written.
+#[derive(Debug)]
+pub struct WrittenBatch {
+    /// The changed agents as they are in the log then; `None`: deleted.
+    pub entries: BTreeMap<Ipv4Addr, Option<Arc<Entry>>>,
+    /// What to answer.
+    pub held: Held,
+}
+
+/// The log's writer. It outlives a lead: the answer to a write may come later.
+#[derive(Debug)]
+pub struct Writer {
+    /// How long a write may take until the operator is told.
+    patience: Duration,
+    /// Number of the latest write.
+    number: u64,
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// What depends on the write; `None`: nothing any more, since the master stopped
+    /// leading meanwhile.
+    batch: Option<WrittenBatch>,
+    overdue_at: Time,
+}
+
+impl Writer {
+    /// A writer with no write under way.
+    pub fn new(patience: Duration) -> Writer {
+        Writer { patience, number: 0, in_flight: None }
+    }
+
+    /// Whether a write is under way. There must not be a second one.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Writes `state`, which `batch` is the latest part of.
+    pub fn write(&mut self, out: &mut Out, batch: WrittenBatch, state: Bytes) {
+        self.number += 1;
+        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at: out.now() + self.patience });
+        out.push(Effect::Store { number: self.number, state });
+    }
+
+    /// The write of this number is answered; what depends on it, if anything does.
+    pub fn answered(&mut self, number: u64) -> Option<WrittenBatch> {
+        if number != self.number {
+            return None;
+        }
+        self.in_flight.take()?.batch
+    }
+
+    /// Nothing depends on the write under way any more; what did.
+    pub fn abandon(&mut self) -> Option<WrittenBatch> {
+        self.in_flight.as_mut()?.batch.take()
+    }
+
+    /// What to answer when the write under way is done, if it is about this agent.
+    pub fn held_for(&mut self, ip: Ipv4Addr) -> Option<&mut Held> {
+        let batch = self.in_flight.as_mut()?.batch.as_mut()?;
+        batch.entries.contains_key(&ip).then_some(&mut batch.held)
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub fn due(&self) -> Option<Time> {
+        self.in_flight.as_ref().map(|flight| flight.overdue_at)
+    }
+
+    /// Complains of a write that takes too long.
+    pub fn tick(&mut self, out: &mut Out) {
+        if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.overdue_at <= out.now()) {
+            flight.overdue_at = out.now() + self.patience;
+            out.log(Level::Error, log_hangs("written", self.patience));
+        }
+    }
+}
+
+/// The complaint that the log could not be `done` for this long.
+pub fn log_hangs(done: &str, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    format!("the replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?")
+}

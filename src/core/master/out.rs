@@ -1,0 +1,60 @@
+//! What the master wants done, collected in order.
+
+use std::collections::VecDeque;
+
+use crate::core::message::Named;
+use crate::core::throttle::Throttle;
+use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
+
+/// The effects of the input at hand, and of those before it that nobody took yet.
+#[derive(Debug, Default)]
+pub struct Out {
+    now: Time,
+    effects: VecDeque<Effect>,
+    throttle: Throttle,
+}
+
+impl Out {
+    /// The time of the input at hand.
+    pub fn set_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// The time of the input at hand.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// The next effect.
+    pub fn pop(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Wants this done.
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    /// Sends a message.
+    pub fn send<M: Named>(&mut self, to: &Upid, message: &M) {
+        self.push(Effect::send(to.clone(), message));
+    }
+
+    /// Answers a request.
+    pub fn respond(&mut self, id: RequestId, response: Response) {
+        self.push(Effect::Respond { id, response });
+    }
+
+    /// Tells the operator.
+    pub fn log(&mut self, level: Level, line: impl Into<String>) {
+        self.push(Effect::Log(level, line.into()));
+    }
+
+    /// A WARNING, at most one a second for the same reason: what others can cause
+    /// as often as they like must not fill the log.
+    pub fn warn(&mut self, reason: &str, text: impl FnOnce() -> String) {
+        if let Some(line) = self.throttle.line(self.now, reason, text) {
+            self.log(Level::Warning, line);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What an agent holds, in the forms that the master needs: as the allocator
+//! counts it, as the log keeps it, as the agent and its peers are told.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use prost::encoding::message;
+
+use crate::core::allocator::{Ask, Holding, Nets, Pair};
+use crate::core::config::{Network, OverlayConfig};
+use crate::core::net::halves;
+use crate::host::desired::Mac;
+use crate::wire;
+use crate::wire::internal::{AgentNetworkConfig, Peer, PeerSubnet};
+
+/// VXLAN network identifier of every overlay, as in every cluster there is.
+pub const VNI: u32 = 1024;
+/// The VXLAN device on every agent's host.
+pub const VTEP_NAME: &str = "vtep1024";
+
+/// Field numbers of the stored `State`.
+const STATE_NETWORK: u32 = 1;
+const STATE_AGENTS: u32 = 2;
+
+/// What the log has, or is to have, of one agent. Never changed, only replaced.
+#[derive(Debug, PartialEq)]
+pub struct Entry {
+    /// What is written.
+    pub info: wire::AgentInfo,
+    /// The same, encoded as an entry of the stored `State`: writing the state
+    /// means joining these.
+    pub encoded: Bytes,
+    /// What other agents are told; `None`: it has no part in any overlay.
+    pub peer: Option<Peer>,
+}
+
+impl Entry {
+    /// `sent`: those of the overlays that the agent gets at present.
+    pub fn new(info: wire::AgentInfo, sent: &[wire::AgentOverlayInfo]) -> Entry {
+        let mut encoded = Vec::new();
+        message::encode(STATE_AGENTS, &info, &mut encoded);
+        Entry { encoded: encoded.into(), peer: peer(&info.ip, sent), info }
+    }
+}
+
+/// The stored `State` that holds these entries.
+pub fn encode_state<'a>(network: &wire::NetworkConfig, entries: impl Iterator<Item = &'a Entry>) -> Bytes {
+    let mut state = Vec::new();
+    message::encode(STATE_NETWORK, network, &mut state);
+    for entry in entries {
+        state.extend_from_slice(&entry.encoded);
+    }
+    state.into()
+}
+
+/// One agent, as the master's memory has it (stored already or not).
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// All that it holds; of overlays out of the configuration, too.
+    pub holding: Holding,
+    /// What it asked for last.
+    pub ask: Ask,
+    /// Overlays that the configuration does not have any more, as they were stored.
+    /// They stay in the log, so that nobody else can get what the agent may use.
+    pub orphans: Vec<wire::AgentOverlayInfo>,
+    /// All this as the log is to have it.
+    pub entry: Arc<Entry>,
+}
+
+/// What an agent's `network_config` asks for.
+pub fn ask_of(config: &AgentNetworkConfig) -> Ask {
+    Ask {
+        allocate_subnet: config.allocate_subnet(),
+        mesos_bridge: config.mesos_bridge(),
+        docker_bridge: config.docker_bridge(),
+        enable_ipv6: config.enable_ipv6(),
+    }
+}
+
+/// An agent's overlays in both forms.
+pub struct Description {
+    /// For the log: all that it holds.
+    pub stored: wire::AgentInfo,
+    /// For the agent: what it takes part in at present.
+    pub sent: Vec<wire::AgentOverlayInfo>,
+}
+
+/// Describes what `agent` holds, in the configuration's order.
+pub fn describe(
+    network: &Network,
+    agent: Ipv4Addr,
+    holding: &Holding,
+    ask: Ask,
+    orphans: &[wire::AgentOverlayInfo],
+) -> Description {
+    let configured = Pair { v4: true, v6: network.vtep_subnet6.is_some() };
+    let sent_vtep = holding.vtep.only(configured).only(ask.families());
+    let (mut stored, mut sent) = (Vec::new(), Vec::new());
+    for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
+        let Some(nets) = holding.overlays.get(&overlay.name) else { continue };
+        let share = ask.share_of(overlay);
+        let used = nets.only(share.unwrap_or_default());
+        let describe = |nets: Nets, vtep: Nets| wire::AgentOverlayInfo {
+            info: info.clone(),
+            subnet: text(nets.v4),
+            subnet6: text(nets.v6),
+            mesos_bridge: bridge(ask.mesos_bridge, 'm', overlay, used),
+            docker_bridge: bridge(ask.docker_bridge, 'd', overlay, used),
+            backend: wire::BackendInfo { vxlan: vxlan(network, vtep) },
+            state: None,
+        };
+        stored.push(describe(*nets, holding.vtep));
+        if share.is_some() {
+            sent.push(describe(used, sent_vtep));
+        }
+    }
+    stored.extend_from_slice(orphans);
+    let stored = wire::AgentInfo { ip: agent.to_string(), overlays: stored, configuration_attempts: None };
+    Description { stored, sent }
+}
+
+fn text(net: Option<IpNet>) -> Option<String> {
+    net.map(|net| net.to_string())
+}
+
+/// The lower half of the subnets is for Mesos's containers (`m-`), the upper one
+/// for Docker's (`d-`).
+fn bridge(wanted: bool, kind: char, overlay: &OverlayConfig, subnets: Nets) -> Option<wire::BridgeInfo> {
+    let half = |net: Option<IpNet>| {
+        let (lower, upper) = halves(net?)?;
+        Some(if kind == 'm' { lower } else { upper }.to_string())
+    };
+    (wanted && !subnets.is_empty()).then(|| wire::BridgeInfo {
+        name: format!("{kind}-{}", overlay.name),
+        ip: half(subnets.v4),
+        ip6: half(subnets.v6),
+    })
+}
+
+fn vxlan(network: &Network, vtep: Nets) -> Option<wire::VxLanInfo> {
+    let v4 = vtep.v4?;
+    Some(wire::VxLanInfo {
+        vni: VNI,
+        vtep_name: VTEP_NAME.to_owned(),
+        vtep_ip: v4.to_string(),
+        vtep_mac: mac(network.vtep_mac_oui, v4.addr()).to_string(),
+        vtep_ip6: text(vtep.v6),
+        vtep_mtu: network.vtep_mtu,
+    })
+}
+
+/// The OUI and the low three bytes of the VTEP's IPv4 address.
+fn mac([a, b, c]: [u8; 3], vtep: IpAddr) -> Mac {
+    let [_, d, e, f] = match vtep {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(_) => [0; 4],
+    };
+    Mac([a, b, c, d, e, f])
+}
+
+/// What the peers of an agent with these overlays need to know.
+fn peer(agent: &str, sent: &[wire::AgentOverlayInfo]) -> Option<Peer> {
+    let address = |net: &str| net.split('/').next().unwrap_or_default().to_owned();
+    let vxlan = sent.iter().find_map(|overlay| overlay.backend.vxlan.as_ref())?;
+    let subnet = |overlay: &wire::AgentOverlayInfo| PeerSubnet {
+        overlay: overlay.info.name.clone(),
+        subnet: overlay.subnet.clone(),
+        subnet6: overlay.subnet6.clone(),
+    };
+    Some(Peer {
+        ip: agent.to_owned(),
+        vni: vxlan.vni,
+        vtep_ip: address(&vxlan.vtep_ip),
+        vtep_ip6: vxlan.vtep_ip6.as_deref().map(address),
+        vtep_mac: vxlan.vtep_mac.clone(),
+        subnets: sent
+            .iter()
+            .filter(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some())
+            .map(subnet)
+            .collect(),
+    })
+}

@@ -1,0 +1,312 @@
+//! From the log's contents back to memory, and what may stand against it: the
+//! configuration must still be able to hold what the agents hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::record::{Entry, Record, describe};
+use crate::core::allocator::{Allocator, Ask, Holding, Nets};
+use crate::core::config::{Network, Range};
+use crate::core::net::{ends, overlap};
+use crate::wire;
+
+/// What the log held, ready for use.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Every agent, its wire form made new from the configuration.
+    pub records: BTreeMap<Ipv4Addr, Record>,
+    /// Every agent as the log has it.
+    pub stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
+    /// The agents of which the two differ.
+    pub changed: BTreeSet<Ipv4Addr>,
+    /// What is left to give out.
+    pub allocator: Allocator,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// Takes the log's contents over. The error says in one sentence how they and the
+/// configuration contradict each other, and what to do.
+pub fn recover(network: &Network, state: wire::State) -> Result<Recovery, String> {
+    let mut agents = BTreeMap::new();
+    for info in state.agents {
+        let agent = Agent::read(network, info)?;
+        if let Some(twice) = agents.insert(agent.ip, agent) {
+            return Err(damaged(&format!("agent {} stands in it twice", twice.ip)));
+        }
+    }
+    for held in agents.values().flat_map(Agent::held) {
+        check_fits(network, &held)?;
+    }
+    check_nothing_is_held_twice(agents.values().flat_map(Agent::held).collect())?;
+
+    let mut recovery = Recovery {
+        records: BTreeMap::new(),
+        stored: BTreeMap::new(),
+        changed: BTreeSet::new(),
+        allocator: Allocator::new(network),
+        warnings: orphan_warnings(agents.values()),
+    };
+    for agent in agents.into_values() {
+        recovery.take_over(network, agent)?;
+    }
+    Ok(recovery)
+}
+
+impl Recovery {
+    fn take_over(&mut self, network: &Network, agent: Agent) -> Result<(), String> {
+        let Agent { ip, info, holding, orphans } = agent;
+        if holding.overlays.is_empty() {
+            // The predecessor stored agents without overlays. They hold nothing.
+            return Ok(());
+        }
+        self.allocator
+            .reserve(&holding)
+            .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
+        let ask = guess_ask(&info);
+        let description = describe(network, ip, &holding, ask, &orphans);
+        let enabled = |overlay: &&wire::AgentOverlayInfo| {
+            network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
+        };
+        let sent: Vec<_> = info.overlays.iter().filter(enabled).cloned().collect();
+        let stored = Arc::new(Entry::new(info, &sent));
+        let fresh = Entry::new(description.stored, &description.sent);
+        let entry = if *stored == fresh {
+            stored.clone()
+        } else {
+            self.changed.insert(ip);
+            Arc::new(fresh)
+        };
+        self.stored.insert(ip, stored);
+        self.records.insert(ip, Record { holding, ask, orphans, entry });
+        Ok(())
+    }
+}
+
+/// What the agent asked for when this was stored, as far as one can see. Its next
+/// registration says it exactly.
+fn guess_ask(info: &wire::AgentInfo) -> Ask {
+    Ask {
+        allocate_subnet: true,
+        mesos_bridge: info.overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
+        docker_bridge: info.overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
+        enable_ipv6: true,
+    }
+}
+
+/// A stored agent, read.
+struct Agent {
+    ip: Ipv4Addr,
+    info: wire::AgentInfo,
+    holding: Holding,
+    orphans: Vec<wire::AgentOverlayInfo>,
+}
+
+/// One address or subnet that an agent holds.
+struct Held<'a> {
+    agent: Ipv4Addr,
+    /// `None`: its VTEP's address.
+    overlay: Option<&'a str>,
+    net: IpNet,
+}
+
+impl Agent {
+    fn read(network: &Network, mut info: wire::AgentInfo) -> Result<Agent, String> {
+        let ip: Ipv4Addr = info.ip.parse().map_err(|_| {
+            damaged(&format!("\"{}\", which should be an agent's IPv4 address, is none", info.ip))
+        })?;
+        let mut holding = Holding::default();
+        let mut orphans = Vec::new();
+        for overlay in &mut info.overlays {
+            // Never meant to be in the log.
+            overlay.state = None;
+            let name = overlay.info.name.clone();
+            let nets = Nets {
+                v4: parse(ip, &name, overlay.subnet.as_deref(), IpAddr::is_ipv4)?,
+                v6: parse(ip, &name, overlay.subnet6.as_deref(), IpAddr::is_ipv6)?,
+            };
+            if let Some(vxlan) = &overlay.backend.vxlan {
+                let v4 = parse(ip, &name, Some(&vxlan.vtep_ip), IpAddr::is_ipv4)?;
+                let v6 = parse(ip, &name, vxlan.vtep_ip6.as_deref(), IpAddr::is_ipv6)?;
+                merge_vtep(ip, &mut holding.vtep.v4, v4)?;
+                merge_vtep(ip, &mut holding.vtep.v6, v6)?;
+            }
+            if !network.overlays.iter().any(|o| o.name == name) {
+                orphans.push(overlay.clone());
+            }
+            if holding.overlays.insert(name.clone(), nets).is_some() {
+                return Err(damaged(&format!("overlay {name} stands twice at agent {ip}")));
+            }
+        }
+        let with_prefix_of = |net: Option<IpNet>, range: Option<IpNet>| match (net, range) {
+            (Some(net), Some(range)) => IpNet::new(net.addr(), range.prefix_len()).ok(),
+            _ => net,
+        };
+        let vtep = &mut holding.vtep;
+        vtep.v4 = with_prefix_of(vtep.v4, Some(network.vtep_subnet.into()));
+        vtep.v6 = with_prefix_of(vtep.v6, network.vtep_subnet6.map(Into::into));
+        Ok(Agent { ip, info, holding, orphans })
+    }
+
+    fn held(&self) -> impl Iterator<Item = Held<'_>> {
+        let vtep = self.holding.vtep.iter().flatten().map(|net| (None, IpNet::from(net.addr())));
+        let subnets = self.holding.overlays.iter().flat_map(|(name, nets)| {
+            nets.iter().flatten().map(|net| (Some(name.as_str()), *net)).collect::<Vec<_>>()
+        });
+        let agent = self.ip;
+        vtep.chain(subnets)
+            .map(move |(overlay, net)| Held { agent, overlay, net })
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+/// Reads a network of the log, or an address (then with a full prefix).
+fn parse(
+    agent: Ipv4Addr,
+    overlay: &str,
+    text: Option<&str>,
+    family: impl Fn(&IpAddr) -> bool,
+) -> Result<Option<IpNet>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    match net {
+        Ok(net) if family(&IpNet::addr(&net)) => Ok(Some(net)),
+        _ => Err(damaged(&format!("\"{text}\" of overlay {overlay} at agent {agent} is no such network"))),
+    }
+}
+
+/// All overlays of an agent share one VTEP.
+fn merge_vtep(agent: Ipv4Addr, known: &mut Option<IpNet>, found: Option<IpNet>) -> Result<(), String> {
+    match (*known, found) {
+        (Some(known), Some(found)) if known.addr() != found.addr() => {
+            Err(damaged(&format!("agent {agent} has two VTEPs, {} and {}", known.addr(), found.addr())))
+        }
+        _ => {
+            *known = known.or(found);
+            Ok(())
+        }
+    }
+}
+
+/// Whether the configuration can still give out what an agent holds.
+fn check_fits(network: &Network, held: &Held<'_>) -> Result<(), String> {
+    let Held { agent, overlay, net } = held;
+    match (overlay, configured_range(network, held)) {
+        (None, Some(range)) => {
+            let (first, last) = ends(range.net);
+            let (number, _) = ends(*net);
+            if first < number && number < last {
+                return Ok(());
+            }
+            let address = net.addr();
+            Err(contradiction(&format!(
+                "agent {agent} has the VTEP address {address}, which is not among those of the VTEP subnet \
+                 {} (the first and the last one are not used): configure a VTEP subnet that holds it",
+                range.net
+            )))
+        }
+        (Some(_), Some(range)) if range.index_of(*net).is_some() => Ok(()),
+        (Some(name), Some(range)) if range.net.contains(net) && net.prefix_len() != range.prefix => {
+            Err(contradiction(&format!(
+                "agent {agent} holds {net} of overlay {name}, whose subnets have the prefix length {} in the \
+                 configuration: put {} back, or give the changed overlay a new name and a range of its own",
+                range.prefix,
+                net.prefix_len()
+            )))
+        }
+        (Some(name), Some(range)) => Err(contradiction(&format!(
+            "agent {agent} holds {net} of overlay {name}, which lies outside its subnet {} in the \
+             configuration: configure a subnet that holds it, or give the changed overlay a new name",
+            range.net
+        ))),
+        (_, None) => check_orphan(network, held),
+    }
+}
+
+/// The range in the configuration that the held thing must be from, if it has it.
+fn configured_range(network: &Network, held: &Held<'_>) -> Option<Range> {
+    let v4 = held.net.addr().is_ipv4();
+    match held.overlay {
+        None => {
+            let v6 = network.vtep_subnet6.map(IpNet::from);
+            let net = if v4 { Some(network.vtep_subnet.into()) } else { v6 }?;
+            Some(Range { net, prefix: net.max_prefix_len() })
+        }
+        Some(name) => {
+            let overlay = network.overlays.iter().find(|overlay| overlay.name == name)?;
+            if v4 { overlay.v4 } else { overlay.v6 }
+        }
+    }
+}
+
+/// What the configuration does not have any more may stay with its agent, as long
+/// as nobody else could be given the same.
+fn check_orphan(network: &Network, held: &Held<'_>) -> Result<(), String> {
+    let Held { agent, overlay, net } = held;
+    let overlays = network.overlays.iter().flat_map(|overlay| {
+        let name = format!("overlay {}", overlay.name);
+        [overlay.v4, overlay.v6].into_iter().flatten().map(move |range| (name.clone(), range.net))
+    });
+    let vteps = [Some(network.vtep_subnet.into()), network.vtep_subnet6.map(IpNet::from)];
+    let vteps = vteps.into_iter().flatten().map(|net| ("the VTEPs".to_owned(), net));
+    let Some((other, range)) = overlays.chain(vteps).find(|(_, range)| overlap(*range, *net)) else {
+        return Ok(());
+    };
+    let (what, was) = match overlay {
+        Some(name) => (format!("{net} of overlay {name}"), format!("overlay {name}")),
+        None => (format!("the VTEP address {}", net.addr()), "the VTEPs' range".to_owned()),
+    };
+    Err(contradiction(&format!(
+        "agent {agent} holds {what}, a range that the configuration does not have under this name, but \
+         gives to {other} ({range}): put {was} back as it was, or give {other} another range"
+    )))
+}
+
+fn check_nothing_is_held_twice(mut held: Vec<Held<'_>>) -> Result<(), String> {
+    // Sorted by family and first address, networks that overlap follow each other.
+    held.sort_by_key(|held| (held.net.addr().is_ipv6(), ends(held.net)));
+    for pair in held.windows(2) {
+        let [a, b] = pair else { continue };
+        if overlap(a.net, b.net) {
+            return Err(damaged(&format!(
+                "agent {} holds {} and agent {} holds {}, which overlap",
+                a.agent, a.net, b.agent, b.net
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn orphan_warnings<'a>(agents: impl Iterator<Item = &'a Agent>) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for orphan in agents.flat_map(|agent| &agent.orphans) {
+        *counts.entry(&orphan.info.name).or_default() += 1;
+    }
+    let warning = |(name, count)| {
+        format!(
+            "overlay {name} is not in the configuration any more; {count} agents keep their subnets of it \
+             in the replicated log until they are deleted, and are not told of them"
+        )
+    };
+    counts.into_iter().map(warning).collect()
+}
+
+fn contradiction(what: &str) -> String {
+    format!("The configuration contradicts the stored allocations: {what}.")
+}
+
+fn damaged(what: &str) -> String {
+    format!(
+        "The state in the replicated log is damaged: {what}. Put a good copy of overlay_replicated_log in \
+         its place on all masters, or remove it on all of them (then every agent gets new addresses)."
+    )
+}
+
+/// The sentence for a state that is no protobuf at all.
+pub fn undecodable(error: &prost::DecodeError) -> String {
+    damaged(&format!("it cannot be decoded ({error})"))
+}

@@ -1,0 +1,271 @@
+//! The leading master at work: registrations, reports, deletions, and the writes
+//! between a change and its answer.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::batch::{Batch, Deletion, Held, Writer, WrittenBatch};
+use super::out::Out;
+use super::peers::Peers;
+use super::record::{Entry, Record, ask_of, describe, encode_state};
+use super::recovery::Recovery;
+use super::sessions::Sessions;
+use super::waiting::Registration;
+use crate::core::allocator::{Allocator, Ask, Holding};
+use crate::core::config::Network;
+use crate::core::json;
+use crate::core::{Effect, Level, Response, Upid};
+use crate::wire::agent_overlay_info::state::Status;
+use crate::wire::internal::{
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersVersion, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage,
+};
+
+/// What is at hand besides the state of a lead.
+pub struct Context<'a> {
+    /// The configuration.
+    pub network: &'a Network,
+    /// Who registered.
+    pub sessions: &'a mut Sessions,
+    /// Who writes the log.
+    pub writer: &'a mut Writer,
+    /// Where effects go.
+    pub out: &'a mut Out,
+}
+
+/// The state of one lead.
+#[derive(Debug)]
+pub struct Serving {
+    allocator: Allocator,
+    /// Memory, ahead of the log by what [`Batch::changed`] names.
+    records: BTreeMap<Ipv4Addr, Record>,
+    /// The log, as far as it is known to be written.
+    stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
+    gathering: Batch,
+    peers: Peers,
+}
+
+impl Serving {
+    /// Begins to serve what the log held. Agents that registered with this process
+    /// before are told of their peers anew.
+    pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Serving {
+        let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
+        let mut peers = Peers::new(epoch, entries);
+        for (ip, session) in cx.sessions.iter() {
+            if session.connected && session.wants_peers {
+                peers.join(cx.out.now(), ip, &session.pid, PeersVersion::default());
+            }
+        }
+        Serving {
+            allocator: recovery.allocator,
+            records: recovery.records,
+            stored: recovery.stored,
+            gathering: Batch { changed: recovery.changed, held: Held::default() },
+            peers,
+        }
+    }
+
+    /// How many agents hold something.
+    pub fn agents(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The history of peers.
+    pub fn peers(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// When [`Peers::tick`] has something to do.
+    pub fn due(&self) -> Option<crate::core::Time> {
+        self.peers.due()
+    }
+
+    /// An agent registers: it gets what it asks for and does not hold yet, and is
+    /// answered as soon as the log has it.
+    pub fn register(&mut self, cx: &mut Context<'_>, registration: Registration) {
+        let Registration { ip, from, message } = &registration;
+        let ask = ask_of(&message.network_config);
+        let mut holding = self.records.get(ip).map(|r| r.holding.clone()).unwrap_or_default();
+        let lacking = match self.allocator.complete(cx.network, ask, &mut holding) {
+            Ok(lacking) => lacking,
+            Err(exhausted) => {
+                let reason = exhausted.to_string();
+                cx.out.warn("refused", || format!("the registration of {from} is refused: {reason}"));
+                cx.out.send(from, &RegistrationRefusedMessage { reason });
+                return;
+            }
+        };
+        let problems: Vec<_> = lacking.iter().map(ToString::to_string).collect();
+        for problem in &problems {
+            cx.out.warn("lacking", || format!("{from} does not get all that it should: {problem}"));
+        }
+        let relink = cx.sessions.get(*ip).is_some();
+        cx.out.push(Effect::Link { to: from.clone(), reconnect: relink });
+        cx.sessions.register(*ip, from, message.peers.is_some());
+        let overlays = self.update_record(cx, *ip, holding, ask);
+        let answer = UpdateAgentOverlaysMessage { overlays, problems };
+        match self.held_for(cx.writer, &[*ip]) {
+            Some(held) => _ = held.registrations.insert(*ip, (registration, answer)),
+            None => self.answer(cx, &registration, &answer),
+        }
+    }
+
+    /// Makes memory say what the agent holds; returns what the agent is told.
+    fn update_record(
+        &mut self,
+        cx: &mut Context<'_>,
+        ip: Ipv4Addr,
+        holding: Holding,
+        ask: Ask,
+    ) -> Vec<crate::wire::AgentOverlayInfo> {
+        if holding.overlays.is_empty() {
+            // It holds nothing, so there is nothing to keep.
+            return Vec::new();
+        }
+        let known = self.records.get_mut(&ip);
+        let orphans = known.as_ref().map(|record| record.orphans.clone()).unwrap_or_default();
+        let description = describe(cx.network, ip, &holding, ask, &orphans);
+        let entry = Entry::new(description.stored, &description.sent);
+        match known {
+            Some(record) if *record.entry == entry => record.ask = ask,
+            known => {
+                if known.is_none_or(|record| record.holding != holding) {
+                    cx.out.log(Level::Info, format!("agent {ip} gets {}", summary(&holding)));
+                }
+                self.gathering.changed.insert(ip);
+                self.records.insert(ip, Record { holding, ask, orphans, entry: Arc::new(entry) });
+            }
+        }
+        description.sent
+    }
+
+    /// What to answer when the latest change of these agents is in the log; `None`:
+    /// it is.
+    fn held_for<'a>(&'a mut self, writer: &'a mut Writer, ips: &[Ipv4Addr]) -> Option<&'a mut Held> {
+        if ips.iter().any(|ip| self.gathering.changed.contains(ip)) {
+            return Some(&mut self.gathering.held);
+        }
+        let ip = ips.iter().find(|ip| writer.held_for(**ip).is_some())?;
+        writer.held_for(*ip)
+    }
+
+    /// The log has what the agent is told.
+    fn answer(&mut self, cx: &mut Context<'_>, to: &Registration, update: &UpdateAgentOverlaysMessage) {
+        // A newer registration from another pid has an answer of its own.
+        let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
+        cx.out.send(&to.from, update);
+        match to.message.peers {
+            Some(has) if session.connected => self.peers.join(cx.out.now(), to.ip, &to.from, has),
+            _ => self.peers.leave(to.ip),
+        }
+    }
+
+    /// An agent reports how it fares.
+    pub fn agent_registered(&mut self, cx: &mut Context<'_>, from: &Upid, report: AgentRegisteredMessage) {
+        let Some((ip, session)) = cx.sessions.of(from) else {
+            cx.out.warn("unregistered", || {
+                format!("{from} reports its overlays but is not registered; dropped, it will register again")
+            });
+            return;
+        };
+        for overlay in &report.overlays {
+            let failed = overlay.state.as_ref().filter(|state| state.status() == Status::Failed);
+            if let Some(state) = failed {
+                let (name, error) = (&overlay.info.name, state.error());
+                cx.out.warn("failed overlay", || format!("agent {ip}: overlay {name} failed: {error}"));
+            }
+        }
+        session.report(report);
+        cx.out.send(from, &AgentRegisteredAcknowledgement {});
+    }
+
+    /// Deletes agents: all of them with one write. Unknown ones are no error.
+    pub fn delete(&mut self, cx: &mut Context<'_>, mut deletion: Deletion) {
+        for (ip, serial) in &mut deletion.agents {
+            let Some(record) = self.records.remove(ip) else {
+                cx.out.log(Level::Info, format!("agent {ip}, which is to be deleted, holds nothing"));
+                continue;
+            };
+            cx.out.log(Level::Info, format!("agent {ip} is deleted; {} is free", summary(&record.holding)));
+            self.allocator.release(&record.holding);
+            *serial = cx.sessions.get(*ip).map(|session| session.serial);
+            self.gathering.changed.insert(*ip);
+            // Its answer would say what is not so any more.
+            self.gathering.held.registrations.remove(ip);
+        }
+        let ips: Vec<_> = deletion.agents.iter().map(|(ip, _)| *ip).collect();
+        match self.held_for(cx.writer, &ips) {
+            Some(held) => held.deletions.push(deletion),
+            None => self.deleted(cx, deletion),
+        }
+    }
+
+    /// The log has the agents no more.
+    fn deleted(&mut self, cx: &mut Context<'_>, deletion: Deletion) {
+        for (ip, serial) in deletion.agents {
+            let Some(session) = cx.sessions.get(ip).filter(|session| Some(session.serial) == serial) else {
+                continue;
+            };
+            if session.connected {
+                cx.out.send(&session.pid, &UpdateAgentOverlaysMessage::default());
+            }
+            self.peers.leave(ip);
+            cx.sessions.remove(ip);
+        }
+        let state = self.state_json(cx.network, cx.sessions);
+        cx.out.respond(deletion.request, Response::json(state, deletion.jsonp.as_deref()));
+    }
+
+    /// Writes what is gathered, unless a write is under way.
+    pub fn flush(&mut self, cx: &mut Context<'_>) {
+        if self.gathering.changed.is_empty() || cx.writer.is_busy() {
+            return;
+        }
+        let Batch { changed, held } = std::mem::take(&mut self.gathering);
+        let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
+        let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
+        let state = encode_state(&cx.network.wire, self.records.values().map(|record| record.entry.as_ref()));
+        cx.writer.write(cx.out, WrittenBatch { entries, held }, state);
+    }
+
+    /// A batch is in the log: what waited for it is released.
+    pub fn stored(&mut self, cx: &mut Context<'_>, batch: WrittenBatch) {
+        for (ip, entry) in batch.entries {
+            self.peers.changed(cx.out.now(), ip, entry.as_ref());
+            match entry {
+                Some(entry) => _ = self.stored.insert(ip, entry),
+                None => _ = self.stored.remove(&ip),
+            }
+        }
+        for (registration, update) in batch.held.registrations.into_values() {
+            self.answer(cx, &registration, &update);
+        }
+        for deletion in batch.held.deletions {
+            self.deleted(cx, deletion);
+        }
+    }
+
+    /// What waits for writes that did not begin.
+    pub fn into_held(self) -> Held {
+        self.gathering.held
+    }
+
+    /// The state as the log has it, with what the agents reported.
+    pub fn state_json<'a>(&'a self, network: &'a Network, sessions: &'a Sessions) -> Vec<u8> {
+        let agent = |(ip, entry): (&Ipv4Addr, &'a Arc<Entry>)| {
+            let session = sessions.get(*ip);
+            json::Agent::new(&entry.info, |name| session.and_then(|session| session.states.get(name)))
+        };
+        json::state(&network.wire, self.stored.iter().map(agent))
+    }
+}
+
+/// What an agent holds, for the log.
+fn summary(holding: &Holding) -> String {
+    let vtep = holding.vtep.iter().flatten().map(|net| format!("VTEP {}", net.addr()));
+    let subnets = holding.overlays.iter().flat_map(|(name, nets)| {
+        nets.iter().flatten().map(|net| format!("{net} of {name}")).collect::<Vec<_>>()
+    });
+    vtep.chain(subnets).collect::<Vec<_>>().join(", ")
+}
