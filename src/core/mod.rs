@@ -180,7 +180,8 @@ pub enum Level {
 pub struct HostReport {
     /// Which one.
     pub generation: u64,
-    /// For every desired overlay that is not right: why, in one sentence.
+    /// For every desired overlay that is not right: why, in one sentence. What is
+    /// wrong with the host as a whole may be the reason.
     pub overlays: std::collections::BTreeMap<String, String>,
     /// What is not right with the host beyond one overlay (the VXLAN device,
     /// forwarding, a peer), one sentence each.
@@ -190,6 +191,12 @@ pub struct HostReport {
 }
 
 impl HostReport {
+    /// Nothing of `desired` could be done, for one reason.
+    pub fn hopeless(desired: &Desired, sentence: String) -> HostReport {
+        let overlays = desired.overlays.keys().map(|name| (name.clone(), sentence.clone())).collect();
+        HostReport { overlays, host: vec![sentence], ..HostReport::default() }
+    }
+
     /// Whether everything is as desired.
     pub fn is_ok(&self) -> bool {
         self.overlays.is_empty() && self.host.is_empty()

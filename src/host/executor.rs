@@ -57,7 +57,7 @@ impl Executor {
             let shared = shared.clone();
             move || {
                 while let Some((generation, desired)) = shared.next() {
-                    let report = HostReport { generation, ..guarded(|| pass(&desired)) };
+                    let report = HostReport { generation, ..guarded(&desired, || pass(&desired)) };
                     shared.state.lock().done = Some(report);
                     wake();
                 }
@@ -107,13 +107,13 @@ impl Shared {
 }
 
 /// Runs a pass; a panic becomes a report, and the thread lives on.
-fn guarded(pass: impl FnOnce() -> HostReport) -> HostReport {
+fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
     // A pass leaves nothing half-done in memory that the next one would see: it
     // reads everything anew.
     catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
         let sentence = format!("configuring the host failed by a fault in this module: {}", message(&panic));
         log::error!("{sentence}");
-        HostReport { host: vec![sentence], ..HostReport::default() }
+        HostReport::hopeless(desired, sentence)
     })
 }
 
@@ -182,11 +182,13 @@ mod tests {
             assert!(passes > 1, "on purpose");
             HostReport::default()
         });
-        executor.apply(1, Arc::default());
+        let overlays = [("dcos".to_owned(), Default::default())].into();
+        executor.apply(1, Arc::new(Desired { overlays, ..Desired::default() }));
         woken.recv_timeout(PATIENCE).unwrap();
         let report = executor.poll().unwrap();
         assert_eq!(report.generation, 1);
         assert_eq!(report.host, ["configuring the host failed by a fault in this module: on purpose"]);
+        assert_eq!(report.overlays["dcos"], report.host[0]);
         executor.apply(2, Arc::default());
         woken.recv_timeout(PATIENCE).unwrap();
         assert!(executor.poll().unwrap().is_ok());

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::desired::{Backend, Cni, Desired};
 use super::netlink::{self, Error, Netlink};
-use super::observed::Observed;
+use super::observed::{DeviceKind, Observed};
 use super::plan::{DeviceChange, Op, Plan, plan};
 use super::{cni, sysctl};
 use crate::core::HostReport;
@@ -39,7 +39,7 @@ impl Passes {
             Ok(runtime) => runtime.block_on(self.rounds(desired)),
             Err(error) => {
                 let sentence = format!("cannot configure the host: cannot start an event loop: {error}");
-                HostReport { host: vec![sentence], ..HostReport::default() }
+                HostReport::hopeless(desired, sentence)
             }
         }
     }
@@ -96,8 +96,11 @@ impl<'a> Pass<'a> {
     async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
         let plan = plan(self.desired, &observed);
+        // Somebody else's device under the VTEP's name is in the way of everything.
+        let device = observed.kernel.as_ref().and_then(|kernel| kernel.device.as_ref());
+        let blocked = device.is_some_and(|device| matches!(device.kind, DeviceKind::Other(_)));
         for problem in &plan.problems {
-            self.failures.host(problem.clone());
+            if blocked { self.failures.vital(problem.clone()) } else { self.failures.host(problem.clone()) }
         }
         plan
     }
@@ -110,7 +113,7 @@ impl<'a> Pass<'a> {
                 Backend::External => None,
                 Backend::Internal => {
                     let observed = self.observe_kernel().await;
-                    observed.map_err(|sentence| self.failures.host(sentence)).ok()
+                    observed.map_err(|sentence| self.failures.vital(sentence)).ok()
                 }
             },
         }
@@ -170,7 +173,8 @@ impl<'a> Pass<'a> {
             }
         }
         if let Some((device, count)) = missing {
-            self.failures.host(format!("left out {count} operations on device {device}, which is not there"));
+            self.failures
+                .vital(format!("left out {count} operations on device {device}, which is not there"));
         }
     }
 
@@ -255,6 +259,8 @@ fn is_race(op: &Op, error: &Error) -> bool {
 struct Failures {
     count: usize,
     host: Vec<String>,
+    /// The first failure that concerns every overlay.
+    vital: Option<String>,
     overlays: BTreeMap<String, Vec<String>>,
     /// Sentences left out, by kind of operation.
     left_out: BTreeMap<&'static str, usize>,
@@ -266,6 +272,12 @@ impl Failures {
     fn host(&mut self, sentence: String) {
         self.count += 1;
         self.host.push(sentence);
+    }
+
+    /// Something failed without which no overlay reaches another host.
+    fn vital(&mut self, sentence: String) {
+        self.vital.get_or_insert_with(|| sentence.clone());
+        self.host(sentence);
     }
 
     fn overlay(&mut self, overlay: &str, sentence: String) {
@@ -281,7 +293,7 @@ impl Failures {
         let said = self.said.entry(op.kind()).or_default();
         if *said < SENTENCES {
             *said += 1;
-            self.host(sentence);
+            if op.is_vital() { self.vital(sentence) } else { self.host(sentence) }
         } else {
             self.count += 1;
             *self.left_out.entry(op.kind()).or_default() += 1;
@@ -298,6 +310,11 @@ impl Failures {
                 report.overlays.insert(overlay, sentence);
             } else {
                 report.host.push(sentence);
+            }
+        }
+        if let Some(sentence) = self.vital {
+            for overlay in desired.overlays.keys() {
+                report.overlays.entry(overlay.clone()).or_insert_with(|| sentence.clone());
             }
         }
         report

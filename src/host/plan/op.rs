@@ -147,6 +147,14 @@ impl Op {
         }
     }
 
+    /// Whether no overlay reaches another host when this fails.
+    pub fn is_vital(&self) -> bool {
+        matches!(
+            self,
+            Op::EnableForwarding | Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) | Op::AddAddress(..)
+        )
+    }
+
     /// What sort of operation it is, in words that complete "cannot …".
     pub fn kind(&self) -> &'static str {
         match self {
