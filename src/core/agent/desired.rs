@@ -211,3 +211,127 @@ pub(super) fn quote(text: &str) -> String {
         None => format!("{text:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{BackendInfo, OverlayInfo};
+
+    /// What a master sends for an overlay of both families.
+    fn info() -> AgentOverlayInfo {
+        let bridge = |name: &str, ip: &str, ip6: &str| {
+            Some(BridgeInfo { name: name.into(), ip: Some(ip.into()), ip6: Some(ip6.into()) })
+        };
+        let vxlan = VxLanInfo {
+            vni: 1024,
+            vtep_name: "vtep1024".into(),
+            vtep_ip: "44.128.0.1/20".into(),
+            vtep_mac: "70:b3:d5:80:00:01".into(),
+            vtep_ip6: Some("fd01:a::1/64".into()),
+            vtep_mtu: Some(1450),
+        };
+        AgentOverlayInfo {
+            info: OverlayInfo {
+                name: "dcos".into(),
+                subnet: Some("9.0.0.0/8".into()),
+                prefix: Some(24),
+                subnet6: Some("fd01:b::/64".into()),
+                prefix6: Some(80),
+                enabled: None,
+            },
+            subnet: Some("9.0.1.0/24".into()),
+            subnet6: Some("fd01:b:0:0:1::/80".into()),
+            mesos_bridge: bridge("m-dcos", "9.0.1.0/25", "fd01:b:0:0:1::/81"),
+            docker_bridge: bridge("d-dcos", "9.0.1.128/25", "fd01:b:0:0:1:8000::/81"),
+            backend: BackendInfo { vxlan: Some(vxlan) },
+            state: None,
+        }
+    }
+
+    fn read_one(info: AgentOverlayInfo) -> (Option<Vtep>, Result<Overlay, String>) {
+        let mut given = read(&AgentConfig::new("/cni"), vec![info]);
+        (given.vtep, given.shares.remove(0).overlay)
+    }
+
+    #[test]
+    fn reads_both_families() {
+        let (vtep, overlay) = read_one(info());
+        let (vtep, overlay) = (vtep.unwrap(), overlay.unwrap());
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        assert_eq!(vtep.addresses, nets(&["44.128.0.1/20", "fd01:a::1/64"]));
+        assert_eq!(vtep.mtu, Some(1450));
+        assert_eq!(overlay.ranges, nets(&["9.0.0.0/8", "fd01:b::/64"]));
+        assert_eq!(overlay.subnets, nets(&["9.0.1.0/24", "fd01:b:0:0:1::/80"]));
+        assert_eq!(overlay.mesos_bridge.unwrap().subnets, nets(&["9.0.1.0/25", "fd01:b:0:0:1::/81"]));
+        assert_eq!(overlay.docker_bridge.unwrap().subnets, nets(&["9.0.1.128/25", "fd01:b:0:0:1:8000::/81"]));
+        assert_eq!(overlay.mtu, 1420);
+    }
+
+    #[test]
+    fn without_subnets_there_are_ranges_only() {
+        let bare = AgentOverlayInfo {
+            subnet: None,
+            subnet6: None,
+            mesos_bridge: None,
+            docker_bridge: None,
+            ..info()
+        };
+        let overlay = read_one(bare).1.unwrap();
+        assert_eq!((overlay.ranges.len(), overlay.subnets.len()), (2, 0));
+    }
+
+    #[test]
+    fn takes_no_bridge_that_it_did_not_ask_for() {
+        let mut config = AgentConfig::new("/cni");
+        config.network.docker_bridge = false;
+        let overlay = read(&config, vec![info()]).shares.remove(0).overlay.unwrap();
+        assert!(overlay.docker_bridge.is_none() && overlay.mesos_bridge.is_some());
+    }
+
+    /// Each change makes the overlay fail, with a sentence that holds the word.
+    #[test]
+    fn refuses_what_must_not_reach_the_host() {
+        type Change = fn(&mut AgentOverlayInfo, &mut VxLanInfo);
+        let changes: [(&str, Change); 17] = [
+            ("\"../dcos\"", |info, _| info.info.name = "../dcos".into()),
+            ("\"a name\\nmore", |info, _| info.info.name = "a name\nmore".into()),
+            ("\"eth0\"", |_, vxlan| vxlan.vtep_name = "eth0".into()),
+            ("24 bits", |_, vxlan| vxlan.vni = 1 << 24),
+            ("vtep7", |_, vxlan| vxlan.vni = 7),
+            ("01:00:5e:00:00:01", |_, vxlan| vxlan.vtep_mac = "01:00:5e:00:00:01".into()),
+            ("00:00:00:00:00:00", |_, vxlan| vxlan.vtep_mac = "00:00:00:00:00:00".into()),
+            ("vtep_ip \"fd01", |_, vxlan| vxlan.vtep_ip = "fd01:a::1/64".into()),
+            ("vtep_ip6", |_, vxlan| vxlan.vtep_ip6 = Some("44.128.0.1/20".into())),
+            ("info.subnet6", |info, _| info.info.subnet6 = Some("fd01:b::1/64".into())),
+            ("without info.subnet", |info, _| info.info.subnet = None),
+            ("within 9.0.0.0/8", |info, _| info.subnet = Some("10.0.1.0/24".into())),
+            ("subnet6 \"9.0.1.0/24\"", |info, _| info.subnet6 = Some("9.0.1.0/24".into())),
+            ("must be called m-dcos", |info, _| info.mesos_bridge.as_mut().unwrap().name = "eth0".into()),
+            ("must be called d-dcos", |info, _| info.docker_bridge.as_mut().unwrap().name = "m-dcos".into()),
+            ("within 9.0.1.0/24", |info, _| {
+                info.mesos_bridge.as_mut().unwrap().ip = Some("9.0.2.0/25".into())
+            }),
+            ("docker_bridge", |info, _| info.docker_bridge.as_mut().unwrap().ip6 = Some("x".into())),
+        ];
+        for (word, change) in changes {
+            let mut info = info();
+            let mut vxlan = info.backend.vxlan.take().unwrap();
+            change(&mut info, &mut vxlan);
+            info.backend.vxlan = Some(vxlan);
+            let fault = read_one(info).1.expect_err(word);
+            assert!(fault.contains(word) && !fault.contains('\n'), "{word}: {fault}");
+        }
+        let without = AgentOverlayInfo { backend: BackendInfo { vxlan: None }, ..info() };
+        assert_eq!(read_one(without), (None, Err("the master sent no VXLAN backend".into())));
+    }
+
+    #[test]
+    fn a_host_has_one_vtep() {
+        let mut other = AgentOverlayInfo { mesos_bridge: None, docker_bridge: None, ..info() };
+        other.info.name = "web".into();
+        other.backend.vxlan.as_mut().unwrap().vtep_ip = "44.128.0.2/20".into();
+        let given = read(&AgentConfig::new("/cni"), vec![info(), other]);
+        assert!(given.shares[0].overlay.is_ok());
+        assert!(given.shares[1].overlay.as_ref().unwrap_err().contains("44.128.0.2/20"));
+    }
+}
