@@ -1,5 +1,5 @@
-// Declarations of what the launcher uses of Mesos 1.11.0 beyond its public
-// headers: the parts that its own main programs are put together from. Objects
+// Declarations of what the launcher uses of Mesos 1.11.0 beyond what the shim
+// does (cpp_shim/mesos_subset has that): the parts that its own main programs are put together from. Objects
 // whose layout only Mesos knows are declared with room to spare and constructed by
 // Mesos's own, exported constructors.
 #pragma once
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <mesos/master/detector.hpp>
 #include <mesos/mesos.hpp>
 #include <mesos/module.hpp>
 #include <mesos/module/anonymous.hpp>
@@ -21,6 +22,8 @@
 // Room for an object that only Mesos knows. The largest is the agent, with
 // about 3 kB.
 template <size_t Bytes = 1 << 15> struct Room { alignas(16) char bytes[Bytes]; };
+
+struct Nothing {};
 
 namespace google {
 void InitGoogleLogging(const char* argv0);
@@ -74,7 +77,14 @@ private:
 };
 
 namespace process {
+bool initialize(
+    const Option<std::string>& delegate = None(),
+    const Option<std::string>& readwriteAuthenticationRealm = None(),
+    const Option<std::string>& readonlyAuthenticationRealm = None());
+bool wait(const UPID& pid, const Duration& duration = Seconds(-1));
+
 template <typename T> class Process : public virtual ProcessBase {};
+template <typename T> class Owned { std::shared_ptr<void> data; };
 
 namespace network {
 namespace unix { class Address; }
@@ -98,16 +108,6 @@ public:
 };
 
 namespace allocator { class Allocator; }
-
-namespace master { namespace detector {
-class MasterDetector
-{
-public:
-  static Try<MasterDetector*> create(
-      const Option<std::string>& master, const Option<std::string>& module,
-      const Option<Duration>& zkSessionTimeout);
-};
-}} // namespace master::detector
 
 namespace modules {
 class ModuleManager

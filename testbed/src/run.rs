@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use crate::remains;
 
 /// The start of every run's id.
-const PREFIX: &str = "mesos-overlay-";
+pub const PREFIX: &str = "mesos-overlay-";
 /// In the directory of a run that outlives its process.
 const KEPT: &str = "kept";
 

@@ -114,7 +114,7 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
     let stubs = build.join("stubs");
     let mut gxx = Command::new("g++");
     gxx.args(["-std=c++14", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-isystem"])
-        .arg(paths::workspace().join("cpp_shim/subset"))
+        .arg(paths::workspace().join("cpp_shim/mesos_subset"))
         .arg(build.join("launcher.cpp"))
         .arg("-o")
         .arg(build.join("mesos-launcher"))
