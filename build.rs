@@ -1,10 +1,71 @@
-//! Generates the protobuf code. (protox stands in for `protoc`, so that no
-//! protobuf compiler has to be installed.)
+//! Generates the protobuf code, and compiles the shim that lives in Mesos.
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+use std::env;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    generate_protobuf()?;
+    compile_shim();
+    Ok(())
+}
+
+/// protox stands in for `protoc`, so that no protobuf compiler has to be installed.
+fn generate_protobuf() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let protos = ["proto/overlay.proto", "proto/internal.proto", "proto/mesos.proto"];
     let descriptors = protox::compile(protos, ["proto"])?;
     prost_build::Config::new().bytes(["."]).enable_type_names().compile_fds(descriptors)?;
     Ok(())
+}
+
+const SHIM: [&str; 6] = ["compatible", "leader", "module", "process", "storage", "text"];
+
+/// The shim's objects go into the `cdylib` only: nothing else has to do with Mesos.
+fn compile_shim() {
+    println!("cargo:rerun-if-changed=cpp_shim");
+    println!("cargo:rerun-if-changed=include");
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .std("c++14")
+        .pic(true)
+        .warnings_into_errors(true)
+        .flag("-fvisibility=hidden")
+        .include("include")
+        .files(SHIM.map(|name| format!("cpp_shim/{name}.cpp")));
+    match installed_mesos() {
+        // The warnings in other people's headers are theirs.
+        Some(includes) => includes.iter().for_each(|path| {
+            build.flag("-isystem").flag(path);
+        }),
+        None => {
+            build.extra_warnings(true).define("MESOS_OVERLAY_SUBSET", None).include("cpp_shim/mesos_subset");
+        }
+    }
+    for object in build.compile_intermediates() {
+        println!("cargo:rustc-cdylib-link-arg={}", object.display());
+    }
+    println!("cargo:rustc-cdylib-link-arg=-lstdc++");
+}
+
+/// Where an installed Mesos has its headers: below `MESOS_PREFIX`, else where
+/// `pkg-config mesos` says. `None`: there is none, the project's subset will do.
+fn installed_mesos() -> Option<Vec<String>> {
+    println!("cargo:rerun-if-env-changed=MESOS_PREFIX");
+    println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
+    if let Some(prefix) = env::var_os("MESOS_PREFIX") {
+        let include = PathBuf::from(prefix).join("include");
+        assert!(
+            include.join("mesos/module.hpp").exists(),
+            "MESOS_PREFIX: {} has no mesos/module.hpp; name the directory that Mesos is installed in, or unset it",
+            include.display()
+        );
+        return Some(vec![include.to_str().expect("MESOS_PREFIX is UTF-8").to_owned()]);
+    }
+    let output = Command::new("pkg-config").args(["--cflags-only-I", "mesos"]).output().ok()?;
+    let flags = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    // Headers in the compiler's own directories need no flag.
+    Some(flags.split_whitespace().filter_map(|flag| flag.strip_prefix("-I")).map(str::to_owned).collect())
 }

@@ -18,6 +18,7 @@ pub use types::*;
 
 mod create;
 mod held;
+mod manifest;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,166 @@
+#include "compatible.hpp"
+
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <new>
+#include <string>
+#include <vector>
+
+#include "mesos.hpp"
+#include "text.hpp"
+
+#ifndef MESOS_OVERLAY_SUBSET
+
+// Compiled against the headers of the very Mesos that it is for: Mesos compares
+// the versions itself, and the dynamic linker the symbols.
+namespace overlay {
+
+bool compatible() { return true; }
+bool fits() { return true; }
+
+} // namespace overlay {
+
+#else
+
+namespace overlay {
+
+// Lines go to standard error if it is the logger that is missing.
+static void complain(const std::string& what)
+{
+  const std::string line =
+    "mesos_overlay: this Mesos is not one that the overlay modules know: " + what;
+  if (dlsym(RTLD_DEFAULT, "_ZN6google10LogMessageC1EPKcii") != nullptr &&
+      dlsym(RTLD_DEFAULT, "_ZN6google10LogMessage6streamEv") != nullptr &&
+      dlsym(RTLD_DEFAULT, "_ZN6google10LogMessageD1Ev") != nullptr) {
+    log(MO_ERROR, line);
+  } else {
+    fprintf(stderr, "%s\n", line.c_str());
+  }
+}
+
+static std::string demangle(const char* symbol)
+{
+  int status = 0;
+  char* text = abi::__cxa_demangle(symbol, nullptr, nullptr, &status);
+  const std::string name = status == 0 ? text : symbol;
+  free(text);
+  return name;
+}
+
+static bool symbolsAreThere()
+{
+#define SYMBOL(name) #name,
+  static const char* const symbols[] = {
+#include "symbols.inc"
+  };
+#undef SYMBOL
+  std::string missing;
+  for (const char* symbol : symbols) {
+    if (dlsym(RTLD_DEFAULT, symbol) == nullptr) {
+      missing += (missing.empty() ? "" : ", ") + demangle(symbol);
+    }
+  }
+  if (!missing.empty()) {
+    complain("it lacks " + missing);
+  }
+  return missing.empty();
+}
+
+// A message in which nothing is set owns nothing but itself.
+template <typename T>
+static bool hasSize(const char* name)
+{
+  const size_t size = T::default_instance().SpaceUsedLong();
+  if (size != sizeof(T)) {
+    complain(
+        std::string(name) + " has " + std::to_string(size) + " bytes instead of " +
+        std::to_string(sizeof(T)));
+  }
+  return size == sizeof(T);
+}
+
+static bool messagesAreAsDeclared()
+{
+  if (!hasSize<mesos::Parameter>("mesos::Parameter") ||
+      !hasSize<mesos::Parameters>("mesos::Parameters") ||
+      !hasSize<mesos::MasterInfo>("mesos::MasterInfo") ||
+      !hasSize<mesos::internal::state::Entry>("mesos::internal::state::Entry")) {
+    return false;
+  }
+
+  // Field 1: two parameters, each with key (1) and value (2).
+  mesos::Parameters parameters;
+  const bool parsed = parameters.ParseFromString(
+      "\x0a\x06\x0a\x01" "a" "\x12\x01" "b" "\x0a\x06\x0a\x01" "c" "\x12\x01" "d");
+  if (!parsed || parameters.parameter_size() != 2 ||
+      parameters.parameter(0).key() != "a" ||
+      parameters.parameter(0).value() != "b" ||
+      parameters.parameter(1).key() != "c" ||
+      parameters.parameter(1).value() != "d") {
+    complain("mesos::Parameters has its members in other places");
+    return false;
+  }
+
+  // name (1), uuid (2), value (3).
+  const std::string empty = "\x0a\x01n\x12\x01u\x1a";
+  mesos::internal::state::Entry entry;
+  if (!entry.ParseFromString(empty + std::string("\x01v")) ||
+      entry.value() != "v") {
+    complain("mesos::internal::state::Entry has its members in other places");
+    return false;
+  }
+  entry.set_value("other");
+  if (entry.SerializeAsString() != empty + std::string("\x05other")) {
+    complain("mesos::internal::state::Entry has its members in other places");
+    return false;
+  }
+  return true;
+}
+
+static bool pidsAreAsDeclared()
+{
+  const process::UPID pid(std::string("overlay@127.0.0.1:5050"));
+  if (print(pid) != "overlay@127.0.0.1:5050") {
+    complain("process::UPID has its members in other places");
+    return false;
+  }
+  return true;
+}
+
+bool compatible()
+{
+  return symbolsAreThere() && messagesAreAsDeclared() && pidsAreAsDeclared();
+}
+
+bool fits()
+{
+  using process::ProcessBase;
+
+  // How far it reaches shows in what is overwritten of a pattern.
+  const unsigned char pattern = 0xa5;
+  const size_t spare = 64;
+  std::vector<unsigned char> place(sizeof(ProcessBase) + alignof(ProcessBase));
+  void* start = place.data();
+  size_t space = place.size();
+  start = std::align(alignof(ProcessBase), sizeof(ProcessBase), start, space);
+  memset(start, pattern, sizeof(ProcessBase));
+  ProcessBase* process = new (start) ProcessBase("overlay-probe");
+  const volatile unsigned char* bytes = static_cast<unsigned char*>(start);
+  bool untouched = true;
+  for (size_t i = sizeof(ProcessBase) - spare; i < sizeof(ProcessBase); i++) {
+    untouched = untouched && bytes[i] == pattern;
+  }
+  const bool named = print(process::UPID(*process)).find("overlay-probe@") == 0;
+  process->~ProcessBase();
+  if (!untouched || !named) {
+    complain("process::ProcessBase is larger than its room, or of another kind");
+  }
+  return untouched && named;
+}
+
+} // namespace overlay {
+
+#endif // MESOS_OVERLAY_SUBSET

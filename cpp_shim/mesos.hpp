@@ -1,0 +1,45 @@
+// Everything of Mesos that the shim uses, from an installed Mesos or from the
+// subset: the same names either way.
+#ifndef OVERLAY_MESOS_HPP
+#define OVERLAY_MESOS_HPP
+
+#include <glog/logging.h>
+
+#include <mesos/log/log.hpp>
+#include <mesos/master/detector.hpp>
+#include <mesos/mesos.hpp>
+#include <mesos/module.hpp>
+#include <mesos/module/anonymous.hpp>
+#include <mesos/state/log.hpp>
+#include <mesos/state/state.hpp>
+#include <mesos/version.hpp>
+#include <mesos/zookeeper/authentication.hpp>
+
+#include <process/clock.hpp>
+#include <process/dispatch.hpp>
+#include <process/event.hpp>
+#include <process/future.hpp>
+#include <process/http.hpp>
+#include <process/pid.hpp>
+#include <process/process.hpp>
+#include <process/timer.hpp>
+
+#include <stout/duration.hpp>
+#include <stout/none.hpp>
+#include <stout/option.hpp>
+#include <stout/try.hpp>
+
+#ifdef MESOS_OVERLAY_SUBSET
+
+#include <layout.hpp>
+
+// A Mesos that lacks a symbol should hear from compatible() which one, instead of
+// failing to load the library at the first. So none of them is a must for the
+// dynamic linker. (Every file of the shim has to say so.)
+#define SYMBOL(name) asm(".weak " #name);
+#include "symbols.inc"
+#undef SYMBOL
+
+#endif
+
+#endif // OVERLAY_MESOS_HPP

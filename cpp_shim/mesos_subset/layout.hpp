@@ -1,0 +1,175 @@
+// What the declarations of this directory must be like in memory, as measured in
+// Apache Mesos 1.11.0 (x86-64, libstdc++). Included by every file of the shim that
+// is compiled against the subset.
+#ifndef MESOS_SUBSET_LAYOUT_HPP
+#define MESOS_SUBSET_LAYOUT_HPP
+
+#include <stddef.h>
+
+#include <mesos/log/log.hpp>
+#include <mesos/master/detector.hpp>
+#include <mesos/mesos.hpp>
+#include <mesos/module/anonymous.hpp>
+#include <mesos/state/log.hpp>
+#include <mesos/state/state.hpp>
+#include <process/clock.hpp>
+#include <process/event.hpp>
+#include <process/future.hpp>
+#include <process/http.hpp>
+#include <process/process.hpp>
+#include <process/timer.hpp>
+
+#if !defined(__x86_64__) || !defined(__LP64__)
+#error "The subset of Mesos's headers is for x86-64; set MESOS_PREFIX to an installed Mesos"
+#endif
+
+#if !defined(_GLIBCXX_USE_CXX11_ABI) || !_GLIBCXX_USE_CXX11_ABI
+#error "The subset of Mesos's headers is for libstdc++ with the C++11 ABI"
+#endif
+
+// The classes are not of standard layout, for which alone the language promises
+// offsetof; GCC and Clang have it for all without virtual bases.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+
+#define MESOS_SUBSET_SIZE(type, bytes) \
+  static_assert(sizeof(type) == bytes, "size of " #type)
+#define MESOS_SUBSET_OFFSET(type, member, bytes) \
+  static_assert(offsetof(type, member) == bytes, "offset of " #type "::" #member)
+
+MESOS_SUBSET_SIZE(Option<std::string>, 40);
+MESOS_SUBSET_SIZE(Duration, 8);
+
+MESOS_SUBSET_SIZE(net::IP, 20);
+MESOS_SUBSET_SIZE(process::network::inet::Address, 24);
+MESOS_SUBSET_OFFSET(process::network::inet::Address, port, 20);
+
+MESOS_SUBSET_SIZE(process::UPID, 136);
+MESOS_SUBSET_OFFSET(process::UPID, id, 0);
+MESOS_SUBSET_OFFSET(process::UPID, address, 16);
+MESOS_SUBSET_OFFSET(process::UPID, addresses, 40);
+MESOS_SUBSET_OFFSET(process::UPID, host, 72);
+
+MESOS_SUBSET_SIZE(process::Message, 336);
+MESOS_SUBSET_OFFSET(process::Message, name, 0);
+MESOS_SUBSET_OFFSET(process::Message, from, 32);
+MESOS_SUBSET_OFFSET(process::Message, to, 168);
+MESOS_SUBSET_OFFSET(process::Message, body, 304);
+
+MESOS_SUBSET_SIZE(process::MessageEvent, 344);
+MESOS_SUBSET_OFFSET(process::MessageEvent, message, 8);
+MESOS_SUBSET_SIZE(process::ExitedEvent, 144);
+MESOS_SUBSET_OFFSET(process::ExitedEvent, pid, 8);
+MESOS_SUBSET_SIZE(process::HttpEvent, 24);
+MESOS_SUBSET_OFFSET(process::HttpEvent, request, 8);
+MESOS_SUBSET_OFFSET(process::HttpEvent, response, 16);
+
+MESOS_SUBSET_SIZE(process::http::URL, 240);
+MESOS_SUBSET_OFFSET(process::http::URL, path, 112);
+MESOS_SUBSET_OFFSET(process::http::URL, query, 144);
+
+MESOS_SUBSET_SIZE(process::http::Request, 560);
+MESOS_SUBSET_OFFSET(process::http::Request, method, 0);
+MESOS_SUBSET_OFFSET(process::http::Request, url, 32);
+MESOS_SUBSET_OFFSET(process::http::Request, headers, 272);
+MESOS_SUBSET_OFFSET(process::http::Request, body, 496);
+MESOS_SUBSET_OFFSET(process::http::Request, reader, 528);
+
+MESOS_SUBSET_SIZE(process::http::Response, 192);
+MESOS_SUBSET_OFFSET(process::http::Response, status, 0);
+MESOS_SUBSET_OFFSET(process::http::Response, headers, 32);
+MESOS_SUBSET_OFFSET(process::http::Response, type, 88);
+MESOS_SUBSET_OFFSET(process::http::Response, body, 96);
+MESOS_SUBSET_OFFSET(process::http::Response, code, 184);
+
+MESOS_SUBSET_SIZE(mesos::modules::ModuleBase, 56);
+MESOS_SUBSET_SIZE(mesos::modules::Module<mesos::modules::Anonymous>, 64);
+MESOS_SUBSET_OFFSET(mesos::modules::Module<mesos::modules::Anonymous>, create, 56);
+
+MESOS_SUBSET_SIZE(mesos::Parameter, 40);
+MESOS_SUBSET_SIZE(mesos::Parameters, 48);
+MESOS_SUBSET_SIZE(mesos::MasterInfo, 104);
+MESOS_SUBSET_SIZE(mesos::internal::state::Entry, 48);
+MESOS_SUBSET_SIZE(mesos::state::Variable, 48);
+MESOS_SUBSET_SIZE(mesos::state::State, 16);
+MESOS_SUBSET_SIZE(mesos::state::LogStorage, 16);
+MESOS_SUBSET_SIZE(mesos::log::Log, 8);
+MESOS_SUBSET_SIZE(zookeeper::Authentication, 64);
+MESOS_SUBSET_SIZE(Option<zookeeper::Authentication>, 72);
+
+// At least: the rest is room.
+static_assert(sizeof(process::ProcessBase) == 1024, "size of process::ProcessBase");
+
+namespace process {
+
+// For members that are not public.
+struct subset_layout
+{
+  template <typename T>
+  using Data = typename Future<T>::Data;
+
+  typedef mesos::state::Variable Variable;
+
+  MESOS_SUBSET_OFFSET(UPID, reference, 112);
+
+  MESOS_SUBSET_SIZE(Future<Variable>, 16);
+  MESOS_SUBSET_SIZE(Promise<Variable>, 24);
+  MESOS_SUBSET_OFFSET(Promise<Variable>, f, 8);
+
+  MESOS_SUBSET_SIZE(Data<Variable>, 264);
+  MESOS_SUBSET_OFFSET(Data<Variable>, state, 4);
+  MESOS_SUBSET_OFFSET(Data<Variable>, result, 16);
+  MESOS_SUBSET_OFFSET(Data<Variable>, onAnyCallbacks, 240);
+
+  MESOS_SUBSET_SIZE(Data<Option<Variable>>, 272);
+  MESOS_SUBSET_OFFSET(Data<Option<Variable>>, onAnyCallbacks, 248);
+  MESOS_SUBSET_SIZE(Data<Option<mesos::internal::state::Entry>>, 272);
+
+  MESOS_SUBSET_SIZE(Data<Option<mesos::MasterInfo>>, 328);
+  MESOS_SUBSET_OFFSET(Data<Option<mesos::MasterInfo>>, onAnyCallbacks, 304);
+
+  MESOS_SUBSET_SIZE(Timer, 184);
+  MESOS_SUBSET_OFFSET(Timer, pid, 16);
+  MESOS_SUBSET_OFFSET(Timer, thunk, 152);
+};
+
+} // namespace process {
+
+namespace mesos {
+
+struct subset_layout
+{
+  MESOS_SUBSET_OFFSET(Parameter, key_, 24);
+  MESOS_SUBSET_OFFSET(Parameter, value_, 32);
+  MESOS_SUBSET_OFFSET(Parameters, parameter_, 24);
+};
+
+namespace internal {
+namespace state {
+
+struct subset_layout
+{
+  MESOS_SUBSET_OFFSET(Entry, value_, 40);
+};
+
+} // namespace state {
+} // namespace internal {
+} // namespace mesos {
+
+namespace google {
+namespace protobuf {
+
+struct subset_layout
+{
+  MESOS_SUBSET_OFFSET(RepeatedPtrField<mesos::Parameter>, current_size_, 8);
+  MESOS_SUBSET_OFFSET(RepeatedPtrField<mesos::Parameter>, rep_, 16);
+};
+
+} // namespace protobuf {
+} // namespace google {
+
+#undef MESOS_SUBSET_OFFSET
+#undef MESOS_SUBSET_SIZE
+#pragma GCC diagnostic pop
+
+#endif

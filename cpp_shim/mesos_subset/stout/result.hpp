@@ -1,0 +1,22 @@
+// Subset of stout: see ../README.md.
+#ifndef MESOS_SUBSET_STOUT_RESULT_HPP
+#define MESOS_SUBSET_STOUT_RESULT_HPP
+
+#include <string>
+
+#include <stout/option.hpp>
+#include <stout/try.hpp>
+
+// Something, nothing, or an error.
+template <typename T>
+class Result
+{
+public:
+  const T& get() const { return data->get(); }
+  const std::string& error() const { return data.error(); }
+
+private:
+  Try<Option<T>> data;
+};
+
+#endif

@@ -1,0 +1,283 @@
+#include "process.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "text.hpp"
+
+using process::Future;
+using process::UPID;
+using process::http::Request;
+
+namespace overlay {
+
+Process::Process(const Role& role)
+  : process::ProcessBase(role.id),
+    role_(role),
+    self_(*this),
+    leader_(
+        [this](const Option<mesos::MasterInfo>& info) {
+          if (info.isSome()) {
+            const std::string serialized = info.get().SerializeAsString();
+            const mo_bytes bytes = lend(serialized);
+            mo_node_leader(node_, &bytes);
+          } else {
+            mo_node_leader(node_, nullptr);
+          }
+          drain();
+        },
+        [this](const std::string& reason) {
+          // Comes while effects are carried out, or as an event of its own.
+          process::dispatch(self_, [this, reason]() {
+            mo_node_detect_failed(node_, lend(reason));
+            drain();
+          });
+        }),
+    storage_(
+        [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
+          process::dispatch(self_, [this, id, outcome, detail]() {
+            mo_node_fetched(node_, id, outcome, lend(detail));
+            drain();
+          });
+        },
+        [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
+          process::dispatch(self_, [this, id, outcome, detail]() {
+            mo_node_stored(node_, id, outcome, lend(detail));
+            drain();
+          });
+        }) {}
+
+Process* Process::create(const Role& role, const Parameters& parameters)
+{
+  std::unique_ptr<Process> process(new Process(role));
+  mo_options options = {};
+  options.size = sizeof(options);
+  options.parameters = parameters.data();
+  options.parameter_count = parameters.size();
+  options.wake = wake;
+  options.wake_ctx = process.get();
+  const mo_result result = role.create(&options, &process->node_);
+  return result == MO_OK ? process.release() : nullptr;
+}
+
+void Process::initialize()
+{
+  route();
+  mo_node_start(node_, lend(print(self_)));
+  drain();
+}
+
+void Process::finalize()
+{
+  mo_node_free(node_);
+  node_ = nullptr;
+}
+
+void Process::exited(const UPID& pid)
+{
+  mo_node_exited(node_, lend(print(pid)));
+  drain();
+}
+
+void Process::consume(process::MessageEvent&& event)
+{
+  const process::Message& message = event.message;
+  const std::string from = print(message.from);
+  mo_node_message(node_, lend(from), lend(message.name), lend(message.body));
+  drain();
+}
+
+// ---------------------------------------------------------------------- HTTP
+
+static std::string withoutTrailingSlash(std::string path)
+{
+  while (path.size() > 1 && path.back() == '/') {
+    path.pop_back();
+  }
+  return path;
+}
+
+void Process::route()
+{
+  mo_endpoint endpoint = {};
+  endpoint.size = sizeof(endpoint);
+  for (size_t i = 0; mo_node_endpoint(node_, i, &endpoint) == MO_OK; i++) {
+    const std::string path = copy(endpoint.path);
+    const Option<std::string> help(copy(endpoint.help));
+    routes_.insert(std::string("/") + role_.id + path);
+    if ((endpoint.flags & MO_ENDPOINT_WRITES) != 0) {
+      const AuthenticatedHttpRequestHandler handler =
+        [this](
+            const Request& r,
+            const Option<process::http::authentication::Principal>&) {
+          return request(r);
+        };
+      ProcessBase::route(path, std::string(role_.realm), help, handler);
+    } else {
+      const HttpRequestHandler handler =
+        [this](const Request& r) { return request(r); };
+      ProcessBase::route(path, help, handler);
+    }
+  }
+}
+
+void Process::consume(process::HttpEvent&& event)
+{
+  if (routes_.count(withoutTrailingSlash(event.request->url.path)) > 0) {
+    // By way of authentication to the handlers above.
+    ProcessBase::consume(std::move(event));
+    return;
+  }
+  // No endpoint: the answer says which there are. The body does not matter, but
+  // somebody must read it, or the connection stands still.
+  if (event.request->reader.isSome()) {
+    event.request->reader.get().readAll();
+  }
+  request(*event.request, std::move(event.response));
+}
+
+Future<process::http::Response> Process::request(const Request& r)
+{
+  std::unique_ptr<Promise> promise(new Promise());
+  const Future<Response> future = promise->future();
+  request(r, std::move(promise));
+  return future;
+}
+
+void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
+{
+  const std::string path = withoutTrailingSlash(r.url.path);
+  const Option<std::string> accept = r.headers.get("Accept");
+  std::vector<mo_pair> query;
+  for (const auto& pair : r.url.query) {
+    query.push_back(mo_pair{lend(pair.first), lend(pair.second)});
+  }
+
+  mo_request request = {};
+  request.size = sizeof(request);
+  request.id = ++requests_;
+  request.method = lend(r.method);
+  request.path = lend(path);
+  request.query = query.data();
+  request.query_count = query.size();
+  if (accept.isSome()) {
+    request.accept = lend(accept.get());
+  }
+  request.body = lend(r.body);
+
+  const mo_result result = mo_node_request(node_, &request);
+  if (result == MO_OK || result == MO_PANIC) {
+    open_[request.id] = std::move(promise);
+  } else {
+    const std::string text = mo_result_text(result);
+    promise->set(Response("The request was not taken: " + text + "\n", 500));
+  }
+  drain();
+}
+
+void Process::respond(const mo_respond& respond)
+{
+  auto found = open_.find(respond.id);
+  if (found == open_.end()) {
+    return;
+  }
+  Response response(
+      copy(respond.body), respond.status, copy(respond.content_type));
+  for (size_t i = 0; i < respond.header_count; i++) {
+    response.headers[copy(respond.headers[i].key)] =
+      copy(respond.headers[i].value);
+  }
+  found->second->set(response);
+  open_.erase(found);
+}
+
+// ------------------------------------------------------------------- effects
+
+void Process::drain()
+{
+  mo_effect effect = {};
+  effect.size = sizeof(effect);
+  do {
+    const mo_result result = mo_node_poll(node_, &effect);
+    if (result != MO_OK && result != MO_PANIC) {
+      return;
+    }
+    perform(effect);
+  } while (effect.kind != MO_EFFECT_NONE);
+}
+
+void Process::perform(const mo_effect& effect)
+{
+  switch (effect.kind) {
+    case MO_EFFECT_NONE:
+      schedule(effect.as.none.deadline_ms);
+      break;
+    case MO_EFFECT_SEND: {
+      const mo_send& send = effect.as.send;
+      process::post(
+          self_,
+          UPID(copy(send.to)),
+          copy(send.name),
+          reinterpret_cast<const char*>(send.body.ptr),
+          send.body.len);
+      break;
+    }
+    case MO_EFFECT_LINK:
+      link(
+          UPID(copy(effect.as.link.to)),
+          effect.as.link.reconnect ? RemoteConnection::RECONNECT
+                                   : RemoteConnection::REUSE);
+      break;
+    case MO_EFFECT_RESPOND:
+      respond(effect.as.respond);
+      break;
+    case MO_EFFECT_DETECT:
+      leader_.watch(self_, copy(effect.as.detect.master));
+      break;
+    case MO_EFFECT_OPEN_LOG:
+      storage_.open(effect.as.open_log);
+      break;
+    case MO_EFFECT_FETCH:
+      storage_.fetch(self_, effect.as.fetch.id, copy(effect.as.fetch.name));
+      break;
+    case MO_EFFECT_STORE:
+      storage_.store(self_, effect.as.store.id, copy(effect.as.store.value));
+      break;
+  }
+}
+
+// ---------------------------------------------------------------------- time
+
+void Process::schedule(uint64_t deadlineMs)
+{
+  if (deadlineMs == MO_NEVER) {
+    return; // A timer that is set ticks for nothing, once.
+  }
+  const uint64_t day = 24 * 60 * 60 * 1000;
+  const int64_t ms = static_cast<int64_t>(std::min(deadlineMs, day));
+  const Clock::time_point due = Clock::now() + std::chrono::milliseconds(ms);
+  if (timer_.isSome()) {
+    if (due_ <= due) {
+      return; // It ticks early enough, and then comes by here again.
+    }
+    process::Clock::cancel(timer_.get());
+  }
+  due_ = due;
+  const UPID self = self_;
+  timer_ = Option<process::Timer>(
+      process::Clock::timer(Milliseconds(ms), [this, self]() {
+        process::dispatch(self, [this]() {
+          timer_ = None();
+          mo_node_tick(node_);
+          drain();
+        });
+      }));
+}
+
+void Process::wake(void* self)
+{
+  Process* process = static_cast<Process*>(self);
+  process::dispatch(process->self_, [process]() { process->drain(); });
+}
+
+} // namespace overlay {

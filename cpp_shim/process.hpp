@@ -1,0 +1,94 @@
+// The one process class of both modules.
+#ifndef OVERLAY_PROCESS_HPP
+#define OVERLAY_PROCESS_HPP
+
+#include <stdint.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "leader.hpp"
+#include "mesos.hpp"
+#include "mesos_overlay.h"
+#include "storage.hpp"
+
+namespace overlay {
+
+// What makes an overlay-master differ from an overlay-agent for the shim.
+struct Role
+{
+  const char* id;
+  mo_result (*create)(const mo_options*, mo_node**);
+
+  // Mesos's authentication realm for endpoints that change something.
+  const char* realm;
+};
+
+// Turns what libprocess delivers into calls of the C ABI, and effects into calls
+// of libprocess. Decides nothing.
+//
+// libprocess lets one event at a time into a process, on any of its threads, which
+// is just what the ABI asks for. Everything asynchronous comes back as an event.
+class Process : public process::ProcessBase
+{
+public:
+  typedef std::vector<mo_pair> Parameters;
+
+  // A process to be spawned, unmanaged: it is there as long as Mesos. NULL if the
+  // configuration cannot be used; the log says why.
+  static Process* create(const Role& role, const Parameters& parameters);
+
+protected:
+  void initialize() override;
+  void finalize() override;
+  void exited(const process::UPID& pid) override;
+
+  // Raw: the names of messages and the paths of requests are the library's matter.
+  void consume(process::MessageEvent&& event) override;
+  void consume(process::HttpEvent&& event) override;
+
+  using process::ProcessBase::consume;
+
+private:
+  typedef process::http::Response Response;
+  typedef process::Promise<Response> Promise;
+  typedef std::chrono::steady_clock Clock;
+
+  explicit Process(const Role& role);
+
+  // Announces the endpoints, for authentication and Mesos's /help.
+  void route();
+  process::Future<Response> request(const process::http::Request& request);
+  void request(
+      const process::http::Request& request, std::unique_ptr<Promise>&& promise);
+
+  // Takes effects until there are none, then sets the timer.
+  void drain();
+  void perform(const mo_effect& effect);
+  void respond(const mo_respond& respond);
+  void schedule(uint64_t deadlineMs);
+
+  static void wake(void* self);
+
+  const Role role_;
+  const process::UPID self_;
+  mo_node* node_ = nullptr;
+
+  Leader leader_;
+  Storage storage_;
+
+  std::set<std::string> routes_;
+  uint64_t requests_ = 0;
+  std::map<uint64_t, std::unique_ptr<Promise>> open_;
+
+  Option<process::Timer> timer_;
+  Clock::time_point due_;
+};
+
+} // namespace overlay {
+
+#endif // OVERLAY_PROCESS_HPP

@@ -1,0 +1,112 @@
+#include "storage.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "deliver.hpp"
+#include "text.hpp"
+
+using mesos::log::Log;
+using mesos::state::LogStorage;
+using mesos::state::State;
+using mesos::state::Variable;
+using process::Future;
+
+namespace overlay {
+
+void Storage::open(const mo_open_log& settings)
+{
+  const int quorum = static_cast<int>(settings.quorum);
+  const std::string path = copy(settings.path);
+  const Option<std::string> metrics(copy(settings.metrics_prefix));
+  const std::string servers = copy(settings.zk_servers);
+
+  if (servers.empty()) {
+    log_.reset(new Log(quorum, path, std::set<process::UPID>(), true, metrics));
+    return;
+  }
+
+  Option<zookeeper::Authentication> authentication = None();
+  if (settings.zk_scheme.len > 0) {
+    authentication = Option<zookeeper::Authentication>(zookeeper::Authentication(
+        copy(settings.zk_scheme), copy(settings.zk_credentials)));
+  }
+  const uint64_t day = 24 * 60 * 60 * 1000;
+  const Milliseconds timeout(
+      static_cast<int64_t>(std::min(settings.zk_session_timeout_ms, day)));
+  log_.reset(new Log(
+      quorum,
+      path,
+      servers,
+      timeout,
+      copy(settings.zk_path),
+      authentication,
+      true,
+      metrics));
+}
+
+void Storage::fetch(
+    const process::UPID& owner, uint64_t id, const std::string& name)
+{
+  // A LogStorage reads the log once and answers from memory until one of its
+  // writes fails. It would not notice that another master wrote meanwhile, and a
+  // failure to start it would be its last word. So each fetch takes a new one.
+  const uint64_t fetches = ++fetches_;
+  variable_.reset();
+  state_.reset();
+  logStorage_.reset();
+  if (!log_) {
+    fetched_(id, MO_FAILED, "the log was not opened");
+    return;
+  }
+  logStorage_.reset(new LogStorage(log_.get()));
+  state_.reset(new State(logStorage_.get()));
+  deliver(
+      state_->fetch(name), owner, [this, fetches, id](const Future<Variable>& f) {
+        if (fetches == fetches_) {
+          fetched(id, f);
+        }
+      });
+}
+
+void Storage::fetched(uint64_t id, const Future<Variable>& future)
+{
+  if (!future.isReady()) {
+    fetched_(id, MO_FAILED, reason(future));
+    return;
+  }
+  variable_.reset(new Variable(future.get()));
+  fetched_(id, MO_DONE, variable_->value());
+}
+
+void Storage::store(
+    const process::UPID& owner, uint64_t id, const std::string& value)
+{
+  if (!variable_) {
+    stored_(id, MO_FAILED, "nothing was fetched before");
+    return;
+  }
+  const uint64_t fetches = fetches_;
+  deliver(
+      state_->store(variable_->mutate(value)),
+      owner,
+      [this, fetches, id](const Future<Option<Variable>>& f) {
+        if (fetches == fetches_) {
+          stored(id, f);
+        }
+      });
+}
+
+void Storage::stored(uint64_t id, const Future<Option<Variable>>& future)
+{
+  if (!future.isReady()) {
+    stored_(id, MO_FAILED, reason(future));
+  } else if (future.get().isNone()) {
+    stored_(id, MO_SUPERSEDED, "");
+  } else {
+    variable_.reset(new Variable(future.get().get()));
+    stored_(id, MO_DONE, "");
+  }
+}
+
+} // namespace overlay {

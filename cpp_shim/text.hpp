@@ -1,0 +1,40 @@
+// Strings across the C ABI, and what the shim itself has to log.
+#ifndef OVERLAY_TEXT_HPP
+#define OVERLAY_TEXT_HPP
+
+#include <string>
+
+#include "mesos.hpp"
+#include "mesos_overlay.h"
+
+namespace overlay {
+
+// Lends `text`; it must outlive the use.
+inline mo_bytes lend(const std::string& text)
+{
+  return mo_bytes{
+      reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+inline std::string copy(mo_bytes bytes)
+{
+  return bytes.len == 0
+    ? std::string()
+    : std::string(reinterpret_cast<const char*>(bytes.ptr), bytes.len);
+}
+
+// `id@ip:port`. (libprocess's own conversions are not the same symbols in all
+// builds, or print a host name.)
+std::string print(const process::UPID& pid);
+
+// Writes one line to Mesos's log; it is the library's logger.
+extern "C" void overlayLog(void* ctx, mo_severity severity, mo_bytes line);
+
+inline void log(mo_severity severity, const std::string& line)
+{
+  overlayLog(nullptr, severity, lend(line));
+}
+
+} // namespace overlay {
+
+#endif // OVERLAY_TEXT_HPP
