@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::desired::{Backend, Cni, Desired};
 use super::netlink::{self, Error, Netlink};
-use super::observed::{DeviceKind, Observed};
+use super::observed::{CniFile, DeviceKind, Kernel, Observed};
 use super::plan::{DeviceChange, Op, Plan, plan};
 use super::{cni, sysctl};
 use crate::core::HostReport;
@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What cannot be read fails every overlay that has a file there.
-    fn observe_cni(&mut self) -> Option<BTreeMap<String, super::observed::CniFile>> {
+    fn observe_cni(&mut self) -> Option<BTreeMap<String, CniFile>> {
         let Cni { dir, .. } = &self.desired.cni;
         if dir.as_os_str().is_empty() {
             return None;
@@ -138,7 +138,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    async fn observe_kernel(&mut self) -> Result<super::observed::Kernel, String> {
+    async fn observe_kernel(&mut self) -> Result<Kernel, String> {
         let netlink = Netlink::open().map_err(|error| format!("cannot talk to the kernel: {error}"))?;
         let observed = netlink::observe(&netlink, self.desired).await;
         self.netlink = Some(netlink);
@@ -318,5 +318,63 @@ impl Failures {
             }
         }
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::desired::Overlay;
+    use super::super::plan::NewRoute;
+    use super::*;
+
+    fn route(n: u8) -> Op {
+        let dst = format!("9.0.{n}.0/24").parse().unwrap();
+        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via: "44.128.0.9".parse().unwrap() })
+    }
+
+    fn refused(errno: Errno) -> Error {
+        Error::Refused { errno, text: None }
+    }
+
+    #[test]
+    fn a_report_stays_short_however_much_fails() {
+        let mut failures = Failures::default();
+        for n in 0..100 {
+            failures.op(&route(n), "Network is unreachable".into());
+        }
+        failures.op(&Op::RemoveDevice("vtep7".into()), "Operation not permitted".into());
+        let report = failures.report(&Desired::default());
+        assert_eq!(report.host.len(), SENTENCES + 1 + 1);
+        let first = "cannot add route 9.0.0.0/24 via 44.128.0.9 dev vtep1024: Network is unreachable";
+        assert_eq!(report.host[0], first);
+        assert_eq!(report.host[3], "cannot remove device vtep7: Operation not permitted");
+        assert_eq!(report.host[4], "cannot add route: 97 more like that");
+    }
+
+    #[test]
+    fn what_belongs_to_an_overlay_is_told_there() {
+        let mut failures = Failures::default();
+        let from = "9.0.0.0/8".parse().unwrap();
+        failures.op(&Op::AddRule { overlay: "dcos".into(), from }, "no memory".into());
+        failures.op(&Op::WriteCni { overlay: "dcos".into(), content: Vec::new() }, "no space".into());
+        failures.op(&Op::RemoveCni { overlay: "gone".into() }, "no way".into());
+        let overlays = BTreeMap::from([("dcos".to_owned(), Overlay::default())]);
+        let report = failures.report(&Desired { overlays, ..Desired::default() });
+        assert_eq!(
+            report.overlays["dcos"],
+            "cannot add rule from 9.0.0.0/8 lookup 42: no memory; cannot write CNI configuration dcos.conf: no space"
+        );
+        assert_eq!(report.host, ["cannot remove CNI configuration gone.conf: no way"]);
+    }
+
+    #[test]
+    fn what_is_gone_need_not_be_removed_but_what_is_missing_must_be_made() {
+        let remove = Op::RemoveDevice("vtep1024".into());
+        assert!(is_fine(&remove, &refused(Errno::ENODEV)));
+        assert!(!is_fine(&remove, &refused(Errno::EPERM)));
+        assert!(!is_fine(&remove, &Error::Silent("no answer")));
+        assert!(!is_fine(&route(1), &refused(Errno::ENODEV)));
+        assert!(is_race(&route(1), &refused(Errno::ENODEV)));
+        assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
     }
 }

@@ -46,7 +46,8 @@ impl Host {
         let cni = tempfile::tempdir().unwrap();
         let (namespace, executor) = (PathBuf::new(), None);
         let mut host = Host { jobs: Some(jobs), thread: Some(thread), executor, woken, namespace, cni };
-        host.namespace = host.run(|| format!("/proc/self/task/{}/ns/net", gettid()).into());
+        let thread = host.run(gettid);
+        host.namespace = format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into();
         host.executor = Some(host.run(move || Executor::spawn(move || wake.send(()).unwrap()).unwrap()));
         host.ip("link set lo up");
         // Namespaces may begin with what the machine has.
@@ -119,20 +120,12 @@ impl Host {
         operations
     }
 
-    /// Connects two hosts by a cable and gives the ends these addresses.
-    pub fn connect(&self, address: &str, other: &Host, other_address: &str) {
-        let namespace = other.namespace_path();
-        self.ip(&format!("link add underlay type veth peer name underlay netns {namespace}"));
-        for (host, address) in [(self, address), (other, other_address)] {
-            host.ip(&format!("address add {address} dev underlay"));
-            host.ip("link set underlay up");
-        }
-    }
-
-    fn namespace_path(&self) -> String {
-        // `self` would be whoever opens it.
-        let path = self.namespace.to_str().unwrap();
-        path.replace("self", &std::process::id().to_string())
+    /// Lays a cable to another namespace; gives both ends a name and sets them up.
+    pub fn connect(&self, end: &str, other: &Host, other_end: &str) {
+        let namespace = other.namespace.to_str().unwrap();
+        self.ip(&format!("link add {end} type veth peer name {other_end} netns {namespace}"));
+        self.ip(&format!("link set {end} up"));
+        other.ip(&format!("link set {other_end} up"));
     }
 
     /// What an agent with the `n`th VTEP and one dual-stack overlay wants.

@@ -160,12 +160,13 @@ impl Netlink {
     }
 
     /// Carries out the requests in order. One result for each, in the same order.
+    /// When the kernel does not answer, the rest is not tried.
     pub(crate) async fn execute(&self, requests: Vec<Request>) -> Vec<Result<(), Error>> {
-        let mut results = Vec::with_capacity(requests.len());
-        let mut requests = requests.into_iter().peekable();
-        while requests.peek().is_some() {
+        let end = requests.len();
+        let mut results = Vec::with_capacity(end);
+        let mut requests = requests.into_iter();
+        while results.len() < end {
             let batch: Vec<Request> = requests.by_ref().take(BATCH).collect();
-            let end = results.len() + batch.len();
             if let Err(error) = self.execute_batch(batch, &mut results).await {
                 results.resize(end, Err(error));
             }

@@ -371,9 +371,11 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
 }
 
-/// The device over which the first peer is reached.
+/// The device over which the first peer that is not the host itself is reached.
 async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underlay>, Error> {
-    let Some((peer, _)) = desired.peers.iter().flatten().next() else { return Ok(None) };
+    let own = desired.vtep.as_ref().map(|vtep| vtep.mac);
+    let mut others = desired.peers.iter().flatten().filter(|(_, peer)| Some(peer.vtep_mac) != own);
+    let Some((peer, _)) = others.next() else { return Ok(None) };
     let mut query = RouteMessage::default();
     query.header.address_family = family((*peer).into());
     query.header.destination_prefix_length = 32;

@@ -21,6 +21,8 @@ pub(super) struct Wanted {
     fdb: BTreeMap<Mac, Ipv4Addr>,
     /// Gateways by table and destination.
     routes: BTreeMap<(u32, IpNet), IpAddr>,
+    /// Whether this is all there should be, so that the rest is removed.
+    complete: bool,
 }
 
 impl Wanted {
@@ -29,8 +31,9 @@ impl Wanted {
         let mut wanted = Wanted::default();
         match (&desired.peers, device) {
             (None, None) => {}
-            (None, Some(device)) => wanted.keep(device),
+            (None, Some(device)) => wanted.keep(device, vtep),
             (Some(peers), _) => {
+                wanted.complete = true;
                 for (ip, peer) in peers.iter().filter(|(_, peer)| !is_self(peer, vtep)) {
                     wanted.add(*ip, peer, vtep, plan);
                 }
@@ -39,8 +42,8 @@ impl Wanted {
         wanted
     }
 
-    /// Wants what is there of peers.
-    fn keep(&mut self, device: &Device) {
+    /// Wants what is there of peers, as far as it can be put back if it gets lost.
+    fn keep(&mut self, device: &Device, vtep: &Vtep) {
         for (ip, neighbour) in device.neighbours.iter().filter(|(_, neighbour)| neighbour.permanent) {
             self.neighbours.extend(neighbour.mac.map(|mac| (*ip, mac)));
         }
@@ -49,8 +52,10 @@ impl Wanted {
                 self.fdb.insert(*mac, *dst);
             }
         }
+        let reachable = |via: &IpAddr| vtep.addresses.iter().any(|address| address.contains(via));
         for route in device.routes.iter().filter(|route| is_ours(route) && route.plain) {
-            self.routes.extend(route.via.map(|via| ((route.table, route.dst), via)));
+            let via = route.via.filter(reachable);
+            self.routes.extend(via.map(|via| ((route.table, route.dst), via)));
         }
     }
 
@@ -104,7 +109,7 @@ fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan
         }
     }
     for (ip, neighbour) in &device.neighbours {
-        if neighbour.permanent && !wanted.neighbours.contains_key(ip) {
+        if wanted.complete && neighbour.permanent && !wanted.neighbours.contains_key(ip) {
             plan.ops.push(Op::RemoveNeighbour(name.clone(), *ip));
         }
     }
@@ -115,7 +120,7 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
         // The kernel has one destination for the address of one device, so that
         // a wrong one is replaced. (It has several only for flooding.) What was
         // learned before we said not to, it forgets by itself.
-        if entry.permanent && !wanted.fdb.contains_key(mac) {
+        if wanted.complete && entry.permanent && !wanted.fdb.contains_key(mac) {
             plan.ops.push(Op::RemoveFdb(name.clone(), *mac, *dst));
         }
     }
@@ -149,6 +154,9 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
         }
     }
     stale.extend(found.into_values().flatten().filter(|route| is_ours(route)));
+    if !wanted.complete {
+        stale.clear();
+    }
     plan.ops.extend(stale.into_iter().map(|route| {
         let Route { table, dst, via, metric, protocol, .. } = *route;
         Op::RemoveRoute(name.clone(), OldRoute { table, dst, via, metric, protocol })

@@ -1,0 +1,154 @@
+//! Packets between containers of two hosts. Hosts and containers are network
+//! namespaces, joined by cables (veth) of their own.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+mod support;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use mesos_overlay::host::desired::Desired;
+use support::host::{Host, PATIENCE, ip, peer};
+
+/// Where the echo servers listen.
+const PORT: u16 = 7;
+
+/// As much as fits into one packet of an overlay's MTU (1420 bytes) with the
+/// headers of IPv6 and UDP: it shows that no packet on the way is too big.
+const PAYLOAD: usize = 1420 - 40 - 8;
+
+/// The `n`th host: an agent with one container.
+struct Agent {
+    host: Host,
+    container: Host,
+}
+
+impl Agent {
+    fn new(n: u8) -> Agent {
+        let (host, container) = (Host::new(), Host::new());
+        host.ip("link add m-dcos type bridge");
+        host.connect("port", &container, "eth0");
+        host.ip("link set port master m-dcos");
+        container.ip("link set eth0 mtu 1420");
+        for (prefix, gateway, own) in [
+            (25, format!("9.0.{n}.1"), format!("9.0.{n}.5")),
+            (81, format!("fd01:b::{n}:0:0:1"), format!("fd01:b::{n}:0:0:5")),
+        ] {
+            // The addresses are ours alone; nobody has to be asked first.
+            host.ip(&format!("address add {gateway}/{prefix} dev m-dcos nodad"));
+            container.ip(&format!("address add {own}/{prefix} dev eth0 nodad"));
+            host.ip("link set m-dcos up");
+            container.ip(&format!("route add default via {gateway}"));
+        }
+        Agent { host, container }
+    }
+
+    fn desired(&self, n: u8, peer_number: u32) -> Desired {
+        Desired { peers: Some([peer(peer_number)].into()), ..self.host.desired(n) }
+    }
+}
+
+/// Two agents on one underlay.
+fn agents() -> (Agent, Agent) {
+    let (one, two) = (Agent::new(1), Agent::new(2));
+    one.host.connect("underlay", &two.host, "underlay");
+    one.host.ip("address add 10.0.0.1/24 dev underlay");
+    two.host.ip("address add 10.0.0.2/24 dev underlay");
+    (one, two)
+}
+
+/// Sends back what comes, until the socket's patience is over.
+fn serve_echo(host: &Host, address: IpAddr) {
+    host.run(move || {
+        let socket = UdpSocket::bind((address, PORT)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::thread::spawn(move || {
+            let mut packet = [0; 2000];
+            while let Ok((length, from)) = socket.recv_from(&mut packet) {
+                let _ = socket.send_to(&packet[..length], from);
+            }
+        });
+    });
+}
+
+/// Sends a packet and waits for its echo; what comes late counts for nothing.
+fn ping(host: &Host, from: IpAddr, to: IpAddr) -> io::Result<()> {
+    host.run(move || {
+        let socket = UdpSocket::bind((from, 0))?;
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        let to = SocketAddr::from((to, PORT));
+        let packet: Vec<u8> = (0..PAYLOAD).map(|i| i as u8).collect();
+        socket.send_to(&packet, to)?;
+        let mut echo = [0; 2000];
+        let (length, sender) = socket.recv_from(&mut echo)?;
+        assert_eq!((&echo[..length], sender), (&packet[..], to));
+        Ok(())
+    })
+}
+
+/// The same with patience: ports of a bridge, for one, take their time.
+fn assert_reaches(host: &Host, from: &str, to: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = ping(host, ip(from), ip(to)) {
+        assert!(Instant::now() < deadline, "{from} does not reach {to}: {error}");
+    }
+}
+
+/// Packets that came out of a host's tunnel.
+fn received(host: &Host) -> u64 {
+    host.json("ip -j -s link show vtep1024")[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+}
+
+#[test]
+fn containers_of_two_hosts_reach_each_other() {
+    if !support::root("containers_of_two_hosts") {
+        return;
+    }
+    let (one, two) = agents();
+    one.host.settle(&one.desired(1, 2));
+    two.host.settle(&two.desired(2, 1));
+    for address in ["9.0.2.5", "fd01:b::2:0:0:5"] {
+        serve_echo(&two.container, ip(address));
+    }
+    serve_echo(&two.host, ip("10.0.0.2"));
+    for (from, to) in [
+        ("9.0.1.5", "9.0.2.5"),
+        ("fd01:b::1:0:0:5", "fd01:b::2:0:0:5"),
+        // The other host itself, through the tunnel too (table 42): it sees the
+        // container's own address.
+        ("9.0.1.5", "10.0.0.2"),
+    ] {
+        let before = received(&two.host);
+        assert_reaches(&one.container, from, to);
+        assert!(received(&two.host) > before, "{from} reached {to} on some other way");
+    }
+
+    // A peer that left is not reached any more, and one that came back is.
+    one.host.settle(&Desired { peers: Some([].into()), ..one.desired(1, 2) });
+    ping(&one.container, ip("9.0.1.5"), ip("9.0.2.5")).unwrap_err();
+    ping(&one.container, ip("fd01:b::1:0:0:5"), ip("fd01:b::2:0:0:5")).unwrap_err();
+    one.host.settle(&one.desired(1, 2));
+    assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+    assert_reaches(&one.container, "fd01:b::1:0:0:5", "fd01:b::2:0:0:5");
+}
+
+#[test]
+fn traffic_flows_again_after_the_device_was_deleted() {
+    if !support::root("traffic_flows_again") {
+        return;
+    }
+    let (one, two) = agents();
+    one.host.settle(&one.desired(1, 2));
+    two.host.settle(&two.desired(2, 1));
+    serve_echo(&two.container, ip("9.0.2.5"));
+    assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+    one.host.ip("link delete vtep1024");
+    ping(&one.container, ip("9.0.1.5"), ip("9.0.2.5")).unwrap_err();
+    one.host.settle(&one.desired(1, 2));
+    assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+}
