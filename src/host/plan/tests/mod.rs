@@ -276,6 +276,8 @@ fn routes_come_right() {
     assert_eq!(there(&[right, route("44.128.0.9", 0, PROTOCOL)]), [stale]);
     assert_eq!(there(&[right, route("44.128.0.9", 7, PROTOCOL_BOOT)]), [stale]);
     assert_eq!(there(&[route("44.128.0.9", 7, PROTOCOL)]), [stale, set]);
+    let with_tos = Route { plain: false, ..route("44.128.0.9", 0, PROTOCOL) };
+    assert_eq!(there(&[with_tos]), [stale, set]);
 }
 
 #[test]
@@ -342,6 +344,15 @@ fn cni_configurations_come_right() {
 }
 
 #[test]
+fn somebody_elses_file_stays() {
+    let desired = desired(&[]);
+    let mut observed = settled(&desired);
+    let foreign = CniFile { content: b"{}".to_vec(), ours: false };
+    observed.cni.as_mut().unwrap().insert("foreign".into(), foreign);
+    assert_eq!(plan(&desired, &observed), Plan::default());
+}
+
+#[test]
 fn what_is_not_known_is_not_planned_for() {
     let plan = plan(&desired(&[2]), &Observed::default());
     assert_eq!(lines(&plan), ["turn on IPv4 forwarding", "turn on IPv6 forwarding"]);
@@ -378,6 +389,12 @@ fn unknown_peers_stay_as_they_are_even_on_a_new_device() {
     let unknown = Desired { peers: None, ..known.clone() };
     let mut observed = settled(&known);
     assert_eq!(plan(&unknown, &observed), Plan::default());
+    // Even what we could not put back.
+    let mut odd = observed.clone();
+    device(&mut odd).routes.insert(Route { plain: false, ..route("44.128.0.2", 0, PROTOCOL) });
+    let flood = (Mac::default(), ip("fd00::9"));
+    device(&mut odd).fdb.insert(flood, FdbEntry { permanent: true, plain: true });
+    assert_eq!(plan(&unknown, &odd), Plan::default());
     device(&mut observed).kind = DeviceKind::Vxlan { vni: Some(1024), port: 4789, learning: false };
     apply(&plan(&unknown, &observed), &mut observed);
     assert_eq!(observed, settled(&known));

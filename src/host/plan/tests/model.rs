@@ -138,12 +138,12 @@ fn change_device(change: DeviceChange, device: &mut Device) {
     }
 }
 
-/// Replaces the first route of the same destination and metric.
+/// Replaces the first route of the same destination and metric (and of no TOS).
 fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
     let NewRoute { table, dst, via } = new;
     assert!(device.addresses.iter().any(|address| address.contains(&via)), "no way to the gateway: {op}");
     let metric = if is_v4(via) { 0 } else { 1024 };
-    let same = |route: &&Route| (route.table, route.dst, route.metric) == (table, dst, metric);
+    let same = |route: &&Route| route.plain && (route.table, route.dst, route.metric) == (table, dst, metric);
     if let Some(old) = device.routes.iter().find(same).copied() {
         device.routes.remove(&old);
     }
