@@ -1,5 +1,8 @@
 //! Generates the protobuf code, and compiles the shim that lives in Mesos.
 
+// The bans of clippy.toml are meant for the pure part of the product.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
