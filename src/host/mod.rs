@@ -11,6 +11,7 @@ pub mod plan;
 
 mod cni;
 mod executor;
+mod failures;
 mod netlink;
 mod pass;
 mod sysctl;

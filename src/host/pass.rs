@@ -8,15 +8,12 @@ use std::time::Instant;
 use nix::errno::Errno;
 
 use super::desired::{Backend, Cni, Desired};
+use super::failures::Failures;
 use super::netlink::{self, Error, Netlink};
-use super::observed::{CniFile, DeviceKind, Kernel, Observed};
-use super::plan::{DeviceChange, Op, Plan, plan};
+use super::observed::{CniFile, Kernel, Observed};
+use super::plan::{Concern, DeviceChange, Op, Plan, plan};
 use super::{cni, sysctl};
 use crate::core::HostReport;
-
-/// Sentences of one kind that a report has at most: they are shown to people,
-/// and ten thousand routes can fail for one reason.
-const SENTENCES: usize = 3;
 
 /// Rounds of one pass. A second one is needed when somebody else changed the
 /// same things while the first one was under way.
@@ -60,11 +57,11 @@ impl Passes {
                     "configured the host: {} operations in {:.0?}, {} failed",
                     plan.ops.len(),
                     start.elapsed(),
-                    pass.failures.count
+                    pass.failures.count()
                 );
             }
             if !pass.raced || round == ROUNDS {
-                return HostReport { operations, ..pass.failures.report(desired) };
+                return HostReport { operations, ..pass.failures.into_report() };
             }
         }
     }
@@ -82,25 +79,25 @@ impl Passes {
 struct Pass<'a> {
     desired: &'a Desired,
     netlink: Option<Netlink>,
-    failures: Failures,
+    failures: Failures<'a>,
     /// Whether something failed as it does when others meddle.
     raced: bool,
 }
 
 impl<'a> Pass<'a> {
     fn new(desired: &'a Desired) -> Pass<'a> {
-        Pass { desired, netlink: None, failures: Failures::default(), raced: false }
+        Pass { desired, netlink: None, failures: Failures::new(desired), raced: false }
     }
 
     /// Reads what there is, as far as it can be read, and plans.
     async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
         let plan = plan(self.desired, &observed);
-        // Somebody else's device under the VTEP's name is in the way of everything.
-        let device = observed.kernel.as_ref().and_then(|kernel| kernel.device.as_ref());
-        let blocked = device.is_some_and(|device| matches!(device.kind, DeviceKind::Other(_)));
+        if let Some(obstacle) = &plan.obstacle {
+            self.failures.add(Concern::Overlays, obstacle.clone());
+        }
         for problem in &plan.problems {
-            if blocked { self.failures.vital(problem.clone()) } else { self.failures.host(problem.clone()) }
+            self.failures.add(Concern::Host, problem.clone());
         }
         plan
     }
@@ -113,7 +110,7 @@ impl<'a> Pass<'a> {
                 Backend::External => None,
                 Backend::Internal => {
                     let observed = self.observe_kernel().await;
-                    observed.map_err(|sentence| self.failures.vital(sentence)).ok()
+                    observed.map_err(|sentence| self.failures.add(Concern::Overlays, sentence)).ok()
                 }
             },
         }
@@ -131,7 +128,7 @@ impl<'a> Pass<'a> {
             Err(error) => {
                 let sentence = format!("cannot read the CNI configurations in {}: {error}", dir.display());
                 for overlay in wanted {
-                    self.failures.overlay(overlay, sentence.clone());
+                    self.failures.add(Concern::Overlay(overlay), sentence.clone());
                 }
                 None
             }
@@ -173,8 +170,8 @@ impl<'a> Pass<'a> {
             }
         }
         if let Some((device, count)) = missing {
-            self.failures
-                .vital(format!("left out {count} operations on device {device}, which is not there"));
+            let sentence = format!("left out {count} operations on device {device}, which is not there");
+            self.failures.add(Concern::Overlays, sentence);
         }
     }
 
@@ -182,7 +179,7 @@ impl<'a> Pass<'a> {
         match netlink::index_of(self.netlink.as_ref()?, device).await {
             Ok(index) => index,
             Err(error) => {
-                self.failures.host(format!("cannot find device {device}: {error}"));
+                self.failures.add(Concern::Overlays, format!("cannot find device {device}: {error}"));
                 None
             }
         }
@@ -199,7 +196,7 @@ impl<'a> Pass<'a> {
             _ => return self.carry_out_batch(&[op], 0).await,
         };
         if let Err(error) = result {
-            self.failures.op(op, self.in_words(op, &error));
+            self.failures.add_op(op, self.in_words(op, &error));
         }
     }
 
@@ -222,7 +219,7 @@ impl<'a> Pass<'a> {
                 Err(error) if is_fine(op, &error) => {}
                 Err(error) => {
                     self.raced |= is_race(op, &error);
-                    self.failures.op(op, error.to_string());
+                    self.failures.add_op(op, error.to_string());
                 }
             }
         }
@@ -254,76 +251,8 @@ fn is_race(op: &Op, error: &Error) -> bool {
     }
 }
 
-/// What failed, in a form that people can read.
-#[derive(Default)]
-struct Failures {
-    count: usize,
-    host: Vec<String>,
-    /// The first failure that concerns every overlay.
-    vital: Option<String>,
-    overlays: BTreeMap<String, Vec<String>>,
-    /// Sentences left out, by kind of operation.
-    left_out: BTreeMap<&'static str, usize>,
-    /// Sentences there are, by kind of operation.
-    said: BTreeMap<&'static str, usize>,
-}
-
-impl Failures {
-    fn host(&mut self, sentence: String) {
-        self.count += 1;
-        self.host.push(sentence);
-    }
-
-    /// Something failed without which no overlay reaches another host.
-    fn vital(&mut self, sentence: String) {
-        self.vital.get_or_insert_with(|| sentence.clone());
-        self.host(sentence);
-    }
-
-    fn overlay(&mut self, overlay: &str, sentence: String) {
-        self.count += 1;
-        self.overlays.entry(overlay.to_owned()).or_default().push(sentence);
-    }
-
-    fn op(&mut self, op: &Op, reason: String) {
-        let sentence = format!("cannot {op}: {reason}");
-        if let Some(overlay) = op.overlay() {
-            return self.overlay(overlay, sentence);
-        }
-        let said = self.said.entry(op.kind()).or_default();
-        if *said < SENTENCES {
-            *said += 1;
-            if op.is_vital() { self.vital(sentence) } else { self.host(sentence) }
-        } else {
-            self.count += 1;
-            *self.left_out.entry(op.kind()).or_default() += 1;
-        }
-    }
-
-    fn report(self, desired: &Desired) -> HostReport {
-        let mut report = HostReport { host: self.host, ..HostReport::default() };
-        let left_out = self.left_out.into_iter();
-        report.host.extend(left_out.map(|(kind, count)| format!("cannot {kind}: {count} more like that")));
-        for (overlay, sentences) in self.overlays {
-            let sentence = sentences.join("; ");
-            if desired.overlays.contains_key(&overlay) {
-                report.overlays.insert(overlay, sentence);
-            } else {
-                report.host.push(sentence);
-            }
-        }
-        if let Some(sentence) = self.vital {
-            for overlay in desired.overlays.keys() {
-                report.overlays.entry(overlay.clone()).or_insert_with(|| sentence.clone());
-            }
-        }
-        report
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::desired::Overlay;
     use super::super::plan::NewRoute;
     use super::*;
 
@@ -334,37 +263,6 @@ mod tests {
 
     fn refused(errno: Errno) -> Error {
         Error::Refused { errno, text: None }
-    }
-
-    #[test]
-    fn a_report_stays_short_however_much_fails() {
-        let mut failures = Failures::default();
-        for n in 0..100 {
-            failures.op(&route(n), "Network is unreachable".into());
-        }
-        failures.op(&Op::RemoveDevice("vtep7".into()), "Operation not permitted".into());
-        let report = failures.report(&Desired::default());
-        assert_eq!(report.host.len(), SENTENCES + 1 + 1);
-        let first = "cannot add route 9.0.0.0/24 via 44.128.0.9 dev vtep1024: Network is unreachable";
-        assert_eq!(report.host[0], first);
-        assert_eq!(report.host[3], "cannot remove device vtep7: Operation not permitted");
-        assert_eq!(report.host[4], "cannot add route: 97 more like that");
-    }
-
-    #[test]
-    fn what_belongs_to_an_overlay_is_told_there() {
-        let mut failures = Failures::default();
-        let from = "9.0.0.0/8".parse().unwrap();
-        failures.op(&Op::AddRule { overlay: "dcos".into(), from }, "no memory".into());
-        failures.op(&Op::WriteCni { overlay: "dcos".into(), content: Vec::new() }, "no space".into());
-        failures.op(&Op::RemoveCni { overlay: "gone".into() }, "no way".into());
-        let overlays = BTreeMap::from([("dcos".to_owned(), Overlay::default())]);
-        let report = failures.report(&Desired { overlays, ..Desired::default() });
-        assert_eq!(
-            report.overlays["dcos"],
-            "cannot add rule from 9.0.0.0/8 lookup 42: no memory; cannot write CNI configuration dcos.conf: no space"
-        );
-        assert_eq!(report.host, ["cannot remove CNI configuration gone.conf: no way"]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn link(vtep: &Vtep, name: &Arc<str>, observed: Option<&Device>, plan: &mut Plan
     };
     match &device.kind {
         DeviceKind::Other(kind) => {
-            plan.problems.push(format!(
+            plan.obstacle = Some(format!(
                 "cannot have VXLAN device {name}: there is a device of this name and of kind \"{kind}\", which \
                  is not ours; remove or rename it"
             ));

@@ -23,7 +23,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use op::{DeviceChange, NewDevice, NewRoute, OldRoute, Op};
+pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op};
 
 /// The routing table `main`.
 pub const MAIN_TABLE: u32 = 254;
@@ -50,7 +50,9 @@ const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
 pub struct Plan {
     /// The operations, in order.
     pub ops: Vec<Op>,
-    /// What cannot be made right, one sentence each.
+    /// Why there cannot be a tunnel at all, in a sentence.
+    pub obstacle: Option<String>,
+    /// What else cannot be made right, one sentence each.
     pub problems: Vec<String>,
     /// What an operator should know though it is as desired, one sentence each.
     pub warnings: Vec<String>,

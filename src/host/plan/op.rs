@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::host::desired::{CONTAINER_TABLE, Mac};
+use crate::host::desired::{CONTAINER_TABLE, Mac, Overlay};
 
 /// One change of the host. Prints as a line that an operator understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,35 @@ pub enum Op {
         /// The overlay's name.
         overlay: String,
     },
+}
+
+/// Who is not right when something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern<'a> {
+    /// The host; its overlays work, at least with most peers.
+    Host,
+    /// Every overlay: none of them reaches another host.
+    Overlays,
+    /// Every overlay that has an IPv4 range.
+    Ipv4,
+    /// Every overlay that has an IPv6 range.
+    Ipv6,
+    /// One overlay.
+    Overlay(&'a str),
+}
+
+impl Concern<'_> {
+    /// Whether it is about this overlay.
+    pub fn includes(self, name: &str, overlay: &Overlay) -> bool {
+        let has = |is_v4: bool| overlay.ranges.iter().any(|range| range.addr().is_ipv4() == is_v4);
+        match self {
+            Concern::Host => false,
+            Concern::Overlays => true,
+            Concern::Ipv4 => has(true),
+            Concern::Ipv6 => has(false),
+            Concern::Overlay(one) => one == name,
+        }
+    }
 }
 
 /// A VXLAN device to be made.
@@ -139,20 +168,17 @@ impl Op {
         }
     }
 
-    /// The overlay that is not right when this fails; `None`: it is the host.
-    pub fn overlay(&self) -> Option<&str> {
+    /// Whom it concerns when this fails.
+    pub fn concern(&self) -> Concern<'_> {
         match self {
-            Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Some(overlay),
-            _ => None,
+            Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Concern::Overlay(overlay),
+            Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Concern::Overlays,
+            Op::AddAddress(_, net) if net.addr().is_ipv4() => Concern::Ipv4,
+            Op::AddAddress(..) => Concern::Ipv6,
+            Op::EnableForwarding => Concern::Ipv4,
+            Op::EnableForwarding6 => Concern::Ipv6,
+            _ => Concern::Host,
         }
-    }
-
-    /// Whether no overlay reaches another host when this fails.
-    pub fn is_vital(&self) -> bool {
-        matches!(
-            self,
-            Op::EnableForwarding | Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) | Op::AddAddress(..)
-        )
     }
 
     /// What sort of operation it is, in words that complete "cannot …".

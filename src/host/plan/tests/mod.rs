@@ -429,12 +429,13 @@ fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
 }
 
 #[test]
-fn a_device_of_another_kind_is_a_problem_and_stays() {
+fn a_device_of_another_kind_is_an_obstacle_and_stays() {
     let mut observed = bare();
     observed.kernel.as_mut().unwrap().device =
         Some(Device { kind: DeviceKind::Other("bridge".into()), ..model::empty_device() });
     let plan = plan(&desired(&[2]), &observed);
-    assert!(plan.problems[0].starts_with("cannot have VXLAN device vtep1024: there is a device"), "{plan:?}");
+    let obstacle = plan.obstacle.as_ref().unwrap();
+    assert!(obstacle.starts_with("cannot have VXLAN device vtep1024: there is a device"), "{plan:?}");
     assert!(plan.ops.iter().all(|op| op.device().is_none()), "{plan:?}");
     assert!(!lines(&plan).iter().any(|line| line.contains("device")), "{plan:?}");
 }
