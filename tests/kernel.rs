@@ -447,3 +447,25 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     assert_eq!(report.host[1], "left out 14 operations on device vtep1024, which is not there");
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
 }
+
+/// As when an agent and `dcos-net` program the same host by accident.
+#[test]
+fn two_that_do_the_same_at_once_get_along() {
+    if !support::root("two_that_do_the_same_at_once") {
+        return;
+    }
+    let host = Host::new();
+    let desired = Desired { peers: Some((2..200).map(peer).collect()), ..host.desired(1) };
+    // What only one of them writes is there.
+    host.settle(&desired);
+    let workers = [host.worker(), host.worker()];
+    for _ in 0..20 {
+        host.ip("link delete vtep1024");
+        workers.iter().for_each(|worker| worker.start(&desired));
+        for worker in &workers {
+            let report = worker.finish();
+            assert!(report.is_ok(), "{report:?}");
+        }
+        assert_eq!(host.apply_ok(&desired), 0);
+    }
+}

@@ -10,10 +10,30 @@ mod support;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use mesos_overlay::host::desired::Desired;
 use support::host::{Host, PATIENCE, ip, peer};
+
+/// The warnings that were logged in this process.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct KeepWarnings;
+
+impl log::Log for KeepWarnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNINGS.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
 
 /// Where the echo servers listen.
 const PORT: u16 = 7;
@@ -151,4 +171,27 @@ fn traffic_flows_again_after_the_device_was_deleted() {
     ping(&one.container, ip("9.0.1.5"), ip("9.0.2.5")).unwrap_err();
     one.host.settle(&one.desired(1, 2));
     assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+}
+
+#[test]
+fn an_underlay_that_is_too_narrow_is_told_once() {
+    if !support::root("an_underlay_that_is_too_narrow") {
+        return;
+    }
+    // Only this test has a logger.
+    log::set_logger(&KeepWarnings).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let (one, _two) = agents();
+    one.host.ip("link set underlay mtu 1480");
+    one.host.settle(&one.desired(1, 2));
+    let about_it = || {
+        let warnings = WARNINGS.lock().unwrap();
+        warnings.iter().filter(|warning| warning.contains("underlay (MTU 1480)")).count()
+    };
+    assert_eq!(about_it(), 1, "settling takes two passes, one warning is enough: {:?}", WARNINGS.lock());
+    one.host.ip("link set underlay mtu 1500");
+    one.host.settle(&one.desired(1, 2));
+    one.host.ip("link set underlay mtu 1480");
+    one.host.settle(&one.desired(1, 2));
+    assert_eq!(about_it(), 2, "it is news again");
 }

@@ -1,5 +1,5 @@
 //! What a host really has of the things this module looks after. Plain values:
-//! [`super::executor`] fills them from kernel and disk, [`super::plan`] compares
+//! [`super::Executor`] fills them from kernel and disk, [`super::plan`] compares
 //! them with what is desired.
 //!
 //! Only what may be ours is in here. What is somebody else's for certain (other

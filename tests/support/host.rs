@@ -23,12 +23,35 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// An executor that can be waited for.
+pub struct Worker {
+    executor: Executor,
+    woken: Receiver<()>,
+}
+
+impl Worker {
+    fn spawn() -> Worker {
+        let (wake, woken) = channel();
+        Worker { executor: Executor::spawn(move || wake.send(()).unwrap()).unwrap(), woken }
+    }
+
+    /// Wants the host to be like `desired`.
+    pub fn start(&self, desired: &Desired) {
+        self.executor.apply(1, Arc::new(desired.clone()));
+    }
+
+    /// Waits for the report.
+    pub fn finish(&self) -> HostReport {
+        self.woken.recv_timeout(PATIENCE).expect("no report");
+        self.executor.poll().expect("woken without a report")
+    }
+}
+
 /// A network namespace with an executor in it.
 pub struct Host {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    executor: Option<Executor>,
-    woken: Receiver<()>,
+    worker: Option<Worker>,
     namespace: PathBuf,
     /// Where its CNI configurations are.
     pub cni: tempfile::TempDir,
@@ -42,17 +65,21 @@ impl Host {
             unshare(CloneFlags::CLONE_NEWNET).expect("cannot make a network namespace");
             queue.into_iter().for_each(|job| job());
         });
-        let (wake, woken) = channel();
         let cni = tempfile::tempdir().unwrap();
-        let (namespace, executor) = (PathBuf::new(), None);
-        let mut host = Host { jobs: Some(jobs), thread: Some(thread), executor, woken, namespace, cni };
+        let namespace = PathBuf::new();
+        let mut host = Host { jobs: Some(jobs), thread: Some(thread), worker: None, namespace, cni };
         let thread = host.run(gettid);
         host.namespace = format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into();
-        host.executor = Some(host.run(move || Executor::spawn(move || wake.send(()).unwrap()).unwrap()));
+        host.worker = Some(host.worker());
         host.ip("link set lo up");
         // Namespaces may begin with what the machine has.
         host.command("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
         host
+    }
+
+    /// One more executor in it.
+    pub fn worker(&self) -> Worker {
+        self.run(Worker::spawn)
     }
 
     /// Runs something in the host's network namespace.
@@ -100,10 +127,9 @@ impl Host {
 
     /// Makes the host like `desired` and waits for the report.
     pub fn apply(&self, desired: &Desired) -> HostReport {
-        let executor = self.executor.as_ref().unwrap();
-        executor.apply(1, Arc::new(desired.clone()));
-        self.woken.recv_timeout(PATIENCE).expect("no report");
-        executor.poll().expect("woken without a report")
+        let worker = self.worker.as_ref().unwrap();
+        worker.start(desired);
+        worker.finish()
     }
 
     /// The same for what has to work out; gives how many operations it took.
@@ -149,7 +175,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         // The executor first: it works in the namespace.
-        self.executor = None;
+        self.worker = None;
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
