@@ -21,7 +21,7 @@
 
 // Room for an object that only Mesos knows. The largest is the agent, with
 // about 3 kB.
-template <size_t Bytes = 1 << 15> struct Room { alignas(16) char bytes[Bytes]; };
+template <size_t Bytes = 1 << 15> struct Room { alignas(8) char bytes[Bytes]; };
 
 struct Nothing {};
 

@@ -1,0 +1,26 @@
+//! The module inside real Mesos masters and agents.
+//!
+//! Where only the control plane matters, masters and agents run on loopback
+//! addresses and the kernel is left alone; the rest runs on hosts, which are network namespaces.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+#[path = "mesos/bad_config.rs"]
+mod bad_config;
+#[path = "mesos/bad_input.rs"]
+mod bad_input;
+#[path = "mesos/common.rs"]
+mod common;
+#[path = "mesos/delete.rs"]
+mod delete;
+#[path = "mesos/http.rs"]
+mod http;
+#[path = "mesos/registration.rs"]
+mod registration;
+#[path = "mesos/restarts.rs"]
+mod restarts;
+#[path = "mesos/traffic.rs"]
+mod traffic;

@@ -1,0 +1,126 @@
+//! A bad configuration: one line that names file, field, value and remedy, and
+//! then Mesos ends, as with every module that cannot start.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testbed::cluster::Cluster;
+use testbed::node::Node;
+
+use crate::common::{LIMIT, loopback};
+
+/// Writes the configuration, starts the node and returns the line that it ends with.
+fn complaint(node: &mut Node, file: &str, text: &str) -> String {
+    fs::write(node.dir().join(file), text).unwrap();
+    node.start().unwrap();
+    let status = node.wait_ended(LIMIT).unwrap();
+    assert!(!status.success(), "{text}");
+    let log = node.log();
+    node.kill().unwrap();
+    let mut lines = log.lines().filter(|line| line.contains(file));
+    let line = lines.next().unwrap_or_else(|| panic!("no line names {file}:\n{log}")).to_owned();
+    assert_eq!(lines.next(), None, "one line is enough");
+    line
+}
+
+/// The configuration with one member, by its path, set.
+fn with(mut config: Value, path: &[&str], value: Value) -> String {
+    let mut place = &mut config;
+    for key in path {
+        place = match key.parse::<usize>() {
+            Ok(index) => &mut place[index],
+            Err(_) => &mut place[*key],
+        };
+    }
+    *place = value;
+    config.to_string()
+}
+
+fn read(node: &Node, file: &str) -> Value {
+    serde_json::from_slice(&fs::read(node.dir().join(file)).unwrap()).unwrap()
+}
+
+#[test]
+fn of_the_master_ends_in_one_line() {
+    let Some(setup) = loopback("of_the_master_ends_in_one_line", 0) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let master = &mut cluster.master;
+    let good = read(master, "master.json");
+    let cases = [
+        ("{".to_owned(), vec!["not JSON"]),
+        (
+            with(good.clone(), &["network", "vtep_subnet"], json!("44.128.0.0")),
+            vec!["network.vtep_subnet", "44.128.0.0"],
+        ),
+        (
+            with(good.clone(), &["network", "overlays", "0", "prefix"], json!(7)),
+            vec!["network.overlays[0].prefix", "7"],
+        ),
+        (
+            with(good.clone(), &["network", "overlays", "0", "name"], json!("bridge")),
+            vec!["network.overlays[0].name", "bridge"],
+        ),
+        (
+            with(good.clone(), &["network", "overlays", "0", "subnet"], json!("44.128.0.0/16")),
+            vec!["network.overlays[0].subnet", "44.128.0.0/16"],
+        ),
+    ];
+    for (text, says) in cases {
+        let line = complaint(master, "master.json", &text);
+        for part in says {
+            assert!(line.contains(part), "{part:?} is not in: {line}");
+        }
+        assert!(line.starts_with('E'), "not an ERROR: {line}");
+        assert!(line.contains("; "), "no remedy: {line}");
+    }
+}
+
+#[test]
+fn of_the_agent_ends_in_one_line() {
+    let Some(setup) = loopback("of_the_agent_ends_in_one_line", 1) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let agent = &mut cluster.agents[0];
+    let good = read(agent, "agent.json");
+    let cases = [
+        ("{}".to_owned(), vec!["cni_dir"]),
+        (with(good.clone(), &["backend"], json!("calico")), vec!["backend", "calico"]),
+        (
+            with(good.clone(), &["network_config", "overlay_mtu"], json!("large")),
+            vec!["network_config.overlay_mtu", "large"],
+        ),
+    ];
+    for (text, says) in cases {
+        let line = complaint(agent, "agent.json", &text);
+        for part in says {
+            assert!(line.contains(part), "{part:?} is not in: {line}");
+        }
+        assert!(line.starts_with('E'), "not an ERROR: {line}");
+    }
+}
+
+#[test]
+fn a_missing_file_ends_in_one_line() {
+    let Some(setup) = loopback("a_missing_file_ends_in_one_line", 0) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let master = &mut cluster.master;
+    fs::remove_file(master.dir().join("master.json")).unwrap();
+    master.start().unwrap();
+    assert!(!master.wait_ended(LIMIT).unwrap().success());
+    let log = master.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("master.json: cannot be read")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("master_config"), "{}", lines[0]);
+}
+
+#[test]
+fn an_unknown_key_is_a_warning() {
+    let Some(setup) = loopback("an_unknown_key_is_a_warning", 0) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let mut config = read(&cluster.master, "master.json");
+    config["replicated_log_tiemout"] = json!("1mins");
+    fs::write(cluster.master.dir().join("master.json"), config.to_string()).unwrap();
+    cluster.master.start().unwrap();
+    let line = cluster.master.wait_log("replicated_log_tiemout", LIMIT).unwrap();
+    assert!(line.starts_with('W') && line.contains("replicated_log_timeout"), "{line}");
+    crate::common::wait_state(&mut cluster, "the master to serve", |_| true);
+}

@@ -1,0 +1,82 @@
+//! Clusters for the tests, and what is asked of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use testbed::cluster::{Cluster, Place, Setup};
+use testbed::node::Node;
+use testbed::{skip, wait};
+
+/// How long a cluster may take for one step.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a cluster on loopback addresses is to be like; `None` if the test is skipped.
+pub fn loopback(test: &str, agents: usize) -> Option<Setup> {
+    skip::unless_mesos(test)?;
+    Some(Setup::new(agents, Place::Loopback).unwrap())
+}
+
+/// The same on hosts.
+pub fn hosts(test: &str, agents: usize) -> Option<Setup> {
+    if !skip::unless_hosts(test) {
+        return None;
+    }
+    skip::unless_mesos(test)?;
+    Some(Setup::new(agents, Place::Hosts).unwrap())
+}
+
+/// Starts it and waits until every agent has its overlays.
+pub fn start(setup: &Setup) -> Cluster {
+    let mut cluster = Cluster::start(setup).unwrap();
+    cluster.wait_overlays(LIMIT).unwrap();
+    cluster
+}
+
+/// `/overlay-master/state` as it is now; an error while there is none.
+pub fn state(master: &Node) -> Result<Value> {
+    master.client().get("/overlay-master/state")?.json()
+}
+
+/// The state once it is as it should be.
+#[track_caller]
+pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    wait::until(what, LIMIT, || {
+        cluster.check()?;
+        let state = state(&cluster.master)?;
+        ensure!(is(&state), "the state is {state}");
+        Ok(Some(state))
+    })
+    .unwrap()
+}
+
+/// The subnet of overlay `dcos` by agent.
+pub fn subnets(state: &Value) -> BTreeMap<String, String> {
+    let agents = state["agents"].as_array().into_iter().flatten();
+    agents
+        .map(|agent| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            (text(&agent["ip"]), text(&agent["overlays"][0]["subnet"]))
+        })
+        .collect()
+}
+
+/// Whether so many agents are there and all their overlays are in order.
+pub fn all_ok(state: &Value, count: usize) -> bool {
+    let agents = state["agents"].as_array().cloned().unwrap_or_default();
+    let mut overlays = agents.iter().flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
+    agents.len() == count && overlays.all(|overlay| overlay["state"]["status"] == "STATUS_OK")
+}
+
+/// Master and agents still answer, with our endpoints and with Mesos's own.
+#[track_caller]
+pub fn assert_alive(cluster: &mut Cluster) {
+    cluster.check().unwrap();
+    assert_eq!(cluster.master.client().get("/master/health").unwrap().status, 200);
+    state(&cluster.master).unwrap();
+    for agent in &cluster.agents {
+        assert_eq!(agent.client().get("/slave(1)/health").unwrap().status, 200);
+        agent.client().get("/overlay-agent/overlay").unwrap().json().unwrap();
+    }
+}
