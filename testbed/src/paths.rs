@@ -60,8 +60,8 @@ fn build_programs(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The library with both modules, of the same build as the running program. (For
-/// a test of the product's own package cargo has built it.)
+/// The library with both modules, of the same build as the running test. (For a
+/// package's own tests cargo leaves the library among their dependencies.)
 pub fn module() -> Result<PathBuf> {
-    Ok(built()?.join("libmesos_overlay.so"))
+    Ok(built()?.join("deps/libmesos_overlay.so"))
 }

@@ -51,7 +51,7 @@ fn a_bad_deletion_changes_nothing() {
         ("[]", "object"),
         ("{}", "agents"),
         (r#"{"agents":"10.0.0.1"}"#, "agents"),
-        (&format!(r#"{{"agents":["{ip}",7]}}"#), "7"),
+        (&format!(r#"{{"agents":["{ip}",7]}}"#), "[1] is not a string"),
         (&format!(r#"{{"agents":["{ip}","fd00::1"]}}"#), "fd00::1"),
         (&format!(r#"{{"agents":["{ip}","10.0.0.256"]}}"#), "10.0.0.256"),
     ] {
