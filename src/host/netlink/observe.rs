@@ -4,7 +4,7 @@
 //! filtered once more, since an old kernel ignores filters that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -15,8 +15,9 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
 
 use super::request::{family, link_named};
 use super::{Error, Netlink};
@@ -277,7 +278,7 @@ async fn routes(
     filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(table)];
     let objects = match netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await {
         // Nobody made this table yet.
-        Err(Error::Refused { errno: nix::errno::Errno::ENOENT, .. }) => return Ok(BTreeSet::new()),
+        Err(Error::Refused { errno: Errno::ENOENT, .. }) => return Ok(BTreeSet::new()),
         objects => objects?,
     };
     let parsed = objects.into_iter().filter_map(|object| match object {
@@ -311,7 +312,7 @@ fn route(message: &RouteMessage, index: u32) -> Option<Route> {
     }
     let dst = dst.or(match header.address_family {
         AddressFamily::Inet => Some(Ipv4Addr::UNSPECIFIED.into()),
-        _ => Some(std::net::Ipv6Addr::UNSPECIFIED.into()),
+        _ => Some(Ipv6Addr::UNSPECIFIED.into()),
     })?;
     let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
     let protocol = u8::from(header.protocol);
@@ -333,7 +334,7 @@ async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
         filter.header.family = family;
         let objects = match netlink.dump(RouteNetlinkMessage::GetRule(filter)).await {
             // A kernel without rules of this family.
-            Err(Error::Refused { errno: nix::errno::Errno::EAFNOSUPPORT, .. }) => continue,
+            Err(Error::Refused { errno: Errno::EAFNOSUPPORT, .. }) => continue,
             objects => objects?,
         };
         rules.extend(objects.iter().filter_map(|object| match object {
@@ -351,7 +352,7 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     let plain = header.action == RuleAction::ToTable
         && header.dst_len == 0
         && header.tos == 0
-        && !header.flags.contains(netlink_packet_route::rule::RuleFlags::Invert);
+        && !header.flags.contains(RuleFlags::Invert);
     let (mut table, mut from, mut priority) = (u32::from(header.table), None, 0);
     for attribute in &message.attributes {
         match attribute {
