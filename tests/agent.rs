@@ -1,9 +1,4 @@
-//! The agent against transcripts: what happens to it, and all that it does about
-//! it, in files to be read (`tests/transcripts/agent`).
-//!
-//! A line that begins with `>` is something that happens; the indented lines after
-//! it are what the agent does. `UPDATE_TRANSCRIPTS=1` writes what the agent does
-//! now into the files, for the difference to be looked at.
+//! The agent against transcripts (see `support/transcript.rs`), and against garbage.
 
 // The bans of clippy.toml are meant for the core.
 #![allow(clippy::disallowed_methods)]
@@ -14,49 +9,11 @@ mod garbage;
 mod player;
 #[path = "agent/show.rs"]
 mod show;
+#[path = "support/transcript.rs"]
+mod transcript;
 
-use std::path::{Path, PathBuf};
-
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts/agent")
-}
-
-fn check(name: &str) {
-    let path = directory().join(format!("{name}.txt"));
-    let expected = std::fs::read_to_string(&path).unwrap();
-    let played = player::play(&expected);
-    if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
-        return std::fs::write(&path, played).unwrap();
-    }
-    for (number, (expected, played)) in expected.lines().zip(played.lines()).enumerate() {
-        let line = number + 1;
-        assert_eq!(played, expected, "{name}.txt, line {line}: left is what the agent does");
-    }
-    assert_eq!(played, expected, "{name}.txt: one goes on where the other ends");
-}
-
-macro_rules! transcripts {
-    ($($name:ident),* $(,)?) => {
-        $(#[test]
-        fn $name() {
-            check(stringify!($name));
-        })*
-
-        #[test]
-        fn every_transcript_is_played() {
-            let mut files: Vec<String> = std::fs::read_dir(directory())
-                .unwrap()
-                .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-                .collect();
-            files.sort();
-            let mut played = vec![$(stringify!($name).to_owned()),*];
-            played.sort();
-            assert_eq!(files, played);
-        }
-    };
-}
-
-transcripts![
+transcript::transcripts![
+    "agent", player::play;
     registers,
     obeys_the_leader_only,
     loses_the_leader_while_configuring,

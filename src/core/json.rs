@@ -81,15 +81,19 @@ impl<'a> From<&'a wire::NetworkConfig> for NetworkConfig<'a> {
 pub struct Agent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    host_errors: &'a [String],
     ip: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overlays: Vec<AgentOverlayInfo<'a>>,
 }
 
 impl<'a> Agent<'a> {
-    /// An agent as it is stored, with the states that `state` knows by overlay name.
+    /// An agent as it is stored, with what it reported: what is wrong with its host,
+    /// and the states that `state` knows by overlay name.
     pub fn new(
         info: &'a wire::AgentInfo,
+        host_errors: &'a [String],
         state: impl Fn(&str) -> Option<&'a wire::agent_overlay_info::State>,
     ) -> Agent<'a> {
         let overlay = |overlay: &'a wire::AgentOverlayInfo| AgentOverlayInfo {
@@ -98,6 +102,7 @@ impl<'a> Agent<'a> {
         };
         Agent {
             configuration_attempts: info.configuration_attempts,
+            host_errors,
             ip: &info.ip,
             overlays: info.overlays.iter().map(overlay).collect(),
         }
@@ -291,7 +296,7 @@ mod tests {
             status: Some(Status::Failed.into()),
             error: Some("no \"x\"".into()),
         };
-        let agent = Agent::new(&info, |name| (name == "dcos").then_some(&failed));
+        let agent = Agent::new(&info, &[], |name| (name == "dcos").then_some(&failed));
         let with_state =
             OVERLAY.replace("STATE", r#""state":{"error":"no \"x\"","status":"STATUS_FAILED"},"#);
         let network_json = concat!(

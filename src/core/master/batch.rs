@@ -127,5 +127,5 @@ impl Writer {
 /// The complaint that the log could not be `done` for this long.
 pub fn log_hangs(done: &str, time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    format!("the replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?")
+    format!("The replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?")
 }

@@ -188,7 +188,7 @@ impl Master {
             return;
         }
         if leads {
-            self.out.log(Level::Info, "this master leads; reading the replicated log");
+            self.out.log(Level::Info, "This master leads; reading the replicated log");
             self.backoff.reset();
             self.recover_at(self.out.now());
             return;
@@ -254,7 +254,7 @@ impl Master {
                 let delay = self.backoff.next(&mut self.random);
                 recovering.fetch_at = Some(self.out.now() + delay);
                 let line = format!(
-                    "the replicated log cannot be read, trying again in {:.1} s: {error}",
+                    "The replicated log cannot be read, trying again in {:.1} s: {error}",
                     delay.as_secs_f64()
                 );
                 self.out.log(Level::Warning, line);
@@ -289,7 +289,7 @@ impl Master {
             out: &mut self.out,
         };
         let serving = Serving::new(&mut cx, recovery, epoch);
-        self.out.log(Level::Info, format!("serving; {} agents are in the log", serving.agents()));
+        self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents()));
         self.phase = Phase::Serving(Box::new(serving));
         for registration in self.waiting.take() {
             self.register(registration);
@@ -309,11 +309,11 @@ impl Master {
                 return;
             }
             StoreOutcome::Superseded => {
-                let why = "another master took the replicated log over";
-                (why.to_owned(), format!("Nothing was written: {why}."))
+                let why = "Another master took the replicated log over";
+                (why.to_owned(), format!("Nothing was written. {why}."))
             }
             StoreOutcome::Failed(error) => {
-                let why = format!("writing the replicated log failed: {error}");
+                let why = format!("Writing the replicated log failed: {error}");
                 (why.clone(), outcome_unknown(&format!("{why}.")))
             }
         };
@@ -418,7 +418,7 @@ impl Master {
         }
         match &self.phase {
             Phase::Broken(sentence) => self.out.warn("broken", || {
-                format!("the registration of {} is dropped: {sentence}", registration.from)
+                format!("The registration of {} is dropped: {sentence}", registration.from)
             }),
             _ => self.waiting.add(&mut self.out, registration),
         }
@@ -483,6 +483,3 @@ impl Master {
 fn outcome_unknown(why: &str) -> String {
     format!("It is not known whether the agents were deleted: {why} Ask for the state.")
 }
-
-#[cfg(test)]
-mod tests;

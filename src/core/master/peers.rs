@@ -198,6 +198,7 @@ impl Peers {
         let Some(receiver) = self.receivers.get_mut(&ip) else { return };
         receiver.acked = version;
         receiver.outstanding.clear();
+        receiver.resend_delay = RESEND_FIRST;
         let soonest = receiver.last_sent.map_or(out.now(), |last| last + GAP_INTERVAL);
         self.set_resend(ip, Some(soonest.max(out.now())));
         self.resend_due(out);
@@ -257,11 +258,9 @@ impl Peers {
             }
             let Some(receiver) = self.receivers.get_mut(&ip) else { continue };
             receiver.outstanding.clear();
+            receiver.resend_delay = (receiver.resend_delay * 2).min(RESEND_LIMIT);
             let base = receiver.acked;
             sent += self.send(out, ip, base, &mut encoded);
-            if let Some(receiver) = self.receivers.get_mut(&ip) {
-                receiver.resend_delay = (receiver.resend_delay * 2).min(RESEND_LIMIT);
-            }
         }
     }
 

@@ -288,7 +288,7 @@ fn orphan_warnings<'a>(agents: impl Iterator<Item = &'a Agent>) -> Vec<String> {
     }
     let warning = |(name, count)| {
         format!(
-            "overlay {name} is not in the configuration any more; {count} agents keep their subnets of it \
+            "Overlay {name} is not in the configuration any more; {count} agents keep their subnets of it \
              in the replicated log until they are deleted, and are not told of them"
         )
     };

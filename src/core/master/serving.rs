@@ -91,7 +91,7 @@ impl Serving {
             Ok(lacking) => lacking,
             Err(exhausted) => {
                 let reason = exhausted.to_string();
-                cx.out.warn("refused", || format!("the registration of {from} is refused: {reason}"));
+                cx.out.warn("refused", || format!("The registration of {from} is refused: {reason}"));
                 cx.out.send(from, &RegistrationRefusedMessage { reason });
                 return;
             }
@@ -131,7 +131,7 @@ impl Serving {
             Some(record) if *record.entry == entry => record.ask = ask,
             known => {
                 if known.is_none_or(|record| record.holding != holding) {
-                    cx.out.log(Level::Info, format!("agent {ip} gets {}", summary(&holding)));
+                    cx.out.log(Level::Info, format!("Giving agent {ip} {}", summary(&holding)));
                 }
                 self.gathering.changed.insert(ip);
                 self.records.insert(ip, Record { holding, ask, orphans, entry: Arc::new(entry) });
@@ -169,12 +169,13 @@ impl Serving {
             });
             return;
         };
-        for overlay in &report.overlays {
-            let failed = overlay.state.as_ref().filter(|state| state.status() == Status::Failed);
-            if let Some(state) = failed {
-                let (name, error) = (&overlay.info.name, state.error());
-                cx.out.warn("failed overlay", || format!("agent {ip}: overlay {name} failed: {error}"));
-            }
+        let overlays = report.overlays.iter().filter_map(|overlay| {
+            let failed = overlay.state.as_ref().filter(|state| state.status() == Status::Failed)?;
+            Some(format!("overlay {} failed: {}", overlay.info.name, failed.error()))
+        });
+        let errors: Vec<_> = overlays.chain(report.host_errors.iter().cloned()).collect();
+        if !errors.is_empty() {
+            cx.out.warn("agent's errors", || format!("Agent {ip} reports: {}", errors.join("; ")));
         }
         session.report(report);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
@@ -184,10 +185,10 @@ impl Serving {
     pub fn delete(&mut self, cx: &mut Context<'_>, mut deletion: Deletion) {
         for (ip, serial) in &mut deletion.agents {
             let Some(record) = self.records.remove(ip) else {
-                cx.out.log(Level::Info, format!("agent {ip}, which is to be deleted, holds nothing"));
+                cx.out.log(Level::Info, format!("Nothing to delete: agent {ip} holds nothing"));
                 continue;
             };
-            cx.out.log(Level::Info, format!("agent {ip} is deleted; {} is free", summary(&record.holding)));
+            cx.out.log(Level::Info, format!("Deleting agent {ip}, which frees {}", summary(&record.holding)));
             self.allocator.release(&record.holding);
             *serial = cx.sessions.get(*ip).map(|session| session.serial);
             self.gathering.changed.insert(*ip);
@@ -255,7 +256,9 @@ impl Serving {
     pub fn state_json<'a>(&'a self, network: &'a Network, sessions: &'a Sessions) -> Vec<u8> {
         let agent = |(ip, entry): (&Ipv4Addr, &'a Arc<Entry>)| {
             let session = sessions.get(*ip);
-            json::Agent::new(&entry.info, |name| session.and_then(|session| session.states.get(name)))
+            let state = |name: &str| session.and_then(|session| session.states.get(name));
+            let host_errors = session.map(|session| session.host_errors.as_slice());
+            json::Agent::new(&entry.info, host_errors.unwrap_or_default(), state)
         };
         json::state(&network.wire, self.stored.iter().map(agent))
     }

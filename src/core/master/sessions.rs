@@ -21,6 +21,8 @@ pub struct Session {
     pub wants_peers: bool,
     /// How it fares with its overlays, by name, as it reported last.
     pub states: BTreeMap<String, State>,
+    /// What is not right with its host beyond one overlay, as it reported last.
+    pub host_errors: Vec<String>,
 }
 
 /// All of them, by underlay address.
@@ -49,9 +51,11 @@ impl Sessions {
             connected: true,
             wants_peers,
             states: BTreeMap::new(),
+            host_errors: Vec::new(),
         });
         if session.pid != *pid {
             session.states.clear();
+            session.host_errors.clear();
         }
         session.pid = pid.clone();
         session.serial = self.serial;
@@ -89,5 +93,6 @@ impl Session {
             .into_iter()
             .filter_map(|overlay| Some((overlay.info.name, overlay.state?)))
             .collect();
+        self.host_errors = message.host_errors;
     }
 }

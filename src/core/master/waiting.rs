@@ -69,7 +69,7 @@ impl Waiting {
         if let Some(example) = example {
             out.warn("registrations expired", || {
                 format!(
-                    "{count} registrations are dropped after {} s, one of them from {example}: {why}",
+                    "Dropped registrations that waited for {} s: {count}, among them that of {example}. {why}",
                     PATIENCE.as_secs()
                 )
             });

@@ -1,0 +1,26 @@
+//! The master against transcripts (see `support/transcript.rs`), and against garbage.
+
+#![allow(clippy::disallowed_methods, reason = "the bans are meant for the pure part")]
+
+#[path = "master/garbage.rs"]
+mod garbage;
+#[path = "master/player.rs"]
+mod player;
+#[path = "master/show.rs"]
+mod show;
+#[path = "support/transcript.rs"]
+mod transcript;
+
+transcript::transcripts![
+    "master", player::play;
+    registers_agents,
+    gives_both_families,
+    deletes_agents,
+    follows_the_lead,
+    trusts_the_log_only,
+    runs_out,
+    recovers,
+    refuses_contradictions,
+    tells_peers,
+    survives_bad_input,
+];

@@ -1,0 +1,386 @@
+//! Whatever arrives in whatever order, the master goes on, and what it promises
+//! holds: nothing panics, every request is answered once, there is one write at a
+//! time, only a leader touches the log, nobody is told what is not in the log, and
+//! no two agents share anything.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use mesos_overlay::core::config::master::parse;
+use mesos_overlay::core::http::{Request, RequestId};
+use mesos_overlay::core::master::Master;
+use mesos_overlay::core::message::{NAMES, Named};
+use mesos_overlay::core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use mesos_overlay::wire;
+use mesos_overlay::wire::internal::{
+    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    UpdateAgentOverlaysMessage,
+};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use prost::Message;
+
+/// Pools so small that they run out.
+const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "network": {
+    "vtep_subnet": "44.128.0.0/28", "vtep_subnet6": "fd01:a::/125", "vtep_mac_oui": "70:B3:D5:00:00:00",
+    "overlays": [{"name": "dcos", "subnet": "9.0.0.0/24", "prefix": 28, "subnet6": "fd01:b::/64", "prefix6": 67},
+                 {"name": "web", "subnet": "10.0.0.0/24", "prefix": 27},
+                 {"name": "off", "subnet": "11.0.0.0/24", "prefix": 27, "enabled": false}]}}"#;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Register { agent: u8, port: u16, config: AgentNetworkConfig, peers: Option<PeersVersion> },
+    Report(u8, AgentRegisteredMessage),
+    Received(u8, PeersVersion),
+    Garbage { from: u8, name: &'static str, body: Vec<u8> },
+    Request { method: &'static str, path: String, query: Option<(String, String)>, body: Vec<u8> },
+    Delete(Vec<u8>),
+    Leader(Option<u8>),
+    Fetched(Fetched),
+    Stored(StoreOutcome, bool),
+    Exited(u8),
+    Wait(u16),
+}
+
+#[derive(Clone, Debug)]
+enum Fetched {
+    Log,
+    Error,
+    Garbage(Vec<u8>),
+}
+
+fn agent(number: u8, port: u16) -> Upid {
+    format!("overlay-agent@10.0.0.{number}:{port}").parse().unwrap()
+}
+
+fn version() -> impl Strategy<Value = PeersVersion> {
+    (any::<Option<u64>>(), any::<Option<u64>>()).prop_map(|(epoch, version)| PeersVersion { epoch, version })
+}
+
+prop_compose! {
+    fn config()(
+        allocate_subnet in any::<Option<bool>>(), mesos_bridge in any::<Option<bool>>(),
+        docker_bridge in any::<Option<bool>>(), enable_ipv6 in any::<Option<bool>>(),
+    ) -> AgentNetworkConfig {
+        AgentNetworkConfig {
+            allocate_subnet, mesos_bridge, docker_bridge, enable_ipv6, overlay_mtu: Some(1420),
+            ..Default::default()
+        }
+    }
+}
+
+fn report() -> impl Strategy<Value = AgentRegisteredMessage> {
+    let state = (any::<Option<i32>>(), any::<Option<String>>())
+        .prop_map(|(status, error)| wire::agent_overlay_info::State { status, error });
+    let overlay = ("dcos|web|.*", prop::option::of(state)).prop_map(|(name, state)| wire::AgentOverlayInfo {
+        info: wire::OverlayInfo { name, ..Default::default() },
+        state,
+        ..Default::default()
+    });
+    (prop::collection::vec(overlay, 0..3), any::<Option<String>>()).prop_map(|(overlays, error)| {
+        AgentRegisteredMessage { overlays, host_errors: error.into_iter().collect() }
+    })
+}
+
+fn request() -> impl Strategy<Value = Step> {
+    let path = prop_oneof![
+        Just("/overlay-master/state".to_owned()),
+        Just("/overlay-master/agents/delete".to_owned()),
+        any::<String>()
+    ];
+    let body = prop_oneof![
+        any::<Vec<u8>>(),
+        r#"\{"agents": ?\[("10\.0\.0\.[0-9]"|[0-9]|null)?\]\}"#.prop_map(String::into_bytes),
+    ];
+    let query = prop::option::of(("jsonp|x", any::<String>()));
+    (select(&["GET", "HEAD", "POST", "PUT"][..]), path, query, body)
+        .prop_map(|(method, path, query, body)| Step::Request { method, path, query, body })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let agents = 1..24u8;
+    let outcome = prop_oneof![
+        8 => Just(StoreOutcome::Stored),
+        1 => Just(StoreOutcome::Superseded),
+        1 => Just(StoreOutcome::Failed("disk full".to_owned())),
+    ];
+    let fetched = prop_oneof![
+        20 => Just(Fetched::Log),
+        4 => Just(Fetched::Error),
+        1 => any::<Vec<u8>>().prop_map(Fetched::Garbage),
+    ];
+    let register = (agents.clone(), 5051..5053u16, config(), prop::option::of(version()))
+        .prop_map(|(agent, port, config, peers)| Step::Register { agent, port, config, peers });
+    prop_oneof![
+        12 => register,
+        3 => (agents.clone(), report()).prop_map(|(agent, report)| Step::Report(agent, report)),
+        3 => (agents.clone(), version()).prop_map(|(agent, version)| Step::Received(agent, version)),
+        3 => (agents.clone(), select(NAMES), any::<Vec<u8>>())
+            .prop_map(|(from, name, body)| Step::Garbage { from, name, body }),
+        3 => request(),
+        3 => prop::collection::vec(agents.clone(), 0..4).prop_map(Step::Delete),
+        2 => prop::option::of(0..2u8).prop_map(Step::Leader),
+        8 => fetched.prop_map(Step::Fetched),
+        12 => (outcome, any::<bool>()).prop_map(|(outcome, written)| Step::Stored(outcome, written)),
+        2 => agents.prop_map(Step::Exited),
+        4 => (0..3000u16).prop_map(Step::Wait),
+    ]
+}
+
+/// A master, its log, and what it promised so far.
+struct World {
+    master: Master,
+    now: Time,
+    leads: bool,
+    log: Bytes,
+    /// What was read from the log or is known to be written to it.
+    known: wire::State,
+    /// Reads that are not answered.
+    fetches: u32,
+    writing: Option<(u64, Bytes)>,
+    requests: u64,
+    unanswered: BTreeSet<RequestId>,
+}
+
+fn me() -> Upid {
+    "overlay-master@10.0.0.250:5050".parse().unwrap()
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        World {
+            master: Master::new(parse("master.json", CONFIG).unwrap().config, me(), seed),
+            now: Time::default(),
+            leads: false,
+            log: Bytes::new(),
+            known: wire::State::default(),
+            fetches: 0,
+            writing: None,
+            requests: 0,
+            unanswered: BTreeSet::new(),
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Register { agent: number, port, config, peers } => {
+                let message = RegisterAgentMessage { network_config: config, peers };
+                self.message(agent(number, port), &message);
+            }
+            Step::Report(number, report) => self.message(agent(number, 5051), &report),
+            Step::Received(number, version) => {
+                self.message(agent(number, 5051), &PeersReceivedMessage { version });
+            }
+            Step::Garbage { from, name, body } => {
+                let from = agent(from, 5051);
+                self.input(Input::Message { from, name: name.to_owned(), body: body.into() });
+            }
+            Step::Request { method, path, query, body } => self.request(method, path, query, body),
+            Step::Delete(agents) => {
+                let list: Vec<_> = agents.iter().map(|number| format!("\"10.0.0.{number}\"")).collect();
+                let body = format!("{{\"agents\": [{}]}}", list.join(","));
+                self.request("POST", "/overlay-master/agents/delete".to_owned(), None, body.into_bytes());
+            }
+            Step::Leader(leader) => {
+                let pid = |n: u8| Upid::new("master", format!("10.0.0.25{n}:5050").parse().unwrap());
+                self.leads = leader == Some(0);
+                self.input(Input::Leader(leader.map(pid)));
+            }
+            Step::Fetched(fetched) => self.fetched(fetched),
+            Step::Stored(outcome, written) => self.stored(outcome, written),
+            Step::Exited(number) => self.input(Input::Exited(agent(number, 5051))),
+            Step::Wait(ms) => self.wait(Duration::from_millis(ms.into())),
+        }
+    }
+
+    fn message<M: Named>(&mut self, from: Upid, message: &M) {
+        let body = message.encode_to_vec().into();
+        self.input(Input::Message { from, name: M::NAME.to_owned(), body });
+    }
+
+    fn request(&mut self, method: &str, path: String, query: Option<(String, String)>, body: Vec<u8>) {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.unanswered.insert(id);
+        self.input(Input::Request(Request {
+            id,
+            method: method.to_owned(),
+            path,
+            query: query.into_iter().collect(),
+            accept: None,
+            body: body.into(),
+        }));
+    }
+
+    fn fetched(&mut self, fetched: Fetched) {
+        if self.fetches == 0 {
+            return;
+        }
+        self.fetches -= 1;
+        let result = match fetched {
+            Fetched::Log => {
+                self.known = wire::State::decode(self.log.clone()).unwrap();
+                Ok(self.log.clone())
+            }
+            Fetched::Error => Err("no quorum".to_owned()),
+            Fetched::Garbage(bytes) => Ok(bytes.into()),
+        };
+        self.input(Input::Fetched(result));
+    }
+
+    fn stored(&mut self, outcome: StoreOutcome, written: bool) {
+        let Some((number, state)) = self.writing.take() else { return };
+        let sure = outcome == StoreOutcome::Stored;
+        if sure || (written && outcome != StoreOutcome::Superseded) {
+            self.log = state;
+        }
+        if sure {
+            self.known = wire::State::decode(self.log.clone()).unwrap();
+        }
+        self.input(Input::Stored { number, outcome });
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.master.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.input(Input::Timeout);
+            let next = self.master.poll_timeout();
+            assert!(next.is_none_or(|next| next > self.now), "a deadline that was met stays");
+        }
+        self.now = end;
+    }
+
+    fn input(&mut self, input: Input) {
+        self.master.handle(self.now, input);
+        while let Some(effect) = self.master.poll_effect() {
+            match effect {
+                Effect::Respond { id, .. } => assert!(self.unanswered.remove(&id), "{id:?} answered twice"),
+                Effect::Fetch => {
+                    assert!(self.leads, "a standby reads the log");
+                    self.fetches += 1;
+                }
+                Effect::Store { number, state } => {
+                    assert!(self.leads, "a standby writes the log");
+                    assert_eq!(self.writing, None, "two writes at a time");
+                    nobody_shares(&wire::State::decode(state.clone()).unwrap());
+                    self.writing = Some((number, state));
+                }
+                Effect::Send { to, name, body } if name == UpdateAgentOverlaysMessage::NAME => {
+                    self.told(&to, &UpdateAgentOverlaysMessage::decode(body).unwrap());
+                }
+                Effect::Log(_, line) => assert!(!line.contains('\n'), "{line}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// What an agent is told is in the log.
+    fn told(&self, to: &Upid, update: &UpdateAgentOverlaysMessage) {
+        let ip = to.address.ip().to_string();
+        let stored = self.known.agents.iter().find(|agent| agent.ip == ip);
+        for told in &update.overlays {
+            let stored = stored
+                .and_then(|agent| agent.overlays.iter().find(|overlay| overlay.info.name == told.info.name))
+                .unwrap_or_else(|| panic!("{to} is told of {told:?}, which is not in the log"));
+            assert!(told.subnet.is_none() || told.subnet == stored.subnet, "{to}: {told:?}");
+            assert!(told.subnet6.is_none() || told.subnet6 == stored.subnet6, "{to}: {told:?}");
+            let address = |overlay: &wire::AgentOverlayInfo| overlay.backend.vxlan.clone().map(|v| v.vtep_ip);
+            assert_eq!(address(told), address(stored));
+            assert_ne!(told.info.enabled, Some(false));
+        }
+    }
+}
+
+/// No two agents have a subnet or a VTEP address or a MAC in common.
+fn nobody_shares(state: &wire::State) {
+    let mut nets: Vec<IpNet> = Vec::new();
+    let mut macs = BTreeSet::new();
+    for agent in &state.agents {
+        let mut own = BTreeSet::new();
+        for overlay in &agent.overlays {
+            own.extend([&overlay.subnet, &overlay.subnet6].into_iter().flatten().cloned());
+            // A foreign log may lack it.
+            let Some(vxlan) = &overlay.backend.vxlan else { continue };
+            for vtep in [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()].into_iter().flatten() {
+                own.insert(IpNet::from(vtep.parse::<IpNet>().unwrap().addr()).to_string());
+            }
+        }
+        if let Some(vxlan) = agent.overlays.first().and_then(|overlay| overlay.backend.vxlan.as_ref()) {
+            assert!(macs.insert(vxlan.vtep_mac.clone()), "two agents have {}", vxlan.vtep_mac);
+        }
+        nets.extend(own.iter().map(|net| net.parse::<IpNet>().unwrap()));
+    }
+    nets.sort();
+    for pair in nets.windows(2) {
+        assert!(!pair[0].contains(&pair[1]) && !pair[1].contains(&pair[0]), "{} and {}", pair[0], pair[1]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn whatever_arrives_the_master_keeps_its_promises(
+        steps in prop::collection::vec(step(), 1..150),
+        seed in any::<u64>(),
+        last in any::<Index>(),
+    ) {
+        let mut world = World::new(seed);
+        // Most of the time it leads, or little would happen.
+        world.step(Step::Leader(Some(0)));
+        if last.index(4) > 0 {
+            world.step(Step::Fetched(Fetched::Log));
+        }
+        for step in steps {
+            world.step(step);
+        }
+        // All answers are given in the end.
+        world.step(Step::Stored(StoreOutcome::Stored, true));
+        world.step(Step::Stored(StoreOutcome::Stored, true));
+        prop_assert_eq!(world.unanswered, BTreeSet::new());
+    }
+
+    /// The log of the predecessor, or of nobody: read or refused, never the end.
+    #[test]
+    fn any_log_is_read_or_refused(bytes in any::<Vec<u8>>(), agents in prop::collection::vec(stored_agent(), 0..4)) {
+        let state = wire::State { network: None, agents }.encode_to_vec();
+        for log in [bytes, state] {
+            let mut world = World::new(1);
+            world.step(Step::Leader(Some(0)));
+            world.step(Step::Fetched(Fetched::Garbage(log)));
+            world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
+            prop_assert_eq!(world.unanswered, BTreeSet::new());
+        }
+    }
+}
+
+prop_compose! {
+    fn stored_agent()(
+        ip in "10\\.0\\.0\\.[0-9]|fd01::1|.*",
+        overlays in prop::collection::vec(stored_overlay(), 0..3),
+    ) -> wire::AgentInfo {
+        wire::AgentInfo { ip, overlays, configuration_attempts: None }
+    }
+}
+
+prop_compose! {
+    fn stored_overlay()(
+        name in "dcos|web|off|old|",
+        subnet in prop::option::of("9\\.0\\.0\\.(0|16|32)/2[78]|7\\.0\\.0\\.0/8|fd01::/64|x"),
+        subnet6 in prop::option::of("fd01:b:0:0:[2468a]000::/67|9\\.0\\.0\\.0/8|"),
+        vtep_ip in "44\\.128\\.0\\.[0-9]/28|44\\.128\\.0\\.3|1\\.1\\.1\\.1/8|",
+        vtep_ip6 in prop::option::of("fd01:a::[1-7]/125|::/0|x"),
+        vxlan in any::<bool>(),
+    ) -> wire::AgentOverlayInfo {
+        let vxlan = vxlan.then(|| wire::VxLanInfo { vtep_ip, vtep_ip6, ..Default::default() });
+        wire::AgentOverlayInfo {
+            info: wire::OverlayInfo { name, ..Default::default() },
+            subnet, subnet6,
+            backend: wire::BackendInfo { vxlan },
+            ..Default::default()
+        }
+    }
+}
