@@ -1,0 +1,375 @@
+//! What must never be, looked at after each step; and what must be in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use mesos_overlay::core::message::Named;
+use mesos_overlay::core::{Effect, Input, Response};
+use mesos_overlay::host::desired::{Desired, Peer};
+use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
+use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, State};
+use prost::Message;
+use serde_json::Value;
+
+use crate::cluster::Process;
+use crate::world::World;
+
+/// What is remembered for the checks.
+#[derive(Default)]
+pub struct Check {
+    value: Bytes,
+    agents: BTreeMap<String, AgentInfo>,
+    /// How often somebody asked to delete an agent, less how often it went.
+    may_go: BTreeMap<String, u32>,
+    /// Every peer that ever was in the log, as agents are told of it.
+    peers: BTreeSet<String>,
+    /// Every subnet that an agent was ever given.
+    given: BTreeSet<(String, String)>,
+}
+
+fn decode(value: &Bytes) -> Result<BTreeMap<String, AgentInfo>, String> {
+    let state = State::decode(value.clone()).map_err(|error| format!("not a State in the log: {error}"))?;
+    let count = state.agents.len();
+    let agents: BTreeMap<_, _> = state.agents.into_iter().map(|agent| (agent.ip.clone(), agent)).collect();
+    if agents.len() != count {
+        return Err("an agent is in the log twice".into());
+    }
+    Ok(agents)
+}
+
+/// What of an allocation must stay with its agent.
+fn essence(overlay: &AgentOverlayInfo) -> String {
+    let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
+    format!(
+        "{} {:?} {:?} {} {:?} {}",
+        overlay.info.name, overlay.subnet, overlay.subnet6, vxlan.vtep_ip, vxlan.vtep_ip6, vxlan.vtep_mac
+    )
+}
+
+fn essences(agent: &AgentInfo) -> BTreeSet<String> {
+    agent.overlays.iter().map(essence).collect()
+}
+
+fn bare(prefix: &str) -> IpAddr {
+    prefix.parse::<IpNet>().expect("a prefix is stored").addr()
+}
+
+/// The peer that others see in an agent; `None` without a VTEP.
+fn peer(agent: &AgentInfo) -> Option<Peer> {
+    let vxlan = agent.overlays.first()?.backend.vxlan.as_ref()?;
+    let mut vtep_ips = vec![bare(&vxlan.vtep_ip)];
+    vtep_ips.extend(vxlan.vtep_ip6.as_deref().map(bare));
+    let subnets = agent.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
+    let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
+    subnets.sort();
+    Some(Peer { vtep_ips, vtep_mac: vxlan.vtep_mac.parse().unwrap(), subnets })
+}
+
+impl Check {
+    /// The log is (still or now) this.
+    pub fn log(&mut self, value: &Bytes) -> Result<(), String> {
+        if *value == self.value {
+            return Ok(());
+        }
+        let agents = decode(value)?;
+        unique(agents.values())?;
+        for (ip, old) in &self.agents {
+            let kept = agents.get(ip).is_some_and(|new| essences(old).is_subset(&essences(new)));
+            if !kept {
+                let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
+                *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", essences(old)))? -= 1;
+            }
+        }
+        self.peers
+            .extend(agents.values().filter_map(|agent| Some(format!("{} {:?}", agent.ip, peer(agent)?))));
+        self.value = value.clone();
+        self.agents = agents;
+        Ok(())
+    }
+
+    /// Somebody asks to delete these agents.
+    pub fn delete(&mut self, ips: &[String]) {
+        for ip in ips {
+            *self.may_go.entry(ip.clone()).or_default() += 1;
+        }
+    }
+
+    /// A process does this, now.
+    pub fn effect(&mut self, process: &Process, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::Fetch if !process.leads => Err("takes the log over without leading".into()),
+            Effect::Store { .. } if process.stored.is_none() => Err("writes without having read".into()),
+            Effect::Store { .. } if process.storing => Err("writes twice at a time".into()),
+            Effect::Send { to, name, body } if *name == UpdateAgentOverlaysMessage::NAME => {
+                let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
+                self.answered(process, to.address.ip().to_string(), &message)
+            }
+            Effect::Send { name, body, .. } if *name == UpdatePeersMessage::NAME => {
+                self.told(&UpdatePeersMessage::decode(body.clone()).unwrap())
+            }
+            Effect::Respond { id, response } => {
+                let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
+                match (process.is_master(), response.status) {
+                    (true, 200) => same_state(process, response).map_err(|why| format!("{request}: {why}")),
+                    (false, 503) => Err("an agent is never unavailable".into()),
+                    _ => Ok(()),
+                }
+            }
+            Effect::ApplyHost { desired, .. } => self.applied(process, desired),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an agent is given must be in the log, and nothing else.
+    fn answered(
+        &mut self,
+        process: &Process,
+        ip: String,
+        message: &UpdateAgentOverlaysMessage,
+    ) -> Result<(), String> {
+        let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
+        let stored = decode(stored)?.remove(&ip).unwrap_or_default();
+        let given: BTreeSet<String> = message.overlays.iter().map(essence).collect();
+        if given != essences(&stored) {
+            return Err(format!("gives {ip} {given:?}, but {:?} is in the log", essences(&stored)));
+        }
+        let subnets = message.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
+        self.given.extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
+        Ok(())
+    }
+
+    /// Peers that agents are told of must have been in the log.
+    fn told(&self, message: &UpdatePeersMessage) -> Result<(), String> {
+        for told in &message.peers {
+            let mut vtep_ips: Vec<IpAddr> = vec![told.vtep_ip.parse().unwrap()];
+            vtep_ips.extend(told.vtep_ip6.iter().map(|ip| ip.parse::<IpAddr>().unwrap()));
+            let subnets = told.subnets.iter().flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
+            let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
+            subnets.sort();
+            let peer = Peer { vtep_ips, vtep_mac: told.vtep_mac.parse().unwrap(), subnets };
+            if !self.peers.contains(&format!("{} {peer:?}", told.ip)) {
+                return Err(format!("tells of a peer that was never stored: {told:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// An agent makes nothing up.
+    fn applied(&self, process: &Process, desired: &Desired) -> Result<(), String> {
+        for subnet in desired.overlays.values().flat_map(|overlay| &overlay.subnets) {
+            if !self.given.contains(&(process.ip(), subnet.to_string())) {
+                return Err(format!("sets up {subnet}, which it was not given"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether everything is as it should be; if not, what is not.
+    pub fn converged(world: &mut World) -> Result<(), String> {
+        let agents = decode(world.log.value())?;
+        let leader = world.leader.ok_or("nobody leads")?;
+        let state = ask(world, leader, "/overlay-master/state")?;
+        let shown = shown(&state);
+        for process in 0..world.processes.len() {
+            let it = &world.processes[process];
+            let (upid, ip, removed) = (it.upid.clone(), it.ip(), it.removed);
+            if let Some(request) = it.requests.values().next() {
+                return Err(format!("{upid} has not answered {request}"));
+            }
+            if removed {
+                match agents.contains_key(&ip) {
+                    true => return Err(format!("{upid} is gone and still in the log")),
+                    false => continue,
+                }
+            }
+            if it.is_master() {
+                continue;
+            }
+            let info = agents.get(&ip).ok_or_else(|| format!("{upid} is not in the log"))?;
+            let own = ask(world, process, "/overlay-agent/overlay")?;
+            if own["registered"] != true {
+                return Err(format!("{upid} is not registered: {own}"));
+            }
+            for overlay in &info.overlays {
+                let key = (ip.clone(), overlay.info.name.clone());
+                let status = shown.get(&key).map(String::as_str);
+                if status != Some("STATUS_OK") {
+                    return Err(format!("the master thinks that {key:?} is {status:?}"));
+                }
+            }
+            host_matches(&world.processes[process], info, &agents).map_err(|why| format!("{upid}: {why}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// No two agents share anything.
+fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String> {
+    let mut subnets: Vec<(IpNet, &str)> = Vec::new();
+    let mut vteps: BTreeMap<&str, &str> = BTreeMap::new();
+    for agent in agents {
+        for overlay in &agent.overlays {
+            for subnet in [&overlay.subnet, &overlay.subnet6].into_iter().flatten() {
+                subnets.push((subnet.parse().map_err(|_| format!("not a subnet: {subnet}"))?, &agent.ip));
+            }
+            let vxlan = overlay.backend.vxlan.as_ref().ok_or("an overlay without VTEP is in the log")?;
+            for key in
+                [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref(), Some(&vxlan.vtep_mac)].into_iter().flatten()
+            {
+                let owner = vteps.entry(key).or_insert(&agent.ip);
+                if *owner != agent.ip {
+                    return Err(format!("{} and {owner} share {key}", agent.ip));
+                }
+            }
+        }
+    }
+    subnets.sort();
+    for pair in subnets.windows(2) {
+        let ((a, owner), (b, other)) = (pair[0], pair[1]);
+        if a.contains(&b) {
+            return Err(format!("{owner} has {a} and {other} has {b}"));
+        }
+    }
+    Ok(())
+}
+
+/// A master shows what is in the log.
+fn same_state(process: &Process, response: &Response) -> Result<(), String> {
+    let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
+    // A write that is not acknowledged yet may or may not be seen.
+    let known = process.known.as_ref().unwrap_or(stored);
+    let [stored, known] = [stored, known].map(decode);
+    let stored: BTreeSet<String> = stored?.values().flat_map(essences).collect();
+    let known: BTreeSet<String> = known?.values().flat_map(essences).collect();
+    let json: Value = serde_json::from_slice(&response.body).map_err(|error| format!("not JSON: {error}"))?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let mut shown = BTreeSet::new();
+    for overlay in list(&json["agents"]).iter().flat_map(|agent| list(&agent["overlays"])) {
+        let vxlan = &overlay["backend"]["vxlan"];
+        let name = text(&overlay["info"]["name"]).unwrap_or_default();
+        shown.insert(format!(
+            "{name} {:?} {:?} {} {:?} {}",
+            text(&overlay["subnet"]),
+            text(&overlay["subnet6"]),
+            text(&vxlan["vtep_ip"]).unwrap_or_default(),
+            text(&vxlan["vtep_ip6"]),
+            text(&vxlan["vtep_mac"]).unwrap_or_default(),
+        ));
+    }
+    if shown != stored && shown != known {
+        return Err(format!("shows {shown:?}, but {stored:?} is in the log"));
+    }
+    Ok(())
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// The status of each overlay of each agent, as the master shows it.
+fn shown(state: &Value) -> BTreeMap<(String, String), String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut statuses = BTreeMap::new();
+    for agent in list(&state["agents"]) {
+        for overlay in list(&agent["overlays"]) {
+            let key = (text(&agent["ip"]), text(&overlay["info"]["name"]));
+            statuses.insert(key, text(&overlay["state"]["status"]));
+        }
+    }
+    statuses
+}
+
+fn ask(world: &mut World, process: usize, path: &str) -> Result<Value, String> {
+    let upid = world.processes[process].upid.clone();
+    let response = world.request(process, "GET", path, "")?;
+    let response = response.ok_or_else(|| format!("{upid} does not answer {path} at once"))?;
+    match response.status {
+        200 => serde_json::from_slice(&response.body).map_err(|error| error.to_string()),
+        status => Err(format!("{upid} answers {path} with {status}: {:?}", response.body)),
+    }
+}
+
+/// Whether a host is what the log says of its agent and of the others.
+fn host_matches(
+    process: &Process,
+    info: &AgentInfo,
+    agents: &BTreeMap<String, AgentInfo>,
+) -> Result<(), String> {
+    let host = &process.host;
+    let expected: BTreeMap<&str, Vec<IpNet>> = info.overlays.iter().map(overlay).collect();
+    let actual =
+        host.overlays.iter().map(|(name, overlay)| (name.as_str(), overlay.subnets.clone())).collect();
+    if expected != actual {
+        return Err(format!("the host has {actual:?} instead of {expected:?}"));
+    }
+    let Some(own) = peer(info) else { return Ok(()) };
+    let vtep = host.vtep.as_ref().ok_or("the host has no VTEP")?;
+    let addresses: Vec<IpAddr> = vtep.addresses.iter().map(IpNet::addr).collect();
+    if (vtep.mac, addresses) != (own.vtep_mac, own.vtep_ips.clone()) {
+        return Err(format!("the host has {vtep:?} instead of {own:?}"));
+    }
+    let v6 = own.vtep_ips.len() > 1;
+    let reached = |mut peer: Peer| {
+        peer.vtep_ips.retain(|ip| ip.is_ipv4() || v6);
+        let v6 = peer.vtep_ips.len() > 1;
+        peer.subnets.retain(|net| net.addr().is_ipv4() || v6);
+        peer
+    };
+    let others = agents.values().filter(|agent| agent.ip != info.ip);
+    let others = others.filter_map(|agent| Some((agent.ip.parse().unwrap(), reached(peer(agent)?))));
+    let expected: BTreeMap<Ipv4Addr, Peer> = others.collect();
+    if expected != host.peers {
+        return Err(format!("the host has the peers {:?} instead of {expected:?}", host.peers));
+    }
+    Ok(())
+}
+
+fn overlay(overlay: &AgentOverlayInfo) -> (&str, Vec<IpNet>) {
+    let subnets = [&overlay.subnet, &overlay.subnet6].into_iter().flatten();
+    (&overlay.info.name, subnets.map(|subnet| subnet.parse().unwrap()).collect())
+}
+
+// For the trace.
+
+pub fn show_input(input: &Input) -> String {
+    match input {
+        Input::Message { from, name, body } => format!("{from} {}", show_message(name, body)),
+        Input::Fetched(Ok(value)) => format!("fetched {} bytes", value.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+pub fn show_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Send { to, name, body } => format!("{to} {}", show_message(name, body)),
+        Effect::Store { number, state } => match decode(state) {
+            Ok(agents) => format!("store #{number} {:?}", agents.keys()),
+            Err(error) => error,
+        },
+        Effect::ApplyHost { generation, desired } => {
+            let subnets: Vec<&IpNet> = desired.overlays.values().flat_map(|o| &o.subnets).collect();
+            let peers = desired.peers.as_ref().map(|peers| peers.keys().collect::<Vec<_>>());
+            format!("apply #{generation} {subnets:?}, peers {peers:?}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_message(name: &str, body: &Bytes) -> String {
+    let short = name.rsplit('.').next().unwrap_or(name);
+    match name {
+        UpdateAgentOverlaysMessage::NAME => {
+            let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
+            let given: Vec<String> = message.overlays.iter().map(essence).collect();
+            format!("{short} {given:?} {:?}", message.problems)
+        }
+        UpdatePeersMessage::NAME => {
+            let message = UpdatePeersMessage::decode(body.clone()).unwrap();
+            let peers: Vec<&str> = message.peers.iter().map(|peer| peer.ip.as_str()).collect();
+            format!("{short} {:?} base {:?} {peers:?} -{:?}", message.version, message.base, message.removed)
+        }
+        _ => short.to_owned(),
+    }
+}

@@ -1,0 +1,171 @@
+//! The processes: masters and agents, each with what survives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use mesos_overlay::core::agent::Agent;
+use mesos_overlay::core::config::{AgentConfig, MasterConfig, master};
+use mesos_overlay::core::master::Master;
+use mesos_overlay::core::{AGENT_ID, MASTER_ID, Machine, RequestId, Time, Upid};
+
+use crate::host::{Executor, Host};
+
+/// One life of a process: its number, and how often it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Life {
+    pub process: usize,
+    pub start: u32,
+}
+
+/// What a process runs.
+#[derive(Clone)]
+pub enum Role {
+    Master(MasterConfig),
+    Agent(AgentConfig),
+}
+
+/// A process that can be started and can crash.
+pub struct Process {
+    pub upid: Upid,
+    pub role: Role,
+    pub start: u32,
+    /// `None`: it does not run.
+    pub machine: Option<Box<dyn Machine>>,
+    /// It left for good.
+    pub removed: bool,
+    pub links: BTreeSet<Upid>,
+    /// Requests that are not answered yet, with their paths.
+    pub requests: BTreeMap<RequestId, String>,
+    /// An agent's host.
+    pub host: Host,
+    pub executor: Executor,
+    /// A master was told that it leads.
+    pub leads: bool,
+    /// What a master has to go by: the log when it last read or wrote it. `None`:
+    /// it must not answer for it.
+    pub stored: Option<Bytes>,
+    /// The same before the write that the master does not know the outcome of yet.
+    pub known: Option<Bytes>,
+    /// A write failed since: what is stored is not to be relied on any more, from
+    /// when the master hears of it.
+    pub doomed: bool,
+    /// Operations on the log, and their answers, keep their order: when the last
+    /// ones take place.
+    pub log_order: [Time; 2],
+    /// A master waits for a write.
+    pub storing: bool,
+}
+
+impl Process {
+    fn new(id: &str, address: String, role: Role) -> Process {
+        Process {
+            upid: Upid::new(id, address.parse().unwrap()),
+            role,
+            start: 0,
+            machine: None,
+            removed: false,
+            links: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            host: Host::default(),
+            executor: Executor::default(),
+            leads: false,
+            stored: None,
+            doomed: false,
+            log_order: Default::default(),
+            known: None,
+            storing: false,
+        }
+    }
+
+    pub fn is_master(&self) -> bool {
+        matches!(self.role, Role::Master(_))
+    }
+
+    pub fn ip(&self) -> String {
+        self.upid.address.ip().to_string()
+    }
+
+    /// Starts the machine anew; nothing of its former life is left but the host.
+    pub fn start(&mut self, random: &mut Rng) {
+        let (me, seed) = (self.upid.clone(), random.u64(..));
+        self.machine = Some(match self.role.clone() {
+            Role::Master(config) => Box::new(Master::new(config, me, seed)),
+            Role::Agent(config) => Box::new(Agent::new(config, me, seed)),
+        });
+    }
+
+    /// Ends it at once.
+    pub fn crash(&mut self) {
+        self.machine = None;
+        self.start += 1;
+        self.links.clear();
+        self.requests.clear();
+        self.executor = Executor::default();
+        self.leads = false;
+        self.stored = None;
+        self.doomed = false;
+        self.known = None;
+        self.storing = false;
+    }
+}
+
+/// A cluster of random size and shape.
+pub fn random(random: &mut Rng) -> Vec<Process> {
+    let masters = random.usize(1..4);
+    let agents = random.usize(2..8);
+    let config = master_config(random);
+    let mut cluster = Vec::new();
+    for n in 0..masters {
+        let address = format!("10.0.1.{}:5050", n + 1);
+        cluster.push(Process::new(MASTER_ID, address, Role::Master(config.clone())));
+    }
+    for n in 0..agents {
+        let mut config = AgentConfig::new("/cni");
+        config.network.enable_ipv6 = random.u8(0..10) > 0;
+        config.network.allocate_subnet = random.u8(0..10) > 0;
+        config.network.docker_bridge = random.bool();
+        let address = format!("10.0.2.{}:5051", n + 1);
+        cluster.push(Process::new(AGENT_ID, address, Role::Agent(config)));
+    }
+    if random.bool() {
+        // The agent module in a master process.
+        let mut config = AgentConfig::new("/cni");
+        config.network.mesos_bridge = false;
+        config.network.docker_bridge = false;
+        cluster.push(Process::new(AGENT_ID, "10.0.1.1:5050".into(), Role::Agent(config)));
+    }
+    cluster
+}
+
+/// Room for eight agents at least, and often for no more.
+fn master_config(random: &mut Rng) -> MasterConfig {
+    let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };
+    let bits = random.u8(1..4);
+    let vtep = 32 - bits - 1;
+    let mut overlays = Vec::new();
+    if bits & 1 == 1 {
+        overlays.push(format!(r#"{{"name": "dcos", "subnet": "9.0.0.0/{}", "prefix": 24}}"#, 20 + bits / 2));
+    }
+    if bits & 2 == 2 && !vtep6.is_empty() {
+        overlays.push(r#"{"name": "dcos6", "subnet6": "fd01:b::/76", "prefix6": 80}"#.to_owned());
+        overlays.push(
+            r#"{"name": "both", "subnet": "9.64.0.0/20", "prefix": 26, "subnet6": "fd01:c::/64", "prefix6": 80}"#
+                .to_owned(),
+        );
+    }
+    if overlays.is_empty() || random.bool() {
+        overlays.push(r#"{"name": "web", "subnet": "9.128.0.0/16", "prefix": 24}"#.to_owned());
+    }
+    if random.bool() {
+        overlays
+            .push(r#"{"name": "off", "subnet": "9.192.0.0/16", "prefix": 24, "enabled": false}"#.to_owned());
+    }
+    let vtep = if random.bool() { vtep.min(28) } else { 20 };
+    let text = format!(
+        r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
+            "overlays": [{}]}}}}"#,
+        overlays.join(", ")
+    );
+    master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+}

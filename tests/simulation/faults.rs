@@ -1,0 +1,142 @@
+//! What goes wrong.
+
+use std::time::Duration;
+
+use crate::network::Weather;
+use crate::world::World;
+
+/// Everything that can go wrong does, for this long.
+pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
+    let end = world.now() + duration;
+    while world.now() < end {
+        let wait = Duration::from_millis(world.random.u64(0..1500));
+        world.run_for(wait)?;
+        strike(world)?;
+    }
+    Ok(())
+}
+
+/// One thing goes wrong.
+fn strike(world: &mut World) -> Result<(), String> {
+    let process = world.random.usize(0..world.processes.len());
+    match world.random.u8(0..11) {
+        0 => {
+            world.network.weather = Weather::foul(&mut world.random);
+            world.log.failures = world.random.u8(0..40);
+            world.host_failures = world.random.u8(0..40);
+            world.slowness = Duration::from_millis(world.random.u64(1..3000));
+        }
+        1 => {
+            crash(world, process);
+        }
+        2 => {
+            if let Some(leader) = world.leader {
+                crash(world, leader);
+            }
+        }
+        3 => change_leader(world),
+        4 => world.elect(None),
+        5 => {
+            let other = world.random.usize(0..world.processes.len());
+            let longest = Duration::from_secs(world.random.u64(0..20));
+            world.cut(process, other, longest);
+        }
+        6 => {
+            let links: Vec<_> = world.processes[process].links.iter().cloned().collect();
+            if !links.is_empty() {
+                let link = &links[world.random.usize(0..links.len())];
+                world.break_link(process, link);
+            }
+        }
+        7 => delete_some_agents(world)?,
+        8 => bad_request(world)?,
+        _ => {
+            let path = if world.processes[process].is_master() {
+                "overlay-master/state"
+            } else {
+                "overlay-agent/overlay"
+            };
+            world.request(process, "GET", &format!("/{path}"), "")?;
+        }
+    }
+    Ok(())
+}
+
+fn crash(world: &mut World, process: usize) {
+    world.crash(process);
+    let longest = Duration::from_millis(world.random.u64(0..10_000));
+    world.restart_later(process, longest);
+    if world.leader == Some(process) {
+        let next = (world.random.u8(0..4) > 0).then(|| world.random.usize(0..masters(world)));
+        world.elect(next);
+    }
+}
+
+fn masters(world: &World) -> usize {
+    world.processes.iter().filter(|process| process.is_master()).count()
+}
+
+/// Another master leads, or the same one again.
+pub fn change_leader(world: &mut World) {
+    let leader = world.random.usize(0..masters(world));
+    world.elect(Some(leader));
+}
+
+/// An operator gives agents' subnets back.
+pub fn delete_some_agents(world: &mut World) -> Result<(), String> {
+    let mut ips: Vec<String> = world.processes.iter().skip(masters(world)).map(|agent| agent.ip()).collect();
+    world.random.shuffle(&mut ips);
+    let count = world.random.usize(0..ips.len().min(3) + 1);
+    ips.truncate(count);
+    if world.random.bool() {
+        ips.push("10.9.9.9".into());
+    }
+    let leader = world.leader.unwrap_or(0);
+    world.delete(leader, &ips)
+}
+
+/// A request that makes no sense: it must be answered, and change nothing.
+fn bad_request(world: &mut World) -> Result<(), String> {
+    let bodies = [
+        "",
+        "{",
+        "{}",
+        "[]",
+        r#"{"agents": "10.0.2.1"}"#,
+        r#"{"agents": [1]}"#,
+        r#"{"agents": ["x", "10.0.2.1"]}"#,
+    ];
+    let body = bodies[world.random.usize(0..bodies.len())];
+    let process = world.random.usize(0..masters(world));
+    let answer = world.request(process, "POST", "/overlay-master/agents/delete", body)?;
+    match answer {
+        Some(answer) if matches!(answer.status, 400 | 503) => Ok(()),
+        None if world.processes[process].machine.is_none() => Ok(()),
+        other => Err(format!("{body:?} is answered with {other:?}")),
+    }
+}
+
+/// An agent leaves for good, and an operator gives back what it had.
+pub fn remove_an_agent(world: &mut World) -> Result<(), String> {
+    let process = world.random.usize(masters(world)..world.processes.len());
+    world.crash(process);
+    world.processes[process].removed = true;
+    let ip = world.processes[process].ip();
+    let leader = world.leader.unwrap_or(0);
+    world.delete(leader, &[ip])
+}
+
+/// Nothing goes wrong any more, and everybody runs.
+pub fn stop(world: &mut World) {
+    world.network.weather = Weather::fair();
+    world.network.cut.clear();
+    world.log.failures = 0;
+    world.host_failures = 0;
+    world.slowness = Duration::from_millis(20);
+    for process in 0..world.processes.len() {
+        world.start(process);
+    }
+    if world.leader.is_none() {
+        change_leader(world);
+    }
+}
