@@ -155,8 +155,13 @@ pub unsafe extern "C" fn mo_node_message(
     // SAFETY: the caller's promise.
     unsafe {
         enter(node, |inner| {
-            let name = str::from_utf8(bytes(name)?).map_err(|_| MoResult::Invalid)?.to_owned();
-            Ok(inner.node.message(pid(from)?, name, Bytes::copy_from_slice(bytes(body)?))?)
+            let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
+            let sender = text(from)?;
+            let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
+                inner.node.malformed(&sender, "a message whose sender is no pid or whose name is no text");
+                return Err(MoResult::Invalid);
+            };
+            Ok(inner.node.message(from, name.to_owned(), body)?)
         })
     }
 }
@@ -204,8 +209,14 @@ pub unsafe extern "C" fn mo_node_leader(node: *mut mo_node, master_info: *const 
     unsafe {
         enter(node, |inner| {
             let leader = match master_info.as_ref() {
-                Some(info) => Some(read::master_info(bytes(*info)?).ok_or(MoResult::Invalid)?),
                 None => None,
+                Some(info) => {
+                    let Some(leader) = read::master_info(bytes(*info)?) else {
+                        inner.node.malformed("the master detector", "a leader without a usable address");
+                        return Err(MoResult::Invalid);
+                    };
+                    Some(leader)
+                }
             };
             Ok(inner.node.leader(leader)?)
         })

@@ -7,6 +7,8 @@
 
 mod action;
 mod clock;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 mod host;
 mod logger;
 mod node;

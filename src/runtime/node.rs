@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::core::backoff::Backoff;
+use crate::core::throttle::Throttle;
 use crate::core::{
     Effect, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
 };
@@ -80,6 +81,7 @@ pub struct Node {
     panicked: bool,
     /// Inputs that were lost because there was no machine.
     lost_inputs: u64,
+    throttle: Throttle,
     /// Waiting to be taken by [`poll`](Node::poll).
     actions: VecDeque<Action>,
     /// The latest news; `None`: there was none yet.
@@ -112,6 +114,7 @@ impl Node {
             machines: 0,
             panicked: false,
             lost_inputs: 0,
+            throttle: Throttle::default(),
             actions: VecDeque::new(),
             leader: None,
             detection: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
@@ -180,6 +183,15 @@ impl Node {
         );
         self.respond(id, unavailable(503, sentence));
         Ok(())
+    }
+
+    /// Something came from `sender` that is no input at all, for `reason`.
+    pub fn malformed(&mut self, sender: &str, reason: &str) {
+        let now = self.options.clock.now();
+        let text = || format!("dropped what {sender} sent: {reason}");
+        if let Some(line) = self.throttle.line(now, reason, text) {
+            self.log(Level::Warning, &line);
+        }
     }
 
     /// The connection to a linked peer broke.
@@ -358,7 +370,11 @@ impl Node {
             return Ok(());
         }
         let now = self.options.clock.now();
-        self.guarded(|machine| machine.handle(now, input));
+        self.guarded(|machine| {
+            #[cfg(feature = "fault-injection")]
+            crate::runtime::fault::inject(&input);
+            machine.handle(now, input);
+        });
         Ok(())
     }
 

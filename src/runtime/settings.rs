@@ -29,13 +29,18 @@ pub struct Environment {
     pub quorum: Option<String>,
     /// `MESOS_MASTER`.
     pub master: Option<String>,
+    /// Whether the process was started with `--zk`, which is no use to a module.
+    pub zk_flag: bool,
 }
 
 impl Environment {
     /// That of this process.
     pub fn of_process() -> Environment {
         let get = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        Environment { zk: get("MESOS_ZK"), quorum: get("MESOS_QUORUM"), master: get("MESOS_MASTER") }
+        let is_zk = |flag: &[u8]| flag == b"--zk" || flag.starts_with(b"--zk=");
+        let zk_flag =
+            fs::read("/proc/self/cmdline").is_ok_and(|line| line.split(|byte| *byte == 0).any(is_zk));
+        Environment { zk: get("MESOS_ZK"), quorum: get("MESOS_QUORUM"), master: get("MESOS_MASTER"), zk_flag }
     }
 }
 
@@ -94,10 +99,18 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
     let detect = match (&environment.zk, &config.zk) {
         // Mesos's own setting says where Mesos's masters meet; the file may name
         // another ZooKeeper for the log.
-        (Some(url), _) => Some(resolve("environment", "MESOS_ZK", url)?.0),
-        (None, Some(zk)) => Some(resolve(file, "zk.url", &zk.url)?.0),
+        (Some(url), _) => Some(election("environment", "MESOS_ZK", url)?),
+        (None, Some(zk)) => Some(election(file, "zk.url", &zk.url)?),
         (None, None) => None,
     };
+    if detect.is_none() && environment.zk_flag {
+        let line = format!(
+            "{file}: zk: missing, though Mesos was started with --zk, which a module cannot see: this overlay \
+             master takes itself for the only one; set zk.url and zk.quorum, or MESOS_ZK and MESOS_QUORUM in the \
+             environment"
+        );
+        warn(Role::Master, &[line]);
+    }
     let log = match &config.replicated_log_dir {
         Some(directory) => Some(log_settings(file, directory, &config, environment)?),
         None => {
@@ -199,16 +212,29 @@ fn resolve(file: &str, field: &str, text: &str) -> Result<(String, ZkUrl), Confi
     }
 }
 
-/// Where to learn who leads, for an agent: what Mesos's detector takes.
+/// Where to learn who leads, for a master: a url.
+fn election(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
+    let (url, parsed) = resolve(file, field, text)?;
+    below_root(&parsed).map_err(|what| wrong(file, field, &url, what, zk::REMEDY))?;
+    Ok(url)
+}
+
+/// Where to learn who leads, for an agent: a url, or the leader itself.
 fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     let value = contents(file, field, text, agent::MASTER_REMEDY)?;
     let check = if value.starts_with("zk://") {
-        zk::parse(&value).map(|_| ())
+        zk::parse(&value).and_then(|url| below_root(&url).map_err(str::to_owned))
     } else {
         zk::check_host_port(value.strip_prefix("master@").unwrap_or(&value))
     };
     check.map_err(|what| wrong(file, field, &value, &what, agent::MASTER_REMEDY))?;
     Ok(value)
+}
+
+/// Mesos's masters are never elected at ZooKeeper's root, and its detector takes no
+/// such url.
+fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
+    if url.path.is_empty() { Err("has no path, and Mesos's masters do not meet at the root") } else { Ok(()) }
 }
 
 /// `text`, or what the file holds whose `file://` url it is.

@@ -363,3 +363,20 @@ fn an_id_that_is_open_is_not_taken_twice() {
     assert_eq!(bench.node.request(again), Err(Refused::Invalid));
     assert_eq!(bench.drain(), []);
 }
+
+#[test]
+#[cfg(feature = "fault-injection")]
+fn a_fault_can_be_ordered() {
+    let mut bench = Bench::started();
+    bench.message(crate::runtime::fault::PANIC);
+    assert!(bench.node.take_panicked());
+    assert_eq!(bench.seen(), [""; 0], "the machine never saw it");
+}
+
+#[test]
+#[cfg(not(feature = "fault-injection"))]
+fn no_fault_can_be_ordered() {
+    let mut bench = Bench::started();
+    bench.message("mesos_overlay.fault.Panic");
+    assert!(!bench.node.take_panicked());
+}

@@ -34,7 +34,7 @@ impl Files {
 
 fn environment(zk: &str, quorum: &str, master: &str) -> Environment {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Environment { zk: some(zk), quorum: some(quorum), master: some(master) }
+    Environment { zk: some(zk), quorum: some(quorum), master: some(master), zk_flag: false }
 }
 
 fn complaint<T>(result: Result<T, ConfigError>) -> String {
@@ -136,6 +136,9 @@ fn what_is_wrong_with_zookeeper_or_the_log_is_one_line() {
     let url = files.write("url", "zk://u:secret@e/env");
     let line = complaint(master(&file, &environment(&format!("file://{url}"), "1", "")));
     assert!(line.starts_with("environment: MESOS_ZK: \"zk://***@e/env\" has the server \"e\""), "{line}");
+
+    let line = complaint(master(&file, &environment("zk://e:1/", "1", "")));
+    assert!(line.starts_with("environment: MESOS_ZK: \"zk://e:1/\" has no path"), "{line}");
 
     files.write("taken", "");
     let file = files.master(r#", "replicated_log_dir": "$D/taken""#);
