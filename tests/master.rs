@@ -6,6 +6,8 @@
 mod garbage;
 #[path = "master/player.rs"]
 mod player;
+#[path = "master/scale.rs"]
+mod scale;
 #[path = "master/show.rs"]
 mod show;
 #[path = "support/transcript.rs"]
