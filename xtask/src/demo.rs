@@ -121,7 +121,12 @@ impl Demo {
 
     /// Which agent got which subnet.
     fn show_network(&self) -> Result<()> {
-        self.say("every agent has its share of the overlay, and its host is configured:");
+        self.say(match self.part {
+            Part::Loopback => "every agent has its share of the overlay:",
+            Part::Whole | Part::Attached => {
+                "every agent has its share of the overlay, and its host is configured:"
+            }
+        });
         for agent in &self.cluster.agents {
             let overlay = overlay(agent)?;
             let vxlan = &overlay["backend"]["vxlan"];

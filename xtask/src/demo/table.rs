@@ -62,7 +62,7 @@ pub fn render(tasks: &[Task], reach: &Reach) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    text += "(median time of a TCP round trip between the containers";
+    text += "(median time of a TCP round trip between the tasks";
     text += if shown < tasks.len() { "; more columns were measured than fit)\n" } else { ")\n" };
     text
 }
