@@ -2,21 +2,22 @@
 //! namespace that has nothing but a bridge, the underlay. None of it touches the
 //! machine's own interfaces, routes or rules.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{AccessFlags, access};
 
+use crate::process;
 use crate::remains::{self, NETNS_DIR};
 use crate::run::{self, Run};
 
@@ -78,8 +79,16 @@ impl Named {
     pub fn new(run: &Run, part: &str) -> Result<Named> {
         let _gate = run::gate();
         let name = run.name(part);
-        ip(None, &[format!("netns add {name}")])?;
         let path = Path::new(NETNS_DIR).join(&name);
+        share_names()?;
+        File::create_new(&path).with_context(|| format!("making {}", path.display()))?;
+        let made = thread::spawn({
+            let path = path.clone();
+            move || make_namespace(&path)
+        });
+        made.join()
+            .map_err(|_| anyhow!("a thread panicked"))?
+            .with_context(|| format!("making the network namespace {name}"))?;
         let netns = Netns::open(&path)?;
         let named = Named { name, path, netns };
         named.ip(&["link set lo up".into()])?;
@@ -97,7 +106,7 @@ impl Named {
     }
 
     fn ip(&self, commands: &[String]) -> Result<()> {
-        ip(Some(&self.name), commands)
+        ip(&self.netns, commands)
     }
 }
 
@@ -109,12 +118,31 @@ impl Drop for Named {
     }
 }
 
-/// Runs `ip` commands, in a namespace if one is named.
-fn ip(namespace: Option<&str>, commands: &[String]) -> Result<()> {
+/// Makes /run/netns a mount point of its own that shares what is mounted in it, as `ip
+/// netns` does at its first use. (If it came second, it would bury our mounts.)
+fn share_names() -> Result<()> {
+    static SHARED: OnceLock<nix::Result<()>> = OnceLock::new();
+    fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))?;
+    let none = None::<&str>;
+    let share = || mount(none, NETNS_DIR, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
+    let bind = || mount(Some(NETNS_DIR), NETNS_DIR, none, MsFlags::MS_BIND | MsFlags::MS_REC, none);
+    let shared = SHARED.get_or_init(|| share().or_else(|_| bind().and_then(|()| share())));
+    shared.with_context(|| format!("sharing {NETNS_DIR}"))
+}
+
+/// Moves the calling thread, which ends then, into a new namespace and lets it keep
+/// the name. (`ip netns add` would go back to the namespace it came from, which the root of
+/// a user namespace may not.)
+fn make_namespace(path: &Path) -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET)?;
+    let own = "/proc/thread-self/ns/net";
+    mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}
+
+/// Runs `ip` commands in a namespace.
+fn ip(netns: &Netns, commands: &[String]) -> Result<()> {
     let mut ip = Command::new("ip");
-    if let Some(name) = namespace {
-        ip.args(["-netns", name]);
-    }
+    process::enter(&mut ip, netns);
     ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = ip.spawn().context("running ip (Debian: apt-get install iproute2)")?;
     let mut stdin = child.stdin.take().context("ip without a standard input")?;
@@ -155,7 +183,7 @@ impl Host {
     pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
         let mut command = Command::new(program);
         command.args(args);
-        crate::process::enter(&mut command, self.netns());
+        process::enter(&mut command, self.netns());
         let output = command.output().with_context(|| format!("running {program}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -202,7 +230,7 @@ pub fn available() -> Result<()> {
         bail!("making network namespaces needs root, or a user namespace in which one is root");
     }
     // The rights may be missing all the same (a container): see on a thread that ends then.
-    let unshared = thread::spawn(|| nix::sched::unshare(CloneFlags::CLONE_NEWNET)).join();
+    let unshared = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
     unshared.map_err(|_| anyhow!("a thread panicked"))?.context("making a network namespace")?;
     writable_names()
 }
@@ -210,10 +238,10 @@ pub fn available() -> Result<()> {
 /// `ip netns` keeps its names below /run, where the root of a user namespace may
 /// not write. In a mount namespace of its own it may put another /run over it.
 fn writable_names() -> Result<()> {
-    if std::fs::create_dir_all(NETNS_DIR).is_ok() && access(NETNS_DIR, AccessFlags::W_OK).is_ok() {
+    if fs::create_dir_all(NETNS_DIR).is_ok() && access(NETNS_DIR, AccessFlags::W_OK).is_ok() {
         return Ok(());
     }
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
         .context("/run/netns cannot be written, nor another /run be mounted")?;
-    std::fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))
+    fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))
 }
