@@ -1,6 +1,10 @@
 //! The master against transcripts (see `support/transcript.rs`), and against garbage.
 
-#![allow(clippy::disallowed_methods, reason = "the bans are meant for the pure part")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
 
 #[path = "master/garbage.rs"]
 mod garbage;

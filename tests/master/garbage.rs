@@ -72,16 +72,17 @@ prop_compose! {
 }
 
 fn report() -> impl Strategy<Value = AgentRegisteredMessage> {
-    let state = (any::<Option<i32>>(), any::<Option<String>>())
+    let state = (any::<Option<i32>>(), prop::option::of("(?s).{0,20}"))
         .prop_map(|(status, error)| wire::agent_overlay_info::State { status, error });
-    let overlay = ("dcos|web|.*", prop::option::of(state)).prop_map(|(name, state)| wire::AgentOverlayInfo {
-        info: wire::OverlayInfo { name, ..Default::default() },
-        state,
-        ..Default::default()
-    });
-    (prop::collection::vec(overlay, 0..3), any::<Option<String>>()).prop_map(|(overlays, error)| {
-        AgentRegisteredMessage { overlays, host_errors: error.into_iter().collect() }
-    })
+    let overlay =
+        ("dcos|web|(?s).{0,20}", prop::option::of(state)).prop_map(|(name, state)| wire::AgentOverlayInfo {
+            info: wire::OverlayInfo { name, ..Default::default() },
+            state,
+            ..Default::default()
+        });
+    (prop::collection::vec(overlay, 0..3), prop::option::of("(?s).{0,20}|x{3000}")).prop_map(
+        |(overlays, error)| AgentRegisteredMessage { overlays, host_errors: error.into_iter().collect() },
+    )
 }
 
 fn request() -> impl Strategy<Value = Step> {
@@ -271,7 +272,9 @@ impl World {
                 Effect::Send { to, name, body } if name == UpdateAgentOverlaysMessage::NAME => {
                     self.told(&to, &UpdateAgentOverlaysMessage::decode(body).unwrap());
                 }
-                Effect::Log(_, line) => assert!(!line.contains('\n'), "{line}"),
+                Effect::Log(_, line) => {
+                    assert!(!line.contains(char::is_control) && line.len() < 10_000, "{line}");
+                }
                 _ => {}
             }
         }

@@ -88,6 +88,14 @@ fn syntax_errors_name_line_and_column() {
 }
 
 #[test]
+fn a_key_given_twice_is_warned_of() {
+    let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "name": "b"}"#);
+    let Parsed { config, warnings } = parse("master.json", &text).unwrap();
+    assert_eq!(warnings, ["master.json: network.overlays[0].name: given twice; the last one counts"]);
+    assert_eq!(config.network.overlays[0].name, "b");
+}
+
+#[test]
 fn unknown_keys_are_warned_of() {
     let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enable": false}"#);
     assert_eq!(

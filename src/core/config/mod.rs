@@ -6,6 +6,7 @@ pub mod agent;
 mod duration;
 pub mod master;
 mod reader;
+mod twice;
 pub mod zk;
 
 use std::ops::RangeInclusive;

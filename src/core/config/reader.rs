@@ -8,6 +8,8 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use super::twice;
+
 /// How alike (Jaro-Winkler, 0 to 1) an unknown key and a known one must be for
 /// the one to be taken as a typing error of the other.
 const ALIKE: f64 = 0.75;
@@ -102,7 +104,9 @@ pub(super) fn read<T>(
         let problem = format!("{} is not an object", show(&value));
         return Err(ConfigError::new(file, "", problem, "write { … } around the settings"));
     };
-    let warnings = Warnings::default();
+    let twice = twice::find(text).into_iter();
+    let twice = twice.map(|path| format!("{file}: {}: given twice; the last one counts", one_line(&path)));
+    let warnings = Rc::new(RefCell::new(twice.collect()));
     let config = read(&Object::new(file, String::new(), map, known, &warnings))?;
     Ok(Parsed { config, warnings: warnings.take() })
 }
@@ -296,5 +300,5 @@ fn show(value: &Value) -> String {
 
 /// Control characters would break the one line (or the operator's terminal).
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.replace(char::is_control, " ")
 }

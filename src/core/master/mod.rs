@@ -378,7 +378,7 @@ impl Master {
                 }
             }
             _ => {
-                let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+                let name: String = name.chars().take(100).collect();
                 self.out.warn("unknown message", || {
                     format!("{from} sent a message that is not known here, \"{name}\"; dropped")
                 });

@@ -6,6 +6,9 @@ use crate::core::message::Named;
 use crate::core::throttle::Throttle;
 use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
 
+/// How much of a line is logged, in characters.
+const LONGEST_LINE: usize = 2000;
+
 /// The effects of the input at hand, and of those before it that nobody took yet.
 #[derive(Debug, Default)]
 pub struct Out {
@@ -45,9 +48,17 @@ impl Out {
         self.push(Effect::Respond { id, response });
     }
 
-    /// Tells the operator.
+    /// Tells the operator: one line of bounded length, whatever others sent is in it.
     pub fn log(&mut self, level: Level, line: impl Into<String>) {
-        self.push(Effect::Log(level, line.into()));
+        let mut line = line.into();
+        if line.contains(char::is_control) {
+            line = line.replace(char::is_control, " ");
+        }
+        if let Some((end, _)) = line.char_indices().nth(LONGEST_LINE) {
+            line.truncate(end);
+            line.push('…');
+        }
+        self.push(Effect::Log(level, line));
     }
 
     /// A WARNING, at most one a second for the same reason: what others can cause

@@ -15,7 +15,8 @@ use super::waiting::Registration;
 use crate::core::allocator::{Allocator, Ask, Holding};
 use crate::core::config::Network;
 use crate::core::json;
-use crate::core::{Effect, Level, Response, Upid};
+use crate::core::{Effect, Level, Response, Time, Upid};
+use crate::wire;
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersVersion, RegistrationRefusedMessage,
@@ -77,7 +78,7 @@ impl Serving {
     }
 
     /// When [`Peers::tick`] has something to do.
-    pub fn due(&self) -> Option<crate::core::Time> {
+    pub fn due(&self) -> Option<Time> {
         self.peers.due()
     }
 
@@ -118,7 +119,7 @@ impl Serving {
         ip: Ipv4Addr,
         holding: Holding,
         ask: Ask,
-    ) -> Vec<crate::wire::AgentOverlayInfo> {
+    ) -> Vec<wire::AgentOverlayInfo> {
         if holding.overlays.is_empty() {
             // It holds nothing, so there is nothing to keep.
             return Vec::new();
@@ -128,6 +129,7 @@ impl Serving {
         let description = describe(cx.network, ip, &holding, ask, &orphans);
         let entry = Entry::new(description.stored, &description.sent);
         match known {
+            // What is stored of it is all that it holds.
             Some(record) if *record.entry == entry => record.ask = ask,
             known => {
                 if known.is_none_or(|record| record.holding != holding) {
