@@ -61,6 +61,19 @@ pub enum Refused {
     Invalid,
 }
 
+/// A write that the driver has not answered yet.
+struct Storing {
+    id: u64,
+    /// As the machine knows it.
+    number: u64,
+    overdue_at: Time,
+}
+
+/// How long a write may take. One that was under way when the replicas of other
+/// masters went away is never finished, not even when they are back; Mesos gives
+/// writes of its own registry the same time.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// After this long without a panic the next one counts as the first.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -95,8 +108,9 @@ pub struct Node {
     /// Numbers everything that is answered later, across all machines.
     last_id: u64,
     fetching: Option<u64>,
-    /// Our id, and the machine's number.
-    storing: Option<(u64, u64)>,
+    /// Fetches that a newer one overtook; they are answered along with it.
+    overtaken: u32,
+    storing: Option<Storing>,
     /// Our generation, and the machine's.
     applying: Option<(u64, u64)>,
 }
@@ -123,6 +137,7 @@ impl Node {
             memory: Bytes::new(),
             last_id: 0,
             fetching: None,
+            overtaken: 0,
             storing: None,
             applying: None,
         }
@@ -240,6 +255,9 @@ impl Node {
             return Ok(());
         }
         self.fetching = None;
+        for _ in 0..std::mem::take(&mut self.overtaken) {
+            self.input(Input::Fetched(Err("overtaken by a newer attempt".to_owned())))?;
+        }
         self.input(Input::Fetched(result))
     }
 
@@ -249,12 +267,9 @@ impl Node {
     /// The node was not started.
     pub fn stored(&mut self, id: u64, outcome: StoreOutcome) -> Result<(), Refused> {
         self.started()?;
-        match self.storing {
-            Some((ours, number)) if ours == id => {
-                self.storing = None;
-                self.input(Input::Stored { number, outcome })
-            }
-            _ => Ok(()),
+        match self.storing.take_if(|storing| storing.id == id) {
+            Some(Storing { number, .. }) => self.input(Input::Stored { number, outcome }),
+            None => Ok(()),
         }
     }
 
@@ -272,6 +287,11 @@ impl Node {
         }
         if self.machine.is_none() && self.since <= now {
             self.make_machine(now);
+        }
+        if let Some(Storing { number, .. }) = self.storing.take_if(|storing| storing.overdue_at <= now) {
+            let reason =
+                format!("no answer within {} s; is a quorum of the masters up?", STORE_PATIENCE.as_secs());
+            self.input(Input::Stored { number, outcome: StoreOutcome::Failed(reason) })?;
         }
         if self.timeout().is_some_and(|at| at <= now) {
             self.input(Input::Timeout)?;
@@ -315,6 +335,7 @@ impl Node {
         let machine = self.machine.take();
         let _ = catch(|| drop(machine));
         (self.fetching, self.storing, self.applying) = (None, None, None);
+        self.overtaken = 0;
         let delay = self.restarts.next(&mut self.random);
         self.since = now + delay;
         let line = format!(
@@ -386,7 +407,8 @@ impl Node {
     fn deadline(&mut self) -> Option<Duration> {
         let machine = self.timeout();
         let restart = self.machine.is_none().then_some(self.since);
-        let due = [machine, restart, self.detect_at].into_iter().flatten().min()?;
+        let store = self.storing.as_ref().map(|storing| storing.overdue_at);
+        let due = [machine, restart, store, self.detect_at].into_iter().flatten().min()?;
         Some(due.since(self.options.clock.now()))
     }
 
@@ -408,7 +430,7 @@ impl Node {
             }
             Effect::Fetch => {
                 let id = self.next_id();
-                self.fetching = Some(id);
+                self.overtaken += u32::from(self.fetching.replace(id).is_some());
                 self.actions.push_back(Action::Fetch { id });
             }
             Effect::Store { number, state } if self.options.log.is_none() => {
@@ -417,7 +439,8 @@ impl Node {
             }
             Effect::Store { number, state } => {
                 let id = self.next_id();
-                self.storing = Some((id, number));
+                let overdue_at = self.options.clock.now() + STORE_PATIENCE;
+                self.storing = Some(Storing { id, number, overdue_at });
                 self.actions.push_back(Action::Store { id, value: state });
             }
         }

@@ -334,6 +334,39 @@ fn late_answers_of_a_former_machine_are_ignored() {
 }
 
 #[test]
+fn every_fetch_is_answered_the_newest_with_the_value() {
+    let mut bench = Bench::started();
+    for _ in 0..2 {
+        bench.message("fetch");
+    }
+    let actions = bench.drain();
+    let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else { panic!("{actions:?}") };
+    bench.seen();
+    bench.node.fetched(old, Ok(Bytes::from_static(b"old"))).unwrap();
+    bench.node.fetched(new, Ok(Bytes::from_static(b"new"))).unwrap();
+    assert_eq!(bench.seen(), ["Fetched(Err(\"overtaken by a newer attempt\"))", "Fetched(Ok(b\"new\"))"]);
+}
+
+#[test]
+fn a_write_that_hangs_has_failed_after_a_while() {
+    let mut bench = Bench::started();
+    bench.message("store");
+    let actions = bench.drain();
+    let [Action::Store { id, .. }] = actions[..] else { panic!("{actions:?}") };
+    bench.seen();
+    assert_eq!(bench.idle(), Some(STORE_PATIENCE));
+    bench.advance(STORE_PATIENCE - Duration::from_millis(1));
+    bench.node.tick().unwrap();
+    assert_eq!(bench.seen(), [""; 0]);
+    bench.advance(Duration::from_millis(1));
+    bench.node.tick().unwrap();
+    let seen = bench.seen();
+    assert!(seen[0].starts_with("Stored { number: 7, outcome: Failed(\"no answer within 20 s"), "{seen:?}");
+    bench.node.stored(id, StoreOutcome::Stored).unwrap();
+    assert_eq!((bench.seen().len(), bench.idle()), (0, None), "the late answer counts no more");
+}
+
+#[test]
 fn the_deadline_is_the_machines_and_ticks_before_it_do_nothing() {
     let mut bench = Bench::started();
     assert_eq!(bench.idle(), None);
