@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::backoff::Backoff;
@@ -234,7 +235,7 @@ impl Master {
         });
     }
 
-    fn fetched(&mut self, result: Result<bytes::Bytes, String>) {
+    fn fetched(&mut self, result: Result<Bytes, String>) {
         if self.stale_fetches > 0 {
             self.stale_fetches -= 1;
             // Should the one before it never be answered, this was the answer that
@@ -248,23 +249,27 @@ impl Master {
         // An answer that comes late, after that to a second attempt, is not needed.
         let Phase::Recovering(recovering) = &mut self.phase else { return };
         recovering.fetches = recovering.fetches.saturating_sub(1);
-        let bytes = match result {
-            Ok(bytes) => bytes,
+        match result {
+            Ok(state) => {
+                // What is still to come is not needed any more.
+                self.stale_fetches += recovering.fetches;
+                self.recovered(state);
+            }
             Err(error) => {
                 let delay = self.backoff.next(&mut self.random);
                 recovering.fetch_at = Some(self.out.now() + delay);
-                let line = format!(
-                    "The replicated log cannot be read, trying again in {:.1} s: {error}",
-                    delay.as_secs_f64()
-                );
+                let seconds = delay.as_secs_f64();
+                let line =
+                    format!("The replicated log cannot be read, trying again in {seconds:.1} s: {error}");
                 self.out.log(Level::Warning, line);
                 recovering.error = Some(error);
-                return;
             }
-        };
-        let late = recovering.fetches;
-        self.stale_fetches += late;
-        let recovered = wire::State::decode(bytes)
+        }
+    }
+
+    /// The log was read. Serves what it holds, if that and the configuration agree.
+    fn recovered(&mut self, state: Bytes) {
+        let recovered = wire::State::decode(state)
             .map_err(|error| recovery::undecodable(&error))
             .and_then(|state| recovery::recover(&self.config.network, state));
         match recovered {

@@ -299,3 +299,81 @@ impl Peers {
         message.encode_to_vec().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    fn entry(number: u32) -> Arc<Entry> {
+        let vxlan = wire::VxLanInfo { vtep_mac: number.to_string(), ..Default::default() };
+        let overlay = wire::AgentOverlayInfo {
+            backend: wire::BackendInfo { vxlan: Some(vxlan) },
+            ..Default::default()
+        };
+        let ip = Ipv4Addr::from(number).to_string();
+        Arc::new(Entry::new(wire::AgentInfo { ip, ..Default::default() }, &[overlay]))
+    }
+
+    fn peers() -> Peers {
+        Peers::new(7, std::iter::empty())
+    }
+
+    fn come(peers: &mut Peers, number: u32) {
+        peers.changed(Time::default(), number.into(), Some(&entry(number)));
+    }
+
+    fn go(peers: &mut Peers, number: u32) {
+        peers.changed(Time::default(), number.into(), None);
+    }
+
+    fn since(peers: &Peers, version: u64) -> UpdatePeersMessage {
+        UpdatePeersMessage::decode(peers.message(Some(version))).unwrap()
+    }
+
+    #[test]
+    fn a_delta_has_the_last_word_on_each_agent() {
+        let mut peers = peers();
+        come(&mut peers, 1);
+        come(&mut peers, 2);
+        let base = peers.version;
+        go(&mut peers, 1);
+        come(&mut peers, 3);
+        go(&mut peers, 3);
+        come(&mut peers, 1);
+        let delta = since(&peers, base);
+        assert_eq!(delta.base, Some(base));
+        assert_eq!(delta.peers.iter().map(|peer| peer.ip.as_str()).collect::<Vec<_>>(), ["0.0.0.1"]);
+        assert_eq!(delta.removed, ["0.0.0.3"]);
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        let mut peers = peers();
+        come(&mut peers, 1);
+        let version = peers.version;
+        come(&mut peers, 1);
+        go(&mut peers, 2);
+        assert_eq!(peers.version, version);
+    }
+
+    #[test]
+    fn departures_are_forgotten_in_the_end() {
+        let mut peers = peers();
+        for number in 0..TOMBSTONES as u32 + 2 {
+            come(&mut peers, number);
+        }
+        come(&mut peers, u32::MAX);
+        let base = peers.version;
+        for number in 0..TOMBSTONES as u32 {
+            go(&mut peers, number);
+        }
+        assert_eq!(since(&peers, base).removed.len(), TOMBSTONES);
+        go(&mut peers, TOMBSTONES as u32);
+        go(&mut peers, TOMBSTONES as u32 + 1);
+        let all = since(&peers, base);
+        assert_eq!((all.base, all.peers.len(), all.removed.len()), (None, 1, 0), "the whole list");
+        assert_eq!(since(&peers, base + 2).removed.len(), TOMBSTONES, "who is less far behind");
+        assert_eq!((peers.peers.len(), peers.changes.len()), (TOMBSTONES + 1, TOMBSTONES + 1));
+    }
+}

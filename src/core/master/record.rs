@@ -182,3 +182,25 @@ fn peer(agent: &str, sent: &[wire::AgentOverlayInfo]) -> Option<Peer> {
             .collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn joined_entries_are_the_encoded_state() {
+        let network = wire::NetworkConfig { vtep_subnet: "44.128.0.0/20".into(), ..Default::default() };
+        let agent = |ip: &str| wire::AgentInfo { ip: ip.into(), ..Default::default() };
+        let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
+        let entries: Vec<_> = agents.iter().map(|info| Entry::new(info.clone(), &[])).collect();
+        let state = wire::State { network: Some(network.clone()), agents };
+        assert_eq!(encode_state(&network, entries.iter()), state.encode_to_vec());
+    }
+
+    #[test]
+    fn a_mac_ends_in_the_vteps_address() {
+        let vtep = "44.128.0.1".parse().unwrap();
+        assert_eq!(mac([0x70, 0xb3, 0xd5], vtep).to_string(), "70:b3:d5:80:00:01");
+    }
+}
