@@ -255,6 +255,8 @@ impl Master {
                 self.stale_fetches += recovering.fetches;
                 self.recovered(state);
             }
+            // A newer attempt is under way.
+            Err(error) if recovering.fetches > 0 => recovering.error = Some(error),
             Err(error) => {
                 let delay = self.backoff.next(&mut self.random);
                 recovering.fetch_at = Some(self.out.now() + delay);
