@@ -23,6 +23,8 @@ pub struct Desired {
     pub cni: Cni,
     /// Who programs the data plane.
     pub backend: Backend,
+    /// Which of the kernel's two firewalls translates addresses.
+    pub firewall: Firewall,
     /// The tunnel endpoint; `None` when no overlay needs one.
     pub vtep: Option<Vtep>,
     /// The agent's overlays by name.
@@ -40,6 +42,19 @@ pub enum Backend {
     Internal,
     /// Another program, such as `dcos-net`: this module leaves them alone.
     External,
+}
+
+/// Where the masquerading of the containers' traffic is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Firewall {
+    /// Where the host's tools are: iptables if it and ipset are installed, and
+    /// nftables otherwise.
+    #[default]
+    Auto,
+    /// iptables and ipset.
+    Iptables,
+    /// A table of our own in nftables.
+    Nftables,
 }
 
 /// Where CNI configurations go.

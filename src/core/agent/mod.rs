@@ -306,6 +306,7 @@ impl Agent {
         Desired {
             cni: Cni { dir: self.config.cni_dir.clone(), data_dir: self.config.cni_data_dir.clone() },
             backend: self.config.backend,
+            firewall: self.config.firewall,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers: internal.then(|| self.peers.desired(self.own_ip(), vtep)).flatten(),

@@ -5,10 +5,17 @@ use std::time::Duration;
 
 use super::reader::{ConfigError, Object, Parsed, read};
 use super::{AgentConfig, AgentNetwork, path, zk};
-use crate::host::desired::Backend;
+use crate::host::desired::{Backend, Firewall};
 
-const KEYS: &[&str] =
-    &["master", "cni_dir", "network_config", "max_configuration_attempts", "cni_data_dir", "backend"];
+const KEYS: &[&str] = &[
+    "master",
+    "cni_dir",
+    "network_config",
+    "max_configuration_attempts",
+    "cni_data_dir",
+    "backend",
+    "firewall",
+];
 
 const NETWORK_KEYS: &[&str] =
     &["allocate_subnet", "mesos_bridge", "docker_bridge", "overlay_mtu", "command_timeout", "enable_ipv6"];
@@ -29,6 +36,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
                 .number("max_configuration_attempts", 1..=u32::MAX)?
                 .unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
             backend: backend(top)?,
+            firewall: firewall(top)?,
         })
     })
 }
@@ -67,6 +75,17 @@ fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
         _ => Err("is no backend".to_owned()),
     })?;
     Ok(backend.unwrap_or_default())
+}
+
+fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
+    let remedy = "write \"auto\" (what the host has), \"iptables\" or \"nftables\"";
+    let firewall = top.parsed("firewall", remedy, |text| match text {
+        "auto" => Ok(Firewall::Auto),
+        "iptables" => Ok(Firewall::Iptables),
+        "nftables" => Ok(Firewall::Nftables),
+        _ => Err("is no firewall".to_owned()),
+    })?;
+    Ok(firewall.unwrap_or_default())
 }
 
 fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
@@ -108,6 +127,7 @@ impl AgentConfig {
             network: AgentNetwork::default(),
             max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
             backend: Backend::default(),
+            firewall: Firewall::default(),
         }
     }
 }
@@ -153,6 +173,17 @@ mod tests {
         assert_eq!(config.network.overlay_mtu, 1420);
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
+        assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn takes_every_firewall() {
+        for (text, firewall) in
+            [("auto", Firewall::Auto), ("iptables", Firewall::Iptables), ("nftables", Firewall::Nftables)]
+        {
+            let text = format!(r#"{{"cni_dir": "/c", "firewall": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.firewall, firewall);
+        }
     }
 
     #[test]
@@ -206,6 +237,11 @@ mod tests {
                 "backend: \"dcos-net\" is no backend; write \"internal\" (this module programs the data \
                  plane) or \"external\" (another does)",
             ),
+            (
+                r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
+                "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\" or \
+                 \"nftables\"",
+            ),
         ] {
             assert_eq!(error(text), format!("agent.json: {line}"), "{text}");
         }
@@ -218,7 +254,7 @@ mod tests {
             parse("agent.json", text).unwrap().warnings,
             [
                 "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
-                 max_configuration_attempts, cni_data_dir, backend",
+                 max_configuration_attempts, cni_data_dir, backend, firewall",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::host::desired::Backend;
+use crate::host::desired::{Backend, Firewall};
 use crate::wire;
 use reader::Object;
 
@@ -120,6 +120,8 @@ pub struct AgentConfig {
     pub max_configuration_attempts: u32,
     /// `backend`: who programs the data plane.
     pub backend: Backend,
+    /// `firewall`: where masquerading is written.
+    pub firewall: Firewall,
 }
 
 /// What an agent wants of its master, and how it sets up its host.
