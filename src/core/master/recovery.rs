@@ -38,10 +38,9 @@ pub fn recover(network: &Network, state: wire::State) -> Result<Recovery, String
             return Err(damaged(&format!("agent {} stands in it twice", twice.ip)));
         }
     }
-    for held in agents.values().flat_map(Agent::held) {
-        check_fits(network, &held)?;
-    }
-    check_nothing_is_held_twice(agents.values().flat_map(Agent::held).collect())?;
+    let held: Vec<_> = agents.values().flat_map(Agent::held).collect();
+    held.iter().try_for_each(|held| check_fits(network, held))?;
+    check_nothing_is_held_twice(held)?;
 
     let mut recovery = Recovery {
         records: BTreeMap::new(),
@@ -151,16 +150,14 @@ impl Agent {
         Ok(Agent { ip, info, holding, orphans })
     }
 
-    fn held(&self) -> impl Iterator<Item = Held<'_>> {
-        let vtep = self.holding.vtep.iter().flatten().map(|net| (None, IpNet::from(net.addr())));
-        let subnets = self.holding.overlays.iter().flat_map(|(name, nets)| {
-            nets.iter().flatten().map(|net| (Some(name.as_str()), *net)).collect::<Vec<_>>()
-        });
-        let agent = self.ip;
-        vtep.chain(subnets)
-            .map(move |(overlay, net)| Held { agent, overlay, net })
-            .collect::<Vec<_>>()
-            .into_iter()
+    fn held(&self) -> Vec<Held<'_>> {
+        let held = |overlay, net| Held { agent: self.ip, overlay, net };
+        let mut all: Vec<_> =
+            self.holding.vtep.iter().flatten().map(|net| held(None, net.addr().into())).collect();
+        for (name, nets) in &self.holding.overlays {
+            all.extend(nets.iter().flatten().map(|net| held(Some(name.as_str()), *net)));
+        }
+        all
     }
 }
 
