@@ -63,6 +63,7 @@ fn desired(peers: &[u8]) -> Desired {
         }),
         overlays: BTreeMap::from([("dcos".to_owned(), overlay())]),
         peers: Some(peers.iter().map(|n| peer(*n)).collect()),
+        ..Desired::default()
     }
 }
 

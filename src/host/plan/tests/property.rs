@@ -29,6 +29,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
                 .collect(),
             peers: peers.map(|peers| peers.into_iter().map(peer).collect()),
             vtep,
+            ..Desired::default()
         },
     )
 }
