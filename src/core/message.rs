@@ -40,6 +40,13 @@ impl Effect {
     pub fn send<M: Named>(to: Upid, message: &M) -> Effect {
         Effect::Send { to, name: M::NAME, body: message.encode_to_vec().into() }
     }
+
+    /// Makes a registered agent register again, from the process that is its master:
+    /// for a master that knows of agents which are unaware that it has begun anew.
+    pub fn register_again(agent: Upid) -> Effect {
+        let reason = "the overlay master has started again after a fault; register anew".to_owned();
+        Effect::send(agent, &RegistrationRefusedMessage { reason })
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,8 @@ pub struct Node {
     leader: Option<Option<Upid>>,
     detection: Backoff,
     detect_at: Option<Time>,
+    /// Who the machine holds connections to. They do not break when it panics.
+    linked: BTreeSet<Upid>,
     /// Requests that the driver waits for an answer to.
     open: BTreeSet<RequestId>,
     /// The state, if there is no replicated log.
@@ -133,6 +135,7 @@ impl Node {
             leader: None,
             detection: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
             detect_at: None,
+            linked: BTreeSet::new(),
             open: BTreeSet::new(),
             memory: Bytes::new(),
             last_id: 0,
@@ -214,6 +217,7 @@ impl Node {
     /// # Errors
     /// The node was not started.
     pub fn exited(&mut self, pid: Upid) -> Result<(), Refused> {
+        self.linked.remove(&pid);
         self.input(Input::Exited(pid))
     }
 
@@ -365,10 +369,26 @@ impl Node {
         if self.machines > 1 {
             let lost = std::mem::take(&mut self.lost_inputs);
             self.log(Level::Info, &format!("started again; messages and events lost meanwhile: {lost}"));
+            self.call_back();
         }
         self.since = now;
         if let Some(leader) = self.leader.clone() {
             self.guarded(|machine| machine.handle(now, Input::Leader(leader)));
+        }
+    }
+
+    /// Nothing tells the agents of a leading master that it was away: their
+    /// connections hold. They would stay unknown to the new machine.
+    fn call_back(&mut self) {
+        let linked = std::mem::take(&mut self.linked);
+        let me = self.me.as_ref().map(|me| me.address);
+        let leads = self.leader.iter().flatten().any(|leader| Some(leader.address) == me);
+        if self.role() == Role::Master && leads {
+            for agent in linked {
+                if let Effect::Send { to, name, body } = Effect::register_again(agent) {
+                    self.actions.push_back(Action::Send { to, name, body });
+                }
+            }
         }
     }
 
@@ -416,7 +436,10 @@ impl Node {
     fn carry_out(&mut self, effect: Effect) -> Result<(), Refused> {
         match effect {
             Effect::Send { to, name, body } => self.actions.push_back(Action::Send { to, name, body }),
-            Effect::Link { to, reconnect } => self.actions.push_back(Action::Link { to, reconnect }),
+            Effect::Link { to, reconnect } => {
+                self.linked.insert(to.clone());
+                self.actions.push_back(Action::Link { to, reconnect });
+            }
             Effect::Respond { id, response } => self.respond(id, response),
             Effect::Log(level, line) => self.log(level, &line),
             Effect::ApplyHost { generation, desired } => {

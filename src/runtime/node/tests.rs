@@ -28,6 +28,7 @@ impl Machine for Puppet {
                 "apply" => self
                     .effects
                     .push_back(Effect::ApplyHost { generation: 3, desired: Arc::new(Desired::default()) }),
+                "link" => self.effects.push_back(Effect::Link { to: from, reconnect: false }),
                 "wait" => self.timeout = Some(now + Duration::from_secs(5)),
                 "echo" => self.effects.push_back(Effect::Send { to: from, name: "echo", body }),
                 _ => {}
@@ -285,6 +286,33 @@ fn restarts_get_rarer_while_the_panics_go_on_and_fast_again_after_a_good_minute(
     assert!(delays[11] >= Duration::from_secs(15), "{delays:?}");
     bench.advance(HEALTHY_AFTER);
     assert!(crash(&mut bench) <= Duration::from_millis(100));
+}
+
+#[test]
+fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
+    let other = "overlay-agent@10.0.0.3:5051".parse::<Upid>().unwrap();
+    let mut bench = Bench::started();
+    bench.message("link");
+    bench.node.message(other.clone(), "link".to_owned(), Bytes::new()).unwrap();
+    bench.drain();
+    bench.node.exited(other).unwrap();
+    let restart = |bench: &mut Bench| {
+        bench.message("panic");
+        let delay = bench.idle().unwrap();
+        bench.advance(delay + Duration::from_millis(1));
+        bench.node.tick().unwrap();
+        bench.drain()
+    };
+    let actions = restart(&mut bench);
+    let [Action::Send { to, name, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((to, *name), (&peer(), "mesos.modules.overlay.internal.RegistrationRefusedMessage"));
+
+    // It links those that come again; and a standby has none to call.
+    assert_eq!(restart(&mut bench), []);
+    bench.message("link");
+    bench.drain();
+    bench.node.leader(None).unwrap();
+    assert_eq!(restart(&mut bench), []);
 }
 
 #[test]
