@@ -18,6 +18,9 @@ mod common;
 mod delete;
 #[path = "mesos/http.rs"]
 mod http;
+#[cfg(feature = "fault-injection")]
+#[path = "mesos/panic.rs"]
+mod panic;
 #[path = "mesos/registration.rs"]
 mod registration;
 #[path = "mesos/restarts.rs"]

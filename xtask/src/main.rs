@@ -2,6 +2,8 @@
 
 mod build;
 mod demo;
+#[cfg(test)]
+mod licences;
 mod test;
 
 use std::process::ExitCode;

@@ -32,6 +32,10 @@ impl AddAssign for Counts {
     }
 }
 
+/// Lets the module fail on demand, which is for tests only. The same for all runs:
+/// each set of features would be built anew, under one name.
+const FEATURES: [&str; 2] = ["--features", "mesos-overlay/fault-injection"];
+
 /// How tests are run.
 pub struct Runner {
     nextest: bool,
@@ -55,8 +59,7 @@ impl Runner {
         if !self.nextest && group.is_none() {
             arguments.push("--all-targets"); // else it runs the doc tests, which come later
         }
-        // The feature is for tests: it lets the module fail on demand.
-        arguments.extend(["--features", "mesos-overlay/fault-injection"]);
+        arguments.extend(FEATURES);
         match group {
             None => arguments.push("--workspace"),
             Some("unit") => arguments.extend(["--workspace", "--lib", "--bins"]),
@@ -69,6 +72,7 @@ impl Runner {
     /// The examples in the documentation, which nextest does not know.
     pub fn doc_tests(&self, filter: Option<&str>) -> Result<Counts> {
         let mut arguments = vec!["test", "--workspace", "--doc"];
+        arguments.extend(FEATURES);
         arguments.extend(filter.map(|_| "--"));
         arguments.extend(filter);
         self.run(&arguments)
