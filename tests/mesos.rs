@@ -16,6 +16,8 @@ mod bad_input;
 mod common;
 #[path = "mesos/delete.rs"]
 mod delete;
+#[path = "mesos/election.rs"]
+mod election;
 #[path = "mesos/http.rs"]
 mod http;
 #[cfg(feature = "fault-injection")]

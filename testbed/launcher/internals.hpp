@@ -1,7 +1,7 @@
 // Declarations of what the launcher uses of Mesos 1.11.0 beyond what the shim
-// does (cpp_shim/mesos_subset has that): the parts that its own main programs are put together from. Objects
-// whose layout only Mesos knows are declared with room to spare and constructed by
-// Mesos's own, exported constructors.
+// does (cpp_shim/mesos_subset has that): the parts that its own main programs are
+// put together from. Objects whose layout only Mesos knows are declared with room
+// to spare and constructed by Mesos's own, exported constructors.
 #pragma once
 
 #include <map>
@@ -9,10 +9,13 @@
 #include <string>
 #include <vector>
 
+#include <mesos/log/log.hpp>
 #include <mesos/master/detector.hpp>
 #include <mesos/mesos.hpp>
 #include <mesos/module.hpp>
 #include <mesos/module/anonymous.hpp>
+#include <mesos/state/log.hpp>
+#include <mesos/state/state.hpp>
 #include <process/pid.hpp>
 #include <process/process.hpp>
 #include <stout/duration.hpp>
@@ -84,6 +87,7 @@ bool initialize(
 bool wait(const UPID& pid, const Duration& duration = Seconds(-1));
 
 template <typename T> class Process : public virtual ProcessBase {};
+class RateLimiter;
 template <typename T> class Owned { std::shared_ptr<void> data; };
 
 namespace network {
@@ -107,7 +111,19 @@ public:
   static Try<SecretResolver*> create(const Option<std::string>& module);
 };
 
-namespace allocator { class Allocator; }
+namespace allocator {
+struct Allocator { virtual ~Allocator() {} };
+} // namespace allocator
+
+namespace master { namespace contender {
+class MasterContender
+{
+public:
+  static Try<MasterContender*> create(
+      const Option<std::string>& zk, const Option<std::string>& module,
+      const Option<Duration>& zkSessionTimeout);
+};
+}} // namespace master::contender
 
 namespace modules {
 class ModuleManager
@@ -148,6 +164,33 @@ namespace local {
 struct Flags { void* vtable; std::string work_dir; int num_slaves; };
 process::UPID launch(const Flags& flags, allocator::Allocator* allocator);
 } // namespace local
+
+namespace master {
+namespace allocator {
+class DRFSorter;
+template <typename RoleSorter, typename FrameworkSorter> class HierarchicalAllocatorProcess;
+
+// Derived from Allocator alone, so a pointer to it is one to that.
+template <typename Process> struct MesosAllocator : Room<> { MesosAllocator(); };
+} // namespace allocator
+
+class Flags : public virtual logging::Flags { public: Flags(); Room<> room; };
+struct Registrar : Room<>
+{
+  Registrar(const Flags& flags, mesos::state::State* state, const Option<std::string>& realm);
+};
+
+class Master : public ProtobufProcess<Master>
+{
+public:
+  Master(
+      mesos::allocator::Allocator* allocator, Registrar* registrar, Files* files,
+      mesos::master::contender::MasterContender* contender,
+      mesos::master::detector::MasterDetector* detector, const Option<Authorizer*>& authorizer,
+      const Option<std::shared_ptr<process::RateLimiter>>& agentRemovalLimiter, const Flags& flags);
+  Room<> room;
+};
+} // namespace master
 
 namespace slave {
 class VolumeGidManager;
@@ -190,7 +233,7 @@ class Slave : public ProtobufProcess<Slave>
 {
 public:
   Slave(
-      const std::string& id, const Flags& flags, master::detector::MasterDetector* detector,
+      const std::string& id, const Flags& flags, mesos::master::detector::MasterDetector* detector,
       Containerizer* containerizer, Files* files, GarbageCollector* gc,
       TaskStatusUpdateManager* statusUpdateManager, mesos::slave::ResourceEstimator* resourceEstimator,
       mesos::slave::QoSController* qosController, SecretGenerator* secretGenerator,

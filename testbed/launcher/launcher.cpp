@@ -1,6 +1,7 @@
 // Real Mesos masters and agents out of the release's library, for tests and the demo.
 //
-//   mesos-launcher master        a master
+//   mesos-launcher master        a master; with MESOS_ZK in the environment one that
+//                                has to be elected there
 //   mesos-launcher agent         an agent
 //   mesos-containerizer launch|network-cni-setup …
 //                                what an agent starts its containers with
@@ -8,8 +9,11 @@
 // Settings are Mesos's own: MESOS_* and LIBPROCESS_* in the environment. The
 // release's package has no main programs; this does what theirs do, less what
 // tests have no use for (TLS, firewalls, secrets).
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include <iostream>
 
@@ -67,8 +71,47 @@ static void loadModules()
     orExit("MESOS_MODULES", ModuleManager::create<Anonymous>(name, None()));
 }
 
+// The registry and the election are in ZooKeeper, as with `mesos-master --zk`.
+static int runElectedMaster(const string& zk)
+{
+  using mesos::internal::master::allocator::DRFSorter;
+  using Allocator = mesos::internal::master::allocator::MesosAllocator<
+      mesos::internal::master::allocator::HierarchicalAllocatorProcess<DRFSorter, DRFSorter>>;
+  using mesos::master::contender::MasterContender;
+  using mesos::master::detector::MasterDetector;
+  const Duration session = Seconds(6); // on a busy machine a shorter one ends by itself
+  auto* flags = opaque(new mesos::internal::master::Flags());
+  orExit("flags", static_cast<flags::FlagsBase*>(flags)->load("MESOS_"));
+  process::initialize(string("master"), string("mesos-master-readwrite"), string("mesos-master-readonly"));
+  process::spawn(opaque(new mesos::internal::VersionProcess()));
+  loadModules();
+
+  const string workDir = required("MESOS_WORK_DIR");
+  if (mkdir(workDir.c_str(), 0755) != 0 && errno != EEXIST) {
+    std::cerr << "mesos-launcher: MESOS_WORK_DIR: " << workDir << ": " << strerror(errno) << std::endl;
+    exit(EXIT_FAILURE);
+  }
+  // zk://host:port/path
+  const size_t path = zk.find('/', strlen("zk://"));
+  auto* log = new mesos::log::Log(
+      atoi(required("MESOS_QUORUM").c_str()), workDir + "/replicated_log",
+      zk.substr(strlen("zk://"), path - strlen("zk://")), session, zk.substr(path) + "/log_replicas", None(),
+      true, string("registrar/"));
+  auto* state = new mesos::state::State(new mesos::state::LogStorage(log));
+  auto* allocator = reinterpret_cast<mesos::allocator::Allocator*>(opaque(new Allocator()));
+  auto* contender = orExit("MESOS_ZK", MasterContender::create(zk, None(), session));
+  auto* detector = orExit("MESOS_ZK", MasterDetector::create(zk, None(), session));
+  auto* master = opaque(new mesos::internal::master::Master(
+      allocator, new mesos::internal::master::Registrar(*flags, state, None()),
+      new mesos::internal::Files(None(), None()), contender, detector, None(), None(), *flags));
+  process::wait(process::spawn(master));
+  return EXIT_SUCCESS;
+}
+
 static int runMaster()
 {
+  const Option<string> zk = environment("MESOS_ZK");
+  if (zk.isSome()) return runElectedMaster(zk.get());
   // local::launch is a master and so many agents in one process: here none.
   const mesos::internal::local::Flags flags{nullptr, required("MESOS_WORK_DIR"), 0};
   unsetenv("MESOS_WORK_DIR"); // else it is refused as a flag given twice

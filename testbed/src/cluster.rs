@@ -14,10 +14,13 @@ use crate::mesos::Mesos;
 use crate::net::{Host, Underlay};
 use crate::node::{Node, Role};
 use crate::run::Run;
+use crate::zookeeper::ZooKeeper;
 use crate::{cni, paths, remains, wait};
 
 /// Port of the masters.
 pub const MASTER_PORT: u16 = 5050;
+/// Port of ZooKeeper.
+const ZOOKEEPER_PORT: u16 = 2181;
 /// Port of the agents.
 pub const AGENT_PORT: u16 = 5051;
 
@@ -45,6 +48,8 @@ pub enum Launcher {
 pub struct Setup {
     /// Number of agents.
     pub agents: usize,
+    /// Number of masters. More than one are elected through ZooKeeper, which is started too.
+    pub masters: usize,
     /// Where everything runs.
     pub place: Place,
     /// How agents start containers.
@@ -69,6 +74,7 @@ impl Setup {
         let backend = if place == Place::Hosts { "internal" } else { "external" };
         Ok(Setup {
             agents,
+            masters: 1,
             place,
             launcher,
             module: Some(paths::module()?),
@@ -103,8 +109,11 @@ pub struct Cluster {
     // In the order in which they are dropped.
     /// The agents.
     pub agents: Vec<Node>,
-    /// The master.
+    /// The master; the first one if there are several.
     pub master: Node,
+    /// The other masters.
+    pub other_masters: Vec<Node>,
+    zookeeper: Option<ZooKeeper>,
     underlay: Option<Underlay>,
     run: Run,
 }
@@ -113,7 +122,7 @@ impl Cluster {
     /// Prepares a cluster and starts all of it.
     pub fn start(setup: &Setup) -> Result<Cluster> {
         let mut cluster = Cluster::prepare(setup)?;
-        cluster.master.start()?;
+        cluster.masters().try_for_each(Node::start)?;
         for agent in &mut cluster.agents {
             agent.start()?;
         }
@@ -129,10 +138,36 @@ impl Cluster {
             Place::Loopback => None,
         };
         let builder = Builder { setup, mesos: &mesos, run: &run, underlay: underlay.as_ref() };
-        let master = builder.master()?;
-        let agents =
-            (1..=setup.agents).map(|number| builder.agent(number, &master)).collect::<Result<Vec<_>>>()?;
-        Ok(Cluster { agents, master, underlay, run })
+        let zookeeper = if setup.masters > 1 { Some(builder.zookeeper()?) } else { None };
+        let zk = zookeeper.as_ref().map(ZooKeeper::url);
+        let master = builder.master(1, zk.as_deref())?;
+        let other_masters =
+            (2..=u8::try_from(setup.masters)?).map(|number| builder.master(number, zk.as_deref()));
+        let other_masters = other_masters.collect::<Result<Vec<_>>>()?;
+        let leader = zk.unwrap_or_else(|| master.address().to_string());
+        let agents = (1..=setup.agents).map(|number| builder.agent(number, &leader));
+        let agents = agents.collect::<Result<Vec<_>>>()?;
+        Ok(Cluster { agents, master, other_masters, zookeeper, underlay, run })
+    }
+
+    /// All masters.
+    pub fn masters(&mut self) -> impl Iterator<Item = &mut Node> {
+        std::iter::once(&mut self.master).chain(&mut self.other_masters)
+    }
+
+    /// The master that leads, once one does: the one whose overlay master serves.
+    pub fn wait_leader(&mut self, limit: Duration) -> Result<&mut Node> {
+        let index = wait::until("a leading master", limit, || {
+            self.check()?;
+            let running = self.masters().enumerate().filter(|(_, master)| master.pid().is_some());
+            let serves = |master: &Node| {
+                master.client().get("/overlay-master/state").is_ok_and(|reply| reply.status == 200)
+            };
+            let leading: Vec<usize> = running.filter(|(_, m)| serves(m)).map(|(index, _)| index).collect();
+            ensure!(leading.len() < 2, "{} masters serve at once", leading.len());
+            Ok(leading.first().copied())
+        })?;
+        self.masters().nth(index).context("masters do not vanish")
     }
 
     /// The run that this cluster is.
@@ -176,14 +211,15 @@ impl Cluster {
 
     /// An error if a master or agent ended unasked, with the end of its log.
     pub fn check(&mut self) -> Result<()> {
-        self.master.check()?;
+        self.masters().try_for_each(Node::check)?;
         self.agents.iter_mut().try_for_each(Node::check)
     }
 
     /// Leaves everything running until [`crate::run::remove_kept`].
     pub fn keep(mut self) -> Result<PathBuf> {
         self.run.keep()?;
-        self.master.leave();
+        self.masters().for_each(Node::leave);
+        self.zookeeper.iter_mut().for_each(ZooKeeper::leave);
         self.agents.iter_mut().for_each(Node::leave);
         // Their drops would take the namespaces away.
         let dir = self.run.dir().to_owned();
@@ -201,11 +237,29 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn master(&self) -> Result<Node> {
-        let dir = self.directory("master")?;
+    fn zookeeper(&self) -> Result<ZooKeeper> {
+        const NUMBER: u8 = 250;
+        let dir = self.directory("zookeeper")?;
+        let (ip, host) = self.place("zookeeper", Ipv4Addr::new(10, 77, 0, NUMBER), NUMBER.into())?;
+        ZooKeeper::start((ip, ZOOKEEPER_PORT).into(), host, &dir)
+    }
+
+    /// Master number 1, 2 and so on; `zk` where there are several.
+    fn master(&self, number: u8, zk: Option<&str>) -> Result<Node> {
+        let name = if number == 1 { "master".to_owned() } else { format!("master{number}") };
+        let dir = self.directory(&name)?;
         let config = json!({ "replicated_log_dir": dir.join("log"), "network": self.setup.network });
-        let mut node =
-            self.node("master", Role::Master, MASTER_PORT, Ipv4Addr::new(10, 77, 0, 1), 1, &dir)?;
+        let ip = Ipv4Addr::new(10, 77, 0, number);
+        // On loopback the agents' numbers follow the first master's.
+        let place = if number == 1 { 1 } else { 200 + usize::from(number) };
+        let mut node = self.node(&name, Role::Master, MASTER_PORT, ip, place, &dir)?;
+        if let Some(zk) = zk {
+            node.set("MESOS_ZK", zk);
+            node.set("MESOS_QUORUM", self.setup.masters / 2 + 1);
+            // Each of five users of ZooKeeper (three of Mesos, two of ours) blocks a worker
+            // while it connects, and another one has to serve it. Mesos's default is 8 or more.
+            node.set("LIBPROCESS_NUM_WORKER_THREADS", 8);
+        }
         node.set("MESOS_ALLOCATION_INTERVAL", "100ms");
         // Agents that know their master by address look for it again only when its pings
         // stay away this long; by default that takes 75 seconds.
@@ -215,13 +269,14 @@ impl Builder<'_> {
         Ok(node)
     }
 
-    fn agent(&self, number: usize, master: &Node) -> Result<Node> {
+    /// Agent number 1, 2 and so on, with `leader` as its `--master`.
+    fn agent(&self, number: usize, leader: &str) -> Result<Node> {
         let name = format!("agent{number}");
         let dir = self.directory(&name)?;
         let [high, low] = u16::try_from(number).context("too many agents")?.to_be_bytes();
         let ip = Ipv4Addr::new(10, 77, 1 + high, low);
         let mut node = self.node(&name, Role::Agent, AGENT_PORT, ip, number + 1, &dir)?;
-        node.set("MESOS_MASTER", master.address());
+        node.set("MESOS_MASTER", leader);
         node.set("MESOS_RUNTIME_DIR", dir.join("run").display());
         node.set("MESOS_LAUNCHER_DIR", self.mesos.libexec().display());
         node.set("MESOS_SWITCH_USER", "false");
@@ -284,11 +339,7 @@ impl Builder<'_> {
         number: usize,
         dir: &Path,
     ) -> Result<Node> {
-        let host = match self.underlay {
-            Some(underlay) => Some(underlay.host(self.run, name, ip)?),
-            None => None,
-        };
-        let ip = if host.is_some() { ip } else { loopback(self.run, number)? };
+        let (ip, host) = self.place(name, ip, number)?;
         let mut node = Node::new(name, role, self.mesos, SocketAddr::from((ip, port)), host, dir);
         for (name, value) in [
             (remains::RUN_VARIABLE, self.run.id().to_owned()),
@@ -308,6 +359,14 @@ impl Builder<'_> {
             node.set(name, value);
         }
         Ok(node)
+    }
+
+    /// A host of its own with this address, or loopback address number `number`.
+    fn place(&self, name: &str, ip: Ipv4Addr, number: usize) -> Result<(Ipv4Addr, Option<Host>)> {
+        match self.underlay {
+            Some(underlay) => Ok((ip, Some(underlay.host(self.run, name, ip)?))),
+            None => Ok((loopback(self.run, number)?, None)),
+        }
     }
 
     /// Lets the node load our module with this configuration.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cni;
+use crate::{cni, zookeeper};
 
 /// A thing that the machine must have.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,9 @@ pub struct Need {
 enum What {
     Program(&'static str),
     Library(&'static str),
-    File(&'static str),
+    /// A CNI plugin.
+    Plugin(&'static str),
+    Path(&'static str),
     /// A module of the system's Python.
     Python(&'static str),
 }
@@ -39,10 +41,17 @@ pub const HOSTS: &[Need] = &[
     Need { what: What::Program("ip"), package: "iproute2", purpose: "to make network namespaces" },
     Need { what: What::Program("iptables"), package: "iptables", purpose: "to forward ports to containers" },
     Need {
-        what: What::File("bridge"),
+        what: What::Plugin("bridge"),
         package: "containernetworking-plugins",
         purpose: "to attach containers to their networks",
     },
+];
+
+/// What it takes to have several masters.
+pub const ZOOKEEPER: &[Need] = &[
+    Need { what: What::Program("java"), package: "default-jre-headless", purpose: "to run ZooKeeper" },
+    // Not zookeeperd, which would start a server at once, on all interfaces.
+    Need { what: What::Path(zookeeper::JAR), package: "zookeeper", purpose: "for masters to meet in" },
 ];
 
 impl Need {
@@ -50,7 +59,8 @@ impl Need {
         match self.what {
             What::Program(name) => program(name).is_some(),
             What::Library(name) => library(name),
-            What::File(name) => Path::new(cni::PLUGINS).join(name).exists(),
+            What::Plugin(name) => Path::new(cni::PLUGINS).join(name).exists(),
+            What::Path(path) => Path::new(path).exists(),
             What::Python(module) => {
                 let mut python = Command::new("python3");
                 python.args(["-c", &format!("import venv, {module}")]);
@@ -62,6 +72,13 @@ impl Need {
             }
         }
     }
+}
+
+/// What of it is not there, as one sentence; nothing is installed.
+pub fn missing(needs: &[Need]) -> Option<String> {
+    let missing = needs.iter().filter(|need| !need.is_met());
+    let lines: Vec<_> = missing.map(|need| format!("{} ({})", need.package, need.purpose)).collect();
+    (!lines.is_empty()).then(|| format!("missing: {}", lines.join(", ")))
 }
 
 /// Installs what is missing; without the right to, says what that is.
@@ -128,7 +145,8 @@ mod tests {
         for what in [
             What::Program("no-such-program"),
             What::Library("libno-such.so.1"),
-            What::File("no-such-plugin"),
+            What::Plugin("no-such-plugin"),
+            What::Path("/no/such/file"),
             What::Python("no_such_module"),
         ] {
             assert!(!need(what).is_met(), "{what:?}");

@@ -5,7 +5,7 @@
 //!   finds it by that and removes it: at the end, on Ctrl-C, or at the next start.
 //! * [`net`]: hosts as network namespaces, and the network between them.
 //! * [`cluster`], [`node`]: masters and agents with our modules, killed and
-//!   started again as a test likes.
+//!   started again as a test likes; [`zookeeper`]: where several masters meet.
 //! * [`framework`]: launches tasks; [`task`]: what they do.
 //!
 //! ```no_run
@@ -38,3 +38,4 @@ pub mod run;
 pub mod skip;
 pub mod task;
 pub mod wait;
+pub mod zookeeper;

@@ -14,6 +14,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn plain(agents: usize, place: Place) -> Setup {
     Setup {
         agents,
+        masters: 1,
         place,
         launcher: Launcher::Posix,
         module: None,

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::node::Node;
-use testbed::{skip, wait};
+use testbed::{install, skip, wait};
 
 /// How long a cluster may take for one step.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -25,6 +25,17 @@ pub fn hosts(test: &str, agents: usize) -> Option<Setup> {
     }
     skip::unless_mesos(test)?;
     Some(Setup::new(agents, Place::Hosts).unwrap())
+}
+
+/// The same as [`loopback`] with three masters that are elected.
+pub fn elected(test: &str, agents: usize) -> Option<Setup> {
+    if let Some(missing) = install::missing(install::ZOOKEEPER) {
+        skip::skip(test, &missing);
+        return None;
+    }
+    let mut setup = loopback(test, agents)?;
+    setup.masters = 3;
+    Some(setup)
 }
 
 /// Starts it and waits until every agent has its overlays.

@@ -64,6 +64,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
         eprintln!("no Mesos: {error:#}");
         environment.push((skip::NO_MESOS_VARIABLE, format!("{error:#}").replace('\n', "; ")));
     }
+    if let Err(error) = install::ensure(install::ZOOKEEPER) {
+        eprintln!("no ZooKeeper: {error:#}");
+    }
     build::run(&["build", "--package", "testbed", "--bins"])
 }
 

@@ -1,0 +1,88 @@
+//! Masters that are elected through a real ZooKeeper, and replicas of the log that
+//! meet there.
+
+use serde_json::{Value, json};
+use testbed::cluster::Cluster;
+use testbed::node::Node;
+use testbed::wait;
+
+use crate::common::{LIMIT, all_ok, elected, state, subnets};
+
+/// Waits until the leader has so many agents in order; its name, and its state.
+#[track_caller]
+fn settled(cluster: &mut Cluster, agents: usize) -> (String, Value) {
+    wait::until("the agents at the leader", LIMIT, || {
+        let leader = cluster.wait_leader(LIMIT)?;
+        let state = state(leader)?;
+        Ok(all_ok(&state, agents).then(|| (leader.name().to_owned(), state)))
+    })
+    .unwrap()
+}
+
+fn named<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
+    cluster.masters().find(|master| master.name() == name).unwrap()
+}
+
+fn others(cluster: &mut Cluster, leader: &str) -> Vec<String> {
+    cluster.masters().map(|master| master.name().to_owned()).filter(|name| name != leader).collect()
+}
+
+#[test]
+fn only_the_leader_serves_and_its_successor_has_its_state() {
+    let Some(setup) = elected("only_the_leader_serves_and_its_successor_has_its_state", 2) else { return };
+    let mut cluster = Cluster::start(&setup).unwrap();
+    let (leader, before) = settled(&mut cluster, 2);
+    for standby in others(&mut cluster, &leader) {
+        let reply = named(&mut cluster, &standby).client().get("/overlay-master/state").unwrap();
+        assert_eq!(reply.status, 503, "{standby} does not lead");
+        // It names who does.
+        let address = named(&mut cluster, &leader).address().to_string();
+        assert!(reply.text().contains(&address), "{}", reply.text());
+    }
+
+    named(&mut cluster, &leader).kill().unwrap();
+    let (successor, after) = settled(&mut cluster, 2);
+    assert_ne!(successor, leader);
+    assert_eq!(subnets(&after), subnets(&before));
+
+    // The former leader comes back as a standby, and takes the log from nobody.
+    named(&mut cluster, &leader).start().unwrap();
+    let returned = named(&mut cluster, &leader).client();
+    wait::until("the standby's answer", LIMIT, || {
+        let reply = returned.get("/overlay-master/state")?;
+        let address = named(&mut cluster, &successor).address().to_string();
+        Ok((reply.status == 503 && reply.text().contains(&address)).then_some(()))
+    })
+    .unwrap();
+    let agent = cluster.agents[1].ip();
+    cluster.agents[1].kill().unwrap();
+    let delete = json!({ "agents": [agent] });
+    let reply =
+        named(&mut cluster, &successor).client().post("/overlay-master/agents/delete", &delete).unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(settled(&mut cluster, 1).0, successor);
+}
+
+/// Two of three masters are a majority. One alone can write nothing, and never says
+/// that it did.
+#[test]
+fn without_a_majority_nothing_is_reported_as_done() {
+    let Some(setup) = elected("without_a_majority_nothing_is_reported_as_done", 1) else { return };
+    let mut cluster = Cluster::start(&setup).unwrap();
+    let (leader, before) = settled(&mut cluster, 1);
+    let others = others(&mut cluster, &leader);
+    for other in &others {
+        named(&mut cluster, other).kill().unwrap();
+    }
+    let delete = json!({ "agents": [cluster.agents[0].ip()] });
+    // Silence until we lose patience, or an error.
+    let reply = named(&mut cluster, &leader).client().post("/overlay-master/agents/delete", &delete);
+    if let Ok(reply) = reply {
+        assert_eq!(reply.status, 503, "{}", reply.text());
+    }
+    for other in &others {
+        named(&mut cluster, other).start().unwrap();
+    }
+    // Deleted or not: the agent is there (again), with the lowest free subnet.
+    assert_eq!(subnets(&settled(&mut cluster, 1).1), subnets(&before));
+}
