@@ -75,7 +75,7 @@ fn everything_comes_right_after_the_faults() {
     let seeds = environment("MESOS_OVERLAY_SIM_SEEDS").unwrap_or(SEEDS);
     play(seeds, |world| {
         faults::rage(world, Duration::from_secs(120))?;
-        faults::stop(world);
+        faults::stop(world)?;
         let calm = world.now();
         // A message that got lost unnoticed is made good at the next refresh.
         world.run_until_converged(calm + Duration::from_secs(100))?;
@@ -93,6 +93,17 @@ fn convergence_takes_seconds() {
             faults::change_leader(world);
             world.run_until_converged(world.now() + Duration::from_secs(3))?;
         }
+        // Both ends hear of a broken connection, and nobody hears of a new leader.
+        faults::break_an_agents_links(world);
+        faults::delete_some_agents(world)?;
+        world.run_for(Duration::from_millis(500))?;
+        world.run_until_converged(world.now() + Duration::from_secs(5))?;
+        // Hosts on which nothing works for a while.
+        world.host_failures = 100;
+        faults::delete_some_agents(world)?;
+        world.run_for(Duration::from_secs(3))?;
+        world.host_failures = 0;
+        world.run_until_converged(world.now() + Duration::from_secs(12))?;
         world.run_silently(Duration::from_secs(300))
     });
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Response};
-use mesos_overlay::host::desired::{Desired, Peer};
+use mesos_overlay::host::desired::{Bridge, Desired, Peer};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
-use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, State};
+use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
 use prost::Message;
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub struct Check {
     peers: BTreeSet<String>,
     /// Every subnet that an agent was ever given.
     given: BTreeSet<(String, String)>,
+    /// The input at hand is a message that must not be obeyed.
+    stranger: bool,
 }
 
 fn decode(value: &Bytes) -> Result<BTreeMap<String, AgentInfo>, String> {
@@ -96,10 +98,21 @@ impl Check {
         }
     }
 
+    /// This happens to a process.
+    pub fn input(&mut self, process: &mut Process, input: &Input) {
+        self.stranger = false;
+        if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
+            self.stranger = process.leader.as_ref() != Some(from);
+            process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;
+        }
+    }
+
     /// A process does this, now.
     pub fn effect(&mut self, process: &Process, effect: &Effect) -> Result<(), String> {
         match effect {
-            Effect::Fetch if !process.leads => Err("takes the log over without leading".into()),
+            Effect::Log(..) => Ok(()),
+            _ if self.stranger => Err("obeys somebody who does not lead".into()),
+            Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
             Effect::Store { .. } if process.stored.is_none() => Err("writes without having read".into()),
             Effect::Store { .. } if process.storing => Err("writes twice at a time".into()),
             Effect::Send { to, name, body } if *name == UpdateAgentOverlaysMessage::NAME => {
@@ -113,6 +126,7 @@ impl Check {
                 let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
                 match (process.is_master(), response.status) {
                     (true, 200) => same_state(process, response).map_err(|why| format!("{request}: {why}")),
+                    (false, 200) => honest(response),
                     (false, 503) => Err("an agent is never unavailable".into()),
                     _ => Ok(()),
                 }
@@ -158,6 +172,9 @@ impl Check {
 
     /// An agent makes nothing up.
     fn applied(&self, process: &Process, desired: &Desired) -> Result<(), String> {
+        if desired.peers.is_some() && !process.knows_peers {
+            return Err("changes peers without knowing them".into());
+        }
         for subnet in desired.overlays.values().flat_map(|overlay| &overlay.subnets) {
             if !self.given.contains(&(process.ip(), subnet.to_string())) {
                 return Err(format!("sets up {subnet}, which it was not given"));
@@ -202,6 +219,17 @@ impl Check {
             host_matches(&world.processes[process], info, &agents).map_err(|why| format!("{upid}: {why}"))?;
         }
         Ok(())
+    }
+}
+
+/// An agent that says that it is registered has everything in place.
+fn honest(response: &Response) -> Result<(), String> {
+    let json: Value = serde_json::from_slice(&response.body).map_err(|error| format!("not JSON: {error}"))?;
+    let well = list(&json["overlays"]).iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK");
+    let broken = !well || json.get("host_errors").is_some() || json.get("problems").is_some();
+    match json["registered"] == true && broken {
+        true => Err(format!("is registered while broken: {json}")),
+        false => Ok(()),
     }
 }
 
@@ -298,9 +326,12 @@ fn host_matches(
     agents: &BTreeMap<String, AgentInfo>,
 ) -> Result<(), String> {
     let host = &process.host;
-    let expected: BTreeMap<&str, Vec<IpNet>> = info.overlays.iter().map(overlay).collect();
-    let actual =
-        host.overlays.iter().map(|(name, overlay)| (name.as_str(), overlay.subnets.clone())).collect();
+    let expected: BTreeMap<&str, [Vec<IpNet>; 3]> = info.overlays.iter().map(overlay).collect();
+    let bridge = |bridge: &Option<Bridge>| bridge.as_ref().map(|it| it.subnets.clone()).unwrap_or_default();
+    let actual = host.overlays.iter().map(|(name, it)| {
+        (name.as_str(), [it.subnets.clone(), bridge(&it.mesos_bridge), bridge(&it.docker_bridge)])
+    });
+    let actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
     if expected != actual {
         return Err(format!("the host has {actual:?} instead of {expected:?}"));
     }
@@ -326,9 +357,15 @@ fn host_matches(
     Ok(())
 }
 
-fn overlay(overlay: &AgentOverlayInfo) -> (&str, Vec<IpNet>) {
-    let subnets = [&overlay.subnet, &overlay.subnet6].into_iter().flatten();
-    (&overlay.info.name, subnets.map(|subnet| subnet.parse().unwrap()).collect())
+/// An overlay's name, subnets, and those of its two bridges.
+fn overlay(overlay: &AgentOverlayInfo) -> (&str, [Vec<IpNet>; 3]) {
+    let nets = |texts: [&Option<String>; 2]| {
+        texts.into_iter().flatten().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>()
+    };
+    let bridge =
+        |bridge: &Option<BridgeInfo>| bridge.as_ref().map(|it| nets([&it.ip, &it.ip6])).unwrap_or_default();
+    let subnets = nets([&overlay.subnet, &overlay.subnet6]);
+    (&overlay.info.name, [subnets, bridge(&overlay.mesos_bridge), bridge(&overlay.docker_bridge)])
 }
 
 // For the trace.

@@ -40,8 +40,10 @@ pub struct Process {
     /// An agent's host.
     pub host: Host,
     pub executor: Executor,
-    /// A master was told that it leads.
-    pub leads: bool,
+    /// An agent was told who its peers are.
+    pub knows_peers: bool,
+    /// The overlay master that leads, as the process was told.
+    pub leader: Option<Upid>,
     /// What a master has to go by: the log when it last read or wrote it. `None`:
     /// it must not answer for it.
     pub stored: Option<Bytes>,
@@ -69,7 +71,8 @@ impl Process {
             requests: BTreeMap::new(),
             host: Host::default(),
             executor: Executor::default(),
-            leads: false,
+            knows_peers: false,
+            leader: None,
             stored: None,
             doomed: false,
             log_order: Default::default(),
@@ -80,6 +83,11 @@ impl Process {
 
     pub fn is_master(&self) -> bool {
         matches!(self.role, Role::Master(_))
+    }
+
+    /// A master was told that it leads.
+    pub fn leads(&self) -> bool {
+        self.leader.as_ref() == Some(&self.upid)
     }
 
     pub fn ip(&self) -> String {
@@ -95,6 +103,14 @@ impl Process {
         });
     }
 
+    /// An agent's configuration changes; it takes effect at the next start.
+    pub fn reconfigure(&mut self, random: &mut Rng) {
+        if let Role::Agent(config) = &mut self.role {
+            config.network.mesos_bridge = random.bool();
+            config.network.docker_bridge = random.bool();
+        }
+    }
+
     /// Ends it at once.
     pub fn crash(&mut self) {
         self.machine = None;
@@ -102,7 +118,8 @@ impl Process {
         self.links.clear();
         self.requests.clear();
         self.executor = Executor::default();
-        self.leads = false;
+        self.knows_peers = false;
+        self.leader = None;
         self.stored = None;
         self.doomed = false;
         self.known = None;

@@ -19,7 +19,7 @@ pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
 /// One thing goes wrong.
 fn strike(world: &mut World) -> Result<(), String> {
     let process = world.random.usize(0..world.processes.len());
-    match world.random.u8(0..11) {
+    match world.random.u8(0..14) {
         0 => {
             world.network.weather = Weather::foul(&mut world.random);
             world.log.failures = world.random.u8(0..40);
@@ -49,6 +49,19 @@ fn strike(world: &mut World) -> Result<(), String> {
             }
         }
         7 => delete_some_agents(world)?,
+        // The leadership comes back before everybody has noticed that it was gone.
+        9 => {
+            let back = world.leader;
+            change_leader(world);
+            let soon = Duration::from_millis(world.random.u64(0..3000));
+            world.run_for(soon)?;
+            world.elect(back);
+        }
+        10 => {
+            let World { processes, random, .. } = world;
+            processes[process].reconfigure(random);
+        }
+        11 if world.random.u8(0..4) == 0 => remove_an_agent(world)?,
         8 => bad_request(world)?,
         _ => {
             let path = if world.processes[process].is_master() {
@@ -92,7 +105,7 @@ pub fn delete_some_agents(world: &mut World) -> Result<(), String> {
         ips.push("10.9.9.9".into());
     }
     let leader = world.leader.unwrap_or(0);
-    world.delete(leader, &ips)
+    world.delete(leader, &ips).map(drop)
 }
 
 /// A request that makes no sense: it must be answered, and change nothing.
@@ -118,16 +131,34 @@ fn bad_request(world: &mut World) -> Result<(), String> {
 
 /// An agent leaves for good, and an operator gives back what it had.
 pub fn remove_an_agent(world: &mut World) -> Result<(), String> {
-    let process = world.random.usize(masters(world)..world.processes.len());
-    world.crash(process);
-    world.processes[process].removed = true;
-    let ip = world.processes[process].ip();
+    let there: Vec<usize> = (masters(world)..world.processes.len())
+        .filter(|process| !world.processes[*process].removed)
+        .collect();
+    // Somebody has to be left.
+    if there.len() > 1 {
+        let process = there[world.random.usize(0..there.len())];
+        world.crash(process);
+        world.processes[process].removed = true;
+    }
     let leader = world.leader.unwrap_or(0);
-    world.delete(leader, &[ip])
+    world.delete(leader, &removed_agents(world)).map(drop)
+}
+
+fn removed_agents(world: &World) -> Vec<String> {
+    world.processes.iter().filter(|process| process.removed).map(|process| process.ip()).collect()
+}
+
+/// The connections between an agent and the leader break.
+pub fn break_an_agents_links(world: &mut World) {
+    let Some(leader) = world.leader else { return };
+    let agent = world.random.usize(masters(world)..world.processes.len());
+    let (master, upid) = (world.processes[leader].upid.clone(), world.processes[agent].upid.clone());
+    world.break_link(agent, &master);
+    world.break_link(leader, &upid);
 }
 
 /// Nothing goes wrong any more, and everybody runs.
-pub fn stop(world: &mut World) {
+pub fn stop(world: &mut World) -> Result<(), String> {
     world.network.weather = Weather::fair();
     world.network.cut.clear();
     world.log.failures = 0;
@@ -139,4 +170,7 @@ pub fn stop(world: &mut World) {
     if world.leader.is_none() {
         change_leader(world);
     }
+    // Time for the log to be read; the last delay may have been the longest.
+    world.run_for(Duration::from_secs(40))?;
+    world.delete_patiently(world.leader.unwrap_or(0), &removed_agents(world))
 }

@@ -130,7 +130,9 @@ impl World {
 
     /// Something about the log: after what was about to happen there before.
     fn in_order(&mut self, life: Life, which: usize, event: Event) {
-        let time = self.now + self.slowness.mul_f64(self.random.f64());
+        // Now and then, something hangs for a while.
+        let hangs = if self.log.failures > 0 && self.random.u8(0..10) == 0 { 10.0 } else { 1.0 };
+        let time = self.now + self.slowness.mul_f64(self.random.f64() * hangs);
         let last = &mut self.processes[life.process].log_order[which];
         *last = time.max(*last);
         let time = *last;
@@ -222,10 +224,23 @@ impl World {
     }
 
     /// An operator's `agents/delete`.
-    pub fn delete(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
+    pub fn delete(&mut self, process: usize, ips: &[String]) -> Result<Option<Response>, String> {
         self.check.delete(ips);
         let body = serde_json::json!({ "agents": ips }).to_string();
-        self.request(process, "POST", "/overlay-master/agents/delete", &body).map(drop)
+        self.request(process, "POST", "/overlay-master/agents/delete", &body)
+    }
+
+    /// An operator's `agents/delete`, until it is done.
+    pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
+        for _ in 0..60 {
+            let answer = self.delete(process, ips)?;
+            let id = RequestId(self.requests);
+            self.run_for(Duration::from_secs(1))?;
+            if answer.or_else(|| self.answers.remove(&id)).is_some_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+        }
+        Err(format!("{ips:?} cannot be deleted"))
     }
 
     // Time.
@@ -241,7 +256,7 @@ impl World {
     /// Goes on until everything is as it should be.
     pub fn run_until_converged(&mut self, deadline: Time) -> Result<(), String> {
         loop {
-            self.run_for(Duration::from_millis(100))?;
+            self.run_for(Duration::from_millis(200))?;
             let trace = self.trace.take();
             let converged = Check::converged(self);
             self.trace = trace;
@@ -317,14 +332,18 @@ impl World {
                 self.input(life.process, input)?;
             }
             Event::Detect(life) if self.lives(life) => {
+                let leader = self.leader.map(|leader| self.processes[leader].upid.clone());
                 let process = &mut self.processes[life.process];
-                process.leads = self.leader == Some(life.process);
-                if !process.leads {
+                process.leader.clone_from(&leader);
+                if !process.leads() {
                     process.stored = None;
                 }
-                let leader =
-                    self.leader.map(|leader| Upid::new("master", self.processes[leader].upid.address));
+                let before = self.shown_overlays(life.process)?;
+                let leader = leader.map(|leader| Upid::new("master", leader.address));
                 self.input(life.process, Input::Leader(leader))?;
+                if self.shown_overlays(life.process)? != before {
+                    return self.violated(life.process, "a change of leader changed its overlays");
+                }
             }
             Event::Fetch(life) if self.lives(life) => {
                 let fetched = self.log.fetch(life, &mut self.random);
@@ -395,6 +414,7 @@ impl World {
         self.note(|world| {
             format!("{} <- {}", world.processes[process].upid, crate::check::show_input(&input))
         });
+        self.check.input(&mut self.processes[process], &input);
         let life = self.life(process);
         let now = self.now;
         let Some(machine) = &mut self.processes[process].machine else { return Ok(()) };
@@ -405,13 +425,30 @@ impl World {
                 format!("{} -> {}", world.processes[process].upid, crate::check::show_effect(&effect))
             });
             if let Err(what) = self.check.effect(&self.processes[process], &effect) {
-                let what = format!("at {now}: {}: {what}", self.processes[process].upid);
-                self.violation.get_or_insert(what.clone());
-                return Err(what);
+                return self.violated(process, &what);
             }
             self.effect(life, effect);
         }
         Ok(())
+    }
+
+    /// Something happened that must not.
+    fn violated(&mut self, process: usize, what: &str) -> Result<(), String> {
+        let what = format!("at {}: {}: {what}", self.now, self.processes[process].upid);
+        self.violation.get_or_insert(what.clone());
+        Err(what)
+    }
+
+    /// The overlays that an agent shows; nothing for a master.
+    fn shown_overlays(&mut self, process: usize) -> Result<Option<serde_json::Value>, String> {
+        if self.processes[process].is_master() {
+            return Ok(None);
+        }
+        let trace = self.trace.take();
+        let response = self.request(process, "GET", "/overlay-agent/overlay", "");
+        self.trace = trace;
+        let json = response?.and_then(|response| serde_json::from_slice(&response.body).ok());
+        Ok(json.map(|mut json: serde_json::Value| json["overlays"].take()))
     }
 
     fn effect(&mut self, life: Life, effect: Effect) {
