@@ -55,17 +55,31 @@ fn compile_shim() {
 
 /// Where an installed Mesos has its headers: below `MESOS_PREFIX`, else where
 /// `pkg-config mesos` says. `None`: there is none, the project's subset will do.
+///
+/// They include headers of boost, glog, protobuf, ZooKeeper and others. Mesos
+/// installs those too if it was configured with `--enable-install-module-dependencies`;
+/// what lies elsewhere can be named in `CXXFLAGS`.
 fn installed_mesos() -> Option<Vec<String>> {
     println!("cargo:rerun-if-env-changed=MESOS_PREFIX");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
     if let Some(prefix) = env::var_os("MESOS_PREFIX") {
-        let include = PathBuf::from(prefix).join("include");
+        let prefix = PathBuf::from(prefix);
         assert!(
-            include.join("mesos/module.hpp").exists(),
-            "MESOS_PREFIX: {} has no mesos/module.hpp; name the directory that Mesos is installed in, or unset it",
-            include.display()
+            prefix.join("include/mesos/module.hpp").exists(),
+            "MESOS_PREFIX: {} has no include/mesos/module.hpp; name the directory that Mesos is installed in, \
+             or unset it",
+            prefix.display()
         );
-        return Some(vec![include.to_str().expect("MESOS_PREFIX is UTF-8").to_owned()]);
+        let places = ["include", "lib/mesos/3rdparty/include", "lib64/mesos/3rdparty/include"];
+        let text = |path: PathBuf| path.to_str().expect("MESOS_PREFIX is UTF-8").to_owned();
+        return Some(
+            places
+                .map(|place| prefix.join(place))
+                .into_iter()
+                .filter(|path| path.exists())
+                .map(text)
+                .collect(),
+        );
     }
     let output = Command::new("pkg-config").args(["--cflags-only-I", "mesos"]).output().ok()?;
     let flags = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
