@@ -228,6 +228,18 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// The logs go with the run's directory: what a failed test needs of them is shown now.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.masters() {
+                node.show_log();
+            }
+            self.agents.iter().for_each(Node::show_log);
+        }
+    }
+}
+
 /// Makes the nodes of a cluster.
 struct Builder<'a> {
     setup: &'a Setup,

@@ -162,6 +162,15 @@ impl Node {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
+    /// Prints the end of its log, of all its lives, without what comes every time.
+    pub fn show_log(&self) {
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let noise = ["Flags at startup", "HTTP GET for"];
+        let lines: Vec<&str> = log.lines().filter(|line| !noise.iter().any(|n| line.contains(n))).collect();
+        eprintln!("==> the log of {} ends with", self.name);
+        lines[lines.len().saturating_sub(40)..].iter().for_each(|line| eprintln!("{line}"));
+    }
+
     /// Waits for a log line of this life of it that has `text` in it, and returns it.
     pub fn wait_log(&mut self, text: &str, limit: Duration) -> Result<String> {
         let what = format!("{:?} in the log of {}", text, self.name);

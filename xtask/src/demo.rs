@@ -6,6 +6,7 @@ mod table;
 mod tasks;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// How many agents there are.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    /// How many agents there are. (With more, the hosts' ARP entries for each other would
+    /// overflow the kernel's table, which all network namespaces share.)
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=25))]
     agents: u8,
     /// Leave the cluster up at the end, and print how to look around in it.
     #[arg(long)]
@@ -79,10 +81,10 @@ pub fn run(options: &Options) -> Result<()> {
 fn down() -> Result<()> {
     let runs = testbed::run::remove_kept();
     for run in &runs {
-        println!("removed {run}");
+        print(format_args!("removed {run}"));
     }
     if runs.is_empty() {
-        println!("nothing was left up");
+        print(format_args!("nothing was left up"));
     }
     Ok(())
 }
@@ -105,9 +107,9 @@ impl Demo {
         let cluster = Cluster::start(&setup)?;
         let mut demo = Demo { start, part, cluster };
         demo.say(format!(
-            "a master on {} and {} agents are starting",
+            "starting a master on {} and {}",
             demo.cluster.master.address(),
-            options.agents
+            count(options.agents.into(), "agent")
         ));
         demo.cluster.wait_mesos(LIMIT)?;
         demo.say("all agents are registered with Mesos");
@@ -116,7 +118,7 @@ impl Demo {
     }
 
     fn say(&self, what: impl AsRef<str>) {
-        println!("{:7.2} s  {}", self.start.elapsed().as_secs_f64(), what.as_ref());
+        print(format_args!("{:7.2} s  {}", self.start.elapsed().as_secs_f64(), what.as_ref()));
     }
 
     /// Which agent got which subnet.
@@ -130,27 +132,27 @@ impl Demo {
         for agent in &self.cluster.agents {
             let overlay = overlay(agent)?;
             let vxlan = &overlay["backend"]["vxlan"];
-            println!(
+            print(format_args!(
                 "           {} on {}: containers {}, VTEP {} {}",
                 agent.name(),
                 agent.ip(),
                 text(&overlay["subnet"]),
                 text(&vxlan["vtep_ip"]),
                 text(&vxlan["vtep_mac"]),
-            );
+            ));
         }
         Ok(())
     }
 
     fn launch(&self) -> Result<Tasks> {
         let tasks = Tasks::launch(self.part, &self.cluster, LIMIT)?;
-        self.say(format!("{} tasks are running", tasks.list().len()));
+        self.say(format!("{} are running", count(tasks.list().len(), "task")));
         Ok(tasks)
     }
 
     fn show_reach(&self, tasks: &Tasks) -> Result<()> {
         let reach = table::measure(tasks.list())?;
-        println!("\n{}", table::render(tasks.list(), &reach));
+        print(format_args!("\n{}", table::render(tasks.list(), &reach)));
         Ok(())
     }
 
@@ -165,7 +167,8 @@ impl Demo {
         self.cluster.master.start()?;
         let after = self.wait_state(|state| *state == before)?;
         let agents = after["agents"].as_array().map_or(0, Vec::len);
-        self.say(format!("it is back: {agents} agents, same subnets, same VTEPs, all registered again"));
+        let agents = count(agents, "agent");
+        self.say(format!("it is back: {agents}, same subnets, same VTEPs, all registered again"));
         self.cluster.wait_mesos(LIMIT)?;
         self.say("Mesos has its agents again");
         table::measure(tasks.list())?;
@@ -194,16 +197,16 @@ impl Demo {
 
     fn finish(self, keep: bool, tasks: Tasks) -> Result<()> {
         if let Some(missing) = self.part.not_shown() {
-            println!("\nNot shown: {missing}");
+            print(format_args!("\nNot shown: {missing}"));
         }
         if !keep {
             drop(tasks);
             let start = self.start;
             drop(self);
-            println!("{:7.2} s  everything is taken down", start.elapsed().as_secs_f64());
+            print(format_args!("{:7.2} s  everything is taken down", start.elapsed().as_secs_f64()));
             return Ok(());
         }
-        println!("\n{}", self.tour()?);
+        print(format_args!("\n{}", self.tour()?));
         tasks.leave();
         self.cluster.keep()?;
         Ok(())
@@ -238,6 +241,16 @@ impl Demo {
         let first = fs::read_dir(&dir).ok().and_then(|mut entries| entries.next()?.ok());
         first.map_or(dir, |entry| entry.path())
     }
+}
+
+/// Prints a line. Whoever closes the pipe wants no more of it; the demo goes on and
+/// cleans up.
+fn print(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn count(number: usize, of: &str) -> String {
+    format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The agent's first overlay.
