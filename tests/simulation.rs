@@ -108,6 +108,14 @@ fn convergence_takes_seconds() {
     });
 }
 
+/// Two hundred agents at once are served with a few writes, and know each other.
+#[test]
+fn a_large_cluster_starts_in_seconds() {
+    let mut world = World::with(cluster::large(200), fastrand::Rng::with_seed(1), false);
+    world.run_until_converged(world.now() + Duration::from_secs(2)).unwrap();
+    assert!(world.log_operations < 20, "{} operations on the log", world.log_operations);
+}
+
 /// An agent whose subnets are given back gets others, and everybody knows; one
 /// that is gone is forgotten by everybody.
 #[test]

@@ -155,6 +155,19 @@ pub fn random(random: &mut Rng) -> Vec<Process> {
     cluster
 }
 
+/// One master and this many agents.
+pub fn large(agents: u8) -> Vec<Process> {
+    let text = r#"{"network": {"vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
+    let config = master::parse("master.json", text).unwrap().config;
+    let mut cluster = vec![Process::new(MASTER_ID, "10.0.1.1:5050".into(), Role::Master(config))];
+    for n in 0..agents {
+        let config = AgentConfig::new("/cni");
+        cluster.push(Process::new(AGENT_ID, format!("10.0.2.{n}:5051"), Role::Agent(config)));
+    }
+    cluster
+}
+
 /// Room for eight agents at least, and often for no more.
 fn master_config(random: &mut Rng) -> MasterConfig {
     let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };

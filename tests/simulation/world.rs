@@ -36,7 +36,7 @@ pub struct World {
     trace: Option<Vec<String>>,
     /// Messages, and operations on the log.
     sent: u64,
-    log_operations: u64,
+    pub log_operations: u64,
 }
 
 /// What is going to happen.
@@ -64,6 +64,11 @@ impl World {
     pub fn new(seed: u64, trace: bool) -> World {
         let mut random = Rng::with_seed(seed);
         let processes = cluster::random(&mut random);
+        World::with(processes, random, trace)
+    }
+
+    /// Starts these processes, in fair weather.
+    pub fn with(processes: Vec<Process>, mut random: Rng, trace: bool) -> World {
         let masters = processes.iter().filter(|process| process.is_master()).count();
         let mut world = World {
             now: Time::default(),
