@@ -16,6 +16,8 @@ const ROUTES_42: &str = "ip -j route show table 42";
 const NEIGHBOURS: &str = "ip -j neighbour show dev vtep1024 nud permanent";
 const FDB: &str = "bridge -j fdb show dev vtep1024";
 const DEVICE: &str = "ip -j -d link show vtep1024";
+/// Operations for an overlay's firewall: a set and a rule in each family.
+const FIREWALL: usize = 4;
 
 /// A host with agent 1 on it, and agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
@@ -80,9 +82,9 @@ fn everything_is_made_and_a_second_pass_has_nothing_to_do() {
         return;
     }
     let host = Host::new();
-    // forwarding, device, 2 addresses, 2 rules and a file; and for each peer 2
-    // neighbours, an FDB entry and 3 routes.
-    assert_eq!(host.settle(&with_peers(&host)), 2 + 1 + 2 + 2 + 1 + 2 * (2 + 1 + 3));
+    // forwarding, device, 2 addresses, 2 rules, a file, and FIREWALL; and for each
+    // peer 2 neighbours, an FDB entry and 3 routes.
+    assert_eq!(host.settle(&with_peers(&host)), 2 + 1 + 2 + 2 + 1 + FIREWALL + 2 * (2 + 1 + 3));
     assert_host(&host);
     assert_peers(&host);
 }
@@ -288,7 +290,7 @@ fn what_dcos_net_made_is_taken_over_as_it_is() {
     ] {
         host.command(line);
     }
-    assert_eq!(host.settle(&desired), 1, "the CNI configuration only");
+    assert_eq!(host.settle(&desired), 1 + FIREWALL, "the CNI configuration and the firewall only");
     desired.peers = Some([].into());
     host.settle(&desired);
     assert_eq!(host.command("ip route show table all via 44.128.0.2"), "");

@@ -35,7 +35,7 @@ fn passes_with_many_peers() {
         let peers: Vec<_> = (2..count + 2).map(peer).collect();
         let total = 6 * peers.len();
         desired.peers = Some(peers.iter().cloned().collect());
-        measure("from nothing", &desired, total + 8);
+        measure("from nothing", &desired, total + 12);
         measure("again, unchanged", &desired, 0);
         host.ip("link delete vtep1024");
         measure("the device was deleted", &desired, total + 3);

@@ -12,6 +12,7 @@ pub mod plan;
 mod cni;
 mod executor;
 mod failures;
+mod firewall;
 mod netlink;
 mod pass;
 mod sysctl;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 
 use super::desired::{Backend, Cni, Desired};
 use super::failures::Failures;
+use super::firewall::Firewall;
 use super::netlink::{self, Error, Netlink};
 use super::observed::{CniFile, Kernel, Observed};
 use super::plan::{Concern, DeviceChange, Op, Plan, plan};
@@ -24,6 +25,7 @@ const ROUNDS: usize = 2;
 pub(super) struct Passes {
     /// Warnings that were logged already.
     warned: Vec<String>,
+    firewall: Firewall,
 }
 
 impl Passes {
@@ -50,6 +52,8 @@ impl Passes {
             let mut pass = Pass::new(desired);
             let plan = pass.plan().await;
             self.warn(plan.warnings.clone());
+            // Before the CNI configurations, which say that all is well.
+            operations += self.firewall.run(desired, &mut pass.failures);
             pass.carry_out(&plan).await;
             operations += plan.ops.len();
             if !plan.ops.is_empty() {

@@ -41,6 +41,16 @@ pub const HOSTS: &[Need] = &[
     Need { what: What::Program("ip"), package: "iproute2", purpose: "to make network namespaces" },
     Need { what: What::Program("iptables"), package: "iptables", purpose: "to forward ports to containers" },
     Need {
+        what: What::Program("ipset"),
+        package: "ipset",
+        purpose: "to masquerade containers with iptables",
+    },
+    Need {
+        what: What::Program("nft"),
+        package: "nftables",
+        purpose: "to masquerade containers with nftables",
+    },
+    Need {
         what: What::Plugin("bridge"),
         package: "containernetworking-plugins",
         purpose: "to attach containers to their networks",
