@@ -121,9 +121,9 @@ impl Agent {
             self.registration.lost();
             return;
         };
-        let (master, reconnect, first) = self.registration.found(now, &leader, &mut self.random);
+        let (master, first) = self.registration.found(now, &leader, &mut self.random);
         self.log(Level::Info, format!("Registering with {master}"));
-        self.effects.push_back(Effect::Link { to: master, reconnect });
+        self.effects.push_back(Effect::Link { to: master, reconnect: false });
         if first {
             self.register(now);
         }
@@ -148,8 +148,8 @@ impl Agent {
     /// Asks the master for this agent's overlays.
     fn register(&mut self, now: Time) {
         let Some(master) = self.registration.master().cloned() else { return };
-        if self.registration.asks(now, &mut self.random) {
-            self.effects.push_back(Effect::Link { to: master.clone(), reconnect: true });
+        if let Some(reconnect) = self.registration.asks(now, &mut self.random) {
+            self.effects.push_back(Effect::Link { to: master.clone(), reconnect });
         }
         let network = &self.config.network;
         let message = RegisterAgentMessage {

@@ -42,8 +42,8 @@ pub(super) enum Phase {
 pub(super) struct Registration {
     pub phase: Phase,
     master: Option<Upid>,
-    /// Who led last, even if nobody does now.
-    last_master: Option<Upid>,
+    /// Somebody led once.
+    led_before: bool,
     /// The one timer. It is set whenever somebody leads.
     timer: Option<Time>,
     /// Delays while the master is silent.
@@ -65,7 +65,7 @@ impl Registration {
         Registration {
             phase: Phase::NoMaster,
             master: None,
-            last_master: None,
+            led_before: false,
             timer: None,
             silence: DELAYS,
             wanting: DELAYS,
@@ -85,25 +85,23 @@ impl Registration {
         self.timer
     }
 
-    /// Somebody leads. Gives the overlay master, whether a connection to it may be
-    /// left from before, and whether it is the first one ever.
-    pub fn found(&mut self, now: Time, leader: &Upid, random: &mut fastrand::Rng) -> (Upid, bool, bool) {
+    /// Somebody leads. Gives the overlay master, and whether it is the first one ever.
+    pub fn found(&mut self, now: Time, leader: &Upid, random: &mut fastrand::Rng) -> (Upid, bool) {
         let master = Upid::new(MASTER_ID, leader.address);
-        let first = self.last_master.is_none();
-        let known = self.last_master.as_ref() == Some(&master);
+        let first = !self.led_before;
         *self = Registration {
             phase: Phase::Registering,
             master: Some(master.clone()),
-            last_master: Some(master.clone()),
+            led_before: true,
             ..Registration::new()
         };
         self.timer = Some(now + if first { Duration::ZERO } else { SPREAD.mul_f64(random.f64()) });
-        (master, known, first)
+        (master, first)
     }
 
     /// Nobody leads any more.
     pub fn lost(&mut self) {
-        *self = Registration { last_master: self.last_master.take(), ..Registration::new() };
+        *self = Registration { led_before: self.led_before, ..Registration::new() };
     }
 
     /// The connection to the master broke: registers anew after a short while, or
@@ -125,19 +123,20 @@ impl Registration {
         self.timer = Some(now + self.silence.next(random));
     }
 
-    /// A registration goes out now. Gives whether to open the connection anew
-    /// before.
-    pub fn asks(&mut self, now: Time, random: &mut fastrand::Rng) -> bool {
+    /// A registration goes out now. Gives whether to link before, and if so, whether
+    /// a connection that is there is to be replaced.
+    pub fn asks(&mut self, now: Time, random: &mut fastrand::Rng) -> Option<bool> {
         // A settled agent stays what it is while it asks only to be sure.
         if self.phase != Phase::Settled || self.asked {
             self.phase = Phase::Registering;
             self.confirmed = false;
         }
-        let reconnect = std::mem::take(&mut self.broken) || self.unanswered >= SILENT_ATTEMPTS;
+        let silent = self.unanswered >= SILENT_ATTEMPTS;
+        let link = (std::mem::take(&mut self.broken) || silent).then_some(silent);
         self.unanswered += 1;
         self.asked = true;
         self.timer = Some(now + self.silence.next(random));
-        reconnect
+        link
     }
 
     /// The master answered.

@@ -101,8 +101,10 @@ impl Serving {
         for problem in &problems {
             cx.out.warn("lacking", || format!("{from} does not get all that it should: {problem}"));
         }
-        let relink = cx.sessions.get(*ip).is_some();
-        cx.out.push(Effect::Link { to: from.clone(), reconnect: relink });
+        // Agents also register to refresh what the master knows. The connection is
+        // not to be broken for that: the Mesos master talks over it, too.
+        let reconnect = cx.sessions.of(from).is_some_and(|(_, session)| session.unconfirmed);
+        cx.out.push(Effect::Link { to: from.clone(), reconnect });
         cx.sessions.register(*ip, from, message.peers.is_some());
         let overlays = self.update_record(cx, *ip, holding, ask);
         let answer = UpdateAgentOverlaysMessage { overlays, problems };
@@ -157,8 +159,10 @@ impl Serving {
         // A newer registration from another pid has an answer of its own.
         let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
         cx.out.send(&to.from, update);
+        let connected = session.connected;
+        cx.sessions.answered(to.ip);
         match to.message.peers {
-            Some(has) if session.connected => self.peers.join(cx.out.now(), to.ip, &to.from, has),
+            Some(has) if connected => self.peers.join(cx.out.now(), to.ip, &to.from, has),
             _ => self.peers.leave(to.ip),
         }
     }

@@ -17,6 +17,9 @@ pub struct Session {
     pub serial: u64,
     /// Whether its link is up, as far as we know.
     pub connected: bool,
+    /// It was answered, and has not said anything since that it would say only after
+    /// that answer: if it asks again, the connection to it may be a dead one.
+    pub unconfirmed: bool,
     /// Whether it wants to be told about its peers.
     pub wants_peers: bool,
     /// How it fares with its overlays, by name, as it reported last.
@@ -49,6 +52,7 @@ impl Sessions {
             pid: pid.clone(),
             serial: 0,
             connected: true,
+            unconfirmed: false,
             wants_peers,
             states: BTreeMap::new(),
             host_errors: Vec::new(),
@@ -58,6 +62,7 @@ impl Sessions {
             session.host_errors.clear();
         }
         session.pid = pid.clone();
+        session.unconfirmed = false;
         session.serial = self.serial;
         session.connected = true;
         session.wants_peers = wants_peers;
@@ -74,6 +79,13 @@ impl Sessions {
         self.sessions.get_mut(&ip).filter(|session| session.pid == *pid).map(|session| (ip, session))
     }
 
+    /// The agent at this address is answered.
+    pub fn answered(&mut self, ip: Ipv4Addr) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.unconfirmed = true;
+        }
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Session)> {
         self.sessions.iter().map(|(ip, session)| (*ip, session))
@@ -88,6 +100,7 @@ impl Sessions {
 impl Session {
     /// Takes what the agent reports.
     pub fn report(&mut self, message: AgentRegisteredMessage) {
+        self.unconfirmed = false;
         self.states = message
             .overlays
             .into_iter()
