@@ -28,7 +28,7 @@ pub(super) unsafe fn bytes<'a>(bytes: MoBytes) -> Result<&'a [u8], MoResult> {
 /// Text from the network or an operator: what is not UTF-8 in it is replaced.
 ///
 /// # Safety
-/// As for [`bytes`].
+/// As for [`bytes()`].
 pub(super) unsafe fn text(text: MoBytes) -> Result<String, MoResult> {
     // SAFETY: the caller's promise.
     Ok(String::from_utf8_lossy(unsafe { bytes(text)? }).into_owned())
@@ -37,7 +37,7 @@ pub(super) unsafe fn text(text: MoBytes) -> Result<String, MoResult> {
 /// Keys and values.
 ///
 /// # Safety
-/// `first` is NULL or points to `count` pairs, each valid as for [`bytes`].
+/// `first` is NULL or points to `count` pairs, each valid as for [`bytes()`].
 pub(super) unsafe fn pairs(
     first: *const MoPair,
     count: usize,

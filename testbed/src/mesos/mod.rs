@@ -11,7 +11,7 @@
 //! Tests run in parallel processes: one does the work under a lock, a directory
 //! appears only when it is complete.
 
-mod fetch;
+pub mod fetch;
 pub mod stubs;
 
 use std::fs::{self, File};
