@@ -2,9 +2,11 @@
 //! has but the release's binding has not. Like that one it runs the plugin under
 //! `delegate` and forwards the host's ports that the task asked for:
 //!
-//!     {"name":"dcos","type":"mesos-cni-port-mapper","excludeDevices":["m-dcos"],"chain":"M-DCOS",
-//!      "delegate":{"type":"bridge", …},
-//!      "args":{"org.apache.mesos":{"network_info":{"port_mappings":[{"host_port":8080,"container_port":80}]}}}}
+//! ```json
+//! {"name":"dcos","type":"mesos-cni-port-mapper","excludeDevices":["m-dcos"],"chain":"M-DCOS",
+//!  "delegate":{"type":"bridge", …},
+//!  "args":{"org.apache.mesos":{"network_info":{"port_mappings":[{"host_port":8080,"container_port":80}]}}}}
+//! ```
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -1,8 +1,10 @@
 //! The executor of our tasks: speaks Mesos's executor API (version 1, JSON) to its
 //! agent and serves [`testbed::task`].
 //!
-//!     overlay-test-executor [ADDRESS:PORT]    under an agent; listens there
-//!     overlay-test-executor --alone ADDRESS:PORT    without Mesos
+//! ```text
+//! overlay-test-executor [ADDRESS:PORT]          under an agent; listens there
+//! overlay-test-executor --alone ADDRESS:PORT    without Mesos
+//! ```
 
 use std::collections::BTreeMap;
 use std::env;
