@@ -18,11 +18,10 @@ struct Arguments {
     command: Command,
 }
 
+// What each of them is for is said where its options are.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows the overlay at work in a cluster on this machine.
     Demo(demo::Options),
-    /// Runs the tests, and installs, fetches and builds what they need.
     Test(test::Options),
 }
 

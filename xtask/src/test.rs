@@ -17,15 +17,16 @@ use runner::{Counts, Runner};
 ///
 /// A group is a file of tests/, or "unit" for the tests beside the code:
 ///
-///     unit         anywhere
-///     agent, master, simulation and so on
-///                  anywhere: the machines, without kernel or Mesos
-///     kernel       root, or a user namespace: unshare --user --map-root-user --mount cargo xtask test
-///     mesos        root, and Mesos (fetched by name from PyPI); most of it in network namespaces
+///     unit                 anywhere
+///     agent, master, simulation, c_abi, symbols
+///                          anywhere; neither kernel nor a running Mesos is needed
+///     kernel, kernel_*     root, or a user namespace:
+///                          unshare --user --map-root-user --mount cargo xtask test
+///     mesos                Mesos, which is fetched (27 MB, checked); for some of it root
 ///
-/// What cannot run on this machine is skipped, and the reasons are listed at the end. With CI=true
-/// in the environment a skipped test is a failed one. Everything runs on loopback or between
-/// network namespaces of the tests' own, and nothing is left behind.
+/// What cannot run on this machine is skipped, and the reasons are listed at the end. With
+/// CI=true in the environment a skipped test is a failed one. Everything runs on loopback or
+/// between network namespaces of the tests' own, and nothing is left behind.
 ///
 /// Tests run with cargo nextest if it is installed, and with cargo test if not.
 #[derive(Debug, clap::Args)]

@@ -9,9 +9,9 @@ pub enum Part {
     /// Mesos starts the containers on the overlay itself.
     #[value(skip)]
     Whole,
-    /// The demo attaches its containers from the file that the agent module wrote.
+    /// The containers are attached with the CNI plugins, not by Mesos.
     Attached,
-    /// Master and agents on loopback addresses.
+    /// No hosts: master and agents run on loopback addresses.
     Loopback,
 }
 
