@@ -20,6 +20,8 @@ mod delete;
 mod election;
 #[path = "mesos/http.rs"]
 mod http;
+#[path = "mesos/ipv6.rs"]
+mod ipv6;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;

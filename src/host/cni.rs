@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Cni, Desired, Overlay};
@@ -50,7 +51,17 @@ struct Ipam<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<&'a Path>,
     subnet: String,
-    routes: [Destination<'a>; 1],
+    /// Ranges of another family than that of `subnet`, which is a range set of its
+    /// own and comes first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ranges: Vec<[Range; 1]>,
+    routes: Vec<Destination<'a>>,
+}
+
+/// A range set is a list of ranges, of which a container gets one address.
+#[derive(Serialize)]
+struct Range {
+    subnet: String,
 }
 
 #[derive(Serialize)]
@@ -59,10 +70,18 @@ struct Destination<'a> {
 }
 
 /// What the file of this overlay holds; `None` when the overlay has no bridge
-/// with an IPv4 prefix for Mesos's containers, and so no file.
+/// with a prefix for Mesos's containers, and so no file.
+///
+/// There is no `cniVersion`, which stands for 0.1.0: of results newer than 0.2.0
+/// Mesos 1.11 reads no addresses. That old form has room for one address of each
+/// family, and the plugins fill it from two range sets just as they do with newer ones.
 pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni) -> Option<Vec<u8>> {
     let bridge = overlay.mesos_bridge.as_ref()?;
-    let subnet = bridge.subnets.iter().find(|subnet| subnet.addr().is_ipv4())?;
+    // A file with IPv4 only is byte by byte what it always was; IPv6 comes behind.
+    let of = |v4: bool| bridge.subnets.iter().find(move |subnet| subnet.addr().is_ipv4() == v4);
+    let mut subnets = [of(true), of(false)].into_iter().flatten().map(ToString::to_string);
+    let everywhere =
+        |subnet: &IpNet| Destination { dst: if subnet.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } };
     let config = Config {
         name,
         r#type: PLUGIN,
@@ -79,8 +98,9 @@ pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni) -> Option<Vec<u8
             ipam: Ipam {
                 r#type: "host-local",
                 data_dir: cni.data_dir.as_deref(),
-                subnet: subnet.to_string(),
-                routes: [Destination { dst: "0.0.0.0/0" }],
+                subnet: subnets.next()?,
+                ranges: subnets.map(|subnet| [Range { subnet }]).collect(),
+                routes: [of(true), of(false)].into_iter().flatten().map(everywhere).collect(),
             },
         },
     };
@@ -186,10 +206,14 @@ mod tests {
     use super::*;
     use crate::host::desired::Bridge;
 
-    fn overlay() -> Overlay {
-        let subnets = vec!["fd01:b::/81".parse().unwrap(), "9.0.0.0/25".parse().unwrap()];
+    fn overlay_with(subnets: &[&str]) -> Overlay {
+        let subnets = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
         let mesos_bridge = Some(Bridge { name: "m-dcos".into(), subnets });
         Overlay { mesos_bridge, mtu: 1420, ..Overlay::default() }
+    }
+
+    fn overlay() -> Overlay {
+        overlay_with(&["9.0.0.0/25"])
     }
 
     fn cni(data_dir: Option<&str>) -> Cni {
@@ -217,12 +241,33 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_file_only_with_an_ipv4_bridge_for_mesos() {
-        let mut overlay = overlay();
-        overlay.mesos_bridge.as_mut().unwrap().subnets.pop();
-        assert_eq!(content("dcos", &overlay, &cni(None)), None);
-        overlay.mesos_bridge = None;
-        assert_eq!(content("dcos", &overlay, &cni(None)), None);
+    fn both_families_are_two_range_sets_and_ipv4_comes_first() {
+        let both = overlay_with(&["fd01:b::/81", "9.0.0.0/25"]);
+        let text = String::from_utf8(content("dcos", &both, &cni(None)).unwrap()).unwrap();
+        let ipam = concat!(
+            r#""ipam":{"type":"host-local","subnet":"9.0.0.0/25","ranges":[[{"subnet":"fd01:b::/81"}]],"#,
+            r#""routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}}}"#,
+            "\n"
+        );
+        assert!(text.ends_with(ipam), "{text}");
+        assert!(!text.contains("cniVersion"), "Mesos 1.11 reads no addresses of newer results: {text}");
+    }
+
+    #[test]
+    fn an_overlay_with_ipv6_only_has_a_file_too() {
+        let text = content("dcos", &overlay_with(&["fd01:b::/81"]), &cni(None)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let ipam = concat!(
+            r#""ipam":{"type":"host-local","subnet":"fd01:b::/81","routes":[{"dst":"::/0"}]}}}"#,
+            "\n"
+        );
+        assert!(text.ends_with(ipam), "{text}");
+    }
+
+    #[test]
+    fn there_is_a_file_only_with_a_bridge_for_mesos_that_has_a_prefix() {
+        assert_eq!(content("dcos", &overlay_with(&[]), &cni(None)), None);
+        assert_eq!(content("dcos", &Overlay::default(), &cni(None)), None);
     }
 
     #[test]

@@ -3,10 +3,11 @@
 
 use std::fmt;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::net::Netns;
@@ -118,15 +119,27 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The IPv4 address in a plugin's result, of version 0.2.0 (`ip4`) or newer (`ips`).
-pub fn ip4(result: &Value) -> Result<std::net::Ipv4Addr> {
-    let old = result["ip4"]["ip"].as_str();
-    let new = || {
-        result["ips"].as_array()?.iter().filter_map(|ip| ip["address"].as_str()).find(|ip| ip.contains('.'))
+/// The addresses in a plugin's result, of version 0.2.0 (`ip4`, `ip6`) or newer
+/// (`ips`), the IPv4 one first.
+pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
+    let old = ["ip4", "ip6"].into_iter().filter_map(|key| result[key]["ip"].as_str());
+    let new = result["ips"].as_array().into_iter().flatten().filter_map(|ip| ip["address"].as_str());
+    let parse = |address: &str| {
+        let ip = address.split('/').next().unwrap_or(address);
+        ip.parse().with_context(|| format!("address {address:?} in a plugin's result"))
     };
-    let Some(address) = old.or_else(new) else { bail!("no IPv4 address in {result}") };
-    let ip = address.split('/').next().unwrap_or(address);
-    ip.parse().with_context(|| format!("address {address:?} in a plugin's result"))
+    let mut ips = old.chain(new).map(parse).collect::<Result<Vec<IpAddr>>>()?;
+    ips.sort_by_key(IpAddr::is_ipv6);
+    Ok(ips)
+}
+
+/// The IPv4 address among them.
+pub fn ip4(result: &Value) -> Result<Ipv4Addr> {
+    let v4 = |ip: &IpAddr| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    };
+    ips(result)?.iter().find_map(v4).with_context(|| format!("no IPv4 address in {result}"))
 }
 
 #[cfg(test)]
@@ -138,9 +151,13 @@ mod tests {
         let old = json!({ "cniVersion": "0.2.0", "ip4": { "ip": "9.0.0.2/25" } });
         let new = json!({ "ips": [{ "address": "fd00::2/80" }, { "address": "9.0.0.2/25" }] });
         for result in [old, new] {
-            assert_eq!(ip4(&result).unwrap(), std::net::Ipv4Addr::new(9, 0, 0, 2));
+            assert_eq!(ip4(&result).unwrap(), Ipv4Addr::new(9, 0, 0, 2));
         }
         assert!(ip4(&json!({})).is_err());
+        let both = json!({ "ip6": { "ip": "fd00::2/80" }, "ip4": { "ip": "9.0.0.2/25" } });
+        let expected: [IpAddr; 2] = ["9.0.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        assert_eq!(ips(&both).unwrap(), expected);
+        assert!(ips(&json!({ "ip6": { "ip": "nonsense" } })).is_err());
     }
 
     #[test]

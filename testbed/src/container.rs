@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cni::{self, Call};
@@ -23,7 +23,7 @@ pub struct Container {
     config: Value,
     call: Call,
     host: net::Netns,
-    ip: IpAddr,
+    ips: Vec<IpAddr>,
     left: bool,
     _named: Named,
 }
@@ -46,13 +46,14 @@ impl Container {
         };
         let _gate = run::gate();
         let result = call.run(&config, Some(host.netns())).with_context(|| format!("attaching {name}"))?;
-        let ip = IpAddr::V4(cni::ip4(&result)?);
+        let ips = cni::ips(&result)?;
+        ensure!(!ips.is_empty(), "attaching {name} gave no address: {result}");
         let mut command = Command::new(paths::program("overlay-test-executor")?);
         command.args(["--alone", &format!("[::]:{PORT}")]).env(remains::RUN_VARIABLE, run.id());
         let log = run.dir().join(format!("{name}.txt"));
         let daemon = Daemon::spawn(name, command, Some(named.netns()), &log)?;
         let host = host.netns().clone();
-        let mut this = Container { daemon, config, call, host, ip, left: false, _named: named };
+        let mut this = Container { daemon, config, call, host, ips, left: false, _named: named };
         this.wait_listening()?;
         Ok(this)
     }
@@ -65,14 +66,24 @@ impl Container {
         })
     }
 
-    /// Its address on the network.
+    /// Its address on the network, the IPv4 one if it has both.
     pub fn ip(&self) -> IpAddr {
-        self.ip
+        self.ips[0]
+    }
+
+    /// All its addresses there, IPv4 first.
+    pub fn ips(&self) -> &[IpAddr] {
+        &self.ips
     }
 
     /// Its task, as its host sees it.
     pub fn remote(&self) -> Remote {
-        Remote::new(SocketAddr::new(self.ip, PORT), Some(self.host.clone()))
+        self.remote_at(self.ip())
+    }
+
+    /// The same at another of its addresses.
+    pub fn remote_at(&self, ip: IpAddr) -> Remote {
+        Remote::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
     }
 
     /// Leaves it attached and running when this is dropped.

@@ -66,6 +66,11 @@ impl TaskState {
         Ok(SocketAddr::new(*ip, self.port))
     }
 
+    /// Where the task listens, at each of its addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.ips.iter().map(|ip| SocketAddr::new(*ip, self.port))
+    }
+
     fn is_terminal(&self) -> bool {
         !["", "TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE"]
             .contains(&self.state.as_str())
@@ -317,7 +322,9 @@ fn merge(task: &mut TaskState, status: &Value) {
     task.message = status["message"].as_str().unwrap_or_default().to_owned();
     let infos = status["container_status"]["network_infos"].as_array();
     let addresses = infos.into_iter().flatten().filter_map(|info| info["ip_addresses"].as_array()).flatten();
-    let ips: Vec<IpAddr> = addresses.filter_map(|ip| ip["ip_address"].as_str()?.parse().ok()).collect();
+    // Mesos 1.11 leaves the prefix length behind IPv6 addresses.
+    let parse = |ip: &str| ip.split('/').next().unwrap_or(ip).parse().ok();
+    let ips: Vec<IpAddr> = addresses.filter_map(|ip| parse(ip["ip_address"].as_str()?)).collect();
     if !ips.is_empty() {
         task.ips = ips;
     }
@@ -387,11 +394,14 @@ mod tests {
         let data = BASE64_STANDARD.encode(r#"{"port":7}"#);
         let first = json!({
             "state": "TASK_RUNNING", "data": data,
-            "container_status": { "network_infos": [{ "ip_addresses": [{ "ip_address": "9.0.0.2" }] }] },
+            "container_status": { "network_infos": [{ "ip_addresses": [
+                { "ip_address": "9.0.0.2" }, { "ip_address": "fd01:b::2/81" },
+            ] }] },
         });
         merge(&mut task, &first);
         merge(&mut task, &json!({ "state": "TASK_RUNNING", "message": "Reconciliation" }));
         assert_eq!(task.address().unwrap(), "9.0.0.2:7".parse().unwrap());
+        assert_eq!(task.addresses().last(), Some("[fd01:b::2]:7".parse().unwrap()));
         assert!(!task.is_terminal());
     }
 }

@@ -115,7 +115,7 @@ impl<'a> Mapper<'a> {
             let _ = undo.run(&self.delegate, None); // the first failure is the one to tell
             return Err(failure);
         }
-        Ok(result)
+        Ok(as_mesos_has_it(&result))
     }
 
     fn del(&self) -> Result<Value, Failure> {
@@ -173,6 +173,13 @@ impl<'a> Mapper<'a> {
         }
         Ok(())
     }
+}
+
+/// What Mesos's plugin passes on of a delegate's result: it knows the form of
+/// version 0.2.0 and nothing else, so the addresses of a newer one are lost.
+fn as_mesos_has_it(result: &Value) -> Value {
+    let known = ["cniVersion", "ip4", "ip6", "dns"].map(|key| (key.to_owned(), result[key].clone()));
+    Value::Object(known.into_iter().filter(|(_, value)| !value.is_null()).collect())
 }
 
 fn iptables(arguments: &[&str]) -> Result<String, Failure> {
