@@ -95,7 +95,7 @@ pub enum Input {
         /// What became of the write.
         outcome: StoreOutcome,
     },
-    /// Answer to [`Effect::ApplyHost`].
+    /// Answer to [`Effect::ApplyHost`]; there may be several of one generation.
     HostDone(HostReport),
     /// The time that [`Machine::poll_timeout`] named has come (or nearly so, or
     /// long ago: a machine looks at the time that it is given).
@@ -153,7 +153,8 @@ pub enum Effect {
         state: Bytes,
     },
     /// Make the host match; answered by [`Input::HostDone`] with the same
-    /// generation. A newer one may overtake it, then only that one is answered.
+    /// generation, and again whenever a repair of the host ends otherwise than the
+    /// pass before. A newer one may overtake it, then only that one is answered.
     ApplyHost {
         /// Grows by one with each of these effects.
         generation: u64,
@@ -195,6 +196,11 @@ impl HostReport {
     pub fn hopeless(desired: &Desired, sentence: String) -> HostReport {
         let overlays = desired.overlays.keys().map(|name| (name.clone(), sentence.clone())).collect();
         HostReport { overlays, host: vec![sentence], ..HostReport::default() }
+    }
+
+    /// Whether two reports differ in numbers only.
+    pub fn says_the_same_as(&self, other: &HostReport) -> bool {
+        self.overlays == other.overlays && self.host == other.host
     }
 
     /// Whether everything is as desired.

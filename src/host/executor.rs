@@ -1,20 +1,26 @@
-//! The thread that makes the host match.
+//! The thread that makes the host match, and keeps it so.
 
 use std::any::Any;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use parking_lot::Mutex;
 
 use super::desired::Desired;
+use super::pace::{Due, Pace};
 use super::pass::Passes;
-use crate::core::HostReport;
+use super::plan::Meaning;
+use crate::core::throttle::Throttle;
+use crate::core::{HostReport, Time};
 
 /// A thread that takes a [`Desired`], compares it with the host and carries out
-/// the difference. It works in the network namespace of the thread that spawned
-/// it.
+/// the difference; and does so again whenever somebody else changes the host. It
+/// works in the network namespace of the thread that spawned it.
 ///
 /// Dropping it waits for the pass that is under way; after that `wake` is not
 /// called any more.
@@ -23,17 +29,45 @@ pub struct Executor {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
+/// What an executor did since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Passes over the whole host, ordered or not.
+    pub passes: u64,
+    /// Those that nobody ordered and that had something to do.
+    pub repairs: u64,
+    /// Operations of those.
+    pub repair_operations: u64,
+}
+
 struct Shared {
     state: Mutex<State>,
-    changed: Condvar,
+    /// Readable when there is something new in `state`.
+    changed: EventFd,
 }
 
 #[derive(Default)]
 struct State {
     waiting: Option<(u64, Arc<Desired>)>,
     done: Option<HostReport>,
+    counters: Counters,
     stop: bool,
+}
+
+/// What the thread can do to the host.
+pub(super) trait Hands {
+    /// Compares everything, and makes the host like `desired`.
+    fn pass(&mut self, desired: &Desired) -> HostReport;
+
+    /// Whether something is not as desired of what is quickly read.
+    fn look(&mut self, desired: &Desired) -> bool;
+
+    /// Waits until `wakeup` is readable, something happened to the host, or the
+    /// time is over. `deaf`: what happens to the host can wait.
+    fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning>;
+
+    /// Whether changes of the host are told at all.
+    fn is_blind(&self) -> bool;
 }
 
 impl Executor {
@@ -43,25 +77,19 @@ impl Executor {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
-        let mut passes = Passes::default();
-        Executor::spawn_with(move |desired| passes.run(desired), wake)
+        Executor::spawn_with(Passes::new, wake)
     }
 
-    /// The same with another way to make the host match.
-    fn spawn_with(
-        mut pass: impl FnMut(&Desired) -> HostReport + Send + 'static,
+    /// The same with other hands. They are made on the thread.
+    fn spawn_with<H: Hands>(
+        hands: impl FnOnce() -> H + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Executor> {
-        let shared = Arc::new(Shared::default());
+        let changed = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let shared = Arc::new(Shared { state: Mutex::default(), changed });
         let thread = std::thread::Builder::new().name("overlay-host".into()).spawn({
             let shared = shared.clone();
-            move || {
-                while let Some((generation, desired)) = shared.next() {
-                    let report = HostReport { generation, ..guarded(&desired, || pass(&desired)) };
-                    shared.state.lock().done = Some(report);
-                    wake();
-                }
-            }
+            move || Work::new(hands(), &shared, &wake).run()
         })?;
         Ok(Executor { shared, thread: Some(thread) })
     }
@@ -70,19 +98,26 @@ impl Executor {
     /// one that still waits, which then gets no report.
     pub fn apply(&self, generation: u64, desired: Arc<Desired>) {
         self.shared.state.lock().waiting = Some((generation, desired));
-        self.shared.changed.notify_one();
+        self.shared.wake();
     }
 
-    /// The report of the last finished pass, once.
+    /// The report of the last finished pass, once. After the first report of a
+    /// generation there are more of it: whenever a repair ends otherwise than the
+    /// pass before.
     pub fn poll(&self) -> Option<HostReport> {
         self.shared.state.lock().done.take()
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.state.lock().counters
     }
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
         self.shared.state.lock().stop = true;
-        self.shared.changed.notify_one();
+        self.shared.wake();
         if let Some(thread) = self.thread.take() {
             // It cannot have panicked, other than in `wake`.
             let _ = thread.join();
@@ -91,18 +126,145 @@ impl Drop for Executor {
 }
 
 impl Shared {
-    /// Waits for work; `None`: there will be none any more.
-    fn next(&self) -> Option<(u64, Arc<Desired>)> {
-        let mut state = self.state.lock();
+    fn wake(&self) {
+        // It can only fail if it is readable 2^64 times already.
+        let _ = self.changed.write(1);
+    }
+}
+
+/// The thread's side.
+struct Work<'a, H> {
+    hands: H,
+    shared: &'a Shared,
+    wake: &'a dyn Fn(),
+    pace: Pace,
+    origin: Instant,
+    throttle: Throttle,
+    /// What the host is to be like, and how the last pass ended.
+    kept: Option<(Arc<Desired>, HostReport)>,
+}
+
+impl<'a, H: Hands> Work<'a, H> {
+    fn new(hands: H, shared: &'a Shared, wake: &'a dyn Fn()) -> Work<'a, H> {
+        let mut pace = Pace::new(fastrand::u64(..));
+        pace.set_blind(hands.is_blind());
+        let origin = Instant::now();
+        Work { hands, shared, wake, pace, origin, throttle: Throttle::default(), kept: None }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.origin.elapsed())
+    }
+
+    fn run(mut self) {
         loop {
-            if state.stop {
-                return None;
+            let (stop, waiting) = {
+                let mut state = self.shared.state.lock();
+                let _ = self.shared.changed.read();
+                (state.stop, state.waiting.take())
+            };
+            match waiting {
+                _ if stop => return,
+                Some((generation, desired)) => self.apply(generation, desired),
+                None => self.keep(),
             }
-            if let Some(work) = state.waiting.take() {
-                return Some(work);
-            }
-            self.changed.wait(&mut state);
         }
+    }
+
+    /// Does what was ordered.
+    fn apply(&mut self, generation: u64, desired: Arc<Desired>) {
+        let report = HostReport { generation, ..self.pass(&desired) };
+        self.report(&report);
+        self.kept = Some((desired, report));
+    }
+
+    /// Waits for news, and keeps the host as it was made.
+    fn keep(&mut self) {
+        let timeout = match self.kept {
+            Some(_) => self.pace.next().since(self.now()),
+            None => Duration::MAX,
+        };
+        let deaf = self.kept.is_none() || self.pace.is_alarmed();
+        let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
+        let meaning = catch_unwind(AssertUnwindSafe(|| hands.wait(changed, timeout, deaf)));
+        let meaning = match meaning {
+            Ok(Ok(meaning)) => meaning,
+            failed => {
+                let reason = match failed {
+                    Err(panic) => format!("a fault in this module: {}", message(&panic)),
+                    Ok(result) => result.map_or_else(|error| error.to_string(), |_| String::new()),
+                };
+                if self.throttle.allow(self.now(), "wait").is_some() {
+                    log::error!("cannot wait for changes of the host: {reason}");
+                }
+                // Not in a circle.
+                std::thread::sleep(Duration::from_millis(100));
+                Meaning::Pass
+            }
+        };
+        let now = self.now();
+        self.pace.noticed(now, meaning);
+        let Some((desired, report)) = self.kept.take() else { return };
+        let report = match self.pace.due(now) {
+            Due::Nothing => report,
+            Due::Repair | Due::Compare => self.repair(&desired, report),
+            Due::Look if self.look(&desired) => self.repair(&desired, report),
+            Due::Look => {
+                self.pace.looked(self.now());
+                report
+            }
+        };
+        self.kept = Some((desired, report));
+    }
+
+    fn look(&mut self, desired: &Desired) -> bool {
+        let hands = &mut self.hands;
+        // Whatever the fault is: a pass reports it.
+        catch_unwind(AssertUnwindSafe(|| hands.look(desired))).unwrap_or(true)
+    }
+
+    /// Makes the host right again. Reports only if it ends otherwise than before:
+    /// nobody asked.
+    fn repair(&mut self, desired: &Desired, before: HostReport) -> HostReport {
+        let start = Instant::now();
+        let report = HostReport { generation: before.generation, ..self.pass(desired) };
+        if report.operations > 0 {
+            self.count(|counters| {
+                counters.repairs += 1;
+                counters.repair_operations += report.operations as u64;
+            });
+            let line = || {
+                let (operations, took) = (report.operations, start.elapsed());
+                format!(
+                    "somebody changed this host; it took {operations} operations in {took:.0?} to repair it"
+                )
+            };
+            if let Some(line) = self.throttle.line(self.now(), "repair", line) {
+                log::warn!("{line}");
+            }
+        }
+        if !report.says_the_same_as(&before) {
+            self.report(&report);
+        }
+        report
+    }
+
+    fn pass(&mut self, desired: &Desired) -> HostReport {
+        let (start, hands) = (Instant::now(), &mut self.hands);
+        let report = guarded(desired, || hands.pass(desired));
+        let now = self.now();
+        self.pace.passed(now, start.elapsed());
+        self.count(|counters| counters.passes += 1);
+        report
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Counters)) {
+        add(&mut self.shared.state.lock().counters);
+    }
+
+    fn report(&self, report: &HostReport) {
+        self.shared.state.lock().done = Some(report.clone());
+        (self.wake)();
     }
 }
 
@@ -129,12 +291,39 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::host::plan::Watched;
+    use crate::host::watch::Watch;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
+    /// Hands that only do what they are told, and hear what the test says.
+    struct Told<P> {
+        pass: P,
+        news: Watch,
+    }
+
+    impl<P: FnMut(&Desired) -> HostReport> Hands for Told<P> {
+        fn pass(&mut self, desired: &Desired) -> HostReport {
+            (self.pass)(desired)
+        }
+
+        fn look(&mut self, _: &Desired) -> bool {
+            false
+        }
+
+        fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning> {
+            self.news.wait(wakeup, timeout, &Watched::default(), deaf)
+        }
+
+        fn is_blind(&self) -> bool {
+            false
+        }
+    }
+
     fn executor(pass: impl FnMut(&Desired) -> HostReport + Send + 'static) -> (Executor, Receiver<()>) {
         let (wake, woken) = channel();
-        (Executor::spawn_with(pass, move || wake.send(()).unwrap()).unwrap(), woken)
+        let hands = || Told { pass, news: Watch::silent() };
+        (Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap(), woken)
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! and disk have, [`plan`] the difference as operations (pure), and [`Executor`]
 //! the thread that reads, plans and carries out. It remembers nothing from one
 //! pass to the next: what somebody changed by hand is found like everything else.
+//! Between passes it listens to what the kernel tells (`watch`), and looks again
+//! when something is not as desired (`pace` says when).
 
 pub mod desired;
 pub mod observed;
@@ -14,7 +16,10 @@ mod executor;
 mod failures;
 mod firewall;
 mod netlink;
+mod pace;
 mod pass;
 mod sysctl;
+mod watch;
 
-pub use executor::Executor;
+pub use executor::{Counters, Executor};
+pub use pass::make_right;

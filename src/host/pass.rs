@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::desired::{Backend, Cni, Desired};
+use super::executor::Hands;
 use super::failures::Failures;
 use super::firewall::Firewall;
 use super::netlink::{self, Error, Netlink};
 use super::observed::{CniFile, Kernel, Observed};
-use super::plan::{Concern, DeviceChange, Op, Plan, plan};
+use super::plan::{Concern, DeviceChange, Meaning, Op, Plan, Watched, plan};
+use super::watch::Watch;
 use super::{cni, sysctl};
 use crate::core::HostReport;
 
@@ -20,17 +23,65 @@ use crate::core::HostReport;
 /// same things while the first one was under way.
 const ROUNDS: usize = 2;
 
-/// Carries out passes. What it keeps is for the log only.
-#[derive(Default)]
+/// Makes the host like `desired`, once, in the network namespace of the calling
+/// thread. It takes as long as it takes; see [`super::Executor`] for something
+/// that goes on looking after the host.
+pub fn make_right(desired: &Desired) -> HostReport {
+    Rounds::default().run(desired)
+}
+
+/// Passes, and what happens to the host between them.
 pub(super) struct Passes {
-    /// Warnings that were logged already.
-    warned: Vec<String>,
-    firewall: Firewall,
+    rounds: Rounds,
+    watch: Watch,
+    watched: Watched,
 }
 
 impl Passes {
+    pub(super) fn new() -> Passes {
+        Passes { rounds: Rounds::default(), watch: Watch::new(), watched: Watched::default() }
+    }
+}
+
+impl Hands for Passes {
+    fn pass(&mut self, desired: &Desired) -> HostReport {
+        // The pass will see what became of it.
+        self.watch.discard();
+        let report = self.rounds.run(desired);
+        self.watched = self.rounds.watched.take().unwrap_or_default();
+        self.watch.watch_directory(&desired.cni.dir);
+        report
+    }
+
+    fn look(&mut self, desired: &Desired) -> bool {
+        self.rounds.look(desired)
+    }
+
+    fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning> {
+        self.watch.wait(wakeup, timeout, &self.watched, deaf)
+    }
+
+    fn is_blind(&self) -> bool {
+        self.watch.is_blind()
+    }
+}
+
+/// Carries out passes. What it keeps is for the log, and for those who watch the
+/// host until the next one; no pass relies on it.
+#[derive(Default)]
+struct Rounds {
+    /// Warnings that were logged already.
+    warned: Vec<String>,
+    firewall: Firewall,
+    /// What a look need not find again: it could not be done.
+    hopeless: Vec<Op>,
+    /// What there is to watch after the last pass.
+    watched: Option<Watched>,
+}
+
+impl Rounds {
     /// Makes the host like `desired`, as far as it can be made so.
-    pub(super) fn run(&mut self, desired: &Desired) -> HostReport {
+    fn run(&mut self, desired: &Desired) -> HostReport {
         // A runtime and a connection for each pass: what is broken in them does
         // not stay.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -65,9 +116,21 @@ impl Passes {
                 );
             }
             if !pass.raced || round == ROUNDS {
+                self.watched = Some(pass.watched().await);
+                self.hopeless = std::mem::take(&mut pass.hopeless);
                 return HostReport { operations, ..pass.failures.into_report() };
             }
         }
+    }
+
+    /// Whether something has to be done, among the things that are quickly read
+    /// and whose changes nobody tells. The rest of the host is not looked at.
+    fn look(&mut self, desired: &Desired) -> bool {
+        let mut pass = Pass::new(desired);
+        let cni = pass.observe_cni();
+        let observed = Observed { forwarding: sysctl::forwarding(), cni, kernel: None };
+        plan(desired, &observed).ops.iter().any(|op| !self.hopeless.contains(op))
+            || self.firewall.look(desired)
     }
 
     /// Says each warning once, until it is over.
@@ -86,11 +149,13 @@ struct Pass<'a> {
     failures: Failures<'a>,
     /// Whether something failed as it does when others meddle.
     raced: bool,
+    /// What failed and would be found by a look.
+    hopeless: Vec<Op>,
 }
 
 impl<'a> Pass<'a> {
     fn new(desired: &'a Desired) -> Pass<'a> {
-        Pass { desired, netlink: None, failures: Failures::new(desired), raced: false }
+        Pass { desired, netlink: None, failures: Failures::new(desired), raced: false, hopeless: Vec::new() }
     }
 
     /// Reads what there is, as far as it can be read, and plans.
@@ -179,6 +244,20 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// What to watch from now on. (What happened since the kernel was read is
+    /// among the events that wait.)
+    async fn watched(&self) -> Watched {
+        let (mut index, mut underlay) = (None, None);
+        if let Some(netlink) = &self.netlink {
+            if let Some(vtep) = &self.desired.vtep {
+                index = netlink::index_of(netlink, &vtep.name).await.ok().flatten();
+            }
+            underlay = netlink::underlay(netlink, self.desired).await.ok().flatten();
+        }
+        let underlay = underlay.map(|(index, underlay)| (index, underlay.mtu));
+        Watched::new(self.desired, index, underlay, Vec::new())
+    }
+
     async fn index_of(&mut self, device: &str) -> Option<u32> {
         match netlink::index_of(self.netlink.as_ref()?, device).await {
             Ok(index) => index,
@@ -201,6 +280,7 @@ impl<'a> Pass<'a> {
         };
         if let Err(error) = result {
             self.failures.add_op(op, self.in_words(op, &error));
+            self.hopeless.push(op.clone());
         }
     }
 

@@ -113,7 +113,8 @@ pub struct Node {
     /// Fetches that a newer one overtook; they are answered along with it.
     overtaken: u32,
     storing: Option<Storing>,
-    /// Our generation, and the machine's.
+    /// Our generation, and the machine's. There may be more reports of it after the
+    /// first.
     applying: Option<(u64, u64)>,
 }
 
@@ -473,7 +474,6 @@ impl Node {
     fn host_done(&mut self, mut report: HostReport) -> Result<(), Refused> {
         match self.applying {
             Some((ours, generation)) if ours == report.generation => {
-                self.applying = None;
                 report.generation = generation;
                 self.input(Input::HostDone(report))
             }

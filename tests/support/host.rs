@@ -1,6 +1,7 @@
 //! Throw-away hosts: each is a network namespace that lives as long as the thread
 //! in it. Nothing of it has a name, so nothing of it can be left behind.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use mesos_overlay::core::HostReport;
-use mesos_overlay::host::Executor;
 use mesos_overlay::host::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, Vtep};
+use mesos_overlay::host::{Counters, Executor, make_right};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use serde_json::Value;
@@ -23,35 +24,56 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// An executor that can be waited for.
+/// An executor that can be waited for. It goes on looking after the host.
 pub struct Worker {
     executor: Executor,
     woken: Receiver<()>,
+    generation: Cell<u64>,
 }
 
 impl Worker {
     fn spawn() -> Worker {
         let (wake, woken) = channel();
-        Worker { executor: Executor::spawn(move || wake.send(()).unwrap()).unwrap(), woken }
+        let executor = Executor::spawn(move || wake.send(()).unwrap()).unwrap();
+        Worker { executor, woken, generation: Cell::new(0) }
     }
 
     /// Wants the host to be like `desired`.
     pub fn start(&self, desired: &Desired) {
-        self.executor.apply(1, Arc::new(desired.clone()));
+        self.generation.set(self.generation.get() + 1);
+        self.executor.apply(self.generation.get(), Arc::new(desired.clone()));
     }
 
-    /// Waits for the report.
+    /// Waits for the next report about what was wanted last.
     pub fn finish(&self) -> HostReport {
-        self.woken.recv_timeout(PATIENCE).expect("no report");
-        self.executor.poll().expect("woken without a report")
+        loop {
+            self.woken.recv_timeout(PATIENCE).expect("no report");
+            match self.executor.poll() {
+                Some(report) if report.generation == self.generation.get() => return report,
+                // Overtaken, or of a repair before.
+                _ => {}
+            }
+        }
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> Counters {
+        self.executor.counters()
+    }
+
+    /// Wants the host to be like `desired` and waits until it is.
+    pub fn apply_ok(&self, desired: &Desired) -> usize {
+        self.start(desired);
+        let report = self.finish();
+        assert!(report.is_ok(), "{report:?}");
+        report.operations
     }
 }
 
-/// A network namespace with an executor in it.
+/// A network namespace.
 pub struct Host {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    worker: Option<Worker>,
     namespace: PathBuf,
     /// Where its CNI configurations are.
     pub cni: tempfile::TempDir,
@@ -67,17 +89,16 @@ impl Host {
         });
         let cni = tempfile::tempdir().unwrap();
         let namespace = PathBuf::new();
-        let mut host = Host { jobs: Some(jobs), thread: Some(thread), worker: None, namespace, cni };
+        let mut host = Host { jobs: Some(jobs), thread: Some(thread), namespace, cni };
         let thread = host.run(gettid);
         host.namespace = format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into();
-        host.worker = Some(host.worker());
         host.ip("link set lo up");
         // Namespaces may begin with what the machine has.
         host.command("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
         host
     }
 
-    /// One more executor in it.
+    /// An executor in it. It must go before the host.
     pub fn worker(&self) -> Worker {
         self.run(Worker::spawn)
     }
@@ -125,11 +146,10 @@ impl Host {
         values
     }
 
-    /// Makes the host like `desired` and waits for the report.
+    /// Makes the host like `desired`, once.
     pub fn apply(&self, desired: &Desired) -> HostReport {
-        let worker = self.worker.as_ref().unwrap();
-        worker.start(desired);
-        worker.finish()
+        let desired = desired.clone();
+        self.run(move || make_right(&desired))
     }
 
     /// The same for what has to work out; gives how many operations it took.
@@ -174,8 +194,6 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The executor first: it works in the namespace.
-        self.worker = None;
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

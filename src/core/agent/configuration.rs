@@ -125,11 +125,13 @@ impl Configuration {
         Some(self.generation)
     }
 
-    /// A pass ended; gives whether it is the one that was waited for. Afterwards
+    /// A pass ended; gives whether it is about what is wanted now. It is the one
+    /// that was waited for, or a repair after it that ended otherwise. Afterwards
     /// either [`wants_another`](Self::wants_another) or, if not all is well, the
     /// retry is due at [`retry_at`](Self::retry_at).
     pub fn end(&mut self, now: Time, report: HostReport, random: &mut fastrand::Rng) -> bool {
-        if !self.under_way || report.generation != self.generation {
+        // Generation 0 is none.
+        if report.generation != self.generation || self.generation == 0 {
             return false;
         }
         self.under_way = false;
@@ -148,7 +150,8 @@ impl Configuration {
         self.host_errors = report.host;
         if well {
             self.backoff.reset();
-        } else if !self.again {
+            self.retry_at = None;
+        } else if !self.again && self.retry_at.is_none() {
             self.retry_at = Some(now + self.backoff.next(random));
         }
         true

@@ -53,6 +53,8 @@ pub(super) struct Firewall {
     tools: Option<(Arc<Tools>, Instant)>,
     /// The last glance after which nothing had to be done, and when it was.
     settled: Option<(Glance, Instant)>,
+    /// What the last pass could not do.
+    hopeless: Vec<plan::Op>,
 }
 
 /// What can be seen of the firewall without tools. If it is the same as before,
@@ -94,15 +96,39 @@ impl Firewall {
                 );
             }
             operations += plan.ops.len();
-            let is_visible = !tools.is_legacy || wanted == Wanted::default();
             let is_right = faults.is_empty() && plan.ops.is_empty();
-            self.settled = glance.filter(|_| is_right && is_visible).map(|glance| (glance, start));
+            self.settle(glance.filter(|_| is_right), start, &tools);
+            self.hopeless = if faults.is_empty() { Vec::new() } else { plan.ops };
             if faults.is_empty() || attempt == ATTEMPTS {
                 faults.into_iter().for_each(|(concern, sentence)| failures.add(concern, sentence));
                 break;
             }
         }
         operations
+    }
+
+    /// Whether there is something to do that the last pass did not try. Nothing is
+    /// changed.
+    pub(super) fn look(&mut self, desired: &Desired) -> bool {
+        let wanted = Wanted::of(desired);
+        let glance = glance(&wanted, desired.firewall);
+        if self.is_settled(glance.as_ref()) {
+            return false;
+        }
+        let start = Instant::now();
+        let tools = self.tools(start);
+        let mut pass = Pass { wanted: &wanted, choice: desired.firewall, tools: &tools, faults: Vec::new() };
+        let plan = pass.plan();
+        let is_right = pass.faults.is_empty() && plan.ops.is_empty();
+        self.settle(glance.filter(|_| is_right), start, &tools);
+        plan.ops.iter().any(|op| !self.hopeless.contains(op))
+    }
+
+    /// What was glanced at before nothing was found to do, if it is all there is to
+    /// see: changes of the older iptables cannot be seen without it.
+    fn settle(&mut self, glance: Option<Glance>, since: Instant, tools: &Tools) {
+        let is_visible = |glance: &Glance| !tools.is_legacy || glance.wanted == Wanted::default();
+        self.settled = glance.filter(is_visible).map(|glance| (glance, since));
     }
 
     fn is_settled(&self, now: Option<&Glance>) -> bool {

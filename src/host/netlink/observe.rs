@@ -47,7 +47,10 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         device,
         stale_devices: stale_devices(netlink, name).await.map_err(told("VXLAN devices"))?,
         rules: rules(netlink).await.map_err(told("rules"))?,
-        underlay: underlay(netlink, desired).await.map_err(told("way to the peers"))?,
+        underlay: underlay(netlink, desired)
+            .await
+            .map_err(told("way to the peers"))?
+            .map(|(_, underlay)| underlay),
     })
 }
 
@@ -98,12 +101,12 @@ async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> 
     Ok(Some(device))
 }
 
-fn mac(bytes: &[u8]) -> Option<Mac> {
+pub(super) fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.try_into().ok().map(Mac)
 }
 
 /// What a device is, and if VXLAN, of which sort.
-fn kind(message: &LinkMessage) -> DeviceKind {
+pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
     let infos = message.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),
         _ => None,
@@ -170,7 +173,7 @@ async fn addresses(netlink: &Netlink, index: u32, family: AddressFamily) -> Resu
     Ok(parsed.filter(|net| !is_link_local(net.addr())).collect())
 }
 
-fn address(message: &AddressMessage) -> Option<IpNet> {
+pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -184,7 +187,7 @@ fn address(message: &AddressMessage) -> Option<IpNet> {
 }
 
 /// Addresses that a host gives itself.
-fn is_link_local(ip: IpAddr) -> bool {
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -192,11 +195,11 @@ fn is_link_local(ip: IpAddr) -> bool {
 }
 
 /// A neighbour or FDB entry, taken apart.
-struct Entry {
-    ip: Option<IpAddr>,
-    mac: Option<Mac>,
-    permanent: bool,
-    plain: bool,
+pub(super) struct Entry {
+    pub(super) ip: Option<IpAddr>,
+    pub(super) mac: Option<Mac>,
+    pub(super) permanent: bool,
+    pub(super) plain: bool,
 }
 
 /// The neighbours or, as family "bridge", the FDB entries of a device.
@@ -222,7 +225,7 @@ async fn entries(netlink: &Netlink, index: u32, family: AddressFamily) -> Result
     Ok(parsed.collect())
 }
 
-fn entry(message: &NeighbourMessage) -> Entry {
+pub(super) fn entry(message: &NeighbourMessage) -> Entry {
     let state = u16::from(message.header.state);
     let mut entry = Entry { ip: None, mac: None, permanent: state & PERMANENT != 0, plain: true };
     for attribute in &message.attributes {
@@ -283,15 +286,16 @@ async fn routes(
     };
     let parsed = objects.into_iter().filter_map(|object| match object {
         RouteNetlinkMessage::NewRoute(message) if message.header.address_family == family => {
-            route(&message, index).filter(|route| route.table == table)
+            route(&message).filter(|(oif, route)| *oif == Some(index) && route.table == table)
         }
         _ => None,
     });
-    Ok(parsed.collect())
+    Ok(parsed.map(|(_, route)| route).collect())
 }
 
-/// A route over the device, unless the kernel (or a router) made it.
-fn route(message: &RouteMessage, index: u32) -> Option<Route> {
+/// A route and the device that it is over, unless the kernel (or a router) made
+/// it.
+pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     let header = &message.header;
     if matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect) {
         return None;
@@ -316,7 +320,7 @@ fn route(message: &RouteMessage, index: u32) -> Option<Route> {
     })?;
     let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
     let protocol = u8::from(header.protocol);
-    (oif == Some(index)).then_some(Route { table, dst, via, metric, protocol, plain })
+    Some((oif, Route { table, dst, via, metric, protocol, plain }))
 }
 
 fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -347,7 +351,7 @@ async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
 
 /// A rule that says `from <prefix> lookup 42` and nothing else; every other one
 /// is not like ours.
-fn rule(message: &RuleMessage) -> Option<Rule> {
+pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let plain = header.action == RuleAction::ToTable
         && header.dst_len == 0
@@ -372,8 +376,9 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
 }
 
-/// The device over which the first peer that is not the host itself is reached.
-async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underlay>, Error> {
+/// The device over which the first peer that is not the host itself is reached,
+/// and its index.
+pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<(u32, Underlay)>, Error> {
     let own = desired.vtep.as_ref().map(|vtep| vtep.mac);
     let mut others = desired.peers.iter().flatten().filter(|(_, peer)| Some(peer.vtep_mac) != own);
     let Some((peer, _)) = others.next() else { return Ok(None) };
@@ -393,6 +398,7 @@ async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underla
     let mut which = LinkMessage::default();
     which.header.index = oif.unwrap_or_default();
     let Some(message) = link(netlink, which).await? else { return Ok(None) };
+    let index = message.header.index;
     let (mut device, mut mtu) = (None, None);
     for attribute in message.attributes {
         match attribute {
@@ -401,5 +407,5 @@ async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underla
             _ => {}
         }
     }
-    Ok(device.zip(mtu).map(|(device, mtu)| Underlay { device, mtu }))
+    Ok(device.zip(mtu).map(|(device, mtu)| (index, Underlay { device, mtu })))
 }

@@ -17,12 +17,14 @@ use super::desired::{Backend, Desired};
 use super::observed::{Kernel, Observed};
 
 mod device;
+mod event;
 mod op;
 mod peers;
 mod rules;
 #[cfg(test)]
 mod tests;
 
+pub use event::{Event, Meaning, Object, Watched};
 pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op};
 
 /// The routing table `main`.

@@ -15,14 +15,14 @@ const DEFAULT_METRIC6: u32 = 1024;
 
 /// What there should be on the device for the peers. Maps, so that two peers that
 /// claim the same (which the master prevents) do not take turns.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Wanted {
-    neighbours: BTreeMap<IpAddr, Mac>,
-    fdb: BTreeMap<Mac, Ipv4Addr>,
+    pub(super) neighbours: BTreeMap<IpAddr, Mac>,
+    pub(super) fdb: BTreeMap<Mac, Ipv4Addr>,
     /// Gateways by table and destination.
-    routes: BTreeMap<(u32, IpNet), IpAddr>,
+    pub(super) routes: BTreeMap<(u32, IpNet), IpAddr>,
     /// Whether this is all there should be, so that the rest is removed.
-    complete: bool,
+    pub(super) complete: bool,
 }
 
 impl Wanted {
@@ -89,7 +89,7 @@ fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
 
 /// Whether a route over our device is for us to remove: made by us, or as
 /// `dcos-net` makes them. Other routes there are an operator's.
-fn is_ours(route: &Route) -> bool {
+pub(super) fn is_ours(route: &Route) -> bool {
     route.protocol == PROTOCOL || (route.protocol == PROTOCOL_BOOT && route.via.is_some())
 }
 
@@ -165,6 +165,6 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
 }
 
 /// Whether a route has the metric that ours get.
-fn has_default_metric(route: &Route) -> bool {
+pub(super) fn has_default_metric(route: &Route) -> bool {
     route.metric == if route.dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 }
 }

@@ -11,7 +11,7 @@ use crate::host::observed::{Kernel, Rule};
 
 /// The kernel's own rule for the table `main`. What comes after it is never asked
 /// on a host that has a default route.
-const MAIN_PRIORITY: u32 = 32766;
+pub(super) const MAIN_PRIORITY: u32 = 32766;
 
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     let wanted = wanted(desired);
@@ -29,7 +29,7 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
 }
 
 /// The overlays' ranges, of the families in which there is a tunnel.
-fn wanted(desired: &Desired) -> BTreeMap<IpNet, &str> {
+pub(super) fn wanted(desired: &Desired) -> BTreeMap<IpNet, &str> {
     let tunnelled = |vtep: &Vtep, range: &IpNet| {
         vtep.addresses.iter().any(|address| address.addr().is_ipv4() == range.addr().is_ipv4())
     };

@@ -1,0 +1,266 @@
+//! The executor keeps the host as it made it, whatever somebody else does to it:
+//! on a real kernel, in network namespaces of its own.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+mod support;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use mesos_overlay::host::desired::Desired;
+use support::host::{Host, PATIENCE, Worker, peer};
+
+/// Within this time after a change the host is right again.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Everything that is ours on a host, as `ip` and `bridge` print it.
+fn state(host: &Host) -> String {
+    // The index changes when a device is made anew.
+    let link = host.json("ip -j -d link show");
+    let link = link.iter().find(|link| link["ifname"] == "vtep1024").map(|link| {
+        let data = &link["linkinfo"]["info_data"];
+        format!(
+            "{} {} {} {} {} {}",
+            link["address"], link["mtu"], link["flags"], data["id"], data["port"], data["learning"]
+        )
+    });
+    let objects = |line: &str| {
+        let mut lines: Vec<String> = host.command(line).lines().map(str::trim).map(str::to_owned).collect();
+        lines.sort();
+        lines.join("\n")
+    };
+    let mut all = vec![format!("{link:?}")];
+    if link.is_some() {
+        all.extend(
+            [
+                "ip -o -4 address show dev vtep1024 scope global",
+                "ip -o -6 address show dev vtep1024 scope global",
+                "ip neighbour show dev vtep1024 nud permanent",
+                "bridge fdb show dev vtep1024",
+                "ip route show dev vtep1024",
+                "ip -6 route show dev vtep1024 proto 142",
+            ]
+            .map(|line| without_index(&objects(line))),
+        );
+    }
+    all.extend(
+        [
+            "ip route show table all proto 142",
+            "ip rule show table 42",
+            "ip -6 rule show table 42",
+            "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding",
+        ]
+        .map(objects),
+    );
+    let file = fs::read_to_string(host.cni.path().join("dcos.conf"));
+    all.push(file.unwrap_or_default());
+    all.join("\n")
+}
+
+/// `ip -o` begins lines with the device's index.
+fn without_index(text: &str) -> String {
+    let line = |line: &str| match line.split_once(": ") {
+        Some((index, rest)) if index.bytes().all(|b| b.is_ascii_digit()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A host that is as desired (agent 1 with agents 2 and 3), with somebody who
+/// keeps it so.
+fn kept_host() -> (Host, Worker, Desired) {
+    let host = Host::new();
+    let desired = Desired { peers: Some([peer(2), peer(3)].into()), ..host.desired(1) };
+    let worker = host.worker();
+    worker.apply_ok(&desired);
+    (host, worker, desired)
+}
+
+/// Changes something, and shows that it is mended in time. `before` is the host as
+/// it should be.
+fn repaired((host, worker): (&Host, &Worker), before: &str, what: &str, change: impl FnOnce()) {
+    let repairs = worker.counters().repairs;
+    change();
+    let start = Instant::now();
+    loop {
+        let (state, mended) = (state(host), worker.counters().repairs > repairs);
+        let took = start.elapsed();
+        if mended && state == before {
+            assert!(took < LIMIT, "{what}: repaired only after {took:?}");
+            return;
+        }
+        assert!(took < PATIENCE, "{what}: not repaired ({mended}); was\n{before}\nis\n{state}");
+    }
+}
+
+/// Everything that somebody can do by hand comes right, within two seconds.
+#[test]
+fn what_somebody_changes_by_hand_is_repaired() {
+    if !support::root("what_somebody_changes_by_hand_is_repaired") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    for by_hand in [
+        "ip link delete vtep1024",
+        "ip link set vtep1024 mtu 1300",
+        "ip link set vtep1024 mtu 1200",
+        "ip link set vtep1024 address 02:00:00:00:00:01",
+        "ip link set vtep1024 down",
+        "ip link set vtep1024 type vxlan learning",
+        "ip address add 44.128.0.9/20 dev vtep1024",
+        "ip address delete 44.128.0.1/20 dev vtep1024",
+        "ip address delete fd01:a::1/64 dev vtep1024",
+        "ip address flush dev vtep1024",
+        "ip neighbour flush dev vtep1024 nud permanent",
+        "ip neighbour replace 44.128.0.2 lladdr 02:00:00:00:00:01 nud permanent dev vtep1024",
+        "ip neighbour add fd01:a::9 lladdr 02:00:00:00:00:01 nud permanent dev vtep1024",
+        "bridge fdb replace 70:b3:d5:80:00:02 dst 10.9.9.9 self permanent dev vtep1024",
+        "bridge fdb delete 70:b3:d5:80:00:02 self dev vtep1024",
+        "bridge fdb add 02:00:00:00:00:01 dst 10.9.9.9 self permanent dev vtep1024",
+        "ip route replace 9.0.2.0/24 via 44.128.0.3",
+        "ip route replace unreachable 9.0.2.0/24",
+        "ip route delete 9.0.2.0/24 via 44.128.0.2",
+        "ip route add 9.0.9.0/24 via 44.128.0.3 dev vtep1024",
+        "ip -6 route delete fd01:b:0:0:2::/80",
+        "ip -6 route append fd01:b:0:0:2::/80 via fd01:a::3",
+        "ip route flush table 42",
+        "ip rule delete from 9.0.0.0/8 lookup 42",
+        "ip -6 rule delete from fd01:b::/64 lookup 42",
+        "ip rule add from 8.0.0.0/8 lookup 42",
+        "sysctl -qw net.ipv4.ip_forward=0",
+        "sysctl -qw net.ipv6.conf.all.forwarding=0",
+    ] {
+        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+    }
+}
+
+#[test]
+fn a_cni_file_comes_back() {
+    if !support::root("a_cni_file_comes_back") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let file = host.cni.path().join("dcos.conf");
+    let changes: [(&str, &dyn Fn()); 4] = [
+        ("removed", &|| fs::remove_file(&file).unwrap()),
+        ("changed", &|| fs::write(&file, "{}").unwrap()),
+        ("replaced", &|| {
+            fs::write(host.cni.path().join("new"), "{}").unwrap();
+            fs::rename(host.cni.path().join("new"), &file).unwrap();
+        }),
+        ("removed with its directory", &|| fs::remove_dir_all(host.cni.path()).unwrap()),
+    ];
+    for _ in 0..2 {
+        for (what, change) in changes {
+            repaired((&host, &worker), &before, what, change);
+        }
+    }
+}
+
+/// The worker's counters, once they have not changed for a while.
+fn quiet(worker: &Worker) -> mesos_overlay::host::Counters {
+    let (mut last, mut since) = (worker.counters(), Instant::now());
+    while since.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = worker.counters();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
+/// Neither the echoes of what it does itself, nor others' business, nor what is
+/// set as it is anyway leads to passes.
+#[test]
+fn what_is_no_business_of_ours_leads_to_nothing() {
+    if !support::root("what_is_no_business_of_ours_leads_to_nothing") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = quiet(&worker);
+    assert_eq!(before.passes, 1, "its own echoes");
+    for line in [
+        "ip link add foreign type bridge",
+        "ip link set foreign up",
+        "ip address add 172.16.0.1/24 dev foreign",
+        "ip neighbour add 172.16.0.9 lladdr 02:00:00:00:00:09 nud permanent dev foreign",
+        "ip route add 192.168.7.0/24 via 172.16.0.9",
+        "ip route add 192.168.8.0/24 via 44.128.0.2 dev vtep1024 proto static",
+        "ip rule add from 192.168.0.0/16 lookup 43",
+        "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024",
+        "ip neighbour replace 44.128.0.2 lladdr 70:b3:d5:80:00:02 nud permanent dev vtep1024",
+        "bridge fdb replace 70:b3:d5:80:00:02 dst 10.0.0.2 self permanent dev vtep1024",
+        "ip neighbour add 44.128.0.77 lladdr 02:00:00:00:00:09 nud reachable dev vtep1024",
+        "ip link set vtep1024 up",
+        "ip link delete foreign",
+    ] {
+        host.command(line);
+    }
+    fs::write(host.cni.path().join("foreign.conf"), r#"{"name":"foreign","type":"bridge"}"#).unwrap();
+    assert_eq!(quiet(&worker), before);
+}
+
+/// Somebody changes things all the time: few passes, and right at the end.
+#[test]
+fn a_storm_of_changes_leads_to_few_passes() {
+    if !support::root("a_storm_of_changes_leads_to_few_passes") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let start = Instant::now();
+    let mut changes = 0;
+    while start.elapsed() < LIMIT {
+        host.command("ip route replace 9.0.2.0/24 via 44.128.0.3");
+        host.command("ip neighbour flush dev vtep1024 nud permanent");
+        changes += 2;
+    }
+    repaired((&host, &worker), &before, "a storm", || _ = host.command("ip link delete vtep1024"));
+    let passes = worker.counters().passes;
+    assert!(passes <= 16, "{passes} passes for {changes} changes");
+    assert!(changes > 100, "that was no storm: {changes}");
+}
+
+/// More events than the buffer holds: what gets lost leads to a pass.
+#[test]
+fn lost_events_lead_to_a_pass() {
+    if !support::root("lost_events_lead_to_a_pass") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let batch = host.cni.path().join("batch");
+    // The last of them is the one that matters.
+    let mut lines: Vec<String> =
+        (0..60_000).map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255)).collect();
+    lines.push("route flush table 42".to_owned());
+    fs::write(&batch, lines.join("\n")).unwrap();
+    repaired((&host, &worker), &before, "60,000 routes", || {
+        host.command(&format!("ip -batch {}", batch.display()));
+    });
+}
+
+/// A repair that fails is told, and so is that it worked after all.
+#[test]
+fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
+    if !support::root("what_cannot_be_repaired_is_reported") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    // Before anybody is faster: the name is taken in the same batch.
+    let batch = host.cni.path().join("batch");
+    fs::write(&batch, "link delete vtep1024\nlink add vtep1024 type bridge\n").unwrap();
+    host.command(&format!("ip -batch {}", batch.display()));
+    let report = worker.finish();
+    assert!(report.overlays["dcos"].contains("remove or rename it"), "{report:?}");
+    repaired((&host, &worker), &before, "the name is free", || _ = host.command("ip link delete vtep1024"));
+    assert!(worker.finish().is_ok());
+}
