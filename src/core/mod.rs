@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::host::desired::Desired;
+use crate::host::engine::EngineDesired;
 
 pub mod agent;
 pub mod allocator;
@@ -97,6 +99,9 @@ pub enum Input {
     },
     /// Answer to [`Effect::ApplyHost`]; there may be several of one generation.
     HostDone(HostReport),
+    /// Answer to [`Effect::ApplyEngine`]; and again, under the same generation,
+    /// whenever it is another one than the last.
+    EngineDone(EngineReport),
     /// The time that [`Machine::poll_timeout`] named has come (or nearly so, or
     /// long ago: a machine looks at the time that it is given).
     Timeout,
@@ -161,6 +166,15 @@ pub enum Effect {
         /// What the host should be like.
         desired: Arc<Desired>,
     },
+    /// Make the container engine's networks match; answered by
+    /// [`Input::EngineDone`] with the same generation. A newer one may overtake it,
+    /// then only that one is answered.
+    ApplyEngine {
+        /// Grows by one with each of these effects.
+        generation: u64,
+        /// What the engine should have.
+        networks: Arc<EngineDesired>,
+    },
     /// Tell the operator.
     Log(Level, String),
 }
@@ -183,7 +197,7 @@ pub struct HostReport {
     pub generation: u64,
     /// For every desired overlay that is not right: why, in one sentence. What is
     /// wrong with the host as a whole may be the reason.
-    pub overlays: std::collections::BTreeMap<String, String>,
+    pub overlays: BTreeMap<String, String>,
     /// What is not right with the host beyond one overlay (the VXLAN device,
     /// forwarding, a peer), one sentence each.
     pub host: Vec<String>,
@@ -206,6 +220,48 @@ impl HostReport {
     /// Whether everything is as desired.
     pub fn is_ok(&self) -> bool {
         self.overlays.is_empty() && self.host.is_empty()
+    }
+}
+
+/// What became of one [`Effect::ApplyEngine`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineReport {
+    /// Which one.
+    pub generation: u64,
+    /// Why nothing at all could be done: the engine is absent or does not answer.
+    pub engine: Option<String>,
+    /// For every desired network that is not right: why, in one sentence. The
+    /// overlays and their networks have the same names.
+    pub overlays: BTreeMap<String, String>,
+    /// What else an operator should know, one sentence each: a network that is kept
+    /// because containers use it. It is looked after without being asked for again.
+    pub notes: Vec<String>,
+    /// Addresses of the desired networks.
+    pub usage: BTreeMap<String, Usage>,
+    /// Operations that it took; 0: the engine was right already.
+    pub operations: usize,
+}
+
+/// Addresses that containers can have, of one overlay and one containerizer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In all. The family that runs out first counts, which is IPv4 where there is
+    /// any.
+    pub total: u128,
+    /// In use.
+    pub used: u64,
+}
+
+impl EngineReport {
+    /// Nothing of `desired` could be done, for one reason.
+    pub fn hopeless(desired: &EngineDesired, sentence: String) -> EngineReport {
+        let overlays = desired.networks.keys().map(|name| (name.clone(), sentence.clone())).collect();
+        EngineReport { overlays, engine: Some(sentence), ..EngineReport::default() }
+    }
+
+    /// Whether every desired network is right.
+    pub fn is_ok(&self) -> bool {
+        self.overlays.is_empty() && self.engine.is_none()
     }
 }
 

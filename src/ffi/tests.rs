@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::core::{Effect, HostReport, Input, Machine, Time};
+use crate::core::{Effect, EngineReport, HostReport, Input, Machine, Time};
 use crate::host::desired::Desired;
+use crate::host::engine::EngineDesired;
 use crate::runtime::{Clock, Host, NodeOptions, Role};
 
 /// Sends back what it is sent; panics when told to.
@@ -38,6 +39,12 @@ impl Host for NoHost {
     fn apply(&mut self, _: u64, _: Arc<Desired>) {}
 
     fn poll(&mut self) -> Option<HostReport> {
+        None
+    }
+
+    fn apply_engine(&mut self, _: u64, _: Arc<EngineDesired>) {}
+
+    fn poll_engine(&mut self) -> Option<EngineReport> {
         None
     }
 }

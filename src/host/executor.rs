@@ -280,7 +280,7 @@ fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
 }
 
 /// What a panic says.
-fn message(panic: &Box<dyn Any + Send>) -> &str {
+pub(super) fn message(panic: &Box<dyn Any + Send>) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic without a message")
 }

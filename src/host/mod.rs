@@ -8,6 +8,7 @@
 //! when something is not as desired (`pace` says when).
 
 pub mod desired;
+pub mod engine;
 pub mod observed;
 pub mod plan;
 

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::core::HostReport;
+use crate::core::{EngineReport, HostReport};
 use crate::host::Executor;
 use crate::host::desired::Desired;
+use crate::host::engine::{self, EngineDesired};
 use crate::runtime::node::Host;
 
-/// Carries out on this very host, on a thread that is started when it is needed
+/// Carries out on this very host, on threads that are started when they are needed
 /// first: a master needs none.
 pub struct LocalHost {
     wake: Arc<dyn Fn() + Send + Sync>,
     executor: Option<Executor>,
     /// When there is no thread: the report that says so.
     failed: Option<HostReport>,
+    engine: Option<engine::Worker>,
+    engine_failed: Option<EngineReport>,
 }
 
 impl LocalHost {
     /// `wake` is called, from any thread, when there is a report.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> LocalHost {
-        LocalHost { wake, executor: None, failed: None }
+        LocalHost { wake, executor: None, failed: None, engine: None, engine_failed: None }
     }
 }
 
@@ -42,5 +45,26 @@ impl Host for LocalHost {
 
     fn poll(&mut self) -> Option<HostReport> {
         self.failed.take().or_else(|| self.executor.as_ref()?.poll())
+    }
+
+    fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {
+        if self.engine.is_none() {
+            let wake = self.wake.clone();
+            match engine::Worker::spawn(move || wake()) {
+                Ok(worker) => self.engine = Some(worker),
+                Err(error) => {
+                    let sentence = format!("no thread can be started for the container engine: {error}");
+                    let report = EngineReport::hopeless(&networks, sentence);
+                    self.engine_failed = Some(EngineReport { generation, ..report });
+                }
+            }
+        }
+        if let Some(worker) = &self.engine {
+            worker.apply(generation, networks);
+        }
+    }
+
+    fn poll_engine(&mut self) -> Option<EngineReport> {
+        self.engine_failed.take().or_else(|| self.engine.as_ref()?.poll())
     }
 }

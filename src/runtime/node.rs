@@ -14,9 +14,11 @@ use bytes::Bytes;
 use crate::core::backoff::Backoff;
 use crate::core::throttle::Throttle;
 use crate::core::{
-    Effect, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
+    Effect, EngineReport, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome,
+    Time, Upid,
 };
 use crate::host::desired::Desired;
+use crate::host::engine::EngineDesired;
 use crate::runtime::{Action, Clock, LogSettings, Panic, Role, catch, log};
 
 #[cfg(test)]
@@ -25,13 +27,20 @@ mod tests;
 /// Makes a machine that is called `me`, with a seed.
 pub type Make = Box<dyn Fn(&Upid, u64) -> Box<dyn Machine + Send> + Send>;
 
-/// What carries out [`Effect::ApplyHost`].
+/// What carries out [`Effect::ApplyHost`] and [`Effect::ApplyEngine`].
 pub trait Host: Send {
     /// Wants the host to be like `desired`; never blocks.
     fn apply(&mut self, generation: u64, desired: Arc<Desired>);
 
     /// A report that was not taken yet.
     fn poll(&mut self) -> Option<HostReport>;
+
+    /// Wants the container engine's networks to be like `networks`; never blocks.
+    fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>);
+
+    /// A report about the engine that was not taken yet. There may be several of one
+    /// generation.
+    fn poll_engine(&mut self) -> Option<EngineReport>;
 }
 
 /// What a node is made of.
@@ -116,6 +125,8 @@ pub struct Node {
     /// Our generation, and the machine's. There may be more reports of it after the
     /// first.
     applying: Option<(u64, u64)>,
+    /// The same for the container engine, which is reported on again and again.
+    applying_engine: Option<(u64, u64)>,
 }
 
 impl Node {
@@ -144,6 +155,7 @@ impl Node {
             overtaken: 0,
             storing: None,
             applying: None,
+            applying_engine: None,
         }
     }
 
@@ -316,6 +328,8 @@ impl Node {
             }
             if let Some(report) = self.options.host.poll() {
                 self.host_done(report)?;
+            } else if let Some(report) = self.options.host.poll_engine() {
+                self.engine_done(report)?;
             } else if let Some(effect) = self.guarded(|machine| machine.poll_effect()).flatten() {
                 self.carry_out(effect)?;
             } else if self.actions.is_empty() {
@@ -339,7 +353,8 @@ impl Node {
         // The drop of what is broken may panic again; that is no news.
         let machine = self.machine.take();
         let _ = catch(|| drop(machine));
-        (self.fetching, self.storing, self.applying) = (None, None, None);
+        (self.fetching, self.storing) = (None, None);
+        (self.applying, self.applying_engine) = (None, None);
         self.overtaken = 0;
         let delay = self.restarts.next(&mut self.random);
         self.since = now + delay;
@@ -448,6 +463,11 @@ impl Node {
                 self.applying = Some((id, generation));
                 self.options.host.apply(id, desired);
             }
+            Effect::ApplyEngine { generation, networks } => {
+                let id = self.next_id();
+                self.applying_engine = Some((id, generation));
+                self.options.host.apply_engine(id, networks);
+            }
             Effect::Fetch if self.options.log.is_none() => {
                 let value = self.memory.clone();
                 self.input(Input::Fetched(Ok(value)))?;
@@ -478,6 +498,16 @@ impl Node {
                 self.input(Input::HostDone(report))
             }
             // Of a machine that is gone, or overtaken.
+            _ => Ok(()),
+        }
+    }
+
+    fn engine_done(&mut self, mut report: EngineReport) -> Result<(), Refused> {
+        match self.applying_engine {
+            Some((ours, generation)) if ours == report.generation => {
+                report.generation = generation;
+                self.input(Input::EngineDone(report))
+            }
             _ => Ok(()),
         }
     }

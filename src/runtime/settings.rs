@@ -4,7 +4,7 @@
 //! Every mistake ends in one line; see [`ConfigError`].
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
@@ -29,6 +29,8 @@ pub struct Environment {
     pub quorum: Option<String>,
     /// `MESOS_MASTER`.
     pub master: Option<String>,
+    /// `DOCKER_HOST`.
+    pub docker_host: Option<String>,
     /// Whether the process was started with `--zk`, which is no use to a module.
     pub zk_flag: bool,
 }
@@ -40,7 +42,13 @@ impl Environment {
         let is_zk = |flag: &[u8]| flag == b"--zk" || flag.starts_with(b"--zk=");
         let zk_flag =
             fs::read("/proc/self/cmdline").is_ok_and(|line| line.split(|byte| *byte == 0).any(is_zk));
-        Environment { zk: get("MESOS_ZK"), quorum: get("MESOS_QUORUM"), master: get("MESOS_MASTER"), zk_flag }
+        Environment {
+            zk: get("MESOS_ZK"),
+            quorum: get("MESOS_QUORUM"),
+            master: get("MESOS_MASTER"),
+            docker_host: get("DOCKER_HOST"),
+            zk_flag,
+        }
     }
 }
 
@@ -132,7 +140,8 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
 pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, ConfigError> {
     let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
     warn(Role::Agent, &parsed.warnings);
-    let config = parsed.config;
+    let mut config = parsed.config;
+    config.docker_socket = config.docker_socket.take().or_else(|| docker_socket(environment));
     let sources = [
         (file, "master", &config.master),
         ("environment", "MESOS_MASTER", &environment.master),
@@ -145,6 +154,22 @@ pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, Con
     })?;
     let detect = leader(source, field, value)?;
     Ok(AgentSettings { config, detect })
+}
+
+/// The container engine that the environment names. It is meant for other programs
+/// in the first place, so one that this module cannot reach is no mistake.
+fn docker_socket(environment: &Environment) -> Option<PathBuf> {
+    let text = environment.docker_host.as_deref()?;
+    let socket = agent::docker_socket(text);
+    socket
+        .map_err(|what| {
+            let line = format!(
+                "environment: DOCKER_HOST: \"{text}\" {what}, and is not used; {} in docker_socket",
+                agent::DOCKER_REMEDY
+            );
+            warn(Role::Agent, &[line]);
+        })
+        .ok()
 }
 
 fn read(file: &str, role: Role) -> Result<String, ConfigError> {

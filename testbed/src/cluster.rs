@@ -307,7 +307,7 @@ impl Builder<'_> {
             "cni_dir": cni_dir,
             "cni_data_dir": dir.join("cni-data"),
             "network_config": {
-                "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": true, "overlay_mtu": 1420,
+                "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false, "overlay_mtu": 1420,
                 "enable_ipv6": true,
             },
             "max_configuration_attempts": 4,

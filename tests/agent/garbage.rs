@@ -6,7 +6,9 @@ use std::time::Duration;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::NAMES;
-use mesos_overlay::core::{Effect, HostReport, Input, Machine, Request, RequestId, StoreOutcome, Time, Upid};
+use mesos_overlay::core::{
+    Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, StoreOutcome, Time, Upid,
+};
 use mesos_overlay::wire::internal::{
     Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
@@ -136,11 +138,21 @@ fn input() -> impl Strategy<Value = Input> {
     let report = report.prop_map(|(generation, overlays, host)| {
         Input::HostDone(HostReport { generation, overlays, host, operations: 0 })
     });
+    let engine = (
+        0..9u64,
+        maybe_text(),
+        prop::collection::btree_map(text(), text(), 0..2),
+        prop::collection::vec(text(), 0..2),
+    );
+    let engine = engine.prop_map(|(generation, engine, overlays, notes)| {
+        Input::EngineDone(EngineReport { generation, engine, overlays, notes, ..EngineReport::default() })
+    });
     prop_oneof![
         6 => (from, message()).prop_map(|(from, (name, body))| {
             Input::Message { from, name, body: body.into() }
         }),
         2 => report,
+        2 => engine,
         1 => request().prop_map(Input::Request),
         1 => Just(Input::Exited(master)),
         1 => prop::option::of(Just(leader)).prop_map(Input::Leader),

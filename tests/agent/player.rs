@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::{NAMES, Named};
-use mesos_overlay::core::{Effect, HostReport, Input, Machine, Request, RequestId, Time, Upid};
+use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
 use mesos_overlay::host::desired::Backend;
 use mesos_overlay::wire::internal::{
     AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegistrationRefusedMessage,
@@ -28,6 +28,10 @@ struct Player {
     requests: u64,
     /// The last pass that the agent asked for.
     generation: u64,
+    engine_generation: u64,
+    /// The container engine does at once what it is asked for, in silence. Otherwise
+    /// it does what the transcript says.
+    engine_obeys: bool,
 }
 
 /// The transcript with what the agent does now.
@@ -52,9 +56,11 @@ pub fn play(transcript: &str) -> String {
 impl Player {
     fn new(words: &[&str]) -> Player {
         let mut config = AgentConfig::new("/cni");
+        let mut engine_obeys = true;
         for word in words {
             match *word {
                 "external" => config.backend = Backend::External,
+                "with-engine" => engine_obeys = false,
                 "no-docker" => config.network.docker_bridge = false,
                 "no-ipv6" => config.network.enable_ipv6 = false,
                 "two-attempts" => config.max_configuration_attempts = 2,
@@ -67,6 +73,8 @@ impl Player {
             master: "overlay-master@10.0.0.1:5050".parse().unwrap(),
             requests: 0,
             generation: 0,
+            engine_generation: 0,
+            engine_obeys,
         }
     }
 
@@ -79,8 +87,17 @@ impl Player {
                 writeln!(played, "  {}", show::status(&effect)).unwrap();
                 continue;
             }
-            if let Effect::ApplyHost { generation, .. } = effect {
-                self.generation = generation;
+            match effect {
+                Effect::ApplyHost { generation, .. } => self.generation = generation,
+                Effect::ApplyEngine { generation, .. } => {
+                    self.engine_generation = generation;
+                    if self.engine_obeys {
+                        let done = Input::EngineDone(self.engine_report("ok"));
+                        self.agent.handle(self.now, done);
+                        continue;
+                    }
+                }
+                _ => {}
             }
             writeln!(played, "  {}", show::effect(&effect)).unwrap();
         }
@@ -120,6 +137,7 @@ impl Player {
             "peers" => self.message(&peers(&words[1..])),
             "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
             "host" => Input::HostDone(self.report(&words[1..].join(" "))),
+            "engine" => Input::EngineDone(self.engine_report(&words[1..].join(" "))),
             "get" => self.request("GET", words),
             "status" => self.request("GET", &["status", "/overlay-agent/overlay"]),
             "post" => self.request("POST", words),
@@ -147,6 +165,19 @@ impl Player {
                 (overlay, error) => {
                     report.overlays.insert(overlay.to_owned(), error.to_owned());
                 }
+            }
+        }
+        report
+    }
+
+    /// `ok`, or `dcos: error; note: sentence`, or `all: error` from an engine that is
+    /// away.
+    fn engine_report(&self, text: &str) -> EngineReport {
+        let mut report = EngineReport { generation: self.engine_generation, ..EngineReport::default() };
+        for part in text.split("; ").filter(|part| *part != "ok") {
+            match part.split_once(": ").unwrap() {
+                ("note", note) => report.notes.push(note.to_owned()),
+                (overlay, error) => _ = report.overlays.insert(overlay.to_owned(), error.to_owned()),
             }
         }
         report

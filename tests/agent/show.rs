@@ -36,6 +36,15 @@ pub fn effect(effect: &Effect) -> String {
             )
         }
         Effect::ApplyHost { generation, desired } => format!("apply #{generation} {}", host(desired)),
+        Effect::ApplyEngine { generation, networks } => {
+            let networks = networks.networks.iter().map(|(name, network)| {
+                let trusted = network.trusted.join(",");
+                format!("{name} {}={} trusts {trusted}", network.bridge, list(&network.subnets))
+            });
+            let networks: Vec<String> = networks.collect();
+            let networks = if networks.is_empty() { "no networks".to_owned() } else { networks.join("; ") };
+            format!("engine #{generation} {networks}")
+        }
         Effect::Log(level, line) => {
             let level = match level {
                 Level::Info => "INFO",

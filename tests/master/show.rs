@@ -37,7 +37,7 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
             };
             format!("{level} {line}")
         }
-        Effect::ApplyHost { .. } => panic!("a master has no host"),
+        Effect::ApplyHost { .. } | Effect::ApplyEngine { .. } => panic!("a master has no host"),
     }
 }
 

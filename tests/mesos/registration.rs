@@ -24,7 +24,6 @@ fn agents_get_their_shares() {
     let set = |values: [&str; 3]| values.map(str::to_owned).into_iter().collect::<BTreeSet<_>>();
     assert_eq!(of(&["subnet"]), set(["9.0.0.0/24", "9.0.1.0/24", "9.0.2.0/24"]));
     assert_eq!(of(&["mesos_bridge", "ip"]), set(["9.0.0.0/25", "9.0.1.0/25", "9.0.2.0/25"]));
-    assert_eq!(of(&["docker_bridge", "ip"]), set(["9.0.0.128/25", "9.0.1.128/25", "9.0.2.128/25"]));
     let vteps = set(["44.128.0.1/20", "44.128.0.2/20", "44.128.0.3/20"]);
     assert_eq!(of(&["backend", "vxlan", "vtep_ip"]), vteps);
     let macs = set(["70:b3:d5:80:00:01", "70:b3:d5:80:00:02", "70:b3:d5:80:00:03"]);

@@ -132,6 +132,7 @@ impl Check {
                 }
             }
             Effect::ApplyHost { desired, .. } => self.applied(process, desired),
+            Effect::ApplyEngine { .. } if !process.has_docker() => Err("wants something of Docker".into()),
             _ => Ok(()),
         }
     }
@@ -334,6 +335,18 @@ fn host_matches(
     let actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
     if expected != actual {
         return Err(format!("the host has {actual:?} instead of {expected:?}"));
+    }
+    let docker = info.overlays.iter().filter_map(|overlay| {
+        let bridge = overlay.docker_bridge.as_ref()?;
+        let subnets = [&bridge.ip, &bridge.ip6].into_iter().flatten();
+        let subnets: Vec<IpNet> = subnets.map(|subnet| subnet.parse().unwrap()).collect();
+        Some((overlay.info.name.as_str(), subnets))
+    });
+    let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
+    let actual =
+        host.networks.iter().map(|(name, network)| (name.as_str(), network.subnets.clone())).collect();
+    if expected != actual {
+        return Err(format!("the engine has {actual:?} instead of {expected:?}"));
     }
     let Some(own) = peer(info) else { return Ok(()) };
     let vtep = host.vtep.as_ref().ok_or("the host has no VTEP")?;

@@ -9,7 +9,7 @@ use mesos_overlay::core::config::{AgentConfig, MasterConfig, master};
 use mesos_overlay::core::master::Master;
 use mesos_overlay::core::{AGENT_ID, MASTER_ID, Machine, RequestId, Time, Upid};
 
-use crate::host::{Executor, Host};
+use crate::host::{EngineWorker, Executor, Host};
 
 /// One life of a process: its number, and how often it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,7 @@ pub struct Process {
     /// An agent's host.
     pub host: Host,
     pub executor: Executor,
+    pub engine: EngineWorker,
     /// An agent was told who its peers are.
     pub knows_peers: bool,
     /// The overlay master that leads, as the process was told.
@@ -71,6 +72,7 @@ impl Process {
             requests: BTreeMap::new(),
             host: Host::default(),
             executor: Executor::default(),
+            engine: EngineWorker::default(),
             knows_peers: false,
             leader: None,
             stored: None,
@@ -88,6 +90,11 @@ impl Process {
     /// A master was told that it leads.
     pub fn leads(&self) -> bool {
         self.leader.as_ref() == Some(&self.upid)
+    }
+
+    /// Whether it is an agent of a host with Docker.
+    pub fn has_docker(&self) -> bool {
+        matches!(&self.role, Role::Agent(config) if config.network.docker_bridge)
     }
 
     pub fn ip(&self) -> String {
@@ -118,6 +125,7 @@ impl Process {
         self.links.clear();
         self.requests.clear();
         self.executor = Executor::default();
+        self.engine = EngineWorker::default();
         self.knows_peers = false;
         self.leader = None;
         self.stored = None;

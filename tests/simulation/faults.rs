@@ -24,6 +24,7 @@ fn strike(world: &mut World) -> Result<(), String> {
             world.network.weather = Weather::foul(&mut world.random);
             world.log.failures = world.random.u8(0..40);
             world.host_failures = world.random.u8(0..40);
+            world.engine_failures = world.random.u8(0..60);
             world.slowness = Duration::from_millis(world.random.u64(1..3000));
         }
         1 => {
@@ -163,6 +164,7 @@ pub fn stop(world: &mut World) -> Result<(), String> {
     world.network.cut.clear();
     world.log.failures = 0;
     world.host_failures = 0;
+    world.engine_failures = 0;
     world.slowness = Duration::from_millis(20);
     for process in 0..world.processes.len() {
         world.start(process);

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use mesos_overlay::core::HostReport;
+use mesos_overlay::core::{EngineReport, HostReport};
 use mesos_overlay::host::desired::{Desired, Overlay, Peer, Vtep};
+use mesos_overlay::host::engine::EngineDesired;
+use mesos_overlay::host::engine::desired::Network;
 
 /// It outlives the agent, as a kernel does.
 #[derive(Default)]
@@ -13,6 +15,8 @@ pub struct Host {
     pub vtep: Option<Vtep>,
     pub overlays: BTreeMap<String, Overlay>,
     pub peers: BTreeMap<Ipv4Addr, Peer>,
+    /// The container engine's networks.
+    pub networks: BTreeMap<String, Network>,
 }
 
 /// What an agent's executor has to do.
@@ -57,6 +61,58 @@ impl Executor {
         }
         (report, !self.passes.is_empty())
     }
+}
+
+/// What an agent's worker for the container engine has to do.
+#[derive(Default)]
+pub struct EngineWorker {
+    work: Option<(u64, Arc<EngineDesired>)>,
+    /// The last report went wrong: the worker does not look again by itself.
+    pub stuck: bool,
+}
+
+impl EngineWorker {
+    /// Takes a pass; one that is under way is given up.
+    pub fn apply(&mut self, generation: u64, desired: Arc<EngineDesired>) {
+        self.work = Some((generation, desired));
+        self.stuck = false;
+    }
+
+    /// What the engine was asked for last.
+    pub fn generation(&self) -> Option<u64> {
+        self.work.as_ref().map(|(generation, _)| *generation)
+    }
+
+    /// Ends a pass, the first of its generation or a later one.
+    pub fn finish(&mut self, host: &mut Host, failure: Option<EngineFailure>) -> Option<EngineReport> {
+        let (generation, desired) = self.work.as_ref()?;
+        let mut report = match failure {
+            Some(EngineFailure::Away) => EngineReport::hopeless(desired, "made to be away".into()),
+            Some(EngineFailure::Network(n)) => {
+                let failed = desired.networks.keys().nth(n % desired.networks.len().max(1));
+                let overlays = failed.map(|name| (name.clone(), "made to fail".to_owned()));
+                EngineReport { overlays: overlays.into_iter().collect(), ..EngineReport::default() }
+            }
+            None => EngineReport::default(),
+        };
+        report.generation = *generation;
+        self.stuck = report.engine.is_some();
+        if report.engine.is_none() {
+            let failed = report.overlays.keys().next();
+            host.networks = desired.networks.clone();
+            host.networks.retain(|name, _| Some(name) != failed);
+        }
+        Some(report)
+    }
+}
+
+/// What goes wrong with the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineFailure {
+    /// It is absent, or does not answer in time.
+    Away,
+    /// The network of this number, counted round.
+    Network(usize),
 }
 
 /// What goes wrong in a pass.

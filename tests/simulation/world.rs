@@ -9,7 +9,7 @@ use mesos_overlay::core::{Effect, Input, Level, Request, RequestId, Response, St
 
 use crate::check::Check;
 use crate::cluster::{self, Life, Process};
-use crate::host::Failure;
+use crate::host::{EngineFailure, Failure};
 use crate::network::Network;
 use crate::replicated_log::ReplicatedLog;
 
@@ -26,6 +26,8 @@ pub struct World {
     pub leader: Option<usize>,
     /// How many of a hundred passes over a host fail.
     pub host_failures: u8,
+    /// The same of a container engine's answers.
+    pub engine_failures: u8,
     /// The longest that a log or host operation takes, and the news of a leader.
     pub slowness: Duration,
     check: Check,
@@ -55,6 +57,8 @@ enum Event {
     Store(Life, u64, Bytes),
     /// The pass over the host ends.
     Pass(Life),
+    /// The pass over the container engine ends, or another one of this generation.
+    EnginePass(Life, u64),
     Restart(usize),
     Heal(usize, usize),
 }
@@ -80,6 +84,7 @@ impl World {
             network: Network::new(),
             log: ReplicatedLog::new(),
             host_failures: 0,
+            engine_failures: 0,
             slowness: Duration::from_millis(20),
             check: Check::default(),
             violation: None,
@@ -385,11 +390,35 @@ impl World {
                 }
                 self.input(life.process, Input::HostDone(report))?;
             }
+            Event::EnginePass(life, generation) if self.lives(life) => self.engine_pass(life, generation)?,
             Event::Restart(process) => self.start(process),
             Event::Heal(a, b) => self.network.cut.retain(|cut| *cut != (a, b)),
-            Event::Tell(..) | Event::Detect(_) | Event::Fetch(_) | Event::Store(..) | Event::Pass(_) => {}
+            Event::Tell(..)
+            | Event::Detect(_)
+            | Event::Fetch(_)
+            | Event::Store(..)
+            | Event::Pass(_)
+            | Event::EnginePass(..) => {}
         }
         Ok(())
+    }
+
+    /// The worker for the container engine reports, and looks again later unless the
+    /// engine is away.
+    fn engine_pass(&mut self, life: Life, generation: u64) -> Result<(), String> {
+        let failure = (self.random.u8(0..100) < self.engine_failures).then(|| match self.random.bool() {
+            true => EngineFailure::Away,
+            false => EngineFailure::Network(self.random.usize(0..5)),
+        });
+        let process = &mut self.processes[life.process];
+        if process.engine.generation() != Some(generation) || process.engine.stuck {
+            return Ok(());
+        }
+        let Some(report) = process.engine.finish(&mut process.host, failure) else { return Ok(()) };
+        if !process.engine.stuck {
+            self.after(Duration::from_secs(20), Event::EnginePass(life, generation));
+        }
+        self.input(life.process, Input::EngineDone(report))
     }
 
     /// The log may have changed.
@@ -478,6 +507,15 @@ impl World {
                 if self.processes[process].executor.apply(generation, desired) {
                     self.after(self.slowness, Event::Pass(life));
                 }
+            }
+            Effect::ApplyEngine { generation, networks } => {
+                // An engine that hangs is waited for.
+                let longest = match self.engine_failures {
+                    0 => self.slowness,
+                    _ => networks.timeout,
+                };
+                self.processes[process].engine.apply(generation, networks);
+                self.after(longest, Event::EnginePass(life, generation));
             }
             Effect::Log(level, line) => debug_assert!(level >= Level::Info, "{line}"),
         }

@@ -1,18 +1,19 @@
 //! The agent's role: find the leading master, register, make the host match what
 //! it answers, report.
 //!
-//! Three parts that know nothing of each other, and [`Agent`] between them:
+//! Four parts that know nothing of each other, and [`Agent`] between them:
 //!
 //! * [`registration`]: who leads, how far the agent has come with it, and the one
 //!   timer after which it is asked again;
 //! * [`configuration`]: passes over the host, how each overlay fares, and when the
 //!   next attempt is due;
+//! * [`engine`]: the same for the container engine's networks;
 //! * [`peers`]: the other agents.
 //!
 //! A change of leader touches the first only: a pass that is under way goes on,
 //! and what is configured stays until the new leader says otherwise.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use super::config::AgentConfig;
 use super::message::Named;
 use super::throttle::Throttle;
-use super::{Effect, Input, Level, Machine, Time, Upid};
+use super::{Effect, Input, Level, Machine, Time, Upid, Usage};
 use crate::host::desired::{Backend, Cni, Desired};
 use crate::wire::AgentOverlayInfo;
 use crate::wire::internal::{
@@ -32,12 +33,14 @@ use crate::wire::internal::{
 mod configuration;
 mod desired;
 mod endpoints;
+mod engine;
 mod peers;
 mod progress;
 mod registration;
 
 use configuration::Configuration;
 use desired::quote;
+use engine::Engine;
 use peers::Peers;
 use registration::{Phase, Registration};
 
@@ -49,6 +52,7 @@ pub struct Agent {
     random: fastrand::Rng,
     registration: Registration,
     configuration: Configuration,
+    engine: Engine,
     peers: Peers,
     /// What the master said this agent should have and has not, one sentence each.
     problems: Vec<String>,
@@ -68,6 +72,7 @@ impl Machine for Agent {
             Input::Exited(pid) => self.on_exited(now, &pid),
             Input::Leader(leader) => self.on_leader(now, leader),
             Input::HostDone(report) => self.on_host_done(now, report),
+            Input::EngineDone(report) => self.on_engine_done(now, report),
             Input::Timeout => self.on_timeout(now),
             // An agent has no log.
             Input::Fetched(_) | Input::Stored { .. } => {}
@@ -79,7 +84,7 @@ impl Machine for Agent {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        let due = [self.registration.timer(), self.configuration.retry_at()];
+        let due = [self.registration.timer(), self.configuration.retry_at(), self.engine.retry_at()];
         due.into_iter().flatten().min()
     }
 }
@@ -94,6 +99,7 @@ impl Agent {
             random: fastrand::Rng::with_seed(seed),
             registration: Registration::new(),
             configuration: Configuration::new(),
+            engine: Engine::new(),
             peers: Peers::default(),
             problems: Vec::new(),
             reported: AgentRegisteredMessage::default(),
@@ -109,8 +115,16 @@ impl Agent {
         self.registration.confirmed && self.is_whole() && self.acknowledged == self.present()
     }
 
+    /// Addresses of the container engine's networks, by overlay, as far as is known.
+    pub fn docker_usage(&self) -> &BTreeMap<String, Usage> {
+        self.engine.usage()
+    }
+
     fn is_whole(&self) -> bool {
-        self.problems.is_empty() && self.configuration.is_whole() && self.peers.faults().next().is_none()
+        self.problems.is_empty()
+            && self.configuration.is_whole()
+            && self.engine.is_whole()
+            && self.peers.faults().next().is_none()
     }
 
     fn on_leader(&mut self, now: Time, leader: Option<Upid>) {
@@ -142,6 +156,9 @@ impl Agent {
         }
         if self.configuration.retry_at().is_some_and(|at| at <= now) {
             self.apply();
+        }
+        if self.engine.retry_at().is_some_and(|at| at <= now) {
+            self.apply_engine();
         }
     }
 
@@ -204,16 +221,19 @@ impl Agent {
             }
             self.problems = message.problems;
         }
-        self.give(message.overlays);
+        let engine = self.give(message.overlays);
         self.registration.answered(now, &mut self.random);
         self.apply();
+        if engine {
+            self.apply_engine();
+        }
     }
 
     /// An empty list that nobody asked for: an operator gave this agent's subnets
     /// back. They must be off the host before the agent asks for new ones.
     fn on_deleted(&mut self, now: Time) {
         self.problems.clear();
-        self.give(Vec::new());
+        let engine = self.give(Vec::new());
         if self.registration.phase != Phase::Registering {
             self.log(
                 Level::Warning,
@@ -222,13 +242,18 @@ impl Agent {
             self.registration.start_over(now, &mut self.random);
         }
         self.apply();
+        if engine {
+            self.apply_engine();
+        }
     }
 
     /// Takes over the master's list, and tells the operator if it is another one.
-    fn give(&mut self, overlays: Vec<AgentOverlayInfo>) {
+    /// Gives whether the container engine has to be told.
+    fn give(&mut self, overlays: Vec<AgentOverlayInfo>) -> bool {
         let given = desired::read(&self.config, overlays);
+        let engine = self.engine.give(&self.config, &given);
         if !self.configuration.give(given.clone()) {
-            return;
+            return engine;
         }
         if given.shares.is_empty() {
             self.log(Level::Info, "The master gives this agent no overlays".into());
@@ -244,6 +269,7 @@ impl Agent {
                 Err(fault) => self.log(Level::Error, format!("Overlay {name} cannot be set up: {fault}")),
             }
         }
+        engine
     }
 
     fn on_acknowledgement(&mut self, now: Time, _: AgentRegisteredAcknowledgement) {
@@ -294,6 +320,13 @@ impl Agent {
         let Some(generation) = self.configuration.begin() else { return };
         let desired = Arc::new(self.desired());
         self.effects.push_back(Effect::ApplyHost { generation, desired });
+    }
+
+    /// Makes the container engine's networks match. An answer that is waited for is
+    /// waited for no longer.
+    fn apply_engine(&mut self) {
+        let Some((generation, networks)) = self.engine.begin() else { return };
+        self.effects.push_back(Effect::ApplyEngine { generation, networks });
     }
 
     /// What the host should be like.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::desired::quote;
 use super::{Agent, Phase};
-use crate::core::{Effect, HostReport, Level, Time};
+use crate::core::{Effect, EngineReport, HostReport, Level, Time};
 use crate::wire::AgentOverlayInfo;
 use crate::wire::agent_overlay_info::State;
 use crate::wire::agent_overlay_info::state::Status;
@@ -18,11 +18,13 @@ impl Agent {
     pub(super) fn on_host_done(&mut self, now: Time, report: HostReport) {
         let before = self.overlays();
         let errors = self.configuration.host_errors().iter().cloned().collect();
+        let failed = report.overlays.keys().cloned().collect();
         if !self.configuration.end(now, report, &mut self.random) {
             return;
         }
-        self.log_overlays(now, &before);
-        self.log_host(now, &errors);
+        let again = next_attempt(now, self.configuration.attempts(), self.configuration.retry_at());
+        self.log_overlays(now, &before, &failed, &again);
+        self.log_host(now, &errors, &again);
         if self.configuration.wants_another() {
             self.apply();
         }
@@ -33,16 +35,44 @@ impl Agent {
         }
     }
 
-    /// Logs each overlay whose state is another one than `before`.
-    fn log_overlays(&mut self, now: Time, before: &[AgentOverlayInfo]) {
+    pub(super) fn on_engine_done(&mut self, now: Time, report: EngineReport) {
+        let before = self.overlays();
+        let notes: BTreeSet<String> = self.engine.notes().iter().cloned().collect();
+        let failed = report.overlays.keys().cloned().collect();
+        if !self.engine.end(now, report, &mut self.random) {
+            return;
+        }
+        let again = next_attempt(now, self.engine.failures(), self.engine.retry_at());
+        self.log_overlays(now, &before, &failed, &again);
+        let news: Vec<String> =
+            self.engine.notes().iter().filter(|note| !notes.contains(*note)).cloned().collect();
+        for note in news.into_iter().take(MOST_HOST_LINES) {
+            self.warn(now, &note, || note.clone());
+        }
+        if self.registration.phase == Phase::Settled {
+            self.report_news(now);
+        }
+    }
+
+    /// Logs each overlay that is not in place because this pass `failed` for it, and
+    /// each that is in place again. `before` is how they were.
+    fn log_overlays(
+        &mut self,
+        now: Time,
+        before: &[AgentOverlayInfo],
+        failed: &BTreeSet<String>,
+        again: &str,
+    ) {
         let after = self.overlays();
-        let again = self.next_attempt(now);
         for (old, new) in before.iter().zip(&after) {
             let name = quote(&new.info.name);
             let Some(State { error, .. }) = &new.state else { continue };
             match (error, status(new)) {
-                (None, _) if status(old) == Status::Ok => {}
-                (None, _) => self.log(Level::Info, format!("Overlay {name} is in place")),
+                (None, Status::Ok) if status(old) != Status::Ok => {
+                    self.log(Level::Info, format!("Overlay {name} is in place"));
+                }
+                (None, _) => {}
+                (Some(_), _) if old.state == new.state && !failed.contains(&new.info.name) => {}
                 (Some(error), Status::Failed) if status(old) != Status::Failed => {
                     self.log(Level::Error, format!("Overlay {name} failed: {error}{again}"));
                 }
@@ -54,7 +84,7 @@ impl Agent {
     }
 
     /// Logs what is newly wrong with the host as a whole.
-    fn log_host(&mut self, now: Time, before: &BTreeSet<String>) {
+    fn log_host(&mut self, now: Time, before: &BTreeSet<String>, again: &str) {
         let errors = self.configuration.host_errors();
         if errors.is_empty() && !before.is_empty() {
             self.log(Level::Info, "The host is in order again".into());
@@ -68,25 +98,22 @@ impl Agent {
         for error in news.iter().take(MOST_HOST_LINES) {
             self.log(Level::Error, format!("Host: {error}"));
         }
-        let again = self.next_attempt(now);
         self.log(Level::Warning, format!("Host: {all} errors, see /overlay-agent/overlay{again}"));
-    }
-
-    /// `; attempt 3, the next one in 4.2 s`.
-    fn next_attempt(&self, now: Time) -> String {
-        let attempts = self.configuration.attempts();
-        let Some(at) = self.configuration.retry_at() else { return String::new() };
-        format!("; attempt {attempts}, the next one in {:.1} s", at.since(now).as_secs_f64())
     }
 
     /// The overlays with their states, as everybody is told.
     pub(super) fn overlays(&self) -> Vec<AgentOverlayInfo> {
-        self.configuration.overlays(self.config.max_configuration_attempts)
+        let mut overlays = self.configuration.overlays(self.config.max_configuration_attempts);
+        for overlay in &mut overlays {
+            overlay.state = overlay.state.take().map(|state| self.engine.combine(&overlay.info.name, state));
+        }
+        overlays
     }
 
     /// What is not right with the host beyond one overlay.
     pub(super) fn host_errors(&self) -> Vec<String> {
-        self.configuration.host_errors().iter().chain(self.peers.faults()).cloned().collect()
+        let errors = self.configuration.host_errors().iter();
+        errors.chain(self.engine.notes()).chain(self.peers.faults()).cloned().collect()
     }
 
     /// Reports again if the master's knowledge is out of date.
@@ -108,6 +135,12 @@ impl Agent {
     pub(super) fn present(&self) -> AgentRegisteredMessage {
         AgentRegisteredMessage { overlays: self.overlays(), host_errors: self.host_errors() }
     }
+}
+
+/// `; attempt 3, the next one in 4.2 s`.
+fn next_attempt(now: Time, attempts: u32, at: Option<Time>) -> String {
+    let Some(at) = at else { return String::new() };
+    format!("; attempt {attempts}, the next one in {:.1} s", at.since(now).as_secs_f64())
 }
 
 fn status(overlay: &AgentOverlayInfo) -> Status {

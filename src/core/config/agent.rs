@@ -15,6 +15,7 @@ const KEYS: &[&str] = &[
     "cni_data_dir",
     "backend",
     "firewall",
+    "docker_socket",
 ];
 
 const NETWORK_KEYS: &[&str] =
@@ -37,6 +38,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
                 .unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
             backend: backend(top)?,
             firewall: firewall(top)?,
+            docker_socket: top.parsed("docker_socket", DOCKER_REMEDY, docker_socket)?,
         })
     })
 }
@@ -88,6 +90,24 @@ fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
     Ok(firewall.unwrap_or_default())
 }
 
+/// What the place of a container engine must look like.
+pub const DOCKER_REMEDY: &str = "write the path of a unix socket, such as unix:///var/run/docker.sock";
+
+/// `unix:///path`, or the path alone.
+///
+/// # Errors
+/// It is neither; what it is, as the end of a sentence.
+pub fn docker_socket(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    match path {
+        "" => Err("is empty".to_owned()),
+        path if path.contains("://") => Err("is no unix socket".to_owned()),
+        path if path.contains('\0') => Err("has a NUL character".to_owned()),
+        path if !path.starts_with('/') => Err("is no absolute path".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
 fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
     let defaults = AgentNetwork::default();
     let Some(object) = top.object("network_config", NETWORK_KEYS)? else { return Ok(defaults) };
@@ -128,6 +148,7 @@ impl AgentConfig {
             max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
             backend: Backend::default(),
             firewall: Firewall::default(),
+            docker_socket: None,
         }
     }
 }
@@ -195,6 +216,14 @@ mod tests {
     }
 
     #[test]
+    fn takes_the_engines_socket_as_path_and_as_url() {
+        for socket in ["/run/d.sock", "unix:///run/d.sock"] {
+            let text = format!(r#"{{"cni_dir": "/c", "docker_socket": "{socket}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.docker_socket, Some("/run/d.sock".into()));
+        }
+    }
+
+    #[test]
     fn every_mistake_is_one_line_with_a_remedy() {
         for (text, line) in [
             ("{}", "cni_dir: missing; give the directory that Mesos's flag --network_cni_config_dir names"),
@@ -242,6 +271,16 @@ mod tests {
                 "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\" or \
                  \"nftables\"",
             ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": "tcp://10.0.0.1:2375"}"#,
+                "docker_socket: \"tcp://10.0.0.1:2375\" is no unix socket; write the path of a unix socket, such \
+                 as unix:///var/run/docker.sock",
+            ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": "docker.sock"}"#,
+                "docker_socket: \"docker.sock\" is no absolute path; write the path of a unix socket, such as \
+                 unix:///var/run/docker.sock",
+            ),
         ] {
             assert_eq!(error(text), format!("agent.json: {line}"), "{text}");
         }
@@ -254,7 +293,7 @@ mod tests {
             parse("agent.json", text).unwrap().warnings,
             [
                 "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
-                 max_configuration_attempts, cni_data_dir, backend, firewall",
+                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

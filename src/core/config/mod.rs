@@ -122,6 +122,10 @@ pub struct AgentConfig {
     pub backend: Backend,
     /// `firewall`: where masquerading is written.
     pub firewall: Firewall,
+    /// `docker_socket`: where the container engine listens; `None`: at
+    /// [`DEFAULT_SOCKET`](crate::host::engine::desired::DEFAULT_SOCKET), unless the
+    /// environment says something else.
+    pub docker_socket: Option<PathBuf>,
 }
 
 /// What an agent wants of its master, and how it sets up its host.

@@ -95,7 +95,7 @@ impl Machine for Master {
             Input::Fetched(result) => self.fetched(result),
             Input::Stored { number, outcome } => self.stored(number, outcome),
             // Not ours.
-            Input::HostDone(_) => {}
+            Input::HostDone(_) | Input::EngineDone(_) => {}
             Input::Timeout => {}
         }
         self.tick();

@@ -29,6 +29,9 @@ impl Machine for Puppet {
                     .effects
                     .push_back(Effect::ApplyHost { generation: 3, desired: Arc::new(Desired::default()) }),
                 "link" => self.effects.push_back(Effect::Link { to: from, reconnect: false }),
+                "engine" => {
+                    self.effects.push_back(Effect::ApplyEngine { generation: 4, networks: Arc::default() });
+                }
                 "wait" => self.timeout = Some(now + Duration::from_secs(5)),
                 "echo" => self.effects.push_back(Effect::Send { to: from, name: "echo", body }),
                 _ => {}
@@ -52,7 +55,7 @@ impl Machine for Puppet {
 }
 
 #[derive(Clone, Default)]
-struct FakeHost(Arc<Mutex<(Vec<u64>, Option<HostReport>)>>);
+struct FakeHost(Arc<Mutex<(Vec<u64>, Option<HostReport>)>>, Arc<Mutex<(Vec<u64>, Option<EngineReport>)>>);
 
 impl Host for FakeHost {
     fn apply(&mut self, generation: u64, _: Arc<Desired>) {
@@ -61,6 +64,14 @@ impl Host for FakeHost {
 
     fn poll(&mut self) -> Option<HostReport> {
         self.0.lock().1.take()
+    }
+
+    fn apply_engine(&mut self, generation: u64, _: Arc<EngineDesired>) {
+        self.1.lock().0.push(generation);
+    }
+
+    fn poll_engine(&mut self) -> Option<EngineReport> {
+        self.1.lock().1.take()
     }
 }
 
@@ -359,6 +370,37 @@ fn late_answers_of_a_former_machine_are_ignored() {
             format!("HostDone({:?})", HostReport { generation: 3, ..HostReport::default() }),
         ]
     );
+}
+
+#[test]
+fn the_engine_is_reported_on_until_another_machine_asks() {
+    let mut bench = Bench::started();
+    bench.message("engine");
+    bench.drain();
+    let first = bench.host.1.lock().0[0];
+    bench.seen();
+    let report = |generation| EngineReport { generation, ..EngineReport::default() };
+    let done = format!("EngineDone({:?})", report(4));
+    for _ in 0..2 {
+        bench.host.1.lock().1 = Some(report(first));
+        bench.drain();
+        assert_eq!(bench.seen(), std::slice::from_ref(&done));
+    }
+
+    // What the first machine asked for is nothing to the second one.
+    bench.message("panic");
+    let delay = bench.idle().unwrap();
+    bench.advance(delay + Duration::from_millis(1));
+    bench.node.tick().unwrap();
+    bench.message("engine");
+    bench.drain();
+    bench.seen();
+    let second = *bench.host.1.lock().0.last().unwrap();
+    for (generation, seen) in [(first, vec![]), (second, vec![done])] {
+        bench.host.1.lock().1 = Some(report(generation));
+        bench.drain();
+        assert_eq!(bench.seen(), seen);
+    }
 }
 
 #[test]

@@ -34,7 +34,13 @@ impl Files {
 
 fn environment(zk: &str, quorum: &str, master: &str) -> Environment {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Environment { zk: some(zk), quorum: some(quorum), master: some(master), zk_flag: false }
+    Environment {
+        zk: some(zk),
+        quorum: some(quorum),
+        master: some(master),
+        docker_host: None,
+        zk_flag: false,
+    }
 }
 
 fn complaint<T>(result: Result<T, ConfigError>) -> String {
