@@ -310,6 +310,8 @@ impl Builder<'_> {
                 "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false, "overlay_mtu": 1420,
                 "enable_ipv6": true,
             },
+            // Never the machine's own engine, whatever a test asks for.
+            "docker_socket": dir.join("docker.sock"),
             "max_configuration_attempts": 4,
         });
         for (key, value) in self.setup.agent_config.as_object().into_iter().flatten() {
