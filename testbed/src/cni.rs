@@ -86,7 +86,8 @@ impl Call {
         }
         let mut child = command.spawn().with_context(|| format!("running {}", plugin.display()))?;
         let mut stdin = child.stdin.take().context("a plugin without a standard input")?;
-        stdin.write_all(config.to_string().as_bytes())?;
+        // A plugin that does not want it may have ended already, and says why.
+        let _ = stdin.write_all(config.to_string().as_bytes());
         drop(stdin);
         let output = child.wait_with_output()?;
         Ok((output.status.success(), output.stdout))
