@@ -48,8 +48,16 @@ fn listed() -> BTreeSet<String> {
 /// with nm's type letter.
 fn wanted() -> Vec<(String, String)> {
     let system = ["@GLIBC_", "@GLIBCXX_", "@CXXABI_", "@GCC_"];
-    // Of the C start-up code; weak, and nobody's on most systems.
-    let nobody = ["__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"];
+    // Weak, and nobody's on most systems: of the C start-up code, and of a newer C
+    // library that Rust's own would start processes with.
+    let nobody = [
+        "__gmon_start__",
+        "_ITM_deregisterTMCloneTable",
+        "_ITM_registerTMCloneTable",
+        "pidfd_getpid",
+        "pidfd_spawnp",
+        "posix_spawn_file_actions_addchdir",
+    ];
     let ours = |name: &str| !nobody.contains(&name) && !system.iter().any(|version| name.contains(version));
     symbols(&library(), "--undefined-only").into_iter().filter(|(_, name)| ours(name)).collect()
 }
