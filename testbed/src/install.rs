@@ -57,6 +57,16 @@ pub const HOSTS: &[Need] = &[
     },
 ];
 
+/// A busybox that needs no libraries.
+pub const BUSYBOX: &str = "/bin/busybox";
+
+/// What it takes to run container engines, beyond [`HOSTS`].
+pub const DOCKER: &[Need] = &[
+    Need { what: What::Program("dockerd"), package: "docker.io", purpose: "to run container engines" },
+    Need { what: What::Program("docker"), package: "docker.io", purpose: "to start containers" },
+    Need { what: What::Path(BUSYBOX), package: "busybox-static", purpose: "to make an image for containers" },
+];
+
 /// What it takes to have several masters.
 pub const ZOOKEEPER: &[Need] = &[
     Need { what: What::Program("java"), package: "default-jre-headless", purpose: "to run ZooKeeper" },
@@ -64,8 +74,14 @@ pub const ZOOKEEPER: &[Need] = &[
     Need { what: What::Path(zookeeper::JAR), package: "zookeeper", purpose: "for masters to meet in" },
 ];
 
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.package, self.purpose)
+    }
+}
+
 impl Need {
-    fn is_met(&self) -> bool {
+    pub(crate) fn is_met(&self) -> bool {
         match self.what {
             What::Program(name) => program(name).is_some(),
             What::Library(name) => library(name),
@@ -100,7 +116,7 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let packages = packages.join(" ");
     for need in &missing {
-        eprintln!("missing: {} ({})", need.package, need.purpose);
+        eprintln!("missing: {need}");
     }
     if !nix::unistd::geteuid().is_root() || program("apt-get").is_none() {
         bail!("please install these first; on Debian or Ubuntu: sudo apt-get install {packages}");

@@ -6,6 +6,7 @@
 //! * [`net`]: hosts as network namespaces, and the network between them.
 //! * [`cluster`], [`node`]: masters and agents with our modules, killed and
 //!   started again as a test likes; [`zookeeper`]: where several masters meet.
+//! * [`docker`]: container engines, one for each host.
 //! * [`framework`]: launches tasks; [`task`]: what they do.
 //!
 //! ```no_run
@@ -24,6 +25,7 @@
 pub mod cluster;
 pub mod cni;
 pub mod container;
+pub mod docker;
 pub mod framework;
 pub mod http;
 pub mod install;

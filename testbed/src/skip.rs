@@ -50,3 +50,15 @@ pub fn unless_hosts(test: &str) -> bool {
         }
     }
 }
+
+/// Whether container engines can be run ([`crate::docker::available`]); if not, the
+/// test is skipped.
+pub fn unless_docker(test: &str) -> bool {
+    match crate::docker::available() {
+        Ok(()) => true,
+        Err(error) => {
+            skip(test, &format!("{error:#}"));
+            false
+        }
+    }
+}

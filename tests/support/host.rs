@@ -103,6 +103,11 @@ impl Host {
         self.run(Worker::spawn)
     }
 
+    /// Its network namespace.
+    pub fn netns(&self) -> testbed::net::Netns {
+        testbed::net::Netns::open(&self.namespace).unwrap()
+    }
+
     /// Runs something in the host's network namespace.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, done) = channel();

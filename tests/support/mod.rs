@@ -6,6 +6,7 @@
     reason = "the bans are meant for the pure part"
 )]
 
+pub mod engine;
 pub mod host;
 
 /// Whether the test can run: the kernel's network configuration is root's. Says

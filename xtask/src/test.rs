@@ -22,6 +22,7 @@ use runner::{Counts, Runner};
 ///                          anywhere; neither kernel nor a running Mesos is needed
 ///     kernel, kernel_*     root, or a user namespace:
 ///                          unshare --user --map-root-user --mount cargo xtask test
+///     docker, docker_*     root, and Docker, of which each test host runs an engine of its own
 ///     mesos                Mesos, which is fetched (27 MB, checked); for some of it root
 ///
 /// What cannot run on this machine is skipped, and the reasons are listed at the end. With
@@ -64,6 +65,14 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = mesos {
         eprintln!("no Mesos: {error:#}");
         environment.push((skip::NO_MESOS_VARIABLE, format!("{error:#}").replace('\n', "; ")));
+    }
+    // Not where there may be no hosts: the package starts an engine of its own.
+    let docker = match net::available() {
+        Ok(()) => install::ensure(install::DOCKER),
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = docker {
+        eprintln!("no container engines: {error:#}");
     }
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
         eprintln!("no ZooKeeper: {error:#}");

@@ -1,0 +1,186 @@
+//! Container engines (Docker), one for each host: several of them run on one
+//! machine, each with directories, a socket and a network namespace of its own.
+//! The machine's own engine, if it has one, is never spoken to.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::install::{self, Need};
+use crate::net::Netns;
+use crate::process::Daemon;
+use crate::remains::RUN_VARIABLE;
+use crate::run::Run;
+use crate::wait;
+
+/// The image that every engine has: busybox.
+pub const IMAGE: &str = "busybox";
+
+/// How long an engine may take to start.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether engines can be run here; if not, why.
+pub fn available() -> Result<()> {
+    crate::net::available()?;
+    let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let users: Vec<&str> = users.split_whitespace().collect();
+    ensure!(users == ["0", "0", "4294967295"], "Docker needs root outside of user namespaces");
+    let missing: Vec<&Need> = install::DOCKER.iter().filter(|need| !need.is_met()).collect();
+    match missing.first() {
+        Some(need) => bail!("missing: {need}"),
+        None => Ok(()),
+    }
+}
+
+/// An engine. Dropping it ends it with all its containers; what it has stored is
+/// there until the run ends.
+#[derive(Debug)]
+pub struct Engine {
+    daemon: Option<Daemon>,
+    netns: Netns,
+    dir: PathBuf,
+    run: String,
+}
+
+impl Engine {
+    /// An engine for the namespace, which does not run yet. `part` is its name in the
+    /// run.
+    pub fn new(run: &Run, part: &str, netns: &Netns) -> Result<Engine> {
+        let dir = run.dir().join(part);
+        fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
+        // Without a file of its own it reads that of the machine's engine.
+        fs::write(dir.join("daemon.json"), "{}")?;
+        Ok(Engine { daemon: None, netns: netns.clone(), dir, run: run.id().to_owned() })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("docker.sock")
+    }
+
+    /// Starts it; it may take its time until it answers.
+    pub fn spawn(&mut self) -> Result<()> {
+        let mut command = Command::new("dockerd");
+        let dir = |name: &str| self.dir.join(name).display().to_string();
+        command
+            .args(["--host", &format!("unix://{}", self.socket().display())])
+            .args(["--data-root", &dir("data"), "--exec-root", &dir("exec"), "--pidfile", &dir("pid")])
+            .args(["--config-file", &dir("daemon.json"), "--cgroup-parent", &format!("/{}", self.run)])
+            // Works everywhere, and the image is small.
+            .args(["--storage-driver", "vfs"])
+            .env(RUN_VARIABLE, &self.run)
+            .env_remove("DOCKER_HOST");
+        let log = self.dir.join("log");
+        self.daemon = Some(Daemon::spawn("dockerd", command, Some(&self.netns), &log)?);
+        Ok(())
+    }
+
+    /// Starts it, waits until it answers, and gives it its [`IMAGE`].
+    pub fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait()?;
+        if self.docker(&["image", "ls", "--quiet", IMAGE])?.is_empty() {
+            self.import()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it answers.
+    pub fn wait(&mut self) -> Result<()> {
+        wait::until("the container engine to answer", LIMIT, || {
+            if let Some(daemon) = &mut self.daemon {
+                daemon.check()?;
+            }
+            Ok(self.docker(&["version"]).ok().map(drop))
+        })
+    }
+
+    /// Ends it, and its containers with it.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.terminate(LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL: its containers live on.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill()?;
+            // Its containerd died with it. As long as nobody has waited for that, as
+            // some machines' first process does not, the next engine takes it for alive.
+            let _ = fs::remove_file(self.dir.join("exec/containerd/containerd.pid"));
+        }
+        Ok(())
+    }
+
+    /// The process id of the engine that runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::pid)
+    }
+
+    /// Runs the `docker` command against this engine; gives what it prints.
+    pub fn docker(&self, args: &[&str]) -> Result<String> {
+        let mut docker = self.command();
+        let output = docker.args(args).output().context("running docker")?;
+        if !output.status.success() {
+            bail!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Starts a container that does nothing, in a network; `args` are more arguments
+    /// for `docker run`.
+    pub fn container(&self, name: &str, network: &str, args: &[&str]) -> Result<()> {
+        let variable = format!("{RUN_VARIABLE}={}", self.run);
+        let mut all =
+            vec!["run", "--detach", "--init", "--name", name, "--network", network, "--env", &variable];
+        all.extend(args);
+        all.extend([IMAGE, "sleep", "86400"]);
+        self.docker(&all).map(drop)
+    }
+
+    fn command(&self) -> Command {
+        let mut docker = Command::new("docker");
+        docker.args(["--host", &format!("unix://{}", self.socket().display())]);
+        // Another context or host in the environment would be another engine.
+        docker.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+        docker.env("DOCKER_CONFIG", &self.dir).stdin(Stdio::null());
+        docker
+    }
+
+    /// Makes the image from the machine's own busybox.
+    fn import(&self) -> Result<()> {
+        let tar = self.dir.join("image.tar");
+        image(&tar).context("making an image of busybox")?;
+        let path = "ENV PATH=/bin";
+        self.docker(&["import", "--change", path, &tar.display().to_string(), IMAGE]).map(drop)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A thread that panics is in a hurry; what is left goes with the run.
+        if let Err(error) = self.stop() {
+            eprintln!("stopping an engine: {error:#}");
+        }
+    }
+}
+
+/// A root file system with a static busybox and links to it.
+fn image(tar: &Path) -> Result<()> {
+    let mut tar = tar::Builder::new(File::create(tar)?);
+    tar.append_path_with_name(install::BUSYBOX, "bin/busybox")?;
+    for applet in ["sh", "sleep", "ping", "nc", "ip", "cat", "wget"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mode(0o777);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    tar.into_inner()?;
+    Ok(())
+}
