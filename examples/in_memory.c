@@ -432,7 +432,7 @@ static void create(struct world *world, int self)
   } else {
     write_file(path,
                "{\"cni_dir\": \"%s/cni%d\", \"master\": \"127.0.0.1:5050\", "
-               "\"backend\": \"external\", "
+               "\"backend\": \"external\", \"firewall\": \"none\", "
                "\"network_config\": {\"docker_bridge\": false}}", world->directory, self);
     expect(mo_agent_new(&options, node), "mo_agent_new");
   }

@@ -55,6 +55,8 @@ pub enum Firewall {
     Iptables,
     /// A table of our own in nftables.
     Nftables,
+    /// Nowhere: this module leaves the firewall alone.
+    None,
 }
 
 /// Where CNI configurations go.

@@ -71,7 +71,11 @@ impl Setup {
             Place::Hosts if freezer().is_some() => Launcher::Linux,
             _ => Launcher::Posix,
         };
-        let backend = if place == Place::Hosts { "internal" } else { "external" };
+        // On loopback the network is the machine's own, and left alone.
+        let agent_config = match place {
+            Place::Hosts => json!({ "backend": "internal" }),
+            Place::Loopback => json!({ "backend": "external", "firewall": "none" }),
+        };
         Ok(Setup {
             agents,
             masters: 1,
@@ -79,7 +83,7 @@ impl Setup {
             launcher,
             module: Some(paths::module()?),
             network: default_network(),
-            agent_config: json!({ "backend": backend }),
+            agent_config,
             environment: Vec::new(),
         })
     }

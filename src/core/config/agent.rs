@@ -80,11 +80,12 @@ fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
 }
 
 fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
-    let remedy = "write \"auto\" (what the host has), \"iptables\" or \"nftables\"";
+    let remedy = "write \"auto\" (what the host has), \"iptables\", \"nftables\" or \"none\"";
     let firewall = top.parsed("firewall", remedy, |text| match text {
         "auto" => Ok(Firewall::Auto),
         "iptables" => Ok(Firewall::Iptables),
         "nftables" => Ok(Firewall::Nftables),
+        "none" => Ok(Firewall::None),
         _ => Err("is no firewall".to_owned()),
     })?;
     Ok(firewall.unwrap_or_default())
@@ -199,9 +200,12 @@ mod tests {
 
     #[test]
     fn takes_every_firewall() {
-        for (text, firewall) in
-            [("auto", Firewall::Auto), ("iptables", Firewall::Iptables), ("nftables", Firewall::Nftables)]
-        {
+        for (text, firewall) in [
+            ("auto", Firewall::Auto),
+            ("iptables", Firewall::Iptables),
+            ("nftables", Firewall::Nftables),
+            ("none", Firewall::None),
+        ] {
             let text = format!(r#"{{"cni_dir": "/c", "firewall": "{text}"}}"#);
             assert_eq!(parse("a", &text).unwrap().config.firewall, firewall);
         }

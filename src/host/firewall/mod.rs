@@ -74,6 +74,9 @@ impl Firewall {
     /// Makes the firewall like `desired`, as far as it can be made so; gives the
     /// number of operations.
     pub(super) fn run(&mut self, desired: &Desired, failures: &mut Failures<'_>) -> usize {
+        if desired.firewall == Choice::None {
+            return 0;
+        }
         let wanted = Wanted::of(desired);
         let mut operations = 0;
         for attempt in 1.. {
@@ -110,6 +113,9 @@ impl Firewall {
     /// Whether there is something to do that the last pass did not try. Nothing is
     /// changed.
     pub(super) fn look(&mut self, desired: &Desired) -> bool {
+        if desired.firewall == Choice::None {
+            return false;
+        }
         let wanted = Wanted::of(desired);
         let glance = glance(&wanted, desired.firewall);
         if self.is_settled(glance.as_ref()) {

@@ -65,6 +65,8 @@ impl Tools {
                 Err("agent_config has \"firewall\": \"nftables\", but nft is not installed; install it"
                     .to_owned())
             }
+            // Nobody asks then; it would not be right to write anything.
+            desired::Firewall::None => Err("agent_config has \"firewall\": \"none\"".to_owned()),
         }
     }
 
