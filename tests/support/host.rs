@@ -82,9 +82,16 @@ pub struct Host {
 impl Host {
     /// A host with a loopback device and nothing else.
     pub fn new() -> Host {
+        Host::prepared(|| ())
+    }
+
+    /// The same after `prepare` on the thread that the namespace belongs to, which
+    /// the executor and all commands descend from.
+    pub fn prepared(prepare: impl FnOnce() + Send + 'static) -> Host {
         let (jobs, queue) = channel::<Job>();
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("cannot make a network namespace");
+            prepare();
             queue.into_iter().for_each(|job| job());
         });
         let cni = tempfile::tempdir().unwrap();

@@ -61,7 +61,7 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Make an ipset, or give it other members, at one go.
-    WriteSet(Family, BTreeMap<IpNet, bool>),
+    WriteSet { family: Family, members: BTreeMap<IpNet, bool>, exists: bool },
     /// Destroy an ipset.
     DestroySet(String),
     /// One line for `iptables-restore`.
@@ -88,7 +88,10 @@ pub(super) fn plan(wanted: &Wanted, backend: Nat, observed: &Observed) -> Plan {
     for family in Family::BOTH {
         sets::write(in_iptables, family, observed, &mut plan);
         if let Some(rules) = observed.rules.get(&family) {
-            nat::plan(in_iptables, family, rules, &mut plan);
+            // A rule with a set that is not ours would do harm.
+            if !plan.problems.iter().any(|(of, _)| *of == family) {
+                nat::plan(in_iptables, family, rules, &mut plan);
+            }
             filter::plan(wanted, family, rules, &observed.uplinks, &mut plan);
         }
         sets::destroy(in_iptables, family, observed, &mut plan);
@@ -110,7 +113,7 @@ impl Op {
     /// Whom it concerns when this fails.
     pub(super) fn concern(&self) -> Concern<'static> {
         match self {
-            Op::WriteSet(family, _) | Op::Rule { family, .. } => of_family(*family),
+            Op::WriteSet { family, .. } | Op::Rule { family, .. } => of_family(*family),
             Op::WriteTable(_) => Concern::Overlays,
             Op::DestroySet(_) | Op::DeleteTable => Concern::Host,
         }
@@ -125,7 +128,7 @@ pub(super) fn of_family(family: Family) -> Concern<'static> {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::WriteSet(family, members) => {
+            Op::WriteSet { family, members, .. } => {
                 write!(f, "write ipset {}:", family.set())?;
                 members.iter().try_for_each(|(net, nomatch)| {
                     write!(f, " {net}{}", if *nomatch { " nomatch" } else { "" })

@@ -59,27 +59,27 @@ fn is_ours(set: &Set, family: Family, observed: &Observed) -> bool {
 
 /// Makes the set, or makes it right.
 pub(super) fn write(wanted: &Wanted, family: Family, observed: &Observed, plan: &mut Plan) {
+    if observed.sets.contains_key(scratch(family)) {
+        plan.ops.push(Op::DestroySet(scratch(family).to_owned()));
+    }
     if !wanted.concerns(family) {
         return;
     }
     let members = members(wanted, family);
-    match observed.sets.get(family.set()) {
+    let name = family.set();
+    let mut problem = |what: String| {
+        let sentence = format!("there is an ipset {name} {what}; remove or rename it");
+        plan.problems.push((family, sentence));
+    };
+    match observed.sets.get(name) {
         Some(set) if set.kind != KIND || set.family != number(family) => {
-            let name = family.set();
-            plan.problems.push((family, format!(
-                "cannot masquerade: there is an ipset {name} of type {} and another kind than ours; remove or rename it",
-                set.kind
-            )));
+            problem(format!("of another kind than ours ({})", set.kind));
         }
         Some(set) if !set.members.is_empty() && !is_ours(set, family, observed) => {
-            let name = family.set();
-            plan.problems.push((
-                family,
-                format!("cannot masquerade: there is an ipset {name} that is not ours; remove or rename it"),
-            ));
+            problem("that is not ours".to_owned());
         }
         Some(set) if set.members == members => {}
-        _ => plan.ops.push(Op::WriteSet(family, members)),
+        found => plan.ops.push(Op::WriteSet { family, members, exists: found.is_some() }),
     }
 }
 
@@ -89,20 +89,19 @@ pub(super) fn destroy(wanted: &Wanted, family: Family, observed: &Observed, plan
     if observed.sets.get(family.set()).as_ref().is_some_and(is_stale) {
         plan.ops.push(Op::DestroySet(family.set().to_owned()));
     }
-    if observed.sets.contains_key(scratch(family)) {
-        plan.ops.push(Op::DestroySet(scratch(family).to_owned()));
-    }
 }
 
-/// The lines for `ipset restore` that write a set, whether it is there or not.
-/// The old members stay in force until the new ones are complete.
-pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>) -> String {
-    let (set, scratch) = (family.set(), scratch(family));
-    let options = format!("{KIND} family {} counters", family.of("inet", "inet6"));
-    let mut script =
-        format!("create -exist {set} {options}\ncreate -exist {scratch} {options}\nflush {scratch}\n");
+/// The lines for `ipset restore` that write a set. Of one that is there the old
+/// members stay in force until the new ones are complete.
+pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>, exists: bool) -> String {
+    let set = family.set();
+    let target = if exists { scratch(family) } else { set };
+    let mut script = format!("create {target} {KIND} family {} counters\n", family.of("inet", "inet6"));
     for (net, nomatch) in members {
-        script += &format!("add {scratch} {net}{}\n", if *nomatch { " nomatch" } else { "" });
+        script += &format!("add {target} {net}{}\n", if *nomatch { " nomatch" } else { "" });
     }
-    script + &format!("swap {scratch} {set}\ndestroy {scratch}\n")
+    if exists {
+        script += &format!("swap {target} {set}\ndestroy {target}\n");
+    }
+    script
 }

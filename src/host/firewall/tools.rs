@@ -101,7 +101,9 @@ impl Tools {
     /// Carries out operations that go together ([`together`]).
     pub(super) fn carry_out(&self, ops: &[Op]) -> Result<(), String> {
         let (tool, arguments, input): (_, &[&str], _) = match ops {
-            [Op::WriteSet(family, members)] => (&self.ipset, &["restore"], sets::script(*family, members)),
+            [Op::WriteSet { family, members, exists }] => {
+                (&self.ipset, &["restore"], sets::script(*family, members, *exists))
+            }
             [Op::DestroySet(name)] => (&self.ipset, &["restore"], format!("destroy {name}\n")),
             [Op::WriteTable(table)] => (&self.nft, &["-f", "-"], table.script()),
             [Op::DeleteTable] => (&self.nft, &["-f", "-"], format!("delete table {}\n", nftables::NAME)),
