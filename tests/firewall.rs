@@ -1,6 +1,11 @@
 //! The firewall on a real kernel: what packets look like to those who get them,
 //! and which get through. Hosts, containers and the outside are network
 //! namespaces, joined by cables of their own.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
 
 mod support;
 
