@@ -366,11 +366,12 @@ fn an_external_backend_is_left_alone() {
     let host = Host::new();
     let mut desired = with_peers(&host);
     desired.backend = Backend::External;
+    host.command("sysctl -qw net.ipv4.ip_forward=0");
     host.settle(&desired);
     assert_eq!(host.field("ip -j link show", "ifname"), ["lo"]);
     assert_eq!(rules(&host), [] as [&str; 0]);
     assert!(host.cni.path().join("dcos.conf").exists());
-    assert_eq!(host.command("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+    assert_eq!(host.command("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
 
     desired.backend = Backend::Internal;
     host.settle(&desired);

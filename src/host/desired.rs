@@ -34,7 +34,7 @@ pub struct Desired {
     pub peers: Option<BTreeMap<Ipv4Addr, Peer>>,
 }
 
-/// Who programs VXLAN device, neighbours, FDB, routes and rules.
+/// Who programs VXLAN device, neighbours, FDB, routes and rules, and turns forwarding on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// This module.

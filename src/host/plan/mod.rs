@@ -64,7 +64,9 @@ pub struct Plan {
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     remove_cni(desired, observed, &mut plan);
-    forwarding(desired, observed, &mut plan);
+    if desired.backend == Backend::Internal {
+        forwarding(desired, observed, &mut plan);
+    }
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
         device::plan(desired, kernel, &mut plan);
         rules::plan(desired, kernel, &mut plan);
@@ -74,7 +76,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
-/// Packets of containers are forwarded from and to their bridge.
+/// Packets of containers are forwarded from and to their bridge. (Where another
+/// program sees to the data plane this is its business, or the CNI plugin's, which
+/// turns it on for a bridge that is a gateway.)
 fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
         plan.ops.push(Op::EnableForwarding);
