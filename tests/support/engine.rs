@@ -1,6 +1,6 @@
 //! Container engines on throw-away hosts, and the worker that keeps their networks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -136,7 +136,13 @@ impl HungEngine {
     pub fn new() -> HungEngine {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        HungEngine::at(&socket);
+        HungEngine { _dir: dir, socket }
+    }
+
+    /// The same at a given place.
+    pub fn at(socket: &Path) {
+        let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
             // Taken and kept open: the caller hears nothing at all.
             let mut taken = Vec::new();
@@ -144,6 +150,5 @@ impl HungEngine {
                 taken.push(stream);
             }
         });
-        HungEngine { _dir: dir, socket }
     }
 }
