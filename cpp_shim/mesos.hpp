@@ -20,6 +20,8 @@
 #include <process/event.hpp>
 #include <process/future.hpp>
 #include <process/http.hpp>
+#include <process/metrics/metrics.hpp>
+#include <process/metrics/push_gauge.hpp>
 #include <process/pid.hpp>
 #include <process/process.hpp>
 #include <process/timer.hpp>

@@ -195,15 +195,26 @@ void Process::respond(const mo_respond& respond)
 
 void Process::drain()
 {
+  do {
+    if (!takeEffects()) {
+      return;
+    }
+    // Over a second time at most: a node that panicked has no numbers to panic over.
+  } while (!metrics_.refresh(node_));
+}
+
+bool Process::takeEffects()
+{
   mo_effect effect = {};
   effect.size = sizeof(effect);
   do {
     const mo_result result = mo_node_poll(node_, &effect);
     if (result != MO_OK && result != MO_PANIC) {
-      return;
+      return false;
     }
     perform(effect);
   } while (effect.kind != MO_EFFECT_NONE);
+  return true;
 }
 
 void Process::perform(const mo_effect& effect)

@@ -13,6 +13,7 @@
 
 #include "leader.hpp"
 #include "mesos.hpp"
+#include "metrics.hpp"
 #include "mesos_overlay.h"
 #include "storage.hpp"
 
@@ -66,8 +67,9 @@ private:
   void request(
       const process::http::Request& request, std::unique_ptr<Promise>&& promise);
 
-  // Takes effects until there are none, then sets the timer.
+  // Takes effects until there are none, sets the timer, and shows the metrics.
   void drain();
+  bool takeEffects();
   void perform(const mo_effect& effect);
   void respond(const mo_respond& respond);
   void schedule(uint64_t deadlineMs);
@@ -80,6 +82,7 @@ private:
 
   Leader leader_;
   Storage storage_;
+  Metrics metrics_;
 
   std::set<std::string> routes_;
   uint64_t requests_ = 0;

@@ -59,7 +59,7 @@ extern "C" {
 #endif
 
 /* Major version << 16 | minor version. */
-#define MO_ABI_VERSION 0x00010000u
+#define MO_ABI_VERSION 0x00010001u
 
 /* ------------------------------------------------------------------ values */
 
@@ -171,6 +171,25 @@ typedef struct mo_endpoint {
 /* Fills in endpoint number `index`, counted from 0; MO_END behind the last. */
 mo_result mo_node_endpoint(const mo_node *node, size_t index,
                            mo_endpoint *endpoint);
+
+/* ----------------------------------------------------------------- metrics */
+
+/* A number for operators: a count since the node was made (or started again after
+ * a panic), or a state. */
+typedef struct mo_metric {
+  size_t size;   /* sizeof(mo_metric) */
+  mo_bytes name; /* `overlay/slave/registering` */
+  double value;
+} mo_metric;
+
+/* Fills in metric number `index`; MO_END behind the last. Number 0 takes all of
+ * them anew, and the following calls read on in what it took, whatever happened to
+ * the node meanwhile. Which there are may change with the node's overlays. Their
+ * names stay valid until number 0 is asked for again. Values change with what is
+ * given to the node and with what it is polled for, so after draining is the time
+ * to ask. Filled in if this returns MO_OK or MO_PANIC; not an input, so only the
+ * latter makes it necessary to drain the node. Since version 1.1. */
+mo_result mo_node_metric(mo_node *node, size_t index, mo_metric *metric);
 
 /* ------------------------------------------------------------------ inputs */
 

@@ -28,6 +28,7 @@ transcript::transcripts![
     reports_before_it_is_sure,
     leaves_the_data_plane_to_another,
     refreshes,
+    counts_addresses,
     keeps_the_engines_networks,
     works_while_the_engine_is_away,
     needs_no_engine_without_docker,

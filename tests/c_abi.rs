@@ -87,6 +87,7 @@ fn header_and_library_agree() {
             "size" = size, "parameters" = parameters, "parameter_count" = parameter_count, "wake" = wake,
             "wake_ctx" = wake_ctx, "now_ms" = now_ms, "now_ctx" = now_ctx, "seed" = seed
         }
+        "mo_metric" = MoMetric { "size" = size, "name" = name, "value" = value }
         "mo_endpoint" = MoEndpoint { "size" = size, "path" = path, "help" = help, "flags" = flags }
         "mo_request" = MoRequest {
             "size" = size, "id" = id, "method" = method, "path" = path, "query" = query,

@@ -22,6 +22,8 @@ mod election;
 mod http;
 #[path = "mesos/ipv6.rs"]
 mod ipv6;
+#[path = "mesos/metrics.rs"]
+mod metrics;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;

@@ -16,6 +16,7 @@
 #include <process/event.hpp>
 #include <process/future.hpp>
 #include <process/http.hpp>
+#include <process/metrics/push_gauge.hpp>
 #include <process/process.hpp>
 #include <process/timer.hpp>
 
@@ -81,6 +82,9 @@ MESOS_SUBSET_OFFSET(process::http::Response, headers, 32);
 MESOS_SUBSET_OFFSET(process::http::Response, type, 88);
 MESOS_SUBSET_OFFSET(process::http::Response, body, 96);
 MESOS_SUBSET_OFFSET(process::http::Response, code, 184);
+
+MESOS_SUBSET_SIZE(process::metrics::Metric, 24);
+MESOS_SUBSET_SIZE(process::metrics::PushGauge, 40);
 
 MESOS_SUBSET_SIZE(mesos::modules::ModuleBase, 56);
 MESOS_SUBSET_SIZE(mesos::modules::Module<mesos::modules::Anonymous>, 64);

@@ -2,8 +2,11 @@
 //! fields with a default are always there, unset ones and empty lists never, and
 //! there is no white space: what readers of the endpoints have come to expect.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use crate::core::usage::Addresses;
 use crate::wire;
 use wire::agent_overlay_info::state::Status;
 
@@ -14,13 +17,17 @@ pub fn state<'a>(network: &'a wire::NetworkConfig, agents: impl Iterator<Item = 
 
 /// What an agent shows of itself: its [`wire::AgentInfo`], and what an operator
 /// wants to know besides.
-pub fn agent(info: &wire::AgentInfo, about: &About<'_>) -> Vec<u8> {
+pub fn agent<'a>(info: &'a wire::AgentInfo, about: &About<'a>) -> Vec<u8> {
+    let overlay = |overlay: &'a wire::AgentOverlayInfo| AgentOverlayInfo {
+        addresses: about.addresses.and_then(|addresses| addresses.get(&overlay.info.name)),
+        ..AgentOverlayInfo::from(overlay)
+    };
     to_bytes(&OwnAgent {
         configuration_attempts: info.configuration_attempts,
         host_errors: about.host_errors,
         ip: &info.ip,
         master: about.master,
-        overlays: info.overlays.iter().map(Into::into).collect(),
+        overlays: info.overlays.iter().map(overlay).collect(),
         problems: about.problems,
         registered: about.registered,
     })
@@ -29,6 +36,8 @@ pub fn agent(info: &wire::AgentInfo, about: &About<'_>) -> Vec<u8> {
 /// What an agent shows besides its [`wire::AgentInfo`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About<'a> {
+    /// The addresses of this host by overlay and containerizer.
+    pub addresses: Option<&'a BTreeMap<String, BTreeMap<&'static str, Addresses>>>,
     /// What is not right with the host beyond one overlay.
     pub host_errors: &'a [String],
     /// Pid of the leading overlay master.
@@ -127,6 +136,8 @@ struct OwnAgent<'a> {
 
 #[derive(Serialize)]
 struct AgentOverlayInfo<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<&'a BTreeMap<&'static str, Addresses>>,
     backend: BackendInfo<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     docker_bridge: Option<BridgeInfo<'a>>,
@@ -144,6 +155,7 @@ struct AgentOverlayInfo<'a> {
 impl<'a> From<&'a wire::AgentOverlayInfo> for AgentOverlayInfo<'a> {
     fn from(overlay: &'a wire::AgentOverlayInfo) -> Self {
         AgentOverlayInfo {
+            addresses: None,
             backend: BackendInfo { vxlan: overlay.backend.vxlan.as_ref().map(Into::into) },
             docker_bridge: overlay.docker_bridge.as_ref().map(Into::into),
             info: (&overlay.info).into(),
@@ -246,6 +258,7 @@ impl<'a> From<&'a wire::agent_overlay_info::State> for OverlayState<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::usage::InUse;
 
     fn overlay() -> wire::AgentOverlayInfo {
         wire::AgentOverlayInfo {
@@ -331,6 +344,7 @@ mod tests {
         let info = wire::AgentInfo { ip: "10.0.0.1".into(), ..Default::default() };
         let (errors, problems) = (["e".to_owned()], ["p".to_owned()]);
         let about = About {
+            addresses: None,
             host_errors: &errors,
             master: Some("m@1.2.3.4:5"),
             problems: &problems,
@@ -340,6 +354,19 @@ mod tests {
             String::from_utf8(agent(&info, &about)).unwrap(),
             r#"{"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","problems":["p"],"registered":false}"#
         );
+    }
+
+    #[test]
+    fn an_agent_shows_how_many_addresses_it_has() {
+        let info = wire::AgentInfo { ip: "10.0.0.1".into(), overlays: vec![overlay()], ..Default::default() };
+        let in_use = Some(InUse { v4: 3, v6: 0 });
+        let mesos = Addresses::new(&["9.0.0.0/25".parse().unwrap()], in_use);
+        let addresses = [("dcos".to_owned(), [("mesos", mesos)].into())].into();
+        let about = About { addresses: Some(&addresses), ..About::default() };
+        let json = String::from_utf8(agent(&info, &about)).unwrap();
+        let first =
+            r#"{"ip":"10.0.0.1","overlays":[{"addresses":{"mesos":{"in_use":3,"total":125}},"backend":"#;
+        assert!(json.starts_with(first), "{json}");
     }
 
     #[test]

@@ -27,13 +27,16 @@ pub mod http;
 pub mod json;
 pub mod master;
 pub mod message;
+pub mod metrics;
 pub mod net;
 pub mod pool;
 pub mod throttle;
 pub mod upid;
+pub mod usage;
 
 pub use http::{Request, RequestId, Response};
 pub use upid::Upid;
+use usage::InUse;
 
 /// libprocess id of the master's process, on every Mesos master.
 pub const MASTER_ID: &str = "overlay-master";
@@ -102,6 +105,9 @@ pub enum Input {
     /// Answer to [`Effect::ApplyEngine`]; and again, under the same generation,
     /// whenever it is another one than the last.
     EngineDone(EngineReport),
+    /// The addresses that Mesos's containers have, by overlay, counted now and then; an
+    /// overlay of which they are not known is absent.
+    Usage(BTreeMap<String, InUse>),
     /// The time that [`Machine::poll_timeout`] named has come (or nearly so, or
     /// long ago: a machine looks at the time that it is given).
     Timeout,
@@ -236,20 +242,10 @@ pub struct EngineReport {
     /// What else an operator should know, one sentence each: a network that is kept
     /// because containers use it. It is looked after without being asked for again.
     pub notes: Vec<String>,
-    /// Addresses of the desired networks.
-    pub usage: BTreeMap<String, Usage>,
+    /// Addresses in use of the desired networks.
+    pub usage: BTreeMap<String, InUse>,
     /// Operations that it took; 0: the engine was right already.
     pub operations: usize,
-}
-
-/// Addresses that containers can have, of one overlay and one containerizer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// In all. The family that runs out first counts, which is IPv4 where there is
-    /// any.
-    pub total: u128,
-    /// In use.
-    pub used: u64,
 }
 
 impl EngineReport {
@@ -276,4 +272,9 @@ pub trait Machine {
     /// When [`Input::Timeout`] is due if nothing else happens before; `None`:
     /// never.
     fn poll_timeout(&self) -> Option<Time>;
+
+    /// The numbers that operators watch, as they are now. Names do not come twice.
+    fn metrics(&self) -> Vec<metrics::Metric> {
+        Vec::new()
+    }
 }

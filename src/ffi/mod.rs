@@ -10,6 +10,7 @@ use std::str;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::core::metrics::Metric;
 use crate::core::{Request, RequestId, StoreOutcome, Upid};
 use crate::runtime::{Node, Refused, catch};
 use held::Held;
@@ -32,11 +33,17 @@ struct Inner {
     node: Node,
     /// What the pointers of the last effect point to.
     held: Held,
+    /// What the names of the metrics point to.
+    metrics: Vec<Metric>,
 }
 
 impl mo_node {
     fn boxed(node: Node) -> *mut mo_node {
-        Box::into_raw(Box::new(mo_node(Mutex::new(Inner { node, held: Held::default() }))))
+        Box::into_raw(Box::new(mo_node(Mutex::new(Inner {
+            node,
+            held: Held::default(),
+            metrics: Vec::new(),
+        }))))
     }
 }
 
@@ -126,6 +133,28 @@ pub unsafe extern "C" fn mo_node_endpoint(
                 help: MoBytes::lend(found.help.as_bytes()),
                 flags: if found.writes { ENDPOINT_WRITES } else { 0 },
             });
+            Ok(())
+        })
+    }
+}
+
+/// See the header.
+///
+/// # Safety
+/// The pointers are NULL or valid as the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mo_node_metric(node: *mut mo_node, index: usize, metric: *mut MoMetric) -> MoResult {
+    // SAFETY: the caller's promise; the names are in `metrics`, which lives in the
+    // node and changes with index 0 only.
+    unsafe {
+        enter(node, |inner| {
+            check_size(metric)?;
+            if index == 0 {
+                inner.metrics = inner.node.metrics();
+            }
+            let Metric { name, value } = inner.metrics.get(index).ok_or(MoResult::End)?;
+            (*metric).name = MoBytes::lend(name.as_bytes());
+            (*metric).value = *value;
             Ok(())
         })
     }

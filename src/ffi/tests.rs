@@ -121,6 +121,10 @@ fn request(id: u64) -> MoRequest {
     }
 }
 
+fn metric(size: usize) -> MoMetric {
+    MoMetric { size, name: NO_BYTES, value: -1.0 }
+}
+
 #[test]
 fn null_is_refused_everywhere() {
     let null_node = null_mut::<mo_node>();
@@ -147,13 +151,15 @@ fn null_is_refused_everywhere() {
             mo_node_tick(null_node),
             mo_node_poll(null_node, &mut effect(size_of::<MoEffect>())),
             mo_node_poll(handle.node, null_mut()),
+            mo_node_metric(null_node, 0, &mut metric(size_of::<MoMetric>())),
+            mo_node_metric(handle.node, 0, null_mut()),
             mo_node_endpoint(null_node, 0, &mut endpoint),
             mo_node_endpoint(handle.node, 0, null_mut()),
             mo_master_new(null(), null_mut()),
             mo_agent_new(null(), null_mut()),
         ]
     };
-    assert_eq!(results, [MoResult::Null; 20]);
+    assert_eq!(results, [MoResult::Null; 22]);
 }
 
 #[test]
@@ -302,6 +308,27 @@ fn endpoints_can_be_listed() {
         }
     }
     assert_eq!(found, [("/state".to_owned(), 0), ("/agents/delete".to_owned(), ENDPOINT_WRITES)]);
+}
+
+#[test]
+fn metrics_can_be_listed() {
+    let handle = Handle::started();
+    let mut found = Vec::new();
+    let mut metric = metric(size_of::<MoMetric>());
+    // SAFETY: every pointer is alive.
+    unsafe {
+        while mo_node_metric(handle.node, found.len(), &mut metric) == MoResult::Ok {
+            found.push((text(metric.name).unwrap(), metric.value));
+        }
+        assert_eq!(mo_node_metric(handle.node, found.len(), &mut metric), MoResult::End);
+        metric.size -= 1;
+        assert_eq!(mo_node_metric(handle.node, 0, &mut metric), MoResult::Invalid);
+    }
+    assert!(found.contains(&("overlay/master/process_restarts".to_owned(), 0.0)), "{found:?}");
+    assert!(
+        found.len() > 10
+            && found.iter().all(|(name, value)| name.starts_with("overlay/master/") && *value >= 0.0)
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 
 /// `MO_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 0x0001_0000;
+pub const ABI_VERSION: u32 = 0x0001_0001;
 /// `MO_NEVER`.
 pub const NEVER: u64 = u64::MAX;
 /// `MO_ENDPOINT_WRITES`.
@@ -103,6 +103,15 @@ pub struct MoEndpoint {
     pub path: MoBytes,
     pub help: MoBytes,
     pub flags: u64,
+}
+
+/// `mo_metric`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MoMetric {
+    pub size: usize,
+    pub name: MoBytes,
+    pub value: f64,
 }
 
 /// `mo_request`.

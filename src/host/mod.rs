@@ -20,7 +20,9 @@ mod netlink;
 mod pace;
 mod pass;
 mod sysctl;
+mod usage;
 mod watch;
 
 pub use executor::{Counters, Executor};
 pub use pass::make_right;
+pub use usage::Sampler;

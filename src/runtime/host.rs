@@ -1,11 +1,13 @@
 //! The host that an agent runs on.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::usage::InUse;
 use crate::core::{EngineReport, HostReport};
-use crate::host::Executor;
 use crate::host::desired::Desired;
 use crate::host::engine::{self, EngineDesired};
+use crate::host::{Executor, Sampler};
 use crate::runtime::node::Host;
 
 /// Carries out on this very host, on threads that are started when they are needed
@@ -13,6 +15,7 @@ use crate::runtime::node::Host;
 pub struct LocalHost {
     wake: Arc<dyn Fn() + Send + Sync>,
     executor: Option<Executor>,
+    sampler: Option<Sampler>,
     /// When there is no thread: the report that says so.
     failed: Option<HostReport>,
     engine: Option<engine::Worker>,
@@ -22,7 +25,7 @@ pub struct LocalHost {
 impl LocalHost {
     /// `wake` is called, from any thread, when there is a report.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> LocalHost {
-        LocalHost { wake, executor: None, failed: None, engine: None, engine_failed: None }
+        LocalHost { wake, executor: None, sampler: None, failed: None, engine: None, engine_failed: None }
     }
 }
 
@@ -38,6 +41,14 @@ impl Host for LocalHost {
                 }
             }
         }
+        if self.sampler.is_none() {
+            let wake = self.wake.clone();
+            let sampler = Sampler::spawn(move || wake());
+            self.sampler = sampler.inspect_err(|error| log::warn!("cannot count addresses: {error}")).ok();
+        }
+        if let Some(sampler) = &self.sampler {
+            sampler.watch(desired.clone());
+        }
         if let Some(executor) = &self.executor {
             executor.apply(generation, desired);
         }
@@ -45,6 +56,10 @@ impl Host for LocalHost {
 
     fn poll(&mut self) -> Option<HostReport> {
         self.failed.take().or_else(|| self.executor.as_ref()?.poll())
+    }
+
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        self.sampler.as_ref()?.poll()
     }
 
     fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {

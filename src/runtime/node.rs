@@ -5,14 +5,16 @@
 //! leads and finds everything else in the replicated log, or on its host. What its
 //! predecessor asked for and is answered only now never reaches it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::core::backoff::Backoff;
+use crate::core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
 use crate::core::throttle::Throttle;
+use crate::core::usage::InUse;
 use crate::core::{
     Effect, EngineReport, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome,
     Time, Upid,
@@ -41,6 +43,11 @@ pub trait Host: Send {
     /// A report about the engine that was not taken yet. There may be several of one
     /// generation.
     fn poll_engine(&mut self) -> Option<EngineReport>;
+
+    /// A sample of the addresses in use that was not taken yet.
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        None
+    }
 }
 
 /// What a node is made of.
@@ -330,12 +337,27 @@ impl Node {
                 self.host_done(report)?;
             } else if let Some(report) = self.options.host.poll_engine() {
                 self.engine_done(report)?;
+            } else if let Some(usage) = self.options.host.poll_usage() {
+                self.input(Input::Usage(usage))?;
             } else if let Some(effect) = self.guarded(|machine| machine.poll_effect()).flatten() {
                 self.carry_out(effect)?;
             } else if self.actions.is_empty() {
                 return Ok(Action::Idle(self.deadline()));
             }
         }
+    }
+
+    /// The numbers for Mesos's metrics. Those of the machine are absent while there is
+    /// none, and its counts begin anew with each one.
+    pub fn metrics(&mut self) -> Vec<Metric> {
+        let mut metrics = self.guarded(|machine| machine.metrics()).unwrap_or_default();
+        let prefix = match self.role() {
+            Role::Master => MASTER_PREFIX,
+            Role::Agent => AGENT_PREFIX,
+        };
+        let restarts = self.machines.saturating_sub(1);
+        metrics.push(Metric::count(format!("{prefix}process_restarts"), restarts));
+        metrics
     }
 
     /// Whether a panic was caught since this was asked last.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::{NAMES, Named};
+use mesos_overlay::core::usage::InUse;
 use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
 use mesos_overlay::host::desired::Backend;
 use mesos_overlay::wire::internal::{
@@ -51,6 +52,13 @@ pub fn play(transcript: &str) -> String {
         }
     }
     played
+}
+
+/// `dcos=3` or `dcos=3,2`: addresses in use, of both families.
+fn usage(word: &str) -> (String, InUse) {
+    let (name, counts) = word.split_once('=').unwrap();
+    let (v4, v6) = counts.split_once(',').unwrap_or((counts, "0"));
+    (name.to_owned(), InUse { v4: v4.parse().unwrap(), v6: v6.parse().unwrap() })
 }
 
 impl Player {
@@ -138,6 +146,7 @@ impl Player {
             "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
             "host" => Input::HostDone(self.report(&words[1..].join(" "))),
             "engine" => Input::EngineDone(self.engine_report(&words[1..].join(" "))),
+            "usage" => Input::Usage(words[1..].iter().map(|word| usage(word)).collect()),
             "get" => self.request("GET", words),
             "status" => self.request("GET", &["status", "/overlay-agent/overlay"]),
             "post" => self.request("POST", words),

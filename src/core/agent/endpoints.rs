@@ -37,7 +37,9 @@ impl Agent {
     /// The same, and what an operator wants to know besides.
     fn json(&self) -> Vec<u8> {
         let master = self.registration.master().map(Upid::to_string);
+        let addresses = self.addresses();
         let about = About {
+            addresses: Some(&addresses),
             host_errors: &self.host_errors(),
             master: master.as_deref(),
             problems: &self.problems,

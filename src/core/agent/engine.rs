@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::desired::Given;
 use crate::core::backoff::Backoff;
 use crate::core::config::AgentConfig;
-use crate::core::{EngineReport, Time, Usage};
+use crate::core::usage::InUse;
+use crate::core::{EngineReport, Time};
 use crate::host::engine::EngineDesired;
 use crate::host::engine::desired::{DEFAULT_SOCKET, Network};
 use crate::wire::agent_overlay_info::State;
@@ -28,7 +29,7 @@ pub(super) struct Engine {
     health: BTreeMap<String, Option<Result<(), String>>>,
     /// What else the engine's worker has to say.
     notes: Vec<String>,
-    usage: BTreeMap<String, Usage>,
+    usage: BTreeMap<String, InUse>,
     /// The number of the last pass that was started.
     generation: u64,
     /// Passes in a row that went wrong.
@@ -128,8 +129,8 @@ impl Engine {
         &self.notes
     }
 
-    /// Addresses that Docker's containers have and can have, by overlay.
-    pub fn usage(&self) -> &BTreeMap<String, Usage> {
+    /// Addresses that Docker's containers have, by overlay.
+    pub fn usage(&self) -> &BTreeMap<String, InUse> {
         &self.usage
     }
 

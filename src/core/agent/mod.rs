@@ -13,7 +13,7 @@
 //! A change of leader touches the first only: a pass that is under way goes on,
 //! and what is configured stays until the new leader says otherwise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ use bytes::Bytes;
 
 use super::config::AgentConfig;
 use super::message::Named;
+use super::metrics::Metric;
 use super::throttle::Throttle;
-use super::{Effect, Input, Level, Machine, Time, Upid, Usage};
+use super::{Effect, Input, Level, Machine, Time, Upid};
 use crate::host::desired::{Backend, Cni, Desired};
 use crate::wire::AgentOverlayInfo;
 use crate::wire::internal::{
@@ -34,6 +35,7 @@ mod configuration;
 mod desired;
 mod endpoints;
 mod engine;
+mod metrics;
 mod peers;
 mod progress;
 mod registration;
@@ -41,6 +43,7 @@ mod registration;
 use configuration::Configuration;
 use desired::quote;
 use engine::Engine;
+use metrics::{Counters, Samples};
 use peers::Peers;
 use registration::{Phase, Registration};
 
@@ -60,6 +63,8 @@ pub struct Agent {
     reported: AgentRegisteredMessage,
     /// The last report that a master acknowledged.
     acknowledged: AgentRegisteredMessage,
+    samples: Samples,
+    counters: Counters,
     throttle: Throttle,
     effects: VecDeque<Effect>,
 }
@@ -73,6 +78,7 @@ impl Machine for Agent {
             Input::Leader(leader) => self.on_leader(now, leader),
             Input::HostDone(report) => self.on_host_done(now, report),
             Input::EngineDone(report) => self.on_engine_done(now, report),
+            Input::Usage(usage) => self.on_usage(usage),
             Input::Timeout => self.on_timeout(now),
             // An agent has no log.
             Input::Fetched(_) | Input::Stored { .. } => {}
@@ -86,6 +92,10 @@ impl Machine for Agent {
     fn poll_timeout(&self) -> Option<Time> {
         let due = [self.registration.timer(), self.configuration.retry_at(), self.engine.retry_at()];
         due.into_iter().flatten().min()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.all_metrics()
     }
 }
 
@@ -104,6 +114,8 @@ impl Agent {
             problems: Vec::new(),
             reported: AgentRegisteredMessage::default(),
             acknowledged: AgentRegisteredMessage::default(),
+            samples: Samples::default(),
+            counters: Counters::default(),
             throttle: Throttle::default(),
             effects: VecDeque::new(),
         }
@@ -113,11 +125,6 @@ impl Agent {
     /// agent is in place.
     pub fn is_registered(&self) -> bool {
         self.registration.confirmed && self.is_whole() && self.acknowledged == self.present()
-    }
-
-    /// Addresses of the container engine's networks, by overlay, as far as is known.
-    pub fn docker_usage(&self) -> &BTreeMap<String, Usage> {
-        self.engine.usage()
     }
 
     fn is_whole(&self) -> bool {
@@ -180,12 +187,15 @@ impl Agent {
             },
             peers: (self.config.backend == Backend::Internal).then(|| self.peers.version()),
         };
+        self.counters.registers_sent += 1;
         self.effects.push_back(Effect::send(master, &message));
     }
 
     fn on_message(&mut self, now: Time, from: &Upid, name: &str, body: Bytes) {
+        self.counters.received(name);
         if self.registration.master() != Some(from) {
             let master = self.registration.master().map_or("nobody".to_owned(), Upid::to_string);
+            self.counters.dropped(name);
             let name = quote(name);
             self.warn(now, "stranger", || {
                 format!("Dropped {name} from {from}: the leading overlay master is {master}")
@@ -207,7 +217,10 @@ impl Agent {
     fn decoded<M: Named>(&mut self, now: Time, from: &Upid, body: Bytes, to: fn(&mut Self, Time, M)) {
         match M::decode(body) {
             Ok(message) => to(self, now, message),
-            Err(error) => self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME)),
+            Err(error) => {
+                self.counters.dropped(M::NAME);
+                self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME));
+            }
         }
     }
 
@@ -274,6 +287,7 @@ impl Agent {
 
     fn on_acknowledgement(&mut self, now: Time, _: AgentRegisteredAcknowledgement) {
         if self.registration.phase != Phase::Reporting {
+            self.counters.dropped(AgentRegisteredAcknowledgement::NAME);
             return;
         }
         let was = self.is_registered();

@@ -18,10 +18,11 @@ impl Agent {
     pub(super) fn on_host_done(&mut self, now: Time, report: HostReport) {
         let before = self.overlays();
         let errors = self.configuration.host_errors().iter().cloned().collect();
-        let failed = report.overlays.keys().cloned().collect();
+        let failed: BTreeSet<String> = report.overlays.keys().cloned().collect();
         if !self.configuration.end(now, report, &mut self.random) {
             return;
         }
+        self.counters.overlay_failures += failed.len() as u64;
         let again = next_attempt(now, self.configuration.attempts(), self.configuration.retry_at());
         self.log_overlays(now, &before, &failed, &again);
         self.log_host(now, &errors, &again);
@@ -38,10 +39,12 @@ impl Agent {
     pub(super) fn on_engine_done(&mut self, now: Time, report: EngineReport) {
         let before = self.overlays();
         let notes: BTreeSet<String> = self.engine.notes().iter().cloned().collect();
-        let failed = report.overlays.keys().cloned().collect();
+        let failed: BTreeSet<String> = report.overlays.keys().cloned().collect();
         if !self.engine.end(now, report, &mut self.random) {
             return;
         }
+        self.counters.docker_failures += failed.len() as u64;
+        self.warn_scarce();
         let again = next_attempt(now, self.engine.failures(), self.engine.retry_at());
         self.log_overlays(now, &before, &failed, &again);
         let news: Vec<String> =
@@ -125,7 +128,11 @@ impl Agent {
 
     /// Tells the master how the overlays fare.
     fn report(&mut self, now: Time) {
-        let Some(master) = self.registration.master().cloned() else { return };
+        let Some(master) = self.registration.master().cloned() else {
+            self.counters.reports_dropped += 1;
+            return;
+        };
+        self.counters.reports_sent += 1;
         self.registration.reports(now, &mut self.random);
         self.reported = self.present();
         self.effects.push_back(Effect::send(master, &self.reported));
@@ -143,6 +150,6 @@ fn next_attempt(now: Time, attempts: u32, at: Option<Time>) -> String {
     format!("; attempt {attempts}, the next one in {:.1} s", at.since(now).as_secs_f64())
 }
 
-fn status(overlay: &AgentOverlayInfo) -> Status {
+pub(super) fn status(overlay: &AgentOverlayInfo) -> Status {
     overlay.state.as_ref().map_or(Status::Invalid, State::status)
 }

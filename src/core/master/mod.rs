@@ -21,6 +21,7 @@ use super::backoff::Backoff;
 use super::config::MasterConfig;
 use super::http::{Request, RequestId, Response};
 use super::message::Named;
+use super::metrics::Metric;
 use super::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
 use crate::wire;
 use crate::wire::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
@@ -33,6 +34,7 @@ use waiting::{Registration, Waiting};
 
 mod batch;
 mod endpoints;
+mod metrics;
 mod out;
 mod peers;
 mod record;
@@ -95,7 +97,7 @@ impl Machine for Master {
             Input::Fetched(result) => self.fetched(result),
             Input::Stored { number, outcome } => self.stored(number, outcome),
             // Not ours.
-            Input::HostDone(_) | Input::EngineDone(_) => {}
+            Input::HostDone(_) | Input::EngineDone(_) | Input::Usage(_) => {}
             Input::Timeout => {}
         }
         self.tick();
@@ -118,6 +120,10 @@ impl Machine for Master {
             Phase::Broken(_) => None,
         };
         phase.into_iter().chain(self.writer.due()).min()
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.all_metrics()
     }
 }
 
@@ -357,15 +363,18 @@ impl Master {
     fn message(&mut self, from: Upid, name: &str, body: &[u8]) {
         match name {
             RegisterAgentMessage::NAME => {
+                self.out.counters.registers.received += 1;
                 if let Some(message) = self.decode(&from, body) {
                     self.registration(from, message);
                 }
             }
             AgentRegisteredMessage::NAME => {
+                self.out.counters.reports.received += 1;
                 let Some(message) = self.decode(&from, body) else { return };
                 if let Some((serving, mut cx)) = self.serving() {
                     serving.agent_registered(&mut cx, &from, message);
                 } else {
+                    self.out.counters.reports.dropped += 1;
                     self.out.warn("not serving", || {
                         format!("{from} reports its overlays while this master does not serve; dropped")
                     });
@@ -394,6 +403,14 @@ impl Master {
     }
 
     fn decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
+        let message = self.try_decode(from, body);
+        if message.is_none() {
+            self.out.counters.dropped(M::NAME, 1);
+        }
+        message
+    }
+
+    fn try_decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
         // Each of these messages has a field that must be there, so an empty one is
         // malformed too; only a report may be empty: that of an agent without overlays.
         if body.is_empty() && M::NAME != AgentRegisteredMessage::NAME {
@@ -410,6 +427,7 @@ impl Master {
 
     fn registration(&mut self, from: Upid, message: RegisterAgentMessage) {
         let Some(ip) = sessions::key(&from) else {
+            self.out.counters.registers.dropped += 1;
             self.out.warn("IPv6 agent", || {
                 format!("{from} registers from an IPv6 address, agents are known by IPv4 ones; dropped")
             });
@@ -424,9 +442,12 @@ impl Master {
             return;
         }
         match &self.phase {
-            Phase::Broken(sentence) => self.out.warn("broken", || {
-                format!("The registration of {} is dropped: {sentence}", registration.from)
-            }),
+            Phase::Broken(sentence) => {
+                self.out.counters.registers.dropped += 1;
+                self.out.warn("broken", || {
+                    format!("The registration of {} is dropped: {sentence}", registration.from)
+                });
+            }
             _ => self.waiting.add(&mut self.out, registration),
         }
     }

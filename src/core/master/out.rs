@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::metrics::Counters;
 use crate::core::message::Named;
 use crate::core::throttle::Throttle;
 use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
@@ -15,6 +16,8 @@ pub struct Out {
     now: Time,
     effects: VecDeque<Effect>,
     throttle: Throttle,
+    /// What happened so far.
+    pub counters: Counters,
 }
 
 impl Out {
@@ -40,6 +43,7 @@ impl Out {
 
     /// Sends a message.
     pub fn send<M: Named>(&mut self, to: &Upid, message: &M) {
+        self.counters.sent(M::NAME);
         self.push(Effect::send(to.clone(), message));
     }
 

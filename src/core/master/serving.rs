@@ -91,12 +91,14 @@ impl Serving {
         let lacking = match self.allocator.complete(cx.network, ask, &mut holding) {
             Ok(lacking) => lacking,
             Err(exhausted) => {
+                cx.out.counters.exhausted(&exhausted);
                 let reason = exhausted.to_string();
                 cx.out.warn("refused", || format!("The registration of {from} is refused: {reason}"));
                 cx.out.send(from, &RegistrationRefusedMessage { reason });
                 return;
             }
         };
+        lacking.iter().for_each(|exhausted| cx.out.counters.exhausted(exhausted));
         let problems: Vec<_> = lacking.iter().map(ToString::to_string).collect();
         for problem in &problems {
             cx.out.warn("lacking", || format!("{from} does not get all that it should: {problem}"));
@@ -170,6 +172,7 @@ impl Serving {
     /// An agent reports how it fares.
     pub fn agent_registered(&mut self, cx: &mut Context<'_>, from: &Upid, report: AgentRegisteredMessage) {
         let Some((ip, session)) = cx.sessions.of(from) else {
+            cx.out.counters.reports.dropped += 1;
             cx.out.warn("unregistered", || {
                 format!("{from} reports its overlays but is not registered; dropped, it will register again")
             });

@@ -36,6 +36,7 @@ impl Waiting {
     /// Keeps one; an older one of the same agent goes.
     pub fn add(&mut self, out: &mut Out, registration: Registration) {
         if self.waiting.len() >= LIMIT && !self.waiting.contains_key(&registration.ip) {
+            out.counters.registers.dropped += 1;
             out.warn("registrations wait", || {
                 format!("{LIMIT} registrations wait already; that of {} is dropped", registration.from)
             });
@@ -66,6 +67,7 @@ impl Waiting {
             }
             keep
         });
+        out.counters.registers.dropped += count;
         if let Some(example) = example {
             out.warn("registrations expired", || {
                 format!(

@@ -4,7 +4,8 @@ use super::client::{Client, Failure};
 use super::desired::{EngineDesired, Network};
 use super::observed::{Engine, Existing};
 use super::plan::{Op, plan};
-use crate::core::{EngineReport, Usage};
+use crate::core::EngineReport;
+use crate::core::usage::InUse;
 
 /// Makes the engine's networks as `desired`, as far as that can be done now.
 pub(super) async fn run(desired: &EngineDesired) -> EngineReport {
@@ -68,30 +69,20 @@ fn report_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, f
     }
 }
 
-/// How many addresses the wanted networks have, and how many of them are taken.
-fn usage(desired: &EngineDesired, engine: &Engine) -> std::collections::BTreeMap<String, Usage> {
-    let usage = desired.networks.iter().filter_map(|(name, network)| {
+/// How many addresses of the wanted networks are taken.
+fn usage(desired: &EngineDesired, engine: &Engine) -> std::collections::BTreeMap<String, InUse> {
+    let usage = desired.networks.iter().map(|(name, network)| {
         let existing = engine.networks.iter().find(|existing| existing.name == *name);
-        Some((name.clone(), usage_of(network, existing)?))
+        (name.clone(), usage_of(network, existing))
     });
     usage.collect()
 }
 
-/// That of one network. With both families each container has one address of each,
-/// and IPv4 is the one that runs out.
-fn usage_of(network: &Network, existing: Option<&Existing>) -> Option<Usage> {
-    let subnet = network.subnets.iter().min_by_key(|net| net.addr().is_ipv6())?;
-    let (width, reserved) = match subnet.addr().is_ipv4() {
-        // The network's address, the gateway's and broadcast.
-        true => (32, 3),
-        // The routers' anycast address and the gateway's.
-        false => (128, 2),
-    };
-    let bits = u32::from(width - subnet.prefix_len());
-    let all = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
+/// Those of one network.
+fn usage_of(network: &Network, existing: Option<&Existing>) -> InUse {
     let endpoints = existing.map_or(&[][..], |existing| &existing.endpoints);
-    let used = endpoints
-        .iter()
-        .filter(|endpoint| endpoint.addresses.iter().any(|address| subnet.contains(&address.addr())));
-    Some(Usage { total: all.saturating_sub(reserved), used: used.count() as u64 })
+    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|address| address.addr());
+    let ours = addresses.filter(|address| network.subnets.iter().any(|subnet| subnet.contains(address)));
+    let (v4, v6): (Vec<_>, Vec<_>) = ours.partition(|address| address.is_ipv4());
+    InUse { v4: v4.len() as u64, v6: v6.len() as u64 }
 }

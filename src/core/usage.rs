@@ -1,0 +1,145 @@
+//! How many addresses containers on this host can get, and how many they have.
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// Who starts containers. Each has addresses of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Containerizer {
+    /// Mesos's own; the CNI plugin `host-local` gives the addresses.
+    Mesos,
+    /// The Docker engine.
+    Docker,
+}
+
+impl Containerizer {
+    /// Both.
+    pub const ALL: [Containerizer; 2] = [Containerizer::Mesos, Containerizer::Docker];
+
+    /// As keys and metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Containerizer::Mesos => "mesos",
+            Containerizer::Docker => "docker",
+        }
+    }
+}
+
+/// How many addresses of each family are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// IPv4 addresses.
+    pub v4: u64,
+    /// IPv6 addresses.
+    pub v6: u64,
+}
+
+/// The addresses of one overlay and containerizer on this host, as they are shown.
+/// What is absent is unknown, or of a family that the overlay does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Addresses {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_use: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_use6: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total6: Option<u128>,
+}
+
+impl Addresses {
+    /// Those of a bridge with these prefixes.
+    pub fn new(subnets: &[IpNet], in_use: Option<InUse>) -> Addresses {
+        let total = |v4: bool| {
+            subnets.iter().find(|subnet| subnet.addr().is_ipv4() == v4).map(|subnet| assignable(*subnet))
+        };
+        let (total, total6) = (total(true), total(false));
+        Addresses {
+            in_use: in_use.filter(|_| total.is_some()).map(|in_use| in_use.v4),
+            in_use6: in_use.filter(|_| total6.is_some()).map(|in_use| in_use.v6),
+            total,
+            total6,
+        }
+    }
+
+    /// The known ones with their names.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let small = |value: Option<u64>| value.map(|value| value as f64);
+        let large = |value: Option<u128>| value.map(|value| value as f64);
+        let values = [
+            ("in_use", small(self.in_use)),
+            ("in_use6", small(self.in_use6)),
+            ("total", large(self.total)),
+            ("total6", large(self.total6)),
+        ];
+        values.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Whether more than nine in ten addresses of some family are in use.
+    pub fn is_scarce(&self) -> bool {
+        let scarce = |in_use: Option<u64>, total: Option<u128>| {
+            in_use
+                .zip(total)
+                .is_some_and(|(in_use, total)| u128::from(in_use) > total / 10 * 9 + total % 10 * 9 / 10)
+        };
+        scarce(self.in_use, self.total) || scarce(self.in_use6, self.total6)
+    }
+}
+
+/// How many addresses of a bridge's prefix containers can have: all but the
+/// network's own, the gateway's and, in IPv4, the broadcast address. `host-local`
+/// gives none of prefixes with less than two bits behind them.
+pub fn assignable(net: IpNet) -> u128 {
+    let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+    if bits < 2 {
+        return 0;
+    }
+    let reserved = if net.addr().is_ipv4() { 3 } else { 2 };
+    // All of IPv6 is one more than fits.
+    1_u128.checked_shl(bits).map_or(u128::MAX - reserved + 1, |all| all - reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_containers_can_get() {
+        for (net, expected) in [
+            ("9.0.0.0/25", 125),
+            ("9.0.0.0/30", 1),
+            ("9.0.0.0/31", 0),
+            ("9.0.0.0/32", 0),
+            ("fd01:b::/81", (1 << 47) - 2),
+            ("fd01:b::/126", 2),
+            ("fd01:b::/127", 0),
+            ("fd01:b::/128", 0),
+            ("::/0", u128::MAX - 1),
+        ] {
+            assert_eq!(assignable(net.parse().unwrap()), expected, "{net}");
+        }
+    }
+
+    #[test]
+    fn shows_the_families_that_there_are() {
+        let json = |subnets: &[&str], in_use| {
+            let subnets: Vec<IpNet> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+            serde_json::to_string(&Addresses::new(&subnets, in_use)).unwrap()
+        };
+        let some = Some(InUse { v4: 3, v6: 2 });
+        assert_eq!(json(&["9.0.0.0/25"], some), r#"{"in_use":3,"total":125}"#);
+        assert_eq!(json(&["9.0.0.0/25"], None), r#"{"total":125}"#);
+        assert_eq!(json(&["fd01::/32"], some), r#"{"in_use6":2,"total6":79228162514264337593543950334}"#);
+        let both = r#"{"in_use":3,"in_use6":2,"total":125,"total6":140737488355326}"#;
+        assert_eq!(json(&["9.0.0.0/25", "fd01::/81"], some), both);
+    }
+
+    #[test]
+    fn says_when_they_get_scarce() {
+        let addresses = |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
+        assert!(!addresses(112).is_scarce());
+        assert!(addresses(113).is_scarce());
+        assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).is_scarce());
+    }
+}
