@@ -10,7 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mesos_overlay::core::Usage;
+use mesos_overlay::core::usage::{InUse, assignable};
 use mesos_overlay::host::engine::EngineDesired;
 use serde_json::json;
 use support::engine::{DockerHost, HungEngine, Keeper, network};
@@ -178,18 +178,20 @@ fn counts_addresses() {
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
     let report = keeper.apply(&host.desired(1));
-    assert_eq!(report.usage["dcos"], Usage { total: 125, used: 0 });
+    assert_eq!(report.usage["dcos"], InUse::default());
     for name in ["one", "two"] {
         host.engine.container(name, "dcos", &[]).unwrap();
     }
-    keeper.wait("two addresses in use", |report| report.usage["dcos"].used == 2);
+    keeper.wait("two addresses in use", |report| report.usage["dcos"].v4 == 2);
     host.docker("rm --force one");
-    keeper.wait("one address in use", |report| report.usage["dcos"].used == 1);
-    // The number is true: one more than there are is refused.
+    keeper.wait("one address in use", |report| report.usage["dcos"].v4 == 1);
+    // What counts as all is true: one more is refused.
     let mut narrow = host.desired(1);
     let small = narrow.networks.entry("small".into()).or_insert_with(|| network("d-small", 2));
     small.subnets = vec![net("9.0.2.128/29")];
-    let total = keeper.apply(&narrow).usage["small"].total;
+    keeper.apply(&narrow);
+    let total = assignable(net("9.0.2.128/29"));
+    assert_eq!(total, 5);
     for n in 0..total {
         host.engine.container(&format!("small{n}"), "small", &[]).unwrap();
     }

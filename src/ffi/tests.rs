@@ -324,11 +324,8 @@ fn metrics_can_be_listed() {
         metric.size -= 1;
         assert_eq!(mo_node_metric(handle.node, 0, &mut metric), MoResult::Invalid);
     }
-    assert!(found.contains(&("overlay/master/process_restarts".to_owned(), 0.0)), "{found:?}");
-    assert!(
-        found.len() > 10
-            && found.iter().all(|(name, value)| name.starts_with("overlay/master/") && *value >= 0.0)
-    );
+    // This machine has none of its own.
+    assert_eq!(found, [("overlay/master/process_restarts".to_owned(), 0.0)]);
 }
 
 #[test]
