@@ -76,14 +76,15 @@ impl Addresses {
         values.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Whether more than nine in ten addresses of some family are in use.
-    pub fn is_scarce(&self) -> bool {
-        let scarce = |in_use: Option<u64>, total: Option<u128>| {
-            in_use
-                .zip(total)
-                .is_some_and(|(in_use, total)| u128::from(in_use) > total / 10 * 9 + total % 10 * 9 / 10)
+    /// Whether more than so many percent of the addresses of some family are in use.
+    pub fn exceeds(&self, percent: u8) -> bool {
+        let percent = u128::from(percent);
+        let exceeds = |in_use: Option<u64>, total: Option<u128>| {
+            // Divided before it is multiplied: the product may not fit.
+            let limit = |total: u128| total / 100 * percent + total % 100 * percent / 100;
+            in_use.zip(total).is_some_and(|(in_use, total)| u128::from(in_use) > limit(total))
         };
-        scarce(self.in_use, self.total) || scarce(self.in_use6, self.total6)
+        exceeds(self.in_use, self.total) || exceeds(self.in_use6, self.total6)
     }
 }
 
@@ -138,8 +139,8 @@ mod tests {
     #[test]
     fn says_when_they_get_scarce() {
         let addresses = |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
-        assert!(!addresses(112).is_scarce());
-        assert!(addresses(113).is_scarce());
-        assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).is_scarce());
+        assert!(!addresses(112).exceeds(90));
+        assert!(addresses(113).exceeds(90));
+        assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).exceeds(0));
     }
 }

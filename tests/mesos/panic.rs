@@ -29,6 +29,8 @@ fn in_the_master_module_leaves_the_master_running() {
         wait_state(&mut cluster, "the state of before", |state| *state == before);
     }
     assert_alive(&mut cluster);
+    let snapshot = cluster.master.client().get("/metrics/snapshot").unwrap().json().unwrap();
+    assert_eq!(snapshot["overlay/master/process_restarts"].as_f64(), Some(2.0), "{snapshot}");
 }
 
 #[test]

@@ -10,6 +10,11 @@ use crate::core::usage::{Addresses, Containerizer, InUse};
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage};
 
+/// So many percent of the addresses in use are worth a warning.
+const SCARCE: u8 = 90;
+/// With no more than this in use the warning is over.
+const FREE_AGAIN: u8 = 80;
+
 /// What happened since this machine was made.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -61,19 +66,24 @@ impl Agent {
         self.warn_scarce();
     }
 
-    /// Warns once of each overlay whose addresses get scarce.
+    /// Warns of each overlay whose addresses get scarce: once, until a good part of them
+    /// is free again.
     pub(super) fn warn_scarce(&mut self) {
-        let all = self.all_addresses();
-        let scarce: Vec<_> = all
+        let scarce: Vec<_> = self
+            .all_addresses()
             .into_iter()
-            .filter(|(_, _, addresses)| addresses.is_scarce())
-            .map(|(name, containerizer, _)| (name, containerizer))
+            .map(|(name, containerizer, addresses)| ((name, containerizer), addresses))
+            .filter(|(of, addresses)| {
+                let limit = if self.samples.scarce.contains(of) { FREE_AGAIN } else { SCARCE };
+                addresses.exceeds(limit)
+            })
+            .map(|(of, _)| of)
             .collect();
         let before = std::mem::replace(&mut self.samples.scarce, scarce.clone());
         for (name, containerizer) in scarce.iter().filter(|new| !before.contains(new)) {
             let containerizer = containerizer.name();
             let line = format!(
-                "Overlay {name:?}: more than 90 % of this agent's addresses for {containerizer} containers are in \
+                "Overlay {name:?}: more than {SCARCE} % of this agent's addresses for {containerizer} containers are in \
                  use; without a free one no container can start on it"
             );
             self.log(Level::Warning, line);

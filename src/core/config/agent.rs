@@ -272,8 +272,8 @@ mod tests {
             ),
             (
                 r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
-                "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\" or \
-                 \"nftables\"",
+                "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\", \
+                 \"nftables\" or \"none\"",
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": "tcp://10.0.0.1:2375"}"#,
