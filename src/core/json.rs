@@ -24,6 +24,7 @@ pub fn agent<'a>(info: &'a wire::AgentInfo, about: &About<'a>) -> Vec<u8> {
     };
     to_bytes(&OwnAgent {
         configuration_attempts: info.configuration_attempts,
+        draining: about.draining,
         host_errors: about.host_errors,
         ip: &info.ip,
         master: about.master,
@@ -38,6 +39,8 @@ pub fn agent<'a>(info: &'a wire::AgentInfo, about: &About<'a>) -> Vec<u8> {
 pub struct About<'a> {
     /// The addresses of this host by overlay and containerizer.
     pub addresses: Option<&'a BTreeMap<String, BTreeMap<&'static str, Addresses>>>,
+    /// Overlays that are gone but for their containers.
+    pub draining: &'a [String],
     /// What is not right with the host beyond one overlay.
     pub host_errors: &'a [String],
     /// Pid of the leading overlay master.
@@ -122,6 +125,8 @@ impl<'a> Agent<'a> {
 struct OwnAgent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration_attempts: Option<u32>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    draining: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     host_errors: &'a [String],
     ip: &'a str,
@@ -345,6 +350,7 @@ mod tests {
         let (errors, problems) = (["e".to_owned()], ["p".to_owned()]);
         let about = About {
             addresses: None,
+            draining: &["d".to_owned()],
             host_errors: &errors,
             master: Some("m@1.2.3.4:5"),
             problems: &problems,
@@ -352,7 +358,7 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8(agent(&info, &about)).unwrap(),
-            r#"{"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","problems":["p"],"registered":false}"#
+            r#"{"draining":["d"],"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","problems":["p"],"registered":false}"#
         );
     }
 

@@ -207,6 +207,8 @@ pub struct HostReport {
     /// What is not right with the host beyond one overlay (the VXLAN device,
     /// forwarding, a peer), one sentence each.
     pub host: Vec<String>,
+    /// Overlays that are gone but for their containers, one sentence each.
+    pub draining: Vec<String>,
     /// Operations that it took; 0: the host was right already.
     pub operations: usize,
 }
@@ -220,7 +222,7 @@ impl HostReport {
 
     /// Whether two reports differ in numbers only.
     pub fn says_the_same_as(&self, other: &HostReport) -> bool {
-        self.overlays == other.overlays && self.host == other.host
+        (&self.overlays, &self.host, &self.draining) == (&other.overlays, &other.host, &other.draining)
     }
 
     /// Whether everything is as desired.

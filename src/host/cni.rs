@@ -69,13 +69,14 @@ struct Destination<'a> {
     dst: &'a str,
 }
 
-/// What the file of this overlay holds; `None` when the overlay has no bridge
+/// What the file of this overlay holds, `fits` being the largest MTU that fits into
+/// the underlay; `None` when the overlay has no bridge
 /// with a prefix for Mesos's containers, and so no file.
 ///
 /// There is no `cniVersion`, which stands for 0.1.0: of results newer than 0.2.0
 /// Mesos 1.11 reads no addresses. That old form has room for one address of each
 /// family, and the plugins fill it from two range sets just as they do with newer ones.
-pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni) -> Option<Vec<u8>> {
+pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni, fits: Option<u32>) -> Option<Vec<u8>> {
     let bridge = overlay.mesos_bridge.as_ref()?;
     // A file with IPv4 only is byte by byte what it always was; IPv6 comes behind.
     let of = |v4: bool| bridge.subnets.iter().find(move |subnet| subnet.addr().is_ipv4() == v4);
@@ -94,7 +95,7 @@ pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni) -> Option<Vec<u8
             is_gateway: true,
             ip_masq: false,
             hairpin_mode: true,
-            mtu: overlay.mtu,
+            mtu: overlay.mtu.min(fits.unwrap_or(u32::MAX)),
             ipam: Ipam {
                 r#type: "host-local",
                 data_dir: cni.data_dir.as_deref(),
@@ -111,10 +112,13 @@ pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni) -> Option<Vec<u8
 }
 
 /// Every overlay that wants a file, and what goes into it.
-pub(crate) fn wanted(desired: &Desired) -> BTreeMap<&str, Vec<u8>> {
+///
+/// `fits` is the largest MTU that fits into the underlay, if that is known.
+pub(crate) fn wanted(desired: &Desired, fits: Option<u32>) -> BTreeMap<&str, Vec<u8>> {
     let overlays = desired.overlays.iter();
+    let fits = fits.filter(|_| desired.fit_mtu);
     overlays
-        .filter_map(|(name, overlay)| Some((name.as_str(), content(name, overlay, &desired.cni)?)))
+        .filter_map(|(name, overlay)| Some((name.as_str(), content(name, overlay, &desired.cni, fits)?)))
         .collect()
 }
 
@@ -222,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_file_is_the_one_existing_clusters_have() {
-        let text = content("dcos", &overlay(), &cni(Some("/var/run/dcos/cni/networks"))).unwrap();
+        let text = content("dcos", &overlay(), &cni(Some("/var/run/dcos/cni/networks")), None).unwrap();
         let expected = concat!(
             r#"{"name":"dcos","type":"mesos-cni-port-mapper","excludeDevices":["m-dcos"],"chain":"M-DCOS","#,
             r#""delegate":{"type":"bridge","bridge":"m-dcos","isGateway":true,"ipMasq":false,"#,
@@ -236,14 +240,14 @@ mod tests {
 
     #[test]
     fn there_is_a_data_dir_only_when_configured() {
-        let text = String::from_utf8(content("dcos", &overlay(), &cni(None)).unwrap()).unwrap();
+        let text = String::from_utf8(content("dcos", &overlay(), &cni(None), None).unwrap()).unwrap();
         assert!(text.contains(r#""ipam":{"type":"host-local","subnet":"#), "{text}");
     }
 
     #[test]
     fn both_families_are_two_range_sets_and_ipv4_comes_first() {
         let both = overlay_with(&["fd01:b::/81", "9.0.0.0/25"]);
-        let text = String::from_utf8(content("dcos", &both, &cni(None)).unwrap()).unwrap();
+        let text = String::from_utf8(content("dcos", &both, &cni(None), None).unwrap()).unwrap();
         let ipam = concat!(
             r#""ipam":{"type":"host-local","subnet":"9.0.0.0/25","ranges":[[{"subnet":"fd01:b::/81"}]],"#,
             r#""routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}}}"#,
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_overlay_with_ipv6_only_has_a_file_too() {
-        let text = content("dcos", &overlay_with(&["fd01:b::/81"]), &cni(None)).unwrap();
+        let text = content("dcos", &overlay_with(&["fd01:b::/81"]), &cni(None), None).unwrap();
         let text = String::from_utf8(text).unwrap();
         let ipam = concat!(
             r#""ipam":{"type":"host-local","subnet":"fd01:b::/81","routes":[{"dst":"::/0"}]}}}"#,
@@ -266,13 +270,13 @@ mod tests {
 
     #[test]
     fn there_is_a_file_only_with_a_bridge_for_mesos_that_has_a_prefix() {
-        assert_eq!(content("dcos", &overlay_with(&[]), &cni(None)), None);
-        assert_eq!(content("dcos", &Overlay::default(), &cni(None)), None);
+        assert_eq!(content("dcos", &overlay_with(&[]), &cni(None), None), None);
+        assert_eq!(content("dcos", &Overlay::default(), &cni(None), None), None);
     }
 
     #[test]
     fn only_files_as_we_write_them_are_ours() {
-        let text = content("dcos", &overlay(), &cni(None)).unwrap();
+        let text = content("dcos", &overlay(), &cni(None), None).unwrap();
         assert!(is_ours("dcos", &text));
         assert!(!is_ours("copy-of-dcos", &text), "a copy under another name");
         for foreign in [
@@ -290,7 +294,7 @@ mod tests {
     fn files_are_written_whole_readable_and_without_a_trace() {
         let dir = tempfile::tempdir().unwrap();
         let cni_dir = dir.path().join("not/there/yet");
-        let text = content("dcos", &overlay(), &cni(None)).unwrap();
+        let text = content("dcos", &overlay(), &cni(None), None).unwrap();
         write(&cni_dir, "dcos", b"old").unwrap();
         write(&cni_dir, "dcos", &text).unwrap();
         assert_eq!(fs::read(cni_dir.join("dcos.conf")).unwrap(), text);
@@ -313,7 +317,7 @@ mod tests {
     #[test]
     fn reads_ours_and_what_lies_where_ours_belong() {
         let dir = tempfile::tempdir().unwrap();
-        let ours = content("dcos", &overlay(), &cni(None)).unwrap();
+        let ours = content("dcos", &overlay(), &cni(None), None).unwrap();
         fs::write(dir.path().join("dcos.conf"), &ours).unwrap();
         fs::write(dir.path().join("wanted.conf"), "garbage").unwrap();
         fs::write(dir.path().join("foreign.conf"), "{}").unwrap();

@@ -25,6 +25,16 @@ pub struct Desired {
     pub backend: Backend,
     /// Which of the kernel's two firewalls translates addresses.
     pub firewall: Firewall,
+    /// The agent's own address, by which its peers know it: the device that has it
+    /// carries the tunnels.
+    pub own: Option<Ipv4Addr>,
+    /// Whether MTUs are lowered to what fits into that device: those of overlays
+    /// whose operator set none.
+    pub fit_mtu: bool,
+    /// Who computes the checksums of packets that go into the tunnel.
+    pub tx_checksum: Checksum,
+    /// How far the removal of what is not desired goes.
+    pub removal: Removal,
     /// The tunnel endpoint; `None` when no overlay needs one.
     pub vtep: Option<Vtep>,
     /// The agent's overlays by name.
@@ -59,6 +69,33 @@ pub enum Firewall {
     None,
 }
 
+/// Who computes the checksums of the packets in the tunnel (`ethtool`'s
+/// `tx-checksum-ip-generic` of the VXLAN device). Some network cards and kernels
+/// spoil them; then it has to be off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Whoever the kernel or the operator lets do it: it is not touched.
+    #[default]
+    Auto,
+    /// The network card below, as the kernel's default is.
+    On,
+    /// The kernel, before the packet goes into the tunnel.
+    Off,
+}
+
+/// What becomes of the bridges that CNI made for overlays that are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Removal {
+    /// Those go of which something else on the host shows that they are ours,
+    /// once no container is on them.
+    #[default]
+    Careful,
+    /// Every one with such a name goes, once no container is on it.
+    Thorough,
+    /// The same, even with containers on it.
+    Forced,
+}
+
 /// Where CNI configurations go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cni {
@@ -79,7 +116,7 @@ pub struct Vtep {
     pub mac: Mac,
     /// Addresses with their prefix lengths, at most one of each family.
     pub addresses: Vec<IpNet>,
-    /// Bytes; `None` leaves the choice to the kernel.
+    /// Bytes; `None`: what fits into the underlay, if it can be found.
     pub mtu: Option<u32>,
 }
 

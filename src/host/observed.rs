@@ -21,6 +21,8 @@ pub struct Observed {
     /// The CNI configurations that are ours or lie where ours belong, by overlay
     /// name. `None`: the directory could not be read, so nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
+    /// The device that carries the tunnels; `None` if it cannot be found.
+    pub underlay: Option<Underlay>,
     /// What the kernel has. `None`: it was not looked at, because another program
     /// looks after it or because it could not be read.
     pub kernel: Option<Kernel>,
@@ -55,9 +57,20 @@ pub struct Kernel {
     pub stale_devices: BTreeSet<String>,
     /// The rules that only say `from <prefix> lookup 42`.
     pub rules: BTreeSet<Rule>,
-    /// The device that carries the tunnels; `None` as long as no peer is known
-    /// or can be reached.
-    pub underlay: Option<Underlay>,
+    /// The devices whose names say that they are the Mesos containerizer's bridges
+    /// of overlays (`m-…`), as far as these overlays are not desired.
+    pub bridges: BTreeMap<String, Leftover>,
+}
+
+/// A bridge that is not desired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its index.
+    pub index: u32,
+    /// How many devices are on it: the host's ends of containers' cables.
+    pub ports: usize,
+    /// Its addresses.
+    pub addresses: BTreeSet<IpNet>,
 }
 
 /// A network device and what the kernel keeps with it.
@@ -148,6 +161,8 @@ pub struct Rule {
 /// The device that carries the tunnels' packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Underlay {
+    /// The device's index.
+    pub index: u32,
     /// The device's name.
     pub device: String,
     /// Bytes.

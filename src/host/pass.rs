@@ -1,5 +1,6 @@
 //! One pass: read what the host has, plan, carry out, report.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::desired::{Backend, Cni, Desired};
+use super::desired::{Backend, Bridge, Cni, Desired, Overlay};
 use super::executor::Hands;
 use super::failures::Failures;
 use super::firewall::Firewall;
 use super::netlink::{self, Error, Netlink};
-use super::observed::{CniFile, Kernel, Observed};
-use super::plan::{Concern, DeviceChange, Meaning, Op, Plan, Watched, plan};
+use super::observed::{CniFile, Kernel, Observed, Underlay};
+use super::plan::{Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, plan};
+use super::preview::Preview;
 use super::watch::Watch;
 use super::{cni, sysctl};
 use crate::core::HostReport;
@@ -28,6 +30,26 @@ const ROUNDS: usize = 2;
 /// that goes on looking after the host.
 pub fn make_right(desired: &Desired) -> HostReport {
     Rounds::default().run(desired)
+}
+
+/// What [`make_right`] would do.
+pub(super) fn preview(desired: &Desired) -> Preview {
+    let mut pass = Pass::new(desired);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let plan = match runtime {
+        Ok(runtime) => runtime.block_on(pass.plan()),
+        Err(error) => {
+            let problems = vec![format!("cannot start an event loop: {error}")];
+            return Preview { problems, ..Preview::default() };
+        }
+    };
+    let firewall = Firewall::default().preview(&with_draining(desired, &plan.draining), &mut pass.failures);
+    let report = pass.failures.into_report();
+    Preview {
+        operations: firewall.into_iter().chain(plan.ops.iter().map(Op::to_string)).collect(),
+        draining: plan.draining.iter().map(Draining::to_string).collect(),
+        problems: report.host,
+    }
 }
 
 /// Passes, and what happens to the host between them.
@@ -77,6 +99,10 @@ struct Rounds {
     hopeless: Vec<Op>,
     /// What there is to watch after the last pass.
     watched: Option<Watched>,
+    /// The underlay, as of the last pass, for a look.
+    underlay: Option<Underlay>,
+    /// The overlays that are gone but for their containers, the same.
+    draining: Vec<Draining>,
 }
 
 impl Rounds {
@@ -104,7 +130,7 @@ impl Rounds {
             let plan = pass.plan().await;
             self.warn(plan.warnings.clone());
             // Before the CNI configurations, which say that all is well.
-            operations += self.firewall.run(desired, &mut pass.failures);
+            operations += self.firewall.run(&with_draining(desired, &plan.draining), &mut pass.failures);
             pass.carry_out(&plan).await;
             operations += plan.ops.len();
             if !plan.ops.is_empty() {
@@ -116,9 +142,12 @@ impl Rounds {
                 );
             }
             if !pass.raced || round == ROUNDS {
-                self.watched = Some(pass.watched().await);
+                self.watched = Some(pass.watched(&plan.draining).await);
                 self.hopeless = std::mem::take(&mut pass.hopeless);
-                return HostReport { operations, ..pass.failures.into_report() };
+                self.underlay = pass.underlay.take();
+                let draining = plan.draining.iter().map(Draining::to_string).collect();
+                self.draining = plan.draining;
+                return HostReport { operations, draining, ..pass.failures.into_report() };
             }
         }
     }
@@ -128,9 +157,10 @@ impl Rounds {
     fn look(&mut self, desired: &Desired) -> bool {
         let mut pass = Pass::new(desired);
         let cni = pass.observe_cni();
-        let observed = Observed { forwarding: sysctl::forwarding(), cni, kernel: None };
+        let underlay = self.underlay.clone();
+        let observed = Observed { forwarding: sysctl::forwarding(), cni, underlay, kernel: None };
         plan(desired, &observed).ops.iter().any(|op| !self.hopeless.contains(op))
-            || self.firewall.look(desired)
+            || self.firewall.look(&with_draining(desired, &self.draining))
     }
 
     /// Says each warning once, until it is over.
@@ -142,10 +172,29 @@ impl Rounds {
     }
 }
 
+/// With the overlays that still have containers, as far as the firewall is
+/// concerned.
+fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Desired> {
+    if draining.is_empty() {
+        return Cow::Borrowed(desired);
+    }
+    // The firewall does not ask for the peers.
+    let (firewall, vtep, overlays) = (desired.firewall, desired.vtep.clone(), desired.overlays.clone());
+    let mut with = Desired { firewall, vtep, overlays, ..Desired::default() };
+    for Draining { overlay, bridge, subnets, ranges, .. } in draining {
+        let bridge = Bridge { name: bridge.clone(), subnets: subnets.clone() };
+        let (ranges, subnets) = (ranges.clone(), subnets.clone());
+        let overlay_then = Overlay { ranges, subnets, mesos_bridge: Some(bridge), ..Overlay::default() };
+        with.overlays.insert(overlay.clone(), overlay_then);
+    }
+    Cow::Owned(with)
+}
+
 /// One round of a pass.
 struct Pass<'a> {
     desired: &'a Desired,
     netlink: Option<Netlink>,
+    underlay: Option<Underlay>,
     failures: Failures<'a>,
     /// Whether something failed as it does when others meddle.
     raced: bool,
@@ -155,7 +204,14 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(desired: &'a Desired) -> Pass<'a> {
-        Pass { desired, netlink: None, failures: Failures::new(desired), raced: false, hopeless: Vec::new() }
+        Pass {
+            desired,
+            netlink: None,
+            underlay: None,
+            failures: Failures::new(desired),
+            raced: false,
+            hopeless: Vec::new(),
+        }
     }
 
     /// Reads what there is, as far as it can be read, and plans.
@@ -172,17 +228,15 @@ impl<'a> Pass<'a> {
     }
 
     async fn observe(&mut self) -> Observed {
-        Observed {
-            forwarding: sysctl::forwarding(),
-            cni: self.observe_cni(),
-            kernel: match self.desired.backend {
-                Backend::External => None,
-                Backend::Internal => {
-                    let observed = self.observe_kernel().await;
-                    observed.map_err(|sentence| self.failures.add(Concern::Overlays, sentence)).ok()
-                }
-            },
-        }
+        let (forwarding, cni) = (sysctl::forwarding(), self.observe_cni());
+        let kernel = match self.observe_kernel().await {
+            Ok(kernel) => kernel,
+            Err(sentence) => {
+                self.failures.add(Concern::Overlays, sentence);
+                None
+            }
+        };
+        Observed { forwarding, cni, underlay: self.underlay.clone(), kernel }
     }
 
     /// What cannot be read fails every overlay that has a file there.
@@ -191,7 +245,7 @@ impl<'a> Pass<'a> {
         if dir.as_os_str().is_empty() {
             return None;
         }
-        let wanted: Vec<&str> = cni::wanted(self.desired).into_keys().collect();
+        let wanted: Vec<&str> = cni::wanted(self.desired, None).into_keys().collect();
         match cni::read(dir, &wanted.iter().copied().collect()) {
             Ok(files) => Some(files),
             Err(error) => {
@@ -204,11 +258,16 @@ impl<'a> Pass<'a> {
         }
     }
 
-    async fn observe_kernel(&mut self) -> Result<Kernel, String> {
+    /// `None`: another program looks after it.
+    async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
         let netlink = Netlink::open().map_err(|error| format!("cannot talk to the kernel: {error}"))?;
-        let observed = netlink::observe(&netlink, self.desired).await;
-        self.netlink = Some(netlink);
-        observed
+        let netlink = self.netlink.insert(netlink);
+        let underlay = netlink::underlay(netlink, self.desired).await;
+        self.underlay = underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
+        match self.desired.backend {
+            Backend::External => Ok(None),
+            Backend::Internal => netlink::observe(netlink, self.desired).await.map(Some),
+        }
     }
 
     /// Carries out the operations in order. One that fails does not stop the
@@ -246,16 +305,12 @@ impl<'a> Pass<'a> {
 
     /// What to watch from now on. (What happened since the kernel was read is
     /// among the events that wait.)
-    async fn watched(&self) -> Watched {
-        let (mut index, mut underlay) = (None, None);
-        if let Some(netlink) = &self.netlink {
-            if let Some(vtep) = &self.desired.vtep {
-                index = netlink::index_of(netlink, &vtep.name).await.ok().flatten();
-            }
-            underlay = netlink::underlay(netlink, self.desired).await.ok().flatten();
-        }
-        let underlay = underlay.map(|(index, underlay)| (index, underlay.mtu));
-        Watched::new(self.desired, index, underlay, Vec::new())
+    async fn watched(&self, draining: &[Draining]) -> Watched {
+        let index = match (&self.netlink, &self.desired.vtep) {
+            (Some(netlink), Some(vtep)) => netlink::index_of(netlink, &vtep.name).await.ok().flatten(),
+            _ => None,
+        };
+        Watched::new(self.desired, index, self.underlay.as_ref(), draining)
     }
 
     async fn index_of(&mut self, device: &str) -> Option<u32> {

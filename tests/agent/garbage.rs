@@ -136,7 +136,7 @@ fn input() -> impl Strategy<Value = Input> {
     let report =
         (0..9u64, prop::collection::btree_map(text(), text(), 0..2), prop::collection::vec(text(), 0..2));
     let report = report.prop_map(|(generation, overlays, host)| {
-        Input::HostDone(HostReport { generation, overlays, host, operations: 0 })
+        Input::HostDone(HostReport { generation, overlays, host, ..HostReport::default() })
     });
     let engine = (
         0..9u64,

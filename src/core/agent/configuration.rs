@@ -21,6 +21,8 @@ pub(super) struct Configuration {
     health: Vec<Health>,
     /// What is wrong with the host as a whole, as of the last pass.
     host_errors: Vec<String>,
+    /// Overlays that are gone but for their containers, as of the last pass.
+    draining: Vec<String>,
     /// Passes that the present configuration took, or takes so far.
     attempts: u32,
     /// Whether the last pass found or made everything right.
@@ -52,6 +54,7 @@ impl Configuration {
             given: None,
             health: Vec::new(),
             host_errors: Vec::new(),
+            draining: Vec::new(),
             attempts: 0,
             settled: false,
             generation: 0,
@@ -97,6 +100,10 @@ impl Configuration {
 
     pub fn host_errors(&self) -> &[String] {
         &self.host_errors
+    }
+
+    pub fn draining(&self) -> &[String] {
+        &self.draining
     }
 
     pub fn retry_at(&self) -> Option<Time> {
@@ -148,6 +155,7 @@ impl Configuration {
             }
         }
         self.host_errors = report.host;
+        self.draining = report.draining;
         if well {
             self.backoff.reset();
             self.retry_at = None;

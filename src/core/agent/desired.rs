@@ -6,8 +6,8 @@
 
 use ipnet::IpNet;
 
-use crate::core::config::AgentConfig;
 use crate::core::config::master::is_overlay_name;
+use crate::core::config::{AgentConfig, OVERLAY_MTU};
 use crate::host::desired::{Bridge, Mac, Overlay, Vtep};
 use crate::wire::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 
@@ -156,7 +156,8 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
 /// Reads ranges, subnets and bridges.
 fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay, String> {
     let name = &info.info.name;
-    let mut overlay = Overlay { mtu: config.network.overlay_mtu, ..Overlay::default() };
+    let mut overlay =
+        Overlay { mtu: config.network.overlay_mtu.unwrap_or(OVERLAY_MTU), ..Overlay::default() };
     // A bridge that was not asked for is not built, whoever offers it.
     let mesos = info.mesos_bridge.as_ref().filter(|_| config.network.mesos_bridge);
     let docker = info.docker_bridge.as_ref().filter(|_| config.network.docker_bridge);

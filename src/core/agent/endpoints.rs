@@ -40,6 +40,7 @@ impl Agent {
         let addresses = self.addresses();
         let about = About {
             addresses: Some(&addresses),
+            draining: self.configuration.draining(),
             host_errors: &self.host_errors(),
             master: master.as_deref(),
             problems: &self.problems,

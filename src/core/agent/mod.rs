@@ -19,12 +19,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::config::AgentConfig;
+use super::config::{AgentConfig, OVERLAY_MTU};
 use super::message::Named;
 use super::metrics::Metric;
 use super::throttle::Throttle;
 use super::{Effect, Input, Level, Machine, Time, Upid};
-use crate::host::desired::{Backend, Cni, Desired};
+use crate::host::desired::{Backend, Cni, Desired, Removal};
 use crate::wire::AgentOverlayInfo;
 use crate::wire::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
@@ -181,7 +181,7 @@ impl Agent {
                 allocate_subnet: Some(network.allocate_subnet),
                 mesos_bridge: Some(network.mesos_bridge),
                 docker_bridge: Some(network.docker_bridge),
-                overlay_mtu: Some(network.overlay_mtu),
+                overlay_mtu: Some(network.overlay_mtu.unwrap_or(OVERLAY_MTU)),
                 command_timeout: Some(network.command_timeout.as_millis().try_into().unwrap_or(u32::MAX)),
                 enable_ipv6: Some(network.enable_ipv6),
             },
@@ -354,6 +354,10 @@ impl Agent {
             cni: Cni { dir: self.config.cni_dir.clone(), data_dir: self.config.cni_data_dir.clone() },
             backend: self.config.backend,
             firewall: self.config.firewall,
+            own: Some(self.own_ip()),
+            fit_mtu: self.config.network.overlay_mtu.is_none(),
+            tx_checksum: self.config.tx_checksum,
+            removal: Removal::Careful,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers: internal.then(|| self.peers.desired(self.own_ip(), vtep)).flatten(),

@@ -18,6 +18,7 @@ impl Agent {
     pub(super) fn on_host_done(&mut self, now: Time, report: HostReport) {
         let before = self.overlays();
         let errors = self.configuration.host_errors().iter().cloned().collect();
+        let draining = self.configuration.draining().to_vec();
         let failed: BTreeSet<String> = report.overlays.keys().cloned().collect();
         if !self.configuration.end(now, report, &mut self.random) {
             return;
@@ -26,6 +27,7 @@ impl Agent {
         let again = next_attempt(now, self.configuration.attempts(), self.configuration.retry_at());
         self.log_overlays(now, &before, &failed, &again);
         self.log_host(now, &errors, &again);
+        self.log_draining(&draining);
         if self.configuration.wants_another() {
             self.apply();
         }
@@ -102,6 +104,17 @@ impl Agent {
             self.log(Level::Error, format!("Host: {error}"));
         }
         self.log(Level::Warning, format!("Host: {all} errors, see /overlay-agent/overlay{again}"));
+    }
+
+    /// Logs which overlays wait for their last containers.
+    fn log_draining(&mut self, before: &[String]) {
+        let now = self.configuration.draining().to_vec();
+        for line in now.iter().filter(|line| !before.contains(line)) {
+            self.log(Level::Warning, format!("Host: {line}"));
+        }
+        if now.is_empty() && !before.is_empty() {
+            self.log(Level::Info, "No overlay waits for its last containers any more".into());
+        }
     }
 
     /// The overlays with their states, as everybody is told.

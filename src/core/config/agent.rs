@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::{ConfigError, Object, Parsed, read};
 use super::{AgentConfig, AgentNetwork, path, zk};
-use crate::host::desired::{Backend, Firewall};
+use crate::host::desired::{Backend, Checksum, Firewall};
 
 const KEYS: &[&str] = &[
     "master",
@@ -16,6 +16,7 @@ const KEYS: &[&str] = &[
     "backend",
     "firewall",
     "docker_socket",
+    "vxlan_tx_checksum",
 ];
 
 const NETWORK_KEYS: &[&str] =
@@ -39,6 +40,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
             backend: backend(top)?,
             firewall: firewall(top)?,
             docker_socket: top.parsed("docker_socket", DOCKER_REMEDY, docker_socket)?,
+            tx_checksum: tx_checksum(top)?,
         })
     })
 }
@@ -79,6 +81,17 @@ fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
     Ok(backend.unwrap_or_default())
 }
 
+fn tx_checksum(top: &Object<'_>) -> Result<Checksum, ConfigError> {
+    let remedy = "write \"auto\" (as the kernel or the operator has it), \"on\" or \"off\"";
+    let checksum = top.parsed("vxlan_tx_checksum", remedy, |text| match text {
+        "auto" => Ok(Checksum::Auto),
+        "on" => Ok(Checksum::On),
+        "off" => Ok(Checksum::Off),
+        _ => Err("is neither".to_owned()),
+    })?;
+    Ok(checksum.unwrap_or_default())
+}
+
 fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
     let remedy = "write \"auto\" (what the host has), \"iptables\", \"nftables\" or \"none\"";
     let firewall = top.parsed("firewall", remedy, |text| match text {
@@ -117,7 +130,7 @@ fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
         allocate_subnet: object.boolean("allocate_subnet")?.unwrap_or(defaults.allocate_subnet),
         mesos_bridge: object.boolean("mesos_bridge")?.unwrap_or(defaults.mesos_bridge),
         docker_bridge: object.boolean("docker_bridge")?.unwrap_or(defaults.docker_bridge),
-        overlay_mtu: object.number("overlay_mtu", super::MTU)?.unwrap_or(defaults.overlay_mtu),
+        overlay_mtu: object.number("overlay_mtu", super::MTU)?,
         command_timeout: command_timeout
             .map_or(defaults.command_timeout, |ms| Duration::from_millis(ms.into())),
         enable_ipv6: object.boolean("enable_ipv6")?.unwrap_or(defaults.enable_ipv6),
@@ -131,7 +144,7 @@ impl Default for AgentNetwork {
             allocate_subnet: true,
             mesos_bridge: true,
             docker_bridge: true,
-            overlay_mtu: 1420,
+            overlay_mtu: None,
             command_timeout: Duration::from_secs(15),
             enable_ipv6: true,
         }
@@ -150,6 +163,7 @@ impl AgentConfig {
             backend: Backend::default(),
             firewall: Firewall::default(),
             docker_socket: None,
+            tx_checksum: Checksum::default(),
         }
     }
 }
@@ -178,7 +192,7 @@ mod tests {
                 max_configuration_attempts: 7,
                 network: AgentNetwork {
                     docker_bridge: false,
-                    overlay_mtu: 1400,
+                    overlay_mtu: Some(1400),
                     enable_ipv6: false,
                     command_timeout: Duration::from_millis(2500),
                     ..AgentNetwork::default()
@@ -192,10 +206,18 @@ mod tests {
     fn defaults_are_the_protocols() {
         let config = parse("agent.json", r#"{"cni_dir": "/c"}"#).unwrap().config;
         assert_eq!(config, AgentConfig::new("/c"));
-        assert_eq!(config.network.overlay_mtu, 1420);
+        assert_eq!(config.network.overlay_mtu, None);
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
         assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn takes_every_way_to_compute_checksums() {
+        for (text, checksum) in [("auto", Checksum::Auto), ("on", Checksum::On), ("off", Checksum::Off)] {
+            let text = format!(r#"{{"cni_dir": "/c", "vxlan_tx_checksum": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.tx_checksum, checksum);
+        }
     }
 
     #[test]
@@ -271,6 +293,11 @@ mod tests {
                  plane) or \"external\" (another does)",
             ),
             (
+                r#"{"cni_dir": "/c", "vxlan_tx_checksum": "no"}"#,
+                "vxlan_tx_checksum: \"no\" is neither; write \"auto\" (as the kernel or the operator has \
+                 it), \"on\" or \"off\"",
+            ),
+            (
                 r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
                 "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\", \
                  \"nftables\" or \"none\"",
@@ -297,7 +324,8 @@ mod tests {
             parse("agent.json", text).unwrap().warnings,
             [
                 "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
-                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket",
+                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
+                 vxlan_tx_checksum",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

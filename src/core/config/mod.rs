@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::host::desired::{Backend, Firewall};
+use crate::host::desired::{Backend, Checksum, Firewall};
 use crate::wire;
 use reader::Object;
 
@@ -104,6 +104,10 @@ pub struct Range {
 /// which are `m-` or `d-`.
 pub const MAX_OVERLAY_NAME: usize = 13;
 
+/// The default MTU of containers' interfaces, in bytes: that of existing clusters,
+/// whose underlays have 1500 at least.
+pub const OVERLAY_MTU: u32 = 1420;
+
 /// The file behind the agent module's parameter `agent_config`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentConfig {
@@ -118,6 +122,8 @@ pub struct AgentConfig {
     /// `max_configuration_attempts`: after how many failures in a row the agent
     /// reports `STATUS_FAILED`. (It goes on trying.)
     pub max_configuration_attempts: u32,
+    /// `vxlan_tx_checksum`: who computes checksums of packets into the tunnel.
+    pub tx_checksum: Checksum,
     /// `backend`: who programs the data plane.
     pub backend: Backend,
     /// `firewall`: where masquerading is written.
@@ -137,8 +143,9 @@ pub struct AgentNetwork {
     pub mesos_bridge: bool,
     /// Whether it has a bridge for Docker.
     pub docker_bridge: bool,
-    /// MTU of the containers' interfaces, in bytes.
-    pub overlay_mtu: u32,
+    /// MTU of the containers' interfaces, in bytes; `None`: [`OVERLAY_MTU`], or less
+    /// if the underlay needs it.
+    pub overlay_mtu: Option<u32>,
     /// How long one call to the container engine may take.
     pub command_timeout: Duration,
     /// Whether it takes part in IPv6.

@@ -110,6 +110,15 @@ impl Firewall {
         operations
     }
 
+    /// What a pass would do, one line for each operation.
+    pub(super) fn preview(&mut self, desired: &Desired, failures: &mut Failures<'_>) -> Vec<String> {
+        let (wanted, tools) = (Wanted::of(desired), self.tools(Instant::now()));
+        let mut pass = Pass { wanted: &wanted, choice: desired.firewall, tools: &tools, faults: Vec::new() };
+        let plan = pass.plan();
+        pass.faults.into_iter().for_each(|(concern, sentence)| failures.add(concern, sentence));
+        plan.ops.iter().map(plan::Op::to_string).collect()
+    }
+
     /// Whether there is something to do that the last pass did not try. Nothing is
     /// changed.
     pub(super) fn look(&mut self, desired: &Desired) -> bool {

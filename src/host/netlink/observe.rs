@@ -22,8 +22,10 @@ use nix::errno::Errno;
 use super::request::{family, link_named};
 use super::{Error, Netlink};
 use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
-use crate::host::observed::{Device, DeviceKind, FdbEntry, Kernel, Neighbour, Route, Rule, Underlay};
-use crate::host::plan::MAIN_TABLE;
+use crate::host::observed::{
+    Device, DeviceKind, FdbEntry, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
+};
+use crate::host::plan::{MAIN_TABLE, MESOS_BRIDGE};
 
 /// Both families of addresses.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -47,10 +49,7 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         device,
         stale_devices: stale_devices(netlink, name).await.map_err(told("VXLAN devices"))?,
         rules: rules(netlink).await.map_err(told("rules"))?,
-        underlay: underlay(netlink, desired)
-            .await
-            .map_err(told("way to the peers"))?
-            .map(|(_, underlay)| underlay),
+        bridges: bridges(netlink, desired).await.map_err(told("bridges"))?,
     })
 }
 
@@ -376,9 +375,97 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
     (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
 }
 
-/// The device over which the first peer that is not the host itself is reached,
-/// and its index.
-pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<(u32, Underlay)>, Error> {
+/// The bridges of Mesos containers that are not desired.
+async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String, Leftover>, Error> {
+    let wanted: BTreeSet<&str> = desired
+        .overlays
+        .values()
+        .filter_map(|overlay| overlay.mesos_bridge.as_ref())
+        .map(|bridge| bridge.name.as_str())
+        .collect();
+    let mut filter = LinkMessage::default();
+    filter.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    let mut bridges = BTreeMap::new();
+    for object in netlink.dump(RouteNetlinkMessage::GetLink(filter)).await? {
+        let RouteNetlinkMessage::NewLink(message) = object else { continue };
+        let Some(name) = name(&message) else { continue };
+        let is_bridge = kind(&message) == DeviceKind::Other(InfoKind::Bridge.to_string());
+        if is_bridge && name.starts_with(MESOS_BRIDGE) && !wanted.contains(name) {
+            bridges.insert(name.to_owned(), leftover(netlink, message.header.index).await?);
+        }
+    }
+    Ok(bridges)
+}
+
+/// What is on a bridge that is not desired.
+async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
+    let mut filter = LinkMessage::default();
+    filter.attributes.push(LinkAttribute::Controller(index));
+    let objects = netlink.dump(RouteNetlinkMessage::GetLink(filter)).await?;
+    let is_port = |object: &&RouteNetlinkMessage| match object {
+        RouteNetlinkMessage::NewLink(message) => {
+            message.attributes.contains(&LinkAttribute::Controller(index))
+        }
+        _ => false,
+    };
+    let mut leftover =
+        Leftover { index, ports: objects.iter().filter(is_port).count(), ..Leftover::default() };
+    for family in FAMILIES {
+        leftover.addresses.append(&mut addresses(netlink, index, family).await?);
+    }
+    Ok(leftover)
+}
+
+fn name(message: &LinkMessage) -> Option<&str> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// The device that carries the tunnels: the one that has the agent's own address,
+/// or else (the address may be another one outside of this host) the one over
+/// which the first peer is reached.
+pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underlay>, Error> {
+    let own = match desired.own {
+        Some(own) => device_with(netlink, own.into()).await?,
+        None => None,
+    };
+    let index = match own {
+        Some(index) => Some(index),
+        None => way_to_peers(netlink, desired).await?,
+    };
+    let Some(index) = index else { return Ok(None) };
+    let mut which = LinkMessage::default();
+    which.header.index = index;
+    let Some(message) = link(netlink, which).await? else { return Ok(None) };
+    // What is tried out on one machine alone has no underlay.
+    if message.header.flags.contains(LinkFlags::Loopback) {
+        return Ok(None);
+    }
+    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(bytes) => Some(*bytes),
+        _ => None,
+    });
+    let device = name(&message).map(str::to_owned);
+    Ok(device.zip(mtu).map(|(device, mtu)| Underlay { index, device, mtu }))
+}
+
+/// The device that has this address.
+async fn device_with(netlink: &Netlink, ip: IpAddr) -> Result<Option<u32>, Error> {
+    let mut filter = AddressMessage::default();
+    filter.header.family = family(ip);
+    let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
+    Ok(objects.iter().find_map(|object| match object {
+        RouteNetlinkMessage::NewAddress(message) if address(message)?.addr() == ip => {
+            Some(message.header.index)
+        }
+        _ => None,
+    }))
+}
+
+/// The device over which the first peer that is not the host itself is reached.
+async fn way_to_peers(netlink: &Netlink, desired: &Desired) -> Result<Option<u32>, Error> {
     let own = desired.vtep.as_ref().map(|vtep| vtep.mac);
     let mut others = desired.peers.iter().flatten().filter(|(_, peer)| Some(peer.vtep_mac) != own);
     let Some((peer, _)) = others.next() else { return Ok(None) };
@@ -386,26 +473,10 @@ pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Opt
     query.header.address_family = family((*peer).into());
     query.header.destination_prefix_length = 32;
     query.attributes = vec![RouteAttribute::Destination(IpAddr::V4(*peer).into())];
-    let Some(RouteNetlinkMessage::NewRoute(route)) =
-        netlink.get(RouteNetlinkMessage::GetRoute(query)).await?
-    else {
-        return Ok(None);
-    };
-    let oif = route.attributes.iter().find_map(|attribute| match attribute {
+    let route = netlink.get(RouteNetlinkMessage::GetRoute(query)).await?;
+    let Some(RouteNetlinkMessage::NewRoute(route)) = route else { return Ok(None) };
+    Ok(route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
-    });
-    let mut which = LinkMessage::default();
-    which.header.index = oif.unwrap_or_default();
-    let Some(message) = link(netlink, which).await? else { return Ok(None) };
-    let index = message.header.index;
-    let (mut device, mut mtu) = (None, None);
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => device = Some(name),
-            LinkAttribute::Mtu(bytes) => mtu = Some(bytes),
-            _ => {}
-        }
-    }
-    Ok(device.zip(mtu).map(|(device, mtu)| (index, Underlay { device, mtu })))
+    }))
 }

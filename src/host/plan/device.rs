@@ -11,11 +11,14 @@ use crate::host::desired::{Desired, VXLAN_PORT, Vtep};
 use crate::host::observed::{Device, DeviceKind, Kernel};
 
 /// Plans the device and everything on it.
-pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
-    for name in &kernel.stale_devices {
+pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: &mut Plan) {
+    // Containers of overlays that are gone go on using it until they are gone too.
+    let stale = kernel.stale_devices.iter().filter(|_| desired.vtep.is_some() || plan.draining.is_empty());
+    for name in stale.collect::<Vec<_>>() {
         plan.ops.push(Op::RemoveDevice(name.as_str().into()));
     }
     let Some(vtep) = &desired.vtep else { return };
+    let vtep = &Vtep { mtu: vtep.mtu.or(fits), ..vtep.clone() };
     // From what there was before anything is taken away: what stands for the
     // peers as long as nobody said who they are.
     let wanted = Wanted::new(desired, vtep, kernel.device.as_ref(), plan);

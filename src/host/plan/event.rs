@@ -9,10 +9,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::Draining;
 use super::peers::{self, Wanted};
 use super::rules::{self, MAIN_PRIORITY};
 use crate::host::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
-use crate::host::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule};
+use crate::host::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Underlay};
 
 /// Something that the kernel has changed, and what it is now, or was when it went
 /// away (`gone`).
@@ -153,22 +154,22 @@ pub struct Watched {
 
 impl Watched {
     /// For the time after a pass that made the host like `desired`. `index` is that
-    /// of the VXLAN device, `underlay` index and MTU of the device below it.
+    /// of the VXLAN device.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
-        underlay: Option<(u32, u32)>,
-        draining: Vec<u32>,
+        underlay: Option<&Underlay>,
+        draining: &[Draining],
     ) -> Watched {
         let internal = desired.backend == Backend::Internal;
-        let vtep = desired.vtep.clone().filter(|_| internal);
+        let vtep = super::fitted_vtep(desired, underlay).filter(|_| internal);
         let peers = vtep.as_ref().map(|vtep| Wanted::new(desired, vtep, None, &mut super::Plan::default()));
         let rules = rules::wanted(desired).into_iter().map(|(from, overlay)| (from, overlay.to_owned()));
         Watched {
             internal,
             index,
-            underlay,
-            draining,
+            underlay: underlay.map(|underlay| (underlay.index, underlay.mtu)),
+            draining: draining.iter().map(|overlay| overlay.index).collect(),
             rules: rules.filter(|_| internal).collect(),
             peers: peers.unwrap_or_default(),
             vtep,

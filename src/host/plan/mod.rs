@@ -13,11 +13,12 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use super::cni;
-use super::desired::{Backend, Desired};
-use super::observed::{Kernel, Observed};
+use super::desired::{Backend, Desired, Vtep};
+use super::observed::{Observed, Underlay};
 
 mod device;
 mod event;
+mod leftovers;
 mod op;
 mod peers;
 mod rules;
@@ -25,6 +26,7 @@ mod rules;
 mod tests;
 
 pub use event::{Event, Meaning, Object, Watched};
+pub use leftovers::Draining;
 pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op};
 
 /// The routing table `main`.
@@ -43,6 +45,9 @@ pub const RULE_PRIORITY: u32 = 32765;
 /// also what `ip route` uses.
 const PROTOCOL_BOOT: u8 = 3;
 
+/// How the names of the Mesos containerizer's bridges begin; the overlay's follows.
+pub const MESOS_BRIDGE: &str = "m-";
+
 /// Bytes that VXLAN over IPv4 puts around a packet: the outer IPv4, UDP and VXLAN
 /// headers and the inner Ethernet header.
 const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
@@ -56,6 +61,8 @@ pub struct Plan {
     pub obstacle: Option<String>,
     /// What else cannot be made right, one sentence each.
     pub problems: Vec<String>,
+    /// Overlays that are gone but for their containers.
+    pub draining: Vec<Draining>,
     /// What an operator should know though it is as desired, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -63,17 +70,31 @@ pub struct Plan {
 /// What it takes to make `observed` like `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
+    let fits = fitting_mtu(observed);
     remove_cni(desired, observed, &mut plan);
     if desired.backend == Backend::Internal {
         forwarding(desired, observed, &mut plan);
     }
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
-        device::plan(desired, kernel, &mut plan);
+        leftovers::plan(desired, observed, kernel, &mut plan);
+        device::plan(desired, kernel, fits, &mut plan);
         rules::plan(desired, kernel, &mut plan);
-        check_mtu(desired, kernel, &mut plan);
     }
-    write_cni(desired, observed, &mut plan);
+    check_mtu(desired, observed, &mut plan);
+    write_cni(desired, observed, fits, &mut plan);
     plan
+}
+
+/// The largest MTU of packets that still fit into the underlay once they have
+/// their VXLAN headers.
+fn fitting_mtu(observed: &Observed) -> Option<u32> {
+    observed.underlay.as_ref().map(|underlay| underlay.mtu.saturating_sub(VXLAN_OVERHEAD))
+}
+
+/// The VTEP with the MTU that its device gets.
+pub fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
+    let fits = underlay.map(|underlay| underlay.mtu.saturating_sub(VXLAN_OVERHEAD));
+    desired.vtep.as_ref().map(|vtep| Vtep { mtu: vtep.mtu.or(fits), ..vtep.clone() })
 }
 
 /// Packets of containers are forwarded from and to their bridge. (Where another
@@ -91,16 +112,16 @@ fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 
 /// The configurations of overlays that went away, or lost their bridge.
 fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let wanted = cni::wanted(desired);
+    let wanted = cni::wanted(desired, None);
     let files = observed.cni.iter().flatten();
     let stale = files.filter(|(overlay, file)| file.ours && !wanted.contains_key(overlay.as_str()));
     plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni { overlay: overlay.clone() }));
 }
 
 /// The configurations that are missing or differ.
-fn write_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+fn write_cni(desired: &Desired, observed: &Observed, fits: Option<u32>, plan: &mut Plan) {
     let Some(files) = &observed.cni else { return };
-    for (overlay, content) in cni::wanted(desired) {
+    for (overlay, content) in cni::wanted(desired, fits) {
         if files.get(overlay).is_none_or(|file| file.content != content) {
             plan.ops.push(Op::WriteCni { overlay: overlay.to_owned(), content });
         }
@@ -109,8 +130,8 @@ fn write_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 
 /// A packet that is too big for the underlay with its VXLAN headers gets lost
 /// without a word.
-fn check_mtu(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
-    let Some(underlay) = &kernel.underlay else { return };
+fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    let Some(underlay) = &observed.underlay else { return };
     let mut check = |what: String, mtu: u32| {
         if mtu.saturating_add(VXLAN_OVERHEAD) > underlay.mtu {
             plan.warnings.push(format!(
@@ -126,7 +147,9 @@ fn check_mtu(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     if let Some(mtu) = desired.vtep.as_ref().and_then(|vtep| vtep.mtu) {
         check("vtep_mtu".to_owned(), mtu);
     }
-    for (name, overlay) in &desired.overlays {
+    // The others are lowered to what fits.
+    let told = desired.overlays.iter().filter(|_| !desired.fit_mtu);
+    for (name, overlay) in told {
         if overlay.mesos_bridge.is_some() || overlay.docker_bridge.is_some() {
             check(format!("overlay_mtu of network {name}"), overlay.mtu);
         }

@@ -23,12 +23,16 @@ pub(super) struct Wanted {
     pub(super) routes: BTreeMap<(u32, IpNet), IpAddr>,
     /// Whether this is all there should be, so that the rest is removed.
     pub(super) complete: bool,
+    /// Ranges of overlays that are gone but for their containers: routes into them
+    /// stay.
+    pub(super) in_use: Vec<IpNet>,
 }
 
 impl Wanted {
     /// As long as the peers are not known: what the kernel has of them.
     pub(super) fn new(desired: &Desired, vtep: &Vtep, device: Option<&Device>, plan: &mut Plan) -> Wanted {
-        let mut wanted = Wanted::default();
+        let in_use = plan.draining.iter().flat_map(|overlay| overlay.ranges.clone()).collect();
+        let mut wanted = Wanted { in_use, ..Wanted::default() };
         match (&desired.peers, device) {
             (None, None) => {}
             (None, Some(device)) => wanted.keep(device, vtep),
@@ -153,7 +157,9 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
             stale.extend(wrong.into_iter().filter(|route| is_ours(route)));
         }
     }
-    stale.extend(found.into_values().flatten().filter(|route| is_ours(route)));
+    let is_used = |route: &Route| wanted.in_use.iter().any(|range| range.contains(&route.dst));
+    let rest = found.into_values().flatten().filter(|route| !is_used(route));
+    stale.extend(rest.filter(|route| is_ours(route)));
     if !wanted.complete {
         stale.clear();
     }

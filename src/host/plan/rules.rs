@@ -15,7 +15,10 @@ pub(super) const MAIN_PRIORITY: u32 = 32766;
 
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     let wanted = wanted(desired);
-    let is_right = |rule: &Rule| wanted.contains_key(&rule.from) && rule.priority < MAIN_PRIORITY;
+    let in_use: Vec<IpNet> = plan.draining.iter().flat_map(|overlay| overlay.ranges.clone()).collect();
+    let is_right = |rule: &Rule| {
+        (wanted.contains_key(&rule.from) || in_use.contains(&rule.from)) && rule.priority < MAIN_PRIORITY
+    };
     // Wrong ones go first: the kernel does not take a second rule that says the
     // same at another place for new.
     for rule in kernel.rules.iter().filter(|rule| !is_right(rule)) {

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::*;
-use crate::host::desired::{Bridge, Cni, Mac, Overlay, Peer, Vtep};
+use crate::host::desired::{Bridge, Cni, Mac, Overlay, Peer, Removal, Vtep};
 use crate::host::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Neighbour, Route, Rule, Underlay,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
 };
 
 mod model;
@@ -444,10 +444,10 @@ fn a_device_of_another_kind_is_an_obstacle_and_stays() {
 fn an_mtu_that_does_not_fit_the_underlay_is_told() {
     let mut desired = desired(&[2]);
     let mut observed = settled(&desired);
-    let underlay = |mtu| Some(Underlay { device: "eth0".into(), mtu });
-    observed.kernel.as_mut().unwrap().underlay = underlay(1500);
+    let underlay = |mtu| Some(Underlay { index: 2, device: "eth0".into(), mtu });
+    observed.underlay = underlay(1500);
     assert_eq!(plan(&desired, &observed), Plan::default());
-    observed.kernel.as_mut().unwrap().underlay = underlay(1499);
+    observed.underlay = underlay(1499);
     assert_eq!(
         plan(&desired, &observed).warnings,
         [
@@ -456,8 +456,79 @@ fn an_mtu_that_does_not_fit_the_underlay_is_told() {
         ]
     );
     desired.vtep.as_mut().unwrap().mtu = None;
-    observed.kernel.as_mut().unwrap().underlay = underlay(1469);
+    observed.underlay = underlay(1469);
     let warnings = plan(&desired, &observed).warnings;
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("overlay_mtu of network dcos is 1420, but"), "{warnings:?}");
+}
+
+/// A host that is settled, on an underlay with this MTU.
+fn settled_on(desired: &Desired, mtu: u32) -> Observed {
+    let underlay = Some(Underlay { index: 2, device: "eth0".into(), mtu });
+    let mut observed = Observed { underlay, ..bare() };
+    apply(&plan(desired, &observed), &mut observed);
+    assert_eq!(plan(desired, &observed), Plan::default());
+    observed
+}
+
+#[test]
+fn mtus_that_nobody_set_fit_the_underlay() {
+    let mut desired = desired(&[2]);
+    desired.vtep.as_mut().unwrap().mtu = None;
+    desired.fit_mtu = true;
+    for (underlay, device_mtu, container_mtu) in [(1500, 1450, 1420), (1400, 1350, 1350), (9000, 8950, 1420)]
+    {
+        let mut observed = settled_on(&desired, underlay);
+        assert_eq!(device(&mut observed).mtu, device_mtu);
+        let file = String::from_utf8(observed.cni.unwrap()["dcos"].content.clone()).unwrap();
+        assert!(file.contains(&format!(r#""mtu":{container_mtu},"#)), "{underlay}: {file}");
+    }
+    // What the operator set is as he set it, and he is told.
+    desired.fit_mtu = false;
+    desired.vtep.as_mut().unwrap().mtu = Some(1450);
+    let observed = Observed {
+        underlay: Some(Underlay { index: 2, device: "eth0".into(), mtu: 1400 }),
+        ..settled(&desired)
+    };
+    let plan = plan(&desired, &observed);
+    assert_eq!((plan.ops.len(), plan.warnings.len()), (0, 2));
+    assert!(plan.warnings[0].contains("lower it to 1350"), "{:?}", plan.warnings);
+}
+
+/// A host whose only overlay is gone, with a bridge that has so many containers.
+fn abandoned(ports: usize) -> Observed {
+    let mut observed = settled(&desired(&[2]));
+    let kernel = observed.kernel.as_mut().unwrap();
+    let leftover = Leftover { index: 7, ports, addresses: [net("9.0.1.1/25")].into() };
+    kernel.bridges.insert("m-dcos".into(), leftover);
+    observed
+}
+
+#[test]
+fn what_containers_of_a_gone_overlay_need_stays_until_they_are_gone() {
+    let nothing = Desired { vtep: desired(&[]).vtep, peers: Some([].into()), ..Desired::default() };
+    let plan_then = plan(&nothing, &abandoned(2));
+    let lines_then = lines(&plan_then);
+    assert_eq!(plan_then.draining[0].containers, 2);
+    assert_eq!(plan_then.draining[0].ranges, [net("9.0.0.0/8")]);
+    for kept in ["remove device m-dcos", "remove route 9.0.2.0/24", "remove rule from 9.0.0.0/8"] {
+        assert!(!lines_then.iter().any(|line| line.starts_with(kept)), "{lines_then:?}");
+    }
+    let plan = plan(&nothing, &abandoned(0));
+    assert_eq!(plan.draining, []);
+    assert!(lines(&plan).contains(&"remove device m-dcos".to_owned()), "{plan:?}");
+    assert!(lines(&plan).iter().any(|line| line.starts_with("remove rule from 9.0.0.0/8")), "{plan:?}");
+}
+
+#[test]
+fn a_bridge_is_ours_if_more_than_its_name_says_so() {
+    let mut observed = abandoned(0);
+    observed.kernel.as_mut().unwrap().rules.clear();
+    observed.cni = Some(BTreeMap::new());
+    let mut nothing = Desired::default();
+    let removes =
+        |nothing: &Desired| lines(&plan(nothing, &observed)).contains(&"remove device m-dcos".to_owned());
+    assert!(!removes(&nothing));
+    nothing.removal = Removal::Thorough;
+    assert!(removes(&nothing));
 }

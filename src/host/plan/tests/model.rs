@@ -15,6 +15,7 @@ pub fn bare() -> Observed {
     Observed {
         forwarding: Forwarding { v4: Some(false), v6: Some(false) },
         cni: Some(BTreeMap::new()),
+        underlay: None,
         kernel: Some(Kernel::default()),
     }
 }
@@ -59,7 +60,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
             kernel.device = Some(Device { kind, mac: new.mac, mtu, ..empty_device() });
         }
         Op::RemoveDevice(name) => {
-            if !kernel.stale_devices.remove(&**name) {
+            if !kernel.stale_devices.remove(&**name) && kernel.bridges.remove(&**name).is_none() {
                 assert!(kernel.device.take().is_some(), "{op}");
             }
         }

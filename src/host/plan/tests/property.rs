@@ -95,8 +95,9 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 device,
                 stale_devices,
                 rules: rules.into_iter().map(|(from, priority)| Rule { from: net(from), priority }).collect(),
-                underlay: None,
+                bridges: BTreeMap::new(),
             }),
+            underlay: None,
         },
     )
 }

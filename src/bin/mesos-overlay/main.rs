@@ -1,0 +1,36 @@
+//! `mesos-overlay`: what an operator does to a host by hand.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+mod cleanup;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Looks after a host that is, or was, an agent of a Mesos cluster with overlay networks.
+///
+/// The overlay itself needs no command: it lives in the modules of libmesos_overlay.so, which
+/// Mesos loads.
+#[derive(Debug, Parser)]
+#[command(name = "mesos-overlay", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Removes everything of the overlay networks from this host.
+    Cleanup(cleanup::Options),
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    match command {
+        Command::Cleanup(options) => cleanup::run(&options),
+    }
+}
