@@ -140,9 +140,10 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
         host.command(line);
     }
     let everything = || {
-        let rules = ["iptables-save -t nat", "iptables-save -t filter", "nft list ruleset"];
-        let shown = ["ip -d link show", "ip route show table all", "ip rule show", "ip -6 rule show"];
+        let rules = ["iptables-save -t nat", "iptables-save -t filter", "ip6tables-save -t nat"];
+        let shown = ["ip route show table all proto 142", "ip rule show", "ip -6 rule show"];
         let lines = rules.iter().chain(&shown).map(|line| host.command(line)).collect::<String>();
+        let lines = format!("{lines}{}", devices(&host).join("\n"));
         let kept = |line: &&str| !line.starts_with(['#', ':', '*']) && *line != "COMMIT";
         lines.lines().filter(kept).map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
     };
