@@ -11,7 +11,7 @@ mod support;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use mesos_overlay::host::desired::Desired;
+use mesos_overlay::host::desired::{Checksum, Desired};
 use support::host::{Host, PATIENCE, Worker, peer};
 
 /// Within this time after a change the host is right again.
@@ -263,4 +263,83 @@ fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     assert!(report.overlays["dcos"].contains("remove or rename it"), "{report:?}");
     repaired((&host, &worker), &before, "the name is free", || _ = host.command("ip link delete vtep1024"));
     assert!(worker.finish().is_ok());
+}
+
+/// What `ethtool` says of the VXLAN device's checksums.
+fn tx_checksum(host: &Host) -> String {
+    let features = host.command("ethtool -k vtep1024");
+    let line = features.lines().find(|line| line.trim().starts_with("tx-checksum-ip-generic:"));
+    line.unwrap().trim().to_owned()
+}
+
+/// The checksums are computed where the operator says, from the start, and again
+/// after somebody changed it.
+#[test]
+fn checksums_are_computed_where_the_operator_says() {
+    if !support::root("checksums_are_computed") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let (on, off) = ("tx-checksum-ip-generic: on", "tx-checksum-ip-generic: off");
+    assert_eq!(tx_checksum(&host), on);
+    desired.tx_checksum = Checksum::Off;
+    assert_eq!(worker.apply_ok(&desired), 1);
+    assert_eq!(tx_checksum(&host), off);
+    assert_eq!(worker.apply_ok(&desired), 0);
+    for by_hand in ["ethtool -K vtep1024 tx-checksum-ip-generic on", "ip link delete vtep1024"] {
+        let before = state(&host);
+        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+        assert_eq!(tx_checksum(&host), off, "{by_hand}");
+    }
+    desired.tx_checksum = Checksum::On;
+    assert_eq!(worker.apply_ok(&desired), 1);
+    assert_eq!(tx_checksum(&host), on);
+    // What the operator does by hand stays as it is.
+    desired.tx_checksum = Checksum::Auto;
+    host.command("ethtool -K vtep1024 tx-checksum-ip-generic off");
+    assert_eq!(worker.apply_ok(&desired), 0);
+    assert_eq!(tx_checksum(&host), off);
+}
+
+/// The firewall, as its tools show it.
+fn firewall(host: &Host) -> String {
+    let members = host.command("ipset list overlay -output save");
+    let mut members: Vec<&str> =
+        members.lines().filter(|line| line.starts_with("add ")).map(|line| counted(line)).collect();
+    members.sort_unstable();
+    let rules = ["iptables -w -t nat -S POSTROUTING", "ip6tables -w -t nat -S POSTROUTING"];
+    let rules: String = rules.map(|line| host.command(line)).concat();
+    format!("{rules}{}", members.join("\n"))
+}
+
+/// Without the counters of packets.
+fn counted(line: &str) -> &str {
+    line.split(" packets ").next().unwrap_or(line)
+}
+
+/// What masquerades the containers' traffic comes back as well.
+#[test]
+fn the_firewall_is_repaired() {
+    if !support::root("the_firewall_is_repaired") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = firewall(&host);
+    assert!(before.contains("-s 9.0.0.0/8") && before.contains("add overlay 9.0.0.0/8 nomatch"), "{before}");
+    for by_hand in [
+        "iptables -w -t nat -F POSTROUTING",
+        "ip6tables -w -t nat -F POSTROUTING",
+        "ipset del overlay 9.0.0.0/8",
+        "ipset flush overlay",
+        "ipset add overlay 10.0.0.0/8 nomatch",
+        "nft flush ruleset",
+    ] {
+        host.command(by_hand);
+        let start = Instant::now();
+        while firewall(&host) != before {
+            let took = start.elapsed();
+            assert!(took < LIMIT, "{by_hand}: {took:?}; was\n{before}\nis\n{}", firewall(&host));
+        }
+    }
+    assert!(worker.counters().repairs >= 6, "{:?}", worker.counters());
 }

@@ -21,6 +21,9 @@ pub struct Observed {
     /// The CNI configurations that are ours or lie where ours belong, by overlay
     /// name. `None`: the directory could not be read, so nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
+    /// Whether checksums of packets into the tunnel are left to the device below.
+    /// `None`: nobody asked, there is no tunnel, or the kernel does not say.
+    pub tx_checksum: Option<bool>,
     /// The device that carries the tunnels; `None` if it cannot be found.
     pub underlay: Option<Underlay>,
     /// What the kernel has. `None`: it was not looked at, because another program

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::desired::{Backend, Bridge, Cni, Desired, Overlay};
+use super::desired::{Backend, Bridge, Checksum, Cni, Desired, Overlay};
 use super::executor::Hands;
 use super::failures::Failures;
 use super::firewall::Firewall;
-use super::netlink::{self, Error, Netlink};
+use super::netlink::{self, Error, Ethtool, Netlink};
 use super::observed::{CniFile, Kernel, Observed, Underlay};
 use super::plan::{Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, plan};
 use super::preview::Preview;
@@ -158,8 +158,16 @@ impl Rounds {
         let mut pass = Pass::new(desired);
         let cni = pass.observe_cni();
         let underlay = self.underlay.clone();
-        let observed = Observed { forwarding: sysctl::forwarding(), cni, underlay, kernel: None };
-        plan(desired, &observed).ops.iter().any(|op| !self.hopeless.contains(op))
+        let forwarding = sysctl::forwarding();
+        let observed = Observed { forwarding, cni, underlay, tx_checksum: None, kernel: None };
+        // The kernel tells of a feature's change as little as what it is.
+        let checksum = match desired.tx_checksum {
+            Checksum::Auto => None,
+            _ => tx_checksum(desired).filter(|on| *on != (desired.tx_checksum == Checksum::On)),
+        };
+        let name = || desired.vtep.as_ref().map(|vtep| vtep.name.as_str().into());
+        let checksum = checksum.and_then(|on| Some(Op::SetTxChecksum(name()?, !on)));
+        checksum.into_iter().chain(plan(desired, &observed).ops).any(|op| !self.hopeless.contains(&op))
             || self.firewall.look(&with_draining(desired, &self.draining))
     }
 
@@ -188,6 +196,16 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
         with.overlays.insert(overlay.clone(), overlay_then);
     }
     Cow::Owned(with)
+}
+
+/// Whether the VXLAN device leaves checksums to the one below, if that matters.
+fn tx_checksum(desired: &Desired) -> Option<bool> {
+    let vtep = desired.vtep.as_ref().filter(|_| desired.backend == Backend::Internal)?;
+    if desired.tx_checksum == Checksum::Auto {
+        return None;
+    }
+    // A device that is not there yet, or a kernel before 5.6; the order will tell.
+    Ethtool::open().and_then(|ethtool| ethtool.tx_checksum(&vtep.name)).ok()
 }
 
 /// One round of a pass.
@@ -236,7 +254,13 @@ impl<'a> Pass<'a> {
                 None
             }
         };
-        Observed { forwarding, cni, underlay: self.underlay.clone(), kernel }
+        Observed {
+            forwarding,
+            cni,
+            underlay: self.underlay.clone(),
+            tx_checksum: tx_checksum(self.desired),
+            kernel,
+        }
     }
 
     /// What cannot be read fails every overlay that has a file there.
@@ -328,6 +352,9 @@ impl<'a> Pass<'a> {
         let result = match op {
             Op::EnableForwarding => sysctl::enable_forwarding(false),
             Op::EnableForwarding6 => sysctl::enable_forwarding(true),
+            Op::SetTxChecksum(device, on) => {
+                Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *on))
+            }
             Op::WriteCni { overlay, content } => cni::write(dir, overlay, content),
             Op::RemoveCni { overlay } => cni::remove(dir, overlay),
             // The others are the kernel's, and need no index.

@@ -19,10 +19,12 @@ use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLIN
 use netlink_proto::{Connection, ConnectionHandle};
 use nix::errno::Errno;
 
+mod ethtool;
 mod events;
 mod observe;
 mod request;
 
+pub(crate) use ethtool::Ethtool;
 pub(crate) use events::events;
 pub(crate) use observe::{index_of, observe, underlay};
 pub(crate) use request::{Request, request};

@@ -47,7 +47,11 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
         Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
         Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),
-        Op::EnableForwarding | Op::EnableForwarding6 | Op::WriteCni { .. } | Op::RemoveCni { .. } => {
+        Op::SetTxChecksum(..)
+        | Op::EnableForwarding
+        | Op::EnableForwarding6
+        | Op::WriteCni { .. }
+        | Op::RemoveCni { .. } => {
             return None;
         }
     };

@@ -13,7 +13,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use super::cni;
-use super::desired::{Backend, Desired, Vtep};
+use super::desired::{Backend, Checksum, Desired, Vtep};
 use super::observed::{Observed, Underlay};
 
 mod device;
@@ -78,11 +78,26 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
         leftovers::plan(desired, observed, kernel, &mut plan);
         device::plan(desired, kernel, fits, &mut plan);
+        tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
     }
     check_mtu(desired, observed, &mut plan);
     write_cni(desired, observed, fits, &mut plan);
     plan
+}
+
+/// A new device has it on.
+fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
+    let on = match desired.tx_checksum {
+        Checksum::Auto => return,
+        Checksum::On => true,
+        Checksum::Off => false,
+    };
+    let is_new = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+    let now = if is_new { Some(true) } else { observed.tx_checksum };
+    if let Some(vtep) = desired.vtep.as_ref().filter(|_| plan.obstacle.is_none() && now != Some(on)) {
+        plan.ops.push(Op::SetTxChecksum(vtep.name.as_str().into(), on));
+    }
 }
 
 /// The largest MTU of packets that still fit into the underlay once they have

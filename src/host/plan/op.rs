@@ -19,6 +19,8 @@ pub enum Op {
     AddDevice(NewDevice),
     /// Remove a device, and with it all that follows below.
     RemoveDevice(Arc<str>),
+    /// Leave the checksums of packets into the tunnel to the device below, or not.
+    SetTxChecksum(Arc<str>, bool),
     /// Change a device.
     SetDevice(Arc<str>, DeviceChange),
     /// Give a device an address.
@@ -161,7 +163,7 @@ impl Op {
             | Op::RemoveFdb(device, _, _)
             | Op::SetRoute(device, _)
             | Op::RemoveRoute(device, _) => Some(device),
-            Op::AddDevice(_) | Op::RemoveDevice(_) => None,
+            Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
             Op::EnableForwarding | Op::EnableForwarding6 => None,
             Op::AddRule { .. } | Op::RemoveRule { .. } => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
@@ -187,7 +189,7 @@ impl Op {
             Op::EnableForwarding | Op::EnableForwarding6 => "turn on forwarding",
             Op::AddDevice(_) => "add device",
             Op::RemoveDevice(_) => "remove device",
-            Op::SetDevice(..) => "set device",
+            Op::SetDevice(..) | Op::SetTxChecksum(..) => "set device",
             Op::AddAddress(..) => "add address",
             Op::RemoveAddress(..) => "remove address",
             Op::SetNeighbour(..) => "add neighbour",
@@ -225,6 +227,9 @@ impl fmt::Display for Op {
             Op::EnableForwarding6 => write!(f, "turn on IPv6 forwarding"),
             Op::AddDevice(device) => write!(f, "add device {device}"),
             Op::RemoveDevice(device) => write!(f, "remove device {device}"),
+            Op::SetTxChecksum(device, on) => {
+                write!(f, "set device {device} tx-checksum-ip-generic {}", if *on { "on" } else { "off" })
+            }
             Op::SetDevice(device, change) => write!(f, "set device {device} {change}"),
             Op::AddAddress(device, net) => write!(f, "add address {net} dev {device}"),
             Op::RemoveAddress(device, net) => write!(f, "remove address {net} dev {device}"),

@@ -16,6 +16,7 @@ pub fn bare() -> Observed {
         forwarding: Forwarding { v4: Some(false), v6: Some(false) },
         cni: Some(BTreeMap::new()),
         underlay: None,
+        tx_checksum: None,
         kernel: Some(Kernel::default()),
     }
 }
@@ -75,6 +76,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         Op::WriteCni { overlay, content } => {
             files.insert(overlay.clone(), CniFile { content: content.clone(), ours: true });
         }
+        Op::SetTxChecksum(_, on) => observed.tx_checksum = Some(*on),
         Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
         _ => {
             let device = kernel.device.as_mut().unwrap_or_else(|| panic!("no device: {op}"));

@@ -98,6 +98,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 bridges: BTreeMap::new(),
             }),
             underlay: None,
+            tx_checksum: None,
         },
     )
 }
