@@ -305,7 +305,7 @@ fn checksums_are_computed_where_the_operator_says() {
 fn firewall(host: &Host) -> String {
     let members = host.command("ipset list overlay -output save");
     let mut members: Vec<&str> =
-        members.lines().filter(|line| line.starts_with("add ")).map(|line| counted(line)).collect();
+        members.lines().filter(|line| line.starts_with("add ")).map(counted).collect();
     members.sort_unstable();
     let rules = ["iptables -w -t nat -S POSTROUTING", "ip6tables -w -t nat -S POSTROUTING"];
     let rules: String = rules.map(|line| host.command(line)).concat();

@@ -39,6 +39,7 @@ pub const MESOS: &[Need] = &[
 /// What it takes to make hosts and to attach containers to them.
 pub const HOSTS: &[Need] = &[
     Need { what: What::Program("ip"), package: "iproute2", purpose: "to make network namespaces" },
+    Need { what: What::Program("ethtool"), package: "ethtool", purpose: "to look at devices' features" },
     Need { what: What::Program("iptables"), package: "iptables", purpose: "to forward ports to containers" },
     Need {
         what: What::Program("ipset"),
