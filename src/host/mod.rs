@@ -26,5 +26,5 @@ mod watch;
 
 pub use executor::{Counters, Executor};
 pub use pass::make_right;
-pub use usage::Sampler;
 pub use preview::{Preview, preview};
+pub use usage::Sampler;
