@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "firewall/cost.rs"]
+mod cost;
 #[path = "firewall/isolation.rs"]
 mod isolation;
 #[path = "firewall/nat.rs"]

@@ -2,7 +2,7 @@
 //! undone by the next pass.
 
 use crate::site::{OUTSIDE, Site, UPLINK, seen};
-use crate::support::host::{Host, net};
+use crate::support::host::{Host, eventually, net};
 use crate::tools::{Tools, on};
 
 on!(IptablesNft IptablesLegacy Nftables NftablesAlone; by_hand, super::what_somebody_changes_comes_right);
@@ -51,6 +51,23 @@ fn what_somebody_changes_comes_right(tools: Tools, host: Host) {
     }
     assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
     assert_eq!(seen(&site.mesos, OUTSIDE[1]), UPLINK[1]);
+}
+
+on!(IptablesNft IptablesLegacy Nftables NftablesAlone; kept, super::what_somebody_changes_comes_right_by_itself);
+
+/// The same by somebody who looks after the host and takes the kernel's word for it
+/// that nothing changed.
+fn what_somebody_changes_comes_right_by_itself(tools: Tools, host: Host) {
+    let site = Site::new(tools, host);
+    let worker = site.host.worker();
+    let desired = site.desired();
+    worker.apply_ok(&desired);
+    let right = site.listing();
+    for by_hand in if tools.is_iptables() { IPTABLES } else { NFTABLES } {
+        assert_eq!(worker.apply_ok(&desired), 0, "before: {by_hand}");
+        site.host.command(by_hand);
+        eventually(by_hand, || site.listing() == right);
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Tool {
 
     /// Runs it; gives what it prints. The error is a sentence.
     pub(super) fn run(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let output = self.start(arguments).and_then(|child| finish(child, input.to_owned()));
+        let output = self.start(arguments).and_then(|child| finish(child, input.to_owned(), PATIENCE));
         let Output { status, stdout, stderr } = output.map_err(|error| format!("{}: {error}", self.name))?;
         if status.success() {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
@@ -69,7 +69,7 @@ struct Output {
 }
 
 /// Gives a process its input and waits for its end, but not for ever.
-fn finish(mut child: Child, input: String) -> io::Result<Output> {
+fn finish(mut child: Child, input: String, patience: Duration) -> io::Result<Output> {
     let (sender, receiver) = channel();
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read to the end says why on its own account.
@@ -77,7 +77,7 @@ fn finish(mut child: Child, input: String) -> io::Result<Output> {
     }
     read(child.stdout.take(), sender.clone(), false)?;
     read(child.stderr.take(), sender, true)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -87,7 +87,7 @@ fn finish(mut child: Child, input: String) -> io::Result<Output> {
                 child.kill()?;
                 child.wait()?;
                 let sentence =
-                    format!("did not finish within {} seconds and was stopped", PATIENCE.as_secs());
+                    format!("did not finish within {} seconds and was stopped", patience.as_secs_f64());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
             }
         }
@@ -110,4 +110,39 @@ fn read(
         let _ = sender.send((tag, bytes));
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(name: &'static str) -> Tool {
+        Tool::find(name).unwrap()
+    }
+
+    #[test]
+    fn gives_input_and_takes_output_of_any_length() {
+        let input = "line\n".repeat(100_000);
+        assert_eq!(tool("cat").run(&[], &input), Ok(input));
+        // One that does not read what it is given.
+        assert_eq!(tool("true").run(&[], &"line\n".repeat(100_000)), Ok(String::new()));
+    }
+
+    #[test]
+    fn what_fails_says_why() {
+        let error = tool("ls").run(&["/no/such/directory"], "").unwrap_err();
+        assert!(error.starts_with("ls: ") && error.contains("No such file"), "{error}");
+        assert_eq!(tool("false").run(&[], ""), Err("false: exit status: 1".to_owned()));
+    }
+
+    #[test]
+    fn what_hangs_is_stopped() {
+        let start = Instant::now();
+        let child = tool("sleep").start(&["1000"]).unwrap();
+        let id = child.id();
+        let error = finish(child, String::new(), Duration::from_millis(50)).map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "did not finish within 0.05 seconds and was stopped");
+        assert!(start.elapsed() < PATIENCE);
+        assert!(!Path::new(&format!("/proc/{id}")).exists());
+    }
 }
