@@ -24,6 +24,8 @@ mod http;
 mod ipv6;
 #[path = "mesos/metrics.rs"]
 mod metrics;
+#[path = "mesos/lossless.rs"]
+mod lossless;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;

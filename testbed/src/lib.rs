@@ -7,7 +7,8 @@
 //! * [`cluster`], [`node`]: masters and agents with our modules, killed and
 //!   started again as a test likes; [`zookeeper`]: where several masters meet.
 //! * [`docker`]: container engines, one for each host.
-//! * [`framework`]: launches tasks; [`task`]: what they do.
+//! * [`framework`]: launches tasks; [`task`]: what they do; [`stream`]: what of their
+//!   traffic is lost; [`monitor`]: what changes on a host meanwhile.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -30,6 +31,7 @@ pub mod framework;
 pub mod http;
 pub mod install;
 pub mod mesos;
+pub mod monitor;
 pub mod net;
 pub mod node;
 pub mod paths;
@@ -38,6 +40,7 @@ pub mod recordio;
 pub mod remains;
 pub mod run;
 pub mod skip;
+pub mod stream;
 pub mod task;
 pub mod wait;
 pub mod zookeeper;

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::cluster::local_client;
 use crate::http::Client;
@@ -103,6 +104,15 @@ impl Node {
     /// Sets a variable of its environment for the next start.
     pub fn set(&mut self, name: &str, value: impl ToString) {
         self.environment.insert(name.to_owned(), value.to_string());
+    }
+
+    /// Lets it load another library with our modules at the next start.
+    pub fn set_module(&mut self, library: &Path) -> Result<()> {
+        let modules = self.environment.get("MESOS_MODULES").context("it has no modules")?;
+        let mut modules: Value = serde_json::from_str(modules).context("MESOS_MODULES")?;
+        modules["libraries"][0]["file"] = library.display().to_string().into();
+        self.set("MESOS_MODULES", modules);
+        Ok(())
     }
 
     /// HTTP to it, from its own host.

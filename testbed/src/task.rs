@@ -7,7 +7,8 @@
 //!   byte back;
 //! * `ping <address> <count>`: makes that many round trips with the task at the address;
 //! * `watch <address>`: starts to make one every few milliseconds, until the end;
-//! * `report`: what the watches have seen so far.
+//! * `report`: what the watches have seen so far;
+//! * `send <address>`, `stop`, `received`: numbered datagrams, see [`crate::stream`].
 //!
 //! It works without Mesos, so it can be asked while a master or an agent is dead.
 
@@ -21,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::net::{self, Netns};
+use crate::stream::Streams;
 
 /// Port of a task in a network namespace of its own.
 pub const PORT: u16 = 7007;
@@ -34,13 +36,17 @@ const WATCH_LIMIT: Duration = Duration::from_millis(500);
 
 /// Serves the commands, for ever.
 pub fn serve(listener: &TcpListener) -> ! {
-    let watches = Watches::default();
+    let (watches, streams) = (Watches::default(), Streams::default());
+    let receiving = listener.local_addr().map_err(Into::into).and_then(|here| streams.receive_at(here));
+    if let Err(error) = receiving {
+        eprintln!("no datagrams are received: {error:#}");
+    }
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                let watches = watches.clone();
+                let (watches, streams) = (watches.clone(), streams.clone());
                 thread::spawn(move || {
-                    if let Err(error) = answer(stream, &watches) {
+                    if let Err(error) = answer(stream, &watches, &streams) {
                         eprintln!("a client: {error:#}");
                     }
                 });
@@ -53,7 +59,7 @@ pub fn serve(listener: &TcpListener) -> ! {
     }
 }
 
-fn answer(stream: TcpStream, watches: &Watches) -> Result<()> {
+fn answer(stream: TcpStream, watches: &Watches, streams: &Streams) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
@@ -67,6 +73,12 @@ fn answer(stream: TcpStream, watches: &Watches) -> Result<()> {
             json!({})
         }
         ["report"] => watches.report(),
+        ["send", address] => {
+            streams.send(address.parse()?)?;
+            json!({})
+        }
+        ["stop"] => streams.stop(),
+        ["received"] => streams.received(),
         _ => failure(anyhow::anyhow!("unknown command {:?}", line.trim())),
     };
     writeln!(&stream, "{answer}")?;
@@ -264,7 +276,7 @@ impl Remote {
         answer["watches"].as_array().context("no watches in the answer")?.iter().map(seen).collect()
     }
 
-    fn ask(&self, command: &str) -> Result<Value> {
+    pub(crate) fn ask(&self, command: &str) -> Result<Value> {
         let ask = || -> Result<Value> {
             let stream = net::connect(self.netns.as_ref(), self.address, LIMIT)?;
             stream.set_read_timeout(Some(LIMIT * 3))?;
@@ -284,6 +296,7 @@ impl Remote {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Traffic;
 
     fn task() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -305,6 +318,18 @@ mod tests {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = Remote::new(task(), None).ping(nobody, 1).unwrap_err();
         assert!(format!("{error:#}").contains(&format!("connecting to {nobody}")), "{error:#}");
+    }
+
+    #[test]
+    fn every_datagram_of_a_stream_is_counted() {
+        let tasks = [task(), task()].map(|address| Remote::new(address, None));
+        let traffic = Traffic::start(&tasks, LIMIT * 5).unwrap();
+        traffic.flow(50, LIMIT * 5).unwrap();
+        let outcomes = traffic.finish().unwrap();
+        assert_eq!(outcomes.len(), 2);
+        for outcome in outcomes {
+            assert!(outcome.lost == 0 && outcome.sent >= 150, "{outcome:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, and a
-//! master that is killed.
+//! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, a master that
+//! is killed, and a host that is mistreated.
 
 mod part;
 mod table;
@@ -15,6 +15,7 @@ use serde_json::Value;
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
+use testbed::stream::Traffic;
 use testbed::{install, paths, wait};
 
 use part::Part;
@@ -25,14 +26,20 @@ use crate::build;
 /// How long a step may take before the demo gives up.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The VXLAN device.
+const DEVICE: &str = "vtep1024";
+/// Datagrams that have to arrive each way after a repair.
+const AFTERWARDS: u64 = 300;
+
 /// Shows the overlay at work in a cluster on this machine.
 ///
 /// Starts a real Mesos master and real Mesos agents with our modules, each on a host of its
 /// own (a network namespace with one address on a common underlay), launches a task per agent
 /// and one more on the network "dcos", shows who reaches whom in how many microseconds, kills
-/// the master (kill -9), starts it again, and shows that state and traffic survived. What is
-/// missing is installed, Mesos is fetched (27 MB, checked) the first time. Nothing touches the
-/// machine's own network interfaces. At the end, and on Ctrl-C, all of it is removed.
+/// the master (kill -9), starts it again, and shows that state and traffic survived. Then it
+/// deletes the VXLAN device of one host and shows how soon traffic is back. What is missing is
+/// installed, Mesos is fetched (27 MB, checked) the first time. Nothing touches the machine's
+/// own network interfaces. At the end, and on Ctrl-C, all of it is removed.
 ///
 /// It needs root, to make the hosts; or a user namespace with the same rights:
 ///
@@ -77,6 +84,7 @@ pub fn run(options: &Options) -> Result<()> {
     let tasks = demo.launch()?;
     demo.show_reach(&tasks)?;
     demo.kill_master(&tasks)?;
+    demo.delete_device(&tasks)?;
     demo.finish(options.keep, tasks)
 }
 
@@ -183,6 +191,40 @@ impl Demo {
             gap.as_millis()
         ));
         ensure!(failures == 0, "traffic did not survive the master's death");
+        Ok(())
+    }
+
+    /// Deletes the VXLAN device of the first agent's host, with all that is on it, and
+    /// measures how long traffic stays away.
+    fn delete_device(&self, tasks: &Tasks) -> Result<()> {
+        let Some(host) = self.cluster.agents[0].host() else { return Ok(()) };
+        let Some([one, other]) = tasks.on_two_hosts() else { return Ok(()) };
+        let traffic = Traffic::start(&[one.remote.clone(), other.remote.clone()], LIMIT)?;
+        host.run("ip", &["link", "delete", DEVICE])?;
+        let deleted = Instant::now();
+        self.say(format!(
+            "ip link delete {DEVICE} on the host of {}: addresses, neighbours, FDB, routes are gone",
+            self.cluster.agents[0].name()
+        ));
+        wait::until("the device to be back", LIMIT, || {
+            Ok(host.run("ip", &["link", "show", DEVICE]).is_ok().then_some(()))
+        })?;
+        let back = deleted.elapsed();
+        traffic.flow(AFTERWARDS, LIMIT)?;
+        let outcomes = traffic.finish()?;
+        let gap = outcomes.iter().map(|outcome| outcome.longest_gap).max().unwrap_or_default();
+        let (lost, sent) =
+            outcomes.iter().fold((0, 0), |(lost, sent), way| (lost + way.lost, sent + way.sent));
+        self.say(format!(
+            "the module put it back: device after {} ms, traffic between {} and {} after {} ms \
+             ({lost} of {sent} datagrams lost)",
+            back.as_millis(),
+            one.name,
+            other.name,
+            gap.as_millis()
+        ));
+        table::measure(tasks.list())?;
+        self.say("  all ways between the tasks work again");
         Ok(())
     }
 

@@ -71,6 +71,12 @@ impl Tasks {
         &self.list
     }
 
+    /// One on the first agent and one on another, if there are such.
+    pub fn on_two_hosts(&self) -> Option<[&Task; 2]> {
+        let (first, others) = self.list.split_first()?;
+        Some([first, others.iter().find(|task| task.agent != first.agent)?])
+    }
+
     /// Lets each of them watch the next one.
     pub fn watch(&self) -> Result<()> {
         let next = self.list.iter().cycle().skip(1);

@@ -1,0 +1,182 @@
+//! Containers' packets do not notice that agents and masters are stopped, upgraded
+//! and started: numbered datagrams flow all the time, each of them arrives, and nobody
+//! touches the kernel's objects.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use testbed::cluster::{Cluster, Launcher};
+use testbed::container::Container;
+use testbed::framework::{Framework, TaskSpec};
+use testbed::monitor::Monitor;
+use testbed::net::Host;
+use testbed::node::Node;
+use testbed::stream::Traffic;
+use testbed::task::Remote;
+use testbed::{skip, wait};
+
+use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
+
+/// Datagrams (at most 1,000 a second) that have to arrive after each step: time for the
+/// modules to meet again, and to do what they should not.
+const MORE: u64 = 500;
+
+/// Two containers on two hosts with numbered datagrams between them, both ways.
+struct Observed {
+    traffic: Traffic,
+    monitors: Vec<(String, Monitor)>,
+}
+
+impl Observed {
+    fn start(cluster: &Cluster, tasks: &[Remote]) -> Observed {
+        let traffic = Traffic::start(tasks, LIMIT).unwrap();
+        let monitors = cluster.agents.iter().map(|agent| {
+            let host = agent.host().unwrap();
+            wait_settled(host);
+            (agent.name().to_owned(), Monitor::new(host).unwrap())
+        });
+        Observed { traffic, monitors: monitors.collect() }
+    }
+
+    /// Lets traffic go on for a while. Nobody may have touched the hosts so far.
+    #[track_caller]
+    fn go_on(&self, what: &str) {
+        self.traffic.flow(MORE, LIMIT).unwrap();
+        for (name, monitor) in &self.monitors {
+            let changes = monitor.changes().unwrap();
+            assert!(changes.is_empty(), "{what}: on the host of {name} {changes:#?}");
+        }
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        let outcomes = self.traffic.finish().unwrap();
+        assert!(outcomes.len() == 2, "{outcomes:?}");
+        for outcome in outcomes {
+            assert!(outcome.sent > MORE && outcome.lost == 0, "{outcome:?}");
+        }
+    }
+}
+
+/// Waits until the kernel is done with making sure that nobody else has its IPv6 addresses.
+fn wait_settled(host: &Host) {
+    wait::until("the addresses to be usable", LIMIT, || {
+        let tentative = host.run("ip", &["-6", "address", "show", "tentative"])?;
+        Ok(tentative.trim().is_empty().then_some(()))
+    })
+    .unwrap();
+}
+
+/// The same library as another file, as an upgrade brings it.
+fn another(library: &Path, cluster: &Cluster, name: &str) -> PathBuf {
+    let file = cluster.run().dir().join(name);
+    fs::copy(library, &file).unwrap();
+    file
+}
+
+/// Shows that the node runs with this library and no other of ours.
+#[track_caller]
+fn assert_loaded(node: &Node, library: &Path) {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", node.pid().unwrap())).unwrap();
+    assert!(maps.contains(library.to_str().unwrap()), "{} is not loaded:\n{maps}", library.display());
+}
+
+/// Waits until this agent's module is where it was before: registered, with its overlays.
+fn wait_back(cluster: &mut Cluster, index: usize) {
+    let client = cluster.agents[index].client();
+    wait::until("the agent to be registered again", LIMIT, || {
+        cluster.check()?;
+        let state: Value = client.get("/overlay-agent/overlay")?.json()?;
+        let overlays = state["overlays"].as_array().map_or(0, Vec::len);
+        Ok((state["registered"] == true && overlays > 0).then_some(()))
+    })
+    .unwrap();
+    wait_state(cluster, "all agents to be in order", |state| all_ok(state, 2));
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Term,
+    Kill,
+}
+
+impl End {
+    fn of(self, node: &mut Node) {
+        match self {
+            End::Term => drop(node.stop().unwrap()),
+            End::Kill => node.kill().unwrap(),
+        }
+    }
+}
+
+/// Ends and upgrades agents and master, one after the other and all at once.
+fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[Remote]) {
+    let observed = Observed::start(cluster, tasks);
+    observed.go_on("nothing was done");
+    for (index, end) in [(0, End::Term), (1, End::Kill)] {
+        let new = another(library, cluster, &format!("new-{index}.so"));
+        let what = |what: &str| format!("agent{} ({end:?}) {what}", index + 1);
+        end.of(&mut cluster.agents[index]);
+        observed.go_on(&what("is down"));
+        cluster.agents[index].set_module(&new).unwrap();
+        cluster.agents[index].start().unwrap();
+        wait_back(cluster, index);
+        assert_loaded(&cluster.agents[index], &new);
+        observed.go_on(&what("was upgraded"));
+    }
+    for end in [End::Term, End::Kill] {
+        let new = another(library, cluster, &format!("new-master-{end:?}.so"));
+        end.of(&mut cluster.master);
+        observed.go_on(&format!("the master ({end:?}) is down"));
+        cluster.master.set_module(&new).unwrap();
+        cluster.master.start().unwrap();
+        wait_state(cluster, "both agents to be back", |state| all_ok(state, 2));
+        assert_loaded(&cluster.master, &new);
+        observed.go_on(&format!("the master ({end:?}) was upgraded"));
+    }
+    cluster.master.kill().unwrap();
+    cluster.agents.iter_mut().for_each(|agent| agent.kill().unwrap());
+    observed.go_on("everything is down");
+    cluster.agents.iter_mut().for_each(|agent| agent.start().unwrap());
+    observed.go_on("the agents are back, without a master");
+    cluster.master.start().unwrap();
+    (0..2).for_each(|index| wait_back(cluster, index));
+    observed.go_on("everything is back");
+    observed.finish();
+}
+
+#[test]
+fn tasks_lose_no_packet_while_agents_and_master_are_upgraded() {
+    let name = "tasks_lose_no_packet_while_agents_and_master_are_upgraded";
+    let Some(setup) = hosts(name, 2) else { return };
+    if setup.launcher != Launcher::Linux {
+        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+    }
+    let mut cluster = start(&setup);
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let tasks = [("a", 0), ("b", 1)].map(|(id, agent)| {
+        let agent = &cluster.agents[agent];
+        framework.launch(&TaskSpec::new(id, &agent.ip(), Some("dcos")), LIMIT).unwrap();
+        let address = framework.wait_running(id, LIMIT).unwrap().address().unwrap();
+        Remote::new(address, agent.host().map(|host| host.netns().clone()))
+    });
+    mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
+}
+
+#[test]
+fn containers_lose_no_packet_while_agents_and_master_are_upgraded() {
+    let Some(mut setup) = hosts("containers_lose_no_packet_while_agents_and_master_are_upgraded", 2) else {
+        return;
+    };
+    setup.launcher = Launcher::Posix;
+    let mut cluster = start(&setup);
+    let containers = [("a", 0), ("b", 1)].map(|(name, agent)| {
+        let agent = &cluster.agents[agent];
+        let config = agent.dir().join("cni/dcos.conf");
+        Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
+    });
+    let tasks = containers.each_ref().map(Container::remote);
+    mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
+}
