@@ -22,10 +22,10 @@ mod election;
 mod http;
 #[path = "mesos/ipv6.rs"]
 mod ipv6;
-#[path = "mesos/metrics.rs"]
-mod metrics;
 #[path = "mesos/lossless.rs"]
 mod lossless;
+#[path = "mesos/metrics.rs"]
+mod metrics;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;
