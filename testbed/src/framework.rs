@@ -252,7 +252,7 @@ impl Shared {
     fn subscription(&self) -> Result<()> {
         let mut info = json!({
             "user": self.user, "name": "testbed", "roles": ["*"], "checkpoint": true,
-            "failover_timeout": 3600.0, "capabilities": [{ "type": "MULTI_ROLE" }],
+            "failover_timeout": 604_800.0, "capabilities": [{ "type": "MULTI_ROLE" }],
         });
         let mut body = json!({ "type": "SUBSCRIBE" });
         let framework = self.lock().framework.clone();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,15 +23,16 @@ pub const NETNS_DIR: &str = "/run/netns";
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The ids of all runs that there are traces of.
+/// The ids of all runs of this user that there are traces of.
 pub fn ids(prefix: &str) -> BTreeSet<String> {
     let mut places = vec![std::env::temp_dir(), NETNS_DIR.into()];
     places.extend(cgroup_hierarchies());
+    let own = nix::unistd::geteuid().as_raw();
     let names = places.iter().flat_map(|dir| entries(dir)).filter_map(|path| {
-        let name = path.file_name()?.to_str()?;
-        Some(name.split('.').next().unwrap_or(name).to_owned())
+        let name = path.file_name()?.to_str()?.split('.').next()?.to_owned();
+        (name.starts_with(prefix) && path.symlink_metadata().ok()?.uid() == own).then_some(name)
     });
-    names.filter(|id| id.starts_with(prefix)).collect()
+    names.collect()
 }
 
 /// Removes everything of a run; goes on after an error and returns them all.

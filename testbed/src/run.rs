@@ -7,12 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::remains;
+use crate::{remains, wait};
 
 /// The start of every run's id.
 pub const PREFIX: &str = "mesos-overlay-";
@@ -154,10 +156,25 @@ fn watch_signals() -> Result<()> {
                 eprintln!("\ninterrupted: taking everything down");
             }
             live.iter().for_each(|id| remove(id));
+            reap();
             std::process::exit(128 + signal);
         }
     })?;
     Ok(())
+}
+
+/// Takes note of the children's ends, so that no zombie is left to an init that may
+/// not care for them (in containers it often does not).
+fn reap() {
+    let _ = wait::until("the children", Duration::from_secs(1), || {
+        // An error: there are no more. Some that are not a run's may go on.
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    });
 }
 
 #[cfg(test)]

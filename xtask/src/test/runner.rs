@@ -60,9 +60,10 @@ impl Runner {
             arguments.push("--all-targets"); // else it runs the doc tests, which come later
         }
         arguments.extend(FEATURES);
+        arguments.push("--workspace");
         match group {
-            None => arguments.push("--workspace"),
-            Some("unit") => arguments.extend(["--workspace", "--lib", "--bins"]),
+            None => {}
+            Some("unit") => arguments.extend(["--lib", "--bins"]),
             Some(group) => arguments.extend(["--test", group]),
         }
         arguments.extend(filter);
