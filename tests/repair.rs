@@ -9,10 +9,11 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mesos_overlay::host::desired::{Checksum, Desired};
-use support::host::{Host, PATIENCE, Worker, peer};
+use support::host::{Host, PATIENCE, Worker, eventually, peer};
 
 /// Within this time after a change the host is right again.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -258,7 +259,12 @@ fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     // Before anybody is faster: the name is taken in the same batch.
     let batch = host.cni.path().join("batch");
     fs::write(&batch, "link delete vtep1024\nlink add vtep1024 type bridge\n").unwrap();
-    host.command(&format!("ip -batch {}", batch.display()));
+    // Until this is faster than the repair.
+    let taken = || {
+        let batch = batch.clone();
+        host.run(move || Command::new("ip").arg("-batch").arg(batch).status().unwrap().success())
+    };
+    eventually("the name is taken", taken);
     let report = worker.finish();
     assert!(report.overlays["dcos"].contains("remove or rename it"), "{report:?}");
     repaired((&host, &worker), &before, "the name is free", || _ = host.command("ip link delete vtep1024"));
@@ -342,4 +348,37 @@ fn the_firewall_is_repaired() {
         }
     }
     assert!(worker.counters().repairs >= 6, "{:?}", worker.counters());
+}
+
+/// Some peers more or less take no pass: just what they take, and it is as if a
+/// pass had done it.
+#[test]
+fn peers_that_come_and_go_take_no_pass() {
+    if !support::root("peers_that_come_and_go") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let before = state(&host);
+    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    assert_eq!(worker.apply_ok(&desired), 6);
+    assert_eq!(worker.counters().passes, 1);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    // Peer 4 changes, peer 5 comes, peer 4 goes.
+    let changed = peer(40).1;
+    desired.peers.as_mut().unwrap().insert(peer(4).0, changed);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    desired.peers.as_mut().unwrap().extend([peer(5)]);
+    desired.peers.as_mut().unwrap().remove(&peer(4).0);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    desired.peers.as_mut().unwrap().remove(&peer(5).0);
+    worker.apply_ok(&desired);
+    assert_eq!(state(&host), before);
+    assert_eq!(worker.counters().passes, 1, "its own echoes");
+    // On a host that somebody meddled with it is not enough.
+    host.command("ip route flush table 42");
+    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
 }

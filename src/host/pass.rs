@@ -75,6 +75,16 @@ impl Hands for Passes {
         report
     }
 
+    fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport> {
+        let (index, ops) = self.watched.change_peers(from, to)?;
+        let requests: Vec<_> = ops.iter().filter_map(|op| netlink::request(op, index)).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let results = runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
+        // Even what is gone already would be a surprise.
+        let well = results.iter().all(Result::is_ok);
+        well.then(|| HostReport { operations: ops.len(), ..HostReport::default() })
+    }
+
     fn look(&mut self, desired: &Desired) -> bool {
         self.rounds.look(desired)
     }

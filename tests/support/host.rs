@@ -29,19 +29,34 @@ pub struct Worker {
     executor: Executor,
     woken: Receiver<()>,
     generation: Cell<u64>,
+    prepared: Cell<Option<Arc<Desired>>>,
 }
 
 impl Worker {
     fn spawn() -> Worker {
         let (wake, woken) = channel();
         let executor = Executor::spawn(move || wake.send(()).unwrap()).unwrap();
-        Worker { executor, woken, generation: Cell::new(0) }
+        Worker { executor, woken, generation: Cell::new(0), prepared: Cell::new(None) }
     }
 
     /// Wants the host to be like `desired`.
     pub fn start(&self, desired: &Desired) {
         self.generation.set(self.generation.get() + 1);
         self.executor.apply(self.generation.get(), Arc::new(desired.clone()));
+    }
+
+    /// Copies what is wanted next, which takes a while.
+    pub fn prepare(&self, desired: &Desired) {
+        self.prepared.set(Some(Arc::new(desired.clone())));
+    }
+
+    /// Makes the host as it was prepared.
+    pub fn go_ok(&self) -> usize {
+        self.generation.set(self.generation.get() + 1);
+        self.executor.apply(self.generation.get(), self.prepared.take().expect("nothing was prepared"));
+        let report = self.finish();
+        assert!(report.is_ok(), "{report:?}");
+        report.operations
     }
 
     /// Waits for the next report about what was wanted last.

@@ -1,5 +1,6 @@
 //! The project's commands; `cargo xtask --help` lists them.
 
+mod bench;
 mod build;
 mod demo;
 #[cfg(test)]
@@ -23,12 +24,14 @@ struct Arguments {
 enum Command {
     Demo(demo::Options),
     Test(test::Options),
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));

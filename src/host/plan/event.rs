@@ -9,9 +9,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Draining;
 use super::peers::{self, Wanted};
 use super::rules::{self, MAIN_PRIORITY};
+use super::{Draining, Op};
 use crate::host::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
 use crate::host::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Underlay};
 
@@ -176,6 +176,18 @@ impl Watched {
         }
     }
 
+    /// The operations that take the device from the peers of `from` to those of `to`,
+    /// and the device's index, if there is no other difference and it is a small
+    /// one. From now on the peers of `to` are what events are compared with.
+    pub fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<(u32, Vec<Op>)> {
+        let (index, vtep) = (self.index?, self.vtep.as_ref()?);
+        if !differ_in_peers_only(from, to) {
+            return None;
+        }
+        let ops = peers::change(from.peers.as_ref()?, to.peers.as_ref()?, vtep, &mut self.peers)?;
+        Some((index, ops))
+    }
+
     /// What an event means.
     pub fn meaning(&self, event: &Event) -> Meaning {
         let matters = match event {
@@ -262,6 +274,15 @@ impl Watched {
             None => !gone && found.permanent && self.peers.complete,
         }
     }
+}
+
+fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
+    let Desired { cni, backend, firewall, own, fit_mtu, tx_checksum, removal, vtep, overlays, peers: _ } =
+        one;
+    (cni, backend, firewall, own, fit_mtu)
+        == (&other.cni, &other.backend, &other.firewall, &other.own, &other.fit_mtu)
+        && (tx_checksum, removal, vtep, overlays)
+            == (&other.tx_checksum, &other.removal, &other.vtep, &other.overlays)
 }
 
 /// Whether a device looks like one of ours under a former name.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{MAIN_TABLE, NewRoute, OldRoute, Op, PROTOCOL, PROTOCOL_BOOT, Plan};
-use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
-use crate::host::observed::{Device, FdbEntry, Neighbour, Route};
+use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, VXLAN_PORT, Vtep};
+use crate::host::observed::{Device, DeviceKind, FdbEntry, Neighbour, Route};
 
 /// The metric that the kernel gives an IPv6 route that is made without one.
 const DEFAULT_METRIC6: u32 = 1024;
@@ -173,4 +173,93 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
 /// Whether a route has the metric that ours get.
 pub(super) fn has_default_metric(route: &Route) -> bool {
     route.metric == if route.dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 }
+}
+
+/// The most peers that are changed without reading what there is.
+const FEW: usize = 100;
+
+/// The operations for those peers alone that differ, and `wanted` brought up to
+/// date. `None`: there are none, many, or such that do not go together.
+pub(super) fn change(
+    from: &BTreeMap<Ipv4Addr, Peer>,
+    to: &BTreeMap<Ipv4Addr, Peer>,
+    vtep: &Vtep,
+    wanted: &mut Wanted,
+) -> Option<Vec<Op>> {
+    let (mut old, mut new, mut plan) = (Wanted::default(), Wanted::default(), Plan::default());
+    let differs = |(ip, peer): &(&Ipv4Addr, &Peer), others: &BTreeMap<Ipv4Addr, Peer>| {
+        others.get(*ip) != Some(*peer) && !is_self(peer, vtep)
+    };
+    let gone: Vec<_> = from.iter().filter(|peer| differs(peer, to)).take(FEW + 1).collect();
+    let come: Vec<_> = to.iter().filter(|peer| differs(peer, from)).take(FEW + 1).collect();
+    if gone.len().max(come.len()) > FEW || gone.len() + come.len() == 0 {
+        return None;
+    }
+    gone.into_iter().for_each(|(ip, peer)| old.add(*ip, peer, vtep, &mut plan));
+    come.into_iter().for_each(|(ip, peer)| new.add(*ip, peer, vtep, &mut plan));
+    let name: Arc<str> = vtep.name.as_str().into();
+    // From a device that has the old ones to one that has the new ones.
+    let device = old.as_device(vtep);
+    new.complete = true;
+    self::plan(&new, &name, &device, &mut plan);
+    // Something that two peers claim, of whom one is not among these, or that
+    // cannot be had at all.
+    let (removed, added) = (&old, &new);
+    let is_known = removed.neighbours.iter().all(|(ip, mac)| wanted.neighbours.get(ip) == Some(mac))
+        && removed.fdb.iter().all(|(mac, dst)| wanted.fdb.get(mac) == Some(dst))
+        && removed.routes.iter().all(|(key, via)| wanted.routes.get(key) == Some(via));
+    let is_new = added
+        .neighbours
+        .keys()
+        .all(|ip| old.neighbours.contains_key(ip) || !wanted.neighbours.contains_key(ip))
+        && added.fdb.keys().all(|mac| old.fdb.contains_key(mac) || !wanted.fdb.contains_key(mac))
+        && added.routes.keys().all(|key| old.routes.contains_key(key) || !wanted.routes.contains_key(key));
+    if !plan.problems.is_empty() || !is_known || !is_new || !wanted.complete {
+        return None;
+    }
+    wanted.neighbours.retain_not(&old.neighbours);
+    wanted.fdb.retain_not(&old.fdb);
+    wanted.routes.retain_not(&old.routes);
+    wanted.neighbours.extend(new.neighbours);
+    wanted.fdb.extend(new.fdb);
+    wanted.routes.extend(new.routes);
+    Some(plan.ops)
+}
+
+/// Taking out what another map has.
+trait RetainNot {
+    fn retain_not(&mut self, other: &Self);
+}
+
+impl<K: Ord, V> RetainNot for BTreeMap<K, V> {
+    fn retain_not(&mut self, other: &Self) {
+        for key in other.keys() {
+            self.remove(key);
+        }
+    }
+}
+
+impl Wanted {
+    /// A device on which there is just this.
+    fn as_device(&self, vtep: &Vtep) -> Device {
+        let route = |(&(table, dst), &via): (&(u32, IpNet), &IpAddr)| {
+            let metric = if dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 };
+            Route { table, dst, via: Some(via), metric, protocol: PROTOCOL, plain: true }
+        };
+        let neighbour = |mac: &Mac| Neighbour { mac: Some(*mac), permanent: true };
+        Device {
+            kind: DeviceKind::Vxlan { vni: Some(vtep.vni), port: VXLAN_PORT, learning: false },
+            mac: vtep.mac,
+            mtu: 0,
+            up: true,
+            addresses: BTreeSet::new(),
+            neighbours: self.neighbours.iter().map(|(ip, mac)| (*ip, neighbour(mac))).collect(),
+            fdb: self
+                .fdb
+                .iter()
+                .map(|(mac, dst)| ((*mac, IpAddr::V4(*dst)), FdbEntry { permanent: true, plain: true }))
+                .collect(),
+            routes: self.routes.iter().map(route).collect(),
+        }
+    }
 }
