@@ -33,5 +33,7 @@ mod panic;
 mod registration;
 #[path = "mesos/restarts.rs"]
 mod restarts;
+#[path = "mesos/takeover.rs"]
+mod takeover;
 #[path = "mesos/traffic.rs"]
 mod traffic;

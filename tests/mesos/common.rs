@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 use testbed::cluster::{Cluster, Place, Setup};
+use testbed::net::Host;
 use testbed::node::Node;
 use testbed::{install, skip, wait};
 
@@ -60,6 +61,16 @@ pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool
         Ok(Some(state))
     })
     .unwrap()
+}
+
+/// Waits until the kernel is done with making sure that nobody else has a host's IPv6
+/// addresses.
+pub fn wait_settled(host: &Host) {
+    wait::until("the addresses to be usable", LIMIT, || {
+        let tentative = host.run("ip", &["-6", "address", "show", "tentative"])?;
+        Ok(tentative.trim().is_empty().then_some(()))
+    })
+    .unwrap();
 }
 
 /// The subnet of overlay `dcos` by agent.

@@ -10,13 +10,12 @@ use testbed::cluster::{Cluster, Launcher};
 use testbed::container::Container;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::monitor::Monitor;
-use testbed::net::Host;
 use testbed::node::Node;
 use testbed::stream::Traffic;
 use testbed::task::Remote;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
+use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
 
 /// Datagrams (at most 1,000 a second) that have to arrive after each step: time for the
 /// modules to meet again, and to do what they should not.
@@ -57,15 +56,6 @@ impl Observed {
             assert!(outcome.sent > MORE && outcome.lost == 0, "{outcome:?}");
         }
     }
-}
-
-/// Waits until the kernel is done with making sure that nobody else has its IPv6 addresses.
-fn wait_settled(host: &Host) {
-    wait::until("the addresses to be usable", LIMIT, || {
-        let tentative = host.run("ip", &["-6", "address", "show", "tentative"])?;
-        Ok(tentative.trim().is_empty().then_some(()))
-    })
-    .unwrap();
 }
 
 /// The same library as another file, as an upgrade brings it.
