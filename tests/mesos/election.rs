@@ -27,6 +27,18 @@ fn others(cluster: &mut Cluster, leader: &str) -> Vec<String> {
     cluster.masters().map(|master| master.name().to_owned()).filter(|name| name != leader).collect()
 }
 
+/// Waits until every master's replica of the log takes part. A new log serves as soon as
+/// a majority does; if one of those died, the last one could not join any more.
+fn wait_replicas(cluster: &mut Cluster) {
+    for master in cluster.masters() {
+        wait::until(&format!("the replica of {}", master.name()), LIMIT, || {
+            let metrics = master.client().get("/metrics/snapshot")?.json()?;
+            Ok((metrics["overlay/master/log/recovered"] == 1.0).then_some(()))
+        })
+        .unwrap();
+    }
+}
+
 #[test]
 fn only_the_leader_serves_and_its_successor_has_its_state() {
     let Some(setup) = elected("only_the_leader_serves_and_its_successor_has_its_state", 2) else { return };
@@ -40,6 +52,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
         assert!(reply.text().contains(&address), "{}", reply.text());
     }
 
+    wait_replicas(&mut cluster);
     named(&mut cluster, &leader).kill().unwrap();
     let (successor, after) = settled(&mut cluster, 2);
     assert_ne!(successor, leader);
