@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mesos_overlay::core::usage::{InUse, assignable};
 use mesos_overlay::host::engine::EngineDesired;
 use serde_json::json;
-use support::engine::{DockerHost, HungEngine, Keeper, network};
+use support::engine::{DockerHost, FakeEngine, HungEngine, Keeper, network};
 use support::host::{eventually, net};
 
 /// Anything that was deleted is back within this time.
@@ -286,4 +286,69 @@ fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
     signal("-CONT");
     assert!(report.engine.unwrap().contains("did not answer within 2000 ms"));
     assert_eq!(keeper.apply_ok(&desired), 0);
+}
+
+/// What is asked of an engine that speaks this version of the API, and has no
+/// networks yet.
+fn asked_for(api: &str) -> serde_json::Value {
+    let version = json!({ "ApiVersion": api }).to_string();
+    let engine = FakeEngine::new(move |line| {
+        let path = line.split(['/', '?', ' ']).filter(|part| !part.is_empty()).nth(1).unwrap();
+        match (line.starts_with("POST"), path) {
+            (true, _) => Some((201, json!({ "Id": "1", "Warning": "" }).to_string())),
+            (false, "version") => Some((200, version.clone())),
+            (false, "networks") => Some((200, "[]".to_owned())),
+            (false, _) => None,
+        }
+    });
+    let mut six = network("d-six", 2);
+    six.subnets.remove(0);
+    let networks = [("dcos".to_owned(), network("d-dcos", 1)), ("six".to_owned(), six)].into();
+    let desired = EngineDesired { socket: engine.socket.clone(), timeout: REPAIR, networks };
+    assert_eq!(Keeper::new().apply_ok(&desired), 2);
+    let asked = engine.asked.lock().unwrap();
+    asked
+        .iter()
+        .filter(|(line, _)| line.starts_with("POST"))
+        .map(|(_, body)| serde_json::from_str::<serde_json::Value>(body).unwrap())
+        .collect()
+}
+
+/// From 28.2 on the engine must be told by which devices packets may come; from 28
+/// on a network can do without IPv4. To older ones neither may be said.
+#[test]
+fn new_engines_are_told_what_only_they_understand() {
+    const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+    for (api, trusted, v4) in [
+        ("1.41", [None, None], [None, None]),
+        ("1.48", [None, None], [Some(true), Some(false)]),
+        ("1.50", [Some("vtep1024:m-dcos"), Some("vtep1024:m-six")], [Some(true), Some(false)]),
+    ] {
+        let asked = asked_for(api);
+        for n in [0, 1] {
+            assert_eq!(
+                asked[n]["Options"].get(TRUSTED).and_then(|value| value.as_str()),
+                trusted[n],
+                "{api}"
+            );
+            assert_eq!(asked[n].get("EnableIPv4").and_then(|value| value.as_bool()), v4[n], "{api}");
+            assert_eq!(asked[n]["EnableIPv6"], true);
+        }
+    }
+}
+
+#[test]
+fn an_engine_that_answers_nonsense_is_told_in_one_line() {
+    for (status, body, expected) in [
+        (200, "<html>", "cannot talk to the container engine at "),
+        (200, "{}", "\"\" is not a version of the engine's API"),
+        (500, "{\"message\": \"on\\nfire\"}", "the container engine answered \"on fire\" (status 500)"),
+        (503, "", "the container engine answered \"\" (status 503)"),
+    ] {
+        let engine = FakeEngine::new(move |_| Some((status, body.to_owned())));
+        let networks = [("dcos".to_owned(), network("d-dcos", 1))].into();
+        let desired = EngineDesired { socket: engine.socket.clone(), timeout: REPAIR, networks };
+        let sentence = Keeper::new().apply(&desired).overlays["dcos"].clone();
+        assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{sentence}");
+    }
 }

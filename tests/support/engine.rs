@@ -1,8 +1,10 @@
 //! Container engines on throw-away hosts, and the worker that keeps their networks.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mesos_overlay::core::EngineReport;
@@ -151,4 +153,59 @@ impl HungEngine {
             }
         });
     }
+}
+
+/// An engine as far as a test makes one up: it answers as told, and keeps what it
+/// was asked.
+pub struct FakeEngine {
+    _dir: tempfile::TempDir,
+    pub socket: PathBuf,
+    /// First lines and bodies.
+    pub asked: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl FakeEngine {
+    /// `answer` gives status and body for a request's first line; `None`: nothing
+    /// ever, on an open connection.
+    pub fn new(answer: impl Fn(&str) -> Option<(u16, String)> + Send + 'static) -> FakeEngine {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (line, body) = read_request(&stream);
+                let answer = answer(&line);
+                log.lock().unwrap().push((line, body));
+                match answer {
+                    None => open.push(stream),
+                    Some((status, body)) => {
+                        let length = body.len();
+                        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
+                        let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                    }
+                }
+            }
+        });
+        FakeEngine { _dir: dir, socket, asked }
+    }
+}
+
+fn read_request(stream: &UnixStream) -> (String, String) {
+    let mut lines = BufReader::new(stream);
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    let (mut header, mut length) = (String::new(), 0);
+    while lines.read_line(&mut header).unwrap() > 2 {
+        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        header.clear();
+    }
+    let mut body = vec![0; length];
+    lines.read_exact(&mut body).unwrap();
+    (line.trim().to_owned(), String::from_utf8(body).unwrap())
 }

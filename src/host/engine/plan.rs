@@ -224,3 +224,165 @@ fn users(existing: &Existing) -> String {
     let more = if all > MOST { format!(" and {} more", all - MOST) } else { String::new() };
     format!("{}{more}", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::observed::Endpoint;
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn wanted(bridge: &str, subnets: &[&str]) -> Network {
+        let trusted = vec!["vtep1024".into(), "m-dcos".into()];
+        Network {
+            bridge: bridge.into(),
+            subnets: subnets.iter().map(|text| net(text)).collect(),
+            mtu: 1420,
+            trusted,
+        }
+    }
+
+    fn desired(networks: &[(&str, Network)]) -> EngineDesired {
+        let networks = networks.iter().map(|(name, network)| ((*name).to_owned(), network.clone()));
+        EngineDesired { networks: networks.collect(), ..EngineDesired::default() }
+    }
+
+    /// What an engine before 28 shows of a network that was made as `network`.
+    fn made(name: &str, network: &Network) -> Existing {
+        Existing {
+            id: format!("id of {name}"),
+            name: name.into(),
+            driver: "bridge".into(),
+            bridge: Some(network.bridge.clone()),
+            labelled: true,
+            subnets: network.subnets.clone(),
+            mtu: Some(network.mtu),
+            ..Existing::default()
+        }
+    }
+
+    fn used(existing: Existing) -> Existing {
+        let endpoint = |n| Endpoint { container: format!("c{n}"), addresses: Vec::new() };
+        Existing { endpoints: (0..7).map(endpoint).collect(), ..existing }
+    }
+
+    fn planned(desired: &EngineDesired, networks: Vec<Existing>, api: ApiVersion) -> Plan {
+        plan(desired, &Engine { api, networks })
+    }
+
+    fn ops(plan: &Plan) -> Vec<String> {
+        plan.ops.iter().map(ToString::to_string).collect()
+    }
+
+    const OLD: ApiVersion = ApiVersion(1, 41);
+
+    #[test]
+    fn what_is_as_wanted_needs_nothing() {
+        let network = wanted("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
+        let desired = desired(&[("dcos", network.clone())]);
+        let unlabelled = Existing { labelled: false, ..made("dcos", &network) };
+        for existing in [made("dcos", &network), unlabelled, used(made("dcos", &network))] {
+            assert_eq!(planned(&desired, vec![existing], OLD), Plan::default());
+        }
+        let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
+        let mut existing = made("six", &six);
+        existing.subnets.push(net("172.18.0.0/16"));
+        assert_eq!(planned(&self::desired(&[("six", six)]), vec![existing], OLD), Plan::default());
+    }
+
+    #[test]
+    fn what_differs_is_made_anew_unless_it_is_in_use() {
+        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+        let desired = desired(&[("dcos", network.clone())]);
+        let narrow = Existing { mtu: Some(1400), ..made("dcos", &network) };
+        let masked = Existing { masquerade: true, ..made("dcos", &network) };
+        for existing in [narrow, masked] {
+            let plan = planned(&desired, vec![existing.clone()], OLD);
+            assert_eq!(
+                ops(&plan),
+                ["remove Docker network dcos", "create Docker network dcos (bridge d-dcos, 9.0.1.128/25)"]
+            );
+            // Its containers have the right addresses: no fault, but worth a word.
+            let plan = planned(&desired, vec![used(existing)], OLD);
+            assert_eq!((plan.ops.len(), plan.conflicts.len(), plan.notes.len()), (0, 0, 1));
+            assert!(plan.notes[0].ends_with("(c0, c1, c2, c3, c4 and 2 more)"), "{}", plan.notes[0]);
+        }
+    }
+
+    #[test]
+    fn what_another_engine_has_to_be_told_is_made_anew_after_its_upgrade() {
+        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+        let desired = desired(&[("dcos", network.clone())]);
+        let existing = made("dcos", &network);
+        for (api, count) in [(ApiVersion::V28, 0), (ApiVersion::TRUSTED_INTERFACES, 2), (ApiVersion(2, 0), 2)]
+        {
+            assert_eq!(planned(&desired, vec![existing.clone()], api).ops.len(), count, "{api}");
+        }
+        let plan = planned(&desired, vec![used(existing.clone())], ApiVersion::TRUSTED_INTERFACES);
+        assert_eq!(
+            plan.notes,
+            [
+                "Docker network dcos does not trust vtep1024:m-dcos, by which other containers' packets come; it is \
+              made anew when no container uses it any more (c0, c1, c2, c3, c4 and 2 more)"
+            ]
+        );
+        let trusting = Existing { trusted: network.trusted, ..existing };
+        assert_eq!(planned(&desired, vec![trusting], ApiVersion::TRUSTED_INTERFACES), Plan::default());
+    }
+
+    #[test]
+    fn only_what_is_recognisably_ours_is_removed() {
+        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+        let ours = made("dcos", &network);
+        let predecessors = Existing { labelled: false, ..ours.clone() };
+        let other_name = Existing { name: "mine".into(), ..predecessors.clone() };
+        let other_driver = Existing { driver: "macvlan".into(), ..predecessors.clone() };
+        let nameless = Existing { bridge: None, ..predecessors.clone() };
+        for (existing, removed) in
+            [(ours, 1), (predecessors, 1), (other_name, 0), (other_driver, 0), (nameless, 0)]
+        {
+            let plan = planned(&desired(&[]), vec![existing.clone()], OLD);
+            assert_eq!(plan.ops.len(), removed, "{existing:?}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_overlay_takes_its_predecessors_place() {
+        let network = wanted("d-new", &["9.0.1.128/25"]);
+        let old = made("old", &wanted("d-old", &["9.0.1.128/25"]));
+        let desired = desired(&[("new", network)]);
+        let plan = planned(&desired, vec![old.clone()], OLD);
+        assert_eq!(
+            ops(&plan),
+            ["remove Docker network old", "create Docker network new (bridge d-new, 9.0.1.128/25)"]
+        );
+        let plan = planned(&desired, vec![used(old)], OLD);
+        assert!(plan.ops.is_empty());
+        assert_eq!(
+            plan.conflicts["new"],
+            "Docker network new (bridge d-new, 9.0.1.128/25) cannot be made: the engine's network old (bridge \
+             d-old, 9.0.1.128/25) overlaps it"
+        );
+    }
+
+    #[test]
+    fn what_is_carried_out_leads_to_what_is_wanted() {
+        let four = wanted("d-four", &["9.0.1.128/25"]);
+        let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
+        let desired = desired(&[("four", four.clone()), ("six", six)]);
+        let mut engine =
+            Engine { api: OLD, networks: vec![made("gone", &wanted("d-gone", &["9.0.9.128/25"]))] };
+        engine.networks.push(made("four", &wanted("d-four", &["9.0.7.128/25"])));
+        for op in plan(&desired, &engine).ops {
+            match op {
+                Op::Remove { id, .. } => engine.networks.retain(|existing| existing.id != id),
+                Op::Create { name, network } => engine.networks.push(made(&name, &network)),
+            }
+        }
+        assert_eq!(plan(&desired, &engine), Plan::default());
+        let names: Vec<&str> = engine.networks.iter().map(|existing| existing.name.as_str()).collect();
+        assert_eq!(names, ["four", "six"]);
+    }
+}
