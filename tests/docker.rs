@@ -11,7 +11,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use mesos_overlay::core::usage::{InUse, assignable};
-use mesos_overlay::host::engine::EngineDesired;
+use mesos_overlay::host::engine::{EngineDesired, remove_all};
 use serde_json::json;
 use support::engine::{DockerHost, FakeEngine, HungEngine, Keeper, network};
 use support::host::{eventually, net};
@@ -172,6 +172,34 @@ fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
 }
 
 #[test]
+fn everything_of_ours_can_be_removed() {
+    if !testbed::skip::unless_docker("everything_of_ours_can_be_removed") {
+        return;
+    }
+    let host = DockerHost::started();
+    let socket = host.engine.socket();
+    let mut desired = host.desired(1);
+    desired.networks.insert("web".into(), network("d-web", 2));
+    let mut keeper = Keeper::new();
+    keeper.apply_ok(&desired);
+    drop(keeper);
+    host.docker("network create mine");
+    host.engine.container("web.1", "web", &[]).unwrap();
+    for dry_run in [true, false] {
+        let removal = remove_all(&socket, REPAIR, dry_run).unwrap();
+        assert_eq!(removal.done, ["remove Docker network dcos"]);
+        assert_eq!(
+            removal.kept,
+            ["Docker network web is not wanted any more and is kept as long as containers use it: web.1"]
+        );
+        assert_eq!(host.id("dcos").is_some(), dry_run);
+    }
+    assert!(host.id("mine").is_some());
+    let nobody = remove_all(&socket.with_extension("none"), REPAIR, false);
+    assert_eq!(nobody, Ok(Default::default()));
+}
+
+#[test]
 fn counts_addresses() {
     if !testbed::skip::unless_docker("counts_addresses") {
         return;
@@ -305,7 +333,8 @@ fn asked_for(api: &str) -> serde_json::Value {
     six.subnets.remove(0);
     let networks = [("dcos".to_owned(), network("d-dcos", 1)), ("six".to_owned(), six)].into();
     let desired = EngineDesired { socket: engine.socket.clone(), timeout: REPAIR, networks };
-    assert_eq!(Keeper::new().apply_ok(&desired), 2);
+    let report = Keeper::new().apply(&desired);
+    assert!(report.is_ok() && report.operations == 2, "{report:?}");
     let asked = engine.asked.lock().unwrap();
     asked
         .iter()

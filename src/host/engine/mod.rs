@@ -14,4 +14,5 @@ mod pass;
 mod worker;
 
 pub use desired::EngineDesired;
+pub use pass::{Removal, remove_all};
 pub use worker::Worker;

@@ -1,5 +1,9 @@
 //! One pass over the engine: ask what it has, plan, carry out, report.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
 use super::client::{Client, Failure};
 use super::desired::{EngineDesired, Network};
 use super::observed::{Engine, Existing};
@@ -9,10 +13,58 @@ use crate::core::usage::InUse;
 
 /// Makes the engine's networks as `desired`, as far as that can be done now.
 pub(super) async fn run(desired: &EngineDesired) -> EngineReport {
-    match Client::new(&desired.socket, desired.timeout) {
-        Ok(client) => carry_out(&client, desired).await,
+    match observe(desired).await {
+        Ok((client, engine)) => carry_out(&client, desired, &engine).await,
         Err(failure) => hopeless(desired, &failure),
     }
+}
+
+/// What became of [`remove_all`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// What was done, or would be, one line each.
+    pub done: Vec<String>,
+    /// What could not be removed, and why, one sentence each.
+    pub kept: Vec<String>,
+}
+
+/// Removes every network of ours from the engine at `socket`, except those in use;
+/// with `dry_run` says only what that would be. No engine is nothing to do. Blocks for
+/// at most `timeout` with each call to the engine; not to be called on a thread that
+/// drives an event loop.
+///
+/// # Errors
+/// The engine cannot be talked to; why, in one sentence.
+pub fn remove_all(socket: &Path, timeout: Duration, dry_run: bool) -> Result<Removal, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start an event loop: {error}"))?;
+    let none = EngineDesired { socket: socket.into(), timeout, networks: BTreeMap::new() };
+    runtime.block_on(async {
+        let (client, engine) = match observe(&none).await {
+            Ok(found) => found,
+            Err(Failure::Absent(_)) => return Ok(Removal::default()),
+            Err(failure) => return Err(failure.sentence().to_owned()),
+        };
+        let plan = plan(&none, &engine);
+        let mut removal = Removal { done: Vec::new(), kept: plan.notes };
+        for op in plan.ops {
+            let result = match &op {
+                Op::Remove { id, .. } if !dry_run => client.remove(id).await,
+                _ => Ok(()),
+            };
+            match result {
+                Ok(()) => removal.done.push(op.to_string()),
+                Err(failure) => removal.kept.push(format!("cannot {op}: {}", failure.sentence())),
+            }
+        }
+        Ok(removal)
+    })
+}
+
+async fn observe(desired: &EngineDesired) -> Result<(Client, Engine), Failure> {
+    let client = Client::new(&desired.socket, desired.timeout)?;
+    let engine = client.observe(desired).await?;
+    Ok((client, engine))
 }
 
 /// Nothing could be done. An engine that is not there has none of our networks, so
@@ -24,16 +76,12 @@ fn hopeless(desired: &EngineDesired, failure: &Failure) -> EngineReport {
     EngineReport::hopeless(desired, failure.sentence().to_owned())
 }
 
-async fn carry_out(client: &Client, desired: &EngineDesired) -> EngineReport {
-    let engine = match client.observe(desired).await {
-        Ok(engine) => engine,
-        Err(failure) => return hopeless(desired, &failure),
-    };
-    let plan = plan(desired, &engine);
+async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) -> EngineReport {
+    let plan = plan(desired, engine);
     let mut report = EngineReport {
         overlays: plan.conflicts,
         notes: plan.notes,
-        usage: usage(desired, &engine),
+        usage: usage(desired, engine),
         operations: plan.ops.len(),
         ..EngineReport::default()
     };
@@ -70,7 +118,7 @@ fn report_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, f
 }
 
 /// How many addresses of the wanted networks are taken.
-fn usage(desired: &EngineDesired, engine: &Engine) -> std::collections::BTreeMap<String, InUse> {
+fn usage(desired: &EngineDesired, engine: &Engine) -> BTreeMap<String, InUse> {
     let usage = desired.networks.iter().map(|(name, network)| {
         let existing = engine.networks.iter().find(|existing| existing.name == *name);
         (name.clone(), usage_of(network, existing))

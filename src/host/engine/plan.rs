@@ -85,6 +85,14 @@ pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
         }
         staying.push(existing);
     }
+    if !desired.networks.is_empty() && (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&engine.api)
+    {
+        plan.notes.push(format!(
+            "the container engine (API {}) keeps packets from other hosts from containers, and cannot be told \
+             otherwise before its release 28.2: upgrade it",
+            engine.api
+        ));
+    }
     for (name, network) in &desired.networks {
         if plan.conflicts.contains_key(name) || staying.iter().any(|existing| existing.name == *name) {
             continue;
@@ -318,7 +326,10 @@ mod tests {
         let existing = made("dcos", &network);
         for (api, count) in [(ApiVersion::V28, 0), (ApiVersion::TRUSTED_INTERFACES, 2), (ApiVersion(2, 0), 2)]
         {
-            assert_eq!(planned(&desired, vec![existing.clone()], api).ops.len(), count, "{api}");
+            let plan = planned(&desired, vec![existing.clone()], api);
+            assert_eq!(plan.ops.len(), count, "{api}");
+            // 28.0 and 28.1 have the lock and not the key.
+            assert_eq!(plan.notes.len(), usize::from(api == ApiVersion::V28), "{api}: {:?}", plan.notes);
         }
         let plan = planned(&desired, vec![used(existing.clone())], ApiVersion::TRUSTED_INTERFACES);
         assert_eq!(

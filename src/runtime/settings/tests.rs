@@ -169,6 +169,23 @@ fn an_agent_finds_its_master_in_file_then_environment() {
 }
 
 #[test]
+fn an_agent_finds_its_engine_in_file_then_environment() {
+    let files = Files::new();
+    let socket = |config: &str, docker_host: Option<&str>| {
+        let master = environment("", "", "10.0.0.1:5050");
+        let environment = Environment { docker_host: docker_host.map(str::to_owned), ..master };
+        agent(&files.agent(config), &environment).unwrap().config.docker_socket
+    };
+    let configured = r#", "docker_socket": "/run/file.sock""#;
+    let host = Some("unix:///run/environment.sock");
+    assert_eq!(socket(configured, host), Some("/run/file.sock".into()));
+    assert_eq!(socket("", host), Some("/run/environment.sock".into()));
+    assert_eq!(socket("", None), None);
+    // Others may use it; Mesos must start.
+    assert_eq!(socket("", Some("tcp://10.0.0.9:2375")), None);
+}
+
+#[test]
 fn an_agent_reads_the_file_that_names_its_master() {
     let files = Files::new();
     let url = files.write("url", " 10.0.0.1:5050\n");
