@@ -345,7 +345,8 @@ fn host_matches(
     let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
     let actual =
         host.networks.iter().map(|(name, network)| (name.as_str(), network.subnets.clone())).collect();
-    if expected != actual {
+    // An agent that lost its docker_bridge leaves alone what it had of Docker's.
+    if process.has_docker() && expected != actual {
         return Err(format!("the engine has {actual:?} instead of {expected:?}"));
     }
     let Some(own) = peer(info) else { return Ok(()) };

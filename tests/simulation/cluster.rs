@@ -41,6 +41,8 @@ pub struct Process {
     pub host: Host,
     pub executor: Executor,
     pub engine: EngineWorker,
+    /// Whether it was started as an agent with `docker_bridge`.
+    docker: bool,
     /// An agent was told who its peers are.
     pub knows_peers: bool,
     /// The overlay master that leads, as the process was told.
@@ -73,6 +75,7 @@ impl Process {
             host: Host::default(),
             executor: Executor::default(),
             engine: EngineWorker::default(),
+            docker: false,
             knows_peers: false,
             leader: None,
             stored: None,
@@ -92,9 +95,9 @@ impl Process {
         self.leader.as_ref() == Some(&self.upid)
     }
 
-    /// Whether it is an agent of a host with Docker.
+    /// Whether it runs as an agent of a host with Docker.
     pub fn has_docker(&self) -> bool {
-        matches!(&self.role, Role::Agent(config) if config.network.docker_bridge)
+        self.docker
     }
 
     pub fn ip(&self) -> String {
@@ -104,6 +107,7 @@ impl Process {
     /// Starts the machine anew; nothing of its former life is left but the host.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
+        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge);
         self.machine = Some(match self.role.clone() {
             Role::Master(config) => Box::new(Master::new(config, me, seed)),
             Role::Agent(config) => Box::new(Agent::new(config, me, seed)),

@@ -27,6 +27,8 @@ pub(super) struct Engine {
     desired: Option<Arc<EngineDesired>>,
     /// How each desired network fares; `None`: nothing was heard of it yet.
     health: BTreeMap<String, Option<Result<(), String>>>,
+    /// The last pass could do nothing at all.
+    down: bool,
     /// What else the engine's worker has to say.
     notes: Vec<String>,
     usage: BTreeMap<String, InUse>,
@@ -43,6 +45,7 @@ impl Engine {
         Engine {
             desired: None,
             health: BTreeMap::new(),
+            down: false,
             notes: Vec::new(),
             usage: BTreeMap::new(),
             generation: 0,
@@ -101,6 +104,7 @@ impl Engine {
         for (name, health) in &mut self.health {
             *health = Some(report.overlays.get(name).map_or(Ok(()), |error| Err(error.clone())));
         }
+        self.down = report.engine.is_some();
         self.notes = report.notes;
         self.notes.extend(report.engine.filter(|_| self.health.is_empty()));
         self.usage = report.usage;
@@ -136,7 +140,7 @@ impl Engine {
 
     /// Whether every network is as the master wants it.
     pub fn is_whole(&self) -> bool {
-        self.health.values().all(|health| matches!(health, Some(Ok(()))))
+        !self.down && self.health.values().all(|health| matches!(health, Some(Ok(()))))
     }
 
     /// The state of an overlay whose host part is in the state `host`. What is wrong
