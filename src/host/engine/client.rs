@@ -58,7 +58,7 @@ impl Client {
         // answer; ours is around everything.
         let docker = Docker::connect_with_unix(path, u64::MAX, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| match error {
-            Error::SocketNotFoundError(_) => absent(&io::Error::from_raw_os_error(nix::libc::ENOENT)),
+            Error::SocketNotFoundError(_) => absent(&io::Error::from_raw_os_error(libc::ENOENT)),
             error => absent(&error),
         })?;
         Ok(Client { docker, socket: socket.into(), timeout })
