@@ -11,6 +11,8 @@ mod support;
 
 #[path = "firewall/cost.rs"]
 mod cost;
+#[path = "firewall/engine.rs"]
+mod engine;
 #[path = "firewall/isolation.rs"]
 mod isolation;
 #[path = "firewall/nat.rs"]
