@@ -50,16 +50,20 @@ fn docker(host: &Host) {
     iptables(host, &["-A DOCKER-ISOLATION-STAGE-1 -j RETURN", "-A DOCKER-ISOLATION-STAGE-2 -j RETURN"]);
 }
 
-/// Everybody has talked to everybody, so that silence afterwards has one reason.
 fn site(tools: Tools, host: Host) -> Site {
     let site = Site::new(tools, host);
     site.settle();
+    meet(&site);
+    site
+}
+
+/// Has everybody talk to everybody, so that silence afterwards has one reason.
+fn meet(site: &Site) {
     for client in [&site.mesos, &site.docker, &site.foreign] {
         for server in [MESOS, DOCKER, FOREIGN] {
             server.iter().for_each(|server| _ = seen(client, server));
         }
     }
-    site
 }
 
 fn assert_others_are_isolated(site: &Site) {
@@ -105,10 +109,9 @@ fn docker_isolates_others_and_not_us(tools: Tools, host: Host) {
     site.assert_addresses();
     assert_others_are_isolated(&site);
 
-    site.host.settle(&site.nothing());
+    site.clear();
     let listing = site.listing();
     assert!(!listing.to_lowercase().contains("mesos"), "{listing}");
-    assert!(is_cut_off(&site.mesos, DOCKER[0]));
 }
 
 fn an_old_engine_isolates_others_and_not_us(tools: Tools, host: Host) {
@@ -139,8 +142,9 @@ fn an_old_engine_isolates_others_and_not_us(tools: Tools, host: Host) {
 }
 
 fn a_predecessors_hole_is_closed(tools: Tools, host: Host) {
-    let site = site(tools, host);
-    site.host.settle(&site.nothing());
+    let site = Site::new(tools, host);
+    site.host.command("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    meet(&site);
     docker(&site.host);
     for line in [
         "ipset create overlay hash:net counters",
@@ -197,6 +201,6 @@ fn assert_passes(site: &Site) {
     assert!(is_cut_off(&site.mesos, OUTSIDE[0]));
     assert_ne!(site.host.apply_ok(&site.desired()), 0);
     assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
-    site.host.settle(&site.nothing());
+    site.clear();
     assert!(!site.listing().contains("MESOS"));
 }

@@ -81,9 +81,11 @@ impl Site {
         desired
     }
 
-    /// Nothing, any more.
-    pub fn nothing(&self) -> Desired {
-        Desired { cni: self.host.desired(1).cni, firewall: self.tools.choice(), ..Desired::default() }
+    /// The container of Mesos goes, and then everything that was wanted.
+    pub fn clear(&self) {
+        self.host.ip("link set m-dcos-port nomaster");
+        let cni = self.host.desired(1).cni;
+        self.host.settle(&Desired { cni, firewall: self.tools.choice(), ..Desired::default() });
     }
 
     /// Makes both hosts right.
