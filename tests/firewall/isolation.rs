@@ -169,6 +169,7 @@ fn a_host_that_drops_lets_us_pass(tools: Tools, host: Host) {
     iptables(&site.host, &["-P FORWARD DROP"]);
     assert!(is_cut_off(&site.mesos, DOCKER[0]) && is_cut_off(&site.peer, MESOS[1]));
     assert_passes(&site);
+    assert_leaves_nothing(&site);
 }
 
 fn a_host_that_rejects_lets_us_pass(tools: Tools, host: Host) {
@@ -180,6 +181,7 @@ fn a_host_that_rejects_lets_us_pass(tools: Tools, host: Host) {
     site.host.command("iptables -I FORWARD 2 -j REJECT");
     site.host.settle(&site.desired());
     assert_eq!(seen(&site.mesos, DOCKER[0]), MESOS[0]);
+    assert_leaves_nothing(&site);
 }
 
 /// Overlay traffic and that of Mesos containers with the outside passes, that of
@@ -201,6 +203,9 @@ fn assert_passes(site: &Site) {
     assert!(is_cut_off(&site.mesos, OUTSIDE[0]));
     assert_ne!(site.host.apply_ok(&site.desired()), 0);
     assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
+}
+
+fn assert_leaves_nothing(site: &Site) {
     site.clear();
     assert!(!site.listing().contains("MESOS"));
 }
