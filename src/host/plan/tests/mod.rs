@@ -12,6 +12,7 @@ use crate::host::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
 };
 
+mod events;
 mod model;
 mod property;
 

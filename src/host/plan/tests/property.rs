@@ -151,6 +151,31 @@ proptest! {
         }
     }
 
+    /// The short way for a few peers leads where a plan leads, and what events are
+    /// compared with afterwards is the same.
+    #[test]
+    fn a_few_peers_are_changed_as_by_a_plan(
+        from in any_desired(),
+        to in btree_set(1..6_u8, 0..5),
+        moved in option::of(1..6_u8),
+    ) {
+        let from = Desired { backend: Backend::Internal, peers: from.peers.clone().or(Some([].into())), ..from };
+        let mut peers: BTreeMap<_, _> = to.into_iter().map(peer).collect();
+        if let Some(peer) = moved.and_then(|n| peers.get_mut(&peer(n).0)) {
+            // Its containers get other addresses.
+            peer.subnets = vec![net("9.0.99.0/24")];
+        }
+        let to = Desired { peers: Some(peers), ..from.clone() };
+        let mut observed = settled(&from);
+        let mut watched = Watched::new(&from, Some(7), None, &[]);
+        if let Some((_, ops)) = watched.change_peers(&from, &to) {
+            apply(&Plan { ops, ..Plan::default() }, &mut observed);
+            prop_assert_eq!(plan(&to, &observed), Plan::default());
+            let anew = Watched::new(&to, Some(7), None, &[]);
+            prop_assert_eq!(format!("{watched:?}"), format!("{anew:?}"));
+        }
+    }
+
     #[test]
     fn nothing_desired_leaves_nothing(before in any_desired()) {
         let before = Desired { backend: Backend::Internal, ..before };
