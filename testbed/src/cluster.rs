@@ -126,11 +126,14 @@ impl Cluster {
     /// Prepares a cluster and starts all of it.
     pub fn start(setup: &Setup) -> Result<Cluster> {
         let mut cluster = Cluster::prepare(setup)?;
-        cluster.masters().try_for_each(Node::start)?;
-        for agent in &mut cluster.agents {
-            agent.start()?;
-        }
+        cluster.start_all()?;
         Ok(cluster)
+    }
+
+    /// Starts all masters and agents.
+    pub fn start_all(&mut self) -> Result<()> {
+        self.masters().try_for_each(Node::start)?;
+        self.agents.iter_mut().try_for_each(Node::start)
     }
 
     /// Makes hosts and files, but starts nothing yet.

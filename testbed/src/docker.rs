@@ -3,6 +3,7 @@
 //! The machine's own engine, if it has one, is never spoken to.
 
 use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::net::Netns;
 use crate::process::Daemon;
 use crate::remains::RUN_VARIABLE;
 use crate::run::Run;
-use crate::wait;
+use crate::task::PORT;
+use crate::{paths, wait};
 
 /// The image that every engine has: busybox.
 pub const IMAGE: &str = "busybox";
@@ -80,7 +82,9 @@ impl Engine {
 
     /// Starts it, waits until it answers, and gives it its [`IMAGE`].
     pub fn start(&mut self) -> Result<()> {
-        self.spawn()?;
+        if self.daemon.is_none() {
+            self.spawn()?;
+        }
         self.wait()?;
         if self.docker(&["image", "ls", "--quiet", IMAGE])?.is_empty() {
             self.import()?;
@@ -141,6 +145,35 @@ impl Engine {
         all.extend(args);
         all.extend([IMAGE, "sleep", "86400"]);
         self.docker(&all).map(drop)
+    }
+
+    /// Starts one of our tasks ([`crate::task`]) as a container in a network; gives the
+    /// address where it listens.
+    pub fn task(&self, name: &str, network: &str) -> Result<SocketAddr> {
+        let program = paths::program("overlay-test-executor")?;
+        let (variable, program) =
+            (format!("{RUN_VARIABLE}={}", self.run), format!("{}:/task:ro", program.display()));
+        let mut args =
+            vec!["run", "--detach", "--init", "--name", name, "--network", network, "--env", &variable];
+        // The program needs the machine's C library.
+        for volume in ["/lib:/lib:ro", "/lib64:/lib64:ro", "/usr:/usr:ro", &program] {
+            args.extend(["--volume", volume]);
+        }
+        let address = format!("[::]:{PORT}");
+        args.extend([IMAGE, "/task", "--alone", &address]);
+        self.docker(&args)?;
+        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+        let ip = self.docker(&["inspect", "--format", &format, name])?;
+        let ip: IpAddr = ip.parse().with_context(|| format!("the address {ip:?} of {name}"))?;
+        Ok(SocketAddr::new(ip, PORT))
+    }
+
+    /// Leaves it and its containers running.
+    pub fn leave(mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            daemon.leave();
+        }
+        std::mem::forget(self);
     }
 
     fn command(&self) -> Command {

@@ -115,6 +115,16 @@ impl Node {
         Ok(())
     }
 
+    /// Changes its module's configuration for the next start.
+    pub fn configure(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let file = self.dir.join(format!("{}.json", self.role));
+        let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+        let mut config = serde_json::from_slice(&text).with_context(|| format!("{}", file.display()))?;
+        change(&mut config);
+        std::fs::write(&file, serde_json::to_vec_pretty(&config)?)
+            .with_context(|| format!("writing {}", file.display()))
+    }
+
     /// HTTP to it, from its own host.
     pub fn client(&self) -> Client {
         local_client(self.host.as_ref(), self.address)

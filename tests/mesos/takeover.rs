@@ -89,16 +89,6 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
     fs::write(node.dir().join("cni/dcos.conf"), config.to_string()).unwrap();
 }
 
-/// Changes the agent module's configuration.
-fn configure(agent: &Node, changes: &[(&str, Value)]) {
-    let file = agent.dir().join("agent.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    for (key, value) in changes {
-        config[*key] = value.clone();
-    }
-    fs::write(&file, config.to_string()).unwrap();
-}
-
 /// A cluster whose log knows two agents, whose hosts are as the predecessor left them.
 fn predecessors_cluster(mut setup: Setup) -> Cluster {
     setup.launcher = Launcher::Posix;
@@ -113,7 +103,11 @@ fn predecessors_cluster(mut setup: Setup) -> Cluster {
     for (own, peer) in [(0, 1), (1, 0)] {
         let [agent, other] = [own, peer].map(|index: usize| &cluster.agents[index]);
         make_as_predecessor(agent, &shares[&agent.ip()], &shares[&other.ip()]);
-        configure(agent, &[("backend", "internal".into()), ("firewall", "iptables".into())]);
+        let configure = |config: &mut Value| {
+            config["backend"] = "internal".into();
+            config["firewall"] = "iptables".into();
+        };
+        agent.configure(configure).unwrap();
     }
     cluster
 }

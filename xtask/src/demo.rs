@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testbed::cluster::{Cluster, Place, Setup};
+use testbed::docker::{self, Engine};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
 use testbed::stream::Traffic;
@@ -35,7 +36,7 @@ const AFTERWARDS: u64 = 300;
 ///
 /// Starts a real Mesos master and real Mesos agents with our modules, each on a host of its
 /// own (a network namespace with one address on a common underlay), launches a task per agent
-/// and one more on the network "dcos", shows who reaches whom in how many microseconds, kills
+/// and one more on the network "dcos", and one with Docker, if that is there, shows who reaches whom in how many microseconds, kills
 /// the master (kill -9), starts it again, and shows that state and traffic survived. Then it
 /// deletes the VXLAN device of one host and shows how soon traffic is back. What is missing is
 /// installed, Mesos is fetched (27 MB, checked) the first time. Nothing touches the machine's
@@ -102,6 +103,8 @@ fn down() -> Result<()> {
 struct Demo {
     start: Instant,
     part: Part,
+    /// The last agent's container engine, if there is Docker here. Ended before its host goes.
+    engine: Option<Engine>,
     cluster: Cluster,
 }
 
@@ -114,8 +117,10 @@ impl Demo {
             launcher: part.launcher(),
             ..Setup::new(options.agents.into(), place)?
         };
-        let cluster = Cluster::start(&setup)?;
-        let mut demo = Demo { start, part, cluster };
+        let mut cluster = Cluster::prepare(&setup)?;
+        let engine = engine(&cluster)?;
+        cluster.start_all()?;
+        let mut demo = Demo { start, part, engine, cluster };
         demo.say(format!(
             "starting a master on {} and {}",
             demo.cluster.master.address(),
@@ -123,6 +128,10 @@ impl Demo {
         ));
         demo.cluster.wait_mesos(LIMIT)?;
         demo.say("all agents are registered with Mesos");
+        if let Some(engine) = &mut demo.engine {
+            engine.start()?;
+            demo.say("the last one has a container engine besides: Docker");
+        }
         demo.cluster.wait_overlays(LIMIT)?;
         Ok(demo)
     }
@@ -155,7 +164,7 @@ impl Demo {
     }
 
     fn launch(&self) -> Result<Tasks> {
-        let tasks = Tasks::launch(self.part, &self.cluster, LIMIT)?;
+        let tasks = Tasks::launch(self.part, &self.cluster, self.engine.as_ref(), LIMIT)?;
         self.say(format!("{} are running", count(tasks.list().len(), "task")));
         Ok(tasks)
     }
@@ -252,6 +261,9 @@ impl Demo {
         }
         print(format_args!("\n{}", self.tour()?));
         tasks.leave();
+        if let Some(engine) = self.engine {
+            engine.leave();
+        }
         self.cluster.keep()?;
         Ok(())
     }
@@ -295,6 +307,24 @@ fn print(line: std::fmt::Arguments<'_>) {
 
 fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+}
+
+/// An engine for the last agent, if there can be one: it starts while the agents do, and
+/// its agent's module is told of it.
+fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
+    let Some(agent) = cluster.agents.last() else { return Ok(None) };
+    let Some(host) = agent.host() else { return Ok(None) };
+    if let Err(error) = docker::available() {
+        eprintln!("without Docker: {error:#}");
+        return Ok(None);
+    }
+    let mut engine = Engine::new(cluster.run(), "engine", host.netns())?;
+    agent.configure(|config| {
+        config["docker_socket"] = engine.socket().display().to_string().into();
+        config["network_config"]["docker_bridge"] = true.into();
+    })?;
+    engine.spawn()?;
+    Ok(Some(engine))
 }
 
 /// The agent's first overlay.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use testbed::cluster::Cluster;
 use testbed::container::Container;
+use testbed::docker::Engine;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::task::{Remote, Seen};
+use testbed::wait;
 
 use super::cni_config;
 use super::part::Part;
@@ -32,8 +34,21 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// One task per agent, and a second one on the first agent.
-    pub fn launch(part: Part, cluster: &Cluster, limit: Duration) -> Result<Tasks> {
+    /// One task per agent, a second one on the first agent, and one of the container engine
+    /// on the last, if there is an engine.
+    pub fn launch(part: Part, cluster: &Cluster, engine: Option<&Engine>, limit: Duration) -> Result<Tasks> {
+        let mut tasks = Tasks::launch_with_mesos(part, cluster, limit)?;
+        if let (Some(engine), Some(agent)) = (engine, cluster.agents.last()) {
+            let name = format!("task{}", tasks.list.len() + 1);
+            let address = engine.task(&name, "dcos")?;
+            let remote = Remote::new(address, agent.host().map(|host| host.netns().clone()));
+            wait::until(&format!("{name} to listen"), limit, || remote.report().map(Some))?;
+            tasks.add(&name, &format!("{} (Docker)", agent.name()), remote);
+        }
+        Ok(tasks)
+    }
+
+    fn launch_with_mesos(part: Part, cluster: &Cluster, limit: Duration) -> Result<Tasks> {
         let agents = cluster.agents.iter().chain(cluster.agents.first());
         let places: Vec<_> = agents.enumerate().map(|(n, agent)| (format!("task{}", n + 1), agent)).collect();
         let mut tasks = Tasks { list: Vec::new(), framework: None, containers: Vec::new() };
