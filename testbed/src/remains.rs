@@ -92,9 +92,11 @@ fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
     pids
 }
 
-/// Where cgroup version 1 hierarchies are mounted.
+/// Where cgroup hierarchies are mounted: those of version 1, and the one of version 2,
+/// which Docker uses beside them.
 pub fn cgroup_hierarchies() -> Vec<PathBuf> {
-    mounts().into_iter().filter(|mount| mount.kind == "cgroup").map(|mount| mount.point).collect()
+    let is_cgroup = |mount: &Mount| ["cgroup", "cgroup2"].contains(&mount.kind.as_str());
+    mounts().into_iter().filter(is_cgroup).map(|mount| mount.point).collect()
 }
 
 /// All cgroups of the run, parents before children.
