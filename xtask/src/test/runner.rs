@@ -87,14 +87,22 @@ impl Runner {
         if std::io::stderr().is_terminal() {
             cargo.env("CARGO_TERM_COLOR", "always");
         }
-        let (mut counts, success) = run_and_count(cargo).with_context(|| format!("running {line}"))?;
+        let summary = if arguments[0] == "nextest" { NEXTEST } else { CARGO_TEST };
+        let (mut counts, success) =
+            run_and_count(cargo, summary).with_context(|| format!("running {line}"))?;
         counts.ok = success;
         Ok(counts)
     }
 }
 
+/// How nextest's summary starts. (What a failed test printed, which nextest shows too,
+/// has a summary in the other form.)
+const NEXTEST: &str = "Summary [";
+/// How cargo's summary of one test program starts.
+const CARGO_TEST: &str = "test result:";
+
 /// Passes on what the command prints, line by line, and reads the summaries in it.
-fn run_and_count(mut command: Command) -> Result<(Counts, bool)> {
+fn run_and_count(mut command: Command, summary: &str) -> Result<(Counts, bool)> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     forward_signals(child.id().cast_signed())?;
@@ -103,7 +111,7 @@ fn run_and_count(mut command: Command) -> Result<(Counts, bool)> {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
-            if let (Some((passed, failed)), Ok(mut counts)) = (parse(&line), counts.lock()) {
+            if let (Some((passed, failed)), Ok(mut counts)) = (parse(&line, summary), counts.lock()) {
                 counts.passed += passed;
                 counts.failed += failed;
             }
@@ -148,13 +156,12 @@ fn forward_signals(child: i32) -> Result<()> {
 ///
 /// nextest: `     Summary [   1.2s] 3 tests run: 2 passed (1 slow), 1 failed, 4 skipped`;
 /// cargo test: `test result: ok. 2 passed; 1 failed; …`.
-fn parse(line: &str) -> Option<(usize, usize)> {
+fn parse(line: &str, summary: &str) -> Option<(usize, usize)> {
     let plain = without_colours(line);
-    let summary = plain.trim_start();
-    if !summary.starts_with("Summary [") && !summary.starts_with("test result:") {
+    if !plain.trim_start().starts_with(summary) {
         return None;
     }
-    let words: Vec<&str> = summary.split_whitespace().collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
     let number_before = |names: &[&str]| {
         let is = |word: &str| names.contains(&word.trim_end_matches([',', ';']));
         words.windows(2).filter(|pair| is(pair[1])).filter_map(|pair| pair[0].parse::<usize>().ok()).sum()
@@ -180,12 +187,13 @@ mod tests {
     fn reads_the_summaries() {
         let nextest =
             "     Summary [   1.234s] 5 tests run: 2 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
-        assert_eq!(parse(nextest), Some((2, 3)));
+        assert_eq!(parse(nextest, NEXTEST), Some((2, 3)));
         let coloured = "\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] \u{1b}[1m1\u{1b}[0m test run: \u{1b}[1m1\u{1b}[0m passed, 0 skipped";
-        assert_eq!(parse(coloured), Some((1, 0)));
+        assert_eq!(parse(coloured, NEXTEST), Some((1, 0)));
         let cargo = "test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
-        assert_eq!(parse(cargo), Some((7, 1)));
-        assert_eq!(parse("3 passed"), None);
+        assert_eq!(parse(cargo, CARGO_TEST), Some((7, 1)));
+        assert_eq!(parse(cargo, NEXTEST), None, "the output of a failed test");
+        assert_eq!(parse("3 passed", CARGO_TEST), None);
     }
 
     #[test]
