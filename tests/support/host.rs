@@ -150,6 +150,16 @@ impl Host {
         })
     }
 
+    /// Runs `mesos-overlay cleanup` in it; its status and what it printed.
+    pub fn cleanup(&self, arguments: &str) -> (Option<i32>, String, String) {
+        let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesos-overlay"));
+        command.arg("cleanup").args(arguments);
+        let output = self.run(move || command.output().unwrap());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     /// Runs `ip` in it.
     pub fn ip(&self, arguments: &str) -> String {
         self.command(&format!("ip {arguments}"))

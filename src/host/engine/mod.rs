@@ -13,6 +13,6 @@ mod client;
 mod pass;
 mod worker;
 
-pub use desired::EngineDesired;
+pub use desired::{DEFAULT_SOCKET, EngineDesired};
 pub use pass::{Removal, remove_all};
 pub use worker::Worker;
