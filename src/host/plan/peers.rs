@@ -187,11 +187,10 @@ pub(super) fn change(
     wanted: &mut Wanted,
 ) -> Option<Vec<Op>> {
     let (mut old, mut new, mut plan) = (Wanted::default(), Wanted::default(), Plan::default());
-    let differs = |(ip, peer): &(&Ipv4Addr, &Peer), others: &BTreeMap<Ipv4Addr, Peer>| {
-        others.get(*ip) != Some(*peer) && !is_self(peer, vtep)
-    };
-    let gone: Vec<_> = from.iter().filter(|peer| differs(peer, to)).take(FEW + 1).collect();
-    let come: Vec<_> = to.iter().filter(|peer| differs(peer, from)).take(FEW + 1).collect();
+    let (gone, come) = differences(from, to);
+    let others = |(_, peer): &(&Ipv4Addr, &Peer)| !is_self(peer, vtep);
+    let gone: Vec<_> = gone.into_iter().filter(others).collect();
+    let come: Vec<_> = come.into_iter().filter(others).collect();
     if gone.len().max(come.len()) > FEW || gone.len() + come.len() == 0 {
         return None;
     }
@@ -224,6 +223,33 @@ pub(super) fn change(
     wanted.fdb.extend(new.fdb);
     wanted.routes.extend(new.routes);
     Some(plan.ops)
+}
+
+/// A peer and its address.
+type Entry<'a> = (&'a Ipv4Addr, &'a Peer);
+
+/// What only one of two has, each in one walk over both. No more than is of use
+/// to [`change`].
+fn differences<'a>(
+    from: &'a BTreeMap<Ipv4Addr, Peer>,
+    to: &'a BTreeMap<Ipv4Addr, Peer>,
+) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
+    while gone.len().max(come.len()) <= FEW {
+        match (from.peek(), to.peek()) {
+            (None, None) => break,
+            (Some(old), Some(new)) if old == new => _ = (from.next(), to.next()),
+            (Some(old), Some(new)) if old.0 == new.0 => {
+                gone.extend(from.next());
+                come.extend(to.next());
+            }
+            (Some(old), Some(new)) if old.0 > new.0 => come.extend(to.next()),
+            (Some(_), _) => gone.extend(from.next()),
+            (None, Some(_)) => come.extend(to.next()),
+        }
+    }
+    (gone, come)
 }
 
 /// Taking out what another map has.
