@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs;
+use std::sync::Arc;
 
 use mesos_overlay::host::desired::{Backend, Desired};
 use support::host::{Host, ip, mac, net, peer};
@@ -117,11 +118,12 @@ fn peers_come_change_and_go() {
     assert_eq!(host.settle(&desired), 6, "one peer more");
     assert_peers(&host);
 
-    let (underlay, mut changed) = peer(3);
+    let (underlay, mut shared) = peer(3);
+    let changed = Arc::make_mut(&mut shared);
     changed.vtep_mac = mac(33);
     changed.vtep_ips[0] = ip("44.128.0.33");
     changed.subnets[0] = net("9.0.33.0/24");
-    desired.peers.as_mut().unwrap().insert(underlay, changed);
+    desired.peers.as_mut().unwrap().insert(underlay, shared);
     host.settle(&desired);
     assert_eq!(host.field(ROUTES, "dst"), ["9.0.2.0/24", "9.0.33.0/24"]);
     assert_eq!(host.field(ROUTES_42, "gateway"), ["44.128.0.2", "44.128.0.33"]);
@@ -389,10 +391,11 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
     let host = Host::new();
     let mut desired = with_peers(&host);
     // Not in the VTEPs' subnet, so that there is no way to it.
-    let (underlay, mut lost) = peer(9);
+    let (underlay, mut shared) = peer(9);
+    let lost = Arc::make_mut(&mut shared);
     lost.vtep_ips[0] = ip("45.0.0.9");
     lost.subnets.truncate(1);
-    desired.peers.as_mut().unwrap().insert(underlay, lost);
+    desired.peers.as_mut().unwrap().insert(underlay, shared);
     fs::create_dir(host.cni.path().join("dcos.conf")).unwrap();
     let report = host.apply(&desired);
     assert_eq!(

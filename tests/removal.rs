@@ -10,6 +10,7 @@ mod support;
 
 use std::fs;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use mesos_overlay::host::desired::{Desired, Overlay};
 use support::host::{Host, Worker, eventually, net, peer};
@@ -94,7 +95,7 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
     let container = container(&host);
     desired.overlays.remove("dcos");
     for peer in desired.peers.as_mut().unwrap().values_mut() {
-        peer.subnets.clear();
+        Arc::make_mut(peer).subnets.clear();
     }
     worker.start(&desired);
     assert_eq!(worker.finish().draining.len(), 1);

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -41,7 +42,7 @@ pub struct Desired {
     pub overlays: BTreeMap<String, Overlay>,
     /// The other agents by underlay address. `None`: not known yet, so whatever
     /// the kernel has of peers stays as it is.
-    pub peers: Option<BTreeMap<Ipv4Addr, Peer>>,
+    pub peers: Option<PeerMap>,
 }
 
 /// Who programs VXLAN device, neighbours, FDB, routes and rules, and turns forwarding on.
@@ -143,6 +144,10 @@ pub struct Bridge {
     /// The prefixes containers get addresses from, at most one of each family.
     pub subnets: Vec<IpNet>,
 }
+
+/// The other agents by underlay address. One of thousands that did not change is
+/// the same object from list to list, which costs nothing to clone or compare.
+pub type PeerMap = BTreeMap<Ipv4Addr, Arc<Peer>>;
 
 /// Another agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! What must never be, looked at after each step; and what must be in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Response};
-use mesos_overlay::host::desired::{Bridge, Desired, Peer};
+use mesos_overlay::host::desired::{Bridge, Desired, Peer, PeerMap};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
 use prost::Message;
@@ -363,8 +364,9 @@ fn host_matches(
         peer
     };
     let others = agents.values().filter(|agent| agent.ip != info.ip);
-    let others = others.filter_map(|agent| Some((agent.ip.parse().unwrap(), reached(peer(agent)?))));
-    let expected: BTreeMap<Ipv4Addr, Peer> = others.collect();
+    let others =
+        others.filter_map(|agent| Some((agent.ip.parse().unwrap(), Arc::new(reached(peer(agent)?)))));
+    let expected: PeerMap = others.collect();
     if expected != host.peers {
         return Err(format!("the host has the peers {:?} instead of {expected:?}", host.peers));
     }

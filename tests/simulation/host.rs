@@ -1,11 +1,10 @@
 //! A host as far as an agent changes it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use mesos_overlay::core::{EngineReport, HostReport};
-use mesos_overlay::host::desired::{Desired, Overlay, Peer, Vtep};
+use mesos_overlay::host::desired::{Desired, Overlay, PeerMap, Vtep};
 use mesos_overlay::host::engine::EngineDesired;
 use mesos_overlay::host::engine::desired::Network;
 
@@ -14,7 +13,7 @@ use mesos_overlay::host::engine::desired::Network;
 pub struct Host {
     pub vtep: Option<Vtep>,
     pub overlays: BTreeMap<String, Overlay>,
-    pub peers: BTreeMap<Ipv4Addr, Peer>,
+    pub peers: PeerMap,
     /// The container engine's networks.
     pub networks: BTreeMap<String, Network>,
 }

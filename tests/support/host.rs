@@ -269,7 +269,7 @@ pub fn overlay(n: u8) -> Overlay {
 }
 
 /// The `n`th agent as its peers see it, with its underlay address.
-pub fn peer(n: u32) -> (Ipv4Addr, Peer) {
+pub fn peer(n: u32) -> (Ipv4Addr, Arc<Peer>) {
     let [_, b, c, d] = n.to_be_bytes();
     let peer = Peer {
         vtep_ips: vec![Ipv4Addr::from(0x2c80_0000 + n).into(), format!("fd01:a::{n:x}").parse().unwrap()],
@@ -279,7 +279,7 @@ pub fn peer(n: u32) -> (Ipv4Addr, Peer) {
             net(&format!("fd01:b::{n:x}:0:0:0/80")),
         ],
     };
-    (Ipv4Addr::new(10, b, c, d), peer)
+    (Ipv4Addr::new(10, b, c, d), Arc::new(peer))
 }
 
 /// Polls until it is so.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::desired::quote;
-use crate::host::desired::{Mac, Peer, Vtep};
+use crate::host::desired::{Mac, Peer, PeerMap, Vtep};
 use crate::wire::internal::{self as wire, PeersVersion, UpdatePeersMessage};
 
 /// What is known of the other agents, and at which point of the master's history.
@@ -15,7 +16,7 @@ pub(super) struct Peers {
     version: PeersVersion,
     /// `None`: nothing is known, which is not the same as knowing that there is
     /// nobody.
-    known: Option<BTreeMap<Ipv4Addr, Peer>>,
+    known: Option<PeerMap>,
     /// Peers whose data make no sense, by the address they came under: why.
     faults: BTreeMap<String, String>,
 }
@@ -55,7 +56,7 @@ impl Peers {
             return false;
         }
         let complete = message.base.is_none();
-        let mut known = if complete { BTreeMap::new() } else { self.known.take().unwrap_or_default() };
+        let mut known = if complete { PeerMap::new() } else { self.known.take().unwrap_or_default() };
         let before = if complete { self.known.take() } else { None };
         let mut changed = complete && before.is_none();
         if complete {
@@ -78,7 +79,7 @@ impl Peers {
 
     /// Adds or changes one peer in `known`. One whose data make no sense is taken
     /// out: what was known of it does not hold any more.
-    fn put(&mut self, known: &mut BTreeMap<Ipv4Addr, Peer>, peer: wire::Peer) -> bool {
+    fn put(&mut self, known: &mut PeerMap, peer: wire::Peer) -> bool {
         self.faults.remove(&peer.ip);
         let Ok(ip) = peer.ip.parse::<Ipv4Addr>() else {
             let fault = format!("peer {}: its address is not an IPv4 address", quote(&peer.ip));
@@ -96,23 +97,25 @@ impl Peers {
 
     /// The peers as a host with this VTEP can reach them: not the host itself, and
     /// IPv6 only between two hosts that both have it.
-    pub fn desired(&self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<BTreeMap<Ipv4Addr, Peer>> {
+    pub fn desired(&self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<PeerMap> {
         let known = self.known.as_ref()?;
-        let Some(vtep) = vtep else { return Some(BTreeMap::new()) };
+        let Some(vtep) = vtep else { return Some(PeerMap::new()) };
         let v6 = vtep.addresses.iter().any(|address| address.addr().is_ipv6());
-        let reach = |peer: &Peer| {
-            let mut peer = peer.clone();
-            peer.vtep_ips.retain(|ip| ip.is_ipv4() || v6);
-            let v6 = peer.vtep_ips.iter().any(IpAddr::is_ipv6);
-            peer.subnets.retain(|net| net.addr().is_ipv4() || v6);
-            peer
+        let reach = |shared: &Arc<Peer>| {
+            if v6 && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
+                return shared.clone();
+            }
+            let mut peer = Peer::clone(shared);
+            peer.vtep_ips.retain(IpAddr::is_ipv4);
+            peer.subnets.retain(|net| net.addr().is_ipv4());
+            if peer == **shared { shared.clone() } else { Arc::new(peer) }
         };
         Some(known.iter().filter(|(ip, _)| **ip != own).map(|(ip, peer)| (*ip, reach(peer))).collect())
     }
 }
 
 /// Reads one peer, or says what is wrong with it.
-fn read(peer: &wire::Peer) -> Result<Peer, String> {
+fn read(peer: &wire::Peer) -> Result<Arc<Peer>, String> {
     let wrong = |field: &str, text: &str| format!("the master sent {field} {}", quote(text));
     let mut vtep_ips = Vec::new();
     let ip = peer.vtep_ip.parse::<Ipv4Addr>().map_err(|_| wrong("vtep_ip", &peer.vtep_ip))?;
@@ -140,5 +143,5 @@ fn read(peer: &wire::Peer) -> Result<Peer, String> {
     }
     subnets.sort();
     subnets.dedup();
-    Ok(Peer { vtep_ips, vtep_mac, subnets })
+    Ok(Arc::new(Peer { vtep_ips, vtep_mac, subnets }))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::{MAIN_TABLE, NewRoute, OldRoute, Op, PROTOCOL, PROTOCOL_BOOT, Plan};
-use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, VXLAN_PORT, Vtep};
+use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, PeerMap, VXLAN_PORT, Vtep};
 use crate::host::observed::{Device, DeviceKind, FdbEntry, Neighbour, Route};
 
 /// The metric that the kernel gives an IPv6 route that is made without one.
@@ -180,15 +180,10 @@ const FEW: usize = 100;
 
 /// The operations for those peers alone that differ, and `wanted` brought up to
 /// date. `None`: there are none, many, or such that do not go together.
-pub(super) fn change(
-    from: &BTreeMap<Ipv4Addr, Peer>,
-    to: &BTreeMap<Ipv4Addr, Peer>,
-    vtep: &Vtep,
-    wanted: &mut Wanted,
-) -> Option<Vec<Op>> {
+pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wanted) -> Option<Vec<Op>> {
     let (mut old, mut new, mut plan) = (Wanted::default(), Wanted::default(), Plan::default());
     let (gone, come) = differences(from, to);
-    let others = |(_, peer): &(&Ipv4Addr, &Peer)| !is_self(peer, vtep);
+    let others = |(_, peer): &Entry<'_>| !is_self(peer, vtep);
     let gone: Vec<_> = gone.into_iter().filter(others).collect();
     let come: Vec<_> = come.into_iter().filter(others).collect();
     if gone.len().max(come.len()) > FEW || gone.len() + come.len() == 0 {
@@ -226,14 +221,11 @@ pub(super) fn change(
 }
 
 /// A peer and its address.
-type Entry<'a> = (&'a Ipv4Addr, &'a Peer);
+type Entry<'a> = (&'a Ipv4Addr, &'a Arc<Peer>);
 
 /// What only one of two has, each in one walk over both. No more than is of use
 /// to [`change`].
-fn differences<'a>(
-    from: &'a BTreeMap<Ipv4Addr, Peer>,
-    to: &'a BTreeMap<Ipv4Addr, Peer>,
-) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
+fn differences<'a>(from: &'a PeerMap, to: &'a PeerMap) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
     while gone.len().max(come.len()) <= FEW {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -31,13 +32,13 @@ fn mac(n: u8) -> Mac {
 }
 
 /// The `n`th agent's underlay address and what its peers know of it.
-fn peer(n: u8) -> (Ipv4Addr, Peer) {
+fn peer(n: u8) -> (Ipv4Addr, Arc<Peer>) {
     let peer = Peer {
         vtep_ips: vec![ip(&format!("44.128.0.{n}")), ip(&format!("fd01:a::{n:x}"))],
         vtep_mac: mac(n),
         subnets: vec![net(&format!("9.0.{n}.0/24")), net(&format!("fd01:b:0:0:{n:x}::/80"))],
     };
-    (Ipv4Addr::new(10, 0, 0, n), peer)
+    (Ipv4Addr::new(10, 0, 0, n), Arc::new(peer))
 }
 
 fn overlay() -> Overlay {
@@ -421,7 +422,7 @@ fn a_host_without_ipv6_has_no_ipv6_peers() {
 #[test]
 fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
     let mut desired = desired(&[2]);
-    desired.peers.as_mut().unwrap().values_mut().for_each(|peer| peer.vtep_ips.truncate(1));
+    desired.peers.as_mut().unwrap().values_mut().for_each(|peer| Arc::make_mut(peer).vtep_ips.truncate(1));
     let plan = plan(&desired, &bare());
     let sentence = "cannot add route fd01:b:0:0:2::/80: peer 10.0.0.2 has this subnet, but no VTEP address of its \
                     family";

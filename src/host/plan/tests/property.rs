@@ -1,6 +1,8 @@
 //! Whatever a host has and whatever is desired of it: one plan leads there, the
 //! next one is empty, and what is somebody else's is as before.
 
+use std::sync::Arc;
+
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -163,7 +165,7 @@ proptest! {
         let mut peers: BTreeMap<_, _> = to.into_iter().map(peer).collect();
         if let Some(peer) = moved.and_then(|n| peers.get_mut(&peer(n).0)) {
             // Its containers get other addresses.
-            peer.subnets = vec![net("9.0.99.0/24")];
+            Arc::make_mut(peer).subnets = vec![net("9.0.99.0/24")];
         }
         let to = Desired { peers: Some(peers), ..from.clone() };
         let mut observed = settled(&from);
