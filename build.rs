@@ -23,7 +23,8 @@ fn generate_protobuf() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const SHIM: [&str; 7] = ["compatible", "leader", "metrics", "module", "process", "storage", "text"];
+const SHIM: [&str; 8] =
+    ["compatible", "leader", "metrics", "module", "process", "replica", "storage", "text"];
 
 /// The shim's objects go into the `cdylib` only: nothing else has to do with Mesos.
 fn compile_shim() {

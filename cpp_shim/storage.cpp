@@ -4,6 +4,7 @@
 #include <set>
 
 #include "deliver.hpp"
+#include "replica.hpp"
 #include "text.hpp"
 
 using mesos::log::Log;
@@ -20,29 +21,52 @@ void Storage::open(const mo_open_log& settings)
   const std::string path = copy(settings.path);
   const Option<std::string> metrics(copy(settings.metrics_prefix));
   const std::string servers = copy(settings.zk_servers);
+  path_ = path;
 
   if (servers.empty()) {
-    log_.reset(new Log(quorum, path, std::set<process::UPID>(), true, metrics));
-    return;
+    open_ = [=]() {
+      return new Log(quorum, path, std::set<process::UPID>(), true, metrics);
+    };
+  } else {
+    Option<zookeeper::Authentication> authentication = None();
+    if (settings.zk_scheme.len > 0) {
+      authentication =
+        Option<zookeeper::Authentication>(zookeeper::Authentication(
+            copy(settings.zk_scheme), copy(settings.zk_credentials)));
+    }
+    const uint64_t day = 24 * 60 * 60 * 1000;
+    const Milliseconds timeout(
+        static_cast<int64_t>(std::min(settings.zk_session_timeout_ms, day)));
+    const std::string znode = copy(settings.zk_path);
+    open_ = [=]() {
+      return new Log(
+          quorum, path, servers, timeout, znode, authentication, true, metrics);
+    };
   }
 
-  Option<zookeeper::Authentication> authentication = None();
-  if (settings.zk_scheme.len > 0) {
-    authentication = Option<zookeeper::Authentication>(zookeeper::Authentication(
-        copy(settings.zk_scheme), copy(settings.zk_credentials)));
+  const std::string why = tryOpen();
+  if (!why.empty()) {
+    log(MO_ERROR, why);
   }
-  const uint64_t day = 24 * 60 * 60 * 1000;
-  const Milliseconds timeout(
-      static_cast<int64_t>(std::min(settings.zk_session_timeout_ms, day)));
-  log_.reset(new Log(
-      quorum,
-      path,
-      servers,
-      timeout,
-      copy(settings.zk_path),
-      authentication,
-      true,
-      metrics));
+}
+
+std::string Storage::tryOpen()
+{
+  if (log_) {
+    return "";
+  }
+  if (!open_) {
+    return "the log was not opened";
+  }
+  const std::string why = unreadable(path_);
+  if (why.empty()) {
+    log_.reset(open_());
+    return "";
+  }
+  return "The replicated log in " + path_ + " cannot be opened, and is left as "
+    "it is: " + why + ". If another process has it, end that one. If it is "
+    "damaged, put a good copy of the directory in its place; where other masters "
+    "have theirs, move it away, and it is filled from them";
 }
 
 void Storage::fetch(
@@ -55,8 +79,9 @@ void Storage::fetch(
   variable_.reset();
   state_.reset();
   logStorage_.reset();
-  if (!log_) {
-    fetched_(id, MO_FAILED, "the log was not opened");
+  const std::string why = tryOpen();
+  if (!why.empty()) {
+    fetched_(id, MO_FAILED, why);
     return;
   }
   logStorage_.reset(new LogStorage(log_.get()));

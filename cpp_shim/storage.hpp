@@ -24,7 +24,7 @@ public:
     : fetched_(fetched), stored_(stored) {}
 
   // Opens this host's replica, which then serves the others for the life of the
-  // process. Mesos ends the process if it cannot be opened.
+  // process. While that is not possible, each fetch tries again.
   void open(const mo_open_log& settings);
 
   // For MO_EFFECT_FETCH and MO_EFFECT_STORE; the answers have the same `id`.
@@ -34,11 +34,18 @@ public:
 private:
   typedef mesos::state::Variable Variable;
 
+  // Why there is no log; empty: there is.
+  std::string tryOpen();
+
   void fetched(uint64_t id, const process::Future<Variable>& future);
   void stored(uint64_t id, const process::Future<Option<Variable>>& future);
 
   const Done fetched_;
   const Done stored_;
+
+  // Opens the log; it is not called again after `unreadable` found nothing.
+  std::function<mesos::log::Log*()> open_;
+  std::string path_;
 
   // In this order: each uses the one before.
   std::unique_ptr<mesos::log::Log> log_;

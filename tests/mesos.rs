@@ -37,3 +37,5 @@ mod restarts;
 mod takeover;
 #[path = "mesos/traffic.rs"]
 mod traffic;
+#[path = "mesos/unreadable_log.rs"]
+mod unreadable_log;

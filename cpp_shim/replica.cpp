@@ -1,0 +1,158 @@
+#include "replica.hpp"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <memory>
+
+// LevelDB is linked into libmesos, and its headers are not installed with it.
+// These are the declarations that are needed, with the layout and the order of
+// virtual functions that LevelDB has had from 1.18 to 1.23 at least. All that is
+// not virtual is looked up at run time: a libmesos that hides it is no reason
+// not to start.
+namespace leveldb {
+
+class Slice
+{
+public:
+  const char* data;
+  size_t size;
+};
+
+// A null pointer, or what went wrong: 4 bytes length, 1 byte code, the text.
+class Status
+{
+public:
+  Status(Status&& other) : state_(other.state_) { other.state_ = nullptr; }
+  ~Status() { delete[] state_; }
+
+  bool ok() const { return state_ == nullptr; }
+
+  std::string text() const
+  {
+    uint32_t length = 0;
+    memcpy(&length, state_, sizeof(length));
+    const char* const codes[] = {
+      "", "not found: ", "corruption: ", "not implemented: ", "", "I/O error: "};
+    const size_t code = static_cast<unsigned char>(state_[4]);
+    const char* const kind = code < 6 ? codes[code] : "";
+    return kind + std::string(state_ + 5, length);
+  }
+
+private:
+  const char* state_;
+};
+
+// Made by LevelDB's own constructor, which knows how much of the room it takes.
+struct Options
+{
+  const void* comparator;
+  bool create_if_missing;
+  bool error_if_exists;
+  bool paranoid_checks;
+  char room[512];
+};
+
+struct ReadOptions
+{
+  bool verify_checksums;
+  bool fill_cache;
+  const void* snapshot;
+};
+
+class Iterator
+{
+public:
+  virtual ~Iterator() = 0;
+  virtual bool Valid() const = 0;
+  virtual void SeekToFirst() = 0;
+  virtual void SeekToLast() = 0;
+  virtual void Seek(const Slice& target) = 0;
+  virtual void Next() = 0;
+  virtual void Prev() = 0;
+  virtual Slice key() const = 0;
+  virtual Slice value() const = 0;
+  virtual Status status() const = 0;
+};
+
+class DB
+{
+public:
+  virtual ~DB() = 0;
+  virtual Status Put(const void*, const Slice&, const Slice&) = 0;
+  virtual Status Delete(const void*, const Slice&) = 0;
+  virtual Status Write(const void*, void*) = 0;
+  virtual Status Get(const ReadOptions&, const Slice&, std::string*) = 0;
+  virtual Iterator* NewIterator(const ReadOptions&) = 0;
+};
+
+} // namespace leveldb {
+
+namespace overlay {
+
+typedef void (*Construct)(leveldb::Options*);
+typedef leveldb::Status (*Open)(
+    const leveldb::Options&, const std::string&, leveldb::DB**);
+
+template <typename F>
+static F find(const char* symbol)
+{
+  return reinterpret_cast<F>(dlsym(RTLD_DEFAULT, symbol));
+}
+
+// Whether there are files of a database in it, complete or not.
+static bool holdsDatabase(const std::string& path)
+{
+  DIR* const directory = opendir(path.c_str());
+  if (directory == nullptr) {
+    return false;
+  }
+  bool found = false;
+  while (const dirent* entry = readdir(directory)) {
+    const char* const suffix = strrchr(entry->d_name, '.');
+    found = found || strncmp(entry->d_name, "MANIFEST-", 9) == 0 ||
+      (suffix != nullptr &&
+       (strcmp(suffix, ".ldb") == 0 || strcmp(suffix, ".sst") == 0 ||
+        strcmp(suffix, ".log") == 0));
+  }
+  closedir(directory);
+  return found;
+}
+
+static std::string readAll(leveldb::DB* db)
+{
+  const leveldb::ReadOptions checked{true, false, nullptr};
+  const std::unique_ptr<leveldb::Iterator> iterator(db->NewIterator(checked));
+  for (iterator->SeekToFirst(); iterator->Valid(); iterator->Next()) {
+  }
+  const leveldb::Status status = iterator->status();
+  return status.ok() ? "" : status.text();
+}
+
+std::string unreadable(const std::string& path)
+{
+  const Construct construct = find<Construct>("_ZN7leveldb7OptionsC1Ev");
+  const Open open = find<Open>(
+      "_ZN7leveldb2DB4OpenERKNS_7OptionsERKNSt7__cxx1112basic_stringIcSt11"
+      "char_traitsIcESaIcEEEPPS0_");
+  if (construct == nullptr || open == nullptr) {
+    return "";
+  }
+
+  leveldb::Options options;
+  construct(&options);
+  options.create_if_missing = !holdsDatabase(path);
+  options.paranoid_checks = true;
+  leveldb::DB* opened = nullptr;
+  const leveldb::Status status = open(options, path, &opened);
+  if (!status.ok()) {
+    return status.text();
+  }
+  const std::unique_ptr<leveldb::DB> db(opened);
+  return readAll(db.get());
+}
+
+} // namespace overlay {
