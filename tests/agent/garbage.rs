@@ -94,7 +94,7 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
     let overlays = overlays.prop_map(move |(overlays, problems)| {
         (
             name("UpdateAgentOverlaysMessage"),
-            UpdateAgentOverlaysMessage { overlays, problems }.encode_to_vec(),
+            UpdateAgentOverlaysMessage { overlays, problems, ..Default::default() }.encode_to_vec(),
         )
     });
     let peers = (

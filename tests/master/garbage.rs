@@ -81,7 +81,11 @@ fn report() -> impl Strategy<Value = AgentRegisteredMessage> {
             ..Default::default()
         });
     (prop::collection::vec(overlay, 0..3), prop::option::of("(?s).{0,20}|x{3000}")).prop_map(
-        |(overlays, error)| AgentRegisteredMessage { overlays, host_errors: error.into_iter().collect() },
+        |(overlays, error)| AgentRegisteredMessage {
+            overlays,
+            host_errors: error.into_iter().collect(),
+            ..Default::default()
+        },
     )
 }
 
@@ -349,7 +353,7 @@ proptest! {
     /// The log of the predecessor, or of nobody: read or refused, never the end.
     #[test]
     fn any_log_is_read_or_refused(bytes in any::<Vec<u8>>(), agents in prop::collection::vec(stored_agent(), 0..4)) {
-        let state = wire::State { network: None, agents }.encode_to_vec();
+        let state = wire::State { agents, ..Default::default() }.encode_to_vec();
         for log in [bytes, state] {
             let mut world = World::new(1);
             world.step(Step::Leader(Some(0)));

@@ -264,5 +264,5 @@ fn log(words: &[&str]) -> Bytes {
             ..Default::default()
         });
     }
-    wire::State { network: None, agents: agents.into_values().collect() }.encode_to_vec().into()
+    wire::State { agents: agents.into_values().collect(), ..Default::default() }.encode_to_vec().into()
 }

@@ -153,7 +153,11 @@ impl Agent {
 
     /// How the overlays fare, as the master is told.
     pub(super) fn present(&self) -> AgentRegisteredMessage {
-        AgentRegisteredMessage { overlays: self.overlays(), host_errors: self.host_errors() }
+        AgentRegisteredMessage {
+            overlays: self.overlays(),
+            host_errors: self.host_errors(),
+            ..Default::default()
+        }
     }
 }
 

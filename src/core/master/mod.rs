@@ -150,12 +150,7 @@ impl Master {
     /// The state of the present lead, if there is one, and what it works with.
     fn serving(&mut self) -> Option<(&mut Serving, Context<'_>)> {
         let Phase::Serving(serving) = &mut self.phase else { return None };
-        let cx = Context {
-            network: &self.config.network,
-            sessions: &mut self.sessions,
-            writer: &mut self.writer,
-            out: &mut self.out,
-        };
+        let cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
         Some((serving, cx))
     }
 
@@ -295,13 +290,8 @@ impl Master {
             self.out.log(Level::Warning, warning.clone());
         }
         let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
-        let mut cx = Context {
-            network: &self.config.network,
-            sessions: &mut self.sessions,
-            writer: &mut self.writer,
-            out: &mut self.out,
-        };
-        let serving = Serving::new(&mut cx, recovery, epoch);
+        let mut cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
+        let serving = Serving::new(&mut cx, self.config.network.clone(), recovery, epoch);
         self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents()));
         self.phase = Phase::Serving(Box::new(serving));
         for registration in self.waiting.take() {
@@ -478,7 +468,7 @@ impl Master {
         let Some((serving, mut cx)) = self.serving() else { return };
         match asked {
             Asked::State => {
-                let state = serving.state_json(cx.network, cx.sessions);
+                let state = serving.state_json(cx.sessions);
                 cx.out.respond(id, Response::json(state, jsonp.as_deref()));
             }
             Asked::Delete => match endpoints::agents_to_delete(body) {

@@ -194,7 +194,7 @@ mod tests {
         let agent = |ip: &str| wire::AgentInfo { ip: ip.into(), ..Default::default() };
         let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
         let entries: Vec<_> = agents.iter().map(|info| Entry::new(info.clone(), &[])).collect();
-        let state = wire::State { network: Some(network.clone()), agents };
+        let state = wire::State { network: Some(network.clone()), agents, ..Default::default() };
         assert_eq!(encode_state(&network, entries.iter()), state.encode_to_vec());
     }
 

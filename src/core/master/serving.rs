@@ -25,8 +25,6 @@ use crate::wire::internal::{
 
 /// What is at hand besides the state of a lead.
 pub struct Context<'a> {
-    /// The configuration.
-    pub network: &'a Network,
     /// Who registered.
     pub sessions: &'a mut Sessions,
     /// Who writes the log.
@@ -38,6 +36,8 @@ pub struct Context<'a> {
 /// The state of one lead.
 #[derive(Debug)]
 pub struct Serving {
+    /// What is in force.
+    network: Network,
     allocator: Allocator,
     /// Memory, ahead of the log by what [`Batch::changed`] names.
     records: BTreeMap<Ipv4Addr, Record>,
@@ -50,7 +50,7 @@ pub struct Serving {
 impl Serving {
     /// Begins to serve what the log held. Agents that registered with this process
     /// before are told of their peers anew.
-    pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Serving {
+    pub fn new(cx: &mut Context<'_>, network: Network, recovery: Recovery, epoch: u64) -> Serving {
         let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
         let mut peers = Peers::new(epoch, entries);
         for (ip, session) in cx.sessions.iter() {
@@ -59,6 +59,7 @@ impl Serving {
             }
         }
         Serving {
+            network,
             allocator: recovery.allocator,
             records: recovery.records,
             stored: recovery.stored,
@@ -88,7 +89,7 @@ impl Serving {
         let Registration { ip, from, message } = &registration;
         let ask = ask_of(&message.network_config);
         let mut holding = self.records.get(ip).map(|r| r.holding.clone()).unwrap_or_default();
-        let lacking = match self.allocator.complete(cx.network, ask, &mut holding) {
+        let lacking = match self.allocator.complete(&self.network, ask, &mut holding) {
             Ok(lacking) => lacking,
             Err(exhausted) => {
                 cx.out.counters.exhausted(&exhausted);
@@ -109,7 +110,7 @@ impl Serving {
         cx.out.push(Effect::Link { to: from.clone(), reconnect });
         cx.sessions.register(*ip, from, message.peers.is_some());
         let overlays = self.update_record(cx, *ip, holding, ask);
-        let answer = UpdateAgentOverlaysMessage { overlays, problems };
+        let answer = UpdateAgentOverlaysMessage { overlays, problems, ..Default::default() };
         match self.held_for(cx.writer, &[*ip]) {
             Some(held) => _ = held.registrations.insert(*ip, (registration, answer)),
             None => self.answer(cx, &registration, &answer),
@@ -130,7 +131,7 @@ impl Serving {
         }
         let known = self.records.get_mut(&ip);
         let orphans = known.as_ref().map(|record| record.orphans.clone()).unwrap_or_default();
-        let description = describe(cx.network, ip, &holding, ask, &orphans);
+        let description = describe(&self.network, ip, &holding, ask, &orphans);
         let entry = Entry::new(description.stored, &description.sent);
         match known {
             // What is stored of it is all that it holds.
@@ -223,7 +224,7 @@ impl Serving {
             self.peers.leave(ip);
             cx.sessions.remove(ip);
         }
-        let state = self.state_json(cx.network, cx.sessions);
+        let state = self.state_json(cx.sessions);
         cx.out.respond(deletion.request, Response::json(state, deletion.jsonp.as_deref()));
     }
 
@@ -235,7 +236,8 @@ impl Serving {
         let Batch { changed, held } = std::mem::take(&mut self.gathering);
         let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
         let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
-        let state = encode_state(&cx.network.wire, self.records.values().map(|record| record.entry.as_ref()));
+        let state =
+            encode_state(&self.network.wire, self.records.values().map(|record| record.entry.as_ref()));
         cx.writer.write(cx.out, WrittenBatch { entries, held }, state);
     }
 
@@ -262,14 +264,14 @@ impl Serving {
     }
 
     /// The state as the log has it, with what the agents reported.
-    pub fn state_json<'a>(&'a self, network: &'a Network, sessions: &'a Sessions) -> Vec<u8> {
+    pub fn state_json<'a>(&'a self, sessions: &'a Sessions) -> Vec<u8> {
         let agent = |(ip, entry): (&Ipv4Addr, &'a Arc<Entry>)| {
             let session = sessions.get(*ip);
             let state = |name: &str| session.and_then(|session| session.states.get(name));
             let host_errors = session.map(|session| session.host_errors.as_slice());
             json::Agent::new(&entry.info, host_errors.unwrap_or_default(), state)
         };
-        json::state(&network.wire, self.stored.iter().map(agent))
+        json::state(&self.network.wire, self.stored.iter().map(agent))
     }
 }
 
