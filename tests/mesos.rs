@@ -18,6 +18,8 @@ mod common;
 mod delete;
 #[path = "mesos/election.rs"]
 mod election;
+#[path = "mesos/failover.rs"]
+mod failover;
 #[path = "mesos/http.rs"]
 mod http;
 #[path = "mesos/ipv6.rs"]

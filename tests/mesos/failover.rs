@@ -1,0 +1,188 @@
+//! Three masters, a real ZooKeeper, and leaders that are killed, cut off and frozen, one
+//! after the other, while agents come and go.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, Place};
+use testbed::http::{Client, Reply};
+use testbed::node::Node;
+use testbed::{net, skip, wait};
+
+use crate::common::{LIMIT, all_ok, elected, state, subnets};
+
+const AGENTS: usize = 3;
+
+/// What is done to a leader.
+#[derive(Clone, Copy, Debug)]
+enum Blow {
+    /// SIGKILL.
+    Kill,
+    /// Its wire is pulled.
+    CutOff,
+    /// SIGSTOP: it does not know how late it is when it goes on.
+    Freeze,
+}
+
+struct Drill {
+    cluster: Cluster,
+    leader: String,
+    /// What every agent has to have, by address.
+    subnets: BTreeMap<String, String>,
+}
+
+fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
+    cluster.masters().find(|master| master.name() == name).unwrap()
+}
+
+fn delete(client: &Client, agent: &str) -> Result<Reply> {
+    client.post("/overlay-master/agents/delete", &json!({ "agents": [agent], "force": true }))
+}
+
+/// Sends a deletion and does not wait for its answer.
+fn ask(client: &Client, agent: &str) -> TcpStream {
+    let server = client.server().parse().unwrap();
+    let mut stream = net::connect(client.netns(), server, LIMIT).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let body = json!({ "agents": [agent], "force": true }).to_string();
+    let path = "/overlay-master/agents/delete";
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    stream
+}
+
+impl Drill {
+    fn master(&mut self, name: &str) -> &mut Node {
+        node(&mut self.cluster, name)
+    }
+
+    /// Waits until another master than `but` serves and has so many agents in order.
+    #[track_caller]
+    fn wait_leader(&mut self, but: Option<&str>, agents: usize) -> Value {
+        wait::until("the agents at a new leader", LIMIT, || {
+            let others = self.cluster.masters().filter(|master| Some(master.name()) != but);
+            let serving: Vec<_> = others
+                .filter(|master| master.pid().is_some())
+                .filter_map(|master| Some((master.name().to_owned(), state(master).ok()?)))
+                .collect();
+            ensure!(serving.len() < 2, "{} masters serve at once", serving.len());
+            let Some((name, state)) = serving.into_iter().next() else { return Ok(None) };
+            ensure!(all_ok(&state, agents), "{name} has {state}");
+            self.leader = name;
+            Ok(Some(state))
+        })
+        .unwrap()
+    }
+
+    /// An agent goes and is deleted at the leader, which says so.
+    #[track_caller]
+    fn an_agent_goes(&mut self, index: usize) {
+        let ip = self.cluster.agents[index].ip();
+        self.cluster.agents[index].kill().unwrap();
+        let leader = self.leader.clone();
+        let reply = delete(&self.master(&leader).client(), &ip).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        self.subnets.remove(&ip);
+        assert_eq!(subnets(&reply.json().unwrap()), self.subnets, "what was said to be done");
+    }
+
+    /// The agent comes back and gets the lowest free subnet: its own of before.
+    fn an_agent_comes(&mut self, index: usize) {
+        self.cluster.agents[index].start().unwrap();
+        let state = self.wait_leader(None, AGENTS);
+        let now = subnets(&state);
+        let ip = self.cluster.agents[index].ip();
+        let own = now[&ip].clone();
+        assert!(!self.subnets.values().any(|held| *held == own), "{own} of {ip} is in {:?}", self.subnets);
+        self.subnets.insert(ip, own);
+        assert_eq!(now, self.subnets);
+    }
+
+    /// Strikes the leader; a deletion that only it hears of is never said to be done.
+    #[track_caller]
+    fn strike(&mut self, blow: Blow, agent: usize) {
+        let (old, before) = (self.leader.clone(), self.subnets.clone());
+        let (victim, client) = (self.cluster.agents[agent].ip(), self.master(&old).client());
+        let pid = Pid::from_raw(self.master(&old).pid().unwrap().cast_signed());
+        match blow {
+            Blow::Kill => self.master(&old).kill().unwrap(),
+            Blow::CutOff => {
+                self.cluster.underlay().unwrap().plug(&old, false).unwrap();
+                self.assert_not_done(delete(&client, &victim));
+                // A Mesos master that finds out ends by itself.
+                self.master(&old).wait_ended(LIMIT).unwrap();
+                self.master(&old).kill().unwrap();
+                self.cluster.underlay().unwrap().plug(&old, true).unwrap();
+            }
+            Blow::Freeze => {
+                kill(pid, Signal::SIGSTOP).unwrap();
+                self.wait_leader(Some(&old), AGENTS);
+                // It lies before the old leader when that one wakes up.
+                let mut asked = ask(&client, &victim);
+                kill(pid, Signal::SIGCONT).unwrap();
+                // All that it says before it ends by itself; nothing, or 503.
+                let mut reply = String::new();
+                let _ = asked.read_to_string(&mut reply);
+                assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 503 "), "{reply}");
+                self.master(&old).wait_ended(LIMIT).unwrap();
+                self.master(&old).kill().unwrap();
+            }
+        }
+        let state = self.wait_leader(Some(&old), AGENTS);
+        assert_eq!(subnets(&state), before, "after {blow:?}");
+    }
+
+    #[track_caller]
+    fn assert_not_done(&self, reply: Result<Reply>) {
+        // No answer at all: the master ended.
+        if let Ok(reply) = reply {
+            assert_eq!(reply.status, 503, "{}", reply.text());
+        }
+    }
+
+    /// A former leader comes back and leaves the work to the present one.
+    #[track_caller]
+    fn comes_back(&mut self, old: &str) {
+        self.master(old).start().unwrap();
+        let (client, leader) = (self.master(old).client(), self.leader.clone());
+        let leader = self.master(&leader).address().to_string();
+        wait::until("the standby's answer", LIMIT, || {
+            let reply = client.get("/overlay-master/state")?;
+            Ok((reply.status == 503 && reply.text().contains(&leader)).then_some(()))
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn leaders_fall_again_and_again_and_nothing_is_lost() {
+    let test = "leaders_fall_again_and_again_and_nothing_is_lost";
+    if !skip::unless_hosts(test) {
+        return;
+    }
+    let Some(mut setup) = elected(test, AGENTS) else { return };
+    setup.place = Place::Hosts;
+    // So long a leader that is gone is waited for.
+    setup.environment.push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
+    let cluster = Cluster::start(&setup).unwrap();
+    let mut drill = Drill { cluster, leader: String::new(), subnets: BTreeMap::new() };
+    drill.subnets = subnets(&drill.wait_leader(None, AGENTS));
+    for (round, blow) in [Blow::Kill, Blow::CutOff, Blow::Freeze, Blow::Kill].into_iter().enumerate() {
+        let old = drill.leader.clone();
+        let agent = round % AGENTS;
+        drill.strike(blow, agent);
+        assert_ne!(drill.leader, old);
+        drill.an_agent_goes(agent);
+        drill.comes_back(&old);
+        drill.an_agent_comes(agent);
+    }
+}
