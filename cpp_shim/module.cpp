@@ -14,9 +14,15 @@ using mesos::modules::Anonymous;
 namespace {
 
 const overlay::Role MASTER = {
-    "overlay-master", mo_master_new, "mesos-master-readwrite"};
+    "overlay-master",
+    mo_master_new,
+    "mesos-master-readwrite",
+    "mesos-master-readonly"};
 const overlay::Role AGENT = {
-    "overlay-agent", mo_agent_new, "mesos-agent-readwrite"};
+    "overlay-agent",
+    mo_agent_new,
+    "mesos-agent-readwrite",
+    "mesos-agent-readonly"};
 
 Anonymous* create(const overlay::Role& role, const Parameters& parameters)
 {

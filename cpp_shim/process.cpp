@@ -102,28 +102,51 @@ void Process::route()
   mo_endpoint endpoint = {};
   endpoint.size = sizeof(endpoint);
   for (size_t i = 0; mo_node_endpoint(node_, i, &endpoint) == MO_OK; i++) {
-    const std::string path = copy(endpoint.path);
-    const Option<std::string> help(copy(endpoint.help));
-    routes_.insert(std::string("/") + role_.id + path);
-    if ((endpoint.flags & MO_ENDPOINT_WRITES) != 0) {
-      const AuthenticatedHttpRequestHandler handler =
-        [this](
-            const Request& r,
-            const Option<process::http::authentication::Principal>&) {
-          return request(r);
-        };
-      ProcessBase::route(path, std::string(role_.realm), help, handler);
-    } else {
-      const HttpRequestHandler handler =
-        [this](const Request& r) { return request(r); };
-      ProcessBase::route(path, help, handler);
+    route(endpoint);
+  }
+}
+
+void Process::route(const mo_endpoint& endpoint)
+{
+  const std::string path = copy(endpoint.path);
+  const Option<std::string> help(copy(endpoint.help));
+  routes_[std::string("/") + role_.id + path] =
+    (endpoint.flags & MO_ENDPOINT_TREE) != 0;
+  const bool writes = (endpoint.flags & MO_ENDPOINT_WRITES) != 0;
+  const bool reads = (endpoint.flags & MO_ENDPOINT_READS) != 0;
+  if (writes || reads) {
+    const AuthenticatedHttpRequestHandler handler =
+      [this](
+          const Request& r,
+          const Option<process::http::authentication::Principal>&) {
+        return request(r);
+      };
+    const std::string realm = writes ? role_.readwrite : role_.readonly;
+    ProcessBase::route(path, realm, help, handler);
+  } else {
+    const HttpRequestHandler handler =
+      [this](const Request& r) { return request(r); };
+    ProcessBase::route(path, help, handler);
+  }
+}
+
+// Whether libprocess, which cuts parts off the end of a path until it knows it,
+// leads this one to one of our handlers that is meant for it.
+bool Process::isRouted(const std::string& path) const
+{
+  for (size_t end = path.size(); end > 0 && end != std::string::npos;
+       end = path.rfind('/', end - 1)) {
+    const auto route = routes_.find(path.substr(0, end));
+    if (route != routes_.end()) {
+      return end == path.size() || route->second;
     }
   }
+  return false;
 }
 
 void Process::consume(process::HttpEvent&& event)
 {
-  if (routes_.count(withoutTrailingSlash(event.request->url.path)) > 0) {
+  if (isRouted(withoutTrailingSlash(event.request->url.path))) {
     // By way of authentication to the handlers above.
     ProcessBase::consume(std::move(event));
     return;

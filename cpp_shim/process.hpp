@@ -7,7 +7,6 @@
 #include <chrono>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,8 +24,10 @@ struct Role
   const char* id;
   mo_result (*create)(const mo_options*, mo_node**);
 
-  // Mesos's authentication realm for endpoints that change something.
-  const char* realm;
+  // Mesos's authentication realms for endpoints that change something, and for those
+  // that tell of the state.
+  const char* readwrite;
+  const char* readonly;
 };
 
 // Turns what libprocess delivers into calls of the C ABI, and effects into calls
@@ -63,6 +64,8 @@ private:
 
   // Announces the endpoints, for authentication and Mesos's /help.
   void route();
+  void route(const mo_endpoint& endpoint);
+  bool isRouted(const std::string& path) const;
   process::Future<Response> request(const process::http::Request& request);
   void request(
       const process::http::Request& request, std::unique_ptr<Promise>&& promise);
@@ -84,7 +87,8 @@ private:
   Storage storage_;
   Metrics metrics_;
 
-  std::set<std::string> routes_;
+  // By whole path: whether those below belong to it, too.
+  std::map<std::string, bool> routes_;
   uint64_t requests_ = 0;
   std::map<uint64_t, std::unique_ptr<Promise>> open_;
 

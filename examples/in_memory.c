@@ -459,7 +459,7 @@ static void check_interface(struct world *world)
   if (!equals(endpoint.path, "/agents/delete") || endpoint.flags != MO_ENDPOINT_WRITES) {
     fail("endpoint 1 is %.*s", (int)endpoint.path.len, (const char *)endpoint.path.ptr);
   }
-  if (mo_node_endpoint(world->nodes[MASTER], 2, &endpoint) != MO_END ||
+  if (mo_node_endpoint(world->nodes[MASTER], 1000, &endpoint) != MO_END ||
       mo_node_start(world->nodes[MASTER], text(PIDS[MASTER])) != MO_STATE ||
       mo_node_tick(NULL) != MO_NULL) {
     fail("wrong calls are not refused");

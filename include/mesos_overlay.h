@@ -59,7 +59,7 @@ extern "C" {
 #endif
 
 /* Major version << 16 | minor version. */
-#define MO_ABI_VERSION 0x00010001u
+#define MO_ABI_VERSION 0x00010002u
 
 /* ------------------------------------------------------------------ values */
 
@@ -164,9 +164,17 @@ typedef struct mo_endpoint {
   uint64_t flags;  /* MO_ENDPOINT_*; unknown ones mean nothing to the caller */
 } mo_endpoint;
 
-/* It changes state: only authenticated requests may reach it, where Mesos is set
- * up to authenticate. */
+/* It changes state: only requests that Mesos authenticated for that (in its
+ * read-write realm) may reach it, where Mesos is set up to authenticate. */
 #define MO_ENDPOINT_WRITES 1u
+
+/* It tells of the state, and the operator wants it like that too, in the read-only
+ * realm. At most one of these two is set; neither: everybody may use it. Since
+ * version 1.2. */
+#define MO_ENDPOINT_READS 2u
+
+/* Paths below `path` belong to it, too. Since version 1.2. */
+#define MO_ENDPOINT_TREE 4u
 
 /* Fills in endpoint number `index`, counted from 0; MO_END behind the last. */
 mo_result mo_node_endpoint(const mo_node *node, size_t index,

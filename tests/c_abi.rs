@@ -144,6 +144,8 @@ fn header_and_library_agree() {
     all.equal("sizeof(mo_outcome)", size_of::<u32>() as u64);
     all.equal("MO_ABI_VERSION", ABI_VERSION.into());
     all.equal("MO_ENDPOINT_WRITES", ENDPOINT_WRITES);
+    all.equal("MO_ENDPOINT_READS", ENDPOINT_READS);
+    all.equal("MO_ENDPOINT_TREE", ENDPOINT_TREE);
     all.equal("MO_NEVER", NEVER);
     compile_text(&mut compiler("gcc", "c11"), "c", &all.0);
 }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mesos_overlay::core::agent::Agent as Machine;
-use mesos_overlay::core::config::AgentConfig;
+use mesos_overlay::core::config::{AgentConfig, AuthenticateHttp};
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Request, RequestId, Upid};
 use mesos_overlay::runtime::{Action, Clock, LocalHost, Node, NodeOptions, Role};
@@ -45,6 +45,7 @@ impl<'a> Agent<'a> {
             role: Role::Agent,
             make: Box::new(move |me, seed| Box::new(Machine::new(config.clone(), me.clone(), seed))),
             detect: None,
+            authenticate_http: AuthenticateHttp::default(),
             log: None,
             host: Box::new(LocalHost::new(Arc::new(|| {}))),
             clock: Clock::system(),

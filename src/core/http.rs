@@ -36,12 +36,6 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether this asks for a representation. (`HEAD` is served as `GET`;
-    /// libprocess drops the body.)
-    pub fn is_get(&self) -> bool {
-        self.method == "GET" || self.method == "HEAD"
-    }
-
     /// The function that `?jsonp=` names; an error is the answer to a name that no
     /// function can have. (A name goes into the answer as code, so it must not be
     /// anything else.)

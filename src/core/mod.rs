@@ -23,6 +23,7 @@ pub mod agent;
 pub mod allocator;
 pub mod backoff;
 pub mod config;
+pub mod endpoints;
 pub mod http;
 pub mod json;
 pub mod master;

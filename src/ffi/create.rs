@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::types::*;
 use super::{check_size, mo_node, read};
 use crate::core::agent::Agent;
-use crate::core::config::ConfigError;
+use crate::core::config::{AuthenticateHttp, ConfigError};
 use crate::core::master::Master;
 use crate::core::{Level, Machine};
 use crate::runtime::settings::{self, Environment};
@@ -81,16 +81,18 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
         let options = options.read();
         (options, read::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>())
     };
-    let (make, detect, log_settings) = configure(role, &parameters).map_err(|error| {
-        log(Level::Error, &format!("{}: {error}", role.id()));
-        MoResult::Config
-    })?;
+    let Configured { make, detect, log: log_settings, authenticate_http } = configure(role, &parameters)
+        .map_err(|error| {
+            log(Level::Error, &format!("{}: {error}", role.id()));
+            MoResult::Config
+        })?;
     let wake = options.wake;
     let wake_ctx = Context(options.wake_ctx);
     Ok(Node::new(NodeOptions {
         role,
         make,
         detect,
+        authenticate_http,
         log: log_settings,
         host: Box::new(LocalHost::new(Arc::new(move || {
             if let Some(wake) = wake {
@@ -105,7 +107,13 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
     }))
 }
 
-type Configured = (Make, Option<String>, Option<LogSettings>);
+/// What configuration and environment say of a node.
+struct Configured {
+    make: Make,
+    detect: Option<String>,
+    log: Option<LogSettings>,
+    authenticate_http: AuthenticateHttp,
+}
 
 fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, ConfigError> {
     let environment = Environment::of_process();
@@ -114,18 +122,20 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
         Role::Master => {
             let settings = settings::master(&file, &environment)?;
             let config = settings.config;
+            let authenticate_http = config.authenticate_http;
             let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
                 Box::new(Master::new(config.clone(), me.clone(), seed))
             });
-            (make, settings.detect, settings.log)
+            Configured { make, detect: settings.detect, log: settings.log, authenticate_http }
         }
         Role::Agent => {
             let settings = settings::agent(&file, &environment)?;
             let config = settings.config;
+            let authenticate_http = config.authenticate_http;
             let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
                 Box::new(Agent::new(config.clone(), me.clone(), seed))
             });
-            (make, Some(settings.detect), None)
+            Configured { make, detect: Some(settings.detect), log: None, authenticate_http }
         }
     })
 }

@@ -10,6 +10,8 @@ use std::str;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::core::config::AuthenticateHttp;
+use crate::core::endpoints::{Access, Announced};
 use crate::core::metrics::Metric;
 use crate::core::{Request, RequestId, StoreOutcome, Upid};
 use crate::runtime::{Node, Refused, catch};
@@ -131,7 +133,7 @@ pub unsafe extern "C" fn mo_node_endpoint(
                 size: (*endpoint).size,
                 path: MoBytes::lend(found.path.as_bytes()),
                 help: MoBytes::lend(found.help.as_bytes()),
-                flags: if found.writes { ENDPOINT_WRITES } else { 0 },
+                flags: flags(inner.node.authenticate_http(), found),
             });
             Ok(())
         })
@@ -341,6 +343,16 @@ pub unsafe extern "C" fn mo_node_poll(node: *mut mo_node, effect: *mut MoEffect)
             Ok(())
         })
     }
+}
+
+/// `MO_ENDPOINT_*` of an endpoint.
+fn flags(authenticate: AuthenticateHttp, endpoint: &Announced) -> u64 {
+    let access = match endpoint.access {
+        access if !authenticate.covers(access) => 0,
+        Access::Writers => ENDPOINT_WRITES,
+        Access::Readers | Access::Anyone => ENDPOINT_READS,
+    };
+    access | if endpoint.tree { ENDPOINT_TREE } else { 0 }
 }
 
 /// Whether the structure is as large as this version of it.

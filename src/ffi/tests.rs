@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::core::config::AuthenticateHttp;
+use crate::core::endpoints::{Access, Announced};
 use crate::core::{Effect, EngineReport, HostReport, Input, Machine, Time};
 use crate::host::desired::Desired;
 use crate::host::engine::EngineDesired;
@@ -61,6 +63,7 @@ impl Handle {
             role: Role::Master,
             make: Box::new(|_, _| Box::<Echo>::default()),
             detect: None,
+            authenticate_http: AuthenticateHttp::default(),
             log: None,
             host: Box::new(NoHost),
             clock: Clock::new({
@@ -307,7 +310,21 @@ fn endpoints_can_be_listed() {
             found.push((text(endpoint.path).unwrap(), endpoint.flags));
         }
     }
-    assert_eq!(found, [("/state".to_owned(), 0), ("/agents/delete".to_owned(), ENDPOINT_WRITES)]);
+    assert_eq!(found[..2], [("/state".to_owned(), 0), ("/agents/delete".to_owned(), ENDPOINT_WRITES)]);
+}
+
+#[test]
+fn flags_say_whom_an_endpoint_is_for() {
+    use AuthenticateHttp::{All, None, Writes};
+    let endpoint = |access, tree| Announced { path: "/x", tree, access, help: String::new() };
+    for (access, expected) in [
+        (Access::Anyone, [0, 0, 0]),
+        (Access::Readers, [0, 0, ENDPOINT_READS]),
+        (Access::Writers, [0, ENDPOINT_WRITES, ENDPOINT_WRITES]),
+    ] {
+        assert_eq!([None, Writes, All].map(|mode| flags(mode, &endpoint(access, false))), expected);
+    }
+    assert_eq!(flags(Writes, &endpoint(Access::Writers, true)), ENDPOINT_WRITES | ENDPOINT_TREE);
 }
 
 #[test]

@@ -5,11 +5,15 @@
 use std::ffi::c_void;
 
 /// `MO_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 0x0001_0001;
+pub const ABI_VERSION: u32 = 0x0001_0002;
 /// `MO_NEVER`.
 pub const NEVER: u64 = u64::MAX;
 /// `MO_ENDPOINT_WRITES`.
 pub const ENDPOINT_WRITES: u64 = 1;
+/// `MO_ENDPOINT_READS`.
+pub const ENDPOINT_READS: u64 = 2;
+/// `MO_ENDPOINT_TREE`.
+pub const ENDPOINT_TREE: u64 = 4;
 
 /// `mo_result`.
 #[repr(C)]

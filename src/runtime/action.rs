@@ -1,10 +1,14 @@
 //! What a node asks of its driver.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::core::agent::endpoints as agent;
+use crate::core::endpoints::{Announced, announce};
+use crate::core::master::endpoints as master;
 use crate::core::{AGENT_ID, MASTER_ID, RequestId, Response, Upid};
 
 /// Which of the two a node is.
@@ -14,17 +18,6 @@ pub enum Role {
     Master,
     /// In every Mesos agent.
     Agent,
-}
-
-/// An HTTP endpoint, for drivers that have to announce them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Below the process id.
-    pub path: &'static str,
-    /// Whether it changes state.
-    pub writes: bool,
-    /// For operators, as Markdown.
-    pub help: &'static str,
 }
 
 impl Role {
@@ -44,34 +37,13 @@ impl Role {
         }
     }
 
-    /// The endpoints.
-    pub const fn endpoints(self) -> &'static [Endpoint] {
+    /// The endpoints, for drivers that have to announce them.
+    pub fn endpoints(self) -> &'static [Announced] {
+        static MASTER: LazyLock<Vec<Announced>> = LazyLock::new(|| announce(MASTER_ID, master::ENDPOINTS));
+        static AGENT: LazyLock<Vec<Announced>> = LazyLock::new(|| announce(AGENT_ID, agent::ENDPOINTS));
         match self {
-            Role::Master => &[
-                Endpoint {
-                    path: "/state",
-                    writes: false,
-                    help: "### The overlay networks and what every agent has of them\n\
-                           GET. The configuration and all allocations as JSON; only what is \
-                           stored in the replicated log. 503 before this master leads and has \
-                           read the log.\n",
-                },
-                Endpoint {
-                    path: "/agents/delete",
-                    writes: true,
-                    help: "### Take back what agents that are gone for good have\n\
-                           POST `{\"agents\":[\"10.0.0.1\",…]}`. Returns the new state after it \
-                           is stored; unknown agents are no error. An agent that is alive \
-                           registers anew.\n",
-                },
-            ],
-            Role::Agent => &[Endpoint {
-                path: "/overlay",
-                writes: false,
-                help: "### This agent's overlays and how it fares with each\n\
-                       GET. AgentInfo as JSON, or as application/x-protobuf if only that is \
-                       accepted.\n",
-            }],
+            Role::Master => &MASTER,
+            Role::Agent => &AGENT,
         }
     }
 }

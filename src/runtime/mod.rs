@@ -15,7 +15,7 @@ mod node;
 mod panics;
 pub mod settings;
 
-pub use action::{Action, Endpoint, LogMeeting, LogSettings, Role};
+pub use action::{Action, LogMeeting, LogSettings, Role};
 pub use clock::Clock;
 pub use host::LocalHost;
 pub use logger::{Logger, log, set_logger};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::core::backoff::Backoff;
+use crate::core::config::AuthenticateHttp;
 use crate::core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
 use crate::core::throttle::Throttle;
 use crate::core::usage::InUse;
@@ -58,6 +59,8 @@ pub struct NodeOptions {
     pub make: Make,
     /// Where to learn who leads; `None`: this Mesos master does, always.
     pub detect: Option<String>,
+    /// Which endpoints want authenticated requests.
+    pub authenticate_http: AuthenticateHttp,
     /// The replicated log; `None`: state is in memory, and outlives panics only.
     pub log: Option<LogSettings>,
     /// The host.
@@ -169,6 +172,11 @@ impl Node {
     /// Which of the two it is.
     pub fn role(&self) -> Role {
         self.options.role
+    }
+
+    /// Which endpoints want authenticated requests.
+    pub fn authenticate_http(&self) -> AuthenticateHttp {
+        self.options.authenticate_http
     }
 
     /// Starts it as the process `me`.

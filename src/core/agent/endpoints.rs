@@ -1,14 +1,30 @@
-//! `/overlay-agent/overlay`: what this agent has and how it fares.
+//! The agent's HTTP endpoints: what this agent has and how it fares.
 
 use prost::Message;
 
 use super::Agent;
+use crate::core::endpoints::{self, Access, Endpoint};
 use crate::core::http::{JSON, PROTOBUF, Request, Response, negotiate};
 use crate::core::json::{self, About};
 use crate::core::{Effect, Upid};
 use crate::wire::AgentInfo;
 
-const OVERLAY: &str = "/overlay-agent/overlay";
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// This agent and its overlays.
+    Overlay,
+}
+
+/// All endpoints of an agent.
+pub const ENDPOINTS: &[Endpoint<Asked>] = &[Endpoint {
+    path: "/overlay-agent/overlay",
+    methods: &[("GET", Asked::Overlay)],
+    access: Access::Readers,
+    title: "This agent's overlays and how it fares with each.",
+    help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
+           `?jsonp=f` wraps JSON in a call of `f`.",
+}];
 
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
@@ -17,16 +33,16 @@ impl Agent {
     }
 
     fn respond(&self, request: &Request) -> Response {
-        if request.path.trim_end_matches('/') != OVERLAY {
-            return Response::not_found(&request.path, &[OVERLAY]);
-        }
-        if !request.is_get() {
-            return Response::method_not_allowed("GET, HEAD");
-        }
-        let jsonp = match request.jsonp() {
-            Ok(jsonp) => jsonp,
-            Err(response) => return response,
-        };
+        let asked = endpoints::asked(ENDPOINTS, request);
+        asked.and_then(|(asked, _)| Ok((asked, request.jsonp()?))).map_or_else(
+            |refusal| refusal,
+            |(asked, jsonp)| match asked {
+                Asked::Overlay => self.overlay(request, jsonp),
+            },
+        )
+    }
+
+    fn overlay(&self, request: &Request, jsonp: Option<&str>) -> Response {
         match negotiate(request.accept.as_deref(), &[JSON, PROTOBUF]) {
             Some(JSON) => Response::json(self.json(), jsonp),
             Some(_) => Response::ok(PROTOBUF, self.info().encode_to_vec()),

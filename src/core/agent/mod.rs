@@ -33,7 +33,7 @@ use crate::wire::internal::{
 
 mod configuration;
 mod desired;
-mod endpoints;
+pub(crate) mod endpoints;
 mod engine;
 mod metrics;
 mod peers;

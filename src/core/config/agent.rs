@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{ConfigError, Object, Parsed, read};
-use super::{AgentConfig, AgentNetwork, path, zk};
+use super::{AgentConfig, AgentNetwork, AuthenticateHttp, path, zk};
 use crate::host::desired::{Backend, Checksum, Firewall};
 
 const KEYS: &[&str] = &[
@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "firewall",
     "docker_socket",
     "vxlan_tx_checksum",
+    "authenticate_http",
 ];
 
 const NETWORK_KEYS: &[&str] =
@@ -41,6 +42,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
             firewall: firewall(top)?,
             docker_socket: top.parsed("docker_socket", DOCKER_REMEDY, docker_socket)?,
             tx_checksum: tx_checksum(top)?,
+            authenticate_http: AuthenticateHttp::read(top)?,
         })
     })
 }
@@ -164,6 +166,7 @@ impl AgentConfig {
             firewall: Firewall::default(),
             docker_socket: None,
             tx_checksum: Checksum::default(),
+            authenticate_http: AuthenticateHttp::default(),
         }
     }
 }
@@ -217,6 +220,18 @@ mod tests {
         for (text, checksum) in [("auto", Checksum::Auto), ("on", Checksum::On), ("off", Checksum::Off)] {
             let text = format!(r#"{{"cni_dir": "/c", "vxlan_tx_checksum": "{text}"}}"#);
             assert_eq!(parse("a", &text).unwrap().config.tx_checksum, checksum);
+        }
+    }
+
+    #[test]
+    fn takes_every_way_to_authenticate() {
+        for (text, mode) in [
+            ("none", AuthenticateHttp::None),
+            ("writes", AuthenticateHttp::Writes),
+            ("all", AuthenticateHttp::All),
+        ] {
+            let text = format!(r#"{{"cni_dir": "/c", "authenticate_http": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.authenticate_http, mode);
         }
     }
 
@@ -298,6 +313,11 @@ mod tests {
                  it), \"on\" or \"off\"",
             ),
             (
+                r#"{"cni_dir": "/c", "authenticate_http": "yes"}"#,
+                "authenticate_http: \"yes\" is none of its values; write \"writes\" (endpoints that change \
+                 something), \"all\" or \"none\"",
+            ),
+            (
                 r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
                 "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\", \
                  \"nftables\" or \"none\"",
@@ -325,7 +345,7 @@ mod tests {
             [
                 "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
                  max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
-                 vxlan_tx_checksum",
+                 vxlan_tx_checksum, authenticate_http",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

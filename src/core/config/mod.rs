@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::core::endpoints::Access;
 use crate::host::desired::{Backend, Checksum, Firewall};
 use crate::wire;
 use reader::Object;
@@ -25,6 +26,41 @@ pub use reader::{ConfigError, Parsed};
 /// What an MTU may be, in bytes: at least what every IPv4 host must be able to
 /// receive (RFC 791), at most what the kernel takes.
 const MTU: RangeInclusive<u32> = 576..=65535;
+
+/// `authenticate_http`: which endpoints take authenticated requests only, where Mesos
+/// is set up to authenticate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthenticateHttp {
+    /// None.
+    None,
+    /// Those that change something.
+    #[default]
+    Writes,
+    /// Those that tell of the state, too.
+    All,
+}
+
+impl AuthenticateHttp {
+    /// Whether it covers endpoints for these.
+    pub fn covers(self, access: Access) -> bool {
+        match access {
+            Access::Anyone => false,
+            Access::Readers => self == AuthenticateHttp::All,
+            Access::Writers => self != AuthenticateHttp::None,
+        }
+    }
+
+    fn read(object: &Object<'_>) -> Result<AuthenticateHttp, ConfigError> {
+        let remedy = "write \"writes\" (endpoints that change something), \"all\" or \"none\"";
+        let chosen = object.parsed("authenticate_http", remedy, |text| match text {
+            "none" => Ok(AuthenticateHttp::None),
+            "writes" => Ok(AuthenticateHttp::Writes),
+            "all" => Ok(AuthenticateHttp::All),
+            _ => Err("is none of its values".to_owned()),
+        })?;
+        Ok(chosen.unwrap_or_default())
+    }
+}
 
 /// A path that is not empty.
 fn path(object: &Object<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
@@ -46,6 +82,8 @@ pub struct MasterConfig {
     pub replicated_log_dir: Option<PathBuf>,
     /// `replicated_log_timeout`: how long reading the log may take.
     pub replicated_log_timeout: Duration,
+    /// `authenticate_http`.
+    pub authenticate_http: AuthenticateHttp,
 }
 
 /// ZooKeeper as the master's configuration names it.
@@ -132,6 +170,8 @@ pub struct AgentConfig {
     /// [`DEFAULT_SOCKET`](crate::host::engine::desired::DEFAULT_SOCKET), unless the
     /// environment says something else.
     pub docker_socket: Option<PathBuf>,
+    /// `authenticate_http`.
+    pub authenticate_http: AuthenticateHttp,
 }
 
 /// What an agent wants of its master, and how it sets up its host.

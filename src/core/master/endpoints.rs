@@ -6,15 +6,11 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
-use crate::core::{Request, Response};
-
-/// The state of the whole cluster.
-const STATE: &str = "/overlay-master/state";
-/// Takes agents out of it.
-const DELETE: &str = "/overlay-master/agents/delete";
+use crate::core::endpoints::{Access, Endpoint};
+use crate::core::{Request, Response, endpoints};
 
 /// What a request asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The state.
     State,
@@ -22,16 +18,33 @@ pub enum Asked {
     Delete,
 }
 
+/// All endpoints of a master.
+pub const ENDPOINTS: &[Endpoint<Asked>] = &[
+    Endpoint {
+        path: "/overlay-master/state",
+        methods: &[("GET", Asked::State)],
+        access: Access::Readers,
+        title: "The overlay networks and what every agent has of them.",
+        help: "Networks and allocations as JSON, as they are stored in the replicated log, and how the agents \
+               fare. `?jsonp=f` wraps the answer in a call of `f`.\n\n\
+               503 and a sentence if this master does not lead, or has not read the log yet.",
+    },
+    Endpoint {
+        path: "/overlay-master/agents/delete",
+        methods: &[("POST", Asked::Delete)],
+        access: Access::Writers,
+        title: "Take back what agents that are gone for good have.",
+        help: "The body is `{\"agents\": [\"10.0.0.1\", …]}`. Returns the new state once it is stored; unknown \
+               agents are no error. An agent that is alive registers anew.\n\n\
+               400 if the body is something else; then nothing was deleted. 503 and a sentence, which says \
+               whether anything was deleted, if this master does not lead or cannot write the log.",
+    },
+];
+
 /// Finds out what a request asks for, and the function to wrap the answer in. The
 /// error is the answer to a request that makes no sense.
 pub fn asked(request: &Request) -> Result<(Asked, Option<String>), Response> {
-    let asked = match request.path.trim_end_matches('/') {
-        STATE if request.is_get() => Asked::State,
-        STATE => return Err(Response::method_not_allowed("GET, HEAD")),
-        DELETE if request.method == "POST" => Asked::Delete,
-        DELETE => return Err(Response::method_not_allowed("POST")),
-        _ => return Err(Response::not_found(&request.path, &[STATE, DELETE])),
-    };
+    let (asked, _) = endpoints::asked(ENDPOINTS, request)?;
     Ok((asked, request.jsonp()?.map(str::to_owned)))
 }
 

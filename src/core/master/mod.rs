@@ -33,7 +33,7 @@ use sessions::Sessions;
 use waiting::{Registration, Waiting};
 
 mod batch;
-mod endpoints;
+pub(crate) mod endpoints;
 mod metrics;
 mod out;
 mod peers;

@@ -101,6 +101,7 @@ impl Bench {
                 }
             }),
             detect: detect.map(str::to_owned),
+            authenticate_http: AuthenticateHttp::default(),
             log,
             host: Box::new(host.clone()),
             clock: Clock::new({
