@@ -63,6 +63,19 @@ pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool
     .unwrap()
 }
 
+/// Waits until every master's replica of the log takes part. A new log serves as soon as
+/// a majority does; if one of those died, the last one could not join any more.
+#[track_caller]
+pub fn wait_replicas(cluster: &mut Cluster) {
+    for master in cluster.masters() {
+        wait::until(&format!("the replica of {}", master.name()), LIMIT, || {
+            let metrics = master.client().get("/metrics/snapshot")?.json()?;
+            Ok((metrics["overlay/master/log/recovered"] == 1.0).then_some(()))
+        })
+        .unwrap();
+    }
+}
+
 /// Waits until the kernel is done with making sure that nobody else has a host's IPv6
 /// addresses.
 pub fn wait_settled(host: &Host) {

@@ -6,7 +6,7 @@ use testbed::cluster::Cluster;
 use testbed::node::Node;
 use testbed::wait;
 
-use crate::common::{LIMIT, all_ok, elected, state, subnets};
+use crate::common::{LIMIT, all_ok, elected, state, subnets, wait_replicas};
 
 /// Waits until the leader has so many agents in order; its name, and its state.
 #[track_caller]
@@ -25,18 +25,6 @@ fn named<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
 
 fn others(cluster: &mut Cluster, leader: &str) -> Vec<String> {
     cluster.masters().map(|master| master.name().to_owned()).filter(|name| name != leader).collect()
-}
-
-/// Waits until every master's replica of the log takes part. A new log serves as soon as
-/// a majority does; if one of those died, the last one could not join any more.
-fn wait_replicas(cluster: &mut Cluster) {
-    for master in cluster.masters() {
-        wait::until(&format!("the replica of {}", master.name()), LIMIT, || {
-            let metrics = master.client().get("/metrics/snapshot")?.json()?;
-            Ok((metrics["overlay/master/log/recovered"] == 1.0).then_some(()))
-        })
-        .unwrap();
-    }
 }
 
 #[test]
