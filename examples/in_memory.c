@@ -521,9 +521,15 @@ int main(int argc, char **argv)
     fail("agents that the log knows were written again");
   }
 
-  /* An agent is given up; since it is alive it comes back. */
+  /* An agent that is connected is not given up by mistake; then it is, and since it
+     is alive it comes back. */
   if (ask(&world, MASTER, "POST", "/overlay-master/agents/delete",
-          "{\"agents\": [\"127.0.0.3\"]}") != 200 ||
+          "{\"agents\": [\"127.0.0.3\"]}") != 409 ||
+      strstr(world.answer, "127.0.0.3") == NULL) {
+    fail("delete without force: %u %s", world.status, world.answer);
+  }
+  if (ask(&world, MASTER, "POST", "/overlay-master/agents/delete",
+          "{\"agents\": [\"127.0.0.3\"], \"force\": true}") != 200 ||
       strstr(world.answer, "127.0.0.3") != NULL) {
     fail("delete: %u %s", world.status, world.answer);
   }

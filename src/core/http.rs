@@ -106,6 +106,11 @@ impl Response {
         response
     }
 
+    /// 409: this cannot be done as things are; the sentence says why, and what can.
+    pub fn conflict(sentence: &str) -> Response {
+        Response::text(409, sentence)
+    }
+
     /// 415 with the media types that there are.
     pub fn unsupported_media_type(offered: &[&str]) -> Response {
         Response::text(415, &format!("This endpoint answers with {}.", offered.join(" or ")))

@@ -36,7 +36,7 @@ enum Step {
     Received(u8, PeersVersion),
     Garbage { from: u8, name: &'static str, body: Vec<u8> },
     Request { method: &'static str, path: String, query: Option<(String, String)>, body: Vec<u8> },
-    Delete(Vec<u8>),
+    Delete(Vec<u8>, Option<bool>),
     Leader(Option<u8>),
     Fetched(Fetched),
     Stored(StoreOutcome, bool),
@@ -125,7 +125,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (agents.clone(), select(NAMES), any::<Vec<u8>>())
             .prop_map(|(from, name, body)| Step::Garbage { from, name, body }),
         3 => request(),
-        3 => prop::collection::vec(agents.clone(), 0..4).prop_map(Step::Delete),
+        3 => (prop::collection::vec(agents.clone(), 0..4), any::<Option<bool>>())
+            .prop_map(|(agents, force)| Step::Delete(agents, force)),
         2 => prop::option::of(0..2u8).prop_map(Step::Leader),
         8 => fetched.prop_map(Step::Fetched),
         12 => (outcome, any::<bool>()).prop_map(|(outcome, written)| Step::Stored(outcome, written)),
@@ -183,9 +184,10 @@ impl World {
                 self.input(Input::Message { from, name: name.to_owned(), body: body.into() });
             }
             Step::Request { method, path, query, body } => self.request(method, path, query, body),
-            Step::Delete(agents) => {
+            Step::Delete(agents, force) => {
                 let list: Vec<_> = agents.iter().map(|number| format!("\"10.0.0.{number}\"")).collect();
-                let body = format!("{{\"agents\": [{}]}}", list.join(","));
+                let force = force.map_or(String::new(), |force| format!(", \"force\": {force}"));
+                let body = format!("{{\"agents\": [{}]{force}}}", list.join(","));
                 self.request("POST", "/overlay-master/agents/delete".to_owned(), None, body.into_bytes());
             }
             Step::Leader(leader) => {

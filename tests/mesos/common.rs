@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::net::Host;
 use testbed::node::Node;
@@ -74,6 +74,18 @@ pub fn wait_replicas(cluster: &mut Cluster) {
         })
         .unwrap();
     }
+}
+
+/// Deletes agents that are gone, as soon as the master knows it; the state then.
+#[track_caller]
+pub fn delete_dead(master: &Node, agents: &Value) -> Value {
+    let body = json!({ "agents": agents });
+    wait::until("the deletion", LIMIT, || {
+        let reply = master.client().post("/overlay-master/agents/delete", &body)?;
+        ensure!(matches!(reply.status, 200 | 409), "{} {}", reply.status, reply.text());
+        (reply.status == 200).then(|| reply.json()).transpose()
+    })
+    .unwrap()
 }
 
 /// Waits until the kernel is done with making sure that nobody else has a host's IPv6

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::common::{LIMIT, all_ok, loopback, start, state, subnets, wait_state};
+use crate::common::{LIMIT, all_ok, delete_dead, loopback, start, state, subnets, wait_state};
 
 const DELETE: &str = "/overlay-master/agents/delete";
 
@@ -13,8 +13,7 @@ fn what_a_dead_agent_held_is_given_to_the_next() {
     let before = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     let dead = cluster.agents[1].ip();
     cluster.agents[1].kill().unwrap();
-    let client = cluster.master.client();
-    let after = client.post(DELETE, &json!({ "agents": [&dead, "10.99.99.99"] })).unwrap().json().unwrap();
+    let after = delete_dead(&cluster.master, &json!([&dead, "10.99.99.99"]));
     let mut expected = subnets(&before);
     let freed = expected.remove(&dead).unwrap();
     assert_eq!(subnets(&after), expected);
@@ -32,8 +31,14 @@ fn what_a_dead_agent_held_is_given_to_the_next() {
 fn a_deleted_agent_that_lives_registers_anew() {
     let Some(setup) = loopback("a_deleted_agent_that_lives_registers_anew", 1) else { return };
     let mut cluster = start(&setup);
+    let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     let ip = cluster.agents[0].ip();
-    let after = cluster.master.client().post(DELETE, &json!({ "agents": [ip] })).unwrap().json().unwrap();
+    let client = cluster.master.client();
+    let reply = client.post(DELETE, &json!({ "agents": [&ip, "10.99.99.99"] })).unwrap();
+    assert_eq!(reply.status, 409);
+    assert!(reply.text().contains(&ip) && !reply.text().contains("10.99.99.99"), "{}", reply.text());
+    assert_eq!(state(&cluster.master).unwrap(), before);
+    let after = client.post(DELETE, &json!({ "agents": [ip], "force": true })).unwrap().json().unwrap();
     assert_eq!(subnets(&after).len(), 0);
     wait_state(&mut cluster, "the agent's return", |state| all_ok(state, 1));
     cluster.wait_overlays(LIMIT).unwrap();
@@ -51,6 +56,7 @@ fn a_bad_deletion_changes_nothing() {
         ("[]", "object"),
         ("{}", "agents"),
         (r#"{"agents":"10.0.0.1"}"#, "agents"),
+        (&format!(r#"{{"agents":["{ip}"],"force":"yes"}}"#), "force"),
         (&format!(r#"{{"agents":["{ip}",7]}}"#), "[1] is not a string"),
         (&format!(r#"{{"agents":["{ip}","fd00::1"]}}"#), "[1] is not an IPv4 address"),
         (&format!(r#"{{"agents":["{ip}","10.0.0.256"]}}"#), "[1] is not an IPv4 address"),

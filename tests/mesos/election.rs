@@ -6,7 +6,7 @@ use testbed::cluster::Cluster;
 use testbed::node::Node;
 use testbed::wait;
 
-use crate::common::{LIMIT, all_ok, elected, state, subnets, wait_replicas};
+use crate::common::{LIMIT, all_ok, delete_dead, elected, state, subnets, wait_replicas};
 
 /// Waits until the leader has so many agents in order; its name, and its state.
 #[track_caller]
@@ -57,10 +57,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
     .unwrap();
     let agent = cluster.agents[1].ip();
     cluster.agents[1].kill().unwrap();
-    let delete = json!({ "agents": [agent] });
-    let reply =
-        named(&mut cluster, &successor).client().post("/overlay-master/agents/delete", &delete).unwrap();
-    assert_eq!(reply.status, 200, "{}", reply.text());
+    delete_dead(named(&mut cluster, &successor), &json!([agent]));
     assert_eq!(settled(&mut cluster, 1).0, successor);
 }
 
@@ -75,7 +72,7 @@ fn without_a_majority_nothing_is_reported_as_done() {
     for other in &others {
         named(&mut cluster, other).kill().unwrap();
     }
-    let delete = json!({ "agents": [cluster.agents[0].ip()] });
+    let delete = json!({ "agents": [cluster.agents[0].ip()], "force": true });
     // Silence until we lose patience, or an error.
     let reply = named(&mut cluster, &leader).client().post("/overlay-master/agents/delete", &delete);
     if let Ok(reply) = reply {

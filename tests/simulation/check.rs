@@ -92,9 +92,9 @@ impl Check {
         Ok(())
     }
 
-    /// Somebody asks to delete these agents.
-    pub fn delete(&mut self, ips: &[String]) {
-        for ip in ips {
+    /// Somebody asks this master to delete these agents; connected ones too?
+    pub fn delete(&mut self, process: &Process, ips: &[String], force: bool) {
+        for ip in ips.iter().filter(|ip| force || !process.connected.contains(*ip)) {
             *self.may_go.entry(ip.clone()).or_default() += 1;
         }
     }
@@ -102,6 +102,9 @@ impl Check {
     /// This happens to a process.
     pub fn input(&mut self, process: &mut Process, input: &Input) {
         self.stranger = false;
+        if let Input::Exited(pid) = input {
+            process.connected.remove(&pid.address.ip().to_string());
+        }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             self.stranger = process.leader.as_ref() != Some(from);
             process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;

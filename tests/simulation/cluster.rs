@@ -60,6 +60,9 @@ pub struct Process {
     pub log_order: [Time; 2],
     /// A master waits for a write.
     pub storing: bool,
+    /// The agents that a master linked to, less those of which it heard that the link
+    /// broke.
+    pub connected: BTreeSet<String>,
 }
 
 impl Process {
@@ -83,6 +86,7 @@ impl Process {
             log_order: Default::default(),
             known: None,
             storing: false,
+            connected: BTreeSet::new(),
         }
     }
 
@@ -136,6 +140,7 @@ impl Process {
         self.doomed = false;
         self.known = None;
         self.storing = false;
+        self.connected.clear();
     }
 }
 

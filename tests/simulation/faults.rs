@@ -49,7 +49,10 @@ fn strike(world: &mut World) -> Result<(), String> {
                 world.break_link(process, link);
             }
         }
-        7 => delete_some_agents(world)?,
+        7 => {
+            let force = world.random.bool();
+            delete_some(world, force)?;
+        }
         // The leadership comes back before everybody has noticed that it was gone.
         9 => {
             let back = world.leader;
@@ -96,8 +99,12 @@ pub fn change_leader(world: &mut World) {
     world.elect(Some(leader));
 }
 
-/// An operator gives agents' subnets back.
+/// An operator gives agents' subnets back, even if they are connected.
 pub fn delete_some_agents(world: &mut World) -> Result<(), String> {
+    delete_some(world, true)
+}
+
+fn delete_some(world: &mut World, force: bool) -> Result<(), String> {
     let mut ips: Vec<String> = world.processes.iter().skip(masters(world)).map(|agent| agent.ip()).collect();
     world.random.shuffle(&mut ips);
     let count = world.random.usize(0..ips.len().min(3) + 1);
@@ -106,7 +113,7 @@ pub fn delete_some_agents(world: &mut World) -> Result<(), String> {
         ips.push("10.9.9.9".into());
     }
     let leader = world.leader.unwrap_or(0);
-    world.delete(leader, &ips).map(drop)
+    world.delete(leader, &ips, force).map(drop)
 }
 
 /// A request that makes no sense: it must be answered, and change nothing.
@@ -119,6 +126,7 @@ fn bad_request(world: &mut World) -> Result<(), String> {
         r#"{"agents": "10.0.2.1"}"#,
         r#"{"agents": [1]}"#,
         r#"{"agents": ["x", "10.0.2.1"]}"#,
+        r#"{"agents": ["10.0.2.1"], "force": 1}"#,
     ];
     let body = bodies[world.random.usize(0..bodies.len())];
     let process = world.random.usize(0..masters(world));
@@ -142,7 +150,7 @@ pub fn remove_an_agent(world: &mut World) -> Result<(), String> {
         world.processes[process].removed = true;
     }
     let leader = world.leader.unwrap_or(0);
-    world.delete(leader, &removed_agents(world)).map(drop)
+    world.delete(leader, &removed_agents(world), true).map(drop)
 }
 
 fn removed_agents(world: &World) -> Vec<String> {

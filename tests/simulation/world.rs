@@ -233,17 +233,26 @@ impl World {
         Ok(self.answers.remove(&id))
     }
 
-    /// An operator's `agents/delete`.
-    pub fn delete(&mut self, process: usize, ips: &[String]) -> Result<Option<Response>, String> {
-        self.check.delete(ips);
-        let body = serde_json::json!({ "agents": ips }).to_string();
+    /// An operator's `agents/delete`; of agents that are connected, too?
+    pub fn delete(
+        &mut self,
+        process: usize,
+        ips: &[String],
+        force: bool,
+    ) -> Result<Option<Response>, String> {
+        self.check.delete(&self.processes[process], ips, force);
+        let body = match force {
+            true => serde_json::json!({ "agents": ips, "force": true }).to_string(),
+            false => serde_json::json!({ "agents": ips }).to_string(),
+        };
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
-    /// An operator's `agents/delete`, until it is done.
+    /// An operator's `agents/delete` of agents that are gone, until it is done: at first
+    /// the master may not have heard that they are.
     pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
         for _ in 0..60 {
-            let answer = self.delete(process, ips)?;
+            let answer = self.delete(process, ips, false)?;
             let id = RequestId(self.requests);
             self.run_for(Duration::from_secs(1))?;
             if answer.or_else(|| self.answers.remove(&id)).is_some_and(|answer| answer.status == 200) {
@@ -552,6 +561,9 @@ impl World {
         let reached = peer.is_some_and(|peer| {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
         });
+        if self.processes[process].is_master() {
+            self.processes[process].connected.insert(to.address.ip().to_string());
+        }
         self.processes[process].links.insert(to.clone());
         if !reached {
             self.break_link(process, &to);

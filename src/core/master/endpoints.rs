@@ -35,8 +35,10 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
         access: Access::Writers,
         title: "Take back what agents that are gone for good have.",
         help: "The body is `{\"agents\": [\"10.0.0.1\", …]}`. Returns the new state once it is stored; unknown \
-               agents are no error. An agent that is alive registers anew.\n\n\
-               400 if the body is something else; then nothing was deleted. 503 and a sentence, which says \
+               agents are no error.\n\n\
+               409 if one of them is connected, unless the body has `\"force\": true`; an agent that is \
+               alive registers anew then. 400 if the body is something else. In both cases nothing was \
+               deleted. 503 and a sentence, which says \
                whether anything was deleted, if this master does not lead or cannot write the log.",
     },
 ];
@@ -48,9 +50,18 @@ pub fn asked(request: &Request) -> Result<(Asked, Option<String>), Response> {
     Ok((asked, request.jsonp()?.map(str::to_owned)))
 }
 
-/// The agents that the body `{"agents": ["10.0.0.1", …]}` names. Nothing is done
-/// unless all of it makes sense.
-pub fn agents_to_delete(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> {
+/// Which agents to delete.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ToDelete {
+    /// Those that the body names.
+    pub agents: BTreeSet<Ipv4Addr>,
+    /// Connected ones too.
+    pub force: bool,
+}
+
+/// The body `{"agents": ["10.0.0.1", …], "force": false}`. Nothing is done unless all
+/// of it makes sense.
+pub fn agents_to_delete(body: &[u8]) -> Result<ToDelete, Response> {
     let bad = |what: &str| {
         Response::bad_request(&format!("{what}; the body must look like {{\"agents\": [\"10.0.0.1\"]}}."))
     };
@@ -71,5 +82,9 @@ pub fn agents_to_delete(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> {
         };
         text.parse().map_err(|_| bad(&format!("\"agents\"[{index}] is not an IPv4 address")))
     };
-    agents.iter().enumerate().map(agent).collect()
+    let agents = agents.iter().enumerate().map(agent).collect::<Result<_, _>>()?;
+    let Some(force) = object.get("force").map_or(Some(false), Value::as_bool) else {
+        return Err(bad("\"force\" is neither true nor false"));
+    };
+    Ok(ToDelete { agents, force })
 }

@@ -472,10 +472,7 @@ impl Master {
                 cx.out.respond(id, Response::json(state, jsonp.as_deref()));
             }
             Asked::Delete => match endpoints::agents_to_delete(body) {
-                Ok(agents) => {
-                    let agents = agents.into_iter().map(|ip| (ip, None)).collect();
-                    serving.delete(&mut cx, Deletion { request: id, jsonp, agents });
-                }
+                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp),
                 Err(response) => cx.out.respond(id, response),
             },
         }

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::batch::{Batch, Deletion, Held, Writer, WrittenBatch};
+use super::endpoints::ToDelete;
 use super::out::Out;
 use super::peers::Peers;
 use super::record::{Entry, Record, ask_of, describe, encode_state};
@@ -15,7 +16,7 @@ use super::waiting::Registration;
 use crate::core::allocator::{Allocator, Ask, Holding};
 use crate::core::config::Network;
 use crate::core::json;
-use crate::core::{Effect, Level, Response, Time, Upid};
+use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
 use crate::wire;
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{
@@ -191,8 +192,21 @@ impl Serving {
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
     }
 
-    /// Deletes agents: all of them with one write. Unknown ones are no error.
-    pub fn delete(&mut self, cx: &mut Context<'_>, mut deletion: Deletion) {
+    /// Deletes agents: all of them with one write, or none. Unknown ones are no error.
+    pub fn delete(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: &ToDelete,
+        request: RequestId,
+        jsonp: Option<String>,
+    ) {
+        let connected: Vec<_> = asked.agents.iter().filter(|ip| cx.sessions.is_connected(**ip)).collect();
+        if !asked.force && !connected.is_empty() {
+            cx.out.respond(request, Response::conflict(&refuse_connected(&connected)));
+            return;
+        }
+        let agents = asked.agents.iter().map(|ip| (*ip, None)).collect();
+        let mut deletion = Deletion { request, jsonp, agents };
         for (ip, serial) in &mut deletion.agents {
             let Some(record) = self.records.remove(ip) else {
                 cx.out.log(Level::Info, format!("Nothing to delete: agent {ip} holds nothing"));
@@ -273,6 +287,16 @@ impl Serving {
         };
         json::state(&self.network.wire, self.stored.iter().map(agent))
     }
+}
+
+/// Why nothing was deleted.
+fn refuse_connected(connected: &[&Ipv4Addr]) -> String {
+    let names: Vec<_> = connected.iter().map(ToString::to_string).collect();
+    format!(
+        "Nothing was deleted. Connected to this master, and so perhaps with containers that use what they \
+         hold: {}. Stop these agents first, or say \"force\": true.",
+        names.join(", ")
+    )
 }
 
 /// What an agent holds, for the log.

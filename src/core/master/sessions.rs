@@ -73,6 +73,11 @@ impl Sessions {
         self.sessions.get(&ip)
     }
 
+    /// Whether the link to the agent at this address is up, as far as we know.
+    pub fn is_connected(&self, ip: Ipv4Addr) -> bool {
+        self.get(ip).is_some_and(|session| session.connected)
+    }
+
     /// The session of exactly this process.
     pub fn of(&mut self, pid: &Upid) -> Option<(Ipv4Addr, &mut Session)> {
         let ip = key(pid)?;
