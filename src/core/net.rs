@@ -16,7 +16,7 @@ pub fn to_number(address: IpAddr) -> u128 {
 
 /// The network of `prefix` bits that begins at `number`, in the family of `like`.
 /// What does not fit into the family is cut off.
-fn from_number(number: u128, prefix: u8, like: IpNet) -> IpNet {
+pub fn from_number(number: u128, prefix: u8, like: IpNet) -> IpNet {
     let address: IpAddr = match like {
         IpNet::V4(_) => Ipv4Addr::from(number as u32).into(),
         IpNet::V6(_) => Ipv6Addr::from(number).into(),

@@ -1,66 +1,121 @@
 //! A range of subnets or addresses of which the lowest free one is given out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
 use super::config::Range;
+use super::net::{from_number, to_number};
 
-/// The free ones of a row of indexes, as intervals: taking, reserving and giving
-/// back cost the logarithm of the number of gaps, whatever the size of the range.
+/// What is free of a network: blocks that lie on a boundary of their size, each as
+/// large as can be, so that what is free is written down in one way only. Taking,
+/// reserving and giving back cost the logarithm of the number of blocks for each
+/// prefix length that occurs, whatever the lengths of what was taken before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FreeIndexes {
-    /// First index of each interval to its last one. Two intervals never touch.
-    intervals: BTreeMap<u128, u128>,
+struct FreeBlocks {
+    /// The network that all this is about.
+    whole: IpNet,
+    /// First addresses by prefix length; no set is empty.
+    blocks: BTreeMap<u8, BTreeSet<u128>>,
 }
 
-impl FreeIndexes {
-    fn new(first: u128, last: u128) -> FreeIndexes {
-        FreeIndexes { intervals: BTreeMap::from([(first, last)]) }
+impl FreeBlocks {
+    fn new(whole: IpNet) -> FreeBlocks {
+        let mut free = FreeBlocks { whole, blocks: BTreeMap::new() };
+        free.insert(whole.prefix_len(), to_number(whole.network()));
+        free
     }
 
-    fn take_lowest(&mut self) -> Option<u128> {
-        let (first, last) = self.intervals.pop_first()?;
-        if first < last {
-            self.intervals.insert(first + 1, last);
-        }
-        Some(first)
+    /// The bits behind this prefix length.
+    fn mask(&self, prefix: u8) -> u128 {
+        let unused = u32::from(128 - self.whole.max_prefix_len());
+        u128::MAX.checked_shr(unused + u32::from(prefix)).unwrap_or(0)
     }
 
-    /// The interval that `index` lies in.
-    fn around(&self, index: u128) -> Option<(u128, u128)> {
-        let (&first, &last) = self.intervals.range(..=index).next_back()?;
-        (index <= last).then_some((first, last))
+    /// The first address of the block of this prefix length around an address.
+    fn start(&self, prefix: u8, address: u128) -> u128 {
+        address & !self.mask(prefix)
     }
 
-    /// Takes one that may be anywhere; `false`: it is not free.
-    fn take(&mut self, index: u128) -> bool {
-        let Some((first, last)) = self.around(index) else { return false };
-        self.intervals.remove(&first);
-        if first < index {
-            self.intervals.insert(first, index - 1);
+    /// The first address of the other half of the block around this one, which must
+    /// not be the whole.
+    fn sibling(&self, prefix: u8, start: u128) -> u128 {
+        start ^ (self.mask(prefix) + 1)
+    }
+
+    fn insert(&mut self, prefix: u8, start: u128) {
+        self.blocks.entry(prefix).or_default().insert(start);
+    }
+
+    fn remove(&mut self, prefix: u8, start: u128) -> bool {
+        let Some(starts) = self.blocks.get_mut(&prefix) else { return false };
+        let removed = starts.remove(&start);
+        if starts.is_empty() {
+            self.blocks.remove(&prefix);
         }
-        if index < last {
-            self.intervals.insert(index + 1, last);
+        removed
+    }
+
+    /// Takes the lowest free block of this prefix length.
+    fn take_lowest(&mut self, prefix: u8) -> Option<u128> {
+        let firsts =
+            self.blocks.range(..=prefix).filter_map(|(outer, starts)| Some((*starts.first()?, *outer)));
+        let (start, outer) = firsts.min()?;
+        self.carve(outer, prefix, start);
+        Some(start)
+    }
+
+    /// Takes the block of length `prefix` at `start` out of the free one of length
+    /// `outer` around it.
+    fn carve(&mut self, outer: u8, prefix: u8, start: u128) {
+        self.remove(outer, self.start(outer, start));
+        for prefix in outer + 1..=prefix {
+            self.insert(prefix, self.sibling(prefix, self.start(prefix, start)));
         }
+    }
+
+    /// The prefix length of the free block around this one, if there is one.
+    fn around(&self, prefix: u8, start: u128) -> Option<u8> {
+        let mut outer = self.blocks.range(..=prefix);
+        outer.find(|(outer, starts)| starts.contains(&self.start(**outer, start))).map(|(outer, _)| *outer)
+    }
+
+    /// Takes a block that may be anywhere; `false`: not all of it is free.
+    fn take(&mut self, prefix: u8, start: u128) -> bool {
+        let Some(outer) = self.around(prefix, start) else { return false };
+        self.carve(outer, prefix, start);
         true
     }
 
-    /// Gives one back; `false`: it is free already.
-    fn give_back(&mut self, index: u128) -> bool {
-        if self.around(index).is_some() {
+    /// Gives a block back; `false`: some of it is free already.
+    fn give_back(&mut self, mut prefix: u8, mut start: u128) -> bool {
+        let last = start | self.mask(prefix);
+        let within = |starts: &BTreeSet<u128>| starts.range(start..=last).next().is_some();
+        if self.around(prefix, start).is_some()
+            || self.blocks.range(prefix..).any(|(_, starts)| within(starts))
+        {
             return false;
         }
-        let before = index.checked_sub(1).and_then(|below| self.around(below));
-        let after = index.checked_add(1).and_then(|above| self.around(above));
-        let first = before.map_or(index, |(first, _)| first);
-        let last = after.map_or(index, |(_, last)| last);
-        if let Some((above, _)) = after {
-            self.intervals.remove(&above);
+        while prefix > self.whole.prefix_len() && self.remove(prefix, self.sibling(prefix, start)) {
+            prefix -= 1;
+            start = self.start(prefix, start);
         }
-        self.intervals.insert(first, last);
+        self.insert(prefix, start);
         true
     }
+
+    /// How many blocks of this prefix length are free; `u128::MAX` if more.
+    fn count(&self, prefix: u8) -> u128 {
+        let count = |(outer, starts): (&u8, &BTreeSet<u128>)| {
+            power(prefix - outer).saturating_mul(starts.len() as u128)
+        };
+        self.blocks.range(..=prefix).map(count).fold(0, u128::saturating_add)
+    }
+}
+
+/// Two to this power, or the largest number that there is.
+fn power(exponent: u8) -> u128 {
+    1u128.checked_shl(exponent.into()).unwrap_or(u128::MAX)
 }
 
 /// What the networks of a pool look like.
@@ -73,34 +128,29 @@ enum Form {
     Addresses,
 }
 
-/// A range of subnets or addresses, and which of them are free.
+/// A range of subnets or addresses, and which of them are free. Those given out have
+/// one prefix length; those that are taken may have another one, from the time before
+/// it was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     range: Range,
     form: Form,
-    first: u128,
-    last: u128,
-    free: FreeIndexes,
+    free: FreeBlocks,
 }
 
 impl Pool {
     /// The subnets that `range` is cut into, all free.
     pub fn subnets(range: Range) -> Pool {
-        let (first, last) = (0, range.last_index());
-        Pool { range, form: Form::Subnets, first, last, free: FreeIndexes::new(first, last) }
+        Pool { range, form: Form::Subnets, free: FreeBlocks::new(range.net) }
     }
 
-    /// The addresses of `net`, which has more than two, all free but the first and
-    /// the last.
+    /// The addresses of `net`, all free but the first and the last.
     pub fn addresses(net: IpNet) -> Pool {
         let range = Range { net, prefix: net.max_prefix_len() };
-        let (first, last) = (1, range.last_index().saturating_sub(1));
-        let free = if first <= last {
-            FreeIndexes::new(first, last)
-        } else {
-            FreeIndexes { intervals: BTreeMap::new() }
-        };
-        Pool { range, form: Form::Addresses, first, last, free }
+        let mut free = FreeBlocks::new(net);
+        free.take(range.prefix, to_number(net.network()));
+        free.take(range.prefix, to_number(net.broadcast()));
+        Pool { range, form: Form::Addresses, free }
     }
 
     /// The range that this is a pool of.
@@ -108,42 +158,61 @@ impl Pool {
         self.range
     }
 
+    /// How many can still be taken; `u128::MAX` if more.
+    pub fn free(&self) -> u128 {
+        self.free.count(self.range.prefix)
+    }
+
+    /// How many could be taken if all were free; `u128::MAX` if more.
+    pub fn total(&self) -> u128 {
+        let all = power(self.range.prefix - self.range.net.prefix_len());
+        match self.form {
+            Form::Subnets => all,
+            Form::Addresses => all.saturating_sub(2),
+        }
+    }
+
     /// Takes the lowest free one; `None`: all are taken.
     pub fn take(&mut self) -> Option<IpNet> {
-        let index = self.free.take_lowest()?;
-        let subnet = self.range.subnet(index)?;
+        let start = self.free.take_lowest(self.range.prefix)?;
+        let subnet = from_number(start, self.range.prefix, self.range.net);
         match self.form {
             Form::Subnets => Some(subnet),
             Form::Addresses => IpNet::new(subnet.addr(), self.range.net.prefix_len()).ok(),
         }
     }
 
-    /// Whether `net` is one that this pool can give out, free or not.
-    pub fn covers(&self, net: IpNet) -> bool {
-        self.index_of(net).is_some()
-    }
-
-    /// Takes this very one; `false`: it is taken already, or not of this pool.
+    /// Takes this very one, whatever its prefix length; `false`: it is taken already,
+    /// or not of this pool.
     pub fn reserve(&mut self, net: IpNet) -> bool {
-        self.index_of(net).is_some_and(|index| self.free.take(index))
+        self.block(net).is_some_and(|(prefix, start)| self.free.take(prefix, start))
     }
 
     /// Gives back what was taken; `false`: it was not taken, or is not of this pool.
     pub fn give_back(&mut self, net: IpNet) -> bool {
-        self.index_of(net).is_some_and(|index| self.free.give_back(index))
+        self.block(net).is_some_and(|(prefix, start)| self.free.give_back(prefix, start))
     }
 
-    fn index_of(&self, net: IpNet) -> Option<u128> {
-        let index = match self.form {
-            Form::Subnets => self.range.index_of(net)?,
-            Form::Addresses => self.range.index_of(net.addr().into())?,
-        };
-        (self.first..=self.last).contains(&index).then_some(index)
+    /// What it takes of the range; `None`: it is not of this pool.
+    fn block(&self, net: IpNet) -> Option<(u8, u128)> {
+        let whole = self.range.net;
+        let start = to_number(net.addr());
+        match self.form {
+            Form::Subnets => {
+                (whole.contains(&net) && net == net.trunc()).then_some((net.prefix_len(), start))
+            }
+            Form::Addresses => {
+                let inner = whole.contains(&net.addr())
+                    && ![whole.network(), whole.broadcast()].contains(&net.addr());
+                inner.then_some((whole.max_prefix_len(), start))
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::net::overlap;
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -206,51 +275,107 @@ mod tests {
         assert!(addresses("::/0").reserve("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/0".parse().unwrap()));
     }
 
+    #[test]
+    fn other_prefix_lengths_leave_room_as_they_can() {
+        let mut pool = subnets("9.0.0.0/22", 24);
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        assert!(pool.reserve(net("9.0.0.64/26")) && pool.reserve(net("9.0.2.0/25")));
+        assert!(!pool.reserve(net("9.0.0.0/24")), "a part of it is taken");
+        assert_eq!(pool.free(), 2);
+        assert_eq!(drain(&mut pool), [net("9.0.1.0/24"), net("9.0.3.0/24")]);
+        assert!(!pool.give_back(net("9.0.0.0/24")), "a part of it is free");
+        assert!(!pool.give_back(net("9.0.0.0/26")), "it is free");
+        assert!(pool.give_back(net("9.0.0.64/26")));
+        assert_eq!(pool.take(), Some(net("9.0.0.0/24")));
+    }
+
+    #[test]
+    fn counts() {
+        let pool = subnets("9.0.0.0/8", 24);
+        assert_eq!((pool.free(), pool.total()), (65_536, 65_536));
+        let mut pool = addresses("44.128.0.0/20");
+        pool.take();
+        assert_eq!((pool.free(), pool.total()), (4093, 4094));
+        assert_eq!(addresses("10.0.0.0/31").free(), 0);
+        assert_eq!(addresses("::/0").total(), u128::MAX - 2, "one bit too many");
+        assert_eq!(subnets("::/0", 127).free(), 1 << 127);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Take,
-        Reserve(u8),
-        GiveBack(u8),
+        Reserve(u8, u8),
+        GiveBack(prop::sample::Index),
+        /// Of something that may never have been taken.
+        GiveBackAny(u8, u8),
+        Prefix(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            Just(Step::Take),
-            any::<u8>().prop_map(Step::Reserve),
-            any::<u8>().prop_map(Step::GiveBack)
+            3 => Just(Step::Take),
+            1 => (any::<u8>(), 0..6u8).prop_map(|(at, bits)| Step::Reserve(at, bits)),
+            2 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
+            1 => (any::<u8>(), 0..6u8).prop_map(|(at, bits)| Step::GiveBackAny(at, bits)),
+            1 => (0..6u8).prop_map(Step::Prefix),
         ]
     }
 
+    /// Every subnet of a length, lowest first.
+    fn all(range: Range) -> impl Iterator<Item = IpNet> {
+        (0..=range.last_index()).filter_map(move |index| range.subnet(index))
+    }
+
     proptest! {
-        /// Against the obvious model: a set of taken indexes.
+        /// Against the obvious model: the list of what is taken.
         #[test]
-        fn behaves_like_a_set(
-            steps in proptest::collection::vec(step(), 0..400),
-            (net, prefix) in prop_oneof![Just(("9.0.0.0/24", 30)), Just(("fd01::/64", 70))],
+        fn behaves_like_a_list(
+            steps in proptest::collection::vec(step(), 0..200),
+            net in prop_oneof![Just("9.0.0.0/25"), Just("fd01::/64"), Just("128.0.0.0/1"), Just("::/0")],
         ) {
-            let range = Range { net: net.parse().unwrap(), prefix };
+            let net: IpNet = net.parse().unwrap();
+            let cut = |bits: u8| Range { net, prefix: net.prefix_len() + bits };
+            let mut range = cut(4);
             let mut pool = Pool::subnets(range);
-            let mut taken = BTreeSet::new();
-            let count = range.last_index() + 1;
+            let mut taken: Vec<IpNet> = Vec::new();
+            let is_free = |taken: &[IpNet], net: &IpNet| !taken.iter().any(|other| overlap(*other, *net));
+            let pick = |at: u8, bits| all(cut(bits)).nth(usize::from(at) % (1 << bits)).unwrap();
             for step in steps {
                 match step {
                     Step::Take => {
-                        let lowest = (0..count).find(|index| !taken.contains(index));
+                        let lowest = all(range).find(|net| is_free(&taken, net));
+                        prop_assert_eq!(pool.take(), lowest);
                         taken.extend(lowest);
-                        prop_assert_eq!(pool.take(), lowest.and_then(|index| range.subnet(index)));
                     }
-                    Step::Reserve(index) => {
-                        let index = u128::from(index) % count;
-                        prop_assert_eq!(pool.reserve(range.subnet(index).unwrap()), taken.insert(index));
+                    Step::Reserve(at, bits) => {
+                        let net = pick(at, bits);
+                        let free = is_free(&taken, &net);
+                        prop_assert_eq!(pool.reserve(net), free);
+                        taken.extend(free.then_some(net));
                     }
-                    Step::GiveBack(index) => {
-                        let index = u128::from(index) % count;
-                        prop_assert_eq!(pool.give_back(range.subnet(index).unwrap()), taken.remove(&index));
+                    Step::GiveBack(at) if !taken.is_empty() => {
+                        prop_assert!(pool.give_back(taken.swap_remove(at.index(taken.len()))));
+                    }
+                    Step::GiveBack(_) => {}
+                    Step::GiveBackAny(at, bits) => {
+                        let net = pick(at, bits);
+                        let position = taken.iter().position(|other| *other == net);
+                        // A part of what is taken, or several of them, is nobody's to give.
+                        if position.is_some() || is_free(&taken, &net) {
+                            prop_assert_eq!(pool.give_back(net), position.is_some());
+                        }
+                        position.map(|position| taken.swap_remove(position));
+                    }
+                    Step::Prefix(bits) => {
+                        range = cut(bits);
+                        pool = Pool::subnets(range);
+                        prop_assert!(taken.iter().all(|net| pool.reserve(*net)));
                     }
                 }
+                prop_assert_eq!(pool.free(), all(range).filter(|net| is_free(&taken, net)).count() as u128);
             }
-            for &index in &taken {
-                prop_assert!(pool.give_back(range.subnet(index).unwrap()));
+            for net in taken {
+                prop_assert!(pool.give_back(net));
             }
             prop_assert_eq!(pool, Pool::subnets(range), "returned to where it began");
         }
