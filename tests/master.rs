@@ -8,6 +8,8 @@
 
 #[path = "master/garbage.rs"]
 mod garbage;
+#[path = "master/numbers.rs"]
+mod numbers;
 #[path = "master/player.rs"]
 mod player;
 #[path = "master/scale.rs"]

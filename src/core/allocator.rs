@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::config::{Network, OverlayConfig};
 use super::pool::Pool;
@@ -104,6 +105,45 @@ impl fmt::Display for Exhausted {
     }
 }
 
+/// How much of a range is left, by family. What is absent is of a family that there
+/// is no range of. Numbers that do not fit are the largest there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Room {
+    /// Subnets or addresses of the length that is given out at present, which still can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<u128>,
+    /// The same of IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free6: Option<u128>,
+    /// So many there would be if nothing were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u128>,
+    /// The same of IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total6: Option<u128>,
+    /// Those that agents hold, of whatever length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// The same of IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used6: Option<u64>,
+}
+
+impl Room {
+    fn of(pools: &Pair<Option<Pool>>) -> Room {
+        let of = |pool: &Option<Pool>| pool.as_ref().map(|pool| (pool.free(), pool.total(), pool.used()));
+        let (v4, v6) = (of(&pools.v4), of(&pools.v6));
+        Room {
+            free: v4.map(|(free, ..)| free),
+            free6: v6.map(|(free, ..)| free),
+            total: v4.map(|(_, total, _)| total),
+            total6: v6.map(|(_, total, _)| total),
+            used: v4.map(|(.., used)| used),
+            used6: v6.map(|(.., used)| used),
+        }
+    }
+}
+
 /// The pools of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocator {
@@ -123,6 +163,16 @@ impl Allocator {
             v6: network.vtep_subnet6.map(|net| Pool::addresses(net.into())),
         };
         Allocator { vtep, overlays: network.overlays.iter().map(overlay).collect() }
+    }
+
+    /// How much is left of an overlay's subnets; `None`: of the VTEPs. Nothing is
+    /// known of an overlay that there is no pool of.
+    pub fn room(&self, overlay: Option<&str>) -> Room {
+        let pools = match overlay {
+            None => Some(&self.vtep),
+            Some(name) => self.overlays.get(name),
+        };
+        pools.map(Room::of).unwrap_or_default()
     }
 
     /// Takes what an agent holds already. The error is the first thing that is not

@@ -223,6 +223,10 @@ proptest! {
                 prop_assert_eq!(rebuilt.reserve(holding), Ok(()));
             }
             prop_assert_eq!(&rebuilt, &allocator);
+            let overlays = network.overlays.iter().map(|overlay| Some(overlay.name.as_str()));
+            let rooms = overlays.chain([None]).map(|of| allocator.room(of));
+            let used: u64 = rooms.map(|room| room.used.unwrap_or(0) + room.used6.unwrap_or(0)).sum();
+            prop_assert_eq!(used, all.len() as u64);
         }
     }
 }

@@ -6,13 +6,51 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::core::allocator::Room;
 use crate::core::usage::Addresses;
 use crate::wire;
 use wire::agent_overlay_info::state::Status;
 
-/// The master's whole state.
-pub fn state<'a>(network: &'a wire::NetworkConfig, agents: impl Iterator<Item = Agent<'a>>) -> Vec<u8> {
-    to_bytes(&State { agents: agents.collect(), network: network.into() })
+/// The master's whole state. `room` says how much is left of an overlay; `None`: of
+/// the VTEPs' ranges.
+pub fn state<'a>(
+    network: &'a wire::NetworkConfig,
+    room: impl Fn(Option<&str>) -> Room,
+    agents: impl Iterator<Item = Agent<'a>>,
+) -> Vec<u8> {
+    let overlay = |overlay: &'a wire::OverlayInfo| OverlayInfo {
+        agent_subnets: Some(room(Some(&overlay.name))),
+        ..OverlayInfo::from(overlay)
+    };
+    let network = NetworkConfig {
+        overlays: network.overlays.iter().map(overlay).collect(),
+        vtep_mac_oui: &network.vtep_mac_oui,
+        vtep_mtu: network.vtep_mtu,
+        vtep_subnet: &network.vtep_subnet,
+        vtep_subnet6: network.vtep_subnet6.as_deref(),
+        vteps: room(None),
+    };
+    to_bytes(&State { agents: agents.collect(), network })
+}
+
+/// Whether a master serves, for load balancers.
+#[derive(Serialize)]
+pub struct Health<'a> {
+    /// Where the master is that leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// Why it does not serve, as a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// `serving`, `standby`, `recovering` or `broken`.
+    pub status: &'static str,
+}
+
+impl Health<'_> {
+    /// As JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        to_bytes(self)
+    }
 }
 
 /// What an agent shows of itself: its [`wire::AgentInfo`], and what an operator
@@ -74,18 +112,7 @@ struct NetworkConfig<'a> {
     vtep_subnet: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     vtep_subnet6: Option<&'a str>,
-}
-
-impl<'a> From<&'a wire::NetworkConfig> for NetworkConfig<'a> {
-    fn from(network: &'a wire::NetworkConfig) -> Self {
-        NetworkConfig {
-            overlays: network.overlays.iter().map(Into::into).collect(),
-            vtep_mac_oui: &network.vtep_mac_oui,
-            vtep_mtu: network.vtep_mtu,
-            vtep_subnet: &network.vtep_subnet,
-            vtep_subnet6: network.vtep_subnet6.as_deref(),
-        }
-    }
+    vteps: Room,
 }
 
 /// An agent as the master shows it.
@@ -93,19 +120,47 @@ impl<'a> From<&'a wire::NetworkConfig> for NetworkConfig<'a> {
 pub struct Agent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration_attempts: Option<u32>,
+    connected: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     host_errors: &'a [String],
     ip: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<LastError<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overlays: Vec<AgentOverlayInfo<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_seconds: Option<u64>,
+}
+
+/// How an agent is at present, as far as its master knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presence<'a> {
+    /// Whether its connection is up.
+    pub connected: bool,
+    /// For how many seconds that has been so; `None`: it has not registered with this
+    /// master.
+    pub since_seconds: Option<u64>,
+    /// What is wrong with its host.
+    pub host_errors: &'a [String],
+    /// The latest that was wrong with it, right again or not.
+    pub last_error: Option<LastError<'a>>,
+}
+
+/// What was wrong with an agent.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LastError<'a> {
+    /// What.
+    pub error: &'a str,
+    /// How many seconds ago it was heard of last.
+    pub seconds_ago: u64,
 }
 
 impl<'a> Agent<'a> {
-    /// An agent as it is stored, with what it reported: what is wrong with its host,
-    /// and the states that `state` knows by overlay name.
+    /// An agent as it is stored, with how it is, and the states that `state` knows by
+    /// overlay name.
     pub fn new(
         info: &'a wire::AgentInfo,
-        host_errors: &'a [String],
+        presence: Presence<'a>,
         state: impl Fn(&str) -> Option<&'a wire::agent_overlay_info::State>,
     ) -> Agent<'a> {
         let overlay = |overlay: &'a wire::AgentOverlayInfo| AgentOverlayInfo {
@@ -114,9 +169,12 @@ impl<'a> Agent<'a> {
         };
         Agent {
             configuration_attempts: info.configuration_attempts,
-            host_errors,
+            connected: presence.connected,
+            host_errors: presence.host_errors,
             ip: &info.ip,
+            last_error: presence.last_error,
             overlays: info.overlays.iter().map(overlay).collect(),
+            since_seconds: presence.since_seconds,
         }
     }
 }
@@ -174,6 +232,8 @@ impl<'a> From<&'a wire::AgentOverlayInfo> for AgentOverlayInfo<'a> {
 
 #[derive(Serialize)]
 struct OverlayInfo<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent_subnets: Option<Room>,
     enabled: bool,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,6 +249,7 @@ struct OverlayInfo<'a> {
 impl<'a> From<&'a wire::OverlayInfo> for OverlayInfo<'a> {
     fn from(overlay: &'a wire::OverlayInfo) -> Self {
         OverlayInfo {
+            agent_subnets: None,
             enabled: overlay.enabled(),
             name: &overlay.name,
             prefix: overlay.prefix,
@@ -314,19 +375,43 @@ mod tests {
             status: Some(Status::Failed.into()),
             error: Some("no \"x\"".into()),
         };
-        let agent = Agent::new(&info, &[], |name| (name == "dcos").then_some(&failed));
+        let presence = Presence {
+            connected: true,
+            since_seconds: Some(7),
+            last_error: Some(LastError { error: "no \"x\"", seconds_ago: 3 }),
+            ..Presence::default()
+        };
+        let agent = Agent::new(&info, presence, |name| (name == "dcos").then_some(&failed));
+        let room = |overlay: Option<&str>| match overlay {
+            Some(name) => {
+                assert_eq!(name, "dcos");
+                Room { free: Some(65_535), total: Some(65_536), used: Some(1), ..Room::default() }
+            }
+            None => {
+                Room { free6: Some(u128::MAX), total6: Some(u128::MAX), used6: Some(0), ..Room::default() }
+            }
+        };
         let with_state =
             OVERLAY.replace("STATE", r#""state":{"error":"no \"x\"","status":"STATUS_FAILED"},"#);
         let network_json = concat!(
-            r#""network":{"overlays":[{"enabled":true,"name":"dcos","prefix":24,"subnet":"9.0.0.0/8"}],"#,
-            r#""vtep_mac_oui":"70:B3:D5:00:00:00","vtep_mtu":1400,"vtep_subnet":"44.128.0.0/20"}"#
+            r#""network":{"overlays":[{"agent_subnets":{"free":65535,"total":65536,"used":1},"enabled":true,"#,
+            r#""name":"dcos","prefix":24,"subnet":"9.0.0.0/8"}],"#,
+            r#""vtep_mac_oui":"70:B3:D5:00:00:00","vtep_mtu":1400,"vtep_subnet":"44.128.0.0/20","#,
+            r#""vteps":{"free6":340282366920938463463374607431768211455,"#,
+            r#""total6":340282366920938463463374607431768211455,"used6":0}}"#
         );
         assert_eq!(
-            String::from_utf8(state(&network, [agent].into_iter())).unwrap(),
-            format!(r#"{{"agents":[{{"ip":"10.0.0.1","overlays":[{with_state}]}}],{network_json}}}"#)
+            String::from_utf8(state(&network, room, [agent].into_iter())).unwrap(),
+            format!(
+                concat!(
+                    r#"{{"agents":[{{"connected":true,"ip":"10.0.0.1","#,
+                    r#""last_error":{{"error":"no \"x\"","seconds_ago":3}},"overlays":[{}],"since_seconds":7}}],{}}}"#
+                ),
+                with_state, network_json
+            )
         );
         assert_eq!(
-            String::from_utf8(state(&network, std::iter::empty())).unwrap(),
+            String::from_utf8(state(&network, room, std::iter::empty())).unwrap(),
             format!("{{{network_json}}}")
         );
     }

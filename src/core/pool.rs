@@ -136,12 +136,14 @@ pub struct Pool {
     range: Range,
     form: Form,
     free: FreeBlocks,
+    /// How many are taken.
+    used: u64,
 }
 
 impl Pool {
     /// The subnets that `range` is cut into, all free.
     pub fn subnets(range: Range) -> Pool {
-        Pool { range, form: Form::Subnets, free: FreeBlocks::new(range.net) }
+        Pool { range, form: Form::Subnets, free: FreeBlocks::new(range.net), used: 0 }
     }
 
     /// The addresses of `net`, all free but the first and the last.
@@ -150,7 +152,7 @@ impl Pool {
         let mut free = FreeBlocks::new(net);
         free.take(range.prefix, to_number(net.network()));
         free.take(range.prefix, to_number(net.broadcast()));
-        Pool { range, form: Form::Addresses, free }
+        Pool { range, form: Form::Addresses, free, used: 0 }
     }
 
     /// The range that this is a pool of.
@@ -161,6 +163,11 @@ impl Pool {
     /// How many can still be taken; `u128::MAX` if more.
     pub fn free(&self) -> u128 {
         self.free.count(self.range.prefix)
+    }
+
+    /// How many are taken, of whatever prefix length.
+    pub fn used(&self) -> u64 {
+        self.used
     }
 
     /// How many could be taken if all were free; `u128::MAX` if more.
@@ -175,6 +182,7 @@ impl Pool {
     /// Takes the lowest free one; `None`: all are taken.
     pub fn take(&mut self) -> Option<IpNet> {
         let start = self.free.take_lowest(self.range.prefix)?;
+        self.used += 1;
         let subnet = from_number(start, self.range.prefix, self.range.net);
         match self.form {
             Form::Subnets => Some(subnet),
@@ -185,12 +193,16 @@ impl Pool {
     /// Takes this very one, whatever its prefix length; `false`: it is taken already,
     /// or not of this pool.
     pub fn reserve(&mut self, net: IpNet) -> bool {
-        self.block(net).is_some_and(|(prefix, start)| self.free.take(prefix, start))
+        let taken = self.block(net).is_some_and(|(prefix, start)| self.free.take(prefix, start));
+        self.used += u64::from(taken);
+        taken
     }
 
     /// Gives back what was taken; `false`: it was not taken, or is not of this pool.
     pub fn give_back(&mut self, net: IpNet) -> bool {
-        self.block(net).is_some_and(|(prefix, start)| self.free.give_back(prefix, start))
+        let given = self.block(net).is_some_and(|(prefix, start)| self.free.give_back(prefix, start));
+        self.used -= u64::from(given);
+        given
     }
 
     /// What it takes of the range; `None`: it is not of this pool.

@@ -16,6 +16,8 @@ pub enum Asked {
     State,
     /// To delete agents; the body is not read yet.
     Delete,
+    /// Whether this master serves.
+    Health,
 }
 
 /// All endpoints of a master.
@@ -40,6 +42,17 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
                alive registers anew then. 400 if the body is something else. In both cases nothing was \
                deleted. 503 and a sentence, which says \
                whether anything was deleted, if this master does not lead or cannot write the log.",
+    },
+    Endpoint {
+        path: "/overlay-master/health",
+        methods: &[("GET", Asked::Health)],
+        access: Access::Anyone,
+        title: "Whether this master serves, for load balancers.",
+        help: "200 if this master leads and serves, 503 if not. With `?standby=ok` a master that only waits to \
+               lead is healthy as well: 503 means then that it leads and cannot serve, because it is still \
+               reading the replicated log, or cannot use what is in it.\n\n\
+               JSON: `status` is `serving`, `standby`, `recovering` or `broken`, `reason` says why it does not \
+               serve, `leader` where the leading master is.",
     },
 ];
 

@@ -19,14 +19,13 @@ use prost::Message;
 
 use super::backoff::Backoff;
 use super::config::MasterConfig;
-use super::http::{Request, RequestId, Response};
+use super::http::Response;
 use super::message::Named;
 use super::metrics::Metric;
 use super::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
 use crate::wire;
 use crate::wire::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
 use batch::{Deletion, Held, Writer, log_hangs};
-use endpoints::Asked;
 use out::Out;
 use serving::{Context, Serving};
 use sessions::Sessions;
@@ -39,6 +38,7 @@ mod out;
 mod peers;
 mod record;
 mod recovery;
+mod requests;
 mod serving;
 mod sessions;
 mod waiting;
@@ -91,7 +91,7 @@ impl Machine for Master {
         self.out.set_now(now);
         match input {
             Input::Message { from, name, body } => self.message(from, &name, &body),
-            Input::Request(request) => self.request(request),
+            Input::Request(request) => self.request(&request),
             Input::Exited(pid) => self.exited(&pid),
             Input::Leader(leader) => self.leader(leader),
             Input::Fetched(result) => self.fetched(result),
@@ -444,53 +444,9 @@ impl Master {
 
     fn exited(&mut self, pid: &Upid) {
         let Some((ip, session)) = self.sessions.of(pid) else { return };
-        session.connected = false;
+        session.disconnect(self.out.now());
         if let Some((serving, _)) = self.serving() {
             serving.peers().leave(ip);
-        }
-    }
-
-    // What operators ask.
-
-    fn request(&mut self, request: Request) {
-        let id = request.id;
-        match endpoints::asked(&request) {
-            Ok((asked, jsonp)) => self.asked(id, asked, jsonp, &request.body),
-            Err(response) => self.out.respond(id, response),
-        }
-    }
-
-    fn asked(&mut self, id: RequestId, asked: Asked, jsonp: Option<String>, body: &[u8]) {
-        if let Some(sentence) = self.why_not_serving() {
-            self.out.respond(id, Response::unavailable(&sentence));
-            return;
-        }
-        let Some((serving, mut cx)) = self.serving() else { return };
-        match asked {
-            Asked::State => {
-                let state = serving.state_json(cx.sessions);
-                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
-            }
-            Asked::Delete => match endpoints::agents_to_delete(body) {
-                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp),
-                Err(response) => cx.out.respond(id, response),
-            },
-        }
-    }
-
-    fn why_not_serving(&self) -> Option<String> {
-        match &self.phase {
-            Phase::Serving(_) => None,
-            Phase::Standby => Some(self.why_standby()),
-            Phase::Broken(sentence) => Some(sentence.clone()),
-            Phase::Recovering(recovering) => {
-                let error = recovering.error.as_ref();
-                let error = error.map(|error| format!(" The latest attempt failed: {error}."));
-                Some(format!(
-                    "This master leads, and is still reading its state from the replicated log.{}",
-                    error.unwrap_or_default()
-                ))
-            }
         }
     }
 }

@@ -109,7 +109,10 @@ impl Serving {
         // not to be broken for that: the Mesos master talks over it, too.
         let reconnect = cx.sessions.of(from).is_some_and(|(_, session)| session.unconfirmed);
         cx.out.push(Effect::Link { to: from.clone(), reconnect });
-        cx.sessions.register(*ip, from, message.peers.is_some());
+        cx.sessions.register(cx.out.now(), *ip, from, message.peers.is_some());
+        if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
+            session.erred(cx.out.now(), &problems.join("; "));
+        }
         let overlays = self.update_record(cx, *ip, holding, ask);
         let answer = UpdateAgentOverlaysMessage { overlays, problems, ..Default::default() };
         match self.held_for(cx.writer, &[*ip]) {
@@ -186,7 +189,9 @@ impl Serving {
         });
         let errors: Vec<_> = overlays.chain(report.host_errors.iter().cloned()).collect();
         if !errors.is_empty() {
-            cx.out.warn("agent's errors", || format!("Agent {ip} reports: {}", errors.join("; ")));
+            let errors = errors.join("; ");
+            session.erred(cx.out.now(), &errors);
+            cx.out.warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
         session.report(report);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
@@ -238,7 +243,7 @@ impl Serving {
             self.peers.leave(ip);
             cx.sessions.remove(ip);
         }
-        let state = self.state_json(cx.sessions);
+        let state = self.state_json(cx.out.now(), cx.sessions);
         cx.out.respond(deletion.request, Response::json(state, deletion.jsonp.as_deref()));
     }
 
@@ -278,14 +283,14 @@ impl Serving {
     }
 
     /// The state as the log has it, with what the agents reported.
-    pub fn state_json<'a>(&'a self, sessions: &'a Sessions) -> Vec<u8> {
-        let agent = |(ip, entry): (&Ipv4Addr, &'a Arc<Entry>)| {
+    pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
+        let agents = self.stored.iter().map(|(ip, entry)| {
             let session = sessions.get(*ip);
+            let presence = session.map(|session| session.presence(now)).unwrap_or_default();
             let state = |name: &str| session.and_then(|session| session.states.get(name));
-            let host_errors = session.map(|session| session.host_errors.as_slice());
-            json::Agent::new(&entry.info, host_errors.unwrap_or_default(), state)
-        };
-        json::state(&self.network.wire, self.stored.iter().map(agent))
+            json::Agent::new(&entry.info, presence, state)
+        });
+        json::state(&self.network.wire, |overlay| self.allocator.room(overlay), agents)
     }
 }
 

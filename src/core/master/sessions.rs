@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::core::Upid;
+use crate::core::json::{LastError as LastErrorShown, Presence};
+use crate::core::{Time, Upid};
 use crate::wire::agent_overlay_info::State;
 use crate::wire::internal::AgentRegisteredMessage;
 
@@ -17,6 +18,8 @@ pub struct Session {
     pub serial: u64,
     /// Whether its link is up, as far as we know.
     pub connected: bool,
+    /// Since when that is so.
+    pub since: Time,
     /// It was answered, and has not said anything since that it would say only after
     /// that answer: if it asks again, the connection to it may be a dead one.
     pub unconfirmed: bool,
@@ -26,7 +29,21 @@ pub struct Session {
     pub states: BTreeMap<String, State>,
     /// What is not right with its host beyond one overlay, as it reported last.
     pub host_errors: Vec<String>,
+    /// The latest that was not right with it, right again or not. (Few ever have one.)
+    pub last_error: Option<Box<LastError>>,
 }
+
+/// What was not right with an agent.
+#[derive(Debug)]
+pub struct LastError {
+    /// When it was heard of last.
+    pub at: Time,
+    /// What, as one line.
+    pub text: String,
+}
+
+/// How much of an error is kept, in characters: agents say what they like.
+const LONGEST_ERROR: usize = 1000;
 
 /// All of them, by underlay address.
 #[derive(Debug, Default)]
@@ -46,17 +63,22 @@ pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
 impl Sessions {
     /// An agent registers. Another pid at the same address is replaced: the newer
     /// registration wins.
-    pub fn register(&mut self, ip: Ipv4Addr, pid: &Upid, wants_peers: bool) {
+    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: bool) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
             pid: pid.clone(),
             serial: 0,
             connected: true,
+            since: now,
             unconfirmed: false,
             wants_peers,
             states: BTreeMap::new(),
             host_errors: Vec::new(),
+            last_error: None,
         });
+        if session.pid != *pid || !session.connected {
+            session.since = now;
+        }
         if session.pid != *pid {
             session.states.clear();
             session.host_errors.clear();
@@ -103,6 +125,33 @@ impl Sessions {
 }
 
 impl Session {
+    /// Its link broke.
+    pub fn disconnect(&mut self, now: Time) {
+        if std::mem::take(&mut self.connected) {
+            self.since = now;
+        }
+    }
+
+    /// Something is not right with it.
+    pub fn erred(&mut self, now: Time, text: &str) {
+        let text = text.chars().take(LONGEST_ERROR).collect();
+        self.last_error = Some(Box::new(LastError { at: now, text }));
+    }
+
+    /// How the agent is, as endpoints show it.
+    pub fn presence(&self, now: Time) -> Presence<'_> {
+        let last_error = self
+            .last_error
+            .as_ref()
+            .map(|last| LastErrorShown { error: &last.text, seconds_ago: now.since(last.at).as_secs() });
+        Presence {
+            connected: self.connected,
+            since_seconds: Some(now.since(self.since).as_secs()),
+            host_errors: &self.host_errors,
+            last_error,
+        }
+    }
+
     /// Takes what the agent reports.
     pub fn report(&mut self, message: AgentRegisteredMessage) {
         self.unconfirmed = false;

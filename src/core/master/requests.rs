@@ -1,0 +1,81 @@
+//! What operators and programs ask over HTTP.
+
+use std::collections::BTreeMap;
+
+use super::endpoints::{self, Asked};
+use super::{Master, Phase};
+use crate::core::json;
+use crate::core::{Request, Response};
+
+impl Master {
+    pub(super) fn request(&mut self, request: &Request) {
+        let (asked, jsonp) = match endpoints::asked(request) {
+            Ok(asked) => asked,
+            Err(response) => return self.out.respond(request.id, response),
+        };
+        match asked {
+            Asked::Health => {
+                let response = self.health(&request.query, jsonp.as_deref());
+                self.out.respond(request.id, response);
+            }
+            Asked::State | Asked::Delete => self.ask_serving(request, asked, jsonp),
+        }
+    }
+
+    /// What only a master that serves can answer.
+    fn ask_serving(&mut self, request: &Request, asked: Asked, jsonp: Option<String>) {
+        let id = request.id;
+        if let Some(sentence) = self.why_not_serving() {
+            return self.out.respond(id, Response::unavailable(&sentence));
+        }
+        let Some((serving, mut cx)) = self.serving() else { return };
+        match asked {
+            Asked::Health => {}
+            Asked::State => {
+                let state = serving.state_json(cx.out.now(), cx.sessions);
+                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
+            }
+            Asked::Delete => match endpoints::agents_to_delete(&request.body) {
+                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp),
+                Err(response) => cx.out.respond(id, response),
+            },
+        }
+    }
+
+    /// Whether this master serves.
+    fn health(&self, query: &BTreeMap<String, String>, jsonp: Option<&str>) -> Response {
+        let status = match &self.phase {
+            Phase::Serving(_) => "serving",
+            Phase::Standby => "standby",
+            Phase::Recovering(_) => "recovering",
+            Phase::Broken(_) => "broken",
+        };
+        let standby_will_do = query.get("standby").is_some_and(|value| value == "ok");
+        let healthy = match &self.phase {
+            Phase::Serving(_) => true,
+            Phase::Standby => standby_will_do,
+            Phase::Recovering(_) | Phase::Broken(_) => false,
+        };
+        let reason = self.why_not_serving();
+        let leader = self.leader.as_ref().map(|leader| leader.address.to_string());
+        let health = json::Health { leader, reason: reason.as_deref(), status };
+        let response = Response::json(health.to_json(), jsonp);
+        if healthy { response } else { Response { status: 503, ..response } }
+    }
+
+    fn why_not_serving(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Serving(_) => None,
+            Phase::Standby => Some(self.why_standby()),
+            Phase::Broken(sentence) => Some(sentence.clone()),
+            Phase::Recovering(recovering) => {
+                let error = recovering.error.as_ref();
+                let error = error.map(|error| format!(" The latest attempt failed: {error}."));
+                Some(format!(
+                    "This master leads, and is still reading its state from the replicated log.{}",
+                    error.unwrap_or_default()
+                ))
+            }
+        }
+    }
+}
