@@ -19,6 +19,7 @@ transcript::transcripts![
     loses_the_leader_while_configuring,
     tells_errors,
     retries_with_one_growing_timer,
+    retries_in_time_while_peers_come,
     follows_the_masters_list,
     follows_its_peers,
     is_deleted,

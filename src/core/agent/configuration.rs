@@ -106,22 +106,29 @@ impl Configuration {
         &self.draining
     }
 
+    /// When the next attempt is due. While a pass is under way nobody has to come
+    /// back for one.
     pub fn retry_at(&self) -> Option<Time> {
-        self.retry_at
+        self.retry_at.filter(|_| !self.under_way)
     }
 
     /// Begins a pass and gives its number; `None` if there is nothing to go by yet,
     /// or if one is under way: then another one follows it.
-    pub fn begin(&mut self) -> Option<u64> {
+    ///
+    /// It stands for the retry only if that is due, or if the master wants something
+    /// else now. A pass for news of peers that fails must not put the retry off.
+    pub fn begin(&mut self, now: Time) -> Option<u64> {
         self.given.as_ref()?;
         if self.under_way {
             self.again = true;
             return None;
         }
+        if self.news || self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+        }
         self.under_way = true;
         self.again = false;
         self.news = false;
-        self.retry_at = None;
         self.generation += 1;
         if !self.settled {
             self.attempts += 1;

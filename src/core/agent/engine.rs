@@ -114,7 +114,10 @@ impl Engine {
             self.backoff.reset();
         } else {
             self.failures = self.failures.saturating_add(1);
-            self.retry_at.get_or_insert(now + self.backoff.next(random));
+            // The worker tells its news without being asked; that is no attempt of ours.
+            if self.retry_at.is_none() {
+                self.retry_at = Some(now + self.backoff.next(random));
+            }
         }
         true
     }

@@ -162,7 +162,7 @@ impl Agent {
             self.register(now);
         }
         if self.configuration.retry_at().is_some_and(|at| at <= now) {
-            self.apply();
+            self.apply(now);
         }
         if self.engine.retry_at().is_some_and(|at| at <= now) {
             self.apply_engine();
@@ -236,7 +236,7 @@ impl Agent {
         }
         let engine = self.give(message.overlays);
         self.registration.answered(now, &mut self.random);
-        self.apply();
+        self.apply(now);
         if engine {
             self.apply_engine();
         }
@@ -254,7 +254,7 @@ impl Agent {
             );
             self.registration.start_over(now, &mut self.random);
         }
-        self.apply();
+        self.apply(now);
         if engine {
             self.apply_engine();
         }
@@ -321,7 +321,7 @@ impl Agent {
             if let Some(fault) = fault {
                 self.warn(now, "peer", || fault);
             }
-            self.apply();
+            self.apply(now);
         }
         if let Some(master) = self.registration.master().cloned() {
             let received = PeersReceivedMessage { version: self.peers.version() };
@@ -330,8 +330,8 @@ impl Agent {
     }
 
     /// Makes the host match, now or right after the pass that is under way.
-    fn apply(&mut self) {
-        let Some(generation) = self.configuration.begin() else { return };
+    fn apply(&mut self, now: Time) {
+        let Some(generation) = self.configuration.begin(now) else { return };
         let desired = Arc::new(self.desired());
         self.effects.push_back(Effect::ApplyHost { generation, desired });
     }

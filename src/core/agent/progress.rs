@@ -29,7 +29,7 @@ impl Agent {
         self.log_host(now, &errors, &again);
         self.log_draining(&draining);
         if self.configuration.wants_another() {
-            self.apply();
+            self.apply(now);
         }
         match self.registration.phase {
             Phase::Configuring if self.configuration.all_tried() => self.report(now),
