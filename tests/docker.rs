@@ -10,6 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use mesos_overlay::core::EngineReport;
 use mesos_overlay::core::usage::{InUse, assignable};
 use mesos_overlay::host::engine::{EngineDesired, remove_all};
 use serde_json::json;
@@ -281,7 +282,8 @@ fn a_hung_engine_is_not_waited_for_any_longer_than_told() {
     let (hung, mut keeper) = (HungEngine::new(), Keeper::new());
     let timeout = Duration::from_millis(700);
     let networks = [("dcos".to_owned(), network("d-dcos", 1))].into();
-    let desired = EngineDesired { socket: hung.socket.clone(), timeout, networks };
+    let desired =
+        EngineDesired { socket: hung.socket.clone(), timeout, networks, ..EngineDesired::default() };
     let begin = Instant::now();
     let report = keeper.apply(&desired);
     let took = begin.elapsed();
@@ -314,9 +316,54 @@ fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
     };
     signal("-STOP");
     let report = keeper.apply(&desired);
-    signal("-CONT");
     assert!(report.engine.unwrap().contains("did not answer within 2000 ms"));
-    assert_eq!(keeper.apply_ok(&desired), 0);
+    signal("-CONT");
+    // Nobody has to ask again: the agent would not for up to a minute.
+    let thawed = Instant::now();
+    assert_eq!(keeper.wait("a word of its return", |report| report.is_ok()).operations, 0);
+    assert!(thawed.elapsed() < Duration::from_secs(10), "found after {:?}", thawed.elapsed());
+}
+
+/// Two agents that each take the other's network for a leftover.
+#[test]
+fn two_agents_at_one_engine_do_not_fight_for_ever() {
+    if !testbed::skip::unless_docker("two_agents_at_one_engine") {
+        return;
+    }
+    let (host, mut one, mut other) = (DockerHost::started(), Keeper::new(), Keeper::new());
+    one.apply_ok(&host.desired(1));
+    other.apply(&host.desired(2));
+    let told = |report: &EngineReport| {
+        let sentence =
+            "somebody else removes or replaces Docker networks as often as this agent makes them (dcos)";
+        report.is_ok() && report.notes.len() == 1 && report.notes[0].starts_with(sentence)
+    };
+    // Once one of them is slow, there are no more repairs of the other's either.
+    one.wait("a word of the quarrel", told);
+    let mut networks = std::collections::BTreeSet::new();
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        networks.extend(host.id("dcos"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(networks.len() <= 6, "{} networks in six seconds", networks.len());
+}
+
+/// Where nothing is wanted and nothing is left, the engine is looked at once.
+#[test]
+fn an_engine_of_which_nothing_is_wanted_is_left_alone() {
+    let engine = FakeEngine::new(|line| match line.contains("/networks") {
+        true => Some((200, "[]".to_owned())),
+        false => Some((200, json!({ "ApiVersion": "1.41" }).to_string())),
+    });
+    let none = EngineDesired { socket: engine.socket.clone(), ..EngineDesired::default() };
+    let mut keeper = Keeper::new();
+    for times in 1..=3 {
+        assert_eq!(keeper.apply_ok(&none), 0);
+        let asked: Vec<String> = engine.asked.lock().unwrap().iter().map(|(line, _)| line.clone()).collect();
+        assert_eq!(asked.len(), times * 2, "{asked:?}");
+        assert!(!asked.iter().any(|line| line.contains("/events")), "{asked:?}");
+    }
 }
 
 /// What is asked of an engine that speaks this version of the API, and has no
@@ -335,7 +382,12 @@ fn asked_for(api: &str) -> serde_json::Value {
     let mut six = network("d-six", 2);
     six.subnets.remove(0);
     let networks = [("dcos".to_owned(), network("d-dcos", 1)), ("six".to_owned(), six)].into();
-    let desired = EngineDesired { socket: engine.socket.clone(), timeout: REPAIR, networks };
+    let desired = EngineDesired {
+        socket: engine.socket.clone(),
+        timeout: REPAIR,
+        networks,
+        ..EngineDesired::default()
+    };
     let report = Keeper::new().apply(&desired);
     assert!(report.is_ok() && report.operations == 2, "{report:?}");
     let asked = engine.asked.lock().unwrap();
@@ -379,7 +431,12 @@ fn an_engine_that_answers_nonsense_is_told_in_one_line() {
     ] {
         let engine = FakeEngine::new(move |_| Some((status, body.to_owned())));
         let networks = [("dcos".to_owned(), network("d-dcos", 1))].into();
-        let desired = EngineDesired { socket: engine.socket.clone(), timeout: REPAIR, networks };
+        let desired = EngineDesired {
+            socket: engine.socket.clone(),
+            timeout: REPAIR,
+            networks,
+            ..EngineDesired::default()
+        };
         let sentence = Keeper::new().apply(&desired).overlays["dcos"].clone();
         assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{sentence}");
     }

@@ -23,7 +23,10 @@ use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo
 use prost::Message;
 use serde_json::Value;
 use support::engine::{DockerHost, HungEngine};
-use support::host::{Host, PATIENCE};
+use support::host::{Host, PATIENCE, eventually};
+
+/// The option of a Docker network.
+const MTU: &str = "com.docker.network.driver.mtu";
 
 /// `command_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,9 +41,15 @@ struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// An agent that was told its share of one overlay.
     fn new(host: &'a Host, socket: PathBuf) -> Agent<'a> {
+        Agent::with_docker(host, socket, true)
+    }
+
+    /// The same with and without `docker_bridge`.
+    fn with_docker(host: &'a Host, socket: PathBuf, docker_bridge: bool) -> Agent<'a> {
         let mut config = AgentConfig::new(host.cni.path());
         config.docker_socket = Some(socket);
         config.network.command_timeout = TIMEOUT;
+        config.network.docker_bridge = docker_bridge;
         let options = NodeOptions {
             role: Role::Agent,
             make: Box::new(move |me, seed| Box::new(Machine::new(config.clone(), me.clone(), seed))),
@@ -72,6 +81,14 @@ impl<'a> Agent<'a> {
 
     /// How the overlay fares: its status, and the error.
     fn status(&mut self) -> (String, String) {
+        let json = self.shown();
+        let state = &json["overlays"][0]["state"];
+        let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("error"))
+    }
+
+    /// What it says of itself.
+    fn shown(&mut self) -> Value {
         self.requests += 1;
         let request = Request {
             id: RequestId(self.requests),
@@ -87,10 +104,22 @@ impl<'a> Agent<'a> {
             node.request(request).unwrap();
             drain(node).pop().expect("no answer")
         });
-        let json: Value = serde_json::from_slice(&response).unwrap();
-        let state = &json["overlays"][0]["state"];
-        let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
-        (text("status"), text("error"))
+        serde_json::from_slice(&response).unwrap()
+    }
+
+    /// Waits until one of its lists of sentences is so.
+    fn wait_for(&mut self, list: &str, is_so: impl Fn(&[String]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.shown();
+            let said = shown[list].as_array().into_iter().flatten();
+            let said: Vec<String> = said.map(|said| said.as_str().unwrap().to_owned()).collect();
+            if is_so(&said) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it says {said:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits for a status; gives the error that goes with it.
@@ -194,4 +223,84 @@ fn an_engine_that_comes_and_goes_is_followed() {
         agent.wait("STATUS_FAILED");
         assert!(agent.mesos_part_is_there());
     }
+}
+
+/// `docker_bridge` is switched off while containers use the network.
+#[test]
+fn without_docker_bridge_what_is_left_goes() {
+    if !testbed::skip::unless_docker("without_docker_bridge") {
+        return;
+    }
+    let mut docker = DockerHost::started();
+    let socket = docker.engine.socket();
+    Agent::new(&docker.host, socket.clone()).wait("STATUS_OK");
+    docker.engine.container("web.1", "dcos", &[]).unwrap();
+
+    let mut agent = Agent::with_docker(&docker.host, socket.clone(), false);
+    agent.wait_for("host_errors", |said| {
+        said == ["Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"]
+    });
+    assert_eq!(agent.status(), ("STATUS_OK".to_owned(), String::new()), "what is left is no fault");
+    let draining = "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, \
+                    rules and routes stay until its end";
+    agent.wait_for("draining", |said| said == [draining]);
+    let let_through = || docker.host.command("iptables -S MESOS-OVERLAY-TO").contains("-o d-dcos ");
+    assert!(let_through(), "the container is cut off");
+    docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
+    agent.wait_for("host_errors", <[String]>::is_empty);
+    agent.wait_for("draining", <[String]>::is_empty);
+    assert!(docker.id("dcos").is_none());
+    eventually("nothing is let through", || !let_through());
+
+    // The engine's own restart brings a network back that is still in its store.
+    drop(agent);
+    Agent::new(&docker.host, socket.clone()).wait("STATUS_OK");
+    docker.engine.stop().unwrap();
+    let mut agent = Agent::with_docker(&docker.host, socket, false);
+    agent.wait("STATUS_OK");
+    agent.wait_for("host_errors", <[String]>::is_empty);
+    docker.engine.spawn().unwrap();
+    docker.engine.wait().unwrap();
+    eventually("the network is gone", || docker.id("dcos").is_none());
+}
+
+/// Without `overlay_mtu` both containerizers get the MTU that fits into the underlay.
+#[test]
+fn the_mtu_fits_the_underlay() {
+    if !testbed::skip::unless_docker("the_mtu_fits_the_underlay") {
+        return;
+    }
+    let docker = DockerHost::started();
+    docker.host.ip("link add uplink mtu 1400 type veth peer name other");
+    docker.host.ip("address add 10.0.0.2/24 dev uplink");
+    docker.host.ip("link set other up");
+    docker.host.ip("link set uplink up");
+    let mtu = || docker.network("dcos").map(|dcos| dcos["Options"][MTU].as_str().unwrap().to_owned());
+    let cni = || std::fs::read_to_string(docker.host.cni.path().join("dcos.conf")).unwrap();
+    let mut agent = Agent::new(&docker.host, docker.engine.socket());
+    agent.wait("STATUS_OK");
+    assert_eq!(mtu().unwrap(), "1350");
+    assert!(cni().contains("\"mtu\":1350"));
+    let first = docker.id("dcos");
+
+    // Another agent finds it as it is to be.
+    drop(agent);
+    let mut agent = Agent::new(&docker.host, docker.engine.socket());
+    agent.wait("STATUS_OK");
+    assert_eq!(docker.id("dcos"), first, "it was made anew");
+
+    // A network in use stays as it is.
+    docker.engine.container("web.1", "dcos", &[]).unwrap();
+    docker.host.ip("link set uplink mtu 1300");
+    eventually("CNI has it", || cni().contains("\"mtu\":1250"));
+    agent.wait_for("host_errors", |said| {
+        said == [
+            "Docker network dcos has MTU 1350 instead of 1250; it is made anew when no container uses it any more \
+             (web.1)",
+        ]
+    });
+    assert_eq!(docker.id("dcos"), first);
+    docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
+    eventually("Docker has it", || mtu().as_deref() == Some("1250"));
+    agent.wait_for("host_errors", <[String]>::is_empty);
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::desired::Desired;
 use super::pace::{Due, Pace};
@@ -40,8 +41,23 @@ pub struct Counters {
     pub repair_operations: u64,
 }
 
+/// The largest MTU of packets that fit into the underlay once they have their VXLAN
+/// headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fitting {
+    /// No pass was over the host yet.
+    #[default]
+    Unmeasured,
+    /// The device that carries the tunnels cannot be found.
+    Unknown,
+    /// So many bytes.
+    Bytes(u32),
+}
+
 struct Shared {
     state: Mutex<State>,
+    /// What was measured last, for whoever has to fit something into it.
+    fitting: watch::Sender<Fitting>,
     /// Readable when there is something new in `state`.
     changed: EventFd,
 }
@@ -72,6 +88,9 @@ pub(super) trait Hands {
 
     /// Whether changes of the host are told at all.
     fn is_blind(&self) -> bool;
+
+    /// What fits into the underlay, as of the last pass.
+    fn fitting(&self) -> Fitting;
 }
 
 impl Executor {
@@ -90,7 +109,8 @@ impl Executor {
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Executor> {
         let changed = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let shared = Arc::new(Shared { state: Mutex::default(), changed });
+        let (fitting, _) = watch::channel(Fitting::default());
+        let shared = Arc::new(Shared { state: Mutex::default(), fitting, changed });
         let thread = std::thread::Builder::new().name("overlay-host".into()).spawn({
             let shared = shared.clone();
             move || Work::new(hands(), &shared, &wake).run()
@@ -110,6 +130,11 @@ impl Executor {
     /// pass before.
     pub fn poll(&self) -> Option<HostReport> {
         self.shared.state.lock().done.take()
+    }
+
+    /// What fits into the underlay, and news of it. It is known after the first pass.
+    pub fn fitting(&self) -> watch::Receiver<Fitting> {
+        self.shared.fitting.subscribe()
     }
 
     /// What it did so far.
@@ -276,6 +301,12 @@ impl<'a, H: Hands> Work<'a, H> {
         let report = guarded(desired, || hands.pass(desired));
         let now = self.now();
         self.pace.passed(now, start.elapsed());
+        let fitting = match self.hands.fitting() {
+            // The first pass did not come so far.
+            Fitting::Unmeasured => Fitting::Unknown,
+            fitting => fitting,
+        };
+        self.shared.fitting.send_if_modified(|before| std::mem::replace(before, fitting) != fitting);
         self.count(|counters| counters.passes += 1);
         report
     }
@@ -343,6 +374,10 @@ mod tests {
 
         fn is_blind(&self) -> bool {
             false
+        }
+
+        fn fitting(&self) -> Fitting {
+            Fitting::Unmeasured
         }
     }
 

@@ -24,7 +24,7 @@ mod sysctl;
 mod usage;
 mod watch;
 
-pub use executor::{Counters, Executor};
+pub use executor::{Counters, Executor, Fitting};
 pub use pass::make_right;
 pub use preview::{Preview, preview};
 pub use usage::Sampler;

@@ -60,8 +60,8 @@ pub struct Kernel {
     pub stale_devices: BTreeSet<String>,
     /// The rules that only say `from <prefix> lookup 42`.
     pub rules: BTreeSet<Rule>,
-    /// The devices whose names say that they are the Mesos containerizer's bridges
-    /// of overlays (`m-…`), as far as these overlays are not desired.
+    /// The bridges whose names say that they are a containerizer's for an overlay (`m-…`,
+    /// `d-…`), as far as these are not desired.
     pub bridges: BTreeMap<String, Leftover>,
 }
 

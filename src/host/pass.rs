@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::desired::{Backend, Bridge, Checksum, Cni, Desired, Overlay};
-use super::executor::Hands;
+use super::desired::{Backend, Bridge, Checksum, Cni, Desired};
+use super::executor::{Fitting, Hands};
 use super::failures::Failures;
 use super::firewall::Firewall;
 use super::netlink::{self, Error, Ethtool, Netlink};
 use super::observed::{CniFile, Kernel, Observed, Underlay};
-use super::plan::{Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, plan};
+use super::plan::{Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, fitting_mtu, plan};
 use super::preview::Preview;
 use super::watch::Watch;
 use super::{cni, sysctl};
@@ -95,6 +95,11 @@ impl Hands for Passes {
 
     fn is_blind(&self) -> bool {
         self.watch.is_blind()
+    }
+
+    fn fitting(&self) -> Fitting {
+        let fits = self.rounds.underlay.as_ref().map(fitting_mtu);
+        fits.map_or(Fitting::Unknown, Fitting::Bytes)
     }
 }
 
@@ -199,11 +204,16 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
     // The firewall does not ask for the peers.
     let (firewall, vtep, overlays) = (desired.firewall, desired.vtep.clone(), desired.overlays.clone());
     let mut with = Desired { firewall, vtep, overlays, ..Desired::default() };
-    for Draining { overlay, bridge, subnets, ranges, .. } in draining {
-        let bridge = Bridge { name: bridge.clone(), subnets: subnets.clone() };
-        let (ranges, subnets) = (ranges.clone(), subnets.clone());
-        let overlay_then = Overlay { ranges, subnets, mesos_bridge: Some(bridge), ..Overlay::default() };
-        with.overlays.insert(overlay.clone(), overlay_then);
+    for part in draining {
+        let bridge = Some(Bridge { name: part.bridge.clone(), subnets: part.subnets.clone() });
+        let overlay = with.overlays.entry(part.overlay.clone()).or_default();
+        for (all, more) in [(&mut overlay.ranges, &part.ranges), (&mut overlay.subnets, &part.subnets)] {
+            all.extend(more.iter().filter(|net| !all.contains(net)).copied().collect::<Vec<_>>());
+        }
+        match part.is_dockers() {
+            true => overlay.docker_bridge = bridge,
+            false => overlay.mesos_bridge = bridge,
+        }
     }
     Cow::Owned(with)
 }

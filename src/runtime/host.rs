@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::core::usage::InUse;
 use crate::core::{EngineReport, HostReport};
 use crate::host::desired::Desired;
 use crate::host::engine::{self, EngineDesired};
-use crate::host::{Executor, Sampler};
+use crate::host::{Executor, Fitting, Sampler};
 use crate::runtime::node::Host;
 
 /// Carries out on this very host, on threads that are started when they are needed
@@ -65,7 +67,12 @@ impl Host for LocalHost {
     fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {
         if self.engine.is_none() {
             let wake = self.wake.clone();
-            match engine::Worker::spawn(move || wake()) {
+            let fitting = match &self.executor {
+                Some(executor) => executor.fitting(),
+                // Without a thread for the host nothing is measured.
+                None => watch::channel(Fitting::Unknown).1,
+            };
+            match engine::Worker::spawn_fitting(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let sentence = format!("no thread can be started for the container engine: {error}");

@@ -179,13 +179,13 @@ impl Player {
         report
     }
 
-    /// `ok`, or `dcos: error; note: sentence`, or `all: error` from an engine that is
-    /// away.
+    /// `ok`, or `dcos: error; note: sentence`, or `away: error` from an engine that is.
     fn engine_report(&self, text: &str) -> EngineReport {
         let mut report = EngineReport { generation: self.engine_generation, ..EngineReport::default() };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("note", note) => report.notes.push(note.to_owned()),
+                ("away", error) => report.engine = Some(error.to_owned()),
                 (overlay, error) => _ = report.overlays.insert(overlay.to_owned(), error.to_owned()),
             }
         }

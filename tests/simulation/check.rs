@@ -15,6 +15,7 @@ use prost::Message;
 use serde_json::Value;
 
 use crate::cluster::Process;
+use crate::host::ENGINE_AWAY;
 use crate::world::World;
 
 /// What is remembered for the checks.
@@ -130,13 +131,17 @@ impl Check {
                 let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
                 match (process.is_master(), response.status) {
                     (true, 200) => same_state(process, response).map_err(|why| format!("{request}: {why}")),
-                    (false, 200) => honest(response),
+                    (false, 200) => honest(process, response),
                     (false, 503) => Err("an agent is never unavailable".into()),
                     _ => Ok(()),
                 }
             }
             Effect::ApplyHost { desired, .. } => self.applied(process, desired),
-            Effect::ApplyEngine { .. } if !process.has_docker() => Err("wants something of Docker".into()),
+            Effect::ApplyEngine { networks, .. }
+                if !process.has_docker() && !networks.networks.is_empty() =>
+            {
+                Err("wants something of Docker".into())
+            }
             _ => Ok(()),
         }
     }
@@ -228,10 +233,13 @@ impl Check {
 }
 
 /// An agent that says that it is registered has everything in place.
-fn honest(response: &Response) -> Result<(), String> {
+fn honest(process: &Process, response: &Response) -> Result<(), String> {
     let json: Value = serde_json::from_slice(&response.body).map_err(|error| format!("not JSON: {error}"))?;
     let well = list(&json["overlays"]).iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK");
-    let broken = !well || json.get("host_errors").is_some() || json.get("problems").is_some();
+    // Without docker_bridge no engine is needed.
+    let matters = |error: &&Value| process.has_docker() || **error != ENGINE_AWAY;
+    let errors = list(&json["host_errors"]).iter().filter(matters).count();
+    let broken = !well || errors > 0 || json.get("problems").is_some();
     match json["registered"] == true && broken {
         true => Err(format!("is registered while broken: {json}")),
         false => Ok(()),
@@ -349,8 +357,9 @@ fn host_matches(
     let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
     let actual =
         host.networks.iter().map(|(name, network)| (name.as_str(), network.subnets.clone())).collect();
-    // An agent that lost its docker_bridge leaves alone what it had of Docker's.
-    if process.has_docker() && expected != actual {
+    // An agent that lost its docker_bridge takes away what it had of Docker's.
+    let expected = if process.has_docker() { expected } else { BTreeMap::new() };
+    if expected != actual {
         return Err(format!("the engine has {actual:?} instead of {expected:?}"));
     }
     let Some(own) = peer(info) else { return Ok(()) };

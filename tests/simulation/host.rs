@@ -8,6 +8,9 @@ use mesos_overlay::host::desired::{Desired, Overlay, PeerMap, Vtep};
 use mesos_overlay::host::engine::EngineDesired;
 use mesos_overlay::host::engine::desired::Network;
 
+/// What a container engine's worker says of one that is away.
+pub const ENGINE_AWAY: &str = "made to be away";
+
 /// It outlives the agent, as a kernel does.
 #[derive(Default)]
 pub struct Host {
@@ -86,7 +89,7 @@ impl EngineWorker {
     pub fn finish(&mut self, host: &mut Host, failure: Option<EngineFailure>) -> Option<EngineReport> {
         let (generation, desired) = self.work.as_ref()?;
         let mut report = match failure {
-            Some(EngineFailure::Away) => EngineReport::hopeless(desired, "made to be away".into()),
+            Some(EngineFailure::Away) => EngineReport::hopeless(desired, ENGINE_AWAY.into()),
             Some(EngineFailure::Network(n)) => {
                 let failed = desired.networks.keys().nth(n % desired.networks.len().max(1));
                 let overlays = failed.map(|name| (name.clone(), "made to fail".to_owned()));

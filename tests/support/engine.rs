@@ -63,6 +63,7 @@ impl DockerHost {
             socket: self.engine.socket(),
             timeout: Duration::from_secs(15),
             networks: [("dcos".to_owned(), network("d-dcos", n))].into(),
+            fit_mtu: false,
         }
     }
 }

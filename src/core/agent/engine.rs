@@ -22,12 +22,15 @@ use crate::wire::agent_overlay_info::state::Status;
 /// The engine's side of the agent.
 #[derive(Debug)]
 pub(super) struct Engine {
-    /// `None` until a master has said what there is to be, and always on an agent
-    /// without Docker: then the engine is left alone.
+    /// `None` until a master has said what there is to be: until then the engine is
+    /// left alone. On an agent without Docker there is to be nothing, and there need be
+    /// no engine; networks may be left from when it had Docker.
     desired: Option<Arc<EngineDesired>>,
     /// How each desired network fares; `None`: nothing was heard of it yet.
     health: BTreeMap<String, Option<Result<(), String>>>,
-    /// The last pass could do nothing at all.
+    /// Whether this is an agent with Docker; otherwise no engine is needed.
+    needed: bool,
+    /// The last pass could do nothing at all, and that matters.
     down: bool,
     /// What else the engine's worker has to say.
     notes: Vec<String>,
@@ -45,6 +48,7 @@ impl Engine {
         Engine {
             desired: None,
             health: BTreeMap::new(),
+            needed: false,
             down: false,
             notes: Vec::new(),
             usage: BTreeMap::new(),
@@ -58,9 +62,7 @@ impl Engine {
     /// The master's word; gives whether the engine has to be told. A network that
     /// stays as it was keeps its state.
     pub fn give(&mut self, config: &AgentConfig, given: &Given) -> bool {
-        if !config.network.docker_bridge {
-            return false;
-        }
+        self.needed = config.network.docker_bridge;
         let shares = given.shares.iter().filter_map(|share| {
             let network = Network::of(share.overlay.as_ref().ok()?, given.vtep.as_ref())?;
             Some((share.name().to_owned(), network))
@@ -69,6 +71,7 @@ impl Engine {
             socket: config.docker_socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into()),
             timeout: config.network.command_timeout,
             networks: shares.collect(),
+            fit_mtu: config.network.overlay_mtu.is_none(),
         };
         let before = self.desired.as_deref();
         if before == Some(&desired) {
@@ -104,7 +107,7 @@ impl Engine {
         for (name, health) in &mut self.health {
             *health = Some(report.overlays.get(name).map_or(Ok(()), |error| Err(error.clone())));
         }
-        self.down = report.engine.is_some();
+        self.down = self.needed && report.engine.is_some();
         self.notes = report.notes;
         self.notes.extend(report.engine.filter(|_| self.health.is_empty()));
         self.usage = report.usage;

@@ -22,6 +22,9 @@ pub struct EngineDesired {
     pub timeout: Duration,
     /// The networks by name. Without any, there need be no engine.
     pub networks: BTreeMap<String, Network>,
+    /// Whether their MTUs are lowered to what fits into the underlay: the operator set
+    /// none.
+    pub fit_mtu: bool,
 }
 
 impl Default for EngineDesired {
@@ -31,7 +34,21 @@ impl Default for EngineDesired {
             socket: DEFAULT_SOCKET.into(),
             timeout: Duration::from_secs(15),
             networks: BTreeMap::new(),
+            fit_mtu: false,
         }
+    }
+}
+
+impl EngineDesired {
+    /// The same with MTUs that fit into the underlay, `fits` being the largest.
+    pub fn fitted(&self, fits: Option<u32>) -> EngineDesired {
+        let mut fitted = self.clone();
+        if let Some(fits) = fits.filter(|_| self.fit_mtu) {
+            for network in fitted.networks.values_mut() {
+                network.mtu = network.mtu.min(fits);
+            }
+        }
+        fitted
     }
 }
 

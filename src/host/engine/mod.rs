@@ -11,6 +11,7 @@ pub mod plan;
 
 mod client;
 mod pass;
+mod quarrel;
 mod worker;
 
 pub use desired::{DEFAULT_SOCKET, EngineDesired};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::{Client, Failure};
@@ -11,13 +12,51 @@ use super::plan::{Op, plan};
 use crate::core::EngineReport;
 use crate::core::usage::InUse;
 
-/// Makes the engine's networks as `desired`, as far as that can be done now.
-pub(super) async fn run(desired: &EngineDesired) -> EngineReport {
-    match observe(desired).await {
-        Ok((client, engine)) => carry_out(&client, desired, &engine).await,
-        Err(failure) => hopeless(desired, &failure),
+/// What became of a pass.
+pub(super) struct Outcome {
+    pub report: EngineReport,
+    /// The engine is there, and could not be talked to.
+    pub silent: bool,
+    /// Networks that were made.
+    pub made: Vec<String>,
+}
+
+impl Outcome {
+    /// Nothing could be done, whatever the engine is like.
+    pub fn hopeless(desired: &EngineDesired, sentence: String) -> Outcome {
+        let report = EngineReport::hopeless(desired, sentence);
+        Outcome { report, silent: false, made: Vec::new() }
     }
 }
+
+/// Makes the engine's networks as `desired`, as far as that can be done now.
+pub(super) async fn run(desired: &EngineDesired) -> Outcome {
+    match observe(desired).await {
+        Ok((client, engine)) => carry_out(&client, desired, &engine).await,
+        Err(failure) => Outcome {
+            silent: !matches!(failure, Failure::Absent(_)),
+            report: hopeless(desired, &failure),
+            made: Vec::new(),
+        },
+    }
+}
+
+/// Asks an engine that did not answer, until it does. A question that is pending when
+/// a hung engine goes on is answered at once.
+pub(super) async fn until_it_answers(desired: Arc<EngineDesired>) {
+    let timeout = desired.timeout.min(PATIENCE);
+    let desired = EngineDesired { timeout, ..EngineDesired::clone(&desired) };
+    while observe(&desired).await.is_err() {
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// How long one question is pending at most. It may be the question that hangs, and not
+/// the engine any more.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after a question that came to nothing the next one is asked.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What became of [`remove_all`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +77,7 @@ pub struct Removal {
 pub fn remove_all(socket: &Path, timeout: Duration, dry_run: bool) -> Result<Removal, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start an event loop: {error}"))?;
-    let none = EngineDesired { socket: socket.into(), timeout, networks: BTreeMap::new() };
+    let none = EngineDesired { socket: socket.into(), timeout, ..EngineDesired::default() };
     runtime.block_on(async {
         let (client, engine) = match observe(&none).await {
             Ok(found) => found,
@@ -76,7 +115,7 @@ fn hopeless(desired: &EngineDesired, failure: &Failure) -> EngineReport {
     EngineReport::hopeless(desired, failure.sentence().to_owned())
 }
 
-async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) -> EngineReport {
+async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) -> Outcome {
     let plan = plan(desired, engine);
     let mut report = EngineReport {
         overlays: plan.conflicts,
@@ -85,6 +124,7 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
         operations: plan.ops.len(),
         ..EngineReport::default()
     };
+    let mut made = Vec::new();
     for (done, op) in plan.ops.iter().enumerate() {
         let result = match op {
             Op::Remove { id, .. } => client.remove(id).await,
@@ -92,6 +132,7 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
         };
         let Err(failure) = result else {
             log::info!("{op}");
+            made.extend(matches!(op, Op::Create { .. }).then(|| op.name().to_owned()));
             continue;
         };
         report_failure(&mut report, desired, op, &failure);
@@ -103,7 +144,7 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
             break;
         }
     }
-    report
+    Outcome { report, silent: false, made }
 }
 
 /// An operation did not work out. What was to be removed for something else to take

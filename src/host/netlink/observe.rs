@@ -25,7 +25,7 @@ use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
 use crate::host::observed::{
     Device, DeviceKind, FdbEntry, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
 };
-use crate::host::plan::{MAIN_TABLE, MESOS_BRIDGE};
+use crate::host::plan::{DOCKER_BRIDGE, MAIN_TABLE, MESOS_BRIDGE};
 
 /// Both families of addresses.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -375,12 +375,13 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
     (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
 }
 
-/// The bridges of Mesos containers that are not desired.
+/// The bridges of containers that are not desired.
 async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String, Leftover>, Error> {
     let wanted: BTreeSet<&str> = desired
         .overlays
         .values()
-        .filter_map(|overlay| overlay.mesos_bridge.as_ref())
+        .flat_map(|overlay| [&overlay.mesos_bridge, &overlay.docker_bridge])
+        .flatten()
         .map(|bridge| bridge.name.as_str())
         .collect();
     let mut filter = LinkMessage::default();
@@ -390,7 +391,8 @@ async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String
         let RouteNetlinkMessage::NewLink(message) = object else { continue };
         let Some(name) = name(&message) else { continue };
         let is_bridge = kind(&message) == DeviceKind::Other(InfoKind::Bridge.to_string());
-        if is_bridge && name.starts_with(MESOS_BRIDGE) && !wanted.contains(name) {
+        let is_containers = name.starts_with(MESOS_BRIDGE) || name.starts_with(DOCKER_BRIDGE);
+        if is_bridge && is_containers && !wanted.contains(name) {
             bridges.insert(name.to_owned(), leftover(netlink, message.header.index).await?);
         }
     }

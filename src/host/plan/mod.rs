@@ -48,6 +48,9 @@ const PROTOCOL_BOOT: u8 = 3;
 /// How the names of the Mesos containerizer's bridges begin; the overlay's follows.
 pub const MESOS_BRIDGE: &str = "m-";
 
+/// The same of Docker's bridges.
+pub const DOCKER_BRIDGE: &str = "d-";
+
 /// Bytes that VXLAN over IPv4 puts around a packet: the outer IPv4, UDP and VXLAN
 /// headers and the inner Ethernet header.
 const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
@@ -70,7 +73,7 @@ pub struct Plan {
 /// What it takes to make `observed` like `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    let fits = fitting_mtu(observed);
+    let fits = observed.underlay.as_ref().map(fitting_mtu);
     remove_cni(desired, observed, &mut plan);
     if desired.backend == Backend::Internal {
         forwarding(desired, observed, &mut plan);
@@ -102,13 +105,13 @@ fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 
 /// The largest MTU of packets that still fit into the underlay once they have
 /// their VXLAN headers.
-fn fitting_mtu(observed: &Observed) -> Option<u32> {
-    observed.underlay.as_ref().map(|underlay| underlay.mtu.saturating_sub(VXLAN_OVERHEAD))
+pub fn fitting_mtu(underlay: &Underlay) -> u32 {
+    underlay.mtu.saturating_sub(VXLAN_OVERHEAD)
 }
 
 /// The VTEP with the MTU that its device gets.
 pub fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
-    let fits = underlay.map(|underlay| underlay.mtu.saturating_sub(VXLAN_OVERHEAD));
+    let fits = underlay.map(fitting_mtu);
     desired.vtep.as_ref().map(|vtep| Vtep { mtu: vtep.mtu.or(fits), ..vtep.clone() })
 }
 
@@ -153,7 +156,7 @@ fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
                 "{what} is {mtu}, but packets of more than {fits} bytes do not fit into {device} \
                  (MTU {whole}) once they have their {VXLAN_OVERHEAD} bytes of VXLAN headers, and get lost; \
                  lower it to {fits} or raise that of {device}",
-                fits = underlay.mtu.saturating_sub(VXLAN_OVERHEAD),
+                fits = fitting_mtu(underlay),
                 device = underlay.device,
                 whole = underlay.mtu,
             ));

@@ -523,6 +523,29 @@ fn what_containers_of_a_gone_overlay_need_stays_until_they_are_gone() {
 }
 
 #[test]
+fn dockers_bridges_are_dockers_to_remove() {
+    let mut observed = abandoned(0);
+    let kernel = observed.kernel.as_mut().unwrap();
+    let mut bridge = kernel.bridges.remove("m-dcos").unwrap();
+    bridge.ports = 1;
+    kernel.bridges.insert("d-dcos".into(), bridge.clone());
+    // The overlay stays, and Docker is to use it no longer.
+    let plan_then = plan(&desired(&[2]), &observed);
+    assert_eq!(lines(&plan_then), [""; 0]);
+    assert_eq!(
+        plan_then.draining[0].to_string(),
+        "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, rules and \
+         routes stay until its end"
+    );
+    for (ports, removal) in [(0, Removal::Careful), (0, Removal::Thorough), (1, Removal::Forced)] {
+        bridge.ports = ports;
+        observed.kernel.as_mut().unwrap().bridges.insert("d-dcos".into(), bridge.clone());
+        let plan = plan(&Desired { removal, ..desired(&[2]) }, &observed);
+        assert_eq!((lines(&plan), plan.draining), (vec![], vec![]));
+    }
+}
+
+#[test]
 fn a_bridge_is_ours_if_more_than_its_name_says_so() {
     let mut observed = abandoned(0);
     observed.kernel.as_mut().unwrap().rules.clear();
