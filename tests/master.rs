@@ -30,5 +30,6 @@ transcript::transcripts![
     recovers,
     refuses_contradictions,
     tells_peers,
+    serves_its_own_agents_only,
     survives_bad_input,
 ];

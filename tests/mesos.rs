@@ -8,6 +8,8 @@
     reason = "the bans are meant for the pure part"
 )]
 
+#[path = "mesos/addresses.rs"]
+mod addresses;
 #[path = "mesos/bad_config.rs"]
 mod bad_config;
 #[path = "mesos/bad_input.rs"]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! master <JSON of `network`>          a new master; the log stays
+//! config <key>: <JSON>, …             what else masters have in their configuration
 //! log <agent> <overlay>:<subnet>@<vtep> …   the log holds this
 //! log garbage                         the log holds what is no state
 //! leader me | none | <ip:port>        who leads
@@ -58,6 +59,8 @@ struct Player {
     requests: u64,
     /// Epochs in the order of their appearance.
     epochs: Vec<u64>,
+    /// Members of the configuration, with a comma behind.
+    config: String,
     played: String,
 }
 
@@ -78,6 +81,7 @@ impl Player {
             written: None,
             requests: 0,
             epochs: Vec::new(),
+            config: String::new(),
             played: String::new(),
         }
     }
@@ -87,6 +91,7 @@ impl Player {
         let words: Vec<_> = rest.split_whitespace().collect();
         match verb {
             "master" => self.start(rest),
+            "config" => self.config = format!("{rest}, "),
             "log" => self.log = log(&words),
             "leader" => {
                 let leader = match rest {
@@ -130,7 +135,8 @@ impl Player {
 
     fn start(&mut self, network: &str) {
         let text = format!(
-            r#"{{"replicated_log_dir": "/log", "replicated_log_timeout": "5mins", "network": {network}}}"#
+            r#"{{{}"replicated_log_dir": "/log", "replicated_log_timeout": "5mins", "network": {network}}}"#,
+            self.config
         );
         let config = parse("master.json", &text).unwrap().config;
         self.master = Some(Master::new(config, me(), 7));

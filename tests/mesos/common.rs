@@ -1,6 +1,7 @@
 //! Clusters for the tests, and what is asked of them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -80,6 +81,17 @@ pub fn wait_replicas(cluster: &mut Cluster) {
         })
         .unwrap();
     }
+}
+
+/// Puts these members into the configuration of the master's module, which it reads at
+/// its next start.
+pub fn configure_master(master: &Node, members: &Value) {
+    let file = master.dir().join("master.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for (key, value) in members.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    fs::write(&file, config.to_string()).unwrap();
 }
 
 /// Deletes agents that are gone, as soon as the master knows it; the state then.

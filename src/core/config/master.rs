@@ -8,13 +8,20 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::reader::{ConfigError, Object, Parsed, read};
 use super::{
-    AuthenticateHttp, MAX_OVERLAY_NAME, MasterConfig, Network, OverlayConfig, Range, ZkConfig, duration,
-    path, zk,
+    AgentAddresses, AuthenticateHttp, MAX_OVERLAY_NAME, MasterConfig, Network, OverlayConfig, Range,
+    ZkConfig, duration, path, zk,
 };
 use crate::host::desired::Mac;
 use crate::wire;
 
-const KEYS: &[&str] = &["zk", "replicated_log_dir", "network", "replicated_log_timeout", "authenticate_http"];
+const KEYS: &[&str] = &[
+    "zk",
+    "replicated_log_dir",
+    "network",
+    "replicated_log_timeout",
+    "authenticate_http",
+    "agent_addresses",
+];
 const ZK_KEYS: &[&str] = &["url", "quorum", "session_timeout"];
 const NETWORK_KEYS: &[&str] = &["vtep_subnet", "vtep_mac_oui", "overlays", "vtep_subnet6", "vtep_mtu"];
 const OVERLAY_KEYS: &[&str] = &["name", "subnet", "prefix", "subnet6", "prefix6", "enabled"];
@@ -43,6 +50,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
                 .parsed("replicated_log_timeout", duration::REMEDY, duration::parse)?
                 .unwrap_or(REPLICATED_LOG_TIMEOUT),
             authenticate_http: AuthenticateHttp::read(top)?,
+            agent_addresses: AgentAddresses::read(top)?,
         })
     })
 }

@@ -70,6 +70,36 @@ fn reads_zookeeper_and_the_timeout() {
 }
 
 #[test]
+fn reads_which_agents_there_may_be() {
+    let with = |addresses: &str| format!(r#"{{"agent_addresses": {addresses}, "network": {{{VTEP}}}}}"#);
+    let admitted = |addresses: &str| {
+        let admit = parse("m", &with(addresses)).unwrap().config.agent_addresses;
+        ["10.0.0.1", "10.1.0.1", "192.168.7.9", "192.168.7.10"].map(|ip| admit.admit(ip.parse().unwrap()))
+    };
+    assert_eq!(admitted("null"), [true; 4]);
+    assert_eq!(admitted(r#"["10.0.0.0/16", "192.168.7.9"]"#), [true, false, true, false]);
+    assert_eq!(admitted(r#"["0.0.0.0/0"]"#), [true; 4]);
+    let remedy = r#"write IPv4 networks or addresses, such as ["10.0.0.0/8", "192.168.7.9"]"#;
+    for (addresses, complaint) in [
+        (r#""10.0.0.0/8""#, r#": "10.0.0.0/8" is not a list"#),
+        ("[10]", "[0]: 10 is not a string"),
+        (
+            r#"["10.0.0.0/8", "10.0.0.1/8"]"#,
+            r#"[1]: "10.0.0.1/8" has bits set behind its prefix (is "10.0.0.0/8" meant?)"#,
+        ),
+        (r#"["fd00::/8"]"#, r#"[0]: "fd00::/8" is not IPv4; agents are known by their IPv4 addresses"#),
+        (r#"["10.0.0.0/33"]"#, r#"[0]: "10.0.0.0/33" is neither a network nor an address"#),
+    ] {
+        check(&with(addresses), &format!("agent_addresses{complaint}; {remedy}"));
+    }
+    check(
+        &with("[]"),
+        "agent_addresses: [] is empty: no agent would be served; name the networks that agents are in, or \
+         remove agent_addresses to serve all agents",
+    );
+}
+
+#[test]
 fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
     let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24.0, "subnet6": null}"#);
     let config = parse("m", &text).unwrap().config;

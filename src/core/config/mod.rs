@@ -3,6 +3,7 @@
 //! that names file, field, value and remedy.
 
 pub mod agent;
+mod agents;
 mod duration;
 pub mod master;
 mod reader;
@@ -20,6 +21,7 @@ use crate::host::desired::{Backend, Checksum, Firewall};
 use crate::wire;
 use reader::Object;
 
+pub use agents::AgentAddresses;
 pub(crate) use reader::nearest;
 pub use reader::{ConfigError, Parsed};
 
@@ -84,6 +86,8 @@ pub struct MasterConfig {
     pub replicated_log_timeout: Duration,
     /// `authenticate_http`.
     pub authenticate_http: AuthenticateHttp,
+    /// `agent_addresses`: which agents are served.
+    pub agent_addresses: AgentAddresses,
 }
 
 /// ZooKeeper as the master's configuration names it.

@@ -239,6 +239,28 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A list of strings that `parse` understands, as [`parsed`](Self::parsed) does.
+    pub fn strings<T>(
+        &self,
+        key: &'static str,
+        remedy: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let items = match self.value(key) {
+            None => return Ok(None),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(self.wrong(key, "is not a list", remedy)),
+        };
+        let item = |(index, item): (usize, &Value)| {
+            let read = item.as_str().ok_or_else(|| "is not a string".to_owned()).and_then(&parse);
+            read.map_err(|what| {
+                let path = format!("{}[{index}]", self.path_of(key));
+                ConfigError::new(self.file, &path, format!("{} {what}", show(item)), remedy)
+            })
+        };
+        items.iter().enumerate().map(item).collect::<Result<_, _>>().map(Some)
+    }
+
     /// An object with these known keys.
     pub fn object(
         &self,

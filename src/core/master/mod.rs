@@ -24,7 +24,9 @@ use super::message::Named;
 use super::metrics::Metric;
 use super::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
 use crate::wire;
-use crate::wire::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
+use crate::wire::internal::{
+    AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
+};
 use batch::{Deletion, Held, Writer, log_hangs};
 use out::Out;
 use serving::{Context, Serving};
@@ -292,7 +294,16 @@ impl Master {
         let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
         let mut cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
         let serving = Serving::new(&mut cx, self.config.network.clone(), recovery, epoch);
-        self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents()));
+        self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents().count()));
+        let outside: Vec<_> = serving.agents().filter(|ip| !self.config.agent_addresses.admit(*ip)).collect();
+        if let Some(first) = outside.first() {
+            let line = format!(
+                "Agents in the replicated log that agent_addresses does not admit: {}, among them {first}. \
+                 They are not served, and keep what they hold until they are deleted",
+                outside.len()
+            );
+            self.out.log(Level::Warning, line);
+        }
         self.phase = Phase::Serving(Box::new(serving));
         for registration in self.waiting.take() {
             self.register(registration);
@@ -423,7 +434,21 @@ impl Master {
             });
             return;
         };
+        if !self.config.agent_addresses.admit(ip) {
+            self.refuse_address(&from);
+            return;
+        }
         self.register(Registration { ip, from, message });
+    }
+
+    /// Whoever this is, it is not one of the agents that this cluster is for.
+    fn refuse_address(&mut self, from: &Upid) {
+        let reason = "the address is not within agent_addresses of the master's configuration";
+        self.out.counters.registers.dropped += 1;
+        self.out.warn("outside", || format!("The registration of {from} is refused: {reason}"));
+        if !matches!(self.phase, Phase::Standby) {
+            self.out.send(from, &RegistrationRefusedMessage { reason: reason.to_owned() });
+        }
     }
 
     fn register(&mut self, registration: Registration) {

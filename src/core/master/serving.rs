@@ -69,9 +69,9 @@ impl Serving {
         }
     }
 
-    /// How many agents hold something.
-    pub fn agents(&self) -> usize {
-        self.records.len()
+    /// The agents that hold something.
+    pub fn agents(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.records.keys().copied()
     }
 
     /// The history of peers.
