@@ -32,4 +32,7 @@ transcript::transcripts![
     tells_peers,
     serves_its_own_agents_only,
     survives_bad_input,
+    changes_networks,
+    removes_networks,
+    refuses_changes,
 ];

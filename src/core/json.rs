@@ -89,6 +89,16 @@ pub struct About<'a> {
     pub registered: bool,
 }
 
+/// The master's overlays. `revision` grows with each change of one.
+pub fn overlays<'a>(revision: u64, overlays: impl Iterator<Item = Overlay<'a>>) -> Vec<u8> {
+    to_bytes(&Overlays { overlays: overlays.collect(), revision })
+}
+
+/// One of them.
+pub fn overlay(overlay: &Overlay<'_>) -> Vec<u8> {
+    to_bytes(overlay)
+}
+
 fn to_bytes(value: &impl Serialize) -> Vec<u8> {
     // Maps with keys that are not strings, and failing writers, are the only
     // errors; there are neither.
@@ -195,6 +205,48 @@ struct OwnAgent<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     problems: &'a [String],
     registered: bool,
+}
+
+#[derive(Serialize)]
+struct Overlays<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    overlays: Vec<Overlay<'a>>,
+    revision: u64,
+}
+
+/// An overlay as operators see it.
+#[derive(Debug, Serialize)]
+pub struct Overlay<'a> {
+    /// How many subnets for agents there are, if it is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_subnets: Option<Room>,
+    /// How many agents hold it.
+    pub agents: usize,
+    /// Why an overlay of the configuration is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+    /// What the configuration says, if something else is in force.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "overlay_info")]
+    pub file: Option<&'a wire::OverlayInfo>,
+    /// The agents that have to let go of an overlay that is not in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<String>,
+    /// What is in force, or was last.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "overlay_info")]
+    pub info: Option<&'a wire::OverlayInfo>,
+    /// Its name.
+    pub name: &'a str,
+    /// `file`, `stored` or `none`.
+    pub source: &'static str,
+    /// Where it stands.
+    pub state: &'static str,
+}
+
+fn overlay_info<S: serde::Serializer>(
+    info: &Option<&wire::OverlayInfo>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    info.map(OverlayInfo::from).serialize(serializer)
 }
 
 #[derive(Serialize)]

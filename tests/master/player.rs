@@ -10,10 +10,10 @@
 //! stored | superseded | failed <text> the answer to the latest write
 //! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
 //!                                     port=<n> peers peers=<epoch>/<version>
-//! registered <agent> <overlay>=OK | <overlay>=<error> …
+//! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
 //! received <agent> <epoch>/<version>  the agent says which peers it has
 //! exited <agent>                      the link broke
-//! get <path> | post <path> <body>     an HTTP request
+//! get | post | put | delete <path> [<body>]   an HTTP request
 //! message <agent> <name> <hex>        any bytes under any name
 //! wait <n>ms                          time goes by, deadlines are met
 //! ```
@@ -116,10 +116,9 @@ impl Player {
                 self.message(agent(words[0], "5051"), &message);
             }
             "exited" => self.input(Input::Exited(agent(words[0], "5051"))),
-            "get" => self.request("GET", rest, ""),
-            "post" => {
+            "get" | "post" | "put" | "delete" => {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
-                self.request("POST", path, body);
+                self.request(&verb.to_uppercase(), path, body);
             }
             "message" => {
                 let hex = words.get(2).copied().unwrap_or_default().as_bytes();
@@ -175,8 +174,14 @@ impl Player {
                 ..Default::default()
             }
         };
-        let overlays = words[1..].iter().map(overlay).collect();
-        self.message(agent(words[0], "5051"), &AgentRegisteredMessage { overlays, ..Default::default() });
+        let list = |mark| words[1..].iter().filter_map(move |word| word.strip_prefix(mark));
+        let message = AgentRegisteredMessage {
+            overlays: words[1..].iter().filter(|word| word.contains('=')).map(overlay).collect(),
+            draining: list('+').map(str::to_owned).collect(),
+            revision: list('@').next().map(|revision| revision.parse().unwrap()),
+            ..Default::default()
+        };
+        self.message(agent(words[0], "5051"), &message);
     }
 
     fn message<M: Named>(&mut self, from: Upid, message: &M) {

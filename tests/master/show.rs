@@ -23,7 +23,9 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
         Effect::Respond { id, response } => {
             let headers: String = response.headers.iter().map(|(k, v)| format!(" {k}: {v}")).collect();
             let body = String::from_utf8_lossy(&response.body);
-            let body = serde_json::from_str(&body).map_or(body.into(), |json| state(&json));
+            let json: Option<Value> = serde_json::from_str(&body).ok();
+            let json = json.filter(|json| json.get("network").is_some());
+            let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| state(&json));
             format!("respond #{} {} {}{headers}\n  {body}", id.0, response.status, response.content_type)
         }
         Effect::Fetch => "fetch".to_owned(),
@@ -58,18 +60,46 @@ fn state(json: &Value) -> String {
 }
 
 /// What a write changes.
-fn difference(log: &Bytes, written: Bytes) -> String {
+fn difference(log: &Bytes, state: Bytes) -> String {
     let read = |state: Bytes| -> BTreeMap<String, Vec<wire::AgentOverlayInfo>> {
         let agents = wire::State::decode(state).map(|state| state.agents).unwrap_or_default();
         agents.into_iter().map(|agent| (agent.ip, agent.overlays)).collect()
     };
-    let (before, mut after) = (read(log.clone()), read(written));
+    let (before, mut after) = (read(log.clone()), read(state.clone()));
     let gone: String = before
         .keys()
         .filter(|ip| !after.contains_key(*ip))
         .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
     after.retain(|ip, list| before.get(ip) != Some(list));
+    let gone = networks(log, &state) + &gone;
     after.iter().fold(gone, |text, (ip, list)| format!("{text}\n  {ip}:{}", overlays(list)))
+}
+
+/// What a write says of networks, if that is new.
+fn networks(log: &Bytes, written: &Bytes) -> String {
+    let read = |state: &Bytes| wire::State::decode(state.clone()).unwrap_or_default();
+    let (before, after) = (read(log), read(written));
+    let overlay = |overlay: &wire::OverlayInfo| {
+        let subnets = [&overlay.subnet, &overlay.subnet6].into_iter().flatten().cloned().collect::<Vec<_>>();
+        format!(" {} {}", overlay.name, subnets.join(" "))
+    };
+    let in_force = |state: &wire::State| -> Vec<String> {
+        state.network.iter().flat_map(|network| &network.overlays).map(overlay).collect()
+    };
+    let mut text = String::new();
+    if before.network.is_some() && in_force(&before) != in_force(&after) {
+        write!(text, "\n  in force:{}", in_force(&after).join(",")).unwrap();
+    }
+    if before.networks != after.networks {
+        let networks = after.networks.unwrap_or_default();
+        write!(text, "\n  revision {}:", networks.revision()).unwrap();
+        for stored in &networks.overlays {
+            let removed = stored.removed.map(|at| format!(" removed at {at}")).unwrap_or_default();
+            let file = if stored.in_file() { " (in file)" } else { "" };
+            write!(text, "{}{removed}{file};", overlay(&stored.info)).unwrap();
+        }
+    }
+    text
 }
 
 /// A message behind its short name.
@@ -79,7 +109,9 @@ fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
         UpdateAgentOverlaysMessage::NAME => {
             let message = UpdateAgentOverlaysMessage::decode(body).unwrap();
             let problems: String = message.problems.iter().map(|p| format!("\n  problem: {p}")).collect();
-            overlays(&message.overlays) + &problems
+            let revision = message.revision.filter(|revision| *revision > 0);
+            let revision = revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
+            revision + &overlays(&message.overlays) + &problems
         }
         RegistrationRefusedMessage::NAME => {
             format!(" {}", RegistrationRefusedMessage::decode(body).unwrap().reason)

@@ -119,30 +119,87 @@ fn network(top: &Object<'_>) -> Result<Network, ConfigError> {
     })
 }
 
+/// An overlay as an operator defines it while the cluster runs, checked by itself:
+/// whether it goes with the others is for the master to say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// What it means.
+    pub config: OverlayConfig,
+    /// What the operator wrote.
+    pub info: wire::OverlayInfo,
+}
+
+/// Reads a definition: an object as in `network.overlays`, called `name` unless that
+/// is `None`; then it has to say its name itself. `what` stands for the file in an
+/// error.
+///
+/// # Errors
+/// What is wrong; unknown keys and keys given twice are, too.
+pub fn parse_definition(what: &str, text: &str, name: Option<&str>) -> Result<Definition, String> {
+    let parsed = read(what, text, OVERLAY_KEYS, |object| definition(object, name));
+    let Parsed { config, warnings } = parsed.map_err(|error| error.to_string())?;
+    // In a file these are warnings, and what is to be done is done.
+    let warning = warnings.into_iter().next();
+    warning
+        .map_or(Ok(config), |text| Err(text.replace(", ignored;", ";").replace("; the last one counts", "")))
+}
+
+fn definition(object: &Object<'_>, called: Option<&str>) -> Result<Definition, ConfigError> {
+    let info = wire_overlay(object)?;
+    let (v4, v6) = ranges(object)?;
+    let name = match called {
+        Some(called) if !object.has("name") => called.to_owned(),
+        Some(called) if info.name != called => {
+            let remedy = format!("an overlay keeps its name: write \"{called}\" or nothing");
+            return Err(object.wrong("name", "is not the name in the path", &remedy));
+        }
+        _ => name(object)?,
+    };
+    let config = OverlayConfig { name: name.clone(), v4, v6, enabled: info.enabled() };
+    Ok(Definition { config, info: wire::OverlayInfo { name, ..info } })
+}
+
+/// Reads what the log has of an overlay, which was a [`Definition`] once.
+///
+/// # Errors
+/// It is none, or not any more; why.
+pub fn read_definition(info: &wire::OverlayInfo) -> Result<Definition, String> {
+    let json = serde_json::json!({
+        "name": info.name, "subnet": info.subnet, "prefix": info.prefix,
+        "subnet6": info.subnet6, "prefix6": info.prefix6, "enabled": info.enabled,
+    });
+    let definition = parse_definition("replicated log", &json.to_string(), None)?;
+    Ok(Definition { info: info.clone(), ..definition })
+}
+
 /// What the operator wrote, as endpoints show it and the log keeps it.
 fn wire_network(
     object: &Object<'_>,
     vtep_mtu: Option<u32>,
     overlays: &[Object<'_>],
 ) -> Result<wire::NetworkConfig, ConfigError> {
-    let text = |object: &Object<'_>, key| Ok(object.string(key)?.map(str::to_owned));
-    let overlay = |object: &Object<'_>| {
-        Ok(wire::OverlayInfo {
-            name: text(object, "name")?.unwrap_or_default(),
-            subnet: text(object, "subnet")?,
-            prefix: object.number("prefix", 0..=u32::MAX)?,
-            subnet6: text(object, "subnet6")?,
-            prefix6: object.number("prefix6", 0..=u32::MAX)?,
-            enabled: object.boolean("enabled")?,
-        })
-    };
     Ok(wire::NetworkConfig {
         vtep_subnet: text(object, "vtep_subnet")?.unwrap_or_default(),
         vtep_mac_oui: text(object, "vtep_mac_oui")?.unwrap_or_default(),
-        overlays: overlays.iter().map(overlay).collect::<Result<_, _>>()?,
+        overlays: overlays.iter().map(wire_overlay).collect::<Result<_, _>>()?,
         vtep_subnet6: text(object, "vtep_subnet6")?,
         vtep_mtu,
     })
+}
+
+fn wire_overlay(object: &Object<'_>) -> Result<wire::OverlayInfo, ConfigError> {
+    Ok(wire::OverlayInfo {
+        name: text(object, "name")?.unwrap_or_default(),
+        subnet: text(object, "subnet")?,
+        prefix: object.number("prefix", 0..=u32::MAX)?,
+        subnet6: text(object, "subnet6")?,
+        prefix6: object.number("prefix6", 0..=u32::MAX)?,
+        enabled: object.boolean("enabled")?,
+    })
+}
+
+fn text(object: &Object<'_>, key: &'static str) -> Result<Option<String>, ConfigError> {
+    Ok(object.string(key)?.map(str::to_owned))
 }
 
 fn vtep_subnet(network: &Object<'_>) -> Result<Ipv4Net, ConfigError> {
@@ -193,14 +250,20 @@ fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
 }
 
 fn overlay(object: &Object<'_>) -> Result<OverlayConfig, ConfigError> {
+    let (v4, v6) = ranges(object)?;
+    let name = name(object)?;
+    Ok(OverlayConfig { name, v4, v6, enabled: object.boolean("enabled")?.unwrap_or(true) })
+}
+
+/// The ranges of an overlay: at least one.
+fn ranges(object: &Object<'_>) -> Result<(Option<Range>, Option<Range>), ConfigError> {
     let v4 = overlay_range::<Ipv4Net>(object, "subnet", "prefix", "such as \"9.0.0.0/8\"")?;
     let v6 = overlay_range::<Ipv6Net>(object, "subnet6", "prefix6", "such as \"fd01:b::/64\"")?;
-    let name = name(object)?;
     if v4.is_none() && v6.is_none() {
         let remedy = "give subnet and prefix for IPv4, subnet6 and prefix6 for IPv6, or all four";
         return Err(object.missing("subnet", remedy));
     }
-    Ok(OverlayConfig { name, v4, v6, enabled: object.boolean("enabled")?.unwrap_or(true) })
+    Ok((v4, v6))
 }
 
 /// The name becomes part of the names of network devices, of a file, and of a

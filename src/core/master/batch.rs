@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::networks::Networks;
 use super::out::Out;
 use super::record::Entry;
 use super::waiting::Registration;
 use crate::core::{Effect, Level, RequestId, Time};
+use crate::wire;
 use crate::wire::internal::UpdateAgentOverlaysMessage;
 
 /// What is gathered for one write.
@@ -21,6 +23,8 @@ use crate::wire::internal::UpdateAgentOverlaysMessage;
 pub struct Batch {
     /// The agents that are not in the log as they are in memory.
     pub changed: BTreeSet<Ipv4Addr>,
+    /// The networks are not in the log as they are in memory.
+    pub networks: bool,
     /// What to answer when it is written.
     pub held: Held,
 }
@@ -32,6 +36,23 @@ pub struct Held {
     pub registrations: BTreeMap<Ipv4Addr, (Registration, UpdateAgentOverlaysMessage)>,
     /// Requests to delete agents.
     pub deletions: Vec<Deletion>,
+    /// Requests to change overlays.
+    pub changes: Vec<Changed>,
+    /// What agents are to be told that did not ask.
+    pub pushes: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
+}
+
+/// A change of an overlay that is made, but for the log.
+#[derive(Debug)]
+pub struct Changed {
+    /// For the answer.
+    pub request: RequestId,
+    /// The overlay.
+    pub name: String,
+    /// The answer's status.
+    pub status: u16,
+    /// The overlay as it was, for an answer when there is none any more.
+    pub before: Option<wire::OverlayInfo>,
 }
 
 /// A request to delete agents.
@@ -51,6 +72,8 @@ pub struct Deletion {
 pub struct WrittenBatch {
     /// The changed agents as they are in the log then; `None`: deleted.
     pub entries: BTreeMap<Ipv4Addr, Option<Arc<Entry>>>,
+    /// The networks as they are in the log then, if they changed.
+    pub networks: Option<Arc<Networks>>,
     /// What to answer.
     pub held: Held,
 }
@@ -104,10 +127,12 @@ impl Writer {
         self.in_flight.as_mut()?.batch.take()
     }
 
-    /// What to answer when the write under way is done, if it is about this agent.
-    pub fn held_for(&mut self, ip: Ipv4Addr) -> Option<&mut Held> {
+    /// What to answer when the write under way is done, if it is about one of these
+    /// agents or about the networks, and so about all of them.
+    pub fn held_for(&mut self, ips: &[Ipv4Addr]) -> Option<&mut Held> {
         let batch = self.in_flight.as_mut()?.batch.as_mut()?;
-        batch.entries.contains_key(&ip).then_some(&mut batch.held)
+        let concerned = batch.networks.is_some() || ips.iter().any(|ip| batch.entries.contains_key(ip));
+        concerned.then_some(&mut batch.held)
     }
 
     /// When [`tick`](Self::tick) has something to do.

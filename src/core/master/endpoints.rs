@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
+use super::networks::Change;
+use crate::core::config::master::parse_definition;
 use crate::core::endpoints::{Access, Endpoint};
 use crate::core::{Request, Response, endpoints};
 
@@ -18,6 +20,16 @@ pub enum Asked {
     Delete,
     /// Whether this master serves.
     Health,
+    /// All overlays.
+    Overlays,
+    /// One overlay.
+    Overlay,
+    /// To add an overlay; the body is not read yet.
+    AddOverlay,
+    /// To change an overlay; the body is not read yet.
+    ChangeOverlay,
+    /// To remove an overlay; the body is not read yet.
+    RemoveOverlay,
 }
 
 /// All endpoints of a master.
@@ -54,13 +66,69 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
                JSON: `status` is `serving`, `standby`, `recovering` or `broken`, `reason` says why it does not \
                serve, `leader` where the leading master is.",
     },
+    Endpoint {
+        path: "/overlay-master/overlays",
+        methods: &[("GET", Asked::Overlays), ("POST", Asked::AddOverlay)],
+        access: Access::Writers,
+        title: "The overlay networks, and new ones.",
+        help: "GET: every overlay with where its definition comes from (`source`: the `file` of this master, or \
+               `stored` in the log), its `state` (`active`, `disabled`, `draining`, `removed`, `left_out`, \
+               `orphaned`), how many subnets it has for agents, and who still holds some of one that is not in \
+               force (`holders`).\n\n\
+               POST: adds an overlay. The body is as in `network.overlays` of the configuration: `{\"name\": \
+               \"web\", \"subnet\": \"9.64.0.0/16\", \"prefix\": 24}`. Answers 201 and the overlay once it is \
+               stored; agents get it at once.\n\n\
+               400 if the body is something else, 409 if the overlay cannot be (overlap, too small, there is one \
+               already); then nothing was changed. 503 and a sentence, which says whether anything was changed, \
+               if this master does not lead or cannot write the log.",
+    },
+    Endpoint {
+        path: "/overlay-master/overlays/<name>",
+        methods: &[("GET", Asked::Overlay), ("PUT", Asked::ChangeOverlay), ("DELETE", Asked::RemoveOverlay)],
+        access: Access::Writers,
+        title: "One overlay network.",
+        help: "GET: the overlay as in the list.\n\n\
+               PUT: the overlay is to be like the body, as in POST, but for the name, which may be missing; what \
+               is not in the body is not so any more. Agents keep the subnets that they have. `{\"source\": \
+               \"file\"}` makes it what the configuration says.\n\n\
+               DELETE: removes the overlay. It drains: no agent gets it any more, hosts let go of it when no \
+               container uses it, and its ranges are free when all have. `{\"force\": true}` frees them at once: \
+               for agents that will never be back.\n\n\
+               200 and the overlay once the change is stored. 400, 404 or 409 and a sentence if it cannot be; \
+               503 as for POST.",
+    },
 ];
 
 /// Finds out what a request asks for, and the function to wrap the answer in. The
 /// error is the answer to a request that makes no sense.
-pub fn asked(request: &Request) -> Result<(Asked, Option<String>), Response> {
-    let (asked, _) = endpoints::asked(ENDPOINTS, request)?;
-    Ok((asked, request.jsonp()?.map(str::to_owned)))
+pub fn asked(request: &Request) -> Result<(Asked, &str, Option<String>), Response> {
+    let (asked, name) = endpoints::asked(ENDPOINTS, request)?;
+    Ok((asked, name, request.jsonp()?.map(str::to_owned)))
+}
+
+/// What a request to add, change or remove the overlay `name` wants, and whether by
+/// force.
+pub fn change(asked: Asked, name: &str, body: &[u8]) -> Result<(Change, bool), Response> {
+    let bad = |what: String| Response::bad_request(&what);
+    let text = std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
+    let read = |name| parse_definition("body", text, name).map_err(bad);
+    let json: Option<Value> = serde_json::from_str(text).ok();
+    let object = json.as_ref().and_then(Value::as_object);
+    let only = |key: &str| object.and_then(|object| (object.len() == 1).then(|| object.get(key))?);
+    match asked {
+        Asked::AddOverlay => Ok((Change::Add(read(None)?), false)),
+        Asked::RemoveOverlay => {
+            let nothing = text.trim().is_empty() || object.is_some_and(serde_json::Map::is_empty);
+            let force = only("force").and_then(Value::as_bool).or(nothing.then_some(false));
+            let force = force.ok_or_else(|| bad("body: write {\"force\": true}, or nothing".to_owned()))?;
+            Ok((Change::Remove(name.to_owned()), force))
+        }
+        _ if object.is_some_and(|object| object.contains_key("source")) => match only("source") {
+            Some(source) if source == "file" => Ok((Change::HandBack(name.to_owned()), false)),
+            _ => Err(bad("body: source: goes alone, and can be \"file\" only".to_owned())),
+        },
+        _ => Ok((Change::Replace(read(Some(name))?), false)),
+    }
 }
 
 /// Which agents to delete.

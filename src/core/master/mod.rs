@@ -12,6 +12,7 @@
 //! writer from the one that leads. After a write that failed, memory is thrown away
 //! and the log is read again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,16 +28,19 @@ use crate::wire;
 use crate::wire::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
 };
-use batch::{Deletion, Held, Writer, log_hangs};
+use batch::{Held, Writer, log_hangs};
 use out::Out;
 use serving::{Context, Serving};
 use sessions::Sessions;
 use waiting::{Registration, Waiting};
 
 mod batch;
+mod changes;
 pub(crate) mod endpoints;
 mod metrics;
+mod networks;
 mod out;
+mod overlays;
 mod peers;
 mod record;
 mod recovery;
@@ -176,8 +180,10 @@ impl Master {
                     self.out.push(Effect::Fetch);
                 }
             }
-            Phase::Serving(serving) => serving.peers().tick(&mut self.out),
-            Phase::Standby | Phase::Broken(_) => {}
+            Phase::Serving(_) | Phase::Standby | Phase::Broken(_) => {}
+        }
+        if let Some((serving, mut cx)) = self.serving() {
+            serving.tick(&mut cx);
         }
         self.writer.tick(&mut self.out);
     }
@@ -194,6 +200,7 @@ impl Master {
         if leads {
             self.out.log(Level::Info, "This master leads; reading the replicated log");
             self.backoff.reset();
+            self.sessions.begin_lead();
             self.recover_at(self.out.now());
             return;
         }
@@ -202,21 +209,27 @@ impl Master {
         match std::mem::replace(&mut self.phase, Phase::Standby) {
             Phase::Recovering(recovering) => self.stale_fetches += recovering.fetches,
             Phase::Serving(serving) => {
-                let unwritten = serving.into_held();
-                self.refuse(unwritten.deletions, &format!("Nothing was deleted: {why}"));
+                self.refuse(serving.into_held(), &Lost::Nothing(&why));
             }
             Phase::Standby | Phase::Broken(_) => {}
         }
         if let Some(batch) = self.writer.abandon() {
-            self.refuse(batch.held.deletions, &outcome_unknown(&why));
+            self.refuse(batch.held, &Lost::Unknown(&why));
         }
     }
 
-    /// Answers deletions that came to nothing.
-    fn refuse(&mut self, deletions: Vec<Deletion>, sentence: &str) {
-        for deletion in deletions {
-            self.out.respond(deletion.request, Response::unavailable(sentence));
+    /// Answers requests that came to nothing. Gives the registrations among what was
+    /// held.
+    fn refuse(&mut self, held: Held, lost: &Lost<'_>) -> Vec<Registration> {
+        for deletion in held.deletions {
+            let sentence = lost.about("deleted", "the agents were", "the state");
+            self.out.respond(deletion.request, Response::unavailable(&sentence));
         }
+        for changed in held.changes {
+            let sentence = lost.about("changed", "the overlay was", "the overlays");
+            self.out.respond(changed.request, Response::unavailable(&sentence));
+        }
+        held.registrations.into_values().map(|(registration, _)| registration).collect()
     }
 
     fn why_standby(&self) -> String {
@@ -276,7 +289,7 @@ impl Master {
     fn recovered(&mut self, state: Bytes) {
         let recovered = wire::State::decode(state)
             .map_err(|error| recovery::undecodable(&error))
-            .and_then(|state| recovery::recover(&self.config.network, state));
+            .and_then(|state| recovery::recover(&Arc::new(self.config.network.clone()), state));
         match recovered {
             Ok(recovery) => self.serve(recovery),
             Err(sentence) => {
@@ -288,12 +301,12 @@ impl Master {
     }
 
     fn serve(&mut self, recovery: recovery::Recovery) {
-        for warning in &recovery.warnings {
-            self.out.log(Level::Warning, warning.clone());
+        for (level, note) in &recovery.notes {
+            self.out.log(*level, note.clone());
         }
         let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
         let mut cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
-        let serving = Serving::new(&mut cx, self.config.network.clone(), recovery, epoch);
+        let serving = Serving::new(&mut cx, recovery, epoch);
         self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents().count()));
         let outside: Vec<_> = serving.agents().filter(|ip| !self.config.agent_addresses.admit(*ip)).collect();
         if let Some(first) = outside.first() {
@@ -314,7 +327,7 @@ impl Master {
 
     fn stored(&mut self, number: u64, outcome: StoreOutcome) {
         let Some(batch) = self.writer.answered(number) else { return };
-        let (line, sentence) = match outcome {
+        let (line, unknown) = match outcome {
             StoreOutcome::Stored => {
                 self.backoff.reset();
                 if let Some((serving, mut cx)) = self.serving() {
@@ -322,14 +335,8 @@ impl Master {
                 }
                 return;
             }
-            StoreOutcome::Superseded => {
-                let why = "Another master took the replicated log over";
-                (why.to_owned(), format!("Nothing was written. {why}."))
-            }
-            StoreOutcome::Failed(error) => {
-                let why = format!("Writing the replicated log failed: {error}");
-                (why.clone(), outcome_unknown(&format!("{why}.")))
-            }
+            StoreOutcome::Superseded => ("Another master took the replicated log over".to_owned(), false),
+            StoreOutcome::Failed(error) => (format!("Writing the replicated log failed: {error}"), true),
         };
         let delay = self.backoff.next(&mut self.random);
         self.out.log(
@@ -339,21 +346,21 @@ impl Master {
                 delay.as_secs_f64()
             ),
         );
-        self.read_again(batch.held, &sentence, delay);
+        let why = format!("{line}.");
+        let lost = if unknown { Lost::Unknown(&why) } else { Lost::NothingWritten(&why) };
+        self.read_again(batch.held, &lost, delay);
     }
 
     /// Memory cannot be relied on any more.
-    fn read_again(&mut self, written: Held, sentence: &str, delay: Duration) {
-        self.refuse(written.deletions, sentence);
+    fn read_again(&mut self, written: Held, lost: &Lost<'_>, delay: Duration) {
+        let written = self.refuse(written, lost);
         let unwritten = match std::mem::replace(&mut self.phase, Phase::Standby) {
             Phase::Serving(serving) => serving.into_held(),
             _ => Held::default(),
         };
-        self.refuse(unwritten.deletions, "Nothing was deleted: the write before this one failed.");
+        let unwritten = self.refuse(unwritten, &Lost::Nothing("the write before this one failed."));
         // The newer ones later: they replace the older ones.
-        for (registration, _) in
-            written.registrations.into_values().chain(unwritten.registrations.into_values())
-        {
+        for registration in written.into_iter().chain(unwritten) {
             self.waiting.add(&mut self.out, registration);
         }
         self.recover_at(self.out.now() + delay);
@@ -476,6 +483,25 @@ impl Master {
     }
 }
 
-fn outcome_unknown(why: &str) -> String {
-    format!("It is not known whether the agents were deleted: {why} Ask for the state.")
+/// What became of a request that cannot be answered with success.
+enum Lost<'a> {
+    /// It was not done, and why.
+    Nothing(&'a str),
+    /// It was to be written and was not, and why.
+    NothingWritten(&'a str),
+    /// It may have been done, and why nobody knows.
+    Unknown(&'a str),
+}
+
+impl Lost<'_> {
+    /// The sentence for a request after which something would be `done`.
+    fn about(&self, done: &str, what: &str, ask_for: &str) -> String {
+        match self {
+            Lost::Nothing(why) => format!("Nothing was {done}: {why}"),
+            Lost::NothingWritten(why) => format!("Nothing was written. {why}"),
+            Lost::Unknown(why) => {
+                format!("It is not known whether {what} {done}: {why} Ask for {ask_for}.")
+            }
+        }
+    }
 }

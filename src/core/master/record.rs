@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use prost::encoding::message;
 
+use super::networks::Networks;
 use crate::core::allocator::{Ask, Holding, Nets, Pair};
 use crate::core::config::{Network, OverlayConfig};
 use crate::core::net::halves;
@@ -23,6 +24,7 @@ pub const VTEP_NAME: &str = "vtep1024";
 /// Field numbers of the stored `State`.
 const STATE_NETWORK: u32 = 1;
 const STATE_AGENTS: u32 = 2;
+const STATE_NETWORKS: u32 = 100;
 
 /// What the log has, or is to have, of one agent. Never changed, only replaced.
 #[derive(Debug, PartialEq)]
@@ -46,13 +48,22 @@ impl Entry {
 }
 
 /// The stored `State` that holds these entries.
-pub fn encode_state<'a>(network: &wire::NetworkConfig, entries: impl Iterator<Item = &'a Entry>) -> Bytes {
+pub fn encode_state<'a>(networks: &Networks, entries: impl Iterator<Item = &'a Entry>) -> Bytes {
     let mut state = Vec::new();
-    message::encode(STATE_NETWORK, network, &mut state);
+    message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
     for entry in entries {
         state.extend_from_slice(&entry.encoded);
     }
+    if let Some(networks) = networks.to_wire() {
+        message::encode(STATE_NETWORKS, &networks, &mut state);
+    }
     state.into()
+}
+
+/// Those of an agent's overlays that are not in force.
+pub fn orphans(network: &Network, overlays: &[wire::AgentOverlayInfo]) -> Vec<wire::AgentOverlayInfo> {
+    let in_force = |name: &String| network.overlays.iter().any(|overlay| overlay.name == *name);
+    overlays.iter().filter(|overlay| !in_force(&overlay.info.name)).cloned().collect()
 }
 
 /// One agent, as the master's memory has it (stored already or not).
@@ -62,8 +73,7 @@ pub struct Record {
     pub holding: Holding,
     /// What it asked for last.
     pub ask: Ask,
-    /// Overlays that the configuration does not have any more, as they were stored.
-    /// They stay in the log, so that nobody else can get what the agent may use.
+    /// Overlays that are not in force any more, as they were stored. They stay in the log, so that nobody else can get what the agent may use.
     pub orphans: Vec<wire::AgentOverlayInfo>,
     /// All this as the log is to have it.
     pub entry: Arc<Entry>,
@@ -185,17 +195,32 @@ fn peer(agent: &str, sent: &[wire::AgentOverlayInfo]) -> Option<Peer> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::networks::Held;
     use super::*;
+    use crate::core::config::master::parse;
     use prost::Message;
 
     #[test]
     fn joined_entries_are_the_encoded_state() {
-        let network = wire::NetworkConfig { vtep_subnet: "44.128.0.0/20".into(), ..Default::default() };
+        let text = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00"}}"#;
+        let file = Arc::new(parse("m", text).unwrap().config.network);
         let agent = |ip: &str| wire::AgentInfo { ip: ip.into(), ..Default::default() };
         let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
         let entries: Vec<_> = agents.iter().map(|info| Entry::new(info.clone(), &[])).collect();
-        let state = wire::State { network: Some(network.clone()), agents, ..Default::default() };
-        assert_eq!(encode_state(&network, entries.iter()), state.encode_to_vec());
+        let info = wire::OverlayInfo {
+            name: "web".into(),
+            subnet: Some("9.0.0.0/8".into()),
+            prefix: Some(24),
+            ..Default::default()
+        };
+        let overlay = wire::StoredOverlay { info: info.clone(), ..Default::default() };
+        let changed = wire::StoredNetworks { revision: Some(7), overlays: vec![overlay] };
+        for (networks, overlays) in [(None, vec![]), (Some(changed), vec![info])] {
+            let (in_force, _) = Networks::from_log(&file, networks.clone(), &Held::default()).unwrap();
+            let network = wire::NetworkConfig { overlays, ..file.wire.clone() };
+            let state = wire::State { network: Some(network), agents: agents.clone(), networks };
+            assert_eq!(encode_state(&in_force, entries.iter()), state.encode_to_vec());
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::record::{Entry, Record, describe};
+use super::networks::{Held as HeldByOverlay, Networks, differences};
+use super::record::{Entry, Record, describe, orphans};
+use crate::core::Level;
 use crate::core::allocator::{Allocator, Ask, Holding, Nets};
 use crate::core::config::{Network, Range};
 use crate::core::net::{ends, overlap};
@@ -24,40 +26,73 @@ pub struct Recovery {
     pub changed: BTreeSet<Ipv4Addr>,
     /// What is left to give out.
     pub allocator: Allocator,
+    /// What is in force.
+    pub networks: Networks,
+    /// The log has another network: that of a leader with another file.
+    pub other_network: bool,
     /// What the operator should know.
-    pub warnings: Vec<String>,
+    pub notes: Vec<(Level, String)>,
 }
 
 /// Takes the log's contents over. The error says in one sentence how they and the
 /// configuration contradict each other, and what to do.
-pub fn recover(network: &Network, state: wire::State) -> Result<Recovery, String> {
+pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, String> {
     let mut agents = BTreeMap::new();
     for info in state.agents {
-        let agent = Agent::read(network, info)?;
+        let agent = Agent::read(file, info)?;
         if let Some(twice) = agents.insert(agent.ip, agent) {
             return Err(damaged(&format!("agent {} stands in it twice", twice.ip)));
         }
     }
     let held: Vec<_> = agents.values().flat_map(Agent::held).collect();
-    held.iter().try_for_each(|held| check_fits(network, held))?;
+    let by_overlay = by_overlay(agents.values());
+    let (networks, mut notes) =
+        Networks::from_log(file, state.networks, &by_overlay).map_err(|what| contradiction(&what))?;
+    held.iter().try_for_each(|held| check_fits(&networks, &by_overlay, held))?;
     check_nothing_is_held_twice(held)?;
+    notes.extend(orphan_notes(&networks, &by_overlay));
+    let other = state.network.map(|before| differences(&before, &networks.network.wire)).unwrap_or_default();
+    notes.extend((!other.is_empty()).then(|| other_network(&other)));
 
     let mut recovery = Recovery {
         records: BTreeMap::new(),
         stored: BTreeMap::new(),
         changed: BTreeSet::new(),
-        allocator: Allocator::new(network),
-        warnings: orphan_warnings(agents.values()),
+        allocator: Allocator::new(&networks.network),
+        other_network: !other.is_empty(),
+        networks,
+        notes,
     };
     for agent in agents.into_values() {
-        recovery.take_over(network, agent)?;
+        recovery.take_over(agent)?;
     }
     Ok(recovery)
 }
 
+/// What agents hold of each overlay.
+fn by_overlay<'a>(agents: impl Iterator<Item = &'a Agent>) -> HeldByOverlay {
+    let mut held = HeldByOverlay::new();
+    for agent in agents {
+        for (name, nets) in &agent.holding.overlays {
+            held.entry(name.clone()).or_default().push((agent.ip, *nets));
+        }
+    }
+    held
+}
+
+fn other_network(differences: &[String]) -> (Level, String) {
+    let line = format!(
+        "The network is not what the last leader wrote: {}. If nobody changed the configuration, the masters \
+         have different ones; give all of them the same.",
+        differences.join("; ")
+    );
+    (Level::Warning, line)
+}
+
 impl Recovery {
-    fn take_over(&mut self, network: &Network, agent: Agent) -> Result<(), String> {
-        let Agent { ip, info, holding, orphans } = agent;
+    fn take_over(&mut self, agent: Agent) -> Result<(), String> {
+        let Agent { ip, info, holding } = agent;
+        let network = &self.networks.network;
         if holding.overlays.is_empty() {
             // The predecessor stored agents without overlays. They hold nothing.
             return Ok(());
@@ -66,6 +101,7 @@ impl Recovery {
             .reserve(&holding)
             .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
         let ask = guess_ask(&info);
+        let orphans = orphans(network, &info.overlays);
         let description = describe(network, ip, &holding, ask, &orphans);
         let enabled = |overlay: &&wire::AgentOverlayInfo| {
             network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
@@ -89,7 +125,10 @@ impl Recovery {
 /// registration says it exactly.
 fn guess_ask(info: &wire::AgentInfo) -> Ask {
     Ask {
-        allocate_subnet: true,
+        allocate_subnet: info
+            .overlays
+            .iter()
+            .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
         mesos_bridge: info.overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
         docker_bridge: info.overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
         enable_ipv6: true,
@@ -101,7 +140,6 @@ struct Agent {
     ip: Ipv4Addr,
     info: wire::AgentInfo,
     holding: Holding,
-    orphans: Vec<wire::AgentOverlayInfo>,
 }
 
 /// One address or subnet that an agent holds.
@@ -118,7 +156,6 @@ impl Agent {
             damaged(&format!("\"{}\", which should be an agent's IPv4 address, is none", info.ip))
         })?;
         let mut holding = Holding::default();
-        let mut orphans = Vec::new();
         for overlay in &mut info.overlays {
             // Never meant to be in the log.
             overlay.state = None;
@@ -133,9 +170,6 @@ impl Agent {
                 merge_vtep(ip, &mut holding.vtep.v4, v4)?;
                 merge_vtep(ip, &mut holding.vtep.v6, v6)?;
             }
-            if !network.overlays.iter().any(|o| o.name == name) {
-                orphans.push(overlay.clone());
-            }
             if holding.overlays.insert(name.clone(), nets).is_some() {
                 return Err(damaged(&format!("overlay {name} stands twice at agent {ip}")));
             }
@@ -147,7 +181,7 @@ impl Agent {
         let vtep = &mut holding.vtep;
         vtep.v4 = with_prefix_of(vtep.v4, Some(network.vtep_subnet.into()));
         vtep.v6 = with_prefix_of(vtep.v6, network.vtep_subnet6.map(Into::into));
-        Ok(Agent { ip, info, holding, orphans })
+        Ok(Agent { ip, info, holding })
     }
 
     fn held(&self) -> Vec<Held<'_>> {
@@ -190,7 +224,8 @@ fn merge_vtep(agent: Ipv4Addr, known: &mut Option<IpNet>, found: Option<IpNet>) 
 }
 
 /// Whether the configuration can still give out what an agent holds.
-fn check_fits(network: &Network, held: &Held<'_>) -> Result<(), String> {
+fn check_fits(networks: &Networks, by_overlay: &HeldByOverlay, held: &Held<'_>) -> Result<(), String> {
+    let network = &networks.network;
     let Held { agent, overlay, net } = held;
     match (overlay, configured_range(network, held)) {
         (None, Some(range)) => {
@@ -207,10 +242,14 @@ fn check_fits(network: &Network, held: &Held<'_>) -> Result<(), String> {
             )))
         }
         (Some(_), Some(range)) if range.index_of(*net).is_some() => Ok(()),
+        (Some(name), Some(range)) if range.net.contains(net) && may_be_mixed(networks, by_overlay, name) => {
+            Ok(())
+        }
         (Some(name), Some(range)) if range.net.contains(net) && net.prefix_len() != range.prefix => {
             Err(contradiction(&format!(
                 "agent {agent} holds {net} of overlay {name}, whose subnets have the prefix length {} in the \
-                 configuration: put {} back, or give the changed overlay a new name and a range of its own",
+                 configuration: put {} back (while the master serves, PUT /overlay-master/overlays/{name} changes \
+                 the length for agents to come), or give the changed overlay a new name and a range of its own",
                 range.prefix,
                 net.prefix_len()
             )))
@@ -278,18 +317,38 @@ fn check_nothing_is_held_twice(mut held: Vec<Held<'_>>) -> Result<(), String> {
     Ok(())
 }
 
-fn orphan_warnings<'a>(agents: impl Iterator<Item = &'a Agent>) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for orphan in agents.flat_map(|agent| &agent.orphans) {
-        *counts.entry(&orphan.info.name).or_default() += 1;
+/// What the operator should know of subnets of overlays that are not in force.
+fn orphan_notes(networks: &Networks, held: &HeldByOverlay) -> Vec<(Level, String)> {
+    let mut notes = Vec::new();
+    for (name, held) in held.iter().filter(|(name, _)| networks.overlay(name).is_none()) {
+        let count = held.len();
+        notes.push(match networks.removed(name) {
+            Some(_) => (
+                Level::Info,
+                format!("Overlay {name} was removed and is still draining; agents that have not let go: {count}"),
+            ),
+            None => (
+                Level::Warning,
+                format!(
+                    "Overlay {name} is not in the configuration any more; {count} agents keep their subnets of it \
+                     in the replicated log until they are deleted, or the overlay is with DELETE \
+                     /overlay-master/overlays/{name}, and are not told of them"
+                ),
+            ),
+        });
     }
-    let warning = |(name, count)| {
-        format!(
-            "Overlay {name} is not in the configuration any more; {count} agents keep their subnets of it \
-             in the replicated log until they are deleted, and are not told of them"
-        )
+    notes
+}
+
+/// Whether agents may hold subnets of different lengths: the overlay's prefix was
+/// changed while the cluster ran (and an older master may have forgotten it since).
+fn may_be_mixed(networks: &Networks, held: &HeldByOverlay, name: &str) -> bool {
+    let lengths = |v4: bool| {
+        let agents = held.get(name).into_iter().flatten();
+        let nets = agents.filter_map(|(_, nets)| if v4 { nets.v4 } else { nets.v6 });
+        nets.map(|net| net.prefix_len()).collect::<BTreeSet<u8>>().len()
     };
-    counts.into_iter().map(warning).collect()
+    networks.stored(name).is_some() || lengths(true) > 1 || lengths(false) > 1
 }
 
 fn contradiction(what: &str) -> String {

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::changes::ChangeRequest;
 use super::endpoints::{self, Asked};
-use super::{Master, Phase};
+use super::{Master, Phase, networks};
 use crate::core::json;
 use crate::core::{Request, Response};
 
 impl Master {
     pub(super) fn request(&mut self, request: &Request) {
-        let (asked, jsonp) = match endpoints::asked(request) {
+        let (asked, name, jsonp) = match endpoints::asked(request) {
             Ok(asked) => asked,
             Err(response) => return self.out.respond(request.id, response),
         };
@@ -18,12 +19,12 @@ impl Master {
                 let response = self.health(&request.query, jsonp.as_deref());
                 self.out.respond(request.id, response);
             }
-            Asked::State | Asked::Delete => self.ask_serving(request, asked, jsonp),
+            _ => self.ask_serving(request, asked, name, jsonp.as_deref()),
         }
     }
 
     /// What only a master that serves can answer.
-    fn ask_serving(&mut self, request: &Request, asked: Asked, jsonp: Option<String>) {
+    fn ask_serving(&mut self, request: &Request, asked: Asked, name: &str, jsonp: Option<&str>) {
         let id = request.id;
         if let Some(sentence) = self.why_not_serving() {
             return self.out.respond(id, Response::unavailable(&sentence));
@@ -33,12 +34,25 @@ impl Master {
             Asked::Health => {}
             Asked::State => {
                 let state = serving.state_json(cx.out.now(), cx.sessions);
-                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
+                cx.out.respond(id, Response::json(state, jsonp));
             }
             Asked::Delete => match endpoints::agents_to_delete(&request.body) {
-                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp),
+                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp.map(str::to_owned)),
                 Err(response) => cx.out.respond(id, response),
             },
+            Asked::Overlays => cx.out.respond(id, Response::json(serving.overlays_json(), jsonp)),
+            Asked::Overlay => {
+                let overlay = serving.overlay_json(name, None).map(|overlay| Response::json(overlay, jsonp));
+                cx.out.respond(id, overlay.unwrap_or_else(|| Response::text(404, &networks::unknown(name))));
+            }
+            Asked::AddOverlay | Asked::ChangeOverlay | Asked::RemoveOverlay => {
+                match endpoints::change(asked, name, &request.body) {
+                    Ok((change, force)) => {
+                        serving.change(&mut cx, ChangeRequest { request: id, change, force });
+                    }
+                    Err(response) => cx.out.respond(id, response),
+                }
+            }
         }
     }
 

@@ -1,12 +1,14 @@
 //! The leading master at work: registrations, reports, deletions, and the writes
 //! between a change and its answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::batch::{Batch, Deletion, Held, Writer, WrittenBatch};
+use super::changes::{Pushed, holders};
 use super::endpoints::ToDelete;
+use super::networks::Networks;
 use super::out::Out;
 use super::peers::Peers;
 use super::record::{Entry, Record, ask_of, describe, encode_state};
@@ -14,7 +16,6 @@ use super::recovery::Recovery;
 use super::sessions::Sessions;
 use super::waiting::Registration;
 use crate::core::allocator::{Allocator, Ask, Holding};
-use crate::core::config::Network;
 use crate::core::json;
 use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
 use crate::wire;
@@ -37,21 +38,26 @@ pub struct Context<'a> {
 /// The state of one lead.
 #[derive(Debug)]
 pub struct Serving {
-    /// What is in force.
-    network: Network,
-    allocator: Allocator,
+    /// What is in force, ahead of the log if [`Batch::networks`] says so.
+    pub(super) networks: Arc<Networks>,
+    /// The same as the log has it.
+    pub(super) shown: Arc<Networks>,
+    pub(super) allocator: Allocator,
     /// Memory, ahead of the log by what [`Batch::changed`] names.
-    records: BTreeMap<Ipv4Addr, Record>,
+    pub(super) records: BTreeMap<Ipv4Addr, Record>,
+    /// Who holds something of overlays that are not in force.
+    pub(super) holders: BTreeMap<String, BTreeSet<Ipv4Addr>>,
     /// The log, as far as it is known to be written.
-    stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
-    gathering: Batch,
+    pub(super) stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
+    pub(super) gathering: Batch,
+    pub(super) pushed: Pushed,
     peers: Peers,
 }
 
 impl Serving {
     /// Begins to serve what the log held. Agents that registered with this process
     /// before are told of their peers anew.
-    pub fn new(cx: &mut Context<'_>, network: Network, recovery: Recovery, epoch: u64) -> Serving {
+    pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Serving {
         let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
         let mut peers = Peers::new(epoch, entries);
         for (ip, session) in cx.sessions.iter() {
@@ -59,12 +65,20 @@ impl Serving {
                 peers.join(cx.out.now(), ip, &session.pid, PeersVersion::default());
             }
         }
+        let networks = Arc::new(recovery.networks);
         Serving {
-            network,
+            shown: networks.clone(),
+            holders: holders(&networks, &recovery.records),
+            networks,
             allocator: recovery.allocator,
             records: recovery.records,
             stored: recovery.stored,
-            gathering: Batch { changed: recovery.changed, held: Held::default() },
+            gathering: Batch {
+                changed: recovery.changed,
+                networks: recovery.other_network,
+                held: Held::default(),
+            },
+            pushed: Pushed::default(),
             peers,
         }
     }
@@ -79,9 +93,20 @@ impl Serving {
         &mut self.peers
     }
 
-    /// When [`Peers::tick`] has something to do.
+    /// When [`tick`](Self::tick) has something to do.
     pub fn due(&self) -> Option<Time> {
-        self.peers.due()
+        self.peers.due().into_iter().chain(self.pushed.due()).min()
+    }
+
+    /// What is due by now.
+    pub fn tick(&mut self, cx: &mut Context<'_>) {
+        self.peers.tick(cx.out);
+        self.pushed.tick(cx.out, cx.sessions);
+    }
+
+    /// Whether the answer to this agent's registration goes with the next write.
+    pub fn is_being_answered(&self, ip: Ipv4Addr) -> bool {
+        self.gathering.held.registrations.contains_key(&ip)
     }
 
     /// An agent registers: it gets what it asks for and does not hold yet, and is
@@ -90,7 +115,7 @@ impl Serving {
         let Registration { ip, from, message } = &registration;
         let ask = ask_of(&message.network_config);
         let mut holding = self.records.get(ip).map(|r| r.holding.clone()).unwrap_or_default();
-        let lacking = match self.allocator.complete(&self.network, ask, &mut holding) {
+        let lacking = match self.allocator.complete(&self.networks.network, ask, &mut holding) {
             Ok(lacking) => lacking,
             Err(exhausted) => {
                 cx.out.counters.exhausted(&exhausted);
@@ -109,12 +134,16 @@ impl Serving {
         // not to be broken for that: the Mesos master talks over it, too.
         let reconnect = cx.sessions.of(from).is_some_and(|(_, session)| session.unconfirmed);
         cx.out.push(Effect::Link { to: from.clone(), reconnect });
-        cx.sessions.register(cx.out.now(), *ip, from, message.peers.is_some());
+        cx.sessions.register(cx.out.now(), *ip, from, message.peers.is_some(), ask);
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
             session.erred(cx.out.now(), &problems.join("; "));
         }
+        // The answer to this is the list.
+        self.gathering.held.pushes.remove(ip);
+        self.pushed.forget(*ip);
         let overlays = self.update_record(cx, *ip, holding, ask);
-        let answer = UpdateAgentOverlaysMessage { overlays, problems, ..Default::default() };
+        let answer =
+            UpdateAgentOverlaysMessage { overlays, problems, revision: Some(self.networks.revision) };
         match self.held_for(cx.writer, &[*ip]) {
             Some(held) => _ = held.registrations.insert(*ip, (registration, answer)),
             None => self.answer(cx, &registration, &answer),
@@ -135,7 +164,7 @@ impl Serving {
         }
         let known = self.records.get_mut(&ip);
         let orphans = known.as_ref().map(|record| record.orphans.clone()).unwrap_or_default();
-        let description = describe(&self.network, ip, &holding, ask, &orphans);
+        let description = describe(&self.networks.network, ip, &holding, ask, &orphans);
         let entry = Entry::new(description.stored, &description.sent);
         match known {
             // What is stored of it is all that it holds.
@@ -151,14 +180,18 @@ impl Serving {
         description.sent
     }
 
-    /// What to answer when the latest change of these agents is in the log; `None`:
-    /// it is.
-    fn held_for<'a>(&'a mut self, writer: &'a mut Writer, ips: &[Ipv4Addr]) -> Option<&'a mut Held> {
-        if ips.iter().any(|ip| self.gathering.changed.contains(ip)) {
+    /// What to answer when the latest change of these agents, or of the networks, is in
+    /// the log; `None`: it is.
+    pub(super) fn held_for<'a>(
+        &'a mut self,
+        writer: &'a mut Writer,
+        ips: &[Ipv4Addr],
+    ) -> Option<&'a mut Held> {
+        // A change of the networks is part of what everybody is told.
+        if self.gathering.networks || ips.iter().any(|ip| self.gathering.changed.contains(ip)) {
             return Some(&mut self.gathering.held);
         }
-        let ip = ips.iter().find(|ip| writer.held_for(**ip).is_some())?;
-        writer.held_for(*ip)
+        writer.held_for(ips)
     }
 
     /// The log has what the agent is told.
@@ -167,7 +200,7 @@ impl Serving {
         let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
         cx.out.send(&to.from, update);
         let connected = session.connected;
-        cx.sessions.answered(to.ip);
+        cx.sessions.told(to.ip, update.revision());
         match to.message.peers {
             Some(has) if connected => self.peers.join(cx.out.now(), to.ip, &to.from, has),
             _ => self.peers.leave(to.ip),
@@ -193,8 +226,12 @@ impl Serving {
             session.erred(cx.out.now(), &errors);
             cx.out.warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
-        session.report(report);
+        self.pushed.forget(ip);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
+        self.let_go(cx, ip, &report);
+        if let Some((_, session)) = cx.sessions.of(from) {
+            session.report(report);
+        }
     }
 
     /// Deletes agents: all of them with one write, or none. Unknown ones are no error.
@@ -223,6 +260,8 @@ impl Serving {
             self.gathering.changed.insert(*ip);
             // Its answer would say what is not so any more.
             self.gathering.held.registrations.remove(ip);
+            cx.sessions.retire(*ip);
+            self.forget_holder(cx, *ip);
         }
         let ips: Vec<_> = deletion.agents.iter().map(|(ip, _)| *ip).collect();
         match self.held_for(cx.writer, &ips) {
@@ -249,19 +288,22 @@ impl Serving {
 
     /// Writes what is gathered, unless a write is under way.
     pub fn flush(&mut self, cx: &mut Context<'_>) {
-        if self.gathering.changed.is_empty() || cx.writer.is_busy() {
+        if (self.gathering.changed.is_empty() && !self.gathering.networks) || cx.writer.is_busy() {
             return;
         }
-        let Batch { changed, held } = std::mem::take(&mut self.gathering);
+        let Batch { changed, networks, held } = std::mem::take(&mut self.gathering);
         let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
         let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
-        let state =
-            encode_state(&self.network.wire, self.records.values().map(|record| record.entry.as_ref()));
-        cx.writer.write(cx.out, WrittenBatch { entries, held }, state);
+        let state = encode_state(&self.networks, self.records.values().map(|record| record.entry.as_ref()));
+        let networks = networks.then(|| self.networks.clone());
+        cx.writer.write(cx.out, WrittenBatch { entries, networks, held }, state);
     }
 
     /// A batch is in the log: what waited for it is released.
     pub fn stored(&mut self, cx: &mut Context<'_>, batch: WrittenBatch) {
+        if let Some(networks) = batch.networks {
+            self.shown = networks;
+        }
         for (ip, entry) in batch.entries {
             self.peers.changed(cx.out.now(), ip, entry.as_ref());
             match entry {
@@ -272,8 +314,12 @@ impl Serving {
         for (registration, update) in batch.held.registrations.into_values() {
             self.answer(cx, &registration, &update);
         }
+        self.pushed.send(cx.out, cx.sessions, batch.held.pushes);
         for deletion in batch.held.deletions {
             self.deleted(cx, deletion);
+        }
+        for changed in batch.held.changes {
+            self.answer_change(cx, changed);
         }
     }
 
@@ -290,7 +336,7 @@ impl Serving {
             let state = |name: &str| session.and_then(|session| session.states.get(name));
             json::Agent::new(&entry.info, presence, state)
         });
-        json::state(&self.network.wire, |overlay| self.allocator.room(overlay), agents)
+        json::state(&self.shown.network.wire, |overlay| self.allocator.room(overlay), agents)
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::core::allocator::Ask;
 use crate::core::json::{LastError as LastErrorShown, Presence};
 use crate::core::{Time, Upid};
 use crate::wire::agent_overlay_info::State;
@@ -23,8 +24,15 @@ pub struct Session {
     /// It was answered, and has not said anything since that it would say only after
     /// that answer: if it asks again, the connection to it may be a dead one.
     pub unconfirmed: bool,
+    /// It registered in this lead.
+    pub is_current: bool,
     /// Whether it wants to be told about its peers.
     pub wants_peers: bool,
+    /// What it asks for.
+    pub ask: Ask,
+    /// The revision of the networks that the latest list was made from that it was
+    /// sent in this lead.
+    pub told: Option<u64>,
     /// How it fares with its overlays, by name, as it reported last.
     pub states: BTreeMap<String, State>,
     /// What is not right with its host beyond one overlay, as it reported last.
@@ -63,7 +71,7 @@ pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
 impl Sessions {
     /// An agent registers. Another pid at the same address is replaced: the newer
     /// registration wins.
-    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: bool) {
+    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: bool, ask: Ask) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
             pid: pid.clone(),
@@ -71,7 +79,10 @@ impl Sessions {
             connected: true,
             since: now,
             unconfirmed: false,
+            is_current: true,
             wants_peers,
+            ask,
+            told: None,
             states: BTreeMap::new(),
             host_errors: Vec::new(),
             last_error: None,
@@ -87,7 +98,9 @@ impl Sessions {
         session.unconfirmed = false;
         session.serial = self.serial;
         session.connected = true;
+        session.is_current = true;
         session.wants_peers = wants_peers;
+        session.ask = ask;
     }
 
     /// The session of the agent at this address.
@@ -106,10 +119,27 @@ impl Sessions {
         self.sessions.get_mut(&ip).filter(|session| session.pid == *pid).map(|session| (ip, session))
     }
 
-    /// The agent at this address is answered.
-    pub fn answered(&mut self, ip: Ipv4Addr) {
+    /// A lead begins: nobody has registered in it yet.
+    pub fn begin_lead(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.is_current = false;
+            session.told = None;
+        }
+    }
+
+    /// An agent is taken out of the log: it has to register anew to be one again.
+    pub fn retire(&mut self, ip: Ipv4Addr) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.is_current = false;
+        }
+    }
+
+    /// The agent at this address was sent a list that was made from the networks of
+    /// this revision.
+    pub fn told(&mut self, ip: Ipv4Addr, revision: u64) {
         if let Some(session) = self.sessions.get_mut(&ip) {
             session.unconfirmed = true;
+            session.told = Some(revision);
         }
     }
 
