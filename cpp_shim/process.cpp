@@ -223,7 +223,33 @@ void Process::drain()
       return;
     }
     // Over a second time at most: a node that panicked has no numbers to panic over.
-  } while (!metrics_.refresh(node_));
+  } while (!showMetrics());
+}
+
+bool Process::showMetrics()
+{
+  // There may be thousands of events a second, and a look at all numbers can cost more
+  // than an event.
+  const std::chrono::milliseconds interval(1000);
+  const Clock::time_point now = Clock::now();
+  if (now >= showAt_) {
+    showAt_ = now + interval;
+    return metrics_.refresh(node_);
+  }
+  if (!showing_) {
+    showing_ = true;
+    const UPID self = self_;
+    const int64_t ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(showAt_ - now)
+        .count();
+    process::Clock::timer(Milliseconds(ms + 1), [this, self]() {
+      process::dispatch(self, [this]() {
+        showing_ = false;
+        drain();
+      });
+    });
+  }
+  return true;
 }
 
 bool Process::takeEffects()

@@ -72,6 +72,8 @@ private:
 
   // Takes effects until there are none, sets the timer, and shows the metrics.
   void drain();
+  // Now, or within a second. False: the node panicked, and is to be drained again.
+  bool showMetrics();
   bool takeEffects();
   void perform(const mo_effect& effect);
   void respond(const mo_respond& respond);
@@ -94,6 +96,10 @@ private:
 
   Option<process::Timer> timer_;
   Clock::time_point due_;
+
+  // When the metrics may be shown again, and whether a timer waits for that.
+  Clock::time_point showAt_;
+  bool showing_ = false;
 };
 
 } // namespace overlay {

@@ -52,7 +52,7 @@ impl<'a> Agent<'a> {
         config.network.docker_bridge = docker_bridge;
         let options = NodeOptions {
             role: Role::Agent,
-            make: Box::new(move |me, seed| Box::new(Machine::new(config.clone(), me.clone(), seed))),
+            make: Box::new(move |birth| Box::new(Machine::new(config.clone(), birth.me.clone(), birth.seed))),
             detect: None,
             authenticate_http: AuthenticateHttp::default(),
             log: None,

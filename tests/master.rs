@@ -12,6 +12,8 @@ mod garbage;
 mod numbers;
 #[path = "master/player.rs"]
 mod player;
+#[path = "support/prometheus.rs"]
+mod prometheus;
 #[path = "master/scale.rs"]
 mod scale;
 #[path = "master/show.rs"]

@@ -10,6 +10,8 @@
 
 #[path = "mesos/addresses.rs"]
 mod addresses;
+#[path = "mesos/authentication.rs"]
+mod authentication;
 #[path = "mesos/bad_config.rs"]
 mod bad_config;
 #[path = "mesos/bad_input.rs"]
@@ -22,6 +24,8 @@ mod delete;
 mod election;
 #[path = "mesos/failover.rs"]
 mod failover;
+#[path = "mesos/help.rs"]
+mod help;
 #[path = "mesos/http.rs"]
 mod http;
 #[path = "mesos/ipv6.rs"]
@@ -33,6 +37,8 @@ mod metrics;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;
+#[path = "support/prometheus.rs"]
+mod prometheus;
 #[path = "mesos/registration.rs"]
 mod registration;
 #[path = "mesos/restarts.rs"]

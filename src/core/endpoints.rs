@@ -101,7 +101,7 @@ pub fn announce<A>(id: &str, table: &'static [Endpoint<A>]) -> Vec<Announced> {
             Some(earlier) => {
                 earlier.tree |= tree;
                 earlier.access = earlier.access.max(endpoint.access);
-                earlier.help += &format!("\n### `{}` ###\n{}", endpoint.path, endpoint.help);
+                earlier.help += &format!("\n### `{}` ###\n{}\n", endpoint.path, description(endpoint));
             }
             None => {
                 let help = page(id, endpoint);
@@ -112,7 +112,12 @@ pub fn announce<A>(id: &str, table: &'static [Endpoint<A>]) -> Vec<Announced> {
     announced
 }
 
-/// A page of help, with the headings of Mesos's own ones.
+fn description<A>(endpoint: &Endpoint<A>) -> String {
+    format!("{}. {}", endpoint.allow(), endpoint.help)
+}
+
+/// A page of help, with the headings of Mesos's own ones. (Mesos puts the path before
+/// it, and breaks lines where the text does.)
 fn page<A>(id: &str, endpoint: &Endpoint<A>) -> String {
     let host = id.trim_start_matches("overlay-");
     let realm = |kind| {
@@ -127,12 +132,9 @@ fn page<A>(id: &str, endpoint: &Endpoint<A>) -> String {
         Access::Writers => format!("Required {}`writes` (the default) or `all`.", realm("readwrite")),
     };
     format!(
-        "### TL;DR; ###\n{}\n\n### USAGE ###\n>        {} {}\n\n### DESCRIPTION ###\n{}\n\n\
-         ### AUTHENTICATION ###\n{authentication}\n",
+        "### TL;DR; ###\n{}\n\n### DESCRIPTION ###\n{}\n\n### AUTHENTICATION ###\n{authentication}\n",
         endpoint.title,
-        endpoint.allow(),
-        endpoint.path,
-        endpoint.help.trim_end(),
+        description(endpoint),
     )
 }
 
@@ -192,7 +194,7 @@ mod tests {
         let short: Vec<_> = announced.iter().map(|a| (a.path, a.tree, a.access)).collect();
         assert_eq!(short, [("/read", false, Access::Readers), ("/things", true, Access::Writers)]);
         assert!(
-            announced[1].help.contains("### `/p/things/<name>` ###\nSome help."),
+            announced[1].help.contains("### `/p/things/<name>` ###\nPUT. Some help."),
             "{}",
             announced[1].help
         );

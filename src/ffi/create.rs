@@ -123,8 +123,9 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let settings = settings::master(&file, &environment)?;
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
-            let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
-                Box::new(Master::new(config.clone(), me.clone(), seed))
+            let make: Make = Box::new(move |birth| -> Box<dyn Machine + Send> {
+                let machine = Master::new(config.clone(), birth.me.clone(), birth.seed);
+                Box::new(machine.restarted(birth.restarts))
             });
             Configured { make, detect: settings.detect, log: settings.log, authenticate_http }
         }
@@ -132,8 +133,9 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let settings = settings::agent(&file, &environment)?;
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
-            let make: Make = Box::new(move |me, seed| -> Box<dyn Machine + Send> {
-                Box::new(Agent::new(config.clone(), me.clone(), seed))
+            let make: Make = Box::new(move |birth| -> Box<dyn Machine + Send> {
+                let machine = Agent::new(config.clone(), birth.me.clone(), birth.seed);
+                Box::new(machine.restarted(birth.restarts))
             });
             Configured { make, detect: Some(settings.detect), log: None, authenticate_http }
         }

@@ -61,7 +61,7 @@ impl Handle {
         let ms = Arc::new(AtomicU64::new(0));
         let node = mo_node::boxed(Node::new(NodeOptions {
             role: Role::Master,
-            make: Box::new(|_, _| Box::<Echo>::default()),
+            make: Box::new(|_| Box::<Echo>::default()),
             detect: None,
             authenticate_http: AuthenticateHttp::default(),
             log: None,

@@ -19,5 +19,5 @@ pub use action::{Action, LogMeeting, LogSettings, Role};
 pub use clock::Clock;
 pub use host::LocalHost;
 pub use logger::{Logger, log, set_logger};
-pub use node::{Host, Make, Node, NodeOptions, Refused};
+pub use node::{Birth, Host, Make, Node, NodeOptions, Refused};
 pub use panics::{Panic, catch};

@@ -27,8 +27,19 @@ use crate::runtime::{Action, Clock, LogSettings, Panic, Role, catch, log};
 #[cfg(test)]
 mod tests;
 
-/// Makes a machine that is called `me`, with a seed.
-pub type Make = Box<dyn Fn(&Upid, u64) -> Box<dyn Machine + Send> + Send>;
+/// Makes a machine.
+pub type Make = Box<dyn Fn(Birth<'_>) -> Box<dyn Machine + Send> + Send>;
+
+/// What a machine is made with, besides its configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Birth<'a> {
+    /// Its own pid.
+    pub me: &'a Upid,
+    /// Of its randomness.
+    pub seed: u64,
+    /// How many machines there were before.
+    pub restarts: u64,
+}
 
 /// What carries out [`Effect::ApplyHost`] and [`Effect::ApplyEngine`].
 pub trait Host: Send {
@@ -407,7 +418,7 @@ impl Node {
     /// Makes a machine and tells it who leads.
     fn make_machine(&mut self, now: Time) {
         let (Some(me), seed) = (&self.me, self.random.u64(..)) else { return };
-        match catch(|| (self.options.make)(me, seed)) {
+        match catch(|| (self.options.make)(Birth { me, seed, restarts: self.machines })) {
             Ok(machine) => self.machine = Some(machine),
             Err(panic) => return self.crashed(&panic),
         }

@@ -1,5 +1,6 @@
 //! What a master says of itself in numbers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +8,14 @@ use mesos_overlay::core::config::master::parse;
 use mesos_overlay::core::master::Master;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid};
-use mesos_overlay::wire::internal::{AgentNetworkConfig, AgentRegisteredMessage, RegisterAgentMessage};
+use mesos_overlay::wire::internal::{
+    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    UpdatePeersMessage,
+};
+use prost::Message;
 use serde_json::{Value, json};
+
+use crate::prometheus::{self, Samples};
 
 const CONFIG: &str = r#"{"network": {"vtep_subnet": "44.128.0.0/29", "vtep_mac_oui": "70:B3:D5:00:00:00",
     "overlays": [{"name": "dcos", "subnet": "9.0.0.0/30", "prefix": 31},
@@ -23,13 +30,22 @@ struct Bench {
     /// What was written last.
     log: Bytes,
     answers: Vec<Response>,
+    /// The version of the peers that were sent last.
+    peers: Option<PeersVersion>,
 }
 
 impl Bench {
     fn new() -> Bench {
         let me: Upid = "overlay-master@10.255.0.1:5050".parse().unwrap();
         let master = Master::new(parse("master.json", CONFIG).unwrap().config, me, 1);
-        Bench { master, now: Time::default(), writing: None, log: Bytes::new(), answers: Vec::new() }
+        Bench {
+            master,
+            now: Time::default(),
+            writing: None,
+            log: Bytes::new(),
+            answers: Vec::new(),
+            peers: None,
+        }
     }
 
     fn leading() -> Bench {
@@ -49,6 +65,9 @@ impl Bench {
         while let Some(effect) = self.master.poll_effect() {
             match effect {
                 Effect::Store { number, state } => (self.writing, self.log) = (Some(number), state),
+                Effect::Send { name: UpdatePeersMessage::NAME, body, .. } => {
+                    self.peers = Some(UpdatePeersMessage::decode(body).unwrap().version);
+                }
                 Effect::Respond { response, .. } => self.answers.push(response),
                 _ => {}
             }
@@ -84,6 +103,21 @@ impl Bench {
             body: Bytes::new(),
         }));
         self.answers.pop().expect("no answer")
+    }
+
+    /// The samples for Prometheus, and those of Mesos's snapshot.
+    fn metrics(&mut self) -> (Samples, BTreeMap<String, f64>) {
+        let response = self.get("/overlay-master/metrics", &[]);
+        assert_eq!(
+            (response.status, response.content_type),
+            (200, "text/plain; version=0.0.4; charset=utf-8")
+        );
+        let samples = prometheus::read(std::str::from_utf8(&response.body).unwrap());
+        let metrics = self.master.metrics();
+        let count = metrics.len();
+        let snapshot: BTreeMap<_, _> = metrics.into_iter().map(|m| (m.name.into_owned(), m.value)).collect();
+        assert_eq!(snapshot.len(), count, "a name comes twice");
+        (samples, snapshot)
     }
 
     fn state(&mut self) -> Value {
@@ -187,4 +221,118 @@ fn health_is_for_load_balancers() {
     let mut bench = Bench::new();
     bench.lead(Bytes::from_static(b"\xff"));
     check(&mut bench, "broken", [503, 503]);
+}
+
+/// The two forms say the same.
+#[track_caller]
+fn both(bench: &mut Bench, expected: &[(&str, &str, f64)]) {
+    let (samples, snapshot) = bench.metrics();
+    for (name, in_mesos, value) in expected {
+        assert_eq!(samples.get(&format!("mesos_overlay_master_{name}")), Some(value), "{name}: {samples:#?}");
+        assert_eq!(
+            snapshot.get(&format!("overlay/master/{in_mesos}")),
+            Some(value),
+            "{in_mesos}: {snapshot:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_standby_has_no_numbers_of_the_cluster() {
+    let mut bench = Bench::new();
+    let (samples, snapshot) = bench.metrics();
+    assert!(!samples.keys().any(|name| name.contains("agents") || name.contains("subnets")), "{samples:#?}");
+    assert!(
+        !snapshot.keys().any(|name| name.contains("agents_re") || name.contains("overlays/")),
+        "{snapshot:#?}"
+    );
+    both(&mut bench, &[("serving", "serving", 0.0), ("recovering", "recovering", 0.0)]);
+}
+
+#[test]
+fn numbers_of_agents_and_what_is_left() {
+    let mut bench = Bench::leading();
+    for agent in [FIRST, SECOND, THIRD] {
+        bench.register(agent);
+    }
+    bench.stored(StoreOutcome::Stored);
+    bench.stored(StoreOutcome::Stored);
+    bench.input(Input::Exited(FIRST.parse().unwrap()));
+    both(
+        &mut bench,
+        &[
+            ("serving", "serving", 1.0),
+            ("agents_registered", "agents_registered", 3.0),
+            ("agents_connected", "agents_connected", 2.0),
+            ("vteps_free{family=\"ipv4\"}", "vteps_free", 3.0),
+            ("vteps_used{family=\"ipv4\"}", "vteps_used", 3.0),
+            ("vteps_capacity{family=\"ipv4\"}", "vteps_total", 6.0),
+            ("subnets_free{overlay=\"dcos\",family=\"ipv4\"}", "overlays/dcos/subnets_free", 0.0),
+            ("subnets_used{overlay=\"more\",family=\"ipv4\"}", "overlays/more/subnets_used", 3.0),
+            ("subnets_capacity{overlay=\"six\",family=\"ipv6\"}", "overlays/six/subnets6_total", 65_536.0),
+            ("allocation_failures_total{of=\"subnet\",family=\"ipv4\"}", "subnet_allocation_failures", 1.0),
+            (
+                "messages_received_total{message=\"RegisterAgentMessage\"}",
+                "internal/register_agent_messages_received",
+                3.0,
+            ),
+        ],
+    );
+    assert!(
+        !bench
+            .metrics()
+            .0
+            .contains_key("mesos_overlay_master_subnets_free{overlay=\"dcos\",family=\"ipv6\"}")
+    );
+}
+
+#[test]
+fn writes_are_counted_and_timed() {
+    let mut bench = Bench::leading();
+    bench.register(FIRST);
+    let size = bench.log.len() as f64;
+    bench.wait(2);
+    bench.stored(StoreOutcome::Stored);
+    bench.register(SECOND);
+    bench.wait(1);
+    bench.stored(StoreOutcome::Failed("no quorum".to_owned()));
+    let (samples, snapshot) = bench.metrics();
+    let write = |name: &str| samples[&format!("mesos_overlay_master_log_{name}")];
+    assert_eq!(write("writes_total{outcome=\"stored\"}"), 1.0);
+    assert_eq!(write("writes_total{outcome=\"failed\"}"), 1.0);
+    assert_eq!(write("writes_total{outcome=\"superseded\"}"), 0.0);
+    assert_eq!(write("write_seconds_bucket{le=\"1\"}"), 1.0);
+    assert_eq!(write("write_seconds_bucket{le=\"2.5\"}"), 2.0);
+    assert_eq!(write("write_seconds_sum"), 3.0);
+    assert!(write("state_bytes") > size, "the second state is larger than the first");
+    for (name, value) in [
+        ("writes", 2.0),
+        ("write_failures", 1.0),
+        ("write_seconds_total", 3.0),
+        ("write_seconds_last", 1.0),
+        ("state_bytes", write("state_bytes")),
+    ] {
+        assert_eq!(snapshot[&format!("overlay/master/log/{name}")], value, "{name}");
+    }
+}
+
+#[test]
+fn peers_that_are_behind_are_counted() {
+    let mut bench = Bench::leading();
+    let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
+    let register = RegisterAgentMessage { network_config, peers: Some(PeersVersion::default()) };
+    bench.message(FIRST, &register);
+    bench.stored(StoreOutcome::Stored);
+    both(&mut bench, &[("peers_behind", "peers_behind", 1.0)]);
+    bench.wait(1);
+    bench.input(Input::Timeout);
+    let version = bench.peers.expect("it was told of no peers");
+    bench.message(FIRST, &PeersReceivedMessage { version });
+    both(&mut bench, &[("peers_behind", "peers_behind", 0.0)]);
+    // Another agent: the first one has to hear of it.
+    bench.message(SECOND, &register);
+    bench.stored(StoreOutcome::Stored);
+    both(&mut bench, &[("peers_behind", "peers_behind", 2.0)]);
+    bench.input(Input::Exited(SECOND.parse().unwrap()));
+    both(&mut bench, &[("peers_behind", "peers_behind", 1.0)]);
 }

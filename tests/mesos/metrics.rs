@@ -10,6 +10,7 @@ use testbed::node::Node;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, all_ok, assert_alive, hosts, loopback, start, wait_state};
+use crate::prometheus::{self, Samples};
 
 /// Every name that dashboards of existing clusters know.
 const MASTER: [&str; 15] = [
@@ -42,6 +43,23 @@ const AGENT: [&str; 12] = [
     "internal/agent_registered_messages_dropped",
     "internal/agent_registered_acknowledgements_received",
     "internal/agent_registered_acknowledgements_dropped",
+];
+
+/// What the predecessor did not have.
+const NEW: [&str; 13] = [
+    "serving",
+    "agents_registered",
+    "agents_connected",
+    "peers_behind",
+    "vteps_free",
+    "vteps_total",
+    "overlays/dcos/subnets_free",
+    "overlays/dcos/subnets_used",
+    "overlays/dcos/subnets_total",
+    "log/writes",
+    "log/write_failures",
+    "log/write_seconds_total",
+    "log/state_bytes",
 ];
 
 /// The metrics under this prefix, without it.
@@ -86,7 +104,14 @@ fn mesos_shows_all_that_dashboards_know() {
     for name in MASTER {
         assert!(master.contains_key(name), "no {name} in {master:?}");
     }
-    assert_eq!(master["recovering"], 0.0);
+    for name in NEW {
+        assert!(master.contains_key(name), "no {name} in {master:?}");
+    }
+    assert_eq!((master["recovering"], master["serving"]), (0.0, 1.0));
+    assert_eq!((master["agents_registered"], master["agents_connected"]), (2.0, 2.0));
+    assert_eq!(master["overlays/dcos/subnets_free"], 65_534.0);
+    assert!(master["log/writes"] >= 1.0 && master["log/write_seconds_total"] > 0.0, "{master:?}");
+    assert_eq!(master["log/write_failures"], 0.0);
     assert_eq!(master["log/recovered"], 1.0);
     assert!(master["internal/register_agent_messages_received"] >= 2.0, "{master:?}");
     assert!(master["internal/update_agent_overlays_messages_sent"] >= 2.0, "{master:?}");
@@ -110,6 +135,31 @@ fn mesos_shows_all_that_dashboards_know() {
         metrics["internal/update_agent_overlays_messages_dropped"] == 1.0
     });
     assert_alive(&mut cluster);
+}
+
+/// The page for Prometheus.
+fn scrape(node: &Node, process: &str) -> Samples {
+    let reply = node.client().get(&format!("/{process}/metrics")).unwrap();
+    assert_eq!(
+        (reply.status, reply.header("Content-Type")),
+        (200, "text/plain; version=0.0.4; charset=utf-8")
+    );
+    prometheus::read(&reply.text())
+}
+
+#[test]
+fn prometheus_reads_the_same() {
+    let Some(setup) = loopback("prometheus_reads_the_same", 1) else { return };
+    let mut cluster = start(&setup);
+    wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+    let master = scrape(&cluster.master, "overlay-master");
+    assert_eq!(master["mesos_overlay_master_agents_connected"], 1.0);
+    assert_eq!(master["mesos_overlay_master_subnets_free{overlay=\"dcos\",family=\"ipv4\"}"], 65_535.0);
+    assert!(master["mesos_overlay_master_log_write_seconds_count"] >= 1.0, "{master:?}");
+    let agent = scrape(&cluster.agents[0], "overlay-agent");
+    let capacity = "addresses_capacity{overlay=\"dcos\",containerizer=\"mesos\",family=\"ipv4\"}";
+    assert_eq!(agent[&format!("mesos_overlay_agent_{capacity}")], 125.0);
+    assert_eq!(agent["mesos_overlay_agent_registering"], 0.0);
 }
 
 #[test]

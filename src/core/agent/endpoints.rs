@@ -6,6 +6,7 @@ use super::Agent;
 use crate::core::endpoints::{self, Access, Endpoint};
 use crate::core::http::{JSON, PROTOBUF, Request, Response, negotiate};
 use crate::core::json::{self, About};
+use crate::core::metrics::PROMETHEUS;
 use crate::core::{Effect, Upid};
 use crate::wire::AgentInfo;
 
@@ -14,17 +15,28 @@ use crate::wire::AgentInfo;
 pub enum Asked {
     /// This agent and its overlays.
     Overlay,
+    /// Its numbers.
+    Metrics,
 }
 
 /// All endpoints of an agent.
-pub const ENDPOINTS: &[Endpoint<Asked>] = &[Endpoint {
-    path: "/overlay-agent/overlay",
-    methods: &[("GET", Asked::Overlay)],
-    access: Access::Readers,
-    title: "This agent's overlays and how it fares with each.",
-    help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
-           `?jsonp=f` wraps JSON in a call of `f`.",
-}];
+pub const ENDPOINTS: &[Endpoint<Asked>] = &[
+    Endpoint {
+        path: "/overlay-agent/overlay",
+        methods: &[("GET", Asked::Overlay)],
+        access: Access::Readers,
+        title: "This agent's overlays and how it fares with each.",
+        help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
+               `?jsonp=f` wraps JSON in a call of `f`.",
+    },
+    Endpoint {
+        path: "/overlay-agent/metrics",
+        methods: &[("GET", Asked::Metrics)],
+        access: Access::Readers,
+        title: "This agent's numbers, for Prometheus.",
+        help: "Prometheus's text format, version 0.0.4. The same numbers are in Mesos's `/metrics/snapshot`.",
+    },
+];
 
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
@@ -38,6 +50,7 @@ impl Agent {
             |refusal| refusal,
             |(asked, jsonp)| match asked {
                 Asked::Overlay => self.overlay(request, jsonp),
+                Asked::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
             },
         )
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Agent, Phase, progress};
 use crate::core::Level;
 use crate::core::message::Named;
-use crate::core::metrics::{AGENT_PREFIX, Metric};
+use crate::core::metrics::{AGENT_PREFIX, Description, FAMILIES, Numbers, counter, gauge};
 use crate::core::usage::{Addresses, Containerizer, InUse};
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage};
@@ -123,39 +123,94 @@ impl Agent {
         shares.flat_map(of).collect()
     }
 
-    pub(super) fn all_metrics(&self) -> Vec<Metric> {
+    /// All numbers, as they are now.
+    pub(super) fn numbers(&self) -> Numbers {
         let overlays = self.overlays();
         let failed = overlays.iter().filter(|overlay| progress::status(overlay) == Status::Failed).count();
         let without = overlays.iter().filter(|overlay| overlay.subnet.is_none() && overlay.subnet6.is_none());
         let registering = matches!(self.registration.phase, Phase::NoMaster | Phase::Registering);
-        let count = |name: &'static str, count: u64| Metric::count(name, count);
-        let counted = &self.counters;
-        let mut metrics = vec![
-            Metric::flag("overlay/slave/registering", registering),
-            count("overlay/slave/overlay_config_failed", failed as u64),
-            count("overlay/slave/overlay_config_failures", counted.overlay_failures),
-            count("overlay/slave/overlays_without_subnets", without.count() as u64),
-            count("overlay/slave/docker_cmd_failures", counted.docker_failures),
-            count("overlay/slave/internal/register_agent_messages_sent", counted.registers_sent),
-            count("overlay/slave/internal/update_agent_overlays_messages_received", counted.updates_received),
-            count("overlay/slave/internal/update_agent_overlays_messages_dropped", counted.updates_dropped),
-            count("overlay/slave/internal/agent_registered_messages_sent", counted.reports_sent),
-            count("overlay/slave/internal/agent_registered_messages_dropped", counted.reports_dropped),
-            count(
-                "overlay/slave/internal/agent_registered_acknowledgements_received",
-                counted.acknowledgements_received,
-            ),
-            count(
-                "overlay/slave/internal/agent_registered_acknowledgements_dropped",
-                counted.acknowledgements_dropped,
-            ),
-        ];
+        let mut numbers = Numbers::default();
+        numbers.prometheus_only(&RESTARTS, &[], self.restarts as f64);
+        numbers.count(&REGISTERING, &[], "overlay/slave/registering", registering.into());
+        numbers.count(&FAILED, &[], "overlay/slave/overlay_config_failed", failed as u64);
+        numbers.count(&WITHOUT, &[], "overlay/slave/overlays_without_subnets", without.count() as u64);
         for (name, containerizer, addresses) in self.all_addresses() {
-            let of = |(what, value): (&str, f64)| {
-                Metric::new(format!("{AGENT_PREFIX}addresses/{name}/{}/{what}", containerizer.name()), value)
-            };
-            metrics.extend(addresses.values().map(of));
+            add_addresses(&mut numbers, &name, containerizer.name(), &addresses);
         }
-        metrics
+        self.counters.add_to(&mut numbers);
+        numbers
     }
 }
+
+impl Counters {
+    fn add_to(&self, numbers: &mut Numbers) {
+        numbers.count(&FAILURES, &[], "overlay/slave/overlay_config_failures", self.overlay_failures);
+        numbers.count(&DOCKER_FAILURES, &[], "overlay/slave/docker_cmd_failures", self.docker_failures);
+        let register = [("message", "RegisterAgentMessage")];
+        let update = [("message", "UpdateAgentOverlaysMessage")];
+        let report = [("message", "AgentRegisteredMessage")];
+        let acknowledgement = [("message", "AgentRegisteredAcknowledgement")];
+        for (of, labels, snapshot, count) in [
+            (&SENT, register, "register_agent_messages_sent", self.registers_sent),
+            (&SENT, report, "agent_registered_messages_sent", self.reports_sent),
+            (&RECEIVED, update, "update_agent_overlays_messages_received", self.updates_received),
+            (
+                &RECEIVED,
+                acknowledgement,
+                "agent_registered_acknowledgements_received",
+                self.acknowledgements_received,
+            ),
+            (&DROPPED, update, "update_agent_overlays_messages_dropped", self.updates_dropped),
+            (&DROPPED, report, "agent_registered_messages_dropped", self.reports_dropped),
+            (
+                &DROPPED,
+                acknowledgement,
+                "agent_registered_acknowledgements_dropped",
+                self.acknowledgements_dropped,
+            ),
+        ] {
+            numbers.count(of, &labels, format!("overlay/slave/internal/{snapshot}"), count);
+        }
+    }
+}
+
+fn add_addresses(numbers: &mut Numbers, overlay: &str, containerizer: &str, addresses: &Addresses) {
+    for (what, value) in addresses.values() {
+        let (of, family) = match what {
+            "in_use" => (&IN_USE, FAMILIES[0]),
+            "in_use6" => (&IN_USE, FAMILIES[1]),
+            "total" => (&CAPACITY, FAMILIES[0]),
+            _ => (&CAPACITY, FAMILIES[1]),
+        };
+        let labels = [("overlay", overlay), ("containerizer", containerizer), ("family", family)];
+        numbers.add(of, &labels, format!("{AGENT_PREFIX}addresses/{overlay}/{containerizer}/{what}"), value);
+    }
+}
+
+const RESTARTS: Description = counter(
+    "mesos_overlay_agent_process_restarts_total",
+    "How often the module was started again after a panic.",
+);
+const REGISTERING: Description =
+    gauge("mesos_overlay_agent_registering", "1 while no master has answered, else 0.");
+const FAILED: Description =
+    gauge("mesos_overlay_agent_overlays_failed", "Overlays that are STATUS_FAILED now.");
+const WITHOUT: Description =
+    gauge("mesos_overlay_agent_overlays_without_subnets", "Overlays of which this agent has no subnet.");
+const FAILURES: Description =
+    counter("mesos_overlay_agent_configuration_failures_total", "Attempts at an overlay that failed.");
+const DOCKER_FAILURES: Description = counter(
+    "mesos_overlay_agent_docker_failures_total",
+    "Attempts at a network of the container engine that failed.",
+);
+const RECEIVED: Description =
+    counter("mesos_overlay_agent_messages_received_total", "Messages that came from masters.");
+const DROPPED: Description = counter(
+    "mesos_overlay_agent_messages_dropped_total",
+    "Messages that came and were of no use, and reports that could not be sent.",
+);
+const SENT: Description = counter("mesos_overlay_agent_messages_sent_total", "Messages sent to masters.");
+const IN_USE: Description =
+    gauge("mesos_overlay_agent_addresses_in_use", "Addresses that containers on this host have.");
+const CAPACITY: Description =
+    gauge("mesos_overlay_agent_addresses_capacity", "Addresses that containers on this host can have.");

@@ -67,6 +67,8 @@ pub struct Agent {
     counters: Counters,
     throttle: Throttle,
     effects: VecDeque<Effect>,
+    /// How many machines there were before this one in the same process.
+    restarts: u64,
 }
 
 impl Machine for Agent {
@@ -95,7 +97,7 @@ impl Machine for Agent {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        self.all_metrics()
+        self.numbers().into_snapshot()
     }
 }
 
@@ -118,7 +120,13 @@ impl Agent {
             counters: Counters::default(),
             throttle: Throttle::default(),
             effects: VecDeque::new(),
+            restarts: 0,
         }
+    }
+
+    /// The same after so many others in the same process, each of which panicked.
+    pub fn restarted(self, restarts: u64) -> Agent {
+        Agent { restarts, ..self }
     }
 
     /// Whether the leading master has acknowledged that everything it gave this

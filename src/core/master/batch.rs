@@ -14,7 +14,7 @@ use super::networks::Networks;
 use super::out::Out;
 use super::record::Entry;
 use super::waiting::Registration;
-use crate::core::{Effect, Level, RequestId, Time};
+use crate::core::{Effect, Level, RequestId, StoreOutcome, Time};
 use crate::wire;
 use crate::wire::internal::UpdateAgentOverlaysMessage;
 
@@ -94,6 +94,7 @@ struct InFlight {
     /// leading meanwhile.
     batch: Option<WrittenBatch>,
     overdue_at: Time,
+    began: Time,
 }
 
 impl Writer {
@@ -110,16 +111,20 @@ impl Writer {
     /// Writes `state`, which `batch` is the latest part of.
     pub fn write(&mut self, out: &mut Out, batch: WrittenBatch, state: Bytes) {
         self.number += 1;
-        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at: out.now() + self.patience });
+        let now = out.now();
+        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at: now + self.patience, began: now });
+        out.counters.log.writing(state.len());
         out.push(Effect::Store { number: self.number, state });
     }
 
     /// The write of this number is answered; what depends on it, if anything does.
-    pub fn answered(&mut self, number: u64) -> Option<WrittenBatch> {
+    pub fn answered(&mut self, out: &mut Out, number: u64, outcome: &StoreOutcome) -> Option<WrittenBatch> {
         if number != self.number {
             return None;
         }
-        self.in_flight.take()?.batch
+        let InFlight { batch, began, .. } = self.in_flight.take()?;
+        out.counters.log.answered(outcome, out.now().since(began));
+        batch
     }
 
     /// Nothing depends on the write under way any more; what did.

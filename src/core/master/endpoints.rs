@@ -20,6 +20,8 @@ pub enum Asked {
     Delete,
     /// Whether this master serves.
     Health,
+    /// Its numbers.
+    Metrics,
     /// All overlays.
     Overlays,
     /// One overlay.
@@ -65,6 +67,14 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
                reading the replicated log, or cannot use what is in it.\n\n\
                JSON: `status` is `serving`, `standby`, `recovering` or `broken`, `reason` says why it does not \
                serve, `leader` where the leading master is.",
+    },
+    Endpoint {
+        path: "/overlay-master/metrics",
+        methods: &[("GET", Asked::Metrics)],
+        access: Access::Readers,
+        title: "This master's numbers, for Prometheus.",
+        help: "Prometheus's text format, version 0.0.4. Every master answers; what only the leading one knows \
+               is absent elsewhere. The same numbers are in Mesos's `/metrics/snapshot`.",
     },
     Endpoint {
         path: "/overlay-master/overlays",

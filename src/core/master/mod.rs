@@ -69,6 +69,8 @@ pub struct Master {
     stale_fetches: u32,
     backoff: Backoff,
     out: Out,
+    /// How many machines there were before this one in the same process.
+    restarts: u64,
 }
 
 #[derive(Debug)]
@@ -129,7 +131,7 @@ impl Machine for Master {
     }
 
     fn metrics(&self) -> Vec<Metric> {
-        self.all_metrics()
+        self.numbers().into_snapshot()
     }
 }
 
@@ -150,7 +152,13 @@ impl Master {
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
             out: Out::default(),
+            restarts: 0,
         }
+    }
+
+    /// The same after so many others in the same process, each of which panicked.
+    pub fn restarted(self, restarts: u64) -> Master {
+        Master { restarts, ..self }
     }
 
     /// The state of the present lead, if there is one, and what it works with.
@@ -326,7 +334,7 @@ impl Master {
     // Writing the log.
 
     fn stored(&mut self, number: u64, outcome: StoreOutcome) {
-        let Some(batch) = self.writer.answered(number) else { return };
+        let Some(batch) = self.writer.answered(&mut self.out, number, &outcome) else { return };
         let (line, unknown) = match outcome {
             StoreOutcome::Stored => {
                 self.backoff.reset();

@@ -157,6 +157,11 @@ impl Peers {
         self.receivers.insert(ip, receiver);
     }
 
+    /// How many of those who are told have not said that they have the newest.
+    pub fn behind(&self) -> usize {
+        self.receivers.values().filter(|receiver| receiver.acked != Some(self.version)).count()
+    }
+
     /// An agent cannot be reached any more.
     pub fn leave(&mut self, ip: Ipv4Addr) {
         if let Some(at) = self.receivers.remove(&ip).and_then(|receiver| receiver.resend_at) {

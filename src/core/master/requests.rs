@@ -6,6 +6,7 @@ use super::changes::ChangeRequest;
 use super::endpoints::{self, Asked};
 use super::{Master, Phase, networks};
 use crate::core::json;
+use crate::core::metrics::PROMETHEUS;
 use crate::core::{Request, Response};
 
 impl Master {
@@ -17,6 +18,10 @@ impl Master {
         match asked {
             Asked::Health => {
                 let response = self.health(&request.query, jsonp.as_deref());
+                self.out.respond(request.id, response);
+            }
+            Asked::Metrics => {
+                let response = Response::ok(PROMETHEUS, self.numbers().to_prometheus());
                 self.out.respond(request.id, response);
             }
             _ => self.ask_serving(request, asked, name, jsonp.as_deref()),
@@ -31,7 +36,7 @@ impl Master {
         }
         let Some((serving, mut cx)) = self.serving() else { return };
         match asked {
-            Asked::Health => {}
+            Asked::Health | Asked::Metrics => {}
             Asked::State => {
                 let state = serving.state_json(cx.out.now(), cx.sessions);
                 cx.out.respond(id, Response::json(state, jsonp));

@@ -15,7 +15,7 @@ use super::record::{Entry, Record, ask_of, describe, encode_state};
 use super::recovery::Recovery;
 use super::sessions::Sessions;
 use super::waiting::Registration;
-use crate::core::allocator::{Allocator, Ask, Holding};
+use crate::core::allocator::{Allocator, Ask, Holding, Room};
 use crate::core::json;
 use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
 use crate::wire;
@@ -84,8 +84,23 @@ impl Serving {
     }
 
     /// The agents that hold something.
-    pub fn agents(&self) -> impl Iterator<Item = Ipv4Addr> {
+    pub fn agents(&self) -> impl ExactSizeIterator<Item = Ipv4Addr> {
         self.records.keys().copied()
+    }
+
+    /// How many agents have not acknowledged the newest peers.
+    pub fn peers_behind(&self) -> usize {
+        self.peers.behind()
+    }
+
+    /// The names of the overlays, in order.
+    pub fn overlays(&self) -> impl Iterator<Item = &str> {
+        self.networks.network.overlays.iter().map(|overlay| overlay.name.as_str())
+    }
+
+    /// How much is left of an overlay's subnets; `None`: of the VTEPs.
+    pub fn room(&self, overlay: Option<&str>) -> Room {
+        self.allocator.room(overlay)
     }
 
     /// The history of peers.
@@ -336,7 +351,7 @@ impl Serving {
             let state = |name: &str| session.and_then(|session| session.states.get(name));
             json::Agent::new(&entry.info, presence, state)
         });
-        json::state(&self.shown.network.wire, |overlay| self.allocator.room(overlay), agents)
+        json::state(&self.shown.network.wire, |overlay| self.room(overlay), agents)
     }
 }
 

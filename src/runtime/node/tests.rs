@@ -91,7 +91,7 @@ impl Bench {
             role: Role::Master,
             make: Box::new({
                 let seen = seen.clone();
-                move |me, _| {
+                move |Birth { me, .. }| {
                     Box::new(Puppet {
                         me: me.clone(),
                         effects: VecDeque::new(),

@@ -1,0 +1,107 @@
+//! Mesos's HTTP authentication in front of our endpoints.
+
+use std::fs;
+
+use serde_json::json;
+use testbed::cluster::{Cluster, Setup};
+use testbed::node::Node;
+use testbed::wait;
+
+use crate::common::{LIMIT, loopback};
+
+/// `operator:secret`, as HTTP's basic authentication has it.
+const CREDENTIALS: &str = "Basic b3BlcmF0b3I6c2VjcmV0";
+
+/// The status of a request, with credentials or without.
+fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
+    let headers: &[_] = if known { &[("Authorization", CREDENTIALS)] } else { &[] };
+    let body: &[u8] = if method == "POST" { br#"{"agents":["10.99.99.99"]}"# } else { b"" };
+    node.client().request(method, path, headers, body).unwrap().status
+}
+
+/// A cluster whose Mesos authenticates everything, not started yet.
+fn authenticating(setup: &Setup) -> Cluster {
+    let mut cluster = Cluster::prepare(setup).unwrap();
+    let credentials = json!({"credentials": [{"principal": "operator", "secret": "secret"}]});
+    let master = std::iter::once((&mut cluster.master, "MESOS_CREDENTIALS"));
+    for (node, flag) in master.chain(cluster.agents.iter_mut().map(|agent| (agent, "MESOS_HTTP_CREDENTIALS")))
+    {
+        let file = node.dir().join("credentials.json");
+        fs::write(&file, credentials.to_string()).unwrap();
+        node.set(flag, file.display());
+        node.set("MESOS_AUTHENTICATE_HTTP_READWRITE", "true");
+        node.set("MESOS_AUTHENTICATE_HTTP_READONLY", "true");
+    }
+    cluster
+}
+
+fn wait_serving(cluster: &mut Cluster) {
+    wait::until("the master to serve", LIMIT, || {
+        cluster.check()?;
+        Ok((cluster.master.client().get("/overlay-master/health")?.status == 200).then_some(()))
+    })
+    .unwrap();
+    wait::until("the agent to answer", LIMIT, || {
+        cluster.check()?;
+        Ok(cluster.agents[0].client().get("/overlay-agent/overlay").is_ok().then_some(()))
+    })
+    .unwrap();
+}
+
+/// All kinds of endpoints, of master and agent.
+const READS: [(bool, &str); 4] = [
+    (true, "/overlay-master/state"),
+    (true, "/overlay-master/metrics"),
+    (false, "/overlay-agent/overlay"),
+    (false, "/overlay-agent/metrics"),
+];
+const DELETE: &str = "/overlay-master/agents/delete";
+
+/// What everybody gets of endpoints that write and of those that only read.
+fn check(cluster: &Cluster, writes: u16, reads: u16) {
+    let (master, agent) = (&cluster.master, &cluster.agents[0]);
+    assert_eq!(status(master, "POST", DELETE, false), writes);
+    assert_eq!(status(master, "POST", DELETE, true), 200);
+    // Neither another spelling nor another method leads around it.
+    for path in
+        [format!("{DELETE}/"), format!("/{DELETE}"), format!("{DELETE}/x"), DELETE.replace("/d", "%2Fd")]
+    {
+        let status = status(master, "POST", &path, false);
+        assert!(status == 404 || status == writes, "{path}: {status}");
+    }
+    for (of_master, path) in READS {
+        let node = if of_master { master } else { agent };
+        assert_eq!(status(node, "GET", path, false), reads, "{path}");
+        assert_eq!(status(node, "GET", path, true), 200, "{path}");
+    }
+    assert_eq!(status(master, "GET", "/overlay-master/health", false), 200, "it is for load balancers");
+}
+
+#[test]
+fn authenticate_http_chooses_what_mesos_protects() {
+    let Some(setup) = loopback("authenticate_http_chooses_what_mesos_protects", 1) else { return };
+    let mut cluster = authenticating(&setup);
+    cluster.start_all().unwrap();
+    wait_serving(&mut cluster);
+    check(&cluster, 401, 200);
+    for (mode, writes, reads) in [("all", 401, 401), ("none", 200, 200), ("writes", 401, 200)] {
+        for node in std::iter::once(&mut cluster.master).chain(&mut cluster.agents) {
+            node.configure(|config| config["authenticate_http"] = mode.into()).unwrap();
+            node.restart().unwrap();
+        }
+        wait_serving(&mut cluster);
+        check(&cluster, writes, reads);
+    }
+}
+
+#[test]
+fn without_an_authenticator_everything_is_open() {
+    let Some(setup) = loopback("without_an_authenticator_everything_is_open", 1) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    for node in std::iter::once(&cluster.master).chain(&cluster.agents) {
+        node.configure(|config| config["authenticate_http"] = "all".into()).unwrap();
+    }
+    cluster.start_all().unwrap();
+    wait_serving(&mut cluster);
+    check(&cluster, 200, 200);
+}
