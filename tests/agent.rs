@@ -23,6 +23,7 @@ transcript::transcripts![
     follows_the_masters_list,
     follows_its_peers,
     is_deleted,
+    lets_go_of_overlays,
     refuses_bad_values,
     asks_again_for_what_was_missing,
     answers_http,

@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +210,9 @@ pub struct HostReport {
     pub host: Vec<String>,
     /// Overlays that are gone but for their containers, one sentence each.
     pub draining: Vec<String>,
+    /// The names of overlays that are not desired, and of which the host still has
+    /// something because containers use it.
+    pub used: BTreeSet<String>,
     /// Operations that it took; 0: the host was right already.
     pub operations: usize,
 }
@@ -223,7 +226,8 @@ impl HostReport {
 
     /// Whether two reports differ in numbers only.
     pub fn says_the_same_as(&self, other: &HostReport) -> bool {
-        (&self.overlays, &self.host, &self.draining) == (&other.overlays, &other.host, &other.draining)
+        (&self.overlays, &self.host) == (&other.overlays, &other.host)
+            && (&self.draining, &self.used) == (&other.draining, &other.used)
     }
 
     /// Whether everything is as desired.
@@ -245,6 +249,8 @@ pub struct EngineReport {
     /// What else an operator should know, one sentence each: a network that is kept
     /// because containers use it. It is looked after without being asked for again.
     pub notes: Vec<String>,
+    /// The names of networks of ours that are not desired and still there.
+    pub used: BTreeSet<String>,
     /// Addresses in use of the desired networks.
     pub usage: BTreeMap<String, InUse>,
     /// Operations that it took; 0: the engine was right already.

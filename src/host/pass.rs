@@ -161,8 +161,10 @@ impl Rounds {
                 self.hopeless = std::mem::take(&mut pass.hopeless);
                 self.underlay = pass.underlay.take();
                 let draining = plan.draining.iter().map(Draining::to_string).collect();
+                let used = plan.draining.iter().filter(|part| part.gone).map(|part| part.overlay.clone());
+                let used = used.collect();
                 self.draining = plan.draining;
-                return HostReport { operations, draining, ..pass.failures.into_report() };
+                return HostReport { operations, draining, used, ..pass.failures.into_report() };
             }
         }
     }

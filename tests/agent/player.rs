@@ -165,12 +165,16 @@ impl Player {
         Input::Message { from: self.master.clone(), name, body: body.to_vec().into() }
     }
 
-    /// `ok`, or `dcos: error; host: error`.
+    /// `ok`, or `dcos: error; host: error; used: web`.
     fn report(&self, text: &str) -> HostReport {
         let mut report = HostReport { generation: self.generation, ..HostReport::default() };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("host", error) => report.host.push(error.to_owned()),
+                ("used", overlay) => {
+                    report.used.insert(overlay.to_owned());
+                    report.draining.push(format!("overlay {overlay} is gone, but 1 container uses it"));
+                }
                 (overlay, error) => {
                     report.overlays.insert(overlay.to_owned(), error.to_owned());
                 }
@@ -179,12 +183,14 @@ impl Player {
         report
     }
 
-    /// `ok`, or `dcos: error; note: sentence`, or `away: error` from an engine that is.
+    /// `ok`, or `dcos: error; note: sentence; used: web`, or `away: error` from an engine
+    /// that is.
     fn engine_report(&self, text: &str) -> EngineReport {
         let mut report = EngineReport { generation: self.engine_generation, ..EngineReport::default() };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("note", note) => report.notes.push(note.to_owned()),
+                ("used", overlay) => _ = report.used.insert(overlay.to_owned()),
                 ("away", error) => report.engine = Some(error.to_owned()),
                 (overlay, error) => _ = report.overlays.insert(overlay.to_owned(), error.to_owned()),
             }
@@ -215,7 +221,7 @@ impl Player {
     }
 }
 
-/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence`, in which
+/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence @3`, in which
 /// everything else is as a master would have it.
 fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     let mut message = UpdateAgentOverlaysMessage::default();
@@ -223,6 +229,10 @@ fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     for word in words {
         if let Some(problem) = word.strip_prefix("problem:") {
             message.problems.push(problem.replace('_', " "));
+            continue;
+        }
+        if let Some(revision) = word.strip_prefix('@') {
+            message.revision = Some(revision.parse().unwrap());
             continue;
         }
         match word.split_once('=').unwrap() {

@@ -96,7 +96,9 @@ fn message(name: &str, body: &[u8]) -> String {
             let message = AgentRegisteredMessage::decode(body).unwrap();
             let mut states: Vec<String> = message.overlays.iter().map(state).collect();
             states.extend(message.host_errors.iter().map(|error| format!("host: {error}")));
-            format!(" {}", if states.is_empty() { "nothing".to_owned() } else { states.join("; ") })
+            states.extend(message.draining.iter().map(|overlay| format!("draining: {overlay}")));
+            let revision = message.revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
+            format!("{revision} {}", if states.is_empty() { "nothing".to_owned() } else { states.join("; ") })
         }
         PeersReceivedMessage::NAME => {
             format!(" {}", version(PeersReceivedMessage::decode(body).unwrap().version))

@@ -1,6 +1,7 @@
 //! Making the host match: which pass is under way, how each overlay fares, and
 //! when to try again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::desired::{Given, Share};
@@ -23,6 +24,8 @@ pub(super) struct Configuration {
     host_errors: Vec<String>,
     /// Overlays that are gone but for their containers, as of the last pass.
     draining: Vec<String>,
+    /// Their names.
+    used: BTreeSet<String>,
     /// Passes that the present configuration took, or takes so far.
     attempts: u32,
     /// Whether the last pass found or made everything right.
@@ -55,6 +58,7 @@ impl Configuration {
             health: Vec::new(),
             host_errors: Vec::new(),
             draining: Vec::new(),
+            used: BTreeSet::new(),
             attempts: 0,
             settled: false,
             generation: 0,
@@ -104,6 +108,16 @@ impl Configuration {
 
     pub fn draining(&self) -> &[String] {
         &self.draining
+    }
+
+    /// The names of overlays that are gone but for their containers.
+    pub fn used(&self) -> &BTreeSet<String> {
+        &self.used
+    }
+
+    /// Whether the last pass found or made everything as the master's latest list says.
+    pub fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// When the next attempt is due. While a pass is under way nobody has to come
@@ -163,6 +177,7 @@ impl Configuration {
         }
         self.host_errors = report.host;
         self.draining = report.draining;
+        self.used = report.used;
         if well {
             self.backoff.reset();
             self.retry_at = None;

@@ -5,7 +5,7 @@
 //! may be away or hang while everything else goes on. An overlay is in place when
 //! both its parts are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +32,12 @@ pub(super) struct Engine {
     needed: bool,
     /// The last pass could do nothing at all, and that matters.
     down: bool,
+    /// The last pass found or made everything as it is wanted now.
+    settled: bool,
     /// What else the engine's worker has to say.
     notes: Vec<String>,
+    /// The names of networks that are not wanted any more and still there.
+    used: BTreeSet<String>,
     usage: BTreeMap<String, InUse>,
     /// The number of the last pass that was started.
     generation: u64,
@@ -50,7 +54,9 @@ impl Engine {
             health: BTreeMap::new(),
             needed: false,
             down: false,
+            settled: false,
             notes: Vec::new(),
+            used: BTreeSet::new(),
             usage: BTreeMap::new(),
             generation: 0,
             failures: 0,
@@ -84,6 +90,7 @@ impl Engine {
         self.health = desired.networks.iter().map(kept).collect();
         self.usage.retain(|name, _| desired.networks.contains_key(name));
         self.desired = Some(Arc::new(desired));
+        self.settled = false;
         self.failures = 0;
         self.backoff.reset();
         true
@@ -108,6 +115,8 @@ impl Engine {
             *health = Some(report.overlays.get(name).map_or(Ok(()), |error| Err(error.clone())));
         }
         self.down = self.needed && report.engine.is_some();
+        self.settled = well;
+        self.used = report.used;
         self.notes = report.notes;
         self.notes.extend(report.engine.filter(|_| self.health.is_empty()));
         self.usage = report.usage;
@@ -137,6 +146,16 @@ impl Engine {
     /// What is not right with the engine beyond one overlay.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The names of networks that are not wanted any more and still there.
+    pub fn used(&self) -> &BTreeSet<String> {
+        &self.used
+    }
+
+    /// Whether the last pass found or made everything as it is wanted now.
+    pub fn is_settled(&self) -> bool {
+        self.settled || self.desired.is_none()
     }
 
     /// Addresses that Docker's containers have, by overlay.

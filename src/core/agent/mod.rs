@@ -59,6 +59,11 @@ pub struct Agent {
     peers: Peers,
     /// What the master said this agent should have and has not, one sentence each.
     problems: Vec<String>,
+    /// The revision of the networks that the master's latest list was made from, if it
+    /// said so.
+    revision: Option<u64>,
+    /// The same of the latest list that the host was found to match.
+    settled: Option<u64>,
     /// The last report to the master.
     reported: AgentRegisteredMessage,
     /// The last report that a master acknowledged.
@@ -114,6 +119,8 @@ impl Agent {
             engine: Engine::new(),
             peers: Peers::default(),
             problems: Vec::new(),
+            revision: None,
+            settled: None,
             reported: AgentRegisteredMessage::default(),
             acknowledged: AgentRegisteredMessage::default(),
             samples: Samples::default(),
@@ -233,7 +240,8 @@ impl Agent {
     }
 
     fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
-        if message.overlays.is_empty() && !self.registration.asked {
+        // Changed networks may leave nothing for this agent.
+        if message.overlays.is_empty() && !self.registration.asked && message.revision.is_none() {
             return self.on_deleted(now);
         }
         if self.problems != message.problems {
@@ -242,6 +250,7 @@ impl Agent {
             }
             self.problems = message.problems;
         }
+        self.listed(message.revision);
         let engine = self.give(message.overlays);
         self.registration.answered(now, &mut self.random);
         self.apply(now);
@@ -254,6 +263,7 @@ impl Agent {
     /// back. They must be off the host before the agent asks for new ones.
     fn on_deleted(&mut self, now: Time) {
         self.problems.clear();
+        self.listed(None);
         let engine = self.give(Vec::new());
         if self.registration.phase != Phase::Registering {
             self.log(
@@ -268,13 +278,35 @@ impl Agent {
         }
     }
 
+    /// There is a list that was made from the networks of this revision. What is known
+    /// of the revision before holds until the host was looked at again, but not when
+    /// another master counts anew, or does not count.
+    fn listed(&mut self, revision: Option<u64>) {
+        self.settled = self.settled.filter(|settled| revision.is_some_and(|revision| *settled <= revision));
+        self.revision = revision;
+    }
+
+    /// The host, and the engine, were looked at.
+    fn note_settled(&mut self) {
+        if self.configuration.is_settled() && self.engine.is_settled() {
+            self.settled = self.revision;
+        }
+    }
+
     /// Takes over the master's list, and tells the operator if it is another one.
     /// Gives whether the container engine has to be told.
     fn give(&mut self, overlays: Vec<AgentOverlayInfo>) -> bool {
         let given = desired::read(&self.config, overlays);
         let engine = self.engine.give(&self.config, &given);
+        let before = self.configuration.given().cloned().unwrap_or_default();
         if !self.configuration.give(given.clone()) {
             return engine;
+        }
+        for share in &before.shares {
+            if !given.shares.iter().any(|other| other.name() == share.name()) {
+                let name = quote(share.name());
+                self.log(Level::Info, format!("Overlay {name} is not this agent's any more"));
+            }
         }
         if given.shares.is_empty() {
             self.log(Level::Info, "The master gives this agent no overlays".into());

@@ -23,6 +23,7 @@ impl Agent {
         if !self.configuration.end(now, report, &mut self.random) {
             return;
         }
+        self.note_settled();
         self.counters.overlay_failures += failed.len() as u64;
         let again = next_attempt(now, self.configuration.attempts(), self.configuration.retry_at());
         self.log_overlays(now, &before, &failed, &again);
@@ -45,6 +46,7 @@ impl Agent {
         if !self.engine.end(now, report, &mut self.random) {
             return;
         }
+        self.note_settled();
         self.counters.docker_failures += failed.len() as u64;
         self.warn_scarce();
         let again = next_attempt(now, self.engine.failures(), self.engine.retry_at());
@@ -156,7 +158,8 @@ impl Agent {
         AgentRegisteredMessage {
             overlays: self.overlays(),
             host_errors: self.host_errors(),
-            ..Default::default()
+            draining: self.configuration.used().union(self.engine.used()).cloned().collect(),
+            revision: self.settled,
         }
     }
 }

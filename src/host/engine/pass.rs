@@ -1,6 +1,6 @@
 //! One pass over the engine: ask what it has, plan, carry out, report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +120,7 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
     let mut report = EngineReport {
         overlays: plan.conflicts,
         notes: plan.notes,
+        used: unwanted(desired, engine),
         usage: usage(desired, engine),
         operations: plan.ops.len(),
         ..EngineReport::default()
@@ -132,6 +133,7 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
         };
         let Err(failure) = result else {
             log::info!("{op}");
+            report.used.remove(op.name());
             made.extend(matches!(op, Op::Create { .. }).then(|| op.name().to_owned()));
             continue;
         };
@@ -145,6 +147,13 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
         }
     }
     Outcome { report, silent: false, made }
+}
+
+/// The networks of ours that are not wanted any more.
+fn unwanted(desired: &EngineDesired, engine: &Engine) -> BTreeSet<String> {
+    let ours = engine.networks.iter().filter(|existing| existing.is_ours());
+    let unwanted = ours.filter(|existing| !desired.networks.contains_key(&existing.name));
+    unwanted.map(|existing| existing.name.clone()).collect()
 }
 
 /// An operation did not work out. What was to be removed for something else to take
