@@ -9,10 +9,11 @@
 mod support;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use mesos_overlay::host::desired::{Desired, Overlay};
+use mesos_overlay::host::desired::{Desired, Overlay, Peer};
 use support::host::{Host, Worker, eventually, net, peer};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mesos-overlay");
@@ -94,9 +95,11 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
     worker.apply_ok(&desired);
     let container = container(&host);
     desired.overlays.remove("dcos");
-    for peer in desired.peers.as_mut().unwrap().values_mut() {
-        Arc::make_mut(peer).subnets.clear();
-    }
+    let bare = |(ip, mut peer): (Ipv4Addr, Arc<Peer>)| {
+        Arc::make_mut(&mut peer).subnets.clear();
+        (ip, peer)
+    };
+    desired.peers = Some([2, 3].map(|n| bare(peer(n))).into());
     worker.start(&desired);
     assert_eq!(worker.finish().draining.len(), 1);
     let v4 = || host.field("ip -j route show dev vtep1024 proto 142", "dst");

@@ -9,6 +9,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -381,4 +382,53 @@ fn peers_that_come_and_go_take_no_pass() {
     desired.peers.as_mut().unwrap().extend([peer(4)]);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
+}
+
+/// Routes to many peers go by nexthop objects, which are kept like everything else
+/// and go with their peers.
+#[test]
+fn routes_to_many_peers_go_by_nexthop_objects() {
+    if !support::root("routes_to_many_peers") {
+        return;
+    }
+    if !Path::new("/proc/sys/net/ipv4/nexthop_compat_mode").exists() {
+        return testbed::skip::skip("routes_to_many_peers", "this kernel has no nexthop objects");
+    }
+    let host = Host::new();
+    let objects = || host.command("ip nexthop show dev vtep1024").lines().count();
+    let mut desired = Desired { peers: Some((2..1_102).map(peer).collect()), ..host.desired(1) };
+    let worker = host.worker();
+    worker.apply_ok(&desired);
+    assert_eq!(objects(), 1_100);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert_eq!(quiet(&worker).passes, 1, "its own echoes");
+    desired.peers.as_mut().unwrap().extend([peer(1_102)]);
+    assert_eq!(worker.apply_ok(&desired), 7);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    let before = state(&host);
+    // Another program's plain route is as good.
+    host.command("ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024");
+    assert_eq!(quiet(&worker).passes, 1, "what it did not do, and its echoes");
+    // With an object its routes go, of which the kernel does not tell.
+    for by_hand in [
+        format!("ip nexthop delete id {}", 0x2c80_0002),
+        format!("ip nexthop replace id {} via 44.128.0.9 dev vtep1024", 0x2c80_0002),
+    ] {
+        let repairs = worker.counters().repairs;
+        host.command(&by_hand);
+        eventually(&by_hand, || worker.counters().repairs > repairs);
+        let routes = host.command("ip route show 9.0.2.0/24");
+        assert!(routes.contains("via 44.128.0.2 dev vtep1024"), "{by_hand}: {routes}");
+        assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    }
+    // With the device they go and come.
+    repaired((&host, &worker), &before, "the device", || _ = host.command("ip link delete vtep1024"));
+    assert_eq!(objects(), 1_101);
+    desired.peers = Some([peer(2), peer(3)].into());
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert_eq!(objects(), 2);
+    desired.peers = Some([].into());
+    worker.apply_ok(&desired);
+    assert_eq!(objects(), 0);
 }

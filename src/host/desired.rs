@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use ipnet::IpNet;
+
+pub use super::peer_map::PeerMap;
 
 /// UDP port of the VXLAN tunnels. Not IANA's 4789: the value that every DC/OS
 /// cluster uses, so that our hosts and theirs understand each other.
@@ -144,10 +145,6 @@ pub struct Bridge {
     /// The prefixes containers get addresses from, at most one of each family.
     pub subnets: Vec<IpNet>,
 }
-
-/// The other agents by underlay address. One of thousands that did not change is
-/// the same object from list to list, which costs nothing to clone or compare.
-pub type PeerMap = BTreeMap<Ipv4Addr, Arc<Peer>>;
 
 /// Another agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

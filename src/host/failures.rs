@@ -88,8 +88,8 @@ mod tests {
     use crate::host::plan::{NewDevice, NewRoute};
 
     fn route(n: u8) -> Op {
-        let dst = format!("9.0.{n}.0/24").parse().unwrap();
-        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via: "44.128.0.9".parse().unwrap() })
+        let (dst, via) = (format!("9.0.{n}.0/24").parse().unwrap(), "44.128.0.9".parse().unwrap());
+        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via, nexthop: None })
     }
 
     fn overlay(range: &str) -> Overlay {

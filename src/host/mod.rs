@@ -19,6 +19,7 @@ mod firewall;
 mod netlink;
 mod pace;
 mod pass;
+mod peer_map;
 mod preview;
 mod sysctl;
 mod usage;
@@ -26,5 +27,6 @@ mod watch;
 
 pub use executor::{Counters, Executor, Fitting};
 pub use pass::make_right;
+pub use peer_map::{Differences, PeerMap};
 pub use preview::{Preview, preview};
 pub use usage::Sampler;

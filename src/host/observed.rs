@@ -63,6 +63,20 @@ pub struct Kernel {
     /// The bridges whose names say that they are a containerizer's for an overlay (`m-…`,
     /// `d-…`), as far as these are not desired.
     pub bridges: BTreeMap<String, Leftover>,
+    /// Everybody's nexthop objects, by id. `None`: this kernel has none, or does not
+    /// show the gateway of a route that goes by one.
+    pub nexthops: Option<BTreeMap<u32, Nexthop>>,
+}
+
+/// A nexthop object: a gateway that routes refer to by a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nexthop {
+    /// The gateway; `None` if it is another kind of object.
+    pub via: Option<IpAddr>,
+    /// Whether it is over the device that has the name of the desired VTEP.
+    pub here: bool,
+    /// Who made it (`RTPROT_*`).
+    pub protocol: u8,
 }
 
 /// A bridge that is not desired.
@@ -150,6 +164,8 @@ pub struct Route {
     /// Whether it has nothing that ours have not (a type other than unicast, a
     /// TOS, several next hops).
     pub plain: bool,
+    /// The nexthop object that it goes by, if by one.
+    pub nexthop: Option<u32>,
 }
 
 /// A rule `from <prefix> lookup 42`.

@@ -1,7 +1,7 @@
 //! One pass: read what the host has, plan, carry out, report.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use super::failures::Failures;
 use super::firewall::Firewall;
 use super::netlink::{self, Error, Ethtool, Netlink};
 use super::observed::{CniFile, Kernel, Observed, Underlay};
-use super::plan::{Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, fitting_mtu, plan};
+use super::plan::{
+    Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, fitting_mtu, nexthops_after, plan,
+};
 use super::preview::Preview;
 use super::watch::Watch;
 use super::{cni, sysctl};
@@ -236,6 +238,8 @@ struct Pass<'a> {
     netlink: Option<Netlink>,
     underlay: Option<Underlay>,
     failures: Failures<'a>,
+    /// The nexthop objects of ours that there are when all is done.
+    nexthops: Option<BTreeSet<u32>>,
     /// Whether something failed as it does when others meddle.
     raced: bool,
     /// What failed and would be found by a look.
@@ -249,6 +253,7 @@ impl<'a> Pass<'a> {
             netlink: None,
             underlay: None,
             failures: Failures::new(desired),
+            nexthops: None,
             raced: false,
             hopeless: Vec::new(),
         }
@@ -258,6 +263,7 @@ impl<'a> Pass<'a> {
     async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
         let plan = plan(self.desired, &observed);
+        self.nexthops = observed.kernel.as_ref().and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
             self.failures.add(Concern::Overlays, obstacle.clone());
         }
@@ -356,7 +362,7 @@ impl<'a> Pass<'a> {
             (Some(netlink), Some(vtep)) => netlink::index_of(netlink, &vtep.name).await.ok().flatten(),
             _ => None,
         };
-        Watched::new(self.desired, index, self.underlay.as_ref(), draining)
+        Watched::new(self.desired, index, self.underlay.as_ref(), draining, self.nexthops.clone())
     }
 
     async fn index_of(&mut self, device: &str) -> Option<u32> {
@@ -445,8 +451,8 @@ mod tests {
     use super::*;
 
     fn route(n: u8) -> Op {
-        let dst = format!("9.0.{n}.0/24").parse().unwrap();
-        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via: "44.128.0.9".parse().unwrap() })
+        let (dst, via) = (format!("9.0.{n}.0/24").parse().unwrap(), "44.128.0.9".parse().unwrap());
+        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via, nexthop: None })
     }
 
     fn refused(errno: Errno) -> Error {

@@ -20,8 +20,8 @@ use super::plan::{Meaning, Object, Watched};
 /// Groups of rtnetlink (`RTNLGRP_*`): links, neighbours (FDB entries too), IPv4
 /// addresses, routes and rules, those of IPv6, and the settings of both.
 const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 24];
-/// The IPv6 settings; not there in a kernel without IPv6.
-const IPV6_SETTINGS: u32 = 25;
+/// The IPv6 settings, and the nexthop objects; not there in a kernel without them.
+const OPTIONAL_GROUPS: [u32; 2] = [25, 32];
 /// Changes of nf_tables (`NFNLGRP_NFTABLES`).
 const NFT_GROUP: u32 = 7;
 
@@ -230,7 +230,9 @@ impl Heard {
 
 fn open_route() -> io::Result<Socket> {
     let socket = open(NETLINK_ROUTE, &ROUTE_GROUPS)?;
-    let _ = socket.add_membership(IPV6_SETTINGS);
+    for group in OPTIONAL_GROUPS {
+        let _ = socket.add_membership(group);
+    }
     Ok(socket)
 }
 

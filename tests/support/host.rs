@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use mesos_overlay::core::HostReport;
-use mesos_overlay::host::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, Vtep};
+use mesos_overlay::host::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, PeerMap, Vtep};
 use mesos_overlay::host::{Counters, Executor, make_right};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
@@ -45,9 +45,9 @@ impl Worker {
         self.executor.apply(self.generation.get(), Arc::new(desired.clone()));
     }
 
-    /// Copies what is wanted next, which takes a while.
-    pub fn prepare(&self, desired: &Desired) {
-        self.prepared.set(Some(Arc::new(desired.clone())));
+    /// Takes what is wanted next.
+    pub fn prepare(&self, desired: Arc<Desired>) {
+        self.prepared.set(Some(desired));
     }
 
     /// Makes the host as it was prepared.
@@ -223,7 +223,7 @@ impl Host {
                 mtu: Some(1450),
             }),
             overlays: BTreeMap::from([("dcos".to_owned(), overlay(n))]),
-            peers: Some(BTreeMap::new()),
+            peers: Some(PeerMap::default()),
             ..Desired::default()
         }
     }

@@ -384,9 +384,11 @@ impl Agent {
     }
 
     /// What the host should be like.
-    fn desired(&self) -> Desired {
+    fn desired(&mut self) -> Desired {
+        let own = self.own_ip();
         let vtep = self.configuration.vtep();
         let internal = self.config.backend == Backend::Internal;
+        let peers = internal.then(|| self.peers.desired(own, vtep)).flatten();
         let shares = self.configuration.given().into_iter().flat_map(|given| &given.shares);
         let overlays =
             shares.filter_map(|share| Some((share.name().to_owned(), share.overlay.clone().ok()?)));
@@ -394,13 +396,13 @@ impl Agent {
             cni: Cni { dir: self.config.cni_dir.clone(), data_dir: self.config.cni_data_dir.clone() },
             backend: self.config.backend,
             firewall: self.config.firewall,
-            own: Some(self.own_ip()),
+            own: Some(own),
             fit_mtu: self.config.network.overlay_mtu.is_none(),
             tx_checksum: self.config.tx_checksum,
             removal: Removal::Careful,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
-            peers: internal.then(|| self.peers.desired(self.own_ip(), vtep)).flatten(),
+            peers,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The other agents, as the master tells them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -17,8 +17,29 @@ pub(super) struct Peers {
     /// `None`: nothing is known, which is not the same as knowing that there is
     /// nobody.
     known: Option<PeerMap>,
+    /// Those that this host can reach, kept along with `known`: to go through
+    /// thousands for each one that comes would cost more than the one.
+    reachable: Reachable,
     /// Peers whose data make no sense, by the address they came under: why.
     faults: BTreeMap<String, String>,
+}
+
+/// The peers as a host of one kind can reach them.
+#[derive(Debug, Default)]
+struct Reachable {
+    /// The host's own address, and whether its VTEP has IPv6. `None`: nobody asked
+    /// yet.
+    host: Option<(Ipv4Addr, bool)>,
+    peers: PeerMap,
+}
+
+impl Reachable {
+    fn set(&mut self, ip: Ipv4Addr, peer: &Arc<Peer>) {
+        match self.host {
+            Some((own, v6)) if own != ip => _ = self.peers.insert(ip, reach(peer, v6)),
+            _ => {}
+        }
+    }
 }
 
 impl Peers {
@@ -29,7 +50,7 @@ impl Peers {
 
     /// How many peers can be reached.
     pub fn len(&self) -> usize {
-        self.known.as_ref().map_or(0, BTreeMap::len)
+        self.known.as_ref().map_or(0, PeerMap::len)
     }
 
     /// One sentence for each peer that cannot be reached because of what the
@@ -56,30 +77,39 @@ impl Peers {
             return false;
         }
         let complete = message.base.is_none();
-        let mut known = if complete { PeerMap::new() } else { self.known.take().unwrap_or_default() };
-        let before = if complete { self.known.take() } else { None };
-        let mut changed = complete && before.is_none();
+        let mut changed = self.known.is_none();
         if complete {
             self.faults.clear();
+            changed |= self.keep(&message.peers);
         }
         for ip in &message.removed {
             self.faults.remove(ip);
-            changed |= ip.parse().is_ok_and(|ip: Ipv4Addr| known.remove(&ip).is_some());
+            changed |= ip.parse().is_ok_and(|ip| self.remove(ip));
         }
         for peer in message.peers {
-            changed |= self.put(&mut known, peer);
+            changed |= self.put(peer);
         }
-        if let Some(before) = before {
-            changed = before != known;
-        }
-        self.known = Some(known);
+        self.known.get_or_insert_default();
         self.version = to;
         changed
     }
 
-    /// Adds or changes one peer in `known`. One whose data make no sense is taken
-    /// out: what was known of it does not hold any more.
-    fn put(&mut self, known: &mut PeerMap, peer: wire::Peer) -> bool {
+    /// Removes all peers but these.
+    fn keep(&mut self, these: &[wire::Peer]) -> bool {
+        let these: BTreeSet<Ipv4Addr> = these.iter().filter_map(|peer| peer.ip.parse().ok()).collect();
+        let known = self.known.iter().flat_map(PeerMap::keys);
+        let others: Vec<Ipv4Addr> = known.filter(|ip| !these.contains(ip)).copied().collect();
+        others.into_iter().fold(false, |changed, ip| self.remove(ip) | changed)
+    }
+
+    fn remove(&mut self, ip: Ipv4Addr) -> bool {
+        self.reachable.peers.remove(&ip);
+        self.known.as_mut().is_some_and(|known| known.remove(&ip).is_some())
+    }
+
+    /// Adds or changes one peer. One whose data make no sense is taken out: what was
+    /// known of it does not hold any more.
+    fn put(&mut self, peer: wire::Peer) -> bool {
         self.faults.remove(&peer.ip);
         let Ok(ip) = peer.ip.parse::<Ipv4Addr>() else {
             let fault = format!("peer {}: its address is not an IPv4 address", quote(&peer.ip));
@@ -87,31 +117,41 @@ impl Peers {
             return false;
         };
         match read(&peer) {
-            Ok(peer) => known.insert(ip, peer.clone()).is_none_or(|before| before != peer),
+            Ok(peer) => {
+                self.reachable.set(ip, &peer);
+                let before = self.known.get_or_insert_default().insert(ip, peer.clone());
+                before.is_none_or(|before| before != peer)
+            }
             Err(fault) => {
                 self.faults.insert(peer.ip, format!("peer {ip}: {fault}"));
-                known.remove(&ip).is_some()
+                self.remove(ip)
             }
         }
     }
 
     /// The peers as a host with this VTEP can reach them: not the host itself, and
     /// IPv6 only between two hosts that both have it.
-    pub fn desired(&self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<PeerMap> {
+    pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<PeerMap> {
         let known = self.known.as_ref()?;
-        let Some(vtep) = vtep else { return Some(PeerMap::new()) };
-        let v6 = vtep.addresses.iter().any(|address| address.addr().is_ipv6());
-        let reach = |shared: &Arc<Peer>| {
-            if v6 && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
-                return shared.clone();
-            }
-            let mut peer = Peer::clone(shared);
-            peer.vtep_ips.retain(IpAddr::is_ipv4);
-            peer.subnets.retain(|net| net.addr().is_ipv4());
-            if peer == **shared { shared.clone() } else { Arc::new(peer) }
-        };
-        Some(known.iter().filter(|(ip, _)| **ip != own).map(|(ip, peer)| (*ip, reach(peer))).collect())
+        let Some(vtep) = vtep else { return Some(PeerMap::default()) };
+        let host = Some((own, vtep.addresses.iter().any(|address| address.addr().is_ipv6())));
+        if self.reachable.host != host {
+            self.reachable = Reachable { host, peers: PeerMap::default() };
+            known.iter().for_each(|(ip, peer)| self.reachable.set(*ip, peer));
+        }
+        Some(self.reachable.peers.clone())
     }
+}
+
+/// A peer as a host can reach it whose VTEP has IPv6, or has not.
+fn reach(shared: &Arc<Peer>, v6: bool) -> Arc<Peer> {
+    if v6 && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
+        return shared.clone();
+    }
+    let mut peer = Peer::clone(shared);
+    peer.vtep_ips.retain(IpAddr::is_ipv4);
+    peer.subnets.retain(|net| net.addr().is_ipv4());
+    if peer == **shared { shared.clone() } else { Arc::new(peer) }
 }
 
 /// Reads one peer, or says what is wrong with it.

@@ -5,6 +5,8 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::{DEL_NEXTHOP, NEW_NEXTHOP};
+use super::nexthop::NexthopMessage;
 use super::observe;
 use crate::host::observed::{FdbEntry, Neighbour};
 use crate::host::plan::Event;
@@ -43,6 +45,10 @@ pub(crate) fn events(datagram: &[u8]) -> Vec<Option<Event>> {
         };
         match header.message_type {
             NEW_NETCONF => events.push(Some(Event::Setting)),
+            NEW_NEXTHOP | DEL_NEXTHOP => match NexthopMessage::read(&rest[HEADER..length]) {
+                Ok(message) => events.extend(nexthop(&message, header.message_type == DEL_NEXTHOP).map(Some)),
+                Err(_) => events.push(None),
+            },
             LINK | LINK_GONE | ADDRESS | ADDRESS_GONE | ROUTE | ROUTE_GONE | NEIGHBOUR | NEIGHBOUR_GONE
             | RULE | RULE_GONE => match RouteNetlinkMessage::deserialize(&header, &rest[HEADER..length]) {
                 Ok(message) => events.extend(event(message).map(Some)),
@@ -127,4 +133,9 @@ fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
 fn route(message: &netlink_packet_route::route::RouteMessage, gone: bool) -> Option<Event> {
     let (index, route) = observe::route(message)?;
     Some(Event::Route { index, route, gone })
+}
+
+fn nexthop(message: &NexthopMessage, gone: bool) -> Option<Event> {
+    let NexthopMessage { index, via, protocol, .. } = *message;
+    Some(Event::Nexthop { id: message.id?, index, via, protocol, gone })
 }

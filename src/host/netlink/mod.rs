@@ -21,6 +21,8 @@ use nix::errno::Errno;
 
 mod ethtool;
 mod events;
+mod message;
+mod nexthop;
 mod observe;
 mod request;
 
@@ -28,6 +30,9 @@ pub(crate) use ethtool::Ethtool;
 pub(crate) use events::events;
 pub(crate) use observe::{index_of, observe, underlay};
 pub(crate) use request::{Request, request};
+
+use message::Message;
+use nexthop::NexthopMessage;
 
 /// Requests in one datagram. The kernel works through all of them before we can
 /// read the first answer: the answers (less than 1 KiB each in the kernel's
@@ -89,7 +94,7 @@ impl fmt::Display for Error {
 
 /// A connection to the kernel. It lives on the tokio runtime it was opened on.
 pub(crate) struct Netlink {
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Message>,
     connection: tokio::task::JoinHandle<()>,
 }
 
@@ -117,6 +122,27 @@ impl Netlink {
 
     /// All objects of one kind.
     pub(crate) async fn dump(&self, what: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
+        let objects = self.dump_all(what.into()).await?.into_iter();
+        Ok(objects
+            .filter_map(|object| match object {
+                Message::Route(object) => Some(object),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// All nexthop objects.
+    pub(crate) async fn dump_nexthops(&self) -> Result<Vec<NexthopMessage>, Error> {
+        let objects = self.dump_all(Message::GetNexthop).await?.into_iter();
+        Ok(objects
+            .filter_map(|object| match object {
+                Message::NewNexthop(object) => Some(object),
+                _ => None,
+            })
+            .collect())
+    }
+
+    async fn dump_all(&self, what: Message) -> Result<Vec<Message>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(objects) = self.dump_once(what.clone()).await? {
                 return Ok(objects);
@@ -126,7 +152,7 @@ impl Netlink {
     }
 
     /// `None`: the objects changed meanwhile, so that some may be missing.
-    async fn dump_once(&self, what: RouteNetlinkMessage) -> Result<Option<Vec<RouteNetlinkMessage>>, Error> {
+    async fn dump_once(&self, what: Message) -> Result<Option<Vec<Message>>, Error> {
         let mut answers = self.send([with_flags(what, NLM_F_DUMP)])?;
         let (mut objects, mut consistent) = (Vec::new(), true);
         while let Some(answer) = patiently(answers.next()).await? {
@@ -147,9 +173,11 @@ impl Netlink {
 
     /// One object; `None` if there is none.
     pub(crate) async fn get(&self, what: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, Error> {
-        let mut answers = self.send([with_flags(what, 0)])?;
+        let mut answers = self.send([with_flags(what.into(), 0)])?;
         match patiently(answers.next()).await?.ok_or(Error::Silent(BROKEN))? {
-            NetlinkMessage { payload: NetlinkPayload::InnerMessage(object), .. } => Ok(Some(object)),
+            NetlinkMessage { payload: NetlinkPayload::InnerMessage(Message::Route(object)), .. } => {
+                Ok(Some(object))
+            }
             NetlinkMessage { payload: NetlinkPayload::Error(error), header, .. } => {
                 match refusal(&error, header.flags) {
                     Error::Refused {
@@ -204,8 +232,8 @@ impl Netlink {
 
     fn send(
         &self,
-        messages: impl IntoIterator<Item = NetlinkMessage<RouteNetlinkMessage>>,
-    ) -> Result<impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin, Error> {
+        messages: impl IntoIterator<Item = NetlinkMessage<Message>>,
+    ) -> Result<impl Stream<Item = NetlinkMessage<Message>> + Unpin, Error> {
         let kernel = SocketAddr::new(0, 0);
         self.handle.request_batch(messages, kernel).map_err(|_| Error::Silent(BROKEN))
     }
@@ -220,7 +248,7 @@ async fn patiently<T>(future: impl Future<Output = T>) -> Result<T, Error> {
     timeout.map_err(|_| Error::Silent("the kernel did not answer within 30 seconds"))
 }
 
-fn with_flags(message: RouteNetlinkMessage, flags: u16) -> NetlinkMessage<RouteNetlinkMessage> {
+fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
     let mut message = NetlinkMessage::from(message);
     message.header.flags = NLM_F_REQUEST | flags;
     message

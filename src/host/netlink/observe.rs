@@ -19,11 +19,12 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
+use super::nexthop;
 use super::request::{family, link_named};
 use super::{Error, Netlink};
 use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
 use crate::host::observed::{
-    Device, DeviceKind, FdbEntry, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
+    Device, DeviceKind, FdbEntry, Kernel, Leftover, Neighbour, Nexthop, Route, Rule, Underlay,
 };
 use crate::host::plan::{DOCKER_BRIDGE, MAIN_TABLE, MESOS_BRIDGE};
 
@@ -50,6 +51,7 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         stale_devices: stale_devices(netlink, name).await.map_err(told("VXLAN devices"))?,
         rules: rules(netlink).await.map_err(told("rules"))?,
         bridges: bridges(netlink, desired).await.map_err(told("bridges"))?,
+        nexthops: nexthops(netlink, name).await.map_err(told("nexthop objects"))?,
     })
 }
 
@@ -300,7 +302,8 @@ pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
         return None;
     }
     let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
-    let (mut metric, mut plain) = (0, header.kind == RouteType::Unicast && header.tos == 0);
+    let (mut metric, mut nexthop) = (0, None);
+    let mut plain = header.kind == RouteType::Unicast && header.tos == 0;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
@@ -308,6 +311,7 @@ pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
             RouteAttribute::Destination(address) => dst = route_ip(address),
             RouteAttribute::Gateway(address) => via = route_ip(address),
             RouteAttribute::Priority(number) => metric = *number,
+            RouteAttribute::NhId(id) => nexthop = Some(*id),
             RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) | RouteAttribute::Encap(_) => plain = false,
             RouteAttribute::Source(_) => plain = false,
             _ => {}
@@ -319,7 +323,7 @@ pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     })?;
     let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
     let protocol = u8::from(header.protocol);
-    Some((oif, Route { table, dst, via, metric, protocol, plain }))
+    Some((oif, Route { table, dst, via, metric, protocol, plain, nexthop }))
 }
 
 fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -328,6 +332,18 @@ fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet6(ip) => Some((*ip).into()),
         _ => None,
     }
+}
+
+/// Everybody's nexthop objects: an id that somebody else has is not for us.
+async fn nexthops(netlink: &Netlink, name: Option<&str>) -> Result<Option<BTreeMap<u32, Nexthop>>, Error> {
+    let Some(name) = name.filter(|_| nexthop::are_usable()) else { return Ok(None) };
+    let index = index_of(netlink, name).await?;
+    let objects = netlink.dump_nexthops().await?.into_iter();
+    let nexthops = objects.filter_map(|object| {
+        let here = index.is_some() && object.index == index;
+        Some((object.id?, Nexthop { via: object.via, here, protocol: object.protocol }))
+    });
+    Ok(Some(nexthops.collect()))
 }
 
 async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {

@@ -15,12 +15,16 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::Message;
+use super::nexthop::NexthopMessage;
 use crate::host::desired::{CONTAINER_TABLE, Mac};
-use crate::host::plan::{DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY};
+use crate::host::plan::{
+    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY, nexthop_id,
+};
 
 /// A message that changes something, and the flags that it goes with.
 pub(crate) struct Request {
-    pub(super) message: RouteNetlinkMessage,
+    pub(super) message: Message,
     pub(super) flags: u16,
 }
 
@@ -43,6 +47,13 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::RemoveNeighbour(_, ip) => (M::DelNeighbour(neighbour(index, *ip, None)), 0),
         Op::SetFdb(_, mac, dst) => (M::NewNeighbour(fdb(index, *mac, (*dst).into())), SET),
         Op::RemoveFdb(_, mac, dst) => (M::DelNeighbour(fdb(index, *mac, *dst)), 0),
+        Op::AddNexthop(_, via) => {
+            let message = NexthopMessage::new(nexthop_id(*via), index, *via, PROTOCOL);
+            return Some(Request { message: Message::NewNexthop(message), flags: ADD });
+        }
+        Op::RemoveNexthop(_, id) => {
+            return Some(Request { message: Message::DelNexthop(NexthopMessage::of(*id)), flags: 0 });
+        }
         Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), SET),
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
         Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
@@ -55,7 +66,7 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
             return None;
         }
     };
-    Some(Request { message, flags })
+    Some(Request { message: message.into(), flags })
 }
 
 /// The device of this name.
@@ -135,30 +146,33 @@ fn fdb(index: u32, mac: Mac, dst: IpAddr) -> NeighbourMessage {
     message
 }
 
-fn route(index: u32, table: u32, dst: IpNet, via: Option<IpAddr>) -> RouteMessage {
+/// A route by a nexthop object says neither gateway nor device.
+fn route(index: u32, table: u32, dst: IpNet, via: Option<IpAddr>, nexthop: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(dst.addr());
     message.header.destination_prefix_length = dst.prefix_len();
     message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![
-        RouteAttribute::Table(table),
-        RouteAttribute::Destination(dst.addr().into()),
-        RouteAttribute::Oif(index),
-    ];
-    message.attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
+    message.attributes = vec![RouteAttribute::Table(table), RouteAttribute::Destination(dst.addr().into())];
+    match nexthop {
+        Some(id) => message.attributes.push(RouteAttribute::NhId(id)),
+        None => {
+            message.attributes.push(RouteAttribute::Oif(index));
+            message.attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
+        }
+    }
     message
 }
 
 fn new_route(index: u32, new: &NewRoute) -> RouteMessage {
-    let mut message = route(index, new.table, new.dst, Some(new.via));
+    let mut message = route(index, new.table, new.dst, Some(new.via), new.nexthop);
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message
 }
 
 fn old_route(index: u32, old: &OldRoute) -> RouteMessage {
-    let mut message = route(index, old.table, old.dst, old.via);
+    let mut message = route(index, old.table, old.dst, old.via, old.nexthop);
     message.header.protocol = RouteProtocol::from(old.protocol);
     // Whatever there is of that description.
     message.header.scope = RouteScope::NoWhere;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::nexthops::Nexthops;
 use super::peers::{self, Wanted};
 use super::{DeviceChange, NewDevice, Op, Plan};
 use crate::host::desired::{Desired, VXLAN_PORT, Vtep};
@@ -25,7 +26,9 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: 
     let name: Arc<str> = vtep.name.as_str().into();
     if let Some(mut device) = link(vtep, &name, kernel.device.as_ref(), plan) {
         addresses(vtep, &name, &mut device, plan);
-        peers::plan(&wanted, &name, &device, plan);
+        let is_new = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+        let nexthops = Nexthops::new(kernel, is_new, &wanted);
+        peers::plan(&wanted, &name, &device, nexthops.as_ref(), plan);
     }
 }
 
@@ -101,11 +104,11 @@ fn addresses(vtep: &Vtep, name: &Arc<str>, device: &mut Device, plan: &mut Plan)
 /// What the kernel takes away with an address: further addresses of the same
 /// subnet, if it was the first one; with the last one all routes of the family.
 /// That it was the first is assumed: to set again what is still there does no
-/// harm.
+/// harm. Routes that go by a nexthop object stay.
 fn lose_address(device: &mut Device, lost: IpNet) {
     let is_v4 = lost.addr().is_ipv4();
     device.addresses.retain(|other| other.trunc() != lost.trunc());
     if !device.addresses.iter().any(|other| other.addr().is_ipv4() == is_v4) {
-        device.routes.retain(|route| route.dst.addr().is_ipv4() != is_v4);
+        device.routes.retain(|route| route.dst.addr().is_ipv4() != is_v4 || route.nexthop.is_some());
     }
 }

@@ -4,16 +4,17 @@
 //! own operations lead to nothing, without a memory of what was done; and whoever
 //! makes the same things as we do (`dcos-net`) does not wake us.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::nexthops;
 use super::peers::{self, Wanted};
 use super::rules::{self, MAIN_PRIORITY};
-use super::{Draining, Op};
+use super::{Draining, Op, PROTOCOL};
 use crate::host::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
-use crate::host::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Underlay};
+use crate::host::observed::{DeviceKind, FdbEntry, Neighbour, Nexthop, Route, Rule, Underlay};
 
 /// Something that the kernel has changed, and what it is now, or was when it went
 /// away (`gone`).
@@ -85,6 +86,19 @@ pub enum Event {
         /// Whether it is no more.
         gone: bool,
     },
+    /// A nexthop object.
+    Nexthop {
+        /// Its id.
+        id: u32,
+        /// The index of the device that it is over.
+        index: Option<u32>,
+        /// Its gateway.
+        via: Option<IpAddr>,
+        /// Who made it.
+        protocol: u8,
+        /// Whether it is no more.
+        gone: bool,
+    },
     /// A rule that only says `from <prefix> lookup 42`.
     Rule {
         /// The rule.
@@ -108,6 +122,8 @@ pub enum Object {
     Neighbour(u32, IpAddr),
     /// The FDB entry of a hardware address.
     Fdb(u32, Mac),
+    /// A nexthop object.
+    Nexthop(u32),
 }
 
 impl Event {
@@ -118,6 +134,7 @@ impl Event {
             Event::Address { index, net, .. } => Some(Object::Address(*index, *net)),
             Event::Neighbour { index, ip, .. } => Some(Object::Neighbour(*index, *ip)),
             Event::Fdb { index, mac, .. } => Some(Object::Fdb(*index, *mac)),
+            Event::Nexthop { id, .. } => Some(Object::Nexthop(*id)),
             Event::Port { .. } | Event::Route { .. } | Event::Rule { .. } | Event::Setting => None,
         }
     }
@@ -154,12 +171,13 @@ pub struct Watched {
 
 impl Watched {
     /// For the time after a pass that made the host like `desired`. `index` is that
-    /// of the VXLAN device.
+    /// of the VXLAN device, `nexthops` the nexthop objects of ours that there are.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
         underlay: Option<&Underlay>,
         draining: &[Draining],
+        nexthops: Option<BTreeSet<u32>>,
     ) -> Watched {
         let internal = desired.backend == Backend::Internal;
         let vtep = super::fitted_vtep(desired, underlay).filter(|_| internal);
@@ -171,7 +189,7 @@ impl Watched {
             underlay: underlay.map(|underlay| (underlay.index, underlay.mtu)),
             draining: draining.iter().map(|overlay| overlay.index).collect(),
             rules: rules.filter(|_| internal).collect(),
-            peers: peers.unwrap_or_default(),
+            peers: Wanted { nexthops, ..peers.unwrap_or_default() },
             vtep,
         }
     }
@@ -211,6 +229,10 @@ impl Watched {
             }
             Event::Fdb { index, mac, dst, entry, gone } => {
                 self.is_ours(*index) && self.fdb(*mac, *dst, *entry, *gone)
+            }
+            Event::Nexthop { id, index, via, protocol, gone } => {
+                let here = index.is_some() && *index == self.index;
+                self.nexthop(*id, &Nexthop { via: *via, here, protocol: *protocol }, *gone)
             }
         };
         if matters { Meaning::Pass } else { Meaning::Nothing }
@@ -272,6 +294,14 @@ impl Watched {
                 gone || !right
             }
             None => !gone && found.permanent && self.peers.complete,
+        }
+    }
+
+    /// The kernel does not tell of the routes that go with a nexthop object.
+    fn nexthop(&self, id: u32, found: &Nexthop, gone: bool) -> bool {
+        match nexthops::is_wanted(&self.peers, id) {
+            true => gone || !nexthops::is_right(id, found),
+            false => !gone && found.protocol == PROTOCOL && self.peers.complete,
         }
     }
 }

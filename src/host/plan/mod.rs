@@ -19,6 +19,7 @@ use super::observed::{Observed, Underlay};
 mod device;
 mod event;
 mod leftovers;
+mod nexthops;
 mod op;
 mod peers;
 mod rules;
@@ -27,7 +28,8 @@ mod tests;
 
 pub use event::{Event, Meaning, Object, Watched};
 pub use leftovers::Draining;
-pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op};
+pub(crate) use nexthops::after as nexthops_after;
+pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op, nexthop_id};
 
 /// The routing table `main`.
 pub const MAIN_TABLE: u32 = 254;

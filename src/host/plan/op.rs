@@ -35,6 +35,10 @@ pub enum Op {
     SetFdb(Arc<str>, Mac, Ipv4Addr),
     /// Remove one destination of an FDB entry.
     RemoveFdb(Arc<str>, Mac, IpAddr),
+    /// Create a nexthop object for this gateway; its id is [`nexthop_id`].
+    AddNexthop(Arc<str>, Ipv4Addr),
+    /// Remove a nexthop object, and with it the routes that go by it.
+    RemoveNexthop(Arc<str>, u32),
     /// Create a route, or replace the one with this destination.
     SetRoute(Arc<str>, NewRoute),
     /// Remove a route.
@@ -133,6 +137,8 @@ pub struct NewRoute {
     pub dst: IpNet,
     /// The gateway, of the same family.
     pub via: IpAddr,
+    /// The nexthop object for that gateway, if the route is to go by one.
+    pub nexthop: Option<u32>,
 }
 
 /// A route over our device to be removed.
@@ -148,6 +154,14 @@ pub struct OldRoute {
     pub metric: u32,
     /// Who made it.
     pub protocol: u8,
+    /// The nexthop object that it goes by.
+    pub nexthop: Option<u32>,
+}
+
+/// The id of our nexthop object for a gateway: the address as a number, so that no
+/// list of ids has to be kept. (Routing daemons count theirs from 1.)
+pub fn nexthop_id(via: Ipv4Addr) -> u32 {
+    via.to_bits()
 }
 
 impl Op {
@@ -161,6 +175,8 @@ impl Op {
             | Op::RemoveNeighbour(device, _)
             | Op::SetFdb(device, _, _)
             | Op::RemoveFdb(device, _, _)
+            | Op::AddNexthop(device, _)
+            | Op::RemoveNexthop(device, _)
             | Op::SetRoute(device, _)
             | Op::RemoveRoute(device, _) => Some(device),
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
@@ -196,6 +212,8 @@ impl Op {
             Op::RemoveNeighbour(..) => "remove neighbour",
             Op::SetFdb(..) => "add FDB entry",
             Op::RemoveFdb(..) => "remove FDB entry",
+            Op::AddNexthop(..) => "add nexthop",
+            Op::RemoveNexthop(..) => "remove nexthop",
             Op::SetRoute(..) => "add route",
             Op::RemoveRoute(..) => "remove route",
             Op::AddRule { .. } => "add rule",
@@ -213,6 +231,7 @@ impl Op {
                 | Op::RemoveAddress(..)
                 | Op::RemoveNeighbour(..)
                 | Op::RemoveFdb(..)
+                | Op::RemoveNexthop(..)
                 | Op::RemoveRoute(..)
                 | Op::RemoveRule { .. }
                 | Op::RemoveCni { .. }
@@ -241,6 +260,10 @@ impl fmt::Display for Op {
                 write!(f, "add FDB entry {mac} dst {dst} self permanent dev {device}")
             }
             Op::RemoveFdb(device, mac, dst) => write!(f, "remove FDB entry {mac} dst {dst} dev {device}"),
+            Op::AddNexthop(device, via) => {
+                write!(f, "add nexthop id {} via {via} dev {device}", nexthop_id(*via))
+            }
+            Op::RemoveNexthop(device, id) => write!(f, "remove nexthop id {id} dev {device}"),
             Op::SetRoute(device, route) => write!(f, "add route {route} dev {device}"),
             Op::RemoveRoute(device, route) => write!(f, "remove route {route} dev {device}"),
             Op::AddRule { from, .. } => write!(f, "add rule from {from} lookup {CONTAINER_TABLE}"),
@@ -274,7 +297,7 @@ impl fmt::Display for DeviceChange {
 
 impl fmt::Display for NewRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewRoute { table, dst, via } = self;
+        let NewRoute { table, dst, via, .. } = self;
         write!(f, "{dst} via {via}{}", Table(*table))
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::nexthops::{self, Nexthops};
 use super::{MAIN_TABLE, NewRoute, OldRoute, Op, PROTOCOL, PROTOCOL_BOOT, Plan};
 use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, Peer, PeerMap, VXLAN_PORT, Vtep};
 use crate::host::observed::{Device, DeviceKind, FdbEntry, Neighbour, Route};
+use crate::host::peer_map::{Differences, Entry};
 
 /// The metric that the kernel gives an IPv6 route that is made without one.
 const DEFAULT_METRIC6: u32 = 1024;
@@ -26,6 +28,9 @@ pub(super) struct Wanted {
     /// Ranges of overlays that are gone but for their containers: routes into them
     /// stay.
     pub(super) in_use: Vec<IpNet>,
+    /// The nexthop objects of ours that there are, for [`change`]; `None`: the kernel
+    /// has no such thing.
+    pub(super) nexthops: Option<BTreeSet<u32>>,
 }
 
 impl Wanted {
@@ -99,10 +104,16 @@ pub(super) fn is_ours(route: &Route) -> bool {
 
 /// Plans everything about peers. Nothing is removed before what replaces it is
 /// there, where the kernel permits.
-pub(super) fn plan(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+pub(super) fn plan(
+    wanted: &Wanted,
+    name: &Arc<str>,
+    device: &Device,
+    nexthops: Option<&Nexthops>,
+    plan: &mut Plan,
+) {
     neighbours(wanted, name, device, plan);
     fdb(wanted, name, device, plan);
-    routes(wanted, name, device, plan);
+    routes(wanted, name, device, nexthops, plan);
 }
 
 fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
@@ -136,12 +147,12 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     }
 }
 
-fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
+fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, nexthops: Option<&Nexthops>, plan: &mut Plan) {
     let mut found = BTreeMap::<(u32, IpNet), Vec<&Route>>::new();
     for route in &device.routes {
         found.entry((route.table, route.dst)).or_default().push(route);
     }
-    let mut stale: BTreeSet<&Route> = BTreeSet::new();
+    let (mut stale, mut replaced): (BTreeSet<&Route>, BTreeSet<&Route>) = Default::default();
     let mut missing = Vec::new();
     for ((table, dst), via) in &wanted.routes {
         let there = found.remove(&(*table, *dst)).unwrap_or_default();
@@ -149,11 +160,15 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
             .into_iter()
             .partition(|route| route.plain && route.via == Some(*via) && has_default_metric(route));
         if right.is_empty() {
-            missing.push(NewRoute { table: *table, dst: *dst, via: *via });
+            let nexthop = nexthops.and_then(|nexthops| nexthops.for_gateway(*via));
+            missing.push(NewRoute { table: *table, dst: *dst, via: *via, nexthop });
         }
         // A single one that differs in its gateway only is replaced in one step.
-        let replaced = right.is_empty() && wrong.len() == 1 && wrong[0].plain && has_default_metric(wrong[0]);
-        if !replaced {
+        let in_one_step =
+            right.is_empty() && wrong.len() == 1 && wrong[0].plain && has_default_metric(wrong[0]);
+        if in_one_step {
+            replaced.extend(wrong);
+        } else {
             stale.extend(wrong.into_iter().filter(|route| is_ours(route)));
         }
     }
@@ -163,11 +178,17 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     if !wanted.complete {
         stale.clear();
     }
-    plan.ops.extend(stale.into_iter().map(|route| {
-        let Route { table, dst, via, metric, protocol, .. } = *route;
-        Op::RemoveRoute(name.clone(), OldRoute { table, dst, via, metric, protocol })
+    plan.ops.extend(nexthops.iter().flat_map(|nexthops| nexthops.missing(&missing, name)));
+    plan.ops.extend(stale.iter().map(|route| {
+        let Route { table, dst, via, metric, protocol, nexthop, .. } = **route;
+        Op::RemoveRoute(name.clone(), OldRoute { table, dst, via, metric, protocol, nexthop })
     }));
-    plan.ops.extend(missing.into_iter().map(|route| Op::SetRoute(name.clone(), route)));
+    plan.ops.extend(missing.iter().map(|route| Op::SetRoute(name.clone(), *route)));
+    if let Some(nexthops) = nexthops.filter(|_| wanted.complete) {
+        let staying =
+            device.routes.iter().filter(|route| !stale.contains(route) && !replaced.contains(route));
+        plan.ops.extend(nexthops.stale(wanted, staying, name));
+    }
 }
 
 /// Whether a route has the metric that ours get.
@@ -182,7 +203,7 @@ const FEW: usize = 100;
 /// date. `None`: there are none, many, or such that do not go together.
 pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wanted) -> Option<Vec<Op>> {
     let (mut old, mut new, mut plan) = (Wanted::default(), Wanted::default(), Plan::default());
-    let (gone, come) = differences(from, to);
+    let Differences { gone, come } = from.differences(to, FEW);
     let others = |(_, peer): &Entry<'_>| !is_self(peer, vtep);
     let gone: Vec<_> = gone.into_iter().filter(others).collect();
     let come: Vec<_> = come.into_iter().filter(others).collect();
@@ -193,9 +214,10 @@ pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wan
     come.into_iter().for_each(|(ip, peer)| new.add(*ip, peer, vtep, &mut plan));
     let name: Arc<str> = vtep.name.as_str().into();
     // From a device that has the old ones to one that has the new ones.
-    let device = old.as_device(vtep);
+    let device = old.as_device(vtep, wanted.nexthops.as_ref());
     new.complete = true;
-    self::plan(&new, &name, &device, &mut plan);
+    let nexthops = Nexthops::of(&old, wanted);
+    self::plan(&new, &name, &device, nexthops.as_ref(), &mut plan);
     // Something that two peers claim, of whom one is not among these, or that
     // cannot be had at all.
     let (removed, added) = (&old, &new);
@@ -211,6 +233,7 @@ pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wan
     if !plan.problems.is_empty() || !is_known || !is_new || !wanted.complete {
         return None;
     }
+    wanted.nexthops.iter_mut().for_each(|ids| nexthops::apply(ids, &plan.ops));
     wanted.neighbours.retain_not(&old.neighbours);
     wanted.fdb.retain_not(&old.fdb);
     wanted.routes.retain_not(&old.routes);
@@ -218,30 +241,6 @@ pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wan
     wanted.fdb.extend(new.fdb);
     wanted.routes.extend(new.routes);
     Some(plan.ops)
-}
-
-/// A peer and its address.
-type Entry<'a> = (&'a Ipv4Addr, &'a Arc<Peer>);
-
-/// What only one of two has, each in one walk over both. No more than is of use
-/// to [`change`].
-fn differences<'a>(from: &'a PeerMap, to: &'a PeerMap) -> (Vec<Entry<'a>>, Vec<Entry<'a>>) {
-    let (mut gone, mut come) = (Vec::new(), Vec::new());
-    let (mut from, mut to) = (from.iter().peekable(), to.iter().peekable());
-    while gone.len().max(come.len()) <= FEW {
-        match (from.peek(), to.peek()) {
-            (None, None) => break,
-            (Some(old), Some(new)) if old == new => _ = (from.next(), to.next()),
-            (Some(old), Some(new)) if old.0 == new.0 => {
-                gone.extend(from.next());
-                come.extend(to.next());
-            }
-            (Some(old), Some(new)) if old.0 > new.0 => come.extend(to.next()),
-            (Some(_), _) => gone.extend(from.next()),
-            (None, Some(_)) => come.extend(to.next()),
-        }
-    }
-    (gone, come)
 }
 
 /// Taking out what another map has.
@@ -259,10 +258,11 @@ impl<K: Ord, V> RetainNot for BTreeMap<K, V> {
 
 impl Wanted {
     /// A device on which there is just this.
-    fn as_device(&self, vtep: &Vtep) -> Device {
+    fn as_device(&self, vtep: &Vtep, nexthops: Option<&BTreeSet<u32>>) -> Device {
         let route = |(&(table, dst), &via): (&(u32, IpNet), &IpAddr)| {
             let metric = if dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 };
-            Route { table, dst, via: Some(via), metric, protocol: PROTOCOL, plain: true }
+            let nexthop = nexthops::id(via).filter(|id| nexthops.is_some_and(|ids| ids.contains(id)));
+            Route { table, dst, via: Some(via), metric, protocol: PROTOCOL, plain: true, nexthop }
         };
         let neighbour = |mac: &Mac| Neighbour { mac: Some(*mac), permanent: true };
         Device {

@@ -5,7 +5,7 @@ use super::*;
 const INDEX: u32 = 7;
 
 fn watched() -> Watched {
-    Watched::new(&desired(&[2]), Some(INDEX), None, &[])
+    Watched::new(&desired(&[2]), Some(INDEX), None, &[], None)
 }
 
 fn meaning(event: &Event) -> Meaning {
@@ -21,8 +21,15 @@ fn vtep_event(change: impl FnOnce(&mut u32, &mut String, &mut Mac, &mut bool)) -
 
 fn route_event(table: u32, dst: &str, via: &str, index: u32, gone: bool) -> Event {
     let (dst, via) = (net(dst), Some(ip(via)));
-    let route = Route { table, dst, via, metric: 0, protocol: PROTOCOL, plain: true };
+    let route = Route { table, dst, via, metric: 0, protocol: PROTOCOL, plain: true, nexthop: None };
     Event::Route { index: Some(index), route, gone }
+}
+
+/// The nexthop object of the `n`th agent.
+fn nexthop_event(n: u8, via: u8, protocol: u8, index: u32, gone: bool) -> Event {
+    let address = |n| Ipv4Addr::new(44, 128, 0, n);
+    let via = Some(address(via).into());
+    Event::Nexthop { id: nexthop_id(address(n)), index: Some(index), via, protocol, gone }
 }
 
 #[test]
@@ -44,6 +51,9 @@ fn what_is_as_desired_means_nothing() {
         Event::Rule { rule: Rule { from: net("9.0.0.0/8"), priority: 32765 }, gone: false },
         Event::Rule { rule: Rule { from: net("8.0.0.0/8"), priority: 32765 }, gone: true },
         Event::Port { master: 9, gone: true },
+        nexthop_event(2, 2, PROTOCOL, INDEX, false),
+        nexthop_event(3, 3, PROTOCOL, INDEX, true),
+        nexthop_event(3, 3, 4, INDEX, false),
     ] {
         assert_eq!(meaning(&event), Meaning::Nothing, "{event:?}");
     }
@@ -74,6 +84,11 @@ fn what_is_not_as_desired_means_a_pass() {
         Event::Rule { rule: Rule { from: net("9.0.0.0/8"), priority: 32765 }, gone: true },
         Event::Rule { rule: Rule { from: net("9.0.0.0/8"), priority: 40000 }, gone: false },
         Event::Rule { rule: Rule { from: net("8.0.0.0/8"), priority: 32765 }, gone: false },
+        nexthop_event(2, 2, PROTOCOL, INDEX, true),
+        nexthop_event(2, 9, PROTOCOL, INDEX, false),
+        nexthop_event(2, 2, PROTOCOL, 9, false),
+        nexthop_event(2, 2, 4, INDEX, false),
+        nexthop_event(3, 3, PROTOCOL, INDEX, false),
     ] {
         assert_eq!(meaning(&event), Meaning::Pass, "{event:?}");
     }
@@ -83,7 +98,7 @@ fn what_is_not_as_desired_means_a_pass() {
 #[test]
 fn where_another_program_sees_to_the_data_plane_its_events_mean_nothing() {
     let desired = Desired { backend: Backend::External, ..desired(&[2]) };
-    let watched = Watched::new(&desired, Some(INDEX), None, &[]);
+    let watched = Watched::new(&desired, Some(INDEX), None, &[], None);
     let event = Event::Address { index: INDEX, net: net("44.128.0.1/20"), gone: true };
     assert_eq!(watched.meaning(&event), Meaning::Nothing);
 }

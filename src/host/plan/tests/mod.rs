@@ -10,14 +10,15 @@ use ipnet::IpNet;
 use super::*;
 use crate::host::desired::{Bridge, Cni, Mac, Overlay, Peer, Removal, Vtep};
 use crate::host::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Route, Rule, Underlay,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Nexthop, Route, Rule,
+    Underlay,
 };
 
 mod events;
 mod model;
 mod property;
 
-use model::{apply, bare, settled};
+use model::{apply, bare, bare_with, settled, settled_with};
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -258,7 +259,8 @@ fn fdb_entries_come_right() {
 
 /// A route to the containers of peer 2, as somebody might have made it.
 fn route(via: &str, metric: u32, protocol: u8) -> Route {
-    Route { table: 254, dst: net("9.0.2.0/24"), via: Some(ip(via)), metric, protocol, plain: true }
+    let (dst, via) = (net("9.0.2.0/24"), Some(ip(via)));
+    Route { table: 254, dst, via, metric, protocol, plain: true, nexthop: None }
 }
 
 #[test]
@@ -281,6 +283,49 @@ fn routes_come_right() {
     assert_eq!(there(&[route("44.128.0.9", 7, PROTOCOL)]), [stale, set]);
     let with_tos = Route { plain: false, ..route("44.128.0.9", 0, PROTOCOL) };
     assert_eq!(there(&[with_tos]), [stale, set]);
+}
+
+/// Where the kernel has nexthop objects, new routes to many peers go by them.
+#[test]
+fn routes_to_many_go_by_nexthop_objects() {
+    let made = |peers: &[u8]| {
+        let all = lines(&plan(&desired(peers), &bare_with(true)));
+        all.into_iter().filter(|line| line.contains("nexthop")).collect::<Vec<_>>()
+    };
+    assert!(made(&[2, 3]).is_empty());
+    let objects =
+        [2, 3, 4].map(|n| format!("add nexthop id {} via 44.128.0.{n} dev vtep1024", 746_586_112 + n));
+    assert_eq!(made(&[2, 3, 4]), objects);
+
+    let mut observed = settled_with(&desired(&[2, 3, 4]), true);
+    let by_one = |observed: &mut Observed| {
+        device(observed).routes.iter().filter(|route| route.nexthop.is_some()).count()
+    };
+    assert_eq!(by_one(&mut observed), 6);
+    // Those that are there stay as they are; with its peer an object goes.
+    let gone = plan(&desired(&[2, 3]), &observed);
+    assert_eq!(lines(&gone).last().unwrap(), "remove nexthop id 746586116 dev vtep1024");
+    apply(&gone, &mut observed);
+    assert_eq!(plan(&desired(&[2, 3]), &observed), Plan::default());
+    assert_eq!(by_one(&mut observed), 4);
+    // So do plain ones.
+    let mut observed = settled_with(&desired(&[2]), true);
+    apply(&plan(&desired(&[2, 3, 4]), &observed), &mut observed);
+    assert_eq!(by_one(&mut observed), 4);
+}
+
+#[test]
+fn a_nexthop_object_of_somebody_else_stays_and_is_not_used() {
+    let id = nexthop_id(Ipv4Addr::new(44, 128, 0, 2));
+    let mut observed = bare_with(true);
+    let foreign = Nexthop { via: Some(ip("192.0.2.1")), here: false, protocol: 4 };
+    observed.kernel.as_mut().unwrap().nexthops = Some([(id, foreign)].into());
+    let desired = desired(&[2, 3, 4]);
+    apply(&plan(&desired, &observed), &mut observed);
+    assert_eq!(plan(&desired, &observed), Plan::default());
+    assert_eq!(observed.kernel.as_ref().unwrap().nexthops.as_ref().unwrap()[&id], foreign);
+    let by_none = device(&mut observed).routes.iter().filter(|route| route.nexthop.is_none()).count();
+    assert_eq!(by_none, 5, "three of IPv6, and two to peer 2");
 }
 
 #[test]
@@ -422,7 +467,9 @@ fn a_host_without_ipv6_has_no_ipv6_peers() {
 #[test]
 fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
     let mut desired = desired(&[2]);
-    desired.peers.as_mut().unwrap().values_mut().for_each(|peer| Arc::make_mut(peer).vtep_ips.truncate(1));
+    let (ip, mut one) = peer(2);
+    Arc::make_mut(&mut one).vtep_ips.truncate(1);
+    desired.peers = Some([(ip, one)].into());
     let plan = plan(&desired, &bare());
     let sentence = "cannot add route fd01:b:0:0:2::/80: peer 10.0.0.2 has this subnet, but no VTEP address of its \
                     family";

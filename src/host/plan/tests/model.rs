@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::super::{DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, plan};
+use super::super::{DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan};
 use crate::host::desired::{Desired, Mac};
 use crate::host::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Neighbour, Observed, Route, Rule,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Neighbour, Nexthop, Observed, Route, Rule,
 };
 
 /// A host on which there is nothing yet.
@@ -21,9 +21,20 @@ pub fn bare() -> Observed {
     }
 }
 
+/// The same with a kernel that has nexthop objects, or has not.
+pub fn bare_with(nexthops: bool) -> Observed {
+    let nexthops = nexthops.then(BTreeMap::new);
+    Observed { kernel: Some(Kernel { nexthops, ..Kernel::default() }), ..bare() }
+}
+
 /// A host that is as desired.
 pub fn settled(desired: &Desired) -> Observed {
-    let mut observed = bare();
+    settled_with(desired, false)
+}
+
+/// The same with a kernel that has nexthop objects, or has not.
+pub fn settled_with(desired: &Desired, nexthops: bool) -> Observed {
+    let mut observed = bare_with(nexthops);
     apply(&plan(desired, &observed), &mut observed);
     assert_eq!(plan(desired, &observed), Plan::default());
     observed
@@ -63,6 +74,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         Op::RemoveDevice(name) => {
             if !kernel.stale_devices.remove(&**name) && kernel.bridges.remove(&**name).is_none() {
                 assert!(kernel.device.take().is_some(), "{op}");
+                kernel.nexthops.iter_mut().for_each(|all| all.retain(|_, nexthop| !nexthop.here));
             }
         }
         Op::AddRule { from, .. } => {
@@ -81,13 +93,35 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         _ => {
             let device = kernel.device.as_mut().unwrap_or_else(|| panic!("no device: {op}"));
             assert!(matches!(device.kind, DeviceKind::Vxlan { .. }), "not our device: {op}");
+            if let Some(nexthops) = &mut kernel.nexthops {
+                on_nexthops(op, nexthops, device);
+            }
             on_device(op, device);
         }
     }
 }
 
+fn on_nexthops(op: &Op, nexthops: &mut BTreeMap<u32, Nexthop>, device: &mut Device) {
+    match op {
+        Op::AddNexthop(_, via) => {
+            let nexthop = Nexthop { via: Some((*via).into()), here: true, protocol: PROTOCOL };
+            assert_eq!(nexthops.insert(nexthop_id(*via), nexthop), None, "{op}");
+        }
+        Op::RemoveNexthop(_, id) => {
+            assert!(nexthops.remove(id).is_some(), "{op}");
+            device.routes.retain(|route| route.nexthop != Some(*id));
+        }
+        Op::SetRoute(_, NewRoute { via, nexthop: Some(id), .. }) => {
+            assert_eq!(nexthops[id].via, Some(*via), "{op}");
+            assert!(nexthops[id].here, "{op}");
+        }
+        _ => {}
+    }
+}
+
 fn on_device(op: &Op, device: &mut Device) {
     match op {
+        Op::AddNexthop(..) | Op::RemoveNexthop(..) => {}
         Op::SetDevice(_, change) => change_device(*change, device),
         Op::AddAddress(_, net) => {
             let same = |other: &&ipnet::IpNet| other.addr() == net.addr() && other.addr().is_ipv6();
@@ -99,7 +133,9 @@ fn on_device(op: &Op, device: &mut Device) {
             // was the first.
             device.addresses.retain(|other| other.trunc() != net.trunc());
             if !device.addresses.iter().any(|other| is_v4(other.addr()) == is_v4(net.addr())) {
-                device.routes.retain(|route| is_v4(route.dst.addr()) != is_v4(net.addr()));
+                device
+                    .routes
+                    .retain(|route| is_v4(route.dst.addr()) != is_v4(net.addr()) || route.nexthop.is_some());
             }
         }
         Op::SetNeighbour(_, ip, mac) => {
@@ -114,8 +150,8 @@ fn on_device(op: &Op, device: &mut Device) {
         Op::SetRoute(_, new) => set_route(op, *new, device),
         Op::RemoveRoute(_, old) => {
             let is_it = |route: &Route| {
-                let Route { table, dst, via, metric, protocol, .. } = *route;
-                *old == OldRoute { table, dst, via, metric, protocol }
+                let Route { table, dst, via, metric, protocol, nexthop, .. } = *route;
+                *old == OldRoute { table, dst, via, metric, protocol, nexthop }
             };
             let before = device.routes.len();
             device.routes.retain(|route| !is_it(route));
@@ -143,14 +179,15 @@ fn change_device(change: DeviceChange, device: &mut Device) {
 
 /// Replaces the first route of the same destination and metric (and of no TOS).
 fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
-    let NewRoute { table, dst, via } = new;
+    let NewRoute { table, dst, via, nexthop } = new;
     assert!(device.addresses.iter().any(|address| address.contains(&via)), "no way to the gateway: {op}");
     let metric = if is_v4(via) { 0 } else { 1024 };
     let same = |route: &&Route| route.plain && (route.table, route.dst, route.metric) == (table, dst, metric);
     if let Some(old) = device.routes.iter().find(same).copied() {
         device.routes.remove(&old);
     }
-    device.routes.insert(Route { table, dst, via: Some(via), metric, protocol: PROTOCOL, plain: true });
+    let (protocol, plain) = (PROTOCOL, true);
+    device.routes.insert(Route { table, dst, via: Some(via), metric, protocol, plain, nexthop });
 }
 
 fn is_v4(ip: IpAddr) -> bool {

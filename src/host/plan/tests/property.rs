@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::host::PeerMap;
 
 /// Names and numbers are few, so that things meet.
 fn any_desired() -> impl Strategy<Value = Desired> {
@@ -46,7 +47,7 @@ fn any_route() -> impl Strategy<Value = Route> {
             } else {
                 (net(&format!("fd01:b:0:0:{dst}::/80")), via.map(|via| ip(&format!("fd01:a::{via}"))))
             };
-            Route { table, dst, via, metric, protocol, plain: plain && via.is_some() }
+            Route { table, dst, via, metric, protocol, plain: plain && via.is_some(), nexthop: None }
         })
 }
 
@@ -80,27 +81,59 @@ fn any_device() -> impl Strategy<Value = Device> {
     )
 }
 
+/// Objects under ids of ours and another one. Some are not ours, or not as they
+/// should be.
+fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
+    let protocol = select(vec![PROTOCOL, PROTOCOL, 4]);
+    let nexthop = (0..6_u8, option::weighted(0.9, 1..6_u8), any::<bool>(), protocol);
+    let nexthop = nexthop.prop_map(|(id, via, here, protocol)| {
+        let address = |n| Ipv4Addr::new(44, 128, 0, n);
+        let via = via.map(|via| IpAddr::V4(address(if here { id.max(1) } else { via })));
+        (if id == 0 { 7 } else { nexthop_id(address(id)) }, Nexthop { via, here, protocol })
+    });
+    option::of(vec(nexthop, 0..4).prop_map(BTreeMap::from_iter))
+}
+
+/// Lets some routes go by those objects that lead to their gateways. There are none
+/// over a device that is not there.
+fn connect(kernel: &mut Kernel) {
+    let Some(nexthops) = &mut kernel.nexthops else { return };
+    let Some(device) = &mut kernel.device else {
+        return nexthops.retain(|_, nexthop| !nexthop.here);
+    };
+    let goes_by = |route: &Route| {
+        let to_it = |nexthop: &Nexthop| nexthop.here && nexthop.via == route.via && route.via.is_some();
+        // An operator's own does not go by ours.
+        let to_it = |nexthop: &Nexthop| to_it(nexthop) && (route.protocol == 4) == (nexthop.protocol == 4);
+        let mut of_it = nexthops.iter().filter(|(_, nexthop)| route.plain && to_it(nexthop));
+        of_it.next().map(|(id, _)| *id)
+    };
+    device.routes = device.routes.iter().map(|route| Route { nexthop: goes_by(route), ..*route }).collect();
+}
+
 fn any_observed() -> impl Strategy<Value = Observed> {
     let rule = (select(vec!["9.0.0.0/8", "8.0.0.0/8", "fd01:b::/64"]), select(vec![100_u32, 32765, 40000]));
     let file = (select(vec!["dcos", "other", "gone"]), any::<bool>());
     let stale = btree_set(select(vec!["vtep7".to_owned()]), 0..2);
-    (option::of(any_device()), btree_set(rule, 0..4), vec(file, 0..3), stale, any::<[bool; 2]>()).prop_map(
-        |(device, rules, files, stale_devices, [v4, v6])| Observed {
-            forwarding: Forwarding { v4: Some(v4), v6: Some(v6) },
-            cni: Some(
-                files
-                    .into_iter()
-                    .map(|(name, ours)| (name.to_owned(), CniFile { content: b"{}".to_vec(), ours }))
-                    .collect(),
-            ),
-            kernel: Some(Kernel {
-                device,
-                stale_devices,
-                rules: rules.into_iter().map(|(from, priority)| Rule { from: net(from), priority }).collect(),
-                bridges: BTreeMap::new(),
-            }),
-            underlay: None,
-            tx_checksum: None,
+    let kernel = (option::of(any_device()), btree_set(rule, 0..4), stale, any_nexthops());
+    (kernel, vec(file, 0..3), any::<[bool; 2]>()).prop_map(
+        |((device, rules, stale_devices, nexthops), files, [v4, v6])| {
+            let rules =
+                rules.into_iter().map(|(from, priority)| Rule { from: net(from), priority }).collect();
+            let mut kernel = Kernel { device, stale_devices, rules, bridges: BTreeMap::new(), nexthops };
+            connect(&mut kernel);
+            Observed {
+                forwarding: Forwarding { v4: Some(v4), v6: Some(v6) },
+                cni: Some(
+                    files
+                        .into_iter()
+                        .map(|(name, ours)| (name.to_owned(), CniFile { content: b"{}".to_vec(), ours }))
+                        .collect(),
+                ),
+                kernel: Some(kernel),
+                underlay: None,
+                tx_checksum: None,
+            }
         },
     )
 }
@@ -160,20 +193,23 @@ proptest! {
         from in any_desired(),
         to in btree_set(1..6_u8, 0..5),
         moved in option::of(1..6_u8),
+        nexthops in any::<bool>(),
     ) {
         let from = Desired { backend: Backend::Internal, peers: from.peers.clone().or(Some([].into())), ..from };
-        let mut peers: BTreeMap<_, _> = to.into_iter().map(peer).collect();
-        if let Some(peer) = moved.and_then(|n| peers.get_mut(&peer(n).0)) {
+        let mut peers: PeerMap = to.into_iter().map(peer).collect();
+        if let Some((ip, mut moved)) = moved.map(peer).filter(|(ip, _)| peers.get(ip).is_some()) {
             // Its containers get other addresses.
-            Arc::make_mut(peer).subnets = vec![net("9.0.99.0/24")];
+            Arc::make_mut(&mut moved).subnets = vec![net("9.0.99.0/24")];
+            peers.insert(ip, moved);
         }
         let to = Desired { peers: Some(peers), ..from.clone() };
-        let mut observed = settled(&from);
-        let mut watched = Watched::new(&from, Some(7), None, &[]);
+        let mut observed = settled_with(&from, nexthops);
+        let there = |observed: &Observed| nexthops_after(observed.kernel.as_ref().unwrap(), &Plan::default());
+        let mut watched = Watched::new(&from, Some(7), None, &[], there(&observed));
         if let Some((_, ops)) = watched.change_peers(&from, &to) {
             apply(&Plan { ops, ..Plan::default() }, &mut observed);
             prop_assert_eq!(plan(&to, &observed), Plan::default());
-            let anew = Watched::new(&to, Some(7), None, &[]);
+            let anew = Watched::new(&to, Some(7), None, &[], there(&observed));
             prop_assert_eq!(format!("{watched:?}"), format!("{anew:?}"));
         }
     }

@@ -1,0 +1,78 @@
+//! What passes between us and rtnetlink: what the crate knows, and nexthop objects.
+
+use netlink_packet_core::{
+    DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+
+use super::nexthop::NexthopMessage;
+
+// `RTM_*NEXTHOP` of `linux/rtnetlink.h`.
+pub(super) const NEW_NEXTHOP: u16 = 104;
+pub(super) const DEL_NEXTHOP: u16 = 105;
+const GET_NEXTHOP: u16 = 106;
+
+/// A message in either direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Of a kind that the crate knows.
+    Route(RouteNetlinkMessage),
+    /// Make a nexthop object; or: there is one.
+    NewNexthop(NexthopMessage),
+    /// Remove a nexthop object.
+    DelNexthop(NexthopMessage),
+    /// Tell of all nexthop objects.
+    GetNexthop,
+}
+
+impl From<RouteNetlinkMessage> for Message {
+    fn from(message: RouteNetlinkMessage) -> Message {
+        Message::Route(message)
+    }
+}
+
+impl From<Message> for NetlinkPayload<Message> {
+    fn from(message: Message) -> NetlinkPayload<Message> {
+        NetlinkPayload::InnerMessage(message)
+    }
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Message::Route(message) => message.message_type(),
+            Message::NewNexthop(_) => NEW_NEXTHOP,
+            Message::DelNexthop(_) => DEL_NEXTHOP,
+            Message::GetNexthop => GET_NEXTHOP,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Message::Route(message) => message.buffer_len(),
+            Message::NewNexthop(message) | Message::DelNexthop(message) => message.length(),
+            Message::GetNexthop => NexthopMessage::default().length(),
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Message::Route(message) => message.serialize(buffer),
+            Message::NewNexthop(message) | Message::DelNexthop(message) => message.write(buffer),
+            Message::GetNexthop => NexthopMessage::default().write(buffer),
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Message, DecodeError> {
+        let nexthop = || NexthopMessage::read(payload);
+        Ok(match header.message_type {
+            NEW_NEXTHOP => Message::NewNexthop(nexthop()?),
+            DEL_NEXTHOP => Message::DelNexthop(nexthop()?),
+            _ => Message::Route(RouteNetlinkMessage::deserialize(header, payload)?),
+        })
+    }
+}
