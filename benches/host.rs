@@ -1,6 +1,9 @@
 //! How long it takes to make a host right, beside `ip -batch` and `bridge -batch`
 //! doing the same operations, in network namespaces of its own, in one run:
 //! `cargo bench --bench host` or `cargo xtask bench host`.
+//!
+//! "One more" is the whole way through the agent: from the master's message to the
+//! report that all is in place.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -12,14 +15,29 @@ mod support;
 
 use std::fmt::Write;
 use std::fs;
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesos_overlay::host::desired::{Desired, Peer};
-use support::host::{Host, peer};
+use mesos_overlay::core::agent::Agent;
+use mesos_overlay::core::config::AgentConfig;
+use mesos_overlay::core::message::Named;
+use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, Time, Upid};
+use mesos_overlay::host::desired::{Desired, Firewall};
+use mesos_overlay::wire::internal::{
+    Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
+use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, OverlayInfo, VxLanInfo};
+use support::host::{Host, Worker};
 
 /// Numbers of peers.
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
+
+/// Too many for the tools' plain routes, which take minutes.
+const LARGEST: u32 = 100_000;
+
+/// With more peers than this the routes go by nexthop objects.
+const OBJECTS_ABOVE: u32 = 1_000;
 
 /// How often one more peer is added; the median counts.
 const MORE: u32 = 21;
@@ -28,84 +46,235 @@ fn main() {
     if !support::root("bench host") {
         return;
     }
-    println!("{:>6}  {:<36} {:>10} {:>10} {:>9}", "peers", "what", "time", "µs/object", "to batch");
+    println!("{:>7}  {:<44} {:>10} {:>10} {:>9}", "peers", "what", "time", "µs/object", "to batch");
     for count in SIZES {
         // What somebody else does at the same time does not decide.
-        let runs: Vec<Run> = (0..3).map(|_| run(count)).collect();
-        let best = |of: fn(&Run) -> Duration| runs.iter().map(of).min().unwrap_or_default();
-        let objects = 6.0 * f64::from(count);
-        let batch = best(|run| run.batch);
-        let line = |what: &str, time: Duration, objects: f64| {
-            let (each, ratio) =
-                (time.as_secs_f64() * 1e6 / objects, time.as_secs_f64() / batch.as_secs_f64());
-            println!("{count:>6}  {what:<36} {:>8.2}ms {each:>10.2} {ratio:>8.3}×", time.as_secs_f64() * 1e3);
-        };
-        line("ip -batch and bridge -batch", batch, objects);
-        line("from nothing", best(|run| run.from_nothing), objects);
-        line("ip and bridge show (the dumps)", best(|run| run.dump), objects);
-        line("again, unchanged", best(|run| run.unchanged), objects);
-        line("one more peer, as it is reported", best(|run| run.one_more), 6.0);
+        let tools: Vec<_> = (0..3).map(|_| with_tools(count, false)).collect();
+        let plain = best(&tools, |tools| tools.batch);
+        line(count, "ip -batch and bridge -batch", plain, 6 * count, Some(plain));
+        line(count, "ip and bridge show (the dumps)", best(&tools, |tools| tools.dump), 6 * count, None);
+        if count > OBJECTS_ABOVE {
+            let tools: Vec<_> = (0..3).map(|_| with_tools(count, true)).collect();
+            let same = best(&tools, |tools| tools.batch);
+            line(count, "the batches with nexthop objects", same, 7 * count, Some(plain));
+        }
+        show(count, &(0..3).map(|_| run(count)).collect::<Vec<_>>(), Some(plain));
     }
+    let tools = with_tools(LARGEST, true).batch;
+    line(LARGEST, "the batches with nexthop objects", tools, 7 * LARGEST, Some(tools));
+    show(LARGEST, &[run(LARGEST)], Some(tools));
+}
+
+fn best<T>(runs: &[T], of: impl Fn(&T) -> Duration) -> Duration {
+    runs.iter().map(of).min().unwrap_or_default()
+}
+
+fn show(count: u32, runs: &[Run], batch: Option<Duration>) {
+    let objects = runs[0].objects;
+    line(count, "from nothing", best(runs, |run| run.from_nothing), objects, batch);
+    line(count, "again, unchanged", best(runs, |run| run.unchanged), objects, None);
+    line(count, "one more peer, from message to report", best(runs, |run| run.one_more), 6, None);
+    line(count, "of that in the state machine", best(runs, |run| run.one_more_core), 6, None);
+}
+
+fn line(count: u32, what: &str, time: Duration, objects: u32, batch: Option<Duration>) {
+    let (seconds, objects) = (time.as_secs_f64(), f64::from(objects));
+    let ratio = batch.map_or(String::new(), |batch| format!("{:.3}×", seconds / batch.as_secs_f64()));
+    println!("{count:>7}  {what:<44} {:>8.2}ms {:>10.2} {ratio:>9}", seconds * 1e3, seconds * 1e6 / objects);
 }
 
 /// What was measured.
 struct Run {
-    batch: Duration,
+    objects: u32,
     from_nothing: Duration,
-    dump: Duration,
     unchanged: Duration,
     one_more: Duration,
+    one_more_core: Duration,
 }
 
-fn timed(job: impl FnOnce()) -> Duration {
+fn timed<T>(job: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
-    job();
-    start.elapsed()
+    (job(), start.elapsed())
 }
 
 fn run(count: u32) -> Run {
-    let (batch, dump) = with_batches(count);
     let host = Host::new();
-    let mut desired = without_peers(&host);
     let worker = host.worker();
-    // The device and the firewall do not depend on the number of peers.
-    worker.apply_ok(&desired);
-    desired.peers = Some((2..count + 2).map(peer).collect());
-    let from_nothing = timed(|| assert_eq!(worker.apply_ok(&desired), 6 * count as usize));
+    let mut agent = Driven::new(&host);
+    // The device does not depend on the number of peers.
+    worker.prepare(agent.peers(2, 2));
+    worker.go_ok();
+    let desired = agent.peers(2, count + 2);
+    worker.prepare(desired.clone());
+    let (objects, from_nothing) = timed(|| worker.go_ok());
     // The echoes of so much are over.
     host.apply_ok(&desired);
     std::thread::sleep(Duration::from_secs(2));
-    let unchanged = timed(|| assert_eq!(worker.apply_ok(&desired), 0));
-    let mut more: Vec<Duration> = (0..MORE)
-        .map(|n| {
-            let (ip, peer) = peer(count + 2 + n);
-            desired.peers.as_mut().unwrap().insert(ip, peer);
-            worker.prepare(&desired);
-            timed(|| assert_eq!(worker.go_ok(), 6))
-        })
-        .collect();
-    more.sort();
-    Run { batch, from_nothing, dump, unchanged, one_more: more[more.len() / 2] }
+    worker.prepare(desired);
+    let (operations, unchanged) = timed(|| worker.go_ok());
+    assert_eq!(operations, 0);
+    let passes = worker.counters().passes;
+    let more = |n| one_more(&mut agent, &worker, count + 2 + n);
+    let (mut whole, mut core): (Vec<Duration>, Vec<Duration>) = (0..MORE).map(more).unzip();
+    assert_eq!(worker.counters().passes, passes, "the changes took passes");
+    whole.sort();
+    core.sort();
+    let (one_more, one_more_core) = (whole[whole.len() / 2], core[core.len() / 2]);
+    Run { objects: objects as u32, from_nothing, unchanged, one_more, one_more_core }
 }
 
-fn without_peers(host: &Host) -> Desired {
-    let mut desired = host.desired(1);
-    desired.vtep.as_mut().unwrap().addresses[0] = "44.128.0.1/16".parse().unwrap();
-    desired
+/// One more peer joins; how long it took in all, and in the state machine.
+fn one_more(agent: &mut Driven, worker: &Worker, n: u32) -> (Duration, Duration) {
+    let message = agent.delta(n);
+    let start = Instant::now();
+    let (desired, there) = timed(|| agent.handle(message).expect("no order"));
+    worker.prepare(desired);
+    let operations = worker.go_ok();
+    let ((), back) = timed(|| agent.done());
+    let whole = start.elapsed();
+    assert!((6..=7).contains(&operations), "{operations} operations");
+    (whole, there + back)
+}
+
+/// An agent's state machine, whose host does what it wants.
+struct Driven {
+    agent: Agent,
+    master: Upid,
+    version: u64,
+    generation: u64,
+}
+
+impl Driven {
+    fn new(host: &Host) -> Driven {
+        let mut config = AgentConfig::new(host.cni.path());
+        // It does not depend on the number of peers.
+        config.firewall = Firewall::None;
+        let agent = Agent::new(config, "overlay-agent@10.255.255.254:5051".parse().unwrap(), 1);
+        let leader: Upid = "master@10.255.255.253:5050".parse().unwrap();
+        let master = Upid::new(MASTER_ID, leader.address);
+        let mut driven = Driven { agent, master, version: 0, generation: 0 };
+        driven.handle(Input::Leader(Some(leader)));
+        driven.handle(driven.message(&overlays()));
+        driven.done();
+        driven
+    }
+
+    fn message<M: Named>(&self, message: &M) -> Input {
+        let body = message.encode_to_vec().into();
+        Input::Message { from: self.master.clone(), name: M::NAME.to_owned(), body }
+    }
+
+    /// Gives what the host is to be like, if the agent says it.
+    fn handle(&mut self, input: Input) -> Option<Arc<Desired>> {
+        self.agent.handle(Time::default(), input);
+        let (mut wanted, mut engine) = (None, None);
+        while let Some(effect) = self.agent.poll_effect() {
+            match effect {
+                Effect::ApplyHost { generation, desired } => {
+                    self.generation = generation;
+                    wanted = Some(desired);
+                }
+                Effect::ApplyEngine { generation, .. } => engine = Some(generation),
+                _ => {}
+            }
+        }
+        if let Some(generation) = engine {
+            self.handle(Input::EngineDone(EngineReport { generation, ..EngineReport::default() }));
+        }
+        wanted
+    }
+
+    /// The host is as it was wanted last.
+    fn done(&mut self) {
+        let report = HostReport { generation: self.generation, ..HostReport::default() };
+        self.handle(Input::HostDone(report));
+    }
+
+    /// The whole list of peers; gives what the host is to be like with it.
+    fn peers(&mut self, from: u32, to: u32) -> Arc<Desired> {
+        self.version += 1;
+        let version = PeersVersion { epoch: Some(1), version: Some(self.version) };
+        let peers = (from..to).map(peer).collect();
+        let message = UpdatePeersMessage { version, base: None, peers, removed: Vec::new() };
+        let desired = self.handle(self.message(&message)).expect("no order");
+        self.done();
+        desired
+    }
+
+    /// The message that one more is there.
+    fn delta(&mut self, n: u32) -> Input {
+        let base = Some(self.version);
+        self.version += 1;
+        let version = PeersVersion { epoch: Some(1), version: Some(self.version) };
+        self.message(&UpdatePeersMessage { version, base, peers: vec![peer(n)], removed: Vec::new() })
+    }
+}
+
+/// The overlay that all have.
+fn overlays() -> UpdateAgentOverlaysMessage {
+    let vxlan = VxLanInfo {
+        vni: 1024,
+        vtep_name: "vtep1024".into(),
+        vtep_ip: "44.128.0.1/12".into(),
+        vtep_mac: "70:b3:d5:80:00:01".into(),
+        vtep_ip6: Some("fd01:a::1/64".into()),
+        vtep_mtu: Some(1450),
+    };
+    let overlay = AgentOverlayInfo {
+        info: OverlayInfo {
+            name: "dcos".into(),
+            subnet: Some("9.0.0.0/8".into()),
+            prefix: Some(26),
+            subnet6: Some("fd01:b::/64".into()),
+            prefix6: Some(96),
+            enabled: None,
+        },
+        subnet: Some("9.255.255.192/26".into()),
+        subnet6: Some("fd01:b::ffff:ffff:0:0/96".into()),
+        backend: BackendInfo { vxlan: Some(vxlan) },
+        ..AgentOverlayInfo::default()
+    };
+    UpdateAgentOverlaysMessage { overlays: vec![overlay], ..UpdateAgentOverlaysMessage::default() }
+}
+
+/// The `n`th agent, as the master tells of it.
+fn peer(n: u32) -> Peer {
+    let address = |base: [u8; 4], n: u32| Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + n).to_string();
+    let [_, b, c, d] = (0x80_0000 + n).to_be_bytes();
+    let (high, low) = (n >> 16, n & 0xffff);
+    let subnet = PeerSubnet {
+        subnet: Some(address([9, 0, 0, 0], n << 6) + "/26"),
+        subnet6: Some(format!("fd01:b::{high:x}:{low:x}:0:0/96")),
+        ..PeerSubnet::default()
+    };
+    Peer {
+        ip: address([10, 0, 0, 0], n),
+        vni: 1024,
+        vtep_ip: address([44, 128, 0, 0], n),
+        vtep_ip6: Some(format!("fd01:a::{high:x}:{low:x}")),
+        vtep_mac: format!("70:b3:d5:{b:02x}:{c:02x}:{d:02x}"),
+        subnets: vec![subnet],
+    }
+}
+
+/// What the tools took.
+struct Tools {
+    batch: Duration,
+    dump: Duration,
 }
 
 /// The same objects by the tools, and a look at them.
-fn with_batches(count: u32) -> (Duration, Duration) {
+fn with_tools(count: u32, objects: bool) -> Tools {
     let host = Host::new();
-    host.apply_ok(&without_peers(&host));
+    host.apply_ok(&Driven::new(&host).peers(2, 2));
     let (mut ip, mut bridge) = (String::new(), String::new());
-    (2..count + 2).map(peer).for_each(|(underlay, peer)| lines(&mut ip, &mut bridge, underlay.into(), &peer));
+    (2..count + 2).for_each(|n| lines(&mut ip, &mut bridge, n, objects));
     let files = [("ip", ip), ("bridge", bridge)].map(|(tool, lines)| {
         let file = host.cni.path().join(format!("{tool}.batch"));
         fs::write(&file, lines).unwrap();
         format!("{tool} -batch {}", file.display())
     });
-    let batch = timed(|| files.iter().for_each(|line| _ = host.command(line)));
+    let ((), batch) = timed(|| files.iter().for_each(|line| _ = host.command(line)));
     let shows = [
         "ip neighbour show dev vtep1024",
         "bridge fdb show dev vtep1024",
@@ -113,20 +282,26 @@ fn with_batches(count: u32) -> (Duration, Duration) {
         "ip -6 route show",
         "ip route show table 42",
     ];
-    (batch, timed(|| shows.iter().for_each(|line| _ = host.command(line))))
+    let ((), dump) = timed(|| shows.iter().for_each(|line| _ = host.command(line)));
+    Tools { batch, dump }
 }
 
 /// One peer, as the tools take it.
-fn lines(ip: &mut String, bridge: &mut String, underlay: IpAddr, peer: &Peer) {
-    let Peer { vtep_ips, vtep_mac, subnets } = peer;
-    let device = "dev vtep1024";
-    for vtep_ip in vtep_ips {
+fn lines(ip: &mut String, bridge: &mut String, n: u32, objects: bool) {
+    let Peer { ip: underlay, vtep_ip, vtep_ip6, vtep_mac, subnets, .. } = peer(n);
+    let (vtep_ip6, device) = (vtep_ip6.unwrap(), "dev vtep1024");
+    for vtep_ip in [&vtep_ip, &vtep_ip6] {
         writeln!(ip, "neighbour replace {vtep_ip} lladdr {vtep_mac} nud permanent {device}").unwrap();
     }
     writeln!(bridge, "fdb replace {vtep_mac} dst {underlay} self permanent {device}").unwrap();
-    writeln!(ip, "route replace {underlay}/32 via {} table 42 {device}", vtep_ips[0]).unwrap();
-    for subnet in subnets {
-        let via = vtep_ips.iter().find(|ip| ip.is_ipv4() == subnet.addr().is_ipv4()).unwrap();
-        writeln!(ip, "route replace {subnet} via {via} {device}").unwrap();
+    let mut via = format!("via {vtep_ip} {device}");
+    if objects {
+        writeln!(ip, "nexthop replace id {n} {via}").unwrap();
+        via = format!("nhid {n}");
+    }
+    writeln!(ip, "route replace {underlay}/32 {via} table 42").unwrap();
+    for PeerSubnet { subnet, subnet6, .. } in subnets {
+        writeln!(ip, "route replace {} {via}", subnet.unwrap()).unwrap();
+        writeln!(ip, "route replace {} via {vtep_ip6} {device}", subnet6.unwrap()).unwrap();
     }
 }

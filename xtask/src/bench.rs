@@ -9,8 +9,8 @@ use crate::build;
 /// Measures how long things take, each beside something else in the same run.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// "host": 100, 1,000 and 10,000 peers applied from nothing, applied again, and one more,
-    /// beside `ip -batch` and `bridge -batch` doing the same. Needs root.
+    /// "host": 100 to 100,000 peers applied from nothing, applied again, and one more, beside
+    /// `ip -batch` and `bridge -batch` doing the same. Needs root.
     #[arg(value_parser = ["host"])]
     what: String,
 }
