@@ -69,6 +69,18 @@ fn check(cluster: &Cluster, writes: u16, reads: u16) {
         let status = status(master, "POST", &path, false);
         assert!(status == 404 || status == writes, "{path}: {status}");
     }
+    // One path has one realm, so what changes overlays protects the list, too.
+    for (method, path) in [
+        ("GET", "/overlay-master/overlays"),
+        ("POST", "/overlay-master/overlays"),
+        ("PUT", "/overlay-master/overlays/dcos"),
+        ("DELETE", "/overlay-master/overlays/no-such-one"),
+        ("DELETE", "/overlay-master/overlays/dcos/x"),
+    ] {
+        let (unknown, known) = (status(master, method, path, false), status(master, method, path, true));
+        assert_eq!(unknown == 401, writes == 401, "{method} {path}: {unknown}");
+        assert!([200, 400, 404].contains(&known), "{method} {path}: {known}");
+    }
     for (of_master, path) in READS {
         let node = if of_master { master } else { agent };
         assert_eq!(status(node, "GET", path, false), reads, "{path}");

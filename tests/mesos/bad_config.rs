@@ -56,6 +56,7 @@ fn of_the_master_ends_in_one_line() {
             with(good.clone(), &["network", "overlays", "0", "prefix"], json!(7)),
             vec!["network.overlays[0].prefix", "7"],
         ),
+        (with(good.clone(), &["authenticate_http"], json!("yes")), vec!["authenticate_http: \"yes\"", "all"]),
         (
             with(good.clone(), &["network", "overlays", "0", "name"], json!("bridge")),
             vec!["network.overlays[0].name", "bridge"],

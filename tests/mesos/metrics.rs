@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::Launcher;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::node::Node;
@@ -160,6 +160,26 @@ fn prometheus_reads_the_same() {
     let capacity = "addresses_capacity{overlay=\"dcos\",containerizer=\"mesos\",family=\"ipv4\"}";
     assert_eq!(agent[&format!("mesos_overlay_agent_{capacity}")], 125.0);
     assert_eq!(agent["mesos_overlay_agent_registering"], 0.0);
+}
+
+#[test]
+fn metrics_come_and_go_with_overlays() {
+    let Some(setup) = loopback("metrics_come_and_go_with_overlays", 0) else { return };
+    let cluster = testbed::cluster::Cluster::start(&setup).unwrap();
+    let shown = |of: &str, is: bool| {
+        let name = format!("overlays/{of}/subnets_free");
+        wait_metrics(&cluster.master, "overlay/master/", |metrics| metrics.contains_key(&name) == is)
+    };
+    shown("dcos", true);
+    let client = cluster.master.client();
+    let web = json!({"name": "web", "subnet": "10.64.0.0/16", "prefix": 24});
+    assert_eq!(client.post("/overlay-master/overlays", &web).unwrap().status, 201);
+    assert_eq!(shown("web", true)["overlays/web/subnets_free"], 256.0);
+    assert_eq!(client.request("DELETE", "/overlay-master/overlays/web", &[], b"").unwrap().status, 200);
+    shown("web", false);
+    shown("dcos", true);
+    assert_eq!(client.post("/overlay-master/overlays", &web).unwrap().status, 201);
+    shown("web", true);
 }
 
 #[test]
