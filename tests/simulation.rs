@@ -29,6 +29,7 @@ mod replicated_log;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use world::World;
@@ -75,14 +76,22 @@ fn report(seed: u64, outcome: std::thread::Result<Result<(), String>>) {
 /// Everything that can go wrong does, for two minutes.
 #[test]
 fn everything_comes_right_after_the_faults() {
+    static RECLAIMED: AtomicU64 = AtomicU64::new(0);
     play(SEEDS, |world| {
         faults::rage(world, Duration::from_secs(120))?;
         faults::stop(world)?;
         let calm = world.now();
         // A message that got lost unnoticed is made good at the next refresh.
         world.run_until_converged(calm + Duration::from_secs(100))?;
+        RECLAIMED.fetch_add(world.reclaimed(), Ordering::Relaxed);
         world.run_silently(Duration::from_secs(300))
     });
+    let reclaimed = RECLAIMED.load(Ordering::Relaxed);
+    let chosen = ["MESOS_OVERLAY_SIM_SEED", "MESOS_OVERLAY_SIM_SEEDS"].map(environment);
+    assert!(
+        chosen.iter().any(Option::is_some) || reclaimed > SEEDS / 2,
+        "only {reclaimed} agents lost what they had to others"
+    );
 }
 
 /// A cluster that starts, and one whose leader changes, is complete in seconds.

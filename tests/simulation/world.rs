@@ -248,6 +248,26 @@ impl World {
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
+    /// An operator's `agents/reclaim`, of all or of these.
+    pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
+        let body = ips.map_or_else(|| "{}".into(), |ips| serde_json::json!({ "agents": ips }).to_string());
+        self.request(process, "POST", "/overlay-master/agents/reclaim", &body).map(drop)
+    }
+
+    /// Agents that left need not be deleted from now on: their leases end.
+    pub fn let_gone_stay(&mut self) {
+        self.check.gone_may_stay = true;
+    }
+
+    pub fn gone_may_stay(&self) -> bool {
+        self.check.gone_may_stay
+    }
+
+    /// How often a master gave an agent's ranges to others.
+    pub fn reclaimed(&self) -> u64 {
+        self.check.reclaimed
+    }
+
     /// An operator's `agents/delete` of agents that are gone, until it is done: at first
     /// the master may not have heard that they are.
     pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
@@ -457,7 +477,7 @@ impl World {
         self.note(|world| {
             format!("{} <- {}", world.processes[process].upid, crate::check::show_input(&input))
         });
-        self.check.input(&mut self.processes[process], &input);
+        self.check.input(self.now, &mut self.processes[process], &input);
         let life = self.life(process);
         let now = self.now;
         let Some(machine) = &mut self.processes[process].machine else { return Ok(()) };
@@ -467,7 +487,7 @@ impl World {
             self.note(|world| {
                 format!("{} -> {}", world.processes[process].upid, crate::check::show_effect(&effect))
             });
-            if let Err(what) = self.check.effect(&self.processes[process], &effect) {
+            if let Err(what) = self.check.effect(now, &self.processes[process], &effect) {
                 return self.violated(process, &what);
             }
             self.effect(life, effect);

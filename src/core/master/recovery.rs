@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::former::Former;
 use super::networks::{Held as HeldByOverlay, Networks, differences};
 use super::record::{Entry, Record, describe, orphans};
 use crate::core::Level;
@@ -30,6 +31,8 @@ pub struct Recovery {
     pub networks: Networks,
     /// The log has another network: that of a leader with another file.
     pub other_network: bool,
+    /// What agents held whose leases ended.
+    pub former: Former,
     /// What the operator should know.
     pub notes: Vec<(Level, String)>,
 }
@@ -60,6 +63,7 @@ pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, Stri
         changed: BTreeSet::new(),
         allocator: Allocator::new(&networks.network),
         other_network: !other.is_empty(),
+        former: former(file, state.former),
         networks,
         notes,
     };
@@ -67,6 +71,15 @@ pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, Stri
         recovery.take_over(agent)?;
     }
     Ok(recovery)
+}
+
+/// What is damaged here is nobody's, and no loss.
+fn former(file: &Network, agents: Vec<wire::AgentInfo>) -> Former {
+    let mut former = Former::default();
+    for agent in agents.into_iter().filter_map(|info| Agent::read(file, info).ok()) {
+        former.add(agent.ip, agent.holding, &agent.info);
+    }
+    former
 }
 
 /// What agents hold of each overlay.
