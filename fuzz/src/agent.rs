@@ -160,9 +160,13 @@ impl World {
     fn registers(&mut self) {
         self.input(Input::Leader(Some(pid("master", 7))));
         self.wait(Duration::from_secs(1));
-        self.message(pid(MASTER_ID, 7), &overlays());
         for _ in 0..20 {
+            // It asks again now and then.
+            self.message(pid(MASTER_ID, 7), &overlays());
+            // What was ordered before, and what is ordered now.
             self.host_done(BTreeMap::new());
+            self.host_done(BTreeMap::new());
+            self.engine_done(None);
             self.engine_done(None);
             self.message(pid(MASTER_ID, 7), &AgentRegisteredAcknowledgement::default());
             self.wait(Duration::from_secs(61));

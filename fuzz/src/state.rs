@@ -45,14 +45,15 @@ fn restored(data: &[u8]) -> Option<State> {
     Some(State::decode(world.log).expect("what was written"))
 }
 
-/// What each agent has: of each overlay the subnets, the VTEP's addresses and its MAC.
+/// What each agent has: of each overlay the subnets and the VTEP's addresses.
 type Holdings = BTreeMap<String, BTreeMap<String, Vec<Option<String>>>>;
 
 fn holdings(agents: &[AgentInfo]) -> Holdings {
     let of = |agent: &AgentInfo| {
         let overlays = agent.overlays.iter().map(|overlay| {
             let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
-            let addresses = [Some(vxlan.vtep_ip), vxlan.vtep_ip6, Some(vxlan.vtep_mac)];
+            // The MAC follows from the address, whatever stood there.
+            let addresses = [Some(vxlan.vtep_ip), vxlan.vtep_ip6];
             let subnets = [overlay.subnet.clone(), overlay.subnet6.clone()];
             (overlay.info.name.clone(), subnets.into_iter().chain(addresses).collect())
         });
