@@ -17,7 +17,6 @@ use proptest::sample::{Index, select};
 use prost::Message;
 
 use super::world::{Fetched, World, agent};
-
 #[derive(Clone, Debug)]
 enum Step {
     Register { agent: u8, port: u16, config: AgentNetworkConfig, peers: Option<PeersVersion> },
@@ -26,6 +25,7 @@ enum Step {
     Garbage { from: u8, name: &'static str, body: Vec<u8> },
     Request { method: &'static str, path: String, query: Option<(String, String)>, body: Vec<u8> },
     Delete(Vec<u8>, Option<bool>),
+    Reclaim(Option<Vec<u8>>),
     Leader(Option<u8>),
     Fetched(Fetched),
     Stored(StoreOutcome, bool),
@@ -71,6 +71,7 @@ fn request() -> impl Strategy<Value = Step> {
     let path = prop_oneof![
         Just("/overlay-master/state".to_owned()),
         Just("/overlay-master/agents/delete".to_owned()),
+        Just("/overlay-master/agents/reclaim".to_owned()),
         any::<String>()
     ];
     let body = prop_oneof![
@@ -105,6 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => request(),
         3 => (prop::collection::vec(agents.clone(), 0..4), any::<Option<bool>>())
             .prop_map(|(agents, force)| Step::Delete(agents, force)),
+        2 => prop::option::of(prop::collection::vec(agents.clone(), 0..4)).prop_map(Step::Reclaim),
         2 => prop::option::of(0..2u8).prop_map(Step::Leader),
         8 => fetched.prop_map(Step::Fetched),
         12 => (outcome, any::<bool>()).prop_map(|(outcome, written)| Step::Stored(outcome, written)),
@@ -134,6 +136,12 @@ impl World {
                 let force = force.map_or(String::new(), |force| format!(", \"force\": {force}"));
                 let body = format!("{{\"agents\": [{}]{force}}}", list.join(","));
                 self.request("POST", "/overlay-master/agents/delete".to_owned(), None, body.into_bytes());
+            }
+            Step::Reclaim(agents) => {
+                let list =
+                    agents.map(|agents| agents.iter().map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>());
+                let body = list.map_or("{}".to_owned(), |list| format!("{{\"agents\": {list:?}}}"));
+                self.request("POST", "/overlay-master/agents/reclaim".to_owned(), None, body.into_bytes());
             }
             Step::Leader(leader) => {
                 let pid = |n: u8| Upid::new("master", format!("10.0.0.25{n}:5050").parse().unwrap());

@@ -15,7 +15,7 @@ use mesos_overlay::wire::internal::UpdateAgentOverlaysMessage;
 use prost::Message;
 
 /// Pools so small that they run out.
-const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "network": {
+const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "agent_lease": "5secs", "network": {
     "vtep_subnet": "44.128.0.0/28", "vtep_subnet6": "fd01:a::/125", "vtep_mac_oui": "70:B3:D5:00:00:00",
     "overlays": [{"name": "dcos", "subnet": "9.0.0.0/24", "prefix": 28, "subnet6": "fd01:b::/64", "prefix6": 67},
                  {"name": "web", "subnet": "10.0.0.0/24", "prefix": 27},
