@@ -36,6 +36,8 @@ mod leases;
 mod lossless;
 #[path = "mesos/metrics.rs"]
 mod metrics;
+#[path = "mesos/overlays.rs"]
+mod overlays;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;

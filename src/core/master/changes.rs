@@ -11,7 +11,7 @@ use super::networks::{Change, Held as HeldByOverlay, Networks, Refusal, show};
 use super::out::Out;
 use super::record::{Entry, Record, describe, orphans};
 use super::serving::{Context, Serving};
-use super::sessions::Sessions;
+use super::sessions::{Session, Sessions};
 use crate::core::allocator::{Allocator, Ask, Holding, Pair, Room};
 use crate::core::{Level, RequestId, Response, Time};
 use crate::wire;
@@ -85,7 +85,9 @@ fn send(out: &mut Out, sessions: &mut Sessions, ip: Ipv4Addr, list: &UpdateAgent
     let Some(session) = sessions.get(ip).filter(|session| session.connected && session.is_current) else {
         return false;
     };
-    out.send(&session.pid, list);
+    // What became of an agent's former ranges it is told until it registers anew.
+    let notices = session.notices.clone();
+    out.send(&session.pid, &UpdateAgentOverlaysMessage { notices, ..list.clone() });
     sessions.told(ip, list.revision());
     true
 }
@@ -349,8 +351,10 @@ impl Draft {
             debug_assert!(reserved.is_ok(), "{reserved:?} was held and is not free");
         }
         let mut lists = BTreeMap::new();
+        // Those that wait for their answer get it even if their connection broke since.
+        let is_there = |ip, session: &Session| session.connected || serving.is_being_answered(ip);
         let registered: BTreeMap<_, _> =
-            sessions.iter().filter(|(_, session)| session.connected && session.is_current).collect();
+            sessions.iter().filter(|(ip, session)| session.is_current && is_there(*ip, session)).collect();
         let ips: BTreeSet<_> = records.keys().chain(registered.keys()).copied().collect();
         for ip in ips {
             let record = records.get(&ip);
@@ -366,10 +370,7 @@ impl Draft {
                 problems = lacking.iter().map(ToString::to_string).collect();
             }
             let (record, sent) = renewed(network, ip, holding, ask, record);
-            if let Some(session) =
-                session.filter(|session| session.wants_peers || serving.is_being_answered(ip))
-            {
-                debug_assert!(session.is_current);
+            if session.is_some_and(|session| session.takes_news()) || serving.is_being_answered(ip) {
                 let list = UpdateAgentOverlaysMessage {
                     overlays: sent,
                     problems,

@@ -28,6 +28,8 @@ pub struct Session {
     pub is_current: bool,
     /// Whether it wants to be told about its peers.
     pub wants_peers: bool,
+    /// It reports revisions of networks.
+    pub knows_revisions: bool,
     /// What it asks for.
     pub ask: Ask,
     /// The revision of the networks that the latest list was made from that it was
@@ -88,6 +90,7 @@ impl Sessions {
             unconfirmed: false,
             is_current: true,
             wants_peers,
+            knows_revisions: false,
             ask,
             told: None,
             states: BTreeMap::new(),
@@ -108,6 +111,8 @@ impl Sessions {
         session.connected = true;
         session.is_current = true;
         session.wants_peers = wants_peers;
+        // Another release may be at work since.
+        session.knows_revisions = false;
         session.ask = ask;
     }
 
@@ -193,6 +198,11 @@ impl Sessions {
 }
 
 impl Session {
+    /// Whether it takes a list that it did not ask for: a predecessor's agent does not.
+    pub fn takes_news(&self) -> bool {
+        self.wants_peers || self.knows_revisions
+    }
+
     /// Its link broke.
     pub fn disconnect(&mut self, now: Time) {
         if std::mem::take(&mut self.connected) {
@@ -224,6 +234,7 @@ impl Session {
     pub fn report(&mut self, message: AgentRegisteredMessage) {
         self.unconfirmed = false;
         self.notices.clear();
+        self.knows_revisions = message.revision.is_some();
         self.states = message
             .overlays
             .into_iter()
