@@ -32,6 +32,8 @@ mod http;
 mod ipv6;
 #[path = "mesos/leases.rs"]
 mod leases;
+#[path = "support/load/mod.rs"]
+mod load;
 #[path = "mesos/lossless.rs"]
 mod lossless;
 #[path = "mesos/metrics.rs"]
@@ -47,6 +49,8 @@ mod prometheus;
 mod registration;
 #[path = "mesos/restarts.rs"]
 mod restarts;
+#[path = "mesos/scale.rs"]
+mod scale;
 #[path = "mesos/takeover.rs"]
 mod takeover;
 #[path = "mesos/traffic.rs"]

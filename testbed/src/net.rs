@@ -53,6 +53,20 @@ impl AsFd for Netns {
     }
 }
 
+/// Calls `f` on a thread with a network of its own that has nothing but loopback, all of
+/// 127.0.0.0/8. Threads and processes that `f` starts are there too; it goes with the last.
+pub fn alone<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+            let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;
+            ip(&netns, &["link set lo up".into()])?;
+            f()
+        });
+        there.join().map_err(|_| anyhow!("a thread in a network namespace panicked"))?
+    })
+}
+
 /// Connects from a namespace, or from this process's own.
 pub fn connect(from: Option<&Netns>, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
     let connect = || TcpStream::connect_timeout(&to, limit);

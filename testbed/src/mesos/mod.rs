@@ -5,8 +5,9 @@
 //!
 //! * `lib/libmesos.so`: Mesos, from the Python binding of the release ([`fetch`]);
 //! * `build-<hash>/`: [`stubs`] for the libraries of 2016 that it needs, and our
-//!   launcher, as `mesos-launcher` and as `mesos-containerizer`. The hash is that
-//!   of their sources.
+//!   launcher, as `mesos-launcher` and as `mesos-containerizer`; and the module that
+//!   only answers, which the real one is measured against. The hash is that of their
+//!   sources.
 //!
 //! Tests run in parallel processes: one does the work under a lock, a directory
 //! appears only when it is complete.
@@ -28,6 +29,9 @@ const LAUNCHER: [(&str, &str); 2] = [
     ("launcher.cpp", include_str!("../../launcher/launcher.cpp")),
     ("internals.hpp", include_str!("../../launcher/internals.hpp")),
 ];
+
+/// The source of the module that only answers.
+const BASELINE: &str = include_str!("../../baseline/baseline.cpp");
 
 /// A Mesos that can be run.
 #[derive(Clone, Debug)]
@@ -61,6 +65,11 @@ impl Mesos {
         &self.build
     }
 
+    /// A module with the name of our master's that only answers; see `baseline.cpp`.
+    pub fn baseline(&self) -> PathBuf {
+        self.build.join("libbaseline.so")
+    }
+
     /// The shared object with all of Mesos in it.
     pub fn library(&self) -> &Path {
         &self.library
@@ -87,6 +96,7 @@ impl Mesos {
             fs::create_dir_all(build.join("stubs"))?;
             stubs::build(&self.library, &build.join("stubs"))?;
             compile(&self.library, &build)?;
+            compile_baseline(&build)?;
             fs::rename(&build, &self.build).context("moving the launcher into place")?;
         }
         let _ = fs::remove_dir_all(&new);
@@ -96,9 +106,11 @@ impl Mesos {
 
 fn hash() -> String {
     let mut hash = Sha256::new();
-    for text in
-        LAUNCHER.iter().map(|(_, text)| *text).chain([include_str!("stubs.rs"), include_str!("mod.rs")])
-    {
+    for text in LAUNCHER.iter().map(|(_, text)| *text).chain([
+        BASELINE,
+        include_str!("stubs.rs"),
+        include_str!("mod.rs"),
+    ]) {
         hash.update(text);
     }
     hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
@@ -125,6 +137,19 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
     run(gxx).context("compiling the Mesos launcher")?;
     std::os::unix::fs::symlink("mesos-launcher", build.join("mesos-containerizer"))
         .context("naming the launcher mesos-containerizer")
+}
+
+/// Compiles the module that only answers. What it needs of Mesos is there when Mesos loads it.
+fn compile_baseline(build: &Path) -> Result<()> {
+    fs::write(build.join("baseline.cpp"), BASELINE)?;
+    let mut gxx = Command::new("g++");
+    gxx.args(["-std=c++14", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"])
+        .arg("-DMESOS_OVERLAY_SUBSET")
+        .arg(format!("-I{}", paths::workspace().join("cpp_shim/mesos_subset").display()))
+        .arg(build.join("baseline.cpp"))
+        .arg("-o")
+        .arg(build.join("libbaseline.so"));
+    run(gxx).context("compiling the module that only answers").map(drop)
 }
 
 /// Runs a tool to its end; what it printed is in the error if it fails.

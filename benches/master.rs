@@ -1,0 +1,157 @@
+//! How a master carries many agents, beside a module that only answers, in one run:
+//! `cargo xtask bench master`. What each line means, and what it should be, is in
+//! docs/scaling.md.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+#[path = "../tests/support/load/mod.rs"]
+mod load;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use load::{Measured, Module};
+use testbed::mesos::Mesos;
+use testbed::{install, net, paths};
+
+/// Loads real Mesos masters with agents that are one thread.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Numbers of agents.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
+    agents: Vec<usize>,
+    /// What cargo bench says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    net::available()?;
+    install::ensure(install::MESOS)?;
+    // Fetched now: there is no network where it is used.
+    Mesos::get()?;
+    let library = paths::module()?;
+    let mut smaller: Option<(usize, Measured)> = None;
+    for agents in options.agents {
+        let measure = |module| {
+            net::alone(|| load::run(module, &library, agents))
+                .with_context(|| format!("{agents} agents, {module:?}"))
+        };
+        let baseline = measure(Module::Baseline)?;
+        let real = measure(Module::Real)?;
+        print(agents, &real, &baseline, smaller.as_ref());
+        smaller = Some((agents, real));
+    }
+    Ok(())
+}
+
+fn print(agents: usize, real: &Measured, baseline: &Measured, smaller: Option<&(usize, Measured)>) {
+    println!("\n{agents} agents, {}", load_of_the_machine());
+    println!("  {:<44} {:>12} {:>12} {:>8}  aim", "", "module", "limit", "ratio");
+    if real.without_connection > 0 {
+        println!(
+            "  ({} agents keep no connection to the master: too few open files are allowed)",
+            real.without_connection
+        );
+    }
+    let count = agents as f64;
+    let each = |time: Duration| time.as_secs_f64() * 1e3 / count;
+    let rate = |of: &Measured| count / of.registering.as_secs_f64();
+    let line = |what: &str, unit: &str, real: f64, baseline: Option<f64>, aim: Option<(&str, bool)>| {
+        let number = |value: f64| format!("{} {unit}", digits(value));
+        let limit = baseline.map_or_else(|| "-".to_owned(), number);
+        let ratio =
+            baseline.filter(|b| *b > 0.0).map_or_else(|| "-".to_owned(), |b| format!("{:.2}", real / b));
+        let aim = aim
+            .map_or_else(String::new, |(aim, met)| format!("{aim}: {}", if met { "met" } else { "MISSED" }));
+        println!("  {what:<44} {:>12} {limit:>12} {ratio:>8}  {aim}", number(real));
+    };
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let both = |of: fn(&Measured) -> Duration| (ms(of(real)), Some(ms(of(baseline))));
+
+    line(
+        "registrations per second",
+        "/s",
+        rate(real),
+        Some(rate(baseline)),
+        Some((">= 0.7 x", rate(real) >= 0.7 * rate(baseline))),
+    );
+    let (a, b) = (each(real.registering_cpu), each(baseline.registering_cpu));
+    let growth = smaller.map(|(n, m)| a / (m.registering_cpu.as_secs_f64() * 1e3 / *n as f64));
+    line("CPU per registration", "ms", a, Some(b), Some(("<= 2 x", a <= 2.0 * b)));
+    if let Some(growth) = growth {
+        line("  growth from the line above", "x", growth, None, Some(("<= 1.5", growth <= 1.5)));
+    }
+    line("CPU per agent until all know all", "ms", each(real.cpu), Some(each(baseline.cpu)), None);
+    line("from all registered to all know all", "ms", ms(real.telling), Some(ms(baseline.telling)), None);
+    line("sent by the master", "MB", real.sent as f64 / 1e6, Some(baseline.sent as f64 / 1e6), None);
+    if let Some(writes) = real.writes {
+        line("writes to the log", "", writes as f64, None, None);
+    }
+    line("written to disk", "MB", real.written as f64 / 1e6, Some(baseline.written as f64 / 1e6), None);
+    let (a, b) = (real.memory as f64 / 1024.0 / count, baseline.memory as f64 / 1024.0 / count);
+    line("memory per agent", "KB", a, Some(b), Some(("<= 2 KB more", a - b <= 2.0)));
+    let (a, b) = both(|m| m.state.0);
+    line("/overlay-master/state, median", "ms", a, b, Some(("<= 25 ms", a <= 25.0)));
+    let (a, b) = both(|m| m.state.1);
+    line("/overlay-master/state, worst", "ms", a, b, None);
+    let (a, b) = both(|m| m.mesos_idle);
+    line("Mesos's /state, idle", "ms", a, b, None);
+    let (a, b) = both(|m| m.mesos_busy.0);
+    let enough = real.mesos_busy.1.min(baseline.mesos_busy.1) >= 10;
+    line(
+        "Mesos's /state, meanwhile",
+        "ms",
+        a,
+        b,
+        enough.then(|| ("<= 1.05 x", b.is_some_and(|b| a <= 1.05 * b))),
+    );
+    let (a, b) = both(|m| m.join.0);
+    line("one more agent, until registered", "ms", a, b, Some(("<= 15 ms", a <= 15.0)));
+    let (a, b) = both(|m| m.join.1);
+    line("one more agent, until all know", "ms", a, b, Some(("<= 1 s", a <= 1000.0)));
+    if let Some(leave) = real.leave {
+        line("one less agent, until all know", "ms", ms(leave), None, None);
+    }
+    let (a, b) = both(|m| m.again.0);
+    line("restart: from election to first agent", "ms", a, b, Some(("<= 0.5 s", a <= 500.0)));
+    let (a, b) = both(|m| m.again.1);
+    line("restart: until all are registered", "ms", a, b, None);
+    let (a, b) = both(|m| m.again.2);
+    line("restart: until all know all", "ms", a, b, None);
+    line(
+        "registrations sent twice (none came in 5 s)",
+        "",
+        real.retries as f64,
+        Some(baseline.retries as f64),
+        None,
+    );
+    line("restart: CPU per agent", "ms", each(real.again_cpu), Some(each(baseline.again_cpu)), None);
+    line(
+        "restart: sent by the master",
+        "MB",
+        real.again_sent as f64 / 1e6,
+        Some(baseline.again_sent as f64 / 1e6),
+        None,
+    );
+}
+
+/// Three digits that count.
+fn digits(value: f64) -> String {
+    match value.abs() {
+        0.0..1.0 => format!("{value:.3}"),
+        1.0..10.0 => format!("{value:.2}"),
+        10.0..100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+fn load_of_the_machine() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    format!("load of the machine {}", load.split(' ').next().unwrap_or_default())
+}

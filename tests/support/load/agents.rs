@@ -1,0 +1,159 @@
+//! What the agents of a generator know, and what they answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use mesos_overlay::core::message::Named;
+use mesos_overlay::wire::agent_overlay_info::{State, state::Status};
+use mesos_overlay::wire::internal::{
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
+    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
+};
+use prost::Message as _;
+
+use super::wire::Message;
+
+/// What one agent went through.
+#[derive(Debug, Default)]
+pub struct Agent {
+    /// The master told it its overlays.
+    pub answered: Option<Instant>,
+    /// The master acknowledged its report.
+    pub registered: Option<Instant>,
+    /// Its position in the history of peers.
+    pub version: PeersVersion,
+    /// It is gone for good.
+    pub left: bool,
+}
+
+impl Agent {
+    /// Its registration.
+    pub fn registration(&self) -> Vec<u8> {
+        let network_config = AgentNetworkConfig { docker_bridge: Some(true), ..Default::default() };
+        RegisterAgentMessage { network_config, peers: Some(self.version) }.encode_to_vec()
+    }
+
+    /// Begins anew, with what it knows of its peers.
+    pub fn start(&mut self) {
+        *self = Agent { version: self.version, ..Agent::default() };
+    }
+}
+
+/// What the messages about peers said, read once for all who got the same.
+#[derive(Debug, Default)]
+pub struct History {
+    epoch: u64,
+    /// Messages of this epoch that were read, by their version and their base.
+    read: BTreeSet<(u64, Option<u64>)>,
+    /// The version since which a peer is in the list.
+    appeared: BTreeMap<Ipv4Addr, u64>,
+    /// The version since which it is not.
+    removed: BTreeMap<Ipv4Addr, u64>,
+}
+
+impl History {
+    /// Whether the content of this message is known; the beginning of it is enough to tell.
+    pub fn knows(&self, prefix: &[u8]) -> bool {
+        position(prefix)
+            .is_some_and(|(at, base)| at.epoch() == self.epoch && self.read.contains(&(at.version(), base)))
+    }
+
+    /// The version that an agent needs to know all of `ips`; `None`: nobody was told yet.
+    pub fn version_with(&self, ips: impl Iterator<Item = Ipv4Addr>) -> Option<PeersVersion> {
+        let versions = ips.map(|ip| self.appeared.get(&ip).copied());
+        let version = versions.collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version) })
+    }
+
+    /// The version that an agent needs to know that `ip` left.
+    pub fn version_without(&self, ip: Ipv4Addr) -> Option<PeersVersion> {
+        let version = self.removed.get(&ip).copied()?;
+        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version) })
+    }
+
+    fn take(&mut self, body: &[u8]) -> Result<()> {
+        if self.knows(body) {
+            return Ok(());
+        }
+        let message = UpdatePeersMessage::decode(body).context("an UpdatePeersMessage")?;
+        let (epoch, version) = (message.version.epoch(), message.version.version());
+        if epoch != self.epoch {
+            *self = History { epoch, ..History::default() };
+        }
+        self.read.insert((version, message.base));
+        for peer in message.peers {
+            let ip: Ipv4Addr = peer.ip.parse().with_context(|| format!("the peer {:?}", peer.ip))?;
+            let since = self.appeared.entry(ip).or_insert(version);
+            *since = version.min(*since);
+        }
+        for ip in message.removed {
+            let ip: Ipv4Addr = ip.parse().with_context(|| format!("the peer {ip:?}"))?;
+            self.appeared.remove(&ip);
+            self.removed.entry(ip).or_insert(version);
+        }
+        Ok(())
+    }
+}
+
+/// Version and base of an `UpdatePeersMessage`, which stand at its beginning.
+fn position(prefix: &[u8]) -> Option<(PeersVersion, Option<u64>)> {
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    let mut rest = prefix;
+    let (100, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else { return None };
+    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    let (version, mut rest) = rest.split_at_checked(length)?;
+    let version = PeersVersion::decode(version).ok()?;
+    let base = match decode_key(&mut rest) {
+        Ok((101, WireType::Varint)) => decode_varint(&mut rest).ok(),
+        _ => None,
+    };
+    Some((version, base))
+}
+
+/// Lets an agent take in a message; gives what it answers, if it does.
+pub fn receive(
+    agent: &mut Agent,
+    history: &mut History,
+    message: &Message,
+) -> Result<Option<(&'static str, Vec<u8>)>> {
+    let body = message.body.as_slice();
+    match message.name.as_str() {
+        UpdateAgentOverlaysMessage::NAME => {
+            agent.answered.get_or_insert_with(Instant::now);
+            let mut overlays = UpdateAgentOverlaysMessage::decode(body)?.overlays;
+            let ok = State { status: Some(Status::Ok.into()), error: None };
+            overlays.iter_mut().for_each(|overlay| overlay.state = Some(ok.clone()));
+            let report = AgentRegisteredMessage { overlays, ..Default::default() };
+            Ok(Some((AgentRegisteredMessage::NAME, report.encode_to_vec())))
+        }
+        AgentRegisteredAcknowledgement::NAME => {
+            agent.registered.get_or_insert_with(Instant::now);
+            Ok(None)
+        }
+        UpdatePeersMessage::NAME => {
+            history.take(body)?;
+            let (version, base) = position(body).context("an UpdatePeersMessage without a version")?;
+            if follows(agent.version, version, base) {
+                agent.version = version;
+            }
+            let received = PeersReceivedMessage { version: agent.version };
+            Ok(Some((PeersReceivedMessage::NAME, received.encode_to_vec())))
+        }
+        RegistrationRefusedMessage::NAME => {
+            bail!("a registration was refused: {}", RegistrationRefusedMessage::decode(body)?.reason)
+        }
+        name => bail!("the master sent {name}"),
+    }
+}
+
+/// Whether a message leads on from where an agent is.
+fn follows(own: PeersVersion, to: PeersVersion, base: Option<u64>) -> bool {
+    let same = own.epoch() == to.epoch();
+    match base {
+        Some(base) => same && (base..=to.version()).contains(&own.version()),
+        None => !same || to.version() >= own.version(),
+    }
+}
