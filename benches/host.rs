@@ -193,9 +193,10 @@ impl Driven {
     /// The whole list of peers; gives what the host is to be like with it.
     fn peers(&mut self, from: u32, to: u32) -> Arc<Desired> {
         self.version += 1;
-        let version = PeersVersion { epoch: Some(1), version: Some(self.version) };
+        let version = PeersVersion { epoch: Some(1), version: Some(self.version), ..Default::default() };
         let peers = (from..to).map(peer).collect();
-        let message = UpdatePeersMessage { version, base: None, peers, removed: Vec::new() };
+        let message =
+            UpdatePeersMessage { version, base: None, peers, removed: Vec::new(), ..Default::default() };
         let desired = self.handle(self.message(&message)).expect("no order");
         self.done();
         desired
@@ -205,8 +206,14 @@ impl Driven {
     fn delta(&mut self, n: u32) -> Input {
         let base = Some(self.version);
         self.version += 1;
-        let version = PeersVersion { epoch: Some(1), version: Some(self.version) };
-        self.message(&UpdatePeersMessage { version, base, peers: vec![peer(n)], removed: Vec::new() })
+        let version = PeersVersion { epoch: Some(1), version: Some(self.version), ..Default::default() };
+        self.message(&UpdatePeersMessage {
+            version,
+            base,
+            peers: vec![peer(n)],
+            removed: Vec::new(),
+            ..Default::default()
+        })
     }
 }
 

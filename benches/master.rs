@@ -18,6 +18,9 @@ use load::{Measured, Module};
 use testbed::mesos::Mesos;
 use testbed::{install, net, paths};
 
+/// How often one more agent joins, and an endpoint is asked; the median counts.
+const REPEATS: usize = 11;
+
 /// Loads real Mesos masters with agents that are one thread.
 #[derive(Debug, Parser)]
 struct Options {
@@ -39,7 +42,7 @@ fn main() -> Result<()> {
     let mut smaller: Option<(usize, Measured)> = None;
     for agents in options.agents {
         let measure = |module| {
-            net::alone(|| load::run(module, &library, agents))
+            net::alone(|| load::run(module, &library, agents, REPEATS))
                 .with_context(|| format!("{agents} agents, {module:?}"))
         };
         let baseline = measure(Module::Baseline)?;

@@ -41,7 +41,7 @@ fn lead() -> Steps {
 }
 
 fn version(epoch: u64, version: u64) -> PeersVersion {
-    PeersVersion { epoch: Some(epoch), version: Some(version) }
+    PeersVersion { epoch: Some(epoch), version: Some(version), digest: None }
 }
 
 fn report() -> AgentRegisteredMessage {
@@ -140,6 +140,7 @@ fn peers() -> Steps {
     let list =
         UpdatePeersMessage { version: version(1, 3), peers: vec![peer(3), peer(4)], ..Default::default() };
     let delta = UpdatePeersMessage {
+        since: None,
         version: version(1, 4),
         base: Some(3),
         peers: vec![peer(5)],

@@ -104,8 +104,8 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
         prop::collection::vec(text(), 0..2),
     );
     let peers = peers.prop_map(move |((epoch, version, base), peers, removed)| {
-        let version = PeersVersion { epoch: Some(epoch), version: Some(version) };
-        let message = UpdatePeersMessage { version, base, peers, removed };
+        let version = PeersVersion { epoch: Some(epoch), version: Some(version), ..Default::default() };
+        let message = UpdatePeersMessage { version, base, peers, removed, since: Some(version) };
         (name("UpdatePeersMessage"), message.encode_to_vec())
     });
     let names = prop::sample::select(NAMES).prop_map(str::to_owned);

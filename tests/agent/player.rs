@@ -299,7 +299,8 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
         Some((base, version)) => (Some(base.parse().unwrap()), version),
         None => (None, versions),
     };
-    let version = PeersVersion { epoch: epoch.parse().ok(), version: version.parse().ok() };
+    let version =
+        PeersVersion { epoch: epoch.parse().ok(), version: version.parse().ok(), ..Default::default() };
     let mut message = UpdatePeersMessage { version, base, ..UpdatePeersMessage::default() };
     for word in &words[1..] {
         match (word.strip_prefix('-'), word.split_once('=')) {

@@ -34,7 +34,11 @@ enum Step {
 }
 
 fn version() -> impl Strategy<Value = PeersVersion> {
-    (any::<Option<u64>>(), any::<Option<u64>>()).prop_map(|(epoch, version)| PeersVersion { epoch, version })
+    (any::<Option<u64>>(), any::<Option<u64>>()).prop_map(|(epoch, version)| PeersVersion {
+        epoch,
+        version,
+        digest: version,
+    })
 }
 
 prop_compose! {

@@ -244,7 +244,7 @@ impl Player {
         let (epoch, version) = text.strip_prefix('E').and_then(|text| text.split_once('/')).unwrap();
         let number: usize = epoch.parse().unwrap();
         let epoch = number.checked_sub(1).map_or(0, |index| self.epochs[index]);
-        PeersVersion { epoch: Some(epoch), version: Some(version.parse().unwrap()) }
+        PeersVersion { epoch: Some(epoch), version: Some(version.parse().unwrap()), ..Default::default() }
     }
 }
 

@@ -66,9 +66,14 @@ impl Peers {
     pub fn update(&mut self, message: UpdatePeersMessage) -> bool {
         let (to, own) = (message.version, self.version);
         let same_epoch = to.epoch() == own.epoch();
+        // Another lead's list that says the same as the one that this builds on.
+        let same_list = message.since.is_some_and(|since| {
+            (since.epoch(), since.version()) == (own.epoch(), own.version()) && own.epoch() != 0
+        });
         let follows = match message.base {
             Some(base) => {
-                same_epoch && (base..=to.version()).contains(&own.version()) && self.known.is_some()
+                let in_reach = same_epoch && (base..=to.version()).contains(&own.version());
+                (in_reach || same_list) && self.known.is_some()
             }
             // A complete list of the past has been overtaken on its way.
             None => !same_epoch || to.version() >= own.version(),
@@ -184,4 +189,34 @@ fn read(peer: &wire::Peer) -> Result<Arc<Peer>, String> {
     subnets.sort();
     subnets.dedup();
     Ok(Arc::new(Peer { vtep_ips, vtep_mac, subnets }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_list_of_another_lead_is_built_upon() {
+        let version =
+            |epoch, version| PeersVersion { epoch: Some(epoch), version: Some(version), digest: Some(5) };
+        let mut peers = Peers::default();
+        let delta = UpdatePeersMessage {
+            version: version(8, 2),
+            base: Some(1),
+            since: Some(version(7, 30)),
+            ..Default::default()
+        };
+        assert!(!peers.update(delta.clone()));
+        assert_eq!(peers.version(), PeersVersion::default(), "there is nothing to build on");
+        let peer = wire::Peer {
+            ip: "10.0.0.2".into(),
+            vtep_ip: "44.128.0.2".into(),
+            vtep_mac: "70:b3:d5:80:00:02".into(),
+            ..Default::default()
+        };
+        let list = UpdatePeersMessage { version: version(7, 30), peers: vec![peer], ..Default::default() };
+        assert!(peers.update(list));
+        assert!(!peers.update(delta), "nothing changes");
+        assert_eq!((peers.version(), peers.len()), (version(8, 2), 1));
+    }
 }

@@ -98,7 +98,16 @@ pub struct Writer {
     /// Number of the latest write.
     number: u64,
     in_flight: Option<InFlight>,
+    /// No write begins before: the one before it was a large one.
+    rest_until: Option<Time>,
 }
+
+/// A state of this size, in bytes, takes a part of the master's time that counts.
+const LARGE: usize = 256 << 10;
+/// After a write of a large state the next one begins no sooner than after twice the time
+/// that it took, and no later than after this time. So writing takes a third of the
+/// time, and a cluster that starts is written in few batches.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 struct InFlight {
@@ -107,24 +116,26 @@ struct InFlight {
     batch: Option<WrittenBatch>,
     overdue_at: Time,
     began: Time,
+    size: usize,
 }
 
 impl Writer {
     /// A writer with no write under way.
     pub fn new(patience: Duration) -> Writer {
-        Writer { patience, number: 0, in_flight: None }
+        Writer { patience, number: 0, in_flight: None, rest_until: None }
     }
 
-    /// Whether a write is under way. There must not be a second one.
+    /// Whether a write is under way, and there must not be a second one, or was only just.
     pub fn is_busy(&self) -> bool {
-        self.in_flight.is_some()
+        self.in_flight.is_some() || self.rest_until.is_some()
     }
 
     /// Writes `state`, which `batch` is the latest part of.
     pub fn write(&mut self, out: &mut Out, batch: WrittenBatch, state: Bytes) {
         self.number += 1;
         let now = out.now();
-        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at: now + self.patience, began: now });
+        let (overdue_at, size) = (now + self.patience, state.len());
+        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at, began: now, size });
         out.counters.log.writing(state.len());
         out.push(Effect::Store { number: self.number, state });
     }
@@ -134,8 +145,10 @@ impl Writer {
         if number != self.number {
             return None;
         }
-        let InFlight { batch, began, .. } = self.in_flight.take()?;
-        out.counters.log.answered(outcome, out.now().since(began));
+        let InFlight { batch, began, size, .. } = self.in_flight.take()?;
+        let took = out.now().since(began);
+        out.counters.log.answered(outcome, took);
+        self.rest_until = (size > LARGE).then(|| out.now() + (2 * took).min(LONGEST_REST));
         batch
     }
 
@@ -160,11 +173,12 @@ impl Writer {
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn due(&self) -> Option<Time> {
-        self.in_flight.as_ref().map(|flight| flight.overdue_at)
+        self.in_flight.as_ref().map(|flight| flight.overdue_at).or(self.rest_until)
     }
 
-    /// Complains of a write that takes too long.
+    /// Complains of a write that takes too long; ends a rest.
     pub fn tick(&mut self, out: &mut Out) {
+        self.rest_until = self.rest_until.filter(|until| *until > out.now());
         if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.overdue_at <= out.now()) {
             flight.overdue_at = out.now() + self.patience;
             out.log(Level::Error, log_hangs("written", self.patience));

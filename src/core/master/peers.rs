@@ -3,9 +3,16 @@
 //! The leading master numbers the changes of what peers need to know: the version.
 //! An agent gets the whole list once, then the changes since what it has. Messages
 //! may get lost, so agents answer with the version they have; what is missing is
-//! sent again. Versions count within an epoch, which begins with a master's lead.
+//! sent again. Versions count within an epoch, which begins with a master's lead. An
+//! agent that comes with another lead's list that says the same (its digest) needs no
+//! other one.
+//!
+//! In a large cluster lists are long and there are many to be told. So registrations
+//! go first, few long messages are on their way at a time, and after many short ones
+//! there is a pause (docs/scaling.md).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +24,7 @@ use super::out::Out;
 use super::record::Entry;
 use crate::core::message::Named;
 use crate::core::{Effect, Time, Upid};
-use crate::wire::internal::{Peer, PeersVersion, UpdatePeersMessage};
+use crate::wire::internal::{PeersVersion, UpdatePeersMessage};
 
 /// Changes are gathered for this long before they are sent.
 pub const GATHER: Duration = Duration::from_millis(50);
@@ -30,10 +37,18 @@ const GAP_INTERVAL: Duration = Duration::from_millis(100);
 /// How many departures are remembered. Agents that are further behind get the
 /// whole list.
 const TOMBSTONES: usize = 10_000;
-/// How much is sent in one go, in bytes; the rest follows after [`GATHER`]. At a
-/// change of leaders every agent gets the whole list, and the machine's memory must
-/// not have to hold all of them at once.
+/// How much is sent again in one go, in bytes; the rest follows after [`GATHER`].
 const BURST: usize = 32 << 20;
+/// A longer message, in bytes, is a long one.
+const LONG: usize = 64 << 10;
+/// How much of long messages is on its way at a time, in bytes. (At a change of leaders
+/// every agent may need the whole list, and the memory of Mesos holds what is not sent yet.)
+const WINDOW: usize = 32 << 20;
+/// Long messages wait until nobody has needed one for [`GATHER`], but not longer than this.
+const HOLD: Duration = Duration::from_secs(2);
+/// The pause after each message, which takes libprocess some 20 µs to send: telling
+/// peers takes less than half of its time.
+const PAUSE: Duration = Duration::from_micros(50);
 /// How many unanswered messages of one agent are told apart.
 const OUTSTANDING: usize = 32;
 
@@ -50,16 +65,27 @@ pub struct Peers {
     tombstones: BTreeSet<u64>,
     /// Departures up to this version are forgotten.
     forgotten: u64,
+    /// Of all peers; see [`PeersVersion::digest`].
+    digest: u64,
     receivers: BTreeMap<Ipv4Addr, Receiver>,
     flush_at: Option<Time>,
+    /// Not before: much was sent.
+    rest_until: Time,
+    /// Those of the receivers that need a long message.
+    waiting: BTreeSet<Ipv4Addr>,
+    /// Since when long messages wait for registrations, and until when.
+    hold: Option<(Time, Time)>,
+    /// How much of long messages is on its way, in bytes.
+    in_flight: usize,
+    encoded: Encoded,
     /// When unanswered messages are sent again.
     resends: BTreeSet<(Time, Ipv4Addr)>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// `None`: it left, and agents may not know yet.
-    peer: Option<Peer>,
+    /// As it stands in the message. `None`: it left, and agents may not know yet.
+    peer: Option<Bytes>,
     /// The version that brought this.
     version: u64,
 }
@@ -69,8 +95,12 @@ struct Receiver {
     pid: Upid,
     /// What it has for sure; `None`: nothing of this epoch.
     acked: Option<u64>,
+    /// It has `acked` by having this of another epoch.
+    since: Option<PeersVersion>,
     /// Versions that it should have by now, oldest first.
     outstanding: Vec<u64>,
+    /// How much of long messages is on its way to it, in bytes.
+    in_flight: usize,
     last_sent: Option<Time>,
     resend_at: Option<Time>,
     resend_delay: Duration,
@@ -83,17 +113,28 @@ impl Receiver {
     }
 }
 
-/// Messages that were encoded already, by the version that they build on.
-type Encoded = BTreeMap<Option<u64>, Bytes>;
+/// Messages to the present version that were encoded already, by what they build on.
+type Encoded = BTreeMap<(Option<u64>, Option<(u64, u64)>), Bytes>;
+
+/// A peer's part of the digest, which is the sum of them. (It may differ from one
+/// release to the next: then agents get a list that they have.)
+fn digest(peer: Option<&Bytes>) -> u64 {
+    let Some(peer) = peer else { return 0 };
+    let mut hasher = DefaultHasher::new();
+    hasher.write(peer);
+    hasher.finish()
+}
 
 impl Peers {
     /// The beginning of an epoch. `epoch` is not 0.
     pub fn new<'a>(epoch: u64, entries: impl Iterator<Item = (Ipv4Addr, &'a Entry)>) -> Peers {
         let known = |entry: &Entry| entry.peer.clone().map(|peer| Known { peer: Some(peer), version: 1 });
-        let peers = entries.filter_map(|(ip, entry)| Some((ip, known(entry)?))).collect();
+        let peers: BTreeMap<_, _> = entries.filter_map(|(ip, entry)| Some((ip, known(entry)?))).collect();
+        let digests = peers.values().map(|known: &Known| digest(known.peer.as_ref()));
         Peers {
             epoch,
             version: 1,
+            digest: digests.fold(0, u64::wrapping_add),
             peers,
             changes: BTreeMap::new(),
             tombstones: BTreeSet::new(),
@@ -101,6 +142,11 @@ impl Peers {
             forgotten: 1,
             receivers: BTreeMap::new(),
             flush_at: None,
+            rest_until: Time::default(),
+            waiting: BTreeSet::new(),
+            hold: None,
+            in_flight: 0,
+            encoded: Encoded::new(),
             resends: BTreeSet::new(),
         }
     }
@@ -112,7 +158,10 @@ impl Peers {
         if known.and_then(|known| known.peer.as_ref()) == peer {
             return;
         }
+        self.digest = self.digest.wrapping_add(digest(peer));
+        self.encoded.clear();
         if let Some(known) = known {
+            self.digest = self.digest.wrapping_sub(digest(known.peer.as_ref()));
             self.changes.remove(&known.version);
             self.tombstones.remove(&known.version);
         }
@@ -137,21 +186,30 @@ impl Peers {
     }
 
     fn schedule_flush(&mut self, now: Time) {
-        self.flush_at.get_or_insert(now + GATHER);
+        self.flush_at.get_or_insert((now + GATHER).max(self.rest_until));
     }
 
     /// An agent is registered and wants to be told. `has` is what it says it has.
     pub fn join(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, has: PeersVersion) {
         self.leave(ip);
+        let ours = self.version_of(has);
+        let same = has.epoch() != 0 && has.digest.is_some_and(|said| said == self.digest);
+        let since = (ours.is_none() && same).then_some(has);
         let receiver = Receiver {
             pid: pid.clone(),
-            acked: self.version_of(has),
+            acked: ours.or(since.map(|_| self.version)),
+            since,
             outstanding: Vec::new(),
+            in_flight: 0,
             last_sent: None,
             resend_at: None,
             resend_delay: RESEND_FIRST,
         };
-        if receiver.acked != Some(self.version) {
+        if receiver.acked.is_none() {
+            let (first, _) = *self.hold.get_or_insert((now, now));
+            self.hold = Some((first, (now + GATHER).min(first + HOLD)));
+        }
+        if receiver.acked != Some(self.version) || since.is_some() {
             self.schedule_flush(now);
         }
         self.receivers.insert(ip, receiver);
@@ -164,8 +222,17 @@ impl Peers {
 
     /// An agent cannot be reached any more.
     pub fn leave(&mut self, ip: Ipv4Addr) {
+        self.arrived(ip);
+        self.waiting.remove(&ip);
         if let Some(at) = self.receivers.remove(&ip).and_then(|receiver| receiver.resend_at) {
             self.resends.remove(&(at, ip));
+        }
+    }
+
+    /// What was on its way to this agent is there, or will not be any more.
+    fn arrived(&mut self, ip: Ipv4Addr) {
+        if let Some(receiver) = self.receivers.get_mut(&ip) {
+            self.in_flight -= std::mem::take(&mut receiver.in_flight);
         }
     }
 
@@ -177,31 +244,42 @@ impl Peers {
 
     /// An agent says what it has. `false`: this agent is not told of peers.
     pub fn received(&mut self, out: &mut Out, ip: Ipv4Addr, said: PeersVersion) -> bool {
+        self.arrived(ip);
+        let known = self.receivers.contains_key(&ip);
+        if known {
+            self.take_position(out, ip, said);
+        }
+        self.feed(out);
+        known
+    }
+
+    fn take_position(&mut self, out: &mut Out, ip: Ipv4Addr, said: PeersVersion) {
         let version = self.version_of(said);
         let current = Some(self.version);
-        let Some(receiver) = self.receivers.get_mut(&ip) else { return false };
+        let Some(receiver) = self.receivers.get_mut(&ip) else { return };
         if let Some(index) = receiver.outstanding.iter().position(|sent| Some(*sent) == version) {
             // Those before it are in it.
             receiver.outstanding.drain(..=index);
         } else if version == current {
             receiver.outstanding.clear();
         } else if version.is_some() && version == receiver.acked && receiver.outstanding.is_empty() {
-            return true;
+            return;
         } else {
             self.fill_gap(out, ip, version);
-            return true;
+            return;
         }
         receiver.acked = version;
+        receiver.since = None;
         receiver.resend_delay = RESEND_FIRST;
         let at = (!receiver.outstanding.is_empty()).then(|| out.now() + RESEND_FIRST);
         self.set_resend(ip, at);
-        true
     }
 
     /// Something got lost: the agent has `version` only.
     fn fill_gap(&mut self, out: &mut Out, ip: Ipv4Addr, version: Option<u64>) {
         let Some(receiver) = self.receivers.get_mut(&ip) else { return };
         receiver.acked = version;
+        receiver.since = None;
         receiver.outstanding.clear();
         receiver.resend_delay = RESEND_FIRST;
         let soonest = receiver.last_sent.map_or(out.now(), |last| last + GAP_INTERVAL);
@@ -220,7 +298,8 @@ impl Peers {
     /// When [`tick`](Self::tick) has something to do.
     pub fn due(&self) -> Option<Time> {
         let resend = self.resends.first().map(|(at, _)| *at);
-        [self.flush_at, resend].into_iter().flatten().min()
+        let hold = self.hold.map(|(_, until)| until);
+        [self.flush_at, resend, hold].into_iter().flatten().min()
     }
 
     /// Sends what is due.
@@ -229,29 +308,49 @@ impl Peers {
             self.flush(out);
         }
         self.resend_due(out);
+        if self.hold.is_some_and(|(_, until)| until <= out.now()) {
+            self.hold = None;
+        }
+        self.feed(out);
     }
 
+    /// Sends the short messages; who needs a long one has to wait.
     fn flush(&mut self, out: &mut Out) {
         self.flush_at = None;
-        let version = self.version;
-        let behind: Vec<_> = self
-            .receivers
-            .iter()
-            .filter(|(_, receiver)| receiver.position() != Some(version))
-            .map(|(ip, receiver)| (*ip, receiver.position()))
-            .collect();
-        let (mut encoded, mut sent) = (Encoded::new(), 0);
-        for (ip, base) in behind {
-            if sent > BURST {
-                self.schedule_flush(out.now());
-                break;
+        let version = Some(self.version);
+        let behind = |receiver: &Receiver| {
+            receiver.position() != version || (receiver.since.is_some() && receiver.outstanding.is_empty())
+        };
+        let behind =
+            self.receivers.iter().filter(|(ip, receiver)| behind(receiver) && !self.waiting.contains(ip));
+        let mut messages = 0;
+        for ip in behind.map(|(ip, _)| *ip).collect::<Vec<_>>() {
+            if self.body(ip).is_none_or(|body| body.len() > LONG) {
+                self.waiting.insert(ip);
+            } else {
+                self.send(out, ip);
+                messages += 1;
             }
-            sent += self.send(out, ip, base, &mut encoded);
+        }
+        self.rest_until = out.now() + PAUSE * messages;
+    }
+
+    /// Sends long messages, unless enough of them is on its way.
+    fn feed(&mut self, out: &mut Out) {
+        while self.hold.is_none() && self.in_flight < WINDOW {
+            let Some(ip) = self.waiting.pop_first() else { break };
+            let size = self.send(out, ip);
+            let Some(receiver) = self.receivers.get_mut(&ip) else { continue };
+            receiver.in_flight += size;
+            self.in_flight += size;
+        }
+        if self.waiting.is_empty() {
+            self.encoded.clear();
         }
     }
 
     fn resend_due(&mut self, out: &mut Out) {
-        let (mut encoded, mut sent) = (Encoded::new(), 0);
+        let mut sent = 0;
         while let Some(&(at, ip)) = self.resends.first() {
             if at > out.now() {
                 break;
@@ -261,17 +360,18 @@ impl Peers {
                 self.set_resend(ip, Some(out.now() + GATHER));
                 continue;
             }
+            self.arrived(ip);
             let Some(receiver) = self.receivers.get_mut(&ip) else { continue };
             receiver.outstanding.clear();
             receiver.resend_delay = (receiver.resend_delay * 2).min(RESEND_LIMIT);
-            let base = receiver.acked;
-            sent += self.send(out, ip, base, &mut encoded);
+            self.waiting.remove(&ip);
+            sent += self.send(out, ip);
         }
     }
 
-    /// Sends one agent what leads from `base` to the present; says how many bytes.
-    fn send(&mut self, out: &mut Out, ip: Ipv4Addr, base: Option<u64>, encoded: &mut Encoded) -> usize {
-        let body = encoded.entry(base).or_insert_with(|| self.message(base)).clone();
+    /// Sends one agent what leads it to the present; says how many bytes.
+    fn send(&mut self, out: &mut Out, ip: Ipv4Addr) -> usize {
+        let Some(body) = self.body(ip) else { return 0 };
         let Some(receiver) = self.receivers.get_mut(&ip) else { return 0 };
         let size = body.len();
         out.push(Effect::Send { to: receiver.pid.clone(), name: UpdatePeersMessage::NAME, body });
@@ -285,23 +385,43 @@ impl Peers {
         size
     }
 
+    /// The message that leads this agent to the present. Many get the same one.
+    fn body(&mut self, ip: Ipv4Addr) -> Option<Bytes> {
+        let receiver = self.receivers.get(&ip)?;
+        let (base, since) = (receiver.position(), receiver.since);
+        let key = (base, since.map(|since| (since.epoch(), since.version())));
+        if let Some(body) = self.encoded.get(&key) {
+            return Some(body.clone());
+        }
+        let body = self.message(base, since);
+        self.encoded.insert(key, body.clone());
+        Some(body)
+    }
+
     /// The message that leads from `base` to the present: a delta if possible.
-    fn message(&self, base: Option<u64>) -> Bytes {
-        let version = PeersVersion { epoch: Some(self.epoch), version: Some(self.version) };
+    fn message(&self, base: Option<u64>, since: Option<PeersVersion>) -> Bytes {
+        let version =
+            PeersVersion { epoch: Some(self.epoch), version: Some(self.version), digest: Some(self.digest) };
         let base = base.filter(|base| *base >= self.forgotten);
-        let mut message = UpdatePeersMessage { version, base, peers: Vec::new(), removed: Vec::new() };
+        let since = since.filter(|_| base.is_some());
+        let mut message = UpdatePeersMessage { version, base, since, ..UpdatePeersMessage::default() };
+        let mut peers: Vec<&Bytes> = Vec::new();
         match base {
-            None => message.peers = self.peers.values().filter_map(|known| known.peer.clone()).collect(),
+            None => peers.extend(self.peers.values().filter_map(|known| known.peer.as_ref())),
             Some(base) => {
                 for ip in self.changes.range(base + 1..).map(|(_, ip)| ip) {
-                    match self.peers.get(ip).and_then(|known| known.peer.clone()) {
-                        Some(peer) => message.peers.push(peer),
+                    match self.peers.get(ip).and_then(|known| known.peer.as_ref()) {
+                        Some(peer) => peers.push(peer),
                         None => message.removed.push(ip.to_string()),
                     }
                 }
             }
         }
-        message.encode_to_vec().into()
+        // The order of fields means nothing; the peers are encoded already.
+        let mut body = message.encode_to_vec();
+        body.reserve_exact(peers.iter().map(|peer| peer.len()).sum());
+        peers.into_iter().for_each(|peer| body.extend_from_slice(peer));
+        body.into()
     }
 }
 
@@ -333,7 +453,7 @@ mod tests {
     }
 
     fn since(peers: &Peers, version: u64) -> UpdatePeersMessage {
-        UpdatePeersMessage::decode(peers.message(Some(version))).unwrap()
+        UpdatePeersMessage::decode(peers.message(Some(version), None)).unwrap()
     }
 
     #[test]
@@ -380,5 +500,72 @@ mod tests {
         assert_eq!((all.base, all.peers.len(), all.removed.len()), (None, 1, 0), "the whole list");
         assert_eq!(since(&peers, base + 2).removed.len(), TOMBSTONES, "who is less far behind");
         assert_eq!((peers.peers.len(), peers.changes.len()), (TOMBSTONES + 1, TOMBSTONES + 1));
+    }
+
+    fn pid(number: u32) -> Upid {
+        Upid::new("overlay-agent", (Ipv4Addr::from(number), 5051).into())
+    }
+
+    /// What is sent until nothing more is due within a second.
+    fn sent(peers: &mut Peers, out: &mut Out) -> Vec<Bytes> {
+        let end = out.now() + Duration::from_secs(1);
+        while let Some(due) = peers.due().filter(|due| *due <= end) {
+            out.set_now(due);
+            peers.tick(out);
+        }
+        let body = |effect| match effect {
+            Effect::Send { body, .. } => body,
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| out.pop()).map(body).collect()
+    }
+
+    fn first(peers: &mut Peers, out: &mut Out) -> UpdatePeersMessage {
+        UpdatePeersMessage::decode(sent(peers, out).remove(0)).unwrap()
+    }
+
+    #[test]
+    fn a_list_of_another_lead_is_as_good_if_it_says_the_same() {
+        let entries: Vec<_> = (1..4).map(|number| (Ipv4Addr::from(number), entry(number))).collect();
+        let entries = || entries.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
+        let (mut former, mut peers, mut out) =
+            (Peers::new(7, entries()), Peers::new(8, entries()), Out::default());
+        former.join(out.now(), 1.into(), &pid(1), PeersVersion::default());
+        let has = first(&mut former, &mut out).version;
+
+        peers.join(out.now(), 1.into(), &pid(1), has);
+        come(&mut peers, 4);
+        let message = first(&mut peers, &mut out);
+        assert_eq!((message.since, message.base, message.version.epoch()), (Some(has), Some(1), 8));
+        assert_eq!(message.peers.iter().map(|peer| peer.ip.as_str()).collect::<Vec<_>>(), ["0.0.0.4"]);
+
+        // It does not know what that means, or has lost its list.
+        peers.received(&mut out, 1.into(), has);
+        let message = first(&mut peers, &mut out);
+        assert_eq!((message.since, message.base, message.peers.len()), (None, None, 4), "the whole list");
+
+        // One of another content.
+        let other = PeersVersion { digest: Some(has.digest() + 1), ..has };
+        peers.join(out.now(), 2.into(), &pid(2), other);
+        assert_eq!(first(&mut peers, &mut out).base, None);
+    }
+
+    #[test]
+    fn few_long_messages_are_on_their_way() {
+        let (mut peers, mut out) = (peers(), Out::default());
+        let many = 10_000;
+        (0..many).for_each(|number| come(&mut peers, number));
+        let length = peers.message(None, None).len();
+        assert!(length > LONG);
+        (0..many)
+            .for_each(|number| peers.join(out.now(), number.into(), &pid(number), PeersVersion::default()));
+        let first = sent(&mut peers, &mut out);
+        assert_eq!(first.len(), WINDOW.div_ceil(length));
+        // Two arrive, one is lost with its agent: room for three.
+        let version = UpdatePeersMessage::decode(first[0].clone()).unwrap().version;
+        assert!(peers.received(&mut out, 0.into(), version) && peers.received(&mut out, 1.into(), version));
+        peers.leave(2.into());
+        peers.tick(&mut out);
+        assert_eq!(std::iter::from_fn(|| out.pop()).count(), 3);
     }
 }

@@ -25,6 +25,8 @@ pub const VTEP_NAME: &str = "vtep1024";
 /// Field numbers of the stored `State`.
 const STATE_NETWORK: u32 = 1;
 const STATE_AGENTS: u32 = 2;
+/// Field number of the peers in an `UpdatePeersMessage`.
+const PEERS: u32 = 102;
 const STATE_NETWORKS: u32 = 100;
 
 /// What the log has, or is to have, of one agent. Never changed, only replaced.
@@ -35,8 +37,9 @@ pub struct Entry {
     /// The same, encoded as an entry of the stored `State`: writing the state
     /// means joining these.
     pub encoded: Bytes,
-    /// What other agents are told; `None`: it has no part in any overlay.
-    pub peer: Option<Peer>,
+    /// What other agents are told, as it stands in the message; `None`: it has no part in
+    /// any overlay.
+    pub peer: Option<Bytes>,
 }
 
 impl Entry {
@@ -44,8 +47,14 @@ impl Entry {
     pub fn new(info: wire::AgentInfo, sent: &[wire::AgentOverlayInfo]) -> Entry {
         let mut encoded = Vec::new();
         message::encode(STATE_AGENTS, &info, &mut encoded);
-        Entry { encoded: encoded.into(), peer: peer(&info.ip, sent), info }
+        Entry { encoded: encoded.into(), peer: peer(&info.ip, sent).map(|peer| encode_peer(&peer)), info }
     }
+}
+
+fn encode_peer(peer: &Peer) -> Bytes {
+    let mut encoded = Vec::new();
+    message::encode(PEERS, peer, &mut encoded);
+    encoded.into()
 }
 
 /// The stored `State` that holds these entries.

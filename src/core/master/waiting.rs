@@ -30,6 +30,8 @@ pub struct Registration {
 #[derive(Debug, Default)]
 pub struct Waiting {
     waiting: BTreeMap<Ipv4Addr, (Time, Registration)>,
+    /// None of them came before this; `None`: there is none.
+    oldest: Option<Time>,
 }
 
 impl Waiting {
@@ -42,17 +44,18 @@ impl Waiting {
             });
             return;
         }
+        self.oldest.get_or_insert(out.now());
         self.waiting.insert(registration.ip, (out.now(), registration));
     }
 
     /// Takes all of them.
     pub fn take(&mut self) -> impl Iterator<Item = Registration> + use<> {
-        std::mem::take(&mut self.waiting).into_values().map(|(_, registration)| registration)
+        std::mem::take(self).waiting.into_values().map(|(_, registration)| registration)
     }
 
-    /// When the first one has waited for too long.
+    /// When the first one has waited for too long, or sooner.
     pub fn due(&self) -> Option<Time> {
-        self.waiting.values().map(|(since, _)| *since + PATIENCE).min()
+        self.oldest.map(|oldest| oldest + PATIENCE)
     }
 
     /// Drops those that have waited for too long; `why` they could not be served.
@@ -67,6 +70,7 @@ impl Waiting {
             }
             keep
         });
+        self.oldest = self.waiting.values().map(|(since, _)| *since).min();
         out.counters.registers.dropped += count;
         if let Some(example) = example {
             out.warn("registrations expired", || {

@@ -48,6 +48,8 @@ pub struct History {
     epoch: u64,
     /// Messages of this epoch that were read, by their version and their base.
     read: BTreeSet<(u64, Option<u64>)>,
+    /// Who was in the list of the epoch before.
+    former: BTreeSet<Ipv4Addr>,
     /// The version since which a peer is in the list.
     appeared: BTreeMap<Ipv4Addr, u64>,
     /// The version since which it is not.
@@ -55,23 +57,30 @@ pub struct History {
 }
 
 impl History {
+    /// Another master leads.
+    pub fn end_epoch(&mut self) {
+        let former = std::mem::take(&mut self.appeared).into_keys().collect();
+        *self = History { former, ..History::default() };
+    }
+
     /// Whether the content of this message is known; the beginning of it is enough to tell.
     pub fn knows(&self, prefix: &[u8]) -> bool {
-        position(prefix)
-            .is_some_and(|(at, base)| at.epoch() == self.epoch && self.read.contains(&(at.version(), base)))
+        position(prefix).is_some_and(|Position { at, base, .. }| {
+            at.epoch() == self.epoch && self.read.contains(&(at.version(), base))
+        })
     }
 
     /// The version that an agent needs to know all of `ips`; `None`: nobody was told yet.
     pub fn version_with(&self, ips: impl Iterator<Item = Ipv4Addr>) -> Option<PeersVersion> {
         let versions = ips.map(|ip| self.appeared.get(&ip).copied());
         let version = versions.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version) })
+        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version), ..Default::default() })
     }
 
     /// The version that an agent needs to know that `ip` left.
     pub fn version_without(&self, ip: Ipv4Addr) -> Option<PeersVersion> {
         let version = self.removed.get(&ip).copied()?;
-        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version) })
+        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version), ..Default::default() })
     }
 
     fn take(&mut self, body: &[u8]) -> Result<()> {
@@ -81,7 +90,12 @@ impl History {
         let message = UpdatePeersMessage::decode(body).context("an UpdatePeersMessage")?;
         let (epoch, version) = (message.version.epoch(), message.version.version());
         if epoch != self.epoch {
-            *self = History { epoch, ..History::default() };
+            self.end_epoch();
+            self.epoch = epoch;
+        }
+        if let (Some(_), Some(base)) = (message.since, message.base) {
+            // The list before said the same.
+            self.former.iter().for_each(|ip| _ = self.appeared.entry(*ip).or_insert(base));
         }
         self.read.insert((version, message.base));
         for peer in message.peers {
@@ -98,19 +112,35 @@ impl History {
     }
 }
 
-/// Version and base of an `UpdatePeersMessage`, which stand at its beginning.
-fn position(prefix: &[u8]) -> Option<(PeersVersion, Option<u64>)> {
+/// Where an `UpdatePeersMessage` leads, and from where.
+struct Position {
+    at: PeersVersion,
+    base: Option<u64>,
+    since: Option<PeersVersion>,
+}
+
+/// What stands at the beginning of an `UpdatePeersMessage`.
+fn position(prefix: &[u8]) -> Option<Position> {
     use prost::encoding::{WireType, decode_key, decode_varint};
+    fn version(rest: &mut &[u8]) -> Option<PeersVersion> {
+        let length = usize::try_from(decode_varint(rest).ok()?).ok()?;
+        let (version, behind) = rest.split_at_checked(length)?;
+        *rest = behind;
+        PeersVersion::decode(version).ok()
+    }
     let mut rest = prefix;
     let (100, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else { return None };
-    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-    let (version, mut rest) = rest.split_at_checked(length)?;
-    let version = PeersVersion::decode(version).ok()?;
-    let base = match decode_key(&mut rest) {
-        Ok((101, WireType::Varint)) => decode_varint(&mut rest).ok(),
-        _ => None,
-    };
-    Some((version, base))
+    let at = version(&mut rest)?;
+    let (mut base, mut since) = (None, None);
+    let mut field = rest;
+    if let Ok((101, WireType::Varint)) = decode_key(&mut field) {
+        base = Some(decode_varint(&mut field).ok()?);
+    }
+    // Nobody leaves while all register again.
+    if base.is_some() && matches!(decode_key(&mut field), Ok((104, WireType::LengthDelimited))) {
+        since = version(&mut field);
+    }
+    Some(Position { at, base, since })
 }
 
 /// Lets an agent take in a message; gives what it answers, if it does.
@@ -135,9 +165,9 @@ pub fn receive(
         }
         UpdatePeersMessage::NAME => {
             history.take(body)?;
-            let (version, base) = position(body).context("an UpdatePeersMessage without a version")?;
-            if follows(agent.version, version, base) {
-                agent.version = version;
+            let position = position(body).context("an UpdatePeersMessage without a version")?;
+            if follows(agent.version, &position) {
+                agent.version = position.at;
             }
             let received = PeersReceivedMessage { version: agent.version };
             Ok(Some((PeersReceivedMessage::NAME, received.encode_to_vec())))
@@ -150,10 +180,10 @@ pub fn receive(
 }
 
 /// Whether a message leads on from where an agent is.
-fn follows(own: PeersVersion, to: PeersVersion, base: Option<u64>) -> bool {
-    let same = own.epoch() == to.epoch();
+fn follows(own: PeersVersion, Position { at, base, since }: &Position) -> bool {
+    let same = own.epoch() == at.epoch();
     match base {
-        Some(base) => same && (base..=to.version()).contains(&own.version()),
-        None => !same || to.version() >= own.version(),
+        Some(base) => *since == Some(own) || (same && (*base..=at.version()).contains(&own.version())),
+        None => !same || at.version() >= own.version(),
     }
 }

@@ -157,7 +157,8 @@ impl Generator {
     pub fn join_again(&mut self) {
         self.registered = 0;
         // A new master begins a history of its own.
-        self.history = History::default();
+        self.history.end_epoch();
+        self.waiting.clear();
         self.start(0..self.agents.len());
     }
 
@@ -273,7 +274,6 @@ impl Generator {
             let body = self.agents[agent].registration();
             self.send(agent, RegisterAgentMessage::NAME, &body)?;
             self.asked.push_back((Instant::now(), agent));
-            self.connecting += 1;
         }
         self.retry()?;
         while self.short < SHORT {
@@ -326,6 +326,7 @@ impl Generator {
         }
         let number = self.add(TcpStream::from(socket), agent, Some(bytes))?;
         self.outgoing[agent] = Some(number);
+        self.connecting += 1;
         self.short += usize::from(agent < self.without_connection);
         Ok(())
     }
@@ -365,6 +366,7 @@ impl Generator {
 
     fn close(&mut self, number: usize) {
         let Some(connection) = self.connections[number].take() else { return };
+        self.connecting -= usize::from(connection.connecting);
         if connection.outgoing && self.outgoing[connection.agent] == Some(number) {
             self.outgoing[connection.agent] = None;
             self.short -= usize::from(connection.agent < self.without_connection);
@@ -375,9 +377,11 @@ impl Generator {
     fn writable(&mut self, number: usize) -> Result<()> {
         let Some(connection) = &mut self.connections[number] else { return Ok(()) };
         if std::mem::take(&mut connection.connecting) {
-            self.connecting = self.connecting.saturating_sub(1);
-            if let Some(error) = connection.stream.take_error()? {
-                bail!("connecting from {}: {error}", address(connection.agent));
+            self.connecting -= 1;
+            if connection.stream.take_error()?.is_some() {
+                // The master is gone, and what was to be sent is lost.
+                self.close(number);
+                return Ok(());
             }
         }
         let unsent = std::mem::take(&mut connection.unsent);

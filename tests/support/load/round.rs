@@ -20,8 +20,6 @@ use super::measure::{Probe, Usage, get, median, usage};
 
 /// How long one step may take.
 const LIMIT: Duration = Duration::from_secs(180);
-/// How often one more agent joins, and an endpoint is asked, for a median.
-const REPEATS: usize = 11;
 /// Between two looks at Mesos's own state.
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// A master with less to do than this in [`QUIET_FOR`] has nothing to do.
@@ -82,10 +80,12 @@ pub struct Measured {
     pub again_sent: u64,
 }
 
-/// Loads a master with so many agents. To be called on a thread with a network of its own.
-pub fn run(module: Module, library: &Path, agents: usize) -> Result<Measured> {
-    let without_connection = allow_files(agents + REPEATS)?;
+/// Loads a master with so many agents. One more joins `repeats` times, and the medians are over
+/// as many. To be called on a thread with a network of its own.
+pub fn run(module: Module, library: &Path, agents: usize, repeats: usize) -> Result<Measured> {
+    let without_connection = allow_files(agents + repeats)?;
     let mut round = Round::new(module, library, agents, without_connection)?;
+    round.repeats = repeats;
     round.measured.without_connection = without_connection;
     round.idle()?;
     round.register()?;
@@ -100,6 +100,7 @@ pub fn run(module: Module, library: &Path, agents: usize) -> Result<Measured> {
 struct Round {
     module: Module,
     agents: usize,
+    repeats: usize,
     cluster: Cluster,
     generator: Generator,
     measured: Measured,
@@ -121,7 +122,8 @@ impl Round {
         cluster.start_all()?;
         let SocketAddr::V4(address) = cluster.master.address() else { bail!("a master with IPv6") };
         let generator = Generator::new(SocketAddrV4::new(*address.ip(), address.port()), without_connection)?;
-        let mut round = Round { module, agents, cluster, generator, measured: Measured::default() };
+        let measured = Measured::default();
+        let mut round = Round { module, agents, repeats: 1, cluster, generator, measured };
         round.wait_serving()?;
         Ok(round)
     }
@@ -161,7 +163,7 @@ impl Round {
     fn idle(&mut self) -> Result<()> {
         self.quiet()?;
         let client = self.client();
-        let times = (0..2 * REPEATS).map(|_| Ok(get(&client, "/state")?.0)).collect::<Result<_>>()?;
+        let times = (0..2 * self.repeats).map(|_| Ok(get(&client, "/state")?.0)).collect::<Result<_>>()?;
         self.measured.mesos_idle = median(times);
         Ok(())
     }
@@ -195,13 +197,16 @@ impl Round {
         match self.module {
             Module::Real => self.generator.until("all to know all", LIMIT, Generator::all_know_all),
             Module::Baseline => {
-                let all = PeersVersion { epoch: Some(1), version: Some(count) };
+                let all = PeersVersion { epoch: Some(1), version: Some(count), ..Default::default() };
                 self.generator.until("all to be told", LIMIT, |generator| generator.all_have(all))
             }
         }
     }
 
-    fn writes(&self) -> Result<Option<u64>> {
+    fn writes(&mut self) -> Result<Option<u64>> {
+        // The numbers in Mesos's metrics may be a second old.
+        let end = Instant::now() + Duration::from_millis(1200);
+        self.generator.until("the metrics", LIMIT, |_| Instant::now() >= end)?;
         let metrics = self.client().get("/metrics/snapshot")?.json()?;
         // Mesos writes all its numbers as floating point.
         Ok(metrics["overlay/master/log/writes"].as_f64().map(|writes| writes as u64))
@@ -209,7 +214,7 @@ impl Round {
 
     fn ask(&mut self) -> Result<()> {
         let client = self.client();
-        let asked = (0..2 * REPEATS).map(|_| get(&client, "/overlay-master/state"));
+        let asked = (0..2 * self.repeats).map(|_| get(&client, "/overlay-master/state"));
         let asked = asked.collect::<Result<Vec<_>>>()?;
         let times: Vec<_> = asked.iter().map(|(time, _)| *time).collect();
         let worst = times.iter().max().copied().unwrap_or_default();
@@ -219,7 +224,7 @@ impl Round {
 
     fn join(&mut self) -> Result<()> {
         let (mut registered, mut known) = (Vec::new(), Vec::new());
-        for _ in 0..REPEATS {
+        for _ in 0..self.repeats {
             self.quiet()?;
             self.generator.join(1);
             let first =

@@ -7,7 +7,7 @@ const LONGEST_HEAD: usize = 4096;
 /// A body beyond this is read to its end only if somebody wants it.
 const SMALL: usize = 64 << 10;
 /// So much of a long body is there when it is asked whether somebody wants it.
-pub const PREFIX: usize = 64;
+pub const PREFIX: usize = 128;
 /// What follows the one chunk of a body.
 const AFTER_CHUNK: usize = b"\r\n0\r\n\r\n".len();
 
