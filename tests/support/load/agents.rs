@@ -90,7 +90,10 @@ impl History {
         let message = UpdatePeersMessage::decode(body).context("an UpdatePeersMessage")?;
         let (epoch, version) = (message.version.epoch(), message.version.version());
         if epoch != self.epoch {
-            self.end_epoch();
+            // Unless it has ended before: then nothing is left to remember.
+            if self.epoch != 0 {
+                self.end_epoch();
+            }
             self.epoch = epoch;
         }
         if let (Some(_), Some(base)) = (message.since, message.base) {
