@@ -23,7 +23,7 @@ enum What {
     /// only answers.
     ///
     /// Everything happens on loopback in a network namespace of its own, so it needs root. With
-    /// 10,000 agents it takes some minutes, 1 GB of memory, and 21,500 open files in two
+    /// 10,000 agents it takes some minutes, and 21,500 open files or more in each of two
     /// processes (it raises the limit itself, as root). docs/scaling.md says what each line means.
     Master {
         /// Numbers of agents.
