@@ -23,6 +23,8 @@ mod faults;
 mod host;
 #[path = "simulation/network.rs"]
 mod network;
+#[path = "simulation/networks.rs"]
+mod networks;
 #[path = "simulation/replicated_log.rs"]
 mod replicated_log;
 #[path = "simulation/world.rs"]

@@ -8,14 +8,15 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Response};
-use mesos_overlay::host::desired::{Bridge, Desired, Peer, PeerMap};
+use mesos_overlay::host::desired::{Bridge, Desired, Mac, Peer, PeerMap};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
 use prost::Message;
 use serde_json::Value;
 
-use crate::cluster::Process;
+use crate::cluster::{Process, Role};
 use crate::host::ENGINE_AWAY;
+use crate::networks::{self, Operators};
 use crate::world::World;
 
 /// What is remembered for the checks.
@@ -25,8 +26,10 @@ pub struct Check {
     agents: BTreeMap<String, AgentInfo>,
     /// How often somebody asked to delete an agent, less how often it went.
     may_go: BTreeMap<String, u32>,
-    /// Every peer that ever was in the log, as agents are told of it.
-    peers: BTreeSet<String>,
+    /// Every peer that ever was in the log, and all subnets that it ever had.
+    peers: BTreeMap<String, BTreeSet<IpNet>>,
+    /// Who changes networks.
+    pub operators: Operators,
     /// Every subnet that an agent was ever given.
     given: BTreeSet<(String, String)>,
     /// The input at hand is a message that must not be obeyed.
@@ -73,21 +76,31 @@ fn peer(agent: &AgentInfo) -> Option<Peer> {
 
 impl Check {
     /// The log is (still or now) this.
-    pub fn log(&mut self, value: &Bytes) -> Result<(), String> {
+    pub fn log(&mut self, value: &Bytes, processes: &[Process]) -> Result<(), String> {
         if *value == self.value {
             return Ok(());
         }
         let agents = decode(value)?;
         unique(agents.values())?;
+        let [before, state] =
+            [&self.value, value].map(|value| State::decode(value.clone()).unwrap_or_default());
+        self.operators.log(&state)?;
         for (ip, old) in &self.agents {
-            let kept = agents.get(ip).is_some_and(|new| essences(old).is_subset(&essences(new)));
-            if !kept {
+            let has = agents.get(ip).map(essences).unwrap_or_default();
+            let lost = old.overlays.iter().filter(|overlay| !has.contains(&essence(overlay)));
+            let agent = processes.iter().find(|process| process.ip() == *ip && !process.is_master());
+            let let_go = |overlay: &AgentOverlayInfo| {
+                agent.is_some_and(|agent| self.operators.may_go(&before, &overlay.info.name, agent))
+            };
+            if !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
                 *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", essences(old)))? -= 1;
             }
         }
-        self.peers
-            .extend(agents.values().filter_map(|agent| Some(format!("{} {:?}", agent.ip, peer(agent)?))));
+        for (ip, peer) in agents.values().filter_map(|agent| Some((&agent.ip, peer(agent)?))) {
+            let Peer { vtep_ips, vtep_mac, subnets } = peer;
+            self.peers.entry(format!("{ip} {vtep_ips:?} {vtep_mac}")).or_default().extend(subnets);
+        }
         self.value = value.clone();
         self.agents = agents;
         Ok(())
@@ -130,6 +143,9 @@ impl Check {
             Effect::Respond { id, response } => {
                 let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
                 match (process.is_master(), response.status) {
+                    (true, _) if request.contains("/overlay-master/overlays") => {
+                        self.operators.answered(*id, response, process.stored.as_ref())
+                    }
                     (true, 200) => same_state(process, response).map_err(|why| format!("{request}: {why}")),
                     (false, 200) => honest(process, response),
                     (false, 503) => Err("an agent is never unavailable".into()),
@@ -154,10 +170,13 @@ impl Check {
         message: &UpdateAgentOverlaysMessage,
     ) -> Result<(), String> {
         let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
-        let stored = decode(stored)?.remove(&ip).unwrap_or_default();
         let given: BTreeSet<String> = message.overlays.iter().map(essence).collect();
-        if given != essences(&stored) {
-            return Err(format!("gives {ip} {given:?}, but {:?} is in the log", essences(&stored)));
+        // A write that is not acknowledged yet may or may not be seen.
+        let known = process.known.as_ref().unwrap_or(stored);
+        let [stored, known] = [stored, known].map(|value| given_to(value, &ip));
+        let (stored, known) = (stored?, known?);
+        if given != stored && given != known {
+            return Err(format!("gives {ip} {given:?}, but {stored:?} is in the log"));
         }
         let subnets = message.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
         self.given.extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
@@ -172,8 +191,10 @@ impl Check {
             let subnets = told.subnets.iter().flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
             let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
             subnets.sort();
-            let peer = Peer { vtep_ips, vtep_mac: told.vtep_mac.parse().unwrap(), subnets };
-            if !self.peers.contains(&format!("{} {peer:?}", told.ip)) {
+            let mac: Mac = told.vtep_mac.parse().unwrap();
+            // The VTEP has all the families that it ever had, the agent may want one.
+            let key = format!("{} {vtep_ips:?} {mac}", told.ip);
+            if !self.peers.get(&key).is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet))) {
                 return Err(format!("tells of a peer that was never stored: {told:?}"));
             }
         }
@@ -195,8 +216,12 @@ impl Check {
 
     /// Whether everything is as it should be; if not, what is not.
     pub fn converged(world: &mut World) -> Result<(), String> {
-        let agents = decode(world.log.value())?;
+        let all = decode(world.log.value())?;
+        let log = State::decode(world.log.value().clone()).unwrap_or_default();
+        let agents: BTreeMap<String, AgentInfo> =
+            all.iter().map(|(ip, agent)| (ip.clone(), networks::given(&log, agent))).collect();
         let leader = world.leader.ok_or("nobody leads")?;
+        same_networks(&log, &ask(world, leader, "/overlay-master/overlays")?)?;
         let state = ask(world, leader, "/overlay-master/state")?;
         let shown = shown(&state);
         for process in 0..world.processes.len() {
@@ -214,7 +239,12 @@ impl Check {
             if it.is_master() {
                 continue;
             }
-            let info = agents.get(&ip).ok_or_else(|| format!("{upid} is not in the log"))?;
+            let info = agents.get(&ip).cloned().unwrap_or_default();
+            has_all(it, &log, &info).map_err(|why| format!("{upid}: {why}"))?;
+            let mut draining = all.get(&ip).into_iter().flat_map(|agent| networks::draining(&log, agent));
+            if let Some(overlay) = draining.find(|overlay| !it.host_has(overlay)) {
+                return Err(format!("{upid} has let go of {overlay}, and it did not come back"));
+            }
             let own = ask(world, process, "/overlay-agent/overlay")?;
             if own["registered"] != true {
                 return Err(format!("{upid} is not registered: {own}"));
@@ -226,10 +256,43 @@ impl Check {
                     return Err(format!("the master thinks that {key:?} is {status:?}"));
                 }
             }
-            host_matches(&world.processes[process], info, &agents).map_err(|why| format!("{upid}: {why}"))?;
+            host_matches(&world.processes[process], &info, &agents)
+                .map_err(|why| format!("{upid}: {why}"))?;
         }
         Ok(())
     }
+}
+
+/// What the log has for an agent of overlays that agents get.
+fn given_to(value: &Bytes, ip: &str) -> Result<BTreeSet<String>, String> {
+    let agent = decode(value)?.remove(ip).unwrap_or_default();
+    let state = State::decode(value.clone()).unwrap_or_default();
+    Ok(essences(&networks::given(&state, &agent)))
+}
+
+/// The leader shows the networks that the log has.
+fn same_networks(log: &State, shown: &Value) -> Result<(), String> {
+    let shown = list(&shown["overlays"]);
+    let active = shown.iter().filter(|overlay| overlay["state"] == "active");
+    let active: BTreeSet<_> = active.filter_map(|overlay| overlay["name"].as_str()).collect();
+    let enabled = networks::in_force(log).into_iter().filter(|(_, info)| info.enabled());
+    let enabled: BTreeSet<_> = enabled.map(|(name, _)| name).collect();
+    match active == enabled {
+        true => Ok(()),
+        false => Err(format!("the leader shows {active:?}, but {enabled:?} is in the log")),
+    }
+}
+
+/// An agent has every overlay that there is for it.
+fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), String> {
+    let v6 = matches!(&process.role, Role::Agent(config) if config.network.enable_ipv6);
+    for (name, overlay) in networks::in_force(log) {
+        let wanted = overlay.enabled() && (overlay.subnet.is_some() || v6);
+        if wanted && !info.overlays.iter().any(|has| has.info.name == name) {
+            return Err(format!("it has no {name}"));
+        }
+    }
+    Ok(())
 }
 
 /// An agent that says that it is registered has everything in place.
@@ -348,6 +411,8 @@ fn host_matches(
     if expected != actual {
         return Err(format!("the host has {actual:?} instead of {expected:?}"));
     }
+    let wanted = |name: &str| process.has_docker() && info.overlays.iter().any(|o| o.info.name == name);
+    let busy = |name: &str| host.engine_containers.contains(name) && !wanted(name);
     let docker = info.overlays.iter().filter_map(|overlay| {
         let bridge = overlay.docker_bridge.as_ref()?;
         let subnets = [&bridge.ip, &bridge.ip6].into_iter().flatten();
@@ -355,8 +420,12 @@ fn host_matches(
         Some((overlay.info.name.as_str(), subnets))
     });
     let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
-    let actual =
-        host.networks.iter().map(|(name, network)| (name.as_str(), network.subnets.clone())).collect();
+    let actual = host
+        .networks
+        .iter()
+        .filter(|(name, _)| !busy(name))
+        .map(|(name, network)| (name.as_str(), network.subnets.clone()))
+        .collect();
     // An agent that lost its docker_bridge takes away what it had of Docker's.
     let expected = if process.has_docker() { expected } else { BTreeMap::new() };
     if expected != actual {

@@ -104,6 +104,11 @@ impl Process {
         self.docker
     }
 
+    /// Whether its host has anything of this overlay.
+    pub fn host_has(&self, overlay: &str) -> bool {
+        self.host.has(overlay)
+    }
+
     pub fn ip(&self) -> String {
         self.upid.address.ip().to_string()
     }
@@ -148,11 +153,10 @@ impl Process {
 pub fn random(random: &mut Rng) -> Vec<Process> {
     let masters = random.usize(1..4);
     let agents = random.usize(2..8);
-    let config = master_config(random);
-    let mut cluster = Vec::new();
-    for n in 0..masters {
+    let (configs, mut cluster) = (master_configs(random, masters), Vec::new());
+    for (n, config) in configs.into_iter().enumerate() {
         let address = format!("10.0.1.{}:5050", n + 1);
-        cluster.push(Process::new(MASTER_ID, address, Role::Master(config.clone())));
+        cluster.push(Process::new(MASTER_ID, address, Role::Master(config)));
     }
     for n in 0..agents {
         let mut config = AgentConfig::new("/cni");
@@ -185,8 +189,9 @@ pub fn large(agents: u8) -> Vec<Process> {
     cluster
 }
 
-/// Room for eight agents at least, and often for no more.
-fn master_config(random: &mut Rng) -> MasterConfig {
+/// Room for eight agents at least, and often for no more. Now and then the masters'
+/// files are not the same.
+fn master_configs(random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
     let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };
     let bits = random.u8(1..4);
     let vtep = 32 - bits - 1;
@@ -209,10 +214,21 @@ fn master_config(random: &mut Rng) -> MasterConfig {
             .push(r#"{"name": "off", "subnet": "9.192.0.0/16", "prefix": 24, "enabled": false}"#.to_owned());
     }
     let vtep = if random.bool() { vtep.min(28) } else { 20 };
-    let text = format!(
-        r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
-            "overlays": [{}]}}}}"#,
-        overlays.join(", ")
-    );
-    master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+    let differ = random.u8(0..3) == 0;
+    let config = |_| {
+        let mut overlays = overlays.clone();
+        if differ && random.bool() {
+            overlays.remove(random.usize(0..overlays.len()));
+        }
+        if differ && random.bool() {
+            overlays.push(r#"{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24}"#.to_owned());
+        }
+        let text = format!(
+            r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
+                "overlays": [{}]}}}}"#,
+            overlays.join(", ")
+        );
+        master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+    };
+    (0..masters).map(config).collect()
 }

@@ -1,8 +1,12 @@
 //! What goes wrong.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::network::Weather;
+use crate::networks;
 use crate::world::World;
 
 /// Everything that can go wrong does, for this long.
@@ -19,7 +23,7 @@ pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
 /// One thing goes wrong.
 fn strike(world: &mut World) -> Result<(), String> {
     let process = world.random.usize(0..world.processes.len());
-    match world.random.u8(0..14) {
+    match world.random.u8(0..20) {
         0 => {
             world.network.weather = Weather::foul(&mut world.random);
             world.log.failures = world.random.u8(0..40);
@@ -67,6 +71,8 @@ fn strike(world: &mut World) -> Result<(), String> {
         }
         11 if world.random.u8(0..4) == 0 => remove_an_agent(world)?,
         8 => bad_request(world)?,
+        14..17 => change_networks(world)?,
+        17 => run_containers(world, process),
         _ => {
             let path = if world.processes[process].is_master() {
                 "overlay-master/state"
@@ -77,6 +83,29 @@ fn strike(world: &mut World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An operator wants other networks.
+pub fn change_networks(world: &mut World) -> Result<(), String> {
+    let change = networks::change(&mut world.random);
+    let master = match world.random.u8(0..6) {
+        0 => world.random.usize(0..masters(world)),
+        _ => world.leader.unwrap_or(0),
+    };
+    world.change(master, change).map(drop)
+}
+
+/// Containers start and end on a host.
+pub fn run_containers(world: &mut World, process: usize) {
+    let World { processes, random, .. } = world;
+    let host = &processes[process].host;
+    let some = |names: Vec<&String>, random: &mut Rng| {
+        names.into_iter().filter(|_| random.bool()).cloned().collect::<BTreeSet<String>>()
+    };
+    // On an overlay that is gone nothing starts any more.
+    let mesos = some(host.overlays.keys().chain(&host.lingering).collect(), random);
+    let engine = some(host.networks.keys().collect(), random);
+    world.set_containers(process, mesos, engine);
 }
 
 fn crash(world: &mut World, process: usize) {
@@ -176,6 +205,10 @@ pub fn stop(world: &mut World) -> Result<(), String> {
     world.slowness = Duration::from_millis(20);
     for process in 0..world.processes.len() {
         world.start(process);
+        // Some containers run for ever.
+        if world.random.u8(0..4) > 0 {
+            world.set_containers(process, BTreeSet::new(), BTreeSet::new());
+        }
     }
     if world.leader.is_none() {
         change_leader(world);

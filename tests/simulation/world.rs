@@ -1,6 +1,6 @@
 //! Time, and what happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use crate::check::Check;
 use crate::cluster::{self, Life, Process};
 use crate::host::{EngineFailure, Failure};
 use crate::network::Network;
+use crate::networks::Change;
 use crate::replicated_log::ReplicatedLog;
 
 /// Everything there is.
@@ -162,6 +163,9 @@ impl World {
 
     pub fn crash(&mut self, process: usize) {
         self.note(|world| format!("{} crashes", world.processes[process].upid));
+        for id in self.processes[process].requests.keys() {
+            self.check.operators.forget(*id);
+        }
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
@@ -205,6 +209,32 @@ impl World {
             let life = self.life(process);
             self.after(self.slowness, Event::Detect(life));
         }
+    }
+
+    /// Other containers run on an agent's host.
+    pub fn set_containers(&mut self, process: usize, mesos: BTreeSet<String>, engine: BTreeSet<String>) {
+        self.note(|world| format!("{}: containers use {mesos:?} {engine:?}", world.processes[process].upid));
+        let it = &mut self.processes[process];
+        it.host.containers = mesos;
+        it.host.engine_containers = engine;
+        if it.machine.is_some() && it.executor.look_again() {
+            let life = self.life(process);
+            self.after(self.slowness, Event::Pass(life));
+        }
+    }
+
+    /// An operator changes a network, unless another one is about to.
+    pub fn change(&mut self, process: usize, change: Change) -> Result<Option<Response>, String> {
+        if self.processes[process].machine.is_none() || self.check.operators.is_pending(&change.name) {
+            return Ok(None);
+        }
+        let path = match change.method {
+            "POST" => "/overlay-master/overlays".to_owned(),
+            _ => format!("/overlay-master/overlays/{}", change.name),
+        };
+        let (method, body) = (change.method, change.body.clone());
+        self.check.operators.ask(RequestId(self.requests + 1), change);
+        self.request(process, method, &path, &body)
     }
 
     /// An HTTP request; its answer, if it comes at once.
@@ -433,7 +463,7 @@ impl World {
     /// The log may have changed.
     fn logged(&mut self) -> Result<(), String> {
         let value = self.log.value().clone();
-        self.check.log(&value)
+        self.check.log(&value, &self.processes)
     }
 
     /// What a master's log operation means for what it may answer.
