@@ -10,6 +10,8 @@ use mesos_overlay::core::master::Master;
 use mesos_overlay::core::{AGENT_ID, MASTER_ID, Machine, RequestId, Time, Upid};
 
 use crate::host::{EngineWorker, Executor, Host};
+use crate::predecessor::agent::{self as old_agent, OldAgent};
+use crate::predecessor::master::{self as old_master, OldMaster};
 
 /// One life of a process: its number, and how often it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,8 @@ pub enum Role {
 pub struct Process {
     pub upid: Upid,
     pub role: Role,
+    /// It runs, or will run at its next start, what came before ours.
+    pub old: bool,
     pub start: u32,
     /// `None`: it does not run.
     pub machine: Option<Box<dyn Machine>>,
@@ -70,6 +74,7 @@ impl Process {
         Process {
             upid: Upid::new(id, address.parse().unwrap()),
             role,
+            old: false,
             start: 0,
             machine: None,
             removed: false,
@@ -116,10 +121,18 @@ impl Process {
     /// Starts the machine anew; nothing of its former life is left but the host.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
-        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge);
-        self.machine = Some(match self.role.clone() {
-            Role::Master(config) => Box::new(Master::new(config, me, seed)),
-            Role::Agent(config) => Box::new(Agent::new(config, me, seed)),
+        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.old);
+        self.machine = Some(match (self.role.clone(), self.old) {
+            (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
+            (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),
+            (Role::Master(config), true) => {
+                let habits = old_master::Habits { keeps_unknown_fields: random.bool() };
+                Box::new(OldMaster::new(config.network, me, habits))
+            }
+            (Role::Agent(config), true) => {
+                let habits = old_agent::Habits { drops_unasked: random.bool() };
+                Box::new(OldAgent::new(config, me, seed, habits))
+            }
         });
     }
 

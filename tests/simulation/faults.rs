@@ -71,6 +71,12 @@ fn strike(world: &mut World) -> Result<(), String> {
         }
         11 if world.random.u8(0..4) == 0 => remove_an_agent(world)?,
         8 => bad_request(world)?,
+        // (What a predecessor makes of changed networks has a test of its own.)
+        14..17 if world.mixed => {
+            world.change_version(process);
+            let longest = Duration::from_millis(world.random.u64(0..10_000));
+            world.restart_later(process, longest);
+        }
         14..17 => change_networks(world)?,
         17 => run_containers(world, process),
         _ => {
@@ -157,8 +163,10 @@ fn bad_request(world: &mut World) -> Result<(), String> {
         r#"{"agents": ["x", "10.0.2.1"]}"#,
         r#"{"agents": ["10.0.2.1"], "force": 1}"#,
     ];
-    let body = bodies[world.random.usize(0..bodies.len())];
     let process = world.random.usize(0..masters(world));
+    // A predecessor does not look at the last one's end.
+    let known = bodies.len() - usize::from(world.processes[process].old);
+    let body = bodies[world.random.usize(0..known)];
     let answer = world.request(process, "POST", "/overlay-master/agents/delete", body)?;
     match answer {
         Some(answer) if matches!(answer.status, 400 | 503) => Ok(()),
@@ -215,5 +223,14 @@ pub fn stop(world: &mut World) -> Result<(), String> {
     }
     // Time for the log to be read; the last delay may have been the longest.
     world.run_for(Duration::from_secs(40))?;
+    // A predecessor that did not hear of what happened never asks again.
+    for process in 0..world.processes.len() {
+        let it = &world.processes[process];
+        if it.old && !it.is_master() && !it.removed {
+            world.crash(process);
+            world.start(process);
+        }
+    }
+    world.run_for(Duration::from_secs(5))?;
     world.delete_patiently(world.leader.unwrap_or(0), &removed_agents(world))
 }

@@ -5,6 +5,7 @@ mod build;
 mod demo;
 #[cfg(test)]
 mod licences;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Options),
     Test(test::Options),
+    Simulate(simulate::Options),
     Bench(bench::Options),
 }
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
