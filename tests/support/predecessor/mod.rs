@@ -4,8 +4,11 @@
 //! It knows fields below 100 only, drops messages that it does not know, tells nobody of
 //! peers and refuses nobody. What is not known of it is a habit, for a test to choose.
 
+#![allow(dead_code, reason = "each test program uses its part of it")]
+
 pub mod agent;
 pub mod master;
+pub mod wire;
 
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Upid};
