@@ -38,6 +38,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use networks::Operators;
 use world::World;
 
 /// How many seeds are played when the environment does not say.
@@ -196,6 +197,37 @@ fn versions_come_and_go_host_by_host() {
             }
         }
         world.run_silently(Duration::from_secs(300))
+    });
+}
+
+/// A predecessor that leads for a while forgets what was changed while the cluster ran.
+/// No agent loses anything for it, and the same can be changed again.
+#[test]
+fn what_a_predecessor_forgets_costs_no_agent_anything() {
+    play(FEW_SEEDS, World::new, |world| {
+        world.run_until_converged(world.now() + Duration::from_secs(2))?;
+        let leader = world.leader.ok_or("nobody leads")?;
+        let add = networks::addition("run1", "9.200.0.0/18");
+        world.change(leader, add.clone())?;
+        world.run_for(Duration::from_secs(1))?;
+        world.run_until_converged(world.now() + Duration::from_secs(5))?;
+        for _ in 0..2 {
+            world.change_version(leader);
+            world.check.operators = Operators::default();
+            world.start(leader);
+            world.elect(Some(leader));
+            world.run_until_converged(world.now() + Duration::from_secs(60))?;
+            // Makes it write. An agent that is not told asks again within 75 s.
+            faults::delete_some_agents(world)?;
+            world.run_for(Duration::from_secs(80))?;
+            world.run_until_converged(world.now() + Duration::from_secs(10))?;
+        }
+        world.change(leader, add)?;
+        world.run_for(Duration::from_secs(1))?;
+        match networks::is_in_force(world.log.value(), "run1") {
+            true => world.run_until_converged(world.now() + Duration::from_secs(5)),
+            false => Err("what was forgotten cannot be changed again".into()),
+        }
     });
 }
 

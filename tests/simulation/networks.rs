@@ -146,6 +146,24 @@ pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
     overlays.map(|overlay| (overlay.name.as_str(), overlay)).collect()
 }
 
+/// Whether an overlay is in force, as this value of the log has it.
+pub fn is_in_force(log: &Bytes, name: &str) -> bool {
+    State::decode(log.clone()).is_ok_and(|state| in_force(&state).contains_key(name))
+}
+
+/// An operator adds an overlay.
+pub fn addition(name: &str, subnet: &str) -> Change {
+    let info = OverlayInfo {
+        name: name.into(),
+        subnet: Some(subnet.into()),
+        prefix: Some(24),
+        enabled: Some(true),
+        ..OverlayInfo::default()
+    };
+    let body = serde_json::json!({"name": name, "subnet": subnet, "prefix": 24}).to_string();
+    Change { method: "POST", name: name.into(), body, wanted: Wanted::Like(info), force: false }
+}
+
 /// An agent with those of its overlays only that agents get.
 pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
     let in_force = in_force(state);
