@@ -24,6 +24,7 @@ transcript::transcripts![
     follows_its_peers,
     is_deleted,
     lets_go_of_overlays,
+    tells_what_became_of_its_ranges,
     refuses_bad_values,
     asks_again_for_what_was_missing,
     answers_http,

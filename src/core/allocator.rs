@@ -54,6 +54,29 @@ pub struct Holding {
     pub overlays: BTreeMap<String, Nets>,
 }
 
+impl Holding {
+    /// What of it `other` does not hold.
+    pub fn without(&self, other: &Holding) -> Holding {
+        let without = |own: Nets, other: Nets| Pair {
+            v4: own.v4.filter(|net| other.v4 != Some(*net)),
+            v6: own.v6.filter(|net| other.v6 != Some(*net)),
+        };
+        let overlays = self.overlays.iter().map(|(name, nets)| {
+            let others = other.overlays.get(name).copied().unwrap_or_default();
+            (name.clone(), without(*nets, others))
+        });
+        Holding { vtep: without(self.vtep, other.vtep), overlays: overlays.collect() }
+    }
+
+    /// What it has of this overlay; `None`: its VTEP's addresses.
+    pub fn part(&self, overlay: Option<&str>) -> Nets {
+        match overlay {
+            None => self.vtep,
+            Some(name) => self.overlays.get(name).copied().unwrap_or_default(),
+        }
+    }
+}
+
 /// What an agent asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -96,12 +119,19 @@ pub struct Exhausted {
 
 impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = self.what();
+        write!(f, "{what}; delete agents that are gone for good with /overlay-master/agents/delete")
+    }
+}
+
+impl Exhausted {
+    /// What is not there.
+    pub fn what(&self) -> String {
         let Exhausted { range, prefix, .. } = self;
         match &self.overlay {
-            None => write!(f, "no VTEP address is left in {range}; "),
-            Some(name) => write!(f, "no /{prefix} is left for overlay {name} in {range}; "),
-        }?;
-        f.write_str("delete agents that are gone for good with /overlay-master/agents/delete")
+            None => format!("no VTEP address is left in {range}"),
+            Some(name) => format!("no /{prefix} is left for overlay {name} in {range}"),
+        }
     }
 }
 
@@ -216,12 +246,24 @@ impl Allocator {
         ask: Ask,
         holding: &mut Holding,
     ) -> Result<Vec<Exhausted>, Exhausted> {
+        self.restore(network, ask, holding, &Holding::default())
+    }
+
+    /// The same for an agent that held something before: it gets that where it is free.
+    pub fn restore(
+        &mut self,
+        network: &Network,
+        ask: Ask,
+        holding: &mut Holding,
+        former: &Holding,
+    ) -> Result<Vec<Exhausted>, Exhausted> {
         let mut lacking = Vec::new();
         let wanted: Vec<_> = network.overlays.iter().filter_map(|o| Some((o, ask.share_of(o)?))).collect();
         if wanted.is_empty() {
             return Ok(lacking);
         }
-        if let Err(exhausted) = complete_pair(&mut self.vtep, ask.families(), &mut holding.vtep) {
+        if let Err(exhausted) = complete_pair(&mut self.vtep, ask.families(), &mut holding.vtep, former.vtep)
+        {
             // An agent that has one works on with that.
             if holding.vtep.is_empty() {
                 return Err(exhausted);
@@ -230,8 +272,8 @@ impl Allocator {
         }
         for (overlay, want) in wanted {
             let Some(pools) = self.overlays.get_mut(&overlay.name) else { continue };
-            let mut nets = holding.overlays.get(&overlay.name).copied().unwrap_or_default();
-            match complete_pair(pools, want, &mut nets) {
+            let mut nets = holding.part(Some(&overlay.name));
+            match complete_pair(pools, want, &mut nets, former.part(Some(&overlay.name))) {
                 Ok(()) => _ = holding.overlays.insert(overlay.name.clone(), nets),
                 Err(exhausted) => {
                     lacking.push(Exhausted { overlay: Some(overlay.name.clone()), ..exhausted });
@@ -244,12 +286,82 @@ impl Allocator {
         }
         Ok(lacking)
     }
+
+    /// The one thing that `exhausted` says is lacking: which of the `others`' holdings,
+    /// the first ones if possible and no more than are needed, have to be given back
+    /// for it to be had. `None`: all of them together would not do.
+    pub fn relief(
+        &self,
+        network: &Network,
+        ask: Ask,
+        holding: &Holding,
+        exhausted: &Exhausted,
+        others: &[&Holding],
+    ) -> Option<Vec<usize>> {
+        let overlay = exhausted.overlay.as_deref();
+        let (pools, want) = match overlay {
+            None => (&self.vtep, ask.families()),
+            Some(name) => {
+                let config = network.overlays.iter().find(|config| config.name == name)?;
+                (self.overlays.get(name)?, ask.share_of(config)?)
+            }
+        };
+        let held = holding.part(overlay);
+        let would_do = |pools: &Pair<Option<Pool>>| {
+            complete_pair(&mut pools.clone(), want, &mut held.clone(), Nets::default()).is_ok()
+        };
+        let lacks = |pool: &Option<Pool>| pool.clone().is_some_and(|mut pool| pool.take().is_none());
+        let missing = Pair {
+            v4: want.v4 && held.v4.is_none() && lacks(&pools.v4),
+            v6: want.v6 && held.v6.is_none() && lacks(&pools.v6),
+        };
+        let mut free = pools.clone();
+        let mut chosen = Vec::new();
+        for (index, other) in others.iter().enumerate() {
+            let part = other.part(overlay).only(missing);
+            if would_do(&free) {
+                break;
+            }
+            if !part.is_empty() {
+                for_each(&mut free, part, Pool::give_back);
+                chosen.push(index);
+            }
+        }
+        if !would_do(&free) {
+            return None;
+        }
+        // With subnets of different lengths, some may have been of no use.
+        for at in (0..chosen.len()).rev() {
+            let mut without = free.clone();
+            for_each(&mut without, others[chosen[at]].part(overlay).only(missing), Pool::reserve);
+            if would_do(&without) {
+                free = without;
+                chosen.remove(at);
+            }
+        }
+        Some(chosen)
+    }
 }
 
-/// Takes one of each wanted family that `nets` lacks: of both, or of none.
-fn complete_pair(pools: &mut Pair<Option<Pool>>, want: Pair<bool>, nets: &mut Nets) -> Result<(), Exhausted> {
-    let v4 = complete_one(&mut pools.v4, want.v4, nets.v4)?;
-    match complete_one(&mut pools.v6, want.v6, nets.v6) {
+/// Does this with what there is of either family.
+fn for_each(pools: &mut Pair<Option<Pool>>, nets: Nets, step: fn(&mut Pool, IpNet) -> bool) {
+    for (pool, net) in [(&mut pools.v4, nets.v4), (&mut pools.v6, nets.v6)] {
+        if let (Some(pool), Some(net)) = (pool, net) {
+            step(pool, net);
+        }
+    }
+}
+
+/// Takes one of each wanted family that `nets` lacks, those of `former` if they are free:
+/// of both families, or of none.
+fn complete_pair(
+    pools: &mut Pair<Option<Pool>>,
+    want: Pair<bool>,
+    nets: &mut Nets,
+    former: Nets,
+) -> Result<(), Exhausted> {
+    let v4 = complete_one(&mut pools.v4, want.v4, nets.v4, former.v4)?;
+    match complete_one(&mut pools.v6, want.v6, nets.v6, former.v6) {
         Ok(v6) => {
             *nets = Pair { v4, v6 };
             Ok(())
@@ -267,9 +379,13 @@ fn complete_one(
     pool: &mut Option<Pool>,
     want: bool,
     held: Option<IpNet>,
+    former: Option<IpNet>,
 ) -> Result<Option<IpNet>, Exhausted> {
     let Some(pool) = pool.as_mut().filter(|_| want && held.is_none()) else { return Ok(held) };
     let range = pool.range();
+    if let Some(former) = former.filter(|former| pool.take_this(*former)) {
+        return Ok(Some(former));
+    }
     pool.take().map(Some).ok_or(Exhausted { overlay: None, range: range.net, prefix: range.prefix })
 }
 

@@ -152,10 +152,69 @@ fn what_is_reserved_is_not_given_out() {
     assert_eq!(recovered.reserve(&held), Err("44.128.0.1/20".parse().unwrap()));
 }
 
+#[test]
+fn what_an_agent_held_is_its_own_again_if_it_is_free() {
+    let network = dual_stack();
+    let mut allocator = Allocator::new(&network);
+    let (first, _) = complete(&mut allocator, &network, ASK);
+    let (second, _) = complete(&mut allocator, &network, ASK);
+    allocator.release(&first);
+    allocator.release(&second);
+    let mut again = Holding::default();
+    assert_eq!(allocator.restore(&network, ASK, &mut again, &second), Ok(vec![]));
+    assert_eq!(again, second, "not the lowest");
+    // Taken meanwhile, or of another length than subnets have now: what there is.
+    let mut former = first.clone();
+    former.overlays.insert(
+        "dcos".into(),
+        Nets { v4: Some("9.0.2.0/25".parse().unwrap()), v6: second.overlays["dcos"].v6 },
+    );
+    let mut other = Holding::default();
+    assert_eq!(allocator.restore(&network, ASK, &mut other, &former), Ok(vec![]));
+    assert_eq!(other, first);
+}
+
+#[test]
+fn no_more_is_taken_from_others_than_is_needed() {
+    let network = network(
+        r#""vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64""#,
+        r#"{"name": "dcos", "subnet": "9.0.0.0/23", "prefix": 24, "subnet6": "fd01:b::/79", "prefix6": 80}"#,
+    );
+    let holding = |v4: Option<&str>, v6: Option<&str>| {
+        let nets = Nets { v4: v4.map(|net| net.parse().unwrap()), v6: v6.map(|net| net.parse().unwrap()) };
+        Holding { overlays: [("dcos".into(), nets)].into(), ..Holding::default() }
+    };
+    let relief = |ask: Ask, others: &[Holding]| {
+        let mut allocator = Allocator::new(&network);
+        others.iter().for_each(|other| allocator.reserve(other).unwrap());
+        let mut holding = Holding::default();
+        let lacking = allocator.complete(&network, ask, &mut holding).unwrap();
+        let others: Vec<_> = others.iter().collect();
+        lacking.first().map(|exhausted| allocator.relief(&network, ask, &holding, exhausted, &others))
+    };
+    let (both, v4) = (holding(Some("9.0.0.0/24"), Some("fd01:b::/80")), holding(Some("9.0.1.0/24"), None));
+    let v6 = holding(None, Some("fd01:b:0:0:1::/80"));
+    assert_eq!(relief(ASK, &[both.clone(), v4.clone()]), Some(Some(vec![0])), "the first one");
+    assert_eq!(relief(ASK, &[v4.clone(), both.clone()]), Some(Some(vec![0])));
+    assert_eq!(relief(ASK, &[v6.clone(), v4.clone(), both.clone()]), Some(Some(vec![0, 1])));
+    let only_v4 = Ask { enable_ipv6: false, ..ASK };
+    assert_eq!(relief(only_v4, &[v6, v4.clone(), both.clone()]), Some(Some(vec![1])), "of use");
+    assert_eq!(relief(ASK, &[v4, both]), Some(Some(vec![0])));
+    // Subnets from before the prefix was changed: two of four are in one /24.
+    let old = ["9.0.0.0/25", "9.0.1.0/26", "9.0.1.64/26", "9.0.0.128/25"];
+    let old: Vec<_> = old.into_iter().map(|net| holding(Some(net), None)).collect();
+    assert_eq!(relief(only_v4, &old), Some(Some(vec![1, 2])));
+    assert_eq!(relief(only_v4, &[]), None);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Register(Ask),
     Complete(prop::sample::Index, Ask),
+    /// With what it takes from others.
+    Relieve(Ask),
+    /// As one that held something before.
+    Restore(Ask),
     Delete(prop::sample::Index),
 }
 
@@ -171,8 +230,66 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => ask().prop_map(Step::Register),
         1 => (any::<prop::sample::Index>(), ask()).prop_map(|(i, ask)| Step::Complete(i, ask)),
+        1 => ask().prop_map(Step::Relieve),
+        1 => ask().prop_map(Step::Restore),
         1 => any::<prop::sample::Index>().prop_map(Step::Delete),
     ]
+}
+
+/// Whether this agent could have what is lacking if these gave back what they hold.
+fn would_do(
+    network: &Network,
+    allocator: &Allocator,
+    ask: Ask,
+    lacking: &Exhausted,
+    from: &[&Holding],
+) -> bool {
+    let (mut allocator, mut holding) = (allocator.clone(), Holding::default());
+    from.iter().for_each(|holding| allocator.release(holding));
+    match allocator.complete(network, ask, &mut holding) {
+        Ok(still) => !still.iter().any(|still| still.overlay == lacking.overlay),
+        Err(_) => false,
+    }
+}
+
+/// A new agent takes from the others what it takes to get all that it asks for.
+fn relieve(network: &Network, allocator: &mut Allocator, ask: Ask, holdings: &mut Vec<Holding>) -> Holding {
+    loop {
+        let (mut trial, mut holding) = (allocator.clone(), Holding::default());
+        let outcome = trial.complete(network, ask, &mut holding);
+        let lacking = match &outcome {
+            Ok(lacking) => lacking.clone(),
+            Err(refused) => vec![refused.clone()],
+        };
+        let others: Vec<_> = holdings.iter().collect();
+        let reliefs = lacking.iter().map(|lacking| {
+            let relief = allocator.relief(network, ask, &Holding::default(), lacking, &others);
+            (lacking, relief)
+        });
+        let mut chosen = None;
+        for (lacking, relief) in reliefs {
+            let Some(relief) = relief else {
+                assert!(!would_do(network, allocator, ask, lacking, &others), "all would have done");
+                continue;
+            };
+            let from: Vec<_> = relief.iter().map(|index| others[*index]).collect();
+            assert!(would_do(network, allocator, ask, lacking, &from), "not enough");
+            for less in 0..from.len() {
+                let mut fewer = from.clone();
+                fewer.remove(less);
+                assert!(!would_do(network, allocator, ask, lacking, &fewer), "more than is needed");
+            }
+            chosen = Some(relief);
+            break;
+        }
+        let Some(chosen) = chosen else {
+            *allocator = trial;
+            return holding;
+        };
+        for index in chosen.into_iter().rev() {
+            allocator.release(&holdings.remove(index));
+        }
+    }
 }
 
 proptest! {
@@ -187,6 +304,7 @@ proptest! {
         );
         let mut allocator = Allocator::new(&network);
         let mut holdings: Vec<Holding> = Vec::new();
+        let mut former = Holding::default();
         for step in steps {
             match step {
                 Step::Register(ask) => {
@@ -203,6 +321,17 @@ proptest! {
                 Step::Delete(index) if !holdings.is_empty() => {
                     let holding = holdings.swap_remove(index.index(holdings.len()));
                     allocator.release(&holding);
+                    former = holding;
+                }
+                Step::Relieve(ask) => {
+                    let holding = relieve(&network, &mut allocator, ask, &mut holdings);
+                    holdings.push(holding);
+                }
+                Step::Restore(ask) => {
+                    let mut holding = Holding::default();
+                    if allocator.restore(&network, ask, &mut holding, &former).is_ok() {
+                        holdings.push(holding);
+                    }
                 }
                 Step::Complete(..) | Step::Delete(_) => {}
             }

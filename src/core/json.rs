@@ -66,6 +66,7 @@ pub fn agent<'a>(info: &'a wire::AgentInfo, about: &About<'a>) -> Vec<u8> {
         host_errors: about.host_errors,
         ip: &info.ip,
         master: about.master,
+        notices: about.notices,
         overlays: info.overlays.iter().map(overlay).collect(),
         problems: about.problems,
         registered: about.registered,
@@ -83,6 +84,8 @@ pub struct About<'a> {
     pub host_errors: &'a [String],
     /// Pid of the leading overlay master.
     pub master: Option<&'a str>,
+    /// What became of ranges that the agent had before.
+    pub notices: &'a [String],
     /// What the agent should have had from its master and did not get.
     pub problems: &'a [String],
     /// Whether the master acknowledged what the agent last reported.
@@ -200,6 +203,8 @@ struct OwnAgent<'a> {
     ip: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     master: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notices: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]
     overlays: Vec<AgentOverlayInfo<'a>>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -490,12 +495,13 @@ mod tests {
             draining: &["d".to_owned()],
             host_errors: &errors,
             master: Some("m@1.2.3.4:5"),
+            notices: &["n".to_owned()],
             problems: &problems,
             registered: false,
         };
         assert_eq!(
             String::from_utf8(agent(&info, &about)).unwrap(),
-            r#"{"draining":["d"],"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","problems":["p"],"registered":false}"#
+            r#"{"draining":["d"],"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","notices":["n"],"problems":["p"],"registered":false}"#
         );
     }
 

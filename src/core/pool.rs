@@ -198,6 +198,16 @@ impl Pool {
         taken
     }
 
+    /// Takes this very one if it is one that could be given out at present; `false`: it
+    /// could not.
+    pub fn take_this(&mut self, net: IpNet) -> bool {
+        let prefix = match self.form {
+            Form::Subnets => self.range.prefix,
+            Form::Addresses => self.range.net.prefix_len(),
+        };
+        net.prefix_len() == prefix && self.reserve(net)
+    }
+
     /// Gives back what was taken; `false`: it was not taken, or is not of this pool.
     pub fn give_back(&mut self, net: IpNet) -> bool {
         let given = self.block(net).is_some_and(|(prefix, start)| self.free.give_back(prefix, start));

@@ -90,11 +90,12 @@ prop_compose! {
 /// A message's name and body: well formed, or any bytes at all.
 fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
     let name = |end: &str| format!("mesos.modules.overlay.internal.{end}");
-    let overlays = (prop::collection::vec(overlay(), 0..3), prop::collection::vec(text(), 0..2));
-    let overlays = overlays.prop_map(move |(overlays, problems)| {
+    let texts = || prop::collection::vec(text(), 0..2);
+    let overlays = (prop::collection::vec(overlay(), 0..3), texts(), texts());
+    let overlays = overlays.prop_map(move |(overlays, problems, notices)| {
         (
             name("UpdateAgentOverlaysMessage"),
-            UpdateAgentOverlaysMessage { overlays, problems, ..Default::default() }.encode_to_vec(),
+            UpdateAgentOverlaysMessage { overlays, problems, notices, ..Default::default() }.encode_to_vec(),
         )
     });
     let peers = (

@@ -221,7 +221,8 @@ impl Player {
     }
 }
 
-/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence @3`, in which
+/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence
+/// notice:sentence @3`, in which
 /// everything else is as a master would have it.
 fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     let mut message = UpdateAgentOverlaysMessage::default();
@@ -233,6 +234,10 @@ fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
         }
         if let Some(revision) = word.strip_prefix('@') {
             message.revision = Some(revision.parse().unwrap());
+            continue;
+        }
+        if let Some(notice) = word.strip_prefix("notice:") {
+            message.notices.push(notice.replace('_', " "));
             continue;
         }
         match word.split_once('=').unwrap() {

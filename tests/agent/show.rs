@@ -73,6 +73,7 @@ pub fn status(effect: &Effect) -> String {
         parts.push(format!("{} {status}{error}", text(&overlay["info"]["name"])));
     }
     parts.extend(list("problems").iter().map(|problem| format!("problem: {}", text(problem))));
+    parts.extend(list("notices").iter().map(|notice| format!("notice: {}", text(notice))));
     parts.extend(list("host_errors").iter().map(|error| format!("host: {}", text(error))));
     parts.join("; ")
 }

@@ -218,3 +218,22 @@ fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
     assert_eq!(as_a_predecessor(&values[1]), as_a_predecessor(&fixture()));
     assert_eq!(values[1], fixture(), "to the byte");
 }
+
+/// A predecessor does not ask again, and would never hear of a change.
+#[test]
+fn a_takeover_changes_nothing_that_an_agent_has() {
+    let mut state = wire::State::decode(fixture()).unwrap();
+    let overlays = &mut state.agents[0].overlays;
+    // It wanted bridges when it got what is in the file no more, and wants none since.
+    overlays[0].mesos_bridge = None;
+    overlays[1].info.name = "gone".into();
+    overlays[1].info.subnet6 = Some("fd01:c::/64".into());
+    overlays[1].subnet6 = Some("fd01:c::/80".into());
+    let before = state.agents[0].clone();
+    let mut master = serving(state.encode_to_vec().into());
+    let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
+    let after = wire::State::decode(value).unwrap();
+    let after = after.agents.iter().find(|agent| agent.ip == before.ip).unwrap();
+    assert_eq!(after.overlays[0].mesos_bridge, None);
+    assert_eq!(after.overlays[0].subnet, before.overlays[0].subnet);
+}

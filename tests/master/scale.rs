@@ -116,6 +116,10 @@ impl Cluster {
     }
 }
 
+fn value(master: &Master, name: &str) -> f64 {
+    master.metrics().into_iter().find(|metric| metric.name == name).unwrap().value
+}
+
 #[test]
 fn a_large_cluster_starts() {
     let mut cluster = Cluster::new();
@@ -142,6 +146,16 @@ fn a_large_cluster_starts() {
     eprintln!("telling all of all took {:?}, and {} in the cluster", began.elapsed(), cluster.now);
     assert_eq!(cluster.updates.len(), AGENTS as usize);
     assert!(cluster.updates.iter().all(|(_, update)| update.peers.len() == AGENTS as usize));
+
+    // Operators look at all that without waiting for it.
+    let looks = 100;
+    let began = Instant::now();
+    for _ in 0..looks {
+        std::hint::black_box(cluster.master.metrics());
+    }
+    eprintln!("a look at all numbers took {:?}", began.elapsed() / looks);
+    assert_eq!(value(&cluster.master, "overlay/master/agents_connected"), f64::from(AGENTS));
+    assert_eq!(value(&cluster.master, "overlay/master/peers_behind"), 0.0);
 
     // One more: everybody is told of that one only.
     cluster.updates.clear();

@@ -71,8 +71,23 @@ fn difference(log: &Bytes, state: Bytes) -> String {
         .filter(|ip| !after.contains_key(*ip))
         .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
     after.retain(|ip, list| before.get(ip) != Some(list));
-    let gone = networks(log, &state) + &gone;
+    let gone = networks(log, &state) + &gone + &former(log, &state);
     after.iter().fold(gone, |text, (ip, list)| format!("{text}\n  {ip}:{}", overlays(list)))
+}
+
+/// What a write says of agents whose leases ended, if that is new.
+fn former(log: &Bytes, written: &Bytes) -> String {
+    let read = |state: &Bytes| wire::State::decode(state.clone()).unwrap_or_default().former;
+    let former = |agent: &wire::AgentInfo| {
+        let subnets = agent.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]).flatten();
+        let vtep = agent.overlays.iter().filter_map(|overlay| Some(&overlay.backend.vxlan.as_ref()?.vtep_ip));
+        let what: Vec<_> = subnets.chain(vtep.take(1)).map(String::as_str).collect();
+        format!(" {} {}", agent.ip, what.join(" "))
+    };
+    match (read(log), read(written)) {
+        (before, after) if before == after => String::new(),
+        (_, after) => format!("\n  former:{}", after.iter().map(former).collect::<Vec<_>>().join(",")),
+    }
 }
 
 /// What a write says of networks, if that is new.
@@ -111,7 +126,8 @@ fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
             let problems: String = message.problems.iter().map(|p| format!("\n  problem: {p}")).collect();
             let revision = message.revision.filter(|revision| *revision > 0);
             let revision = revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
-            revision + &overlays(&message.overlays) + &problems
+            let notices: String = message.notices.iter().map(|n| format!("\n  notice: {n}")).collect();
+            revision + &overlays(&message.overlays) + &problems + &notices
         }
         RegistrationRefusedMessage::NAME => {
             format!(" {}", RegistrationRefusedMessage::decode(body).unwrap().reason)

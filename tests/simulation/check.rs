@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use mesos_overlay::core::http::JSON;
 use mesos_overlay::core::message::Named;
-use mesos_overlay::core::{Effect, Input, Response};
+use mesos_overlay::core::{Effect, Input, Response, Time};
 use mesos_overlay::host::desired::{Bridge, Desired, Mac, Peer, PeerMap};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
@@ -29,6 +29,10 @@ pub struct Check {
     agents: BTreeMap<String, AgentInfo>,
     /// How often somebody asked to delete an agent, less how often it went.
     may_go: BTreeMap<String, u32>,
+    /// Removed agents may stay in the log until somebody needs what they hold.
+    pub gone_may_stay: bool,
+    /// How often a master gave an agent's ranges to others.
+    pub reclaimed: u64,
     /// Every peer that ever was in the log, and all subnets that it ever had.
     peers: BTreeMap<String, BTreeSet<IpNet>>,
     /// Who changes networks.
@@ -142,10 +146,16 @@ impl Check {
     }
 
     /// This happens to a process.
-    pub fn input(&mut self, process: &mut Process, input: &Input) {
+    pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
-        if let Input::Exited(pid) = input {
-            process.connected.remove(&pid.address.ip().to_string());
+        match input {
+            Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
+                process.heard.insert(pid.address.ip().to_string(), now);
+            }
+            Input::Message { from, .. } => _ = process.heard.insert(from.address.ip().to_string(), now),
+            Input::Fetched(Ok(_)) if process.leads() => _ = process.serves_since.get_or_insert(now),
+            Input::Leader(_) if !process.leads() => process.serves_since = None,
+            _ => {}
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             // A predecessor obeys anybody.
@@ -155,8 +165,9 @@ impl Check {
     }
 
     /// A process does this, now.
-    pub fn effect(&mut self, process: &Process, effect: &Effect) -> Result<(), String> {
+    pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
         match effect {
+            Effect::Log(_, line) if line.starts_with("Reclaiming ") => self.reclaimed(now, process, line),
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
             // What a stray registration makes a predecessor do.
@@ -195,6 +206,24 @@ impl Check {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A master gives what an agent holds to others: never while the agent is connected,
+    /// and not before its lease has ended.
+    fn reclaimed(&mut self, now: Time, process: &Process, line: &str) -> Result<(), String> {
+        let ip = line.split("from agent ").nth(1).and_then(|rest| rest.split(',').next());
+        let ip = ip.ok_or_else(|| format!("does not say whom it reclaims from: {line}"))?;
+        let lease = process.lease().ok_or("reclaims without a lease")?;
+        let contact = process.heard.get(ip).copied().max(process.serves_since).unwrap_or_default();
+        if process.connected.contains(ip) {
+            return Err(format!("reclaims from {ip}, which is connected"));
+        }
+        if now.since(contact) < lease {
+            return Err(format!("reclaims from {ip}, which was heard of at {contact}"));
+        }
+        self.reclaimed += 1;
+        *self.may_go.entry(ip.to_owned()).or_default() += 1;
+        Ok(())
     }
 
     /// What an agent is given must be in the log, and nothing else.
@@ -279,7 +308,7 @@ impl Check {
             if let Some(request) = it.requests.values().next() {
                 return Err(format!("{} has not answered {request}", it.upid));
             }
-            if it.removed && agents.contains_key(&it.ip()) {
+            if it.removed && agents.contains_key(&it.ip()) && !world.gone_may_stay() {
                 return Err(format!("{} is gone and still in the log", it.upid));
             }
             if there(it) {

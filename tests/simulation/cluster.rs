@@ -1,6 +1,7 @@
 //! The processes: masters and agents, each with what survives it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -67,6 +68,10 @@ pub struct Process {
     /// The agents that a master linked to, less those of which it heard that the link
     /// broke.
     pub connected: BTreeSet<String>,
+    /// When a master heard of agents last: a message, or the end of a link.
+    pub heard: BTreeMap<String, Time>,
+    /// When a master that leads had first read the log in this lead, at the earliest.
+    pub serves_since: Option<Time>,
 }
 
 impl Process {
@@ -92,6 +97,16 @@ impl Process {
             known: None,
             storing: false,
             connected: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            serves_since: None,
+        }
+    }
+
+    /// After how long without contact a master may give an agent's ranges to others.
+    pub fn lease(&self) -> Option<Duration> {
+        match &self.role {
+            Role::Master(config) => config.agent_lease,
+            Role::Agent(_) => None,
         }
     }
 
@@ -159,25 +174,35 @@ impl Process {
         self.known = None;
         self.storing = false;
         self.connected.clear();
+        self.heard.clear();
+        self.serves_since = None;
     }
 }
 
-/// A cluster of random size and shape.
-pub fn random(random: &mut Rng) -> Vec<Process> {
+/// A cluster of random size and shape, perhaps with predecessors.
+pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     let masters = random.usize(1..4);
     let agents = random.usize(2..8);
-    let (configs, mut cluster) = (master_configs(random, masters), Vec::new());
+    // In every other cluster ranges are lent, there are hardly enough of them, and more
+    // agents than they are for, never all of them at a time. Predecessors lend nothing.
+    let lease = (!mixed && random.bool()).then(|| Duration::from_millis(100 << random.u8(0..9)));
+    let spares = if lease.is_some() { random.usize(1..4) } else { 0 };
+    let mut configs = master_configs(lease.map(|_| agents + 1), random, masters);
+    configs.iter_mut().for_each(|config| config.agent_lease = lease);
+    let mut cluster = Vec::new();
     for (n, config) in configs.into_iter().enumerate() {
         let address = format!("10.0.1.{}:5050", n + 1);
         cluster.push(Process::new(MASTER_ID, address, Role::Master(config)));
     }
-    for n in 0..agents {
+    for n in 0..agents + spares {
         let mut config = AgentConfig::new("/cni");
         config.network.enable_ipv6 = random.u8(0..10) > 0;
         config.network.allocate_subnet = random.u8(0..10) > 0;
         config.network.docker_bridge = random.bool();
         let address = format!("10.0.2.{}:5051", n + 1);
-        cluster.push(Process::new(AGENT_ID, address, Role::Agent(config)));
+        let mut agent = Process::new(AGENT_ID, address, Role::Agent(config));
+        agent.removed = n >= agents;
+        cluster.push(agent);
     }
     if random.bool() {
         // The agent module in a master process.
@@ -202,9 +227,9 @@ pub fn large(agents: u8) -> Vec<Process> {
     cluster
 }
 
-/// Room for eight agents at least, and often for no more. Now and then the masters'
-/// files are not the same.
-fn master_configs(random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
+/// Room for eight agents at least, and often for no more; or for `few` agents, and
+/// hardly more. Now and then the masters' files are not the same.
+fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
     let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };
     let bits = random.u8(1..4);
     let vtep = 32 - bits - 1;
@@ -226,8 +251,12 @@ fn master_configs(random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
         overlays
             .push(r#"{"name": "off", "subnet": "9.192.0.0/16", "prefix": 24, "enabled": false}"#.to_owned());
     }
+    if let Some(few) = few {
+        let prefix = 24 - few.next_power_of_two().ilog2();
+        overlays.push(format!(r#"{{"name": "few", "subnet": "9.224.0.0/{prefix}", "prefix": 24}}"#));
+    }
     let vtep = if random.bool() { vtep.min(28) } else { 20 };
-    let differ = random.u8(0..3) == 0;
+    let differ = few.is_none() && random.u8(0..3) == 0;
     let config = |_| {
         let mut overlays = overlays.clone();
         if differ && random.bool() {

@@ -23,7 +23,7 @@ pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
 /// One thing goes wrong.
 fn strike(world: &mut World) -> Result<(), String> {
     let process = world.random.usize(0..world.processes.len());
-    match world.random.u8(0..20) {
+    match world.random.u8(0..21) {
         0 => {
             world.network.weather = Weather::foul(&mut world.random);
             world.log.failures = world.random.u8(0..40);
@@ -71,14 +71,16 @@ fn strike(world: &mut World) -> Result<(), String> {
         }
         11 if world.random.u8(0..4) == 0 => remove_an_agent(world)?,
         8 => bad_request(world)?,
+        12 | 13 => replace_an_agent(world),
+        14 => reclaim(world)?,
         // (What a predecessor makes of changed networks has a test of its own.)
-        14..17 if world.mixed => {
+        15..18 if world.mixed => {
             world.change_version(process);
             let longest = Duration::from_millis(world.random.u64(0..10_000));
             world.restart_later(process, longest);
         }
-        14..17 => change_networks(world)?,
-        17 => run_containers(world, process),
+        15..18 if world.processes[0].lease().is_none() => change_networks(world)?,
+        18 => run_containers(world, process),
         _ => {
             let path = if world.processes[process].is_master() {
                 "overlay-master/state"
@@ -190,6 +192,30 @@ pub fn remove_an_agent(world: &mut World) -> Result<(), String> {
     world.delete(leader, &removed_agents(world), true).map(drop)
 }
 
+/// An agent leaves, and another one comes that was not there yet, or not for a while.
+fn replace_an_agent(world: &mut World) {
+    let agents = masters(world)..world.processes.len();
+    let (gone, there): (Vec<usize>, Vec<usize>) =
+        agents.partition(|process| world.processes[*process].removed);
+    if gone.is_empty() || there.is_empty() {
+        return;
+    }
+    let leaves = there[world.random.usize(0..there.len())];
+    let comes = gone[world.random.usize(0..gone.len())];
+    world.crash(leaves);
+    world.processes[leaves].removed = true;
+    world.processes[comes].removed = false;
+    world.restart_later(comes, Duration::from_secs(5));
+}
+
+/// An operator wants back what agents hold that are gone.
+fn reclaim(world: &mut World) -> Result<(), String> {
+    let leader = world.leader.unwrap_or(0);
+    let agent = world.random.usize(masters(world)..world.processes.len());
+    let named = world.random.bool().then(|| vec![world.processes[agent].ip(), "10.9.9.9".into()]);
+    world.reclaim(leader, named.as_deref())
+}
+
 fn removed_agents(world: &World) -> Vec<String> {
     world.processes.iter().filter(|process| process.removed).map(|process| process.ip()).collect()
 }
@@ -232,5 +258,10 @@ pub fn stop(world: &mut World) -> Result<(), String> {
         }
     }
     world.run_for(Duration::from_secs(5))?;
+    if world.processes[0].lease().is_some() && world.random.bool() {
+        // Nobody cleans up behind them.
+        world.let_gone_stay();
+        return Ok(());
+    }
     world.delete_patiently(world.leader.unwrap_or(0), &removed_agents(world))
 }

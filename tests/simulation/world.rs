@@ -71,8 +71,8 @@ impl World {
     /// A cluster that starts, in fair weather, and in which versions may be mixed.
     pub fn mixed(seed: u64, trace: bool) -> World {
         let mut random = Rng::with_seed(seed);
-        let mut processes = cluster::random(&mut random);
         let mixed = random.u8(0..5) < 2;
+        let mut processes = cluster::random(&mut random, mixed);
         for process in &mut processes {
             process.old = mixed && random.bool();
         }
@@ -82,7 +82,14 @@ impl World {
     /// The same without predecessors.
     pub fn new(seed: u64, trace: bool) -> World {
         let mut random = Rng::with_seed(seed);
-        let processes = cluster::random(&mut random);
+        let processes = cluster::random(&mut random, false);
+        World::with(processes, random, trace)
+    }
+
+    /// The same as [`World::new`] where nobody has to give anything back.
+    pub fn without_leases(seed: u64, trace: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        let processes = cluster::random(&mut random, true);
         World::with(processes, random, trace)
     }
 
@@ -316,6 +323,26 @@ impl World {
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
+    /// An operator's `agents/reclaim`, of all or of these.
+    pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
+        let body = ips.map_or_else(|| "{}".into(), |ips| serde_json::json!({ "agents": ips }).to_string());
+        self.request(process, "POST", "/overlay-master/agents/reclaim", &body).map(drop)
+    }
+
+    /// Agents that left need not be deleted from now on: their leases end.
+    pub fn let_gone_stay(&mut self) {
+        self.check.gone_may_stay = true;
+    }
+
+    pub fn gone_may_stay(&self) -> bool {
+        self.check.gone_may_stay
+    }
+
+    /// How often a master gave an agent's ranges to others.
+    pub fn reclaimed(&self) -> u64 {
+        self.check.reclaimed
+    }
+
     /// An operator's `agents/delete` of agents that are gone, until it is done: at first
     /// the master may not have heard that they are.
     pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
@@ -531,7 +558,7 @@ impl World {
         self.note(|world| {
             format!("{} <- {}", world.processes[process].upid, crate::check::show_input(&input))
         });
-        self.check.input(&mut self.processes[process], &input);
+        self.check.input(self.now, &mut self.processes[process], &input);
         let life = self.life(process);
         let now = self.now;
         let Some(machine) = &mut self.processes[process].machine else { return Ok(()) };
@@ -541,7 +568,7 @@ impl World {
             self.note(|world| {
                 format!("{} -> {}", world.processes[process].upid, crate::check::show_effect(&effect))
             });
-            if let Err(what) = self.check.effect(&self.processes[process], &effect) {
+            if let Err(what) = self.check.effect(now, &self.processes[process], &effect) {
                 return self.violated(process, &what);
             }
             self.effect(life, effect);

@@ -72,6 +72,7 @@ impl Agent {
             draining: self.configuration.draining(),
             host_errors: &self.host_errors(),
             master: master.as_deref(),
+            notices: &self.notices,
             problems: &self.problems,
             registered: self.is_registered(),
         };

@@ -64,6 +64,9 @@ pub struct Agent {
     revision: Option<u64>,
     /// The same of the latest list that the host was found to match.
     settled: Option<u64>,
+    /// What the master said became of ranges that this agent had before; until it
+    /// registers anew.
+    notices: Vec<String>,
     /// The last report to the master.
     reported: AgentRegisteredMessage,
     /// The last report that a master acknowledged.
@@ -121,6 +124,7 @@ impl Agent {
             problems: Vec::new(),
             revision: None,
             settled: None,
+            notices: Vec::new(),
             reported: AgentRegisteredMessage::default(),
             acknowledged: AgentRegisteredMessage::default(),
             samples: Samples::default(),
@@ -240,6 +244,7 @@ impl Agent {
     }
 
     fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
+        self.take_notices(message.notices);
         // Changed networks may leave nothing for this agent.
         if message.overlays.is_empty() && !self.registration.asked && message.revision.is_none() {
             return self.on_deleted(now);
@@ -259,17 +264,28 @@ impl Agent {
         }
     }
 
+    /// What the master says of ranges that this agent had before. Lists that come
+    /// without are no news, unless they answer a registration.
+    fn take_notices(&mut self, notices: Vec<String>) {
+        if notices.is_empty() && self.registration.phase != Phase::Registering {
+            return;
+        }
+        if self.notices != notices {
+            for notice in &notices {
+                self.log(Level::Warning, format!("The master says: {}", quote(notice)));
+            }
+            self.notices = notices;
+        }
+    }
+
     /// An empty list that nobody asked for: an operator gave this agent's subnets
-    /// back. They must be off the host before the agent asks for new ones.
+    /// back, or its lease ended. They must be off the host before the agent asks for new ones.
     fn on_deleted(&mut self, now: Time) {
         self.problems.clear();
         self.listed(None);
         let engine = self.give(Vec::new());
         if self.registration.phase != Phase::Registering {
-            self.log(
-                Level::Warning,
-                "The master took this agent's overlays away (agents/delete); registering anew".into(),
-            );
+            self.log(Level::Warning, "The master took this agent's overlays away; registering anew".into());
             self.registration.start_over(now, &mut self.random);
         }
         self.apply(now);

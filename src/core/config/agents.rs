@@ -1,10 +1,17 @@
-//! Which agents a master serves: `agent_addresses`.
+//! Which agents a master serves, and what becomes of those that do not come back:
+//! `agent_addresses` and `agent_lease`.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::duration;
 use super::reader::{ConfigError, Object};
+
+/// Agents of the predecessor wait for up to ten minutes between two registrations.
+/// After a change of masters one may be unheard of for that long, and well.
+const SHORT_LEASE: Duration = Duration::from_secs(15 * 60);
 
 /// `agent_addresses`: the addresses that agents may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,4 +49,18 @@ fn network(text: &str) -> Result<Ipv4Net, String> {
         }
         Err(_) => Err("is neither a network nor an address".to_owned()),
     }
+}
+
+/// `agent_lease`; `None`: agents keep what they have until they are deleted.
+pub(super) fn lease(top: &Object<'_>) -> Result<Option<Duration>, ConfigError> {
+    const KEY: &str = "agent_lease";
+    let lease = top.parsed(KEY, duration::REMEDY, duration::parse)?;
+    if lease.is_some_and(|lease| lease < SHORT_LEASE) {
+        top.warn(
+            KEY,
+            "shorter than 15 minutes: an agent that is well, but slow to return after a change of masters, \
+             may lose what its containers use",
+        );
+    }
+    Ok(lease)
 }

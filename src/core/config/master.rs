@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "replicated_log_timeout",
     "authenticate_http",
     "agent_addresses",
+    "agent_lease",
 ];
 const ZK_KEYS: &[&str] = &["url", "quorum", "session_timeout"];
 const NETWORK_KEYS: &[&str] = &["vtep_subnet", "vtep_mac_oui", "overlays", "vtep_subnet6", "vtep_mtu"];
@@ -51,6 +52,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
                 .unwrap_or(REPLICATED_LOG_TIMEOUT),
             authenticate_http: AuthenticateHttp::read(top)?,
             agent_addresses: AgentAddresses::read(top)?,
+            agent_lease: super::agents::lease(top)?,
         })
     })
 }

@@ -100,6 +100,27 @@ fn reads_which_agents_there_may_be() {
 }
 
 #[test]
+fn reads_the_lease() {
+    let with = |lease: &str| {
+        format!(r#"{{"agent_lease": {lease}, "replicated_log_dir": "/l", "network": {{{VTEP}}}}}"#)
+    };
+    let read = |lease: &str| {
+        let Parsed { config, warnings } = parse("m", &with(lease)).unwrap();
+        (config.agent_lease.map(|lease| lease.as_secs()), warnings.len())
+    };
+    assert_eq!(read("null"), (None, 0));
+    assert_eq!(read(r#""7days""#), (Some(604_800), 0));
+    assert_eq!(read(r#""15mins""#), (Some(900), 0));
+    assert_eq!(read(r#""14mins""#), (Some(840), 1), "a warning");
+    check(&with("60"), "agent_lease: 60 is not a string; write it in quotes");
+    check(
+        &with(r#""0secs""#),
+        "agent_lease: \"0secs\" is not above zero; write a number and a unit, such as \"5mins\"; the units are \
+         ns us ms secs mins hrs days weeks",
+    );
+}
+
+#[test]
 fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
     let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24.0, "subnet6": null}"#);
     let config = parse("m", &text).unwrap().config;

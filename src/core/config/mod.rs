@@ -88,6 +88,9 @@ pub struct MasterConfig {
     pub authenticate_http: AuthenticateHttp,
     /// `agent_addresses`: which agents are served.
     pub agent_addresses: AgentAddresses,
+    /// `agent_lease`: after how long without contact what an agent holds may be given to
+    /// others; `None`: never.
+    pub agent_lease: Option<Duration>,
 }
 
 /// ZooKeeper as the master's configuration names it.

@@ -34,7 +34,9 @@ pub struct Batch {
 pub struct Held {
     /// The latest registration of each agent, and its answer.
     pub registrations: BTreeMap<Ipv4Addr, (Registration, UpdateAgentOverlaysMessage)>,
-    /// Requests to delete agents.
+    /// Agents that lost all that they held.
+    pub gone: Vec<Gone>,
+    /// Requests to delete agents, or to reclaim what they hold.
     pub deletions: Vec<Deletion>,
     /// Requests to change overlays.
     pub changes: Vec<Changed>,
@@ -55,16 +57,26 @@ pub struct Changed {
     pub before: Option<wire::OverlayInfo>,
 }
 
-/// A request to delete agents.
+/// An agent that lost all that it held.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone {
+    /// The agent.
+    pub ip: Ipv4Addr,
+    /// The serial of its session then: if it has not registered again since, it is told.
+    pub session: Option<u64>,
+    /// Its lease ended (or it was deleted).
+    pub reclaimed: bool,
+}
+
+/// A request to delete agents, or to reclaim what they hold.
 #[derive(Debug)]
 pub struct Deletion {
     /// For the answer.
     pub request: RequestId,
     /// The function to wrap the answer in.
     pub jsonp: Option<String>,
-    /// The deleted agents with the serials of their sessions then: those that have
-    /// not registered again since are told.
-    pub agents: Vec<(Ipv4Addr, Option<u64>)>,
+    /// Agents whose leases ended are meant.
+    pub reclaims: bool,
 }
 
 /// A batch as it was written.
@@ -138,6 +150,12 @@ impl Writer {
         let batch = self.in_flight.as_mut()?.batch.as_mut()?;
         let concerned = batch.networks.is_some() || ips.iter().any(|ip| batch.entries.contains_key(ip));
         concerned.then_some(&mut batch.held)
+    }
+
+    /// Whether the answer to this agent's registration waits for the write under way.
+    pub fn is_to_answer(&self, ip: Ipv4Addr) -> bool {
+        let batch = self.in_flight.as_ref().and_then(|flight| flight.batch.as_ref());
+        batch.is_some_and(|batch| batch.held.registrations.contains_key(&ip))
     }
 
     /// When [`tick`](Self::tick) has something to do.

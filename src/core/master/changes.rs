@@ -374,6 +374,7 @@ impl Draft {
                     overlays: sent,
                     problems,
                     revision: Some(networks.revision),
+                    ..Default::default()
                 };
                 lists.insert(ip, list);
             }

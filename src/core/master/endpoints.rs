@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::networks::Change;
 use crate::core::config::master::parse_definition;
@@ -18,6 +18,8 @@ pub enum Asked {
     State,
     /// To delete agents; the body is not read yet.
     Delete,
+    /// To reclaim what agents hold whose leases ended; the body is not read yet.
+    Reclaim,
     /// Whether this master serves.
     Health,
     /// Its numbers.
@@ -56,6 +58,19 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
                alive registers anew then. 400 if the body is something else. In both cases nothing was \
                deleted. 503 and a sentence, which says \
                whether anything was deleted, if this master does not lead or cannot write the log.",
+    },
+    Endpoint {
+        path: "/overlay-master/agents/reclaim",
+        methods: &[("POST", Asked::Reclaim)],
+        access: Access::Writers,
+        title: "Take back what agents have whose leases ended.",
+        help: "The body is `{}`: of all agents that were not heard of for longer than `agent_lease` of the \
+               master's configuration; or `{\"agents\": [\"10.0.0.1\", …]}`: of these. Returns the new state once \
+               it is stored. An agent that comes back gets what is still free of what it had.\n\n\
+               (Without this, it is taken back when others would get nothing otherwise.)\n\n\
+               409 if there is no `agent_lease`, or if the lease of one of the agents has not ended; 400 if the \
+               body is something else. In both cases nothing was reclaimed. 503 and a sentence, which says \
+               whether anything was reclaimed, if this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/health",
@@ -150,32 +165,51 @@ pub struct ToDelete {
     pub force: bool,
 }
 
+/// Which agents to reclaim from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ToReclaim {
+    /// Those that the body names; `None`: all whose leases ended.
+    pub agents: Option<BTreeSet<Ipv4Addr>>,
+}
+
 /// The body `{"agents": ["10.0.0.1", …], "force": false}`. Nothing is done unless all
 /// of it makes sense.
 pub fn agents_to_delete(body: &[u8]) -> Result<ToDelete, Response> {
-    let bad = |what: &str| {
-        Response::bad_request(&format!("{what}; the body must look like {{\"agents\": [\"10.0.0.1\"]}}."))
-    };
-    let json: Value =
-        serde_json::from_slice(body).map_err(|error| bad(&format!("The body is not JSON: {error}")))?;
-    let Some(object) = json.as_object() else {
-        return Err(bad("The body is not a JSON object"));
-    };
-    let Some(agents) = object.get("agents") else {
-        return Err(bad("The body has no \"agents\""));
-    };
-    let Some(agents) = agents.as_array() else {
-        return Err(bad("\"agents\" is not a list"));
-    };
-    let agent = |(index, agent): (usize, &Value)| {
-        let Some(text) = agent.as_str() else {
-            return Err(bad(&format!("\"agents\"[{index}] is not a string")));
-        };
-        text.parse().map_err(|_| bad(&format!("\"agents\"[{index}] is not an IPv4 address")))
-    };
-    let agents = agents.iter().enumerate().map(agent).collect::<Result<_, _>>()?;
+    let bad = |what: &str| bad(what, r#"{"agents": ["10.0.0.1"]}"#);
+    let object = object(body).map_err(|what| bad(&what))?;
+    let agents =
+        agents(&object).map_err(|what| bad(&what))?.ok_or_else(|| bad("The body has no \"agents\""))?;
     let Some(force) = object.get("force").map_or(Some(false), Value::as_bool) else {
         return Err(bad("\"force\" is neither true nor false"));
     };
     Ok(ToDelete { agents, force })
+}
+
+/// The body `{}` or `{"agents": ["10.0.0.1", …]}`.
+pub fn agents_to_reclaim(body: &[u8]) -> Result<ToReclaim, Response> {
+    let agents = object(body).and_then(|object| agents(&object));
+    let agents = agents.map_err(|what| bad(&what, r#"{} or {"agents": ["10.0.0.1"]}"#))?;
+    Ok(ToReclaim { agents })
+}
+
+fn bad(what: &str, example: &str) -> Response {
+    Response::bad_request(&format!("{what}; the body must look like {example}."))
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("The body is not a JSON object".to_owned()),
+        Err(error) => Err(format!("The body is not JSON: {error}")),
+    }
+}
+
+fn agents(object: &Map<String, Value>) -> Result<Option<BTreeSet<Ipv4Addr>>, String> {
+    let Some(agents) = object.get("agents") else { return Ok(None) };
+    let agents = agents.as_array().ok_or("\"agents\" is not a list")?;
+    let agent = |(index, agent): (usize, &Value)| {
+        let text = agent.as_str().ok_or_else(|| format!("\"agents\"[{index}] is not a string"))?;
+        text.parse().map_err(|_| format!("\"agents\"[{index}] is not an IPv4 address"))
+    };
+    agents.iter().enumerate().map(agent).collect::<Result<_, _>>().map(Some)
 }

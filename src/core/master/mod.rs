@@ -12,6 +12,7 @@
 //! writer from the one that leads. After a write that failed, memory is thrown away
 //! and the log is read again.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,10 @@ use waiting::{Registration, Waiting};
 
 mod batch;
 mod changes;
+mod departures;
 pub(crate) mod endpoints;
+mod former;
+mod leases;
 mod metrics;
 mod networks;
 mod out;
@@ -164,7 +168,12 @@ impl Master {
     /// The state of the present lead, if there is one, and what it works with.
     fn serving(&mut self) -> Option<(&mut Serving, Context<'_>)> {
         let Phase::Serving(serving) = &mut self.phase else { return None };
-        let cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
+        let cx = Context {
+            sessions: &mut self.sessions,
+            writer: &mut self.writer,
+            lease: self.config.agent_lease,
+            out: &mut self.out,
+        };
         Some((serving, cx))
     }
 
@@ -230,7 +239,10 @@ impl Master {
     /// held.
     fn refuse(&mut self, held: Held, lost: &Lost<'_>) -> Vec<Registration> {
         for deletion in held.deletions {
-            let sentence = lost.about("deleted", "the agents were", "the state");
+            let sentence = match deletion.reclaims {
+                false => lost.about("deleted", "the agents were", "the state"),
+                true => lost.about("reclaimed", "what the agents hold was", "the state"),
+            };
             self.out.respond(deletion.request, Response::unavailable(&sentence));
         }
         for changed in held.changes {
@@ -312,8 +324,14 @@ impl Master {
         for (level, note) in &recovery.notes {
             self.out.log(*level, note.clone());
         }
+        self.sessions.begin_serving(self.out.now());
         let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
-        let mut cx = Context { sessions: &mut self.sessions, writer: &mut self.writer, out: &mut self.out };
+        let mut cx = Context {
+            sessions: &mut self.sessions,
+            writer: &mut self.writer,
+            lease: self.config.agent_lease,
+            out: &mut self.out,
+        };
         let serving = Serving::new(&mut cx, recovery, epoch);
         self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents().count()));
         let outside: Vec<_> = serving.agents().filter(|ip| !self.config.agent_addresses.admit(*ip)).collect();
@@ -377,6 +395,9 @@ impl Master {
     // What agents say.
 
     fn message(&mut self, from: Upid, name: &str, body: &[u8]) {
+        if let Some(ip) = sessions::key(&from).filter(|ip| self.is_known(*ip)) {
+            self.sessions.heard_of(ip, self.out.now());
+        }
         match name {
             RegisterAgentMessage::NAME => {
                 self.out.counters.registers.received += 1;
@@ -416,6 +437,12 @@ impl Master {
                 });
             }
         }
+    }
+
+    /// Whether this is an agent that registered or that holds something.
+    fn is_known(&self, ip: Ipv4Addr) -> bool {
+        let holds = |serving: &Serving| serving.records.contains_key(&ip);
+        self.sessions.get(ip).is_some() || matches!(&self.phase, Phase::Serving(serving) if holds(serving))
     }
 
     fn decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
@@ -484,7 +511,11 @@ impl Master {
 
     fn exited(&mut self, pid: &Upid) {
         let Some((ip, session)) = self.sessions.of(pid) else { return };
+        let was_connected = session.connected;
         session.disconnect(self.out.now());
+        if was_connected {
+            self.sessions.heard_of(ip, self.out.now());
+        }
         if let Some((serving, _)) = self.serving() {
             serving.peers().leave(ip);
         }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use prost::encoding::message;
 
+use super::former::Former;
 use super::networks::Networks;
 use crate::core::allocator::{Ask, Holding, Nets, Pair};
 use crate::core::config::{Network, OverlayConfig};
@@ -48,7 +49,11 @@ impl Entry {
 }
 
 /// The stored `State` that holds these entries.
-pub fn encode_state<'a>(networks: &Networks, entries: impl Iterator<Item = &'a Entry>) -> Bytes {
+pub fn encode_state<'a>(
+    networks: &Networks,
+    entries: impl Iterator<Item = &'a Entry>,
+    former: &Former,
+) -> Bytes {
     let mut state = Vec::new();
     message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
     for entry in entries {
@@ -57,6 +62,7 @@ pub fn encode_state<'a>(networks: &Networks, entries: impl Iterator<Item = &'a E
     if let Some(networks) = networks.to_wire() {
         message::encode(STATE_NETWORKS, &networks, &mut state);
     }
+    former.encode(&mut state);
     state.into()
 }
 
@@ -218,8 +224,12 @@ mod tests {
         for (networks, overlays) in [(None, vec![]), (Some(changed), vec![info])] {
             let (in_force, _) = Networks::from_log(&file, networks.clone(), &Held::default()).unwrap();
             let network = wire::NetworkConfig { overlays, ..file.wire.clone() };
-            let state = wire::State { network: Some(network), agents: agents.clone(), networks };
-            assert_eq!(encode_state(&in_force, entries.iter()), state.encode_to_vec());
+            let mut former = Former::default();
+            let gone = agent("10.0.0.3");
+            former.add("10.0.0.3".parse().unwrap(), Holding::default(), &gone);
+            let (network, agents) = (Some(network), agents.clone());
+            let state = wire::State { network, agents, networks, former: vec![gone] };
+            assert_eq!(encode_state(&in_force, entries.iter(), &former), state.encode_to_vec());
         }
     }
 

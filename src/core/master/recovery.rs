@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::former::Former;
 use super::networks::{Held as HeldByOverlay, Networks, differences};
 use super::record::{Entry, Record, describe, orphans};
 use crate::core::Level;
@@ -30,6 +31,8 @@ pub struct Recovery {
     pub networks: Networks,
     /// The log has another network: that of a leader with another file.
     pub other_network: bool,
+    /// What agents held whose leases ended.
+    pub former: Former,
     /// What the operator should know.
     pub notes: Vec<(Level, String)>,
 }
@@ -60,6 +63,7 @@ pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, Stri
         changed: BTreeSet::new(),
         allocator: Allocator::new(&networks.network),
         other_network: !other.is_empty(),
+        former: former(file, state.former),
         networks,
         notes,
     };
@@ -67,6 +71,15 @@ pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, Stri
         recovery.take_over(agent)?;
     }
     Ok(recovery)
+}
+
+/// What is damaged here is nobody's, and no loss.
+fn former(file: &Network, agents: Vec<wire::AgentInfo>) -> Former {
+    let mut former = Former::default();
+    for agent in agents.into_iter().filter_map(|info| Agent::read(file, info).ok()) {
+        former.add(agent.ip, agent.holding, &agent.info);
+    }
+    former
 }
 
 /// What agents hold of each overlay.
@@ -100,13 +113,14 @@ impl Recovery {
         self.allocator
             .reserve(&holding)
             .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
-        let ask = guess_ask(&info);
-        let orphans = orphans(network, &info.overlays);
-        let description = describe(network, ip, &holding, ask, &orphans);
         let enabled = |overlay: &&wire::AgentOverlayInfo| {
             network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
         };
         let sent: Vec<_> = info.overlays.iter().filter(enabled).cloned().collect();
+        // What it does not get at present says what it wanted at another time.
+        let ask = guess_ask(if sent.is_empty() { &info.overlays } else { &sent });
+        let orphans = orphans(network, &info.overlays);
+        let description = describe(network, ip, &holding, ask, &orphans);
         let stored = Arc::new(Entry::new(info, &sent));
         let fresh = Entry::new(description.stored, &description.sent);
         let entry = if *stored == fresh {
@@ -123,14 +137,11 @@ impl Recovery {
 
 /// What the agent asked for when this was stored, as far as one can see. Its next
 /// registration says it exactly.
-fn guess_ask(info: &wire::AgentInfo) -> Ask {
+fn guess_ask(overlays: &[wire::AgentOverlayInfo]) -> Ask {
     Ask {
-        allocate_subnet: info
-            .overlays
-            .iter()
-            .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
-        mesos_bridge: info.overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
-        docker_bridge: info.overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
+        allocate_subnet: overlays.iter().any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
+        mesos_bridge: overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
+        docker_bridge: overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
         enable_ipv6: true,
     }
 }

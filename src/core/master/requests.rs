@@ -45,6 +45,10 @@ impl Master {
                 Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp.map(str::to_owned)),
                 Err(response) => cx.out.respond(id, response),
             },
+            Asked::Reclaim => match endpoints::agents_to_reclaim(&request.body) {
+                Ok(asked) => serving.reclaim(&mut cx, &asked, id, jsonp.map(str::to_owned)),
+                Err(response) => cx.out.respond(id, response),
+            },
             Asked::Overlays => cx.out.respond(id, Response::json(serving.overlays_json(), jsonp)),
             Asked::Overlay => {
                 let overlay = serving.overlay_json(name, None).map(|overlay| Response::json(overlay, jsonp));

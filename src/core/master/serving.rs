@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::batch::{Batch, Deletion, Held, Writer, WrittenBatch};
+use super::batch::{Batch, Held, Writer, WrittenBatch};
 use super::changes::{Pushed, holders};
-use super::endpoints::ToDelete;
+use super::former::Former;
 use super::networks::Networks;
 use super::out::Out;
 use super::peers::Peers;
@@ -17,7 +18,7 @@ use super::sessions::Sessions;
 use super::waiting::Registration;
 use crate::core::allocator::{Allocator, Ask, Holding, Room};
 use crate::core::json;
-use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
+use crate::core::{Effect, Level, Time, Upid};
 use crate::wire;
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{
@@ -31,6 +32,8 @@ pub struct Context<'a> {
     pub sessions: &'a mut Sessions,
     /// Who writes the log.
     pub writer: &'a mut Writer,
+    /// After how long without contact what an agent holds may be given to others.
+    pub lease: Option<Duration>,
     /// Where effects go.
     pub out: &'a mut Out,
 }
@@ -51,7 +54,9 @@ pub struct Serving {
     pub(super) stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
     pub(super) gathering: Batch,
     pub(super) pushed: Pushed,
-    peers: Peers,
+    /// What agents held whose leases ended, ahead of the log like the records.
+    pub(super) former: Former,
+    pub(super) peers: Peers,
 }
 
 impl Serving {
@@ -79,6 +84,7 @@ impl Serving {
                 held: Held::default(),
             },
             pushed: Pushed::default(),
+            former: recovery.former,
             peers,
         }
     }
@@ -129,9 +135,8 @@ impl Serving {
     pub fn register(&mut self, cx: &mut Context<'_>, registration: Registration) {
         let Registration { ip, from, message } = &registration;
         let ask = ask_of(&message.network_config);
-        let mut holding = self.records.get(ip).map(|r| r.holding.clone()).unwrap_or_default();
-        let lacking = match self.allocator.complete(&self.networks.network, ask, &mut holding) {
-            Ok(lacking) => lacking,
+        let (holding, lacking) = match self.complete(cx, *ip, ask) {
+            Ok(complete) => complete,
             Err(exhausted) => {
                 cx.out.counters.exhausted(&exhausted);
                 let reason = exhausted.to_string();
@@ -153,12 +158,17 @@ impl Serving {
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
             session.erred(cx.out.now(), &problems.join("; "));
         }
+        self.welcome_back(cx, *ip, &holding, &lacking);
         // The answer to this is the list.
         self.gathering.held.pushes.remove(ip);
         self.pushed.forget(*ip);
         let overlays = self.update_record(cx, *ip, holding, ask);
-        let answer =
-            UpdateAgentOverlaysMessage { overlays, problems, revision: Some(self.networks.revision) };
+        let answer = UpdateAgentOverlaysMessage {
+            overlays,
+            problems,
+            revision: Some(self.networks.revision),
+            ..Default::default()
+        };
         match self.held_for(cx.writer, &[*ip]) {
             Some(held) => _ = held.registrations.insert(*ip, (registration, answer)),
             None => self.answer(cx, &registration, &answer),
@@ -213,7 +223,8 @@ impl Serving {
     fn answer(&mut self, cx: &mut Context<'_>, to: &Registration, update: &UpdateAgentOverlaysMessage) {
         // A newer registration from another pid has an answer of its own.
         let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
-        cx.out.send(&to.from, update);
+        let notices = session.notices.clone();
+        cx.out.send(&to.from, &UpdateAgentOverlaysMessage { notices, ..update.clone() });
         let connected = session.connected;
         cx.sessions.told(to.ip, update.revision());
         match to.message.peers {
@@ -249,58 +260,6 @@ impl Serving {
         }
     }
 
-    /// Deletes agents: all of them with one write, or none. Unknown ones are no error.
-    pub fn delete(
-        &mut self,
-        cx: &mut Context<'_>,
-        asked: &ToDelete,
-        request: RequestId,
-        jsonp: Option<String>,
-    ) {
-        let connected: Vec<_> = asked.agents.iter().filter(|ip| cx.sessions.is_connected(**ip)).collect();
-        if !asked.force && !connected.is_empty() {
-            cx.out.respond(request, Response::conflict(&refuse_connected(&connected)));
-            return;
-        }
-        let agents = asked.agents.iter().map(|ip| (*ip, None)).collect();
-        let mut deletion = Deletion { request, jsonp, agents };
-        for (ip, serial) in &mut deletion.agents {
-            let Some(record) = self.records.remove(ip) else {
-                cx.out.log(Level::Info, format!("Nothing to delete: agent {ip} holds nothing"));
-                continue;
-            };
-            cx.out.log(Level::Info, format!("Deleting agent {ip}, which frees {}", summary(&record.holding)));
-            self.allocator.release(&record.holding);
-            *serial = cx.sessions.get(*ip).map(|session| session.serial);
-            self.gathering.changed.insert(*ip);
-            // Its answer would say what is not so any more.
-            self.gathering.held.registrations.remove(ip);
-            cx.sessions.retire(*ip);
-            self.forget_holder(cx, *ip);
-        }
-        let ips: Vec<_> = deletion.agents.iter().map(|(ip, _)| *ip).collect();
-        match self.held_for(cx.writer, &ips) {
-            Some(held) => held.deletions.push(deletion),
-            None => self.deleted(cx, deletion),
-        }
-    }
-
-    /// The log has the agents no more.
-    fn deleted(&mut self, cx: &mut Context<'_>, deletion: Deletion) {
-        for (ip, serial) in deletion.agents {
-            let Some(session) = cx.sessions.get(ip).filter(|session| Some(session.serial) == serial) else {
-                continue;
-            };
-            if session.connected {
-                cx.out.send(&session.pid, &UpdateAgentOverlaysMessage::default());
-            }
-            self.peers.leave(ip);
-            cx.sessions.remove(ip);
-        }
-        let state = self.state_json(cx.out.now(), cx.sessions);
-        cx.out.respond(deletion.request, Response::json(state, deletion.jsonp.as_deref()));
-    }
-
     /// Writes what is gathered, unless a write is under way.
     pub fn flush(&mut self, cx: &mut Context<'_>) {
         if (self.gathering.changed.is_empty() && !self.gathering.networks) || cx.writer.is_busy() {
@@ -309,7 +268,8 @@ impl Serving {
         let Batch { changed, networks, held } = std::mem::take(&mut self.gathering);
         let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
         let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
-        let state = encode_state(&self.networks, self.records.values().map(|record| record.entry.as_ref()));
+        let entries_now = self.records.values().map(|record| record.entry.as_ref());
+        let state = encode_state(&self.networks, entries_now, &self.former);
         let networks = networks.then(|| self.networks.clone());
         cx.writer.write(cx.out, WrittenBatch { entries, networks, held }, state);
     }
@@ -330,8 +290,11 @@ impl Serving {
             self.answer(cx, &registration, &update);
         }
         self.pushed.send(cx.out, cx.sessions, batch.held.pushes);
+        for gone in batch.held.gone {
+            self.gone(cx, &gone);
+        }
         for deletion in batch.held.deletions {
-            self.deleted(cx, deletion);
+            self.deleted(cx, &deletion);
         }
         for changed in batch.held.changes {
             self.answer_change(cx, changed);
@@ -355,18 +318,8 @@ impl Serving {
     }
 }
 
-/// Why nothing was deleted.
-fn refuse_connected(connected: &[&Ipv4Addr]) -> String {
-    let names: Vec<_> = connected.iter().map(ToString::to_string).collect();
-    format!(
-        "Nothing was deleted. Connected to this master, and so perhaps with containers that use what they \
-         hold: {}. Stop these agents first, or say \"force\": true.",
-        names.join(", ")
-    )
-}
-
 /// What an agent holds, for the log.
-fn summary(holding: &Holding) -> String {
+pub fn summary(holding: &Holding) -> String {
     let vtep = holding.vtep.iter().flatten().map(|net| format!("VTEP {}", net.addr()));
     let subnets = holding.overlays.iter().flat_map(|(name, nets)| {
         nets.iter().flatten().map(|net| format!("{net} of {name}")).collect::<Vec<_>>()

@@ -39,6 +39,8 @@ pub struct Session {
     pub host_errors: Vec<String>,
     /// The latest that was not right with it, right again or not. (Few ever have one.)
     pub last_error: Option<Box<LastError>>,
+    /// What it is to be told with its list, until it has reported after that.
+    pub notices: Vec<String>,
 }
 
 /// What was not right with an agent.
@@ -58,6 +60,11 @@ const LONGEST_ERROR: usize = 1000;
 pub struct Sessions {
     sessions: BTreeMap<Ipv4Addr, Session>,
     serial: u64,
+    /// When agents that hold something were heard of last in this lead: their latest
+    /// message, or the end of their link.
+    contacts: BTreeMap<Ipv4Addr, Time>,
+    /// When this lead began to serve: before that nobody could be heard of.
+    serves_since: Option<Time>,
 }
 
 /// The key of an agent: its IPv4 address.
@@ -86,6 +93,7 @@ impl Sessions {
             states: BTreeMap::new(),
             host_errors: Vec::new(),
             last_error: None,
+            notices: Vec::new(),
         });
         if session.pid != *pid || !session.connected {
             session.since = now;
@@ -121,9 +129,39 @@ impl Sessions {
 
     /// A lead begins: nobody has registered in it yet.
     pub fn begin_lead(&mut self) {
+        self.contacts.clear();
+        self.serves_since = None;
         for session in self.sessions.values_mut() {
             session.is_current = false;
             session.told = None;
+        }
+    }
+
+    /// The log is read, for the first time in this lead or once more.
+    pub fn begin_serving(&mut self, now: Time) {
+        self.serves_since.get_or_insert(now);
+    }
+
+    /// An agent that holds something is heard of.
+    pub fn heard_of(&mut self, ip: Ipv4Addr, now: Time) {
+        self.contacts.insert(ip, now);
+    }
+
+    /// When an agent was heard of last; of one that was not in this lead, when the lead
+    /// began to serve. (Of one that is connected, that is past.)
+    pub fn contact(&self, ip: Ipv4Addr) -> Time {
+        self.contacts.get(&ip).copied().max(self.serves_since).unwrap_or_default()
+    }
+
+    /// An agent holds nothing any more.
+    pub fn forget_contact(&mut self, ip: Ipv4Addr) {
+        self.contacts.remove(&ip);
+    }
+
+    /// An agent that registered is to be told this.
+    pub fn set_notices(&mut self, ip: Ipv4Addr, notices: Vec<String>) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.notices = notices;
         }
     }
 
@@ -185,6 +223,7 @@ impl Session {
     /// Takes what the agent reports.
     pub fn report(&mut self, message: AgentRegisteredMessage) {
         self.unconfirmed = false;
+        self.notices.clear();
         self.states = message
             .overlays
             .into_iter()
