@@ -19,7 +19,7 @@ const OPTIMISED: &str = "profile.dev.package.mesos-overlay.opt-level=1";
 ///
 /// Each seed is one cluster and what happens to it, always the same. The lowest seed that
 /// fails is played again, and the end of what happened in it is printed. The exit code is 0
-/// if none fails. Seeds are played on all cores; some 10,000 of them in two minutes on two.
+/// if none fails. Seeds are played on all cores; each takes some 20 ms of one.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// How many seeds to play.
