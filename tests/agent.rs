@@ -20,6 +20,7 @@ transcript::transcripts![
     tells_errors,
     retries_with_one_growing_timer,
     retries_in_time_while_peers_come,
+    waits_for_the_last_container,
     follows_the_masters_list,
     follows_its_peers,
     is_deleted,

@@ -15,7 +15,7 @@ use mesos_overlay::host::desired::{Bridge, Desired};
 use mesos_overlay::host::engine::EngineDesired;
 use mesos_overlay::host::engine::desired::Network;
 use support::engine::{DockerHost, Keeper, network};
-use support::host::{Host, PATIENCE, peer};
+use support::host::{Host, PATIENCE, eventually, peer};
 
 /// A host with an engine, a container of Docker, called `web`, and one of Mesos.
 struct Agent {
@@ -168,4 +168,26 @@ fn other_networks_stay_apart() {
     agent.docker.host.settle(&desired(&agent.docker.host, 1));
     assert_eventually("Mesos to Docker", || agent.mesos_reaches(&web));
     check();
+}
+
+/// As with Mesos's containers (`bridge.rs`): the kernel would keep the gateway's IPv6
+/// address back for one to two seconds after the first container.
+#[test]
+fn the_first_container_has_ipv6_at_once() {
+    if !testbed::skip::unless_docker("the_first_container_has_ipv6") {
+        return;
+    }
+    let (docker, mut keeper) = (DockerHost::started(), Keeper::new());
+    let worker = docker.host.worker();
+    worker.apply_ok(&desired(&docker.host, 1));
+    let tentative = || docker.host.ip("-6 address show scope global tentative").contains("d-dcos");
+    for times in 0..2 {
+        keeper.apply_ok(&docker.desired(1));
+        eventually("the addresses are settled", || !tentative());
+        docker.engine.container("web", "dcos", &["--ip6", &web(1).1]).unwrap();
+        assert!(!tentative(), "the addresses are in doubt, after {times} networks before");
+        docker.engine.docker(&["exec", "web", "ping", "-c", "2", "-W", "2", "fd01:b::1:8000:0:1"]).unwrap();
+        docker.engine.docker(&["rm", "--force", "web"]).unwrap();
+        docker.engine.docker(&["network", "rm", "dcos"]).unwrap();
+    }
 }

@@ -11,6 +11,10 @@ use std::sync::Arc;
 use mesos_overlay::host::desired::{Backend, Desired};
 use support::host::{Host, ip, mac, net, peer};
 
+/// Operations for the bridge of a dual-stack overlay: the device, its duplicate address
+/// detection, and two addresses.
+const BRIDGE: usize = 4;
+
 const ROUTES: &str = "ip -j route show dev vtep1024 proto 142";
 const ROUTES6: &str = "ip -j -6 route show dev vtep1024 proto 142";
 const ROUTES_42: &str = "ip -j route show table 42";
@@ -83,9 +87,9 @@ fn everything_is_made_and_a_second_pass_has_nothing_to_do() {
         return;
     }
     let host = Host::new();
-    // forwarding, device, 2 addresses, 2 rules, a file, and FIREWALL; and for each
-    // peer 2 neighbours, an FDB entry and 3 routes.
-    assert_eq!(host.settle(&with_peers(&host)), 2 + 1 + 2 + 2 + 1 + FIREWALL + 2 * (2 + 1 + 3));
+    // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, and FIREWALL; and for
+    // each peer 2 neighbours, an FDB entry and 3 routes.
+    assert_eq!(host.settle(&with_peers(&host)), 2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + 2 * (2 + 1 + 3));
     assert_host(&host);
     assert_peers(&host);
 }
@@ -292,7 +296,11 @@ fn what_dcos_net_made_is_taken_over_as_it_is() {
     ] {
         host.command(line);
     }
-    assert_eq!(host.settle(&desired), 1 + FIREWALL, "the CNI configuration and the firewall only");
+    assert_eq!(
+        host.settle(&desired),
+        BRIDGE + 1 + FIREWALL,
+        "the CNI configuration, its bridge and the firewall only"
+    );
     desired.peers = Some([].into());
     host.settle(&desired);
     assert_eq!(host.command("ip route show table all via 44.128.0.2"), "");

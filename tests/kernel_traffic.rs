@@ -178,8 +178,8 @@ fn an_underlay_that_is_too_narrow_is_told_once() {
     if !support::root("an_underlay_that_is_too_narrow") {
         return;
     }
-    // Only this test has a logger.
-    log::set_logger(&KeepWarnings).unwrap();
+    // Another test may have set it.
+    let _ = log::set_logger(&KeepWarnings);
     log::set_max_level(log::LevelFilter::Warn);
     let (one, _two) = agents();
     // One thread for all passes: it remembers what it said.
@@ -197,4 +197,39 @@ fn an_underlay_that_is_too_narrow_is_told_once() {
     one.host.ip("link set underlay mtu 1480");
     settle();
     assert_eq!(about_it(), 2, "it is news again");
+}
+
+/// A host that lives on router advertisements loses them once it forwards IPv6.
+#[test]
+fn a_host_that_will_lose_its_routers_is_warned() {
+    if !support::root("a_host_that_will_lose_its_routers") {
+        return;
+    }
+    let _ = log::set_logger(&KeepWarnings);
+    log::set_max_level(log::LevelFilter::Warn);
+    let warned = |host: &Host, device: &str| {
+        let desired = Desired { own: Some("10.0.0.1".parse().unwrap()), ..host.desired(1) };
+        host.settle(&desired);
+        let sentence = format!("unless you set the sysctl net.ipv6.conf.{device}.accept_ra to 2");
+        WARNINGS.lock().unwrap().iter().any(|warning| warning.ends_with(&sentence))
+    };
+    let passing = "address add fd99::1/64 dev NAME valid_lft 1000 preferred_lft 1000 nodad";
+    let route = "-6 route add default via fe80::9 dev NAME proto ra";
+    for (n, accept, by_hand, expected) in [
+        (1, 1, passing, true),
+        (2, 1, route, true),
+        (3, 2, passing, false),
+        (4, 0, route, false),
+        // Nothing of it is from a router.
+        (5, 1, "address add fd99::1/64 dev NAME nodad", false),
+    ] {
+        let (host, other, name) = (Host::new(), Host::new(), format!("uplink{n}"));
+        host.connect(&name, &other, "uplink");
+        host.ip(&format!("address add 10.0.0.1/24 dev {name}"));
+        host.command(&format!("sysctl -qw net.ipv6.conf.{name}.accept_ra={accept}"));
+        host.ip(&by_hand.replace("NAME", &name));
+        assert_eq!(warned(&host, &name), expected, "accept_ra {accept}, {by_hand}");
+        let after = host.command(&format!("sysctl -n net.ipv6.conf.{name}.accept_ra"));
+        assert_eq!(after.trim(), accept.to_string(), "it is the operator's to set");
+    }
 }

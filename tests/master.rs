@@ -22,6 +22,8 @@ mod scale;
 mod show;
 #[path = "support/transcript.rs"]
 mod transcript;
+#[path = "master/world.rs"]
+mod world;
 
 transcript::transcripts![
     "master", player::play;

@@ -30,6 +30,8 @@ mod help;
 mod http;
 #[path = "mesos/ipv6.rs"]
 mod ipv6;
+#[path = "mesos/leases.rs"]
+mod leases;
 #[path = "mesos/lossless.rs"]
 mod lossless;
 #[path = "mesos/metrics.rs"]

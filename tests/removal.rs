@@ -30,9 +30,11 @@ fn with_peers(host: &Host) -> Desired {
 /// Makes the bridge of an overlay as the CNI plugin does with the first container,
 /// and gives the container.
 fn container(host: &Host) -> Host {
-    host.ip("link add m-dcos type bridge");
+    if !devices(host).iter().any(|name| name == "m-dcos") {
+        host.ip("link add m-dcos type bridge");
+    }
     host.ip("link set m-dcos up");
-    host.ip("address add 9.0.1.1/25 dev m-dcos");
+    host.ip("address replace 9.0.1.1/25 dev m-dcos");
     let container = Host::new();
     host.connect("veth1", &container, "eth0");
     host.ip("link set veth1 master m-dcos");

@@ -188,6 +188,25 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check_table<A>(id: &str, table: &[Endpoint<A>]) {
+        for Endpoint { path, methods, access, title, help } in table {
+            assert!(path.starts_with(&format!("/{id}/")) && !path.ends_with('/'), "{path}");
+            assert!(!methods.is_empty() && title.ends_with('.') && help.ends_with('.'), "{path}");
+            let reads_only = methods.iter().all(|(method, _)| *method == "GET");
+            assert!(
+                reads_only || *access == Access::Writers,
+                "{path} changes something and is open to readers"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_changes_something_is_for_writers() {
+        check_table(crate::core::MASTER_ID, crate::core::master::endpoints::ENDPOINTS);
+        check_table(crate::core::AGENT_ID, crate::core::agent::endpoints::ENDPOINTS);
+    }
+
     #[test]
     fn a_path_with_a_name_goes_with_the_one_above() {
         let announced = announce("p", TABLE);

@@ -26,6 +26,10 @@ pub struct Observed {
     pub tx_checksum: Option<bool>,
     /// The device that carries the tunnels; `None` if it cannot be found.
     pub underlay: Option<Underlay>,
+    /// Whether the underlay's device has addresses or a default route from router
+    /// advertisements, of which the kernel takes no more once it forwards IPv6
+    /// (`accept_ra` is 1).
+    pub forgets_routers: bool,
     /// What the kernel has. `None`: it was not looked at, because another program
     /// looks after it or because it could not be read.
     pub kernel: Option<Kernel>,
@@ -66,6 +70,10 @@ pub struct Kernel {
     /// Everybody's nexthop objects, by id. `None`: this kernel has none, or does not
     /// show the gateway of a route that goes by one.
     pub nexthops: Option<BTreeMap<u32, Nexthop>>,
+    /// The devices that have the names of the bridges that are desired.
+    pub wanted_bridges: BTreeMap<String, FoundBridge>,
+    /// Docker's bridges of overlays that are desired, as far as they are there.
+    pub dockers_bridges: BTreeMap<String, DockersBridge>,
 }
 
 /// A nexthop object: a gateway that routes refer to by a number.
@@ -77,6 +85,31 @@ pub struct Nexthop {
     pub here: bool,
     /// Who made it (`RTPROT_*`).
     pub protocol: u8,
+}
+
+/// A bridge that Docker made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DockersBridge {
+    /// How many devices are on it.
+    pub ports: usize,
+    /// Its addresses that cannot be used yet: the kernel does not know whether nobody
+    /// else has them.
+    pub tentative: BTreeSet<IpNet>,
+}
+
+/// A device that has the name of a bridge that is desired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundBridge {
+    /// Whether it is a bridge.
+    pub is_bridge: bool,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// How many devices are on it.
+    pub ports: usize,
+    /// Its addresses, except link-local ones.
+    pub addresses: BTreeSet<IpNet>,
+    /// Whether new IPv6 addresses have to wait until nobody else has them.
+    pub detects_duplicates: bool,
 }
 
 /// A bridge that is not desired.

@@ -16,7 +16,8 @@ use super::firewall::Firewall;
 use super::netlink::{self, Error, Ethtool, Netlink};
 use super::observed::{CniFile, Kernel, Observed, Underlay};
 use super::plan::{
-    Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, fitting_mtu, nexthops_after, plan,
+    Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, dockers_bridges, fitting_mtu, forwards_ipv6,
+    nexthops_after, plan, wanted_bridges,
 };
 use super::preview::Preview;
 use super::watch::Watch;
@@ -178,7 +179,7 @@ impl Rounds {
         let cni = pass.observe_cni();
         let underlay = self.underlay.clone();
         let forwarding = sysctl::forwarding();
-        let observed = Observed { forwarding, cni, underlay, tx_checksum: None, kernel: None };
+        let observed = Observed { forwarding, cni, underlay, ..Observed::default() };
         // The kernel tells of a feature's change as little as what it is.
         let checksum = match desired.tx_checksum {
             Checksum::Auto => None,
@@ -287,8 +288,17 @@ impl<'a> Pass<'a> {
             cni,
             underlay: self.underlay.clone(),
             tx_checksum: tx_checksum(self.desired),
+            forgets_routers: self.forgets_routers().await,
             kernel,
         }
+    }
+
+    /// What cannot be read is no reason for a warning.
+    async fn forgets_routers(&self) -> bool {
+        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else { return false };
+        forwards_ipv6(self.desired)
+            && sysctl::device6(&underlay.device, "accept_ra").as_deref() == Some("1")
+            && netlink::is_advertised(netlink, underlay.index).await.unwrap_or(false)
     }
 
     /// What cannot be read fails every overlay that has a file there.
@@ -325,8 +335,8 @@ impl<'a> Pass<'a> {
     /// Carries out the operations in order. One that fails does not stop the
     /// others, except those that would be on a device that is not there.
     async fn carry_out(&mut self, plan: &Plan) {
-        let mut index = None;
-        let mut missing: Option<(Arc<str>, usize)> = None;
+        let mut indexes = BTreeMap::new();
+        let mut missing = BTreeMap::<&Arc<str>, usize>::new();
         let mut ops = plan.ops.iter().peekable();
         while let Some(op) = ops.next() {
             log::debug!("{op}");
@@ -334,22 +344,21 @@ impl<'a> Pass<'a> {
                 self.carry_out_one(op).await;
                 continue;
             };
-            if index.is_none() && missing.is_none() {
-                index = self.index_of(device).await;
-                missing = index.is_none().then(|| (device.clone(), 0));
-            }
             let mut batch = vec![op];
             while let Some(op) = ops.next_if(|op| op.device() == Some(device)) {
                 log::debug!("{op}");
                 batch.push(op);
             }
-            match (index, &mut missing) {
-                (Some(index), _) => self.carry_out_batch(&batch, index).await,
-                (None, Some((_, count))) => *count += batch.len(),
-                (None, None) => {}
+            if !indexes.contains_key(device) {
+                let index = self.index_of(device).await;
+                indexes.insert(device, index);
+            }
+            match indexes.get(device).copied().flatten() {
+                Some(index) => self.carry_out_batch(&batch, index).await,
+                None => *missing.entry(device).or_default() += batch.len(),
             }
         }
-        if let Some((device, count)) = missing {
+        for (device, count) in missing {
             let sentence = format!("left out {count} operations on device {device}, which is not there");
             self.failures.add(Concern::Overlays, sentence);
         }
@@ -358,11 +367,24 @@ impl<'a> Pass<'a> {
     /// What to watch from now on. (What happened since the kernel was read is
     /// among the events that wait.)
     async fn watched(&self, draining: &[Draining]) -> Watched {
-        let index = match (&self.netlink, &self.desired.vtep) {
-            (Some(netlink), Some(vtep)) => netlink::index_of(netlink, &vtep.name).await.ok().flatten(),
-            _ => None,
+        let index = match &self.desired.vtep {
+            Some(vtep) => self.index_quietly(&vtep.name).await,
+            None => None,
         };
-        Watched::new(self.desired, index, self.underlay.as_ref(), draining, self.nexthops.clone())
+        let mut watched =
+            Watched::new(self.desired, index, self.underlay.as_ref(), draining, self.nexthops.clone());
+        for (name, addresses) in wanted_bridges(self.desired) {
+            watched.watch_bridge(name, self.index_quietly(name).await, addresses);
+        }
+        for name in dockers_bridges(self.desired) {
+            watched.watch_dockers(name, self.index_quietly(name).await);
+        }
+        watched
+    }
+
+    /// The index of a device; `None`: there is none, or it cannot be read.
+    async fn index_quietly(&self, device: &str) -> Option<u32> {
+        netlink::index_of(self.netlink.as_ref()?, device).await.ok().flatten()
     }
 
     async fn index_of(&mut self, device: &str) -> Option<u32> {
@@ -383,6 +405,7 @@ impl<'a> Pass<'a> {
             Op::SetTxChecksum(device, on) => {
                 Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *on))
             }
+            Op::SkipDad(device) => sysctl::skip_dad(device),
             Op::WriteCni { overlay, content } => cni::write(dir, overlay, content),
             Op::RemoveCni { overlay } => cni::remove(dir, overlay),
             // The others are the kernel's, and need no index.
@@ -440,7 +463,7 @@ fn is_fine(op: &Op, error: &Error) -> bool {
 /// we wanted to make, or took it away.
 fn is_race(op: &Op, error: &Error) -> bool {
     match (op, error.errno()) {
-        (Op::AddDevice(_), errno) => errno == Some(Errno::EEXIST),
+        (Op::AddDevice(_) | Op::AddBridge(..), errno) => errno == Some(Errno::EEXIST),
         (op, errno) => op.device().is_some() && errno == Some(Errno::ENODEV),
     }
 }

@@ -165,7 +165,7 @@ impl Player {
         Input::Message { from: self.master.clone(), name, body: body.to_vec().into() }
     }
 
-    /// `ok`, or `dcos: error; host: error; used: web`.
+    /// `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
     fn report(&self, text: &str) -> HostReport {
         let mut report = HostReport { generation: self.generation, ..HostReport::default() };
         for part in text.split("; ").filter(|part| *part != "ok") {
@@ -175,6 +175,7 @@ impl Player {
                     report.used.insert(overlay.to_owned());
                     report.draining.push(format!("overlay {overlay} is gone, but 1 container uses it"));
                 }
+                ("draining", sentence) => report.draining.push(sentence.to_owned()),
                 (overlay, error) => {
                     report.overlays.insert(overlay.to_owned(), error.to_owned());
                 }

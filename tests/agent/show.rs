@@ -75,6 +75,7 @@ pub fn status(effect: &Effect) -> String {
     parts.extend(list("problems").iter().map(|problem| format!("problem: {}", text(problem))));
     parts.extend(list("notices").iter().map(|notice| format!("notice: {}", text(notice))));
     parts.extend(list("host_errors").iter().map(|error| format!("host: {}", text(error))));
+    parts.extend(list("draining").iter().map(|sentence| format!("draining: {}", text(sentence))));
     parts.join("; ")
 }
 

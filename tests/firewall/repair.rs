@@ -1,6 +1,8 @@
 //! What somebody does to the firewall by hand, or a service that is restarted, is
 //! undone by the next pass.
 
+use std::time::{Duration, Instant};
+
 use crate::site::{OUTSIDE, Site, UPLINK, seen};
 use crate::support::host::{Host, eventually, net};
 use crate::tools::{Tools, on};
@@ -68,6 +70,40 @@ fn what_somebody_changes_comes_right_by_itself(tools: Tools, host: Host) {
         site.host.command(by_hand);
         eventually(by_hand, || site.listing() == right);
     }
+}
+
+on!(IptablesNft IptablesLegacy Nftables NftablesAlone; restart, super::what_a_firewall_service_flushes_comes_back);
+
+/// A firewall service that is restarted takes everything away before it writes its own.
+fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
+    let site = Site::new(tools, host);
+    let flushes: &[&str] = match tools.is_iptables() {
+        true => &[
+            "iptables -t nat -F",
+            "iptables -t nat -X",
+            "iptables -F",
+            "iptables -X",
+            "ip6tables -t nat -F",
+            "ip6tables -t nat -X",
+            "ip6tables -F",
+            "ip6tables -X",
+        ],
+        false => &["nft flush ruleset"],
+    };
+    let flush = || flushes.iter().for_each(|flush| _ = site.host.command(flush));
+    // The older iptables shows a table from when it was first spoken of.
+    flush();
+    let worker = site.host.worker();
+    worker.apply_ok(&site.desired());
+    let right = site.listing();
+    for _ in 0..3 {
+        flush();
+        let flushed = Instant::now();
+        eventually("the firewall is as it was", || site.listing() == right);
+        assert!(flushed.elapsed() < Duration::from_secs(2), "right after {:?}", flushed.elapsed());
+    }
+    assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
+    assert_eq!(seen(&site.mesos, OUTSIDE[1]), UPLINK[1]);
 }
 
 #[test]

@@ -81,9 +81,10 @@ impl Site {
         desired
     }
 
-    /// The container of Mesos goes, and then everything that was wanted.
+    /// The containers go, and then everything that was wanted.
     pub fn clear(&self) {
         self.host.ip("link set m-dcos-port nomaster");
+        self.host.ip("link set d-dcos-port nomaster");
         let cni = self.host.desired(1).cni;
         self.host.settle(&Desired { cni, firewall: self.tools.choice(), ..Desired::default() });
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use mesos_overlay::core::endpoints::Access;
+use mesos_overlay::runtime::Role;
 use serde_json::json;
 use testbed::cluster::{Cluster, Setup};
 use testbed::node::Node;
@@ -48,13 +50,6 @@ fn wait_serving(cluster: &mut Cluster) {
     .unwrap();
 }
 
-/// All kinds of endpoints, of master and agent.
-const READS: [(bool, &str); 4] = [
-    (true, "/overlay-master/state"),
-    (true, "/overlay-master/metrics"),
-    (false, "/overlay-agent/overlay"),
-    (false, "/overlay-agent/metrics"),
-];
 const DELETE: &str = "/overlay-master/agents/delete";
 
 /// What everybody gets of endpoints that write and of those that only read.
@@ -81,12 +76,18 @@ fn check(cluster: &Cluster, writes: u16, reads: u16) {
         assert_eq!(unknown == 401, writes == 401, "{method} {path}: {unknown}");
         assert!([200, 400, 404].contains(&known), "{method} {path}: {known}");
     }
-    for (of_master, path) in READS {
-        let node = if of_master { master } else { agent };
-        assert_eq!(status(node, "GET", path, false), reads, "{path}");
-        assert_eq!(status(node, "GET", path, true), 200, "{path}");
+    for (role, node) in [(Role::Master, master), (Role::Agent, agent)] {
+        for endpoint in role.endpoints() {
+            let path = format!("/{}{}", role.id(), endpoint.path);
+            let protected = match endpoint.access {
+                Access::Writers => writes == 401,
+                Access::Readers => reads == 401,
+                Access::Anyone => false,
+            };
+            assert_eq!(status(node, "GET", &path, false) == 401, protected, "{path}");
+            assert!([200, 405].contains(&status(node, "GET", &path, true)), "{path}");
+        }
     }
-    assert_eq!(status(master, "GET", "/overlay-master/health", false), 200, "it is for load balancers");
 }
 
 #[test]

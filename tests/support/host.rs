@@ -130,6 +130,11 @@ impl Host {
         testbed::net::Netns::open(&self.namespace).unwrap()
     }
 
+    /// Where that namespace is found, as long as this is here.
+    pub fn namespace(&self) -> &str {
+        self.namespace.to_str().unwrap()
+    }
+
     /// Runs something in the host's network namespace.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, done) = channel();

@@ -17,6 +17,7 @@ const ALLOWED: &[&str] = &[
     "BSL-1.0",
     "ISC",
     "MIT",
+    "NCSA",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

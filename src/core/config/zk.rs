@@ -55,6 +55,10 @@ pub fn parse(url: &str) -> Result<ZkUrl, String> {
     if credentials.is_some_and(|text| !text.contains(':')) {
         return Err("has a user without a password".to_owned());
     }
+    let is_odd = |c: char| c.is_control() || c.is_whitespace();
+    if servers.contains(is_odd) || path.contains(is_odd) {
+        return Err("holds a blank or a control character".to_owned());
+    }
     servers.split(',').try_for_each(check_server)?;
     let path = path.trim_end_matches('/');
     if path.contains("//") {
@@ -162,6 +166,8 @@ mod tests {
             ("zk://:2181/mesos", "has the server \":2181\", which has no proper host"),
             ("zk://me@a:1/mesos", "has a user without a password"),
             ("zk://a:1//mesos", "has an empty part in its path"),
+            ("zk://a:1/mesos /", "holds a blank or a control character"),
+            ("zk://a\u{13}:1/mesos", "holds a blank or a control character"),
         ] {
             assert_eq!(parse(url).unwrap_err(), what, "{url}");
         }

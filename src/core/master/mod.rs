@@ -344,7 +344,15 @@ impl Master {
             self.out.log(Level::Warning, line);
         }
         self.phase = Phase::Serving(Box::new(serving));
-        for registration in self.waiting.take() {
+        let waiting: Vec<_> = self.waiting.take().collect();
+        // They are there, all of them: the first one must not be given what the last one
+        // holds.
+        for registration in &waiting {
+            if self.is_known(registration.ip) {
+                self.sessions.heard_of(registration.ip, self.out.now());
+            }
+        }
+        for registration in waiting {
             self.register(registration);
         }
     }

@@ -112,7 +112,8 @@ fn link(message: LinkMessage, gone: bool) -> Option<Event> {
 fn address(message: &netlink_packet_route::address::AddressMessage, gone: bool) -> Option<Event> {
     let net = observe::address(message)?;
     let foreign = observe::is_link_local(net.addr());
-    (!foreign).then_some(Event::Address { index: message.header.index, net, gone })
+    let tentative = observe::is_tentative(message);
+    (!foreign).then_some(Event::Address { index: message.header.index, net, tentative, gone })
 }
 
 fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {

@@ -28,7 +28,7 @@ mod request;
 
 pub(crate) use ethtool::Ethtool;
 pub(crate) use events::events;
-pub(crate) use observe::{index_of, observe, underlay};
+pub(crate) use observe::{index_of, is_advertised, observe, underlay};
 pub(crate) use request::{Request, request};
 
 use message::Message;

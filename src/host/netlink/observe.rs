@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -24,9 +24,11 @@ use super::request::{family, link_named};
 use super::{Error, Netlink};
 use crate::host::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
 use crate::host::observed::{
-    Device, DeviceKind, FdbEntry, Kernel, Leftover, Neighbour, Nexthop, Route, Rule, Underlay,
+    Device, DeviceKind, DockersBridge, FdbEntry, FoundBridge, Kernel, Leftover, Neighbour, Nexthop, Route,
+    Rule, Underlay,
 };
-use crate::host::plan::{DOCKER_BRIDGE, MAIN_TABLE, MESOS_BRIDGE};
+use crate::host::plan::{DOCKER_BRIDGE, MAIN_TABLE, MESOS_BRIDGE, dockers_bridges, wanted_bridges};
+use crate::host::sysctl;
 
 /// Both families of addresses.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -52,6 +54,8 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         rules: rules(netlink).await.map_err(told("rules"))?,
         bridges: bridges(netlink, desired).await.map_err(told("bridges"))?,
         nexthops: nexthops(netlink, name).await.map_err(told("nexthop objects"))?,
+        wanted_bridges: found_bridges(netlink, desired).await.map_err(told("bridges"))?,
+        dockers_bridges: found_dockers(netlink, desired).await.map_err(told("bridges"))?,
     })
 }
 
@@ -159,19 +163,28 @@ async fn stale_devices(netlink: &Netlink, wanted: Option<&str>) -> Result<BTreeS
 }
 
 async fn addresses(netlink: &Netlink, index: u32, family: AddressFamily) -> Result<BTreeSet<IpNet>, Error> {
+    let messages = address_messages(netlink, index, family).await?;
+    Ok(messages.iter().filter_map(address).filter(|net| !is_link_local(net.addr())).collect())
+}
+
+async fn address_messages(
+    netlink: &Netlink,
+    index: u32,
+    family: AddressFamily,
+) -> Result<Vec<AddressMessage>, Error> {
     let mut filter = AddressMessage::default();
     filter.header.family = family;
     filter.header.index = index;
     let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
-    let parsed = objects.into_iter().filter_map(|object| match object {
+    let messages = objects.into_iter().filter_map(|object| match object {
         RouteNetlinkMessage::NewAddress(message)
             if message.header.index == index && message.header.family == family =>
         {
-            address(&message)
+            Some(message)
         }
         _ => None,
     });
-    Ok(parsed.filter(|net| !is_link_local(net.addr())).collect())
+    Ok(messages.collect())
 }
 
 pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
@@ -415,7 +428,49 @@ async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String
     Ok(bridges)
 }
 
-/// What is on a bridge that is not desired.
+/// The devices that have the names of bridges that are desired.
+async fn found_bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String, FoundBridge>, Error> {
+    let mut found = BTreeMap::new();
+    for (name, _) in wanted_bridges(desired) {
+        let Some(message) = link(netlink, link_named(name)).await? else { continue };
+        let Leftover { ports, addresses, .. } = leftover(netlink, message.header.index).await?;
+        let bridge = FoundBridge {
+            is_bridge: kind(&message) == DeviceKind::Other(InfoKind::Bridge.to_string()),
+            up: message.header.flags.contains(LinkFlags::Up),
+            ports,
+            addresses,
+            detects_duplicates: sysctl::device6(name, "accept_dad").is_some_and(|value| value != "0"),
+        };
+        found.insert(name.to_owned(), bridge);
+    }
+    Ok(found)
+}
+
+/// Docker's bridges of overlays that are desired.
+async fn found_dockers(
+    netlink: &Netlink,
+    desired: &Desired,
+) -> Result<BTreeMap<String, DockersBridge>, Error> {
+    let mut found = BTreeMap::new();
+    for name in dockers_bridges(desired) {
+        let Some(message) = link(netlink, link_named(name)).await? else { continue };
+        let index = message.header.index;
+        let objects = address_messages(netlink, index, AddressFamily::Inet6).await?;
+        let tentative: BTreeSet<IpNet> =
+            objects.iter().filter(|message| is_tentative(message)).filter_map(address).collect();
+        // Who is on it matters only then.
+        let ports = if tentative.is_empty() { 0 } else { leftover(netlink, index).await?.ports };
+        found.insert(name.to_owned(), DockersBridge { ports, tentative });
+    }
+    Ok(found)
+}
+
+/// Whether an address cannot be used yet.
+pub(super) fn is_tentative(message: &AddressMessage) -> bool {
+    message.header.flags.contains(AddressHeaderFlags::Tentative)
+}
+
+/// What is on a bridge.
 async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
     let mut filter = LinkMessage::default();
     filter.attributes.push(LinkAttribute::Controller(index));
@@ -467,6 +522,27 @@ pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Opt
     });
     let device = name(&message).map(str::to_owned);
     Ok(device.zip(mtu).map(|(device, mtu)| Underlay { index, device, mtu }))
+}
+
+/// Whether a device has a route, or an address with an end, by router advertisements.
+pub(crate) async fn is_advertised(netlink: &Netlink, index: u32) -> Result<bool, Error> {
+    let messages = address_messages(netlink, index, AddressFamily::Inet6).await?;
+    let mut passing =
+        messages.iter().filter(|message| !message.header.flags.contains(AddressHeaderFlags::Permanent));
+    if passing.any(|message| message.header.scope == AddressScope::Universe) {
+        return Ok(true);
+    }
+    let mut filter = RouteMessage::default();
+    filter.header.address_family = AddressFamily::Inet6;
+    filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(MAIN_TABLE)];
+    let objects = netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await?;
+    Ok(objects.iter().any(|object| match object {
+        RouteNetlinkMessage::NewRoute(message) => {
+            message.header.protocol == RouteProtocol::Ra
+                && message.attributes.contains(&RouteAttribute::Oif(index))
+        }
+        _ => false,
+    }))
 }
 
 /// The device that has this address.

@@ -39,6 +39,7 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
     use RouteNetlinkMessage as M;
     let (message, flags) = match op {
         Op::AddDevice(device) => (M::NewLink(new_device(device)), ADD),
+        Op::AddBridge(name, mac) => (M::NewLink(new_bridge(name, *mac)), ADD),
         Op::RemoveDevice(name) => (M::DelLink(link_named(name)), 0),
         Op::SetDevice(_, change) => (M::NewLink(device_change(index, *change)), 0),
         Op::AddAddress(_, net) => (M::NewAddress(address(index, *net)), SET),
@@ -59,6 +60,7 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
         Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),
         Op::SetTxChecksum(..)
+        | Op::SkipDad(_)
         | Op::EnableForwarding
         | Op::EnableForwarding6
         | Op::WriteCni { .. }
@@ -87,6 +89,14 @@ fn new_device(device: &NewDevice) -> LinkMessage {
         InfoVxlan::Port(*port),
         InfoVxlan::Learning(false),
     ]));
+    message
+}
+
+fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
+    let mut message = link_named(name);
+    set_up(&mut message);
+    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     message
 }
 

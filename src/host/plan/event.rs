@@ -50,6 +50,8 @@ pub enum Event {
         index: u32,
         /// The address.
         net: IpNet,
+        /// Whether it cannot be used yet.
+        tentative: bool,
         /// Whether it is no more.
         gone: bool,
     },
@@ -163,10 +165,23 @@ pub struct Watched {
     index: Option<u32>,
     /// Index and MTU of the underlay's device.
     underlay: Option<(u32, u32)>,
+    /// The bridges that there should be, by name.
+    bridges: BTreeMap<String, WatchedBridge>,
+    /// Docker's bridges with IPv6 and their indexes; `None`: there is none.
+    dockers: BTreeMap<String, Option<u32>>,
     /// Indexes of bridges that go as soon as their last port is gone.
     draining: Vec<u32>,
     rules: BTreeMap<IpNet, String>,
     peers: Wanted,
+}
+
+/// A bridge for containers.
+#[derive(Debug)]
+struct WatchedBridge {
+    /// `None`: there is none.
+    index: Option<u32>,
+    /// The addresses that it should have.
+    addresses: BTreeSet<IpNet>,
 }
 
 impl Watched {
@@ -188,10 +203,22 @@ impl Watched {
             index,
             underlay: underlay.map(|underlay| (underlay.index, underlay.mtu)),
             draining: draining.iter().map(|overlay| overlay.index).collect(),
+            bridges: BTreeMap::new(),
+            dockers: BTreeMap::new(),
             rules: rules.filter(|_| internal).collect(),
             peers: Wanted { nexthops, ..peers.unwrap_or_default() },
             vtep,
         }
+    }
+
+    /// Adds a bridge that there should be; `index`: as it is now.
+    pub fn watch_bridge(&mut self, name: &str, index: Option<u32>, addresses: BTreeSet<IpNet>) {
+        self.bridges.insert(name.to_owned(), WatchedBridge { index, addresses });
+    }
+
+    /// Adds a bridge of Docker's; `index`: as it is now.
+    pub fn watch_dockers(&mut self, name: &str, index: Option<u32>) {
+        self.dockers.insert(name.to_owned(), index);
     }
 
     /// The operations that take the device from the peers of `from` to those of `to`,
@@ -214,15 +241,28 @@ impl Watched {
                 *gone || self.underlay != Some((*index, *mtu))
             }
             _ if !self.internal => false,
+            Event::Link { index, name, up, gone, .. } if self.bridges.contains_key(name) => {
+                *gone || !*up || self.bridges[name].index != Some(*index)
+            }
+            Event::Link { index, name, gone, .. } if self.dockers.contains_key(name) => {
+                !*gone && self.dockers[name] != Some(*index)
+            }
             Event::Link { index, name, kind, mac, mtu, up, gone } => {
                 self.link((*index, name.as_str()), kind, (*mac, *mtu, *up), *gone)
             }
             Event::Port { master, gone } => *gone && self.draining.contains(master),
             Event::Rule { rule, gone } => self.rule(rule, *gone),
             Event::Route { index, route, gone } => self.route(*index, route, *gone),
-            Event::Address { index, net, gone } => {
+            Event::Address { index, tentative: true, gone: false, .. }
+                if self.dockers.values().any(|docker| *docker == Some(*index)) =>
+            {
+                true
+            }
+            Event::Address { index, net, gone, .. } => {
                 let wanted = self.vtep.as_ref().is_some_and(|vtep| vtep.addresses.contains(net));
-                self.is_ours(*index) && wanted == *gone
+                let is_bridges =
+                    |bridge: &WatchedBridge| bridge.index == Some(*index) && bridge.addresses.contains(net);
+                self.is_ours(*index) && wanted == *gone || *gone && self.bridges.values().any(is_bridges)
             }
             Event::Neighbour { index, ip, neighbour, gone } => {
                 self.is_ours(*index) && self.neighbour(*ip, *neighbour, *gone)

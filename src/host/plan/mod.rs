@@ -2,7 +2,7 @@
 //! operations in an order in which they work. Pure: no kernel, no disk, no clock.
 //!
 //! The order: forwarding, then the device, its addresses, the peers (neighbours
-//! and FDB before the routes that lead to them), the rules; what Mesos takes as
+//! and FDB before the routes that lead to them), the rules, the bridges; what Mesos takes as
 //! "this network works", the CNI configurations, is removed first and written
 //! last.
 //!
@@ -16,6 +16,7 @@ use super::cni;
 use super::desired::{Backend, Checksum, Desired, Vtep};
 use super::observed::{Observed, Underlay};
 
+mod bridges;
 mod device;
 mod event;
 mod leftovers;
@@ -26,6 +27,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bridges::{dockers as dockers_bridges, wanted as wanted_bridges};
 pub use event::{Event, Meaning, Object, Watched};
 pub use leftovers::Draining;
 pub(crate) use nexthops::after as nexthops_after;
@@ -85,6 +87,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         device::plan(desired, kernel, fits, &mut plan);
         tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
+        bridges::plan(desired, kernel, &mut plan);
+        bridges::settle_dockers(kernel, &mut plan);
     }
     check_mtu(desired, observed, &mut plan);
     write_cni(desired, observed, fits, &mut plan);
@@ -124,10 +128,28 @@ fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
         plan.ops.push(Op::EnableForwarding);
     }
-    let mut subnets = desired.overlays.values().flat_map(|overlay| &overlay.subnets);
-    if subnets.any(|subnet| subnet.addr().is_ipv6()) && observed.forwarding.v6 != Some(true) {
+    if !forwards_ipv6(desired) {
+        return;
+    }
+    if observed.forwarding.v6 != Some(true) {
         plan.ops.push(Op::EnableForwarding6);
     }
+    if let Some(underlay) = observed.underlay.as_ref().filter(|_| observed.forgets_routers) {
+        // A dot in a device's name is written so in the name of its setting.
+        let device = underlay.device.replace('.', "/");
+        plan.warnings.push(format!(
+            "this host has IPv6 addresses or routes from router advertisements on {}, and the kernel takes no \
+             more of them since it forwards IPv6 for containers: they will be lost unless you set the sysctl \
+             net.ipv6.conf.{device}.accept_ra to 2",
+            underlay.device
+        ));
+    }
+}
+
+/// Whether containers have IPv6, so that it has to be forwarded.
+pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
+    let mut subnets = desired.overlays.values().flat_map(|overlay| &overlay.subnets);
+    desired.backend == Backend::Internal && subnets.any(|subnet| subnet.addr().is_ipv6())
 }
 
 /// The configurations of overlays that went away, or lost their bridge.

@@ -17,6 +17,10 @@ pub enum Op {
     EnableForwarding6,
     /// Create a VXLAN device, with all that is said here, and set it up.
     AddDevice(NewDevice),
+    /// Create a bridge for containers of Mesos, and set it up.
+    AddBridge(Arc<str>, Mac),
+    /// Let a device's IPv6 addresses be used at once (`accept_dad`).
+    SkipDad(Arc<str>),
     /// Remove a device, and with it all that follows below.
     RemoveDevice(Arc<str>),
     /// Leave the checksums of packets into the tunnel to the device below, or not.
@@ -180,14 +184,27 @@ impl Op {
             | Op::SetRoute(device, _)
             | Op::RemoveRoute(device, _) => Some(device),
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
+            Op::AddBridge(..) | Op::SkipDad(_) => None,
             Op::EnableForwarding | Op::EnableForwarding6 => None,
             Op::AddRule { .. } | Op::RemoveRule { .. } => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
         }
     }
 
+    /// The bridge that it is about, if it is about a bridge that is desired.
+    fn bridge(&self) -> Option<&str> {
+        match self {
+            Op::AddBridge(name, _) | Op::SkipDad(name) => Some(name),
+            _ => self.device().map(|name| &**name),
+        }
+    }
+
     /// Whom it concerns when this fails.
     pub fn concern(&self) -> Concern<'_> {
+        let of = |prefix| self.bridge().and_then(|name| name.strip_prefix(prefix));
+        if let Some(overlay) = of(super::MESOS_BRIDGE).or(of(super::DOCKER_BRIDGE)) {
+            return Concern::Overlay(overlay);
+        }
         match self {
             Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Concern::Overlay(overlay),
             Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Concern::Overlays,
@@ -203,9 +220,9 @@ impl Op {
     pub fn kind(&self) -> &'static str {
         match self {
             Op::EnableForwarding | Op::EnableForwarding6 => "turn on forwarding",
-            Op::AddDevice(_) => "add device",
+            Op::AddDevice(_) | Op::AddBridge(..) => "add device",
             Op::RemoveDevice(_) => "remove device",
-            Op::SetDevice(..) | Op::SetTxChecksum(..) => "set device",
+            Op::SetDevice(..) | Op::SetTxChecksum(..) | Op::SkipDad(_) => "set device",
             Op::AddAddress(..) => "add address",
             Op::RemoveAddress(..) => "remove address",
             Op::SetNeighbour(..) => "add neighbour",
@@ -245,6 +262,8 @@ impl fmt::Display for Op {
             Op::EnableForwarding => write!(f, "turn on IPv4 forwarding"),
             Op::EnableForwarding6 => write!(f, "turn on IPv6 forwarding"),
             Op::AddDevice(device) => write!(f, "add device {device}"),
+            Op::AddBridge(device, mac) => write!(f, "add device {device} bridge address {mac}"),
+            Op::SkipDad(device) => write!(f, "set device {device} accept_dad 0"),
             Op::RemoveDevice(device) => write!(f, "remove device {device}"),
             Op::SetTxChecksum(device, on) => {
                 write!(f, "set device {device} tx-checksum-ip-generic {}", if *on { "on" } else { "off" })

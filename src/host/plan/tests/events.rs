@@ -38,9 +38,9 @@ fn what_is_as_desired_means_nothing() {
     let entry = FdbEntry { permanent: true, plain: true };
     for event in [
         vtep_event(|_, _, _, _| {}),
-        Event::Address { index: INDEX, net: net("44.128.0.1/20"), gone: false },
-        Event::Address { index: INDEX, net: net("44.128.0.9/20"), gone: true },
-        Event::Address { index: 9, net: net("44.128.0.1/20"), gone: true },
+        Event::Address { index: INDEX, net: net("44.128.0.1/20"), tentative: false, gone: false },
+        Event::Address { index: INDEX, net: net("44.128.0.9/20"), tentative: false, gone: true },
+        Event::Address { index: 9, net: net("44.128.0.1/20"), tentative: false, gone: true },
         Event::Neighbour { index: INDEX, ip: ip("44.128.0.2"), neighbour, gone: false },
         Event::Neighbour { index: INDEX, ip: ip("44.128.0.3"), neighbour, gone: true },
         Event::Neighbour { index: 9, ip: ip("44.128.0.2"), neighbour, gone: true },
@@ -68,8 +68,8 @@ fn what_is_not_as_desired_means_a_pass() {
         vtep_event(|_, name, _, _| *name = "other".into()),
         vtep_event(|_, _, address, _| *address = mac(9)),
         vtep_event(|_, _, _, up| *up = false),
-        Event::Address { index: INDEX, net: net("44.128.0.1/20"), gone: true },
-        Event::Address { index: INDEX, net: net("44.128.0.9/20"), gone: false },
+        Event::Address { index: INDEX, net: net("44.128.0.1/20"), tentative: false, gone: true },
+        Event::Address { index: INDEX, net: net("44.128.0.9/20"), tentative: false, gone: false },
         Event::Neighbour { index: INDEX, ip: ip("44.128.0.2"), neighbour: neighbour(2), gone: true },
         Event::Neighbour { index: INDEX, ip: ip("44.128.0.2"), neighbour: neighbour(3), gone: false },
         Event::Neighbour { index: INDEX, ip: ip("44.128.0.3"), neighbour: neighbour(3), gone: false },
@@ -99,6 +99,6 @@ fn what_is_not_as_desired_means_a_pass() {
 fn where_another_program_sees_to_the_data_plane_its_events_mean_nothing() {
     let desired = Desired { backend: Backend::External, ..desired(&[2]) };
     let watched = Watched::new(&desired, Some(INDEX), None, &[], None);
-    let event = Event::Address { index: INDEX, net: net("44.128.0.1/20"), gone: true };
+    let event = Event::Address { index: INDEX, net: net("44.128.0.1/20"), tentative: false, gone: true };
     assert_eq!(watched.meaning(&event), Meaning::Nothing);
 }

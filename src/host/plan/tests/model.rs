@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use super::super::{DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan};
 use crate::host::desired::{Desired, Mac};
 use crate::host::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Neighbour, Nexthop, Observed, Route, Rule,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, FoundBridge, Kernel, Neighbour, Nexthop, Observed,
+    Route, Rule,
 };
 
 /// A host on which there is nothing yet.
@@ -17,6 +18,7 @@ pub fn bare() -> Observed {
         cni: Some(BTreeMap::new()),
         underlay: None,
         tx_checksum: None,
+        forgets_routers: false,
         kernel: Some(Kernel::default()),
     }
 }
@@ -77,6 +79,14 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 kernel.nexthops.iter_mut().for_each(|all| all.retain(|_, nexthop| !nexthop.here));
             }
         }
+        Op::AddBridge(name, _) => {
+            let new =
+                FoundBridge { is_bridge: true, up: true, detects_duplicates: true, ..Default::default() };
+            assert!(kernel.wanted_bridges.insert(name.to_string(), new).is_none(), "{op}");
+        }
+        Op::SkipDad(name) => {
+            kernel.wanted_bridges.get_mut(&**name).expect("no bridge").detects_duplicates = false;
+        }
         Op::AddRule { from, .. } => {
             // Of rules that say the same there is one, wherever it stands.
             assert!(kernel.rules.iter().all(|rule| rule.from != *from), "{op}");
@@ -90,6 +100,9 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         }
         Op::SetTxChecksum(_, on) => observed.tx_checksum = Some(*on),
         Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
+        _ if op.device().is_some_and(|name| kernel.wanted_bridges.contains_key(&**name)) => {
+            on_bridge(op, kernel.wanted_bridges.get_mut(&**op.device().unwrap()).unwrap());
+        }
         _ => {
             let device = kernel.device.as_mut().unwrap_or_else(|| panic!("no device: {op}"));
             assert!(matches!(device.kind, DeviceKind::Vxlan { .. }), "not our device: {op}");
@@ -98,6 +111,15 @@ fn apply_op(op: &Op, observed: &mut Observed) {
             }
             on_device(op, device);
         }
+    }
+}
+
+fn on_bridge(op: &Op, bridge: &mut FoundBridge) {
+    match op {
+        Op::SetDevice(_, DeviceChange::Up) => bridge.up = true,
+        Op::AddAddress(_, net) => _ = bridge.addresses.insert(*net),
+        Op::RemoveAddress(_, net) => bridge.addresses.retain(|other| other.trunc() != net.trunc()),
+        _ => unreachable!("{op} is about no bridge"),
     }
 }
 

@@ -120,7 +120,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
         |((device, rules, stale_devices, nexthops), files, [v4, v6])| {
             let rules =
                 rules.into_iter().map(|(from, priority)| Rule { from: net(from), priority }).collect();
-            let mut kernel = Kernel { device, stale_devices, rules, bridges: BTreeMap::new(), nexthops };
+            let mut kernel = Kernel { device, stale_devices, rules, nexthops, ..Kernel::default() };
             connect(&mut kernel);
             Observed {
                 forwarding: Forwarding { v4: Some(v4), v6: Some(v6) },
@@ -133,6 +133,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 kernel: Some(kernel),
                 underlay: None,
                 tx_checksum: None,
+                forgets_routers: false,
             }
         },
     )

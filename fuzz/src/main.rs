@@ -1,0 +1,23 @@
+//! The targets under libFuzzer; the variable `FUZZ_TARGET` says which one. Built and
+//! started by `cargo xtask fuzz`.
+#![no_main]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "the bans are meant for the pure part"
+)]
+
+use std::sync::OnceLock;
+
+use fuzz::Target;
+
+static TARGET: OnceLock<&Target> = OnceLock::new();
+
+fn chosen() -> &'static Target {
+    TARGET.get_or_init(|| {
+        let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
+        fuzz::TARGETS.iter().find(|target| target.name == name).expect("FUZZ_TARGET names no target")
+    })
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (chosen().run)(data));

@@ -1,0 +1,88 @@
+//! The master: messages and requests, answers of the log, and what else happens, in
+//! any order. What it promises holds after each (see `tests/master/world.rs`), and
+//! afterwards it serves.
+
+use std::time::Duration;
+
+use mesos_overlay::core::http::{Request, RequestId};
+use mesos_overlay::core::message::NAMES;
+use mesos_overlay::core::{Input, StoreOutcome, Upid};
+use mesos_overlay::wire::internal::{AgentNetworkConfig, PeersVersion, RegisterAgentMessage};
+
+use crate::steps::{self, Asked, Step};
+use crate::world::{Fetched, World, agent};
+
+pub(crate) fn run(data: &[u8]) {
+    let mut world = World::new(1);
+    for step in steps::read(data) {
+        happens(&mut world, &step);
+    }
+    // Whatever it was: reads and writes end, all requests are answered, and who leads
+    // answers. (A log that contradicts itself is an answer, too.)
+    world.leads = true;
+    world.input(Input::Leader(Some(pid(0))));
+    for _ in 0..4 {
+        world.fetched(Fetched::Log);
+        world.stored(StoreOutcome::Stored, true);
+        world.wait(Duration::from_secs(30));
+    }
+    world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
+    world.stored(StoreOutcome::Stored, true);
+    assert!(world.unanswered.is_empty(), "never answered: {:?}", world.unanswered);
+    assert!([200, 500, 503].contains(&world.status), "{}", world.status);
+}
+
+/// Mesos masters; the first one is in the process of ours.
+fn pid(number: u8) -> Upid {
+    Upid::new("master", format!("10.0.0.25{}:5050", number % 5).parse().expect("an address"))
+}
+
+fn happens(world: &mut World, step: &Step<'_>) {
+    let Step { kind, argument, bytes } = *step;
+    match kind % 9 {
+        // A message: the byte in front of the body says which.
+        0 => {
+            let [which, body @ ..] = bytes else { return };
+            let name = NAMES.get(usize::from(*which)).map_or("unheard.of", |name| *name).to_owned();
+            let body = body.to_vec().into();
+            world.input(Input::Message { from: agent(argument, 5051), name, body });
+        }
+        1 => request(world, steps::asked(step)),
+        2 => {
+            let leader = argument.checked_sub(1).map(pid);
+            world.leads = argument % 5 == 1;
+            world.input(Input::Leader(leader));
+        }
+        3 => world.fetched(match argument {
+            0..128 => Fetched::Log,
+            128..192 => Fetched::Error,
+            _ => Fetched::Garbage(bytes.to_vec()),
+        }),
+        4 => match argument % 4 {
+            0 | 1 => world.stored(StoreOutcome::Stored, true),
+            2 => world.stored(StoreOutcome::Superseded, false),
+            _ => world.stored(StoreOutcome::Failed("disk full".to_owned()), argument & 4 == 0),
+        },
+        5 => world.input(Input::Exited(agent(argument, 5051))),
+        6 => world.wait(Duration::from_millis(u64::from(argument) * 100)),
+        // A registration as it should be.
+        _ => {
+            let flag = |bit: u8| Some(bytes.first().is_none_or(|flags| flags & (1 << bit) == 0));
+            let network_config = AgentNetworkConfig {
+                allocate_subnet: flag(0),
+                mesos_bridge: flag(1),
+                docker_bridge: flag(2),
+                enable_ipv6: flag(3),
+                ..AgentNetworkConfig::default()
+            };
+            let peers = Some(PeersVersion::default()).filter(|_| flag(4) == Some(true));
+            world.message(agent(argument, 5051), &RegisterAgentMessage { network_config, peers });
+        }
+    }
+}
+
+fn request(world: &mut World, asked: Asked) {
+    let Asked { method, path, query, accept, body } = asked;
+    let (method, query) = (method.to_owned(), query.into_iter().collect());
+    world.ask(Request { id: RequestId(0), method, path, query, accept, body: body.into() });
+}

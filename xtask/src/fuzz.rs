@@ -1,0 +1,111 @@
+//! `cargo xtask fuzz`: looks for bytes that something must not do to us.
+//!
+//! The engine is libFuzzer from the crate `libfuzzer-sys`, with the compiler's own
+//! coverage; both work with a stable toolchain. (`cargo fuzz` would want a nightly one,
+//! for sanitizers, of which code without `unsafe` has little.)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use testbed::paths;
+
+use crate::build;
+
+/// Look for bytes from the network, the log or a file that break what must hold.
+///
+/// Each target is searched in turn, beginning with what is kept in fuzz/corpus; what is found
+/// on the way to new code is kept in target/fuzz, for the next run. Bytes that break something
+/// are written to target/fuzz/TARGET-crashes: put them into fuzz/corpus with the fix.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Options {
+    /// Only this one: a directory of fuzz/corpus.
+    target: Option<String>,
+    /// For how long, in all.
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+}
+
+/// The architecture, named: so the flags are not for build scripts and macros.
+const ARCHITECTURE: &str = "x86_64-unknown-linux-gnu";
+
+/// Makes the compiler count which code runs, and tell what is compared, as libFuzzer
+/// wants it.
+const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+                     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// The longest input, bytes.
+const LONGEST: usize = 4096;
+
+/// Seconds that one input may take. (A debug build on a busy machine.)
+const PATIENCE: u64 = 30;
+
+pub fn run(options: &Options) -> Result<()> {
+    let targets = targets(options.target.as_deref())?;
+    let seconds = (options.seconds / targets.len() as u64).max(1);
+    let program = build_program()?;
+    let mut broken = Vec::new();
+    for target in &targets {
+        if !search(&program, target, seconds)? {
+            broken.push(target.as_str());
+        }
+    }
+    ensure!(broken.is_empty(), "something that must hold does not: {}; see above", broken.join(", "));
+    println!("fuzz: {} targets, {seconds} s each: nothing found", targets.len());
+    Ok(())
+}
+
+fn corpus() -> PathBuf {
+    paths::workspace().join("fuzz/corpus")
+}
+
+/// The targets, or the one that is named.
+fn targets(one: Option<&str>) -> Result<Vec<String>> {
+    let directory = corpus();
+    let entries = fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    let Some(one) = one else { return Ok(names) };
+    if !names.iter().any(|name| name == one) {
+        bail!("there is no target {one}; there is {}", names.join(", "));
+    }
+    Ok(vec![one.to_owned()])
+}
+
+fn build_program() -> Result<PathBuf> {
+    let arguments =
+        ["build", "--package", "fuzz", "--features", "engine", "--profile", "fuzz", "--target", ARCHITECTURE];
+    eprintln!("$ RUSTFLAGS=\"{FLAGS}\" cargo {}", arguments.join(" "));
+    let status = build::cargo(&arguments).env("RUSTFLAGS", FLAGS).status().context("running cargo")?;
+    ensure!(
+        status.success(),
+        "the engine cannot be built here; the corpus is played without it by: cargo xtask test --group corpus"
+    );
+    Ok(paths::target().join(ARCHITECTURE).join("fuzz/fuzz"))
+}
+
+/// Searches one target; gives whether nothing was found.
+fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
+    let found = paths::target().join("fuzz").join(target);
+    let crashes = paths::target().join("fuzz").join(format!("{target}-crashes"));
+    for directory in [&found, &crashes] {
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    }
+    println!("fuzz: {target}, {seconds} s");
+    let status = Command::new(program)
+        .env("FUZZ_TARGET", target)
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={PATIENCE}"))
+        .arg(format!("-max_len={LONGEST}"))
+        .arg(format!("-artifact_prefix={}/", crashes.display()))
+        .args(["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=2048"])
+        // New inputs go into the first directory.
+        .args([found, corpus().join(target)])
+        .status()
+        .with_context(|| format!("running {}", program.display()))?;
+    Ok(status.success())
+}
