@@ -10,6 +10,8 @@
 mod garbage;
 #[path = "master/numbers.rs"]
 mod numbers;
+#[path = "master/old_log.rs"]
+mod old_log;
 #[path = "master/player.rs"]
 mod player;
 #[path = "support/prometheus.rs"]

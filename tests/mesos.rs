@@ -43,6 +43,10 @@ mod overlays;
 #[cfg(feature = "fault-injection")]
 #[path = "mesos/panic.rs"]
 mod panic;
+#[path = "support/predecessor/mod.rs"]
+mod predecessor;
+#[path = "mesos/predecessors.rs"]
+mod predecessors;
 #[path = "support/prometheus.rs"]
 mod prometheus;
 #[path = "mesos/registration.rs"]

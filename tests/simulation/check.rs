@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
+use mesos_overlay::core::http::JSON;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Response, Time};
-use mesos_overlay::host::desired::{Bridge, Desired, Peer, PeerMap};
+use mesos_overlay::host::desired::{Bridge, Desired, Mac, Peer, PeerMap};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
 use prost::Message;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use crate::cluster::Process;
-use crate::host::ENGINE_AWAY;
+use crate::cluster::{Process, Role};
+use crate::host::{ENGINE_AWAY, Host};
+use crate::networks::{self, Operators};
 use crate::world::World;
 
 /// What is remembered for the checks.
@@ -29,22 +33,33 @@ pub struct Check {
     pub gone_may_stay: bool,
     /// How often a master gave an agent's ranges to others.
     pub reclaimed: u64,
-    /// Every peer that ever was in the log, as agents are told of it.
-    peers: BTreeSet<String>,
+    /// Every peer that ever was in the log, and all subnets that it ever had.
+    peers: BTreeMap<String, BTreeSet<IpNet>>,
+    /// Who changes networks.
+    pub operators: Operators,
     /// Every subnet that an agent was ever given.
     given: BTreeSet<(String, String)>,
     /// The input at hand is a message that must not be obeyed.
     stranger: bool,
+    /// The values of the log that were read last: most are looked at many times.
+    read: Vec<(Bytes, Rc<Stored>)>,
 }
 
-fn decode(value: &Bytes) -> Result<BTreeMap<String, AgentInfo>, String> {
+/// A value of the log.
+pub struct Stored {
+    state: State,
+    agents: BTreeMap<String, AgentInfo>,
+    essences: BTreeSet<String>,
+}
+
+fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String> {
     let state = State::decode(value.clone()).map_err(|error| format!("not a State in the log: {error}"))?;
     let count = state.agents.len();
-    let agents: BTreeMap<_, _> = state.agents.into_iter().map(|agent| (agent.ip.clone(), agent)).collect();
+    let agents: BTreeMap<_, _> = state.agents.iter().map(|agent| (agent.ip.clone(), agent.clone())).collect();
     if agents.len() != count {
         return Err("an agent is in the log twice".into());
     }
-    Ok(agents)
+    Ok((state, agents))
 }
 
 /// What of an allocation must stay with its agent.
@@ -76,22 +91,46 @@ fn peer(agent: &AgentInfo) -> Option<Peer> {
 }
 
 impl Check {
+    /// Reads a value of the log.
+    fn read(&mut self, value: &Bytes) -> Result<Rc<Stored>, String> {
+        const REMEMBERED: usize = 4;
+        if let Some((_, stored)) = self.read.iter().find(|(read, _)| read == value) {
+            return Ok(stored.clone());
+        }
+        let (state, agents) = decode(value)?;
+        let essences = agents.values().flat_map(essences).collect();
+        let stored = Rc::new(Stored { state, agents, essences });
+        self.read.truncate(REMEMBERED - 1);
+        self.read.insert(0, (value.clone(), stored.clone()));
+        Ok(stored)
+    }
+
     /// The log is (still or now) this.
-    pub fn log(&mut self, value: &Bytes) -> Result<(), String> {
+    pub fn log(&mut self, value: &Bytes, processes: &[Process]) -> Result<(), String> {
         if *value == self.value {
             return Ok(());
         }
-        let agents = decode(value)?;
+        let before = self.value.clone();
+        let (before, after) = (self.read(&before)?, self.read(value)?);
+        let agents = after.agents.clone();
         unique(agents.values())?;
+        self.operators.log(&after.state)?;
         for (ip, old) in &self.agents {
-            let kept = agents.get(ip).is_some_and(|new| essences(old).is_subset(&essences(new)));
-            if !kept {
+            let has = agents.get(ip).map(essences).unwrap_or_default();
+            let lost = old.overlays.iter().filter(|overlay| !has.contains(&essence(overlay)));
+            let agent = processes.iter().find(|process| process.ip() == *ip && !process.is_master());
+            let let_go = |overlay: &AgentOverlayInfo| {
+                agent.is_some_and(|agent| self.operators.may_go(&before.state, &overlay.info.name, agent))
+            };
+            if !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
                 *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", essences(old)))? -= 1;
             }
         }
-        self.peers
-            .extend(agents.values().filter_map(|agent| Some(format!("{} {:?}", agent.ip, peer(agent)?))));
+        for (ip, peer) in agents.values().filter_map(|agent| Some((&agent.ip, peer(agent)?))) {
+            let Peer { vtep_ips, vtep_mac, subnets } = peer;
+            self.peers.entry(format!("{ip} {vtep_ips:?} {vtep_mac}")).or_default().extend(subnets);
+        }
         self.value = value.clone();
         self.agents = agents;
         Ok(())
@@ -99,6 +138,8 @@ impl Check {
 
     /// Somebody asks this master to delete these agents; connected ones too?
     pub fn delete(&mut self, process: &Process, ips: &[String], force: bool) {
+        // A predecessor does not care.
+        let force = force || process.old;
         for ip in ips.iter().filter(|ip| force || !process.connected.contains(*ip)) {
             *self.may_go.entry(ip.clone()).or_default() += 1;
         }
@@ -117,7 +158,8 @@ impl Check {
             _ => {}
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
-            self.stranger = process.leader.as_ref() != Some(from);
+            // A predecessor obeys anybody.
+            self.stranger = !process.old && process.leader.as_ref() != Some(from);
             process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;
         }
     }
@@ -128,6 +170,8 @@ impl Check {
             Effect::Log(_, line) if line.starts_with("Reclaiming ") => self.reclaimed(now, process, line),
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
+            // What a stray registration makes a predecessor do.
+            Effect::Fetch if process.old => Ok(()),
             Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
             Effect::Store { .. } if process.stored.is_none() => Err("writes without having read".into()),
             Effect::Store { .. } if process.storing => Err("writes twice at a time".into()),
@@ -141,8 +185,15 @@ impl Check {
             Effect::Respond { id, response } => {
                 let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
                 match (process.is_master(), response.status) {
-                    (true, 200) => same_state(process, response).map_err(|why| format!("{request}: {why}")),
-                    (false, 200) => honest(process, response),
+                    (true, _) if request.contains("/overlay-master/overlays") => {
+                        self.operators.answered(*id, response, process.stored.as_ref())
+                    }
+                    // One that a stray registration made read the log shows it for ever.
+                    (true, 200) if process.old && !process.leads() => Ok(()),
+                    (true, 200) => {
+                        self.same_state(process, response).map_err(|why| format!("{request}: {why}"))
+                    }
+                    (false, 200) if response.content_type == JSON => honest(process, response),
                     (false, 503) => Err("an agent is never unavailable".into()),
                     _ => Ok(()),
                 }
@@ -183,10 +234,16 @@ impl Check {
         message: &UpdateAgentOverlaysMessage,
     ) -> Result<(), String> {
         let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
-        let stored = decode(stored)?.remove(&ip).unwrap_or_default();
         let given: BTreeSet<String> = message.overlays.iter().map(essence).collect();
-        if given != essences(&stored) {
-            return Err(format!("gives {ip} {given:?}, but {:?} is in the log", essences(&stored)));
+        // A write that is not acknowledged yet may or may not be seen.
+        let known = process.known.as_ref().unwrap_or(stored);
+        let [stored, known] = [self.read(stored)?, self.read(known)?];
+        let [stored, known] = [stored, known].map(|stored| {
+            stored.agents.get(&ip).map(|agent| essences(&given_by(process, &stored.state, agent)))
+        });
+        let (stored, known) = (stored.unwrap_or_default(), known.unwrap_or_default());
+        if given != stored && given != known {
+            return Err(format!("gives {ip} {given:?}, but {stored:?} is in the log"));
         }
         let subnets = message.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
         self.given.extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
@@ -201,8 +258,10 @@ impl Check {
             let subnets = told.subnets.iter().flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
             let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
             subnets.sort();
-            let peer = Peer { vtep_ips, vtep_mac: told.vtep_mac.parse().unwrap(), subnets };
-            if !self.peers.contains(&format!("{} {peer:?}", told.ip)) {
+            let mac: Mac = told.vtep_mac.parse().unwrap();
+            // The VTEP has all the families that it ever had, the agent may want one.
+            let key = format!("{} {vtep_ips:?} {mac}", told.ip);
+            if !self.peers.get(&key).is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet))) {
                 return Err(format!("tells of a peer that was never stored: {told:?}"));
             }
         }
@@ -222,55 +281,252 @@ impl Check {
         Ok(())
     }
 
+    /// A master shows what is in the log.
+    fn same_state(&mut self, process: &Process, response: &Response) -> Result<(), String> {
+        let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
+        // A write that is not acknowledged yet may or may not be seen.
+        let known = process.known.as_ref().unwrap_or(stored);
+        let shown = shown(response)?.essences();
+        let [stored, known] = [self.read(stored)?, self.read(known)?];
+        match shown == stored.essences || shown == known.essences {
+            true => Ok(()),
+            false => Err(format!("shows {shown:?}, but {:?} is in the log", stored.essences)),
+        }
+    }
+
     /// Whether everything is as it should be; if not, what is not.
     pub fn converged(world: &mut World) -> Result<(), String> {
-        let agents = decode(world.log.value())?;
+        let value = world.log.value().clone();
+        let stored = world.check.read(&value)?;
         let leader = world.leader.ok_or("nobody leads")?;
-        let state = ask(world, leader, "/overlay-master/state")?;
-        let shown = shown(&state);
-        for process in 0..world.processes.len() {
-            let it = &world.processes[process];
-            let (upid, ip, removed) = (it.upid.clone(), it.ip(), it.removed);
+        let given =
+            |agent: &AgentInfo| (agent.ip.clone(), given_by(&world.processes[leader], &stored.state, agent));
+        let agents: BTreeMap<String, AgentInfo> = stored.agents.values().map(given).collect();
+        let there = |it: &Process| !it.is_master() && !it.removed;
+        // What is quickly seen comes first: this is asked again and again.
+        for it in &world.processes {
             if let Some(request) = it.requests.values().next() {
-                return Err(format!("{upid} has not answered {request}"));
+                return Err(format!("{} has not answered {request}", it.upid));
             }
-            if removed {
-                match agents.contains_key(&ip) && !world.gone_may_stay() {
-                    true => return Err(format!("{upid} is gone and still in the log")),
-                    false => continue,
-                }
+            if it.removed && agents.contains_key(&it.ip()) && !world.gone_may_stay() {
+                return Err(format!("{} is gone and still in the log", it.upid));
             }
-            if it.is_master() {
+            if there(it) {
+                is_served(&world.processes[leader], it, &stored, &agents)
+                    .map_err(|why| format!("{}: {why}", it.upid))?;
+            }
+        }
+        if !world.processes[leader].old {
+            same_networks(&stored.state, &parse(&ask(world, leader, "/overlay-master/overlays")?)?)?;
+        }
+        let statuses = shown(&ask(world, leader, "/overlay-master/state")?)?.statuses();
+        for process in 0..world.processes.len() {
+            if !there(&world.processes[process]) {
                 continue;
             }
-            let info = agents.get(&ip).ok_or_else(|| format!("{upid} is not in the log"))?;
-            let own = ask(world, process, "/overlay-agent/overlay")?;
-            if own["registered"] != true {
-                return Err(format!("{upid} is not registered: {own}"));
+            let (upid, ip) = (world.processes[process].upid.clone(), world.processes[process].ip());
+            let response = ask(world, process, "/overlay-agent/overlay")?;
+            if !world.processes[process].old && !says_registered(&response) {
+                return Err(format!("{upid} is not registered: {:?}", response.body));
             }
-            for overlay in &info.overlays {
+            for overlay in agents.get(&ip).into_iter().flat_map(|agent| &agent.overlays) {
                 let key = (ip.clone(), overlay.info.name.clone());
-                let status = shown.get(&key).map(String::as_str);
+                let status = statuses.get(&key).map(String::as_str);
                 if status != Some("STATUS_OK") {
                     return Err(format!("the master thinks that {key:?} is {status:?}"));
                 }
             }
-            host_matches(&world.processes[process], info, &agents).map_err(|why| format!("{upid}: {why}"))?;
         }
         Ok(())
     }
 }
 
+/// Whether an agent has what it should, in the log and on its host.
+fn is_served(
+    leader: &Process,
+    it: &Process,
+    stored: &Stored,
+    agents: &BTreeMap<String, AgentInfo>,
+) -> Result<(), String> {
+    let ip = it.ip();
+    let info = agents.get(&ip).cloned().unwrap_or_default();
+    if !leader.old {
+        has_all(it, &stored.state, &info)?;
+    }
+    // A predecessor cannot say that it has let go of something.
+    let all = stored.agents.get(&ip).filter(|_| !it.old && !leader.old);
+    let mut draining = all.into_iter().flat_map(|agent| networks::draining(&stored.state, agent));
+    if let Some(overlay) = draining.find(|overlay| !it.host_has(overlay)) {
+        return Err(format!("it has let go of {overlay}, and that did not come back"));
+    }
+    host_matches(it, &info, agents, leader.old)
+}
+
+/// What an agent gets of what the log has for it.
+fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
+    match &master.role {
+        // A predecessor goes by its file.
+        Role::Master(config) if master.old => {
+            let mut agent = agent.clone();
+            let overlays = &config.network.overlays;
+            let known = |name: &str| overlays.iter().any(|overlay| overlay.enabled && overlay.name == name);
+            agent.overlays.retain(|overlay| known(&overlay.info.name));
+            agent
+        }
+        _ => networks::given(log, agent),
+    }
+}
+
+/// The leader shows the networks that the log has.
+fn same_networks(log: &State, shown: &ShownNetworks) -> Result<(), String> {
+    let active = shown.overlays.iter().filter(|overlay| overlay.state == "active");
+    let active: BTreeSet<_> = active.map(|overlay| overlay.name.as_str()).collect();
+    let enabled = networks::in_force(log).into_iter().filter(|(_, info)| info.enabled());
+    let enabled: BTreeSet<_> = enabled.map(|(name, _)| name).collect();
+    match active == enabled {
+        true => Ok(()),
+        false => Err(format!("the leader shows {active:?}, but {enabled:?} is in the log")),
+    }
+}
+
+/// An agent has every overlay that there is for it.
+fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), String> {
+    let v6 = matches!(&process.role, Role::Agent(config) if config.network.enable_ipv6);
+    for (name, overlay) in networks::in_force(log) {
+        let wanted = overlay.enabled() && (overlay.subnet.is_some() || v6);
+        if wanted && !info.overlays.iter().any(|has| has.info.name == name) {
+            return Err(format!("it has no {name}"));
+        }
+    }
+    Ok(())
+}
+
+/// What an agent says of itself.
+#[derive(Deserialize)]
+struct Own {
+    registered: bool,
+    #[serde(default)]
+    overlays: Vec<ShownOverlay>,
+    #[serde(default)]
+    host_errors: Vec<String>,
+    problems: Option<IgnoredAny>,
+}
+
+/// What a master says of networks.
+#[derive(Deserialize)]
+struct ShownNetworks {
+    #[serde(default)]
+    overlays: Vec<ShownNetwork>,
+}
+
+#[derive(Deserialize)]
+struct ShownNetwork {
+    name: String,
+    state: String,
+}
+
+/// What a master says of all.
+#[derive(Deserialize)]
+struct Shown {
+    #[serde(default)]
+    agents: Vec<ShownAgent>,
+}
+
+#[derive(Deserialize)]
+struct ShownAgent {
+    ip: String,
+    #[serde(default)]
+    overlays: Vec<ShownOverlay>,
+}
+
+#[derive(Deserialize)]
+struct ShownOverlay {
+    info: ShownInfo,
+    subnet: Option<String>,
+    subnet6: Option<String>,
+    backend: ShownBackend,
+    state: Option<ShownState>,
+}
+
+#[derive(Deserialize)]
+struct ShownInfo {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct ShownBackend {
+    vxlan: Option<ShownVxlan>,
+}
+
+#[derive(Default, Deserialize)]
+struct ShownVxlan {
+    vtep_ip: String,
+    vtep_ip6: Option<String>,
+    vtep_mac: String,
+}
+
+#[derive(Deserialize)]
+struct ShownState {
+    status: String,
+}
+
+impl ShownOverlay {
+    /// See [`essence`].
+    fn essence(self) -> String {
+        let vxlan = self.backend.vxlan.unwrap_or_default();
+        format!(
+            "{} {:?} {:?} {} {:?} {}",
+            self.info.name, self.subnet, self.subnet6, vxlan.vtep_ip, vxlan.vtep_ip6, vxlan.vtep_mac
+        )
+    }
+
+    fn is_ok(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.status == "STATUS_OK")
+    }
+}
+
+impl Shown {
+    fn essences(self) -> BTreeSet<String> {
+        self.agents.into_iter().flat_map(|agent| agent.overlays).map(ShownOverlay::essence).collect()
+    }
+
+    /// The status of each overlay of each agent.
+    fn statuses(self) -> BTreeMap<(String, String), String> {
+        let of = |agent: ShownAgent| {
+            agent.overlays.into_iter().filter_map(move |overlay| {
+                Some(((agent.ip.clone(), overlay.info.name), overlay.state?.status))
+            })
+        };
+        self.agents.into_iter().flat_map(of).collect()
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, String> {
+    serde_json::from_slice(&response.body).map_err(|error| format!("not as expected: {error}"))
+}
+
+fn shown(response: &Response) -> Result<Shown, String> {
+    parse(response)
+}
+
+/// An agent's answer says that it is registered.
+fn says_registered(response: &Response) -> bool {
+    String::from_utf8_lossy(&response.body).contains(r#""registered":true"#)
+}
+
 /// An agent that says that it is registered has everything in place.
 fn honest(process: &Process, response: &Response) -> Result<(), String> {
-    let json: Value = serde_json::from_slice(&response.body).map_err(|error| format!("not JSON: {error}"))?;
-    let well = list(&json["overlays"]).iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK");
+    if !says_registered(response) {
+        return parse::<IgnoredAny>(response).map(drop);
+    }
+    let own: Own = parse(response)?;
     // Without docker_bridge no engine is needed.
-    let matters = |error: &&Value| process.has_docker() || **error != ENGINE_AWAY;
-    let errors = list(&json["host_errors"]).iter().filter(matters).count();
-    let broken = !well || errors > 0 || json.get("problems").is_some();
-    match json["registered"] == true && broken {
-        true => Err(format!("is registered while broken: {json}")),
+    let matters = |error: &&String| process.has_docker() || *error != ENGINE_AWAY;
+    let broken = !own.overlays.iter().all(ShownOverlay::is_ok)
+        || own.host_errors.iter().any(|error| matters(&error))
+        || own.problems.is_some();
+    match own.registered && broken {
+        true => Err(format!("is registered while broken: {:?}", response.body)),
         false => Ok(()),
     }
 }
@@ -305,58 +561,12 @@ fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String>
     Ok(())
 }
 
-/// A master shows what is in the log.
-fn same_state(process: &Process, response: &Response) -> Result<(), String> {
-    let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
-    // A write that is not acknowledged yet may or may not be seen.
-    let known = process.known.as_ref().unwrap_or(stored);
-    let [stored, known] = [stored, known].map(decode);
-    let stored: BTreeSet<String> = stored?.values().flat_map(essences).collect();
-    let known: BTreeSet<String> = known?.values().flat_map(essences).collect();
-    let json: Value = serde_json::from_slice(&response.body).map_err(|error| format!("not JSON: {error}"))?;
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let mut shown = BTreeSet::new();
-    for overlay in list(&json["agents"]).iter().flat_map(|agent| list(&agent["overlays"])) {
-        let vxlan = &overlay["backend"]["vxlan"];
-        let name = text(&overlay["info"]["name"]).unwrap_or_default();
-        shown.insert(format!(
-            "{name} {:?} {:?} {} {:?} {}",
-            text(&overlay["subnet"]),
-            text(&overlay["subnet6"]),
-            text(&vxlan["vtep_ip"]).unwrap_or_default(),
-            text(&vxlan["vtep_ip6"]),
-            text(&vxlan["vtep_mac"]).unwrap_or_default(),
-        ));
-    }
-    if shown != stored && shown != known {
-        return Err(format!("shows {shown:?}, but {stored:?} is in the log"));
-    }
-    Ok(())
-}
-
-fn list(value: &Value) -> Vec<Value> {
-    value.as_array().cloned().unwrap_or_default()
-}
-
-/// The status of each overlay of each agent, as the master shows it.
-fn shown(state: &Value) -> BTreeMap<(String, String), String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut statuses = BTreeMap::new();
-    for agent in list(&state["agents"]) {
-        for overlay in list(&agent["overlays"]) {
-            let key = (text(&agent["ip"]), text(&overlay["info"]["name"]));
-            statuses.insert(key, text(&overlay["state"]["status"]));
-        }
-    }
-    statuses
-}
-
-fn ask(world: &mut World, process: usize, path: &str) -> Result<Value, String> {
+fn ask(world: &mut World, process: usize, path: &str) -> Result<Response, String> {
     let upid = world.processes[process].upid.clone();
     let response = world.request(process, "GET", path, "")?;
     let response = response.ok_or_else(|| format!("{upid} does not answer {path} at once"))?;
     match response.status {
-        200 => serde_json::from_slice(&response.body).map_err(|error| error.to_string()),
+        200 => Ok(response),
         status => Err(format!("{upid} answers {path} with {status}: {:?}", response.body)),
     }
 }
@@ -366,17 +576,30 @@ fn host_matches(
     process: &Process,
     info: &AgentInfo,
     agents: &BTreeMap<String, AgentInfo>,
+    old_master: bool,
 ) -> Result<(), String> {
     let host = &process.host;
-    let expected: BTreeMap<&str, [Vec<IpNet>; 3]> = info.overlays.iter().map(overlay).collect();
+    let mut expected: BTreeMap<&str, [Vec<IpNet>; 3]> = info.overlays.iter().map(overlay).collect();
     let bridge = |bridge: &Option<Bridge>| bridge.as_ref().map(|it| it.subnets.clone()).unwrap_or_default();
     let actual = host.overlays.iter().map(|(name, it)| {
         (name.as_str(), [it.subnets.clone(), bridge(&it.mesos_bridge), bridge(&it.docker_bridge)])
     });
-    let actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
+    let mut actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
+    if old_master {
+        // It gives an agent that it knows the bridges that the agent wanted at first.
+        let nets = expected.values_mut().chain(actual.values_mut());
+        nets.for_each(|[_, mesos, docker]| [mesos, docker].into_iter().for_each(Vec::clear));
+    }
     if expected != actual {
         return Err(format!("the host has {actual:?} instead of {expected:?}"));
     }
+    check_vtep(host, info)?;
+    // Peers and the engine's networks are another program's, or nobody's.
+    if process.old || old_master {
+        return Ok(());
+    }
+    let wanted = |name: &str| process.has_docker() && info.overlays.iter().any(|o| o.info.name == name);
+    let busy = |name: &str| host.engine_containers.contains(name) && !wanted(name);
     let docker = info.overlays.iter().filter_map(|overlay| {
         let bridge = overlay.docker_bridge.as_ref()?;
         let subnets = [&bridge.ip, &bridge.ip6].into_iter().flatten();
@@ -384,19 +607,18 @@ fn host_matches(
         Some((overlay.info.name.as_str(), subnets))
     });
     let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
-    let actual =
-        host.networks.iter().map(|(name, network)| (name.as_str(), network.subnets.clone())).collect();
+    let actual = host
+        .networks
+        .iter()
+        .filter(|(name, _)| !busy(name))
+        .map(|(name, network)| (name.as_str(), network.subnets.clone()))
+        .collect();
     // An agent that lost its docker_bridge takes away what it had of Docker's.
     let expected = if process.has_docker() { expected } else { BTreeMap::new() };
     if expected != actual {
         return Err(format!("the engine has {actual:?} instead of {expected:?}"));
     }
     let Some(own) = peer(info) else { return Ok(()) };
-    let vtep = host.vtep.as_ref().ok_or("the host has no VTEP")?;
-    let addresses: Vec<IpAddr> = vtep.addresses.iter().map(IpNet::addr).collect();
-    if (vtep.mac, addresses) != (own.vtep_mac, own.vtep_ips.clone()) {
-        return Err(format!("the host has {vtep:?} instead of {own:?}"));
-    }
     let v6 = own.vtep_ips.len() > 1;
     let reached = |mut peer: Peer| {
         peer.vtep_ips.retain(|ip| ip.is_ipv4() || v6);
@@ -410,6 +632,16 @@ fn host_matches(
     let expected: PeerMap = others.collect();
     if expected != host.peers {
         return Err(format!("the host has the peers {:?} instead of {expected:?}", host.peers));
+    }
+    Ok(())
+}
+
+fn check_vtep(host: &Host, info: &AgentInfo) -> Result<(), String> {
+    let Some(own) = peer(info) else { return Ok(()) };
+    let vtep = host.vtep.as_ref().ok_or("the host has no VTEP")?;
+    let addresses: Vec<IpAddr> = vtep.addresses.iter().map(IpNet::addr).collect();
+    if (vtep.mac, addresses) != (own.vtep_mac, own.vtep_ips.clone()) {
+        return Err(format!("the host has {vtep:?} instead of {own:?}"));
     }
     Ok(())
 }
@@ -439,7 +671,7 @@ pub fn show_effect(effect: &Effect) -> String {
     match effect {
         Effect::Send { to, name, body } => format!("{to} {}", show_message(name, body)),
         Effect::Store { number, state } => match decode(state) {
-            Ok(agents) => format!("store #{number} {:?}", agents.keys()),
+            Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
             Err(error) => error,
         },
         Effect::ApplyHost { generation, desired } => {

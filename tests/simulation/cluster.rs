@@ -11,6 +11,8 @@ use mesos_overlay::core::master::Master;
 use mesos_overlay::core::{AGENT_ID, MASTER_ID, Machine, RequestId, Time, Upid};
 
 use crate::host::{EngineWorker, Executor, Host};
+use crate::predecessor::agent::{self as old_agent, OldAgent};
+use crate::predecessor::master::{self as old_master, OldMaster};
 
 /// One life of a process: its number, and how often it was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,8 @@ pub enum Role {
 pub struct Process {
     pub upid: Upid,
     pub role: Role,
+    /// It runs, or will run at its next start, what came before ours.
+    pub old: bool,
     pub start: u32,
     /// `None`: it does not run.
     pub machine: Option<Box<dyn Machine>>,
@@ -75,6 +79,7 @@ impl Process {
         Process {
             upid: Upid::new(id, address.parse().unwrap()),
             role,
+            old: false,
             start: 0,
             machine: None,
             removed: false,
@@ -119,6 +124,11 @@ impl Process {
         self.docker
     }
 
+    /// Whether its host has anything of this overlay.
+    pub fn host_has(&self, overlay: &str) -> bool {
+        self.host.has(overlay)
+    }
+
     pub fn ip(&self) -> String {
         self.upid.address.ip().to_string()
     }
@@ -126,10 +136,18 @@ impl Process {
     /// Starts the machine anew; nothing of its former life is left but the host.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
-        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge);
-        self.machine = Some(match self.role.clone() {
-            Role::Master(config) => Box::new(Master::new(config, me, seed)),
-            Role::Agent(config) => Box::new(Agent::new(config, me, seed)),
+        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.old);
+        self.machine = Some(match (self.role.clone(), self.old) {
+            (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
+            (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),
+            (Role::Master(config), true) => {
+                let habits = old_master::Habits { keeps_unknown_fields: random.bool() };
+                Box::new(OldMaster::new(config.network, me, habits))
+            }
+            (Role::Agent(config), true) => {
+                let habits = old_agent::Habits { drops_unasked: random.bool() };
+                Box::new(OldAgent::new(config, me, seed, habits))
+            }
         });
     }
 
@@ -161,20 +179,20 @@ impl Process {
     }
 }
 
-/// A cluster of random size and shape.
-pub fn random(random: &mut Rng) -> Vec<Process> {
+/// A cluster of random size and shape, perhaps with predecessors.
+pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     let masters = random.usize(1..4);
     let agents = random.usize(2..8);
     // In every other cluster ranges are lent, there are hardly enough of them, and more
-    // agents than they are for, never all of them at a time.
-    let lease = random.bool().then(|| Duration::from_millis(100 << random.u8(0..9)));
+    // agents than they are for, never all of them at a time. Predecessors lend nothing.
+    let lease = (!mixed && random.bool()).then(|| Duration::from_millis(100 << random.u8(0..9)));
     let spares = if lease.is_some() { random.usize(1..4) } else { 0 };
-    let mut config = master_config(lease.map(|_| agents + 1), random);
-    config.agent_lease = lease;
+    let mut configs = master_configs(lease.map(|_| agents + 1), random, masters);
+    configs.iter_mut().for_each(|config| config.agent_lease = lease);
     let mut cluster = Vec::new();
-    for n in 0..masters {
+    for (n, config) in configs.into_iter().enumerate() {
         let address = format!("10.0.1.{}:5050", n + 1);
-        cluster.push(Process::new(MASTER_ID, address, Role::Master(config.clone())));
+        cluster.push(Process::new(MASTER_ID, address, Role::Master(config)));
     }
     for n in 0..agents + spares {
         let mut config = AgentConfig::new("/cni");
@@ -210,8 +228,8 @@ pub fn large(agents: u8) -> Vec<Process> {
 }
 
 /// Room for eight agents at least, and often for no more; or for `few` agents, and
-/// hardly more.
-fn master_config(few: Option<usize>, random: &mut Rng) -> MasterConfig {
+/// hardly more. Now and then the masters' files are not the same.
+fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
     let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };
     let bits = random.u8(1..4);
     let vtep = 32 - bits - 1;
@@ -238,10 +256,21 @@ fn master_config(few: Option<usize>, random: &mut Rng) -> MasterConfig {
         overlays.push(format!(r#"{{"name": "few", "subnet": "9.224.0.0/{prefix}", "prefix": 24}}"#));
     }
     let vtep = if random.bool() { vtep.min(28) } else { 20 };
-    let text = format!(
-        r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
-            "overlays": [{}]}}}}"#,
-        overlays.join(", ")
-    );
-    master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+    let differ = few.is_none() && random.u8(0..3) == 0;
+    let config = |_| {
+        let mut overlays = overlays.clone();
+        if differ && random.bool() {
+            overlays.remove(random.usize(0..overlays.len()));
+        }
+        if differ && random.bool() {
+            overlays.push(r#"{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24}"#.to_owned());
+        }
+        let text = format!(
+            r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
+                "overlays": [{}]}}}}"#,
+            overlays.join(", ")
+        );
+        master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+    };
+    (0..masters).map(config).collect()
 }

@@ -1,8 +1,12 @@
 //! What goes wrong.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::network::Weather;
+use crate::networks;
 use crate::world::World;
 
 /// Everything that can go wrong does, for this long.
@@ -19,7 +23,7 @@ pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
 /// One thing goes wrong.
 fn strike(world: &mut World) -> Result<(), String> {
     let process = world.random.usize(0..world.processes.len());
-    match world.random.u8(0..17) {
+    match world.random.u8(0..21) {
         0 => {
             world.network.weather = Weather::foul(&mut world.random);
             world.log.failures = world.random.u8(0..40);
@@ -69,6 +73,14 @@ fn strike(world: &mut World) -> Result<(), String> {
         8 => bad_request(world)?,
         12 | 13 => replace_an_agent(world),
         14 => reclaim(world)?,
+        // (What a predecessor makes of changed networks has a test of its own.)
+        15..18 if world.mixed => {
+            world.change_version(process);
+            let longest = Duration::from_millis(world.random.u64(0..10_000));
+            world.restart_later(process, longest);
+        }
+        15..18 if world.processes[0].lease().is_none() => change_networks(world)?,
+        18 => run_containers(world, process),
         _ => {
             let path = if world.processes[process].is_master() {
                 "overlay-master/state"
@@ -79,6 +91,29 @@ fn strike(world: &mut World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An operator wants other networks.
+pub fn change_networks(world: &mut World) -> Result<(), String> {
+    let change = networks::change(&mut world.random);
+    let master = match world.random.u8(0..6) {
+        0 => world.random.usize(0..masters(world)),
+        _ => world.leader.unwrap_or(0),
+    };
+    world.change(master, change).map(drop)
+}
+
+/// Containers start and end on a host.
+pub fn run_containers(world: &mut World, process: usize) {
+    let World { processes, random, .. } = world;
+    let host = &processes[process].host;
+    let some = |names: Vec<&String>, random: &mut Rng| {
+        names.into_iter().filter(|_| random.bool()).cloned().collect::<BTreeSet<String>>()
+    };
+    // On an overlay that is gone nothing starts any more.
+    let mesos = some(host.overlays.keys().chain(&host.lingering).collect(), random);
+    let engine = some(host.networks.keys().collect(), random);
+    world.set_containers(process, mesos, engine);
 }
 
 fn crash(world: &mut World, process: usize) {
@@ -130,8 +165,10 @@ fn bad_request(world: &mut World) -> Result<(), String> {
         r#"{"agents": ["x", "10.0.2.1"]}"#,
         r#"{"agents": ["10.0.2.1"], "force": 1}"#,
     ];
-    let body = bodies[world.random.usize(0..bodies.len())];
     let process = world.random.usize(0..masters(world));
+    // A predecessor does not look at the last one's end.
+    let known = bodies.len() - usize::from(world.processes[process].old);
+    let body = bodies[world.random.usize(0..known)];
     let answer = world.request(process, "POST", "/overlay-master/agents/delete", body)?;
     match answer {
         Some(answer) if matches!(answer.status, 400 | 503) => Ok(()),
@@ -202,12 +239,25 @@ pub fn stop(world: &mut World) -> Result<(), String> {
     world.slowness = Duration::from_millis(20);
     for process in 0..world.processes.len() {
         world.start(process);
+        // Some containers run for ever.
+        if world.random.u8(0..4) > 0 {
+            world.set_containers(process, BTreeSet::new(), BTreeSet::new());
+        }
     }
     if world.leader.is_none() {
         change_leader(world);
     }
     // Time for the log to be read; the last delay may have been the longest.
     world.run_for(Duration::from_secs(40))?;
+    // A predecessor that did not hear of what happened never asks again.
+    for process in 0..world.processes.len() {
+        let it = &world.processes[process];
+        if it.old && !it.is_master() && !it.removed {
+            world.crash(process);
+            world.start(process);
+        }
+    }
+    world.run_for(Duration::from_secs(5))?;
     if world.processes[0].lease().is_some() && world.random.bool() {
         // Nobody cleans up behind them.
         world.let_gone_stay();

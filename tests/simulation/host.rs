@@ -1,6 +1,6 @@
 //! A host as far as an agent changes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mesos_overlay::core::{EngineReport, HostReport};
@@ -19,6 +19,21 @@ pub struct Host {
     pub peers: PeerMap,
     /// The container engine's networks.
     pub networks: BTreeMap<String, Network>,
+    /// Overlays that Mesos's containers use.
+    pub containers: BTreeSet<String>,
+    /// Networks that the engine's containers use.
+    pub engine_containers: BTreeSet<String>,
+    /// Overlays that are gone but for Mesos's containers.
+    pub lingering: BTreeSet<String>,
+}
+
+impl Host {
+    /// Whether it has anything of this overlay.
+    pub fn has(&self, overlay: &str) -> bool {
+        self.overlays.contains_key(overlay)
+            || self.lingering.contains(overlay)
+            || self.networks.contains_key(overlay)
+    }
 }
 
 /// What an agent's executor has to do.
@@ -26,6 +41,8 @@ pub struct Host {
 pub struct Executor {
     /// The first one is under way.
     passes: VecDeque<(u64, Arc<Desired>)>,
+    /// What the host is kept like.
+    kept: Option<(u64, Arc<Desired>)>,
 }
 
 impl Executor {
@@ -36,10 +53,18 @@ impl Executor {
         self.passes.len() == 1
     }
 
+    /// Something happened on the host: gives whether a pass begins now.
+    pub fn look_again(&mut self) -> bool {
+        let idle = self.passes.is_empty();
+        self.passes.extend(self.kept.clone().filter(|_| idle));
+        idle && !self.passes.is_empty()
+    }
+
     /// Ends the pass that is under way; gives its report and whether another one
     /// begins.
     pub fn finish(&mut self, host: &mut Host, failure: Option<Failure>) -> (HostReport, bool) {
         let (generation, desired) = self.passes.pop_front().expect("a pass is under way");
+        self.kept = Some((generation, desired.clone()));
         let mut report = HostReport { generation, ..HostReport::default() };
         if failure != Some(Failure::Host) {
             host.vtep.clone_from(&desired.vtep);
@@ -48,7 +73,13 @@ impl Executor {
             Some(Failure::Overlay(n)) => desired.overlays.keys().nth(n % desired.overlays.len().max(1)),
             _ => None,
         };
-        host.overlays.retain(|name, _| desired.overlays.contains_key(name));
+        if failure != Some(Failure::Host) {
+            host.lingering.extend(host.overlays.keys().cloned());
+            host.lingering
+                .retain(|name| !desired.overlays.contains_key(name) && host.containers.contains(name));
+            host.overlays.retain(|name, _| desired.overlays.contains_key(name));
+        }
+        report.used.clone_from(&host.lingering);
         for (name, overlay) in &desired.overlays {
             if failed == Some(name) {
                 report.overlays.insert(name.clone(), "made to fail".into());
@@ -101,7 +132,11 @@ impl EngineWorker {
         self.stuck = report.engine.is_some();
         if report.engine.is_none() {
             let failed = report.overlays.keys().next();
-            host.networks = desired.networks.clone();
+            let busy =
+                |name: &String| host.engine_containers.contains(name) && !desired.networks.contains_key(name);
+            host.networks.retain(|name, _| busy(name));
+            report.used = host.networks.keys().cloned().collect();
+            host.networks.extend(desired.networks.clone());
             host.networks.retain(|name, _| Some(name) != failed);
         }
         Some(report)

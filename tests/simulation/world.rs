@@ -1,16 +1,18 @@
 //! Time, and what happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use mesos_overlay::core::http::PROTOBUF;
 use mesos_overlay::core::{Effect, Input, Level, Request, RequestId, Response, StoreOutcome, Time, Upid};
 
 use crate::check::Check;
 use crate::cluster::{self, Life, Process};
 use crate::host::{EngineFailure, Failure};
 use crate::network::Network;
+use crate::networks::Change;
 use crate::replicated_log::ReplicatedLog;
 
 /// Everything there is.
@@ -20,6 +22,8 @@ pub struct World {
     queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
     pub processes: Vec<Process>,
+    /// There are predecessors, and processes are upgraded and downgraded.
+    pub mixed: bool,
     pub network: Network,
     pub log: ReplicatedLog,
     /// The process that is elected.
@@ -30,7 +34,7 @@ pub struct World {
     pub engine_failures: u8,
     /// The longest that a log or host operation takes, and the news of a leader.
     pub slowness: Duration,
-    check: Check,
+    pub check: Check,
     /// What happened that must not.
     violation: Option<String>,
     requests: u64,
@@ -64,10 +68,28 @@ enum Event {
 }
 
 impl World {
-    /// A cluster that starts, in fair weather.
+    /// A cluster that starts, in fair weather, and in which versions may be mixed.
+    pub fn mixed(seed: u64, trace: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        let mixed = random.u8(0..5) < 2;
+        let mut processes = cluster::random(&mut random, mixed);
+        for process in &mut processes {
+            process.old = mixed && random.bool();
+        }
+        World { mixed, ..World::with(processes, random, trace) }
+    }
+
+    /// The same without predecessors.
     pub fn new(seed: u64, trace: bool) -> World {
         let mut random = Rng::with_seed(seed);
-        let processes = cluster::random(&mut random);
+        let processes = cluster::random(&mut random, false);
+        World::with(processes, random, trace)
+    }
+
+    /// The same as [`World::new`] where nobody has to give anything back.
+    pub fn without_leases(seed: u64, trace: bool) -> World {
+        let mut random = Rng::with_seed(seed);
+        let processes = cluster::random(&mut random, true);
         World::with(processes, random, trace)
     }
 
@@ -81,6 +103,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             processes,
+            mixed: false,
             network: Network::new(),
             log: ReplicatedLog::new(),
             host_failures: 0,
@@ -162,11 +185,25 @@ impl World {
 
     pub fn crash(&mut self, process: usize) {
         self.note(|world| format!("{} crashes", world.processes[process].upid));
+        for id in self.processes[process].requests.keys() {
+            self.check.operators.forget(*id);
+        }
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
             self.break_link(other, &upid);
         }
+    }
+
+    /// Another version is installed, and runs when it is started again.
+    pub fn change_version(&mut self, process: usize) {
+        let old = !self.processes[process].old;
+        self.note(|world| {
+            let to = if old { "a predecessor" } else { "ours" };
+            format!("{} becomes {to}", world.processes[process].upid)
+        });
+        self.crash(process);
+        self.processes[process].old = old;
     }
 
     pub fn restart_later(&mut self, process: usize, longest: Duration) {
@@ -207,6 +244,32 @@ impl World {
         }
     }
 
+    /// Other containers run on an agent's host.
+    pub fn set_containers(&mut self, process: usize, mesos: BTreeSet<String>, engine: BTreeSet<String>) {
+        self.note(|world| format!("{}: containers use {mesos:?} {engine:?}", world.processes[process].upid));
+        let it = &mut self.processes[process];
+        it.host.containers = mesos;
+        it.host.engine_containers = engine;
+        if it.machine.is_some() && it.executor.look_again() {
+            let life = self.life(process);
+            self.after(self.slowness, Event::Pass(life));
+        }
+    }
+
+    /// An operator changes a network, unless another one is about to.
+    pub fn change(&mut self, process: usize, change: Change) -> Result<Option<Response>, String> {
+        if self.processes[process].machine.is_none() || self.check.operators.is_pending(&change.name) {
+            return Ok(None);
+        }
+        let path = match change.method {
+            "POST" => "/overlay-master/overlays".to_owned(),
+            _ => format!("/overlay-master/overlays/{}", change.name),
+        };
+        let (method, body) = (change.method, change.body.clone());
+        self.check.operators.ask(RequestId(self.requests + 1), change);
+        self.request(process, method, &path, &body)
+    }
+
     /// An HTTP request; its answer, if it comes at once.
     pub fn request(
         &mut self,
@@ -214,6 +277,18 @@ impl World {
         method: &str,
         path: &str,
         body: &str,
+    ) -> Result<Option<Response>, String> {
+        self.request_as(process, method, path, body, None)
+    }
+
+    /// The same with an `Accept` header.
+    fn request_as(
+        &mut self,
+        process: usize,
+        method: &str,
+        path: &str,
+        body: &str,
+        accept: Option<&str>,
     ) -> Result<Option<Response>, String> {
         if self.processes[process].machine.is_none() {
             return Ok(None);
@@ -225,7 +300,7 @@ impl World {
             method: method.into(),
             path: path.into(),
             query: BTreeMap::new(),
-            accept: None,
+            accept: accept.map(str::to_owned),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         self.processes[process].requests.insert(id, format!("{method} {path} {body}"));
@@ -398,6 +473,12 @@ impl World {
                 let outcome = self.log.store(life, state.clone(), &mut self.random);
                 if self.lives(life) {
                     let process = &mut self.processes[life.process];
+                    // A predecessor does not get over it.
+                    if process.old && outcome != StoreOutcome::Stored {
+                        self.crash(life.process);
+                        self.restart_later(life.process, Duration::from_secs(5));
+                        return self.logged();
+                    }
                     match outcome {
                         StoreOutcome::Stored => process.stored = Some(state),
                         _ => process.doomed = true,
@@ -453,7 +534,7 @@ impl World {
     /// The log may have changed.
     fn logged(&mut self) -> Result<(), String> {
         let value = self.log.value().clone();
-        self.check.log(&value)
+        self.check.log(&value, &self.processes)
     }
 
     /// What a master's log operation means for what it may answer.
@@ -502,16 +583,20 @@ impl World {
         Err(what)
     }
 
-    /// The overlays that an agent shows; nothing for a master.
-    fn shown_overlays(&mut self, process: usize) -> Result<Option<serde_json::Value>, String> {
+    /// What an agent shows of its overlays; nothing for a master.
+    fn shown_overlays(&mut self, process: usize) -> Result<Option<Bytes>, String> {
+        const PATH: &str = "/overlay-agent/overlay";
         if self.processes[process].is_master() {
             return Ok(None);
         }
         let trace = self.trace.take();
-        let response = self.request(process, "GET", "/overlay-agent/overlay", "");
+        // JSON is looked at closely, which takes long.
+        if self.requests % 8 == 0 {
+            self.request(process, "GET", PATH, "")?;
+        }
+        let response = self.request_as(process, "GET", PATH, "", Some(PROTOBUF));
         self.trace = trace;
-        let json = response?.and_then(|response| serde_json::from_slice(&response.body).ok());
-        Ok(json.map(|mut json: serde_json::Value| json["overlays"].take()))
+        Ok(response?.map(|response| response.body))
     }
 
     fn effect(&mut self, life: Life, effect: Effect) {

@@ -6,6 +6,7 @@ mod demo;
 mod fuzz;
 #[cfg(test)]
 mod licences;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Options),
     Test(test::Options),
+    Simulate(simulate::Options),
     Bench(bench::Options),
     Fuzz(fuzz::Options),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo(options) => demo::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Test(options) => test::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
     };

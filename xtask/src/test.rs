@@ -11,6 +11,7 @@ use testbed::mesos::Mesos;
 use testbed::{install, net, paths, skip};
 
 use crate::build;
+pub use runner::FEATURES;
 use runner::{Counts, Runner};
 
 /// Runs the tests, and installs, fetches and builds what they need.

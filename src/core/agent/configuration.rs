@@ -177,7 +177,11 @@ impl Configuration {
         }
         self.host_errors = report.host;
         self.draining = report.draining;
-        self.used = report.used;
+        // A pass that could not look has not seen that something is gone.
+        match well {
+            true => self.used = report.used,
+            false => self.used.extend(report.used),
+        }
         if well {
             self.backoff.reset();
             self.retry_at = None;

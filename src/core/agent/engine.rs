@@ -116,7 +116,12 @@ impl Engine {
         }
         self.down = self.needed && report.engine.is_some();
         self.settled = well;
-        self.used = report.used;
+        // One that could not look has not seen that something is gone.
+        if well {
+            self.used = report.used;
+        } else {
+            self.used.extend(report.used);
+        }
         self.notes = report.notes;
         self.notes.extend(report.engine.filter(|_| self.health.is_empty()));
         self.usage = report.usage;

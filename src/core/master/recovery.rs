@@ -113,13 +113,14 @@ impl Recovery {
         self.allocator
             .reserve(&holding)
             .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
-        let ask = guess_ask(&info);
-        let orphans = orphans(network, &info.overlays);
-        let description = describe(network, ip, &holding, ask, &orphans);
         let enabled = |overlay: &&wire::AgentOverlayInfo| {
             network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
         };
         let sent: Vec<_> = info.overlays.iter().filter(enabled).cloned().collect();
+        // What it does not get at present says what it wanted at another time.
+        let ask = guess_ask(if sent.is_empty() { &info.overlays } else { &sent });
+        let orphans = orphans(network, &info.overlays);
+        let description = describe(network, ip, &holding, ask, &orphans);
         let stored = Arc::new(Entry::new(info, &sent));
         let fresh = Entry::new(description.stored, &description.sent);
         let entry = if *stored == fresh {
@@ -136,14 +137,11 @@ impl Recovery {
 
 /// What the agent asked for when this was stored, as far as one can see. Its next
 /// registration says it exactly.
-fn guess_ask(info: &wire::AgentInfo) -> Ask {
+fn guess_ask(overlays: &[wire::AgentOverlayInfo]) -> Ask {
     Ask {
-        allocate_subnet: info
-            .overlays
-            .iter()
-            .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
-        mesos_bridge: info.overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
-        docker_bridge: info.overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
+        allocate_subnet: overlays.iter().any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
+        mesos_bridge: overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
+        docker_bridge: overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
         enable_ipv6: true,
     }
 }

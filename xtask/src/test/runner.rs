@@ -34,7 +34,7 @@ impl AddAssign for Counts {
 
 /// Lets the module fail on demand, which is for tests only. The same for all runs:
 /// each set of features would be built anew, under one name.
-const FEATURES: [&str; 2] = ["--features", "mesos-overlay/fault-injection"];
+pub const FEATURES: [&str; 2] = ["--features", "mesos-overlay/fault-injection"];
 
 /// How tests are run.
 pub struct Runner {

@@ -1,0 +1,89 @@
+//! Ours and a predecessor in one cluster: real Mesos on our side, a stand-in on
+//! libprocess's wire on the other.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use mesos_overlay::core::config::{AgentConfig, master};
+use mesos_overlay::core::message::Named;
+use mesos_overlay::core::{Input, Upid};
+use mesos_overlay::wire::State;
+use mesos_overlay::wire::internal::{
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
+};
+use prost::Message;
+use serde_json::json;
+use testbed::cluster::default_network;
+use testbed::wait;
+
+use crate::common::{LIMIT, all_ok, loopback, start, wait_state};
+use crate::predecessor::agent::{self, OldAgent};
+use crate::predecessor::master::{self as old_master, OldMaster};
+use crate::predecessor::wire::{Process, free_port};
+
+fn count<T: PartialEq<&'static str>>(names: &[T], name: &'static str) -> usize {
+    names.iter().filter(|it| **it == name).count()
+}
+
+/// An address beside a node's that nobody else uses.
+fn beside(ip: &str) -> IpAddr {
+    let mut octets = ip.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    octets[3] = 200;
+    IpAddr::from(octets)
+}
+
+#[test]
+fn an_old_agent_is_served_by_our_master() {
+    let Some(setup) = loopback("an_old_agent_is_served_by_our_master", 1) else { return };
+    let mut cluster = start(&setup);
+    let ip = beside(&cluster.master.ip());
+    let me = Upid::new("overlay-agent", free_port(ip));
+    let habits = agent::Habits { drops_unasked: true };
+    let old =
+        Process::start(&me, OldAgent::new(AgentConfig::new("/cni"), me.clone(), 1, habits), Bytes::new());
+    let leader = Upid::new("master", cluster.master.address());
+    old.input(Input::Leader(Some(leader)));
+    let state = wait_state(&mut cluster, "both agents", |state| all_ok(state, 2));
+    let seen = wait::until("the acknowledgement", LIMIT, || {
+        let seen = old.seen();
+        Ok((count(&seen.got, AgentRegisteredAcknowledgement::NAME) > 0).then_some(seen))
+    })
+    .unwrap();
+    assert!(seen.host.contains("9.0.1.0/24"), "{}", seen.host);
+    assert_eq!(count(&seen.got, UpdatePeersMessage::NAME), 0, "it would not understand");
+    assert!(state.to_string().contains(&ip.to_string()), "{state}");
+    // It is a peer for ours all the same, and what it holds outlives the master.
+    cluster.master.restart().unwrap();
+    let after = wait_state(&mut cluster, "the state again", |state| {
+        state["agents"].as_array().is_some_and(|agents| agents.len() == 2)
+    });
+    assert!(after.to_string().contains("9.0.1.0/24"), "{after}");
+}
+
+#[test]
+fn our_agent_works_with_an_old_master() {
+    let Some(mut setup) = loopback("our_agent_works_with_an_old_master", 1) else { return };
+    // The overlay's master is not Mesos's here, whose addresses are not known yet.
+    let me = Upid::new("overlay-master", free_port(IpAddr::from([127, 15, 77, 1])));
+    setup.agent_config["master"] = json!(me.address.to_string());
+    let config = master::parse("master.json", &json!({ "network": default_network() }).to_string()).unwrap();
+    let habits = old_master::Habits { keeps_unknown_fields: false };
+    let machine = OldMaster::new(config.config.network, me.clone(), habits);
+    let old = Process::start(&me, machine, Bytes::new());
+    old.input(Input::Leader(Some(Upid::new("master", me.address))));
+    let cluster = start(&setup);
+    let client = cluster.agents[0].client();
+    wait::until("the registration", LIMIT, || {
+        let own = client.get("/overlay-agent/overlay")?.json()?;
+        Ok((own["registered"] == true).then_some(()))
+    })
+    .unwrap();
+    let seen = old.seen();
+    assert!(count(&seen.got, RegisterAgentMessage::NAME) >= 2, "the first one is lost on it: {:?}", seen.got);
+    assert!(count(&seen.got, AgentRegisteredMessage::NAME) >= 1, "{:?}", seen.got);
+    assert!(count(&seen.sent, UpdateAgentOverlaysMessage::NAME) >= 1, "{:?}", seen.sent);
+    let state = State::decode(seen.log).unwrap();
+    assert_eq!(state.agents[0].ip, cluster.agents[0].ip());
+    assert_eq!(state.agents[0].overlays[0].subnet.as_deref(), Some("9.0.0.0/24"));
+}
