@@ -591,7 +591,7 @@ impl World {
         }
         let trace = self.trace.take();
         // JSON is looked at closely, which takes long.
-        if self.requests % 8 == 0 {
+        if self.requests.is_multiple_of(8) {
             self.request(process, "GET", PATH, "")?;
         }
         let response = self.request_as(process, "GET", PATH, "", Some(PROTOBUF));
