@@ -225,7 +225,9 @@ impl Serving {
                 *answer = list;
             }
         }
-        pushes.extend(lists);
+        // A list of an earlier change is out of date, also that of an agent which is not
+        // there any more: should it come back before the write is done, it gets an answer.
+        *pushes = lists;
     }
 
     /// The log has a change.

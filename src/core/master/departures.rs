@@ -76,6 +76,8 @@ impl Serving {
     pub(super) fn gone(&mut self, cx: &mut Context<'_>, gone: &Gone) {
         let Gone { ip, session: serial, reclaimed } = *gone;
         let session = cx.sessions.get(ip).filter(|session| Some(session.serial) == serial);
+        // What it was told of it does not hold any more.
+        self.pushed.forget(ip);
         if let Some(session) = session {
             if reclaimed {
                 // It cannot be reached, as far as we know. If it can, it must not go on

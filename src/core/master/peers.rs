@@ -388,7 +388,10 @@ impl Peers {
     /// The message that leads this agent to the present. Many get the same one.
     fn body(&mut self, ip: Ipv4Addr) -> Option<Bytes> {
         let receiver = self.receivers.get(&ip)?;
-        let (base, since) = (receiver.position(), receiver.since);
+        // What was sent since it came may be lost, and `since` says nothing of that: a
+        // message that goes by it builds on what the agent came with.
+        let since = receiver.since;
+        let base = if since.is_some() { receiver.acked } else { receiver.position() };
         let key = (base, since.map(|since| (since.epoch(), since.version())));
         if let Some(body) = self.encoded.get(&key) {
             return Some(body.clone());
@@ -539,10 +542,19 @@ mod tests {
         assert_eq!((message.since, message.base, message.version.epoch()), (Some(has), Some(1), 8));
         assert_eq!(message.peers.iter().map(|peer| peer.ip.as_str()).collect::<Vec<_>>(), ["0.0.0.4"]);
 
+        // Nobody knows whether that arrived, and the next one may be all that does.
+        come(&mut peers, 5);
+        let message = first(&mut peers, &mut out);
+        assert_eq!((message.since, message.base), (Some(has), Some(1)));
+        assert_eq!(
+            message.peers.iter().map(|peer| peer.ip.as_str()).collect::<Vec<_>>(),
+            ["0.0.0.4", "0.0.0.5"]
+        );
+
         // It does not know what that means, or has lost its list.
         peers.received(&mut out, 1.into(), has);
         let message = first(&mut peers, &mut out);
-        assert_eq!((message.since, message.base, message.peers.len()), (None, None, 4), "the whole list");
+        assert_eq!((message.since, message.base, message.peers.len()), (None, None, 5), "the whole list");
 
         // One of another content.
         let other = PeersVersion { digest: Some(has.digest() + 1), ..has };

@@ -224,6 +224,8 @@ impl Serving {
         // A newer registration from another pid has an answer of its own.
         let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
         let notices = session.notices.clone();
+        // A list of a write before this one is not to be sent again.
+        self.pushed.forget(to.ip);
         cx.out.send(&to.from, &UpdateAgentOverlaysMessage { notices, ..update.clone() });
         let connected = session.connected;
         cx.sessions.told(to.ip, update.revision());
