@@ -15,7 +15,7 @@ pub struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// 100 to 100,000 peers applied from nothing, applied again, and one more, beside
+    /// 100 to 30,000 peers applied from nothing, applied again, and one more, beside
     /// `ip -batch` and `bridge -batch` doing the same. Needs root.
     Host,
     /// A real Mesos master with 100, 1,000 and 10,000 agents that register, learn of each other,
