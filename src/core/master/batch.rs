@@ -29,6 +29,16 @@ pub struct Batch {
     pub held: Held,
 }
 
+impl Batch {
+    /// Whether there is a reason to write. An operator's request is one even if it
+    /// changes nothing: a master that leads no more, and has not heard of it, finds out
+    /// by writing before it says that something is so.
+    pub fn is_due(&self) -> bool {
+        let Held { deletions, changes, .. } = &self.held;
+        self.networks || !(self.changed.is_empty() && deletions.is_empty() && changes.is_empty())
+    }
+}
+
 /// Answers that wait for a write.
 #[derive(Debug, Default)]
 pub struct Held {

@@ -115,11 +115,7 @@ impl Serving {
                 return;
             }
             Ok(None) => {
-                let changed = Changed { request, name, status: 200, before: None };
-                match self.held_for(cx.writer, &[]) {
-                    Some(held) => held.changes.push(changed),
-                    None => self.answer_change(cx, changed),
-                }
+                self.gathering.held.changes.push(Changed { request, name, status: 200, before: None });
                 return;
             }
             Ok(Some(draft)) => {

@@ -36,8 +36,7 @@ impl Serving {
             cx.out.log(Level::Info, line);
             self.take_all_from(cx, *ip, false);
         }
-        let agents: Vec<_> = asked.agents.iter().copied().collect();
-        self.answer_deletion(cx, Deletion { request, jsonp, reclaims: false }, &agents);
+        self.gathering.held.deletions.push(Deletion { request, jsonp, reclaims: false });
     }
 
     /// Takes all that an agent holds; what that was.
@@ -57,19 +56,6 @@ impl Serving {
         cx.sessions.retire(ip);
         self.forget_holder(cx, ip);
         Some(record)
-    }
-
-    /// Answers a request when the log has the latest change of these agents.
-    pub(super) fn answer_deletion(
-        &mut self,
-        cx: &mut Context<'_>,
-        deletion: Deletion,
-        concerned: &[Ipv4Addr],
-    ) {
-        match self.held_for(cx.writer, concerned) {
-            Some(held) => held.deletions.push(deletion),
-            None => self.deleted(cx, &deletion),
-        }
     }
 
     /// The log has an agent no more.

@@ -131,10 +131,7 @@ impl Serving {
         for ip in &agents {
             self.reclaim_one(cx, *ip, "the operator wants it back");
         }
-        let deletion = Deletion { request, jsonp, reclaims: true };
-        // Those that are named may have gone in a write that is under way.
-        let concerned: Vec<_> = agents.into_iter().chain(asked.agents.iter().flatten().copied()).collect();
-        self.answer_deletion(cx, deletion, &concerned);
+        self.gathering.held.deletions.push(Deletion { request, jsonp, reclaims: true });
     }
 
     /// Whom to reclaim from. The error says why nothing is done.

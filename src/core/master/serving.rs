@@ -264,7 +264,7 @@ impl Serving {
 
     /// Writes what is gathered, unless a write is under way.
     pub fn flush(&mut self, cx: &mut Context<'_>) {
-        if (self.gathering.changed.is_empty() && !self.gathering.networks) || cx.writer.is_busy() {
+        if !self.gathering.is_due() || cx.writer.is_busy() {
             return;
         }
         let Batch { changed, networks, held } = std::mem::take(&mut self.gathering);
