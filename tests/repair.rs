@@ -408,7 +408,7 @@ fn a_refused_peer_costs_the_others_nothing() {
     };
     let report = change(&mut desired, &worker, at, Some(Arc::new(wrong)));
     assert!(report.overlays.is_empty() && report.host.len() == 2, "{report:?}");
-    assert!(report.host[0].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "), "{report:?}");
+    assert!(report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "), "{report:?}");
     let passes = worker.counters().passes;
     for n in 4..20 {
         let next = change(&mut desired, &worker, peer(n).0, Some(peer(n).1));
