@@ -13,6 +13,8 @@ use super::run;
 
 /// The Python binding of the official Apache Mesos 1.11.0 release.
 const REQUIREMENT: &str = "mesos.scheduler===1.11.0.linux-x86_64";
+/// What the package's address ends with.
+const FILE: &str = "/mesos.scheduler-1.11.0.linux-x86_64.tar.gz";
 /// Of the package as its registry has it.
 const SHA256: &str = "1d376f20bca6d05ee8b90c1c123a452b28753497ccc2f1c80ea3ac94c12e8f6e";
 /// The shared object in the package.
@@ -61,12 +63,18 @@ fn download(scratch: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-/// The address in pip's refusal, if it carries the checksum that we expect.
+/// The package's address in pip's refusal. Some indexes put the checksum behind it, which must
+/// be ours then; whatever comes from there is checked in any case.
 fn address(said: &str) -> Option<&str> {
     said.split_whitespace()
-        .filter_map(|word| word.split_once("#sha256="))
-        .find(|(_, sum)| sum.trim_end_matches(|c: char| !c.is_ascii_hexdigit()) == SHA256)
-        .map(|(address, _)| address.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()))
+        .map(|word| word.trim_start_matches(|c: char| !c.is_ascii_alphanumeric()))
+        .filter(|word| word.contains("://"))
+        .find_map(|word| match word.split_once("#sha256=") {
+            Some((address, sum)) => {
+                (sum.trim_end_matches(|c: char| !c.is_ascii_hexdigit()) == SHA256).then_some(address)
+            }
+            None => word.ends_with(FILE).then_some(word),
+        })
 }
 
 fn check(package: &Path) -> Result<()> {
@@ -97,6 +105,12 @@ mod tests {
         let said =
             format!("ERROR: Could not find (from https://registry.example/a/b.tar.gz#sha256={SHA256})\n");
         assert_eq!(address(&said), Some("https://registry.example/a/b.tar.gz"));
+    }
+
+    #[test]
+    fn an_index_may_tell_no_checksum() {
+        let said = format!("ERROR: mesos.scheduler from https://registry.example/a{FILE} does not appear\n");
+        assert_eq!(address(&said), Some(format!("https://registry.example/a{FILE}").as_str()));
     }
 
     #[test]
