@@ -20,6 +20,12 @@ mod bad_input;
 mod common;
 #[path = "mesos/delete.rs"]
 mod delete;
+#[path = "mesos/docker.rs"]
+mod docker;
+#[path = "mesos/docker_restart.rs"]
+mod docker_restart;
+#[path = "mesos/docker_takeover.rs"]
+mod docker_takeover;
 #[path = "mesos/election.rs"]
 mod election;
 #[path = "mesos/failover.rs"]

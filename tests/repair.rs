@@ -11,10 +11,11 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesos_overlay::host::desired::{Checksum, Desired};
-use support::host::{Host, PATIENCE, Worker, eventually, peer};
+use support::host::{Host, PATIENCE, Worker, eventually, ip, peer};
 
 /// Within this time after a change the host is right again.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -382,6 +383,60 @@ fn peers_that_come_and_go_take_no_pass() {
     desired.peers.as_mut().unwrap().extend([peer(4)]);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
+}
+
+/// One whose VTEP is on no network of ours: the kernel refuses the routes to it. The
+/// others go on being changed without a pass.
+#[test]
+fn a_refused_peer_costs_the_others_nothing() {
+    if !support::root("a_refused_peer_costs_the_others_nothing") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let before = state(&host);
+    let (at, right) = peer(66);
+    let mut wrong = (*right).clone();
+    wrong.vtep_ips[0] = ip("45.0.0.66");
+    let change = |desired: &mut Desired, worker: &Worker, at, peer: Option<_>| {
+        let peers = desired.peers.as_mut().unwrap();
+        match peer {
+            Some(peer) => peers.insert(at, peer),
+            None => peers.remove(&at),
+        };
+        worker.start(desired);
+        worker.finish()
+    };
+    let report = change(&mut desired, &worker, at, Some(Arc::new(wrong)));
+    assert!(report.overlays.is_empty() && report.host.len() == 2, "{report:?}");
+    assert!(report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "), "{report:?}");
+    let passes = worker.counters().passes;
+    for n in 4..20 {
+        let next = change(&mut desired, &worker, peer(n).0, Some(peer(n).1));
+        assert_eq!((next.operations, &next.host), (6, &report.host), "it is not told any more");
+    }
+    for n in 4..20 {
+        assert_eq!(change(&mut desired, &worker, peer(n).0, None).host, report.host);
+    }
+    assert_eq!(worker.counters().passes, passes, "a change of others took a pass");
+    assert_eq!(host.apply(&desired).operations, 2, "a pass finds more to do than what is refused");
+    // It is tried again when it is asked for, and when it is another one.
+    worker.start(&desired);
+    assert_eq!(worker.finish().host, report.host);
+    assert_eq!(worker.counters().passes, passes + 1, "it was not tried again");
+    assert!(change(&mut desired, &worker, at, Some(right)).is_ok());
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert!(change(&mut desired, &worker, at, None).is_ok());
+    assert_eq!(state(&host), before);
+    // On a host that is wrong otherwise nothing is changed without a look at it.
+    let passes = worker.counters().passes;
+    fs::remove_dir_all(host.cni.path()).unwrap();
+    fs::write(host.cni.path(), "no directory").unwrap();
+    worker.start(&desired);
+    assert!(!worker.finish().is_ok());
+    change(&mut desired, &worker, peer(4).0, Some(peer(4).1));
+    assert!(worker.counters().passes >= passes + 2, "a small change of a host that is not right");
+    fs::remove_file(host.cni.path()).unwrap();
+    fs::create_dir(host.cni.path()).unwrap();
 }
 
 /// Routes to many peers go by nexthop objects, which are kept like everything else

@@ -75,8 +75,8 @@ pub(super) trait Hands {
     /// Compares everything, and makes the host like `desired`.
     fn pass(&mut self, desired: &Desired) -> HostReport;
 
-    /// Does only what takes the host, which was like `from` and of which nothing was
-    /// heard since, to `to`. `None`: that needs a pass.
+    /// Does only what takes the host, which was made like `from` as far as the kernel
+    /// permitted and of which nothing was heard since, to `to`. `None`: that needs a pass.
     fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport>;
 
     /// Whether something is not as desired of what is quickly read.
@@ -213,7 +213,7 @@ impl<'a, H: Hands> Work<'a, H> {
     /// kernel has told nothing else since; and the next pass compares everything.
     fn change_peers(&mut self, desired: &Desired) -> Option<HostReport> {
         let (before, report) = self.kept.as_ref()?;
-        if !report.is_ok() || !report.draining.is_empty() || self.pace.is_alarmed() {
+        if !report.overlays.is_empty() || !report.draining.is_empty() || self.pace.is_alarmed() {
             return None;
         }
         let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());

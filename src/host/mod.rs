@@ -21,6 +21,7 @@ mod pace;
 mod pass;
 mod peer_map;
 mod preview;
+mod refused;
 mod sysctl;
 mod usage;
 mod watch;

@@ -20,6 +20,7 @@ use super::plan::{
     nexthops_after, plan, wanted_bridges,
 };
 use super::preview::Preview;
+use super::refused::Refused;
 use super::watch::Watch;
 use super::{cni, sysctl};
 use crate::core::HostReport;
@@ -79,13 +80,19 @@ impl Hands for Passes {
     }
 
     fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport> {
+        let refused = self.rounds.refused.as_ref()?;
         let (index, ops) = self.watched.change_peers(from, to)?;
+        // What became of that is for a pass to see.
+        if refused.concerns(&ops) {
+            return None;
+        }
         let requests: Vec<_> = ops.iter().filter_map(|op| netlink::request(op, index)).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let results = runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
         // Even what is gone already would be a surprise.
         let well = results.iter().all(Result::is_ok);
-        well.then(|| HostReport { operations: ops.len(), ..HostReport::default() })
+        let host = refused.sentences().to_vec();
+        well.then(|| HostReport { operations: ops.len(), host, ..HostReport::default() })
     }
 
     fn look(&mut self, desired: &Desired) -> bool {
@@ -115,6 +122,9 @@ struct Rounds {
     firewall: Firewall,
     /// What a look need not find again: it could not be done.
     hopeless: Vec<Op>,
+    /// What the last pass was refused of peers; `None`: the host is not right
+    /// otherwise either.
+    refused: Option<Refused>,
     /// What there is to watch after the last pass.
     watched: Option<Watched>,
     /// The underlay, as of the last pass, for a look.
@@ -126,6 +136,7 @@ struct Rounds {
 impl Rounds {
     /// Makes the host like `desired`, as far as it can be made so.
     fn run(&mut self, desired: &Desired) -> HostReport {
+        self.refused = None;
         // A runtime and a connection for each pass: what is broken in them does
         // not stay.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -167,7 +178,10 @@ impl Rounds {
                 let used = plan.draining.iter().filter(|part| part.gone).map(|part| part.overlay.clone());
                 let used = used.collect();
                 self.draining = plan.draining;
-                return HostReport { operations, draining, used, ..pass.failures.into_report() };
+                let failures = pass.failures.count();
+                let report = HostReport { operations, draining, used, ..pass.failures.into_report() };
+                self.refused = Refused::new(&pass.refused, failures, &report.host);
+                return report;
             }
         }
     }
@@ -245,6 +259,8 @@ struct Pass<'a> {
     raced: bool,
     /// What failed and would be found by a look.
     hopeless: Vec<Op>,
+    /// What else failed.
+    refused: Vec<Op>,
 }
 
 impl<'a> Pass<'a> {
@@ -257,6 +273,7 @@ impl<'a> Pass<'a> {
             nexthops: None,
             raced: false,
             hopeless: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -437,6 +454,7 @@ impl<'a> Pass<'a> {
                 Err(error) => {
                     self.raced |= is_race(op, &error);
                     self.failures.add_op(op, error.to_string());
+                    self.refused.push((*op).clone());
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! The machine's own engine, if it has one, is never spoken to.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -58,6 +58,12 @@ impl Engine {
         Ok(Engine { daemon: None, netns: netns.clone(), dir, run: run.id().to_owned() })
     }
 
+    /// Lets its containers live on whenever it does not run. For its next start.
+    pub fn keep_containers(&self) -> Result<()> {
+        let file = self.dir.join("daemon.json");
+        fs::write(&file, r#"{ "live-restore": true }"#).with_context(|| format!("writing {}", file.display()))
+    }
+
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("docker.sock")
@@ -102,7 +108,7 @@ impl Engine {
         })
     }
 
-    /// Ends it, and its containers with it.
+    /// SIGTERM: its containers end too, unless they are kept.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.terminate(LIMIT)?;
@@ -148,8 +154,13 @@ impl Engine {
     }
 
     /// Starts one of our tasks ([`crate::task`]) as a container in a network; gives the
-    /// address where it listens.
+    /// address where it listens, the IPv4 one if it has both.
     pub fn task(&self, name: &str, network: &str) -> Result<SocketAddr> {
+        Ok(self.task_addresses(name, network)?[0])
+    }
+
+    /// The same with all its addresses, IPv4 first.
+    pub fn task_addresses(&self, name: &str, network: &str) -> Result<Vec<SocketAddr>> {
         let program = paths::program("overlay-test-executor")?;
         let (variable, program) =
             (format!("{RUN_VARIABLE}={}", self.run), format!("{}:/task:ro", program.display()));
@@ -162,10 +173,14 @@ impl Engine {
         let address = format!("[::]:{PORT}");
         args.extend([IMAGE, "/task", "--alone", &address]);
         self.docker(&args)?;
-        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
-        let ip = self.docker(&["inspect", "--format", &format, name])?;
-        let ip: IpAddr = ip.parse().with_context(|| format!("the address {ip:?} of {name}"))?;
-        Ok(SocketAddr::new(ip, PORT))
+        let network = format!("(index .NetworkSettings.Networks \"{network}\")");
+        let format = format!("{{{{{network}.IPAddress}}}} {{{{{network}.GlobalIPv6Address}}}}");
+        let said = self.docker(&["inspect", "--format", &format, name])?;
+        let ips = said.split_whitespace().map(|ip| Ok(SocketAddr::new(ip.parse()?, PORT)));
+        let ips =
+            ips.collect::<Result<Vec<_>>>().with_context(|| format!("the addresses {said:?} of {name}"))?;
+        ensure!(!ips.is_empty(), "{name} has no address");
+        Ok(ips)
     }
 
     /// Leaves it and its containers running.

@@ -139,24 +139,6 @@ impl Drill {
         }
         let state = self.wait_leader(Some(&old), AGENTS);
         assert_eq!(subnets(&state), before, "after {blow:?}");
-        let l = self.leader.clone();
-        for line in self.master(&l).log().lines().filter(|l| {
-            l.contains("Elected as")
-                || l.contains("overlay-master:")
-                || l.contains("log.cpp")
-                || l.contains("coordinator")
-                || l.contains("ew leading")
-                || l.contains("etector")
-        }) {
-            eprintln!("YYY {line}");
-        }
-        for a in &self.cluster.agents {
-            for line in a.log().lines().filter(|l| {
-                l.contains("overlay-agent: ") || l.contains("New master") || l.contains("detector")
-            }) {
-                eprintln!("ZZZ {line}");
-            }
-        }
     }
 
     #[track_caller]

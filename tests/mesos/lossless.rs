@@ -21,8 +21,9 @@ use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
 /// modules to meet again, and to do what they should not.
 const MORE: u64 = 500;
 
-/// Two containers on two hosts with numbered datagrams between them, both ways.
+/// Containers on two hosts with numbered datagrams from each to the next.
 struct Observed {
+    tasks: usize,
     traffic: Traffic,
     monitors: Vec<(String, Monitor)>,
 }
@@ -35,7 +36,7 @@ impl Observed {
             wait_settled(host);
             (agent.name().to_owned(), Monitor::new(host).unwrap())
         });
-        Observed { traffic, monitors: monitors.collect() }
+        Observed { tasks: tasks.len(), traffic, monitors: monitors.collect() }
     }
 
     /// Lets traffic go on for a while. Nobody may have touched the hosts so far.
@@ -51,7 +52,7 @@ impl Observed {
     #[track_caller]
     fn finish(self) {
         let outcomes = self.traffic.finish().unwrap();
-        assert!(outcomes.len() == 2, "{outcomes:?}");
+        assert!(outcomes.len() == self.tasks, "{outcomes:?}");
         for outcome in outcomes {
             assert!(outcome.sent > MORE && outcome.lost == 0, "{outcome:?}");
         }
@@ -102,7 +103,7 @@ impl End {
 }
 
 /// Ends and upgrades agents and master, one after the other and all at once.
-fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[Remote]) {
+pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[Remote]) {
     let observed = Observed::start(cluster, tasks);
     observed.go_on("nothing was done");
     for (index, end) in [(0, End::Term), (1, End::Kill)] {

@@ -17,10 +17,12 @@ use testbed::wait;
 use crate::common::{LIMIT, all_ok, hosts, start, state, wait_settled, wait_state};
 
 /// The values of one agent in the master's state.
-struct Share {
+pub struct Share {
     ip: String,
     subnet: String,
     mesos_bridge: String,
+    /// Where there is one.
+    pub docker_bridge: Option<String>,
     vtep_ip: String,
     vtep_mac: String,
 }
@@ -35,6 +37,7 @@ fn shares(state: &Value) -> BTreeMap<String, Share> {
             ip: text(&agent["ip"]),
             subnet: text(&overlay["subnet"]),
             mesos_bridge: text(&overlay["mesos_bridge"]["ip"]),
+            docker_bridge: overlay["docker_bridge"]["ip"].as_str().map(str::to_owned),
             vtep_ip: text(&vxlan["vtep_ip"]),
             vtep_mac: text(&vxlan["vtep_mac"]),
         };
@@ -43,7 +46,7 @@ fn shares(state: &Value) -> BTreeMap<String, Share> {
     agents.map(share).collect()
 }
 
-fn run(host: &Host, line: &str) -> String {
+pub fn run(host: &Host, line: &str) -> String {
     let mut words = line.split(' ');
     let program = words.next().unwrap();
     host.run(program, &words.collect::<Vec<_>>()).unwrap()
@@ -89,31 +92,47 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
     fs::write(node.dir().join("cni/dcos.conf"), config.to_string()).unwrap();
 }
 
-/// A cluster whose log knows two agents, whose hosts are as the predecessor left them.
-fn predecessors_cluster(mut setup: Setup) -> Cluster {
+/// A cluster in which at first nobody touches the hosts: the agents only register.
+pub fn that_only_registers(mut setup: Setup) -> Setup {
     setup.launcher = Launcher::Posix;
     setup.network["vtep_mtu"] = 1420.into();
-    // At first nobody touches the hosts: the agents only register.
     setup.agent_config["backend"] = "external".into();
     setup.agent_config["firewall"] = "none".into();
-    let mut cluster = start(&setup);
-    let state = wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
+    setup
+}
+
+/// Leaves the hosts of two such agents, which do not run then, as the predecessor does; the
+/// log knows them. Gives the agents' shares of the overlay, in their order.
+pub fn leave_as_predecessor(cluster: &mut Cluster) -> [Share; 2] {
+    let state = wait_state(cluster, "two agents", |state| all_ok(state, 2));
     cluster.agents.iter_mut().for_each(|agent| agent.kill().unwrap());
-    let shares = shares(&state);
+    let mut shares = shares(&state);
+    let shares = [0, 1].map(|index: usize| shares.remove(&cluster.agents[index].ip()).unwrap());
     for (own, peer) in [(0, 1), (1, 0)] {
-        let [agent, other] = [own, peer].map(|index: usize| &cluster.agents[index]);
-        make_as_predecessor(agent, &shares[&agent.ip()], &shares[&other.ip()]);
+        let agent = &cluster.agents[own];
+        make_as_predecessor(agent, &shares[own], &shares[peer]);
         let configure = |config: &mut Value| {
             config["backend"] = "internal".into();
             config["firewall"] = "iptables".into();
         };
         agent.configure(configure).unwrap();
     }
-    cluster
+    shares
+}
+
+/// Starts an agent and waits until its module is registered.
+pub fn take_over(cluster: &mut Cluster, index: usize) {
+    cluster.agents[index].start().unwrap();
+    let client = cluster.agents[index].client();
+    wait::until("the agent to be registered", LIMIT, || {
+        cluster.check()?;
+        Ok((client.get("/overlay-agent/overlay")?.json()?["registered"] == true).then_some(()))
+    })
+    .unwrap();
 }
 
 /// What is there of NAT, without counters.
-fn nat(host: &Host) -> [String; 2] {
+pub fn nat(host: &Host) -> [String; 2] {
     let set = run(host, "ipset save overlay");
     let words = |line: &str| line.split(" packets ").next().unwrap_or_default().to_owned();
     let mut set: Vec<String> = set.lines().filter(|line| line.starts_with("add")).map(words).collect();
@@ -124,7 +143,8 @@ fn nat(host: &Host) -> [String; 2] {
 #[test]
 fn a_predecessors_host_is_taken_over_as_it_is() {
     let Some(setup) = hosts("a_predecessors_host_is_taken_over_as_it_is", 2) else { return };
-    let mut cluster = predecessors_cluster(setup);
+    let mut cluster = start(&that_only_registers(setup));
+    leave_as_predecessor(&mut cluster);
     let containers = [("a", 0), ("b", 1)].map(|(name, agent)| {
         let agent = &cluster.agents[agent];
         let config = agent.dir().join("cni/dcos.conf");
@@ -136,13 +156,7 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
     cluster.agents.iter().for_each(|agent| wait_settled(agent.host().unwrap()));
     let monitors = [0, 1].map(|index: usize| Monitor::new(cluster.agents[index].host().unwrap()).unwrap());
     for index in [0, 1] {
-        cluster.agents[index].start().unwrap();
-        let client = cluster.agents[index].client();
-        wait::until("the agent to be registered", LIMIT, || {
-            cluster.check()?;
-            Ok((client.get("/overlay-agent/overlay")?.json()?["registered"] == true).then_some(()))
-        })
-        .unwrap();
+        take_over(&mut cluster, index);
         traffic.flow(500, LIMIT).unwrap();
     }
     wait_state(&mut cluster, "both agents to be in order", |state| all_ok(state, 2));

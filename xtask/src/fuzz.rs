@@ -79,8 +79,13 @@ fn targets(one: Option<&str>) -> Result<Vec<String>> {
 fn build_program() -> Result<PathBuf> {
     let arguments =
         ["build", "--package", "fuzz", "--features", "engine", "--profile", "fuzz", "--target", ARCHITECTURE];
-    eprintln!("$ RUSTFLAGS=\"{FLAGS}\" cargo {}", arguments.join(" "));
-    let status = build::cargo(&arguments).env("RUSTFLAGS", FLAGS).status().context("running cargo")?;
+    eprintln!("$ cargo {} # with fuzz/rustc and {FLAGS}", arguments.join(" "));
+    // RUSTFLAGS would be for all that we depend on, too: several times the work.
+    let status = build::cargo(&arguments)
+        .env("RUSTC_WORKSPACE_WRAPPER", paths::workspace().join("fuzz/rustc"))
+        .env("FUZZ_FLAGS", FLAGS)
+        .status()
+        .context("running cargo")?;
     ensure!(
         status.success(),
         "the engine cannot be built here; the corpus is played without it by: cargo xtask test --group corpus"

@@ -31,7 +31,7 @@ pub(crate) use bridges::{dockers as dockers_bridges, wanted as wanted_bridges};
 pub use event::{Event, Meaning, Object, Watched};
 pub use leftovers::Draining;
 pub(crate) use nexthops::after as nexthops_after;
-pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op, nexthop_id};
+pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, nexthop_id};
 
 /// The routing table `main`.
 pub const MAIN_TABLE: u32 = 254;

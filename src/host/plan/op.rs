@@ -90,6 +90,19 @@ pub enum Concern<'a> {
     Overlay(&'a str),
 }
 
+/// Something on the VXLAN device that is there for a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerObject {
+    /// The neighbour with this address.
+    Neighbour(IpAddr),
+    /// The FDB entry of this hardware address.
+    Fdb(Mac),
+    /// The nexthop object with this id.
+    Nexthop(u32),
+    /// The route to this destination in this table.
+    Route(u32, IpNet),
+}
+
 impl Concern<'_> {
     /// Whether it is about this overlay.
     pub fn includes(self, name: &str, overlay: &Overlay) -> bool {
@@ -213,6 +226,19 @@ impl Op {
             Op::EnableForwarding => Concern::Ipv4,
             Op::EnableForwarding6 => Concern::Ipv6,
             _ => Concern::Host,
+        }
+    }
+
+    /// What of a peer it is about; `None`: it is not about a peer.
+    pub fn peer_object(&self) -> Option<PeerObject> {
+        match self {
+            Op::SetNeighbour(_, ip, _) | Op::RemoveNeighbour(_, ip) => Some(PeerObject::Neighbour(*ip)),
+            Op::SetFdb(_, mac, _) | Op::RemoveFdb(_, mac, _) => Some(PeerObject::Fdb(*mac)),
+            Op::AddNexthop(_, via) => Some(PeerObject::Nexthop(nexthop_id(*via))),
+            Op::RemoveNexthop(_, id) => Some(PeerObject::Nexthop(*id)),
+            Op::SetRoute(_, NewRoute { table, dst, .. })
+            | Op::RemoveRoute(_, OldRoute { table, dst, .. }) => Some(PeerObject::Route(*table, *dst)),
+            _ => None,
         }
     }
 

@@ -61,8 +61,14 @@ fn download(scratch: &Path) -> Result<PathBuf> {
     Ok(package)
 }
 
-/// The address in pip's refusal, if it carries the checksum that we expect.
+/// The address in pip's refusal, if it carries the checksum that we expect, or none at
+/// all: some indexes give none, and what comes is checked anyway.
 fn address(said: &str) -> Option<&str> {
+    let is_package = |word: &&str| word.starts_with("https://") && word.ends_with(".tar.gz");
+    with_checksum(said).or_else(|| said.split_whitespace().find(is_package))
+}
+
+fn with_checksum(said: &str) -> Option<&str> {
     said.split_whitespace()
         .filter_map(|word| word.split_once("#sha256="))
         .find(|(_, sum)| sum.trim_end_matches(|c: char| !c.is_ascii_hexdigit()) == SHA256)
@@ -97,6 +103,12 @@ mod tests {
         let said =
             format!("ERROR: Could not find (from https://registry.example/a/b.tar.gz#sha256={SHA256})\n");
         assert_eq!(address(&said), Some("https://registry.example/a/b.tar.gz"));
+    }
+
+    #[test]
+    fn an_address_without_a_checksum_will_do() {
+        let said = "ERROR: mesos from https://registry.example/a/b.tar.gz does not appear to be a project";
+        assert_eq!(address(said), Some("https://registry.example/a/b.tar.gz"));
     }
 
     #[test]

@@ -1,0 +1,189 @@
+//! Agents that make networks for Docker as well, each with an engine on its host:
+//! containers of both kinds reach each other, and lose nothing while agents and
+//! masters are mistreated.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, Launcher, Setup};
+use testbed::container::Container;
+use testbed::docker::Engine;
+use testbed::framework::{Framework, TaskSpec};
+use testbed::net::Netns;
+use testbed::task::Remote;
+use testbed::{skip, wait};
+
+use crate::common::{LIMIT, hosts};
+use crate::lossless::mistreat;
+
+/// Two agents, and the engines of their hosts.
+pub struct Site {
+    // They end before their hosts go.
+    pub engines: [Engine; 2],
+    pub cluster: Cluster,
+}
+
+/// What a cluster with Docker is to be like; `None` if the test is skipped.
+pub fn docker(test: &str) -> Option<Setup> {
+    if !skip::unless_docker(test) {
+        return None;
+    }
+    let mut setup = hosts(test, 2)?;
+    setup.agent_config["network_config"] = json!({
+        "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": true, "overlay_mtu": 1420,
+        "enable_ipv6": true,
+    });
+    Some(setup)
+}
+
+/// The same with one overlay of both families.
+fn dual_stack(test: &str) -> Option<Setup> {
+    let mut setup = docker(test)?;
+    setup.network = json!({
+        "vtep_subnet": "44.128.0.0/20",
+        "vtep_subnet6": "fd01:a::/64",
+        "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [
+            { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "fd01:b::/64", "prefix6": 80 },
+        ],
+    });
+    Some(setup)
+}
+
+impl Site {
+    /// Starts engines, masters and agents, and waits until every agent has its overlays.
+    pub fn start(setup: &Setup) -> Site {
+        let mut cluster = Cluster::prepare(setup).unwrap();
+        let engines = [0, 1].map(|index| {
+            let agent = &cluster.agents[index];
+            let part = format!("engine{}", index + 1);
+            let mut engine = Engine::new(cluster.run(), &part, agent.host().unwrap().netns()).unwrap();
+            // What runs lives on when an engine is restarted.
+            engine.keep_containers().unwrap();
+            engine.start().unwrap();
+            let socket = engine.socket();
+            agent.configure(|config: &mut Value| config["docker_socket"] = json!(socket)).unwrap();
+            engine
+        });
+        cluster.start_all().unwrap();
+        cluster.wait_overlays(LIMIT).unwrap();
+        Site { engines, cluster }
+    }
+
+    /// The network of an agent's host.
+    pub fn netns(&self, agent: usize) -> Netns {
+        self.cluster.agents[agent].host().unwrap().netns().clone()
+    }
+
+    /// A task in a container of Docker.
+    pub fn docker_task(&self, agent: usize, name: &str, network: &str) -> Party {
+        let addresses = self.engines[agent].task_addresses(name, network).unwrap();
+        let task = Party { name: name.to_owned(), host: self.netns(agent), addresses };
+        wait::until("the task to listen", LIMIT, || task.remote().report().map(|_| Some(()))).unwrap();
+        task
+    }
+
+    /// The engine's id of network `dcos`.
+    pub fn network_id(&self, agent: usize) -> String {
+        self.engines[agent].docker(&["network", "inspect", "--format", "{{.Id}}", "dcos"]).unwrap()
+    }
+
+    /// A container on network `dcos` of each host, without Mesos.
+    pub fn attach(&self) -> [Container; 2] {
+        [("mesos0", 0), ("mesos1", 1)].map(|(name, agent)| {
+            let agent = &self.cluster.agents[agent];
+            let config = agent.dir().join("cni/dcos.conf");
+            Container::attach(self.cluster.run(), agent.host().unwrap(), name, &config).unwrap()
+        })
+    }
+}
+
+/// A task in a container, and all its addresses, IPv4 first.
+pub struct Party {
+    name: String,
+    host: Netns,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Party {
+    /// At its first address, as its host sees it.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.addresses[0], Some(self.host.clone()))
+    }
+
+    fn of_container(container: &Container, name: &str, host: Netns) -> Party {
+        let addresses = container.ips().iter().map(|ip| container.remote_at(*ip).address()).collect();
+        Party { name: name.to_owned(), host, addresses }
+    }
+}
+
+/// Everybody reaches everybody, family by family, under the own address.
+///
+/// With patience: addresses of IPv6 and ports of bridges take their time.
+#[track_caller]
+fn assert_all_reach(parties: &[Party]) {
+    for from in parties {
+        assert_eq!(from.addresses.len(), 2, "{} has {:?}", from.name, from.addresses);
+        for to in parties.iter().filter(|to| to.name != from.name) {
+            for (own, other) in from.addresses.iter().zip(&to.addresses) {
+                let task = Remote::new(*own, Some(from.host.clone()));
+                let what = format!("{} to reach {} at {other}", from.name, to.name);
+                let ping = wait::until(&what, LIMIT, || task.ping(*other, 5).map(Some)).unwrap();
+                assert_eq!(ping.seen_as, own.ip().to_string(), "no NAT between containers");
+            }
+        }
+    }
+}
+
+fn docker_parties(site: &Site) -> Vec<Party> {
+    (0..2).map(|agent| site.docker_task(agent, &format!("docker{agent}"), "dcos")).collect()
+}
+
+#[test]
+fn tasks_of_mesos_and_containers_of_docker_reach_each_other() {
+    let name = "tasks_of_mesos_and_containers_of_docker_reach_each_other";
+    let Some(setup) = dual_stack(name) else { return };
+    if setup.launcher != Launcher::Linux {
+        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+    }
+    let site = Site::start(&setup);
+    let framework = Framework::subscribe(site.cluster.master.client()).unwrap();
+    let mut parties = docker_parties(&site);
+    for (index, agent) in site.cluster.agents.iter().enumerate() {
+        let name = format!("mesos{index}");
+        framework.launch(&TaskSpec::new(&name, &agent.ip(), Some("dcos")), LIMIT).unwrap();
+        let mut addresses: Vec<_> = framework.wait_running(&name, LIMIT).unwrap().addresses().collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        parties.push(Party { name, host: site.netns(index), addresses });
+    }
+    assert_all_reach(&parties);
+}
+
+#[test]
+fn containers_of_cni_and_of_docker_reach_each_other() {
+    let Some(mut setup) = dual_stack("containers_of_cni_and_of_docker_reach_each_other") else { return };
+    setup.launcher = Launcher::Posix;
+    let site = Site::start(&setup);
+    let containers = site.attach();
+    let mut parties = docker_parties(&site);
+    for (index, container) in containers.iter().enumerate() {
+        parties.push(Party::of_container(container, &format!("mesos{index}"), site.netns(index)));
+    }
+    assert_all_reach(&parties);
+}
+
+/// From Docker to Mesos on another host, to Docker there, to Mesos on the first one,
+/// and back to the start.
+#[test]
+fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
+    let name = "containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded";
+    let Some(mut setup) = docker(name) else { return };
+    setup.launcher = Launcher::Posix;
+    let mut site = Site::start(&setup);
+    let [mesos0, mesos1] = site.attach();
+    let docker = docker_parties(&site);
+    let tasks = [docker[0].remote(), mesos1.remote(), docker[1].remote(), mesos0.remote()];
+    let ids = [site.network_id(0), site.network_id(1)];
+    mistreat(&mut site.cluster, setup.module.as_deref().unwrap(), &tasks);
+    assert_eq!([site.network_id(0), site.network_id(1)], ids, "a network was made anew");
+}

@@ -1,0 +1,142 @@
+//! An engine is ended and started while its containers live on (`live-restore`) and
+//! exchange counted datagrams: what gets lost, beside what a network of Docker's own
+//! loses, and how soon everything of ours is right again.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use testbed::cluster::Launcher;
+use testbed::docker::Engine;
+use testbed::process::Daemon;
+use testbed::stream::Traffic;
+use testbed::task::{PORT, Remote};
+use testbed::{paths, remains, wait};
+
+use crate::common::LIMIT;
+use crate::docker::{Party, Site, docker};
+
+/// Within this time after the engine answers again everything is right.
+const REPAIR: Duration = Duration::from_secs(2);
+
+/// Datagrams that have to arrive after each step.
+const MORE: u64 = 300;
+
+/// Datagrams one way, from a container on a network of Docker's own, which Docker
+/// masquerades, to the outside. None of it is ours.
+struct Control {
+    from: Remote,
+    to: Remote,
+}
+
+impl Control {
+    fn start(from: Remote, to: Remote) -> Control {
+        from.send(to.address()).unwrap();
+        let control = Control { from, to };
+        control.flow();
+        control
+    }
+
+    fn received(&self) -> u64 {
+        self.to.received().unwrap().iter().map(|stream| stream.datagrams).sum()
+    }
+
+    fn flow(&self) {
+        let before = self.received();
+        let more = || Ok((self.received() >= before + MORE).then_some(()));
+        wait::until("datagrams of the control", LIMIT, more).unwrap();
+    }
+
+    /// What was sent and what was lost.
+    fn finish(self) -> (u64, u64) {
+        let sent = self.from.stop().unwrap().iter().map(|stream| stream.sent).sum();
+        // The last one is under way.
+        let all = || Ok((self.received() >= sent).then_some(()));
+        let _ = wait::until("the rest", Duration::from_secs(1), all);
+        (sent, sent - self.received())
+    }
+}
+
+/// A task that runs on the master's host, outside of all overlays.
+struct Outside {
+    _daemon: Daemon,
+    remote: Remote,
+}
+
+impl Outside {
+    fn new(site: &Site) -> Outside {
+        let host = site.cluster.master.host().unwrap();
+        let mut command = Command::new(paths::program("overlay-test-executor").unwrap());
+        let run = site.cluster.run();
+        command.args(["--alone", &format!("0.0.0.0:{PORT}")]).env(remains::RUN_VARIABLE, run.id());
+        let log = run.dir().join("outside.txt");
+        let daemon = Daemon::spawn("outside", command, Some(host.netns()), &log).unwrap();
+        let address = SocketAddr::from((host.ip(), PORT));
+        let remote = Remote::new(address, Some(host.netns().clone()));
+        wait::until("the task outside to listen", LIMIT, || remote.report().map(|_| Some(()))).unwrap();
+        Outside { _daemon: daemon, remote }
+    }
+}
+
+/// Whether new connections are what they should be: from Docker to Mesos on the host, which
+/// Docker's isolation would prevent; to the other host; and masqueraded to the outside,
+/// which is ours to do for this network.
+fn is_right(site: &Site, web: &Party, others: &[Remote], outside: &Remote) -> anyhow::Result<()> {
+    let own = web.remote().address().ip().to_string();
+    for other in others {
+        let there = web.remote().ping(other.address(), 1)?;
+        let back = other.ping(web.remote().address(), 1)?;
+        anyhow::ensure!(there.seen_as == own && back.seen_as == other.address().ip().to_string());
+    }
+    let seen = web.remote().ping(outside.address(), 1)?.seen_as;
+    anyhow::ensure!(seen == site.cluster.agents[0].ip(), "masqueraded as {seen}");
+    Ok(())
+}
+
+fn restart(name: &str, end: impl Fn(&mut Engine)) {
+    let Some(mut setup) = docker(name) else { return };
+    setup.launcher = Launcher::Posix;
+    let mut site = Site::start(&setup);
+    let containers = site.attach();
+    let outside = Outside::new(&site);
+    site.engines[0].docker(&["network", "create", "--subnet", "10.98.0.0/24", "plain"]).unwrap();
+    let [web, far] = [(0, "web"), (1, "far")].map(|(agent, name)| site.docker_task(agent, name, "dcos"));
+    let plain = site.docker_task(0, "plain", "plain");
+    let others = [containers[0].remote(), containers[1].remote(), far.remote()];
+    is_right(&site, &web, &others, &outside.remote).unwrap();
+    let id = site.network_id(0);
+
+    let traffic = Traffic::start(&[web.remote(), far.remote()], LIMIT).unwrap();
+    let local = Traffic::start(&[containers[0].remote(), containers[1].remote()], LIMIT).unwrap();
+    let control = Control::start(plain.remote(), outside.remote.clone());
+    for round in 1..=3 {
+        end(&mut site.engines[0]);
+        traffic.flow(MORE, LIMIT).unwrap();
+        site.engines[0].spawn().unwrap();
+        site.engines[0].wait().unwrap();
+        let back = Instant::now();
+        wait::until("everything to be right", LIMIT, || {
+            is_right(&site, &web, &others, &outside.remote)?;
+            Ok((site.network_id(0) == id).then_some(()))
+        })
+        .unwrap();
+        let took = back.elapsed();
+        eprintln!("round {round}: right {took:?} after the engine answered");
+        assert!(took < REPAIR, "right only after {took:?}");
+        traffic.flow(MORE, LIMIT).unwrap();
+        control.flow();
+    }
+    let (outcomes, local, control) = (traffic.finish().unwrap(), local.finish().unwrap(), control.finish());
+    eprintln!("over the overlay {outcomes:?}, between containers of Mesos {local:?}, control {control:?}");
+    assert!(outcomes.iter().all(|outcome| outcome.lost == 0), "{outcomes:?}; control {control:?}");
+}
+
+#[test]
+fn a_stopped_engine_costs_no_packet() {
+    restart("a_stopped_engine_costs_no_packet", |engine| engine.stop().unwrap());
+}
+
+#[test]
+fn a_killed_engine_costs_no_packet() {
+    restart("a_killed_engine_costs_no_packet", |engine| engine.kill().unwrap());
+}

@@ -1,0 +1,83 @@
+//! A host of the predecessor's on which Docker's containers run: our agent takes it over,
+//! and they do not notice.
+
+use testbed::docker::Engine;
+use testbed::monitor::Monitor;
+use testbed::net::Host;
+use testbed::stream::Traffic;
+
+use crate::common::{LIMIT, all_ok, wait_settled, wait_state};
+use crate::docker::{Party, Site, docker};
+use crate::takeover::{leave_as_predecessor, nat, run, take_over, that_only_registers};
+
+/// Docker's network as the predecessor makes it, and the hole that it makes into Docker's
+/// isolation.
+fn make_network_as_predecessor(engine: &Engine, host: &Host, subnet: &str) {
+    engine.docker(&["network", "rm", "dcos"]).unwrap();
+    let line = format!(
+        "network create --driver=bridge --subnet={subnet} --opt com.docker.network.bridge.name=d-dcos --opt \
+         com.docker.network.bridge.enable_ip_masquerade=false --opt com.docker.network.driver.mtu=1420 dcos"
+    );
+    engine.docker(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    for line in [
+        "iptables -w -I DOCKER-ISOLATION-STAGE-2 -j RETURN",
+        // As on hosts that forwarded before Docker came, as the predecessor's do.
+        "iptables -w -P FORWARD ACCEPT",
+    ] {
+        run(host, line);
+    }
+}
+
+/// What must stay as it is of a container: its id, when it was started, its addresses.
+fn container(engine: &Engine, name: &str) -> String {
+    let format = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}}";
+    engine.docker(&["inspect", "--format", format, name]).unwrap()
+}
+
+#[test]
+fn dockers_containers_do_not_notice_the_takeover() {
+    let Some(setup) = docker("dockers_containers_do_not_notice_the_takeover") else { return };
+    let mut site = Site::start(&that_only_registers(setup));
+    let shares = leave_as_predecessor(&mut site.cluster);
+    for (index, share) in shares.iter().enumerate() {
+        let host = site.cluster.agents[index].host().unwrap();
+        make_network_as_predecessor(&site.engines[index], host, share.docker_bridge.as_deref().unwrap());
+    }
+    let docker = [("web0", 0), ("web1", 1)].map(|(name, agent)| site.docker_task(agent, name, "dcos"));
+    let mesos = site.attach();
+    let [web0, web1] = docker.each_ref().map(Party::remote);
+    // Between the hosts and on each of them, between Docker and Mesos.
+    let traffic = Traffic::start(&[web0, web1, mesos[1].remote(), mesos[0].remote()], LIMIT).unwrap();
+    let look = |site: &Site| {
+        let look = |index: usize| {
+            let there = container(&site.engines[index], &format!("web{index}"));
+            (site.network_id(index), there, nat(site.cluster.agents[index].host().unwrap()))
+        };
+        [look(0), look(1)]
+    };
+    let before = look(&site);
+    let monitors = [0, 1].map(|index: usize| {
+        let host = site.cluster.agents[index].host().unwrap();
+        wait_settled(host);
+        Monitor::new(host).unwrap()
+    });
+    for index in [0, 1] {
+        take_over(&mut site.cluster, index);
+        traffic.flow(500, LIMIT).unwrap();
+    }
+    wait_state(&mut site.cluster, "both agents to be in order", |state| all_ok(state, 2));
+    traffic.flow(500, LIMIT).unwrap();
+    let outcomes = traffic.finish().unwrap();
+    eprintln!("{outcomes:?}");
+    assert!(outcomes.len() == 4 && outcomes.iter().all(|outcome| outcome.lost == 0), "{outcomes:?}");
+    assert_eq!(look(&site), before);
+    for (monitor, agent) in monitors.iter().zip(&site.cluster.agents) {
+        // The hole is closed, and a way of our own made: nothing else.
+        let changes = monitor.changes().unwrap();
+        let other: Vec<_> = changes.iter().filter(|change| !change.starts_with("nftables")).collect();
+        assert!(other.is_empty(), "on the host of {}: {other:#?}", agent.name());
+        let isolation = run(agent.host().unwrap(), "iptables -w -S DOCKER-ISOLATION-STAGE-2");
+        assert_eq!(isolation.matches("-j RETURN").count(), 1, "the hole is there: {isolation}");
+    }
+    mesos.into_iter().for_each(|container| container.detach().unwrap());
+}
