@@ -192,7 +192,9 @@ pub fn nobody_shares(state: &wire::State) {
             // A foreign log may lack it.
             let Some(vxlan) = &overlay.backend.vxlan else { continue };
             for vtep in [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()].into_iter().flatten() {
-                own.insert(IpNet::from(vtep.parse::<IpNet>().unwrap().addr()).to_string());
+                // With its prefix length, which a foreign log may lack, too.
+                let address = vtep.split('/').next().unwrap_or_default();
+                own.insert(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()).to_string());
             }
         }
         if let Some(vxlan) = agent.overlays.first().and_then(|overlay| overlay.backend.vxlan.as_ref()) {
