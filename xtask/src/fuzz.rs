@@ -80,7 +80,7 @@ fn build_program() -> Result<PathBuf> {
     let arguments =
         ["build", "--package", "fuzz", "--features", "engine", "--profile", "fuzz", "--target", ARCHITECTURE];
     eprintln!("$ cargo {} # with fuzz/rustc and {FLAGS}", arguments.join(" "));
-    // RUSTFLAGS would be for all that we depend on, too: several times the work.
+    // RUSTFLAGS would be for all that we depend on, too, of which no coverage is wanted.
     let status = build::cargo(&arguments)
         .env("RUSTC_WORKSPACE_WRAPPER", paths::workspace().join("fuzz/rustc"))
         .env("FUZZ_FLAGS", FLAGS)
