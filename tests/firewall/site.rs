@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -168,10 +169,16 @@ fn serve(host: &Host, address: IpAddr) {
 }
 
 /// Asks once; gives the address that the server saw.
+///
+/// No two questions have the same port: the kernel's own choice repeats itself now
+/// and then, and what follows in a flow that it knows is masqueraded as the flow's
+/// first packet was, whatever the rules have become.
 fn ask(client: &Host, server: IpAddr, patience: Duration) -> io::Result<String> {
+    static PORTS: AtomicU16 = AtomicU16::new(10_000);
+    let port = PORTS.fetch_add(1, Ordering::Relaxed);
     client.run(move || {
         let any: IpAddr = if server.is_ipv4() { ip("0.0.0.0") } else { ip("::") };
-        let socket = UdpSocket::bind((any, 0))?;
+        let socket = UdpSocket::bind((any, port))?;
         socket.connect(SocketAddr::from((server, PORT)))?;
         socket.set_read_timeout(Some(patience))?;
         socket.send(b"?")?;
