@@ -45,7 +45,9 @@ fn restored(data: &[u8]) -> Option<State> {
     Some(State::decode(world.log).expect("what was written"))
 }
 
-/// What each agent has: of each overlay the subnets and the VTEP's addresses.
+/// What each agent has: of each overlay the subnets and the VTEP's addresses. (How long
+/// the prefix of a VTEP's address is, the configuration says, whatever stood there: so all
+/// agents agree after `vtep_subnet` grew.)
 type Holdings = BTreeMap<String, BTreeMap<String, Vec<Option<String>>>>;
 
 fn holdings(agents: &[AgentInfo]) -> Holdings {
@@ -53,7 +55,8 @@ fn holdings(agents: &[AgentInfo]) -> Holdings {
         let overlays = agent.overlays.iter().map(|overlay| {
             let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
             // The MAC follows from the address, whatever stood there.
-            let addresses = [Some(vxlan.vtep_ip), vxlan.vtep_ip6];
+            let address = |net: String| net.split('/').next().map(str::to_owned);
+            let addresses = [address(vxlan.vtep_ip), vxlan.vtep_ip6.and_then(address)];
             let subnets = [overlay.subnet.clone(), overlay.subnet6.clone()];
             (overlay.info.name.clone(), subnets.into_iter().chain(addresses).collect())
         });

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use testbed::paths;
 
 use crate::build;
+use crate::test::runner;
 
 /// Look for bytes from the network, the log or a file that break what must hold.
 ///
@@ -28,12 +29,10 @@ pub struct Options {
     seconds: u64,
 }
 
-/// The architecture, named: so the flags are not for build scripts and macros.
-const ARCHITECTURE: &str = "x86_64-unknown-linux-gnu";
-
 /// Makes the compiler count which code runs, and tell what is compared, as libFuzzer
-/// wants it.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+/// wants it; and fast enough to search with. Arithmetic is checked, as in all debug builds.
+const FLAGS: &str = "--cfg fuzzing -Copt-level=1 -Ccodegen-units=16 -Cpasses=sancov-module \
+                     -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
@@ -77,8 +76,9 @@ fn targets(one: Option<&str>) -> Result<Vec<String>> {
 }
 
 fn build_program() -> Result<PathBuf> {
-    let arguments =
-        ["build", "--package", "fuzz", "--features", "engine", "--profile", "fuzz", "--target", ARCHITECTURE];
+    // As the tests are built: what we depend on is compiled once for both.
+    let features = format!("fuzz/engine,{}", runner::FEATURES[1]);
+    let arguments = ["build", "--workspace", "--bin", "fuzz", "--features", &features];
     eprintln!("$ cargo {} # with fuzz/rustc and {FLAGS}", arguments.join(" "));
     // RUSTFLAGS would be for all that we depend on, too, of which no coverage is wanted.
     let status = build::cargo(&arguments)
@@ -90,7 +90,7 @@ fn build_program() -> Result<PathBuf> {
         status.success(),
         "the engine cannot be built here; the corpus is played without it by: cargo xtask test --group corpus"
     );
-    Ok(paths::target().join(ARCHITECTURE).join("fuzz/fuzz"))
+    Ok(paths::target().join("debug/fuzz"))
 }
 
 /// Searches one target; gives whether nothing was found.

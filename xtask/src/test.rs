@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the tests of the whole workspace, and what they need.
 
-mod runner;
+pub mod runner;
 
 use std::fs;
 use std::path::PathBuf;
