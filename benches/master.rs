@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use load::failover::Fall;
 use load::{Measured, Module};
 use testbed::mesos::Mesos;
 use testbed::{install, net, paths};
@@ -27,6 +28,9 @@ struct Options {
     /// Numbers of agents.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,10000")]
     agents: Vec<usize>,
+    /// Kill the leader of three masters so many times instead, with ZooKeeper.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    falls: usize,
     /// What cargo bench says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -39,6 +43,14 @@ fn main() -> Result<()> {
     // Fetched now: there is no network where it is used.
     Mesos::get()?;
     let library = paths::module()?;
+    if options.falls > 0 {
+        install::ensure(install::ZOOKEEPER)?;
+        return options.agents.iter().try_for_each(|agents| {
+            let falls = net::alone(|| load::failover::run(&library, *agents, options.falls));
+            print_falls(*agents, &falls.with_context(|| format!("{agents} agents"))?);
+            Ok(())
+        });
+    }
     let mut smaller: Option<(usize, Measured)> = None;
     for agents in options.agents {
         let measure = |module| {
@@ -51,6 +63,30 @@ fn main() -> Result<()> {
         smaller = Some((agents, real));
     }
     Ok(())
+}
+
+fn print_falls(agents: usize, falls: &[Fall]) {
+    println!("\n{agents} agents, three masters, {}", load_of_the_machine());
+    println!("  {:>22}   from the next leader's election, ms, until", "");
+    println!(
+        "  {:>22} {:>12} {:>12} {:>12} {:>16}",
+        "without a leader, ms", "it serves", "the first", "the last", "all know all"
+    );
+    let ms = |time: Duration| digits(time.as_secs_f64() * 1e3);
+    for fall in falls {
+        let Fall { without_leader, serving, first, last, told } = *fall;
+        println!(
+            "  {:>22} {:>12} {:>12} {:>12} {:>16}",
+            ms(without_leader),
+            ms(serving),
+            ms(first),
+            ms(last),
+            ms(told)
+        );
+    }
+    let worst = falls.iter().map(|fall| fall.last).max().unwrap_or_default();
+    let met = if worst < Duration::from_secs(1) { "met" } else { "MISSED" };
+    println!("  the last agent registered after {} ms at worst; aim: 1000 ms: {met}", ms(worst));
 }
 
 fn print(agents: usize, real: &Measured, baseline: &Measured, smaller: Option<&(usize, Measured)>) {

@@ -30,6 +30,17 @@ enum What {
         #[arg(long, value_name = "N,…", default_value = "100,1000,10000")]
         agents: String,
     },
+    /// Three real Mesos masters with ZooKeeper, of which the leader is killed again and again
+    /// while agents are registered: from the next one's election until it serves, the first
+    /// and the last agent are registered, and all know all. Needs root.
+    Failover {
+        /// Numbers of agents.
+        #[arg(long, value_name = "N,…", default_value = "100,1000")]
+        agents: String,
+        /// How often the leader is killed.
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        falls: u32,
+    },
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -37,5 +48,9 @@ pub fn run(options: &Options) -> Result<()> {
     match &options.what {
         What::Host => build::run(&["bench", "--bench", "host"]),
         What::Master { agents } => build::run(&["bench", "--bench", "master", "--", "--agents", agents]),
+        What::Failover { agents, falls } => {
+            let falls = falls.to_string();
+            build::run(&["bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls])
+        }
     }
 }

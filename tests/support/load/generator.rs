@@ -153,6 +153,11 @@ impl Generator {
         self.start(first..first + count);
     }
 
+    /// From now on agents connect to the master at this address.
+    pub fn follow(&mut self, master: SocketAddrV4) {
+        self.master = master;
+    }
+
     /// All agents that have not left register at once, as they do with a new master.
     pub fn join_again(&mut self) {
         self.registered = 0;

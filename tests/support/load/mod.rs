@@ -8,6 +8,7 @@
 )]
 
 pub mod agents;
+pub mod failover;
 pub mod generator;
 pub mod measure;
 pub mod round;

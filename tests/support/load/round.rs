@@ -19,7 +19,7 @@ use super::generator::{Generator, address, allow_files};
 use super::measure::{Probe, Usage, get, median, usage};
 
 /// How long one step may take.
-const LIMIT: Duration = Duration::from_secs(180);
+pub(super) const LIMIT: Duration = Duration::from_secs(180);
 /// Between two looks at Mesos's own state.
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// A master with less to do than this in [`QUIET_FOR`] has nothing to do.
@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(10);
 const QUIET_FOR: Duration = Duration::from_millis(250);
 
 /// What a master logs when it is elected.
-const ELECTED: &str = "Elected as the leading master";
+pub(super) const ELECTED: &str = "Elected as the leading master";
 
 /// The module that is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,7 +266,8 @@ impl Round {
         self.until_told()?;
         let told = Instant::now();
         let after = self.quiet()?;
-        let elected = elected(&self.cluster.master.log()).context("the master's log has no time")?;
+        let elected =
+            logged_at(&self.cluster.master.log(), ELECTED).context("the master's log has no time")?;
         let all = registered_at.duration_since(elected).unwrap_or_default();
         let first = self.generator.first_answer().context("nobody was answered")?;
         let since = |at: Instant| (all + (at - registered)).saturating_sub(registered - at);
@@ -277,10 +278,10 @@ impl Round {
     }
 }
 
-/// When the master was elected, from its log: `I1120 19:14:05.123456 … Elected as the leading
-/// master!`, in UTC.
-fn elected(log: &str) -> Option<SystemTime> {
-    let line = log.lines().find(|line| line.contains(ELECTED))?;
+/// When the first line with this text was logged: `I1120 19:14:05.123456 … Elected as the
+/// leading master!`, in UTC.
+pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
+    let line = log.lines().find(|line| line.contains(text))?;
     let time = line.split_whitespace().nth(1)?;
     let mut parts = time.split(':').map(|part| part.parse::<f64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
@@ -294,7 +295,7 @@ fn elected(log: &str) -> Option<SystemTime> {
 }
 
 /// DC/OS's networks, with room for 65,534 agents.
-fn network() -> Value {
+pub(super) fn network() -> Value {
     json!({
         "vtep_subnet": "44.128.0.0/16",
         "vtep_mac_oui": "70:B3:D5:00:00:00",
