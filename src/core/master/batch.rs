@@ -181,6 +181,12 @@ impl Writer {
         batch.is_some_and(|batch| batch.held.registrations.contains_key(&ip))
     }
 
+    /// Whether the answer to any registration waits for the write under way.
+    pub fn is_to_answer_any(&self) -> bool {
+        let batch = self.in_flight.as_ref().and_then(|flight| flight.batch.as_ref());
+        batch.is_some_and(|batch| !batch.held.registrations.is_empty())
+    }
+
     /// When [`tick`](Self::tick) has something to do.
     pub fn due(&self) -> Option<Time> {
         self.in_flight.as_ref().map(|flight| flight.overdue_at).or(self.rest_until)

@@ -44,8 +44,9 @@ const LONG: usize = 64 << 10;
 /// How much of long messages is on its way at a time, in bytes. (At a change of leaders
 /// every agent may need the whole list, and the memory of Mesos holds what is not sent yet.)
 const WINDOW: usize = 32 << 20;
-/// Long messages wait until nobody has needed one for [`GATHER`], but not longer than this.
-const HOLD: Duration = Duration::from_secs(2);
+/// Long messages wait until nobody has needed one for [`GATHER`], but not longer than this:
+/// those who need one have just come, and ten thousand of them come in less.
+const HOLD: Duration = Duration::from_secs(10);
 /// The pause after each message, which takes libprocess some 20 µs to send: telling
 /// peers takes less than half of its time.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -206,13 +207,19 @@ impl Peers {
             resend_delay: RESEND_FIRST,
         };
         if receiver.acked.is_none() {
-            let (first, _) = *self.hold.get_or_insert((now, now));
-            self.hold = Some((first, (now + GATHER).min(first + HOLD)));
+            self.hold.get_or_insert((now, now));
+            self.more_are_coming(now);
         }
         if receiver.acked != Some(self.version) || since.is_some() {
             self.schedule_flush(now);
         }
         self.receivers.insert(ip, receiver);
+    }
+
+    /// Agents are about to join. Lists of now would be out of date at once, and sending them
+    /// would hold up the registrations: they wait a little longer.
+    pub fn more_are_coming(&mut self, now: Time) {
+        self.hold = self.hold.map(|(first, _)| (first, (now + GATHER).min(first + HOLD)));
     }
 
     /// How many of those who are told have not said that they have the newest.

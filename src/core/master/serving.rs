@@ -121,6 +121,9 @@ impl Serving {
 
     /// What is due by now.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
+        if !self.gathering.held.registrations.is_empty() || cx.writer.is_to_answer_any() {
+            self.peers.more_are_coming(cx.out.now());
+        }
         self.peers.tick(cx.out);
         self.pushed.tick(cx.out, cx.sessions);
     }

@@ -31,8 +31,9 @@ const QUEUE: i32 = 4096;
 const RETRY: Duration = Duration::from_secs(5);
 /// How many connections are opened at a time: fewer than fit into a listener's queue.
 const CONNECTING: usize = 256;
-/// Files that are open besides the lasting connections: the shorter ones too.
-const OTHER_FILES: u64 = 1500;
+/// Files that are open besides the lasting connections: the shorter ones too, which the master
+/// closes a little later.
+const OTHER_FILES: u64 = 3000;
 /// How many connections for one message may be open at a time.
 const SHORT: usize = 500;
 /// Of the listener; connections have numbers from 0.
