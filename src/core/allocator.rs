@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
+use litemap::LiteMap;
 use serde::Serialize;
 
 use super::config::{Network, OverlayConfig};
@@ -51,7 +52,7 @@ pub struct Holding {
     pub vtep: Nets,
     /// Its subnets by overlay. An overlay without subnets is one that the agent
     /// takes part in with its VTEP only.
-    pub overlays: BTreeMap<String, Nets>,
+    pub overlays: LiteMap<String, Nets>,
 }
 
 impl Holding {

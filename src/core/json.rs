@@ -3,20 +3,21 @@
 //! there is no white space: what readers of the endpoints have come to expect.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
 use crate::core::allocator::Room;
 use crate::core::usage::Addresses;
 use crate::wire;
-use wire::agent_overlay_info::state::Status;
+use wire::agent_overlay_info::{State as AgentState, state::Status};
 
 /// The master's whole state. `room` says how much is left of an overlay; `None`: of
 /// the VTEPs' ranges.
 pub fn state<'a>(
     network: &'a wire::NetworkConfig,
     room: impl Fn(Option<&str>) -> Room,
-    agents: impl Iterator<Item = Agent<'a>>,
+    agents: impl Iterator<Item = Agent<'a, impl Fn(&str) -> Option<&'a AgentState>>>,
 ) -> Vec<u8> {
     let overlay = |overlay: &'a wire::OverlayInfo| OverlayInfo {
         agent_subnets: Some(room(Some(&overlay.name))),
@@ -30,7 +31,17 @@ pub fn state<'a>(
         vtep_subnet6: network.vtep_subnet6.as_deref(),
         vteps: room(None),
     };
-    to_bytes(&State { agents: agents.collect(), network })
+    // An agent with one overlay takes about 400 bytes.
+    let mut out = Vec::with_capacity(1000 + 512 * agents.size_hint().0);
+    out.push(b'{');
+    for (index, agent) in agents.enumerate() {
+        out.extend_from_slice(if index == 0 { b"\"agents\":[" } else { b"," });
+        agent.write(&mut out);
+    }
+    out.extend_from_slice(if out.len() > 1 { b"],\"network\":" } else { b"\"network\":" });
+    write(&mut out, &network);
+    out.push(b'}');
+    out
 }
 
 /// Whether a master serves, for load balancers.
@@ -103,16 +114,15 @@ pub fn overlay(overlay: &Overlay<'_>) -> Vec<u8> {
 }
 
 fn to_bytes(value: &impl Serialize) -> Vec<u8> {
-    // Maps with keys that are not strings, and failing writers, are the only
-    // errors; there are neither.
-    serde_json::to_vec(value).unwrap_or_default()
+    let mut out = Vec::new();
+    write(&mut out, value);
+    out
 }
 
-#[derive(Serialize)]
-struct State<'a> {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    agents: Vec<Agent<'a>>,
-    network: NetworkConfig<'a>,
+fn write(out: &mut Vec<u8>, value: &impl Serialize) {
+    // Maps with keys that are not strings, and failing writers, are the only
+    // errors; there are neither.
+    let _ = serde_json::to_writer(out, value);
 }
 
 #[derive(Serialize)]
@@ -128,21 +138,84 @@ struct NetworkConfig<'a> {
     vteps: Room,
 }
 
+/// What is stored of an agent, as endpoints show it: written already but for the overlays'
+/// states. (Thousands of agents are shown at once, and this hardly ever changes.)
+#[derive(Debug, PartialEq)]
+pub struct Prepared {
+    configuration_attempts: Option<u32>,
+    overlays: Box<[PreparedOverlay]>,
+}
+
+#[derive(Debug, PartialEq)]
+struct PreparedOverlay {
+    name: Box<str>,
+    /// An object without its `state`.
+    text: Box<str>,
+    /// Where in it that would stand, behind a comma.
+    state_at: usize,
+}
+
+impl Prepared {
+    /// Writes it.
+    pub fn new(info: &wire::AgentInfo) -> Prepared {
+        Prepared {
+            configuration_attempts: info.configuration_attempts,
+            overlays: info.overlays.iter().map(PreparedOverlay::new).collect(),
+        }
+    }
+
+    /// The names of its overlays.
+    pub fn overlays(&self) -> impl Iterator<Item = &str> {
+        self.overlays.iter().map(|overlay| overlay.name.as_ref())
+    }
+}
+
+impl PreparedOverlay {
+    fn new(overlay: &wire::AgentOverlayInfo) -> PreparedOverlay {
+        let state = Some(OverlayState { error: None, status: "" });
+        let json = to_bytes(&AgentOverlayInfo { state, ..AgentOverlayInfo::from(overlay) });
+        let mut text = String::from_utf8(json).unwrap_or_default();
+        // No string has this in it: quotes in strings have a backslash before them.
+        let placeholder = r#""state":{"status":""}"#;
+        let state_at = text.find(placeholder).unwrap_or_default();
+        text.replace_range(state_at..state_at + placeholder.len(), "");
+        PreparedOverlay { name: overlay.info.name.as_str().into(), text: text.into(), state_at }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, state: Option<&AgentState>) {
+        let (before, after) = self.text.as_bytes().split_at(self.state_at);
+        match state {
+            Some(state) => {
+                out.extend_from_slice(before);
+                out.extend_from_slice(b"\"state\":");
+                write(out, &OverlayState::from(state));
+            }
+            None => out.extend_from_slice(before.strip_suffix(b",").unwrap_or(before)),
+        }
+        out.extend_from_slice(after);
+    }
+}
+
 /// An agent as the master shows it.
+pub struct Agent<'a, F> {
+    head: AgentHead<'a>,
+    prepared: &'a Prepared,
+    /// How it fares with an overlay of this name.
+    state: F,
+    since_seconds: Option<u64>,
+}
+
+/// The members before `overlays`.
 #[derive(Serialize)]
-pub struct Agent<'a> {
+struct AgentHead<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     configuration_attempts: Option<u32>,
     connected: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     host_errors: &'a [String],
-    ip: &'a str,
+    ip: Ipv4Addr,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<LastError<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    overlays: Vec<AgentOverlayInfo<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    since_seconds: Option<u64>,
 }
 
 /// How an agent is at present, as far as its master knows.
@@ -168,27 +241,36 @@ pub struct LastError<'a> {
     pub seconds_ago: u64,
 }
 
-impl<'a> Agent<'a> {
+impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
     /// An agent as it is stored, with how it is, and the states that `state` knows by
     /// overlay name.
-    pub fn new(
-        info: &'a wire::AgentInfo,
-        presence: Presence<'a>,
-        state: impl Fn(&str) -> Option<&'a wire::agent_overlay_info::State>,
-    ) -> Agent<'a> {
-        let overlay = |overlay: &'a wire::AgentOverlayInfo| AgentOverlayInfo {
-            state: state(&overlay.info.name).map(Into::into),
-            ..AgentOverlayInfo::from(overlay)
-        };
-        Agent {
-            configuration_attempts: info.configuration_attempts,
+    pub fn new(ip: Ipv4Addr, prepared: &'a Prepared, presence: Presence<'a>, state: F) -> Agent<'a, F> {
+        let head = AgentHead {
+            configuration_attempts: prepared.configuration_attempts,
             connected: presence.connected,
             host_errors: presence.host_errors,
-            ip: &info.ip,
+            ip,
             last_error: presence.last_error,
-            overlays: info.overlays.iter().map(overlay).collect(),
-            since_seconds: presence.since_seconds,
+        };
+        Agent { head, prepared, state, since_seconds: presence.since_seconds }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        write(out, &self.head);
+        // It goes on.
+        out.pop();
+        for (index, overlay) in self.prepared.overlays.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b",\"overlays\":[" } else { b"," });
+            overlay.write(out, (self.state)(&overlay.name));
         }
+        if !self.prepared.overlays.is_empty() {
+            out.push(b']');
+        }
+        if let Some(seconds) = self.since_seconds {
+            out.extend_from_slice(b",\"since_seconds\":");
+            write(out, &seconds);
+        }
+        out.push(b'}');
     }
 }
 
@@ -370,8 +452,8 @@ struct OverlayState<'a> {
     status: &'static str,
 }
 
-impl<'a> From<&'a wire::agent_overlay_info::State> for OverlayState<'a> {
-    fn from(state: &'a wire::agent_overlay_info::State) -> Self {
+impl<'a> From<&'a AgentState> for OverlayState<'a> {
+    fn from(state: &'a AgentState) -> Self {
         // A number that no status has reads as the default, as in every protobuf 2.
         let status = state.status.and_then(|number| Status::try_from(number).ok()).unwrap_or(Status::Invalid);
         OverlayState { error: state.error.as_deref(), status: status.as_str_name() }
@@ -438,7 +520,13 @@ mod tests {
             last_error: Some(LastError { error: "no \"x\"", seconds_ago: 3 }),
             ..Presence::default()
         };
-        let agent = Agent::new(&info, presence, |name| (name == "dcos").then_some(&failed));
+        let prepared = Prepared::new(&info);
+        let agents = || {
+            let ip = Ipv4Addr::new(10, 0, 0, 1);
+            let (prepared, failed) = (&prepared, &failed);
+            let state = move |name: &str| (name == "dcos").then_some(failed);
+            std::iter::once(Agent::new(ip, prepared, presence, state))
+        };
         let room = |overlay: Option<&str>| match overlay {
             Some(name) => {
                 assert_eq!(name, "dcos");
@@ -458,7 +546,7 @@ mod tests {
             r#""total6":340282366920938463463374607431768211455,"used6":0}}"#
         );
         assert_eq!(
-            String::from_utf8(state(&network, room, [agent].into_iter())).unwrap(),
+            String::from_utf8(state(&network, room, agents())).unwrap(),
             format!(
                 concat!(
                     r#"{{"agents":[{{"connected":true,"ip":"10.0.0.1","#,
@@ -468,7 +556,7 @@ mod tests {
             )
         );
         assert_eq!(
-            String::from_utf8(state(&network, room, std::iter::empty())).unwrap(),
+            String::from_utf8(state(&network, room, agents().take(0))).unwrap(),
             format!("{{{network_json}}}")
         );
     }

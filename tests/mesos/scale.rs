@@ -3,6 +3,7 @@
 
 use testbed::{net, paths, skip};
 
+use crate::common::elected;
 use crate::load::{self, Measured, Module};
 
 const AGENTS: usize = 50;
@@ -25,4 +26,21 @@ fn a_master_carries_the_generators_agents() {
     assert!(real.sent > 0 && real.leave.is_some(), "{real:?}");
     let (ours, theirs) = (real.state.2 as f64, baseline.state.2 as f64);
     assert!((0.8..1.25).contains(&(ours / theirs)), "states of {ours} and {theirs} bytes");
+}
+
+/// What `cargo xtask bench failover` measures, once: everybody comes to the next leader, with
+/// the list of the one before.
+#[test]
+fn all_agents_come_to_the_next_leader() {
+    let test = "all_agents_come_to_the_next_leader";
+    if !skip::unless_hosts(test) || elected(test, 0).is_none() {
+        return;
+    }
+    let library = paths::module().unwrap();
+    let falls = net::alone(|| load::failover::run(&library, AGENTS, 2)).unwrap();
+    assert_eq!(falls.len(), 2);
+    for fall in falls {
+        let times = [fall.first, fall.last, fall.told];
+        assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
+    }
 }

@@ -286,7 +286,7 @@ impl Serving {
         record.orphans.retain(|overlay| !names.contains(&overlay.info.name));
         let network = &self.networks.network;
         let description = describe(network, ip, &record.holding, record.ask, &record.orphans);
-        record.entry = Arc::new(Entry::new(description.stored, &description.sent));
+        record.entry = Entry::renewed(None, &description.stored, description.sent.iter());
     }
 
     /// An agent holds nothing any more.
@@ -398,14 +398,12 @@ fn renewed(
     if holding.overlays.is_empty() {
         return (None, Vec::new());
     }
-    let mut orphans = before.map(|record| orphans(network, &record.entry.info.overlays)).unwrap_or_default();
+    let mut orphans =
+        before.map(|record| orphans(network, &record.entry.info().overlays)).unwrap_or_default();
     orphans.retain(|overlay| holding.overlays.contains_key(&overlay.info.name));
     let description = describe(network, ip, &holding, ask, &orphans);
-    let entry = Entry::new(description.stored, &description.sent);
-    let entry = match before {
-        Some(record) if *record.entry == entry => record.entry.clone(),
-        _ => Arc::new(entry),
-    };
+    let before = before.map(|record| &record.entry);
+    let entry = Entry::renewed(before, &description.stored, description.sent.iter());
     (Some(Record { holding, ask, orphans, entry }), description.sent)
 }
 

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
-use prost::encoding::message;
 
+use super::record::put;
 use crate::core::allocator::Holding;
-use crate::wire;
 
 /// Field number in the stored `State`.
 const STATE_FORMER: u32 = 101;
@@ -32,18 +31,16 @@ pub struct Former {
 struct FormerAgent {
     order: u64,
     holding: Holding,
-    /// As an entry of the stored `State`.
-    encoded: Bytes,
+    /// What the log has of it: an encoded `AgentInfo`.
+    stored: Bytes,
 }
 
 impl Former {
-    /// An agent's lease ended; it held this. The one that is remembered for longest may
-    /// be forgotten for it.
-    pub fn add(&mut self, ip: Ipv4Addr, holding: Holding, info: &wire::AgentInfo) {
+    /// An agent's lease ended; it held this, which the log has as `stored`. The one that is
+    /// remembered for longest may be forgotten for it.
+    pub fn add(&mut self, ip: Ipv4Addr, holding: Holding, stored: Bytes) {
         self.remove(ip);
-        let mut encoded = Vec::new();
-        message::encode(STATE_FORMER, info, &mut encoded);
-        self.agents.insert(ip, FormerAgent { order: self.next, holding, encoded: encoded.into() });
+        self.agents.insert(ip, FormerAgent { order: self.next, holding, stored });
         self.order.insert(self.next, ip);
         self.next += 1;
         while self.agents.len() > LIMIT {
@@ -67,7 +64,7 @@ impl Former {
     /// Puts all of them into an encoded `State`.
     pub fn encode(&self, state: &mut Vec<u8>) {
         for agent in self.order.values().filter_map(|ip| self.agents.get(ip)) {
-            state.extend_from_slice(&agent.encoded);
+            put(STATE_FORMER, &agent.stored, state);
         }
     }
 }
@@ -75,6 +72,7 @@ impl Former {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
     use prost::Message;
 
     fn ip(n: u32) -> Ipv4Addr {
@@ -83,7 +81,7 @@ mod tests {
 
     fn add(former: &mut Former, n: u32) {
         let info = wire::AgentInfo { ip: ip(n).to_string(), ..Default::default() };
-        former.add(ip(n), Holding::default(), &info);
+        former.add(ip(n), Holding::default(), info.encode_to_vec().into());
     }
 
     fn stored(former: &Former) -> Vec<String> {

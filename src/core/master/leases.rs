@@ -113,7 +113,7 @@ impl Serving {
         let line = format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
         cx.out.log(Level::Warning, line);
         let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else { return };
-        self.former.add(ip, holding, &entry.info);
+        self.former.add(ip, holding, entry.stored.clone());
     }
 
     /// `POST /overlay-master/agents/reclaim`: all of them with one write, or none.

@@ -36,8 +36,8 @@ impl Serving {
     fn uses(&self) -> BTreeMap<&str, Use> {
         let mut uses: BTreeMap<&str, Use> = BTreeMap::new();
         for (ip, entry) in &self.stored {
-            for overlay in &entry.info.overlays {
-                uses.entry(&overlay.info.name).or_default().insert(*ip);
+            for name in entry.shown.overlays() {
+                uses.entry(name).or_default().insert(*ip);
             }
         }
         uses

@@ -447,7 +447,7 @@ mod tests {
             ..Default::default()
         };
         let ip = Ipv4Addr::from(number).to_string();
-        Arc::new(Entry::new(wire::AgentInfo { ip, ..Default::default() }, &[overlay]))
+        Entry::renewed(None, &wire::AgentInfo { ip, ..Default::default() }, [overlay].iter())
     }
 
     fn peers() -> Peers {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use prost::Message;
 
 use super::former::Former;
 use super::networks::{Held as HeldByOverlay, Networks, differences};
@@ -77,7 +78,7 @@ pub fn recover(file: &Arc<Network>, state: wire::State) -> Result<Recovery, Stri
 fn former(file: &Network, agents: Vec<wire::AgentInfo>) -> Former {
     let mut former = Former::default();
     for agent in agents.into_iter().filter_map(|info| Agent::read(file, info).ok()) {
-        former.add(agent.ip, agent.holding, &agent.info);
+        former.add(agent.ip, agent.holding, agent.info.encode_to_vec().into());
     }
     former
 }
@@ -116,19 +117,20 @@ impl Recovery {
         let enabled = |overlay: &&wire::AgentOverlayInfo| {
             network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
         };
-        let sent: Vec<_> = info.overlays.iter().filter(enabled).cloned().collect();
+        let sent = info.overlays.iter().filter(enabled);
         // What it does not get at present says what it wanted at another time.
-        let ask = guess_ask(if sent.is_empty() { &info.overlays } else { &sent });
+        let ask = if sent.clone().next().is_some() {
+            guess_ask(sent.clone())
+        } else {
+            guess_ask(info.overlays.iter())
+        };
         let orphans = orphans(network, &info.overlays);
         let description = describe(network, ip, &holding, ask, &orphans);
-        let stored = Arc::new(Entry::new(info, &sent));
-        let fresh = Entry::new(description.stored, &description.sent);
-        let entry = if *stored == fresh {
-            stored.clone()
-        } else {
+        let stored = Entry::renewed(None, &info, sent);
+        let entry = Entry::renewed(Some(&stored), &description.stored, description.sent.iter());
+        if !Arc::ptr_eq(&stored, &entry) {
             self.changed.insert(ip);
-            Arc::new(fresh)
-        };
+        }
         self.stored.insert(ip, stored);
         self.records.insert(ip, Record { holding, ask, orphans, entry });
         Ok(())
@@ -137,11 +139,13 @@ impl Recovery {
 
 /// What the agent asked for when this was stored, as far as one can see. Its next
 /// registration says it exactly.
-fn guess_ask(overlays: &[wire::AgentOverlayInfo]) -> Ask {
+fn guess_ask<'a>(overlays: impl Iterator<Item = &'a wire::AgentOverlayInfo> + Clone) -> Ask {
     Ask {
-        allocate_subnet: overlays.iter().any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
-        mesos_bridge: overlays.iter().any(|overlay| overlay.mesos_bridge.is_some()),
-        docker_bridge: overlays.iter().any(|overlay| overlay.docker_bridge.is_some()),
+        allocate_subnet: overlays
+            .clone()
+            .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
+        mesos_bridge: overlays.clone().any(|overlay| overlay.mesos_bridge.is_some()),
+        docker_bridge: overlays.clone().any(|overlay| overlay.docker_bridge.is_some()),
         enable_ipv6: true,
     }
 }

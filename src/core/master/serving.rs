@@ -193,16 +193,17 @@ impl Serving {
         let known = self.records.get_mut(&ip);
         let orphans = known.as_ref().map(|record| record.orphans.clone()).unwrap_or_default();
         let description = describe(&self.networks.network, ip, &holding, ask, &orphans);
-        let entry = Entry::new(description.stored, &description.sent);
+        let before = known.as_ref().map(|record| &record.entry);
+        let entry = Entry::renewed(before, &description.stored, description.sent.iter());
         match known {
             // What is stored of it is all that it holds.
-            Some(record) if *record.entry == entry => record.ask = ask,
+            Some(record) if Arc::ptr_eq(&record.entry, &entry) => record.ask = ask,
             known => {
                 if known.is_none_or(|record| record.holding != holding) {
                     cx.out.log(Level::Info, format!("Giving agent {ip} {}", summary(&holding)));
                 }
                 self.gathering.changed.insert(ip);
-                self.records.insert(ip, Record { holding, ask, orphans, entry: Arc::new(entry) });
+                self.records.insert(ip, Record { holding, ask, orphans, entry });
             }
         }
         description.sent
@@ -316,8 +317,8 @@ impl Serving {
         let agents = self.stored.iter().map(|(ip, entry)| {
             let session = sessions.get(*ip);
             let presence = session.map(|session| session.presence(now)).unwrap_or_default();
-            let state = |name: &str| session.and_then(|session| session.states.get(name));
-            json::Agent::new(&entry.info, presence, state)
+            let state = move |name: &str| session.and_then(|session| session.state(name));
+            json::Agent::new(*ip, &entry.shown, presence, state)
         });
         json::state(&self.shown.network.wire, |overlay| self.room(overlay), agents)
     }

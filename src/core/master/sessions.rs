@@ -36,7 +36,7 @@ pub struct Session {
     /// sent in this lead.
     pub told: Option<u64>,
     /// How it fares with its overlays, by name, as it reported last.
-    pub states: BTreeMap<String, State>,
+    states: Box<[(String, State)]>,
     /// What is not right with its host beyond one overlay, as it reported last.
     pub host_errors: Vec<String>,
     /// The latest that was not right with it, right again or not. (Few ever have one.)
@@ -93,7 +93,7 @@ impl Sessions {
             knows_revisions: false,
             ask,
             told: None,
-            states: BTreeMap::new(),
+            states: Box::default(),
             host_errors: Vec::new(),
             last_error: None,
             notices: Vec::new(),
@@ -102,7 +102,7 @@ impl Sessions {
             session.since = now;
         }
         if session.pid != *pid {
-            session.states.clear();
+            session.states = Box::default();
             session.host_errors.clear();
         }
         session.pid = pid.clone();
@@ -201,6 +201,11 @@ impl Session {
     /// Whether it takes a list that it did not ask for: a predecessor's agent does not.
     pub fn takes_news(&self) -> bool {
         self.wants_peers || self.knows_revisions
+    }
+
+    /// How it fares with this overlay.
+    pub fn state(&self, overlay: &str) -> Option<&State> {
+        self.states.iter().rev().find(|(name, _)| name == overlay).map(|(_, state)| state)
     }
 
     /// Its link broke.
