@@ -94,7 +94,7 @@ fn print(agents: usize, real: &Measured, baseline: &Measured, smaller: Option<&(
     println!("  {:<44} {:>12} {:>12} {:>8}  aim", "", "module", "limit", "ratio");
     if real.without_connection > 0 {
         println!(
-            "  ({} agents keep no connection to the master: too few open files are allowed)",
+            "  ({} agents send over connections of others: too few open files are allowed)",
             real.without_connection
         );
     }

@@ -31,11 +31,8 @@ const QUEUE: i32 = 4096;
 const RETRY: Duration = Duration::from_secs(5);
 /// How many connections are opened at a time: fewer than fit into a listener's queue.
 const CONNECTING: usize = 256;
-/// Files that are open besides the lasting connections: the shorter ones too, which the master
-/// closes a little later.
-const OTHER_FILES: u64 = 3000;
-/// How many connections for one message may be open at a time.
-const SHORT: usize = 500;
+/// Files that are open besides the agents' connections.
+const OTHER_FILES: u64 = 1500;
 /// Of the listener; connections have numbers from 0.
 const LISTENER: u64 = u64::MAX;
 
@@ -51,8 +48,8 @@ fn index(ip: Ipv4Addr) -> Option<usize> {
 
 /// Each agent has a connection to the master and one from it, and both ends are on this
 /// machine: raises the limit of open files, for this process and the master that it starts.
-/// Where that is not allowed some agents have to do without a lasting connection of their own:
-/// gives how many.
+/// Where that is not allowed some agents have to send over the connections of others: gives how
+/// many.
 pub fn allow_files(agents: usize) -> Result<usize> {
     let needed = 2 * agents as u64 + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -62,7 +59,7 @@ pub fn allow_files(agents: usize) -> Result<usize> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let lacking = usize::try_from(needed - hard)?;
     ensure!(
-        lacking <= agents,
+        lacking < agents,
         "{agents} agents need {needed} open files here and in the master, or at least half of that, and {hard} \
          are allowed; as root: ulimit -n {needed}, with fs.nr_open at least as high"
     );
@@ -77,8 +74,6 @@ struct Connection {
     outgoing: bool,
     /// It is not open yet; `unsent` waits for that.
     connecting: bool,
-    /// Messages that the master's libprocess has not accepted (202) yet.
-    unaccepted: usize,
     reader: Reader,
     /// What could not be written at once.
     unsent: Vec<u8>,
@@ -90,7 +85,7 @@ pub struct Generator {
     epoll: Epoll,
     listener: TcpListener,
     master: SocketAddrV4,
-    /// So many agents, the first ones, open a connection for each message.
+    /// So many agents, the first ones, send over the connections of the others.
     without_connection: usize,
     agents: Vec<Agent>,
     connections: Vec<Option<Connection>>,
@@ -103,9 +98,6 @@ pub struct Generator {
     /// Agents that were told to register, and when, in that order.
     asked: VecDeque<(Instant, usize)>,
     retries: usize,
-    /// How many connections for one message are open, and messages that wait for one.
-    short: usize,
-    waiting: VecDeque<(usize, Vec<u8>)>,
     scratch: Vec<u8>,
     history: History,
     received: u64,
@@ -114,8 +106,9 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// No agents yet, of the master at this address. So many of them, the first ones, keep no
-    /// connection to the master: they open one for each message.
+    /// No agents yet, of the master at this address. So many of them, the first ones, open no
+    /// connection to the master: they send over those of others. (libprocess looks at who
+    /// a message says that it is from.)
     pub fn new(master: SocketAddrV4, without_connection: usize) -> Result<Generator> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening as agents")?;
@@ -136,8 +129,6 @@ impl Generator {
             connecting: 0,
             asked: VecDeque::new(),
             retries: 0,
-            short: 0,
-            waiting: VecDeque::new(),
             scratch: vec![0; 256 << 10],
             history: History::default(),
             received: 0,
@@ -164,7 +155,6 @@ impl Generator {
         self.registered = 0;
         // A new master begins a history of its own.
         self.history.end_epoch();
-        self.waiting.clear();
         self.start(0..self.agents.len());
     }
 
@@ -282,10 +272,6 @@ impl Generator {
             self.asked.push_back((Instant::now(), agent));
         }
         self.retry()?;
-        while self.short < SHORT {
-            let Some((agent, bytes)) = self.waiting.pop_front() else { break };
-            self.send_bytes(agent, bytes)?;
-        }
         let mut events = [EpollEvent::empty(); 512];
         let count = match self.epoll.wait(&mut events, EpollTimeout::from(1u8)) {
             Err(Errno::EINTR) => 0,
@@ -333,7 +319,6 @@ impl Generator {
         let number = self.add(TcpStream::from(socket), agent, Some(bytes))?;
         self.outgoing[agent] = Some(number);
         self.connecting += 1;
-        self.short += usize::from(agent < self.without_connection);
         Ok(())
     }
 
@@ -359,9 +344,7 @@ impl Generator {
         let wait = if outgoing { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
         self.epoll.add(&stream, EpollEvent::new(wait, number as u64))?;
         let (reader, unsent) = (Reader::default(), unsent.unwrap_or_default());
-        let connection =
-            Connection { stream, agent, outgoing, connecting: outgoing, unaccepted: 1, reader, unsent };
-        let connection = Some(connection);
+        let connection = Some(Connection { stream, agent, outgoing, connecting: outgoing, reader, unsent });
         if number == self.connections.len() {
             self.connections.push(connection);
         } else {
@@ -375,7 +358,6 @@ impl Generator {
         self.connecting -= usize::from(connection.connecting);
         if connection.outgoing && self.outgoing[connection.agent] == Some(number) {
             self.outgoing[connection.agent] = None;
-            self.short -= usize::from(connection.agent < self.without_connection);
         }
         self.free.push(number);
     }
@@ -396,23 +378,22 @@ impl Generator {
     }
 
     fn send(&mut self, agent: usize, name: &str, body: &[u8]) -> Result<()> {
-        self.send_bytes(agent, encode(&pid(address(agent)), MASTER_ID, name, body))
+        let bytes = encode(&pid(address(agent)), MASTER_ID, name, body);
+        let carrier = self.carrier(agent);
+        match self.outgoing[carrier] {
+            Some(number) => self.write(number, bytes),
+            None => {
+                let connected = self.connect(carrier, bytes);
+                connected.with_context(|| format!("connecting from {}", address(carrier)))
+            }
+        }
     }
 
-    fn send_bytes(&mut self, agent: usize, bytes: Vec<u8>) -> Result<()> {
-        match self.outgoing[agent] {
-            Some(number) => {
-                self.connections[number].iter_mut().for_each(|connection| connection.unaccepted += 1);
-                self.write(number, bytes)
-            }
-            None if agent < self.without_connection && self.short >= SHORT => {
-                self.waiting.push_back((agent, bytes));
-                Ok(())
-            }
-            None => {
-                let connected = self.connect(agent, bytes);
-                connected.with_context(|| format!("connecting from {}", address(agent)))
-            }
+    /// The agent over whose connection this one sends. None that ever leaves carries others.
+    fn carrier(&self, agent: usize) -> usize {
+        match self.without_connection {
+            without if agent < without => without + agent % (self.agents.len() - without),
+            _ => agent,
         }
     }
 
@@ -452,12 +433,7 @@ impl Generator {
             Ok(count) => count,
         };
         if connection.outgoing {
-            let answers = self.scratch[..count].windows(4).filter(|end| end == b"\r\n\r\n").count();
-            connection.unaccepted = connection.unaccepted.saturating_sub(answers);
-            // Closed earlier, a connection would take with it what was not read yet.
-            if connection.agent < self.without_connection && connection.unaccepted == 0 {
-                self.close(number);
-            }
+            // Accepted (202), says libprocess.
             return Ok(());
         }
         self.received += count as u64;

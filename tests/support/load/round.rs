@@ -41,7 +41,7 @@ pub enum Module {
 /// What was measured.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// So many agents open a connection for each message, since more files may not be open.
+    /// So many agents send over connections of others, since more files may not be open.
     pub without_connection: usize,
     /// Registrations that agents had to send again, in all.
     pub retries: usize,
