@@ -163,10 +163,12 @@ pub fn describe(
             backend: wire::BackendInfo { vxlan: vxlan(network, vtep) },
             state: None,
         };
-        stored.push(describe(*nets, holding.vtep));
+        let all = describe(*nets, holding.vtep);
         if share.is_some() {
-            sent.push(describe(used, sent_vtep));
+            let is_all = used == *nets && sent_vtep == holding.vtep;
+            sent.push(if is_all { all.clone() } else { describe(used, sent_vtep) });
         }
+        stored.push(all);
     }
     stored.extend_from_slice(orphans);
     let stored = wire::AgentInfo { ip: agent.to_string(), overlays: stored, configuration_attempts: None };

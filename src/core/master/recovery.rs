@@ -126,8 +126,13 @@ impl Recovery {
         };
         let orphans = orphans(network, &info.overlays);
         let description = describe(network, ip, &holding, ask, &orphans);
-        let stored = Entry::renewed(None, &info, sent);
-        let entry = Entry::renewed(Some(&stored), &description.stored, description.sent.iter());
+        let stored = Entry::renewed(None, &info, sent.clone());
+        let is_same = info == description.stored && sent.eq(&description.sent);
+        let entry = if is_same {
+            stored.clone()
+        } else {
+            Entry::renewed(Some(&stored), &description.stored, description.sent.iter())
+        };
         if !Arc::ptr_eq(&stored, &entry) {
             self.changed.insert(ip);
         }
