@@ -42,5 +42,6 @@ fn all_agents_come_to_the_next_leader() {
     for fall in falls {
         let times = [fall.first, fall.last, fall.told];
         assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
+        assert!(!fall.without_leader.is_zero(), "elected before the other one fell: {fall:?}");
     }
 }

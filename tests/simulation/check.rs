@@ -3,23 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 use mesos_overlay::core::http::JSON;
 use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Response, Time};
-use mesos_overlay::host::desired::{Bridge, Desired, Mac, Peer, PeerMap};
+use mesos_overlay::host::desired::{Desired, Mac, Peer};
 use mesos_overlay::wire::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
-use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
+use mesos_overlay::wire::{AgentInfo, AgentOverlayInfo, State};
 use prost::Message;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::cluster::{Process, Role};
-use crate::host::{ENGINE_AWAY, Host};
+use crate::host_check::host_matches;
 use crate::networks::{self, Operators};
+use crate::shown::{ShownNetworks, honest, parse, says_registered, shown};
 use crate::world::World;
 
 /// What is remembered for the checks.
@@ -52,7 +50,7 @@ pub struct Stored {
     essences: BTreeSet<String>,
 }
 
-fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String> {
+pub fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String> {
     let state = State::decode(value.clone()).map_err(|error| format!("not a State in the log: {error}"))?;
     let count = state.agents.len();
     let agents: BTreeMap<_, _> = state.agents.iter().map(|agent| (agent.ip.clone(), agent.clone())).collect();
@@ -63,7 +61,7 @@ fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String>
 }
 
 /// What of an allocation must stay with its agent.
-fn essence(overlay: &AgentOverlayInfo) -> String {
+pub fn essence(overlay: &AgentOverlayInfo) -> String {
     let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
     format!(
         "{} {:?} {:?} {} {:?} {}",
@@ -80,7 +78,7 @@ fn bare(prefix: &str) -> IpAddr {
 }
 
 /// The peer that others see in an agent; `None` without a VTEP.
-fn peer(agent: &AgentInfo) -> Option<Peer> {
+pub fn peer(agent: &AgentInfo) -> Option<Peer> {
     let vxlan = agent.overlays.first()?.backend.vxlan.as_ref()?;
     let mut vtep_ips = vec![bare(&vxlan.vtep_ip)];
     vtep_ips.extend(vxlan.vtep_ip6.as_deref().map(bare));
@@ -403,136 +401,6 @@ fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), Strin
     Ok(())
 }
 
-/// What an agent says of itself.
-#[derive(Deserialize)]
-struct Own {
-    registered: bool,
-    #[serde(default)]
-    overlays: Vec<ShownOverlay>,
-    #[serde(default)]
-    host_errors: Vec<String>,
-    problems: Option<IgnoredAny>,
-}
-
-/// What a master says of networks.
-#[derive(Deserialize)]
-struct ShownNetworks {
-    #[serde(default)]
-    overlays: Vec<ShownNetwork>,
-}
-
-#[derive(Deserialize)]
-struct ShownNetwork {
-    name: String,
-    state: String,
-}
-
-/// What a master says of all.
-#[derive(Deserialize)]
-struct Shown {
-    #[serde(default)]
-    agents: Vec<ShownAgent>,
-}
-
-#[derive(Deserialize)]
-struct ShownAgent {
-    ip: String,
-    #[serde(default)]
-    overlays: Vec<ShownOverlay>,
-}
-
-#[derive(Deserialize)]
-struct ShownOverlay {
-    info: ShownInfo,
-    subnet: Option<String>,
-    subnet6: Option<String>,
-    backend: ShownBackend,
-    state: Option<ShownState>,
-}
-
-#[derive(Deserialize)]
-struct ShownInfo {
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct ShownBackend {
-    vxlan: Option<ShownVxlan>,
-}
-
-#[derive(Default, Deserialize)]
-struct ShownVxlan {
-    vtep_ip: String,
-    vtep_ip6: Option<String>,
-    vtep_mac: String,
-}
-
-#[derive(Deserialize)]
-struct ShownState {
-    status: String,
-}
-
-impl ShownOverlay {
-    /// See [`essence`].
-    fn essence(self) -> String {
-        let vxlan = self.backend.vxlan.unwrap_or_default();
-        format!(
-            "{} {:?} {:?} {} {:?} {}",
-            self.info.name, self.subnet, self.subnet6, vxlan.vtep_ip, vxlan.vtep_ip6, vxlan.vtep_mac
-        )
-    }
-
-    fn is_ok(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.status == "STATUS_OK")
-    }
-}
-
-impl Shown {
-    fn essences(self) -> BTreeSet<String> {
-        self.agents.into_iter().flat_map(|agent| agent.overlays).map(ShownOverlay::essence).collect()
-    }
-
-    /// The status of each overlay of each agent.
-    fn statuses(self) -> BTreeMap<(String, String), String> {
-        let of = |agent: ShownAgent| {
-            agent.overlays.into_iter().filter_map(move |overlay| {
-                Some(((agent.ip.clone(), overlay.info.name), overlay.state?.status))
-            })
-        };
-        self.agents.into_iter().flat_map(of).collect()
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, String> {
-    serde_json::from_slice(&response.body).map_err(|error| format!("not as expected: {error}"))
-}
-
-fn shown(response: &Response) -> Result<Shown, String> {
-    parse(response)
-}
-
-/// An agent's answer says that it is registered.
-fn says_registered(response: &Response) -> bool {
-    String::from_utf8_lossy(&response.body).contains(r#""registered":true"#)
-}
-
-/// An agent that says that it is registered has everything in place.
-fn honest(process: &Process, response: &Response) -> Result<(), String> {
-    if !says_registered(response) {
-        return parse::<IgnoredAny>(response).map(drop);
-    }
-    let own: Own = parse(response)?;
-    // Without docker_bridge no engine is needed.
-    let matters = |error: &&String| process.has_docker() || *error != ENGINE_AWAY;
-    let broken = !own.overlays.iter().all(ShownOverlay::is_ok)
-        || own.host_errors.iter().any(|error| matters(&error))
-        || own.problems.is_some();
-    match own.registered && broken {
-        true => Err(format!("is registered while broken: {:?}", response.body)),
-        false => Ok(()),
-    }
-}
-
 /// No two agents share anything.
 fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String> {
     let mut subnets: Vec<(IpNet, &str)> = Vec::new();
@@ -570,134 +438,5 @@ fn ask(world: &mut World, process: usize, path: &str) -> Result<Response, String
     match response.status {
         200 => Ok(response),
         status => Err(format!("{upid} answers {path} with {status}: {:?}", response.body)),
-    }
-}
-
-/// Whether a host is what the log says of its agent and of the others.
-fn host_matches(
-    process: &Process,
-    info: &AgentInfo,
-    agents: &BTreeMap<String, AgentInfo>,
-    old_master: bool,
-) -> Result<(), String> {
-    let host = &process.host;
-    let mut expected: BTreeMap<&str, [Vec<IpNet>; 3]> = info.overlays.iter().map(overlay).collect();
-    let bridge = |bridge: &Option<Bridge>| bridge.as_ref().map(|it| it.subnets.clone()).unwrap_or_default();
-    let actual = host.overlays.iter().map(|(name, it)| {
-        (name.as_str(), [it.subnets.clone(), bridge(&it.mesos_bridge), bridge(&it.docker_bridge)])
-    });
-    let mut actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
-    if old_master {
-        // It gives an agent that it knows the bridges that the agent wanted at first.
-        let nets = expected.values_mut().chain(actual.values_mut());
-        nets.for_each(|[_, mesos, docker]| [mesos, docker].into_iter().for_each(Vec::clear));
-    }
-    if expected != actual {
-        return Err(format!("the host has {actual:?} instead of {expected:?}"));
-    }
-    check_vtep(host, info)?;
-    // Peers and the engine's networks are another program's, or nobody's.
-    if process.old || old_master {
-        return Ok(());
-    }
-    let wanted = |name: &str| process.has_docker() && info.overlays.iter().any(|o| o.info.name == name);
-    let busy = |name: &str| host.engine_containers.contains(name) && !wanted(name);
-    let docker = info.overlays.iter().filter_map(|overlay| {
-        let bridge = overlay.docker_bridge.as_ref()?;
-        let subnets = [&bridge.ip, &bridge.ip6].into_iter().flatten();
-        let subnets: Vec<IpNet> = subnets.map(|subnet| subnet.parse().unwrap()).collect();
-        Some((overlay.info.name.as_str(), subnets))
-    });
-    let expected: BTreeMap<&str, Vec<IpNet>> = docker.collect();
-    let actual = host
-        .networks
-        .iter()
-        .filter(|(name, _)| !busy(name))
-        .map(|(name, network)| (name.as_str(), network.subnets.clone()))
-        .collect();
-    // An agent that lost its docker_bridge takes away what it had of Docker's.
-    let expected = if process.has_docker() { expected } else { BTreeMap::new() };
-    if expected != actual {
-        return Err(format!("the engine has {actual:?} instead of {expected:?}"));
-    }
-    let Some(own) = peer(info) else { return Ok(()) };
-    let v6 = own.vtep_ips.len() > 1;
-    let reached = |mut peer: Peer| {
-        peer.vtep_ips.retain(|ip| ip.is_ipv4() || v6);
-        let v6 = peer.vtep_ips.len() > 1;
-        peer.subnets.retain(|net| net.addr().is_ipv4() || v6);
-        peer
-    };
-    let others = agents.values().filter(|agent| agent.ip != info.ip);
-    let others =
-        others.filter_map(|agent| Some((agent.ip.parse().unwrap(), Arc::new(reached(peer(agent)?)))));
-    let expected: PeerMap = others.collect();
-    if expected != host.peers {
-        return Err(format!("the host has the peers {:?} instead of {expected:?}", host.peers));
-    }
-    Ok(())
-}
-
-fn check_vtep(host: &Host, info: &AgentInfo) -> Result<(), String> {
-    let Some(own) = peer(info) else { return Ok(()) };
-    let vtep = host.vtep.as_ref().ok_or("the host has no VTEP")?;
-    let addresses: Vec<IpAddr> = vtep.addresses.iter().map(IpNet::addr).collect();
-    if (vtep.mac, addresses) != (own.vtep_mac, own.vtep_ips.clone()) {
-        return Err(format!("the host has {vtep:?} instead of {own:?}"));
-    }
-    Ok(())
-}
-
-/// An overlay's name, subnets, and those of its two bridges.
-fn overlay(overlay: &AgentOverlayInfo) -> (&str, [Vec<IpNet>; 3]) {
-    let nets = |texts: [&Option<String>; 2]| {
-        texts.into_iter().flatten().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>()
-    };
-    let bridge =
-        |bridge: &Option<BridgeInfo>| bridge.as_ref().map(|it| nets([&it.ip, &it.ip6])).unwrap_or_default();
-    let subnets = nets([&overlay.subnet, &overlay.subnet6]);
-    (&overlay.info.name, [subnets, bridge(&overlay.mesos_bridge), bridge(&overlay.docker_bridge)])
-}
-
-// For the trace.
-
-pub fn show_input(input: &Input) -> String {
-    match input {
-        Input::Message { from, name, body } => format!("{from} {}", show_message(name, body)),
-        Input::Fetched(Ok(value)) => format!("fetched {} bytes", value.len()),
-        other => format!("{other:?}"),
-    }
-}
-
-pub fn show_effect(effect: &Effect) -> String {
-    match effect {
-        Effect::Send { to, name, body } => format!("{to} {}", show_message(name, body)),
-        Effect::Store { number, state } => match decode(state) {
-            Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
-            Err(error) => error,
-        },
-        Effect::ApplyHost { generation, desired } => {
-            let subnets: Vec<&IpNet> = desired.overlays.values().flat_map(|o| &o.subnets).collect();
-            let peers = desired.peers.as_ref().map(|peers| peers.keys().collect::<Vec<_>>());
-            format!("apply #{generation} {subnets:?}, peers {peers:?}")
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn show_message(name: &str, body: &Bytes) -> String {
-    let short = name.rsplit('.').next().unwrap_or(name);
-    match name {
-        UpdateAgentOverlaysMessage::NAME => {
-            let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
-            let given: Vec<String> = message.overlays.iter().map(essence).collect();
-            format!("{short} {given:?} {:?}", message.problems)
-        }
-        UpdatePeersMessage::NAME => {
-            let message = UpdatePeersMessage::decode(body.clone()).unwrap();
-            let peers: Vec<&str> = message.peers.iter().map(|peer| peer.ip.as_str()).collect();
-            format!("{short} {:?} base {:?} {peers:?} -{:?}", message.version, message.base, message.removed)
-        }
-        _ => short.to_owned(),
     }
 }

@@ -79,7 +79,7 @@ fn strike(world: &mut World) -> Result<(), String> {
             let longest = Duration::from_millis(world.random.u64(0..10_000));
             world.restart_later(process, longest);
         }
-        15..18 if world.processes[0].lease().is_none() => change_networks(world)?,
+        15..18 => change_networks(world)?,
         18 => run_containers(world, process),
         _ => {
             let path = if world.processes[process].is_master() {

@@ -47,6 +47,8 @@ pub struct Operators {
     forced: BTreeSet<String>,
     /// Revisions do not go back.
     revision: u64,
+    /// How many changes were made.
+    done: u64,
 }
 
 fn essence(overlay: &StoredOverlay) -> String {
@@ -64,6 +66,11 @@ impl Operators {
     /// Whether the outcome of a request about this overlay is not known yet.
     pub fn is_pending(&self, name: &str) -> bool {
         self.pending.values().any(|(change, _)| change.name == name)
+    }
+
+    /// How many changes were made.
+    pub fn done(&self) -> u64 {
+        self.done
     }
 
     /// Somebody asks for this.
@@ -111,6 +118,7 @@ impl Operators {
             return Err(format!("says {} to {change:?}, but the log has {is:?} {has:?}", response.status));
         }
         self.certain.insert(change.name, has);
+        self.done += 1;
         Ok(())
     }
 

@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use mesos_overlay::core::http::PROTOBUF;
-use mesos_overlay::core::{Effect, Input, Level, Request, RequestId, Response, StoreOutcome, Time, Upid};
+use mesos_overlay::core::{Effect, Input, Level, RequestId, Response, StoreOutcome, Time, Upid};
 
 use crate::check::Check;
 use crate::cluster::{self, Life, Process};
 use crate::host::{EngineFailure, Failure};
 use crate::network::Network;
-use crate::networks::Change;
 use crate::replicated_log::ReplicatedLog;
 
 /// Everything there is.
@@ -37,8 +36,8 @@ pub struct World {
     pub check: Check,
     /// What happened that must not.
     violation: Option<String>,
-    requests: u64,
-    answers: BTreeMap<RequestId, Response>,
+    pub requests: u64,
+    pub answers: BTreeMap<RequestId, Response>,
     trace: Option<Vec<String>>,
     /// Messages, and operations on the log.
     sent: u64,
@@ -256,107 +255,6 @@ impl World {
         }
     }
 
-    /// An operator changes a network, unless another one is about to.
-    pub fn change(&mut self, process: usize, change: Change) -> Result<Option<Response>, String> {
-        if self.processes[process].machine.is_none() || self.check.operators.is_pending(&change.name) {
-            return Ok(None);
-        }
-        let path = match change.method {
-            "POST" => "/overlay-master/overlays".to_owned(),
-            _ => format!("/overlay-master/overlays/{}", change.name),
-        };
-        let (method, body) = (change.method, change.body.clone());
-        self.check.operators.ask(RequestId(self.requests + 1), change);
-        self.request(process, method, &path, &body)
-    }
-
-    /// An HTTP request; its answer, if it comes at once.
-    pub fn request(
-        &mut self,
-        process: usize,
-        method: &str,
-        path: &str,
-        body: &str,
-    ) -> Result<Option<Response>, String> {
-        self.request_as(process, method, path, body, None)
-    }
-
-    /// The same with an `Accept` header.
-    fn request_as(
-        &mut self,
-        process: usize,
-        method: &str,
-        path: &str,
-        body: &str,
-        accept: Option<&str>,
-    ) -> Result<Option<Response>, String> {
-        if self.processes[process].machine.is_none() {
-            return Ok(None);
-        }
-        self.requests += 1;
-        let id = RequestId(self.requests);
-        let request = Request {
-            id,
-            method: method.into(),
-            path: path.into(),
-            query: BTreeMap::new(),
-            accept: accept.map(str::to_owned),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        };
-        self.processes[process].requests.insert(id, format!("{method} {path} {body}"));
-        self.input(process, Input::Request(request))?;
-        Ok(self.answers.remove(&id))
-    }
-
-    /// An operator's `agents/delete`; of agents that are connected, too?
-    pub fn delete(
-        &mut self,
-        process: usize,
-        ips: &[String],
-        force: bool,
-    ) -> Result<Option<Response>, String> {
-        self.check.delete(&self.processes[process], ips, force);
-        let body = match force {
-            true => serde_json::json!({ "agents": ips, "force": true }).to_string(),
-            false => serde_json::json!({ "agents": ips }).to_string(),
-        };
-        self.request(process, "POST", "/overlay-master/agents/delete", &body)
-    }
-
-    /// An operator's `agents/reclaim`, of all or of these.
-    pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
-        let body = ips.map_or_else(|| "{}".into(), |ips| serde_json::json!({ "agents": ips }).to_string());
-        self.request(process, "POST", "/overlay-master/agents/reclaim", &body).map(drop)
-    }
-
-    /// Agents that left need not be deleted from now on: their leases end.
-    pub fn let_gone_stay(&mut self) {
-        self.check.gone_may_stay = true;
-    }
-
-    pub fn gone_may_stay(&self) -> bool {
-        self.check.gone_may_stay
-    }
-
-    /// How often a master gave an agent's ranges to others.
-    pub fn reclaimed(&self) -> u64 {
-        self.check.reclaimed
-    }
-
-    /// An operator's `agents/delete` of agents that are gone, until it is done: at first
-    /// the master may not have heard that they are.
-    pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
-        for _ in 0..60 {
-            let answer = self.delete(process, ips, false)?;
-            let id = RequestId(self.requests);
-            self.run_for(Duration::from_secs(1))?;
-            if answer.or_else(|| self.answers.remove(&id)).is_some_and(|answer| answer.status == 200) {
-                return Ok(());
-            }
-        }
-        Err(format!("{ips:?} cannot be deleted"))
-    }
-
     // Time.
 
     /// Goes on for this long.
@@ -554,9 +452,9 @@ impl World {
     }
 
     /// Hands an input to a process and does what it wants done.
-    fn input(&mut self, process: usize, input: Input) -> Result<(), String> {
+    pub fn input(&mut self, process: usize, input: Input) -> Result<(), String> {
         self.note(|world| {
-            format!("{} <- {}", world.processes[process].upid, crate::check::show_input(&input))
+            format!("{} <- {}", world.processes[process].upid, crate::trace::show_input(&input))
         });
         self.check.input(self.now, &mut self.processes[process], &input);
         let life = self.life(process);
@@ -566,7 +464,7 @@ impl World {
         let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll_effect()).collect();
         for effect in effects {
             self.note(|world| {
-                format!("{} -> {}", world.processes[process].upid, crate::check::show_effect(&effect))
+                format!("{} -> {}", world.processes[process].upid, crate::trace::show_effect(&effect))
             });
             if let Err(what) = self.check.effect(now, &self.processes[process], &effect) {
                 return self.violated(process, &what);
