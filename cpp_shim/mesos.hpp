@@ -20,6 +20,7 @@
 #include <process/event.hpp>
 #include <process/future.hpp>
 #include <process/http.hpp>
+#include <process/id.hpp>
 #include <process/metrics/metrics.hpp>
 #include <process/metrics/push_gauge.hpp>
 #include <process/pid.hpp>

@@ -14,6 +14,7 @@ namespace overlay {
 Process::Process(const Role& role)
   : process::ProcessBase(role.id),
     role_(role),
+    isInitialized_(initialized_.get_future()),
     self_(*this),
     leader_(
         [this](const Option<mesos::MasterInfo>& info) {
@@ -65,6 +66,12 @@ void Process::initialize()
   route();
   mo_node_start(node_, lend(print(self_)));
   drain();
+  initialized_.set_value();
+}
+
+void Process::await() const
+{
+  isInitialized_.wait_for(std::chrono::seconds(30));
 }
 
 void Process::finalize()

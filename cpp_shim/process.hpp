@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <chrono>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,6 +45,10 @@ public:
   // configuration cannot be used; the log says why.
   static Process* create(const Role& role, const Parameters& parameters);
 
+  // Waits until it is initialized, and so has opened its replica of the log, but not
+  // for ever.
+  void await() const;
+
 protected:
   void initialize() override;
   void finalize() override;
@@ -82,6 +87,8 @@ private:
   static void wake(void* self);
 
   const Role role_;
+  std::promise<void> initialized_;
+  const std::shared_future<void> isInitialized_;
   const process::UPID self_;
   mo_node* node_ = nullptr;
 

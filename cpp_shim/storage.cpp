@@ -50,6 +50,21 @@ void Storage::open(const mo_open_log& settings)
   }
 }
 
+// Replicas are processes of libprocess, numbered in the order in which a master makes
+// them, and there are two: Mesos's registry has one. The others' addresses are learned
+// from ZooKeeper, where those of a master that was killed stay until its session ends.
+// If it is back by then and has numbered its replicas the other way round, what is meant
+// for one log is written to the other. So ours has a number that no other replica ever has.
+static void skipNumbers()
+{
+  const std::string last = "log-replica(1000)";
+  for (int i = 0; i < 1000; i++) {
+    if (process::ID::generate("log-replica") == last) {
+      return;
+    }
+  }
+}
+
 std::string Storage::tryOpen()
 {
   if (log_) {
@@ -60,6 +75,7 @@ std::string Storage::tryOpen()
   }
   const std::string why = unreadable(path_);
   if (why.empty()) {
+    skipNumbers();
     log_.reset(open_());
     return "";
   }

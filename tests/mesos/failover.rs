@@ -18,6 +18,9 @@ use crate::common::{LIMIT, all_ok, elected, state, subnets, wait_replicas};
 
 const AGENTS: usize = 3;
 
+/// How a master's replica of the overlays' log is called, each time it starts.
+const OVERLAY_REPLICA: &str = "log-replica(1001)";
+
 /// What is done to a leader.
 #[derive(Clone, Copy, Debug)]
 enum Blow {
@@ -149,6 +152,23 @@ impl Drill {
         }
     }
 
+    /// No replica of Mesos's registry was ever among those of the overlays' log, nor the other
+    /// way round: not even those that ZooKeeper had of a master that was killed and came back.
+    #[track_caller]
+    fn assert_logs_stay_apart(&mut self) {
+        let logs: Vec<_> = self.cluster.masters().map(|master| master.log_file()).collect();
+        let logs = logs.into_iter().map(|file| std::fs::read_to_string(file).unwrap());
+        let mut seen = [false; 2];
+        for line in logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>()) {
+            let Some((_, group)) = line.split_once("ZooKeeper group PIDs: {") else { continue };
+            let replicas: Vec<&str> = group.split(',').filter_map(|pid| pid.split('@').next()).collect();
+            let ours = replicas.iter().filter(|replica| replica.trim() == OVERLAY_REPLICA).count();
+            assert!(ours == 0 || ours == replicas.len(), "replicas of two logs are in one group: {line}");
+            seen[usize::from(ours > 0)] |= !group.trim_start().starts_with('}');
+        }
+        assert_eq!(seen, [true; 2], "the groups of both logs are in the masters' logs");
+    }
+
     /// A former leader comes back and leaves the work to the present one.
     #[track_caller]
     fn comes_back(&mut self, old: &str) {
@@ -187,4 +207,5 @@ fn leaders_fall_again_and_again_and_nothing_is_lost() {
         drill.comes_back(&old);
         drill.an_agent_comes(agent);
     }
+    drill.assert_logs_stay_apart();
 }

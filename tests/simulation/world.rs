@@ -286,8 +286,10 @@ impl World {
     /// Goes on in a cluster in which everything is as it should be: it must stay so,
     /// the log must not be touched, and nobody says more than that it is still there.
     pub fn run_silently(&mut self, duration: Duration) -> Result<(), String> {
-        // What is under way (acknowledgements) may end.
-        self.run_for(Duration::from_secs(5))?;
+        // What is under way (acknowledgements) may end. And an agent may be registered with what
+        // it wanted in a former life, by a message that came late, until it registers anew, which
+        // takes 75 s at most.
+        self.run_for(Duration::from_secs(80))?;
         let (sent, operations) = (self.sent, self.log_operations);
         self.run_for(duration)?;
         Check::converged(self).map_err(|why| format!("it did not stay so: {why}"))?;

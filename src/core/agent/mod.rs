@@ -244,11 +244,21 @@ impl Agent {
     }
 
     fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
-        self.take_notices(message.notices);
         // Changed networks may leave nothing for this agent.
         if message.overlays.is_empty() && !self.registration.asked && message.revision.is_none() {
+            self.take_notices(message.notices);
             return self.on_deleted(now);
         }
+        if let Err(known) = self.registration.takes(message.revision) {
+            self.counters.dropped(UpdateAgentOverlaysMessage::NAME);
+            let revision = message.revision.unwrap_or_default();
+            return self.warn(now, "late", || {
+                format!(
+                    "Dropped a list of overlays of revision {revision}: the master has said {known} since"
+                )
+            });
+        }
+        self.take_notices(message.notices);
         if self.problems != message.problems {
             for problem in &message.problems {
                 self.log(Level::Warning, format!("The master says: {}", quote(problem)));

@@ -58,6 +58,8 @@ pub(super) struct Registration {
     pub confirmed: bool,
     /// The connection broke.
     broken: bool,
+    /// The revision of the networks that the master's newest list was made from.
+    revision: Option<u64>,
 }
 
 impl Registration {
@@ -73,6 +75,7 @@ impl Registration {
             asked: false,
             confirmed: false,
             broken: false,
+            revision: None,
         }
     }
 
@@ -109,6 +112,8 @@ impl Registration {
     pub fn broke(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.broken = true;
         self.confirmed = false;
+        // It may be another process at the same address, with a log that it began anew.
+        self.revision = None;
         if self.phase != Phase::Registering {
             self.start_over(now, random);
         }
@@ -137,6 +142,19 @@ impl Registration {
         self.asked = true;
         self.timer = Some(now + self.silence.next(random));
         link
+    }
+
+    /// Whether a list that was made from the networks of this revision is to be taken. It
+    /// may come late, by a connection that another one has replaced: what the agent has let
+    /// go of since may be somebody else's. The error is the revision that is known.
+    pub fn takes(&mut self, revision: Option<u64>) -> Result<(), u64> {
+        match (self.revision, revision) {
+            (Some(known), Some(revision)) if revision < known => Err(known),
+            _ => {
+                self.revision = revision;
+                Ok(())
+            }
+        }
     }
 
     /// The master answered.

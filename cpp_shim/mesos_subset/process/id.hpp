@@ -1,0 +1,16 @@
+// Subset of libprocess: see ../README.md.
+#ifndef MESOS_SUBSET_PROCESS_ID_HPP
+#define MESOS_SUBSET_PROCESS_ID_HPP
+
+#include <string>
+
+namespace process {
+namespace ID {
+
+// "prefix(N)": N counts from 1, for each prefix by itself.
+std::string generate(const std::string& prefix);
+
+} // namespace ID {
+} // namespace process {
+
+#endif
