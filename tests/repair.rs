@@ -342,14 +342,19 @@ fn the_firewall_is_repaired() {
         "ipset add overlay 10.0.0.0/8 nomatch",
         "nft flush ruleset",
     ] {
+        let repairs = worker.counters().repairs;
         host.command(by_hand);
         let start = Instant::now();
         while firewall(&host) != before {
             let took = start.elapsed();
             assert!(took < LIMIT, "{by_hand}: {took:?}; was\n{before}\nis\n{}", firewall(&host));
         }
+        // It is counted when the pass ends.
+        while worker.counters().repairs == repairs {
+            assert!(start.elapsed() < LIMIT, "{by_hand}: {:?}", worker.counters());
+            std::thread::yield_now();
+        }
     }
-    assert!(worker.counters().repairs >= 6, "{:?}", worker.counters());
 }
 
 /// Some peers more or less take no pass: just what they take, and it is as if a
@@ -418,11 +423,12 @@ fn a_refused_peer_costs_the_others_nothing() {
         assert_eq!(change(&mut desired, &worker, peer(n).0, None).host, report.host);
     }
     assert_eq!(worker.counters().passes, passes, "a change of others took a pass");
-    assert_eq!(host.apply(&desired).operations, 2, "a pass finds more to do than what is refused");
+    assert_eq!(host.apply(&desired).operations, 0, "a pass changes something besides what is refused");
     // It is tried again when it is asked for, and when it is another one.
     worker.start(&desired);
     assert_eq!(worker.finish().host, report.host);
     assert_eq!(worker.counters().passes, passes + 1, "it was not tried again");
+    assert_eq!(worker.counters().repairs, 0, "what is refused was taken for somebody's change");
     assert!(change(&mut desired, &worker, at, Some(right)).is_ok());
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     assert!(change(&mut desired, &worker, at, None).is_ok());

@@ -161,7 +161,8 @@ impl Rounds {
             // Before the CNI configurations, which say that all is well.
             operations += self.firewall.run(&with_draining(desired, &plan.draining), &mut pass.failures);
             pass.carry_out(&plan).await;
-            operations += plan.ops.len();
+            // What the kernel refuses is tried again with each pass, and changes nothing.
+            operations += plan.ops.len().saturating_sub(pass.refused.len());
             if !plan.ops.is_empty() {
                 log::info!(
                     "configured the host: {} operations in {:.0?}, {} failed",
