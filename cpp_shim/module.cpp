@@ -45,8 +45,8 @@ Anonymous* create(const overlay::Role& role, const Parameters& parameters)
     return nullptr;
   }
   process::spawn(process);
-  // Mesos goes on to make its registry's replica only now: two that are made at the same
-  // time could change places from one start to the next (see storage.cpp).
+  // If Mesos has not made its registry's replica yet it goes on to do so only now: two that
+  // are made at the same time could change places from one start to the next (storage.cpp).
   process->await();
   return new Anonymous();
 }

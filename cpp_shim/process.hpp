@@ -88,7 +88,7 @@ private:
 
   const Role role_;
   std::promise<void> initialized_;
-  const std::shared_future<void> isInitialized_;
+  const std::future<void> isInitialized_;
   const process::UPID self_;
   mo_node* node_ = nullptr;
 

@@ -213,7 +213,8 @@ pub struct HostReport {
     /// The names of overlays that are not desired, and of which the host still has
     /// something because containers use it.
     pub used: BTreeSet<String>,
-    /// Operations that it took; 0: the host was right already.
+    /// Operations that it took, without those that the kernel refused of some peers; 0: the host
+    /// was right already, as far as it can be.
     pub operations: usize,
 }
 

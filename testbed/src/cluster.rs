@@ -177,6 +177,18 @@ impl Cluster {
         self.masters().nth(index).context("masters do not vanish")
     }
 
+    /// Waits until every master's replica of the overlays' log takes part. A new log serves as
+    /// soon as a majority does; if one of those died, the last one could not join any more.
+    pub fn wait_replicas(&mut self, limit: Duration) -> Result<()> {
+        for master in self.masters() {
+            wait::until(&format!("the replica of {}", master.name()), limit, || {
+                let metrics = master.client().get("/metrics/snapshot")?.json()?;
+                Ok((metrics["overlay/master/log/recovered"] == 1.0).then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
     /// The run that this cluster is.
     pub fn run(&self) -> &Run {
         &self.run

@@ -70,19 +70,6 @@ pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool
     .unwrap()
 }
 
-/// Waits until every master's replica of the log takes part. A new log serves as soon as
-/// a majority does; if one of those died, the last one could not join any more.
-#[track_caller]
-pub fn wait_replicas(cluster: &mut Cluster) {
-    for master in cluster.masters() {
-        wait::until(&format!("the replica of {}", master.name()), LIMIT, || {
-            let metrics = master.client().get("/metrics/snapshot")?.json()?;
-            Ok((metrics["overlay/master/log/recovered"] == 1.0).then_some(()))
-        })
-        .unwrap();
-    }
-}
-
 /// Puts these members into the configuration of the master's module, which it reads at
 /// its next start.
 pub fn configure_master(master: &Node, members: &Value) {

@@ -6,7 +6,7 @@ use testbed::cluster::Cluster;
 use testbed::node::Node;
 use testbed::wait;
 
-use crate::common::{LIMIT, all_ok, delete_dead, elected, state, subnets, wait_replicas};
+use crate::common::{LIMIT, all_ok, delete_dead, elected, state, subnets};
 
 /// Waits until the leader has so many agents in order; its name, and its state.
 #[track_caller]
@@ -40,7 +40,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
         assert!(reply.text().contains(&address), "{}", reply.text());
     }
 
-    wait_replicas(&mut cluster);
+    cluster.wait_replicas(LIMIT).unwrap();
     named(&mut cluster, &leader).kill().unwrap();
     let (successor, after) = settled(&mut cluster, 2);
     assert_ne!(successor, leader);

@@ -14,7 +14,7 @@ use testbed::http::{Client, Reply};
 use testbed::node::Node;
 use testbed::{net, skip, wait};
 
-use crate::common::{LIMIT, all_ok, elected, state, subnets, wait_replicas};
+use crate::common::{LIMIT, all_ok, elected, state, subnets};
 
 const AGENTS: usize = 3;
 
@@ -200,7 +200,7 @@ fn leaders_fall_again_and_again_and_nothing_is_lost() {
         let old = drill.leader.clone();
         let agent = round % AGENTS;
         // With one replica that does not take part yet, a second one must not go.
-        wait_replicas(&mut drill.cluster);
+        drill.cluster.wait_replicas(LIMIT).unwrap();
         drill.strike(blow, agent);
         assert_ne!(drill.leader, old);
         drill.an_agent_goes(agent);

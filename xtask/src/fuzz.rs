@@ -77,7 +77,7 @@ fn targets(one: Option<&str>) -> Result<Vec<String>> {
 
 fn build_program() -> Result<PathBuf> {
     // As the tests are built: what we depend on is compiled once for both.
-    let features = format!("fuzz/engine,{}", runner::FEATURES[1]);
+    let features = format!("fuzz/engine,{}", runner::FEATURE);
     let arguments = ["build", "--workspace", "--bin", "fuzz", "--features", &features];
     eprintln!("$ cargo {} # with fuzz/rustc and {FLAGS}", arguments.join(" "));
     // RUSTFLAGS would be for all that we depend on, too, of which no coverage is wanted.

@@ -137,6 +137,10 @@ impl Registration {
             self.confirmed = false;
         }
         let silent = self.unanswered >= SILENT_ATTEMPTS;
+        if silent {
+            // Or it has begun to count anew, and nobody noticed that it was gone.
+            self.revision = None;
+        }
         let link = (std::mem::take(&mut self.broken) || silent).then_some(silent);
         self.unanswered += 1;
         self.asked = true;

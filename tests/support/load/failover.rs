@@ -1,17 +1,15 @@
 //! Three masters with a real ZooKeeper; the leader is killed, again and again, and all agents
 //! come to the next one at once.
 
-use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use testbed::cluster::{Cluster, Place, Setup};
-use testbed::node::Node;
 use testbed::wait;
 
 use super::generator::{Generator, allow_files};
-use super::round::{ELECTED, LIMIT, logged_at, network};
+use super::round::{ELECTED, LIMIT, logged_at, network, v4};
 
 /// What the module logs when it has read the log.
 const SERVING: &str = "Serving; agents in the log";
@@ -53,7 +51,8 @@ pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
 /// The leader, which has this name, falls, and comes back as a standby. `name` becomes that
 /// of the next one.
 fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> Result<Fall> {
-    wait_replicas(cluster)?;
+    // With one replica that does not take part yet, a second one must not go.
+    cluster.wait_replicas(LIMIT)?;
     let old = cluster.masters().position(|master| master.name() == *name).context("no leader")?;
     cluster.masters().nth(old).context("no leader")?.kill()?;
     let killed = SystemTime::now();
@@ -91,22 +90,4 @@ fn settle(generator: &mut Generator) -> Result<(Instant, Instant)> {
     let registered = Instant::now();
     generator.until("all to know all", LIMIT, Generator::all_know_all)?;
     Ok((registered, Instant::now()))
-}
-
-/// Until every master's replica of the log takes part: else the next fall may take a majority.
-fn wait_replicas(cluster: &mut Cluster) -> Result<()> {
-    for master in cluster.masters() {
-        wait::until(&format!("the replica of {}", master.name()), LIMIT, || {
-            let Ok(reply) = master.client().get("/metrics/snapshot") else { return Ok(None) };
-            Ok((reply.json()?["overlay/master/log/recovered"] == 1.0).then_some(()))
-        })?;
-    }
-    Ok(())
-}
-
-fn v4(master: &Node) -> Result<SocketAddrV4> {
-    match master.address() {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => bail!("a master with IPv6"),
-    }
 }

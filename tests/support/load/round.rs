@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::http::Client;
 use testbed::mesos::Mesos;
+use testbed::node::Node;
 use testbed::wait;
 
 use super::generator::{Generator, address, allow_files};
@@ -120,8 +121,7 @@ impl Round {
         // The times in its log are compared with ours.
         cluster.master.set("TZ", "UTC");
         cluster.start_all()?;
-        let SocketAddr::V4(address) = cluster.master.address() else { bail!("a master with IPv6") };
-        let generator = Generator::new(SocketAddrV4::new(*address.ip(), address.port()), without_connection)?;
+        let generator = Generator::new(v4(&cluster.master)?, without_connection)?;
         let measured = Measured::default();
         let mut round = Round { module, agents, repeats: 1, cluster, generator, measured };
         round.wait_serving()?;
@@ -292,6 +292,14 @@ pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
     let at = midnight + of_day;
     // It may have been before midnight.
     Some(SystemTime::UNIX_EPOCH + if at > now { at - day } else { at })
+}
+
+/// Where a master listens.
+pub(super) fn v4(master: &Node) -> Result<SocketAddrV4> {
+    match master.address() {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => bail!("a master with IPv6"),
+    }
 }
 
 /// DC/OS's networks, with room for 65,534 agents.

@@ -32,9 +32,12 @@ impl AddAssign for Counts {
     }
 }
 
-/// Lets the module fail on demand, which is for tests only. The same for all runs:
+/// Lets the module fail on demand, which is for tests only.
+pub const FEATURE: &str = "mesos-overlay/fault-injection";
+
+/// The same for all runs:
 /// each set of features would be built anew, under one name.
-pub const FEATURES: [&str; 2] = ["--features", "mesos-overlay/fault-injection"];
+pub const FEATURES: [&str; 2] = ["--features", FEATURE];
 
 /// How tests are run.
 pub struct Runner {
