@@ -47,6 +47,8 @@ struct Cluster {
     master: Master,
     now: Time,
     writing: Option<(Time, u64)>,
+    /// How long a write takes besides its bytes.
+    write: Duration,
     inbox: VecDeque<(Upid, &'static str, Vec<u8>)>,
     /// Where each agent is in the history of peers.
     versions: Vec<PeersVersion>,
@@ -66,6 +68,7 @@ impl Cluster {
             master: Master::new(parse("master.json", CONFIG).unwrap().config, me, seed),
             now: Time::default(),
             writing: None,
+            write: WRITE,
             inbox: VecDeque::new(),
             versions,
             work: Work::default(),
@@ -82,7 +85,7 @@ impl Cluster {
         while let Some(effect) = self.master.poll_effect() {
             match effect {
                 Effect::Store { number, state } => {
-                    let took = WRITE + WRITE_BYTE * u32::try_from(state.len()).unwrap();
+                    let took = self.write + WRITE_BYTE * u32::try_from(state.len()).unwrap();
                     self.writing = Some((self.now + took, number));
                     self.work.writes += 1;
                     self.work.written += state.len();
@@ -227,4 +230,17 @@ fn ten_thousand_agents() {
 #[ignore = "takes a minute or more; cargo test --release --test master -- --ignored fifty"]
 fn fifty_thousand_agents() {
     check(50_000);
+}
+
+/// A list that is sent while registrations wait for a slow log is out of date at once, and
+/// another message has to follow.
+#[test]
+fn lists_wait_for_registrations_that_wait_for_the_log() {
+    let agents = 2_000;
+    let mut cluster = Cluster::new(Bytes::new(), Vec::new());
+    cluster.write = Duration::from_millis(150);
+    let start = cluster.register_all(0..agents);
+    assert_eq!((start.answers, start.lists), (2_000, 2_000), "in {} writes", start.writes);
+    // The first hundreds have a short list at once, and are told of the rest.
+    assert!(start.deltas < 2_000, "{} more messages", start.deltas);
 }
