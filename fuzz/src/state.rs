@@ -1,8 +1,10 @@
 //! What is in the log: it is read or refused, and what is read is what is written
 //! again, with everything that the agents had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use mesos_overlay::core::{Input, StoreOutcome, Upid};
 use mesos_overlay::wire::internal::{AgentNetworkConfig, RegisterAgentMessage};
 use mesos_overlay::wire::{AgentInfo, State};
@@ -20,7 +22,9 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(holdings(&again.agents), holdings(&stored.agents));
     let Ok(before) = State::decode(data) else { panic!("garbage was accepted") };
     let (before, after) = (holdings(&before.agents), holdings(&stored.agents));
-    for (ip, had) in before.iter().filter(|(ip, _)| **ip != format!("10.0.0.{NEW}")) {
+    // Agents without overlays have nothing, and are not written again.
+    let had = before.iter().filter(|(ip, had)| **ip != format!("10.0.0.{NEW}") && !had.subnets.is_empty());
+    for (ip, had) in had {
         assert_eq!(after.get(ip), Some(had), "what {ip} had");
     }
 }
@@ -45,22 +49,33 @@ fn restored(data: &[u8]) -> Option<State> {
     Some(State::decode(world.log).expect("what was written"))
 }
 
-/// What each agent has: of each overlay the subnets and the VTEP's addresses. (How long
-/// the prefix of a VTEP's address is, the configuration says, whatever stood there: so all
-/// agents agree after `vtep_subnet` grew.)
-type Holdings = BTreeMap<String, BTreeMap<String, Vec<Option<String>>>>;
+/// What an agent has.
+#[derive(Debug, PartialEq)]
+struct Holding {
+    /// Of each overlay.
+    subnets: BTreeMap<String, [Option<IpNet>; 2]>,
+    /// Its VTEP's, which stand with some or all of the overlays. (How long their prefix is,
+    /// the configuration says, whatever stood there: so all agents agree after `vtep_subnet`
+    /// grew. The MAC follows from the address.)
+    addresses: BTreeSet<IpAddr>,
+}
 
-fn holdings(agents: &[AgentInfo]) -> Holdings {
+fn holdings(agents: &[AgentInfo]) -> BTreeMap<String, Holding> {
     let of = |agent: &AgentInfo| {
-        let overlays = agent.overlays.iter().map(|overlay| {
-            let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
-            // The MAC follows from the address, whatever stood there.
-            let address = |net: String| net.split('/').next().map(str::to_owned);
-            let addresses = [address(vxlan.vtep_ip), vxlan.vtep_ip6.and_then(address)];
-            let subnets = [overlay.subnet.clone(), overlay.subnet6.clone()];
-            (overlay.info.name.clone(), subnets.into_iter().chain(addresses).collect())
+        let subnets = agent.overlays.iter().map(|overlay| {
+            let subnets = [&overlay.subnet, &overlay.subnet6].map(|subnet| subnet.as_deref().map(net));
+            (overlay.info.name.clone(), subnets)
         });
-        (agent.ip.clone(), overlays.collect())
+        let vxlan = agent.overlays.iter().filter_map(|overlay| overlay.backend.vxlan.as_ref());
+        let addresses = vxlan.flat_map(|vxlan| [Some(vxlan.vtep_ip.as_str()), vxlan.vtep_ip6.as_deref()]);
+        let addresses = addresses.flatten().map(|text| net(text).addr()).collect();
+        (agent.ip.clone(), Holding { subnets: subnets.collect(), addresses })
     };
     agents.iter().map(of).collect()
+}
+
+/// The same network may be written in several ways; an address has a full prefix.
+fn net(text: &str) -> IpNet {
+    let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    net.unwrap_or_else(|_| panic!("\"{text}\" was accepted"))
 }
