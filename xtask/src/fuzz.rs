@@ -5,10 +5,13 @@
 //! for sanitizers, of which code without `unsafe` has little.)
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use testbed::paths;
 
 use crate::build;
@@ -16,8 +19,9 @@ use crate::test::runner;
 
 /// Look for bytes from the network, the log or a file that break what must hold.
 ///
-/// Each target is searched in turn, beginning with what is kept in fuzz/corpus; what is found
-/// on the way to new code is kept in target/fuzz, for the next run. Bytes that break something
+/// As many targets as there are processors are searched at a time, each beginning with what is
+/// kept in fuzz/corpus; what is found on the way to new code is kept in target/fuzz, for the next
+/// run. Bytes that break something
 /// are written to target/fuzz/TARGET-crashes: put them into fuzz/corpus with the fix.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -44,14 +48,27 @@ const PATIENCE: u64 = 30;
 
 pub fn run(options: &Options) -> Result<()> {
     let targets = targets(options.target.as_deref())?;
-    let seconds = (options.seconds / targets.len() as u64).max(1);
     let program = build_program()?;
-    let mut broken = Vec::new();
-    for target in &targets {
-        if !search(&program, target, seconds)? {
-            broken.push(target.as_str());
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(targets.len());
+    let rounds = targets.len().div_ceil(threads) as u64;
+    let seconds = (options.seconds / rounds).max(1);
+    let next = AtomicUsize::new(0);
+    let worker = || -> Result<Vec<&str>> {
+        let mut broken = Vec::new();
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if !search(&program, target, seconds)? {
+                broken.push(target.as_str());
+            }
         }
-    }
+        Ok(broken)
+    };
+    let broken = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let joined =
+            workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?);
+        joined.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
     ensure!(broken.is_empty(), "something that must hold does not: {}; see above", broken.join(", "));
     println!("fuzz: {} targets, {seconds} s each: nothing found", targets.len());
     Ok(())
@@ -100,8 +117,7 @@ fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
     for directory in [&found, &crashes] {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
-    println!("fuzz: {target}, {seconds} s");
-    let status = Command::new(program)
+    let output = Command::new(program)
         .env("FUZZ_TARGET", target)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={PATIENCE}"))
@@ -110,7 +126,10 @@ fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
         .args(["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=2048"])
         // New inputs go into the first directory.
         .args([found, corpus().join(target)])
-        .status()
+        .output()
         .with_context(|| format!("running {}", program.display()))?;
-    Ok(status.success())
+    // At once, since others are at work, too.
+    let said = [output.stdout, output.stderr].concat();
+    println!("fuzz: {target}, {seconds} s\n{}", String::from_utf8_lossy(&said));
+    Ok(output.status.success())
 }
