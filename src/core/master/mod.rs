@@ -38,6 +38,7 @@ use waiting::{Registration, Waiting};
 mod batch;
 mod changes;
 mod departures;
+mod encoded;
 pub(crate) mod endpoints;
 mod former;
 mod leases;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, message};
 
+use super::encoded::Encoded;
 use super::former::Former;
 use super::networks::Networks;
 use crate::core::allocator::{Ask, Holding, Nets, Pair};
@@ -83,18 +84,16 @@ pub fn put(field: u32, message: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(message);
 }
 
-/// The stored `State` that holds these entries.
-pub fn encode_state<'a>(
-    networks: &Networks,
-    entries: impl Iterator<Item = &'a Entry>,
-    former: &Former,
-) -> Bytes {
-    // An agent with one overlay takes about 190 bytes.
-    let mut state = Vec::with_capacity(4096 + 256 * entries.size_hint().0);
+/// Puts what is stored of an agent into an encoded `State`.
+pub fn put_agent(entry: &Entry, state: &mut Vec<u8>) {
+    put(STATE_AGENTS, &entry.stored, state);
+}
+
+/// The stored `State` with these agents.
+pub fn encode_state(networks: &Networks, agents: &Encoded, former: &Former) -> Bytes {
+    let mut state = Vec::with_capacity(4096 + agents.len());
     message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
-    for entry in entries {
-        put(STATE_AGENTS, &entry.stored, &mut state);
-    }
+    agents.pieces().for_each(|piece| state.extend_from_slice(piece));
     if let Some(networks) = networks.to_wire() {
         message::encode(STATE_NETWORKS, &networks, &mut state);
     }
@@ -248,8 +247,14 @@ mod tests {
         let file = Arc::new(parse("m", text).unwrap().config.network);
         let agent = |ip: &str| wire::AgentInfo { ip: ip.into(), ..Default::default() };
         let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
-        let entries: Vec<_> =
-            agents.iter().map(|info| Entry::renewed(None, info, std::iter::empty())).collect();
+        let record = |info: &wire::AgentInfo| Record {
+            holding: Holding::default(),
+            ask: ask_of(&AgentNetworkConfig::default()),
+            orphans: Vec::new(),
+            entry: Entry::renewed(None, info, std::iter::empty()),
+        };
+        let records = agents.iter().map(|info| (info.ip.parse().unwrap(), record(info))).collect();
+        let encoded = Encoded::new(&records);
         let info = wire::OverlayInfo {
             name: "web".into(),
             subnet: Some("9.0.0.0/8".into()),
@@ -266,10 +271,7 @@ mod tests {
             former.add("10.0.0.3".parse().unwrap(), Holding::default(), gone.encode_to_vec().into());
             let (network, agents) = (Some(network), agents.clone());
             let state = wire::State { network, agents, networks, former: vec![gone] };
-            assert_eq!(
-                encode_state(&in_force, entries.iter().map(Arc::as_ref), &former),
-                state.encode_to_vec()
-            );
+            assert_eq!(encode_state(&in_force, &encoded, &former), state.encode_to_vec());
         }
     }
 

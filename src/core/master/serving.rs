@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, Held, Writer, WrittenBatch};
 use super::changes::{Pushed, holders};
+use super::encoded::Encoded;
 use super::former::Former;
 use super::networks::Networks;
 use super::out::Out;
@@ -48,6 +49,8 @@ pub struct Serving {
     pub(super) allocator: Allocator,
     /// Memory, ahead of the log by what [`Batch::changed`] names.
     pub(super) records: BTreeMap<Ipv4Addr, Record>,
+    /// The records as they are written, but for what [`Batch::changed`] names.
+    pub(super) encoded: Encoded,
     /// Who holds something of overlays that are not in force.
     pub(super) holders: BTreeMap<String, BTreeSet<Ipv4Addr>>,
     /// The log, as far as it is known to be written.
@@ -76,6 +79,7 @@ impl Serving {
             holders: holders(&networks, &recovery.records),
             networks,
             allocator: recovery.allocator,
+            encoded: Encoded::new(&recovery.records),
             records: recovery.records,
             stored: recovery.stored,
             gathering: Batch {
@@ -272,10 +276,11 @@ impl Serving {
             return;
         }
         let Batch { changed, networks, held } = std::mem::take(&mut self.gathering);
+        self.encoded.update(&self.records, &changed);
+        debug_assert!(self.encoded.is_of(&self.records), "a change of the records was not noted");
+        let state = encode_state(&self.networks, &self.encoded, &self.former);
         let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
         let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
-        let entries_now = self.records.values().map(|record| record.entry.as_ref());
-        let state = encode_state(&self.networks, entries_now, &self.former);
         let networks = networks.then(|| self.networks.clone());
         cx.writer.write(cx.out, WrittenBatch { entries, networks, held }, state);
     }
