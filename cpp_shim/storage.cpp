@@ -15,6 +15,10 @@ using process::Future;
 
 namespace overlay {
 
+// A write of a few changes is then one of a few hundred bytes, and not of megabytes in
+// a large cluster. Whoever reads the log has to apply as many at the most.
+static const size_t DIFFERENCES = 16;
+
 void Storage::open(const mo_open_log& settings)
 {
   const int quorum = static_cast<int>(settings.quorum);
@@ -100,7 +104,8 @@ void Storage::fetch(
     fetched_(id, MO_FAILED, why);
     return;
   }
-  logStorage_.reset(new LogStorage(log_.get()));
+  logStorage_.reset(new LogStorage(log_.get(), failed_ ? 0 : DIFFERENCES));
+  failed_ = false;
   state_.reset(new State(logStorage_.get()));
   deliver(
       state_->fetch(name), owner, [this, fetches, id](const Future<Variable>& f) {
@@ -116,8 +121,8 @@ void Storage::fetched(uint64_t id, const Future<Variable>& future)
     fetched_(id, MO_FAILED, reason(future));
     return;
   }
-  variable_.reset(new Variable(future.get()));
-  fetched_(id, MO_DONE, variable_->value());
+  variable_.reset(new Variable(future.get().mutate("")));
+  fetched_(id, MO_DONE, future.get().value());
 }
 
 void Storage::store(
@@ -141,11 +146,12 @@ void Storage::store(
 void Storage::stored(uint64_t id, const Future<Option<Variable>>& future)
 {
   if (!future.isReady()) {
+    failed_ = true;
     stored_(id, MO_FAILED, reason(future));
   } else if (future.get().isNone()) {
     stored_(id, MO_SUPERSEDED, "");
   } else {
-    variable_.reset(new Variable(future.get().get()));
+    variable_.reset(new Variable(future.get().get().mutate("")));
     stored_(id, MO_DONE, "");
   }
 }

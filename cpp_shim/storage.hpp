@@ -52,8 +52,13 @@ private:
   std::unique_ptr<mesos::state::LogStorage> logStorage_;
   std::unique_ptr<mesos::state::State> state_;
 
-  // As it was fetched or stored last; the next store must follow on it.
+  // As it was fetched or stored last, without its value: the next store must follow
+  // on it.
   std::unique_ptr<Variable> variable_;
+
+  // The latest write failed. Should that be for want of a difference, the next one
+  // does without.
+  bool failed_ = false;
 
   // Number of the present fetch; results of operations before it are void.
   uint64_t fetches_ = 0;

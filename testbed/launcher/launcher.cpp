@@ -3,6 +3,9 @@
 //   mesos-launcher master        a master; with MESOS_ZK in the environment one that
 //                                has to be elected there
 //   mesos-launcher agent         an agent
+//   mesos-launcher variable DIRECTORY NAME
+//                                prints what a replica of the log has under this name, as
+//                                any program reads it that uses Mesos's storage
 //   mesos-containerizer launch|network-cni-setup …
 //                                what an agent starts its containers with
 //
@@ -14,7 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <future>
 #include <iostream>
 
 #include "internals.hpp"
@@ -148,6 +153,23 @@ static int runAgent()
   return EXIT_SUCCESS;
 }
 
+static int printVariable(const string& directory, const string& name)
+{
+  process::initialize();
+  auto* log = new mesos::log::Log(1, directory, std::set<process::UPID>());
+  auto* state = new mesos::state::State(new mesos::state::LogStorage(log));
+  std::promise<int> promise;
+  state->fetch(name).onAny([&](const process::Future<mesos::state::Variable>& future) {
+    if (future.isReady()) {
+      std::cout << future.get().value() << std::flush;
+    } else {
+      std::cerr << "mesos-launcher: " << directory << " cannot be read" << std::endl;
+    }
+    promise.set_value(future.isReady() ? EXIT_SUCCESS : EXIT_FAILURE);
+  });
+  _exit(promise.get_future().get()); // libprocess's threads do not end
+}
+
 static int runContainerizer(int argc, char** argv)
 {
   const string name = argc > 1 ? argv[1] : "";
@@ -170,12 +192,14 @@ int main(int argc, char** argv)
   const string program = argv[0];
   const string role = argc == 2 ? argv[1] : "";
   if (program.substr(program.rfind('/') + 1) == "mesos-containerizer") return runContainerizer(argc, argv);
-  if (role != "master" && role != "agent") {
-    std::cerr << "usage: mesos-launcher master|agent" << std::endl;
+  const bool variable = argc == 4 && argv[1] == string("variable");
+  if (role != "master" && role != "agent" && !variable) {
+    std::cerr << "usage: mesos-launcher master|agent|variable DIRECTORY NAME" << std::endl;
     return 2;
   }
   fLB::FLAGS_logtostderr = true; // in the environment glog would look for it too early
   google::InitGoogleLogging(argv[0]);
   signal(SIGPIPE, SIG_IGN);
+  if (variable) return printVariable(argv[2], argv[3]);
   return role == "master" ? runMaster() : runAgent();
 }

@@ -33,6 +33,12 @@ pub const MESOS: &[Need] = &[
     Need { what: What::Program("g++"), package: "g++", purpose: "to compile the Mesos launcher" },
     Need { what: What::Python("ensurepip"), package: "python3-venv", purpose: "to fetch Mesos with pip" },
     Need { what: What::Library("libsasl2.so.2"), package: "libsasl2-2", purpose: "Mesos is linked with it" },
+    Need {
+        what: What::Library("libsvn_delta-1.so.1"),
+        package: "libsvn1",
+        purpose: "with which Mesos's replicated log keeps differences",
+    },
+    Need { what: What::Library("libapr-1.so.0"), package: "libapr1", purpose: "Mesos is linked with it" },
     Need { what: What::Library("libz.so.1"), package: "zlib1g", purpose: "Mesos is linked with it" },
 ];
 
