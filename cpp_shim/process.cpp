@@ -174,6 +174,17 @@ Future<process::http::Response> Process::request(const Request& r)
   return future;
 }
 
+// Whether the client certainly speaks HTTP/1.1, where connections persist without a
+// word; libprocess does not say. One that takes a compressed answer is better served
+// with the whole of it, which libprocess compresses.
+static bool takesChunks(const Request& r)
+{
+  const Option<std::string> encodings = r.headers.get("Accept-Encoding");
+  return r.method == "GET" && r.keepAlive &&
+    r.headers.get("Connection").isNone() &&
+    (encodings.isNone() || encodings.get().find("gzip") == std::string::npos);
+}
+
 void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 {
   const std::string path = withoutTrailingSlash(r.url.path);
@@ -197,7 +208,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 
   const mo_result result = mo_node_request(node_, &request);
   if (result == MO_OK || result == MO_PANIC) {
-    open_[request.id] = std::move(promise);
+    open_[request.id] = Open{std::move(promise), takesChunks(r)};
   } else {
     const std::string text = mo_result_text(result);
     promise->set(Response("The request was not taken: " + text + "\n", 500));
@@ -211,14 +222,37 @@ void Process::respond(const mo_respond& respond)
   if (found == open_.end()) {
     return;
   }
-  Response response(
-      copy(respond.body), respond.status, copy(respond.content_type));
+  // A whole body is copied ten times on its way.
+  const size_t large = 256 * 1024;
+  Response response = found->second.chunked && respond.body.len > large
+    ? stream(respond)
+    : Response(
+          copy(respond.body), respond.status, copy(respond.content_type));
   for (size_t i = 0; i < respond.header_count; i++) {
     response.headers[copy(respond.headers[i].key)] =
       copy(respond.headers[i].value);
   }
-  found->second->set(response);
+  found->second.promise->set(response);
   open_.erase(found);
+}
+
+Process::Response Process::stream(const mo_respond& respond)
+{
+  const size_t chunk = 64 * 1024;
+  process::http::Pipe pipe;
+  process::http::Pipe::Writer writer = pipe.writer();
+  const char* body = reinterpret_cast<const char*>(respond.body.ptr);
+  for (size_t start = 0; start < respond.body.len; start += chunk) {
+    writer.write(std::string(
+        body + start, std::min(chunk, respond.body.len - start)));
+  }
+  writer.close();
+
+  Response response(respond.status);
+  response.type = Response::PIPE;
+  response.headers["Content-Type"] = copy(respond.content_type);
+  response.reader = Option<process::http::Pipe::Reader>(pipe.reader());
+  return response;
 }
 
 // ------------------------------------------------------------------- effects

@@ -82,6 +82,7 @@ private:
   bool takeEffects();
   void perform(const mo_effect& effect);
   void respond(const mo_respond& respond);
+  static Response stream(const mo_respond& respond);
   void schedule(uint64_t deadlineMs);
 
   static void wake(void* self);
@@ -99,7 +100,13 @@ private:
   // By whole path: whether those below belong to it, too.
   std::map<std::string, bool> routes_;
   uint64_t requests_ = 0;
-  std::map<uint64_t, std::unique_ptr<Promise>> open_;
+  struct Open
+  {
+    std::unique_ptr<Promise> promise;
+    // The answer may come in chunks.
+    bool chunked;
+  };
+  std::map<uint64_t, Open> open_;
 
   Option<process::Timer> timer_;
   Clock::time_point due_;

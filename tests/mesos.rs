@@ -36,6 +36,8 @@ mod help;
 mod http;
 #[path = "mesos/ipv6.rs"]
 mod ipv6;
+#[path = "mesos/large.rs"]
+mod large;
 #[path = "mesos/leases.rs"]
 mod leases;
 #[path = "support/load/mod.rs"]

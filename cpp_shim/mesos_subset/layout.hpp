@@ -73,14 +73,20 @@ MESOS_SUBSET_SIZE(process::http::Request, 560);
 MESOS_SUBSET_OFFSET(process::http::Request, method, 0);
 MESOS_SUBSET_OFFSET(process::http::Request, url, 32);
 MESOS_SUBSET_OFFSET(process::http::Request, headers, 272);
+MESOS_SUBSET_OFFSET(process::http::Request, keepAlive, 328);
 MESOS_SUBSET_OFFSET(process::http::Request, body, 496);
 MESOS_SUBSET_OFFSET(process::http::Request, reader, 528);
+
+MESOS_SUBSET_SIZE(process::http::Pipe, 16);
+MESOS_SUBSET_SIZE(process::http::Pipe::Reader, 16);
+MESOS_SUBSET_SIZE(process::http::Pipe::Writer, 16);
 
 MESOS_SUBSET_SIZE(process::http::Response, 192);
 MESOS_SUBSET_OFFSET(process::http::Response, status, 0);
 MESOS_SUBSET_OFFSET(process::http::Response, headers, 32);
 MESOS_SUBSET_OFFSET(process::http::Response, type, 88);
 MESOS_SUBSET_OFFSET(process::http::Response, body, 96);
+MESOS_SUBSET_OFFSET(process::http::Response, reader, 160);
 MESOS_SUBSET_OFFSET(process::http::Response, code, 184);
 
 MESOS_SUBSET_SIZE(process::metrics::Metric, 24);

@@ -75,6 +75,7 @@ struct URL
   Option<std::string> fragment;
 };
 
+// What is written to one end can be read from the other.
 class Pipe
 {
 public:
@@ -89,6 +90,25 @@ public:
   private:
     std::shared_ptr<Data> data;
   };
+
+  class Writer
+  {
+  public:
+    // False: one of the ends is closed.
+    bool write(std::string s);
+    bool close();
+
+  private:
+    std::shared_ptr<Data> data;
+  };
+
+  Pipe();
+
+  Reader reader() const;
+  Writer writer() const;
+
+private:
+  std::shared_ptr<Data> data;
 };
 
 // Made and destroyed by libmesos only.
@@ -114,6 +134,9 @@ struct Status
 
 struct Response
 {
+  Response(uint16_t _code)
+    : status(Status::string(_code)), type(NONE), code(_code) {}
+
   explicit Response(
       std::string _body,
       uint16_t _code,

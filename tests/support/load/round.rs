@@ -295,7 +295,7 @@ pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
 }
 
 /// Where a master listens.
-pub(super) fn v4(master: &Node) -> Result<SocketAddrV4> {
+pub fn v4(master: &Node) -> Result<SocketAddrV4> {
     match master.address() {
         SocketAddr::V4(address) => Ok(address),
         SocketAddr::V6(_) => bail!("a master with IPv6"),
@@ -303,7 +303,7 @@ pub(super) fn v4(master: &Node) -> Result<SocketAddrV4> {
 }
 
 /// DC/OS's networks, with room for 65,534 agents.
-pub(super) fn network() -> Value {
+pub fn network() -> Value {
     json!({
         "vtep_subnet": "44.128.0.0/16",
         "vtep_mac_oui": "70:B3:D5:00:00:00",

@@ -1,0 +1,131 @@
+//! A cluster of so many agents that its state is a large one: it is written in
+//! differences, and answered in chunks.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use mesos_overlay::wire::State;
+use prost::Message;
+use serde_json::Value;
+use testbed::cluster::{Cluster, Place, Setup};
+use testbed::mesos::Mesos;
+use testbed::{net, skip, wait};
+
+use crate::common::{LIMIT, state, subnets};
+use crate::load::generator::Generator;
+use crate::load::round::{network, v4};
+
+const AGENTS: usize = 700;
+
+/// Starts a master, lets the agents join, and does the rest in a network of its own.
+fn with_agents(test: &str, rest: impl FnOnce(&mut Cluster, &mut Generator) -> Result<()> + Send) {
+    if !skip::unless_hosts(test) || skip::unless_mesos(test).is_none() {
+        return;
+    }
+    net::alone(|| {
+        let setup = Setup { network: network(), ..Setup::new(0, Place::Loopback)? };
+        let mut cluster = Cluster::start(&setup)?;
+        let mut generator = Generator::new(v4(&cluster.master)?, 0)?;
+        join(&mut generator, AGENTS)?;
+        rest(&mut cluster, &mut generator)
+    })
+    .unwrap();
+}
+
+fn join(generator: &mut Generator, count: usize) -> Result<()> {
+    generator.join(count);
+    generator.until("all to be registered", LIMIT, Generator::all_registered)?;
+    Ok(())
+}
+
+/// What the replica has, read by Mesos's storage as the predecessor uses it: without a word
+/// about differences.
+fn read_as_the_predecessor(cluster: &Cluster) -> Result<State> {
+    let replica = cluster.master.dir().join("log/overlay_replicated_log");
+    let mut launcher = Command::new(Mesos::get()?.launcher());
+    launcher.arg("variable").arg(&replica).arg("network-state");
+    // Else it asks a name server which address it has.
+    let output = launcher.env("LIBPROCESS_IP", cluster.master.ip()).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    State::decode(output.stdout.as_slice()).context("what the replica has")
+}
+
+/// How many differences lie in the replica's files, which are not compressed; Subversion's
+/// begin like this.
+fn differences(cluster: &Cluster) -> Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir(cluster.master.dir().join("log/overlay_replicated_log"))? {
+        let bytes = fs::read(entry?.path())?;
+        count += bytes.windows(4).filter(|window| window == b"SVN\0").count();
+    }
+    Ok(count)
+}
+
+#[test]
+fn differences_in_the_log_are_read_by_whoever_comes() {
+    with_agents("differences_in_the_log_are_read_by_whoever_comes", |cluster, generator| {
+        // More than follow on one whole state, twice.
+        for _ in 0..40 {
+            join(generator, 1)?;
+        }
+        let before = subnets(&state(&cluster.master)?);
+        ensure!(before.len() == AGENTS + 40, "{} agents", before.len());
+        cluster.master.kill()?;
+        let count = differences(cluster)?;
+        ensure!(count >= 30, "{count} differences were written");
+        let stored = read_as_the_predecessor(cluster)?;
+        for agent in &stored.agents {
+            ensure!(before.get(&agent.ip) == agent.overlays[0].subnet.as_ref(), "{agent:?}");
+        }
+        ensure!(stored.agents.len() == before.len(), "{} agents are stored", stored.agents.len());
+
+        cluster.master.start()?;
+        wait::until("the state of before", LIMIT, || {
+            cluster.check()?;
+            let after = subnets(&state(&cluster.master)?);
+            ensure!(after == before, "{} agents", after.len());
+            Ok(Some(()))
+        })?;
+        // And it goes on.
+        generator.join_again();
+        join(generator, 1)?;
+        ensure!(subnets(&state(&cluster.master)?).len() == before.len() + 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_large_state_comes_in_chunks_to_those_who_take_them() {
+    with_agents("a_large_state_comes_in_chunks_to_those_who_take_them", |cluster, _| {
+        let client = cluster.master.client();
+        let path = "/overlay-master/state";
+        let get = |headers: &[(&str, &str)]| client.request("GET", path, headers, b"");
+        let chunked = get(&[])?;
+        ensure!(chunked.header("Transfer-Encoding") == "chunked", "{:?}", chunked.headers);
+        ensure!(chunked.header("Content-Length").is_empty(), "{:?}", chunked.headers);
+        ensure!(chunked.header("Content-Type") == "application/json", "{:?}", chunked.headers);
+        ensure!(chunked.body.len() > 256 << 10, "{} bytes are not many", chunked.body.len());
+        // HTTP/1.0 knows no chunks, and says this to keep its connection.
+        let whole = get(&[("Connection", "keep-alive")])?;
+        ensure!(whole.header("Transfer-Encoding").is_empty(), "{:?}", whole.headers);
+        ensure!(whole.header("Content-Length") == whole.body.len().to_string(), "{:?}", whole.headers);
+        let without_ages = |body: &[u8]| -> Result<Value> {
+            let mut state: Value = serde_json::from_slice(body)?;
+            for agent in state["agents"].as_array_mut().into_iter().flatten() {
+                agent["since_seconds"] = 0.into();
+            }
+            Ok(state)
+        };
+        ensure!(without_ages(&chunked.body)? == without_ages(&whole.body)?);
+        let compressed = get(&[("Accept-Encoding", "deflate, gzip")])?;
+        ensure!(compressed.header("Content-Encoding") == "gzip", "{:?}", compressed.headers);
+        ensure!(compressed.body.len() < whole.body.len() / 4, "{} bytes", compressed.body.len());
+        let closed = get(&[("Connection", "close")])?;
+        ensure!(closed.header("Content-Length") == closed.body.len().to_string(), "{:?}", closed.headers);
+        let jsonp = client.get(&format!("{path}?jsonp=cb"))?;
+        ensure!(jsonp.header("Content-Type") == "text/javascript", "{:?}", jsonp.headers);
+        ensure!(jsonp.text().starts_with("cb({") && jsonp.text().ends_with(')'), "{}", jsonp.body.len());
+        Ok(())
+    });
+}
