@@ -26,6 +26,7 @@ transcript::transcripts![
     is_deleted,
     lets_go_of_overlays,
     tells_what_became_of_its_ranges,
+    unpacks_peers,
     refuses_bad_values,
     asks_again_for_what_was_missing,
     answers_http,

@@ -76,7 +76,10 @@ fn happens(world: &mut World, step: &Step<'_>) {
                 ..AgentNetworkConfig::default()
             };
             let peers = Some(PeersVersion::default()).filter(|_| flag(4) == Some(true));
-            world.message(agent(argument, 5051), &RegisterAgentMessage { network_config, peers });
+            world.message(
+                agent(argument, 5051),
+                &RegisterAgentMessage { network_config, peers, unpacks_peers: flag(5) },
+            );
         }
     }
 }

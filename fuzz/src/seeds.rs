@@ -2,6 +2,7 @@
 //! messages, so that a search need not find out what a registration looks like.
 
 use mesos_overlay::core::message::{NAMES, Named};
+use mesos_overlay::core::packed::pack;
 use mesos_overlay::wire::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
     PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdatePeersMessage,
@@ -141,16 +142,27 @@ fn peers() -> Steps {
         UpdatePeersMessage { version: version(1, 3), peers: vec![peer(3), peer(4)], ..Default::default() };
     let delta = UpdatePeersMessage {
         since: None,
+        packed: None,
         version: version(1, 4),
         base: Some(3),
         peers: vec![peer(5)],
         removed: vec!["10.0.0.3".into()],
+    };
+    let one = UpdatePeersMessage { peers: vec![peer(6)], ..Default::default() }.encode_to_vec();
+    // Behind an empty version.
+    let one = &one[UpdatePeersMessage::default().encoded_len()..];
+    let rest = UpdatePeersMessage {
+        version: version(1, 5),
+        base: Some(4),
+        packed: Some(pack([one].into_iter())),
+        ..Default::default()
     };
     let mut steps = registers();
     steps.extend([
         (0, 0, message(&list)),
         (3, 0, Vec::new()),
         (0, 0, message(&delta)),
+        (0, 0, message(&rest)),
         (3, 200, b"dcos".to_vec()),
     ]);
     steps

@@ -43,7 +43,7 @@ fn restored(data: &[u8]) -> Option<State> {
         return None;
     }
     let network_config = AgentNetworkConfig::default();
-    world.message(agent(NEW, 5051), &RegisterAgentMessage { network_config, peers: None });
+    world.message(agent(NEW, 5051), &RegisterAgentMessage { network_config, ..Default::default() });
     world.stored(StoreOutcome::Stored, true);
     world.stored(StoreOutcome::Stored, true);
     Some(State::decode(world.log).expect("what was written"))

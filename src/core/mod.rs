@@ -30,6 +30,7 @@ pub mod master;
 pub mod message;
 pub mod metrics;
 pub mod net;
+pub mod packed;
 pub mod pool;
 pub mod throttle;
 pub mod upid;

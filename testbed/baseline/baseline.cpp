@@ -8,6 +8,7 @@
 //   answer   the body of UpdateAgentOverlaysMessage, to each RegisterAgentMessage
 //   peer     one peer as it stands in UpdatePeersMessage, tag and length included;
 //            empty: messages about peers say the version only
+//   packed   all agents, packed: instead of more of them than are sent as they are
 //   agent    one agent in the JSON of /overlay-master/state
 //
 // and an empty AgentRegisteredAcknowledgement to each AgentRegisteredMessage. It holds a
@@ -48,6 +49,7 @@ namespace {
 
 const string PACKAGE = "mesos.modules.overlay.internal.";
 const size_t WINDOW = 64 << 20;
+const size_t PACK = 1024;
 
 string load(const string& name)
 {
@@ -76,6 +78,7 @@ public:
       self_(*this),
       answer_(load("answer")),
       peer_(load("peer")),
+      packed_(load("packed")),
       agent_(load("agent")) {}
 
 protected:
@@ -181,8 +184,13 @@ private:
     varint(&encoded_, version.size());
     encoded_ += version;
     if (told > 0) field(&encoded_, 101, told);
-    encoded_.reserve(encoded_.size() + (count - told) * peer_.size());
-    for (size_t i = told; i < count; i++) encoded_ += peer_;
+    if ((count - told) * peer_.size() > PACK) {
+      varint(&encoded_, 105 << 3 | 2);
+      varint(&encoded_, packed_.size());
+      encoded_ += packed_;
+    } else {
+      for (size_t i = told; i < count; i++) encoded_ += peer_;
+    }
     encodedTold_ = told;
     encodedCount_ = count;
     return encoded_;
@@ -191,6 +199,7 @@ private:
   const UPID self_;
   const string answer_;
   const string peer_;
+  const string packed_;
   const string agent_;
   std::vector<Agent> agents_;
   std::unordered_map<uint64_t, size_t> index_;

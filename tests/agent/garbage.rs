@@ -6,6 +6,7 @@ use std::time::Duration;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::NAMES;
+use mesos_overlay::core::packed::pack;
 use mesos_overlay::core::{
     Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, StoreOutcome, Time, Upid,
 };
@@ -102,10 +103,16 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
         (0..3u64, 0..4u64, prop::option::of(0..4u64)),
         prop::collection::vec(peer(), 0..3),
         prop::collection::vec(text(), 0..2),
+        prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..64))),
     );
-    let peers = peers.prop_map(move |((epoch, version, base), peers, removed)| {
+    let peers = peers.prop_map(move |((epoch, version, base), peers, removed, packed)| {
         let version = PeersVersion { epoch: Some(epoch), version: Some(version), ..Default::default() };
-        let message = UpdatePeersMessage { version, base, peers, removed, since: Some(version) };
+        // Garbage inside of what is packed well, or instead of it.
+        let packed = packed.map(|(well, bytes)| match well {
+            true => pack([bytes.as_slice()].into_iter()),
+            false => bytes.into(),
+        });
+        let message = UpdatePeersMessage { version, base, peers, removed, since: Some(version), packed };
         (name("UpdatePeersMessage"), message.encode_to_vec())
     });
     let names = prop::sample::select(NAMES).prop_map(str::to_owned);

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::{NAMES, Named};
+use mesos_overlay::core::packed::pack;
 use mesos_overlay::core::usage::InUse;
 use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
 use mesos_overlay::host::desired::Backend;
@@ -17,6 +18,8 @@ use mesos_overlay::wire::internal::{
     UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+
+use prost::Message;
 
 use crate::show;
 
@@ -143,6 +146,12 @@ impl Player {
             "acknowledged" => self.message(&AgentRegisteredAcknowledgement {}),
             "refused" => self.message(&RegistrationRefusedMessage { reason: words[1..].join(" ") }),
             "peers" => self.message(&peers(&words[1..])),
+            "packed-peers" => self.message(&packed(peers(&words[1..]))),
+            "damaged-peers" => {
+                let mut message = packed(peers(&words[1..]));
+                message.packed.as_mut().unwrap().truncate(10);
+                self.message(&message)
+            }
             "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
             "host" => Input::HostDone(self.report(&words[1..].join(" "))),
             "engine" => Input::EngineDone(self.engine_report(&words[1..].join(" "))),
@@ -309,6 +318,15 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
             (None, None) => panic!("not a peer: {word}"),
         }
     }
+    message
+}
+
+/// The same with its peers packed.
+fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
+    let list = UpdatePeersMessage { peers: std::mem::take(&mut message.peers), ..Default::default() };
+    // Behind an empty version.
+    let encoded = list.encode_to_vec().split_off(UpdatePeersMessage::default().encoded_len());
+    message.packed = Some(pack([encoded.as_slice()].into_iter()));
     message
 }
 

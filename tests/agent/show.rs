@@ -91,7 +91,10 @@ fn message(name: &str, body: &[u8]) -> String {
                 (config.enable_ipv6(), "ipv6"),
             ];
             let flags: Vec<&str> = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect();
-            let peers = message.peers.map_or("none wanted".to_owned(), version);
+            let mut peers = message.peers.map_or("none wanted".to_owned(), version);
+            if message.peers.is_some() && !message.unpacks_peers() {
+                peers.push_str(" unpacked");
+            }
             format!(" wants {}; mtu {}; peers {peers}", flags.join(" "), config.overlay_mtu())
         }
         AgentRegisteredMessage::NAME => {

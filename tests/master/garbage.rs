@@ -123,7 +123,8 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Register { agent: number, port, config, peers } => {
-                let message = RegisterAgentMessage { network_config: config, peers };
+                let unpacks_peers = Some(number % 2 == 0);
+                let message = RegisterAgentMessage { network_config: config, peers, unpacks_peers };
                 self.message(agent(number, port), &message);
             }
             Step::Report(number, report) => self.message(agent(number, 5051), &report),

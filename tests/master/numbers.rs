@@ -81,7 +81,7 @@ impl Bench {
 
     fn register(&mut self, agent: &str) {
         let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
-        self.message(agent, &RegisterAgentMessage { network_config, peers: None });
+        self.message(agent, &RegisterAgentMessage { network_config, ..Default::default() });
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -320,7 +320,8 @@ fn writes_are_counted_and_timed() {
 fn peers_that_are_behind_are_counted() {
     let mut bench = Bench::leading();
     let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
-    let register = RegisterAgentMessage { network_config, peers: Some(PeersVersion::default()) };
+    let register =
+        RegisterAgentMessage { network_config, peers: Some(PeersVersion::default()), ..Default::default() };
     bench.message(FIRST, &register);
     bench.stored(StoreOutcome::Stored);
     both(&mut bench, &[("peers_behind", "peers_behind", 1.0)]);

@@ -157,7 +157,8 @@ fn message<M: Named>(ip: &str, message: &M) -> Input {
 
 fn register(ip: &str, peers: bool) -> Input {
     let peers = peers.then(PeersVersion::default);
-    message(ip, &RegisterAgentMessage { network_config: AgentNetworkConfig::default(), peers })
+    let network_config = AgentNetworkConfig::default();
+    message(ip, &RegisterAgentMessage { network_config, peers, ..Default::default() })
 }
 
 fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {

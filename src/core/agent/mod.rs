@@ -22,6 +22,7 @@ use bytes::Bytes;
 use super::config::{AgentConfig, OVERLAY_MTU};
 use super::message::Named;
 use super::metrics::Metric;
+use super::packed::unpack;
 use super::throttle::Throttle;
 use super::{Effect, Input, Level, Machine, Time, Upid};
 use crate::host::desired::{Backend, Cni, Desired, Removal};
@@ -205,6 +206,7 @@ impl Agent {
                 enable_ipv6: Some(network.enable_ipv6),
             },
             peers: (self.config.backend == Backend::Internal).then(|| self.peers.version()),
+            unpacks_peers: (self.config.backend == Backend::Internal).then_some(true),
         };
         self.counters.registers_sent += 1;
         self.effects.push_back(Effect::send(master, &message));
@@ -236,11 +238,13 @@ impl Agent {
     fn decoded<M: Named>(&mut self, now: Time, from: &Upid, body: Bytes, to: fn(&mut Self, Time, M)) {
         match M::decode(body) {
             Ok(message) => to(self, now, message),
-            Err(error) => {
-                self.counters.dropped(M::NAME);
-                self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME));
-            }
+            Err(error) => self.garbled::<M>(now, from, &error.to_string()),
         }
+    }
+
+    fn garbled<M: Named>(&mut self, now: Time, from: &Upid, error: &str) {
+        self.counters.dropped(M::NAME);
+        self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME));
     }
 
     fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
@@ -378,9 +382,14 @@ impl Agent {
         self.registration.refused(now, &mut self.random);
     }
 
-    fn on_peers(&mut self, now: Time, message: UpdatePeersMessage) {
+    fn on_peers(&mut self, now: Time, mut message: UpdatePeersMessage) {
         if self.config.backend == Backend::External {
             return;
+        }
+        let Some(master) = self.registration.master().cloned() else { return };
+        match message.packed.take().map_or(Ok(Vec::new()), |packed| unpack(&packed)) {
+            Ok(peers) => message.peers.extend(peers),
+            Err(error) => return self.garbled::<UpdatePeersMessage>(now, &master, &error),
         }
         if self.peers.update(message) {
             let fault = self.peers.faults().next().cloned();
@@ -389,10 +398,8 @@ impl Agent {
             }
             self.apply(now);
         }
-        if let Some(master) = self.registration.master().cloned() {
-            let received = PeersReceivedMessage { version: self.peers.version() };
-            self.effects.push_back(Effect::send(master, &received));
-        }
+        let received = PeersReceivedMessage { version: self.peers.version() };
+        self.effects.push_back(Effect::send(master, &received));
     }
 
     /// Makes the host match, now or right after the pass that is under way.

@@ -113,7 +113,7 @@ pub struct Writer {
 }
 
 /// A state of this size, in bytes, takes a part of the master's time that counts.
-const LARGE: usize = 256 << 10;
+const LARGE: usize = 64 << 10;
 /// After a write of a large state the next one begins no sooner than after twice the time
 /// that it took, and no later than after this time. So writing takes a third of the
 /// time, and a cluster that starts is written in few batches.

@@ -23,6 +23,7 @@ use prost::Message;
 use super::out::Out;
 use super::record::Entry;
 use crate::core::message::Named;
+use crate::core::packed::pack;
 use crate::core::{Effect, Time, Upid};
 use crate::wire::internal::{PeersVersion, UpdatePeersMessage};
 
@@ -41,6 +42,9 @@ const TOMBSTONES: usize = 10_000;
 const BURST: usize = 32 << 20;
 /// A longer message, in bytes, is a long one.
 const LONG: usize = 64 << 10;
+/// A longer message, in bytes, is packed for those who take that. (What fits into one
+/// packet is not sent sooner if it is shorter.)
+const PACK: usize = 1024;
 /// How much of long messages is on its way at a time, in bytes. (At a change of leaders
 /// every agent may need the whole list, and the memory of Mesos holds what is not sent yet.)
 const WINDOW: usize = 32 << 20;
@@ -91,9 +95,19 @@ struct Known {
     version: u64,
 }
 
+/// How an agent takes long lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// As they are.
+    Plain,
+    /// Packed: see [`crate::core::packed`].
+    Packed,
+}
+
 #[derive(Debug)]
 struct Receiver {
     pid: Upid,
+    form: Form,
     /// What it has for sure; `None`: nothing of this epoch.
     acked: Option<u64>,
     /// It has `acked` by having this of another epoch.
@@ -114,8 +128,17 @@ impl Receiver {
     }
 }
 
-/// Messages to the present version that were encoded already, by what they build on.
-type Encoded = BTreeMap<(Option<u64>, Option<(u64, u64)>), Bytes>;
+/// Messages to the present version that were encoded already, by what they build on, and
+/// their form.
+type Encoded = BTreeMap<(Option<u64>, Option<(u64, u64)>, Form), Body>;
+
+/// An encoded message.
+#[derive(Clone, Debug)]
+struct Body {
+    bytes: Bytes,
+    /// It is a long one, packed or not.
+    is_long: bool,
+}
 
 /// A peer's part of the digest, which is the sum of them. (It may differ from one
 /// release to the next: then agents get a list that they have.)
@@ -191,13 +214,14 @@ impl Peers {
     }
 
     /// An agent is registered and wants to be told. `has` is what it says it has.
-    pub fn join(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, has: PeersVersion) {
+    pub fn join(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, has: PeersVersion, form: Form) {
         self.leave(ip);
         let ours = self.version_of(has);
         let same = has.epoch() != 0 && has.digest.is_some_and(|said| said == self.digest);
         let since = (ours.is_none() && same).then_some(has);
         let receiver = Receiver {
             pid: pid.clone(),
+            form,
             acked: ours.or(since.map(|_| self.version)),
             since,
             outstanding: Vec::new(),
@@ -332,7 +356,7 @@ impl Peers {
             self.receivers.iter().filter(|(ip, receiver)| behind(receiver) && !self.waiting.contains(ip));
         let mut messages = 0;
         for ip in behind.map(|(ip, _)| *ip).collect::<Vec<_>>() {
-            if self.body(ip).is_none_or(|body| body.len() > LONG) {
+            if self.body(ip).is_none_or(|body| body.is_long) {
                 self.waiting.insert(ip);
             } else {
                 self.send(out, ip);
@@ -378,7 +402,7 @@ impl Peers {
 
     /// Sends one agent what leads it to the present; says how many bytes.
     fn send(&mut self, out: &mut Out, ip: Ipv4Addr) -> usize {
-        let Some(body) = self.body(ip) else { return 0 };
+        let Some(Body { bytes: body, .. }) = self.body(ip) else { return 0 };
         let Some(receiver) = self.receivers.get_mut(&ip) else { return 0 };
         let size = body.len();
         out.push(Effect::Send { to: receiver.pid.clone(), name: UpdatePeersMessage::NAME, body });
@@ -393,23 +417,23 @@ impl Peers {
     }
 
     /// The message that leads this agent to the present. Many get the same one.
-    fn body(&mut self, ip: Ipv4Addr) -> Option<Bytes> {
+    fn body(&mut self, ip: Ipv4Addr) -> Option<Body> {
         let receiver = self.receivers.get(&ip)?;
         // What was sent since it came may be lost, and `since` says nothing of that: a
         // message that goes by it builds on what the agent came with.
         let since = receiver.since;
         let base = if since.is_some() { receiver.acked } else { receiver.position() };
-        let key = (base, since.map(|since| (since.epoch(), since.version())));
+        let key = (base, since.map(|since| (since.epoch(), since.version())), receiver.form);
         if let Some(body) = self.encoded.get(&key) {
             return Some(body.clone());
         }
-        let body = self.message(base, since);
+        let body = self.message(base, since, receiver.form);
         self.encoded.insert(key, body.clone());
         Some(body)
     }
 
     /// The message that leads from `base` to the present: a delta if possible.
-    fn message(&self, base: Option<u64>, since: Option<PeersVersion>) -> Bytes {
+    fn message(&self, base: Option<u64>, since: Option<PeersVersion>, form: Form) -> Body {
         let version =
             PeersVersion { epoch: Some(self.epoch), version: Some(self.version), digest: Some(self.digest) };
         let base = base.filter(|base| *base >= self.forgotten);
@@ -427,17 +451,23 @@ impl Peers {
                 }
             }
         }
+        let length: usize = peers.iter().map(|peer| peer.len()).sum();
+        if form == Form::Packed && length > PACK {
+            message.packed = Some(pack(peers.drain(..).map(AsRef::as_ref)));
+        }
         // The order of fields means nothing; the peers are encoded already.
         let mut body = message.encode_to_vec();
+        let is_long = body.len() + length > LONG;
         body.reserve_exact(peers.iter().map(|peer| peer.len()).sum());
         peers.into_iter().for_each(|peer| body.extend_from_slice(peer));
-        body.into()
+        Body { bytes: body.into(), is_long }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::packed::unpack;
     use crate::wire;
 
     fn entry(number: u32) -> Arc<Entry> {
@@ -463,7 +493,7 @@ mod tests {
     }
 
     fn since(peers: &Peers, version: u64) -> UpdatePeersMessage {
-        UpdatePeersMessage::decode(peers.message(Some(version), None)).unwrap()
+        UpdatePeersMessage::decode(peers.message(Some(version), None, Form::Plain).bytes).unwrap()
     }
 
     #[test]
@@ -540,10 +570,10 @@ mod tests {
         let entries = || entries.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
         let (mut former, mut peers, mut out) =
             (Peers::new(7, entries()), Peers::new(8, entries()), Out::default());
-        former.join(out.now(), 1.into(), &pid(1), PeersVersion::default());
+        former.join(out.now(), 1.into(), &pid(1), PeersVersion::default(), Form::Plain);
         let has = first(&mut former, &mut out).version;
 
-        peers.join(out.now(), 1.into(), &pid(1), has);
+        peers.join(out.now(), 1.into(), &pid(1), has, Form::Plain);
         come(&mut peers, 4);
         let message = first(&mut peers, &mut out);
         assert_eq!((message.since, message.base, message.version.epoch()), (Some(has), Some(1), 8));
@@ -565,7 +595,7 @@ mod tests {
 
         // One of another content.
         let other = PeersVersion { digest: Some(has.digest() + 1), ..has };
-        peers.join(out.now(), 2.into(), &pid(2), other);
+        peers.join(out.now(), 2.into(), &pid(2), other, Form::Plain);
         assert_eq!(first(&mut peers, &mut out).base, None);
     }
 
@@ -574,10 +604,11 @@ mod tests {
         let (mut peers, mut out) = (peers(), Out::default());
         let many = 10_000;
         (0..many).for_each(|number| come(&mut peers, number));
-        let length = peers.message(None, None).len();
+        let length = peers.message(None, None, Form::Plain).bytes.len();
         assert!(length > LONG);
+        let nothing = PeersVersion::default;
         (0..many)
-            .for_each(|number| peers.join(out.now(), number.into(), &pid(number), PeersVersion::default()));
+            .for_each(|number| peers.join(out.now(), number.into(), &pid(number), nothing(), Form::Plain));
         let first = sent(&mut peers, &mut out);
         assert_eq!(first.len(), WINDOW.div_ceil(length));
         // Two arrive, one is lost with its agent: room for three.
@@ -586,5 +617,31 @@ mod tests {
         peers.leave(2.into());
         peers.tick(&mut out);
         assert_eq!(std::iter::from_fn(|| out.pop()).count(), 3);
+    }
+
+    #[test]
+    fn a_packed_list_says_the_same() {
+        let (mut peers, mut out) = (peers(), Out::default());
+        let join = |peers: &mut Peers, out: &Out, number: u32, form| {
+            peers.join(out.now(), number.into(), &pid(number), PeersVersion::default(), form);
+        };
+        (0..5000).for_each(|number| come(&mut peers, number));
+        join(&mut peers, &out, 1, Form::Plain);
+        join(&mut peers, &out, 2, Form::Packed);
+        let lists = sent(&mut peers, &mut out);
+        let [plain, packed] = lists.try_into().unwrap();
+        assert!(packed.len() < plain.len() / 3, "{} and {} bytes", plain.len(), packed.len());
+        let (plain, packed) = (UpdatePeersMessage::decode(plain), UpdatePeersMessage::decode(packed));
+        let (plain, packed) = (plain.unwrap(), packed.unwrap());
+        assert_eq!((plain.packed, packed.peers.len()), (None, 0));
+        assert_eq!((plain.version, plain.base), (packed.version, packed.base));
+        assert_eq!(unpack(&packed.packed.unwrap()).unwrap(), plain.peers);
+        // It waits like any other long one, and a short one stays as it is.
+        assert!(peers.message(None, None, Form::Packed).is_long);
+        let base = Some(peers.version);
+        come(&mut peers, 6000);
+        let delta = peers.message(base, None, Form::Packed);
+        assert_eq!(UpdatePeersMessage::decode(delta.bytes).unwrap().peers.len(), 1);
+        assert!(!delta.is_long);
     }
 }

@@ -12,7 +12,7 @@ use super::encoded::Encoded;
 use super::former::Former;
 use super::networks::Networks;
 use super::out::Out;
-use super::peers::Peers;
+use super::peers::{Form, Peers};
 use super::record::{Entry, Record, ask_of, describe, encode_state};
 use super::recovery::Recovery;
 use super::sessions::Sessions;
@@ -23,8 +23,8 @@ use crate::core::{Effect, Level, Time, Upid};
 use crate::wire;
 use crate::wire::agent_overlay_info::state::Status;
 use crate::wire::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersVersion, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersVersion, RegisterAgentMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
 
 /// What is at hand besides the state of a lead.
@@ -69,8 +69,8 @@ impl Serving {
         let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
         let mut peers = Peers::new(epoch, entries);
         for (ip, session) in cx.sessions.iter() {
-            if session.connected && session.wants_peers {
-                peers.join(cx.out.now(), ip, &session.pid, PeersVersion::default());
+            if let Some(form) = session.wants_peers.filter(|_| session.connected) {
+                peers.join(cx.out.now(), ip, &session.pid, PeersVersion::default(), form);
             }
         }
         let networks = Arc::new(recovery.networks);
@@ -161,7 +161,7 @@ impl Serving {
         // not to be broken for that: the Mesos master talks over it, too.
         let reconnect = cx.sessions.of(from).is_some_and(|(_, session)| session.unconfirmed);
         cx.out.push(Effect::Link { to: from.clone(), reconnect });
-        cx.sessions.register(cx.out.now(), *ip, from, message.peers.is_some(), ask);
+        cx.sessions.register(cx.out.now(), *ip, from, form(message), ask);
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
             session.erred(cx.out.now(), &problems.join("; "));
         }
@@ -237,8 +237,8 @@ impl Serving {
         cx.out.send(&to.from, &UpdateAgentOverlaysMessage { notices, ..update.clone() });
         let connected = session.connected;
         cx.sessions.told(to.ip, update.revision());
-        match to.message.peers {
-            Some(has) if connected => self.peers.join(cx.out.now(), to.ip, &to.from, has),
+        match to.message.peers.zip(form(&to.message)) {
+            Some((has, form)) if connected => self.peers.join(cx.out.now(), to.ip, &to.from, has, form),
             _ => self.peers.leave(to.ip),
         }
     }
@@ -327,6 +327,11 @@ impl Serving {
         });
         json::state(&self.shown.network.wire, |overlay| self.room(overlay), agents)
     }
+}
+
+/// How an agent wants to be told of its peers, if it does.
+fn form(message: &RegisterAgentMessage) -> Option<Form> {
+    message.peers.map(|_| if message.unpacks_peers() { Form::Packed } else { Form::Plain })
 }
 
 /// What an agent holds, for the log.

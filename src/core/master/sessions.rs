@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::peers::Form;
 use crate::core::allocator::Ask;
 use crate::core::json::{LastError as LastErrorShown, Presence};
 use crate::core::{Time, Upid};
@@ -26,8 +27,8 @@ pub struct Session {
     pub unconfirmed: bool,
     /// It registered in this lead.
     pub is_current: bool,
-    /// Whether it wants to be told about its peers.
-    pub wants_peers: bool,
+    /// How it wants to be told about its peers, if it does.
+    pub wants_peers: Option<Form>,
     /// It reports revisions of networks.
     pub knows_revisions: bool,
     /// What it asks for.
@@ -80,7 +81,7 @@ pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
 impl Sessions {
     /// An agent registers. Another pid at the same address is replaced: the newer
     /// registration wins.
-    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: bool, ask: Ask) {
+    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: Option<Form>, ask: Ask) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
             pid: pid.clone(),
@@ -200,7 +201,7 @@ impl Sessions {
 impl Session {
     /// Whether it takes a list that it did not ask for: a predecessor's agent does not.
     pub fn takes_news(&self) -> bool {
-        self.wants_peers || self.knows_revisions
+        self.wants_peers.is_some() || self.knows_revisions
     }
 
     /// How it fares with this overlay.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use mesos_overlay::core::message::Named;
+use mesos_overlay::core::packed::unpack;
 use mesos_overlay::wire::agent_overlay_info::{State, state::Status};
 use mesos_overlay::wire::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
@@ -33,7 +34,8 @@ impl Agent {
     /// Its registration.
     pub fn registration(&self) -> Vec<u8> {
         let network_config = AgentNetworkConfig { docker_bridge: Some(true), ..Default::default() };
-        RegisterAgentMessage { network_config, peers: Some(self.version) }.encode_to_vec()
+        let (peers, unpacks_peers) = (Some(self.version), Some(true));
+        RegisterAgentMessage { network_config, peers, unpacks_peers }.encode_to_vec()
     }
 
     /// Begins anew, with what it knows of its peers.
@@ -87,7 +89,10 @@ impl History {
         if self.knows(body) {
             return Ok(());
         }
-        let message = UpdatePeersMessage::decode(body).context("an UpdatePeersMessage")?;
+        let mut message = UpdatePeersMessage::decode(body).context("an UpdatePeersMessage")?;
+        if let Some(packed) = message.packed.take() {
+            message.peers.extend(unpack(&packed).map_err(Error::msg)?);
+        }
         let (epoch, version) = (message.version.epoch(), message.version.version());
         if epoch != self.epoch {
             // Unless it has ended before: then nothing is left to remember.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use mesos_overlay::core::packed::pack;
 use mesos_overlay::wire::internal::{Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage};
 use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use prost::Message as _;
@@ -116,7 +117,7 @@ impl Round {
         });
         let mut cluster = Cluster::prepare(&setup)?;
         let canned = cluster.run().dir().join("canned");
-        Canned::typical().write(&canned)?;
+        Canned::typical(agents).write(&canned)?;
         cluster.master.set("BASELINE_DIR", canned.display());
         // The times in its log are compared with ours.
         cluster.master.set("TZ", "UTC");
@@ -256,7 +257,9 @@ impl Round {
         self.generator.until("the connections to break", LIMIT, |generator| generator.connections() == 0)?;
         let sent = self.generator.received();
         // Agents come with what they know: the baseline has nothing to tell them.
-        fs::write(self.cluster.run().dir().join("canned/peer"), "")?;
+        for file in ["canned/peer", "canned/packed"] {
+            fs::write(self.cluster.run().dir().join(file), "")?;
+        }
         self.cluster.master.start()?;
         // Agents hear from ZooKeeper that it leads, all at once.
         self.cluster.master.wait_log(ELECTED, LIMIT)?;
@@ -315,10 +318,11 @@ pub fn network() -> Value {
 struct Canned {
     answer: Vec<u8>,
     peer: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 impl Canned {
-    fn typical() -> Canned {
+    fn typical(agents: usize) -> Canned {
         let bridge = |kind: char, half: u8| BridgeInfo {
             name: format!("{kind}-dcos"),
             ip: Some(format!("9.10.100.{half}/25")),
@@ -345,27 +349,34 @@ impl Canned {
             ..Default::default()
         };
         let answer = UpdateAgentOverlaysMessage { overlays: vec![overlay], ..Default::default() };
-        let peer = Peer {
-            ip: "127.240.10.100".into(),
-            vni: 1024,
-            vtep_ip: "44.128.10.100".into(),
-            vtep_mac: "70:b3:d5:80:0a:64".into(),
-            subnets: vec![PeerSubnet {
-                overlay: "dcos".into(),
-                subnet: Some("9.10.100.0/24".into()),
-                subnet6: None,
-            }],
-            ..Default::default()
+        let peer = |number: usize| {
+            let (a, b) = (number >> 8 & 255, number & 255);
+            let peer = Peer {
+                ip: format!("127.240.{a}.{b}"),
+                vni: 1024,
+                vtep_ip: format!("44.128.{a}.{b}"),
+                vtep_mac: format!("70:b3:d5:80:{a:02x}:{b:02x}"),
+                subnets: vec![PeerSubnet {
+                    overlay: "dcos".into(),
+                    subnet: Some(format!("9.{a}.{b}.0/24")),
+                    subnet6: None,
+                }],
+                ..Default::default()
+            };
+            let mut encoded = Vec::new();
+            prost::encoding::message::encode(102, &peer, &mut encoded);
+            encoded
         };
-        let mut peers = Vec::new();
-        prost::encoding::message::encode(102, &peer, &mut peers);
-        Canned { answer: answer.encode_to_vec(), peer: peers }
+        let peers: Vec<_> = (0..agents).map(peer).collect();
+        let packed = pack(peers.iter().map(Vec::as_slice)).to_vec();
+        Canned { answer: answer.encode_to_vec(), peer: peer(10 << 8 | 100), packed }
     }
 
     fn write(&self, dir: &PathBuf) -> Result<()> {
         fs::create_dir(dir).with_context(|| format!("making {}", dir.display()))?;
         fs::write(dir.join("answer"), &self.answer)?;
         fs::write(dir.join("peer"), &self.peer)?;
+        fs::write(dir.join("packed"), &self.packed)?;
         fs::write(dir.join("agent"), AGENT_JSON)?;
         Ok(())
     }
