@@ -271,6 +271,10 @@ impl Allocator {
             }
             lacking.push(exhausted);
         }
+        if holding.overlays.is_empty() {
+            // It is kept for each of thousands of agents, and would grow to four at once.
+            holding.overlays = LiteMap::with_capacity(wanted.len());
+        }
         for (overlay, want) in wanted {
             let Some(pools) = self.overlays.get_mut(&overlay.name) else { continue };
             let mut nets = holding.part(Some(&overlay.name));

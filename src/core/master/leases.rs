@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::batch::Deletion;
@@ -113,7 +114,7 @@ impl Serving {
         let line = format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
         cx.out.log(Level::Warning, line);
         let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else { return };
-        self.former.add(ip, holding, entry.stored.clone());
+        self.former.add(ip, holding, Bytes::copy_from_slice(&entry.stored));
     }
 
     /// `POST /overlay-master/agents/reclaim`: all of them with one write, or none.

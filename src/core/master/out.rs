@@ -10,6 +10,9 @@ use crate::core::{Effect, Level, RequestId, Response, Time, Upid};
 /// How much of a line is logged, in characters.
 const LONGEST_LINE: usize = 2000;
 
+/// The room for effects that is kept while there are none.
+const MANY: usize = 256;
+
 /// The effects of the input at hand, and of those before it that nobody took yet.
 #[derive(Debug, Default)]
 pub struct Out {
@@ -33,7 +36,12 @@ impl Out {
 
     /// The next effect.
     pub fn pop(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() && self.effects.capacity() > MANY {
+            // There was a message for each of thousands of agents.
+            self.effects = VecDeque::new();
+        }
+        effect
     }
 
     /// Wants this done.

@@ -89,10 +89,17 @@ pub struct Peers {
 
 #[derive(Debug)]
 struct Known {
-    /// As it stands in the message. `None`: it left, and agents may not know yet.
-    peer: Option<Bytes>,
+    /// `None`: it left, and agents may not know yet.
+    entry: Option<Arc<Entry>>,
     /// The version that brought this.
     version: u64,
+}
+
+impl Known {
+    /// As it stands in the message.
+    fn peer(&self) -> Option<&[u8]> {
+        self.entry.as_ref()?.peer.as_deref()
+    }
 }
 
 /// How an agent takes long lists.
@@ -106,7 +113,7 @@ pub enum Form {
 
 #[derive(Debug)]
 struct Receiver {
-    pid: Upid,
+    pid: Arc<Upid>,
     form: Form,
     /// What it has for sure; `None`: nothing of this epoch.
     acked: Option<u64>,
@@ -142,7 +149,7 @@ struct Body {
 
 /// A peer's part of the digest, which is the sum of them. (It may differ from one
 /// release to the next: then agents get a list that they have.)
-fn digest(peer: Option<&Bytes>) -> u64 {
+fn digest(peer: Option<&[u8]>) -> u64 {
     let Some(peer) = peer else { return 0 };
     let mut hasher = DefaultHasher::new();
     hasher.write(peer);
@@ -151,10 +158,11 @@ fn digest(peer: Option<&Bytes>) -> u64 {
 
 impl Peers {
     /// The beginning of an epoch. `epoch` is not 0.
-    pub fn new<'a>(epoch: u64, entries: impl Iterator<Item = (Ipv4Addr, &'a Entry)>) -> Peers {
-        let known = |entry: &Entry| entry.peer.clone().map(|peer| Known { peer: Some(peer), version: 1 });
-        let peers: BTreeMap<_, _> = entries.filter_map(|(ip, entry)| Some((ip, known(entry)?))).collect();
-        let digests = peers.values().map(|known: &Known| digest(known.peer.as_ref()));
+    pub fn new<'a>(epoch: u64, entries: impl Iterator<Item = (Ipv4Addr, &'a Arc<Entry>)>) -> Peers {
+        let known = |entry: &Arc<Entry>| Known { entry: Some(entry.clone()), version: 1 };
+        let entries = entries.filter(|(_, entry)| entry.peer.is_some());
+        let peers: BTreeMap<_, _> = entries.map(|(ip, entry)| (ip, known(entry))).collect();
+        let digests = peers.values().map(|known: &Known| digest(known.peer()));
         Peers {
             epoch,
             version: 1,
@@ -177,21 +185,26 @@ impl Peers {
 
     /// What is stored of an agent changed; `None`: it was deleted.
     pub fn changed(&mut self, now: Time, ip: Ipv4Addr, entry: Option<&Arc<Entry>>) {
-        let peer = entry.and_then(|entry| entry.peer.as_ref());
-        let known = self.peers.get(&ip);
-        if known.and_then(|known| known.peer.as_ref()) == peer {
+        let entry = entry.filter(|entry| entry.peer.is_some());
+        let peer = entry.and_then(|entry| entry.peer.as_deref());
+        let known = self.peers.get_mut(&ip);
+        if known.as_ref().and_then(|known| known.peer()) == peer {
+            // It may differ in what peers are not told.
+            if let Some(known) = known {
+                known.entry = entry.cloned();
+            }
             return;
         }
         self.digest = self.digest.wrapping_add(digest(peer));
         self.encoded.clear();
         if let Some(known) = known {
-            self.digest = self.digest.wrapping_sub(digest(known.peer.as_ref()));
+            self.digest = self.digest.wrapping_sub(digest(known.peer()));
             self.changes.remove(&known.version);
             self.tombstones.remove(&known.version);
         }
         self.version += 1;
         self.changes.insert(self.version, ip);
-        self.peers.insert(ip, Known { peer: peer.cloned(), version: self.version });
+        self.peers.insert(ip, Known { entry: entry.cloned(), version: self.version });
         if peer.is_none() {
             self.tombstones.insert(self.version);
             self.forget_old_tombstones();
@@ -214,13 +227,13 @@ impl Peers {
     }
 
     /// An agent is registered and wants to be told. `has` is what it says it has.
-    pub fn join(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, has: PeersVersion, form: Form) {
+    pub fn join(&mut self, now: Time, ip: Ipv4Addr, pid: Arc<Upid>, has: PeersVersion, form: Form) {
         self.leave(ip);
         let ours = self.version_of(has);
         let same = has.epoch() != 0 && has.digest.is_some_and(|said| said == self.digest);
         let since = (ours.is_none() && same).then_some(has);
         let receiver = Receiver {
-            pid: pid.clone(),
+            pid,
             form,
             acked: ours.or(since.map(|_| self.version)),
             since,
@@ -291,6 +304,9 @@ impl Peers {
         if let Some(index) = receiver.outstanding.iter().position(|sent| Some(*sent) == version) {
             // Those before it are in it.
             receiver.outstanding.drain(..=index);
+            if receiver.outstanding.is_empty() {
+                receiver.outstanding = Vec::new();
+            }
         } else if version == current {
             receiver.outstanding.clear();
         } else if version.is_some() && version == receiver.acked && receiver.outstanding.is_empty() {
@@ -405,7 +421,7 @@ impl Peers {
         let Some(Body { bytes: body, .. }) = self.body(ip) else { return 0 };
         let Some(receiver) = self.receivers.get_mut(&ip) else { return 0 };
         let size = body.len();
-        out.push(Effect::Send { to: receiver.pid.clone(), name: UpdatePeersMessage::NAME, body });
+        out.push(Effect::Send { to: Upid::clone(&receiver.pid), name: UpdatePeersMessage::NAME, body });
         receiver.outstanding.push(self.version);
         if receiver.outstanding.len() > OUTSTANDING {
             receiver.outstanding.remove(0);
@@ -439,12 +455,12 @@ impl Peers {
         let base = base.filter(|base| *base >= self.forgotten);
         let since = since.filter(|_| base.is_some());
         let mut message = UpdatePeersMessage { version, base, since, ..UpdatePeersMessage::default() };
-        let mut peers: Vec<&Bytes> = Vec::new();
+        let mut peers: Vec<&[u8]> = Vec::new();
         match base {
-            None => peers.extend(self.peers.values().filter_map(|known| known.peer.as_ref())),
+            None => peers.extend(self.peers.values().filter_map(Known::peer)),
             Some(base) => {
                 for ip in self.changes.range(base + 1..).map(|(_, ip)| ip) {
-                    match self.peers.get(ip).and_then(|known| known.peer.as_ref()) {
+                    match self.peers.get(ip).and_then(Known::peer) {
                         Some(peer) => peers.push(peer),
                         None => message.removed.push(ip.to_string()),
                     }
@@ -453,7 +469,7 @@ impl Peers {
         }
         let length: usize = peers.iter().map(|peer| peer.len()).sum();
         if form == Form::Packed && length > PACK {
-            message.packed = Some(pack(peers.drain(..).map(AsRef::as_ref)));
+            message.packed = Some(pack(peers.drain(..)));
         }
         // The order of fields means nothing; the peers are encoded already.
         let mut body = message.encode_to_vec();
@@ -542,8 +558,8 @@ mod tests {
         assert_eq!((peers.peers.len(), peers.changes.len()), (TOMBSTONES + 1, TOMBSTONES + 1));
     }
 
-    fn pid(number: u32) -> Upid {
-        Upid::new("overlay-agent", (Ipv4Addr::from(number), 5051).into())
+    fn pid(number: u32) -> Arc<Upid> {
+        Arc::new(Upid::new("overlay-agent", (Ipv4Addr::from(number), 5051).into()))
     }
 
     /// What is sent until nothing more is due within a second.
@@ -567,13 +583,13 @@ mod tests {
     #[test]
     fn a_list_of_another_lead_is_as_good_if_it_says_the_same() {
         let entries: Vec<_> = (1..4).map(|number| (Ipv4Addr::from(number), entry(number))).collect();
-        let entries = || entries.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
+        let entries = || entries.iter().map(|(ip, entry)| (*ip, entry));
         let (mut former, mut peers, mut out) =
             (Peers::new(7, entries()), Peers::new(8, entries()), Out::default());
-        former.join(out.now(), 1.into(), &pid(1), PeersVersion::default(), Form::Plain);
+        former.join(out.now(), 1.into(), pid(1), PeersVersion::default(), Form::Plain);
         let has = first(&mut former, &mut out).version;
 
-        peers.join(out.now(), 1.into(), &pid(1), has, Form::Plain);
+        peers.join(out.now(), 1.into(), pid(1), has, Form::Plain);
         come(&mut peers, 4);
         let message = first(&mut peers, &mut out);
         assert_eq!((message.since, message.base, message.version.epoch()), (Some(has), Some(1), 8));
@@ -595,7 +611,7 @@ mod tests {
 
         // One of another content.
         let other = PeersVersion { digest: Some(has.digest() + 1), ..has };
-        peers.join(out.now(), 2.into(), &pid(2), other, Form::Plain);
+        peers.join(out.now(), 2.into(), pid(2), other, Form::Plain);
         assert_eq!(first(&mut peers, &mut out).base, None);
     }
 
@@ -608,7 +624,7 @@ mod tests {
         assert!(length > LONG);
         let nothing = PeersVersion::default;
         (0..many)
-            .for_each(|number| peers.join(out.now(), number.into(), &pid(number), nothing(), Form::Plain));
+            .for_each(|number| peers.join(out.now(), number.into(), pid(number), nothing(), Form::Plain));
         let first = sent(&mut peers, &mut out);
         assert_eq!(first.len(), WINDOW.div_ceil(length));
         // Two arrive, one is lost with its agent: room for three.
@@ -623,7 +639,7 @@ mod tests {
     fn a_packed_list_says_the_same() {
         let (mut peers, mut out) = (peers(), Out::default());
         let join = |peers: &mut Peers, out: &Out, number: u32, form| {
-            peers.join(out.now(), number.into(), &pid(number), PeersVersion::default(), form);
+            peers.join(out.now(), number.into(), pid(number), PeersVersion::default(), form);
         };
         (0..5000).for_each(|number| come(&mut peers, number));
         join(&mut peers, &out, 1, Form::Plain);

@@ -39,12 +39,12 @@ const STATE_NETWORKS: u32 = 100;
 #[derive(Debug, PartialEq)]
 pub struct Entry {
     /// What is written: an encoded [`wire::AgentInfo`].
-    pub stored: Bytes,
+    pub stored: Box<[u8]>,
     /// The same as endpoints show it.
     pub shown: Prepared,
     /// What other agents are told, as it stands in the message; `None`: it has no part in
     /// any overlay.
-    pub peer: Option<Bytes>,
+    pub peer: Option<Box<[u8]>>,
 }
 
 impl Entry {
@@ -58,7 +58,7 @@ impl Entry {
         let stored = info.encode_to_vec();
         let peer = peer(&info.ip, sent).map(|peer| encode_peer(&peer));
         match before {
-            Some(before) if before.stored == stored && before.peer == peer => before.clone(),
+            Some(before) if *before.stored == *stored && before.peer == peer => before.clone(),
             _ => Arc::new(Entry { stored: stored.into(), shown: Prepared::new(info), peer }),
         }
     }
@@ -66,15 +66,15 @@ impl Entry {
     /// What is written, decoded.
     pub fn info(&self) -> wire::AgentInfo {
         // It was encoded here.
-        wire::AgentInfo::decode(self.stored.clone()).unwrap_or_default()
+        wire::AgentInfo::decode(self.stored.as_ref()).unwrap_or_default()
     }
 }
 
-fn encode_peer(peer: &Peer) -> Bytes {
+fn encode_peer(peer: &Peer) -> Box<[u8]> {
     let body = peer.encode_to_vec();
     let mut encoded = Vec::with_capacity(body.len() + 4);
     put(PEERS, &body, &mut encoded);
-    encoded.into_boxed_slice().into()
+    encoded.into()
 }
 
 /// Puts an encoded message into another one, as this field.

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use litemap::LiteMap;
 use prost::Message;
 
 use super::former::Former;
@@ -175,7 +176,8 @@ impl Agent {
         let ip: Ipv4Addr = info.ip.parse().map_err(|_| {
             damaged(&format!("\"{}\", which should be an agent's IPv4 address, is none", info.ip))
         })?;
-        let mut holding = Holding::default();
+        let overlays = LiteMap::with_capacity(info.overlays.len());
+        let mut holding = Holding { overlays, ..Holding::default() };
         for overlay in &mut info.overlays {
             // Never meant to be in the log.
             overlay.state = None;

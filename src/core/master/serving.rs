@@ -66,11 +66,11 @@ impl Serving {
     /// Begins to serve what the log held. Agents that registered with this process
     /// before are told of their peers anew.
     pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Serving {
-        let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry.as_ref()));
+        let entries = recovery.stored.iter().map(|(ip, entry)| (*ip, entry));
         let mut peers = Peers::new(epoch, entries);
         for (ip, session) in cx.sessions.iter() {
             if let Some(form) = session.wants_peers.filter(|_| session.connected) {
-                peers.join(cx.out.now(), ip, &session.pid, PeersVersion::default(), form);
+                peers.join(cx.out.now(), ip, session.pid.clone(), PeersVersion::default(), form);
             }
         }
         let networks = Arc::new(recovery.networks);
@@ -230,15 +230,15 @@ impl Serving {
     /// The log has what the agent is told.
     fn answer(&mut self, cx: &mut Context<'_>, to: &Registration, update: &UpdateAgentOverlaysMessage) {
         // A newer registration from another pid has an answer of its own.
-        let Some(session) = cx.sessions.get(to.ip).filter(|session| session.pid == to.from) else { return };
-        let notices = session.notices.clone();
+        let Some(session) = cx.sessions.get(to.ip).filter(|session| *session.pid == to.from) else { return };
+        let (notices, pid) = (session.notices.clone(), session.pid.clone());
         // A list of a write before this one is not to be sent again.
         self.pushed.forget(to.ip);
         cx.out.send(&to.from, &UpdateAgentOverlaysMessage { notices, ..update.clone() });
         let connected = session.connected;
         cx.sessions.told(to.ip, update.revision());
         match to.message.peers.zip(form(&to.message)) {
-            Some((has, form)) if connected => self.peers.join(cx.out.now(), to.ip, &to.from, has, form),
+            Some((has, form)) if connected => self.peers.join(cx.out.now(), to.ip, pid, has, form),
             _ => self.peers.leave(to.ip),
         }
     }
@@ -265,9 +265,7 @@ impl Serving {
         self.pushed.forget(ip);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
         self.let_go(cx, ip, &report);
-        if let Some((_, session)) = cx.sessions.of(from) {
-            session.report(report);
-        }
+        cx.sessions.report(from, report);
     }
 
     /// Writes what is gathered, unless a write is under way.

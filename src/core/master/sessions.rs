@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::peers::Form;
 use crate::core::allocator::Ask;
@@ -15,7 +16,7 @@ use crate::wire::internal::AgentRegisteredMessage;
 #[derive(Debug)]
 pub struct Session {
     /// Its pid at its latest registration.
-    pub pid: Upid,
+    pub pid: Arc<Upid>,
     /// Tells one registration from another.
     pub serial: u64,
     /// Whether its link is up, as far as we know.
@@ -36,8 +37,8 @@ pub struct Session {
     /// The revision of the networks that the latest list was made from that it was
     /// sent in this lead.
     pub told: Option<u64>,
-    /// How it fares with its overlays, by name, as it reported last.
-    states: Box<[(String, State)]>,
+    /// How it fares with its overlays, as it reported last.
+    states: States,
     /// What is not right with its host beyond one overlay, as it reported last.
     pub host_errors: Vec<String>,
     /// The latest that was not right with it, right again or not. (Few ever have one.)
@@ -45,6 +46,9 @@ pub struct Session {
     /// What it is to be told with its list, until it has reported after that.
     pub notices: Vec<String>,
 }
+
+/// How an agent fares with its overlays, by name. Almost all fare alike.
+type States = Arc<[(String, State)]>;
 
 /// What was not right with an agent.
 #[derive(Debug)]
@@ -63,6 +67,8 @@ const LONGEST_ERROR: usize = 1000;
 pub struct Sessions {
     sessions: BTreeMap<Ipv4Addr, Session>,
     serial: u64,
+    /// What was reported last, by anybody.
+    states: States,
     /// When agents that hold something were heard of last in this lead: their latest
     /// message, or the end of their link.
     contacts: BTreeMap<Ipv4Addr, Time>,
@@ -84,7 +90,7 @@ impl Sessions {
     pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: Option<Form>, ask: Ask) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
-            pid: pid.clone(),
+            pid: Arc::new(pid.clone()),
             serial: 0,
             connected: true,
             since: now,
@@ -94,19 +100,19 @@ impl Sessions {
             knows_revisions: false,
             ask,
             told: None,
-            states: Box::default(),
+            states: States::default(),
             host_errors: Vec::new(),
             last_error: None,
             notices: Vec::new(),
         });
-        if session.pid != *pid || !session.connected {
+        if *session.pid != *pid || !session.connected {
             session.since = now;
         }
-        if session.pid != *pid {
-            session.states = Box::default();
+        if *session.pid != *pid {
+            session.states = States::default();
             session.host_errors.clear();
+            session.pid = Arc::new(pid.clone());
         }
-        session.pid = pid.clone();
         session.unconfirmed = false;
         session.serial = self.serial;
         session.connected = true;
@@ -130,7 +136,7 @@ impl Sessions {
     /// The session of exactly this process.
     pub fn of(&mut self, pid: &Upid) -> Option<(Ipv4Addr, &mut Session)> {
         let ip = key(pid)?;
-        self.sessions.get_mut(&ip).filter(|session| session.pid == *pid).map(|session| (ip, session))
+        self.sessions.get_mut(&ip).filter(|session| *session.pid == *pid).map(|session| (ip, session))
     }
 
     /// A lead begins: nobody has registered in it yet.
@@ -192,6 +198,23 @@ impl Sessions {
         self.sessions.iter().map(|(ip, session)| (*ip, session))
     }
 
+    /// Takes what an agent reports.
+    pub fn report(&mut self, pid: &Upid, message: AgentRegisteredMessage) {
+        let states = message.overlays.into_iter();
+        let states = states.filter_map(|overlay| Some((overlay.info.name, overlay.state?)));
+        let states: Vec<_> = states.collect();
+        if *self.states != *states {
+            self.states = states.into();
+        }
+        let states = self.states.clone();
+        let Some((_, session)) = self.of(pid) else { return };
+        session.states = states;
+        session.unconfirmed = false;
+        session.notices = Vec::new();
+        session.knows_revisions = message.revision.is_some();
+        session.host_errors = message.host_errors;
+    }
+
     /// Forgets an agent.
     pub fn remove(&mut self, ip: Ipv4Addr) {
         self.sessions.remove(&ip);
@@ -234,18 +257,5 @@ impl Session {
             host_errors: &self.host_errors,
             last_error,
         }
-    }
-
-    /// Takes what the agent reports.
-    pub fn report(&mut self, message: AgentRegisteredMessage) {
-        self.unconfirmed = false;
-        self.notices.clear();
-        self.knows_revisions = message.revision.is_some();
-        self.states = message
-            .overlays
-            .into_iter()
-            .filter_map(|overlay| Some((overlay.info.name, overlay.state?)))
-            .collect();
-        self.host_errors = message.host_errors;
     }
 }
