@@ -62,6 +62,11 @@ pub const HOSTS: &[Need] = &[
         package: "containernetworking-plugins",
         purpose: "to attach containers to their networks",
     },
+    Need {
+        what: What::Path(BUSYBOX),
+        package: "busybox-static",
+        purpose: "to send single packets, and to make an image for containers",
+    },
 ];
 
 /// A busybox that needs no libraries.
@@ -71,7 +76,6 @@ pub const BUSYBOX: &str = "/bin/busybox";
 pub const DOCKER: &[Need] = &[
     Need { what: What::Program("dockerd"), package: "docker.io", purpose: "to run container engines" },
     Need { what: What::Program("docker"), package: "docker.io", purpose: "to start containers" },
-    Need { what: What::Path(BUSYBOX), package: "busybox-static", purpose: "to make an image for containers" },
 ];
 
 /// What it takes to have several masters.

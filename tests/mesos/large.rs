@@ -1,5 +1,5 @@
 //! A cluster of so many agents that its state is a large one: it is written in
-//! differences, and answered in chunks.
+//! differences, answered in chunks, and told packed.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use mesos_overlay::wire::State;
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::mesos::Mesos;
 use testbed::{net, skip, wait};
@@ -18,13 +18,20 @@ use crate::load::round::{network, v4};
 
 const AGENTS: usize = 700;
 
-/// Starts a master, lets the agents join, and does the rest in a network of its own.
-fn with_agents(test: &str, rest: impl FnOnce(&mut Cluster, &mut Generator) -> Result<()> + Send) {
+/// Starts a master and so many agents, lets the generator's join, and does the rest, in a network
+/// of its own.
+fn with_agents(
+    test: &str,
+    real: usize,
+    rest: impl FnOnce(&mut Cluster, &mut Generator) -> Result<()> + Send,
+) {
     if !skip::unless_hosts(test) || skip::unless_mesos(test).is_none() {
         return;
     }
     net::alone(|| {
-        let setup = Setup { network: network(), ..Setup::new(0, Place::Loopback)? };
+        let mut setup = Setup { network: network(), ..Setup::new(real, Place::Loopback)? };
+        // The network is theirs alone.
+        setup.agent_config = json!({ "firewall": "none", "network_config": { "docker_bridge": false } });
         let mut cluster = Cluster::start(&setup)?;
         let mut generator = Generator::new(v4(&cluster.master)?, 0)?;
         join(&mut generator, AGENTS)?;
@@ -64,7 +71,7 @@ fn differences(cluster: &Cluster) -> Result<usize> {
 
 #[test]
 fn differences_in_the_log_are_read_by_whoever_comes() {
-    with_agents("differences_in_the_log_are_read_by_whoever_comes", |cluster, generator| {
+    with_agents("differences_in_the_log_are_read_by_whoever_comes", 0, |cluster, generator| {
         // More than follow on one whole state, twice.
         for _ in 0..40 {
             join(generator, 1)?;
@@ -97,7 +104,7 @@ fn differences_in_the_log_are_read_by_whoever_comes() {
 
 #[test]
 fn a_large_state_comes_in_chunks_to_those_who_take_them() {
-    with_agents("a_large_state_comes_in_chunks_to_those_who_take_them", |cluster, _| {
+    with_agents("a_large_state_comes_in_chunks_to_those_who_take_them", 0, |cluster, _| {
         let client = cluster.master.client();
         let path = "/overlay-master/state";
         let get = |headers: &[(&str, &str)]| client.request("GET", path, headers, b"");
@@ -127,5 +134,31 @@ fn a_large_state_comes_in_chunks_to_those_who_take_them() {
         ensure!(jsonp.header("Content-Type") == "text/javascript", "{:?}", jsonp.headers);
         ensure!(jsonp.text().starts_with("cb({") && jsonp.text().ends_with(')'), "{}", jsonp.body.len());
         Ok(())
+    });
+}
+
+#[test]
+fn a_long_list_of_peers_reaches_the_kernel() {
+    with_agents("a_long_list_of_peers_reaches_the_kernel", 1, |cluster, generator| {
+        let neighbours = || -> Result<usize> {
+            let shown =
+                Command::new("ip").args(["neigh", "show", "dev", "vtep1024", "nud", "permanent"]).output()?;
+            Ok(String::from_utf8(shown.stdout)?.lines().filter(|line| line.starts_with("44.128.")).count())
+        };
+        let wait = |cluster: &mut Cluster, count: usize| {
+            wait::until("the neighbours", LIMIT, || {
+                cluster.check()?;
+                let there = neighbours()?;
+                ensure!(there == count, "{there} of {count} neighbours");
+                Ok(Some(()))
+            })
+        };
+        wait(cluster, AGENTS)?;
+        // One with what it knew of its peers needs no list; one that comes anew does.
+        join(generator, 20)?;
+        wait(cluster, AGENTS + 20)?;
+        cluster.agents[0].restart()?;
+        join(generator, 1)?;
+        wait(cluster, AGENTS + 21)
     });
 }

@@ -21,8 +21,8 @@ use nix::sys::socket::{
 use super::agents::{Agent, History, receive};
 use super::wire::{Message, Reader, encode, pid};
 
-/// The port that agents listen on.
-const PORT: u16 = 5051;
+/// The port that these agents listen on; real ones beside them have 5051.
+const PORT: u16 = 5052;
 /// The first agent's address; the others follow.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 240, 0, 1);
 /// How many connections may wait to be accepted, as in Mesos: what the kernel allows by default.
