@@ -151,6 +151,13 @@ fn a_long_list_of_peers_reaches_the_kernel() {
                 let there = neighbours()?;
                 ensure!(there == count, "{there} of {count} neighbours");
                 Ok(Some(()))
+            })?;
+            // Up to a second old.
+            wait::until("the metric", LIMIT, || {
+                let metrics = cluster.agents[0].client().get("/metrics/snapshot")?.json()?;
+                ensure!(metrics["overlay/slave/peers"] == count as f64, "{metrics}");
+                ensure!(metrics["overlay/slave/internal/update_peers_messages_dropped"] == 0.0, "{metrics}");
+                Ok(Some(()))
             })
         };
         wait(cluster, AGENTS)?;

@@ -8,7 +8,7 @@ use crate::core::message::Named;
 use crate::core::metrics::{AGENT_PREFIX, Description, FAMILIES, Numbers, counter, gauge};
 use crate::core::usage::{Addresses, Containerizer, InUse};
 use crate::wire::agent_overlay_info::state::Status;
-use crate::wire::internal::{AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage};
+use crate::wire::internal::{AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage, UpdatePeersMessage};
 
 /// So many percent of the addresses in use are worth a warning.
 const SCARCE: u8 = 90;
@@ -27,6 +27,8 @@ pub(super) struct Counters {
     pub reports_dropped: u64,
     pub acknowledgements_received: u64,
     pub acknowledgements_dropped: u64,
+    pub peers_received: u64,
+    pub peers_dropped: u64,
 }
 
 impl Counters {
@@ -35,6 +37,7 @@ impl Counters {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_received += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_received += 1,
+            UpdatePeersMessage::NAME => self.peers_received += 1,
             _ => {}
         }
     }
@@ -44,6 +47,7 @@ impl Counters {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_dropped += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_dropped += 1,
+            UpdatePeersMessage::NAME => self.peers_dropped += 1,
             _ => {}
         }
     }
@@ -134,6 +138,9 @@ impl Agent {
         numbers.count(&REGISTERING, &[], "overlay/slave/registering", registering.into());
         numbers.count(&FAILED, &[], "overlay/slave/overlay_config_failed", failed as u64);
         numbers.count(&WITHOUT, &[], "overlay/slave/overlays_without_subnets", without.count() as u64);
+        if let Some(peers) = self.peers.count(self.own_ip()) {
+            numbers.count(&PEERS, &[], "overlay/slave/peers", peers as u64);
+        }
         for (name, containerizer, addresses) in self.all_addresses() {
             add_addresses(&mut numbers, &name, containerizer.name(), &addresses);
         }
@@ -150,6 +157,7 @@ impl Counters {
         let update = [("message", "UpdateAgentOverlaysMessage")];
         let report = [("message", "AgentRegisteredMessage")];
         let acknowledgement = [("message", "AgentRegisteredAcknowledgement")];
+        let peers = [("message", "UpdatePeersMessage")];
         for (of, labels, snapshot, count) in [
             (&SENT, register, "register_agent_messages_sent", self.registers_sent),
             (&SENT, report, "agent_registered_messages_sent", self.reports_sent),
@@ -160,7 +168,9 @@ impl Counters {
                 "agent_registered_acknowledgements_received",
                 self.acknowledgements_received,
             ),
+            (&RECEIVED, peers, "update_peers_messages_received", self.peers_received),
             (&DROPPED, update, "update_agent_overlays_messages_dropped", self.updates_dropped),
+            (&DROPPED, peers, "update_peers_messages_dropped", self.peers_dropped),
             (&DROPPED, report, "agent_registered_messages_dropped", self.reports_dropped),
             (
                 &DROPPED,
@@ -197,6 +207,7 @@ const FAILED: Description =
     gauge("mesos_overlay_agent_overlays_failed", "Overlays that are STATUS_FAILED now.");
 const WITHOUT: Description =
     gauge("mesos_overlay_agent_overlays_without_subnets", "Overlays of which this agent has no subnet.");
+const PEERS: Description = gauge("mesos_overlay_agent_peers", "Other agents that this one was told of.");
 const FAILURES: Description =
     counter("mesos_overlay_agent_configuration_failures_total", "Attempts at an overlay that failed.");
 const DOCKER_FAILURES: Description = counter(

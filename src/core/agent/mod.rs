@@ -366,7 +366,8 @@ impl Agent {
         self.registration.acknowledged(now, well, &mut self.random);
         if !was && self.is_registered() {
             let master = self.registration.master().map(Upid::to_string).unwrap_or_default();
-            let (overlays, peers) = (self.reported.overlays.len(), self.peers.len());
+            let overlays = self.reported.overlays.len();
+            let peers = self.peers.count(self.own_ip()).unwrap_or_default();
             self.log(
                 Level::Info,
                 format!("Registered with {master}: {overlays} overlays in place, {peers} peers known"),

@@ -48,9 +48,11 @@ impl Peers {
         self.version
     }
 
-    /// How many peers can be reached.
-    pub fn len(&self) -> usize {
-        self.known.as_ref().map_or(0, PeerMap::len)
+    /// How many there are besides `own`, which the master may count among them; `None`:
+    /// no master has said yet who they are.
+    pub fn count(&self, own: Ipv4Addr) -> Option<usize> {
+        let known = self.known.as_ref()?;
+        Some(known.len() - usize::from(known.get(&own).is_some()))
     }
 
     /// One sentence for each peer that cannot be reached because of what the
@@ -217,6 +219,7 @@ mod tests {
         let list = UpdatePeersMessage { version: version(7, 30), peers: vec![peer], ..Default::default() };
         assert!(peers.update(list));
         assert!(!peers.update(delta), "nothing changes");
-        assert_eq!((peers.version(), peers.len()), (version(8, 2), 1));
+        assert_eq!((peers.version(), peers.count(Ipv4Addr::UNSPECIFIED)), (version(8, 2), Some(1)));
+        assert_eq!(peers.count("10.0.0.2".parse().unwrap()), Some(0), "itself");
     }
 }
