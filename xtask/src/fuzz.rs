@@ -130,6 +130,31 @@ fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
         .with_context(|| format!("running {}", program.display()))?;
     // At once, since others are at work, too.
     let said = [output.stdout, output.stderr].concat();
-    println!("fuzz: {target}, {seconds} s\n{}", String::from_utf8_lossy(&said));
+    let said = String::from_utf8_lossy(&said);
+    match output.status.success() {
+        true => println!("fuzz: {target}, {seconds} s: {}", summary(&said)),
+        false => println!("fuzz: {target}: something was found\n{said}"),
+    }
     Ok(output.status.success())
+}
+
+/// How much was tried, and what came of it.
+fn summary(said: &str) -> String {
+    let number = |of: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(of));
+        line.map_or("?", |value| value.trim_start_matches(':').trim())
+    };
+    format!(
+        "{} inputs, {} of them kept",
+        number("stat::number_of_executed_units"),
+        number("stat::new_units_added")
+    )
+}
+
+#[cfg(test)]
+#[test]
+fn summarizes() {
+    let said = "INFO: x\nstat::number_of_executed_units: 314938\nstat::new_units_added:          1247\n";
+    assert_eq!(summary(said), "314938 inputs, 1247 of them kept");
+    assert_eq!(summary(""), "? inputs, ? of them kept");
 }
