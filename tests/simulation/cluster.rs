@@ -66,7 +66,7 @@ pub struct Process {
     /// A master waits for a write.
     pub storing: bool,
     /// The agents that a master linked to, less those of which it heard that the link
-    /// broke.
+    /// broke, and those that were deleted since.
     pub connected: BTreeSet<String>,
     /// When a master heard of agents last: a message, or the end of a link.
     pub heard: BTreeMap<String, Time>,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fastrand::Rng;
 use mesos_overlay::core::http::PROTOBUF;
+use mesos_overlay::core::message::Named;
 use mesos_overlay::core::{Effect, Input, Level, RequestId, Response, StoreOutcome, Time, Upid};
+use mesos_overlay::wire::internal::UpdateAgentOverlaysMessage;
 
 use crate::check::Check;
 use crate::cluster::{self, Life, Process};
@@ -537,6 +539,10 @@ impl World {
 
     fn send(&mut self, process: usize, to: &Upid, name: &'static str, body: &Bytes) {
         self.sent += 1;
+        if name == UpdateAgentOverlaysMessage::NAME && body.is_empty() {
+            // It was deleted, and is nobody to this master until it registers again.
+            self.processes[process].connected.remove(&to.address.ip().to_string());
+        }
         let from = self.processes[process].upid.clone();
         let peer = self.processes.iter().position(|process| process.upid == *to);
         let cut = peer.is_none_or(|peer| self.network.is_cut(process, peer));
