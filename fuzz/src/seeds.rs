@@ -2,7 +2,7 @@
 //! messages, so that a search need not find out what a registration looks like.
 
 use mesos_overlay::core::message::{NAMES, Named};
-use mesos_overlay::core::packed::pack;
+use mesos_overlay::core::packed::{PEERS, pack};
 use mesos_overlay::wire::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
     PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdatePeersMessage,
@@ -148,13 +148,12 @@ fn peers() -> Steps {
         peers: vec![peer(5)],
         removed: vec!["10.0.0.3".into()],
     };
-    let one = UpdatePeersMessage { peers: vec![peer(6)], ..Default::default() }.encode_to_vec();
-    // Behind an empty version.
-    let one = &one[UpdatePeersMessage::default().encoded_len()..];
+    let mut one = Vec::new();
+    prost::encoding::message::encode(PEERS, &peer(6), &mut one);
     let rest = UpdatePeersMessage {
         version: version(1, 5),
         base: Some(4),
-        packed: Some(pack([one].into_iter())),
+        packed: Some(pack([one.as_slice()].into_iter())),
         ..Default::default()
     };
     let mut steps = registers();

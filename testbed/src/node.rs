@@ -130,6 +130,12 @@ impl Node {
         local_client(self.host.as_ref(), self.address)
     }
 
+    /// `/overlay-master/state` of a master as it is now, but for the ages in it; an error while
+    /// there is none.
+    pub fn overlay_state(&self) -> Result<Value> {
+        Ok(without_ages(self.client().get("/overlay-master/state")?.json()?))
+    }
+
     /// Starts it. It must not be running.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} is running already", self.name);
@@ -217,4 +223,13 @@ impl Node {
             daemon.leave();
         }
     }
+}
+
+/// A master's state without what changes from one second to the next.
+pub fn without_ages(mut state: Value) -> Value {
+    for agent in state["agents"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        agent.remove("since_seconds");
+        agent.remove("last_error");
+    }
+    state
 }

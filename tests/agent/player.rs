@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::AgentConfig;
 use mesos_overlay::core::message::{NAMES, Named};
-use mesos_overlay::core::packed::pack;
+use mesos_overlay::core::packed::{PEERS, pack};
 use mesos_overlay::core::usage::InUse;
 use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
 use mesos_overlay::host::desired::Backend;
@@ -18,8 +18,6 @@ use mesos_overlay::wire::internal::{
     UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
-
-use prost::Message;
 
 use crate::show;
 
@@ -323,9 +321,8 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
 
 /// The same with its peers packed.
 fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
-    let list = UpdatePeersMessage { peers: std::mem::take(&mut message.peers), ..Default::default() };
-    // Behind an empty version.
-    let encoded = list.encode_to_vec().split_off(UpdatePeersMessage::default().encoded_len());
+    let mut encoded = Vec::new();
+    prost::encoding::message::encode_repeated(PEERS, &std::mem::take(&mut message.peers), &mut encoded);
     message.packed = Some(pack([encoded.as_slice()].into_iter()));
     message
 }

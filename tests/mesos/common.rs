@@ -50,12 +50,7 @@ pub fn start(setup: &Setup) -> Cluster {
 /// `/overlay-master/state` as it is now, but for the ages in it; an error while there is
 /// none.
 pub fn state(master: &Node) -> Result<Value> {
-    let mut state = master.client().get("/overlay-master/state")?.json()?;
-    for agent in state["agents"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-        agent.remove("since_seconds");
-        agent.remove("last_error");
-    }
-    Ok(state)
+    master.overlay_state()
 }
 
 /// The state once it is as it should be.

@@ -125,6 +125,7 @@ fn mesos_shows_all_that_dashboards_know() {
     assert!(agent["internal/register_agent_messages_sent"] >= 1.0, "{agent:?}");
     assert!(agent["internal/update_agent_overlays_messages_received"] >= 1.0, "{agent:?}");
     assert_eq!(agent["overlays_without_subnets"], 0.0);
+    assert!(!agent.contains_key("peers"), "nobody tells an agent of peers whose data plane is another's");
     assert_eq!(agent["addresses/dcos/mesos/total"], 125.0);
 
     // A message of no use is counted, by its own counter.

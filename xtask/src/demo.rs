@@ -237,17 +237,11 @@ impl Demo {
         Ok(())
     }
 
-    /// `/overlay-master/state` without ages, once it is as it should be.
+    /// The master's state without ages, once it is as it should be.
     fn wait_state(&mut self, is: impl Fn(&Value) -> bool) -> Result<Value> {
-        let client = self.cluster.master.client();
         wait::until("the master's state to be complete", LIMIT, || {
             self.cluster.check()?;
-            let mut state = client.get("/overlay-master/state")?.json()?;
-            for agent in state["agents"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
-            {
-                agent.remove("since_seconds");
-                agent.remove("last_error");
-            }
+            let state = self.cluster.master.overlay_state()?;
             ensure!(is(&state), "it is {state}");
             Ok(Some(state))
         })

@@ -21,8 +21,8 @@ use crate::test::runner;
 ///
 /// As many targets as there are processors are searched at a time, each beginning with what is
 /// kept in fuzz/corpus; what is found on the way to new code is kept in target/fuzz, for the next
-/// run. Bytes that break something
-/// are written to target/fuzz/TARGET-crashes: put them into fuzz/corpus with the fix.
+/// run. Bytes that break something are written to target/fuzz/TARGET-crashes: put them into
+/// fuzz/corpus with the fix.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {

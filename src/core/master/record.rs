@@ -16,6 +16,7 @@ use crate::core::allocator::{Ask, Holding, Nets, Pair};
 use crate::core::config::{Network, OverlayConfig};
 use crate::core::json::Prepared;
 use crate::core::net::halves;
+use crate::core::packed::PEERS;
 use crate::host::desired::Mac;
 use crate::wire;
 use crate::wire::internal::{AgentNetworkConfig, Peer, PeerSubnet};
@@ -28,8 +29,6 @@ pub const VTEP_NAME: &str = "vtep1024";
 /// Field numbers of the stored `State`.
 const STATE_NETWORK: u32 = 1;
 const STATE_AGENTS: u32 = 2;
-/// Field number of the peers in an `UpdatePeersMessage`.
-const PEERS: u32 = 102;
 const STATE_NETWORKS: u32 = 100;
 
 /// What the log has, or is to have, of one agent. Never changed, only replaced.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use mesos_overlay::core::packed::pack;
+use mesos_overlay::core::packed::{PEERS, pack};
 use mesos_overlay::wire::internal::{Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage};
 use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use prost::Message as _;
@@ -364,7 +364,7 @@ impl Canned {
                 ..Default::default()
             };
             let mut encoded = Vec::new();
-            prost::encoding::message::encode(102, &peer, &mut encoded);
+            prost::encoding::message::encode(PEERS, &peer, &mut encoded);
             encoded
         };
         let peers: Vec<_> = (0..agents).map(peer).collect();
