@@ -1,26 +1,11 @@
-//! Generates the protobuf code, and compiles the shim that lives in Mesos.
-
-// The bans of clippy.toml are meant for the pure part of the product.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+//! Compiles the shim that lives in Mesos.
 
 use std::env;
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    generate_protobuf()?;
+fn main() {
     compile_shim();
-    Ok(())
-}
-
-/// protox stands in for `protoc`, so that no protobuf compiler has to be installed.
-fn generate_protobuf() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    let protos = ["proto/overlay.proto", "proto/internal.proto", "proto/mesos.proto"];
-    let descriptors = protox::compile(protos, ["proto"])?;
-    prost_build::Config::new().bytes(["."]).enable_type_names().compile_fds(descriptors)?;
-    Ok(())
 }
 
 const SHIM: [&str; 8] =

@@ -4,31 +4,22 @@
 //!
 //! "One more" is the whole way through the agent: from the master's message to the
 //! report that all is in place.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the bans are meant for the pure part"
-)]
-
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::fmt::Write;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesos_overlay::core::agent::Agent;
-use mesos_overlay::core::config::AgentConfig;
-use mesos_overlay::core::message::Named;
-use mesos_overlay::core::{Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, Time, Upid};
-use mesos_overlay::host::desired::{Desired, Firewall};
-use mesos_overlay::wire::internal::{
+use overlay_core::agent::Agent;
+use overlay_core::config::AgentConfig;
+use overlay_core::host_api::desired::{Desired, Firewall};
+use overlay_core::proto::internal::{
     Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
-use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, OverlayInfo, VxLanInfo};
-use support::host::{Host, Worker};
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, Time, Upid};
+use testkit::host::{Host, Worker};
 
 /// Numbers of peers.
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
@@ -44,7 +35,7 @@ const OBJECTS_ABOVE: u32 = 1_000;
 const MORE: u32 = 21;
 
 fn main() {
-    if !support::root("bench host") {
+    if !testkit::root("bench host") {
         return;
     }
     println!("{:>7}  {:<44} {:>10} {:>10} {:>9}", "peers", "what", "time", "µs/object", "to batch");

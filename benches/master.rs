@@ -1,23 +1,14 @@
 //! How a master carries many agents, beside a module that only answers, in one run:
 //! `cargo xtask bench master`. What each line means, and what it should be, is in
 //! docs/scaling.md.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the bans are meant for the pure part"
-)]
-
-#[path = "../tests/support/load/mod.rs"]
-mod load;
-
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use load::failover::Fall;
-use load::{Measured, Module};
 use testbed::mesos::Mesos;
 use testbed::{install, net, paths};
+use testkit::load::failover::Fall;
+use testkit::load::{Measured, Module};
 
 /// How often one more agent joins, and an endpoint is asked; the median counts.
 const REPEATS: usize = 11;
@@ -49,7 +40,7 @@ fn main() -> Result<()> {
     if options.falls > 0 {
         install::ensure(install::ZOOKEEPER)?;
         return options.agents.iter().try_for_each(|agents| {
-            let falls = net::alone(|| load::failover::run(&library, *agents, options.falls));
+            let falls = net::alone(|| testkit::load::failover::run(&library, *agents, options.falls));
             print_falls(*agents, &falls.with_context(|| format!("{agents} agents"))?);
             Ok(())
         });
@@ -57,7 +48,7 @@ fn main() -> Result<()> {
     let mut smaller: Option<(usize, Measured)> = None;
     for agents in options.agents {
         let measure = |module| {
-            net::alone(|| load::run(module, &library, agents, REPEATS))
+            net::alone(|| testkit::load::run(module, &library, agents, REPEATS))
                 .with_context(|| format!("{agents} agents, {module:?}"))
         };
         let baseline = measure(Module::Baseline)?;

@@ -1,24 +1,13 @@
-//! An IP address per container on Apache Mesos.
+//! The Mesos modules `overlay-master` and `overlay-agent`, one library.
 //!
-//! Two Mesos modules in one library: `overlay-master` gives every agent its
-//! share of each overlay network, `overlay-agent` makes the agent's host match.
-//! `ARCHITECTURE.md` has the picture; from the inside out:
+//! The master allocates a subnet of each overlay and a VTEP address to every agent; the agent
+//! reconciles its host. `ARCHITECTURE.md` has the picture; from the inside out:
 //!
-//! * [`wire`]: the protobuf messages and the log's contents, and their JSON.
-//! * [`core`]: both roles as pure state machines. [`core::Input`]s go in,
-//!   [`core::Effect`]s come out; nothing else happens.
-//! * [`host`]: what the agent wants of its host, what the host has, the
-//!   difference as a plan, and the executor that carries it out.
-//! * [`runtime`]: what the core may not touch (clock, files, threads), and the
-//!   supervisor that turns a panic into a restart.
+//! * [`overlay_core`]: both roles as pure state machines, the messages, the stored state.
+//! * [`overlay_host`]: the agent's host: observed state, plan, execution.
+//! * [`runtime`]: clock, randomness, files, environment, and the supervisor that restarts a
+//!   machine after a panic.
 //! * [`ffi`]: the C ABI of `include/mesos_overlay.h`.
 
-// The bans of clippy.toml (clocks, files, hash-ordered collections) are meant for
-// the pure part; `core` and the planner turn them on again.
-#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
-
-pub mod core;
 pub mod ffi;
-pub mod host;
 pub mod runtime;
-pub mod wire;

@@ -15,7 +15,8 @@ use mesos_overlay::ffi::{
 };
 
 use crate::is_line;
-use crate::steps::{self, Step};
+use crate::steps;
+use crate::steps::Step;
 
 const CONFIG: &str = r#"{"replicated_log_dir": "/nowhere", "network": {"vtep_subnet": "44.128.0.0/28",
     "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [{"name": "dcos", "subnet": "9.0.0.0/24", "prefix": 28}]}}"#;

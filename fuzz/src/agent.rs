@@ -5,24 +5,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mesos_overlay::core::agent::Agent;
-use mesos_overlay::core::config::AgentConfig;
-use mesos_overlay::core::config::master::is_overlay_name;
-use mesos_overlay::core::http::{Request, RequestId};
-use mesos_overlay::core::message::{NAMES, Named};
-use mesos_overlay::core::{
-    Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, StoreOutcome, Time, Upid,
-};
-use mesos_overlay::host::desired::Desired;
-use mesos_overlay::wire::agent_overlay_info::state::Status;
-use mesos_overlay::wire::internal::{
+use overlay_core::agent::Agent;
+use overlay_core::config::AgentConfig;
+use overlay_core::config::master::is_overlay_name;
+use overlay_core::host_api::desired::Desired;
+use overlay_core::proto::agent_overlay_info::state::Status;
+use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, UpdateAgentOverlaysMessage,
 };
-use mesos_overlay::wire::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::http::{Request, RequestId};
+use overlay_core::protocol::messages::{NAMES, Named};
+use overlay_core::{Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::is_line;
-use crate::steps::{self, Asked, Step};
+use crate::steps;
+use crate::steps::{Asked, Step};
 
 pub(crate) fn run(data: &[u8]) {
     let mut world = World::new();

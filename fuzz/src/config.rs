@@ -1,8 +1,8 @@
 //! The two configuration files: taken or refused with one line; and what was taken is
 //! taken again, as the same, in the words that the program itself would use.
 
-use mesos_overlay::core::config::{AgentConfig, ConfigError, Network, agent, master};
-use mesos_overlay::wire::OverlayInfo;
+use overlay_core::config::{AgentConfig, ConfigError, Network, agent, master};
+use overlay_core::proto::OverlayInfo;
 use serde_json::{Value, json};
 
 use crate::is_line;

@@ -3,12 +3,6 @@
 //!
 //! `cargo xtask fuzz` looks for such bytes with libFuzzer; `tests/corpus.rs` plays
 //! those that are kept in `corpus/`, in every test run.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the bans are meant for the pure part"
-)]
-
 mod abi;
 mod agent;
 mod config;
@@ -17,8 +11,6 @@ pub mod seeds;
 mod state;
 pub mod steps;
 mod texts;
-#[path = "../../tests/master/world.rs"]
-mod world;
 
 /// Something that takes bytes.
 #[derive(Debug)]

@@ -1,12 +1,6 @@
 //! The targets under libFuzzer; the variable `FUZZ_TARGET` says which one. Built and
 //! started by `cargo xtask fuzz`.
 #![no_main]
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the bans are meant for the pure part"
-)]
-
 use std::sync::OnceLock;
 
 use fuzz::Target;

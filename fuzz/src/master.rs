@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use mesos_overlay::core::http::{Request, RequestId};
-use mesos_overlay::core::message::NAMES;
-use mesos_overlay::core::{Input, StoreOutcome, Upid};
-use mesos_overlay::wire::internal::{AgentNetworkConfig, PeersVersion, RegisterAgentMessage};
+use overlay_core::proto::internal::{AgentNetworkConfig, PeersVersion, RegisterAgentMessage};
+use overlay_core::protocol::http::{Request, RequestId};
+use overlay_core::protocol::messages::NAMES;
+use overlay_core::{Input, StoreOutcome, Upid};
+use testkit::master_world::{Fetched, World, agent};
 
-use crate::steps::{self, Asked, Step};
-use crate::world::{Fetched, World, agent};
+use crate::steps;
+use crate::steps::{Asked, Step};
 
 pub(crate) fn run(data: &[u8]) {
     let mut world = World::new(1);

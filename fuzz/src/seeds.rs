@@ -1,13 +1,13 @@
 //! What the corpus begins with: conversations as they are, made from the project's own
 //! messages, so that a search need not find out what a registration looks like.
 
-use mesos_overlay::core::message::{NAMES, Named};
-use mesos_overlay::core::packed::{PEERS, pack};
-use mesos_overlay::wire::internal::{
+use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
     PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdatePeersMessage,
 };
-use mesos_overlay::wire::{AgentInfo, State, agent_overlay_info};
+use overlay_core::proto::{AgentInfo, State, agent_overlay_info};
+use overlay_core::protocol::messages::{NAMES, Named};
+use overlay_core::protocol::peer_list_codec::{PEERS, pack};
 use prost::Message;
 
 use crate::{agent, steps};

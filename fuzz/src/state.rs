@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use mesos_overlay::core::{Input, StoreOutcome, Upid};
-use mesos_overlay::wire::internal::{AgentNetworkConfig, RegisterAgentMessage};
-use mesos_overlay::wire::{AgentInfo, State};
+use overlay_core::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
+use overlay_core::proto::{AgentInfo, State};
+use overlay_core::{Input, StoreOutcome, Upid};
 use prost::Message;
-
-use crate::world::{Fetched, World, agent};
+use testkit::master_world::{Fetched, World, agent};
 
 /// An agent that no state of a corpus has.
 const NEW: u8 = 199;

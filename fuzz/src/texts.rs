@@ -1,9 +1,9 @@
 //! Short texts with a meaning: urls of ZooKeeper, pids, paths of sockets, durations,
 //! addresses, definitions of overlays. The first byte says which.
 
-use mesos_overlay::core::Upid;
-use mesos_overlay::core::config::{agent, master, zk};
-use mesos_overlay::host::desired::Mac;
+use overlay_core::Upid;
+use overlay_core::config::{agent, master, zk};
+use overlay_core::host_api::desired::Mac;
 
 use crate::is_line;
 

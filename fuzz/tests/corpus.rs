@@ -1,12 +1,6 @@
 //! Everything in `corpus/` is played, and the seeds in it are what `seeds` makes.
 //!
 //! After a change of the seeds: `UPDATE_CORPUS=1 cargo test -p fuzz`.
-#![allow(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "the bans are meant for the pure part"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -5,13 +5,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use overlay_core::agent::Agent;
+use overlay_core::config::{AuthenticateHttp, ConfigError};
+use overlay_core::master::Master;
+use overlay_core::{Level, Machine};
+
 use super::types::*;
-use super::{check_size, mo_node, read};
-use crate::core::agent::Agent;
-use crate::core::config::{AuthenticateHttp, ConfigError};
-use crate::core::master::Master;
-use crate::core::{Level, Machine};
-use crate::runtime::settings::{self, Environment};
+use super::{arguments, check_size, mo_node};
+use crate::runtime::settings;
+use crate::runtime::settings::Environment;
 use crate::runtime::{Clock, LocalHost, LogSettings, Logger, Make, Node, NodeOptions, Role, catch, log};
 
 /// A `ctx` that its owner declared fit for any thread.
@@ -79,7 +81,7 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
     let (options, parameters) = unsafe {
         check_size(options)?;
         let options = options.read();
-        (options, read::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>())
+        (options, arguments::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>())
     };
     let Configured { make, detect, log: log_settings, authenticate_http } = configure(role, &parameters)
         .map_err(|error| {

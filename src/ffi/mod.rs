@@ -8,21 +8,21 @@ use std::ffi::{CStr, c_char, c_void};
 use std::str;
 
 use bytes::Bytes;
+use overlay_core::config::AuthenticateHttp;
+use overlay_core::metrics::Metric;
+use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
-use crate::core::config::AuthenticateHttp;
-use crate::core::endpoints::{Access, Announced};
-use crate::core::metrics::Metric;
-use crate::core::{Request, RequestId, StoreOutcome, Upid};
 use crate::runtime::{Node, Refused, catch};
-use held::Held;
-use read::{bytes, pairs, text};
+use arguments::{bytes, pairs, text};
+use effect::Held;
 pub use types::*;
 
+mod arguments;
 mod create;
-mod held;
+mod effect;
 mod manifest;
-mod read;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn mo_node_leader(node: *mut mo_node, master_info: *const 
             let leader = match master_info.as_ref() {
                 None => None,
                 Some(info) => {
-                    let Some(leader) = read::master_info(bytes(*info)?) else {
+                    let Some(leader) = arguments::master_info(bytes(*info)?) else {
                         inner.node.malformed("the master detector", "a leader without a usable address");
                         return Err(MoResult::Invalid);
                     };

@@ -1,17 +1,18 @@
 //! The ABI from its other side, as a careless caller uses it.
 
-use super::*;
 use std::collections::VecDeque;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::core::config::AuthenticateHttp;
-use crate::core::endpoints::{Access, Announced};
-use crate::core::{Effect, EngineReport, HostReport, Input, Machine, Time};
-use crate::host::desired::Desired;
-use crate::host::engine::EngineDesired;
+use overlay_core::config::AuthenticateHttp;
+use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Time};
+
+use crate::ffi::*;
 use crate::runtime::{Clock, Host, NodeOptions, Role};
 
 /// Sends back what it is sent; panics when told to.
@@ -349,9 +350,9 @@ fn metrics_can_be_listed() {
 fn leaders_are_read_from_what_mesos_writes() {
     // id "x", ip 10.0.0.9 in network order, port 5050, without a pid: very old masters.
     let old = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27";
-    assert_eq!(read::master_info(old).unwrap().to_string(), "master@10.0.0.9:5050");
+    assert_eq!(arguments::master_info(old).unwrap().to_string(), "master@10.0.0.9:5050");
     let new = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27\x22\x16master@127.0.0.19:5050";
-    assert_eq!(read::master_info(new).unwrap().to_string(), "master@127.0.0.19:5050");
+    assert_eq!(arguments::master_info(new).unwrap().to_string(), "master@127.0.0.19:5050");
 }
 
 #[test]

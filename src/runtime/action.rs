@@ -5,11 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use crate::core::agent::endpoints as agent;
-use crate::core::endpoints::{Announced, announce};
-use crate::core::master::endpoints as master;
-use crate::core::{AGENT_ID, MASTER_ID, RequestId, Response, Upid};
+use overlay_core::agent::endpoints as agent;
+use overlay_core::master::endpoints as master;
+use overlay_core::protocol::routes::{Announced, announce};
+use overlay_core::{AGENT_ID, MASTER_ID, RequestId, Response, Upid};
 
 /// Which of the two a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::Time;
+use overlay_core::Time;
 
 /// Counts from its creation and never goes back, even if its source does.
 pub struct Clock {

@@ -1,6 +1,6 @@
 //! Panics on demand, for tests of what becomes of them. See `docs/testing.md`.
 
-use crate::core::Input;
+use overlay_core::Input;
 
 /// The message that makes a machine panic as it handles it.
 pub const PANIC: &str = "mesos_overlay.fault.Panic";

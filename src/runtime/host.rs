@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::usage::InUse;
+use overlay_core::{EngineReport, HostReport};
+use overlay_host::docker;
+use overlay_host::{Executor, Fitting, Sampler};
 use tokio::sync::watch;
 
-use crate::core::usage::InUse;
-use crate::core::{EngineReport, HostReport};
-use crate::host::desired::Desired;
-use crate::host::engine::{self, EngineDesired};
-use crate::host::{Executor, Fitting, Sampler};
-use crate::runtime::node::Host;
+use super::node::Host;
 
 /// Carries out on this very host, on threads that are started when they are needed
 /// first: a master needs none.
@@ -20,7 +21,7 @@ pub struct LocalHost {
     sampler: Option<Sampler>,
     /// When there is no thread: the report that says so.
     failed: Option<HostReport>,
-    engine: Option<engine::Worker>,
+    engine: Option<docker::Worker>,
     engine_failed: Option<EngineReport>,
 }
 
@@ -72,7 +73,7 @@ impl Host for LocalHost {
                 // Without a thread for the host nothing is measured.
                 None => watch::channel(Fitting::Unknown).1,
             };
-            match engine::Worker::spawn_fitting(fitting, move || wake()) {
+            match docker::Worker::spawn_fitting(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let sentence = format!("no thread can be started for the container engine: {error}");

@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Once};
 
+use overlay_core::Level;
 use parking_lot::RwLock;
-
-use crate::core::Level;
 
 /// Takes one line, without line break.
 pub type Logger = Arc<dyn Fn(Level, &str) + Send + Sync>;

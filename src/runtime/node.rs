@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-
-use crate::core::backoff::Backoff;
-use crate::core::config::AuthenticateHttp;
-use crate::core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
-use crate::core::throttle::Throttle;
-use crate::core::usage::InUse;
-use crate::core::{
+use overlay_core::config::AuthenticateHttp;
+use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::usage::InUse;
+use overlay_core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
+use overlay_core::util::backoff::Backoff;
+use overlay_core::util::throttle::Throttle;
+use overlay_core::{
     Effect, EngineReport, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome,
     Time, Upid,
 };
-use crate::host::desired::Desired;
-use crate::host::engine::EngineDesired;
-use crate::runtime::{Action, Clock, LogSettings, Panic, Role, catch, log};
+
+use super::{Action, Clock, LogSettings, Panic, Role, catch, log};
 
 #[cfg(test)]
 mod tests;
@@ -470,7 +470,7 @@ impl Node {
         let now = self.options.clock.now();
         self.guarded(|machine| {
             #[cfg(feature = "fault-injection")]
-            crate::runtime::fault::inject(&input);
+            super::fault::inject(&input);
             machine.handle(now, input);
         });
         Ok(())

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
+use overlay_core::Level;
+use overlay_core::config::zk;
+use overlay_core::config::zk::ZkUrl;
+use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest};
 
-use crate::core::Level;
-use crate::core::config::zk::{self, ZkUrl};
-use crate::core::config::{AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest};
-use crate::runtime::{LogMeeting, LogSettings, Role, log};
+use super::{LogMeeting, LogSettings, Role, log};
 
 #[cfg(test)]
 mod tests;

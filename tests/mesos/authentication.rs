@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use mesos_overlay::core::endpoints::Access;
 use mesos_overlay::runtime::Role;
+use overlay_core::protocol::routes::Access;
 use serde_json::json;
 use testbed::cluster::{Cluster, Setup};
 use testbed::node::Node;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use mesos_overlay::core::message::NAMES;
+use overlay_core::protocol::messages::NAMES;
 use testbed::cluster::Cluster;
 use testbed::net;
 use testbed::node::Node;

@@ -7,17 +7,17 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use mesos_overlay::wire::State;
+use overlay_core::proto::State;
 use prost::Message;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::mesos::Mesos;
 use testbed::node::without_ages;
 use testbed::{net, skip, wait};
+use testkit::load::generator::Generator;
+use testkit::load::round::{network, v4};
 
 use crate::common::{LIMIT, state, subnets};
-use crate::load::generator::Generator;
-use crate::load::round::{network, v4};
 
 const AGENTS: usize = 700;
 

@@ -8,9 +8,9 @@ use testbed::cluster::Launcher;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::node::Node;
 use testbed::{skip, wait};
+use testkit::prometheus::{self, Samples};
 
 use crate::common::{LIMIT, all_ok, assert_alive, hosts, loopback, start, wait_state};
-use crate::prometheus::{self, Samples};
 
 /// Every name that dashboards of existing clusters know.
 const MASTER: [&str; 15] = [

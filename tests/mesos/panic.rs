@@ -3,9 +3,9 @@
 use anyhow::ensure;
 use testbed::node::Node;
 use testbed::wait;
+use testkit::prometheus;
 
 use crate::common::{LIMIT, all_ok, assert_alive, loopback, start, wait_state};
-use crate::prometheus;
 
 /// Lets the module panic, and checks what an operator sees of it.
 fn panic(node: &mut Node, process: &str) {

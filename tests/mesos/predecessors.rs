@@ -4,23 +4,25 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use mesos_overlay::core::config::{AgentConfig, master};
-use mesos_overlay::core::message::Named;
-use mesos_overlay::core::{Input, Upid};
-use mesos_overlay::wire::State;
-use mesos_overlay::wire::internal::{
+use overlay_core::config::{AgentConfig, master};
+use overlay_core::proto::State;
+use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage, UpdateAgentOverlaysMessage,
     UpdatePeersMessage,
 };
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Input, Upid};
 use prost::Message;
 use serde_json::json;
 use testbed::cluster::default_network;
 use testbed::wait;
+use testkit::predecessor::agent;
+use testkit::predecessor::agent::OldAgent;
+use testkit::predecessor::master as old_master;
+use testkit::predecessor::master::OldMaster;
 
 use crate::common::{LIMIT, all_ok, loopback, start, wait_state};
-use crate::predecessor::agent::{self, OldAgent};
-use crate::predecessor::master::{self as old_master, OldMaster};
-use crate::predecessor::wire::{Process, free_port};
+use crate::predecessor_process::{Process, free_port};
 
 fn count<T: PartialEq<&'static str>>(names: &[T], name: &'static str) -> usize {
     names.iter().filter(|it| **it == name).count()

@@ -2,9 +2,9 @@
 //! `cargo xtask bench master` does. How fast it is is not asked.
 
 use testbed::{net, paths, skip};
+use testkit::load::{self, Measured, Module};
 
 use crate::common::elected;
-use crate::load::{self, Measured, Module};
 
 const AGENTS: usize = 50;
 

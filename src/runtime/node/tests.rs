@@ -1,7 +1,8 @@
-use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+
+use super::super::node::*;
 
 /// A machine that does as its inputs say, so that a test can make it do anything.
 struct Puppet {
@@ -472,7 +473,7 @@ fn an_id_that_is_open_is_not_taken_twice() {
 #[cfg(feature = "fault-injection")]
 fn a_fault_can_be_ordered() {
     let mut bench = Bench::started();
-    bench.message(crate::runtime::fault::PANIC);
+    bench.message(super::super::fault::PANIC);
     assert!(bench.node.take_panicked());
     assert_eq!(bench.seen(), [""; 0], "the machine never saw it");
 }

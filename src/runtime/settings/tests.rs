@@ -1,6 +1,6 @@
-use super::*;
-
 use tempfile::TempDir;
+
+use super::super::settings::*;
 
 const NETWORK: &str = r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
                           "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}"#;

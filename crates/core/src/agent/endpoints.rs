@@ -1,0 +1,92 @@
+//! The agent's HTTP endpoints: what this agent has and how it fares.
+
+use prost::Message;
+
+use super::Agent;
+use crate::metrics::PROMETHEUS;
+use crate::proto::AgentInfo;
+use crate::protocol::http::{JSON, PROTOBUF, Request, Response, negotiate};
+use crate::protocol::routes;
+use crate::protocol::routes::{Access, Endpoint};
+use crate::protocol::views;
+use crate::protocol::views::About;
+use crate::{Effect, Upid};
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// This agent and its overlays.
+    Overlay,
+    /// Its numbers.
+    Metrics,
+}
+
+/// All endpoints of an agent.
+pub const ENDPOINTS: &[Endpoint<Asked>] = &[
+    Endpoint {
+        path: "/overlay-agent/overlay",
+        methods: &[("GET", Asked::Overlay)],
+        access: Access::Readers,
+        title: "This agent's overlays and how it fares with each.",
+        help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
+               `?jsonp=f` wraps JSON in a call of `f`.",
+    },
+    Endpoint {
+        path: "/overlay-agent/metrics",
+        methods: &[("GET", Asked::Metrics)],
+        access: Access::Readers,
+        title: "This agent's numbers, for Prometheus.",
+        help: "Prometheus's text format, version 0.0.4. The same numbers are in Mesos's `/metrics/snapshot`.",
+    },
+];
+
+impl Agent {
+    pub(super) fn on_request(&mut self, request: &Request) {
+        let response = self.respond(request);
+        self.effects.push_back(Effect::Respond { id: request.id, response });
+    }
+
+    fn respond(&self, request: &Request) -> Response {
+        let asked = routes::asked(ENDPOINTS, request);
+        asked.and_then(|(asked, _)| Ok((asked, request.jsonp()?))).map_or_else(
+            |refusal| refusal,
+            |(asked, jsonp)| match asked {
+                Asked::Overlay => self.overlay(request, jsonp),
+                Asked::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
+            },
+        )
+    }
+
+    fn overlay(&self, request: &Request, jsonp: Option<&str>) -> Response {
+        match negotiate(request.accept.as_deref(), &[JSON, PROTOBUF]) {
+            Some(JSON) => Response::json(self.json(), jsonp),
+            Some(_) => Response::ok(PROTOBUF, self.info().encode_to_vec()),
+            None => Response::unsupported_media_type(&[JSON, PROTOBUF]),
+        }
+    }
+
+    /// The same, and what an operator wants to know besides.
+    fn json(&self) -> Vec<u8> {
+        let master = self.registration.master().map(Upid::to_string);
+        let addresses = self.addresses();
+        let about = About {
+            addresses: Some(&addresses),
+            draining: self.configuration.draining(),
+            host_errors: &self.host_errors(),
+            master: master.as_deref(),
+            notices: &self.notices,
+            problems: &self.problems,
+            registered: self.is_registered(),
+        };
+        views::agent(&self.info(), &about)
+    }
+
+    /// This agent and its overlays, with their states.
+    fn info(&self) -> AgentInfo {
+        AgentInfo {
+            ip: self.me.address.ip().to_string(),
+            overlays: self.overlays(),
+            configuration_attempts: Some(self.configuration.attempts()),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Allocation of subnets and VTEP addresses.
+
+pub mod allocator;
+pub mod pool;
+pub mod prefix;

@@ -1,0 +1,353 @@
+//! Reads the file behind the agent module's parameter `agent_config`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::{ConfigError, Object, Parsed, read};
+use super::{AgentConfig, AgentNetwork, AuthenticateHttp, path, zk};
+use crate::host_api::desired::{Backend, Checksum, Firewall};
+
+const KEYS: &[&str] = &[
+    "master",
+    "cni_dir",
+    "network_config",
+    "max_configuration_attempts",
+    "cni_data_dir",
+    "backend",
+    "firewall",
+    "docker_socket",
+    "vxlan_tx_checksum",
+    "authenticate_http",
+];
+
+const NETWORK_KEYS: &[&str] =
+    &["allocate_subnet", "mesos_bridge", "docker_bridge", "overlay_mtu", "command_timeout", "enable_ipv6"];
+
+/// Failures in a row after which the agent reports `STATUS_FAILED`.
+const MAX_CONFIGURATION_ATTEMPTS: u32 = 4;
+
+/// Reads and checks `text`, the contents of `file`.
+pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError> {
+    read(file, text, KEYS, |top| {
+        let cni_dir = path(top, "cni_dir")?;
+        Ok(AgentConfig {
+            master: master(top)?,
+            cni_dir: cni_dir.ok_or_else(|| missing_cni_dir(top))?,
+            cni_data_dir: path(top, "cni_data_dir")?,
+            network: network(top)?,
+            max_configuration_attempts: top
+                .number("max_configuration_attempts", 1..=u32::MAX)?
+                .unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
+            backend: backend(top)?,
+            firewall: firewall(top)?,
+            docker_socket: top.parsed("docker_socket", DOCKER_REMEDY, docker_socket)?,
+            tx_checksum: tx_checksum(top)?,
+            authenticate_http: AuthenticateHttp::read(top)?,
+        })
+    })
+}
+
+fn missing_cni_dir(top: &Object<'_>) -> ConfigError {
+    top.missing("cni_dir", "give the directory that Mesos's flag --network_cni_config_dir names")
+}
+
+/// What `master` must look like; part of every complaint about one.
+pub const MASTER_REMEDY: &str =
+    "write host:port, zk://[user:password@]host:port[,host:port]…/path or file:///path";
+
+/// `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents
+/// take it.
+fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(text) = top.string("master")? else { return Ok(None) };
+    let text = text.trim();
+    let checked = if text.contains("://") {
+        zk::check(text)
+    } else {
+        zk::check_host_port(text.strip_prefix("master@").unwrap_or(text))
+    };
+    match checked {
+        Ok(()) => Ok(Some(text.to_owned())),
+        Err(what) => {
+            Err(top.wrong_value("master", &format!("\"{}\"", zk::redacted(text)), &what, MASTER_REMEDY))
+        }
+    }
+}
+
+fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
+    let remedy = "write \"internal\" (this module programs the data plane) or \"external\" (another does)";
+    let backend = top.parsed("backend", remedy, |text| match text {
+        "internal" => Ok(Backend::Internal),
+        "external" => Ok(Backend::External),
+        _ => Err("is no backend".to_owned()),
+    })?;
+    Ok(backend.unwrap_or_default())
+}
+
+fn tx_checksum(top: &Object<'_>) -> Result<Checksum, ConfigError> {
+    let remedy = "write \"auto\" (as the kernel or the operator has it), \"on\" or \"off\"";
+    let checksum = top.parsed("vxlan_tx_checksum", remedy, |text| match text {
+        "auto" => Ok(Checksum::Auto),
+        "on" => Ok(Checksum::On),
+        "off" => Ok(Checksum::Off),
+        _ => Err("is neither".to_owned()),
+    })?;
+    Ok(checksum.unwrap_or_default())
+}
+
+fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
+    let remedy = "write \"auto\" (what the host has), \"iptables\", \"nftables\" or \"none\"";
+    let firewall = top.parsed("firewall", remedy, |text| match text {
+        "auto" => Ok(Firewall::Auto),
+        "iptables" => Ok(Firewall::Iptables),
+        "nftables" => Ok(Firewall::Nftables),
+        "none" => Ok(Firewall::None),
+        _ => Err("is no firewall".to_owned()),
+    })?;
+    Ok(firewall.unwrap_or_default())
+}
+
+/// What the place of a container engine must look like.
+pub const DOCKER_REMEDY: &str = "write the path of a unix socket, such as unix:///var/run/docker.sock";
+
+/// `unix:///path`, or the path alone.
+///
+/// # Errors
+/// It is neither; what it is, as the end of a sentence.
+pub fn docker_socket(text: &str) -> Result<PathBuf, String> {
+    let path = text.strip_prefix("unix://").unwrap_or(text);
+    match path {
+        "" => Err("is empty".to_owned()),
+        path if path.contains("://") => Err("is no unix socket".to_owned()),
+        path if path.contains('\0') => Err("has a NUL character".to_owned()),
+        path if !path.starts_with('/') => Err("is no absolute path".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
+    let defaults = AgentNetwork::default();
+    let Some(object) = top.object("network_config", NETWORK_KEYS)? else { return Ok(defaults) };
+    let command_timeout = object.number("command_timeout", 1..=u32::MAX)?;
+    Ok(AgentNetwork {
+        allocate_subnet: object.boolean("allocate_subnet")?.unwrap_or(defaults.allocate_subnet),
+        mesos_bridge: object.boolean("mesos_bridge")?.unwrap_or(defaults.mesos_bridge),
+        docker_bridge: object.boolean("docker_bridge")?.unwrap_or(defaults.docker_bridge),
+        overlay_mtu: object.number("overlay_mtu", super::MTU)?,
+        command_timeout: command_timeout
+            .map_or(defaults.command_timeout, |ms| Duration::from_millis(ms.into())),
+        enable_ipv6: object.boolean("enable_ipv6")?.unwrap_or(defaults.enable_ipv6),
+    })
+}
+
+/// The defaults of the protocol.
+impl Default for AgentNetwork {
+    fn default() -> AgentNetwork {
+        AgentNetwork {
+            allocate_subnet: true,
+            mesos_bridge: true,
+            docker_bridge: true,
+            overlay_mtu: None,
+            command_timeout: Duration::from_secs(15),
+            enable_ipv6: true,
+        }
+    }
+}
+
+impl AgentConfig {
+    /// A configuration with nothing but what has no default.
+    pub fn new(cni_dir: impl Into<PathBuf>) -> AgentConfig {
+        AgentConfig {
+            master: None,
+            cni_dir: cni_dir.into(),
+            cni_data_dir: None,
+            network: AgentNetwork::default(),
+            max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
+            backend: Backend::default(),
+            firewall: Firewall::default(),
+            docker_socket: None,
+            tx_checksum: Checksum::default(),
+            authenticate_http: AuthenticateHttp::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("agent.json", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn reads_what_dcos_writes() {
+        let text = r#"{"cni_dir": "/opt/mesosphere/etc/dcos/network/cni",
+            "cni_data_dir": "/var/run/dcos/cni/networks",
+            "network_config": {"allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false,
+                "overlay_mtu": 1400, "enable_ipv6": false, "command_timeout": 2500},
+            "max_configuration_attempts": 7}"#;
+        let Parsed { config, warnings } = parse("agent.json", text).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert_eq!(
+            config,
+            AgentConfig {
+                cni_data_dir: Some("/var/run/dcos/cni/networks".into()),
+                max_configuration_attempts: 7,
+                network: AgentNetwork {
+                    docker_bridge: false,
+                    overlay_mtu: Some(1400),
+                    enable_ipv6: false,
+                    command_timeout: Duration::from_millis(2500),
+                    ..AgentNetwork::default()
+                },
+                ..AgentConfig::new("/opt/mesosphere/etc/dcos/network/cni")
+            }
+        );
+    }
+
+    #[test]
+    fn defaults_are_the_protocols() {
+        let config = parse("agent.json", r#"{"cni_dir": "/c"}"#).unwrap().config;
+        assert_eq!(config, AgentConfig::new("/c"));
+        assert_eq!(config.network.overlay_mtu, None);
+        assert_eq!(config.max_configuration_attempts, 4);
+        assert_eq!(config.backend, Backend::Internal);
+        assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn takes_every_way_to_compute_checksums() {
+        for (text, checksum) in [("auto", Checksum::Auto), ("on", Checksum::On), ("off", Checksum::Off)] {
+            let text = format!(r#"{{"cni_dir": "/c", "vxlan_tx_checksum": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.tx_checksum, checksum);
+        }
+    }
+
+    #[test]
+    fn takes_every_way_to_authenticate() {
+        for (text, mode) in [
+            ("none", AuthenticateHttp::None),
+            ("writes", AuthenticateHttp::Writes),
+            ("all", AuthenticateHttp::All),
+        ] {
+            let text = format!(r#"{{"cni_dir": "/c", "authenticate_http": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.authenticate_http, mode);
+        }
+    }
+
+    #[test]
+    fn takes_every_firewall() {
+        for (text, firewall) in [
+            ("auto", Firewall::Auto),
+            ("iptables", Firewall::Iptables),
+            ("nftables", Firewall::Nftables),
+            ("none", Firewall::None),
+        ] {
+            let text = format!(r#"{{"cni_dir": "/c", "firewall": "{text}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.firewall, firewall);
+        }
+    }
+
+    #[test]
+    fn takes_every_way_to_name_the_master() {
+        for master in ["10.0.0.1:5050", "leader.mesos:5050", "zk://a:1,b:2/mesos", "file:///etc/mesos/zk"] {
+            let text = format!(r#"{{"cni_dir": "/c", "master": "{master}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.master.as_deref(), Some(master));
+        }
+    }
+
+    #[test]
+    fn takes_the_engines_socket_as_path_and_as_url() {
+        for socket in ["/run/d.sock", "unix:///run/d.sock"] {
+            let text = format!(r#"{{"cni_dir": "/c", "docker_socket": "{socket}"}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.docker_socket, Some("/run/d.sock".into()));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_one_line_with_a_remedy() {
+        for (text, line) in [
+            ("{}", "cni_dir: missing; give the directory that Mesos's flag --network_cni_config_dir names"),
+            (
+                r#"{"cnidir": "/c"}"#,
+                "cni_dir: missing (is \"cnidir\" a typing error?); give the directory that Mesos's \
+                 flag --network_cni_config_dir names",
+            ),
+            (r#"{"cni_dir": 7}"#, "cni_dir: 7 is not a string; write it in quotes"),
+            (r#"{"cni_dir": ""}"#, "cni_dir: \"\" is empty; give a path"),
+            (
+                r#"{"cni_dir": "/c", "master": "10.0.0.1"}"#,
+                "master: \"10.0.0.1\" has no port; write host:port, \
+                 zk://[user:password@]host:port[,host:port]…/path or file:///path",
+            ),
+            (
+                r#"{"cni_dir": "/c", "master": "zk://u:secret@a/m"}"#,
+                "master: \"zk://***@a/m\" has the server \"a\", which has no port; write host:port, \
+                 zk://[user:password@]host:port[,host:port]…/path or file:///path",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": {"docker_bridge": "no"}}"#,
+                "network_config.docker_bridge: \"no\" is neither true nor false; \
+                 write true or false, without quotes",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": {"overlay_mtu": 100}}"#,
+                "network_config.overlay_mtu: 100 is out of range; give a whole number from 576 to 65535",
+            ),
+            (
+                r#"{"cni_dir": "/c", "network_config": true}"#,
+                "network_config: true is not an object; write { … } around its settings",
+            ),
+            (
+                r#"{"cni_dir": "/c", "max_configuration_attempts": 0}"#,
+                "max_configuration_attempts: 0 is out of range; give a whole number from 1 to 4294967295",
+            ),
+            (
+                r#"{"cni_dir": "/c", "backend": "dcos-net"}"#,
+                "backend: \"dcos-net\" is no backend; write \"internal\" (this module programs the data \
+                 plane) or \"external\" (another does)",
+            ),
+            (
+                r#"{"cni_dir": "/c", "vxlan_tx_checksum": "no"}"#,
+                "vxlan_tx_checksum: \"no\" is neither; write \"auto\" (as the kernel or the operator has \
+                 it), \"on\" or \"off\"",
+            ),
+            (
+                r#"{"cni_dir": "/c", "authenticate_http": "yes"}"#,
+                "authenticate_http: \"yes\" is none of its values; write \"writes\" (endpoints that change \
+                 something), \"all\" or \"none\"",
+            ),
+            (
+                r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
+                "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\", \
+                 \"nftables\" or \"none\"",
+            ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": "tcp://10.0.0.1:2375"}"#,
+                "docker_socket: \"tcp://10.0.0.1:2375\" is no unix socket; write the path of a unix socket, such \
+                 as unix:///var/run/docker.sock",
+            ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": "docker.sock"}"#,
+                "docker_socket: \"docker.sock\" is no absolute path; write the path of a unix socket, such as \
+                 unix:///var/run/docker.sock",
+            ),
+        ] {
+            assert_eq!(error(text), format!("agent.json: {line}"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_a_warning() {
+        let text = r#"{"cni_dir": "/c", "network_config": {"enable_ip6": false}, "zzz": 1}"#;
+        assert_eq!(
+            parse("agent.json", text).unwrap().warnings,
+            [
+                "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
+                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
+                 vxlan_tx_checksum, authenticate_http",
+                "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
+            ]
+        );
+    }
+}

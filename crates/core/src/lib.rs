@@ -1,0 +1,30 @@
+//! The two roles of mesos-overlay as pure state machines.
+//!
+//! A [`Machine`] is driven by one rule: hand it an [`Input`], take [`Effect`]s until there are none,
+//! and return no later than [`Machine::poll_timeout`] with [`Input::Timeout`]. A machine has no clock,
+//! file, socket or thread; time and the seed of its randomness are arguments. The same inputs at the
+//! same times give the same effects, on which the simulation in `tests/` relies.
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+pub mod agent;
+pub mod allocation;
+pub mod config;
+pub mod host_api;
+pub mod machine;
+pub mod master;
+pub mod metrics;
+pub mod proto;
+pub mod protocol;
+pub mod util;
+
+pub use host_api::report::{EngineReport, HostReport};
+pub use machine::{Effect, Input, Level, Machine, StoreOutcome};
+pub use protocol::http::{Request, RequestId, Response};
+pub use protocol::upid::Upid;
+pub use util::time::Time;
+
+/// libprocess id of the master's process, on every Mesos master.
+pub const MASTER_ID: &str = "overlay-master";
+/// libprocess id of the agent's process, on every Mesos agent.
+pub const AGENT_ID: &str = "overlay-agent";

@@ -1,0 +1,153 @@
+//! The agents of the stored state, encoded, ready to be written again and again.
+//!
+//! Every write is of the whole state, and most of them for the sake of a single agent. To
+//! gather ten thousand entries from all over the memory takes longer than the log takes
+//! to write what is different, so they are kept joined, in pieces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use super::record::{Record, put_agent};
+
+/// How many agents a new piece has. A change of one costs joining this many entries, and a
+/// write copies all pieces.
+const PIECE: usize = 64;
+
+/// Agents in the order of their addresses, as they stand in the state.
+#[derive(Debug)]
+pub struct Encoded {
+    /// By the address from which on a piece has the agents, up to the next one's. There is
+    /// always one from the lowest address on.
+    pieces: BTreeMap<Ipv4Addr, Box<[u8]>>,
+}
+
+impl Encoded {
+    /// Of these records.
+    pub fn new(records: &BTreeMap<Ipv4Addr, Record>) -> Encoded {
+        let mut encoded = Encoded { pieces: BTreeMap::new() };
+        encoded.join(records, Ipv4Addr::UNSPECIFIED, None);
+        encoded
+    }
+
+    /// What is changed, new, or not there any more.
+    pub fn update(&mut self, records: &BTreeMap<Ipv4Addr, Record>, changed: &BTreeSet<Ipv4Addr>) {
+        let mut next = changed.first().copied();
+        while let Some(ip) = next {
+            let first =
+                self.pieces.range(..=ip).next_back().map_or(Ipv4Addr::UNSPECIFIED, |(first, _)| *first);
+            let end = self.pieces.range(first..).nth(1).map(|(end, _)| *end);
+            self.pieces.remove(&first);
+            self.join(records, first, end);
+            next = end.and_then(|end| changed.range(end..).next().copied());
+        }
+    }
+
+    /// Makes pieces of the records from `first` on and before `end`.
+    fn join(&mut self, records: &BTreeMap<Ipv4Addr, Record>, first: Ipv4Addr, end: Option<Ipv4Addr>) {
+        let of_piece = records.range(first..).take_while(|(ip, _)| end.is_none_or(|end| **ip < end));
+        let (mut start, mut agents, mut bytes) = (first, 0, Vec::new());
+        // One that has grown a little is left as it is.
+        let limit = if of_piece.clone().nth(2 * PIECE).is_some() { PIECE } else { 2 * PIECE };
+        for (ip, record) in of_piece {
+            if agents == limit {
+                self.pieces.insert(start, std::mem::take(&mut bytes).into());
+                (start, agents) = (*ip, 0);
+            }
+            put_agent(&record.entry, &mut bytes);
+            agents += 1;
+        }
+        // An empty one is left to its neighbour; the first has none before it.
+        if agents > 0 || start == Ipv4Addr::UNSPECIFIED {
+            self.pieces.insert(start, bytes.into());
+        }
+    }
+
+    /// All of it, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.values().map(Box::as_ref)
+    }
+
+    /// How many bytes that is.
+    pub fn len(&self) -> usize {
+        self.pieces().map(<[u8]>::len).sum()
+    }
+
+    /// Whether it says what these records say.
+    pub fn is_of(&self, records: &BTreeMap<Ipv4Addr, Record>) -> bool {
+        let mut bytes = Vec::new();
+        records.values().for_each(|record| put_agent(&record.entry, &mut bytes));
+        self.pieces().flatten().eq(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::allocation::allocator::Holding;
+    use crate::master::record::{Entry, ask_of};
+    use crate::proto::AgentInfo;
+    use crate::proto::internal::AgentNetworkConfig;
+
+    fn record(ip: Ipv4Addr, attempts: u32) -> Record {
+        let info =
+            AgentInfo { ip: ip.to_string(), configuration_attempts: Some(attempts), ..Default::default() };
+        let entry = Entry::renewed(None, &info, std::iter::empty());
+        Record {
+            holding: Holding::default(),
+            ask: ask_of(&AgentNetworkConfig::default()),
+            orphans: Vec::new(),
+            entry,
+        }
+    }
+
+    fn check_pieces(encoded: &Encoded, records: &BTreeMap<Ipv4Addr, Record>) {
+        assert!(encoded.is_of(records));
+        for (index, (first, piece)) in encoded.pieces.iter().enumerate() {
+            let end = encoded.pieces.keys().nth(index + 1);
+            let agents = records.range(*first..).take_while(|(ip, _)| end.is_none_or(|end| *ip < end));
+            let mut bytes = Vec::new();
+            agents.clone().for_each(|(_, record)| put_agent(&record.entry, &mut bytes));
+            assert_eq!(**piece, bytes);
+            assert!(agents.count() <= 2 * PIECE, "pieces stay small");
+        }
+        assert_eq!(encoded.pieces.keys().next(), Some(&Ipv4Addr::UNSPECIFIED));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Each step sets (or takes away) agents of a range.
+        #[test]
+        fn updates_are_the_same_as_a_new_one(
+            at_first in 0..500_u32,
+            steps in proptest::collection::vec((0..1000_u32, 1..400_u32, 1..50_u32, any::<bool>()), 0..20),
+        ) {
+            let ip = |n: u32| Ipv4Addr::from(0x0a00_0000 + n);
+            let mut records: BTreeMap<_, _> = (0..at_first).map(|n| (ip(2 * n), record(ip(2 * n), 0))).collect();
+            let mut encoded = Encoded::new(&records);
+            check_pieces(&encoded, &records);
+            for (number, (first, count, step, there)) in steps.into_iter().enumerate() {
+                let changed: BTreeSet<_> = (0..count).map(|n| ip(first + n * step)).collect();
+                for ip in &changed {
+                    match there {
+                        true => _ = records.insert(*ip, record(*ip, number as u32 + 1)),
+                        false => _ = records.remove(ip),
+                    }
+                }
+                encoded.update(&records, &changed);
+                check_pieces(&encoded, &records);
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_forgotten_shows() {
+        let ip = Ipv4Addr::new(10, 0, 0, 1);
+        let mut records = BTreeMap::from([(ip, record(ip, 0))]);
+        let encoded = Encoded::new(&records);
+        records.insert(ip, record(ip, 1));
+        assert!(!encoded.is_of(&records));
+    }
+}

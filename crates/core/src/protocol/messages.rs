@@ -1,0 +1,70 @@
+//! The names under which libprocess carries our messages.
+
+use prost::Message;
+
+use crate::proto::internal::{
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
+use crate::{Effect, Upid};
+
+/// A message that goes between agent and master.
+pub trait Named: Message + Default {
+    /// The protobuf type's full name.
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($message:ident),* $(,)?) => {
+        $(impl Named for $message {
+            const NAME: &'static str = concat!("mesos.modules.overlay.internal.", stringify!($message));
+        })*
+
+        /// Every message's name.
+        pub const NAMES: &[&str] = &[$($message::NAME),*];
+    };
+}
+
+named![
+    RegisterAgentMessage,
+    UpdateAgentOverlaysMessage,
+    AgentRegisteredMessage,
+    AgentRegisteredAcknowledgement,
+    RegistrationRefusedMessage,
+    UpdatePeersMessage,
+    PeersReceivedMessage,
+];
+
+impl Effect {
+    /// Sends `message` to `to`.
+    pub fn send<M: Named>(to: Upid, message: &M) -> Effect {
+        Effect::Send { to, name: M::NAME, body: message.encode_to_vec().into() }
+    }
+
+    /// Makes a registered agent register again, from the process that is its master:
+    /// for a master that knows of agents which are unaware that it has begun anew.
+    pub fn register_again(agent: Upid) -> Effect {
+        let reason = "the overlay master has started again after a fault; register anew".to_owned();
+        Effect::send(agent, &RegistrationRefusedMessage { reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<M: Named + prost::Name>() {
+        assert_eq!(<M as Named>::NAME, M::full_name());
+    }
+
+    #[test]
+    fn names_are_those_of_the_proto_files() {
+        check::<RegisterAgentMessage>();
+        check::<UpdateAgentOverlaysMessage>();
+        check::<AgentRegisteredMessage>();
+        check::<AgentRegisteredAcknowledgement>();
+        check::<RegistrationRefusedMessage>();
+        check::<UpdatePeersMessage>();
+        check::<PeersReceivedMessage>();
+    }
+}

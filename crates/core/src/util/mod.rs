@@ -1,0 +1,5 @@
+//! Deterministic helpers that both state machines use.
+
+pub mod backoff;
+pub mod throttle;
+pub mod time;

@@ -1,0 +1,197 @@
+//! Whatever arrives, the agent goes on: nothing panics, each request is answered
+//! once, and every timer that it names lies ahead or is served.
+
+use std::time::Duration;
+
+use overlay_core::agent::Agent;
+use overlay_core::config::AgentConfig;
+use overlay_core::proto::internal::{
+    Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::messages::NAMES;
+use overlay_core::protocol::peer_list_codec::pack;
+use overlay_core::{
+    Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, StoreOutcome, Time, Upid,
+};
+use proptest::prelude::*;
+use prost::Message;
+
+const MASTER: &str = "overlay-master@10.0.0.1:5050";
+
+/// Text that is sometimes what it should be, and sometimes nearly.
+fn text() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "",
+        "dcos",
+        "m-dcos",
+        "vtep1024",
+        "9.0.0.0/8",
+        "9.0.0.0/24",
+        "9.0.0.0/25",
+        "0.0.0.0/0",
+        "9.0.0.0/99",
+        "fd01:b::/64",
+        "fd01:b::/80",
+        "::/0",
+        "44.128.0.2/20",
+        "44.128.0.2",
+        "fd01:a::2",
+        "10.0.0.3",
+        "70:b3:d5:80:00:02",
+        "ff:ff:ff:ff:ff:ff",
+        "../x",
+        "a\nb",
+    ];
+    prop_oneof![8 => prop::sample::select(KNOWN).prop_map(str::to_owned), 1 => any::<String>()]
+}
+
+fn maybe_text() -> impl Strategy<Value = Option<String>> {
+    prop::option::of(text())
+}
+
+prop_compose! {
+    fn bridge()(name in text(), ip in maybe_text(), ip6 in maybe_text()) -> BridgeInfo {
+        BridgeInfo { name, ip, ip6 }
+    }
+}
+
+prop_compose! {
+    fn vxlan()(
+        vni in prop_oneof![Just(1024), any::<u32>()], vtep_name in text(), vtep_ip in text(), vtep_mac in text(),
+        vtep_ip6 in maybe_text(), vtep_mtu in any::<Option<u32>>(),
+    ) -> VxLanInfo {
+        VxLanInfo { vni, vtep_name, vtep_ip, vtep_mac, vtep_ip6, vtep_mtu }
+    }
+}
+
+prop_compose! {
+    fn overlay()(
+        name in text(), range in maybe_text(), range6 in maybe_text(), subnet in maybe_text(),
+        subnet6 in maybe_text(), mesos_bridge in prop::option::of(bridge()),
+        docker_bridge in prop::option::of(bridge()), vxlan in prop::option::weighted(0.9, vxlan()),
+    ) -> AgentOverlayInfo {
+        let info = OverlayInfo { name, subnet: range, subnet6: range6, ..OverlayInfo::default() };
+        let backend = BackendInfo { vxlan };
+        AgentOverlayInfo { info, subnet, subnet6, mesos_bridge, docker_bridge, backend, state: None }
+    }
+}
+
+prop_compose! {
+    fn peer()(
+        ip in text(), vni in any::<u32>(), vtep_ip in text(), vtep_ip6 in maybe_text(), vtep_mac in text(),
+        subnets in prop::collection::vec((text(), maybe_text(), maybe_text()), 0..3),
+    ) -> Peer {
+        let subnets = subnets.into_iter();
+        let subnets = subnets.map(|(overlay, subnet, subnet6)| PeerSubnet { overlay, subnet, subnet6 });
+        Peer { ip, vni, vtep_ip, vtep_ip6, vtep_mac, subnets: subnets.collect() }
+    }
+}
+
+/// A message's name and body: well formed, or any bytes at all.
+fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
+    let name = |end: &str| format!("mesos.modules.overlay.internal.{end}");
+    let texts = || prop::collection::vec(text(), 0..2);
+    let overlays = (prop::collection::vec(overlay(), 0..3), texts(), texts());
+    let overlays = overlays.prop_map(move |(overlays, problems, notices)| {
+        (
+            name("UpdateAgentOverlaysMessage"),
+            UpdateAgentOverlaysMessage { overlays, problems, notices, ..Default::default() }.encode_to_vec(),
+        )
+    });
+    let peers = (
+        (0..3u64, 0..4u64, prop::option::of(0..4u64)),
+        prop::collection::vec(peer(), 0..3),
+        prop::collection::vec(text(), 0..2),
+        prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..64))),
+    );
+    let peers = peers.prop_map(move |((epoch, version, base), peers, removed, packed)| {
+        let version = PeersVersion { epoch: Some(epoch), version: Some(version), ..Default::default() };
+        // Garbage inside of what is packed well, or instead of it.
+        let packed = packed.map(|(well, bytes)| match well {
+            true => pack([bytes.as_slice()].into_iter()),
+            false => bytes.into(),
+        });
+        let message = UpdatePeersMessage { version, base, peers, removed, since: Some(version), packed };
+        (name("UpdatePeersMessage"), message.encode_to_vec())
+    });
+    let names = prop::sample::select(NAMES).prop_map(str::to_owned);
+    let names = prop_oneof![9 => names, 1 => any::<String>()];
+    let bytes = prop_oneof![Just(Vec::new()), prop::collection::vec(any::<u8>(), 0..64)];
+    prop_oneof![2 => overlays, 2 => peers, 3 => (names, bytes)]
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let method = prop::sample::select(&["GET", "HEAD", "POST", "PUT", ""][..]);
+    let path = prop_oneof![Just("/overlay-agent/overlay".to_owned()), any::<String>()];
+    let jsonp = prop::option::of(prop_oneof![Just("cb".to_owned()), any::<String>()]);
+    let known = prop::sample::select(&["application/json", "application/x-protobuf", "*/*;q=0", ";;q=,"][..]);
+    let accept = prop::option::of(prop_oneof![known.prop_map(str::to_owned), any::<String>()]);
+    (method, path, jsonp, accept).prop_map(|(method, path, jsonp, accept)| Request {
+        id: RequestId(0),
+        method: method.to_owned(),
+        path,
+        query: jsonp.map(|value| ("jsonp".to_owned(), value)).into_iter().collect(),
+        accept,
+        body: Default::default(),
+    })
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let master: Upid = MASTER.parse().unwrap();
+    let (leader, stranger) = (master.clone(), "overlay-master@10.0.0.9:5050".parse::<Upid>().unwrap());
+    let from = prop_oneof![9 => Just(master.clone()), 1 => Just(stranger)];
+    let report =
+        (0..9u64, prop::collection::btree_map(text(), text(), 0..2), prop::collection::vec(text(), 0..2));
+    let report = report.prop_map(|(generation, overlays, host)| {
+        Input::HostDone(HostReport { generation, overlays, host, ..HostReport::default() })
+    });
+    let engine = (
+        0..9u64,
+        maybe_text(),
+        prop::collection::btree_map(text(), text(), 0..2),
+        prop::collection::vec(text(), 0..2),
+    );
+    let engine = engine.prop_map(|(generation, engine, overlays, notes)| {
+        Input::EngineDone(EngineReport { generation, engine, overlays, notes, ..EngineReport::default() })
+    });
+    prop_oneof![
+        6 => (from, message()).prop_map(|(from, (name, body))| {
+            Input::Message { from, name, body: body.into() }
+        }),
+        2 => report,
+        2 => engine,
+        1 => request().prop_map(Input::Request),
+        1 => Just(Input::Exited(master)),
+        1 => prop::option::of(Just(leader)).prop_map(Input::Leader),
+        3 => Just(Input::Timeout),
+        1 => Just(Input::Fetched(Err(String::new()))),
+        1 => Just(Input::Stored { number: 1, outcome: StoreOutcome::Superseded }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_agent_survives_everything(inputs in prop::collection::vec((input(), 0..5000u64), 1..60), seed: u64) {
+        let me = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let mut agent = Agent::new(AgentConfig::new("/cni"), me, seed);
+        let mut now = Time::default();
+        let first = Input::Leader(Some(MASTER.parse().unwrap()));
+        for (input, wait) in std::iter::once((first, 0)).chain(inputs) {
+            now = now + Duration::from_millis(wait);
+            let requested = matches!(input, Input::Request(_));
+            let timeout = input == Input::Timeout;
+            agent.handle(now, input);
+            let effects: Vec<Effect> = std::iter::from_fn(|| agent.poll_effect()).collect();
+            let answers = effects.iter().filter(|effect| matches!(effect, Effect::Respond { .. })).count();
+            prop_assert_eq!(answers, usize::from(requested));
+            for effect in &effects {
+                if let Effect::Log(_, line) = effect {
+                    prop_assert!(!line.contains('\n'), "not one line: {}", line);
+                }
+            }
+            // A timer that stays in the past would be served for ever.
+            prop_assert!(!timeout || agent.poll_timeout().is_none_or(|at| at > now));
+        }
+    }
+}

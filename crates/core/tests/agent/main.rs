@@ -1,0 +1,32 @@
+//! The agent against transcripts (see `support/transcript.rs`), and against garbage.
+
+mod garbage;
+mod player;
+mod show;
+
+testkit::transcripts![
+    "agent", player::play;
+    registers,
+    obeys_the_leader_only,
+    loses_the_leader_while_configuring,
+    tells_errors,
+    retries_with_one_growing_timer,
+    retries_in_time_while_peers_come,
+    waits_for_the_last_container,
+    follows_the_masters_list,
+    follows_its_peers,
+    is_deleted,
+    lets_go_of_overlays,
+    tells_what_became_of_its_ranges,
+    unpacks_peers,
+    refuses_bad_values,
+    asks_again_for_what_was_missing,
+    answers_http,
+    reports_before_it_is_sure,
+    leaves_the_data_plane_to_another,
+    refreshes,
+    counts_addresses,
+    keeps_the_engines_networks,
+    works_while_the_engine_is_away,
+    needs_no_engine_without_docker,
+];

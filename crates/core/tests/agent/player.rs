@@ -1,0 +1,345 @@
+//! Plays a transcript: makes happen what its lines say.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use overlay_core::agent::Agent;
+use overlay_core::config::AgentConfig;
+use overlay_core::host_api::desired::Backend;
+use overlay_core::host_api::usage::InUse;
+use overlay_core::proto::internal::{
+    AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::messages::{NAMES, Named};
+use overlay_core::protocol::peer_list_codec::{PEERS, pack};
+use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
+
+use crate::show;
+
+/// The agent of a transcript.
+struct Player {
+    agent: Agent,
+    now: Time,
+    /// The master that messages come from unless a line says another.
+    master: Upid,
+    requests: u64,
+    /// The last pass that the agent asked for.
+    generation: u64,
+    engine_generation: u64,
+    /// The container engine does at once what it is asked for, in silence. Otherwise
+    /// it does what the transcript says.
+    engine_obeys: bool,
+}
+
+/// The transcript with what the agent does now.
+pub fn play(transcript: &str) -> String {
+    let mut played = String::new();
+    let mut player: Option<Player> = None;
+    for line in transcript.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            writeln!(played, "{line}").unwrap();
+            let words: Vec<&str> = command.split_whitespace().collect();
+            match words[0] {
+                "agent" => player = Some(Player::new(&words[1..])),
+                _ => player.as_mut().expect("\"> agent\" comes first").command(&words, &mut played),
+            }
+        } else if line.is_empty() || line.starts_with('#') {
+            writeln!(played, "{line}").unwrap();
+        }
+    }
+    played
+}
+
+/// `dcos=3` or `dcos=3,2`: addresses in use, of both families.
+fn usage(word: &str) -> (String, InUse) {
+    let (name, counts) = word.split_once('=').unwrap();
+    let (v4, v6) = counts.split_once(',').unwrap_or((counts, "0"));
+    (name.to_owned(), InUse { v4: v4.parse().unwrap(), v6: v6.parse().unwrap() })
+}
+
+impl Player {
+    fn new(words: &[&str]) -> Player {
+        let mut config = AgentConfig::new("/cni");
+        let mut engine_obeys = true;
+        for word in words {
+            match *word {
+                "external" => config.backend = Backend::External,
+                "with-engine" => engine_obeys = false,
+                "no-docker" => config.network.docker_bridge = false,
+                "no-ipv6" => config.network.enable_ipv6 = false,
+                "two-attempts" => config.max_configuration_attempts = 2,
+                word => panic!("no such setting: {word}"),
+            }
+        }
+        Player {
+            agent: Agent::new(config, "overlay-agent@10.0.0.2:5051".parse().unwrap(), 1),
+            now: Time::default(),
+            master: "overlay-master@10.0.0.1:5050".parse().unwrap(),
+            requests: 0,
+            generation: 0,
+            engine_generation: 0,
+            engine_obeys,
+        }
+    }
+
+    fn command(&mut self, words: &[&str], played: &mut String) {
+        let timer = self.agent.poll_timeout();
+        let input = self.input(words);
+        self.agent.handle(self.now, input);
+        while let Some(effect) = self.agent.poll_effect() {
+            if words[0] == "status" {
+                writeln!(played, "  {}", show::status(&effect)).unwrap();
+                continue;
+            }
+            match effect {
+                Effect::ApplyHost { generation, .. } => self.generation = generation,
+                Effect::ApplyEngine { generation, .. } => {
+                    self.engine_generation = generation;
+                    if self.engine_obeys {
+                        let done = Input::EngineDone(self.engine_report("ok"));
+                        self.agent.handle(self.now, done);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            writeln!(played, "  {}", show::effect(&effect)).unwrap();
+        }
+        match self.agent.poll_timeout() {
+            next if next == timer => {}
+            Some(next) => writeln!(played, "  timer {next}").unwrap(),
+            None => writeln!(played, "  no timer").unwrap(),
+        }
+    }
+
+    fn input(&mut self, words: &[&str]) -> Input {
+        match words[0] {
+            "timer" => {
+                self.now = self.agent.poll_timeout().expect("a timer is set");
+                Input::Timeout
+            }
+            "after" => {
+                self.now = self.now + Duration::from_millis(words[1].parse().unwrap());
+                self.input(&words[2..])
+            }
+            "from" => {
+                let master = std::mem::replace(&mut self.master, words[1].parse().unwrap());
+                let input = self.input(&words[2..]);
+                self.master = master;
+                input
+            }
+            "nobody-leads" => Input::Leader(None),
+            "leads" => {
+                let address = words[1].parse().unwrap();
+                self.master = Upid::new("overlay-master", address);
+                Input::Leader(Some(Upid::new("master", address)))
+            }
+            "exited" => Input::Exited(self.master.clone()),
+            "overlays" => self.message(&overlays(&words[1..])),
+            "acknowledged" => self.message(&AgentRegisteredAcknowledgement {}),
+            "refused" => self.message(&RegistrationRefusedMessage { reason: words[1..].join(" ") }),
+            "peers" => self.message(&peers(&words[1..])),
+            "packed-peers" => self.message(&packed(peers(&words[1..]))),
+            "damaged-peers" => {
+                let mut message = packed(peers(&words[1..]));
+                message.packed.as_mut().unwrap().truncate(10);
+                self.message(&message)
+            }
+            "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
+            "host" => Input::HostDone(self.report(&words[1..].join(" "))),
+            "engine" => Input::EngineDone(self.engine_report(&words[1..].join(" "))),
+            "usage" => Input::Usage(words[1..].iter().map(|word| usage(word)).collect()),
+            "get" => self.request("GET", words),
+            "status" => self.request("GET", &["status", "/overlay-agent/overlay"]),
+            "post" => self.request("POST", words),
+            word => panic!("no such command: {word}"),
+        }
+    }
+
+    fn message<M: Named>(&self, message: &M) -> Input {
+        let body = message.encode_to_vec().into();
+        Input::Message { from: self.master.clone(), name: M::NAME.to_owned(), body }
+    }
+
+    fn bytes(&self, short: &str, body: &[u8]) -> Input {
+        let name = NAMES.iter().find(|name| name.ends_with(&format!(".{short}")));
+        let name = name.map_or(short.to_owned(), |name| (*name).to_owned());
+        Input::Message { from: self.master.clone(), name, body: body.to_vec().into() }
+    }
+
+    /// `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
+    fn report(&self, text: &str) -> HostReport {
+        let mut report = HostReport { generation: self.generation, ..HostReport::default() };
+        for part in text.split("; ").filter(|part| *part != "ok") {
+            match part.split_once(": ").unwrap() {
+                ("host", error) => report.host.push(error.to_owned()),
+                ("used", overlay) => {
+                    report.used.insert(overlay.to_owned());
+                    report.draining.push(format!("overlay {overlay} is gone, but 1 container uses it"));
+                }
+                ("draining", sentence) => report.draining.push(sentence.to_owned()),
+                (overlay, error) => {
+                    report.overlays.insert(overlay.to_owned(), error.to_owned());
+                }
+            }
+        }
+        report
+    }
+
+    /// `ok`, or `dcos: error; note: sentence; used: web`, or `away: error` from an engine
+    /// that is.
+    fn engine_report(&self, text: &str) -> EngineReport {
+        let mut report = EngineReport { generation: self.engine_generation, ..EngineReport::default() };
+        for part in text.split("; ").filter(|part| *part != "ok") {
+            match part.split_once(": ").unwrap() {
+                ("note", note) => report.notes.push(note.to_owned()),
+                ("used", overlay) => _ = report.used.insert(overlay.to_owned()),
+                ("away", error) => report.engine = Some(error.to_owned()),
+                (overlay, error) => _ = report.overlays.insert(overlay.to_owned(), error.to_owned()),
+            }
+        }
+        report
+    }
+
+    /// `get /path [accept=…] [jsonp=…]`.
+    fn request(&mut self, method: &str, words: &[&str]) -> Input {
+        self.requests += 1;
+        let mut request = Request {
+            id: RequestId(self.requests),
+            method: method.to_owned(),
+            path: words[1].to_owned(),
+            query: BTreeMap::new(),
+            accept: None,
+            body: Default::default(),
+        };
+        for word in &words[2..] {
+            match word.split_once('=').unwrap() {
+                ("accept", value) => request.accept = Some(value.to_owned()),
+                (key, value) => {
+                    request.query.insert(key.to_owned(), value.to_owned());
+                }
+            }
+        }
+        Input::Request(request)
+    }
+}
+
+/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence
+/// notice:sentence @3`, in which
+/// everything else is as a master would have it.
+fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
+    let mut message = UpdateAgentOverlaysMessage::default();
+    let mut vtep = "44.128.0.2/20";
+    for word in words {
+        if let Some(problem) = word.strip_prefix("problem:") {
+            message.problems.push(problem.replace('_', " "));
+            continue;
+        }
+        if let Some(revision) = word.strip_prefix('@') {
+            message.revision = Some(revision.parse().unwrap());
+            continue;
+        }
+        if let Some(notice) = word.strip_prefix("notice:") {
+            message.notices.push(notice.replace('_', " "));
+            continue;
+        }
+        match word.split_once('=').unwrap() {
+            ("vtep", value) => vtep = value,
+            (name, subnet) => message.overlays.push(overlay(name, subnet)),
+        }
+    }
+    let v6 = message.overlays.iter().any(|overlay| overlay.subnet6.is_some());
+    for overlay in &mut message.overlays {
+        let vxlan = overlay.backend.vxlan.as_mut().unwrap();
+        vxlan.vtep_ip = vtep.to_owned();
+        vxlan.vtep_ip6 = v6.then(|| "fd01:a::2/64".into());
+    }
+    message
+}
+
+fn overlay(name: &str, subnet: &str) -> AgentOverlayInfo {
+    let halves = subnet.parse::<IpNet>().ok().and_then(|net| {
+        let mut halves = net.subnets(net.prefix_len() + 1).ok()?;
+        Some((halves.next()?.to_string(), halves.next()?.to_string()))
+    });
+    let v6 = subnet.contains(':');
+    let bridge = |kind: char, ip: Option<String>| {
+        let (ip, ip6) = if v6 { (None, ip) } else { (ip, None) };
+        Some(BridgeInfo { name: format!("{kind}-{name}"), ip, ip6 })
+    };
+    let (lower, upper) = halves.unzip();
+    let vxlan = VxLanInfo {
+        vni: 1024,
+        vtep_name: "vtep1024".into(),
+        vtep_mac: "70:b3:d5:80:00:02".into(),
+        ..VxLanInfo::default()
+    };
+    let some = |text: &str, there: bool| there.then(|| text.to_owned());
+    AgentOverlayInfo {
+        info: OverlayInfo {
+            name: name.into(),
+            subnet: some("9.0.0.0/8", !v6),
+            prefix: (!v6).then_some(24),
+            subnet6: some("fd01:b::/64", v6),
+            prefix6: v6.then_some(80),
+            enabled: Some(true),
+        },
+        subnet: some(subnet, !v6),
+        subnet6: some(subnet, v6),
+        mesos_bridge: bridge('m', lower),
+        docker_bridge: bridge('d', upper),
+        backend: BackendInfo { vxlan: Some(vxlan) },
+        state: None,
+    }
+}
+
+/// `7:1` (everything) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer
+/// and `-10.0.0.3` for one that left.
+fn peers(words: &[&str]) -> UpdatePeersMessage {
+    let (epoch, versions) = words[0].split_once(':').unwrap();
+    let (base, version) = match versions.split_once("..") {
+        Some((base, version)) => (Some(base.parse().unwrap()), version),
+        None => (None, versions),
+    };
+    let version =
+        PeersVersion { epoch: epoch.parse().ok(), version: version.parse().ok(), ..Default::default() };
+    let mut message = UpdatePeersMessage { version, base, ..UpdatePeersMessage::default() };
+    for word in &words[1..] {
+        match (word.strip_prefix('-'), word.split_once('=')) {
+            (Some(ip), _) => message.removed.push(ip.to_owned()),
+            (None, Some((ip, subnets))) => message.peers.push(peer(ip, subnets)),
+            (None, None) => panic!("not a peer: {word}"),
+        }
+    }
+    message
+}
+
+/// The same with its peers packed.
+fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
+    let mut encoded = Vec::new();
+    prost::encoding::message::encode_repeated(PEERS, &std::mem::take(&mut message.peers), &mut encoded);
+    message.packed = Some(pack([encoded.as_slice()].into_iter()));
+    message
+}
+
+fn peer(ip: &str, subnets: &str) -> Peer {
+    let last = ip.parse::<Ipv4Addr>().map_or(99, |ip| ip.octets()[3]);
+    let subnets = subnets.split(',').map(|subnet| PeerSubnet {
+        overlay: "dcos".into(),
+        subnet: (!subnet.contains(':')).then(|| subnet.to_owned()),
+        subnet6: subnet.contains(':').then(|| subnet.to_owned()),
+    });
+    Peer {
+        ip: ip.to_owned(),
+        vni: 1024,
+        vtep_ip: format!("44.128.0.{last}"),
+        vtep_ip6: Some(format!("fd01:a::{last}")),
+        vtep_mac: format!("70:b3:d5:80:00:{last:02x}"),
+        subnets: subnets.collect(),
+    }
+}

@@ -1,0 +1,29 @@
+//! The master against transcripts (see `support/transcript.rs`), and against garbage.
+
+mod garbage;
+mod numbers;
+mod old_log;
+mod player;
+mod scale;
+mod show;
+
+testkit::transcripts![
+    "master", player::play;
+    registers_agents,
+    gives_both_families,
+    deletes_agents,
+    follows_the_lead,
+    trusts_the_log_only,
+    runs_out,
+    recovers,
+    refuses_contradictions,
+    tells_peers,
+    serves_its_own_agents_only,
+    reclaims_what_leases_left,
+    reclaims_on_demand,
+    knows_agents_that_return,
+    survives_bad_input,
+    changes_networks,
+    removes_networks,
+    refuses_changes,
+];

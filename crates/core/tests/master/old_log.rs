@@ -1,0 +1,241 @@
+//! Values of the replicated log as a predecessor writes and reads them.
+//!
+//! `tests/fixtures/network-state.hex` was put together by hand from the field numbers that
+//! clusters have on disk, by none of the code under test.
+
+use bytes::Bytes;
+use overlay_core::config::master::parse;
+use overlay_core::master::Master;
+use overlay_core::proto;
+use overlay_core::proto::agent_overlay_info;
+use overlay_core::proto::internal::{
+    AgentNetworkConfig, AgentRegisteredMessage, PeersVersion, RegisterAgentMessage,
+    UpdateAgentOverlaysMessage,
+};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use prost::Message;
+
+/// The messages that a predecessor knows, with the fields that it knows.
+mod schema {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct State {
+        #[prost(message, optional, tag = 1)]
+        pub network: Option<NetworkConfig>,
+        #[prost(message, repeated, tag = 2)]
+        pub agents: Vec<AgentInfo>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct NetworkConfig {
+        #[prost(string, required, tag = 1)]
+        pub vtep_subnet: String,
+        #[prost(string, required, tag = 2)]
+        pub vtep_mac_oui: String,
+        #[prost(message, repeated, tag = 3)]
+        pub overlays: Vec<OverlayInfo>,
+        #[prost(string, optional, tag = 4)]
+        pub vtep_subnet6: Option<String>,
+        #[prost(uint32, optional, tag = 5)]
+        pub vtep_mtu: Option<u32>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct OverlayInfo {
+        #[prost(string, required, tag = 1)]
+        pub name: String,
+        #[prost(string, optional, tag = 2)]
+        pub subnet: Option<String>,
+        #[prost(uint32, optional, tag = 3)]
+        pub prefix: Option<u32>,
+        #[prost(string, optional, tag = 4)]
+        pub subnet6: Option<String>,
+        #[prost(uint32, optional, tag = 5)]
+        pub prefix6: Option<u32>,
+        #[prost(bool, optional, tag = 6)]
+        pub enabled: Option<bool>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct AgentInfo {
+        #[prost(string, required, tag = 1)]
+        pub ip: String,
+        #[prost(message, repeated, tag = 2)]
+        pub overlays: Vec<AgentOverlayInfo>,
+        #[prost(uint32, optional, tag = 3)]
+        pub configuration_attempts: Option<u32>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct AgentOverlayInfo {
+        #[prost(message, required, tag = 1)]
+        pub info: OverlayInfo,
+        #[prost(string, optional, tag = 2)]
+        pub subnet: Option<String>,
+        #[prost(message, optional, tag = 3)]
+        pub mesos_bridge: Option<BridgeInfo>,
+        #[prost(message, optional, tag = 4)]
+        pub docker_bridge: Option<BridgeInfo>,
+        #[prost(message, required, tag = 5)]
+        pub backend: BackendInfo,
+        #[prost(string, optional, tag = 7)]
+        pub subnet6: Option<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct BridgeInfo {
+        #[prost(string, required, tag = 1)]
+        pub name: String,
+        #[prost(string, optional, tag = 2)]
+        pub ip: Option<String>,
+        #[prost(string, optional, tag = 3)]
+        pub ip6: Option<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct BackendInfo {
+        #[prost(message, optional, tag = 1)]
+        pub vxlan: Option<VxLanInfo>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct VxLanInfo {
+        #[prost(uint32, required, tag = 1)]
+        pub vni: u32,
+        #[prost(string, required, tag = 2)]
+        pub vtep_name: String,
+        #[prost(string, required, tag = 3)]
+        pub vtep_ip: String,
+        #[prost(string, required, tag = 4)]
+        pub vtep_mac: String,
+        #[prost(string, optional, tag = 5)]
+        pub vtep_ip6: Option<String>,
+        #[prost(uint32, optional, tag = 6)]
+        pub vtep_mtu: Option<u32>,
+    }
+}
+
+/// Exactly what these bytes say, as a predecessor reads it: nothing in them is lost on it.
+#[track_caller]
+fn as_a_predecessor(value: &Bytes) -> schema::State {
+    let state = schema::State::decode(value.clone()).unwrap();
+    assert_eq!(state.encode_to_vec(), *value, "there is something that a predecessor does not know");
+    state
+}
+
+fn fixture() -> Bytes {
+    let hex: String = include_str!("../fixtures/network-state.hex").split_whitespace().collect();
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+fn agent(ip: &str) -> Upid {
+    format!("overlay-agent@{ip}:5051").parse().unwrap()
+}
+
+/// A master of ours that leads and has read this.
+fn serving(value: Bytes) -> Master {
+    let config = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64",
+        "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [
+            {"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24},
+            {"name": "dcos6", "subnet6": "fd01:b::/64", "prefix6": 80}]}}"#;
+    let me: Upid = "overlay-master@10.0.0.250:5050".parse().unwrap();
+    let mut master = Master::new(parse("master.json", config).unwrap().config, me.clone(), 1);
+    effects(&mut master, Input::Leader(Some(Upid::new("master", me.address))));
+    effects(&mut master, Input::Fetched(Ok(value)));
+    master
+}
+
+/// What the master does about something.
+fn effects(master: &mut Master, input: Input) -> Vec<Effect> {
+    master.handle(Time::default(), input);
+    std::iter::from_fn(|| master.poll_effect()).collect()
+}
+
+fn message<M: Named>(ip: &str, message: &M) -> Input {
+    Input::Message { from: agent(ip), name: M::NAME.into(), body: message.encode_to_vec().into() }
+}
+
+fn register(ip: &str, peers: bool) -> Input {
+    let peers = peers.then(PeersVersion::default);
+    let network_config = AgentNetworkConfig::default();
+    message(ip, &RegisterAgentMessage { network_config, peers, ..Default::default() })
+}
+
+fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Store { number, state } => Some((*number, state.clone())),
+        _ => None,
+    })
+}
+
+fn answer(effects: &[Effect], ip: &str) -> UpdateAgentOverlaysMessage {
+    let answer = effects.iter().find_map(|effect| match effect {
+        Effect::Send { to, name, body } if *to == agent(ip) && *name == UpdateAgentOverlaysMessage::NAME => {
+            Some(UpdateAgentOverlaysMessage::decode(body.clone()).unwrap())
+        }
+        _ => None,
+    });
+    answer.unwrap_or_else(|| panic!("no answer to {ip}: {effects:?}"))
+}
+
+#[test]
+fn a_predecessors_log_is_kept_as_it_is() {
+    let before = as_a_predecessor(&fixture());
+    let mut master = serving(fixture());
+    // Who holds everything gets just that, and nothing has to be written.
+    for (ip, peers) in [("10.0.0.1", false), ("10.0.0.2", true)] {
+        let effects = effects(&mut master, register(ip, peers));
+        assert_eq!(stored(&effects), None, "{ip} has what it had");
+        let given = answer(&effects, ip).overlays;
+        let state = proto::State::decode(fixture()).unwrap();
+        let held = state.agents.into_iter().find(|agent| agent.ip == ip).unwrap().overlays;
+        assert_eq!(given, held);
+    }
+    // A third one is added, and what was there stays as it was.
+    let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
+    let after = as_a_predecessor(&value);
+    assert_eq!((&after.agents[..2], &after.network), (&before.agents[..], &before.network));
+    assert_eq!(after.agents[2].overlays[0].subnet.as_deref(), Some("9.0.2.0/24"));
+    assert_eq!(after.agents[2].overlays[1].subnet6.as_deref(), Some("fd01:b:0:0:2::/80"));
+}
+
+#[test]
+fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
+    let mut master = serving(Bytes::new());
+    let mut values = Vec::new();
+    for ip in ["10.0.0.1", "10.0.0.2"] {
+        let (number, value) = stored(&effects(&mut master, register(ip, true))).expect("a write");
+        values.push(value);
+        let overlays =
+            answer(&effects(&mut master, Input::Stored { number, outcome: StoreOutcome::Stored }), ip)
+                .overlays;
+        // What agents report is not stored, ours included.
+        let ok = agent_overlay_info::state::Status::Ok;
+        let state = Some(agent_overlay_info::State { status: Some(ok.into()), error: None });
+        let overlays = overlays.into_iter().map(|o| proto::AgentOverlayInfo { state: state.clone(), ..o });
+        let report = AgentRegisteredMessage { overlays: overlays.collect(), ..Default::default() };
+        assert_eq!(stored(&effects(&mut master, message(ip, &report))), None);
+    }
+    assert_eq!(as_a_predecessor(&values[1]), as_a_predecessor(&fixture()));
+    assert_eq!(values[1], fixture(), "to the byte");
+}
+
+/// A predecessor does not ask again, and would never hear of a change.
+#[test]
+fn a_takeover_changes_nothing_that_an_agent_has() {
+    let mut state = proto::State::decode(fixture()).unwrap();
+    let overlays = &mut state.agents[0].overlays;
+    // It wanted bridges when it got what is in the file no more, and wants none since.
+    overlays[0].mesos_bridge = None;
+    overlays[1].info.name = "gone".into();
+    overlays[1].info.subnet6 = Some("fd01:c::/64".into());
+    overlays[1].subnet6 = Some("fd01:c::/80".into());
+    let before = state.agents[0].clone();
+    let mut master = serving(state.encode_to_vec().into());
+    let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
+    let after = proto::State::decode(value).unwrap();
+    let after = after.agents.iter().find(|agent| agent.ip == before.ip).unwrap();
+    assert_eq!(after.overlays[0].mesos_bridge, None);
+    assert_eq!(after.overlays[0].subnet, before.overlays[0].subnet);
+}

@@ -1,0 +1,280 @@
+//! Plays a transcript: makes happen what its lines say.
+//!
+//! ```text
+//! master <JSON of `network`>          a new master; the log stays
+//! config <key>: <JSON>, …             what else masters have in their configuration
+//! log <agent> <overlay>:<subnet>@<vtep> …   the log holds this
+//! log garbage                         the log holds what is no state
+//! leader me | none | <ip:port>        who leads
+//! fetched | fetched error <text>      the answer to reading the log
+//! stored | superseded | failed <text> the answer to the latest write
+//! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
+//!                                     port=<n> peers peers=<epoch>/<version>
+//! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
+//! received <agent> <epoch>/<version>  the agent says which peers it has
+//! exited <agent>                      the link broke
+//! get | post | put | delete <path> [<body>]   an HTTP request
+//! message <agent> <name> <hex>        any bytes under any name
+//! wait <n>ms                          time goes by, deadlines are met
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use overlay_core::config::master::parse;
+use overlay_core::master::Master;
+use overlay_core::proto;
+use overlay_core::proto::agent_overlay_info;
+use overlay_core::proto::internal::{
+    AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+};
+use overlay_core::protocol::http::{Request, RequestId};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use prost::Message;
+
+use crate::show;
+
+/// The transcript with what the master does now.
+pub fn play(transcript: &str) -> String {
+    let mut player = Player::new();
+    for line in transcript.lines() {
+        if let Some(command) = line.strip_prefix("> ") {
+            writeln!(player.played, "{line}").unwrap();
+            player.run(command);
+        } else if line.is_empty() || line.starts_with('#') {
+            writeln!(player.played, "{line}").unwrap();
+        }
+    }
+    player.played
+}
+
+/// A master and what a transcript needs around it.
+struct Player {
+    master: Option<Master>,
+    now: Time,
+    log: Bytes,
+    written: Option<(u64, Bytes)>,
+    requests: u64,
+    /// Epochs in the order of their appearance.
+    epochs: Vec<u64>,
+    /// Members of the configuration, with a comma behind.
+    config: String,
+    played: String,
+}
+
+fn me() -> Upid {
+    "overlay-master@10.0.0.250:5050".parse().unwrap()
+}
+
+fn agent(ip: &str, port: &str) -> Upid {
+    format!("overlay-agent@{ip}:{port}").parse().unwrap()
+}
+
+impl Player {
+    fn new() -> Player {
+        Player {
+            master: None,
+            now: Time::default(),
+            log: Bytes::new(),
+            written: None,
+            requests: 0,
+            epochs: Vec::new(),
+            config: String::new(),
+            played: String::new(),
+        }
+    }
+
+    fn run(&mut self, command: &str) {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let words: Vec<_> = rest.split_whitespace().collect();
+        match verb {
+            "master" => self.start(rest),
+            "config" => self.config = format!("{rest}, "),
+            "log" => self.log = log(&words),
+            "leader" => {
+                let leader = match rest {
+                    "none" => None,
+                    "me" => Some(Upid::new("master", me().address)),
+                    address => Some(Upid::new("master", address.parse().unwrap())),
+                };
+                self.input(Input::Leader(leader));
+            }
+            "fetched" => {
+                let log = self.log.clone();
+                let result = rest.strip_prefix("error ").map_or(Ok(log), |error| Err(error.to_owned()));
+                self.input(Input::Fetched(result));
+            }
+            "stored" => self.stored(StoreOutcome::Stored),
+            "superseded" => self.stored(StoreOutcome::Superseded),
+            "failed" => self.stored(StoreOutcome::Failed(rest.to_owned())),
+            "register" => self.register(&words),
+            "registered" => self.registered(&words),
+            "received" => {
+                let message = PeersReceivedMessage { version: self.version(words[1]) };
+                self.message(agent(words[0], "5051"), &message);
+            }
+            "exited" => self.input(Input::Exited(agent(words[0], "5051"))),
+            "get" | "post" | "put" | "delete" => {
+                let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.request(&verb.to_uppercase(), path, body);
+            }
+            "message" => {
+                let hex = words.get(2).copied().unwrap_or_default().as_bytes();
+                let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+                let body = hex.chunks(2).map(byte).collect();
+                let from = agent(words[0], "5051");
+                self.input(Input::Message { from, name: words[1].to_owned(), body });
+            }
+            "wait" => self.wait(rest.strip_suffix("ms").unwrap().parse().unwrap()),
+            _ => panic!("unknown command {command}"),
+        }
+    }
+
+    fn start(&mut self, network: &str) {
+        let text = format!(
+            r#"{{{}"replicated_log_dir": "/log", "replicated_log_timeout": "5mins", "network": {network}}}"#,
+            self.config
+        );
+        let config = parse("master.json", &text).unwrap().config;
+        self.master = Some(Master::new(config, me(), 7));
+        self.written = None;
+    }
+
+    fn register(&mut self, words: &[&str]) {
+        let mut message = RegisterAgentMessage::default();
+        let mut port = "5051";
+        for word in &words[1..] {
+            let config = &mut message.network_config;
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("no-subnets", _) => config.allocate_subnet = Some(false),
+                ("no-mesos", _) => config.mesos_bridge = Some(false),
+                ("no-docker", _) => config.docker_bridge = Some(false),
+                ("no-v6", _) => config.enable_ipv6 = Some(false),
+                ("port", value) => port = value,
+                ("peers", "") => message.peers = Some(PeersVersion::default()),
+                ("peers", value) => message.peers = Some(self.version(value)),
+                _ => panic!("unknown option {word}"),
+            }
+        }
+        // As agents do, and so that it is never empty.
+        message.network_config.overlay_mtu.get_or_insert(1420);
+        self.message(agent(words[0], port), &message);
+    }
+
+    fn registered(&mut self, words: &[&str]) {
+        let overlay = |word: &&str| {
+            let (name, error) = word.split_once('=').unwrap();
+            let status = if error == "OK" { 1 } else { 2 };
+            let error = (error != "OK").then(|| error.to_owned());
+            proto::AgentOverlayInfo {
+                info: proto::OverlayInfo { name: name.to_owned(), ..Default::default() },
+                state: Some(agent_overlay_info::State { status: Some(status), error }),
+                ..Default::default()
+            }
+        };
+        let list = |mark| words[1..].iter().filter_map(move |word| word.strip_prefix(mark));
+        let message = AgentRegisteredMessage {
+            overlays: words[1..].iter().filter(|word| word.contains('=')).map(overlay).collect(),
+            draining: list('+').map(str::to_owned).collect(),
+            revision: list('@').next().map(|revision| revision.parse().unwrap()),
+            ..Default::default()
+        };
+        self.message(agent(words[0], "5051"), &message);
+    }
+
+    fn message<M: Named>(&mut self, from: Upid, message: &M) {
+        let body = message.encode_to_vec().into();
+        self.input(Input::Message { from, name: M::NAME.to_owned(), body });
+    }
+
+    fn request(&mut self, method: &str, url: &str, body: &str) {
+        self.requests += 1;
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        self.input(Input::Request(Request {
+            id: RequestId(self.requests),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.split('&').filter_map(pair).collect(),
+            accept: None,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }));
+    }
+
+    fn stored(&mut self, outcome: StoreOutcome) {
+        let (number, state) = self.written.take().expect("no write is under way");
+        if outcome == StoreOutcome::Stored {
+            self.log = state;
+        }
+        self.input(Input::Stored { number, outcome });
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        while let Some(due) = self.master.as_ref().unwrap().poll_timeout().filter(|due| *due <= end) {
+            assert!(due > self.now || self.now == Time::default(), "a deadline must not stay");
+            self.now = due.max(self.now);
+            let before = self.played.len();
+            self.input(Input::Timeout);
+            if self.played.len() > before {
+                self.played.insert_str(before, &format!("  at {}\n", self.now));
+            }
+        }
+        self.now = end;
+    }
+
+    fn input(&mut self, input: Input) {
+        let master = self.master.as_mut().expect("there is no master yet");
+        master.handle(self.now, input);
+        while let Some(effect) = self.master.as_mut().and_then(Machine::poll_effect) {
+            if let Effect::Store { number, state } = &effect {
+                assert!(self.written.is_none(), "two writes at a time");
+                self.written = Some((*number, state.clone()));
+            }
+            for line in show::effect(&mut self.epochs, &self.log, effect).trim_end().lines() {
+                writeln!(self.played, "  {line}").unwrap();
+            }
+        }
+    }
+
+    /// `E1/3`: version 3 of the first epoch that was seen; `E0/0`: none.
+    fn version(&self, text: &str) -> PeersVersion {
+        let (epoch, version) = text.strip_prefix('E').and_then(|text| text.split_once('/')).unwrap();
+        let number: usize = epoch.parse().unwrap();
+        let epoch = number.checked_sub(1).map_or(0, |index| self.epochs[index]);
+        PeersVersion { epoch: Some(epoch), version: Some(version.parse().unwrap()), ..Default::default() }
+    }
+}
+
+/// A log: `10.0.0.1 dcos:9.0.0.0/24@44.128.0.1/20 …`, `/` between agents.
+fn log(words: &[&str]) -> Bytes {
+    if words == ["garbage"] {
+        return Bytes::from_static(b"\xff\xff\xff");
+    }
+    let mut agents: BTreeMap<usize, proto::AgentInfo> = BTreeMap::new();
+    for word in words {
+        let Some((name, rest)) = word.split_once(':') else {
+            let info = proto::AgentInfo { ip: (*word).to_owned(), ..Default::default() };
+            agents.insert(agents.len(), info);
+            continue;
+        };
+        let (subnet, vtep) = rest.split_once('@').unwrap();
+        let vxlan = proto::VxLanInfo {
+            vni: 1024,
+            vtep_name: "vtep1024".to_owned(),
+            vtep_ip: vtep.to_owned(),
+            vtep_mac: "70:b3:d5:00:00:99".to_owned(),
+            ..Default::default()
+        };
+        agents.last_entry().unwrap().get_mut().overlays.push(proto::AgentOverlayInfo {
+            info: proto::OverlayInfo { name: name.to_owned(), ..Default::default() },
+            subnet: Some(subnet.to_owned()),
+            backend: proto::BackendInfo { vxlan: Some(vxlan) },
+            ..Default::default()
+        });
+    }
+    proto::State { agents: agents.into_values().collect(), ..Default::default() }.encode_to_vec().into()
+}

@@ -1,0 +1,188 @@
+//! Effects of a master as a person reads them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bytes::Bytes;
+use overlay_core::proto;
+use overlay_core::proto::internal::{
+    AgentRegisteredAcknowledgement, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
+};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, Level};
+use prost::Message;
+use serde_json::Value;
+
+/// One effect; what belongs to it is indented. `epochs` are those that were seen,
+/// `log` is what the log holds.
+pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
+    match effect {
+        Effect::Send { to, name, body } => format!("send {to} {}", message(epochs, name, body)),
+        Effect::Link { to, reconnect } => format!("link {to}{}", if reconnect { " anew" } else { "" }),
+        Effect::Respond { id, response } => {
+            let headers: String = response.headers.iter().map(|(k, v)| format!(" {k}: {v}")).collect();
+            let body = String::from_utf8_lossy(&response.body);
+            let json: Option<Value> = serde_json::from_str(&body).ok();
+            let json = json.filter(|json| json.get("network").is_some());
+            let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| state(&json));
+            format!("respond #{} {} {}{headers}\n  {body}", id.0, response.status, response.content_type)
+        }
+        Effect::Fetch => "fetch".to_owned(),
+        Effect::Store { number, state } => format!("store #{number}{}", difference(log, state)),
+        Effect::Log(level, line) => {
+            assert!(!line.contains('\n'));
+            let level = match level {
+                Level::Info => "INFO",
+                Level::Warning => "WARNING",
+                Level::Error => "ERROR",
+            };
+            format!("{level} {line}")
+        }
+        Effect::ApplyHost { .. } | Effect::ApplyEngine { .. } => panic!("a master has no host"),
+    }
+}
+
+/// The agents of a state in JSON, in short. (Its exact form is tested elsewhere.)
+fn state(json: &Value) -> String {
+    let texts = |value: &Value, keys: &[&str]| -> String {
+        let texts = keys.iter().filter_map(|key| value.pointer(key)?.as_str().map(str::to_owned));
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    let keys = ["/info/name", "/subnet", "/subnet6", "/state/status", "/state/error"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let agents = list(&json["agents"]).into_iter().map(|agent| {
+        let overlays = list(&agent["overlays"]).into_iter().map(|overlay| texts(&overlay, &keys));
+        let errors: String = list(&agent["host_errors"]).iter().map(|e| format!(" (host: {e})")).collect();
+        format!("{} {}{errors}", texts(&agent, &["/ip"]), overlays.collect::<Vec<_>>().join(", "))
+    });
+    format!("state: {}", agents.collect::<Vec<_>>().join("; ")).trim_end().to_owned()
+}
+
+/// What a write changes.
+fn difference(log: &Bytes, state: Bytes) -> String {
+    let read = |state: Bytes| -> BTreeMap<String, Vec<proto::AgentOverlayInfo>> {
+        let agents = proto::State::decode(state).map(|state| state.agents).unwrap_or_default();
+        agents.into_iter().map(|agent| (agent.ip, agent.overlays)).collect()
+    };
+    let (before, mut after) = (read(log.clone()), read(state.clone()));
+    let gone: String = before
+        .keys()
+        .filter(|ip| !after.contains_key(*ip))
+        .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
+    after.retain(|ip, list| before.get(ip) != Some(list));
+    let gone = networks(log, &state) + &gone + &former(log, &state);
+    after.iter().fold(gone, |text, (ip, list)| format!("{text}\n  {ip}:{}", overlays(list)))
+}
+
+/// What a write says of agents whose leases ended, if that is new.
+fn former(log: &Bytes, written: &Bytes) -> String {
+    let read = |state: &Bytes| proto::State::decode(state.clone()).unwrap_or_default().former;
+    let former = |agent: &proto::AgentInfo| {
+        let subnets = agent.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]).flatten();
+        let vtep = agent.overlays.iter().filter_map(|overlay| Some(&overlay.backend.vxlan.as_ref()?.vtep_ip));
+        let what: Vec<_> = subnets.chain(vtep.take(1)).map(String::as_str).collect();
+        format!(" {} {}", agent.ip, what.join(" "))
+    };
+    match (read(log), read(written)) {
+        (before, after) if before == after => String::new(),
+        (_, after) => format!("\n  former:{}", after.iter().map(former).collect::<Vec<_>>().join(",")),
+    }
+}
+
+/// What a write says of networks, if that is new.
+fn networks(log: &Bytes, written: &Bytes) -> String {
+    let read = |state: &Bytes| proto::State::decode(state.clone()).unwrap_or_default();
+    let (before, after) = (read(log), read(written));
+    let overlay = |overlay: &proto::OverlayInfo| {
+        let subnets = [&overlay.subnet, &overlay.subnet6].into_iter().flatten().cloned().collect::<Vec<_>>();
+        format!(" {} {}", overlay.name, subnets.join(" "))
+    };
+    let in_force = |state: &proto::State| -> Vec<String> {
+        state.network.iter().flat_map(|network| &network.overlays).map(overlay).collect()
+    };
+    let mut text = String::new();
+    if before.network.is_some() && in_force(&before) != in_force(&after) {
+        write!(text, "\n  in force:{}", in_force(&after).join(",")).unwrap();
+    }
+    if before.networks != after.networks {
+        let networks = after.networks.unwrap_or_default();
+        write!(text, "\n  revision {}:", networks.revision()).unwrap();
+        for stored in &networks.overlays {
+            let removed = stored.removed.map(|at| format!(" removed at {at}")).unwrap_or_default();
+            let file = if stored.in_file() { " (in file)" } else { "" };
+            write!(text, "{}{removed}{file};", overlay(&stored.info)).unwrap();
+        }
+    }
+    text
+}
+
+/// A message behind its short name.
+fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
+    let short = name.rsplit('.').next().unwrap_or(name).trim_end_matches("Message").to_owned();
+    let text = match name {
+        UpdateAgentOverlaysMessage::NAME => {
+            let message = UpdateAgentOverlaysMessage::decode(body).unwrap();
+            let problems: String = message.problems.iter().map(|p| format!("\n  problem: {p}")).collect();
+            let revision = message.revision.filter(|revision| *revision > 0);
+            let revision = revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
+            let notices: String = message.notices.iter().map(|n| format!("\n  notice: {n}")).collect();
+            revision + &overlays(&message.overlays) + &problems + &notices
+        }
+        RegistrationRefusedMessage::NAME => {
+            format!(" {}", RegistrationRefusedMessage::decode(body).unwrap().reason)
+        }
+        UpdatePeersMessage::NAME => peers(epochs, &UpdatePeersMessage::decode(body).unwrap()),
+        AgentRegisteredAcknowledgement::NAME => String::new(),
+        _ => panic!("a master does not send {name}"),
+    };
+    short + &text
+}
+
+/// Peers that came and went.
+fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
+    let epoch = message.version.epoch();
+    let known = epochs.iter().position(|known| *known == epoch);
+    let number = known.unwrap_or_else(|| {
+        epochs.push(epoch);
+        epochs.len() - 1
+    });
+    let base = message.base.map_or("all".to_owned(), |base| format!("from {base}"));
+    let mut text = format!(" E{}/{} {base}", number + 1, message.version.version());
+    for peer in &message.peers {
+        let subnets: String = peer
+            .subnets
+            .iter()
+            .flat_map(|subnet| [&subnet.subnet, &subnet.subnet6])
+            .flatten()
+            .map(|subnet| format!(" {subnet}"))
+            .collect();
+        let v6 = peer.vtep_ip6.as_ref().map(|ip| format!(" {ip}")).unwrap_or_default();
+        write!(text, "\n  + {} via {}{v6} {}:{subnets}", peer.ip, peer.vtep_ip, peer.vtep_mac).unwrap();
+    }
+    for ip in &message.removed {
+        write!(text, "\n  - {ip}").unwrap();
+    }
+    text
+}
+
+/// Overlays in one line each.
+fn overlays(list: &[proto::AgentOverlayInfo]) -> String {
+    let mut text = String::new();
+    for overlay in list {
+        assert_eq!(overlay.state, None, "the master sends and stores no state");
+        write!(text, "\n    {}", overlay.info.name).unwrap();
+        for subnet in [&overlay.subnet, &overlay.subnet6].into_iter().flatten() {
+            write!(text, " {subnet}").unwrap();
+        }
+        for bridge in [&overlay.mesos_bridge, &overlay.docker_bridge].into_iter().flatten() {
+            let nets: Vec<_> = [&bridge.ip, &bridge.ip6].into_iter().flatten().map(String::as_str).collect();
+            write!(text, " {}={}", bridge.name, nets.join(",")).unwrap();
+        }
+        if let Some(vxlan) = &overlay.backend.vxlan {
+            let v6 = vxlan.vtep_ip6.as_ref().map(|ip| format!(" {ip}")).unwrap_or_default();
+            write!(text, " via {}{v6} {}", vxlan.vtep_ip, vxlan.vtep_mac).unwrap();
+        }
+    }
+    if text.is_empty() { " nothing".to_owned() } else { text }
+}

@@ -1,0 +1,163 @@
+//! A host as far as an agent changes it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use overlay_core::host_api::desired::{Desired, Overlay, Vtep};
+use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::engine::Network;
+use overlay_core::host_api::peer_map::PeerMap;
+use overlay_core::{EngineReport, HostReport};
+
+/// What a container engine's worker says of one that is away.
+pub const ENGINE_AWAY: &str = "made to be away";
+
+/// It outlives the agent, as a kernel does.
+#[derive(Default)]
+pub struct Host {
+    pub vtep: Option<Vtep>,
+    pub overlays: BTreeMap<String, Overlay>,
+    pub peers: PeerMap,
+    /// The container engine's networks.
+    pub networks: BTreeMap<String, Network>,
+    /// Overlays that Mesos's containers use.
+    pub containers: BTreeSet<String>,
+    /// Networks that the engine's containers use.
+    pub engine_containers: BTreeSet<String>,
+    /// Overlays that are gone but for Mesos's containers.
+    pub lingering: BTreeSet<String>,
+}
+
+impl Host {
+    /// Whether it has anything of this overlay.
+    pub fn has(&self, overlay: &str) -> bool {
+        self.overlays.contains_key(overlay)
+            || self.lingering.contains(overlay)
+            || self.networks.contains_key(overlay)
+    }
+}
+
+/// What an agent's executor has to do.
+#[derive(Default)]
+pub struct Executor {
+    /// The first one is under way.
+    passes: VecDeque<(u64, Arc<Desired>)>,
+    /// What the host is kept like.
+    kept: Option<(u64, Arc<Desired>)>,
+}
+
+impl Executor {
+    /// Takes a pass; gives whether it is the only one, so that it begins now.
+    pub fn apply(&mut self, generation: u64, desired: Arc<Desired>) -> bool {
+        self.passes.truncate(1);
+        self.passes.push_back((generation, desired));
+        self.passes.len() == 1
+    }
+
+    /// Something happened on the host: gives whether a pass begins now.
+    pub fn look_again(&mut self) -> bool {
+        let idle = self.passes.is_empty();
+        self.passes.extend(self.kept.clone().filter(|_| idle));
+        idle && !self.passes.is_empty()
+    }
+
+    /// Ends the pass that is under way; gives its report and whether another one
+    /// begins.
+    pub fn finish(&mut self, host: &mut Host, failure: Option<Failure>) -> (HostReport, bool) {
+        let (generation, desired) = self.passes.pop_front().expect("a pass is under way");
+        self.kept = Some((generation, desired.clone()));
+        let mut report = HostReport { generation, ..HostReport::default() };
+        if failure != Some(Failure::Host) {
+            host.vtep.clone_from(&desired.vtep);
+        }
+        let failed = match failure {
+            Some(Failure::Overlay(n)) => desired.overlays.keys().nth(n % desired.overlays.len().max(1)),
+            _ => None,
+        };
+        if failure != Some(Failure::Host) {
+            host.lingering.extend(host.overlays.keys().cloned());
+            host.lingering
+                .retain(|name| !desired.overlays.contains_key(name) && host.containers.contains(name));
+            host.overlays.retain(|name, _| desired.overlays.contains_key(name));
+        }
+        report.used.clone_from(&host.lingering);
+        for (name, overlay) in &desired.overlays {
+            if failed == Some(name) {
+                report.overlays.insert(name.clone(), "made to fail".into());
+            } else {
+                host.overlays.insert(name.clone(), overlay.clone());
+            }
+        }
+        if failure == Some(Failure::Host) {
+            report.host.push("made to fail".into());
+        } else if let Some(peers) = &desired.peers {
+            host.peers.clone_from(peers);
+        }
+        (report, !self.passes.is_empty())
+    }
+}
+
+/// What an agent's worker for the container engine has to do.
+#[derive(Default)]
+pub struct EngineWorker {
+    work: Option<(u64, Arc<EngineDesired>)>,
+    /// The last report went wrong: the worker does not look again by itself.
+    pub stuck: bool,
+}
+
+impl EngineWorker {
+    /// Takes a pass; one that is under way is given up.
+    pub fn apply(&mut self, generation: u64, desired: Arc<EngineDesired>) {
+        self.work = Some((generation, desired));
+        self.stuck = false;
+    }
+
+    /// What the engine was asked for last.
+    pub fn generation(&self) -> Option<u64> {
+        self.work.as_ref().map(|(generation, _)| *generation)
+    }
+
+    /// Ends a pass, the first of its generation or a later one.
+    pub fn finish(&mut self, host: &mut Host, failure: Option<EngineFailure>) -> Option<EngineReport> {
+        let (generation, desired) = self.work.as_ref()?;
+        let mut report = match failure {
+            Some(EngineFailure::Away) => EngineReport::hopeless(desired, ENGINE_AWAY.into()),
+            Some(EngineFailure::Network(n)) => {
+                let failed = desired.networks.keys().nth(n % desired.networks.len().max(1));
+                let overlays = failed.map(|name| (name.clone(), "made to fail".to_owned()));
+                EngineReport { overlays: overlays.into_iter().collect(), ..EngineReport::default() }
+            }
+            None => EngineReport::default(),
+        };
+        report.generation = *generation;
+        self.stuck = report.engine.is_some();
+        if report.engine.is_none() {
+            let failed = report.overlays.keys().next();
+            let busy =
+                |name: &String| host.engine_containers.contains(name) && !desired.networks.contains_key(name);
+            host.networks.retain(|name, _| busy(name));
+            report.used = host.networks.keys().cloned().collect();
+            host.networks.extend(desired.networks.clone());
+            host.networks.retain(|name, _| Some(name) != failed);
+        }
+        Some(report)
+    }
+}
+
+/// What goes wrong with the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineFailure {
+    /// It is absent, or does not answer in time.
+    Away,
+    /// The network of this number, counted round.
+    Network(usize),
+}
+
+/// What goes wrong in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The overlay of this number, counted round.
+    Overlay(usize),
+    /// The VXLAN device.
+    Host,
+}

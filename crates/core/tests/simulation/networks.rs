@@ -1,0 +1,230 @@
+//! Operators who change networks while everything else goes on, and whether they are
+//! told the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use fastrand::Rng;
+use overlay_core::proto::{AgentInfo, OverlayInfo, State, StoredOverlay};
+use overlay_core::{RequestId, Response};
+use prost::Message;
+
+use crate::cluster::Process;
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// The overlay is to be like this.
+    Like(OverlayInfo),
+    /// It is to be what the file says.
+    File,
+    /// It is to be no more.
+    Gone,
+}
+
+/// A request to change an overlay.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub method: &'static str,
+    pub name: String,
+    pub body: String,
+    pub wanted: Wanted,
+    pub force: bool,
+}
+
+/// What the log has of a changed overlay; `None`: nothing.
+type Entry = Option<String>;
+
+/// What operators asked for and were told.
+#[derive(Default)]
+pub struct Operators {
+    /// Requests without an answer: what they are about, and what the log had of the
+    /// overlay before, if that is known.
+    pending: BTreeMap<RequestId, (Change, Option<Entry>)>,
+    /// What the log must have of an overlay, since nobody asked for anything else.
+    certain: BTreeMap<String, Entry>,
+    /// Overlays that were removed by force at some time.
+    forced: BTreeSet<String>,
+    /// Revisions do not go back.
+    revision: u64,
+    /// How many changes were made.
+    done: u64,
+}
+
+fn essence(overlay: &StoredOverlay) -> String {
+    let OverlayInfo { subnet, prefix, .. } = &overlay.info;
+    let removed = if overlay.removed.is_some() { "removed" } else { "there" };
+    format!("{removed} {subnet:?} {prefix:?} {}", overlay.info.enabled())
+}
+
+fn entry(state: &State, name: &str) -> Entry {
+    let overlays = state.networks.iter().flat_map(|networks| &networks.overlays);
+    overlays.into_iter().find(|overlay| overlay.info.name == name).map(essence)
+}
+
+impl Operators {
+    /// Whether the outcome of a request about this overlay is not known yet.
+    pub fn is_pending(&self, name: &str) -> bool {
+        self.pending.values().any(|(change, _)| change.name == name)
+    }
+
+    /// How many changes were made.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Somebody asks for this.
+    pub fn ask(&mut self, id: RequestId, change: Change) {
+        let before = self.certain.remove(&change.name);
+        if change.force {
+            self.forced.insert(change.name.clone());
+        }
+        self.pending.insert(id, (change, before));
+    }
+
+    /// Nobody will ever answer this.
+    pub fn forget(&mut self, id: RequestId) {
+        self.pending.remove(&id);
+    }
+
+    /// A master answers. `stored` is what it has to go by.
+    pub fn answered(
+        &mut self,
+        id: RequestId,
+        response: &Response,
+        stored: Option<&Bytes>,
+    ) -> Result<(), String> {
+        let Some((change, before)) = self.pending.remove(&id) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&response.body);
+        if response.status >= 300 {
+            if !text.starts_with("It is not known") {
+                self.certain.extend(before.map(|before| (change.name, before)));
+            }
+            return Ok(());
+        }
+        let stored = stored.ok_or("answers without knowing what is in the log")?;
+        let state = State::decode(stored.clone()).map_err(|error| error.to_string())?;
+        let in_force = in_force(&state);
+        let is = in_force.get(change.name.as_str());
+        let has = entry(&state, &change.name);
+        let well = match &change.wanted {
+            Wanted::Like(info) => is.is_some_and(|is| {
+                (&is.subnet, is.prefix, is.enabled()) == (&info.subnet, info.prefix, info.enabled())
+            }),
+            Wanted::File => has.is_none(),
+            Wanted::Gone => is.is_none() && has.as_ref().is_none_or(|has| has.starts_with("removed")),
+        };
+        if !well {
+            return Err(format!("says {} to {change:?}, but the log has {is:?} {has:?}", response.status));
+        }
+        self.certain.insert(change.name, has);
+        self.done += 1;
+        Ok(())
+    }
+
+    /// The log is this.
+    pub fn log(&mut self, state: &State) -> Result<(), String> {
+        let revision = state.networks.as_ref().map_or(0, |networks| networks.revision());
+        if revision < self.revision {
+            return Err(format!("the revision goes back from {} to {revision}", self.revision));
+        }
+        self.revision = revision;
+        for (name, certain) in &self.certain {
+            let has = entry(state, name);
+            // A removal is forgotten when nothing depends on it any more.
+            let forgotten = has.is_none() && certain.as_ref().is_some_and(|was| was.starts_with("removed"));
+            if has != *certain && !forgotten {
+                return Err(format!("{name} was {certain:?} and nobody wanted it to be {has:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an agent may lose what it has of this overlay: it was removed, and
+    /// nothing of it is left on the host.
+    pub fn may_go(&self, before: &State, name: &str, process: &Process) -> bool {
+        let removed = entry(before, name).is_some_and(|entry| entry.starts_with("removed"));
+        self.forced.contains(name) || removed && !process.host_has(name)
+    }
+}
+
+/// The overlays in force, by name.
+pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
+    let overlays = state.network.iter().flat_map(|network| &network.overlays);
+    overlays.map(|overlay| (overlay.name.as_str(), overlay)).collect()
+}
+
+/// Whether an overlay is in force, as this value of the log has it.
+pub fn is_in_force(log: &Bytes, name: &str) -> bool {
+    State::decode(log.clone()).is_ok_and(|state| in_force(&state).contains_key(name))
+}
+
+/// An operator adds an overlay.
+pub fn addition(name: &str, subnet: &str) -> Change {
+    let info = OverlayInfo {
+        name: name.into(),
+        subnet: Some(subnet.into()),
+        prefix: Some(24),
+        enabled: Some(true),
+        ..OverlayInfo::default()
+    };
+    let body = serde_json::json!({"name": name, "subnet": subnet, "prefix": 24}).to_string();
+    Change { method: "POST", name: name.into(), body, wanted: Wanted::Like(info), force: false }
+}
+
+/// An agent with those of its overlays only that agents get.
+pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
+    let in_force = in_force(state);
+    let mut agent = agent.clone();
+    agent
+        .overlays
+        .retain(|overlay| in_force.get(overlay.info.name.as_str()).is_some_and(|info| info.enabled()));
+    agent
+}
+
+/// The overlays that were removed and of which agents have something.
+pub fn draining<'a>(state: &State, agent: &'a AgentInfo) -> impl Iterator<Item = &'a str> {
+    let removed = |name: &&str| entry(state, name).is_some_and(|entry| entry.starts_with("removed"));
+    let names: Vec<&str> =
+        agent.overlays.iter().map(|overlay| overlay.info.name.as_str()).filter(removed).collect();
+    names.into_iter()
+}
+
+/// Something that an operator may want; some of it cannot be.
+pub fn change(random: &mut Rng) -> Change {
+    let names = ["dcos", "web", "off", "extra", "run1", "run2", "run3"];
+    let name = names[random.usize(0..names.len())].to_owned();
+    // Room for every agent whatever the prefix; some overlap others.
+    let subnet = match (name.as_str(), random.u8(0..8)) {
+        (_, 0) => "44.0.0.0/8".to_owned(),
+        ("dcos", 1..4) => "9.0.0.0/18".to_owned(),
+        ("dcos", _) => "9.0.0.0/19".to_owned(),
+        ("web", 1..4) => "9.128.0.0/15".to_owned(),
+        ("web", _) => "9.128.0.0/16".to_owned(),
+        (_, number) => format!("9.16{}.0.0/18", number % 4),
+    };
+    let info = OverlayInfo {
+        name: name.clone(),
+        subnet: Some(subnet),
+        prefix: Some(random.u32(24..28)),
+        enabled: Some(random.u8(0..6) > 0),
+        ..OverlayInfo::default()
+    };
+    let definition = |name: Option<&str>| {
+        let mut json =
+            serde_json::json!({"subnet": info.subnet, "prefix": info.prefix, "enabled": info.enabled});
+        if let Some(name) = name {
+            json["name"] = name.into();
+        }
+        json.to_string()
+    };
+    let force = random.u8(0..10) == 0;
+    let (method, body, wanted) = match random.u8(0..9) {
+        0..3 => ("POST", definition(Some(&name)), Wanted::Like(info.clone())),
+        3..5 => ("PUT", definition(None), Wanted::Like(info.clone())),
+        5 => ("PUT", r#"{"source": "file"}"#.to_owned(), Wanted::File),
+        _ if force => ("DELETE", r#"{"force": true}"#.to_owned(), Wanted::Gone),
+        _ => ("DELETE", String::new(), Wanted::Gone),
+    };
+    Change { method, name, body, wanted, force: force && method == "DELETE" }
+}

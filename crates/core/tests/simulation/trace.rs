@@ -1,0 +1,51 @@
+//! Inputs and effects as a trace shows them.
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, Input};
+use prost::Message;
+
+use crate::check::{decode, essence};
+
+pub fn show_input(input: &Input) -> String {
+    match input {
+        Input::Message { from, name, body } => format!("{from} {}", show_message(name, body)),
+        Input::Fetched(Ok(value)) => format!("fetched {} bytes", value.len()),
+        other => format!("{other:?}"),
+    }
+}
+
+pub fn show_effect(effect: &Effect) -> String {
+    match effect {
+        Effect::Send { to, name, body } => format!("{to} {}", show_message(name, body)),
+        Effect::Store { number, state } => match decode(state) {
+            Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
+            Err(error) => error,
+        },
+        Effect::ApplyHost { generation, desired } => {
+            let subnets: Vec<&IpNet> = desired.overlays.values().flat_map(|o| &o.subnets).collect();
+            let peers = desired.peers.as_ref().map(|peers| peers.keys().collect::<Vec<_>>());
+            format!("apply #{generation} {subnets:?}, peers {peers:?}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn show_message(name: &str, body: &Bytes) -> String {
+    let short = name.rsplit('.').next().unwrap_or(name);
+    match name {
+        UpdateAgentOverlaysMessage::NAME => {
+            let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
+            let given: Vec<String> = message.overlays.iter().map(essence).collect();
+            format!("{short} {given:?} {:?}", message.problems)
+        }
+        UpdatePeersMessage::NAME => {
+            let message = UpdatePeersMessage::decode(body.clone()).unwrap();
+            let peers: Vec<&str> = message.peers.iter().map(|peer| peer.ip.as_str()).collect();
+            format!("{short} {:?} base {:?} {peers:?} -{:?}", message.version, message.base, message.removed)
+        }
+        _ => short.to_owned(),
+    }
+}

@@ -1,0 +1,276 @@
+//! Talking to the engine: each call bounded in time, each error one sentence.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{EndpointResource, Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{EventsOptionsBuilder, InspectNetworkOptions, ListNetworksOptions};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::{Stream, StreamExt};
+use ipnet::IpNet;
+use overlay_core::host_api::engine;
+
+use super::observed::{ApiVersion, Endpoint, Engine, Existing, LABEL};
+
+const BRIDGE: &str = "com.docker.network.bridge.name";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// Why a call came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// There is no engine: nobody listens.
+    Absent(String),
+    /// The engine did not answer in time, or the connection broke. Nothing more is
+    /// to be expected of it for now.
+    Silent(String),
+    /// The engine answered, and refused.
+    Refused(String),
+}
+
+impl Failure {
+    /// What happened, in one sentence.
+    pub fn sentence(&self) -> &str {
+        match self {
+            Failure::Absent(sentence) | Failure::Silent(sentence) | Failure::Refused(sentence) => sentence,
+        }
+    }
+}
+
+/// A client of one engine.
+pub(super) struct Client {
+    docker: Docker,
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    pub fn new(socket: &Path, timeout: Duration) -> Result<Client, Failure> {
+        let absent = |what: &dyn std::fmt::Display| {
+            Failure::Absent(format!("cannot reach the container engine at {}: {what}", socket.display()))
+        };
+        let path = socket.to_str().ok_or_else(|| absent(&"the path is not UTF-8"))?;
+        // The client's own timeout counts in seconds and ends with the header of an
+        // answer; ours is around everything.
+        let docker = Docker::connect_with_unix(path, u64::MAX, API_DEFAULT_VERSION);
+        let docker = docker.map_err(|error| match error {
+            Error::SocketNotFoundError(_) => absent(&io::Error::from_raw_os_error(libc::ENOENT)),
+            error => absent(&error),
+        })?;
+        Ok(Client { docker, socket: socket.into(), timeout })
+    }
+
+    /// Waits for an answer, but not for ever. `what` is what was asked for.
+    async fn call<T>(
+        &self,
+        what: &str,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let socket = self.socket.display();
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Error::DockerResponseServerError { status_code, message })) => {
+                // Its messages may have several lines.
+                let message: Vec<&str> = message.split_whitespace().collect();
+                Err(Failure::Refused(format!(
+                    "the container engine answered \"{}\" (status {status_code})",
+                    message.join(" ")
+                )))
+            }
+            Ok(Err(error)) => Err(match system_error(&error) {
+                Some(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                {
+                    Failure::Absent(format!("cannot reach the container engine at {socket}: {error}"))
+                }
+                Some(error) => {
+                    Failure::Silent(format!("cannot talk to the container engine at {socket}: {error}"))
+                }
+                None => Failure::Silent(format!(
+                    "cannot talk to the container engine at {socket}: {}",
+                    chain(&error)
+                )),
+            }),
+            Err(_) => Err(Failure::Silent(format!(
+                "the container engine at {socket} did not answer within {} ms when asked for {what}",
+                self.timeout.as_millis()
+            ))),
+        }
+    }
+
+    /// What the engine has. Who uses a network is asked for where it matters.
+    pub async fn observe(&self, wanted: &engine::EngineDesired) -> Result<Engine, Failure> {
+        let version = self.call("its version", self.docker.version()).await?;
+        let api = version.api_version.unwrap_or_default();
+        let api = api.parse::<ApiVersion>().map_err(Failure::Refused)?;
+        let networks = self.docker.list_networks(None::<ListNetworksOptions>);
+        let networks = self.call("its networks", networks).await?;
+        let mut engine = Engine { api, networks: Vec::with_capacity(networks.len()) };
+        for network in networks {
+            let mut existing = existing(network);
+            if wanted.networks.contains_key(&existing.name) || existing.is_ours() {
+                match self.endpoints(&existing).await? {
+                    Some(endpoints) => existing.endpoints = endpoints,
+                    None => continue,
+                }
+            }
+            engine.networks.push(existing);
+        }
+        Ok(engine)
+    }
+
+    /// Who is in a network; `None`: it is gone.
+    async fn endpoints(&self, network: &Existing) -> Result<Option<Vec<Endpoint>>, Failure> {
+        let what = format!("its network {}", network.name);
+        let inspect = async {
+            match self.docker.inspect_network(&network.id, None::<InspectNetworkOptions>).await {
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        Ok(self.call(&what, inspect).await?.map(|network: NetworkInspect| {
+            let containers = network.containers.unwrap_or_default().into_iter();
+            let mut endpoints: Vec<Endpoint> =
+                containers.map(|(id, resource)| endpoint(id, resource)).collect();
+            endpoints.sort_by(|a, b| a.container.cmp(&b.container));
+            endpoints
+        }))
+    }
+
+    /// Removes a network. One that is gone is fine.
+    pub async fn remove(&self, id: &str) -> Result<(), Failure> {
+        let remove = async {
+            match self.docker.remove_network(id).await {
+                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+                other => other,
+            }
+        };
+        self.call("the removal of a network", remove).await
+    }
+
+    /// Makes a network.
+    pub async fn create(
+        &self,
+        api: ApiVersion,
+        name: &str,
+        network: &engine::Network,
+    ) -> Result<(), Failure> {
+        let request = self.docker.create_network(request(api, name, network));
+        let response = self.call(&format!("a network {name}"), request).await?;
+        match response.warning.as_str() {
+            "" => {}
+            warning => log::warn!("the container engine made network {name}, and warns: {warning}"),
+        }
+        Ok(())
+    }
+
+    /// What happens to networks from now on and since `since` (seconds of the
+    /// engine's clock, which is this host's). It ends with the connection.
+    pub fn events(&self, since: u64) -> impl Stream<Item = Event> + Send + use<> {
+        let filters = [("type", vec!["network"])].into();
+        let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(&filters).build();
+        let events = self.docker.clone().events(Some(options));
+        events.take_while(|event| std::future::ready(event.is_ok())).filter_map(|event| {
+            std::future::ready(match event.ok().and_then(|event| event.action).as_deref() {
+                Some("create" | "destroy" | "remove") => Some(Event::Network),
+                Some("connect" | "disconnect") => Some(Event::Endpoint),
+                _ => None,
+            })
+        })
+    }
+}
+
+/// What happened in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A network came or went.
+    Network,
+    /// A container joined or left a network.
+    Endpoint,
+}
+
+/// The system's error behind another one.
+fn system_error(error: &Error) -> Option<&io::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut found = None;
+    while let Some(error) = source {
+        found = error.downcast_ref::<io::Error>().or(found);
+        source = error.source();
+    }
+    found
+}
+
+/// An error with what is behind it.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn existing(network: Network) -> Existing {
+    let mut options = network.options.unwrap_or_default();
+    let subnets = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let subnets = subnets.into_iter().filter_map(|config| config.subnet?.parse::<IpNet>().ok());
+    let trusted = options.remove(TRUSTED).unwrap_or_default();
+    Existing {
+        id: network.id.unwrap_or_default(),
+        name: network.name.unwrap_or_default(),
+        driver: network.driver.unwrap_or_default(),
+        bridge: options.remove(BRIDGE),
+        labelled: network.labels.unwrap_or_default().contains_key(LABEL),
+        subnets: subnets.map(|net| net.trunc()).collect(),
+        mtu: options.get(MTU).and_then(|mtu| mtu.parse().ok()),
+        masquerade: options.get(MASQUERADE).is_none_or(|value| value != "false"),
+        trusted: trusted.split(':').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        endpoints: Vec::new(),
+    }
+}
+
+fn endpoint(id: String, resource: EndpointResource) -> Endpoint {
+    let addresses = [resource.ipv4_address, resource.ipv6_address].into_iter().flatten();
+    Endpoint {
+        container: resource.name.filter(|name| !name.is_empty()).unwrap_or(id),
+        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+    }
+}
+
+fn request(api: ApiVersion, name: &str, network: &engine::Network) -> NetworkCreateRequest {
+    let subnets = network.subnets.iter();
+    let subnets = subnets.map(|net| IpamConfig { subnet: Some(net.to_string()), ..IpamConfig::default() });
+    let (v4, v6) = (
+        network.subnets.iter().any(|net| net.addr().is_ipv4()),
+        network.subnets.iter().any(|net| net.addr().is_ipv6()),
+    );
+    let mut options: std::collections::HashMap<String, String> = [
+        (BRIDGE, network.bridge.clone()),
+        // The host's own rules do it, and let the way between overlays be.
+        (MASQUERADE, "false".to_owned()),
+        (MTU, network.mtu.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if api >= ApiVersion::TRUSTED_INTERFACES {
+        options.insert(TRUSTED.to_owned(), network.trusted.join(":"));
+    }
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        enable_ipv4: (api >= ApiVersion::V28).then_some(v4),
+        enable_ipv6: Some(v6),
+        ipam: Some(Ipam { config: Some(subnets.collect()), ..Ipam::default() }),
+        options: Some(options),
+        labels: Some([(LABEL.to_owned(), name.to_owned())].into()),
+        ..NetworkCreateRequest::default()
+    }
+}

@@ -1,0 +1,467 @@
+//! The thread that makes the host match, and keeps it so.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use overlay_core::host_api::desired::Desired;
+use overlay_core::util::throttle::Throttle;
+use overlay_core::{HostReport, Time};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::reconcile::Meaning;
+use crate::reconciler::Passes;
+use crate::schedule::{Due, Pace};
+
+/// A thread that takes a [`Desired`], compares it with the host and carries out
+/// the difference; and does so again whenever somebody else changes the host. It
+/// works in the network namespace of the thread that spawned it.
+///
+/// Dropping it waits for the pass that is under way; after that `wake` is not
+/// called any more.
+pub struct Executor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What an executor did since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Passes over the whole host, ordered or not.
+    pub passes: u64,
+    /// Those that nobody ordered and that had something to do.
+    pub repairs: u64,
+    /// Operations of those.
+    pub repair_operations: u64,
+}
+
+/// The largest MTU of packets that fit into the underlay once they have their VXLAN
+/// headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fitting {
+    /// No pass was over the host yet.
+    #[default]
+    Unmeasured,
+    /// The device that carries the tunnels cannot be found.
+    Unknown,
+    /// So many bytes.
+    Bytes(u32),
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// What was measured last, for whoever has to fit something into it.
+    fitting: watch::Sender<Fitting>,
+    /// Readable when there is something new in `state`.
+    changed: EventFd,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Option<(u64, Arc<Desired>)>,
+    done: Option<HostReport>,
+    counters: Counters,
+    stop: bool,
+}
+
+/// What the thread can do to the host.
+pub(super) trait Hands {
+    /// Compares everything, and makes the host like `desired`.
+    fn pass(&mut self, desired: &Desired) -> HostReport;
+
+    /// Does only what takes the host, which was made like `from` as far as the kernel
+    /// permitted and of which nothing was heard since, to `to`. `None`: that needs a pass.
+    fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport>;
+
+    /// Whether something is not as desired of what is quickly read.
+    fn look(&mut self, desired: &Desired) -> bool;
+
+    /// Waits until `wakeup` is readable, something happened to the host, or the
+    /// time is over. `deaf`: what happens to the host can wait.
+    fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning>;
+
+    /// Whether changes of the host are told at all.
+    fn is_blind(&self) -> bool;
+
+    /// What fits into the underlay, as of the last pass.
+    fn fitting(&self) -> Fitting;
+}
+
+impl Executor {
+    /// Starts the thread. `wake` is called from it whenever there is a report to
+    /// [`poll`](Executor::poll); it must not block on whoever drops the executor.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
+        Executor::spawn_with(Passes::new, wake)
+    }
+
+    /// The same with other hands. They are made on the thread.
+    fn spawn_with<H: Hands>(
+        hands: impl FnOnce() -> H + Send + 'static,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Executor> {
+        let changed = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let (fitting, _) = watch::channel(Fitting::default());
+        let shared = Arc::new(Shared { state: Mutex::default(), fitting, changed });
+        let thread = std::thread::Builder::new().name("overlay-host".into()).spawn({
+            let shared = shared.clone();
+            move || Work::new(hands(), &shared, &wake).run()
+        })?;
+        Ok(Executor { shared, thread: Some(thread) })
+    }
+
+    /// Wants the host to be like `desired`. Returns at once; a newer one replaces
+    /// one that still waits, which then gets no report.
+    pub fn apply(&self, generation: u64, desired: Arc<Desired>) {
+        self.shared.state.lock().waiting = Some((generation, desired));
+        self.shared.wake();
+    }
+
+    /// The report of the last finished pass, once. After the first report of a
+    /// generation there are more of it: whenever a repair ends otherwise than the
+    /// pass before.
+    pub fn poll(&self) -> Option<HostReport> {
+        self.shared.state.lock().done.take()
+    }
+
+    /// What fits into the underlay, and news of it. It is known after the first pass.
+    pub fn fitting(&self) -> watch::Receiver<Fitting> {
+        self.shared.fitting.subscribe()
+    }
+
+    /// What it did so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.state.lock().counters
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.shared.state.lock().stop = true;
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked, other than in `wake`.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn wake(&self) {
+        // It can only fail if it is readable 2^64 times already.
+        let _ = self.changed.write(1);
+    }
+}
+
+/// The thread's side.
+struct Work<'a, H> {
+    hands: H,
+    shared: &'a Shared,
+    wake: &'a dyn Fn(),
+    pace: Pace,
+    origin: Instant,
+    throttle: Throttle,
+    /// What the host is to be like, and how the last pass ended.
+    kept: Option<(Arc<Desired>, HostReport)>,
+}
+
+impl<'a, H: Hands> Work<'a, H> {
+    fn new(hands: H, shared: &'a Shared, wake: &'a dyn Fn()) -> Work<'a, H> {
+        let mut pace = Pace::new(fastrand::u64(..));
+        pace.set_blind(hands.is_blind());
+        let origin = Instant::now();
+        Work { hands, shared, wake, pace, origin, throttle: Throttle::default(), kept: None }
+    }
+
+    fn now(&self) -> Time {
+        Time(self.origin.elapsed())
+    }
+
+    fn run(mut self) {
+        loop {
+            let (stop, waiting) = {
+                let mut state = self.shared.state.lock();
+                let _ = self.shared.changed.read();
+                (state.stop, state.waiting.take())
+            };
+            match waiting {
+                _ if stop => return,
+                Some((generation, desired)) => self.apply(generation, desired),
+                None => self.keep(),
+            }
+        }
+    }
+
+    /// Does what was ordered.
+    fn apply(&mut self, generation: u64, desired: Arc<Desired>) {
+        let report = self.change_peers(&desired).unwrap_or_else(|| self.pass(&desired));
+        let report = HostReport { generation, ..report };
+        self.report(&report);
+        self.kept = Some((desired, report));
+    }
+
+    /// The short way, for the change that comes most often in a large cluster: some
+    /// peers more or less. It goes only from a host that was right, and of which the
+    /// kernel has told nothing else since; and the next pass compares everything.
+    fn change_peers(&mut self, desired: &Desired) -> Option<HostReport> {
+        let (before, report) = self.kept.as_ref()?;
+        if !report.overlays.is_empty() || !report.draining.is_empty() || self.pace.is_alarmed() {
+            return None;
+        }
+        let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
+        // Whatever the fault is: the pass that follows reports it.
+        let change = AssertUnwindSafe(|| match hands.wait(changed, Duration::ZERO, false) {
+            Ok(Meaning::Nothing) => hands.change_peers(before, desired),
+            _ => None,
+        });
+        catch_unwind(change).ok()?
+    }
+
+    /// Waits for news, and keeps the host as it was made.
+    fn keep(&mut self) {
+        let timeout = match self.kept {
+            Some(_) => self.pace.next().since(self.now()),
+            None => Duration::MAX,
+        };
+        let deaf = self.kept.is_none() || self.pace.is_alarmed();
+        let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
+        let meaning = catch_unwind(AssertUnwindSafe(|| hands.wait(changed, timeout, deaf)));
+        let meaning = match meaning {
+            Ok(Ok(meaning)) => meaning,
+            failed => {
+                let reason = match failed {
+                    Err(panic) => format!("a fault in this module: {}", message(&panic)),
+                    Ok(result) => result.map_or_else(|error| error.to_string(), |_| String::new()),
+                };
+                if self.throttle.allow(self.now(), "wait").is_some() {
+                    log::error!("cannot wait for changes of the host: {reason}");
+                }
+                // Not in a circle.
+                std::thread::sleep(Duration::from_millis(100));
+                Meaning::Pass
+            }
+        };
+        let now = self.now();
+        self.pace.noticed(now, meaning);
+        let Some((desired, report)) = self.kept.take() else { return };
+        let report = match self.pace.due(now) {
+            Due::Nothing => report,
+            Due::Repair | Due::Compare => self.repair(&desired, report),
+            Due::Look if self.look(&desired) => self.repair(&desired, report),
+            Due::Look => {
+                self.pace.looked(self.now());
+                report
+            }
+        };
+        self.kept = Some((desired, report));
+    }
+
+    fn look(&mut self, desired: &Desired) -> bool {
+        let hands = &mut self.hands;
+        // Whatever the fault is: a pass reports it.
+        catch_unwind(AssertUnwindSafe(|| hands.look(desired))).unwrap_or(true)
+    }
+
+    /// Makes the host right again. Reports only if it ends otherwise than before:
+    /// nobody asked.
+    fn repair(&mut self, desired: &Desired, before: HostReport) -> HostReport {
+        let start = Instant::now();
+        let report = HostReport { generation: before.generation, ..self.pass(desired) };
+        if report.operations > 0 {
+            self.count(|counters| {
+                counters.repairs += 1;
+                counters.repair_operations += report.operations as u64;
+            });
+            let line = || {
+                let (operations, took) = (report.operations, start.elapsed());
+                format!(
+                    "somebody changed this host; it took {operations} operations in {took:.0?} to repair it"
+                )
+            };
+            if let Some(line) = self.throttle.line(self.now(), "repair", line) {
+                log::warn!("{line}");
+            }
+        }
+        if !report.says_the_same_as(&before) {
+            self.report(&report);
+        }
+        report
+    }
+
+    fn pass(&mut self, desired: &Desired) -> HostReport {
+        let (start, hands) = (Instant::now(), &mut self.hands);
+        let report = guarded(desired, || hands.pass(desired));
+        let now = self.now();
+        self.pace.passed(now, start.elapsed());
+        let fitting = match self.hands.fitting() {
+            // The first pass did not come so far.
+            Fitting::Unmeasured => Fitting::Unknown,
+            fitting => fitting,
+        };
+        self.shared.fitting.send_if_modified(|before| std::mem::replace(before, fitting) != fitting);
+        self.count(|counters| counters.passes += 1);
+        report
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Counters)) {
+        add(&mut self.shared.state.lock().counters);
+    }
+
+    fn report(&self, report: &HostReport) {
+        self.shared.state.lock().done = Some(report.clone());
+        (self.wake)();
+    }
+}
+
+/// Runs a pass; a panic becomes a report, and the thread lives on.
+fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
+    // A pass leaves nothing half-done in memory that the next one would see: it
+    // reads everything anew.
+    catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
+        let sentence = format!("configuring the host failed by a fault in this module: {}", message(&panic));
+        log::error!("{sentence}");
+        HostReport::hopeless(desired, sentence)
+    })
+}
+
+/// What a panic says.
+pub(super) fn message(panic: &Box<dyn Any + Send>) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic without a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::watch::Watch;
+    use crate::reconcile::Watched;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Hands that only do what they are told, and hear what the test says.
+    struct Told<P> {
+        pass: P,
+        news: Watch,
+    }
+
+    impl<P: FnMut(&Desired) -> HostReport> Hands for Told<P> {
+        fn pass(&mut self, desired: &Desired) -> HostReport {
+            (self.pass)(desired)
+        }
+
+        fn change_peers(&mut self, _: &Desired, _: &Desired) -> Option<HostReport> {
+            None
+        }
+
+        fn look(&mut self, _: &Desired) -> bool {
+            false
+        }
+
+        fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning> {
+            self.news.wait(wakeup, timeout, &Watched::default(), deaf)
+        }
+
+        fn is_blind(&self) -> bool {
+            false
+        }
+
+        fn fitting(&self) -> Fitting {
+            Fitting::Unmeasured
+        }
+    }
+
+    fn executor(pass: impl FnMut(&Desired) -> HostReport + Send + 'static) -> (Executor, Receiver<()>) {
+        let (wake, woken) = channel();
+        let hands = || Told { pass, news: Watch::silent() };
+        (Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap(), woken)
+    }
+
+    #[test]
+    fn reports_what_became_of_a_generation_once() {
+        let (executor, woken) = executor(|_| HostReport { operations: 7, ..HostReport::default() });
+        assert_eq!(executor.poll(), None);
+        executor.apply(3, Arc::default());
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(
+            executor.poll(),
+            Some(HostReport { generation: 3, operations: 7, ..HostReport::default() })
+        );
+        assert_eq!(executor.poll(), None);
+    }
+
+    #[test]
+    fn a_newer_one_replaces_the_one_that_waits() {
+        let (go, gate) = channel::<()>();
+        let (executor, woken) = executor(move |_| {
+            gate.recv_timeout(PATIENCE).unwrap();
+            HostReport::default()
+        });
+        let mut done = Vec::new();
+        executor.apply(1, Arc::default());
+        // The first one is under way as soon as it does not wait any more.
+        while executor.shared.state.lock().waiting.is_some() {
+            std::thread::yield_now();
+        }
+        for generation in 2..=4 {
+            executor.apply(generation, Arc::default());
+        }
+        for _ in 0..2 {
+            go.send(()).unwrap();
+            woken.recv_timeout(PATIENCE).unwrap();
+            done.extend(executor.poll().map(|report| report.generation));
+        }
+        assert_eq!(done, [1, 4]);
+    }
+
+    #[test]
+    fn survives_a_panic_and_reports_it() {
+        let mut passes = 0;
+        let (executor, woken) = executor(move |_| {
+            passes += 1;
+            assert!(passes > 1, "on purpose");
+            HostReport::default()
+        });
+        let overlays = [("dcos".to_owned(), Default::default())].into();
+        executor.apply(1, Arc::new(Desired { overlays, ..Desired::default() }));
+        woken.recv_timeout(PATIENCE).unwrap();
+        let report = executor.poll().unwrap();
+        assert_eq!(report.generation, 1);
+        assert_eq!(report.host, ["configuring the host failed by a fault in this module: on purpose"]);
+        assert_eq!(report.overlays["dcos"], report.host[0]);
+        executor.apply(2, Arc::default());
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert!(executor.poll().unwrap().is_ok());
+    }
+
+    #[test]
+    fn dropping_waits_for_the_pass_under_way() {
+        let (began, beginning) = channel();
+        let (go, gate) = channel::<()>();
+        let (executor, woken) = executor(move |_| {
+            began.send(()).unwrap();
+            gate.recv_timeout(PATIENCE).unwrap();
+            HostReport::default()
+        });
+        executor.apply(1, Arc::default());
+        beginning.recv_timeout(PATIENCE).unwrap();
+        let dropping = std::thread::spawn(move || drop(executor));
+        go.send(()).unwrap();
+        dropping.join().unwrap();
+        // One wake for the pass; then the sender is gone with the thread.
+        woken.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            woken.recv_timeout(PATIENCE).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Disconnected)
+        );
+    }
+}

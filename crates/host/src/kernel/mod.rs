@@ -1,0 +1,11 @@
+//! The kernel's network configuration: netlink, ethtool, sysctl, and events.
+
+pub(crate) mod ethtool;
+pub(crate) mod events;
+pub(crate) mod message;
+pub(crate) mod netlink;
+pub(crate) mod nexthop;
+pub(crate) mod observe;
+pub(crate) mod request;
+pub(crate) mod sysctl;
+pub(crate) mod watch;

@@ -1,0 +1,487 @@
+//! The executor keeps the host as it made it, whatever somebody else does to it:
+//! on a real kernel, in network namespaces of its own.
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use overlay_core::host_api::desired::{Checksum, Desired};
+use testkit::host::{Host, PATIENCE, Worker, eventually, ip, peer};
+
+/// Within this time after a change the host is right again.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Everything that is ours on a host, as `ip` and `bridge` print it.
+fn state(host: &Host) -> String {
+    // The index changes when a device is made anew.
+    let link = host.json("ip -j -d link show");
+    let link = link.iter().find(|link| link["ifname"] == "vtep1024").map(|link| {
+        let data = &link["linkinfo"]["info_data"];
+        format!(
+            "{} {} {} {} {} {}",
+            link["address"], link["mtu"], link["flags"], data["id"], data["port"], data["learning"]
+        )
+    });
+    let objects = |line: &str| {
+        let mut lines: Vec<String> = host.command(line).lines().map(str::trim).map(str::to_owned).collect();
+        lines.sort();
+        lines.join("\n")
+    };
+    let mut all = vec![format!("{link:?}")];
+    if link.is_some() {
+        all.extend(
+            [
+                "ip -o -4 address show dev vtep1024 scope global",
+                "ip -o -6 address show dev vtep1024 scope global",
+                "ip neighbour show dev vtep1024 nud permanent",
+                "bridge fdb show dev vtep1024",
+                "ip route show dev vtep1024",
+                "ip -6 route show dev vtep1024 proto 142",
+            ]
+            .map(|line| without_index(&objects(line))),
+        );
+    }
+    all.extend(
+        [
+            "ip route show table all proto 142",
+            "ip rule show table 42",
+            "ip -6 rule show table 42",
+            "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding",
+        ]
+        .map(objects),
+    );
+    let file = fs::read_to_string(host.cni.path().join("dcos.conf"));
+    all.push(file.unwrap_or_default());
+    all.join("\n")
+}
+
+/// `ip -o` begins lines with the device's index.
+fn without_index(text: &str) -> String {
+    let line = |line: &str| match line.split_once(": ") {
+        Some((index, rest)) if index.bytes().all(|b| b.is_ascii_digit()) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A host that is as desired (agent 1 with agents 2 and 3), with somebody who
+/// keeps it so.
+fn kept_host() -> (Host, Worker, Desired) {
+    let host = Host::new();
+    let desired = Desired { peers: Some([peer(2), peer(3)].into()), ..host.desired(1) };
+    let worker = host.worker();
+    worker.apply_ok(&desired);
+    (host, worker, desired)
+}
+
+/// Changes something, and shows that it is mended in time. `before` is the host as
+/// it should be.
+fn repaired((host, worker): (&Host, &Worker), before: &str, what: &str, change: impl FnOnce()) {
+    let repairs = worker.counters().repairs;
+    change();
+    let start = Instant::now();
+    loop {
+        let (state, mended) = (state(host), worker.counters().repairs > repairs);
+        let took = start.elapsed();
+        if mended && state == before {
+            assert!(took < LIMIT, "{what}: repaired only after {took:?}");
+            return;
+        }
+        assert!(took < PATIENCE, "{what}: not repaired ({mended}); was\n{before}\nis\n{state}");
+    }
+}
+
+/// Everything that somebody can do by hand comes right, within two seconds.
+#[test]
+fn what_somebody_changes_by_hand_is_repaired() {
+    if !testkit::root("what_somebody_changes_by_hand_is_repaired") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    for by_hand in [
+        "ip link delete vtep1024",
+        "ip link set vtep1024 mtu 1300",
+        "ip link set vtep1024 mtu 1200",
+        "ip link set vtep1024 address 02:00:00:00:00:01",
+        "ip link set vtep1024 down",
+        "ip link set vtep1024 type vxlan learning",
+        "ip address add 44.128.0.9/20 dev vtep1024",
+        "ip address delete 44.128.0.1/20 dev vtep1024",
+        "ip address delete fd01:a::1/64 dev vtep1024",
+        "ip address flush dev vtep1024",
+        "ip neighbour flush dev vtep1024 nud permanent",
+        "ip neighbour replace 44.128.0.2 lladdr 02:00:00:00:00:01 nud permanent dev vtep1024",
+        "ip neighbour add fd01:a::9 lladdr 02:00:00:00:00:01 nud permanent dev vtep1024",
+        "bridge fdb replace 70:b3:d5:80:00:02 dst 10.9.9.9 self permanent dev vtep1024",
+        "bridge fdb delete 70:b3:d5:80:00:02 self dev vtep1024",
+        "bridge fdb add 02:00:00:00:00:01 dst 10.9.9.9 self permanent dev vtep1024",
+        "ip route replace 9.0.2.0/24 via 44.128.0.3",
+        "ip route replace unreachable 9.0.2.0/24",
+        "ip route delete 9.0.2.0/24 via 44.128.0.2",
+        "ip route add 9.0.9.0/24 via 44.128.0.3 dev vtep1024",
+        "ip -6 route delete fd01:b:0:0:2::/80",
+        "ip -6 route append fd01:b:0:0:2::/80 via fd01:a::3",
+        "ip route flush table 42",
+        "ip rule delete from 9.0.0.0/8 lookup 42",
+        "ip -6 rule delete from fd01:b::/64 lookup 42",
+        "ip rule add from 8.0.0.0/8 lookup 42",
+        "sysctl -qw net.ipv4.ip_forward=0",
+        "sysctl -qw net.ipv6.conf.all.forwarding=0",
+    ] {
+        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+    }
+}
+
+#[test]
+fn a_cni_file_comes_back() {
+    if !testkit::root("a_cni_file_comes_back") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let file = host.cni.path().join("dcos.conf");
+    let changes: [(&str, &dyn Fn()); 4] = [
+        ("removed", &|| fs::remove_file(&file).unwrap()),
+        ("changed", &|| fs::write(&file, "{}").unwrap()),
+        ("replaced", &|| {
+            fs::write(host.cni.path().join("new"), "{}").unwrap();
+            fs::rename(host.cni.path().join("new"), &file).unwrap();
+        }),
+        ("removed with its directory", &|| fs::remove_dir_all(host.cni.path()).unwrap()),
+    ];
+    for _ in 0..2 {
+        for (what, change) in changes {
+            repaired((&host, &worker), &before, what, change);
+        }
+    }
+}
+
+/// The worker's counters, once they have not changed for a while.
+fn quiet(worker: &Worker) -> overlay_host::Counters {
+    let (mut last, mut since) = (worker.counters(), Instant::now());
+    while since.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = worker.counters();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
+/// Neither the echoes of what it does itself, nor others' business, nor what is
+/// set as it is anyway leads to passes.
+#[test]
+fn what_is_no_business_of_ours_leads_to_nothing() {
+    if !testkit::root("what_is_no_business_of_ours_leads_to_nothing") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = quiet(&worker);
+    assert_eq!(before.passes, 1, "its own echoes");
+    for line in [
+        "ip link add foreign type bridge",
+        "ip link set foreign up",
+        "ip address add 172.16.0.1/24 dev foreign",
+        "ip neighbour add 172.16.0.9 lladdr 02:00:00:00:00:09 nud permanent dev foreign",
+        "ip route add 192.168.7.0/24 via 172.16.0.9",
+        "ip route add 192.168.8.0/24 via 44.128.0.2 dev vtep1024 proto static",
+        "ip rule add from 192.168.0.0/16 lookup 43",
+        "ip route replace 9.0.2.0/24 via 44.128.0.2 dev vtep1024",
+        "ip neighbour replace 44.128.0.2 lladdr 70:b3:d5:80:00:02 nud permanent dev vtep1024",
+        "bridge fdb replace 70:b3:d5:80:00:02 dst 10.0.0.2 self permanent dev vtep1024",
+        "ip neighbour add 44.128.0.77 lladdr 02:00:00:00:00:09 nud reachable dev vtep1024",
+        "ip link set vtep1024 up",
+        "ip link delete foreign",
+    ] {
+        host.command(line);
+    }
+    fs::write(host.cni.path().join("foreign.conf"), r#"{"name":"foreign","type":"bridge"}"#).unwrap();
+    assert_eq!(quiet(&worker), before);
+}
+
+/// Somebody changes things all the time: few passes, and right at the end.
+#[test]
+fn a_storm_of_changes_leads_to_few_passes() {
+    if !testkit::root("a_storm_of_changes_leads_to_few_passes") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let start = Instant::now();
+    let mut changes = 0;
+    while start.elapsed() < LIMIT {
+        host.command("ip route replace 9.0.2.0/24 via 44.128.0.3");
+        host.command("ip neighbour flush dev vtep1024 nud permanent");
+        changes += 2;
+    }
+    repaired((&host, &worker), &before, "a storm", || _ = host.command("ip link delete vtep1024"));
+    let passes = worker.counters().passes;
+    assert!(passes <= 16, "{passes} passes for {changes} changes");
+    assert!(changes > 100, "that was no storm: {changes}");
+}
+
+/// More events than the buffer holds: what gets lost leads to a pass.
+#[test]
+fn lost_events_lead_to_a_pass() {
+    if !testkit::root("lost_events_lead_to_a_pass") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    let batch = host.cni.path().join("batch");
+    // The last of them is the one that matters.
+    let mut lines: Vec<String> =
+        (0..60_000).map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255)).collect();
+    lines.push("route flush table 42".to_owned());
+    fs::write(&batch, lines.join("\n")).unwrap();
+    repaired((&host, &worker), &before, "60,000 routes", || {
+        host.command(&format!("ip -batch {}", batch.display()));
+    });
+}
+
+/// A repair that fails is told, and so is that it worked after all.
+#[test]
+fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
+    if !testkit::root("what_cannot_be_repaired_is_reported") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = state(&host);
+    // Before anybody is faster: the name is taken in the same batch.
+    let batch = host.cni.path().join("batch");
+    fs::write(&batch, "link delete vtep1024\nlink add vtep1024 type bridge\n").unwrap();
+    // Until this is faster than the repair.
+    let taken = || {
+        let batch = batch.clone();
+        host.run(move || Command::new("ip").arg("-batch").arg(batch).status().unwrap().success())
+    };
+    eventually("the name is taken", taken);
+    let report = worker.finish();
+    assert!(report.overlays["dcos"].contains("remove or rename it"), "{report:?}");
+    repaired((&host, &worker), &before, "the name is free", || _ = host.command("ip link delete vtep1024"));
+    assert!(worker.finish().is_ok());
+}
+
+/// What `ethtool` says of the VXLAN device's checksums.
+fn tx_checksum(host: &Host) -> String {
+    let features = host.command("ethtool -k vtep1024");
+    let line = features.lines().find(|line| line.trim().starts_with("tx-checksum-ip-generic:"));
+    line.unwrap().trim().to_owned()
+}
+
+/// The checksums are computed where the operator says, from the start, and again
+/// after somebody changed it.
+#[test]
+fn checksums_are_computed_where_the_operator_says() {
+    if !testkit::root("checksums_are_computed") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let (on, off) = ("tx-checksum-ip-generic: on", "tx-checksum-ip-generic: off");
+    assert_eq!(tx_checksum(&host), on);
+    desired.tx_checksum = Checksum::Off;
+    assert_eq!(worker.apply_ok(&desired), 1);
+    assert_eq!(tx_checksum(&host), off);
+    assert_eq!(worker.apply_ok(&desired), 0);
+    for by_hand in ["ethtool -K vtep1024 tx-checksum-ip-generic on", "ip link delete vtep1024"] {
+        let before = state(&host);
+        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+        assert_eq!(tx_checksum(&host), off, "{by_hand}");
+    }
+    desired.tx_checksum = Checksum::On;
+    assert_eq!(worker.apply_ok(&desired), 1);
+    assert_eq!(tx_checksum(&host), on);
+    // What the operator does by hand stays as it is.
+    desired.tx_checksum = Checksum::Auto;
+    host.command("ethtool -K vtep1024 tx-checksum-ip-generic off");
+    assert_eq!(worker.apply_ok(&desired), 0);
+    assert_eq!(tx_checksum(&host), off);
+}
+
+/// The firewall, as its tools show it.
+fn firewall(host: &Host) -> String {
+    let members = host.command("ipset list overlay -output save");
+    let mut members: Vec<&str> =
+        members.lines().filter(|line| line.starts_with("add ")).map(counted).collect();
+    members.sort_unstable();
+    let rules = ["iptables -w -t nat -S POSTROUTING", "ip6tables -w -t nat -S POSTROUTING"];
+    let rules: String = rules.map(|line| host.command(line)).concat();
+    format!("{rules}{}", members.join("\n"))
+}
+
+/// Without the counters of packets.
+fn counted(line: &str) -> &str {
+    line.split(" packets ").next().unwrap_or(line)
+}
+
+/// What masquerades the containers' traffic comes back as well.
+#[test]
+fn the_firewall_is_repaired() {
+    if !testkit::root("the_firewall_is_repaired") {
+        return;
+    }
+    let (host, worker, _) = kept_host();
+    let before = firewall(&host);
+    assert!(before.contains("-s 9.0.0.0/8") && before.contains("add overlay 9.0.0.0/8 nomatch"), "{before}");
+    for by_hand in [
+        "iptables -w -t nat -F POSTROUTING",
+        "ip6tables -w -t nat -F POSTROUTING",
+        "ipset del overlay 9.0.0.0/8",
+        "ipset flush overlay",
+        "ipset add overlay 10.0.0.0/8 nomatch",
+        "nft flush ruleset",
+    ] {
+        let repairs = worker.counters().repairs;
+        host.command(by_hand);
+        let start = Instant::now();
+        while firewall(&host) != before {
+            let took = start.elapsed();
+            assert!(took < LIMIT, "{by_hand}: {took:?}; was\n{before}\nis\n{}", firewall(&host));
+        }
+        // It is counted when the pass ends.
+        while worker.counters().repairs == repairs {
+            assert!(start.elapsed() < LIMIT, "{by_hand}: {:?}", worker.counters());
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Some peers more or less take no pass: just what they take, and it is as if a
+/// pass had done it.
+#[test]
+fn peers_that_come_and_go_take_no_pass() {
+    if !testkit::root("peers_that_come_and_go") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let before = state(&host);
+    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    assert_eq!(worker.apply_ok(&desired), 6);
+    assert_eq!(worker.counters().passes, 1);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    // Peer 4 changes, peer 5 comes, peer 4 goes.
+    let changed = peer(40).1;
+    desired.peers.as_mut().unwrap().insert(peer(4).0, changed);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    desired.peers.as_mut().unwrap().extend([peer(5)]);
+    desired.peers.as_mut().unwrap().remove(&peer(4).0);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    desired.peers.as_mut().unwrap().remove(&peer(5).0);
+    worker.apply_ok(&desired);
+    assert_eq!(state(&host), before);
+    assert_eq!(worker.counters().passes, 1, "its own echoes");
+    // On a host that somebody meddled with it is not enough.
+    host.command("ip route flush table 42");
+    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
+}
+
+/// One whose VTEP is on no network of ours: the kernel refuses the routes to it. The
+/// others go on being changed without a pass.
+#[test]
+fn a_refused_peer_costs_the_others_nothing() {
+    if !testkit::root("a_refused_peer_costs_the_others_nothing") {
+        return;
+    }
+    let (host, worker, mut desired) = kept_host();
+    let before = state(&host);
+    let (at, right) = peer(66);
+    let mut wrong = (*right).clone();
+    wrong.vtep_ips[0] = ip("45.0.0.66");
+    let change = |desired: &mut Desired, worker: &Worker, at, peer: Option<_>| {
+        let peers = desired.peers.as_mut().unwrap();
+        match peer {
+            Some(peer) => peers.insert(at, peer),
+            None => peers.remove(&at),
+        };
+        worker.start(desired);
+        worker.finish()
+    };
+    let report = change(&mut desired, &worker, at, Some(Arc::new(wrong)));
+    assert!(report.overlays.is_empty() && report.host.len() == 2, "{report:?}");
+    assert!(report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "), "{report:?}");
+    let passes = worker.counters().passes;
+    for n in 4..20 {
+        let next = change(&mut desired, &worker, peer(n).0, Some(peer(n).1));
+        assert_eq!((next.operations, &next.host), (6, &report.host), "it is not told any more");
+    }
+    for n in 4..20 {
+        assert_eq!(change(&mut desired, &worker, peer(n).0, None).host, report.host);
+    }
+    assert_eq!(worker.counters().passes, passes, "a change of others took a pass");
+    assert_eq!(host.apply(&desired).operations, 0, "a pass changes something besides what is refused");
+    // It is tried again when it is asked for, and when it is another one.
+    worker.start(&desired);
+    assert_eq!(worker.finish().host, report.host);
+    assert_eq!(worker.counters().passes, passes + 1, "it was not tried again");
+    assert_eq!(worker.counters().repairs, 0, "what is refused was taken for somebody's change");
+    assert!(change(&mut desired, &worker, at, Some(right)).is_ok());
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert!(change(&mut desired, &worker, at, None).is_ok());
+    assert_eq!(state(&host), before);
+    // On a host that is wrong otherwise nothing is changed without a look at it.
+    let passes = worker.counters().passes;
+    fs::remove_dir_all(host.cni.path()).unwrap();
+    fs::write(host.cni.path(), "no directory").unwrap();
+    worker.start(&desired);
+    assert!(!worker.finish().is_ok());
+    change(&mut desired, &worker, peer(4).0, Some(peer(4).1));
+    assert!(worker.counters().passes >= passes + 2, "a small change of a host that is not right");
+    fs::remove_file(host.cni.path()).unwrap();
+    fs::create_dir(host.cni.path()).unwrap();
+}
+
+/// Routes to many peers go by nexthop objects, which are kept like everything else
+/// and go with their peers.
+#[test]
+fn routes_to_many_peers_go_by_nexthop_objects() {
+    if !testkit::root("routes_to_many_peers") {
+        return;
+    }
+    if !Path::new("/proc/sys/net/ipv4/nexthop_compat_mode").exists() {
+        return testbed::skip::skip("routes_to_many_peers", "this kernel has no nexthop objects");
+    }
+    let host = Host::new();
+    let objects = || host.command("ip nexthop show dev vtep1024").lines().count();
+    let mut desired = Desired { peers: Some((2..1_102).map(peer).collect()), ..host.desired(1) };
+    let worker = host.worker();
+    worker.apply_ok(&desired);
+    assert_eq!(objects(), 1_100);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert_eq!(quiet(&worker).passes, 1, "its own echoes");
+    desired.peers.as_mut().unwrap().extend([peer(1_102)]);
+    assert_eq!(worker.apply_ok(&desired), 7);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    let before = state(&host);
+    // Another program's plain route is as good.
+    host.command("ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024");
+    assert_eq!(quiet(&worker).passes, 1, "what it did not do, and its echoes");
+    // With an object its routes go, of which the kernel does not tell.
+    for by_hand in [
+        format!("ip nexthop delete id {}", 0x2c80_0002),
+        format!("ip nexthop replace id {} via 44.128.0.9 dev vtep1024", 0x2c80_0002),
+    ] {
+        let repairs = worker.counters().repairs;
+        host.command(&by_hand);
+        eventually(&by_hand, || worker.counters().repairs > repairs);
+        let routes = host.command("ip route show 9.0.2.0/24");
+        assert!(routes.contains("via 44.128.0.2 dev vtep1024"), "{by_hand}: {routes}");
+        assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    }
+    // With the device they go and come.
+    repaired((&host, &worker), &before, "the device", || _ = host.command("ip link delete vtep1024"));
+    assert_eq!(objects(), 1_101);
+    desired.peers = Some([peer(2), peer(3)].into());
+    worker.apply_ok(&desired);
+    assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
+    assert_eq!(objects(), 2);
+    desired.peers = Some([].into());
+    worker.apply_ok(&desired);
+    assert_eq!(objects(), 0);
+}

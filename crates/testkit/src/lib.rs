@@ -1,0 +1,20 @@
+//! Code that several test targets and benchmarks share.
+#![allow(missing_docs, reason = "read beside the tests that use it")]
+
+#[cfg(feature = "host")]
+pub mod engine;
+#[cfg(feature = "host")]
+pub mod host;
+#[cfg(feature = "load")]
+pub mod load;
+pub mod master_world;
+pub mod predecessor;
+pub mod prometheus;
+pub mod transcript;
+
+/// Returns whether a test that changes the kernel's network configuration can run, and notes the
+/// reason if it cannot (see [`testbed::skip`]).
+#[cfg(feature = "host")]
+pub fn root(test: &str) -> bool {
+    testbed::skip::unless_hosts(test)
+}

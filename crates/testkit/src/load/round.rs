@@ -1,0 +1,392 @@
+//! One master, loaded with agents from the first to the last, and what that took.
+
+use std::fs;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use overlay_core::proto::internal::{Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage};
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::peer_list_codec::{PEERS, pack};
+use prost::Message as _;
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, Place, Setup};
+use testbed::http::Client;
+use testbed::mesos::Mesos;
+use testbed::node::Node;
+use testbed::wait;
+
+use super::generator::{Generator, address, allow_files};
+use super::measure::{Probe, Usage, get, median, usage};
+
+/// How long one step may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(180);
+/// Between two looks at Mesos's own state.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// A master with less to do than this in [`QUIET_FOR`] has nothing to do.
+const QUIET: Duration = Duration::from_millis(10);
+const QUIET_FOR: Duration = Duration::from_millis(250);
+
+/// What a master logs when it is elected.
+pub(super) const ELECTED: &str = "Elected as the leading master";
+
+/// The module that is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// Ours.
+    Real,
+    /// The one that only answers.
+    Baseline,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// So many agents send over connections of others, since more files may not be open.
+    pub without_connection: usize,
+    /// Registrations that agents had to send again, in all.
+    pub retries: usize,
+    /// From the first connection until the last agent is registered.
+    pub registering: Duration,
+    /// The master's CPU time in that time.
+    pub registering_cpu: Duration,
+    /// From then on until every agent knows every agent.
+    pub telling: Duration,
+    /// The master's CPU time from the first connection until it is idle.
+    pub cpu: Duration,
+    /// Writes to the log until then, if the module counts them.
+    pub writes: Option<u64>,
+    /// Bytes that were written to disk until then.
+    pub written: u64,
+    /// Bytes that the master sent to agents until then.
+    pub sent: u64,
+    /// Growth of its memory until then.
+    pub memory: u64,
+    /// `/overlay-master/state`: median and worst, and its length.
+    pub state: (Duration, Duration, usize),
+    /// Mesos's own `/state`: median while idle.
+    pub mesos_idle: Duration,
+    /// The same while agents register and are told of each other, and of how many.
+    pub mesos_busy: (Duration, usize),
+    /// One more agent: until it is registered, until everybody knows it.
+    pub join: (Duration, Duration),
+    /// One agent is deleted: until everybody knows.
+    pub leave: Option<Duration>,
+    /// After a restart, from the election: the first agent is answered, all are registered, all
+    /// know all.
+    pub again: (Duration, Duration, Duration),
+    /// The master's CPU time for that, from its start.
+    pub again_cpu: Duration,
+    /// Bytes that it sent.
+    pub again_sent: u64,
+}
+
+/// Loads a master with so many agents. One more joins `repeats` times, and the medians are over
+/// as many. To be called on a thread with a network of its own.
+pub fn run(module: Module, library: &Path, agents: usize, repeats: usize) -> Result<Measured> {
+    let without_connection = allow_files(agents + repeats)?;
+    let mut round = Round::new(module, library, agents, without_connection)?;
+    round.repeats = repeats;
+    round.measured.without_connection = without_connection;
+    round.idle()?;
+    round.register()?;
+    round.ask()?;
+    round.join()?;
+    round.leave()?;
+    round.restart()?;
+    round.measured.retries = round.generator.retries();
+    Ok(round.measured)
+}
+
+struct Round {
+    module: Module,
+    agents: usize,
+    repeats: usize,
+    cluster: Cluster,
+    generator: Generator,
+    measured: Measured,
+}
+
+impl Round {
+    fn new(module: Module, library: &Path, agents: usize, without_connection: usize) -> Result<Round> {
+        let mut setup = Setup { network: network(), ..Setup::new(0, Place::Loopback)? };
+        setup.module = Some(match module {
+            Module::Real => library.to_owned(),
+            Module::Baseline => Mesos::get()?.baseline(),
+        });
+        let mut cluster = Cluster::prepare(&setup)?;
+        let canned = cluster.run().dir().join("canned");
+        Canned::typical(agents).write(&canned)?;
+        cluster.master.set("BASELINE_DIR", canned.display());
+        // The times in its log are compared with ours.
+        cluster.master.set("TZ", "UTC");
+        cluster.start_all()?;
+        let generator = Generator::new(v4(&cluster.master)?, without_connection)?;
+        let measured = Measured::default();
+        let mut round = Round { module, agents, repeats: 1, cluster, generator, measured };
+        round.wait_serving()?;
+        Ok(round)
+    }
+
+    fn client(&self) -> Client {
+        self.cluster.master.client()
+    }
+
+    fn usage(&self) -> Result<Usage> {
+        usage(self.cluster.master.pid().context("the master is not running")?)
+    }
+
+    fn wait_serving(&mut self) -> Result<()> {
+        let client = self.client();
+        wait::until("the master to serve", LIMIT, || {
+            self.cluster.check()?;
+            Ok((client.get("/overlay-master/state")?.status == 200).then_some(()))
+        })
+    }
+
+    /// Waits until the master has nothing to do any more; the agents go on meanwhile.
+    fn quiet(&mut self) -> Result<Usage> {
+        let start = Instant::now();
+        let mut before = self.usage()?;
+        loop {
+            let end = Instant::now() + QUIET_FOR;
+            self.generator.until("nothing", LIMIT, |_| Instant::now() >= end)?;
+            let now = self.usage()?;
+            if now.cpu - before.cpu < QUIET {
+                return Ok(now);
+            }
+            ensure!(start.elapsed() < LIMIT, "the master does not come to rest");
+            before = now;
+        }
+    }
+
+    fn idle(&mut self) -> Result<()> {
+        self.quiet()?;
+        let client = self.client();
+        let times = (0..2 * self.repeats).map(|_| Ok(get(&client, "/state")?.0)).collect::<Result<_>>()?;
+        self.measured.mesos_idle = median(times);
+        Ok(())
+    }
+
+    fn register(&mut self) -> Result<()> {
+        let before = self.quiet()?;
+        let probe = Probe::start(self.client(), "/state", PROBE_PAUSE);
+        let start = Instant::now();
+        self.generator.join(self.agents);
+        self.measured.registering =
+            self.generator.until("all to be registered", LIMIT, Generator::all_registered)?;
+        self.measured.registering_cpu = self.usage()?.cpu - before.cpu;
+        self.measured.telling = self.until_told()?;
+        let end = Instant::now();
+        let samples = probe.stop()?;
+        let busy: Vec<_> =
+            samples.iter().filter(|(at, _)| (start..end).contains(at)).map(|(_, time)| *time).collect();
+        self.measured.mesos_busy = (median(busy.clone()), busy.len());
+        let after = self.quiet()?;
+        self.measured.cpu = after.cpu - before.cpu;
+        self.measured.memory = after.memory.saturating_sub(before.memory);
+        self.measured.written = after.written - before.written;
+        self.measured.sent = self.generator.received();
+        self.measured.writes = self.writes()?;
+        Ok(())
+    }
+
+    /// Until every agent knows every agent. What the baseline sends has a version that counts.
+    fn until_told(&mut self) -> Result<Duration> {
+        let count = self.generator.agents().len() as u64;
+        match self.module {
+            Module::Real => self.generator.until("all to know all", LIMIT, Generator::all_know_all),
+            Module::Baseline => {
+                let all = PeersVersion { epoch: Some(1), version: Some(count), ..Default::default() };
+                self.generator.until("all to be told", LIMIT, |generator| generator.all_have(all))
+            }
+        }
+    }
+
+    fn writes(&mut self) -> Result<Option<u64>> {
+        // The numbers in Mesos's metrics may be a second old.
+        let end = Instant::now() + Duration::from_millis(1200);
+        self.generator.until("the metrics", LIMIT, |_| Instant::now() >= end)?;
+        let metrics = self.client().get("/metrics/snapshot")?.json()?;
+        // Mesos writes all its numbers as floating point.
+        Ok(metrics["overlay/master/log/writes"].as_f64().map(|writes| writes as u64))
+    }
+
+    fn ask(&mut self) -> Result<()> {
+        let client = self.client();
+        let asked = (0..2 * self.repeats).map(|_| get(&client, "/overlay-master/state"));
+        let asked = asked.collect::<Result<Vec<_>>>()?;
+        let times: Vec<_> = asked.iter().map(|(time, _)| *time).collect();
+        let worst = times.iter().max().copied().unwrap_or_default();
+        self.measured.state = (median(times), worst, asked.first().map_or(0, |(_, length)| *length));
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<()> {
+        let (mut registered, mut known) = (Vec::new(), Vec::new());
+        for _ in 0..self.repeats {
+            self.quiet()?;
+            self.generator.join(1);
+            let first =
+                self.generator.until("one more to be registered", LIMIT, Generator::all_registered)?;
+            registered.push(first);
+            known.push(first + self.until_told()?);
+        }
+        self.measured.join = (median(registered), median(known));
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        if self.module == Module::Baseline {
+            return Ok(());
+        }
+        self.generator.leave(0);
+        self.quiet()?;
+        let start = Instant::now();
+        let body = json!({ "agents": [address(0).ip().to_string()] });
+        let reply = self.client().post("/overlay-master/agents/delete", &body)?;
+        ensure!(reply.status == 200, "deleting an agent: {} {}", reply.status, reply.text());
+        self.generator.until("all to know that one left", LIMIT, |generator| generator.all_know_left(0))?;
+        self.measured.leave = Some(start.elapsed());
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        self.cluster.master.kill()?;
+        self.generator.until("the connections to break", LIMIT, |generator| generator.connections() == 0)?;
+        let sent = self.generator.received();
+        // Agents come with what they know: the baseline has nothing to tell them.
+        for file in ["canned/peer", "canned/packed"] {
+            fs::write(self.cluster.run().dir().join(file), "")?;
+        }
+        self.cluster.master.start()?;
+        // Agents hear from ZooKeeper that it leads, all at once.
+        self.cluster.master.wait_log(ELECTED, LIMIT)?;
+        self.generator.join_again();
+        self.generator.until("all to be registered again", LIMIT, Generator::all_registered)?;
+        let (registered, registered_at) = (Instant::now(), SystemTime::now());
+        self.until_told()?;
+        let told = Instant::now();
+        let after = self.quiet()?;
+        let elected =
+            logged_at(&self.cluster.master.log(), ELECTED).context("the master's log has no time")?;
+        let all = registered_at.duration_since(elected).unwrap_or_default();
+        let first = self.generator.first_answer().context("nobody was answered")?;
+        let since = |at: Instant| (all + (at - registered)).saturating_sub(registered - at);
+        self.measured.again = (since(first), all, since(told));
+        self.measured.again_cpu = after.cpu;
+        self.measured.again_sent = self.generator.received() - sent;
+        Ok(())
+    }
+}
+
+/// When the first line with this text was logged: `I1120 19:14:05.123456 … Elected as the
+/// leading master!`, in UTC.
+pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
+    let line = log.lines().find(|line| line.contains(text))?;
+    let time = line.split_whitespace().nth(1)?;
+    let mut parts = time.split(':').map(|part| part.parse::<f64>().ok());
+    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    let of_day = Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let midnight = Duration::from_secs(now.as_secs() / day.as_secs() * day.as_secs());
+    let at = midnight + of_day;
+    // It may have been before midnight.
+    Some(SystemTime::UNIX_EPOCH + if at > now { at - day } else { at })
+}
+
+/// Where a master listens.
+pub fn v4(master: &Node) -> Result<SocketAddrV4> {
+    match master.address() {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => bail!("a master with IPv6"),
+    }
+}
+
+/// DC/OS's networks, with room for 65,534 agents.
+pub fn network() -> Value {
+    json!({
+        "vtep_subnet": "44.128.0.0/16",
+        "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{ "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24 }],
+    })
+}
+
+/// What the baseline sends: as long as what the real module sends with [`network`].
+struct Canned {
+    answer: Vec<u8>,
+    peer: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+impl Canned {
+    fn typical(agents: usize) -> Canned {
+        let bridge = |kind: char, half: u8| BridgeInfo {
+            name: format!("{kind}-dcos"),
+            ip: Some(format!("9.10.100.{half}/25")),
+            ip6: None,
+        };
+        let vxlan = VxLanInfo {
+            vni: 1024,
+            vtep_name: "vtep1024".into(),
+            vtep_ip: "44.128.10.100/16".into(),
+            vtep_mac: "70:b3:d5:80:0a:64".into(),
+            ..Default::default()
+        };
+        let overlay = AgentOverlayInfo {
+            info: OverlayInfo {
+                name: "dcos".into(),
+                subnet: Some("9.0.0.0/8".into()),
+                prefix: Some(24),
+                ..Default::default()
+            },
+            subnet: Some("9.10.100.0/24".into()),
+            mesos_bridge: Some(bridge('m', 0)),
+            docker_bridge: Some(bridge('d', 128)),
+            backend: BackendInfo { vxlan: Some(vxlan) },
+            ..Default::default()
+        };
+        let answer = UpdateAgentOverlaysMessage { overlays: vec![overlay], ..Default::default() };
+        let peer = |number: usize| {
+            let (a, b) = (number >> 8 & 255, number & 255);
+            let peer = Peer {
+                ip: format!("127.240.{a}.{b}"),
+                vni: 1024,
+                vtep_ip: format!("44.128.{a}.{b}"),
+                vtep_mac: format!("70:b3:d5:80:{a:02x}:{b:02x}"),
+                subnets: vec![PeerSubnet {
+                    overlay: "dcos".into(),
+                    subnet: Some(format!("9.{a}.{b}.0/24")),
+                    subnet6: None,
+                }],
+                ..Default::default()
+            };
+            let mut encoded = Vec::new();
+            prost::encoding::message::encode(PEERS, &peer, &mut encoded);
+            encoded
+        };
+        let peers: Vec<_> = (0..agents).map(peer).collect();
+        let packed = pack(peers.iter().map(Vec::as_slice)).to_vec();
+        Canned { answer: answer.encode_to_vec(), peer: peer(10 << 8 | 100), packed }
+    }
+
+    fn write(&self, dir: &PathBuf) -> Result<()> {
+        fs::create_dir(dir).with_context(|| format!("making {}", dir.display()))?;
+        fs::write(dir.join("answer"), &self.answer)?;
+        fs::write(dir.join("peer"), &self.peer)?;
+        fs::write(dir.join("packed"), &self.packed)?;
+        fs::write(dir.join("agent"), AGENT_JSON)?;
+        Ok(())
+    }
+}
+
+/// One agent as it stands in the state.
+const AGENT_JSON: &str = concat!(
+    r#"{"connected":true,"ip":"127.240.10.100","overlays":[{"backend":{"vxlan":{"vni":1024,"#,
+    r#""vtep_ip":"44.128.10.100/16","vtep_mac":"70:b3:d5:80:0a:64","vtep_name":"vtep1024"}},"#,
+    r#""docker_bridge":{"ip":"9.10.100.128/25","name":"d-dcos"},"info":{"enabled":true,"name":"dcos","#,
+    r#""prefix":24,"subnet":"9.0.0.0/8"},"mesos_bridge":{"ip":"9.10.100.0/25","name":"m-dcos"},"#,
+    r#""state":{"status":"STATUS_OK"},"subnet":"9.10.100.0/24"}],"since_seconds":10}"#,
+);

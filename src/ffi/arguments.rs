@@ -1,0 +1,68 @@
+//! What callers pass in, as values.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::slice;
+
+use overlay_core::Upid;
+use overlay_core::proto::mesos::MasterInfo;
+use prost::Message;
+
+use super::{MoBytes, MoPair, MoResult};
+
+/// The bytes, as long as the call lasts.
+///
+/// # Safety
+/// `bytes.ptr` is NULL or points to `bytes.len` bytes that do not change during
+/// the call.
+pub(super) unsafe fn bytes<'a>(bytes: MoBytes) -> Result<&'a [u8], MoResult> {
+    match (bytes.ptr.is_null(), bytes.len) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(MoResult::Null),
+        // What no object can have as its size is no size; slices must not have it.
+        (false, len) if len > isize::MAX as usize => Err(MoResult::Invalid),
+        // SAFETY: the caller's promise.
+        (false, len) => Ok(unsafe { slice::from_raw_parts(bytes.ptr, len) }),
+    }
+}
+
+/// Text from the network or an operator: what is not UTF-8 in it is replaced.
+///
+/// # Safety
+/// As for [`bytes()`].
+pub(super) unsafe fn text(text: MoBytes) -> Result<String, MoResult> {
+    // SAFETY: the caller's promise.
+    Ok(String::from_utf8_lossy(unsafe { bytes(text)? }).into_owned())
+}
+
+/// Keys and values.
+///
+/// # Safety
+/// `first` is NULL or points to `count` pairs, each valid as for [`bytes()`].
+pub(super) unsafe fn pairs(
+    first: *const MoPair,
+    count: usize,
+) -> Result<impl Iterator<Item = (String, String)>, MoResult> {
+    let pairs: &[MoPair] = match (first.is_null(), count) {
+        (_, 0) => &[],
+        (true, _) => return Err(MoResult::Null),
+        (false, count) if count > isize::MAX as usize / size_of::<MoPair>() => return Err(MoResult::Invalid),
+        // SAFETY: the caller's promise.
+        (false, count) => unsafe { slice::from_raw_parts(first, count) },
+    };
+    // SAFETY: the caller's promise.
+    let read = |pair: &MoPair| unsafe { Ok((text(pair.key)?, text(pair.value)?)) };
+    Ok(pairs.iter().map(read).collect::<Result<Vec<_>, MoResult>>()?.into_iter())
+}
+
+/// The pid in a serialized `mesos.MasterInfo`.
+pub(super) fn master_info(bytes: &[u8]) -> Option<Upid> {
+    let info = MasterInfo::decode(bytes).ok()?;
+    if let Some(pid) = info.pid {
+        return pid.parse().ok();
+    }
+    // Masters before 0.24 wrote no pid. The address's bytes are in network order
+    // in memory.
+    let ip = Ipv4Addr::from(info.ip.to_ne_bytes());
+    let port = u16::try_from(info.port).ok()?;
+    (!ip.is_unspecified() && port != 0).then(|| Upid::new("master", SocketAddr::new(ip.into(), port)))
+}

@@ -1,0 +1,298 @@
+//! A whole agent (all of it but Mesos) on a host whose container engine is not what
+//! it should be: everything else works, everybody is told, and when the engine is
+//! right again so is the agent, without being asked.
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mesos_overlay::runtime::{Action, Clock, LocalHost, Node, NodeOptions, Role};
+use overlay_core::agent::Agent as Machine;
+use overlay_core::config::{AgentConfig, AuthenticateHttp};
+use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Request, RequestId, Upid};
+use prost::Message;
+use serde_json::Value;
+use testkit::engine::{DockerHost, HungEngine};
+use testkit::host::{Host, PATIENCE, eventually};
+
+/// The option of a Docker network.
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// `command_timeout`.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// An agent on a host. The test is its master.
+struct Agent<'a> {
+    host: &'a Host,
+    node: Arc<Mutex<Node>>,
+    requests: u64,
+}
+
+impl<'a> Agent<'a> {
+    /// An agent that was told its share of one overlay.
+    fn new(host: &'a Host, socket: PathBuf) -> Agent<'a> {
+        Agent::with_docker(host, socket, true)
+    }
+
+    /// The same with and without `docker_bridge`.
+    fn with_docker(host: &'a Host, socket: PathBuf, docker_bridge: bool) -> Agent<'a> {
+        let mut config = AgentConfig::new(host.cni.path());
+        config.docker_socket = Some(socket);
+        config.network.command_timeout = TIMEOUT;
+        config.network.docker_bridge = docker_bridge;
+        let options = NodeOptions {
+            role: Role::Agent,
+            make: Box::new(move |birth| Box::new(Machine::new(config.clone(), birth.me.clone(), birth.seed))),
+            detect: None,
+            authenticate_http: AuthenticateHttp::default(),
+            log: None,
+            host: Box::new(LocalHost::new(Arc::new(|| {}))),
+            clock: Clock::system(),
+            seed: 1,
+        };
+        let agent = Agent { host, node: Arc::new(Mutex::new(Node::new(options))), requests: 0 };
+        let me: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let master = Upid::new("overlay-master", me.address);
+        agent.with(move |node| {
+            node.start(me).unwrap();
+            drain(node);
+            let share = UpdateAgentOverlaysMessage { overlays: vec![share()], ..Default::default() };
+            let body = share.encode_to_vec().into();
+            node.message(master, UpdateAgentOverlaysMessage::NAME.to_owned(), body).unwrap();
+        });
+        agent
+    }
+
+    /// Calls the node on the host: its threads are to work there.
+    fn with<T: Send + 'static>(&self, call: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
+        let node = self.node.clone();
+        self.host.run(move || call(&mut node.lock().unwrap()))
+    }
+
+    /// How the overlay fares: its status, and the error.
+    fn status(&mut self) -> (String, String) {
+        let json = self.shown();
+        let state = &json["overlays"][0]["state"];
+        let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("error"))
+    }
+
+    /// What it says of itself.
+    fn shown(&mut self) -> Value {
+        self.requests += 1;
+        let request = Request {
+            id: RequestId(self.requests),
+            method: "GET".into(),
+            path: "/overlay-agent/overlay".into(),
+            query: Default::default(),
+            accept: None,
+            body: Default::default(),
+        };
+        let response = self.with(move |node| {
+            node.tick().unwrap();
+            drain(node);
+            node.request(request).unwrap();
+            drain(node).pop().expect("no answer")
+        });
+        serde_json::from_slice(&response).unwrap()
+    }
+
+    /// Waits until one of its lists of sentences is so.
+    fn wait_for(&mut self, list: &str, is_so: impl Fn(&[String]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.shown();
+            let said = shown[list].as_array().into_iter().flatten();
+            let said: Vec<String> = said.map(|said| said.as_str().unwrap().to_owned()).collect();
+            if is_so(&said) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it says {said:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for a status; gives the error that goes with it.
+    fn wait(&mut self, status: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.status();
+            if now.0 == status {
+                return now.1;
+            }
+            assert!(Instant::now() < deadline, "it is {now:?} instead of {status}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What Mesos containers need.
+    fn mesos_part_is_there(&self) -> bool {
+        self.host.cni.path().join("dcos.conf").exists()
+            && self.host.field("ip -j link show", "ifname").iter().any(|name| name == "vtep1024")
+    }
+}
+
+/// Carries out nothing; gives the bodies of the answers to requests.
+fn drain(node: &mut Node) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    loop {
+        match node.poll().unwrap() {
+            Action::Idle(_) => return answers,
+            Action::Respond { response, .. } => answers.push(response.body.to_vec()),
+            _ => {}
+        }
+    }
+}
+
+fn share() -> AgentOverlayInfo {
+    let bridge =
+        |name: &str, ip: &str| Some(BridgeInfo { name: name.into(), ip: Some(ip.into()), ip6: None });
+    let vxlan = VxLanInfo {
+        vni: 1024,
+        vtep_name: "vtep1024".into(),
+        vtep_ip: "44.128.0.1/20".into(),
+        vtep_mac: "70:b3:d5:80:00:01".into(),
+        ..VxLanInfo::default()
+    };
+    AgentOverlayInfo {
+        info: OverlayInfo {
+            name: "dcos".into(),
+            subnet: Some("9.0.0.0/8".into()),
+            prefix: Some(24),
+            ..OverlayInfo::default()
+        },
+        subnet: Some("9.0.1.0/24".into()),
+        mesos_bridge: bridge("m-dcos", "9.0.1.0/25"),
+        docker_bridge: bridge("d-dcos", "9.0.1.128/25"),
+        backend: BackendInfo { vxlan: Some(vxlan) },
+        ..AgentOverlayInfo::default()
+    }
+}
+
+#[test]
+fn an_engine_that_hangs_holds_up_nothing() {
+    if !testbed::skip::unless_docker("an_engine_that_hangs") {
+        return;
+    }
+    let mut docker = DockerHost::new();
+    let socket = docker.engine.socket();
+    HungEngine::at(&socket);
+    let mut agent = Agent::new(&docker.host, socket.clone());
+    let begin = Instant::now();
+    while !agent.mesos_part_is_there() {
+        let (status, error) = agent.status();
+        assert_eq!((status.as_str(), error.as_str()), ("STATUS_CONFIGURING", ""));
+        assert!(begin.elapsed() < TIMEOUT, "Mesos's part waits for the engine");
+    }
+    let error = agent.wait("STATUS_FAILED");
+    // Some of it for a machine that has something else to do.
+    assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "told after {:?}", begin.elapsed());
+    assert!(error.ends_with("did not answer within 3000 ms when asked for its version"), "{error}");
+    assert!(agent.mesos_part_is_there());
+
+    // Another one, that answers, takes its place.
+    std::fs::remove_file(&socket).unwrap();
+    docker.engine.spawn().unwrap();
+    agent.wait("STATUS_OK");
+    assert_eq!(docker.network("dcos").unwrap()["IPAM"]["Config"][0]["Subnet"], "9.0.1.128/25");
+}
+
+#[test]
+fn an_engine_that_comes_and_goes_is_followed() {
+    if !testbed::skip::unless_docker("an_engine_that_comes_and_goes") {
+        return;
+    }
+    let mut docker = DockerHost::new();
+    let mut agent = Agent::new(&docker.host, docker.engine.socket());
+    let error = agent.wait("STATUS_FAILED");
+    assert!(error.ends_with("docker.sock: No such file or directory (os error 2)"), "{error}");
+    for _ in 0..2 {
+        docker.engine.spawn().unwrap();
+        agent.wait("STATUS_OK");
+        docker.engine.stop().unwrap();
+        agent.wait("STATUS_FAILED");
+        assert!(agent.mesos_part_is_there());
+    }
+}
+
+/// `docker_bridge` is switched off while containers use the network.
+#[test]
+fn without_docker_bridge_what_is_left_goes() {
+    if !testbed::skip::unless_docker("without_docker_bridge") {
+        return;
+    }
+    let mut docker = DockerHost::started();
+    let socket = docker.engine.socket();
+    Agent::new(&docker.host, socket.clone()).wait("STATUS_OK");
+    docker.engine.container("web.1", "dcos", &[]).unwrap();
+
+    let mut agent = Agent::with_docker(&docker.host, socket.clone(), false);
+    agent.wait_for("host_errors", |said| {
+        said == ["Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"]
+    });
+    assert_eq!(agent.status(), ("STATUS_OK".to_owned(), String::new()), "what is left is no fault");
+    let draining = "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, \
+                    rules and routes stay until its end";
+    agent.wait_for("draining", |said| said == [draining]);
+    let let_through = || docker.host.command("iptables -S MESOS-OVERLAY-TO").contains("-o d-dcos ");
+    assert!(let_through(), "the container is cut off");
+    docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
+    agent.wait_for("host_errors", <[String]>::is_empty);
+    agent.wait_for("draining", <[String]>::is_empty);
+    assert!(docker.id("dcos").is_none());
+    eventually("nothing is let through", || !let_through());
+
+    // The engine's own restart brings a network back that is still in its store.
+    drop(agent);
+    Agent::new(&docker.host, socket.clone()).wait("STATUS_OK");
+    docker.engine.stop().unwrap();
+    let mut agent = Agent::with_docker(&docker.host, socket, false);
+    agent.wait("STATUS_OK");
+    agent.wait_for("host_errors", <[String]>::is_empty);
+    docker.engine.spawn().unwrap();
+    docker.engine.wait().unwrap();
+    eventually("the network is gone", || docker.id("dcos").is_none());
+}
+
+/// Without `overlay_mtu` both containerizers get the MTU that fits into the underlay.
+#[test]
+fn the_mtu_fits_the_underlay() {
+    if !testbed::skip::unless_docker("the_mtu_fits_the_underlay") {
+        return;
+    }
+    let docker = DockerHost::started();
+    docker.host.ip("link add uplink mtu 1400 type veth peer name other");
+    docker.host.ip("address add 10.0.0.2/24 dev uplink");
+    docker.host.ip("link set other up");
+    docker.host.ip("link set uplink up");
+    let mtu = || docker.network("dcos").map(|dcos| dcos["Options"][MTU].as_str().unwrap().to_owned());
+    let cni = || std::fs::read_to_string(docker.host.cni.path().join("dcos.conf")).unwrap();
+    let mut agent = Agent::new(&docker.host, docker.engine.socket());
+    agent.wait("STATUS_OK");
+    assert_eq!(mtu().unwrap(), "1350");
+    assert!(cni().contains("\"mtu\":1350"));
+    let first = docker.id("dcos");
+
+    // Another agent finds it as it is to be.
+    drop(agent);
+    let mut agent = Agent::new(&docker.host, docker.engine.socket());
+    agent.wait("STATUS_OK");
+    assert_eq!(docker.id("dcos"), first, "it was made anew");
+
+    // A network in use stays as it is.
+    docker.engine.container("web.1", "dcos", &[]).unwrap();
+    docker.host.ip("link set uplink mtu 1300");
+    eventually("CNI has it", || cni().contains("\"mtu\":1250"));
+    agent.wait_for("host_errors", |said| {
+        said == [
+            "Docker network dcos has MTU 1350 instead of 1250; it is made anew when no container uses it any more \
+             (web.1)",
+        ]
+    });
+    assert_eq!(docker.id("dcos"), first);
+    docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
+    eventually("Docker has it", || mtu().as_deref() == Some("1250"));
+    agent.wait_for("host_errors", <[String]>::is_empty);
+}

@@ -1,0 +1,174 @@
+//! The library as Mesos's dynamic linker sees it.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// The shared library of this very build, which lies beside the test's program.
+fn library() -> PathBuf {
+    let program = std::env::current_exe().unwrap();
+    let library = program.parent().unwrap().join("libmesos_overlay.so");
+    assert!(library.exists(), "{} is not there", library.display());
+    library
+}
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn run(program: &str, args: &[&str], file: &Path) -> String {
+    let output = Command::new(program).args(args).arg(file).output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A dynamic symbol: its type letter as nm has it, and its name with version.
+fn symbols(file: &Path, which: &str) -> Vec<(String, String)> {
+    let listing = run("nm", &["-D", which], file);
+    let last_two = |line: &str| {
+        let mut words = line.split_whitespace().rev();
+        let name = words.next()?.to_owned();
+        Some((words.next()?.to_owned(), name))
+    };
+    listing.lines().filter_map(last_two).collect()
+}
+
+/// The names in `symbols.inc`.
+fn listed() -> BTreeSet<String> {
+    let text = fs::read_to_string(project("cpp_shim/symbols.inc")).unwrap();
+    let name = |line: &str| Some(line.strip_prefix("SYMBOL(")?.strip_suffix(')')?.to_owned());
+    text.lines().filter_map(name).collect()
+}
+
+/// What the library wants of whoever loads it, other than the system's libraries,
+/// with nm's type letter.
+fn wanted() -> Vec<(String, String)> {
+    let system = ["@GLIBC_", "@GLIBCXX_", "@CXXABI_", "@GCC_"];
+    // Weak, and nobody's on most systems: of the C start-up code, and of a newer C
+    // library that Rust's own would start processes with.
+    let nobody = [
+        "__gmon_start__",
+        "_ITM_deregisterTMCloneTable",
+        "_ITM_registerTMCloneTable",
+        "pidfd_getpid",
+        "pidfd_spawnp",
+        "posix_spawn_file_actions_addchdir",
+    ];
+    let ours = |name: &str| !nobody.contains(&name) && !system.iter().any(|version| name.contains(version));
+    symbols(&library(), "--undefined-only").into_iter().filter(|(_, name)| ours(name)).collect()
+}
+
+#[test]
+fn exports_the_manifests_and_the_c_abi_and_nothing_else() {
+    let header = fs::read_to_string(project("include/mesos_overlay.h")).unwrap();
+    let mut expected: BTreeSet<String> =
+        ["Master", "Agent"].map(|role| format!("com_mesosphere_mesos_Overlay{role}Manager")).into();
+    for line in header.lines().filter(|line| !line.starts_with([' ', '/', '#', '}'])) {
+        let Some((declaration, _)) = line.split_once('(') else { continue };
+        let name = declaration.rsplit([' ', '*']).next().unwrap();
+        if name.starts_with("mo_") {
+            expected.insert(name.to_owned());
+        }
+    }
+    let exported: BTreeSet<String> =
+        symbols(&library(), "--defined-only").into_iter().map(|(_, name)| name).collect();
+    assert!(expected.len() > 10, "{expected:?}");
+    assert_eq!(exported, expected);
+}
+
+#[test]
+fn needs_the_systems_libraries_only() {
+    let allowed = ["libc.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libm.so.6", "ld-linux-x86-64.so.2"];
+    let listing = run("readelf", &["-d", "-W"], &library());
+    let needed: Vec<_> = listing
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .map(|line| line.split(['[', ']']).nth(1).unwrap())
+        .collect();
+    assert!(needed.contains(&"libstdc++.so.6"), "{needed:?}");
+    for name in needed {
+        assert!(allowed.contains(&name), "needs {name}");
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "of release builds only")]
+fn is_small_when_stripped() {
+    let directory = TempDir::new().unwrap();
+    let stripped = directory.path().join("stripped.so");
+    run("strip", &["-o", stripped.to_str().unwrap()], &library());
+    let size = fs::metadata(&stripped).unwrap().len();
+    assert!(size < 10_000_000, "{size} bytes");
+}
+
+/// If this fails because the shim uses more (or less) of Mesos, correct
+/// `cpp_shim/symbols.inc`.
+#[test]
+fn wants_of_mesos_what_the_list_says_and_can_be_loaded_without_it() {
+    let wanted = wanted();
+    let names: BTreeSet<String> = wanted.iter().map(|(_, name)| name.clone()).collect();
+    assert_eq!(names, listed());
+    let strong: Vec<_> = wanted.iter().filter(|(kind, _)| kind == "U").collect();
+    assert!(strong.is_empty(), "not weak: {strong:?}");
+}
+
+#[test]
+fn mesos_has_what_the_library_wants() {
+    let Some(mesos) = testbed::skip::unless_mesos("mesos_has_what_the_library_wants") else { return };
+    let exported: BTreeSet<String> =
+        symbols(mesos.library(), "--defined-only").into_iter().map(|(_, name)| name).collect();
+    let missing: Vec<_> = wanted().into_iter().filter(|(_, name)| !exported.contains(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A program that is no Mesos at all loads the library and asks its modules.
+const STRANGER: &str = r#"
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+struct manifest {
+  const char *api, *mesos, *kind, *author, *email, *description;
+  _Bool (*compatible)(void);
+  void *(*create)(void *);
+};
+
+int main(int argc, char **argv)
+{
+  void *library = dlopen(argv[argc - 1], RTLD_NOW);
+  if (library == NULL) {
+    fprintf(stderr, "%s\n", dlerror());
+    return 2;
+  }
+  const char *const names[] = {"com_mesosphere_mesos_OverlayMasterManager",
+                               "com_mesosphere_mesos_OverlayAgentManager"};
+  for (int i = 0; i < 2; i++) {
+    struct manifest *manifest = dlsym(library, names[i]);
+    if (manifest == NULL || manifest->compatible == NULL || manifest->create == NULL) {
+      return 3;
+    }
+    printf("%s %s %s\n", manifest->api, manifest->mesos, manifest->kind);
+    if (manifest->compatible()) {
+      return 4;
+    }
+  }
+  return 0;
+}
+"#;
+
+#[test]
+fn says_what_a_mesos_lacks_instead_of_failing_to_load() {
+    let directory = TempDir::new().unwrap();
+    let (source, program) = (directory.path().join("stranger.c"), directory.path().join("stranger"));
+    fs::write(&source, STRANGER).unwrap();
+    run("gcc", &["-Wall", "-Wextra", "-o", program.to_str().unwrap(), "-ldl"], &source);
+    let output = Command::new(&program).arg(library()).output().unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaints}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "2 1.11.0 Anonymous\n2 1.11.0 Anonymous\n");
+    for part in ["it lacks ", "process::spawn(process::ProcessBase*, bool)", "mesos::log::Log::~Log()"] {
+        assert!(complaints.contains(part), "no \"{part}\" in {complaints}");
+    }
+}
