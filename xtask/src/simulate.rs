@@ -12,9 +12,9 @@ const SCENARIO: &str = "everything_comes_right_after_the_faults";
 
 /// Little optimisation makes it twice as fast, and building it takes less than what that
 /// saves. Debug assertions stay.
-const OPTIMISED: &str = "profile.dev.package.mesos-overlay.opt-level=1";
+const OPTIMISED: &str = "profile.dev.package.overlay-core.opt-level=1";
 
-/// Plays the simulation of a cluster (tests/simulation.rs): masters and agents, ours and
+/// Plays the simulation of a cluster (crates/core/tests/simulation): masters and agents, ours and
 /// predecessors, while everything goes wrong that can.
 ///
 /// Each seed is one cluster and what happens to it, always the same. The lowest seed that
