@@ -8,8 +8,16 @@ fn main() {
     compile_shim();
 }
 
-const SHIM: [&str; 8] =
-    ["compatible", "leader", "metrics", "module", "process", "replica", "storage", "text"];
+const SHIM: [&str; 8] = [
+    "compatible",
+    "leader",
+    "metrics",
+    "module",
+    "process",
+    "replica",
+    "storage",
+    "text",
+];
 
 /// The shim's objects go into the `cdylib` only: nothing else has to do with Mesos.
 fn compile_shim() {
@@ -30,7 +38,10 @@ fn compile_shim() {
             build.flag("-isystem").flag(path);
         }),
         None => {
-            build.extra_warnings(true).define("MESOS_OVERLAY_SUBSET", None).include("cpp_shim/mesos_subset");
+            build
+                .extra_warnings(true)
+                .define("MESOS_OVERLAY_SUBSET", None)
+                .include("cpp_shim/mesos_subset");
         }
     }
     for object in build.compile_intermediates() {
@@ -56,7 +67,11 @@ fn installed_mesos() -> Option<Vec<String>> {
              or unset it",
             prefix.display()
         );
-        let places = ["include", "lib/mesos/3rdparty/include", "lib64/mesos/3rdparty/include"];
+        let places = [
+            "include",
+            "lib/mesos/3rdparty/include",
+            "lib64/mesos/3rdparty/include",
+        ];
         let text = |path: PathBuf| path.to_str().expect("MESOS_PREFIX is UTF-8").to_owned();
         return Some(
             places
@@ -67,8 +82,19 @@ fn installed_mesos() -> Option<Vec<String>> {
                 .collect(),
         );
     }
-    let output = Command::new("pkg-config").args(["--cflags-only-I", "mesos"]).output().ok()?;
-    let flags = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    let output = Command::new("pkg-config")
+        .args(["--cflags-only-I", "mesos"])
+        .output()
+        .ok()?;
+    let flags = String::from_utf8(output.stdout)
+        .ok()
+        .filter(|_| output.status.success())?;
     // Headers in the compiler's own directories need no flag.
-    Some(flags.split_whitespace().filter_map(|flag| flag.strip_prefix("-I")).map(str::to_owned).collect())
+    Some(
+        flags
+            .split_whitespace()
+            .filter_map(|flag| flag.strip_prefix("-I"))
+            .map(str::to_owned)
+            .collect(),
+    )
 }

@@ -38,22 +38,53 @@ fn main() {
     if !testkit::root("bench host") {
         return;
     }
-    println!("{:>7}  {:<44} {:>10} {:>10} {:>9}", "peers", "what", "time", "µs/object", "to batch");
+    println!(
+        "{:>7}  {:<44} {:>10} {:>10} {:>9}",
+        "peers", "what", "time", "µs/object", "to batch"
+    );
     for count in SIZES {
         // What somebody else does at the same time does not decide.
         let tools: Vec<_> = (0..3).map(|_| with_tools(count, false)).collect();
         let plain = best(&tools, |tools| tools.batch);
-        line(count, "ip -batch and bridge -batch", plain, 6 * count, Some(plain));
-        line(count, "ip and bridge show (the dumps)", best(&tools, |tools| tools.dump), 6 * count, None);
+        line(
+            count,
+            "ip -batch and bridge -batch",
+            plain,
+            6 * count,
+            Some(plain),
+        );
+        line(
+            count,
+            "ip and bridge show (the dumps)",
+            best(&tools, |tools| tools.dump),
+            6 * count,
+            None,
+        );
         if count > OBJECTS_ABOVE {
             let tools: Vec<_> = (0..3).map(|_| with_tools(count, true)).collect();
             let same = best(&tools, |tools| tools.batch);
-            line(count, "the batches with nexthop objects", same, 7 * count, Some(plain));
+            line(
+                count,
+                "the batches with nexthop objects",
+                same,
+                7 * count,
+                Some(plain),
+            );
         }
-        show(count, &(0..3).map(|_| run(count)).collect::<Vec<_>>(), Some(plain));
+        show(
+            count,
+            &(0..3).map(|_| run(count)).collect::<Vec<_>>(),
+            Some(plain),
+        );
     }
     let tools = with_tools(LARGEST, true).batch;
-    line(LARGEST, "the batches with nexthop objects", tools, 7 * LARGEST, Some(tools));
+    line(
+        LARGEST,
+        "the batches with nexthop objects",
+        tools,
+        7 * LARGEST,
+        Some(tools),
+    );
     show(LARGEST, &[run(LARGEST)], Some(tools));
 }
 
@@ -63,16 +94,46 @@ fn best<T>(runs: &[T], of: impl Fn(&T) -> Duration) -> Duration {
 
 fn show(count: u32, runs: &[Run], batch: Option<Duration>) {
     let objects = runs[0].objects;
-    line(count, "from nothing", best(runs, |run| run.from_nothing), objects, batch);
-    line(count, "again, unchanged", best(runs, |run| run.unchanged), objects, None);
-    line(count, "one more peer, from message to report", best(runs, |run| run.one_more), 6, None);
-    line(count, "of that in the state machine", best(runs, |run| run.one_more_core), 6, None);
+    line(
+        count,
+        "from nothing",
+        best(runs, |run| run.from_nothing),
+        objects,
+        batch,
+    );
+    line(
+        count,
+        "again, unchanged",
+        best(runs, |run| run.unchanged),
+        objects,
+        None,
+    );
+    line(
+        count,
+        "one more peer, from message to report",
+        best(runs, |run| run.one_more),
+        6,
+        None,
+    );
+    line(
+        count,
+        "of that in the state machine",
+        best(runs, |run| run.one_more_core),
+        6,
+        None,
+    );
 }
 
 fn line(count: u32, what: &str, time: Duration, objects: u32, batch: Option<Duration>) {
     let (seconds, objects) = (time.as_secs_f64(), f64::from(objects));
-    let ratio = batch.map_or(String::new(), |batch| format!("{:.3}×", seconds / batch.as_secs_f64()));
-    println!("{count:>7}  {what:<44} {:>8.2}ms {:>10.2} {ratio:>9}", seconds * 1e3, seconds * 1e6 / objects);
+    let ratio = batch.map_or(String::new(), |batch| {
+        format!("{:.3}×", seconds / batch.as_secs_f64())
+    });
+    println!(
+        "{count:>7}  {what:<44} {:>8.2}ms {:>10.2} {ratio:>9}",
+        seconds * 1e3,
+        seconds * 1e6 / objects
+    );
 }
 
 /// What was measured.
@@ -112,7 +173,13 @@ fn run(count: u32) -> Run {
     whole.sort();
     core.sort();
     let (one_more, one_more_core) = (whole[whole.len() / 2], core[core.len() / 2]);
-    Run { objects: objects as u32, from_nothing, unchanged, one_more, one_more_core }
+    Run {
+        objects: objects as u32,
+        from_nothing,
+        unchanged,
+        one_more,
+        one_more_core,
+    }
 }
 
 /// One more peer joins; how long it took in all, and in the state machine.
@@ -141,10 +208,19 @@ impl Driven {
         let mut config = AgentConfig::new(host.cni.path());
         // It does not depend on the number of peers.
         config.firewall = Firewall::None;
-        let agent = Agent::new(config, "overlay-agent@10.255.255.254:5051".parse().unwrap(), 1);
+        let agent = Agent::new(
+            config,
+            "overlay-agent@10.255.255.254:5051".parse().unwrap(),
+            1,
+        );
         let leader: Upid = "master@10.255.255.253:5050".parse().unwrap();
         let master = Upid::new(MASTER_ID, leader.address);
-        let mut driven = Driven { agent, master, version: 0, generation: 0 };
+        let mut driven = Driven {
+            agent,
+            master,
+            version: 0,
+            generation: 0,
+        };
         driven.handle(Input::Leader(Some(leader)));
         driven.handle(driven.message(&overlays()));
         driven.done();
@@ -153,7 +229,11 @@ impl Driven {
 
     fn message<M: Named>(&self, message: &M) -> Input {
         let body = message.encode_to_vec().into();
-        Input::Message { from: self.master.clone(), name: M::NAME.to_owned(), body }
+        Input::Message {
+            from: self.master.clone(),
+            name: M::NAME.to_owned(),
+            body,
+        }
     }
 
     /// Gives what the host is to be like, if the agent says it.
@@ -162,7 +242,10 @@ impl Driven {
         let (mut wanted, mut engine) = (None, None);
         while let Some(effect) = self.agent.poll_effect() {
             match effect {
-                Effect::ApplyHost { generation, desired } => {
+                Effect::ApplyHost {
+                    generation,
+                    desired,
+                } => {
                     self.generation = generation;
                     wanted = Some(desired);
                 }
@@ -171,24 +254,39 @@ impl Driven {
             }
         }
         if let Some(generation) = engine {
-            self.handle(Input::EngineDone(EngineReport { generation, ..EngineReport::default() }));
+            self.handle(Input::EngineDone(EngineReport {
+                generation,
+                ..EngineReport::default()
+            }));
         }
         wanted
     }
 
     /// The host is as it was wanted last.
     fn done(&mut self) {
-        let report = HostReport { generation: self.generation, ..HostReport::default() };
+        let report = HostReport {
+            generation: self.generation,
+            ..HostReport::default()
+        };
         self.handle(Input::HostDone(report));
     }
 
     /// The whole list of peers; gives what the host is to be like with it.
     fn peers(&mut self, from: u32, to: u32) -> Arc<Desired> {
         self.version += 1;
-        let version = PeersVersion { epoch: Some(1), version: Some(self.version), ..Default::default() };
+        let version = PeersVersion {
+            epoch: Some(1),
+            version: Some(self.version),
+            ..Default::default()
+        };
         let peers = (from..to).map(peer).collect();
-        let message =
-            UpdatePeersMessage { version, base: None, peers, removed: Vec::new(), ..Default::default() };
+        let message = UpdatePeersMessage {
+            version,
+            base: None,
+            peers,
+            removed: Vec::new(),
+            ..Default::default()
+        };
         let desired = self.handle(self.message(&message)).expect("no order");
         self.done();
         desired
@@ -198,7 +296,11 @@ impl Driven {
     fn delta(&mut self, n: u32) -> Input {
         let base = Some(self.version);
         self.version += 1;
-        let version = PeersVersion { epoch: Some(1), version: Some(self.version), ..Default::default() };
+        let version = PeersVersion {
+            epoch: Some(1),
+            version: Some(self.version),
+            ..Default::default()
+        };
         self.message(&UpdatePeersMessage {
             version,
             base,
@@ -233,12 +335,16 @@ fn overlays() -> UpdateAgentOverlaysMessage {
         backend: BackendInfo { vxlan: Some(vxlan) },
         ..AgentOverlayInfo::default()
     };
-    UpdateAgentOverlaysMessage { overlays: vec![overlay], ..UpdateAgentOverlaysMessage::default() }
+    UpdateAgentOverlaysMessage {
+        overlays: vec![overlay],
+        ..UpdateAgentOverlaysMessage::default()
+    }
 }
 
 /// The `n`th agent, as the master tells of it.
 fn peer(n: u32) -> Peer {
-    let address = |base: [u8; 4], n: u32| Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + n).to_string();
+    let address =
+        |base: [u8; 4], n: u32| Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + n).to_string();
     let [_, b, c, d] = (0x80_0000 + n).to_be_bytes();
     let (high, low) = (n >> 16, n & 0xffff);
     let subnet = PeerSubnet {
@@ -287,20 +393,43 @@ fn with_tools(count: u32, objects: bool) -> Tools {
 
 /// One peer, as the tools take it.
 fn lines(ip: &mut String, bridge: &mut String, n: u32, objects: bool) {
-    let Peer { ip: underlay, vtep_ip, vtep_ip6, vtep_mac, subnets, .. } = peer(n);
+    let Peer {
+        ip: underlay,
+        vtep_ip,
+        vtep_ip6,
+        vtep_mac,
+        subnets,
+        ..
+    } = peer(n);
     let (vtep_ip6, device) = (vtep_ip6.unwrap(), "dev vtep1024");
     for vtep_ip in [&vtep_ip, &vtep_ip6] {
-        writeln!(ip, "neighbour replace {vtep_ip} lladdr {vtep_mac} nud permanent {device}").unwrap();
+        writeln!(
+            ip,
+            "neighbour replace {vtep_ip} lladdr {vtep_mac} nud permanent {device}"
+        )
+        .unwrap();
     }
-    writeln!(bridge, "fdb replace {vtep_mac} dst {underlay} self permanent {device}").unwrap();
+    writeln!(
+        bridge,
+        "fdb replace {vtep_mac} dst {underlay} self permanent {device}"
+    )
+    .unwrap();
     let mut via = format!("via {vtep_ip} {device}");
     if objects {
         writeln!(ip, "nexthop replace id {n} {via}").unwrap();
         via = format!("nhid {n}");
     }
     writeln!(ip, "route replace {underlay}/32 {via} table 42").unwrap();
-    for PeerSubnet { subnet, subnet6, .. } in subnets {
+    for PeerSubnet {
+        subnet, subnet6, ..
+    } in subnets
+    {
         writeln!(ip, "route replace {} {via}", subnet.unwrap()).unwrap();
-        writeln!(ip, "route replace {} via {vtep_ip6} {device}", subnet6.unwrap()).unwrap();
+        writeln!(
+            ip,
+            "route replace {} via {vtep_ip6} {device}",
+            subnet6.unwrap()
+        )
+        .unwrap();
     }
 }

@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mesos_overlay::ffi::{
-    MoBytes, MoEffect, MoEffectKind, MoMetric, MoNone, MoOptions, MoPair, MoRequest, MoResult, MoSeverity,
-    mo_master_new, mo_node, mo_node_exited, mo_node_fetched, mo_node_free, mo_node_leader, mo_node_message,
-    mo_node_metric, mo_node_poll, mo_node_request, mo_node_start, mo_node_stored, mo_node_tick,
-    mo_set_logger,
+    MoBytes, MoEffect, MoEffectKind, MoMetric, MoNone, MoOptions, MoPair, MoRequest, MoResult,
+    MoSeverity, mo_master_new, mo_node, mo_node_exited, mo_node_fetched, mo_node_free,
+    mo_node_leader, mo_node_message, mo_node_metric, mo_node_poll, mo_node_request, mo_node_start,
+    mo_node_stored, mo_node_tick, mo_set_logger,
 };
 
 use crate::is_line;
@@ -38,7 +38,9 @@ fn config() -> &'static PathBuf {
     FILE.get_or_init(|| {
         let file = tempfile::NamedTempFile::new().expect("no file");
         std::fs::write(file.path(), CONFIG).expect("cannot write the configuration");
-        file.into_temp_path().keep().expect("cannot keep the configuration")
+        file.into_temp_path()
+            .keep()
+            .expect("cannot keep the configuration")
     })
 }
 
@@ -79,7 +81,10 @@ impl Drop for Driver {
 impl Driver {
     fn new() -> Driver {
         let path = config().to_str().expect("a path of /tmp").as_bytes();
-        let parameter = MoPair { key: MoBytes::lend(b"master_config"), value: MoBytes::lend(path) };
+        let parameter = MoPair {
+            key: MoBytes::lend(b"master_config"),
+            value: MoBytes::lend(path),
+        };
         let options = MoOptions {
             size: size_of::<MoOptions>(),
             parameters: &raw const parameter,
@@ -97,9 +102,15 @@ impl Driver {
             mo_master_new(&raw const options, &raw mut node)
         };
         assert_eq!(result, MoResult::Ok);
-        let mut driver = Driver { node, fetch: 0, store: 0, requests: 0 };
+        let mut driver = Driver {
+            node,
+            fetch: 0,
+            store: 0,
+            requests: 0,
+        };
         // SAFETY: the node is there.
-        let result = unsafe { mo_node_start(node, MoBytes::lend(b"overlay-master@10.0.0.250:5050")) };
+        let result =
+            unsafe { mo_node_start(node, MoBytes::lend(b"overlay-master@10.0.0.250:5050")) };
         assert_eq!(result, MoResult::Ok);
         driver.drain();
         driver
@@ -108,8 +119,14 @@ impl Driver {
     /// Takes everything that the node wants.
     fn drain(&mut self) {
         loop {
-            let as_ = mesos_overlay::ffi::MoEffectAs { none: MoNone { deadline_ms: 0 } };
-            let mut effect = MoEffect { size: size_of::<MoEffect>(), kind: MoEffectKind::None, as_ };
+            let as_ = mesos_overlay::ffi::MoEffectAs {
+                none: MoNone { deadline_ms: 0 },
+            };
+            let mut effect = MoEffect {
+                size: size_of::<MoEffect>(),
+                kind: MoEffectKind::None,
+                as_,
+            };
             // SAFETY: node and effect are valid.
             let result = unsafe { mo_node_poll(self.node, &raw mut effect) };
             assert_eq!(result, MoResult::Ok);
@@ -135,10 +152,19 @@ impl Driver {
     }
 
     fn happens(&mut self, step: &Step<'_>) -> MoResult {
-        let Step { kind, argument, bytes } = *step;
+        let Step {
+            kind,
+            argument,
+            bytes,
+        } = *step;
         let all = MoBytes::lend(bytes);
         let mut parts = bytes.splitn(3, |byte| *byte == 0).map(MoBytes::lend);
-        let mut part = || parts.next().unwrap_or(MoBytes { ptr: std::ptr::null(), len: 0 });
+        let mut part = || {
+            parts.next().unwrap_or(MoBytes {
+                ptr: std::ptr::null(),
+                len: 0,
+            })
+        };
         let (first, second, third) = (part(), part(), part());
         // SAFETY: the node is there, and the bytes outlive the calls.
         unsafe {
@@ -156,7 +182,11 @@ impl Driver {
                 }
                 7 => {
                     let name = MoBytes::lend(b"");
-                    let mut metric = MoMetric { size: size_of::<MoMetric>(), name, value: 0.0 };
+                    let mut metric = MoMetric {
+                        size: size_of::<MoMetric>(),
+                        name,
+                        value: 0.0,
+                    };
                     mo_node_metric(self.node, argument.into(), &raw mut metric)
                 }
                 _ => mo_node_fetched(self.node, argument.into(), 0, all),
@@ -166,7 +196,10 @@ impl Driver {
 
     fn request(&mut self, argument: u8, path: MoBytes, query: MoBytes, body: MoBytes) -> MoResult {
         self.requests += 1;
-        let pair = MoPair { key: MoBytes::lend(b"jsonp"), value: query };
+        let pair = MoPair {
+            key: MoBytes::lend(b"jsonp"),
+            value: query,
+        };
         let request = MoRequest {
             size: size_of::<MoRequest>(),
             id: self.requests,

@@ -16,7 +16,9 @@ use overlay_core::proto::internal::{
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::{NAMES, Named};
-use overlay_core::{Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{
+    Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, StoreOutcome, Time, Upid,
+};
 use prost::Message;
 
 use crate::is_line;
@@ -33,7 +35,10 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 fn pid(id: &str, host: u8) -> Upid {
-    Upid::new(id, format!("10.0.0.{host}:5050").parse().expect("an address"))
+    Upid::new(
+        id,
+        format!("10.0.0.{host}:5050").parse().expect("an address"),
+    )
 }
 
 /// An agent and what it is waiting for.
@@ -68,15 +73,28 @@ impl World {
             match effect {
                 Effect::Respond { id, response } => {
                     self.answers += 1;
-                    assert_eq!(id, RequestId(self.answers), "answered twice, or not in turn");
-                    assert!(response.status < 400 || response.body.len() < 4_000, "{response:?}");
+                    assert_eq!(
+                        id,
+                        RequestId(self.answers),
+                        "answered twice, or not in turn"
+                    );
+                    assert!(
+                        response.status < 400 || response.body.len() < 4_000,
+                        "{response:?}"
+                    );
                 }
                 Effect::Log(_, line) => assert!(is_line(&line), "{line}"),
-                Effect::ApplyHost { generation, desired } => {
+                Effect::ApplyHost {
+                    generation,
+                    desired,
+                } => {
                     is_ours(&desired);
                     self.host = Some(generation);
                 }
-                Effect::ApplyEngine { generation, networks } => {
+                Effect::ApplyEngine {
+                    generation,
+                    networks,
+                } => {
                     let mut names = networks.networks.keys();
                     assert!(names.all(|name| is_overlay_name(name)), "{networks:?}");
                     self.engine = Some(generation);
@@ -84,7 +102,8 @@ impl World {
                 Effect::Send { to, name, body } => {
                     assert_eq!(to.id, MASTER_ID);
                     if name == AgentRegisteredMessage::NAME {
-                        self.reported = Some(AgentRegisteredMessage::decode(body).expect("its own words"));
+                        self.reported =
+                            Some(AgentRegisteredMessage::decode(body).expect("its own words"));
                     }
                 }
                 Effect::Link { to, .. } => assert_eq!(to.id, MASTER_ID),
@@ -96,43 +115,84 @@ impl World {
 
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
         let body = message.encode_to_vec().into();
-        self.input(Input::Message { from, name: M::NAME.to_owned(), body });
+        self.input(Input::Message {
+            from,
+            name: M::NAME.to_owned(),
+            body,
+        });
     }
 
     fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         self.input(Input::Timeout);
         let next = self.agent.poll_timeout();
-        assert!(next.is_none_or(|next| next > self.now), "a deadline that was met stays");
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "a deadline that was met stays"
+        );
     }
 
     fn happens(&mut self, step: &Step<'_>) {
-        let Step { kind, argument, bytes } = *step;
+        let Step {
+            kind,
+            argument,
+            bytes,
+        } = *step;
         let text = || String::from_utf8_lossy(bytes).into_owned();
         match kind % 9 {
             0 => {
                 let [which, body @ ..] = bytes else { return };
-                let name = NAMES.get(usize::from(*which)).map_or("unheard.of", |name| *name).to_owned();
+                let name = NAMES
+                    .get(usize::from(*which))
+                    .map_or("unheard.of", |name| *name)
+                    .to_owned();
                 let from = pid(MASTER_ID, if argument < 224 { 1 } else { 9 });
-                self.input(Input::Message { from, name, body: body.to_vec().into() });
+                self.input(Input::Message {
+                    from,
+                    name,
+                    body: body.to_vec().into(),
+                });
             }
             1 => {
-                let Asked { method, path, query, accept, body } = steps::asked(step);
+                let Asked {
+                    method,
+                    path,
+                    query,
+                    accept,
+                    body,
+                } = steps::asked(step);
                 self.requests += 1;
                 let (id, method) = (RequestId(self.requests), method.to_owned());
                 let query = query.into_iter().collect();
-                self.input(Input::Request(Request { id, method, path, query, accept, body: body.into() }));
+                self.input(Input::Request(Request {
+                    id,
+                    method,
+                    path,
+                    query,
+                    accept,
+                    body: body.into(),
+                }));
             }
             2 => self.input(Input::Leader((argument < 224).then(|| pid("master", 1)))),
-            3 => self.host_done(if argument < 128 { BTreeMap::new() } else { [(text(), text())].into() }),
+            3 => self.host_done(if argument < 128 {
+                BTreeMap::new()
+            } else {
+                [(text(), text())].into()
+            }),
             4 => self.engine_done((argument >= 128).then(text)),
-            5 => self.input(Input::Exited(pid(MASTER_ID, if argument < 224 { 1 } else { 9 }))),
+            5 => self.input(Input::Exited(pid(
+                MASTER_ID,
+                if argument < 224 { 1 } else { 9 },
+            ))),
             6 => self.wait(Duration::from_millis(u64::from(argument) * 100)),
             7 => self.input(Input::Usage([(text(), Default::default())].into())),
             _ => {
                 // An agent has no log; and reports of what it did not order.
                 self.input(Input::Fetched(Ok(bytes.to_vec().into())));
-                self.input(Input::Stored { number: argument.into(), outcome: StoreOutcome::Superseded });
+                self.input(Input::Stored {
+                    number: argument.into(),
+                    outcome: StoreOutcome::Superseded,
+                });
                 let generation = argument.into();
                 self.input(Input::HostDone(HostReport {
                     generation,
@@ -145,13 +205,25 @@ impl World {
 
     /// The host did what was ordered, or failed for these overlays.
     fn host_done(&mut self, overlays: BTreeMap<String, String>) {
-        let Some(generation) = self.host.take() else { return };
-        self.input(Input::HostDone(HostReport { generation, overlays, ..HostReport::default() }));
+        let Some(generation) = self.host.take() else {
+            return;
+        };
+        self.input(Input::HostDone(HostReport {
+            generation,
+            overlays,
+            ..HostReport::default()
+        }));
     }
 
     fn engine_done(&mut self, engine: Option<String>) {
-        let Some(generation) = self.engine.take() else { return };
-        self.input(Input::EngineDone(EngineReport { generation, engine, ..EngineReport::default() }));
+        let Some(generation) = self.engine.take() else {
+            return;
+        };
+        self.input(Input::EngineDone(EngineReport {
+            generation,
+            engine,
+            ..EngineReport::default()
+        }));
     }
 
     /// A new leader gives an overlay, host and engine do what they are told: the agent
@@ -167,12 +239,23 @@ impl World {
             self.host_done(BTreeMap::new());
             self.engine_done(None);
             self.engine_done(None);
-            self.message(pid(MASTER_ID, 7), &AgentRegisteredAcknowledgement::default());
+            self.message(
+                pid(MASTER_ID, 7),
+                &AgentRegisteredAcknowledgement::default(),
+            );
             self.wait(Duration::from_secs(61));
         }
         let reported = self.reported.take().expect("it does not report");
-        let states: Vec<_> = reported.overlays.iter().map(|overlay| overlay.state.clone()).collect();
-        let statuses: Vec<_> = states.iter().flatten().map(|state| state.status()).collect();
+        let states: Vec<_> = reported
+            .overlays
+            .iter()
+            .map(|overlay| overlay.state.clone())
+            .collect();
+        let statuses: Vec<_> = states
+            .iter()
+            .flatten()
+            .map(|state| state.status())
+            .collect();
         assert_eq!(statuses, [Status::Ok], "{reported:?}");
     }
 }
@@ -185,21 +268,37 @@ fn is_ours(desired: &Desired) {
     }
     for (name, overlay) in &desired.overlays {
         assert!(is_overlay_name(name), "{name:?}");
-        for (bridge, prefix) in [(&overlay.mesos_bridge, "m-"), (&overlay.docker_bridge, "d-")] {
-            assert!(bridge.iter().all(|bridge| bridge.name == format!("{prefix}{name}")), "{bridge:?}");
+        for (bridge, prefix) in [
+            (&overlay.mesos_bridge, "m-"),
+            (&overlay.docker_bridge, "d-"),
+        ] {
+            assert!(
+                bridge
+                    .iter()
+                    .all(|bridge| bridge.name == format!("{prefix}{name}")),
+                "{bridge:?}"
+            );
         }
     }
     for (ip, peer) in desired.peers.iter().flatten() {
         let is_prefix = |net: &ipnet::IpNet| net.prefix_len() > 0 && net.trunc() == *net;
         assert!(peer.subnets.iter().all(is_prefix), "{ip}: {peer:?}");
-        assert!(peer.vtep_mac.0[0] & 1 == 0 && !peer.vtep_ips.is_empty(), "{ip}: {peer:?}");
+        assert!(
+            peer.vtep_mac.0[0] & 1 == 0 && !peer.vtep_ips.is_empty(),
+            "{ip}: {peer:?}"
+        );
     }
 }
 
 /// What a master gives an agent.
 pub(crate) fn overlays() -> UpdateAgentOverlaysMessage {
-    let bridge =
-        |name: &str, ip: &str| Some(BridgeInfo { name: name.into(), ip: Some(ip.into()), ip6: None });
+    let bridge = |name: &str, ip: &str| {
+        Some(BridgeInfo {
+            name: name.into(),
+            ip: Some(ip.into()),
+            ip6: None,
+        })
+    };
     let vxlan = VxLanInfo {
         vni: 1024,
         vtep_name: "vtep1024".into(),
@@ -225,5 +324,8 @@ pub(crate) fn overlays() -> UpdateAgentOverlaysMessage {
         backend: BackendInfo { vxlan: Some(vxlan) },
         state: None,
     };
-    UpdateAgentOverlaysMessage { overlays: vec![overlay], ..UpdateAgentOverlaysMessage::default() }
+    UpdateAgentOverlaysMessage {
+        overlays: vec![overlay],
+        ..UpdateAgentOverlaysMessage::default()
+    }
 }

@@ -12,19 +12,30 @@ fn told(error: &ConfigError) {
 }
 
 pub(crate) fn master(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let parsed = match master::parse("master.json", text) {
         Ok(parsed) => parsed,
         Err(error) => return told(&error),
     };
-    assert!(parsed.warnings.iter().all(|line| is_line(line)), "{:?}", parsed.warnings);
+    assert!(
+        parsed.warnings.iter().all(|line| is_line(line)),
+        "{:?}",
+        parsed.warnings
+    );
     let network = parsed.config.network;
     let written = json!({ "network": written(&network) }).to_string();
-    let again = master::parse("master.json", &written).unwrap_or_else(|error| panic!("{written}: {error}"));
+    let again =
+        master::parse("master.json", &written).unwrap_or_else(|error| panic!("{written}: {error}"));
     assert_eq!(again.config.network, network);
     for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
-        let read = master::read_definition(info).unwrap_or_else(|error| panic!("{info:?}: {error}"));
-        assert_eq!(&read.config, overlay, "the log is read otherwise than the file");
+        let read =
+            master::read_definition(info).unwrap_or_else(|error| panic!("{info:?}: {error}"));
+        assert_eq!(
+            &read.config, overlay,
+            "the log is read otherwise than the file"
+        );
     }
 }
 
@@ -51,14 +62,26 @@ fn without_null(mut value: Value) -> Value {
 }
 
 pub(crate) fn agent(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let parsed = match agent::parse("agent.json", text) {
         Ok(parsed) => parsed,
         Err(error) => return told(&error),
     };
-    assert!(parsed.warnings.iter().all(|line| is_line(line)), "{:?}", parsed.warnings);
-    let AgentConfig { master, cni_dir, cni_data_dir, network, max_configuration_attempts, .. } =
-        parsed.config.clone();
+    assert!(
+        parsed.warnings.iter().all(|line| is_line(line)),
+        "{:?}",
+        parsed.warnings
+    );
+    let AgentConfig {
+        master,
+        cni_dir,
+        cni_data_dir,
+        network,
+        max_configuration_attempts,
+        ..
+    } = parsed.config.clone();
     let written = without_null(json!({
         "master": master, "cni_dir": cni_dir, "cni_data_dir": cni_data_dir,
         "docker_socket": parsed.config.docker_socket,
@@ -70,8 +93,21 @@ pub(crate) fn agent(data: &[u8]) {
         })),
     }))
     .to_string();
-    let again = agent::parse("agent.json", &written).unwrap_or_else(|error| panic!("{written}: {error}"));
-    let AgentConfig { cni_dir: dir, network: same, master: from, docker_socket, .. } = again.config;
-    assert_eq!((dir, from, docker_socket), (cni_dir, master, parsed.config.docker_socket));
-    assert_eq!((same.overlay_mtu, same.enable_ipv6), (network.overlay_mtu, network.enable_ipv6));
+    let again =
+        agent::parse("agent.json", &written).unwrap_or_else(|error| panic!("{written}: {error}"));
+    let AgentConfig {
+        cni_dir: dir,
+        network: same,
+        master: from,
+        docker_socket,
+        ..
+    } = again.config;
+    assert_eq!(
+        (dir, from, docker_socket),
+        (cni_dir, master, parsed.config.docker_socket)
+    );
+    assert_eq!(
+        (same.overlay_mtu, same.enable_ipv6),
+        (network.overlay_mtu, network.enable_ipv6)
+    );
 }

@@ -23,13 +23,34 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target { name: "master", run: master::run },
-    Target { name: "agent", run: agent::run },
-    Target { name: "state", run: state::run },
-    Target { name: "abi", run: abi::run },
-    Target { name: "master_config", run: config::master },
-    Target { name: "agent_config", run: config::agent },
-    Target { name: "texts", run: texts::run },
+    Target {
+        name: "master",
+        run: master::run,
+    },
+    Target {
+        name: "agent",
+        run: agent::run,
+    },
+    Target {
+        name: "state",
+        run: state::run,
+    },
+    Target {
+        name: "abi",
+        run: abi::run,
+    },
+    Target {
+        name: "master_config",
+        run: config::master,
+    },
+    Target {
+        name: "agent_config",
+        run: config::agent,
+    },
+    Target {
+        name: "texts",
+        run: texts::run,
+    },
 ];
 
 /// One line that can go into a log: short, and nothing in it ends the line.

@@ -10,7 +10,10 @@ static TARGET: OnceLock<&Target> = OnceLock::new();
 fn chosen() -> &'static Target {
     TARGET.get_or_init(|| {
         let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
-        fuzz::TARGETS.iter().find(|target| target.name == name).expect("FUZZ_TARGET names no target")
+        fuzz::TARGETS
+            .iter()
+            .find(|target| target.name == name)
+            .expect("FUZZ_TARGET names no target")
     })
 }
 

@@ -29,24 +29,44 @@ pub(crate) fn run(data: &[u8]) {
     }
     world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
     world.stored(StoreOutcome::Stored, true);
-    assert!(world.unanswered.is_empty(), "never answered: {:?}", world.unanswered);
+    assert!(
+        world.unanswered.is_empty(),
+        "never answered: {:?}",
+        world.unanswered
+    );
     assert!([200, 500, 503].contains(&world.status), "{}", world.status);
 }
 
 /// Mesos masters; the first one is in the process of ours.
 fn pid(number: u8) -> Upid {
-    Upid::new("master", format!("10.0.0.25{}:5050", number % 5).parse().expect("an address"))
+    Upid::new(
+        "master",
+        format!("10.0.0.25{}:5050", number % 5)
+            .parse()
+            .expect("an address"),
+    )
 }
 
 fn happens(world: &mut World, step: &Step<'_>) {
-    let Step { kind, argument, bytes } = *step;
+    let Step {
+        kind,
+        argument,
+        bytes,
+    } = *step;
     match kind % 9 {
         // A message: the byte in front of the body says which.
         0 => {
             let [which, body @ ..] = bytes else { return };
-            let name = NAMES.get(usize::from(*which)).map_or("unheard.of", |name| *name).to_owned();
+            let name = NAMES
+                .get(usize::from(*which))
+                .map_or("unheard.of", |name| *name)
+                .to_owned();
             let body = body.to_vec().into();
-            world.input(Input::Message { from: agent(argument, 5051), name, body });
+            world.input(Input::Message {
+                from: agent(argument, 5051),
+                name,
+                body,
+            });
         }
         1 => request(world, steps::asked(step)),
         2 => {
@@ -62,7 +82,10 @@ fn happens(world: &mut World, step: &Step<'_>) {
         4 => match argument % 4 {
             0 | 1 => world.stored(StoreOutcome::Stored, true),
             2 => world.stored(StoreOutcome::Superseded, false),
-            _ => world.stored(StoreOutcome::Failed("disk full".to_owned()), argument & 4 == 0),
+            _ => world.stored(
+                StoreOutcome::Failed("disk full".to_owned()),
+                argument & 4 == 0,
+            ),
         },
         5 => world.input(Input::Exited(agent(argument, 5051))),
         6 => world.wait(Duration::from_millis(u64::from(argument) * 100)),
@@ -79,14 +102,31 @@ fn happens(world: &mut World, step: &Step<'_>) {
             let peers = Some(PeersVersion::default()).filter(|_| flag(4) == Some(true));
             world.message(
                 agent(argument, 5051),
-                &RegisterAgentMessage { network_config, peers, unpacks_peers: flag(5) },
+                &RegisterAgentMessage {
+                    network_config,
+                    peers,
+                    unpacks_peers: flag(5),
+                },
             );
         }
     }
 }
 
 fn request(world: &mut World, asked: Asked) {
-    let Asked { method, path, query, accept, body } = asked;
+    let Asked {
+        method,
+        path,
+        query,
+        accept,
+        body,
+    } = asked;
     let (method, query) = (method.to_owned(), query.into_iter().collect());
-    world.ask(Request { id: RequestId(0), method, path, query, accept, body: body.into() });
+    world.ask(Request {
+        id: RequestId(0),
+        method,
+        path,
+        query,
+        accept,
+        body: body.into(),
+    });
 }

@@ -17,7 +17,11 @@ type Steps = Vec<(u8, u8, Vec<u8>)>;
 /// The seeds that are made, by target and name.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
-        ("master", "agents_register", steps::write(&agents_register())),
+        (
+            "master",
+            "agents_register",
+            steps::write(&agents_register()),
+        ),
         ("master", "endpoints", steps::write(&endpoints())),
         ("master", "log_is_lost", steps::write(&log_is_lost())),
         ("agent", "registers", steps::write(&registers())),
@@ -31,7 +35,10 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 
 /// A message in a step's bytes.
 fn message<M: Named>(message: &M) -> Vec<u8> {
-    let which = NAMES.iter().position(|name| *name == M::NAME).unwrap_or_default();
+    let which = NAMES
+        .iter()
+        .position(|name| *name == M::NAME)
+        .unwrap_or_default();
     let mut bytes = vec![which as u8];
     bytes.extend(message.encode_to_vec());
     bytes
@@ -42,20 +49,33 @@ fn lead() -> Steps {
 }
 
 fn version(epoch: u64, version: u64) -> PeersVersion {
-    PeersVersion { epoch: Some(epoch), version: Some(version), digest: None }
+    PeersVersion {
+        epoch: Some(epoch),
+        version: Some(version),
+        digest: None,
+    }
 }
 
 fn report() -> AgentRegisteredMessage {
-    let mut report = AgentRegisteredMessage { overlays: agent::overlays().overlays, ..Default::default() };
+    let mut report = AgentRegisteredMessage {
+        overlays: agent::overlays().overlays,
+        ..Default::default()
+    };
     for overlay in &mut report.overlays {
-        overlay.state = Some(agent_overlay_info::State { status: Some(1), error: None });
+        overlay.state = Some(agent_overlay_info::State {
+            status: Some(1),
+            error: None,
+        });
     }
     report
 }
 
 fn agents_register() -> Steps {
     let mut steps = lead();
-    let register = RegisterAgentMessage { peers: Some(version(0, 0)), ..RegisterAgentMessage::default() };
+    let register = RegisterAgentMessage {
+        peers: Some(version(0, 0)),
+        ..RegisterAgentMessage::default()
+    };
     steps.extend([
         (7, 1, Vec::new()),
         (4, 0, Vec::new()),
@@ -63,7 +83,13 @@ fn agents_register() -> Steps {
         (4, 0, Vec::new()),
         (0, 1, message(&report())),
         (6, 10, Vec::new()),
-        (0, 1, message(&PeersReceivedMessage { version: version(1, 1) })),
+        (
+            0,
+            1,
+            message(&PeersReceivedMessage {
+                version: version(1, 1),
+            }),
+        ),
         (5, 2, Vec::new()),
     ]);
     steps
@@ -72,7 +98,11 @@ fn agents_register() -> Steps {
 fn endpoints() -> Steps {
     let mut steps = agents_register();
     let request = |method: u8, path: &str, query: &str, body: &str| {
-        (1, method, format!("{path}\0{query}\0application/json\0{body}").into_bytes())
+        (
+            1,
+            method,
+            format!("{path}\0{query}\0application/json\0{body}").into_bytes(),
+        )
     };
     steps.extend([
         request(0, "/overlay-master/state", "jsonp=cb", ""),
@@ -138,8 +168,11 @@ fn peers() -> Steps {
             subnet6: Some(format!("fd01:b:0:0:{n}::/80")),
         }],
     };
-    let list =
-        UpdatePeersMessage { version: version(1, 3), peers: vec![peer(3), peer(4)], ..Default::default() };
+    let list = UpdatePeersMessage {
+        version: version(1, 3),
+        peers: vec![peer(3), peer(4)],
+        ..Default::default()
+    };
     let delta = UpdatePeersMessage {
         since: None,
         packed: None,
@@ -168,8 +201,15 @@ fn peers() -> Steps {
 }
 
 fn refused() -> Steps {
-    let refusal = RegistrationRefusedMessage { reason: "no such network".into() };
-    vec![(0, 0, message(&refusal)), (6, 30, Vec::new()), (2, 255, Vec::new()), (8, 1, b"x".to_vec())]
+    let refusal = RegistrationRefusedMessage {
+        reason: "no such network".into(),
+    };
+    vec![
+        (0, 0, message(&refusal)),
+        (6, 30, Vec::new()),
+        (2, 255, Vec::new()),
+        (8, 1, b"x".to_vec()),
+    ]
 }
 
 /// What a log holds of these agents.
@@ -189,14 +229,28 @@ fn state(ips: &[&str]) -> Vec<u8> {
                 vxlan.vtep_mac = format!("70:b3:d5:80:00:0{n}");
             }
         }
-        AgentInfo { ip: (*ip).to_owned(), overlays, configuration_attempts: None }
+        AgentInfo {
+            ip: (*ip).to_owned(),
+            overlays,
+            configuration_attempts: None,
+        }
     });
-    State { agents: agents.collect(), ..State::default() }.encode_to_vec()
+    State {
+        agents: agents.collect(),
+        ..State::default()
+    }
+    .encode_to_vec()
 }
 
 fn abi() -> Steps {
     let named = |message: &[u8], name: &str| {
-        [b"overlay-agent@10.0.0.1:5051\0", name.as_bytes(), b"\0", message].concat()
+        [
+            b"overlay-agent@10.0.0.1:5051\0",
+            name.as_bytes(),
+            b"\0",
+            message,
+        ]
+        .concat()
     };
     let register = RegisterAgentMessage::default().encode_to_vec();
     vec![

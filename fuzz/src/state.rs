@@ -19,10 +19,14 @@ pub(crate) fn run(data: &[u8]) {
     // What the master wrote it reads.
     let again = restored(&stored.encode_to_vec()).expect("the master refuses what it wrote");
     assert_eq!(holdings(&again.agents), holdings(&stored.agents));
-    let Ok(before) = State::decode(data) else { panic!("garbage was accepted") };
+    let Ok(before) = State::decode(data) else {
+        panic!("garbage was accepted")
+    };
     let (before, after) = (holdings(&before.agents), holdings(&stored.agents));
     // Agents without overlays have nothing, and are not written again.
-    let had = before.iter().filter(|(ip, had)| **ip != format!("10.0.0.{NEW}") && !had.subnets.is_empty());
+    let had = before
+        .iter()
+        .filter(|(ip, had)| **ip != format!("10.0.0.{NEW}") && !had.subnets.is_empty());
     for (ip, had) in had {
         assert_eq!(after.get(ip), Some(had), "what {ip} had");
     }
@@ -42,7 +46,13 @@ fn restored(data: &[u8]) -> Option<State> {
         return None;
     }
     let network_config = AgentNetworkConfig::default();
-    world.message(agent(NEW, 5051), &RegisterAgentMessage { network_config, ..Default::default() });
+    world.message(
+        agent(NEW, 5051),
+        &RegisterAgentMessage {
+            network_config,
+            ..Default::default()
+        },
+    );
     world.stored(StoreOutcome::Stored, true);
     world.stored(StoreOutcome::Stored, true);
     Some(State::decode(world.log).expect("what was written"))
@@ -62,19 +72,32 @@ struct Holding {
 fn holdings(agents: &[AgentInfo]) -> BTreeMap<String, Holding> {
     let of = |agent: &AgentInfo| {
         let subnets = agent.overlays.iter().map(|overlay| {
-            let subnets = [&overlay.subnet, &overlay.subnet6].map(|subnet| subnet.as_deref().map(net));
+            let subnets =
+                [&overlay.subnet, &overlay.subnet6].map(|subnet| subnet.as_deref().map(net));
             (overlay.info.name.clone(), subnets)
         });
-        let vxlan = agent.overlays.iter().filter_map(|overlay| overlay.backend.vxlan.as_ref());
-        let addresses = vxlan.flat_map(|vxlan| [Some(vxlan.vtep_ip.as_str()), vxlan.vtep_ip6.as_deref()]);
+        let vxlan = agent
+            .overlays
+            .iter()
+            .filter_map(|overlay| overlay.backend.vxlan.as_ref());
+        let addresses =
+            vxlan.flat_map(|vxlan| [Some(vxlan.vtep_ip.as_str()), vxlan.vtep_ip6.as_deref()]);
         let addresses = addresses.flatten().map(|text| net(text).addr()).collect();
-        (agent.ip.clone(), Holding { subnets: subnets.collect(), addresses })
+        (
+            agent.ip.clone(),
+            Holding {
+                subnets: subnets.collect(),
+                addresses,
+            },
+        )
     };
     agents.iter().map(of).collect()
 }
 
 /// The same network may be written in several ways; an address has a full prefix.
 fn net(text: &str) -> IpNet {
-    let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    let net = text
+        .parse()
+        .or_else(|_| text.parse().map(|address: IpAddr| address.into()));
     net.unwrap_or_else(|_| panic!("\"{text}\" was accepted"))
 }

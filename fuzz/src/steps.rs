@@ -23,7 +23,11 @@ pub fn read(mut data: &[u8]) -> Vec<Step<'_>> {
     {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (bytes, rest) = rest.split_at(length);
-        steps.push(Step { kind: *kind, argument: *argument, bytes });
+        steps.push(Step {
+            kind: *kind,
+            argument: *argument,
+            bytes,
+        });
         data = rest;
     }
     steps
@@ -68,7 +72,9 @@ pub fn asked(step: &Step<'_>) -> Asked {
     Asked {
         method: METHODS[usize::from(step.argument) % METHODS.len()],
         path,
-        query: query.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())),
+        query: query
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
         accept: (!accept.is_empty()).then_some(accept),
         body,
     }

@@ -9,7 +9,9 @@ use crate::is_line;
 
 pub(crate) fn run(data: &[u8]) {
     let [which, text @ ..] = data else { return };
-    let Ok(text) = std::str::from_utf8(text) else { return };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
     match which {
         b'z' => zookeeper(text),
         b'p' => pid(text),
@@ -23,25 +25,41 @@ pub(crate) fn run(data: &[u8]) {
 
 fn zookeeper(text: &str) {
     let Ok(url) = zk::parse(text) else { return };
-    let at = url.credentials.as_ref().map_or(String::new(), |credentials| format!("{credentials}@"));
+    let at = url
+        .credentials
+        .as_ref()
+        .map_or(String::new(), |credentials| format!("{credentials}@"));
     let written = format!("zk://{at}{}{}", url.servers, url.path);
     assert!(zk::parse(&written) == Ok(url.clone()), "{written:?}");
-    if let Some((_, password)) = url.credentials.as_ref().and_then(|text| text.split_once(':')) {
+    if let Some((_, password)) = url
+        .credentials
+        .as_ref()
+        .and_then(|text| text.split_once(':'))
+    {
         // (One that is part of the rest is no secret.)
         let rest = format!("zk://***@{}{}", url.servers, url.path);
-        assert!(rest.contains(password) || !zk::redacted(text).contains(password), "{text:?}");
-        assert!(rest.contains(password) || !format!("{url:?}").contains(password), "{text:?}");
+        assert!(
+            rest.contains(password) || !zk::redacted(text).contains(password),
+            "{text:?}"
+        );
+        assert!(
+            rest.contains(password) || !format!("{url:?}").contains(password),
+            "{text:?}"
+        );
     }
 }
 
 fn pid(text: &str) {
-    let Ok(pid) = text.parse::<Upid>() else { return };
+    let Ok(pid) = text.parse::<Upid>() else {
+        return;
+    };
     assert_eq!(pid.to_string().parse(), Ok(pid));
 }
 
 /// As the value of a key, since that is the only way to one.
 fn duration(text: &str) {
-    let network = r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": []}"#;
+    let network =
+        r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": []}"#;
     let text = serde_json::Value::from(text);
     let config = format!(r#"{{"replicated_log_timeout": {text}, "network": {network}}}"#);
     match master::parse("master.json", &config) {
@@ -60,7 +78,11 @@ fn overlay(text: &str) {
         match master::parse_definition("request", text, name) {
             Ok(definition) => {
                 let again = master::read_definition(&definition.info);
-                assert_eq!(again.as_ref(), Ok(&definition), "the log is read otherwise than the request");
+                assert_eq!(
+                    again.as_ref(),
+                    Ok(&definition),
+                    "the log is read otherwise than the request"
+                );
             }
             Err(error) => assert!(is_line(&error), "{error}"),
         }

@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use fuzz::{TARGETS, seeds};
 
 fn corpus(target: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target)
 }
 
 #[test]
 fn the_corpus_is_survived() {
     for target in TARGETS {
-        let files: Vec<PathBuf> =
-            fs::read_dir(corpus(target.name)).unwrap().map(|file| file.unwrap().path()).collect();
+        let files: Vec<PathBuf> = fs::read_dir(corpus(target.name))
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
         assert!(!files.is_empty(), "{} has no corpus", target.name);
         for file in files {
             println!("{}", file.display());
@@ -32,6 +36,10 @@ fn the_seeds_are_in_the_corpus() {
             fs::write(&file, &bytes).unwrap();
         }
         let there = fs::read(&file).unwrap_or_default();
-        assert!(there == bytes, "{} is out of date; see the top of this file", file.display());
+        assert!(
+            there == bytes,
+            "{} is out of date; see the top of this file",
+            file.display()
+        );
     }
 }

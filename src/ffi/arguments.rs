@@ -45,13 +45,19 @@ pub(super) unsafe fn pairs(
     let pairs: &[MoPair] = match (first.is_null(), count) {
         (_, 0) => &[],
         (true, _) => return Err(MoResult::Null),
-        (false, count) if count > isize::MAX as usize / size_of::<MoPair>() => return Err(MoResult::Invalid),
+        (false, count) if count > isize::MAX as usize / size_of::<MoPair>() => {
+            return Err(MoResult::Invalid);
+        }
         // SAFETY: the caller's promise.
         (false, count) => unsafe { slice::from_raw_parts(first, count) },
     };
     // SAFETY: the caller's promise.
     let read = |pair: &MoPair| unsafe { Ok((text(pair.key)?, text(pair.value)?)) };
-    Ok(pairs.iter().map(read).collect::<Result<Vec<_>, MoResult>>()?.into_iter())
+    Ok(pairs
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>, MoResult>>()?
+        .into_iter())
 }
 
 /// The pid in a serialized `mesos.MasterInfo`.
@@ -64,5 +70,6 @@ pub(super) fn master_info(bytes: &[u8]) -> Option<Upid> {
     // in memory.
     let ip = Ipv4Addr::from(info.ip.to_ne_bytes());
     let port = u16::try_from(info.port).ok()?;
-    (!ip.is_unspecified() && port != 0).then(|| Upid::new("master", SocketAddr::new(ip.into(), port)))
+    (!ip.is_unspecified() && port != 0)
+        .then(|| Upid::new("master", SocketAddr::new(ip.into(), port)))
 }

@@ -14,7 +14,9 @@ use super::types::*;
 use super::{arguments, check_size, mo_node};
 use crate::runtime::settings;
 use crate::runtime::settings::Environment;
-use crate::runtime::{Clock, LocalHost, LogSettings, Logger, Make, Node, NodeOptions, Role, catch, log};
+use crate::runtime::{
+    Clock, LocalHost, LogSettings, Logger, Make, Node, NodeOptions, Role, catch, log,
+};
 
 /// A `ctx` that its owner declared fit for any thread.
 #[derive(Clone, Copy)]
@@ -53,7 +55,11 @@ pub(super) unsafe fn set_logger(function: MoLogFn, ctx: *mut c_void) {
 
 /// # Safety
 /// The pointers are NULL or valid as the header says.
-pub(super) unsafe fn new(role: Role, options: *const MoOptions, node: *mut *mut mo_node) -> MoResult {
+pub(super) unsafe fn new(
+    role: Role,
+    options: *const MoOptions,
+    node: *mut *mut mo_node,
+) -> MoResult {
     if node.is_null() {
         return MoResult::Null;
     }
@@ -68,7 +74,10 @@ pub(super) unsafe fn new(role: Role, options: *const MoOptions, node: *mut *mut 
         }
         Ok(Err(result)) => result,
         Err(panic) => {
-            log(Level::Error, &format!("{}: cannot be made: {panic}", role.id()));
+            log(
+                Level::Error,
+                &format!("{}: cannot be made: {panic}", role.id()),
+            );
             MoResult::Panic
         }
     }
@@ -81,13 +90,20 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
     let (options, parameters) = unsafe {
         check_size(options)?;
         let options = options.read();
-        (options, arguments::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>())
+        (
+            options,
+            arguments::pairs(options.parameters, options.parameter_count)?.collect::<Vec<_>>(),
+        )
     };
-    let Configured { make, detect, log: log_settings, authenticate_http } = configure(role, &parameters)
-        .map_err(|error| {
-            log(Level::Error, &format!("{}: {error}", role.id()));
-            MoResult::Config
-        })?;
+    let Configured {
+        make,
+        detect,
+        log: log_settings,
+        authenticate_http,
+    } = configure(role, &parameters).map_err(|error| {
+        log(Level::Error, &format!("{}: {error}", role.id()));
+        MoResult::Config
+    })?;
     let wake = options.wake;
     let wake_ctx = Context(options.wake_ctx);
     Ok(Node::new(NodeOptions {
@@ -105,7 +121,11 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
         }))),
         clock: clock(&options),
         // RandomState is keyed from the system's entropy.
-        seed: if options.seed == 0 { RandomState::new().hash_one(role.id()) } else { options.seed },
+        seed: if options.seed == 0 {
+            RandomState::new().hash_one(role.id())
+        } else {
+            options.seed
+        },
     }))
 }
 
@@ -129,7 +149,12 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
                 let machine = Master::new(config.clone(), birth.me.clone(), birth.seed);
                 Box::new(machine.restarted(birth.restarts))
             });
-            Configured { make, detect: settings.detect, log: settings.log, authenticate_http }
+            Configured {
+                make,
+                detect: settings.detect,
+                log: settings.log,
+                authenticate_http,
+            }
         }
         Role::Agent => {
             let settings = settings::agent(&file, &environment)?;
@@ -139,13 +164,20 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
                 let machine = Agent::new(config.clone(), birth.me.clone(), birth.seed);
                 Box::new(machine.restarted(birth.restarts))
             });
-            Configured { make, detect: Some(settings.detect), log: None, authenticate_http }
+            Configured {
+                make,
+                detect: Some(settings.detect),
+                log: None,
+                authenticate_http,
+            }
         }
     })
 }
 
 fn clock(options: &MoOptions) -> Clock {
-    let Some(now_ms) = options.now_ms else { return Clock::system() };
+    let Some(now_ms) = options.now_ms else {
+        return Clock::system();
+    };
     let ctx = Context(options.now_ctx);
     // SAFETY: the header demands that it may be called from inside any call.
     Clock::new(move || Duration::from_millis(unsafe { now_ms(ctx.get()) }))

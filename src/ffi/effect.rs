@@ -24,12 +24,22 @@ impl Held {
     pub(super) fn hold(&mut self, action: Action) -> (MoEffectKind, MoEffectAs) {
         *self = Held::default();
         match action {
-            Action::Idle(None) => (MoEffectKind::None, MoEffectAs { none: MoNone { deadline_ms: NEVER } }),
+            Action::Idle(None) => (
+                MoEffectKind::None,
+                MoEffectAs {
+                    none: MoNone { deadline_ms: NEVER },
+                },
+            ),
             Action::Idle(Some(delay)) => {
                 // Rounded up: a tick that comes early does nothing, and too often.
                 let ms = delay.as_nanos().div_ceil(1_000_000);
                 let deadline_ms = u64::try_from(ms).unwrap_or(NEVER);
-                (MoEffectKind::None, MoEffectAs { none: MoNone { deadline_ms } })
+                (
+                    MoEffectKind::None,
+                    MoEffectAs {
+                        none: MoNone { deadline_ms },
+                    },
+                )
             }
             Action::Send { to, name, body } => {
                 let send = MoSend {
@@ -40,7 +50,10 @@ impl Held {
                 (MoEffectKind::Send, MoEffectAs { send })
             }
             Action::Link { to, reconnect } => {
-                let link = MoLink { to: self.text(0, to), reconnect: reconnect.into() };
+                let link = MoLink {
+                    to: self.text(0, to),
+                    reconnect: reconnect.into(),
+                };
                 (MoEffectKind::Link, MoEffectAs { link })
             }
             Action::Respond { id, response } => {
@@ -57,16 +70,30 @@ impl Held {
                 (MoEffectKind::Respond, MoEffectAs { respond })
             }
             Action::Detect { master } => {
-                let detect = MoDetect { master: self.text(0, master) };
+                let detect = MoDetect {
+                    master: self.text(0, master),
+                };
                 (MoEffectKind::Detect, MoEffectAs { detect })
             }
-            Action::OpenLog(log) => (MoEffectKind::OpenLog, MoEffectAs { open_log: self.open_log(log) }),
+            Action::OpenLog(log) => (
+                MoEffectKind::OpenLog,
+                MoEffectAs {
+                    open_log: self.open_log(log),
+                },
+            ),
             Action::Fetch { id } => {
-                let fetch = MoFetch { id, name: MoBytes::lend(VARIABLE.as_bytes()) };
+                let fetch = MoFetch {
+                    id,
+                    name: MoBytes::lend(VARIABLE.as_bytes()),
+                };
                 (MoEffectKind::Fetch, MoEffectAs { fetch })
             }
             Action::Store { id, value } => {
-                let store = MoStore { id, name: MoBytes::lend(VARIABLE.as_bytes()), value: self.body(value) };
+                let store = MoStore {
+                    id,
+                    name: MoBytes::lend(VARIABLE.as_bytes()),
+                    value: self.body(value),
+                };
                 (MoEffectKind::Store, MoEffectAs { store })
             }
         }
@@ -89,7 +116,8 @@ impl Held {
         if let Some(zk) = log.zookeeper {
             open_log.zk_servers = self.text(1, zk.servers);
             open_log.zk_path = self.text(2, zk.path);
-            open_log.zk_session_timeout_ms = u64::try_from(zk.session_timeout.as_millis()).unwrap_or(NEVER);
+            open_log.zk_session_timeout_ms =
+                u64::try_from(zk.session_timeout.as_millis()).unwrap_or(NEVER);
             if let Some(credentials) = zk.credentials {
                 open_log.zk_scheme = MoBytes::lend(b"digest");
                 open_log.zk_credentials = self.text(3, credentials);
@@ -110,5 +138,8 @@ impl Held {
 }
 
 fn pair((key, value): &(&'static str, String)) -> MoPair {
-    MoPair { key: MoBytes::lend(key.as_bytes()), value: MoBytes::lend(value.as_bytes()) }
+    MoPair {
+        key: MoBytes::lend(key.as_bytes()),
+        value: MoBytes::lend(value.as_bytes()),
+    }
 }

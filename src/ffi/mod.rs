@@ -62,10 +62,17 @@ impl From<Refused> for MoResult {
 ///
 /// # Safety
 /// `node` is NULL or came from `mo_master_new`/`mo_agent_new` and was not freed.
-unsafe fn enter(node: *const mo_node, call: impl FnOnce(&mut Inner) -> Result<(), MoResult>) -> MoResult {
+unsafe fn enter(
+    node: *const mo_node,
+    call: impl FnOnce(&mut Inner) -> Result<(), MoResult>,
+) -> MoResult {
     // SAFETY: the caller's promise; the mutex makes shared access enough.
-    let Some(node) = (unsafe { node.as_ref() }) else { return MoResult::Null };
-    let Some(mut inner) = node.0.try_lock() else { return MoResult::Busy };
+    let Some(node) = (unsafe { node.as_ref() }) else {
+        return MoResult::Null;
+    };
+    let Some(mut inner) = node.0.try_lock() else {
+        return MoResult::Busy;
+    };
     match catch(|| call(&mut inner)) {
         Ok(Err(result)) => return result,
         Ok(Ok(())) => {}
@@ -73,7 +80,11 @@ unsafe fn enter(node: *const mo_node, call: impl FnOnce(&mut Inner) -> Result<()
         // the same, since nobody knows how far the call came.
         Err(panic) => drop(catch(|| inner.node.crashed(&panic))),
     }
-    if inner.node.take_panicked() { MoResult::Panic } else { MoResult::Ok }
+    if inner.node.take_panicked() {
+        MoResult::Panic
+    } else {
+        MoResult::Ok
+    }
 }
 
 /// See the header.
@@ -128,7 +139,12 @@ pub unsafe extern "C" fn mo_node_endpoint(
     unsafe {
         enter(node, |inner| {
             check_size(endpoint)?;
-            let found = inner.node.role().endpoints().get(index).ok_or(MoResult::End)?;
+            let found = inner
+                .node
+                .role()
+                .endpoints()
+                .get(index)
+                .ok_or(MoResult::End)?;
             endpoint.write(MoEndpoint {
                 size: (*endpoint).size,
                 path: MoBytes::lend(found.path.as_bytes()),
@@ -145,7 +161,11 @@ pub unsafe extern "C" fn mo_node_endpoint(
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mo_node_metric(node: *mut mo_node, index: usize, metric: *mut MoMetric) -> MoResult {
+pub unsafe extern "C" fn mo_node_metric(
+    node: *mut mo_node,
+    index: usize,
+    metric: *mut MoMetric,
+) -> MoResult {
     // SAFETY: the caller's promise; the names are in `metrics`, which lives in the
     // node and changes with index 0 only.
     unsafe {
@@ -189,7 +209,10 @@ pub unsafe extern "C" fn mo_node_message(
             let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
             let sender = text(from)?;
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
-                inner.node.malformed(&sender, "a message whose sender is no pid or whose name is no text");
+                inner.node.malformed(
+                    &sender,
+                    "a message whose sender is no pid or whose name is no text",
+                );
                 return Err(MoResult::Invalid);
             };
             Ok(inner.node.message(from, name.to_owned(), body)?)
@@ -202,7 +225,10 @@ pub unsafe extern "C" fn mo_node_message(
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mo_node_request(node: *mut mo_node, request: *const MoRequest) -> MoResult {
+pub unsafe extern "C" fn mo_node_request(
+    node: *mut mo_node,
+    request: *const MoRequest,
+) -> MoResult {
     // SAFETY: the caller's promise.
     unsafe {
         enter(node, |inner| {
@@ -213,7 +239,11 @@ pub unsafe extern "C" fn mo_node_request(node: *mut mo_node, request: *const MoR
                 method: text(request.method)?,
                 path: text(request.path)?,
                 query: pairs(request.query, request.query_count)?.collect(),
-                accept: if request.accept.ptr.is_null() { None } else { Some(text(request.accept)?) },
+                accept: if request.accept.ptr.is_null() {
+                    None
+                } else {
+                    Some(text(request.accept)?)
+                },
                 body: Bytes::copy_from_slice(bytes(request.body)?),
             })?)
         })
@@ -235,7 +265,10 @@ pub unsafe extern "C" fn mo_node_exited(node: *mut mo_node, peer: MoBytes) -> Mo
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mo_node_leader(node: *mut mo_node, master_info: *const MoBytes) -> MoResult {
+pub unsafe extern "C" fn mo_node_leader(
+    node: *mut mo_node,
+    master_info: *const MoBytes,
+) -> MoResult {
     // SAFETY: the caller's promise.
     unsafe {
         enter(node, |inner| {
@@ -243,7 +276,9 @@ pub unsafe extern "C" fn mo_node_leader(node: *mut mo_node, master_info: *const 
                 None => None,
                 Some(info) => {
                     let Some(leader) = arguments::master_info(bytes(*info)?) else {
-                        inner.node.malformed("the master detector", "a leader without a usable address");
+                        inner
+                            .node
+                            .malformed("the master detector", "a leader without a usable address");
                         return Err(MoResult::Invalid);
                     };
                     Some(leader)
@@ -261,7 +296,11 @@ pub unsafe extern "C" fn mo_node_leader(node: *mut mo_node, master_info: *const 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_detect_failed(node: *mut mo_node, reason: MoBytes) -> MoResult {
     // SAFETY: the caller's promise.
-    unsafe { enter(node, |inner| Ok(inner.node.detect_failed(&text(reason)?)?)) }
+    unsafe {
+        enter(node, |inner| {
+            Ok(inner.node.detect_failed(&text(reason)?)?)
+        })
+    }
 }
 
 /// See the header.
@@ -365,7 +404,11 @@ unsafe fn check_size<T>(structure: *const T) -> Result<(), MoResult> {
     }
     // SAFETY: not NULL, so at least its first field is there.
     let size = unsafe { structure.cast::<usize>().read() };
-    if size < size_of::<T>() { Err(MoResult::Invalid) } else { Ok(()) }
+    if size < size_of::<T>() {
+        Err(MoResult::Invalid)
+    } else {
+        Ok(())
+    }
 }
 
 /// # Safety
@@ -394,7 +437,10 @@ pub unsafe extern "C" fn mo_set_logger(function: MoLogFn, ctx: *mut c_void) -> M
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mo_master_new(options: *const MoOptions, node: *mut *mut mo_node) -> MoResult {
+pub unsafe extern "C" fn mo_master_new(
+    options: *const MoOptions,
+    node: *mut *mut mo_node,
+) -> MoResult {
     // SAFETY: the caller's promise.
     unsafe { create::new(crate::runtime::Role::Master, options, node) }
 }
@@ -404,7 +450,10 @@ pub unsafe extern "C" fn mo_master_new(options: *const MoOptions, node: *mut *mu
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mo_agent_new(options: *const MoOptions, node: *mut *mut mo_node) -> MoResult {
+pub unsafe extern "C" fn mo_agent_new(
+    options: *const MoOptions,
+    node: *mut *mut mo_node,
+) -> MoResult {
     // SAFETY: the caller's promise.
     unsafe { create::new(crate::runtime::Role::Agent, options, node) }
 }

@@ -23,7 +23,11 @@ impl Machine for Echo {
     fn handle(&mut self, _: Time, input: Input) {
         if let Input::Message { from, name, body } = input {
             assert_ne!(name, "panic", "as told");
-            self.0.push_back(Effect::Send { to: from, name: "echo", body });
+            self.0.push_back(Effect::Send {
+                to: from,
+                name: "echo",
+                body,
+            });
         }
     }
 
@@ -79,7 +83,10 @@ impl Handle {
     fn started() -> Handle {
         let handle = Handle::new();
         // SAFETY: the node is alive.
-        assert_eq!(unsafe { mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")) }, MoResult::Ok);
+        assert_eq!(
+            unsafe { mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")) },
+            MoResult::Ok
+        );
         handle
     }
 
@@ -106,10 +113,19 @@ fn lend(text: &str) -> MoBytes {
     MoBytes::lend(text.as_bytes())
 }
 
-const NO_BYTES: MoBytes = MoBytes { ptr: null(), len: 0 };
+const NO_BYTES: MoBytes = MoBytes {
+    ptr: null(),
+    len: 0,
+};
 
 fn effect(size: usize) -> MoEffect {
-    MoEffect { size, kind: MoEffectKind::Store, as_: MoEffectAs { none: MoNone { deadline_ms: 1 } } }
+    MoEffect {
+        size,
+        kind: MoEffectKind::Store,
+        as_: MoEffectAs {
+            none: MoNone { deadline_ms: 1 },
+        },
+    }
 }
 
 fn request(id: u64) -> MoRequest {
@@ -126,15 +142,27 @@ fn request(id: u64) -> MoRequest {
 }
 
 fn metric(size: usize) -> MoMetric {
-    MoMetric { size, name: NO_BYTES, value: -1.0 }
+    MoMetric {
+        size,
+        name: NO_BYTES,
+        value: -1.0,
+    }
 }
 
 #[test]
 fn null_is_refused_everywhere() {
     let null_node = null_mut::<mo_node>();
     let handle = Handle::started();
-    let lost = MoBytes { ptr: null(), len: 5 };
-    let mut endpoint = MoEndpoint { size: size_of::<MoEndpoint>(), path: NO_BYTES, help: NO_BYTES, flags: 0 };
+    let lost = MoBytes {
+        ptr: null(),
+        len: 5,
+    };
+    let mut endpoint = MoEndpoint {
+        size: size_of::<MoEndpoint>(),
+        path: NO_BYTES,
+        help: NO_BYTES,
+        flags: 0,
+    };
     // SAFETY: every pointer is NULL or alive.
     let results = unsafe {
         mo_node_free(null_node);
@@ -145,7 +173,13 @@ fn null_is_refused_everywhere() {
             mo_node_message(handle.node, lend("a@1.2.3.4:5"), lend("name"), lost),
             mo_node_request(null_node, &request(1)),
             mo_node_request(handle.node, null()),
-            mo_node_request(handle.node, &MoRequest { query_count: 1, ..request(1) }),
+            mo_node_request(
+                handle.node,
+                &MoRequest {
+                    query_count: 1,
+                    ..request(1)
+                },
+            ),
             mo_node_exited(null_node, NO_BYTES),
             mo_node_leader(null_node, null()),
             mo_node_leader(handle.node, &lost),
@@ -183,7 +217,13 @@ fn what_is_invalid_is_refused_and_changes_nothing() {
             mo_node_fetched(node, 1, 1, NO_BYTES),
             mo_node_fetched(node, 1, 99, NO_BYTES),
             mo_node_stored(node, 1, 99, NO_BYTES),
-            mo_node_request(node, &MoRequest { size: 8, ..request(1) }),
+            mo_node_request(
+                node,
+                &MoRequest {
+                    size: 8,
+                    ..request(1)
+                },
+            ),
             mo_node_poll(node, &mut effect(16)),
         ]
     };
@@ -196,7 +236,10 @@ fn what_is_invalid_is_refused_and_changes_nothing() {
 fn text_of_requests_may_be_anything() {
     let handle = Handle::started();
     let bad = MoBytes::lend(b"\xff");
-    let pair = MoPair { key: bad, value: bad };
+    let pair = MoPair {
+        key: bad,
+        value: bad,
+    };
     let request = MoRequest {
         method: bad,
         path: bad,
@@ -209,7 +252,11 @@ fn text_of_requests_may_be_anything() {
     // SAFETY: every pointer is alive.
     unsafe {
         assert_eq!(mo_node_request(handle.node, &request), MoResult::Ok);
-        assert_eq!(mo_node_request(handle.node, &request), MoResult::Invalid, "the id is taken");
+        assert_eq!(
+            mo_node_request(handle.node, &request),
+            MoResult::Invalid,
+            "the id is taken"
+        );
     }
 }
 
@@ -220,9 +267,18 @@ fn inputs_need_a_start_and_one_is_enough() {
     assert_eq!(handle.poll().0, MoResult::State);
     // SAFETY: the node is alive.
     unsafe {
-        assert_eq!(mo_node_start(handle.node, lend("overlay-master")), MoResult::Invalid);
-        assert_eq!(mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")), MoResult::Ok);
-        assert_eq!(mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")), MoResult::State);
+        assert_eq!(
+            mo_node_start(handle.node, lend("overlay-master")),
+            MoResult::Invalid
+        );
+        assert_eq!(
+            mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")),
+            MoResult::Ok
+        );
+        assert_eq!(
+            mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")),
+            MoResult::State
+        );
     }
 }
 
@@ -236,7 +292,10 @@ fn ticks_may_come_at_any_time() {
     }
     let (_, effect) = handle.poll();
     // SAFETY: this is the variant of this kind.
-    assert_eq!((effect.kind, unsafe { effect.as_.none.deadline_ms }), (MoEffectKind::None, NEVER));
+    assert_eq!(
+        (effect.kind, unsafe { effect.as_.none.deadline_ms }),
+        (MoEffectKind::None, NEVER)
+    );
 }
 
 #[test]
@@ -302,7 +361,12 @@ fn a_defect_between_machine_and_abi_is_caught_too() {
 #[test]
 fn endpoints_can_be_listed() {
     let handle = Handle::new();
-    let mut endpoint = MoEndpoint { size: size_of::<MoEndpoint>(), path: NO_BYTES, help: NO_BYTES, flags: 9 };
+    let mut endpoint = MoEndpoint {
+        size: size_of::<MoEndpoint>(),
+        path: NO_BYTES,
+        help: NO_BYTES,
+        flags: 9,
+    };
     let mut found = Vec::new();
     // SAFETY: every pointer is alive.
     unsafe {
@@ -311,21 +375,38 @@ fn endpoints_can_be_listed() {
             found.push((text(endpoint.path).unwrap(), endpoint.flags));
         }
     }
-    assert_eq!(found[..2], [("/state".to_owned(), 0), ("/agents/delete".to_owned(), ENDPOINT_WRITES)]);
+    assert_eq!(
+        found[..2],
+        [
+            ("/state".to_owned(), 0),
+            ("/agents/delete".to_owned(), ENDPOINT_WRITES)
+        ]
+    );
 }
 
 #[test]
 fn flags_say_whom_an_endpoint_is_for() {
     use AuthenticateHttp::{All, None, Writes};
-    let endpoint = |access, tree| Announced { path: "/x", tree, access, help: String::new() };
+    let endpoint = |access, tree| Announced {
+        path: "/x",
+        tree,
+        access,
+        help: String::new(),
+    };
     for (access, expected) in [
         (Access::Anyone, [0, 0, 0]),
         (Access::Readers, [0, 0, ENDPOINT_READS]),
         (Access::Writers, [0, ENDPOINT_WRITES, ENDPOINT_WRITES]),
     ] {
-        assert_eq!([None, Writes, All].map(|mode| flags(mode, &endpoint(access, false))), expected);
+        assert_eq!(
+            [None, Writes, All].map(|mode| flags(mode, &endpoint(access, false))),
+            expected
+        );
     }
-    assert_eq!(flags(Writes, &endpoint(Access::Writers, true)), ENDPOINT_WRITES | ENDPOINT_TREE);
+    assert_eq!(
+        flags(Writes, &endpoint(Access::Writers, true)),
+        ENDPOINT_WRITES | ENDPOINT_TREE
+    );
 }
 
 #[test]
@@ -338,9 +419,15 @@ fn metrics_can_be_listed() {
         while mo_node_metric(handle.node, found.len(), &mut metric) == MoResult::Ok {
             found.push((text(metric.name).unwrap(), metric.value));
         }
-        assert_eq!(mo_node_metric(handle.node, found.len(), &mut metric), MoResult::End);
+        assert_eq!(
+            mo_node_metric(handle.node, found.len(), &mut metric),
+            MoResult::End
+        );
         metric.size -= 1;
-        assert_eq!(mo_node_metric(handle.node, 0, &mut metric), MoResult::Invalid);
+        assert_eq!(
+            mo_node_metric(handle.node, 0, &mut metric),
+            MoResult::Invalid
+        );
     }
     // This machine has none of its own.
     assert_eq!(found, [("overlay/master/process_restarts".to_owned(), 0.0)]);
@@ -350,14 +437,23 @@ fn metrics_can_be_listed() {
 fn leaders_are_read_from_what_mesos_writes() {
     // id "x", ip 10.0.0.9 in network order, port 5050, without a pid: very old masters.
     let old = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27";
-    assert_eq!(arguments::master_info(old).unwrap().to_string(), "master@10.0.0.9:5050");
+    assert_eq!(
+        arguments::master_info(old).unwrap().to_string(),
+        "master@10.0.0.9:5050"
+    );
     let new = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27\x22\x16master@127.0.0.19:5050";
-    assert_eq!(arguments::master_info(new).unwrap().to_string(), "master@127.0.0.19:5050");
+    assert_eq!(
+        arguments::master_info(new).unwrap().to_string(),
+        "master@127.0.0.19:5050"
+    );
 }
 
 #[test]
 fn a_configuration_that_cannot_be_used_makes_no_node() {
-    let pair = MoPair { key: lend("master_config"), value: lend("/nonexistent/master.json") };
+    let pair = MoPair {
+        key: lend("master_config"),
+        value: lend("/nonexistent/master.json"),
+    };
     let options = MoOptions {
         size: size_of::<MoOptions>(),
         parameters: &pair,
@@ -373,7 +469,10 @@ fn a_configuration_that_cannot_be_used_makes_no_node() {
     unsafe {
         assert_eq!(mo_master_new(&options, &mut node), MoResult::Config);
         assert!(node.is_null());
-        let none = MoOptions { parameter_count: 0, ..options };
+        let none = MoOptions {
+            parameter_count: 0,
+            ..options
+        };
         assert_eq!(mo_agent_new(&none, &mut node), MoResult::Config);
         let small = MoOptions { size: 8, ..options };
         assert_eq!(mo_agent_new(&small, &mut node), MoResult::Invalid);

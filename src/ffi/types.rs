@@ -70,7 +70,10 @@ pub struct MoBytes {
 impl MoBytes {
     /// Borrows `bytes` without saying for how long: see the header's OWNERSHIP.
     pub fn lend(bytes: &[u8]) -> MoBytes {
-        MoBytes { ptr: bytes.as_ptr(), len: bytes.len() }
+        MoBytes {
+            ptr: bytes.as_ptr(),
+            len: bytes.len(),
+        }
     }
 }
 
@@ -83,7 +86,8 @@ pub struct MoPair {
 }
 
 /// `mo_log_fn`.
-pub type MoLogFn = Option<unsafe extern "C" fn(ctx: *mut c_void, severity: MoSeverity, line: MoBytes)>;
+pub type MoLogFn =
+    Option<unsafe extern "C" fn(ctx: *mut c_void, severity: MoSeverity, line: MoBytes)>;
 
 /// `mo_options`.
 #[repr(C)]

@@ -38,8 +38,10 @@ impl Role {
 
     /// The endpoints, for drivers that have to announce them.
     pub fn endpoints(self) -> &'static [Announced] {
-        static MASTER: LazyLock<Vec<Announced>> = LazyLock::new(|| announce(MASTER_ID, master::ENDPOINTS));
-        static AGENT: LazyLock<Vec<Announced>> = LazyLock::new(|| announce(AGENT_ID, agent::ENDPOINTS));
+        static MASTER: LazyLock<Vec<Announced>> =
+            LazyLock::new(|| announce(MASTER_ID, master::ENDPOINTS));
+        static AGENT: LazyLock<Vec<Announced>> =
+            LazyLock::new(|| announce(AGENT_ID, agent::ENDPOINTS));
         match self {
             Role::Master => &MASTER,
             Role::Agent => &AGENT,

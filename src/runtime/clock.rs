@@ -21,7 +21,11 @@ impl Clock {
     /// A clock of the caller's.
     pub fn new(source: impl Fn() -> Duration + Send + 'static) -> Clock {
         let origin = source();
-        Clock { source: Box::new(source), origin, latest: Duration::ZERO }
+        Clock {
+            source: Box::new(source),
+            origin,
+            latest: Duration::ZERO,
+        }
     }
 
     /// The time.

@@ -28,7 +28,14 @@ pub struct LocalHost {
 impl LocalHost {
     /// `wake` is called, from any thread, when there is a report.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> LocalHost {
-        LocalHost { wake, executor: None, sampler: None, failed: None, engine: None, engine_failed: None }
+        LocalHost {
+            wake,
+            executor: None,
+            sampler: None,
+            failed: None,
+            engine: None,
+            engine_failed: None,
+        }
     }
 }
 
@@ -39,15 +46,23 @@ impl Host for LocalHost {
             match Executor::spawn(move || wake()) {
                 Ok(executor) => self.executor = Some(executor),
                 Err(error) => {
-                    let host = vec![format!("no thread can be started to configure the host: {error}")];
-                    self.failed = Some(HostReport { generation, host, ..HostReport::default() });
+                    let host = vec![format!(
+                        "no thread can be started to configure the host: {error}"
+                    )];
+                    self.failed = Some(HostReport {
+                        generation,
+                        host,
+                        ..HostReport::default()
+                    });
                 }
             }
         }
         if self.sampler.is_none() {
             let wake = self.wake.clone();
             let sampler = Sampler::spawn(move || wake());
-            self.sampler = sampler.inspect_err(|error| log::warn!("cannot count addresses: {error}")).ok();
+            self.sampler = sampler
+                .inspect_err(|error| log::warn!("cannot count addresses: {error}"))
+                .ok();
         }
         if let Some(sampler) = &self.sampler {
             sampler.watch(desired.clone());
@@ -58,7 +73,9 @@ impl Host for LocalHost {
     }
 
     fn poll(&mut self) -> Option<HostReport> {
-        self.failed.take().or_else(|| self.executor.as_ref()?.poll())
+        self.failed
+            .take()
+            .or_else(|| self.executor.as_ref()?.poll())
     }
 
     fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
@@ -76,9 +93,13 @@ impl Host for LocalHost {
             match docker::Worker::spawn_fitting(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
-                    let sentence = format!("no thread can be started for the container engine: {error}");
+                    let sentence =
+                        format!("no thread can be started for the container engine: {error}");
                     let report = EngineReport::hopeless(&networks, sentence);
-                    self.engine_failed = Some(EngineReport { generation, ..report });
+                    self.engine_failed = Some(EngineReport {
+                        generation,
+                        ..report
+                    });
                 }
             }
         }
@@ -88,6 +109,8 @@ impl Host for LocalHost {
     }
 
     fn poll_engine(&mut self) -> Option<EngineReport> {
-        self.engine_failed.take().or_else(|| self.engine.as_ref()?.poll())
+        self.engine_failed
+            .take()
+            .or_else(|| self.engine.as_ref()?.poll())
     }
 }

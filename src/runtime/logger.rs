@@ -63,7 +63,10 @@ impl log::Log for Forward {
     fn log(&self, record: &log::Record) {
         if self.enabled(record.metadata()) {
             // A library's error is not yet one of ours: whoever called it decides.
-            log(Level::Warning, &format!("{}: {}", record.target(), record.args()));
+            log(
+                Level::Warning,
+                &format!("{}: {}", record.target(), record.args()),
+            );
         }
     }
 
@@ -76,6 +79,9 @@ mod tests {
 
     #[test]
     fn what_came_over_the_network_stays_one_line() {
-        assert_eq!(one_line("a\nE0101 fake\r\x1b[31m ünï\n"), "a\\nE0101 fake\\r\\u{1b}[31m ünï");
+        assert_eq!(
+            one_line("a\nE0101 fake\r\x1b[31m ünï\n"),
+            "a\\nE0101 fake\\r\\u{1b}[31m ünï"
+        );
     }
 }

@@ -18,8 +18,8 @@ use overlay_core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
 use overlay_core::util::backoff::Backoff;
 use overlay_core::util::throttle::Throttle;
 use overlay_core::{
-    Effect, EngineReport, HostReport, Input, Level, Machine, Request, RequestId, Response, StoreOutcome,
-    Time, Upid,
+    Effect, EngineReport, HostReport, Input, Level, Machine, Request, RequestId, Response,
+    StoreOutcome, Time, Upid,
 };
 
 use super::{Action, Clock, LogSettings, Panic, Role, catch, log};
@@ -199,7 +199,9 @@ impl Node {
             return Err(Refused::State);
         }
         match &self.options.detect {
-            Some(master) => self.actions.push_back(Action::Detect { master: master.clone() }),
+            Some(master) => self.actions.push_back(Action::Detect {
+                master: master.clone(),
+            }),
             None => self.leader = Some(Some(Upid::new("master", me.address))),
         }
         if let Some(log) = &self.options.log {
@@ -299,7 +301,9 @@ impl Node {
         }
         self.fetching = None;
         for _ in 0..std::mem::take(&mut self.overtaken) {
-            self.input(Input::Fetched(Err("overtaken by a newer attempt".to_owned())))?;
+            self.input(Input::Fetched(Err(
+                "overtaken by a newer attempt".to_owned()
+            )))?;
         }
         self.input(Input::Fetched(result))
     }
@@ -331,10 +335,17 @@ impl Node {
         if self.machine.is_none() && self.since <= now {
             self.make_machine(now);
         }
-        if let Some(Storing { number, .. }) = self.storing.take_if(|storing| storing.overdue_at <= now) {
-            let reason =
-                format!("no answer within {} s; is a quorum of the masters up?", STORE_PATIENCE.as_secs());
-            self.input(Input::Stored { number, outcome: StoreOutcome::Failed(reason) })?;
+        if let Some(Storing { number, .. }) =
+            self.storing.take_if(|storing| storing.overdue_at <= now)
+        {
+            let reason = format!(
+                "no answer within {} s; is a quorum of the masters up?",
+                STORE_PATIENCE.as_secs()
+            );
+            self.input(Input::Stored {
+                number,
+                outcome: StoreOutcome::Failed(reason),
+            })?;
         }
         if self.timeout().is_some_and(|at| at <= now) {
             self.input(Input::Timeout)?;
@@ -369,7 +380,9 @@ impl Node {
     /// The numbers for Mesos's metrics. Those of the machine are absent while there is
     /// none, and its counts begin anew with each one.
     pub fn metrics(&mut self) -> Vec<Metric> {
-        let mut metrics = self.guarded(|machine| machine.metrics()).unwrap_or_default();
+        let mut metrics = self
+            .guarded(|machine| machine.metrics())
+            .unwrap_or_default();
         let prefix = match self.role() {
             Role::Master => MASTER_PREFIX,
             Role::Agent => AGENT_PREFIX,
@@ -405,9 +418,15 @@ impl Node {
             delay.as_millis()
         );
         self.log(Level::Error, &line);
-        let sentence = format!("{} failed and starts again; the log of Mesos says why.\n", self.role().id());
+        let sentence = format!(
+            "{} failed and starts again; the log of Mesos says why.\n",
+            self.role().id()
+        );
         for id in std::mem::take(&mut self.open) {
-            self.actions.push_back(Action::Respond { id, response: unavailable(500, sentence.clone()) });
+            self.actions.push_back(Action::Respond {
+                id,
+                response: unavailable(500, sentence.clone()),
+            });
         }
     }
 
@@ -417,15 +436,26 @@ impl Node {
 
     /// Makes a machine and tells it who leads.
     fn make_machine(&mut self, now: Time) {
-        let (Some(me), seed) = (&self.me, self.random.u64(..)) else { return };
-        match catch(|| (self.options.make)(Birth { me, seed, restarts: self.machines })) {
+        let (Some(me), seed) = (&self.me, self.random.u64(..)) else {
+            return;
+        };
+        match catch(|| {
+            (self.options.make)(Birth {
+                me,
+                seed,
+                restarts: self.machines,
+            })
+        }) {
             Ok(machine) => self.machine = Some(machine),
             Err(panic) => return self.crashed(&panic),
         }
         self.machines += 1;
         if self.machines > 1 {
             let lost = std::mem::take(&mut self.lost_inputs);
-            self.log(Level::Info, &format!("started again; messages and events lost meanwhile: {lost}"));
+            self.log(
+                Level::Info,
+                &format!("started again; messages and events lost meanwhile: {lost}"),
+            );
             self.call_back();
         }
         self.since = now;
@@ -439,7 +469,11 @@ impl Node {
     fn call_back(&mut self) {
         let linked = std::mem::take(&mut self.linked);
         let me = self.me.as_ref().map(|me| me.address);
-        let leads = self.leader.iter().flatten().any(|leader| Some(leader.address) == me);
+        let leads = self
+            .leader
+            .iter()
+            .flatten()
+            .any(|leader| Some(leader.address) == me);
         if self.role() == Role::Master && leads {
             for agent in linked {
                 if let Effect::Send { to, name, body } = Effect::register_again(agent) {
@@ -485,26 +519,37 @@ impl Node {
         let machine = self.timeout();
         let restart = self.machine.is_none().then_some(self.since);
         let store = self.storing.as_ref().map(|storing| storing.overdue_at);
-        let due = [machine, restart, store, self.detect_at].into_iter().flatten().min()?;
+        let due = [machine, restart, store, self.detect_at]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(due.since(self.options.clock.now()))
     }
 
     /// Carries out what can be done here, and passes on the rest.
     fn carry_out(&mut self, effect: Effect) -> Result<(), Refused> {
         match effect {
-            Effect::Send { to, name, body } => self.actions.push_back(Action::Send { to, name, body }),
+            Effect::Send { to, name, body } => {
+                self.actions.push_back(Action::Send { to, name, body })
+            }
             Effect::Link { to, reconnect } => {
                 self.linked.insert(to.clone());
                 self.actions.push_back(Action::Link { to, reconnect });
             }
             Effect::Respond { id, response } => self.respond(id, response),
             Effect::Log(level, line) => self.log(level, &line),
-            Effect::ApplyHost { generation, desired } => {
+            Effect::ApplyHost {
+                generation,
+                desired,
+            } => {
                 let id = self.next_id();
                 self.applying = Some((id, generation));
                 self.options.host.apply(id, desired);
             }
-            Effect::ApplyEngine { generation, networks } => {
+            Effect::ApplyEngine {
+                generation,
+                networks,
+            } => {
                 let id = self.next_id();
                 self.applying_engine = Some((id, generation));
                 self.options.host.apply_engine(id, networks);
@@ -520,12 +565,19 @@ impl Node {
             }
             Effect::Store { number, state } if self.options.log.is_none() => {
                 self.memory = state;
-                self.input(Input::Stored { number, outcome: StoreOutcome::Stored })?;
+                self.input(Input::Stored {
+                    number,
+                    outcome: StoreOutcome::Stored,
+                })?;
             }
             Effect::Store { number, state } => {
                 let id = self.next_id();
                 let overdue_at = self.options.clock.now() + STORE_PATIENCE;
-                self.storing = Some(Storing { id, number, overdue_at });
+                self.storing = Some(Storing {
+                    id,
+                    number,
+                    overdue_at,
+                });
                 self.actions.push_back(Action::Store { id, value: state });
             }
         }
@@ -572,5 +624,10 @@ impl Node {
 
 /// An answer that says in one sentence that there is none.
 fn unavailable(status: u16, sentence: String) -> Response {
-    Response { status, content_type: "text/plain; charset=utf-8", headers: Vec::new(), body: sentence.into() }
+    Response {
+        status,
+        content_type: "text/plain; charset=utf-8",
+        headers: Vec::new(),
+        body: sentence.into(),
+    }
 }

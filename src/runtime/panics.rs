@@ -45,7 +45,10 @@ pub fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
         if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(again);
         }
-        Panic { message, place: place.unwrap_or_else(|| "an unknown place".to_owned()) }
+        Panic {
+            message,
+            place: place.unwrap_or_else(|| "an unknown place".to_owned()),
+        }
     })
 }
 
@@ -86,7 +89,11 @@ mod tests {
         let line = line!() + 1;
         let caught = catch(|| panic!("no {}", "way")).unwrap_err();
         assert_eq!(caught.message, "no way");
-        assert!(caught.place.starts_with(&format!("{}:{line}:", file!())), "{}", caught.place);
+        assert!(
+            caught.place.starts_with(&format!("{}:{line}:", file!())),
+            "{}",
+            caught.place
+        );
     }
 
     #[test]

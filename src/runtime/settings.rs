@@ -11,7 +11,9 @@ use nix::unistd::{AccessFlags, access};
 use overlay_core::Level;
 use overlay_core::config::zk;
 use overlay_core::config::zk::ZkUrl;
-use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest};
+use overlay_core::config::{
+    AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest,
+};
 
 use super::{LogMeeting, LogSettings, Role, log};
 
@@ -39,10 +41,14 @@ pub struct Environment {
 impl Environment {
     /// That of this process.
     pub fn of_process() -> Environment {
-        let get = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let get = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value| !value.trim().is_empty())
+        };
         let is_zk = |flag: &[u8]| flag == b"--zk" || flag.starts_with(b"--zk=");
-        let zk_flag =
-            fs::read("/proc/self/cmdline").is_ok_and(|line| line.split(|byte| *byte == 0).any(is_zk));
+        let zk_flag = fs::read("/proc/self/cmdline")
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(is_zk));
         Environment {
             zk: get("MESOS_ZK"),
             quorum: get("MESOS_QUORUM"),
@@ -89,11 +95,16 @@ pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String
                 Some(known) => format!("did you mean {known}?"),
                 None => format!("the known one is {known}"),
             };
-            log(Level::Warning, &format!("{module}: {key}: unknown, ignored; {hint}"));
+            log(
+                Level::Warning,
+                &format!("{module}: {key}: unknown, ignored; {hint}"),
+            );
         }
     }
-    let remedy = "give it, in the file behind Mesos's flag --modules, the path of the JSON configuration";
-    path.filter(|path| !path.is_empty()).ok_or_else(|| ConfigError::new(&module, known, "missing", remedy))
+    let remedy =
+        "give it, in the file behind Mesos's flag --modules, the path of the JSON configuration";
+    path.filter(|path| !path.is_empty())
+        .ok_or_else(|| ConfigError::new(&module, known, "missing", remedy))
 }
 
 /// Reads the file of a master and resolves what it leaves to the environment.
@@ -130,7 +141,11 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
             None
         }
     };
-    Ok(MasterSettings { config, detect, log })
+    Ok(MasterSettings {
+        config,
+        detect,
+        log,
+    })
 }
 
 /// Reads the file of an agent and resolves what it leaves to the environment.
@@ -142,13 +157,18 @@ pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, Con
     let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
     warn(Role::Agent, &parsed.warnings);
     let mut config = parsed.config;
-    config.docker_socket = config.docker_socket.take().or_else(|| docker_socket(environment));
+    config.docker_socket = config
+        .docker_socket
+        .take()
+        .or_else(|| docker_socket(environment));
     let sources = [
         (file, "master", &config.master),
         ("environment", "MESOS_MASTER", &environment.master),
         ("environment", "MESOS_ZK", &environment.zk),
     ];
-    let found = sources.into_iter().find_map(|(file, field, value)| Some((file, field, value.as_ref()?)));
+    let found = sources
+        .into_iter()
+        .find_map(|(file, field, value)| Some((file, field, value.as_ref()?)));
     let (source, field, value) = found.ok_or_else(|| {
         let problem = "missing, and neither MESOS_MASTER nor MESOS_ZK is in the environment";
         ConfigError::new(file, "master", problem, agent::MASTER_REMEDY)
@@ -174,7 +194,8 @@ fn docker_socket(environment: &Environment) -> Option<PathBuf> {
 }
 
 fn read(file: &str, role: Role) -> Result<String, ConfigError> {
-    let unreadable = |reason: &dyn std::fmt::Display| ConfigError::unreadable(file, reason, role.parameter());
+    let unreadable =
+        |reason: &dyn std::fmt::Display| ConfigError::unreadable(file, reason, role.parameter());
     let bytes = fs::read(file).map_err(|error| unreadable(&error))?;
     String::from_utf8(bytes).map_err(|error| unreadable(&error))
 }
@@ -194,8 +215,12 @@ fn log_settings(
     environment: &Environment,
 ) -> Result<LogSettings, ConfigError> {
     let path = directory.join(LOG_DIRECTORY);
-    let usable = fs::create_dir_all(&path)
-        .and_then(|()| Ok(access(&path, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK)?));
+    let usable = fs::create_dir_all(&path).and_then(|()| {
+        Ok(access(
+            &path,
+            AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK,
+        )?)
+    });
     usable.map_err(|error| {
         let problem = format!("\"{}\" cannot be used: {error}", directory.display());
         ConfigError::new(
@@ -208,16 +233,30 @@ fn log_settings(
     let (source, field, zk) = match &config.zk {
         Some(zk) => (file, "zk.url", Some(zk.clone())),
         None => {
-            let zk = zk::from_environment(environment.zk.as_deref(), environment.quorum.as_deref())?;
+            let zk =
+                zk::from_environment(environment.zk.as_deref(), environment.quorum.as_deref())?;
             ("environment", "MESOS_ZK", zk)
         }
     };
-    let Some(ZkConfig { url, quorum, session_timeout }) = zk else {
-        return Ok(LogSettings { quorum: 1, path, zookeeper: None });
+    let Some(ZkConfig {
+        url,
+        quorum,
+        session_timeout,
+    }) = zk
+    else {
+        return Ok(LogSettings {
+            quorum: 1,
+            path,
+            zookeeper: None,
+        });
     };
     let (_, url) = resolve(source, field, &url)?;
     let zookeeper = Some(meeting(&url, session_timeout));
-    Ok(LogSettings { quorum, path, zookeeper })
+    Ok(LogSettings {
+        quorum,
+        path,
+        zookeeper,
+    })
 }
 
 fn meeting(url: &ZkUrl, session_timeout: Duration) -> LogMeeting {
@@ -260,7 +299,11 @@ fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
 /// Mesos's masters are never elected at ZooKeeper's root, and its detector takes no
 /// such url.
 fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
-    if url.path.is_empty() { Err("has no path, and Mesos's masters do not meet at the root") } else { Ok(()) }
+    if url.path.is_empty() {
+        Err("has no path, and Mesos's masters do not meet at the root")
+    } else {
+        Ok(())
+    }
 }
 
 /// `text`, or what the file holds whose `file://` url it is.
@@ -269,14 +312,25 @@ fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String,
     if !text.starts_with("file://") {
         return Ok(text.to_owned());
     }
-    let path =
-        zk::file_path(text).ok_or_else(|| wrong(file, field, text, "names no absolute path", remedy))?;
+    let path = zk::file_path(text)
+        .ok_or_else(|| wrong(file, field, text, "names no absolute path", remedy))?;
     let held = fs::read_to_string(path).map_err(|error| {
-        wrong(file, field, text, &format!("cannot be read: {error}"), "make the file readable")
+        wrong(
+            file,
+            field,
+            text,
+            &format!("cannot be read: {error}"),
+            "make the file readable",
+        )
     })?;
     Ok(held.trim().to_owned())
 }
 
 fn wrong(file: &str, field: &str, value: &str, what: &str, remedy: &str) -> ConfigError {
-    ConfigError::new(file, field, format!("\"{}\" {what}", zk::redacted(value)), remedy)
+    ConfigError::new(
+        file,
+        field,
+        format!("\"{}\" {what}", zk::redacted(value)),
+        remedy,
+    )
 }

@@ -102,7 +102,8 @@ pub fn default_network() -> Value {
 pub fn freezer() -> Option<PathBuf> {
     let hierarchies = remains::cgroup_hierarchies();
     // Root of a user namespace only sees it.
-    let usable = |path: &&PathBuf| path.ends_with("freezer") && access(*path, AccessFlags::W_OK).is_ok();
+    let usable =
+        |path: &&PathBuf| path.ends_with("freezer") && access(*path, AccessFlags::W_OK).is_ok();
     let freezer = hierarchies.iter().find(usable)?;
     freezer.parent().map(Path::to_owned)
 }
@@ -144,8 +145,17 @@ impl Cluster {
             Place::Hosts => Some(Underlay::new(&run)?),
             Place::Loopback => None,
         };
-        let builder = Builder { setup, mesos: &mesos, run: &run, underlay: underlay.as_ref() };
-        let zookeeper = if setup.masters > 1 { Some(builder.zookeeper()?) } else { None };
+        let builder = Builder {
+            setup,
+            mesos: &mesos,
+            run: &run,
+            underlay: underlay.as_ref(),
+        };
+        let zookeeper = if setup.masters > 1 {
+            Some(builder.zookeeper()?)
+        } else {
+            None
+        };
         let zk = zookeeper.as_ref().map(ZooKeeper::url);
         let master = builder.master(1, zk.as_deref())?;
         let other_masters =
@@ -154,7 +164,14 @@ impl Cluster {
         let leader = zk.unwrap_or_else(|| master.address().to_string());
         let agents = (1..=setup.agents).map(|number| builder.agent(number, &leader));
         let agents = agents.collect::<Result<Vec<_>>>()?;
-        Ok(Cluster { agents, master, other_masters, zookeeper, underlay, run })
+        Ok(Cluster {
+            agents,
+            master,
+            other_masters,
+            zookeeper,
+            underlay,
+            run,
+        })
     }
 
     /// All masters.
@@ -166,11 +183,20 @@ impl Cluster {
     pub fn wait_leader(&mut self, limit: Duration) -> Result<&mut Node> {
         let index = wait::until("a leading master", limit, || {
             self.check()?;
-            let running = self.masters().enumerate().filter(|(_, master)| master.pid().is_some());
+            let running = self
+                .masters()
+                .enumerate()
+                .filter(|(_, master)| master.pid().is_some());
             let serves = |master: &Node| {
-                master.client().get("/overlay-master/state").is_ok_and(|reply| reply.status == 200)
+                master
+                    .client()
+                    .get("/overlay-master/state")
+                    .is_ok_and(|reply| reply.status == 200)
             };
-            let leading: Vec<usize> = running.filter(|(_, m)| serves(m)).map(|(index, _)| index).collect();
+            let leading: Vec<usize> = running
+                .filter(|(_, m)| serves(m))
+                .map(|(index, _)| index)
+                .collect();
             ensure!(leading.len() < 2, "{} masters serve at once", leading.len());
             Ok(leading.first().copied())
         })?;
@@ -207,7 +233,10 @@ impl Cluster {
             let state = self.master.client().get("/master/state")?.json()?;
             // Mesos writes all its numbers as floating point.
             let active = state["activated_slaves"].as_f64().unwrap_or(0.0);
-            ensure!(active >= expected, "{active} of {expected} agents are there");
+            ensure!(
+                active >= expected,
+                "{active} of {expected} agents are there"
+            );
             Ok(Some(()))
         })
     }
@@ -218,9 +247,14 @@ impl Cluster {
             let name = self.agents[index].name().to_owned();
             wait::until(&format!("the overlays of {name}"), limit, || {
                 self.check()?;
-                let state = self.agents[index].client().get("/overlay-agent/overlay")?.json()?;
+                let state = self.agents[index]
+                    .client()
+                    .get("/overlay-agent/overlay")?
+                    .json()?;
                 let overlays = state["overlays"].as_array().cloned().unwrap_or_default();
-                let good = overlays.iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK");
+                let good = overlays
+                    .iter()
+                    .all(|overlay| overlay["state"]["status"] == "STATUS_OK");
                 ensure!(good && !overlays.is_empty(), "{state}");
                 Ok(Some(()))
             })?;
@@ -271,18 +305,28 @@ impl Builder<'_> {
     fn zookeeper(&self) -> Result<ZooKeeper> {
         const NUMBER: u8 = 250;
         let dir = self.directory("zookeeper")?;
-        let (ip, host) = self.place("zookeeper", Ipv4Addr::new(10, 77, 0, NUMBER), NUMBER.into())?;
+        let (ip, host) =
+            self.place("zookeeper", Ipv4Addr::new(10, 77, 0, NUMBER), NUMBER.into())?;
         ZooKeeper::start((ip, ZOOKEEPER_PORT).into(), host, &dir)
     }
 
     /// Master number 1, 2 and so on; `zk` where there are several.
     fn master(&self, number: u8, zk: Option<&str>) -> Result<Node> {
-        let name = if number == 1 { "master".to_owned() } else { format!("master{number}") };
+        let name = if number == 1 {
+            "master".to_owned()
+        } else {
+            format!("master{number}")
+        };
         let dir = self.directory(&name)?;
-        let config = json!({ "replicated_log_dir": dir.join("log"), "network": self.setup.network });
+        let config =
+            json!({ "replicated_log_dir": dir.join("log"), "network": self.setup.network });
         let ip = Ipv4Addr::new(10, 77, 0, number);
         // On loopback the agents' numbers follow the first master's.
-        let place = if number == 1 { 1 } else { 200 + usize::from(number) };
+        let place = if number == 1 {
+            1
+        } else {
+            200 + usize::from(number)
+        };
         let mut node = self.node(&name, Role::Master, MASTER_PORT, ip, place, &dir)?;
         if let Some(zk) = zk {
             node.set("MESOS_ZK", zk);
@@ -304,17 +348,25 @@ impl Builder<'_> {
     fn agent(&self, number: usize, leader: &str) -> Result<Node> {
         let name = format!("agent{number}");
         let dir = self.directory(&name)?;
-        let [high, low] = u16::try_from(number).context("too many agents")?.to_be_bytes();
+        let [high, low] = u16::try_from(number)
+            .context("too many agents")?
+            .to_be_bytes();
         let ip = Ipv4Addr::new(10, 77, 1 + high, low);
         let mut node = self.node(&name, Role::Agent, AGENT_PORT, ip, number + 1, &dir)?;
         node.set("MESOS_MASTER", leader);
         node.set("MESOS_RUNTIME_DIR", dir.join("run").display());
         node.set("MESOS_LAUNCHER_DIR", self.mesos.libexec().display());
         node.set("MESOS_SWITCH_USER", "false");
-        node.set("MESOS_RESOURCES", "cpus:4;mem:4096;disk:4096;ports:[31000-32000]");
+        node.set(
+            "MESOS_RESOURCES",
+            "cpus:4;mem:4096;disk:4096;ports:[31000-32000]",
+        );
         node.set("MESOS_REGISTRATION_BACKOFF_FACTOR", "100ms");
-        for (flag, name) in [("FETCHER_CACHE", "fetcher"), ("DOCKER_STORE", "docker"), ("APPC_STORE", "appc")]
-        {
+        for (flag, name) in [
+            ("FETCHER_CACHE", "fetcher"),
+            ("DOCKER_STORE", "docker"),
+            ("APPC_STORE", "appc"),
+        ] {
             node.set(&format!("MESOS_{flag}_DIR"), dir.join(name).display());
         }
         let cni_dir = dir.join("cni");
@@ -353,7 +405,10 @@ impl Builder<'_> {
         node.set("MESOS_CGROUPS_HIERARCHY", hierarchies.display());
         node.set("MESOS_CGROUPS_ROOT", self.run.name(node.name()));
         node.set("MESOS_NETWORK_CNI_CONFIG_DIR", cni_dir.display());
-        node.set("MESOS_NETWORK_CNI_PLUGINS_DIR", format!("{}:{}", plugins.display(), cni::PLUGINS));
+        node.set(
+            "MESOS_NETWORK_CNI_PLUGINS_DIR",
+            format!("{}:{}", plugins.display(), cni::PLUGINS),
+        );
         Ok(())
     }
 
@@ -373,7 +428,14 @@ impl Builder<'_> {
         dir: &Path,
     ) -> Result<Node> {
         let (ip, host) = self.place(name, ip, number)?;
-        let mut node = Node::new(name, role, self.mesos, SocketAddr::from((ip, port)), host, dir);
+        let mut node = Node::new(
+            name,
+            role,
+            self.mesos,
+            SocketAddr::from((ip, port)),
+            host,
+            dir,
+        );
         for (name, value) in [
             (remains::RUN_VARIABLE, self.run.id().to_owned()),
             ("LIBPROCESS_IP", ip.to_string()),
@@ -404,8 +466,14 @@ impl Builder<'_> {
 
     /// Lets the node load our module with this configuration.
     fn module(&self, node: &mut Node, role: &str, config: &Value) -> Result<()> {
-        let Some(library) = &self.setup.module else { return Ok(()) };
-        ensure!(library.exists(), "{} is not there; cargo build makes it", library.display());
+        let Some(library) = &self.setup.module else {
+            return Ok(());
+        };
+        ensure!(
+            library.exists(),
+            "{} is not there; cargo build makes it",
+            library.display()
+        );
         let file = node.dir().join(format!("{role}.json"));
         fs::write(&file, serde_json::to_vec_pretty(config)?)?;
         let (symbol, parameter) = match role {

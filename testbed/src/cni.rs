@@ -35,11 +35,15 @@ impl Call {
     /// The call that this process, a plugin, was started for.
     pub fn from_environment() -> Result<Call, Failure> {
         let variable = |name: &str| {
-            std::env::var(name).map_err(|_| Failure::new(4, format!("{name} is not in the environment")))
+            std::env::var(name)
+                .map_err(|_| Failure::new(4, format!("{name} is not in the environment")))
         };
         let command = variable("CNI_COMMAND")?;
         if command == "VERSION" {
-            return Ok(Call { command, ..Call::empty() });
+            return Ok(Call {
+                command,
+                ..Call::empty()
+            });
         }
         Ok(Call {
             command,
@@ -52,26 +56,42 @@ impl Call {
 
     fn empty() -> Call {
         let none = String::new;
-        Call { command: none(), container: none(), netns: none(), interface: none(), path: none() }
+        Call {
+            command: none(),
+            container: none(),
+            netns: none(),
+            interface: none(),
+            path: none(),
+        }
     }
 
     /// Runs the plugin of the configuration's `type`, in a host's network namespace
     /// if one is given. Its result; `null` if it prints none (`DEL`).
     pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, Failure> {
         let name = config["type"].as_str().unwrap_or_default();
-        let plugin = find(name, &self.path)
-            .ok_or_else(|| Failure::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path)))?;
-        let (ok, output) =
-            self.execute(&plugin, config, host).map_err(|error| Failure::new(5, format!("{error:#}")))?;
+        let plugin = find(name, &self.path).ok_or_else(|| {
+            Failure::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path))
+        })?;
+        let (ok, output) = self
+            .execute(&plugin, config, host)
+            .map_err(|error| Failure::new(5, format!("{error:#}")))?;
         let answer = serde_json::from_slice(&output).unwrap_or(Value::Null);
         match ok {
             true => Ok(answer),
             false if answer["msg"].is_string() => Err(Failure(answer)),
-            false => Err(Failure::new(5, format!("{name}: {}", String::from_utf8_lossy(&output).trim()))),
+            false => Err(Failure::new(
+                5,
+                format!("{name}: {}", String::from_utf8_lossy(&output).trim()),
+            )),
         }
     }
 
-    fn execute(&self, plugin: &Path, config: &Value, host: Option<&Netns>) -> Result<(bool, Vec<u8>)> {
+    fn execute(
+        &self,
+        plugin: &Path,
+        config: &Value,
+        host: Option<&Netns>,
+    ) -> Result<(bool, Vec<u8>)> {
         let mut command = Command::new(plugin);
         command
             .env("CNI_COMMAND", &self.command)
@@ -84,8 +104,13 @@ impl Call {
         if let Some(host) = host {
             process::enter(&mut command, host);
         }
-        let mut child = command.spawn().with_context(|| format!("running {}", plugin.display()))?;
-        let mut stdin = child.stdin.take().context("a plugin without a standard input")?;
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("running {}", plugin.display()))?;
+        let mut stdin = child
+            .stdin
+            .take()
+            .context("a plugin without a standard input")?;
         // A plugin that does not want it may have ended already, and says why.
         let _ = stdin.write_all(config.to_string().as_bytes());
         drop(stdin);
@@ -98,7 +123,9 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') {
         return None;
     }
-    path.split(':').map(|dir| Path::new(dir).join(name)).find(|plugin| plugin.is_file())
+    path.split(':')
+        .map(|dir| Path::new(dir).join(name))
+        .find(|plugin| plugin.is_file())
 }
 
 /// An error in the form that CNI gives it: `cniVersion`, `code`, `msg`.
@@ -114,7 +141,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0["msg"].as_str().unwrap_or("an error without a message"))
+        f.write_str(
+            self.0["msg"]
+                .as_str()
+                .unwrap_or("an error without a message"),
+        )
     }
 }
 
@@ -123,11 +154,18 @@ impl std::error::Error for Failure {}
 /// The addresses in a plugin's result, of version 0.2.0 (`ip4`, `ip6`) or newer
 /// (`ips`), the IPv4 one first.
 pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
-    let old = ["ip4", "ip6"].into_iter().filter_map(|key| result[key]["ip"].as_str());
-    let new = result["ips"].as_array().into_iter().flatten().filter_map(|ip| ip["address"].as_str());
+    let old = ["ip4", "ip6"]
+        .into_iter()
+        .filter_map(|key| result[key]["ip"].as_str());
+    let new = result["ips"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|ip| ip["address"].as_str());
     let parse = |address: &str| {
         let ip = address.split('/').next().unwrap_or(address);
-        ip.parse().with_context(|| format!("address {address:?} in a plugin's result"))
+        ip.parse()
+            .with_context(|| format!("address {address:?} in a plugin's result"))
     };
     let mut ips = old.chain(new).map(parse).collect::<Result<Vec<IpAddr>>>()?;
     ips.sort_by_key(IpAddr::is_ipv6);
@@ -140,7 +178,10 @@ pub fn ip4(result: &Value) -> Result<Ipv4Addr> {
         IpAddr::V4(ip) => Some(*ip),
         IpAddr::V6(_) => None,
     };
-    ips(result)?.iter().find_map(v4).with_context(|| format!("no IPv4 address in {result}"))
+    ips(result)?
+        .iter()
+        .find_map(v4)
+        .with_context(|| format!("no IPv4 address in {result}"))
 }
 
 #[cfg(test)]

@@ -31,9 +31,10 @@ pub struct Container {
 impl Container {
     /// Attaches a container to a host, as the CNI configuration says, and starts a task in it.
     pub fn attach(run: &Run, host: &Host, name: &str, config: &Path) -> Result<Container> {
-        let text =
-            std::fs::read_to_string(config).with_context(|| format!("reading {}", config.display()))?;
-        let config: Value = serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
+        let text = std::fs::read_to_string(config)
+            .with_context(|| format!("reading {}", config.display()))?;
+        let config: Value =
+            serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
         let named = Named::new(run, name)?;
         let plugins = paths::program("mesos-cni-port-mapper")?;
         let plugins = plugins.parent().context("a program without a directory")?;
@@ -45,25 +46,44 @@ impl Container {
             path: format!("{}:{}", plugins.display(), cni::PLUGINS),
         };
         let _gate = run::gate();
-        let result = call.run(&config, Some(host.netns())).with_context(|| format!("attaching {name}"))?;
+        let result = call
+            .run(&config, Some(host.netns()))
+            .with_context(|| format!("attaching {name}"))?;
         let ips = cni::ips(&result)?;
-        ensure!(!ips.is_empty(), "attaching {name} gave no address: {result}");
+        ensure!(
+            !ips.is_empty(),
+            "attaching {name} gave no address: {result}"
+        );
         let mut command = Command::new(paths::program("overlay-test-executor")?);
-        command.args(["--alone", &format!("[::]:{PORT}")]).env(remains::RUN_VARIABLE, run.id());
+        command
+            .args(["--alone", &format!("[::]:{PORT}")])
+            .env(remains::RUN_VARIABLE, run.id());
         let log = run.dir().join(format!("{name}.txt"));
         let daemon = Daemon::spawn(name, command, Some(named.netns()), &log)?;
         let host = host.netns().clone();
-        let mut this = Container { daemon, config, call, host, ips, left: false, _named: named };
+        let mut this = Container {
+            daemon,
+            config,
+            call,
+            host,
+            ips,
+            left: false,
+            _named: named,
+        };
         this.wait_listening()?;
         Ok(this)
     }
 
     fn wait_listening(&mut self) -> Result<()> {
         let remote = self.remote();
-        wait::until("the container's task to listen", Duration::from_secs(10), || {
-            self.daemon.check()?;
-            remote.report().map(|_| Some(()))
-        })
+        wait::until(
+            "the container's task to listen",
+            Duration::from_secs(10),
+            || {
+                self.daemon.check()?;
+                remote.report().map(|_| Some(()))
+            },
+        )
     }
 
     /// Its address on the network, the IPv4 one if it has both.
@@ -100,7 +120,10 @@ impl Container {
     }
 
     fn del(&self) -> Result<()> {
-        let call = Call { command: "DEL".into(), ..self.call.clone() };
+        let call = Call {
+            command: "DEL".into(),
+            ..self.call.clone()
+        };
         match call.run(&self.config, Some(&self.host)) {
             Ok(_) => Ok(()),
             Err(failure) => bail!("detaching {}: {failure}", self.call.container),

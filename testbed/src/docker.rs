@@ -29,8 +29,14 @@ pub fn available() -> Result<()> {
     crate::net::available()?;
     let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let users: Vec<&str> = users.split_whitespace().collect();
-    ensure!(users == ["0", "0", "4294967295"], "Docker needs root outside of user namespaces");
-    let missing: Vec<&Need> = install::DOCKER.iter().filter(|need| !need.is_met()).collect();
+    ensure!(
+        users == ["0", "0", "4294967295"],
+        "Docker needs root outside of user namespaces"
+    );
+    let missing: Vec<&Need> = install::DOCKER
+        .iter()
+        .filter(|need| !need.is_met())
+        .collect();
     match missing.first() {
         Some(need) => bail!("missing: {need}"),
         None => Ok(()),
@@ -55,13 +61,19 @@ impl Engine {
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         // Without a file of its own it reads that of the machine's engine.
         fs::write(dir.join("daemon.json"), "{}")?;
-        Ok(Engine { daemon: None, netns: netns.clone(), dir, run: run.id().to_owned() })
+        Ok(Engine {
+            daemon: None,
+            netns: netns.clone(),
+            dir,
+            run: run.id().to_owned(),
+        })
     }
 
     /// Lets its containers live on whenever it does not run. For its next start.
     pub fn keep_containers(&self) -> Result<()> {
         let file = self.dir.join("daemon.json");
-        fs::write(&file, r#"{ "live-restore": true }"#).with_context(|| format!("writing {}", file.display()))
+        fs::write(&file, r#"{ "live-restore": true }"#)
+            .with_context(|| format!("writing {}", file.display()))
     }
 
     /// Where it listens.
@@ -75,8 +87,20 @@ impl Engine {
         let dir = |name: &str| self.dir.join(name).display().to_string();
         command
             .args(["--host", &format!("unix://{}", self.socket().display())])
-            .args(["--data-root", &dir("data"), "--exec-root", &dir("exec"), "--pidfile", &dir("pid")])
-            .args(["--config-file", &dir("daemon.json"), "--cgroup-parent", &format!("/{}", self.run)])
+            .args([
+                "--data-root",
+                &dir("data"),
+                "--exec-root",
+                &dir("exec"),
+                "--pidfile",
+                &dir("pid"),
+            ])
+            .args([
+                "--config-file",
+                &dir("daemon.json"),
+                "--cgroup-parent",
+                &format!("/{}", self.run),
+            ])
             // Works everywhere, and the image is small.
             .args(["--storage-driver", "vfs"])
             .env(RUN_VARIABLE, &self.run)
@@ -137,7 +161,11 @@ impl Engine {
         let mut docker = self.command();
         let output = docker.args(args).output().context("running docker")?;
         if !output.status.success() {
-            bail!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "docker {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
@@ -146,8 +174,17 @@ impl Engine {
     /// for `docker run`.
     pub fn container(&self, name: &str, network: &str, args: &[&str]) -> Result<()> {
         let variable = format!("{RUN_VARIABLE}={}", self.run);
-        let mut all =
-            vec!["run", "--detach", "--init", "--name", name, "--network", network, "--env", &variable];
+        let mut all = vec![
+            "run",
+            "--detach",
+            "--init",
+            "--name",
+            name,
+            "--network",
+            network,
+            "--env",
+            &variable,
+        ];
         all.extend(args);
         all.extend([IMAGE, "sleep", "86400"]);
         self.docker(&all).map(drop)
@@ -162,10 +199,21 @@ impl Engine {
     /// The same with all its addresses, IPv4 first.
     pub fn task_addresses(&self, name: &str, network: &str) -> Result<Vec<SocketAddr>> {
         let program = paths::program("overlay-test-executor")?;
-        let (variable, program) =
-            (format!("{RUN_VARIABLE}={}", self.run), format!("{}:/task:ro", program.display()));
-        let mut args =
-            vec!["run", "--detach", "--init", "--name", name, "--network", network, "--env", &variable];
+        let (variable, program) = (
+            format!("{RUN_VARIABLE}={}", self.run),
+            format!("{}:/task:ro", program.display()),
+        );
+        let mut args = vec![
+            "run",
+            "--detach",
+            "--init",
+            "--name",
+            name,
+            "--network",
+            network,
+            "--env",
+            &variable,
+        ];
         // The program needs the machine's C library.
         for volume in ["/lib:/lib:ro", "/lib64:/lib64:ro", "/usr:/usr:ro", &program] {
             args.extend(["--volume", volume]);
@@ -176,9 +224,12 @@ impl Engine {
         let network = format!("(index .NetworkSettings.Networks \"{network}\")");
         let format = format!("{{{{{network}.IPAddress}}}} {{{{{network}.GlobalIPv6Address}}}}");
         let said = self.docker(&["inspect", "--format", &format, name])?;
-        let ips = said.split_whitespace().map(|ip| Ok(SocketAddr::new(ip.parse()?, PORT)));
-        let ips =
-            ips.collect::<Result<Vec<_>>>().with_context(|| format!("the addresses {said:?} of {name}"))?;
+        let ips = said
+            .split_whitespace()
+            .map(|ip| Ok(SocketAddr::new(ip.parse()?, PORT)));
+        let ips = ips
+            .collect::<Result<Vec<_>>>()
+            .with_context(|| format!("the addresses {said:?} of {name}"))?;
         ensure!(!ips.is_empty(), "{name} has no address");
         Ok(ips)
     }
@@ -195,7 +246,9 @@ impl Engine {
         let mut docker = Command::new("docker");
         docker.args(["--host", &format!("unix://{}", self.socket().display())]);
         // Another context or host in the environment would be another engine.
-        docker.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
+        docker
+            .env_remove("DOCKER_HOST")
+            .env_remove("DOCKER_CONTEXT");
         docker.env("DOCKER_CONFIG", &self.dir).stdin(Stdio::null());
         docker
     }
@@ -205,7 +258,14 @@ impl Engine {
         let tar = self.dir.join("image.tar");
         image(&tar).context("making an image of busybox")?;
         let path = "ENV PATH=/bin";
-        self.docker(&["import", "--change", path, &tar.display().to_string(), IMAGE]).map(drop)
+        self.docker(&[
+            "import",
+            "--change",
+            path,
+            &tar.display().to_string(),
+            IMAGE,
+        ])
+        .map(drop)
     }
 }
 

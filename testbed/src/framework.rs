@@ -17,7 +17,10 @@ use crate::recordio::Events;
 use crate::task::PORT;
 
 const API: &str = "/api/v1/scheduler";
-const JSON: [(&str, &str); 2] = [("Content-Type", "application/json"), ("Accept", "application/json")];
+const JSON: [(&str, &str); 2] = [
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json"),
+];
 /// From one attempt to reach the master to the next.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -72,8 +75,15 @@ impl TaskState {
     }
 
     fn is_terminal(&self) -> bool {
-        !["", "TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE"]
-            .contains(&self.state.as_str())
+        ![
+            "",
+            "TASK_STAGING",
+            "TASK_STARTING",
+            "TASK_RUNNING",
+            "TASK_KILLING",
+            "TASK_UNREACHABLE",
+        ]
+        .contains(&self.state.as_str())
     }
 }
 
@@ -107,31 +117,50 @@ impl Framework {
     /// Subscribes to a master. It does so again, under the same id, whenever the
     /// connection ends.
     pub fn subscribe(master: Client) -> Result<Framework> {
-        let user =
-            nix::unistd::User::from_uid(nix::unistd::geteuid())?.map_or("root".into(), |user| user.name);
-        let shared = Arc::new(Shared { master, user, state: Mutex::default(), changed: Condvar::new() });
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
+            .map_or("root".into(), |user| user.name);
+        let shared = Arc::new(Shared {
+            master,
+            user,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let there = Arc::clone(&shared);
-        let reader = thread::Builder::new().name("framework".into()).spawn(move || there.read())?;
-        let framework = Framework { shared, reader: Some(reader) };
+        let reader = thread::Builder::new()
+            .name("framework".into())
+            .spawn(move || there.read())?;
+        let framework = Framework {
+            shared,
+            reader: Some(reader),
+        };
         framework.wait_subscribed(Duration::from_secs(10))?;
         Ok(framework)
     }
 
     /// Waits until a master has this framework (again).
     pub fn wait_subscribed(&self, limit: Duration) -> Result<()> {
-        self.shared.wait("the subscription", limit, |state| (!state.stream.is_empty()).then_some(()))
+        self.shared.wait("the subscription", limit, |state| {
+            (!state.stream.is_empty()).then_some(())
+        })
     }
 
     /// Launches a task as soon as its agent has something to offer.
     pub fn launch(&self, spec: &TaskSpec, limit: Duration) -> Result<()> {
         let what = format!("an offer of {}", spec.agent);
         let offer = self.shared.wait(&what, limit, |state| {
-            let (id, _) = state.offers.iter().find(|(_, offer)| offer["hostname"] == spec.agent.as_str())?;
+            let (id, _) = state
+                .offers
+                .iter()
+                .find(|(_, offer)| offer["hostname"] == spec.agent.as_str())?;
             let id = id.clone();
             state.offers.remove(&id)
         })?;
-        self.shared.lock().tasks.insert(spec.id.clone(), TaskState::default());
-        let launch = json!({ "type": "LAUNCH", "launch": { "task_infos": [task_info(spec, &offer)?] } });
+        self.shared
+            .lock()
+            .tasks
+            .insert(spec.id.clone(), TaskState::default());
+        let launch =
+            json!({ "type": "LAUNCH", "launch": { "task_infos": [task_info(spec, &offer)?] } });
         // What is left comes back as an offer at once.
         let accept = json!({
             "offer_ids": [offer["id"]], "operations": [launch], "filters": { "refuse_seconds": 0 },
@@ -141,21 +170,29 @@ impl Framework {
 
     /// Waits until the task runs and has its address.
     pub fn wait_running(&self, id: &str, limit: Duration) -> Result<TaskState> {
-        let state = self.shared.wait(&format!("task {id} to run"), limit, |state| {
-            let task = state.tasks.get(id)?;
-            let running = task.state == "TASK_RUNNING" && !task.ips.is_empty();
-            (running || task.is_terminal()).then(|| task.clone())
-        })?;
-        ensure!(!state.is_terminal(), "task {id} is {}: {}", state.state, state.message);
+        let state = self
+            .shared
+            .wait(&format!("task {id} to run"), limit, |state| {
+                let task = state.tasks.get(id)?;
+                let running = task.state == "TASK_RUNNING" && !task.ips.is_empty();
+                (running || task.is_terminal()).then(|| task.clone())
+            })?;
+        ensure!(
+            !state.is_terminal(),
+            "task {id} is {}: {}",
+            state.state,
+            state.message
+        );
         Ok(state)
     }
 
     /// Waits until the task has ended, however.
     pub fn wait_ended(&self, id: &str, limit: Duration) -> Result<TaskState> {
-        self.shared.wait(&format!("task {id} to end"), limit, |state| {
-            let task = state.tasks.get(id)?;
-            task.is_terminal().then(|| task.clone())
-        })
+        self.shared
+            .wait(&format!("task {id} to end"), limit, |state| {
+                let task = state.tasks.get(id)?;
+                task.is_terminal().then(|| task.clone())
+            })
     }
 
     /// What is known of a task.
@@ -165,12 +202,16 @@ impl Framework {
 
     /// Asks for a task's end.
     pub fn kill(&self, id: &str) -> Result<()> {
-        self.shared.call("KILL", Some(("kill", json!({ "task_id": { "value": id } }))))
+        self.shared.call(
+            "KILL",
+            Some(("kill", json!({ "task_id": { "value": id } }))),
+        )
     }
 
     /// Asks the master to say again what it knows of all tasks.
     pub fn reconcile(&self) -> Result<()> {
-        self.shared.call("RECONCILE", Some(("reconcile", json!({ "tasks": [] }))))
+        self.shared
+            .call("RECONCILE", Some(("reconcile", json!({ "tasks": [] }))))
     }
 
     /// Leaves the tasks running when this is dropped.
@@ -182,7 +223,9 @@ impl Framework {
 
 impl Drop for Framework {
     fn drop(&mut self) {
-        let Some(reader) = self.reader.take() else { return };
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
         self.shared.lock().closing = true;
         // The master ends the stream after this. If it is dead, the stream has ended already.
         let _ = self.shared.call("TEARDOWN", None);
@@ -212,7 +255,11 @@ impl Shared {
                 let (error, tasks) = (&state.error, &state.tasks);
                 bail!("waited {limit:?} for {what} in vain; last error {error:?}, tasks {tasks:?}");
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -226,8 +273,15 @@ impl Shared {
             body[key] = content;
         }
         let headers = [JSON[0], JSON[1], ("Mesos-Stream-Id", &stream)];
-        let reply: Reply = self.master.request("POST", API, &headers, body.to_string().as_bytes())?;
-        ensure!(reply.status == 202, "{kind} was answered with {}: {}", reply.status, reply.text().trim());
+        let reply: Reply =
+            self.master
+                .request("POST", API, &headers, body.to_string().as_bytes())?;
+        ensure!(
+            reply.status == 202,
+            "{kind} was answered with {}: {}",
+            reply.status,
+            reply.text().trim()
+        );
         Ok(())
     }
 
@@ -261,10 +315,20 @@ impl Shared {
             body["framework_id"] = framework;
         }
         body["subscribe"] = json!({ "framework_info": info });
-        let stream = self.master.stream(API, &JSON, body.to_string().as_bytes())?;
-        ensure!(stream.status == 200, "the subscription was answered with {}", stream.status);
-        let id =
-            stream.headers.get("Mesos-Stream-Id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+        let stream = self
+            .master
+            .stream(API, &JSON, body.to_string().as_bytes())?;
+        ensure!(
+            stream.status == 200,
+            "the subscription was answered with {}",
+            stream.status
+        );
+        let id = stream
+            .headers
+            .get("Mesos-Stream-Id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
         for event in Events::new(stream.reader) {
             self.handle(&event?, &id)?;
         }
@@ -286,12 +350,17 @@ impl Shared {
                 }
             }
             "RESCIND" => {
-                let id = event["rescind"]["offer_id"]["value"].as_str().unwrap_or_default();
+                let id = event["rescind"]["offer_id"]["value"]
+                    .as_str()
+                    .unwrap_or_default();
                 state.offers.remove(id);
             }
             "UPDATE" => {
                 let status = &event["update"]["status"];
-                let id = status["task_id"]["value"].as_str().unwrap_or_default().to_owned();
+                let id = status["task_id"]["value"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
                 merge(state.tasks.entry(id).or_default(), status);
                 drop(state);
                 self.changed.notify_all();
@@ -309,8 +378,7 @@ impl Shared {
         if status["uuid"].is_null() {
             return;
         }
-        let content =
-            json!({ "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"] });
+        let content = json!({ "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"] });
         // Lost with its master: the agent sends the update again.
         let _ = self.call("ACKNOWLEDGE", Some(("acknowledge", content)));
     }
@@ -321,15 +389,25 @@ fn merge(task: &mut TaskState, status: &Value) {
     task.state = status["state"].as_str().unwrap_or_default().to_owned();
     task.message = status["message"].as_str().unwrap_or_default().to_owned();
     let infos = status["container_status"]["network_infos"].as_array();
-    let addresses = infos.into_iter().flatten().filter_map(|info| info["ip_addresses"].as_array()).flatten();
+    let addresses = infos
+        .into_iter()
+        .flatten()
+        .filter_map(|info| info["ip_addresses"].as_array())
+        .flatten();
     // Mesos 1.11 leaves the prefix length behind IPv6 addresses.
     let parse = |ip: &str| ip.split('/').next().unwrap_or(ip).parse().ok();
-    let ips: Vec<IpAddr> = addresses.filter_map(|ip| parse(ip["ip_address"].as_str()?)).collect();
+    let ips: Vec<IpAddr> = addresses
+        .filter_map(|ip| parse(ip["ip_address"].as_str()?))
+        .collect();
     if !ips.is_empty() {
         task.ips = ips;
     }
-    let data = status["data"].as_str().and_then(|data| BASE64_STANDARD.decode(data).ok());
-    let data: Value = data.and_then(|data| serde_json::from_slice(&data).ok()).unwrap_or_default();
+    let data = status["data"]
+        .as_str()
+        .and_then(|data| BASE64_STANDARD.decode(data).ok());
+    let data: Value = data
+        .and_then(|data| serde_json::from_slice(&data).ok())
+        .unwrap_or_default();
     if let Some(port) = data["port"].as_u64() {
         task.port = u16::try_from(port).unwrap_or(0);
     }
@@ -368,8 +446,11 @@ fn task_info(spec: &TaskSpec, offer: &Value) -> Result<Value> {
         });
     }
     if !spec.ports.is_empty() {
-        let ranges: Vec<Value> =
-            spec.ports.iter().map(|(host, _)| json!({ "begin": host, "end": host })).collect();
+        let ranges: Vec<Value> = spec
+            .ports
+            .iter()
+            .map(|(host, _)| json!({ "begin": host, "end": host }))
+            .collect();
         task_resources.push(json!({
             "name": "ports", "type": "RANGES", "ranges": { "range": ranges },
             "allocation_info": { "role": "*" },
@@ -399,9 +480,15 @@ mod tests {
             ] }] },
         });
         merge(&mut task, &first);
-        merge(&mut task, &json!({ "state": "TASK_RUNNING", "message": "Reconciliation" }));
+        merge(
+            &mut task,
+            &json!({ "state": "TASK_RUNNING", "message": "Reconciliation" }),
+        );
         assert_eq!(task.address().unwrap(), "9.0.0.2:7".parse().unwrap());
-        assert_eq!(task.addresses().last(), Some("[fd01:b::2]:7".parse().unwrap()));
+        assert_eq!(
+            task.addresses().last(),
+            Some("[fd01:b::2]:7".parse().unwrap())
+        );
         assert!(!task.is_terminal());
     }
 }

@@ -49,7 +49,10 @@ impl Reply {
 
     /// A header's value; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 }
 
@@ -76,7 +79,11 @@ impl Client {
             .max_idle_connections(0)
             .timeout_connect(Some(LIMIT))
             .build();
-        Client { server: server.to_string(), netns, agent: config.new_agent() }
+        Client {
+            server: server.to_string(),
+            netns,
+            agent: config.new_agent(),
+        }
     }
 
     /// `ip:port` of the server.
@@ -96,26 +103,54 @@ impl Client {
 
     /// POST of a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
-        self.request("POST", path, &[("Content-Type", "application/json")], body.to_string().as_bytes())
+        self.request(
+            "POST",
+            path,
+            &[("Content-Type", "application/json")],
+            body.to_string().as_bytes(),
+        )
     }
 
     /// Any request, and the whole answer.
-    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Reply> {
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Reply> {
         let (parts, mut body) = self.send(method, path, headers, body, Some(LIMIT))?;
-        let body = body.with_config().limit(MAX_BODY).read_to_vec().context("reading an answer")?;
-        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body })
+        let body = body
+            .with_config()
+            .limit(MAX_BODY)
+            .read_to_vec()
+            .context("reading an answer")?;
+        Ok(Reply {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        })
     }
 
     /// A request whose answer does not end.
     pub fn stream(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Stream> {
         let (parts, body) = self.send("POST", path, headers, body, None)?;
         let reader = Box::new(body.into_with_config().limit(u64::MAX).reader());
-        Ok(Stream { status: parts.status.as_u16(), headers: parts.headers, reader })
+        Ok(Stream {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            reader,
+        })
     }
 
     /// Sends a libprocess message (`type_name` to the process `to`), and claims to be `from`.
     pub fn message(&self, to: &str, type_name: &str, from: &str, body: &[u8]) -> Result<Reply> {
-        self.request("POST", &format!("/{to}/{type_name}"), &[("Libprocess-From", from)], body)
+        self.request(
+            "POST",
+            &format!("/{to}/{type_name}"),
+            &[("Libprocess-From", from)],
+            body,
+        )
     }
 
     fn send(
@@ -131,8 +166,14 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(body).with_context(|| format!("{method} {uri}"))?;
-        let request = self.agent.configure_request(request).timeout_global(limit).build();
+        let request = request
+            .body(body)
+            .with_context(|| format!("{method} {uri}"))?;
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_global(limit)
+            .build();
         // Without a body there must be no Content-Length either, GET and HEAD are refused then.
         let run = || match body.is_empty() && method != "POST" {
             true => self.agent.run(request.map(|_| ())),
@@ -142,6 +183,8 @@ impl Client {
             Some(netns) => netns.within(run)?,
             None => run(),
         };
-        Ok(response.with_context(|| format!("{method} {uri}"))?.into_parts())
+        Ok(response
+            .with_context(|| format!("{method} {uri}"))?
+            .into_parts())
     }
 }

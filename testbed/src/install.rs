@@ -30,23 +30,55 @@ enum What {
 
 /// What it takes to fetch Mesos, and to run it.
 pub const MESOS: &[Need] = &[
-    Need { what: What::Program("g++"), package: "g++", purpose: "to compile the Mesos launcher" },
-    Need { what: What::Python("ensurepip"), package: "python3-venv", purpose: "to fetch Mesos with pip" },
-    Need { what: What::Library("libsasl2.so.2"), package: "libsasl2-2", purpose: "Mesos is linked with it" },
+    Need {
+        what: What::Program("g++"),
+        package: "g++",
+        purpose: "to compile the Mesos launcher",
+    },
+    Need {
+        what: What::Python("ensurepip"),
+        package: "python3-venv",
+        purpose: "to fetch Mesos with pip",
+    },
+    Need {
+        what: What::Library("libsasl2.so.2"),
+        package: "libsasl2-2",
+        purpose: "Mesos is linked with it",
+    },
     Need {
         what: What::Library("libsvn_delta-1.so.1"),
         package: "libsvn1",
         purpose: "with which Mesos's replicated log keeps differences",
     },
-    Need { what: What::Library("libapr-1.so.0"), package: "libapr1", purpose: "Mesos is linked with it" },
-    Need { what: What::Library("libz.so.1"), package: "zlib1g", purpose: "Mesos is linked with it" },
+    Need {
+        what: What::Library("libapr-1.so.0"),
+        package: "libapr1",
+        purpose: "Mesos is linked with it",
+    },
+    Need {
+        what: What::Library("libz.so.1"),
+        package: "zlib1g",
+        purpose: "Mesos is linked with it",
+    },
 ];
 
 /// What it takes to make hosts and to attach containers to them.
 pub const HOSTS: &[Need] = &[
-    Need { what: What::Program("ip"), package: "iproute2", purpose: "to make network namespaces" },
-    Need { what: What::Program("ethtool"), package: "ethtool", purpose: "to look at devices' features" },
-    Need { what: What::Program("iptables"), package: "iptables", purpose: "to forward ports to containers" },
+    Need {
+        what: What::Program("ip"),
+        package: "iproute2",
+        purpose: "to make network namespaces",
+    },
+    Need {
+        what: What::Program("ethtool"),
+        package: "ethtool",
+        purpose: "to look at devices' features",
+    },
+    Need {
+        what: What::Program("iptables"),
+        package: "iptables",
+        purpose: "to forward ports to containers",
+    },
     Need {
         what: What::Program("ipset"),
         package: "ipset",
@@ -74,15 +106,31 @@ pub const BUSYBOX: &str = "/bin/busybox";
 
 /// What it takes to run container engines, beyond [`HOSTS`].
 pub const DOCKER: &[Need] = &[
-    Need { what: What::Program("dockerd"), package: "docker.io", purpose: "to run container engines" },
-    Need { what: What::Program("docker"), package: "docker.io", purpose: "to start containers" },
+    Need {
+        what: What::Program("dockerd"),
+        package: "docker.io",
+        purpose: "to run container engines",
+    },
+    Need {
+        what: What::Program("docker"),
+        package: "docker.io",
+        purpose: "to start containers",
+    },
 ];
 
 /// What it takes to have several masters.
 pub const ZOOKEEPER: &[Need] = &[
-    Need { what: What::Program("java"), package: "default-jre-headless", purpose: "to run ZooKeeper" },
+    Need {
+        what: What::Program("java"),
+        package: "default-jre-headless",
+        purpose: "to run ZooKeeper",
+    },
     // Not zookeeperd, which would start a server at once, on all interfaces.
-    Need { what: What::Path(zookeeper::JAR), package: "zookeeper", purpose: "for masters to meet in" },
+    Need {
+        what: What::Path(zookeeper::JAR),
+        package: "zookeeper",
+        purpose: "for masters to meet in",
+    },
 ];
 
 impl std::fmt::Display for Need {
@@ -114,7 +162,9 @@ impl Need {
 /// What of it is not there, as one sentence; nothing is installed.
 pub fn missing(needs: &[Need]) -> Option<String> {
     let missing = needs.iter().filter(|need| !need.is_met());
-    let lines: Vec<_> = missing.map(|need| format!("{} ({})", need.package, need.purpose)).collect();
+    let lines: Vec<_> = missing
+        .map(|need| format!("{} ({})", need.package, need.purpose))
+        .collect();
     (!lines.is_empty()).then(|| format!("missing: {}", lines.join(", ")))
 }
 
@@ -139,18 +189,27 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
         apt(&["install"], &packages)?;
     }
     match missing.iter().find(|need| !need.is_met()) {
-        Some(need) => bail!("{} was installed, but {:?} is still missing", need.package, need.what),
+        Some(need) => bail!(
+            "{} was installed, but {:?} is still missing",
+            need.package,
+            need.what
+        ),
         None => Ok(()),
     }
 }
 
 fn apt(verb: &[&str], packages: &str) -> Result<()> {
     let mut apt = Command::new("apt-get");
-    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--quiet", "--yes"]).args(verb);
+    apt.env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["--quiet", "--quiet", "--yes"])
+        .args(verb);
     if !packages.is_empty() {
         apt.arg("--no-install-recommends").args(packages.split(' '));
     }
-    let output = apt.stdin(Stdio::null()).output().context("running apt-get")?;
+    let output = apt
+        .stdin(Stdio::null())
+        .output()
+        .context("running apt-get")?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("apt-get {} {packages}: {}", verb.join(" "), said.trim());
@@ -166,8 +225,13 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 fn library(name: &str) -> bool {
-    let dirs =
-        ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib"];
+    let dirs = [
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib64",
+        "/usr/lib64",
+        "/usr/local/lib",
+    ];
     dirs.iter().any(|dir| Path::new(dir).join(name).exists())
 }
 
@@ -177,7 +241,11 @@ mod tests {
 
     #[test]
     fn knows_what_is_there_and_what_is_not() {
-        let need = |what| Need { what, package: "p", purpose: "a test" };
+        let need = |what| Need {
+            what,
+            package: "p",
+            purpose: "a test",
+        };
         assert!(need(What::Program("sh")).is_met());
         for what in [
             What::Program("no-such-program"),

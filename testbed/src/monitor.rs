@@ -32,7 +32,10 @@ impl Monitor {
     pub fn new(host: &Host) -> Result<Monitor> {
         host.netns().within(|| -> Result<Monitor> {
             let routing = socket(NETLINK_ROUTE, &GROUPS)?;
-            Ok(Monitor { routing, netfilter: socket(NETLINK_NETFILTER, &[NFTABLES])? })
+            Ok(Monitor {
+                routing,
+                netfilter: socket(NETLINK_NETFILTER, &[NFTABLES])?,
+            })
         })?
     }
 
@@ -63,7 +66,9 @@ fn socket(protocol: isize, groups: &[u32]) -> Result<Socket> {
         let mut socket = Socket::new(protocol)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         socket.set_rx_buf_sz(BUFFER)?;
-        groups.iter().try_for_each(|group| socket.add_membership(*group))?;
+        groups
+            .iter()
+            .try_for_each(|group| socket.add_membership(*group))?;
         socket.set_non_blocking(true)?;
         Ok(socket)
     };
@@ -95,9 +100,8 @@ fn read(socket: &Socket, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()
 /// What is no everyday business of the kernel.
 fn counts(message: &RouteNetlinkMessage) -> bool {
     match message {
-        RouteNetlinkMessage::NewNeighbour(neighbour) | RouteNetlinkMessage::DelNeighbour(neighbour) => {
-            is_set(neighbour)
-        }
+        RouteNetlinkMessage::NewNeighbour(neighbour)
+        | RouteNetlinkMessage::DelNeighbour(neighbour) => is_set(neighbour),
         // A bridge tells of the timers of its ports. A port that comes or goes is told of anyway.
         RouteNetlinkMessage::NewLink(link) => link.header.interface_family != AddressFamily::Bridge,
         _ => true,
@@ -107,8 +111,10 @@ fn counts(message: &RouteNetlinkMessage) -> bool {
 /// Whether somebody set it: a permanent neighbour, or an FDB entry with a destination,
 /// which only tunnels have. The kernel learns and forgets the others by itself.
 fn is_set(neighbour: &NeighbourMessage) -> bool {
-    let has_destination =
-        neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));
+    let has_destination = neighbour
+        .attributes
+        .iter()
+        .any(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));
     match neighbour.header.family {
         AddressFamily::Bridge => has_destination,
         _ => neighbour.header.state == NeighbourState::Permanent,

@@ -41,8 +41,14 @@ impl Netns {
     /// namespace, wherever they are used later.
     pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
         thread::scope(|scope| {
-            let there = scope.spawn(|| self.enter().context("entering a network namespace").map(|()| f()));
-            there.join().map_err(|_| anyhow!("a thread in a network namespace panicked"))?
+            let there = scope.spawn(|| {
+                self.enter()
+                    .context("entering a network namespace")
+                    .map(|()| f())
+            });
+            there
+                .join()
+                .map_err(|_| anyhow!("a thread in a network namespace panicked"))?
         })
     }
 }
@@ -63,7 +69,9 @@ pub fn alone<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
             ip(&netns, &["link set lo up".into()])?;
             f()
         });
-        there.join().map_err(|_| anyhow!("a thread in a network namespace panicked"))?
+        there
+            .join()
+            .map_err(|_| anyhow!("a thread in a network namespace panicked"))?
     })
 }
 
@@ -138,8 +146,24 @@ fn share_names() -> Result<()> {
     static SHARED: OnceLock<nix::Result<()>> = OnceLock::new();
     fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))?;
     let none = None::<&str>;
-    let share = || mount(none, NETNS_DIR, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
-    let bind = || mount(Some(NETNS_DIR), NETNS_DIR, none, MsFlags::MS_BIND | MsFlags::MS_REC, none);
+    let share = || {
+        mount(
+            none,
+            NETNS_DIR,
+            none,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            none,
+        )
+    };
+    let bind = || {
+        mount(
+            Some(NETNS_DIR),
+            NETNS_DIR,
+            none,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            none,
+        )
+    };
     let shared = SHARED.get_or_init(|| share().or_else(|_| bind().and_then(|()| share())));
     shared.with_context(|| format!("sharing {NETNS_DIR}"))
 }
@@ -150,17 +174,30 @@ fn share_names() -> Result<()> {
 fn make_namespace(path: &Path) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)?;
     let own = "/proc/thread-self/ns/net";
-    mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+    mount(
+        Some(own),
+        path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
 }
 
 /// Runs `ip` commands in a namespace.
 fn ip(netns: &Netns, commands: &[String]) -> Result<()> {
     let mut ip = Command::new("ip");
     process::enter(&mut ip, netns);
-    ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = ip.spawn().context("running ip (Debian: apt-get install iproute2)")?;
+    ip.args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = ip
+        .spawn()
+        .context("running ip (Debian: apt-get install iproute2)")?;
     let mut stdin = child.stdin.take().context("ip without a standard input")?;
-    stdin.write_all(commands.join("\n").as_bytes()).and_then(|()| stdin.write_all(b"\n"))?;
+    stdin
+        .write_all(commands.join("\n").as_bytes())
+        .and_then(|()| stdin.write_all(b"\n"))?;
     drop(stdin);
     let output = child.wait_with_output()?;
     if !output.status.success() {
@@ -198,7 +235,9 @@ impl Host {
         let mut command = Command::new(program);
         command.args(args);
         process::enter(&mut command, self.netns());
-        let output = command.output().with_context(|| format!("running {program}"))?;
+        let output = command
+            .output()
+            .with_context(|| format!("running {program}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("{program} {}: {}", args.join(" "), said.trim());
@@ -217,7 +256,10 @@ impl Underlay {
     /// An underlay without hosts.
     pub fn new(run: &Run) -> Result<Underlay> {
         let bridge = Named::new(run, "underlay")?;
-        bridge.ip(&["link add underlay type bridge".into(), "link set underlay up".into()])?;
+        bridge.ip(&[
+            "link add underlay type bridge".into(),
+            "link set underlay up".into(),
+        ])?;
         Ok(Underlay { bridge })
     }
 
@@ -225,16 +267,25 @@ impl Underlay {
     pub fn host(&self, run: &Run, part: &str, ip: Ipv4Addr) -> Result<Host> {
         let named = Named::new(run, part)?;
         self.bridge.ip(&[
-            format!("link add dev {part} type veth peer name eth0 netns {}", named.name),
+            format!(
+                "link add dev {part} type veth peer name eth0 netns {}",
+                named.name
+            ),
             format!("link set dev {part} master underlay up"),
         ])?;
-        named.ip(&[format!("address add {ip}/16 dev eth0"), "link set eth0 up".into()])?;
+        named.ip(&[
+            format!("address add {ip}/16 dev eth0"),
+            "link set eth0 up".into(),
+        ])?;
         Ok(Host { named, ip })
     }
 
     /// Pulls a host's plug, or puts it back.
     pub fn plug(&self, part: &str, plugged: bool) -> Result<()> {
-        self.bridge.ip(&[format!("link set dev {part} {}", if plugged { "up" } else { "down" })])
+        self.bridge.ip(&[format!(
+            "link set dev {part} {}",
+            if plugged { "up" } else { "down" }
+        )])
     }
 }
 
@@ -245,7 +296,9 @@ pub fn available() -> Result<()> {
     }
     // The rights may be missing all the same (a container): see on a thread that ends then.
     let unshared = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
-    unshared.map_err(|_| anyhow!("a thread panicked"))?.context("making a network namespace")?;
+    unshared
+        .map_err(|_| anyhow!("a thread panicked"))?
+        .context("making a network namespace")?;
     writable_names()
 }
 
@@ -255,7 +308,13 @@ fn writable_names() -> Result<()> {
     if fs::create_dir_all(NETNS_DIR).is_ok() && access(NETNS_DIR, AccessFlags::W_OK).is_ok() {
         return Ok(());
     }
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>)
-        .context("/run/netns cannot be written, nor another /run be mounted")?;
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .context("/run/netns cannot be written, nor another /run be mounted")?;
     fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))
 }

@@ -108,7 +108,10 @@ impl Node {
 
     /// Lets it load another library with our modules at the next start.
     pub fn set_module(&mut self, library: &Path) -> Result<()> {
-        let modules = self.environment.get("MESOS_MODULES").context("it has no modules")?;
+        let modules = self
+            .environment
+            .get("MESOS_MODULES")
+            .context("it has no modules")?;
         let mut modules: Value = serde_json::from_str(modules).context("MESOS_MODULES")?;
         modules["libraries"][0]["file"] = library.display().to_string().into();
         self.set("MESOS_MODULES", modules);
@@ -119,7 +122,8 @@ impl Node {
     pub fn configure(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
         let file = self.dir.join(format!("{}.json", self.role));
         let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-        let mut config = serde_json::from_slice(&text).with_context(|| format!("{}", file.display()))?;
+        let mut config =
+            serde_json::from_slice(&text).with_context(|| format!("{}", file.display()))?;
         change(&mut config);
         std::fs::write(&file, serde_json::to_vec_pretty(&config)?)
             .with_context(|| format!("writing {}", file.display()))
@@ -133,14 +137,20 @@ impl Node {
     /// `/overlay-master/state` of a master as it is now, but for the ages in it; an error while
     /// there is none.
     pub fn overlay_state(&self) -> Result<Value> {
-        Ok(without_ages(self.client().get("/overlay-master/state")?.json()?))
+        Ok(without_ages(
+            self.client().get("/overlay-master/state")?.json()?,
+        ))
     }
 
     /// Starts it. It must not be running.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} is running already", self.name);
         let mut command = Command::new(&self.program);
-        command.arg(self.role.to_string()).env_clear().envs(&self.environment).current_dir(&self.dir);
+        command
+            .arg(self.role.to_string())
+            .env_clear()
+            .envs(&self.environment)
+            .current_dir(&self.dir);
         for name in ["PATH", "HOME", "LANG"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -153,7 +163,10 @@ impl Node {
 
     /// SIGKILL. Its containers are not touched.
     pub fn kill(&mut self) -> Result<()> {
-        self.daemon.take().with_context(|| format!("{} is not running", self.name))?.kill()
+        self.daemon
+            .take()
+            .with_context(|| format!("{} is not running", self.name))?
+            .kill()
     }
 
     /// SIGKILL and a new start.
@@ -164,13 +177,19 @@ impl Node {
 
     /// SIGTERM.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        let mut daemon = self.daemon.take().with_context(|| format!("{} is not running", self.name))?;
+        let mut daemon = self
+            .daemon
+            .take()
+            .with_context(|| format!("{} is not running", self.name))?;
         daemon.terminate(Duration::from_secs(10))
     }
 
     /// Waits until it ends by itself.
     pub fn wait_ended(&mut self, limit: Duration) -> Result<ExitStatus> {
-        self.daemon.as_mut().with_context(|| format!("{} is not running", self.name))?.wait(limit)
+        self.daemon
+            .as_mut()
+            .with_context(|| format!("{} is not running", self.name))?
+            .wait(limit)
     }
 
     /// An error if it ended unasked, with the end of its log.
@@ -192,16 +211,25 @@ impl Node {
     pub fn show_log(&self) {
         let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
         let noise = ["Flags at startup", "HTTP GET for"];
-        let lines: Vec<&str> = log.lines().filter(|line| !noise.iter().any(|n| line.contains(n))).collect();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !noise.iter().any(|n| line.contains(n)))
+            .collect();
         eprintln!("==> the log of {} ends with", self.name);
-        lines[lines.len().saturating_sub(40)..].iter().for_each(|line| eprintln!("{line}"));
+        lines[lines.len().saturating_sub(40)..]
+            .iter()
+            .for_each(|line| eprintln!("{line}"));
     }
 
     /// Waits for a log line of this life of it that has `text` in it, and returns it.
     pub fn wait_log(&mut self, text: &str, limit: Duration) -> Result<String> {
         let what = format!("{:?} in the log of {}", text, self.name);
         wait::until(&what, limit, || {
-            let found = self.log().lines().find(|line| line.contains(text)).map(str::to_owned);
+            let found = self
+                .log()
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned);
             if found.is_none() {
                 self.check()?;
             }
@@ -227,7 +255,12 @@ impl Node {
 
 /// A master's state without what changes from one second to the next.
 pub fn without_ages(mut state: Value) -> Value {
-    for agent in state["agents"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+    for agent in state["agents"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
         agent.remove("since_seconds");
         agent.remove("last_error");
     }

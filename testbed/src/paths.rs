@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// The directory of the workspace.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the test bed lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the test bed lies in the workspace")
 }
 
 /// Cargo's target directory; what is fetched once and kept lies there too.
@@ -25,7 +27,12 @@ fn built() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("where this program is")?;
     let dir = exe.parent().context("a program without a directory")?;
     let below = dir.ends_with("deps") || dir.ends_with("examples");
-    Ok(if below { dir.parent().unwrap_or(dir) } else { dir }.to_owned())
+    Ok(if below {
+        dir.parent().unwrap_or(dir)
+    } else {
+        dir
+    }
+    .to_owned())
 }
 
 /// One of the test bed's own programs. Cargo builds them only with this package,
@@ -39,7 +46,10 @@ pub fn program(name: &str) -> Result<PathBuf> {
     }
     let path = dir.join(name);
     if !path.exists() {
-        bail!("cargo build --package testbed --bins did not make {}", path.display());
+        bail!(
+            "cargo build --package testbed --bins did not make {}",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -49,13 +59,21 @@ fn build_programs(dir: &Path) -> Result<()> {
         return Ok(()); // by cargo xtask test, for all of its tests
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "testbed", "--bins"]).current_dir(workspace());
+    cargo
+        .args(["build", "--quiet", "--package", "testbed", "--bins"])
+        .current_dir(workspace());
     if dir.ends_with("release") {
         cargo.arg("--release");
     }
-    let output = cargo.stdin(Stdio::null()).output().context("running cargo")?;
+    let output = cargo
+        .stdin(Stdio::null())
+        .output()
+        .context("running cargo")?;
     if !output.status.success() {
-        bail!("cargo build --package testbed --bins: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo build --package testbed --bins: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(())
 }

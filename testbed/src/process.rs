@@ -35,7 +35,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it. What it prints is appended to `log`.
-    pub fn spawn(name: &str, mut command: Command, netns: Option<&Netns>, log: &Path) -> Result<Daemon> {
+    pub fn spawn(
+        name: &str,
+        mut command: Command,
+        netns: Option<&Netns>,
+        log: &Path,
+    ) -> Result<Daemon> {
         let open = || -> Result<(File, u64)> {
             let file = OpenOptions::new().create(true).append(true).open(log)?;
             let length = file.metadata()?.len();
@@ -46,10 +51,22 @@ impl Daemon {
             enter(&mut command, netns);
         }
         // A process group of its own: Ctrl-C is for us, and we take care of the rest.
-        command.process_group(0).stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
         let _gate = run::gate();
-        let child = command.spawn().with_context(|| format!("starting {name}"))?;
-        Ok(Daemon { name: name.to_owned(), child, log: log.to_owned(), log_start, left: false })
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Daemon {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            log_start,
+            left: false,
+        })
     }
 
     /// Its process id.
@@ -59,7 +76,9 @@ impl Daemon {
 
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("looking after {}", self.name))
+        self.child
+            .try_wait()
+            .with_context(|| format!("looking after {}", self.name))
     }
 
     /// Waits for its end.
@@ -92,8 +111,11 @@ impl Daemon {
 
     /// SIGTERM.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)
-            .with_context(|| format!("stopping {}", self.name))?;
+        kill(
+            Pid::from_raw(self.child.id().cast_signed()),
+            Signal::SIGTERM,
+        )
+        .with_context(|| format!("stopping {}", self.name))?;
         self.wait(limit)
     }
 

@@ -28,10 +28,13 @@ pub fn ids(prefix: &str) -> BTreeSet<String> {
     let mut places = vec![std::env::temp_dir(), NETNS_DIR.into()];
     places.extend(cgroup_hierarchies());
     let own = nix::unistd::geteuid().as_raw();
-    let names = places.iter().flat_map(|dir| entries(dir)).filter_map(|path| {
-        let name = path.file_name()?.to_str()?.split('.').next()?.to_owned();
-        (name.starts_with(prefix) && path.symlink_metadata().ok()?.uid() == own).then_some(name)
-    });
+    let names = places
+        .iter()
+        .flat_map(|dir| entries(dir))
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.split('.').next()?.to_owned();
+            (name.starts_with(prefix) && path.symlink_metadata().ok()?.uid() == own).then_some(name)
+        });
     names.collect()
 }
 
@@ -48,14 +51,24 @@ pub fn remove(id: &str, dir: &Path) -> Vec<Error> {
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
-    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// The entries of `dir` that are this run's: called `<id>` or `<id>.<part>`.
 fn of_run(id: &str, dir: &Path) -> Vec<PathBuf> {
-    let ours =
-        |name: &str| name.strip_prefix(id).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    entries(dir).into_iter().filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(ours)).collect()
+    let ours = |name: &str| {
+        name.strip_prefix(id)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    entries(dir)
+        .into_iter()
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(ours))
+        .collect()
 }
 
 /// Agents first stop starting executors when they are gone themselves, so this
@@ -77,13 +90,21 @@ fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
         let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
         pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
     }
-    let marks = [format!("{RUN_VARIABLE}={id}"), format!("MESOS_DIRECTORY={}/", dir.display())];
+    let marks = [
+        format!("{RUN_VARIABLE}={id}"),
+        format!("MESOS_DIRECTORY={}/", dir.display()),
+    ];
     for path in entries(Path::new("/proc")) {
-        let Some(pid) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else { continue };
+        let Some(pid) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else {
+            continue;
+        };
         // Unreadable: it is gone, or another user's and then not ours.
-        let Ok(environ) = fs::read(path.join("environ")) else { continue };
-        let marked =
-            |variable: &[u8]| variable == marks[0].as_bytes() || variable.starts_with(marks[1].as_bytes());
+        let Ok(environ) = fs::read(path.join("environ")) else {
+            continue;
+        };
+        let marked = |variable: &[u8]| {
+            variable == marks[0].as_bytes() || variable.starts_with(marks[1].as_bytes())
+        };
         if environ.split(|byte| *byte == 0).any(marked) {
             pids.insert(pid);
         }
@@ -96,12 +117,19 @@ fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
 /// which Docker uses beside them.
 pub fn cgroup_hierarchies() -> Vec<PathBuf> {
     let is_cgroup = |mount: &Mount| ["cgroup", "cgroup2"].contains(&mount.kind.as_str());
-    mounts().into_iter().filter(is_cgroup).map(|mount| mount.point).collect()
+    mounts()
+        .into_iter()
+        .filter(is_cgroup)
+        .map(|mount| mount.point)
+        .collect()
 }
 
 /// All cgroups of the run, parents before children.
 fn cgroups(id: &str) -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = cgroup_hierarchies().iter().flat_map(|root| of_run(id, root)).collect();
+    let mut all: Vec<PathBuf> = cgroup_hierarchies()
+        .iter()
+        .flat_map(|root| of_run(id, root))
+        .collect();
     let mut next = 0;
     while let Some(cgroup) = all.get(next).cloned() {
         all.extend(entries(&cgroup).into_iter().filter(|path| path.is_dir()));
@@ -134,14 +162,21 @@ fn mounts() -> Vec<Mount> {
         let (left, right) = line.split_once(" - ")?;
         // Mesos's and our own paths have no blanks, which would be escaped here.
         let point = left.split(' ').nth(4)?.into();
-        Some(Mount { point, kind: right.split(' ').next()?.to_owned() })
+        Some(Mount {
+            point,
+            kind: right.split(' ').next()?.to_owned(),
+        })
     };
     table.lines().filter_map(mount).collect()
 }
 
 fn unmount_below(dir: &Path) -> Result<()> {
     let mut outcome = Ok(());
-    for mount in mounts().into_iter().rev().filter(|mount| mount.point.starts_with(dir)) {
+    for mount in mounts()
+        .into_iter()
+        .rev()
+        .filter(|mount| mount.point.starts_with(dir))
+    {
         if let Err(error) = umount2(&mount.point, MntFlags::MNT_DETACH) {
             outcome = Err(error).with_context(|| mount.point.display().to_string());
         }

@@ -47,7 +47,9 @@ impl Run {
         static FIRST: Once = Once::new();
         static SIGNALS: OnceLock<Result<(), String>> = OnceLock::new();
         FIRST.call_once(remove_stale);
-        if let Err(error) = SIGNALS.get_or_init(|| watch_signals().map_err(|error| format!("{error:#}"))) {
+        if let Err(error) =
+            SIGNALS.get_or_init(|| watch_signals().map_err(|error| format!("{error:#}")))
+        {
             anyhow::bail!("{error}");
         }
         let _gate = gate();
@@ -61,7 +63,11 @@ impl Run {
         let dir = directory(&id);
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         live.insert(id.clone());
-        Ok(Run { id, dir, kept: false })
+        Ok(Run {
+            id,
+            dir,
+            kept: false,
+        })
     }
 
     /// The id; what is made for a part of the run is called `<id>.<part>`.
@@ -82,7 +88,9 @@ impl Run {
     /// Leaves everything in place until [`remove_kept`].
     pub fn keep(&mut self) -> Result<()> {
         fs::write(self.dir.join(KEPT), "")?;
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        LIVE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
         self.kept = true;
         Ok(())
     }
@@ -94,13 +102,18 @@ impl Drop for Run {
             return;
         }
         remove(&self.id);
-        LIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        LIVE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
 /// Removes the runs that were kept; their ids are returned.
 pub fn remove_kept() -> Vec<String> {
-    let kept: Vec<String> = remains::ids(PREFIX).into_iter().filter(|id| is_kept(id)).collect();
+    let kept: Vec<String> = remains::ids(PREFIX)
+        .into_iter()
+        .filter(|id| is_kept(id))
+        .collect();
     kept.iter().for_each(|id| remove(id));
     kept
 }
@@ -148,18 +161,20 @@ fn start_time(pid: u32) -> Option<u64> {
 
 fn watch_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("catching signals")?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            let _for_ever = GATE.write();
-            let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-            if !live.is_empty() {
-                eprintln!("\ninterrupted: taking everything down");
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                let _for_ever = GATE.write();
+                let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+                if !live.is_empty() {
+                    eprintln!("\ninterrupted: taking everything down");
+                }
+                live.iter().for_each(|id| remove(id));
+                reap();
+                std::process::exit(128 + signal);
             }
-            live.iter().for_each(|id| remove(id));
-            reap();
-            std::process::exit(128 + signal);
-        }
-    })?;
+        })?;
     Ok(())
 }
 

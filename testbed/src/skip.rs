@@ -13,9 +13,14 @@ pub const FILE_VARIABLE: &str = "TESTBED_SKIPPED";
 /// With `CI=true` in the environment.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {reason}");
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot run {line}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "cannot run {line}"
+    );
     eprintln!("skipped: {line}");
-    let Some(file) = std::env::var_os(FILE_VARIABLE) else { return };
+    let Some(file) = std::env::var_os(FILE_VARIABLE) else {
+        return;
+    };
     // One write per line: tests run in parallel.
     let written = OpenOptions::new()
         .create(true)
@@ -37,7 +42,9 @@ pub fn unless_mesos(test: &str) -> Option<crate::mesos::Mesos> {
         Ok(reason) => Err(reason),
         Err(_) => crate::mesos::Mesos::get().map_err(|error| format!("{error:#}")),
     };
-    mesos.map_err(|reason| skip(test, &format!("no Mesos: {reason}"))).ok()
+    mesos
+        .map_err(|reason| skip(test, &format!("no Mesos: {reason}")))
+        .ok()
 }
 
 /// Whether hosts can be made ([`crate::net::available`]); if not, the test is skipped.

@@ -60,7 +60,8 @@ impl Streams {
 
     /// Receives at the address where the task listens, for ever.
     pub(crate) fn receive_at(&self, address: SocketAddr) -> Result<()> {
-        let socket = UdpSocket::bind(address).with_context(|| format!("listening on {address} (UDP)"))?;
+        let socket =
+            UdpSocket::bind(address).with_context(|| format!("listening on {address} (UDP)"))?;
         // Beyond the limit of ordinary users if we may.
         let size = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         size.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER))?;
@@ -69,8 +70,14 @@ impl Streams {
             let mut datagram = [0; 16];
             loop {
                 if let Ok(16) = socket.recv(&mut datagram) {
-                    let [id, number] = [0, 8].map(|at| u64::from_be_bytes(array(&datagram[at..at + 8])));
-                    streams.lock().incoming.entry(id).or_default().note(number, Instant::now());
+                    let [id, number] =
+                        [0, 8].map(|at| u64::from_be_bytes(array(&datagram[at..at + 8])));
+                    streams
+                        .lock()
+                        .incoming
+                        .entry(id)
+                        .or_default()
+                        .note(number, Instant::now());
                 }
             }
         });
@@ -101,7 +108,9 @@ impl Streams {
     /// Ends all that it sends, and says how much that was.
     pub(crate) fn stop(&self) -> Value {
         let outgoing = std::mem::take(&mut self.lock().outgoing);
-        outgoing.iter().for_each(|stream| stream.stop.store(true, Ordering::Relaxed));
+        outgoing
+            .iter()
+            .for_each(|stream| stream.stop.store(true, Ordering::Relaxed));
         let sent = outgoing.into_iter().map(|stream| {
             let (id, sent, errors) = stream.sender.join().unwrap_or_default();
             json!({ "id": id, "to": stream.to.to_string(), "sent": sent, "errors": errors })
@@ -131,7 +140,9 @@ fn array(bytes: &[u8]) -> [u8; 8] {
 
 impl Incoming {
     fn note(&mut self, number: u64, now: Instant) {
-        self.longest_gap = self.longest_gap.max(now - self.last.replace(now).unwrap_or(now));
+        self.longest_gap = self
+            .longest_gap
+            .max(now - self.last.replace(now).unwrap_or(now));
         if number >= self.next {
             self.missing.extend(self.next..number);
             self.next = number + 1;
@@ -172,7 +183,9 @@ impl Traffic {
         for (task, next) in tasks.iter().zip(next) {
             task.send(next.address())?;
         }
-        let traffic = Traffic { tasks: tasks.to_vec() };
+        let traffic = Traffic {
+            tasks: tasks.to_vec(),
+        };
         traffic.flow(100, limit)?;
         Ok(traffic)
     }
@@ -180,19 +193,31 @@ impl Traffic {
     /// Waits until every task got so many datagrams more.
     pub fn flow(&self, datagrams: u64, limit: Duration) -> Result<()> {
         let count = || -> Result<Vec<u64>> {
-            let sum = |task: &Remote| Ok(task.received()?.iter().map(|stream| stream.datagrams).sum());
+            let sum =
+                |task: &Remote| Ok(task.received()?.iter().map(|stream| stream.datagrams).sum());
             self.tasks.iter().map(sum).collect()
         };
         let before = count()?;
-        wait::until(&format!("{datagrams} datagrams more at each task"), limit, || {
-            let enough = count()?.iter().zip(&before).all(|(now, before)| now - before >= datagrams);
-            Ok(enough.then_some(()))
-        })
+        wait::until(
+            &format!("{datagrams} datagrams more at each task"),
+            limit,
+            || {
+                let enough = count()?
+                    .iter()
+                    .zip(&before)
+                    .all(|(now, before)| now - before >= datagrams);
+                Ok(enough.then_some(()))
+            },
+        )
     }
 
     /// Ends them, gives the last datagrams time to arrive, and says what was lost.
     pub fn finish(self) -> Result<Vec<Outcome>> {
-        let sent = self.tasks.iter().map(Remote::stop).collect::<Result<Vec<_>>>()?;
+        let sent = self
+            .tasks
+            .iter()
+            .map(Remote::stop)
+            .collect::<Result<Vec<_>>>()?;
         let next = self.tasks.iter().cycle().skip(1);
         let mut outcomes = Vec::new();
         for ((task, next), sent) in self.tasks.iter().zip(next).zip(sent) {
@@ -211,12 +236,23 @@ const PATIENCE: Duration = Duration::from_secs(1);
 fn outcome(way: String, receiver: &Remote, sent: &Sent) -> Result<Outcome> {
     let start = Instant::now();
     loop {
-        let received = receiver.received()?.into_iter().find(|stream| stream.id == sent.id);
+        let received = receiver
+            .received()?
+            .into_iter()
+            .find(|stream| stream.id == sent.id);
         let received = received.unwrap_or_default();
         let lost = sent.sent.saturating_sub(received.datagrams);
         if lost == 0 || start.elapsed() > PATIENCE {
-            let Received { late, longest_gap, .. } = received;
-            return Ok(Outcome { way, sent: sent.sent, lost, late, longest_gap });
+            let Received {
+                late, longest_gap, ..
+            } = received;
+            return Ok(Outcome {
+                way,
+                sent: sent.sent,
+                lost,
+                late,
+                longest_gap,
+            });
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -260,7 +296,12 @@ impl Remote {
     pub fn stop(&self) -> Result<Vec<Sent>> {
         streams(&self.ask("stop")?, |stream, number| {
             let to = stream["to"].as_str().unwrap_or_default().to_owned();
-            Ok(Sent { id: number("id")?, to, sent: number("sent")?, errors: number("errors")? })
+            Ok(Sent {
+                id: number("id")?,
+                to,
+                sent: number("sent")?,
+                errors: number("errors")?,
+            })
         })
     }
 
@@ -282,9 +323,15 @@ fn streams<T>(
     answer: &Value,
     read: impl Fn(&Value, &dyn Fn(&str) -> Result<u64>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let streams = answer["streams"].as_array().context("no streams in the answer")?;
+    let streams = answer["streams"]
+        .as_array()
+        .context("no streams in the answer")?;
     let read = |stream: &Value| {
-        read(stream, &|key| stream[key].as_u64().with_context(|| format!("no {key} in the answer")))
+        read(stream, &|key| {
+            stream[key]
+                .as_u64()
+                .with_context(|| format!("no {key} in the answer"))
+        })
     };
     streams.iter().map(read).collect()
 }

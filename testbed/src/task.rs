@@ -37,7 +37,10 @@ const WATCH_LIMIT: Duration = Duration::from_millis(500);
 /// Serves the commands, for ever.
 pub fn serve(listener: &TcpListener) -> ! {
     let (watches, streams) = (Watches::default(), Streams::default());
-    let receiving = listener.local_addr().map_err(Into::into).and_then(|here| streams.receive_at(here));
+    let receiving = listener
+        .local_addr()
+        .map_err(Into::into)
+        .and_then(|here| streams.receive_at(here));
     if let Err(error) = receiving {
         eprintln!("no datagrams are received: {error:#}");
     }
@@ -117,7 +120,10 @@ impl Echo {
         let mut reader = BufReader::new(stream);
         let mut seen_as = String::new();
         reader.read_line(&mut seen_as)?;
-        Ok(Echo { reader, seen_as: seen_as.trim().to_owned() })
+        Ok(Echo {
+            reader,
+            seen_as: seen_as.trim().to_owned(),
+        })
     }
 
     fn round_trip(&mut self) -> Result<Duration> {
@@ -131,7 +137,9 @@ impl Echo {
 
 fn ping(to: SocketAddr, count: usize) -> Result<Value> {
     let mut echo = Echo::connect(to, LIMIT)?;
-    let mut times = (0..count).map(|_| echo.round_trip()).collect::<Result<Vec<_>>>()?;
+    let mut times = (0..count)
+        .map(|_| echo.round_trip())
+        .collect::<Result<Vec<_>>>()?;
     times.sort();
     let micros = |index: usize| times.get(index).map(|time| time.as_micros());
     Ok(json!({
@@ -156,8 +164,13 @@ struct Watch {
 
 impl Watches {
     fn start(&self, to: SocketAddr) {
-        let watch =
-            Watch { to, round_trips: 0, failures: 0, last: Instant::now(), longest_gap: Duration::ZERO };
+        let watch = Watch {
+            to,
+            round_trips: 0,
+            failures: 0,
+            last: Instant::now(),
+            longest_gap: Duration::ZERO,
+        };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let index = all.len();
         all.push(watch);
@@ -252,8 +265,13 @@ impl Remote {
     /// Lets it make `count` round trips with another task.
     pub fn ping(&self, to: SocketAddr, count: usize) -> Result<Ping> {
         let answer = self.ask(&format!("ping {to} {count}"))?;
-        let median_us = answer["median_us"].as_u64().context("no median in the answer")?;
-        Ok(Ping { median_us, seen_as: answer["seen_as"].as_str().unwrap_or_default().to_owned() })
+        let median_us = answer["median_us"]
+            .as_u64()
+            .context("no median in the answer")?;
+        Ok(Ping {
+            median_us,
+            seen_as: answer["seen_as"].as_str().unwrap_or_default().to_owned(),
+        })
     }
 
     /// Lets it watch its connection to another task.
@@ -273,7 +291,12 @@ impl Remote {
                 longest_gap: Duration::from_millis(number(&watch["longest_gap_ms"])?),
             })
         };
-        answer["watches"].as_array().context("no watches in the answer")?.iter().map(seen).collect()
+        answer["watches"]
+            .as_array()
+            .context("no watches in the answer")?
+            .iter()
+            .map(seen)
+            .collect()
     }
 
     pub(crate) fn ask(&self, command: &str) -> Result<Value> {
@@ -283,7 +306,8 @@ impl Remote {
             writeln!(&stream, "{command}")?;
             let mut line = String::new();
             BufReader::new(stream).read_line(&mut line)?;
-            let answer: Value = serde_json::from_str(&line).with_context(|| format!("answer {line:?}"))?;
+            let answer: Value =
+                serde_json::from_str(&line).with_context(|| format!("answer {line:?}"))?;
             match answer.get("error") {
                 Some(error) => bail!("{}", error.as_str().unwrap_or_default()),
                 None => Ok(answer),
@@ -315,9 +339,15 @@ mod tests {
 
     #[test]
     fn a_ping_of_nobody_says_why() {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let error = Remote::new(task(), None).ping(nobody, 1).unwrap_err();
-        assert!(format!("{error:#}").contains(&format!("connecting to {nobody}")), "{error:#}");
+        assert!(
+            format!("{error:#}").contains(&format!("connecting to {nobody}")),
+            "{error:#}"
+        );
     }
 
     #[test]

@@ -8,7 +8,11 @@ use anyhow::{Result, anyhow};
 
 /// Asks until there is an answer; after `limit` the last reason why there is none
 /// becomes the error, together with `what` was waited for.
-pub fn until<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {
@@ -43,6 +47,9 @@ mod tests {
     #[test]
     fn says_what_it_waited_for_and_why() {
         let nothing = until::<()>("rain", Duration::ZERO, || Err(anyhow!("no clouds")));
-        assert_eq!(format!("{:#}", nothing.unwrap_err()), "waited 0.0 s for rain in vain: no clouds");
+        assert_eq!(
+            format!("{:#}", nothing.unwrap_err()),
+            "waited 0.0 s for rain in vain: no clouds"
+        );
     }
 }

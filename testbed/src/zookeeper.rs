@@ -39,12 +39,23 @@ impl ZooKeeper {
             format!("clientPortAddress={}", address.ip()),
             "admin.enableServer=false".to_owned(),
         ];
-        fs::write(&config, settings.join("\n")).with_context(|| format!("writing {}", config.display()))?;
+        fs::write(&config, settings.join("\n"))
+            .with_context(|| format!("writing {}", config.display()))?;
         let mut java = Command::new("java");
-        java.args(["-Xmx64m", "-cp", JAR, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]).arg(&config);
+        java.args([
+            "-Xmx64m",
+            "-cp",
+            JAR,
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        ])
+        .arg(&config);
         let netns = host.as_ref().map(Host::netns);
         let daemon = Daemon::spawn("zookeeper", java, netns, &dir.join("log.txt"))?;
-        let mut server = ZooKeeper { daemon, host, address };
+        let mut server = ZooKeeper {
+            daemon,
+            host,
+            address,
+        };
         server.wait()?;
         Ok(server)
     }

@@ -33,9 +33,17 @@ fn tasks_survive_the_deaths_of_master_and_agent() {
     cluster.wait_mesos(LIMIT).unwrap();
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     for (id, agent) in [("a", 0), ("b", 1)] {
-        framework.launch(&TaskSpec::new(id, &cluster.agents[agent].ip(), None), LIMIT).unwrap();
+        framework
+            .launch(&TaskSpec::new(id, &cluster.agents[agent].ip(), None), LIMIT)
+            .unwrap();
     }
-    let [a, b] = ["a", "b"].map(|id| framework.wait_running(id, LIMIT).unwrap().address().unwrap());
+    let [a, b] = ["a", "b"].map(|id| {
+        framework
+            .wait_running(id, LIMIT)
+            .unwrap()
+            .address()
+            .unwrap()
+    });
     let remote = testbed::task::Remote::new(a, None);
     remote.watch(b).unwrap();
     cluster.master.restart().unwrap();
@@ -45,7 +53,10 @@ fn tasks_survive_the_deaths_of_master_and_agent() {
     assert_eq!(remote.report().unwrap()[0].failures, 0);
     assert_eq!(framework.task("b").unwrap().state, "TASK_RUNNING");
     framework.kill("b").unwrap();
-    assert_eq!(framework.wait_ended("b", LIMIT).unwrap().state, "TASK_KILLED");
+    assert_eq!(
+        framework.wait_ended("b", LIMIT).unwrap().state,
+        "TASK_KILLED"
+    );
 }
 
 /// The second half of `a_killed_run_is_removed_by_the_next_one`.
@@ -62,11 +73,16 @@ fn runs_until_it_is_killed() {
 /// Starts this program again as `runs_until_it_is_killed`; its process and its run's id.
 fn another_run() -> (Child, String) {
     let mut other = Command::new(std::env::current_exe().unwrap());
-    other.args(["--exact", "runs_until_it_is_killed", "--nocapture"]).env("RUN_UNTIL_KILLED", "1");
+    other
+        .args(["--exact", "runs_until_it_is_killed", "--nocapture"])
+        .env("RUN_UNTIL_KILLED", "1");
     let mut other = other.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(other.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let id = lines
-        .find_map(|line| Some(line.split_once("running ")?.1.to_owned()).filter(|id| id.starts_with(PREFIX)));
+    let mut lines = BufReader::new(other.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let id = lines.find_map(|line| {
+        Some(line.split_once("running ")?.1.to_owned()).filter(|id| id.starts_with(PREFIX))
+    });
     (other, id.unwrap())
 }
 
@@ -80,13 +96,21 @@ fn a_killed_run_is_removed_by_the_next_one() {
     other.kill().unwrap();
     other.wait().unwrap();
     let dir = std::env::temp_dir().join(&id);
-    assert!(dir.exists(), "it was killed, so it cannot have removed anything");
+    assert!(
+        dir.exists(),
+        "it was killed, so it cannot have removed anything"
+    );
     drop(Run::new().unwrap());
     // Another run of these tests may have come first, and still be at it.
-    wait::until("its remains to be gone", LIMIT, || Ok((!remains::ids(PREFIX).contains(&id)).then_some(())))
-        .unwrap();
+    wait::until("its remains to be gone", LIMIT, || {
+        Ok((!remains::ids(PREFIX).contains(&id)).then_some(()))
+    })
+    .unwrap();
     let processes = Command::new("ps").arg("ewwax").output().unwrap();
-    assert!(!String::from_utf8_lossy(&processes.stdout).contains(&id), "its processes are gone");
+    assert!(
+        !String::from_utf8_lossy(&processes.stdout).contains(&id),
+        "its processes are gone"
+    );
 }
 
 #[test]

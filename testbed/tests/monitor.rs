@@ -12,10 +12,13 @@ fn hears_every_kind_of_change() {
     }
     let run = Run::new().unwrap();
     let underlay = Underlay::new(&run).unwrap();
-    let host = underlay.host(&run, "host", "10.77.2.1".parse().unwrap()).unwrap();
+    let host = underlay
+        .host(&run, "host", "10.77.2.1".parse().unwrap())
+        .unwrap();
     let do_it = |line: &str| {
         let (program, rest) = line.split_once(' ').unwrap();
-        host.run(program, &rest.split(' ').collect::<Vec<_>>()).unwrap()
+        host.run(program, &rest.split(' ').collect::<Vec<_>>())
+            .unwrap()
     };
     do_it("ip link add vtep1024 type vxlan id 1024 dstport 64000");
     do_it("ip link set vtep1024 up");

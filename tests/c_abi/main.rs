@@ -23,16 +23,28 @@ fn project(path: &str) -> PathBuf {
 
 /// Runs a program to its end, which must be a good one; returns what it printed.
 fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{printed}\n{complaints}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{printed}\n{complaints}",
+        output.status
+    );
     printed
 }
 
 fn compiler(program: &str, standard: &str) -> Command {
     let mut command = Command::new(program);
-    command.arg(format!("-std={standard}")).args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-I"]);
+    command.arg(format!("-std={standard}")).args([
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-pedantic",
+        "-I",
+    ]);
     command.arg(project("include"));
     command
 }
@@ -61,7 +73,11 @@ struct Assertions(String);
 
 impl Assertions {
     fn equal(&mut self, c: &str, rust: u64) {
-        writeln!(self.0, "_Static_assert(({c}) == {rust}u, \"Rust says {rust}\");").unwrap();
+        writeln!(
+            self.0,
+            "_Static_assert(({c}) == {rust}u, \"Rust says {rust}\");"
+        )
+        .unwrap();
     }
 }
 
@@ -170,9 +186,15 @@ fn example(flags: &[&str]) -> String {
 }
 
 fn check_story(printed: &str) {
-    for milestone in ["registered at first", "registered after the failover", "registered after the deletion"]
-    {
-        assert!(printed.contains(milestone), "no \"{milestone}\" in\n{printed}");
+    for milestone in [
+        "registered at first",
+        "registered after the failover",
+        "registered after the deletion",
+    ] {
+        assert!(
+            printed.contains(milestone),
+            "no \"{milestone}\" in\n{printed}"
+        );
     }
 }
 

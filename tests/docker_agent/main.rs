@@ -44,7 +44,9 @@ impl<'a> Agent<'a> {
         config.network.docker_bridge = docker_bridge;
         let options = NodeOptions {
             role: Role::Agent,
-            make: Box::new(move |birth| Box::new(Machine::new(config.clone(), birth.me.clone(), birth.seed))),
+            make: Box::new(move |birth| {
+                Box::new(Machine::new(config.clone(), birth.me.clone(), birth.seed))
+            }),
             detect: None,
             authenticate_http: AuthenticateHttp::default(),
             log: None,
@@ -52,15 +54,23 @@ impl<'a> Agent<'a> {
             clock: Clock::system(),
             seed: 1,
         };
-        let agent = Agent { host, node: Arc::new(Mutex::new(Node::new(options))), requests: 0 };
+        let agent = Agent {
+            host,
+            node: Arc::new(Mutex::new(Node::new(options))),
+            requests: 0,
+        };
         let me: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
         let master = Upid::new("overlay-master", me.address);
         agent.with(move |node| {
             node.start(me).unwrap();
             drain(node);
-            let share = UpdateAgentOverlaysMessage { overlays: vec![share()], ..Default::default() };
+            let share = UpdateAgentOverlaysMessage {
+                overlays: vec![share()],
+                ..Default::default()
+            };
             let body = share.encode_to_vec().into();
-            node.message(master, UpdateAgentOverlaysMessage::NAME.to_owned(), body).unwrap();
+            node.message(master, UpdateAgentOverlaysMessage::NAME.to_owned(), body)
+                .unwrap();
         });
         agent
     }
@@ -122,7 +132,10 @@ impl<'a> Agent<'a> {
             if now.0 == status {
                 return now.1;
             }
-            assert!(Instant::now() < deadline, "it is {now:?} instead of {status}");
+            assert!(
+                Instant::now() < deadline,
+                "it is {now:?} instead of {status}"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -130,7 +143,11 @@ impl<'a> Agent<'a> {
     /// What Mesos containers need.
     fn mesos_part_is_there(&self) -> bool {
         self.host.cni.path().join("dcos.conf").exists()
-            && self.host.field("ip -j link show", "ifname").iter().any(|name| name == "vtep1024")
+            && self
+                .host
+                .field("ip -j link show", "ifname")
+                .iter()
+                .any(|name| name == "vtep1024")
     }
 }
 
@@ -147,8 +164,13 @@ fn drain(node: &mut Node) -> Vec<Vec<u8>> {
 }
 
 fn share() -> AgentOverlayInfo {
-    let bridge =
-        |name: &str, ip: &str| Some(BridgeInfo { name: name.into(), ip: Some(ip.into()), ip6: None });
+    let bridge = |name: &str, ip: &str| {
+        Some(BridgeInfo {
+            name: name.into(),
+            ip: Some(ip.into()),
+            ip6: None,
+        })
+    };
     let vxlan = VxLanInfo {
         vni: 1024,
         vtep_name: "vtep1024".into(),
@@ -183,20 +205,36 @@ fn an_engine_that_hangs_holds_up_nothing() {
     let begin = Instant::now();
     while !agent.mesos_part_is_there() {
         let (status, error) = agent.status();
-        assert_eq!((status.as_str(), error.as_str()), ("STATUS_CONFIGURING", ""));
-        assert!(begin.elapsed() < TIMEOUT, "Mesos's part waits for the engine");
+        assert_eq!(
+            (status.as_str(), error.as_str()),
+            ("STATUS_CONFIGURING", "")
+        );
+        assert!(
+            begin.elapsed() < TIMEOUT,
+            "Mesos's part waits for the engine"
+        );
     }
     let error = agent.wait("STATUS_FAILED");
     // Some of it for a machine that has something else to do.
-    assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1), "told after {:?}", begin.elapsed());
-    assert!(error.ends_with("did not answer within 3000 ms when asked for its version"), "{error}");
+    assert!(
+        begin.elapsed() < TIMEOUT + Duration::from_secs(1),
+        "told after {:?}",
+        begin.elapsed()
+    );
+    assert!(
+        error.ends_with("did not answer within 3000 ms when asked for its version"),
+        "{error}"
+    );
     assert!(agent.mesos_part_is_there());
 
     // Another one, that answers, takes its place.
     std::fs::remove_file(&socket).unwrap();
     docker.engine.spawn().unwrap();
     agent.wait("STATUS_OK");
-    assert_eq!(docker.network("dcos").unwrap()["IPAM"]["Config"][0]["Subnet"], "9.0.1.128/25");
+    assert_eq!(
+        docker.network("dcos").unwrap()["IPAM"]["Config"][0]["Subnet"],
+        "9.0.1.128/25"
+    );
 }
 
 #[test]
@@ -207,7 +245,10 @@ fn an_engine_that_comes_and_goes_is_followed() {
     let mut docker = DockerHost::new();
     let mut agent = Agent::new(&docker.host, docker.engine.socket());
     let error = agent.wait("STATUS_FAILED");
-    assert!(error.ends_with("docker.sock: No such file or directory (os error 2)"), "{error}");
+    assert!(
+        error.ends_with("docker.sock: No such file or directory (os error 2)"),
+        "{error}"
+    );
     for _ in 0..2 {
         docker.engine.spawn().unwrap();
         agent.wait("STATUS_OK");
@@ -232,11 +273,20 @@ fn without_docker_bridge_what_is_left_goes() {
     agent.wait_for("host_errors", |said| {
         said == ["Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"]
     });
-    assert_eq!(agent.status(), ("STATUS_OK".to_owned(), String::new()), "what is left is no fault");
+    assert_eq!(
+        agent.status(),
+        ("STATUS_OK".to_owned(), String::new()),
+        "what is left is no fault"
+    );
     let draining = "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, \
                     rules and routes stay until its end";
     agent.wait_for("draining", |said| said == [draining]);
-    let let_through = || docker.host.command("iptables -S MESOS-OVERLAY-TO").contains("-o d-dcos ");
+    let let_through = || {
+        docker
+            .host
+            .command("iptables -S MESOS-OVERLAY-TO")
+            .contains("-o d-dcos ")
+    };
     assert!(let_through(), "the container is cut off");
     docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
     agent.wait_for("host_errors", <[String]>::is_empty);
@@ -263,11 +313,17 @@ fn the_mtu_fits_the_underlay() {
         return;
     }
     let docker = DockerHost::started();
-    docker.host.ip("link add uplink mtu 1400 type veth peer name other");
+    docker
+        .host
+        .ip("link add uplink mtu 1400 type veth peer name other");
     docker.host.ip("address add 10.0.0.2/24 dev uplink");
     docker.host.ip("link set other up");
     docker.host.ip("link set uplink up");
-    let mtu = || docker.network("dcos").map(|dcos| dcos["Options"][MTU].as_str().unwrap().to_owned());
+    let mtu = || {
+        docker
+            .network("dcos")
+            .map(|dcos| dcos["Options"][MTU].as_str().unwrap().to_owned())
+    };
     let cni = || std::fs::read_to_string(docker.host.cni.path().join("dcos.conf")).unwrap();
     let mut agent = Agent::new(&docker.host, docker.engine.socket());
     agent.wait("STATUS_OK");

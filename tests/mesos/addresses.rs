@@ -3,28 +3,41 @@
 use serde_json::json;
 use testbed::wait;
 
-use crate::common::{LIMIT, all_ok, configure_master, delete_dead, loopback, start, subnets, wait_state};
+use crate::common::{
+    LIMIT, all_ok, configure_master, delete_dead, loopback, start, subnets, wait_state,
+};
 
 #[test]
 fn agents_from_elsewhere_are_refused_and_told_why() {
-    let Some(setup) = loopback("agents_from_elsewhere_are_refused_and_told_why", 2) else { return };
+    let Some(setup) = loopback("agents_from_elsewhere_are_refused_and_told_why", 2) else {
+        return;
+    };
     let mut cluster = start(&setup);
-    let before = subnets(&wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)));
+    let before = subnets(&wait_state(&mut cluster, "two agents", |state| {
+        all_ok(state, 2)
+    }));
     let (inside, outside) = (cluster.agents[0].ip(), cluster.agents[1].ip());
     configure_master(&cluster.master, &json!({ "agent_addresses": [inside] }));
     cluster.master.restart().unwrap();
     let client = cluster.agents[1].client();
     wait::until("the refusal", LIMIT, || {
         let overlay = client.get("/overlay-agent/overlay")?.json()?;
-        let told = overlay["problems"][0].as_str().is_some_and(|text| text.contains("agent_addresses"));
+        let told = overlay["problems"][0]
+            .as_str()
+            .is_some_and(|text| text.contains("agent_addresses"));
         Ok((told && overlay["registered"] == false).then_some(()))
     })
     .unwrap();
     // What it had of before stays with it, until somebody gives it back.
     let after = wait_state(&mut cluster, "the agent that is served", |state| {
-        state["agents"].as_array().into_iter().flatten().any(|agent| {
-            agent["ip"] == inside.as_str() && agent["overlays"][0]["state"]["status"] == "STATUS_OK"
-        })
+        state["agents"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|agent| {
+                agent["ip"] == inside.as_str()
+                    && agent["overlays"][0]["state"]["status"] == "STATUS_OK"
+            })
     });
     assert_eq!(subnets(&after), before);
     let left = delete_dead(&cluster.master, &json!([outside]));

@@ -16,9 +16,20 @@ const CREDENTIALS: &str = "Basic b3BlcmF0b3I6c2VjcmV0";
 
 /// The status of a request, with credentials or without.
 fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
-    let headers: &[_] = if known { &[("Authorization", CREDENTIALS)] } else { &[] };
-    let body: &[u8] = if method == "POST" { br#"{"agents":["10.99.99.99"]}"# } else { b"" };
-    node.client().request(method, path, headers, body).unwrap().status
+    let headers: &[_] = if known {
+        &[("Authorization", CREDENTIALS)]
+    } else {
+        &[]
+    };
+    let body: &[u8] = if method == "POST" {
+        br#"{"agents":["10.99.99.99"]}"#
+    } else {
+        b""
+    };
+    node.client()
+        .request(method, path, headers, body)
+        .unwrap()
+        .status
 }
 
 /// A cluster whose Mesos authenticates everything, not started yet.
@@ -26,8 +37,12 @@ fn authenticating(setup: &Setup) -> Cluster {
     let mut cluster = Cluster::prepare(setup).unwrap();
     let credentials = json!({"credentials": [{"principal": "operator", "secret": "secret"}]});
     let master = std::iter::once((&mut cluster.master, "MESOS_CREDENTIALS"));
-    for (node, flag) in master.chain(cluster.agents.iter_mut().map(|agent| (agent, "MESOS_HTTP_CREDENTIALS")))
-    {
+    for (node, flag) in master.chain(
+        cluster
+            .agents
+            .iter_mut()
+            .map(|agent| (agent, "MESOS_HTTP_CREDENTIALS")),
+    ) {
         let file = node.dir().join("credentials.json");
         fs::write(&file, credentials.to_string()).unwrap();
         node.set(flag, file.display());
@@ -40,12 +55,22 @@ fn authenticating(setup: &Setup) -> Cluster {
 fn wait_serving(cluster: &mut Cluster) {
     wait::until("the master to serve", LIMIT, || {
         cluster.check()?;
-        Ok((cluster.master.client().get("/overlay-master/health")?.status == 200).then_some(()))
+        Ok((cluster
+            .master
+            .client()
+            .get("/overlay-master/health")?
+            .status
+            == 200)
+            .then_some(()))
     })
     .unwrap();
     wait::until("the agent to answer", LIMIT, || {
         cluster.check()?;
-        Ok(cluster.agents[0].client().get("/overlay-agent/overlay").is_ok().then_some(()))
+        Ok(cluster.agents[0]
+            .client()
+            .get("/overlay-agent/overlay")
+            .is_ok()
+            .then_some(()))
     })
     .unwrap();
 }
@@ -58,9 +83,12 @@ fn check(cluster: &Cluster, writes: u16, reads: u16) {
     assert_eq!(status(master, "POST", DELETE, false), writes);
     assert_eq!(status(master, "POST", DELETE, true), 200);
     // Neither another spelling nor another method leads around it.
-    for path in
-        [format!("{DELETE}/"), format!("/{DELETE}"), format!("{DELETE}/x"), DELETE.replace("/d", "%2Fd")]
-    {
+    for path in [
+        format!("{DELETE}/"),
+        format!("/{DELETE}"),
+        format!("{DELETE}/x"),
+        DELETE.replace("/d", "%2Fd"),
+    ] {
         let status = status(master, "POST", &path, false);
         assert!(status == 404 || status == writes, "{path}: {status}");
     }
@@ -72,7 +100,10 @@ fn check(cluster: &Cluster, writes: u16, reads: u16) {
         ("DELETE", "/overlay-master/overlays/no-such-one"),
         ("DELETE", "/overlay-master/overlays/dcos/x"),
     ] {
-        let (unknown, known) = (status(master, method, path, false), status(master, method, path, true));
+        let (unknown, known) = (
+            status(master, method, path, false),
+            status(master, method, path, true),
+        );
         assert_eq!(unknown == 401, writes == 401, "{method} {path}: {unknown}");
         assert!([200, 400, 404].contains(&known), "{method} {path}: {known}");
     }
@@ -84,22 +115,32 @@ fn check(cluster: &Cluster, writes: u16, reads: u16) {
                 Access::Readers => reads == 401,
                 Access::Anyone => false,
             };
-            assert_eq!(status(node, "GET", &path, false) == 401, protected, "{path}");
-            assert!([200, 405].contains(&status(node, "GET", &path, true)), "{path}");
+            assert_eq!(
+                status(node, "GET", &path, false) == 401,
+                protected,
+                "{path}"
+            );
+            assert!(
+                [200, 405].contains(&status(node, "GET", &path, true)),
+                "{path}"
+            );
         }
     }
 }
 
 #[test]
 fn authenticate_http_chooses_what_mesos_protects() {
-    let Some(setup) = loopback("authenticate_http_chooses_what_mesos_protects", 1) else { return };
+    let Some(setup) = loopback("authenticate_http_chooses_what_mesos_protects", 1) else {
+        return;
+    };
     let mut cluster = authenticating(&setup);
     cluster.start_all().unwrap();
     wait_serving(&mut cluster);
     check(&cluster, 401, 200);
     for (mode, writes, reads) in [("all", 401, 401), ("none", 200, 200), ("writes", 401, 200)] {
         for node in std::iter::once(&mut cluster.master).chain(&mut cluster.agents) {
-            node.configure(|config| config["authenticate_http"] = mode.into()).unwrap();
+            node.configure(|config| config["authenticate_http"] = mode.into())
+                .unwrap();
             node.restart().unwrap();
         }
         wait_serving(&mut cluster);
@@ -109,10 +150,13 @@ fn authenticate_http_chooses_what_mesos_protects() {
 
 #[test]
 fn without_an_authenticator_everything_is_open() {
-    let Some(setup) = loopback("without_an_authenticator_everything_is_open", 1) else { return };
+    let Some(setup) = loopback("without_an_authenticator_everything_is_open", 1) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     for node in std::iter::once(&cluster.master).chain(&cluster.agents) {
-        node.configure(|config| config["authenticate_http"] = "all".into()).unwrap();
+        node.configure(|config| config["authenticate_http"] = "all".into())
+            .unwrap();
     }
     cluster.start_all().unwrap();
     wait_serving(&mut cluster);

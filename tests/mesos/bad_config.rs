@@ -18,7 +18,10 @@ fn complaint(node: &mut Node, file: &str, text: &str) -> String {
     let log = node.log();
     node.kill().unwrap();
     let mut lines = log.lines().filter(|line| line.contains(file));
-    let line = lines.next().unwrap_or_else(|| panic!("no line names {file}:\n{log}")).to_owned();
+    let line = lines
+        .next()
+        .unwrap_or_else(|| panic!("no line names {file}:\n{log}"))
+        .to_owned();
     assert_eq!(lines.next(), None, "one line is enough");
     line
 }
@@ -42,27 +45,48 @@ fn read(node: &Node, file: &str) -> Value {
 
 #[test]
 fn of_the_master_ends_in_one_line() {
-    let Some(setup) = loopback("of_the_master_ends_in_one_line", 0) else { return };
+    let Some(setup) = loopback("of_the_master_ends_in_one_line", 0) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let master = &mut cluster.master;
     let good = read(master, "master.json");
     let cases = [
         ("{".to_owned(), vec!["not JSON"]),
         (
-            with(good.clone(), &["network", "vtep_subnet"], json!("44.128.0.0")),
+            with(
+                good.clone(),
+                &["network", "vtep_subnet"],
+                json!("44.128.0.0"),
+            ),
             vec!["network.vtep_subnet", "44.128.0.0"],
         ),
         (
-            with(good.clone(), &["network", "overlays", "0", "prefix"], json!(7)),
+            with(
+                good.clone(),
+                &["network", "overlays", "0", "prefix"],
+                json!(7),
+            ),
             vec!["network.overlays[0].prefix", "7"],
         ),
-        (with(good.clone(), &["authenticate_http"], json!("yes")), vec!["authenticate_http: \"yes\"", "all"]),
         (
-            with(good.clone(), &["network", "overlays", "0", "name"], json!("bridge")),
+            with(good.clone(), &["authenticate_http"], json!("yes")),
+            vec!["authenticate_http: \"yes\"", "all"],
+        ),
+        (
+            with(
+                good.clone(),
+                &["network", "overlays", "0", "name"],
+                json!("bridge"),
+            ),
             vec!["network.overlays[0].name", "bridge"],
         ),
         (
-            with(good.clone(), &["network", "overlays", "0", "subnet"], json!("44.128.0.0/16")),
+            with(
+                good.clone(),
+                &["network", "overlays", "0", "subnet"],
+                json!("44.128.0.0/16"),
+            ),
             vec!["network.overlays[0].subnet", "44.128.0.0/16"],
         ),
     ];
@@ -78,15 +102,24 @@ fn of_the_master_ends_in_one_line() {
 
 #[test]
 fn of_the_agent_ends_in_one_line() {
-    let Some(setup) = loopback("of_the_agent_ends_in_one_line", 1) else { return };
+    let Some(setup) = loopback("of_the_agent_ends_in_one_line", 1) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let agent = &mut cluster.agents[0];
     let good = read(agent, "agent.json");
     let cases = [
         ("{}".to_owned(), vec!["cni_dir"]),
-        (with(good.clone(), &["backend"], json!("calico")), vec!["backend", "calico"]),
         (
-            with(good.clone(), &["network_config", "overlay_mtu"], json!("large")),
+            with(good.clone(), &["backend"], json!("calico")),
+            vec!["backend", "calico"],
+        ),
+        (
+            with(
+                good.clone(),
+                &["network_config", "overlay_mtu"],
+                json!("large"),
+            ),
             vec!["network_config.overlay_mtu", "large"],
         ),
     ];
@@ -101,27 +134,40 @@ fn of_the_agent_ends_in_one_line() {
 
 #[test]
 fn a_missing_file_ends_in_one_line() {
-    let Some(setup) = loopback("a_missing_file_ends_in_one_line", 0) else { return };
+    let Some(setup) = loopback("a_missing_file_ends_in_one_line", 0) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let master = &mut cluster.master;
     fs::remove_file(master.dir().join("master.json")).unwrap();
     master.start().unwrap();
     assert!(!master.wait_ended(LIMIT).unwrap().success());
     let log = master.log();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("master.json: cannot be read")).collect();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("master.json: cannot be read"))
+        .collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("master_config"), "{}", lines[0]);
 }
 
 #[test]
 fn an_unknown_key_is_a_warning() {
-    let Some(setup) = loopback("an_unknown_key_is_a_warning", 0) else { return };
+    let Some(setup) = loopback("an_unknown_key_is_a_warning", 0) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let mut config = read(&cluster.master, "master.json");
     config["replicated_log_tiemout"] = json!("1mins");
     fs::write(cluster.master.dir().join("master.json"), config.to_string()).unwrap();
     cluster.master.start().unwrap();
-    let line = cluster.master.wait_log("replicated_log_tiemout", LIMIT).unwrap();
-    assert!(line.starts_with('W') && line.contains("replicated_log_timeout"), "{line}");
+    let line = cluster
+        .master
+        .wait_log("replicated_log_tiemout", LIMIT)
+        .unwrap();
+    assert!(
+        line.starts_with('W') && line.contains("replicated_log_timeout"),
+        "{line}"
+    );
     crate::common::wait_state(&mut cluster, "the master to serve", |_| true);
 }

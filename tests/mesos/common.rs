@@ -81,8 +81,15 @@ pub fn configure_master(master: &Node, members: &Value) {
 pub fn delete_dead(master: &Node, agents: &Value) -> Value {
     let body = json!({ "agents": agents });
     wait::until("the deletion", LIMIT, || {
-        let reply = master.client().post("/overlay-master/agents/delete", &body)?;
-        ensure!(matches!(reply.status, 200 | 409), "{} {}", reply.status, reply.text());
+        let reply = master
+            .client()
+            .post("/overlay-master/agents/delete", &body)?;
+        ensure!(
+            matches!(reply.status, 200 | 409),
+            "{} {}",
+            reply.status,
+            reply.text()
+        );
         (reply.status == 200).then(|| reply.json()).transpose()
     })
     .unwrap()
@@ -112,7 +119,9 @@ pub fn subnets(state: &Value) -> BTreeMap<String, String> {
 /// Whether so many agents are there and all their overlays are in order.
 pub fn all_ok(state: &Value, count: usize) -> bool {
     let agents = state["agents"].as_array().cloned().unwrap_or_default();
-    let mut overlays = agents.iter().flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
+    let mut overlays = agents
+        .iter()
+        .flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
     agents.len() == count && overlays.all(|overlay| overlay["state"]["status"] == "STATUS_OK")
 }
 
@@ -120,10 +129,23 @@ pub fn all_ok(state: &Value, count: usize) -> bool {
 #[track_caller]
 pub fn assert_alive(cluster: &mut Cluster) {
     cluster.check().unwrap();
-    assert_eq!(cluster.master.client().get("/master/health").unwrap().status, 200);
+    assert_eq!(
+        cluster
+            .master
+            .client()
+            .get("/master/health")
+            .unwrap()
+            .status,
+        200
+    );
     state(&cluster.master).unwrap();
     for agent in &cluster.agents {
         assert_eq!(agent.client().get("/slave(1)/health").unwrap().status, 200);
-        agent.client().get("/overlay-agent/overlay").unwrap().json().unwrap();
+        agent
+            .client()
+            .get("/overlay-agent/overlay")
+            .unwrap()
+            .json()
+            .unwrap();
     }
 }

@@ -8,7 +8,9 @@ const DELETE: &str = "/overlay-master/agents/delete";
 
 #[test]
 fn what_a_dead_agent_held_is_given_to_the_next() {
-    let Some(setup) = loopback("what_a_dead_agent_held_is_given_to_the_next", 3) else { return };
+    let Some(setup) = loopback("what_a_dead_agent_held_is_given_to_the_next", 3) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     let dead = cluster.agents[1].ip();
@@ -29,16 +31,28 @@ fn what_a_dead_agent_held_is_given_to_the_next() {
 
 #[test]
 fn a_deleted_agent_that_lives_registers_anew() {
-    let Some(setup) = loopback("a_deleted_agent_that_lives_registers_anew", 1) else { return };
+    let Some(setup) = loopback("a_deleted_agent_that_lives_registers_anew", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     let ip = cluster.agents[0].ip();
     let client = cluster.master.client();
-    let reply = client.post(DELETE, &json!({ "agents": [&ip, "10.99.99.99"] })).unwrap();
+    let reply = client
+        .post(DELETE, &json!({ "agents": [&ip, "10.99.99.99"] }))
+        .unwrap();
     assert_eq!(reply.status, 409);
-    assert!(reply.text().contains(&ip) && !reply.text().contains("10.99.99.99"), "{}", reply.text());
+    assert!(
+        reply.text().contains(&ip) && !reply.text().contains("10.99.99.99"),
+        "{}",
+        reply.text()
+    );
     assert_eq!(state(&cluster.master).unwrap(), before);
-    let after = client.post(DELETE, &json!({ "agents": [ip], "force": true })).unwrap().json().unwrap();
+    let after = client
+        .post(DELETE, &json!({ "agents": [ip], "force": true }))
+        .unwrap()
+        .json()
+        .unwrap();
     assert_eq!(subnets(&after).len(), 0);
     wait_state(&mut cluster, "the agent's return", |state| all_ok(state, 1));
     cluster.wait_overlays(LIMIT).unwrap();
@@ -46,7 +60,9 @@ fn a_deleted_agent_that_lives_registers_anew() {
 
 #[test]
 fn a_bad_deletion_changes_nothing() {
-    let Some(setup) = loopback("a_bad_deletion_changes_nothing", 1) else { return };
+    let Some(setup) = loopback("a_bad_deletion_changes_nothing", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     let ip = cluster.agents[0].ip();
@@ -57,13 +73,28 @@ fn a_bad_deletion_changes_nothing() {
         ("{}", "agents"),
         (r#"{"agents":"10.0.0.1"}"#, "agents"),
         (&format!(r#"{{"agents":["{ip}"],"force":"yes"}}"#), "force"),
-        (&format!(r#"{{"agents":["{ip}",7]}}"#), "[1] is not a string"),
-        (&format!(r#"{{"agents":["{ip}","fd00::1"]}}"#), "[1] is not an IPv4 address"),
-        (&format!(r#"{{"agents":["{ip}","10.0.0.256"]}}"#), "[1] is not an IPv4 address"),
+        (
+            &format!(r#"{{"agents":["{ip}",7]}}"#),
+            "[1] is not a string",
+        ),
+        (
+            &format!(r#"{{"agents":["{ip}","fd00::1"]}}"#),
+            "[1] is not an IPv4 address",
+        ),
+        (
+            &format!(r#"{{"agents":["{ip}","10.0.0.256"]}}"#),
+            "[1] is not an IPv4 address",
+        ),
     ] {
-        let reply = client.request("POST", DELETE, &[], body.as_bytes()).unwrap();
+        let reply = client
+            .request("POST", DELETE, &[], body.as_bytes())
+            .unwrap();
         assert_eq!(reply.status, 400, "{body}");
-        assert!(reply.text().contains(says) && reply.text().ends_with('\n'), "{body}: {}", reply.text());
+        assert!(
+            reply.text().contains(says) && reply.text().ends_with('\n'),
+            "{body}: {}",
+            reply.text()
+        );
     }
     let reply = client.get(DELETE).unwrap();
     assert_eq!((reply.status, reply.header("Allow")), (405, "POST"));

@@ -57,12 +57,15 @@ impl Site {
         let engines = [0, 1].map(|index| {
             let agent = &cluster.agents[index];
             let part = format!("engine{}", index + 1);
-            let mut engine = Engine::new(cluster.run(), &part, agent.host().unwrap().netns()).unwrap();
+            let mut engine =
+                Engine::new(cluster.run(), &part, agent.host().unwrap().netns()).unwrap();
             // What runs lives on when an engine is restarted.
             engine.keep_containers().unwrap();
             engine.start().unwrap();
             let socket = engine.socket();
-            agent.configure(|config: &mut Value| config["docker_socket"] = json!(socket)).unwrap();
+            agent
+                .configure(|config: &mut Value| config["docker_socket"] = json!(socket))
+                .unwrap();
             engine
         });
         cluster.start_all().unwrap();
@@ -78,14 +81,23 @@ impl Site {
     /// A task in a container of Docker.
     pub fn docker_task(&self, agent: usize, name: &str, network: &str) -> Party {
         let addresses = self.engines[agent].task_addresses(name, network).unwrap();
-        let task = Party { name: name.to_owned(), host: self.netns(agent), addresses };
-        wait::until("the task to listen", LIMIT, || task.remote().report().map(|_| Some(()))).unwrap();
+        let task = Party {
+            name: name.to_owned(),
+            host: self.netns(agent),
+            addresses,
+        };
+        wait::until("the task to listen", LIMIT, || {
+            task.remote().report().map(|_| Some(()))
+        })
+        .unwrap();
         task
     }
 
     /// The engine's id of network `dcos`.
     pub fn network_id(&self, agent: usize) -> String {
-        self.engines[agent].docker(&["network", "inspect", "--format", "{{.Id}}", "dcos"]).unwrap()
+        self.engines[agent]
+            .docker(&["network", "inspect", "--format", "{{.Id}}", "dcos"])
+            .unwrap()
     }
 
     /// A container on network `dcos` of each host, without Mesos.
@@ -112,8 +124,16 @@ impl Party {
     }
 
     fn of_container(container: &Container, name: &str, host: Netns) -> Party {
-        let addresses = container.ips().iter().map(|ip| container.remote_at(*ip).address()).collect();
-        Party { name: name.to_owned(), host, addresses }
+        let addresses = container
+            .ips()
+            .iter()
+            .map(|ip| container.remote_at(*ip).address())
+            .collect();
+        Party {
+            name: name.to_owned(),
+            host,
+            addresses,
+        }
     }
 }
 
@@ -123,51 +143,84 @@ impl Party {
 #[track_caller]
 fn assert_all_reach(parties: &[Party]) {
     for from in parties {
-        assert_eq!(from.addresses.len(), 2, "{} has {:?}", from.name, from.addresses);
+        assert_eq!(
+            from.addresses.len(),
+            2,
+            "{} has {:?}",
+            from.name,
+            from.addresses
+        );
         for to in parties.iter().filter(|to| to.name != from.name) {
             for (own, other) in from.addresses.iter().zip(&to.addresses) {
                 let task = Remote::new(*own, Some(from.host.clone()));
                 let what = format!("{} to reach {} at {other}", from.name, to.name);
                 let ping = wait::until(&what, LIMIT, || task.ping(*other, 5).map(Some)).unwrap();
-                assert_eq!(ping.seen_as, own.ip().to_string(), "no NAT between containers");
+                assert_eq!(
+                    ping.seen_as,
+                    own.ip().to_string(),
+                    "no NAT between containers"
+                );
             }
         }
     }
 }
 
 fn docker_parties(site: &Site) -> Vec<Party> {
-    (0..2).map(|agent| site.docker_task(agent, &format!("docker{agent}"), "dcos")).collect()
+    (0..2)
+        .map(|agent| site.docker_task(agent, &format!("docker{agent}"), "dcos"))
+        .collect()
 }
 
 #[test]
 fn tasks_of_mesos_and_containers_of_docker_reach_each_other() {
     let name = "tasks_of_mesos_and_containers_of_docker_reach_each_other";
-    let Some(setup) = dual_stack(name) else { return };
+    let Some(setup) = dual_stack(name) else {
+        return;
+    };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let site = Site::start(&setup);
     let framework = Framework::subscribe(site.cluster.master.client()).unwrap();
     let mut parties = docker_parties(&site);
     for (index, agent) in site.cluster.agents.iter().enumerate() {
         let name = format!("mesos{index}");
-        framework.launch(&TaskSpec::new(&name, &agent.ip(), Some("dcos")), LIMIT).unwrap();
-        let mut addresses: Vec<_> = framework.wait_running(&name, LIMIT).unwrap().addresses().collect();
+        framework
+            .launch(&TaskSpec::new(&name, &agent.ip(), Some("dcos")), LIMIT)
+            .unwrap();
+        let mut addresses: Vec<_> = framework
+            .wait_running(&name, LIMIT)
+            .unwrap()
+            .addresses()
+            .collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        parties.push(Party { name, host: site.netns(index), addresses });
+        parties.push(Party {
+            name,
+            host: site.netns(index),
+            addresses,
+        });
     }
     assert_all_reach(&parties);
 }
 
 #[test]
 fn containers_of_cni_and_of_docker_reach_each_other() {
-    let Some(mut setup) = dual_stack("containers_of_cni_and_of_docker_reach_each_other") else { return };
+    let Some(mut setup) = dual_stack("containers_of_cni_and_of_docker_reach_each_other") else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     let site = Site::start(&setup);
     let containers = site.attach();
     let mut parties = docker_parties(&site);
     for (index, container) in containers.iter().enumerate() {
-        parties.push(Party::of_container(container, &format!("mesos{index}"), site.netns(index)));
+        parties.push(Party::of_container(
+            container,
+            &format!("mesos{index}"),
+            site.netns(index),
+        ));
     }
     assert_all_reach(&parties);
 }
@@ -177,13 +230,24 @@ fn containers_of_cni_and_of_docker_reach_each_other() {
 #[test]
 fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
     let name = "containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded";
-    let Some(mut setup) = docker(name) else { return };
+    let Some(mut setup) = docker(name) else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     let mut site = Site::start(&setup);
     let [mesos0, mesos1] = site.attach();
     let docker = docker_parties(&site);
-    let tasks = [docker[0].remote(), mesos1.remote(), docker[1].remote(), mesos0.remote()];
+    let tasks = [
+        docker[0].remote(),
+        mesos1.remote(),
+        docker[1].remote(),
+        mesos0.remote(),
+    ];
     let ids = [site.network_id(0), site.network_id(1)];
     mistreat(&mut site.cluster, setup.module.as_deref().unwrap(), &tasks);
-    assert_eq!([site.network_id(0), site.network_id(1)], ids, "a network was made anew");
+    assert_eq!(
+        [site.network_id(0), site.network_id(1)],
+        ids,
+        "a network was made anew"
+    );
 }

@@ -38,7 +38,12 @@ impl Control {
     }
 
     fn received(&self) -> u64 {
-        self.to.received().unwrap().iter().map(|stream| stream.datagrams).sum()
+        self.to
+            .received()
+            .unwrap()
+            .iter()
+            .map(|stream| stream.datagrams)
+            .sum()
     }
 
     fn flow(&self) {
@@ -49,7 +54,13 @@ impl Control {
 
     /// What was sent and what was lost.
     fn finish(self) -> (u64, u64) {
-        let sent = self.from.stop().unwrap().iter().map(|stream| stream.sent).sum();
+        let sent = self
+            .from
+            .stop()
+            .unwrap()
+            .iter()
+            .map(|stream| stream.sent)
+            .sum();
         // The last one is under way.
         let all = || Ok((self.received() >= sent).then_some(()));
         let _ = wait::until("the rest", Duration::from_secs(1), all);
@@ -68,13 +79,21 @@ impl Outside {
         let host = site.cluster.master.host().unwrap();
         let mut command = Command::new(paths::program("overlay-test-executor").unwrap());
         let run = site.cluster.run();
-        command.args(["--alone", &format!("0.0.0.0:{PORT}")]).env(remains::RUN_VARIABLE, run.id());
+        command
+            .args(["--alone", &format!("0.0.0.0:{PORT}")])
+            .env(remains::RUN_VARIABLE, run.id());
         let log = run.dir().join("outside.txt");
         let daemon = Daemon::spawn("outside", command, Some(host.netns()), &log).unwrap();
         let address = SocketAddr::from((host.ip(), PORT));
         let remote = Remote::new(address, Some(host.netns().clone()));
-        wait::until("the task outside to listen", LIMIT, || remote.report().map(|_| Some(()))).unwrap();
-        Outside { _daemon: daemon, remote }
+        wait::until("the task outside to listen", LIMIT, || {
+            remote.report().map(|_| Some(()))
+        })
+        .unwrap();
+        Outside {
+            _daemon: daemon,
+            remote,
+        }
     }
 }
 
@@ -94,13 +113,18 @@ fn is_right(site: &Site, web: &Party, others: &[Remote], outside: &Remote) -> an
 }
 
 fn restart(name: &str, end: impl Fn(&mut Engine)) {
-    let Some(mut setup) = docker(name) else { return };
+    let Some(mut setup) = docker(name) else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     let mut site = Site::start(&setup);
     let containers = site.attach();
     let outside = Outside::new(&site);
-    site.engines[0].docker(&["network", "create", "--subnet", "10.98.0.0/24", "plain"]).unwrap();
-    let [web, far] = [(0, "web"), (1, "far")].map(|(agent, name)| site.docker_task(agent, name, "dcos"));
+    site.engines[0]
+        .docker(&["network", "create", "--subnet", "10.98.0.0/24", "plain"])
+        .unwrap();
+    let [web, far] =
+        [(0, "web"), (1, "far")].map(|(agent, name)| site.docker_task(agent, name, "dcos"));
     let plain = site.docker_task(0, "plain", "plain");
     let others = [containers[0].remote(), containers[1].remote(), far.remote()];
     is_right(&site, &web, &others, &outside.remote).unwrap();
@@ -126,17 +150,30 @@ fn restart(name: &str, end: impl Fn(&mut Engine)) {
         traffic.flow(MORE, LIMIT).unwrap();
         control.flow();
     }
-    let (outcomes, local, control) = (traffic.finish().unwrap(), local.finish().unwrap(), control.finish());
-    eprintln!("over the overlay {outcomes:?}, between containers of Mesos {local:?}, control {control:?}");
-    assert!(outcomes.iter().all(|outcome| outcome.lost == 0), "{outcomes:?}; control {control:?}");
+    let (outcomes, local, control) = (
+        traffic.finish().unwrap(),
+        local.finish().unwrap(),
+        control.finish(),
+    );
+    eprintln!(
+        "over the overlay {outcomes:?}, between containers of Mesos {local:?}, control {control:?}"
+    );
+    assert!(
+        outcomes.iter().all(|outcome| outcome.lost == 0),
+        "{outcomes:?}; control {control:?}"
+    );
 }
 
 #[test]
 fn a_stopped_engine_costs_no_packet() {
-    restart("a_stopped_engine_costs_no_packet", |engine| engine.stop().unwrap());
+    restart("a_stopped_engine_costs_no_packet", |engine| {
+        engine.stop().unwrap()
+    });
 }
 
 #[test]
 fn a_killed_engine_costs_no_packet() {
-    restart("a_killed_engine_costs_no_packet", |engine| engine.kill().unwrap());
+    restart("a_killed_engine_costs_no_packet", |engine| {
+        engine.kill().unwrap()
+    });
 }

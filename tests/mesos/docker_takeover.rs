@@ -30,28 +30,43 @@ fn make_network_as_predecessor(engine: &Engine, host: &Host, subnet: &str) {
 
 /// What must stay as it is of a container: its id, when it was started, its addresses.
 fn container(engine: &Engine, name: &str) -> String {
-    let format = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}}";
-    engine.docker(&["inspect", "--format", format, name]).unwrap()
+    let format =
+        "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}}";
+    engine
+        .docker(&["inspect", "--format", format, name])
+        .unwrap()
 }
 
 #[test]
 fn dockers_containers_do_not_notice_the_takeover() {
-    let Some(setup) = docker("dockers_containers_do_not_notice_the_takeover") else { return };
+    let Some(setup) = docker("dockers_containers_do_not_notice_the_takeover") else {
+        return;
+    };
     let mut site = Site::start(&that_only_registers(setup));
     let shares = leave_as_predecessor(&mut site.cluster);
     for (index, share) in shares.iter().enumerate() {
         let host = site.cluster.agents[index].host().unwrap();
-        make_network_as_predecessor(&site.engines[index], host, share.docker_bridge.as_deref().unwrap());
+        make_network_as_predecessor(
+            &site.engines[index],
+            host,
+            share.docker_bridge.as_deref().unwrap(),
+        );
     }
-    let docker = [("web0", 0), ("web1", 1)].map(|(name, agent)| site.docker_task(agent, name, "dcos"));
+    let docker =
+        [("web0", 0), ("web1", 1)].map(|(name, agent)| site.docker_task(agent, name, "dcos"));
     let mesos = site.attach();
     let [web0, web1] = docker.each_ref().map(Party::remote);
     // Between the hosts and on each of them, between Docker and Mesos.
-    let traffic = Traffic::start(&[web0, web1, mesos[1].remote(), mesos[0].remote()], LIMIT).unwrap();
+    let traffic =
+        Traffic::start(&[web0, web1, mesos[1].remote(), mesos[0].remote()], LIMIT).unwrap();
     let look = |site: &Site| {
         let look = |index: usize| {
             let there = container(&site.engines[index], &format!("web{index}"));
-            (site.network_id(index), there, nat(site.cluster.agents[index].host().unwrap()))
+            (
+                site.network_id(index),
+                there,
+                nat(site.cluster.agents[index].host().unwrap()),
+            )
         };
         [look(0), look(1)]
     };
@@ -65,19 +80,40 @@ fn dockers_containers_do_not_notice_the_takeover() {
         take_over(&mut site.cluster, index);
         traffic.flow(500, LIMIT).unwrap();
     }
-    wait_state(&mut site.cluster, "both agents to be in order", |state| all_ok(state, 2));
+    wait_state(&mut site.cluster, "both agents to be in order", |state| {
+        all_ok(state, 2)
+    });
     traffic.flow(500, LIMIT).unwrap();
     let outcomes = traffic.finish().unwrap();
     eprintln!("{outcomes:?}");
-    assert!(outcomes.len() == 4 && outcomes.iter().all(|outcome| outcome.lost == 0), "{outcomes:?}");
+    assert!(
+        outcomes.len() == 4 && outcomes.iter().all(|outcome| outcome.lost == 0),
+        "{outcomes:?}"
+    );
     assert_eq!(look(&site), before);
     for (monitor, agent) in monitors.iter().zip(&site.cluster.agents) {
         // The hole is closed, and a way of our own made: nothing else.
         let changes = monitor.changes().unwrap();
-        let other: Vec<_> = changes.iter().filter(|change| !change.starts_with("nftables")).collect();
-        assert!(other.is_empty(), "on the host of {}: {other:#?}", agent.name());
-        let isolation = run(agent.host().unwrap(), "iptables -w -S DOCKER-ISOLATION-STAGE-2");
-        assert_eq!(isolation.matches("-j RETURN").count(), 1, "the hole is there: {isolation}");
+        let other: Vec<_> = changes
+            .iter()
+            .filter(|change| !change.starts_with("nftables"))
+            .collect();
+        assert!(
+            other.is_empty(),
+            "on the host of {}: {other:#?}",
+            agent.name()
+        );
+        let isolation = run(
+            agent.host().unwrap(),
+            "iptables -w -S DOCKER-ISOLATION-STAGE-2",
+        );
+        assert_eq!(
+            isolation.matches("-j RETURN").count(),
+            1,
+            "the hole is there: {isolation}"
+        );
     }
-    mesos.into_iter().for_each(|container| container.detach().unwrap());
+    mesos
+        .into_iter()
+        .for_each(|container| container.detach().unwrap());
 }

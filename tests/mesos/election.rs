@@ -20,20 +20,32 @@ fn settled(cluster: &mut Cluster, agents: usize) -> (String, Value) {
 }
 
 fn named<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
-    cluster.masters().find(|master| master.name() == name).unwrap()
+    cluster
+        .masters()
+        .find(|master| master.name() == name)
+        .unwrap()
 }
 
 fn others(cluster: &mut Cluster, leader: &str) -> Vec<String> {
-    cluster.masters().map(|master| master.name().to_owned()).filter(|name| name != leader).collect()
+    cluster
+        .masters()
+        .map(|master| master.name().to_owned())
+        .filter(|name| name != leader)
+        .collect()
 }
 
 #[test]
 fn only_the_leader_serves_and_its_successor_has_its_state() {
-    let Some(setup) = elected("only_the_leader_serves_and_its_successor_has_its_state", 2) else { return };
+    let Some(setup) = elected("only_the_leader_serves_and_its_successor_has_its_state", 2) else {
+        return;
+    };
     let mut cluster = Cluster::start(&setup).unwrap();
     let (leader, before) = settled(&mut cluster, 2);
     for standby in others(&mut cluster, &leader) {
-        let reply = named(&mut cluster, &standby).client().get("/overlay-master/state").unwrap();
+        let reply = named(&mut cluster, &standby)
+            .client()
+            .get("/overlay-master/state")
+            .unwrap();
         assert_eq!(reply.status, 503, "{standby} does not lead");
         // It names who does.
         let address = named(&mut cluster, &leader).address().to_string();
@@ -65,7 +77,9 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
 /// that it did.
 #[test]
 fn without_a_majority_nothing_is_reported_as_done() {
-    let Some(setup) = elected("without_a_majority_nothing_is_reported_as_done", 1) else { return };
+    let Some(setup) = elected("without_a_majority_nothing_is_reported_as_done", 1) else {
+        return;
+    };
     let mut cluster = Cluster::start(&setup).unwrap();
     let (leader, before) = settled(&mut cluster, 1);
     let others = others(&mut cluster, &leader);
@@ -74,7 +88,9 @@ fn without_a_majority_nothing_is_reported_as_done() {
     }
     let delete = json!({ "agents": [cluster.agents[0].ip()], "force": true });
     // Silence until we lose patience, or an error.
-    let reply = named(&mut cluster, &leader).client().post("/overlay-master/agents/delete", &delete);
+    let reply = named(&mut cluster, &leader)
+        .client()
+        .post("/overlay-master/agents/delete", &delete);
     if let Ok(reply) = reply {
         assert_eq!(reply.status, 503, "{}", reply.text());
     }

@@ -40,11 +40,17 @@ struct Drill {
 }
 
 fn node<'a>(cluster: &'a mut Cluster, name: &str) -> &'a mut Node {
-    cluster.masters().find(|master| master.name() == name).unwrap()
+    cluster
+        .masters()
+        .find(|master| master.name() == name)
+        .unwrap()
 }
 
 fn delete(client: &Client, agent: &str) -> Result<Reply> {
-    client.post("/overlay-master/agents/delete", &json!({ "agents": [agent], "force": true }))
+    client.post(
+        "/overlay-master/agents/delete",
+        &json!({ "agents": [agent], "force": true }),
+    )
 }
 
 /// Sends a deletion and does not wait for its answer.
@@ -72,13 +78,18 @@ impl Drill {
     #[track_caller]
     fn wait_leader(&mut self, but: Option<&str>, agents: usize) -> Value {
         wait::until("the agents at a new leader", LIMIT, || {
-            let others = self.cluster.masters().filter(|master| Some(master.name()) != but);
+            let others = self
+                .cluster
+                .masters()
+                .filter(|master| Some(master.name()) != but);
             let serving: Vec<_> = others
                 .filter(|master| master.pid().is_some())
                 .filter_map(|master| Some((master.name().to_owned(), state(master).ok()?)))
                 .collect();
             ensure!(serving.len() < 2, "{} masters serve at once", serving.len());
-            let Some((name, state)) = serving.into_iter().next() else { return Ok(None) };
+            let Some((name, state)) = serving.into_iter().next() else {
+                return Ok(None);
+            };
             ensure!(all_ok(&state, agents), "{name} has {state}");
             self.leader = name;
             Ok(Some(state))
@@ -95,7 +106,11 @@ impl Drill {
         let reply = delete(&self.master(&leader).client(), &ip).unwrap();
         assert_eq!(reply.status, 200, "{}", reply.text());
         self.subnets.remove(&ip);
-        assert_eq!(subnets(&reply.json().unwrap()), self.subnets, "what was said to be done");
+        assert_eq!(
+            subnets(&reply.json().unwrap()),
+            self.subnets,
+            "what was said to be done"
+        );
     }
 
     /// The agent comes back and gets the lowest free subnet: its own of before.
@@ -105,7 +120,11 @@ impl Drill {
         let now = subnets(&state);
         let ip = self.cluster.agents[index].ip();
         let own = now[&ip].clone();
-        assert!(!self.subnets.values().any(|held| *held == own), "{own} of {ip} is in {:?}", self.subnets);
+        assert!(
+            !self.subnets.values().any(|held| *held == own),
+            "{own} of {ip} is in {:?}",
+            self.subnets
+        );
         self.subnets.insert(ip, own);
         assert_eq!(now, self.subnets);
     }
@@ -135,7 +154,10 @@ impl Drill {
                 // All that it says before it ends by itself; nothing, or 503.
                 let mut reply = String::new();
                 let _ = asked.read_to_string(&mut reply);
-                assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 503 "), "{reply}");
+                assert!(
+                    reply.is_empty() || reply.starts_with("HTTP/1.1 503 "),
+                    "{reply}"
+                );
                 self.master(&old).wait_ended(LIMIT).unwrap();
                 self.master(&old).kill().unwrap();
             }
@@ -156,17 +178,37 @@ impl Drill {
     /// way round: not even those that ZooKeeper had of a master that was killed and came back.
     #[track_caller]
     fn assert_logs_stay_apart(&mut self) {
-        let logs: Vec<_> = self.cluster.masters().map(|master| master.log_file()).collect();
-        let logs = logs.into_iter().map(|file| std::fs::read_to_string(file).unwrap());
+        let logs: Vec<_> = self
+            .cluster
+            .masters()
+            .map(|master| master.log_file())
+            .collect();
+        let logs = logs
+            .into_iter()
+            .map(|file| std::fs::read_to_string(file).unwrap());
         let mut seen = [false; 2];
         for line in logs.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>()) {
-            let Some((_, group)) = line.split_once("ZooKeeper group PIDs: {") else { continue };
-            let replicas: Vec<&str> = group.split(',').filter_map(|pid| pid.split('@').next()).collect();
-            let ours = replicas.iter().filter(|replica| replica.trim() == OVERLAY_REPLICA).count();
-            assert!(ours == 0 || ours == replicas.len(), "replicas of two logs are in one group: {line}");
+            let Some((_, group)) = line.split_once("ZooKeeper group PIDs: {") else {
+                continue;
+            };
+            let replicas: Vec<&str> = group
+                .split(',')
+                .filter_map(|pid| pid.split('@').next())
+                .collect();
+            let ours = replicas
+                .iter()
+                .filter(|replica| replica.trim() == OVERLAY_REPLICA)
+                .count();
+            assert!(
+                ours == 0 || ours == replicas.len(),
+                "replicas of two logs are in one group: {line}"
+            );
             seen[usize::from(ours > 0)] |= !group.trim_start().starts_with('}');
         }
-        assert_eq!(seen, [true; 2], "the groups of both logs are in the masters' logs");
+        assert_eq!(
+            seen, [true; 2],
+            "the groups of both logs are in the masters' logs"
+        );
     }
 
     /// A former leader comes back and leaves the work to the present one.
@@ -189,14 +231,25 @@ fn leaders_fall_again_and_again_and_nothing_is_lost() {
     if !skip::unless_hosts(test) {
         return;
     }
-    let Some(mut setup) = elected(test, AGENTS) else { return };
+    let Some(mut setup) = elected(test, AGENTS) else {
+        return;
+    };
     setup.place = Place::Hosts;
     // So long a leader that is gone is waited for.
-    setup.environment.push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
+    setup
+        .environment
+        .push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
     let cluster = Cluster::start(&setup).unwrap();
-    let mut drill = Drill { cluster, leader: String::new(), subnets: BTreeMap::new() };
+    let mut drill = Drill {
+        cluster,
+        leader: String::new(),
+        subnets: BTreeMap::new(),
+    };
     drill.subnets = subnets(&drill.wait_leader(None, AGENTS));
-    for (round, blow) in [Blow::Kill, Blow::CutOff, Blow::Freeze, Blow::Kill].into_iter().enumerate() {
+    for (round, blow) in [Blow::Kill, Blow::CutOff, Blow::Freeze, Blow::Kill]
+        .into_iter()
+        .enumerate()
+    {
         let old = drill.leader.clone();
         let agent = round % AGENTS;
         // With one replica that does not take part yet, a second one must not go.

@@ -38,9 +38,14 @@ fn assert_reach(hosts: [&Node; 2], tasks: &[Vec<SocketAddr>; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         for (own, other) in tasks[from].iter().zip(&tasks[to]) {
             let task = Remote::new(*own, hosts[from].host().map(|host| host.netns().clone()));
-            let ping =
-                wait::until(&format!("{own} to reach {other}"), LIMIT, || task.ping(*other, 20).map(Some));
-            assert_eq!(ping.unwrap().seen_as, own.ip().to_string(), "no NAT between containers");
+            let ping = wait::until(&format!("{own} to reach {other}"), LIMIT, || {
+                task.ping(*other, 20).map(Some)
+            });
+            assert_eq!(
+                ping.unwrap().seen_as,
+                own.ip().to_string(),
+                "no NAT between containers"
+            );
         }
     }
 }
@@ -49,8 +54,14 @@ fn assert_reach(hosts: [&Node; 2], tasks: &[Vec<SocketAddr>; 2]) {
 fn launch(cluster: &Cluster, framework: &Framework, network: &str) -> [Vec<SocketAddr>; 2] {
     [0, 1].map(|index| {
         let (agent, id) = (&cluster.agents[index], format!("{network}{index}"));
-        framework.launch(&TaskSpec::new(&id, &agent.ip(), Some(network)), LIMIT).unwrap();
-        let mut addresses: Vec<_> = framework.wait_running(&id, LIMIT).unwrap().addresses().collect();
+        framework
+            .launch(&TaskSpec::new(&id, &agent.ip(), Some(network)), LIMIT)
+            .unwrap();
+        let mut addresses: Vec<_> = framework
+            .wait_running(&id, LIMIT)
+            .unwrap()
+            .addresses()
+            .collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
         addresses
     })
@@ -59,8 +70,14 @@ fn launch(cluster: &Cluster, framework: &Framework, network: &str) -> [Vec<Socke
 fn in_subnet(ip: IpAddr, network: &str, agent: usize) -> bool {
     let subnet = match (network, ip) {
         (_, IpAddr::V4(_)) => format!("9.0.{agent}.0/25"),
-        ("both", _) => format!("{}/81", Ipv6Addr::new(0xfd01, 0xb, 0, 0, agent as u16, 0, 0, 0)),
-        _ => format!("{}/81", Ipv6Addr::new(0xfd01, 0xc, 0, 0, agent as u16, 0, 0, 0)),
+        ("both", _) => format!(
+            "{}/81",
+            Ipv6Addr::new(0xfd01, 0xb, 0, 0, agent as u16, 0, 0, 0)
+        ),
+        _ => format!(
+            "{}/81",
+            Ipv6Addr::new(0xfd01, 0xc, 0, 0, agent as u16, 0, 0, 0)
+        ),
     };
     subnet.parse::<ipnet::IpNet>().unwrap().contains(&ip)
 }
@@ -70,7 +87,10 @@ fn tasks_have_addresses_of_both_families() {
     let name = "tasks_have_addresses_of_both_families";
     let Some(setup) = setup(name) else { return };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let cluster = start(&setup);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
@@ -84,8 +104,15 @@ fn tasks_have_addresses_of_both_families() {
                 "the task status of {network} says {addresses:?}"
             );
             // The agents registered in either order.
-            let inside = |agent| addresses.iter().all(|address| in_subnet(address.ip(), network, agent));
-            assert!(inside(0) || inside(1), "{addresses:?} are not of one agent's part of {network}");
+            let inside = |agent| {
+                addresses
+                    .iter()
+                    .all(|address| in_subnet(address.ip(), network, agent))
+            };
+            assert!(
+                inside(0) || inside(1),
+                "{addresses:?} are not of one agent's part of {network}"
+            );
         }
         assert_reach([&cluster.agents[0], &cluster.agents[1]], &tasks);
     }
@@ -105,7 +132,11 @@ fn containers_of_both_families_attached_from_the_cni_files_reach_each_other() {
             Container::attach(cluster.run(), agent.host().unwrap(), &name, &config).unwrap()
         });
         let addresses = |container: &Container| {
-            container.ips().iter().map(|ip| container.remote_at(*ip).address()).collect::<Vec<_>>()
+            container
+                .ips()
+                .iter()
+                .map(|ip| container.remote_at(*ip).address())
+                .collect::<Vec<_>>()
         };
         let tasks = [addresses(&containers[0]), addresses(&containers[1])];
         assert_eq!((tasks[0].len(), tasks[1].len()), (families, families));

@@ -12,7 +12,12 @@ use crate::common::{LIMIT, all_ok, configure_master, loopback, subnets, wait_sta
 const RECLAIM: &str = "/overlay-master/agents/reclaim";
 
 fn overlay(agent: &Node) -> Value {
-    agent.client().get("/overlay-agent/overlay").unwrap().json().unwrap()
+    agent
+        .client()
+        .get("/overlay-agent/overlay")
+        .unwrap()
+        .json()
+        .unwrap()
 }
 
 fn subnet_of<'a>(subnets: &'a BTreeMap<String, String>, agent: &Node) -> &'a str {
@@ -24,14 +29,18 @@ fn subnet_of<'a>(subnets: &'a BTreeMap<String, String>, agent: &Node) -> &'a str
 #[test]
 fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     let name = "a_dead_agents_subnet_goes_to_another_and_it_is_told";
-    let Some(mut setup) = loopback(name, 3) else { return };
+    let Some(mut setup) = loopback(name, 3) else {
+        return;
+    };
     setup.network["overlays"][0]["subnet"] = json!("9.0.0.0/23");
     let mut cluster = Cluster::prepare(&setup).unwrap();
     configure_master(&cluster.master, &json!({ "agent_lease": "2secs" }));
     cluster.master.start().unwrap();
     cluster.agents[0].start().unwrap();
     cluster.agents[1].start().unwrap();
-    let before = subnets(&wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)));
+    let before = subnets(&wait_state(&mut cluster, "two agents", |state| {
+        all_ok(state, 2)
+    }));
     let wanted = subnet_of(&before, &cluster.agents[0]).to_owned();
 
     // Nobody is to lose anything while it is connected.
@@ -44,9 +53,11 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     cluster.agents[0].kill().unwrap();
     cluster.agents[2].start().unwrap();
     let third = cluster.agents[2].ip();
-    let after = wait_state(&mut cluster, "the third agent in the place of the first", |state| {
-        all_ok(state, 2) && subnets(state).get(&third) == Some(&wanted)
-    });
+    let after = wait_state(
+        &mut cluster,
+        "the third agent in the place of the first",
+        |state| all_ok(state, 2) && subnets(state).get(&third) == Some(&wanted),
+    );
     assert!(!subnets(&after).contains_key(&cluster.agents[0].ip()));
 
     // The log has it, and what the first one held.
@@ -64,8 +75,10 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     wait::until("the notice", LIMIT, || {
         let overlay = overlay(&cluster.agents[0]);
         let told = overlay["notices"][0].as_str().unwrap_or_default();
-        let taker =
-            format!("{free} of overlay dcos instead of {wanted} (agent {} has", cluster.agents[2].ip());
+        let taker = format!(
+            "{free} of overlay dcos instead of {wanted} (agent {} has",
+            cluster.agents[2].ip()
+        );
         Ok((overlay["registered"] == true && told.contains(&taker)).then_some(()))
     })
     .unwrap();
@@ -74,14 +87,18 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
 /// An operator wants it back; the agent, which comes back, gets the same.
 #[test]
 fn what_is_reclaimed_is_its_own_again() {
-    let Some(setup) = loopback("what_is_reclaimed_is_its_own_again", 2) else { return };
+    let Some(setup) = loopback("what_is_reclaimed_is_its_own_again", 2) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     configure_master(&cluster.master, &json!({ "agent_lease": "1secs" }));
     cluster.master.start().unwrap();
     cluster.agents[0].start().unwrap();
     wait_state(&mut cluster, "the first agent", |state| all_ok(state, 1));
     cluster.agents[1].start().unwrap();
-    let before = subnets(&wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)));
+    let before = subnets(&wait_state(&mut cluster, "two agents", |state| {
+        all_ok(state, 2)
+    }));
     for agent in &mut cluster.agents {
         agent.kill().unwrap();
     }
@@ -95,9 +112,17 @@ fn what_is_reclaimed_is_its_own_again() {
     // The lowest free subnet would be the other one's.
     cluster.agents[1].start().unwrap();
     let one = wait_state(&mut cluster, "the second agent", |state| all_ok(state, 1));
-    assert_eq!(subnet_of(&subnets(&one), &cluster.agents[1]), subnet_of(&before, &cluster.agents[1]));
+    assert_eq!(
+        subnet_of(&subnets(&one), &cluster.agents[1]),
+        subnet_of(&before, &cluster.agents[1])
+    );
     let overlay = overlay(&cluster.agents[1]);
-    assert!(overlay["notices"][0].as_str().is_some_and(|told| told.contains("it has back")), "{overlay}");
+    assert!(
+        overlay["notices"][0]
+            .as_str()
+            .is_some_and(|told| told.contains("it has back")),
+        "{overlay}"
+    );
     let refused = client.request("POST", RECLAIM, &[], b"[]").unwrap();
     assert_eq!(refused.status, 400);
 }

@@ -36,7 +36,11 @@ impl Observed {
             wait_settled(host);
             (agent.name().to_owned(), Monitor::new(host).unwrap())
         });
-        Observed { tasks: tasks.len(), traffic, monitors: monitors.collect() }
+        Observed {
+            tasks: tasks.len(),
+            traffic,
+            monitors: monitors.collect(),
+        }
     }
 
     /// Lets traffic go on for a while. Nobody may have touched the hosts so far.
@@ -45,7 +49,10 @@ impl Observed {
         self.traffic.flow(MORE, LIMIT).unwrap();
         for (name, monitor) in &self.monitors {
             let changes = monitor.changes().unwrap();
-            assert!(changes.is_empty(), "{what}: on the host of {name} {changes:#?}");
+            assert!(
+                changes.is_empty(),
+                "{what}: on the host of {name} {changes:#?}"
+            );
         }
     }
 
@@ -70,7 +77,11 @@ fn another(library: &Path, cluster: &Cluster, name: &str) -> PathBuf {
 #[track_caller]
 fn assert_loaded(node: &Node, library: &Path) {
     let maps = fs::read_to_string(format!("/proc/{}/maps", node.pid().unwrap())).unwrap();
-    assert!(maps.contains(library.to_str().unwrap()), "{} is not loaded:\n{maps}", library.display());
+    assert!(
+        maps.contains(library.to_str().unwrap()),
+        "{} is not loaded:\n{maps}",
+        library.display()
+    );
 }
 
 /// Waits until this agent's module is where it was before: registered, with its overlays.
@@ -83,7 +94,9 @@ fn wait_back(cluster: &mut Cluster, index: usize) {
         Ok((state["registered"] == true && overlays > 0).then_some(()))
     })
     .unwrap();
-    wait_state(cluster, "all agents to be in order", |state| all_ok(state, 2));
+    wait_state(cluster, "all agents to be in order", |state| {
+        all_ok(state, 2)
+    });
 }
 
 /// How a process ends.
@@ -128,9 +141,15 @@ pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[Remote]) {
         observed.go_on(&format!("the master ({end:?}) was upgraded"));
     }
     cluster.master.kill().unwrap();
-    cluster.agents.iter_mut().for_each(|agent| agent.kill().unwrap());
+    cluster
+        .agents
+        .iter_mut()
+        .for_each(|agent| agent.kill().unwrap());
     observed.go_on("everything is down");
-    cluster.agents.iter_mut().for_each(|agent| agent.start().unwrap());
+    cluster
+        .agents
+        .iter_mut()
+        .for_each(|agent| agent.start().unwrap());
     observed.go_on("the agents are back, without a master");
     cluster.master.start().unwrap();
     (0..2).for_each(|index| wait_back(cluster, index));
@@ -143,14 +162,23 @@ fn tasks_lose_no_packet_while_agents_and_master_are_upgraded() {
     let name = "tasks_lose_no_packet_while_agents_and_master_are_upgraded";
     let Some(setup) = hosts(name, 2) else { return };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let mut cluster = start(&setup);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let tasks = [("a", 0), ("b", 1)].map(|(id, agent)| {
         let agent = &cluster.agents[agent];
-        framework.launch(&TaskSpec::new(id, &agent.ip(), Some("dcos")), LIMIT).unwrap();
-        let address = framework.wait_running(id, LIMIT).unwrap().address().unwrap();
+        framework
+            .launch(&TaskSpec::new(id, &agent.ip(), Some("dcos")), LIMIT)
+            .unwrap();
+        let address = framework
+            .wait_running(id, LIMIT)
+            .unwrap()
+            .address()
+            .unwrap();
         Remote::new(address, agent.host().map(|host| host.netns().clone()))
     });
     mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
@@ -158,7 +186,10 @@ fn tasks_lose_no_packet_while_agents_and_master_are_upgraded() {
 
 #[test]
 fn containers_lose_no_packet_while_agents_and_master_are_upgraded() {
-    let Some(mut setup) = hosts("containers_lose_no_packet_while_agents_and_master_are_upgraded", 2) else {
+    let Some(mut setup) = hosts(
+        "containers_lose_no_packet_while_agents_and_master_are_upgraded",
+        2,
+    ) else {
         return;
     };
     setup.launcher = Launcher::Posix;

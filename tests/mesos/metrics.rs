@@ -92,13 +92,17 @@ fn wait_metrics(
 
 #[test]
 fn mesos_shows_all_that_dashboards_know() {
-    let Some(setup) = loopback("mesos_shows_all_that_dashboards_know", 2) else { return };
+    let Some(setup) = loopback("mesos_shows_all_that_dashboards_know", 2) else {
+        return;
+    };
     let mut cluster = start(&setup);
     wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
 
     // All reports came, so nothing of this changes any more.
     let acknowledged = |metrics: &BTreeMap<String, f64>| {
-        metrics.get("internal/agent_registered_acknowledgements_sent").is_some_and(|sent| *sent >= 2.0)
+        metrics
+            .get("internal/agent_registered_acknowledgements_sent")
+            .is_some_and(|sent| *sent >= 2.0)
     };
     let master = wait_metrics(&cluster.master, "overlay/master/", acknowledged);
     for name in MASTER {
@@ -108,13 +112,25 @@ fn mesos_shows_all_that_dashboards_know() {
         assert!(master.contains_key(name), "no {name} in {master:?}");
     }
     assert_eq!((master["recovering"], master["serving"]), (0.0, 1.0));
-    assert_eq!((master["agents_registered"], master["agents_connected"]), (2.0, 2.0));
+    assert_eq!(
+        (master["agents_registered"], master["agents_connected"]),
+        (2.0, 2.0)
+    );
     assert_eq!(master["overlays/dcos/subnets_free"], 65_534.0);
-    assert!(master["log/writes"] >= 1.0 && master["log/write_seconds_total"] > 0.0, "{master:?}");
+    assert!(
+        master["log/writes"] >= 1.0 && master["log/write_seconds_total"] > 0.0,
+        "{master:?}"
+    );
     assert_eq!(master["log/write_failures"], 0.0);
     assert_eq!(master["log/recovered"], 1.0);
-    assert!(master["internal/register_agent_messages_received"] >= 2.0, "{master:?}");
-    assert!(master["internal/update_agent_overlays_messages_sent"] >= 2.0, "{master:?}");
+    assert!(
+        master["internal/register_agent_messages_received"] >= 2.0,
+        "{master:?}"
+    );
+    assert!(
+        master["internal/update_agent_overlays_messages_sent"] >= 2.0,
+        "{master:?}"
+    );
     assert_eq!(master["subnet_allocation_failures"], 0.0);
 
     let registered = |metrics: &BTreeMap<String, f64>| metrics.get("registering") == Some(&0.0);
@@ -122,16 +138,27 @@ fn mesos_shows_all_that_dashboards_know() {
     for name in AGENT {
         assert!(agent.contains_key(name), "no {name} in {agent:?}");
     }
-    assert!(agent["internal/register_agent_messages_sent"] >= 1.0, "{agent:?}");
-    assert!(agent["internal/update_agent_overlays_messages_received"] >= 1.0, "{agent:?}");
+    assert!(
+        agent["internal/register_agent_messages_sent"] >= 1.0,
+        "{agent:?}"
+    );
+    assert!(
+        agent["internal/update_agent_overlays_messages_received"] >= 1.0,
+        "{agent:?}"
+    );
     assert_eq!(agent["overlays_without_subnets"], 0.0);
-    assert!(!agent.contains_key("peers"), "nobody tells an agent of peers whose data plane is another's");
+    assert!(
+        !agent.contains_key("peers"),
+        "nobody tells an agent of peers whose data plane is another's"
+    );
     assert_eq!(agent["addresses/dcos/mesos/total"], 125.0);
 
     // A message of no use is counted, by its own counter.
     let stranger = cluster.agents[0].client();
     let update = "mesos.modules.overlay.internal.UpdateAgentOverlaysMessage";
-    stranger.message("overlay-agent", update, "overlay-master@127.0.0.1:9", b"").unwrap();
+    stranger
+        .message("overlay-agent", update, "overlay-master@127.0.0.1:9", b"")
+        .unwrap();
     wait_metrics(&cluster.agents[0], "overlay/slave/", |metrics| {
         metrics["internal/update_agent_overlays_messages_dropped"] == 1.0
     });
@@ -150,13 +177,21 @@ fn scrape(node: &Node, process: &str) -> Samples {
 
 #[test]
 fn prometheus_reads_the_same() {
-    let Some(setup) = loopback("prometheus_reads_the_same", 1) else { return };
+    let Some(setup) = loopback("prometheus_reads_the_same", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
     wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     let master = scrape(&cluster.master, "overlay-master");
     assert_eq!(master["mesos_overlay_master_agents_connected"], 1.0);
-    assert_eq!(master["mesos_overlay_master_subnets_free{overlay=\"dcos\",family=\"ipv4\"}"], 65_535.0);
-    assert!(master["mesos_overlay_master_log_write_seconds_count"] >= 1.0, "{master:?}");
+    assert_eq!(
+        master["mesos_overlay_master_subnets_free{overlay=\"dcos\",family=\"ipv4\"}"],
+        65_535.0
+    );
+    assert!(
+        master["mesos_overlay_master_log_write_seconds_count"] >= 1.0,
+        "{master:?}"
+    );
     let agent = scrape(&cluster.agents[0], "overlay-agent");
     let capacity = "addresses_capacity{overlay=\"dcos\",containerizer=\"mesos\",family=\"ipv4\"}";
     assert_eq!(agent[&format!("mesos_overlay_agent_{capacity}")], 125.0);
@@ -165,32 +200,58 @@ fn prometheus_reads_the_same() {
 
 #[test]
 fn metrics_come_and_go_with_overlays() {
-    let Some(setup) = loopback("metrics_come_and_go_with_overlays", 0) else { return };
+    let Some(setup) = loopback("metrics_come_and_go_with_overlays", 0) else {
+        return;
+    };
     let cluster = testbed::cluster::Cluster::start(&setup).unwrap();
     let shown = |of: &str, is: bool| {
         let name = format!("overlays/{of}/subnets_free");
-        wait_metrics(&cluster.master, "overlay/master/", |metrics| metrics.contains_key(&name) == is)
+        wait_metrics(&cluster.master, "overlay/master/", |metrics| {
+            metrics.contains_key(&name) == is
+        })
     };
     shown("dcos", true);
     let client = cluster.master.client();
     let web = json!({"name": "web", "subnet": "10.64.0.0/16", "prefix": 24});
-    assert_eq!(client.post("/overlay-master/overlays", &web).unwrap().status, 201);
+    assert_eq!(
+        client
+            .post("/overlay-master/overlays", &web)
+            .unwrap()
+            .status,
+        201
+    );
     assert_eq!(shown("web", true)["overlays/web/subnets_free"], 256.0);
-    assert_eq!(client.request("DELETE", "/overlay-master/overlays/web", &[], b"").unwrap().status, 200);
+    assert_eq!(
+        client
+            .request("DELETE", "/overlay-master/overlays/web", &[], b"")
+            .unwrap()
+            .status,
+        200
+    );
     shown("web", false);
     shown("dcos", true);
-    assert_eq!(client.post("/overlay-master/overlays", &web).unwrap().status, 201);
+    assert_eq!(
+        client
+            .post("/overlay-master/overlays", &web)
+            .unwrap()
+            .status,
+        201
+    );
     shown("web", true);
 }
 
 #[test]
 fn addresses_that_run_out_show() {
-    let Some(mut setup) = loopback("addresses_that_run_out_show", 2) else { return };
+    let Some(mut setup) = loopback("addresses_that_run_out_show", 2) else {
+        return;
+    };
     // There is one subnet, and two agents.
     setup.network["overlays"][0]["subnet"] = "9.0.0.0/24".into();
     let mut cluster = testbed::cluster::Cluster::start(&setup).unwrap();
     wait_metrics(&cluster.master, "overlay/master/", |metrics| {
-        metrics.get("subnet_allocation_failures").is_some_and(|failures| *failures >= 1.0)
+        metrics
+            .get("subnet_allocation_failures")
+            .is_some_and(|failures| *failures >= 1.0)
     });
     cluster.check().unwrap();
 }
@@ -206,7 +267,10 @@ fn a_tasks_address_counts_while_it_runs() {
     let name = "a_tasks_address_counts_while_it_runs";
     let Some(setup) = hosts(name, 1) else { return };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let cluster = start(&setup);
     let agent = &cluster.agents[0];
@@ -225,7 +289,9 @@ fn a_tasks_address_counts_while_it_runs() {
     };
     in_use(0.0);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
-    framework.launch(&TaskSpec::new("a", &agent.ip(), Some("dcos")), LIMIT).unwrap();
+    framework
+        .launch(&TaskSpec::new("a", &agent.ip(), Some("dcos")), LIMIT)
+        .unwrap();
     framework.wait_running("a", LIMIT).unwrap();
     in_use(1.0);
     framework.kill("a").unwrap();

@@ -20,8 +20,16 @@ fn ask(master: &Node, method: &str, name: &str, body: &Value) -> Reply {
 
 /// An error while the master does not run.
 fn try_ask(master: &Node, method: &str, name: &str, body: &Value) -> Result<Reply> {
-    let path = if name.is_empty() { OVERLAYS.to_owned() } else { format!("{OVERLAYS}/{name}") };
-    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let path = if name.is_empty() {
+        OVERLAYS.to_owned()
+    } else {
+        format!("{OVERLAYS}/{name}")
+    };
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
     master.client().request(method, &path, &[], body.as_bytes())
 }
 
@@ -30,7 +38,12 @@ fn try_ask(master: &Node, method: &str, name: &str, body: &Value) -> Result<Repl
 fn done(master: &Node, method: &str, name: &str, body: &Value) -> Value {
     let reply = ask(master, method, name, body);
     let status = if method == "POST" { 201 } else { 200 };
-    assert_eq!(reply.status, status, "{method} {name} {body}: {}", reply.text());
+    assert_eq!(
+        reply.status,
+        status,
+        "{method} {name} {body}: {}",
+        reply.text()
+    );
     reply.json().unwrap()
 }
 
@@ -38,7 +51,12 @@ fn done(master: &Node, method: &str, name: &str, body: &Value) -> Value {
 #[track_caller]
 fn refused(master: &Node, method: &str, name: &str, body: &Value, status: u16, says: &str) {
     let reply = ask(master, method, name, body);
-    assert_eq!(reply.status, status, "{method} {name} {body}: {}", reply.text());
+    assert_eq!(
+        reply.status,
+        status,
+        "{method} {name} {body}: {}",
+        reply.text()
+    );
     assert!(reply.text().contains(says), "{}", reply.text());
 }
 
@@ -47,7 +65,8 @@ fn subnets(state: &Value, overlay: &str) -> Vec<String> {
     let agents = state["agents"].as_array().into_iter().flatten();
     let overlays = agents.flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
     let of = overlays.filter(|entry| entry["info"]["name"] == overlay);
-    of.filter_map(|entry| Some(entry["subnet"].as_str()?.to_owned())).collect()
+    of.filter_map(|entry| Some(entry["subnet"].as_str()?.to_owned()))
+        .collect()
 }
 
 /// Waits until so many agents have the overlay and all is in order.
@@ -67,32 +86,63 @@ fn cluster_size(state: &Value) -> usize {
 /// Waits until so many agents still hold something of a removed overlay.
 #[track_caller]
 fn wait_holders(cluster: &Cluster, overlay: &str, holders: &[&str]) {
-    wait::until(&format!("{holders:?} to be the holders of {overlay}"), LIMIT, || {
-        let reply = try_ask(&cluster.master, "GET", overlay, &Value::Null)?;
-        let list = reply.json().ok().and_then(|json| json["holders"].as_array().cloned()).unwrap_or_default();
-        let done = reply.status != 503 && list == holders;
-        Ok(done.then_some(()))
-    })
+    wait::until(
+        &format!("{holders:?} to be the holders of {overlay}"),
+        LIMIT,
+        || {
+            let reply = try_ask(&cluster.master, "GET", overlay, &Value::Null)?;
+            let list = reply
+                .json()
+                .ok()
+                .and_then(|json| json["holders"].as_array().cloned())
+                .unwrap_or_default();
+            let done = reply.status != 503 && list == holders;
+            Ok(done.then_some(()))
+        },
+    )
     .unwrap();
 }
 
 #[test]
 fn overlays_come_change_and_go() {
-    let Some(setup) = loopback("overlays_come_change_and_go", 3) else { return };
+    let Some(setup) = loopback("overlays_come_change_and_go", 3) else {
+        return;
+    };
     let mut cluster = start(&setup);
     wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     let web = json!({"name": "web", "subnet": "11.128.0.0/16", "prefix": 24});
-    refused(&cluster.master, "POST", "", &json!({"name": "web"}), 400, "subnet");
-    let dcos = ask(&cluster.master, "GET", "dcos", &Value::Null).json().unwrap();
-    assert_eq!((&dcos["source"], &dcos["state"]), (&json!("file"), &json!("active")));
+    refused(
+        &cluster.master,
+        "POST",
+        "",
+        &json!({"name": "web"}),
+        400,
+        "subnet",
+    );
+    let dcos = ask(&cluster.master, "GET", "dcos", &Value::Null)
+        .json()
+        .unwrap();
+    assert_eq!(
+        (&dcos["source"], &dcos["state"]),
+        (&json!("file"), &json!("active"))
+    );
     let inside = json!({"name": "web", "subnet": dcos["info"]["subnet"], "prefix": 31});
     refused(&cluster.master, "POST", "", &inside, 409, "overlaps");
     refused(&cluster.master, "PUT", "web", &web, 404, "no overlay web");
-    assert_eq!(ask(&cluster.master, "PATCH", "dcos", &Value::Null).status, 405);
-    assert_eq!(ask(&cluster.master, "GET", "dcos/more", &Value::Null).status, 404);
+    assert_eq!(
+        ask(&cluster.master, "PATCH", "dcos", &Value::Null).status,
+        405
+    );
+    assert_eq!(
+        ask(&cluster.master, "GET", "dcos/more", &Value::Null).status,
+        404
+    );
 
     let reply = ask(&cluster.master, "POST", "", &web);
-    assert_eq!((reply.status, reply.header("Location")), (201, "/overlay-master/overlays/web"));
+    assert_eq!(
+        (reply.status, reply.header("Location")),
+        (201, "/overlay-master/overlays/web")
+    );
     let three = ["11.128.0.0/24", "11.128.1.0/24", "11.128.2.0/24"];
     assert_eq!(wait_for(&mut cluster, "web", 3), three);
 
@@ -105,9 +155,15 @@ fn overlays_come_change_and_go() {
     cluster.agents[2].kill().unwrap();
     delete_dead(&cluster.master, &json!([last]));
     let shown = done(&cluster.master, "PUT", "web", &smaller);
-    assert_eq!((&shown["info"]["prefix"], &shown["source"]), (&json!(26), &json!("stored")));
+    assert_eq!(
+        (&shown["info"]["prefix"], &shown["source"]),
+        (&json!(26), &json!("stored"))
+    );
     cluster.agents[2].start().unwrap();
-    assert_eq!(wait_for(&mut cluster, "web", 3), ["11.128.0.0/24", "11.128.1.0/24", "11.128.2.0/26"]);
+    assert_eq!(
+        wait_for(&mut cluster, "web", 3),
+        ["11.128.0.0/24", "11.128.1.0/24", "11.128.2.0/26"]
+    );
 
     // Nothing runs here, so it drains at once. The file's overlay stays away.
     done(&cluster.master, "DELETE", "web", &Value::Null);
@@ -120,8 +176,12 @@ fn overlays_come_change_and_go() {
         (reply.status == 200).then(|| reply.json()).transpose()
     });
     let list = list.unwrap();
-    let names: Vec<_> =
-        list["overlays"].as_array().unwrap().iter().map(|it| (&it["name"], &it["state"])).collect();
+    let names: Vec<_> = list["overlays"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (&it["name"], &it["state"]))
+        .collect();
     assert_eq!(names, [(&json!("dcos"), &json!("removed"))]);
     done(&cluster.master, "PUT", "dcos", &json!({"source": "file"}));
     wait_for(&mut cluster, "dcos", 3);
@@ -129,7 +189,9 @@ fn overlays_come_change_and_go() {
 
 #[test]
 fn a_removed_overlay_drains() {
-    let Some(mut setup) = hosts("a_removed_overlay_drains", 2) else { return };
+    let Some(mut setup) = hosts("a_removed_overlay_drains", 2) else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     let mut cluster = start(&setup);
     let attach = |cluster: &Cluster, overlay: &str, name: &str, agent: usize| {
@@ -152,9 +214,16 @@ fn a_removed_overlay_drains() {
     let both = [ips[0].as_str(), ips[1].as_str()];
     done(&cluster.master, "DELETE", "web", &Value::Null);
     wait_for(&mut cluster, "dcos", 2);
-    let gone =
-        |cluster: &Cluster| cluster.agents.iter().all(|agent| !agent.dir().join("cni/web.conf").exists());
-    wait::until("the CNI files to be gone", LIMIT, || Ok(gone(&cluster).then_some(()))).unwrap();
+    let gone = |cluster: &Cluster| {
+        cluster
+            .agents
+            .iter()
+            .all(|agent| !agent.dir().join("cni/web.conf").exists())
+    };
+    wait::until("the CNI files to be gone", LIMIT, || {
+        Ok(gone(&cluster).then_some(()))
+    })
+    .unwrap();
     assert_reach(&[new[0].remote(), new[1].remote()]);
     wait_holders(&cluster, "web", &both);
     let other = json!({"name": "other", "subnet": "11.128.0.0/17", "prefix": 24});
@@ -169,9 +238,19 @@ fn a_removed_overlay_drains() {
     wait_holders(&cluster, "web", &both[1..]);
     d.detach().unwrap();
     wait_holders(&cluster, "web", &[]);
-    refused(&cluster.master, "GET", "web", &Value::Null, 404, "no overlay web");
+    refused(
+        &cluster.master,
+        "GET",
+        "web",
+        &Value::Null,
+        404,
+        "no overlay web",
+    );
     done(&cluster.master, "POST", "", &other);
-    assert_eq!(wait_for(&mut cluster, "other", 2), ["11.128.0.0/24", "11.128.1.0/24"]);
+    assert_eq!(
+        wait_for(&mut cluster, "other", 2),
+        ["11.128.0.0/24", "11.128.1.0/24"]
+    );
 
     let seen = old[0].remote().report().unwrap().remove(0);
     assert_eq!(seen.failures, 0, "{seen:?}");
@@ -181,7 +260,11 @@ fn a_removed_overlay_drains() {
 fn assert_reach(tasks: &[Remote; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
-        assert_eq!(ping.seen_as, tasks[from].address().ip().to_string(), "no NAT between containers");
+        assert_eq!(
+            ping.seen_as,
+            tasks[from].address().ip().to_string(),
+            "no NAT between containers"
+        );
     }
 }
 
@@ -190,16 +273,30 @@ fn tasks_run_on_an_overlay_that_was_added() {
     let name = "tasks_run_on_an_overlay_that_was_added";
     let Some(setup) = hosts(name, 2) else { return };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let mut cluster = start(&setup);
-    done(&cluster.master, "POST", "", &json!({"name": "web", "subnet": "11.128.0.0/16", "prefix": 24}));
+    done(
+        &cluster.master,
+        "POST",
+        "",
+        &json!({"name": "web", "subnet": "11.128.0.0/16", "prefix": 24}),
+    );
     wait_for(&mut cluster, "web", 2);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let tasks = [("a", 0), ("b", 1)].map(|(id, agent)| {
         let agent = &cluster.agents[agent];
-        framework.launch(&TaskSpec::new(id, &agent.ip(), Some("web")), LIMIT).unwrap();
-        let address = framework.wait_running(id, LIMIT).unwrap().address().unwrap();
+        framework
+            .launch(&TaskSpec::new(id, &agent.ip(), Some("web")), LIMIT)
+            .unwrap();
+        let address = framework
+            .wait_running(id, LIMIT)
+            .unwrap()
+            .address()
+            .unwrap();
         Remote::new(address, agent.host().map(|host| host.netns().clone()))
     });
     assert_reach(&tasks);

@@ -34,7 +34,10 @@ impl Process {
     pub fn start(me: &Upid, mut machine: impl Machine + Send + 'static, log: Bytes) -> Process {
         let listener = TcpListener::bind(me.address).unwrap();
         let (inputs, queue) = channel();
-        let seen = Arc::new(Mutex::new(Seen { log, ..Seen::default() }));
+        let seen = Arc::new(Mutex::new(Seen {
+            log,
+            ..Seen::default()
+        }));
         let (id, messages) = (me.id.clone(), inputs.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -67,8 +70,11 @@ fn run(
 ) {
     let start = Instant::now();
     loop {
-        let timer =
-            machine.poll_timeout().map_or(Duration::from_secs(3600), |at| at.since(Time(start.elapsed())));
+        let timer = machine
+            .poll_timeout()
+            .map_or(Duration::from_secs(3600), |at| {
+                at.since(Time(start.elapsed()))
+            });
         let input = match queue.recv_timeout(timer) {
             Ok(input) => input,
             Err(RecvTimeoutError::Timeout) => Input::Timeout,
@@ -97,11 +103,20 @@ fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
         Effect::Fetch => return Some(Input::Fetched(Ok(seen.log.clone()))),
         Effect::Store { number, state } => {
             seen.log = state;
-            return Some(Input::Stored { number, outcome: StoreOutcome::Stored });
+            return Some(Input::Stored {
+                number,
+                outcome: StoreOutcome::Stored,
+            });
         }
-        Effect::ApplyHost { generation, desired } => {
+        Effect::ApplyHost {
+            generation,
+            desired,
+        } => {
             seen.host = format!("{:?}", desired.overlays);
-            return Some(Input::HostDone(HostReport { generation, ..HostReport::default() }));
+            return Some(Input::HostDone(HostReport {
+                generation,
+                ..HostReport::default()
+            }));
         }
         Effect::Respond { response, .. } => seen.response = Some(response),
         Effect::Link { .. } | Effect::ApplyEngine { .. } | Effect::Log(..) => {}
@@ -122,7 +137,9 @@ fn take_messages(stream: &TcpStream, id: &str, inputs: &Sender<Input>) -> std::i
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
-            let Some((name, value)) = header.trim_end().split_once(':') else { break };
+            let Some((name, value)) = header.trim_end().split_once(':') else {
+                break;
+            };
             match name.to_ascii_lowercase().as_str() {
                 "libprocess-from" => from = value.trim().parse::<Upid>().ok(),
                 "content-length" => length = value.trim().parse().unwrap_or(0),
@@ -130,10 +147,20 @@ fn take_messages(stream: &TcpStream, id: &str, inputs: &Sender<Input>) -> std::i
                 _ => {}
             }
         }
-        let body = if chunked { read_chunks(&mut reader)? } else { read(&mut reader, length)? };
-        let Some(name) = path.strip_prefix(&format!("/{id}/")) else { continue };
+        let body = if chunked {
+            read_chunks(&mut reader)?
+        } else {
+            read(&mut reader, length)?
+        };
+        let Some(name) = path.strip_prefix(&format!("/{id}/")) else {
+            continue;
+        };
         let Some(from) = from else { continue };
-        let _ = inputs.send(Input::Message { from, name: name.to_owned(), body: body.into() }); // the same
+        let _ = inputs.send(Input::Message {
+            from,
+            name: name.to_owned(),
+            body: body.into(),
+        }); // the same
         // libprocess takes no notice of it but that it comes.
         let mut stream = stream;
         stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;

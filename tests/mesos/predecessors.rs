@@ -7,8 +7,8 @@ use bytes::Bytes;
 use overlay_core::config::{AgentConfig, master};
 use overlay_core::proto::State;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Input, Upid};
@@ -37,13 +37,20 @@ fn beside(ip: &str) -> IpAddr {
 
 #[test]
 fn an_old_agent_is_served_by_our_master() {
-    let Some(setup) = loopback("an_old_agent_is_served_by_our_master", 1) else { return };
+    let Some(setup) = loopback("an_old_agent_is_served_by_our_master", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let ip = beside(&cluster.master.ip());
     let me = Upid::new("overlay-agent", free_port(ip));
-    let habits = agent::Habits { drops_unasked: true };
-    let old =
-        Process::start(&me, OldAgent::new(AgentConfig::new("/cni"), me.clone(), 1, habits), Bytes::new());
+    let habits = agent::Habits {
+        drops_unasked: true,
+    };
+    let old = Process::start(
+        &me,
+        OldAgent::new(AgentConfig::new("/cni"), me.clone(), 1, habits),
+        Bytes::new(),
+    );
     let leader = Upid::new("master", cluster.master.address());
     old.input(Input::Leader(Some(leader)));
     let state = wait_state(&mut cluster, "both agents", |state| all_ok(state, 2));
@@ -53,24 +60,38 @@ fn an_old_agent_is_served_by_our_master() {
     })
     .unwrap();
     assert!(seen.host.contains("9.0.1.0/24"), "{}", seen.host);
-    assert_eq!(count(&seen.got, UpdatePeersMessage::NAME), 0, "it would not understand");
+    assert_eq!(
+        count(&seen.got, UpdatePeersMessage::NAME),
+        0,
+        "it would not understand"
+    );
     assert!(state.to_string().contains(&ip.to_string()), "{state}");
     // It is a peer for ours all the same, and what it holds outlives the master.
     cluster.master.restart().unwrap();
     let after = wait_state(&mut cluster, "the state again", |state| {
-        state["agents"].as_array().is_some_and(|agents| agents.len() == 2)
+        state["agents"]
+            .as_array()
+            .is_some_and(|agents| agents.len() == 2)
     });
     assert!(after.to_string().contains("9.0.1.0/24"), "{after}");
 }
 
 #[test]
 fn our_agent_works_with_an_old_master() {
-    let Some(mut setup) = loopback("our_agent_works_with_an_old_master", 1) else { return };
+    let Some(mut setup) = loopback("our_agent_works_with_an_old_master", 1) else {
+        return;
+    };
     // The overlay's master is not Mesos's here, whose addresses are not known yet.
     let me = Upid::new("overlay-master", free_port(IpAddr::from([127, 15, 77, 1])));
     setup.agent_config["master"] = json!(me.address.to_string());
-    let config = master::parse("master.json", &json!({ "network": default_network() }).to_string()).unwrap();
-    let habits = old_master::Habits { keeps_unknown_fields: false };
+    let config = master::parse(
+        "master.json",
+        &json!({ "network": default_network() }).to_string(),
+    )
+    .unwrap();
+    let habits = old_master::Habits {
+        keeps_unknown_fields: false,
+    };
     let machine = OldMaster::new(config.config.network, me.clone(), habits);
     let old = Process::start(&me, machine, Bytes::new());
     old.input(Input::Leader(Some(Upid::new("master", me.address))));
@@ -82,10 +103,25 @@ fn our_agent_works_with_an_old_master() {
     })
     .unwrap();
     let seen = old.seen();
-    assert!(count(&seen.got, RegisterAgentMessage::NAME) >= 2, "the first one is lost on it: {:?}", seen.got);
-    assert!(count(&seen.got, AgentRegisteredMessage::NAME) >= 1, "{:?}", seen.got);
-    assert!(count(&seen.sent, UpdateAgentOverlaysMessage::NAME) >= 1, "{:?}", seen.sent);
+    assert!(
+        count(&seen.got, RegisterAgentMessage::NAME) >= 2,
+        "the first one is lost on it: {:?}",
+        seen.got
+    );
+    assert!(
+        count(&seen.got, AgentRegisteredMessage::NAME) >= 1,
+        "{:?}",
+        seen.got
+    );
+    assert!(
+        count(&seen.sent, UpdateAgentOverlaysMessage::NAME) >= 1,
+        "{:?}",
+        seen.sent
+    );
     let state = State::decode(seen.log).unwrap();
     assert_eq!(state.agents[0].ip, cluster.agents[0].ip());
-    assert_eq!(state.agents[0].overlays[0].subnet.as_deref(), Some("9.0.0.0/24"));
+    assert_eq!(
+        state.agents[0].overlays[0].subnet.as_deref(),
+        Some("9.0.0.0/24")
+    );
 }

@@ -11,28 +11,59 @@ use crate::common::{LIMIT, all_ok, hosts, loopback, start, state, subnets, wait_
 
 #[test]
 fn agents_get_their_shares() {
-    let Some(setup) = loopback("agents_get_their_shares", 3) else { return };
+    let Some(setup) = loopback("agents_get_their_shares", 3) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let state = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     let agents = state["agents"].as_array().unwrap();
     let ips: BTreeSet<String> = cluster.agents.iter().map(|agent| agent.ip()).collect();
-    assert_eq!(agents.iter().map(|a| a["ip"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(), ips);
+    assert_eq!(
+        agents
+            .iter()
+            .map(|a| a["ip"].as_str().unwrap().to_owned())
+            .collect::<BTreeSet<_>>(),
+        ips
+    );
     let of = |path: &[&str]| -> BTreeSet<String> {
-        let value = |agent: &Value| path.iter().fold(agent["overlays"][0].clone(), |v, key| v[*key].clone());
-        agents.iter().map(|agent| value(agent).as_str().unwrap_or_default().to_owned()).collect()
+        let value = |agent: &Value| {
+            path.iter()
+                .fold(agent["overlays"][0].clone(), |v, key| v[*key].clone())
+        };
+        agents
+            .iter()
+            .map(|agent| value(agent).as_str().unwrap_or_default().to_owned())
+            .collect()
     };
-    let set = |values: [&str; 3]| values.map(str::to_owned).into_iter().collect::<BTreeSet<_>>();
-    assert_eq!(of(&["subnet"]), set(["9.0.0.0/24", "9.0.1.0/24", "9.0.2.0/24"]));
-    assert_eq!(of(&["mesos_bridge", "ip"]), set(["9.0.0.0/25", "9.0.1.0/25", "9.0.2.0/25"]));
+    let set = |values: [&str; 3]| {
+        values
+            .map(str::to_owned)
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(
+        of(&["subnet"]),
+        set(["9.0.0.0/24", "9.0.1.0/24", "9.0.2.0/24"])
+    );
+    assert_eq!(
+        of(&["mesos_bridge", "ip"]),
+        set(["9.0.0.0/25", "9.0.1.0/25", "9.0.2.0/25"])
+    );
     let vteps = set(["44.128.0.1/20", "44.128.0.2/20", "44.128.0.3/20"]);
     assert_eq!(of(&["backend", "vxlan", "vtep_ip"]), vteps);
-    let macs = set(["70:b3:d5:80:00:01", "70:b3:d5:80:00:02", "70:b3:d5:80:00:03"]);
+    let macs = set([
+        "70:b3:d5:80:00:01",
+        "70:b3:d5:80:00:02",
+        "70:b3:d5:80:00:03",
+    ]);
     assert_eq!(of(&["backend", "vxlan", "vtep_mac"]), macs);
 }
 
 #[test]
 fn the_agent_writes_the_cni_file() {
-    let Some(setup) = loopback("the_agent_writes_the_cni_file", 1) else { return };
+    let Some(setup) = loopback("the_agent_writes_the_cni_file", 1) else {
+        return;
+    };
     let cluster = start(&setup);
     let agent = &cluster.agents[0];
     let file = fs::read(agent.dir().join("cni/dcos.conf")).unwrap();
@@ -42,13 +73,18 @@ fn the_agent_writes_the_cni_file() {
     assert_eq!(config["delegate"]["bridge"], "m-dcos");
     assert_eq!(config["delegate"]["mtu"], 1420);
     assert_eq!(config["delegate"]["ipam"]["subnet"], "9.0.0.0/25");
-    assert_eq!(config["delegate"]["ipam"]["dataDir"], agent.dir().join("cni-data").to_str().unwrap());
+    assert_eq!(
+        config["delegate"]["ipam"]["dataDir"],
+        agent.dir().join("cni-data").to_str().unwrap()
+    );
 }
 
 /// The predecessor drops the first registration at a fresh master, which costs 4 to 6 seconds.
 #[test]
 fn the_first_registration_is_not_lost() {
-    let Some(setup) = loopback("the_first_registration_is_not_lost", 1) else { return };
+    let Some(setup) = loopback("the_first_registration_is_not_lost", 1) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     cluster.agents[0].start().unwrap();
     let begin = Instant::now();
@@ -60,7 +96,9 @@ fn the_first_registration_is_not_lost() {
 
 #[test]
 fn an_agent_that_joins_later_is_configured() {
-    let Some(setup) = hosts("an_agent_that_joins_later_is_configured", 2) else { return };
+    let Some(setup) = hosts("an_agent_that_joins_later_is_configured", 2) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     cluster.master.start().unwrap();
     cluster.agents[0].start().unwrap();
@@ -82,7 +120,9 @@ fn an_agent_that_joins_later_is_configured() {
 
 #[test]
 fn without_a_log_directory_the_state_lives_in_memory() {
-    let Some(setup) = loopback("without_a_log_directory_the_state_lives_in_memory", 1) else { return };
+    let Some(setup) = loopback("without_a_log_directory_the_state_lives_in_memory", 1) else {
+        return;
+    };
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let file = cluster.master.dir().join("master.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();

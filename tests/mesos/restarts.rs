@@ -9,32 +9,49 @@ use crate::common::{LIMIT, all_ok, loopback, start, state, subnets, wait_state};
 
 #[test]
 fn a_killed_master_comes_back_with_its_state() {
-    let Some(setup) = loopback("a_killed_master_comes_back_with_its_state", 3) else { return };
+    let Some(setup) = loopback("a_killed_master_comes_back_with_its_state", 3) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     cluster.master.restart().unwrap();
     // The statuses are in memory only: they come back as the agents register again.
-    wait_state(&mut cluster, "the state of before", |state| *state == before);
+    wait_state(&mut cluster, "the state of before", |state| {
+        *state == before
+    });
 }
 
 #[test]
 fn a_killed_agent_keeps_its_share() {
-    let Some(setup) = loopback("a_killed_agent_keeps_its_share", 2) else { return };
+    let Some(setup) = loopback("a_killed_agent_keeps_its_share", 2) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
     cluster.agents[0].kill().unwrap();
     assert_eq!(subnets(&state(&cluster.master).unwrap()), subnets(&before));
     cluster.agents[0].start().unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
-    assert_eq!(wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)), before);
+    assert_eq!(
+        wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)),
+        before
+    );
 }
 
 #[test]
 fn an_agent_outlives_its_master() {
-    let Some(setup) = loopback("an_agent_outlives_its_master", 1) else { return };
+    let Some(setup) = loopback("an_agent_outlives_its_master", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
-    let overlay =
-        |cluster: &Cluster| cluster.agents[0].client().get("/overlay-agent/overlay").unwrap().json().unwrap();
+    let overlay = |cluster: &Cluster| {
+        cluster.agents[0]
+            .client()
+            .get("/overlay-agent/overlay")
+            .unwrap()
+            .json()
+            .unwrap()
+    };
     let before = overlay(&cluster);
     cluster.master.kill().unwrap();
     assert_eq!(overlay(&cluster)["overlays"], before["overlays"]);
@@ -47,7 +64,10 @@ fn an_agent_outlives_its_master() {
 /// cannot go on with it says so on every request, and lives on as a Mesos master.
 #[test]
 fn a_contradiction_to_the_stored_allocations_is_one_sentence() {
-    let Some(setup) = loopback("a_contradiction_to_the_stored_allocations_is_one_sentence", 1) else {
+    let Some(setup) = loopback(
+        "a_contradiction_to_the_stored_allocations_is_one_sentence",
+        1,
+    ) else {
         return;
     };
     let mut cluster = start(&setup);
@@ -59,14 +79,35 @@ fn a_contradiction_to_the_stored_allocations_is_one_sentence() {
     fs::write(&file, config.to_string()).unwrap();
     cluster.master.restart().unwrap();
 
-    let line = cluster.master.wait_log("contradicts the stored allocations", LIMIT).unwrap();
+    let line = cluster
+        .master
+        .wait_log("contradicts the stored allocations", LIMIT)
+        .unwrap();
     assert!(line.starts_with('E') && line.contains("dcos"), "{line}");
-    let reply = cluster.master.client().get("/overlay-master/state").unwrap();
+    let reply = cluster
+        .master
+        .client()
+        .get("/overlay-master/state")
+        .unwrap();
     assert_eq!(reply.status, 503);
-    assert!(reply.text().contains("contradicts the stored allocations"), "{}", reply.text());
-    assert_eq!(cluster.master.client().get("/master/health").unwrap().status, 200);
+    assert!(
+        reply.text().contains("contradicts the stored allocations"),
+        "{}",
+        reply.text()
+    );
+    assert_eq!(
+        cluster
+            .master
+            .client()
+            .get("/master/health")
+            .unwrap()
+            .status,
+        200
+    );
 
     fs::write(&file, good).unwrap();
     cluster.master.restart().unwrap();
-    wait_state(&mut cluster, "the state of before", |state| *state == before);
+    wait_state(&mut cluster, "the state of before", |state| {
+        *state == before
+    });
 }

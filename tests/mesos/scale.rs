@@ -21,11 +21,16 @@ fn a_master_carries_the_generators_agents() {
         return;
     }
     let library = paths::module().unwrap();
-    let round = |module| -> Measured { net::alone(|| load::run(module, &library, AGENTS, REPEATS)).unwrap() };
+    let round = |module| -> Measured {
+        net::alone(|| load::run(module, &library, AGENTS, REPEATS)).unwrap()
+    };
     let (real, baseline) = (round(Module::Real), round(Module::Baseline));
     assert!(real.sent > 0 && real.leave.is_some(), "{real:?}");
     let (ours, theirs) = (real.state.2 as f64, baseline.state.2 as f64);
-    assert!((0.8..1.25).contains(&(ours / theirs)), "states of {ours} and {theirs} bytes");
+    assert!(
+        (0.8..1.25).contains(&(ours / theirs)),
+        "states of {ours} and {theirs} bytes"
+    );
 }
 
 /// What `cargo xtask bench failover` measures, once: everybody comes to the next leader, with
@@ -42,6 +47,9 @@ fn all_agents_come_to_the_next_leader() {
     for fall in falls {
         let times = [fall.first, fall.last, fall.told];
         assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
-        assert!(!fall.without_leader.is_zero(), "elected before the other one fell: {fall:?}");
+        assert!(
+            !fall.without_leader.is_zero(),
+            "elected before the other one fell: {fall:?}"
+        );
     }
 }

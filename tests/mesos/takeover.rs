@@ -105,7 +105,10 @@ pub fn that_only_registers(mut setup: Setup) -> Setup {
 /// log knows them. Gives the agents' shares of the overlay, in their order.
 pub fn leave_as_predecessor(cluster: &mut Cluster) -> [Share; 2] {
     let state = wait_state(cluster, "two agents", |state| all_ok(state, 2));
-    cluster.agents.iter_mut().for_each(|agent| agent.kill().unwrap());
+    cluster
+        .agents
+        .iter_mut()
+        .for_each(|agent| agent.kill().unwrap());
     let mut shares = shares(&state);
     let shares = [0, 1].map(|index: usize| shares.remove(&cluster.agents[index].ip()).unwrap());
     for (own, peer) in [(0, 1), (1, 0)] {
@@ -134,15 +137,29 @@ pub fn take_over(cluster: &mut Cluster, index: usize) {
 /// What is there of NAT, without counters.
 pub fn nat(host: &Host) -> [String; 2] {
     let set = run(host, "ipset save overlay");
-    let words = |line: &str| line.split(" packets ").next().unwrap_or_default().to_owned();
-    let mut set: Vec<String> = set.lines().filter(|line| line.starts_with("add")).map(words).collect();
+    let words = |line: &str| {
+        line.split(" packets ")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut set: Vec<String> = set
+        .lines()
+        .filter(|line| line.starts_with("add"))
+        .map(words)
+        .collect();
     set.sort();
-    [set.join("\n"), run(host, "iptables -w -t nat -S POSTROUTING")]
+    [
+        set.join("\n"),
+        run(host, "iptables -w -t nat -S POSTROUTING"),
+    ]
 }
 
 #[test]
 fn a_predecessors_host_is_taken_over_as_it_is() {
-    let Some(setup) = hosts("a_predecessors_host_is_taken_over_as_it_is", 2) else { return };
+    let Some(setup) = hosts("a_predecessors_host_is_taken_over_as_it_is", 2) else {
+        return;
+    };
     let mut cluster = start(&that_only_registers(setup));
     leave_as_predecessor(&mut cluster);
     let containers = [("a", 0), ("b", 1)].map(|(name, agent)| {
@@ -153,31 +170,48 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
     let tasks = containers.each_ref().map(Container::remote);
     let traffic = Traffic::start(&tasks, LIMIT).unwrap();
     let before = [0, 1].map(|index: usize| nat(cluster.agents[index].host().unwrap()));
-    cluster.agents.iter().for_each(|agent| wait_settled(agent.host().unwrap()));
-    let monitors = [0, 1].map(|index: usize| Monitor::new(cluster.agents[index].host().unwrap()).unwrap());
+    cluster
+        .agents
+        .iter()
+        .for_each(|agent| wait_settled(agent.host().unwrap()));
+    let monitors =
+        [0, 1].map(|index: usize| Monitor::new(cluster.agents[index].host().unwrap()).unwrap());
     for index in [0, 1] {
         take_over(&mut cluster, index);
         traffic.flow(500, LIMIT).unwrap();
     }
-    wait_state(&mut cluster, "both agents to be in order", |state| all_ok(state, 2));
+    wait_state(&mut cluster, "both agents to be in order", |state| {
+        all_ok(state, 2)
+    });
     traffic.flow(500, LIMIT).unwrap();
     for outcome in traffic.finish().unwrap() {
         assert_eq!(outcome.lost, 0, "{outcome:?}");
     }
     for (index, monitor) in monitors.iter().enumerate() {
         let changes = monitor.changes().unwrap();
-        assert!(changes.is_empty(), "on the host of agent{}: {changes:#?}", index + 1);
+        assert!(
+            changes.is_empty(),
+            "on the host of agent{}: {changes:#?}",
+            index + 1
+        );
         assert_eq!(nat(cluster.agents[index].host().unwrap()), before[index]);
     }
     // What the old file said about containers that run still holds.
-    containers.into_iter().for_each(|container| container.detach().unwrap());
+    containers
+        .into_iter()
+        .for_each(|container| container.detach().unwrap());
 }
 
 /// Everything of a host that a reboot takes away.
 fn look(host: &Host) -> Vec<String> {
     let sorted = |text: String| {
         // The index of a device depends on what was there before.
-        let line = |line: &str| line.split_once(": ").map_or(line, |(_, rest)| rest).trim().to_owned();
+        let line = |line: &str| {
+            line.split_once(": ")
+                .map_or(line, |(_, rest)| rest)
+                .trim()
+                .to_owned()
+        };
         let mut lines: Vec<String> = text.lines().map(line).collect();
         lines.sort();
         lines.join("\n")
@@ -200,7 +234,9 @@ fn look(host: &Host) -> Vec<String> {
 /// of ours any more, not even the bridge and the rules in front of everything.
 #[test]
 fn a_rebooted_host_ends_in_the_same_state() {
-    let Some(mut setup) = hosts("a_rebooted_host_ends_in_the_same_state", 2) else { return };
+    let Some(mut setup) = hosts("a_rebooted_host_ends_in_the_same_state", 2) else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     setup.agent_config["firewall"] = "iptables".into();
     let mut cluster = start(&setup);
@@ -229,8 +265,14 @@ fn a_rebooted_host_ends_in_the_same_state() {
     wait::until("the host to be as before the reboot", LIMIT, || {
         cluster.check()?;
         let host = cluster.agents[0].host().unwrap();
-        ensure!(host.run("ip", &["link", "show", "vtep1024"]).is_ok(), "no device yet");
-        ensure!(host.run("ipset", &["save", "overlay"]).is_ok(), "no set yet");
+        ensure!(
+            host.run("ip", &["link", "show", "vtep1024"]).is_ok(),
+            "no device yet"
+        );
+        ensure!(
+            host.run("ipset", &["save", "overlay"]).is_ok(),
+            "no set yet"
+        );
         let now = look(host);
         ensure!(now == before, "it is {now:#?}, was {before:#?}");
         Ok(Some(()))

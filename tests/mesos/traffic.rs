@@ -17,8 +17,14 @@ const PAUSE: Duration = Duration::from_millis(1000);
 fn launch(cluster: &Cluster, framework: &Framework) -> [Remote; 2] {
     [("a", 0), ("b", 1)].map(|(id, agent)| {
         let agent = &cluster.agents[agent];
-        framework.launch(&TaskSpec::new(id, &agent.ip(), Some("dcos")), LIMIT).unwrap();
-        let address = framework.wait_running(id, LIMIT).unwrap().address().unwrap();
+        framework
+            .launch(&TaskSpec::new(id, &agent.ip(), Some("dcos")), LIMIT)
+            .unwrap();
+        let address = framework
+            .wait_running(id, LIMIT)
+            .unwrap()
+            .address()
+            .unwrap();
         Remote::new(address, agent.host().map(|host| host.netns().clone()))
     })
 }
@@ -27,7 +33,11 @@ fn launch(cluster: &Cluster, framework: &Framework) -> [Remote; 2] {
 fn assert_reach(tasks: &[Remote; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
-        assert_eq!(ping.seen_as, tasks[from].address().ip().to_string(), "no NAT between containers");
+        assert_eq!(
+            ping.seen_as,
+            tasks[from].address().ip().to_string(),
+            "no NAT between containers"
+        );
     }
 }
 
@@ -36,7 +46,10 @@ fn tasks_reach_each_other_while_master_and_agents_die() {
     let name = "tasks_reach_each_other_while_master_and_agents_die";
     let Some(setup) = hosts(name, 2) else { return };
     if setup.launcher != Launcher::Linux {
-        return skip::skip(name, "Mesos needs the cgroup v1 freezer to start containers on a network");
+        return skip::skip(
+            name,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
     }
     let mut cluster = start(&setup);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
@@ -49,19 +62,28 @@ fn tasks_reach_each_other_while_master_and_agents_die() {
     cluster.agents[0].restart().unwrap();
     assert_reach(&tasks);
     cluster.master.start().unwrap();
-    wait_state(&mut cluster, "both agents to be back", |state| all_ok(state, 2));
+    wait_state(&mut cluster, "both agents to be back", |state| {
+        all_ok(state, 2)
+    });
     cluster.agents[1].restart().unwrap();
-    wait_state(&mut cluster, "both agents to be back", |state| all_ok(state, 2));
+    wait_state(&mut cluster, "both agents to be back", |state| {
+        all_ok(state, 2)
+    });
     assert_reach(&tasks);
 
     let seen = tasks[0].report().unwrap().remove(0);
     assert_eq!(seen.failures, 0, "{seen:?}");
-    assert!(seen.round_trips > 10 && seen.longest_gap < PAUSE, "{seen:?}");
+    assert!(
+        seen.round_trips > 10 && seen.longest_gap < PAUSE,
+        "{seen:?}"
+    );
 }
 
 #[test]
 fn containers_attached_from_the_cni_file_reach_each_other() {
-    let Some(mut setup) = hosts("containers_attached_from_the_cni_file_reach_each_other", 2) else { return };
+    let Some(mut setup) = hosts("containers_attached_from_the_cni_file_reach_each_other", 2) else {
+        return;
+    };
     setup.launcher = Launcher::Posix;
     let cluster = start(&setup);
     let containers = [("a", 0), ("b", 1)].map(|(name, agent)| {

@@ -36,8 +36,14 @@ fn copy(from: &Path, to: &Path) {
 /// all the same.
 #[track_caller]
 fn assert_says(cluster: &mut Cluster, part: &str) {
-    let line = cluster.master.wait_log("cannot be opened, and is left as it is", LIMIT).unwrap();
-    assert!(line.starts_with('E') && line.contains(part), "{part}: {line}");
+    let line = cluster
+        .master
+        .wait_log("cannot be opened, and is left as it is", LIMIT)
+        .unwrap();
+    assert!(
+        line.starts_with('E') && line.contains(part),
+        "{part}: {line}"
+    );
     let reply = wait::until("the reason at the endpoint", LIMIT, || {
         cluster.check()?;
         let reply = cluster.master.client().get("/overlay-master/state")?;
@@ -51,12 +57,24 @@ fn assert_says(cluster: &mut Cluster, part: &str) {
 
 #[test]
 fn a_log_that_another_process_has_is_waited_for() {
-    let Some(setup) = loopback("a_log_that_another_process_has_is_waited_for", 1) else { return };
+    let Some(setup) = loopback("a_log_that_another_process_has_is_waited_for", 1) else {
+        return;
+    };
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     cluster.master.kill().unwrap();
-    let lock = fs::OpenOptions::new().read(true).write(true).open(replica(&cluster).join("LOCK")).unwrap();
-    let whole = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+    let lock = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(replica(&cluster).join("LOCK"))
+        .unwrap();
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
     fcntl(&lock, FcntlArg::F_SETLK(&whole)).unwrap();
     cluster.master.start().unwrap();
     assert_says(&mut cluster, "LOCK");
@@ -64,14 +82,20 @@ fn a_log_that_another_process_has_is_waited_for() {
     cluster.wait_mesos(LIMIT).unwrap();
     drop(lock);
     // Nobody has to do anything.
-    wait_state(&mut cluster, "the state of before", |state| *state == before);
+    wait_state(&mut cluster, "the state of before", |state| {
+        *state == before
+    });
 }
 
 /// Damages a file of a replica.
 type Damage = fn(&Path);
 
 fn flip_the_middle(file: &Path) {
-    let mut file = fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(file)
+        .unwrap();
     let middle = file.metadata().unwrap().len() / 2;
     let mut bytes = [0; 8];
     file.seek(SeekFrom::Start(middle)).unwrap();
@@ -88,13 +112,18 @@ fn remove(file: &Path) {
 /// The file of a replica with this beginning and end, with something in it.
 fn file(replica: &Path, beginning: &str, end: &str) -> PathBuf {
     let named = |name: &str| name.starts_with(beginning) && name.ends_with(end);
-    let found = contents(replica).into_iter().find(|(name, bytes)| named(name) && !bytes.is_empty());
+    let found = contents(replica)
+        .into_iter()
+        .find(|(name, bytes)| named(name) && !bytes.is_empty());
     replica.join(found.unwrap_or_else(|| panic!("no {beginning}*{end}")).0)
 }
 
 #[test]
 fn a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired() {
-    let Some(setup) = loopback("a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired", 1) else {
+    let Some(setup) = loopback(
+        "a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired",
+        1,
+    ) else {
         return;
     };
     let mut cluster = start(&setup);
@@ -121,8 +150,14 @@ fn a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired() {
         // A block that cannot be read is found only after LevelDB has opened the rest, which
         // makes a table of its journal and writes a list of tables anew.
         let opened = end == ".ldb";
-        for (name, bytes) in damaged.iter().filter(|(name, _)| !opened || name.ends_with(".ldb")) {
-            assert!(now.get(name) == Some(bytes), "{beginning}*{end}: {name} changed");
+        for (name, bytes) in damaged
+            .iter()
+            .filter(|(name, _)| !opened || name.ends_with(".ldb"))
+        {
+            assert!(
+                now.get(name) == Some(bytes),
+                "{beginning}*{end}: {name} changed"
+            );
         }
         // The repair needs no restart.
         for name in now.keys() {
@@ -131,12 +166,16 @@ fn a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired() {
         for (name, bytes) in contents(&good) {
             fs::write(replica.join(name), bytes).unwrap();
         }
-        wait_state(&mut cluster, "the state of before", |state| *state == before);
+        wait_state(&mut cluster, "the state of before", |state| {
+            *state == before
+        });
         cluster.master.kill().unwrap();
         fs::remove_dir_all(&replica).unwrap();
         copy(&good, &replica);
     }
     cluster.master.start().unwrap();
-    wait_state(&mut cluster, "the state of before", |state| *state == before);
+    wait_state(&mut cluster, "the state of before", |state| {
+        *state == before
+    });
     assert!(state(&cluster.master).is_ok());
 }

@@ -20,7 +20,11 @@ fn project(path: &str) -> PathBuf {
 
 fn run(program: &str, args: &[&str], file: &Path) -> String {
     let output = Command::new(program).args(args).arg(file).output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -56,31 +60,50 @@ fn wanted() -> Vec<(String, String)> {
         "pidfd_spawnp",
         "posix_spawn_file_actions_addchdir",
     ];
-    let ours = |name: &str| !nobody.contains(&name) && !system.iter().any(|version| name.contains(version));
-    symbols(&library(), "--undefined-only").into_iter().filter(|(_, name)| ours(name)).collect()
+    let ours = |name: &str| {
+        !nobody.contains(&name) && !system.iter().any(|version| name.contains(version))
+    };
+    symbols(&library(), "--undefined-only")
+        .into_iter()
+        .filter(|(_, name)| ours(name))
+        .collect()
 }
 
 #[test]
 fn exports_the_manifests_and_the_c_abi_and_nothing_else() {
     let header = fs::read_to_string(project("include/mesos_overlay.h")).unwrap();
-    let mut expected: BTreeSet<String> =
-        ["Master", "Agent"].map(|role| format!("com_mesosphere_mesos_Overlay{role}Manager")).into();
-    for line in header.lines().filter(|line| !line.starts_with([' ', '/', '#', '}'])) {
-        let Some((declaration, _)) = line.split_once('(') else { continue };
+    let mut expected: BTreeSet<String> = ["Master", "Agent"]
+        .map(|role| format!("com_mesosphere_mesos_Overlay{role}Manager"))
+        .into();
+    for line in header
+        .lines()
+        .filter(|line| !line.starts_with([' ', '/', '#', '}']))
+    {
+        let Some((declaration, _)) = line.split_once('(') else {
+            continue;
+        };
         let name = declaration.rsplit([' ', '*']).next().unwrap();
         if name.starts_with("mo_") {
             expected.insert(name.to_owned());
         }
     }
-    let exported: BTreeSet<String> =
-        symbols(&library(), "--defined-only").into_iter().map(|(_, name)| name).collect();
+    let exported: BTreeSet<String> = symbols(&library(), "--defined-only")
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
     assert!(expected.len() > 10, "{expected:?}");
     assert_eq!(exported, expected);
 }
 
 #[test]
 fn needs_the_systems_libraries_only() {
-    let allowed = ["libc.so.6", "libgcc_s.so.1", "libstdc++.so.6", "libm.so.6", "ld-linux-x86-64.so.2"];
+    let allowed = [
+        "libc.so.6",
+        "libgcc_s.so.1",
+        "libstdc++.so.6",
+        "libm.so.6",
+        "ld-linux-x86-64.so.2",
+    ];
     let listing = run("readelf", &["-d", "-W"], &library());
     let needed: Vec<_> = listing
         .lines()
@@ -116,10 +139,17 @@ fn wants_of_mesos_what_the_list_says_and_can_be_loaded_without_it() {
 
 #[test]
 fn mesos_has_what_the_library_wants() {
-    let Some(mesos) = testbed::skip::unless_mesos("mesos_has_what_the_library_wants") else { return };
-    let exported: BTreeSet<String> =
-        symbols(mesos.library(), "--defined-only").into_iter().map(|(_, name)| name).collect();
-    let missing: Vec<_> = wanted().into_iter().filter(|(_, name)| !exported.contains(name)).collect();
+    let Some(mesos) = testbed::skip::unless_mesos("mesos_has_what_the_library_wants") else {
+        return;
+    };
+    let exported: BTreeSet<String> = symbols(mesos.library(), "--defined-only")
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
+    let missing: Vec<_> = wanted()
+        .into_iter()
+        .filter(|(_, name)| !exported.contains(name))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -161,14 +191,28 @@ int main(int argc, char **argv)
 #[test]
 fn says_what_a_mesos_lacks_instead_of_failing_to_load() {
     let directory = TempDir::new().unwrap();
-    let (source, program) = (directory.path().join("stranger.c"), directory.path().join("stranger"));
+    let (source, program) = (
+        directory.path().join("stranger.c"),
+        directory.path().join("stranger"),
+    );
     fs::write(&source, STRANGER).unwrap();
-    run("gcc", &["-Wall", "-Wextra", "-o", program.to_str().unwrap(), "-ldl"], &source);
+    run(
+        "gcc",
+        &["-Wall", "-Wextra", "-o", program.to_str().unwrap(), "-ldl"],
+        &source,
+    );
     let output = Command::new(&program).arg(library()).output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {complaints}", output.status);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "2 1.11.0 Anonymous\n2 1.11.0 Anonymous\n");
-    for part in ["it lacks ", "process::spawn(process::ProcessBase*, bool)", "mesos::log::Log::~Log()"] {
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "2 1.11.0 Anonymous\n2 1.11.0 Anonymous\n"
+    );
+    for part in [
+        "it lacks ",
+        "process::spawn(process::ProcessBase*, bool)",
+        "mesos::log::Log::~Log()",
+    ] {
         assert!(complaints.contains(part), "no \"{part}\" in {complaints}");
     }
 }

@@ -47,10 +47,14 @@ pub fn run(options: &Options) -> Result<()> {
     net::available().and_then(|()| install::ensure(install::HOSTS))?;
     match &options.what {
         What::Host => build::run(&["bench", "--bench", "host"]),
-        What::Master { agents } => build::run(&["bench", "--bench", "master", "--", "--agents", agents]),
+        What::Master { agents } => {
+            build::run(&["bench", "--bench", "master", "--", "--agents", agents])
+        }
         What::Failover { agents, falls } => {
             let falls = falls.to_string();
-            build::run(&["bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls])
+            build::run(&[
+                "bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls,
+            ])
         }
     }
 }

@@ -8,8 +8,12 @@ use testbed::paths;
 
 /// Cargo, in the workspace.
 pub fn cargo(arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    cargo.args(arguments).current_dir(paths::workspace()).stdin(Stdio::null());
+    let mut cargo =
+        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    cargo
+        .args(arguments)
+        .current_dir(paths::workspace())
+        .stdin(Stdio::null());
     cargo
 }
 
@@ -17,7 +21,9 @@ pub fn cargo(arguments: &[&str]) -> Command {
 pub fn run(arguments: &[&str]) -> Result<()> {
     let line = format!("cargo {}", arguments.join(" "));
     eprintln!("$ {line}");
-    let status = cargo(arguments).status().with_context(|| format!("running {line}"))?;
+    let status = cargo(arguments)
+        .status()
+        .with_context(|| format!("running {line}"))?;
     ensure!(status.success(), "{line} failed");
     Ok(())
 }

@@ -111,7 +111,11 @@ struct Demo {
 impl Demo {
     fn start(options: &Options, part: Part) -> Result<Demo> {
         let start = Instant::now();
-        let place = if part == Part::Loopback { Place::Loopback } else { Place::Hosts };
+        let place = if part == Part::Loopback {
+            Place::Loopback
+        } else {
+            Place::Hosts
+        };
         let setup = Setup {
             module: Some(paths::target().join("release/libmesos_overlay.so")),
             launcher: part.launcher(),
@@ -120,7 +124,12 @@ impl Demo {
         let mut cluster = Cluster::prepare(&setup)?;
         let engine = engine(&cluster)?;
         cluster.start_all()?;
-        let mut demo = Demo { start, part, engine, cluster };
+        let mut demo = Demo {
+            start,
+            part,
+            engine,
+            cluster,
+        };
         demo.say(format!(
             "starting a master on {} and {}",
             demo.cluster.master.address(),
@@ -137,7 +146,11 @@ impl Demo {
     }
 
     fn say(&self, what: impl AsRef<str>) {
-        print(format_args!("{:7.2} s  {}", self.start.elapsed().as_secs_f64(), what.as_ref()));
+        print(format_args!(
+            "{:7.2} s  {}",
+            self.start.elapsed().as_secs_f64(),
+            what.as_ref()
+        ));
     }
 
     /// Which agent got which subnet.
@@ -187,14 +200,20 @@ impl Demo {
         let after = self.wait_state(|state| *state == before)?;
         let agents = after["agents"].as_array().map_or(0, Vec::len);
         let agents = count(agents, "agent");
-        self.say(format!("it is back: {agents}, same subnets, same VTEPs, all registered again"));
+        self.say(format!(
+            "it is back: {agents}, same subnets, same VTEPs, all registered again"
+        ));
         self.cluster.wait_mesos(LIMIT)?;
         self.say("Mesos has its agents again");
         table::measure(tasks.list())?;
         let seen = tasks.report()?;
         let round_trips: u64 = seen.iter().map(|seen| seen.round_trips).sum();
         let failures: u64 = seen.iter().map(|seen| seen.failures).sum();
-        let gap = seen.iter().map(|seen| seen.longest_gap).max().unwrap_or_default();
+        let gap = seen
+            .iter()
+            .map(|seen| seen.longest_gap)
+            .max()
+            .unwrap_or_default();
         self.say(format!(
             "meanwhile the tasks made {round_trips} round trips, {failures} failed, longest pause {} ms",
             gap.as_millis()
@@ -206,8 +225,12 @@ impl Demo {
     /// Deletes the VXLAN device of the first agent's host, with all that is on it, and
     /// measures how long traffic stays away.
     fn delete_device(&self, tasks: &Tasks) -> Result<()> {
-        let Some(host) = self.cluster.agents[0].host() else { return Ok(()) };
-        let Some([one, other]) = tasks.on_two_hosts() else { return Ok(()) };
+        let Some(host) = self.cluster.agents[0].host() else {
+            return Ok(());
+        };
+        let Some([one, other]) = tasks.on_two_hosts() else {
+            return Ok(());
+        };
         let traffic = Traffic::start(&[one.remote.clone(), other.remote.clone()], LIMIT)?;
         host.run("ip", &["link", "delete", DEVICE])?;
         let deleted = Instant::now();
@@ -216,14 +239,22 @@ impl Demo {
             self.cluster.agents[0].name()
         ));
         wait::until("the device to be back", LIMIT, || {
-            Ok(host.run("ip", &["link", "show", DEVICE]).is_ok().then_some(()))
+            Ok(host
+                .run("ip", &["link", "show", DEVICE])
+                .is_ok()
+                .then_some(()))
         })?;
         let back = deleted.elapsed();
         traffic.flow(AFTERWARDS, LIMIT)?;
         let outcomes = traffic.finish()?;
-        let gap = outcomes.iter().map(|outcome| outcome.longest_gap).max().unwrap_or_default();
-        let (lost, sent) =
-            outcomes.iter().fold((0, 0), |(lost, sent), way| (lost + way.lost, sent + way.sent));
+        let gap = outcomes
+            .iter()
+            .map(|outcome| outcome.longest_gap)
+            .max()
+            .unwrap_or_default();
+        let (lost, sent) = outcomes.iter().fold((0, 0), |(lost, sent), way| {
+            (lost + way.lost, sent + way.sent)
+        });
         self.say(format!(
             "the module put it back: device after {} ms, traffic between {} and {} after {} ms \
              ({lost} of {sent} datagrams lost)",
@@ -255,7 +286,10 @@ impl Demo {
             drop(tasks);
             let start = self.start;
             drop(self);
-            print(format_args!("{:7.2} s  everything is taken down", start.elapsed().as_secs_f64()));
+            print(format_args!(
+                "{:7.2} s  everything is taken down",
+                start.elapsed().as_secs_f64()
+            ));
             return Ok(());
         }
         print(format_args!("\n{}", self.tour()?));
@@ -286,14 +320,20 @@ impl Demo {
             lines.push(format!("  {a}bridge fdb show dev vtep1024"));
         }
         lines.push(format!("  cat {}", self.configuration(agent).display()));
-        lines.push(format!("  tail {} {}", master.log_file().display(), agent.log_file().display()));
+        lines.push(format!(
+            "  tail {} {}",
+            master.log_file().display(),
+            agent.log_file().display()
+        ));
         lines.push("To take it down: cargo xtask demo --down".to_owned());
         Ok(lines.join("\n"))
     }
 
     fn configuration(&self, agent: &Node) -> PathBuf {
         let dir = agent.dir().join("cni");
-        let first = fs::read_dir(&dir).ok().and_then(|mut entries| entries.next()?.ok());
+        let first = fs::read_dir(&dir)
+            .ok()
+            .and_then(|mut entries| entries.next()?.ok());
         first.map_or(dir, |entry| entry.path())
     }
 }
@@ -311,8 +351,12 @@ fn count(number: usize, of: &str) -> String {
 /// An engine for the last agent, if there can be one: it starts while the agents do, and
 /// its agent's module is told of it.
 fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
-    let Some(agent) = cluster.agents.last() else { return Ok(None) };
-    let Some(host) = agent.host() else { return Ok(None) };
+    let Some(agent) = cluster.agents.last() else {
+        return Ok(None);
+    };
+    let Some(host) = agent.host() else {
+        return Ok(None);
+    };
     if let Err(error) = docker::available() {
         eprintln!("without Docker: {error:#}");
         return Ok(None);
@@ -329,13 +373,21 @@ fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
 /// The agent's first overlay.
 fn overlay(agent: &Node) -> Result<Value> {
     let state = agent.client().get("/overlay-agent/overlay")?.json()?;
-    state["overlays"].get(0).cloned().with_context(|| format!("{} has no overlay", agent.name()))
+    state["overlays"]
+        .get(0)
+        .cloned()
+        .with_context(|| format!("{} has no overlay", agent.name()))
 }
 
 fn all_ok(state: &Value) -> bool {
     let agents = state["agents"].as_array().map_or(&[][..], Vec::as_slice);
-    let overlays = agents.iter().flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
-    !agents.is_empty() && overlays.into_iter().all(|overlay| overlay["state"]["status"] == "STATUS_OK")
+    let overlays = agents
+        .iter()
+        .flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
+    !agents.is_empty()
+        && overlays
+            .into_iter()
+            .all(|overlay| overlay["state"]["status"] == "STATUS_OK")
 }
 
 fn text(value: &Value) -> &str {
@@ -345,6 +397,8 @@ fn text(value: &Value) -> &str {
 /// The one CNI configuration in a directory.
 fn cni_config(dir: &Path) -> Result<PathBuf> {
     let mut files = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    let first = files.next().with_context(|| format!("no CNI configuration in {}", dir.display()))??;
+    let first = files
+        .next()
+        .with_context(|| format!("no CNI configuration in {}", dir.display()))??;
     Ok(first.path())
 }

@@ -49,7 +49,9 @@ const PATIENCE: u64 = 30;
 pub fn run(options: &Options) -> Result<()> {
     let targets = targets(options.target.as_deref())?;
     let program = build_program()?;
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(targets.len());
+    let threads = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(targets.len());
     let rounds = targets.len().div_ceil(threads) as u64;
     let seconds = (options.seconds / rounds).max(1);
     let next = AtomicUsize::new(0);
@@ -64,13 +66,21 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let broken = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let joined =
-            workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?);
+        let joined = workers
+            .into_iter()
+            .map(|worker| worker.join().map_err(|_| anyhow!("a worker panicked"))?);
         joined.collect::<Result<Vec<_>>>()
     })?
     .concat();
-    ensure!(broken.is_empty(), "something that must hold does not: {}; see above", broken.join(", "));
-    println!("fuzz: {} targets, {seconds} s each: nothing found", targets.len());
+    ensure!(
+        broken.is_empty(),
+        "something that must hold does not: {}; see above",
+        broken.join(", ")
+    );
+    println!(
+        "fuzz: {} targets, {seconds} s each: nothing found",
+        targets.len()
+    );
     Ok(())
 }
 
@@ -81,7 +91,8 @@ fn corpus() -> PathBuf {
 /// The targets, or the one that is named.
 fn targets(one: Option<&str>) -> Result<Vec<String>> {
     let directory = corpus();
-    let entries = fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
+    let entries =
+        fs::read_dir(&directory).with_context(|| format!("reading {}", directory.display()))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<String> = names.collect();
     names.sort();
@@ -95,11 +106,24 @@ fn targets(one: Option<&str>) -> Result<Vec<String>> {
 fn build_program() -> Result<PathBuf> {
     // As the tests are built: what we depend on is compiled once for both.
     let features = format!("fuzz/engine,{}", runner::FEATURE);
-    let arguments = ["build", "--workspace", "--bin", "fuzz", "--features", &features];
-    eprintln!("$ cargo {} # with fuzz/rustc and {FLAGS}", arguments.join(" "));
+    let arguments = [
+        "build",
+        "--workspace",
+        "--bin",
+        "fuzz",
+        "--features",
+        &features,
+    ];
+    eprintln!(
+        "$ cargo {} # with fuzz/rustc and {FLAGS}",
+        arguments.join(" ")
+    );
     // RUSTFLAGS would be for all that we depend on, too, of which no coverage is wanted.
     let status = build::cargo(&arguments)
-        .env("RUSTC_WORKSPACE_WRAPPER", paths::workspace().join("fuzz/rustc"))
+        .env(
+            "RUSTC_WORKSPACE_WRAPPER",
+            paths::workspace().join("fuzz/rustc"),
+        )
         .env("FUZZ_FLAGS", FLAGS)
         .status()
         .context("running cargo")?;
@@ -113,7 +137,9 @@ fn build_program() -> Result<PathBuf> {
 /// Searches one target; gives whether nothing was found.
 fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
     let found = paths::target().join("fuzz").join(target);
-    let crashes = paths::target().join("fuzz").join(format!("{target}-crashes"));
+    let crashes = paths::target()
+        .join("fuzz")
+        .join(format!("{target}-crashes"));
     for directory in [&found, &crashes] {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
@@ -154,7 +180,8 @@ fn summary(said: &str) -> String {
 #[cfg(test)]
 #[test]
 fn summarizes() {
-    let said = "INFO: x\nstat::number_of_executed_units: 314938\nstat::new_units_added:          1247\n";
+    let said =
+        "INFO: x\nstat::number_of_executed_units: 314938\nstat::new_units_added:          1247\n";
     assert_eq!(summary(said), "314938 inputs, 1247 of them kept");
     assert_eq!(summary(""), "? inputs, ? of them kept");
 }

@@ -26,7 +26,10 @@ const ALLOWED: &[&str] = &[
 /// Whether an SPDX expression of AND, OR and parentheses holds with [`ALLOWED`].
 /// (Very old crates write `/` for OR.)
 fn allows(expression: &str) -> bool {
-    let text = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let text = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ");
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut parser = Parser { words: &words };
     parser.any() && parser.words.is_empty()
@@ -68,7 +71,9 @@ impl Parser<'_> {
             let holds = self.any();
             return self.take(")") && holds;
         }
-        let Some((name, rest)) = self.words.split_first() else { return false };
+        let Some((name, rest)) = self.words.split_first() else {
+            return false;
+        };
         self.words = rest;
         let mut licence = (*name).to_owned();
         if self.take("WITH")
@@ -83,8 +88,14 @@ impl Parser<'_> {
 
 /// Complaints about the crates that the workspace is built from.
 fn check(metadata: &Value) -> Result<Vec<String>> {
-    let packages = metadata["packages"].as_array().context("metadata without packages")?;
-    ensure!(packages.len() > 10, "metadata of {} packages only", packages.len());
+    let packages = metadata["packages"]
+        .as_array()
+        .context("metadata without packages")?;
+    ensure!(
+        packages.len() > 10,
+        "metadata of {} packages only",
+        packages.len()
+    );
     let mut complaints = BTreeSet::new();
     for package in packages {
         let name = format!("{} {}", package["name"], package["version"]).replace('"', "");
@@ -104,10 +115,22 @@ fn check(metadata: &Value) -> Result<Vec<String>> {
 
 /// Cargo's metadata of the workspace, for the system it is built for.
 fn metadata() -> Result<Value> {
-    let arguments =
-        ["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"];
-    let output = build::cargo(&arguments).output().context("running cargo metadata")?;
-    ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let arguments = [
+        "metadata",
+        "--format-version",
+        "1",
+        "--locked",
+        "--filter-platform",
+        "x86_64-unknown-linux-gnu",
+    ];
+    let output = build::cargo(&arguments)
+        .output()
+        .context("running cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).context("what cargo metadata prints")
 }
 
@@ -119,10 +142,22 @@ fn every_crate_has_a_licence_we_can_keep_and_comes_from_a_registry() {
 
 #[test]
 fn reads_licence_expressions() {
-    for good in ["MIT", "MIT OR GPL-3.0", "GPL-3.0/MIT", "(MIT OR X) AND Apache-2.0 WITH LLVM-exception"] {
+    for good in [
+        "MIT",
+        "MIT OR GPL-3.0",
+        "GPL-3.0/MIT",
+        "(MIT OR X) AND Apache-2.0 WITH LLVM-exception",
+    ] {
         assert!(allows(good), "{good}");
     }
-    for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "MIT AND", "(MIT", "Apache-2.0 WITH other-exception"] {
+    for bad in [
+        "",
+        "GPL-3.0",
+        "MIT AND GPL-3.0",
+        "MIT AND",
+        "(MIT",
+        "Apache-2.0 WITH other-exception",
+    ] {
         assert!(!allows(bad), "{bad}");
     }
 }
@@ -131,7 +166,10 @@ fn reads_licence_expressions() {
 fn complains() {
     let package = |licence: Value, source: Value| serde_json::json!({ "name": "a", "version": "1.0.0", "license": licence, "source": source });
     let mut packages = vec![package("MIT".into(), Value::Null); 11];
-    packages.push(package("GPL-3.0".into(), "git+https://example.org/a".into()));
+    packages.push(package(
+        "GPL-3.0".into(),
+        "git+https://example.org/a".into(),
+    ));
     packages.push(package(Value::Null, "registry+x".into()));
     let complaints = check(&serde_json::json!({ "packages": packages })).unwrap();
     assert_eq!(complaints.len(), 3, "{complaints:?}");

@@ -37,7 +37,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     // What it depends on is that of `cargo xtask test`; only the package is built anew.
     let mut arguments = vec!["test", "--config", OPTIMISED, "--workspace"];
     arguments.extend(FEATURES);
-    arguments.extend(["--test", "simulation", "--", "--exact", SCENARIO, "--nocapture"]);
+    arguments.extend([
+        "--test",
+        "simulation",
+        "--",
+        "--exact",
+        SCENARIO,
+        "--nocapture",
+    ]);
     let mut cargo = build::cargo(&arguments);
     match options.seed {
         Some(seed) => cargo.env("MESOS_OVERLAY_SIM_SEED", seed.to_string()),
@@ -49,5 +56,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let line = format!("cargo {}", arguments.join(" "));
     eprintln!("$ {line}");
     let status = cargo.status().with_context(|| format!("running {line}"))?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -65,7 +65,10 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     let mesos = install::ensure(install::MESOS).and_then(|()| Mesos::get());
     if let Err(error) = mesos {
         eprintln!("no Mesos: {error:#}");
-        environment.push((skip::NO_MESOS_VARIABLE, format!("{error:#}").replace('\n', "; ")));
+        environment.push((
+            skip::NO_MESOS_VARIABLE,
+            format!("{error:#}").replace('\n', "; "),
+        ));
     }
     // Not where there may be no hosts: the package starts an engine of its own.
     let docker = match net::available() {
@@ -88,7 +91,11 @@ fn summary(counts: &Counts, skipped: &[String]) -> ExitCode {
     }
     // A skipped test returned early, which counts as passed for the test runner.
     let passed = counts.passed.saturating_sub(skipped.len());
-    println!("{passed} passed, {} failed, {} skipped", counts.failed, skipped.len());
+    println!(
+        "{passed} passed, {} failed, {} skipped",
+        counts.failed,
+        skipped.len()
+    );
     match counts.ok {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

@@ -70,19 +70,33 @@ pub fn run(options: &Options) -> ExitCode {
         Err(sentence) => return failed(USAGE, &sentence),
     };
     if !nix::unistd::geteuid().is_root() {
-        return failed(FAILED, "only root may change the network configuration; try sudo");
+        return failed(
+            FAILED,
+            "only root may change the network configuration; try sudo",
+        );
     }
     let networks = remove_all(&places.engine, ENGINE_TIMEOUT, options.dry_run);
     let (mut lines, mut problems, mut draining) = match networks {
         Ok(networks) => (networks.done, Vec::new(), networks.kept),
         Err(sentence) => (Vec::new(), vec![sentence], Vec::new()),
     };
-    let host = if options.dry_run { show(&places.desired) } else { remove(&places.desired) };
+    let host = if options.dry_run {
+        show(&places.desired)
+    } else {
+        remove(&places.desired)
+    };
     lines.extend(host.lines);
     problems.extend(host.problems);
     draining.extend(host.draining);
     for line in &lines {
-        println!("{}", if options.dry_run { format!("would {line}") } else { in_the_past(line) });
+        println!(
+            "{}",
+            if options.dry_run {
+                format!("would {line}")
+            } else {
+                in_the_past(line)
+            }
+        );
     }
     if lines.is_empty() && problems.is_empty() && draining.is_empty() {
         println!("nothing to remove");
@@ -102,9 +116,24 @@ fn places(options: &Options) -> Result<Places, String> {
         (None, None) => PathBuf::new(),
     };
     let configured = config.and_then(|config| config.docker_socket);
-    let engine = options.docker_socket.clone().or(configured).unwrap_or_else(|| DEFAULT_SOCKET.into());
-    let removal = if options.force { Removal::Forced } else { Removal::Thorough };
-    let desired = Desired { cni: Cni { dir, data_dir: None }, removal, ..Desired::default() };
+    let engine = options
+        .docker_socket
+        .clone()
+        .or(configured)
+        .unwrap_or_else(|| DEFAULT_SOCKET.into());
+    let removal = if options.force {
+        Removal::Forced
+    } else {
+        Removal::Thorough
+    };
+    let desired = Desired {
+        cni: Cni {
+            dir,
+            data_dir: None,
+        },
+        removal,
+        ..Desired::default()
+    };
     Ok(Places { desired, engine })
 }
 
@@ -112,7 +141,9 @@ fn read(file: &Path) -> Result<AgentConfig, String> {
     let text = fs::read_to_string(file)
         .map_err(|error| format!("--agent-config: cannot read {}: {error}", file.display()))?;
     let parsed = agent::parse(&file.display().to_string(), &text);
-    parsed.map(|parsed| parsed.config).map_err(|error| format!("--agent-config: {error}"))
+    parsed
+        .map(|parsed| parsed.config)
+        .map_err(|error| format!("--agent-config: {error}"))
 }
 
 /// What was done, or would be, and what was not.
@@ -124,7 +155,11 @@ struct Outcome {
 
 fn show(desired: &Desired) -> Outcome {
     let preview = preview(desired);
-    Outcome { lines: preview.operations, problems: preview.problems, draining: preview.draining }
+    Outcome {
+        lines: preview.operations,
+        problems: preview.problems,
+        draining: preview.draining,
+    }
 }
 
 fn remove(desired: &Desired) -> Outcome {
@@ -133,14 +168,23 @@ fn remove(desired: &Desired) -> Outcome {
     let report = make_right(desired);
     let mut problems = report.host;
     let after = preview(desired);
-    let gone = before.operations.into_iter().filter(|line| !after.operations.contains(line));
+    let gone = before
+        .operations
+        .into_iter()
+        .filter(|line| !after.operations.contains(line));
     let lines = gone.collect();
     for line in after.operations {
         if !problems.iter().any(|problem| problem.contains(&line)) {
-            problems.push(format!("{line}: it is there again; does the Mesos agent still run?"));
+            problems.push(format!(
+                "{line}: it is there again; does the Mesos agent still run?"
+            ));
         }
     }
-    Outcome { lines, problems, draining: after.draining }
+    Outcome {
+        lines,
+        problems,
+        draining: after.draining,
+    }
 }
 
 /// `remove device …` becomes `removed device …`.
@@ -152,7 +196,9 @@ fn in_the_past(line: &str) -> String {
 }
 
 fn end(problems: &[String], draining: &[String]) -> ExitCode {
-    problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+    problems
+        .iter()
+        .for_each(|problem| eprintln!("error: {problem}"));
     for sentence in draining {
         eprintln!("in use: {sentence} (--force removes them)");
     }

@@ -26,7 +26,10 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     // The same lines that end in Mesos's log when a module does the work.
     let level = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(level).format_timestamp(None).format_target(false).init();
+    env_logger::Builder::from_env(level)
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
     match command {
         Command::Cleanup(options) => cleanup::run(&options),
     }

@@ -22,7 +22,10 @@ pub struct Metric {
 impl Metric {
     /// A metric with a name of its own.
     pub fn new(name: impl Into<Cow<'static, str>>, value: f64) -> Metric {
-        Metric { name: name.into(), value }
+        Metric {
+            name: name.into(),
+            value,
+        }
     }
 
     /// A count. What has more than 53 bits is rounded: metrics of Mesos are floating
@@ -56,12 +59,20 @@ pub struct Description {
 
 /// A [`Kind::Counter`].
 pub const fn counter(name: &'static str, help: &'static str) -> Description {
-    Description { name, kind: Kind::Counter, help }
+    Description {
+        name,
+        kind: Kind::Counter,
+        help,
+    }
 }
 
 /// A [`Kind::Gauge`].
 pub const fn gauge(name: &'static str, help: &'static str) -> Description {
-    Description { name, kind: Kind::Gauge, help }
+    Description {
+        name,
+        kind: Kind::Gauge,
+        help,
+    }
 }
 
 /// IPv4 and IPv6, as values of the label `family`.
@@ -102,9 +113,20 @@ impl Numbers {
     }
 
     /// A number that Mesos's snapshot does not have.
-    pub fn prometheus_only(&mut self, description: &'static Description, labels: Labels<'_>, value: f64) {
+    pub fn prometheus_only(
+        &mut self,
+        description: &'static Description,
+        labels: Labels<'_>,
+        value: f64,
+    ) {
         debug_assert_ne!(description.kind, Kind::Histogram);
-        sample(self.samples(description), description.name, "", labels, value);
+        sample(
+            self.samples(description),
+            description.name,
+            "",
+            labels,
+            value,
+        );
     }
 
     /// A number that Prometheus has in another form, or not at all.
@@ -119,16 +141,31 @@ impl Numbers {
         let mut count = 0;
         for (bound, bucket) in BOUNDS.iter().zip(&histogram.buckets) {
             count += bucket;
-            sample(samples, name, "_bucket", &[("le", &bound.to_string())], count as f64);
+            sample(
+                samples,
+                name,
+                "_bucket",
+                &[("le", &bound.to_string())],
+                count as f64,
+            );
         }
-        sample(samples, name, "_bucket", &[("le", "+Inf")], histogram.count as f64);
+        sample(
+            samples,
+            name,
+            "_bucket",
+            &[("le", "+Inf")],
+            histogram.count as f64,
+        );
         sample(samples, name, "_sum", &[], histogram.sum.as_secs_f64());
         sample(samples, name, "_count", &[], histogram.count as f64);
     }
 
     /// What Prometheus has under one name stands together.
     fn samples(&mut self, description: &'static Description) -> &mut String {
-        let known = self.families.iter().rposition(|(known, _)| known.name == description.name);
+        let known = self
+            .families
+            .iter()
+            .rposition(|(known, _)| known.name == description.name);
         let index = known.unwrap_or_else(|| {
             self.families.push((description, String::new()));
             self.families.len() - 1
@@ -188,7 +225,9 @@ impl fmt::Display for Escaped<'_> {
 
 /// Upper bounds of the buckets of a [`Histogram`], in seconds: from a disk that is fast
 /// to a write that is given up.
-const BOUNDS: [f64; 12] = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 20.0];
+const BOUNDS: [f64; 12] = [
+    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 20.0,
+];
 
 /// How often something took how long.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -227,13 +266,26 @@ impl Histogram {
 mod tests {
     use super::*;
 
-    static GAUGE: Description = Description { name: "a_gauge", kind: Kind::Gauge, help: "What it is." };
-    static TIMES: Description = Description { name: "a_seconds", kind: Kind::Histogram, help: "How long." };
+    static GAUGE: Description = Description {
+        name: "a_gauge",
+        kind: Kind::Gauge,
+        help: "What it is.",
+    };
+    static TIMES: Description = Description {
+        name: "a_seconds",
+        kind: Kind::Histogram,
+        help: "How long.",
+    };
 
     #[test]
     fn what_has_one_name_stands_together() {
         let mut numbers = Numbers::default();
-        numbers.count(&GAUGE, &[("of", "a\\b\"c\nd"), ("family", "ipv4")], "of/a", 1);
+        numbers.count(
+            &GAUGE,
+            &[("of", "a\\b\"c\nd"), ("family", "ipv4")],
+            "of/a",
+            1,
+        );
         numbers.histogram(&TIMES, &Histogram::default());
         numbers.count(&GAUGE, &[], "of/b", u64::MAX);
         let text = numbers.to_prometheus();
@@ -242,7 +294,10 @@ mod tests {
                      # HELP a_seconds How long.\n# TYPE a_seconds histogram\n";
         assert!(text.starts_with(first), "{text}");
         let snapshot = numbers.into_snapshot();
-        assert_eq!(snapshot, [Metric::count("of/a", 1), Metric::count("of/b", u64::MAX)]);
+        assert_eq!(
+            snapshot,
+            [Metric::count("of/a", 1), Metric::count("of/b", u64::MAX)]
+        );
     }
 
     #[test]
@@ -265,7 +320,10 @@ mod tests {
             "a_seconds_sum 60.712",
             "a_seconds_count 5",
         ] {
-            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "no {line} in\n{text}"
+            );
         }
         assert_eq!(histogram.last(), Duration::from_secs(60));
     }

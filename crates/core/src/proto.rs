@@ -12,7 +12,10 @@ mod mesos_modules {
         include!(concat!(env!("OUT_DIR"), "/mesos.modules.overlay.rs"));
 
         pub mod internal {
-            include!(concat!(env!("OUT_DIR"), "/mesos.modules.overlay.internal.rs"));
+            include!(concat!(
+                env!("OUT_DIR"),
+                "/mesos.modules.overlay.internal.rs"
+            ));
         }
     }
 }

@@ -76,13 +76,31 @@ struct Destination<'a> {
 /// There is no `cniVersion`, which stands for 0.1.0: of results newer than 0.2.0
 /// Mesos 1.11 reads no addresses. That old form has room for one address of each
 /// family, and the plugins fill it from two range sets just as they do with newer ones.
-pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni, fits: Option<u32>) -> Option<Vec<u8>> {
+pub(crate) fn content(
+    name: &str,
+    overlay: &Overlay,
+    cni: &Cni,
+    fits: Option<u32>,
+) -> Option<Vec<u8>> {
     let bridge = overlay.mesos_bridge.as_ref()?;
     // A file with IPv4 only is byte by byte what it always was; IPv6 comes behind.
-    let of = |v4: bool| bridge.subnets.iter().find(move |subnet| subnet.addr().is_ipv4() == v4);
-    let mut subnets = [of(true), of(false)].into_iter().flatten().map(ToString::to_string);
-    let everywhere =
-        |subnet: &IpNet| Destination { dst: if subnet.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } };
+    let of = |v4: bool| {
+        bridge
+            .subnets
+            .iter()
+            .find(move |subnet| subnet.addr().is_ipv4() == v4)
+    };
+    let mut subnets = [of(true), of(false)]
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string);
+    let everywhere = |subnet: &IpNet| Destination {
+        dst: if subnet.addr().is_ipv4() {
+            "0.0.0.0/0"
+        } else {
+            "::/0"
+        },
+    };
     let config = Config {
         name,
         r#type: PLUGIN,
@@ -101,7 +119,11 @@ pub(crate) fn content(name: &str, overlay: &Overlay, cni: &Cni, fits: Option<u32
                 data_dir: cni.data_dir.as_deref(),
                 subnet: subnets.next()?,
                 ranges: subnets.map(|subnet| [Range { subnet }]).collect(),
-                routes: [of(true), of(false)].into_iter().flatten().map(everywhere).collect(),
+                routes: [of(true), of(false)]
+                    .into_iter()
+                    .flatten()
+                    .map(everywhere)
+                    .collect(),
             },
         },
     };
@@ -118,7 +140,9 @@ pub(crate) fn wanted(desired: &Desired, fits: Option<u32>) -> BTreeMap<&str, Vec
     let overlays = desired.overlays.iter();
     let fits = fits.filter(|_| desired.fit_mtu);
     overlays
-        .filter_map(|(name, overlay)| Some((name.as_str(), content(name, overlay, &desired.cni, fits)?)))
+        .filter_map(|(name, overlay)| {
+            Some((name.as_str(), content(name, overlay, &desired.cni, fits)?))
+        })
         .collect()
 }
 
@@ -137,7 +161,9 @@ fn is_ours(overlay: &str, content: &[u8]) -> bool {
         bridge: String,
     }
     serde_json::from_slice::<Found>(content).is_ok_and(|found| {
-        found.r#type == PLUGIN && found.name == overlay && found.delegate.bridge == format!("m-{overlay}")
+        found.r#type == PLUGIN
+            && found.name == overlay
+            && found.delegate.bridge == format!("m-{overlay}")
     })
 }
 
@@ -153,10 +179,14 @@ pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<BTreeMap<S
     };
     for entry in entries {
         let name = entry?.file_name();
-        let Some(overlay) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
+        let Some(overlay) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
+            continue;
+        };
         // What cannot be read is not ours. If it stands in our way, then writing
         // our file will tell.
-        let Ok(content) = fs::read(dir.join(&name)) else { continue };
+        let Ok(content) = fs::read(dir.join(&name)) else {
+            continue;
+        };
         let ours = is_ours(overlay, &content);
         if ours || wanted.contains(overlay) {
             files.insert(overlay.to_owned(), CniFile { content, ours });
@@ -211,9 +241,19 @@ mod tests {
     use overlay_core::host_api::desired::Bridge;
 
     fn overlay_with(subnets: &[&str]) -> Overlay {
-        let subnets = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
-        let mesos_bridge = Some(Bridge { name: "m-dcos".into(), subnets });
-        Overlay { mesos_bridge, mtu: 1420, ..Overlay::default() }
+        let subnets = subnets
+            .iter()
+            .map(|subnet| subnet.parse().unwrap())
+            .collect();
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        Overlay {
+            mesos_bridge,
+            mtu: 1420,
+            ..Overlay::default()
+        }
     }
 
     fn overlay() -> Overlay {
@@ -221,12 +261,21 @@ mod tests {
     }
 
     fn cni(data_dir: Option<&str>) -> Cni {
-        Cni { dir: "/cni".into(), data_dir: data_dir.map(PathBuf::from) }
+        Cni {
+            dir: "/cni".into(),
+            data_dir: data_dir.map(PathBuf::from),
+        }
     }
 
     #[test]
     fn the_file_is_the_one_existing_clusters_have() {
-        let text = content("dcos", &overlay(), &cni(Some("/var/run/dcos/cni/networks")), None).unwrap();
+        let text = content(
+            "dcos",
+            &overlay(),
+            &cni(Some("/var/run/dcos/cni/networks")),
+            None,
+        )
+        .unwrap();
         let expected = concat!(
             r#"{"name":"dcos","type":"mesos-cni-port-mapper","excludeDevices":["m-dcos"],"chain":"M-DCOS","#,
             r#""delegate":{"type":"bridge","bridge":"m-dcos","isGateway":true,"ipMasq":false,"#,
@@ -240,8 +289,12 @@ mod tests {
 
     #[test]
     fn there_is_a_data_dir_only_when_configured() {
-        let text = String::from_utf8(content("dcos", &overlay(), &cni(None), None).unwrap()).unwrap();
-        assert!(text.contains(r#""ipam":{"type":"host-local","subnet":"#), "{text}");
+        let text =
+            String::from_utf8(content("dcos", &overlay(), &cni(None), None).unwrap()).unwrap();
+        assert!(
+            text.contains(r#""ipam":{"type":"host-local","subnet":"#),
+            "{text}"
+        );
     }
 
     #[test]
@@ -254,7 +307,10 @@ mod tests {
             "\n"
         );
         assert!(text.ends_with(ipam), "{text}");
-        assert!(!text.contains("cniVersion"), "Mesos 1.11 reads no addresses of newer results: {text}");
+        assert!(
+            !text.contains("cniVersion"),
+            "Mesos 1.11 reads no addresses of newer results: {text}"
+        );
     }
 
     #[test]
@@ -298,7 +354,10 @@ mod tests {
         write(&cni_dir, "dcos", b"old").unwrap();
         write(&cni_dir, "dcos", &text).unwrap();
         assert_eq!(fs::read(cni_dir.join("dcos.conf")).unwrap(), text);
-        let mode = fs::metadata(cni_dir.join("dcos.conf")).unwrap().permissions().mode();
+        let mode = fs::metadata(cni_dir.join("dcos.conf"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o644);
         assert_eq!(fs::read_dir(&cni_dir).unwrap().count(), 1);
         remove(&cni_dir, "dcos").unwrap();
@@ -324,14 +383,26 @@ mod tests {
         fs::write(dir.path().join("dcos.conflist"), &ours).unwrap();
         fs::create_dir(dir.path().join("directory.conf")).unwrap();
         let files = read(dir.path(), &BTreeSet::from(["wanted"])).unwrap();
-        let garbage = CniFile { content: b"garbage".to_vec(), ours: false };
-        let dcos = CniFile { content: ours, ours: true };
-        assert_eq!(files, BTreeMap::from([("dcos".into(), dcos), ("wanted".into(), garbage)]));
+        let garbage = CniFile {
+            content: b"garbage".to_vec(),
+            ours: false,
+        };
+        let dcos = CniFile {
+            content: ours,
+            ours: true,
+        };
+        assert_eq!(
+            files,
+            BTreeMap::from([("dcos".into(), dcos), ("wanted".into(), garbage)])
+        );
     }
 
     #[test]
     fn a_missing_directory_has_no_files() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read(&dir.path().join("none"), &BTreeSet::new()).unwrap(), BTreeMap::new());
+        assert_eq!(
+            read(&dir.path().join("none"), &BTreeSet::new()).unwrap(),
+            BTreeMap::new()
+        );
     }
 }

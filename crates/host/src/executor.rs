@@ -84,7 +84,12 @@ pub(super) trait Hands {
 
     /// Waits until `wakeup` is readable, something happened to the host, or the
     /// time is over. `deaf`: what happens to the host can wait.
-    fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning>;
+    fn wait(
+        &mut self,
+        wakeup: BorrowedFd<'_>,
+        timeout: Duration,
+        deaf: bool,
+    ) -> io::Result<Meaning>;
 
     /// Whether changes of the host are told at all.
     fn is_blind(&self) -> bool;
@@ -110,12 +115,21 @@ impl Executor {
     ) -> io::Result<Executor> {
         let changed = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let (fitting, _) = watch::channel(Fitting::default());
-        let shared = Arc::new(Shared { state: Mutex::default(), fitting, changed });
-        let thread = std::thread::Builder::new().name("overlay-host".into()).spawn({
-            let shared = shared.clone();
-            move || Work::new(hands(), &shared, &wake).run()
-        })?;
-        Ok(Executor { shared, thread: Some(thread) })
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            fitting,
+            changed,
+        });
+        let thread = std::thread::Builder::new()
+            .name("overlay-host".into())
+            .spawn({
+                let shared = shared.clone();
+                move || Work::new(hands(), &shared, &wake).run()
+            })?;
+        Ok(Executor {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Wants the host to be like `desired`. Returns at once; a newer one replaces
@@ -178,7 +192,15 @@ impl<'a, H: Hands> Work<'a, H> {
         let mut pace = Pace::new(fastrand::u64(..));
         pace.set_blind(hands.is_blind());
         let origin = Instant::now();
-        Work { hands, shared, wake, pace, origin, throttle: Throttle::default(), kept: None }
+        Work {
+            hands,
+            shared,
+            wake,
+            pace,
+            origin,
+            throttle: Throttle::default(),
+            kept: None,
+        }
     }
 
     fn now(&self) -> Time {
@@ -202,8 +224,13 @@ impl<'a, H: Hands> Work<'a, H> {
 
     /// Does what was ordered.
     fn apply(&mut self, generation: u64, desired: Arc<Desired>) {
-        let report = self.change_peers(&desired).unwrap_or_else(|| self.pass(&desired));
-        let report = HostReport { generation, ..report };
+        let report = self
+            .change_peers(&desired)
+            .unwrap_or_else(|| self.pass(&desired));
+        let report = HostReport {
+            generation,
+            ..report
+        };
         self.report(&report);
         self.kept = Some((desired, report));
     }
@@ -251,7 +278,9 @@ impl<'a, H: Hands> Work<'a, H> {
         };
         let now = self.now();
         self.pace.noticed(now, meaning);
-        let Some((desired, report)) = self.kept.take() else { return };
+        let Some((desired, report)) = self.kept.take() else {
+            return;
+        };
         let report = match self.pace.due(now) {
             Due::Nothing => report,
             Due::Repair | Due::Compare => self.repair(&desired, report),
@@ -274,7 +303,10 @@ impl<'a, H: Hands> Work<'a, H> {
     /// nobody asked.
     fn repair(&mut self, desired: &Desired, before: HostReport) -> HostReport {
         let start = Instant::now();
-        let report = HostReport { generation: before.generation, ..self.pass(desired) };
+        let report = HostReport {
+            generation: before.generation,
+            ..self.pass(desired)
+        };
         if report.operations > 0 {
             self.count(|counters| {
                 counters.repairs += 1;
@@ -306,7 +338,9 @@ impl<'a, H: Hands> Work<'a, H> {
             Fitting::Unmeasured => Fitting::Unknown,
             fitting => fitting,
         };
-        self.shared.fitting.send_if_modified(|before| std::mem::replace(before, fitting) != fitting);
+        self.shared
+            .fitting
+            .send_if_modified(|before| std::mem::replace(before, fitting) != fitting);
         self.count(|counters| counters.passes += 1);
         report
     }
@@ -326,7 +360,10 @@ fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
     // A pass leaves nothing half-done in memory that the next one would see: it
     // reads everything anew.
     catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
-        let sentence = format!("configuring the host failed by a fault in this module: {}", message(&panic));
+        let sentence = format!(
+            "configuring the host failed by a fault in this module: {}",
+            message(&panic)
+        );
         log::error!("{sentence}");
         HostReport::hopeless(desired, sentence)
     })
@@ -335,7 +372,8 @@ fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
 /// What a panic says.
 pub(super) fn message(panic: &Box<dyn Any + Send>) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic without a message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
 }
 
 #[cfg(test)]
@@ -368,7 +406,12 @@ mod tests {
             false
         }
 
-        fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning> {
+        fn wait(
+            &mut self,
+            wakeup: BorrowedFd<'_>,
+            timeout: Duration,
+            deaf: bool,
+        ) -> io::Result<Meaning> {
             self.news.wait(wakeup, timeout, &Watched::default(), deaf)
         }
 
@@ -381,21 +424,36 @@ mod tests {
         }
     }
 
-    fn executor(pass: impl FnMut(&Desired) -> HostReport + Send + 'static) -> (Executor, Receiver<()>) {
+    fn executor(
+        pass: impl FnMut(&Desired) -> HostReport + Send + 'static,
+    ) -> (Executor, Receiver<()>) {
         let (wake, woken) = channel();
-        let hands = || Told { pass, news: Watch::silent() };
-        (Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap(), woken)
+        let hands = || Told {
+            pass,
+            news: Watch::silent(),
+        };
+        (
+            Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap(),
+            woken,
+        )
     }
 
     #[test]
     fn reports_what_became_of_a_generation_once() {
-        let (executor, woken) = executor(|_| HostReport { operations: 7, ..HostReport::default() });
+        let (executor, woken) = executor(|_| HostReport {
+            operations: 7,
+            ..HostReport::default()
+        });
         assert_eq!(executor.poll(), None);
         executor.apply(3, Arc::default());
         woken.recv_timeout(PATIENCE).unwrap();
         assert_eq!(
             executor.poll(),
-            Some(HostReport { generation: 3, operations: 7, ..HostReport::default() })
+            Some(HostReport {
+                generation: 3,
+                operations: 7,
+                ..HostReport::default()
+            })
         );
         assert_eq!(executor.poll(), None);
     }
@@ -433,11 +491,20 @@ mod tests {
             HostReport::default()
         });
         let overlays = [("dcos".to_owned(), Default::default())].into();
-        executor.apply(1, Arc::new(Desired { overlays, ..Desired::default() }));
+        executor.apply(
+            1,
+            Arc::new(Desired {
+                overlays,
+                ..Desired::default()
+            }),
+        );
         woken.recv_timeout(PATIENCE).unwrap();
         let report = executor.poll().unwrap();
         assert_eq!(report.generation, 1);
-        assert_eq!(report.host, ["configuring the host failed by a fault in this module: on purpose"]);
+        assert_eq!(
+            report.host,
+            ["configuring the host failed by a fault in this module: on purpose"]
+        );
         assert_eq!(report.overlays["dcos"], report.host[0]);
         executor.apply(2, Arc::default());
         woken.recv_timeout(PATIENCE).unwrap();
@@ -461,7 +528,9 @@ mod tests {
         // One wake for the pass; then the sender is gone with the thread.
         woken.recv_timeout(PATIENCE).unwrap();
         assert!(
-            woken.recv_timeout(PATIENCE).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Disconnected)
+            woken
+                .recv_timeout(PATIENCE)
+                .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Disconnected)
         );
     }
 }

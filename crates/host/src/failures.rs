@@ -24,7 +24,13 @@ pub(super) struct Failures<'a> {
 impl<'a> Failures<'a> {
     pub(super) fn new(desired: &'a Desired) -> Failures<'a> {
         let (host, overlays, kinds) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Failures { desired, count: 0, host, overlays, kinds }
+        Failures {
+            desired,
+            count: 0,
+            host,
+            overlays,
+            kinds,
+        }
     }
 
     /// How many there are.
@@ -70,12 +76,16 @@ impl<'a> Failures<'a> {
         let overlays = self.overlays.into_iter();
         let mut report = HostReport {
             host: self.host,
-            overlays: overlays.map(|(name, sentences)| (name.to_owned(), sentences.join("; "))).collect(),
+            overlays: overlays
+                .map(|(name, sentences)| (name.to_owned(), sentences.join("; ")))
+                .collect(),
             ..HostReport::default()
         };
         for (kind, count) in self.kinds {
             if let Some(more @ 1..) = count.checked_sub(SENTENCES) {
-                report.host.push(format!("cannot {kind}: {more} more like that"));
+                report
+                    .host
+                    .push(format!("cannot {kind}: {more} more like that"));
             }
         }
         report
@@ -89,19 +99,36 @@ mod tests {
     use overlay_core::host_api::desired::{Mac, Overlay};
 
     fn route(n: u8) -> Op {
-        let (dst, via) = (format!("9.0.{n}.0/24").parse().unwrap(), "44.128.0.9".parse().unwrap());
-        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via, nexthop: None })
+        let (dst, via) = (
+            format!("9.0.{n}.0/24").parse().unwrap(),
+            "44.128.0.9".parse().unwrap(),
+        );
+        Op::SetRoute(
+            "vtep1024".into(),
+            NewRoute {
+                table: 254,
+                dst,
+                via,
+                nexthop: None,
+            },
+        )
     }
 
     fn overlay(range: &str) -> Overlay {
-        Overlay { ranges: vec![range.parse().unwrap()], ..Overlay::default() }
+        Overlay {
+            ranges: vec![range.parse().unwrap()],
+            ..Overlay::default()
+        }
     }
 
     /// One overlay of each family.
     fn desired() -> Desired {
         let overlays = [("four", "9.0.0.0/8"), ("six", "fd01:b::/64")];
         let overlays = overlays.map(|(name, range)| (name.to_owned(), overlay(range)));
-        Desired { overlays: overlays.into(), ..Desired::default() }
+        Desired {
+            overlays: overlays.into(),
+            ..Desired::default()
+        }
     }
 
     fn report(fail: impl FnOnce(&mut Failures)) -> HostReport {
@@ -117,20 +144,28 @@ mod tests {
             for n in 0..100 {
                 failures.add_op(&route(n), "Network is unreachable".into());
             }
-            failures.add_op(&Op::RemoveDevice("vtep7".into()), "Operation not permitted".into());
+            failures.add_op(
+                &Op::RemoveDevice("vtep7".into()),
+                "Operation not permitted".into(),
+            );
             assert_eq!(failures.count(), 101);
         });
         assert_eq!(report.host.len(), SENTENCES + 1 + 1);
-        let first = "cannot add route 9.0.0.0/24 via 44.128.0.9 dev vtep1024: Network is unreachable";
+        let first =
+            "cannot add route 9.0.0.0/24 via 44.128.0.9 dev vtep1024: Network is unreachable";
         assert_eq!(report.host[0], first);
-        assert_eq!(report.host[3], "cannot remove device vtep7: Operation not permitted");
+        assert_eq!(
+            report.host[3],
+            "cannot remove device vtep7: Operation not permitted"
+        );
         assert_eq!(report.host[4], "cannot add route: 97 more like that");
         assert!(report.overlays.is_empty(), "most peers can be reached");
     }
 
     #[test]
     fn as_many_sentences_as_there_may_be_need_no_more() {
-        let report = report(|failures| (0..3).for_each(|n| failures.add_op(&route(n), "no".into())));
+        let report =
+            report(|failures| (0..3).for_each(|n| failures.add_op(&route(n), "no".into())));
         assert_eq!(report.host.len(), 3);
     }
 
@@ -138,10 +173,24 @@ mod tests {
     fn what_belongs_to_an_overlay_is_told_there() {
         let report = report(|failures| {
             let from = "9.0.0.0/8".parse().unwrap();
-            failures.add_op(&Op::AddRule { overlay: "four".into(), from }, "no memory".into());
-            let file = Op::WriteCni { overlay: "four".into(), content: Vec::new() };
+            failures.add_op(
+                &Op::AddRule {
+                    overlay: "four".into(),
+                    from,
+                },
+                "no memory".into(),
+            );
+            let file = Op::WriteCni {
+                overlay: "four".into(),
+                content: Vec::new(),
+            };
             failures.add_op(&file, "no space".into());
-            failures.add_op(&Op::RemoveCni { overlay: "gone".into() }, "no way".into());
+            failures.add_op(
+                &Op::RemoveCni {
+                    overlay: "gone".into(),
+                },
+                "no way".into(),
+            );
         });
         assert_eq!(
             report.overlays,
@@ -153,13 +202,22 @@ mod tests {
             )]
             .into()
         );
-        assert_eq!(report.host, ["cannot remove CNI configuration gone.conf: no way"]);
+        assert_eq!(
+            report.host,
+            ["cannot remove CNI configuration gone.conf: no way"]
+        );
     }
 
     #[test]
     fn without_the_device_no_overlay_is_right_and_the_first_reason_counts() {
         let name = "vtep1024".into();
-        let device = NewDevice { name, vni: 1024, port: 64000, mac: Mac::default(), mtu: None };
+        let device = NewDevice {
+            name,
+            vni: 1024,
+            port: 64000,
+            mac: Mac::default(),
+            mtu: None,
+        };
         let report = report(|failures| {
             failures.add_op(&Op::AddDevice(device), "no".into());
             failures.add(Concern::Overlays, "what follows from it".into());
@@ -171,8 +229,10 @@ mod tests {
 
     #[test]
     fn a_family_that_does_not_work_is_no_matter_of_the_other_one() {
-        for op in [Op::EnableForwarding6, Op::AddAddress("vtep1024".into(), "fd01:a::1/64".parse().unwrap())]
-        {
+        for op in [
+            Op::EnableForwarding6,
+            Op::AddAddress("vtep1024".into(), "fd01:a::1/64".parse().unwrap()),
+        ] {
             let report = report(|failures| failures.add_op(&op, "no IPv6 here".into()));
             assert_eq!(report.overlays.keys().collect::<Vec<_>>(), ["six"]);
             assert_eq!(report.host.len(), 1);

@@ -23,8 +23,8 @@ use crate::kernel::{observe, request};
 use crate::preview::Preview;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
-    Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, dockers_bridges, fitting_mtu, forwards_ipv6,
-    nexthops_after, plan, wanted_bridges,
+    Concern, DeviceChange, Draining, Meaning, Op, Plan, Watched, dockers_bridges, fitting_mtu,
+    forwards_ipv6, nexthops_after, plan, wanted_bridges,
 };
 use crate::refused::Refused;
 
@@ -42,18 +42,27 @@ pub fn make_right(desired: &Desired) -> HostReport {
 /// What [`make_right`] would do.
 pub(super) fn preview(desired: &Desired) -> Preview {
     let mut pass = Pass::new(desired);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let plan = match runtime {
         Ok(runtime) => runtime.block_on(pass.plan()),
         Err(error) => {
             let problems = vec![format!("cannot start an event loop: {error}")];
-            return Preview { problems, ..Preview::default() };
+            return Preview {
+                problems,
+                ..Preview::default()
+            };
         }
     };
-    let firewall = Firewall::default().preview(&with_draining(desired, &plan.draining), &mut pass.failures);
+    let firewall =
+        Firewall::default().preview(&with_draining(desired, &plan.draining), &mut pass.failures);
     let report = pass.failures.into_report();
     Preview {
-        operations: firewall.into_iter().chain(plan.ops.iter().map(Op::to_string)).collect(),
+        operations: firewall
+            .into_iter()
+            .chain(plan.ops.iter().map(Op::to_string))
+            .collect(),
         draining: plan.draining.iter().map(Draining::to_string).collect(),
         problems: report.host,
     }
@@ -68,7 +77,11 @@ pub(super) struct Passes {
 
 impl Passes {
     pub(super) fn new() -> Passes {
-        Passes { rounds: Rounds::default(), watch: Watch::new(), watched: Watched::default() }
+        Passes {
+            rounds: Rounds::default(),
+            watch: Watch::new(),
+            watched: Watched::default(),
+        }
     }
 }
 
@@ -89,20 +102,36 @@ impl Hands for Passes {
         if refused.concerns(&ops) {
             return None;
         }
-        let requests: Vec<_> = ops.iter().filter_map(|op| request::request(op, index)).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let results = runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
+        let requests: Vec<_> = ops
+            .iter()
+            .filter_map(|op| request::request(op, index))
+            .collect();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .ok()?;
+        let results =
+            runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
         // Even what is gone already would be a surprise.
         let well = results.iter().all(Result::is_ok);
         let host = refused.sentences().to_vec();
-        well.then(|| HostReport { operations: ops.len(), host, ..HostReport::default() })
+        well.then(|| HostReport {
+            operations: ops.len(),
+            host,
+            ..HostReport::default()
+        })
     }
 
     fn look(&mut self, desired: &Desired) -> bool {
         self.rounds.look(desired)
     }
 
-    fn wait(&mut self, wakeup: BorrowedFd<'_>, timeout: Duration, deaf: bool) -> io::Result<Meaning> {
+    fn wait(
+        &mut self,
+        wakeup: BorrowedFd<'_>,
+        timeout: Duration,
+        deaf: bool,
+    ) -> io::Result<Meaning> {
         self.watch.wait(wakeup, timeout, &self.watched, deaf)
     }
 
@@ -142,11 +171,14 @@ impl Rounds {
         self.refused = None;
         // A runtime and a connection for each pass: what is broken in them does
         // not stay.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         match runtime {
             Ok(runtime) => runtime.block_on(self.rounds(desired)),
             Err(error) => {
-                let sentence = format!("cannot configure the host: cannot start an event loop: {error}");
+                let sentence =
+                    format!("cannot configure the host: cannot start an event loop: {error}");
                 HostReport::hopeless(desired, sentence)
             }
         }
@@ -162,7 +194,9 @@ impl Rounds {
             let plan = pass.plan().await;
             self.warn(plan.warnings.clone());
             // Before the CNI configurations, which say that all is well.
-            operations += self.firewall.run(&with_draining(desired, &plan.draining), &mut pass.failures);
+            operations += self
+                .firewall
+                .run(&with_draining(desired, &plan.draining), &mut pass.failures);
             pass.carry_out(&plan).await;
             // What the kernel refuses is tried again with each pass, and changes nothing.
             operations += plan.ops.len().saturating_sub(pass.refused.len());
@@ -179,11 +213,20 @@ impl Rounds {
                 self.hopeless = std::mem::take(&mut pass.hopeless);
                 self.underlay = pass.underlay.take();
                 let draining = plan.draining.iter().map(Draining::to_string).collect();
-                let used = plan.draining.iter().filter(|part| part.gone).map(|part| part.overlay.clone());
+                let used = plan
+                    .draining
+                    .iter()
+                    .filter(|part| part.gone)
+                    .map(|part| part.overlay.clone());
                 let used = used.collect();
                 self.draining = plan.draining;
                 let failures = pass.failures.count();
-                let report = HostReport { operations, draining, used, ..pass.failures.into_report() };
+                let report = HostReport {
+                    operations,
+                    draining,
+                    used,
+                    ..pass.failures.into_report()
+                };
                 self.refused = Refused::new(&pass.refused, failures, &report.host);
                 return report;
             }
@@ -197,7 +240,12 @@ impl Rounds {
         let cni = pass.observe_cni();
         let underlay = self.underlay.clone();
         let forwarding = sysctl::forwarding();
-        let observed = Observed { forwarding, cni, underlay, ..Observed::default() };
+        let observed = Observed {
+            forwarding,
+            cni,
+            underlay,
+            ..Observed::default()
+        };
         // The kernel tells of a feature's change as little as what it is.
         let checksum = match desired.tx_checksum {
             Checksum::Auto => None,
@@ -205,13 +253,19 @@ impl Rounds {
         };
         let name = || desired.vtep.as_ref().map(|vtep| vtep.name.as_str().into());
         let checksum = checksum.and_then(|on| Some(Op::SetTxChecksum(name()?, !on)));
-        checksum.into_iter().chain(plan(desired, &observed).ops).any(|op| !self.hopeless.contains(&op))
+        checksum
+            .into_iter()
+            .chain(plan(desired, &observed).ops)
+            .any(|op| !self.hopeless.contains(&op))
             || self.firewall.look(&with_draining(desired, &self.draining))
     }
 
     /// Says each warning once, until it is over.
     fn warn(&mut self, warnings: Vec<String>) {
-        for warning in warnings.iter().filter(|warning| !self.warned.contains(warning)) {
+        for warning in warnings
+            .iter()
+            .filter(|warning| !self.warned.contains(warning))
+        {
             log::warn!("{warning}");
         }
         self.warned = warnings;
@@ -225,13 +279,33 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
         return Cow::Borrowed(desired);
     }
     // The firewall does not ask for the peers.
-    let (firewall, vtep, overlays) = (desired.firewall, desired.vtep.clone(), desired.overlays.clone());
-    let mut with = Desired { firewall, vtep, overlays, ..Desired::default() };
+    let (firewall, vtep, overlays) = (
+        desired.firewall,
+        desired.vtep.clone(),
+        desired.overlays.clone(),
+    );
+    let mut with = Desired {
+        firewall,
+        vtep,
+        overlays,
+        ..Desired::default()
+    };
     for part in draining {
-        let bridge = Some(Bridge { name: part.bridge.clone(), subnets: part.subnets.clone() });
+        let bridge = Some(Bridge {
+            name: part.bridge.clone(),
+            subnets: part.subnets.clone(),
+        });
         let overlay = with.overlays.entry(part.overlay.clone()).or_default();
-        for (all, more) in [(&mut overlay.ranges, &part.ranges), (&mut overlay.subnets, &part.subnets)] {
-            all.extend(more.iter().filter(|net| !all.contains(net)).copied().collect::<Vec<_>>());
+        for (all, more) in [
+            (&mut overlay.ranges, &part.ranges),
+            (&mut overlay.subnets, &part.subnets),
+        ] {
+            all.extend(
+                more.iter()
+                    .filter(|net| !all.contains(net))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
         }
         match part.is_dockers() {
             true => overlay.docker_bridge = bridge,
@@ -243,12 +317,17 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
 
 /// Whether the VXLAN device leaves checksums to the one below, if that matters.
 fn tx_checksum(desired: &Desired) -> Option<bool> {
-    let vtep = desired.vtep.as_ref().filter(|_| desired.backend == Backend::Internal)?;
+    let vtep = desired
+        .vtep
+        .as_ref()
+        .filter(|_| desired.backend == Backend::Internal)?;
     if desired.tx_checksum == Checksum::Auto {
         return None;
     }
     // A device that is not there yet, or a kernel before 5.6; the order will tell.
-    Ethtool::open().and_then(|ethtool| ethtool.tx_checksum(&vtep.name)).ok()
+    Ethtool::open()
+        .and_then(|ethtool| ethtool.tx_checksum(&vtep.name))
+        .ok()
 }
 
 /// One round of a pass.
@@ -285,7 +364,10 @@ impl<'a> Pass<'a> {
     async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
         let plan = plan(self.desired, &observed);
-        self.nexthops = observed.kernel.as_ref().and_then(|kernel| nexthops_after(kernel, &plan));
+        self.nexthops = observed
+            .kernel
+            .as_ref()
+            .and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
             self.failures.add(Concern::Overlays, obstacle.clone());
         }
@@ -316,10 +398,14 @@ impl<'a> Pass<'a> {
 
     /// What cannot be read is no reason for a warning.
     async fn forgets_routers(&self) -> bool {
-        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else { return false };
+        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else {
+            return false;
+        };
         forwards_ipv6(self.desired)
             && sysctl::device6(&underlay.device, "accept_ra").as_deref() == Some("1")
-            && observe::is_advertised(netlink, underlay.index).await.unwrap_or(false)
+            && observe::is_advertised(netlink, underlay.index)
+                .await
+                .unwrap_or(false)
     }
 
     /// What cannot be read fails every overlay that has a file there.
@@ -332,9 +418,13 @@ impl<'a> Pass<'a> {
         match cni::read(dir, &wanted.iter().copied().collect()) {
             Ok(files) => Some(files),
             Err(error) => {
-                let sentence = format!("cannot read the CNI configurations in {}: {error}", dir.display());
+                let sentence = format!(
+                    "cannot read the CNI configurations in {}: {error}",
+                    dir.display()
+                );
                 for overlay in wanted {
-                    self.failures.add(Concern::Overlay(overlay), sentence.clone());
+                    self.failures
+                        .add(Concern::Overlay(overlay), sentence.clone());
                 }
                 None
             }
@@ -343,10 +433,12 @@ impl<'a> Pass<'a> {
 
     /// `None`: another program looks after it.
     async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
-        let netlink = Netlink::open().map_err(|error| format!("cannot talk to the kernel: {error}"))?;
+        let netlink =
+            Netlink::open().map_err(|error| format!("cannot talk to the kernel: {error}"))?;
         let netlink = self.netlink.insert(netlink);
         let underlay = observe::underlay(netlink, self.desired).await;
-        self.underlay = underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
+        self.underlay =
+            underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
         match self.desired.backend {
             Backend::External => Ok(None),
             Backend::Internal => observe::observe(netlink, self.desired).await.map(Some),
@@ -380,7 +472,8 @@ impl<'a> Pass<'a> {
             }
         }
         for (device, count) in missing {
-            let sentence = format!("left out {count} operations on device {device}, which is not there");
+            let sentence =
+                format!("left out {count} operations on device {device}, which is not there");
             self.failures.add(Concern::Overlays, sentence);
         }
     }
@@ -392,8 +485,13 @@ impl<'a> Pass<'a> {
             Some(vtep) => self.index_quietly(&vtep.name).await,
             None => None,
         };
-        let mut watched =
-            Watched::new(self.desired, index, self.underlay.as_ref(), draining, self.nexthops.clone());
+        let mut watched = Watched::new(
+            self.desired,
+            index,
+            self.underlay.as_ref(),
+            draining,
+            self.nexthops.clone(),
+        );
         for (name, addresses) in wanted_bridges(self.desired) {
             watched.watch_bridge(name, self.index_quietly(name).await, addresses);
         }
@@ -405,14 +503,20 @@ impl<'a> Pass<'a> {
 
     /// The index of a device; `None`: there is none, or it cannot be read.
     async fn index_quietly(&self, device: &str) -> Option<u32> {
-        observe::index_of(self.netlink.as_ref()?, device).await.ok().flatten()
+        observe::index_of(self.netlink.as_ref()?, device)
+            .await
+            .ok()
+            .flatten()
     }
 
     async fn index_of(&mut self, device: &str) -> Option<u32> {
         match observe::index_of(self.netlink.as_ref()?, device).await {
             Ok(index) => index,
             Err(error) => {
-                self.failures.add(Concern::Overlays, format!("cannot find device {device}: {error}"));
+                self.failures.add(
+                    Concern::Overlays,
+                    format!("cannot find device {device}: {error}"),
+                );
                 None
             }
         }
@@ -449,7 +553,10 @@ impl<'a> Pass<'a> {
 
     async fn carry_out_batch(&mut self, ops: &[&Op], index: u32) {
         let Some(netlink) = &self.netlink else { return };
-        let requests = ops.iter().filter_map(|op| request::request(op, index)).collect();
+        let requests = ops
+            .iter()
+            .filter_map(|op| request::request(op, index))
+            .collect();
         let results = netlink.execute(requests).await;
         for (op, result) in ops.iter().zip(results) {
             match result {
@@ -467,7 +574,12 @@ impl<'a> Pass<'a> {
 
 /// Whether an operation that failed has nothing left to do.
 fn is_fine(op: &Op, error: &Error) -> bool {
-    let gone = [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV, Errno::EADDRNOTAVAIL];
+    let gone = [
+        Errno::ENOENT,
+        Errno::ESRCH,
+        Errno::ENODEV,
+        Errno::EADDRNOTAVAIL,
+    ];
     match (op, error.errno()) {
         (Op::AddRule { .. }, Some(Errno::EEXIST)) => true,
         // Kernels before 4.12 cannot do this, and an FDB that learns does no harm
@@ -496,8 +608,19 @@ mod tests {
     use crate::reconcile::NewRoute;
 
     fn route(n: u8) -> Op {
-        let (dst, via) = (format!("9.0.{n}.0/24").parse().unwrap(), "44.128.0.9".parse().unwrap());
-        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via, nexthop: None })
+        let (dst, via) = (
+            format!("9.0.{n}.0/24").parse().unwrap(),
+            "44.128.0.9".parse().unwrap(),
+        );
+        Op::SetRoute(
+            "vtep1024".into(),
+            NewRoute {
+                table: 254,
+                dst,
+                via,
+                nexthop: None,
+            },
+        )
     }
 
     fn refused(errno: Errno) -> Error {

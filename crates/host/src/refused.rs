@@ -25,13 +25,19 @@ impl Refused {
     pub(super) fn new(ops: &[Op], failures: usize, sentences: &[String]) -> Option<Refused> {
         let objects: Option<BTreeSet<PeerObject>> = ops.iter().map(Op::peer_object).collect();
         let objects = objects.filter(|_| ops.len() == failures && failures <= FEW)?;
-        Some(Refused { objects, sentences: sentences.to_vec() })
+        Some(Refused {
+            objects,
+            sentences: sentences.to_vec(),
+        })
     }
 
     /// Whether some of it is what these operations are about.
     pub(super) fn concerns(&self, ops: &[Op]) -> bool {
         !self.objects.is_empty()
-            && ops.iter().filter_map(Op::peer_object).any(|object| self.objects.contains(&object))
+            && ops
+                .iter()
+                .filter_map(Op::peer_object)
+                .any(|object| self.objects.contains(&object))
     }
 
     /// One sentence each, as long as it lasts.
@@ -48,12 +54,27 @@ mod tests {
     use crate::reconcile::NewRoute;
 
     fn route(n: usize) -> Op {
-        let (dst, via) = (format!("9.0.{n}.0/24").parse().unwrap(), "45.0.0.1".parse().unwrap());
-        Op::SetRoute("vtep1024".into(), NewRoute { table: 254, dst, via, nexthop: None })
+        let (dst, via) = (
+            format!("9.0.{n}.0/24").parse().unwrap(),
+            "45.0.0.1".parse().unwrap(),
+        );
+        Op::SetRoute(
+            "vtep1024".into(),
+            NewRoute {
+                table: 254,
+                dst,
+                via,
+                nexthop: None,
+            },
+        )
     }
 
     fn neighbour(n: u8) -> Op {
-        Op::SetNeighbour("vtep1024".into(), [44, 128, 0, n].into(), Default::default())
+        Op::SetNeighbour(
+            "vtep1024".into(),
+            [44, 128, 0, n].into(),
+            Default::default(),
+        )
     }
 
     #[test]
@@ -73,9 +94,16 @@ mod tests {
     #[test]
     fn whatever_else_is_wrong_needs_a_pass() {
         assert_eq!(Refused::new(&[], 0, &[]), Some(Refused::default()));
-        assert_eq!(Refused::new(&[route(1)], 2, &[]), None, "something that was no operation");
+        assert_eq!(
+            Refused::new(&[route(1)], 2, &[]),
+            None,
+            "something that was no operation"
+        );
         let device: Arc<str> = "vtep1024".into();
-        assert_eq!(Refused::new(&[route(1), Op::RemoveDevice(device)], 2, &[]), None);
+        assert_eq!(
+            Refused::new(&[route(1), Op::RemoveDevice(device)], 2, &[]),
+            None
+        );
         let many: Vec<Op> = (0..=FEW).map(route).collect();
         assert_eq!(Refused::new(&many, many.len(), &[]), None);
         assert!(Refused::new(&many[1..], FEW, &[]).is_some());

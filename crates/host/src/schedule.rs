@@ -34,7 +34,8 @@ const LOOK_GAP: Duration = Duration::from_millis(500);
 /// How often everything is compared.
 const COMPARE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
 /// The same on a host whose events cannot be had.
-const COMPARE_BLIND: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(1500));
+const COMPARE_BLIND: (Duration, Duration) =
+    (Duration::from_millis(1000), Duration::from_millis(1500));
 /// But never more often than this many times as long as it takes.
 const COMPARE_FACTOR: u32 = 20;
 
@@ -120,7 +121,10 @@ impl Pace {
 
     /// When something is due next.
     pub(super) fn next(&self) -> Time {
-        self.repair_at.unwrap_or(self.compare_at).min(self.look_at).min(self.compare_at)
+        self.repair_at
+            .unwrap_or(self.compare_at)
+            .min(self.look_at)
+            .min(self.compare_at)
     }
 
     /// What is due.
@@ -172,7 +176,10 @@ mod tests {
     fn the_first_event_is_followed_by_a_pass_soon() {
         let mut pace = pace(10);
         pace.noticed(ms(5000), Meaning::Pass);
-        assert_eq!(pace.due(ms(5019)), Due::Nothing.max_look(pace.look_at, ms(5019)));
+        assert_eq!(
+            pace.due(ms(5019)),
+            Due::Nothing.max_look(pace.look_at, ms(5019))
+        );
         assert_eq!(pace.due(ms(5020)), Due::Repair);
         assert!(pace.is_alarmed() && pace.next() <= ms(5020));
     }
@@ -180,7 +187,10 @@ mod tests {
     #[test]
     fn a_storm_leads_to_few_passes() {
         assert!((40..=50).contains(&passes_in_a_storm(1, 10_000)));
-        assert!((7..=10).contains(&passes_in_a_storm(250, 10_000)), "at most a fifth of the time");
+        assert!(
+            (7..=10).contains(&passes_in_a_storm(250, 10_000)),
+            "at most a fifth of the time"
+        );
         // However long a pass takes, the next one comes within two seconds.
         let mut pace = pace(5_000);
         pace.noticed(ms(1), Meaning::Pass);
@@ -206,7 +216,10 @@ mod tests {
         assert!((30_000..=60_000).contains(&pace.compare_at.0.as_millis()));
         pace.set_blind(true);
         pace.passed(ms(0), Duration::ZERO);
-        assert!(pace.compare_at <= ms(1500), "without events there is nothing else to go by");
+        assert!(
+            pace.compare_at <= ms(1500),
+            "without events there is nothing else to go by"
+        );
         pace.passed(ms(0), Duration::from_millis(400));
         assert_eq!(pace.compare_at, ms(8000));
     }

@@ -59,17 +59,22 @@ impl Sampler {
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Sampler> {
         let shared = Arc::new(Shared::default());
-        let thread = std::thread::Builder::new().name("overlay-usage".into()).spawn({
-            let shared = shared.clone();
-            move || {
-                while let Some(desired) = shared.next() {
-                    if shared.put(&desired, sample(&desired)) {
-                        wake();
+        let thread = std::thread::Builder::new()
+            .name("overlay-usage".into())
+            .spawn({
+                let shared = shared.clone();
+                move || {
+                    while let Some(desired) = shared.next() {
+                        if shared.put(&desired, sample(&desired)) {
+                            wake();
+                        }
                     }
                 }
-            }
-        })?;
-        Ok(Sampler { shared, thread: Some(thread) })
+            })?;
+        Ok(Sampler {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Counts for the networks of `desired` from now on. The first count after this is
@@ -84,7 +89,11 @@ impl Sampler {
     /// The latest count, once.
     pub fn poll(&self) -> Option<Usage> {
         let mut state = self.shared.state.lock();
-        if std::mem::take(&mut state.news) { state.usage.clone() } else { None }
+        if std::mem::take(&mut state.news) {
+            state.usage.clone()
+        } else {
+            None
+        }
     }
 }
 
@@ -119,7 +128,10 @@ impl Shared {
     fn put(&self, of: &Arc<Desired>, usage: Usage) -> bool {
         let mut state = self.state.lock();
         // One that was overtaken while it was made is made again.
-        let current = state.desired.as_ref().is_some_and(|desired| Arc::ptr_eq(desired, of));
+        let current = state
+            .desired
+            .as_ref()
+            .is_some_and(|desired| Arc::ptr_eq(desired, of));
         let news = current && (state.fresh || state.usage.as_ref() != Some(&usage));
         if news {
             state.fresh = false;
@@ -132,13 +144,20 @@ impl Shared {
 
 /// Counts the addresses that Mesos's containers have.
 pub(crate) fn sample(desired: &Desired) -> Usage {
-    let data_dir = desired.cni.data_dir.as_deref().unwrap_or(Path::new(DATA_DIR));
+    let data_dir = desired
+        .cni
+        .data_dir
+        .as_deref()
+        .unwrap_or(Path::new(DATA_DIR));
     let count = |(name, overlay): (&String, &Overlay)| {
         let bridge = overlay.mesos_bridge.as_ref()?;
         match in_use(&data_dir.join(name), &bridge.subnets) {
             Ok(in_use) => Some((name.clone(), in_use)),
             Err(error) => {
-                log::debug!("cannot count the addresses in {}: {error}", data_dir.join(name).display());
+                log::debug!(
+                    "cannot count the addresses in {}: {error}",
+                    data_dir.join(name).display()
+                );
                 None
             }
         }
@@ -158,9 +177,15 @@ fn in_use(dir: &Path, subnets: &[IpNet]) -> io::Result<InUse> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        let Some(ip) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else { continue };
+        let Some(ip) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
+            continue;
+        };
         if subnets.iter().any(|subnet| subnet.contains(&ip)) {
-            *(if ip.is_ipv4() { &mut in_use.v4 } else { &mut in_use.v6 }) += 1;
+            *(if ip.is_ipv4() {
+                &mut in_use.v4
+            } else {
+                &mut in_use.v6
+            }) += 1;
         }
     }
     Ok(in_use)
@@ -176,12 +201,27 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn desired(data_dir: &Path) -> Desired {
-        let subnets = ["9.0.0.0/25", "fd01:b::/81"].map(|subnet| subnet.parse().unwrap()).to_vec();
-        let mesos_bridge = Some(Bridge { name: "m-dcos".into(), subnets });
-        let dcos = Overlay { mesos_bridge, ..Overlay::default() };
+        let subnets = ["9.0.0.0/25", "fd01:b::/81"]
+            .map(|subnet| subnet.parse().unwrap())
+            .to_vec();
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        let dcos = Overlay {
+            mesos_bridge,
+            ..Overlay::default()
+        };
         Desired {
-            cni: Cni { dir: "/cni".into(), data_dir: Some(data_dir.into()) },
-            overlays: [("dcos".to_owned(), dcos), ("docker".to_owned(), Overlay::default())].into(),
+            cni: Cni {
+                dir: "/cni".into(),
+                data_dir: Some(data_dir.into()),
+            },
+            overlays: [
+                ("dcos".to_owned(), dcos),
+                ("docker".to_owned(), Overlay::default()),
+            ]
+            .into(),
             ..Desired::default()
         }
     }
@@ -193,7 +233,11 @@ mod tests {
     #[test]
     fn counts_addresses_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(sample(&desired(dir.path())), dcos(0, 0), "before the first container");
+        assert_eq!(
+            sample(&desired(dir.path())),
+            dcos(0, 0),
+            "before the first container"
+        );
         let files = [
             "9.0.0.2",
             "9.0.0.17",
@@ -221,7 +265,10 @@ mod tests {
 
     fn sampler() -> (Sampler, Receiver<()>) {
         let (wake, woken) = channel();
-        (Sampler::spawn(move || wake.send(()).unwrap()).unwrap(), woken)
+        (
+            Sampler::spawn(move || wake.send(()).unwrap()).unwrap(),
+            woken,
+        )
     }
 
     #[test]
@@ -249,6 +296,9 @@ mod tests {
     fn dropping_ends_the_thread_at_once() {
         let (sampler, woken) = sampler();
         drop(sampler);
-        assert_eq!(woken.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(
+            woken.recv_timeout(PATIENCE),
+            Err(RecvTimeoutError::Disconnected)
+        );
     }
 }

@@ -31,7 +31,11 @@ impl DockerHost {
     pub fn new() -> DockerHost {
         let (run, host) = (Run::new().unwrap(), Host::new());
         let engine = Engine::new(&run, "engine", &host.netns()).unwrap();
-        DockerHost { engine, host, _run: run }
+        DockerHost {
+            engine,
+            host,
+            _run: run,
+        }
     }
 
     /// A host with a running engine.
@@ -44,7 +48,9 @@ impl DockerHost {
     /// Runs `docker`; gives what it prints.
     pub fn docker(&self, line: &str) -> String {
         let args: Vec<&str> = line.split_whitespace().collect();
-        self.engine.docker(&args).unwrap_or_else(|error| panic!("{error:#}"))
+        self.engine
+            .docker(&args)
+            .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// What the engine says of a network; `None`: there is none.
@@ -73,7 +79,10 @@ impl DockerHost {
 pub fn network(bridge: &str, n: u8) -> Network {
     Network {
         bridge: bridge.into(),
-        subnets: vec![net(&format!("9.0.{n}.128/25")), net(&format!("fd01:b::{n:x}:8000:0:0/81"))],
+        subnets: vec![
+            net(&format!("9.0.{n}.128/25")),
+            net(&format!("fd01:b::{n:x}:8000:0:0/81")),
+        ],
         mtu: 1420,
         trusted: vec!["vtep1024".into(), bridge.replacen('d', "m", 1)],
     }
@@ -90,13 +99,18 @@ impl Keeper {
     pub fn new() -> Keeper {
         let (wake, woken) = channel();
         let worker = Worker::spawn(move || _ = wake.send(())).unwrap();
-        Keeper { worker, woken, generation: 0 }
+        Keeper {
+            worker,
+            woken,
+            generation: 0,
+        }
     }
 
     /// Wants the engine to be like this; gives the first report about it.
     pub fn apply(&mut self, desired: &EngineDesired) -> EngineReport {
         self.generation += 1;
-        self.worker.apply(self.generation, Arc::new(desired.clone()));
+        self.worker
+            .apply(self.generation, Arc::new(desired.clone()));
         self.report()
     }
 
@@ -122,7 +136,9 @@ impl Keeper {
                 panic!("not in time: {what}; the last report was {last:?}");
             }
             match self.worker.poll() {
-                Some(report) if report.generation == self.generation && is_so(&report) => return report,
+                Some(report) if report.generation == self.generation && is_so(&report) => {
+                    return report;
+                }
                 report => last = report.or(last),
             }
         }
@@ -186,13 +202,18 @@ impl FakeEngine {
                     None => open.push(stream),
                     Some((status, body)) => {
                         let length = body.len();
-                        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
+                        let head =
+                            format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n\r\n");
                         let _ = stream.write_all(format!("{head}{body}").as_bytes());
                     }
                 }
             }
         });
-        FakeEngine { _dir: dir, socket, asked }
+        FakeEngine {
+            _dir: dir,
+            socket,
+            asked,
+        }
     }
 }
 

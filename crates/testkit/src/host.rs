@@ -37,13 +37,19 @@ impl Worker {
     fn spawn() -> Worker {
         let (wake, woken) = channel();
         let executor = Executor::spawn(move || wake.send(()).unwrap()).unwrap();
-        Worker { executor, woken, generation: Cell::new(0), prepared: Cell::new(None) }
+        Worker {
+            executor,
+            woken,
+            generation: Cell::new(0),
+            prepared: Cell::new(None),
+        }
     }
 
     /// Wants the host to be like `desired`.
     pub fn start(&self, desired: &Desired) {
         self.generation.set(self.generation.get() + 1);
-        self.executor.apply(self.generation.get(), Arc::new(desired.clone()));
+        self.executor
+            .apply(self.generation.get(), Arc::new(desired.clone()));
     }
 
     /// Takes what is wanted next.
@@ -54,7 +60,10 @@ impl Worker {
     /// Makes the host as it was prepared.
     pub fn go_ok(&self) -> usize {
         self.generation.set(self.generation.get() + 1);
-        self.executor.apply(self.generation.get(), self.prepared.take().expect("nothing was prepared"));
+        self.executor.apply(
+            self.generation.get(),
+            self.prepared.take().expect("nothing was prepared"),
+        );
         let report = self.finish();
         assert!(report.is_ok(), "{report:?}");
         report.operations
@@ -112,7 +121,12 @@ impl Host {
         });
         let cni = tempfile::tempdir().unwrap();
         let namespace = PathBuf::new();
-        let mut host = Host { jobs: Some(jobs), thread: Some(thread), namespace, cni };
+        let mut host = Host {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            namespace,
+            cni,
+        };
         let thread = host.run(gettid);
         host.namespace = format!("/proc/{}/task/{thread}/ns/net", std::process::id()).into();
         host.ip("link set lo up");
@@ -149,7 +163,10 @@ impl Host {
         let line = line.to_owned();
         self.run(move || {
             let mut words = line.split_whitespace();
-            let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+            let output = Command::new(words.next().unwrap())
+                .args(words)
+                .output()
+                .unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{line}: {error}");
             String::from_utf8(output.stdout).unwrap()
@@ -163,7 +180,11 @@ impl Host {
         command.arg("cleanup").args(arguments);
         let output = self.run(move || command.output().unwrap());
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     /// Runs `ip` in it.
@@ -174,7 +195,11 @@ impl Host {
     /// What `ip` or `bridge` says in JSON. (They print nothing for "nothing".)
     pub fn json(&self, line: &str) -> Vec<Value> {
         let text = self.command(line);
-        if text.trim().is_empty() { Vec::new() } else { serde_json::from_str(&text).unwrap() }
+        if text.trim().is_empty() {
+            Vec::new()
+        } else {
+            serde_json::from_str(&text).unwrap()
+        }
     }
 
     /// One field of each object that `ip` or `bridge` shows, sorted.
@@ -183,7 +208,11 @@ impl Host {
         let mut values: Vec<String> = objects
             .iter()
             .filter_map(|object| object.get(field))
-            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            })
             .collect();
         values.sort();
         values
@@ -205,14 +234,20 @@ impl Host {
     /// Makes the host right, and shows that there is nothing to do after it.
     pub fn settle(&self, desired: &Desired) -> usize {
         let operations = self.apply_ok(desired);
-        assert_eq!(self.apply_ok(desired), 0, "the second pass has something to do");
+        assert_eq!(
+            self.apply_ok(desired),
+            0,
+            "the second pass has something to do"
+        );
         operations
     }
 
     /// Lays a cable to another namespace; gives both ends a name and sets them up.
     pub fn connect(&self, end: &str, other: &Host, other_end: &str) {
         let namespace = other.namespace.to_str().unwrap();
-        self.ip(&format!("link add {end} type veth peer name {other_end} netns {namespace}"));
+        self.ip(&format!(
+            "link add {end} type veth peer name {other_end} netns {namespace}"
+        ));
         self.ip(&format!("link set {end} up"));
         other.ip(&format!("link set {other_end} up"));
     }
@@ -220,12 +255,18 @@ impl Host {
     /// What an agent with the `n`th VTEP and one dual-stack overlay wants.
     pub fn desired(&self, n: u8) -> Desired {
         Desired {
-            cni: Cni { dir: self.cni.path().into(), data_dir: None },
+            cni: Cni {
+                dir: self.cni.path().into(),
+                data_dir: None,
+            },
             vtep: Some(Vtep {
                 name: "vtep1024".into(),
                 vni: 1024,
                 mac: mac(n.into()),
-                addresses: vec![net(&format!("44.128.0.{n}/20")), net(&format!("fd01:a::{n:x}/64"))],
+                addresses: vec![
+                    net(&format!("44.128.0.{n}/20")),
+                    net(&format!("fd01:a::{n:x}/64")),
+                ],
                 mtu: Some(1450),
             }),
             overlays: BTreeMap::from([("dcos".to_owned(), overlay(n))]),
@@ -264,10 +305,16 @@ pub fn ip(text: &str) -> IpAddr {
 pub fn overlay(n: u8) -> Overlay {
     Overlay {
         ranges: vec![net("9.0.0.0/8"), net("fd01:b::/64")],
-        subnets: vec![net(&format!("9.0.{n}.0/24")), net(&format!("fd01:b::{n:x}:0:0:0/80"))],
+        subnets: vec![
+            net(&format!("9.0.{n}.0/24")),
+            net(&format!("fd01:b::{n:x}:0:0:0/80")),
+        ],
         mesos_bridge: Some(Bridge {
             name: "m-dcos".into(),
-            subnets: vec![net(&format!("9.0.{n}.0/25")), net(&format!("fd01:b::{n:x}:0:0:0/81"))],
+            subnets: vec![
+                net(&format!("9.0.{n}.0/25")),
+                net(&format!("fd01:b::{n:x}:0:0:0/81")),
+            ],
         }),
         docker_bridge: None,
         mtu: 1420,
@@ -278,7 +325,10 @@ pub fn overlay(n: u8) -> Overlay {
 pub fn peer(n: u32) -> (Ipv4Addr, Arc<Peer>) {
     let [_, b, c, d] = n.to_be_bytes();
     let peer = Peer {
-        vtep_ips: vec![Ipv4Addr::from(0x2c80_0000 + n).into(), format!("fd01:a::{n:x}").parse().unwrap()],
+        vtep_ips: vec![
+            Ipv4Addr::from(0x2c80_0000 + n).into(),
+            format!("fd01:a::{n:x}").parse().unwrap(),
+        ],
         vtep_mac: mac(n),
         subnets: vec![
             IpNet::new(Ipv4Addr::new(9, c, d, 0).into(), 24).unwrap(),

@@ -32,7 +32,9 @@ pub enum Fetched {
 
 /// An agent's pid.
 pub fn agent(number: u8, port: u16) -> Upid {
-    format!("overlay-agent@10.0.0.{number}:{port}").parse().unwrap()
+    format!("overlay-agent@10.0.0.{number}:{port}")
+        .parse()
+        .unwrap()
 }
 
 /// A master, its log, and what it promised so far.
@@ -74,12 +76,29 @@ impl World {
 
     pub fn message<M: Named>(&mut self, from: Upid, message: &M) {
         let body = message.encode_to_vec().into();
-        self.input(Input::Message { from, name: M::NAME.to_owned(), body });
+        self.input(Input::Message {
+            from,
+            name: M::NAME.to_owned(),
+            body,
+        });
     }
 
-    pub fn request(&mut self, method: &str, path: String, query: Option<(String, String)>, body: Vec<u8>) {
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: String,
+        query: Option<(String, String)>,
+        body: Vec<u8>,
+    ) {
         let (method, query) = (method.to_owned(), query.into_iter().collect());
-        self.ask(Request { id: RequestId(0), method, path, query, accept: None, body: body.into() });
+        self.ask(Request {
+            id: RequestId(0),
+            method,
+            path,
+            query,
+            accept: None,
+            body: body.into(),
+        });
     }
 
     /// The same, whatever id it has.
@@ -111,7 +130,9 @@ impl World {
     }
 
     pub fn stored(&mut self, outcome: StoreOutcome, written: bool) {
-        let Some((number, state)) = self.writing.take() else { return };
+        let Some((number, state)) = self.writing.take() else {
+            return;
+        };
         let sure = outcome == StoreOutcome::Stored;
         if sure || (written && outcome != StoreOutcome::Superseded) {
             self.log = state;
@@ -128,7 +149,10 @@ impl World {
             self.now = self.now.max(due);
             self.input(Input::Timeout);
             let next = self.master.poll_timeout();
-            assert!(next.is_none_or(|next| next > self.now), "a deadline that was met stays");
+            assert!(
+                next.is_none_or(|next| next > self.now),
+                "a deadline that was met stays"
+            );
         }
         self.now = end;
     }
@@ -140,7 +164,10 @@ impl World {
                 Effect::Respond { id, response } => {
                     assert!(self.unanswered.remove(&id), "{id:?} answered twice");
                     // An error is a sentence, not what somebody sent.
-                    assert!(response.status < 400 || response.body.len() < 4_000, "{response:?}");
+                    assert!(
+                        response.status < 400 || response.body.len() < 4_000,
+                        "{response:?}"
+                    );
                     self.status = response.status;
                 }
                 Effect::Fetch => {
@@ -157,7 +184,10 @@ impl World {
                     self.told(&to, &UpdateAgentOverlaysMessage::decode(body).unwrap());
                 }
                 Effect::Log(_, line) => {
-                    assert!(!line.contains(char::is_control) && line.len() < 10_000, "{line}");
+                    assert!(
+                        !line.contains(char::is_control) && line.len() < 10_000,
+                        "{line}"
+                    );
                 }
                 _ => {}
             }
@@ -170,12 +200,24 @@ impl World {
         let stored = self.known.agents.iter().find(|agent| agent.ip == ip);
         for told in &update.overlays {
             let stored = stored
-                .and_then(|agent| agent.overlays.iter().find(|overlay| overlay.info.name == told.info.name))
+                .and_then(|agent| {
+                    agent
+                        .overlays
+                        .iter()
+                        .find(|overlay| overlay.info.name == told.info.name)
+                })
                 .unwrap_or_else(|| panic!("{to} is told of {told:?}, which is not in the log"));
-            assert!(told.subnet.is_none() || told.subnet == stored.subnet, "{to}: {told:?}");
-            assert!(told.subnet6.is_none() || told.subnet6 == stored.subnet6, "{to}: {told:?}");
-            let address =
-                |overlay: &proto::AgentOverlayInfo| overlay.backend.vxlan.clone().map(|v| v.vtep_ip);
+            assert!(
+                told.subnet.is_none() || told.subnet == stored.subnet,
+                "{to}: {told:?}"
+            );
+            assert!(
+                told.subnet6.is_none() || told.subnet6 == stored.subnet6,
+                "{to}: {told:?}"
+            );
+            let address = |overlay: &proto::AgentOverlayInfo| {
+                overlay.backend.vxlan.clone().map(|v| v.vtep_ip)
+            };
             assert_eq!(address(told), address(stored));
             assert_ne!(told.info.enabled, Some(false));
         }
@@ -186,30 +228,56 @@ impl World {
 /// overlay that is not in force is as it was found, and nobody is told of it: a MAC there may
 /// be any.)
 pub fn nobody_shares(state: &proto::State) {
-    let in_force: BTreeSet<_> =
-        state.network.iter().flat_map(|network| &network.overlays).map(|info| info.name.as_str()).collect();
+    let in_force: BTreeSet<_> = state
+        .network
+        .iter()
+        .flat_map(|network| &network.overlays)
+        .map(|info| info.name.as_str())
+        .collect();
     let mut nets: Vec<IpNet> = Vec::new();
     let mut macs = BTreeSet::new();
     for agent in &state.agents {
         let mut own = BTreeSet::new();
         for overlay in &agent.overlays {
-            own.extend([&overlay.subnet, &overlay.subnet6].into_iter().flatten().cloned());
+            own.extend(
+                [&overlay.subnet, &overlay.subnet6]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
             // A foreign log may lack it.
-            let Some(vxlan) = &overlay.backend.vxlan else { continue };
-            for vtep in [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()].into_iter().flatten() {
+            let Some(vxlan) = &overlay.backend.vxlan else {
+                continue;
+            };
+            for vtep in [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()]
+                .into_iter()
+                .flatten()
+            {
                 // With its prefix length, which a foreign log may lack, too.
                 let address = vtep.split('/').next().unwrap_or_default();
                 own.insert(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()).to_string());
             }
         }
-        let mut told = agent.overlays.iter().filter(|overlay| in_force.contains(overlay.info.name.as_str()));
+        let mut told = agent
+            .overlays
+            .iter()
+            .filter(|overlay| in_force.contains(overlay.info.name.as_str()));
         if let Some(vxlan) = told.find_map(|overlay| overlay.backend.vxlan.as_ref()) {
-            assert!(macs.insert(vxlan.vtep_mac.clone()), "two agents have {}", vxlan.vtep_mac);
+            assert!(
+                macs.insert(vxlan.vtep_mac.clone()),
+                "two agents have {}",
+                vxlan.vtep_mac
+            );
         }
         nets.extend(own.iter().map(|net| net.parse::<IpNet>().unwrap()));
     }
     nets.sort();
     for pair in nets.windows(2) {
-        assert!(!pair[0].contains(&pair[1]) && !pair[1].contains(&pair[0]), "{} and {}", pair[0], pair[1]);
+        assert!(
+            !pair[0].contains(&pair[1]) && !pair[1].contains(&pair[0]),
+            "{} and {}",
+            pair[0],
+            pair[1]
+        );
     }
 }

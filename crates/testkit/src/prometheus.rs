@@ -16,7 +16,10 @@ pub fn read(page: &str) -> Samples {
     let (mut samples, mut families) = (Samples::new(), BTreeSet::new());
     let mut lines = page.lines().peekable();
     while let Some(line) = lines.next() {
-        let (name, help) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect(line);
+        let (name, help) = line
+            .strip_prefix("# HELP ")
+            .and_then(|rest| rest.split_once(' '))
+            .expect(line);
         assert!(is_name(name) && !help.is_empty(), "{line}");
         assert!(families.insert(name), "{name} comes twice");
         let line = lines.next().unwrap_or_default();
@@ -28,9 +31,21 @@ pub fn read(page: &str) -> Samples {
         }
         assert!(!family.is_empty(), "{name} has no sample");
         check(name, kind, &family);
-        for Sample { name, labels, value } in family {
-            let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}={value:?}")).collect();
-            let key = if labels.is_empty() { name } else { format!("{name}{{{}}}", labels.join(",")) };
+        for Sample {
+            name,
+            labels,
+            value,
+        } in family
+        {
+            let labels: Vec<_> = labels
+                .iter()
+                .map(|(label, value)| format!("{label}={value:?}"))
+                .collect();
+            let key = if labels.is_empty() {
+                name
+            } else {
+                format!("{name}{{{}}}", labels.join(","))
+            };
             assert!(!samples.contains_key(&key), "{key} comes twice");
             samples.insert(key, value);
         }
@@ -57,7 +72,10 @@ fn sample(line: &str) -> Sample {
     let mut labels = Vec::new();
     while let Some(inner) = rest.strip_prefix(if labels.is_empty() { '{' } else { ',' }) {
         let (label, after) = inner.split_once("=\"").expect(line);
-        assert!(is_name(label) && labels.iter().all(|(known, _)| known != label), "{line}");
+        assert!(
+            is_name(label) && labels.iter().all(|(known, _)| known != label),
+            "{line}"
+        );
         let (value, after) = quoted(after).expect(line);
         labels.push((label.to_owned(), value));
         rest = after;
@@ -68,7 +86,11 @@ fn sample(line: &str) -> Sample {
     let value = rest.strip_prefix(' ').expect(line);
     let value: f64 = value.parse().expect(line);
     assert!(value.is_finite(), "{line}");
-    Sample { name: name.to_owned(), labels, value }
+    Sample {
+        name: name.to_owned(),
+        labels,
+        value,
+    }
 }
 
 /// The text up to the closing quote, and what follows that.
@@ -92,7 +114,12 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 fn check(name: &str, kind: &str, samples: &[Sample]) {
     match kind {
         "counter" | "gauge" => {
-            assert!(samples.iter().all(|sample| sample.name == name && sample.value >= 0.0), "{name}");
+            assert!(
+                samples
+                    .iter()
+                    .all(|sample| sample.name == name && sample.value >= 0.0),
+                "{name}"
+            );
         }
         "histogram" => {
             let (count, before) = samples.split_last().unwrap();
@@ -104,15 +131,25 @@ fn check(name: &str, kind: &str, samples: &[Sample]) {
             let bounds: Vec<f64> = buckets
                 .iter()
                 .map(|bucket| {
-                    assert_eq!((&bucket.name, bucket.labels.len()), (&format!("{name}_bucket"), 1));
+                    assert_eq!(
+                        (&bucket.name, bucket.labels.len()),
+                        (&format!("{name}_bucket"), 1)
+                    );
                     assert_eq!(bucket.labels[0].0, "le");
                     bucket.labels[0].1.parse().expect("a bound")
                 })
                 .collect();
             assert!(bounds.is_sorted_by(|a, b| a < b), "{name}: {bounds:?}");
-            assert!(buckets.is_sorted_by_key(|bucket| bucket.value), "{name} is not cumulative");
+            assert!(
+                buckets.is_sorted_by_key(|bucket| bucket.value),
+                "{name} is not cumulative"
+            );
             let last = buckets.last().unwrap();
-            assert_eq!((bounds.last(), last.value), (Some(&f64::INFINITY), count.value), "{name}");
+            assert_eq!(
+                (bounds.last(), last.value),
+                (Some(&f64::INFINITY), count.value),
+                "{name}"
+            );
         }
         _ => panic!("{name} is of the type {kind}"),
     }

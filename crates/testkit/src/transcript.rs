@@ -8,7 +8,9 @@
 use std::path::{Path, PathBuf};
 
 fn directory(role: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/transcripts").join(role)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../core/tests/transcripts")
+        .join(role)
 }
 
 /// Compares a transcript with what `play` makes of it.
@@ -21,16 +23,31 @@ pub fn check(role: &str, name: &str, play: impl Fn(&str) -> String) {
     }
     for (number, (expected, played)) in expected.lines().zip(played.lines()).enumerate() {
         let line = number + 1;
-        assert_eq!(played, expected, "{name}.txt, line {line}: left is what the {role} does");
+        assert_eq!(
+            played, expected,
+            "{name}.txt, line {line}: left is what the {role} does"
+        );
     }
-    assert_eq!(played, expected, "{name}.txt: one goes on where the other ends");
+    assert_eq!(
+        played, expected,
+        "{name}.txt: one goes on where the other ends"
+    );
 }
 
 /// The names of a role's transcripts.
 pub fn names(role: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(directory(role))
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     names.sort();
     names

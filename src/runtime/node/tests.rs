@@ -17,7 +17,10 @@ impl Machine for Puppet {
         self.seen.lock().push(match &input {
             Input::Message { name, .. } => name.clone(),
             Input::Leader(leader) => {
-                format!("leader {}", leader.as_ref().map_or("-".into(), Upid::to_string))
+                format!(
+                    "leader {}",
+                    leader.as_ref().map_or("-".into(), Upid::to_string)
+                )
             }
             other => format!("{other:?}"),
         });
@@ -25,21 +28,38 @@ impl Machine for Puppet {
             Input::Message { name, from, body } => match name.as_str() {
                 "panic" => panic!("as told"),
                 "fetch" => self.effects.push_back(Effect::Fetch),
-                "store" => self.effects.push_back(Effect::Store { number: 7, state: body }),
-                "apply" => self
-                    .effects
-                    .push_back(Effect::ApplyHost { generation: 3, desired: Arc::new(Desired::default()) }),
-                "link" => self.effects.push_back(Effect::Link { to: from, reconnect: false }),
+                "store" => self.effects.push_back(Effect::Store {
+                    number: 7,
+                    state: body,
+                }),
+                "apply" => self.effects.push_back(Effect::ApplyHost {
+                    generation: 3,
+                    desired: Arc::new(Desired::default()),
+                }),
+                "link" => self.effects.push_back(Effect::Link {
+                    to: from,
+                    reconnect: false,
+                }),
                 "engine" => {
-                    self.effects.push_back(Effect::ApplyEngine { generation: 4, networks: Arc::default() });
+                    self.effects.push_back(Effect::ApplyEngine {
+                        generation: 4,
+                        networks: Arc::default(),
+                    });
                 }
                 "wait" => self.timeout = Some(now + Duration::from_secs(5)),
-                "echo" => self.effects.push_back(Effect::Send { to: from, name: "echo", body }),
+                "echo" => self.effects.push_back(Effect::Send {
+                    to: from,
+                    name: "echo",
+                    body,
+                }),
                 _ => {}
             },
             Input::Request(request) if request.path == "/now" => {
                 let response = unavailable(200, self.me.to_string());
-                self.effects.push_back(Effect::Respond { id: request.id, response });
+                self.effects.push_back(Effect::Respond {
+                    id: request.id,
+                    response,
+                });
             }
             Input::Timeout => self.timeout = None,
             _ => {}
@@ -56,7 +76,10 @@ impl Machine for Puppet {
 }
 
 #[derive(Clone, Default)]
-struct FakeHost(Arc<Mutex<(Vec<u64>, Option<HostReport>)>>, Arc<Mutex<(Vec<u64>, Option<EngineReport>)>>);
+struct FakeHost(
+    Arc<Mutex<(Vec<u64>, Option<HostReport>)>>,
+    Arc<Mutex<(Vec<u64>, Option<EngineReport>)>>,
+);
 
 impl Host for FakeHost {
     fn apply(&mut self, generation: u64, _: Arc<Desired>) {
@@ -111,7 +134,12 @@ impl Bench {
             }),
             seed: 1,
         });
-        Bench { node, ms, seen, host }
+        Bench {
+            node,
+            ms,
+            seen,
+            host,
+        }
     }
 
     fn started() -> Bench {
@@ -139,7 +167,9 @@ impl Bench {
     }
 
     fn message(&mut self, name: &str) {
-        self.node.message(peer(), name.to_owned(), Bytes::from_static(b"body")).unwrap();
+        self.node
+            .message(peer(), name.to_owned(), Bytes::from_static(b"body"))
+            .unwrap();
     }
 
     fn request(&mut self, id: u64, path: &str) {
@@ -155,7 +185,8 @@ impl Bench {
     }
 
     fn advance(&mut self, by: Duration) {
-        self.ms.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+        self.ms
+            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
     fn seen(&self) -> Vec<String> {
@@ -172,7 +203,11 @@ fn peer() -> Upid {
 }
 
 fn log_settings() -> LogSettings {
-    LogSettings { quorum: 1, path: "/log".into(), zookeeper: None }
+    LogSettings {
+        quorum: 1,
+        path: "/log".into(),
+        zookeeper: None,
+    }
 }
 
 fn statuses(actions: &[Action]) -> Vec<(u64, u16)> {
@@ -207,7 +242,9 @@ fn without_zookeeper_the_own_master_leads() {
 fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
     let mut bench = Bench::new(Some("zk://a:1/m"), None);
     bench.node.start(me()).unwrap();
-    let detect = Action::Detect { master: "zk://a:1/m".into() };
+    let detect = Action::Detect {
+        master: "zk://a:1/m".into(),
+    };
     assert_eq!(bench.drain(), std::slice::from_ref(&detect));
     assert_eq!(bench.seen(), [""; 0]);
 
@@ -224,9 +261,15 @@ fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
         assert_eq!(bench.idle(), None);
     }
     assert!(delays[0] <= Duration::from_secs(1), "{delays:?}");
-    assert!(delays[6] >= Duration::from_secs(15) && delays[6] <= Duration::from_secs(30), "{delays:?}");
+    assert!(
+        delays[6] >= Duration::from_secs(15) && delays[6] <= Duration::from_secs(30),
+        "{delays:?}"
+    );
 
-    bench.node.leader(Some("master@10.0.0.9:5050".parse().unwrap())).unwrap();
+    bench
+        .node
+        .leader(Some("master@10.0.0.9:5050".parse().unwrap()))
+        .unwrap();
     bench.node.leader(None).unwrap();
     assert_eq!(bench.seen(), ["leader master@10.0.0.9:5050", "leader -"]);
 }
@@ -277,7 +320,10 @@ fn a_panic_answers_open_requests_and_restarts_the_machine() {
     assert_eq!(bench.drain(), []);
 
     let delay = bench.idle().unwrap();
-    assert!((Duration::from_millis(50)..=Duration::from_millis(100)).contains(&delay), "{delay:?}");
+    assert!(
+        (Duration::from_millis(50)..=Duration::from_millis(100)).contains(&delay),
+        "{delay:?}"
+    );
     bench.advance(delay + Duration::from_millis(1));
     bench.node.tick().unwrap();
     bench.request(1, "/now");
@@ -295,7 +341,10 @@ fn restarts_get_rarer_while_the_panics_go_on_and_fast_again_after_a_good_minute(
         delay
     };
     let delays: Vec<_> = (0..12).map(|_| crash(&mut bench)).collect();
-    assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(30)), "{delays:?}");
+    assert!(
+        delays.iter().all(|delay| *delay <= Duration::from_secs(30)),
+        "{delays:?}"
+    );
     assert!(delays[11] >= Duration::from_secs(15), "{delays:?}");
     bench.advance(HEALTHY_AFTER);
     assert!(crash(&mut bench) <= Duration::from_millis(100));
@@ -306,7 +355,10 @@ fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
     let other = "overlay-agent@10.0.0.3:5051".parse::<Upid>().unwrap();
     let mut bench = Bench::started();
     bench.message("link");
-    bench.node.message(other.clone(), "link".to_owned(), Bytes::new()).unwrap();
+    bench
+        .node
+        .message(other.clone(), "link".to_owned(), Bytes::new())
+        .unwrap();
     bench.drain();
     bench.node.exited(other).unwrap();
     let restart = |bench: &mut Bench| {
@@ -317,8 +369,16 @@ fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
         bench.drain()
     };
     let actions = restart(&mut bench);
-    let [Action::Send { to, name, .. }] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!((to, *name), (&peer(), "mesos.modules.overlay.internal.RegistrationRefusedMessage"));
+    let [Action::Send { to, name, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(
+        (to, *name),
+        (
+            &peer(),
+            "mesos.modules.overlay.internal.RegistrationRefusedMessage"
+        )
+    );
 
     // It links those that come again; and a standby has none to call.
     assert_eq!(restart(&mut bench), []);
@@ -345,9 +405,15 @@ fn late_answers_of_a_former_machine_are_ignored() {
     bench.node.tick().unwrap();
     bench.seen();
 
-    bench.node.fetched(fetch, Ok(Bytes::from_static(b"old"))).unwrap();
+    bench
+        .node
+        .fetched(fetch, Ok(Bytes::from_static(b"old")))
+        .unwrap();
     bench.node.stored(store, StoreOutcome::Stored).unwrap();
-    bench.host.0.lock().1 = Some(HostReport { generation, ..HostReport::default() });
+    bench.host.0.lock().1 = Some(HostReport {
+        generation,
+        ..HostReport::default()
+    });
     assert_eq!(bench.drain(), []);
     assert_eq!(bench.seen(), [""; 0]);
 
@@ -362,14 +428,23 @@ fn late_answers_of_a_former_machine_are_ignored() {
     bench.node.fetched(fetch, Err("why".into())).unwrap();
     bench.node.stored(store, StoreOutcome::Superseded).unwrap();
     let generation = *bench.host.0.lock().0.last().unwrap();
-    bench.host.0.lock().1 = Some(HostReport { generation, ..HostReport::default() });
+    bench.host.0.lock().1 = Some(HostReport {
+        generation,
+        ..HostReport::default()
+    });
     assert_eq!(bench.drain(), []);
     assert_eq!(
         bench.seen()[3..],
         [
             "Fetched(Err(\"why\"))".to_owned(),
             "Stored { number: 7, outcome: Superseded }".to_owned(),
-            format!("HostDone({:?})", HostReport { generation: 3, ..HostReport::default() }),
+            format!(
+                "HostDone({:?})",
+                HostReport {
+                    generation: 3,
+                    ..HostReport::default()
+                }
+            ),
         ]
     );
 }
@@ -381,7 +456,10 @@ fn the_engine_is_reported_on_until_another_machine_asks() {
     bench.drain();
     let first = bench.host.1.lock().0[0];
     bench.seen();
-    let report = |generation| EngineReport { generation, ..EngineReport::default() };
+    let report = |generation| EngineReport {
+        generation,
+        ..EngineReport::default()
+    };
     let done = format!("EngineDone({:?})", report(4));
     for _ in 0..2 {
         bench.host.1.lock().1 = Some(report(first));
@@ -412,11 +490,25 @@ fn every_fetch_is_answered_the_newest_with_the_value() {
         bench.message("fetch");
     }
     let actions = bench.drain();
-    let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else { panic!("{actions:?}") };
+    let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else {
+        panic!("{actions:?}")
+    };
     bench.seen();
-    bench.node.fetched(old, Ok(Bytes::from_static(b"old"))).unwrap();
-    bench.node.fetched(new, Ok(Bytes::from_static(b"new"))).unwrap();
-    assert_eq!(bench.seen(), ["Fetched(Err(\"overtaken by a newer attempt\"))", "Fetched(Ok(b\"new\"))"]);
+    bench
+        .node
+        .fetched(old, Ok(Bytes::from_static(b"old")))
+        .unwrap();
+    bench
+        .node
+        .fetched(new, Ok(Bytes::from_static(b"new")))
+        .unwrap();
+    assert_eq!(
+        bench.seen(),
+        [
+            "Fetched(Err(\"overtaken by a newer attempt\"))",
+            "Fetched(Ok(b\"new\"))"
+        ]
+    );
 }
 
 #[test]
@@ -424,7 +516,9 @@ fn a_write_that_hangs_has_failed_after_a_while() {
     let mut bench = Bench::started();
     bench.message("store");
     let actions = bench.drain();
-    let [Action::Store { id, .. }] = actions[..] else { panic!("{actions:?}") };
+    let [Action::Store { id, .. }] = actions[..] else {
+        panic!("{actions:?}")
+    };
     bench.seen();
     assert_eq!(bench.idle(), Some(STORE_PATIENCE));
     bench.advance(STORE_PATIENCE - Duration::from_millis(1));
@@ -433,9 +527,16 @@ fn a_write_that_hangs_has_failed_after_a_while() {
     bench.advance(Duration::from_millis(1));
     bench.node.tick().unwrap();
     let seen = bench.seen();
-    assert!(seen[0].starts_with("Stored { number: 7, outcome: Failed(\"no answer within 20 s"), "{seen:?}");
+    assert!(
+        seen[0].starts_with("Stored { number: 7, outcome: Failed(\"no answer within 20 s"),
+        "{seen:?}"
+    );
     bench.node.stored(id, StoreOutcome::Stored).unwrap();
-    assert_eq!((bench.seen().len(), bench.idle()), (0, None), "the late answer counts no more");
+    assert_eq!(
+        (bench.seen().len(), bench.idle()),
+        (0, None),
+        "the late answer counts no more"
+    );
 }
 
 #[test]
@@ -447,10 +548,16 @@ fn the_deadline_is_the_machines_and_ticks_before_it_do_nothing() {
     bench.seen();
     bench.advance(Duration::from_millis(4999));
     bench.node.tick().unwrap();
-    assert_eq!((bench.seen().len(), bench.idle()), (0, Some(Duration::from_millis(1))));
+    assert_eq!(
+        (bench.seen().len(), bench.idle()),
+        (0, Some(Duration::from_millis(1)))
+    );
     bench.advance(Duration::from_millis(1));
     bench.node.tick().unwrap();
-    assert_eq!((bench.seen(), bench.idle()), (vec!["Timeout".to_owned()], None));
+    assert_eq!(
+        (bench.seen(), bench.idle()),
+        (vec!["Timeout".to_owned()], None)
+    );
 }
 
 #[test]

@@ -68,9 +68,18 @@ fn a_file_that_cannot_be_read_is_named() {
     let files = Files::new();
     let absent = files.path("absent.json");
     let line = complaint(master(&absent, &Environment::default()));
-    assert!(line.starts_with(&format!("{absent}: cannot be read: No such file")), "{line}");
-    assert!(line.ends_with("correct the module's parameter master_config"), "{line}");
-    let line = complaint(agent(files.0.path().to_str().unwrap(), &Environment::default()));
+    assert!(
+        line.starts_with(&format!("{absent}: cannot be read: No such file")),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("correct the module's parameter master_config"),
+        "{line}"
+    );
+    let line = complaint(agent(
+        files.0.path().to_str().unwrap(),
+        &Environment::default(),
+    ));
     assert!(line.contains("Is a directory"), "{line}");
     fs::write(files.path("latin1.json"), b"{\"\xe9\": 1}").unwrap();
     let line = complaint(agent(&files.path("latin1.json"), &Environment::default()));
@@ -80,12 +89,22 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn a_master_alone_has_one_replica_and_watches_nobody() {
     let files = Files::new();
-    let settings =
-        master(&files.master(r#", "replicated_log_dir": "$D/deep/log""#), &Environment::default()).unwrap();
+    let settings = master(
+        &files.master(r#", "replicated_log_dir": "$D/deep/log""#),
+        &Environment::default(),
+    )
+    .unwrap();
     assert_eq!(settings.detect, None);
     let path = files.0.path().join("deep/log/overlay_replicated_log");
     assert!(path.is_dir(), "made beforehand");
-    assert_eq!(settings.log, Some(LogSettings { quorum: 1, path, zookeeper: None }));
+    assert_eq!(
+        settings.log,
+        Some(LogSettings {
+            quorum: 1,
+            path,
+            zookeeper: None
+        })
+    );
 
     let settings = master(&files.master(""), &Environment::default()).unwrap();
     assert_eq!((settings.log, settings.detect), (None, None));
@@ -112,9 +131,14 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
     );
 
     files.write("url", "zk://u:p@f:1,g:2/file\n");
-    let zk = format!(r#"{log}, "zk": {{"url": "file://$D/url", "quorum": 2, "session_timeout": 20}}"#);
+    let zk =
+        format!(r#"{log}, "zk": {{"url": "file://$D/url", "quorum": 2, "session_timeout": 20}}"#);
     let settings = master(&files.master(&zk), &environment).unwrap();
-    assert_eq!(settings.detect.as_deref(), Some("zk://e:1/env"), "that is where Mesos's masters meet");
+    assert_eq!(
+        settings.detect.as_deref(),
+        Some("zk://e:1/env"),
+        "that is where Mesos's masters meet"
+    );
     let log_settings = settings.log.unwrap();
     assert_eq!(log_settings.quorum, 2);
     assert_eq!(
@@ -136,20 +160,38 @@ fn what_is_wrong_with_zookeeper_or_the_log_is_one_line() {
     let files = Files::new();
     let file = files.master(r#", "replicated_log_dir": "$D/log""#);
     let line = complaint(master(&file, &environment("zk://e:1/env", "", "")));
-    assert!(line.starts_with("environment: MESOS_QUORUM: missing"), "{line}");
+    assert!(
+        line.starts_with("environment: MESOS_QUORUM: missing"),
+        "{line}"
+    );
     let line = complaint(master(&file, &environment("file:///nonexistent", "1", "")));
-    assert!(line.starts_with("environment: MESOS_ZK: \"file:///nonexistent\" cannot be read"), "{line}");
+    assert!(
+        line.starts_with("environment: MESOS_ZK: \"file:///nonexistent\" cannot be read"),
+        "{line}"
+    );
     let url = files.write("url", "zk://u:secret@e/env");
-    let line = complaint(master(&file, &environment(&format!("file://{url}"), "1", "")));
-    assert!(line.starts_with("environment: MESOS_ZK: \"zk://***@e/env\" has the server \"e\""), "{line}");
+    let line = complaint(master(
+        &file,
+        &environment(&format!("file://{url}"), "1", ""),
+    ));
+    assert!(
+        line.starts_with("environment: MESOS_ZK: \"zk://***@e/env\" has the server \"e\""),
+        "{line}"
+    );
 
     let line = complaint(master(&file, &environment("zk://e:1/", "1", "")));
-    assert!(line.starts_with("environment: MESOS_ZK: \"zk://e:1/\" has no path"), "{line}");
+    assert!(
+        line.starts_with("environment: MESOS_ZK: \"zk://e:1/\" has no path"),
+        "{line}"
+    );
 
     files.write("taken", "");
     let file = files.master(r#", "replicated_log_dir": "$D/taken""#);
     let line = complaint(master(&file, &Environment::default()));
-    assert!(line.starts_with(&format!("{file}: replicated_log_dir: \"")), "{line}");
+    assert!(
+        line.starts_with(&format!("{file}: replicated_log_dir: \"")),
+        "{line}"
+    );
     assert!(line.contains("cannot be used: "), "{line}");
 }
 
@@ -158,10 +200,16 @@ fn an_agent_finds_its_master_in_file_then_environment() {
     let files = Files::new();
     let configured = files.agent(r#", "master": "10.0.0.1:5050""#);
     let environment = environment("zk://e:1/env", "", "10.0.0.2:5050");
-    assert_eq!(agent(&configured, &environment).unwrap().detect, "10.0.0.1:5050");
+    assert_eq!(
+        agent(&configured, &environment).unwrap().detect,
+        "10.0.0.1:5050"
+    );
     let bare = files.agent("");
     assert_eq!(agent(&bare, &environment).unwrap().detect, "10.0.0.2:5050");
-    let environment = Environment { master: None, ..environment };
+    let environment = Environment {
+        master: None,
+        ..environment
+    };
     assert_eq!(agent(&bare, &environment).unwrap().detect, "zk://e:1/env");
     assert!(complaint(agent(&bare, &Environment::default())).contains(
         "agent.json: master: missing, and neither MESOS_MASTER nor MESOS_ZK is in the environment; write host:port"
@@ -173,8 +221,14 @@ fn an_agent_finds_its_engine_in_file_then_environment() {
     let files = Files::new();
     let socket = |config: &str, docker_host: Option<&str>| {
         let master = environment("", "", "10.0.0.1:5050");
-        let environment = Environment { docker_host: docker_host.map(str::to_owned), ..master };
-        agent(&files.agent(config), &environment).unwrap().config.docker_socket
+        let environment = Environment {
+            docker_host: docker_host.map(str::to_owned),
+            ..master
+        };
+        agent(&files.agent(config), &environment)
+            .unwrap()
+            .config
+            .docker_socket
     };
     let configured = r#", "docker_socket": "/run/file.sock""#;
     let host = Some("unix:///run/environment.sock");
@@ -190,8 +244,14 @@ fn an_agent_reads_the_file_that_names_its_master() {
     let files = Files::new();
     let url = files.write("url", " 10.0.0.1:5050\n");
     let given = |master: &str| agent(&files.agent(""), &environment("", "", master));
-    assert_eq!(given(&format!("file://{url}")).unwrap().detect, "10.0.0.1:5050");
+    assert_eq!(
+        given(&format!("file://{url}")).unwrap().detect,
+        "10.0.0.1:5050"
+    );
     files.write("url", "10.0.0.1");
     let line = complaint(given(&format!("file://{url}")));
-    assert!(line.starts_with("environment: MESOS_MASTER: \"10.0.0.1\" has no port; write"), "{line}");
+    assert!(
+        line.starts_with("environment: MESOS_MASTER: \"10.0.0.1\" has no port; write"),
+        "{line}"
+    );
 }

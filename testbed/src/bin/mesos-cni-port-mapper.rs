@@ -38,13 +38,17 @@ fn run() -> Result<Value, Failure> {
     if call.command == "VERSION" {
         return Ok(json!({ "cniVersion": "0.2.0", "supportedVersions": ["0.1.0", "0.2.0"] }));
     }
-    let config: Value = serde_json::from_reader(io::stdin())
-        .map_err(|error| Failure::new(6, format!("the configuration on standard input: {error}")))?;
+    let config: Value = serde_json::from_reader(io::stdin()).map_err(|error| {
+        Failure::new(6, format!("the configuration on standard input: {error}"))
+    })?;
     let mapper = Mapper::new(&call, &config)?;
     match call.command.as_str() {
         "ADD" => mapper.add(),
         "DEL" => mapper.del(),
-        other => Err(Failure::new(4, format!("CNI_COMMAND {other:?} is none of ADD, DEL, VERSION"))),
+        other => Err(Failure::new(
+            4,
+            format!("CNI_COMMAND {other:?} is none of ADD, DEL, VERSION"),
+        )),
     }
 }
 
@@ -66,7 +70,11 @@ struct Port {
 impl<'a> Mapper<'a> {
     fn new(call: &'a Call, config: &Value) -> Result<Mapper<'a>, Failure> {
         let bad = |what: &str| Failure::new(BAD_CONFIG, format!("mesos-cni-port-mapper: {what}"));
-        let text = |key: &str| config[key].as_str().ok_or_else(|| bad(&format!("{key:?} is not a string")));
+        let text = |key: &str| {
+            config[key]
+                .as_str()
+                .ok_or_else(|| bad(&format!("{key:?} is not a string")))
+        };
         let mut delegate = config["delegate"].clone();
         if !delegate["type"].is_string() {
             return Err(bad("\"delegate\" has no \"type\""));
@@ -85,19 +93,35 @@ impl<'a> Mapper<'a> {
         let exclude = config["excludeDevices"].as_array().into_iter().flatten();
         let mappings = &config["args"]["org.apache.mesos"]["network_info"]["port_mappings"];
         let port = |mapping: &Value| {
-            let number = |key: &str| mapping[key].as_u64().and_then(|number| u16::try_from(number).ok());
-            let (Some(host), Some(container)) = (number("host_port"), number("container_port")) else {
+            let number = |key: &str| {
+                mapping[key]
+                    .as_u64()
+                    .and_then(|number| u16::try_from(number).ok())
+            };
+            let (Some(host), Some(container)) = (number("host_port"), number("container_port"))
+            else {
                 return Err(bad(&format!("port mapping {mapping} without two ports")));
             };
             let protocol = mapping["protocol"].as_str().unwrap_or("tcp").to_lowercase();
-            Ok(Port { host, container, protocol })
+            Ok(Port {
+                host,
+                container,
+                protocol,
+            })
         };
         Ok(Mapper {
             call,
             delegate,
             chain,
-            exclude: exclude.filter_map(|device| Some(device.as_str()?.to_owned())).collect(),
-            ports: mappings.as_array().into_iter().flatten().map(port).collect::<Result<_, _>>()?,
+            exclude: exclude
+                .filter_map(|device| Some(device.as_str()?.to_owned()))
+                .collect(),
+            ports: mappings
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(port)
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -110,7 +134,10 @@ impl<'a> Mapper<'a> {
                 .and_then(|ip| self.forward(ip)),
         };
         if let Err(failure) = forwarded {
-            let undo = Call { command: "DEL".into(), ..self.call.clone() };
+            let undo = Call {
+                command: "DEL".into(),
+                ..self.call.clone()
+            };
             let _ = self.unforward();
             let _ = undo.run(&self.delegate, None); // the first failure is the one to tell
             return Err(failure);
@@ -154,20 +181,37 @@ impl<'a> Mapper<'a> {
             let comment = self.comment();
             let mut rule = vec!["-A", chain];
             rule.extend(["-p", &port.protocol, "-m", &port.protocol, "--dport", &host]);
-            rule.extend(["-m", "comment", "--comment", &comment, "-j", "DNAT", "--to-destination", &to]);
+            rule.extend([
+                "-m",
+                "comment",
+                "--comment",
+                &comment,
+                "-j",
+                "DNAT",
+                "--to-destination",
+                &to,
+            ]);
             iptables(&rule)?;
         }
         Ok(())
     }
 
     fn unforward(&self) -> Result<(), Failure> {
-        let Ok(rules) = iptables(&["-S", &self.chain]) else { return Ok(()) }; // no chain, no rules
+        let Ok(rules) = iptables(&["-S", &self.chain]) else {
+            return Ok(());
+        }; // no chain, no rules
         let comment = format!("\"{}\"", self.comment());
         for rule in rules.lines().filter(|rule| rule.contains(&comment)) {
-            let words: Vec<String> = rule.replace(&comment, "\u{0}").split(' ').map(str::to_owned).collect();
+            let words: Vec<String> = rule
+                .replace(&comment, "\u{0}")
+                .split(' ')
+                .map(str::to_owned)
+                .collect();
             let full = self.comment();
-            let mut delete: Vec<&str> =
-                words.iter().map(|w| if w == "\u{0}" { &full } else { w.as_str() }).collect();
+            let mut delete: Vec<&str> = words
+                .iter()
+                .map(|w| if w == "\u{0}" { &full } else { w.as_str() })
+                .collect();
             delete[0] = "-D";
             iptables(&delete)?;
         }
@@ -178,16 +222,29 @@ impl<'a> Mapper<'a> {
 /// What Mesos's plugin passes on of a delegate's result: it knows the form of
 /// version 0.2.0 and nothing else, so the addresses of a newer one are lost.
 fn as_mesos_has_it(result: &Value) -> Value {
-    let known = ["cniVersion", "ip4", "ip6", "dns"].map(|key| (key.to_owned(), result[key].clone()));
-    Value::Object(known.into_iter().filter(|(_, value)| !value.is_null()).collect())
+    let known =
+        ["cniVersion", "ip4", "ip6", "dns"].map(|key| (key.to_owned(), result[key].clone()));
+    Value::Object(
+        known
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .collect(),
+    )
 }
 
 fn iptables(arguments: &[&str]) -> Result<String, Failure> {
-    let output = Command::new("iptables").args(["-w", "-t", "nat"]).args(arguments).output();
-    let output = output.map_err(|error| Failure::new(IPTABLES, format!("running iptables: {error}")))?;
+    let output = Command::new("iptables")
+        .args(["-w", "-t", "nat"])
+        .args(arguments)
+        .output();
+    let output =
+        output.map_err(|error| Failure::new(IPTABLES, format!("running iptables: {error}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(IPTABLES, format!("iptables {}: {}", arguments.join(" "), said.trim())));
+        return Err(Failure::new(
+            IPTABLES,
+            format!("iptables {}: {}", arguments.join(" "), said.trim()),
+        ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -33,7 +33,9 @@ fn main() -> ExitCode {
         ["--alone", address] => listen(address).map(|listener| task::serve(&listener)),
         [] => run("[::]:7007"),
         [address] => run(address),
-        _ => Err(anyhow::anyhow!("usage: overlay-test-executor [--alone] [ADDRESS:PORT]")),
+        _ => Err(anyhow::anyhow!(
+            "usage: overlay-test-executor [--alone] [ADDRESS:PORT]"
+        )),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +67,9 @@ fn run(address: &str) -> Result<()> {
         match executor.subscribe() {
             Ok(Next::Shutdown) => return Ok(()),
             Ok(Next::Again) => lost = Instant::now(),
-            Err(error) if lost.elapsed() >= patience => return Err(error.context("the agent is gone")),
+            Err(error) if lost.elapsed() >= patience => {
+                return Err(error.context("the agent is gone"));
+            }
             Err(error) => {
                 let error = format!("{error:#}");
                 if error != told {
@@ -100,7 +104,8 @@ struct Executor {
 
 impl Executor {
     fn from_environment(port: u16) -> Result<Executor> {
-        let variable = |name: &str| env::var(name).with_context(|| format!("{name} in the environment"));
+        let variable =
+            |name: &str| env::var(name).with_context(|| format!("{name} in the environment"));
         let endpoint = variable("MESOS_AGENT_ENDPOINT")?;
         let slave = variable("MESOS_SLAVE_PID")?;
         let id = slave.split('@').next().unwrap_or("slave(1)").to_owned();
@@ -111,7 +116,11 @@ impl Executor {
             framework: json!({ "value": variable("MESOS_FRAMEWORK_ID")? }),
             executor: json!({ "value": variable("MESOS_EXECUTOR_ID")? }),
             port,
-            patience: if checkpoint { Duration::from_secs(60) } else { Duration::ZERO },
+            patience: if checkpoint {
+                Duration::from_secs(60)
+            } else {
+                Duration::ZERO
+            },
             updates: BTreeMap::new(),
             tasks: BTreeMap::new(),
             killed: false,
@@ -129,8 +138,13 @@ impl Executor {
             "unacknowledged_updates":
                 self.updates.values().map(|status| json!({ "status": status })).collect::<Vec<_>>(),
         });
-        let body = self.call("SUBSCRIBE", "subscribe", unacknowledged).to_string();
-        let headers = [("Content-Type", "application/json"), ("Accept", "application/json")];
+        let body = self
+            .call("SUBSCRIBE", "subscribe", unacknowledged)
+            .to_string();
+        let headers = [
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json"),
+        ];
         let stream = self.agent.stream(&self.path, &headers, body.as_bytes())?;
         if stream.status != 200 {
             bail!("the agent answered the subscription with {}", stream.status);
@@ -146,8 +160,13 @@ impl Executor {
                 }
                 "ACKNOWLEDGED" => {
                     let acknowledged = &event["acknowledged"];
-                    self.updates.remove(acknowledged["uuid"].as_str().unwrap_or_default());
-                    self.tasks.remove(acknowledged["task_id"]["value"].as_str().unwrap_or_default());
+                    self.updates
+                        .remove(acknowledged["uuid"].as_str().unwrap_or_default());
+                    self.tasks.remove(
+                        acknowledged["task_id"]["value"]
+                            .as_str()
+                            .unwrap_or_default(),
+                    );
                     // One task is all that an executor gets here.
                     if self.killed && self.updates.is_empty() {
                         return Ok(Next::Shutdown);
@@ -162,9 +181,15 @@ impl Executor {
     }
 
     fn launch(&mut self, task: &Value) -> Result<()> {
-        let id = task["task_id"]["value"].as_str().context("a task without an id")?;
+        let id = task["task_id"]["value"]
+            .as_str()
+            .context("a task without an id")?;
         self.tasks.insert(id.to_owned(), task.clone());
-        self.update(&task["task_id"], "TASK_RUNNING", Some(json!({ "port": self.port })))
+        self.update(
+            &task["task_id"],
+            "TASK_RUNNING",
+            Some(json!({ "port": self.port })),
+        )
     }
 
     /// Sends an update; one that gets lost is sent again with the next subscription.
@@ -181,10 +206,16 @@ impl Executor {
             status["data"] = BASE64_STANDARD.encode(data.to_string()).into();
         }
         self.updates.insert(uuid, status.clone());
-        let reply =
-            self.agent.post(&self.path, &self.call("UPDATE", "update", json!({ "status": status })))?;
+        let reply = self.agent.post(
+            &self.path,
+            &self.call("UPDATE", "update", json!({ "status": status })),
+        )?;
         if reply.status != 202 {
-            bail!("the agent answered {state} with {}: {}", reply.status, reply.text().trim());
+            bail!(
+                "the agent answered {state} with {}: {}",
+                reply.status,
+                reply.text().trim()
+            );
         }
         eprintln!("{state}");
         Ok(())
@@ -203,7 +234,9 @@ fn random_uuid() -> [u8; 16] {
 /// otherwise (a network without a way there) through the network namespace of the nearest
 /// ancestor that is in another one, which is the agent.
 fn reach(endpoint: &str) -> Result<Client> {
-    let address = endpoint.parse().with_context(|| format!("MESOS_AGENT_ENDPOINT {endpoint:?}"))?;
+    let address = endpoint
+        .parse()
+        .with_context(|| format!("MESOS_AGENT_ENDPOINT {endpoint:?}"))?;
     match net::connect(None, address, Duration::from_secs(1)) {
         Ok(_) => return Ok(Client::new(endpoint, None)),
         Err(error) => eprintln!("the agent is not to be reached from here: {error:#}"),
@@ -212,8 +245,14 @@ fn reach(endpoint: &str) -> Result<Client> {
     let mut pid = std::process::id();
     while pid > 1 {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let (_, rest) = stat.rsplit_once(')').context("a strange /proc/<pid>/stat")?;
-        pid = rest.split_whitespace().nth(1).context("a process without a parent")?.parse()?;
+        let (_, rest) = stat
+            .rsplit_once(')')
+            .context("a strange /proc/<pid>/stat")?;
+        pid = rest
+            .split_whitespace()
+            .nth(1)
+            .context("a process without a parent")?
+            .parse()?;
         let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
         if pid > 1 && fs::read_link(&path)? != mine {
             eprintln!("going through the network namespace of process {pid}");

@@ -51,11 +51,17 @@ fn download(scratch: &Path) -> Result<PathBuf> {
         .context("running pip download")?;
     let said = [refused.stdout, refused.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let Some(address) = address(&said) else { bail!("pip did not say where {REQUIREMENT} is:\n{said}") };
+    let Some(address) = address(&said) else {
+        bail!("pip did not say where {REQUIREMENT} is:\n{said}")
+    };
     let package = scratch.join("package.tar.gz");
     let mut urllib = Command::new(venv.join("bin/python"));
     urllib
-        .args(["-c", "import sys, urllib.request as u; u.urlretrieve(*sys.argv[1:])", address])
+        .args([
+            "-c",
+            "import sys, urllib.request as u; u.urlretrieve(*sys.argv[1:])",
+            address,
+        ])
         .arg(&package);
     run(urllib).with_context(|| format!("fetching {address}"))?;
     Ok(package)
@@ -77,8 +83,14 @@ fn with_checksum(said: &str) -> Option<&str> {
 
 fn check(package: &Path) -> Result<()> {
     let bytes = fs::read(package).context("reading the package")?;
-    let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(sum == SHA256, "the package of Mesos has SHA-256 {sum}, but it must be {SHA256}");
+    let sum: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    ensure!(
+        sum == SHA256,
+        "the package of Mesos has SHA-256 {sum}, but it must be {SHA256}"
+    );
     Ok(())
 }
 
@@ -100,20 +112,25 @@ mod tests {
 
     #[test]
     fn finds_the_address_in_pips_refusal() {
-        let said =
-            format!("ERROR: Could not find (from https://registry.example/a/b.tar.gz#sha256={SHA256})\n");
+        let said = format!(
+            "ERROR: Could not find (from https://registry.example/a/b.tar.gz#sha256={SHA256})\n"
+        );
         assert_eq!(address(&said), Some("https://registry.example/a/b.tar.gz"));
     }
 
     #[test]
     fn an_address_without_a_checksum_will_do() {
-        let said = "ERROR: mesos from https://registry.example/a/b.tar.gz does not appear to be a project";
+        let said =
+            "ERROR: mesos from https://registry.example/a/b.tar.gz does not appear to be a project";
         assert_eq!(address(said), Some("https://registry.example/a/b.tar.gz"));
     }
 
     #[test]
     fn another_checksum_is_another_package() {
-        let said = format!("ERROR: https://registry.example/b.tar.gz#sha256={}", SHA256.replace('1', "2"));
+        let said = format!(
+            "ERROR: https://registry.example/b.tar.gz#sha256={}",
+            SHA256.replace('1', "2")
+        );
         assert_eq!(address(&said), None);
     }
 }

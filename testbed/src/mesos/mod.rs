@@ -27,7 +27,10 @@ use crate::paths;
 /// The launcher's source.
 const LAUNCHER: [(&str, &str); 2] = [
     ("launcher.cpp", include_str!("../../launcher/launcher.cpp")),
-    ("internals.hpp", include_str!("../../launcher/internals.hpp")),
+    (
+        "internals.hpp",
+        include_str!("../../launcher/internals.hpp"),
+    ),
 ];
 
 /// The source of the module that only answers.
@@ -44,11 +47,14 @@ impl Mesos {
     /// Mesos, ready to run; fetched and built if this is the first time.
     pub fn get() -> Result<Mesos> {
         let root = paths::target().join("mesos-1.11.0");
-        let mesos =
-            Mesos { library: root.join("lib/libmesos.so"), build: root.join(format!("build-{}", hash())) };
+        let mesos = Mesos {
+            library: root.join("lib/libmesos.so"),
+            build: root.join(format!("build-{}", hash())),
+        };
         if !mesos.is_complete() {
             fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
-            let lock = File::create(root.join("lock")).context("the lock of target/mesos-1.11.0")?;
+            let lock =
+                File::create(root.join("lock")).context("the lock of target/mesos-1.11.0")?;
             lock.lock().context("locking target/mesos-1.11.0")?;
             mesos.complete(&root)?;
         }
@@ -113,7 +119,11 @@ fn hash() -> String {
     ]) {
         hash.update(text);
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Compiles the launcher. It is linked with RPATH, not RUNPATH, so that what
@@ -122,18 +132,34 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
     for (name, text) in LAUNCHER {
         fs::write(build.join(name), text)?;
     }
-    let lib = library.parent().context("libmesos.so without a directory")?;
+    let lib = library
+        .parent()
+        .context("libmesos.so without a directory")?;
     let stubs = build.join("stubs");
     let mut gxx = Command::new("g++");
-    gxx.args(["-std=c++14", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-isystem"])
-        .arg(paths::workspace().join("cpp_shim/mesos_subset"))
-        .arg(build.join("launcher.cpp"))
-        .arg("-o")
-        .arg(build.join("mesos-launcher"))
-        .arg(format!("-L{}", lib.display()))
-        .arg(format!("-L{}", stubs.display()))
-        .arg("-Wl,--disable-new-dtags,-rpath,$ORIGIN/stubs:$ORIGIN/../lib")
-        .args(["-Wl,--allow-shlib-undefined", "-Wl,--no-as-needed", "-lmesos", "-lpython-stub", "-lpthread"]);
+    gxx.args([
+        "-std=c++14",
+        "-O1",
+        "-g",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-isystem",
+    ])
+    .arg(paths::workspace().join("cpp_shim/mesos_subset"))
+    .arg(build.join("launcher.cpp"))
+    .arg("-o")
+    .arg(build.join("mesos-launcher"))
+    .arg(format!("-L{}", lib.display()))
+    .arg(format!("-L{}", stubs.display()))
+    .arg("-Wl,--disable-new-dtags,-rpath,$ORIGIN/stubs:$ORIGIN/../lib")
+    .args([
+        "-Wl,--allow-shlib-undefined",
+        "-Wl,--no-as-needed",
+        "-lmesos",
+        "-lpython-stub",
+        "-lpthread",
+    ]);
     run(gxx).context("compiling the Mesos launcher")?;
     std::os::unix::fs::symlink("mesos-launcher", build.join("mesos-containerizer"))
         .context("naming the launcher mesos-containerizer")
@@ -143,18 +169,33 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
 fn compile_baseline(build: &Path) -> Result<()> {
     fs::write(build.join("baseline.cpp"), BASELINE)?;
     let mut gxx = Command::new("g++");
-    gxx.args(["-std=c++14", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"])
-        .arg("-DMESOS_OVERLAY_SUBSET")
-        .arg(format!("-I{}", paths::workspace().join("cpp_shim/mesos_subset").display()))
-        .arg(build.join("baseline.cpp"))
-        .arg("-o")
-        .arg(build.join("libbaseline.so"));
-    run(gxx).context("compiling the module that only answers").map(drop)
+    gxx.args([
+        "-std=c++14",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ])
+    .arg("-DMESOS_OVERLAY_SUBSET")
+    .arg(format!(
+        "-I{}",
+        paths::workspace().join("cpp_shim/mesos_subset").display()
+    ))
+    .arg(build.join("baseline.cpp"))
+    .arg("-o")
+    .arg(build.join("libbaseline.so"));
+    run(gxx)
+        .context("compiling the module that only answers")
+        .map(drop)
 }
 
 /// Runs a tool to its end; what it printed is in the error if it fails.
 fn run(mut command: Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("running {command:?}"))?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     if !output.status.success() {

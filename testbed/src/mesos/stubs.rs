@@ -37,10 +37,15 @@ pub fn build(library: &Path, dir: &Path) -> Result<()> {
         fs::write(&source, code(&file, &symbols))?;
         fs::write(&script, versions(&symbols))?;
         let mut gcc = Command::new("gcc");
-        gcc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-            .arg(dir.join(&file))
-            .arg(&source)
-            .arg(format!("-Wl,-soname,{file},--version-script,{}", script.display()));
+        gcc.args([
+            "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
+        ])
+        .arg(dir.join(&file))
+        .arg(&source)
+        .arg(format!(
+            "-Wl,-soname,{file},--version-script,{}",
+            script.display()
+        ));
         run(gcc).with_context(|| format!("building the stub of {file}"))?;
     }
     Ok(())
@@ -52,9 +57,14 @@ fn wanted(data: &[u8]) -> Result<BTreeMap<String, Symbols>> {
     let endian = header.endian()?;
     let sections = header.sections(endian, data)?;
     let symbols = sections.symbols(endian, data, elf::SHT_DYNSYM)?;
-    let versions = sections.versions(endian, data)?.context("an object without symbol versions")?;
+    let versions = sections
+        .versions(endian, data)?
+        .context("an object without symbol versions")?;
     let mut wanted: BTreeMap<String, Symbols> = BTreeMap::new();
-    for file in VERSIONED.into_iter().chain(UNVERSIONED.map(|(file, _)| file)) {
+    for file in VERSIONED
+        .into_iter()
+        .chain(UNVERSIONED.map(|(file, _)| file))
+    {
         wanted.insert(file.to_owned(), Symbols::new());
     }
     for (index, symbol) in symbols.enumerate() {
@@ -64,14 +74,23 @@ fn wanted(data: &[u8]) -> Result<BTreeMap<String, Symbols>> {
         }
         let version = versions.version(versions.version_index(endian, index).index())?;
         let (file, version) = match version.and_then(|v| Some((v.file()?, v.name()))) {
-            Some((file, version)) => (String::from_utf8_lossy(file), String::from_utf8_lossy(version)),
-            None => match UNVERSIONED.iter().find(|(_, starts)| starts.iter().any(|s| name.starts_with(s))) {
+            Some((file, version)) => (
+                String::from_utf8_lossy(file),
+                String::from_utf8_lossy(version),
+            ),
+            None => match UNVERSIONED
+                .iter()
+                .find(|(_, starts)| starts.iter().any(|s| name.starts_with(s)))
+            {
                 Some((file, _)) => ((*file).into(), "".into()),
                 None => continue,
             },
         };
         if let Some(symbols) = wanted.get_mut(&*file) {
-            symbols.entry(version.into_owned()).or_default().insert(name);
+            symbols
+                .entry(version.into_owned())
+                .or_default()
+                .insert(name);
         }
     }
     Ok(wanted)
@@ -91,7 +110,9 @@ fn code(file: &str, symbols: &Symbols) -> String {
     for symbol in symbols.values().flatten() {
         text += &match is_data(symbol) {
             true => format!("_Alignas(16) char {symbol}[64];\n"),
-            false => format!("void {symbol}(void); void {symbol}(void) {{ called(\"{symbol}\"); }}\n"),
+            false => {
+                format!("void {symbol}(void); void {symbol}(void) {{ called(\"{symbol}\"); }}\n")
+            }
         };
     }
     text
@@ -102,8 +123,15 @@ fn code(file: &str, symbols: &Symbols) -> String {
 fn versions(symbols: &Symbols) -> String {
     let mut text = String::new();
     for (version, symbols) in symbols {
-        let list: String = symbols.iter().map(|symbol| format!("    {symbol};\n")).collect();
-        let local = if version.is_empty() { "  local: *;\n" } else { "" };
+        let list: String = symbols
+            .iter()
+            .map(|symbol| format!("    {symbol};\n"))
+            .collect();
+        let local = if version.is_empty() {
+            "  local: *;\n"
+        } else {
+            ""
+        };
         text += &format!("{version} {{\n  global:\n{list}{local}}};\n");
     }
     if !symbols.contains_key("") {
@@ -124,6 +152,9 @@ mod tests {
             "OPENSSL_1.0.0 {\n  global:\n    SSL_new;\n};\nSTUB_PRIVATE { local: *; };\n"
         );
         let python = Symbols::from([("".into(), BTreeSet::from(["Py_Initialize".into()]))]);
-        assert_eq!(versions(&python), " {\n  global:\n    Py_Initialize;\n  local: *;\n};\n");
+        assert_eq!(
+            versions(&python),
+            " {\n  global:\n    Py_Initialize;\n  local: *;\n};\n"
+        );
     }
 }

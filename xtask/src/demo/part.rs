@@ -51,9 +51,9 @@ impl Part {
     pub fn not_shown(self) -> Option<&'static str> {
         match self {
             Part::Whole => None,
-            Part::Attached => {
-                Some("Mesos starting the containers; they were attached from the agent module's CNI file.")
-            }
+            Part::Attached => Some(
+                "Mesos starting the containers; they were attached from the agent module's CNI file.",
+            ),
             Part::Loopback => Some(
                 "the data plane. Master and agents allocated, stored and registered, and Mesos ran the tasks, \
                  but on the machine's own loopback: the kernel was left alone (\"backend\": \"external\").",

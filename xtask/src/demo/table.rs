@@ -20,10 +20,17 @@ const MAX_COLUMNS: usize = 10;
 pub fn measure(tasks: &[Task]) -> Result<Reach> {
     let mut reach = Reach::new();
     for (from, task) in tasks.iter().enumerate() {
-        let others = tasks.iter().enumerate().take(MAX_COLUMNS).filter(|(to, _)| *to != from);
+        let others = tasks
+            .iter()
+            .enumerate()
+            .take(MAX_COLUMNS)
+            .filter(|(to, _)| *to != from);
         for (to, other) in others {
             let way = || format!("{} does not reach {}", task.name, other.name);
-            let ping = task.remote.ping(other.address, ROUND_TRIPS).with_context(way)?;
+            let ping = task
+                .remote
+                .ping(other.address, ROUND_TRIPS)
+                .with_context(way)?;
             let own = task.address.ip();
             // On loopback the kernel takes 127.0.0.1 for whatever is not bound.
             ensure!(
@@ -45,12 +52,25 @@ pub fn render(tasks: &[Task], reach: &Reach) -> String {
     let shown = tasks.len().min(MAX_COLUMNS);
     rows[0].extend(tasks[..shown].iter().map(|task| format!("→ {}", task.name)));
     for (from, task) in tasks.iter().enumerate() {
-        let mut row = vec![task.name.clone(), task.agent.clone(), task.address.ip().to_string()];
-        row.extend((0..shown).map(|to| reach.get(&(from, to)).map_or("–".into(), |us| format!("{us} µs"))));
+        let mut row = vec![
+            task.name.clone(),
+            task.agent.clone(),
+            task.address.ip().to_string(),
+        ];
+        row.extend((0..shown).map(|to| {
+            reach
+                .get(&(from, to))
+                .map_or("–".into(), |us| format!("{us} µs"))
+        }));
         rows.push(row);
     }
     let columns = rows[0].len();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &rows {

@@ -36,13 +36,20 @@ pub struct Tasks {
 impl Tasks {
     /// One task per agent, a second one on the first agent, and one of the container engine
     /// on the last, if there is an engine.
-    pub fn launch(part: Part, cluster: &Cluster, engine: Option<&Engine>, limit: Duration) -> Result<Tasks> {
+    pub fn launch(
+        part: Part,
+        cluster: &Cluster,
+        engine: Option<&Engine>,
+        limit: Duration,
+    ) -> Result<Tasks> {
         let mut tasks = Tasks::launch_with_mesos(part, cluster, limit)?;
         if let (Some(engine), Some(agent)) = (engine, cluster.agents.last()) {
             let name = format!("task{}", tasks.list.len() + 1);
             let address = engine.task(&name, "dcos")?;
             let remote = Remote::new(address, agent.host().map(|host| host.netns().clone()));
-            wait::until(&format!("{name} to listen"), limit, || remote.report().map(Some))?;
+            wait::until(&format!("{name} to listen"), limit, || {
+                remote.report().map(Some)
+            })?;
             tasks.add(&name, &format!("{} (Docker)", agent.name()), remote);
         }
         Ok(tasks)
@@ -50,8 +57,15 @@ impl Tasks {
 
     fn launch_with_mesos(part: Part, cluster: &Cluster, limit: Duration) -> Result<Tasks> {
         let agents = cluster.agents.iter().chain(cluster.agents.first());
-        let places: Vec<_> = agents.enumerate().map(|(n, agent)| (format!("task{}", n + 1), agent)).collect();
-        let mut tasks = Tasks { list: Vec::new(), framework: None, containers: Vec::new() };
+        let places: Vec<_> = agents
+            .enumerate()
+            .map(|(n, agent)| (format!("task{}", n + 1), agent))
+            .collect();
+        let mut tasks = Tasks {
+            list: Vec::new(),
+            framework: None,
+            containers: Vec::new(),
+        };
         if part == Part::Attached {
             for (name, agent) in &places {
                 let host = agent.host().context("an agent without a host")?;
@@ -78,7 +92,12 @@ impl Tasks {
 
     fn add(&mut self, name: &str, agent: &str, remote: Remote) {
         let (name, agent) = (name.to_owned(), agent.to_owned());
-        self.list.push(Task { name, agent, address: remote.address(), remote });
+        self.list.push(Task {
+            name,
+            agent,
+            address: remote.address(),
+            remote,
+        });
     }
 
     /// In the order of their numbers.
@@ -95,12 +114,19 @@ impl Tasks {
     /// Lets each of them watch the next one.
     pub fn watch(&self) -> Result<()> {
         let next = self.list.iter().cycle().skip(1);
-        self.list.iter().zip(next).try_for_each(|(task, next)| task.remote.watch(next.address))
+        self.list
+            .iter()
+            .zip(next)
+            .try_for_each(|(task, next)| task.remote.watch(next.address))
     }
 
     /// What they have seen.
     pub fn report(&self) -> Result<Vec<Seen>> {
-        let reports = self.list.iter().map(|task| task.remote.report()).collect::<Result<Vec<_>>>()?;
+        let reports = self
+            .list
+            .iter()
+            .map(|task| task.remote.report())
+            .collect::<Result<Vec<_>>>()?;
         Ok(reports.into_iter().flatten().collect())
     }
 

@@ -49,8 +49,15 @@ impl Runner {
     /// With nextest, if it is there.
     pub fn choose(environment: Vec<(&'static str, String)>) -> Runner {
         let mut version = build::cargo(&["nextest", "--version"]);
-        let nextest = version.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
-        Runner { nextest, environment }
+        let nextest = version
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success());
+        Runner {
+            nextest,
+            environment,
+        }
     }
 
     /// All tests, or those of a group; of them those whose name contains `filter`.
@@ -90,7 +97,11 @@ impl Runner {
         if std::io::stderr().is_terminal() {
             cargo.env("CARGO_TERM_COLOR", "always");
         }
-        let summary = if arguments[0] == "nextest" { NEXTEST } else { CARGO_TEST };
+        let summary = if arguments[0] == "nextest" {
+            NEXTEST
+        } else {
+            CARGO_TEST
+        };
         let (mut counts, success) =
             run_and_count(cargo, summary).with_context(|| format!("running {line}"))?;
         counts.ok = success;
@@ -106,7 +117,10 @@ const CARGO_TEST: &str = "test result:";
 
 /// Passes on what the command prints, line by line, and reads the summaries in it.
 fn run_and_count(mut command: Command, summary: &str) -> Result<(Counts, bool)> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     forward_signals(child.id().cast_signed())?;
     let counts = Mutex::new(Counts::default());
@@ -114,7 +128,8 @@ fn run_and_count(mut command: Command, summary: &str) -> Result<(Counts, bool)> 
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
-            if let (Some((passed, failed)), Ok(mut counts)) = (parse(&line, summary), counts.lock()) {
+            if let (Some((passed, failed)), Ok(mut counts)) = (parse(&line, summary), counts.lock())
+            {
                 counts.passed += passed;
                 counts.failed += failed;
             }
@@ -167,9 +182,16 @@ fn parse(line: &str, summary: &str) -> Option<(usize, usize)> {
     let words: Vec<&str> = plain.split_whitespace().collect();
     let number_before = |names: &[&str]| {
         let is = |word: &str| names.contains(&word.trim_end_matches([',', ';']));
-        words.windows(2).filter(|pair| is(pair[1])).filter_map(|pair| pair[0].parse::<usize>().ok()).sum()
+        words
+            .windows(2)
+            .filter(|pair| is(pair[1]))
+            .filter_map(|pair| pair[0].parse::<usize>().ok())
+            .sum()
     };
-    Some((number_before(&["passed"]), number_before(&["failed", "timed"])))
+    Some((
+        number_before(&["passed"]),
+        number_before(&["failed", "timed"]),
+    ))
 }
 
 fn without_colours(line: &str) -> String {
@@ -188,12 +210,12 @@ mod tests {
 
     #[test]
     fn reads_the_summaries() {
-        let nextest =
-            "     Summary [   1.234s] 5 tests run: 2 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
+        let nextest = "     Summary [   1.234s] 5 tests run: 2 passed (1 slow), 2 failed, 1 timed out, 4 skipped";
         assert_eq!(parse(nextest, NEXTEST), Some((2, 3)));
         let coloured = "\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] \u{1b}[1m1\u{1b}[0m test run: \u{1b}[1m1\u{1b}[0m passed, 0 skipped";
         assert_eq!(parse(coloured, NEXTEST), Some((1, 0)));
-        let cargo = "test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
+        let cargo =
+            "test result: FAILED. 7 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out";
         assert_eq!(parse(cargo, CARGO_TEST), Some((7, 1)));
         assert_eq!(parse(cargo, NEXTEST), None, "the output of a failed test");
         assert_eq!(parse("3 passed", CARGO_TEST), None);
@@ -201,8 +223,23 @@ mod tests {
 
     #[test]
     fn one_bad_runner_spoils_it() {
-        let mut counts = Counts { passed: 1, failed: 0, ok: true };
-        counts += Counts { passed: 2, failed: 0, ok: false };
-        assert_eq!(counts, Counts { passed: 3, failed: 0, ok: false });
+        let mut counts = Counts {
+            passed: 1,
+            failed: 0,
+            ok: true,
+        };
+        counts += Counts {
+            passed: 2,
+            failed: 0,
+            ok: false,
+        };
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 3,
+                failed: 0,
+                ok: false
+            }
+        );
     }
 }

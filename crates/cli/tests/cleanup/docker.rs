@@ -21,19 +21,25 @@ fn everything_of_ours_can_be_removed() {
     drop(keeper);
     host.docker("network create mine");
     host.engine.container("web.1", "web", &[]).unwrap();
-    for (dry_run, line) in
-        [("--dry-run", "would remove Docker network dcos"), ("", "removed Docker network dcos")]
-    {
-        let (status, out, error) =
-            host.host.cleanup(BINARY, &format!("--docker-socket {} {dry_run}", socket.display()));
+    for (dry_run, line) in [
+        ("--dry-run", "would remove Docker network dcos"),
+        ("", "removed Docker network dcos"),
+    ] {
+        let (status, out, error) = host.host.cleanup(
+            BINARY,
+            &format!("--docker-socket {} {dry_run}", socket.display()),
+        );
         assert!(out.lines().any(|said| said == line), "{out}");
         assert_eq!(status, Some(3), "{error}");
-        let kept =
-            "Docker network web is not wanted any more and is kept as long as containers use it: web.1";
+        let kept = "Docker network web is not wanted any more and is kept as long as containers use it: web.1";
         assert!(error.contains(kept), "{error}");
         assert_eq!(host.id("dcos").is_some(), !dry_run.is_empty());
     }
     assert!(host.id("mine").is_some());
-    let nobody = remove_all(&socket.with_extension("none"), Duration::from_secs(2), false);
+    let nobody = remove_all(
+        &socket.with_extension("none"),
+        Duration::from_secs(2),
+        false,
+    );
     assert_eq!(nobody, Ok(Default::default()));
 }

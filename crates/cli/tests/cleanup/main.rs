@@ -14,11 +14,17 @@ const BINARY: &str = env!("CARGO_BIN_EXE_mesos-overlay");
 
 /// What the agent wants of a host that has no overlays (any more).
 fn nothing(host: &Host) -> Desired {
-    Desired { cni: host.desired(1).cni, ..Desired::default() }
+    Desired {
+        cni: host.desired(1).cni,
+        ..Desired::default()
+    }
 }
 
 fn with_peers(host: &Host) -> Desired {
-    Desired { peers: Some([peer(2), peer(3)].into()), ..host.desired(1) }
+    Desired {
+        peers: Some([peer(2), peer(3)].into()),
+        ..host.desired(1)
+    }
 }
 
 /// Makes the bridge of an overlay as the CNI plugin does with the first container,
@@ -56,20 +62,37 @@ fn an_overlay_in_use_goes_after_its_last_container() {
     let report = worker.finish();
     assert!(report.is_ok(), "{report:?}");
     assert_eq!(report.draining.len(), 1, "{report:?}");
-    assert!(report.draining[0].contains("1 container on m-dcos"), "{report:?}");
-    assert!(!host.cni.path().join("dcos.conf").exists(), "no further container may come");
+    assert!(
+        report.draining[0].contains("1 container on m-dcos"),
+        "{report:?}"
+    );
+    assert!(
+        !host.cni.path().join("dcos.conf").exists(),
+        "no further container may come"
+    );
     assert_eq!(devices(&host), ["lo", "m-dcos", "veth1", "vtep1024"]);
     assert_eq!(host.command("ip route show proto 142"), routes);
     assert_eq!(host.command("ip rule show table 42"), rules);
     let nat = host.command("iptables -w -t nat -S POSTROUTING");
-    assert!(nat.contains("-s 9.0.0.0/8"), "its packets still go outside: {nat}");
+    assert!(
+        nat.contains("-s 9.0.0.0/8"),
+        "its packets still go outside: {nat}"
+    );
 
     drop(container);
     let report = worker.finish();
-    assert_eq!((report.is_ok(), report.draining.len()), (true, 0), "{report:?}");
+    assert_eq!(
+        (report.is_ok(), report.draining.len()),
+        (true, 0),
+        "{report:?}"
+    );
     eventually("all of it is gone", || devices(&host) == ["lo"]);
     assert_eq!(host.command("ip rule show table 42"), "");
-    assert!(!host.command("iptables -w -t nat -S POSTROUTING").contains("9.0.0.0/8"));
+    assert!(
+        !host
+            .command("iptables -w -t nat -S POSTROUTING")
+            .contains("9.0.0.0/8")
+    );
 }
 
 /// The same for one of two overlays: the other one is as before.
@@ -99,7 +122,11 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
     worker.start(&desired);
     assert_eq!(worker.finish().draining.len(), 1);
     let v4 = || host.field("ip -j route show dev vtep1024 proto 142", "dst");
-    assert_eq!(v4(), ["9.0.2.0/24", "9.0.3.0/24"], "the container still reaches the others");
+    assert_eq!(
+        v4(),
+        ["9.0.2.0/24", "9.0.3.0/24"],
+        "the container still reaches the others"
+    );
     drop(container);
     assert_eq!(worker.finish().draining.len(), 0);
     assert_eq!(v4(), [""; 0]);
@@ -123,7 +150,10 @@ fn an_operators_bridge_stays() {
 
 /// Runs the binary on the host, which has no container engine.
 fn cleanup(host: &Host, arguments: &str) -> (Option<i32>, String, String) {
-    host.cleanup(BINARY, &format!("{arguments} --docker-socket /no/such/socket"))
+    host.cleanup(
+        BINARY,
+        &format!("{arguments} --docker-socket /no/such/socket"),
+    )
 }
 
 #[test]
@@ -132,49 +162,96 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
         return;
     }
     let host = Host::new();
-    for line in ["ip link add foreign type bridge", "ip route add 192.168.7.0/24 dev lo"] {
+    for line in [
+        "ip link add foreign type bridge",
+        "ip route add 192.168.7.0/24 dev lo",
+    ] {
         host.command(line);
     }
     let everything = || {
-        let rules = ["iptables-save -t nat", "iptables-save -t filter", "ip6tables-save -t nat"];
-        let shown = ["ip route show table all proto 142", "ip rule show", "ip -6 rule show"];
-        let lines = rules.iter().chain(&shown).map(|line| host.command(line)).collect::<String>();
+        let rules = [
+            "iptables-save -t nat",
+            "iptables-save -t filter",
+            "ip6tables-save -t nat",
+        ];
+        let shown = [
+            "ip route show table all proto 142",
+            "ip rule show",
+            "ip -6 rule show",
+        ];
+        let lines = rules
+            .iter()
+            .chain(&shown)
+            .map(|line| host.command(line))
+            .collect::<String>();
         let lines = format!("{lines}{}", devices(&host).join("\n"));
         let kept = |line: &&str| !line.starts_with(['#', ':', '*']) && *line != "COMMIT";
-        lines.lines().filter(kept).map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+        lines
+            .lines()
+            .filter(kept)
+            .map(|line| line.trim_end().to_owned())
+            .collect::<Vec<_>>()
     };
     host.settle(&with_peers(&host));
     let container = container(&host);
     let before = everything();
     let config = host.cni.path().join("agent.json");
-    fs::write(&config, format!(r#"{{"cni_dir": "{}"}}"#, host.cni.path().display())).unwrap();
+    fs::write(
+        &config,
+        format!(r#"{{"cni_dir": "{}"}}"#, host.cni.path().display()),
+    )
+    .unwrap();
     let options = format!("--agent-config {}", config.display());
 
     let (status, out, error) = cleanup(&host, &format!("--dry-run {options}"));
     assert_eq!(status, Some(3), "{error}");
-    assert!(out.contains("would remove CNI configuration dcos.conf\n"), "{out}");
-    assert!(error.contains("in use: overlay dcos is gone, but 1 container on m-dcos"), "{error}");
+    assert!(
+        out.contains("would remove CNI configuration dcos.conf\n"),
+        "{out}"
+    );
+    assert!(
+        error.contains("in use: overlay dcos is gone, but 1 container on m-dcos"),
+        "{error}"
+    );
     assert_eq!(everything(), before, "it changed something");
     assert!(host.cni.path().join("dcos.conf").exists());
 
     let (status, out, error) = cleanup(&host, &options);
     assert_eq!(status, Some(3), "{out}{error}");
-    assert!(out.contains("removed CNI configuration dcos.conf\n"), "{out}");
-    assert!(devices(&host).contains(&"vtep1024".to_owned()), "a container uses it");
+    assert!(
+        out.contains("removed CNI configuration dcos.conf\n"),
+        "{out}"
+    );
+    assert!(
+        devices(&host).contains(&"vtep1024".to_owned()),
+        "a container uses it"
+    );
 
     drop(container);
-    eventually("the cable is gone", || !devices(&host).contains(&"veth1".to_owned()));
+    eventually("the cable is gone", || {
+        !devices(&host).contains(&"veth1".to_owned())
+    });
     let (status, out, error) = cleanup(&host, &options);
     assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
-    for line in ["removed device m-dcos\n", "removed device vtep1024\n", "removed rule from 9.0.0.0/8"] {
+    for line in [
+        "removed device m-dcos\n",
+        "removed device vtep1024\n",
+        "removed rule from 9.0.0.0/8",
+    ] {
         assert!(out.contains(line), "{line}: {out}");
     }
     assert_eq!(devices(&host), ["foreign", "lo"]);
     assert_eq!(host.command("ip rule show table 42"), "");
     assert!(host.command("ip route").contains("192.168.7.0/24"));
     let left = everything().concat();
-    assert!(!left.contains("9.0.0.0/8") && !left.contains("mesos"), "{left}");
-    assert_eq!(cleanup(&host, &options), (Some(0), "nothing to remove\n".into(), String::new()));
+    assert!(
+        !left.contains("9.0.0.0/8") && !left.contains("mesos"),
+        "{left}"
+    );
+    assert_eq!(
+        cleanup(&host, &options),
+        (Some(0), "nothing to remove\n".into(), String::new())
+    );
 }
 
 #[test]
@@ -199,11 +276,23 @@ fn cleanup_says_what_is_wrong_with_the_question() {
         (status.code(), String::from_utf8(stderr).unwrap())
     };
     for (arguments, words) in [
-        (&["cleanup", "--cni-dir", "/no/such"][..], "--cni-dir: /no/such is not a directory"),
-        (&["cleanup", "--agent-config", "/no/such"], "--agent-config: cannot read /no/such"),
-        (&["cleanup", "--agent-config", "/proc/self/comm"], "--agent-config: /proc/self/comm"),
+        (
+            &["cleanup", "--cni-dir", "/no/such"][..],
+            "--cni-dir: /no/such is not a directory",
+        ),
+        (
+            &["cleanup", "--agent-config", "/no/such"],
+            "--agent-config: cannot read /no/such",
+        ),
+        (
+            &["cleanup", "--agent-config", "/proc/self/comm"],
+            "--agent-config: /proc/self/comm",
+        ),
         (&["cleanup", "--dryrun"], "--dry-run"),
-        (&["cleanup", "--cni-dir", "/", "--agent-config", "/"], "cannot be used with"),
+        (
+            &["cleanup", "--cni-dir", "/", "--agent-config", "/"],
+            "cannot be used with",
+        ),
         (&["clean"], "cleanup"),
         (&[], "Usage: mesos-overlay"),
     ] {

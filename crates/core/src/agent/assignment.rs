@@ -61,8 +61,14 @@ impl Family {
             Family::V6 => matches!(net, IpNet::V6(_)),
         });
         net.ok_or_else(|| {
-            let example = self.of("IPv4 prefix such as 9.0.0.0/24", "IPv6 prefix such as fd01:b::/80");
-            format!("the master sent {field} {}, which is not an {example}", quote(text))
+            let example = self.of(
+                "IPv4 prefix such as 9.0.0.0/24",
+                "IPv6 prefix such as fd01:b::/80",
+            );
+            format!(
+                "the master sent {field} {}, which is not an {example}",
+                quote(text)
+            )
         })
     }
 
@@ -70,12 +76,14 @@ impl Family {
     fn network(self, field: &str, text: &str, outer: Option<IpNet>) -> Result<IpNet, String> {
         let net = self.address(field, text)?;
         if net.trunc() != net {
-            return Err(format!("the master sent {field} {net}, which has bits set behind its prefix"));
+            return Err(format!(
+                "the master sent {field} {net}, which has bits set behind its prefix"
+            ));
         }
         match outer {
-            Some(outer) if !outer.contains(&net) => {
-                Err(format!("the master sent {field} {net}, which does not lie within {outer}"))
-            }
+            Some(outer) if !outer.contains(&net) => Err(format!(
+                "the master sent {field} {net}, which does not lie within {outer}"
+            )),
             _ => Ok(net),
         }
     }
@@ -86,7 +94,11 @@ pub(super) fn read(config: &AgentConfig, overlays: Vec<AgentOverlayInfo>) -> Giv
     let mut given = Given::default();
     for mut info in overlays {
         info.state = None;
-        let overlay = if given.shares.iter().any(|share| share.info.info.name == info.info.name) {
+        let overlay = if given
+            .shares
+            .iter()
+            .any(|share| share.info.info.name == info.info.name)
+        {
             Err("the master sent this overlay twice".to_owned())
         } else {
             read_share(config, &info, &mut given.vtep)
@@ -103,7 +115,11 @@ fn read_share(
     vtep: &mut Option<Vtep>,
 ) -> Result<Overlay, String> {
     check_name(&info.info.name)?;
-    let vxlan = info.backend.vxlan.as_ref().ok_or("the master sent no VXLAN backend")?;
+    let vxlan = info
+        .backend
+        .vxlan
+        .as_ref()
+        .ok_or("the master sent no VXLAN backend")?;
     let own = read_vtep(vxlan)?;
     let overlay = read_overlay(config, info)?;
     let shared = vtep.get_or_insert_with(|| own.clone());
@@ -124,13 +140,19 @@ fn check_name(name: &str) -> Result<(), String> {
     if is_overlay_name(name) {
         return Ok(());
     }
-    Err(format!("the master sent {}, which cannot be the name of an overlay", quote(name)))
+    Err(format!(
+        "the master sent {}, which cannot be the name of an overlay",
+        quote(name)
+    ))
 }
 
 /// Reads the tunnel endpoint.
 fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
     if vxlan.vni >= 1 << 24 {
-        return Err(format!("the master sent vni {}, which has more than 24 bits", vxlan.vni));
+        return Err(format!(
+            "the master sent vni {}, which has more than 24 bits",
+            vxlan.vni
+        ));
     }
     // A device of this name is created, changed and deleted: it must not be
     // possible to name anybody else's.
@@ -141,39 +163,65 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
             vxlan.vni
         ));
     }
-    let mac = vxlan.vtep_mac.parse::<Mac>().ok().filter(|mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6]);
+    let mac = vxlan
+        .vtep_mac
+        .parse::<Mac>()
+        .ok()
+        .filter(|mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6]);
     let mac = mac.ok_or_else(|| {
         let got = quote(&vxlan.vtep_mac);
-        format!("the master sent vtep_mac {got}, which is not a host's MAC such as 70:b3:d5:80:00:01")
+        format!(
+            "the master sent vtep_mac {got}, which is not a host's MAC such as 70:b3:d5:80:00:01"
+        )
     })?;
     let mut addresses = vec![Family::V4.address("vtep_ip", &vxlan.vtep_ip)?];
     if let Some(text) = &vxlan.vtep_ip6 {
         addresses.push(Family::V6.address("vtep_ip6", text)?);
     }
-    Ok(Vtep { name: vxlan.vtep_name.clone(), vni: vxlan.vni, mac, addresses, mtu: vxlan.vtep_mtu })
+    Ok(Vtep {
+        name: vxlan.vtep_name.clone(),
+        vni: vxlan.vni,
+        mac,
+        addresses,
+        mtu: vxlan.vtep_mtu,
+    })
 }
 
 /// Reads ranges, subnets and bridges.
 fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay, String> {
     let name = &info.info.name;
-    let mut overlay =
-        Overlay { mtu: config.network.overlay_mtu.unwrap_or(OVERLAY_MTU), ..Overlay::default() };
+    let mut overlay = Overlay {
+        mtu: config.network.overlay_mtu.unwrap_or(OVERLAY_MTU),
+        ..Overlay::default()
+    };
     // A bridge that was not asked for is not built, whoever offers it.
-    let mesos = info.mesos_bridge.as_ref().filter(|_| config.network.mesos_bridge);
-    let docker = info.docker_bridge.as_ref().filter(|_| config.network.docker_bridge);
+    let mesos = info
+        .mesos_bridge
+        .as_ref()
+        .filter(|_| config.network.mesos_bridge);
+    let docker = info
+        .docker_bridge
+        .as_ref()
+        .filter(|_| config.network.docker_bridge);
     let bridge = |info: Option<&BridgeInfo>, field, prefix| {
-        info.map(|info| read_bridge_name(info, field, format!("{prefix}-{name}"))).transpose()
+        info.map(|info| read_bridge_name(info, field, format!("{prefix}-{name}")))
+            .transpose()
     };
     overlay.mesos_bridge = bridge(mesos, "mesos_bridge", 'm')?;
     overlay.docker_bridge = bridge(docker, "docker_bridge", 'd')?;
 
     for family in Family::BOTH {
-        let (range, range_field) =
-            family.of((&info.info.subnet, "info.subnet"), (&info.info.subnet6, "info.subnet6"));
-        let (subnet, subnet_field) = family.of((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
+        let (range, range_field) = family.of(
+            (&info.info.subnet, "info.subnet"),
+            (&info.info.subnet6, "info.subnet6"),
+        );
+        let (subnet, subnet_field) =
+            family.of((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
         let Some(range) = range else {
             if subnet.is_some() {
-                return Err(format!("the master sent {subnet_field} without {range_field}"));
+                return Err(format!(
+                    "the master sent {subnet_field} without {range_field}"
+                ));
             }
             continue;
         };
@@ -186,9 +234,13 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
             (mesos, "mesos_bridge", &mut overlay.mesos_bridge),
             (docker, "docker_bridge", &mut overlay.docker_bridge),
         ] {
-            let (Some(info), Some(bridge)) = (info, bridge) else { continue };
+            let (Some(info), Some(bridge)) = (info, bridge) else {
+                continue;
+            };
             if let Some(text) = family.of(&info.ip, &info.ip6) {
-                bridge.subnets.push(family.network(field, text, Some(subnet))?);
+                bridge
+                    .subnets
+                    .push(family.network(field, text, Some(subnet))?);
             }
         }
     }
@@ -198,9 +250,15 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
 /// The bridge without its subnets.
 fn read_bridge_name(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, String> {
     if info.name != name {
-        return Err(format!("the master sent {field} {}, which must be called {name}", quote(&info.name)));
+        return Err(format!(
+            "the master sent {field} {}, which must be called {name}",
+            quote(&info.name)
+        ));
     }
-    Ok(Bridge { name, subnets: Vec::new() })
+    Ok(Bridge {
+        name,
+        subnets: Vec::new(),
+    })
 }
 
 /// Text from the network as it may stand in a line of the log: short, and with
@@ -221,7 +279,11 @@ mod tests {
     /// What a master sends for an overlay of both families.
     fn info() -> AgentOverlayInfo {
         let bridge = |name: &str, ip: &str, ip6: &str| {
-            Some(BridgeInfo { name: name.into(), ip: Some(ip.into()), ip6: Some(ip6.into()) })
+            Some(BridgeInfo {
+                name: name.into(),
+                ip: Some(ip.into()),
+                ip6: Some(ip6.into()),
+            })
         };
         let vxlan = VxLanInfo {
             vni: 1024,
@@ -258,13 +320,24 @@ mod tests {
     fn reads_both_families() {
         let (vtep, overlay) = read_one(info());
         let (vtep, overlay) = (vtep.unwrap(), overlay.unwrap());
-        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let nets = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<Vec<IpNet>>()
+        };
         assert_eq!(vtep.addresses, nets(&["44.128.0.1/20", "fd01:a::1/64"]));
         assert_eq!(vtep.mtu, Some(1450));
         assert_eq!(overlay.ranges, nets(&["9.0.0.0/8", "fd01:b::/64"]));
         assert_eq!(overlay.subnets, nets(&["9.0.1.0/24", "fd01:b:0:0:1::/80"]));
-        assert_eq!(overlay.mesos_bridge.unwrap().subnets, nets(&["9.0.1.0/25", "fd01:b:0:0:1::/81"]));
-        assert_eq!(overlay.docker_bridge.unwrap().subnets, nets(&["9.0.1.128/25", "fd01:b:0:0:1:8000::/81"]));
+        assert_eq!(
+            overlay.mesos_bridge.unwrap().subnets,
+            nets(&["9.0.1.0/25", "fd01:b:0:0:1::/81"])
+        );
+        assert_eq!(
+            overlay.docker_bridge.unwrap().subnets,
+            nets(&["9.0.1.128/25", "fd01:b:0:0:1:8000::/81"])
+        );
         assert_eq!(overlay.mtu, 1420);
     }
 
@@ -285,7 +358,11 @@ mod tests {
     fn takes_no_bridge_that_it_did_not_ask_for() {
         let mut config = AgentConfig::new("/cni");
         config.network.docker_bridge = false;
-        let overlay = read(&config, vec![info()]).shares.remove(0).overlay.unwrap();
+        let overlay = read(&config, vec![info()])
+            .shares
+            .remove(0)
+            .overlay
+            .unwrap();
         assert!(overlay.docker_bridge.is_none() && overlay.mesos_bridge.is_some());
     }
 
@@ -295,24 +372,46 @@ mod tests {
         type Change = fn(&mut AgentOverlayInfo, &mut VxLanInfo);
         let changes: [(&str, Change); 17] = [
             ("\"../dcos\"", |info, _| info.info.name = "../dcos".into()),
-            ("\"a name\\nmore", |info, _| info.info.name = "a name\nmore".into()),
+            ("\"a name\\nmore", |info, _| {
+                info.info.name = "a name\nmore".into()
+            }),
             ("\"eth0\"", |_, vxlan| vxlan.vtep_name = "eth0".into()),
             ("24 bits", |_, vxlan| vxlan.vni = 1 << 24),
             ("vtep7", |_, vxlan| vxlan.vni = 7),
-            ("01:00:5e:00:00:01", |_, vxlan| vxlan.vtep_mac = "01:00:5e:00:00:01".into()),
-            ("00:00:00:00:00:00", |_, vxlan| vxlan.vtep_mac = "00:00:00:00:00:00".into()),
-            ("vtep_ip \"fd01", |_, vxlan| vxlan.vtep_ip = "fd01:a::1/64".into()),
-            ("vtep_ip6", |_, vxlan| vxlan.vtep_ip6 = Some("44.128.0.1/20".into())),
-            ("info.subnet6", |info, _| info.info.subnet6 = Some("fd01:b::1/64".into())),
+            ("01:00:5e:00:00:01", |_, vxlan| {
+                vxlan.vtep_mac = "01:00:5e:00:00:01".into()
+            }),
+            ("00:00:00:00:00:00", |_, vxlan| {
+                vxlan.vtep_mac = "00:00:00:00:00:00".into()
+            }),
+            ("vtep_ip \"fd01", |_, vxlan| {
+                vxlan.vtep_ip = "fd01:a::1/64".into()
+            }),
+            ("vtep_ip6", |_, vxlan| {
+                vxlan.vtep_ip6 = Some("44.128.0.1/20".into())
+            }),
+            ("info.subnet6", |info, _| {
+                info.info.subnet6 = Some("fd01:b::1/64".into())
+            }),
             ("without info.subnet", |info, _| info.info.subnet = None),
-            ("within 9.0.0.0/8", |info, _| info.subnet = Some("10.0.1.0/24".into())),
-            ("subnet6 \"9.0.1.0/24\"", |info, _| info.subnet6 = Some("9.0.1.0/24".into())),
-            ("must be called m-dcos", |info, _| info.mesos_bridge.as_mut().unwrap().name = "eth0".into()),
-            ("must be called d-dcos", |info, _| info.docker_bridge.as_mut().unwrap().name = "m-dcos".into()),
+            ("within 9.0.0.0/8", |info, _| {
+                info.subnet = Some("10.0.1.0/24".into())
+            }),
+            ("subnet6 \"9.0.1.0/24\"", |info, _| {
+                info.subnet6 = Some("9.0.1.0/24".into())
+            }),
+            ("must be called m-dcos", |info, _| {
+                info.mesos_bridge.as_mut().unwrap().name = "eth0".into()
+            }),
+            ("must be called d-dcos", |info, _| {
+                info.docker_bridge.as_mut().unwrap().name = "m-dcos".into()
+            }),
             ("within 9.0.1.0/24", |info, _| {
                 info.mesos_bridge.as_mut().unwrap().ip = Some("9.0.2.0/25".into())
             }),
-            ("docker_bridge", |info, _| info.docker_bridge.as_mut().unwrap().ip6 = Some("x".into())),
+            ("docker_bridge", |info, _| {
+                info.docker_bridge.as_mut().unwrap().ip6 = Some("x".into())
+            }),
         ];
         for (word, change) in changes {
             let mut info = info();
@@ -320,19 +419,38 @@ mod tests {
             change(&mut info, &mut vxlan);
             info.backend.vxlan = Some(vxlan);
             let fault = read_one(info).1.expect_err(word);
-            assert!(fault.contains(word) && !fault.contains('\n'), "{word}: {fault}");
+            assert!(
+                fault.contains(word) && !fault.contains('\n'),
+                "{word}: {fault}"
+            );
         }
-        let without = AgentOverlayInfo { backend: BackendInfo { vxlan: None }, ..info() };
-        assert_eq!(read_one(without), (None, Err("the master sent no VXLAN backend".into())));
+        let without = AgentOverlayInfo {
+            backend: BackendInfo { vxlan: None },
+            ..info()
+        };
+        assert_eq!(
+            read_one(without),
+            (None, Err("the master sent no VXLAN backend".into()))
+        );
     }
 
     #[test]
     fn a_host_has_one_vtep() {
-        let mut other = AgentOverlayInfo { mesos_bridge: None, docker_bridge: None, ..info() };
+        let mut other = AgentOverlayInfo {
+            mesos_bridge: None,
+            docker_bridge: None,
+            ..info()
+        };
         other.info.name = "web".into();
         other.backend.vxlan.as_mut().unwrap().vtep_ip = "44.128.0.2/20".into();
         let given = read(&AgentConfig::new("/cni"), vec![info(), other]);
         assert!(given.shares[0].overlay.is_ok());
-        assert!(given.shares[1].overlay.as_ref().unwrap_err().contains("44.128.0.2/20"));
+        assert!(
+            given.shares[1]
+                .overlay
+                .as_ref()
+                .unwrap_err()
+                .contains("44.128.0.2/20")
+        );
     }
 }

@@ -43,18 +43,23 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
         let response = self.respond(request);
-        self.effects.push_back(Effect::Respond { id: request.id, response });
+        self.effects.push_back(Effect::Respond {
+            id: request.id,
+            response,
+        });
     }
 
     fn respond(&self, request: &Request) -> Response {
         let asked = routes::asked(ENDPOINTS, request);
-        asked.and_then(|(asked, _)| Ok((asked, request.jsonp()?))).map_or_else(
-            |refusal| refusal,
-            |(asked, jsonp)| match asked {
-                Asked::Overlay => self.overlay(request, jsonp),
-                Asked::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
-            },
-        )
+        asked
+            .and_then(|(asked, _)| Ok((asked, request.jsonp()?)))
+            .map_or_else(
+                |refusal| refusal,
+                |(asked, jsonp)| match asked {
+                    Asked::Overlay => self.overlay(request, jsonp),
+                    Asked::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
+                },
+            )
     }
 
     fn overlay(&self, request: &Request, jsonp: Option<&str>) -> Response {

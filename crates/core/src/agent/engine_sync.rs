@@ -74,7 +74,10 @@ impl Engine {
             Some((share.name().to_owned(), network))
         });
         let desired = EngineDesired {
-            socket: config.docker_socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into()),
+            socket: config
+                .docker_socket
+                .clone()
+                .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             timeout: config.network.command_timeout,
             networks: shares.collect(),
             fit_mtu: config.network.overlay_mtu.is_none(),
@@ -85,10 +88,14 @@ impl Engine {
         }
         let kept = |(name, network): (&String, &Network)| {
             let same = before.is_some_and(|before| before.networks.get(name) == Some(network));
-            (name.clone(), self.health.get(name).filter(|_| same).cloned().flatten())
+            (
+                name.clone(),
+                self.health.get(name).filter(|_| same).cloned().flatten(),
+            )
         };
         self.health = desired.networks.iter().map(kept).collect();
-        self.usage.retain(|name, _| desired.networks.contains_key(name));
+        self.usage
+            .retain(|name, _| desired.networks.contains_key(name));
         self.desired = Some(Arc::new(desired));
         self.settled = false;
         self.failures = 0;
@@ -112,7 +119,12 @@ impl Engine {
         }
         let well = report.is_ok();
         for (name, health) in &mut self.health {
-            *health = Some(report.overlays.get(name).map_or(Ok(()), |error| Err(error.clone())));
+            *health = Some(
+                report
+                    .overlays
+                    .get(name)
+                    .map_or(Ok(()), |error| Err(error.clone())),
+            );
         }
         self.down = self.needed && report.engine.is_some();
         self.settled = well;
@@ -123,7 +135,8 @@ impl Engine {
             self.used.extend(report.used);
         }
         self.notes = report.notes;
-        self.notes.extend(report.engine.filter(|_| self.health.is_empty()));
+        self.notes
+            .extend(report.engine.filter(|_| self.health.is_empty()));
         self.usage = report.usage;
         if well {
             self.failures = 0;
@@ -170,7 +183,11 @@ impl Engine {
 
     /// Whether every network is as the master wants it.
     pub fn is_whole(&self) -> bool {
-        !self.down && self.health.values().all(|health| matches!(health, Some(Ok(()))))
+        !self.down
+            && self
+                .health
+                .values()
+                .all(|health| matches!(health, Some(Ok(()))))
     }
 
     /// The state of an overlay whose host part is in the state `host`. What is wrong
@@ -178,13 +195,22 @@ impl Engine {
     pub fn combine(&self, overlay: &str, host: State) -> State {
         match self.health.get(overlay) {
             None | Some(Some(Ok(()))) => host,
-            Some(None) if host.status() == Status::Ok => {
-                State { status: Some(Status::Configuring.into()), ..host }
-            }
+            Some(None) if host.status() == Status::Ok => State {
+                status: Some(Status::Configuring.into()),
+                ..host
+            },
             Some(None) => host,
             Some(Some(Err(error))) => {
-                let all: Vec<&str> = host.error.as_deref().into_iter().chain([error.as_str()]).collect();
-                State { status: Some(Status::Failed.into()), error: Some(all.join("; ")) }
+                let all: Vec<&str> = host
+                    .error
+                    .as_deref()
+                    .into_iter()
+                    .chain([error.as_str()])
+                    .collect();
+                State {
+                    status: Some(Status::Failed.into()),
+                    error: Some(all.join("; ")),
+                }
             }
         }
     }

@@ -169,9 +169,12 @@ impl Configuration {
             self.attempts = 1;
         }
         self.settled = well && !self.news;
-        let Some(given) = &self.given else { return true };
+        let Some(given) = &self.given else {
+            return true;
+        };
         for (share, health) in given.shares.iter().zip(&mut self.health) {
-            if share.overlay.is_ok() && health.since.is_some_and(|since| since <= report.generation) {
+            if share.overlay.is_ok() && health.since.is_some_and(|since| since <= report.generation)
+            {
                 health.pass(report.overlays.get(share.name()));
             }
         }
@@ -199,32 +202,48 @@ impl Configuration {
     /// Whether each overlay has been through a pass as it is now. (Peers may have
     /// changed meanwhile; on a joining cluster they always have.)
     pub fn all_tried(&self) -> bool {
-        let tried = |(share, health): (&Share, &Health)| share.overlay.is_err() || health.last.is_some();
-        self.given.as_ref().is_some_and(|given| given.shares.iter().zip(&self.health).all(tried))
+        let tried =
+            |(share, health): (&Share, &Health)| share.overlay.is_err() || health.last.is_some();
+        self.given
+            .as_ref()
+            .is_some_and(|given| given.shares.iter().zip(&self.health).all(tried))
             && !self.news
     }
 
     /// Whether the host is as the master wants it.
     pub fn is_whole(&self) -> bool {
-        let well =
-            |(share, health): (&Share, &Health)| share.overlay.is_ok() && matches!(health.last, Some(Ok(())));
-        self.given.as_ref().is_some_and(|given| given.shares.iter().zip(&self.health).all(well))
+        let well = |(share, health): (&Share, &Health)| {
+            share.overlay.is_ok() && matches!(health.last, Some(Ok(())))
+        };
+        self.given
+            .as_ref()
+            .is_some_and(|given| given.shares.iter().zip(&self.health).all(well))
             && self.host_errors.is_empty()
     }
 
     /// Whether some overlay is such that no pass can ever mend it.
     pub fn has_faults(&self) -> bool {
-        self.given.as_ref().is_some_and(|given| given.shares.iter().any(|share| share.overlay.is_err()))
+        self.given
+            .as_ref()
+            .is_some_and(|given| given.shares.iter().any(|share| share.overlay.is_err()))
     }
 
     /// The overlays with their states. An overlay counts as failed after
     /// `max_attempts` attempts.
     pub fn overlays(&self, max_attempts: u32) -> Vec<AgentOverlayInfo> {
-        let Some(given) = &self.given else { return Vec::new() };
+        let Some(given) = &self.given else {
+            return Vec::new();
+        };
         let state = |(share, health): (&Share, &Health)| {
             let (status, error) = health.status(share, max_attempts);
-            let state = State { status: Some(status.into()), error: error.map(str::to_owned) };
-            AgentOverlayInfo { state: Some(state), ..share.info.clone() }
+            let state = State {
+                status: Some(status.into()),
+                error: error.map(str::to_owned),
+            };
+            AgentOverlayInfo {
+                state: Some(state),
+                ..share.info.clone()
+            }
         };
         given.shares.iter().zip(&self.health).map(state).collect()
     }
@@ -234,7 +253,13 @@ impl Health {
     /// A pass was over the overlay.
     fn pass(&mut self, error: Option<&String>) {
         match error {
-            None => *self = Health { since: self.since, failures: 0, last: Some(Ok(())) },
+            None => {
+                *self = Health {
+                    since: self.since,
+                    failures: 0,
+                    last: Some(Ok(())),
+                }
+            }
             Some(error) => {
                 self.failures = self.failures.saturating_add(1);
                 self.last = Some(Err(error.clone()));
@@ -247,7 +272,9 @@ impl Health {
             (Err(fault), _) => (Status::Failed, Some(fault)),
             (Ok(_), None) => (Status::Configuring, None),
             (Ok(_), Some(Ok(()))) => (Status::Ok, None),
-            (Ok(_), Some(Err(error))) if self.failures < max_attempts => (Status::Configuring, Some(error)),
+            (Ok(_), Some(Err(error))) if self.failures < max_attempts => {
+                (Status::Configuring, Some(error))
+            }
             (Ok(_), Some(Err(error))) => (Status::Failed, Some(error)),
         }
     }

@@ -80,7 +80,11 @@ impl Agent {
             .into_iter()
             .map(|(name, containerizer, addresses)| ((name, containerizer), addresses))
             .filter(|(of, addresses)| {
-                let limit = if self.samples.scarce.contains(of) { FREE_AGAIN } else { SCARCE };
+                let limit = if self.samples.scarce.contains(of) {
+                    FREE_AGAIN
+                } else {
+                    SCARCE
+                };
                 addresses.exceeds(limit)
             })
             .map(|(of, _)| of)
@@ -100,15 +104,24 @@ impl Agent {
     pub(super) fn addresses(&self) -> BTreeMap<String, OverlayAddresses> {
         let mut overlays = BTreeMap::<String, OverlayAddresses>::new();
         for (name, containerizer, addresses) in self.all_addresses() {
-            overlays.entry(name).or_default().insert(containerizer.name(), addresses);
+            overlays
+                .entry(name)
+                .or_default()
+                .insert(containerizer.name(), addresses);
         }
         overlays
     }
 
     fn all_addresses(&self) -> Vec<(String, Containerizer, Addresses)> {
-        let shares = self.configuration.given().into_iter().flat_map(|given| &given.shares);
+        let shares = self
+            .configuration
+            .given()
+            .into_iter()
+            .flat_map(|given| &given.shares);
         let of = |share: &super::assignment::Share| {
-            let Ok(overlay) = &share.overlay else { return Vec::new() };
+            let Ok(overlay) = &share.overlay else {
+                return Vec::new();
+            };
             let bridge = |containerizer| match containerizer {
                 Containerizer::Mesos => overlay.mesos_bridge.as_ref(),
                 Containerizer::Docker => overlay.docker_bridge.as_ref(),
@@ -121,10 +134,14 @@ impl Agent {
                 usage.get(share.name()).copied()
             };
             let addresses = |containerizer| {
-                let addresses = Addresses::new(&bridge(containerizer)?.subnets, in_use(containerizer));
+                let addresses =
+                    Addresses::new(&bridge(containerizer)?.subnets, in_use(containerizer));
                 Some((share.name().to_owned(), containerizer, addresses))
             };
-            Containerizer::ALL.into_iter().filter_map(addresses).collect()
+            Containerizer::ALL
+                .into_iter()
+                .filter_map(addresses)
+                .collect()
         };
         shares.flat_map(of).collect()
     }
@@ -132,14 +149,37 @@ impl Agent {
     /// All numbers, as they are now.
     pub(super) fn numbers(&self) -> Numbers {
         let overlays = self.overlays();
-        let failed = overlays.iter().filter(|overlay| progress::status(overlay) == Status::Failed).count();
-        let without = overlays.iter().filter(|overlay| overlay.subnet.is_none() && overlay.subnet6.is_none());
-        let registering = matches!(self.registration.phase, Phase::NoMaster | Phase::Registering);
+        let failed = overlays
+            .iter()
+            .filter(|overlay| progress::status(overlay) == Status::Failed)
+            .count();
+        let without = overlays
+            .iter()
+            .filter(|overlay| overlay.subnet.is_none() && overlay.subnet6.is_none());
+        let registering = matches!(
+            self.registration.phase,
+            Phase::NoMaster | Phase::Registering
+        );
         let mut numbers = Numbers::default();
         numbers.prometheus_only(&RESTARTS, &[], self.restarts as f64);
-        numbers.count(&REGISTERING, &[], "overlay/slave/registering", registering.into());
-        numbers.count(&FAILED, &[], "overlay/slave/overlay_config_failed", failed as u64);
-        numbers.count(&WITHOUT, &[], "overlay/slave/overlays_without_subnets", without.count() as u64);
+        numbers.count(
+            &REGISTERING,
+            &[],
+            "overlay/slave/registering",
+            registering.into(),
+        );
+        numbers.count(
+            &FAILED,
+            &[],
+            "overlay/slave/overlay_config_failed",
+            failed as u64,
+        );
+        numbers.count(
+            &WITHOUT,
+            &[],
+            "overlay/slave/overlays_without_subnets",
+            without.count() as u64,
+        );
         if let Some(peers) = self.peers.count(self.own_ip()) {
             numbers.count(&PEERS, &[], "overlay/slave/peers", peers as u64);
         }
@@ -153,27 +193,72 @@ impl Agent {
 
 impl Counters {
     fn add_to(&self, numbers: &mut Numbers) {
-        numbers.count(&FAILURES, &[], "overlay/slave/overlay_config_failures", self.overlay_failures);
-        numbers.count(&DOCKER_FAILURES, &[], "overlay/slave/docker_cmd_failures", self.docker_failures);
+        numbers.count(
+            &FAILURES,
+            &[],
+            "overlay/slave/overlay_config_failures",
+            self.overlay_failures,
+        );
+        numbers.count(
+            &DOCKER_FAILURES,
+            &[],
+            "overlay/slave/docker_cmd_failures",
+            self.docker_failures,
+        );
         let register = [("message", "RegisterAgentMessage")];
         let update = [("message", "UpdateAgentOverlaysMessage")];
         let report = [("message", "AgentRegisteredMessage")];
         let acknowledgement = [("message", "AgentRegisteredAcknowledgement")];
         let peers = [("message", "UpdatePeersMessage")];
         for (of, labels, snapshot, count) in [
-            (&SENT, register, "register_agent_messages_sent", self.registers_sent),
-            (&SENT, report, "agent_registered_messages_sent", self.reports_sent),
-            (&RECEIVED, update, "update_agent_overlays_messages_received", self.updates_received),
+            (
+                &SENT,
+                register,
+                "register_agent_messages_sent",
+                self.registers_sent,
+            ),
+            (
+                &SENT,
+                report,
+                "agent_registered_messages_sent",
+                self.reports_sent,
+            ),
+            (
+                &RECEIVED,
+                update,
+                "update_agent_overlays_messages_received",
+                self.updates_received,
+            ),
             (
                 &RECEIVED,
                 acknowledgement,
                 "agent_registered_acknowledgements_received",
                 self.acknowledgements_received,
             ),
-            (&RECEIVED, peers, "update_peers_messages_received", self.peers_received),
-            (&DROPPED, update, "update_agent_overlays_messages_dropped", self.updates_dropped),
-            (&DROPPED, peers, "update_peers_messages_dropped", self.peers_dropped),
-            (&DROPPED, report, "agent_registered_messages_dropped", self.reports_dropped),
+            (
+                &RECEIVED,
+                peers,
+                "update_peers_messages_received",
+                self.peers_received,
+            ),
+            (
+                &DROPPED,
+                update,
+                "update_agent_overlays_messages_dropped",
+                self.updates_dropped,
+            ),
+            (
+                &DROPPED,
+                peers,
+                "update_peers_messages_dropped",
+                self.peers_dropped,
+            ),
+            (
+                &DROPPED,
+                report,
+                "agent_registered_messages_dropped",
+                self.reports_dropped,
+            ),
             (
                 &DROPPED,
                 acknowledgement,
@@ -181,7 +266,12 @@ impl Counters {
                 self.acknowledgements_dropped,
             ),
         ] {
-            numbers.count(of, &labels, format!("overlay/slave/internal/{snapshot}"), count);
+            numbers.count(
+                of,
+                &labels,
+                format!("overlay/slave/internal/{snapshot}"),
+                count,
+            );
         }
     }
 }
@@ -194,8 +284,17 @@ fn add_addresses(numbers: &mut Numbers, overlay: &str, containerizer: &str, addr
             "total" => (&CAPACITY, FAMILIES[0]),
             _ => (&CAPACITY, FAMILIES[1]),
         };
-        let labels = [("overlay", overlay), ("containerizer", containerizer), ("family", family)];
-        numbers.add(of, &labels, format!("{AGENT_PREFIX}addresses/{overlay}/{containerizer}/{what}"), value);
+        let labels = [
+            ("overlay", overlay),
+            ("containerizer", containerizer),
+            ("family", family),
+        ];
+        numbers.add(
+            of,
+            &labels,
+            format!("{AGENT_PREFIX}addresses/{overlay}/{containerizer}/{what}"),
+            value,
+        );
     }
 }
 
@@ -203,27 +302,47 @@ const RESTARTS: Description = counter(
     "mesos_overlay_agent_process_restarts_total",
     "How often the module was started again after a panic.",
 );
-const REGISTERING: Description =
-    gauge("mesos_overlay_agent_registering", "1 while no master has answered, else 0.");
-const FAILED: Description =
-    gauge("mesos_overlay_agent_overlays_failed", "Overlays that are STATUS_FAILED now.");
-const WITHOUT: Description =
-    gauge("mesos_overlay_agent_overlays_without_subnets", "Overlays of which this agent has no subnet.");
-const PEERS: Description = gauge("mesos_overlay_agent_peers", "Other agents that this one was told of.");
-const FAILURES: Description =
-    counter("mesos_overlay_agent_configuration_failures_total", "Attempts at an overlay that failed.");
+const REGISTERING: Description = gauge(
+    "mesos_overlay_agent_registering",
+    "1 while no master has answered, else 0.",
+);
+const FAILED: Description = gauge(
+    "mesos_overlay_agent_overlays_failed",
+    "Overlays that are STATUS_FAILED now.",
+);
+const WITHOUT: Description = gauge(
+    "mesos_overlay_agent_overlays_without_subnets",
+    "Overlays of which this agent has no subnet.",
+);
+const PEERS: Description = gauge(
+    "mesos_overlay_agent_peers",
+    "Other agents that this one was told of.",
+);
+const FAILURES: Description = counter(
+    "mesos_overlay_agent_configuration_failures_total",
+    "Attempts at an overlay that failed.",
+);
 const DOCKER_FAILURES: Description = counter(
     "mesos_overlay_agent_docker_failures_total",
     "Attempts at a network of the container engine that failed.",
 );
-const RECEIVED: Description =
-    counter("mesos_overlay_agent_messages_received_total", "Messages that came from masters.");
+const RECEIVED: Description = counter(
+    "mesos_overlay_agent_messages_received_total",
+    "Messages that came from masters.",
+);
 const DROPPED: Description = counter(
     "mesos_overlay_agent_messages_dropped_total",
     "Messages that came and were of no use, and reports that could not be sent.",
 );
-const SENT: Description = counter("mesos_overlay_agent_messages_sent_total", "Messages sent to masters.");
-const IN_USE: Description =
-    gauge("mesos_overlay_agent_addresses_in_use", "Addresses that containers on this host have.");
-const CAPACITY: Description =
-    gauge("mesos_overlay_agent_addresses_capacity", "Addresses that containers on this host can have.");
+const SENT: Description = counter(
+    "mesos_overlay_agent_messages_sent_total",
+    "Messages sent to masters.",
+);
+const IN_USE: Description = gauge(
+    "mesos_overlay_agent_addresses_in_use",
+    "Addresses that containers on this host have.",
+);
+const CAPACITY: Description = gauge(
+    "mesos_overlay_agent_addresses_capacity",
+    "Addresses that containers on this host can have.",
+);

@@ -24,8 +24,9 @@ use crate::host_api::desired::{Backend, Cni, Desired, Removal};
 use crate::metrics::Metric;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
-    RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage,
+    PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
@@ -101,7 +102,11 @@ impl Machine for Agent {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
-        let due = [self.registration.timer(), self.configuration.retry_at(), self.engine.retry_at()];
+        let due = [
+            self.registration.timer(),
+            self.configuration.retry_at(),
+            self.engine.retry_at(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -157,14 +162,20 @@ impl Agent {
     fn on_leader(&mut self, now: Time, leader: Option<Upid>) {
         let Some(leader) = leader else {
             if self.registration.master().is_some() {
-                self.log(Level::Warning, "No Mesos master leads; the overlays stay as they are".into());
+                self.log(
+                    Level::Warning,
+                    "No Mesos master leads; the overlays stay as they are".into(),
+                );
             }
             self.registration.lost();
             return;
         };
         let (master, first) = self.registration.found(now, &leader, &mut self.random);
         self.log(Level::Info, format!("Registering with {master}"));
-        self.effects.push_back(Effect::Link { to: master, reconnect: false });
+        self.effects.push_back(Effect::Link {
+            to: master,
+            reconnect: false,
+        });
         if first {
             self.register(now);
         }
@@ -172,7 +183,9 @@ impl Agent {
 
     fn on_exited(&mut self, now: Time, pid: &Upid) {
         if self.registration.master() == Some(pid) {
-            self.warn(now, "exited", || format!("The connection to {pid} broke; registering again"));
+            self.warn(now, "exited", || {
+                format!("The connection to {pid} broke; registering again")
+            });
             self.registration.broke(now, &mut self.random);
         }
     }
@@ -191,9 +204,14 @@ impl Agent {
 
     /// Asks the master for this agent's overlays.
     fn register(&mut self, now: Time) {
-        let Some(master) = self.registration.master().cloned() else { return };
+        let Some(master) = self.registration.master().cloned() else {
+            return;
+        };
         if let Some(reconnect) = self.registration.asks(now, &mut self.random) {
-            self.effects.push_back(Effect::Link { to: master.clone(), reconnect });
+            self.effects.push_back(Effect::Link {
+                to: master.clone(),
+                reconnect,
+            });
         }
         let network = &self.config.network;
         let message = RegisterAgentMessage {
@@ -202,7 +220,13 @@ impl Agent {
                 mesos_bridge: Some(network.mesos_bridge),
                 docker_bridge: Some(network.docker_bridge),
                 overlay_mtu: Some(network.overlay_mtu.unwrap_or(OVERLAY_MTU)),
-                command_timeout: Some(network.command_timeout.as_millis().try_into().unwrap_or(u32::MAX)),
+                command_timeout: Some(
+                    network
+                        .command_timeout
+                        .as_millis()
+                        .try_into()
+                        .unwrap_or(u32::MAX),
+                ),
                 enable_ipv6: Some(network.enable_ipv6),
             },
             peers: (self.config.backend == Backend::Internal).then(|| self.peers.version()),
@@ -215,7 +239,10 @@ impl Agent {
     fn on_message(&mut self, now: Time, from: &Upid, name: &str, body: Bytes) {
         self.counters.received(name);
         if self.registration.master() != Some(from) {
-            let master = self.registration.master().map_or("nobody".to_owned(), Upid::to_string);
+            let master = self
+                .registration
+                .master()
+                .map_or("nobody".to_owned(), Upid::to_string);
             self.counters.dropped(name);
             let name = quote(name);
             self.warn(now, "stranger", || {
@@ -225,17 +252,28 @@ impl Agent {
         }
         match name {
             UpdateAgentOverlaysMessage::NAME => self.decoded(now, from, body, Self::on_overlays),
-            AgentRegisteredAcknowledgement::NAME => self.decoded(now, from, body, Self::on_acknowledgement),
+            AgentRegisteredAcknowledgement::NAME => {
+                self.decoded(now, from, body, Self::on_acknowledgement)
+            }
             RegistrationRefusedMessage::NAME => self.decoded(now, from, body, Self::on_refusal),
             UpdatePeersMessage::NAME => self.decoded(now, from, body, Self::on_peers),
             _ => self.warn(now, "unknown", || {
-                format!("Dropped {} from {from}: an agent takes no such message", quote(name))
+                format!(
+                    "Dropped {} from {from}: an agent takes no such message",
+                    quote(name)
+                )
             }),
         }
     }
 
     /// Hands the message on, or says who sent something that is none.
-    fn decoded<M: Named>(&mut self, now: Time, from: &Upid, body: Bytes, to: fn(&mut Self, Time, M)) {
+    fn decoded<M: Named>(
+        &mut self,
+        now: Time,
+        from: &Upid,
+        body: Bytes,
+        to: fn(&mut Self, Time, M),
+    ) {
         match M::decode(body) {
             Ok(message) => to(self, now, message),
             Err(error) => self.garbled::<M>(now, from, &error.to_string()),
@@ -244,7 +282,9 @@ impl Agent {
 
     fn garbled<M: Named>(&mut self, now: Time, from: &Upid, error: &str) {
         self.counters.dropped(M::NAME);
-        self.warn(now, "garbled", || format!("Dropped {} from {from}: {error}", M::NAME));
+        self.warn(now, "garbled", || {
+            format!("Dropped {} from {from}: {error}", M::NAME)
+        });
     }
 
     fn on_overlays(&mut self, now: Time, message: UpdateAgentOverlaysMessage) {
@@ -265,7 +305,10 @@ impl Agent {
         self.take_notices(message.notices);
         if self.problems != message.problems {
             for problem in &message.problems {
-                self.log(Level::Warning, format!("The master says: {}", quote(problem)));
+                self.log(
+                    Level::Warning,
+                    format!("The master says: {}", quote(problem)),
+                );
             }
             self.problems = message.problems;
         }
@@ -286,7 +329,10 @@ impl Agent {
         }
         if self.notices != notices {
             for notice in &notices {
-                self.log(Level::Warning, format!("The master says: {}", quote(notice)));
+                self.log(
+                    Level::Warning,
+                    format!("The master says: {}", quote(notice)),
+                );
             }
             self.notices = notices;
         }
@@ -299,7 +345,10 @@ impl Agent {
         self.listed(None);
         let engine = self.give(Vec::new());
         if self.registration.phase != Phase::Registering {
-            self.log(Level::Warning, "The master took this agent's overlays away; registering anew".into());
+            self.log(
+                Level::Warning,
+                "The master took this agent's overlays away; registering anew".into(),
+            );
             self.registration.start_over(now, &mut self.random);
         }
         self.apply(now);
@@ -312,7 +361,9 @@ impl Agent {
     /// of the revision before holds until the host was looked at again, but not when
     /// another master counts anew, or does not count.
     fn listed(&mut self, revision: Option<u64>) {
-        self.settled = self.settled.filter(|settled| revision.is_some_and(|revision| *settled <= revision));
+        self.settled = self
+            .settled
+            .filter(|settled| revision.is_some_and(|revision| *settled <= revision));
         self.revision = revision;
     }
 
@@ -333,23 +384,44 @@ impl Agent {
             return engine;
         }
         for share in &before.shares {
-            if !given.shares.iter().any(|other| other.name() == share.name()) {
+            if !given
+                .shares
+                .iter()
+                .any(|other| other.name() == share.name())
+            {
                 let name = quote(share.name());
-                self.log(Level::Info, format!("Overlay {name} is not this agent's any more"));
+                self.log(
+                    Level::Info,
+                    format!("Overlay {name} is not this agent's any more"),
+                );
             }
         }
         if given.shares.is_empty() {
-            self.log(Level::Info, "The master gives this agent no overlays".into());
+            self.log(
+                Level::Info,
+                "The master gives this agent no overlays".into(),
+            );
         }
         for share in &given.shares {
             let name = quote(share.name());
             match &share.overlay {
                 Ok(overlay) => {
-                    let subnets: Vec<String> = overlay.subnets.iter().map(ToString::to_string).collect();
-                    let subnets = if subnets.is_empty() { "no subnet".into() } else { subnets.join(", ") };
-                    self.log(Level::Info, format!("Overlay {name}: this agent has {subnets}"));
+                    let subnets: Vec<String> =
+                        overlay.subnets.iter().map(ToString::to_string).collect();
+                    let subnets = if subnets.is_empty() {
+                        "no subnet".into()
+                    } else {
+                        subnets.join(", ")
+                    };
+                    self.log(
+                        Level::Info,
+                        format!("Overlay {name}: this agent has {subnets}"),
+                    );
                 }
-                Err(fault) => self.log(Level::Error, format!("Overlay {name} cannot be set up: {fault}")),
+                Err(fault) => self.log(
+                    Level::Error,
+                    format!("Overlay {name} cannot be set up: {fault}"),
+                ),
             }
         }
         engine
@@ -365,12 +437,18 @@ impl Agent {
         self.acknowledged.clone_from(&self.reported);
         self.registration.acknowledged(now, well, &mut self.random);
         if !was && self.is_registered() {
-            let master = self.registration.master().map(Upid::to_string).unwrap_or_default();
+            let master = self
+                .registration
+                .master()
+                .map(Upid::to_string)
+                .unwrap_or_default();
             let overlays = self.reported.overlays.len();
             let peers = self.peers.count(self.own_ip()).unwrap_or_default();
             self.log(
                 Level::Info,
-                format!("Registered with {master}: {overlays} overlays in place, {peers} peers known"),
+                format!(
+                    "Registered with {master}: {overlays} overlays in place, {peers} peers known"
+                ),
             );
         }
         self.report_news(now);
@@ -378,7 +456,9 @@ impl Agent {
 
     fn on_refusal(&mut self, now: Time, message: RegistrationRefusedMessage) {
         let reason = message.reason;
-        self.warn(now, "refused", || format!("The master refused the registration: {}", quote(&reason)));
+        self.warn(now, "refused", || {
+            format!("The master refused the registration: {}", quote(&reason))
+        });
         self.problems = vec![reason];
         self.registration.refused(now, &mut self.random);
     }
@@ -387,8 +467,14 @@ impl Agent {
         if self.config.backend == Backend::External {
             return;
         }
-        let Some(master) = self.registration.master().cloned() else { return };
-        match message.packed.take().map_or(Ok(Vec::new()), |packed| unpack(&packed)) {
+        let Some(master) = self.registration.master().cloned() else {
+            return;
+        };
+        match message
+            .packed
+            .take()
+            .map_or(Ok(Vec::new()), |packed| unpack(&packed))
+        {
             Ok(peers) => message.peers.extend(peers),
             Err(error) => return self.garbled::<UpdatePeersMessage>(now, &master, &error),
         }
@@ -399,22 +485,34 @@ impl Agent {
             }
             self.apply(now);
         }
-        let received = PeersReceivedMessage { version: self.peers.version() };
+        let received = PeersReceivedMessage {
+            version: self.peers.version(),
+        };
         self.effects.push_back(Effect::send(master, &received));
     }
 
     /// Makes the host match, now or right after the pass that is under way.
     fn apply(&mut self, now: Time) {
-        let Some(generation) = self.configuration.begin(now) else { return };
+        let Some(generation) = self.configuration.begin(now) else {
+            return;
+        };
         let desired = Arc::new(self.desired());
-        self.effects.push_back(Effect::ApplyHost { generation, desired });
+        self.effects.push_back(Effect::ApplyHost {
+            generation,
+            desired,
+        });
     }
 
     /// Makes the container engine's networks match. An answer that is waited for is
     /// waited for no longer.
     fn apply_engine(&mut self) {
-        let Some((generation, networks)) = self.engine.begin() else { return };
-        self.effects.push_back(Effect::ApplyEngine { generation, networks });
+        let Some((generation, networks)) = self.engine.begin() else {
+            return;
+        };
+        self.effects.push_back(Effect::ApplyEngine {
+            generation,
+            networks,
+        });
     }
 
     /// What the host should be like.
@@ -423,11 +521,18 @@ impl Agent {
         let vtep = self.configuration.vtep();
         let internal = self.config.backend == Backend::Internal;
         let peers = internal.then(|| self.peers.desired(own, vtep)).flatten();
-        let shares = self.configuration.given().into_iter().flat_map(|given| &given.shares);
+        let shares = self
+            .configuration
+            .given()
+            .into_iter()
+            .flat_map(|given| &given.shares);
         let overlays =
             shares.filter_map(|share| Some((share.name().to_owned(), share.overlay.clone().ok()?)));
         Desired {
-            cni: Cni { dir: self.config.cni_dir.clone(), data_dir: self.config.cni_data_dir.clone() },
+            cni: Cni {
+                dir: self.config.cni_dir.clone(),
+                data_dir: self.config.cni_data_dir.clone(),
+            },
             backend: self.config.backend,
             firewall: self.config.firewall,
             own: Some(own),
@@ -451,7 +556,11 @@ impl Agent {
 
     /// Logs one line, whatever somebody else's words in it hold.
     fn log(&mut self, level: Level, line: String) {
-        let line = if line.contains(char::is_control) { line.replace(char::is_control, " ") } else { line };
+        let line = if line.contains(char::is_control) {
+            line.replace(char::is_control, " ")
+        } else {
+            line
+        };
         self.effects.push_back(Effect::Log(level, line));
     }
 

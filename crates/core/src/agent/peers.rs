@@ -105,15 +105,22 @@ impl Peers {
 
     /// Removes all peers but these.
     fn keep(&mut self, these: &[proto::Peer]) -> bool {
-        let these: BTreeSet<Ipv4Addr> = these.iter().filter_map(|peer| peer.ip.parse().ok()).collect();
+        let these: BTreeSet<Ipv4Addr> = these
+            .iter()
+            .filter_map(|peer| peer.ip.parse().ok())
+            .collect();
         let known = self.known.iter().flat_map(PeerMap::keys);
         let others: Vec<Ipv4Addr> = known.filter(|ip| !these.contains(ip)).copied().collect();
-        others.into_iter().fold(false, |changed, ip| self.remove(ip) | changed)
+        others
+            .into_iter()
+            .fold(false, |changed, ip| self.remove(ip) | changed)
     }
 
     fn remove(&mut self, ip: Ipv4Addr) -> bool {
         self.reachable.peers.remove(&ip);
-        self.known.as_mut().is_some_and(|known| known.remove(&ip).is_some())
+        self.known
+            .as_mut()
+            .is_some_and(|known| known.remove(&ip).is_some())
     }
 
     /// Adds or changes one peer. One whose data make no sense is taken out: what was
@@ -121,7 +128,10 @@ impl Peers {
     fn put(&mut self, peer: proto::Peer) -> bool {
         self.faults.remove(&peer.ip);
         let Ok(ip) = peer.ip.parse::<Ipv4Addr>() else {
-            let fault = format!("peer {}: its address is not an IPv4 address", quote(&peer.ip));
+            let fault = format!(
+                "peer {}: its address is not an IPv4 address",
+                quote(&peer.ip)
+            );
             self.faults.insert(peer.ip, fault);
             return false;
         };
@@ -142,11 +152,23 @@ impl Peers {
     /// IPv6 only between two hosts that both have it.
     pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<PeerMap> {
         let known = self.known.as_ref()?;
-        let Some(vtep) = vtep else { return Some(PeerMap::default()) };
-        let host = Some((own, vtep.addresses.iter().any(|address| address.addr().is_ipv6())));
+        let Some(vtep) = vtep else {
+            return Some(PeerMap::default());
+        };
+        let host = Some((
+            own,
+            vtep.addresses
+                .iter()
+                .any(|address| address.addr().is_ipv6()),
+        ));
         if self.reachable.host != host {
-            self.reachable = Reachable { host, peers: PeerMap::default() };
-            known.iter().for_each(|(ip, peer)| self.reachable.set(*ip, peer));
+            self.reachable = Reachable {
+                host,
+                peers: PeerMap::default(),
+            };
+            known
+                .iter()
+                .for_each(|(ip, peer)| self.reachable.set(*ip, peer));
         }
         Some(self.reachable.peers.clone())
     }
@@ -160,20 +182,33 @@ fn reach(shared: &Arc<Peer>, v6: bool) -> Arc<Peer> {
     let mut peer = Peer::clone(shared);
     peer.vtep_ips.retain(IpAddr::is_ipv4);
     peer.subnets.retain(|net| net.addr().is_ipv4());
-    if peer == **shared { shared.clone() } else { Arc::new(peer) }
+    if peer == **shared {
+        shared.clone()
+    } else {
+        Arc::new(peer)
+    }
 }
 
 /// Reads one peer, or says what is wrong with it.
 fn read(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
     let wrong = |field: &str, text: &str| format!("the master sent {field} {}", quote(text));
     let mut vtep_ips = Vec::new();
-    let ip = peer.vtep_ip.parse::<Ipv4Addr>().map_err(|_| wrong("vtep_ip", &peer.vtep_ip))?;
+    let ip = peer
+        .vtep_ip
+        .parse::<Ipv4Addr>()
+        .map_err(|_| wrong("vtep_ip", &peer.vtep_ip))?;
     vtep_ips.push(IpAddr::V4(ip));
     if let Some(text) = &peer.vtep_ip6 {
-        let ip = text.parse::<Ipv6Addr>().map_err(|_| wrong("vtep_ip6", text))?;
+        let ip = text
+            .parse::<Ipv6Addr>()
+            .map_err(|_| wrong("vtep_ip6", text))?;
         vtep_ips.push(IpAddr::V6(ip));
     }
-    let mac = peer.vtep_mac.parse::<Mac>().ok().filter(|mac| mac.0[0] & 1 == 0);
+    let mac = peer
+        .vtep_mac
+        .parse::<Mac>()
+        .ok()
+        .filter(|mac| mac.0[0] & 1 == 0);
     let vtep_mac = mac.ok_or_else(|| wrong("vtep_mac", &peer.vtep_mac))?;
     let mut subnets = Vec::new();
     for share in &peer.subnets {
@@ -182,17 +217,26 @@ fn read(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
             subnets.push(IpNet::V4(net));
         }
         if let Some(text) = &share.subnet6 {
-            let net = text.parse::<Ipv6Net>().map_err(|_| wrong("subnet6", text))?;
+            let net = text
+                .parse::<Ipv6Net>()
+                .map_err(|_| wrong("subnet6", text))?;
             subnets.push(IpNet::V6(net));
         }
     }
     // A route to everywhere, or to somewhere else than it says, is never meant.
-    if let Some(net) = subnets.iter().find(|net| net.prefix_len() == 0 || net.trunc() != **net) {
+    if let Some(net) = subnets
+        .iter()
+        .find(|net| net.prefix_len() == 0 || net.trunc() != **net)
+    {
         return Err(wrong("subnet", &net.to_string()));
     }
     subnets.sort();
     subnets.dedup();
-    Ok(Arc::new(Peer { vtep_ips, vtep_mac, subnets }))
+    Ok(Arc::new(Peer {
+        vtep_ips,
+        vtep_mac,
+        subnets,
+    }))
 }
 
 #[cfg(test)]
@@ -201,8 +245,11 @@ mod tests {
 
     #[test]
     fn the_same_list_of_another_lead_is_built_upon() {
-        let version =
-            |epoch, version| PeersVersion { epoch: Some(epoch), version: Some(version), digest: Some(5) };
+        let version = |epoch, version| PeersVersion {
+            epoch: Some(epoch),
+            version: Some(version),
+            digest: Some(5),
+        };
         let mut peers = Peers::default();
         let delta = UpdatePeersMessage {
             version: version(8, 2),
@@ -211,17 +258,28 @@ mod tests {
             ..Default::default()
         };
         assert!(!peers.update(delta.clone()));
-        assert_eq!(peers.version(), PeersVersion::default(), "there is nothing to build on");
+        assert_eq!(
+            peers.version(),
+            PeersVersion::default(),
+            "there is nothing to build on"
+        );
         let peer = proto::Peer {
             ip: "10.0.0.2".into(),
             vtep_ip: "44.128.0.2".into(),
             vtep_mac: "70:b3:d5:80:00:02".into(),
             ..Default::default()
         };
-        let list = UpdatePeersMessage { version: version(7, 30), peers: vec![peer], ..Default::default() };
+        let list = UpdatePeersMessage {
+            version: version(7, 30),
+            peers: vec![peer],
+            ..Default::default()
+        };
         assert!(peers.update(list));
         assert!(!peers.update(delta), "nothing changes");
-        assert_eq!((peers.version(), peers.count(Ipv4Addr::UNSPECIFIED)), (version(8, 2), Some(1)));
+        assert_eq!(
+            (peers.version(), peers.count(Ipv4Addr::UNSPECIFIED)),
+            (version(8, 2), Some(1))
+        );
         assert_eq!(peers.count("10.0.0.2".parse().unwrap()), Some(0), "itself");
     }
 }

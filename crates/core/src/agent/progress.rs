@@ -25,7 +25,11 @@ impl Agent {
         }
         self.note_settled();
         self.counters.overlay_failures += failed.len() as u64;
-        let again = next_attempt(now, self.configuration.attempts(), self.configuration.retry_at());
+        let again = next_attempt(
+            now,
+            self.configuration.attempts(),
+            self.configuration.retry_at(),
+        );
         self.log_overlays(now, &before, &failed, &again);
         self.log_host(now, &errors, &again);
         self.log_draining(&draining);
@@ -51,8 +55,13 @@ impl Agent {
         self.warn_scarce();
         let again = next_attempt(now, self.engine.failures(), self.engine.retry_at());
         self.log_overlays(now, &before, &failed, &again);
-        let news: Vec<String> =
-            self.engine.notes().iter().filter(|note| !notes.contains(*note)).cloned().collect();
+        let news: Vec<String> = self
+            .engine
+            .notes()
+            .iter()
+            .filter(|note| !notes.contains(*note))
+            .cloned()
+            .collect();
         for note in news.into_iter().take(MOST_HOST_LINES) {
             self.warn(now, &note, || note.clone());
         }
@@ -73,7 +82,9 @@ impl Agent {
         let after = self.overlays();
         for (old, new) in before.iter().zip(&after) {
             let name = quote(&new.info.name);
-            let Some(State { error, .. }) = &new.state else { continue };
+            let Some(State { error, .. }) = &new.state else {
+                continue;
+            };
             match (error, status(new)) {
                 (None, Status::Ok) if status(old) != Status::Ok => {
                     self.log(Level::Info, format!("Overlay {name} is in place"));
@@ -81,7 +92,10 @@ impl Agent {
                 (None, _) => {}
                 (Some(_), _) if old.state == new.state && !failed.contains(&new.info.name) => {}
                 (Some(error), Status::Failed) if status(old) != Status::Failed => {
-                    self.log(Level::Error, format!("Overlay {name} failed: {error}{again}"));
+                    self.log(
+                        Level::Error,
+                        format!("Overlay {name} failed: {error}{again}"),
+                    );
                 }
                 (Some(error), _) => self.warn(now, &format!("overlay {name}"), || {
                     format!("Overlay {name} is not in place: {error}{again}")
@@ -98,14 +112,21 @@ impl Agent {
             return;
         }
         let all = errors.len();
-        let news: Vec<String> = errors.iter().filter(|error| !before.contains(*error)).cloned().collect();
+        let news: Vec<String> = errors
+            .iter()
+            .filter(|error| !before.contains(*error))
+            .cloned()
+            .collect();
         if all == 0 || self.throttle.allow(now, "host").is_none() {
             return;
         }
         for error in news.iter().take(MOST_HOST_LINES) {
             self.log(Level::Error, format!("Host: {error}"));
         }
-        self.log(Level::Warning, format!("Host: {all} errors, see /overlay-agent/overlay{again}"));
+        self.log(
+            Level::Warning,
+            format!("Host: {all} errors, see /overlay-agent/overlay{again}"),
+        );
     }
 
     /// Logs which overlays wait for their last containers.
@@ -115,15 +136,23 @@ impl Agent {
             self.log(Level::Warning, format!("Host: {line}"));
         }
         if now.is_empty() && !before.is_empty() {
-            self.log(Level::Info, "No overlay waits for its last containers any more".into());
+            self.log(
+                Level::Info,
+                "No overlay waits for its last containers any more".into(),
+            );
         }
     }
 
     /// The overlays with their states, as everybody is told.
     pub(super) fn overlays(&self) -> Vec<AgentOverlayInfo> {
-        let mut overlays = self.configuration.overlays(self.config.max_configuration_attempts);
+        let mut overlays = self
+            .configuration
+            .overlays(self.config.max_configuration_attempts);
         for overlay in &mut overlays {
-            overlay.state = overlay.state.take().map(|state| self.engine.combine(&overlay.info.name, state));
+            overlay.state = overlay
+                .state
+                .take()
+                .map(|state| self.engine.combine(&overlay.info.name, state));
         }
         overlays
     }
@@ -131,7 +160,11 @@ impl Agent {
     /// What is not right with the host beyond one overlay.
     pub(super) fn host_errors(&self) -> Vec<String> {
         let errors = self.configuration.host_errors().iter();
-        errors.chain(self.engine.notes()).chain(self.peers.faults()).cloned().collect()
+        errors
+            .chain(self.engine.notes())
+            .chain(self.peers.faults())
+            .cloned()
+            .collect()
     }
 
     /// Reports again if the master's knowledge is out of date.
@@ -158,7 +191,12 @@ impl Agent {
         AgentRegisteredMessage {
             overlays: self.overlays(),
             host_errors: self.host_errors(),
-            draining: self.configuration.used().union(self.engine.used()).cloned().collect(),
+            draining: self
+                .configuration
+                .used()
+                .union(self.engine.used())
+                .cloned()
+                .collect(),
             revision: self.settled,
         }
     }
@@ -167,9 +205,15 @@ impl Agent {
 /// `; attempt 3, the next one in 4.2 s`.
 fn next_attempt(now: Time, attempts: u32, at: Option<Time>) -> String {
     let Some(at) = at else { return String::new() };
-    format!("; attempt {attempts}, the next one in {:.1} s", at.since(now).as_secs_f64())
+    format!(
+        "; attempt {attempts}, the next one in {:.1} s",
+        at.since(now).as_secs_f64()
+    )
 }
 
 pub(super) fn status(overlay: &AgentOverlayInfo) -> Status {
-    overlay.state.as_ref().map_or(Status::Invalid, State::status)
+    overlay
+        .state
+        .as_ref()
+        .map_or(Status::Invalid, State::status)
 }

@@ -98,13 +98,22 @@ impl Registration {
             led_before: true,
             ..Registration::new()
         };
-        self.timer = Some(now + if first { Duration::ZERO } else { SPREAD.mul_f64(random.f64()) });
+        self.timer = Some(
+            now + if first {
+                Duration::ZERO
+            } else {
+                SPREAD.mul_f64(random.f64())
+            },
+        );
         (master, first)
     }
 
     /// Nobody leads any more.
     pub fn lost(&mut self) {
-        *self = Registration { led_before: self.led_before, ..Registration::new() };
+        *self = Registration {
+            led_before: self.led_before,
+            ..Registration::new()
+        };
     }
 
     /// The connection to the master broke: registers anew after a short while, or
@@ -191,7 +200,13 @@ impl Registration {
         if well {
             self.wanting.reset();
         }
-        self.timer = Some(now + if well { refresh(random) } else { self.wanting.next(random) });
+        self.timer = Some(
+            now + if well {
+                refresh(random)
+            } else {
+                self.wanting.next(random)
+            },
+        );
     }
 
     /// There was a word from the master.

@@ -33,7 +33,10 @@ impl<T> Pair<T> {
 impl<T: Copy> Pair<Option<T>> {
     /// What `keep` says of each family.
     pub fn only(self, keep: Pair<bool>) -> Pair<Option<T>> {
-        Pair { v4: self.v4.filter(|_| keep.v4), v6: self.v6.filter(|_| keep.v6) }
+        Pair {
+            v4: self.v4.filter(|_| keep.v4),
+            v6: self.v6.filter(|_| keep.v6),
+        }
     }
 
     /// Whether there is nothing of either family.
@@ -66,7 +69,10 @@ impl Holding {
             let others = other.overlays.get(name).copied().unwrap_or_default();
             (name.clone(), without(*nets, others))
         });
-        Holding { vtep: without(self.vtep, other.vtep), overlays: overlays.collect() }
+        Holding {
+            vtep: without(self.vtep, other.vtep),
+            overlays: overlays.collect(),
+        }
     }
 
     /// What it has of this overlay; `None`: its VTEP's addresses.
@@ -94,7 +100,10 @@ pub struct Ask {
 impl Ask {
     /// The families that the agent takes part in.
     pub fn families(&self) -> Pair<bool> {
-        Pair { v4: true, v6: self.enable_ipv6 }
+        Pair {
+            v4: true,
+            v6: self.enable_ipv6,
+        }
     }
 
     /// The families of `overlay` that the agent is to have; `None`: it is not to
@@ -102,7 +111,10 @@ impl Ask {
     pub fn share_of(&self, overlay: &OverlayConfig) -> Option<Pair<bool>> {
         let v6 = overlay.v6.is_some() && self.enable_ipv6;
         let has = overlay.enabled && (overlay.v4.is_some() || v6);
-        let both = Pair { v4: overlay.v4.is_some() && self.allocate_subnet, v6: v6 && self.allocate_subnet };
+        let both = Pair {
+            v4: overlay.v4.is_some() && self.allocate_subnet,
+            v6: v6 && self.allocate_subnet,
+        };
         has.then_some(both)
     }
 }
@@ -121,7 +133,10 @@ pub struct Exhausted {
 impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = self.what();
-        write!(f, "{what}; delete agents that are gone for good with /overlay-master/agents/delete")
+        write!(
+            f,
+            "{what}; delete agents that are gone for good with /overlay-master/agents/delete"
+        )
     }
 }
 
@@ -162,7 +177,10 @@ pub struct Room {
 
 impl Room {
     fn of(pools: &Pair<Option<Pool>>) -> Room {
-        let of = |pool: &Option<Pool>| pool.as_ref().map(|pool| (pool.free(), pool.total(), pool.used()));
+        let of = |pool: &Option<Pool>| {
+            pool.as_ref()
+                .map(|pool| (pool.free(), pool.total(), pool.used()))
+        };
         let (v4, v6) = (of(&pools.v4), of(&pools.v6));
         Room {
             free: v4.map(|(free, ..)| free),
@@ -186,14 +204,20 @@ impl Allocator {
     /// Everything in `network` is free.
     pub fn new(network: &Network) -> Allocator {
         let overlay = |overlay: &OverlayConfig| {
-            let pools = Pair { v4: overlay.v4.map(Pool::subnets), v6: overlay.v6.map(Pool::subnets) };
+            let pools = Pair {
+                v4: overlay.v4.map(Pool::subnets),
+                v6: overlay.v6.map(Pool::subnets),
+            };
             (overlay.name.clone(), pools)
         };
         let vtep = Pair {
             v4: Some(Pool::addresses(network.vtep_subnet.into())),
             v6: network.vtep_subnet6.map(|net| Pool::addresses(net.into())),
         };
-        Allocator { vtep, overlays: network.overlays.iter().map(overlay).collect() }
+        Allocator {
+            vtep,
+            overlays: network.overlays.iter().map(overlay).collect(),
+        }
     }
 
     /// How much is left of an overlay's subnets; `None`: of the VTEPs. Nothing is
@@ -259,12 +283,20 @@ impl Allocator {
         former: &Holding,
     ) -> Result<Vec<Exhausted>, Exhausted> {
         let mut lacking = Vec::new();
-        let wanted: Vec<_> = network.overlays.iter().filter_map(|o| Some((o, ask.share_of(o)?))).collect();
+        let wanted: Vec<_> = network
+            .overlays
+            .iter()
+            .filter_map(|o| Some((o, ask.share_of(o)?)))
+            .collect();
         if wanted.is_empty() {
             return Ok(lacking);
         }
-        if let Err(exhausted) = complete_pair(&mut self.vtep, ask.families(), &mut holding.vtep, former.vtep)
-        {
+        if let Err(exhausted) = complete_pair(
+            &mut self.vtep,
+            ask.families(),
+            &mut holding.vtep,
+            former.vtep,
+        ) {
             // An agent that has one works on with that.
             if holding.vtep.is_empty() {
                 return Err(exhausted);
@@ -276,12 +308,17 @@ impl Allocator {
             holding.overlays = LiteMap::with_capacity(wanted.len());
         }
         for (overlay, want) in wanted {
-            let Some(pools) = self.overlays.get_mut(&overlay.name) else { continue };
+            let Some(pools) = self.overlays.get_mut(&overlay.name) else {
+                continue;
+            };
             let mut nets = holding.part(Some(&overlay.name));
             match complete_pair(pools, want, &mut nets, former.part(Some(&overlay.name))) {
                 Ok(()) => _ = holding.overlays.insert(overlay.name.clone(), nets),
                 Err(exhausted) => {
-                    lacking.push(Exhausted { overlay: Some(overlay.name.clone()), ..exhausted });
+                    lacking.push(Exhausted {
+                        overlay: Some(overlay.name.clone()),
+                        ..exhausted
+                    });
                 }
             }
         }
@@ -315,7 +352,8 @@ impl Allocator {
         let would_do = |pools: &Pair<Option<Pool>>| {
             complete_pair(&mut pools.clone(), want, &mut held.clone(), Nets::default()).is_ok()
         };
-        let lacks = |pool: &Option<Pool>| pool.clone().is_some_and(|mut pool| pool.take().is_none());
+        let lacks =
+            |pool: &Option<Pool>| pool.clone().is_some_and(|mut pool| pool.take().is_none());
         let missing = Pair {
             v4: want.v4 && held.v4.is_none() && lacks(&pools.v4),
             v6: want.v6 && held.v6.is_none() && lacks(&pools.v6),
@@ -338,7 +376,11 @@ impl Allocator {
         // With subnets of different lengths, some may have been of no use.
         for at in (0..chosen.len()).rev() {
             let mut without = free.clone();
-            for_each(&mut without, others[chosen[at]].part(overlay).only(missing), Pool::reserve);
+            for_each(
+                &mut without,
+                others[chosen[at]].part(overlay).only(missing),
+                Pool::reserve,
+            );
             if would_do(&without) {
                 free = without;
                 chosen.remove(at);
@@ -386,12 +428,18 @@ fn complete_one(
     held: Option<IpNet>,
     former: Option<IpNet>,
 ) -> Result<Option<IpNet>, Exhausted> {
-    let Some(pool) = pool.as_mut().filter(|_| want && held.is_none()) else { return Ok(held) };
+    let Some(pool) = pool.as_mut().filter(|_| want && held.is_none()) else {
+        return Ok(held);
+    };
     let range = pool.range();
     if let Some(former) = former.filter(|former| pool.take_this(*former)) {
         return Ok(Some(former));
     }
-    pool.take().map(Some).ok_or(Exhausted { overlay: None, range: range.net, prefix: range.prefix })
+    pool.take().map(Some).ok_or(Exhausted {
+        overlay: None,
+        range: range.net,
+        prefix: range.prefix,
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ struct FreeBlocks {
 
 impl FreeBlocks {
     fn new(whole: IpNet) -> FreeBlocks {
-        let mut free = FreeBlocks { whole, blocks: BTreeMap::new() };
+        let mut free = FreeBlocks {
+            whole,
+            blocks: BTreeMap::new(),
+        };
         free.insert(whole.prefix_len(), to_number(whole.network()));
         free
     }
@@ -29,7 +32,9 @@ impl FreeBlocks {
     /// The bits behind this prefix length.
     fn mask(&self, prefix: u8) -> u128 {
         let unused = u32::from(128 - self.whole.max_prefix_len());
-        u128::MAX.checked_shr(unused + u32::from(prefix)).unwrap_or(0)
+        u128::MAX
+            .checked_shr(unused + u32::from(prefix))
+            .unwrap_or(0)
     }
 
     /// The first address of the block of this prefix length around an address.
@@ -48,7 +53,9 @@ impl FreeBlocks {
     }
 
     fn remove(&mut self, prefix: u8, start: u128) -> bool {
-        let Some(starts) = self.blocks.get_mut(&prefix) else { return false };
+        let Some(starts) = self.blocks.get_mut(&prefix) else {
+            return false;
+        };
         let removed = starts.remove(&start);
         if starts.is_empty() {
             self.blocks.remove(&prefix);
@@ -58,8 +65,10 @@ impl FreeBlocks {
 
     /// Takes the lowest free block of this prefix length.
     fn take_lowest(&mut self, prefix: u8) -> Option<u128> {
-        let firsts =
-            self.blocks.range(..=prefix).filter_map(|(outer, starts)| Some((*starts.first()?, *outer)));
+        let firsts = self
+            .blocks
+            .range(..=prefix)
+            .filter_map(|(outer, starts)| Some((*starts.first()?, *outer)));
         let (start, outer) = firsts.min()?;
         self.carve(outer, prefix, start);
         Some(start)
@@ -77,12 +86,16 @@ impl FreeBlocks {
     /// The prefix length of the free block around this one, if there is one.
     fn around(&self, prefix: u8, start: u128) -> Option<u8> {
         let mut outer = self.blocks.range(..=prefix);
-        outer.find(|(outer, starts)| starts.contains(&self.start(**outer, start))).map(|(outer, _)| *outer)
+        outer
+            .find(|(outer, starts)| starts.contains(&self.start(**outer, start)))
+            .map(|(outer, _)| *outer)
     }
 
     /// Takes a block that may be anywhere; `false`: not all of it is free.
     fn take(&mut self, prefix: u8, start: u128) -> bool {
-        let Some(outer) = self.around(prefix, start) else { return false };
+        let Some(outer) = self.around(prefix, start) else {
+            return false;
+        };
         self.carve(outer, prefix, start);
         true
     }
@@ -92,7 +105,10 @@ impl FreeBlocks {
         let last = start | self.mask(prefix);
         let within = |starts: &BTreeSet<u128>| starts.range(start..=last).next().is_some();
         if self.around(prefix, start).is_some()
-            || self.blocks.range(prefix..).any(|(_, starts)| within(starts))
+            || self
+                .blocks
+                .range(prefix..)
+                .any(|(_, starts)| within(starts))
         {
             return false;
         }
@@ -109,7 +125,10 @@ impl FreeBlocks {
         let count = |(outer, starts): (&u8, &BTreeSet<u128>)| {
             power(prefix - outer).saturating_mul(starts.len() as u128)
         };
-        self.blocks.range(..=prefix).map(count).fold(0, u128::saturating_add)
+        self.blocks
+            .range(..=prefix)
+            .map(count)
+            .fold(0, u128::saturating_add)
     }
 }
 
@@ -143,16 +162,29 @@ pub struct Pool {
 impl Pool {
     /// The subnets that `range` is cut into, all free.
     pub fn subnets(range: Range) -> Pool {
-        Pool { range, form: Form::Subnets, free: FreeBlocks::new(range.net), used: 0 }
+        Pool {
+            range,
+            form: Form::Subnets,
+            free: FreeBlocks::new(range.net),
+            used: 0,
+        }
     }
 
     /// The addresses of `net`, all free but the first and the last.
     pub fn addresses(net: IpNet) -> Pool {
-        let range = Range { net, prefix: net.max_prefix_len() };
+        let range = Range {
+            net,
+            prefix: net.max_prefix_len(),
+        };
         let mut free = FreeBlocks::new(net);
         free.take(range.prefix, to_number(net.network()));
         free.take(range.prefix, to_number(net.broadcast()));
-        Pool { range, form: Form::Addresses, free, used: 0 }
+        Pool {
+            range,
+            form: Form::Addresses,
+            free,
+            used: 0,
+        }
     }
 
     /// The range that this is a pool of.
@@ -193,7 +225,9 @@ impl Pool {
     /// Takes this very one, whatever its prefix length; `false`: it is taken already,
     /// or not of this pool.
     pub fn reserve(&mut self, net: IpNet) -> bool {
-        let taken = self.block(net).is_some_and(|(prefix, start)| self.free.take(prefix, start));
+        let taken = self
+            .block(net)
+            .is_some_and(|(prefix, start)| self.free.take(prefix, start));
         self.used += u64::from(taken);
         taken
     }
@@ -210,7 +244,9 @@ impl Pool {
 
     /// Gives back what was taken; `false`: it was not taken, or is not of this pool.
     pub fn give_back(&mut self, net: IpNet) -> bool {
-        let given = self.block(net).is_some_and(|(prefix, start)| self.free.give_back(prefix, start));
+        let given = self
+            .block(net)
+            .is_some_and(|(prefix, start)| self.free.give_back(prefix, start));
         self.used -= u64::from(given);
         given
     }
@@ -240,7 +276,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn subnets(net: &str, prefix: u8) -> Pool {
-        Pool::subnets(Range { net: net.parse().unwrap(), prefix })
+        Pool::subnets(Range {
+            net: net.parse().unwrap(),
+            prefix,
+        })
     }
 
     fn addresses(net: &str) -> Pool {
@@ -259,7 +298,10 @@ mod tests {
         assert_eq!(taken[0].to_string(), "fd01:b::/80");
         assert_eq!(taken[65_535].to_string(), "fd01:b:0:0:ffff::/80");
         assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 65_536);
-        assert!(taken.windows(2).all(|pair| pair[0] < pair[1]), "lowest first");
+        assert!(
+            taken.windows(2).all(|pair| pair[0] < pair[1]),
+            "lowest first"
+        );
         assert_eq!(pool.take(), None);
     }
 
@@ -283,8 +325,14 @@ mod tests {
         let first = pool.take().unwrap();
         assert!(pool.give_back(first));
         assert!(!pool.give_back(first), "it is free already");
-        assert!(!pool.give_back("9.0.5.0/24".parse().unwrap()), "it was never taken");
-        assert!(!pool.give_back("10.0.0.0/24".parse().unwrap()), "it is not ours");
+        assert!(
+            !pool.give_back("9.0.5.0/24".parse().unwrap()),
+            "it was never taken"
+        );
+        assert!(
+            !pool.give_back("10.0.0.0/24".parse().unwrap()),
+            "it is not ours"
+        );
         assert_eq!(pool, subnets("9.0.0.0/8", 24));
     }
 
@@ -292,9 +340,13 @@ mod tests {
     fn the_whole_of_ipv6_is_no_problem() {
         let mut pool = subnets("::/0", 127);
         assert_eq!(pool.take().unwrap().to_string(), "::/127");
-        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127".parse().unwrap();
+        let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127"
+            .parse()
+            .unwrap();
         assert!(pool.reserve(last) && pool.give_back(last));
-        assert!(addresses("::/0").reserve("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/0".parse().unwrap()));
+        assert!(
+            addresses("::/0").reserve("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/0".parse().unwrap())
+        );
     }
 
     #[test]

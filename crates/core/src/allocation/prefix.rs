@@ -41,7 +41,10 @@ pub fn halves(net: IpNet) -> Option<(IpNet, IpNet)> {
     if prefix > net.max_prefix_len() {
         return None;
     }
-    let range = Range { net: net.trunc(), prefix };
+    let range = Range {
+        net: net.trunc(),
+        prefix,
+    };
     Some((range.subnet(0)?, range.subnet(1)?))
 }
 
@@ -72,12 +75,19 @@ impl Range {
         }
         // The only shift by 128 is that of index 0.
         let offset = index.checked_shl(self.host_bits()).unwrap_or(0);
-        Some(from_number(to_number(self.net.network()) | offset, self.prefix, self.net))
+        Some(from_number(
+            to_number(self.net.network()) | offset,
+            self.prefix,
+            self.net,
+        ))
     }
 
     /// The index of a subnet; `None` if it is not one of this range's.
     pub fn index_of(&self, subnet: IpNet) -> Option<u128> {
-        if subnet.prefix_len() != self.prefix || !self.net.contains(&subnet) || subnet != subnet.trunc() {
+        if subnet.prefix_len() != self.prefix
+            || !self.net.contains(&subnet)
+            || subnet != subnet.trunc()
+        {
             return None;
         }
         let offset = to_number(subnet.network()) - to_number(self.net.network());
@@ -91,7 +101,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn range(net: &str, prefix: u8) -> Range {
-        Range { net: net.parse().unwrap(), prefix }
+        Range {
+            net: net.parse().unwrap(),
+            prefix,
+        }
     }
 
     #[test]
@@ -104,36 +117,68 @@ mod tests {
             ("fd01:b::/64", 80, 1, "fd01:b:0:0:1::/80"),
             ("fd01:b::/64", 80, 65535, "fd01:b:0:0:ffff::/80"),
             ("::/0", 0, 0, "::/0"),
-            ("::/0", 128, u128::MAX, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"),
+            (
+                "::/0",
+                128,
+                u128::MAX,
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
+            ),
         ] {
             let range = range(net, prefix);
-            assert_eq!(range.subnet(index).map(|net| net.to_string()).as_deref(), Some(subnet));
+            assert_eq!(
+                range.subnet(index).map(|net| net.to_string()).as_deref(),
+                Some(subnet)
+            );
             assert_eq!(range.index_of(subnet.parse().unwrap()), Some(index));
         }
         assert_eq!(range("9.0.0.0/8", 24).subnet(65536), None);
         for stranger in ["9.0.0.0/25", "10.0.0.0/24", "9.0.0.1/24", "fd01::/24"] {
-            assert_eq!(range("9.0.0.0/8", 24).index_of(stranger.parse().unwrap()), None, "{stranger}");
+            assert_eq!(
+                range("9.0.0.0/8", 24).index_of(stranger.parse().unwrap()),
+                None,
+                "{stranger}"
+            );
         }
     }
 
     #[test]
     fn halves_are_the_bridges() {
-        let halves = |net: &str| super::halves(net.parse().unwrap()).map(|(a, b)| format!("{a} {b}"));
-        assert_eq!(halves("9.0.0.0/24").as_deref(), Some("9.0.0.0/25 9.0.0.128/25"));
-        assert_eq!(halves("fd01:b::/80").as_deref(), Some("fd01:b::/81 fd01:b::8000:0:0/81"));
-        assert_eq!(halves("9.0.0.0/31").as_deref(), Some("9.0.0.0/32 9.0.0.1/32"));
+        let halves =
+            |net: &str| super::halves(net.parse().unwrap()).map(|(a, b)| format!("{a} {b}"));
+        assert_eq!(
+            halves("9.0.0.0/24").as_deref(),
+            Some("9.0.0.0/25 9.0.0.128/25")
+        );
+        assert_eq!(
+            halves("fd01:b::/80").as_deref(),
+            Some("fd01:b::/81 fd01:b::8000:0:0/81")
+        );
+        assert_eq!(
+            halves("9.0.0.0/31").as_deref(),
+            Some("9.0.0.0/32 9.0.0.1/32")
+        );
         assert_eq!(halves("9.0.0.0/32"), None);
         assert_eq!(halves("::1/128"), None);
     }
 
     fn any_range() -> impl Strategy<Value = Range> {
         let v4 = (any::<u32>(), 0..=32u8, 0..=32u8).prop_map(|(bits, a, b)| {
-            let net = IpNet::new(Ipv4Addr::from(bits).into(), a.min(b)).unwrap().trunc();
-            Range { net, prefix: a.max(b) }
+            let net = IpNet::new(Ipv4Addr::from(bits).into(), a.min(b))
+                .unwrap()
+                .trunc();
+            Range {
+                net,
+                prefix: a.max(b),
+            }
         });
         let v6 = (any::<u128>(), 0..=128u8, 0..=128u8).prop_map(|(bits, a, b)| {
-            let net = IpNet::new(Ipv6Addr::from(bits).into(), a.min(b)).unwrap().trunc();
-            Range { net, prefix: a.max(b) }
+            let net = IpNet::new(Ipv6Addr::from(bits).into(), a.min(b))
+                .unwrap()
+                .trunc();
+            Range {
+                net,
+                prefix: a.max(b),
+            }
         });
         prop_oneof![v4, v6]
     }

@@ -20,8 +20,14 @@ const KEYS: &[&str] = &[
     "authenticate_http",
 ];
 
-const NETWORK_KEYS: &[&str] =
-    &["allocate_subnet", "mesos_bridge", "docker_bridge", "overlay_mtu", "command_timeout", "enable_ipv6"];
+const NETWORK_KEYS: &[&str] = &[
+    "allocate_subnet",
+    "mesos_bridge",
+    "docker_bridge",
+    "overlay_mtu",
+    "command_timeout",
+    "enable_ipv6",
+];
 
 /// Failures in a row after which the agent reports `STATUS_FAILED`.
 const MAX_CONFIGURATION_ATTEMPTS: u32 = 4;
@@ -48,7 +54,10 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
 }
 
 fn missing_cni_dir(top: &Object<'_>) -> ConfigError {
-    top.missing("cni_dir", "give the directory that Mesos's flag --network_cni_config_dir names")
+    top.missing(
+        "cni_dir",
+        "give the directory that Mesos's flag --network_cni_config_dir names",
+    )
 }
 
 /// What `master` must look like; part of every complaint about one.
@@ -58,7 +67,9 @@ pub const MASTER_REMEDY: &str =
 /// `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents
 /// take it.
 fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
-    let Some(text) = top.string("master")? else { return Ok(None) };
+    let Some(text) = top.string("master")? else {
+        return Ok(None);
+    };
     let text = text.trim();
     let checked = if text.contains("://") {
         zk::check(text)
@@ -67,14 +78,18 @@ fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
     };
     match checked {
         Ok(()) => Ok(Some(text.to_owned())),
-        Err(what) => {
-            Err(top.wrong_value("master", &format!("\"{}\"", zk::redacted(text)), &what, MASTER_REMEDY))
-        }
+        Err(what) => Err(top.wrong_value(
+            "master",
+            &format!("\"{}\"", zk::redacted(text)),
+            &what,
+            MASTER_REMEDY,
+        )),
     }
 }
 
 fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
-    let remedy = "write \"internal\" (this module programs the data plane) or \"external\" (another does)";
+    let remedy =
+        "write \"internal\" (this module programs the data plane) or \"external\" (another does)";
     let backend = top.parsed("backend", remedy, |text| match text {
         "internal" => Ok(Backend::Internal),
         "external" => Ok(Backend::External),
@@ -107,7 +122,8 @@ fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
 }
 
 /// What the place of a container engine must look like.
-pub const DOCKER_REMEDY: &str = "write the path of a unix socket, such as unix:///var/run/docker.sock";
+pub const DOCKER_REMEDY: &str =
+    "write the path of a unix socket, such as unix:///var/run/docker.sock";
 
 /// `unix:///path`, or the path alone.
 ///
@@ -126,16 +142,27 @@ pub fn docker_socket(text: &str) -> Result<PathBuf, String> {
 
 fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
     let defaults = AgentNetwork::default();
-    let Some(object) = top.object("network_config", NETWORK_KEYS)? else { return Ok(defaults) };
+    let Some(object) = top.object("network_config", NETWORK_KEYS)? else {
+        return Ok(defaults);
+    };
     let command_timeout = object.number("command_timeout", 1..=u32::MAX)?;
     Ok(AgentNetwork {
-        allocate_subnet: object.boolean("allocate_subnet")?.unwrap_or(defaults.allocate_subnet),
-        mesos_bridge: object.boolean("mesos_bridge")?.unwrap_or(defaults.mesos_bridge),
-        docker_bridge: object.boolean("docker_bridge")?.unwrap_or(defaults.docker_bridge),
+        allocate_subnet: object
+            .boolean("allocate_subnet")?
+            .unwrap_or(defaults.allocate_subnet),
+        mesos_bridge: object
+            .boolean("mesos_bridge")?
+            .unwrap_or(defaults.mesos_bridge),
+        docker_bridge: object
+            .boolean("docker_bridge")?
+            .unwrap_or(defaults.docker_bridge),
         overlay_mtu: object.number("overlay_mtu", super::MTU)?,
-        command_timeout: command_timeout
-            .map_or(defaults.command_timeout, |ms| Duration::from_millis(ms.into())),
-        enable_ipv6: object.boolean("enable_ipv6")?.unwrap_or(defaults.enable_ipv6),
+        command_timeout: command_timeout.map_or(defaults.command_timeout, |ms| {
+            Duration::from_millis(ms.into())
+        }),
+        enable_ipv6: object
+            .boolean("enable_ipv6")?
+            .unwrap_or(defaults.enable_ipv6),
     })
 }
 
@@ -217,7 +244,11 @@ mod tests {
 
     #[test]
     fn takes_every_way_to_compute_checksums() {
-        for (text, checksum) in [("auto", Checksum::Auto), ("on", Checksum::On), ("off", Checksum::Off)] {
+        for (text, checksum) in [
+            ("auto", Checksum::Auto),
+            ("on", Checksum::On),
+            ("off", Checksum::Off),
+        ] {
             let text = format!(r#"{{"cni_dir": "/c", "vxlan_tx_checksum": "{text}"}}"#);
             assert_eq!(parse("a", &text).unwrap().config.tx_checksum, checksum);
         }
@@ -250,9 +281,17 @@ mod tests {
 
     #[test]
     fn takes_every_way_to_name_the_master() {
-        for master in ["10.0.0.1:5050", "leader.mesos:5050", "zk://a:1,b:2/mesos", "file:///etc/mesos/zk"] {
+        for master in [
+            "10.0.0.1:5050",
+            "leader.mesos:5050",
+            "zk://a:1,b:2/mesos",
+            "file:///etc/mesos/zk",
+        ] {
             let text = format!(r#"{{"cni_dir": "/c", "master": "{master}"}}"#);
-            assert_eq!(parse("a", &text).unwrap().config.master.as_deref(), Some(master));
+            assert_eq!(
+                parse("a", &text).unwrap().config.master.as_deref(),
+                Some(master)
+            );
         }
     }
 
@@ -260,20 +299,29 @@ mod tests {
     fn takes_the_engines_socket_as_path_and_as_url() {
         for socket in ["/run/d.sock", "unix:///run/d.sock"] {
             let text = format!(r#"{{"cni_dir": "/c", "docker_socket": "{socket}"}}"#);
-            assert_eq!(parse("a", &text).unwrap().config.docker_socket, Some("/run/d.sock".into()));
+            assert_eq!(
+                parse("a", &text).unwrap().config.docker_socket,
+                Some("/run/d.sock".into())
+            );
         }
     }
 
     #[test]
     fn every_mistake_is_one_line_with_a_remedy() {
         for (text, line) in [
-            ("{}", "cni_dir: missing; give the directory that Mesos's flag --network_cni_config_dir names"),
+            (
+                "{}",
+                "cni_dir: missing; give the directory that Mesos's flag --network_cni_config_dir names",
+            ),
             (
                 r#"{"cnidir": "/c"}"#,
                 "cni_dir: missing (is \"cnidir\" a typing error?); give the directory that Mesos's \
                  flag --network_cni_config_dir names",
             ),
-            (r#"{"cni_dir": 7}"#, "cni_dir: 7 is not a string; write it in quotes"),
+            (
+                r#"{"cni_dir": 7}"#,
+                "cni_dir: 7 is not a string; write it in quotes",
+            ),
             (r#"{"cni_dir": ""}"#, "cni_dir: \"\" is empty; give a path"),
             (
                 r#"{"cni_dir": "/c", "master": "10.0.0.1"}"#,

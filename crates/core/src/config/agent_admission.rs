@@ -29,10 +29,11 @@ impl AgentAddresses {
     pub(super) fn read(top: &Object<'_>) -> Result<AgentAddresses, ConfigError> {
         const KEY: &str = "agent_addresses";
         let remedy = "write IPv4 networks or addresses, such as [\"10.0.0.0/8\", \"192.168.7.9\"]";
-        let Some(nets) = top.strings(KEY, remedy, network)? else { return Ok(AgentAddresses::default()) };
+        let Some(nets) = top.strings(KEY, remedy, network)? else {
+            return Ok(AgentAddresses::default());
+        };
         if nets.is_empty() {
-            let remedy =
-                "name the networks that agents are in, or remove agent_addresses to serve all agents";
+            let remedy = "name the networks that agents are in, or remove agent_addresses to serve all agents";
             return Err(top.wrong(KEY, "is empty: no agent would be served", remedy));
         }
         Ok(AgentAddresses { nets })
@@ -40,10 +41,15 @@ impl AgentAddresses {
 }
 
 fn network(text: &str) -> Result<Ipv4Net, String> {
-    let net = text.parse().or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));
+    let net = text
+        .parse()
+        .or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));
     match net {
         Ok(net) if net.addr() == net.network() => Ok(net),
-        Ok(net) => Err(format!("has bits set behind its prefix (is \"{}\" meant?)", net.trunc())),
+        Ok(net) => Err(format!(
+            "has bits set behind its prefix (is \"{}\" meant?)",
+            net.trunc()
+        )),
         Err(_) if text.contains(':') => {
             Err("is not IPv4; agents are known by their IPv4 addresses".to_owned())
         }

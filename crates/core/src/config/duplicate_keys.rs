@@ -11,7 +11,10 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 /// object.
 pub(super) fn find(json: &str) -> Vec<String> {
     let found = RefCell::default();
-    let seed = Seed { path: String::new(), found: &found };
+    let seed = Seed {
+        path: String::new(),
+        found: &found,
+    };
     _ = seed.deserialize(&mut serde_json::Deserializer::from_str(json));
     found.into_inner()
 }
@@ -40,11 +43,18 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut keys = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
+            let path = if self.path.is_empty() {
+                key.clone()
+            } else {
+                format!("{}.{key}", self.path)
+            };
             if !keys.insert(key) {
                 self.found.borrow_mut().push(path.clone());
             }
-            map.next_value_seed(Seed { path, found: self.found })?;
+            map.next_value_seed(Seed {
+                path,
+                found: self.found,
+            })?;
         }
         Ok(())
     }
@@ -52,7 +62,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let path = |index| format!("{}[{index}]", self.path);
         let mut index = 0;
-        while list.next_element_seed(Seed { path: path(index), found: self.found })?.is_some() {
+        while list
+            .next_element_seed(Seed {
+                path: path(index),
+                found: self.found,
+            })?
+            .is_some()
+        {
             index += 1;
         }
         Ok(())
@@ -90,8 +106,14 @@ mod tests {
     #[test]
     fn finds_the_keys_that_stand_twice() {
         for (json, paths) in [
-            (r#"{"a": [1, -1, 1.5, "a", true, null, {}], "b": {"a": 1}}"#, &[][..]),
-            (r#"{"a": 1, "b": {"c": [{"d": 1}, {"d": 1, "d": 2}]}}"#, &["b.c[1].d"]),
+            (
+                r#"{"a": [1, -1, 1.5, "a", true, null, {}], "b": {"a": 1}}"#,
+                &[][..],
+            ),
+            (
+                r#"{"a": 1, "b": {"c": [{"d": 1}, {"d": 1, "d": 2}]}}"#,
+                &["b.c[1].d"],
+            ),
             (r#"{"a": 1, "\u0061": {"b": 1, "b": 2}}"#, &["a", "a.b"]),
             ("[]", &[]),
             ("7", &[]),

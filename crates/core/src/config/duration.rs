@@ -21,17 +21,23 @@ const UNITS: [(&str, f64); 8] = [
 /// Reads a duration above zero; the error says what is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
+    let (number, unit) =
+        text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
     let Some((_, seconds)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err("has no known unit".to_owned());
     };
-    let number: f64 = number.trim().parse().map_err(|_| "has no number before its unit".to_owned())?;
+    let number: f64 = number
+        .trim()
+        .parse()
+        .map_err(|_| "has no number before its unit".to_owned())?;
     if number <= 0.0 {
         return Err("is not above zero".to_owned());
     }
     match Duration::try_from_secs_f64(number * seconds) {
         // Mesos counts nanoseconds in 63 bits.
-        Ok(duration) if duration.as_nanos() <= i64::MAX as u128 && !duration.is_zero() => Ok(duration),
+        Ok(duration) if duration.as_nanos() <= i64::MAX as u128 && !duration.is_zero() => {
+            Ok(duration)
+        }
         Ok(duration) if duration.is_zero() => Err("is less than a nanosecond".to_owned()),
         _ => Err("is more than 292 years".to_owned()),
     }

@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::reader::{ConfigError, Object, Parsed, read};
 use super::{
-    AgentAddresses, AuthenticateHttp, MAX_OVERLAY_NAME, MasterConfig, Network, OverlayConfig, Range,
-    ZkConfig, duration, path, zk,
+    AgentAddresses, AuthenticateHttp, MAX_OVERLAY_NAME, MasterConfig, Network, OverlayConfig,
+    Range, ZkConfig, duration, path, zk,
 };
 use crate::host_api::desired::Mac;
 use crate::proto;
@@ -24,7 +24,13 @@ const KEYS: &[&str] = &[
     "agent_lease",
 ];
 const ZK_KEYS: &[&str] = &["url", "quorum", "session_timeout"];
-const NETWORK_KEYS: &[&str] = &["vtep_subnet", "vtep_mac_oui", "overlays", "vtep_subnet6", "vtep_mtu"];
+const NETWORK_KEYS: &[&str] = &[
+    "vtep_subnet",
+    "vtep_mac_oui",
+    "overlays",
+    "vtep_subnet6",
+    "vtep_mtu",
+];
 const OVERLAY_KEYS: &[&str] = &["name", "subnet", "prefix", "subnet6", "prefix6", "enabled"];
 
 /// How long reading the log may take unless configured.
@@ -69,7 +75,9 @@ fn log_dir(top: &Object<'_>) -> Result<Option<PathBuf>, ConfigError> {
 }
 
 fn zookeeper(top: &Object<'_>) -> Result<Option<ZkConfig>, ConfigError> {
-    let Some(object) = top.object("zk", ZK_KEYS)? else { return Ok(None) };
+    let Some(object) = top.object("zk", ZK_KEYS)? else {
+        return Ok(None);
+    };
     let quorum = object.number("quorum", 1..=u32::MAX)?;
     let session_timeout = object.number("session_timeout", 1..=86_400)?;
     let Some(url) = object.string("url")? else {
@@ -79,15 +87,21 @@ fn zookeeper(top: &Object<'_>) -> Result<Option<ZkConfig>, ConfigError> {
         return Err(object.missing("url", zk::REMEDY));
     };
     zk::check(url).map_err(|what| {
-        object.wrong_value("url", &format!("\"{}\"", zk::redacted(url)), &what, zk::REMEDY)
+        object.wrong_value(
+            "url",
+            &format!("\"{}\"", zk::redacted(url)),
+            &what,
+            zk::REMEDY,
+        )
     })?;
     let remedy = "give the majority of the number of masters (2 of 3), \
                   or remove zk and set MESOS_ZK and MESOS_QUORUM in Mesos's environment";
     Ok(Some(ZkConfig {
         url: url.trim().to_owned(),
         quorum: quorum.ok_or_else(|| object.missing("quorum", remedy))?,
-        session_timeout: session_timeout
-            .map_or(zk::SESSION_TIMEOUT, |seconds| Duration::from_secs(seconds.into())),
+        session_timeout: session_timeout.map_or(zk::SESSION_TIMEOUT, |seconds| {
+            Duration::from_secs(seconds.into())
+        }),
     }))
 }
 
@@ -107,8 +121,15 @@ fn network(top: &Object<'_>) -> Result<Network, ConfigError> {
     check_names(&objects, &overlays)?;
     check_overlaps(&object, vtep_subnet, vtep_subnet6, &objects, &overlays)?;
     if vtep_subnet6.is_none() {
-        for (object, _) in objects.iter().zip(&overlays).filter(|(_, overlay)| overlay.v6.is_some()) {
-            object.warn("subnet6", "works within a host only: network.vtep_subnet6 is missing");
+        for (object, _) in objects
+            .iter()
+            .zip(&overlays)
+            .filter(|(_, overlay)| overlay.v6.is_some())
+        {
+            object.warn(
+                "subnet6",
+                "works within a host only: network.vtep_subnet6 is missing",
+            );
         }
     }
     Ok(Network {
@@ -142,8 +163,11 @@ pub fn parse_definition(what: &str, text: &str, name: Option<&str>) -> Result<De
     let Parsed { config, warnings } = parsed.map_err(|error| error.to_string())?;
     // In a file these are warnings, and what is to be done is done.
     let warning = warnings.into_iter().next();
-    warning
-        .map_or(Ok(config), |text| Err(text.replace(", ignored;", ";").replace("; the last one counts", "")))
+    warning.map_or(Ok(config), |text| {
+        Err(text
+            .replace(", ignored;", ";")
+            .replace("; the last one counts", ""))
+    })
 }
 
 fn definition(object: &Object<'_>, called: Option<&str>) -> Result<Definition, ConfigError> {
@@ -157,8 +181,16 @@ fn definition(object: &Object<'_>, called: Option<&str>) -> Result<Definition, C
         }
         _ => name(object)?,
     };
-    let config = OverlayConfig { name: name.clone(), v4, v6, enabled: info.enabled() };
-    Ok(Definition { config, info: proto::OverlayInfo { name, ..info } })
+    let config = OverlayConfig {
+        name: name.clone(),
+        v4,
+        v6,
+        enabled: info.enabled(),
+    };
+    Ok(Definition {
+        config,
+        info: proto::OverlayInfo { name, ..info },
+    })
 }
 
 /// Reads what the log has of an overlay, which was a [`Definition`] once.
@@ -171,7 +203,10 @@ pub fn read_definition(info: &proto::OverlayInfo) -> Result<Definition, String> 
         "subnet6": info.subnet6, "prefix6": info.prefix6, "enabled": info.enabled,
     });
     let definition = parse_definition("replicated log", &json.to_string(), None)?;
-    Ok(Definition { info: info.clone(), ..definition })
+    Ok(Definition {
+        info: info.clone(),
+        ..definition
+    })
 }
 
 /// What the operator wrote, as endpoints show it and the log keeps it.
@@ -183,7 +218,10 @@ fn wire_network(
     Ok(proto::NetworkConfig {
         vtep_subnet: text(object, "vtep_subnet")?.unwrap_or_default(),
         vtep_mac_oui: text(object, "vtep_mac_oui")?.unwrap_or_default(),
-        overlays: overlays.iter().map(wire_overlay).collect::<Result<_, _>>()?,
+        overlays: overlays
+            .iter()
+            .map(wire_overlay)
+            .collect::<Result<_, _>>()?,
         vtep_subnet6: text(object, "vtep_subnet6")?,
         vtep_mtu,
     })
@@ -207,7 +245,10 @@ fn text(object: &Object<'_>, key: &'static str) -> Result<Option<String>, Config
 fn vtep_subnet(network: &Object<'_>) -> Result<Ipv4Net, ConfigError> {
     let example = "such as \"44.128.0.0/20\"";
     let net: Ipv4Net = range(network, "vtep_subnet", example)?.ok_or_else(|| {
-        network.missing("vtep_subnet", &format!("give the IPv4 range of the VTEPs, {example}"))
+        network.missing(
+            "vtep_subnet",
+            &format!("give the IPv4 range of the VTEPs, {example}"),
+        )
     })?;
     if net.prefix_len() < MIN_VTEP_PREFIX {
         let what = "is so large that the MACs of the VTEPs would not be unique";
@@ -233,15 +274,24 @@ fn check_room(network: &Object<'_>, key: &'static str, net: IpNet) -> Result<(),
         return Ok(());
     }
     let what = "has no address besides its first and last, which are not used";
-    Err(network.wrong(key, what, &format!("give a prefix length of at most {longest}")))
+    Err(network.wrong(
+        key,
+        what,
+        &format!("give a prefix length of at most {longest}"),
+    ))
 }
 
 fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
-    let remedy = "write the three bytes of the OUI and three zero bytes, such as \"70:B3:D5:00:00:00\"";
+    let remedy =
+        "write the three bytes of the OUI and three zero bytes, such as \"70:B3:D5:00:00:00\"";
     let oui = network.parsed("vtep_mac_oui", remedy, |text| {
-        let Mac([a, b, c, rest @ ..]) = text.parse().map_err(|_| "is not a MAC address".to_owned())?;
+        let Mac([a, b, c, rest @ ..]) = text
+            .parse()
+            .map_err(|_| "is not a MAC address".to_owned())?;
         if rest != [0; 3] {
-            return Err("does not end in three zero bytes, which the VTEPs' addresses fill".to_owned());
+            return Err(
+                "does not end in three zero bytes, which the VTEPs' addresses fill".to_owned(),
+            );
         }
         if a & 1 != 0 {
             return Err("is a group address (the lowest bit of its first byte is set)".to_owned());
@@ -254,7 +304,12 @@ fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
 fn overlay(object: &Object<'_>) -> Result<OverlayConfig, ConfigError> {
     let (v4, v6) = ranges(object)?;
     let name = name(object)?;
-    Ok(OverlayConfig { name, v4, v6, enabled: object.boolean("enabled")?.unwrap_or(true) })
+    Ok(OverlayConfig {
+        name,
+        v4,
+        v6,
+        enabled: object.boolean("enabled")?.unwrap_or(true),
+    })
 }
 
 /// The ranges of an overlay: at least one.
@@ -314,7 +369,11 @@ where
     match net.map(Into::into) {
         Some(whole) if whole.addr() != whole.network() => {
             let what = "has bits set behind its prefix";
-            Err(object.wrong(key, what, &format!("write \"{}\" if that is meant", whole.trunc())))
+            Err(object.wrong(
+                key,
+                what,
+                &format!("write \"{}\" if that is meant", whole.trunc()),
+            ))
         }
         _ => Ok(net),
     }
@@ -332,7 +391,8 @@ where
 {
     let Some(net) = range::<N>(object, subnet, example)?.map(Into::into) else {
         if object.has(prefix) {
-            let remedy = format!("give the range that is cut into subnets, {example}, or remove {prefix}");
+            let remedy =
+                format!("give the range that is cut into subnets, {example}, or remove {prefix}");
             return Err(object.missing(subnet, &remedy));
         }
         return Ok(None);
@@ -344,7 +404,8 @@ where
         return Err(object.wrong(subnet, "cannot be split between two bridges", &remedy));
     }
     let shortest = u32::from(net.prefix_len());
-    let remedy = format!("give the prefix length of each agent's subnet, from {shortest} to {longest}");
+    let remedy =
+        format!("give the prefix length of each agent's subnet, from {shortest} to {longest}");
     let Some(length) = object.number(prefix, 0..=u32::MAX)? else {
         return Err(object.missing(prefix, &remedy));
     };
@@ -359,7 +420,10 @@ where
 
 fn check_names(objects: &[Object<'_>], overlays: &[OverlayConfig]) -> Result<(), ConfigError> {
     for (index, (object, overlay)) in objects.iter().zip(overlays).enumerate() {
-        if let Some(first) = overlays[..index].iter().position(|earlier| earlier.name == overlay.name) {
+        if let Some(first) = overlays[..index]
+            .iter()
+            .position(|earlier| earlier.name == overlay.name)
+        {
             let what = format!("is the name of network.overlays[{first}] already");
             return Err(object.wrong("name", &what, "give every overlay a name of its own"));
         }
@@ -383,11 +447,27 @@ fn check_overlaps(
     objects: &[Object<'_>],
     overlays: &[OverlayConfig],
 ) -> Result<(), ConfigError> {
-    let mut places = vec![Place { object: network, key: "vtep_subnet", net: vtep_subnet.into() }];
-    places.extend(vtep_subnet6.map(|net| Place { object: network, key: "vtep_subnet6", net: net.into() }));
+    let mut places = vec![Place {
+        object: network,
+        key: "vtep_subnet",
+        net: vtep_subnet.into(),
+    }];
+    places.extend(vtep_subnet6.map(|net| Place {
+        object: network,
+        key: "vtep_subnet6",
+        net: net.into(),
+    }));
     for (object, overlay) in objects.iter().zip(overlays) {
-        places.extend(overlay.v4.map(|range| Place { object, key: "subnet", net: range.net }));
-        places.extend(overlay.v6.map(|range| Place { object, key: "subnet6", net: range.net }));
+        places.extend(overlay.v4.map(|range| Place {
+            object,
+            key: "subnet",
+            net: range.net,
+        }));
+        places.extend(overlay.v6.map(|range| Place {
+            object,
+            key: "subnet6",
+            net: range.net,
+        }));
     }
     // A stable sort keeps the file's order where two ranges are the same.
     places.sort_by_key(|place| (first(place.net), place.net.prefix_len()));
@@ -396,7 +476,9 @@ fn check_overlaps(
         if outer.net.contains(&inner.net) {
             let other = outer.object.path_of(outer.key);
             let what = format!("overlaps {other}, {}", outer.net);
-            return Err(inner.object.wrong(inner.key, &what, "give ranges that share no address"));
+            return Err(inner
+                .object
+                .wrong(inner.key, &what, "give ranges that share no address"));
         }
     }
     Ok(())

@@ -37,7 +37,11 @@ struct Prefixed<'a>(&'a str);
 
 impl fmt::Display for Prefixed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "{}: ", self.0) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "{}: ", self.0)
+        }
     }
 }
 
@@ -99,16 +103,30 @@ pub(super) fn read<T>(
     known: &'static [&'static str],
     read: impl FnOnce(&Object<'_>) -> Result<T, ConfigError>,
 ) -> Result<Parsed<T>, ConfigError> {
-    let value: Value = serde_json::from_str(text).map_err(|error| ConfigError::syntax(file, &error))?;
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| ConfigError::syntax(file, &error))?;
     let Value::Object(map) = &value else {
         let problem = format!("{} is not an object", show(&value));
-        return Err(ConfigError::new(file, "", problem, "write { … } around the settings"));
+        return Err(ConfigError::new(
+            file,
+            "",
+            problem,
+            "write { … } around the settings",
+        ));
     };
     let twice = duplicate_keys::find(text).into_iter();
-    let twice = twice.map(|path| format!("{file}: {}: given twice; the last one counts", one_line(&path)));
+    let twice = twice.map(|path| {
+        format!(
+            "{file}: {}: given twice; the last one counts",
+            one_line(&path)
+        )
+    });
     let warnings = Rc::new(RefCell::new(twice.collect()));
     let config = read(&Object::new(file, String::new(), map, known, &warnings))?;
-    Ok(Parsed { config, warnings: warnings.take() })
+    Ok(Parsed {
+        config,
+        warnings: warnings.take(),
+    })
 }
 
 /// A JSON object of a configuration file. `null` counts as absent everywhere.
@@ -128,7 +146,13 @@ impl<'a> Object<'a> {
         known: &'static [&'static str],
         warnings: &Warnings,
     ) -> Object<'a> {
-        let object = Object { file, path, map, known, warnings: warnings.clone() };
+        let object = Object {
+            file,
+            path,
+            map,
+            known,
+            warnings: warnings.clone(),
+        };
         for key in object.unknown() {
             object.warn(key, &object.about_unknown(key));
         }
@@ -137,13 +161,19 @@ impl<'a> Object<'a> {
 
     fn unknown(&self) -> impl Iterator<Item = &'a str> {
         let known = self.known;
-        self.map.keys().map(String::as_str).filter(move |key| !known.contains(key))
+        self.map
+            .keys()
+            .map(String::as_str)
+            .filter(move |key| !known.contains(key))
     }
 
     fn about_unknown(&self, key: &str) -> String {
         match nearest(key, self.known.iter().copied()) {
             Some(near) => format!("unknown key, ignored; did you mean \"{near}\"?"),
-            None => format!("unknown key, ignored; the known ones are {}", self.known.join(", ")),
+            None => format!(
+                "unknown key, ignored; the known ones are {}",
+                self.known.join(", ")
+            ),
         }
     }
 
@@ -156,11 +186,18 @@ impl<'a> Object<'a> {
     /// The path of a field of this object.
     pub fn path_of(&self, key: &str) -> String {
         let key = one_line(key);
-        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     fn value(&self, key: &'static str) -> Option<&'a Value> {
-        debug_assert!(self.known.contains(&key), "{key} is not among the known keys");
+        debug_assert!(
+            self.known.contains(&key),
+            "{key} is not among the known keys"
+        );
         self.map.get(key).filter(|value| !value.is_null())
     }
 
@@ -186,8 +223,19 @@ impl<'a> Object<'a> {
     }
 
     /// [`wrong`](Self::wrong) for a value that must not be shown as it stands.
-    pub fn wrong_value(&self, key: &'static str, value: &str, what: &str, remedy: &str) -> ConfigError {
-        ConfigError::new(self.file, &self.path_of(key), format!("{value} {what}"), remedy)
+    pub fn wrong_value(
+        &self,
+        key: &'static str,
+        value: &str,
+        what: &str,
+        remedy: &str,
+    ) -> ConfigError {
+        ConfigError::new(
+            self.file,
+            &self.path_of(key),
+            format!("{value} {what}"),
+            remedy,
+        )
     }
 
     /// A string.
@@ -207,14 +255,28 @@ impl<'a> Object<'a> {
         remedy: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = self.string(key)? else { return Ok(None) };
-        parse(text).map(Some).map_err(|what| self.wrong(key, &what, remedy))
+        let Some(text) = self.string(key)? else {
+            return Ok(None);
+        };
+        parse(text)
+            .map(Some)
+            .map_err(|what| self.wrong(key, &what, remedy))
     }
 
     /// A whole number within `range`.
-    pub fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Result<Option<u32>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(None) };
-        let remedy = format!("give a whole number from {} to {}", range.start(), range.end());
+    pub fn number(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let remedy = format!(
+            "give a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
         let Some(number) = value.as_f64() else {
             return Err(self.wrong(key, "is not a number", &remedy));
         };
@@ -233,9 +295,11 @@ impl<'a> Object<'a> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Bool(yes)) => Ok(Some(*yes)),
-            Some(_) => {
-                Err(self.wrong(key, "is neither true nor false", "write true or false, without quotes"))
-            }
+            Some(_) => Err(self.wrong(
+                key,
+                "is neither true nor false",
+                "write true or false, without quotes",
+            )),
         }
     }
 
@@ -252,13 +316,21 @@ impl<'a> Object<'a> {
             Some(_) => return Err(self.wrong(key, "is not a list", remedy)),
         };
         let item = |(index, item): (usize, &Value)| {
-            let read = item.as_str().ok_or_else(|| "is not a string".to_owned()).and_then(&parse);
+            let read = item
+                .as_str()
+                .ok_or_else(|| "is not a string".to_owned())
+                .and_then(&parse);
             read.map_err(|what| {
                 let path = format!("{}[{index}]", self.path_of(key));
                 ConfigError::new(self.file, &path, format!("{} {what}", show(item)), remedy)
             })
         };
-        items.iter().enumerate().map(item).collect::<Result<_, _>>().map(Some)
+        items
+            .iter()
+            .enumerate()
+            .map(item)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// An object with these known keys.
@@ -269,9 +341,13 @@ impl<'a> Object<'a> {
     ) -> Result<Option<Object<'a>>, ConfigError> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => {
-                Ok(Some(Object::new(self.file, self.path_of(key), map, known, &self.warnings)))
-            }
+            Some(Value::Object(map)) => Ok(Some(Object::new(
+                self.file,
+                self.path_of(key),
+                map,
+                known,
+                &self.warnings,
+            ))),
             Some(_) => Err(self.wrong(key, "is not an object", "write { … } around its settings")),
         }
     }
@@ -285,7 +361,9 @@ impl<'a> Object<'a> {
         let items = match self.value(key) {
             None => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
-            Some(_) => return Err(self.wrong(key, "is not a list", "write [ … ] around its entries")),
+            Some(_) => {
+                return Err(self.wrong(key, "is not a list", "write [ … ] around its entries"));
+            }
         };
         let object = |(index, item): (usize, &'a Value)| {
             let path = format!("{}[{index}]", self.path_of(key));
@@ -293,7 +371,12 @@ impl<'a> Object<'a> {
                 Value::Object(map) => Ok(Object::new(self.file, path, map, known, &self.warnings)),
                 other => {
                     let problem = format!("{} is not an object", show(other));
-                    Err(ConfigError::new(self.file, &path, problem, "write { … } around its settings"))
+                    Err(ConfigError::new(
+                        self.file,
+                        &path,
+                        problem,
+                        "write { … } around its settings",
+                    ))
                 }
             }
         };
@@ -305,7 +388,12 @@ impl<'a> Object<'a> {
 pub fn nearest<'a>(key: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = key.to_lowercase();
     candidates
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)

@@ -30,7 +30,11 @@ pub struct ZkUrl {
 /// Passwords are not for logs.
 impl std::fmt::Debug for ZkUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let credentials = if self.credentials.is_some() { "***@" } else { "" };
+        let credentials = if self.credentials.is_some() {
+            "***@"
+        } else {
+            ""
+        };
         write!(f, "zk://{credentials}{}{}", self.servers, self.path)
     }
 }
@@ -44,10 +48,15 @@ impl ZkUrl {
 
 /// Takes a `zk://` url apart; the error says what is wrong with it.
 pub fn parse(url: &str) -> Result<ZkUrl, String> {
-    let rest = url.trim().strip_prefix("zk://").ok_or("does not begin with zk://")?;
+    let rest = url
+        .trim()
+        .strip_prefix("zk://")
+        .ok_or("does not begin with zk://")?;
     // As Mesos does it: the first slash begins the path, the last @ before it
     // ends the credentials.
-    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let (authority, path) = rest
+        .find('/')
+        .map_or((rest, ""), |slash| rest.split_at(slash));
     let (credentials, servers) = match authority.rsplit_once('@') {
         Some((credentials, servers)) => (Some(credentials), servers),
         None => (None, authority),
@@ -94,13 +103,19 @@ pub fn check_host_port(text: &str) -> Result<(), String> {
 
 /// The absolute path of a `file://` url; `None` if it is not one.
 pub fn file_path(url: &str) -> Option<&str> {
-    url.trim().strip_prefix("file://").filter(|path| path.starts_with('/'))
+    url.trim()
+        .strip_prefix("file://")
+        .filter(|path| path.starts_with('/'))
 }
 
 /// A url as it may be shown: without its password.
 pub fn redacted(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let (authority, path) = rest
+        .find('/')
+        .map_or((rest, ""), |slash| rest.split_at(slash));
     match authority.rsplit_once('@') {
         Some((_, servers)) => format!("{scheme}://***@{servers}{path}"),
         None => url.to_owned(),
@@ -111,28 +126,47 @@ pub fn redacted(url: &str) -> String {
 /// holds one; the error says what is wrong with it.
 pub(super) fn check(url: &str) -> Result<(), String> {
     if url.trim().starts_with("file://") {
-        return file_path(url).map(|_| ()).ok_or_else(|| "names no absolute path".to_owned());
+        return file_path(url)
+            .map(|_| ())
+            .ok_or_else(|| "names no absolute path".to_owned());
     }
     parse(url).map(|_| ())
 }
 
 /// ZooKeeper as Mesos's own flags name it, from the values of `MESOS_ZK` and
 /// `MESOS_QUORUM`. `None` without the former.
-pub fn from_environment(zk: Option<&str>, quorum: Option<&str>) -> Result<Option<ZkConfig>, ConfigError> {
-    let Some(url) = zk.filter(|url| !url.trim().is_empty()) else { return Ok(None) };
-    let error =
-        |field: &str, problem: String, remedy: &str| ConfigError::new("environment", field, problem, remedy);
-    check(url).map_err(|what| error("MESOS_ZK", format!("\"{}\" {what}", redacted(url)), REMEDY))?;
+pub fn from_environment(
+    zk: Option<&str>,
+    quorum: Option<&str>,
+) -> Result<Option<ZkConfig>, ConfigError> {
+    let Some(url) = zk.filter(|url| !url.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let error = |field: &str, problem: String, remedy: &str| {
+        ConfigError::new("environment", field, problem, remedy)
+    };
+    check(url)
+        .map_err(|what| error("MESOS_ZK", format!("\"{}\" {what}", redacted(url)), REMEDY))?;
     let remedy = "set it to the majority of the number of masters (2 of 3), \
                   or give zk.url and zk.quorum in the file behind master_config";
     let Some(text) = quorum else {
-        return Err(error("MESOS_QUORUM", "missing, though MESOS_ZK is set".to_owned(), remedy));
+        return Err(error(
+            "MESOS_QUORUM",
+            "missing, though MESOS_ZK is set".to_owned(),
+            remedy,
+        ));
     };
     match text.trim().parse() {
-        Ok(quorum @ 1..) => {
-            Ok(Some(ZkConfig { url: url.trim().to_owned(), quorum, session_timeout: SESSION_TIMEOUT }))
-        }
-        _ => Err(error("MESOS_QUORUM", format!("\"{text}\" is not a whole number from 1"), remedy)),
+        Ok(quorum @ 1..) => Ok(Some(ZkConfig {
+            url: url.trim().to_owned(),
+            quorum,
+            session_timeout: SESSION_TIMEOUT,
+        })),
+        _ => Err(error(
+            "MESOS_QUORUM",
+            format!("\"{text}\" is not a whole number from 1"),
+            remedy,
+        )),
     }
 }
 
@@ -143,7 +177,10 @@ mod tests {
     #[test]
     fn takes_urls_apart() {
         let url = parse("zk://a:2181,b:2182/mesos/one/").unwrap();
-        assert_eq!((url.servers.as_str(), url.path.as_str()), ("a:2181,b:2182", "/mesos/one"));
+        assert_eq!(
+            (url.servers.as_str(), url.path.as_str()),
+            ("a:2181,b:2182", "/mesos/one")
+        );
         assert_eq!(url.replicas_znode(), "/mesos/one/overlay_log_replicas");
         assert_eq!(url.credentials, None);
 
@@ -159,15 +196,30 @@ mod tests {
         for (url, what) in [
             ("http://a:1/", "does not begin with zk://"),
             ("zk:///mesos", "has an empty place in its list of servers"),
-            ("zk://a:1,/mesos", "has an empty place in its list of servers"),
+            (
+                "zk://a:1,/mesos",
+                "has an empty place in its list of servers",
+            ),
             ("zk://a/mesos", "has the server \"a\", which has no port"),
-            ("zk://a:0/mesos", "has the server \"a:0\", which has no port from 1 to 65535"),
-            ("zk://a:+1/mesos", "has the server \"a:+1\", which has no port from 1 to 65535"),
-            ("zk://:2181/mesos", "has the server \":2181\", which has no proper host"),
+            (
+                "zk://a:0/mesos",
+                "has the server \"a:0\", which has no port from 1 to 65535",
+            ),
+            (
+                "zk://a:+1/mesos",
+                "has the server \"a:+1\", which has no port from 1 to 65535",
+            ),
+            (
+                "zk://:2181/mesos",
+                "has the server \":2181\", which has no proper host",
+            ),
             ("zk://me@a:1/mesos", "has a user without a password"),
             ("zk://a:1//mesos", "has an empty part in its path"),
             ("zk://a:1/mesos /", "holds a blank or a control character"),
-            ("zk://a\u{13}:1/mesos", "holds a blank or a control character"),
+            (
+                "zk://a\u{13}:1/mesos",
+                "holds a blank or a control character",
+            ),
         ] {
             assert_eq!(parse(url).unwrap_err(), what, "{url}");
         }
@@ -176,16 +228,25 @@ mod tests {
     #[test]
     fn the_environment_needs_a_quorum_too() {
         assert_eq!(from_environment(None, Some("2")), Ok(None));
-        let config = from_environment(Some("zk://a:1/m"), Some("2")).unwrap().unwrap();
+        let config = from_environment(Some("zk://a:1/m"), Some("2"))
+            .unwrap()
+            .unwrap();
         assert_eq!((config.url.as_str(), config.quorum), ("zk://a:1/m", 2));
         assert_eq!(
-            from_environment(Some("zk://a:1/m"), None).unwrap_err().to_string(),
+            from_environment(Some("zk://a:1/m"), None)
+                .unwrap_err()
+                .to_string(),
             "environment: MESOS_QUORUM: missing, though MESOS_ZK is set; set it to the majority of the \
              number of masters (2 of 3), or give zk.url and zk.quorum in the file behind master_config"
         );
         assert!(from_environment(Some("zk://a:1/m"), Some("0")).is_err());
-        let wrong = from_environment(Some("zk://u:secret@a/m"), Some("1")).unwrap_err().to_string();
-        assert!(wrong.starts_with("environment: MESOS_ZK: \"zk://***@a/m\" has the server"), "{wrong}");
+        let wrong = from_environment(Some("zk://u:secret@a/m"), Some("1"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            wrong.starts_with("environment: MESOS_ZK: \"zk://***@a/m\" has the server"),
+            "{wrong}"
+        );
     }
 
     #[test]

@@ -201,7 +201,10 @@ mod tests {
 
     #[test]
     fn macs_print_in_lower_case() {
-        assert_eq!("70:B3:D5:80:00:01".parse::<Mac>().unwrap().to_string(), "70:b3:d5:80:00:01");
+        assert_eq!(
+            "70:B3:D5:80:00:01".parse::<Mac>().unwrap().to_string(),
+            "70:b3:d5:80:00:01"
+        );
     }
 
     #[test]

@@ -70,9 +70,15 @@ impl Network {
     /// The network of an overlay that has a bridge for Docker with at least one
     /// subnet.
     pub fn of(overlay: &Overlay, vtep: Option<&Vtep>) -> Option<Network> {
-        let bridge = overlay.docker_bridge.as_ref().filter(|bridge| !bridge.subnets.is_empty())?;
+        let bridge = overlay
+            .docker_bridge
+            .as_ref()
+            .filter(|bridge| !bridge.subnets.is_empty())?;
         let vtep = vtep.map(|vtep| vtep.name.clone());
-        let mesos = overlay.mesos_bridge.as_ref().map(|bridge| bridge.name.clone());
+        let mesos = overlay
+            .mesos_bridge
+            .as_ref()
+            .map(|bridge| bridge.name.clone());
         Some(Network {
             bridge: bridge.name.clone(),
             subnets: bridge.subnets.clone(),

@@ -158,7 +158,9 @@ fn compare<'a>(from: &'a Child, to: &'a Child, most: usize, differences: &mut Di
         (Some(from), Some(to)) if Arc::ptr_eq(from, to) => return,
         (Some(from), Some(to)) => {
             if let (Node::Branch(from), Node::Branch(to)) = (&**from, &**to) {
-                from.iter().zip(to).for_each(|(from, to)| compare(from, to, most, differences));
+                from.iter()
+                    .zip(to)
+                    .for_each(|(from, to)| compare(from, to, most, differences));
                 return;
             }
         }
@@ -195,7 +197,9 @@ pub struct Iter<'a> {
 
 impl<'a> Iter<'a> {
     fn of(child: &'a Child) -> Iter<'a> {
-        Iter { stack: vec![slice::from_ref(child).iter()] }
+        Iter {
+            stack: vec![slice::from_ref(child).iter()],
+        }
     }
 }
 
@@ -265,16 +269,27 @@ mod tests {
     use crate::host_api::desired::Mac;
 
     fn peer(n: u8) -> Arc<Peer> {
-        Arc::new(Peer { vtep_ips: Vec::new(), vtep_mac: Mac([n; 6]), subnets: Vec::new() })
+        Arc::new(Peer {
+            vtep_ips: Vec::new(),
+            vtep_mac: Mac([n; 6]),
+            subnets: Vec::new(),
+        })
     }
 
     /// Changes of addresses that are close to each other, or far away.
     fn changes() -> impl Strategy<Value = Vec<(Ipv4Addr, Option<u8>)>> {
         let ip = prop_oneof![0..20_u32, (0..20_u32).prop_map(|n| n << 27), any::<u32>()];
-        vec((ip.prop_map(Ipv4Addr::from_bits), option::of(0..3_u8)), 0..60)
+        vec(
+            (ip.prop_map(Ipv4Addr::from_bits), option::of(0..3_u8)),
+            0..60,
+        )
     }
 
-    fn change(map: &mut PeerMap, model: &mut BTreeMap<Ipv4Addr, Arc<Peer>>, (ip, n): (Ipv4Addr, Option<u8>)) {
+    fn change(
+        map: &mut PeerMap,
+        model: &mut BTreeMap<Ipv4Addr, Arc<Peer>>,
+        (ip, n): (Ipv4Addr, Option<u8>),
+    ) {
         match n.map(peer) {
             Some(peer) => assert_eq!(map.insert(ip, peer.clone()), model.insert(ip, peer)),
             None => assert_eq!(map.remove(&ip), model.remove(&ip)),
@@ -320,14 +335,19 @@ mod tests {
                 children.iter().for_each(|child| nodes(child, into));
             }
         }
-        let before: PeerMap = (0..10_000).map(|n| (Ipv4Addr::from_bits(n), peer(1))).collect();
+        let before: PeerMap = (0..10_000)
+            .map(|n| (Ipv4Addr::from_bits(n), peer(1)))
+            .collect();
         let mut after = before.clone();
         after.insert(Ipv4Addr::from_bits(10_000), peer(1));
         let (mut old, mut new) = (Vec::new(), Vec::new());
         nodes(&before.root, &mut old);
         nodes(&after.root, &mut new);
         old.sort();
-        let own = new.iter().filter(|node| old.binary_search(node).is_err()).count();
+        let own = new
+            .iter()
+            .filter(|node| old.binary_search(node).is_err())
+            .count();
         assert!(own <= 9, "{own} new nodes");
         assert_eq!(before.differences(&after, 100).come.len(), 1);
     }

@@ -30,8 +30,16 @@ pub struct HostReport {
 impl HostReport {
     /// Nothing of `desired` could be done, for one reason.
     pub fn hopeless(desired: &Desired, sentence: String) -> HostReport {
-        let overlays = desired.overlays.keys().map(|name| (name.clone(), sentence.clone())).collect();
-        HostReport { overlays, host: vec![sentence], ..HostReport::default() }
+        let overlays = desired
+            .overlays
+            .keys()
+            .map(|name| (name.clone(), sentence.clone()))
+            .collect();
+        HostReport {
+            overlays,
+            host: vec![sentence],
+            ..HostReport::default()
+        }
     }
 
     /// Whether two reports differ in numbers only.
@@ -70,8 +78,16 @@ pub struct EngineReport {
 impl EngineReport {
     /// Nothing of `desired` could be done, for one reason.
     pub fn hopeless(desired: &EngineDesired, sentence: String) -> EngineReport {
-        let overlays = desired.networks.keys().map(|name| (name.clone(), sentence.clone())).collect();
-        EngineReport { overlays, engine: Some(sentence), ..EngineReport::default() }
+        let overlays = desired
+            .networks
+            .keys()
+            .map(|name| (name.clone(), sentence.clone()))
+            .collect();
+        EngineReport {
+            overlays,
+            engine: Some(sentence),
+            ..EngineReport::default()
+        }
     }
 
     /// Whether every desired network is right.

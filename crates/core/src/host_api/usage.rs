@@ -52,7 +52,10 @@ impl Addresses {
     /// Those of a bridge with these prefixes.
     pub fn new(subnets: &[IpNet], in_use: Option<InUse>) -> Addresses {
         let total = |v4: bool| {
-            subnets.iter().find(|subnet| subnet.addr().is_ipv4() == v4).map(|subnet| assignable(*subnet))
+            subnets
+                .iter()
+                .find(|subnet| subnet.addr().is_ipv4() == v4)
+                .map(|subnet| assignable(*subnet))
         };
         let (total, total6) = (total(true), total(false));
         Addresses {
@@ -73,7 +76,9 @@ impl Addresses {
             ("total", large(self.total)),
             ("total6", large(self.total6)),
         ];
-        values.into_iter().filter_map(|(name, value)| Some((name, value?)))
+        values
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
     }
 
     /// Whether more than so many percent of the addresses of some family are in use.
@@ -82,7 +87,9 @@ impl Addresses {
         let exceeds = |in_use: Option<u64>, total: Option<u128>| {
             // Divided before it is multiplied: the product may not fit.
             let limit = |total: u128| total / 100 * percent + total % 100 * percent / 100;
-            in_use.zip(total).is_some_and(|(in_use, total)| u128::from(in_use) > limit(total))
+            in_use
+                .zip(total)
+                .is_some_and(|(in_use, total)| u128::from(in_use) > limit(total))
         };
         exceeds(self.in_use, self.total) || exceeds(self.in_use6, self.total6)
     }
@@ -98,7 +105,9 @@ pub fn assignable(net: IpNet) -> u128 {
     }
     let reserved = if net.addr().is_ipv4() { 3 } else { 2 };
     // All of IPv6 is one more than fits.
-    1_u128.checked_shl(bits).map_or(u128::MAX - reserved + 1, |all| all - reserved)
+    1_u128
+        .checked_shl(bits)
+        .map_or(u128::MAX - reserved + 1, |all| all - reserved)
 }
 
 #[cfg(test)]
@@ -125,20 +134,27 @@ mod tests {
     #[test]
     fn shows_the_families_that_there_are() {
         let json = |subnets: &[&str], in_use| {
-            let subnets: Vec<IpNet> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+            let subnets: Vec<IpNet> = subnets
+                .iter()
+                .map(|subnet| subnet.parse().unwrap())
+                .collect();
             serde_json::to_string(&Addresses::new(&subnets, in_use)).unwrap()
         };
         let some = Some(InUse { v4: 3, v6: 2 });
         assert_eq!(json(&["9.0.0.0/25"], some), r#"{"in_use":3,"total":125}"#);
         assert_eq!(json(&["9.0.0.0/25"], None), r#"{"total":125}"#);
-        assert_eq!(json(&["fd01::/32"], some), r#"{"in_use6":2,"total6":79228162514264337593543950334}"#);
+        assert_eq!(
+            json(&["fd01::/32"], some),
+            r#"{"in_use6":2,"total6":79228162514264337593543950334}"#
+        );
         let both = r#"{"in_use":3,"in_use6":2,"total":125,"total6":140737488355326}"#;
         assert_eq!(json(&["9.0.0.0/25", "fd01::/81"], some), both);
     }
 
     #[test]
     fn says_when_they_get_scarce() {
-        let addresses = |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
+        let addresses =
+            |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
         assert!(!addresses(112).exceeds(90));
         assert!(addresses(113).exceeds(90));
         assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).exceeds(0));

@@ -34,7 +34,9 @@ impl Batch {
     /// changes nothing: a master that leads no more, and has not heard of it, finds out
     /// by writing before it says that something is so.
     pub fn is_due(&self) -> bool {
-        let Held { deletions, changes, .. } = &self.held;
+        let Held {
+            deletions, changes, ..
+        } = &self.held;
         self.networks || !(self.changed.is_empty() && deletions.is_empty() && changes.is_empty())
     }
 }
@@ -132,7 +134,12 @@ struct InFlight {
 impl Writer {
     /// A writer with no write under way.
     pub fn new(patience: Duration) -> Writer {
-        Writer { patience, number: 0, in_flight: None, rest_until: None }
+        Writer {
+            patience,
+            number: 0,
+            in_flight: None,
+            rest_until: None,
+        }
     }
 
     /// Whether a write is under way, and there must not be a second one, or was only just.
@@ -145,17 +152,32 @@ impl Writer {
         self.number += 1;
         let now = out.now();
         let (overdue_at, size) = (now + self.patience, state.len());
-        self.in_flight = Some(InFlight { batch: Some(batch), overdue_at, began: now, size });
+        self.in_flight = Some(InFlight {
+            batch: Some(batch),
+            overdue_at,
+            began: now,
+            size,
+        });
         out.counters.log.writing(state.len());
-        out.push(Effect::Store { number: self.number, state });
+        out.push(Effect::Store {
+            number: self.number,
+            state,
+        });
     }
 
     /// The write of this number is answered; what depends on it, if anything does.
-    pub fn answered(&mut self, out: &mut Out, number: u64, outcome: &StoreOutcome) -> Option<WrittenBatch> {
+    pub fn answered(
+        &mut self,
+        out: &mut Out,
+        number: u64,
+        outcome: &StoreOutcome,
+    ) -> Option<WrittenBatch> {
         if number != self.number {
             return None;
         }
-        let InFlight { batch, began, size, .. } = self.in_flight.take()?;
+        let InFlight {
+            batch, began, size, ..
+        } = self.in_flight.take()?;
         let took = out.now().since(began);
         out.counters.log.answered(outcome, took);
         self.rest_until = (size > LARGE).then(|| out.now() + (2 * took).min(LONGEST_REST));
@@ -171,31 +193,45 @@ impl Writer {
     /// agents or about the networks, and so about all of them.
     pub fn held_for(&mut self, ips: &[Ipv4Addr]) -> Option<&mut Held> {
         let batch = self.in_flight.as_mut()?.batch.as_mut()?;
-        let concerned = batch.networks.is_some() || ips.iter().any(|ip| batch.entries.contains_key(ip));
+        let concerned =
+            batch.networks.is_some() || ips.iter().any(|ip| batch.entries.contains_key(ip));
         concerned.then_some(&mut batch.held)
     }
 
     /// Whether the answer to this agent's registration waits for the write under way.
     pub fn is_to_answer(&self, ip: Ipv4Addr) -> bool {
-        let batch = self.in_flight.as_ref().and_then(|flight| flight.batch.as_ref());
+        let batch = self
+            .in_flight
+            .as_ref()
+            .and_then(|flight| flight.batch.as_ref());
         batch.is_some_and(|batch| batch.held.registrations.contains_key(&ip))
     }
 
     /// Whether the answer to any registration waits for the write under way.
     pub fn is_to_answer_any(&self) -> bool {
-        let batch = self.in_flight.as_ref().and_then(|flight| flight.batch.as_ref());
+        let batch = self
+            .in_flight
+            .as_ref()
+            .and_then(|flight| flight.batch.as_ref());
         batch.is_some_and(|batch| !batch.held.registrations.is_empty())
     }
 
     /// When [`tick`](Self::tick) has something to do.
     pub fn due(&self) -> Option<Time> {
-        self.in_flight.as_ref().map(|flight| flight.overdue_at).or(self.rest_until)
+        self.in_flight
+            .as_ref()
+            .map(|flight| flight.overdue_at)
+            .or(self.rest_until)
     }
 
     /// Complains of a write that takes too long; ends a rest.
     pub fn tick(&mut self, out: &mut Out) {
         self.rest_until = self.rest_until.filter(|until| *until > out.now());
-        if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.overdue_at <= out.now()) {
+        if let Some(flight) = self
+            .in_flight
+            .as_mut()
+            .filter(|flight| flight.overdue_at <= out.now())
+        {
             flight.overdue_at = out.now() + self.patience;
             out.log(Level::Error, log_hangs("written", self.patience));
         }
@@ -205,5 +241,7 @@ impl Writer {
 /// The complaint that the log could not be `done` for this long.
 pub fn log_hangs(done: &str, time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    format!("The replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?")
+    format!(
+        "The replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?"
+    )
 }

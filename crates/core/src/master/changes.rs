@@ -73,21 +73,38 @@ impl Pushed {
 
     /// Sends what is due.
     pub fn tick(&mut self, out: &mut Out, sessions: &mut Sessions) {
-        let Some((_, delay)) = self.next.filter(|(at, _)| *at <= out.now()) else { return };
-        self.lists.retain(|ip, list| delay <= RESEND_LIMIT && send(out, sessions, *ip, list));
+        let Some((_, delay)) = self.next.filter(|(at, _)| *at <= out.now()) else {
+            return;
+        };
+        self.lists
+            .retain(|ip, list| delay <= RESEND_LIMIT && send(out, sessions, *ip, list));
         let delay = delay * 2;
         self.next = (!self.lists.is_empty()).then(|| (out.now() + delay, delay));
     }
 }
 
 /// Sends an agent a list, if it can be reached.
-fn send(out: &mut Out, sessions: &mut Sessions, ip: Ipv4Addr, list: &UpdateAgentOverlaysMessage) -> bool {
-    let Some(session) = sessions.get(ip).filter(|session| session.connected && session.is_current) else {
+fn send(
+    out: &mut Out,
+    sessions: &mut Sessions,
+    ip: Ipv4Addr,
+    list: &UpdateAgentOverlaysMessage,
+) -> bool {
+    let Some(session) = sessions
+        .get(ip)
+        .filter(|session| session.connected && session.is_current)
+    else {
         return false;
     };
     // What became of an agent's former ranges it is told until it registers anew.
     let notices = session.notices.clone();
-    out.send(&session.pid, &UpdateAgentOverlaysMessage { notices, ..list.clone() });
+    out.send(
+        &session.pid,
+        &UpdateAgentOverlaysMessage {
+            notices,
+            ..list.clone()
+        },
+    );
     sessions.told(ip, list.revision());
     true
 }
@@ -105,8 +122,16 @@ struct Draft {
 impl Serving {
     /// Changes an overlay; the answer comes when the log has the change.
     pub fn change(&mut self, cx: &mut Context<'_>, asked: ChangeRequest) {
-        let ChangeRequest { request, change, force } = asked;
-        let status = if matches!(change, Change::Add(_)) { 201 } else { 200 };
+        let ChangeRequest {
+            request,
+            change,
+            force,
+        } = asked;
+        let status = if matches!(change, Change::Add(_)) {
+            201
+        } else {
+            200
+        };
         let name = change.name().to_owned();
         let before = self.networks.known(&name).cloned();
         match self.draft(cx.sessions, &change, force) {
@@ -115,7 +140,12 @@ impl Serving {
                 return;
             }
             Ok(None) => {
-                self.gathering.held.changes.push(Changed { request, name, status: 200, before: None });
+                self.gathering.held.changes.push(Changed {
+                    request,
+                    name,
+                    status: 200,
+                    before: None,
+                });
                 return;
             }
             Ok(Some(draft)) => {
@@ -123,23 +153,39 @@ impl Serving {
                 self.adopt(draft);
             }
         }
-        self.gathering.held.changes.push(Changed { request, name, status, before });
+        self.gathering.held.changes.push(Changed {
+            request,
+            name,
+            status,
+            before,
+        });
     }
 
     /// What the operators read of a change.
     fn about(&self, change: &Change, force: bool, draft: &Draft) -> String {
         let name = change.name();
         let revision = draft.networks.revision;
-        let is = draft.networks.overlay(name).map(|(_, info)| show(info)).unwrap_or_default();
+        let is = draft
+            .networks
+            .overlay(name)
+            .map(|(_, info)| show(info))
+            .unwrap_or_default();
         let was = self.networks.known(name).map(show).unwrap_or_default();
         let holders = |records: &BTreeMap<_, Record>| {
-            records.values().filter(|record| record.holding.overlays.contains_key(name)).count()
+            records
+                .values()
+                .filter(|record| record.holding.overlays.contains_key(name))
+                .count()
         };
         match change {
             Change::Add(_) => format!("Adding overlay {name}, {is} (revision {revision})"),
-            Change::Replace(_) => format!("Changing overlay {name} from {was} to {is} (revision {revision})"),
+            Change::Replace(_) => {
+                format!("Changing overlay {name} from {was} to {is} (revision {revision})")
+            }
             Change::HandBack(_) => {
-                format!("Overlay {name} is as in the configuration again, {is} (revision {revision})")
+                format!(
+                    "Overlay {name} is as in the configuration again, {is} (revision {revision})"
+                )
             }
             Change::Remove(_) if force => format!(
                 "Removing overlay {name}, {was}, by force: what {} agents have of it is free at once (revision \
@@ -159,7 +205,12 @@ impl Serving {
     }
 
     /// What memory would be after this change; `None`: what it is.
-    fn draft(&self, sessions: &Sessions, change: &Change, force: bool) -> Result<Option<Draft>, Refusal> {
+    fn draft(
+        &self,
+        sessions: &Sessions,
+        change: &Change,
+        force: bool,
+    ) -> Result<Option<Draft>, Refusal> {
         let name = change.name();
         let taken_by_force = force && matches!(change, Change::Remove(_));
         let mut records = self.records.clone();
@@ -188,10 +239,13 @@ impl Serving {
             };
             let short = room(&draft.networks, &draft.allocator, &draft.records);
             let was_short = room(&self.networks, &self.allocator, &self.records);
-            for (range, short, was_short) in
-                [(config.v4, short.v4, was_short.v4), (config.v6, short.v6, was_short.v6)]
-            {
-                let Some(range) = range.filter(|_| short > was_short) else { continue };
+            for (range, short, was_short) in [
+                (config.v4, short.v4, was_short.v4),
+                (config.v6, short.v6, was_short.v6),
+            ] {
+                let Some(range) = range.filter(|_| short > was_short) else {
+                    continue;
+                };
                 return Err(Refusal {
                     status: 409,
                     sentence: format!(
@@ -207,7 +261,13 @@ impl Serving {
 
     /// Makes memory what was drafted.
     fn adopt(&mut self, draft: Draft) {
-        let Draft { networks, allocator, records, changed, mut lists } = draft;
+        let Draft {
+            networks,
+            allocator,
+            records,
+            changed,
+            mut lists,
+        } = draft;
         self.networks = Arc::new(networks);
         self.allocator = allocator;
         self.records = records;
@@ -215,7 +275,11 @@ impl Serving {
         self.gathering.changed.extend(changed);
         self.gathering.networks = true;
         // Those whose answer is in the same write get the new list as their answer.
-        let Held { registrations, pushes, .. } = &mut self.gathering.held;
+        let Held {
+            registrations,
+            pushes,
+            ..
+        } = &mut self.gathering.held;
         for (ip, (_, answer)) in registrations {
             if let Some(list) = lists.remove(ip) {
                 *answer = list;
@@ -228,12 +292,21 @@ impl Serving {
 
     /// The log has a change.
     pub(super) fn answer_change(&mut self, cx: &mut Context<'_>, changed: Changed) {
-        let Changed { request, name, status, before } = changed;
-        let overlay = self.overlay_json(&name, before.as_ref()).unwrap_or_default();
+        let Changed {
+            request,
+            name,
+            status,
+            before,
+        } = changed;
+        let overlay = self
+            .overlay_json(&name, before.as_ref())
+            .unwrap_or_default();
         let mut response = Response::json(overlay, None);
         response.status = status;
         if status == 201 {
-            response.headers.push(("Location", format!("/overlay-master/overlays/{name}")));
+            response
+                .headers
+                .push(("Location", format!("/overlay-master/overlays/{name}")));
         }
         cx.out.respond(request, response);
     }
@@ -241,39 +314,68 @@ impl Serving {
     // What is removed comes back.
 
     /// An agent says which overlays it still has something of.
-    pub(super) fn let_go(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, report: &AgentRegisteredMessage) {
-        let Some(record) = self.records.get(&ip).filter(|record| !record.orphans.is_empty()) else { return };
+    pub(super) fn let_go(
+        &mut self,
+        cx: &mut Context<'_>,
+        ip: Ipv4Addr,
+        report: &AgentRegisteredMessage,
+    ) {
+        let Some(record) = self
+            .records
+            .get(&ip)
+            .filter(|record| !record.orphans.is_empty())
+        else {
+            return;
+        };
         let told = cx.sessions.get(ip).and_then(|session| session.told);
         // What a report says that was made before this lead's first list is out of date.
-        let Some(revision) = report.revision.filter(|revision| told.is_some_and(|told| *revision <= told))
+        let Some(revision) = report
+            .revision
+            .filter(|revision| told.is_some_and(|told| *revision <= told))
         else {
             return;
         };
         let has = |name: &str| {
             report.draining.iter().any(|draining| draining == name)
-                || report.overlays.iter().any(|overlay| overlay.info.name == name)
+                || report
+                    .overlays
+                    .iter()
+                    .any(|overlay| overlay.info.name == name)
         };
         let is_gone = |name: &&str| {
-            self.networks.removed(name).is_some_and(|removed| removed <= revision) && !has(name)
+            self.networks
+                .removed(name)
+                .is_some_and(|removed| removed <= revision)
+                && !has(name)
         };
-        let orphans = record.orphans.iter().map(|overlay| overlay.info.name.as_str());
+        let orphans = record
+            .orphans
+            .iter()
+            .map(|overlay| overlay.info.name.as_str());
         let gone: Vec<String> = orphans.filter(is_gone).map(str::to_owned).collect();
         if gone.is_empty() {
             return;
         }
         self.give_back(ip, &gone);
         for name in gone {
-            cx.out.log(Level::Info, format!("Agent {ip} has let go of overlay {name}"));
+            cx.out.log(
+                Level::Info,
+                format!("Agent {ip} has let go of overlay {name}"),
+            );
         }
         self.settle(cx);
     }
 
     /// Takes from an agent what it holds of these overlays, which are not in force.
     fn give_back(&mut self, ip: Ipv4Addr, names: &[String]) {
-        let Some(record) = self.records.get_mut(&ip) else { return };
+        let Some(record) = self.records.get_mut(&ip) else {
+            return;
+        };
         for name in names {
             record.holding.overlays.remove(name);
-            self.holders.get_mut(name).map(|holders| holders.remove(&ip));
+            self.holders
+                .get_mut(name)
+                .map(|holders| holders.remove(&ip));
         }
         self.gathering.changed.insert(ip);
         if record.holding.overlays.is_empty() {
@@ -283,7 +385,9 @@ impl Serving {
             self.records.remove(&ip);
             return;
         }
-        record.orphans.retain(|overlay| !names.contains(&overlay.info.name));
+        record
+            .orphans
+            .retain(|overlay| !names.contains(&overlay.info.name));
         let network = &self.networks.network;
         let description = describe(network, ip, &record.holding, record.ask, &record.orphans);
         record.entry = Entry::renewed(None, &description.stored, description.sent.iter());
@@ -316,12 +420,24 @@ impl Serving {
         }
         for name in free {
             self.holders.remove(&name);
-            cx.out.log(Level::Info, format!("Overlay {name} is drained; its ranges are free"));
+            cx.out.log(
+                Level::Info,
+                format!("Overlay {name} is drained; its ranges are free"),
+            );
         }
         let settled = self.networks.settled(&self.held_by_overlay());
         if settled.revision != self.networks.revision {
-            cx.out.log(Level::Info, "An overlay of the configuration that was left out can be now");
-            let draft = Draft::new(self, cx.sessions, settled, self.records.clone(), BTreeSet::new());
+            cx.out.log(
+                Level::Info,
+                "An overlay of the configuration that was left out can be now",
+            );
+            let draft = Draft::new(
+                self,
+                cx.sessions,
+                settled,
+                self.records.clone(),
+                BTreeSet::new(),
+            );
             self.adopt(draft);
         } else if settled != *self.networks {
             self.networks = Arc::new(settled);
@@ -351,24 +467,33 @@ impl Draft {
         let mut lists = BTreeMap::new();
         // Those that wait for their answer get it even if their connection broke since.
         let is_there = |ip, session: &Session| session.connected || serving.is_being_answered(ip);
-        let registered: BTreeMap<_, _> =
-            sessions.iter().filter(|(ip, session)| session.is_current && is_there(*ip, session)).collect();
+        let registered: BTreeMap<_, _> = sessions
+            .iter()
+            .filter(|(ip, session)| session.is_current && is_there(*ip, session))
+            .collect();
         let ips: BTreeSet<_> = records.keys().chain(registered.keys()).copied().collect();
         for ip in ips {
             let record = records.get(&ip);
             let session = registered.get(&ip);
-            let Some(ask) = session.map(|session| session.ask).or(record.map(|record| record.ask)) else {
+            let Some(ask) = session
+                .map(|session| session.ask)
+                .or(record.map(|record| record.ask))
+            else {
                 continue;
             };
-            let mut holding = record.map(|record| record.holding.clone()).unwrap_or_default();
+            let mut holding = record
+                .map(|record| record.holding.clone())
+                .unwrap_or_default();
             let mut problems = Vec::new();
             if session.is_some() {
-                let lacking =
-                    allocator.complete(network, ask, &mut holding).unwrap_or_else(|refused| vec![refused]);
+                let lacking = allocator
+                    .complete(network, ask, &mut holding)
+                    .unwrap_or_else(|refused| vec![refused]);
                 problems = lacking.iter().map(ToString::to_string).collect();
             }
             let (record, sent) = renewed(network, ip, holding, ask, record);
-            if session.is_some_and(|session| session.takes_news()) || serving.is_being_answered(ip) {
+            if session.is_some_and(|session| session.takes_news()) || serving.is_being_answered(ip)
+            {
                 let list = UpdateAgentOverlaysMessage {
                     overlays: sent,
                     problems,
@@ -378,12 +503,21 @@ impl Draft {
                 lists.insert(ip, list);
             }
             let Some(record) = record else { continue };
-            if records.get(&ip).is_none_or(|before| before.entry != record.entry) {
+            if records
+                .get(&ip)
+                .is_none_or(|before| before.entry != record.entry)
+            {
                 changed.insert(ip);
             }
             records.insert(ip, record);
         }
-        Draft { networks, allocator, records, changed, lists }
+        Draft {
+            networks,
+            allocator,
+            records,
+            changed,
+            lists,
+        }
     }
 }
 
@@ -398,13 +532,22 @@ fn renewed(
     if holding.overlays.is_empty() {
         return (None, Vec::new());
     }
-    let mut orphans =
-        before.map(|record| orphans(network, &record.entry.info().overlays)).unwrap_or_default();
+    let mut orphans = before
+        .map(|record| orphans(network, &record.entry.info().overlays))
+        .unwrap_or_default();
     orphans.retain(|overlay| holding.overlays.contains_key(&overlay.info.name));
     let description = describe(network, ip, &holding, ask, &orphans);
     let before = before.map(|record| &record.entry);
     let entry = Entry::renewed(before, &description.stored, description.sent.iter());
-    (Some(Record { holding, ask, orphans, entry }), description.sent)
+    (
+        Some(Record {
+            holding,
+            ask,
+            orphans,
+            entry,
+        }),
+        description.sent,
+    )
 }
 
 fn held_by_overlay(records: &BTreeMap<Ipv4Addr, Record>) -> HeldByOverlay {
@@ -423,8 +566,16 @@ pub fn holders(
     records: &BTreeMap<Ipv4Addr, Record>,
 ) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
     let mut holders: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for (ip, record) in records.iter().filter(|(_, record)| !record.orphans.is_empty()) {
-        for name in record.holding.overlays.keys().filter(|name| networks.overlay(name).is_none()) {
+    for (ip, record) in records
+        .iter()
+        .filter(|(_, record)| !record.orphans.is_empty())
+    {
+        for name in record
+            .holding
+            .overlays
+            .keys()
+            .filter(|name| networks.overlay(name).is_none())
+        {
             holders.entry(name.clone()).or_default().insert(*ip);
         }
     }
@@ -439,14 +590,20 @@ fn missing(
     records: &BTreeMap<Ipv4Addr, Record>,
 ) -> Pair<u128> {
     let mut missing = Pair::default();
-    let Some((config, _)) = networks.overlay(name) else { return missing };
-    let newcomers = sessions
-        .iter()
-        .filter(|(ip, session)| session.connected && session.is_current && !records.contains_key(ip));
+    let Some((config, _)) = networks.overlay(name) else {
+        return missing;
+    };
+    let newcomers = sessions.iter().filter(|(ip, session)| {
+        session.connected && session.is_current && !records.contains_key(ip)
+    });
     let newcomers = newcomers.map(|(_, session)| (session.ask, None));
-    let agents = records.values().map(|record| (record.ask, record.holding.overlays.get(name)));
+    let agents = records
+        .values()
+        .map(|record| (record.ask, record.holding.overlays.get(name)));
     for (ask, nets) in agents.chain(newcomers) {
-        let Some(share) = ask.share_of(config) else { continue };
+        let Some(share) = ask.share_of(config) else {
+            continue;
+        };
         missing.v4 += u128::from(share.v4 && nets.is_none_or(|nets| nets.v4.is_none()));
         missing.v6 += u128::from(share.v6 && nets.is_none_or(|nets| nets.v6.is_none()));
     }

@@ -19,9 +19,14 @@ impl Serving {
         request: RequestId,
         jsonp: Option<String>,
     ) {
-        let connected: Vec<_> = asked.agents.iter().filter(|ip| cx.sessions.is_connected(**ip)).collect();
+        let connected: Vec<_> = asked
+            .agents
+            .iter()
+            .filter(|ip| cx.sessions.is_connected(**ip))
+            .collect();
         if !asked.force && !connected.is_empty() {
-            cx.out.respond(request, Response::conflict(&refuse_connected(&connected)));
+            cx.out
+                .respond(request, Response::conflict(&refuse_connected(&connected)));
             return;
         }
         for ip in &asked.agents {
@@ -30,13 +35,20 @@ impl Serving {
                 self.gathering.changed.insert(*ip);
             }
             let line = match self.records.get(ip) {
-                Some(record) => format!("Deleting agent {ip}, which frees {}", summary(&record.holding)),
+                Some(record) => format!(
+                    "Deleting agent {ip}, which frees {}",
+                    summary(&record.holding)
+                ),
                 None => format!("Nothing to delete: agent {ip} holds nothing"),
             };
             cx.out.log(Level::Info, line);
             self.take_all_from(cx, *ip, false);
         }
-        self.gathering.held.deletions.push(Deletion { request, jsonp, reclaims: false });
+        self.gathering.held.deletions.push(Deletion {
+            request,
+            jsonp,
+            reclaims: false,
+        });
     }
 
     /// Takes all that an agent holds; what that was.
@@ -52,7 +64,11 @@ impl Serving {
         // Its answer would say what is not so any more.
         self.gathering.held.registrations.remove(&ip);
         let session = cx.sessions.get(ip).map(|session| session.serial);
-        self.gathering.held.gone.push(Gone { ip, session, reclaimed });
+        self.gathering.held.gone.push(Gone {
+            ip,
+            session,
+            reclaimed,
+        });
         cx.sessions.retire(ip);
         self.forget_holder(cx, ip);
         Some(record)
@@ -60,8 +76,15 @@ impl Serving {
 
     /// The log has an agent no more.
     pub(super) fn gone(&mut self, cx: &mut Context<'_>, gone: &Gone) {
-        let Gone { ip, session: serial, reclaimed } = *gone;
-        let session = cx.sessions.get(ip).filter(|session| Some(session.serial) == serial);
+        let Gone {
+            ip,
+            session: serial,
+            reclaimed,
+        } = *gone;
+        let session = cx
+            .sessions
+            .get(ip)
+            .filter(|session| Some(session.serial) == serial);
         // What it was told of it does not hold any more.
         self.pushed.forget(ip);
         if let Some(session) = session {
@@ -69,10 +92,14 @@ impl Serving {
                 // It cannot be reached, as far as we know. If it can, it must not go on
                 // with what will be another agent's.
                 let notices = vec![parting(cx.sessions, ip, cx.out.now())];
-                let nothing = UpdateAgentOverlaysMessage { notices, ..Default::default() };
+                let nothing = UpdateAgentOverlaysMessage {
+                    notices,
+                    ..Default::default()
+                };
                 cx.out.send(&session.pid, &nothing);
             } else if session.connected {
-                cx.out.send(&session.pid, &UpdateAgentOverlaysMessage::default());
+                cx.out
+                    .send(&session.pid, &UpdateAgentOverlaysMessage::default());
             }
             self.peers.leave(ip);
             cx.sessions.remove(ip);
@@ -85,7 +112,10 @@ impl Serving {
     /// The log has what a request is about.
     pub(super) fn deleted(&mut self, cx: &mut Context<'_>, deletion: &Deletion) {
         let state = self.state_json(cx.out.now(), cx.sessions);
-        cx.out.respond(deletion.request, Response::json(state, deletion.jsonp.as_deref()));
+        cx.out.respond(
+            deletion.request,
+            Response::json(state, deletion.jsonp.as_deref()),
+        );
     }
 }
 

@@ -24,7 +24,9 @@ pub struct Encoded {
 impl Encoded {
     /// Of these records.
     pub fn new(records: &BTreeMap<Ipv4Addr, Record>) -> Encoded {
-        let mut encoded = Encoded { pieces: BTreeMap::new() };
+        let mut encoded = Encoded {
+            pieces: BTreeMap::new(),
+        };
         encoded.join(records, Ipv4Addr::UNSPECIFIED, None);
         encoded
     }
@@ -33,8 +35,11 @@ impl Encoded {
     pub fn update(&mut self, records: &BTreeMap<Ipv4Addr, Record>, changed: &BTreeSet<Ipv4Addr>) {
         let mut next = changed.first().copied();
         while let Some(ip) = next {
-            let first =
-                self.pieces.range(..=ip).next_back().map_or(Ipv4Addr::UNSPECIFIED, |(first, _)| *first);
+            let first = self
+                .pieces
+                .range(..=ip)
+                .next_back()
+                .map_or(Ipv4Addr::UNSPECIFIED, |(first, _)| *first);
             let end = self.pieces.range(first..).nth(1).map(|(end, _)| *end);
             self.pieces.remove(&first);
             self.join(records, first, end);
@@ -43,11 +48,22 @@ impl Encoded {
     }
 
     /// Makes pieces of the records from `first` on and before `end`.
-    fn join(&mut self, records: &BTreeMap<Ipv4Addr, Record>, first: Ipv4Addr, end: Option<Ipv4Addr>) {
-        let of_piece = records.range(first..).take_while(|(ip, _)| end.is_none_or(|end| **ip < end));
+    fn join(
+        &mut self,
+        records: &BTreeMap<Ipv4Addr, Record>,
+        first: Ipv4Addr,
+        end: Option<Ipv4Addr>,
+    ) {
+        let of_piece = records
+            .range(first..)
+            .take_while(|(ip, _)| end.is_none_or(|end| **ip < end));
         let (mut start, mut agents, mut bytes) = (first, 0, Vec::new());
         // One that has grown a little is left as it is.
-        let limit = if of_piece.clone().nth(2 * PIECE).is_some() { PIECE } else { 2 * PIECE };
+        let limit = if of_piece.clone().nth(2 * PIECE).is_some() {
+            PIECE
+        } else {
+            2 * PIECE
+        };
         for (ip, record) in of_piece {
             if agents == limit {
                 self.pieces.insert(start, std::mem::take(&mut bytes).into());
@@ -75,7 +91,9 @@ impl Encoded {
     /// Whether it says what these records say.
     pub fn is_of(&self, records: &BTreeMap<Ipv4Addr, Record>) -> bool {
         let mut bytes = Vec::new();
-        records.values().for_each(|record| put_agent(&record.entry, &mut bytes));
+        records
+            .values()
+            .for_each(|record| put_agent(&record.entry, &mut bytes));
         self.pieces().flatten().eq(&bytes)
     }
 }
@@ -91,8 +109,11 @@ mod tests {
     use crate::proto::internal::AgentNetworkConfig;
 
     fn record(ip: Ipv4Addr, attempts: u32) -> Record {
-        let info =
-            AgentInfo { ip: ip.to_string(), configuration_attempts: Some(attempts), ..Default::default() };
+        let info = AgentInfo {
+            ip: ip.to_string(),
+            configuration_attempts: Some(attempts),
+            ..Default::default()
+        };
         let entry = Entry::renewed(None, &info, std::iter::empty());
         Record {
             holding: Holding::default(),
@@ -106,9 +127,13 @@ mod tests {
         assert!(encoded.is_of(records));
         for (index, (first, piece)) in encoded.pieces.iter().enumerate() {
             let end = encoded.pieces.keys().nth(index + 1);
-            let agents = records.range(*first..).take_while(|(ip, _)| end.is_none_or(|end| *ip < end));
+            let agents = records
+                .range(*first..)
+                .take_while(|(ip, _)| end.is_none_or(|end| *ip < end));
             let mut bytes = Vec::new();
-            agents.clone().for_each(|(_, record)| put_agent(&record.entry, &mut bytes));
+            agents
+                .clone()
+                .for_each(|(_, record)| put_agent(&record.entry, &mut bytes));
             assert_eq!(**piece, bytes);
             assert!(agents.count() <= 2 * PIECE, "pieces stay small");
         }

@@ -110,7 +110,11 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
     },
     Endpoint {
         path: "/overlay-master/overlays/<name>",
-        methods: &[("GET", Asked::Overlay), ("PUT", Asked::ChangeOverlay), ("DELETE", Asked::RemoveOverlay)],
+        methods: &[
+            ("GET", Asked::Overlay),
+            ("PUT", Asked::ChangeOverlay),
+            ("DELETE", Asked::RemoveOverlay),
+        ],
         access: Access::Writers,
         title: "One overlay network.",
         help: "GET: the overlay as in the list.\n\n\
@@ -136,22 +140,29 @@ pub fn asked(request: &Request) -> Result<(Asked, &str, Option<String>), Respons
 /// force.
 pub fn change(asked: Asked, name: &str, body: &[u8]) -> Result<(Change, bool), Response> {
     let bad = |what: String| Response::bad_request(&what);
-    let text = std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
+    let text =
+        std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
     let read = |name| parse_definition("body", text, name).map_err(bad);
     let json: Option<Value> = serde_json::from_str(text).ok();
     let object = json.as_ref().and_then(Value::as_object);
-    let only = |key: &str| object.and_then(|object| (object.len() == 1).then(|| object.get(key))?);
+    let only =
+        |key: &str| object.and_then(|object| (object.len() == 1).then(|| object.get(key))?);
     match asked {
         Asked::AddOverlay => Ok((Change::Add(read(None)?), false)),
         Asked::RemoveOverlay => {
             let nothing = text.trim().is_empty() || object.is_some_and(serde_json::Map::is_empty);
-            let force = only("force").and_then(Value::as_bool).or(nothing.then_some(false));
-            let force = force.ok_or_else(|| bad("body: write {\"force\": true}, or nothing".to_owned()))?;
+            let force = only("force")
+                .and_then(Value::as_bool)
+                .or(nothing.then_some(false));
+            let force =
+                force.ok_or_else(|| bad("body: write {\"force\": true}, or nothing".to_owned()))?;
             Ok((Change::Remove(name.to_owned()), force))
         }
         _ if object.is_some_and(|object| object.contains_key("source")) => match only("source") {
             Some(source) if source == "file" => Ok((Change::HandBack(name.to_owned()), false)),
-            _ => Err(bad("body: source: goes alone, and can be \"file\" only".to_owned())),
+            _ => Err(bad(
+                "body: source: goes alone, and can be \"file\" only".to_owned()
+            )),
         },
         _ => Ok((Change::Replace(read(Some(name))?), false)),
     }
@@ -178,8 +189,9 @@ pub struct ToReclaim {
 pub fn agents_to_delete(body: &[u8]) -> Result<ToDelete, Response> {
     let bad = |what: &str| bad(what, r#"{"agents": ["10.0.0.1"]}"#);
     let object = object(body).map_err(|what| bad(&what))?;
-    let agents =
-        agents(&object).map_err(|what| bad(&what))?.ok_or_else(|| bad("The body has no \"agents\""))?;
+    let agents = agents(&object)
+        .map_err(|what| bad(&what))?
+        .ok_or_else(|| bad("The body has no \"agents\""))?;
     let Some(force) = object.get("force").map_or(Some(false), Value::as_bool) else {
         return Err(bad("\"force\" is neither true nor false"));
     };
@@ -206,11 +218,21 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 fn agents(object: &Map<String, Value>) -> Result<Option<BTreeSet<Ipv4Addr>>, String> {
-    let Some(agents) = object.get("agents") else { return Ok(None) };
+    let Some(agents) = object.get("agents") else {
+        return Ok(None);
+    };
     let agents = agents.as_array().ok_or("\"agents\" is not a list")?;
     let agent = |(index, agent): (usize, &Value)| {
-        let text = agent.as_str().ok_or_else(|| format!("\"agents\"[{index}] is not a string"))?;
-        text.parse().map_err(|_| format!("\"agents\"[{index}] is not an IPv4 address"))
+        let text = agent
+            .as_str()
+            .ok_or_else(|| format!("\"agents\"[{index}] is not a string"))?;
+        text.parse()
+            .map_err(|_| format!("\"agents\"[{index}] is not an IPv4 address"))
     };
-    agents.iter().enumerate().map(agent).collect::<Result<_, _>>().map(Some)
+    agents
+        .iter()
+        .enumerate()
+        .map(agent)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }

@@ -20,7 +20,8 @@ use crate::allocation::prefix::overlap;
 use crate::{Level, RequestId, Response, Time};
 
 /// The beginning of what an agent is told that had lost what it held.
-const ENDED: &str = "This agent was not heard of for longer than its lease, and what it held was given back";
+const ENDED: &str =
+    "This agent was not heard of for longer than its lease, and what it held was given back";
 
 /// Why an agent's lease has not ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,10 +45,16 @@ impl Serving {
         ask: Ask,
     ) -> Result<(Holding, Vec<Exhausted>), Exhausted> {
         loop {
-            let held = self.records.get(&ip).map(|record| record.holding.clone()).unwrap_or_default();
+            let held = self
+                .records
+                .get(&ip)
+                .map(|record| record.holding.clone())
+                .unwrap_or_default();
             let former = self.former.get(ip).cloned().unwrap_or_default();
             let mut holding = held.clone();
-            let outcome = self.allocator.restore(&self.networks.network, ask, &mut holding, &former);
+            let outcome =
+                self.allocator
+                    .restore(&self.networks.network, ask, &mut holding, &former);
             let lacking = match &outcome {
                 Ok(lacking) => lacking.as_slice(),
                 Err(exhausted) => std::slice::from_ref(exhausted),
@@ -58,7 +65,11 @@ impl Serving {
             // Taking from others may change more than this agent's share: it starts anew.
             self.allocator.release(&holding.without(&held));
             for other in from {
-                self.reclaim_one(cx, other, &format!("agent {ip} needs it: {}", exhausted.what()));
+                self.reclaim_one(
+                    cx,
+                    other,
+                    &format!("agent {ip} needs it: {}", exhausted.what()),
+                );
             }
         }
     }
@@ -78,19 +89,31 @@ impl Serving {
         }
         let lapsed = self.lapsed(cx);
         let others: Vec<_> = lapsed.iter().filter(|(_, other)| *other != ip).collect();
-        let holdings: Vec<_> =
-            others.iter().filter_map(|(_, ip)| Some(&self.records.get(ip)?.holding)).collect();
+        let holdings: Vec<_> = others
+            .iter()
+            .filter_map(|(_, ip)| Some(&self.records.get(ip)?.holding))
+            .collect();
         lacking.iter().find_map(|exhausted| {
             let network = &self.networks.network;
-            let chosen = self.allocator.relief(network, ask, holding, exhausted, &holdings)?;
-            Some((exhausted, chosen.into_iter().map(|index| others[index].1).collect()))
+            let chosen = self
+                .allocator
+                .relief(network, ask, holding, exhausted, &holdings)?;
+            Some((
+                exhausted,
+                chosen.into_iter().map(|index| others[index].1).collect(),
+            ))
         })
     }
 
     /// The agents whose leases ended, by the time of their latest contact.
     fn lapsed(&self, cx: &Context<'_>) -> BTreeSet<(Time, Ipv4Addr)> {
-        let Some(lease) = cx.lease else { return BTreeSet::new() };
-        let ended = self.records.keys().filter(|ip| self.holds(cx, lease, **ip).is_none());
+        let Some(lease) = cx.lease else {
+            return BTreeSet::new();
+        };
+        let ended = self
+            .records
+            .keys()
+            .filter(|ip| self.holds(cx, lease, **ip).is_none());
         ended.map(|ip| (cx.sessions.contact(*ip), *ip)).collect()
     }
 
@@ -108,13 +131,19 @@ impl Serving {
 
     /// Gives back what an agent holds whose lease ended.
     fn reclaim_one(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, why: &str) {
-        let Some(record) = self.records.get(&ip) else { return };
+        let Some(record) = self.records.get(&ip) else {
+            return;
+        };
         let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
         let held = summary(&record.holding);
-        let line = format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
+        let line =
+            format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
         cx.out.log(Level::Warning, line);
-        let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else { return };
-        self.former.add(ip, holding, Bytes::copy_from_slice(&entry.stored));
+        let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else {
+            return;
+        };
+        self.former
+            .add(ip, holding, Bytes::copy_from_slice(&entry.stored));
     }
 
     /// `POST /overlay-master/agents/reclaim`: all of them with one write, or none.
@@ -132,21 +161,31 @@ impl Serving {
         for ip in &agents {
             self.reclaim_one(cx, *ip, "the operator wants it back");
         }
-        self.gathering.held.deletions.push(Deletion { request, jsonp, reclaims: true });
+        self.gathering.held.deletions.push(Deletion {
+            request,
+            jsonp,
+            reclaims: true,
+        });
     }
 
     /// Whom to reclaim from. The error says why nothing is done.
     fn to_reclaim(&self, cx: &Context<'_>, asked: &ToReclaim) -> Result<Vec<Ipv4Addr>, String> {
         let Some(lease) = cx.lease else {
-            return Err("Nothing was reclaimed: no lease ends without agent_lease in the master's \
+            return Err(
+                "Nothing was reclaimed: no lease ends without agent_lease in the master's \
                         configuration. What an agent held that is gone for good is given back by \
                         /overlay-master/agents/delete."
-                .to_owned());
+                    .to_owned(),
+            );
         };
         let Some(named) = &asked.agents else {
             return Ok(self.lapsed(cx).into_iter().map(|(_, ip)| ip).collect());
         };
-        let known: Vec<_> = named.iter().copied().filter(|ip| self.records.contains_key(ip)).collect();
+        let known: Vec<_> = named
+            .iter()
+            .copied()
+            .filter(|ip| self.records.contains_key(ip))
+            .collect();
         let in_force: Vec<_> = known
             .iter()
             .filter_map(|ip| {
@@ -176,9 +215,14 @@ impl Serving {
         lacking: &[Exhausted],
     ) {
         // One that gets nothing may have better luck the next time.
-        let Some(former) = self.former.get(ip).filter(|_| !holding.overlays.is_empty()) else { return };
+        let Some(former) = self.former.get(ip).filter(|_| !holding.overlays.is_empty()) else {
+            return;
+        };
         let notice = self.notice(former, holding, lacking);
-        cx.out.log(Level::Info, format!("Agent {ip} is back and is told: {notice}"));
+        cx.out.log(
+            Level::Info,
+            format!("Agent {ip} is back and is told: {notice}"),
+        );
         cx.sessions.set_notices(ip, vec![notice]);
         self.former.remove(ip);
         self.gathering.changed.insert(ip);
@@ -187,7 +231,9 @@ impl Serving {
     fn notice(&self, former: &Holding, holding: &Holding, lacking: &[Exhausted]) -> String {
         let lost = |overlay: Option<&str>| {
             let (before, now) = (former.part(overlay), holding.part(overlay));
-            let is_lacking = lacking.iter().any(|exhausted| exhausted.overlay.as_deref() == overlay);
+            let is_lacking = lacking
+                .iter()
+                .any(|exhausted| exhausted.overlay.as_deref() == overlay);
             let pairs = [(before.v4, now.v4), (before.v6, now.v6)].into_iter();
             let lost = pairs.filter_map(|(before, now)| match (before?, now) {
                 (before, Some(now)) if before.addr() != now.addr() => Some((before, Some(now))),
@@ -195,7 +241,8 @@ impl Serving {
                 (before, None) if is_lacking => Some((before, None)),
                 _ => None,
             });
-            lost.map(|(before, now)| self.exchange(overlay, before, now)).collect::<Vec<_>>()
+            lost.map(|(before, now)| self.exchange(overlay, before, now))
+                .collect::<Vec<_>>()
         };
         let overlays = former.overlays.keys().flat_map(|name| lost(Some(name)));
         let lost: Vec<_> = lost(None).into_iter().chain(overlays).collect();
@@ -207,9 +254,18 @@ impl Serving {
 
     /// What an agent has instead of what it had.
     fn exchange(&self, overlay: Option<&str>, before: IpNet, now: Option<IpNet>) -> String {
-        let show = |net: IpNet| if overlay.is_some() { net.to_string() } else { net.addr().to_string() };
+        let show = |net: IpNet| {
+            if overlay.is_some() {
+                net.to_string()
+            } else {
+                net.addr().to_string()
+            }
+        };
         let now = now.map_or_else(|| "nothing".to_owned(), show);
-        let what = overlay.map_or_else(|| "as its VTEP".to_owned(), |name| format!("of overlay {name}"));
+        let what = overlay.map_or_else(
+            || "as its VTEP".to_owned(),
+            |name| format!("of overlay {name}"),
+        );
         let is_it = |net: &IpNet| match overlay {
             None => net.addr() == before.addr(),
             Some(_) => overlap(*net, before),
@@ -220,11 +276,17 @@ impl Serving {
     }
 
     fn holder(&self, holds: impl Fn(&Holding) -> bool) -> Option<Ipv4Addr> {
-        self.records.iter().find(|(_, record)| holds(&record.holding)).map(|(ip, _)| *ip)
+        self.records
+            .iter()
+            .find(|(_, record)| holds(&record.holding))
+            .map(|(ip, _)| *ip)
     }
 }
 
 /// What an agent is told whose lease ended, should it be there after all.
 pub fn parting(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
-    format!("{ENDED}: the last contact was {} s ago.", now.since(sessions.contact(ip)).as_secs())
+    format!(
+        "{ENDED}: the last contact was {} s ago.",
+        now.since(sessions.contact(ip)).as_secs()
+    )
 }

@@ -7,7 +7,8 @@ use crate::StoreOutcome;
 use crate::allocation::allocator::{Exhausted, Room};
 use crate::metrics::{Description, FAMILIES, Histogram, Kind, Numbers, counter, gauge};
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage, UpdateAgentOverlaysMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    UpdateAgentOverlaysMessage,
 };
 use crate::protocol::messages::Named;
 
@@ -60,7 +61,11 @@ impl Counters {
 
     /// Something could not be given.
     pub fn exhausted(&mut self, exhausted: &Exhausted) {
-        let counters = if exhausted.overlay.is_none() { &mut self.ips } else { &mut self.subnets };
+        let counters = if exhausted.overlay.is_none() {
+            &mut self.ips
+        } else {
+            &mut self.subnets
+        };
         counters[usize::from(exhausted.range.addr().is_ipv6())] += 1;
     }
 }
@@ -69,8 +74,10 @@ const RESTARTS: Description = counter(
     "mesos_overlay_master_process_restarts_total",
     "How often the module was started again after a panic.",
 );
-const SERVING: Description =
-    gauge("mesos_overlay_master_serving", "1 on the master that leads and serves, else 0.");
+const SERVING: Description = gauge(
+    "mesos_overlay_master_serving",
+    "1 on the master that leads and serves, else 0.",
+);
 const RECOVERING: Description = gauge(
     "mesos_overlay_master_recovering",
     "1 while this master leads and has not read the replicated log, else 0.",
@@ -88,16 +95,28 @@ const PEERS_BEHIND: Description = gauge(
     "Connected agents that have not acknowledged the newest peers yet.",
 );
 const VTEPS: [Description; 3] = [
-    gauge("mesos_overlay_master_vteps_free", "VTEP addresses that can still be given out."),
-    gauge("mesos_overlay_master_vteps_used", "VTEP addresses that agents hold."),
-    gauge("mesos_overlay_master_vteps_capacity", "VTEP addresses that there are."),
+    gauge(
+        "mesos_overlay_master_vteps_free",
+        "VTEP addresses that can still be given out.",
+    ),
+    gauge(
+        "mesos_overlay_master_vteps_used",
+        "VTEP addresses that agents hold.",
+    ),
+    gauge(
+        "mesos_overlay_master_vteps_capacity",
+        "VTEP addresses that there are.",
+    ),
 ];
 const SUBNETS: [Description; 3] = [
     gauge(
         "mesos_overlay_master_subnets_free",
         "Subnets of the present prefix that can still be given to agents.",
     ),
-    gauge("mesos_overlay_master_subnets_used", "Subnets that agents hold."),
+    gauge(
+        "mesos_overlay_master_subnets_used",
+        "Subnets that agents hold.",
+    ),
     gauge(
         "mesos_overlay_master_subnets_capacity",
         "Subnets of the present prefix that the range is cut into.",
@@ -107,11 +126,18 @@ const FAILURES: Description = counter(
     "mesos_overlay_master_allocation_failures_total",
     "Registrations that found no VTEP address or no subnet.",
 );
-const RECEIVED: Description =
-    counter("mesos_overlay_master_messages_received_total", "Messages that came from agents.");
-const DROPPED: Description =
-    counter("mesos_overlay_master_messages_dropped_total", "Messages that came and were of no use.");
-const SENT: Description = counter("mesos_overlay_master_messages_sent_total", "Messages sent to agents.");
+const RECEIVED: Description = counter(
+    "mesos_overlay_master_messages_received_total",
+    "Messages that came from agents.",
+);
+const DROPPED: Description = counter(
+    "mesos_overlay_master_messages_dropped_total",
+    "Messages that came and were of no use.",
+);
+const SENT: Description = counter(
+    "mesos_overlay_master_messages_sent_total",
+    "Messages sent to agents.",
+);
 const LOG_WRITES: Description = counter(
     "mesos_overlay_master_log_writes_total",
     "Writes to the replicated log that ended, by how they did.",
@@ -132,24 +158,60 @@ impl Master {
         let mut numbers = Numbers::default();
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
         numbers.prometheus_only(&RESTARTS, &[], self.restarts as f64);
-        numbers.add(&SERVING, &[], "overlay/master/serving", flag(matches!(self.phase, Phase::Serving(_))));
+        numbers.add(
+            &SERVING,
+            &[],
+            "overlay/master/serving",
+            flag(matches!(self.phase, Phase::Serving(_))),
+        );
         let recovering = matches!(self.phase, Phase::Recovering(_));
-        numbers.add(&RECOVERING, &[], "overlay/master/recovering", flag(recovering));
+        numbers.add(
+            &RECOVERING,
+            &[],
+            "overlay/master/recovering",
+            flag(recovering),
+        );
         // What only the leader knows is absent elsewhere, rather than 0.
         if let Phase::Serving(serving) = &self.phase {
-            let connected = self.sessions.iter().filter(|(_, session)| session.connected).count();
+            let connected = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.connected)
+                .count();
             numbers.count(
                 &REGISTERED,
                 &[],
                 "overlay/master/agents_registered",
                 serving.agents().len() as u64,
             );
-            numbers.count(&CONNECTED, &[], "overlay/master/agents_connected", connected as u64);
-            numbers.count(&PEERS_BEHIND, &[], "overlay/master/peers_behind", serving.peers_behind() as u64);
-            room(&mut numbers, &VTEPS, "overlay/master/vteps", None, &serving.room(None));
+            numbers.count(
+                &CONNECTED,
+                &[],
+                "overlay/master/agents_connected",
+                connected as u64,
+            );
+            numbers.count(
+                &PEERS_BEHIND,
+                &[],
+                "overlay/master/peers_behind",
+                serving.peers_behind() as u64,
+            );
+            room(
+                &mut numbers,
+                &VTEPS,
+                "overlay/master/vteps",
+                None,
+                &serving.room(None),
+            );
             for overlay in serving.overlays() {
                 let name = format!("overlay/master/overlays/{overlay}/subnets");
-                room(&mut numbers, &SUBNETS, &name, Some(overlay), &serving.room(Some(overlay)));
+                room(
+                    &mut numbers,
+                    &SUBNETS,
+                    &name,
+                    Some(overlay),
+                    &serving.room(Some(overlay)),
+                );
             }
         }
         self.out.counters.add_to(&mut numbers);
@@ -162,17 +224,28 @@ impl Counters {
         for (of, snapshot, counts) in [
             (
                 "vtep",
-                ["overlay/master/ip_allocation_failures", "overlay/master/ip6_allocation_failures"],
+                [
+                    "overlay/master/ip_allocation_failures",
+                    "overlay/master/ip6_allocation_failures",
+                ],
                 self.ips,
             ),
             (
                 "subnet",
-                ["overlay/master/subnet_allocation_failures", "overlay/master/subnet6_allocation_failures"],
+                [
+                    "overlay/master/subnet_allocation_failures",
+                    "overlay/master/subnet6_allocation_failures",
+                ],
                 self.subnets,
             ),
         ] {
             for ((family, snapshot), count) in FAMILIES.into_iter().zip(snapshot).zip(counts) {
-                numbers.count(&FAILURES, &[("of", of), ("family", family)], snapshot, count);
+                numbers.count(
+                    &FAILURES,
+                    &[("of", of), ("family", family)],
+                    snapshot,
+                    count,
+                );
             }
         }
         // A bridge is half of a subnet that is there.
@@ -182,10 +255,30 @@ impl Counters {
         let report = [("message", "AgentRegisteredMessage")];
         let internal = |name: &str| format!("overlay/master/internal/{name}");
         for (of, labels, snapshot, count) in [
-            (&RECEIVED, register, "register_agent_messages_received", self.registers.received),
-            (&RECEIVED, report, "agent_registered_messages_received", self.reports.received),
-            (&DROPPED, register, "register_agent_messages_dropped", self.registers.dropped),
-            (&DROPPED, report, "agent_registered_messages_dropped", self.reports.dropped),
+            (
+                &RECEIVED,
+                register,
+                "register_agent_messages_received",
+                self.registers.received,
+            ),
+            (
+                &RECEIVED,
+                report,
+                "agent_registered_messages_received",
+                self.reports.received,
+            ),
+            (
+                &DROPPED,
+                register,
+                "register_agent_messages_dropped",
+                self.registers.dropped,
+            ),
+            (
+                &DROPPED,
+                report,
+                "agent_registered_messages_dropped",
+                self.reports.dropped,
+            ),
             (
                 &SENT,
                 [("message", "UpdateAgentOverlaysMessage")],
@@ -232,17 +325,30 @@ impl LogCounters {
 
     fn add_to(&self, numbers: &mut Numbers) {
         let failures = self.superseded + self.failed;
-        for (outcome, count) in
-            [("stored", self.stored), ("superseded", self.superseded), ("failed", self.failed)]
-        {
+        for (outcome, count) in [
+            ("stored", self.stored),
+            ("superseded", self.superseded),
+            ("failed", self.failed),
+        ] {
             numbers.prometheus_only(&LOG_WRITES, &[("outcome", outcome)], count as f64);
         }
         numbers.snapshot_only("overlay/master/log/writes", (self.stored + failures) as f64);
         numbers.snapshot_only("overlay/master/log/write_failures", failures as f64);
         numbers.histogram(&LOG_SECONDS, &self.times);
-        numbers.snapshot_only("overlay/master/log/write_seconds_total", self.times.sum().as_secs_f64());
-        numbers.snapshot_only("overlay/master/log/write_seconds_last", self.times.last().as_secs_f64());
-        numbers.count(&LOG_BYTES, &[], "overlay/master/log/state_bytes", self.state_bytes);
+        numbers.snapshot_only(
+            "overlay/master/log/write_seconds_total",
+            self.times.sum().as_secs_f64(),
+        );
+        numbers.snapshot_only(
+            "overlay/master/log/write_seconds_last",
+            self.times.last().as_secs_f64(),
+        );
+        numbers.count(
+            &LOG_BYTES,
+            &[],
+            "overlay/master/log/state_bytes",
+            self.state_bytes,
+        );
     }
 }
 

@@ -126,9 +126,11 @@ impl Machine for Master {
     fn poll_timeout(&self) -> Option<Time> {
         let phase = match &self.phase {
             Phase::Standby => self.waiting.due(),
-            Phase::Recovering(Recovering { fetch_at, overdue_at, .. }) => {
-                fetch_at.iter().chain([overdue_at]).min().copied()
-            }
+            Phase::Recovering(Recovering {
+                fetch_at,
+                overdue_at,
+                ..
+            }) => fetch_at.iter().chain([overdue_at]).min().copied(),
             Phase::Serving(serving) => serving.due(),
             Phase::Broken(_) => None,
         };
@@ -168,7 +170,9 @@ impl Master {
 
     /// The state of the present lead, if there is one, and what it works with.
     fn serving(&mut self) -> Option<(&mut Serving, Context<'_>)> {
-        let Phase::Serving(serving) = &mut self.phase else { return None };
+        let Phase::Serving(serving) = &mut self.phase else {
+            return None;
+        };
         let cx = Context {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
@@ -209,14 +213,17 @@ impl Master {
     // Who leads.
 
     fn leader(&mut self, leader: Option<Upid>) {
-        let leads = leader.as_ref().is_some_and(|leader| leader.address == self.me.address);
+        let leads = leader
+            .as_ref()
+            .is_some_and(|leader| leader.address == self.me.address);
         let led = !matches!(self.phase, Phase::Standby);
         self.leader = leader;
         if leads == led {
             return;
         }
         if leads {
-            self.out.log(Level::Info, "This master leads; reading the replicated log");
+            self.out
+                .log(Level::Info, "This master leads; reading the replicated log");
             self.backoff.reset();
             self.sessions.begin_lead();
             self.recover_at(self.out.now());
@@ -244,18 +251,26 @@ impl Master {
                 false => lost.about("deleted", "the agents were", "the state"),
                 true => lost.about("reclaimed", "what the agents hold was", "the state"),
             };
-            self.out.respond(deletion.request, Response::unavailable(&sentence));
+            self.out
+                .respond(deletion.request, Response::unavailable(&sentence));
         }
         for changed in held.changes {
             let sentence = lost.about("changed", "the overlay was", "the overlays");
-            self.out.respond(changed.request, Response::unavailable(&sentence));
+            self.out
+                .respond(changed.request, Response::unavailable(&sentence));
         }
-        held.registrations.into_values().map(|(registration, _)| registration).collect()
+        held.registrations
+            .into_values()
+            .map(|(registration, _)| registration)
+            .collect()
     }
 
     fn why_standby(&self) -> String {
         match &self.leader {
-            Some(leader) => format!("This master does not lead, the one at {} does.", leader.address),
+            Some(leader) => format!(
+                "This master does not lead, the one at {} does.",
+                leader.address
+            ),
             None => "No Mesos master leads at present, as far as this one knows.".to_owned(),
         }
     }
@@ -284,7 +299,9 @@ impl Master {
             return;
         }
         // An answer that comes late, after that to a second attempt, is not needed.
-        let Phase::Recovering(recovering) = &mut self.phase else { return };
+        let Phase::Recovering(recovering) = &mut self.phase else {
+            return;
+        };
         recovering.fetches = recovering.fetches.saturating_sub(1);
         match result {
             Ok(state) => {
@@ -298,8 +315,9 @@ impl Master {
                 let delay = self.backoff.next(&mut self.random);
                 recovering.fetch_at = Some(self.out.now() + delay);
                 let seconds = delay.as_secs_f64();
-                let line =
-                    format!("The replicated log cannot be read, trying again in {seconds:.1} s: {error}");
+                let line = format!(
+                    "The replicated log cannot be read, trying again in {seconds:.1} s: {error}"
+                );
                 self.out.log(Level::Warning, line);
                 recovering.error = Some(error);
             }
@@ -314,7 +332,8 @@ impl Master {
         match recovered {
             Ok(recovery) => self.serve(recovery),
             Err(sentence) => {
-                let line = format!("{sentence} Nothing is served and nothing is written until then.");
+                let line =
+                    format!("{sentence} Nothing is served and nothing is written until then.");
                 self.out.log(Level::Error, line);
                 self.phase = Phase::Broken(sentence);
             }
@@ -326,7 +345,9 @@ impl Master {
             self.out.log(*level, note.clone());
         }
         self.sessions.begin_serving(self.out.now());
-        let epoch = std::iter::repeat_with(|| self.random.u64(..)).find(|epoch| *epoch != 0).unwrap_or(1);
+        let epoch = std::iter::repeat_with(|| self.random.u64(..))
+            .find(|epoch| *epoch != 0)
+            .unwrap_or(1);
         let mut cx = Context {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
@@ -334,8 +355,14 @@ impl Master {
             out: &mut self.out,
         };
         let serving = Serving::new(&mut cx, recovery, epoch);
-        self.out.log(Level::Info, format!("Serving; agents in the log: {}", serving.agents().count()));
-        let outside: Vec<_> = serving.agents().filter(|ip| !self.config.agent_addresses.admit(*ip)).collect();
+        self.out.log(
+            Level::Info,
+            format!("Serving; agents in the log: {}", serving.agents().count()),
+        );
+        let outside: Vec<_> = serving
+            .agents()
+            .filter(|ip| !self.config.agent_addresses.admit(*ip))
+            .collect();
         if let Some(first) = outside.first() {
             let line = format!(
                 "Agents in the replicated log that agent_addresses does not admit: {}, among them {first}. \
@@ -361,7 +388,9 @@ impl Master {
     // Writing the log.
 
     fn stored(&mut self, number: u64, outcome: StoreOutcome) {
-        let Some(batch) = self.writer.answered(&mut self.out, number, &outcome) else { return };
+        let Some(batch) = self.writer.answered(&mut self.out, number, &outcome) else {
+            return;
+        };
         let (line, unknown) = match outcome {
             StoreOutcome::Stored => {
                 self.backoff.reset();
@@ -370,8 +399,13 @@ impl Master {
                 }
                 return;
             }
-            StoreOutcome::Superseded => ("Another master took the replicated log over".to_owned(), false),
-            StoreOutcome::Failed(error) => (format!("Writing the replicated log failed: {error}"), true),
+            StoreOutcome::Superseded => (
+                "Another master took the replicated log over".to_owned(),
+                false,
+            ),
+            StoreOutcome::Failed(error) => {
+                (format!("Writing the replicated log failed: {error}"), true)
+            }
         };
         let delay = self.backoff.next(&mut self.random);
         self.out.log(
@@ -382,7 +416,11 @@ impl Master {
             ),
         );
         let why = format!("{line}.");
-        let lost = if unknown { Lost::Unknown(&why) } else { Lost::NothingWritten(&why) };
+        let lost = if unknown {
+            Lost::Unknown(&why)
+        } else {
+            Lost::NothingWritten(&why)
+        };
         self.read_again(batch.held, &lost, delay);
     }
 
@@ -393,7 +431,10 @@ impl Master {
             Phase::Serving(serving) => serving.into_held(),
             _ => Held::default(),
         };
-        let unwritten = self.refuse(unwritten, &Lost::Nothing("the write before this one failed."));
+        let unwritten = self.refuse(
+            unwritten,
+            &Lost::Nothing("the write before this one failed."),
+        );
         // The newer ones later: they replace the older ones.
         for registration in written.into_iter().chain(unwritten) {
             self.waiting.add(&mut self.out, registration);
@@ -416,19 +457,27 @@ impl Master {
             }
             AgentRegisteredMessage::NAME => {
                 self.out.counters.reports.received += 1;
-                let Some(message) = self.decode(&from, body) else { return };
+                let Some(message) = self.decode(&from, body) else {
+                    return;
+                };
                 if let Some((serving, mut cx)) = self.serving() {
                     serving.agent_registered(&mut cx, &from, message);
                 } else {
                     self.out.counters.reports.dropped += 1;
                     self.out.warn("not serving", || {
-                        format!("{from} reports its overlays while this master does not serve; dropped")
+                        format!(
+                            "{from} reports its overlays while this master does not serve; dropped"
+                        )
                     });
                 }
             }
             PeersReceivedMessage::NAME => {
-                let Some(message) = self.decode::<PeersReceivedMessage>(&from, body) else { return };
-                let Some((serving, cx)) = self.serving() else { return };
+                let Some(message) = self.decode::<PeersReceivedMessage>(&from, body) else {
+                    return;
+                };
+                let Some((serving, cx)) = self.serving() else {
+                    return;
+                };
                 let told = cx
                     .sessions
                     .of(&from)
@@ -451,7 +500,8 @@ impl Master {
     /// Whether this is an agent that registered or that holds something.
     fn is_known(&self, ip: Ipv4Addr) -> bool {
         let holds = |serving: &Serving| serving.records.contains_key(&ip);
-        self.sessions.get(ip).is_some() || matches!(&self.phase, Phase::Serving(serving) if holds(serving))
+        self.sessions.get(ip).is_some()
+            || matches!(&self.phase, Phase::Serving(serving) if holds(serving))
     }
 
     fn decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
@@ -466,13 +516,16 @@ impl Master {
         // Each of these messages has a field that must be there, so an empty one is
         // malformed too; only a report may be empty: that of an agent without overlays.
         if body.is_empty() && M::NAME != AgentRegisteredMessage::NAME {
-            self.out.warn("malformed", || format!("{from} sent an empty {}; dropped", M::NAME));
+            self.out.warn("malformed", || {
+                format!("{from} sent an empty {}; dropped", M::NAME)
+            });
             return None;
         }
         M::decode(body)
             .inspect_err(|error| {
-                self.out
-                    .warn("malformed", || format!("{from} sent a malformed {}; dropped: {error}", M::NAME));
+                self.out.warn("malformed", || {
+                    format!("{from} sent a malformed {}; dropped: {error}", M::NAME)
+                });
             })
             .ok()
     }
@@ -481,7 +534,9 @@ impl Master {
         let Some(ip) = sessions::key(&from) else {
             self.out.counters.registers.dropped += 1;
             self.out.warn("IPv6 agent", || {
-                format!("{from} registers from an IPv6 address, agents are known by IPv4 ones; dropped")
+                format!(
+                    "{from} registers from an IPv6 address, agents are known by IPv4 ones; dropped"
+                )
             });
             return;
         };
@@ -496,9 +551,16 @@ impl Master {
     fn refuse_address(&mut self, from: &Upid) {
         let reason = "the address is not within agent_addresses of the master's configuration";
         self.out.counters.registers.dropped += 1;
-        self.out.warn("outside", || format!("The registration of {from} is refused: {reason}"));
+        self.out.warn("outside", || {
+            format!("The registration of {from} is refused: {reason}")
+        });
         if !matches!(self.phase, Phase::Standby) {
-            self.out.send(from, &RegistrationRefusedMessage { reason: reason.to_owned() });
+            self.out.send(
+                from,
+                &RegistrationRefusedMessage {
+                    reason: reason.to_owned(),
+                },
+            );
         }
     }
 
@@ -511,7 +573,10 @@ impl Master {
             Phase::Broken(sentence) => {
                 self.out.counters.registers.dropped += 1;
                 self.out.warn("broken", || {
-                    format!("The registration of {} is dropped: {sentence}", registration.from)
+                    format!(
+                        "The registration of {} is dropped: {sentence}",
+                        registration.from
+                    )
                 });
             }
             _ => self.waiting.add(&mut self.out, registration),
@@ -519,7 +584,9 @@ impl Master {
     }
 
     fn exited(&mut self, pid: &Upid) {
-        let Some((ip, session)) = self.sessions.of(pid) else { return };
+        let Some((ip, session)) = self.sessions.of(pid) else {
+            return;
+        };
         let was_connected = session.connected;
         session.disconnect(self.out.now());
         if was_connected {

@@ -22,7 +22,12 @@ pub type Held = BTreeMap<String, Vec<(Ipv4Addr, Nets)>>;
 /// All that agents hold of one overlay.
 fn nets<'a>(held: &'a Held, name: &str) -> impl Iterator<Item = (Ipv4Addr, IpNet)> + use<'a> {
     let agents = held.get(name).into_iter().flatten();
-    agents.flat_map(|(agent, nets)| [nets.v4, nets.v6].into_iter().flatten().map(|net| (*agent, net)))
+    agents.flat_map(|(agent, nets)| {
+        [nets.v4, nets.v6]
+            .into_iter()
+            .flatten()
+            .map(|net| (*agent, net))
+    })
 }
 
 /// The networks of a lead. Never changed, only replaced.
@@ -75,11 +80,17 @@ pub struct Refusal {
 }
 
 fn not_found(sentence: String) -> Refusal {
-    Refusal { status: 404, sentence }
+    Refusal {
+        status: 404,
+        sentence,
+    }
 }
 
 fn conflict(sentence: String) -> Refusal {
-    Refusal { status: 409, sentence }
+    Refusal {
+        status: 409,
+        sentence,
+    }
 }
 
 /// Where an overlay stands.
@@ -106,7 +117,11 @@ impl Stored {
 
     fn to_wire(&self) -> proto::StoredOverlay {
         let in_file = self.in_file.then_some(true);
-        proto::StoredOverlay { info: self.info.clone(), removed: self.removed, in_file }
+        proto::StoredOverlay {
+            info: self.info.clone(),
+            removed: self.removed,
+            in_file,
+        }
     }
 
     fn read(overlay: proto::StoredOverlay) -> Result<Stored, String> {
@@ -117,7 +132,12 @@ impl Stored {
             Err(_) if removed.is_some() && !info.name.is_empty() => None,
             Err(error) => return Err(error),
         };
-        Ok(Stored { info, config, removed, in_file })
+        Ok(Stored {
+            info,
+            config,
+            removed,
+            in_file,
+        })
     }
 }
 
@@ -149,8 +169,14 @@ impl Networks {
         let mut overlays: Vec<Stored> = Vec::new();
         for overlay in stored.overlays {
             let overlay = Stored::read(overlay)?;
-            if overlays.iter().any(|earlier| earlier.name() == overlay.name()) {
-                return Err(format!("overlay {} stands twice among the changed ones", overlay.name()));
+            if overlays
+                .iter()
+                .any(|earlier| earlier.name() == overlay.name())
+            {
+                return Err(format!(
+                    "overlay {} stands twice among the changed ones",
+                    overlay.name()
+                ));
             }
             match unusable(file, &overlay, held) {
                 Some(note) => notes.push((Level::Error, note)),
@@ -166,7 +192,10 @@ impl Networks {
     /// What the log is to have of changes; nothing if there never was one.
     pub fn to_wire(&self) -> Option<proto::StoredNetworks> {
         let overlays = self.stored.iter().map(Stored::to_wire).collect();
-        (self.revision > 0).then_some(proto::StoredNetworks { revision: Some(self.revision), overlays })
+        (self.revision > 0).then_some(proto::StoredNetworks {
+            revision: Some(self.revision),
+            overlays,
+        })
     }
 
     /// The file's overlays, but for those that were changed, and those that were
@@ -185,8 +214,13 @@ impl Networks {
         for (config, info) in file.overlays.iter().zip(&file.wire.overlays) {
             match stored.iter().find(|overlay| overlay.name() == config.name) {
                 Some(overlay) => {
-                    let config = overlay.config.as_ref().filter(|_| overlay.removed.is_none());
-                    config.into_iter().for_each(|config| add(config, &overlay.info));
+                    let config = overlay
+                        .config
+                        .as_ref()
+                        .filter(|_| overlay.removed.is_none());
+                    config
+                        .into_iter()
+                        .for_each(|config| add(config, &overlay.info));
                 }
                 None => match claims.iter().find_map(|claim| claim.stands_against(config)) {
                     Some(why) => _ = left_out.insert(config.name.clone(), why),
@@ -194,11 +228,25 @@ impl Networks {
                 },
             }
         }
-        let known = |overlay: &&Stored| !file.overlays.iter().any(|config| config.name == overlay.name());
+        let known = |overlay: &&Stored| {
+            !file
+                .overlays
+                .iter()
+                .any(|config| config.name == overlay.name())
+        };
         for overlay in stored.iter().filter(active).filter(known) {
-            overlay.config.iter().for_each(|config| add(config, &overlay.info));
+            overlay
+                .config
+                .iter()
+                .for_each(|config| add(config, &overlay.info));
         }
-        Networks { network, revision, stored, file, left_out }
+        Networks {
+            network,
+            revision,
+            stored,
+            file,
+            left_out,
+        }
     }
 
     /// What the operator should know at the start of a lead.
@@ -212,7 +260,9 @@ impl Networks {
         }
         for overlay in &self.stored {
             let name = overlay.name();
-            let Some((config, info)) = in_file(&self.file, name) else { continue };
+            let Some((config, info)) = in_file(&self.file, name) else {
+                continue;
+            };
             let note = match overlay.removed {
                 Some(_) => format!("Overlay {name} is in the configuration, but was removed"),
                 None if overlay.config.as_ref() == Some(config) => continue,
@@ -243,7 +293,10 @@ impl Networks {
     /// The overlay of this name as it is in force, or was last.
     pub fn known(&self, name: &str) -> Option<&proto::OverlayInfo> {
         let stored = || self.stored(name).map(|overlay| &overlay.info);
-        self.overlay(name).map(|(_, info)| info).or_else(stored).or_else(|| Some(self.in_file(name)?.1))
+        self.overlay(name)
+            .map(|(_, info)| info)
+            .or_else(stored)
+            .or_else(|| Some(self.in_file(name)?.1))
     }
 
     /// What operators made of this overlay.
@@ -265,7 +318,11 @@ impl Networks {
     /// agents hold something of it.
     pub fn standing(&self, name: &str, held: bool) -> Option<Standing> {
         if let Some((config, _)) = self.overlay(name) {
-            return Some(if config.enabled { Standing::Active } else { Standing::Disabled });
+            return Some(if config.enabled {
+                Standing::Active
+            } else {
+                Standing::Disabled
+            });
         }
         Some(match self.stored(name) {
             Some(_) if held => Standing::Draining,
@@ -279,7 +336,11 @@ impl Networks {
     /// Every name that there is something to say of, in the order of the file and then
     /// of the changes.
     pub fn names(&self) -> Vec<&str> {
-        let file = self.file.overlays.iter().map(|overlay| overlay.name.as_str());
+        let file = self
+            .file
+            .overlays
+            .iter()
+            .map(|overlay| overlay.name.as_str());
         let stored = self.stored.iter().map(Stored::name);
         let stored = stored.filter(|name| self.in_file(name).is_none());
         file.chain(stored).collect()
@@ -295,8 +356,11 @@ impl Networks {
         let mut stored = self.stored.clone();
         match change {
             Change::Add(definition) => {
-                let stands = self.stored(name).filter(|overlay| overlay.removed.is_none());
-                if stands.is_some_and(|overlay| overlay.config.as_ref() == Some(&definition.config)) {
+                let stands = self
+                    .stored(name)
+                    .filter(|overlay| overlay.removed.is_none());
+                if stands.is_some_and(|overlay| overlay.config.as_ref() == Some(&definition.config))
+                {
                     return Ok(None);
                 }
                 if self.overlay(name).is_some() {
@@ -330,14 +394,17 @@ impl Networks {
                 Some(_) => self.remove(&mut stored, name, revision),
             },
         }
-        Ok(Some(Networks::merge(self.file.clone(), revision, stored, held).pruned(held)))
+        Ok(Some(
+            Networks::merge(self.file.clone(), revision, stored, held).pruned(held),
+        ))
     }
 
     /// The networks now that agents hold no more than this; the same revision unless
     /// something else is in force then.
     pub fn settled(&self, held: &Held) -> Networks {
         let mut settled =
-            Networks::merge(self.file.clone(), self.revision, self.stored.clone(), held).pruned(held);
+            Networks::merge(self.file.clone(), self.revision, self.stored.clone(), held)
+                .pruned(held);
         settled.revision += u64::from(settled.network != self.network);
         settled
     }
@@ -361,7 +428,12 @@ impl Networks {
         let name = config.name.clone();
         let before = self.stored(&name).is_some_and(|overlay| overlay.in_file);
         let in_file = before || self.in_file(&name).is_some();
-        let new = Stored { info, config: Some(config), removed, in_file };
+        let new = Stored {
+            info,
+            config: Some(config),
+            removed,
+            in_file,
+        };
         match stored.iter_mut().find(|overlay| overlay.name() == name) {
             Some(overlay) => *overlay = new,
             None => stored.push(new),
@@ -371,12 +443,23 @@ impl Networks {
     fn remove(&self, stored: &mut Vec<Stored>, name: &str, revision: u64) {
         let known = self.overlay(name).or_else(|| self.in_file(name));
         if let Some((config, info)) = known {
-            let definition = Definition { config: config.clone(), info: info.clone() };
+            let definition = Definition {
+                config: config.clone(),
+                info: info.clone(),
+            };
             self.put(stored, &definition, Some(revision));
             return;
         }
-        let info = proto::OverlayInfo { name: name.to_owned(), ..Default::default() };
-        stored.push(Stored { info, config: None, removed: Some(revision), in_file: false });
+        let info = proto::OverlayInfo {
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        stored.push(Stored {
+            info,
+            config: None,
+            removed: Some(revision),
+            in_file: false,
+        });
     }
 
     fn check_known(&self, name: &str) -> Result<(), Refusal> {
@@ -384,7 +467,9 @@ impl Networks {
             return Ok(());
         }
         Err(not_found(match self.stored(name) {
-            Some(_) => format!("Overlay {name} was removed; POST /overlay-master/overlays adds it anew."),
+            Some(_) => {
+                format!("Overlay {name} was removed; POST /overlay-master/overlays adds it anew.")
+            }
             None => unknown(name),
         }))
     }
@@ -404,9 +489,19 @@ impl Networks {
         if !stored {
             return Ok(false);
         }
-        self.check(&Definition { config: config.clone(), info: info.clone() }, held)?;
+        self.check(
+            &Definition {
+                config: config.clone(),
+                info: info.clone(),
+            },
+            held,
+        )?;
         let other = nets(held, name).find(|(_, net)| {
-            let range = if net.addr().is_ipv4() { config.v4 } else { config.v6 };
+            let range = if net.addr().is_ipv4() {
+                config.v4
+            } else {
+                config.v6
+            };
             range.is_some_and(|range| range.prefix != net.prefix_len())
         });
         match other {
@@ -425,18 +520,28 @@ impl Networks {
         let name = &config.name;
         let mut claims = claims(&self.stored, held);
         claims.extend(vteps(&self.network));
-        claims.extend(self.network.overlays.iter().flat_map(|overlay| Claim::of(overlay, "overlay")));
+        claims.extend(
+            self.network
+                .overlays
+                .iter()
+                .flat_map(|overlay| Claim::of(overlay, "overlay")),
+        );
         let orphans = held.iter().filter(|(name, _)| self.overlay(name).is_none());
         claims.extend(
-            orphans.flat_map(|(name, _)| nets(held, name).map(move |held| Claim::orphan(name, held))),
+            orphans
+                .flat_map(|(name, _)| nets(held, name).map(move |held| Claim::orphan(name, held))),
         );
         if let Some(why) = claims.iter().find_map(|claim| claim.stands_against(config)) {
             return Err(conflict(format!(
                 "Overlay {name} cannot be like that: {why}; give ranges that share no address."
             )));
         }
-        let outside: Vec<_> = nets(held, name).filter(|(_, net)| !holds(config, *net)).collect();
-        let Some((agent, net)) = outside.first() else { return Ok(()) };
+        let outside: Vec<_> = nets(held, name)
+            .filter(|(_, net)| !holds(config, *net))
+            .collect();
+        let Some((agent, net)) = outside.first() else {
+            return Ok(());
+        };
         Err(conflict(format!(
             "Overlay {name} is in use: agent {agent} holds {net}, which would not be in its range any more ({} \
              such subnets in all); give a range that holds them, or delete those agents first.",
@@ -451,14 +556,24 @@ pub fn unknown(name: &str) -> String {
     format!("There is no overlay {name}; GET /overlay-master/overlays lists them.")
 }
 
-fn in_file<'a>(network: &'a Network, name: &str) -> Option<(&'a OverlayConfig, &'a proto::OverlayInfo)> {
-    let index = network.overlays.iter().position(|overlay| overlay.name == name)?;
+fn in_file<'a>(
+    network: &'a Network,
+    name: &str,
+) -> Option<(&'a OverlayConfig, &'a proto::OverlayInfo)> {
+    let index = network
+        .overlays
+        .iter()
+        .position(|overlay| overlay.name == name)?;
     Some((&network.overlays[index], &network.wire.overlays[index]))
 }
 
 /// Whether a subnet lies in the overlay's range.
 fn holds(config: &OverlayConfig, net: IpNet) -> bool {
-    let range = if net.addr().is_ipv4() { config.v4 } else { config.v6 };
+    let range = if net.addr().is_ipv4() {
+        config.v4
+    } else {
+        config.v6
+    };
     range.is_some_and(|range| range.net.contains(&net))
 }
 
@@ -472,14 +587,25 @@ struct Claim {
 
 impl Claim {
     fn of(overlay: &OverlayConfig, what: &str) -> Vec<Claim> {
-        let claim =
-            |net| Claim { name: Some(overlay.name.clone()), what: format!("{what} {}", overlay.name), net };
-        [overlay.v4, overlay.v6].into_iter().flatten().map(|range| claim(range.net)).collect()
+        let claim = |net| Claim {
+            name: Some(overlay.name.clone()),
+            what: format!("{what} {}", overlay.name),
+            net,
+        };
+        [overlay.v4, overlay.v6]
+            .into_iter()
+            .flatten()
+            .map(|range| claim(range.net))
+            .collect()
     }
 
     fn orphan(name: &str, (agent, net): (Ipv4Addr, IpNet)) -> Claim {
         let what = format!("agent {agent}, which holds it of the former overlay {name}");
-        Claim { name: Some(name.to_owned()), what, net }
+        Claim {
+            name: Some(name.to_owned()),
+            what,
+            net,
+        }
     }
 
     /// Why the overlay cannot be because of this.
@@ -489,7 +615,10 @@ impl Claim {
         }
         let mut ranges = [overlay.v4, overlay.v6].into_iter().flatten();
         let range = ranges.find(|range| overlap(range.net, self.net))?;
-        Some(format!("its range {} overlaps {} of {}", range.net, self.net, self.what))
+        Some(format!(
+            "its range {} overlaps {} of {}",
+            range.net, self.net, self.what
+        ))
     }
 }
 
@@ -512,15 +641,27 @@ fn claims(stored: &[Stored], held: &Held) -> Vec<Claim> {
 }
 
 fn vteps(network: &Network) -> Vec<Claim> {
-    let nets = [Some(network.vtep_subnet.into()), network.vtep_subnet6.map(IpNet::from)];
-    nets.into_iter().flatten().map(|net| Claim { name: None, what: "the VTEPs".to_owned(), net }).collect()
+    let nets = [
+        Some(network.vtep_subnet.into()),
+        network.vtep_subnet6.map(IpNet::from),
+    ];
+    nets.into_iter()
+        .flatten()
+        .map(|net| Claim {
+            name: None,
+            what: "the VTEPs".to_owned(),
+            net,
+        })
+        .collect()
 }
 
 /// No changed overlay may share an address with the VTEPs, or with another one.
 fn check_stored(file: &Network, stored: &[Stored]) -> Result<(), String> {
     let mut claims = vteps(file);
     for overlay in stored.iter().filter(|overlay| overlay.removed.is_none()) {
-        let Some(config) = &overlay.config else { continue };
+        let Some(config) = &overlay.config else {
+            continue;
+        };
         if let Some(why) = claims.iter().find_map(|claim| claim.stands_against(config)) {
             return Err(format!(
                 "overlay {}, which was changed while the cluster ran, cannot be: {why}",
@@ -535,8 +676,12 @@ fn check_stored(file: &Network, stored: &[Stored]) -> Result<(), String> {
 /// A changed overlay that cannot hold what agents have, while the file's can: only a
 /// master that knows nothing of changes can have led to that. The complaint.
 fn unusable(file: &Network, overlay: &Stored, held: &Held) -> Option<String> {
-    let config = overlay.config.as_ref().filter(|_| overlay.removed.is_none())?;
-    let all = |config: &OverlayConfig| nets(held, overlay.name()).all(|(_, net)| holds(config, net));
+    let config = overlay
+        .config
+        .as_ref()
+        .filter(|_| overlay.removed.is_none())?;
+    let all =
+        |config: &OverlayConfig| nets(held, overlay.name()).all(|(_, net)| holds(config, net));
     let (other, info) = in_file(file, overlay.name())?;
     (!all(config) && all(other)).then(|| {
         format!(
@@ -561,7 +706,11 @@ pub fn show(info: &proto::OverlayInfo) -> String {
     let v4 = family(&info.subnet, info.prefix);
     let v6 = family(&info.subnet6, info.prefix6);
     let disabled = (!info.enabled()).then(|| "disabled".to_owned());
-    [v4, v6, disabled].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    [v4, v6, disabled]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// How the network in force differs from what the last leader wrote, one phrase each.
@@ -569,29 +718,55 @@ pub fn differences(before: &proto::NetworkConfig, now: &proto::NetworkConfig) ->
     let text = |value: Option<&str>| value.unwrap_or("none").to_owned();
     let number = |value: Option<u32>| value.map_or("none".to_owned(), |value| value.to_string());
     let settings = [
-        ("vtep_subnet", text(Some(&before.vtep_subnet)), text(Some(&now.vtep_subnet))),
-        ("vtep_subnet6", text(before.vtep_subnet6.as_deref()), text(now.vtep_subnet6.as_deref())),
-        ("vtep_mac_oui", before.vtep_mac_oui.to_ascii_lowercase(), now.vtep_mac_oui.to_ascii_lowercase()),
+        (
+            "vtep_subnet",
+            text(Some(&before.vtep_subnet)),
+            text(Some(&now.vtep_subnet)),
+        ),
+        (
+            "vtep_subnet6",
+            text(before.vtep_subnet6.as_deref()),
+            text(now.vtep_subnet6.as_deref()),
+        ),
+        (
+            "vtep_mac_oui",
+            before.vtep_mac_oui.to_ascii_lowercase(),
+            now.vtep_mac_oui.to_ascii_lowercase(),
+        ),
         ("vtep_mtu", number(before.vtep_mtu), number(now.vtep_mtu)),
     ];
-    let settings = settings.into_iter().filter(|(_, before, now)| before != now);
-    let mut differences: Vec<_> =
-        settings.map(|(key, before, now)| format!("{key} was {before} and is {now}")).collect();
+    let settings = settings
+        .into_iter()
+        .filter(|(_, before, now)| before != now);
+    let mut differences: Vec<_> = settings
+        .map(|(key, before, now)| format!("{key} was {before} and is {now}"))
+        .collect();
     let find = |network: &proto::NetworkConfig, name: &str| {
-        network.overlays.iter().find(|overlay| overlay.name == name).map(show)
+        network
+            .overlays
+            .iter()
+            .find(|overlay| overlay.name == name)
+            .map(show)
     };
     for overlay in &before.overlays {
         let name = &overlay.name;
         match find(now, name) {
-            None => differences.push(format!("overlay {name} ({}) is not there any more", show(overlay))),
+            None => differences.push(format!(
+                "overlay {name} ({}) is not there any more",
+                show(overlay)
+            )),
             Some(is) if is != show(overlay) => {
                 differences.push(format!("overlay {name} was {} and is {is}", show(overlay)));
             }
             Some(_) => {}
         }
     }
-    let new = now.overlays.iter().filter(|overlay| find(before, &overlay.name).is_none());
-    differences.extend(new.map(|overlay| format!("overlay {} ({}) is new", overlay.name, show(overlay))));
+    let new = now
+        .overlays
+        .iter()
+        .filter(|overlay| find(before, &overlay.name).is_none());
+    differences
+        .extend(new.map(|overlay| format!("overlay {} ({}) is new", overlay.name, show(overlay))));
     differences
 }
 

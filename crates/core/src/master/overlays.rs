@@ -18,11 +18,14 @@ impl Serving {
         let uses = self.uses();
         let mut names = self.shown.names();
         names.extend(
-            uses.keys().copied().filter(|name| self.shown.standing(name, true) == Some(Standing::Orphaned)),
+            uses.keys()
+                .copied()
+                .filter(|name| self.shown.standing(name, true) == Some(Standing::Orphaned)),
         );
         let none = Use::default();
-        let overlays =
-            names.into_iter().filter_map(|name| self.overlay(name, uses.get(name).unwrap_or(&none), None));
+        let overlays = names
+            .into_iter()
+            .filter_map(|name| self.overlay(name, uses.get(name).unwrap_or(&none), None));
         views::overlays(self.shown.revision, overlays)
     }
 
@@ -63,7 +66,11 @@ impl Serving {
             file: in_file
                 .filter(|(config, _)| in_force.map(|(config, _)| config) != Some(config))
                 .map(|(_, info)| info),
-            holders: uses.iter().filter(|_| waiting).map(ToString::to_string).collect(),
+            holders: uses
+                .iter()
+                .filter(|_| waiting)
+                .map(ToString::to_string)
+                .collect(),
             info: networks.known(name).or(before),
             name,
             source: match (networks.stored(name), in_file) {

@@ -159,7 +159,10 @@ fn digest(peer: Option<&[u8]>) -> u64 {
 impl Peers {
     /// The beginning of an epoch. `epoch` is not 0.
     pub fn new<'a>(epoch: u64, entries: impl Iterator<Item = (Ipv4Addr, &'a Arc<Entry>)>) -> Peers {
-        let known = |entry: &Arc<Entry>| Known { entry: Some(entry.clone()), version: 1 };
+        let known = |entry: &Arc<Entry>| Known {
+            entry: Some(entry.clone()),
+            version: 1,
+        };
         let entries = entries.filter(|(_, entry)| entry.peer.is_some());
         let peers: BTreeMap<_, _> = entries.map(|(ip, entry)| (ip, known(entry))).collect();
         let digests = peers.values().map(|known: &Known| digest(known.peer()));
@@ -204,7 +207,13 @@ impl Peers {
         }
         self.version += 1;
         self.changes.insert(self.version, ip);
-        self.peers.insert(ip, Known { entry: entry.cloned(), version: self.version });
+        self.peers.insert(
+            ip,
+            Known {
+                entry: entry.cloned(),
+                version: self.version,
+            },
+        );
         if peer.is_none() {
             self.tombstones.insert(self.version);
             self.forget_old_tombstones();
@@ -214,7 +223,9 @@ impl Peers {
 
     fn forget_old_tombstones(&mut self) {
         while self.tombstones.len() > TOMBSTONES {
-            let Some(version) = self.tombstones.pop_first() else { break };
+            let Some(version) = self.tombstones.pop_first() else {
+                break;
+            };
             if let Some(ip) = self.changes.remove(&version) {
                 self.peers.remove(&ip);
             }
@@ -223,7 +234,8 @@ impl Peers {
     }
 
     fn schedule_flush(&mut self, now: Time) {
-        self.flush_at.get_or_insert((now + GATHER).max(self.rest_until));
+        self.flush_at
+            .get_or_insert((now + GATHER).max(self.rest_until));
     }
 
     /// An agent is registered and wants to be told. `has` is what it says it has.
@@ -256,19 +268,28 @@ impl Peers {
     /// Agents are about to join. Lists of now would be out of date at once, and sending them
     /// would hold up the registrations: they wait a little longer.
     pub fn more_are_coming(&mut self, now: Time) {
-        self.hold = self.hold.map(|(first, _)| (first, (now + GATHER).min(first + HOLD)));
+        self.hold = self
+            .hold
+            .map(|(first, _)| (first, (now + GATHER).min(first + HOLD)));
     }
 
     /// How many of those who are told have not said that they have the newest.
     pub fn behind(&self) -> usize {
-        self.receivers.values().filter(|receiver| receiver.acked != Some(self.version)).count()
+        self.receivers
+            .values()
+            .filter(|receiver| receiver.acked != Some(self.version))
+            .count()
     }
 
     /// An agent cannot be reached any more.
     pub fn leave(&mut self, ip: Ipv4Addr) {
         self.arrived(ip);
         self.waiting.remove(&ip);
-        if let Some(at) = self.receivers.remove(&ip).and_then(|receiver| receiver.resend_at) {
+        if let Some(at) = self
+            .receivers
+            .remove(&ip)
+            .and_then(|receiver| receiver.resend_at)
+        {
             self.resends.remove(&(at, ip));
         }
     }
@@ -300,8 +321,14 @@ impl Peers {
     fn take_position(&mut self, out: &mut Out, ip: Ipv4Addr, said: PeersVersion) {
         let version = self.version_of(said);
         let current = Some(self.version);
-        let Some(receiver) = self.receivers.get_mut(&ip) else { return };
-        if let Some(index) = receiver.outstanding.iter().position(|sent| Some(*sent) == version) {
+        let Some(receiver) = self.receivers.get_mut(&ip) else {
+            return;
+        };
+        if let Some(index) = receiver
+            .outstanding
+            .iter()
+            .position(|sent| Some(*sent) == version)
+        {
             // Those before it are in it.
             receiver.outstanding.drain(..=index);
             if receiver.outstanding.is_empty() {
@@ -309,7 +336,8 @@ impl Peers {
             }
         } else if version == current {
             receiver.outstanding.clear();
-        } else if version.is_some() && version == receiver.acked && receiver.outstanding.is_empty() {
+        } else if version.is_some() && version == receiver.acked && receiver.outstanding.is_empty()
+        {
             return;
         } else {
             self.fill_gap(out, ip, version);
@@ -324,18 +352,24 @@ impl Peers {
 
     /// Something got lost: the agent has `version` only.
     fn fill_gap(&mut self, out: &mut Out, ip: Ipv4Addr, version: Option<u64>) {
-        let Some(receiver) = self.receivers.get_mut(&ip) else { return };
+        let Some(receiver) = self.receivers.get_mut(&ip) else {
+            return;
+        };
         receiver.acked = version;
         receiver.since = None;
         receiver.outstanding.clear();
         receiver.resend_delay = RESEND_FIRST;
-        let soonest = receiver.last_sent.map_or(out.now(), |last| last + GAP_INTERVAL);
+        let soonest = receiver
+            .last_sent
+            .map_or(out.now(), |last| last + GAP_INTERVAL);
         self.set_resend(ip, Some(soonest.max(out.now())));
         self.resend_due(out);
     }
 
     fn set_resend(&mut self, ip: Ipv4Addr, at: Option<Time>) {
-        let Some(receiver) = self.receivers.get_mut(&ip) else { return };
+        let Some(receiver) = self.receivers.get_mut(&ip) else {
+            return;
+        };
         if let Some(before) = std::mem::replace(&mut receiver.resend_at, at) {
             self.resends.remove(&(before, ip));
         }
@@ -366,10 +400,13 @@ impl Peers {
         self.flush_at = None;
         let version = Some(self.version);
         let behind = |receiver: &Receiver| {
-            receiver.position() != version || (receiver.since.is_some() && receiver.outstanding.is_empty())
+            receiver.position() != version
+                || (receiver.since.is_some() && receiver.outstanding.is_empty())
         };
-        let behind =
-            self.receivers.iter().filter(|(ip, receiver)| behind(receiver) && !self.waiting.contains(ip));
+        let behind = self
+            .receivers
+            .iter()
+            .filter(|(ip, receiver)| behind(receiver) && !self.waiting.contains(ip));
         let mut messages = 0;
         for ip in behind.map(|(ip, _)| *ip).collect::<Vec<_>>() {
             if self.body(ip).is_none_or(|body| body.is_long) {
@@ -385,9 +422,13 @@ impl Peers {
     /// Sends long messages, unless enough of them is on its way.
     fn feed(&mut self, out: &mut Out) {
         while self.hold.is_none() && self.in_flight < WINDOW {
-            let Some(ip) = self.waiting.pop_first() else { break };
+            let Some(ip) = self.waiting.pop_first() else {
+                break;
+            };
             let size = self.send(out, ip);
-            let Some(receiver) = self.receivers.get_mut(&ip) else { continue };
+            let Some(receiver) = self.receivers.get_mut(&ip) else {
+                continue;
+            };
             receiver.in_flight += size;
             self.in_flight += size;
         }
@@ -408,7 +449,9 @@ impl Peers {
                 continue;
             }
             self.arrived(ip);
-            let Some(receiver) = self.receivers.get_mut(&ip) else { continue };
+            let Some(receiver) = self.receivers.get_mut(&ip) else {
+                continue;
+            };
             receiver.outstanding.clear();
             receiver.resend_delay = (receiver.resend_delay * 2).min(RESEND_LIMIT);
             self.waiting.remove(&ip);
@@ -418,10 +461,18 @@ impl Peers {
 
     /// Sends one agent what leads it to the present; says how many bytes.
     fn send(&mut self, out: &mut Out, ip: Ipv4Addr) -> usize {
-        let Some(Body { bytes: body, .. }) = self.body(ip) else { return 0 };
-        let Some(receiver) = self.receivers.get_mut(&ip) else { return 0 };
+        let Some(Body { bytes: body, .. }) = self.body(ip) else {
+            return 0;
+        };
+        let Some(receiver) = self.receivers.get_mut(&ip) else {
+            return 0;
+        };
         let size = body.len();
-        out.push(Effect::Send { to: Upid::clone(&receiver.pid), name: UpdatePeersMessage::NAME, body });
+        out.push(Effect::Send {
+            to: Upid::clone(&receiver.pid),
+            name: UpdatePeersMessage::NAME,
+            body,
+        });
         receiver.outstanding.push(self.version);
         if receiver.outstanding.len() > OUTSTANDING {
             receiver.outstanding.remove(0);
@@ -438,8 +489,16 @@ impl Peers {
         // What was sent since it came may be lost, and `since` says nothing of that: a
         // message that goes by it builds on what the agent came with.
         let since = receiver.since;
-        let base = if since.is_some() { receiver.acked } else { receiver.position() };
-        let key = (base, since.map(|since| (since.epoch(), since.version())), receiver.form);
+        let base = if since.is_some() {
+            receiver.acked
+        } else {
+            receiver.position()
+        };
+        let key = (
+            base,
+            since.map(|since| (since.epoch(), since.version())),
+            receiver.form,
+        );
         if let Some(body) = self.encoded.get(&key) {
             return Some(body.clone());
         }
@@ -450,11 +509,19 @@ impl Peers {
 
     /// The message that leads from `base` to the present: a delta if possible.
     fn message(&self, base: Option<u64>, since: Option<PeersVersion>, form: Form) -> Body {
-        let version =
-            PeersVersion { epoch: Some(self.epoch), version: Some(self.version), digest: Some(self.digest) };
+        let version = PeersVersion {
+            epoch: Some(self.epoch),
+            version: Some(self.version),
+            digest: Some(self.digest),
+        };
         let base = base.filter(|base| *base >= self.forgotten);
         let since = since.filter(|_| base.is_some());
-        let mut message = UpdatePeersMessage { version, base, since, ..UpdatePeersMessage::default() };
+        let mut message = UpdatePeersMessage {
+            version,
+            base,
+            since,
+            ..UpdatePeersMessage::default()
+        };
         let mut peers: Vec<&[u8]> = Vec::new();
         match base {
             None => peers.extend(self.peers.values().filter_map(Known::peer)),
@@ -475,8 +542,13 @@ impl Peers {
         let mut body = message.encode_to_vec();
         let is_long = body.len() + length > LONG;
         body.reserve_exact(peers.iter().map(|peer| peer.len()).sum());
-        peers.into_iter().for_each(|peer| body.extend_from_slice(peer));
-        Body { bytes: body.into(), is_long }
+        peers
+            .into_iter()
+            .for_each(|peer| body.extend_from_slice(peer));
+        Body {
+            bytes: body.into(),
+            is_long,
+        }
     }
 }
 

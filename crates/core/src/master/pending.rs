@@ -40,17 +40,24 @@ impl Waiting {
         if self.waiting.len() >= LIMIT && !self.waiting.contains_key(&registration.ip) {
             out.counters.registers.dropped += 1;
             out.warn("registrations wait", || {
-                format!("{LIMIT} registrations wait already; that of {} is dropped", registration.from)
+                format!(
+                    "{LIMIT} registrations wait already; that of {} is dropped",
+                    registration.from
+                )
             });
             return;
         }
         self.oldest.get_or_insert(out.now());
-        self.waiting.insert(registration.ip, (out.now(), registration));
+        self.waiting
+            .insert(registration.ip, (out.now(), registration));
     }
 
     /// Takes all of them.
     pub fn take(&mut self) -> impl Iterator<Item = Registration> + use<> {
-        std::mem::take(self).waiting.into_values().map(|(_, registration)| registration)
+        std::mem::take(self)
+            .waiting
+            .into_values()
+            .map(|(_, registration)| registration)
     }
 
     /// When the first one has waited for too long, or sooner.

@@ -40,11 +40,20 @@ impl Former {
     /// remembered for longest may be forgotten for it.
     pub fn add(&mut self, ip: Ipv4Addr, holding: Holding, stored: Bytes) {
         self.remove(ip);
-        self.agents.insert(ip, FormerAgent { order: self.next, holding, stored });
+        self.agents.insert(
+            ip,
+            FormerAgent {
+                order: self.next,
+                holding,
+                stored,
+            },
+        );
         self.order.insert(self.next, ip);
         self.next += 1;
         while self.agents.len() > LIMIT {
-            let Some((_, oldest)) = self.order.pop_first() else { break };
+            let Some((_, oldest)) = self.order.pop_first() else {
+                break;
+            };
             self.agents.remove(&oldest);
         }
     }
@@ -80,7 +89,10 @@ mod tests {
     }
 
     fn add(former: &mut Former, n: u32) {
-        let info = proto::AgentInfo { ip: ip(n).to_string(), ..Default::default() };
+        let info = proto::AgentInfo {
+            ip: ip(n).to_string(),
+            ..Default::default()
+        };
         former.add(ip(n), Holding::default(), info.encode_to_vec().into());
     }
 

@@ -58,7 +58,11 @@ impl Entry {
         let peer = peer(&info.ip, sent).map(|peer| encode_peer(&peer));
         match before {
             Some(before) if *before.stored == *stored && before.peer == peer => before.clone(),
-            _ => Arc::new(Entry { stored: stored.into(), shown: Prepared::new(info), peer }),
+            _ => Arc::new(Entry {
+                stored: stored.into(),
+                shown: Prepared::new(info),
+                peer,
+            }),
         }
     }
 
@@ -92,7 +96,9 @@ pub fn put_agent(entry: &Entry, state: &mut Vec<u8>) {
 pub fn encode_state(networks: &Networks, agents: &Encoded, former: &Former) -> Bytes {
     let mut state = Vec::with_capacity(4096 + agents.len());
     message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
-    agents.pieces().for_each(|piece| state.extend_from_slice(piece));
+    agents
+        .pieces()
+        .for_each(|piece| state.extend_from_slice(piece));
     if let Some(networks) = networks.to_wire() {
         message::encode(STATE_NETWORKS, &networks, &mut state);
     }
@@ -101,9 +107,16 @@ pub fn encode_state(networks: &Networks, agents: &Encoded, former: &Former) -> B
 }
 
 /// Those of an agent's overlays that are not in force.
-pub fn orphans(network: &Network, overlays: &[proto::AgentOverlayInfo]) -> Vec<proto::AgentOverlayInfo> {
+pub fn orphans(
+    network: &Network,
+    overlays: &[proto::AgentOverlayInfo],
+) -> Vec<proto::AgentOverlayInfo> {
     let in_force = |name: &String| network.overlays.iter().any(|overlay| overlay.name == *name);
-    overlays.iter().filter(|overlay| !in_force(&overlay.info.name)).cloned().collect()
+    overlays
+        .iter()
+        .filter(|overlay| !in_force(&overlay.info.name))
+        .cloned()
+        .collect()
 }
 
 /// One agent, as the master's memory has it (stored already or not).
@@ -145,11 +158,16 @@ pub fn describe(
     ask: Ask,
     orphans: &[proto::AgentOverlayInfo],
 ) -> Description {
-    let configured = Pair { v4: true, v6: network.vtep_subnet6.is_some() };
+    let configured = Pair {
+        v4: true,
+        v6: network.vtep_subnet6.is_some(),
+    };
     let sent_vtep = holding.vtep.only(configured).only(ask.families());
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
     for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
-        let Some(nets) = holding.overlays.get(&overlay.name) else { continue };
+        let Some(nets) = holding.overlays.get(&overlay.name) else {
+            continue;
+        };
         let share = ask.share_of(overlay);
         let used = nets.only(share.unwrap_or_default());
         let describe = |nets: Nets, vtep: Nets| proto::AgentOverlayInfo {
@@ -158,18 +176,28 @@ pub fn describe(
             subnet6: text(nets.v6),
             mesos_bridge: bridge(ask.mesos_bridge, 'm', overlay, used),
             docker_bridge: bridge(ask.docker_bridge, 'd', overlay, used),
-            backend: proto::BackendInfo { vxlan: vxlan(network, vtep) },
+            backend: proto::BackendInfo {
+                vxlan: vxlan(network, vtep),
+            },
             state: None,
         };
         let all = describe(*nets, holding.vtep);
         if share.is_some() {
             let is_all = used == *nets && sent_vtep == holding.vtep;
-            sent.push(if is_all { all.clone() } else { describe(used, sent_vtep) });
+            sent.push(if is_all {
+                all.clone()
+            } else {
+                describe(used, sent_vtep)
+            });
         }
         stored.push(all);
     }
     stored.extend_from_slice(orphans);
-    let stored = proto::AgentInfo { ip: agent.to_string(), overlays: stored, configuration_attempts: None };
+    let stored = proto::AgentInfo {
+        ip: agent.to_string(),
+        overlays: stored,
+        configuration_attempts: None,
+    };
     Description { stored, sent }
 }
 
@@ -179,7 +207,12 @@ fn text(net: Option<IpNet>) -> Option<String> {
 
 /// The lower half of the subnets is for Mesos's containers (`m-`), the upper one
 /// for Docker's (`d-`).
-fn bridge(wanted: bool, kind: char, overlay: &OverlayConfig, subnets: Nets) -> Option<proto::BridgeInfo> {
+fn bridge(
+    wanted: bool,
+    kind: char,
+    overlay: &OverlayConfig,
+    subnets: Nets,
+) -> Option<proto::BridgeInfo> {
     let half = |net: Option<IpNet>| {
         let (lower, upper) = halves(net?)?;
         Some(if kind == 'm' { lower } else { upper }.to_string())
@@ -213,9 +246,14 @@ fn mac([a, b, c]: [u8; 3], vtep: IpAddr) -> Mac {
 }
 
 /// What the peers of an agent with these overlays need to know.
-fn peer<'a>(agent: &str, sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone) -> Option<Peer> {
+fn peer<'a>(
+    agent: &str,
+    sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
+) -> Option<Peer> {
     let address = |net: &str| net.split('/').next().unwrap_or_default().to_owned();
-    let vxlan = sent.clone().find_map(|overlay| overlay.backend.vxlan.as_ref())?;
+    let vxlan = sent
+        .clone()
+        .find_map(|overlay| overlay.backend.vxlan.as_ref())?;
     let subnet = |overlay: &proto::AgentOverlayInfo| PeerSubnet {
         overlay: overlay.info.name.clone(),
         subnet: overlay.subnet.clone(),
@@ -242,9 +280,13 @@ mod tests {
 
     #[test]
     fn joined_entries_are_the_encoded_state() {
-        let text = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00"}}"#;
+        let text =
+            r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00"}}"#;
         let file = Arc::new(parse("m", text).unwrap().config.network);
-        let agent = |ip: &str| proto::AgentInfo { ip: ip.into(), ..Default::default() };
+        let agent = |ip: &str| proto::AgentInfo {
+            ip: ip.into(),
+            ..Default::default()
+        };
         let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
         let record = |info: &proto::AgentInfo| Record {
             holding: Holding::default(),
@@ -252,7 +294,10 @@ mod tests {
             orphans: Vec::new(),
             entry: Entry::renewed(None, info, std::iter::empty()),
         };
-        let records = agents.iter().map(|info| (info.ip.parse().unwrap(), record(info))).collect();
+        let records = agents
+            .iter()
+            .map(|info| (info.ip.parse().unwrap(), record(info)))
+            .collect();
         let encoded = Encoded::new(&records);
         let info = proto::OverlayInfo {
             name: "web".into(),
@@ -260,23 +305,48 @@ mod tests {
             prefix: Some(24),
             ..Default::default()
         };
-        let overlay = proto::StoredOverlay { info: info.clone(), ..Default::default() };
-        let changed = proto::StoredNetworks { revision: Some(7), overlays: vec![overlay] };
+        let overlay = proto::StoredOverlay {
+            info: info.clone(),
+            ..Default::default()
+        };
+        let changed = proto::StoredNetworks {
+            revision: Some(7),
+            overlays: vec![overlay],
+        };
         for (networks, overlays) in [(None, vec![]), (Some(changed), vec![info])] {
-            let (in_force, _) = Networks::from_log(&file, networks.clone(), &Held::default()).unwrap();
-            let network = proto::NetworkConfig { overlays, ..file.wire.clone() };
+            let (in_force, _) =
+                Networks::from_log(&file, networks.clone(), &Held::default()).unwrap();
+            let network = proto::NetworkConfig {
+                overlays,
+                ..file.wire.clone()
+            };
             let mut former = Former::default();
             let gone = agent("10.0.0.3");
-            former.add("10.0.0.3".parse().unwrap(), Holding::default(), gone.encode_to_vec().into());
+            former.add(
+                "10.0.0.3".parse().unwrap(),
+                Holding::default(),
+                gone.encode_to_vec().into(),
+            );
             let (network, agents) = (Some(network), agents.clone());
-            let state = proto::State { network, agents, networks, former: vec![gone] };
-            assert_eq!(encode_state(&in_force, &encoded, &former), state.encode_to_vec());
+            let state = proto::State {
+                network,
+                agents,
+                networks,
+                former: vec![gone],
+            };
+            assert_eq!(
+                encode_state(&in_force, &encoded, &former),
+                state.encode_to_vec()
+            );
         }
     }
 
     #[test]
     fn a_mac_ends_in_the_vteps_address() {
         let vtep = "44.128.0.1".parse().unwrap();
-        assert_eq!(mac([0x70, 0xb3, 0xd5], vtep).to_string(), "70:b3:d5:80:00:01");
+        assert_eq!(
+            mac([0x70, 0xb3, 0xd5], vtep).to_string(),
+            "70:b3:d5:80:00:01"
+        );
     }
 }

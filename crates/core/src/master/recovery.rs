@@ -51,12 +51,16 @@ pub fn recover(file: &Arc<Network>, state: proto::State) -> Result<Recovery, Str
     }
     let held: Vec<_> = agents.values().flat_map(Agent::held).collect();
     let by_overlay = by_overlay(agents.values());
-    let (networks, mut notes) =
-        Networks::from_log(file, state.networks, &by_overlay).map_err(|what| contradiction(&what))?;
-    held.iter().try_for_each(|held| check_fits(&networks, &by_overlay, held))?;
+    let (networks, mut notes) = Networks::from_log(file, state.networks, &by_overlay)
+        .map_err(|what| contradiction(&what))?;
+    held.iter()
+        .try_for_each(|held| check_fits(&networks, &by_overlay, held))?;
     check_nothing_is_held_twice(held)?;
     notes.extend(orphan_notes(&networks, &by_overlay));
-    let other = state.network.map(|before| differences(&before, &networks.network.wire)).unwrap_or_default();
+    let other = state
+        .network
+        .map(|before| differences(&before, &networks.network.wire))
+        .unwrap_or_default();
     notes.extend((!other.is_empty()).then(|| other_network(&other)));
 
     let mut recovery = Recovery {
@@ -78,7 +82,10 @@ pub fn recover(file: &Arc<Network>, state: proto::State) -> Result<Recovery, Str
 /// What is damaged here is nobody's, and no loss.
 fn former(file: &Network, agents: Vec<proto::AgentInfo>) -> Former {
     let mut former = Former::default();
-    for agent in agents.into_iter().filter_map(|info| Agent::read(file, info).ok()) {
+    for agent in agents
+        .into_iter()
+        .filter_map(|info| Agent::read(file, info).ok())
+    {
         former.add(agent.ip, agent.holding, agent.info.encode_to_vec().into());
     }
     former
@@ -89,7 +96,9 @@ fn by_overlay<'a>(agents: impl Iterator<Item = &'a Agent>) -> HeldByOverlay {
     let mut held = HeldByOverlay::new();
     for agent in agents {
         for (name, nets) in &agent.holding.overlays {
-            held.entry(name.clone()).or_default().push((agent.ip, *nets));
+            held.entry(name.clone())
+                .or_default()
+                .push((agent.ip, *nets));
         }
     }
     held
@@ -116,7 +125,10 @@ impl Recovery {
             .reserve(&holding)
             .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
         let enabled = |overlay: &&proto::AgentOverlayInfo| {
-            network.overlays.iter().any(|o| o.name == overlay.info.name && o.enabled)
+            network
+                .overlays
+                .iter()
+                .any(|o| o.name == overlay.info.name && o.enabled)
         };
         let sent = info.overlays.iter().filter(enabled);
         // What it does not get at present says what it wanted at another time.
@@ -138,7 +150,15 @@ impl Recovery {
             self.changed.insert(ip);
         }
         self.stored.insert(ip, stored);
-        self.records.insert(ip, Record { holding, ask, orphans, entry });
+        self.records.insert(
+            ip,
+            Record {
+                holding,
+                ask,
+                orphans,
+                entry,
+            },
+        );
         Ok(())
     }
 }
@@ -150,8 +170,12 @@ fn guess_ask<'a>(overlays: impl Iterator<Item = &'a proto::AgentOverlayInfo> + C
         allocate_subnet: overlays
             .clone()
             .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
-        mesos_bridge: overlays.clone().any(|overlay| overlay.mesos_bridge.is_some()),
-        docker_bridge: overlays.clone().any(|overlay| overlay.docker_bridge.is_some()),
+        mesos_bridge: overlays
+            .clone()
+            .any(|overlay| overlay.mesos_bridge.is_some()),
+        docker_bridge: overlays
+            .clone()
+            .any(|overlay| overlay.docker_bridge.is_some()),
         enable_ipv6: true,
     }
 }
@@ -174,10 +198,16 @@ struct Held<'a> {
 impl Agent {
     fn read(network: &Network, mut info: proto::AgentInfo) -> Result<Agent, String> {
         let ip: Ipv4Addr = info.ip.parse().map_err(|_| {
-            damaged(&format!("\"{}\", which should be an agent's IPv4 address, is none", info.ip))
+            damaged(&format!(
+                "\"{}\", which should be an agent's IPv4 address, is none",
+                info.ip
+            ))
         })?;
         let overlays = LiteMap::with_capacity(info.overlays.len());
-        let mut holding = Holding { overlays, ..Holding::default() };
+        let mut holding = Holding {
+            overlays,
+            ..Holding::default()
+        };
         for overlay in &mut info.overlays {
             // Never meant to be in the log.
             overlay.state = None;
@@ -193,7 +223,9 @@ impl Agent {
                 merge_vtep(ip, &mut holding.vtep.v6, v6)?;
             }
             if holding.overlays.insert(name.clone(), nets).is_some() {
-                return Err(damaged(&format!("overlay {name} stands twice at agent {ip}")));
+                return Err(damaged(&format!(
+                    "overlay {name} stands twice at agent {ip}"
+                )));
             }
         }
         let with_prefix_of = |net: Option<IpNet>, range: Option<IpNet>| match (net, range) {
@@ -207,11 +239,24 @@ impl Agent {
     }
 
     fn held(&self) -> Vec<Held<'_>> {
-        let held = |overlay, net| Held { agent: self.ip, overlay, net };
-        let mut all: Vec<_> =
-            self.holding.vtep.iter().flatten().map(|net| held(None, net.addr().into())).collect();
+        let held = |overlay, net| Held {
+            agent: self.ip,
+            overlay,
+            net,
+        };
+        let mut all: Vec<_> = self
+            .holding
+            .vtep
+            .iter()
+            .flatten()
+            .map(|net| held(None, net.addr().into()))
+            .collect();
         for (name, nets) in &self.holding.overlays {
-            all.extend(nets.iter().flatten().map(|net| held(Some(name.as_str()), *net)));
+            all.extend(
+                nets.iter()
+                    .flatten()
+                    .map(|net| held(Some(name.as_str()), *net)),
+            );
         }
         all
     }
@@ -225,19 +270,29 @@ fn parse(
     family: impl Fn(&IpAddr) -> bool,
 ) -> Result<Option<IpNet>, String> {
     let Some(text) = text else { return Ok(None) };
-    let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| address.into()));
+    let net = text
+        .parse()
+        .or_else(|_| text.parse().map(|address: IpAddr| address.into()));
     match net {
         Ok(net) if family(&IpNet::addr(&net)) => Ok(Some(net)),
-        _ => Err(damaged(&format!("\"{text}\" of overlay {overlay} at agent {agent} is no such network"))),
+        _ => Err(damaged(&format!(
+            "\"{text}\" of overlay {overlay} at agent {agent} is no such network"
+        ))),
     }
 }
 
 /// All overlays of an agent share one VTEP.
-fn merge_vtep(agent: Ipv4Addr, known: &mut Option<IpNet>, found: Option<IpNet>) -> Result<(), String> {
+fn merge_vtep(
+    agent: Ipv4Addr,
+    known: &mut Option<IpNet>,
+    found: Option<IpNet>,
+) -> Result<(), String> {
     match (*known, found) {
-        (Some(known), Some(found)) if known.addr() != found.addr() => {
-            Err(damaged(&format!("agent {agent} has two VTEPs, {} and {}", known.addr(), found.addr())))
-        }
+        (Some(known), Some(found)) if known.addr() != found.addr() => Err(damaged(&format!(
+            "agent {agent} has two VTEPs, {} and {}",
+            known.addr(),
+            found.addr()
+        ))),
         _ => {
             *known = known.or(found);
             Ok(())
@@ -246,9 +301,17 @@ fn merge_vtep(agent: Ipv4Addr, known: &mut Option<IpNet>, found: Option<IpNet>) 
 }
 
 /// Whether the configuration can still give out what an agent holds.
-fn check_fits(networks: &Networks, by_overlay: &HeldByOverlay, held: &Held<'_>) -> Result<(), String> {
+fn check_fits(
+    networks: &Networks,
+    by_overlay: &HeldByOverlay,
+    held: &Held<'_>,
+) -> Result<(), String> {
     let network = &networks.network;
-    let Held { agent, overlay, net } = held;
+    let Held {
+        agent,
+        overlay,
+        net,
+    } = held;
     match (overlay, configured_range(network, held)) {
         (None, Some(range)) => {
             let (first, last) = ends(range.net);
@@ -264,10 +327,14 @@ fn check_fits(networks: &Networks, by_overlay: &HeldByOverlay, held: &Held<'_>) 
             )))
         }
         (Some(_), Some(range)) if range.index_of(*net).is_some() => Ok(()),
-        (Some(name), Some(range)) if range.net.contains(net) && may_be_mixed(networks, by_overlay, name) => {
+        (Some(name), Some(range))
+            if range.net.contains(net) && may_be_mixed(networks, by_overlay, name) =>
+        {
             Ok(())
         }
-        (Some(name), Some(range)) if range.net.contains(net) && net.prefix_len() != range.prefix => {
+        (Some(name), Some(range))
+            if range.net.contains(net) && net.prefix_len() != range.prefix =>
+        {
             Err(contradiction(&format!(
                 "agent {agent} holds {net} of overlay {name}, whose subnets have the prefix length {} in the \
                  configuration: put {} back (while the master serves, PUT /overlay-master/overlays/{name} changes \
@@ -291,11 +358,21 @@ fn configured_range(network: &Network, held: &Held<'_>) -> Option<Range> {
     match held.overlay {
         None => {
             let v6 = network.vtep_subnet6.map(IpNet::from);
-            let net = if v4 { Some(network.vtep_subnet.into()) } else { v6 }?;
-            Some(Range { net, prefix: net.max_prefix_len() })
+            let net = if v4 {
+                Some(network.vtep_subnet.into())
+            } else {
+                v6
+            }?;
+            Some(Range {
+                net,
+                prefix: net.max_prefix_len(),
+            })
         }
         Some(name) => {
-            let overlay = network.overlays.iter().find(|overlay| overlay.name == name)?;
+            let overlay = network
+                .overlays
+                .iter()
+                .find(|overlay| overlay.name == name)?;
             if v4 { overlay.v4 } else { overlay.v6 }
         }
     }
@@ -304,19 +381,41 @@ fn configured_range(network: &Network, held: &Held<'_>) -> Option<Range> {
 /// What the configuration does not have any more may stay with its agent, as long
 /// as nobody else could be given the same.
 fn check_orphan(network: &Network, held: &Held<'_>) -> Result<(), String> {
-    let Held { agent, overlay, net } = held;
+    let Held {
+        agent,
+        overlay,
+        net,
+    } = held;
     let overlays = network.overlays.iter().flat_map(|overlay| {
         let name = format!("overlay {}", overlay.name);
-        [overlay.v4, overlay.v6].into_iter().flatten().map(move |range| (name.clone(), range.net))
+        [overlay.v4, overlay.v6]
+            .into_iter()
+            .flatten()
+            .map(move |range| (name.clone(), range.net))
     });
-    let vteps = [Some(network.vtep_subnet.into()), network.vtep_subnet6.map(IpNet::from)];
-    let vteps = vteps.into_iter().flatten().map(|net| ("the VTEPs".to_owned(), net));
-    let Some((other, range)) = overlays.chain(vteps).find(|(_, range)| overlap(*range, *net)) else {
+    let vteps = [
+        Some(network.vtep_subnet.into()),
+        network.vtep_subnet6.map(IpNet::from),
+    ];
+    let vteps = vteps
+        .into_iter()
+        .flatten()
+        .map(|net| ("the VTEPs".to_owned(), net));
+    let Some((other, range)) = overlays
+        .chain(vteps)
+        .find(|(_, range)| overlap(*range, *net))
+    else {
         return Ok(());
     };
     let (what, was) = match overlay {
-        Some(name) => (format!("{net} of overlay {name}"), format!("overlay {name}")),
-        None => (format!("the VTEP address {}", net.addr()), "the VTEPs' range".to_owned()),
+        Some(name) => (
+            format!("{net} of overlay {name}"),
+            format!("overlay {name}"),
+        ),
+        None => (
+            format!("the VTEP address {}", net.addr()),
+            "the VTEPs' range".to_owned(),
+        ),
     };
     Err(contradiction(&format!(
         "agent {agent} holds {what}, a range that the configuration does not have under this name, but \
@@ -342,7 +441,10 @@ fn check_nothing_is_held_twice(mut held: Vec<Held<'_>>) -> Result<(), String> {
 /// What the operator should know of subnets of overlays that are not in force.
 fn orphan_notes(networks: &Networks, held: &HeldByOverlay) -> Vec<(Level, String)> {
     let mut notes = Vec::new();
-    for (name, held) in held.iter().filter(|(name, _)| networks.overlay(name).is_none()) {
+    for (name, held) in held
+        .iter()
+        .filter(|(name, _)| networks.overlay(name).is_none())
+    {
         let count = held.len();
         notes.push(match networks.removed(name) {
             Some(_) => (
@@ -368,7 +470,9 @@ fn may_be_mixed(networks: &Networks, held: &HeldByOverlay, name: &str) -> bool {
     let lengths = |v4: bool| {
         let agents = held.get(name).into_iter().flatten();
         let nets = agents.filter_map(|(_, nets)| if v4 { nets.v4 } else { nets.v6 });
-        nets.map(|net| net.prefix_len()).collect::<BTreeSet<u8>>().len()
+        nets.map(|net| net.prefix_len())
+            .collect::<BTreeSet<u8>>()
+            .len()
     };
     networks.stored(name).is_some() || lengths(true) > 1 || lengths(false) > 1
 }

@@ -35,7 +35,9 @@ impl Master {
         if let Some(sentence) = self.why_not_serving() {
             return self.out.respond(id, Response::unavailable(&sentence));
         }
-        let Some((serving, mut cx)) = self.serving() else { return };
+        let Some((serving, mut cx)) = self.serving() else {
+            return;
+        };
         match asked {
             Asked::Health | Asked::Metrics => {}
             Asked::State => {
@@ -50,15 +52,29 @@ impl Master {
                 Ok(asked) => serving.reclaim(&mut cx, &asked, id, jsonp.map(str::to_owned)),
                 Err(response) => cx.out.respond(id, response),
             },
-            Asked::Overlays => cx.out.respond(id, Response::json(serving.overlays_json(), jsonp)),
+            Asked::Overlays => cx
+                .out
+                .respond(id, Response::json(serving.overlays_json(), jsonp)),
             Asked::Overlay => {
-                let overlay = serving.overlay_json(name, None).map(|overlay| Response::json(overlay, jsonp));
-                cx.out.respond(id, overlay.unwrap_or_else(|| Response::text(404, &networks::unknown(name))));
+                let overlay = serving
+                    .overlay_json(name, None)
+                    .map(|overlay| Response::json(overlay, jsonp));
+                cx.out.respond(
+                    id,
+                    overlay.unwrap_or_else(|| Response::text(404, &networks::unknown(name))),
+                );
             }
             Asked::AddOverlay | Asked::ChangeOverlay | Asked::RemoveOverlay => {
                 match endpoints::change(asked, name, &request.body) {
                     Ok((change, force)) => {
-                        serving.change(&mut cx, ChangeRequest { request: id, change, force });
+                        serving.change(
+                            &mut cx,
+                            ChangeRequest {
+                                request: id,
+                                change,
+                                force,
+                            },
+                        );
                     }
                     Err(response) => cx.out.respond(id, response),
                 }
@@ -81,10 +97,24 @@ impl Master {
             Phase::Recovering(_) | Phase::Broken(_) => false,
         };
         let reason = self.why_not_serving();
-        let leader = self.leader.as_ref().map(|leader| leader.address.to_string());
-        let health = views::Health { leader, reason: reason.as_deref(), status };
+        let leader = self
+            .leader
+            .as_ref()
+            .map(|leader| leader.address.to_string());
+        let health = views::Health {
+            leader,
+            reason: reason.as_deref(),
+            status,
+        };
         let response = Response::json(health.to_json(), jsonp);
-        if healthy { response } else { Response { status: 503, ..response } }
+        if healthy {
+            response
+        } else {
+            Response {
+                status: 503,
+                ..response
+            }
+        }
     }
 
     fn why_not_serving(&self) -> Option<String> {

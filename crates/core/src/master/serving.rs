@@ -70,7 +70,13 @@ impl Serving {
         let mut peers = Peers::new(epoch, entries);
         for (ip, session) in cx.sessions.iter() {
             if let Some(form) = session.wants_peers.filter(|_| session.connected) {
-                peers.join(cx.out.now(), ip, session.pid.clone(), PeersVersion::default(), form);
+                peers.join(
+                    cx.out.now(),
+                    ip,
+                    session.pid.clone(),
+                    PeersVersion::default(),
+                    form,
+                );
             }
         }
         let networks = Arc::new(recovery.networks);
@@ -105,7 +111,11 @@ impl Serving {
 
     /// The names of the overlays, in order.
     pub fn overlays(&self) -> impl Iterator<Item = &str> {
-        self.networks.network.overlays.iter().map(|overlay| overlay.name.as_str())
+        self.networks
+            .network
+            .overlays
+            .iter()
+            .map(|overlay| overlay.name.as_str())
     }
 
     /// How much is left of an overlay's subnets; `None`: of the VTEPs.
@@ -147,21 +157,34 @@ impl Serving {
             Err(exhausted) => {
                 cx.out.counters.exhausted(&exhausted);
                 let reason = exhausted.to_string();
-                cx.out.warn("refused", || format!("The registration of {from} is refused: {reason}"));
+                cx.out.warn("refused", || {
+                    format!("The registration of {from} is refused: {reason}")
+                });
                 cx.out.send(from, &RegistrationRefusedMessage { reason });
                 return;
             }
         };
-        lacking.iter().for_each(|exhausted| cx.out.counters.exhausted(exhausted));
+        lacking
+            .iter()
+            .for_each(|exhausted| cx.out.counters.exhausted(exhausted));
         let problems: Vec<_> = lacking.iter().map(ToString::to_string).collect();
         for problem in &problems {
-            cx.out.warn("lacking", || format!("{from} does not get all that it should: {problem}"));
+            cx.out.warn("lacking", || {
+                format!("{from} does not get all that it should: {problem}")
+            });
         }
         // Agents also register to refresh what the master knows. The connection is
         // not to be broken for that: the Mesos master talks over it, too.
-        let reconnect = cx.sessions.of(from).is_some_and(|(_, session)| session.unconfirmed);
-        cx.out.push(Effect::Link { to: from.clone(), reconnect });
-        cx.sessions.register(cx.out.now(), *ip, from, form(message), ask);
+        let reconnect = cx
+            .sessions
+            .of(from)
+            .is_some_and(|(_, session)| session.unconfirmed);
+        cx.out.push(Effect::Link {
+            to: from.clone(),
+            reconnect,
+        });
+        cx.sessions
+            .register(cx.out.now(), *ip, from, form(message), ask);
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
             session.erred(cx.out.now(), &problems.join("; "));
         }
@@ -195,7 +218,10 @@ impl Serving {
             return Vec::new();
         }
         let known = self.records.get_mut(&ip);
-        let orphans = known.as_ref().map(|record| record.orphans.clone()).unwrap_or_default();
+        let orphans = known
+            .as_ref()
+            .map(|record| record.orphans.clone())
+            .unwrap_or_default();
         let description = describe(&self.networks.network, ip, &holding, ask, &orphans);
         let before = known.as_ref().map(|record| &record.entry);
         let entry = Entry::renewed(before, &description.stored, description.sent.iter());
@@ -204,10 +230,21 @@ impl Serving {
             Some(record) if Arc::ptr_eq(&record.entry, &entry) => record.ask = ask,
             known => {
                 if known.is_none_or(|record| record.holding != holding) {
-                    cx.out.log(Level::Info, format!("Giving agent {ip} {}", summary(&holding)));
+                    cx.out.log(
+                        Level::Info,
+                        format!("Giving agent {ip} {}", summary(&holding)),
+                    );
                 }
                 self.gathering.changed.insert(ip);
-                self.records.insert(ip, Record { holding, ask, orphans, entry });
+                self.records.insert(
+                    ip,
+                    Record {
+                        holding,
+                        ask,
+                        orphans,
+                        entry,
+                    },
+                );
             }
         }
         description.sent
@@ -228,13 +265,30 @@ impl Serving {
     }
 
     /// The log has what the agent is told.
-    fn answer(&mut self, cx: &mut Context<'_>, to: &Registration, update: &UpdateAgentOverlaysMessage) {
+    fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Registration,
+        update: &UpdateAgentOverlaysMessage,
+    ) {
         // A newer registration from another pid has an answer of its own.
-        let Some(session) = cx.sessions.get(to.ip).filter(|session| *session.pid == to.from) else { return };
+        let Some(session) = cx
+            .sessions
+            .get(to.ip)
+            .filter(|session| *session.pid == to.from)
+        else {
+            return;
+        };
         let (notices, pid) = (session.notices.clone(), session.pid.clone());
         // A list of a write before this one is not to be sent again.
         self.pushed.forget(to.ip);
-        cx.out.send(&to.from, &UpdateAgentOverlaysMessage { notices, ..update.clone() });
+        cx.out.send(
+            &to.from,
+            &UpdateAgentOverlaysMessage {
+                notices,
+                ..update.clone()
+            },
+        );
         let connected = session.connected;
         cx.sessions.told(to.ip, update.revision());
         match to.message.peers.zip(form(&to.message)) {
@@ -244,7 +298,12 @@ impl Serving {
     }
 
     /// An agent reports how it fares.
-    pub fn agent_registered(&mut self, cx: &mut Context<'_>, from: &Upid, report: AgentRegisteredMessage) {
+    pub fn agent_registered(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Upid,
+        report: AgentRegisteredMessage,
+    ) {
         let Some((ip, session)) = cx.sessions.of(from) else {
             cx.out.counters.reports.dropped += 1;
             cx.out.warn("unregistered", || {
@@ -253,14 +312,22 @@ impl Serving {
             return;
         };
         let overlays = report.overlays.iter().filter_map(|overlay| {
-            let failed = overlay.state.as_ref().filter(|state| state.status() == Status::Failed)?;
-            Some(format!("overlay {} failed: {}", overlay.info.name, failed.error()))
+            let failed = overlay
+                .state
+                .as_ref()
+                .filter(|state| state.status() == Status::Failed)?;
+            Some(format!(
+                "overlay {} failed: {}",
+                overlay.info.name,
+                failed.error()
+            ))
         });
         let errors: Vec<_> = overlays.chain(report.host_errors.iter().cloned()).collect();
         if !errors.is_empty() {
             let errors = errors.join("; ");
             session.erred(cx.out.now(), &errors);
-            cx.out.warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
+            cx.out
+                .warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
         self.pushed.forget(ip);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
@@ -273,14 +340,29 @@ impl Serving {
         if !self.gathering.is_due() || cx.writer.is_busy() {
             return;
         }
-        let Batch { changed, networks, held } = std::mem::take(&mut self.gathering);
+        let Batch {
+            changed,
+            networks,
+            held,
+        } = std::mem::take(&mut self.gathering);
         self.encoded.update(&self.records, &changed);
-        debug_assert!(self.encoded.is_of(&self.records), "a change of the records was not noted");
+        debug_assert!(
+            self.encoded.is_of(&self.records),
+            "a change of the records was not noted"
+        );
         let state = encode_state(&self.networks, &self.encoded, &self.former);
         let entry = |ip| self.records.get(&ip).map(|record| record.entry.clone());
         let entries = changed.into_iter().map(|ip| (ip, entry(ip))).collect();
         let networks = networks.then(|| self.networks.clone());
-        cx.writer.write(cx.out, WrittenBatch { entries, networks, held }, state);
+        cx.writer.write(
+            cx.out,
+            WrittenBatch {
+                entries,
+                networks,
+                held,
+            },
+            state,
+        );
     }
 
     /// A batch is in the log: what waited for it is released.
@@ -319,24 +401,43 @@ impl Serving {
     pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
         let agents = self.stored.iter().map(|(ip, entry)| {
             let session = sessions.get(*ip);
-            let presence = session.map(|session| session.presence(now)).unwrap_or_default();
+            let presence = session
+                .map(|session| session.presence(now))
+                .unwrap_or_default();
             let state = move |name: &str| session.and_then(|session| session.state(name));
             views::Agent::new(*ip, &entry.shown, presence, state)
         });
-        views::state(&self.shown.network.wire, |overlay| self.room(overlay), agents)
+        views::state(
+            &self.shown.network.wire,
+            |overlay| self.room(overlay),
+            agents,
+        )
     }
 }
 
 /// How an agent wants to be told of its peers, if it does.
 fn form(message: &RegisterAgentMessage) -> Option<Form> {
-    message.peers.map(|_| if message.unpacks_peers() { Form::Packed } else { Form::Plain })
+    message.peers.map(|_| {
+        if message.unpacks_peers() {
+            Form::Packed
+        } else {
+            Form::Plain
+        }
+    })
 }
 
 /// What an agent holds, for the log.
 pub fn summary(holding: &Holding) -> String {
-    let vtep = holding.vtep.iter().flatten().map(|net| format!("VTEP {}", net.addr()));
+    let vtep = holding
+        .vtep
+        .iter()
+        .flatten()
+        .map(|net| format!("VTEP {}", net.addr()));
     let subnets = holding.overlays.iter().flat_map(|(name, nets)| {
-        nets.iter().flatten().map(|net| format!("{net} of {name}")).collect::<Vec<_>>()
+        nets.iter()
+            .flatten()
+            .map(|net| format!("{net} of {name}"))
+            .collect::<Vec<_>>()
     });
     vtep.chain(subnets).collect::<Vec<_>>().join(", ")
 }

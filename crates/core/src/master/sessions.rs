@@ -87,7 +87,14 @@ pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
 impl Sessions {
     /// An agent registers. Another pid at the same address is replaced: the newer
     /// registration wins.
-    pub fn register(&mut self, now: Time, ip: Ipv4Addr, pid: &Upid, wants_peers: Option<Form>, ask: Ask) {
+    pub fn register(
+        &mut self,
+        now: Time,
+        ip: Ipv4Addr,
+        pid: &Upid,
+        wants_peers: Option<Form>,
+        ask: Ask,
+    ) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
             pid: Arc::new(pid.clone()),
@@ -136,7 +143,10 @@ impl Sessions {
     /// The session of exactly this process.
     pub fn of(&mut self, pid: &Upid) -> Option<(Ipv4Addr, &mut Session)> {
         let ip = key(pid)?;
-        self.sessions.get_mut(&ip).filter(|session| *session.pid == *pid).map(|session| (ip, session))
+        self.sessions
+            .get_mut(&ip)
+            .filter(|session| *session.pid == *pid)
+            .map(|session| (ip, session))
     }
 
     /// A lead begins: nobody has registered in it yet.
@@ -162,7 +172,11 @@ impl Sessions {
     /// When an agent was heard of last; of one that was not in this lead, when the lead
     /// began to serve. (Of one that is connected, that is past.)
     pub fn contact(&self, ip: Ipv4Addr) -> Time {
-        self.contacts.get(&ip).copied().max(self.serves_since).unwrap_or_default()
+        self.contacts
+            .get(&ip)
+            .copied()
+            .max(self.serves_since)
+            .unwrap_or_default()
     }
 
     /// An agent holds nothing any more.
@@ -207,7 +221,9 @@ impl Sessions {
             self.states = states.into();
         }
         let states = self.states.clone();
-        let Some((_, session)) = self.of(pid) else { return };
+        let Some((_, session)) = self.of(pid) else {
+            return;
+        };
         session.states = states;
         session.unconfirmed = false;
         session.notices = Vec::new();
@@ -229,7 +245,11 @@ impl Session {
 
     /// How it fares with this overlay.
     pub fn state(&self, overlay: &str) -> Option<&State> {
-        self.states.iter().rev().find(|(name, _)| name == overlay).map(|(_, state)| state)
+        self.states
+            .iter()
+            .rev()
+            .find(|(name, _)| name == overlay)
+            .map(|(_, state)| state)
     }
 
     /// Its link broke.
@@ -247,10 +267,10 @@ impl Session {
 
     /// How the agent is, as endpoints show it.
     pub fn presence(&self, now: Time) -> Presence<'_> {
-        let last_error = self
-            .last_error
-            .as_ref()
-            .map(|last| LastErrorShown { error: &last.text, seconds_ago: now.since(last.at).as_secs() });
+        let last_error = self.last_error.as_ref().map(|last| LastErrorShown {
+            error: &last.text,
+            seconds_ago: now.since(last.at).as_secs(),
+        });
         Presence {
             connected: self.connected,
             since_seconds: Some(now.since(self.since).as_secs()),

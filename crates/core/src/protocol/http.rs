@@ -40,7 +40,9 @@ impl Request {
     /// function can have. (A name goes into the answer as code, so it must not be
     /// anything else.)
     pub fn jsonp(&self) -> Result<Option<&str>, Response> {
-        let Some(name) = self.query.get("jsonp") else { return Ok(None) };
+        let Some(name) = self.query.get("jsonp") else {
+            return Ok(None);
+        };
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.$".contains(&b);
         if !name.is_empty() && name.bytes().all(fits) {
             return Ok(Some(name));
@@ -67,13 +69,20 @@ pub struct Response {
 impl Response {
     /// 200 with a body of this type.
     pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
-        Response { status: 200, content_type, headers: Vec::new(), body: body.into() }
+        Response {
+            status: 200,
+            content_type,
+            headers: Vec::new(),
+            body: body.into(),
+        }
     }
 
     /// 200 with JSON; inside a call if `jsonp` names a function.
     pub fn json(json: impl Into<Bytes>, jsonp: Option<&str>) -> Response {
         let json = json.into();
-        let Some(function) = jsonp else { return Response::ok(JSON, json) };
+        let Some(function) = jsonp else {
+            return Response::ok(JSON, json);
+        };
         let mut body = Vec::with_capacity(function.len() + json.len() + 2);
         body.extend_from_slice(function.as_bytes());
         body.push(b'(');
@@ -85,7 +94,12 @@ impl Response {
     /// A status and a sentence.
     pub fn text(status: u16, sentence: &str) -> Response {
         let body = Bytes::from(format!("{}\n", sentence.trim_end()));
-        Response { status, content_type: TEXT, headers: Vec::new(), body }
+        Response {
+            status,
+            content_type: TEXT,
+            headers: Vec::new(),
+            body,
+        }
     }
 
     /// 400: the request makes no sense; the sentence says why.
@@ -96,7 +110,13 @@ impl Response {
     /// 404 with the endpoints that there are.
     pub fn not_found(path: &str, endpoints: &[&str]) -> Response {
         let path: String = path.chars().filter(|c| !c.is_control()).take(200).collect();
-        Response::text(404, &format!("There is no {path} here; there is {}.", endpoints.join(", ")))
+        Response::text(
+            404,
+            &format!(
+                "There is no {path} here; there is {}.",
+                endpoints.join(", ")
+            ),
+        )
     }
 
     /// 405 with the methods that there are, as `"GET, HEAD"`.
@@ -113,7 +133,10 @@ impl Response {
 
     /// 415 with the media types that there are.
     pub fn unsupported_media_type(offered: &[&str]) -> Response {
-        Response::text(415, &format!("This endpoint answers with {}.", offered.join(" or ")))
+        Response::text(
+            415,
+            &format!("This endpoint answers with {}.", offered.join(" or ")),
+        )
     }
 
     /// 503: not now; the sentence says why.
@@ -127,7 +150,10 @@ impl Response {
 pub fn negotiate<'a>(accept: Option<&str>, offered: &[&'a str]) -> Option<&'a str> {
     let accept = accept.map(str::trim).filter(|header| !header.is_empty());
     let admits = |media_type: &str| accept.is_none_or(|header| admits(header, media_type));
-    offered.iter().copied().find(|media_type| admits(media_type))
+    offered
+        .iter()
+        .copied()
+        .find(|media_type| admits(media_type))
 }
 
 /// Whether the most specific range of the header that covers `media_type` gives it
@@ -155,7 +181,9 @@ fn admits(header: &str, media_type: &str) -> bool {
 fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> f32 {
     let q = parameters.find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().ok())?
+        name.trim()
+            .eq_ignore_ascii_case("q")
+            .then(|| value.trim().parse().ok())?
     });
     q.unwrap_or(1.0)
 }
@@ -169,7 +197,10 @@ mod tests {
             id: RequestId(1),
             method: "GET".to_owned(),
             path: "/overlay-master/state".to_owned(),
-            query: query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            query: query
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             accept: None,
             body: Bytes::new(),
         }
@@ -186,7 +217,11 @@ mod tests {
     #[test]
     fn jsonp_takes_nothing_but_names() {
         for name in ["", "alert(1)//", "a b", "é", "a\n"] {
-            assert_eq!(request(&[("jsonp", name)]).jsonp().unwrap_err().status, 400, "{name}");
+            assert_eq!(
+                request(&[("jsonp", name)]).jsonp().unwrap_err().status,
+                400,
+                "{name}"
+            );
         }
         assert_eq!(request(&[]).jsonp(), Ok(None));
     }
@@ -202,8 +237,14 @@ mod tests {
             (Some("application/json"), Some(JSON)),
             (Some("APPLICATION/JSON"), Some(JSON)),
             (Some("application/x-protobuf"), Some(PROTOBUF)),
-            (Some("application/x-protobuf, application/json;q=0.1"), Some(JSON)),
-            (Some("text/html, application/x-protobuf;q=0.5"), Some(PROTOBUF)),
+            (
+                Some("application/x-protobuf, application/json;q=0.1"),
+                Some(JSON),
+            ),
+            (
+                Some("text/html, application/x-protobuf;q=0.5"),
+                Some(PROTOBUF),
+            ),
             (Some("*/*, application/json;q=0"), Some(PROTOBUF)),
             (Some("application/json; q=0"), None),
             (Some("application/json;q=0, application/*;q=0.0, */*"), None),
@@ -217,10 +258,16 @@ mod tests {
     #[test]
     fn sentences_are_lines_of_text() {
         let response = Response::method_not_allowed("POST");
-        assert_eq!((response.status, response.content_type), (405, "text/plain; charset=utf-8"));
+        assert_eq!(
+            (response.status, response.content_type),
+            (405, "text/plain; charset=utf-8")
+        );
         assert_eq!(response.headers, [("Allow", "POST".to_owned())]);
         assert_eq!(response.body, "This endpoint takes POST.\n");
         let response = Response::not_found("/overlay-master/x\n", &["/overlay-master/state"]);
-        assert_eq!(response.body, "There is no /overlay-master/x here; there is /overlay-master/state.\n");
+        assert_eq!(
+            response.body,
+            "There is no /overlay-master/x here; there is /overlay-master/state.\n"
+        );
     }
 }

@@ -3,8 +3,9 @@
 use prost::Message;
 
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage,
-    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
+    RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
 };
 use crate::{Effect, Upid};
 
@@ -38,7 +39,11 @@ named![
 impl Effect {
     /// Sends `message` to `to`.
     pub fn send<M: Named>(to: Upid, message: &M) -> Effect {
-        Effect::Send { to, name: M::NAME, body: message.encode_to_vec().into() }
+        Effect::Send {
+            to,
+            name: M::NAME,
+            body: message.encode_to_vec().into(),
+        }
     }
 
     /// Makes a registered agent register again, from the process that is its master:

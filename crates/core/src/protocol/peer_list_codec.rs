@@ -23,19 +23,25 @@ pub fn pack<'a>(mut peers: impl Iterator<Item = &'a [u8]>) -> Bytes {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(3));
     let done = peers.try_for_each(|peer| encoder.write_all(peer));
     // Vectors take whatever is written to them.
-    done.and_then(|()| encoder.finish()).unwrap_or_default().into()
+    done.and_then(|()| encoder.finish())
+        .unwrap_or_default()
+        .into()
 }
 
 /// The peers that are packed in `packed`; or what is wrong with it.
 pub fn unpack(packed: &[u8]) -> Result<Vec<Peer>, String> {
     let mut peers = Vec::new();
     let mut decoder = ZlibDecoder::new(packed).take(LONGEST + 1);
-    decoder.read_to_end(&mut peers).map_err(|error| format!("its packed peers are damaged: {error}"))?;
+    decoder
+        .read_to_end(&mut peers)
+        .map_err(|error| format!("its packed peers are damaged: {error}"))?;
     if peers.len() as u64 > LONGEST {
         return Err(format!("its packed peers are more than {LONGEST} bytes"));
     }
     let message = UpdatePeersMessage::decode(peers.as_slice());
-    Ok(message.map_err(|error| format!("its packed peers are none: {error}"))?.peers)
+    Ok(message
+        .map_err(|error| format!("its packed peers are none: {error}"))?
+        .peers)
 }
 
 #[cfg(test)]
@@ -61,7 +67,12 @@ mod tests {
             let (peers, bytes) = encoded(count);
             let packed = pack(bytes.chunks(100));
             assert_eq!(unpack(&packed).unwrap(), peers);
-            assert!(count < 1000 || packed.len() < bytes.len() / 5, "{} of {}", packed.len(), bytes.len());
+            assert!(
+                count < 1000 || packed.len() < bytes.len() / 5,
+                "{} of {}",
+                packed.len(),
+                bytes.len()
+            );
         }
     }
 
@@ -71,9 +82,16 @@ mod tests {
         let mut flipped = packed.to_vec();
         flipped[packed.len() / 2] ^= 1;
         for damaged in [&packed[..packed.len() - 1], &[], &flipped] {
-            assert!(unpack(damaged).unwrap_err().contains("damaged"), "{damaged:?}");
+            assert!(
+                unpack(damaged).unwrap_err().contains("damaged"),
+                "{damaged:?}"
+            );
         }
-        assert!(unpack(&pack([b"garbage".as_slice()].into_iter())).unwrap_err().contains("are none"));
+        assert!(
+            unpack(&pack([b"garbage".as_slice()].into_iter()))
+                .unwrap_err()
+                .contains("are none")
+        );
     }
 
     #[test]

@@ -38,7 +38,9 @@ impl<A> Endpoint<A> {
     /// The name in this path: empty if the endpoint has none. `None`: the path is
     /// not this endpoint's.
     fn name_in<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let Some(parent) = self.path.strip_suffix(NAME) else { return (path == self.path).then_some("") };
+        let Some(parent) = self.path.strip_suffix(NAME) else {
+            return (path == self.path).then_some("");
+        };
         let name = path.strip_prefix(parent)?.strip_prefix('/')?;
         (!name.is_empty() && !name.contains('/')).then_some(name)
     }
@@ -48,12 +50,20 @@ impl<A> Endpoint<A> {
         A: Copy,
     {
         let method = if method == "HEAD" { "GET" } else { method };
-        self.methods.iter().find(|(known, _)| *known == method).map(|(_, asked)| *asked)
+        self.methods
+            .iter()
+            .find(|(known, _)| *known == method)
+            .map(|(_, asked)| *asked)
     }
 
     fn allow(&self) -> String {
-        let methods =
-            self.methods.iter().map(|(method, _)| if *method == "GET" { "GET, HEAD" } else { method });
+        let methods = self.methods.iter().map(|(method, _)| {
+            if *method == "GET" {
+                "GET, HEAD"
+            } else {
+                method
+            }
+        });
         methods.collect::<Vec<_>>().join(", ")
     }
 }
@@ -63,9 +73,14 @@ impl<A> Endpoint<A> {
 ///
 /// # Errors
 /// The answer to a request for nothing that there is.
-pub fn asked<'r, A: Copy>(table: &[Endpoint<A>], request: &'r Request) -> Result<(A, &'r str), Response> {
+pub fn asked<'r, A: Copy>(
+    table: &[Endpoint<A>],
+    request: &'r Request,
+) -> Result<(A, &'r str), Response> {
     let path = request.path.trim_end_matches('/');
-    let found = table.iter().find_map(|endpoint| Some((endpoint, endpoint.name_in(path)?)));
+    let found = table
+        .iter()
+        .find_map(|endpoint| Some((endpoint, endpoint.name_in(path)?)));
     let Some((endpoint, name)) = found else {
         let paths: Vec<_> = table.iter().map(|endpoint| endpoint.path).collect();
         return Err(Response::not_found(&request.path, &paths));
@@ -96,16 +111,24 @@ pub fn announce<A>(id: &str, table: &'static [Endpoint<A>]) -> Vec<Announced> {
     let mut announced: Vec<Announced> = Vec::new();
     for endpoint in table {
         let below = endpoint.path.trim_start_matches('/').trim_start_matches(id);
-        let (path, tree) = below.strip_suffix(NAME).map_or((below, false), |path| (path, true));
+        let (path, tree) = below
+            .strip_suffix(NAME)
+            .map_or((below, false), |path| (path, true));
         match announced.iter_mut().find(|earlier| earlier.path == path) {
             Some(earlier) => {
                 earlier.tree |= tree;
                 earlier.access = earlier.access.max(endpoint.access);
-                earlier.help += &format!("\n### `{}` ###\n{}\n", endpoint.path, description(endpoint));
+                earlier.help +=
+                    &format!("\n### `{}` ###\n{}\n", endpoint.path, description(endpoint));
             }
             None => {
                 let help = page(id, endpoint);
-                announced.push(Announced { path, tree, access: endpoint.access, help });
+                announced.push(Announced {
+                    path,
+                    tree,
+                    access: endpoint.access,
+                    help,
+                });
             }
         }
     }
@@ -129,7 +152,10 @@ fn page<A>(id: &str, endpoint: &Endpoint<A>) -> String {
     let authentication = match endpoint.access {
         Access::Anyone => "Never.".to_owned(),
         Access::Readers => format!("Required {}`all`.", realm("readonly")),
-        Access::Writers => format!("Required {}`writes` (the default) or `all`.", realm("readwrite")),
+        Access::Writers => format!(
+            "Required {}`writes` (the default) or `all`.",
+            realm("readwrite")
+        ),
     };
     format!(
         "### TL;DR; ###\n{}\n\n### DESCRIPTION ###\n{}\n\n### AUTHENTICATION ###\n{authentication}\n",
@@ -152,7 +178,13 @@ mod tests {
         methods: &'static [(&'static str, u8)],
         access: Access,
     ) -> Endpoint<u8> {
-        Endpoint { path, methods, access, title: "A title.", help: "Some help." }
+        Endpoint {
+            path,
+            methods,
+            access,
+            title: "A title.",
+            help: "Some help.",
+        }
     }
 
     const TABLE: &[Endpoint<u8>] = &[
@@ -172,7 +204,12 @@ mod tests {
         };
         asked(TABLE, &request)
             .map(|(asked, name)| (asked, name.to_owned()))
-            .map_err(|r| (r.status, r.headers.iter().map(|(_, value)| value.as_str()).collect()))
+            .map_err(|r| {
+                (
+                    r.status,
+                    r.headers.iter().map(|(_, value)| value.as_str()).collect(),
+                )
+            })
     }
 
     #[test]
@@ -182,17 +219,42 @@ mod tests {
         assert_eq!(ask("POST", "/p/things"), Ok((3, String::new())));
         assert_eq!(ask("PUT", "/p/things/a%20b"), Ok((4, "a%20b".to_owned())));
         assert_eq!(ask("PUT", "/p/read"), Err((405, "GET, HEAD".to_owned())));
-        assert_eq!(ask("DELETE", "/p/things"), Err((405, "GET, HEAD, POST".to_owned())));
-        for path in ["", "/", "/p", "/p/rea", "/p/read/x", "/p/things/a/b", "//p/read", "/p/thingsa"] {
+        assert_eq!(
+            ask("DELETE", "/p/things"),
+            Err((405, "GET, HEAD, POST".to_owned()))
+        );
+        for path in [
+            "",
+            "/",
+            "/p",
+            "/p/rea",
+            "/p/read/x",
+            "/p/things/a/b",
+            "//p/read",
+            "/p/thingsa",
+        ] {
             assert_eq!(ask("GET", path), Err((404, String::new())), "{path}");
         }
     }
 
     #[track_caller]
     fn check_table<A>(id: &str, table: &[Endpoint<A>]) {
-        for Endpoint { path, methods, access, title, help } in table {
-            assert!(path.starts_with(&format!("/{id}/")) && !path.ends_with('/'), "{path}");
-            assert!(!methods.is_empty() && title.ends_with('.') && help.ends_with('.'), "{path}");
+        for Endpoint {
+            path,
+            methods,
+            access,
+            title,
+            help,
+        } in table
+        {
+            assert!(
+                path.starts_with(&format!("/{id}/")) && !path.ends_with('/'),
+                "{path}"
+            );
+            assert!(
+                !methods.is_empty() && title.ends_with('.') && help.ends_with('.'),
+                "{path}"
+            );
             let reads_only = methods.iter().all(|(method, _)| *method == "GET");
             assert!(
                 reads_only || *access == Access::Writers,
@@ -210,10 +272,21 @@ mod tests {
     #[test]
     fn a_path_with_a_name_goes_with_the_one_above() {
         let announced = announce("p", TABLE);
-        let short: Vec<_> = announced.iter().map(|a| (a.path, a.tree, a.access)).collect();
-        assert_eq!(short, [("/read", false, Access::Readers), ("/things", true, Access::Writers)]);
+        let short: Vec<_> = announced
+            .iter()
+            .map(|a| (a.path, a.tree, a.access))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("/read", false, Access::Readers),
+                ("/things", true, Access::Writers)
+            ]
+        );
         assert!(
-            announced[1].help.contains("### `/p/things/<name>` ###\nPUT. Some help."),
+            announced[1]
+                .help
+                .contains("### `/p/things/<name>` ###\nPUT. Some help."),
             "{}",
             announced[1].help
         );

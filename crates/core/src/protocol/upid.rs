@@ -16,7 +16,10 @@ pub struct Upid {
 impl Upid {
     /// The process `id` at `address`.
     pub fn new(id: impl Into<String>, address: SocketAddr) -> Upid {
-        Upid { id: id.into(), address }
+        Upid {
+            id: id.into(),
+            address,
+        }
     }
 }
 
@@ -51,14 +54,26 @@ mod tests {
 
     #[test]
     fn prints_what_it_parses() {
-        for text in ["overlay-agent@10.0.0.1:5051", "slave(1)@[fd01::1]:5051", "a@b@1.2.3.4:1"] {
+        for text in [
+            "overlay-agent@10.0.0.1:5051",
+            "slave(1)@[fd01::1]:5051",
+            "a@b@1.2.3.4:1",
+        ] {
             assert_eq!(text.parse::<Upid>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn refuses_what_is_no_pid() {
-        for text in ["", "@1.2.3.4:5", "a", "a@", "a@1.2.3.4", "a@host:5050", "a@1.2.3.4:99999"] {
+        for text in [
+            "",
+            "@1.2.3.4:5",
+            "a",
+            "a@",
+            "a@1.2.3.4",
+            "a@host:5050",
+            "a@1.2.3.4:99999",
+        ] {
             assert_eq!(text.parse::<Upid>(), Err(BadUpid(text.to_owned())));
         }
     }

@@ -17,7 +17,11 @@ impl Backoff {
     /// Delays from the upper half of `first`, then of twice as much, and so on up
     /// to `limit`.
     pub const fn new(first: Duration, limit: Duration) -> Backoff {
-        Backoff { first, limit, window: first }
+        Backoff {
+            first,
+            limit,
+            window: first,
+        }
     }
 
     /// Begins anew: the next delay is a short one.
@@ -43,7 +47,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         for window in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
             let delay = backoff.next(&mut random).as_secs_f64();
-            assert!((window / 2.0..=window).contains(&delay), "{delay} s in a window of {window} s");
+            assert!(
+                (window / 2.0..=window).contains(&delay),
+                "{delay} s in a window of {window} s"
+            );
         }
         backoff.reset();
         assert!(backoff.next(&mut random) <= Duration::from_secs(1));
@@ -54,7 +61,9 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         let mut delays = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            delays.insert(Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).next(&mut random));
+            delays.insert(
+                Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).next(&mut random),
+            );
         }
         assert!(delays.len() > 90, "only {} different delays", delays.len());
     }

@@ -39,13 +39,24 @@ impl Throttle {
         if self.reasons.len() >= REASONS {
             self.forget_oldest();
         }
-        self.reasons.insert(reason.to_owned(), Reason { last_line: now, suppressed: 0 });
+        self.reasons.insert(
+            reason.to_owned(),
+            Reason {
+                last_line: now,
+                suppressed: 0,
+            },
+        );
         Some(0)
     }
 
     /// The line to write for `reason` at `now`, if any; it says how many were left
     /// out before it.
-    pub fn line(&mut self, now: Time, reason: &str, text: impl FnOnce() -> String) -> Option<String> {
+    pub fn line(
+        &mut self,
+        now: Time,
+        reason: &str,
+        text: impl FnOnce() -> String,
+    ) -> Option<String> {
         self.allow(now, reason).map(|suppressed| match suppressed {
             0 => text(),
             n => format!("{} ({n} more like this were left out before)", text()),
@@ -53,7 +64,10 @@ impl Throttle {
     }
 
     fn forget_oldest(&mut self) {
-        let oldest = self.reasons.iter().min_by_key(|(_, reason)| reason.last_line);
+        let oldest = self
+            .reasons
+            .iter()
+            .min_by_key(|(_, reason)| reason.last_line);
         if let Some(name) = oldest.map(|(name, _)| name.clone()) {
             self.reasons.remove(&name);
         }
@@ -77,10 +91,17 @@ mod tests {
             assert_eq!(throttle.allow(ms(at), "garbage"), None);
         }
         assert_eq!(
-            throttle.line(ms(1000), "garbage", || "a line".to_owned()).as_deref(),
+            throttle
+                .line(ms(1000), "garbage", || "a line".to_owned())
+                .as_deref(),
             Some("a line (3 more like this were left out before)")
         );
-        assert_eq!(throttle.line(ms(2000), "garbage", || "a line".to_owned()).as_deref(), Some("a line"));
+        assert_eq!(
+            throttle
+                .line(ms(2000), "garbage", || "a line".to_owned())
+                .as_deref(),
+            Some("a line")
+        );
     }
 
     #[test]

@@ -96,7 +96,13 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
     let overlays = overlays.prop_map(move |(overlays, problems, notices)| {
         (
             name("UpdateAgentOverlaysMessage"),
-            UpdateAgentOverlaysMessage { overlays, problems, notices, ..Default::default() }.encode_to_vec(),
+            UpdateAgentOverlaysMessage {
+                overlays,
+                problems,
+                notices,
+                ..Default::default()
+            }
+            .encode_to_vec(),
         )
     });
     let peers = (
@@ -106,13 +112,24 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
         prop::option::of((any::<bool>(), prop::collection::vec(any::<u8>(), 0..64))),
     );
     let peers = peers.prop_map(move |((epoch, version, base), peers, removed, packed)| {
-        let version = PeersVersion { epoch: Some(epoch), version: Some(version), ..Default::default() };
+        let version = PeersVersion {
+            epoch: Some(epoch),
+            version: Some(version),
+            ..Default::default()
+        };
         // Garbage inside of what is packed well, or instead of it.
         let packed = packed.map(|(well, bytes)| match well {
             true => pack([bytes.as_slice()].into_iter()),
             false => bytes.into(),
         });
-        let message = UpdatePeersMessage { version, base, peers, removed, since: Some(version), packed };
+        let message = UpdatePeersMessage {
+            version,
+            base,
+            peers,
+            removed,
+            since: Some(version),
+            packed,
+        };
         (name("UpdatePeersMessage"), message.encode_to_vec())
     });
     let names = prop::sample::select(NAMES).prop_map(str::to_owned);
@@ -125,13 +142,23 @@ fn request() -> impl Strategy<Value = Request> {
     let method = prop::sample::select(&["GET", "HEAD", "POST", "PUT", ""][..]);
     let path = prop_oneof![Just("/overlay-agent/overlay".to_owned()), any::<String>()];
     let jsonp = prop::option::of(prop_oneof![Just("cb".to_owned()), any::<String>()]);
-    let known = prop::sample::select(&["application/json", "application/x-protobuf", "*/*;q=0", ";;q=,"][..]);
+    let known = prop::sample::select(
+        &[
+            "application/json",
+            "application/x-protobuf",
+            "*/*;q=0",
+            ";;q=,",
+        ][..],
+    );
     let accept = prop::option::of(prop_oneof![known.prop_map(str::to_owned), any::<String>()]);
     (method, path, jsonp, accept).prop_map(|(method, path, jsonp, accept)| Request {
         id: RequestId(0),
         method: method.to_owned(),
         path,
-        query: jsonp.map(|value| ("jsonp".to_owned(), value)).into_iter().collect(),
+        query: jsonp
+            .map(|value| ("jsonp".to_owned(), value))
+            .into_iter()
+            .collect(),
         accept,
         body: Default::default(),
     })
@@ -139,12 +166,23 @@ fn request() -> impl Strategy<Value = Request> {
 
 fn input() -> impl Strategy<Value = Input> {
     let master: Upid = MASTER.parse().unwrap();
-    let (leader, stranger) = (master.clone(), "overlay-master@10.0.0.9:5050".parse::<Upid>().unwrap());
+    let (leader, stranger) = (
+        master.clone(),
+        "overlay-master@10.0.0.9:5050".parse::<Upid>().unwrap(),
+    );
     let from = prop_oneof![9 => Just(master.clone()), 1 => Just(stranger)];
-    let report =
-        (0..9u64, prop::collection::btree_map(text(), text(), 0..2), prop::collection::vec(text(), 0..2));
+    let report = (
+        0..9u64,
+        prop::collection::btree_map(text(), text(), 0..2),
+        prop::collection::vec(text(), 0..2),
+    );
     let report = report.prop_map(|(generation, overlays, host)| {
-        Input::HostDone(HostReport { generation, overlays, host, ..HostReport::default() })
+        Input::HostDone(HostReport {
+            generation,
+            overlays,
+            host,
+            ..HostReport::default()
+        })
     });
     let engine = (
         0..9u64,
@@ -153,7 +191,13 @@ fn input() -> impl Strategy<Value = Input> {
         prop::collection::vec(text(), 0..2),
     );
     let engine = engine.prop_map(|(generation, engine, overlays, notes)| {
-        Input::EngineDone(EngineReport { generation, engine, overlays, notes, ..EngineReport::default() })
+        Input::EngineDone(EngineReport {
+            generation,
+            engine,
+            overlays,
+            notes,
+            ..EngineReport::default()
+        })
     });
     prop_oneof![
         6 => (from, message()).prop_map(|(from, (name, body))| {

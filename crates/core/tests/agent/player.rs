@@ -17,7 +17,9 @@ use overlay_core::proto::internal::{
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
-use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid};
+use overlay_core::{
+    Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid,
+};
 
 use crate::show;
 
@@ -46,7 +48,10 @@ pub fn play(transcript: &str) -> String {
             let words: Vec<&str> = command.split_whitespace().collect();
             match words[0] {
                 "agent" => player = Some(Player::new(&words[1..])),
-                _ => player.as_mut().expect("\"> agent\" comes first").command(&words, &mut played),
+                _ => player
+                    .as_mut()
+                    .expect("\"> agent\" comes first")
+                    .command(&words, &mut played),
             }
         } else if line.is_empty() || line.starts_with('#') {
             writeln!(played, "{line}").unwrap();
@@ -59,7 +64,13 @@ pub fn play(transcript: &str) -> String {
 fn usage(word: &str) -> (String, InUse) {
     let (name, counts) = word.split_once('=').unwrap();
     let (v4, v6) = counts.split_once(',').unwrap_or((counts, "0"));
-    (name.to_owned(), InUse { v4: v4.parse().unwrap(), v6: v6.parse().unwrap() })
+    (
+        name.to_owned(),
+        InUse {
+            v4: v4.parse().unwrap(),
+            v6: v6.parse().unwrap(),
+        },
+    )
 }
 
 impl Player {
@@ -142,7 +153,9 @@ impl Player {
             "exited" => Input::Exited(self.master.clone()),
             "overlays" => self.message(&overlays(&words[1..])),
             "acknowledged" => self.message(&AgentRegisteredAcknowledgement {}),
-            "refused" => self.message(&RegistrationRefusedMessage { reason: words[1..].join(" ") }),
+            "refused" => self.message(&RegistrationRefusedMessage {
+                reason: words[1..].join(" "),
+            }),
             "peers" => self.message(&peers(&words[1..])),
             "packed-peers" => self.message(&packed(peers(&words[1..]))),
             "damaged-peers" => {
@@ -163,24 +176,39 @@ impl Player {
 
     fn message<M: Named>(&self, message: &M) -> Input {
         let body = message.encode_to_vec().into();
-        Input::Message { from: self.master.clone(), name: M::NAME.to_owned(), body }
+        Input::Message {
+            from: self.master.clone(),
+            name: M::NAME.to_owned(),
+            body,
+        }
     }
 
     fn bytes(&self, short: &str, body: &[u8]) -> Input {
-        let name = NAMES.iter().find(|name| name.ends_with(&format!(".{short}")));
+        let name = NAMES
+            .iter()
+            .find(|name| name.ends_with(&format!(".{short}")));
         let name = name.map_or(short.to_owned(), |name| (*name).to_owned());
-        Input::Message { from: self.master.clone(), name, body: body.to_vec().into() }
+        Input::Message {
+            from: self.master.clone(),
+            name,
+            body: body.to_vec().into(),
+        }
     }
 
     /// `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
     fn report(&self, text: &str) -> HostReport {
-        let mut report = HostReport { generation: self.generation, ..HostReport::default() };
+        let mut report = HostReport {
+            generation: self.generation,
+            ..HostReport::default()
+        };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("host", error) => report.host.push(error.to_owned()),
                 ("used", overlay) => {
                     report.used.insert(overlay.to_owned());
-                    report.draining.push(format!("overlay {overlay} is gone, but 1 container uses it"));
+                    report.draining.push(format!(
+                        "overlay {overlay} is gone, but 1 container uses it"
+                    ));
                 }
                 ("draining", sentence) => report.draining.push(sentence.to_owned()),
                 (overlay, error) => {
@@ -194,13 +222,18 @@ impl Player {
     /// `ok`, or `dcos: error; note: sentence; used: web`, or `away: error` from an engine
     /// that is.
     fn engine_report(&self, text: &str) -> EngineReport {
-        let mut report = EngineReport { generation: self.engine_generation, ..EngineReport::default() };
+        let mut report = EngineReport {
+            generation: self.engine_generation,
+            ..EngineReport::default()
+        };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("note", note) => report.notes.push(note.to_owned()),
                 ("used", overlay) => _ = report.used.insert(overlay.to_owned()),
                 ("away", error) => report.engine = Some(error.to_owned()),
-                (overlay, error) => _ = report.overlays.insert(overlay.to_owned(), error.to_owned()),
+                (overlay, error) => {
+                    _ = report.overlays.insert(overlay.to_owned(), error.to_owned())
+                }
             }
         }
         report
@@ -253,7 +286,10 @@ fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
             (name, subnet) => message.overlays.push(overlay(name, subnet)),
         }
     }
-    let v6 = message.overlays.iter().any(|overlay| overlay.subnet6.is_some());
+    let v6 = message
+        .overlays
+        .iter()
+        .any(|overlay| overlay.subnet6.is_some());
     for overlay in &mut message.overlays {
         let vxlan = overlay.backend.vxlan.as_mut().unwrap();
         vxlan.vtep_ip = vtep.to_owned();
@@ -270,7 +306,11 @@ fn overlay(name: &str, subnet: &str) -> AgentOverlayInfo {
     let v6 = subnet.contains(':');
     let bridge = |kind: char, ip: Option<String>| {
         let (ip, ip6) = if v6 { (None, ip) } else { (ip, None) };
-        Some(BridgeInfo { name: format!("{kind}-{name}"), ip, ip6 })
+        Some(BridgeInfo {
+            name: format!("{kind}-{name}"),
+            ip,
+            ip6,
+        })
     };
     let (lower, upper) = halves.unzip();
     let vxlan = VxLanInfo {
@@ -306,9 +346,16 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
         Some((base, version)) => (Some(base.parse().unwrap()), version),
         None => (None, versions),
     };
-    let version =
-        PeersVersion { epoch: epoch.parse().ok(), version: version.parse().ok(), ..Default::default() };
-    let mut message = UpdatePeersMessage { version, base, ..UpdatePeersMessage::default() };
+    let version = PeersVersion {
+        epoch: epoch.parse().ok(),
+        version: version.parse().ok(),
+        ..Default::default()
+    };
+    let mut message = UpdatePeersMessage {
+        version,
+        base,
+        ..UpdatePeersMessage::default()
+    };
     for word in &words[1..] {
         match (word.strip_prefix('-'), word.split_once('=')) {
             (Some(ip), _) => message.removed.push(ip.to_owned()),
@@ -322,7 +369,11 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
 /// The same with its peers packed.
 fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
     let mut encoded = Vec::new();
-    prost::encoding::message::encode_repeated(PEERS, &std::mem::take(&mut message.peers), &mut encoded);
+    prost::encoding::message::encode_repeated(
+        PEERS,
+        &std::mem::take(&mut message.peers),
+        &mut encoded,
+    );
     message.packed = Some(pack([encoded.as_slice()].into_iter()));
     message
 }

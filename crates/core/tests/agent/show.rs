@@ -17,15 +17,25 @@ pub fn effect(effect: &Effect) -> String {
             let short = name.rsplit('.').next().unwrap();
             format!("send {to} {short}{}", message(name, body))
         }
-        Effect::Link { to, reconnect: false } => format!("link {to}"),
-        Effect::Link { to, reconnect: true } => format!("link {to} anew"),
+        Effect::Link {
+            to,
+            reconnect: false,
+        } => format!("link {to}"),
+        Effect::Link {
+            to,
+            reconnect: true,
+        } => format!("link {to} anew"),
         Effect::Respond { id, response } => {
             let body = if response.content_type.ends_with("protobuf") {
                 format!("{} bytes", response.body.len())
             } else {
                 String::from_utf8(response.body.to_vec()).unwrap()
             };
-            let headers: Vec<String> = response.headers.iter().map(|(k, v)| format!(" {k}: {v};")).collect();
+            let headers: Vec<String> = response
+                .headers
+                .iter()
+                .map(|(k, v)| format!(" {k}: {v};"))
+                .collect();
             let headers = headers.concat();
             format!(
                 "respond #{} {} {};{headers} {}",
@@ -35,14 +45,28 @@ pub fn effect(effect: &Effect) -> String {
                 body.trim_end()
             )
         }
-        Effect::ApplyHost { generation, desired } => format!("apply #{generation} {}", host(desired)),
-        Effect::ApplyEngine { generation, networks } => {
+        Effect::ApplyHost {
+            generation,
+            desired,
+        } => format!("apply #{generation} {}", host(desired)),
+        Effect::ApplyEngine {
+            generation,
+            networks,
+        } => {
             let networks = networks.networks.iter().map(|(name, network)| {
                 let trusted = network.trusted.join(",");
-                format!("{name} {}={} trusts {trusted}", network.bridge, list(&network.subnets))
+                format!(
+                    "{name} {}={} trusts {trusted}",
+                    network.bridge,
+                    list(&network.subnets)
+                )
             });
             let networks: Vec<String> = networks.collect();
-            let networks = if networks.is_empty() { "no networks".to_owned() } else { networks.join("; ") };
+            let networks = if networks.is_empty() {
+                "no networks".to_owned()
+            } else {
+                networks.join("; ")
+            };
             format!("engine #{generation} {networks}")
         }
         Effect::Log(level, line) => {
@@ -59,23 +83,54 @@ pub fn effect(effect: &Effect) -> String {
 
 /// The answer of `/overlay-agent/overlay` in short.
 pub fn status(effect: &Effect) -> String {
-    let Effect::Respond { response, .. } = effect else { panic!("not an answer: {effect:?}") };
+    let Effect::Respond { response, .. } = effect else {
+        panic!("not an answer: {effect:?}")
+    };
     let json: Value = serde_json::from_slice(&response.body).unwrap();
     let list = |key: &str| json[key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let mut parts = vec![if json["registered"] == true { "registered" } else { "not registered" }.to_owned()];
+    let mut parts = vec![
+        if json["registered"] == true {
+            "registered"
+        } else {
+            "not registered"
+        }
+        .to_owned(),
+    ];
     parts.push(format!("master {}", text(&json["master"])));
     parts.push(format!("attempts {}", json["configuration_attempts"]));
     for overlay in list("overlays") {
         let state = &overlay["state"];
-        let error = state["error"].as_str().map(|error| format!(" ({error})")).unwrap_or_default();
+        let error = state["error"]
+            .as_str()
+            .map(|error| format!(" ({error})"))
+            .unwrap_or_default();
         let status = text(&state["status"]).replace("STATUS_", "");
-        parts.push(format!("{} {status}{error}", text(&overlay["info"]["name"])));
+        parts.push(format!(
+            "{} {status}{error}",
+            text(&overlay["info"]["name"])
+        ));
     }
-    parts.extend(list("problems").iter().map(|problem| format!("problem: {}", text(problem))));
-    parts.extend(list("notices").iter().map(|notice| format!("notice: {}", text(notice))));
-    parts.extend(list("host_errors").iter().map(|error| format!("host: {}", text(error))));
-    parts.extend(list("draining").iter().map(|sentence| format!("draining: {}", text(sentence))));
+    parts.extend(
+        list("problems")
+            .iter()
+            .map(|problem| format!("problem: {}", text(problem))),
+    );
+    parts.extend(
+        list("notices")
+            .iter()
+            .map(|notice| format!("notice: {}", text(notice))),
+    );
+    parts.extend(
+        list("host_errors")
+            .iter()
+            .map(|error| format!("host: {}", text(error))),
+    );
+    parts.extend(
+        list("draining")
+            .iter()
+            .map(|sentence| format!("draining: {}", text(sentence))),
+    );
     parts.join("; ")
 }
 
@@ -90,23 +145,54 @@ fn message(name: &str, body: &[u8]) -> String {
                 (config.docker_bridge(), "docker"),
                 (config.enable_ipv6(), "ipv6"),
             ];
-            let flags: Vec<&str> = flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect();
+            let flags: Vec<&str> = flags
+                .into_iter()
+                .filter(|(on, _)| *on)
+                .map(|(_, flag)| flag)
+                .collect();
             let mut peers = message.peers.map_or("none wanted".to_owned(), version);
             if message.peers.is_some() && !message.unpacks_peers() {
                 peers.push_str(" unpacked");
             }
-            format!(" wants {}; mtu {}; peers {peers}", flags.join(" "), config.overlay_mtu())
+            format!(
+                " wants {}; mtu {}; peers {peers}",
+                flags.join(" "),
+                config.overlay_mtu()
+            )
         }
         AgentRegisteredMessage::NAME => {
             let message = AgentRegisteredMessage::decode(body).unwrap();
             let mut states: Vec<String> = message.overlays.iter().map(state).collect();
-            states.extend(message.host_errors.iter().map(|error| format!("host: {error}")));
-            states.extend(message.draining.iter().map(|overlay| format!("draining: {overlay}")));
-            let revision = message.revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
-            format!("{revision} {}", if states.is_empty() { "nothing".to_owned() } else { states.join("; ") })
+            states.extend(
+                message
+                    .host_errors
+                    .iter()
+                    .map(|error| format!("host: {error}")),
+            );
+            states.extend(
+                message
+                    .draining
+                    .iter()
+                    .map(|overlay| format!("draining: {overlay}")),
+            );
+            let revision = message
+                .revision
+                .map(|revision| format!(" @{revision}"))
+                .unwrap_or_default();
+            format!(
+                "{revision} {}",
+                if states.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    states.join("; ")
+                }
+            )
         }
         PeersReceivedMessage::NAME => {
-            format!(" {}", version(PeersReceivedMessage::decode(body).unwrap().version))
+            format!(
+                " {}",
+                version(PeersReceivedMessage::decode(body).unwrap().version)
+            )
         }
         _ => panic!("an agent sends no {name}"),
     }
@@ -118,8 +204,16 @@ fn version(version: PeersVersion) -> String {
 
 fn state(overlay: &AgentOverlayInfo) -> String {
     let state = overlay.state.as_ref().unwrap();
-    let status = state.status().as_str_name().strip_prefix("STATUS_").unwrap();
-    let error = state.error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
+    let status = state
+        .status()
+        .as_str_name()
+        .strip_prefix("STATUS_")
+        .unwrap();
+    let error = state
+        .error
+        .as_ref()
+        .map(|error| format!(" ({error})"))
+        .unwrap_or_default();
     format!("{} {status}{error}", overlay.info.name)
 }
 
@@ -134,16 +228,27 @@ fn host(desired: &Desired) -> String {
     });
     for (name, overlay) in &desired.overlays {
         let bridge = |bridge: &Option<Bridge>| {
-            bridge.as_ref().map(|b| format!(" {}={}", b.name, list(&b.subnets))).unwrap_or_default()
+            bridge
+                .as_ref()
+                .map(|b| format!(" {}={}", b.name, list(&b.subnets)))
+                .unwrap_or_default()
         };
-        let (mesos, docker) = (bridge(&overlay.mesos_bridge), bridge(&overlay.docker_bridge));
+        let (mesos, docker) = (
+            bridge(&overlay.mesos_bridge),
+            bridge(&overlay.docker_bridge),
+        );
         parts.push(format!("{name} {}{mesos}{docker}", list(&overlay.subnets)));
     }
     match &desired.peers {
         None => parts.push("peers unknown".to_owned()),
         Some(peers) if peers.is_empty() => parts.push("no peers".to_owned()),
         Some(peers) => parts.extend(peers.iter().map(|(ip, peer)| {
-            format!("peer {ip} {} {} {}", list(&peer.vtep_ips), peer.vtep_mac, list(&peer.subnets))
+            format!(
+                "peer {ip} {} {} {}",
+                list(&peer.vtep_ips),
+                peer.vtep_mac,
+                list(&peer.subnets)
+            )
         })),
     }
     parts.join("; ")
@@ -151,5 +256,9 @@ fn host(desired: &Desired) -> String {
 
 fn list<T: ToString>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+    if items.is_empty() {
+        "-".to_owned()
+    } else {
+        items.join(",")
+    }
 }

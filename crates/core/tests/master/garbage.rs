@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use overlay_core::proto;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
+    RegisterAgentMessage,
 };
 use overlay_core::protocol::messages::NAMES;
 use overlay_core::{Input, StoreOutcome, Upid};
@@ -18,11 +19,25 @@ use prost::Message;
 use testkit::master_world::{Fetched, World, agent};
 #[derive(Clone, Debug)]
 enum Step {
-    Register { agent: u8, port: u16, config: AgentNetworkConfig, peers: Option<PeersVersion> },
+    Register {
+        agent: u8,
+        port: u16,
+        config: AgentNetworkConfig,
+        peers: Option<PeersVersion>,
+    },
     Report(u8, AgentRegisteredMessage),
     Received(u8, PeersVersion),
-    Garbage { from: u8, name: &'static str, body: Vec<u8> },
-    Request { method: &'static str, path: String, query: Option<(String, String)>, body: Vec<u8> },
+    Garbage {
+        from: u8,
+        name: &'static str,
+        body: Vec<u8>,
+    },
+    Request {
+        method: &'static str,
+        path: String,
+        query: Option<(String, String)>,
+        body: Vec<u8>,
+    },
     Delete(Vec<u8>, Option<bool>),
     Reclaim(Option<Vec<u8>>),
     Leader(Option<u8>),
@@ -55,19 +70,25 @@ prop_compose! {
 fn report() -> impl Strategy<Value = AgentRegisteredMessage> {
     let state = (any::<Option<i32>>(), prop::option::of("(?s).{0,20}"))
         .prop_map(|(status, error)| proto::agent_overlay_info::State { status, error });
-    let overlay =
-        ("dcos|web|(?s).{0,20}", prop::option::of(state)).prop_map(|(name, state)| proto::AgentOverlayInfo {
-            info: proto::OverlayInfo { name, ..Default::default() },
+    let overlay = ("dcos|web|(?s).{0,20}", prop::option::of(state)).prop_map(|(name, state)| {
+        proto::AgentOverlayInfo {
+            info: proto::OverlayInfo {
+                name,
+                ..Default::default()
+            },
             state,
             ..Default::default()
-        });
-    (prop::collection::vec(overlay, 0..3), prop::option::of("(?s).{0,20}|x{3000}")).prop_map(
-        |(overlays, error)| AgentRegisteredMessage {
+        }
+    });
+    (
+        prop::collection::vec(overlay, 0..3),
+        prop::option::of("(?s).{0,20}|x{3000}"),
+    )
+        .prop_map(|(overlays, error)| AgentRegisteredMessage {
             overlays,
             host_errors: error.into_iter().collect(),
             ..Default::default()
-        },
-    )
+        })
 }
 
 fn request() -> impl Strategy<Value = Step> {
@@ -82,8 +103,18 @@ fn request() -> impl Strategy<Value = Step> {
         r#"\{"agents": ?\[("10\.0\.0\.[0-9]"|[0-9]|null)?\]\}"#.prop_map(String::into_bytes),
     ];
     let query = prop::option::of(("jsonp|x", any::<String>()));
-    (select(&["GET", "HEAD", "POST", "PUT"][..]), path, query, body)
-        .prop_map(|(method, path, query, body)| Step::Request { method, path, query, body })
+    (
+        select(&["GET", "HEAD", "POST", "PUT"][..]),
+        path,
+        query,
+        body,
+    )
+        .prop_map(|(method, path, query, body)| Step::Request {
+            method,
+            path,
+            query,
+            body,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -98,8 +129,18 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Fetched::Error),
         1 => any::<Vec<u8>>().prop_map(Fetched::Garbage),
     ];
-    let register = (agents.clone(), 5051..5053u16, config(), prop::option::of(version()))
-        .prop_map(|(agent, port, config, peers)| Step::Register { agent, port, config, peers });
+    let register = (
+        agents.clone(),
+        5051..5053u16,
+        config(),
+        prop::option::of(version()),
+    )
+        .prop_map(|(agent, port, config, peers)| Step::Register {
+            agent,
+            port,
+            config,
+            peers,
+        });
     prop_oneof![
         12 => register,
         3 => (agents.clone(), report()).prop_map(|(agent, report)| Step::Report(agent, report)),
@@ -121,9 +162,18 @@ fn step() -> impl Strategy<Value = Step> {
 /// Applies one step to the world.
 fn apply(world: &mut World, step: Step) {
     match step {
-        Step::Register { agent: number, port, config, peers } => {
+        Step::Register {
+            agent: number,
+            port,
+            config,
+            peers,
+        } => {
             let unpacks_peers = Some(number % 2 == 0);
-            let message = RegisterAgentMessage { network_config: config, peers, unpacks_peers };
+            let message = RegisterAgentMessage {
+                network_config: config,
+                peers,
+                unpacks_peers,
+            };
             world.message(agent(number, port), &message);
         }
         Step::Report(number, report) => world.message(agent(number, 5051), &report),
@@ -132,19 +182,46 @@ fn apply(world: &mut World, step: Step) {
         }
         Step::Garbage { from, name, body } => {
             let from = agent(from, 5051);
-            world.input(Input::Message { from, name: name.to_owned(), body: body.into() });
+            world.input(Input::Message {
+                from,
+                name: name.to_owned(),
+                body: body.into(),
+            });
         }
-        Step::Request { method, path, query, body } => world.request(method, path, query, body),
+        Step::Request {
+            method,
+            path,
+            query,
+            body,
+        } => world.request(method, path, query, body),
         Step::Delete(agents, force) => {
-            let list: Vec<_> = agents.iter().map(|number| format!("\"10.0.0.{number}\"")).collect();
+            let list: Vec<_> = agents
+                .iter()
+                .map(|number| format!("\"10.0.0.{number}\""))
+                .collect();
             let force = force.map_or(String::new(), |force| format!(", \"force\": {force}"));
             let body = format!("{{\"agents\": [{}]{force}}}", list.join(","));
-            world.request("POST", "/overlay-master/agents/delete".to_owned(), None, body.into_bytes());
+            world.request(
+                "POST",
+                "/overlay-master/agents/delete".to_owned(),
+                None,
+                body.into_bytes(),
+            );
         }
         Step::Reclaim(agents) => {
-            let list = agents.map(|agents| agents.iter().map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>());
+            let list = agents.map(|agents| {
+                agents
+                    .iter()
+                    .map(|n| format!("10.0.0.{n}"))
+                    .collect::<Vec<_>>()
+            });
             let body = list.map_or("{}".to_owned(), |list| format!("{{\"agents\": {list:?}}}"));
-            world.request("POST", "/overlay-master/agents/reclaim".to_owned(), None, body.into_bytes());
+            world.request(
+                "POST",
+                "/overlay-master/agents/reclaim".to_owned(),
+                None,
+                body.into_bytes(),
+            );
         }
         Step::Leader(leader) => {
             let pid = |n: u8| Upid::new("master", format!("10.0.0.25{n}:5050").parse().unwrap());

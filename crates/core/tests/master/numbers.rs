@@ -7,11 +7,13 @@ use bytes::Bytes;
 use overlay_core::config::master::parse;
 use overlay_core::master::Master;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
-    UpdatePeersMessage,
+    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
+    RegisterAgentMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid};
+use overlay_core::{
+    Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
+};
 use prost::Message;
 use serde_json::{Value, json};
 use testkit::prometheus;
@@ -56,7 +58,9 @@ impl Bench {
 
     /// Becomes the leader, and finds this in the log.
     fn lead(&mut self, log: Bytes) {
-        self.input(Input::Leader(Some("master@10.255.0.1:5050".parse().unwrap())));
+        self.input(Input::Leader(Some(
+            "master@10.255.0.1:5050".parse().unwrap(),
+        )));
         self.input(Input::Fetched(Ok(log)));
     }
 
@@ -65,7 +69,11 @@ impl Bench {
         while let Some(effect) = self.master.poll_effect() {
             match effect {
                 Effect::Store { number, state } => (self.writing, self.log) = (Some(number), state),
-                Effect::Send { name: UpdatePeersMessage::NAME, body, .. } => {
+                Effect::Send {
+                    name: UpdatePeersMessage::NAME,
+                    body,
+                    ..
+                } => {
                     self.peers = Some(UpdatePeersMessage::decode(body).unwrap().version);
                 }
                 Effect::Respond { response, .. } => self.answers.push(response),
@@ -76,12 +84,25 @@ impl Bench {
 
     fn message<M: Named>(&mut self, from: &str, message: &M) {
         let body = message.encode_to_vec().into();
-        self.input(Input::Message { from: from.parse().unwrap(), name: M::NAME.to_owned(), body });
+        self.input(Input::Message {
+            from: from.parse().unwrap(),
+            name: M::NAME.to_owned(),
+            body,
+        });
     }
 
     fn register(&mut self, agent: &str) {
-        let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
-        self.message(agent, &RegisterAgentMessage { network_config, ..Default::default() });
+        let network_config = AgentNetworkConfig {
+            overlay_mtu: Some(1420),
+            ..Default::default()
+        };
+        self.message(
+            agent,
+            &RegisterAgentMessage {
+                network_config,
+                ..Default::default()
+            },
+        );
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -98,7 +119,10 @@ impl Bench {
             id: RequestId(1),
             method: "GET".to_owned(),
             path: path.to_owned(),
-            query: query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            query: query
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             accept: None,
             body: Bytes::new(),
         }));
@@ -115,7 +139,10 @@ impl Bench {
         let samples = prometheus::read(std::str::from_utf8(&response.body).unwrap());
         let metrics = self.master.metrics();
         let count = metrics.len();
-        let snapshot: BTreeMap<_, _> = metrics.into_iter().map(|m| (m.name.into_owned(), m.value)).collect();
+        let snapshot: BTreeMap<_, _> = metrics
+            .into_iter()
+            .map(|m| (m.name.into_owned(), m.value))
+            .collect();
         assert_eq!(snapshot.len(), count, "a name comes twice");
         (samples, snapshot)
     }
@@ -139,13 +166,19 @@ fn the_state_says_what_is_left() {
     };
     let left = |used: u32, total: u32| json!({"free": total - used, "total": total, "used": used});
     let six = json!({"free6": 65_536, "total6": 65_536, "used6": 0});
-    assert_eq!(room(&mut bench), [left(0, 2), left(0, 256), six.clone(), left(0, 6)]);
+    assert_eq!(
+        room(&mut bench),
+        [left(0, 2), left(0, 256), six.clone(), left(0, 6)]
+    );
     for agent in [FIRST, SECOND, THIRD] {
         bench.register(agent);
     }
     bench.stored(StoreOutcome::Stored);
     bench.stored(StoreOutcome::Stored);
-    assert_eq!(room(&mut bench), [left(2, 2), left(3, 256), six, left(3, 6)]);
+    assert_eq!(
+        room(&mut bench),
+        [left(2, 2), left(3, 256), six, left(3, 6)]
+    );
 }
 
 #[test]
@@ -155,19 +188,30 @@ fn the_state_says_who_is_there_and_since_when() {
     bench.stored(StoreOutcome::Stored);
     let shown = |bench: &mut Bench| {
         let agent = bench.state()["agents"][0].clone();
-        (agent["connected"].clone(), agent["since_seconds"].clone(), agent["last_error"].clone())
+        (
+            agent["connected"].clone(),
+            agent["since_seconds"].clone(),
+            agent["last_error"].clone(),
+        )
     };
     bench.wait(5);
     assert_eq!(shown(&mut bench), (json!(true), json!(5), Value::Null));
     // A refresh changes nothing.
     bench.register(FIRST);
     assert_eq!(shown(&mut bench), (json!(true), json!(5), Value::Null));
-    let report = AgentRegisteredMessage { host_errors: vec!["no vxlan".to_owned()], ..Default::default() };
+    let report = AgentRegisteredMessage {
+        host_errors: vec!["no vxlan".to_owned()],
+        ..Default::default()
+    };
     bench.message(FIRST, &report);
     bench.message(FIRST, &AgentRegisteredMessage::default());
     bench.wait(3);
     let error = |seconds: u64| json!({"error": "no vxlan", "seconds_ago": seconds});
-    assert_eq!(shown(&mut bench), (json!(true), json!(8), error(3)), "right again, and the last one is kept");
+    assert_eq!(
+        shown(&mut bench),
+        (json!(true), json!(8), error(3)),
+        "right again, and the last one is kept"
+    );
     bench.input(Input::Exited(FIRST.parse().unwrap()));
     bench.wait(2);
     assert_eq!(shown(&mut bench), (json!(false), json!(2), error(5)));
@@ -190,11 +234,23 @@ fn what_an_agent_lacks_is_an_error_of_it() {
     bench.stored(StoreOutcome::Stored);
     let errors = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| {
         let state = bench.state();
-        let agent = state["agents"].as_array().unwrap().iter().find(|agent| agent["ip"] == ip).unwrap();
-        agent["last_error"]["error"].as_str().unwrap_or_default().to_owned()
+        let agent = state["agents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|agent| agent["ip"] == ip)
+            .unwrap();
+        agent["last_error"]["error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     });
     assert_eq!((errors[0].as_str(), errors[1].as_str()), ("", ""));
-    assert!(errors[2].starts_with("no /31 is left for overlay dcos in 9.0.0.0/30"), "{}", errors[2]);
+    assert!(
+        errors[2].starts_with("no /31 is left for overlay dcos in 9.0.0.0/30"),
+        "{}",
+        errors[2]
+    );
 }
 
 #[test]
@@ -202,7 +258,11 @@ fn health_is_for_load_balancers() {
     let check = |bench: &mut Bench, status: &str, codes: [u16; 2]| {
         for (query, code) in [(&[][..], codes[0]), (&[("standby", "ok")][..], codes[1])] {
             let response = bench.get("/overlay-master/health", query);
-            assert_eq!((response.status, response.content_type), (code, "application/json"), "{status}");
+            assert_eq!(
+                (response.status, response.content_type),
+                (code, "application/json"),
+                "{status}"
+            );
             let health: Value = serde_json::from_slice(&response.body).unwrap();
             assert_eq!(health["status"], status);
             assert_eq!(health["reason"].is_null(), status == "serving", "{health}");
@@ -210,11 +270,15 @@ fn health_is_for_load_balancers() {
     };
     let mut bench = Bench::new();
     check(&mut bench, "standby", [503, 200]);
-    bench.input(Input::Leader(Some("master@10.255.0.2:5050".parse().unwrap())));
+    bench.input(Input::Leader(Some(
+        "master@10.255.0.2:5050".parse().unwrap(),
+    )));
     check(&mut bench, "standby", [503, 200]);
     let health = bench.get("/overlay-master/health", &[]);
     assert!(String::from_utf8_lossy(&health.body).contains(r#""leader":"10.255.0.2:5050""#));
-    bench.input(Input::Leader(Some("master@10.255.0.1:5050".parse().unwrap())));
+    bench.input(Input::Leader(Some(
+        "master@10.255.0.1:5050".parse().unwrap(),
+    )));
     check(&mut bench, "recovering", [503, 503]);
     bench.input(Input::Fetched(Ok(Bytes::new())));
     check(&mut bench, "serving", [200, 200]);
@@ -228,7 +292,11 @@ fn health_is_for_load_balancers() {
 fn both(bench: &mut Bench, expected: &[(&str, &str, f64)]) {
     let (samples, snapshot) = bench.metrics();
     for (name, in_mesos, value) in expected {
-        assert_eq!(samples.get(&format!("mesos_overlay_master_{name}")), Some(value), "{name}: {samples:#?}");
+        assert_eq!(
+            samples.get(&format!("mesos_overlay_master_{name}")),
+            Some(value),
+            "{name}: {samples:#?}"
+        );
         assert_eq!(
             snapshot.get(&format!("overlay/master/{in_mesos}")),
             Some(value),
@@ -241,12 +309,25 @@ fn both(bench: &mut Bench, expected: &[(&str, &str, f64)]) {
 fn a_standby_has_no_numbers_of_the_cluster() {
     let mut bench = Bench::new();
     let (samples, snapshot) = bench.metrics();
-    assert!(!samples.keys().any(|name| name.contains("agents") || name.contains("subnets")), "{samples:#?}");
     assert!(
-        !snapshot.keys().any(|name| name.contains("agents_re") || name.contains("overlays/")),
+        !samples
+            .keys()
+            .any(|name| name.contains("agents") || name.contains("subnets")),
+        "{samples:#?}"
+    );
+    assert!(
+        !snapshot
+            .keys()
+            .any(|name| name.contains("agents_re") || name.contains("overlays/")),
         "{snapshot:#?}"
     );
-    both(&mut bench, &[("serving", "serving", 0.0), ("recovering", "recovering", 0.0)]);
+    both(
+        &mut bench,
+        &[
+            ("serving", "serving", 0.0),
+            ("recovering", "recovering", 0.0),
+        ],
+    );
 }
 
 #[test]
@@ -267,10 +348,26 @@ fn numbers_of_agents_and_what_is_left() {
             ("vteps_free{family=\"ipv4\"}", "vteps_free", 3.0),
             ("vteps_used{family=\"ipv4\"}", "vteps_used", 3.0),
             ("vteps_capacity{family=\"ipv4\"}", "vteps_total", 6.0),
-            ("subnets_free{overlay=\"dcos\",family=\"ipv4\"}", "overlays/dcos/subnets_free", 0.0),
-            ("subnets_used{overlay=\"more\",family=\"ipv4\"}", "overlays/more/subnets_used", 3.0),
-            ("subnets_capacity{overlay=\"six\",family=\"ipv6\"}", "overlays/six/subnets6_total", 65_536.0),
-            ("allocation_failures_total{of=\"subnet\",family=\"ipv4\"}", "subnet_allocation_failures", 1.0),
+            (
+                "subnets_free{overlay=\"dcos\",family=\"ipv4\"}",
+                "overlays/dcos/subnets_free",
+                0.0,
+            ),
+            (
+                "subnets_used{overlay=\"more\",family=\"ipv4\"}",
+                "overlays/more/subnets_used",
+                3.0,
+            ),
+            (
+                "subnets_capacity{overlay=\"six\",family=\"ipv6\"}",
+                "overlays/six/subnets6_total",
+                65_536.0,
+            ),
+            (
+                "allocation_failures_total{of=\"subnet\",family=\"ipv4\"}",
+                "subnet_allocation_failures",
+                1.0,
+            ),
             (
                 "messages_received_total{message=\"RegisterAgentMessage\"}",
                 "internal/register_agent_messages_received",
@@ -304,7 +401,10 @@ fn writes_are_counted_and_timed() {
     assert_eq!(write("write_seconds_bucket{le=\"1\"}"), 1.0);
     assert_eq!(write("write_seconds_bucket{le=\"2.5\"}"), 2.0);
     assert_eq!(write("write_seconds_sum"), 3.0);
-    assert!(write("state_bytes") > size, "the second state is larger than the first");
+    assert!(
+        write("state_bytes") > size,
+        "the second state is larger than the first"
+    );
     for (name, value) in [
         ("writes", 2.0),
         ("write_failures", 1.0),
@@ -312,16 +412,26 @@ fn writes_are_counted_and_timed() {
         ("write_seconds_last", 1.0),
         ("state_bytes", write("state_bytes")),
     ] {
-        assert_eq!(snapshot[&format!("overlay/master/log/{name}")], value, "{name}");
+        assert_eq!(
+            snapshot[&format!("overlay/master/log/{name}")],
+            value,
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn peers_that_are_behind_are_counted() {
     let mut bench = Bench::leading();
-    let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
-    let register =
-        RegisterAgentMessage { network_config, peers: Some(PeersVersion::default()), ..Default::default() };
+    let network_config = AgentNetworkConfig {
+        overlay_mtu: Some(1420),
+        ..Default::default()
+    };
+    let register = RegisterAgentMessage {
+        network_config,
+        peers: Some(PeersVersion::default()),
+        ..Default::default()
+    };
     bench.message(FIRST, &register);
     bench.stored(StoreOutcome::Stored);
     both(&mut bench, &[("peers_behind", "peers_behind", 1.0)]);

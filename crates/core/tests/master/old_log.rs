@@ -119,12 +119,18 @@ mod schema {
 #[track_caller]
 fn as_a_predecessor(value: &Bytes) -> schema::State {
     let state = schema::State::decode(value.clone()).unwrap();
-    assert_eq!(state.encode_to_vec(), *value, "there is something that a predecessor does not know");
+    assert_eq!(
+        state.encode_to_vec(),
+        *value,
+        "there is something that a predecessor does not know"
+    );
     state
 }
 
 fn fixture() -> Bytes {
-    let hex: String = include_str!("../fixtures/network-state.hex").split_whitespace().collect();
+    let hex: String = include_str!("../fixtures/network-state.hex")
+        .split_whitespace()
+        .collect();
     let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
     (0..hex.len()).step_by(2).map(byte).collect()
 }
@@ -141,7 +147,10 @@ fn serving(value: Bytes) -> Master {
             {"name": "dcos6", "subnet6": "fd01:b::/64", "prefix6": 80}]}}"#;
     let me: Upid = "overlay-master@10.0.0.250:5050".parse().unwrap();
     let mut master = Master::new(parse("master.json", config).unwrap().config, me.clone(), 1);
-    effects(&mut master, Input::Leader(Some(Upid::new("master", me.address))));
+    effects(
+        &mut master,
+        Input::Leader(Some(Upid::new("master", me.address))),
+    );
     effects(&mut master, Input::Fetched(Ok(value)));
     master
 }
@@ -153,13 +162,24 @@ fn effects(master: &mut Master, input: Input) -> Vec<Effect> {
 }
 
 fn message<M: Named>(ip: &str, message: &M) -> Input {
-    Input::Message { from: agent(ip), name: M::NAME.into(), body: message.encode_to_vec().into() }
+    Input::Message {
+        from: agent(ip),
+        name: M::NAME.into(),
+        body: message.encode_to_vec().into(),
+    }
 }
 
 fn register(ip: &str, peers: bool) -> Input {
     let peers = peers.then(PeersVersion::default);
     let network_config = AgentNetworkConfig::default();
-    message(ip, &RegisterAgentMessage { network_config, peers, ..Default::default() })
+    message(
+        ip,
+        &RegisterAgentMessage {
+            network_config,
+            peers,
+            ..Default::default()
+        },
+    )
 }
 
 fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {
@@ -171,7 +191,9 @@ fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {
 
 fn answer(effects: &[Effect], ip: &str) -> UpdateAgentOverlaysMessage {
     let answer = effects.iter().find_map(|effect| match effect {
-        Effect::Send { to, name, body } if *to == agent(ip) && *name == UpdateAgentOverlaysMessage::NAME => {
+        Effect::Send { to, name, body }
+            if *to == agent(ip) && *name == UpdateAgentOverlaysMessage::NAME =>
+        {
             Some(UpdateAgentOverlaysMessage::decode(body.clone()).unwrap())
         }
         _ => None,
@@ -189,15 +211,29 @@ fn a_predecessors_log_is_kept_as_it_is() {
         assert_eq!(stored(&effects), None, "{ip} has what it had");
         let given = answer(&effects, ip).overlays;
         let state = proto::State::decode(fixture()).unwrap();
-        let held = state.agents.into_iter().find(|agent| agent.ip == ip).unwrap().overlays;
+        let held = state
+            .agents
+            .into_iter()
+            .find(|agent| agent.ip == ip)
+            .unwrap()
+            .overlays;
         assert_eq!(given, held);
     }
     // A third one is added, and what was there stays as it was.
     let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
     let after = as_a_predecessor(&value);
-    assert_eq!((&after.agents[..2], &after.network), (&before.agents[..], &before.network));
-    assert_eq!(after.agents[2].overlays[0].subnet.as_deref(), Some("9.0.2.0/24"));
-    assert_eq!(after.agents[2].overlays[1].subnet6.as_deref(), Some("fd01:b:0:0:2::/80"));
+    assert_eq!(
+        (&after.agents[..2], &after.network),
+        (&before.agents[..], &before.network)
+    );
+    assert_eq!(
+        after.agents[2].overlays[0].subnet.as_deref(),
+        Some("9.0.2.0/24")
+    );
+    assert_eq!(
+        after.agents[2].overlays[1].subnet6.as_deref(),
+        Some("fd01:b:0:0:2::/80")
+    );
 }
 
 #[test]
@@ -207,14 +243,31 @@ fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
     for ip in ["10.0.0.1", "10.0.0.2"] {
         let (number, value) = stored(&effects(&mut master, register(ip, true))).expect("a write");
         values.push(value);
-        let overlays =
-            answer(&effects(&mut master, Input::Stored { number, outcome: StoreOutcome::Stored }), ip)
-                .overlays;
+        let overlays = answer(
+            &effects(
+                &mut master,
+                Input::Stored {
+                    number,
+                    outcome: StoreOutcome::Stored,
+                },
+            ),
+            ip,
+        )
+        .overlays;
         // What agents report is not stored, ours included.
         let ok = agent_overlay_info::state::Status::Ok;
-        let state = Some(agent_overlay_info::State { status: Some(ok.into()), error: None });
-        let overlays = overlays.into_iter().map(|o| proto::AgentOverlayInfo { state: state.clone(), ..o });
-        let report = AgentRegisteredMessage { overlays: overlays.collect(), ..Default::default() };
+        let state = Some(agent_overlay_info::State {
+            status: Some(ok.into()),
+            error: None,
+        });
+        let overlays = overlays.into_iter().map(|o| proto::AgentOverlayInfo {
+            state: state.clone(),
+            ..o
+        });
+        let report = AgentRegisteredMessage {
+            overlays: overlays.collect(),
+            ..Default::default()
+        };
         assert_eq!(stored(&effects(&mut master, message(ip, &report))), None);
     }
     assert_eq!(as_a_predecessor(&values[1]), as_a_predecessor(&fixture()));
@@ -235,7 +288,11 @@ fn a_takeover_changes_nothing_that_an_agent_has() {
     let mut master = serving(state.encode_to_vec().into());
     let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
     let after = proto::State::decode(value).unwrap();
-    let after = after.agents.iter().find(|agent| agent.ip == before.ip).unwrap();
+    let after = after
+        .agents
+        .iter()
+        .find(|agent| agent.ip == before.ip)
+        .unwrap();
     assert_eq!(after.overlays[0].mesos_bridge, None);
     assert_eq!(after.overlays[0].subnet, before.overlays[0].subnet);
 }

@@ -104,7 +104,9 @@ impl Player {
             }
             "fetched" => {
                 let log = self.log.clone();
-                let result = rest.strip_prefix("error ").map_or(Ok(log), |error| Err(error.to_owned()));
+                let result = rest
+                    .strip_prefix("error ")
+                    .map_or(Ok(log), |error| Err(error.to_owned()));
                 self.input(Input::Fetched(result));
             }
             "stored" => self.stored(StoreOutcome::Stored),
@@ -113,7 +115,9 @@ impl Player {
             "register" => self.register(&words),
             "registered" => self.registered(&words),
             "received" => {
-                let message = PeersReceivedMessage { version: self.version(words[1]) };
+                let message = PeersReceivedMessage {
+                    version: self.version(words[1]),
+                };
                 self.message(agent(words[0], "5051"), &message);
             }
             "exited" => self.input(Input::Exited(agent(words[0], "5051"))),
@@ -123,10 +127,16 @@ impl Player {
             }
             "message" => {
                 let hex = words.get(2).copied().unwrap_or_default().as_bytes();
-                let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+                let byte = |pair: &[u8]| {
+                    u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
+                };
                 let body = hex.chunks(2).map(byte).collect();
                 let from = agent(words[0], "5051");
-                self.input(Input::Message { from, name: words[1].to_owned(), body });
+                self.input(Input::Message {
+                    from,
+                    name: words[1].to_owned(),
+                    body,
+                });
             }
             "wait" => self.wait(rest.strip_suffix("ms").unwrap().parse().unwrap()),
             _ => panic!("unknown command {command}"),
@@ -170,14 +180,28 @@ impl Player {
             let status = if error == "OK" { 1 } else { 2 };
             let error = (error != "OK").then(|| error.to_owned());
             proto::AgentOverlayInfo {
-                info: proto::OverlayInfo { name: name.to_owned(), ..Default::default() },
-                state: Some(agent_overlay_info::State { status: Some(status), error }),
+                info: proto::OverlayInfo {
+                    name: name.to_owned(),
+                    ..Default::default()
+                },
+                state: Some(agent_overlay_info::State {
+                    status: Some(status),
+                    error,
+                }),
                 ..Default::default()
             }
         };
-        let list = |mark| words[1..].iter().filter_map(move |word| word.strip_prefix(mark));
+        let list = |mark| {
+            words[1..]
+                .iter()
+                .filter_map(move |word| word.strip_prefix(mark))
+        };
         let message = AgentRegisteredMessage {
-            overlays: words[1..].iter().filter(|word| word.contains('=')).map(overlay).collect(),
+            overlays: words[1..]
+                .iter()
+                .filter(|word| word.contains('='))
+                .map(overlay)
+                .collect(),
             draining: list('+').map(str::to_owned).collect(),
             revision: list('@').next().map(|revision| revision.parse().unwrap()),
             ..Default::default()
@@ -187,13 +211,20 @@ impl Player {
 
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
         let body = message.encode_to_vec().into();
-        self.input(Input::Message { from, name: M::NAME.to_owned(), body });
+        self.input(Input::Message {
+            from,
+            name: M::NAME.to_owned(),
+            body,
+        });
     }
 
     fn request(&mut self, method: &str, url: &str, body: &str) {
         self.requests += 1;
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
-        let pair = |pair: &str| pair.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let pair = |pair: &str| {
+            pair.split_once('=')
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        };
         self.input(Input::Request(Request {
             id: RequestId(self.requests),
             method: method.to_owned(),
@@ -214,13 +245,23 @@ impl Player {
 
     fn wait(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
-        while let Some(due) = self.master.as_ref().unwrap().poll_timeout().filter(|due| *due <= end) {
-            assert!(due > self.now || self.now == Time::default(), "a deadline must not stay");
+        while let Some(due) = self
+            .master
+            .as_ref()
+            .unwrap()
+            .poll_timeout()
+            .filter(|due| *due <= end)
+        {
+            assert!(
+                due > self.now || self.now == Time::default(),
+                "a deadline must not stay"
+            );
             self.now = due.max(self.now);
             let before = self.played.len();
             self.input(Input::Timeout);
             if self.played.len() > before {
-                self.played.insert_str(before, &format!("  at {}\n", self.now));
+                self.played
+                    .insert_str(before, &format!("  at {}\n", self.now));
             }
         }
         self.now = end;
@@ -234,7 +275,10 @@ impl Player {
                 assert!(self.written.is_none(), "two writes at a time");
                 self.written = Some((*number, state.clone()));
             }
-            for line in show::effect(&mut self.epochs, &self.log, effect).trim_end().lines() {
+            for line in show::effect(&mut self.epochs, &self.log, effect)
+                .trim_end()
+                .lines()
+            {
                 writeln!(self.played, "  {line}").unwrap();
             }
         }
@@ -242,10 +286,17 @@ impl Player {
 
     /// `E1/3`: version 3 of the first epoch that was seen; `E0/0`: none.
     fn version(&self, text: &str) -> PeersVersion {
-        let (epoch, version) = text.strip_prefix('E').and_then(|text| text.split_once('/')).unwrap();
+        let (epoch, version) = text
+            .strip_prefix('E')
+            .and_then(|text| text.split_once('/'))
+            .unwrap();
         let number: usize = epoch.parse().unwrap();
         let epoch = number.checked_sub(1).map_or(0, |index| self.epochs[index]);
-        PeersVersion { epoch: Some(epoch), version: Some(version.parse().unwrap()), ..Default::default() }
+        PeersVersion {
+            epoch: Some(epoch),
+            version: Some(version.parse().unwrap()),
+            ..Default::default()
+        }
     }
 }
 
@@ -257,7 +308,10 @@ fn log(words: &[&str]) -> Bytes {
     let mut agents: BTreeMap<usize, proto::AgentInfo> = BTreeMap::new();
     for word in words {
         let Some((name, rest)) = word.split_once(':') else {
-            let info = proto::AgentInfo { ip: (*word).to_owned(), ..Default::default() };
+            let info = proto::AgentInfo {
+                ip: (*word).to_owned(),
+                ..Default::default()
+            };
             agents.insert(agents.len(), info);
             continue;
         };
@@ -269,12 +323,25 @@ fn log(words: &[&str]) -> Bytes {
             vtep_mac: "70:b3:d5:00:00:99".to_owned(),
             ..Default::default()
         };
-        agents.last_entry().unwrap().get_mut().overlays.push(proto::AgentOverlayInfo {
-            info: proto::OverlayInfo { name: name.to_owned(), ..Default::default() },
-            subnet: Some(subnet.to_owned()),
-            backend: proto::BackendInfo { vxlan: Some(vxlan) },
-            ..Default::default()
-        });
+        agents
+            .last_entry()
+            .unwrap()
+            .get_mut()
+            .overlays
+            .push(proto::AgentOverlayInfo {
+                info: proto::OverlayInfo {
+                    name: name.to_owned(),
+                    ..Default::default()
+                },
+                subnet: Some(subnet.to_owned()),
+                backend: proto::BackendInfo { vxlan: Some(vxlan) },
+                ..Default::default()
+            });
     }
-    proto::State { agents: agents.into_values().collect(), ..Default::default() }.encode_to_vec().into()
+    proto::State {
+        agents: agents.into_values().collect(),
+        ..Default::default()
+    }
+    .encode_to_vec()
+    .into()
 }

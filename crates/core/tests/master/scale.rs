@@ -8,8 +8,8 @@ use bytes::Bytes;
 use overlay_core::config::master::parse;
 use overlay_core::master::Master;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
+    RegisterAgentMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
@@ -105,22 +105,30 @@ impl Cluster {
         match name {
             UpdateAgentOverlaysMessage::NAME => {
                 self.work.answers += 1;
-                self.inbox.push_back((to, AgentRegisteredMessage::NAME, Vec::new()));
+                self.inbox
+                    .push_back((to, AgentRegisteredMessage::NAME, Vec::new()));
             }
             UpdatePeersMessage::NAME => {
                 self.work.peers_sent += body.len();
                 let at = |bytes: &Bytes| (bytes.as_ptr(), bytes.len());
-                if self.read.as_ref().is_none_or(|(read, ..)| at(read) != at(&body)) {
+                if self
+                    .read
+                    .as_ref()
+                    .is_none_or(|(read, ..)| at(read) != at(&body))
+                {
                     let UpdatePeersMessage { version, base, .. } =
                         UpdatePeersMessage::decode(body.clone()).unwrap();
                     self.read = Some((body, version, base));
                 }
-                let Some((_, version, base)) = self.read.clone() else { unreachable!() };
+                let Some((_, version, base)) = self.read.clone() else {
+                    unreachable!()
+                };
                 self.work.lists += u32::from(base.is_none());
                 self.work.deltas += u32::from(base.is_some());
                 self.versions[number(&to)] = version;
                 let received = PeersReceivedMessage { version };
-                self.inbox.push_back((to, PeersReceivedMessage::NAME, received.encode_to_vec()));
+                self.inbox
+                    .push_back((to, PeersReceivedMessage::NAME, received.encode_to_vec()));
             }
             _ => {}
         }
@@ -130,19 +138,30 @@ impl Cluster {
         if agent >= self.versions.len() {
             self.versions.push(PeersVersion::default());
         }
-        let network_config = AgentNetworkConfig { overlay_mtu: Some(1420), ..Default::default() };
+        let network_config = AgentNetworkConfig {
+            overlay_mtu: Some(1420),
+            ..Default::default()
+        };
         let message = RegisterAgentMessage {
             network_config,
             peers: Some(self.versions[agent]),
             unpacks_peers: Some(true),
         };
         let [_, b, c, d] = (agent as u32).to_be_bytes();
-        let from = format!("overlay-agent@10.{b}.{c}.{d}:5051").parse().unwrap();
-        self.inbox.push_back((from, RegisterAgentMessage::NAME, message.encode_to_vec()));
+        let from = format!("overlay-agent@10.{b}.{c}.{d}:5051")
+            .parse()
+            .unwrap();
+        self.inbox
+            .push_back((from, RegisterAgentMessage::NAME, message.encode_to_vec()));
     }
 
     fn value(&self, name: &str) -> f64 {
-        self.master.metrics().into_iter().find(|metric| metric.name == name).unwrap().value
+        self.master
+            .metrics()
+            .into_iter()
+            .find(|metric| metric.name == name)
+            .unwrap()
+            .value
     }
 
     /// Lets these agents register one after the other, and goes on until nothing is left to do.
@@ -150,17 +169,24 @@ impl Cluster {
         self.work = Work::default();
         self.began = self.now;
         let mut agents = agents.enumerate().peekable();
-        let arrival =
-            |began: Time, index: usize| began + Duration::from_secs(1) * (index as u32) / PER_SECOND;
+        let arrival = |began: Time, index: usize| {
+            began + Duration::from_secs(1) * (index as u32) / PER_SECOND
+        };
         loop {
             while let Some((from, name, body)) = self.inbox.pop_front() {
-                self.input(Input::Message { from, name: name.to_owned(), body: body.into() });
+                self.input(Input::Message {
+                    from,
+                    name: name.to_owned(),
+                    body: body.into(),
+                });
             }
             let arrives = agents.peek().map(|(index, _)| arrival(self.began, *index));
             let written = self.writing.map(|(at, _)| at);
             // What is to be sent again if it is not answered is of no interest: it is.
             let due = self.master.poll_timeout();
-            let Some(next) = [arrives, written, due].into_iter().flatten().min() else { break };
+            let Some(next) = [arrives, written, due].into_iter().flatten().min() else {
+                break;
+            };
             if arrives.is_none() && written.is_none() && next > self.now + Duration::from_secs(4) {
                 break;
             }
@@ -170,7 +196,10 @@ impl Cluster {
                 self.register(agent);
             } else if written == Some(next) {
                 let (_, number) = self.writing.take().unwrap();
-                self.input(Input::Stored { number, outcome: StoreOutcome::Stored });
+                self.input(Input::Stored {
+                    number,
+                    outcome: StoreOutcome::Stored,
+                });
             } else {
                 self.input(Input::Timeout);
             }
@@ -196,30 +225,69 @@ fn check(agents: usize) {
     assert_eq!(start.answers as usize, agents);
     // The log: a third of the time at most is spent in writing, and each write has all of it.
     let per_agent = start.state.len() as f64 / n;
-    assert!((150.0..250.0).contains(&per_agent), "{per_agent} bytes of state per agent");
+    assert!(
+        (150.0..250.0).contains(&per_agent),
+        "{per_agent} bytes of state per agent"
+    );
     let seconds = start.time.as_secs_f64();
-    assert!(f64::from(start.writes) <= 100.0 * seconds.max(1.0), "{} writes", start.writes);
-    assert!(start.written as f64 <= 50e6 * seconds.max(1.0), "{} bytes written", start.written);
+    assert!(
+        f64::from(start.writes) <= 100.0 * seconds.max(1.0),
+        "{} writes",
+        start.writes
+    );
+    assert!(
+        start.written as f64 <= 50e6 * seconds.max(1.0),
+        "{} bytes written",
+        start.written
+    );
     // Peers: everybody has to be told of everybody, and little more than that is sent.
     let all_of_all = n * n * PEER;
-    assert!((start.peers_sent as f64) <= 1.3 * all_of_all, "{} bytes of peers", start.peers_sent);
-    assert!(f64::from(start.messages) <= 30.0 * n, "{} messages", start.messages);
+    assert!(
+        (start.peers_sent as f64) <= 1.3 * all_of_all,
+        "{} bytes of peers",
+        start.peers_sent
+    );
+    assert!(
+        f64::from(start.messages) <= 30.0 * n,
+        "{} messages",
+        start.messages
+    );
 
-    assert_eq!(cluster.value("overlay/master/agents_connected") as usize, agents);
+    assert_eq!(
+        cluster.value("overlay/master/agents_connected") as usize,
+        agents
+    );
     assert_eq!(cluster.value("overlay/master/peers_behind") as usize, 0);
 
     // One more: one write, one list, one short message to everybody else.
     let more = cluster.register_all(agents..agents + 1);
     eprintln!("one more: {} messages, {:?}", more.messages, more.time);
-    assert_eq!((more.writes, more.lists, more.deltas as usize), (1, 1, agents));
-    assert!((more.peers_sent as f64) <= n * (PEER + 250.0), "{} bytes of peers", more.peers_sent);
+    assert_eq!(
+        (more.writes, more.lists, more.deltas as usize),
+        (1, 1, agents)
+    );
+    assert!(
+        (more.peers_sent as f64) <= n * (PEER + 250.0),
+        "{} bytes of peers",
+        more.peers_sent
+    );
 
     // The next leader: nobody needs a list, and nothing is to be written.
     let mut next = Cluster::new(more.state.clone(), cluster.versions);
     let again = next.register_all(0..agents + 1);
-    eprintln!("all again: {} messages, {} bytes", again.messages, again.peers_sent);
-    assert_eq!((again.writes, again.lists, again.answers as usize), (0, 0, agents + 1));
-    assert!(again.peers_sent as f64 <= 150.0 * (n + 1.0), "{} bytes of peers", again.peers_sent);
+    eprintln!(
+        "all again: {} messages, {} bytes",
+        again.messages, again.peers_sent
+    );
+    assert_eq!(
+        (again.writes, again.lists, again.answers as usize),
+        (0, 0, agents + 1)
+    );
+    assert!(
+        again.peers_sent as f64 <= 150.0 * (n + 1.0),
+        "{} bytes of peers",
+        again.peers_sent
+    );
 }
 
 #[test]
@@ -246,7 +314,12 @@ fn lists_wait_for_registrations_that_wait_for_the_log() {
     let mut cluster = Cluster::new(Bytes::new(), Vec::new());
     cluster.write = Duration::from_millis(150);
     let start = cluster.register_all(0..agents);
-    assert_eq!((start.answers, start.lists), (2_000, 2_000), "in {} writes", start.writes);
+    assert_eq!(
+        (start.answers, start.lists),
+        (2_000, 2_000),
+        "in {} writes",
+        start.writes
+    );
     // The first hundreds have a short list at once, and are told of the rest.
     assert!(start.deltas < 2_000, "{} more messages", start.deltas);
 }

@@ -19,14 +19,25 @@ use serde_json::Value;
 pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
     match effect {
         Effect::Send { to, name, body } => format!("send {to} {}", message(epochs, name, body)),
-        Effect::Link { to, reconnect } => format!("link {to}{}", if reconnect { " anew" } else { "" }),
+        Effect::Link { to, reconnect } => {
+            format!("link {to}{}", if reconnect { " anew" } else { "" })
+        }
         Effect::Respond { id, response } => {
-            let headers: String = response.headers.iter().map(|(k, v)| format!(" {k}: {v}")).collect();
+            let headers: String = response
+                .headers
+                .iter()
+                .map(|(k, v)| format!(" {k}: {v}"))
+                .collect();
             let body = String::from_utf8_lossy(&response.body);
             let json: Option<Value> = serde_json::from_str(&body).ok();
             let json = json.filter(|json| json.get("network").is_some());
-            let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| state(&json));
-            format!("respond #{} {} {}{headers}\n  {body}", id.0, response.status, response.content_type)
+            let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| {
+                state(&json)
+            });
+            format!(
+                "respond #{} {} {}{headers}\n  {body}",
+                id.0, response.status, response.content_type
+            )
         }
         Effect::Fetch => "fetch".to_owned(),
         Effect::Store { number, state } => format!("store #{number}{}", difference(log, state)),
@@ -46,24 +57,48 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
 /// The agents of a state in JSON, in short. (Its exact form is tested elsewhere.)
 fn state(json: &Value) -> String {
     let texts = |value: &Value, keys: &[&str]| -> String {
-        let texts = keys.iter().filter_map(|key| value.pointer(key)?.as_str().map(str::to_owned));
+        let texts = keys
+            .iter()
+            .filter_map(|key| value.pointer(key)?.as_str().map(str::to_owned));
         texts.collect::<Vec<_>>().join(" ")
     };
-    let keys = ["/info/name", "/subnet", "/subnet6", "/state/status", "/state/error"];
+    let keys = [
+        "/info/name",
+        "/subnet",
+        "/subnet6",
+        "/state/status",
+        "/state/error",
+    ];
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let agents = list(&json["agents"]).into_iter().map(|agent| {
-        let overlays = list(&agent["overlays"]).into_iter().map(|overlay| texts(&overlay, &keys));
-        let errors: String = list(&agent["host_errors"]).iter().map(|e| format!(" (host: {e})")).collect();
-        format!("{} {}{errors}", texts(&agent, &["/ip"]), overlays.collect::<Vec<_>>().join(", "))
+        let overlays = list(&agent["overlays"])
+            .into_iter()
+            .map(|overlay| texts(&overlay, &keys));
+        let errors: String = list(&agent["host_errors"])
+            .iter()
+            .map(|e| format!(" (host: {e})"))
+            .collect();
+        format!(
+            "{} {}{errors}",
+            texts(&agent, &["/ip"]),
+            overlays.collect::<Vec<_>>().join(", ")
+        )
     });
-    format!("state: {}", agents.collect::<Vec<_>>().join("; ")).trim_end().to_owned()
+    format!("state: {}", agents.collect::<Vec<_>>().join("; "))
+        .trim_end()
+        .to_owned()
 }
 
 /// What a write changes.
 fn difference(log: &Bytes, state: Bytes) -> String {
     let read = |state: Bytes| -> BTreeMap<String, Vec<proto::AgentOverlayInfo>> {
-        let agents = proto::State::decode(state).map(|state| state.agents).unwrap_or_default();
-        agents.into_iter().map(|agent| (agent.ip, agent.overlays)).collect()
+        let agents = proto::State::decode(state)
+            .map(|state| state.agents)
+            .unwrap_or_default();
+        agents
+            .into_iter()
+            .map(|agent| (agent.ip, agent.overlays))
+            .collect()
     };
     let (before, mut after) = (read(log.clone()), read(state.clone()));
     let gone: String = before
@@ -72,21 +107,37 @@ fn difference(log: &Bytes, state: Bytes) -> String {
         .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
     after.retain(|ip, list| before.get(ip) != Some(list));
     let gone = networks(log, &state) + &gone + &former(log, &state);
-    after.iter().fold(gone, |text, (ip, list)| format!("{text}\n  {ip}:{}", overlays(list)))
+    after.iter().fold(gone, |text, (ip, list)| {
+        format!("{text}\n  {ip}:{}", overlays(list))
+    })
 }
 
 /// What a write says of agents whose leases ended, if that is new.
 fn former(log: &Bytes, written: &Bytes) -> String {
-    let read = |state: &Bytes| proto::State::decode(state.clone()).unwrap_or_default().former;
+    let read = |state: &Bytes| {
+        proto::State::decode(state.clone())
+            .unwrap_or_default()
+            .former
+    };
     let former = |agent: &proto::AgentInfo| {
-        let subnets = agent.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]).flatten();
-        let vtep = agent.overlays.iter().filter_map(|overlay| Some(&overlay.backend.vxlan.as_ref()?.vtep_ip));
+        let subnets = agent
+            .overlays
+            .iter()
+            .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6])
+            .flatten();
+        let vtep = agent
+            .overlays
+            .iter()
+            .filter_map(|overlay| Some(&overlay.backend.vxlan.as_ref()?.vtep_ip));
         let what: Vec<_> = subnets.chain(vtep.take(1)).map(String::as_str).collect();
         format!(" {} {}", agent.ip, what.join(" "))
     };
     match (read(log), read(written)) {
         (before, after) if before == after => String::new(),
-        (_, after) => format!("\n  former:{}", after.iter().map(former).collect::<Vec<_>>().join(",")),
+        (_, after) => format!(
+            "\n  former:{}",
+            after.iter().map(former).collect::<Vec<_>>().join(",")
+        ),
     }
 }
 
@@ -95,11 +146,20 @@ fn networks(log: &Bytes, written: &Bytes) -> String {
     let read = |state: &Bytes| proto::State::decode(state.clone()).unwrap_or_default();
     let (before, after) = (read(log), read(written));
     let overlay = |overlay: &proto::OverlayInfo| {
-        let subnets = [&overlay.subnet, &overlay.subnet6].into_iter().flatten().cloned().collect::<Vec<_>>();
+        let subnets = [&overlay.subnet, &overlay.subnet6]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>();
         format!(" {} {}", overlay.name, subnets.join(" "))
     };
     let in_force = |state: &proto::State| -> Vec<String> {
-        state.network.iter().flat_map(|network| &network.overlays).map(overlay).collect()
+        state
+            .network
+            .iter()
+            .flat_map(|network| &network.overlays)
+            .map(overlay)
+            .collect()
     };
     let mut text = String::new();
     if before.network.is_some() && in_force(&before) != in_force(&after) {
@@ -109,7 +169,10 @@ fn networks(log: &Bytes, written: &Bytes) -> String {
         let networks = after.networks.unwrap_or_default();
         write!(text, "\n  revision {}:", networks.revision()).unwrap();
         for stored in &networks.overlays {
-            let removed = stored.removed.map(|at| format!(" removed at {at}")).unwrap_or_default();
+            let removed = stored
+                .removed
+                .map(|at| format!(" removed at {at}"))
+                .unwrap_or_default();
             let file = if stored.in_file() { " (in file)" } else { "" };
             write!(text, "{}{removed}{file};", overlay(&stored.info)).unwrap();
         }
@@ -119,18 +182,36 @@ fn networks(log: &Bytes, written: &Bytes) -> String {
 
 /// A message behind its short name.
 fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
-    let short = name.rsplit('.').next().unwrap_or(name).trim_end_matches("Message").to_owned();
+    let short = name
+        .rsplit('.')
+        .next()
+        .unwrap_or(name)
+        .trim_end_matches("Message")
+        .to_owned();
     let text = match name {
         UpdateAgentOverlaysMessage::NAME => {
             let message = UpdateAgentOverlaysMessage::decode(body).unwrap();
-            let problems: String = message.problems.iter().map(|p| format!("\n  problem: {p}")).collect();
+            let problems: String = message
+                .problems
+                .iter()
+                .map(|p| format!("\n  problem: {p}"))
+                .collect();
             let revision = message.revision.filter(|revision| *revision > 0);
-            let revision = revision.map(|revision| format!(" @{revision}")).unwrap_or_default();
-            let notices: String = message.notices.iter().map(|n| format!("\n  notice: {n}")).collect();
+            let revision = revision
+                .map(|revision| format!(" @{revision}"))
+                .unwrap_or_default();
+            let notices: String = message
+                .notices
+                .iter()
+                .map(|n| format!("\n  notice: {n}"))
+                .collect();
             revision + &overlays(&message.overlays) + &problems + &notices
         }
         RegistrationRefusedMessage::NAME => {
-            format!(" {}", RegistrationRefusedMessage::decode(body).unwrap().reason)
+            format!(
+                " {}",
+                RegistrationRefusedMessage::decode(body).unwrap().reason
+            )
         }
         UpdatePeersMessage::NAME => peers(epochs, &UpdatePeersMessage::decode(body).unwrap()),
         AgentRegisteredAcknowledgement::NAME => String::new(),
@@ -147,7 +228,9 @@ fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
         epochs.push(epoch);
         epochs.len() - 1
     });
-    let base = message.base.map_or("all".to_owned(), |base| format!("from {base}"));
+    let base = message
+        .base
+        .map_or("all".to_owned(), |base| format!("from {base}"));
     let mut text = format!(" E{}/{} {base}", number + 1, message.version.version());
     for peer in &message.peers {
         let subnets: String = peer
@@ -157,8 +240,17 @@ fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
             .flatten()
             .map(|subnet| format!(" {subnet}"))
             .collect();
-        let v6 = peer.vtep_ip6.as_ref().map(|ip| format!(" {ip}")).unwrap_or_default();
-        write!(text, "\n  + {} via {}{v6} {}:{subnets}", peer.ip, peer.vtep_ip, peer.vtep_mac).unwrap();
+        let v6 = peer
+            .vtep_ip6
+            .as_ref()
+            .map(|ip| format!(" {ip}"))
+            .unwrap_or_default();
+        write!(
+            text,
+            "\n  + {} via {}{v6} {}:{subnets}",
+            peer.ip, peer.vtep_ip, peer.vtep_mac
+        )
+        .unwrap();
     }
     for ip in &message.removed {
         write!(text, "\n  - {ip}").unwrap();
@@ -175,14 +267,29 @@ fn overlays(list: &[proto::AgentOverlayInfo]) -> String {
         for subnet in [&overlay.subnet, &overlay.subnet6].into_iter().flatten() {
             write!(text, " {subnet}").unwrap();
         }
-        for bridge in [&overlay.mesos_bridge, &overlay.docker_bridge].into_iter().flatten() {
-            let nets: Vec<_> = [&bridge.ip, &bridge.ip6].into_iter().flatten().map(String::as_str).collect();
+        for bridge in [&overlay.mesos_bridge, &overlay.docker_bridge]
+            .into_iter()
+            .flatten()
+        {
+            let nets: Vec<_> = [&bridge.ip, &bridge.ip6]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect();
             write!(text, " {}={}", bridge.name, nets.join(",")).unwrap();
         }
         if let Some(vxlan) = &overlay.backend.vxlan {
-            let v6 = vxlan.vtep_ip6.as_ref().map(|ip| format!(" {ip}")).unwrap_or_default();
+            let v6 = vxlan
+                .vtep_ip6
+                .as_ref()
+                .map(|ip| format!(" {ip}"))
+                .unwrap_or_default();
             write!(text, " via {}{v6} {}", vxlan.vtep_ip, vxlan.vtep_mac).unwrap();
         }
     }
-    if text.is_empty() { " nothing".to_owned() } else { text }
+    if text.is_empty() {
+        " nothing".to_owned()
+    } else {
+        text
+    }
 }

@@ -52,9 +52,14 @@ pub struct Stored {
 }
 
 pub fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String> {
-    let state = State::decode(value.clone()).map_err(|error| format!("not a State in the log: {error}"))?;
+    let state =
+        State::decode(value.clone()).map_err(|error| format!("not a State in the log: {error}"))?;
     let count = state.agents.len();
-    let agents: BTreeMap<_, _> = state.agents.iter().map(|agent| (agent.ip.clone(), agent.clone())).collect();
+    let agents: BTreeMap<_, _> = state
+        .agents
+        .iter()
+        .map(|agent| (agent.ip.clone(), agent.clone()))
+        .collect();
     if agents.len() != count {
         return Err("an agent is in the log twice".into());
     }
@@ -66,7 +71,12 @@ pub fn essence(overlay: &AgentOverlayInfo) -> String {
     let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
     format!(
         "{} {:?} {:?} {} {:?} {}",
-        overlay.info.name, overlay.subnet, overlay.subnet6, vxlan.vtep_ip, vxlan.vtep_ip6, vxlan.vtep_mac
+        overlay.info.name,
+        overlay.subnet,
+        overlay.subnet6,
+        vxlan.vtep_ip,
+        vxlan.vtep_ip6,
+        vxlan.vtep_mac
     )
 }
 
@@ -83,10 +93,20 @@ pub fn peer(agent: &AgentInfo) -> Option<Peer> {
     let vxlan = agent.overlays.first()?.backend.vxlan.as_ref()?;
     let mut vtep_ips = vec![bare(&vxlan.vtep_ip)];
     vtep_ips.extend(vxlan.vtep_ip6.as_deref().map(bare));
-    let subnets = agent.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
-    let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
+    let subnets = agent
+        .overlays
+        .iter()
+        .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
+    let mut subnets: Vec<IpNet> = subnets
+        .flatten()
+        .map(|subnet| subnet.parse().unwrap())
+        .collect();
     subnets.sort();
-    Some(Peer { vtep_ips, vtep_mac: vxlan.vtep_mac.parse().unwrap(), subnets })
+    Some(Peer {
+        vtep_ips,
+        vtep_mac: vxlan.vtep_mac.parse().unwrap(),
+        subnets,
+    })
 }
 
 impl Check {
@@ -98,7 +118,11 @@ impl Check {
         }
         let (state, agents) = decode(value)?;
         let essences = agents.values().flat_map(essences).collect();
-        let stored = Rc::new(Stored { state, agents, essences });
+        let stored = Rc::new(Stored {
+            state,
+            agents,
+            essences,
+        });
         self.read.truncate(REMEMBERED - 1);
         self.read.insert(0, (value.clone(), stored.clone()));
         Ok(stored)
@@ -116,19 +140,37 @@ impl Check {
         self.operators.log(&after.state)?;
         for (ip, old) in &self.agents {
             let has = agents.get(ip).map(essences).unwrap_or_default();
-            let lost = old.overlays.iter().filter(|overlay| !has.contains(&essence(overlay)));
-            let agent = processes.iter().find(|process| process.ip() == *ip && !process.is_master());
+            let lost = old
+                .overlays
+                .iter()
+                .filter(|overlay| !has.contains(&essence(overlay)));
+            let agent = processes
+                .iter()
+                .find(|process| process.ip() == *ip && !process.is_master());
             let let_go = |overlay: &AgentOverlayInfo| {
-                agent.is_some_and(|agent| self.operators.may_go(&before.state, &overlay.info.name, agent))
+                agent.is_some_and(|agent| {
+                    self.operators
+                        .may_go(&before.state, &overlay.info.name, agent)
+                })
             };
             if !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
                 *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", essences(old)))? -= 1;
             }
         }
-        for (ip, peer) in agents.values().filter_map(|agent| Some((&agent.ip, peer(agent)?))) {
-            let Peer { vtep_ips, vtep_mac, subnets } = peer;
-            self.peers.entry(format!("{ip} {vtep_ips:?} {vtep_mac}")).or_default().extend(subnets);
+        for (ip, peer) in agents
+            .values()
+            .filter_map(|agent| Some((&agent.ip, peer(agent)?)))
+        {
+            let Peer {
+                vtep_ips,
+                vtep_mac,
+                subnets,
+            } = peer;
+            self.peers
+                .entry(format!("{ip} {vtep_ips:?} {vtep_mac}"))
+                .or_default()
+                .extend(subnets);
         }
         self.value = value.clone();
         self.agents = agents;
@@ -139,7 +181,10 @@ impl Check {
     pub fn delete(&mut self, process: &Process, ips: &[String], force: bool) {
         // A predecessor does not care.
         let force = force || process.old;
-        for ip in ips.iter().filter(|ip| force || !process.connected.contains(*ip)) {
+        for ip in ips
+            .iter()
+            .filter(|ip| force || !process.connected.contains(*ip))
+        {
             *self.may_go.entry(ip.clone()).or_default() += 1;
         }
     }
@@ -151,7 +196,9 @@ impl Check {
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
                 process.heard.insert(pid.address.ip().to_string(), now);
             }
-            Input::Message { from, .. } => _ = process.heard.insert(from.address.ip().to_string(), now),
+            Input::Message { from, .. } => {
+                _ = process.heard.insert(from.address.ip().to_string(), now)
+            }
             Input::Fetched(Ok(_)) if process.leads() => _ = process.serves_since.get_or_insert(now),
             Input::Leader(_) if !process.leads() => process.serves_since = None,
             _ => {}
@@ -166,13 +213,17 @@ impl Check {
     /// A process does this, now.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
         match effect {
-            Effect::Log(_, line) if line.starts_with("Reclaiming ") => self.reclaimed(now, process, line),
+            Effect::Log(_, line) if line.starts_with("Reclaiming ") => {
+                self.reclaimed(now, process, line)
+            }
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
             // What a stray registration makes a predecessor do.
             Effect::Fetch if process.old => Ok(()),
             Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
-            Effect::Store { .. } if process.stored.is_none() => Err("writes without having read".into()),
+            Effect::Store { .. } if process.stored.is_none() => {
+                Err("writes without having read".into())
+            }
             Effect::Store { .. } if process.storing => Err("writes twice at a time".into()),
             Effect::Send { to, name, body } if *name == UpdateAgentOverlaysMessage::NAME => {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
@@ -182,16 +233,19 @@ impl Check {
                 self.told(&UpdatePeersMessage::decode(body.clone()).unwrap())
             }
             Effect::Respond { id, response } => {
-                let request = process.requests.get(id).ok_or("answers what nobody asked, or twice")?;
+                let request = process
+                    .requests
+                    .get(id)
+                    .ok_or("answers what nobody asked, or twice")?;
                 match (process.is_master(), response.status) {
-                    (true, _) if request.contains("/overlay-master/overlays") => {
-                        self.operators.answered(*id, response, process.stored.as_ref())
-                    }
+                    (true, _) if request.contains("/overlay-master/overlays") => self
+                        .operators
+                        .answered(*id, response, process.stored.as_ref()),
                     // One that a stray registration made read the log shows it for ever.
                     (true, 200) if process.old && !process.leads() => Ok(()),
-                    (true, 200) => {
-                        self.same_state(process, response).map_err(|why| format!("{request}: {why}"))
-                    }
+                    (true, 200) => self
+                        .same_state(process, response)
+                        .map_err(|why| format!("{request}: {why}")),
                     (false, 200) if response.content_type == JSON => honest(process, response),
                     (false, 503) => Err("an agent is never unavailable".into()),
                     _ => Ok(()),
@@ -210,15 +264,25 @@ impl Check {
     /// A master gives what an agent holds to others: never while the agent is connected,
     /// and not before its lease has ended.
     fn reclaimed(&mut self, now: Time, process: &Process, line: &str) -> Result<(), String> {
-        let ip = line.split("from agent ").nth(1).and_then(|rest| rest.split(',').next());
+        let ip = line
+            .split("from agent ")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next());
         let ip = ip.ok_or_else(|| format!("does not say whom it reclaims from: {line}"))?;
         let lease = process.lease().ok_or("reclaims without a lease")?;
-        let contact = process.heard.get(ip).copied().max(process.serves_since).unwrap_or_default();
+        let contact = process
+            .heard
+            .get(ip)
+            .copied()
+            .max(process.serves_since)
+            .unwrap_or_default();
         if process.connected.contains(ip) {
             return Err(format!("reclaims from {ip}, which is connected"));
         }
         if now.since(contact) < lease {
-            return Err(format!("reclaims from {ip}, which was heard of at {contact}"));
+            return Err(format!(
+                "reclaims from {ip}, which was heard of at {contact}"
+            ));
         }
         self.reclaimed += 1;
         *self.may_go.entry(ip.to_owned()).or_default() += 1;
@@ -232,20 +296,32 @@ impl Check {
         ip: String,
         message: &UpdateAgentOverlaysMessage,
     ) -> Result<(), String> {
-        let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
+        let stored = process
+            .stored
+            .as_ref()
+            .ok_or("answers without knowing what is in the log")?;
         let given: BTreeSet<String> = message.overlays.iter().map(essence).collect();
         // A write that is not acknowledged yet may or may not be seen.
         let known = process.known.as_ref().unwrap_or(stored);
         let [stored, known] = [self.read(stored)?, self.read(known)?];
         let [stored, known] = [stored, known].map(|stored| {
-            stored.agents.get(&ip).map(|agent| essences(&given_by(process, &stored.state, agent)))
+            stored
+                .agents
+                .get(&ip)
+                .map(|agent| essences(&given_by(process, &stored.state, agent)))
         });
         let (stored, known) = (stored.unwrap_or_default(), known.unwrap_or_default());
         if given != stored && given != known {
-            return Err(format!("gives {ip} {given:?}, but {stored:?} is in the log"));
+            return Err(format!(
+                "gives {ip} {given:?}, but {stored:?} is in the log"
+            ));
         }
-        let subnets = message.overlays.iter().flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
-        self.given.extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
+        let subnets = message
+            .overlays
+            .iter()
+            .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
+        self.given
+            .extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
         Ok(())
     }
 
@@ -254,13 +330,23 @@ impl Check {
         for told in &message.peers {
             let mut vtep_ips: Vec<IpAddr> = vec![told.vtep_ip.parse().unwrap()];
             vtep_ips.extend(told.vtep_ip6.iter().map(|ip| ip.parse::<IpAddr>().unwrap()));
-            let subnets = told.subnets.iter().flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
-            let mut subnets: Vec<IpNet> = subnets.flatten().map(|subnet| subnet.parse().unwrap()).collect();
+            let subnets = told
+                .subnets
+                .iter()
+                .flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
+            let mut subnets: Vec<IpNet> = subnets
+                .flatten()
+                .map(|subnet| subnet.parse().unwrap())
+                .collect();
             subnets.sort();
             let mac: Mac = told.vtep_mac.parse().unwrap();
             // The VTEP has all the families that it ever had, the agent may want one.
             let key = format!("{} {vtep_ips:?} {mac}", told.ip);
-            if !self.peers.get(&key).is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet))) {
+            if !self
+                .peers
+                .get(&key)
+                .is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet)))
+            {
                 return Err(format!("tells of a peer that was never stored: {told:?}"));
             }
         }
@@ -272,7 +358,11 @@ impl Check {
         if desired.peers.is_some() && !process.knows_peers {
             return Err("changes peers without knowing them".into());
         }
-        for subnet in desired.overlays.values().flat_map(|overlay| &overlay.subnets) {
+        for subnet in desired
+            .overlays
+            .values()
+            .flat_map(|overlay| &overlay.subnets)
+        {
             if !self.given.contains(&(process.ip(), subnet.to_string())) {
                 return Err(format!("sets up {subnet}, which it was not given"));
             }
@@ -282,14 +372,20 @@ impl Check {
 
     /// A master shows what is in the log.
     fn same_state(&mut self, process: &Process, response: &Response) -> Result<(), String> {
-        let stored = process.stored.as_ref().ok_or("answers without knowing what is in the log")?;
+        let stored = process
+            .stored
+            .as_ref()
+            .ok_or("answers without knowing what is in the log")?;
         // A write that is not acknowledged yet may or may not be seen.
         let known = process.known.as_ref().unwrap_or(stored);
         let shown = shown(response)?.essences();
         let [stored, known] = [self.read(stored)?, self.read(known)?];
         match shown == stored.essences || shown == known.essences {
             true => Ok(()),
-            false => Err(format!("shows {shown:?}, but {:?} is in the log", stored.essences)),
+            false => Err(format!(
+                "shows {shown:?}, but {:?} is in the log",
+                stored.essences
+            )),
         }
     }
 
@@ -298,8 +394,12 @@ impl Check {
         let value = world.log.value().clone();
         let stored = world.check.read(&value)?;
         let leader = world.leader.ok_or("nobody leads")?;
-        let given =
-            |agent: &AgentInfo| (agent.ip.clone(), given_by(&world.processes[leader], &stored.state, agent));
+        let given = |agent: &AgentInfo| {
+            (
+                agent.ip.clone(),
+                given_by(&world.processes[leader], &stored.state, agent),
+            )
+        };
         let agents: BTreeMap<String, AgentInfo> = stored.agents.values().map(given).collect();
         let there = |it: &Process| !it.is_master() && !it.removed;
         // What is quickly seen comes first: this is asked again and again.
@@ -308,7 +408,12 @@ impl Check {
                 return Err(format!("{} has not answered {request}", it.upid));
             }
             // Predecessors store agents that hold nothing; those are no agents to us.
-            let holds = |ip: &str| stored.agents.values().any(|a| a.ip == ip && !a.overlays.is_empty());
+            let holds = |ip: &str| {
+                stored
+                    .agents
+                    .values()
+                    .any(|a| a.ip == ip && !a.overlays.is_empty())
+            };
             if it.removed && !world.gone_may_stay() && holds(&it.ip()) {
                 return Err(format!("{} is gone and still in the log", it.upid));
             }
@@ -318,19 +423,29 @@ impl Check {
             }
         }
         if !world.processes[leader].old {
-            same_networks(&stored.state, &parse(&ask(world, leader, "/overlay-master/overlays")?)?)?;
+            same_networks(
+                &stored.state,
+                &parse(&ask(world, leader, "/overlay-master/overlays")?)?,
+            )?;
         }
         let statuses = shown(&ask(world, leader, "/overlay-master/state")?)?.statuses();
         for process in 0..world.processes.len() {
             if !there(&world.processes[process]) {
                 continue;
             }
-            let (upid, ip) = (world.processes[process].upid.clone(), world.processes[process].ip());
+            let (upid, ip) = (
+                world.processes[process].upid.clone(),
+                world.processes[process].ip(),
+            );
             let response = ask(world, process, "/overlay-agent/overlay")?;
             if !world.processes[process].old && !says_registered(&response) {
                 return Err(format!("{upid} is not registered: {:?}", response.body));
             }
-            for overlay in agents.get(&ip).into_iter().flat_map(|agent| &agent.overlays) {
+            for overlay in agents
+                .get(&ip)
+                .into_iter()
+                .flat_map(|agent| &agent.overlays)
+            {
                 let key = (ip.clone(), overlay.info.name.clone());
                 let status = statuses.get(&key).map(String::as_str);
                 if status != Some("STATUS_OK") {
@@ -356,9 +471,13 @@ fn is_served(
     }
     // A predecessor cannot say that it has let go of something.
     let all = stored.agents.get(&ip).filter(|_| !it.old && !leader.old);
-    let mut draining = all.into_iter().flat_map(|agent| networks::draining(&stored.state, agent));
+    let mut draining = all
+        .into_iter()
+        .flat_map(|agent| networks::draining(&stored.state, agent));
     if let Some(overlay) = draining.find(|overlay| !it.host_has(overlay)) {
-        return Err(format!("it has let go of {overlay}, and that did not come back"));
+        return Err(format!(
+            "it has let go of {overlay}, and that did not come back"
+        ));
     }
     host_matches(it, &info, agents, leader.old)
 }
@@ -370,7 +489,11 @@ fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
         Role::Master(config) if master.old => {
             let mut agent = agent.clone();
             let overlays = &config.network.overlays;
-            let known = |name: &str| overlays.iter().any(|overlay| overlay.enabled && overlay.name == name);
+            let known = |name: &str| {
+                overlays
+                    .iter()
+                    .any(|overlay| overlay.enabled && overlay.name == name)
+            };
             agent.overlays.retain(|overlay| known(&overlay.info.name));
             agent
         }
@@ -380,13 +503,20 @@ fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
 
 /// The leader shows the networks that the log has.
 fn same_networks(log: &State, shown: &ShownNetworks) -> Result<(), String> {
-    let active = shown.overlays.iter().filter(|overlay| overlay.state == "active");
+    let active = shown
+        .overlays
+        .iter()
+        .filter(|overlay| overlay.state == "active");
     let active: BTreeSet<_> = active.map(|overlay| overlay.name.as_str()).collect();
-    let enabled = networks::in_force(log).into_iter().filter(|(_, info)| info.enabled());
+    let enabled = networks::in_force(log)
+        .into_iter()
+        .filter(|(_, info)| info.enabled());
     let enabled: BTreeSet<_> = enabled.map(|(name, _)| name).collect();
     match active == enabled {
         true => Ok(()),
-        false => Err(format!("the leader shows {active:?}, but {enabled:?} is in the log")),
+        false => Err(format!(
+            "the leader shows {active:?}, but {enabled:?} is in the log"
+        )),
     }
 }
 
@@ -409,11 +539,25 @@ fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String>
     for agent in agents {
         for overlay in &agent.overlays {
             for subnet in [&overlay.subnet, &overlay.subnet6].into_iter().flatten() {
-                subnets.push((subnet.parse().map_err(|_| format!("not a subnet: {subnet}"))?, &agent.ip));
+                subnets.push((
+                    subnet
+                        .parse()
+                        .map_err(|_| format!("not a subnet: {subnet}"))?,
+                    &agent.ip,
+                ));
             }
-            let vxlan = overlay.backend.vxlan.as_ref().ok_or("an overlay without VTEP is in the log")?;
-            for key in
-                [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref(), Some(&vxlan.vtep_mac)].into_iter().flatten()
+            let vxlan = overlay
+                .backend
+                .vxlan
+                .as_ref()
+                .ok_or("an overlay without VTEP is in the log")?;
+            for key in [
+                Some(&vxlan.vtep_ip),
+                vxlan.vtep_ip6.as_ref(),
+                Some(&vxlan.vtep_mac),
+            ]
+            .into_iter()
+            .flatten()
             {
                 let owner = vteps.entry(key).or_insert(&agent.ip);
                 if *owner != agent.ip {
@@ -438,6 +582,9 @@ fn ask(world: &mut World, process: usize, path: &str) -> Result<Response, String
     let response = response.ok_or_else(|| format!("{upid} does not answer {path} at once"))?;
     match response.status {
         200 => Ok(response),
-        status => Err(format!("{upid} answers {path} with {status}: {:?}", response.body)),
+        status => Err(format!(
+            "{upid} answers {path} with {status}: {:?}",
+            response.body
+        )),
     }
 }

@@ -138,16 +138,21 @@ impl Process {
     /// Starts the machine anew; nothing of its former life is left but the host.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
-        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.old);
+        self.docker =
+            matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.old);
         self.machine = Some(match (self.role.clone(), self.old) {
             (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
             (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),
             (Role::Master(config), true) => {
-                let habits = old_master::Habits { keeps_unknown_fields: random.bool() };
+                let habits = old_master::Habits {
+                    keeps_unknown_fields: random.bool(),
+                };
                 Box::new(OldMaster::new(config.network, me, habits))
             }
             (Role::Agent(config), true) => {
-                let habits = old_agent::Habits { drops_unasked: random.bool() };
+                let habits = old_agent::Habits {
+                    drops_unasked: random.bool(),
+                };
                 Box::new(OldAgent::new(config, me, seed, habits))
             }
         });
@@ -188,9 +193,15 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     // In every other cluster ranges are lent, there are hardly enough of them, and more
     // agents than they are for, never all of them at a time. Predecessors lend nothing.
     let lease = (!mixed && random.bool()).then(|| Duration::from_millis(100 << random.u8(0..9)));
-    let spares = if lease.is_some() { random.usize(1..4) } else { 0 };
+    let spares = if lease.is_some() {
+        random.usize(1..4)
+    } else {
+        0
+    };
     let mut configs = master_configs(lease.map(|_| agents + 1), random, masters);
-    configs.iter_mut().for_each(|config| config.agent_lease = lease);
+    configs
+        .iter_mut()
+        .for_each(|config| config.agent_lease = lease);
     let mut cluster = Vec::new();
     for (n, config) in configs.into_iter().enumerate() {
         let address = format!("10.0.1.{}:5050", n + 1);
@@ -211,7 +222,11 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
         let mut config = AgentConfig::new("/cni");
         config.network.mesos_bridge = false;
         config.network.docker_bridge = false;
-        cluster.push(Process::new(AGENT_ID, "10.0.1.1:5050".into(), Role::Agent(config)));
+        cluster.push(Process::new(
+            AGENT_ID,
+            "10.0.1.1:5050".into(),
+            Role::Agent(config),
+        ));
     }
     cluster
 }
@@ -221,10 +236,18 @@ pub fn large(agents: u8) -> Vec<Process> {
     let text = r#"{"network": {"vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
         "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
     let config = master::parse("master.json", text).unwrap().config;
-    let mut cluster = vec![Process::new(MASTER_ID, "10.0.1.1:5050".into(), Role::Master(config))];
+    let mut cluster = vec![Process::new(
+        MASTER_ID,
+        "10.0.1.1:5050".into(),
+        Role::Master(config),
+    )];
     for n in 0..agents {
         let config = AgentConfig::new("/cni");
-        cluster.push(Process::new(AGENT_ID, format!("10.0.2.{n}:5051"), Role::Agent(config)));
+        cluster.push(Process::new(
+            AGENT_ID,
+            format!("10.0.2.{n}:5051"),
+            Role::Agent(config),
+        ));
     }
     cluster
 }
@@ -232,12 +255,19 @@ pub fn large(agents: u8) -> Vec<Process> {
 /// Room for eight agents at least, and often for no more; or for `few` agents, and
 /// hardly more. Now and then the masters' files are not the same.
 fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
-    let vtep6 = if random.bool() { r#""vtep_subnet6": "fd01:a::/64", "# } else { "" };
+    let vtep6 = if random.bool() {
+        r#""vtep_subnet6": "fd01:a::/64", "#
+    } else {
+        ""
+    };
     let bits = random.u8(1..4);
     let vtep = 32 - bits - 1;
     let mut overlays = Vec::new();
     if bits & 1 == 1 {
-        overlays.push(format!(r#"{{"name": "dcos", "subnet": "9.0.0.0/{}", "prefix": 24}}"#, 20 + bits / 2));
+        overlays.push(format!(
+            r#"{{"name": "dcos", "subnet": "9.0.0.0/{}", "prefix": 24}}"#,
+            20 + bits / 2
+        ));
     }
     if bits & 2 == 2 && !vtep6.is_empty() {
         overlays.push(r#"{"name": "dcos6", "subnet6": "fd01:b::/76", "prefix6": 80}"#.to_owned());
@@ -250,12 +280,16 @@ fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<M
         overlays.push(r#"{"name": "web", "subnet": "9.128.0.0/16", "prefix": 24}"#.to_owned());
     }
     if random.bool() {
-        overlays
-            .push(r#"{"name": "off", "subnet": "9.192.0.0/16", "prefix": 24, "enabled": false}"#.to_owned());
+        overlays.push(
+            r#"{"name": "off", "subnet": "9.192.0.0/16", "prefix": 24, "enabled": false}"#
+                .to_owned(),
+        );
     }
     if let Some(few) = few {
         let prefix = 24 - few.next_power_of_two().ilog2();
-        overlays.push(format!(r#"{{"name": "few", "subnet": "9.224.0.0/{prefix}", "prefix": 24}}"#));
+        overlays.push(format!(
+            r#"{{"name": "few", "subnet": "9.224.0.0/{prefix}", "prefix": 24}}"#
+        ));
     }
     let vtep = if random.bool() { vtep.min(28) } else { 20 };
     let differ = few.is_none() && random.u8(0..3) == 0;
@@ -265,14 +299,17 @@ fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<M
             overlays.remove(random.usize(0..overlays.len()));
         }
         if differ && random.bool() {
-            overlays.push(r#"{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24}"#.to_owned());
+            overlays
+                .push(r#"{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24}"#.to_owned());
         }
         let text = format!(
             r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",
                 "overlays": [{}]}}}}"#,
             overlays.join(", ")
         );
-        master::parse("master.json", &text).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+        master::parse("master.json", &text)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+            .config
     };
     (0..masters).map(config).collect()
 }

@@ -66,7 +66,9 @@ fn strike(world: &mut World) -> Result<(), String> {
             world.elect(back);
         }
         10 => {
-            let World { processes, random, .. } = world;
+            let World {
+                processes, random, ..
+            } = world;
             processes[process].reconfigure(random);
         }
         11 if world.random.u8(0..4) == 0 => remove_an_agent(world)?,
@@ -105,13 +107,22 @@ pub fn change_networks(world: &mut World) -> Result<(), String> {
 
 /// Containers start and end on a host.
 pub fn run_containers(world: &mut World, process: usize) {
-    let World { processes, random, .. } = world;
+    let World {
+        processes, random, ..
+    } = world;
     let host = &processes[process].host;
     let some = |names: Vec<&String>, random: &mut Rng| {
-        names.into_iter().filter(|_| random.bool()).cloned().collect::<BTreeSet<String>>()
+        names
+            .into_iter()
+            .filter(|_| random.bool())
+            .cloned()
+            .collect::<BTreeSet<String>>()
     };
     // On an overlay that is gone nothing starts any more.
-    let mesos = some(host.overlays.keys().chain(&host.lingering).collect(), random);
+    let mesos = some(
+        host.overlays.keys().chain(&host.lingering).collect(),
+        random,
+    );
     let engine = some(host.networks.keys().collect(), random);
     world.set_containers(process, mesos, engine);
 }
@@ -127,7 +138,11 @@ fn crash(world: &mut World, process: usize) {
 }
 
 fn masters(world: &World) -> usize {
-    world.processes.iter().filter(|process| process.is_master()).count()
+    world
+        .processes
+        .iter()
+        .filter(|process| process.is_master())
+        .count()
 }
 
 /// Another master leads, or the same one again.
@@ -142,7 +157,12 @@ pub fn delete_some_agents(world: &mut World) -> Result<(), String> {
 }
 
 fn delete_some(world: &mut World, force: bool) -> Result<(), String> {
-    let mut ips: Vec<String> = world.processes.iter().skip(masters(world)).map(|agent| agent.ip()).collect();
+    let mut ips: Vec<String> = world
+        .processes
+        .iter()
+        .skip(masters(world))
+        .map(|agent| agent.ip())
+        .collect();
     world.random.shuffle(&mut ips);
     let count = world.random.usize(0..ips.len().min(3) + 1);
     ips.truncate(count);
@@ -212,19 +232,30 @@ fn replace_an_agent(world: &mut World) {
 fn reclaim(world: &mut World) -> Result<(), String> {
     let leader = world.leader.unwrap_or(0);
     let agent = world.random.usize(masters(world)..world.processes.len());
-    let named = world.random.bool().then(|| vec![world.processes[agent].ip(), "10.9.9.9".into()]);
+    let named = world
+        .random
+        .bool()
+        .then(|| vec![world.processes[agent].ip(), "10.9.9.9".into()]);
     world.reclaim(leader, named.as_deref())
 }
 
 fn removed_agents(world: &World) -> Vec<String> {
-    world.processes.iter().filter(|process| process.removed).map(|process| process.ip()).collect()
+    world
+        .processes
+        .iter()
+        .filter(|process| process.removed)
+        .map(|process| process.ip())
+        .collect()
 }
 
 /// The connections between an agent and the leader break.
 pub fn break_an_agents_links(world: &mut World) {
     let Some(leader) = world.leader else { return };
     let agent = world.random.usize(masters(world)..world.processes.len());
-    let (master, upid) = (world.processes[leader].upid.clone(), world.processes[agent].upid.clone());
+    let (master, upid) = (
+        world.processes[leader].upid.clone(),
+        world.processes[agent].upid.clone(),
+    );
     world.break_link(agent, &master);
     world.break_link(leader, &upid);
 }

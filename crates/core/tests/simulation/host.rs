@@ -66,19 +66,27 @@ impl Executor {
     pub fn finish(&mut self, host: &mut Host, failure: Option<Failure>) -> (HostReport, bool) {
         let (generation, desired) = self.passes.pop_front().expect("a pass is under way");
         self.kept = Some((generation, desired.clone()));
-        let mut report = HostReport { generation, ..HostReport::default() };
+        let mut report = HostReport {
+            generation,
+            ..HostReport::default()
+        };
         if failure != Some(Failure::Host) {
             host.vtep.clone_from(&desired.vtep);
         }
         let failed = match failure {
-            Some(Failure::Overlay(n)) => desired.overlays.keys().nth(n % desired.overlays.len().max(1)),
+            Some(Failure::Overlay(n)) => desired
+                .overlays
+                .keys()
+                .nth(n % desired.overlays.len().max(1)),
             _ => None,
         };
         if failure != Some(Failure::Host) {
             host.lingering.extend(host.overlays.keys().cloned());
-            host.lingering
-                .retain(|name| !desired.overlays.contains_key(name) && host.containers.contains(name));
-            host.overlays.retain(|name, _| desired.overlays.contains_key(name));
+            host.lingering.retain(|name| {
+                !desired.overlays.contains_key(name) && host.containers.contains(name)
+            });
+            host.overlays
+                .retain(|name, _| desired.overlays.contains_key(name));
         }
         report.used.clone_from(&host.lingering);
         for (name, overlay) in &desired.overlays {
@@ -118,14 +126,24 @@ impl EngineWorker {
     }
 
     /// Ends a pass, the first of its generation or a later one.
-    pub fn finish(&mut self, host: &mut Host, failure: Option<EngineFailure>) -> Option<EngineReport> {
+    pub fn finish(
+        &mut self,
+        host: &mut Host,
+        failure: Option<EngineFailure>,
+    ) -> Option<EngineReport> {
         let (generation, desired) = self.work.as_ref()?;
         let mut report = match failure {
             Some(EngineFailure::Away) => EngineReport::hopeless(desired, ENGINE_AWAY.into()),
             Some(EngineFailure::Network(n)) => {
-                let failed = desired.networks.keys().nth(n % desired.networks.len().max(1));
+                let failed = desired
+                    .networks
+                    .keys()
+                    .nth(n % desired.networks.len().max(1));
                 let overlays = failed.map(|name| (name.clone(), "made to fail".to_owned()));
-                EngineReport { overlays: overlays.into_iter().collect(), ..EngineReport::default() }
+                EngineReport {
+                    overlays: overlays.into_iter().collect(),
+                    ..EngineReport::default()
+                }
             }
             None => EngineReport::default(),
         };
@@ -133,8 +151,9 @@ impl EngineWorker {
         self.stuck = report.engine.is_some();
         if report.engine.is_none() {
             let failed = report.overlays.keys().next();
-            let busy =
-                |name: &String| host.engine_containers.contains(name) && !desired.networks.contains_key(name);
+            let busy = |name: &String| {
+                host.engine_containers.contains(name) && !desired.networks.contains_key(name)
+            };
             host.networks.retain(|name, _| busy(name));
             report.used = host.networks.keys().cloned().collect();
             host.networks.extend(desired.networks.clone());

@@ -22,9 +22,21 @@ pub fn host_matches(
 ) -> Result<(), String> {
     let host = &process.host;
     let mut expected: BTreeMap<&str, [Vec<IpNet>; 3]> = info.overlays.iter().map(overlay).collect();
-    let bridge = |bridge: &Option<Bridge>| bridge.as_ref().map(|it| it.subnets.clone()).unwrap_or_default();
+    let bridge = |bridge: &Option<Bridge>| {
+        bridge
+            .as_ref()
+            .map(|it| it.subnets.clone())
+            .unwrap_or_default()
+    };
     let actual = host.overlays.iter().map(|(name, it)| {
-        (name.as_str(), [it.subnets.clone(), bridge(&it.mesos_bridge), bridge(&it.docker_bridge)])
+        (
+            name.as_str(),
+            [
+                it.subnets.clone(),
+                bridge(&it.mesos_bridge),
+                bridge(&it.docker_bridge),
+            ],
+        )
     });
     let mut actual: BTreeMap<&str, [Vec<IpNet>; 3]> = actual.collect();
     if old_master {
@@ -40,7 +52,8 @@ pub fn host_matches(
     if process.old || old_master {
         return Ok(());
     }
-    let wanted = |name: &str| process.has_docker() && info.overlays.iter().any(|o| o.info.name == name);
+    let wanted =
+        |name: &str| process.has_docker() && info.overlays.iter().any(|o| o.info.name == name);
     let busy = |name: &str| host.engine_containers.contains(name) && !wanted(name);
     let docker = info.overlays.iter().filter_map(|overlay| {
         let bridge = overlay.docker_bridge.as_ref()?;
@@ -56,7 +69,11 @@ pub fn host_matches(
         .map(|(name, network)| (name.as_str(), network.subnets.clone()))
         .collect();
     // An agent that lost its docker_bridge takes away what it had of Docker's.
-    let expected = if process.has_docker() { expected } else { BTreeMap::new() };
+    let expected = if process.has_docker() {
+        expected
+    } else {
+        BTreeMap::new()
+    };
     if expected != actual {
         return Err(format!("the engine has {actual:?} instead of {expected:?}"));
     }
@@ -69,11 +86,14 @@ pub fn host_matches(
         peer
     };
     let others = agents.values().filter(|agent| agent.ip != info.ip);
-    let others =
-        others.filter_map(|agent| Some((agent.ip.parse().unwrap(), Arc::new(reached(peer(agent)?)))));
+    let others = others
+        .filter_map(|agent| Some((agent.ip.parse().unwrap(), Arc::new(reached(peer(agent)?)))));
     let expected: PeerMap = others.collect();
     if expected != host.peers {
-        return Err(format!("the host has the peers {:?} instead of {expected:?}", host.peers));
+        return Err(format!(
+            "the host has the peers {:?} instead of {expected:?}",
+            host.peers
+        ));
     }
     Ok(())
 }
@@ -91,10 +111,25 @@ fn check_vtep(host: &Host, info: &AgentInfo) -> Result<(), String> {
 /// An overlay's name, subnets, and those of its two bridges.
 fn overlay(overlay: &AgentOverlayInfo) -> (&str, [Vec<IpNet>; 3]) {
     let nets = |texts: [&Option<String>; 2]| {
-        texts.into_iter().flatten().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>()
+        texts
+            .into_iter()
+            .flatten()
+            .map(|text| text.parse().unwrap())
+            .collect::<Vec<IpNet>>()
     };
-    let bridge =
-        |bridge: &Option<BridgeInfo>| bridge.as_ref().map(|it| nets([&it.ip, &it.ip6])).unwrap_or_default();
+    let bridge = |bridge: &Option<BridgeInfo>| {
+        bridge
+            .as_ref()
+            .map(|it| nets([&it.ip, &it.ip6]))
+            .unwrap_or_default()
+    };
     let subnets = nets([&overlay.subnet, &overlay.subnet6]);
-    (&overlay.info.name, [subnets, bridge(&overlay.mesos_bridge), bridge(&overlay.docker_bridge)])
+    (
+        &overlay.info.name,
+        [
+            subnets,
+            bridge(&overlay.mesos_bridge),
+            bridge(&overlay.docker_bridge),
+        ],
+    )
 }

@@ -44,7 +44,10 @@ type Scenario = (fn(u64, bool) -> World, Story);
 
 fn environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+    )
 }
 
 /// Plays `scenario` with each seed, on all cores: so many, or as the environment says.
@@ -101,7 +104,9 @@ fn first_failure(seeds: Range<u64>, scenario: Scenario) -> Option<(u64, Outcome)
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         if environment("MESOS_OVERLAY_SIM_PROGRESS").is_some() {
-            progress(&played, seeds.end - seeds.start, || workers.iter().all(|worker| worker.is_finished()));
+            progress(&played, seeds.end - seeds.start, || {
+                workers.iter().all(|worker| worker.is_finished())
+            });
         }
     });
     failure.into_inner().unwrap()
@@ -120,7 +125,11 @@ fn progress(played: &AtomicU64, count: u64, is_done: impl Fn() -> bool) {
             eprintln!("{played} of {count} seeds played, {rate:.0} a second");
         }
     }
-    eprintln!("{} seeds played in {:.0} s", played.load(Relaxed), start.elapsed().as_secs_f64());
+    eprintln!(
+        "{} seeds played in {:.0} s",
+        played.load(Relaxed),
+        start.elapsed().as_secs_f64()
+    );
 }
 
 fn report(seed: u64, outcome: Outcome) {
@@ -239,8 +248,14 @@ fn what_a_predecessor_forgets_costs_no_agent_anything() {
 #[test]
 fn a_large_cluster_starts_in_seconds() {
     let mut world = World::with(cluster::large(200), fastrand::Rng::with_seed(1), false);
-    world.run_until_converged(world.now() + Duration::from_secs(2)).unwrap();
-    assert!(world.log_operations < 20, "{} operations on the log", world.log_operations);
+    world
+        .run_until_converged(world.now() + Duration::from_secs(2))
+        .unwrap();
+    assert!(
+        world.log_operations < 20,
+        "{} operations on the log",
+        world.log_operations
+    );
 }
 
 /// An agent whose subnets are given back gets others, and everybody knows; one

@@ -22,7 +22,10 @@ pub struct Weather {
 impl Weather {
     /// Nothing but a delay that nobody notices.
     pub fn fair() -> Weather {
-        Weather { delay: Duration::from_millis(3), ..Weather::default() }
+        Weather {
+            delay: Duration::from_millis(3),
+            ..Weather::default()
+        }
     }
 
     pub fn foul(random: &mut Rng) -> Weather {
@@ -46,7 +49,11 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Network {
-        Network { weather: Weather::fair(), cut: Vec::new(), order: BTreeMap::new() }
+        Network {
+            weather: Weather::fair(),
+            cut: Vec::new(),
+            order: BTreeMap::new(),
+        }
     }
 
     pub fn is_cut(&self, a: usize, b: usize) -> bool {

@@ -53,13 +53,23 @@ pub struct Operators {
 
 fn essence(overlay: &StoredOverlay) -> String {
     let OverlayInfo { subnet, prefix, .. } = &overlay.info;
-    let removed = if overlay.removed.is_some() { "removed" } else { "there" };
+    let removed = if overlay.removed.is_some() {
+        "removed"
+    } else {
+        "there"
+    };
     format!("{removed} {subnet:?} {prefix:?} {}", overlay.info.enabled())
 }
 
 fn entry(state: &State, name: &str) -> Entry {
-    let overlays = state.networks.iter().flat_map(|networks| &networks.overlays);
-    overlays.into_iter().find(|overlay| overlay.info.name == name).map(essence)
+    let overlays = state
+        .networks
+        .iter()
+        .flat_map(|networks| &networks.overlays);
+    overlays
+        .into_iter()
+        .find(|overlay| overlay.info.name == name)
+        .map(essence)
 }
 
 impl Operators {
@@ -94,11 +104,14 @@ impl Operators {
         response: &Response,
         stored: Option<&Bytes>,
     ) -> Result<(), String> {
-        let Some((change, before)) = self.pending.remove(&id) else { return Ok(()) };
+        let Some((change, before)) = self.pending.remove(&id) else {
+            return Ok(());
+        };
         let text = String::from_utf8_lossy(&response.body);
         if response.status >= 300 {
             if !text.starts_with("It is not known") {
-                self.certain.extend(before.map(|before| (change.name, before)));
+                self.certain
+                    .extend(before.map(|before| (change.name, before)));
             }
             return Ok(());
         }
@@ -112,10 +125,15 @@ impl Operators {
                 (&is.subnet, is.prefix, is.enabled()) == (&info.subnet, info.prefix, info.enabled())
             }),
             Wanted::File => has.is_none(),
-            Wanted::Gone => is.is_none() && has.as_ref().is_none_or(|has| has.starts_with("removed")),
+            Wanted::Gone => {
+                is.is_none() && has.as_ref().is_none_or(|has| has.starts_with("removed"))
+            }
         };
         if !well {
-            return Err(format!("says {} to {change:?}, but the log has {is:?} {has:?}", response.status));
+            return Err(format!(
+                "says {} to {change:?}, but the log has {is:?} {has:?}",
+                response.status
+            ));
         }
         self.certain.insert(change.name, has);
         self.done += 1;
@@ -124,17 +142,28 @@ impl Operators {
 
     /// The log is this.
     pub fn log(&mut self, state: &State) -> Result<(), String> {
-        let revision = state.networks.as_ref().map_or(0, |networks| networks.revision());
+        let revision = state
+            .networks
+            .as_ref()
+            .map_or(0, |networks| networks.revision());
         if revision < self.revision {
-            return Err(format!("the revision goes back from {} to {revision}", self.revision));
+            return Err(format!(
+                "the revision goes back from {} to {revision}",
+                self.revision
+            ));
         }
         self.revision = revision;
         for (name, certain) in &self.certain {
             let has = entry(state, name);
             // A removal is forgotten when nothing depends on it any more.
-            let forgotten = has.is_none() && certain.as_ref().is_some_and(|was| was.starts_with("removed"));
+            let forgotten = has.is_none()
+                && certain
+                    .as_ref()
+                    .is_some_and(|was| was.starts_with("removed"));
             if has != *certain && !forgotten {
-                return Err(format!("{name} was {certain:?} and nobody wanted it to be {has:?}"));
+                return Err(format!(
+                    "{name} was {certain:?} and nobody wanted it to be {has:?}"
+                ));
             }
         }
         Ok(())
@@ -151,7 +180,9 @@ impl Operators {
 /// The overlays in force, by name.
 pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
     let overlays = state.network.iter().flat_map(|network| &network.overlays);
-    overlays.map(|overlay| (overlay.name.as_str(), overlay)).collect()
+    overlays
+        .map(|overlay| (overlay.name.as_str(), overlay))
+        .collect()
 }
 
 /// Whether an overlay is in force, as this value of the log has it.
@@ -169,24 +200,37 @@ pub fn addition(name: &str, subnet: &str) -> Change {
         ..OverlayInfo::default()
     };
     let body = serde_json::json!({"name": name, "subnet": subnet, "prefix": 24}).to_string();
-    Change { method: "POST", name: name.into(), body, wanted: Wanted::Like(info), force: false }
+    Change {
+        method: "POST",
+        name: name.into(),
+        body,
+        wanted: Wanted::Like(info),
+        force: false,
+    }
 }
 
 /// An agent with those of its overlays only that agents get.
 pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
     let in_force = in_force(state);
     let mut agent = agent.clone();
-    agent
-        .overlays
-        .retain(|overlay| in_force.get(overlay.info.name.as_str()).is_some_and(|info| info.enabled()));
+    agent.overlays.retain(|overlay| {
+        in_force
+            .get(overlay.info.name.as_str())
+            .is_some_and(|info| info.enabled())
+    });
     agent
 }
 
 /// The overlays that were removed and of which agents have something.
 pub fn draining<'a>(state: &State, agent: &'a AgentInfo) -> impl Iterator<Item = &'a str> {
-    let removed = |name: &&str| entry(state, name).is_some_and(|entry| entry.starts_with("removed"));
-    let names: Vec<&str> =
-        agent.overlays.iter().map(|overlay| overlay.info.name.as_str()).filter(removed).collect();
+    let removed =
+        |name: &&str| entry(state, name).is_some_and(|entry| entry.starts_with("removed"));
+    let names: Vec<&str> = agent
+        .overlays
+        .iter()
+        .map(|overlay| overlay.info.name.as_str())
+        .filter(removed)
+        .collect();
     names.into_iter()
 }
 
@@ -211,8 +255,7 @@ pub fn change(random: &mut Rng) -> Change {
         ..OverlayInfo::default()
     };
     let definition = |name: Option<&str>| {
-        let mut json =
-            serde_json::json!({"subnet": info.subnet, "prefix": info.prefix, "enabled": info.enabled});
+        let mut json = serde_json::json!({"subnet": info.subnet, "prefix": info.prefix, "enabled": info.enabled});
         if let Some(name) = name {
             json["name"] = name.into();
         }
@@ -226,5 +269,11 @@ pub fn change(random: &mut Rng) -> Change {
         _ if force => ("DELETE", r#"{"force": true}"#.to_owned(), Wanted::Gone),
         _ => ("DELETE", String::new(), Wanted::Gone),
     };
-    Change { method, name, body, wanted, force: force && method == "DELETE" }
+    Change {
+        method,
+        name,
+        body,
+        wanted,
+        force: force && method == "DELETE",
+    }
 }

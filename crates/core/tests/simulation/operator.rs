@@ -12,7 +12,9 @@ use crate::world::World;
 impl World {
     /// An operator changes a network, unless another one is about to.
     pub fn change(&mut self, process: usize, change: Change) -> Result<Option<Response>, String> {
-        if self.processes[process].machine.is_none() || self.check.operators.is_pending(&change.name) {
+        if self.processes[process].machine.is_none()
+            || self.check.operators.is_pending(&change.name)
+        {
             return Ok(None);
         }
         let path = match change.method {
@@ -20,7 +22,9 @@ impl World {
             _ => format!("/overlay-master/overlays/{}", change.name),
         };
         let (method, body) = (change.method, change.body.clone());
-        self.check.operators.ask(RequestId(self.requests + 1), change);
+        self.check
+            .operators
+            .ask(RequestId(self.requests + 1), change);
         self.request(process, method, &path, &body)
     }
 
@@ -57,7 +61,9 @@ impl World {
             accept: accept.map(str::to_owned),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
-        self.processes[process].requests.insert(id, format!("{method} {path} {body}"));
+        self.processes[process]
+            .requests
+            .insert(id, format!("{method} {path} {body}"));
         self.input(process, Input::Request(request))?;
         Ok(self.answers.remove(&id))
     }
@@ -79,8 +85,12 @@ impl World {
 
     /// An operator's `agents/reclaim`, of all or of these.
     pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
-        let body = ips.map_or_else(|| "{}".into(), |ips| serde_json::json!({ "agents": ips }).to_string());
-        self.request(process, "POST", "/overlay-master/agents/reclaim", &body).map(drop)
+        let body = ips.map_or_else(
+            || "{}".into(),
+            |ips| serde_json::json!({ "agents": ips }).to_string(),
+        );
+        self.request(process, "POST", "/overlay-master/agents/reclaim", &body)
+            .map(drop)
     }
 
     /// Agents that left need not be deleted from now on: their leases end.
@@ -104,7 +114,10 @@ impl World {
             let answer = self.delete(process, ips, false)?;
             let id = RequestId(self.requests);
             self.run_for(Duration::from_secs(1))?;
-            if answer.or_else(|| self.answers.remove(&id)).is_some_and(|answer| answer.status == 200) {
+            if answer
+                .or_else(|| self.answers.remove(&id))
+                .is_some_and(|answer| answer.status == 200)
+            {
                 return Ok(());
             }
         }

@@ -19,7 +19,12 @@ pub struct ReplicatedLog {
 
 impl ReplicatedLog {
     pub fn new() -> ReplicatedLog {
-        ReplicatedLog { value: Bytes::new(), writer: None, undecided: None, failures: 0 }
+        ReplicatedLog {
+            value: Bytes::new(),
+            writer: None,
+            undecided: None,
+            failures: 0,
+        }
     }
 
     pub fn value(&self) -> &Bytes {

@@ -84,19 +84,30 @@ impl ShownOverlay {
         let vxlan = self.backend.vxlan.unwrap_or_default();
         format!(
             "{} {:?} {:?} {} {:?} {}",
-            self.info.name, self.subnet, self.subnet6, vxlan.vtep_ip, vxlan.vtep_ip6, vxlan.vtep_mac
+            self.info.name,
+            self.subnet,
+            self.subnet6,
+            vxlan.vtep_ip,
+            vxlan.vtep_ip6,
+            vxlan.vtep_mac
         )
     }
 
     fn is_ok(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.status == "STATUS_OK")
+        self.state
+            .as_ref()
+            .is_some_and(|state| state.status == "STATUS_OK")
     }
 }
 
 impl Shown {
     /// What each agent has of each overlay.
     pub fn essences(self) -> BTreeSet<String> {
-        self.agents.into_iter().flat_map(|agent| agent.overlays).map(ShownOverlay::essence).collect()
+        self.agents
+            .into_iter()
+            .flat_map(|agent| agent.overlays)
+            .map(ShownOverlay::essence)
+            .collect()
     }
 
     /// The status of each overlay of each agent.

@@ -24,9 +24,15 @@ pub fn show_effect(effect: &Effect) -> String {
             Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
             Err(error) => error,
         },
-        Effect::ApplyHost { generation, desired } => {
+        Effect::ApplyHost {
+            generation,
+            desired,
+        } => {
             let subnets: Vec<&IpNet> = desired.overlays.values().flat_map(|o| &o.subnets).collect();
-            let peers = desired.peers.as_ref().map(|peers| peers.keys().collect::<Vec<_>>());
+            let peers = desired
+                .peers
+                .as_ref()
+                .map(|peers| peers.keys().collect::<Vec<_>>());
             format!("apply #{generation} {subnets:?}, peers {peers:?}")
         }
         other => format!("{other:?}"),
@@ -44,7 +50,10 @@ fn show_message(name: &str, body: &Bytes) -> String {
         UpdatePeersMessage::NAME => {
             let message = UpdatePeersMessage::decode(body.clone()).unwrap();
             let peers: Vec<&str> = message.peers.iter().map(|peer| peer.ip.as_str()).collect();
-            format!("{short} {:?} base {:?} {peers:?} -{:?}", message.version, message.base, message.removed)
+            format!(
+                "{short} {:?} base {:?} {peers:?} -{:?}",
+                message.version, message.base, message.removed
+            )
         }
         _ => short.to_owned(),
     }

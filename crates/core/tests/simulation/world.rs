@@ -78,7 +78,10 @@ impl World {
         for process in &mut processes {
             process.old = mixed && random.bool();
         }
-        World { mixed, ..World::with(processes, random, trace) }
+        World {
+            mixed,
+            ..World::with(processes, random, trace)
+        }
     }
 
     /// The same without predecessors.
@@ -97,7 +100,10 @@ impl World {
 
     /// Starts these processes, in fair weather.
     pub fn with(processes: Vec<Process>, mut random: Rng, trace: bool) -> World {
-        let masters = processes.iter().filter(|process| process.is_master()).count();
+        let masters = processes
+            .iter()
+            .filter(|process| process.is_master())
+            .count();
         let mut world = World {
             now: Time::default(),
             leader: Some(random.usize(0..masters)),
@@ -146,7 +152,10 @@ impl World {
     }
 
     pub fn life(&self, process: usize) -> Life {
-        Life { process, start: self.processes[process].start }
+        Life {
+            process,
+            start: self.processes[process].start,
+        }
     }
 
     fn lives(&self, life: Life) -> bool {
@@ -166,7 +175,11 @@ impl World {
     /// Something about the log: after what was about to happen there before.
     fn in_order(&mut self, life: Life, which: usize, event: Event) {
         // Now and then, something hangs for a while.
-        let hangs = if self.log.failures > 0 && self.random.u8(0..10) == 0 { 10.0 } else { 1.0 };
+        let hangs = if self.log.failures > 0 && self.random.u8(0..10) == 0 {
+            10.0
+        } else {
+            1.0
+        };
         let time = self.now + self.slowness.mul_f64(self.random.f64() * hangs);
         let last = &mut self.processes[life.process].log_order[which];
         *last = time.max(*last);
@@ -214,7 +227,12 @@ impl World {
 
     /// Cuts two processes off from each other, for a while.
     pub fn cut(&mut self, a: usize, b: usize, longest: Duration) {
-        self.note(|world| format!("{} and {} are cut off", world.processes[a].upid, world.processes[b].upid));
+        self.note(|world| {
+            format!(
+                "{} and {} are cut off",
+                world.processes[a].upid, world.processes[b].upid
+            )
+        });
         self.network.cut.push((a.min(b), a.max(b)));
         self.after(longest, Event::Heal(a.min(b), a.max(b)));
     }
@@ -223,7 +241,10 @@ impl World {
     pub fn break_link(&mut self, process: usize, peer: &Upid) {
         if self.processes[process].links.remove(peer) {
             let life = self.life(process);
-            self.after(self.network.weather.delay * 4, Event::Tell(life, Input::Exited(peer.clone())));
+            self.after(
+                self.network.weather.delay * 4,
+                Event::Tell(life, Input::Exited(peer.clone())),
+            );
         }
     }
 
@@ -247,8 +268,18 @@ impl World {
     }
 
     /// Other containers run on an agent's host.
-    pub fn set_containers(&mut self, process: usize, mesos: BTreeSet<String>, engine: BTreeSet<String>) {
-        self.note(|world| format!("{}: containers use {mesos:?} {engine:?}", world.processes[process].upid));
+    pub fn set_containers(
+        &mut self,
+        process: usize,
+        mesos: BTreeSet<String>,
+        engine: BTreeSet<String>,
+    ) {
+        self.note(|world| {
+            format!(
+                "{}: containers use {mesos:?} {engine:?}",
+                world.processes[process].upid
+            )
+        });
         let it = &mut self.processes[process];
         it.host.containers = mesos;
         it.host.engine_containers = engine;
@@ -310,20 +341,29 @@ impl World {
 
     /// The next thing that happens, if it happens before `end`.
     fn step(&mut self, end: Time) -> Result<bool, String> {
-        let timers = self.processes.iter().enumerate().filter_map(|(n, process)| {
-            let timer = process.machine.as_ref()?.poll_timeout()?;
-            Some((timer.max(self.now), n))
-        });
+        let timers = self
+            .processes
+            .iter()
+            .enumerate()
+            .filter_map(|(n, process)| {
+                let timer = process.machine.as_ref()?.poll_timeout()?;
+                Some((timer.max(self.now), n))
+            });
         let timer = timers.min();
         let event = self.queue.first_key_value().map(|((time, _), _)| *time);
         match (timer, event) {
             (Some((at, process)), event) if at <= end && event.is_none_or(|event| at < event) => {
                 self.now = at;
                 self.input(process, Input::Timeout)?;
-                let next =
-                    self.processes[process].machine.as_ref().and_then(|machine| machine.poll_timeout());
+                let next = self.processes[process]
+                    .machine
+                    .as_ref()
+                    .and_then(|machine| machine.poll_timeout());
                 if next.is_some_and(|next| next <= at) {
-                    return Err(format!("{}: its timer stands still", self.processes[process].upid));
+                    return Err(format!(
+                        "{}: its timer stands still",
+                        self.processes[process].upid
+                    ));
                 }
             }
             (_, Some(event)) if event <= end => {
@@ -338,10 +378,22 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Message { to, from, name, body } => {
+            Event::Message {
+                to,
+                from,
+                name,
+                body,
+            } => {
                 let at = self.processes.iter().position(|process| process.upid == to);
                 if let Some(process) = at.filter(|at| self.processes[*at].machine.is_some()) {
-                    self.input(process, Input::Message { from, name: name.into(), body })?;
+                    self.input(
+                        process,
+                        Input::Message {
+                            from,
+                            name: name.into(),
+                            body,
+                        },
+                    )?;
                 }
             }
             Event::Tell(life, input) if self.lives(life) => {
@@ -349,7 +401,9 @@ impl World {
                 self.input(life.process, input)?;
             }
             Event::Detect(life) if self.lives(life) => {
-                let leader = self.leader.map(|leader| self.processes[leader].upid.clone());
+                let leader = self
+                    .leader
+                    .map(|leader| self.processes[leader].upid.clone());
                 let process = &mut self.processes[life.process];
                 process.leader.clone_from(&leader);
                 if !process.leads() {
@@ -388,14 +442,19 @@ impl World {
                     }
                 }
                 self.logged()?;
-                self.in_order(life, 1, Event::Tell(life, Input::Stored { number, outcome }));
+                self.in_order(
+                    life,
+                    1,
+                    Event::Tell(life, Input::Stored { number, outcome }),
+                );
             }
             Event::Pass(life) if self.lives(life) => {
-                let failure =
-                    (self.random.u8(0..100) < self.host_failures).then(|| match self.random.bool() {
+                let failure = (self.random.u8(0..100) < self.host_failures).then(|| {
+                    match self.random.bool() {
                         true => Failure::Host,
                         false => Failure::Overlay(self.random.usize(0..5)),
-                    });
+                    }
+                });
                 let process = &mut self.processes[life.process];
                 let (report, another) = process.executor.finish(&mut process.host, failure);
                 if another {
@@ -403,7 +462,9 @@ impl World {
                 }
                 self.input(life.process, Input::HostDone(report))?;
             }
-            Event::EnginePass(life, generation) if self.lives(life) => self.engine_pass(life, generation)?,
+            Event::EnginePass(life, generation) if self.lives(life) => {
+                self.engine_pass(life, generation)?
+            }
             Event::Restart(process) => self.start(process),
             Event::Heal(a, b) => self.network.cut.retain(|cut| *cut != (a, b)),
             Event::Tell(..)
@@ -419,15 +480,18 @@ impl World {
     /// The worker for the container engine reports, and looks again later unless the
     /// engine is away.
     fn engine_pass(&mut self, life: Life, generation: u64) -> Result<(), String> {
-        let failure = (self.random.u8(0..100) < self.engine_failures).then(|| match self.random.bool() {
-            true => EngineFailure::Away,
-            false => EngineFailure::Network(self.random.usize(0..5)),
-        });
+        let failure =
+            (self.random.u8(0..100) < self.engine_failures).then(|| match self.random.bool() {
+                true => EngineFailure::Away,
+                false => EngineFailure::Network(self.random.usize(0..5)),
+            });
         let process = &mut self.processes[life.process];
         if process.engine.generation() != Some(generation) || process.engine.stuck {
             return Ok(());
         }
-        let Some(report) = process.engine.finish(&mut process.host, failure) else { return Ok(()) };
+        let Some(report) = process.engine.finish(&mut process.host, failure) else {
+            return Ok(());
+        };
         if !process.engine.stuck {
             self.after(Duration::from_secs(20), Event::EnginePass(life, generation));
         }
@@ -459,17 +523,28 @@ impl World {
     /// Hands an input to a process and does what it wants done.
     pub fn input(&mut self, process: usize, input: Input) -> Result<(), String> {
         self.note(|world| {
-            format!("{} <- {}", world.processes[process].upid, crate::trace::show_input(&input))
+            format!(
+                "{} <- {}",
+                world.processes[process].upid,
+                crate::trace::show_input(&input)
+            )
         });
-        self.check.input(self.now, &mut self.processes[process], &input);
+        self.check
+            .input(self.now, &mut self.processes[process], &input);
         let life = self.life(process);
         let now = self.now;
-        let Some(machine) = &mut self.processes[process].machine else { return Ok(()) };
+        let Some(machine) = &mut self.processes[process].machine else {
+            return Ok(());
+        };
         machine.handle(now, input);
         let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll_effect()).collect();
         for effect in effects {
             self.note(|world| {
-                format!("{} -> {}", world.processes[process].upid, crate::trace::show_effect(&effect))
+                format!(
+                    "{} -> {}",
+                    world.processes[process].upid,
+                    crate::trace::show_effect(&effect)
+                )
             });
             if let Err(what) = self.check.effect(now, &self.processes[process], &effect) {
                 return self.violated(process, &what);
@@ -520,12 +595,18 @@ impl World {
                 self.processes[process].storing = true;
                 self.in_order(life, 0, Event::Store(life, number, state));
             }
-            Effect::ApplyHost { generation, desired } => {
+            Effect::ApplyHost {
+                generation,
+                desired,
+            } => {
                 if self.processes[process].executor.apply(generation, desired) {
                     self.after(self.slowness, Event::Pass(life));
                 }
             }
-            Effect::ApplyEngine { generation, networks } => {
+            Effect::ApplyEngine {
+                generation,
+                networks,
+            } => {
                 // An engine that hangs is waited for.
                 let longest = match self.engine_failures {
                     0 => self.slowness,
@@ -542,10 +623,15 @@ impl World {
         self.sent += 1;
         if name == UpdateAgentOverlaysMessage::NAME && body.is_empty() {
             // It was deleted, and is nobody to this master until it registers again.
-            self.processes[process].connected.remove(&to.address.ip().to_string());
+            self.processes[process]
+                .connected
+                .remove(&to.address.ip().to_string());
         }
         let from = self.processes[process].upid.clone();
-        let peer = self.processes.iter().position(|process| process.upid == *to);
+        let peer = self
+            .processes
+            .iter()
+            .position(|process| process.upid == *to);
         let cut = peer.is_none_or(|peer| self.network.is_cut(process, peer));
         let arrivals = match cut {
             true => Vec::new(),
@@ -564,7 +650,15 @@ impl World {
         }
         for arrival in arrivals {
             let (to, from, body) = (to.clone(), from.clone(), body.clone());
-            self.at(arrival, Event::Message { to, from, name, body });
+            self.at(
+                arrival,
+                Event::Message {
+                    to,
+                    from,
+                    name,
+                    body,
+                },
+            );
         }
     }
 
@@ -574,7 +668,9 @@ impl World {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
         });
         if self.processes[process].is_master() {
-            self.processes[process].connected.insert(to.address.ip().to_string());
+            self.processes[process]
+                .connected
+                .insert(to.address.ip().to_string());
         }
         self.processes[process].links.insert(to.clone());
         if !reached {

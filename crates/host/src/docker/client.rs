@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{EndpointResource, Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect};
+use bollard::models::{
+    EndpointResource, Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect,
+};
 use bollard::query_parameters::{EventsOptionsBuilder, InspectNetworkOptions, ListNetworksOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
@@ -36,7 +38,9 @@ impl Failure {
     /// What happened, in one sentence.
     pub fn sentence(&self) -> &str {
         match self {
-            Failure::Absent(sentence) | Failure::Silent(sentence) | Failure::Refused(sentence) => sentence,
+            Failure::Absent(sentence) | Failure::Silent(sentence) | Failure::Refused(sentence) => {
+                sentence
+            }
         }
     }
 }
@@ -51,9 +55,14 @@ pub(super) struct Client {
 impl Client {
     pub fn new(socket: &Path, timeout: Duration) -> Result<Client, Failure> {
         let absent = |what: &dyn std::fmt::Display| {
-            Failure::Absent(format!("cannot reach the container engine at {}: {what}", socket.display()))
+            Failure::Absent(format!(
+                "cannot reach the container engine at {}: {what}",
+                socket.display()
+            ))
         };
-        let path = socket.to_str().ok_or_else(|| absent(&"the path is not UTF-8"))?;
+        let path = socket
+            .to_str()
+            .ok_or_else(|| absent(&"the path is not UTF-8"))?;
         // The client's own timeout counts in seconds and ends with the header of an
         // answer; ours is around everything.
         let docker = Docker::connect_with_unix(path, u64::MAX, API_DEFAULT_VERSION);
@@ -61,7 +70,11 @@ impl Client {
             Error::SocketNotFoundError(_) => absent(&io::Error::from_raw_os_error(libc::ENOENT)),
             error => absent(&error),
         })?;
-        Ok(Client { docker, socket: socket.into(), timeout })
+        Ok(Client {
+            docker,
+            socket: socket.into(),
+            timeout,
+        })
     }
 
     /// Waits for an answer, but not for ever. `what` is what was asked for.
@@ -73,7 +86,10 @@ impl Client {
         let socket = self.socket.display();
         match tokio::time::timeout(self.timeout, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Error::DockerResponseServerError { status_code, message })) => {
+            Ok(Err(Error::DockerResponseServerError {
+                status_code,
+                message,
+            })) => {
                 // Its messages may have several lines.
                 let message: Vec<&str> = message.split_whitespace().collect();
                 Err(Failure::Refused(format!(
@@ -83,13 +99,18 @@ impl Client {
             }
             Ok(Err(error)) => Err(match system_error(&error) {
                 Some(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    ) =>
                 {
-                    Failure::Absent(format!("cannot reach the container engine at {socket}: {error}"))
+                    Failure::Absent(format!(
+                        "cannot reach the container engine at {socket}: {error}"
+                    ))
                 }
-                Some(error) => {
-                    Failure::Silent(format!("cannot talk to the container engine at {socket}: {error}"))
-                }
+                Some(error) => Failure::Silent(format!(
+                    "cannot talk to the container engine at {socket}: {error}"
+                )),
                 None => Failure::Silent(format!(
                     "cannot talk to the container engine at {socket}: {}",
                     chain(&error)
@@ -109,7 +130,10 @@ impl Client {
         let api = api.parse::<ApiVersion>().map_err(Failure::Refused)?;
         let networks = self.docker.list_networks(None::<ListNetworksOptions>);
         let networks = self.call("its networks", networks).await?;
-        let mut engine = Engine { api, networks: Vec::with_capacity(networks.len()) };
+        let mut engine = Engine {
+            api,
+            networks: Vec::with_capacity(networks.len()),
+        };
         for network in networks {
             let mut existing = existing(network);
             if wanted.networks.contains_key(&existing.name) || existing.is_ours() {
@@ -127,25 +151,37 @@ impl Client {
     async fn endpoints(&self, network: &Existing) -> Result<Option<Vec<Endpoint>>, Failure> {
         let what = format!("its network {}", network.name);
         let inspect = async {
-            match self.docker.inspect_network(&network.id, None::<InspectNetworkOptions>).await {
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            match self
+                .docker
+                .inspect_network(&network.id, None::<InspectNetworkOptions>)
+                .await
+            {
+                Err(Error::DockerResponseServerError {
+                    status_code: 404, ..
+                }) => Ok(None),
                 other => other.map(Some),
             }
         };
-        Ok(self.call(&what, inspect).await?.map(|network: NetworkInspect| {
-            let containers = network.containers.unwrap_or_default().into_iter();
-            let mut endpoints: Vec<Endpoint> =
-                containers.map(|(id, resource)| endpoint(id, resource)).collect();
-            endpoints.sort_by(|a, b| a.container.cmp(&b.container));
-            endpoints
-        }))
+        Ok(self
+            .call(&what, inspect)
+            .await?
+            .map(|network: NetworkInspect| {
+                let containers = network.containers.unwrap_or_default().into_iter();
+                let mut endpoints: Vec<Endpoint> = containers
+                    .map(|(id, resource)| endpoint(id, resource))
+                    .collect();
+                endpoints.sort_by(|a, b| a.container.cmp(&b.container));
+                endpoints
+            }))
     }
 
     /// Removes a network. One that is gone is fine.
     pub async fn remove(&self, id: &str) -> Result<(), Failure> {
         let remove = async {
             match self.docker.remove_network(id).await {
-                Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+                Err(Error::DockerResponseServerError {
+                    status_code: 404, ..
+                }) => Ok(()),
                 other => other,
             }
         };
@@ -172,15 +208,20 @@ impl Client {
     /// engine's clock, which is this host's). It ends with the connection.
     pub fn events(&self, since: u64) -> impl Stream<Item = Event> + Send + use<> {
         let filters = [("type", vec!["network"])].into();
-        let options = EventsOptionsBuilder::default().since(&since.to_string()).filters(&filters).build();
+        let options = EventsOptionsBuilder::default()
+            .since(&since.to_string())
+            .filters(&filters)
+            .build();
         let events = self.docker.clone().events(Some(options));
-        events.take_while(|event| std::future::ready(event.is_ok())).filter_map(|event| {
-            std::future::ready(match event.ok().and_then(|event| event.action).as_deref() {
-                Some("create" | "destroy" | "remove") => Some(Event::Network),
-                Some("connect" | "disconnect") => Some(Event::Endpoint),
-                _ => None,
+        events
+            .take_while(|event| std::future::ready(event.is_ok()))
+            .filter_map(|event| {
+                std::future::ready(match event.ok().and_then(|event| event.action).as_deref() {
+                    Some("create" | "destroy" | "remove") => Some(Event::Network),
+                    Some("connect" | "disconnect") => Some(Event::Endpoint),
+                    _ => None,
+                })
             })
-        })
     }
 }
 
@@ -220,8 +261,13 @@ fn chain(error: &Error) -> String {
 
 fn existing(network: Network) -> Existing {
     let mut options = network.options.unwrap_or_default();
-    let subnets = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
-    let subnets = subnets.into_iter().filter_map(|config| config.subnet?.parse::<IpNet>().ok());
+    let subnets = network
+        .ipam
+        .and_then(|ipam| ipam.config)
+        .unwrap_or_default();
+    let subnets = subnets
+        .into_iter()
+        .filter_map(|config| config.subnet?.parse::<IpNet>().ok());
     let trusted = options.remove(TRUSTED).unwrap_or_default();
     Existing {
         id: network.id.unwrap_or_default(),
@@ -232,22 +278,33 @@ fn existing(network: Network) -> Existing {
         subnets: subnets.map(|net| net.trunc()).collect(),
         mtu: options.get(MTU).and_then(|mtu| mtu.parse().ok()),
         masquerade: options.get(MASQUERADE).is_none_or(|value| value != "false"),
-        trusted: trusted.split(':').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        trusted: trusted
+            .split(':')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
         endpoints: Vec::new(),
     }
 }
 
 fn endpoint(id: String, resource: EndpointResource) -> Endpoint {
-    let addresses = [resource.ipv4_address, resource.ipv6_address].into_iter().flatten();
+    let addresses = [resource.ipv4_address, resource.ipv6_address]
+        .into_iter()
+        .flatten();
     Endpoint {
         container: resource.name.filter(|name| !name.is_empty()).unwrap_or(id),
-        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+        addresses: addresses
+            .filter_map(|address| address.parse().ok())
+            .collect(),
     }
 }
 
 fn request(api: ApiVersion, name: &str, network: &engine::Network) -> NetworkCreateRequest {
     let subnets = network.subnets.iter();
-    let subnets = subnets.map(|net| IpamConfig { subnet: Some(net.to_string()), ..IpamConfig::default() });
+    let subnets = subnets.map(|net| IpamConfig {
+        subnet: Some(net.to_string()),
+        ..IpamConfig::default()
+    });
     let (v4, v6) = (
         network.subnets.iter().any(|net| net.addr().is_ipv4()),
         network.subnets.iter().any(|net| net.addr().is_ipv6()),
@@ -268,7 +325,10 @@ fn request(api: ApiVersion, name: &str, network: &engine::Network) -> NetworkCre
         driver: Some("bridge".to_owned()),
         enable_ipv4: (api >= ApiVersion::V28).then_some(v4),
         enable_ipv6: Some(v6),
-        ipam: Some(Ipam { config: Some(subnets.collect()), ..Ipam::default() }),
+        ipam: Some(Ipam {
+            config: Some(subnets.collect()),
+            ..Ipam::default()
+        }),
         options: Some(options),
         labels: Some([(LABEL.to_owned(), name.to_owned())].into()),
         ..NetworkCreateRequest::default()

@@ -41,14 +41,19 @@ impl Quarrel {
 
     /// Forgets a quarrel that is over.
     pub(super) fn settle(&mut self, now: Instant) {
-        if self.last.is_some_and(|last| now.duration_since(last) >= self.gap() + CALM) {
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) >= self.gap() + CALM)
+        {
             *self = Quarrel::default();
         }
     }
 
     /// Before when there must be no further repair.
     pub(super) fn rest_until(&self) -> Option<Instant> {
-        self.last.filter(|_| self.is_on()).map(|last| last + self.gap())
+        self.last
+            .filter(|_| self.is_on())
+            .map(|last| last + self.gap())
     }
 
     fn is_on(&self) -> bool {
@@ -103,10 +108,19 @@ mod tests {
         while now.duration_since(start) < Duration::from_secs(600) {
             quarrel.repaired(now, vec!["dcos".into()]);
             repairs += 1;
-            now = quarrel.rest_until().unwrap_or(now + Duration::from_millis(300));
+            now = quarrel
+                .rest_until()
+                .unwrap_or(now + Duration::from_millis(300));
         }
-        assert!((15..=22).contains(&repairs), "{repairs} repairs in ten minutes");
-        assert!(quarrel.sentence().is_some_and(|sentence| sentence.contains("(dcos)")));
+        assert!(
+            (15..=22).contains(&repairs),
+            "{repairs} repairs in ten minutes"
+        );
+        assert!(
+            quarrel
+                .sentence()
+                .is_some_and(|sentence| sentence.contains("(dcos)"))
+        );
         quarrel.settle(now + CALM + MOST);
         assert!(quarrel.sentence().is_none() && quarrel.rest_until().is_none());
     }

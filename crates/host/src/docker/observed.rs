@@ -22,8 +22,9 @@ impl std::str::FromStr for ApiVersion {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ApiVersion, String> {
-        let parts =
-            text.split_once('.').and_then(|(a, b)| Some(ApiVersion(a.parse().ok()?, b.parse().ok()?)));
+        let parts = text
+            .split_once('.')
+            .and_then(|(a, b)| Some(ApiVersion(a.parse().ok()?, b.parse().ok()?)));
         parts.ok_or_else(|| format!("{text:?} is not a version of the engine's API"))
     }
 }
@@ -83,6 +84,10 @@ impl Existing {
     pub fn is_ours(&self) -> bool {
         self.labelled
             || self.driver == "bridge"
-                && self.bridge.as_deref().and_then(|bridge| bridge.strip_prefix("d-")) == Some(&self.name)
+                && self
+                    .bridge
+                    .as_deref()
+                    .and_then(|bridge| bridge.strip_prefix("d-"))
+                    == Some(&self.name)
     }
 }

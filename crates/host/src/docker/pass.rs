@@ -26,7 +26,11 @@ impl Outcome {
     /// Nothing could be done, whatever the engine is like.
     pub fn hopeless(desired: &EngineDesired, sentence: String) -> Outcome {
         let report = EngineReport::hopeless(desired, sentence);
-        Outcome { report, silent: false, made: Vec::new() }
+        Outcome {
+            report,
+            silent: false,
+            made: Vec::new(),
+        }
     }
 }
 
@@ -46,7 +50,10 @@ pub(super) async fn run(desired: &EngineDesired) -> Outcome {
 /// a hung engine goes on is answered at once.
 pub(super) async fn until_it_answers(desired: Arc<EngineDesired>) {
     let timeout = desired.timeout.min(PATIENCE);
-    let desired = EngineDesired { timeout, ..EngineDesired::clone(&desired) };
+    let desired = EngineDesired {
+        timeout,
+        ..EngineDesired::clone(&desired)
+    };
     while observe(&desired).await.is_err() {
         tokio::time::sleep(ASK_AGAIN).await;
     }
@@ -76,9 +83,15 @@ pub struct Removal {
 /// # Errors
 /// The engine cannot be talked to; why, in one sentence.
 pub fn remove_all(socket: &Path, timeout: Duration, dry_run: bool) -> Result<Removal, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| format!("cannot start an event loop: {error}"))?;
-    let none = EngineDesired { socket: socket.into(), timeout, ..EngineDesired::default() };
+    let none = EngineDesired {
+        socket: socket.into(),
+        timeout,
+        ..EngineDesired::default()
+    };
     runtime.block_on(async {
         let (client, engine) = match observe(&none).await {
             Ok(found) => found,
@@ -86,7 +99,10 @@ pub fn remove_all(socket: &Path, timeout: Duration, dry_run: bool) -> Result<Rem
             Err(failure) => return Err(failure.sentence().to_owned()),
         };
         let plan = plan(&none, &engine);
-        let mut removal = Removal { done: Vec::new(), kept: plan.notes };
+        let mut removal = Removal {
+            done: Vec::new(),
+            kept: plan.notes,
+        };
         for op in plan.ops {
             let result = match &op {
                 Op::Remove { id, .. } if !dry_run => client.remove(id).await,
@@ -94,7 +110,9 @@ pub fn remove_all(socket: &Path, timeout: Duration, dry_run: bool) -> Result<Rem
             };
             match result {
                 Ok(()) => removal.done.push(op.to_string()),
-                Err(failure) => removal.kept.push(format!("cannot {op}: {}", failure.sentence())),
+                Err(failure) => removal
+                    .kept
+                    .push(format!("cannot {op}: {}", failure.sentence())),
             }
         }
         Ok(removal)
@@ -147,7 +165,11 @@ async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) ->
             break;
         }
     }
-    Outcome { report, silent: false, made }
+    Outcome {
+        report,
+        silent: false,
+        made,
+    }
 }
 
 /// The networks of ours that are not wanted any more.
@@ -162,7 +184,10 @@ fn unwanted(desired: &EngineDesired, engine: &Engine) -> BTreeSet<String> {
 fn report_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, failure: &Failure) {
     let sentence = format!("cannot {op}: {}", failure.sentence());
     if desired.networks.contains_key(op.name()) {
-        report.overlays.entry(op.name().to_owned()).or_insert(sentence);
+        report
+            .overlays
+            .entry(op.name().to_owned())
+            .or_insert(sentence);
     } else {
         report.notes.push(sentence);
     }
@@ -171,7 +196,10 @@ fn report_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, f
 /// How many addresses of the wanted networks are taken.
 fn usage(desired: &EngineDesired, engine: &Engine) -> BTreeMap<String, InUse> {
     let usage = desired.networks.iter().map(|(name, network)| {
-        let existing = engine.networks.iter().find(|existing| existing.name == *name);
+        let existing = engine
+            .networks
+            .iter()
+            .find(|existing| existing.name == *name);
         (name.clone(), usage_of(network, existing))
     });
     usage.collect()
@@ -180,8 +208,19 @@ fn usage(desired: &EngineDesired, engine: &Engine) -> BTreeMap<String, InUse> {
 /// Those of one network.
 fn usage_of(network: &Network, existing: Option<&Existing>) -> InUse {
     let endpoints = existing.map_or(&[][..], |existing| &existing.endpoints);
-    let addresses = endpoints.iter().flat_map(|endpoint| &endpoint.addresses).map(|address| address.addr());
-    let ours = addresses.filter(|address| network.subnets.iter().any(|subnet| subnet.contains(address)));
+    let addresses = endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.addresses)
+        .map(|address| address.addr());
+    let ours = addresses.filter(|address| {
+        network
+            .subnets
+            .iter()
+            .any(|subnet| subnet.contains(address))
+    });
     let (v4, v6): (Vec<_>, Vec<_>) = ours.partition(|address| address.is_ipv4());
-    InUse { v4: v4.len() as u64, v6: v6.len() as u64 }
+    InUse {
+        v4: v4.len() as u64,
+        v6: v6.len() as u64,
+    }
 }

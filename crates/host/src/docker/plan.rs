@@ -74,7 +74,10 @@ pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
         let verdict = judge(existing, wanted, engine.api);
         match verdict {
             Verdict::Remove => {
-                plan.ops.push(Op::Remove { id: existing.id.clone(), name: existing.name.clone() });
+                plan.ops.push(Op::Remove {
+                    id: existing.id.clone(),
+                    name: existing.name.clone(),
+                });
                 continue;
             }
             Verdict::Stay(None) => {}
@@ -85,7 +88,8 @@ pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
         }
         staying.push(existing);
     }
-    if !desired.networks.is_empty() && (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&engine.api)
+    if !desired.networks.is_empty()
+        && (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&engine.api)
     {
         plan.notes.push(format!(
             "the container engine (API {}) keeps packets from other hosts from containers, and cannot be told \
@@ -94,12 +98,20 @@ pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
         ));
     }
     for (name, network) in &desired.networks {
-        if plan.conflicts.contains_key(name) || staying.iter().any(|existing| existing.name == *name) {
+        if plan.conflicts.contains_key(name)
+            || staying.iter().any(|existing| existing.name == *name)
+        {
             continue;
         }
-        match staying.iter().find_map(|existing| obstacle(existing, name, network)) {
+        match staying
+            .iter()
+            .find_map(|existing| obstacle(existing, name, network))
+        {
             Some(sentence) => _ = plan.conflicts.insert(name.clone(), sentence),
-            None => plan.ops.push(Op::Create { name: name.clone(), network: network.clone() }),
+            None => plan.ops.push(Op::Create {
+                name: name.clone(),
+                network: network.clone(),
+            }),
         }
     }
     plan
@@ -149,8 +161,14 @@ fn judge(existing: &Existing, wanted: Option<&Network>, api: ApiVersion) -> Verd
         describe(Some(&wanted.bridge), &wanted.subnets)
     );
     Verdict::Conflict(match ours {
-        true => format!("{both}; it is replaced as soon as no container uses it: {}", users(existing)),
-        false => format!("{both}; remove it (docker network rm {}) or rename one of them", existing.name),
+        true => format!(
+            "{both}; it is replaced as soon as no container uses it: {}",
+            users(existing)
+        ),
+        false => format!(
+            "{both}; remove it (docker network rm {}) or rename one of them",
+            existing.name
+        ),
     })
 }
 
@@ -181,7 +199,9 @@ fn differences(existing: &Existing, wanted: &Network, api: ApiVersion) -> Vec<St
         differences.push("has another bridge or other subnets".to_owned());
     }
     if existing.mtu != Some(wanted.mtu) {
-        let mtu = existing.mtu.map_or("the engine's default".to_owned(), |mtu| mtu.to_string());
+        let mtu = existing
+            .mtu
+            .map_or("the engine's default".to_owned(), |mtu| mtu.to_string());
         differences.push(format!("has MTU {mtu} instead of {}", wanted.mtu));
     }
     if existing.masquerade {
@@ -189,7 +209,9 @@ fn differences(existing: &Existing, wanted: &Network, api: ApiVersion) -> Vec<St
     }
     if api >= ApiVersion::TRUSTED_INTERFACES && existing.trusted != wanted.trusted {
         let trusted = wanted.trusted.join(":");
-        differences.push(format!("does not trust {trusted}, by which other containers' packets come"));
+        differences.push(format!(
+            "does not trust {trusted}, by which other containers' packets come"
+        ));
     }
     differences
 }
@@ -219,17 +241,32 @@ fn obstacle(existing: &Existing, name: &str, wanted: &Network) -> Option<String>
 
 fn describe(bridge: Option<&str>, subnets: &[IpNet]) -> String {
     let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
-    let subnets = if subnets.is_empty() { "no subnet".to_owned() } else { subnets.join(", ") };
-    format!("bridge {}, {subnets}", bridge.unwrap_or("of the engine's choice"))
+    let subnets = if subnets.is_empty() {
+        "no subnet".to_owned()
+    } else {
+        subnets.join(", ")
+    };
+    format!(
+        "bridge {}, {subnets}",
+        bridge.unwrap_or("of the engine's choice")
+    )
 }
 
 /// The containers in a network; a thousand would be too many to list.
 fn users(existing: &Existing) -> String {
     const MOST: usize = 5;
     let all = existing.endpoints.len();
-    let names: Vec<&str> =
-        existing.endpoints.iter().take(MOST).map(|endpoint| endpoint.container.as_str()).collect();
-    let more = if all > MOST { format!(" and {} more", all - MOST) } else { String::new() };
+    let names: Vec<&str> = existing
+        .endpoints
+        .iter()
+        .take(MOST)
+        .map(|endpoint| endpoint.container.as_str())
+        .collect();
+    let more = if all > MOST {
+        format!(" and {} more", all - MOST)
+    } else {
+        String::new()
+    };
     format!("{}{more}", names.join(", "))
 }
 
@@ -253,8 +290,13 @@ mod tests {
     }
 
     fn desired(networks: &[(&str, Network)]) -> EngineDesired {
-        let networks = networks.iter().map(|(name, network)| ((*name).to_owned(), network.clone()));
-        EngineDesired { networks: networks.collect(), ..EngineDesired::default() }
+        let networks = networks
+            .iter()
+            .map(|(name, network)| ((*name).to_owned(), network.clone()));
+        EngineDesired {
+            networks: networks.collect(),
+            ..EngineDesired::default()
+        }
     }
 
     /// What an engine before 28 shows of a network that was made as `network`.
@@ -272,8 +314,14 @@ mod tests {
     }
 
     fn used(existing: Existing) -> Existing {
-        let endpoint = |n| Endpoint { container: format!("c{n}"), addresses: Vec::new() };
-        Existing { endpoints: (0..7).map(endpoint).collect(), ..existing }
+        let endpoint = |n| Endpoint {
+            container: format!("c{n}"),
+            addresses: Vec::new(),
+        };
+        Existing {
+            endpoints: (0..7).map(endpoint).collect(),
+            ..existing
+        }
     }
 
     fn planned(desired: &EngineDesired, networks: Vec<Existing>, api: ApiVersion) -> Plan {
@@ -290,32 +338,58 @@ mod tests {
     fn what_is_as_wanted_needs_nothing() {
         let network = wanted("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
         let desired = desired(&[("dcos", network.clone())]);
-        let unlabelled = Existing { labelled: false, ..made("dcos", &network) };
-        for existing in [made("dcos", &network), unlabelled, used(made("dcos", &network))] {
+        let unlabelled = Existing {
+            labelled: false,
+            ..made("dcos", &network)
+        };
+        for existing in [
+            made("dcos", &network),
+            unlabelled,
+            used(made("dcos", &network)),
+        ] {
             assert_eq!(planned(&desired, vec![existing], OLD), Plan::default());
         }
         let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
         let mut existing = made("six", &six);
         existing.subnets.push(net("172.18.0.0/16"));
-        assert_eq!(planned(&self::desired(&[("six", six)]), vec![existing], OLD), Plan::default());
+        assert_eq!(
+            planned(&self::desired(&[("six", six)]), vec![existing], OLD),
+            Plan::default()
+        );
     }
 
     #[test]
     fn what_differs_is_made_anew_unless_it_is_in_use() {
         let network = wanted("d-dcos", &["9.0.1.128/25"]);
         let desired = desired(&[("dcos", network.clone())]);
-        let narrow = Existing { mtu: Some(1400), ..made("dcos", &network) };
-        let masked = Existing { masquerade: true, ..made("dcos", &network) };
+        let narrow = Existing {
+            mtu: Some(1400),
+            ..made("dcos", &network)
+        };
+        let masked = Existing {
+            masquerade: true,
+            ..made("dcos", &network)
+        };
         for existing in [narrow, masked] {
             let plan = planned(&desired, vec![existing.clone()], OLD);
             assert_eq!(
                 ops(&plan),
-                ["remove Docker network dcos", "create Docker network dcos (bridge d-dcos, 9.0.1.128/25)"]
+                [
+                    "remove Docker network dcos",
+                    "create Docker network dcos (bridge d-dcos, 9.0.1.128/25)"
+                ]
             );
             // Its containers have the right addresses: no fault, but worth a word.
             let plan = planned(&desired, vec![used(existing)], OLD);
-            assert_eq!((plan.ops.len(), plan.conflicts.len(), plan.notes.len()), (0, 0, 1));
-            assert!(plan.notes[0].ends_with("(c0, c1, c2, c3, c4 and 2 more)"), "{}", plan.notes[0]);
+            assert_eq!(
+                (plan.ops.len(), plan.conflicts.len(), plan.notes.len()),
+                (0, 0, 1)
+            );
+            assert!(
+                plan.notes[0].ends_with("(c0, c1, c2, c3, c4 and 2 more)"),
+                "{}",
+                plan.notes[0]
+            );
         }
     }
 
@@ -324,14 +398,26 @@ mod tests {
         let network = wanted("d-dcos", &["9.0.1.128/25"]);
         let desired = desired(&[("dcos", network.clone())]);
         let existing = made("dcos", &network);
-        for (api, count) in [(ApiVersion::V28, 0), (ApiVersion::TRUSTED_INTERFACES, 2), (ApiVersion(2, 0), 2)]
-        {
+        for (api, count) in [
+            (ApiVersion::V28, 0),
+            (ApiVersion::TRUSTED_INTERFACES, 2),
+            (ApiVersion(2, 0), 2),
+        ] {
             let plan = planned(&desired, vec![existing.clone()], api);
             assert_eq!(plan.ops.len(), count, "{api}");
             // 28.0 and 28.1 have the lock and not the key.
-            assert_eq!(plan.notes.len(), usize::from(api == ApiVersion::V28), "{api}: {:?}", plan.notes);
+            assert_eq!(
+                plan.notes.len(),
+                usize::from(api == ApiVersion::V28),
+                "{api}: {:?}",
+                plan.notes
+            );
         }
-        let plan = planned(&desired, vec![used(existing.clone())], ApiVersion::TRUSTED_INTERFACES);
+        let plan = planned(
+            &desired,
+            vec![used(existing.clone())],
+            ApiVersion::TRUSTED_INTERFACES,
+        );
         assert_eq!(
             plan.notes,
             [
@@ -339,21 +425,43 @@ mod tests {
               made anew when no container uses it any more (c0, c1, c2, c3, c4 and 2 more)"
             ]
         );
-        let trusting = Existing { trusted: network.trusted, ..existing };
-        assert_eq!(planned(&desired, vec![trusting], ApiVersion::TRUSTED_INTERFACES), Plan::default());
+        let trusting = Existing {
+            trusted: network.trusted,
+            ..existing
+        };
+        assert_eq!(
+            planned(&desired, vec![trusting], ApiVersion::TRUSTED_INTERFACES),
+            Plan::default()
+        );
     }
 
     #[test]
     fn only_what_is_recognisably_ours_is_removed() {
         let network = wanted("d-dcos", &["9.0.1.128/25"]);
         let ours = made("dcos", &network);
-        let predecessors = Existing { labelled: false, ..ours.clone() };
-        let other_name = Existing { name: "mine".into(), ..predecessors.clone() };
-        let other_driver = Existing { driver: "macvlan".into(), ..predecessors.clone() };
-        let nameless = Existing { bridge: None, ..predecessors.clone() };
-        for (existing, removed) in
-            [(ours, 1), (predecessors, 1), (other_name, 0), (other_driver, 0), (nameless, 0)]
-        {
+        let predecessors = Existing {
+            labelled: false,
+            ..ours.clone()
+        };
+        let other_name = Existing {
+            name: "mine".into(),
+            ..predecessors.clone()
+        };
+        let other_driver = Existing {
+            driver: "macvlan".into(),
+            ..predecessors.clone()
+        };
+        let nameless = Existing {
+            bridge: None,
+            ..predecessors.clone()
+        };
+        for (existing, removed) in [
+            (ours, 1),
+            (predecessors, 1),
+            (other_name, 0),
+            (other_driver, 0),
+            (nameless, 0),
+        ] {
             let plan = planned(&desired(&[]), vec![existing.clone()], OLD);
             assert_eq!(plan.ops.len(), removed, "{existing:?}");
         }
@@ -367,7 +475,10 @@ mod tests {
         let plan = planned(&desired, vec![old.clone()], OLD);
         assert_eq!(
             ops(&plan),
-            ["remove Docker network old", "create Docker network new (bridge d-new, 9.0.1.128/25)"]
+            [
+                "remove Docker network old",
+                "create Docker network new (bridge d-new, 9.0.1.128/25)"
+            ]
         );
         let plan = planned(&desired, vec![used(old)], OLD);
         assert!(plan.ops.is_empty());
@@ -383,9 +494,13 @@ mod tests {
         let four = wanted("d-four", &["9.0.1.128/25"]);
         let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
         let desired = desired(&[("four", four.clone()), ("six", six)]);
-        let mut engine =
-            Engine { api: OLD, networks: vec![made("gone", &wanted("d-gone", &["9.0.9.128/25"]))] };
-        engine.networks.push(made("four", &wanted("d-four", &["9.0.7.128/25"])));
+        let mut engine = Engine {
+            api: OLD,
+            networks: vec![made("gone", &wanted("d-gone", &["9.0.9.128/25"]))],
+        };
+        engine
+            .networks
+            .push(made("four", &wanted("d-four", &["9.0.7.128/25"])));
         for op in plan(&desired, &engine).ops {
             match op {
                 Op::Remove { id, .. } => engine.networks.retain(|existing| existing.id != id),
@@ -393,7 +508,11 @@ mod tests {
             }
         }
         assert_eq!(plan(&desired, &engine), Plan::default());
-        let names: Vec<&str> = engine.networks.iter().map(|existing| existing.name.as_str()).collect();
+        let names: Vec<&str> = engine
+            .networks
+            .iter()
+            .map(|existing| existing.name.as_str())
+            .collect();
         assert_eq!(names, ["four", "six"]);
     }
 }

@@ -80,11 +80,19 @@ impl Worker {
             *told.lock() = Some(report);
             wake();
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("overlay-engine".into()).spawn(move || {
-            runtime.block_on(Task::new(waiting, fitting, tell).run());
-        })?;
-        Ok(Worker { work: Some(work), report, thread: Some(thread) })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let thread = std::thread::Builder::new()
+            .name("overlay-engine".into())
+            .spawn(move || {
+                runtime.block_on(Task::new(waiting, fitting, tell).run());
+            })?;
+        Ok(Worker {
+            work: Some(work),
+            report,
+            thread: Some(thread),
+        })
     }
 
     /// Wants the engine's networks to be like `desired`. Returns at once; a newer one
@@ -218,10 +226,19 @@ impl<T: Fn(EngineReport)> Task<T> {
     async fn news(&mut self) -> News {
         let away = self.work.as_ref().filter(|_| self.events.is_none());
         // Where nothing is wanted there is no hurry.
-        let look = away.map(|(_, desired)| if desired.networks.is_empty() { PERIOD } else { LOOK });
+        let look = away.map(|(_, desired)| {
+            if desired.networks.is_empty() {
+                PERIOD
+            } else {
+                LOOK
+            }
+        });
         // What is due and has to wait for something else does not wake anybody.
         let due = self.due.filter(|_| self.is_measured());
-        let wake = [due, look.map(|look| Instant::now() + look)].into_iter().flatten().min();
+        let wake = [due, look.map(|look| Instant::now() + look)]
+            .into_iter()
+            .flatten()
+            .min();
         let event = async {
             match &mut self.events {
                 Some(events) => events.next().await,
@@ -246,14 +263,21 @@ impl<T: Fn(EngineReport)> Task<T> {
 
     /// Whether everything is known that the next pass needs.
     fn is_measured(&self) -> bool {
-        let fits = self.work.as_ref().is_some_and(|(_, desired)| desired.fit_mtu);
+        let fits = self
+            .work
+            .as_ref()
+            .is_some_and(|(_, desired)| desired.fit_mtu);
         // Whoever was to measure may be gone.
-        !fits || *self.fitting.borrow() != Fitting::Unmeasured || self.fitting.has_changed().is_err()
+        !fits
+            || *self.fitting.borrow() != Fitting::Unmeasured
+            || self.fitting.has_changed().is_err()
     }
 
     /// Whether an engine that was away may be back: its socket is another one.
     fn is_elsewhere(&self) -> bool {
-        let Some((_, desired)) = self.work.as_ref().filter(|_| self.events.is_none()) else { return false };
+        let Some((_, desired)) = self.work.as_ref().filter(|_| self.events.is_none()) else {
+            return false;
+        };
         let now = place(&desired.socket);
         now.is_some() && now != self.place
     }
@@ -263,7 +287,10 @@ impl<T: Fn(EngineReport)> Task<T> {
     async fn pass(&mut self, answered: bool) -> Option<()> {
         // What happens from here on is heard of, also that which happens before the
         // engine is asked.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         self.question = None;
         let (generation, desired, outcome) = loop {
             let (generation, desired) = self.work.clone()?;
@@ -287,11 +314,18 @@ impl<T: Fn(EngineReport)> Task<T> {
                 }
             }
         };
-        let mut report = EngineReport { generation, ..outcome.report };
+        let mut report = EngineReport {
+            generation,
+            ..outcome.report
+        };
         self.watch_quarrel(outcome.made, &mut report);
         // An engine that cannot be talked to is tried again when whoever wants
         // something says so, when there is another one, or when it answers.
-        self.deceived = if !outcome.silent { 0 } else { self.deceived + u32::from(answered) };
+        self.deceived = if !outcome.silent {
+            0
+        } else {
+            self.deceived + u32::from(answered)
+        };
         self.question = outcome.silent.then(|| ask(desired.clone(), self.deceived));
         let done = desired.networks.is_empty() && report.notes.is_empty();
         self.listen(&desired, done || report.engine.is_some(), since);
@@ -327,8 +361,12 @@ impl<T: Fn(EngineReport)> Task<T> {
 
     /// Tells what is news.
     fn report(&mut self, report: EngineReport) {
-        let same =
-            |told: &EngineReport| EngineReport { operations: told.operations, ..report.clone() } == *told;
+        let same = |told: &EngineReport| {
+            EngineReport {
+                operations: told.operations,
+                ..report.clone()
+            } == *told
+        };
         if !self.told.as_ref().is_some_and(same) {
             self.told = Some(report.clone());
             (self.tell)(report);

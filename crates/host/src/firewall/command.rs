@@ -31,21 +31,42 @@ impl Tool {
     pub(super) fn find(name: &'static str) -> Option<Tool> {
         let path = env::var_os("PATH").unwrap_or_default();
         let directories = env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
-        let path = directories.map(|directory| directory.join(name)).find(|path| is_executable(path))?;
+        let path = directories
+            .map(|directory| directory.join(name))
+            .find(|path| is_executable(path))?;
         Some(Tool { path, name })
     }
 
     /// Runs it; gives what it prints. The error is a sentence.
     pub(super) fn run(&self, arguments: &[&str], input: &str) -> Result<String, String> {
-        let output = self.start(arguments).and_then(|child| finish(child, input.to_owned(), PATIENCE));
-        let Output { status, stdout, stderr } = output.map_err(|error| format!("{}: {error}", self.name))?;
+        let output = self
+            .start(arguments)
+            .and_then(|child| finish(child, input.to_owned(), PATIENCE));
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = output.map_err(|error| format!("{}: {error}", self.name))?;
         if status.success() {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
         // Tools explain themselves at length; the reason comes first.
         let said = String::from_utf8_lossy(&stderr);
-        let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(2).collect();
-        Err(format!("{}: {}", self.name, if said.is_empty() { status.to_string() } else { said.join(" ") }))
+        let said: Vec<&str> = said
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .take(2)
+            .collect();
+        Err(format!(
+            "{}: {}",
+            self.name,
+            if said.is_empty() {
+                status.to_string()
+            } else {
+                said.join(" ")
+            }
+        ))
     }
 
     fn start(&self, arguments: &[&str]) -> io::Result<Child> {
@@ -53,7 +74,11 @@ impl Tool {
         // What they say is compared, and told to people who may not share the
         // host's language.
         command.args(arguments).env("LC_ALL", "C");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
     }
 }
 
@@ -86,13 +111,19 @@ fn finish(mut child: Child, input: String, patience: Duration) -> io::Result<Out
             Err(_) => {
                 child.kill()?;
                 child.wait()?;
-                let sentence =
-                    format!("did not finish within {} seconds and was stopped", patience.as_secs_f64());
+                let sentence = format!(
+                    "did not finish within {} seconds and was stopped",
+                    patience.as_secs_f64()
+                );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
             }
         }
     }
-    Ok(Output { status: child.wait()?, stdout, stderr })
+    Ok(Output {
+        status: child.wait()?,
+        stdout,
+        stderr,
+    })
 }
 
 /// Reads a pipe to its end, on a thread of its own.
@@ -125,14 +156,23 @@ mod tests {
         let input = "line\n".repeat(100_000);
         assert_eq!(tool("cat").run(&[], &input), Ok(input));
         // One that does not read what it is given.
-        assert_eq!(tool("true").run(&[], &"line\n".repeat(100_000)), Ok(String::new()));
+        assert_eq!(
+            tool("true").run(&[], &"line\n".repeat(100_000)),
+            Ok(String::new())
+        );
     }
 
     #[test]
     fn what_fails_says_why() {
         let error = tool("ls").run(&["/no/such/directory"], "").unwrap_err();
-        assert!(error.starts_with("ls: ") && error.contains("No such file"), "{error}");
-        assert_eq!(tool("false").run(&[], ""), Err("false: exit status: 1".to_owned()));
+        assert!(
+            error.starts_with("ls: ") && error.contains("No such file"),
+            "{error}"
+        );
+        assert_eq!(
+            tool("false").run(&[], ""),
+            Err("false: exit status: 1".to_owned())
+        );
     }
 
     #[test]
@@ -140,8 +180,13 @@ mod tests {
         let start = Instant::now();
         let child = tool("sleep").start(&["1000"]).unwrap();
         let id = child.id();
-        let error = finish(child, String::new(), Duration::from_millis(50)).map(|_| ()).unwrap_err();
-        assert_eq!(error.to_string(), "did not finish within 0.05 seconds and was stopped");
+        let error = finish(child, String::new(), Duration::from_millis(50))
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "did not finish within 0.05 seconds and was stopped"
+        );
         assert!(start.elapsed() < PATIENCE);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
     }

@@ -52,7 +52,9 @@ pub(super) fn plan(
 ) {
     let wants = wanted.concerns(family) && !wanted.devices.is_empty();
     let between = wants.then(|| place_between(rules)).flatten();
-    let outside = (wants && !wanted.mesos_bridges.is_empty()).then(|| place_outside(rules)).flatten();
+    let outside = (wants && !wanted.mesos_bridges.is_empty())
+        .then(|| place_outside(rules))
+        .flatten();
     let mut chains: Vec<Chain> = Vec::new();
     if between.is_some() {
         chains.extend(chains_between(wanted));
@@ -63,7 +65,11 @@ pub(super) fn plan(
     // All chains before the rules that lead to them.
     let wrong: Vec<&Chain> = chains
         .iter()
-        .filter(|(name, content)| rules.chain(TABLE, name).is_none_or(|chain| chain.rules != *content))
+        .filter(|(name, content)| {
+            rules
+                .chain(TABLE, name)
+                .is_none_or(|chain| chain.rules != *content)
+        })
         .collect();
     for (name, _) in &wrong {
         plan.rule(family, TABLE, format!(":{name} - [0:0]"));
@@ -91,8 +97,14 @@ pub(super) fn plan(
 
 /// The chains that let packets pass between our devices.
 fn chains_between(wanted: &Wanted) -> [Chain; 2] {
-    let from = wanted.devices.iter().map(|device| format!("-i {device} -j {TO}"));
-    let to = wanted.devices.iter().map(|device| format!("-o {device} -j ACCEPT"));
+    let from = wanted
+        .devices
+        .iter()
+        .map(|device| format!("-i {device} -j {TO}"));
+    let to = wanted
+        .devices
+        .iter()
+        .map(|device| format!("-o {device} -j ACCEPT"));
     [(BETWEEN, from.collect()), (TO, to.collect())]
 }
 
@@ -103,7 +115,9 @@ fn chain_outside(wanted: &Wanted, uplinks: &BTreeSet<String>) -> Chain {
     for bridge in &wanted.mesos_bridges {
         let uplinks = uplinks.difference(&wanted.devices);
         rules.extend(uplinks.map(|uplink| format!("-i {bridge} -o {uplink} -j ACCEPT")));
-        rules.push(format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"));
+        rules.push(format!(
+            "-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+        ));
     }
     (OUTSIDE, rules)
 }
@@ -116,8 +130,14 @@ type Place = (&'static str, usize);
 fn place_between(rules: &Ruleset) -> Option<Place> {
     let forward = rules.rules(TABLE, FORWARD);
     let user = rules.rules(TABLE, DOCKER_USER);
-    if forward.iter().any(|rule| *rule == format!("-j {DOCKER_USER}")) {
-        return Some((DOCKER_USER, position(user, |rule| rule == RETURN || decides(rule))));
+    if forward
+        .iter()
+        .any(|rule| *rule == format!("-j {DOCKER_USER}"))
+    {
+        return Some((
+            DOCKER_USER,
+            position(user, |rule| rule == RETURN || decides(rule)),
+        ));
     }
     let isolates = |rule: &str| rule.contains(&format!("-j {ISOLATION}"));
     let before = position(forward, |rule| isolates(rule) || decides(rule));
@@ -133,17 +153,24 @@ fn place_outside(rules: &Ruleset) -> Option<Place> {
 
 /// Whether FORWARD drops what nobody accepted.
 fn drops(rules: &Ruleset) -> bool {
-    rules.chain(TABLE, FORWARD).is_some_and(|chain| chain.policy == "DROP")
+    rules
+        .chain(TABLE, FORWARD)
+        .is_some_and(|chain| chain.policy == "DROP")
 }
 
 /// Whether no packet comes by this rule and goes on.
 fn decides(rule: &str) -> bool {
-    ["-j DROP", "-j REJECT"].iter().any(|target| rule.starts_with(target))
+    ["-j DROP", "-j REJECT"]
+        .iter()
+        .any(|target| rule.starts_with(target))
 }
 
 /// The index of the first such rule, or of the end.
 fn position(rules: &[String], is_it: impl Fn(&str) -> bool) -> usize {
-    rules.iter().position(|rule| is_it(rule)).unwrap_or(rules.len())
+    rules
+        .iter()
+        .position(|rule| is_it(rule))
+        .unwrap_or(rules.len())
 }
 
 /// Has exactly one jump to a chain, before the place, or none at all.
@@ -151,7 +178,11 @@ fn jump(to: &str, place: Option<Place>, family: Family, rules: &Ruleset, plan: &
     let jump = format!("-m comment --comment mesos-overlay -j {to}");
     let mut found = Vec::new();
     for (name, chain) in rules.chains(TABLE) {
-        let indexes = chain.rules.iter().enumerate().filter(|(_, rule)| **rule == jump);
+        let indexes = chain
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, rule)| **rule == jump);
         found.extend(indexes.map(|(index, _)| (name.as_str(), index)));
     }
     if let ([(chain, index)], Some((wanted, before))) = (&found[..], place)
@@ -165,8 +196,15 @@ fn jump(to: &str, place: Option<Place>, family: Family, rules: &Ruleset, plan: &
     }
     if let Some((chain, before)) = place {
         // Those that go now do not count, and iptables counts from 1.
-        let gone = found.iter().filter(|(name, index)| *name == chain && *index < before).count();
-        plan.rule(family, TABLE, format!("-I {chain} {} {jump}", before - gone + 1));
+        let gone = found
+            .iter()
+            .filter(|(name, index)| *name == chain && *index < before)
+            .count();
+        plan.rule(
+            family,
+            TABLE,
+            format!("-I {chain} {} {jump}", before - gone + 1),
+        );
     }
 }
 

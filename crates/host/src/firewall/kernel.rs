@@ -71,11 +71,19 @@ impl Netfilter {
 
     /// An ipset; `None` if there is none of this name.
     pub(super) fn set(&self, name: &str) -> io::Result<Option<Set>> {
-        let attributes =
-            [(IPSET_PROTOCOL, vec![IPSET_VERSION]), (IPSET_NAME, [name.as_bytes(), b"\0"].concat())];
-        let request = request(SUBSYSTEM_IPSET << 8 | IPSET_LIST, NLM_F_REQUEST | NLM_F_DUMP, &attributes);
+        let attributes = [
+            (IPSET_PROTOCOL, vec![IPSET_VERSION]),
+            (IPSET_NAME, [name.as_bytes(), b"\0"].concat()),
+        ];
+        let request = request(
+            SUBSYSTEM_IPSET << 8 | IPSET_LIST,
+            NLM_F_REQUEST | NLM_F_DUMP,
+            &attributes,
+        );
         let mut set = None;
-        let found = self.ask(&request, |attributes| read_set(attributes, set.get_or_insert_default()));
+        let found = self.ask(&request, |attributes| {
+            read_set(attributes, set.get_or_insert_default())
+        });
         match found {
             Ok(()) => Ok(set),
             // Unknown name; no ipset in this kernel.
@@ -98,7 +106,9 @@ impl Netfilter {
                     ERROR => return verdict(payload),
                     _ => take(payload.get(HEADER..).unwrap_or_default()),
                 }
-                rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+                rest = rest
+                    .get((message.length() as usize).next_multiple_of(4)..)
+                    .unwrap_or_default();
             }
             if !is_dump {
                 return Ok(());
@@ -110,7 +120,11 @@ impl Netfilter {
 fn open(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
-    setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE.as_secs() as _, 0))?;
+    setsockopt(
+        &socket,
+        ReceiveTimeout,
+        &TimeVal::new(PATIENCE.as_secs() as _, 0),
+    )?;
     Ok(socket)
 }
 
@@ -120,8 +134,14 @@ fn errno(error: &io::Error) -> Errno {
 
 /// The payload of an error message begins with the error's number, negative.
 fn verdict(payload: &[u8]) -> io::Result<()> {
-    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) }
+    let code = payload
+        .first_chunk()
+        .map_or(0, |code| i32::from_ne_bytes(*code));
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(code.saturating_neg()))
+    }
 }
 
 /// A netfilter message.
@@ -148,12 +168,17 @@ fn read_set(attributes: &[u8], set: &mut Set) {
     for attribute in NlasIterator::new(attributes).flatten() {
         let value = attribute.value();
         match attribute.kind() {
-            IPSET_KIND => set.kind = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            IPSET_KIND => {
+                set.kind = String::from_utf8_lossy(value)
+                    .trim_end_matches('\0')
+                    .to_owned()
+            }
             IPSET_FAMILY => set.family = value.first().copied().unwrap_or_default(),
             IPSET_MEMBERS => {
                 let members = NlasIterator::new(value).flatten();
                 let members = members.filter(|member| member.kind() == IPSET_DATA);
-                set.members.extend(members.filter_map(|member| read_member(member.value())));
+                set.members
+                    .extend(members.filter_map(|member| read_member(member.value())));
             }
             _ => {}
         }
@@ -177,7 +202,10 @@ fn read_member(attributes: &[u8]) -> Option<(IpNet, bool)> {
     }
     let address: IpAddr = address?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
-    Some((IpNet::new(address, prefix.unwrap_or(longest)).ok()?, nomatch))
+    Some((
+        IpNet::new(address, prefix.unwrap_or(longest)).ok()?,
+        nomatch,
+    ))
 }
 
 fn read_address(nested: &[u8]) -> Option<IpAddr> {
@@ -204,8 +232,11 @@ pub(super) fn uplinks() -> io::Result<BTreeSet<String>> {
 /// `None`: there is no way.
 fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
     let mut query = RouteMessage::default();
-    let (family, length) =
-        if address.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    let (family, length) = if address.is_ipv4() {
+        (AddressFamily::Inet, 32)
+    } else {
+        (AddressFamily::Inet6, 128)
+    };
     query.header.address_family = family;
     query.header.destination_prefix_length = length;
     query.attributes = vec![RouteAttribute::Destination(address.into())];
@@ -220,10 +251,13 @@ fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
     let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = answer.payload else {
         return None;
     };
-    let index = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })?;
+    let index = route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        })?;
     if_indextoname(index).ok()?.into_string().ok()
 }
 

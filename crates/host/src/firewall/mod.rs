@@ -87,8 +87,12 @@ impl Firewall {
             }
             let start = Instant::now();
             let tools = self.tools(start);
-            let mut pass =
-                Pass { wanted: &wanted, choice: desired.firewall, tools: &tools, faults: Vec::new() };
+            let mut pass = Pass {
+                wanted: &wanted,
+                choice: desired.firewall,
+                tools: &tools,
+                faults: Vec::new(),
+            };
             let plan = pass.plan();
             pass.carry_out(&plan);
             let Pass { faults, .. } = pass;
@@ -102,9 +106,15 @@ impl Firewall {
             operations += plan.ops.len();
             let is_right = faults.is_empty() && plan.ops.is_empty();
             self.settle(glance.filter(|_| is_right), start, &tools);
-            self.hopeless = if faults.is_empty() { Vec::new() } else { plan.ops };
+            self.hopeless = if faults.is_empty() {
+                Vec::new()
+            } else {
+                plan.ops
+            };
             if faults.is_empty() || attempt == ATTEMPTS {
-                faults.into_iter().for_each(|(concern, sentence)| failures.add(concern, sentence));
+                faults
+                    .into_iter()
+                    .for_each(|(concern, sentence)| failures.add(concern, sentence));
                 break;
             }
         }
@@ -112,11 +122,22 @@ impl Firewall {
     }
 
     /// What a pass would do, one line for each operation.
-    pub(super) fn preview(&mut self, desired: &Desired, failures: &mut Failures<'_>) -> Vec<String> {
+    pub(super) fn preview(
+        &mut self,
+        desired: &Desired,
+        failures: &mut Failures<'_>,
+    ) -> Vec<String> {
         let (wanted, tools) = (Wanted::of(desired), self.tools(Instant::now()));
-        let mut pass = Pass { wanted: &wanted, choice: desired.firewall, tools: &tools, faults: Vec::new() };
+        let mut pass = Pass {
+            wanted: &wanted,
+            choice: desired.firewall,
+            tools: &tools,
+            faults: Vec::new(),
+        };
         let plan = pass.plan();
-        pass.faults.into_iter().for_each(|(concern, sentence)| failures.add(concern, sentence));
+        pass.faults
+            .into_iter()
+            .for_each(|(concern, sentence)| failures.add(concern, sentence));
         plan.ops.iter().map(plan::Op::to_string).collect()
     }
 
@@ -133,7 +154,12 @@ impl Firewall {
         }
         let start = Instant::now();
         let tools = self.tools(start);
-        let mut pass = Pass { wanted: &wanted, choice: desired.firewall, tools: &tools, faults: Vec::new() };
+        let mut pass = Pass {
+            wanted: &wanted,
+            choice: desired.firewall,
+            tools: &tools,
+            faults: Vec::new(),
+        };
         let plan = pass.plan();
         let is_right = pass.faults.is_empty() && plan.ops.is_empty();
         self.settle(glance.filter(|_| is_right), start, &tools);
@@ -156,7 +182,10 @@ impl Firewall {
     fn tools(&mut self, now: Instant) -> Arc<Tools> {
         let fresh = |(_, since): &(Arc<Tools>, Instant)| now.duration_since(*since) < LIFETIME;
         let known = self.tools.take().filter(fresh);
-        self.tools.insert(known.unwrap_or_else(|| (Arc::new(Tools::find()), now))).0.clone()
+        self.tools
+            .insert(known.unwrap_or_else(|| (Arc::new(Tools::find()), now)))
+            .0
+            .clone()
     }
 }
 
@@ -212,12 +241,17 @@ impl Pass<'_> {
             match self.tools.rules(family) {
                 Some(Ok(rules)) => _ = observed.rules.insert(family, rules),
                 Some(Err(error)) if self.wanted.concerns(family) => {
-                    self.fault(plan::of_family(family), format!("cannot read the rules: {error}"));
+                    self.fault(
+                        plan::of_family(family),
+                        format!("cannot read the rules: {error}"),
+                    );
                 }
                 Some(Err(error)) => log::debug!("cannot read rules that nobody needs: {error}"),
                 None if nat == Nat::Iptables && self.wanted.concerns(family) => {
-                    let sentence =
-                        format!("{} is not installed; install it", family.of("iptables", "ip6tables"));
+                    let sentence = format!(
+                        "{} is not installed; install it",
+                        family.of("iptables", "ip6tables")
+                    );
                     self.fault(plan::of_family(family), sentence);
                 }
                 None => {}
@@ -233,7 +267,10 @@ impl Pass<'_> {
         if self.tools.has_ipset() {
             match Netfilter::open().and_then(|netfilter| kernel::sets(&netfilter, sets::names())) {
                 Ok(sets) => observed.sets = sets,
-                Err(error) => self.fault(Concern::Overlays, format!("cannot read the ipsets: {error}")),
+                Err(error) => self.fault(
+                    Concern::Overlays,
+                    format!("cannot read the ipsets: {error}"),
+                ),
             }
         }
         observed.uplinks = kernel::uplinks().unwrap_or_default();
@@ -249,13 +286,17 @@ impl Pass<'_> {
                     0 => String::new(),
                     more => format!(" (and {more} more, which go together)"),
                 };
-                self.faults.push((first.concern(), format!("cannot {first}{more}: {reason}")));
+                self.faults
+                    .push((first.concern(), format!("cannot {first}{more}: {reason}")));
             }
         }
     }
 
     /// Something went wrong before there was an operation.
     fn fault(&mut self, concern: Concern<'static>, sentence: String) {
-        self.faults.push((concern, format!("cannot configure the firewall: {sentence}")));
+        self.faults.push((
+            concern,
+            format!("cannot configure the firewall: {sentence}"),
+        ));
     }
 }

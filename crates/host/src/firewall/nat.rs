@@ -25,14 +25,19 @@ fn tail(family: Family) -> String {
 pub(super) fn ours(family: Family, rules: &Ruleset) -> impl Iterator<Item = &String> {
     let tail = tail(family);
     let is_ours = move |rule: &&String| {
-        let source = rule.strip_suffix(&tail).and_then(|rest| rest.strip_prefix("-s "));
+        let source = rule
+            .strip_suffix(&tail)
+            .and_then(|rest| rest.strip_prefix("-s "));
         source.is_some_and(|source| source.parse::<IpNet>().is_ok())
     };
     rules.rules(TABLE, CHAIN).iter().filter(is_ours)
 }
 
 pub(super) fn plan(wanted: &Wanted, family: Family, rules: &Ruleset, plan: &mut Plan) {
-    let mut missing: Vec<String> = wanted.ranges(family).map(|range| rule(family, range)).collect();
+    let mut missing: Vec<String> = wanted
+        .ranges(family)
+        .map(|range| rule(family, range))
+        .collect();
     let mut superfluous = Vec::new();
     for rule in ours(family, rules) {
         match missing.iter().position(|wanted| wanted == rule) {

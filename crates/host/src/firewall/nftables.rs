@@ -47,9 +47,15 @@ impl Table {
     /// The wanted table; `None` if there is nothing to masquerade.
     pub(super) fn of(wanted: &Wanted) -> Option<Table> {
         let mut table = Table::default();
-        for family in Family::BOTH.into_iter().filter(|family| wanted.concerns(*family)) {
+        for family in Family::BOTH
+            .into_iter()
+            .filter(|family| wanted.concerns(*family))
+        {
             let kind = family.of("ipv4_addr", "ipv6_addr").to_owned();
-            table.sets.insert(family.set().to_owned(), (kind, wanted.ranges(family).copied().collect()));
+            table.sets.insert(
+                family.set().to_owned(),
+                (kind, wanted.ranges(family).copied().collect()),
+            );
             table.rules.push((CHAIN.to_owned(), rule(family)));
         }
         let chain = json!({"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"});
@@ -63,7 +69,13 @@ impl Table {
         let mut table = Table::default();
         for object in value.get("nftables")?.as_array()? {
             let (kind, object) = object.as_object()?.iter().next()?;
-            let word = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let word = |key: &str| {
+                object
+                    .get(key)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             match kind.as_str() {
                 "metainfo" | "table" => {}
                 "set" => match elements(object) {
@@ -72,11 +84,15 @@ impl Table {
                 },
                 "chain" => {
                     let keys = ["type", "hook", "prio", "policy"];
-                    let chain =
-                        keys.map(|key| (key.to_owned(), object.get(key).cloned().unwrap_or_default()));
-                    table.chains.insert(word("name"), Value::Object(chain.into_iter().collect()));
+                    let chain = keys
+                        .map(|key| (key.to_owned(), object.get(key).cloned().unwrap_or_default()));
+                    table
+                        .chains
+                        .insert(word("name"), Value::Object(chain.into_iter().collect()));
                 }
-                "rule" => table.rules.push((word("chain"), object.get("expr")?.clone())),
+                "rule" => table
+                    .rules
+                    .push((word("chain"), object.get("expr")?.clone())),
                 _ => table.others += 1,
             }
         }
@@ -95,8 +111,12 @@ impl Table {
                 elements.join(", ")
             );
         }
-        script += &format!("chain {CHAIN} {{ type nat hook postrouting priority 100; policy accept;\n");
-        for family in Family::BOTH.into_iter().filter(|family| self.sets.contains_key(family.set())) {
+        script +=
+            &format!("chain {CHAIN} {{ type nat hook postrouting priority 100; policy accept;\n");
+        for family in Family::BOTH
+            .into_iter()
+            .filter(|family| self.sets.contains_key(family.set()))
+        {
             let (ip, set) = (family.of("ip", "ip6"), family.set());
             script += &format!("{ip} saddr @{set} {ip} daddr != @{set} masquerade\n");
         }
@@ -118,7 +138,9 @@ fn elements(set: &Value) -> Option<BTreeSet<IpNet>> {
     if *flags != json!(["interval"]) && *flags != json!("interval") {
         return None;
     }
-    let Some(elements) = set.get("elem") else { return Some(BTreeSet::new()) };
+    let Some(elements) = set.get("elem") else {
+        return Some(BTreeSet::new());
+    };
     elements.as_array()?.iter().map(element).collect()
 }
 
@@ -135,6 +157,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{NAME}:")?;
         let elements = self.sets.values().flat_map(|(_, elements)| elements);
-        elements.into_iter().try_for_each(|element| write!(f, " {element}"))
+        elements
+            .into_iter()
+            .try_for_each(|element| write!(f, " {element}"))
     }
 }

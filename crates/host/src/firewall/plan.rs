@@ -61,11 +61,19 @@ pub(super) struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Make an ipset, or give it other members, at one go.
-    WriteSet { family: Family, members: BTreeMap<IpNet, bool>, exists: bool },
+    WriteSet {
+        family: Family,
+        members: BTreeMap<IpNet, bool>,
+        exists: bool,
+    },
     /// Destroy an ipset.
     DestroySet(String),
     /// One line for `iptables-restore`.
-    Rule { family: Family, table: &'static str, line: String },
+    Rule {
+        family: Family,
+        table: &'static str,
+        line: String,
+    },
     /// Write our table, or write it anew, at one go.
     WriteTable(nftables::Table),
     /// Delete our table.
@@ -105,7 +113,11 @@ pub(super) fn plan(wanted: &Wanted, backend: Nat, observed: &Observed) -> Plan {
 impl Plan {
     /// Adds a line for `iptables-restore`.
     pub(super) fn rule(&mut self, family: Family, table: &'static str, line: String) {
-        self.ops.push(Op::Rule { family, table, line });
+        self.ops.push(Op::Rule {
+            family,
+            table,
+            line,
+        });
     }
 }
 
@@ -128,15 +140,25 @@ pub(super) fn of_family(family: Family) -> Concern<'static> {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::WriteSet { family, members, .. } => {
+            Op::WriteSet {
+                family, members, ..
+            } => {
                 write!(f, "write ipset {}:", family.set())?;
                 members.iter().try_for_each(|(net, nomatch)| {
                     write!(f, " {net}{}", if *nomatch { " nomatch" } else { "" })
                 })
             }
             Op::DestroySet(name) => write!(f, "destroy ipset {name}"),
-            Op::Rule { family, table, line } => {
-                write!(f, "change a rule: {} -t {table} {line}", family.of("iptables", "ip6tables"))
+            Op::Rule {
+                family,
+                table,
+                line,
+            } => {
+                write!(
+                    f,
+                    "change a rule: {} -t {table} {line}",
+                    family.of("iptables", "ip6tables")
+                )
             }
             Op::WriteTable(table) => write!(f, "write nftables' table {table}"),
             Op::DeleteTable => write!(f, "delete nftables' table {}", nftables::NAME),

@@ -32,7 +32,11 @@ impl Ruleset {
                 }
             } else if let (Some(rule), Some(table)) = (line.strip_prefix("-A "), &mut table) {
                 let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
-                table.entry(chain.to_owned()).or_default().rules.push(rule.to_owned());
+                table
+                    .entry(chain.to_owned())
+                    .or_default()
+                    .rules
+                    .push(rule.to_owned());
             }
         }
         ruleset

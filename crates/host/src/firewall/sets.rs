@@ -21,7 +21,9 @@ pub(super) fn scratch(family: Family) -> &'static str {
 
 /// All names that are ours.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    Family::BOTH.into_iter().flat_map(|family| [family.set(), scratch(family)])
+    Family::BOTH
+        .into_iter()
+        .flat_map(|family| [family.set(), scratch(family)])
 }
 
 /// The kernel's number of a family.
@@ -33,8 +35,14 @@ fn number(family: Family) -> u8 {
 /// All addresses, in two halves.
 fn halves(family: Family) -> [IpNet; 2] {
     let addresses: [IpAddr; 2] = family.of(
-        [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(128, 0, 0, 0).into()],
-        [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0).into()],
+        [
+            Ipv4Addr::UNSPECIFIED.into(),
+            Ipv4Addr::new(128, 0, 0, 0).into(),
+        ],
+        [
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0).into(),
+        ],
     );
     addresses.map(|address| IpNet::new_assert(address, 1))
 }
@@ -50,11 +58,18 @@ fn members(wanted: &Wanted, family: Family) -> BTreeMap<IpNet, bool> {
 /// Whether a set is one of ours (or the predecessor's): by what is in it, or by
 /// rules of ours that use it.
 fn is_ours(set: &Set, family: Family, observed: &Observed) -> bool {
-    let is_used =
-        || observed.rules.get(&family).is_some_and(|rules| nat::ours(family, rules).next().is_some());
+    let is_used = || {
+        observed
+            .rules
+            .get(&family)
+            .is_some_and(|rules| nat::ours(family, rules).next().is_some())
+    };
     set.kind == KIND
         && set.family == number(family)
-        && (halves(family).iter().any(|half| set.members.contains_key(half)) || is_used())
+        && (halves(family)
+            .iter()
+            .any(|half| set.members.contains_key(half))
+            || is_used())
 }
 
 /// Makes the set, or makes it right.
@@ -79,14 +94,23 @@ pub(super) fn write(wanted: &Wanted, family: Family, observed: &Observed, plan: 
             problem("that is not ours".to_owned());
         }
         Some(set) if set.members == members => {}
-        found => plan.ops.push(Op::WriteSet { family, members, exists: found.is_some() }),
+        found => plan.ops.push(Op::WriteSet {
+            family,
+            members,
+            exists: found.is_some(),
+        }),
     }
 }
 
 /// Destroys what is not wanted any more.
 pub(super) fn destroy(wanted: &Wanted, family: Family, observed: &Observed, plan: &mut Plan) {
     let is_stale = |set: &&Set| !wanted.concerns(family) && is_ours(set, family, observed);
-    if observed.sets.get(family.set()).as_ref().is_some_and(is_stale) {
+    if observed
+        .sets
+        .get(family.set())
+        .as_ref()
+        .is_some_and(is_stale)
+    {
         plan.ops.push(Op::DestroySet(family.set().to_owned()));
     }
 }
@@ -96,9 +120,15 @@ pub(super) fn destroy(wanted: &Wanted, family: Family, observed: &Observed, plan
 pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>, exists: bool) -> String {
     let set = family.set();
     let target = if exists { scratch(family) } else { set };
-    let mut script = format!("create {target} {KIND} family {} counters\n", family.of("inet", "inet6"));
+    let mut script = format!(
+        "create {target} {KIND} family {} counters\n",
+        family.of("inet", "inet6")
+    );
     for (net, nomatch) in members {
-        script += &format!("add {target} {net}{}\n", if *nomatch { " nomatch" } else { "" });
+        script += &format!(
+            "add {target} {net}{}\n",
+            if *nomatch { " nomatch" } else { "" }
+        );
     }
     if exists {
         script += &format!("swap {target} {set}\ndestroy {target}\n");

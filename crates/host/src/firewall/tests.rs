@@ -30,7 +30,12 @@ fn net(text: &str) -> IpNet {
 }
 
 fn desired() -> Desired {
-    let bridge = |name: &str, subnet: &str| Some(Bridge { name: name.into(), subnets: vec![net(subnet)] });
+    let bridge = |name: &str, subnet: &str| {
+        Some(Bridge {
+            name: name.into(),
+            subnets: vec![net(subnet)],
+        })
+    };
     let overlay = Overlay {
         ranges: vec![net("9.0.0.0/8"), net("fd01:b::/64")],
         subnets: vec![net("9.0.1.0/24")],
@@ -38,25 +43,51 @@ fn desired() -> Desired {
         docker_bridge: bridge("d-dcos", "9.0.1.128/25"),
         mtu: 1420,
     };
-    let vtep =
-        Vtep { name: "vtep1024".into(), vni: 1024, mac: Default::default(), addresses: vec![], mtu: None };
-    Desired { vtep: Some(vtep), overlays: [("dcos".to_owned(), overlay)].into(), ..Desired::default() }
+    let vtep = Vtep {
+        name: "vtep1024".into(),
+        vni: 1024,
+        mac: Default::default(),
+        addresses: vec![],
+        mtu: None,
+    };
+    Desired {
+        vtep: Some(vtep),
+        overlays: [("dcos".to_owned(), overlay)].into(),
+        ..Desired::default()
+    }
 }
 
 /// A host with these rules for IPv4.
 fn host(rules: &str) -> Observed {
-    let rules = [(Family::V4, Ruleset::parse(rules)), (Family::V6, Ruleset::parse(FRESH))];
-    Observed { rules: rules.into(), uplinks: ["eth0".to_owned()].into(), ..Observed::default() }
+    let rules = [
+        (Family::V4, Ruleset::parse(rules)),
+        (Family::V6, Ruleset::parse(FRESH)),
+    ];
+    Observed {
+        rules: rules.into(),
+        uplinks: ["eth0".to_owned()].into(),
+        ..Observed::default()
+    }
 }
 
 fn set(members: &[(&str, bool)]) -> Set {
-    let members = members.iter().map(|(member, nomatch)| (net(member), *nomatch));
-    Set { kind: sets::KIND.into(), family: 2, members: members.collect() }
+    let members = members
+        .iter()
+        .map(|(member, nomatch)| (net(member), *nomatch));
+    Set {
+        kind: sets::KIND.into(),
+        family: 2,
+        members: members.collect(),
+    }
 }
 
 /// Our set as it should be.
 fn right_set() -> Set {
-    set(&[("0.0.0.0/1", false), ("128.0.0.0/1", false), ("9.0.0.0/8", true)])
+    set(&[
+        ("0.0.0.0/1", false),
+        ("128.0.0.0/1", false),
+        ("9.0.0.0/8", true),
+    ])
 }
 
 fn with_set(mut observed: Observed, set: Set) -> Observed {
@@ -82,7 +113,10 @@ fn changes(wanted: &Wanted, rules: &str, of: &str) -> Vec<String> {
 fn restore(rules: &str, changes: &[String]) -> String {
     let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut policies: BTreeMap<String, String> = BTreeMap::new();
-    let body = rules.lines().filter(|line| line.starts_with([':', '-'])).map(str::to_owned);
+    let body = rules
+        .lines()
+        .filter(|line| line.starts_with([':', '-']))
+        .map(str::to_owned);
     for line in body.chain(changes.iter().cloned()) {
         let (verb, rest) = line.split_once(' ').unwrap();
         let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -91,17 +125,32 @@ fn restore(rules: &str, changes: &[String]) -> String {
             "-I" => {
                 let (index, rule) = rule.split_once(' ').unwrap();
                 let index = index.parse::<usize>().unwrap() - 1;
-                chains.get_mut(chain).unwrap().insert(index, rule.to_owned());
+                chains
+                    .get_mut(chain)
+                    .unwrap()
+                    .insert(index, rule.to_owned());
             }
             "-D" => {
                 let rules = chains.get_mut(chain).unwrap();
-                let index = rules.iter().position(|other| other == rule).expect("no such rule");
+                let index = rules
+                    .iter()
+                    .position(|other| other == rule)
+                    .expect("no such rule");
                 rules.remove(index);
             }
             "-F" => chains.get_mut(chain).unwrap().clear(),
             "-X" => {
-                assert_eq!(chains.remove(chain).unwrap(), [""; 0], "{chain} is not empty");
-                assert!(!chains.values().flatten().any(|rule| rule.ends_with(&format!("-j {chain}"))));
+                assert_eq!(
+                    chains.remove(chain).unwrap(),
+                    [""; 0],
+                    "{chain} is not empty"
+                );
+                assert!(
+                    !chains
+                        .values()
+                        .flatten()
+                        .any(|rule| rule.ends_with(&format!("-j {chain}")))
+                );
             }
             name => {
                 let name = name.strip_prefix(':').unwrap().to_owned();
@@ -115,7 +164,9 @@ fn restore(rules: &str, changes: &[String]) -> String {
         text += &format!(":{chain} {}\n", policies[chain]);
     }
     for (chain, rules) in &chains {
-        rules.iter().for_each(|rule| text += &format!("-A {chain} {rule}\n"));
+        rules
+            .iter()
+            .for_each(|rule| text += &format!("-A {chain} {rule}\n"));
     }
     text
 }
@@ -137,7 +188,10 @@ fn a_fresh_host_gets_a_set_and_a_rule_and_nothing_else() {
 fn what_is_right_stays() {
     let rules = FRESH.replacen("COMMIT", &format!("-A POSTROUTING {RULE}\nCOMMIT"), 1);
     let observed = with_set(host(&rules), right_set());
-    assert_eq!(plan(&Wanted::of(&desired()), Nat::Iptables, &observed), Plan::default());
+    assert_eq!(
+        plan(&Wanted::of(&desired()), Nat::Iptables, &observed),
+        Plan::default()
+    );
 }
 
 #[test]
@@ -149,11 +203,21 @@ fn only_rules_of_our_form_are_ours() {
         "-s 7.0.0.0/8 -m set --match-set overlay2 dst -j MASQUERADE",
         "! -s 7.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE",
     ];
-    let ours = [RULE, RULE, "-s 7.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE"];
-    let rules = foreign.iter().chain(&ours).map(|rule| format!("-A POSTROUTING {rule}\n"));
+    let ours = [
+        RULE,
+        RULE,
+        "-s 7.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE",
+    ];
+    let rules = foreign
+        .iter()
+        .chain(&ours)
+        .map(|rule| format!("-A POSTROUTING {rule}\n"));
     let rules = FRESH.replacen("COMMIT", &(rules.collect::<String>() + "COMMIT"), 1);
     let removed = ours.map(|rule| format!("-D POSTROUTING {rule}"));
-    assert_eq!(changes(&Wanted::of(&desired()), &rules, "nat"), removed[1..]);
+    assert_eq!(
+        changes(&Wanted::of(&desired()), &rules, "nat"),
+        removed[1..]
+    );
     assert_eq!(changes(&Wanted::default(), &rules, "nat"), removed);
 }
 
@@ -176,7 +240,10 @@ fn a_set_is_written_before_the_rules_and_destroyed_after_them() {
     );
     assert_eq!(
         lines(&plan(&Wanted::default(), Nat::Iptables, &observed)),
-        [format!("change a rule: iptables -t nat -D POSTROUTING {RULE}"), "destroy ipset overlay".to_owned()]
+        [
+            format!("change a rule: iptables -t nat -D POSTROUTING {RULE}"),
+            "destroy ipset overlay".to_owned()
+        ]
     );
 }
 
@@ -185,7 +252,10 @@ fn a_range_may_be_a_half_and_one_of_all_addresses_has_no_outside() {
     let mut odd = desired();
     odd.overlays.get_mut("dcos").unwrap().ranges = vec![net("0.0.0.0/1")];
     let plan_of = |desired: &Desired| plan(&Wanted::of(desired), Nat::Iptables, &host(FRESH));
-    assert_eq!(lines(&plan_of(&odd))[0], "write ipset overlay: 0.0.0.0/1 nomatch 128.0.0.0/1");
+    assert_eq!(
+        lines(&plan_of(&odd))[0],
+        "write ipset overlay: 0.0.0.0/1 nomatch 128.0.0.0/1"
+    );
     odd.overlays.get_mut("dcos").unwrap().ranges = vec![net("0.0.0.0/0")];
     assert_eq!(plan_of(&odd), Plan::default());
 }
@@ -198,7 +268,10 @@ fn somebody_elses_set_is_a_problem_and_not_ours_to_use_or_remove() {
         let observed = with_set(host(FRESH), foreign);
         let with = plan(&Wanted::of(&desired()), Nat::Iptables, &observed);
         assert_eq!((with.ops, with.problems.len()), (vec![], 1));
-        assert_eq!(plan(&Wanted::default(), Nat::Iptables, &observed), Plan::default());
+        assert_eq!(
+            plan(&Wanted::default(), Nat::Iptables, &observed),
+            Plan::default()
+        );
     }
 }
 
@@ -212,10 +285,16 @@ fn one_firewall_takes_the_place_of_the_other_without_a_gap() {
     assert_eq!(to_nftables[0], Op::WriteTable(table.clone()));
     assert_eq!(to_nftables[1..].len(), 2, "{to_nftables:?}");
 
-    observed = Observed { table: Some(table), ..host(FRESH) };
+    observed = Observed {
+        table: Some(table),
+        ..host(FRESH)
+    };
     assert_eq!(plan(&wanted, Nat::Nftables, &observed), Plan::default());
     let to_iptables = plan(&wanted, Nat::Iptables, &observed).ops;
-    assert_eq!((to_iptables.len(), to_iptables.last()), (3, Some(&Op::DeleteTable)));
+    assert_eq!(
+        (to_iptables.len(), to_iptables.last()),
+        (3, Some(&Op::DeleteTable))
+    );
 }
 
 #[test]
@@ -232,12 +311,17 @@ fn tables_are_read_in_every_spelling() {
             {"match": {"op": "!=", "left": {"payload": {"protocol": "ip", "field": "daddr"}}, "right": "@overlay"}},
             {"masquerade": null}]}}]}"#;
     for flags in [r#"["interval"]"#, r#""interval""#] {
-        assert_eq!(nftables::Table::parse(&text.replace("FLAGS", flags)), nftables::Table::of(&wanted));
+        assert_eq!(
+            nftables::Table::parse(&text.replace("FLAGS", flags)),
+            nftables::Table::of(&wanted)
+        );
     }
     for changed in [
         text.replace("FLAGS", r#"["interval", "timeout"]"#),
-        text.replace("FLAGS", r#""interval""#).replace("\"len\": 8", "\"len\": 9"),
-        text.replace("FLAGS", r#""interval""#).replace("\"prio\": 100", "\"prio\": 99"),
+        text.replace("FLAGS", r#""interval""#)
+            .replace("\"len\": 8", "\"len\": 9"),
+        text.replace("FLAGS", r#""interval""#)
+            .replace("\"prio\": 100", "\"prio\": 99"),
         text.replace("FLAGS", r#""interval""#).replace("!=", "=="),
     ] {
         let table = nftables::Table::parse(&changed).unwrap();
@@ -255,9 +339,16 @@ fn the_way_is_opened_where_it_is_barred_and_behind_the_operators_rules() {
     for (rules, expected) in [
         (
             "-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -s 9.0.1.9/32 -j DROP\n-A DOCKER-USER -j RETURN\n",
-            vec!["-A DOCKER-USER -s 9.0.1.9/32 -j DROP", "JUMP DOCKER-USER", "-A DOCKER-USER -j RETURN"],
+            vec![
+                "-A DOCKER-USER -s 9.0.1.9/32 -j DROP",
+                "JUMP DOCKER-USER",
+                "-A DOCKER-USER -j RETURN",
+            ],
         ),
-        ("-A FORWARD -j DOCKER-USER\n", vec!["JUMP DOCKER-USER", "-A FORWARD -j DOCKER-USER"]),
+        (
+            "-A FORWARD -j DOCKER-USER\n",
+            vec!["JUMP DOCKER-USER", "-A FORWARD -j DOCKER-USER"],
+        ),
         (
             "-A FORWARD -d 169.254.169.254/32 -j DROP\n-A FORWARD -j DOCKER-ISOLATION\n",
             vec![
@@ -268,7 +359,11 @@ fn the_way_is_opened_where_it_is_barred_and_behind_the_operators_rules() {
         ),
         (
             "-A FORWARD -i lo -j ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n",
-            vec!["-A FORWARD -i lo -j ACCEPT", "JUMP FORWARD", "-A FORWARD -j REJECT"],
+            vec![
+                "-A FORWARD -i lo -j ACCEPT",
+                "JUMP FORWARD",
+                "-A FORWARD -j REJECT",
+            ],
         ),
     ] {
         let before = format!("*filter\n{chains}{rules}");
@@ -279,7 +374,9 @@ fn the_way_is_opened_where_it_is_barred_and_behind_the_operators_rules() {
                 Some(chain) => format!("-A {chain} {JUMP}\n"),
                 None => (*line).to_owned(),
             };
-            after.find(&line).unwrap_or_else(|| panic!("no {line} in {after}"))
+            after
+                .find(&line)
+                .unwrap_or_else(|| panic!("no {line} in {after}"))
         });
         let at: Vec<usize> = at.collect();
         assert!(at.is_sorted(), "{after}");
@@ -299,7 +396,11 @@ fn assert_settled(wanted: &Wanted, rules: &str) {
 #[test]
 fn a_host_on_which_everybody_may_talk_is_left_alone() {
     let chains = "*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n";
-    for rules in ["", "-A FORWARD -s 10.0.0.0/8 -j DROP\n", "-A DOCKER-USER -j DROP\n"] {
+    for rules in [
+        "",
+        "-A FORWARD -s 10.0.0.0/8 -j DROP\n",
+        "-A DOCKER-USER -j DROP\n",
+    ] {
         assert_settled(&Wanted::of(&desired()), &format!("{chains}{rules}"));
     }
 }
@@ -310,7 +411,10 @@ fn what_drops_at_the_end_gets_a_way_out_for_mesos_containers_only() {
     let wanted = Wanted::of(&desired());
     let after = restore(before, &changes(&wanted, before, "filter"));
     assert_settled(&wanted, &after);
-    let accepts: BTreeSet<&str> = after.lines().filter(|line| line.starts_with("-A MESOS")).collect();
+    let accepts: BTreeSet<&str> = after
+        .lines()
+        .filter(|line| line.starts_with("-A MESOS"))
+        .collect();
     assert_eq!(
         accepts,
         [
@@ -332,19 +436,39 @@ fn the_predecessors_hole_is_closed_once() {
     let hole = "-A DOCKER-ISOLATION-STAGE-2 -j RETURN\n";
     let docker = "*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n:DOCKER-ISOLATION-STAGE-2 - [0:0]\n\
                   -A FORWARD -j DOCKER-USER\n";
-    let own = "-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP\n-A DOCKER-ISOLATION-STAGE-2 -j RETURN\n";
+    let own =
+        "-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP\n-A DOCKER-ISOLATION-STAGE-2 -j RETURN\n";
     let nat = format!("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING {RULE}\n");
     let wanted = Wanted::of(&desired());
     let removals = |rules: &str| {
         let changes = changes(&wanted, rules, "filter");
-        changes.iter().filter(|line| *line == "-D DOCKER-ISOLATION-STAGE-2 -j RETURN").count()
+        changes
+            .iter()
+            .filter(|line| *line == "-D DOCKER-ISOLATION-STAGE-2 -j RETURN")
+            .count()
     };
-    assert_eq!(removals(&format!("{docker}{hole}{hole}{own}{nat}")), 2, "as the predecessor left it");
+    assert_eq!(
+        removals(&format!("{docker}{hole}{hole}{own}{nat}")),
+        2,
+        "as the predecessor left it"
+    );
     assert_eq!(removals(&format!("{docker}{own}{nat}")), 0, "Docker's own");
-    assert_eq!(removals(&format!("{docker}{hole}{nat}")), 0, "Docker's own, of a chain without networks");
-    assert_eq!(removals(&format!("{docker}{hole}{own}")), 0, "no predecessor");
+    assert_eq!(
+        removals(&format!("{docker}{hole}{nat}")),
+        0,
+        "Docker's own, of a chain without networks"
+    );
+    assert_eq!(
+        removals(&format!("{docker}{hole}{own}")),
+        0,
+        "no predecessor"
+    );
     let ours = ":MESOS-OVERLAY - [0:0]\n";
-    assert_eq!(removals(&format!("{docker}{ours}{hole}{own}{nat}")), 0, "we were here before");
+    assert_eq!(
+        removals(&format!("{docker}{ours}{hole}{own}{nat}")),
+        0,
+        "we were here before"
+    );
 }
 
 #[test]
@@ -356,6 +480,12 @@ fn scripts_swap_what_is_there() {
          add overlay 128.0.0.0/1\n"
     );
     let swapped = sets::script(Family::V4, &members, true);
-    assert!(swapped.starts_with("create mesos-overlay-new "), "{swapped}");
-    assert!(swapped.ends_with("swap mesos-overlay-new overlay\ndestroy mesos-overlay-new\n"), "{swapped}");
+    assert!(
+        swapped.starts_with("create mesos-overlay-new "),
+        "{swapped}"
+    );
+    assert!(
+        swapped.ends_with("swap mesos-overlay-new overlay\ndestroy mesos-overlay-new\n"),
+        "{swapped}"
+    );
 }

@@ -33,10 +33,18 @@ struct Xtables {
 impl Tools {
     /// Looks for them.
     pub(super) fn find() -> Tools {
-        let xtables =
-            |save, restore| Some(Xtables { save: Tool::find(save)?, restore: Tool::find(restore)? });
+        let xtables = |save, restore| {
+            Some(Xtables {
+                save: Tool::find(save)?,
+                restore: Tool::find(restore)?,
+            })
+        };
         let version = Tool::find("iptables").and_then(|tool| tool.run(&["--version"], "").ok());
-        let mut tools = Tools { ipset: Tool::find("ipset"), nft: Tool::find("nft"), ..Tools::default() };
+        let mut tools = Tools {
+            ipset: Tool::find("ipset"),
+            nft: Tool::find("nft"),
+            ..Tools::default()
+        };
         if let Some(version) = version {
             tools.is_legacy = !version.contains("nf_tables");
             tools.waits = waits(&version);
@@ -50,22 +58,32 @@ impl Tools {
 
     /// Where masquerading is to be written. The error is a sentence.
     pub(super) fn choose(&self, wanted: desired::Firewall) -> Result<Nat, String> {
-        let for_iptables = [("iptables", self.xtables.is_some()), ("ipset", self.ipset.is_some())];
-        let missing: Vec<&str> =
-            for_iptables.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+        let for_iptables = [
+            ("iptables", self.xtables.is_some()),
+            ("ipset", self.ipset.is_some()),
+        ];
+        let missing: Vec<&str> = for_iptables
+            .iter()
+            .filter(|(_, there)| !there)
+            .map(|(name, _)| *name)
+            .collect();
         let missing = missing.join(" and ");
         let has_nft = self.nft.is_some();
         match wanted {
-            desired::Firewall::Auto | desired::Firewall::Iptables if missing.is_empty() => Ok(Nat::Iptables),
+            desired::Firewall::Auto | desired::Firewall::Iptables if missing.is_empty() => {
+                Ok(Nat::Iptables)
+            }
             desired::Firewall::Auto | desired::Firewall::Nftables if has_nft => Ok(Nat::Nftables),
-            desired::Firewall::Auto => Err(format!("neither {missing} nor nft is installed; install either")),
+            desired::Firewall::Auto => Err(format!(
+                "neither {missing} nor nft is installed; install either"
+            )),
             desired::Firewall::Iptables => Err(format!(
                 "agent_config has \"firewall\": \"iptables\", but {missing} is not installed; install it"
             )),
-            desired::Firewall::Nftables => {
-                Err("agent_config has \"firewall\": \"nftables\", but nft is not installed; install it"
-                    .to_owned())
-            }
+            desired::Firewall::Nftables => Err(
+                "agent_config has \"firewall\": \"nftables\", but nft is not installed; install it"
+                    .to_owned(),
+            ),
             // Nobody asks then; it would not be right to write anything.
             desired::Firewall::None => Err("agent_config has \"firewall\": \"none\"".to_owned()),
         }
@@ -88,8 +106,13 @@ impl Tools {
 
     /// Our table of nftables, if there is one.
     pub(super) fn table(&self) -> Result<Option<nftables::Table>, String> {
-        let Some(nft) = &self.nft else { return Ok(None) };
-        match nft.run(&["-j", "list", "table", nftables::FAMILY, nftables::TABLE], "") {
+        let Some(nft) = &self.nft else {
+            return Ok(None);
+        };
+        match nft.run(
+            &["-j", "list", "table", nftables::FAMILY, nftables::TABLE],
+            "",
+        ) {
             Ok(text) => match nftables::Table::parse(&text) {
                 Some(table) => Ok(Some(table)),
                 None => Err("nft says something that cannot be understood".to_owned()),
@@ -102,12 +125,24 @@ impl Tools {
     /// Carries out operations that go together ([`together`]).
     pub(super) fn carry_out(&self, ops: &[Op]) -> Result<(), String> {
         let (tool, arguments, input): (_, &[&str], _) = match ops {
-            [Op::WriteSet { family, members, exists }] => {
-                (&self.ipset, &["restore"], sets::script(*family, members, *exists))
-            }
+            [
+                Op::WriteSet {
+                    family,
+                    members,
+                    exists,
+                },
+            ] => (
+                &self.ipset,
+                &["restore"],
+                sets::script(*family, members, *exists),
+            ),
             [Op::DestroySet(name)] => (&self.ipset, &["restore"], format!("destroy {name}\n")),
             [Op::WriteTable(table)] => (&self.nft, &["-f", "-"], table.script()),
-            [Op::DeleteTable] => (&self.nft, &["-f", "-"], format!("delete table {}\n", nftables::NAME)),
+            [Op::DeleteTable] => (
+                &self.nft,
+                &["-f", "-"],
+                format!("delete table {}\n", nftables::NAME),
+            ),
             rules => return self.restore(rules),
         };
         let tool = tool.as_ref().ok_or("the tool for it is not installed")?;
@@ -117,11 +152,15 @@ impl Tools {
     /// Gives the lines of one family to `iptables-restore`: per table they take
     /// effect all at once or not at all.
     fn restore(&self, rules: &[Op]) -> Result<(), String> {
-        let Some(Op::Rule { family, .. }) = rules.first() else { return Ok(()) };
+        let Some(Op::Rule { family, .. }) = rules.first() else {
+            return Ok(());
+        };
         let mut input = String::new();
         let mut open = None;
         for op in rules {
-            let Op::Rule { table, line, .. } = op else { continue };
+            let Op::Rule { table, line, .. } = op else {
+                continue;
+            };
             if open != Some(table) {
                 input += &format!("{}*{table}\n", if open.is_some() { "COMMIT\n" } else { "" });
                 open = Some(table);
@@ -130,7 +169,11 @@ impl Tools {
         }
         input += "COMMIT\n";
         let xtables = self.xtables(*family).ok_or("it is not installed")?;
-        let arguments: &[&str] = if self.waits { &["-w", "--noflush"] } else { &["--noflush"] };
+        let arguments: &[&str] = if self.waits {
+            &["-w", "--noflush"]
+        } else {
+            &["--noflush"]
+        };
         xtables.restore.run(arguments, &input).map(drop)
     }
 }
@@ -144,8 +187,14 @@ pub(super) fn together(a: &Op, b: &Op) -> bool {
 /// it; they can get into the way of others, which is why a pass is repeated.)
 fn waits(version: &str) -> bool {
     let number = version.split(" v").nth(1).unwrap_or_default();
-    let number = number.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
-    let parts: Vec<u32> = number.split('.').filter_map(|part| part.parse().ok()).collect();
+    let number = number
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .next()
+        .unwrap_or_default();
+    let parts: Vec<u32> = number
+        .split('.')
+        .filter_map(|part| part.parse().ok())
+        .collect();
     parts >= vec![1, 6, 2]
 }
 

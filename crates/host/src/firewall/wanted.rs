@@ -52,27 +52,45 @@ impl Wanted {
         let mut wanted = Wanted::default();
         let overlays = || desired.overlays.values();
         for family in Family::BOTH {
-            if overlays().flat_map(|overlay| &overlay.subnets).any(|subnet| family.includes(subnet)) {
+            if overlays()
+                .flat_map(|overlay| &overlay.subnets)
+                .any(|subnet| family.includes(subnet))
+            {
                 let ranges = overlays().flat_map(|overlay| &overlay.ranges);
                 // A range of all addresses has no outside.
-                let ranges = ranges.filter(|range| family.includes(range) && range.prefix_len() > 0);
+                let ranges =
+                    ranges.filter(|range| family.includes(range) && range.prefix_len() > 0);
                 wanted.ranges.extend(ranges.map(IpNet::trunc));
             }
         }
         for overlay in overlays() {
-            wanted.mesos_bridges.extend(overlay.mesos_bridge.iter().map(|bridge| bridge.name.clone()));
-            wanted.devices.extend(overlay.docker_bridge.iter().map(|bridge| bridge.name.clone()));
+            wanted.mesos_bridges.extend(
+                overlay
+                    .mesos_bridge
+                    .iter()
+                    .map(|bridge| bridge.name.clone()),
+            );
+            wanted.devices.extend(
+                overlay
+                    .docker_bridge
+                    .iter()
+                    .map(|bridge| bridge.name.clone()),
+            );
         }
         wanted.devices.extend(wanted.mesos_bridges.iter().cloned());
         if !wanted.devices.is_empty() {
-            wanted.devices.extend(desired.vtep.iter().map(|vtep| vtep.name.clone()));
+            wanted
+                .devices
+                .extend(desired.vtep.iter().map(|vtep| vtep.name.clone()));
         }
         wanted
     }
 
     /// The ranges of one family.
     pub(super) fn ranges(&self, family: Family) -> impl Iterator<Item = &IpNet> {
-        self.ranges.iter().filter(move |range| family.includes(range))
+        self.ranges
+            .iter()
+            .filter(move |range| family.includes(range))
     }
 
     /// Whether anything is wanted in this family.

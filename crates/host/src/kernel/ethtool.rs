@@ -56,10 +56,18 @@ impl Ethtool {
     pub(crate) fn open() -> io::Result<Ethtool> {
         let mut socket = Socket::new(NETLINK_GENERIC)?;
         socket.bind_auto()?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(PATIENCE.as_secs() as _, 0))?;
-        let mut ethtool = Ethtool { socket, family: CONTROL };
+        setsockopt(
+            &socket,
+            ReceiveTimeout,
+            &TimeVal::new(PATIENCE.as_secs() as _, 0),
+        )?;
+        let mut ethtool = Ethtool {
+            socket,
+            family: CONTROL,
+        };
         let answer = ethtool.ask(GET_FAMILY, &attribute(FAMILY_NAME, b"ethtool\0"))?;
-        let id = find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
+        let id =
+            find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
         ethtool.family = id.ok_or_else(|| io::Error::other("the kernel's answer has no family"))?;
         Ok(ethtool)
     }
@@ -67,8 +75,8 @@ impl Ethtool {
     /// Whether the device below computes the checksums.
     pub(crate) fn tx_checksum(&self, device: &str) -> io::Result<bool> {
         let answer = self.ask(FEATURES_GET, &header(device))?;
-        let active =
-            find(&answer, ACTIVE).ok_or_else(|| io::Error::other("the kernel's answer has no features"))?;
+        let active = find(&answer, ACTIVE)
+            .ok_or_else(|| io::Error::other("the kernel's answer has no features"))?;
         let bits = find(active, BITS).unwrap_or_default();
         let name = [FEATURE.as_bytes(), b"\0"].concat();
         Ok(NlasIterator::new(bits).flatten().any(|bit| {
@@ -90,7 +98,10 @@ impl Ethtool {
         if self.tx_checksum(device)? == on {
             return Ok(());
         }
-        Err(io::Error::other(format!("the device does not take {FEATURE} {}", if on { "on" } else { "off" })))
+        Err(io::Error::other(format!(
+            "the device does not take {FEATURE} {}",
+            if on { "on" } else { "off" }
+        )))
     }
 
     /// Sends a message; gives the attributes of the answer, if there are any.
@@ -111,14 +122,18 @@ impl Ethtool {
                 let payload = message.payload();
                 if message.message_type() == ERROR {
                     // The payload begins with the error's number, negative.
-                    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                    let code = payload
+                        .first_chunk()
+                        .map_or(0, |code| i32::from_ne_bytes(*code));
                     return match code {
                         0 => Ok(answer),
                         code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
                     };
                 }
                 answer = payload.get(GENERIC_HEADER..).unwrap_or_default().to_vec();
-                rest = rest.get((message.length() as usize).next_multiple_of(4)..).unwrap_or_default();
+                rest = rest
+                    .get((message.length() as usize).next_multiple_of(4)..)
+                    .unwrap_or_default();
             }
         }
     }
@@ -126,7 +141,10 @@ impl Ethtool {
 
 /// The header that says whom a message is about.
 fn header(device: &str) -> Vec<u8> {
-    attribute(NESTED | HEADER, &attribute(HEADER_NAME, &[device.as_bytes(), b"\0"].concat()))
+    attribute(
+        NESTED | HEADER,
+        &attribute(HEADER_NAME, &[device.as_bytes(), b"\0"].concat()),
+    )
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -142,9 +160,11 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     let start = attributes.as_ptr() as usize;
     let mut found = NlasIterator::new(attributes).flatten();
-    let value = found.find(|attribute| attribute.kind() & TYPE == kind).map(|attribute| {
-        let value = attribute.value();
-        (value.as_ptr() as usize - start, value.len())
-    });
+    let value = found
+        .find(|attribute| attribute.kind() & TYPE == kind)
+        .map(|attribute| {
+            let value = attribute.value();
+            (value.as_ptr() as usize - start, value.len())
+        });
     value.map(|(offset, length)| &attributes[offset..offset + length])
 }

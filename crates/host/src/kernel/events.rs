@@ -46,14 +46,18 @@ pub(crate) fn events(datagram: &[u8]) -> Vec<Option<Event>> {
         match header.message_type {
             NEW_NETCONF => events.push(Some(Event::Setting)),
             NEW_NEXTHOP | DEL_NEXTHOP => match NexthopMessage::read(&rest[HEADER..length]) {
-                Ok(message) => events.extend(nexthop(&message, header.message_type == DEL_NEXTHOP).map(Some)),
+                Ok(message) => {
+                    events.extend(nexthop(&message, header.message_type == DEL_NEXTHOP).map(Some))
+                }
                 Err(_) => events.push(None),
             },
-            LINK | LINK_GONE | ADDRESS | ADDRESS_GONE | ROUTE | ROUTE_GONE | NEIGHBOUR | NEIGHBOUR_GONE
-            | RULE | RULE_GONE => match RouteNetlinkMessage::deserialize(&header, &rest[HEADER..length]) {
-                Ok(message) => events.extend(event(message).map(Some)),
-                Err(_) => events.push(None),
-            },
+            LINK | LINK_GONE | ADDRESS | ADDRESS_GONE | ROUTE | ROUTE_GONE | NEIGHBOUR
+            | NEIGHBOUR_GONE | RULE | RULE_GONE => {
+                match RouteNetlinkMessage::deserialize(&header, &rest[HEADER..length]) {
+                    Ok(message) => events.extend(event(message).map(Some)),
+                    Err(_) => events.push(None),
+                }
+            }
             // Something that came into these groups with a later kernel.
             _ => {}
         }
@@ -75,8 +79,14 @@ fn event(message: RouteNetlinkMessage) -> Option<Event> {
         M::DelNeighbour(message) => neighbour(&message, true),
         M::NewRoute(message) => route(&message, false),
         M::DelRoute(message) => route(&message, true),
-        M::NewRule(message) => Some(Event::Rule { rule: observe::rule(&message)?, gone: false }),
-        M::DelRule(message) => Some(Event::Rule { rule: observe::rule(&message)?, gone: true }),
+        M::NewRule(message) => Some(Event::Rule {
+            rule: observe::rule(&message)?,
+            gone: false,
+        }),
+        M::DelRule(message) => Some(Event::Rule {
+            rule: observe::rule(&message)?,
+            gone: true,
+        }),
         _ => None,
     }
 }
@@ -96,7 +106,10 @@ fn link(message: LinkMessage, gone: bool) -> Option<Event> {
     }
     if port {
         // The bridge's view of one of its ports.
-        return Some(Event::Port { master: master?, gone });
+        return Some(Event::Port {
+            master: master?,
+            gone,
+        });
     }
     Some(Event::Link {
         index: header.index,
@@ -113,7 +126,12 @@ fn address(message: &netlink_packet_route::address::AddressMessage, gone: bool) 
     let net = observe::address(message)?;
     let foreign = observe::is_link_local(net.addr());
     let tentative = observe::is_tentative(message);
-    (!foreign).then_some(Event::Address { index: message.header.index, net, tentative, gone })
+    (!foreign).then_some(Event::Address {
+        index: message.header.index,
+        net,
+        tentative,
+        gone,
+    })
 }
 
 fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
@@ -122,12 +140,26 @@ fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
         return None;
     }
     let index = header.ifindex;
-    let observe::Entry { ip, mac, permanent, plain } = observe::entry(message);
+    let observe::Entry {
+        ip,
+        mac,
+        permanent,
+        plain,
+    } = observe::entry(message);
     match header.family {
-        AddressFamily::Bridge => {
-            Some(Event::Fdb { index, mac: mac?, dst: ip?, entry: FdbEntry { permanent, plain }, gone })
-        }
-        _ => Some(Event::Neighbour { index, ip: ip?, neighbour: Neighbour { mac, permanent }, gone }),
+        AddressFamily::Bridge => Some(Event::Fdb {
+            index,
+            mac: mac?,
+            dst: ip?,
+            entry: FdbEntry { permanent, plain },
+            gone,
+        }),
+        _ => Some(Event::Neighbour {
+            index,
+            ip: ip?,
+            neighbour: Neighbour { mac, permanent },
+            gone,
+        }),
     }
 }
 
@@ -137,6 +169,17 @@ fn route(message: &netlink_packet_route::route::RouteMessage, gone: bool) -> Opt
 }
 
 fn nexthop(message: &NexthopMessage, gone: bool) -> Option<Event> {
-    let NexthopMessage { index, via, protocol, .. } = *message;
-    Some(Event::Nexthop { id: message.id?, index, via, protocol, gone })
+    let NexthopMessage {
+        index,
+        via,
+        protocol,
+        ..
+    } = *message;
+    Some(Event::Nexthop {
+        id: message.id?,
+        index,
+        via,
+        protocol,
+        gone,
+    })
 }

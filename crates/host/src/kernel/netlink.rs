@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use netlink_packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NlasIterator,
-    parse_string,
+    ErrorMessage, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NlasIterator, parse_string,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
@@ -73,7 +73,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Refused { errno, text: None } => write!(f, "{}", errno.desc()),
-            Error::Refused { errno, text: Some(text) } => {
+            Error::Refused {
+                errno,
+                text: Some(text),
+            } => {
                 write!(f, "{} ({})", errno.desc(), text.trim_end_matches('.'))
             }
             Error::Silent(why) => f.write_str(why),
@@ -106,11 +109,17 @@ impl Netlink {
         let _ = socket.set_netlink_get_strict_chk(true);
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
-        Ok(Netlink { handle, connection: tokio::spawn(connection) })
+        Ok(Netlink {
+            handle,
+            connection: tokio::spawn(connection),
+        })
     }
 
     /// All objects of one kind.
-    pub(crate) async fn dump(&self, what: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    pub(crate) async fn dump(
+        &self,
+        what: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
         let objects = self.dump_all(what.into()).await?.into_iter();
         Ok(objects
             .filter_map(|object| match object {
@@ -137,7 +146,9 @@ impl Netlink {
                 return Ok(objects);
             }
         }
-        Err(Error::Silent("the kernel's tables change faster than they can be read"))
+        Err(Error::Silent(
+            "the kernel's tables change faster than they can be read",
+        ))
     }
 
     /// `None`: the objects changed meanwhile, so that some may be missing.
@@ -161,21 +172,30 @@ impl Netlink {
     }
 
     /// One object; `None` if there is none.
-    pub(crate) async fn get(&self, what: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, Error> {
+    pub(crate) async fn get(
+        &self,
+        what: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, Error> {
         let mut answers = self.send([with_flags(what.into(), 0)])?;
-        match patiently(answers.next()).await?.ok_or(Error::Silent(BROKEN))? {
-            NetlinkMessage { payload: NetlinkPayload::InnerMessage(Message::Route(object)), .. } => {
-                Ok(Some(object))
-            }
-            NetlinkMessage { payload: NetlinkPayload::Error(error), header, .. } => {
-                match refusal(&error, header.flags) {
-                    Error::Refused {
-                        errno: Errno::ENODEV | Errno::ENETUNREACH | Errno::EHOSTUNREACH,
-                        ..
-                    } => Ok(None),
-                    error => Err(error),
-                }
-            }
+        match patiently(answers.next())
+            .await?
+            .ok_or(Error::Silent(BROKEN))?
+        {
+            NetlinkMessage {
+                payload: NetlinkPayload::InnerMessage(Message::Route(object)),
+                ..
+            } => Ok(Some(object)),
+            NetlinkMessage {
+                payload: NetlinkPayload::Error(error),
+                header,
+                ..
+            } => match refusal(&error, header.flags) {
+                Error::Refused {
+                    errno: Errno::ENODEV | Errno::ENETUNREACH | Errno::EHOSTUNREACH,
+                    ..
+                } => Ok(None),
+                error => Err(error),
+            },
             _ => Err(Error::Silent("the kernel gave an answer that is none")),
         }
     }
@@ -203,12 +223,15 @@ impl Netlink {
         results: &mut Vec<Result<(), Error>>,
     ) -> Result<(), Error> {
         let end = results.len() + batch.len();
-        let messages =
-            batch.into_iter().map(|request| with_flags(request.message, request.flags | NLM_F_ACK));
+        let messages = batch
+            .into_iter()
+            .map(|request| with_flags(request.message, request.flags | NLM_F_ACK));
         let mut answers = self.send(messages)?;
         // The kernel answers in the order of the requests.
         while results.len() < end {
-            let answer = patiently(answers.next()).await?.ok_or(Error::Silent(BROKEN))?;
+            let answer = patiently(answers.next())
+                .await?
+                .ok_or(Error::Silent(BROKEN))?;
             if let NetlinkPayload::Error(error) = &answer.payload {
                 results.push(match error.code {
                     None => Ok(()),
@@ -224,7 +247,9 @@ impl Netlink {
         messages: impl IntoIterator<Item = NetlinkMessage<Message>>,
     ) -> Result<impl Stream<Item = NetlinkMessage<Message>> + Unpin, Error> {
         let kernel = SocketAddr::new(0, 0);
-        self.handle.request_batch(messages, kernel).map_err(|_| Error::Silent(BROKEN))
+        self.handle
+            .request_batch(messages, kernel)
+            .map_err(|_| Error::Silent(BROKEN))
     }
 }
 
@@ -247,12 +272,18 @@ fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
 fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
     match code {
         0 => Ok(()),
-        code => Err(Error::Refused { errno: Errno::from_raw(code.saturating_neg()), text }),
+        code => Err(Error::Refused {
+            errno: Errno::from_raw(code.saturating_neg()),
+            text,
+        }),
     }
 }
 
 fn refusal(error: &ErrorMessage, flags: u16) -> Error {
-    let attributes = error.header.get(HEADER_LENGTH..).filter(|_| flags & ACK_ATTRIBUTES != 0);
+    let attributes = error
+        .header
+        .get(HEADER_LENGTH..)
+        .filter(|_| flags & ACK_ATTRIBUTES != 0);
     let text = attributes.and_then(|attributes| {
         let mut attributes = NlasIterator::new(attributes).flatten();
         let attribute = attributes.find(|attribute| attribute.kind() == ERROR_TEXT)?;

@@ -37,18 +37,29 @@ impl NexthopMessage {
     /// One that is to be made.
     pub(super) fn new(id: u32, index: u32, via: Ipv4Addr, protocol: u8) -> NexthopMessage {
         let family = u8::from(AddressFamily::Inet);
-        NexthopMessage { family, protocol, id: Some(id), index: Some(index), via: Some(via.into()) }
+        NexthopMessage {
+            family,
+            protocol,
+            id: Some(id),
+            index: Some(index),
+            via: Some(via.into()),
+        }
     }
 
     /// Whichever has this id.
     pub(super) fn of(id: u32) -> NexthopMessage {
-        NexthopMessage { id: Some(id), ..NexthopMessage::default() }
+        NexthopMessage {
+            id: Some(id),
+            ..NexthopMessage::default()
+        }
     }
 
     /// Bytes of the message.
     pub(super) fn length(&self) -> usize {
         let numbers = [self.id, self.index].into_iter().flatten().count();
-        let address = self.via.map_or(0, |via| ATTRIBUTE + if via.is_ipv4() { 4 } else { 16 });
+        let address = self
+            .via
+            .map_or(0, |via| ATTRIBUTE + if via.is_ipv4() { 4 } else { 16 });
         HEADER + numbers * (ATTRIBUTE + 4) + address
     }
 
@@ -61,7 +72,9 @@ impl NexthopMessage {
             bytes.extend(value);
         };
         for (kind, number) in [(ID, self.id), (OIF, self.index)] {
-            number.iter().for_each(|number| attribute(kind, &number.to_ne_bytes()));
+            number
+                .iter()
+                .for_each(|number| attribute(kind, &number.to_ne_bytes()));
         }
         match self.via {
             Some(IpAddr::V4(via)) => attribute(GATEWAY, &via.octets()),
@@ -77,7 +90,11 @@ impl NexthopMessage {
         let [family, _, protocol, _, _, _, _, _, attributes @ ..] = payload else {
             return Err(format!("a nexthop of {} bytes", payload.len()).into());
         };
-        let mut message = NexthopMessage { family: *family, protocol: *protocol, ..Default::default() };
+        let mut message = NexthopMessage {
+            family: *family,
+            protocol: *protocol,
+            ..Default::default()
+        };
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute?;
             let number = || attribute.value().try_into().map(u32::from_ne_bytes).ok();
@@ -93,8 +110,16 @@ impl NexthopMessage {
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|bytes| Ipv4Addr::from(bytes).into());
-    v4().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(|bytes| Ipv6Addr::from(bytes).into()))
+    let v4 = || {
+        <[u8; 4]>::try_from(bytes)
+            .ok()
+            .map(|bytes| Ipv4Addr::from(bytes).into())
+    };
+    v4().or_else(|| {
+        <[u8; 16]>::try_from(bytes)
+            .ok()
+            .map(|bytes| Ipv6Addr::from(bytes).into())
+    })
 }
 
 /// Whether this kernel has nexthop objects, and tells the gateways of the routes that
@@ -112,7 +137,10 @@ mod tests {
         for message in [
             NexthopMessage::new(7, 3, Ipv4Addr::new(44, 128, 0, 2), 142),
             NexthopMessage::of(7),
-            NexthopMessage { via: Some(Ipv6Addr::LOCALHOST.into()), ..NexthopMessage::of(7) },
+            NexthopMessage {
+                via: Some(Ipv6Addr::LOCALHOST.into()),
+                ..NexthopMessage::of(7)
+            },
             NexthopMessage::default(),
         ] {
             let mut bytes = vec![0; message.length()];

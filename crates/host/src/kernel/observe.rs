@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
+};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -25,8 +29,8 @@ use super::nexthop;
 use super::request::{family, link_named};
 use super::sysctl;
 use crate::reconcile::observed::{
-    Device, DeviceKind, DockersBridge, FdbEntry, FoundBridge, Kernel, Leftover, Neighbour, Nexthop, Route,
-    Rule, Underlay,
+    Device, DeviceKind, DockersBridge, FdbEntry, FoundBridge, Kernel, Leftover, Neighbour, Nexthop,
+    Route, Rule, Underlay,
 };
 use crate::reconcile::{DOCKER_BRIDGE, MAIN_TABLE, MESOS_BRIDGE, dockers_bridges, wanted_bridges};
 
@@ -50,30 +54,44 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
     };
     Ok(Kernel {
         device,
-        stale_devices: stale_devices(netlink, name).await.map_err(told("VXLAN devices"))?,
+        stale_devices: stale_devices(netlink, name)
+            .await
+            .map_err(told("VXLAN devices"))?,
         rules: rules(netlink).await.map_err(told("rules"))?,
         bridges: bridges(netlink, desired).await.map_err(told("bridges"))?,
-        nexthops: nexthops(netlink, name).await.map_err(told("nexthop objects"))?,
-        wanted_bridges: found_bridges(netlink, desired).await.map_err(told("bridges"))?,
-        dockers_bridges: found_dockers(netlink, desired).await.map_err(told("bridges"))?,
+        nexthops: nexthops(netlink, name)
+            .await
+            .map_err(told("nexthop objects"))?,
+        wanted_bridges: found_bridges(netlink, desired)
+            .await
+            .map_err(told("bridges"))?,
+        dockers_bridges: found_dockers(netlink, desired)
+            .await
+            .map_err(told("bridges"))?,
     })
 }
 
 /// The index of a device; `None` if there is none of this name.
 pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> Result<Option<u32>, Error> {
-    Ok(link(netlink, link_named(name)).await?.map(|message| message.header.index))
+    Ok(link(netlink, link_named(name))
+        .await?
+        .map(|message| message.header.index))
 }
 
 async fn link(netlink: &Netlink, which: LinkMessage) -> Result<Option<LinkMessage>, Error> {
-    Ok(match netlink.get(RouteNetlinkMessage::GetLink(which)).await? {
-        Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
-        _ => None,
-    })
+    Ok(
+        match netlink.get(RouteNetlinkMessage::GetLink(which)).await? {
+            Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
+            _ => None,
+        },
+    )
 }
 
 /// The device of this name, with everything on it.
 async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> {
-    let Some(message) = link(netlink, link_named(name)).await? else { return Ok(None) };
+    let Some(message) = link(netlink, link_named(name)).await? else {
+        return Ok(None);
+    };
     let (index, kind) = (message.header.index, kind(&message));
     let mut device = Device {
         mac: Mac::default(),
@@ -95,10 +113,16 @@ async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> 
     // Nothing on a device that is not ours is any business of ours.
     if matches!(device.kind, DeviceKind::Vxlan { .. }) {
         for family in FAMILIES {
-            device.addresses.append(&mut addresses(netlink, index, family).await?);
-            device.neighbours.append(&mut neighbours(netlink, index, family).await?);
+            device
+                .addresses
+                .append(&mut addresses(netlink, index, family).await?);
+            device
+                .neighbours
+                .append(&mut neighbours(netlink, index, family).await?);
             for table in [MAIN_TABLE, CONTAINER_TABLE] {
-                device.routes.append(&mut routes(netlink, index, family, table).await?);
+                device
+                    .routes
+                    .append(&mut routes(netlink, index, family, table).await?);
             }
         }
         device.fdb = fdb(netlink, index).await?;
@@ -112,10 +136,13 @@ pub(super) fn mac(bytes: &[u8]) -> Option<Mac> {
 
 /// What a device is, and if VXLAN, of which sort.
 pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
-    let infos = message.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => Some(infos),
-        _ => None,
-    });
+    let infos = message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => Some(infos),
+            _ => None,
+        });
     let mut name = None;
     let (mut vni, mut port, mut learning, mut many) = (None, 0, false, false);
     for info in infos.flatten() {
@@ -136,9 +163,11 @@ pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
         }
     }
     match name {
-        Some(name) if name == InfoKind::Vxlan.to_string() => {
-            DeviceKind::Vxlan { vni: vni.filter(|_| !many), port, learning }
-        }
+        Some(name) if name == InfoKind::Vxlan.to_string() => DeviceKind::Vxlan {
+            vni: vni.filter(|_| !many),
+            port,
+            learning,
+        },
         Some(name) => DeviceKind::Other(name),
         // Hardware has no kind.
         None => DeviceKind::Other("hardware".to_owned()),
@@ -148,23 +177,49 @@ pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
 /// VXLAN devices that look like ours and have not the name that is wanted.
 async fn stale_devices(netlink: &Netlink, wanted: Option<&str>) -> Result<BTreeSet<String>, Error> {
     let mut filter = LinkMessage::default();
-    filter.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan)]));
+    filter
+        .attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::Vxlan,
+        )]));
     let mut stale = BTreeSet::new();
     for object in netlink.dump(RouteNetlinkMessage::GetLink(filter)).await? {
-        let RouteNetlinkMessage::NewLink(message) = object else { continue };
-        let DeviceKind::Vxlan { vni: Some(vni), port: VXLAN_PORT, .. } = kind(&message) else { continue };
-        let names = message.attributes.into_iter().filter_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name),
-            _ => None,
-        });
-        stale.extend(names.filter(|name| *name == format!("vtep{vni}") && Some(name.as_str()) != wanted));
+        let RouteNetlinkMessage::NewLink(message) = object else {
+            continue;
+        };
+        let DeviceKind::Vxlan {
+            vni: Some(vni),
+            port: VXLAN_PORT,
+            ..
+        } = kind(&message)
+        else {
+            continue;
+        };
+        let names = message
+            .attributes
+            .into_iter()
+            .filter_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            });
+        stale.extend(
+            names.filter(|name| *name == format!("vtep{vni}") && Some(name.as_str()) != wanted),
+        );
     }
     Ok(stale)
 }
 
-async fn addresses(netlink: &Netlink, index: u32, family: AddressFamily) -> Result<BTreeSet<IpNet>, Error> {
+async fn addresses(
+    netlink: &Netlink,
+    index: u32,
+    family: AddressFamily,
+) -> Result<BTreeSet<IpNet>, Error> {
     let messages = address_messages(netlink, index, family).await?;
-    Ok(messages.iter().filter_map(address).filter(|net| !is_link_local(net.addr())).collect())
+    Ok(messages
+        .iter()
+        .filter_map(address)
+        .filter(|net| !is_link_local(net.addr()))
+        .collect())
 }
 
 async fn address_messages(
@@ -175,7 +230,9 @@ async fn address_messages(
     let mut filter = AddressMessage::default();
     filter.header.family = family;
     filter.header.index = index;
-    let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
+    let objects = netlink
+        .dump(RouteNetlinkMessage::GetAddress(filter))
+        .await?;
     let messages = objects.into_iter().filter_map(|object| match object {
         RouteNetlinkMessage::NewAddress(message)
             if message.header.index == index && message.header.family == family =>
@@ -217,7 +274,11 @@ pub(super) struct Entry {
 }
 
 /// The neighbours or, as family "bridge", the FDB entries of a device.
-async fn entries(netlink: &Netlink, index: u32, family: AddressFamily) -> Result<Vec<Entry>, Error> {
+async fn entries(
+    netlink: &Netlink,
+    index: u32,
+    family: AddressFamily,
+) -> Result<Vec<Entry>, Error> {
     let mut filter = NeighbourMessage::default();
     filter.header.family = family;
     if family == AddressFamily::Bridge {
@@ -225,7 +286,9 @@ async fn entries(netlink: &Netlink, index: u32, family: AddressFamily) -> Result
     } else {
         filter.attributes.push(NeighbourAttribute::IfIndex(index));
     }
-    let objects = netlink.dump(RouteNetlinkMessage::GetNeighbour(filter)).await?;
+    let objects = netlink
+        .dump(RouteNetlinkMessage::GetNeighbour(filter))
+        .await?;
     let parsed = objects.into_iter().filter_map(|object| match object {
         RouteNetlinkMessage::NewNeighbour(message)
             if message.header.ifindex == index
@@ -241,15 +304,26 @@ async fn entries(netlink: &Netlink, index: u32, family: AddressFamily) -> Result
 
 pub(super) fn entry(message: &NeighbourMessage) -> Entry {
     let state = u16::from(message.header.state);
-    let mut entry = Entry { ip: None, mac: None, permanent: state & PERMANENT != 0, plain: true };
+    let mut entry = Entry {
+        ip: None,
+        mac: None,
+        permanent: state & PERMANENT != 0,
+        plain: true,
+    };
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => entry.ip = Some((*ip).into()),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => entry.ip = Some((*ip).into()),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                entry.ip = Some((*ip).into())
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                entry.ip = Some((*ip).into())
+            }
             // In a message of family "bridge" the length says what it is.
             NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => entry.ip = ip(bytes),
             NeighbourAttribute::LinkLayerAddress(bytes) => entry.mac = mac(bytes),
-            NeighbourAttribute::Port(_) | NeighbourAttribute::Vni(_) | NeighbourAttribute::IfIndex(_) => {
+            NeighbourAttribute::Port(_)
+            | NeighbourAttribute::Vni(_)
+            | NeighbourAttribute::IfIndex(_) => {
                 entry.plain = false;
             }
             _ => {}
@@ -272,15 +346,28 @@ async fn neighbours(
 ) -> Result<BTreeMap<IpAddr, Neighbour>, Error> {
     let entries = entries(netlink, index, family).await?.into_iter();
     Ok(entries
-        .filter_map(|Entry { ip, mac, permanent, .. }| Some((ip?, Neighbour { mac, permanent })))
+        .filter_map(
+            |Entry {
+                 ip, mac, permanent, ..
+             }| Some((ip?, Neighbour { mac, permanent })),
+        )
         .collect())
 }
 
 /// Entries without a destination are the device's own addresses.
 async fn fdb(netlink: &Netlink, index: u32) -> Result<BTreeMap<(Mac, IpAddr), FdbEntry>, Error> {
-    let entries = entries(netlink, index, AddressFamily::Bridge).await?.into_iter();
+    let entries = entries(netlink, index, AddressFamily::Bridge)
+        .await?
+        .into_iter();
     Ok(entries
-        .filter_map(|Entry { ip, mac, permanent, plain }| Some(((mac?, ip?), FdbEntry { permanent, plain })))
+        .filter_map(
+            |Entry {
+                 ip,
+                 mac,
+                 permanent,
+                 plain,
+             }| Some(((mac?, ip?), FdbEntry { permanent, plain })),
+        )
         .collect())
 }
 
@@ -295,7 +382,10 @@ async fn routes(
     filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(table)];
     let objects = match netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await {
         // Nobody made this table yet.
-        Err(Error::Refused { errno: Errno::ENOENT, .. }) => return Ok(BTreeSet::new()),
+        Err(Error::Refused {
+            errno: Errno::ENOENT,
+            ..
+        }) => return Ok(BTreeSet::new()),
         objects => objects?,
     };
     let parsed = objects.into_iter().filter_map(|object| match object {
@@ -311,7 +401,10 @@ async fn routes(
 /// it.
 pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     let header = &message.header;
-    if matches!(header.protocol, RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect) {
+    if matches!(
+        header.protocol,
+        RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect
+    ) {
         return None;
     }
     let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
@@ -325,7 +418,9 @@ pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
             RouteAttribute::Gateway(address) => via = route_ip(address),
             RouteAttribute::Priority(number) => metric = *number,
             RouteAttribute::NhId(id) => nexthop = Some(*id),
-            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) | RouteAttribute::Encap(_) => plain = false,
+            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) | RouteAttribute::Encap(_) => {
+                plain = false
+            }
             RouteAttribute::Source(_) => plain = false,
             _ => {}
         }
@@ -336,7 +431,18 @@ pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     })?;
     let dst = IpNet::new(dst, header.destination_prefix_length).ok()?;
     let protocol = u8::from(header.protocol);
-    Some((oif, Route { table, dst, via, metric, protocol, plain, nexthop }))
+    Some((
+        oif,
+        Route {
+            table,
+            dst,
+            via,
+            metric,
+            protocol,
+            plain,
+            nexthop,
+        },
+    ))
 }
 
 fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -348,13 +454,25 @@ fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 /// Everybody's nexthop objects: an id that somebody else has is not for us.
-async fn nexthops(netlink: &Netlink, name: Option<&str>) -> Result<Option<BTreeMap<u32, Nexthop>>, Error> {
-    let Some(name) = name.filter(|_| nexthop::are_usable()) else { return Ok(None) };
+async fn nexthops(
+    netlink: &Netlink,
+    name: Option<&str>,
+) -> Result<Option<BTreeMap<u32, Nexthop>>, Error> {
+    let Some(name) = name.filter(|_| nexthop::are_usable()) else {
+        return Ok(None);
+    };
     let index = index_of(netlink, name).await?;
     let objects = netlink.dump_nexthops().await?.into_iter();
     let nexthops = objects.filter_map(|object| {
         let here = index.is_some() && object.index == index;
-        Some((object.id?, Nexthop { via: object.via, here, protocol: object.protocol }))
+        Some((
+            object.id?,
+            Nexthop {
+                via: object.via,
+                here,
+                protocol: object.protocol,
+            },
+        ))
     });
     Ok(Some(nexthops.collect()))
 }
@@ -366,11 +484,16 @@ async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
         filter.header.family = family;
         let objects = match netlink.dump(RouteNetlinkMessage::GetRule(filter)).await {
             // A kernel without rules of this family.
-            Err(Error::Refused { errno: Errno::EAFNOSUPPORT, .. }) => continue,
+            Err(Error::Refused {
+                errno: Errno::EAFNOSUPPORT,
+                ..
+            }) => continue,
             objects => objects?,
         };
         rules.extend(objects.iter().filter_map(|object| match object {
-            RouteNetlinkMessage::NewRule(message) if message.header.family == family => rule(message),
+            RouteNetlinkMessage::NewRule(message) if message.header.family == family => {
+                rule(message)
+            }
             _ => None,
         }));
     }
@@ -393,7 +516,8 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::Priority(number) => priority = *number,
             RuleAttribute::Protocol(_) => {}
             // "Nothing is suppressed", which the kernel says of every rule.
-            RuleAttribute::SuppressPrefixLen(u32::MAX) | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
+            RuleAttribute::SuppressPrefixLen(u32::MAX)
+            | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
             // A condition that ours have not. (Of attributes that the crate does
             // not know we cannot say.)
             RuleAttribute::Other(_) => {}
@@ -405,7 +529,10 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
 }
 
 /// The bridges of containers that are not desired.
-async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String, Leftover>, Error> {
+async fn bridges(
+    netlink: &Netlink,
+    desired: &Desired,
+) -> Result<BTreeMap<String, Leftover>, Error> {
     let wanted: BTreeSet<&str> = desired
         .overlays
         .values()
@@ -414,32 +541,49 @@ async fn bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String
         .map(|bridge| bridge.name.as_str())
         .collect();
     let mut filter = LinkMessage::default();
-    filter.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    filter
+        .attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::Bridge,
+        )]));
     let mut bridges = BTreeMap::new();
     for object in netlink.dump(RouteNetlinkMessage::GetLink(filter)).await? {
-        let RouteNetlinkMessage::NewLink(message) = object else { continue };
+        let RouteNetlinkMessage::NewLink(message) = object else {
+            continue;
+        };
         let Some(name) = name(&message) else { continue };
         let is_bridge = kind(&message) == DeviceKind::Other(InfoKind::Bridge.to_string());
         let is_containers = name.starts_with(MESOS_BRIDGE) || name.starts_with(DOCKER_BRIDGE);
         if is_bridge && is_containers && !wanted.contains(name) {
-            bridges.insert(name.to_owned(), leftover(netlink, message.header.index).await?);
+            bridges.insert(
+                name.to_owned(),
+                leftover(netlink, message.header.index).await?,
+            );
         }
     }
     Ok(bridges)
 }
 
 /// The devices that have the names of bridges that are desired.
-async fn found_bridges(netlink: &Netlink, desired: &Desired) -> Result<BTreeMap<String, FoundBridge>, Error> {
+async fn found_bridges(
+    netlink: &Netlink,
+    desired: &Desired,
+) -> Result<BTreeMap<String, FoundBridge>, Error> {
     let mut found = BTreeMap::new();
     for (name, _) in wanted_bridges(desired) {
-        let Some(message) = link(netlink, link_named(name)).await? else { continue };
-        let Leftover { ports, addresses, .. } = leftover(netlink, message.header.index).await?;
+        let Some(message) = link(netlink, link_named(name)).await? else {
+            continue;
+        };
+        let Leftover {
+            ports, addresses, ..
+        } = leftover(netlink, message.header.index).await?;
         let bridge = FoundBridge {
             is_bridge: kind(&message) == DeviceKind::Other(InfoKind::Bridge.to_string()),
             up: message.header.flags.contains(LinkFlags::Up),
             ports,
             addresses,
-            detects_duplicates: sysctl::device6(name, "accept_dad").is_some_and(|value| value != "0"),
+            detects_duplicates: sysctl::device6(name, "accept_dad")
+                .is_some_and(|value| value != "0"),
         };
         found.insert(name.to_owned(), bridge);
     }
@@ -453,13 +597,22 @@ async fn found_dockers(
 ) -> Result<BTreeMap<String, DockersBridge>, Error> {
     let mut found = BTreeMap::new();
     for name in dockers_bridges(desired) {
-        let Some(message) = link(netlink, link_named(name)).await? else { continue };
+        let Some(message) = link(netlink, link_named(name)).await? else {
+            continue;
+        };
         let index = message.header.index;
         let objects = address_messages(netlink, index, AddressFamily::Inet6).await?;
-        let tentative: BTreeSet<IpNet> =
-            objects.iter().filter(|message| is_tentative(message)).filter_map(address).collect();
+        let tentative: BTreeSet<IpNet> = objects
+            .iter()
+            .filter(|message| is_tentative(message))
+            .filter_map(address)
+            .collect();
         // Who is on it matters only then.
-        let ports = if tentative.is_empty() { 0 } else { leftover(netlink, index).await?.ports };
+        let ports = if tentative.is_empty() {
+            0
+        } else {
+            leftover(netlink, index).await?.ports
+        };
         found.insert(name.to_owned(), DockersBridge { ports, tentative });
     }
     Ok(found)
@@ -476,30 +629,41 @@ async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
     filter.attributes.push(LinkAttribute::Controller(index));
     let objects = netlink.dump(RouteNetlinkMessage::GetLink(filter)).await?;
     let is_port = |object: &&RouteNetlinkMessage| match object {
-        RouteNetlinkMessage::NewLink(message) => {
-            message.attributes.contains(&LinkAttribute::Controller(index))
-        }
+        RouteNetlinkMessage::NewLink(message) => message
+            .attributes
+            .contains(&LinkAttribute::Controller(index)),
         _ => false,
     };
-    let mut leftover =
-        Leftover { index, ports: objects.iter().filter(is_port).count(), ..Leftover::default() };
+    let mut leftover = Leftover {
+        index,
+        ports: objects.iter().filter(is_port).count(),
+        ..Leftover::default()
+    };
     for family in FAMILIES {
-        leftover.addresses.append(&mut addresses(netlink, index, family).await?);
+        leftover
+            .addresses
+            .append(&mut addresses(netlink, index, family).await?);
     }
     Ok(leftover)
 }
 
 fn name(message: &LinkMessage) -> Option<&str> {
-    message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 /// The device that carries the tunnels: the one that has the agent's own address,
 /// or else (the address may be another one outside of this host) the one over
 /// which the first peer is reached.
-pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Option<Underlay>, Error> {
+pub(crate) async fn underlay(
+    netlink: &Netlink,
+    desired: &Desired,
+) -> Result<Option<Underlay>, Error> {
     let own = match desired.own {
         Some(own) => device_with(netlink, own.into()).await?,
         None => None,
@@ -511,30 +675,41 @@ pub(crate) async fn underlay(netlink: &Netlink, desired: &Desired) -> Result<Opt
     let Some(index) = index else { return Ok(None) };
     let mut which = LinkMessage::default();
     which.header.index = index;
-    let Some(message) = link(netlink, which).await? else { return Ok(None) };
+    let Some(message) = link(netlink, which).await? else {
+        return Ok(None);
+    };
     // What is tried out on one machine alone has no underlay.
     if message.header.flags.contains(LinkFlags::Loopback) {
         return Ok(None);
     }
-    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(bytes) => Some(*bytes),
-        _ => None,
-    });
+    let mtu = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(bytes) => Some(*bytes),
+            _ => None,
+        });
     let device = name(&message).map(str::to_owned);
-    Ok(device.zip(mtu).map(|(device, mtu)| Underlay { index, device, mtu }))
+    Ok(device
+        .zip(mtu)
+        .map(|(device, mtu)| Underlay { index, device, mtu }))
 }
 
 /// Whether a device has a route, or an address with an end, by router advertisements.
 pub(crate) async fn is_advertised(netlink: &Netlink, index: u32) -> Result<bool, Error> {
     let messages = address_messages(netlink, index, AddressFamily::Inet6).await?;
-    let mut passing =
-        messages.iter().filter(|message| !message.header.flags.contains(AddressHeaderFlags::Permanent));
+    let mut passing = messages
+        .iter()
+        .filter(|message| !message.header.flags.contains(AddressHeaderFlags::Permanent));
     if passing.any(|message| message.header.scope == AddressScope::Universe) {
         return Ok(true);
     }
     let mut filter = RouteMessage::default();
     filter.header.address_family = AddressFamily::Inet6;
-    filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(MAIN_TABLE)];
+    filter.attributes = vec![
+        RouteAttribute::Oif(index),
+        RouteAttribute::Table(MAIN_TABLE),
+    ];
     let objects = netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await?;
     Ok(objects.iter().any(|object| match object {
         RouteNetlinkMessage::NewRoute(message) => {
@@ -549,7 +724,9 @@ pub(crate) async fn is_advertised(netlink: &Netlink, index: u32) -> Result<bool,
 async fn device_with(netlink: &Netlink, ip: IpAddr) -> Result<Option<u32>, Error> {
     let mut filter = AddressMessage::default();
     filter.header.family = family(ip);
-    let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
+    let objects = netlink
+        .dump(RouteNetlinkMessage::GetAddress(filter))
+        .await?;
     Ok(objects.iter().find_map(|object| match object {
         RouteNetlinkMessage::NewAddress(message) if address(message)?.addr() == ip => {
             Some(message.header.index)
@@ -561,16 +738,27 @@ async fn device_with(netlink: &Netlink, ip: IpAddr) -> Result<Option<u32>, Error
 /// The device over which the first peer that is not the host itself is reached.
 async fn way_to_peers(netlink: &Netlink, desired: &Desired) -> Result<Option<u32>, Error> {
     let own = desired.vtep.as_ref().map(|vtep| vtep.mac);
-    let mut others = desired.peers.iter().flatten().filter(|(_, peer)| Some(peer.vtep_mac) != own);
-    let Some((peer, _)) = others.next() else { return Ok(None) };
+    let mut others = desired
+        .peers
+        .iter()
+        .flatten()
+        .filter(|(_, peer)| Some(peer.vtep_mac) != own);
+    let Some((peer, _)) = others.next() else {
+        return Ok(None);
+    };
     let mut query = RouteMessage::default();
     query.header.address_family = family((*peer).into());
     query.header.destination_prefix_length = 32;
     query.attributes = vec![RouteAttribute::Destination(IpAddr::V4(*peer).into())];
     let route = netlink.get(RouteNetlinkMessage::GetRoute(query)).await?;
-    let Some(RouteNetlinkMessage::NewRoute(route)) = route else { return Ok(None) };
-    Ok(route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    }))
+    let Some(RouteNetlinkMessage::NewRoute(route)) = route else {
+        return Ok(None);
+    };
+    Ok(route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        }))
 }

@@ -4,11 +4,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -50,10 +54,16 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::RemoveFdb(_, mac, dst) => (M::DelNeighbour(fdb(index, *mac, *dst)), 0),
         Op::AddNexthop(_, via) => {
             let message = NexthopMessage::new(nexthop_id(*via), index, *via, PROTOCOL);
-            return Some(Request { message: Message::NewNexthop(message), flags: ADD });
+            return Some(Request {
+                message: Message::NewNexthop(message),
+                flags: ADD,
+            });
         }
         Op::RemoveNexthop(_, id) => {
-            return Some(Request { message: Message::DelNexthop(NexthopMessage::of(*id)), flags: 0 });
+            return Some(Request {
+                message: Message::DelNexthop(NexthopMessage::of(*id)),
+                flags: 0,
+            });
         }
         Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), SET),
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
@@ -68,21 +78,34 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
             return None;
         }
     };
-    Some(Request { message: message.into(), flags })
+    Some(Request {
+        message: message.into(),
+        flags,
+    })
 }
 
 /// The device of this name.
 pub(super) fn link_named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
     message
 }
 
 fn new_device(device: &NewDevice) -> LinkMessage {
-    let NewDevice { name, vni, port, mac, mtu } = device;
+    let NewDevice {
+        name,
+        vni,
+        port,
+        mac,
+        mtu,
+    } = device;
     let mut message = link_named(name);
     set_up(&mut message);
-    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    message
+        .attributes
+        .push(LinkAttribute::Address(mac.0.to_vec()));
     message.attributes.extend(mtu.map(LinkAttribute::Mtu));
     message.attributes.push(vxlan(vec![
         InfoVxlan::Id(*vni),
@@ -95,8 +118,14 @@ fn new_device(device: &NewDevice) -> LinkMessage {
 fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
     let mut message = link_named(name);
     set_up(&mut message);
-    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    message
+        .attributes
+        .push(LinkAttribute::Address(mac.0.to_vec()));
+    message
+        .attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::Bridge,
+        )]));
     message
 }
 
@@ -104,8 +133,12 @@ fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     match change {
-        DeviceChange::NoLearning => message.attributes.push(vxlan(vec![InfoVxlan::Learning(false)])),
-        DeviceChange::Mac(mac) => message.attributes.push(LinkAttribute::Address(mac.0.to_vec())),
+        DeviceChange::NoLearning => message
+            .attributes
+            .push(vxlan(vec![InfoVxlan::Learning(false)])),
+        DeviceChange::Mac(mac) => message
+            .attributes
+            .push(LinkAttribute::Address(mac.0.to_vec())),
         DeviceChange::Mtu(mtu) => message.attributes.push(LinkAttribute::Mtu(mtu)),
         DeviceChange::Up => set_up(&mut message),
     }
@@ -118,11 +151,18 @@ fn set_up(message: &mut LinkMessage) {
 }
 
 fn vxlan(data: Vec<InfoVxlan>) -> LinkAttribute {
-    LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data))])
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(data)),
+    ])
 }
 
 pub(super) fn family(ip: IpAddr) -> AddressFamily {
-    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if ip.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn address(index: u32, net: IpNet) -> AddressMessage {
@@ -133,9 +173,15 @@ fn address(index: u32, net: IpNet) -> AddressMessage {
     message.header.scope = AddressScope::Universe;
     // The master gave it to us alone. Without this an IPv6 address could not be
     // used until the kernel found nobody else with it on the tunnel.
-    message.header.flags =
-        if net.addr().is_ipv6() { AddressHeaderFlags::Nodad } else { AddressHeaderFlags::empty() };
-    message.attributes = vec![AddressAttribute::Local(net.addr()), AddressAttribute::Address(net.addr())];
+    message.header.flags = if net.addr().is_ipv6() {
+        AddressHeaderFlags::Nodad
+    } else {
+        AddressHeaderFlags::empty()
+    };
+    message.attributes = vec![
+        AddressAttribute::Local(net.addr()),
+        AddressAttribute::Address(net.addr()),
+    ];
     message
 }
 
@@ -145,7 +191,9 @@ fn neighbour(index: u32, ip: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
     message.attributes = vec![NeighbourAttribute::Destination(ip.into())];
-    message.attributes.extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())));
+    message
+        .attributes
+        .extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())));
     message
 }
 
@@ -157,19 +205,30 @@ fn fdb(index: u32, mac: Mac, dst: IpAddr) -> NeighbourMessage {
 }
 
 /// A route by a nexthop object says neither gateway nor device.
-fn route(index: u32, table: u32, dst: IpNet, via: Option<IpAddr>, nexthop: Option<u32>) -> RouteMessage {
+fn route(
+    index: u32,
+    table: u32,
+    dst: IpNet,
+    via: Option<IpAddr>,
+    nexthop: Option<u32>,
+) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(dst.addr());
     message.header.destination_prefix_length = dst.prefix_len();
     message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![RouteAttribute::Table(table), RouteAttribute::Destination(dst.addr().into())];
+    message.attributes = vec![
+        RouteAttribute::Table(table),
+        RouteAttribute::Destination(dst.addr().into()),
+    ];
     match nexthop {
         Some(id) => message.attributes.push(RouteAttribute::NhId(id)),
         None => {
             message.attributes.push(RouteAttribute::Oif(index));
-            message.attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
+            message
+                .attributes
+                .extend(via.map(|via| RouteAttribute::Gateway(via.into())));
         }
     }
     message
@@ -186,7 +245,9 @@ fn old_route(index: u32, old: &OldRoute) -> RouteMessage {
     message.header.protocol = RouteProtocol::from(old.protocol);
     // Whatever there is of that description.
     message.header.scope = RouteScope::NoWhere;
-    message.attributes.push(RouteAttribute::Priority(old.metric));
+    message
+        .attributes
+        .push(RouteAttribute::Priority(old.metric));
     message
 }
 
@@ -200,6 +261,8 @@ fn rule(from: IpNet, priority: u32, protocol: Option<u8>) -> RuleMessage {
         RuleAttribute::Table(CONTAINER_TABLE),
         RuleAttribute::Priority(priority),
     ];
-    message.attributes.extend(protocol.map(|protocol| RuleAttribute::Protocol(protocol.into())));
+    message
+        .attributes
+        .extend(protocol.map(|protocol| RuleAttribute::Protocol(protocol.into())));
     message
 }

@@ -14,7 +14,10 @@ const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 /// Reads both switches.
 pub(crate) fn forwarding() -> Forwarding {
     let read = |path| fs::read_to_string(path).ok().map(|text| text.trim() != "0");
-    Forwarding { v4: read(V4), v6: read(V6) }
+    Forwarding {
+        v4: read(V4),
+        v6: read(V6),
+    }
 }
 
 /// Turns forwarding on.
@@ -28,7 +31,12 @@ pub(crate) fn enable_forwarding(v6: bool) -> io::Result<()> {
 
 /// The setting of a device's IPv6; `None`: it has none, or is not there.
 pub(crate) fn device6(device: &str, setting: &str) -> Option<String> {
-    Some(fs::read_to_string(device6_path(device, setting)).ok()?.trim().to_owned())
+    Some(
+        fs::read_to_string(device6_path(device, setting))
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
 }
 
 /// Lets IPv6 addresses of a device be used at once.

@@ -62,18 +62,34 @@ impl Watch {
         let told = |error: io::Error, what: &str| {
             log::warn!("cannot watch {what} ({error}); changes by others are noticed more slowly");
         };
-        let route = open_route().map_err(|error| told(error, "the kernel's network configuration")).ok();
+        let route = open_route()
+            .map_err(|error| told(error, "the kernel's network configuration"))
+            .ok();
         // A kernel may have no nf_tables, and then there is nothing to watch.
         let nftables = open(NETLINK_NETFILTER, &[NFT_GROUP]).ok();
         let files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
-        let files = files.map_err(|error| told(error.into(), "the CNI configurations")).ok();
-        Watch { route, nftables, files, directory: None, buffer: Vec::with_capacity(DATAGRAM) }
+        let files = files
+            .map_err(|error| told(error.into(), "the CNI configurations"))
+            .ok();
+        Watch {
+            route,
+            nftables,
+            files,
+            directory: None,
+            buffer: Vec::with_capacity(DATAGRAM),
+        }
     }
 
     /// Without any source.
     #[cfg(test)]
     pub(crate) fn silent() -> Watch {
-        Watch { route: None, nftables: None, files: None, directory: None, buffer: Vec::new() }
+        Watch {
+            route: None,
+            nftables: None,
+            files: None,
+            directory: None,
+            buffer: Vec::new(),
+        }
     }
 
     /// Whether the kernel's changes go unnoticed.
@@ -88,7 +104,11 @@ impl Watch {
         if directory.as_os_str().is_empty() {
             return;
         }
-        if self.directory.as_deref().is_some_and(|before| before != directory) {
+        if self
+            .directory
+            .as_deref()
+            .is_some_and(|before| before != directory)
+        {
             // Start over: one descriptor for each directory is never needed.
             self.files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
             self.directory = None;
@@ -125,9 +145,16 @@ impl Watch {
         let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
         let mut sources = vec![PollFd::new(wakeup, PollFlags::POLLIN)];
         if !deaf {
-            let sockets = [&self.route, &self.nftables].into_iter().flatten().map(AsFd::as_fd);
+            let sockets = [&self.route, &self.nftables]
+                .into_iter()
+                .flatten()
+                .map(AsFd::as_fd);
             let files = self.files.iter().map(AsFd::as_fd);
-            sources.extend(sockets.chain(files).map(|source| PollFd::new(source, PollFlags::POLLIN)));
+            sources.extend(
+                sockets
+                    .chain(files)
+                    .map(|source| PollFd::new(source, PollFlags::POLLIN)),
+            );
         }
         match poll(&mut sources, timeout) {
             Ok(0) | Err(Errno::EINTR) => return Ok(Meaning::Nothing),
@@ -143,7 +170,9 @@ impl Watch {
 
     /// Takes what the kernel said, and gives what all of it means.
     fn read_route(&mut self, watched: Option<&Watched>) -> Meaning {
-        let Some(socket) = &self.route else { return Meaning::Nothing };
+        let Some(socket) = &self.route else {
+            return Meaning::Nothing;
+        };
         let mut heard = Heard::default();
         for _ in 0..AT_ONCE {
             self.buffer.clear();
@@ -160,7 +189,9 @@ impl Watch {
     }
 
     fn read_nftables(&mut self) -> Meaning {
-        let Some(socket) = &self.nftables else { return Meaning::Nothing };
+        let Some(socket) = &self.nftables else {
+            return Meaning::Nothing;
+        };
         let mut meaning = Meaning::Nothing;
         for _ in 0..AT_ONCE {
             self.buffer.clear();
@@ -247,7 +278,10 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     // Without the right to more the default has to do.
     let descriptor = socket.as_fd();
     if setsockopt(&descriptor, sockopt::RcvBufForce, &BUFFER).is_err() {
-        log::debug!("cannot enlarge the buffer for events of socket {}", socket.as_raw_fd());
+        log::debug!(
+            "cannot enlarge the buffer for events of socket {}",
+            socket.as_raw_fd()
+        );
     }
     Ok(socket)
 }

@@ -23,10 +23,16 @@ use super::{DeviceChange, Op, Plan};
 /// The bridges that there should be, with their addresses; none where the data plane is
 /// somebody else's.
 pub(crate) fn wanted(desired: &Desired) -> BTreeMap<&str, BTreeSet<IpNet>> {
-    let overlays = desired.overlays.values().filter(|_| desired.backend == Backend::Internal);
+    let overlays = desired
+        .overlays
+        .values()
+        .filter(|_| desired.backend == Backend::Internal);
     let bridges = overlays.filter_map(|overlay| overlay.mesos_bridge.as_ref());
-    let with_ipv6 = bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
-    with_ipv6.map(|bridge| (bridge.name.as_str(), gateways(bridge))).collect()
+    let with_ipv6 =
+        bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
+    with_ipv6
+        .map(|bridge| (bridge.name.as_str(), gateways(bridge)))
+        .collect()
 }
 
 /// The addresses of a bridge: in each subnet the first one, as `host-local` tells the
@@ -39,7 +45,9 @@ fn gateways(bridge: &Bridge) -> BTreeSet<IpNet> {
         };
         // There must be one left for a container.
         let roomy = subnet.max_prefix_len() - subnet.prefix_len() >= 2;
-        IpNet::new(first, subnet.prefix_len()).ok().filter(|_| roomy)
+        IpNet::new(first, subnet.prefix_len())
+            .ok()
+            .filter(|_| roomy)
     };
     bridge.subnets.iter().filter_map(gateway).collect()
 }
@@ -61,11 +69,14 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
         let device: Arc<str> = name.into();
         let missing = match kernel.wanted_bridges.get(name) {
             None => {
-                plan.ops.push(Op::AddBridge(device.clone(), mac(&addresses)));
+                plan.ops
+                    .push(Op::AddBridge(device.clone(), mac(&addresses)));
                 plan.ops.push(Op::SkipDad(device.clone()));
                 addresses
             }
-            Some(FoundBridge { is_bridge: false, .. }) => {
+            Some(FoundBridge {
+                is_bridge: false, ..
+            }) => {
                 plan.problems.push(format!(
                     "cannot have bridge {name}: there is a device of this name that is no bridge; remove or \
                      rename it"
@@ -74,7 +85,8 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
             }
             Some(found) => {
                 if !found.up {
-                    plan.ops.push(Op::SetDevice(device.clone(), DeviceChange::Up));
+                    plan.ops
+                        .push(Op::SetDevice(device.clone(), DeviceChange::Up));
                 }
                 if found.detects_duplicates {
                     plan.ops.push(Op::SkipDad(device.clone()));
@@ -83,21 +95,33 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
                 addresses.difference(&there).copied().collect()
             }
         };
-        plan.ops.extend(missing.into_iter().map(|net| Op::AddAddress(device.clone(), net)));
+        plan.ops.extend(
+            missing
+                .into_iter()
+                .map(|net| Op::AddAddress(device.clone(), net)),
+        );
     }
 }
 
 /// The names of Docker's bridges that there should be with IPv6.
 pub(crate) fn dockers(desired: &Desired) -> BTreeSet<&str> {
-    let overlays = desired.overlays.values().filter(|_| desired.backend == Backend::Internal);
+    let overlays = desired
+        .overlays
+        .values()
+        .filter(|_| desired.backend == Backend::Internal);
     let bridges = overlays.filter_map(|overlay| overlay.docker_bridge.as_ref());
-    let with_ipv6 = bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
+    let with_ipv6 =
+        bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
     with_ipv6.map(|bridge| bridge.name.as_str()).collect()
 }
 
 /// Lets the addresses of Docker's bridges be used at once. Not from under containers.
 pub(super) fn settle_dockers(kernel: &Kernel, plan: &mut Plan) {
-    for (name, found) in kernel.dockers_bridges.iter().filter(|(_, found)| found.ports == 0) {
+    for (name, found) in kernel
+        .dockers_bridges
+        .iter()
+        .filter(|(_, found)| found.ports == 0)
+    {
         let device: Arc<str> = name.as_str().into();
         for net in &found.tentative {
             plan.ops.push(Op::RemoveAddress(device.clone(), *net));
@@ -116,9 +140,18 @@ fn remove_wrong(
     plan: &mut Plan,
 ) -> BTreeSet<IpNet> {
     let mut there = found.addresses.clone();
-    let overlaps = |net: &IpNet| wanted.iter().any(|other| other.contains(net) || net.contains(other));
+    let overlaps = |net: &IpNet| {
+        wanted
+            .iter()
+            .any(|other| other.contains(net) || net.contains(other))
+    };
     let wrong = |net: &&IpNet| !wanted.contains(net) && (net.addr().is_ipv4() || overlaps(net));
-    for wrong in found.addresses.iter().filter(wrong).filter(|_| found.ports == 0) {
+    for wrong in found
+        .addresses
+        .iter()
+        .filter(wrong)
+        .filter(|_| found.ports == 0)
+    {
         plan.ops.push(Op::RemoveAddress(device.clone(), *wrong));
         // The kernel may take others of the same subnet with it.
         there.retain(|other| other.trunc() != wrong.trunc());
@@ -138,24 +171,56 @@ mod tests {
 
     fn desired(subnets: &[&str]) -> Desired {
         let subnets = subnets.iter().map(|text| net(text)).collect();
-        let mesos_bridge = Some(Bridge { name: "m-dcos".into(), subnets });
-        let overlays = [("dcos".to_owned(), Overlay { mesos_bridge, ..Overlay::default() })];
-        Desired { overlays: overlays.into(), ..Desired::default() }
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        let overlays = [(
+            "dcos".to_owned(),
+            Overlay {
+                mesos_bridge,
+                ..Overlay::default()
+            },
+        )];
+        Desired {
+            overlays: overlays.into(),
+            ..Desired::default()
+        }
     }
 
     const BOTH: &[&str] = &["9.0.1.0/25", "fd01:b::/81"];
 
     /// What is planned where there is this.
     fn lines(desired: &Desired, found: Option<FoundBridge>) -> Vec<String> {
-        let wanted_bridges = found.map(|found| ("m-dcos".to_owned(), found)).into_iter().collect();
+        let wanted_bridges = found
+            .map(|found| ("m-dcos".to_owned(), found))
+            .into_iter()
+            .collect();
         let mut plan = Plan::default();
-        super::plan(desired, &Kernel { wanted_bridges, ..Kernel::default() }, &mut plan);
-        plan.ops.iter().map(ToString::to_string).chain(plan.problems).collect()
+        super::plan(
+            desired,
+            &Kernel {
+                wanted_bridges,
+                ..Kernel::default()
+            },
+            &mut plan,
+        );
+        plan.ops
+            .iter()
+            .map(ToString::to_string)
+            .chain(plan.problems)
+            .collect()
     }
 
     fn found(addresses: &[&str], ports: usize) -> Option<FoundBridge> {
         let addresses = addresses.iter().map(|text| net(text)).collect();
-        Some(FoundBridge { is_bridge: true, up: true, ports, addresses, detects_duplicates: false })
+        Some(FoundBridge {
+            is_bridge: true,
+            up: true,
+            ports,
+            addresses,
+            detects_duplicates: false,
+        })
     }
 
     #[test]
@@ -170,46 +235,91 @@ mod tests {
             ]
         );
         let none = [""; 0];
-        assert_eq!(lines(&desired(&["9.0.1.0/25"]), None), none, "the plugin does it as well");
-        let external = Desired { backend: Backend::External, ..desired(BOTH) };
+        assert_eq!(
+            lines(&desired(&["9.0.1.0/25"]), None),
+            none,
+            "the plugin does it as well"
+        );
+        let external = Desired {
+            backend: Backend::External,
+            ..desired(BOTH)
+        };
         assert_eq!(lines(&external, None), none);
-        assert_eq!(lines(&desired(BOTH), found(&["9.0.1.1/25", "fd01:b::1/81"], 3)), none);
-        let down = FoundBridge { up: false, detects_duplicates: true, ..found(&["9.0.1.1/25"], 1).unwrap() };
+        assert_eq!(
+            lines(&desired(BOTH), found(&["9.0.1.1/25", "fd01:b::1/81"], 3)),
+            none
+        );
+        let down = FoundBridge {
+            up: false,
+            detects_duplicates: true,
+            ..found(&["9.0.1.1/25"], 1).unwrap()
+        };
         assert_eq!(
             lines(&desired(BOTH), Some(down)),
-            ["set device m-dcos up", "set device m-dcos accept_dad 0", "add address fd01:b::1/81 dev m-dcos"]
+            [
+                "set device m-dcos up",
+                "set device m-dcos accept_dad 0",
+                "add address fd01:b::1/81 dev m-dcos"
+            ]
         );
     }
 
     #[test]
     fn the_addresses_of_former_subnets_go_when_no_container_has_them() {
         let before = &["9.0.2.1/25", "9.0.1.9/25", "fd01:c::1/81"];
-        let after = ["add address 9.0.1.1/25 dev m-dcos", "add address fd01:b::1/81 dev m-dcos"];
+        let after = [
+            "add address 9.0.1.1/25 dev m-dcos",
+            "add address fd01:b::1/81 dev m-dcos",
+        ];
         assert_eq!(lines(&desired(BOTH), found(before, 1)), after);
-        let removed = ["remove address 9.0.1.9/25 dev m-dcos", "remove address 9.0.2.1/25 dev m-dcos"];
-        assert_eq!(lines(&desired(BOTH), found(before, 0)), [removed, after].concat());
+        let removed = [
+            "remove address 9.0.1.9/25 dev m-dcos",
+            "remove address 9.0.2.1/25 dev m-dcos",
+        ];
+        assert_eq!(
+            lines(&desired(BOTH), found(before, 0)),
+            [removed, after].concat()
+        );
         // One that the kernel takes away with another one comes back.
         let both = &["9.0.1.1/25", "9.0.1.9/25", "fd01:b::1/81"];
-        assert_eq!(lines(&desired(BOTH), found(both, 0)), [removed[0], after[0]]);
+        assert_eq!(
+            lines(&desired(BOTH), found(both, 0)),
+            [removed[0], after[0]]
+        );
     }
 
     #[test]
     fn dockers_addresses_are_settled_before_the_first_container() {
         let planned = |ports| {
-            let found = DockersBridge { ports, tentative: [net("fd01:b::8000:0:1/81")].into() };
+            let found = DockersBridge {
+                ports,
+                tentative: [net("fd01:b::8000:0:1/81")].into(),
+            };
             let dockers_bridges = [("d-dcos".to_owned(), found)].into();
             let mut plan = Plan::default();
-            settle_dockers(&Kernel { dockers_bridges, ..Kernel::default() }, &mut plan);
+            settle_dockers(
+                &Kernel {
+                    dockers_bridges,
+                    ..Kernel::default()
+                },
+                &mut plan,
+            );
             plan.ops.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let address = "address fd01:b::8000:0:1/81 dev d-dcos";
-        assert_eq!(planned(0), [format!("remove {address}"), format!("add {address}")]);
+        assert_eq!(
+            planned(0),
+            [format!("remove {address}"), format!("add {address}")]
+        );
         assert_eq!(planned(1), [""; 0]);
     }
 
     #[test]
     fn what_is_no_bridge_stays() {
-        let hardware = FoundBridge { is_bridge: false, ..found(&[], 0).unwrap() };
+        let hardware = FoundBridge {
+            is_bridge: false,
+            ..found(&[], 0).unwrap()
+        };
         assert_eq!(
             lines(&desired(BOTH), Some(hardware)),
             [

@@ -15,12 +15,18 @@ use super::{DeviceChange, NewDevice, Op, Plan};
 /// Plans the device and everything on it.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: &mut Plan) {
     // Containers of overlays that are gone go on using it until they are gone too.
-    let stale = kernel.stale_devices.iter().filter(|_| desired.vtep.is_some() || plan.draining.is_empty());
+    let stale = kernel
+        .stale_devices
+        .iter()
+        .filter(|_| desired.vtep.is_some() || plan.draining.is_empty());
     for name in stale.collect::<Vec<_>>() {
         plan.ops.push(Op::RemoveDevice(name.as_str().into()));
     }
     let Some(vtep) = &desired.vtep else { return };
-    let vtep = &Vtep { mtu: vtep.mtu.or(fits), ..vtep.clone() };
+    let vtep = &Vtep {
+        mtu: vtep.mtu.or(fits),
+        ..vtep.clone()
+    };
     // From what there was before anything is taken away: what stands for the
     // peers as long as nobody said who they are.
     let wanted = Wanted::new(desired, vtep, kernel.device.as_ref(), plan);
@@ -35,7 +41,12 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: 
 
 /// Makes the device itself right. Gives what will then be on it; `None` when it
 /// cannot be had.
-fn link(vtep: &Vtep, name: &Arc<str>, observed: Option<&Device>, plan: &mut Plan) -> Option<Device> {
+fn link(
+    vtep: &Vtep,
+    name: &Arc<str>,
+    observed: Option<&Device>,
+    plan: &mut Plan,
+) -> Option<Device> {
     let Some(device) = observed else {
         return Some(add(vtep, name, plan));
     };
@@ -75,9 +86,19 @@ fn link(vtep: &Vtep, name: &Arc<str>, observed: Option<&Device>, plan: &mut Plan
 /// A new device, with nothing on it.
 fn add(vtep: &Vtep, name: &Arc<str>, plan: &mut Plan) -> Device {
     let Vtep { vni, mac, mtu, .. } = *vtep;
-    plan.ops.push(Op::AddDevice(NewDevice { name: name.clone(), vni, port: VXLAN_PORT, mac, mtu }));
+    plan.ops.push(Op::AddDevice(NewDevice {
+        name: name.clone(),
+        vni,
+        port: VXLAN_PORT,
+        mac,
+        mtu,
+    }));
     Device {
-        kind: DeviceKind::Vxlan { vni: Some(vni), port: VXLAN_PORT, learning: false },
+        kind: DeviceKind::Vxlan {
+            vni: Some(vni),
+            port: VXLAN_PORT,
+            learning: false,
+        },
         mac,
         mtu: mtu.unwrap_or_default(),
         up: true,
@@ -93,7 +114,12 @@ fn addresses(vtep: &Vtep, name: &Arc<str>, device: &mut Device, plan: &mut Plan)
     let wanted: BTreeSet<IpNet> = vtep.addresses.iter().copied().collect();
     // The kernel has IPv6 addresses with one prefix length only, so that wrong
     // ones go first.
-    for wrong in device.addresses.difference(&wanted).copied().collect::<Vec<_>>() {
+    for wrong in device
+        .addresses
+        .difference(&wanted)
+        .copied()
+        .collect::<Vec<_>>()
+    {
         plan.ops.push(Op::RemoveAddress(name.clone(), wrong));
         lose_address(device, wrong);
     }
@@ -108,8 +134,16 @@ fn addresses(vtep: &Vtep, name: &Arc<str>, device: &mut Device, plan: &mut Plan)
 /// harm. Routes that go by a nexthop object stay.
 fn lose_address(device: &mut Device, lost: IpNet) {
     let is_v4 = lost.addr().is_ipv4();
-    device.addresses.retain(|other| other.trunc() != lost.trunc());
-    if !device.addresses.iter().any(|other| other.addr().is_ipv4() == is_v4) {
-        device.routes.retain(|route| route.dst.addr().is_ipv4() != is_v4 || route.nexthop.is_some());
+    device
+        .addresses
+        .retain(|other| other.trunc() != lost.trunc());
+    if !device
+        .addresses
+        .iter()
+        .any(|other| other.addr().is_ipv4() == is_v4)
+    {
+        device
+            .routes
+            .retain(|route| route.dst.addr().is_ipv4() != is_v4 || route.nexthop.is_some());
     }
 }

@@ -198,8 +198,12 @@ impl Watched {
     ) -> Watched {
         let internal = desired.backend == Backend::Internal;
         let vtep = super::fitted_vtep(desired, underlay).filter(|_| internal);
-        let peers = vtep.as_ref().map(|vtep| Wanted::new(desired, vtep, None, &mut super::Plan::default()));
-        let rules = rules::wanted(desired).into_iter().map(|(from, overlay)| (from, overlay.to_owned()));
+        let peers = vtep
+            .as_ref()
+            .map(|vtep| Wanted::new(desired, vtep, None, &mut super::Plan::default()));
+        let rules = rules::wanted(desired)
+            .into_iter()
+            .map(|(from, overlay)| (from, overlay.to_owned()));
         Watched {
             internal,
             index,
@@ -208,14 +212,18 @@ impl Watched {
             bridges: BTreeMap::new(),
             dockers: BTreeMap::new(),
             rules: rules.filter(|_| internal).collect(),
-            peers: Wanted { nexthops, ..peers.unwrap_or_default() },
+            peers: Wanted {
+                nexthops,
+                ..peers.unwrap_or_default()
+            },
             vtep,
         }
     }
 
     /// Adds a bridge that there should be; `index`: as it is now.
     pub fn watch_bridge(&mut self, name: &str, index: Option<u32>, addresses: BTreeSet<IpNet>) {
-        self.bridges.insert(name.to_owned(), WatchedBridge { index, addresses });
+        self.bridges
+            .insert(name.to_owned(), WatchedBridge { index, addresses });
     }
 
     /// Adds a bridge of Docker's; `index`: as it is now.
@@ -231,7 +239,12 @@ impl Watched {
         if !differ_in_peers_only(from, to) {
             return None;
         }
-        let ops = peers::change(from.peers.as_ref()?, to.peers.as_ref()?, vtep, &mut self.peers)?;
+        let ops = peers::change(
+            from.peers.as_ref()?,
+            to.peers.as_ref()?,
+            vtep,
+            &mut self.peers,
+        )?;
         Some((index, ops))
     }
 
@@ -239,45 +252,92 @@ impl Watched {
     pub fn meaning(&self, event: &Event) -> Meaning {
         let matters = match event {
             Event::Setting => return Meaning::Look,
-            Event::Link { index, mtu, gone, .. } if self.underlay.is_some_and(|(u, _)| u == *index) => {
+            Event::Link {
+                index, mtu, gone, ..
+            } if self.underlay.is_some_and(|(u, _)| u == *index) => {
                 *gone || self.underlay != Some((*index, *mtu))
             }
             _ if !self.internal => false,
-            Event::Link { index, name, up, gone, .. } if self.bridges.contains_key(name) => {
+            Event::Link {
+                index,
+                name,
+                up,
+                gone,
+                ..
+            } if self.bridges.contains_key(name) => {
                 *gone || !*up || self.bridges[name].index != Some(*index)
             }
-            Event::Link { index, name, gone, .. } if self.dockers.contains_key(name) => {
-                !*gone && self.dockers[name] != Some(*index)
-            }
-            Event::Link { index, name, kind, mac, mtu, up, gone } => {
-                self.link((*index, name.as_str()), kind, (*mac, *mtu, *up), *gone)
-            }
+            Event::Link {
+                index, name, gone, ..
+            } if self.dockers.contains_key(name) => !*gone && self.dockers[name] != Some(*index),
+            Event::Link {
+                index,
+                name,
+                kind,
+                mac,
+                mtu,
+                up,
+                gone,
+            } => self.link((*index, name.as_str()), kind, (*mac, *mtu, *up), *gone),
             Event::Port { master, gone } => *gone && self.draining.contains(master),
             Event::Rule { rule, gone } => self.rule(rule, *gone),
             Event::Route { index, route, gone } => self.route(*index, route, *gone),
-            Event::Address { index, tentative: true, gone: false, .. }
-                if self.dockers.values().any(|docker| *docker == Some(*index)) =>
-            {
-                true
+            Event::Address {
+                index,
+                tentative: true,
+                gone: false,
+                ..
+            } if self.dockers.values().any(|docker| *docker == Some(*index)) => true,
+            Event::Address {
+                index, net, gone, ..
+            } => {
+                let wanted = self
+                    .vtep
+                    .as_ref()
+                    .is_some_and(|vtep| vtep.addresses.contains(net));
+                let is_bridges = |bridge: &WatchedBridge| {
+                    bridge.index == Some(*index) && bridge.addresses.contains(net)
+                };
+                self.is_ours(*index) && wanted == *gone
+                    || *gone && self.bridges.values().any(is_bridges)
             }
-            Event::Address { index, net, gone, .. } => {
-                let wanted = self.vtep.as_ref().is_some_and(|vtep| vtep.addresses.contains(net));
-                let is_bridges =
-                    |bridge: &WatchedBridge| bridge.index == Some(*index) && bridge.addresses.contains(net);
-                self.is_ours(*index) && wanted == *gone || *gone && self.bridges.values().any(is_bridges)
-            }
-            Event::Neighbour { index, ip, neighbour, gone } => {
-                self.is_ours(*index) && self.neighbour(*ip, *neighbour, *gone)
-            }
-            Event::Fdb { index, mac, dst, entry, gone } => {
-                self.is_ours(*index) && self.fdb(*mac, *dst, *entry, *gone)
-            }
-            Event::Nexthop { id, index, via, protocol, gone } => {
+            Event::Neighbour {
+                index,
+                ip,
+                neighbour,
+                gone,
+            } => self.is_ours(*index) && self.neighbour(*ip, *neighbour, *gone),
+            Event::Fdb {
+                index,
+                mac,
+                dst,
+                entry,
+                gone,
+            } => self.is_ours(*index) && self.fdb(*mac, *dst, *entry, *gone),
+            Event::Nexthop {
+                id,
+                index,
+                via,
+                protocol,
+                gone,
+            } => {
                 let here = index.is_some() && *index == self.index;
-                self.nexthop(*id, &Nexthop { via: *via, here, protocol: *protocol }, *gone)
+                self.nexthop(
+                    *id,
+                    &Nexthop {
+                        via: *via,
+                        here,
+                        protocol: *protocol,
+                    },
+                    *gone,
+                )
             }
         };
-        if matters { Meaning::Pass } else { Meaning::Nothing }
+        if matters {
+            Meaning::Pass
+        } else {
+            Meaning::Nothing
+        }
     }
 
     fn is_ours(&self, index: u32) -> bool {
@@ -297,7 +357,11 @@ impl Watched {
             _ if self.is_ours(index) => return true,
             _ => return !gone && is_lookalike(name, kind),
         };
-        let right = DeviceKind::Vxlan { vni: Some(vtep.vni), port: VXLAN_PORT, learning: false };
+        let right = DeviceKind::Vxlan {
+            vni: Some(vtep.vni),
+            port: VXLAN_PORT,
+            learning: false,
+        };
         let known = self.is_ours(index) && *kind == right;
         let well = known && mac == vtep.mac && up && vtep.mtu.is_none_or(|wanted| wanted == mtu);
         gone || !well
@@ -312,8 +376,10 @@ impl Watched {
         let on_ours = index.is_some() && index == self.index;
         match self.peers.routes.get(&(route.table, route.dst)) {
             Some(via) => {
-                let right =
-                    on_ours && route.plain && route.via == Some(*via) && peers::has_default_metric(route);
+                let right = on_ours
+                    && route.plain
+                    && route.via == Some(*via)
+                    && peers::has_default_metric(route);
                 // One that is not right and went away was not ours to keep. One
                 // over another device may have taken the place of ours.
                 right == gone
@@ -324,7 +390,13 @@ impl Watched {
 
     fn neighbour(&self, ip: IpAddr, found: Neighbour, gone: bool) -> bool {
         match self.peers.neighbours.get(&ip) {
-            Some(mac) => gone || found != Neighbour { mac: Some(*mac), permanent: true },
+            Some(mac) => {
+                gone || found
+                    != Neighbour {
+                        mac: Some(*mac),
+                        permanent: true,
+                    }
+            }
             None => !gone && found.permanent && self.peers.complete,
         }
     }
@@ -332,7 +404,12 @@ impl Watched {
     fn fdb(&self, mac: Mac, dst: IpAddr, found: FdbEntry, gone: bool) -> bool {
         match self.peers.fdb.get(&mac) {
             Some(wanted) => {
-                let right = dst == IpAddr::V4(*wanted) && found == FdbEntry { permanent: true, plain: true };
+                let right = dst == IpAddr::V4(*wanted)
+                    && found
+                        == FdbEntry {
+                            permanent: true,
+                            plain: true,
+                        };
                 gone || !right
             }
             None => !gone && found.permanent && self.peers.complete,
@@ -349,18 +426,43 @@ impl Watched {
 }
 
 fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
-    let Desired { cni, backend, firewall, own, fit_mtu, tx_checksum, removal, vtep, overlays, peers: _ } =
-        one;
+    let Desired {
+        cni,
+        backend,
+        firewall,
+        own,
+        fit_mtu,
+        tx_checksum,
+        removal,
+        vtep,
+        overlays,
+        peers: _,
+    } = one;
     (cni, backend, firewall, own, fit_mtu)
-        == (&other.cni, &other.backend, &other.firewall, &other.own, &other.fit_mtu)
+        == (
+            &other.cni,
+            &other.backend,
+            &other.firewall,
+            &other.own,
+            &other.fit_mtu,
+        )
         && (tx_checksum, removal, vtep, overlays)
-            == (&other.tx_checksum, &other.removal, &other.vtep, &other.overlays)
+            == (
+                &other.tx_checksum,
+                &other.removal,
+                &other.vtep,
+                &other.overlays,
+            )
 }
 
 /// Whether a device looks like one of ours under a former name.
 fn is_lookalike(name: &str, kind: &DeviceKind) -> bool {
     match kind {
-        DeviceKind::Vxlan { vni: Some(vni), port: VXLAN_PORT, .. } => name == format!("vtep{vni}"),
+        DeviceKind::Vxlan {
+            vni: Some(vni),
+            port: VXLAN_PORT,
+            ..
+        } => name == format!("vtep{vni}"),
         _ => false,
     }
 }

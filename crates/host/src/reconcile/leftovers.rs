@@ -31,8 +31,18 @@ pub struct Draining {
 
 impl std::fmt::Display for Draining {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Draining { overlay, gone, bridge, containers, .. } = self;
-        let (s, their, uses) = if *containers == 1 { ("", "its", "uses") } else { ("s", "their", "use") };
+        let Draining {
+            overlay,
+            gone,
+            bridge,
+            containers,
+            ..
+        } = self;
+        let (s, their, uses) = if *containers == 1 {
+            ("", "its", "uses")
+        } else {
+            ("s", "their", "use")
+        };
         match gone {
             true => write!(f, "overlay {overlay} is gone")?,
             false => write!(f, "overlay {overlay} is to have no {bridge} any more")?,
@@ -57,10 +67,15 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
     for (name, bridge) in &kernel.bridges {
         let ranges = ranges(bridge, kernel);
         let is_dockers = name.starts_with(DOCKER_BRIDGE);
-        let overlay = [MESOS_BRIDGE, DOCKER_BRIDGE].iter().find_map(|prefix| name.strip_prefix(prefix));
+        let overlay = [MESOS_BRIDGE, DOCKER_BRIDGE]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix));
         let overlay = overlay.unwrap_or(name);
-        let has_file =
-            observed.cni.as_ref().and_then(|files| files.get(overlay)).is_some_and(|file| file.ours);
+        let has_file = observed
+            .cni
+            .as_ref()
+            .and_then(|files| files.get(overlay))
+            .is_some_and(|file| file.ours);
         // An operator may have given a bridge of his own such a name.
         let careful = desired.removal == Removal::Careful;
         let is_ours = !ranges.is_empty() || !is_dockers && (!careful || has_file);
@@ -68,7 +83,8 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
             continue;
         }
         if bridge.ports == 0 || desired.removal == Removal::Forced {
-            plan.ops.extend((!is_dockers).then(|| Op::RemoveDevice(name.as_str().into())));
+            plan.ops
+                .extend((!is_dockers).then(|| Op::RemoveDevice(name.as_str().into())));
             continue;
         }
         plan.draining.push(Draining {
@@ -85,8 +101,18 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
 
 /// The ranges of rules of ours that the bridge's addresses lie in.
 fn ranges(bridge: &Leftover, kernel: &Kernel) -> Vec<IpNet> {
-    let holds = |from: &IpNet| bridge.addresses.iter().any(|address| from.contains(&address.addr()));
-    let mut ranges: Vec<IpNet> = kernel.rules.iter().map(|rule| rule.from).filter(holds).collect();
+    let holds = |from: &IpNet| {
+        bridge
+            .addresses
+            .iter()
+            .any(|address| from.contains(&address.addr()))
+    };
+    let mut ranges: Vec<IpNet> = kernel
+        .rules
+        .iter()
+        .map(|rule| rule.from)
+        .filter(holds)
+        .collect();
     ranges.dedup();
     ranges
 }

@@ -105,9 +105,18 @@ fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
         Checksum::Off => false,
     };
     let is_new = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
-    let now = if is_new { Some(true) } else { observed.tx_checksum };
-    if let Some(vtep) = desired.vtep.as_ref().filter(|_| plan.obstacle.is_none() && now != Some(on)) {
-        plan.ops.push(Op::SetTxChecksum(vtep.name.as_str().into(), on));
+    let now = if is_new {
+        Some(true)
+    } else {
+        observed.tx_checksum
+    };
+    if let Some(vtep) = desired
+        .vtep
+        .as_ref()
+        .filter(|_| plan.obstacle.is_none() && now != Some(on))
+    {
+        plan.ops
+            .push(Op::SetTxChecksum(vtep.name.as_str().into(), on));
     }
 }
 
@@ -120,7 +129,10 @@ pub fn fitting_mtu(underlay: &Underlay) -> u32 {
 /// The VTEP with the MTU that its device gets.
 pub fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
     let fits = underlay.map(fitting_mtu);
-    desired.vtep.as_ref().map(|vtep| Vtep { mtu: vtep.mtu.or(fits), ..vtep.clone() })
+    desired.vtep.as_ref().map(|vtep| Vtep {
+        mtu: vtep.mtu.or(fits),
+        ..vtep.clone()
+    })
 }
 
 /// Packets of containers are forwarded from and to their bridge. (Where another
@@ -136,7 +148,11 @@ fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if observed.forwarding.v6 != Some(true) {
         plan.ops.push(Op::EnableForwarding6);
     }
-    if let Some(underlay) = observed.underlay.as_ref().filter(|_| observed.forgets_routers) {
+    if let Some(underlay) = observed
+        .underlay
+        .as_ref()
+        .filter(|_| observed.forgets_routers)
+    {
         // A dot in a device's name is written so in the name of its setting.
         let device = underlay.device.replace('.', "/");
         plan.warnings.push(format!(
@@ -150,7 +166,10 @@ fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 
 /// Whether containers have IPv6, so that it has to be forwarded.
 pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
-    let mut subnets = desired.overlays.values().flat_map(|overlay| &overlay.subnets);
+    let mut subnets = desired
+        .overlays
+        .values()
+        .flat_map(|overlay| &overlay.subnets);
     desired.backend == Backend::Internal && subnets.any(|subnet| subnet.addr().is_ipv6())
 }
 
@@ -159,15 +178,23 @@ fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let wanted = cni::wanted(desired, None);
     let files = observed.cni.iter().flatten();
     let stale = files.filter(|(overlay, file)| file.ours && !wanted.contains_key(overlay.as_str()));
-    plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni { overlay: overlay.clone() }));
+    plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni {
+        overlay: overlay.clone(),
+    }));
 }
 
 /// The configurations that are missing or differ.
 fn write_cni(desired: &Desired, observed: &Observed, fits: Option<u32>, plan: &mut Plan) {
     let Some(files) = &observed.cni else { return };
     for (overlay, content) in cni::wanted(desired, fits) {
-        if files.get(overlay).is_none_or(|file| file.content != content) {
-            plan.ops.push(Op::WriteCni { overlay: overlay.to_owned(), content });
+        if files
+            .get(overlay)
+            .is_none_or(|file| file.content != content)
+        {
+            plan.ops.push(Op::WriteCni {
+                overlay: overlay.to_owned(),
+                content,
+            });
         }
     }
 }
@@ -175,7 +202,9 @@ fn write_cni(desired: &Desired, observed: &Observed, fits: Option<u32>, plan: &m
 /// A packet that is too big for the underlay with its VXLAN headers gets lost
 /// without a word.
 fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let Some(underlay) = &observed.underlay else { return };
+    let Some(underlay) = &observed.underlay else {
+        return;
+    };
     let mut check = |what: String, mtu: u32| {
         if mtu.saturating_add(VXLAN_OVERHEAD) > underlay.mtu {
             plan.warnings.push(format!(

@@ -38,27 +38,43 @@ impl Nexthops {
         if is_new {
             there.retain(|_, nexthop| !nexthop.here);
         }
-        Some(Nexthops { there, more: is_many(wanted) })
+        Some(Nexthops {
+            there,
+            more: is_many(wanted),
+        })
     }
 
     /// Of a device on which there is just what `old` has; of all peers there is
     /// `wanted`.
     pub(super) fn of(old: &Wanted, wanted: &Wanted) -> Option<Nexthops> {
         let there = wanted.nexthops.as_ref()?;
-        let ids = old.neighbours.keys().filter_map(|via| id(*via)).filter(|id| there.contains(id));
-        Some(Nexthops { there: ids.map(|id| (id, right(id))).collect(), more: is_many(wanted) })
+        let ids = old
+            .neighbours
+            .keys()
+            .filter_map(|via| id(*via))
+            .filter(|id| there.contains(id));
+        Some(Nexthops {
+            there: ids.map(|id| (id, right(id))).collect(),
+            more: is_many(wanted),
+        })
     }
 
     /// The object that a new route goes by: one that is right, or that can be made.
     pub(super) fn for_gateway(&self, via: IpAddr) -> Option<u32> {
-        id(via).filter(|id| self.there.get(id).map_or(self.more, |there| *there == right(*id)))
+        id(via).filter(|id| {
+            self.there
+                .get(id)
+                .map_or(self.more, |there| *there == right(*id))
+        })
     }
 
     /// What has to be made before the routes are.
     pub(super) fn missing(&self, routes: &[NewRoute], name: &Arc<str>) -> Vec<Op> {
         let ids: BTreeSet<u32> = routes.iter().filter_map(|route| route.nexthop).collect();
         let missing = ids.into_iter().filter(|id| !self.there.contains_key(id));
-        missing.map(|id| Op::AddNexthop(name.clone(), id.into())).collect()
+        missing
+            .map(|id| Op::AddNexthop(name.clone(), id.into()))
+            .collect()
     }
 
     /// Those of ours that lead to nobody, or to somebody else than they should, and
@@ -70,12 +86,17 @@ impl Nexthops {
         name: &Arc<str>,
     ) -> Vec<Op> {
         let used: BTreeSet<u32> = staying.filter_map(|route| route.nexthop).collect();
-        let ours = self.there.iter().filter(|(_, nexthop)| nexthop.protocol == PROTOCOL);
+        let ours = self
+            .there
+            .iter()
+            .filter(|(_, nexthop)| nexthop.protocol == PROTOCOL);
         let stays = |(id, nexthop): &(&u32, &Nexthop)| {
             used.contains(id) || is_right(**id, nexthop) && is_wanted(wanted, **id)
         };
         let stale = ours.filter(|nexthop| !stays(nexthop));
-        stale.map(|(id, _)| Op::RemoveNexthop(name.clone(), *id)).collect()
+        stale
+            .map(|(id, _)| Op::RemoveNexthop(name.clone(), *id))
+            .collect()
     }
 }
 
@@ -93,7 +114,11 @@ pub(super) fn id(via: IpAddr) -> Option<u32> {
 
 /// The object as it should be.
 fn right(id: u32) -> Nexthop {
-    Nexthop { via: Some(IpAddr::V4(id.into())), here: true, protocol: PROTOCOL }
+    Nexthop {
+        via: Some(IpAddr::V4(id.into())),
+        here: true,
+        protocol: PROTOCOL,
+    }
 }
 
 /// Whether an object is one of ours as it should be.
@@ -109,7 +134,11 @@ pub(super) fn is_wanted(wanted: &Wanted, id: u32) -> bool {
 /// The ids of those of ours that there are once a plan for this kernel was carried
 /// out; `None`: it has no such thing.
 pub(crate) fn after(kernel: &Kernel, plan: &Plan) -> Option<BTreeSet<u32>> {
-    let there = kernel.nexthops.as_ref()?.iter().filter(|(id, nexthop)| is_right(**id, nexthop));
+    let there = kernel
+        .nexthops
+        .as_ref()?
+        .iter()
+        .filter(|(id, nexthop)| is_right(**id, nexthop));
     let mut ids = match plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_))) {
         true => BTreeSet::new(),
         false => there.map(|(id, _)| *id).collect(),

@@ -105,7 +105,12 @@ pub enum PeerObject {
 impl Concern<'_> {
     /// Whether it is about this overlay.
     pub fn includes(self, name: &str, overlay: &Overlay) -> bool {
-        let has = |is_v4: bool| overlay.ranges.iter().any(|range| range.addr().is_ipv4() == is_v4);
+        let has = |is_v4: bool| {
+            overlay
+                .ranges
+                .iter()
+                .any(|range| range.addr().is_ipv4() == is_v4)
+        };
         match self {
             Concern::Host => false,
             Concern::Overlays => true,
@@ -231,12 +236,16 @@ impl Op {
     /// What of a peer it is about; `None`: it is not about a peer.
     pub fn peer_object(&self) -> Option<PeerObject> {
         match self {
-            Op::SetNeighbour(_, ip, _) | Op::RemoveNeighbour(_, ip) => Some(PeerObject::Neighbour(*ip)),
+            Op::SetNeighbour(_, ip, _) | Op::RemoveNeighbour(_, ip) => {
+                Some(PeerObject::Neighbour(*ip))
+            }
             Op::SetFdb(_, mac, _) | Op::RemoveFdb(_, mac, _) => Some(PeerObject::Fdb(*mac)),
             Op::AddNexthop(_, via) => Some(PeerObject::Nexthop(nexthop_id(*via))),
             Op::RemoveNexthop(_, id) => Some(PeerObject::Nexthop(*id)),
             Op::SetRoute(_, NewRoute { table, dst, .. })
-            | Op::RemoveRoute(_, OldRoute { table, dst, .. }) => Some(PeerObject::Route(*table, *dst)),
+            | Op::RemoveRoute(_, OldRoute { table, dst, .. }) => {
+                Some(PeerObject::Route(*table, *dst))
+            }
             _ => None,
         }
     }
@@ -291,7 +300,11 @@ impl fmt::Display for Op {
             Op::SkipDad(device) => write!(f, "set device {device} accept_dad 0"),
             Op::RemoveDevice(device) => write!(f, "remove device {device}"),
             Op::SetTxChecksum(device, on) => {
-                write!(f, "set device {device} tx-checksum-ip-generic {}", if *on { "on" } else { "off" })
+                write!(
+                    f,
+                    "set device {device} tx-checksum-ip-generic {}",
+                    if *on { "on" } else { "off" }
+                )
             }
             Op::SetDevice(device, change) => write!(f, "set device {device} {change}"),
             Op::AddAddress(device, net) => write!(f, "add address {net} dev {device}"),
@@ -301,18 +314,30 @@ impl fmt::Display for Op {
             }
             Op::RemoveNeighbour(device, ip) => write!(f, "remove neighbour {ip} dev {device}"),
             Op::SetFdb(device, mac, dst) => {
-                write!(f, "add FDB entry {mac} dst {dst} self permanent dev {device}")
+                write!(
+                    f,
+                    "add FDB entry {mac} dst {dst} self permanent dev {device}"
+                )
             }
-            Op::RemoveFdb(device, mac, dst) => write!(f, "remove FDB entry {mac} dst {dst} dev {device}"),
+            Op::RemoveFdb(device, mac, dst) => {
+                write!(f, "remove FDB entry {mac} dst {dst} dev {device}")
+            }
             Op::AddNexthop(device, via) => {
-                write!(f, "add nexthop id {} via {via} dev {device}", nexthop_id(*via))
+                write!(
+                    f,
+                    "add nexthop id {} via {via} dev {device}",
+                    nexthop_id(*via)
+                )
             }
             Op::RemoveNexthop(device, id) => write!(f, "remove nexthop id {id} dev {device}"),
             Op::SetRoute(device, route) => write!(f, "add route {route} dev {device}"),
             Op::RemoveRoute(device, route) => write!(f, "remove route {route} dev {device}"),
             Op::AddRule { from, .. } => write!(f, "add rule from {from} lookup {CONTAINER_TABLE}"),
             Op::RemoveRule { from, priority } => {
-                write!(f, "remove rule from {from} lookup {CONTAINER_TABLE} priority {priority}")
+                write!(
+                    f,
+                    "remove rule from {from} lookup {CONTAINER_TABLE} priority {priority}"
+                )
             }
             Op::WriteCni { overlay, .. } => write!(f, "write CNI configuration {overlay}.conf"),
             Op::RemoveCni { overlay } => write!(f, "remove CNI configuration {overlay}.conf"),
@@ -322,8 +347,17 @@ impl fmt::Display for Op {
 
 impl fmt::Display for NewDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewDevice { name, vni, port, mac, mtu } = self;
-        write!(f, "{name} vxlan id {vni} dstport {port} nolearning address {mac}")?;
+        let NewDevice {
+            name,
+            vni,
+            port,
+            mac,
+            mtu,
+        } = self;
+        write!(
+            f,
+            "{name} vxlan id {vni} dstport {port} nolearning address {mac}"
+        )?;
         mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
@@ -341,7 +375,9 @@ impl fmt::Display for DeviceChange {
 
 impl fmt::Display for NewRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NewRoute { table, dst, via, .. } = self;
+        let NewRoute {
+            table, dst, via, ..
+        } = self;
         write!(f, "{dst} via {via}{}", Table(*table))
     }
 }
@@ -361,6 +397,10 @@ struct Table(u32);
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == super::MAIN_TABLE { Ok(()) } else { write!(f, " table {}", self.0) }
+        if self.0 == super::MAIN_TABLE {
+            Ok(())
+        } else {
+            write!(f, " table {}", self.0)
+        }
     }
 }

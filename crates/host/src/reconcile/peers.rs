@@ -37,9 +37,21 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// As long as the peers are not known: what the kernel has of them.
-    pub(super) fn new(desired: &Desired, vtep: &Vtep, device: Option<&Device>, plan: &mut Plan) -> Wanted {
-        let in_use = plan.draining.iter().flat_map(|overlay| overlay.ranges.clone()).collect();
-        let mut wanted = Wanted { in_use, ..Wanted::default() };
+    pub(super) fn new(
+        desired: &Desired,
+        vtep: &Vtep,
+        device: Option<&Device>,
+        plan: &mut Plan,
+    ) -> Wanted {
+        let in_use = plan
+            .draining
+            .iter()
+            .flat_map(|overlay| overlay.ranges.clone())
+            .collect();
+        let mut wanted = Wanted {
+            in_use,
+            ..Wanted::default()
+        };
         match (&desired.peers, device) {
             (None, None) => {}
             (None, Some(device)) => wanted.keep(device, vtep),
@@ -55,7 +67,11 @@ impl Wanted {
 
     /// Wants what is there of peers, as far as it can be put back if it gets lost.
     fn keep(&mut self, device: &Device, vtep: &Vtep) {
-        for (ip, neighbour) in device.neighbours.iter().filter(|(_, neighbour)| neighbour.permanent) {
+        for (ip, neighbour) in device
+            .neighbours
+            .iter()
+            .filter(|(_, neighbour)| neighbour.permanent)
+        {
             self.neighbours.extend(neighbour.mac.map(|mac| (*ip, mac)));
         }
         for ((mac, dst), _) in device.fdb.iter().filter(|(_, entry)| entry.permanent) {
@@ -64,19 +80,29 @@ impl Wanted {
             }
         }
         let reachable = |via: &IpAddr| vtep.addresses.iter().any(|address| address.contains(via));
-        for route in device.routes.iter().filter(|route| is_ours(route) && route.plain) {
+        for route in device
+            .routes
+            .iter()
+            .filter(|route| is_ours(route) && route.plain)
+        {
             let via = route.via.filter(reachable);
-            self.routes.extend(via.map(|via| ((route.table, route.dst), via)));
+            self.routes
+                .extend(via.map(|via| ((route.table, route.dst), via)));
         }
     }
 
     /// Wants everything that one peer takes, in the families that both sides have.
     fn add(&mut self, ip: Ipv4Addr, peer: &Peer, vtep: &Vtep, plan: &mut Plan) {
-        let ours = |family: &IpAddr| vtep.addresses.iter().any(|a| a.addr().is_ipv4() == family.is_ipv4());
+        let ours = |family: &IpAddr| {
+            vtep.addresses
+                .iter()
+                .any(|a| a.addr().is_ipv4() == family.is_ipv4())
+        };
         for vtep_ip in peer.vtep_ips.iter().filter(|ip| ours(ip)) {
             self.neighbours.insert(*vtep_ip, peer.vtep_mac);
             if vtep_ip.is_ipv4() {
-                self.routes.insert((CONTAINER_TABLE, IpAddr::V4(ip).into()), *vtep_ip);
+                self.routes
+                    .insert((CONTAINER_TABLE, IpAddr::V4(ip).into()), *vtep_ip);
             }
         }
         self.fdb.insert(peer.vtep_mac, ip);
@@ -95,7 +121,10 @@ impl Wanted {
 /// Whether this is the host itself; a master may count it among the peers.
 fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
     peer.vtep_mac == vtep.mac
-        || peer.vtep_ips.iter().any(|ip| vtep.addresses.iter().any(|address| address.addr() == *ip))
+        || peer
+            .vtep_ips
+            .iter()
+            .any(|ip| vtep.addresses.iter().any(|address| address.addr() == *ip))
 }
 
 /// Whether a route over our device is for us to remove: made by us, or as
@@ -120,7 +149,10 @@ pub(super) fn plan(
 
 fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     for (ip, mac) in &wanted.neighbours {
-        let right = Neighbour { mac: Some(*mac), permanent: true };
+        let right = Neighbour {
+            mac: Some(*mac),
+            permanent: true,
+        };
         if device.neighbours.get(ip) != Some(&right) {
             plan.ops.push(Op::SetNeighbour(name.clone(), *ip, *mac));
         }
@@ -141,7 +173,10 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
             plan.ops.push(Op::RemoveFdb(name.clone(), *mac, *dst));
         }
     }
-    let right = FdbEntry { permanent: true, plain: true };
+    let right = FdbEntry {
+        permanent: true,
+        plain: true,
+    };
     for (mac, dst) in &wanted.fdb {
         if device.fdb.get(&(*mac, IpAddr::V4(*dst))) != Some(&right) {
             plan.ops.push(Op::SetFdb(name.clone(), *mac, *dst));
@@ -149,10 +184,19 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     }
 }
 
-fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, nexthops: Option<&Nexthops>, plan: &mut Plan) {
+fn routes(
+    wanted: &Wanted,
+    name: &Arc<str>,
+    device: &Device,
+    nexthops: Option<&Nexthops>,
+    plan: &mut Plan,
+) {
     let mut found = BTreeMap::<(u32, IpNet), Vec<&Route>>::new();
     for route in &device.routes {
-        found.entry((route.table, route.dst)).or_default().push(route);
+        found
+            .entry((route.table, route.dst))
+            .or_default()
+            .push(route);
     }
     let (mut stale, mut replaced): (BTreeSet<&Route>, BTreeSet<&Route>) = Default::default();
     let mut missing = Vec::new();
@@ -163,7 +207,12 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, nexthops: Option<&N
             .partition(|route| route.plain && route.via == Some(*via) && has_default_metric(route));
         if right.is_empty() {
             let nexthop = nexthops.and_then(|nexthops| nexthops.for_gateway(*via));
-            missing.push(NewRoute { table: *table, dst: *dst, via: *via, nexthop });
+            missing.push(NewRoute {
+                table: *table,
+                dst: *dst,
+                via: *via,
+                nexthop,
+            });
         }
         // A single one that differs in its gateway only is replaced in one step.
         let in_one_step =
@@ -175,27 +224,63 @@ fn routes(wanted: &Wanted, name: &Arc<str>, device: &Device, nexthops: Option<&N
         }
     }
     let is_used = |route: &Route| wanted.in_use.iter().any(|range| range.contains(&route.dst));
-    let rest = found.into_values().flatten().filter(|route| !is_used(route));
+    let rest = found
+        .into_values()
+        .flatten()
+        .filter(|route| !is_used(route));
     stale.extend(rest.filter(|route| is_ours(route)));
     if !wanted.complete {
         stale.clear();
     }
-    plan.ops.extend(nexthops.iter().flat_map(|nexthops| nexthops.missing(&missing, name)));
+    plan.ops.extend(
+        nexthops
+            .iter()
+            .flat_map(|nexthops| nexthops.missing(&missing, name)),
+    );
     plan.ops.extend(stale.iter().map(|route| {
-        let Route { table, dst, via, metric, protocol, nexthop, .. } = **route;
-        Op::RemoveRoute(name.clone(), OldRoute { table, dst, via, metric, protocol, nexthop })
+        let Route {
+            table,
+            dst,
+            via,
+            metric,
+            protocol,
+            nexthop,
+            ..
+        } = **route;
+        Op::RemoveRoute(
+            name.clone(),
+            OldRoute {
+                table,
+                dst,
+                via,
+                metric,
+                protocol,
+                nexthop,
+            },
+        )
     }));
-    plan.ops.extend(missing.iter().map(|route| Op::SetRoute(name.clone(), *route)));
+    plan.ops.extend(
+        missing
+            .iter()
+            .map(|route| Op::SetRoute(name.clone(), *route)),
+    );
     if let Some(nexthops) = nexthops.filter(|_| wanted.complete) {
-        let staying =
-            device.routes.iter().filter(|route| !stale.contains(route) && !replaced.contains(route));
+        let staying = device
+            .routes
+            .iter()
+            .filter(|route| !stale.contains(route) && !replaced.contains(route));
         plan.ops.extend(nexthops.stale(wanted, staying, name));
     }
 }
 
 /// Whether a route has the metric that ours get.
 pub(super) fn has_default_metric(route: &Route) -> bool {
-    route.metric == if route.dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 }
+    route.metric
+        == if route.dst.addr().is_ipv4() {
+            0
+        } else {
+            DEFAULT_METRIC6
+        }
 }
 
 /// The most peers that are changed without reading what there is.
@@ -203,7 +288,12 @@ const FEW: usize = 100;
 
 /// The operations for those peers alone that differ, and `wanted` brought up to
 /// date. `None`: there are none, many, or such that do not go together.
-pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wanted) -> Option<Vec<Op>> {
+pub(super) fn change(
+    from: &PeerMap,
+    to: &PeerMap,
+    vtep: &Vtep,
+    wanted: &mut Wanted,
+) -> Option<Vec<Op>> {
     let (mut old, mut new, mut plan) = (Wanted::default(), Wanted::default(), Plan::default());
     let Differences { gone, come } = from.differences(to, FEW);
     let others = |(_, peer): &Entry<'_>| !is_self(peer, vtep);
@@ -212,8 +302,10 @@ pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wan
     if gone.len().max(come.len()) > FEW || gone.len() + come.len() == 0 {
         return None;
     }
-    gone.into_iter().for_each(|(ip, peer)| old.add(*ip, peer, vtep, &mut plan));
-    come.into_iter().for_each(|(ip, peer)| new.add(*ip, peer, vtep, &mut plan));
+    gone.into_iter()
+        .for_each(|(ip, peer)| old.add(*ip, peer, vtep, &mut plan));
+    come.into_iter()
+        .for_each(|(ip, peer)| new.add(*ip, peer, vtep, &mut plan));
     let name: Arc<str> = vtep.name.as_str().into();
     // From a device that has the old ones to one that has the new ones.
     let device = old.as_device(vtep, wanted.nexthops.as_ref());
@@ -223,19 +315,37 @@ pub(super) fn change(from: &PeerMap, to: &PeerMap, vtep: &Vtep, wanted: &mut Wan
     // Something that two peers claim, of whom one is not among these, or that
     // cannot be had at all.
     let (removed, added) = (&old, &new);
-    let is_known = removed.neighbours.iter().all(|(ip, mac)| wanted.neighbours.get(ip) == Some(mac))
-        && removed.fdb.iter().all(|(mac, dst)| wanted.fdb.get(mac) == Some(dst))
-        && removed.routes.iter().all(|(key, via)| wanted.routes.get(key) == Some(via));
+    let is_known = removed
+        .neighbours
+        .iter()
+        .all(|(ip, mac)| wanted.neighbours.get(ip) == Some(mac))
+        && removed
+            .fdb
+            .iter()
+            .all(|(mac, dst)| wanted.fdb.get(mac) == Some(dst))
+        && removed
+            .routes
+            .iter()
+            .all(|(key, via)| wanted.routes.get(key) == Some(via));
     let is_new = added
         .neighbours
         .keys()
         .all(|ip| old.neighbours.contains_key(ip) || !wanted.neighbours.contains_key(ip))
-        && added.fdb.keys().all(|mac| old.fdb.contains_key(mac) || !wanted.fdb.contains_key(mac))
-        && added.routes.keys().all(|key| old.routes.contains_key(key) || !wanted.routes.contains_key(key));
+        && added
+            .fdb
+            .keys()
+            .all(|mac| old.fdb.contains_key(mac) || !wanted.fdb.contains_key(mac))
+        && added
+            .routes
+            .keys()
+            .all(|key| old.routes.contains_key(key) || !wanted.routes.contains_key(key));
     if !plan.problems.is_empty() || !is_known || !is_new || !wanted.complete {
         return None;
     }
-    wanted.nexthops.iter_mut().for_each(|ids| nexthops::apply(ids, &plan.ops));
+    wanted
+        .nexthops
+        .iter_mut()
+        .for_each(|ids| nexthops::apply(ids, &plan.ops));
     wanted.neighbours.retain_not(&old.neighbours);
     wanted.fdb.retain_not(&old.fdb);
     wanted.routes.retain_not(&old.routes);
@@ -262,22 +372,54 @@ impl Wanted {
     /// A device on which there is just this.
     fn as_device(&self, vtep: &Vtep, nexthops: Option<&BTreeSet<u32>>) -> Device {
         let route = |(&(table, dst), &via): (&(u32, IpNet), &IpAddr)| {
-            let metric = if dst.addr().is_ipv4() { 0 } else { DEFAULT_METRIC6 };
-            let nexthop = nexthops::id(via).filter(|id| nexthops.is_some_and(|ids| ids.contains(id)));
-            Route { table, dst, via: Some(via), metric, protocol: PROTOCOL, plain: true, nexthop }
+            let metric = if dst.addr().is_ipv4() {
+                0
+            } else {
+                DEFAULT_METRIC6
+            };
+            let nexthop =
+                nexthops::id(via).filter(|id| nexthops.is_some_and(|ids| ids.contains(id)));
+            Route {
+                table,
+                dst,
+                via: Some(via),
+                metric,
+                protocol: PROTOCOL,
+                plain: true,
+                nexthop,
+            }
         };
-        let neighbour = |mac: &Mac| Neighbour { mac: Some(*mac), permanent: true };
+        let neighbour = |mac: &Mac| Neighbour {
+            mac: Some(*mac),
+            permanent: true,
+        };
         Device {
-            kind: DeviceKind::Vxlan { vni: Some(vtep.vni), port: VXLAN_PORT, learning: false },
+            kind: DeviceKind::Vxlan {
+                vni: Some(vtep.vni),
+                port: VXLAN_PORT,
+                learning: false,
+            },
             mac: vtep.mac,
             mtu: 0,
             up: true,
             addresses: BTreeSet::new(),
-            neighbours: self.neighbours.iter().map(|(ip, mac)| (*ip, neighbour(mac))).collect(),
+            neighbours: self
+                .neighbours
+                .iter()
+                .map(|(ip, mac)| (*ip, neighbour(mac)))
+                .collect(),
             fdb: self
                 .fdb
                 .iter()
-                .map(|(mac, dst)| ((*mac, IpAddr::V4(*dst)), FdbEntry { permanent: true, plain: true }))
+                .map(|(mac, dst)| {
+                    (
+                        (*mac, IpAddr::V4(*dst)),
+                        FdbEntry {
+                            permanent: true,
+                            plain: true,
+                        },
+                    )
+                })
                 .collect(),
             routes: self.routes.iter().map(route).collect(),
         }

@@ -14,7 +14,13 @@ fn cni(host: &Host, command: &str, container: &Host) -> bool {
     let file: Value = serde_json::from_slice(&file).unwrap();
     let mut config = file["delegate"].clone();
     config["name"] = file["name"].clone();
-    config["ipam"]["dataDir"] = host.cni.path().join("addresses").display().to_string().into();
+    config["ipam"]["dataDir"] = host
+        .cni
+        .path()
+        .join("addresses")
+        .display()
+        .to_string()
+        .into();
     let call = Call {
         command: command.into(),
         container: container.namespace().replace('/', ""),
@@ -22,7 +28,9 @@ fn cni(host: &Host, command: &str, container: &Host) -> bool {
         interface: "eth0".into(),
         path: PLUGINS.into(),
     };
-    call.run(&config, Some(&host.netns())).inspect_err(|error| eprintln!("{error}")).is_ok()
+    call.run(&config, Some(&host.netns()))
+        .inspect_err(|error| eprintln!("{error}"))
+        .is_ok()
 }
 
 /// Whether a packet is answered at once.
@@ -30,7 +38,12 @@ fn reaches(from: &Host, to: &str) -> bool {
     let line = format!("{} ping -c 1 -W 1 {to}", testbed::install::BUSYBOX);
     from.run(move || {
         let mut words = line.split(' ');
-        std::process::Command::new(words.next().unwrap()).args(words).output().unwrap().status.success()
+        std::process::Command::new(words.next().unwrap())
+            .args(words)
+            .output()
+            .unwrap()
+            .status
+            .success()
     })
 }
 
@@ -54,14 +67,20 @@ fn the_first_container_has_ipv6_at_once() {
         assert_eq!(tentative, "", "after {times} containers before");
         // The first word comes from outside.
         let own = container.field("ip -6 -j address show dev eth0 scope global", "addr_info");
-        let own =
-            own.iter().find_map(|info| info.split('"').find(|word| word.starts_with("fd01:b:"))).unwrap();
+        let own = own
+            .iter()
+            .find_map(|info| info.split('"').find(|word| word.starts_with("fd01:b:")))
+            .unwrap();
         assert!(reaches(&outside, own), "{own} is not reached");
         assert!(reaches(&container, "fd01:b::1:0:0:1"));
         assert!(reaches(&container, "9.0.1.1"));
         assert!(cni(&host, "DEL", &container));
     }
-    assert_eq!(host.apply_ok(&host.desired(1)), 0, "the plugin changed something of ours");
+    assert_eq!(
+        host.apply_ok(&host.desired(1)),
+        0,
+        "the plugin changed something of ours"
+    );
 }
 
 #[test]
@@ -74,10 +93,21 @@ fn a_bridge_that_somebody_changes_is_right_within_two_seconds() {
     worker.apply_ok(&host.desired(1));
     let right = || {
         let text = host.ip("-brief address show");
-        let bridge = text.lines().find(|line| line.starts_with("m-dcos ")).map(str::to_owned);
-        bridge.filter(|line| !line.contains(" UNKNOWN ")).is_some_and(|line| {
-            line.contains(" 9.0.1.1/25 ") && line.contains(" fd01:b::1:0:0:1/81") && !line.contains("9.9.9.9")
-        }) && host.json("ip -j link show m-dcos up").iter().any(|link| link["ifname"] == "m-dcos")
+        let bridge = text
+            .lines()
+            .find(|line| line.starts_with("m-dcos "))
+            .map(str::to_owned);
+        bridge
+            .filter(|line| !line.contains(" UNKNOWN "))
+            .is_some_and(|line| {
+                line.contains(" 9.0.1.1/25 ")
+                    && line.contains(" fd01:b::1:0:0:1/81")
+                    && !line.contains("9.9.9.9")
+            })
+            && host
+                .json("ip -j link show m-dcos up")
+                .iter()
+                .any(|link| link["ifname"] == "m-dcos")
     };
     assert!(right());
     for by_hand in [
@@ -90,7 +120,11 @@ fn a_bridge_that_somebody_changes_is_right_within_two_seconds() {
         host.ip(by_hand);
         let changed = Instant::now();
         eventually(by_hand, right);
-        assert!(changed.elapsed() < Duration::from_secs(2), "{by_hand}: right after {:?}", changed.elapsed());
+        assert!(
+            changed.elapsed() < Duration::from_secs(2),
+            "{by_hand}: right after {:?}",
+            changed.elapsed()
+        );
     }
 }
 
@@ -105,13 +139,21 @@ fn a_bridge_follows_its_subnets() {
     let worker = host.worker();
     worker.apply_ok(&host.desired(1));
     assert!(cni(&host, "ADD", &one));
-    let moved = Desired { vtep: host.desired(1).vtep, ..host.desired(2) };
+    let moved = Desired {
+        vtep: host.desired(1).vtep,
+        ..host.desired(2)
+    };
     worker.apply_ok(&moved);
-    assert!(reaches(&one, "9.0.1.1"), "the gateway was taken from under a container");
+    assert!(
+        reaches(&one, "9.0.1.1"),
+        "the gateway was taken from under a container"
+    );
     drop(one);
     eventually("the old addresses are gone", || {
         worker.apply_ok(&moved);
-        !host.ip("-brief address show dev m-dcos").contains("9.0.1.1")
+        !host
+            .ip("-brief address show dev m-dcos")
+            .contains("9.0.1.1")
     });
     assert!(cni(&host, "ADD", &other));
     assert!(reaches(&other, "9.0.2.1") && reaches(&other, "fd01:b::2:0:0:1"));

@@ -25,9 +25,19 @@ impl Agent {
         let desired = desired(&docker.host, n);
         let network = Network::of(&desired.overlays["dcos"], desired.vtep.as_ref()).unwrap();
         let networks = [("dcos".to_owned(), network)].into();
-        keeper.apply_ok(&EngineDesired { networks, ..docker.desired(n) });
-        docker.engine.container("web", "dcos", &["--ip", &web(n).0, "--ip6", &web(n).1]).unwrap();
-        Agent { _keeper: keeper, docker, mesos }
+        keeper.apply_ok(&EngineDesired {
+            networks,
+            ..docker.desired(n)
+        });
+        docker
+            .engine
+            .container("web", "dcos", &["--ip", &web(n).0, "--ip6", &web(n).1])
+            .unwrap();
+        Agent {
+            _keeper: keeper,
+            docker,
+            mesos,
+        }
     }
 
     /// Sends as large a packet as fits from the container of Docker.
@@ -47,7 +57,10 @@ impl Agent {
         let line = format!("{} {}", testbed::install::BUSYBOX, ping(to));
         self.mesos.run(move || {
             let mut words = line.split(' ');
-            let output = std::process::Command::new(words.next().unwrap()).args(words).output().unwrap();
+            let output = std::process::Command::new(words.next().unwrap())
+                .args(words)
+                .output()
+                .unwrap();
             output.status.success()
         })
     }
@@ -55,7 +68,11 @@ impl Agent {
 
 /// One packet that fills the overlay's MTU, and a second for the answer.
 fn ping(to: &str) -> String {
-    let payload = if to.contains(':') { 1420 - 48 } else { 1420 - 28 };
+    let payload = if to.contains(':') {
+        1420 - 48
+    } else {
+        1420 - 28
+    };
     format!("ping -c 1 -w 1 -W 1 -s {payload} {to}")
 }
 
@@ -70,10 +87,16 @@ fn mesos(n: u8) -> (String, String) {
 
 /// What an agent wants of its host, with bridges for both containerizers.
 fn desired(host: &Host, n: u8) -> Desired {
-    let mut desired = Desired { peers: Some([peer(u32::from(3 - n))].into()), ..host.desired(n) };
+    let mut desired = Desired {
+        peers: Some([peer(u32::from(3 - n))].into()),
+        ..host.desired(n)
+    };
     let docker = network("d-dcos", n);
     let overlay = desired.overlays.get_mut("dcos").unwrap();
-    overlay.docker_bridge = Some(Bridge { name: docker.bridge, subnets: docker.subnets });
+    overlay.docker_bridge = Some(Bridge {
+        name: docker.bridge,
+        subnets: docker.subnets,
+    });
     desired
 }
 
@@ -85,8 +108,10 @@ fn mesos_container(host: &Host, n: u8) -> Host {
     host.ip("link set port master m-dcos");
     container.ip("link set eth0 mtu 1420");
     let (own, own6) = mesos(n);
-    for (prefix, gateway, own) in [(25, format!("9.0.{n}.1"), own), (81, format!("fd01:b::{n}:0:0:1"), own6)]
-    {
+    for (prefix, gateway, own) in [
+        (25, format!("9.0.{n}.1"), own),
+        (81, format!("fd01:b::{n}:0:0:1"), own6),
+    ] {
         host.ip(&format!("address add {gateway}/{prefix} dev m-dcos nodad"));
         container.ip(&format!("address add {own}/{prefix} dev eth0 nodad"));
         host.ip("link set m-dcos up");
@@ -98,7 +123,9 @@ fn mesos_container(host: &Host, n: u8) -> Host {
 /// Two agents on one underlay, with everything in place.
 fn agents() -> (Agent, Agent) {
     let (one, two) = (Agent::new(1), Agent::new(2));
-    one.docker.host.connect("underlay", &two.docker.host, "underlay");
+    one.docker
+        .host
+        .connect("underlay", &two.docker.host, "underlay");
     one.docker.host.ip("address add 10.0.0.1/24 dev underlay");
     two.docker.host.ip("address add 10.0.0.2/24 dev underlay");
     one.docker.host.settle(&desired(&one.docker.host, 1));
@@ -122,16 +149,26 @@ fn all_containers_reach_each_other() {
     }
     let (one, two) = agents();
     let (near, far) = ((web(1), mesos(1)), (web(2), mesos(2)));
-    for (what, to) in [("Docker to Docker, across", &far.0), ("Docker to Mesos, across", &far.1)] {
+    for (what, to) in [
+        ("Docker to Docker, across", &far.0),
+        ("Docker to Mesos, across", &far.1),
+    ] {
         assert_eventually(what, || one.docker_reaches(&to.0));
         assert_eventually(&format!("{what}, IPv6"), || one.docker_reaches(&to.1));
     }
-    for (what, to) in [("Mesos to Docker, on one host", &near.0), ("Mesos to Docker, across", &far.0)] {
+    for (what, to) in [
+        ("Mesos to Docker, on one host", &near.0),
+        ("Mesos to Docker, across", &far.0),
+    ] {
         assert_eventually(what, || one.mesos_reaches(&to.0));
         assert_eventually(&format!("{what}, IPv6"), || one.mesos_reaches(&to.1));
     }
-    assert_eventually("Docker to Mesos, on one host", || one.docker_reaches(&near.1.0));
-    assert_eventually("Docker to Mesos, on one host, IPv6", || one.docker_reaches(&near.1.1));
+    assert_eventually("Docker to Mesos, on one host", || {
+        one.docker_reaches(&near.1.0)
+    });
+    assert_eventually("Docker to Mesos, on one host, IPv6", || {
+        one.docker_reaches(&near.1.1)
+    });
     // And the other way round.
     assert_eventually("Docker to Docker, back", || two.docker_reaches(&near.0.0));
     assert_eventually("Mesos to Mesos, back", || two.mesos_reaches(&near.1.0));
@@ -144,15 +181,24 @@ fn other_networks_stay_apart() {
     }
     let agent = Agent::new(1);
     for (name, subnet) in [("blue", "10.98.0.0/24"), ("red", "10.99.0.0/24")] {
-        agent.docker.docker(&format!("network create --subnet {subnet} {name}"));
+        agent
+            .docker
+            .docker(&format!("network create --subnet {subnet} {name}"));
         agent.docker.engine.container(name, name, &[]).unwrap();
     }
     let (web, blue, red) = (web(1).0, "10.98.0.2", "10.99.0.2");
     let check = || {
         // They are there.
-        assert_eventually("blue to its host", || agent.reaches_from("blue", "10.98.0.1"));
+        assert_eventually("blue to its host", || {
+            agent.reaches_from("blue", "10.98.0.1")
+        });
         assert_eventually("red to its host", || agent.reaches_from("red", "10.99.0.1"));
-        for (from, to) in [("blue", red), ("red", blue), ("blue", web.as_str()), ("web", red)] {
+        for (from, to) in [
+            ("blue", red),
+            ("red", blue),
+            ("blue", web.as_str()),
+            ("web", red),
+        ] {
             assert!(!agent.reaches_from(from, to), "{from} reaches {to}");
         }
     };
@@ -172,13 +218,36 @@ fn the_first_container_has_ipv6_at_once() {
     let (docker, mut keeper) = (DockerHost::started(), Keeper::new());
     let worker = docker.host.worker();
     worker.apply_ok(&desired(&docker.host, 1));
-    let tentative = || docker.host.ip("-6 address show scope global tentative").contains("d-dcos");
+    let tentative = || {
+        docker
+            .host
+            .ip("-6 address show scope global tentative")
+            .contains("d-dcos")
+    };
     for times in 0..2 {
         keeper.apply_ok(&docker.desired(1));
         eventually("the addresses are settled", || !tentative());
-        docker.engine.container("web", "dcos", &["--ip6", &web(1).1]).unwrap();
-        assert!(!tentative(), "the addresses are in doubt, after {times} networks before");
-        docker.engine.docker(&["exec", "web", "ping", "-c", "2", "-W", "2", "fd01:b::1:8000:0:1"]).unwrap();
+        docker
+            .engine
+            .container("web", "dcos", &["--ip6", &web(1).1])
+            .unwrap();
+        assert!(
+            !tentative(),
+            "the addresses are in doubt, after {times} networks before"
+        );
+        docker
+            .engine
+            .docker(&[
+                "exec",
+                "web",
+                "ping",
+                "-c",
+                "2",
+                "-W",
+                "2",
+                "fd01:b::1:8000:0:1",
+            ])
+            .unwrap();
         docker.engine.docker(&["rm", "--force", "web"]).unwrap();
         docker.engine.docker(&["network", "rm", "dcos"]).unwrap();
     }

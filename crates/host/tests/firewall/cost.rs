@@ -16,9 +16,12 @@ const PASSES: u32 = 100;
 
 /// Processor time used so far.
 fn used() -> Duration {
-    let times = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(|who| getrusage(who).unwrap());
-    let micros: i64 =
-        times.iter().map(|usage| (usage.user_time() + usage.system_time()).num_microseconds()).sum();
+    let times =
+        [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(|who| getrusage(who).unwrap());
+    let micros: i64 = times
+        .iter()
+        .map(|usage| (usage.user_time() + usage.system_time()).num_microseconds())
+        .sum();
     Duration::from_micros(micros.try_into().unwrap())
 }
 
@@ -36,12 +39,29 @@ fn pass(site: &Site, desired: &Desired) -> Duration {
 #[test]
 #[ignore = "a measurement"]
 fn unchanged_passes() {
-    for tools in [Tools::IptablesNft, Tools::IptablesLegacy, Tools::Nftables, Tools::NftablesAlone] {
-        let Some(host) = tools.host("unchanged_passes") else { return };
+    for tools in [
+        Tools::IptablesNft,
+        Tools::IptablesLegacy,
+        Tools::Nftables,
+        Tools::NftablesAlone,
+    ] {
+        let Some(host) = tools.host("unchanged_passes") else {
+            return;
+        };
         let site = Site::new(tools, host);
         let desired = site.desired();
         let with = pass(&site, &desired);
-        let without = pass(&site, &Desired { firewall: Firewall::None, ..desired });
-        println!("{tools:?}: {} µs with a firewall, {} µs without", with.as_micros(), without.as_micros());
+        let without = pass(
+            &site,
+            &Desired {
+                firewall: Firewall::None,
+                ..desired
+            },
+        );
+        println!(
+            "{tools:?}: {} µs with a firewall, {} µs without",
+            with.as_micros(),
+            without.as_micros()
+        );
     }
 }

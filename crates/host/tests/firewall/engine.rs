@@ -49,14 +49,28 @@ impl Engine<'_> {
         ];
         host.run(move || {
             let mut command = Command::new("dockerd");
-            command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+            command
+                .args(arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
         })
     }
 
     fn docker(&self, line: &str) -> bool {
         let mut docker = Command::new("docker");
-        docker.arg("--host").arg(format!("unix://{}", self.dir.path().join("socket").display()));
-        docker.args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        docker.arg("--host").arg(format!(
+            "unix://{}",
+            self.dir.path().join("socket").display()
+        ));
+        docker
+            .args(line.split(' '))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     }
 
     fn wait(&self) {
@@ -83,13 +97,20 @@ impl Drop for Engine<'_> {
 }
 
 fn an_engine_comes_and_is_restarted(tools: Tools, host: Host) {
-    if tools::find("dockerd").is_none() || Command::new("docker").arg("--version").output().is_err() {
+    if tools::find("dockerd").is_none() || Command::new("docker").arg("--version").output().is_err()
+    {
         return testbed::skip::skip("engine::restarted", "there is no Docker engine here");
     }
     let site = Site::new(tools, host);
     site.settle();
-    for (client, servers) in [(&site.mesos, [DOCKER, FOREIGN]), (&site.docker, [MESOS, FOREIGN])] {
-        servers.iter().flatten().for_each(|server| _ = seen(client, server));
+    for (client, servers) in [
+        (&site.mesos, [DOCKER, FOREIGN]),
+        (&site.docker, [MESOS, FOREIGN]),
+    ] {
+        servers
+            .iter()
+            .flatten()
+            .for_each(|server| _ = seen(client, server));
     }
     // The bridges are the engine's, the containers' cables ours: no image is needed.
     for bridge in ["d-dcos", "foreign"] {
@@ -98,16 +119,18 @@ fn an_engine_comes_and_is_restarted(tools: Tools, host: Host) {
     let worker = site.host.worker();
     worker.apply_ok(&site.desired());
     let mut engine = Engine::start(&site.host);
-    for (bridge, subnet, gateway) in
-        [("d-dcos", "9.0.1.128/25", "9.0.1.129"), ("foreign", "172.30.0.0/24", "172.30.0.1")]
-    {
+    for (bridge, subnet, gateway) in [
+        ("d-dcos", "9.0.1.128/25", "9.0.1.129"),
+        ("foreign", "172.30.0.0/24", "172.30.0.1"),
+    ] {
         let name = bridge.trim_start_matches("d-");
         let options = "--opt com.docker.network.bridge.enable_ip_masquerade=false --opt \
                        com.docker.network.bridge.name";
         assert!(engine.docker(&format!(
             "network create --driver bridge --subnet {subnet} --gateway {gateway} {options}={bridge} {name}"
         )));
-        site.host.ip(&format!("link set {bridge}-port master {bridge}"));
+        site.host
+            .ip(&format!("link set {bridge}-port master {bridge}"));
     }
     for round in ["new", "restarted"] {
         // The worker makes it right by itself.

@@ -48,7 +48,13 @@ fn docker(host: &Host) {
             iptables(host, &[&format!("-A {}", rule.replace("BRIDGE", bridge))]);
         }
     }
-    iptables(host, &["-A DOCKER-ISOLATION-STAGE-1 -j RETURN", "-A DOCKER-ISOLATION-STAGE-2 -j RETURN"]);
+    iptables(
+        host,
+        &[
+            "-A DOCKER-ISOLATION-STAGE-1 -j RETURN",
+            "-A DOCKER-ISOLATION-STAGE-2 -j RETURN",
+        ],
+    );
 }
 
 fn site(tools: Tools, host: Host) -> Site {
@@ -69,9 +75,21 @@ fn meet(site: &Site) {
 
 fn assert_others_are_isolated(site: &Site) {
     for family in 0..2 {
-        assert!(is_cut_off(&site.foreign, DOCKER[family]), "foreign reaches {}", DOCKER[family]);
-        assert!(is_cut_off(&site.docker, FOREIGN[family]), "docker reaches {}", FOREIGN[family]);
-        assert!(is_cut_off(&site.mesos, FOREIGN[family]), "mesos reaches {}", FOREIGN[family]);
+        assert!(
+            is_cut_off(&site.foreign, DOCKER[family]),
+            "foreign reaches {}",
+            DOCKER[family]
+        );
+        assert!(
+            is_cut_off(&site.docker, FOREIGN[family]),
+            "docker reaches {}",
+            FOREIGN[family]
+        );
+        assert!(
+            is_cut_off(&site.mesos, FOREIGN[family]),
+            "mesos reaches {}",
+            FOREIGN[family]
+        );
     }
 }
 
@@ -86,10 +104,12 @@ fn docker_isolates_others_and_not_us(tools: Tools, host: Host) {
     assert_others_are_isolated(&site);
 
     // An operator's own rules come first.
-    site.host.command("iptables -I DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
+    site.host
+        .command("iptables -I DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
     assert_eq!(site.host.apply_ok(&site.desired()), 0);
     assert!(is_cut_off(&site.mesos, DOCKER[0]));
-    site.host.command("iptables -D DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
+    site.host
+        .command("iptables -D DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
 
     for by_hand in [
         "iptables -F MESOS-OVERLAY",
@@ -104,9 +124,11 @@ fn docker_isolates_others_and_not_us(tools: Tools, host: Host) {
         assert_ne!(site.host.settle(&site.desired()), 0, "{by_hand}");
     }
     // The predecessor's hole, but made after us: an operator's wish.
-    site.host.command("iptables -I DOCKER-ISOLATION-STAGE-2 -j RETURN");
+    site.host
+        .command("iptables -I DOCKER-ISOLATION-STAGE-2 -j RETURN");
     assert_eq!(site.host.apply_ok(&site.desired()), 0);
-    site.host.command("iptables -D DOCKER-ISOLATION-STAGE-2 -j RETURN");
+    site.host
+        .command("iptables -D DOCKER-ISOLATION-STAGE-2 -j RETURN");
     site.assert_addresses();
     assert_others_are_isolated(&site);
 
@@ -144,7 +166,8 @@ fn an_old_engine_isolates_others_and_not_us(tools: Tools, host: Host) {
 
 fn a_predecessors_hole_is_closed(tools: Tools, host: Host) {
     let site = Site::new(tools, host);
-    site.host.command("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    site.host
+        .command("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
     meet(&site);
     docker(&site.host);
     for line in [
@@ -175,7 +198,10 @@ fn a_host_that_drops_lets_us_pass(tools: Tools, host: Host) {
 
 fn a_host_that_rejects_lets_us_pass(tools: Tools, host: Host) {
     let site = site(tools, host);
-    iptables(&site.host, &["-A FORWARD -p icmp -j ACCEPT", "-A FORWARD -j REJECT"]);
+    iptables(
+        &site.host,
+        &["-A FORWARD -p icmp -j ACCEPT", "-A FORWARD -j REJECT"],
+    );
     assert!(is_cut_off(&site.mesos, DOCKER[0]) && is_cut_off(&site.peer, MESOS[1]));
     assert_passes(&site);
     // Something is written behind us and before the end.

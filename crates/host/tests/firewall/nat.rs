@@ -17,17 +17,32 @@ fn addresses_are_right(tools: Tools, host: Host) {
     site.settle();
     site.assert_addresses();
     let listing = site.listing();
-    assert_eq!(listing.contains("--match-set overlay dst"), tools.is_iptables(), "{listing}");
-    assert_eq!(listing.contains("table inet mesos_overlay"), !tools.is_iptables(), "{listing}");
+    assert_eq!(
+        listing.contains("--match-set overlay dst"),
+        tools.is_iptables(),
+        "{listing}"
+    );
+    assert_eq!(
+        listing.contains("table inet mesos_overlay"),
+        !tools.is_iptables(),
+        "{listing}"
+    );
     // The foreign network is none of our business.
     assert_eq!(listing.matches("172.30.0").count(), 0, "{listing}");
-    assert_eq!(site.host.apply_ok(&site.desired()), 0, "packets change nothing");
+    assert_eq!(
+        site.host.apply_ok(&site.desired()),
+        0,
+        "packets change nothing"
+    );
 }
 
 fn nothing_is_left(tools: Tools, host: Host) {
     let site = Site::new(tools, host);
     let foreign: &[&str] = if tools == Tools::NftablesAlone {
-        &["nft add table inet mesos_overlay2", "nft add table ip operators"]
+        &[
+            "nft add table inet mesos_overlay2",
+            "nft add table ip operators",
+        ]
     } else {
         &[
             "iptables -t nat -A POSTROUTING -s 172.30.0.0/24 -j MASQUERADE",
@@ -45,8 +60,9 @@ fn nothing_is_left(tools: Tools, host: Host) {
     assert_ne!(site.listing(), before);
     site.clear();
     // Tables that nothing is in may stay.
-    let is_there =
-        |line: &&str| before.contains(*line) || line.starts_with(['*', ':']) || line.contains("COMMIT");
+    let is_there = |line: &&str| {
+        before.contains(*line) || line.starts_with(['*', ':']) || line.contains("COMMIT")
+    };
     let listing = site.listing();
     let after: Vec<&str> = listing.lines().filter(|line| !is_there(line)).collect();
     assert!(after.iter().all(|line| is_empty_table(line)), "{after:#?}");
@@ -58,9 +74,16 @@ fn nothing_is_left(tools: Tools, host: Host) {
 /// Lines of `nft list ruleset` about the tables that iptables made and emptied.
 fn is_empty_table(line: &str) -> bool {
     let line = line.trim();
-    ["table ip nat", "table ip6 nat", "table ip filter", "table ip6 filter", "chain ", "type "]
-        .iter()
-        .any(|beginning| line.starts_with(beginning))
+    [
+        "table ip nat",
+        "table ip6 nat",
+        "table ip filter",
+        "table ip6 filter",
+        "chain ",
+        "type ",
+    ]
+    .iter()
+    .any(|beginning| line.starts_with(beginning))
         || line.is_empty()
         || line == "}"
 }
@@ -90,7 +113,8 @@ fn overlays_come_change_and_go(tools: Tools, host: Host) {
         vec![net("192.0.2.128/25"), net("2001:db8:1:0:1::/80")];
     site.host.settle(&desired);
     sees(UPLINK);
-    desired.overlays.get_mut("second").unwrap().ranges = vec![net("192.0.0.0/16"), net("2001:db8::/32")];
+    desired.overlays.get_mut("second").unwrap().ranges =
+        vec![net("192.0.0.0/16"), net("2001:db8::/32")];
     site.host.settle(&desired);
     sees(MESOS);
     desired.overlays.remove("second");
@@ -112,7 +136,12 @@ fn a_predecessors_rules_are_taken_over(tools: Tools, host: Host) {
     ] {
         site.host.command(line);
     }
-    let v4 = || site.host.command("iptables-save -t nat").matches("--match-set overlay dst").count();
+    let v4 = || {
+        site.host
+            .command("iptables-save -t nat")
+            .matches("--match-set overlay dst")
+            .count()
+    };
     let mut desired = site.desired();
     site.host.settle(&desired);
     assert_eq!(v4(), 1);
@@ -121,11 +150,24 @@ fn a_predecessors_rules_are_taken_over(tools: Tools, host: Host) {
     for line in [rule, gone, gone, "ipset add overlay 8.0.0.0/8 nomatch"] {
         site.host.command(line);
     }
-    assert_eq!(site.host.settle(&desired), 1 + 1 + 2, "the set, one rule that is there twice, two old ones");
+    assert_eq!(
+        site.host.settle(&desired),
+        1 + 1 + 2,
+        "the set, one rule that is there twice, two old ones"
+    );
     assert_eq!(v4(), 1);
-    assert!(!site.listing().contains("8.0.0.0/8\n8.0"), "{}", site.listing());
+    assert!(
+        !site.listing().contains("8.0.0.0/8\n8.0"),
+        "{}",
+        site.listing()
+    );
     // Nothing of IPv4 has to be done where all of it is there already.
-    desired.overlays.get_mut("dcos").unwrap().subnets.truncate(1);
+    desired
+        .overlays
+        .get_mut("dcos")
+        .unwrap()
+        .subnets
+        .truncate(1);
     site.clear();
     assert_eq!(v4(), 0);
 }
@@ -133,7 +175,10 @@ fn a_predecessors_rules_are_taken_over(tools: Tools, host: Host) {
 impl Site {
     fn assert_taken_over(&self) {
         let members = self.host.command("ipset list overlay");
-        let members: Vec<&str> = members.lines().filter(|line| line.starts_with(char::is_numeric)).collect();
+        let members: Vec<&str> = members
+            .lines()
+            .filter(|line| line.starts_with(char::is_numeric))
+            .collect();
         assert_eq!(members.len(), 3, "{members:?}");
     }
 }
@@ -141,13 +186,24 @@ impl Site {
 fn one_takes_the_place_of_the_other(tools: Tools, host: Host) {
     let site = Site::new(tools, host);
     for firewall in [Firewall::Iptables, Firewall::Nftables, Firewall::Auto] {
-        let desired = Desired { firewall, ..site.desired() };
+        let desired = Desired {
+            firewall,
+            ..site.desired()
+        };
         site.host.settle(&desired);
         let listing = site.listing();
         let is_iptables = firewall != Firewall::Nftables;
-        assert_eq!(listing.contains("--match-set overlay dst"), is_iptables, "{listing}");
+        assert_eq!(
+            listing.contains("--match-set overlay dst"),
+            is_iptables,
+            "{listing}"
+        );
         assert_eq!(listing.contains("Name: overlay"), is_iptables, "{listing}");
-        assert_eq!(listing.contains("table inet mesos_overlay"), !is_iptables, "{listing}");
+        assert_eq!(
+            listing.contains("table inet mesos_overlay"),
+            !is_iptables,
+            "{listing}"
+        );
         assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
     }
 }

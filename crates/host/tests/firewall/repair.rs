@@ -46,10 +46,22 @@ fn what_somebody_changes_comes_right(tools: Tools, host: Host) {
     let desired = site.desired();
     site.host.settle(&desired);
     let right = site.listing();
-    for by_hand in if tools.is_iptables() { IPTABLES } else { NFTABLES } {
+    for by_hand in if tools.is_iptables() {
+        IPTABLES
+    } else {
+        NFTABLES
+    } {
         site.host.command(by_hand);
-        assert_ne!(site.host.apply_ok(&desired), 0, "{by_hand}: there is nothing to do");
-        assert_eq!(site.host.apply_ok(&desired), 0, "{by_hand}: there is something to do again");
+        assert_ne!(
+            site.host.apply_ok(&desired),
+            0,
+            "{by_hand}: there is nothing to do"
+        );
+        assert_eq!(
+            site.host.apply_ok(&desired),
+            0,
+            "{by_hand}: there is something to do again"
+        );
         assert_eq!(site.listing(), right, "{by_hand}");
     }
     assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
@@ -66,7 +78,11 @@ fn what_somebody_changes_comes_right_by_itself(tools: Tools, host: Host) {
     let desired = site.desired();
     worker.apply_ok(&desired);
     let right = site.listing();
-    for by_hand in if tools.is_iptables() { IPTABLES } else { NFTABLES } {
+    for by_hand in if tools.is_iptables() {
+        IPTABLES
+    } else {
+        NFTABLES
+    } {
         assert_eq!(worker.apply_ok(&desired), 0, "before: {by_hand}");
         site.host.command(by_hand);
         eventually(by_hand, || site.listing() == right);
@@ -91,7 +107,11 @@ fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
         ],
         false => &["nft flush ruleset"],
     };
-    let flush = || flushes.iter().for_each(|flush| _ = site.host.command(flush));
+    let flush = || {
+        flushes
+            .iter()
+            .for_each(|flush| _ = site.host.command(flush))
+    };
     // The older iptables shows a table from when it was first spoken of.
     flush();
     let worker = site.host.worker();
@@ -101,7 +121,11 @@ fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
         flush();
         let flushed = Instant::now();
         eventually("the firewall is as it was", || site.listing() == right);
-        assert!(flushed.elapsed() < Duration::from_secs(2), "right after {:?}", flushed.elapsed());
+        assert!(
+            flushed.elapsed() < Duration::from_secs(2),
+            "right after {:?}",
+            flushed.elapsed()
+        );
     }
     assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
     assert_eq!(seen(&site.mesos, OUTSIDE[1]), UPLINK[1]);
@@ -109,7 +133,9 @@ fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
 
 #[test]
 fn a_set_of_somebody_else_is_told_and_left_alone() {
-    let Some(host) = Tools::IptablesNft.host("a_set_of_somebody_else") else { return };
+    let Some(host) = Tools::IptablesNft.host("a_set_of_somebody_else") else {
+        return;
+    };
     for (set, sentence) in [
         (
             "overlay hash:ip",
@@ -133,7 +159,10 @@ fn a_set_of_somebody_else_is_told_and_left_alone() {
             host.command("ipset list overlay").split("Members").last(),
             before.split("Members").last()
         );
-        host.settle(&overlay_core::host_api::desired::Desired { cni: desired.cni, ..Default::default() });
+        host.settle(&overlay_core::host_api::desired::Desired {
+            cni: desired.cni,
+            ..Default::default()
+        });
         assert_eq!(host.command("ipset list -n"), "overlay\n");
         host.command("ipset destroy overlay");
     }

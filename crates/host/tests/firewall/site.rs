@@ -41,13 +41,47 @@ pub struct Site {
 impl Site {
     /// Lays the cables. Nothing of ours is there yet.
     pub fn new(tools: Tools, host: Host) -> Site {
-        let [mesos, docker, foreign, outside, peer, peer_host] = std::array::from_fn(|_| Host::new());
-        let site = Site { tools, host, mesos, docker, foreign, outside, peer, peer_host };
+        let [mesos, docker, foreign, outside, peer, peer_host] =
+            std::array::from_fn(|_| Host::new());
+        let site = Site {
+            tools,
+            host,
+            mesos,
+            docker,
+            foreign,
+            outside,
+            peer,
+            peer_host,
+        };
         let Site { host, .. } = &site;
-        attach(host, "m-dcos", &site.mesos, MESOS, ["9.0.1.1/25", "fd01:b::1:0:0:1/81"]);
-        attach(host, "d-dcos", &site.docker, DOCKER, ["9.0.1.129/25", "fd01:b::1:8000:0:1/81"]);
-        attach(host, "foreign", &site.foreign, FOREIGN, ["172.30.0.1/24", "fd02::1/64"]);
-        attach(&site.peer_host, "m-dcos", &site.peer, PEER, ["9.0.2.1/25", "fd01:b::2:0:0:1/81"]);
+        attach(
+            host,
+            "m-dcos",
+            &site.mesos,
+            MESOS,
+            ["9.0.1.1/25", "fd01:b::1:0:0:1/81"],
+        );
+        attach(
+            host,
+            "d-dcos",
+            &site.docker,
+            DOCKER,
+            ["9.0.1.129/25", "fd01:b::1:8000:0:1/81"],
+        );
+        attach(
+            host,
+            "foreign",
+            &site.foreign,
+            FOREIGN,
+            ["172.30.0.1/24", "fd02::1/64"],
+        );
+        attach(
+            &site.peer_host,
+            "m-dcos",
+            &site.peer,
+            PEER,
+            ["9.0.2.1/25", "fd01:b::2:0:0:1/81"],
+        );
         host.connect("underlay", &site.peer_host, "underlay");
         host.ip("address add 10.0.0.1/24 dev underlay");
         site.peer_host.ip("address add 10.0.0.2/24 dev underlay");
@@ -55,7 +89,8 @@ impl Site {
         for (own, other, length) in [(UPLINK[0], OUTSIDE[0], 24), (UPLINK[1], OUTSIDE[1], 64)] {
             host.ip(&format!("address add {own}/{length} dev uplink nodad"));
             host.ip(&format!("route add default via {other}"));
-            site.outside.ip(&format!("address add {other}/{length} dev uplink nodad"));
+            site.outside
+                .ip(&format!("address add {other}/{length} dev uplink nodad"));
         }
         // Whoever is there says who asks.
         for (server, addresses) in [
@@ -65,14 +100,19 @@ impl Site {
             (&site.docker, DOCKER),
             (&site.foreign, FOREIGN),
         ] {
-            addresses.iter().for_each(|address| serve(server, ip(address)));
+            addresses
+                .iter()
+                .for_each(|address| serve(server, ip(address)));
         }
         site
     }
 
     /// What the first host wants.
     pub fn desired(&self) -> Desired {
-        let mut desired = Desired { firewall: self.tools.choice(), ..self.host.desired(1) };
+        let mut desired = Desired {
+            firewall: self.tools.choice(),
+            ..self.host.desired(1)
+        };
         desired.peers = Some([peer(2)].into());
         let overlay = desired.overlays.get_mut("dcos").unwrap();
         overlay.docker_bridge = Some(Bridge {
@@ -87,26 +127,61 @@ impl Site {
         self.host.ip("link set m-dcos-port nomaster");
         self.host.ip("link set d-dcos-port nomaster");
         let cni = self.host.desired(1).cni;
-        self.host.settle(&Desired { cni, firewall: self.tools.choice(), ..Desired::default() });
+        self.host.settle(&Desired {
+            cni,
+            firewall: self.tools.choice(),
+            ..Desired::default()
+        });
     }
 
     /// Makes both hosts right.
     pub fn settle(&self) {
         self.host.settle(&self.desired());
-        self.peer_host.settle(&Desired { peers: Some([peer(1)].into()), ..self.peer_host.desired(2) });
+        self.peer_host.settle(&Desired {
+            peers: Some([peer(1)].into()),
+            ..self.peer_host.desired(2)
+        });
     }
 
     /// Shows with packets that addresses are what they should be.
     pub fn assert_addresses(&self) {
         for family in 0..2 {
             let seen = |client: &Host, server: [&str; 2]| seen(client, server[family]);
-            assert_eq!(seen(&self.mesos, OUTSIDE), UPLINK[family], "outside sees the host");
-            assert_eq!(seen(&self.docker, OUTSIDE), UPLINK[family], "outside sees the host");
-            assert_eq!(seen(&self.mesos, PEER), MESOS[family], "a peer sees the container");
-            assert_eq!(seen(&self.docker, PEER), DOCKER[family], "a peer sees the container");
-            assert_eq!(seen(&self.peer, MESOS), PEER[family], "the container sees a peer");
-            assert_eq!(seen(&self.mesos, DOCKER), MESOS[family], "neighbours see each other");
-            assert_eq!(seen(&self.docker, MESOS), DOCKER[family], "neighbours see each other");
+            assert_eq!(
+                seen(&self.mesos, OUTSIDE),
+                UPLINK[family],
+                "outside sees the host"
+            );
+            assert_eq!(
+                seen(&self.docker, OUTSIDE),
+                UPLINK[family],
+                "outside sees the host"
+            );
+            assert_eq!(
+                seen(&self.mesos, PEER),
+                MESOS[family],
+                "a peer sees the container"
+            );
+            assert_eq!(
+                seen(&self.docker, PEER),
+                DOCKER[family],
+                "a peer sees the container"
+            );
+            assert_eq!(
+                seen(&self.peer, MESOS),
+                PEER[family],
+                "the container sees a peer"
+            );
+            assert_eq!(
+                seen(&self.mesos, DOCKER),
+                MESOS[family],
+                "neighbours see each other"
+            );
+            assert_eq!(
+                seen(&self.docker, MESOS),
+                DOCKER[family],
+                "neighbours see each other"
+            );
         }
     }
 
@@ -114,18 +189,35 @@ impl Site {
     pub fn listing(&self) -> String {
         let commands: &[&str] = match self.tools {
             Tools::NftablesAlone => &["nft list ruleset"],
-            Tools::IptablesNft | Tools::Nftables => {
-                &["iptables-save", "ip6tables-save", "ipset list", "nft list ruleset"]
-            }
-            Tools::IptablesLegacy => &["iptables-save", "ip6tables-save", "ipset list", "nft list ruleset"],
+            Tools::IptablesNft | Tools::Nftables => &[
+                "iptables-save",
+                "ip6tables-save",
+                "ipset list",
+                "nft list ruleset",
+            ],
+            Tools::IptablesLegacy => &[
+                "iptables-save",
+                "ip6tables-save",
+                "ipset list",
+                "nft list ruleset",
+            ],
         };
         let mut listing = String::new();
         for command in commands {
             for line in self.host.command(command).lines() {
-                if line.starts_with('#') || line.starts_with("Size in memory") || line.starts_with("Header") {
+                if line.starts_with('#')
+                    || line.starts_with("Size in memory")
+                    || line.starts_with("Header")
+                {
                     continue;
                 }
-                let words = line.split(" packets ").next().unwrap().split(" [").next().unwrap();
+                let words = line
+                    .split(" packets ")
+                    .next()
+                    .unwrap()
+                    .split(" [")
+                    .next()
+                    .unwrap();
                 let words = words.split(" counter").next().unwrap();
                 listing += &format!("{words}\n");
             }
@@ -177,7 +269,11 @@ fn ask(client: &Host, server: IpAddr, patience: Duration) -> io::Result<String> 
     static PORTS: AtomicU16 = AtomicU16::new(10_000);
     let port = PORTS.fetch_add(1, Ordering::Relaxed);
     client.run(move || {
-        let any: IpAddr = if server.is_ipv4() { ip("0.0.0.0") } else { ip("::") };
+        let any: IpAddr = if server.is_ipv4() {
+            ip("0.0.0.0")
+        } else {
+            ip("::")
+        };
         let socket = UdpSocket::bind((any, port))?;
         socket.connect(SocketAddr::from((server, PORT)))?;
         socket.set_read_timeout(Some(patience))?;
@@ -194,7 +290,10 @@ pub fn seen(client: &Host, server: &str) -> String {
     loop {
         match ask(client, ip(server), Duration::from_millis(300)) {
             Ok(seen) => return seen,
-            Err(error) => assert!(Instant::now() < deadline, "no answer from {server}: {error}"),
+            Err(error) => assert!(
+                Instant::now() < deadline,
+                "no answer from {server}: {error}"
+            ),
         }
     }
 }

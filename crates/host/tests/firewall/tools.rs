@@ -48,7 +48,11 @@ impl Tools {
 
     /// What the agent's configuration says.
     pub fn choice(self) -> Firewall {
-        if self == Tools::Nftables { Firewall::Nftables } else { Firewall::Auto }
+        if self == Tools::Nftables {
+            Firewall::Nftables
+        } else {
+            Firewall::Auto
+        }
     }
 
     /// Whether masquerading is expected in iptables.
@@ -76,13 +80,22 @@ impl Tools {
 pub fn put(file: &Path, over: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
+    mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        nothing,
+    )
+    .unwrap();
     mount(Some(file), over, nothing, MsFlags::MS_BIND, nothing).unwrap();
 }
 
 /// Where a tool is, behind all links.
 pub fn find(tool: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/sbin"].iter().find_map(|directory| fs::canonicalize(Path::new(directory).join(tool)).ok())
+    ["/usr/sbin", "/sbin"]
+        .iter()
+        .find_map(|directory| fs::canonicalize(Path::new(directory).join(tool)).ok())
 }
 
 /// The program behind all of iptables' names, which one it is depends on the name.
@@ -95,10 +108,15 @@ fn legacy() -> Result<(), String> {
     if multi("nft").is_none() || multi("legacy").is_none() {
         return Err("there are no two variants of iptables here".to_owned());
     }
-    let listed = Command::new("iptables-legacy").args(["-t", "nat", "-S"]).output();
+    let listed = Command::new("iptables-legacy")
+        .args(["-t", "nat", "-S"])
+        .output();
     match listed {
         Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("no legacy iptables: {}", String::from_utf8_lossy(&output.stderr))),
+        Ok(output) => Err(format!(
+            "no legacy iptables: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
         Err(error) => Err(format!("no legacy iptables: {error}")),
     }
 }

@@ -31,14 +31,31 @@ fn with_peers(host: &Host) -> Desired {
 fn assert_peers(host: &Host) {
     assert_eq!(host.field(ROUTES, "dst"), ["9.0.2.0/24", "9.0.3.0/24"]);
     assert_eq!(host.field(ROUTES, "gateway"), ["44.128.0.2", "44.128.0.3"]);
-    assert_eq!(host.field(ROUTES6, "dst"), ["fd01:b:0:0:2::/80", "fd01:b:0:0:3::/80"]);
+    assert_eq!(
+        host.field(ROUTES6, "dst"),
+        ["fd01:b:0:0:2::/80", "fd01:b:0:0:3::/80"]
+    );
     assert_eq!(host.field(ROUTES6, "gateway"), ["fd01:a::2", "fd01:a::3"]);
     assert_eq!(host.field(ROUTES_42, "dst"), ["10.0.0.2", "10.0.0.3"]);
-    assert_eq!(host.field(ROUTES_42, "gateway"), ["44.128.0.2", "44.128.0.3"]);
-    assert_eq!(host.field(NEIGHBOURS, "dst"), ["44.128.0.2", "44.128.0.3", "fd01:a::2", "fd01:a::3"]);
-    let macs = [mac(2).to_string(), mac(2).to_string(), mac(3).to_string(), mac(3).to_string()];
+    assert_eq!(
+        host.field(ROUTES_42, "gateway"),
+        ["44.128.0.2", "44.128.0.3"]
+    );
+    assert_eq!(
+        host.field(NEIGHBOURS, "dst"),
+        ["44.128.0.2", "44.128.0.3", "fd01:a::2", "fd01:a::3"]
+    );
+    let macs = [
+        mac(2).to_string(),
+        mac(2).to_string(),
+        mac(3).to_string(),
+        mac(3).to_string(),
+    ];
     assert_eq!(host.field(NEIGHBOURS, "lladdr"), macs);
-    assert_eq!(host.field(FDB, "mac"), [mac(2).to_string(), mac(3).to_string()]);
+    assert_eq!(
+        host.field(FDB, "mac"),
+        [mac(2).to_string(), mac(3).to_string()]
+    );
     assert_eq!(host.field(FDB, "dst"), ["10.0.0.2", "10.0.0.3"]);
     assert_eq!(host.field(FDB, "state"), ["permanent", "permanent"]);
     assert_eq!(host.field(FDB, "flags"), [r#"["self"]"#, r#"["self"]"#]);
@@ -50,7 +67,10 @@ fn assert_host(host: &Host) {
     assert_eq!(device["address"], mac(1).to_string());
     assert_eq!(device["mtu"], 1450);
     let vxlan = &device["linkinfo"]["info_data"];
-    assert_eq!((&vxlan["id"], &vxlan["port"]), (&1024.into(), &64000.into()));
+    assert_eq!(
+        (&vxlan["id"], &vxlan["port"]),
+        (&1024.into(), &64000.into())
+    );
     assert_eq!(vxlan["learning"], false);
     assert!(device["flags"].as_array().unwrap().contains(&"UP".into()));
     let addresses = &host.json("ip -j address show dev vtep1024 scope global")[0]["addr_info"];
@@ -59,21 +79,35 @@ fn assert_host(host: &Host) {
         .unwrap()
         .iter()
         // What is filtered out leaves an empty object.
-        .filter_map(|address| Some(format!("{}/{}", address["local"].as_str()?, address["prefixlen"])))
+        .filter_map(|address| {
+            Some(format!(
+                "{}/{}",
+                address["local"].as_str()?,
+                address["prefixlen"]
+            ))
+        })
         .collect();
     addresses.sort();
     assert_eq!(addresses, ["44.128.0.1/20", "fd01:a::1/64"]);
     assert_eq!(rules(host), ["9.0.0.0/8", "fd01:b::/64"]);
     assert_eq!(host.command("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
-    assert_eq!(host.command("cat /proc/sys/net/ipv6/conf/all/forwarding"), "1\n");
+    assert_eq!(
+        host.command("cat /proc/sys/net/ipv6/conf/all/forwarding"),
+        "1\n"
+    );
     let file = fs::read_to_string(host.cni.path().join("dcos.conf")).unwrap();
     assert!(file.contains(r#""subnet":"9.0.1.0/25""#), "{file}");
 }
 
 /// The sources of the rules for our table.
 fn rules(host: &Host) -> Vec<String> {
-    let rules = [host.json("ip -j rule show table 42"), host.json("ip -j -6 rule show table 42")].concat();
-    let prefix = |rule: &serde_json::Value| format!("{}/{}", rule["src"].as_str().unwrap(), rule["srclen"]);
+    let rules = [
+        host.json("ip -j rule show table 42"),
+        host.json("ip -j -6 rule show table 42"),
+    ]
+    .concat();
+    let prefix =
+        |rule: &serde_json::Value| format!("{}/{}", rule["src"].as_str().unwrap(), rule["srclen"]);
     rules.iter().map(prefix).collect()
 }
 
@@ -85,7 +119,10 @@ fn everything_is_made_and_a_second_pass_has_nothing_to_do() {
     let host = Host::new();
     // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, and FIREWALL; and for
     // each peer 2 neighbours, an FDB entry and 3 routes.
-    assert_eq!(host.settle(&with_peers(&host)), 2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + 2 * (2 + 1 + 3));
+    assert_eq!(
+        host.settle(&with_peers(&host)),
+        2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + 2 * (2 + 1 + 3)
+    );
     assert_host(&host);
     assert_peers(&host);
 }
@@ -97,7 +134,11 @@ fn what_is_not_wanted_any_more_goes() {
     }
     let host = Host::new();
     host.settle(&with_peers(&host));
-    let nothing = Desired { cni: host.desired(1).cni, peers: None, ..Desired::default() };
+    let nothing = Desired {
+        cni: host.desired(1).cni,
+        peers: None,
+        ..Desired::default()
+    };
     host.settle(&nothing);
     assert_eq!(host.field("ip -j link show", "ifname"), ["lo"]);
     assert_eq!(host.command("ip route show table all dev lo proto 142"), "");
@@ -126,13 +167,26 @@ fn peers_come_change_and_go() {
     desired.peers.as_mut().unwrap().insert(underlay, shared);
     host.settle(&desired);
     assert_eq!(host.field(ROUTES, "dst"), ["9.0.2.0/24", "9.0.33.0/24"]);
-    assert_eq!(host.field(ROUTES_42, "gateway"), ["44.128.0.2", "44.128.0.33"]);
-    assert_eq!(host.field(NEIGHBOURS, "dst"), ["44.128.0.2", "44.128.0.33", "fd01:a::2", "fd01:a::3"]);
-    assert_eq!(host.field(FDB, "mac"), [mac(2).to_string(), mac(33).to_string()]);
+    assert_eq!(
+        host.field(ROUTES_42, "gateway"),
+        ["44.128.0.2", "44.128.0.33"]
+    );
+    assert_eq!(
+        host.field(NEIGHBOURS, "dst"),
+        ["44.128.0.2", "44.128.0.33", "fd01:a::2", "fd01:a::3"]
+    );
+    assert_eq!(
+        host.field(FDB, "mac"),
+        [mac(2).to_string(), mac(33).to_string()]
+    );
 
     // The same VTEP on another host.
     let moved = desired.peers.as_mut().unwrap().remove(&underlay).unwrap();
-    desired.peers.as_mut().unwrap().insert("10.0.0.77".parse().unwrap(), moved);
+    desired
+        .peers
+        .as_mut()
+        .unwrap()
+        .insert("10.0.0.77".parse().unwrap(), moved);
     host.settle(&desired);
     assert_eq!(host.field(FDB, "dst"), ["10.0.0.2", "10.0.0.77"]);
     assert_eq!(host.field(ROUTES_42, "dst"), ["10.0.0.2", "10.0.0.77"]);
@@ -156,7 +210,10 @@ fn peers_stay_as_long_as_nobody_says_who_they_are() {
     assert_eq!(host.settle(&desired), 0);
     assert_peers(&host);
     // Even if the kernel forgets them over what is made right.
-    for by_hand in ["link set vtep1024 address 02:00:00:00:00:01", "address add 44.128.9.9/20 dev vtep1024"] {
+    for by_hand in [
+        "link set vtep1024 address 02:00:00:00:00:01",
+        "address add 44.128.9.9/20 dev vtep1024",
+    ] {
         host.ip(by_hand);
         host.settle(&desired);
         assert_host(&host);
@@ -164,7 +221,11 @@ fn peers_stay_as_long_as_nobody_says_who_they_are() {
     host.ip("link set vtep1024 address 02:00:00:00:00:01");
     host.ip("neighbour replace 44.128.0.2 lladdr 70:b3:d5:80:00:02 nud permanent dev vtep1024");
     host.settle(&desired);
-    assert_eq!(host.field(NEIGHBOURS, "dst"), ["44.128.0.2"], "that one was left");
+    assert_eq!(
+        host.field(NEIGHBOURS, "dst"),
+        ["44.128.0.2"],
+        "that one was left"
+    );
 }
 
 /// Everything that somebody can do by hand is undone by the next pass.
@@ -216,7 +277,11 @@ fn what_somebody_changes_by_hand_comes_right() {
     ] {
         host.command(by_hand);
         assert_ne!(host.apply_ok(&desired), 0, "not noticed: {by_hand}");
-        assert_eq!(host.apply_ok(&desired), 0, "something to do in the second pass: {by_hand}");
+        assert_eq!(
+            host.apply_ok(&desired),
+            0,
+            "something to do in the second pass: {by_hand}"
+        );
         assert_host(&host);
         assert_peers(&host);
     }
@@ -231,7 +296,10 @@ fn a_rule_behind_the_main_table_is_put_before_it() {
     let desired = host.desired(1);
     host.ip("rule add from 9.0.0.0/8 lookup 42 priority 40000");
     host.settle(&desired);
-    assert_eq!(host.field("ip -j rule show table 42", "priority"), ["32765"]);
+    assert_eq!(
+        host.field("ip -j rule show table 42", "priority"),
+        ["32765"]
+    );
 }
 
 #[test]
@@ -263,7 +331,10 @@ fn a_device_of_ours_under_a_former_name_goes() {
     host.ip("link add vtep3 type vxlan id 3 dstport 4789");
     host.ip("link add vxlan4 type vxlan id 4 dstport 64000");
     host.settle(&host.desired(1));
-    assert_eq!(host.field("ip -j link show type vxlan", "ifname"), ["vtep1024", "vtep3", "vxlan4"]);
+    assert_eq!(
+        host.field("ip -j link show type vxlan", "ifname"),
+        ["vtep1024", "vtep3", "vxlan4"]
+    );
 }
 
 #[test]
@@ -344,7 +415,10 @@ fn nobody_elses_objects_are_touched() {
         .map(|line| {
             let text = host.command(line);
             // The rules of ours come and go.
-            let foreign: Vec<&str> = text.lines().filter(|line| !line.contains("from 9.0.0.0/8")).collect();
+            let foreign: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.contains("from 9.0.0.0/8"))
+                .collect();
             assert!(!foreign.is_empty(), "{line}");
             foreign.join("\n")
         })
@@ -355,11 +429,20 @@ fn nobody_elses_objects_are_touched() {
 
     // An operator's own route, even on our device.
     host.ip("route add 192.168.10.0/24 via 44.128.0.2 dev vtep1024 proto static");
-    host.settle(&Desired { peers: Some([].into()), ..desired.clone() });
+    host.settle(&Desired {
+        peers: Some([].into()),
+        ..desired.clone()
+    });
     assert_eq!(look(), before);
-    assert_eq!(host.field("ip -j route show 192.168.10.0/24", "gateway"), ["44.128.0.2"]);
+    assert_eq!(
+        host.field("ip -j route show 192.168.10.0/24", "gateway"),
+        ["44.128.0.2"]
+    );
 
-    host.settle(&Desired { cni: desired.cni, ..Desired::default() });
+    host.settle(&Desired {
+        cni: desired.cni,
+        ..Desired::default()
+    });
     assert_eq!(look(), before);
     assert!(file.exists());
 }
@@ -381,7 +464,11 @@ fn an_external_backend_is_left_alone() {
 
     desired.backend = Backend::Internal;
     host.settle(&desired);
-    let nothing = Desired { cni: desired.cni, backend: Backend::External, ..Desired::default() };
+    let nothing = Desired {
+        cni: desired.cni,
+        backend: Backend::External,
+        ..Desired::default()
+    };
     host.settle(&nothing);
     assert_peers(&host);
     assert!(!host.cni.path().join("dcos.conf").exists());
@@ -412,7 +499,10 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
         ]
     );
     let sentence = &report.overlays["dcos"];
-    assert!(sentence.starts_with("cannot write CNI configuration dcos.conf: Is a directory"), "{sentence}");
+    assert!(
+        sentence.starts_with("cannot write CNI configuration dcos.conf: Is a directory"),
+        "{sentence}"
+    );
     fs::remove_dir(host.cni.path().join("dcos.conf")).unwrap();
     desired.peers.as_mut().unwrap().remove(&underlay);
     host.settle(&desired);
@@ -453,8 +543,14 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     host.ip("link set operators up");
     let report = host.apply(&with_peers(&host));
     assert_eq!(report.host.len(), 2, "{report:?}");
-    assert!(report.host[0].starts_with("cannot add device vtep1024 vxlan id 1024"), "{report:?}");
-    assert_eq!(report.host[1], "left out 14 operations on device vtep1024, which is not there");
+    assert!(
+        report.host[0].starts_with("cannot add device vtep1024 vxlan id 1024"),
+        "{report:?}"
+    );
+    assert_eq!(
+        report.host[1],
+        "left out 14 operations on device vtep1024, which is not there"
+    );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
 }
 
@@ -465,7 +561,10 @@ fn two_that_do_the_same_at_once_get_along() {
         return;
     }
     let host = Host::new();
-    let desired = Desired { peers: Some((2..200).map(peer).collect()), ..host.desired(1) };
+    let desired = Desired {
+        peers: Some((2..200).map(peer).collect()),
+        ..host.desired(1)
+    };
     // What only one of them writes is there.
     host.settle(&desired);
     let workers = [host.worker(), host.worker()];

@@ -49,7 +49,11 @@ impl Agent {
         container.ip("link set eth0 mtu 1420");
         for (prefix, gateway, own) in [
             (25, format!("9.0.{n}.1"), format!("9.0.{n}.5")),
-            (81, format!("fd01:b::{n}:0:0:1"), format!("fd01:b::{n}:0:0:5")),
+            (
+                81,
+                format!("fd01:b::{n}:0:0:1"),
+                format!("fd01:b::{n}:0:0:5"),
+            ),
         ] {
             // The addresses are ours alone; nobody has to be asked first.
             host.ip(&format!("address add {gateway}/{prefix} dev m-dcos nodad"));
@@ -61,7 +65,10 @@ impl Agent {
     }
 
     fn desired(&self, n: u8, peer_number: u32) -> Desired {
-        Desired { peers: Some([peer(peer_number)].into()), ..self.host.desired(n) }
+        Desired {
+            peers: Some([peer(peer_number)].into()),
+            ..self.host.desired(n)
+        }
     }
 }
 
@@ -107,13 +114,18 @@ fn ping(host: &Host, from: IpAddr, to: IpAddr) -> io::Result<()> {
 fn assert_reaches(host: &Host, from: &str, to: &str) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = ping(host, ip(from), ip(to)) {
-        assert!(Instant::now() < deadline, "{from} does not reach {to}: {error}");
+        assert!(
+            Instant::now() < deadline,
+            "{from} does not reach {to}: {error}"
+        );
     }
 }
 
 /// Packets that came out of a host's tunnel.
 fn received(host: &Host) -> u64 {
-    host.json("ip -j -s link show vtep1024")[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+    host.json("ip -j -s link show vtep1024")[0]["stats64"]["rx"]["packets"]
+        .as_u64()
+        .unwrap()
 }
 
 #[test]
@@ -137,11 +149,17 @@ fn containers_of_two_hosts_reach_each_other() {
     ] {
         let before = received(&two.host);
         assert_reaches(&one.container, from, to);
-        assert!(received(&two.host) > before, "{from} reached {to} on some other way");
+        assert!(
+            received(&two.host) > before,
+            "{from} reached {to} on some other way"
+        );
     }
 
     // A peer that left is not reached any more, and one that came back is.
-    one.host.settle(&Desired { peers: Some([].into()), ..one.desired(1, 2) });
+    one.host.settle(&Desired {
+        peers: Some([].into()),
+        ..one.desired(1, 2)
+    });
     ping(&one.container, ip("9.0.1.5"), ip("9.0.2.5")).unwrap_err();
     ping(&one.container, ip("fd01:b::1:0:0:5"), ip("fd01:b::2:0:0:5")).unwrap_err();
     one.host.settle(&one.desired(1, 2));
@@ -181,9 +199,17 @@ fn an_underlay_that_is_too_narrow_is_told_once() {
     settle();
     let about_it = || {
         let warnings = WARNINGS.lock().unwrap();
-        warnings.iter().filter(|warning| warning.contains("underlay (MTU 1480)")).count()
+        warnings
+            .iter()
+            .filter(|warning| warning.contains("underlay (MTU 1480)"))
+            .count()
     };
-    assert_eq!(about_it(), 1, "one warning is enough for two passes: {:?}", WARNINGS.lock());
+    assert_eq!(
+        about_it(),
+        1,
+        "one warning is enough for two passes: {:?}",
+        WARNINGS.lock()
+    );
     one.host.ip("link set underlay mtu 1500");
     settle();
     one.host.ip("link set underlay mtu 1480");
@@ -200,10 +226,17 @@ fn a_host_that_will_lose_its_routers_is_warned() {
     let _ = log::set_logger(&KeepWarnings);
     log::set_max_level(log::LevelFilter::Warn);
     let warned = |host: &Host, device: &str| {
-        let desired = Desired { own: Some("10.0.0.1".parse().unwrap()), ..host.desired(1) };
+        let desired = Desired {
+            own: Some("10.0.0.1".parse().unwrap()),
+            ..host.desired(1)
+        };
         host.settle(&desired);
         let sentence = format!("unless you set the sysctl net.ipv6.conf.{device}.accept_ra to 2");
-        WARNINGS.lock().unwrap().iter().any(|warning| warning.ends_with(&sentence))
+        WARNINGS
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|warning| warning.ends_with(&sentence))
     };
     let passing = "address add fd99::1/64 dev NAME valid_lft 1000 preferred_lft 1000 nodad";
     let route = "-6 route add default via fe80::9 dev NAME proto ra";
@@ -218,10 +251,20 @@ fn a_host_that_will_lose_its_routers_is_warned() {
         let (host, other, name) = (Host::new(), Host::new(), format!("uplink{n}"));
         host.connect(&name, &other, "uplink");
         host.ip(&format!("address add 10.0.0.1/24 dev {name}"));
-        host.command(&format!("sysctl -qw net.ipv6.conf.{name}.accept_ra={accept}"));
+        host.command(&format!(
+            "sysctl -qw net.ipv6.conf.{name}.accept_ra={accept}"
+        ));
         host.ip(&by_hand.replace("NAME", &name));
-        assert_eq!(warned(&host, &name), expected, "accept_ra {accept}, {by_hand}");
+        assert_eq!(
+            warned(&host, &name),
+            expected,
+            "accept_ra {accept}, {by_hand}"
+        );
         let after = host.command(&format!("sysctl -n net.ipv6.conf.{name}.accept_ra"));
-        assert_eq!(after.trim(), accept.to_string(), "it is the operator's to set");
+        assert_eq!(
+            after.trim(),
+            accept.to_string(),
+            "it is the operator's to set"
+        );
     }
 }

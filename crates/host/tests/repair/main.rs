@@ -16,15 +16,28 @@ const LIMIT: Duration = Duration::from_secs(2);
 fn state(host: &Host) -> String {
     // The index changes when a device is made anew.
     let link = host.json("ip -j -d link show");
-    let link = link.iter().find(|link| link["ifname"] == "vtep1024").map(|link| {
-        let data = &link["linkinfo"]["info_data"];
-        format!(
-            "{} {} {} {} {} {}",
-            link["address"], link["mtu"], link["flags"], data["id"], data["port"], data["learning"]
-        )
-    });
+    let link = link
+        .iter()
+        .find(|link| link["ifname"] == "vtep1024")
+        .map(|link| {
+            let data = &link["linkinfo"]["info_data"];
+            format!(
+                "{} {} {} {} {} {}",
+                link["address"],
+                link["mtu"],
+                link["flags"],
+                data["id"],
+                data["port"],
+                data["learning"]
+            )
+        });
     let objects = |line: &str| {
-        let mut lines: Vec<String> = host.command(line).lines().map(str::trim).map(str::to_owned).collect();
+        let mut lines: Vec<String> = host
+            .command(line)
+            .lines()
+            .map(str::trim)
+            .map(str::to_owned)
+            .collect();
         lines.sort();
         lines.join("\n")
     };
@@ -69,7 +82,10 @@ fn without_index(text: &str) -> String {
 /// keeps it so.
 fn kept_host() -> (Host, Worker, Desired) {
     let host = Host::new();
-    let desired = Desired { peers: Some([peer(2), peer(3)].into()), ..host.desired(1) };
+    let desired = Desired {
+        peers: Some([peer(2), peer(3)].into()),
+        ..host.desired(1)
+    };
     let worker = host.worker();
     worker.apply_ok(&desired);
     (host, worker, desired)
@@ -88,7 +104,10 @@ fn repaired((host, worker): (&Host, &Worker), before: &str, what: &str, change: 
             assert!(took < LIMIT, "{what}: repaired only after {took:?}");
             return;
         }
-        assert!(took < PATIENCE, "{what}: not repaired ({mended}); was\n{before}\nis\n{state}");
+        assert!(
+            took < PATIENCE,
+            "{what}: not repaired ({mended}); was\n{before}\nis\n{state}"
+        );
     }
 }
 
@@ -130,7 +149,9 @@ fn what_somebody_changes_by_hand_is_repaired() {
         "sysctl -qw net.ipv4.ip_forward=0",
         "sysctl -qw net.ipv6.conf.all.forwarding=0",
     ] {
-        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+        repaired((&host, &worker), &before, by_hand, || {
+            _ = host.command(by_hand)
+        });
     }
 }
 
@@ -149,7 +170,9 @@ fn a_cni_file_comes_back() {
             fs::write(host.cni.path().join("new"), "{}").unwrap();
             fs::rename(host.cni.path().join("new"), &file).unwrap();
         }),
-        ("removed with its directory", &|| fs::remove_dir_all(host.cni.path()).unwrap()),
+        ("removed with its directory", &|| {
+            fs::remove_dir_all(host.cni.path()).unwrap()
+        }),
     ];
     for _ in 0..2 {
         for (what, change) in changes {
@@ -198,7 +221,11 @@ fn what_is_no_business_of_ours_leads_to_nothing() {
     ] {
         host.command(line);
     }
-    fs::write(host.cni.path().join("foreign.conf"), r#"{"name":"foreign","type":"bridge"}"#).unwrap();
+    fs::write(
+        host.cni.path().join("foreign.conf"),
+        r#"{"name":"foreign","type":"bridge"}"#,
+    )
+    .unwrap();
     assert_eq!(quiet(&worker), before);
 }
 
@@ -217,7 +244,9 @@ fn a_storm_of_changes_leads_to_few_passes() {
         host.command("ip neighbour flush dev vtep1024 nud permanent");
         changes += 2;
     }
-    repaired((&host, &worker), &before, "a storm", || _ = host.command("ip link delete vtep1024"));
+    repaired((&host, &worker), &before, "a storm", || {
+        _ = host.command("ip link delete vtep1024")
+    });
     let passes = worker.counters().passes;
     assert!(passes <= 16, "{passes} passes for {changes} changes");
     assert!(changes > 100, "that was no storm: {changes}");
@@ -233,8 +262,9 @@ fn lost_events_lead_to_a_pass() {
     let before = state(&host);
     let batch = host.cni.path().join("batch");
     // The last of them is the one that matters.
-    let mut lines: Vec<String> =
-        (0..60_000).map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255)).collect();
+    let mut lines: Vec<String> = (0..60_000)
+        .map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255))
+        .collect();
     lines.push("route flush table 42".to_owned());
     fs::write(&batch, lines.join("\n")).unwrap();
     repaired((&host, &worker), &before, "60,000 routes", || {
@@ -252,23 +282,41 @@ fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     let before = state(&host);
     // Before anybody is faster: the name is taken in the same batch.
     let batch = host.cni.path().join("batch");
-    fs::write(&batch, "link delete vtep1024\nlink add vtep1024 type bridge\n").unwrap();
+    fs::write(
+        &batch,
+        "link delete vtep1024\nlink add vtep1024 type bridge\n",
+    )
+    .unwrap();
     // Until this is faster than the repair.
     let taken = || {
         let batch = batch.clone();
-        host.run(move || Command::new("ip").arg("-batch").arg(batch).status().unwrap().success())
+        host.run(move || {
+            Command::new("ip")
+                .arg("-batch")
+                .arg(batch)
+                .status()
+                .unwrap()
+                .success()
+        })
     };
     eventually("the name is taken", taken);
     let report = worker.finish();
-    assert!(report.overlays["dcos"].contains("remove or rename it"), "{report:?}");
-    repaired((&host, &worker), &before, "the name is free", || _ = host.command("ip link delete vtep1024"));
+    assert!(
+        report.overlays["dcos"].contains("remove or rename it"),
+        "{report:?}"
+    );
+    repaired((&host, &worker), &before, "the name is free", || {
+        _ = host.command("ip link delete vtep1024")
+    });
     assert!(worker.finish().is_ok());
 }
 
 /// What `ethtool` says of the VXLAN device's checksums.
 fn tx_checksum(host: &Host) -> String {
     let features = host.command("ethtool -k vtep1024");
-    let line = features.lines().find(|line| line.trim().starts_with("tx-checksum-ip-generic:"));
+    let line = features
+        .lines()
+        .find(|line| line.trim().starts_with("tx-checksum-ip-generic:"));
     line.unwrap().trim().to_owned()
 }
 
@@ -286,9 +334,14 @@ fn checksums_are_computed_where_the_operator_says() {
     assert_eq!(worker.apply_ok(&desired), 1);
     assert_eq!(tx_checksum(&host), off);
     assert_eq!(worker.apply_ok(&desired), 0);
-    for by_hand in ["ethtool -K vtep1024 tx-checksum-ip-generic on", "ip link delete vtep1024"] {
+    for by_hand in [
+        "ethtool -K vtep1024 tx-checksum-ip-generic on",
+        "ip link delete vtep1024",
+    ] {
         let before = state(&host);
-        repaired((&host, &worker), &before, by_hand, || _ = host.command(by_hand));
+        repaired((&host, &worker), &before, by_hand, || {
+            _ = host.command(by_hand)
+        });
         assert_eq!(tx_checksum(&host), off, "{by_hand}");
     }
     desired.tx_checksum = Checksum::On;
@@ -304,10 +357,16 @@ fn checksums_are_computed_where_the_operator_says() {
 /// The firewall, as its tools show it.
 fn firewall(host: &Host) -> String {
     let members = host.command("ipset list overlay -output save");
-    let mut members: Vec<&str> =
-        members.lines().filter(|line| line.starts_with("add ")).map(counted).collect();
+    let mut members: Vec<&str> = members
+        .lines()
+        .filter(|line| line.starts_with("add "))
+        .map(counted)
+        .collect();
     members.sort_unstable();
-    let rules = ["iptables -w -t nat -S POSTROUTING", "ip6tables -w -t nat -S POSTROUTING"];
+    let rules = [
+        "iptables -w -t nat -S POSTROUTING",
+        "ip6tables -w -t nat -S POSTROUTING",
+    ];
     let rules: String = rules.map(|line| host.command(line)).concat();
     format!("{rules}{}", members.join("\n"))
 }
@@ -325,7 +384,10 @@ fn the_firewall_is_repaired() {
     }
     let (host, worker, _) = kept_host();
     let before = firewall(&host);
-    assert!(before.contains("-s 9.0.0.0/8") && before.contains("add overlay 9.0.0.0/8 nomatch"), "{before}");
+    assert!(
+        before.contains("-s 9.0.0.0/8") && before.contains("add overlay 9.0.0.0/8 nomatch"),
+        "{before}"
+    );
     for by_hand in [
         "iptables -w -t nat -F POSTROUTING",
         "ip6tables -w -t nat -F POSTROUTING",
@@ -339,11 +401,19 @@ fn the_firewall_is_repaired() {
         let start = Instant::now();
         while firewall(&host) != before {
             let took = start.elapsed();
-            assert!(took < LIMIT, "{by_hand}: {took:?}; was\n{before}\nis\n{}", firewall(&host));
+            assert!(
+                took < LIMIT,
+                "{by_hand}: {took:?}; was\n{before}\nis\n{}",
+                firewall(&host)
+            );
         }
         // It is counted when the pass ends.
         while worker.counters().repairs == repairs {
-            assert!(start.elapsed() < LIMIT, "{by_hand}: {:?}", worker.counters());
+            assert!(
+                start.elapsed() < LIMIT,
+                "{by_hand}: {:?}",
+                worker.counters()
+            );
             std::thread::yield_now();
         }
     }
@@ -404,23 +474,52 @@ fn a_refused_peer_costs_the_others_nothing() {
         worker.finish()
     };
     let report = change(&mut desired, &worker, at, Some(Arc::new(wrong)));
-    assert!(report.overlays.is_empty() && report.host.len() == 2, "{report:?}");
-    assert!(report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "), "{report:?}");
+    assert!(
+        report.overlays.is_empty() && report.host.len() == 2,
+        "{report:?}"
+    );
+    assert!(
+        report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "),
+        "{report:?}"
+    );
     let passes = worker.counters().passes;
     for n in 4..20 {
         let next = change(&mut desired, &worker, peer(n).0, Some(peer(n).1));
-        assert_eq!((next.operations, &next.host), (6, &report.host), "it is not told any more");
+        assert_eq!(
+            (next.operations, &next.host),
+            (6, &report.host),
+            "it is not told any more"
+        );
     }
     for n in 4..20 {
-        assert_eq!(change(&mut desired, &worker, peer(n).0, None).host, report.host);
+        assert_eq!(
+            change(&mut desired, &worker, peer(n).0, None).host,
+            report.host
+        );
     }
-    assert_eq!(worker.counters().passes, passes, "a change of others took a pass");
-    assert_eq!(host.apply(&desired).operations, 0, "a pass changes something besides what is refused");
+    assert_eq!(
+        worker.counters().passes,
+        passes,
+        "a change of others took a pass"
+    );
+    assert_eq!(
+        host.apply(&desired).operations,
+        0,
+        "a pass changes something besides what is refused"
+    );
     // It is tried again when it is asked for, and when it is another one.
     worker.start(&desired);
     assert_eq!(worker.finish().host, report.host);
-    assert_eq!(worker.counters().passes, passes + 1, "it was not tried again");
-    assert_eq!(worker.counters().repairs, 0, "what is refused was taken for somebody's change");
+    assert_eq!(
+        worker.counters().passes,
+        passes + 1,
+        "it was not tried again"
+    );
+    assert_eq!(
+        worker.counters().repairs,
+        0,
+        "what is refused was taken for somebody's change"
+    );
     assert!(change(&mut desired, &worker, at, Some(right)).is_ok());
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     assert!(change(&mut desired, &worker, at, None).is_ok());
@@ -432,7 +531,10 @@ fn a_refused_peer_costs_the_others_nothing() {
     worker.start(&desired);
     assert!(!worker.finish().is_ok());
     change(&mut desired, &worker, peer(4).0, Some(peer(4).1));
-    assert!(worker.counters().passes >= passes + 2, "a small change of a host that is not right");
+    assert!(
+        worker.counters().passes >= passes + 2,
+        "a small change of a host that is not right"
+    );
     fs::remove_file(host.cni.path()).unwrap();
     fs::create_dir(host.cni.path()).unwrap();
 }
@@ -449,7 +551,10 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
     }
     let host = Host::new();
     let objects = || host.command("ip nexthop show dev vtep1024").lines().count();
-    let mut desired = Desired { peers: Some((2..1_102).map(peer).collect()), ..host.desired(1) };
+    let mut desired = Desired {
+        peers: Some((2..1_102).map(peer).collect()),
+        ..host.desired(1)
+    };
     let worker = host.worker();
     worker.apply_ok(&desired);
     assert_eq!(objects(), 1_100);
@@ -461,21 +566,33 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
     let before = state(&host);
     // Another program's plain route is as good.
     host.command("ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024");
-    assert_eq!(quiet(&worker).passes, 1, "what it did not do, and its echoes");
+    assert_eq!(
+        quiet(&worker).passes,
+        1,
+        "what it did not do, and its echoes"
+    );
     // With an object its routes go, of which the kernel does not tell.
     for by_hand in [
         format!("ip nexthop delete id {}", 0x2c80_0002),
-        format!("ip nexthop replace id {} via 44.128.0.9 dev vtep1024", 0x2c80_0002),
+        format!(
+            "ip nexthop replace id {} via 44.128.0.9 dev vtep1024",
+            0x2c80_0002
+        ),
     ] {
         let repairs = worker.counters().repairs;
         host.command(&by_hand);
         eventually(&by_hand, || worker.counters().repairs > repairs);
         let routes = host.command("ip route show 9.0.2.0/24");
-        assert!(routes.contains("via 44.128.0.2 dev vtep1024"), "{by_hand}: {routes}");
+        assert!(
+            routes.contains("via 44.128.0.2 dev vtep1024"),
+            "{by_hand}: {routes}"
+        );
         assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     }
     // With the device they go and come.
-    repaired((&host, &worker), &before, "the device", || _ = host.command("ip link delete vtep1024"));
+    repaired((&host, &worker), &before, "the device", || {
+        _ = host.command("ip link delete vtep1024")
+    });
     assert_eq!(objects(), 1_101);
     desired.peers = Some([peer(2), peer(3)].into());
     worker.apply_ok(&desired);

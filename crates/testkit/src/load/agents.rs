@@ -8,9 +8,9 @@ use anyhow::{Context, Error, Result, bail};
 use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
-    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage,
+    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::protocol::peer_list_codec::unpack;
@@ -34,14 +34,25 @@ pub struct Agent {
 impl Agent {
     /// Its registration.
     pub fn registration(&self) -> Vec<u8> {
-        let network_config = AgentNetworkConfig { docker_bridge: Some(true), ..Default::default() };
+        let network_config = AgentNetworkConfig {
+            docker_bridge: Some(true),
+            ..Default::default()
+        };
         let (peers, unpacks_peers) = (Some(self.version), Some(true));
-        RegisterAgentMessage { network_config, peers, unpacks_peers }.encode_to_vec()
+        RegisterAgentMessage {
+            network_config,
+            peers,
+            unpacks_peers,
+        }
+        .encode_to_vec()
     }
 
     /// Begins anew, with what it knows of its peers.
     pub fn start(&mut self) {
-        *self = Agent { version: self.version, ..Agent::default() };
+        *self = Agent {
+            version: self.version,
+            ..Agent::default()
+        };
     }
 }
 
@@ -63,7 +74,10 @@ impl History {
     /// Another master leads.
     pub fn end_epoch(&mut self) {
         let former = std::mem::take(&mut self.appeared).into_keys().collect();
-        *self = History { former, ..History::default() };
+        *self = History {
+            former,
+            ..History::default()
+        };
     }
 
     /// Whether the content of this message is known; the beginning of it is enough to tell.
@@ -77,13 +91,21 @@ impl History {
     pub fn version_with(&self, ips: impl Iterator<Item = Ipv4Addr>) -> Option<PeersVersion> {
         let versions = ips.map(|ip| self.appeared.get(&ip).copied());
         let version = versions.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version), ..Default::default() })
+        Some(PeersVersion {
+            epoch: Some(self.epoch),
+            version: Some(version),
+            ..Default::default()
+        })
     }
 
     /// The version that an agent needs to know that `ip` left.
     pub fn version_without(&self, ip: Ipv4Addr) -> Option<PeersVersion> {
         let version = self.removed.get(&ip).copied()?;
-        Some(PeersVersion { epoch: Some(self.epoch), version: Some(version), ..Default::default() })
+        Some(PeersVersion {
+            epoch: Some(self.epoch),
+            version: Some(version),
+            ..Default::default()
+        })
     }
 
     fn take(&mut self, body: &[u8]) -> Result<()> {
@@ -104,11 +126,16 @@ impl History {
         }
         if let (Some(_), Some(base)) = (message.since, message.base) {
             // The list before said the same.
-            self.former.iter().for_each(|ip| _ = self.appeared.entry(*ip).or_insert(base));
+            self.former
+                .iter()
+                .for_each(|ip| _ = self.appeared.entry(*ip).or_insert(base));
         }
         self.read.insert((version, message.base));
         for peer in message.peers {
-            let ip: Ipv4Addr = peer.ip.parse().with_context(|| format!("the peer {:?}", peer.ip))?;
+            let ip: Ipv4Addr = peer
+                .ip
+                .parse()
+                .with_context(|| format!("the peer {:?}", peer.ip))?;
             let since = self.appeared.entry(ip).or_insert(version);
             *since = version.min(*since);
         }
@@ -138,7 +165,9 @@ fn position(prefix: &[u8]) -> Option<Position> {
         PeersVersion::decode(version).ok()
     }
     let mut rest = prefix;
-    let (100, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else { return None };
+    let (100, WireType::LengthDelimited) = decode_key(&mut rest).ok()? else {
+        return None;
+    };
     let at = version(&mut rest)?;
     let (mut base, mut since) = (None, None);
     let mut field = rest;
@@ -163,9 +192,17 @@ pub fn receive(
         UpdateAgentOverlaysMessage::NAME => {
             agent.answered.get_or_insert_with(Instant::now);
             let mut overlays = UpdateAgentOverlaysMessage::decode(body)?.overlays;
-            let ok = State { status: Some(Status::Ok.into()), error: None };
-            overlays.iter_mut().for_each(|overlay| overlay.state = Some(ok.clone()));
-            let report = AgentRegisteredMessage { overlays, ..Default::default() };
+            let ok = State {
+                status: Some(Status::Ok.into()),
+                error: None,
+            };
+            overlays
+                .iter_mut()
+                .for_each(|overlay| overlay.state = Some(ok.clone()));
+            let report = AgentRegisteredMessage {
+                overlays,
+                ..Default::default()
+            };
             Ok(Some((AgentRegisteredMessage::NAME, report.encode_to_vec())))
         }
         AgentRegisteredAcknowledgement::NAME => {
@@ -178,11 +215,16 @@ pub fn receive(
             if follows(agent.version, &position) {
                 agent.version = position.at;
             }
-            let received = PeersReceivedMessage { version: agent.version };
+            let received = PeersReceivedMessage {
+                version: agent.version,
+            };
             Ok(Some((PeersReceivedMessage::NAME, received.encode_to_vec())))
         }
         RegistrationRefusedMessage::NAME => {
-            bail!("a registration was refused: {}", RegistrationRefusedMessage::decode(body)?.reason)
+            bail!(
+                "a registration was refused: {}",
+                RegistrationRefusedMessage::decode(body)?.reason
+            )
         }
         name => bail!("the master sent {name}"),
     }
@@ -192,7 +234,9 @@ pub fn receive(
 fn follows(own: PeersVersion, Position { at, base, since }: &Position) -> bool {
     let same = own.epoch() == at.epoch();
     match base {
-        Some(base) => *since == Some(own) || (same && (*base..=at.version()).contains(&own.version())),
+        Some(base) => {
+            *since == Some(own) || (same && (*base..=at.version()).contains(&own.version()))
+        }
         None => !same || at.version() >= own.version(),
     }
 }

@@ -33,10 +33,16 @@ pub struct Fall {
 /// Kills the leader so many times. To be called on a thread with a network of its own.
 pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
     let without_connection = allow_files(agents)?;
-    let mut setup = Setup { network: network(), masters: 3, ..Setup::new(0, Place::Loopback)? };
+    let mut setup = Setup {
+        network: network(),
+        masters: 3,
+        ..Setup::new(0, Place::Loopback)?
+    };
     setup.module = Some(library.to_owned());
     // So long a leader that is gone is waited for.
-    setup.environment.push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
+    setup
+        .environment
+        .push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
     // The times in its log are compared with ours.
     setup.environment.push(("TZ".into(), "UTC".into()));
     let mut cluster = Cluster::start(&setup)?;
@@ -45,7 +51,9 @@ pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
     let mut generator = Generator::new(address, without_connection)?;
     generator.join(agents);
     settle(&mut generator)?;
-    (0..falls).map(|_| fall(&mut cluster, &mut generator, &mut name)).collect()
+    (0..falls)
+        .map(|_| fall(&mut cluster, &mut generator, &mut name))
+        .collect()
 }
 
 /// The leader, which has this name, falls, and comes back as a standby. `name` becomes that
@@ -53,14 +61,21 @@ pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
 fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> Result<Fall> {
     // With one replica that does not take part yet, a second one must not go.
     cluster.wait_replicas(LIMIT)?;
-    let old = cluster.masters().position(|master| master.name() == *name).context("no leader")?;
+    let old = cluster
+        .masters()
+        .position(|master| master.name() == *name)
+        .context("no leader")?;
     cluster.masters().nth(old).context("no leader")?.kill()?;
     let killed = SystemTime::now();
-    generator.until("the connections to break", LIMIT, |generator| generator.connections() == 0)?;
+    generator.until("the connections to break", LIMIT, |generator| {
+        generator.connections() == 0
+    })?;
     let (next, address) = wait::until("the next leader", LIMIT, || {
         let mut running = cluster.masters().filter(|master| master.pid().is_some());
         let elected = running.find(|master| master.log().contains(ELECTED));
-        elected.map(|master| Ok((master.name().to_owned(), v4(master)?))).transpose()
+        elected
+            .map(|master| Ok((master.name().to_owned(), v4(master)?)))
+            .transpose()
     })?;
     // Agents hear from ZooKeeper that it leads, all at once.
     generator.follow(address);
@@ -68,7 +83,11 @@ fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> 
     let (registered, told) = settle(generator)?;
     let (now, now_at) = (Instant::now(), SystemTime::now());
     let at = |instant: Instant| now_at - now.duration_since(instant);
-    let log = cluster.masters().find(|master| master.name() == next).context("no leader")?.log();
+    let log = cluster
+        .masters()
+        .find(|master| master.name() == next)
+        .context("no leader")?
+        .log();
     let elected = logged_at(&log, ELECTED).context("the election is not in the log")?;
     let serving = logged_at(&log, SERVING).context("the module's log is not in the log")?;
     let since = |then: SystemTime| then.duration_since(elected).unwrap_or_default();

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, bind, connect, listen, setsockopt,
-    socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, bind, connect, listen,
+    setsockopt, socket, sockopt,
 };
 use overlay_core::MASTER_ID;
 use overlay_core::proto::internal::{PeersVersion, RegisterAgentMessage};
@@ -43,7 +43,9 @@ pub fn address(index: usize) -> SocketAddrV4 {
 }
 
 fn index(ip: Ipv4Addr) -> Option<usize> {
-    u32::from(ip).checked_sub(u32::from(FIRST)).map(|index| index as usize)
+    u32::from(ip)
+        .checked_sub(u32::from(FIRST))
+        .map(|index| index as usize)
 }
 
 /// Each agent has a connection to the master and one from it, and both ends are on this
@@ -111,7 +113,8 @@ impl Generator {
     /// a message says that it is from.)
     pub fn new(master: SocketAddrV4, without_connection: usize) -> Result<Generator> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening as agents")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening as agents")?;
         listener.set_nonblocking(true)?;
         // A master links to thousands at once. What does not fit is tried again after a second.
         listen(&listener, Backlog::new(QUEUE)?)?;
@@ -161,7 +164,10 @@ impl Generator {
     fn start(&mut self, agents: impl Iterator<Item = usize>) {
         self.first_answer = None;
         self.asked.clear();
-        for agent in agents.filter(|index| !self.agents[*index].left).collect::<Vec<_>>() {
+        for agent in agents
+            .filter(|index| !self.agents[*index].left)
+            .collect::<Vec<_>>()
+        {
             self.agents[agent].start();
             self.queue.push_back(agent);
         }
@@ -170,7 +176,8 @@ impl Generator {
     /// This agent goes: its connections break.
     pub fn leave(&mut self, agent: usize) {
         let connections = self.connections.iter().enumerate();
-        let its = connections.filter(|(_, open)| open.as_ref().is_some_and(|open| open.agent == agent));
+        let its =
+            connections.filter(|(_, open)| open.as_ref().is_some_and(|open| open.agent == agent));
         for number in its.map(|(number, _)| number).collect::<Vec<_>>() {
             self.close(number);
         }
@@ -210,13 +217,17 @@ impl Generator {
 
     /// Whether every agent knows every agent.
     pub fn all_know_all(&self) -> bool {
-        let needed = self.history.version_with(self.present().map(|(index, _)| *address(index).ip()));
+        let needed = self
+            .history
+            .version_with(self.present().map(|(index, _)| *address(index).ip()));
         needed.is_some_and(|needed| self.all_have(needed))
     }
 
     /// Whether every agent knows that this one left.
     pub fn all_know_left(&self, agent: usize) -> bool {
-        self.history.version_without(*address(agent).ip()).is_some_and(|needed| self.all_have(needed))
+        self.history
+            .version_without(*address(agent).ip())
+            .is_some_and(|needed| self.all_have(needed))
     }
 
     /// Whether every agent has this version of the list of peers or a later one.
@@ -229,7 +240,10 @@ impl Generator {
     }
 
     fn present(&self) -> impl Iterator<Item = (usize, &Agent)> {
-        self.agents.iter().enumerate().filter(|(_, agent)| !agent.left)
+        self.agents
+            .iter()
+            .enumerate()
+            .filter(|(_, agent)| !agent.left)
     }
 
     /// Lets the agents go on until this is so.
@@ -266,7 +280,9 @@ impl Generator {
 
     fn turn(&mut self) -> Result<()> {
         while self.connecting < CONNECTING {
-            let Some(agent) = self.queue.pop_front() else { break };
+            let Some(agent) = self.queue.pop_front() else {
+                break;
+            };
             let body = self.agents[agent].registration();
             self.send(agent, RegisterAgentMessage::NAME, &body)?;
             self.asked.push_back((Instant::now(), agent));
@@ -286,7 +302,10 @@ impl Generator {
             if event.events().contains(EpollFlags::EPOLLOUT) {
                 self.writable(number)?;
             }
-            if event.events().intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            if event
+                .events()
+                .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+            {
                 self.readable(number)?;
             }
         }
@@ -296,7 +315,14 @@ impl Generator {
     /// Lets agents register again that were not registered in time.
     fn retry(&mut self) -> Result<()> {
         while let Some((_, agent)) = self.asked.pop_front_if(|(at, _)| at.elapsed() >= RETRY) {
-            let Agent { registered: None, left: false, .. } = &self.agents[agent] else { continue };
+            let Agent {
+                registered: None,
+                left: false,
+                ..
+            } = &self.agents[agent]
+            else {
+                continue;
+            };
             self.retries += 1;
             let body = self.agents[agent].registration();
             self.send(agent, RegisterAgentMessage::NAME, &body)?;
@@ -311,7 +337,10 @@ impl Generator {
         let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
-        bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(*address(agent).ip(), 0)))?;
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(*address(agent).ip(), 0)),
+        )?;
         match connect(socket.as_raw_fd(), &SockaddrIn::from(self.master)) {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -329,9 +358,12 @@ impl Generator {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context("accepting the master's connection"),
             };
-            let SocketAddr::V4(local) = stream.local_addr()? else { bail!("a connection by IPv6") };
+            let SocketAddr::V4(local) = stream.local_addr()? else {
+                bail!("a connection by IPv6")
+            };
             let agent = index(*local.ip()).filter(|index| *index < self.agents.len());
-            let agent = agent.with_context(|| format!("a connection to {local}, which is no agent"))?;
+            let agent =
+                agent.with_context(|| format!("a connection to {local}, which is no agent"))?;
             stream.set_nonblocking(true)?;
             self.add(stream, agent, None)?;
         }
@@ -341,10 +373,22 @@ impl Generator {
     fn add(&mut self, stream: TcpStream, agent: usize, unsent: Option<Vec<u8>>) -> Result<usize> {
         let number = self.free.pop().unwrap_or(self.connections.len());
         let outgoing = unsent.is_some();
-        let wait = if outgoing { EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN };
-        self.epoll.add(&stream, EpollEvent::new(wait, number as u64))?;
+        let wait = if outgoing {
+            EpollFlags::EPOLLOUT
+        } else {
+            EpollFlags::EPOLLIN
+        };
+        self.epoll
+            .add(&stream, EpollEvent::new(wait, number as u64))?;
         let (reader, unsent) = (Reader::default(), unsent.unwrap_or_default());
-        let connection = Some(Connection { stream, agent, outgoing, connecting: outgoing, reader, unsent });
+        let connection = Some(Connection {
+            stream,
+            agent,
+            outgoing,
+            connecting: outgoing,
+            reader,
+            unsent,
+        });
         if number == self.connections.len() {
             self.connections.push(connection);
         } else {
@@ -354,7 +398,9 @@ impl Generator {
     }
 
     fn close(&mut self, number: usize) {
-        let Some(connection) = self.connections[number].take() else { return };
+        let Some(connection) = self.connections[number].take() else {
+            return;
+        };
         self.connecting -= usize::from(connection.connecting);
         if connection.outgoing && self.outgoing[connection.agent] == Some(number) {
             self.outgoing[connection.agent] = None;
@@ -363,7 +409,9 @@ impl Generator {
     }
 
     fn writable(&mut self, number: usize) -> Result<()> {
-        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+        let Some(connection) = &mut self.connections[number] else {
+            return Ok(());
+        };
         if std::mem::take(&mut connection.connecting) {
             self.connecting -= 1;
             if connection.stream.take_error()?.is_some() {
@@ -373,7 +421,10 @@ impl Generator {
             }
         }
         let unsent = std::mem::take(&mut connection.unsent);
-        self.epoll.modify(&connection.stream, &mut EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
+        self.epoll.modify(
+            &connection.stream,
+            &mut EpollEvent::new(EpollFlags::EPOLLIN, number as u64),
+        )?;
         self.write(number, unsent)
     }
 
@@ -398,7 +449,9 @@ impl Generator {
     }
 
     fn write(&mut self, number: usize, bytes: Vec<u8>) -> Result<()> {
-        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+        let Some(connection) = &mut self.connections[number] else {
+            return Ok(());
+        };
         if !connection.unsent.is_empty() {
             connection.unsent.extend_from_slice(&bytes);
             return Ok(());
@@ -415,7 +468,9 @@ impl Generator {
     }
 
     fn readable(&mut self, number: usize) -> Result<()> {
-        let Some(connection) = &mut self.connections[number] else { return Ok(()) };
+        let Some(connection) = &mut self.connections[number] else {
+            return Ok(());
+        };
         let mut messages: Vec<Message> = Vec::new();
         let skippable = connection.reader.skippable();
         let read = if skippable > 0 {
@@ -443,11 +498,16 @@ impl Generator {
         } else {
             let history = &self.history;
             let wanted = |_: &str, prefix: &[u8]| !history.knows(prefix);
-            let read =
-                connection.reader.read(&self.scratch[..count], wanted, |message| messages.push(message));
+            let read = connection
+                .reader
+                .read(&self.scratch[..count], wanted, |message| {
+                    messages.push(message)
+                });
             read.map_err(|error| anyhow::anyhow!("the master sent {} {error}", address(agent)))?;
         }
-        messages.iter().try_for_each(|message| self.take(agent, message))
+        messages
+            .iter()
+            .try_for_each(|message| self.take(agent, message))
     }
 
     fn take(&mut self, index: usize, message: &Message) -> Result<()> {
@@ -469,7 +529,13 @@ impl Generator {
 fn skip(stream: &TcpStream, count: usize) -> std::io::Result<usize> {
     // nix asks for a buffer; with MSG_TRUNC the kernel does not write to it.
     // SAFETY: a NULL buffer is fine for recv(2) with MSG_TRUNC on TCP, see tcp(7).
-    let read =
-        unsafe { libc::recv(stream.as_raw_fd(), std::ptr::null_mut(), count, MsgFlags::MSG_TRUNC.bits()) };
+    let read = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            std::ptr::null_mut(),
+            count,
+            MsgFlags::MSG_TRUNC.bits(),
+        )
+    };
     usize::try_from(read).map_err(|_| std::io::Error::last_os_error())
 }

@@ -24,7 +24,8 @@ pub struct Usage {
 
 /// Of the process `pid`.
 pub fn usage(pid: u32) -> Result<Usage> {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid.cast_signed())).context("the master's CPU clock")?;
+    let clock =
+        clock_getcpuclockid(Pid::from_raw(pid.cast_signed())).context("the master's CPU clock")?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     Ok(Usage {
@@ -43,7 +44,12 @@ fn number(text: &str, name: &str) -> Option<u64> {
 pub fn get(client: &Client, path: &str) -> Result<(Duration, usize)> {
     let start = Instant::now();
     let reply = client.get(path)?;
-    ensure!(reply.status == 200, "{path}: {} {}", reply.status, reply.text().trim());
+    ensure!(
+        reply.status == 200,
+        "{path}: {} {}",
+        reply.status,
+        reply.text().trim()
+    );
     Ok((start.elapsed(), reply.body.len()))
 }
 
@@ -76,7 +82,9 @@ impl Probe {
     /// What it saw: when each request was sent, and how long the answer took.
     pub fn stop(self) -> Result<Vec<(Instant, Duration)>> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the probe panicked"))
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the probe panicked"))
     }
 }
 

@@ -109,8 +109,16 @@ struct Round {
 }
 
 impl Round {
-    fn new(module: Module, library: &Path, agents: usize, without_connection: usize) -> Result<Round> {
-        let mut setup = Setup { network: network(), ..Setup::new(0, Place::Loopback)? };
+    fn new(
+        module: Module,
+        library: &Path,
+        agents: usize,
+        without_connection: usize,
+    ) -> Result<Round> {
+        let mut setup = Setup {
+            network: network(),
+            ..Setup::new(0, Place::Loopback)?
+        };
         setup.module = Some(match module {
             Module::Real => library.to_owned(),
             Module::Baseline => Mesos::get()?.baseline(),
@@ -124,7 +132,14 @@ impl Round {
         cluster.start_all()?;
         let generator = Generator::new(v4(&cluster.master)?, without_connection)?;
         let measured = Measured::default();
-        let mut round = Round { module, agents, repeats: 1, cluster, generator, measured };
+        let mut round = Round {
+            module,
+            agents,
+            repeats: 1,
+            cluster,
+            generator,
+            measured,
+        };
         round.wait_serving()?;
         Ok(round)
     }
@@ -134,7 +149,12 @@ impl Round {
     }
 
     fn usage(&self) -> Result<Usage> {
-        usage(self.cluster.master.pid().context("the master is not running")?)
+        usage(
+            self.cluster
+                .master
+                .pid()
+                .context("the master is not running")?,
+        )
     }
 
     fn wait_serving(&mut self) -> Result<()> {
@@ -151,7 +171,8 @@ impl Round {
         let mut before = self.usage()?;
         loop {
             let end = Instant::now() + QUIET_FOR;
-            self.generator.until("nothing", LIMIT, |_| Instant::now() >= end)?;
+            self.generator
+                .until("nothing", LIMIT, |_| Instant::now() >= end)?;
             let now = self.usage()?;
             if now.cpu - before.cpu < QUIET {
                 return Ok(now);
@@ -164,7 +185,9 @@ impl Round {
     fn idle(&mut self) -> Result<()> {
         self.quiet()?;
         let client = self.client();
-        let times = (0..2 * self.repeats).map(|_| Ok(get(&client, "/state")?.0)).collect::<Result<_>>()?;
+        let times = (0..2 * self.repeats)
+            .map(|_| Ok(get(&client, "/state")?.0))
+            .collect::<Result<_>>()?;
         self.measured.mesos_idle = median(times);
         Ok(())
     }
@@ -175,13 +198,17 @@ impl Round {
         let start = Instant::now();
         self.generator.join(self.agents);
         self.measured.registering =
-            self.generator.until("all to be registered", LIMIT, Generator::all_registered)?;
+            self.generator
+                .until("all to be registered", LIMIT, Generator::all_registered)?;
         self.measured.registering_cpu = self.usage()?.cpu - before.cpu;
         self.measured.telling = self.until_told()?;
         let end = Instant::now();
         let samples = probe.stop()?;
-        let busy: Vec<_> =
-            samples.iter().filter(|(at, _)| (start..end).contains(at)).map(|(_, time)| *time).collect();
+        let busy: Vec<_> = samples
+            .iter()
+            .filter(|(at, _)| (start..end).contains(at))
+            .map(|(_, time)| *time)
+            .collect();
         self.measured.mesos_busy = (median(busy.clone()), busy.len());
         let after = self.quiet()?;
         self.measured.cpu = after.cpu - before.cpu;
@@ -196,10 +223,17 @@ impl Round {
     fn until_told(&mut self) -> Result<Duration> {
         let count = self.generator.agents().len() as u64;
         match self.module {
-            Module::Real => self.generator.until("all to know all", LIMIT, Generator::all_know_all),
+            Module::Real => self
+                .generator
+                .until("all to know all", LIMIT, Generator::all_know_all),
             Module::Baseline => {
-                let all = PeersVersion { epoch: Some(1), version: Some(count), ..Default::default() };
-                self.generator.until("all to be told", LIMIT, |generator| generator.all_have(all))
+                let all = PeersVersion {
+                    epoch: Some(1),
+                    version: Some(count),
+                    ..Default::default()
+                };
+                self.generator
+                    .until("all to be told", LIMIT, |generator| generator.all_have(all))
             }
         }
     }
@@ -207,10 +241,13 @@ impl Round {
     fn writes(&mut self) -> Result<Option<u64>> {
         // The numbers in Mesos's metrics may be a second old.
         let end = Instant::now() + Duration::from_millis(1200);
-        self.generator.until("the metrics", LIMIT, |_| Instant::now() >= end)?;
+        self.generator
+            .until("the metrics", LIMIT, |_| Instant::now() >= end)?;
         let metrics = self.client().get("/metrics/snapshot")?.json()?;
         // Mesos writes all its numbers as floating point.
-        Ok(metrics["overlay/master/log/writes"].as_f64().map(|writes| writes as u64))
+        Ok(metrics["overlay/master/log/writes"]
+            .as_f64()
+            .map(|writes| writes as u64))
     }
 
     fn ask(&mut self) -> Result<()> {
@@ -219,7 +256,11 @@ impl Round {
         let asked = asked.collect::<Result<Vec<_>>>()?;
         let times: Vec<_> = asked.iter().map(|(time, _)| *time).collect();
         let worst = times.iter().max().copied().unwrap_or_default();
-        self.measured.state = (median(times), worst, asked.first().map_or(0, |(_, length)| *length));
+        self.measured.state = (
+            median(times),
+            worst,
+            asked.first().map_or(0, |(_, length)| *length),
+        );
         Ok(())
     }
 
@@ -228,8 +269,11 @@ impl Round {
         for _ in 0..self.repeats {
             self.quiet()?;
             self.generator.join(1);
-            let first =
-                self.generator.until("one more to be registered", LIMIT, Generator::all_registered)?;
+            let first = self.generator.until(
+                "one more to be registered",
+                LIMIT,
+                Generator::all_registered,
+            )?;
             registered.push(first);
             known.push(first + self.until_told()?);
         }
@@ -246,15 +290,26 @@ impl Round {
         let start = Instant::now();
         let body = json!({ "agents": [address(0).ip().to_string()] });
         let reply = self.client().post("/overlay-master/agents/delete", &body)?;
-        ensure!(reply.status == 200, "deleting an agent: {} {}", reply.status, reply.text());
-        self.generator.until("all to know that one left", LIMIT, |generator| generator.all_know_left(0))?;
+        ensure!(
+            reply.status == 200,
+            "deleting an agent: {} {}",
+            reply.status,
+            reply.text()
+        );
+        self.generator
+            .until("all to know that one left", LIMIT, |generator| {
+                generator.all_know_left(0)
+            })?;
         self.measured.leave = Some(start.elapsed());
         Ok(())
     }
 
     fn restart(&mut self) -> Result<()> {
         self.cluster.master.kill()?;
-        self.generator.until("the connections to break", LIMIT, |generator| generator.connections() == 0)?;
+        self.generator
+            .until("the connections to break", LIMIT, |generator| {
+                generator.connections() == 0
+            })?;
         let sent = self.generator.received();
         // Agents come with what they know: the baseline has nothing to tell them.
         for file in ["canned/peer", "canned/packed"] {
@@ -264,15 +319,22 @@ impl Round {
         // Agents hear from ZooKeeper that it leads, all at once.
         self.cluster.master.wait_log(ELECTED, LIMIT)?;
         self.generator.join_again();
-        self.generator.until("all to be registered again", LIMIT, Generator::all_registered)?;
+        self.generator.until(
+            "all to be registered again",
+            LIMIT,
+            Generator::all_registered,
+        )?;
         let (registered, registered_at) = (Instant::now(), SystemTime::now());
         self.until_told()?;
         let told = Instant::now();
         let after = self.quiet()?;
-        let elected =
-            logged_at(&self.cluster.master.log(), ELECTED).context("the master's log has no time")?;
+        let elected = logged_at(&self.cluster.master.log(), ELECTED)
+            .context("the master's log has no time")?;
         let all = registered_at.duration_since(elected).unwrap_or_default();
-        let first = self.generator.first_answer().context("nobody was answered")?;
+        let first = self
+            .generator
+            .first_answer()
+            .context("nobody was answered")?;
         let since = |at: Instant| (all + (at - registered)).saturating_sub(registered - at);
         self.measured.again = (since(first), all, since(told));
         self.measured.again_cpu = after.cpu;
@@ -289,7 +351,9 @@ pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
     let mut parts = time.split(':').map(|part| part.parse::<f64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
     let of_day = Duration::from_secs_f64(hours * 3600.0 + minutes * 60.0 + seconds);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .ok()?;
     let day = Duration::from_secs(24 * 60 * 60);
     let midnight = Duration::from_secs(now.as_secs() / day.as_secs() * day.as_secs());
     let at = midnight + of_day;
@@ -348,7 +412,10 @@ impl Canned {
             backend: BackendInfo { vxlan: Some(vxlan) },
             ..Default::default()
         };
-        let answer = UpdateAgentOverlaysMessage { overlays: vec![overlay], ..Default::default() };
+        let answer = UpdateAgentOverlaysMessage {
+            overlays: vec![overlay],
+            ..Default::default()
+        };
         let peer = |number: usize| {
             let (a, b) = (number >> 8 & 255, number & 255);
             let peer = Peer {
@@ -369,7 +436,11 @@ impl Canned {
         };
         let peers: Vec<_> = (0..agents).map(peer).collect();
         let packed = pack(peers.iter().map(Vec::as_slice)).to_vec();
-        Canned { answer: answer.encode_to_vec(), peer: peer(10 << 8 | 100), packed }
+        Canned {
+            answer: answer.encode_to_vec(),
+            peer: peer(10 << 8 | 100),
+            packed,
+        }
     }
 
     fn write(&self, dir: &PathBuf) -> Result<()> {

@@ -21,8 +21,9 @@ pub fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
     if body.is_empty() {
         request.extend_from_slice(b"\r\n");
     } else {
-        request
-            .extend_from_slice(format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()).as_bytes());
+        request.extend_from_slice(
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len()).as_bytes(),
+        );
         request.extend_from_slice(body);
         request.extend_from_slice(b"\r\n0\r\n\r\n");
     }
@@ -129,25 +130,48 @@ impl Reader {
 fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
     let find = |from: usize, what: &[u8]| {
         let end = bytes.len().min(from + LONGEST_HEAD);
-        let found = bytes[from..end].windows(what.len()).position(|window| window == what);
+        let found = bytes[from..end]
+            .windows(what.len())
+            .position(|window| window == what);
         match found {
             None if end == from + LONGEST_HEAD => Err("a head without an end".to_owned()),
             found => Ok(found.map(|at| from + at)),
         }
     };
-    let Some(end) = find(0, b"\r\n\r\n")? else { return Ok(None) };
-    let text = str::from_utf8(&bytes[..end]).map_err(|error| format!("a head that is no text: {error}"))?;
-    let path = text.strip_prefix("POST /overlay-agent/").and_then(|rest| rest.split(' ').next());
-    let name = path.ok_or_else(|| format!("no message: {text}"))?.to_owned();
+    let Some(end) = find(0, b"\r\n\r\n")? else {
+        return Ok(None);
+    };
+    let text = str::from_utf8(&bytes[..end])
+        .map_err(|error| format!("a head that is no text: {error}"))?;
+    let path = text
+        .strip_prefix("POST /overlay-agent/")
+        .and_then(|rest| rest.split(' ').next());
+    let name = path
+        .ok_or_else(|| format!("no message: {text}"))?
+        .to_owned();
     let body = end + 4;
     if !text.contains("Transfer-Encoding: chunked") {
-        return Ok(Some(Head { name, body, length: 0, end: body }));
+        return Ok(Some(Head {
+            name,
+            body,
+            length: 0,
+            end: body,
+        }));
     }
-    let Some(line) = find(body, b"\r\n")? else { return Ok(None) };
-    let size = str::from_utf8(&bytes[body..line]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+    let Some(line) = find(body, b"\r\n")? else {
+        return Ok(None);
+    };
+    let size = str::from_utf8(&bytes[body..line])
+        .ok()
+        .and_then(|text| usize::from_str_radix(text, 16).ok());
     let length = size.ok_or("a chunk without a size")?;
     let body = line + 2;
-    Ok(Some(Head { name, body, length, end: body + length + AFTER_CHUNK }))
+    Ok(Some(Head {
+        name,
+        body,
+        length,
+        end: body + length + AFTER_CHUNK,
+    }))
 }
 
 #[test]
@@ -156,16 +180,36 @@ fn messages_are_read_as_they_are_written() {
     let bodies: [&[u8]; 4] = [b"", b"body", &long, b"end"];
     let stream: Vec<u8> = bodies
         .iter()
-        .flat_map(|body| encode("overlay-master@127.0.0.1:1", "overlay-agent", "a.Name", body))
+        .flat_map(|body| {
+            encode(
+                "overlay-master@127.0.0.1:1",
+                "overlay-agent",
+                "a.Name",
+                body,
+            )
+        })
         .collect();
     for (step, wanted) in [(1, false), (1000, true), (stream.len(), false)] {
         let (mut reader, mut messages) = (Reader::default(), Vec::new());
         for part in stream.chunks(step) {
-            reader.read(part, |_, _| wanted, |message| messages.push(message.body)).unwrap();
+            reader
+                .read(part, |_, _| wanted, |message| messages.push(message.body))
+                .unwrap();
         }
         // A body that came whole at once is not worth being thrown away.
-        let kept = if wanted || step == stream.len() { long.len() } else { PREFIX };
-        assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [0, 4, kept, 3]);
+        let kept = if wanted || step == stream.len() {
+            long.len()
+        } else {
+            PREFIX
+        };
+        assert_eq!(
+            messages.iter().map(Vec::len).collect::<Vec<_>>(),
+            [0, 4, kept, 3]
+        );
     }
-    assert!(Reader::default().read(b"GET / HTTP/1.1\r\n\r\n", |_, _| true, |_| {}).is_err());
+    assert!(
+        Reader::default()
+            .read(b"GET / HTTP/1.1\r\n\r\n", |_, _| true, |_| {})
+            .is_err()
+    );
 }

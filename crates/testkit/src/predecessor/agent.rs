@@ -11,8 +11,8 @@ use overlay_core::host_api::desired::{Bridge, Desired, Overlay, Vtep};
 use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
-    UpdateAgentOverlaysMessage,
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage,
+    RegisterAgentMessage, UpdateAgentOverlaysMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BridgeInfo};
 use overlay_core::protocol::messages::Named;
@@ -85,7 +85,10 @@ impl OldAgent {
         self.timer = None;
         self.phase = Phase::NoMaster;
         if let Some(master) = self.master.clone() {
-            self.effects.push_back(Effect::Link { to: master, reconnect: false });
+            self.effects.push_back(Effect::Link {
+                to: master,
+                reconnect: false,
+            });
             self.phase = Phase::Registering;
             self.window = FIRST;
             self.wait(now);
@@ -94,7 +97,12 @@ impl OldAgent {
 
     /// Says it (again) after a random delay.
     fn wait(&mut self, now: Time) {
-        self.timer = Some(now + self.window.mul_f64(self.random.f64()).max(Duration::from_millis(1)));
+        self.timer = Some(
+            now + self
+                .window
+                .mul_f64(self.random.f64())
+                .max(Duration::from_millis(1)),
+        );
         self.window = (self.window * 2).min(LONGEST);
     }
 
@@ -123,13 +131,19 @@ impl OldAgent {
             enable_ipv6: Some(network.enable_ipv6),
             ..Default::default()
         };
-        let message = RegisterAgentMessage { network_config, ..Default::default() };
+        let message = RegisterAgentMessage {
+            network_config,
+            ..Default::default()
+        };
         self.effects.push_back(send(master, &message));
     }
 
     fn report(&mut self) {
         let Some(master) = &self.master else { return };
-        let message = AgentRegisteredMessage { overlays: self.overlays.clone(), ..Default::default() };
+        let message = AgentRegisteredMessage {
+            overlays: self.overlays.clone(),
+            ..Default::default()
+        };
         self.effects.push_back(send(master, &message));
     }
 
@@ -137,7 +151,9 @@ impl OldAgent {
     fn message(&mut self, name: &str, body: Bytes) {
         match name {
             UpdateAgentOverlaysMessage::NAME => {
-                let Ok(message) = UpdateAgentOverlaysMessage::decode(body) else { return };
+                let Ok(message) = UpdateAgentOverlaysMessage::decode(body) else {
+                    return;
+                };
                 if self.phase != Phase::Registering && self.habits.drops_unasked {
                     return;
                 }
@@ -159,7 +175,10 @@ impl OldAgent {
         self.generation += 1;
         self.attempts += 1;
         let desired = Arc::new(self.desired());
-        self.effects.push_back(Effect::ApplyHost { generation: self.generation, desired });
+        self.effects.push_back(Effect::ApplyHost {
+            generation: self.generation,
+            desired,
+        });
     }
 
     fn host_done(&mut self, now: Time, report: &HostReport) {
@@ -170,9 +189,20 @@ impl OldAgent {
             return self.configure();
         }
         for overlay in &mut self.overlays {
-            let error = report.overlays.get(&overlay.info.name).or(report.host.first()).cloned();
-            let status = if error.is_some() { Status::Failed } else { Status::Ok };
-            overlay.state = Some(State { status: Some(status.into()), error });
+            let error = report
+                .overlays
+                .get(&overlay.info.name)
+                .or(report.host.first())
+                .cloned();
+            let status = if error.is_some() {
+                Status::Failed
+            } else {
+                Status::Ok
+            };
+            overlay.state = Some(State {
+                status: Some(status.into()),
+                error,
+            });
         }
         self.phase = Phase::Reporting;
         self.window = FIRST;
@@ -182,7 +212,10 @@ impl OldAgent {
 
     /// It leaves routes, neighbours and FDB to another program: no peers.
     fn desired(&self) -> Desired {
-        let vxlan = self.overlays.iter().find_map(|overlay| overlay.backend.vxlan.as_ref());
+        let vxlan = self
+            .overlays
+            .iter()
+            .find_map(|overlay| overlay.backend.vxlan.as_ref());
         let vtep = vxlan.map(|vxlan| Vtep {
             name: vxlan.vtep_name.clone(),
             vni: vxlan.vni,
@@ -190,12 +223,23 @@ impl OldAgent {
             addresses: nets([Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()]),
             mtu: vxlan.vtep_mtu,
         });
-        let overlays = self.overlays.iter().map(|it| (it.info.name.clone(), overlay(it)));
-        Desired { vtep, overlays: overlays.collect(), ..Desired::default() }
+        let overlays = self
+            .overlays
+            .iter()
+            .map(|it| (it.info.name.clone(), overlay(it)));
+        Desired {
+            vtep,
+            overlays: overlays.collect(),
+            ..Desired::default()
+        }
     }
 
     fn request(&mut self, request: &Request) {
-        let overlays: Vec<_> = self.overlays.iter().map(super::master::overlay_json).collect();
+        let overlays: Vec<_> = self
+            .overlays
+            .iter()
+            .map(super::master::overlay_json)
+            .collect();
         let response = match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/overlay-agent/overlay") => {
                 let json = json!({ "ip": self.me.address.ip().to_string(), "overlays": overlays });
@@ -203,17 +247,26 @@ impl OldAgent {
             }
             (_, path) => Response::not_found(path, &["/overlay-agent/overlay"]),
         };
-        self.effects.push_back(Effect::Respond { id: request.id, response });
+        self.effects.push_back(Effect::Respond {
+            id: request.id,
+            response,
+        });
     }
 }
 
 fn nets<const N: usize>(texts: [Option<&String>; N]) -> Vec<IpNet> {
-    texts.into_iter().flatten().map(|text| text.parse().unwrap()).collect()
+    texts
+        .into_iter()
+        .flatten()
+        .map(|text| text.parse().unwrap())
+        .collect()
 }
 
 fn overlay(info: &AgentOverlayInfo) -> Overlay {
-    let bridge =
-        |it: &BridgeInfo| Bridge { name: it.name.clone(), subnets: nets([it.ip.as_ref(), it.ip6.as_ref()]) };
+    let bridge = |it: &BridgeInfo| Bridge {
+        name: it.name.clone(),
+        subnets: nets([it.ip.as_ref(), it.ip6.as_ref()]),
+    };
     Overlay {
         ranges: nets([info.info.subnet.as_ref(), info.info.subnet6.as_ref()]),
         subnets: nets([info.subnet.as_ref(), info.subnet6.as_ref()]),

@@ -9,12 +9,14 @@ use overlay_core::allocation::prefix::{halves, overlap};
 use overlay_core::config::{Network, OverlayConfig, Range};
 use overlay_core::proto::agent_overlay_info::State as OverlayState;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
-    UpdateAgentOverlaysMessage,
+    AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage,
+    RegisterAgentMessage, UpdateAgentOverlaysMessage,
 };
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, BackendInfo, BridgeInfo, State, VxLanInfo};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid};
+use overlay_core::{
+    Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
+};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use serde_json::{Value, json};
@@ -112,7 +114,9 @@ impl OldMaster {
     fn message(&mut self, from: Upid, name: &str, body: Bytes) {
         match name {
             RegisterAgentMessage::NAME => {
-                let Ok(message) = RegisterAgentMessage::decode(body) else { return };
+                let Ok(message) = RegisterAgentMessage::decode(body) else {
+                    return;
+                };
                 match self.phase {
                     // Whether it leads or not. The registration is lost.
                     Phase::Fresh => {
@@ -121,15 +125,21 @@ impl OldMaster {
                         self.effects.push_back(Effect::Fetch);
                     }
                     Phase::Serving if self.leads => {
-                        self.effects.push_back(Effect::Link { to: from.clone(), reconnect: false });
-                        self.waiting.push_back(Work::Register(from, message.network_config));
+                        self.effects.push_back(Effect::Link {
+                            to: from.clone(),
+                            reconnect: false,
+                        });
+                        self.waiting
+                            .push_back(Work::Register(from, message.network_config));
                         self.work();
                     }
                     Phase::Reading | Phase::Serving => {}
                 }
             }
             AgentRegisteredMessage::NAME => {
-                let Ok(message) = AgentRegisteredMessage::decode(body) else { return };
+                let Ok(message) = AgentRegisteredMessage::decode(body) else {
+                    return;
+                };
                 let ip = from.address.ip().to_string();
                 if self.phase != Phase::Serving || !self.leads || !self.agents.contains_key(&ip) {
                     return;
@@ -139,7 +149,8 @@ impl OldMaster {
                         self.states.insert((ip.clone(), overlay.info.name), state);
                     }
                 }
-                self.effects.push_back(send(&from, &AgentRegisteredAcknowledgement {}));
+                self.effects
+                    .push_back(send(&from, &AgentRegisteredAcknowledgement {}));
             }
             _ => {}
         }
@@ -152,8 +163,14 @@ impl OldMaster {
         }
         self.phase = Phase::Fresh;
         let Ok(value) = value else { return };
-        let Ok(state) = State::decode(value.clone()) else { return };
-        self.agents = state.agents.into_iter().map(|agent| (agent.ip.clone(), agent)).collect();
+        let Ok(state) = State::decode(value.clone()) else {
+            return;
+        };
+        self.agents = state
+            .agents
+            .into_iter()
+            .map(|agent| (agent.ip.clone(), agent))
+            .collect();
         self.unknown = match self.habits.keeps_unknown_fields {
             true => unknown_fields(value),
             false => Vec::new(),
@@ -164,7 +181,9 @@ impl OldMaster {
     /// Goes on until there is something to write.
     fn work(&mut self) {
         while self.written && self.writing.is_none() {
-            let Some(work) = self.waiting.pop_front() else { return };
+            let Some(work) = self.waiting.pop_front() else {
+                return;
+            };
             let mut agents = self.agents.clone();
             let changed = match &work {
                 Work::Register(from, config) => {
@@ -172,12 +191,16 @@ impl OldMaster {
                     let known = agents.contains_key(&ip);
                     if !known {
                         // Who cannot have anything hears nothing.
-                        let Some(info) = self.allocate(&ip, config) else { continue };
+                        let Some(info) = self.allocate(&ip, config) else {
+                            continue;
+                        };
                         agents.insert(ip, info);
                     }
                     !known
                 }
-                Work::Delete(_, ips) => ips.iter().fold(false, |any, ip| agents.remove(ip).is_some() | any),
+                Work::Delete(_, ips) => ips
+                    .iter()
+                    .fold(false, |any, ip| agents.remove(ip).is_some() | any),
             };
             if changed {
                 self.write(work, agents);
@@ -189,12 +212,19 @@ impl OldMaster {
 
     fn write(&mut self, work: Work, agents: Agents) {
         let network = Some(self.network.wire.clone());
-        let state = State { network, agents: agents.values().cloned().collect(), ..Default::default() };
+        let state = State {
+            network,
+            agents: agents.values().cloned().collect(),
+            ..Default::default()
+        };
         let mut value = state.encode_to_vec();
         value.extend_from_slice(&self.unknown);
         self.writes += 1;
         self.written = false;
-        self.effects.push_back(Effect::Store { number: self.writes, state: value.into() });
+        self.effects.push_back(Effect::Store {
+            number: self.writes,
+            state: value.into(),
+        });
         self.writing = Some((work, agents));
     }
 
@@ -216,10 +246,17 @@ impl OldMaster {
     fn done(&mut self, work: Work) {
         match work {
             Work::Register(from, _) => {
-                let Some(info) = self.agents.get(&from.address.ip().to_string()) else { return };
-                let known = |it: &&AgentOverlayInfo| self.overlay(&it.info.name).is_some_and(|it| it.enabled);
+                let Some(info) = self.agents.get(&from.address.ip().to_string()) else {
+                    return;
+                };
+                let known = |it: &&AgentOverlayInfo| {
+                    self.overlay(&it.info.name).is_some_and(|it| it.enabled)
+                };
                 let overlays = info.overlays.iter().filter(known).cloned().collect();
-                let message = UpdateAgentOverlaysMessage { overlays, ..Default::default() };
+                let message = UpdateAgentOverlaysMessage {
+                    overlays,
+                    ..Default::default()
+                };
                 self.effects.push_back(send(&from, &message));
             }
             Work::Delete(id, ips) => {
@@ -231,7 +268,10 @@ impl OldMaster {
     }
 
     fn overlay(&self, name: &str) -> Option<&OverlayConfig> {
-        self.network.overlays.iter().find(|overlay| overlay.name == name)
+        self.network
+            .overlays
+            .iter()
+            .find(|overlay| overlay.name == name)
     }
 
     // Allocation.
@@ -244,7 +284,9 @@ impl OldMaster {
             Some(range) => Some(self.vtep(range.into())?),
             None => None,
         };
-        let IpAddr::V4(address) = vtep4.addr() else { return None };
+        let IpAddr::V4(address) = vtep4.addr() else {
+            return None;
+        };
         let ([a, b, c], [_, d, e, f]) = (network.vtep_mac_oui, address.octets());
         let vxlan = VxLanInfo {
             vni: 1024,
@@ -255,10 +297,18 @@ impl OldMaster {
             vtep_mtu: network.vtep_mtu,
         };
         let mut overlays = Vec::new();
-        for overlay in network.overlays.iter().filter(|it| it.enabled && (it.v4.is_some() || v6)) {
+        for overlay in network
+            .overlays
+            .iter()
+            .filter(|it| it.enabled && (it.v4.is_some() || v6))
+        {
             overlays.push(self.share(overlay, config, &vxlan)?);
         }
-        Some(AgentInfo { ip: ip.to_owned(), overlays, configuration_attempts: None })
+        Some(AgentInfo {
+            ip: ip.to_owned(),
+            overlays,
+            configuration_attempts: None,
+        })
     }
 
     fn share(
@@ -269,11 +319,16 @@ impl OldMaster {
     ) -> Option<AgentOverlayInfo> {
         let wanted = |range: Option<Range>| range.filter(|_| config.allocate_subnet());
         let v4 = wanted(overlay.v4).map(|range| self.subnet(range));
-        let v6 = wanted(overlay.v6).filter(|_| config.enable_ipv6()).map(|range| self.subnet(range));
-        let (v4, v6) =
-            (v4.map_or(Some(None), |net| net.map(Some))?, v6.map_or(Some(None), |net| net.map(Some))?);
+        let v6 = wanted(overlay.v6)
+            .filter(|_| config.enable_ipv6())
+            .map(|range| self.subnet(range));
+        let (v4, v6) = (
+            v4.map_or(Some(None), |net| net.map(Some))?,
+            v6.map_or(Some(None), |net| net.map(Some))?,
+        );
         let bridge = |letter: char, upper: bool| {
-            let half = |net: Option<IpNet>| net.and_then(halves).map(|(a, b)| if upper { b } else { a });
+            let half =
+                |net: Option<IpNet>| net.and_then(halves).map(|(a, b)| if upper { b } else { a });
             BridgeInfo {
                 name: format!("{letter}-{}", overlay.name),
                 ip: half(v4).map(|net| net.to_string()),
@@ -282,28 +337,51 @@ impl OldMaster {
         };
         let has_subnet = v4.is_some() || v6.is_some();
         Some(AgentOverlayInfo {
-            info: self.network.wire.overlays.iter().find(|it| it.name == overlay.name)?.clone(),
+            info: self
+                .network
+                .wire
+                .overlays
+                .iter()
+                .find(|it| it.name == overlay.name)?
+                .clone(),
             subnet: v4.map(|net| net.to_string()),
             subnet6: v6.map(|net| net.to_string()),
             mesos_bridge: (has_subnet && config.mesos_bridge()).then(|| bridge('m', false)),
             docker_bridge: (has_subnet && config.docker_bridge()).then(|| bridge('d', true)),
-            backend: BackendInfo { vxlan: Some(vxlan.clone()) },
+            backend: BackendInfo {
+                vxlan: Some(vxlan.clone()),
+            },
             state: None,
         })
     }
 
     /// The lowest free address; neither the first one nor the last one.
     fn vtep(&self, range: IpNet) -> Option<IpNet> {
-        let all = Range { net: range, prefix: range.max_prefix_len() };
+        let all = Range {
+            net: range,
+            prefix: range.max_prefix_len(),
+        };
         let overlays = self.agents.values().flat_map(|agent| &agent.overlays);
-        let vxlans: Vec<_> = overlays.filter_map(|overlay| overlay.backend.vxlan.as_ref()).collect();
+        let vxlans: Vec<_> = overlays
+            .filter_map(|overlay| overlay.backend.vxlan.as_ref())
+            .collect();
         let taken: Vec<IpAddr> = vxlans
             .iter()
-            .flat_map(|vxlan| [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()].into_iter().flatten())
+            .flat_map(|vxlan| {
+                [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()]
+                    .into_iter()
+                    .flatten()
+            })
             .map(|text| text.parse::<IpNet>().unwrap().addr())
             .collect();
-        let free = (1..all.last_index()).filter_map(|index| all.subnet(index)).map(|net| net.addr());
-        IpNet::new(free.into_iter().find(|address| !taken.contains(address))?, range.prefix_len()).ok()
+        let free = (1..all.last_index())
+            .filter_map(|index| all.subnet(index))
+            .map(|net| net.addr());
+        IpNet::new(
+            free.into_iter().find(|address| !taken.contains(address))?,
+            range.prefix_len(),
+        )
+        .ok()
     }
 
     /// The lowest free subnet.
@@ -314,7 +392,8 @@ impl OldMaster {
             .map(|text| text.parse().unwrap())
             .collect();
         let all = (0..=range.last_index()).filter_map(|index| range.subnet(index));
-        all.into_iter().find(|net| !taken.iter().any(|taken| overlap(*taken, *net)))
+        all.into_iter()
+            .find(|net| !taken.iter().any(|taken| overlap(*taken, *net)))
     }
 
     // Endpoints.
@@ -325,7 +404,9 @@ impl OldMaster {
 
     fn request(&mut self, request: &Request) {
         let response = match (request.method.as_str(), request.path.as_str()) {
-            _ if self.phase != Phase::Serving => Response::unavailable("The log has not been read."),
+            _ if self.phase != Phase::Serving => {
+                Response::unavailable("The log has not been read.")
+            }
             ("GET", "/overlay-master/state") => self.state(),
             // (What it does without leading is nobody's business: operators ask the leader.)
             ("POST", _) if !self.leads => Response::unavailable("Ask the leader."),
@@ -343,14 +424,24 @@ impl OldMaster {
 
     fn state(&self) -> Response {
         let overlay = |ip: &str, overlay: &AgentOverlayInfo| {
-            let state = self.states.get(&(ip.to_owned(), overlay.info.name.clone())).cloned();
-            overlay_json(&AgentOverlayInfo { state, ..overlay.clone() })
+            let state = self
+                .states
+                .get(&(ip.to_owned(), overlay.info.name.clone()))
+                .cloned();
+            overlay_json(&AgentOverlayInfo {
+                state,
+                ..overlay.clone()
+            })
         };
         let agents: Vec<Value> = self
             .agents
             .values()
             .map(|agent| {
-                let overlays: Vec<_> = agent.overlays.iter().map(|it| overlay(&agent.ip, it)).collect();
+                let overlays: Vec<_> = agent
+                    .overlays
+                    .iter()
+                    .map(|it| overlay(&agent.ip, it))
+                    .collect();
                 json!({ "ip": agent.ip, "overlays": overlays })
             })
             .collect();

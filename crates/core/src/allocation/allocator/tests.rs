@@ -6,7 +6,12 @@ use super::super::allocator::*;
 use super::super::prefix::overlap;
 use crate::config::master::parse;
 
-const ASK: Ask = Ask { allocate_subnet: true, mesos_bridge: true, docker_bridge: true, enable_ipv6: true };
+const ASK: Ask = Ask {
+    allocate_subnet: true,
+    mesos_bridge: true,
+    docker_bridge: true,
+    enable_ipv6: true,
+};
 
 fn network(vtep: &str, overlays: &str) -> Network {
     let text = format!(
@@ -24,7 +29,10 @@ fn dual_stack() -> Network {
 }
 
 fn show(nets: Nets) -> String {
-    nets.iter().map(|net| net.map_or("-".to_owned(), |net| net.to_string())).collect::<Vec<_>>().join(" ")
+    nets.iter()
+        .map(|net| net.map_or("-".to_owned(), |net| net.to_string()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn complete(allocator: &mut Allocator, network: &Network, ask: Ask) -> (Holding, Vec<String>) {
@@ -42,7 +50,10 @@ fn the_lowest_free_ones_first() {
     assert_eq!(show(first.vtep), "44.128.0.1/20 fd01:a::1/64");
     assert_eq!(show(first.part(Some("dcos"))), "9.0.0.0/24 fd01:b::/80");
     assert_eq!(show(second.vtep), "44.128.0.2/20 fd01:a::2/64");
-    assert_eq!(show(second.part(Some("dcos"))), "9.0.1.0/24 fd01:b:0:0:1::/80");
+    assert_eq!(
+        show(second.part(Some("dcos"))),
+        "9.0.1.0/24 fd01:b:0:0:1::/80"
+    );
     assert!(!first.overlays.contains_key("off"));
     allocator.release(&first);
     assert_eq!(complete(&mut allocator, &network, ASK).0, first);
@@ -52,10 +63,24 @@ fn the_lowest_free_ones_first() {
 fn an_agent_gets_what_it_asks_for() {
     let network = dual_stack();
     let mut allocator = Allocator::new(&network);
-    let (bare, _) = complete(&mut allocator, &network, Ask { allocate_subnet: false, ..ASK });
+    let (bare, _) = complete(
+        &mut allocator,
+        &network,
+        Ask {
+            allocate_subnet: false,
+            ..ASK
+        },
+    );
     assert_eq!(show(bare.vtep), "44.128.0.1/20 fd01:a::1/64");
     assert_eq!(show(bare.part(Some("dcos"))), "- -");
-    let (v4, _) = complete(&mut allocator, &network, Ask { enable_ipv6: false, ..ASK });
+    let (v4, _) = complete(
+        &mut allocator,
+        &network,
+        Ask {
+            enable_ipv6: false,
+            ..ASK
+        },
+    );
     assert_eq!(show(v4.vtep), "44.128.0.2/20 -");
     assert_eq!(show(v4.part(Some("dcos"))), "9.0.0.0/24 -");
 
@@ -65,7 +90,17 @@ fn an_agent_gets_what_it_asks_for() {
     assert_eq!(show(later.vtep), "44.128.0.2/20 fd01:a::2/64");
     assert_eq!(show(later.part(Some("dcos"))), "9.0.0.0/24 fd01:b::/80");
     let before = later.clone();
-    assert_eq!(allocator.complete(&network, Ask { enable_ipv6: false, ..ASK }, &mut later), Ok(vec![]));
+    assert_eq!(
+        allocator.complete(
+            &network,
+            Ask {
+                enable_ipv6: false,
+                ..ASK
+            },
+            &mut later
+        ),
+        Ok(vec![])
+    );
     assert_eq!(later, before);
 }
 
@@ -76,7 +111,14 @@ fn without_an_overlay_there_is_no_vtep() {
         r#"{"name": "six", "subnet6": "fd01:b::/64", "prefix6": 80}"#,
     );
     let mut allocator = Allocator::new(&network);
-    let (holding, lacking) = complete(&mut allocator, &network, Ask { enable_ipv6: false, ..ASK });
+    let (holding, lacking) = complete(
+        &mut allocator,
+        &network,
+        Ask {
+            enable_ipv6: false,
+            ..ASK
+        },
+    );
     assert_eq!((holding, lacking), (Holding::default(), vec![]));
     assert_eq!(allocator, Allocator::new(&network));
 }
@@ -102,7 +144,18 @@ fn a_vtep_is_of_both_families_or_of_none() {
     assert_eq!(allocator, before, "the IPv4 address went back");
     // An agent without IPv6 is not concerned.
     assert_eq!(
-        show(complete(&mut allocator, &network, Ask { enable_ipv6: false, ..ASK }).0.vtep),
+        show(
+            complete(
+                &mut allocator,
+                &network,
+                Ask {
+                    enable_ipv6: false,
+                    ..ASK
+                }
+            )
+            .0
+            .vtep
+        ),
         "44.128.0.3/20 -"
     );
 }
@@ -120,12 +173,25 @@ fn an_exhausted_overlay_is_left_out_in_both_families() {
     let (holding, lacking) = complete(&mut allocator, &network, ASK);
     assert_eq!(
         lacking,
-        ["no /65 is left for overlay small in fd01:b::/64; delete agents that are gone for good with \
-          /overlay-master/agents/delete"]
+        [
+            "no /65 is left for overlay small in fd01:b::/64; delete agents that are gone for good with \
+          /overlay-master/agents/delete"
+        ]
     );
     assert_eq!(holding.overlays.keys().collect::<Vec<_>>(), ["large"]);
-    let (v4, _) = complete(&mut allocator, &network, Ask { enable_ipv6: false, ..ASK });
-    assert_eq!(show(v4.part(Some("small"))), "9.0.2.0/24 -", "the IPv4 subnet went back");
+    let (v4, _) = complete(
+        &mut allocator,
+        &network,
+        Ask {
+            enable_ipv6: false,
+            ..ASK
+        },
+    );
+    assert_eq!(
+        show(v4.part(Some("small"))),
+        "9.0.2.0/24 -",
+        "the IPv4 subnet went back"
+    );
 }
 
 #[test]
@@ -150,7 +216,10 @@ fn what_is_reserved_is_not_given_out() {
     let mut recovered = Allocator::new(&network);
     assert_eq!(recovered.reserve(&held), Ok(()));
     assert_eq!(recovered, allocator);
-    assert_eq!(recovered.reserve(&held), Err("44.128.0.1/20".parse().unwrap()));
+    assert_eq!(
+        recovered.reserve(&held),
+        Err("44.128.0.1/20".parse().unwrap())
+    );
 }
 
 #[test]
@@ -162,16 +231,25 @@ fn what_an_agent_held_is_its_own_again_if_it_is_free() {
     allocator.release(&first);
     allocator.release(&second);
     let mut again = Holding::default();
-    assert_eq!(allocator.restore(&network, ASK, &mut again, &second), Ok(vec![]));
+    assert_eq!(
+        allocator.restore(&network, ASK, &mut again, &second),
+        Ok(vec![])
+    );
     assert_eq!(again, second, "not the lowest");
     // Taken meanwhile, or of another length than subnets have now: what there is.
     let mut former = first.clone();
     former.overlays.insert(
         "dcos".into(),
-        Nets { v4: Some("9.0.2.0/25".parse().unwrap()), v6: second.part(Some("dcos")).v6 },
+        Nets {
+            v4: Some("9.0.2.0/25".parse().unwrap()),
+            v6: second.part(Some("dcos")).v6,
+        },
     );
     let mut other = Holding::default();
-    assert_eq!(allocator.restore(&network, ASK, &mut other, &former), Ok(vec![]));
+    assert_eq!(
+        allocator.restore(&network, ASK, &mut other, &former),
+        Ok(vec![])
+    );
     assert_eq!(other, first);
 }
 
@@ -182,28 +260,61 @@ fn no_more_is_taken_from_others_than_is_needed() {
         r#"{"name": "dcos", "subnet": "9.0.0.0/23", "prefix": 24, "subnet6": "fd01:b::/79", "prefix6": 80}"#,
     );
     let holding = |v4: Option<&str>, v6: Option<&str>| {
-        let nets = Nets { v4: v4.map(|net| net.parse().unwrap()), v6: v6.map(|net| net.parse().unwrap()) };
-        Holding { overlays: LiteMap::from_iter([("dcos".into(), nets)]), ..Holding::default() }
+        let nets = Nets {
+            v4: v4.map(|net| net.parse().unwrap()),
+            v6: v6.map(|net| net.parse().unwrap()),
+        };
+        Holding {
+            overlays: LiteMap::from_iter([("dcos".into(), nets)]),
+            ..Holding::default()
+        }
     };
     let relief = |ask: Ask, others: &[Holding]| {
         let mut allocator = Allocator::new(&network);
-        others.iter().for_each(|other| allocator.reserve(other).unwrap());
+        others
+            .iter()
+            .for_each(|other| allocator.reserve(other).unwrap());
         let mut holding = Holding::default();
         let lacking = allocator.complete(&network, ask, &mut holding).unwrap();
         let others: Vec<_> = others.iter().collect();
-        lacking.first().map(|exhausted| allocator.relief(&network, ask, &holding, exhausted, &others))
+        lacking
+            .first()
+            .map(|exhausted| allocator.relief(&network, ask, &holding, exhausted, &others))
     };
-    let (both, v4) = (holding(Some("9.0.0.0/24"), Some("fd01:b::/80")), holding(Some("9.0.1.0/24"), None));
+    let (both, v4) = (
+        holding(Some("9.0.0.0/24"), Some("fd01:b::/80")),
+        holding(Some("9.0.1.0/24"), None),
+    );
     let v6 = holding(None, Some("fd01:b:0:0:1::/80"));
-    assert_eq!(relief(ASK, &[both.clone(), v4.clone()]), Some(Some(vec![0])), "the first one");
-    assert_eq!(relief(ASK, &[v4.clone(), both.clone()]), Some(Some(vec![0])));
-    assert_eq!(relief(ASK, &[v6.clone(), v4.clone(), both.clone()]), Some(Some(vec![0, 1])));
-    let only_v4 = Ask { enable_ipv6: false, ..ASK };
-    assert_eq!(relief(only_v4, &[v6, v4.clone(), both.clone()]), Some(Some(vec![1])), "of use");
+    assert_eq!(
+        relief(ASK, &[both.clone(), v4.clone()]),
+        Some(Some(vec![0])),
+        "the first one"
+    );
+    assert_eq!(
+        relief(ASK, &[v4.clone(), both.clone()]),
+        Some(Some(vec![0]))
+    );
+    assert_eq!(
+        relief(ASK, &[v6.clone(), v4.clone(), both.clone()]),
+        Some(Some(vec![0, 1]))
+    );
+    let only_v4 = Ask {
+        enable_ipv6: false,
+        ..ASK
+    };
+    assert_eq!(
+        relief(only_v4, &[v6, v4.clone(), both.clone()]),
+        Some(Some(vec![1])),
+        "of use"
+    );
     assert_eq!(relief(ASK, &[v4, both]), Some(Some(vec![0])));
     // Subnets from before the prefix was changed: two of four are in one /24.
     let old = ["9.0.0.0/25", "9.0.1.0/26", "9.0.1.64/26", "9.0.0.128/25"];
-    let old: Vec<_> = old.into_iter().map(|net| holding(Some(net), None)).collect();
+    let old: Vec<_> = old
+        .into_iter()
+        .map(|net| holding(Some(net), None))
+        .collect();
     assert_eq!(relief(only_v4, &old), Some(Some(vec![1, 2])));
     assert_eq!(relief(only_v4, &[]), None);
 }
@@ -254,7 +365,12 @@ fn would_do(
 }
 
 /// A new agent takes from the others what it takes to get all that it asks for.
-fn relieve(network: &Network, allocator: &mut Allocator, ask: Ask, holdings: &mut Vec<Holding>) -> Holding {
+fn relieve(
+    network: &Network,
+    allocator: &mut Allocator,
+    ask: Ask,
+    holdings: &mut Vec<Holding>,
+) -> Holding {
     loop {
         let (mut trial, mut holding) = (allocator.clone(), Holding::default());
         let outcome = trial.complete(network, ask, &mut holding);
@@ -270,15 +386,24 @@ fn relieve(network: &Network, allocator: &mut Allocator, ask: Ask, holdings: &mu
         let mut chosen = None;
         for (lacking, relief) in reliefs {
             let Some(relief) = relief else {
-                assert!(!would_do(network, allocator, ask, lacking, &others), "all would have done");
+                assert!(
+                    !would_do(network, allocator, ask, lacking, &others),
+                    "all would have done"
+                );
                 continue;
             };
             let from: Vec<_> = relief.iter().map(|index| others[*index]).collect();
-            assert!(would_do(network, allocator, ask, lacking, &from), "not enough");
+            assert!(
+                would_do(network, allocator, ask, lacking, &from),
+                "not enough"
+            );
             for less in 0..from.len() {
                 let mut fewer = from.clone();
                 fewer.remove(less);
-                assert!(!would_do(network, allocator, ask, lacking, &fewer), "more than is needed");
+                assert!(
+                    !would_do(network, allocator, ask, lacking, &fewer),
+                    "more than is needed"
+                );
             }
             chosen = Some(relief);
             break;

@@ -26,7 +26,10 @@ fn reads_what_dcos_writes() {
                      {"name": "dcos6", "subnet6": "fd01:b::/64", "prefix6": 80, "enabled": false}]}}"#;
     let Parsed { config, warnings } = parse("master.json", text).unwrap();
     assert_eq!(warnings, [""; 0]);
-    assert_eq!(config.replicated_log_dir, Some("/var/lib/dcos/mesos/master/".into()));
+    assert_eq!(
+        config.replicated_log_dir,
+        Some("/var/lib/dcos/mesos/master/".into())
+    );
     assert_eq!(config.replicated_log_timeout, Duration::from_secs(300));
     assert_eq!(config.zk, None);
     let network = config.network;
@@ -34,13 +37,29 @@ fn reads_what_dcos_writes() {
     assert_eq!(network.vtep_subnet6, Some("fd01:a::/64".parse().unwrap()));
     assert_eq!(network.vtep_mac_oui, [0x70, 0xb3, 0xd5]);
     assert_eq!(network.vtep_mtu, None);
-    let v4 = Range { net: "9.0.0.0/8".parse().unwrap(), prefix: 24 };
-    let v6 = Range { net: "fd01:b::/64".parse().unwrap(), prefix: 80 };
+    let v4 = Range {
+        net: "9.0.0.0/8".parse().unwrap(),
+        prefix: 24,
+    };
+    let v6 = Range {
+        net: "fd01:b::/64".parse().unwrap(),
+        prefix: 80,
+    };
     assert_eq!(
         network.overlays,
         [
-            OverlayConfig { name: "dcos".into(), v4: Some(v4), v6: None, enabled: true },
-            OverlayConfig { name: "dcos6".into(), v4: None, v6: Some(v6), enabled: false },
+            OverlayConfig {
+                name: "dcos".into(),
+                v4: Some(v4),
+                v6: None,
+                enabled: true
+            },
+            OverlayConfig {
+                name: "dcos6".into(),
+                v4: None,
+                v6: Some(v6),
+                enabled: false
+            },
         ]
     );
     assert_eq!(network.wire.vtep_mac_oui, "70:B3:D5:00:00:00");
@@ -64,20 +83,27 @@ fn reads_zookeeper_and_the_timeout() {
     assert_eq!(config.replicated_log_timeout, Duration::from_secs(90));
     assert_eq!(
         warnings,
-        ["master.json: replicated_log_dir: missing; what agents get is kept in memory only and lost \
-          at a restart"]
+        [
+            "master.json: replicated_log_dir: missing; what agents get is kept in memory only and lost \
+          at a restart"
+        ]
     );
 }
 
 #[test]
 fn reads_which_agents_there_may_be() {
-    let with = |addresses: &str| format!(r#"{{"agent_addresses": {addresses}, "network": {{{VTEP}}}}}"#);
+    let with =
+        |addresses: &str| format!(r#"{{"agent_addresses": {addresses}, "network": {{{VTEP}}}}}"#);
     let admitted = |addresses: &str| {
         let admit = parse("m", &with(addresses)).unwrap().config.agent_addresses;
-        ["10.0.0.1", "10.1.0.1", "192.168.7.9", "192.168.7.10"].map(|ip| admit.admit(ip.parse().unwrap()))
+        ["10.0.0.1", "10.1.0.1", "192.168.7.9", "192.168.7.10"]
+            .map(|ip| admit.admit(ip.parse().unwrap()))
     };
     assert_eq!(admitted("null"), [true; 4]);
-    assert_eq!(admitted(r#"["10.0.0.0/16", "192.168.7.9"]"#), [true, false, true, false]);
+    assert_eq!(
+        admitted(r#"["10.0.0.0/16", "192.168.7.9"]"#),
+        [true, false, true, false]
+    );
     assert_eq!(admitted(r#"["0.0.0.0/0"]"#), [true; 4]);
     let remedy = r#"write IPv4 networks or addresses, such as ["10.0.0.0/8", "192.168.7.9"]"#;
     for (addresses, complaint) in [
@@ -87,10 +113,19 @@ fn reads_which_agents_there_may_be() {
             r#"["10.0.0.0/8", "10.0.0.1/8"]"#,
             r#"[1]: "10.0.0.1/8" has bits set behind its prefix (is "10.0.0.0/8" meant?)"#,
         ),
-        (r#"["fd00::/8"]"#, r#"[0]: "fd00::/8" is not IPv4; agents are known by their IPv4 addresses"#),
-        (r#"["10.0.0.0/33"]"#, r#"[0]: "10.0.0.0/33" is neither a network nor an address"#),
+        (
+            r#"["fd00::/8"]"#,
+            r#"[0]: "fd00::/8" is not IPv4; agents are known by their IPv4 addresses"#,
+        ),
+        (
+            r#"["10.0.0.0/33"]"#,
+            r#"[0]: "10.0.0.0/33" is neither a network nor an address"#,
+        ),
     ] {
-        check(&with(addresses), &format!("agent_addresses{complaint}; {remedy}"));
+        check(
+            &with(addresses),
+            &format!("agent_addresses{complaint}; {remedy}"),
+        );
     }
     check(
         &with("[]"),
@@ -106,13 +141,19 @@ fn reads_the_lease() {
     };
     let read = |lease: &str| {
         let Parsed { config, warnings } = parse("m", &with(lease)).unwrap();
-        (config.agent_lease.map(|lease| lease.as_secs()), warnings.len())
+        (
+            config.agent_lease.map(|lease| lease.as_secs()),
+            warnings.len(),
+        )
     };
     assert_eq!(read("null"), (None, 0));
     assert_eq!(read(r#""7days""#), (Some(604_800), 0));
     assert_eq!(read(r#""15mins""#), (Some(900), 0));
     assert_eq!(read(r#""14mins""#), (Some(840), 1), "a warning");
-    check(&with("60"), "agent_lease: 60 is not a string; write it in quotes");
+    check(
+        &with("60"),
+        "agent_lease: 60 is not a string; write it in quotes",
+    );
     check(
         &with(r#""0secs""#),
         "agent_lease: \"0secs\" is not above zero; write a number and a unit, such as \"5mins\"; the units are \
@@ -122,7 +163,8 @@ fn reads_the_lease() {
 
 #[test]
 fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
-    let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24.0, "subnet6": null}"#);
+    let text =
+        with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24.0, "subnet6": null}"#);
     let config = parse("m", &text).unwrap().config;
     assert_eq!(config.network.overlays[0].v4.unwrap().prefix, 24);
     assert_eq!(config.network.overlays[0].v6, None);
@@ -130,7 +172,10 @@ fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
 
 #[test]
 fn syntax_errors_name_line_and_column() {
-    check("", "line 1, column 0: not JSON: EOF while parsing a value; correct the file there or just before");
+    check(
+        "",
+        "line 1, column 0: not JSON: EOF while parsing a value; correct the file there or just before",
+    );
     check(
         "{\n  \"network\": {\n    vtep\n",
         "line 3, column 5: not JSON: key must be a string; correct the file there or just before",
@@ -142,16 +187,22 @@ fn syntax_errors_name_line_and_column() {
 fn a_key_given_twice_is_warned_of() {
     let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "name": "b"}"#);
     let Parsed { config, warnings } = parse("master.json", &text).unwrap();
-    assert_eq!(warnings, ["master.json: network.overlays[0].name: given twice; the last one counts"]);
+    assert_eq!(
+        warnings,
+        ["master.json: network.overlays[0].name: given twice; the last one counts"]
+    );
     assert_eq!(config.network.overlays[0].name, "b");
 }
 
 #[test]
 fn unknown_keys_are_warned_of() {
-    let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enable": false}"#);
+    let text =
+        with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enable": false}"#);
     assert_eq!(
         parse("master.json", &text).unwrap().warnings,
-        ["master.json: network.overlays[0].enable: unknown key, ignored; did you mean \"enabled\"?"]
+        [
+            "master.json: network.overlays[0].enable: unknown key, ignored; did you mean \"enabled\"?"
+        ]
     );
 }
 
@@ -160,8 +211,10 @@ fn ipv6_without_a_vtep_range_is_warned_of() {
     let text = with_overlays(r#"{"name": "a", "subnet6": "fd01:b::/64", "prefix6": 80}"#);
     assert_eq!(
         parse("master.json", &text).unwrap().warnings,
-        ["master.json: network.overlays[0].subnet6: works within a host only: \
-          network.vtep_subnet6 is missing"]
+        [
+            "master.json: network.overlays[0].subnet6: works within a host only: \
+          network.vtep_subnet6 is missing"
+        ]
     );
 }
 
@@ -193,7 +246,10 @@ fn mistakes_about_zookeeper() {
     );
     let remedy = "write zk://[user:password@]host:port[,host:port]…/path, or file:///path of a file that \
                   holds such a url";
-    check(&zk(r#"{"quorum": 2}"#), &format!("zk.url: missing; {remedy}"));
+    check(
+        &zk(r#"{"quorum": 2}"#),
+        &format!("zk.url: missing; {remedy}"),
+    );
     check(
         &zk(r#"{"url": "zk://me:secret@a/m", "quorum": 2}"#),
         &format!("zk.url: \"zk://***@a/m\" has the server \"a\", which has no port; {remedy}"),
@@ -216,7 +272,8 @@ fn mistakes_about_zookeeper() {
 fn mistakes_about_vteps() {
     let oui = r#""vtep_mac_oui": "70:B3:D5:00:00:00""#;
     let subnet = r#""vtep_subnet": "44.128.0.0/20""#;
-    let mac_remedy = "write the three bytes of the OUI and three zero bytes, such as \"70:B3:D5:00:00:00\"";
+    let mac_remedy =
+        "write the three bytes of the OUI and three zero bytes, such as \"70:B3:D5:00:00:00\"";
     let net_remedy = "write a network address and its prefix length, such as \"44.128.0.0/20\"";
     for (network, line) in [
         (
@@ -289,21 +346,40 @@ fn mistakes_about_vteps() {
 
 #[test]
 fn mistakes_about_names() {
-    let remedy = "give a name of 1 to 13 letters, digits and _ . - that begins with a letter or digit";
+    let remedy =
+        "give a name of 1 to 13 letters, digits and _ . - that begins with a letter or digit";
     let range = r#""subnet": "9.0.0.0/8", "prefix": 24"#;
     for (name, what) in [
         (r#""host""#, "is a name that Docker keeps for itself"),
         (r#""none""#, "is a name that Docker keeps for itself"),
         (r#""fourteen-chars""#, "has more than 13 characters"),
-        (r#""""#, "is not fit to be the name of network devices and files"),
-        (r#""../etc""#, "is not fit to be the name of network devices and files"),
-        (r#""a b""#, "is not fit to be the name of network devices and files"),
-        (r#""-a""#, "is not fit to be the name of network devices and files"),
+        (
+            r#""""#,
+            "is not fit to be the name of network devices and files",
+        ),
+        (
+            r#""../etc""#,
+            "is not fit to be the name of network devices and files",
+        ),
+        (
+            r#""a b""#,
+            "is not fit to be the name of network devices and files",
+        ),
+        (
+            r#""-a""#,
+            "is not fit to be the name of network devices and files",
+        ),
     ] {
         let text = with_overlays(&format!(r#"{{"name": {name}, {range}}}"#));
-        check(&text, &format!("network.overlays[0].name: {name} {what}; {remedy}"));
+        check(
+            &text,
+            &format!("network.overlays[0].name: {name} {what}; {remedy}"),
+        );
     }
-    check(&with_overlays(&format!("{{{range}}}")), &format!("network.overlays[0].name: missing; {remedy}"));
+    check(
+        &with_overlays(&format!("{{{range}}}")),
+        &format!("network.overlays[0].name: missing; {remedy}"),
+    );
     check(
         &with_overlays(&format!(
             r#"{{"name": "a", {range}}}, {{"name": "a", "subnet": "10.0.0.0/8", "prefix": 24}}"#
@@ -369,7 +445,10 @@ fn mistakes_about_ranges() {
     ] {
         check(&range(fields), &format!("network.overlays[0].{line}"));
     }
-    check(&with_overlays("7"), "network.overlays[0]: 7 is not an object; write { … } around its settings");
+    check(
+        &with_overlays("7"),
+        "network.overlays[0]: 7 is not an object; write { … } around its settings",
+    );
     check(
         &with_network(&format!(r#"{VTEP}, "overlays": {{}}"#)),
         "network.overlays: {} is not a list; write [ … ] around its entries",
@@ -381,13 +460,17 @@ fn overlapping_ranges_are_refused() {
     let dcos = r#"{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}"#;
     let remedy = "give ranges that share no address";
     check(
-        &with_overlays(&format!(r#"{dcos}, {{"name": "b", "subnet": "9.1.0.0/16", "prefix": 24}}"#)),
+        &with_overlays(&format!(
+            r#"{dcos}, {{"name": "b", "subnet": "9.1.0.0/16", "prefix": 24}}"#
+        )),
         &format!(
             "network.overlays[1].subnet: \"9.1.0.0/16\" overlaps network.overlays[0].subnet, 9.0.0.0/8; {remedy}"
         ),
     );
     check(
-        &with_overlays(&format!(r#"{dcos}, {{"name": "b", "subnet": "9.0.0.0/8", "prefix": 24}}"#)),
+        &with_overlays(&format!(
+            r#"{dcos}, {{"name": "b", "subnet": "9.0.0.0/8", "prefix": 24}}"#
+        )),
         &format!(
             "network.overlays[1].subnet: \"9.0.0.0/8\" overlaps network.overlays[0].subnet, 9.0.0.0/8; {remedy}"
         ),

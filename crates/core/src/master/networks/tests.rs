@@ -4,7 +4,8 @@ use super::super::networks::*;
 use super::super::recovery::{Recovery, recover};
 use crate::config::master::{parse, parse_definition};
 use crate::proto::{
-    AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, State, StoredNetworks, StoredOverlay, VxLanInfo,
+    AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, State, StoredNetworks, StoredOverlay,
+    VxLanInfo,
 };
 
 const WEB: &str = r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24}"#;
@@ -22,36 +23,70 @@ fn definition(text: &str) -> Definition {
 }
 
 fn changed(text: &str) -> StoredOverlay {
-    StoredOverlay { info: definition(text).info, ..Default::default() }
+    StoredOverlay {
+        info: definition(text).info,
+        ..Default::default()
+    }
 }
 
 fn removed(text: &str, in_file: bool) -> StoredOverlay {
-    StoredOverlay { removed: Some(3), in_file: Some(in_file), ..changed(text) }
+    StoredOverlay {
+        removed: Some(3),
+        in_file: Some(in_file),
+        ..changed(text)
+    }
 }
 
 /// Agent `10.0.0.<n>` holds `<overlay>`'s `<subnet>`.
 fn agent(n: u8, overlay: &str, subnet: &str) -> AgentInfo {
-    let vxlan = VxLanInfo { vtep_ip: format!("44.128.0.{n}/20"), ..Default::default() };
+    let vxlan = VxLanInfo {
+        vtep_ip: format!("44.128.0.{n}/20"),
+        ..Default::default()
+    };
     let overlay = AgentOverlayInfo {
-        info: proto::OverlayInfo { name: overlay.into(), ..Default::default() },
+        info: proto::OverlayInfo {
+            name: overlay.into(),
+            ..Default::default()
+        },
         subnet: Some(subnet.into()),
         backend: BackendInfo { vxlan: Some(vxlan) },
         ..Default::default()
     };
-    AgentInfo { ip: format!("10.0.0.{n}"), overlays: vec![overlay], ..Default::default() }
+    AgentInfo {
+        ip: format!("10.0.0.{n}"),
+        overlays: vec![overlay],
+        ..Default::default()
+    }
 }
 
 fn log(overlays: Vec<StoredOverlay>, agents: Vec<AgentInfo>) -> State {
-    let networks = (!overlays.is_empty()).then_some(StoredNetworks { revision: Some(3), overlays });
-    State { agents, networks, ..Default::default() }
+    let networks = (!overlays.is_empty()).then_some(StoredNetworks {
+        revision: Some(3),
+        overlays,
+    });
+    State {
+        agents,
+        networks,
+        ..Default::default()
+    }
 }
 
 /// What is in force, and what the operator reads.
 fn meet(file: &Arc<Network>, log: State) -> (Vec<String>, Vec<String>) {
-    let Recovery { networks, notes, .. } = recover(file, log).unwrap();
+    let Recovery {
+        networks, notes, ..
+    } = recover(file, log).unwrap();
     let in_force = networks.network.wire.overlays.iter();
-    let in_force = in_force.map(|info| format!("{} {}", info.name, show(info))).collect();
-    (in_force, notes.into_iter().map(|(level, note)| format!("{level:?}: {note}")).collect())
+    let in_force = in_force
+        .map(|info| format!("{} {}", info.name, show(info)))
+        .collect();
+    (
+        in_force,
+        notes
+            .into_iter()
+            .map(|(level, note)| format!("{level:?}: {note}"))
+            .collect(),
+    )
 }
 
 #[track_caller]
@@ -66,23 +101,41 @@ fn check(overlays: &str, log: State, in_force: &[&str], notes: &[&str]) {
 
 #[test]
 fn what_was_never_changed_is_as_in_the_file() {
-    check(WEB, log(vec![], vec![agent(1, "web", "9.1.0.0/24")]), &["web 9.1.0.0/16 in /24"], &[]);
+    check(
+        WEB,
+        log(vec![], vec![agent(1, "web", "9.1.0.0/24")]),
+        &["web 9.1.0.0/16 in /24"],
+        &[],
+    );
 }
 
 #[test]
 fn what_was_changed_is_as_in_the_log() {
     let other = r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 26}"#;
-    check(WEB, log(vec![changed(WEB)], vec![]), &["web 9.1.0.0/16 in /24"], &[]);
     check(
         WEB,
-        log(vec![changed(other)], vec![agent(1, "web", "9.2.0.0/24"), agent(2, "web", "9.2.1.0/26")]),
+        log(vec![changed(WEB)], vec![]),
+        &["web 9.1.0.0/16 in /24"],
+        &[],
+    );
+    check(
+        WEB,
+        log(
+            vec![changed(other)],
+            vec![agent(1, "web", "9.2.0.0/24"), agent(2, "web", "9.2.1.0/26")],
+        ),
         &["web 9.2.0.0/16 in /26"],
         &[
             "Warning: Overlay web is not as in the configuration (9.1.0.0/16 in /24): it was changed (9.2.0.0/16 in \
            /26) with /overlay-master/overlays/web; change the configuration, or hand the overlay back",
         ],
     );
-    check("", log(vec![changed(other)], vec![]), &["web 9.2.0.0/16 in /26"], &[]);
+    check(
+        "",
+        log(vec![changed(other)], vec![]),
+        &["web 9.2.0.0/16 in /26"],
+        &[],
+    );
 }
 
 #[test]
@@ -91,11 +144,16 @@ fn what_was_removed_stays_away() {
         WEB,
         log(vec![removed(WEB, true)], vec![]),
         &[],
-        &["Warning: Overlay web is in the configuration, but was removed with /overlay-master/overlays/web"],
+        &[
+            "Warning: Overlay web is in the configuration, but was removed with /overlay-master/overlays/web",
+        ],
     );
     check(
         "",
-        log(vec![removed(WEB, false)], vec![agent(1, "web", "9.1.0.0/24")]),
+        log(
+            vec![removed(WEB, false)],
+            vec![agent(1, "web", "9.1.0.0/24")],
+        ),
         &[],
         &["Info: Overlay web was removed and is still draining; agents that have not let go: 1"],
     );
@@ -103,7 +161,10 @@ fn what_was_removed_stays_away() {
     for (in_file, left) in [(true, vec!["web"]), (false, vec![])] {
         let recovery = recover(&file(""), log(vec![removed(WEB, in_file)], vec![])).unwrap();
         let settled = recovery.networks.settled(&Held::new());
-        assert_eq!(settled.stored.iter().map(Stored::name).collect::<Vec<_>>(), left);
+        assert_eq!(
+            settled.stored.iter().map(Stored::name).collect::<Vec<_>>(),
+            left
+        );
         assert_eq!(settled.revision, 3);
     }
 }
@@ -120,7 +181,12 @@ fn a_new_overlay_of_the_file_yields() {
            overlay web; give it another range, or remove the other one",
         ],
     );
-    let drains = || log(vec![removed(WEB, false)], vec![agent(1, "web", "9.1.0.0/24")]);
+    let drains = || {
+        log(
+            vec![removed(WEB, false)],
+            vec![agent(1, "web", "9.1.0.0/24")],
+        )
+    };
     check(
         new,
         drains(),
@@ -134,7 +200,10 @@ fn a_new_overlay_of_the_file_yields() {
     let networks = recover(&file(new), drains()).unwrap().networks;
     assert_eq!(networks.standing("new", false), Some(Standing::LeftOut));
     let settled = networks.settled(&Held::new());
-    assert_eq!((settled.standing("new", false), settled.revision), (Some(Standing::Active), 4));
+    assert_eq!(
+        (settled.standing("new", false), settled.revision),
+        (Some(Standing::Active), 4)
+    );
 }
 
 #[test]
@@ -151,22 +220,40 @@ fn what_the_file_lost_stays_reserved() {
 fn contradictions_are_as_before() {
     let held = || log(vec![], vec![agent(1, "web", "9.1.1.0/24")]);
     for (overlays, says) in [
-        (r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 25}"#, "prefix length 25"),
-        (r#"{"name": "web", "subnet": "9.1.0.0/24", "prefix": 24}"#, "outside its subnet 9.1.0.0/24"),
-        (r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#, "outside its subnet 9.2.0.0/16"),
+        (
+            r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 25}"#,
+            "prefix length 25",
+        ),
+        (
+            r#"{"name": "web", "subnet": "9.1.0.0/24", "prefix": 24}"#,
+            "outside its subnet 9.1.0.0/24",
+        ),
+        (
+            r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#,
+            "outside its subnet 9.2.0.0/16",
+        ),
     ] {
         let error = recover(&file(overlays), held()).unwrap_err();
         assert!(error.contains(says), "{error}");
     }
     let vteps = r#"{"name": "web", "subnet": "44.0.0.0/8", "prefix": 24}"#;
     let error = recover(&file(""), log(vec![changed(vteps)], vec![])).unwrap_err();
-    assert!(error.contains("its range 44.0.0.0/8 overlaps 44.128.0.0/20 of the VTEPs"), "{error}");
+    assert!(
+        error.contains("its range 44.0.0.0/8 overlaps 44.128.0.0/20 of the VTEPs"),
+        "{error}"
+    );
 }
 
 #[test]
 fn another_leaders_network_is_told() {
-    let before = NetworkConfig { overlays: vec![definition(WEB).info], ..file("").wire.clone() };
-    let state = State { network: Some(before), ..Default::default() };
+    let before = NetworkConfig {
+        overlays: vec![definition(WEB).info],
+        ..file("").wire.clone()
+    };
+    let state = State {
+        network: Some(before),
+        ..Default::default()
+    };
     let new = r#"{"name": "new", "subnet": "9.2.0.0/16", "prefix": 24, "enabled": false}"#;
     check(
         new,
@@ -194,12 +281,18 @@ fn an_older_master_may_have_led_meanwhile() {
         ],
     );
     // It gave out what was removed: that drains once more.
-    let brought_back = log(vec![removed(WEB, true)], vec![agent(1, "web", "9.1.0.0/24")]);
+    let brought_back = log(
+        vec![removed(WEB, true)],
+        vec![agent(1, "web", "9.1.0.0/24")],
+    );
     check(
         WEB,
         brought_back,
         &[],
-        &["Warning: Overlay web is in the configuration, but was removed", "Info: Overlay web was removed"],
+        &[
+            "Warning: Overlay web is in the configuration, but was removed",
+            "Info: Overlay web was removed",
+        ],
     );
     // It dropped that the prefix was changed; the agents' subnets tell.
     let mixed = vec![agent(1, "web", "9.1.0.0/24"), agent(2, "web", "9.1.1.0/26")];
@@ -211,12 +304,21 @@ fn damage_is_an_error_and_never_a_panic() {
     for overlays in [
         vec![changed(WEB), changed(WEB)],
         vec![StoredOverlay::default()],
-        vec![StoredOverlay { removed: Some(1), ..StoredOverlay::default() }],
         vec![StoredOverlay {
-            info: proto::OverlayInfo { name: "../x".into(), ..changed(WEB).info },
+            removed: Some(1),
+            ..StoredOverlay::default()
+        }],
+        vec![StoredOverlay {
+            info: proto::OverlayInfo {
+                name: "../x".into(),
+                ..changed(WEB).info
+            },
             ..changed(WEB)
         }],
-        vec![changed(WEB), changed(r#"{"name": "wob", "subnet": "9.1.0.0/17", "prefix": 24}"#)],
+        vec![
+            changed(WEB),
+            changed(r#"{"name": "wob", "subnet": "9.1.0.0/17", "prefix": 24}"#),
+        ],
     ] {
         recover(&file(""), log(overlays, vec![])).unwrap_err();
     }
@@ -226,15 +328,30 @@ fn damage_is_an_error_and_never_a_panic() {
 fn a_change_back_and_forth_leaves_what_was() {
     let held = Held::new();
     let (start, _) = Networks::from_log(&file(WEB), None, &held).unwrap();
-    assert_eq!(start.to_wire(), None, "a log that nobody changed stays as it is");
-    let disabled = definition(r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "enabled": false}"#);
-    let change = |networks: &Networks, change: Change| networks.changed(&change, &held).unwrap().unwrap();
+    assert_eq!(
+        start.to_wire(),
+        None,
+        "a log that nobody changed stays as it is"
+    );
+    let disabled =
+        definition(r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "enabled": false}"#);
+    let change =
+        |networks: &Networks, change: Change| networks.changed(&change, &held).unwrap().unwrap();
     let off = change(&start, Change::Replace(disabled));
     assert_eq!(off.standing("web", false), Some(Standing::Disabled));
     let gone = change(&off, Change::Remove("web".into()));
     assert_eq!(gone.standing("web", false), Some(Standing::Removed));
     let back = change(&gone, Change::HandBack("web".into()));
     assert_eq!((back.network == start.network, back.revision), (true, 3));
-    assert_eq!(back.to_wire(), Some(StoredNetworks { revision: Some(3), overlays: vec![] }));
-    assert_eq!(back.changed(&Change::HandBack("web".into()), &held), Ok(None));
+    assert_eq!(
+        back.to_wire(),
+        Some(StoredNetworks {
+            revision: Some(3),
+            overlays: vec![]
+        })
+    );
+    assert_eq!(
+        back.changed(&Change::HandBack("web".into()), &held),
+        Ok(None)
+    );
 }

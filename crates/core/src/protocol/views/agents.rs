@@ -41,14 +41,24 @@ impl Prepared {
 
 impl PreparedOverlay {
     fn new(overlay: &proto::AgentOverlayInfo) -> PreparedOverlay {
-        let state = Some(OverlayState { error: None, status: "" });
-        let json = to_bytes(&AgentOverlayInfo { state, ..AgentOverlayInfo::from(overlay) });
+        let state = Some(OverlayState {
+            error: None,
+            status: "",
+        });
+        let json = to_bytes(&AgentOverlayInfo {
+            state,
+            ..AgentOverlayInfo::from(overlay)
+        });
         let mut text = String::from_utf8(json).unwrap_or_default();
         // No string has this in it: quotes in strings have a backslash before them.
         let placeholder = r#""state":{"status":""}"#;
         let state_at = text.find(placeholder).unwrap_or_default();
         text.replace_range(state_at..state_at + placeholder.len(), "");
-        PreparedOverlay { name: overlay.info.name.as_str().into(), text: text.into(), state_at }
+        PreparedOverlay {
+            name: overlay.info.name.as_str().into(),
+            text: text.into(),
+            state_at,
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>, state: Option<&AgentState>) {
@@ -113,7 +123,12 @@ pub struct LastError<'a> {
 impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
     /// An agent as it is stored, with how it is, and the states that `state` knows by
     /// overlay name.
-    pub fn new(ip: Ipv4Addr, prepared: &'a Prepared, presence: Presence<'a>, state: F) -> Agent<'a, F> {
+    pub fn new(
+        ip: Ipv4Addr,
+        prepared: &'a Prepared,
+        presence: Presence<'a>,
+        state: F,
+    ) -> Agent<'a, F> {
         let head = AgentHead {
             configuration_attempts: prepared.configuration_attempts,
             connected: presence.connected,
@@ -121,7 +136,12 @@ impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
             ip,
             last_error: presence.last_error,
         };
-        Agent { head, prepared, state, since_seconds: presence.since_seconds }
+        Agent {
+            head,
+            prepared,
+            state,
+            since_seconds: presence.since_seconds,
+        }
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {

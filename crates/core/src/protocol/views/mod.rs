@@ -41,7 +41,11 @@ pub fn state<'a>(
         out.extend_from_slice(if index == 0 { b"\"agents\":[" } else { b"," });
         agent.write(&mut out);
     }
-    out.extend_from_slice(if out.len() > 1 { b"],\"network\":" } else { b"\"network\":" });
+    out.extend_from_slice(if out.len() > 1 {
+        b"],\"network\":"
+    } else {
+        b"\"network\":"
+    });
     write(&mut out, &network);
     out.push(b'}');
     out
@@ -71,7 +75,9 @@ impl Health<'_> {
 /// wants to know besides.
 pub fn agent<'a>(info: &'a proto::AgentInfo, about: &About<'a>) -> Vec<u8> {
     let overlay = |overlay: &'a proto::AgentOverlayInfo| AgentOverlayInfo {
-        addresses: about.addresses.and_then(|addresses| addresses.get(&overlay.info.name)),
+        addresses: about
+            .addresses
+            .and_then(|addresses| addresses.get(&overlay.info.name)),
         ..AgentOverlayInfo::from(overlay)
     };
     to_bytes(&OwnAgent {
@@ -108,7 +114,10 @@ pub struct About<'a> {
 
 /// The master's overlays. `revision` grows with each change of one.
 pub fn overlays<'a>(revision: u64, overlays: impl Iterator<Item = Overlay<'a>>) -> Vec<u8> {
-    to_bytes(&Overlays { overlays: overlays.collect(), revision })
+    to_bytes(&Overlays {
+        overlays: overlays.collect(),
+        revision,
+    })
 }
 
 /// One of them.
@@ -180,13 +189,19 @@ pub struct Overlay<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,
     /// What the configuration says, if something else is in force.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "overlay_info")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "overlay_info"
+    )]
     pub file: Option<&'a proto::OverlayInfo>,
     /// The agents that have to let go of an overlay that is not in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<String>,
     /// What is in force, or was last.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "overlay_info")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "overlay_info"
+    )]
     pub info: Option<&'a proto::OverlayInfo>,
     /// Its name.
     pub name: &'a str,
@@ -225,7 +240,9 @@ impl<'a> From<&'a proto::AgentOverlayInfo> for AgentOverlayInfo<'a> {
     fn from(overlay: &'a proto::AgentOverlayInfo) -> Self {
         AgentOverlayInfo {
             addresses: None,
-            backend: BackendInfo { vxlan: overlay.backend.vxlan.as_ref().map(Into::into) },
+            backend: BackendInfo {
+                vxlan: overlay.backend.vxlan.as_ref().map(Into::into),
+            },
             docker_bridge: overlay.docker_bridge.as_ref().map(Into::into),
             info: (&overlay.info).into(),
             mesos_bridge: overlay.mesos_bridge.as_ref().map(Into::into),
@@ -308,7 +325,11 @@ struct BridgeInfo<'a> {
 
 impl<'a> From<&'a proto::BridgeInfo> for BridgeInfo<'a> {
     fn from(bridge: &'a proto::BridgeInfo) -> Self {
-        BridgeInfo { ip: bridge.ip.as_deref(), ip6: bridge.ip6.as_deref(), name: &bridge.name }
+        BridgeInfo {
+            ip: bridge.ip.as_deref(),
+            ip6: bridge.ip6.as_deref(),
+            name: &bridge.name,
+        }
     }
 }
 
@@ -322,8 +343,14 @@ struct OverlayState<'a> {
 impl<'a> From<&'a AgentState> for OverlayState<'a> {
     fn from(state: &'a AgentState) -> Self {
         // A number that no status has reads as the default, as in every protobuf 2.
-        let status = state.status.and_then(|number| Status::try_from(number).ok()).unwrap_or(Status::Invalid);
-        OverlayState { error: state.error.as_deref(), status: status.as_str_name() }
+        let status = state
+            .status
+            .and_then(|number| Status::try_from(number).ok())
+            .unwrap_or(Status::Invalid);
+        OverlayState {
+            error: state.error.as_deref(),
+            status: status.as_str_name(),
+        }
     }
 }
 
@@ -378,8 +405,11 @@ mod tests {
             vtep_subnet6: None,
             vtep_mtu: Some(1400),
         };
-        let info =
-            proto::AgentInfo { ip: "10.0.0.1".into(), overlays: vec![overlay()], ..Default::default() };
+        let info = proto::AgentInfo {
+            ip: "10.0.0.1".into(),
+            overlays: vec![overlay()],
+            ..Default::default()
+        };
         let failed = proto::agent_overlay_info::State {
             status: Some(Status::Failed.into()),
             error: Some("no \"x\"".into()),
@@ -387,7 +417,10 @@ mod tests {
         let presence = Presence {
             connected: true,
             since_seconds: Some(7),
-            last_error: Some(LastError { error: "no \"x\"", seconds_ago: 3 }),
+            last_error: Some(LastError {
+                error: "no \"x\"",
+                seconds_ago: 3,
+            }),
             ..Presence::default()
         };
         let prepared = Prepared::new(&info);
@@ -400,14 +433,24 @@ mod tests {
         let room = |overlay: Option<&str>| match overlay {
             Some(name) => {
                 assert_eq!(name, "dcos");
-                Room { free: Some(65_535), total: Some(65_536), used: Some(1), ..Room::default() }
+                Room {
+                    free: Some(65_535),
+                    total: Some(65_536),
+                    used: Some(1),
+                    ..Room::default()
+                }
             }
-            None => {
-                Room { free6: Some(u128::MAX), total6: Some(u128::MAX), used6: Some(0), ..Room::default() }
-            }
+            None => Room {
+                free6: Some(u128::MAX),
+                total6: Some(u128::MAX),
+                used6: Some(0),
+                ..Room::default()
+            },
         };
-        let with_state =
-            OVERLAY.replace("STATE", r#""state":{"error":"no \"x\"","status":"STATUS_FAILED"},"#);
+        let with_state = OVERLAY.replace(
+            "STATE",
+            r#""state":{"error":"no \"x\"","status":"STATUS_FAILED"},"#,
+        );
         let network_json = concat!(
             r#""network":{"overlays":[{"agent_subnets":{"free":65535,"total":65536,"used":1},"enabled":true,"#,
             r#""name":"dcos","prefix":24,"subnet":"9.0.0.0/8"}],"#,
@@ -438,7 +481,10 @@ mod tests {
             overlays: vec![overlay()],
             configuration_attempts: Some(2),
         };
-        let about = About { registered: true, ..About::default() };
+        let about = About {
+            registered: true,
+            ..About::default()
+        };
         let bare = OVERLAY.replace("STATE", "");
         assert_eq!(
             String::from_utf8(agent(&info, &about)).unwrap(),
@@ -446,7 +492,10 @@ mod tests {
                 r#"{{"configuration_attempts":2,"ip":"10.0.0.1","overlays":[{bare}],"registered":true}}"#
             )
         );
-        let info = proto::AgentInfo { ip: "10.0.0.1".into(), ..Default::default() };
+        let info = proto::AgentInfo {
+            ip: "10.0.0.1".into(),
+            ..Default::default()
+        };
         let (errors, problems) = (["e".to_owned()], ["p".to_owned()]);
         let about = About {
             addresses: None,
@@ -465,22 +514,30 @@ mod tests {
 
     #[test]
     fn an_agent_shows_how_many_addresses_it_has() {
-        let info =
-            proto::AgentInfo { ip: "10.0.0.1".into(), overlays: vec![overlay()], ..Default::default() };
+        let info = proto::AgentInfo {
+            ip: "10.0.0.1".into(),
+            overlays: vec![overlay()],
+            ..Default::default()
+        };
         let in_use = Some(InUse { v4: 3, v6: 0 });
         let mesos = Addresses::new(&["9.0.0.0/25".parse().unwrap()], in_use);
         let addresses = [("dcos".to_owned(), [("mesos", mesos)].into())].into();
-        let about = About { addresses: Some(&addresses), ..About::default() };
+        let about = About {
+            addresses: Some(&addresses),
+            ..About::default()
+        };
         let json = String::from_utf8(agent(&info, &about)).unwrap();
-        let first =
-            r#"{"ip":"10.0.0.1","overlays":[{"addresses":{"mesos":{"in_use":3,"total":125}},"backend":"#;
+        let first = r#"{"ip":"10.0.0.1","overlays":[{"addresses":{"mesos":{"in_use":3,"total":125}},"backend":"#;
         assert!(json.starts_with(first), "{json}");
     }
 
     #[test]
     fn an_unset_status_is_invalid() {
         for status in [None, Some(77)] {
-            let state = proto::agent_overlay_info::State { status, error: None };
+            let state = proto::agent_overlay_info::State {
+                status,
+                error: None,
+            };
             let json = serde_json::to_string(&OverlayState::from(&state)).unwrap();
             assert_eq!(json, r#"{"status":"STATUS_INVALID"}"#);
         }

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Cni, Mac, Overlay, Peer, Removal, Vtep};
 
 use super::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Nexthop, Route, Rule,
-    Underlay,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Nexthop, Route,
+    Rule, Underlay,
 };
 use crate::reconcile::*;
 
@@ -39,7 +39,10 @@ fn peer(n: u8) -> (Ipv4Addr, Arc<Peer>) {
     let peer = Peer {
         vtep_ips: vec![ip(&format!("44.128.0.{n}")), ip(&format!("fd01:a::{n:x}"))],
         vtep_mac: mac(n),
-        subnets: vec![net(&format!("9.0.{n}.0/24")), net(&format!("fd01:b:0:0:{n:x}::/80"))],
+        subnets: vec![
+            net(&format!("9.0.{n}.0/24")),
+            net(&format!("fd01:b:0:0:{n:x}::/80")),
+        ],
     };
     (Ipv4Addr::new(10, 0, 0, n), Arc::new(peer))
 }
@@ -48,7 +51,10 @@ fn overlay() -> Overlay {
     Overlay {
         ranges: vec![net("9.0.0.0/8"), net("fd01:b::/64")],
         subnets: vec![net("9.0.1.0/24"), net("fd01:b:0:0:1::/80")],
-        mesos_bridge: Some(Bridge { name: "m-dcos".into(), subnets: vec![net("9.0.1.0/25")] }),
+        mesos_bridge: Some(Bridge {
+            name: "m-dcos".into(),
+            subnets: vec![net("9.0.1.0/25")],
+        }),
         docker_bridge: None,
         mtu: 1420,
     }
@@ -57,7 +63,10 @@ fn overlay() -> Overlay {
 /// Agent 1 with a dual-stack overlay and these peers.
 fn desired(peers: &[u8]) -> Desired {
     Desired {
-        cni: Cni { dir: PathBuf::from("/cni"), data_dir: None },
+        cni: Cni {
+            dir: PathBuf::from("/cni"),
+            data_dir: None,
+        },
         backend: Backend::Internal,
         vtep: Some(Vtep {
             name: "vtep1024".into(),
@@ -122,8 +131,16 @@ fn from_nothing_everything_is_made_in_an_order_that_works() {
 #[test]
 fn nothing_desired_takes_everything_away() {
     let mut observed = settled(&desired(&[2, 3]));
-    observed.kernel.as_mut().unwrap().stale_devices.insert("vtep1024".into());
-    let nothing = Desired { cni: desired(&[]).cni, ..Desired::default() };
+    observed
+        .kernel
+        .as_mut()
+        .unwrap()
+        .stale_devices
+        .insert("vtep1024".into());
+    let nothing = Desired {
+        cni: desired(&[]).cni,
+        ..Desired::default()
+    };
     let plan = plan(&nothing, &observed);
     assert_eq!(
         lines(&plan),
@@ -145,9 +162,21 @@ fn a_deleted_device_takes_all_with_it_and_all_comes_back() {
 #[test]
 fn a_device_of_another_vni_or_port_is_made_anew_with_all_that_belongs_on_it() {
     for kind in [
-        DeviceKind::Vxlan { vni: Some(7), port: 64000, learning: false },
-        DeviceKind::Vxlan { vni: Some(1024), port: 4789, learning: false },
-        DeviceKind::Vxlan { vni: None, port: 64000, learning: false },
+        DeviceKind::Vxlan {
+            vni: Some(7),
+            port: 64000,
+            learning: false,
+        },
+        DeviceKind::Vxlan {
+            vni: Some(1024),
+            port: 4789,
+            learning: false,
+        },
+        DeviceKind::Vxlan {
+            vni: None,
+            port: 64000,
+            learning: false,
+        },
     ] {
         let lines = repair(|observed| device(observed).kind = kind);
         assert_eq!(lines[0], "remove device vtep1024");
@@ -157,10 +186,20 @@ fn a_device_of_another_vni_or_port_is_made_anew_with_all_that_belongs_on_it() {
 
 #[test]
 fn what_can_be_changed_in_place_is() {
-    assert_eq!(repair(|o| device(o).mtu = 1300), ["set device vtep1024 mtu 1450"]);
+    assert_eq!(
+        repair(|o| device(o).mtu = 1300),
+        ["set device vtep1024 mtu 1450"]
+    );
     assert_eq!(repair(|o| device(o).up = false), ["set device vtep1024 up"]);
-    let learning = DeviceKind::Vxlan { vni: Some(1024), port: 64000, learning: true };
-    assert_eq!(repair(|o| device(o).kind = learning), ["set device vtep1024 nolearning"]);
+    let learning = DeviceKind::Vxlan {
+        vni: Some(1024),
+        port: 64000,
+        learning: true,
+    };
+    assert_eq!(
+        repair(|o| device(o).kind = learning),
+        ["set device vtep1024 nolearning"]
+    );
 }
 
 #[test]
@@ -211,7 +250,10 @@ fn another_prefix_length_is_another_address() {
         addresses.remove(&net("fd01:a::1/64"));
         addresses.insert(net("fd01:a::1/80"));
     });
-    let expected = ["remove address fd01:a::1/80 dev vtep1024", "add address fd01:a::1/64 dev vtep1024"];
+    let expected = [
+        "remove address fd01:a::1/80 dev vtep1024",
+        "add address fd01:a::1/64 dev vtep1024",
+    ];
     assert_eq!(lines[..2], expected);
 }
 
@@ -219,14 +261,27 @@ fn another_prefix_length_is_another_address() {
 fn neighbours_come_right() {
     let set = "add neighbour 44.128.0.2 lladdr 70:b3:d5:80:00:02 permanent dev vtep1024";
     for wrong in [
-        Neighbour { mac: Some(mac(99)), permanent: true },
-        Neighbour { mac: Some(mac(2)), permanent: false },
-        Neighbour { mac: None, permanent: false },
+        Neighbour {
+            mac: Some(mac(99)),
+            permanent: true,
+        },
+        Neighbour {
+            mac: Some(mac(2)),
+            permanent: false,
+        },
+        Neighbour {
+            mac: None,
+            permanent: false,
+        },
     ] {
-        let lines = repair(|observed| _ = device(observed).neighbours.insert(ip("44.128.0.2"), wrong));
+        let lines =
+            repair(|observed| _ = device(observed).neighbours.insert(ip("44.128.0.2"), wrong));
         assert_eq!(lines, [set]);
     }
-    let stale = Neighbour { mac: Some(mac(9)), permanent: true };
+    let stale = Neighbour {
+        mac: Some(mac(9)),
+        permanent: true,
+    };
     let lines = repair(|observed| _ = device(observed).neighbours.insert(ip("44.128.0.9"), stale));
     assert_eq!(lines, ["remove neighbour 44.128.0.9 dev vtep1024"]);
 }
@@ -235,28 +290,56 @@ fn neighbours_come_right() {
 fn what_the_kernel_found_out_by_itself_is_left_to_it() {
     let desired = desired(&[2]);
     let mut observed = settled(&desired);
-    let found = Neighbour { mac: Some(mac(9)), permanent: false };
-    device(&mut observed).neighbours.insert(ip("44.128.0.9"), found);
-    let learned = FdbEntry { permanent: false, plain: true };
-    device(&mut observed).fdb.insert((mac(9), ip("10.0.0.9")), learned);
+    let found = Neighbour {
+        mac: Some(mac(9)),
+        permanent: false,
+    };
+    device(&mut observed)
+        .neighbours
+        .insert(ip("44.128.0.9"), found);
+    let learned = FdbEntry {
+        permanent: false,
+        plain: true,
+    };
+    device(&mut observed)
+        .fdb
+        .insert((mac(9), ip("10.0.0.9")), learned);
     assert_eq!(plan(&desired, &observed), Plan::default());
 }
 
 #[test]
 fn fdb_entries_come_right() {
     let set = "add FDB entry 70:b3:d5:80:00:02 dst 10.0.0.2 self permanent dev vtep1024";
-    let right = FdbEntry { permanent: true, plain: true };
+    let right = FdbEntry {
+        permanent: true,
+        plain: true,
+    };
     for (dst, entry) in [
         ("10.9.9.9", right),
         ("fd00::9", right),
-        ("10.0.0.2", FdbEntry { permanent: false, ..right }),
-        ("10.0.0.2", FdbEntry { plain: false, ..right }),
+        (
+            "10.0.0.2",
+            FdbEntry {
+                permanent: false,
+                ..right
+            },
+        ),
+        (
+            "10.0.0.2",
+            FdbEntry {
+                plain: false,
+                ..right
+            },
+        ),
     ] {
         let lines = repair(|observed| device(observed).fdb = [((mac(2), ip(dst)), entry)].into());
         assert_eq!(lines, [set], "{dst} {entry:?}");
     }
     let lines = repair(|observed| _ = device(observed).fdb.insert((mac(9), ip("10.0.0.9")), right));
-    assert_eq!(lines, ["remove FDB entry 70:b3:d5:80:00:09 dst 10.0.0.9 dev vtep1024"]);
+    assert_eq!(
+        lines,
+        ["remove FDB entry 70:b3:d5:80:00:09 dst 10.0.0.9 dev vtep1024"]
+    );
 }
 
 #[test]
@@ -267,7 +350,10 @@ fn rules_come_right() {
     let from = net("9.0.0.0/8");
     let add = "add rule from 9.0.0.0/8 lookup 42";
     assert_eq!(repair(|o| rules(o).retain(|rule| rule.from != from)), [add]);
-    let late = Rule { from, priority: 40000 };
+    let late = Rule {
+        from,
+        priority: 40000,
+    };
     let remove = "remove rule from 9.0.0.0/8 lookup 42 priority 40000";
     assert_eq!(repair(|o| _ = rules(o).insert(late)), [remove]);
     let lines = repair(|o| {
@@ -275,7 +361,12 @@ fn rules_come_right() {
         rules(o).insert(late);
     });
     assert_eq!(lines, [remove, add], "the kernel takes no second one");
-    let lines = repair(|o| _ = rules(o).insert(Rule { from: net("8.0.0.0/8"), priority: 1 }));
+    let lines = repair(|o| {
+        _ = rules(o).insert(Rule {
+            from: net("8.0.0.0/8"),
+            priority: 1,
+        })
+    });
     assert_eq!(lines, ["remove rule from 8.0.0.0/8 lookup 42 priority 1"]);
 }
 
@@ -284,7 +375,13 @@ fn a_right_rule_is_adopted_wherever_it_is_before_main() {
     let desired = desired(&[]);
     let mut observed = settled(&desired);
     let rules = &mut observed.kernel.as_mut().unwrap().rules;
-    *rules = rules.iter().map(|rule| Rule { priority: 100, ..*rule }).collect();
+    *rules = rules
+        .iter()
+        .map(|rule| Rule {
+            priority: 100,
+            ..*rule
+        })
+        .collect();
     assert_eq!(plan(&desired, &observed), Plan::default());
 }
 
@@ -295,9 +392,18 @@ fn cni_configurations_come_right() {
     }
     let write = "write CNI configuration dcos.conf";
     assert_eq!(repair(|o| files(o).clear()), [write]);
-    let garbage = CniFile { content: b"garbage".to_vec(), ours: false };
-    assert_eq!(repair(|o| _ = files(o).insert("dcos".into(), garbage)), [write]);
-    let stale = CniFile { content: b"ours".to_vec(), ours: true };
+    let garbage = CniFile {
+        content: b"garbage".to_vec(),
+        ours: false,
+    };
+    assert_eq!(
+        repair(|o| _ = files(o).insert("dcos".into(), garbage)),
+        [write]
+    );
+    let stale = CniFile {
+        content: b"ours".to_vec(),
+        ours: true,
+    };
     let lines = repair(|o| _ = files(o).insert("gone".into(), stale));
     assert_eq!(lines, ["remove CNI configuration gone.conf"]);
 }
@@ -306,28 +412,59 @@ fn cni_configurations_come_right() {
 fn somebody_elses_file_stays() {
     let desired = desired(&[]);
     let mut observed = settled(&desired);
-    let foreign = CniFile { content: b"{}".to_vec(), ours: false };
-    observed.cni.as_mut().unwrap().insert("foreign".into(), foreign);
+    let foreign = CniFile {
+        content: b"{}".to_vec(),
+        ours: false,
+    };
+    observed
+        .cni
+        .as_mut()
+        .unwrap()
+        .insert("foreign".into(), foreign);
     assert_eq!(plan(&desired, &observed), Plan::default());
 }
 
 #[test]
 fn what_is_not_known_is_not_planned_for() {
     let plan = plan(&desired(&[2]), &Observed::default());
-    assert_eq!(lines(&plan), ["turn on IPv4 forwarding", "turn on IPv6 forwarding"]);
+    assert_eq!(
+        lines(&plan),
+        ["turn on IPv4 forwarding", "turn on IPv6 forwarding"]
+    );
 }
 
 #[test]
 fn forwarding_is_turned_on_as_far_as_it_is_needed_and_never_off() {
-    let on = Forwarding { v4: Some(true), v6: Some(true) };
+    let on = Forwarding {
+        v4: Some(true),
+        v6: Some(true),
+    };
     let mut desired = desired(&[]);
     let off = settled(&desired);
-    let observed = |forwarding| Observed { forwarding, ..off.clone() };
+    let observed = |forwarding| Observed {
+        forwarding,
+        ..off.clone()
+    };
     desired.overlays.get_mut("dcos").unwrap().subnets.pop();
-    let none = Forwarding { v4: Some(false), v6: Some(false) };
-    assert_eq!(lines(&plan(&desired, &observed(none))), ["turn on IPv4 forwarding"]);
+    let none = Forwarding {
+        v4: Some(false),
+        v6: Some(false),
+    };
+    assert_eq!(
+        lines(&plan(&desired, &observed(none))),
+        ["turn on IPv4 forwarding"]
+    );
     assert_eq!(plan(&desired, &observed(on)), Plan::default());
-    assert_eq!(plan(&Desired::default(), &Observed { forwarding: on, ..bare() }), Plan::default());
+    assert_eq!(
+        plan(
+            &Desired::default(),
+            &Observed {
+                forwarding: on,
+                ..bare()
+            }
+        ),
+        Plan::default()
+    );
 }
 
 #[test]
@@ -337,23 +474,45 @@ fn an_external_backend_programs_the_data_plane_itself() {
     let made = lines(&plan(&desired, &bare()));
     assert_eq!(made, ["write CNI configuration dcos.conf"]);
     let observed = settled(&super::tests::desired(&[2]));
-    let nothing = Desired { backend: Backend::External, ..Desired::default() };
-    assert_eq!(lines(&plan(&nothing, &observed)), ["remove CNI configuration dcos.conf"]);
+    let nothing = Desired {
+        backend: Backend::External,
+        ..Desired::default()
+    };
+    assert_eq!(
+        lines(&plan(&nothing, &observed)),
+        ["remove CNI configuration dcos.conf"]
+    );
 }
 
 #[test]
 fn unknown_peers_stay_as_they_are_even_on_a_new_device() {
     let known = desired(&[2, 3]);
-    let unknown = Desired { peers: None, ..known.clone() };
+    let unknown = Desired {
+        peers: None,
+        ..known.clone()
+    };
     let mut observed = settled(&known);
     assert_eq!(plan(&unknown, &observed), Plan::default());
     // Even what we could not put back.
     let mut odd = observed.clone();
-    device(&mut odd).routes.insert(Route { plain: false, ..route("44.128.0.2", 0, PROTOCOL) });
+    device(&mut odd).routes.insert(Route {
+        plain: false,
+        ..route("44.128.0.2", 0, PROTOCOL)
+    });
     let flood = (Mac::default(), ip("fd00::9"));
-    device(&mut odd).fdb.insert(flood, FdbEntry { permanent: true, plain: true });
+    device(&mut odd).fdb.insert(
+        flood,
+        FdbEntry {
+            permanent: true,
+            plain: true,
+        },
+    );
     assert_eq!(plan(&unknown, &odd), Plan::default());
-    device(&mut observed).kind = DeviceKind::Vxlan { vni: Some(1024), port: 4789, learning: false };
+    device(&mut observed).kind = DeviceKind::Vxlan {
+        vni: Some(1024),
+        port: 4789,
+        learning: false,
+    };
     apply(&plan(&unknown, &observed), &mut observed);
     assert_eq!(observed, settled(&known));
 }
@@ -362,7 +521,11 @@ fn unknown_peers_stay_as_they_are_even_on_a_new_device() {
 fn the_host_itself_is_no_peer_of_it() {
     let desired = desired(&[1, 2]);
     assert_eq!(plan(&desired, &bare()).ops.len(), 14);
-    assert!(!lines(&plan(&desired, &bare())).iter().any(|line| line.contains("10.0.0.1")));
+    assert!(
+        !lines(&plan(&desired, &bare()))
+            .iter()
+            .any(|line| line.contains("10.0.0.1"))
+    );
 }
 
 #[test]
@@ -371,7 +534,12 @@ fn a_host_without_ipv6_has_no_ipv6_peers() {
     desired.vtep.as_mut().unwrap().addresses.pop();
     desired.overlays.get_mut("dcos").unwrap().subnets.pop();
     let plan = plan(&desired, &bare());
-    assert!(!lines(&plan).iter().any(|line| line.contains("fd01") || line.contains("IPv6")), "{plan:?}");
+    assert!(
+        !lines(&plan)
+            .iter()
+            .any(|line| line.contains("fd01") || line.contains("IPv6")),
+        "{plan:?}"
+    );
     assert!(plan.problems.is_empty());
 }
 
@@ -391,20 +559,34 @@ fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
 #[test]
 fn a_device_of_another_kind_is_an_obstacle_and_stays() {
     let mut observed = bare();
-    observed.kernel.as_mut().unwrap().device =
-        Some(Device { kind: DeviceKind::Other("bridge".into()), ..model::empty_device() });
+    observed.kernel.as_mut().unwrap().device = Some(Device {
+        kind: DeviceKind::Other("bridge".into()),
+        ..model::empty_device()
+    });
     let plan = plan(&desired(&[2]), &observed);
     let obstacle = plan.obstacle.as_ref().unwrap();
-    assert!(obstacle.starts_with("cannot have VXLAN device vtep1024: there is a device"), "{plan:?}");
+    assert!(
+        obstacle.starts_with("cannot have VXLAN device vtep1024: there is a device"),
+        "{plan:?}"
+    );
     assert!(plan.ops.iter().all(|op| op.device().is_none()), "{plan:?}");
-    assert!(!lines(&plan).iter().any(|line| line.contains("device")), "{plan:?}");
+    assert!(
+        !lines(&plan).iter().any(|line| line.contains("device")),
+        "{plan:?}"
+    );
 }
 
 #[test]
 fn an_mtu_that_does_not_fit_the_underlay_is_told() {
     let mut desired = desired(&[2]);
     let mut observed = settled(&desired);
-    let underlay = |mtu| Some(Underlay { index: 2, device: "eth0".into(), mtu });
+    let underlay = |mtu| {
+        Some(Underlay {
+            index: 2,
+            device: "eth0".into(),
+            mtu,
+        })
+    };
     observed.underlay = underlay(1500);
     assert_eq!(plan(&desired, &observed), Plan::default());
     observed.underlay = underlay(1499);
@@ -419,12 +601,19 @@ fn an_mtu_that_does_not_fit_the_underlay_is_told() {
     observed.underlay = underlay(1469);
     let warnings = plan(&desired, &observed).warnings;
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("overlay_mtu of network dcos is 1420, but"), "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("overlay_mtu of network dcos is 1420, but"),
+        "{warnings:?}"
+    );
 }
 
 /// A host that is settled, on an underlay with this MTU.
 fn settled_on(desired: &Desired, mtu: u32) -> Observed {
-    let underlay = Some(Underlay { index: 2, device: "eth0".into(), mtu });
+    let underlay = Some(Underlay {
+        index: 2,
+        device: "eth0".into(),
+        mtu,
+    });
     let mut observed = Observed { underlay, ..bare() };
     apply(&plan(desired, &observed), &mut observed);
     assert_eq!(plan(desired, &observed), Plan::default());
@@ -436,48 +625,83 @@ fn mtus_that_nobody_set_fit_the_underlay() {
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().mtu = None;
     desired.fit_mtu = true;
-    for (underlay, device_mtu, container_mtu) in [(1500, 1450, 1420), (1400, 1350, 1350), (9000, 8950, 1420)]
+    for (underlay, device_mtu, container_mtu) in
+        [(1500, 1450, 1420), (1400, 1350, 1350), (9000, 8950, 1420)]
     {
         let mut observed = settled_on(&desired, underlay);
         assert_eq!(device(&mut observed).mtu, device_mtu);
         let file = String::from_utf8(observed.cni.unwrap()["dcos"].content.clone()).unwrap();
-        assert!(file.contains(&format!(r#""mtu":{container_mtu},"#)), "{underlay}: {file}");
+        assert!(
+            file.contains(&format!(r#""mtu":{container_mtu},"#)),
+            "{underlay}: {file}"
+        );
     }
     // What the operator set is as he set it, and he is told.
     desired.fit_mtu = false;
     desired.vtep.as_mut().unwrap().mtu = Some(1450);
     let observed = Observed {
-        underlay: Some(Underlay { index: 2, device: "eth0".into(), mtu: 1400 }),
+        underlay: Some(Underlay {
+            index: 2,
+            device: "eth0".into(),
+            mtu: 1400,
+        }),
         ..settled(&desired)
     };
     let plan = plan(&desired, &observed);
     assert_eq!((plan.ops.len(), plan.warnings.len()), (0, 2));
-    assert!(plan.warnings[0].contains("lower it to 1350"), "{:?}", plan.warnings);
+    assert!(
+        plan.warnings[0].contains("lower it to 1350"),
+        "{:?}",
+        plan.warnings
+    );
 }
 
 /// A host whose only overlay is gone, with a bridge that has so many containers.
 fn abandoned(ports: usize) -> Observed {
     let mut observed = settled(&desired(&[2]));
     let kernel = observed.kernel.as_mut().unwrap();
-    let leftover = Leftover { index: 7, ports, addresses: [net("9.0.1.1/25")].into() };
+    let leftover = Leftover {
+        index: 7,
+        ports,
+        addresses: [net("9.0.1.1/25")].into(),
+    };
     kernel.bridges.insert("m-dcos".into(), leftover);
     observed
 }
 
 #[test]
 fn what_containers_of_a_gone_overlay_need_stays_until_they_are_gone() {
-    let nothing = Desired { vtep: desired(&[]).vtep, peers: Some([].into()), ..Desired::default() };
+    let nothing = Desired {
+        vtep: desired(&[]).vtep,
+        peers: Some([].into()),
+        ..Desired::default()
+    };
     let plan_then = plan(&nothing, &abandoned(2));
     let lines_then = lines(&plan_then);
     assert_eq!(plan_then.draining[0].containers, 2);
     assert_eq!(plan_then.draining[0].ranges, [net("9.0.0.0/8")]);
-    for kept in ["remove device m-dcos", "remove route 9.0.2.0/24", "remove rule from 9.0.0.0/8"] {
-        assert!(!lines_then.iter().any(|line| line.starts_with(kept)), "{lines_then:?}");
+    for kept in [
+        "remove device m-dcos",
+        "remove route 9.0.2.0/24",
+        "remove rule from 9.0.0.0/8",
+    ] {
+        assert!(
+            !lines_then.iter().any(|line| line.starts_with(kept)),
+            "{lines_then:?}"
+        );
     }
     let plan = plan(&nothing, &abandoned(0));
     assert_eq!(plan.draining, []);
-    assert!(lines(&plan).contains(&"remove device m-dcos".to_owned()), "{plan:?}");
-    assert!(lines(&plan).iter().any(|line| line.starts_with("remove rule from 9.0.0.0/8")), "{plan:?}");
+    assert!(
+        lines(&plan).contains(&"remove device m-dcos".to_owned()),
+        "{plan:?}"
+    );
+    assert!(
+        lines(&plan)
+            .iter()
+            .any(|line| line.starts_with("remove rule from 9.0.0.0/8")),
+        "{plan:?}"
+    );
 }
 
 #[test]
@@ -495,10 +719,25 @@ fn dockers_bridges_are_dockers_to_remove() {
         "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, rules and \
          routes stay until its end"
     );
-    for (ports, removal) in [(0, Removal::Careful), (0, Removal::Thorough), (1, Removal::Forced)] {
+    for (ports, removal) in [
+        (0, Removal::Careful),
+        (0, Removal::Thorough),
+        (1, Removal::Forced),
+    ] {
         bridge.ports = ports;
-        observed.kernel.as_mut().unwrap().bridges.insert("d-dcos".into(), bridge.clone());
-        let plan = plan(&Desired { removal, ..desired(&[2]) }, &observed);
+        observed
+            .kernel
+            .as_mut()
+            .unwrap()
+            .bridges
+            .insert("d-dcos".into(), bridge.clone());
+        let plan = plan(
+            &Desired {
+                removal,
+                ..desired(&[2])
+            },
+            &observed,
+        );
         assert_eq!((lines(&plan), plan.draining), (vec![], vec![]));
     }
 }
@@ -509,8 +748,9 @@ fn a_bridge_is_ours_if_more_than_its_name_says_so() {
     observed.kernel.as_mut().unwrap().rules.clear();
     observed.cni = Some(BTreeMap::new());
     let mut nothing = Desired::default();
-    let removes =
-        |nothing: &Desired| lines(&plan(nothing, &observed)).contains(&"remove device m-dcos".to_owned());
+    let removes = |nothing: &Desired| {
+        lines(&plan(nothing, &observed)).contains(&"remove device m-dcos".to_owned())
+    };
     assert!(!removes(&nothing));
     nothing.removal = Removal::Thorough;
     assert!(removes(&nothing));

@@ -7,15 +7,20 @@ use std::net::IpAddr;
 use overlay_core::host_api::desired::{Desired, Mac};
 
 use super::super::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, FoundBridge, Kernel, Neighbour, Nexthop, Observed,
-    Route, Rule,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, FoundBridge, Kernel, Neighbour, Nexthop,
+    Observed, Route, Rule,
 };
-use super::super::{DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan};
+use super::super::{
+    DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
+};
 
 /// A host on which there is nothing yet.
 pub fn bare() -> Observed {
     Observed {
-        forwarding: Forwarding { v4: Some(false), v6: Some(false) },
+        forwarding: Forwarding {
+            v4: Some(false),
+            v6: Some(false),
+        },
         cni: Some(BTreeMap::new()),
         underlay: None,
         tx_checksum: None,
@@ -27,7 +32,13 @@ pub fn bare() -> Observed {
 /// The same with a kernel that has nexthop objects, or has not.
 pub fn bare_with(nexthops: bool) -> Observed {
     let nexthops = nexthops.then(BTreeMap::new);
-    Observed { kernel: Some(Kernel { nexthops, ..Kernel::default() }), ..bare() }
+    Observed {
+        kernel: Some(Kernel {
+            nexthops,
+            ..Kernel::default()
+        }),
+        ..bare()
+    }
 }
 
 /// A host that is as desired.
@@ -46,7 +57,11 @@ pub fn settled_with(desired: &Desired, nexthops: bool) -> Observed {
 /// A new device.
 pub fn empty_device() -> Device {
     Device {
-        kind: DeviceKind::Vxlan { vni: Some(1024), port: 64000, learning: false },
+        kind: DeviceKind::Vxlan {
+            vni: Some(1024),
+            port: 64000,
+            learning: false,
+        },
         mac: Mac::default(),
         mtu: 1500,
         up: true,
@@ -70,43 +85,99 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         Op::EnableForwarding6 => observed.forwarding.v6 = Some(true),
         Op::AddDevice(new) => {
             assert_eq!(kernel.device, None, "{op}");
-            let kind = DeviceKind::Vxlan { vni: Some(new.vni), port: new.port, learning: false };
+            let kind = DeviceKind::Vxlan {
+                vni: Some(new.vni),
+                port: new.port,
+                learning: false,
+            };
             let mtu = new.mtu.unwrap_or(1500);
-            kernel.device = Some(Device { kind, mac: new.mac, mtu, ..empty_device() });
+            kernel.device = Some(Device {
+                kind,
+                mac: new.mac,
+                mtu,
+                ..empty_device()
+            });
         }
         Op::RemoveDevice(name) => {
             if !kernel.stale_devices.remove(&**name) && kernel.bridges.remove(&**name).is_none() {
                 assert!(kernel.device.take().is_some(), "{op}");
-                kernel.nexthops.iter_mut().for_each(|all| all.retain(|_, nexthop| !nexthop.here));
+                kernel
+                    .nexthops
+                    .iter_mut()
+                    .for_each(|all| all.retain(|_, nexthop| !nexthop.here));
             }
         }
         Op::AddBridge(name, _) => {
-            let new =
-                FoundBridge { is_bridge: true, up: true, detects_duplicates: true, ..Default::default() };
-            assert!(kernel.wanted_bridges.insert(name.to_string(), new).is_none(), "{op}");
+            let new = FoundBridge {
+                is_bridge: true,
+                up: true,
+                detects_duplicates: true,
+                ..Default::default()
+            };
+            assert!(
+                kernel
+                    .wanted_bridges
+                    .insert(name.to_string(), new)
+                    .is_none(),
+                "{op}"
+            );
         }
         Op::SkipDad(name) => {
-            kernel.wanted_bridges.get_mut(&**name).expect("no bridge").detects_duplicates = false;
+            kernel
+                .wanted_bridges
+                .get_mut(&**name)
+                .expect("no bridge")
+                .detects_duplicates = false;
         }
         Op::AddRule { from, .. } => {
             // Of rules that say the same there is one, wherever it stands.
             assert!(kernel.rules.iter().all(|rule| rule.from != *from), "{op}");
-            kernel.rules.insert(Rule { from: *from, priority: RULE_PRIORITY });
+            kernel.rules.insert(Rule {
+                from: *from,
+                priority: RULE_PRIORITY,
+            });
         }
         Op::RemoveRule { from, priority } => {
-            assert!(kernel.rules.remove(&Rule { from: *from, priority: *priority }), "{op}");
+            assert!(
+                kernel.rules.remove(&Rule {
+                    from: *from,
+                    priority: *priority
+                }),
+                "{op}"
+            );
         }
         Op::WriteCni { overlay, content } => {
-            files.insert(overlay.clone(), CniFile { content: content.clone(), ours: true });
+            files.insert(
+                overlay.clone(),
+                CniFile {
+                    content: content.clone(),
+                    ours: true,
+                },
+            );
         }
         Op::SetTxChecksum(_, on) => observed.tx_checksum = Some(*on),
         Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
-        _ if op.device().is_some_and(|name| kernel.wanted_bridges.contains_key(&**name)) => {
-            on_bridge(op, kernel.wanted_bridges.get_mut(&**op.device().unwrap()).unwrap());
+        _ if op
+            .device()
+            .is_some_and(|name| kernel.wanted_bridges.contains_key(&**name)) =>
+        {
+            on_bridge(
+                op,
+                kernel
+                    .wanted_bridges
+                    .get_mut(&**op.device().unwrap())
+                    .unwrap(),
+            );
         }
         _ => {
-            let device = kernel.device.as_mut().unwrap_or_else(|| panic!("no device: {op}"));
-            assert!(matches!(device.kind, DeviceKind::Vxlan { .. }), "not our device: {op}");
+            let device = kernel
+                .device
+                .as_mut()
+                .unwrap_or_else(|| panic!("no device: {op}"));
+            assert!(
+                matches!(device.kind, DeviceKind::Vxlan { .. }),
+                "not our device: {op}"
+            );
             if let Some(nexthops) = &mut kernel.nexthops {
                 on_nexthops(op, nexthops, device);
             }
@@ -119,7 +190,9 @@ fn on_bridge(op: &Op, bridge: &mut FoundBridge) {
     match op {
         Op::SetDevice(_, DeviceChange::Up) => bridge.up = true,
         Op::AddAddress(_, net) => _ = bridge.addresses.insert(*net),
-        Op::RemoveAddress(_, net) => bridge.addresses.retain(|other| other.trunc() != net.trunc()),
+        Op::RemoveAddress(_, net) => bridge
+            .addresses
+            .retain(|other| other.trunc() != net.trunc()),
         _ => unreachable!("{op} is about no bridge"),
     }
 }
@@ -127,14 +200,25 @@ fn on_bridge(op: &Op, bridge: &mut FoundBridge) {
 fn on_nexthops(op: &Op, nexthops: &mut BTreeMap<u32, Nexthop>, device: &mut Device) {
     match op {
         Op::AddNexthop(_, via) => {
-            let nexthop = Nexthop { via: Some((*via).into()), here: true, protocol: PROTOCOL };
+            let nexthop = Nexthop {
+                via: Some((*via).into()),
+                here: true,
+                protocol: PROTOCOL,
+            };
             assert_eq!(nexthops.insert(nexthop_id(*via), nexthop), None, "{op}");
         }
         Op::RemoveNexthop(_, id) => {
             assert!(nexthops.remove(id).is_some(), "{op}");
             device.routes.retain(|route| route.nexthop != Some(*id));
         }
-        Op::SetRoute(_, NewRoute { via, nexthop: Some(id), .. }) => {
+        Op::SetRoute(
+            _,
+            NewRoute {
+                via,
+                nexthop: Some(id),
+                ..
+            },
+        ) => {
             assert_eq!(nexthops[id].via, Some(*via), "{op}");
             assert!(nexthops[id].here, "{op}");
         }
@@ -148,33 +232,73 @@ fn on_device(op: &Op, device: &mut Device) {
         Op::SetDevice(_, change) => change_device(*change, device),
         Op::AddAddress(_, net) => {
             let same = |other: &&ipnet::IpNet| other.addr() == net.addr() && other.addr().is_ipv6();
-            assert!(device.addresses.iter().find(same).is_none_or(|other| other == net), "{op}");
+            assert!(
+                device
+                    .addresses
+                    .iter()
+                    .find(same)
+                    .is_none_or(|other| other == net),
+                "{op}"
+            );
             device.addresses.insert(*net);
         }
         Op::RemoveAddress(_, net) => {
             // Those that came after it in its subnet go with it; here it always
             // was the first.
-            device.addresses.retain(|other| other.trunc() != net.trunc());
-            if !device.addresses.iter().any(|other| is_v4(other.addr()) == is_v4(net.addr())) {
-                device
-                    .routes
-                    .retain(|route| is_v4(route.dst.addr()) != is_v4(net.addr()) || route.nexthop.is_some());
+            device
+                .addresses
+                .retain(|other| other.trunc() != net.trunc());
+            if !device
+                .addresses
+                .iter()
+                .any(|other| is_v4(other.addr()) == is_v4(net.addr()))
+            {
+                device.routes.retain(|route| {
+                    is_v4(route.dst.addr()) != is_v4(net.addr()) || route.nexthop.is_some()
+                });
             }
         }
         Op::SetNeighbour(_, ip, mac) => {
-            device.neighbours.insert(*ip, Neighbour { mac: Some(*mac), permanent: true });
+            device.neighbours.insert(
+                *ip,
+                Neighbour {
+                    mac: Some(*mac),
+                    permanent: true,
+                },
+            );
         }
         Op::RemoveNeighbour(_, ip) => assert!(device.neighbours.remove(ip).is_some(), "{op}"),
         Op::SetFdb(_, mac, dst) => {
             device.fdb.retain(|(other, _), _| other != mac);
-            device.fdb.insert((*mac, (*dst).into()), FdbEntry { permanent: true, plain: true });
+            device.fdb.insert(
+                (*mac, (*dst).into()),
+                FdbEntry {
+                    permanent: true,
+                    plain: true,
+                },
+            );
         }
         Op::RemoveFdb(_, mac, dst) => assert!(device.fdb.remove(&(*mac, *dst)).is_some(), "{op}"),
         Op::SetRoute(_, new) => set_route(op, *new, device),
         Op::RemoveRoute(_, old) => {
             let is_it = |route: &Route| {
-                let Route { table, dst, via, metric, protocol, nexthop, .. } = *route;
-                *old == OldRoute { table, dst, via, metric, protocol, nexthop }
+                let Route {
+                    table,
+                    dst,
+                    via,
+                    metric,
+                    protocol,
+                    nexthop,
+                    ..
+                } = *route;
+                *old == OldRoute {
+                    table,
+                    dst,
+                    via,
+                    metric,
+                    protocol,
+                    nexthop,
+                }
             };
             let before = device.routes.len();
             device.routes.retain(|route| !is_it(route));
@@ -202,15 +326,36 @@ fn change_device(change: DeviceChange, device: &mut Device) {
 
 /// Replaces the first route of the same destination and metric (and of no TOS).
 fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
-    let NewRoute { table, dst, via, nexthop } = new;
-    assert!(device.addresses.iter().any(|address| address.contains(&via)), "no way to the gateway: {op}");
+    let NewRoute {
+        table,
+        dst,
+        via,
+        nexthop,
+    } = new;
+    assert!(
+        device
+            .addresses
+            .iter()
+            .any(|address| address.contains(&via)),
+        "no way to the gateway: {op}"
+    );
     let metric = if is_v4(via) { 0 } else { 1024 };
-    let same = |route: &&Route| route.plain && (route.table, route.dst, route.metric) == (table, dst, metric);
+    let same = |route: &&Route| {
+        route.plain && (route.table, route.dst, route.metric) == (table, dst, metric)
+    };
     if let Some(old) = device.routes.iter().find(same).copied() {
         device.routes.remove(&old);
     }
     let (protocol, plain) = (PROTOCOL, true);
-    device.routes.insert(Route { table, dst, via: Some(via), metric, protocol, plain, nexthop });
+    device.routes.insert(Route {
+        table,
+        dst,
+        via: Some(via),
+        metric,
+        protocol,
+        plain,
+        nexthop,
+    });
 }
 
 fn is_v4(ip: IpAddr) -> bool {

@@ -13,17 +13,41 @@ use super::super::tests::*;
 
 /// Names and numbers are few, so that things meet.
 fn any_desired() -> impl Strategy<Value = Desired> {
-    let vtep = (1..4_u8, any::<bool>(), select(vec![16, 20]), option::of(1400..1402_u32), 1023..1025_u32);
+    let vtep = (
+        1..4_u8,
+        any::<bool>(),
+        select(vec![16, 20]),
+        option::of(1400..1402_u32),
+        1023..1025_u32,
+    );
     let vtep = vtep.prop_map(|(n, v6, prefix, mtu, vni)| {
         let mut addresses = vec![net(&format!("44.128.0.{n}/{prefix}"))];
         addresses.extend(v6.then(|| net(&format!("fd01:a::{n}/64"))));
-        Vtep { name: "vtep1024".into(), vni, mac: mac(n), addresses, mtu }
+        Vtep {
+            name: "vtep1024".into(),
+            vni,
+            mac: mac(n),
+            addresses,
+            mtu,
+        }
     });
     let peers = option::of(btree_set(1..6_u8, 0..5));
-    (option::weighted(0.8, vtep), any::<[bool; 2]>(), peers, any::<bool>()).prop_map(
-        |(vtep, overlays, peers, external)| Desired {
-            cni: Cni { dir: "/cni".into(), data_dir: None },
-            backend: if external { Backend::External } else { Backend::Internal },
+    (
+        option::weighted(0.8, vtep),
+        any::<[bool; 2]>(),
+        peers,
+        any::<bool>(),
+    )
+        .prop_map(|(vtep, overlays, peers, external)| Desired {
+            cni: Cni {
+                dir: "/cni".into(),
+                data_dir: None,
+            },
+            backend: if external {
+                Backend::External
+            } else {
+                Backend::Internal
+            },
             overlays: overlays
                 .iter()
                 .zip(["dcos", "other"])
@@ -33,63 +57,127 @@ fn any_desired() -> impl Strategy<Value = Desired> {
             peers: peers.map(|peers| peers.into_iter().map(peer).collect()),
             vtep,
             ..Desired::default()
-        },
-    )
+        })
 }
 
 fn any_route() -> impl Strategy<Value = Route> {
     let table = select(vec![MAIN_TABLE, 42]);
     let protocol = select(vec![PROTOCOL, PROTOCOL_BOOT, 4]);
-    (table, 1..6_u8, option::of(1..6_u8), select(vec![0, 7, 1024]), protocol, any::<bool>(), any::<bool>())
+    (
+        table,
+        1..6_u8,
+        option::of(1..6_u8),
+        select(vec![0, 7, 1024]),
+        protocol,
+        any::<bool>(),
+        any::<bool>(),
+    )
         .prop_map(|(table, dst, via, metric, protocol, plain, v4)| {
             let (dst, via) = if v4 {
-                (net(&format!("9.0.{dst}.0/24")), via.map(|via| ip(&format!("44.128.0.{via}"))))
+                (
+                    net(&format!("9.0.{dst}.0/24")),
+                    via.map(|via| ip(&format!("44.128.0.{via}"))),
+                )
             } else {
-                (net(&format!("fd01:b:0:0:{dst}::/80")), via.map(|via| ip(&format!("fd01:a::{via}"))))
+                (
+                    net(&format!("fd01:b:0:0:{dst}::/80")),
+                    via.map(|via| ip(&format!("fd01:a::{via}"))),
+                )
             };
-            Route { table, dst, via, metric, protocol, plain: plain && via.is_some(), nexthop: None }
+            Route {
+                table,
+                dst,
+                via,
+                metric,
+                protocol,
+                plain: plain && via.is_some(),
+                nexthop: None,
+            }
         })
 }
 
 fn any_device() -> impl Strategy<Value = Device> {
-    let kind = (option::of(1023..1025_u32), select(vec![4789_u16, 64000]), any::<bool>())
-        .prop_map(|(vni, port, learning)| DeviceKind::Vxlan { vni, port, learning });
-    let address =
-        select(vec!["44.128.0.1/20", "44.128.0.2/20", "44.128.0.1/16", "192.0.2.1/24", "fd01:a::1/64"]);
-    let neighbour = (1..6_u8, option::of(1..6_u8), any::<bool>()).prop_map(|(n, other, permanent)| {
-        (ip(&format!("44.128.0.{n}")), Neighbour { mac: other.map(mac), permanent })
-    });
-    let fdb = (1..6_u8, 1..6_u8, any::<bool>(), any::<bool>()).prop_map(|(n, dst, permanent, plain)| {
-        (mac(n), (ip(&format!("10.0.0.{dst}")), FdbEntry { permanent, plain }))
-    });
-    let link = (kind, 1..4_u8, 1400..1402_u32, any::<bool>());
-    (link, vec(address, 0..3), vec(neighbour, 0..4), vec(fdb, 0..4), vec(any_route(), 0..5)).prop_map(
-        |((kind, n, mtu, up), addresses, neighbours, fdb, routes)| Device {
-            kind,
-            mac: mac(n),
-            mtu,
-            up,
-            addresses: addresses.into_iter().map(net).collect(),
-            neighbours: neighbours.into_iter().collect(),
-            // One destination for each address, as the kernel has it.
-            fdb: BTreeMap::from_iter(fdb)
-                .into_iter()
-                .map(|(mac, (dst, entry))| ((mac, dst), entry))
-                .collect(),
-            routes: routes.into_iter().collect(),
-        },
+    let kind = (
+        option::of(1023..1025_u32),
+        select(vec![4789_u16, 64000]),
+        any::<bool>(),
     )
+        .prop_map(|(vni, port, learning)| DeviceKind::Vxlan {
+            vni,
+            port,
+            learning,
+        });
+    let address = select(vec![
+        "44.128.0.1/20",
+        "44.128.0.2/20",
+        "44.128.0.1/16",
+        "192.0.2.1/24",
+        "fd01:a::1/64",
+    ]);
+    let neighbour =
+        (1..6_u8, option::of(1..6_u8), any::<bool>()).prop_map(|(n, other, permanent)| {
+            (
+                ip(&format!("44.128.0.{n}")),
+                Neighbour {
+                    mac: other.map(mac),
+                    permanent,
+                },
+            )
+        });
+    let fdb =
+        (1..6_u8, 1..6_u8, any::<bool>(), any::<bool>()).prop_map(|(n, dst, permanent, plain)| {
+            (
+                mac(n),
+                (ip(&format!("10.0.0.{dst}")), FdbEntry { permanent, plain }),
+            )
+        });
+    let link = (kind, 1..4_u8, 1400..1402_u32, any::<bool>());
+    (
+        link,
+        vec(address, 0..3),
+        vec(neighbour, 0..4),
+        vec(fdb, 0..4),
+        vec(any_route(), 0..5),
+    )
+        .prop_map(
+            |((kind, n, mtu, up), addresses, neighbours, fdb, routes)| Device {
+                kind,
+                mac: mac(n),
+                mtu,
+                up,
+                addresses: addresses.into_iter().map(net).collect(),
+                neighbours: neighbours.into_iter().collect(),
+                // One destination for each address, as the kernel has it.
+                fdb: BTreeMap::from_iter(fdb)
+                    .into_iter()
+                    .map(|(mac, (dst, entry))| ((mac, dst), entry))
+                    .collect(),
+                routes: routes.into_iter().collect(),
+            },
+        )
 }
 
 /// Objects under ids of ours and another one. Some are not ours, or not as they
 /// should be.
 fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
     let protocol = select(vec![PROTOCOL, PROTOCOL, 4]);
-    let nexthop = (0..6_u8, option::weighted(0.9, 1..6_u8), any::<bool>(), protocol);
+    let nexthop = (
+        0..6_u8,
+        option::weighted(0.9, 1..6_u8),
+        any::<bool>(),
+        protocol,
+    );
     let nexthop = nexthop.prop_map(|(id, via, here, protocol)| {
         let address = |n| Ipv4Addr::new(44, 128, 0, n);
         let via = via.map(|via| IpAddr::V4(address(if here { id.max(1) } else { via })));
-        (if id == 0 { 7 } else { nexthop_id(address(id)) }, Nexthop { via, here, protocol })
+        (
+            if id == 0 { 7 } else { nexthop_id(address(id)) },
+            Nexthop {
+                via,
+                here,
+                protocol,
+            },
+        )
     });
     option::of(vec(nexthop, 0..4).prop_map(BTreeMap::from_iter))
 }
@@ -97,37 +185,80 @@ fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
 /// Lets some routes go by those objects that lead to their gateways. There are none
 /// over a device that is not there.
 fn connect(kernel: &mut Kernel) {
-    let Some(nexthops) = &mut kernel.nexthops else { return };
+    let Some(nexthops) = &mut kernel.nexthops else {
+        return;
+    };
     let Some(device) = &mut kernel.device else {
         return nexthops.retain(|_, nexthop| !nexthop.here);
     };
     let goes_by = |route: &Route| {
-        let to_it = |nexthop: &Nexthop| nexthop.here && nexthop.via == route.via && route.via.is_some();
+        let to_it =
+            |nexthop: &Nexthop| nexthop.here && nexthop.via == route.via && route.via.is_some();
         // An operator's own does not go by ours.
-        let to_it = |nexthop: &Nexthop| to_it(nexthop) && (route.protocol == 4) == (nexthop.protocol == 4);
-        let mut of_it = nexthops.iter().filter(|(_, nexthop)| route.plain && to_it(nexthop));
+        let to_it =
+            |nexthop: &Nexthop| to_it(nexthop) && (route.protocol == 4) == (nexthop.protocol == 4);
+        let mut of_it = nexthops
+            .iter()
+            .filter(|(_, nexthop)| route.plain && to_it(nexthop));
         of_it.next().map(|(id, _)| *id)
     };
-    device.routes = device.routes.iter().map(|route| Route { nexthop: goes_by(route), ..*route }).collect();
+    device.routes = device
+        .routes
+        .iter()
+        .map(|route| Route {
+            nexthop: goes_by(route),
+            ..*route
+        })
+        .collect();
 }
 
 fn any_observed() -> impl Strategy<Value = Observed> {
-    let rule = (select(vec!["9.0.0.0/8", "8.0.0.0/8", "fd01:b::/64"]), select(vec![100_u32, 32765, 40000]));
+    let rule = (
+        select(vec!["9.0.0.0/8", "8.0.0.0/8", "fd01:b::/64"]),
+        select(vec![100_u32, 32765, 40000]),
+    );
     let file = (select(vec!["dcos", "other", "gone"]), any::<bool>());
     let stale = btree_set(select(vec!["vtep7".to_owned()]), 0..2);
-    let kernel = (option::of(any_device()), btree_set(rule, 0..4), stale, any_nexthops());
+    let kernel = (
+        option::of(any_device()),
+        btree_set(rule, 0..4),
+        stale,
+        any_nexthops(),
+    );
     (kernel, vec(file, 0..3), any::<[bool; 2]>()).prop_map(
         |((device, rules, stale_devices, nexthops), files, [v4, v6])| {
-            let rules =
-                rules.into_iter().map(|(from, priority)| Rule { from: net(from), priority }).collect();
-            let mut kernel = Kernel { device, stale_devices, rules, nexthops, ..Kernel::default() };
+            let rules = rules
+                .into_iter()
+                .map(|(from, priority)| Rule {
+                    from: net(from),
+                    priority,
+                })
+                .collect();
+            let mut kernel = Kernel {
+                device,
+                stale_devices,
+                rules,
+                nexthops,
+                ..Kernel::default()
+            };
             connect(&mut kernel);
             Observed {
-                forwarding: Forwarding { v4: Some(v4), v6: Some(v6) },
+                forwarding: Forwarding {
+                    v4: Some(v4),
+                    v6: Some(v6),
+                },
                 cni: Some(
                     files
                         .into_iter()
-                        .map(|(name, ours)| (name.to_owned(), CniFile { content: b"{}".to_vec(), ours }))
+                        .map(|(name, ours)| {
+                            (
+                                name.to_owned(),
+                                CniFile {
+                                    content: b"{}".to_vec(),
+                                    ours,
+                                },
+                            )
+                        })
                         .collect(),
                 ),
                 kernel: Some(kernel),
@@ -141,16 +272,29 @@ fn any_observed() -> impl Strategy<Value = Observed> {
 
 /// The routes that are neither ours nor of a destination that we want.
 fn foreign_routes(observed: &Observed, desired: &Desired) -> Vec<Route> {
-    let subnets: Vec<IpNet> =
-        desired.peers.iter().flatten().flat_map(|(_, peer)| peer.subnets.clone()).collect();
-    let device = observed.kernel.as_ref().and_then(|kernel| kernel.device.as_ref());
-    let routes = device.into_iter().flat_map(|device| device.routes.iter().copied());
-    routes.filter(|route| route.protocol == 4 && !subnets.contains(&route.dst)).collect()
+    let subnets: Vec<IpNet> = desired
+        .peers
+        .iter()
+        .flatten()
+        .flat_map(|(_, peer)| peer.subnets.clone())
+        .collect();
+    let device = observed
+        .kernel
+        .as_ref()
+        .and_then(|kernel| kernel.device.as_ref());
+    let routes = device
+        .into_iter()
+        .flat_map(|device| device.routes.iter().copied());
+    routes
+        .filter(|route| route.protocol == 4 && !subnets.contains(&route.dst))
+        .collect()
 }
 
 /// Whether a plan takes away more than it says, so that foreign things go too.
 fn is_disruptive(plan: &Plan) -> bool {
-    plan.ops.iter().any(|op| matches!(op, Op::RemoveDevice(_) | Op::RemoveAddress(..)))
+    plan.ops
+        .iter()
+        .any(|op| matches!(op, Op::RemoveDevice(_) | Op::RemoveAddress(..)))
 }
 
 proptest! {
