@@ -616,9 +616,7 @@ impl Lost<'_> {
             Lost::Nothing(why) => format!("Nothing was {done}: {why}"),
             Lost::NothingWritten(why) => format!("Nothing was written. {why}"),
             Lost::Unknown(why) => {
-                format!(
-                    "It is not known whether {what} {done}: {why} Ask for {ask_for}."
-                )
+                format!("It is not known whether {what} {done}: {why} Ask for {ask_for}.")
             }
         }
     }
