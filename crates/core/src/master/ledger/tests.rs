@@ -45,15 +45,19 @@ struct World {
     in_flight: Option<(Delta, Bytes)>,
     /// The agents as the latest delta and those before it have them.
     delivered: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
+    /// The networks of the latest delta with networks.
+    delivered_networks: Arc<Networks>,
 }
 
 impl World {
     fn new() -> World {
         let file = configured();
         let recovery = recover(&file, proto::State::default()).unwrap();
+        let ledger = Ledger::new(recovery);
         World {
             file,
-            ledger: Ledger::new(recovery),
+            delivered_networks: ledger.networks.clone(),
+            ledger,
             registered: RegisteredAgents::new(),
             log: Vec::new(),
             in_flight: None,
@@ -69,6 +73,7 @@ impl World {
         self.registered.clear();
         self.in_flight = None;
         self.delivered = self.ledger.committed().agents.clone();
+        self.delivered_networks = self.ledger.networks.clone();
     }
 
     /// Allocates as a registration does. `ended` are the agents whose leases have ended.
@@ -117,6 +122,9 @@ impl World {
                 Some(agent) => _ = self.delivered.insert(ip, agent.clone()),
                 None => _ = self.delivered.remove(&ip),
             }
+        }
+        if let Some(networks) = &delta.networks {
+            self.delivered_networks = networks.clone();
         }
         let written = proto::State::decode(state.clone()).unwrap();
         let records = self.ledger.records.values();
@@ -247,6 +255,9 @@ impl World {
             assert!(is_known, "the end of {ip} is in a delta");
         }
         assert_eq!(*drain_holders, DrainHolders::new(networks, records));
+        if !self.ledger.uncommitted.networks {
+            assert_eq!(self.delivered_networks, *networks, "networks in a delta");
+        }
     }
 }
 
