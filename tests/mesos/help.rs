@@ -24,7 +24,7 @@ fn named(document: &str) -> BTreeSet<(String, String)> {
 fn every_endpoint_is_written_down_answers_and_has_help() {
     let Some(setup) = loopback("every_endpoint_is_written_down_answers_and_has_help", 1) else { return };
     let cluster = start(&setup);
-    let rows = named("README.md");
+    let rows = named("docs/api.md");
     for (role, node) in [(Role::Master, &cluster.master), (Role::Agent, &cluster.agents[0])] {
         let client = node.client();
         let index = client.get(&format!("/help/{}", role.id())).unwrap();
@@ -34,7 +34,7 @@ fn every_endpoint_is_written_down_answers_and_has_help() {
             let of_it = |(_, named): &&(String, String)| {
                 named.split('?').next() == Some(&path) || named.starts_with(&format!("{path}/<"))
             };
-            assert!(rows.iter().any(|row| of_it(&row)), "README.md does not name {path}");
+            assert!(rows.iter().any(|row| of_it(&row)), "docs/api.md does not name {path}");
             assert!(index.text().contains(&path), "{}", index.text());
             let page = client.get(&format!("/help{path}")).unwrap();
             let title = endpoint.help.lines().nth(1).unwrap();
