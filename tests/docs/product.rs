@@ -1,0 +1,124 @@
+//! The product as this target uses it; everything that names its types is here.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use mesos_overlay::core::agent::Agent;
+use mesos_overlay::core::config::{agent, master};
+use mesos_overlay::core::http::Request;
+use mesos_overlay::core::master::Master;
+pub use mesos_overlay::core::usage::InUse;
+pub use mesos_overlay::core::{
+    Effect, EngineReport, HostReport, Input, Level, Machine, RequestId, StoreOutcome, Time, Upid,
+};
+use mesos_overlay::runtime::Role;
+use prost::Message;
+
+/// A master at this pid with this configuration file.
+pub fn master(file: &str, me: &Upid) -> Box<dyn Machine> {
+    let config = master::parse("master.json", file).unwrap().config;
+    Box::new(Master::new(config, me.clone(), 7))
+}
+
+/// An agent at this pid with this configuration file.
+pub fn agent(file: &str, me: &Upid) -> Box<dyn Machine> {
+    let config = agent::parse("agent.json", file).unwrap().config;
+    Box::new(Agent::new(config, me.clone(), 7))
+}
+
+/// What the product says of a configuration file: errors, and warnings.
+pub fn read_config(file: &str, text: &str) -> (Vec<String>, Vec<String>) {
+    let lines = |error: &dyn ToString| error.to_string().lines().map(str::to_owned).collect();
+    match file {
+        "master.json" => match master::parse(&path(file), text) {
+            Ok(parsed) => (Vec::new(), parsed.warnings),
+            Err(error) => (lines(&error), Vec::new()),
+        },
+        "agent.json" => match agent::parse(&path(file), text) {
+            Ok(parsed) => (Vec::new(), parsed.warnings),
+            Err(error) => (lines(&error), Vec::new()),
+        },
+        _ => panic!("there is no configuration file {file}"),
+    }
+}
+
+fn path(file: &str) -> String {
+    format!("/etc/mesos/overlay/{file}")
+}
+
+/// A request for a machine.
+pub fn request(id: u64, curl: &crate::command::Curl) -> Input {
+    let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Input::Request(Request {
+        id: RequestId(id),
+        method: curl.method.clone(),
+        path: curl.path.clone(),
+        query: curl.query.split('&').filter_map(pair).collect(),
+        accept: curl.accept.clone(),
+        body: Bytes::from(curl.body.clone()),
+    })
+}
+
+/// A value of the replicated log in which one agent holds a subnet of overlay `dcos`.
+pub fn log_with(agent: &str, subnet: &str, vtep: &str) -> Bytes {
+    use mesos_overlay::wire::{
+        AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, OverlayInfo, State, VxLanInfo,
+    };
+    let info = OverlayInfo {
+        name: "dcos".to_owned(),
+        subnet: Some("9.0.0.0/8".to_owned()),
+        prefix: Some(24),
+        ..OverlayInfo::default()
+    };
+    let vxlan = VxLanInfo {
+        vni: 1024,
+        vtep_name: "vtep1024".to_owned(),
+        vtep_ip: vtep.to_owned(),
+        vtep_mac: "70:b3:d5:80:00:01".to_owned(),
+        ..VxLanInfo::default()
+    };
+    let overlay = AgentOverlayInfo {
+        info: info.clone(),
+        subnet: Some(subnet.to_owned()),
+        backend: BackendInfo { vxlan: Some(vxlan) },
+        ..AgentOverlayInfo::default()
+    };
+    let network = NetworkConfig {
+        vtep_subnet: "44.128.0.0/20".to_owned(),
+        vtep_mac_oui: "70:B3:D5:00:00:00".to_owned(),
+        overlays: vec![info],
+        ..NetworkConfig::default()
+    };
+    let agent = AgentInfo { ip: agent.to_owned(), overlays: vec![overlay], ..AgentInfo::default() };
+    State { network: Some(network), agents: vec![agent], ..State::default() }.encode_to_vec().into()
+}
+
+/// The host's answer: everything is as desired, or this is wrong with overlay `dcos`.
+pub fn host_done(generation: u64, error: Option<&str>) -> Input {
+    let overlays = error.map(|error| ("dcos".to_owned(), error.to_owned()));
+    let report = HostReport { generation, overlays: overlays.into_iter().collect(), ..HostReport::default() };
+    Input::HostDone(report)
+}
+
+/// The container engine's answer: everything is as desired.
+pub fn engine_done(generation: u64) -> Input {
+    Input::EngineDone(EngineReport { generation, ..EngineReport::default() })
+}
+
+/// The paths of all endpoints, with the process in front.
+pub fn endpoints() -> Vec<String> {
+    let of =
+        |role: Role| role.endpoints().iter().map(move |endpoint| format!("/{}{}", role.id(), endpoint.path));
+    of(Role::Master).chain(of(Role::Agent)).collect()
+}
+
+/// The program `mesos-overlay` of this build.
+pub fn program() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_mesos-overlay").map_or_else(
+        || {
+            let test = std::env::current_exe().unwrap();
+            test.parent().and_then(std::path::Path::parent).unwrap().join("mesos-overlay")
+        },
+        PathBuf::from,
+    )
+}
