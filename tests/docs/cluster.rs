@@ -88,14 +88,14 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
     ("contradiction", || {
         let mut cluster = Cluster::new();
-        cluster.stored = product::log_with(AGENTS[0], "9.0.0.0/24", "44.128.0.1/20");
+        cluster.stored = running().stored;
         cluster.add_master(MASTER, &MASTER_JSON.replace(r#""prefix": 24"#, r#""prefix": 26"#));
         cluster.lead(MASTER);
         cluster
     }),
     ("file-changed", || {
         let mut cluster = Cluster::new();
-        cluster.stored = product::log_with(AGENTS[0], "9.0.0.0/24", "44.128.0.1/20");
+        cluster.stored = running().stored;
         let changed = r#"[{"name": "web", "subnet": "10.64.0.0/16", "prefix": 24}, "#;
         cluster.add_master(MASTER, &MASTER_JSON.replace("[{", changed).replace(", \"name\"", ", {\"name\""));
         cluster.lead(MASTER);
@@ -123,9 +123,7 @@ pub const SCENARIOS: &[Scenario] = &[
     }),
     ("addresses-scarce", || {
         let mut cluster = running();
-        let usage = BTreeMap::from([("dcos".to_owned(), product::InUse { v4: 120, v6: 0 })]);
-        cluster.inputs.push_back((AGENTS[0].to_owned(), Input::Usage(usage)));
-        cluster.settle();
+        cluster.use_addresses(120);
         cluster
     }),
     ("lost-lease", || {
@@ -160,6 +158,7 @@ fn running_with(master: &str, agent: &str) -> Cluster {
     let mut cluster = Cluster::new();
     cluster.start(master, agent);
     cluster.advance(Duration::from_secs(60));
+    cluster.use_addresses(3);
     cluster
 }
 
@@ -205,6 +204,12 @@ impl Cluster {
     fn lead(&mut self, ip: &str) {
         let all = self.nodes.keys().map(|node| (node.clone(), leader(ip)));
         self.inputs.extend(all);
+        self.settle();
+    }
+
+    /// Mesos's containers on the first agent have so many addresses.
+    fn use_addresses(&mut self, count: u64) {
+        self.inputs.push_back((AGENTS[0].to_owned(), product::usage(count)));
         self.settle();
     }
 

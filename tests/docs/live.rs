@@ -11,30 +11,9 @@ use testbed::{skip, wait};
 
 use crate::blocks::{self, Shell};
 use crate::command::{self, Curl};
+use crate::steady;
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The values behind these words depend on kernel, tools and chance.
-const VARYING: &[&str] = &[
-    "numtxqueues",
-    "numrxqueues",
-    "gso_max_size",
-    "gso_max_segs",
-    "tso_max_size",
-    "tso_max_segs",
-    "gro_max_size",
-    "gso_ipv4_max_size",
-    "gro_ipv4_max_size",
-    "qlen",
-    "minmtu",
-    "maxmtu",
-    "Revision:",
-    "bucketsize",
-    "initval",
-    "memory:",
-    "packets",
-    "bytes",
-];
 
 /// A cluster of one master and two agents, each on a host of its own.
 struct Live(Cluster);
@@ -146,46 +125,6 @@ impl Shell for Live {
     }
 }
 
-/// The text without what varies from machine to machine.
-fn steady(text: &str) -> String {
-    let line = |line: &str| {
-        let mut words: Vec<&str> = line.split_whitespace().collect();
-        // A line of a log begins with severity and date, time, and thread.
-        let date = words.first().is_some_and(|word| word.len() == 5 && word[1..].parse::<u32>().is_ok());
-        if date && words.len() > 3 {
-            let severity = &words[0][..1];
-            words = [&[severity], &words[3..]].concat();
-        }
-        for word in &mut words {
-            if is_duration(word) {
-                *word = "…";
-            }
-        }
-        // The index of a device.
-        if words.len() > 1 && words[0].strip_suffix(':').is_some_and(|n| n.parse::<u32>().is_ok()) {
-            words[0] = "N:";
-        }
-        for index in 1..words.len() {
-            if VARYING.contains(&words[index - 1]) {
-                words[index] = "…";
-            }
-        }
-        if words.first() == Some(&"Date:") { "Date:".to_owned() } else { words.join(" ") }
-    };
-    let mut lines: Vec<String> = text.lines().map(line).collect();
-    // The members of a set come in the order of their hashes.
-    for members in lines.chunk_by_mut(|a, b| a.contains(" packets ") && b.contains(" packets ")) {
-        members.sort();
-    }
-    lines.join("\n")
-}
-
-/// `3ms`, `1.5s,` and the like.
-fn is_duration(word: &str) -> bool {
-    let number = word.trim_end_matches(',').trim_end_matches(['m', 's', 'µ']);
-    number.len() < word.trim_end_matches(',').len() && number.parse::<f64>().is_ok()
-}
-
 /// A master whose configuration has two mistakes, on a loopback address.
 struct BadStart;
 
@@ -217,7 +156,7 @@ fn sample_outputs_are_what_mesos_says_when_it_cannot_start() {
             let played = || blocks::play(&page.body(block), &mut BadStart);
             (block.mark == "bad-start").then(played)
         },
-        |stands, body| steady(stands) == steady(body),
+        |stands, body| steady::output(stands) == steady::output(body),
     );
 }
 
@@ -233,6 +172,6 @@ fn sample_outputs_are_what_kernel_and_mesos_say() {
             let live = || blocks::play(&page.body(block), &mut *live.borrow_mut());
             (block.mark == "live").then(live)
         },
-        |stands, body| steady(stands) == steady(body),
+        |stands, body| steady::output(stands) == steady::output(body),
     );
 }

@@ -30,3 +30,4 @@ mod live;
 mod names;
 mod page;
 mod product;
+mod steady;

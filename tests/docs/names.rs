@@ -70,17 +70,32 @@ fn every_key_has_an_item_with_its_default() {
     }
 }
 
+/// The methods and paths of all endpoints. A method that none has is answered with those there are.
+fn endpoints() -> Vec<String> {
+    let mut endpoints = Vec::new();
+    for path in product::endpoints() {
+        let server = if path.starts_with("/overlay-master/") { "10.77.0.1:5050" } else { "10.77.1.1:5051" };
+        let url = format!("http://{server}{}", path.replace("<name>", "dcos"));
+        let answer = cluster::scenario("cluster").run(&format!("curl -X TRACE {url}"));
+        let methods = answer.trim().strip_prefix("This endpoint takes ").and_then(|m| m.strip_suffix('.'));
+        let methods = methods.unwrap_or_else(|| panic!("{path}: {answer}")).split(", ");
+        endpoints.extend(methods.filter(|m| *m != "HEAD").map(|method| format!("{method} {path}")));
+    }
+    endpoints
+}
+
 #[test]
 fn every_endpoint_is_described() {
     let page = page::read("docs/api.md");
-    for path in product::endpoints() {
-        let heading = |line: &str| {
-            let line = line.replace("&lt;", "<");
-            line.starts_with("## ") && line.split_whitespace().nth(2).is_some_and(|at| at == path)
-        };
-        assert!(page.text.lines().any(heading), "no section about {path}");
-        assert!(page.text.contains(&format!("{path}` |")), "{path} is not in the table");
+    let text = page.text.replace("&lt;", "<").replace("&gt;", ">");
+    let mut headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    headings.retain(|heading| heading.contains(" /"));
+    for endpoint in endpoints() {
+        assert!(headings.contains(&endpoint.as_str()), "no section about {endpoint}");
+        assert!(text.contains(&format!("| `{endpoint}` |")), "{endpoint} is not in the table");
+        headings.retain(|heading| *heading != endpoint);
     }
+    assert!(headings.is_empty(), "there is no {headings:?}");
 }
 
 /// The names of all metrics that the answer of an endpoint has.

@@ -1,5 +1,6 @@
 //! The product as this target uses it; everything that names its types is here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -7,12 +8,11 @@ use mesos_overlay::core::agent::Agent;
 use mesos_overlay::core::config::{agent, master};
 use mesos_overlay::core::http::Request;
 use mesos_overlay::core::master::Master;
-pub use mesos_overlay::core::usage::InUse;
+use mesos_overlay::core::usage::InUse;
 pub use mesos_overlay::core::{
     Effect, EngineReport, HostReport, Input, Level, Machine, RequestId, StoreOutcome, Time, Upid,
 };
 use mesos_overlay::runtime::Role;
-use prost::Message;
 
 /// A master at this pid with this configuration file.
 pub fn master(file: &str, me: &Upid) -> Box<dyn Machine> {
@@ -59,40 +59,6 @@ pub fn request(id: u64, curl: &crate::command::Curl) -> Input {
     })
 }
 
-/// A value of the replicated log in which one agent holds a subnet of overlay `dcos`.
-pub fn log_with(agent: &str, subnet: &str, vtep: &str) -> Bytes {
-    use mesos_overlay::wire::{
-        AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, OverlayInfo, State, VxLanInfo,
-    };
-    let info = OverlayInfo {
-        name: "dcos".to_owned(),
-        subnet: Some("9.0.0.0/8".to_owned()),
-        prefix: Some(24),
-        ..OverlayInfo::default()
-    };
-    let vxlan = VxLanInfo {
-        vni: 1024,
-        vtep_name: "vtep1024".to_owned(),
-        vtep_ip: vtep.to_owned(),
-        vtep_mac: "70:b3:d5:80:00:01".to_owned(),
-        ..VxLanInfo::default()
-    };
-    let overlay = AgentOverlayInfo {
-        info: info.clone(),
-        subnet: Some(subnet.to_owned()),
-        backend: BackendInfo { vxlan: Some(vxlan) },
-        ..AgentOverlayInfo::default()
-    };
-    let network = NetworkConfig {
-        vtep_subnet: "44.128.0.0/20".to_owned(),
-        vtep_mac_oui: "70:B3:D5:00:00:00".to_owned(),
-        overlays: vec![info],
-        ..NetworkConfig::default()
-    };
-    let agent = AgentInfo { ip: agent.to_owned(), overlays: vec![overlay], ..AgentInfo::default() };
-    State { network: Some(network), agents: vec![agent], ..State::default() }.encode_to_vec().into()
-}
-
 /// The host's answer: everything is as desired, or this is wrong with overlay `dcos`.
 pub fn host_done(generation: u64, error: Option<&str>) -> Input {
     let overlays = error.map(|error| ("dcos".to_owned(), error.to_owned()));
@@ -100,15 +66,28 @@ pub fn host_done(generation: u64, error: Option<&str>) -> Input {
     Input::HostDone(report)
 }
 
+/// Containers of Mesos have so many IPv4 addresses of overlay `dcos`.
+pub fn usage(count: u64) -> Input {
+    Input::Usage(BTreeMap::from([("dcos".to_owned(), InUse { v4: count, v6: 0 })]))
+}
+
 /// The container engine's answer: everything is as desired.
 pub fn engine_done(generation: u64) -> Input {
     Input::EngineDone(EngineReport { generation, ..EngineReport::default() })
 }
 
-/// The paths of all endpoints, with the process in front.
+/// The paths of all endpoints.
 pub fn endpoints() -> Vec<String> {
-    let of =
-        |role: Role| role.endpoints().iter().map(move |endpoint| format!("/{}{}", role.id(), endpoint.path));
+    let below = |help: &str| -> Vec<String> {
+        let heading = |line: &str| line.strip_prefix("### `")?.strip_suffix("` ###").map(str::to_owned);
+        help.lines().filter_map(heading).collect()
+    };
+    let of = |role: Role| {
+        role.endpoints().iter().flat_map(move |endpoint| {
+            let path = format!("/{}{}", role.id(), endpoint.path);
+            std::iter::once(path).chain(below(&endpoint.help))
+        })
+    };
     of(Role::Master).chain(of(Role::Agent)).collect()
 }
 
