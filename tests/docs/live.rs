@@ -89,7 +89,10 @@ impl Live {
             }
             "grep" => {
                 let node = if words[2].contains("master") { &self.0.master } else { agent };
-                grep(&node.log(), &words[1])
+                match words[2].ends_with(".WARNING") {
+                    true => wait::until(&words.join(" "), LIMIT, || Ok(warnings(node, &words[1]))).unwrap(),
+                    false => grep(&node.log(), &words[1]),
+                }
             }
             "ip" | "bridge" | "iptables-save" | "ipset" => {
                 agent.host().unwrap().run(&words[0], &arguments).unwrap()
@@ -101,6 +104,14 @@ impl Live {
 
 fn grep(log: &str, word: &str) -> String {
     log.lines().filter(|line| line.contains(word)).map(|line| format!("{line}\n")).collect()
+}
+
+/// The lines of warnings and errors with this word; `None`: there are none yet.
+fn warnings(node: &Node, word: &str) -> Option<String> {
+    let lines = grep(&node.log(), word);
+    let grave = lines.lines().filter(|line| line.starts_with(['W', 'E']));
+    let grave: String = grave.map(|line| format!("{line}\n")).collect();
+    (!grave.is_empty()).then_some(grave)
 }
 
 fn reply_status(status: u16) -> &'static str {

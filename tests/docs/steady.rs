@@ -18,6 +18,7 @@ const VARYING: &[&str] = &[
     "bucketsize",
     "initval",
     "memory:",
+    "took",
     "packets",
     "bytes",
 ];
