@@ -61,7 +61,7 @@ pub fn play(body: &str, shell: &mut dyn Shell) -> String {
 fn produce(page: &Page, block: &Block) -> Option<String> {
     let body = page.body(block);
     match block.mark.as_str() {
-        "live" | "bad-start" => None,
+        "live" | "bad-start" | "no-engine" => None,
         "program" => Some(play(&body, &mut command::Program)),
         "errors" => Some(config::errors(page, block)),
         mark if mark.starts_with("good ") || mark.starts_with("bad ") => {

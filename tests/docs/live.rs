@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::time::Duration;
 
+use serde_json::json;
 use testbed::cluster::{Cluster, Place, Setup};
 use testbed::http::Client;
 use testbed::node::Node;
@@ -157,18 +158,53 @@ impl Shell for BadStart {
     }
 }
 
-#[test]
-fn sample_outputs_are_what_mesos_says_when_it_cannot_start() {
-    if skip::unless_mesos("sample_outputs_are_what_mesos_says_when_it_cannot_start").is_none() {
+/// An agent without a container engine, on a loopback address.
+struct NoEngine;
+
+impl Shell for NoEngine {
+    fn run(&mut self, command: &str) -> String {
+        let mut setup = Setup::new(1, Place::Loopback).unwrap();
+        setup.agent_config["network_config"] = json!({ "docker_bridge": true });
+        setup.agent_config["max_configuration_attempts"] = 1.into();
+        let cluster = Cluster::start(&setup).unwrap();
+        let agent = &cluster.agents[0];
+        let socket = agent.dir().join("docker.sock").display().to_string();
+        let reply = wait::until("the failure", LIMIT, || {
+            let reply = agent.client().get("/overlay-agent/overlay")?;
+            Ok(reply.text().contains("STATUS_FAILED").then_some(reply))
+        });
+        let text = reply.unwrap().text().replace(&socket, "/var/run/docker.sock");
+        command::run(command, |words| {
+            assert!(words[2].ends_with("/overlay-agent/overlay"), "{words:?}");
+            text
+        })
+    }
+}
+
+/// Checks the blocks of a scenario that needs Mesos, but no rights.
+fn check_with_mesos(test: &str, mark: &str, shell: fn() -> Box<dyn Shell>) {
+    if skip::unless_mesos(test).is_none() {
         return;
     }
     blocks::check(
         |page, block| {
-            let played = || blocks::play(&page.body(block), &mut BadStart);
-            (block.mark == "bad-start").then(played)
+            let played = || blocks::play(&page.body(block), &mut *shell());
+            (block.mark == mark).then(played)
         },
         |stands, body| steady::output(stands) == steady::output(body),
     );
+}
+
+#[test]
+fn sample_outputs_are_what_mesos_says_when_it_cannot_start() {
+    let test = "sample_outputs_are_what_mesos_says_when_it_cannot_start";
+    check_with_mesos(test, "bad-start", || Box::new(BadStart));
+}
+
+#[test]
+fn sample_outputs_are_what_an_agent_without_an_engine_says() {
+    let test = "sample_outputs_are_what_an_agent_without_an_engine_says";
+    check_with_mesos(test, "no-engine", || Box::new(NoEngine));
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! | `errors` | what the product says of the file before it on the page |
 //! | `live` | a real Mesos cluster on hosts of its own; needs root |
 //! | `bad-start` | a real Mesos master with a configuration that has two mistakes |
+//! | `no-engine` | a real Mesos agent that wants a container engine, and has none |
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
