@@ -12,7 +12,6 @@ pub mod fault;
 mod host;
 mod logger;
 mod node;
-mod panics;
 pub mod settings;
 
 pub use action::{Action, LogMeeting, LogSettings, Role};
@@ -20,4 +19,4 @@ pub use clock::Clock;
 pub use host::LocalHost;
 pub use logger::{Logger, log, set_logger};
 pub use node::{Birth, Host, Make, Node, NodeOptions, Refused};
-pub use panics::{Panic, catch};
+pub use overlay_host::panics::{Panic, catch};

@@ -1,9 +1,7 @@
 //! The thread that makes the host match, and keeps it so.
 
-use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,6 +13,7 @@ use overlay_core::{HostReport, Time};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::panics::catch;
 use crate::reconcile::Meaning;
 use crate::reconciler::Passes;
 use crate::schedule::{Due, Pace};
@@ -245,11 +244,11 @@ impl<'a, H: Hands> Work<'a, H> {
         }
         let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
         // Whatever the fault is: the pass that follows reports it.
-        let change = AssertUnwindSafe(|| match hands.wait(changed, Duration::ZERO, false) {
+        catch(|| match hands.wait(changed, Duration::ZERO, false) {
             Ok(Meaning::Nothing) => hands.change_peers(before, desired),
             _ => None,
-        });
-        catch_unwind(change).ok()?
+        })
+        .ok()?
     }
 
     /// Waits for news, and keeps the host as it was made.
@@ -260,12 +259,12 @@ impl<'a, H: Hands> Work<'a, H> {
         };
         let deaf = self.kept.is_none() || self.pace.is_alarmed();
         let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
-        let meaning = catch_unwind(AssertUnwindSafe(|| hands.wait(changed, timeout, deaf)));
+        let meaning = catch(|| hands.wait(changed, timeout, deaf));
         let meaning = match meaning {
             Ok(Ok(meaning)) => meaning,
             failed => {
                 let reason = match failed {
-                    Err(panic) => format!("a fault in this module: {}", message(&panic)),
+                    Err(panic) => format!("a fault in this module: {panic}"),
                     Ok(result) => result.map_or_else(|error| error.to_string(), |_| String::new()),
                 };
                 if self.throttle.allow(self.now(), "wait").is_some() {
@@ -296,7 +295,7 @@ impl<'a, H: Hands> Work<'a, H> {
     fn look(&mut self, desired: &Desired) -> bool {
         let hands = &mut self.hands;
         // Whatever the fault is: a pass reports it.
-        catch_unwind(AssertUnwindSafe(|| hands.look(desired))).unwrap_or(true)
+        catch(|| hands.look(desired)).unwrap_or(true)
     }
 
     /// Makes the host right again. Reports only if it ends otherwise than before:
@@ -359,21 +358,11 @@ impl<'a, H: Hands> Work<'a, H> {
 fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
     // A pass leaves nothing half-done in memory that the next one would see: it
     // reads everything anew.
-    catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|panic| {
-        let sentence = format!(
-            "configuring the host failed by a fault in this module: {}",
-            message(&panic)
-        );
+    catch(pass).unwrap_or_else(|panic| {
+        let sentence = format!("configuring the host failed by a fault in this module: {panic}");
         log::error!("{sentence}");
         HostReport::hopeless(desired, sentence)
     })
-}
-
-/// What a panic says.
-pub(super) fn message(panic: &Box<dyn Any + Send>) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("panic without a message")
 }
 
 #[cfg(test)]
@@ -485,6 +474,7 @@ mod tests {
     #[test]
     fn survives_a_panic_and_reports_it() {
         let mut passes = 0;
+        let line = line!() + 3;
         let (executor, woken) = executor(move |_| {
             passes += 1;
             assert!(passes > 1, "on purpose");
@@ -501,9 +491,16 @@ mod tests {
         woken.recv_timeout(PATIENCE).unwrap();
         let report = executor.poll().unwrap();
         assert_eq!(report.generation, 1);
-        assert_eq!(
-            report.host,
-            ["configuring the host failed by a fault in this module: on purpose"]
+        let [sentence] = &report.host[..] else {
+            panic!("{report:?}")
+        };
+        let place = format!(
+            "configuring the host failed by a fault in this module: panicked at {}:{line}:",
+            file!()
+        );
+        assert!(
+            sentence.starts_with(&place) && sentence.ends_with(": on purpose"),
+            "{sentence}"
         );
         assert_eq!(report.overlays["dcos"], report.host[0]);
         executor.apply(2, Arc::default());

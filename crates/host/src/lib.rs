@@ -6,6 +6,7 @@
 //! kernel events (`kernel::watch`) and reconciles again when something differs (`schedule` says when).
 
 pub mod docker;
+pub mod panics;
 pub mod reconcile;
 
 mod cni;

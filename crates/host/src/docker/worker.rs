@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +21,8 @@ use super::client::{Client, Event};
 use super::flap_damping::Quarrel;
 use super::pass;
 use super::pass::Outcome;
-use crate::executor::{Fitting, message};
+use crate::executor::Fitting;
+use crate::panics::catch_async;
 
 /// How often the engine is looked at when nothing is heard of it, give or take a
 /// quarter. It also keeps the numbers of addresses in use fresh.
@@ -299,14 +299,14 @@ impl<T: Fn(EngineReport)> Task<T> {
                 Fitting::Unmeasured | Fitting::Unknown => None,
             }));
             self.place = place(&desired.socket);
-            let pass = AssertUnwindSafe(pass::run(&desired)).catch_unwind();
+            let pass = catch_async(pass::run(&desired));
             tokio::select! {
                 biased;
                 // A pass that is under way is of no use to anybody any more.
                 work = self.waiting.recv() => self.take(work?),
                 outcome = pass => {
                     let outcome = outcome.unwrap_or_else(|panic| {
-                        let sentence = format!("a fault in this module: {}", message(&panic));
+                        let sentence = format!("a fault in this module: {panic}");
                         log::error!("the container engine's networks: {sentence}");
                         Outcome::hopeless(&desired, sentence)
                     });
