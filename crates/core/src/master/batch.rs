@@ -16,7 +16,7 @@ use super::pending::Registration;
 use super::record::Entry;
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
-use crate::{Effect, Level, RequestId, StoreOutcome, Time};
+use crate::{Effect, RequestId, StoreOutcome, Time};
 
 /// What is gathered for one write.
 #[derive(Debug, Default)]
@@ -105,14 +105,17 @@ pub struct WrittenBatch {
 /// The log's writer. It outlives a lead: the answer to a write may come later.
 #[derive(Debug)]
 pub struct Writer {
-    /// How long a write may take until the operator is told.
-    patience: Duration,
     /// Number of the latest write.
     number: u64,
     in_flight: Option<InFlight>,
     /// No write begins before: the one before it was a large one.
     rest_until: Option<Time>,
 }
+
+/// Time after which a write without an answer counts as failed. Mesos gives the writes of
+/// its registry the same time (`--registry_store_timeout`). A write that was under way when
+/// the replicas of other masters went away is never answered, not even when they are back.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A state of this size, in bytes, takes a part of the master's time that counts.
 const LARGE: usize = 64 << 10;
@@ -126,16 +129,14 @@ struct InFlight {
     /// What depends on the write; `None`: nothing any more, since the master stopped
     /// leading meanwhile.
     batch: Option<WrittenBatch>,
-    overdue_at: Time,
     began: Time,
     size: usize,
 }
 
 impl Writer {
     /// A writer with no write under way.
-    pub fn new(patience: Duration) -> Writer {
+    pub fn new() -> Writer {
         Writer {
-            patience,
             number: 0,
             in_flight: None,
             rest_until: None,
@@ -150,13 +151,10 @@ impl Writer {
     /// Writes `state`, which `batch` is the latest part of.
     pub fn write(&mut self, out: &mut Out, batch: WrittenBatch, state: Bytes) {
         self.number += 1;
-        let now = out.now();
-        let (overdue_at, size) = (now + self.patience, state.len());
         self.in_flight = Some(InFlight {
             batch: Some(batch),
-            overdue_at,
-            began: now,
-            size,
+            began: out.now(),
+            size: state.len(),
         });
         out.counters.log.writing(state.len());
         out.push(Effect::Store {
@@ -216,32 +214,36 @@ impl Writer {
         batch.is_some_and(|batch| !batch.held.registrations.is_empty())
     }
 
-    /// When [`tick`](Self::tick) has something to do.
+    /// When [`overdue`](Self::overdue) or [`end_rest`](Self::end_rest) has something to do.
     pub fn due(&self) -> Option<Time> {
         self.in_flight
             .as_ref()
-            .map(|flight| flight.overdue_at)
+            .map(|flight| flight.began + WRITE_TIMEOUT)
             .or(self.rest_until)
     }
 
-    /// Complains of a write that takes too long; ends a rest.
-    pub fn tick(&mut self, out: &mut Out) {
-        self.rest_until = self.rest_until.filter(|until| *until > out.now());
-        if let Some(flight) = self
-            .in_flight
-            .as_mut()
-            .filter(|flight| flight.overdue_at <= out.now())
-        {
-            flight.overdue_at = out.now() + self.patience;
-            out.log(Level::Error, log_hangs("written", self.patience));
-        }
+    /// The number of the write under way and its outcome, if it took [`WRITE_TIMEOUT`].
+    pub fn overdue(&self, now: Time) -> Option<(u64, StoreOutcome)> {
+        let flight = self.in_flight.as_ref()?;
+        (flight.began + WRITE_TIMEOUT <= now).then(|| {
+            let error = format!(
+                "no answer within {} s; is a quorum of the masters up?",
+                WRITE_TIMEOUT.as_secs()
+            );
+            (self.number, StoreOutcome::Failed(error))
+        })
+    }
+
+    /// Ends the rest after a large write if its time is over.
+    pub fn end_rest(&mut self, now: Time) {
+        self.rest_until = self.rest_until.filter(|until| *until > now);
     }
 }
 
-/// The complaint that the log could not be `done` for this long.
-pub fn log_hangs(done: &str, time: Duration) -> String {
+/// Returns the log line for a read of the replicated log that has taken `time`.
+pub fn read_hangs(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     format!(
-        "The replicated log could not be {done} for {seconds:.0} s; is a quorum of the masters up?"
+        "The replicated log could not be read for {seconds:.0} s; is a quorum of the masters up?"
     )
 }

@@ -29,7 +29,7 @@ use crate::protocol::http::Response;
 use crate::protocol::messages::Named;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
-use batch::{Held, Writer, log_hangs};
+use batch::{Held, Writer, read_hangs};
 use outbox::Out;
 use pending::{Registration, Waiting};
 use serving::{Context, Serving};
@@ -146,7 +146,6 @@ impl Master {
     /// A master that knows of no leader yet. `me` is its own pid, `seed` the source
     /// of its randomness.
     pub fn new(config: MasterConfig, me: Upid, seed: u64) -> Master {
-        let writer = Writer::new(config.replicated_log_timeout);
         Master {
             config,
             me,
@@ -155,7 +154,7 @@ impl Master {
             phase: Phase::Standby,
             sessions: Sessions::default(),
             waiting: Waiting::default(),
-            writer,
+            writer: Writer::new(),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
             out: Out::default(),
@@ -184,6 +183,9 @@ impl Master {
 
     /// What is due by now.
     fn tick(&mut self) {
+        if let Some((number, failed)) = self.writer.overdue(self.out.now()) {
+            self.stored(number, failed);
+        }
         let (now, timeout) = (self.out.now(), self.config.replicated_log_timeout);
         match &mut self.phase {
             Phase::Standby if self.waiting.due().is_some_and(|at| at <= now) => {
@@ -194,7 +196,7 @@ impl Master {
                 if recovering.overdue_at <= now {
                     recovering.overdue_at = now + timeout;
                     recovering.fetch_at = Some(now);
-                    self.out.log(Level::Error, log_hangs("read", timeout));
+                    self.out.log(Level::Error, read_hangs(timeout));
                 }
                 if recovering.fetch_at.is_some_and(|at| at <= now) {
                     recovering.fetch_at = None;
@@ -207,7 +209,7 @@ impl Master {
         if let Some((serving, mut cx)) = self.serving() {
             serving.tick(&mut cx);
         }
-        self.writer.tick(&mut self.out);
+        self.writer.end_rest(now);
     }
 
     // Who leads.
