@@ -8,10 +8,10 @@ use super::{Action, LogSettings};
 /// Passes reads and writes of the state to the driver, or keeps the state in memory if no
 /// replicated log is configured.
 ///
-/// Writes keep the machine's number: numbers of different machines differ (see
-/// [`overlay_core::machine::first_number`]), and a machine ignores numbers that are not
-/// its own. Reads have no number in the machine, which counts their answers, so they get
-/// an id here.
+/// A machine gets one answer to each read and write of its own, and none to those of a
+/// machine before it. Writes keep the machine's number, which is different from those of
+/// other machines (see [`overlay_core::machine::first_number`]). Reads have no number in the
+/// machine, which counts their answers, so they get an id here.
 pub(super) enum LogProxy {
     /// State in memory. It is kept over restarts of the machine only.
     Volatile(Bytes),
@@ -24,6 +24,8 @@ pub(super) enum LogProxy {
         /// Number of reads of the machine that newer reads replaced. The driver answers
         /// only the newest read, the machine gets an answer for each.
         overtaken: u32,
+        /// Number of the write that the driver has not answered yet.
+        storing: Option<u64>,
     },
 }
 
@@ -42,6 +44,7 @@ impl LogProxy {
                 last_fetch: 0,
                 fetching: None,
                 overtaken: 0,
+                storing: None,
             },
         }
     }
@@ -81,7 +84,10 @@ impl LogProxy {
                     outcome: StoreOutcome::Stored,
                 })
             }
-            LogProxy::Replicated { .. } => LogStep::Action(Action::Io(Io::Store { number, state })),
+            LogProxy::Replicated { storing, .. } => {
+                *storing = Some(number);
+                LogStep::Action(Action::Io(Io::Store { number, state }))
+            }
         }
     }
 
@@ -107,16 +113,28 @@ impl LogProxy {
             .collect()
     }
 
-    /// Forgets the reads of a machine that is gone.
-    pub(super) fn forget_reads(&mut self) {
+    /// Returns the machine's answer for the driver's answer to the write `number`; `None` if
+    /// it does not wait for that.
+    pub(super) fn stored(&mut self, number: u64, outcome: StoreOutcome) -> Option<Input> {
+        let LogProxy::Replicated { storing, .. } = self else {
+            return None;
+        };
+        storing.take_if(|storing| *storing == number)?;
+        Some(Input::Stored { number, outcome })
+    }
+
+    /// Forgets the reads and writes of a machine that is gone.
+    pub(super) fn forget(&mut self) {
         if let LogProxy::Replicated {
             fetching,
             overtaken,
+            storing,
             ..
         } = self
         {
             *fetching = None;
             *overtaken = 0;
+            *storing = None;
         }
     }
 }

@@ -162,7 +162,12 @@ mod tests {
         set_logger(None);
         // Other tests may log at the same time.
         let ours = |line: &(Level, String)| line.1.contains("text of") || line.1.contains("\\n");
-        let lines: Vec<_> = lines.lock().iter().filter(|line| ours(line)).cloned().collect();
+        let lines: Vec<_> = lines
+            .lock()
+            .iter()
+            .filter(|line| ours(line))
+            .cloned()
+            .collect();
         let expected = [
             (Level::Error, "overlay-master: no\\nlog"),
             (Level::Info, "overlay-agent: text of INFO"),

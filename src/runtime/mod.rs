@@ -10,6 +10,7 @@ mod clock;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 mod host;
+mod host_proxy;
 mod leader_watch;
 mod log_proxy;
 mod logger;

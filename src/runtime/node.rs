@@ -2,8 +2,8 @@
 //!
 //! A [`Node`] passes inputs to the machine and carries out its effects, or passes them to
 //! the driver. Its parts: the [`Supervisor`] owns the machine and replaces it after a
-//! panic, the [`LogProxy`] stands for the replicated log, the [`LeaderWatch`] learns which
-//! master leads.
+//! panic, the [`LogProxy`] and the [`HostProxy`] stand for the replicated log and the
+//! host, the [`LeaderWatch`] learns which master leads.
 //!
 //! A new machine starts from the configuration and the leader. It reads everything else
 //! from the replicated log or from its host. Answers to effects of its predecessor are
@@ -26,6 +26,7 @@ use overlay_core::{
     StoreOutcome, Time, Upid,
 };
 
+use super::host_proxy::HostProxy;
 use super::leader_watch::LeaderWatch;
 use super::log_proxy::{LogProxy, LogStep};
 use super::supervisor::{MachineFactory, Supervisor};
@@ -97,7 +98,7 @@ pub struct Node {
     supervisor: Supervisor,
     leader: LeaderWatch,
     log: LogProxy,
-    host: Box<dyn Host>,
+    host: HostProxy,
     /// Processes that the machine is linked to. The links survive its panics.
     linked: BTreeSet<Upid>,
     /// Requests without an answer.
@@ -119,7 +120,7 @@ impl Node {
             supervisor: Supervisor::new(options.factory),
             leader: LeaderWatch::new(options.detect),
             log: LogProxy::new(options.log),
-            host: options.host,
+            host: HostProxy::new(options.host),
             linked: BTreeSet::new(),
             open_requests: BTreeSet::new(),
             actions: VecDeque::new(),
@@ -244,7 +245,11 @@ impl Node {
     /// # Errors
     /// The node was not started.
     pub fn stored(&mut self, number: u64, outcome: StoreOutcome) -> Result<(), InputError> {
-        self.input(Input::Stored { number, outcome })
+        self.check_started()?;
+        match self.log.stored(number, outcome) {
+            Some(answer) => self.input(answer),
+            None => Ok(()),
+        }
     }
 
     /// Does what is due by now.
@@ -275,15 +280,15 @@ impl Node {
                 return Ok(action);
             }
             if let Some(report) = self.host.poll() {
-                self.input(Input::HostDone(report))?;
-            } else if let Some(report) = self.host.poll_engine() {
-                self.input(Input::EngineDone(report))?;
-            } else if let Some(usage) = self.host.poll_usage() {
-                self.input(Input::Usage(usage))?;
+                self.input(report)?;
             } else if let Some(effect) = self.call(|machine| machine.poll_effect()).flatten() {
                 self.carry_out(effect)?;
-            } else if self.actions.is_empty() {
-                return Ok(Action::Idle(self.deadline()));
+            } else {
+                let deadline = self.deadline();
+                // A panic in the calls above has left answers to open requests.
+                if self.actions.is_empty() {
+                    return Ok(Action::Idle(deadline));
+                }
             }
         }
     }
@@ -310,7 +315,8 @@ impl Node {
     /// restart.
     pub fn crashed(&mut self, panic: &Panic) {
         let delay = self.supervisor.crashed(self.clock.now(), &mut self.random);
-        self.log.forget_reads();
+        self.log.forget();
+        self.host.forget();
         let line = format!(
             "{panic}. This is a defect in the overlay module; Mesos goes on, and the module starts \
              again from its stored state in {} ms",

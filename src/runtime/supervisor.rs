@@ -142,6 +142,11 @@ impl Supervisor {
         std::mem::take(&mut self.panicked)
     }
 
+    #[cfg(test)]
+    pub(super) fn lost_inputs(&self) -> u64 {
+        self.lost_inputs
+    }
+
     /// Returns the number of inputs dropped since the last panic, and resets it.
     pub(super) fn take_lost_inputs(&mut self) -> u64 {
         std::mem::take(&mut self.lost_inputs)

@@ -1,15 +1,61 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use overlay_core::machine::first_number;
 use parking_lot::Mutex;
 
-use super::super::node::*;
+use super::super::MachineContext;
+use super::super::supervisor::HEALTHY_AFTER;
+use super::*;
 
-/// A machine that does as its inputs say, so that a test can make it do anything.
+mod supervision;
+
+/// Machine that does what the name of a message says.
 struct Puppet {
     me: Upid,
+    /// Number of the last effect that has one.
+    last_number: u64,
     effects: VecDeque<Effect>,
     timeout: Option<Time>,
+    broken_timeout: bool,
     seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Puppet {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Returns the effect that the message `name` asks for.
+    fn effect(&mut self, name: &str, from: Upid, body: Bytes) -> Option<Effect> {
+        let link = |reconnect| Io::Link {
+            to: from.clone(),
+            reconnect,
+        };
+        Some(match name {
+            "fetch" => Effect::Fetch,
+            "store" => Effect::Io(Io::Store {
+                number: self.next_number(),
+                state: body,
+            }),
+            "apply" => Effect::ApplyHost {
+                generation: self.next_number(),
+                desired: Arc::new(Desired::default()),
+            },
+            "engine" => Effect::ApplyEngine {
+                generation: self.next_number(),
+                networks: Arc::default(),
+            },
+            "anew" => Effect::Io(link(true)),
+            "link" => Effect::Io(link(false)),
+            "echo" => Effect::Io(Io::Send {
+                to: from,
+                name: "echo",
+                body,
+            }),
+            _ => return None,
+        })
+    }
 }
 
 impl Machine for Puppet {
@@ -27,39 +73,20 @@ impl Machine for Puppet {
         match input {
             Input::Message { name, from, body } => match name.as_str() {
                 "panic" => panic!("as told"),
-                "fetch" => self.effects.push_back(Effect::Fetch),
-                "store" => self.effects.push_back(Effect::Store {
-                    number: 7,
-                    state: body,
-                }),
-                "apply" => self.effects.push_back(Effect::ApplyHost {
-                    generation: 3,
-                    desired: Arc::new(Desired::default()),
-                }),
-                "link" => self.effects.push_back(Effect::Link {
-                    to: from,
-                    reconnect: false,
-                }),
-                "engine" => {
-                    self.effects.push_back(Effect::ApplyEngine {
-                        generation: 4,
-                        networks: Arc::default(),
-                    });
-                }
+                "break timeout" => self.broken_timeout = true,
                 "wait" => self.timeout = Some(now + Duration::from_secs(5)),
-                "echo" => self.effects.push_back(Effect::Send {
-                    to: from,
-                    name: "echo",
-                    body,
-                }),
-                _ => {}
+                name => {
+                    let effect = self.effect(name, from, body);
+                    self.effects.extend(effect);
+                }
             },
-            Input::Request(request) if request.path == "/now" => {
-                let response = unavailable(200, self.me.to_string());
-                self.effects.push_back(Effect::Respond {
+            Input::Request(request) if request.path != "/later" => {
+                let answer = Effect::Io(Io::Respond {
                     id: request.id,
-                    response,
+                    response: plain_text(200, self.me.to_string()),
                 });
+                let count = if request.path == "/twice" { 2 } else { 1 };
+                self.effects.extend(std::iter::repeat_n(answer, count));
             }
             Input::Timeout => self.timeout = None,
             _ => {}
@@ -71,14 +98,17 @@ impl Machine for Puppet {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
+        assert!(!self.broken_timeout, "as told");
         self.timeout
     }
 }
 
+/// Generations that were applied, and the next reports.
 #[derive(Clone, Default)]
 struct FakeHost(
     Arc<Mutex<(Vec<u64>, Option<HostReport>)>>,
     Arc<Mutex<(Vec<u64>, Option<EngineReport>)>>,
+    Arc<Mutex<Option<BTreeMap<String, InUse>>>>,
 );
 
 impl Host for FakeHost {
@@ -97,29 +127,48 @@ impl Host for FakeHost {
     fn poll_engine(&mut self) -> Option<EngineReport> {
         self.1.lock().1.take()
     }
+
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        self.2.lock().take()
+    }
 }
 
 struct Bench {
     node: Node,
-    ms: Arc<AtomicU64>,
+    nanos: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<String>>>,
     host: FakeHost,
+    /// Seed and number of restarts of each machine.
+    created: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// Whether the factory panics.
+    factory_fails: Arc<AtomicBool>,
 }
 
 impl Bench {
     fn new(detect: Option<&str>, log: Option<LogSettings>) -> Bench {
-        let ms = Arc::new(AtomicU64::new(0));
+        Bench::of(Role::Master, detect, log)
+    }
+
+    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Bench {
+        let nanos = Arc::new(AtomicU64::new(0));
+        let created = Arc::new(Mutex::new(Vec::new()));
+        let factory_fails = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::default();
         let node = Node::new(NodeOptions {
-            role: Role::Master,
-            make: Box::new({
-                let seen = seen.clone();
-                move |Birth { me, .. }| {
+            role,
+            factory: Box::new({
+                let (seen, created, factory_fails) =
+                    (seen.clone(), created.clone(), factory_fails.clone());
+                move |MachineContext { me, seed, restarts }| {
+                    assert!(!factory_fails.load(Ordering::Relaxed), "as told");
+                    created.lock().push((seed, restarts));
                     Box::new(Puppet {
                         me: me.clone(),
+                        last_number: first_number(restarts),
                         effects: VecDeque::new(),
                         timeout: None,
+                        broken_timeout: false,
                         seen: seen.clone(),
                     })
                 }
@@ -129,16 +178,18 @@ impl Bench {
             log,
             host: Box::new(host.clone()),
             clock: Clock::new({
-                let ms = ms.clone();
-                move || Duration::from_millis(ms.load(Ordering::Relaxed))
+                let nanos = nanos.clone();
+                move || Duration::from_nanos(nanos.load(Ordering::Relaxed))
             }),
             seed: 1,
         });
         Bench {
             node,
-            ms,
+            nanos,
             seen,
             host,
+            created,
+            factory_fails,
         }
     }
 
@@ -150,7 +201,7 @@ impl Bench {
         bench
     }
 
-    /// Everything up to `Idle`, without it.
+    /// Takes all actions before `Idle`.
     fn drain(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| match self.node.poll().unwrap() {
             Action::Idle(_) => None,
@@ -185,8 +236,24 @@ impl Bench {
     }
 
     fn advance(&mut self, by: Duration) {
-        self.ms
-            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+        self.nanos
+            .fetch_add(u64::try_from(by.as_nanos()).unwrap(), Ordering::Relaxed);
+    }
+
+    /// Waits exactly until the deadline. Returns the time that it waited.
+    fn wait(&mut self) -> Duration {
+        let delay = self.idle().expect("a deadline");
+        self.advance(delay);
+        self.node.tick().unwrap();
+        delay
+    }
+
+    /// Makes the machine panic and waits for the next one. Returns the delay.
+    fn restart(&mut self) -> Duration {
+        self.message("panic");
+        let delay = self.wait();
+        self.seen();
+        delay
     }
 
     fn seen(&self) -> Vec<String> {
@@ -214,7 +281,7 @@ fn statuses(actions: &[Action]) -> Vec<(u64, u16)> {
     actions
         .iter()
         .map(|action| match action {
-            Action::Respond { id, response } => (id.0, response.status),
+            Action::Io(Io::Respond { id, response }) => (id.0, response.status),
             other => panic!("{other:?}"),
         })
         .collect()
@@ -223,11 +290,11 @@ fn statuses(actions: &[Action]) -> Vec<(u64, u16)> {
 #[test]
 fn nothing_before_the_start_and_one_start_only() {
     let mut bench = Bench::new(None, None);
-    assert_eq!(bench.node.tick(), Err(Refused::State));
-    assert_eq!(bench.node.poll(), Err(Refused::State));
-    assert_eq!(bench.node.leader(None), Err(Refused::State));
+    assert_eq!(bench.node.tick(), Err(InputError::State));
+    assert_eq!(bench.node.poll(), Err(InputError::State));
+    assert_eq!(bench.node.leader(None), Err(InputError::State));
     bench.node.start(me()).unwrap();
-    assert_eq!(bench.node.start(me()), Err(Refused::State));
+    assert_eq!(bench.node.start(me()), Err(InputError::State));
 }
 
 #[test]
@@ -285,8 +352,10 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
     let delay = bench.idle().unwrap();
     bench.advance(delay + Duration::from_millis(1));
     bench.node.tick().unwrap();
-    bench.message("fetch");
-    assert_eq!(bench.drain(), []);
+    for _ in 0..2 {
+        bench.message("fetch");
+        assert_eq!(bench.drain(), []);
+    }
     assert_eq!(
         bench.seen(),
         [
@@ -294,9 +363,11 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
             "fetch",
             "store",
             "Fetched(Ok(b\"\"))",
-            "Stored { number: 7, outcome: Stored }",
+            "Stored { number: 1, outcome: Stored }",
             "panic",
             "leader master@10.0.0.1:5050",
+            "fetch",
+            "Fetched(Ok(b\"body\"))",
             "fetch",
             "Fetched(Ok(b\"body\"))",
         ]
@@ -369,7 +440,7 @@ fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
         bench.drain()
     };
     let actions = restart(&mut bench);
-    let [Action::Send { to, name, .. }] = &actions[..] else {
+    let [Action::Io(Io::Send { to, name, .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(
@@ -395,7 +466,11 @@ fn late_answers_of_a_former_machine_are_ignored() {
         bench.message(name);
     }
     let actions = bench.drain();
-    let [Action::Fetch { id: fetch }, Action::Store { id: store, .. }] = actions[..] else {
+    let [
+        Action::Fetch { id: fetch },
+        Action::Io(Io::Store { number: store, .. }),
+    ] = actions[..]
+    else {
         panic!("{actions:?}")
     };
     let generation = bench.host.0.lock().0[0];
@@ -417,12 +492,16 @@ fn late_answers_of_a_former_machine_are_ignored() {
     assert_eq!(bench.drain(), []);
     assert_eq!(bench.seen(), [""; 0]);
 
-    // The new machine's own ones arrive, under the numbers that it knows.
+    // The new machine gets the answers to its own effects.
     for name in ["fetch", "store", "apply"] {
         bench.message(name);
     }
     let actions = bench.drain();
-    let [Action::Fetch { id: fetch }, Action::Store { id: store, .. }] = actions[..] else {
+    let [
+        Action::Fetch { id: fetch },
+        Action::Io(Io::Store { number: store, .. }),
+    ] = actions[..]
+    else {
         panic!("{actions:?}")
     };
     bench.node.fetched(fetch, Err("why".into())).unwrap();
@@ -437,11 +516,11 @@ fn late_answers_of_a_former_machine_are_ignored() {
         bench.seen()[3..],
         [
             "Fetched(Err(\"why\"))".to_owned(),
-            "Stored { number: 7, outcome: Superseded }".to_owned(),
+            format!("Stored {{ number: {store}, outcome: Superseded }}"),
             format!(
                 "HostDone({:?})",
                 HostReport {
-                    generation: 3,
+                    generation,
                     ..HostReport::default()
                 }
             ),
@@ -460,14 +539,14 @@ fn the_engine_is_reported_on_until_another_machine_asks() {
         generation,
         ..EngineReport::default()
     };
-    let done = format!("EngineDone({:?})", report(4));
+    let done = |generation| format!("EngineDone({:?})", report(generation));
     for _ in 0..2 {
         bench.host.1.lock().1 = Some(report(first));
         bench.drain();
-        assert_eq!(bench.seen(), std::slice::from_ref(&done));
+        assert_eq!(bench.seen(), [done(first)]);
     }
 
-    // What the first machine asked for is nothing to the second one.
+    // The second machine gets no reports on what the first one asked for.
     bench.message("panic");
     let delay = bench.idle().unwrap();
     bench.advance(delay + Duration::from_millis(1));
@@ -476,7 +555,7 @@ fn the_engine_is_reported_on_until_another_machine_asks() {
     bench.drain();
     bench.seen();
     let second = *bench.host.1.lock().0.last().unwrap();
-    for (generation, seen) in [(first, vec![]), (second, vec![done])] {
+    for (generation, seen) in [(first, vec![]), (second, vec![done(second)])] {
         bench.host.1.lock().1 = Some(report(generation));
         bench.drain();
         assert_eq!(bench.seen(), seen);
@@ -508,34 +587,6 @@ fn every_fetch_is_answered_the_newest_with_the_value() {
             "Fetched(Err(\"overtaken by a newer attempt\"))",
             "Fetched(Ok(b\"new\"))"
         ]
-    );
-}
-
-#[test]
-fn a_write_that_hangs_has_failed_after_a_while() {
-    let mut bench = Bench::started();
-    bench.message("store");
-    let actions = bench.drain();
-    let [Action::Store { id, .. }] = actions[..] else {
-        panic!("{actions:?}")
-    };
-    bench.seen();
-    assert_eq!(bench.idle(), Some(STORE_PATIENCE));
-    bench.advance(STORE_PATIENCE - Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    assert_eq!(bench.seen(), [""; 0]);
-    bench.advance(Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    let seen = bench.seen();
-    assert!(
-        seen[0].starts_with("Stored { number: 7, outcome: Failed(\"no answer within 20 s"),
-        "{seen:?}"
-    );
-    bench.node.stored(id, StoreOutcome::Stored).unwrap();
-    assert_eq!(
-        (bench.seen().len(), bench.idle()),
-        (0, None),
-        "the late answer counts no more"
     );
 }
 
@@ -572,7 +623,7 @@ fn an_id_that_is_open_is_not_taken_twice() {
         accept: None,
         body: Bytes::new(),
     };
-    assert_eq!(bench.node.request(again), Err(Refused::Invalid));
+    assert_eq!(bench.node.request(again), Err(InputError::Invalid));
     assert_eq!(bench.drain(), []);
 }
 
@@ -580,7 +631,7 @@ fn an_id_that_is_open_is_not_taken_twice() {
 #[cfg(feature = "fault-injection")]
 fn a_fault_can_be_ordered() {
     let mut bench = Bench::started();
-    bench.message(super::super::fault::PANIC);
+    bench.message(crate::runtime::fault::PANIC);
     assert!(bench.node.take_panicked());
     assert_eq!(bench.seen(), [""; 0], "the machine never saw it");
 }

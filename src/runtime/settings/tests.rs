@@ -1,6 +1,6 @@
-use tempfile::TempDir;
+use super::*;
 
-use super::super::settings::*;
+use tempfile::TempDir;
 
 const NETWORK: &str = r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
                           "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}"#;
@@ -54,10 +54,19 @@ fn the_parameter_names_the_file() {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let given = [pair("other", "x"), pair("agent_config", "/a.json")];
     assert_eq!(config_path(Role::Agent, &given).unwrap(), "/a.json");
+    let twice = [
+        pair("agent_config", "/a.json"),
+        pair("agent_config", "/b.json"),
+    ];
+    assert_eq!(
+        config_path(Role::Agent, &twice).unwrap(),
+        "/b.json",
+        "the last one counts, as in files"
+    );
     for given in [&given[..], &[], &[pair("master_config", "")]] {
         assert_eq!(
             complaint(config_path(Role::Master, given)),
-            "module parameters of overlay-master: master_config: missing; give it, in the file behind Mesos's \
+            "module parameters: master_config: missing; give it, in the file behind Mesos's \
              flag --modules, the path of the JSON configuration"
         );
     }
@@ -122,7 +131,7 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
     assert_eq!(log_settings.quorum, 3);
     assert_eq!(
         log_settings.zookeeper,
-        Some(LogMeeting {
+        Some(ZooKeeperSettings {
             servers: "e:1".into(),
             path: "/env/overlay_log_replicas".into(),
             session_timeout: Duration::from_secs(10),
@@ -143,7 +152,7 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
     assert_eq!(log_settings.quorum, 2);
     assert_eq!(
         log_settings.zookeeper,
-        Some(LogMeeting {
+        Some(ZooKeeperSettings {
             servers: "f:1,g:2".into(),
             path: "/file/overlay_log_replicas".into(),
             session_timeout: Duration::from_secs(20),
@@ -206,6 +215,24 @@ fn an_agent_finds_its_master_in_file_then_environment() {
     );
     let bare = files.agent("");
     assert_eq!(agent(&bare, &environment).unwrap().detect, "10.0.0.2:5050");
+    for spelt in ["master@10.0.0.2:5050", " 10.0.0.2:5050\n"] {
+        let environment = Environment {
+            master: Some(spelt.to_owned()),
+            ..environment.clone()
+        };
+        assert_eq!(agent(&bare, &environment).unwrap().detect, spelt.trim());
+    }
+    for root in ["zk://e:1", "zk://e:1/"] {
+        let environment = Environment {
+            master: Some(root.to_owned()),
+            ..environment.clone()
+        };
+        let line = complaint(agent(&bare, &environment));
+        let start = format!(
+            "environment: MESOS_MASTER: \"{root}\" has no path, and Mesos's masters do not"
+        );
+        assert!(line.starts_with(&start), "{line}");
+    }
     let environment = Environment {
         master: None,
         ..environment

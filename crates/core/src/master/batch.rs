@@ -16,7 +16,7 @@ use super::pending::Registration;
 use super::record::Entry;
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
-use crate::{Effect, RequestId, StoreOutcome, Time};
+use crate::{Effect, Io, RequestId, StoreOutcome, Time};
 
 /// What is gathered for one write.
 #[derive(Debug, Default)]
@@ -134,10 +134,11 @@ struct InFlight {
 }
 
 impl Writer {
-    /// A writer with no write under way.
-    pub fn new() -> Writer {
+    /// Returns a writer with no write under way, whose first write has the number after
+    /// `number`.
+    pub fn after(number: u64) -> Writer {
         Writer {
-            number: 0,
+            number,
             in_flight: None,
             rest_until: None,
         }
@@ -157,10 +158,10 @@ impl Writer {
             size: state.len(),
         });
         out.counters.log.writing(state.len());
-        out.push(Effect::Store {
+        out.push(Effect::Io(Io::Store {
             number: self.number,
             state,
-        });
+        }));
     }
 
     /// The write of this number is answered; what depends on it, if anything does.

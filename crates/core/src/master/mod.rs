@@ -20,6 +20,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::config::MasterConfig;
+use crate::machine::first_number;
 use crate::metrics::Metric;
 use crate::proto;
 use crate::proto::internal::{
@@ -28,7 +29,7 @@ use crate::proto::internal::{
 use crate::protocol::http::Response;
 use crate::protocol::messages::Named;
 use crate::util::backoff::Backoff;
-use crate::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
+use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use batch::{Held, Writer, read_hangs};
 use outbox::Out;
 use pending::{Registration, Waiting};
@@ -142,6 +143,13 @@ impl Machine for Master {
     }
 }
 
+/// Returns the message that makes a registered agent register again. A master that restarted
+/// after a panic sends it to agents that are still connected, and did not notice.
+pub fn reregistration(agent: Upid) -> Io {
+    let reason = "the overlay master has started again after a fault; register anew".to_owned();
+    Io::send(agent, &RegistrationRefusedMessage { reason })
+}
+
 impl Master {
     /// A master that knows of no leader yet. `me` is its own pid, `seed` the source
     /// of its randomness.
@@ -154,7 +162,7 @@ impl Master {
             phase: Phase::Standby,
             sessions: Sessions::default(),
             waiting: Waiting::default(),
-            writer: Writer::new(),
+            writer: Writer::after(first_number(0)),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
             out: Out::default(),
@@ -162,9 +170,11 @@ impl Master {
         }
     }
 
-    /// The same after so many others in the same process, each of which panicked.
-    pub fn restarted(self, restarts: u64) -> Master {
-        Master { restarts, ..self }
+    /// Sets how many masters this process created before, each of which panicked.
+    pub fn restarted(mut self, restarts: u64) -> Master {
+        self.writer = Writer::after(first_number(restarts));
+        self.restarts = restarts;
+        self
     }
 
     /// The state of the present lead, if there is one, and what it works with.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::metrics::Counters;
 use crate::protocol::messages::Named;
 use crate::util::throttle::Throttle;
-use crate::{Effect, Level, RequestId, Response, Time, Upid};
+use crate::{Effect, Io, Level, RequestId, Response, Time, Upid};
 
 /// How much of a line is logged, in characters.
 const LONGEST_LINE: usize = 2000;
@@ -57,7 +57,7 @@ impl Out {
 
     /// Answers a request.
     pub fn respond(&mut self, id: RequestId, response: Response) {
-        self.push(Effect::Respond { id, response });
+        self.push(Effect::Io(Io::Respond { id, response }));
     }
 
     /// Tells the operator: one line of bounded length, whatever others sent is in it.

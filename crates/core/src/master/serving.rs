@@ -25,7 +25,7 @@ use crate::proto::internal::{
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
 use crate::protocol::views;
-use crate::{Effect, Level, Time, Upid};
+use crate::{Effect, Io, Level, Time, Upid};
 
 /// What is at hand besides the state of a lead.
 pub struct Context<'a> {
@@ -179,10 +179,10 @@ impl Serving {
             .sessions
             .of(from)
             .is_some_and(|(_, session)| session.unconfirmed);
-        cx.out.push(Effect::Link {
+        cx.out.push(Effect::Io(Io::Link {
             to: from.clone(),
             reconnect,
-        });
+        }));
         cx.sessions
             .register(cx.out.now(), *ip, from, form(message), ask);
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
