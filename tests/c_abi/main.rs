@@ -1,13 +1,12 @@
 //! The C ABI from C: the header by itself, its agreement with the Rust side, and the
 //! example program against the static library, which needs no symbol of Mesos.
-use std::fmt::Write;
 use std::fs;
-use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mesos_overlay::ffi::*;
 use tempfile::TempDir;
+
+mod bindings;
 
 /// The static library of this very build, which lies beside the test's program.
 fn static_library() -> PathBuf {
@@ -67,101 +66,14 @@ fn the_header_stands_alone_in_c_and_in_cpp() {
     }
 }
 
-/// `_Static_assert`s of what Rust thinks of the header's structures.
-#[derive(Default)]
-struct Assertions(String);
-
-impl Assertions {
-    fn equal(&mut self, c: &str, rust: u64) {
-        writeln!(
-            self.0,
-            "_Static_assert(({c}) == {rust}u, \"Rust says {rust}\");"
-        )
-        .unwrap();
-    }
-}
-
-macro_rules! structures {
-    ($assertions:ident: $($c:literal = $rust:ident { $($c_field:literal = $field:ident),* })*) => {$(
-        $assertions.equal(concat!("sizeof(", $c, ")"), size_of::<$rust>() as u64);
-        $($assertions.equal(
-            concat!("offsetof(", $c, ", ", $c_field, ")"),
-            offset_of!($rust, $field) as u64,
-        );)*
-    )*};
-}
-
+/// bindgen does not know the value of `UINT64_MAX`, with which this one is defined.
 #[test]
-fn header_and_library_agree() {
-    let mut all = Assertions("#include \"mesos_overlay.h\"\n".to_owned());
-    structures! { all:
-        "mo_bytes" = MoBytes { "ptr" = ptr, "len" = len }
-        "mo_pair" = MoPair { "key" = key, "value" = value }
-        "mo_options" = MoOptions {
-            "size" = size, "parameters" = parameters, "parameter_count" = parameter_count, "wake" = wake,
-            "wake_ctx" = wake_ctx, "now_ms" = now_ms, "now_ctx" = now_ctx, "seed" = seed
-        }
-        "mo_metric" = MoMetric { "size" = size, "name" = name, "value" = value }
-        "mo_endpoint" = MoEndpoint { "size" = size, "path" = path, "help" = help, "flags" = flags }
-        "mo_request" = MoRequest {
-            "size" = size, "id" = id, "method" = method, "path" = path, "query" = query,
-            "query_count" = query_count, "accept" = accept, "body" = body
-        }
-        "mo_none" = MoNone { "deadline_ms" = deadline_ms }
-        "mo_send" = MoSend { "to" = to, "name" = name, "body" = body }
-        "mo_link" = MoLink { "to" = to, "reconnect" = reconnect }
-        "mo_respond" = MoRespond {
-            "id" = id, "status" = status, "content_type" = content_type, "headers" = headers,
-            "header_count" = header_count, "body" = body
-        }
-        "mo_detect" = MoDetect { "master" = master }
-        "mo_open_log" = MoOpenLog {
-            "quorum" = quorum, "path" = path, "zk_servers" = zk_servers, "zk_path" = zk_path,
-            "zk_session_timeout_ms" = zk_session_timeout_ms, "zk_scheme" = zk_scheme,
-            "zk_credentials" = zk_credentials, "metrics_prefix" = metrics_prefix
-        }
-        "mo_fetch" = MoFetch { "id" = id, "name" = name }
-        "mo_store" = MoStore { "id" = id, "name" = name, "value" = value }
-        "mo_effect" = MoEffect { "size" = size, "kind" = kind, "as" = as_ }
-    }
-    for (c, rust) in [
-        ("MO_OK", MoResult::Ok),
-        ("MO_PANIC", MoResult::Panic),
-        ("MO_NULL", MoResult::Null),
-        ("MO_INVALID", MoResult::Invalid),
-        ("MO_CONFIG", MoResult::Config),
-        ("MO_STATE", MoResult::State),
-        ("MO_BUSY", MoResult::Busy),
-        ("MO_END", MoResult::End),
-    ] {
-        all.equal(c, rust as u64);
-    }
-    for (c, rust) in [
-        ("MO_EFFECT_NONE", MoEffectKind::None),
-        ("MO_EFFECT_SEND", MoEffectKind::Send),
-        ("MO_EFFECT_LINK", MoEffectKind::Link),
-        ("MO_EFFECT_RESPOND", MoEffectKind::Respond),
-        ("MO_EFFECT_DETECT", MoEffectKind::Detect),
-        ("MO_EFFECT_OPEN_LOG", MoEffectKind::OpenLog),
-        ("MO_EFFECT_FETCH", MoEffectKind::Fetch),
-        ("MO_EFFECT_STORE", MoEffectKind::Store),
-    ] {
-        all.equal(c, rust as u64);
-    }
-    all.equal("MO_INFO", MoSeverity::Info as u64);
-    all.equal("MO_WARNING", MoSeverity::Warning as u64);
-    all.equal("MO_ERROR", MoSeverity::Error as u64);
-    all.equal("MO_DONE", outcome::DONE.into());
-    all.equal("MO_SUPERSEDED", outcome::SUPERSEDED.into());
-    all.equal("MO_FAILED", outcome::FAILED.into());
-    all.equal("sizeof(mo_result)", size_of::<MoResult>() as u64);
-    all.equal("sizeof(mo_outcome)", size_of::<u32>() as u64);
-    all.equal("MO_ABI_VERSION", ABI_VERSION.into());
-    all.equal("MO_ENDPOINT_WRITES", ENDPOINT_WRITES);
-    all.equal("MO_ENDPOINT_READS", ENDPOINT_READS);
-    all.equal("MO_ENDPOINT_TREE", ENDPOINT_TREE);
-    all.equal("MO_NEVER", NEVER);
-    compile_text(&mut compiler("gcc", "c11"), "c", &all.0);
+fn a_deadline_that_never_comes_is_the_largest_number() {
+    let text = format!(
+        "#include \"mesos_overlay.h\"\n_Static_assert(MO_NEVER == {}u, \"MO_NEVER\");\n",
+        mesos_overlay::ffi::NEVER
+    );
+    compile_text(&mut compiler("gcc", "c11"), "c", &text);
 }
 
 /// Builds the example with `flags` and runs it in a directory of its own.
