@@ -109,10 +109,10 @@ pub extern "C" fn mo_abi_version() -> u32 {
 pub extern "C" fn mo_result_text(result: u32) -> *const c_char {
     let text: &CStr = match result {
         0 => c"ok",
-        1 => c"a defect was caught; the node starts again",
+        1 => c"a panic was caught; the node starts again",
         2 => c"a pointer is NULL",
         3 => c"an argument is invalid",
-        4 => c"the configuration cannot be used; the log says why",
+        4 => c"the configuration is invalid; the log has the reason",
         5 => c"not allowed in this state",
         6 => c"another call on this node has not returned",
         7 => c"there is no such element",

@@ -257,3 +257,67 @@ pub trait Machine {
         Vec::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::Agent;
+    use crate::config::{AgentConfig, master};
+    use crate::master::Master;
+    use crate::proto::internal::{RegisterAgentMessage, UpdateAgentOverlaysMessage};
+    use crate::protocol::messages::Named;
+
+    const CONFIG: &str = r#"{"replicated_log_dir": "/log", "network": {
+        "vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
+
+    fn message<M: Named>(from: &Upid, message: &M) -> Input {
+        Input::Message {
+            from: from.clone(),
+            name: M::NAME.to_owned(),
+            body: message.encode_to_vec().into(),
+        }
+    }
+
+    /// Gives inputs to a machine. Returns all numbers of its effects.
+    fn numbers(mut machine: impl Machine, inputs: impl IntoIterator<Item = Input>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for input in inputs {
+            machine.handle(Time(Duration::ZERO), input);
+            numbers.extend(
+                std::iter::from_fn(|| machine.poll_effect()).filter_map(|effect| match effect {
+                    Effect::Io(Io::Store { number, .. }) => Some(number),
+                    Effect::ApplyHost { generation, .. } => Some(generation),
+                    Effect::ApplyEngine { generation, .. } => Some(generation),
+                    _ => None,
+                }),
+            );
+        }
+        numbers
+    }
+
+    #[test]
+    fn machines_of_one_process_use_different_numbers() {
+        let agent: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let overlay_master: Upid = "overlay-master@10.0.0.1:5050".parse().unwrap();
+        let leader = Input::Leader(Some("master@10.0.0.1:5050".parse().unwrap()));
+        let config = master::parse("master.json", CONFIG).unwrap().config;
+        for restarts in [0, 1, 2, 1000] {
+            let master = Master::new(config.clone(), overlay_master.clone(), 1);
+            let register = message(&agent, &RegisterAgentMessage::default());
+            let recovered = Input::Fetched(Ok(Bytes::new()));
+            let stores = numbers(
+                master.restarted(restarts),
+                [leader.clone(), recovered, register],
+            );
+            assert_eq!(stores, [first_number(restarts) + 1]);
+
+            let machine = Agent::new(AgentConfig::new("/cni"), agent.clone(), 1);
+            let assignment = message(&overlay_master, &UpdateAgentOverlaysMessage::default());
+            let passes = numbers(machine.restarted(restarts), [leader.clone(), assignment]);
+            assert_eq!(passes, [first_number(restarts) + 1; 2], "host and engine");
+        }
+    }
+}
