@@ -14,6 +14,8 @@ use crate::protocol::http::{Request, RequestId, Response};
 use crate::protocol::upid::Upid;
 use crate::util::time::Time;
 
+pub mod outbox;
+
 /// Event that a machine handles.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {

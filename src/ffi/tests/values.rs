@@ -384,7 +384,7 @@ fn log_lines_reach_the_callers_function_with_their_severity() {
     assert_eq!(
         found,
         [MoSeverity::Info, MoSeverity::Warning, MoSeverity::Error]
-            .map(|severity| (severity as u32, "overlay-master: severities\\nof lines"))
+            .map(|severity| (severity as u32, "overlay-master: severities of lines"))
     );
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::metrics::Outbox;
 use super::networks::Networks;
-use super::outbox::Out;
 use super::pending::Registration;
-use super::record::Entry;
+use super::record::EncodedAgent;
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 use crate::{Effect, Io, RequestId, StoreOutcome, Time};
@@ -95,7 +95,7 @@ pub struct Deletion {
 #[derive(Debug)]
 pub struct WrittenBatch {
     /// The changed agents as they are in the log then; `None`: deleted.
-    pub entries: BTreeMap<Ipv4Addr, Option<Arc<Entry>>>,
+    pub entries: BTreeMap<Ipv4Addr, Option<Arc<EncodedAgent>>>,
     /// The networks as they are in the log then, if they changed.
     pub networks: Option<Arc<Networks>>,
     /// What to answer.
@@ -150,7 +150,7 @@ impl Writer {
     }
 
     /// Writes `state`, which `batch` is the latest part of.
-    pub fn write(&mut self, out: &mut Out, batch: WrittenBatch, state: Bytes) {
+    pub fn write(&mut self, out: &mut Outbox, batch: WrittenBatch, state: Bytes) {
         self.number += 1;
         self.in_flight = Some(InFlight {
             batch: Some(batch),
@@ -167,7 +167,7 @@ impl Writer {
     /// The write of this number is answered; what depends on it, if anything does.
     pub fn answered(
         &mut self,
-        out: &mut Out,
+        out: &mut Outbox,
         number: u64,
         outcome: &StoreOutcome,
     ) -> Option<WrittenBatch> {

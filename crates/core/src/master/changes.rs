@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Changed, Held};
+use super::metrics::Outbox;
 use super::networks::{Change, Held as HeldByOverlay, Networks, Refusal, show};
-use super::outbox::Out;
-use super::record::{Entry, Record, describe, orphans};
+use super::record::{AgentRecord, EncodedAgent, describe, orphans};
 use super::serving::{Context, Serving};
 use super::sessions::{Session, Sessions};
-use crate::allocation::allocator::{Allocator, Ask, Holding, Pair, Room};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, DualStack};
 use crate::proto;
 use crate::proto::internal::{AgentRegisteredMessage, UpdateAgentOverlaysMessage};
 use crate::{Level, RequestId, Response, Time};
@@ -59,7 +59,7 @@ impl Pushed {
     /// Sends lists, and again until they are answered.
     pub fn send(
         &mut self,
-        out: &mut Out,
+        out: &mut Outbox,
         sessions: &mut Sessions,
         lists: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
     ) {
@@ -72,7 +72,7 @@ impl Pushed {
     }
 
     /// Sends what is due.
-    pub fn tick(&mut self, out: &mut Out, sessions: &mut Sessions) {
+    pub fn tick(&mut self, out: &mut Outbox, sessions: &mut Sessions) {
         let Some((_, delay)) = self.next.filter(|(at, _)| *at <= out.now()) else {
             return;
         };
@@ -85,7 +85,7 @@ impl Pushed {
 
 /// Sends an agent a list, if it can be reached.
 fn send(
-    out: &mut Out,
+    out: &mut Outbox,
     sessions: &mut Sessions,
     ip: Ipv4Addr,
     list: &UpdateAgentOverlaysMessage,
@@ -113,7 +113,7 @@ fn send(
 struct Draft {
     networks: Networks,
     allocator: Allocator,
-    records: BTreeMap<Ipv4Addr, Record>,
+    records: BTreeMap<Ipv4Addr, AgentRecord>,
     changed: BTreeSet<Ipv4Addr>,
     /// What the agents that have registered get now.
     lists: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
@@ -171,10 +171,10 @@ impl Serving {
             .map(|(_, info)| show(info))
             .unwrap_or_default();
         let was = self.networks.known(name).map(show).unwrap_or_default();
-        let holders = |records: &BTreeMap<_, Record>| {
+        let holders = |records: &BTreeMap<_, AgentRecord>| {
             records
                 .values()
-                .filter(|record| record.holding.overlays.contains_key(name))
+                .filter(|record| record.allocation.overlays.contains_key(name))
                 .count()
         };
         match change {
@@ -217,7 +217,7 @@ impl Serving {
         let mut touched = BTreeSet::new();
         if taken_by_force {
             for (ip, record) in &mut records {
-                if record.holding.overlays.remove(name).is_some() {
+                if record.allocation.overlays.remove(name).is_some() {
                     touched.insert(*ip);
                 }
             }
@@ -235,7 +235,7 @@ impl Serving {
         if !taken_by_force && let Some((config, _)) = draft.networks.overlay(name) {
             let room = |networks: &Networks, allocator: &Allocator, records| {
                 let missing = missing(networks, name, sessions, records);
-                in_vain(missing, allocator.room(Some(name)))
+                in_vain(missing, allocator.capacity(Some(name)))
             };
             let short = room(&draft.networks, &draft.allocator, &draft.records);
             let was_short = room(&self.networks, &self.allocator, &self.records);
@@ -372,16 +372,16 @@ impl Serving {
             return;
         };
         for name in names {
-            record.holding.overlays.remove(name);
+            record.allocation.overlays.remove(name);
             self.holders
                 .get_mut(name)
                 .map(|holders| holders.remove(&ip));
         }
         self.gathering.changed.insert(ip);
-        if record.holding.overlays.is_empty() {
+        if record.allocation.overlays.is_empty() {
             // Nothing to carry through the tunnel: the VTEP goes back.
-            let holding = std::mem::take(&mut record.holding);
-            self.allocator.release(&holding);
+            let allocation = std::mem::take(&mut record.allocation);
+            self.allocator.release(&allocation);
             self.records.remove(&ip);
             return;
         }
@@ -389,8 +389,14 @@ impl Serving {
             .orphans
             .retain(|overlay| !names.contains(&overlay.info.name));
         let network = &self.networks.network;
-        let description = describe(network, ip, &record.holding, record.ask, &record.orphans);
-        record.entry = Entry::renewed(None, &description.stored, description.sent.iter());
+        let description = describe(
+            network,
+            ip,
+            &record.allocation,
+            record.requested,
+            &record.orphans,
+        );
+        record.entry = EncodedAgent::renewed(None, &description.stored, description.sent.iter());
     }
 
     /// An agent holds nothing any more.
@@ -454,14 +460,14 @@ impl Draft {
         serving: &Serving,
         sessions: &Sessions,
         networks: Networks,
-        mut records: BTreeMap<Ipv4Addr, Record>,
+        mut records: BTreeMap<Ipv4Addr, AgentRecord>,
         mut changed: BTreeSet<Ipv4Addr>,
     ) -> Draft {
         let network = &networks.network;
         let mut allocator = Allocator::new(network);
-        records.retain(|_, record| !record.holding.overlays.is_empty());
+        records.retain(|_, record| !record.allocation.overlays.is_empty());
         for record in records.values() {
-            let reserved = allocator.reserve(&record.holding);
+            let reserved = allocator.reserve(&record.allocation);
             debug_assert!(reserved.is_ok(), "{reserved:?} was held and is not free");
         }
         let mut lists = BTreeMap::new();
@@ -475,23 +481,23 @@ impl Draft {
         for ip in ips {
             let record = records.get(&ip);
             let session = registered.get(&ip);
-            let Some(ask) = session
-                .map(|session| session.ask)
-                .or(record.map(|record| record.ask))
+            let Some(requested) = session
+                .map(|session| session.requested)
+                .or(record.map(|record| record.requested))
             else {
                 continue;
             };
-            let mut holding = record
-                .map(|record| record.holding.clone())
+            let mut allocation = record
+                .map(|record| record.allocation.clone())
                 .unwrap_or_default();
             let mut problems = Vec::new();
             if session.is_some() {
                 let lacking = allocator
-                    .complete(network, ask, &mut holding)
+                    .allocate_missing(network, requested, &mut allocation)
                     .unwrap_or_else(|refused| vec![refused]);
                 problems = lacking.iter().map(ToString::to_string).collect();
             }
-            let (record, sent) = renewed(network, ip, holding, ask, record);
+            let (record, sent) = renewed(network, ip, allocation, requested, record);
             if session.is_some_and(|session| session.takes_news()) || serving.is_being_answered(ip)
             {
                 let list = UpdateAgentOverlaysMessage {
@@ -525,24 +531,24 @@ impl Draft {
 fn renewed(
     network: &crate::config::Network,
     ip: Ipv4Addr,
-    holding: Holding,
-    ask: Ask,
-    before: Option<&Record>,
-) -> (Option<Record>, Vec<proto::AgentOverlayInfo>) {
-    if holding.overlays.is_empty() {
+    allocation: Allocation,
+    requested: AllocationRequest,
+    before: Option<&AgentRecord>,
+) -> (Option<AgentRecord>, Vec<proto::AgentOverlayInfo>) {
+    if allocation.overlays.is_empty() {
         return (None, Vec::new());
     }
     let mut orphans = before
         .map(|record| orphans(network, &record.entry.info().overlays))
         .unwrap_or_default();
-    orphans.retain(|overlay| holding.overlays.contains_key(&overlay.info.name));
-    let description = describe(network, ip, &holding, ask, &orphans);
+    orphans.retain(|overlay| allocation.overlays.contains_key(&overlay.info.name));
+    let description = describe(network, ip, &allocation, requested, &orphans);
     let before = before.map(|record| &record.entry);
-    let entry = Entry::renewed(before, &description.stored, description.sent.iter());
+    let entry = EncodedAgent::renewed(before, &description.stored, description.sent.iter());
     (
-        Some(Record {
-            holding,
-            ask,
+        Some(AgentRecord {
+            allocation,
+            requested,
             orphans,
             entry,
         }),
@@ -550,10 +556,10 @@ fn renewed(
     )
 }
 
-fn held_by_overlay(records: &BTreeMap<Ipv4Addr, Record>) -> HeldByOverlay {
+fn held_by_overlay(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> HeldByOverlay {
     let mut held = HeldByOverlay::new();
     for (ip, record) in records {
-        for (name, nets) in &record.holding.overlays {
+        for (name, nets) in &record.allocation.overlays {
             held.entry(name.clone()).or_default().push((*ip, *nets));
         }
     }
@@ -563,7 +569,7 @@ fn held_by_overlay(records: &BTreeMap<Ipv4Addr, Record>) -> HeldByOverlay {
 /// Who holds something of overlays that are not in force.
 pub fn holders(
     networks: &Networks,
-    records: &BTreeMap<Ipv4Addr, Record>,
+    records: &BTreeMap<Ipv4Addr, AgentRecord>,
 ) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
     let mut holders: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for (ip, record) in records
@@ -571,7 +577,7 @@ pub fn holders(
         .filter(|(_, record)| !record.orphans.is_empty())
     {
         for name in record
-            .holding
+            .allocation
             .overlays
             .keys()
             .filter(|name| networks.overlay(name).is_none())
@@ -587,21 +593,21 @@ fn missing(
     networks: &Networks,
     name: &str,
     sessions: &Sessions,
-    records: &BTreeMap<Ipv4Addr, Record>,
-) -> Pair<u128> {
-    let mut missing = Pair::default();
+    records: &BTreeMap<Ipv4Addr, AgentRecord>,
+) -> DualStack<u128> {
+    let mut missing = DualStack::default();
     let Some((config, _)) = networks.overlay(name) else {
         return missing;
     };
     let newcomers = sessions.iter().filter(|(ip, session)| {
         session.connected && session.is_current && !records.contains_key(ip)
     });
-    let newcomers = newcomers.map(|(_, session)| (session.ask, None));
+    let newcomers = newcomers.map(|(_, session)| (session.requested, None));
     let agents = records
         .values()
-        .map(|record| (record.ask, record.holding.overlays.get(name)));
-    for (ask, nets) in agents.chain(newcomers) {
-        let Some(share) = ask.share_of(config) else {
+        .map(|record| (record.requested, record.allocation.overlays.get(name)));
+    for (requested, nets) in agents.chain(newcomers) {
+        let Some(share) = requested.requested_families(config) else {
             continue;
         };
         missing.v4 += u128::from(share.v4 && nets.is_none_or(|nets| nets.v4.is_none()));
@@ -611,8 +617,8 @@ fn missing(
 }
 
 /// How many of those that are missing something would not find it in what is left.
-fn in_vain(missing: Pair<u128>, room: Room) -> Pair<u128> {
-    Pair {
+fn in_vain(missing: DualStack<u128>, room: Capacity) -> DualStack<u128> {
+    DualStack {
         v4: missing.v4.saturating_sub(room.free.unwrap_or(0)),
         v6: missing.v6.saturating_sub(room.free6.unwrap_or(0)),
     }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::batch::{Deletion, Gone};
 use super::endpoints::ToDelete;
 use super::leases::parting;
-use super::record::Record;
+use super::record::AgentRecord;
 use super::serving::{Context, Serving, summary};
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 use crate::{Level, RequestId, Response};
@@ -37,7 +37,7 @@ impl Serving {
             let line = match self.records.get(ip) {
                 Some(record) => format!(
                     "Deleting agent {ip}, which frees {}",
-                    summary(&record.holding)
+                    summary(&record.allocation)
                 ),
                 None => format!("Nothing to delete: agent {ip} holds nothing"),
             };
@@ -57,9 +57,9 @@ impl Serving {
         cx: &mut Context<'_>,
         ip: Ipv4Addr,
         reclaimed: bool,
-    ) -> Option<Record> {
+    ) -> Option<AgentRecord> {
         let record = self.records.remove(&ip)?;
-        self.allocator.release(&record.holding);
+        self.allocator.release(&record.allocation);
         self.gathering.changed.insert(ip);
         // Its answer would say what is not so any more.
         self.gathering.held.registrations.remove(&ip);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::record::{Record, put_agent};
+use super::record::{AgentRecord, put_agent};
 
 /// How many agents a new piece has. A change of one costs joining this many entries, and a
 /// write copies all pieces.
@@ -15,16 +15,16 @@ const PIECE: usize = 64;
 
 /// Agents in the order of their addresses, as they stand in the state.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct EncodedAgents {
     /// By the address from which on a piece has the agents, up to the next one's. There is
     /// always one from the lowest address on.
     pieces: BTreeMap<Ipv4Addr, Box<[u8]>>,
 }
 
-impl Encoded {
+impl EncodedAgents {
     /// Of these records.
-    pub fn new(records: &BTreeMap<Ipv4Addr, Record>) -> Encoded {
-        let mut encoded = Encoded {
+    pub fn new(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> EncodedAgents {
+        let mut encoded = EncodedAgents {
             pieces: BTreeMap::new(),
         };
         encoded.join(records, Ipv4Addr::UNSPECIFIED, None);
@@ -32,7 +32,11 @@ impl Encoded {
     }
 
     /// What is changed, new, or not there any more.
-    pub fn update(&mut self, records: &BTreeMap<Ipv4Addr, Record>, changed: &BTreeSet<Ipv4Addr>) {
+    pub fn update(
+        &mut self,
+        records: &BTreeMap<Ipv4Addr, AgentRecord>,
+        changed: &BTreeSet<Ipv4Addr>,
+    ) {
         let mut next = changed.first().copied();
         while let Some(ip) = next {
             let first = self
@@ -50,7 +54,7 @@ impl Encoded {
     /// Makes pieces of the records from `first` on and before `end`.
     fn join(
         &mut self,
-        records: &BTreeMap<Ipv4Addr, Record>,
+        records: &BTreeMap<Ipv4Addr, AgentRecord>,
         first: Ipv4Addr,
         end: Option<Ipv4Addr>,
     ) {
@@ -89,7 +93,7 @@ impl Encoded {
     }
 
     /// Whether it says what these records say.
-    pub fn is_of(&self, records: &BTreeMap<Ipv4Addr, Record>) -> bool {
+    pub fn is_of(&self, records: &BTreeMap<Ipv4Addr, AgentRecord>) -> bool {
         let mut bytes = Vec::new();
         records
             .values()
@@ -103,27 +107,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::allocation::allocator::Holding;
-    use crate::master::record::{Entry, ask_of};
+    use crate::allocation::allocator::Allocation;
+    use crate::master::record::{EncodedAgent, ask_of};
     use crate::proto::AgentInfo;
     use crate::proto::internal::AgentNetworkConfig;
 
-    fn record(ip: Ipv4Addr, attempts: u32) -> Record {
+    fn record(ip: Ipv4Addr, attempts: u32) -> AgentRecord {
         let info = AgentInfo {
             ip: ip.to_string(),
             configuration_attempts: Some(attempts),
             ..Default::default()
         };
-        let entry = Entry::renewed(None, &info, std::iter::empty());
-        Record {
-            holding: Holding::default(),
-            ask: ask_of(&AgentNetworkConfig::default()),
+        let entry = EncodedAgent::renewed(None, &info, std::iter::empty());
+        AgentRecord {
+            allocation: Allocation::default(),
+            requested: ask_of(&AgentNetworkConfig::default()),
             orphans: Vec::new(),
             entry,
         }
     }
 
-    fn check_pieces(encoded: &Encoded, records: &BTreeMap<Ipv4Addr, Record>) {
+    fn check_pieces(encoded: &EncodedAgents, records: &BTreeMap<Ipv4Addr, AgentRecord>) {
         assert!(encoded.is_of(records));
         for (index, (first, piece)) in encoded.pieces.iter().enumerate() {
             let end = encoded.pieces.keys().nth(index + 1);
@@ -151,7 +155,7 @@ mod tests {
         ) {
             let ip = |n: u32| Ipv4Addr::from(0x0a00_0000 + n);
             let mut records: BTreeMap<_, _> = (0..at_first).map(|n| (ip(2 * n), record(ip(2 * n), 0))).collect();
-            let mut encoded = Encoded::new(&records);
+            let mut encoded = EncodedAgents::new(&records);
             check_pieces(&encoded, &records);
             for (number, (first, count, step, there)) in steps.into_iter().enumerate() {
                 let changed: BTreeSet<_> = (0..count).map(|n| ip(first + n * step)).collect();
@@ -171,7 +175,7 @@ mod tests {
     fn one_that_is_forgotten_shows() {
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         let mut records = BTreeMap::from([(ip, record(ip, 0))]);
-        let encoded = Encoded::new(&records);
+        let encoded = EncodedAgents::new(&records);
         records.insert(ip, record(ip, 1));
         assert!(!encoded.is_of(&records));
     }

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 
 use super::batch::Deletion;
 use super::endpoints::ToReclaim;
-use super::record::Record;
+use super::record::AgentRecord;
 use super::serving::{Context, Serving, summary};
 use super::sessions::Sessions;
-use crate::allocation::allocator::{Ask, Exhausted, Holding};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Exhausted};
 use crate::allocation::prefix::overlap;
 use crate::{Level, RequestId, Response, Time};
 
@@ -42,33 +42,37 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         ip: Ipv4Addr,
-        ask: Ask,
-    ) -> Result<(Holding, Vec<Exhausted>), Exhausted> {
+        requested: AllocationRequest,
+    ) -> Result<(Allocation, Vec<Exhausted>), Exhausted> {
         loop {
             let held = self
                 .records
                 .get(&ip)
-                .map(|record| record.holding.clone())
+                .map(|record| record.allocation.clone())
                 .unwrap_or_default();
             let former = self.former.get(ip).cloned().unwrap_or_default();
-            let mut holding = held.clone();
-            let outcome =
-                self.allocator
-                    .restore(&self.networks.network, ask, &mut holding, &former);
+            let mut allocation = held.clone();
+            let outcome = self.allocator.allocate_preferring(
+                &self.networks.network,
+                requested,
+                &mut allocation,
+                &former,
+            );
             let lacking = match &outcome {
                 Ok(lacking) => lacking.as_slice(),
                 Err(exhausted) => std::slice::from_ref(exhausted),
             };
-            let Some((exhausted, from)) = self.relief(cx, ip, ask, &holding, lacking) else {
-                return outcome.map(|lacking| (holding, lacking));
+            let Some((exhausted, from)) = self.relief(cx, ip, requested, &allocation, lacking)
+            else {
+                return outcome.map(|lacking| (allocation, lacking));
             };
             // Taking from others may change more than this agent's share: it starts anew.
-            self.allocator.release(&holding.without(&held));
+            self.allocator.release(&allocation.without(&held));
             for other in from {
                 self.reclaim_one(
                     cx,
                     other,
-                    &format!("agent {ip} needs it: {}", exhausted.what()),
+                    &format!("agent {ip} needs it: {}", exhausted.reason()),
                 );
             }
         }
@@ -80,8 +84,8 @@ impl Serving {
         &self,
         cx: &Context<'_>,
         ip: Ipv4Addr,
-        ask: Ask,
-        holding: &Holding,
+        requested: AllocationRequest,
+        allocation: &Allocation,
         lacking: &'a [Exhausted],
     ) -> Option<(&'a Exhausted, Vec<Ipv4Addr>)> {
         if lacking.is_empty() {
@@ -89,15 +93,19 @@ impl Serving {
         }
         let lapsed = self.lapsed(cx);
         let others: Vec<_> = lapsed.iter().filter(|(_, other)| *other != ip).collect();
-        let holdings: Vec<_> = others
+        let allocations: Vec<_> = others
             .iter()
-            .filter_map(|(_, ip)| Some(&self.records.get(ip)?.holding))
+            .filter_map(|(_, ip)| Some(&self.records.get(ip)?.allocation))
             .collect();
         lacking.iter().find_map(|exhausted| {
             let network = &self.networks.network;
-            let chosen = self
-                .allocator
-                .relief(network, ask, holding, exhausted, &holdings)?;
+            let chosen = self.allocator.choose_reclaim(
+                network,
+                requested,
+                allocation,
+                exhausted,
+                &allocations,
+            )?;
             Some((
                 exhausted,
                 chosen.into_iter().map(|index| others[index].1).collect(),
@@ -135,15 +143,18 @@ impl Serving {
             return;
         };
         let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
-        let held = summary(&record.holding);
+        let held = summary(&record.allocation);
         let line =
             format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
         cx.out.log(Level::Warning, line);
-        let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else {
+        let Some(AgentRecord {
+            allocation, entry, ..
+        }) = self.take_all_from(cx, ip, true)
+        else {
             return;
         };
         self.former
-            .add(ip, holding, Bytes::copy_from_slice(&entry.stored));
+            .add(ip, allocation, Bytes::copy_from_slice(&entry.stored));
     }
 
     /// `POST /overlay-master/agents/reclaim`: all of them with one write, or none.
@@ -211,14 +222,18 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         ip: Ipv4Addr,
-        holding: &Holding,
+        allocation: &Allocation,
         lacking: &[Exhausted],
     ) {
         // One that gets nothing may have better luck the next time.
-        let Some(former) = self.former.get(ip).filter(|_| !holding.overlays.is_empty()) else {
+        let Some(former) = self
+            .former
+            .get(ip)
+            .filter(|_| !allocation.overlays.is_empty())
+        else {
             return;
         };
-        let notice = self.notice(former, holding, lacking);
+        let notice = self.notice(former, allocation, lacking);
         cx.out.log(
             Level::Info,
             format!("Agent {ip} is back and is told: {notice}"),
@@ -228,9 +243,14 @@ impl Serving {
         self.gathering.changed.insert(ip);
     }
 
-    fn notice(&self, former: &Holding, holding: &Holding, lacking: &[Exhausted]) -> String {
+    fn notice(
+        &self,
+        former: &Allocation,
+        allocation: &Allocation,
+        lacking: &[Exhausted],
+    ) -> String {
         let lost = |overlay: Option<&str>| {
-            let (before, now) = (former.part(overlay), holding.part(overlay));
+            let (before, now) = (former.part(overlay), allocation.part(overlay));
             let is_lacking = lacking
                 .iter()
                 .any(|exhausted| exhausted.overlay.as_deref() == overlay);
@@ -275,10 +295,10 @@ impl Serving {
         format!("{now} {what} instead of {}{taker}", show(before))
     }
 
-    fn holder(&self, holds: impl Fn(&Holding) -> bool) -> Option<Ipv4Addr> {
+    fn holder(&self, holds: impl Fn(&Allocation) -> bool) -> Option<Ipv4Addr> {
         self.records
             .iter()
-            .find(|(_, record)| holds(&record.holding))
+            .find(|(_, record)| holds(&record.allocation))
             .map(|(ip, _)| *ip)
     }
 }

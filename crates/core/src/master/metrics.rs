@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::{Master, Phase};
 use crate::StoreOutcome;
-use crate::allocation::allocator::{Exhausted, Room};
+use crate::allocation::allocator::{Capacity, Exhausted};
+use crate::machine::outbox;
+use crate::machine::outbox::MessageCounters;
 use crate::metrics::{Description, FAMILIES, Histogram, Kind, Numbers, counter, gauge};
 use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
@@ -12,7 +14,10 @@ use crate::proto::internal::{
 };
 use crate::protocol::messages::Named;
 
-/// What happened since this machine was made.
+/// The outbox of a master.
+pub type Outbox = outbox::Outbox<Counters>;
+
+/// Counters since the machine was made.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// VTEP addresses that were wanted and not there, by family.
@@ -40,16 +45,17 @@ pub struct Taken {
     pub dropped: u64,
 }
 
-impl Counters {
-    /// A message is sent.
-    pub fn sent(&mut self, name: &str) {
+impl MessageCounters for Counters {
+    fn count_sent(&mut self, name: &str) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_sent += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_sent += 1,
             _ => {}
         }
     }
+}
 
+impl Counters {
     /// Messages were of no use.
     pub fn dropped(&mut self, name: &str, count: u64) {
         match name {
@@ -201,7 +207,7 @@ impl Master {
                 &VTEPS,
                 "overlay/master/vteps",
                 None,
-                &serving.room(None),
+                &serving.capacity(None),
             );
             for overlay in serving.overlays() {
                 let name = format!("overlay/master/overlays/{overlay}/subnets");
@@ -210,7 +216,7 @@ impl Master {
                     &SUBNETS,
                     &name,
                     Some(overlay),
-                    &serving.room(Some(overlay)),
+                    &serving.capacity(Some(overlay)),
                 );
             }
         }
@@ -358,7 +364,7 @@ fn room(
     of: &'static [Description; 3],
     prefix: &str,
     overlay: Option<&str>,
-    room: &Room,
+    room: &Capacity,
 ) {
     let values = [
         [

@@ -31,8 +31,8 @@ use crate::protocol::messages::Named;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use batch::{Held, Writer, read_hangs};
-use outbox::Out;
-use pending::{Registration, Waiting};
+use metrics::Outbox;
+use pending::{PendingRegistrations, Registration};
 use serving::{Context, Serving};
 use sessions::Sessions;
 
@@ -44,7 +44,6 @@ pub mod endpoints;
 mod leases;
 mod metrics;
 mod networks;
-mod outbox;
 mod overlays;
 mod peers;
 mod pending;
@@ -68,13 +67,13 @@ pub struct Master {
     leader: Option<Upid>,
     phase: Phase,
     sessions: Sessions,
-    waiting: Waiting,
+    waiting: PendingRegistrations,
     writer: Writer,
     /// Reads of the log from former leads that are not answered yet. What they will
     /// bring may be out of date.
     stale_fetches: u32,
     backoff: Backoff,
-    out: Out,
+    out: Outbox,
     /// How many machines there were before this one in the same process.
     restarts: u64,
 }
@@ -161,11 +160,11 @@ impl Master {
             leader: None,
             phase: Phase::Standby,
             sessions: Sessions::default(),
-            waiting: Waiting::default(),
+            waiting: PendingRegistrations::default(),
             writer: Writer::after(first_number(0)),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
-            out: Out::default(),
+            out: Outbox::default(),
             restarts: 0,
         }
     }

@@ -60,7 +60,7 @@ impl Serving {
         let in_file = networks.in_file(name);
         let waiting = matches!(standing, Standing::Draining | Standing::Orphaned);
         Some(Overlay {
-            agent_subnets: in_force.map(|_| self.allocator.room(Some(name))),
+            agent_subnets: in_force.map(|_| self.allocator.capacity(Some(name))),
             agents: uses.len(),
             error: networks.left_out(name),
             file: in_file

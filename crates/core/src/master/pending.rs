@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::outbox::Out;
+use super::metrics::Outbox;
 use crate::proto::internal::RegisterAgentMessage;
 use crate::{Time, Upid};
 
@@ -28,15 +28,15 @@ pub struct Registration {
 
 /// The latest registration of each agent.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub struct PendingRegistrations {
     waiting: BTreeMap<Ipv4Addr, (Time, Registration)>,
     /// None of them came before this; `None`: there is none.
     oldest: Option<Time>,
 }
 
-impl Waiting {
+impl PendingRegistrations {
     /// Keeps one; an older one of the same agent goes.
-    pub fn add(&mut self, out: &mut Out, registration: Registration) {
+    pub fn add(&mut self, out: &mut Outbox, registration: Registration) {
         if self.waiting.len() >= LIMIT && !self.waiting.contains_key(&registration.ip) {
             out.counters.registers.dropped += 1;
             out.warn("registrations wait", || {
@@ -66,7 +66,7 @@ impl Waiting {
     }
 
     /// Drops those that have waited for too long; `why` they could not be served.
-    pub fn expire(&mut self, out: &mut Out, why: &str) {
+    pub fn expire(&mut self, out: &mut Outbox, why: &str) {
         let now = out.now();
         let (mut count, mut example) = (0, None);
         self.waiting.retain(|_, (since, registration)| {

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 
 use super::record::put;
-use crate::allocation::allocator::Holding;
+use crate::allocation::allocator::Allocation;
 
 /// Field number in the stored `State`.
 const STATE_FORMER: u32 = 101;
@@ -20,7 +20,7 @@ const LIMIT: usize = 1000;
 
 /// All of them.
 #[derive(Debug, Default)]
-pub struct Former {
+pub struct ReclaimedAllocations {
     agents: BTreeMap<Ipv4Addr, FormerAgent>,
     /// In the order in which their leases ended.
     order: BTreeMap<u64, Ipv4Addr>,
@@ -30,21 +30,21 @@ pub struct Former {
 #[derive(Debug)]
 struct FormerAgent {
     order: u64,
-    holding: Holding,
+    allocation: Allocation,
     /// What the log has of it: an encoded `AgentInfo`.
     stored: Bytes,
 }
 
-impl Former {
+impl ReclaimedAllocations {
     /// An agent's lease ended; it held this, which the log has as `stored`. The one that is
     /// remembered for longest may be forgotten for it.
-    pub fn add(&mut self, ip: Ipv4Addr, holding: Holding, stored: Bytes) {
+    pub fn add(&mut self, ip: Ipv4Addr, allocation: Allocation, stored: Bytes) {
         self.remove(ip);
         self.agents.insert(
             ip,
             FormerAgent {
                 order: self.next,
-                holding,
+                allocation,
                 stored,
             },
         );
@@ -59,15 +59,15 @@ impl Former {
     }
 
     /// What this agent held.
-    pub fn get(&self, ip: Ipv4Addr) -> Option<&Holding> {
-        self.agents.get(&ip).map(|agent| &agent.holding)
+    pub fn get(&self, ip: Ipv4Addr) -> Option<&Allocation> {
+        self.agents.get(&ip).map(|agent| &agent.allocation)
     }
 
     /// Forgets an agent; what it held.
-    pub fn remove(&mut self, ip: Ipv4Addr) -> Option<Holding> {
+    pub fn remove(&mut self, ip: Ipv4Addr) -> Option<Allocation> {
         let agent = self.agents.remove(&ip)?;
         self.order.remove(&agent.order);
-        Some(agent.holding)
+        Some(agent.allocation)
     }
 
     /// Puts all of them into an encoded `State`.
@@ -88,15 +88,15 @@ mod tests {
         Ipv4Addr::from(0x0a00_0000 + n)
     }
 
-    fn add(former: &mut Former, n: u32) {
+    fn add(former: &mut ReclaimedAllocations, n: u32) {
         let info = proto::AgentInfo {
             ip: ip(n).to_string(),
             ..Default::default()
         };
-        former.add(ip(n), Holding::default(), info.encode_to_vec().into());
+        former.add(ip(n), Allocation::default(), info.encode_to_vec().into());
     }
 
-    fn stored(former: &Former) -> Vec<String> {
+    fn stored(former: &ReclaimedAllocations) -> Vec<String> {
         let mut state = Vec::new();
         former.encode(&mut state);
         let state = proto::State::decode(state.as_slice()).unwrap();
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_longest_gone_are_forgotten_first() {
-        let mut former = Former::default();
+        let mut former = ReclaimedAllocations::default();
         (0..1000).for_each(|n| add(&mut former, 999 - n));
         assert_eq!(stored(&former)[..2], ["10.0.3.231", "10.0.3.230"]);
         // Gone once more, so not the oldest any longer.

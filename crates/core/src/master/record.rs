@@ -9,17 +9,17 @@ use ipnet::IpNet;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, message};
 
-use super::encoded::Encoded;
+use super::encoded::EncodedAgents;
 use super::networks::Networks;
-use super::reclaimed::Former;
-use crate::allocation::allocator::{Ask, Holding, Nets, Pair};
+use super::reclaimed::ReclaimedAllocations;
+use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, DualStackNet};
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
 use crate::proto;
 use crate::proto::internal::{AgentNetworkConfig, Peer, PeerSubnet};
 use crate::protocol::peer_list_codec::PEERS;
-use crate::protocol::views::Prepared;
+use crate::protocol::views::AgentJson;
 
 /// VXLAN network identifier of every overlay, as in every cluster there is.
 pub const VNI: u32 = 1024;
@@ -36,31 +36,31 @@ const STATE_NETWORKS: u32 = 100;
 /// There are thousands of these, so what is done with all of them at once finds its part
 /// ready: writing the state, showing it and telling the peers means joining bytes.
 #[derive(Debug, PartialEq)]
-pub struct Entry {
+pub struct EncodedAgent {
     /// What is written: an encoded [`proto::AgentInfo`].
     pub stored: Box<[u8]>,
     /// The same as endpoints show it.
-    pub shown: Prepared,
+    pub shown: AgentJson,
     /// What other agents are told, as it stands in the message; `None`: it has no part in
     /// any overlay.
     pub peer: Option<Box<[u8]>>,
 }
 
-impl Entry {
+impl EncodedAgent {
     /// `sent`: those of the overlays that the agent gets at present. The entry of `before`
     /// if it says the same.
     pub fn renewed<'a>(
-        before: Option<&Arc<Entry>>,
+        before: Option<&Arc<EncodedAgent>>,
         info: &proto::AgentInfo,
         sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
-    ) -> Arc<Entry> {
+    ) -> Arc<EncodedAgent> {
         let stored = info.encode_to_vec();
         let peer = peer(&info.ip, sent).map(|peer| encode_peer(&peer));
         match before {
             Some(before) if *before.stored == *stored && before.peer == peer => before.clone(),
-            _ => Arc::new(Entry {
+            _ => Arc::new(EncodedAgent {
                 stored: stored.into(),
-                shown: Prepared::new(info),
+                shown: AgentJson::new(info),
                 peer,
             }),
         }
@@ -88,12 +88,16 @@ pub fn put(field: u32, message: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Puts what is stored of an agent into an encoded `State`.
-pub fn put_agent(entry: &Entry, state: &mut Vec<u8>) {
+pub fn put_agent(entry: &EncodedAgent, state: &mut Vec<u8>) {
     put(STATE_AGENTS, &entry.stored, state);
 }
 
 /// The stored `State` with these agents.
-pub fn encode_state(networks: &Networks, agents: &Encoded, former: &Former) -> Bytes {
+pub fn encode_state(
+    networks: &Networks,
+    agents: &EncodedAgents,
+    former: &ReclaimedAllocations,
+) -> Bytes {
     let mut state = Vec::with_capacity(4096 + agents.len());
     message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
     agents
@@ -121,20 +125,20 @@ pub fn orphans(
 
 /// One agent, as the master's memory has it (stored already or not).
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct AgentRecord {
     /// All that it holds; of overlays out of the configuration, too.
-    pub holding: Holding,
+    pub allocation: Allocation,
     /// What it asked for last.
-    pub ask: Ask,
+    pub requested: AllocationRequest,
     /// Overlays that are not in force any more, as they were stored. They stay in the log, so that nobody else can get what the agent may use.
     pub orphans: Vec<proto::AgentOverlayInfo>,
     /// All this as the log is to have it.
-    pub entry: Arc<Entry>,
+    pub entry: Arc<EncodedAgent>,
 }
 
 /// What an agent's `network_config` asks for.
-pub fn ask_of(config: &AgentNetworkConfig) -> Ask {
-    Ask {
+pub fn ask_of(config: &AgentNetworkConfig) -> AllocationRequest {
+    AllocationRequest {
         allocate_subnet: config.allocate_subnet(),
         mesos_bridge: config.mesos_bridge(),
         docker_bridge: config.docker_bridge(),
@@ -154,36 +158,39 @@ pub struct Description {
 pub fn describe(
     network: &Network,
     agent: Ipv4Addr,
-    holding: &Holding,
-    ask: Ask,
+    allocation: &Allocation,
+    requested: AllocationRequest,
     orphans: &[proto::AgentOverlayInfo],
 ) -> Description {
-    let configured = Pair {
+    let configured = DualStack {
         v4: true,
         v6: network.vtep_subnet6.is_some(),
     };
-    let sent_vtep = holding.vtep.only(configured).only(ask.families());
+    let sent_vtep = allocation
+        .vtep
+        .only(configured)
+        .only(requested.vtep_families());
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
     for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
-        let Some(nets) = holding.overlays.get(&overlay.name) else {
+        let Some(nets) = allocation.overlays.get(&overlay.name) else {
             continue;
         };
-        let share = ask.share_of(overlay);
+        let share = requested.requested_families(overlay);
         let used = nets.only(share.unwrap_or_default());
-        let describe = |nets: Nets, vtep: Nets| proto::AgentOverlayInfo {
+        let describe = |nets: DualStackNet, vtep: DualStackNet| proto::AgentOverlayInfo {
             info: info.clone(),
             subnet: text(nets.v4),
             subnet6: text(nets.v6),
-            mesos_bridge: bridge(ask.mesos_bridge, 'm', overlay, used),
-            docker_bridge: bridge(ask.docker_bridge, 'd', overlay, used),
+            mesos_bridge: bridge(requested.mesos_bridge, 'm', overlay, used),
+            docker_bridge: bridge(requested.docker_bridge, 'd', overlay, used),
             backend: proto::BackendInfo {
                 vxlan: vxlan(network, vtep),
             },
             state: None,
         };
-        let all = describe(*nets, holding.vtep);
+        let all = describe(*nets, allocation.vtep);
         if share.is_some() {
-            let is_all = used == *nets && sent_vtep == holding.vtep;
+            let is_all = used == *nets && sent_vtep == allocation.vtep;
             sent.push(if is_all {
                 all.clone()
             } else {
@@ -211,7 +218,7 @@ fn bridge(
     wanted: bool,
     kind: char,
     overlay: &OverlayConfig,
-    subnets: Nets,
+    subnets: DualStackNet,
 ) -> Option<proto::BridgeInfo> {
     let half = |net: Option<IpNet>| {
         let (lower, upper) = halves(net?)?;
@@ -224,7 +231,7 @@ fn bridge(
     })
 }
 
-fn vxlan(network: &Network, vtep: Nets) -> Option<proto::VxLanInfo> {
+fn vxlan(network: &Network, vtep: DualStackNet) -> Option<proto::VxLanInfo> {
     let v4 = vtep.v4?;
     Some(proto::VxLanInfo {
         vni: VNI,
@@ -288,17 +295,17 @@ mod tests {
             ..Default::default()
         };
         let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
-        let record = |info: &proto::AgentInfo| Record {
-            holding: Holding::default(),
-            ask: ask_of(&AgentNetworkConfig::default()),
+        let record = |info: &proto::AgentInfo| AgentRecord {
+            allocation: Allocation::default(),
+            requested: ask_of(&AgentNetworkConfig::default()),
             orphans: Vec::new(),
-            entry: Entry::renewed(None, info, std::iter::empty()),
+            entry: EncodedAgent::renewed(None, info, std::iter::empty()),
         };
         let records = agents
             .iter()
             .map(|info| (info.ip.parse().unwrap(), record(info)))
             .collect();
-        let encoded = Encoded::new(&records);
+        let encoded = EncodedAgents::new(&records);
         let info = proto::OverlayInfo {
             name: "web".into(),
             subnet: Some("9.0.0.0/8".into()),
@@ -320,11 +327,11 @@ mod tests {
                 overlays,
                 ..file.wire.clone()
             };
-            let mut former = Former::default();
+            let mut former = ReclaimedAllocations::default();
             let gone = agent("10.0.0.3");
             former.add(
                 "10.0.0.3".parse().unwrap(),
-                Holding::default(),
+                Allocation::default(),
                 gone.encode_to_vec().into(),
             );
             let (network, agents) = (Some(network), agents.clone());

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use super::batch::{Batch, Held, Writer, WrittenBatch};
 use super::changes::{Pushed, holders};
-use super::encoded::Encoded;
+use super::encoded::EncodedAgents;
+use super::metrics::Outbox;
 use super::networks::Networks;
-use super::outbox::Out;
 use super::peers::{Form, Peers};
 use super::pending::Registration;
-use super::reclaimed::Former;
-use super::record::{Entry, Record, ask_of, describe, encode_state};
+use super::reclaimed::ReclaimedAllocations;
+use super::record::{AgentRecord, EncodedAgent, ask_of, describe, encode_state};
 use super::recovery::Recovery;
 use super::sessions::Sessions;
-use crate::allocation::allocator::{Allocator, Ask, Holding, Room};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity};
 use crate::proto;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
@@ -36,7 +36,7 @@ pub struct Context<'a> {
     /// After how long without contact what an agent holds may be given to others.
     pub lease: Option<Duration>,
     /// Where effects go.
-    pub out: &'a mut Out,
+    pub out: &'a mut Outbox,
 }
 
 /// The state of one lead.
@@ -48,17 +48,17 @@ pub struct Serving {
     pub(super) shown: Arc<Networks>,
     pub(super) allocator: Allocator,
     /// Memory, ahead of the log by what [`Batch::changed`] names.
-    pub(super) records: BTreeMap<Ipv4Addr, Record>,
+    pub(super) records: BTreeMap<Ipv4Addr, AgentRecord>,
     /// The records as they are written, but for what [`Batch::changed`] names.
-    pub(super) encoded: Encoded,
+    pub(super) encoded: EncodedAgents,
     /// Who holds something of overlays that are not in force.
     pub(super) holders: BTreeMap<String, BTreeSet<Ipv4Addr>>,
     /// The log, as far as it is known to be written.
-    pub(super) stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
+    pub(super) stored: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
     pub(super) gathering: Batch,
     pub(super) pushed: Pushed,
     /// What agents held whose leases ended, ahead of the log like the records.
-    pub(super) former: Former,
+    pub(super) former: ReclaimedAllocations,
     pub(super) peers: Peers,
 }
 
@@ -85,7 +85,7 @@ impl Serving {
             holders: holders(&networks, &recovery.records),
             networks,
             allocator: recovery.allocator,
-            encoded: Encoded::new(&recovery.records),
+            encoded: EncodedAgents::new(&recovery.records),
             records: recovery.records,
             stored: recovery.stored,
             gathering: Batch {
@@ -119,8 +119,8 @@ impl Serving {
     }
 
     /// How much is left of an overlay's subnets; `None`: of the VTEPs.
-    pub fn room(&self, overlay: Option<&str>) -> Room {
-        self.allocator.room(overlay)
+    pub fn capacity(&self, overlay: Option<&str>) -> Capacity {
+        self.allocator.capacity(overlay)
     }
 
     /// The history of peers.
@@ -151,8 +151,8 @@ impl Serving {
     /// answered as soon as the log has it.
     pub fn register(&mut self, cx: &mut Context<'_>, registration: Registration) {
         let Registration { ip, from, message } = &registration;
-        let ask = ask_of(&message.network_config);
-        let (holding, lacking) = match self.complete(cx, *ip, ask) {
+        let requested = ask_of(&message.network_config);
+        let (allocation, lacking) = match self.complete(cx, *ip, requested) {
             Ok(complete) => complete,
             Err(exhausted) => {
                 cx.out.counters.exhausted(&exhausted);
@@ -184,15 +184,15 @@ impl Serving {
             reconnect,
         }));
         cx.sessions
-            .register(cx.out.now(), *ip, from, form(message), ask);
+            .register(cx.out.now(), *ip, from, form(message), requested);
         if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
             session.erred(cx.out.now(), &problems.join("; "));
         }
-        self.welcome_back(cx, *ip, &holding, &lacking);
+        self.welcome_back(cx, *ip, &allocation, &lacking);
         // The answer to this is the list.
         self.gathering.held.pushes.remove(ip);
         self.pushed.forget(*ip);
-        let overlays = self.update_record(cx, *ip, holding, ask);
+        let overlays = self.update_record(cx, *ip, allocation, requested);
         let answer = UpdateAgentOverlaysMessage {
             overlays,
             problems,
@@ -210,10 +210,10 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         ip: Ipv4Addr,
-        holding: Holding,
-        ask: Ask,
+        allocation: Allocation,
+        requested: AllocationRequest,
     ) -> Vec<proto::AgentOverlayInfo> {
-        if holding.overlays.is_empty() {
+        if allocation.overlays.is_empty() {
             // It holds nothing, so there is nothing to keep.
             return Vec::new();
         }
@@ -222,25 +222,25 @@ impl Serving {
             .as_ref()
             .map(|record| record.orphans.clone())
             .unwrap_or_default();
-        let description = describe(&self.networks.network, ip, &holding, ask, &orphans);
+        let description = describe(&self.networks.network, ip, &allocation, requested, &orphans);
         let before = known.as_ref().map(|record| &record.entry);
-        let entry = Entry::renewed(before, &description.stored, description.sent.iter());
+        let entry = EncodedAgent::renewed(before, &description.stored, description.sent.iter());
         match known {
             // What is stored of it is all that it holds.
-            Some(record) if Arc::ptr_eq(&record.entry, &entry) => record.ask = ask,
+            Some(record) if Arc::ptr_eq(&record.entry, &entry) => record.requested = requested,
             known => {
-                if known.is_none_or(|record| record.holding != holding) {
+                if known.is_none_or(|record| record.allocation != allocation) {
                     cx.out.log(
                         Level::Info,
-                        format!("Giving agent {ip} {}", summary(&holding)),
+                        format!("Giving agent {ip} {}", summary(&allocation)),
                     );
                 }
                 self.gathering.changed.insert(ip);
                 self.records.insert(
                     ip,
-                    Record {
-                        holding,
-                        ask,
+                    AgentRecord {
+                        allocation,
+                        requested,
                         orphans,
                         entry,
                     },
@@ -409,7 +409,7 @@ impl Serving {
         });
         views::state(
             &self.shown.network.wire,
-            |overlay| self.room(overlay),
+            |overlay| self.capacity(overlay),
             agents,
         )
     }
@@ -427,13 +427,13 @@ fn form(message: &RegisterAgentMessage) -> Option<Form> {
 }
 
 /// What an agent holds, for the log.
-pub fn summary(holding: &Holding) -> String {
-    let vtep = holding
+pub fn summary(allocation: &Allocation) -> String {
+    let vtep = allocation
         .vtep
         .iter()
         .flatten()
         .map(|net| format!("VTEP {}", net.addr()));
-    let subnets = holding.overlays.iter().flat_map(|(name, nets)| {
+    let subnets = allocation.overlays.iter().flat_map(|(name, nets)| {
         nets.iter()
             .flatten()
             .map(|net| format!("{net} of {name}"))
