@@ -14,7 +14,7 @@ use crate::project;
 /// File with the declarations.
 const BINDINGS: &str = "crates/sys/src/bindings.rs";
 
-/// Implemented for types of the library that C code sees as the type `C` of the header.
+/// Marks types of the library that have the ABI of the type `C` of the header.
 trait SameAs<C> {}
 
 macro_rules! same {
@@ -230,7 +230,7 @@ fn constants_agree() {
     assert_eq!(outcomes, expected);
 }
 
-/// Every function, structure and field of the declarations is in the lists above.
+/// Checks that the lists above have every function, structure and field of the declarations.
 #[test]
 fn nothing_is_left_out() {
     let text = fs::read_to_string(project(BINDINGS)).unwrap();

@@ -1,5 +1,5 @@
-//! The C ABI from C: the header by itself, its agreement with the Rust side, and the
-//! example program against the static library, which needs no symbol of Mesos.
+//! The C ABI: the header by itself, its agreement with the Rust side, and the example
+//! program with the static library, which needs no symbols of Mesos.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 mod bindings;
 
-/// The static library of this very build, which lies beside the test's program.
+/// Returns the static library of this build, which is in the directory of the test.
 fn static_library() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let library = program.parent().unwrap().join("libmesos_overlay.a");
@@ -20,16 +20,16 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Runs a program to its end, which must be a good one; returns what it printed.
+/// Runs a program, which must succeed, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let complaints = String::from_utf8_lossy(&output.stderr);
+    let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{command:?}: {}\n{printed}\n{complaints}",
+        "{command:?}: {}\n{printed}\n{errors}",
         output.status
     );
     printed
@@ -56,7 +56,7 @@ fn compile_text(compiler: &mut Command, language: &str, text: &str) {
 }
 
 #[test]
-fn the_header_stands_alone_in_c_and_in_cpp() {
+fn the_header_compiles_alone_as_c_and_cpp() {
     let text = "#include \"mesos_overlay.h\"\n#include \"mesos_overlay.h\"\n";
     for standard in ["c11", "c17"] {
         compile_text(&mut compiler("gcc", standard), "c", text);
@@ -66,9 +66,9 @@ fn the_header_stands_alone_in_c_and_in_cpp() {
     }
 }
 
-/// bindgen does not know the value of `UINT64_MAX`, with which this one is defined.
+/// Checks the value of `MO_NEVER`, which bindgen leaves out because it is `UINT64_MAX`.
 #[test]
-fn a_deadline_that_never_comes_is_the_largest_number() {
+fn never_has_the_same_value() {
     let text = format!(
         "#include \"mesos_overlay.h\"\n_Static_assert(MO_NEVER == {}u, \"MO_NEVER\");\n",
         mesos_overlay::ffi::NEVER
@@ -89,7 +89,7 @@ fn example(flags: &[&str]) -> String {
         .arg(&program));
     let work = directory.path().join("work");
     fs::create_dir(&work).unwrap();
-    // The environment of a Mesos host would be taken for configuration.
+    // These variables are a part of the configuration.
     run(Command::new(&program)
         .arg(&work)
         .env_remove("MESOS_ZK")
@@ -97,7 +97,7 @@ fn example(flags: &[&str]) -> String {
         .env_remove("MESOS_MASTER"))
 }
 
-fn check_story(printed: &str) {
+fn check_milestones(printed: &str) {
     for milestone in [
         "registered at first",
         "registered after the failover",
@@ -112,10 +112,10 @@ fn check_story(printed: &str) {
 
 #[test]
 fn the_example_runs_without_mesos() {
-    check_story(&example(&["-O2"]));
+    check_milestones(&example(&["-O2"]));
 }
 
 #[test]
-fn the_example_has_no_memory_errors_and_leaks_nothing() {
-    check_story(&example(&["-fsanitize=address", "-fno-omit-frame-pointer"]));
+fn the_example_has_no_memory_errors_or_leaks() {
+    check_milestones(&example(&["-fsanitize=address", "-fno-omit-frame-pointer"]));
 }

@@ -133,7 +133,7 @@ impl Host for FakeHost {
     }
 }
 
-struct Bench {
+struct Fixture {
     node: Node,
     nanos: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<String>>>,
@@ -144,12 +144,12 @@ struct Bench {
     factory_fails: Arc<AtomicBool>,
 }
 
-impl Bench {
-    fn new(detect: Option<&str>, log: Option<LogSettings>) -> Bench {
-        Bench::of(Role::Master, detect, log)
+impl Fixture {
+    fn new(detect: Option<&str>, log: Option<LogSettings>) -> Fixture {
+        Fixture::of(Role::Master, detect, log)
     }
 
-    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Bench {
+    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Fixture {
         let nanos = Arc::new(AtomicU64::new(0));
         let created = Arc::new(Mutex::new(Vec::new()));
         let factory_fails = Arc::new(AtomicBool::new(false));
@@ -183,7 +183,7 @@ impl Bench {
             }),
             seed: 1,
         });
-        Bench {
+        Fixture {
             node,
             nanos,
             seen,
@@ -193,12 +193,12 @@ impl Bench {
         }
     }
 
-    fn started() -> Bench {
-        let mut bench = Bench::new(None, Some(log_settings()));
-        bench.node.start(me()).unwrap();
-        assert_eq!(bench.drain(), [Action::OpenLog(log_settings())]);
-        bench.seen.lock().clear();
-        bench
+    fn started() -> Fixture {
+        let mut fixture = Fixture::new(None, Some(log_settings()));
+        fixture.node.start(me()).unwrap();
+        assert_eq!(fixture.drain(), [Action::OpenLog(log_settings())]);
+        fixture.seen.lock().clear();
+        fixture
     }
 
     /// Takes all actions before `Idle`.
@@ -288,44 +288,44 @@ fn statuses(actions: &[Action]) -> Vec<(u64, u16)> {
 }
 
 #[test]
-fn nothing_before_the_start_and_one_start_only() {
-    let mut bench = Bench::new(None, None);
-    assert_eq!(bench.node.tick(), Err(InputError::State));
-    assert_eq!(bench.node.poll(), Err(InputError::State));
-    assert_eq!(bench.node.leader(None), Err(InputError::State));
-    bench.node.start(me()).unwrap();
-    assert_eq!(bench.node.start(me()), Err(InputError::State));
+fn inputs_are_rejected_before_the_start_and_a_second_start_too() {
+    let mut fixture = Fixture::new(None, None);
+    assert_eq!(fixture.node.tick(), Err(InputError::State));
+    assert_eq!(fixture.node.poll(), Err(InputError::State));
+    assert_eq!(fixture.node.leader(None), Err(InputError::State));
+    fixture.node.start(me()).unwrap();
+    assert_eq!(fixture.node.start(me()), Err(InputError::State));
 }
 
 #[test]
-fn without_zookeeper_the_own_master_leads() {
-    let mut bench = Bench::new(None, None);
-    bench.node.start(me()).unwrap();
-    assert_eq!(bench.drain(), []);
-    assert_eq!(bench.seen(), ["leader master@10.0.0.1:5050"]);
+fn without_zookeeper_this_master_leads() {
+    let mut fixture = Fixture::new(None, None);
+    fixture.node.start(me()).unwrap();
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.seen(), ["leader master@10.0.0.1:5050"]);
 }
 
 #[test]
-fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
-    let mut bench = Bench::new(Some("zk://a:1/m"), None);
-    bench.node.start(me()).unwrap();
+fn leader_detection_is_repeated_after_a_failure() {
+    let mut fixture = Fixture::new(Some("zk://a:1/m"), None);
+    fixture.node.start(me()).unwrap();
     let detect = Action::Detect {
         master: "zk://a:1/m".into(),
     };
-    assert_eq!(bench.drain(), std::slice::from_ref(&detect));
-    assert_eq!(bench.seen(), [""; 0]);
+    assert_eq!(fixture.drain(), std::slice::from_ref(&detect));
+    assert_eq!(fixture.seen(), [""; 0]);
 
     let mut delays = Vec::new();
     for _ in 0..7 {
-        bench.node.detect_failed("no route").unwrap();
-        let delay = bench.idle().unwrap();
+        fixture.node.detect_failed("no route").unwrap();
+        let delay = fixture.idle().unwrap();
         delays.push(delay);
-        bench.node.tick().unwrap();
-        assert_eq!(bench.drain(), [], "too early");
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
-        assert_eq!(bench.drain(), std::slice::from_ref(&detect));
-        assert_eq!(bench.idle(), None);
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.drain(), [], "too early");
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.drain(), std::slice::from_ref(&detect));
+        assert_eq!(fixture.idle(), None);
     }
     assert!(delays[0] <= Duration::from_secs(1), "{delays:?}");
     assert!(
@@ -333,31 +333,31 @@ fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
         "{delays:?}"
     );
 
-    bench
+    fixture
         .node
         .leader(Some("master@10.0.0.9:5050".parse().unwrap()))
         .unwrap();
-    bench.node.leader(None).unwrap();
-    assert_eq!(bench.seen(), ["leader master@10.0.0.9:5050", "leader -"]);
+    fixture.node.leader(None).unwrap();
+    assert_eq!(fixture.seen(), ["leader master@10.0.0.9:5050", "leader -"]);
 }
 
 #[test]
-fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
-    let mut bench = Bench::new(None, None);
-    bench.node.start(me()).unwrap();
-    bench.message("fetch");
-    bench.message("store");
-    assert_eq!(bench.drain(), []);
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
+fn state_without_a_log_survives_a_panic() {
+    let mut fixture = Fixture::new(None, None);
+    fixture.node.start(me()).unwrap();
+    fixture.message("fetch");
+    fixture.message("store");
+    assert_eq!(fixture.drain(), []);
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
     for _ in 0..2 {
-        bench.message("fetch");
-        assert_eq!(bench.drain(), []);
+        fixture.message("fetch");
+        assert_eq!(fixture.drain(), []);
     }
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         [
             "leader master@10.0.0.1:5050",
             "fetch",
@@ -376,70 +376,70 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
 
 #[test]
 fn a_panic_answers_open_requests_and_restarts_the_machine() {
-    let mut bench = Bench::started();
-    bench.request(1, "/later");
-    bench.request(2, "/now");
-    bench.message("panic");
-    assert!(bench.node.take_panicked());
-    assert!(!bench.node.take_panicked());
-    assert_eq!(statuses(&bench.drain()), [(1, 500), (2, 500)]);
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/later");
+    fixture.request(2, "/now");
+    fixture.message("panic");
+    assert!(fixture.node.take_panicked());
+    assert!(!fixture.node.take_panicked());
+    assert_eq!(statuses(&fixture.drain()), [(1, 500), (2, 500)]);
 
-    // Nobody is in, and the requests' ids are free again.
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 503)]);
-    bench.message("echo");
-    assert_eq!(bench.drain(), []);
+    // Without a machine requests are answered at once, and their ids are free again.
+    fixture.request(1, "/now");
+    assert_eq!(statuses(&fixture.drain()), [(1, 503)]);
+    fixture.message("echo");
+    assert_eq!(fixture.drain(), []);
 
-    let delay = bench.idle().unwrap();
+    let delay = fixture.idle().unwrap();
     assert!(
         (Duration::from_millis(50)..=Duration::from_millis(100)).contains(&delay),
         "{delay:?}"
     );
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 200)]);
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.request(1, "/now");
+    assert_eq!(statuses(&fixture.drain()), [(1, 200)]);
 }
 
 #[test]
-fn restarts_get_rarer_while_the_panics_go_on_and_fast_again_after_a_good_minute() {
-    let mut bench = Bench::started();
-    let crash = |bench: &mut Bench| {
-        bench.message("panic");
-        let delay = bench.idle().unwrap();
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
+fn the_restart_delay_grows_and_is_reset_after_a_minute_without_a_panic() {
+    let mut fixture = Fixture::started();
+    let crash = |fixture: &mut Fixture| {
+        fixture.message("panic");
+        let delay = fixture.idle().unwrap();
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
         delay
     };
-    let delays: Vec<_> = (0..12).map(|_| crash(&mut bench)).collect();
+    let delays: Vec<_> = (0..12).map(|_| crash(&mut fixture)).collect();
     assert!(
         delays.iter().all(|delay| *delay <= Duration::from_secs(30)),
         "{delays:?}"
     );
     assert!(delays[11] >= Duration::from_secs(15), "{delays:?}");
-    bench.advance(HEALTHY_AFTER);
-    assert!(crash(&mut bench) <= Duration::from_millis(100));
+    fixture.advance(HEALTHY_AFTER);
+    assert!(crash(&mut fixture) <= Duration::from_millis(100));
 }
 
 #[test]
-fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
+fn a_leading_master_makes_its_agents_register_again_after_a_panic() {
     let other = "overlay-agent@10.0.0.3:5051".parse::<Upid>().unwrap();
-    let mut bench = Bench::started();
-    bench.message("link");
-    bench
+    let mut fixture = Fixture::started();
+    fixture.message("link");
+    fixture
         .node
         .message(other.clone(), "link".to_owned(), Bytes::new())
         .unwrap();
-    bench.drain();
-    bench.node.exited(other).unwrap();
-    let restart = |bench: &mut Bench| {
-        bench.message("panic");
-        let delay = bench.idle().unwrap();
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
-        bench.drain()
+    fixture.drain();
+    fixture.node.exited(other).unwrap();
+    let restart = |fixture: &mut Fixture| {
+        fixture.message("panic");
+        let delay = fixture.idle().unwrap();
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
+        fixture.drain()
     };
-    let actions = restart(&mut bench);
+    let actions = restart(&mut fixture);
     let [Action::Io(Io::Send { to, name, .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
@@ -451,21 +451,21 @@ fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
         )
     );
 
-    // It links those that come again; and a standby has none to call.
-    assert_eq!(restart(&mut bench), []);
-    bench.message("link");
-    bench.drain();
-    bench.node.leader(None).unwrap();
-    assert_eq!(restart(&mut bench), []);
+    // No agent has registered since; and a standby sends nothing.
+    assert_eq!(restart(&mut fixture), []);
+    fixture.message("link");
+    fixture.drain();
+    fixture.node.leader(None).unwrap();
+    assert_eq!(restart(&mut fixture), []);
 }
 
 #[test]
-fn late_answers_of_a_former_machine_are_ignored() {
-    let mut bench = Bench::started();
+fn late_answers_for_the_machine_before_are_ignored() {
+    let mut fixture = Fixture::started();
     for name in ["fetch", "store", "apply"] {
-        bench.message(name);
+        fixture.message(name);
     }
-    let actions = bench.drain();
+    let actions = fixture.drain();
     let [
         Action::Fetch { id: fetch },
         Action::Io(Io::Store { number: store, .. }),
@@ -473,30 +473,30 @@ fn late_answers_of_a_former_machine_are_ignored() {
     else {
         panic!("{actions:?}")
     };
-    let generation = bench.host.0.lock().0[0];
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.seen();
+    let generation = fixture.host.0.lock().0[0];
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.seen();
 
-    bench
+    fixture
         .node
         .fetched(fetch, Ok(Bytes::from_static(b"old")))
         .unwrap();
-    bench.node.stored(store, StoreOutcome::Stored).unwrap();
-    bench.host.0.lock().1 = Some(HostReport {
+    fixture.node.stored(store, StoreOutcome::Stored).unwrap();
+    fixture.host.0.lock().1 = Some(HostReport {
         generation,
         ..HostReport::default()
     });
-    assert_eq!(bench.drain(), []);
-    assert_eq!(bench.seen(), [""; 0]);
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.seen(), [""; 0]);
 
     // The new machine gets the answers to its own effects.
     for name in ["fetch", "store", "apply"] {
-        bench.message(name);
+        fixture.message(name);
     }
-    let actions = bench.drain();
+    let actions = fixture.drain();
     let [
         Action::Fetch { id: fetch },
         Action::Io(Io::Store { number: store, .. }),
@@ -504,16 +504,19 @@ fn late_answers_of_a_former_machine_are_ignored() {
     else {
         panic!("{actions:?}")
     };
-    bench.node.fetched(fetch, Err("why".into())).unwrap();
-    bench.node.stored(store, StoreOutcome::Superseded).unwrap();
-    let generation = *bench.host.0.lock().0.last().unwrap();
-    bench.host.0.lock().1 = Some(HostReport {
+    fixture.node.fetched(fetch, Err("why".into())).unwrap();
+    fixture
+        .node
+        .stored(store, StoreOutcome::Superseded)
+        .unwrap();
+    let generation = *fixture.host.0.lock().0.last().unwrap();
+    fixture.host.0.lock().1 = Some(HostReport {
         generation,
         ..HostReport::default()
     });
-    assert_eq!(bench.drain(), []);
+    assert_eq!(fixture.drain(), []);
     assert_eq!(
-        bench.seen()[3..],
+        fixture.seen()[3..],
         [
             "Fetched(Err(\"why\"))".to_owned(),
             format!("Stored {{ number: {store}, outcome: Superseded }}"),
@@ -529,60 +532,60 @@ fn late_answers_of_a_former_machine_are_ignored() {
 }
 
 #[test]
-fn the_engine_is_reported_on_until_another_machine_asks() {
-    let mut bench = Bench::started();
-    bench.message("engine");
-    bench.drain();
-    let first = bench.host.1.lock().0[0];
-    bench.seen();
+fn repeated_reports_on_the_engine_reach_the_machine_that_asked() {
+    let mut fixture = Fixture::started();
+    fixture.message("engine");
+    fixture.drain();
+    let first = fixture.host.1.lock().0[0];
+    fixture.seen();
     let report = |generation| EngineReport {
         generation,
         ..EngineReport::default()
     };
     let done = |generation| format!("EngineDone({:?})", report(generation));
     for _ in 0..2 {
-        bench.host.1.lock().1 = Some(report(first));
-        bench.drain();
-        assert_eq!(bench.seen(), [done(first)]);
+        fixture.host.1.lock().1 = Some(report(first));
+        fixture.drain();
+        assert_eq!(fixture.seen(), [done(first)]);
     }
 
     // The second machine gets no reports on what the first one asked for.
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.message("engine");
-    bench.drain();
-    bench.seen();
-    let second = *bench.host.1.lock().0.last().unwrap();
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.message("engine");
+    fixture.drain();
+    fixture.seen();
+    let second = *fixture.host.1.lock().0.last().unwrap();
     for (generation, seen) in [(first, vec![]), (second, vec![done(second)])] {
-        bench.host.1.lock().1 = Some(report(generation));
-        bench.drain();
-        assert_eq!(bench.seen(), seen);
+        fixture.host.1.lock().1 = Some(report(generation));
+        fixture.drain();
+        assert_eq!(fixture.seen(), seen);
     }
 }
 
 #[test]
-fn every_fetch_is_answered_the_newest_with_the_value() {
-    let mut bench = Bench::started();
+fn each_fetch_is_answered_and_the_newest_has_the_value() {
+    let mut fixture = Fixture::started();
     for _ in 0..2 {
-        bench.message("fetch");
+        fixture.message("fetch");
     }
-    let actions = bench.drain();
+    let actions = fixture.drain();
     let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else {
         panic!("{actions:?}")
     };
-    bench.seen();
-    bench
+    fixture.seen();
+    fixture
         .node
         .fetched(old, Ok(Bytes::from_static(b"old")))
         .unwrap();
-    bench
+    fixture
         .node
         .fetched(new, Ok(Bytes::from_static(b"new")))
         .unwrap();
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         [
             "Fetched(Err(\"overtaken by a newer attempt\"))",
             "Fetched(Ok(b\"new\"))"
@@ -591,30 +594,30 @@ fn every_fetch_is_answered_the_newest_with_the_value() {
 }
 
 #[test]
-fn the_deadline_is_the_machines_and_ticks_before_it_do_nothing() {
-    let mut bench = Bench::started();
-    assert_eq!(bench.idle(), None);
-    bench.message("wait");
-    assert_eq!(bench.idle(), Some(Duration::from_secs(5)));
-    bench.seen();
-    bench.advance(Duration::from_millis(4999));
-    bench.node.tick().unwrap();
+fn a_tick_before_the_deadline_does_nothing() {
+    let mut fixture = Fixture::started();
+    assert_eq!(fixture.idle(), None);
+    fixture.message("wait");
+    assert_eq!(fixture.idle(), Some(Duration::from_secs(5)));
+    fixture.seen();
+    fixture.advance(Duration::from_millis(4999));
+    fixture.node.tick().unwrap();
     assert_eq!(
-        (bench.seen().len(), bench.idle()),
+        (fixture.seen().len(), fixture.idle()),
         (0, Some(Duration::from_millis(1)))
     );
-    bench.advance(Duration::from_millis(1));
-    bench.node.tick().unwrap();
+    fixture.advance(Duration::from_millis(1));
+    fixture.node.tick().unwrap();
     assert_eq!(
-        (bench.seen(), bench.idle()),
+        (fixture.seen(), fixture.idle()),
         (vec!["Timeout".to_owned()], None)
     );
 }
 
 #[test]
-fn an_id_that_is_open_is_not_taken_twice() {
-    let mut bench = Bench::started();
-    bench.request(1, "/later");
+fn the_id_of_an_open_request_is_rejected() {
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/later");
     let again = Request {
         id: RequestId(1),
         method: "GET".into(),
@@ -623,23 +626,23 @@ fn an_id_that_is_open_is_not_taken_twice() {
         accept: None,
         body: Bytes::new(),
     };
-    assert_eq!(bench.node.request(again), Err(InputError::Invalid));
-    assert_eq!(bench.drain(), []);
+    assert_eq!(fixture.node.request(again), Err(InputError::Invalid));
+    assert_eq!(fixture.drain(), []);
 }
 
 #[test]
 #[cfg(feature = "fault-injection")]
-fn a_fault_can_be_ordered() {
-    let mut bench = Bench::started();
-    bench.message(crate::runtime::fault::PANIC);
-    assert!(bench.node.take_panicked());
-    assert_eq!(bench.seen(), [""; 0], "the machine never saw it");
+fn a_fault_can_be_injected() {
+    let mut fixture = Fixture::started();
+    fixture.message(crate::runtime::fault::PANIC);
+    assert!(fixture.node.take_panicked());
+    assert_eq!(fixture.seen(), [""; 0], "the machine never saw it");
 }
 
 #[test]
 #[cfg(not(feature = "fault-injection"))]
-fn no_fault_can_be_ordered() {
-    let mut bench = Bench::started();
-    bench.message("mesos_overlay.fault.Panic");
-    assert!(!bench.node.take_panicked());
+fn no_fault_can_be_injected() {
+    let mut fixture = Fixture::started();
+    fixture.message("mesos_overlay.fault.Panic");
+    assert!(!fixture.node.take_panicked());
 }
