@@ -367,6 +367,7 @@ fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Duration;
 
@@ -529,5 +530,402 @@ mod tests {
                 .recv_timeout(PATIENCE)
                 .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Disconnected)
         );
+    }
+
+    /// What a test makes of the host, and of what happened to it.
+    #[derive(Default)]
+    struct Script {
+        /// What `wait` hears, in order.
+        news: VecDeque<Result<Meaning, ()>>,
+        /// What was done, in order.
+        done: Vec<&'static str>,
+        report: HostReport,
+        few: Option<HostReport>,
+        look: Option<bool>,
+        fitting: Fitting,
+        /// Of the last wait: how long, and whether for orders only.
+        waits: Vec<(Duration, bool)>,
+    }
+
+    /// Hands that do what the script says, and write down what they did.
+    struct Scripted {
+        script: Arc<Mutex<Script>>,
+        quiet: Watch,
+        blind: bool,
+    }
+
+    impl Hands for Scripted {
+        fn pass(&mut self, _: &Desired) -> HostReport {
+            let mut script = self.script.lock();
+            script.done.push("pass");
+            script.report.clone()
+        }
+
+        fn change_peers(&mut self, _: &Desired, _: &Desired) -> Option<HostReport> {
+            let mut script = self.script.lock();
+            script.done.push("few");
+            script.few.clone()
+        }
+
+        fn look(&mut self, _: &Desired) -> bool {
+            let mut script = self.script.lock();
+            script.done.push("look");
+            script.look.expect("on purpose")
+        }
+
+        fn wait(
+            &mut self,
+            wakeup: BorrowedFd<'_>,
+            timeout: Duration,
+            deaf: bool,
+        ) -> io::Result<Meaning> {
+            let news = {
+                let mut script = self.script.lock();
+                script.waits.push((timeout, deaf));
+                if deaf { None } else { script.news.pop_front() }
+            };
+            match news {
+                Some(news) => news.map_err(|()| io::Error::other("on purpose")),
+                None => self.quiet.wait(wakeup, timeout, &Watched::default(), deaf),
+            }
+        }
+
+        fn is_blind(&self) -> bool {
+            self.blind
+        }
+
+        fn fitting(&self) -> Fitting {
+            self.script.lock().fitting
+        }
+    }
+
+    /// An executor with a script, and the script.
+    struct Stage {
+        executor: Executor,
+        woken: Receiver<()>,
+        script: Arc<Mutex<Script>>,
+    }
+
+    impl Stage {
+        fn new(blind: bool) -> Stage {
+            let (wake, woken) = channel();
+            let script = Arc::new(Mutex::new(Script {
+                look: Some(false),
+                ..Script::default()
+            }));
+            let hands = {
+                let script = script.clone();
+                move || Scripted {
+                    script,
+                    quiet: Watch::silent(),
+                    blind,
+                }
+            };
+            let executor = Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap();
+            Stage {
+                executor,
+                woken,
+                script,
+            }
+        }
+
+        /// Wants something, and gives the report about it.
+        fn apply(&self, generation: u64) -> HostReport {
+            self.executor.apply(generation, Arc::default());
+            self.report()
+        }
+
+        fn report(&self) -> HostReport {
+            self.woken.recv_timeout(PATIENCE).expect("no report");
+            self.executor.poll().unwrap()
+        }
+
+        /// Lets it hear something.
+        fn hear(&self, news: Result<Meaning, ()>) {
+            self.script.lock().news.push_back(news);
+            self.executor.shared.wake();
+        }
+
+        /// Waits until it waits for news.
+        fn waits(&self) {
+            let deadline = Instant::now() + PATIENCE;
+            while !matches!(self.script.lock().waits.last(), Some((_, false))) {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        }
+
+        /// What was done since it was asked last.
+        fn done(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.script.lock().done)
+        }
+
+        /// Waits until so much was done, and gives it.
+        fn until(&self, what: &[&'static str]) {
+            let deadline = Instant::now() + PATIENCE;
+            while self.script.lock().done.len() < what.len() {
+                assert!(Instant::now() < deadline, "only {:?}", self.done());
+                std::thread::yield_now();
+            }
+            assert_eq!(self.done(), what);
+        }
+    }
+
+    fn failed() -> HostReport {
+        HostReport {
+            host: vec!["on purpose".into()],
+            ..HostReport::default()
+        }
+    }
+
+    #[test]
+    fn a_few_peers_take_the_short_way_from_a_host_that_is_right() {
+        let stage = Stage::new(false);
+        stage.script.lock().few = Some(HostReport {
+            operations: 6,
+            ..HostReport::default()
+        });
+        assert_eq!(stage.apply(1).operations, 0);
+        assert_eq!(stage.done(), ["pass"], "the first time nothing is known");
+        let report = HostReport {
+            generation: 2,
+            operations: 6,
+            ..HostReport::default()
+        };
+        assert_eq!(stage.apply(2), report);
+        assert_eq!(stage.done(), ["few"]);
+        assert_eq!(stage.executor.counters().passes, 1);
+        // Where it does not lead there, a pass does.
+        stage.script.lock().few = None;
+        assert_eq!(stage.apply(3).generation, 3);
+        assert_eq!(stage.done(), ["few", "pass"]);
+    }
+
+    #[test]
+    fn the_short_way_begins_at_a_host_of_which_all_is_known() {
+        let overlays = [("dcos".to_owned(), "on purpose".to_owned())].into();
+        for (before, short) in [
+            (
+                HostReport {
+                    overlays,
+                    ..HostReport::default()
+                },
+                false,
+            ),
+            (
+                HostReport {
+                    draining: vec!["on purpose".into()],
+                    ..HostReport::default()
+                },
+                false,
+            ),
+            // Peers that the kernel refused; the hands know which.
+            (failed(), true),
+        ] {
+            let stage = Stage::new(false);
+            stage.script.lock().report = before.clone();
+            stage.script.lock().few = Some(HostReport::default());
+            stage.apply(1);
+            stage.done();
+            stage.apply(2);
+            assert_eq!(
+                stage.done(),
+                if short { ["few"] } else { ["pass"] },
+                "{before:?}"
+            );
+        }
+    }
+
+    /// What was heard since may be about anything.
+    #[test]
+    fn news_of_any_kind_make_a_pass_of_the_short_way() {
+        for (news, done) in [
+            (Ok(Meaning::Nothing), "few"),
+            (Ok(Meaning::Look), "pass"),
+            (Ok(Meaning::Pass), "pass"),
+            (Err(()), "pass"),
+        ] {
+            let stage = Stage::new(false);
+            stage.script.lock().few = Some(HostReport::default());
+            stage.apply(1);
+            stage.done();
+            // It waits, and both come at once: the order is taken before the news are.
+            stage.waits();
+            let mut state = stage.executor.shared.state.lock();
+            state.waiting = Some((2, Arc::default()));
+            stage.script.lock().news.push_back(news);
+            stage.executor.shared.wake();
+            drop(state);
+            stage.report();
+            assert_eq!(stage.done(), [done], "{news:?}");
+        }
+    }
+
+    /// As long as a pass is due the host is not right, whatever the last one found.
+    #[test]
+    fn a_pass_that_is_due_makes_one_of_the_short_way() {
+        let (wake, script) = (|| {}, Arc::new(Mutex::new(Script::default())));
+        let (fitting, _) = watch::channel(Fitting::default());
+        let shared = Shared {
+            state: Mutex::default(),
+            fitting,
+            changed: EventFd::new().unwrap(),
+        };
+        shared.wake();
+        let hands = Scripted {
+            script: script.clone(),
+            quiet: Watch::silent(),
+            blind: false,
+        };
+        let mut work = Work::new(hands, &shared, &wake);
+        script.lock().few = Some(HostReport::default());
+        work.apply(1, Arc::default());
+        work.apply(2, Arc::default());
+        work.pace.noticed(work.now(), Meaning::Pass);
+        work.apply(3, Arc::default());
+        work.apply(4, Arc::default());
+        assert_eq!(script.lock().done, ["pass", "few", "pass", "few"]);
+    }
+
+    #[test]
+    fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise() {
+        let stage = Stage::new(false);
+        stage.apply(7);
+        stage.script.lock().report.operations = 3;
+        stage.done();
+        stage.hear(Ok(Meaning::Pass));
+        stage.until(&["pass"]);
+        let so_far = |passes, repairs, repair_operations| Counters {
+            passes,
+            repairs,
+            repair_operations,
+        };
+        let counted = |counters| {
+            let deadline = Instant::now() + PATIENCE;
+            while stage.executor.counters() != counters {
+                assert!(Instant::now() < deadline, "{:?}", stage.executor.counters());
+                std::thread::yield_now();
+            }
+        };
+        counted(so_far(2, 1, 3));
+        assert_eq!(stage.executor.poll(), None, "it is as it was before");
+        // Another end is told, under the same generation, and then no more.
+        stage.script.lock().report = HostReport {
+            operations: 2,
+            ..failed()
+        };
+        stage.hear(Ok(Meaning::Pass));
+        assert_eq!(
+            stage.report(),
+            HostReport {
+                generation: 7,
+                operations: 2,
+                ..failed()
+            }
+        );
+        counted(so_far(3, 2, 5));
+        // What was right already is a pass, and no repair.
+        stage.script.lock().report = failed();
+        stage.done();
+        stage.hear(Ok(Meaning::Pass));
+        stage.until(&["pass"]);
+        counted(so_far(4, 2, 5));
+        stage.script.lock().report = HostReport::default();
+        stage.hear(Ok(Meaning::Pass));
+        assert_eq!(
+            stage.report(),
+            HostReport {
+                generation: 7,
+                ..HostReport::default()
+            }
+        );
+        assert!(stage.woken.try_recv().is_err());
+    }
+
+    /// A look that finds something is followed by a pass, one that panics as well.
+    #[test]
+    fn a_look_leads_to_a_pass_only_if_it_finds_something() {
+        for (found, done) in [
+            (Some(false), &["look", "look"][..]),
+            (Some(true), &["look", "pass"]),
+            (None, &["look", "pass"]),
+        ] {
+            let stage = Stage::new(false);
+            stage.apply(1);
+            stage.script.lock().look = found;
+            stage.done();
+            stage.hear(Ok(Meaning::Look));
+            stage.until(done);
+        }
+    }
+
+    /// Who cannot wait for news may have missed some.
+    #[test]
+    fn a_wait_that_fails_is_followed_by_a_pass() {
+        let stage = Stage::new(false);
+        stage.apply(1);
+        stage.done();
+        stage.hear(Err(()));
+        stage.until(&["pass"]);
+    }
+
+    #[test]
+    fn nothing_is_heard_before_the_first_order_and_while_a_pass_is_due() {
+        let stage = Stage::new(false);
+        let deadline = Instant::now() + PATIENCE;
+        while stage.script.lock().waits.is_empty() {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert_eq!(stage.script.lock().waits[..], [(Duration::MAX, true)]);
+        stage.apply(1);
+        stage.hear(Ok(Meaning::Pass));
+        stage.script.lock().done.clear();
+        stage.until(&["pass"]);
+        let waits = std::mem::take(&mut stage.script.lock().waits);
+        let deaf: Vec<bool> = waits.iter().map(|(_, deaf)| *deaf).collect();
+        let heard = deaf.iter().position(|deaf| !deaf).unwrap();
+        assert!(
+            deaf[heard..].contains(&true),
+            "not deaf before the pass: {waits:?}"
+        );
+        assert!(
+            waits[heard..]
+                .iter()
+                .all(|(timeout, _)| *timeout <= Duration::from_millis(1500)),
+            "{waits:?}"
+        );
+    }
+
+    /// A host whose events cannot be had is compared about once a second.
+    #[test]
+    fn a_blind_executor_compares_again_and_again() {
+        let stage = Stage::new(true);
+        stage.apply(1);
+        stage.done();
+        let deadline = Instant::now() + PATIENCE;
+        while !stage.script.lock().done.contains(&"pass") {
+            assert!(Instant::now() < deadline, "{:?}", stage.done());
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_fits_is_told_with_each_pass_that_finds_something_else() {
+        let stage = Stage::new(false);
+        let mut fitting = stage.executor.fitting();
+        assert_eq!(*fitting.borrow_and_update(), Fitting::Unmeasured);
+        // The first pass did not get so far, which whoever waits for it has to know.
+        stage.apply(1);
+        assert!(fitting.has_changed().unwrap());
+        assert_eq!(*fitting.borrow_and_update(), Fitting::Unknown);
+        for (n, bytes) in [(2, 1450), (3, 1350)] {
+            stage.script.lock().fitting = Fitting::Bytes(bytes);
+            stage.apply(n);
+            assert!(fitting.has_changed().unwrap());
+            assert_eq!(*fitting.borrow_and_update(), Fitting::Bytes(bytes));
+        }
+        stage.apply(4);
+        assert!(!fitting.has_changed().unwrap(), "it is the same");
     }
 }

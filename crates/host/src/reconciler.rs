@@ -637,4 +637,218 @@ mod tests {
         assert!(is_race(&route(1), &refused(Errno::ENODEV)));
         assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
     }
+
+    #[test]
+    fn what_others_did_first_is_a_race_or_no_matter() {
+        use crate::reconcile::NewDevice;
+        let device: Arc<str> = "vtep1024".into();
+        let new = NewDevice {
+            name: device.clone(),
+            vni: 1,
+            port: 64000,
+            mac: Default::default(),
+            mtu: None,
+        };
+        let rule = Op::AddRule {
+            overlay: "dcos".into(),
+            from: "9.0.0.0/8".parse().unwrap(),
+        };
+        let bridge = Op::AddBridge("m-dcos".into(), Default::default());
+        let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);
+        let up = Op::SetDevice(device.clone(), DeviceChange::Up);
+        let nexthop = Op::RemoveNexthop(device.clone(), 7);
+        let add_nexthop = Op::AddNexthop(device, [44, 128, 0, 2].into());
+        for (op, errno, fine, race) in [
+            (&rule, Errno::EEXIST, true, false),
+            (&rule, Errno::ENOENT, false, false),
+            (&learning, Errno::EOPNOTSUPP, true, false),
+            (&up, Errno::EOPNOTSUPP, false, false),
+            (&up, Errno::ENODEV, false, true),
+            (&bridge, Errno::EEXIST, false, true),
+            (&Op::AddDevice(new), Errno::EEXIST, false, true),
+            (&nexthop, Errno::ENOENT, true, false),
+            (&nexthop, Errno::EBUSY, false, false),
+            (&add_nexthop, Errno::EEXIST, false, false),
+            (&add_nexthop, Errno::ENOENT, false, false),
+        ] {
+            assert_eq!(is_fine(op, &refused(errno)), fine, "{op}: {errno}");
+            assert_eq!(is_race(op, &refused(errno)), race, "{op}: {errno}");
+        }
+        for errno in [
+            Errno::ENOENT,
+            Errno::ESRCH,
+            Errno::ENODEV,
+            Errno::EADDRNOTAVAIL,
+        ] {
+            assert!(
+                is_fine(&Op::RemoveDevice("vtep7".into()), &refused(errno)),
+                "{errno}"
+            );
+        }
+    }
+
+    fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What drains keeps its part of the firewall, of whichever containerizer it is.
+    #[test]
+    fn the_firewall_knows_what_drains() {
+        use overlay_core::host_api::desired::{Firewall as Choice, Overlay};
+        let stays = Overlay {
+            ranges: nets(&["9.0.0.0/8"]),
+            subnets: nets(&["9.0.1.0/24"]),
+            mesos_bridge: Some(Bridge {
+                name: "m-dcos".into(),
+                subnets: nets(&["9.0.1.0/25"]),
+            }),
+            ..Overlay::default()
+        };
+        let firewall = Choice::Nftables;
+        let overlays = [("dcos".to_owned(), stays.clone())].into();
+        let desired = Desired {
+            firewall,
+            overlays,
+            ..Desired::default()
+        };
+        assert_eq!(*with_draining(&desired, &[]), desired);
+        let part =
+            |overlay: &str, bridge: &str, gone, subnets: &[&str], ranges: &[&str]| Draining {
+                overlay: overlay.into(),
+                gone,
+                bridge: bridge.into(),
+                index: 7,
+                containers: 1,
+                subnets: nets(subnets),
+                ranges: nets(ranges),
+            };
+        let with = with_draining(
+            &desired,
+            &[
+                part("dcos", "d-dcos", false, &["9.0.1.128/25"], &["9.0.0.0/8"]),
+                part(
+                    "gone",
+                    "m-gone",
+                    true,
+                    &["8.0.1.0/25", "fd02::/81"],
+                    &["8.0.0.0/8", "fd02::/64"],
+                ),
+            ],
+        );
+        assert_eq!(with.firewall, Choice::Nftables);
+        let dcos = &with.overlays["dcos"];
+        assert_eq!(
+            (&dcos.mesos_bridge, &dcos.ranges),
+            (&stays.mesos_bridge, &stays.ranges)
+        );
+        assert_eq!(dcos.subnets, nets(&["9.0.1.0/24", "9.0.1.128/25"]));
+        assert_eq!(dcos.docker_bridge.as_ref().unwrap().name, "d-dcos");
+        let gone = &with.overlays["gone"];
+        assert_eq!(gone.mesos_bridge.as_ref().unwrap().name, "m-gone");
+        assert_eq!(
+            (&gone.docker_bridge, gone.ranges.len(), gone.subnets.len()),
+            (&None, 2, 2)
+        );
+    }
+
+    /// Hosts whose data plane is somebody else's: just the files are looked at.
+    fn files_only(dir: &std::path::Path) -> Desired {
+        use overlay_core::host_api::desired::{Firewall as Choice, Overlay};
+        let subnets = nets(&["9.0.1.0/25"]);
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        let overlay = Overlay {
+            mesos_bridge,
+            mtu: 1420,
+            ..Overlay::default()
+        };
+        Desired {
+            cni: Cni {
+                dir: dir.into(),
+                data_dir: None,
+            },
+            backend: Backend::External,
+            firewall: Choice::None,
+            overlays: [("dcos".to_owned(), overlay)].into(),
+            ..Desired::default()
+        }
+    }
+
+    #[test]
+    fn a_look_finds_files_that_somebody_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut rounds = Rounds::default();
+        assert!(rounds.look(&desired), "there is no file yet");
+        let content = cni::wanted(&desired, None).remove("dcos").unwrap();
+        cni::write(dir.path(), "dcos", &content).unwrap();
+        assert!(!rounds.look(&desired));
+        std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
+        assert!(rounds.look(&desired));
+        // With the underlay that was measured another MTU may be right.
+        cni::write(dir.path(), "dcos", &content).unwrap();
+        rounds.underlay = Some(Underlay {
+            index: 2,
+            device: "eth0".into(),
+            mtu: 1400,
+        });
+        assert!(!rounds.look(&desired));
+        assert!(rounds.look(&Desired {
+            fit_mtu: true,
+            ..desired
+        }));
+    }
+
+    /// What could not be done is no news as long as it is the same.
+    #[test]
+    fn a_look_does_not_find_again_what_could_not_be_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desired = files_only(dir.path());
+        let write = |desired: &Desired| {
+            let content = cni::wanted(desired, None).remove("dcos").unwrap();
+            Op::WriteCni {
+                overlay: "dcos".into(),
+                content,
+            }
+        };
+        let mut rounds = Rounds {
+            hopeless: vec![write(&desired)],
+            ..Rounds::default()
+        };
+        assert!(!rounds.look(&desired));
+        desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
+        assert!(rounds.look(&desired), "that was something else");
+    }
+
+    #[test]
+    fn checksums_are_nobodys_business_but_where_they_are_ours() {
+        let vtep = overlay_core::host_api::desired::Vtep {
+            // Every host has this one.
+            name: "lo".into(),
+            vni: 1,
+            mac: Default::default(),
+            addresses: Vec::new(),
+            mtu: None,
+        };
+        let with = |backend, tx_checksum| {
+            let desired = Desired {
+                backend,
+                tx_checksum,
+                vtep: Some(vtep.clone()),
+                ..Desired::default()
+            };
+            super::tx_checksum(&desired)
+        };
+        assert_eq!(with(Backend::External, Checksum::On), None);
+        assert_eq!(with(Backend::Internal, Checksum::Auto), None);
+        assert_eq!(
+            super::tx_checksum(&Desired {
+                tx_checksum: Checksum::On,
+                ..Desired::default()
+            }),
+            None
+        );
+    }
 }

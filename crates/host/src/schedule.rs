@@ -224,6 +224,195 @@ mod tests {
         assert_eq!(pace.compare_at, ms(8000));
     }
 
+    /// Whatever else is due, events about what is quickly read lead to a look soon, but
+    /// not too soon after the last one.
+    #[test]
+    fn an_event_brings_the_look_forward_and_never_puts_it_off() {
+        let mut pace = pace(1);
+        pace.noticed(ms(600), Meaning::Look);
+        for now in [610, 619] {
+            pace.noticed(ms(now), Meaning::Look);
+            assert_eq!(
+                (pace.due(ms(now)), pace.next()),
+                (Due::Nothing, ms(620)),
+                "{now}"
+            );
+        }
+        assert_eq!(pace.due(ms(620)), Due::Look);
+        // Right after a look the next one has to wait.
+        pace.looked(ms(630));
+        pace.noticed(ms(631), Meaning::Look);
+        assert_eq!(
+            (pace.due(ms(1129)), pace.due(ms(1130))),
+            (Due::Nothing, Due::Look)
+        );
+        // The regular look is not put off by an event that comes shortly before it.
+        pace.looked(ms(2000));
+        let regular = pace.next();
+        pace.noticed(Time(regular.0 - Duration::from_millis(1)), Meaning::Look);
+        assert_eq!((pace.next(), pace.due(regular)), (regular, Due::Look));
+        assert!(!pace.is_alarmed(), "a look is no pass");
+    }
+
+    #[test]
+    fn a_storm_leads_to_few_looks() {
+        let (mut pace, mut looks) = (pace(1), 0);
+        for now in 0..10_000 {
+            pace.noticed(ms(now), Meaning::Look);
+            if pace.due(ms(now)) == Due::Look {
+                looks += 1;
+                pace.looked(ms(now));
+            }
+        }
+        assert_eq!(looks, 19, "one each half second, none at the start");
+    }
+
+    #[test]
+    fn a_pass_rests_for_four_times_as_long_as_it_took_within_bounds() {
+        for (took, rest) in [
+            (0, 200),
+            (49, 200),
+            (51, 204),
+            (100, 400),
+            (249, 996),
+            (251, 1000),
+            (9000, 1000),
+        ] {
+            let mut pace = pace(took);
+            // Further events do not put it off.
+            for now in [1, 50, 99] {
+                pace.noticed(ms(now), Meaning::Pass);
+            }
+            assert_ne!(pace.due(ms(rest - 1)), Due::Repair, "{took}");
+            assert_eq!(pace.due(ms(rest)), Due::Repair, "{took}");
+        }
+        // Later ones are gathered from the first one on.
+        let mut pace = pace(10);
+        for now in [300, 310, 319] {
+            pace.noticed(ms(now), Meaning::Pass);
+            assert_eq!((pace.due(ms(now)), pace.next()), (Due::Nothing, ms(320)));
+        }
+        assert_eq!(pace.due(ms(320)), Due::Repair);
+    }
+
+    #[test]
+    fn a_pass_is_the_end_of_what_was_due_and_begins_everything_anew() {
+        let mut pace = pace(1);
+        pace.noticed(ms(700), Meaning::Look);
+        pace.noticed(ms(700), Meaning::Pass);
+        assert!(pace.is_alarmed());
+        pace.passed(ms(5000), Duration::from_millis(1));
+        assert!(!pace.is_alarmed());
+        assert_eq!(pace.due(ms(5999)), Due::Nothing);
+        assert!(
+            (ms(6000)..=ms(6500)).contains(&pace.next()),
+            "the next look: {:?}",
+            pace.next()
+        );
+        // A look is not: what is wrong stays wrong.
+        pace.noticed(ms(5500), Meaning::Pass);
+        pace.looked(ms(5510));
+        assert_eq!((pace.is_alarmed(), pace.due(ms(5520))), (true, Due::Repair));
+    }
+
+    #[test]
+    fn what_means_nothing_changes_nothing() {
+        let mut pace = pace(1);
+        let next = pace.next();
+        pace.noticed(ms(800), Meaning::Nothing);
+        assert_eq!((pace.is_alarmed(), pace.next()), (false, next));
+    }
+
+    #[test]
+    fn before_the_first_pass_nothing_is_due_by_itself() {
+        let mut pace = Pace::new(1);
+        assert_eq!(pace.due(ms(1_000_000_000)), Due::Nothing);
+        pace.noticed(ms(5), Meaning::Pass);
+        assert_eq!(
+            (pace.due(ms(24)), pace.due(ms(25))),
+            (Due::Nothing, Due::Repair)
+        );
+    }
+
+    /// The one that covers more comes first.
+    #[test]
+    fn of_several_things_that_are_due_the_most_thorough_is_done() {
+        let mut pace = pace(1);
+        let (look, compare) = (pace.look_at, pace.compare_at);
+        assert_eq!(pace.due(look), Due::Look);
+        assert_eq!(
+            pace.due(Time(compare.0 - Duration::from_nanos(1))),
+            Due::Look
+        );
+        assert_eq!(pace.due(compare), Due::Compare);
+        pace.noticed(ms(10), Meaning::Pass);
+        assert_eq!(pace.due(compare), Due::Repair);
+    }
+
+    /// One wakes for whatever comes first, also while a pass has to wait.
+    #[test]
+    fn the_next_thing_is_the_first_one() {
+        let mut pace = pace(9000);
+        pace.noticed(ms(1), Meaning::Pass);
+        pace.noticed(ms(600), Meaning::Look);
+        assert_eq!((pace.next(), pace.due(ms(620))), (ms(620), Due::Look));
+        pace.looked(ms(621));
+        assert_eq!(pace.next(), ms(1000));
+        // Everything is compared although there is always a look before.
+        pace.set_blind(true);
+        pace.passed(ms(0), Duration::ZERO);
+        pace.looked(pace.compare_at);
+        assert_eq!(pace.next(), pace.compare_at);
+        pace.noticed(
+            Time(pace.compare_at.0 - Duration::from_millis(1)),
+            Meaning::Pass,
+        );
+        assert_eq!(pace.next(), pace.compare_at, "rather than 19 ms later");
+    }
+
+    /// Many hosts do not do it at the same time.
+    #[test]
+    fn intervals_are_spread_over_their_whole_range() {
+        let after = |seed, blind| {
+            let mut pace = Pace::new(seed);
+            pace.set_blind(blind);
+            pace.passed(Time::default(), Duration::from_millis(1));
+            (pace.compare_at.0.as_millis(), pace.look_at.0.as_millis())
+        };
+        for (blind, compare) in [(false, [30_000, 60_000]), (true, [1000, 1500])] {
+            let all: Vec<(u128, u128)> = (0..200).map(|seed| after(seed, blind)).collect();
+            let (compares, looks): (Vec<u128>, Vec<u128>) = all.into_iter().unzip();
+            for (values, [least, most]) in [(compares, compare), (looks, [1000, 1500])] {
+                let tenth = (most - least) / 10;
+                let (first, last) = (values.iter().min().unwrap(), values.iter().max().unwrap());
+                assert!(
+                    (least..least + tenth).contains(first),
+                    "{first} of {least}..{most}"
+                );
+                assert!(
+                    (most - tenth..=most).contains(last),
+                    "{last} of {least}..{most}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_whose_events_are_back_is_compared_seldom_again() {
+        let mut pace = pace(0);
+        pace.set_blind(true);
+        pace.passed(ms(0), Duration::from_millis(75));
+        assert!(
+            pace.compare_at >= ms(1500),
+            "twenty times as long as it takes"
+        );
+        pace.set_blind(false);
+        pace.passed(ms(0), Duration::from_millis(75));
+        assert!(pace.compare_at >= ms(30_000));
+        pace.passed(ms(0), Duration::from_secs(4));
+        assert_eq!(pace.compare_at, ms(80_000));
+    }
+
     impl Due {
         /// A look that is due by chance does not matter to a test about passes.
         fn max_look(self, look_at: Time, now: Time) -> Due {

@@ -301,4 +301,47 @@ mod tests {
             Err(RecvTimeoutError::Disconnected)
         );
     }
+
+    /// A count for what was wanted before is no answer to what is wanted now.
+    #[test]
+    fn only_counts_of_what_is_wanted_now_are_told() {
+        let (old, new) = (Arc::new(Desired::default()), Arc::new(Desired::default()));
+        let shared = Shared::default();
+        let taken = || std::mem::take(&mut shared.state.lock().news);
+        let want = |desired: &Arc<Desired>| {
+            let mut state = shared.state.lock();
+            (state.desired, state.fresh) = (Some(desired.clone()), true);
+        };
+        assert!(!shared.put(&old, dcos(1, 0)), "nobody asked");
+        want(&new);
+        assert!(!shared.put(&old, dcos(1, 0)) && !taken(), "overtaken");
+        assert!(shared.put(&new, dcos(1, 0)) && taken());
+        assert!(!shared.put(&new, dcos(1, 0)) && !taken(), "the same again");
+        assert!(shared.put(&new, dcos(1, 1)) && taken());
+        want(&new);
+        assert!(
+            shared.put(&new, dcos(1, 1)) && taken(),
+            "whoever asks anew is told"
+        );
+        assert!(!shared.put(&new, dcos(1, 1)));
+    }
+
+    /// The boundaries of the subnets, in both families.
+    #[test]
+    fn addresses_at_the_ends_of_the_subnets_count_and_those_behind_them_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["9.0.0.0", "9.0.0.127", "9.0.0.128", "8.255.255.255"];
+        let files6 = [
+            "fd01:b::",
+            "fd01:b::7fff:ffff:ffff",
+            "fd01:b::8000:0:0",
+            "fd01:a:ffff::",
+        ];
+        fs::create_dir(dir.path().join("dcos")).unwrap();
+        for file in files.iter().chain(&files6) {
+            fs::write(dir.path().join("dcos").join(file), "container").unwrap();
+        }
+        fs::write(dir.path().join("dcos/9.0.0.1"), "container").unwrap();
+        assert_eq!(sample(&desired(dir.path())), dcos(3, 2));
+    }
 }

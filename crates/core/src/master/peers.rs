@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::metrics::Outbox;
+use super::counters::Outbox;
 use super::record::EncodedAgent;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 use crate::protocol::messages::Named;

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::networks::{Held as HeldByOverlay, Networks, differences};
 use super::reclaimed::ReclaimedAllocations;
-use super::record::{AgentRecord, EncodedAgent, describe, orphans};
+use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
 use crate::Level;
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, DualStackNet};
 use crate::allocation::prefix::{ends, overlap};
@@ -141,20 +141,20 @@ impl Recovery {
         let sent = info.overlays.iter().filter(enabled);
         // What it does not get at present says what it wanted at another time.
         let requested = if sent.clone().next().is_some() {
-            guess_ask(sent.clone())
+            guess_request(sent.clone())
         } else {
-            guess_ask(info.overlays.iter())
+            guess_request(info.overlays.iter())
         };
-        let orphans = orphans(network, &info.overlays);
-        let description = describe(network, ip, &allocation, requested, &orphans);
-        let stored = EncodedAgent::renewed(None, &info, sent.clone());
+        let inactive = inactive_overlays(network, &info.overlays);
+        let description = describe(network, ip, &allocation, requested, &inactive);
+        let stored = EncodedAgent::renew(None, &info, sent.clone());
         let is_same = info == description.stored && sent.eq(&description.sent);
-        let entry = if is_same {
+        let encoded = if is_same {
             stored.clone()
         } else {
-            EncodedAgent::renewed(Some(&stored), &description.stored, description.sent.iter())
+            EncodedAgent::renew(Some(&stored), &description.stored, description.sent.iter())
         };
-        if !Arc::ptr_eq(&stored, &entry) {
+        if !Arc::ptr_eq(&stored, &encoded) {
             self.changed.insert(ip);
         }
         self.stored.insert(ip, stored);
@@ -163,8 +163,8 @@ impl Recovery {
             AgentRecord {
                 allocation,
                 requested,
-                orphans,
-                entry,
+                inactive,
+                encoded,
             },
         );
         Ok(())
@@ -173,7 +173,7 @@ impl Recovery {
 
 /// What the agent asked for when this was stored, as far as one can see. Its next
 /// registration says it exactly.
-fn guess_ask<'a>(
+fn guess_request<'a>(
     overlays: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
 ) -> AllocationRequest {
     AllocationRequest {

@@ -8,4 +8,6 @@ pub(crate) mod nexthop;
 pub(crate) mod observe;
 pub(crate) mod request;
 pub(crate) mod sysctl;
+#[cfg(test)]
+mod tests;
 pub(crate) mod watch;

@@ -269,7 +269,7 @@ fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
 }
 
 /// An error number as the kernel gives it, negative; 0 is none.
-fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
+pub(crate) fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
     match code {
         0 => Ok(()),
         code => Err(Error::Refused {

@@ -285,3 +285,203 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use nix::sys::eventfd::EventFd;
+
+    use super::*;
+    use crate::kernel::tests::told;
+    use crate::reconcile::{NewRoute, Op};
+    use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
+
+    const INDEX: u32 = 7;
+
+    fn mac(n: u8) -> Mac {
+        Mac([0x70, 0xb3, 0xd5, 0x80, 0, n])
+    }
+
+    /// Agent 1 with agents 2 and 3.
+    fn watched() -> Watched {
+        let peer = |n: u8| {
+            let peer = Peer {
+                vtep_ips: vec![[44, 128, 0, n].into()],
+                vtep_mac: mac(n),
+                subnets: vec![format!("9.0.{n}.0/24").parse().unwrap()],
+            };
+            ([10, 0, 0, n].into(), Arc::new(peer))
+        };
+        let addresses = vec!["44.128.0.1/20".parse().unwrap()];
+        let vtep = Vtep {
+            name: "vtep1024".into(),
+            vni: 1024,
+            mac: mac(1),
+            addresses,
+            mtu: None,
+        };
+        let peers = Some([peer(2), peer(3)].into());
+        let desired = Desired {
+            vtep: Some(vtep),
+            peers,
+            ..Desired::default()
+        };
+        Watched::new(&desired, Some(INDEX), None, &[], None)
+    }
+
+    /// What somebody did to a neighbour and to a route.
+    fn neighbour(of: u8, as_of: u8) -> Vec<u8> {
+        told(
+            &Op::SetNeighbour("vtep1024".into(), [44, 128, 0, of].into(), mac(as_of)),
+            INDEX,
+        )
+    }
+
+    fn route(to: u8, via: u8) -> Vec<u8> {
+        let dst = format!("9.0.{to}.0/24").parse().unwrap();
+        let via = [44, 128, 0, via].into();
+        told(
+            &Op::SetRoute(
+                "vtep1024".into(),
+                NewRoute {
+                    table: 254,
+                    dst,
+                    via,
+                    nexthop: None,
+                },
+            ),
+            INDEX,
+        )
+    }
+
+    /// A switch that somebody turned, and something that nobody understands.
+    fn message(kind: u16) -> Vec<u8> {
+        [&16_u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat()
+    }
+
+    fn meaning(datagrams: &[Vec<u8>]) -> Meaning {
+        let (watched, mut heard) = (watched(), Heard::default());
+        datagrams
+            .iter()
+            .for_each(|datagram| heard.take(&watched, datagram));
+        let one_by_one = heard.meaning();
+        let mut heard = Heard::default();
+        heard.take(&watched, &datagrams.concat());
+        assert_eq!(heard.meaning(), one_by_one, "in one datagram");
+        one_by_one
+    }
+
+    #[test]
+    fn what_is_right_again_means_nothing() {
+        let (right, wrong) = (neighbour(2, 2), neighbour(2, 9));
+        assert_eq!(meaning(&[]), Meaning::Nothing);
+        assert_eq!(meaning(std::slice::from_ref(&right)), Meaning::Nothing);
+        assert_eq!(meaning(std::slice::from_ref(&wrong)), Meaning::Pass);
+        assert_eq!(meaning(&[wrong.clone(), right.clone()]), Meaning::Nothing);
+        assert_eq!(meaning(&[right.clone(), wrong.clone()]), Meaning::Pass);
+        assert_eq!(
+            meaning(&[wrong.clone(), right.clone(), wrong.clone()]),
+            Meaning::Pass
+        );
+        // Another one that is right says nothing of it.
+        assert_eq!(meaning(&[wrong.clone(), neighbour(3, 3)]), Meaning::Pass);
+        assert_eq!(meaning(&[wrong, neighbour(3, 9), right]), Meaning::Pass);
+    }
+
+    /// Of one destination there can be several routes.
+    #[test]
+    fn a_route_that_is_wrong_is_not_made_right_by_another_one() {
+        assert_eq!(meaning(&[route(2, 2)]), Meaning::Nothing);
+        assert_eq!(meaning(&[route(2, 3)]), Meaning::Pass);
+        assert_eq!(meaning(&[route(2, 3), route(2, 2)]), Meaning::Pass);
+    }
+
+    #[test]
+    fn what_is_not_understood_needs_a_pass_whatever_comes_after_it() {
+        const LINK: u16 = 16;
+        assert_eq!(meaning(&[message(LINK)]), Meaning::Pass);
+        assert_eq!(meaning(&[message(LINK), neighbour(2, 2)]), Meaning::Pass);
+        assert_eq!(meaning(&[neighbour(2, 2), message(LINK)]), Meaning::Pass);
+        assert_eq!(
+            meaning(&[message(200)]),
+            Meaning::Nothing,
+            "something of a later kernel"
+        );
+    }
+
+    #[test]
+    fn a_switch_is_looked_at_and_takes_nothing_from_the_rest() {
+        const SETTING: u16 = 80;
+        assert_eq!(meaning(&[message(SETTING)]), Meaning::Look);
+        assert_eq!(meaning(&[message(SETTING), neighbour(2, 9)]), Meaning::Pass);
+        assert_eq!(meaning(&[neighbour(2, 9), message(SETTING)]), Meaning::Pass);
+        assert_eq!(
+            meaning(&[neighbour(2, 9), message(SETTING), neighbour(2, 2)]),
+            Meaning::Look
+        );
+    }
+
+    /// Sources of the disk alone.
+    fn files() -> Watch {
+        let files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        Watch {
+            files: Some(files),
+            ..Watch::silent()
+        }
+    }
+
+    fn hear(watch: &mut Watch, wakeup: &EventFd, deaf: bool) -> Meaning {
+        watch
+            .wait(wakeup.as_fd(), Duration::ZERO, &Watched::default(), deaf)
+            .unwrap()
+    }
+
+    #[test]
+    fn files_that_come_change_and_go_are_looked_at() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
+        watch.watch_directory(dir.path());
+        let file = dir.path().join("dcos.conf");
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&file, "one").unwrap(),
+            &|| fs::write(&file, "two").unwrap(),
+            &|| fs::rename(&file, dir.path().join("other")).unwrap(),
+            &|| fs::remove_file(dir.path().join("other")).unwrap(),
+        ];
+        for change in changes {
+            assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Nothing);
+            change();
+            // It waits for whoever wants to hear it, and is heard once.
+            assert_eq!(hear(&mut watch, &wakeup, true), Meaning::Nothing);
+            assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Look);
+            // What a pass will see is no news.
+            watch.watch_directory(dir.path());
+            change_nothing(&mut watch, &dir);
+        }
+        // With another directory the former one is none of our business.
+        watch.watch_directory(other.path());
+        fs::write(&file, "one").unwrap();
+        assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Nothing);
+        fs::write(other.path().join("dcos.conf"), "one").unwrap();
+        assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Look);
+        assert!(watch.is_blind(), "the kernel's changes are others");
+    }
+
+    fn change_nothing(watch: &mut Watch, dir: &tempfile::TempDir) {
+        fs::write(dir.path().join("foreign"), "").unwrap();
+        watch.discard();
+        fs::read(dir.path().join("foreign")).unwrap();
+    }
+
+    #[test]
+    fn an_order_ends_the_wait_and_means_nothing_by_itself() {
+        let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
+        wakeup.write(1).unwrap();
+        for deaf in [true, false] {
+            let meaning = watch.wait(wakeup.as_fd(), Duration::MAX, &Watched::default(), deaf);
+            assert_eq!(meaning.unwrap(), Meaning::Nothing);
+        }
+    }
+}

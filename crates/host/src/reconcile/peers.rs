@@ -33,6 +33,9 @@ pub(super) struct Wanted {
     /// The nexthop objects of ours that there are, for [`change`]; `None`: the kernel
     /// has no such thing.
     pub(super) nexthops: Option<BTreeSet<u32>>,
+    /// Whether something of it is claimed by more than one peer. When one of these goes,
+    /// the other's claim counts, which [`change`] does not know.
+    pub(super) contested: bool,
 }
 
 impl Wanted {
@@ -80,11 +83,10 @@ impl Wanted {
             }
         }
         let reachable = |via: &IpAddr| vtep.addresses.iter().any(|address| address.contains(via));
-        for route in device
-            .routes
-            .iter()
-            .filter(|route| is_ours(route) && route.plain)
-        {
+        // One with another metric is none that we made: put back as ours are it would take
+        // the place of the right one.
+        let like_ours = |route: &&Route| is_ours(route) && route.plain && has_default_metric(route);
+        for route in device.routes.iter().filter(like_ours) {
             let via = route.via.filter(reachable);
             self.routes
                 .extend(via.map(|via| ((route.table, route.dst), via)));
@@ -99,17 +101,19 @@ impl Wanted {
                 .any(|a| a.addr().is_ipv4() == family.is_ipv4())
         };
         for vtep_ip in peer.vtep_ips.iter().filter(|ip| ours(ip)) {
-            self.neighbours.insert(*vtep_ip, peer.vtep_mac);
+            self.contested |= self.neighbours.insert(*vtep_ip, peer.vtep_mac).is_some();
             if vtep_ip.is_ipv4() {
                 self.routes
                     .insert((CONTAINER_TABLE, IpAddr::V4(ip).into()), *vtep_ip);
             }
         }
-        self.fdb.insert(peer.vtep_mac, ip);
+        self.contested |= self.fdb.insert(peer.vtep_mac, ip).is_some();
         for subnet in peer.subnets.iter().filter(|subnet| ours(&subnet.addr())) {
             let is_v4 = subnet.addr().is_ipv4();
             match peer.vtep_ips.iter().find(|vtep_ip| vtep_ip.is_ipv4() == is_v4) {
-                Some(via) => _ = self.routes.insert((MAIN_TABLE, subnet.trunc()), *via),
+                Some(via) => {
+                    self.contested |= self.routes.insert((MAIN_TABLE, subnet.trunc()), *via).is_some();
+                }
                 None => plan.problems.push(format!(
                     "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its family"
                 )),
@@ -339,7 +343,8 @@ pub(super) fn change(
             .routes
             .keys()
             .all(|key| old.routes.contains_key(key) || !wanted.routes.contains_key(key));
-    if !plan.problems.is_empty() || !is_known || !is_new || !wanted.complete {
+    let is_contested = wanted.contested || old.contested || new.contested;
+    if !plan.problems.is_empty() || !is_known || !is_new || is_contested || !wanted.complete {
         return None;
     }
     wanted

@@ -14,7 +14,7 @@ fn entry(number: u32) -> Arc<EncodedAgent> {
         ..Default::default()
     };
     let ip = Ipv4Addr::from(number).to_string();
-    EncodedAgent::renewed(
+    EncodedAgent::renew(
         None,
         &proto::AgentInfo {
             ip,
