@@ -36,7 +36,7 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::show;
@@ -324,7 +324,7 @@ impl Player {
         let now = self.now;
         self.member().master.handle(now, input);
         while let Some(effect) = self.member().master.poll_effect() {
-            if let Effect::Store { number, state } = &effect {
+            if let Effect::Io(Io::Store { number, state }) = &effect {
                 let member = self.member();
                 let timed_out = member.store_timeout_at <= now;
                 assert!(
@@ -334,11 +334,11 @@ impl Player {
                 member.written = Some((*number, state.clone()));
                 member.store_timeout_at = now + STORE_TIMEOUT;
             }
-            if let Effect::Send {
+            if let Effect::Io(Io::Send {
                 name: UpdatePeersMessage::NAME,
                 body,
                 ..
-            } = &effect
+            }) = &effect
             {
                 let version = UpdatePeersMessage::decode(body.clone()).unwrap().version;
                 self.digests

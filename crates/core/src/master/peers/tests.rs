@@ -125,7 +125,7 @@ fn sent(peers: &mut Peers, out: &mut Outbox) -> Vec<Bytes> {
         peers.tick(out);
     }
     let body = |effect| match effect {
-        Effect::Send { body, .. } => body,
+        Effect::Io(Io::Send { body, .. }) => body,
         other => panic!("{other:?}"),
     };
     std::iter::from_fn(|| out.pop()).map(body).collect()
@@ -344,7 +344,7 @@ fn sent_at(peers: &mut Peers, out: &mut Outbox, ms: u64) -> Vec<Ipv4Addr> {
         peers.tick(out);
     }
     let ip = |effect| match effect {
-        Effect::Send { to, .. } => match to.address.ip() {
+        Effect::Io(Io::Send { to, .. }) => match to.address.ip() {
             std::net::IpAddr::V4(ip) => ip,
             std::net::IpAddr::V6(ip) => panic!("{ip}"),
         },
@@ -557,7 +557,7 @@ fn a_long_list_that_waited_is_the_present_one() {
     peers.changed(out.now(), 6000.into(), Some(&entry(6000)));
     out.set_now(Time(Duration::from_millis(90)));
     peers.tick(&mut out);
-    let Some(Effect::Send { body, .. }) = out.pop() else {
+    let Some(Effect::Io(Io::Send { body, .. })) = out.pop() else {
         panic!("nothing is sent")
     };
     let list = UpdatePeersMessage::decode(body).unwrap();
