@@ -54,9 +54,9 @@ pub type DualStackNet = DualStack<Option<IpNet>>;
 /// All addresses and subnets of one agent, whether it uses them at present or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// The addresses of its VTEP, with the prefix lengths of the VTEP ranges.
+    /// The addresses of the VTEP, with the prefix lengths of the VTEP ranges.
     pub vtep: DualStackNet,
-    /// Its subnets by overlay. An agent that takes part in an overlay with its VTEP only
+    /// The subnets by overlay. An agent that takes part in an overlay with its VTEP only
     /// has an entry without subnets.
     pub overlays: LiteMap<String, DualStackNet>,
 }
@@ -347,24 +347,38 @@ impl Allocator {
             allocation.overlays = LiteMap::with_capacity(requested.len());
         }
         for (overlay, families) in requested {
-            let Some(pools) = self.overlays.get_mut(&overlay.name) else {
-                continue;
-            };
-            let name = Some(overlay.name.as_str());
-            let mut nets = allocation.part(name);
-            match fill_families(pools, families, &mut nets, preferred.part(name)) {
-                Ok(()) => _ = allocation.overlays.insert(overlay.name.clone(), nets),
-                Err(range) => exhausted.push(Exhausted {
-                    overlay: Some(overlay.name.clone()),
-                    ..range
-                }),
-            }
+            let name = &overlay.name;
+            exhausted.extend(
+                self.allocate_overlay(name, families, allocation, preferred)
+                    .err(),
+            );
         }
         if allocation.overlays.is_empty() {
             // A VTEP without an overlay is of no use.
             self.release(&std::mem::take(allocation));
         }
         Ok(exhausted)
+    }
+
+    /// Adds to `allocation` the families of one overlay that it does not have yet.
+    fn allocate_overlay(
+        &mut self,
+        name: &str,
+        families: DualStack<bool>,
+        allocation: &mut Allocation,
+        preferred: &Allocation,
+    ) -> Result<(), Exhausted> {
+        let Some(pools) = self.overlays.get_mut(name) else {
+            return Ok(());
+        };
+        let mut nets = allocation.part(Some(name));
+        let preferred = preferred.part(Some(name));
+        fill_families(pools, families, &mut nets, preferred).map_err(|range| Exhausted {
+            overlay: Some(name.to_owned()),
+            ..range
+        })?;
+        allocation.overlays.insert(name.to_owned(), nets);
+        Ok(())
     }
 }
 
