@@ -62,6 +62,13 @@ pub struct Allocation {
 }
 
 impl Allocation {
+    fn of_vtep(vtep: DualStackNet) -> Allocation {
+        Allocation {
+            vtep,
+            ..Allocation::default()
+        }
+    }
+
     /// Returns the addresses and subnets of this allocation that `other` does not have.
     pub fn without(&self, other: &Allocation) -> Allocation {
         let without = |own: DualStackNet, other: DualStackNet| DualStack {
@@ -330,6 +337,7 @@ impl Allocator {
         if requested.is_empty() {
             return Ok(exhausted);
         }
+        let vtep_before = allocation.vtep;
         if let Err(vtep) = fill_families(
             &mut self.vtep,
             request.vtep_families(),
@@ -346,16 +354,18 @@ impl Allocator {
             // The map is kept for each of thousands of agents, and would grow to four at once.
             allocation.overlays = LiteMap::with_capacity(requested.len());
         }
+        let mut takes_part = false;
         for (overlay, families) in requested {
             let name = &overlay.name;
-            exhausted.extend(
-                self.allocate_overlay(name, families, allocation, preferred)
-                    .err(),
-            );
+            let outcome = self.allocate_overlay(name, families, allocation, preferred);
+            exhausted.extend(outcome.err());
+            takes_part |= allocation.overlays.contains_key(name);
         }
-        if allocation.overlays.is_empty() {
-            // A VTEP without an overlay is of no use.
-            self.release(&std::mem::take(allocation));
+        if !takes_part {
+            // Another address of the VTEP is of no use without an overlay.
+            let vtep = std::mem::replace(&mut allocation.vtep, vtep_before);
+            let (vtep, before) = (Allocation::of_vtep(vtep), Allocation::of_vtep(vtep_before));
+            self.release(&vtep.without(&before));
         }
         Ok(exhausted)
     }
