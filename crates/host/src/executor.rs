@@ -1,368 +1,310 @@
-//! The thread that makes the host match, and keeps it so.
+//! The thread that makes the host match the desired state and keeps it so.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::util::throttle::Throttle;
 use overlay_core::{HostReport, Time};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::kernel::watch::WaitFor;
 use crate::panics::catch;
-use crate::reconcile::Meaning;
-use crate::reconciler::Passes;
-use crate::schedule::{Due, Pace};
+use crate::reconcile::Reaction;
+use crate::schedule::{Due, Schedule};
+use crate::supervisor::{self, Control, Counters, Received, Report, Supervisor};
 
-/// A thread that takes a [`Desired`], compares it with the host and carries out
-/// the difference; and does so again whenever somebody else changes the host. It
-/// works in the network namespace of the thread that spawned it.
+/// Pause after a wait for events that failed.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+
+/// A thread that takes a [`Desired`], compares it with the host and applies the
+/// difference, and repeats that whenever somebody else changes the host. It works in the
+/// network namespace of the thread that spawned it.
 ///
-/// Dropping it waits for the pass that is under way; after that `wake` is not
-/// called any more.
+/// Dropping it waits for the reconciliation under way. After that `wake` is not called any
+/// more.
 pub struct Executor {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    supervisor: Supervisor<HostReport, EventFd>,
+    underlay_mtu: watch::Receiver<UnderlayMtu>,
 }
 
-/// What an executor did since it was started.
+/// The largest MTU of an inner packet whose VXLAN packet fits into the underlay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Passes over the whole host, ordered or not.
-    pub passes: u64,
-    /// Those that nobody ordered and that had something to do.
-    pub repairs: u64,
-    /// Operations of those.
-    pub repair_operations: u64,
-}
-
-/// The largest MTU of packets that fit into the underlay once they have their VXLAN
-/// headers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fitting {
-    /// No pass was over the host yet.
+pub enum UnderlayMtu {
+    /// No reconciliation has measured it yet.
     #[default]
     Unmeasured,
-    /// The device that carries the tunnels cannot be found.
+    /// The underlay's device cannot be found.
     Unknown,
-    /// So many bytes.
+    /// Number of bytes.
     Bytes(u32),
 }
 
-struct Shared {
-    state: Mutex<State>,
-    /// What was measured last, for whoever has to fit something into it.
-    fitting: watch::Sender<Fitting>,
-    /// Readable when there is something new in `state`.
-    changed: EventFd,
-}
+/// The host's side of an [`Executor`].
+pub(crate) trait Reconciler {
+    /// Compares everything and makes the host match `desired`.
+    fn reconcile(&mut self, desired: &Desired) -> HostReport;
 
-#[derive(Default)]
-struct State {
-    waiting: Option<(u64, Arc<Desired>)>,
-    done: Option<HostReport>,
-    counters: Counters,
-    stop: bool,
-}
-
-/// What the thread can do to the host.
-pub(super) trait Hands {
-    /// Compares everything, and makes the host like `desired`.
-    fn pass(&mut self, desired: &Desired) -> HostReport;
-
-    /// Does only what takes the host, which was made like `from` as far as the kernel
-    /// permitted and of which nothing was heard since, to `to`. `None`: that needs a pass.
+    /// Applies only the difference between two desired states, to a host that matches `from`
+    /// as far as the kernel permitted and of which no event has come since. `None`: the
+    /// difference needs a full reconciliation.
     fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport>;
 
-    /// Whether something is not as desired of what is quickly read.
-    fn look(&mut self, desired: &Desired) -> bool;
+    /// Returns whether something differs from `desired` among the things that are quickly
+    /// read.
+    fn quick_check(&mut self, desired: &Desired) -> bool;
 
-    /// Waits until `wakeup` is readable, something happened to the host, or the
-    /// time is over. `deaf`: what happens to the host can wait.
+    /// Waits until `wakeup` is readable, an event of the host came, or `timeout` is over.
+    ///
+    /// # Errors
+    /// The kernel refuses to wait.
     fn wait(
         &mut self,
         wakeup: BorrowedFd<'_>,
         timeout: Duration,
-        deaf: bool,
-    ) -> io::Result<Meaning>;
+        wait_for: WaitFor,
+    ) -> io::Result<Reaction>;
 
-    /// Whether changes of the host are told at all.
-    fn is_blind(&self) -> bool;
+    /// Returns whether events of the kernel's network configuration cannot be had.
+    fn is_without_events(&self) -> bool;
 
-    /// What fits into the underlay, as of the last pass.
-    fn fitting(&self) -> Fitting;
+    /// Returns the result of the last measurement of the underlay.
+    fn underlay_mtu(&self) -> UnderlayMtu;
+}
+
+impl Report for HostReport {
+    type Desired = Desired;
+
+    const TASK: &'static str = "configure the host";
+
+    fn failed(desired: &Desired, reason: String) -> HostReport {
+        HostReport::failed(desired, reason)
+    }
+
+    fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    fn operations(&self) -> usize {
+        self.operations
+    }
+
+    fn says_the_same_as(&self, other: &HostReport) -> bool {
+        HostReport::says_the_same_as(self, other)
+    }
 }
 
 impl Executor {
-    /// Starts the thread. `wake` is called from it whenever there is a report to
-    /// [`poll`](Executor::poll); it must not block on whoever drops the executor.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
-        Executor::spawn_with(Passes::new, wake)
-    }
-
-    /// The same with other hands. They are made on the thread.
-    fn spawn_with<H: Hands>(
-        hands: impl FnOnce() -> H + Send + 'static,
+    /// Starts the thread with a reconciler that is made on it.
+    pub(crate) fn spawn_with<T: Reconciler>(
+        reconciler: impl Fn() -> T + Send + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Executor> {
-        let changed = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let (fitting, _) = watch::channel(Fitting::default());
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            fitting,
-            changed,
-        });
-        let thread = std::thread::Builder::new()
-            .name("overlay-host".into())
-            .spawn({
-                let shared = shared.clone();
-                move || Work::new(hands(), &shared, &wake).run()
-            })?;
+        let (measured, underlay_mtu) = watch::channel(UnderlayMtu::default());
+        let run = move |control: &mut Control<HostReport, EventFd>| {
+            HostLoop::new(reconciler(), control, &measured).run();
+        };
+        let signal = supervisor::poll_signal()?;
         Ok(Executor {
-            shared,
-            thread: Some(thread),
+            supervisor: Supervisor::spawn("overlay-host", signal, wake, run)?,
+            underlay_mtu,
         })
     }
 
-    /// Wants the host to be like `desired`. Returns at once; a newer one replaces
-    /// one that still waits, which then gets no report.
+    /// Requests that the host match `desired`. Returns at once. A newer request replaces
+    /// one that was not begun, for which there is no report then.
     pub fn apply(&self, generation: u64, desired: Arc<Desired>) {
-        self.shared.state.lock().waiting = Some((generation, desired));
-        self.shared.wake();
+        self.supervisor.apply(generation, desired);
     }
 
-    /// The report of the last finished pass, once. After the first report of a
-    /// generation there are more of it: whenever a repair ends otherwise than the
-    /// pass before.
+    /// Returns the newest report, once. After the first report of a generation there are
+    /// more whenever a repair ends otherwise than the reconciliation before.
     pub fn poll(&self) -> Option<HostReport> {
-        self.shared.state.lock().done.take()
+        self.supervisor.poll()
     }
 
-    /// What fits into the underlay, and news of it. It is known after the first pass.
-    pub fn fitting(&self) -> watch::Receiver<Fitting> {
-        self.shared.fitting.subscribe()
+    /// Returns the measured MTU, and its changes. It is known after the first
+    /// reconciliation.
+    pub fn underlay_mtu(&self) -> watch::Receiver<UnderlayMtu> {
+        let mut underlay_mtu = self.underlay_mtu.clone();
+        underlay_mtu.mark_unchanged();
+        underlay_mtu
     }
 
-    /// What it did so far.
+    /// Returns what the thread did so far.
     pub fn counters(&self) -> Counters {
-        self.shared.state.lock().counters
+        self.supervisor.counters()
     }
 }
 
-impl Drop for Executor {
-    fn drop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.wake();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked, other than in `wake`.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn wake(&self) {
-        // It can only fail if it is readable 2^64 times already.
-        let _ = self.changed.write(1);
-    }
-}
-
-/// The thread's side.
-struct Work<'a, H> {
-    hands: H,
-    shared: &'a Shared,
-    wake: &'a dyn Fn(),
-    pace: Pace,
-    origin: Instant,
+/// The loop of the thread.
+struct HostLoop<'a, T> {
+    reconciler: T,
+    control: &'a mut Control<HostReport, EventFd>,
+    measured: &'a watch::Sender<UnderlayMtu>,
+    schedule: Schedule,
+    started: Instant,
     throttle: Throttle,
-    /// What the host is to be like, and how the last pass ended.
-    kept: Option<(Arc<Desired>, HostReport)>,
 }
 
-impl<'a, H: Hands> Work<'a, H> {
-    fn new(hands: H, shared: &'a Shared, wake: &'a dyn Fn()) -> Work<'a, H> {
-        let mut pace = Pace::new(fastrand::u64(..));
-        pace.set_blind(hands.is_blind());
-        let origin = Instant::now();
-        Work {
-            hands,
-            shared,
-            wake,
-            pace,
-            origin,
+impl<'a, T: Reconciler> HostLoop<'a, T> {
+    fn new(
+        reconciler: T,
+        control: &'a mut Control<HostReport, EventFd>,
+        measured: &'a watch::Sender<UnderlayMtu>,
+    ) -> HostLoop<'a, T> {
+        let mut schedule = Schedule::new(fastrand::u64(..));
+        schedule.set_without_events(reconciler.is_without_events());
+        if control.current().is_some() {
+            // The loop was started again after a panic.
+            schedule.on_event(Time::default(), Reaction::Reconcile);
+        }
+        HostLoop {
+            reconciler,
+            control,
+            measured,
+            schedule,
+            started: Instant::now(),
             throttle: Throttle::default(),
-            kept: None,
         }
     }
 
     fn now(&self) -> Time {
-        Time(self.origin.elapsed())
+        Time(self.started.elapsed())
     }
 
     fn run(mut self) {
         loop {
-            let (stop, waiting) = {
-                let mut state = self.shared.state.lock();
-                let _ = self.shared.changed.read();
-                (state.stop, state.waiting.take())
-            };
-            match waiting {
-                _ if stop => return,
-                Some((generation, desired)) => self.apply(generation, desired),
-                None => self.keep(),
+            match self.control.receive() {
+                Received::Stop => return,
+                Received::Desired => self.apply(),
+                Received::Nothing => self.keep(),
             }
         }
     }
 
-    /// Does what was ordered.
-    fn apply(&mut self, generation: u64, desired: Arc<Desired>) {
+    /// Makes the host match a new desired state.
+    fn apply(&mut self) {
+        let Some(desired) = self.control.desired().cloned() else {
+            return;
+        };
         let report = self
             .change_peers(&desired)
-            .unwrap_or_else(|| self.pass(&desired));
-        let report = HostReport {
-            generation,
-            ..report
-        };
-        self.report(&report);
-        self.kept = Some((desired, report));
+            .unwrap_or_else(|| self.reconcile(&desired));
+        self.control.publish(report);
     }
 
-    /// The short way, for the change that comes most often in a large cluster: some
-    /// peers more or less. It goes only from a host that was right, and of which the
-    /// kernel has told nothing else since; and the next pass compares everything.
+    /// Applies a change of some peers without a full reconciliation: the most frequent
+    /// change in a large cluster. It needs a host that was as desired and of which the
+    /// kernel has reported nothing since. The next full reconciliation covers it, too.
     fn change_peers(&mut self, desired: &Desired) -> Option<HostReport> {
-        let (before, report) = self.kept.as_ref()?;
-        if !report.overlays.is_empty() || !report.draining.is_empty() || self.pace.is_alarmed() {
+        let (before, report) = self.control.current()?;
+        if !report.overlays.is_empty()
+            || !report.draining.is_empty()
+            || self.schedule.is_reconcile_pending()
+        {
             return None;
         }
-        let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
-        // Whatever the fault is: the pass that follows reports it.
-        catch(|| match hands.wait(changed, Duration::ZERO, false) {
-            Ok(Meaning::Nothing) => hands.change_peers(before, desired),
-            _ => None,
-        })
+        let wakeup = self.control.signal().as_fd();
+        let reconciler = &mut self.reconciler;
+        // After a panic the full reconciliation follows, which reports it.
+        catch(
+            || match reconciler.wait(wakeup, Duration::ZERO, WaitFor::Events) {
+                Ok(Reaction::Ignore) => reconciler.change_peers(before, desired),
+                _ => None,
+            },
+        )
         .ok()?
     }
 
-    /// Waits for news, and keeps the host as it was made.
+    /// Waits for an event or for the time that something is due, and keeps the host as
+    /// desired.
     fn keep(&mut self) {
-        let timeout = match self.kept {
-            Some(_) => self.pace.next().since(self.now()),
-            None => Duration::MAX,
-        };
-        let deaf = self.kept.is_none() || self.pace.is_alarmed();
-        let (hands, changed) = (&mut self.hands, self.shared.changed.as_fd());
-        let meaning = catch(|| hands.wait(changed, timeout, deaf));
-        let meaning = match meaning {
-            Ok(Ok(meaning)) => meaning,
-            failed => {
-                let reason = match failed {
-                    Err(panic) => format!("a fault in this module: {panic}"),
-                    Ok(result) => result.map_or_else(|error| error.to_string(), |_| String::new()),
-                };
-                if self.throttle.allow(self.now(), "wait").is_some() {
-                    log::error!("cannot wait for changes of the host: {reason}");
-                }
-                // Not in a circle.
-                std::thread::sleep(Duration::from_millis(100));
-                Meaning::Pass
-            }
-        };
+        let reaction = self.wait();
         let now = self.now();
-        self.pace.noticed(now, meaning);
-        let Some((desired, report)) = self.kept.take() else {
+        self.schedule.on_event(now, reaction);
+        let Some(desired) = self.control.desired().cloned() else {
             return;
         };
-        let report = match self.pace.due(now) {
-            Due::Nothing => report,
-            Due::Repair | Due::Compare => self.repair(&desired, report),
-            Due::Look if self.look(&desired) => self.repair(&desired, report),
-            Due::Look => {
-                self.pace.looked(self.now());
-                report
-            }
+        match self.schedule.due(now) {
+            Due::Nothing => {}
+            Due::Repair | Due::Compare => self.repair(&desired),
+            Due::QuickCheck if self.quick_check(&desired) => self.repair(&desired),
+            Due::QuickCheck => self.schedule.on_quick_check(self.now()),
+        }
+    }
+
+    fn wait(&mut self) -> Reaction {
+        let has_work = self.control.desired().is_some();
+        let timeout = match has_work {
+            true => self.schedule.next().since(self.now()),
+            false => Duration::MAX,
         };
-        self.kept = Some((desired, report));
+        // Events can add nothing to a reconciliation that is pending anyway.
+        let wait_for = match has_work && !self.schedule.is_reconcile_pending() {
+            true => WaitFor::Events,
+            false => WaitFor::Wakeup,
+        };
+        let wakeup = self.control.signal().as_fd();
+        let reconciler = &mut self.reconciler;
+        let reason = match catch(|| reconciler.wait(wakeup, timeout, wait_for)) {
+            Ok(Ok(reaction)) => return reaction,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("internal error, {panic}"),
+        };
+        if self.throttle.allow(self.now(), "wait").is_some() {
+            log::error!("cannot wait for changes of the host: {reason}");
+        }
+        // An error that stays must not become a busy loop.
+        std::thread::sleep(ERROR_PAUSE);
+        Reaction::Reconcile
     }
 
-    fn look(&mut self, desired: &Desired) -> bool {
-        let hands = &mut self.hands;
-        // Whatever the fault is: a pass reports it.
-        catch(|| hands.look(desired)).unwrap_or(true)
+    fn quick_check(&mut self, desired: &Desired) -> bool {
+        let reconciler = &mut self.reconciler;
+        // After a panic the full reconciliation follows, which reports it.
+        catch(|| reconciler.quick_check(desired)).unwrap_or(true)
     }
 
-    /// Makes the host right again. Reports only if it ends otherwise than before:
-    /// nobody asked.
-    fn repair(&mut self, desired: &Desired, before: HostReport) -> HostReport {
+    /// Reconciles without a request.
+    fn repair(&mut self, desired: &Desired) {
         let start = Instant::now();
-        let report = HostReport {
-            generation: before.generation,
-            ..self.pass(desired)
-        };
+        let report = self.reconcile(desired);
         if report.operations > 0 {
-            self.count(|counters| {
-                counters.repairs += 1;
-                counters.repair_operations += report.operations as u64;
-            });
             let line = || {
                 let (operations, took) = (report.operations, start.elapsed());
                 format!(
-                    "somebody changed this host; it took {operations} operations in {took:.0?} to repair it"
+                    "somebody changed this host; repaired it by {operations} operations in {took:.0?}"
                 )
             };
             if let Some(line) = self.throttle.line(self.now(), "repair", line) {
                 log::warn!("{line}");
             }
         }
-        if !report.says_the_same_as(&before) {
-            self.report(&report);
-        }
-        report
+        self.control.publish(report);
     }
 
-    fn pass(&mut self, desired: &Desired) -> HostReport {
-        let (start, hands) = (Instant::now(), &mut self.hands);
-        let report = guarded(desired, || hands.pass(desired));
+    /// Runs a full reconciliation. A panic becomes a report: the next reconciliation reads
+    /// everything anew, so that nothing half-done in memory can mislead it.
+    fn reconcile(&mut self, desired: &Desired) -> HostReport {
+        let (start, reconciler) = (Instant::now(), &mut self.reconciler);
+        let report = catch(|| reconciler.reconcile(desired))
+            .unwrap_or_else(|panic| supervisor::failed(desired, &panic));
         let now = self.now();
-        self.pace.passed(now, start.elapsed());
-        let fitting = match self.hands.fitting() {
-            // The first pass did not come so far.
-            Fitting::Unmeasured => Fitting::Unknown,
-            fitting => fitting,
+        self.schedule.on_reconciled(now, start.elapsed());
+        let measured = match self.reconciler.underlay_mtu() {
+            // The first reconciliation failed before it could measure.
+            UnderlayMtu::Unmeasured => UnderlayMtu::Unknown,
+            measured => measured,
         };
-        self.shared
-            .fitting
-            .send_if_modified(|before| std::mem::replace(before, fitting) != fitting);
-        self.count(|counters| counters.passes += 1);
+        self.measured
+            .send_if_modified(|before| std::mem::replace(before, measured) != measured);
+        self.control.count(&report);
         report
     }
-
-    fn count(&self, add: impl FnOnce(&mut Counters)) {
-        add(&mut self.shared.state.lock().counters);
-    }
-
-    fn report(&self, report: &HostReport) {
-        self.shared.state.lock().done = Some(report.clone());
-        (self.wake)();
-    }
-}
-
-/// Runs a pass; a panic becomes a report, and the thread lives on.
-fn guarded(desired: &Desired, pass: impl FnOnce() -> HostReport) -> HostReport {
-    // A pass leaves nothing half-done in memory that the next one would see: it
-    // reads everything anew.
-    catch(pass).unwrap_or_else(|panic| {
-        let sentence = format!("configuring the host failed by a fault in this module: {panic}");
-        log::error!("{sentence}");
-        HostReport::hopeless(desired, sentence)
-    })
 }
 
 #[cfg(test)]
@@ -370,28 +312,30 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::time::Duration;
 
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::kernel::watch::Watch;
-    use crate::reconcile::Watched;
+    use crate::reconcile::ExpectedState;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    /// Hands that only do what they are told, and hear what the test says.
-    struct Told<P> {
-        pass: P,
-        news: Watch,
+    /// A reconciler that calls a function of the test and hears of no events.
+    struct Scripted<F> {
+        reconcile: F,
+        events: Watch,
     }
 
-    impl<P: FnMut(&Desired) -> HostReport> Hands for Told<P> {
-        fn pass(&mut self, desired: &Desired) -> HostReport {
-            (self.pass)(desired)
+    impl<F: FnMut(&Desired) -> HostReport> Reconciler for Scripted<F> {
+        fn reconcile(&mut self, desired: &Desired) -> HostReport {
+            (self.reconcile)(desired)
         }
 
         fn change_peers(&mut self, _: &Desired, _: &Desired) -> Option<HostReport> {
             None
         }
 
-        fn look(&mut self, _: &Desired) -> bool {
+        fn quick_check(&mut self, _: &Desired) -> bool {
             false
         }
 
@@ -399,36 +343,41 @@ mod tests {
             &mut self,
             wakeup: BorrowedFd<'_>,
             timeout: Duration,
-            deaf: bool,
-        ) -> io::Result<Meaning> {
-            self.news.wait(wakeup, timeout, &Watched::default(), deaf)
+            wait_for: WaitFor,
+        ) -> io::Result<Reaction> {
+            self.events
+                .wait(wakeup, timeout, &ExpectedState::default(), wait_for)
         }
 
-        fn is_blind(&self) -> bool {
+        fn is_without_events(&self) -> bool {
             false
         }
 
-        fn fitting(&self) -> Fitting {
-            Fitting::Unmeasured
+        fn underlay_mtu(&self) -> UnderlayMtu {
+            UnderlayMtu::Unmeasured
         }
     }
 
     fn executor(
-        pass: impl FnMut(&Desired) -> HostReport + Send + 'static,
+        reconcile: impl FnMut(&Desired) -> HostReport + Send + 'static,
     ) -> (Executor, Receiver<()>) {
         let (wake, woken) = channel();
-        let hands = || Told {
-            pass,
-            news: Watch::silent(),
+        let reconcile = Arc::new(Mutex::new(reconcile));
+        let reconciler = move || Scripted {
+            reconcile: {
+                let reconcile = reconcile.clone();
+                move |desired: &Desired| (reconcile.lock())(desired)
+            },
+            events: Watch::silent(),
         };
         (
-            Executor::spawn_with(hands, move || wake.send(()).unwrap()).unwrap(),
+            Executor::spawn_with(reconciler, move || wake.send(()).unwrap()).unwrap(),
             woken,
         )
     }
 
     #[test]
-    fn reports_what_became_of_a_generation_once() {
+    fn reports_a_generation_once() {
         let (executor, woken) = executor(|_| HostReport {
             operations: 7,
             ..HostReport::default()
@@ -448,18 +397,17 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_one_replaces_the_one_that_waits() {
+    fn a_newer_request_replaces_one_that_was_not_begun() {
         let (go, gate) = channel::<()>();
+        let (began, beginning) = channel();
         let (executor, woken) = executor(move |_| {
+            began.send(()).unwrap();
             gate.recv_timeout(PATIENCE).unwrap();
             HostReport::default()
         });
         let mut done = Vec::new();
         executor.apply(1, Arc::default());
-        // The first one is under way as soon as it does not wait any more.
-        while executor.shared.state.lock().waiting.is_some() {
-            std::thread::yield_now();
-        }
+        beginning.recv_timeout(PATIENCE).unwrap();
         for generation in 2..=4 {
             executor.apply(generation, Arc::default());
         }
@@ -473,11 +421,11 @@ mod tests {
 
     #[test]
     fn survives_a_panic_and_reports_it() {
-        let mut passes = 0;
+        let mut reconciliations = 0;
         let line = line!() + 3;
         let (executor, woken) = executor(move |_| {
-            passes += 1;
-            assert!(passes > 1, "on purpose");
+            reconciliations += 1;
+            assert!(reconciliations > 1, "on purpose");
             HostReport::default()
         });
         let overlays = [("dcos".to_owned(), Default::default())].into();
@@ -494,12 +442,12 @@ mod tests {
         let [sentence] = &report.host[..] else {
             panic!("{report:?}")
         };
-        let place = format!(
-            "configuring the host failed by a fault in this module: panicked at {}:{line}:",
+        let location = format!(
+            "cannot configure the host: internal error, panicked at {}:{line}:",
             file!()
         );
         assert!(
-            sentence.starts_with(&place) && sentence.ends_with(": on purpose"),
+            sentence.starts_with(&location) && sentence.ends_with(": on purpose"),
             "{sentence}"
         );
         assert_eq!(report.overlays["dcos"], report.host[0]);
@@ -509,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_waits_for_the_pass_under_way() {
+    fn dropping_waits_for_the_reconciliation_under_way() {
         let (began, beginning) = channel();
         let (go, gate) = channel::<()>();
         let (executor, woken) = executor(move |_| {
@@ -522,7 +470,7 @@ mod tests {
         let dropping = std::thread::spawn(move || drop(executor));
         go.send(()).unwrap();
         dropping.join().unwrap();
-        // One wake for the pass; then the sender is gone with the thread.
+        // One call of `wake` for the report; then its sender is gone with the thread.
         woken.recv_timeout(PATIENCE).unwrap();
         assert!(
             woken

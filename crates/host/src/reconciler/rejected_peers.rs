@@ -1,0 +1,119 @@
+//! Peers that the kernel rejected, on a host that is as desired otherwise.
+//!
+//! Peers are changed without a full reconciliation only on a host that is as desired. With
+//! this memory a single peer that the kernel rejects does not force a full reconciliation
+//! for every change of all other peers.
+
+use std::collections::BTreeSet;
+
+use crate::reconcile::{Op, PeerObject};
+
+/// Upper bound of rejected objects. More of them are not the problem of single peers.
+const MOST: usize = 100;
+
+/// Objects that the kernel rejected in a reconciliation.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct RejectedPeers {
+    objects: BTreeSet<PeerObject>,
+    /// Sentences about them in the report of the reconciliation.
+    sentences: Vec<String>,
+}
+
+impl RejectedPeers {
+    /// Returns the rejected objects of a reconciliation. `rejected` are the operations that
+    /// the kernel rejected, `failures` is the number of failures of any kind, `sentences`
+    /// are the report's about the host. `None`: something else failed, or too much.
+    pub(super) fn new(
+        rejected: &[Op],
+        failures: usize,
+        sentences: &[String],
+    ) -> Option<RejectedPeers> {
+        let objects: Option<BTreeSet<PeerObject>> = rejected.iter().map(Op::peer_object).collect();
+        let objects = objects.filter(|_| rejected.len() == failures && failures <= MOST)?;
+        Some(RejectedPeers {
+            objects,
+            sentences: sentences.to_vec(),
+        })
+    }
+
+    /// Returns whether one of these operations is about a rejected object.
+    pub(super) fn concerns(&self, ops: &[Op]) -> bool {
+        !self.objects.is_empty()
+            && ops
+                .iter()
+                .filter_map(Op::peer_object)
+                .any(|object| self.objects.contains(&object))
+    }
+
+    /// Returns the sentences about rejected peers, for further reports.
+    pub(super) fn sentences(&self) -> &[String] {
+        &self.sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::reconcile::NewRoute;
+
+    fn route(n: usize) -> Op {
+        let (dst, via) = (
+            format!("9.0.{n}.0/24").parse().unwrap(),
+            "45.0.0.1".parse().unwrap(),
+        );
+        Op::SetRoute(
+            "vtep1024".into(),
+            NewRoute {
+                table: 254,
+                dst,
+                via,
+                nexthop: None,
+            },
+        )
+    }
+
+    fn neighbour(n: u8) -> Op {
+        Op::SetNeighbour(
+            "vtep1024".into(),
+            [44, 128, 0, n].into(),
+            Default::default(),
+        )
+    }
+
+    #[test]
+    fn a_rejected_peer_concerns_only_itself() {
+        let sentences = ["cannot".to_owned()];
+        let rejected = RejectedPeers::new(&[route(1)], 1, &sentences).unwrap();
+        assert_eq!(rejected.sentences(), sentences);
+        assert!(!rejected.concerns(&[route(2), neighbour(1)]));
+        assert!(rejected.concerns(&[neighbour(1), route(1)]));
+        // Its removal concerns it, too.
+        let nexthop = Op::AddNexthop("vtep1024".into(), [44, 128, 0, 9].into());
+        let rejected = RejectedPeers::new(&[nexthop], 1, &[]).unwrap();
+        assert!(rejected.concerns(&[Op::RemoveNexthop("vtep1024".into(), 0x2c80_0009)]));
+        assert!(!RejectedPeers::default().concerns(&[route(1)]));
+    }
+
+    #[test]
+    fn any_other_failure_needs_a_full_reconciliation() {
+        assert_eq!(
+            RejectedPeers::new(&[], 0, &[]),
+            Some(RejectedPeers::default())
+        );
+        assert_eq!(
+            RejectedPeers::new(&[route(1)], 2, &[]),
+            None,
+            "a failure that was no operation"
+        );
+        let device: Arc<str> = "vtep1024".into();
+        assert_eq!(
+            RejectedPeers::new(&[route(1), Op::RemoveDevice(device)], 2, &[]),
+            None
+        );
+        let many: Vec<Op> = (0..=MOST).map(route).collect();
+        assert_eq!(RejectedPeers::new(&many, many.len(), &[]), None);
+        assert!(RejectedPeers::new(&many[1..], MOST, &[]).is_some());
+    }
+}
