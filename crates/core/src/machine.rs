@@ -14,6 +14,8 @@ use crate::protocol::http::{Request, RequestId, Response};
 use crate::protocol::upid::Upid;
 use crate::util::time::Time;
 
+pub mod outbox;
+
 /// What happens to a machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -100,7 +102,8 @@ pub enum Effect {
     /// This takes the log's writer away from whoever has it.
     Fetch,
     /// Write the state to the replicated log; answered by [`Input::Stored`].
-    /// There is at most one write at a time.
+    /// There is at most one write at a time, and one more only after 20 s without an
+    /// answer: the machine counts that write as failed and ignores its later answer.
     Store {
         /// Grows by one with each write of this machine.
         number: u64,

@@ -1,8 +1,8 @@
-//! Who may have which VTEP address and which subnet.
+//! Allocation of VTEP addresses and subnets to agents.
 //!
-//! The allocator knows what is free; what each agent holds is the caller's
-//! [`Holding`]. Whatever it adds to a holding it takes from its pools, and a step
-//! that fails half-way leaves both as they were.
+//! The [`Allocator`] knows which addresses and subnets are free. The caller keeps the
+//! [`Allocation`] of each agent. Every operation takes from the pools exactly what it adds
+//! to an allocation, and an operation that fails half-way leaves both unchanged.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,55 +13,58 @@ use serde::Serialize;
 
 use super::pool::Pool;
 use crate::config::{Network, OverlayConfig};
+use crate::proto::internal::AgentNetworkConfig;
 
-/// Something of each family.
+mod reclaim;
+
+/// One value for each address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Pair<T> {
-    /// IPv4's.
+pub struct DualStack<T> {
+    /// The value for IPv4.
     pub v4: T,
-    /// IPv6's.
+    /// The value for IPv6.
     pub v6: T,
 }
 
-impl<T> Pair<T> {
-    /// Both, IPv4 first.
+impl<T> DualStack<T> {
+    /// Returns both values, IPv4 first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         [&self.v4, &self.v6].into_iter()
     }
 }
 
-impl<T: Copy> Pair<Option<T>> {
-    /// What `keep` says of each family.
-    pub fn only(self, keep: Pair<bool>) -> Pair<Option<T>> {
-        Pair {
+impl<T: Copy> DualStack<Option<T>> {
+    /// Returns the values of the families that `keep` names.
+    pub fn only(self, keep: DualStack<bool>) -> DualStack<Option<T>> {
+        DualStack {
             v4: self.v4.filter(|_| keep.v4),
             v6: self.v6.filter(|_| keep.v6),
         }
     }
 
-    /// Whether there is nothing of either family.
+    /// Returns whether neither family has a value.
     pub fn is_empty(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
 }
 
-/// Addresses or subnets, at most one of each family.
-pub type Nets = Pair<Option<IpNet>>;
+/// At most one address or subnet of each family.
+pub type DualStackNet = DualStack<Option<IpNet>>;
 
-/// What one agent holds, whether it uses it at present or not.
+/// All addresses and subnets of one agent, whether it uses them at present or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holding {
-    /// Its VTEP's addresses, with the prefix lengths of their ranges.
-    pub vtep: Nets,
-    /// Its subnets by overlay. An overlay without subnets is one that the agent
-    /// takes part in with its VTEP only.
-    pub overlays: LiteMap<String, Nets>,
+pub struct Allocation {
+    /// The addresses of its VTEP, with the prefix lengths of the VTEP ranges.
+    pub vtep: DualStackNet,
+    /// Its subnets by overlay. An agent that takes part in an overlay with its VTEP only
+    /// has an entry without subnets.
+    pub overlays: LiteMap<String, DualStackNet>,
 }
 
-impl Holding {
-    /// What of it `other` does not hold.
-    pub fn without(&self, other: &Holding) -> Holding {
-        let without = |own: Nets, other: Nets| Pair {
+impl Allocation {
+    /// Returns the addresses and subnets of this allocation that `other` does not have.
+    pub fn without(&self, other: &Allocation) -> Allocation {
+        let without = |own: DualStackNet, other: DualStackNet| DualStack {
             v4: own.v4.filter(|net| other.v4 != Some(*net)),
             v6: own.v6.filter(|net| other.v6 != Some(*net)),
         };
@@ -69,14 +72,14 @@ impl Holding {
             let others = other.overlays.get(name).copied().unwrap_or_default();
             (name.clone(), without(*nets, others))
         });
-        Holding {
+        Allocation {
             vtep: without(self.vtep, other.vtep),
             overlays: overlays.collect(),
         }
     }
 
-    /// What it has of this overlay; `None`: its VTEP's addresses.
-    pub fn part(&self, overlay: Option<&str>) -> Nets {
+    /// Returns the subnets of an overlay, or the addresses of the VTEP for `None`.
+    pub fn part(&self, overlay: Option<&str>) -> DualStackNet {
         match overlay {
             None => self.vtep,
             Some(name) => self.overlays.get(name).copied().unwrap_or_default(),
@@ -84,10 +87,24 @@ impl Holding {
     }
 }
 
-/// What an agent asks for.
+/// Lists every address and subnet with its overlay, for the log.
+impl fmt::Display for Allocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let vtep = self.vtep.iter().flatten();
+        let vtep = vtep.map(|net| format!("VTEP {}", net.addr()));
+        let subnets = self.overlays.iter().flat_map(|(name, nets)| {
+            let nets = nets.iter().flatten();
+            nets.map(|net| format!("{net} of {name}"))
+                .collect::<Vec<_>>()
+        });
+        f.write_str(&vtep.chain(subnets).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The parts of an agent's `network_config` that its allocation and bridges follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// Subnets besides its VTEP.
+pub struct AllocationRequest {
+    /// Subnets besides the VTEP.
     pub allocate_subnet: bool,
     /// A bridge for the Mesos containerizer.
     pub mesos_bridge: bool,
@@ -97,52 +114,62 @@ pub struct Ask {
     pub enable_ipv6: bool,
 }
 
-impl Ask {
-    /// The families that the agent takes part in.
-    pub fn families(&self) -> Pair<bool> {
-        Pair {
+impl AllocationRequest {
+    /// Reads the request of a registration.
+    pub fn from_network_config(config: &AgentNetworkConfig) -> AllocationRequest {
+        AllocationRequest {
+            allocate_subnet: config.allocate_subnet(),
+            mesos_bridge: config.mesos_bridge(),
+            docker_bridge: config.docker_bridge(),
+            enable_ipv6: config.enable_ipv6(),
+        }
+    }
+
+    /// Returns the families that the agent's VTEP has.
+    pub fn vtep_families(&self) -> DualStack<bool> {
+        DualStack {
             v4: true,
             v6: self.enable_ipv6,
         }
     }
 
-    /// The families of `overlay` that the agent is to have; `None`: it is not to
-    /// have the overlay at all.
-    pub fn share_of(&self, overlay: &OverlayConfig) -> Option<Pair<bool>> {
+    /// Returns the families of `overlay` that the agent gets subnets of, or `None` if it
+    /// does not take part in the overlay.
+    pub fn requested_families(&self, overlay: &OverlayConfig) -> Option<DualStack<bool>> {
         let v6 = overlay.v6.is_some() && self.enable_ipv6;
-        let has = overlay.enabled && (overlay.v4.is_some() || v6);
-        let both = Pair {
+        let takes_part = overlay.enabled && (overlay.v4.is_some() || v6);
+        let families = DualStack {
             v4: overlay.v4.is_some() && self.allocate_subnet,
             v6: v6 && self.allocate_subnet,
         };
-        has.then_some(both)
+        takes_part.then_some(families)
     }
 }
 
-/// A range has nothing left.
+/// A range without a free address or subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exhausted {
-    /// Of what: `None` is the VTEPs' range.
+    /// The overlay of the range; `None` for a VTEP range.
     pub overlay: Option<String>,
     /// The range.
     pub range: IpNet,
-    /// Prefix length of what it is cut into.
+    /// Prefix length of the subnets of the range.
     pub prefix: u8,
 }
 
 impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = self.what();
+        let reason = self.reason();
         write!(
             f,
-            "{what}; delete agents that are gone for good with /overlay-master/agents/delete"
+            "{reason}; delete agents that are gone for good with /overlay-master/agents/delete"
         )
     }
 }
 
 impl Exhausted {
-    /// What is not there.
-    pub fn what(&self) -> String {
+    /// Returns the sentence without the remedy.
+    pub fn reason(&self) -> String {
         let Exhausted { range, prefix, .. } = self;
         match &self.overlay {
             None => format!("no VTEP address is left in {range}"),
@@ -151,38 +178,38 @@ impl Exhausted {
     }
 }
 
-/// How much of a range is left, by family. What is absent is of a family that there
-/// is no range of. Numbers that do not fit are the largest there is.
+/// Free, used and total numbers of a range, by family. Numbers of a family without a range
+/// are absent; numbers above [`u128::MAX`] are shown as that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Room {
-    /// Subnets or addresses of the length that is given out at present, which still can be.
+pub struct Capacity {
+    /// IPv4 subnets (or addresses) of the present prefix length that are free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free: Option<u128>,
-    /// The same of IPv6.
+    /// IPv6 subnets (or addresses) of the present prefix length that are free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free6: Option<u128>,
-    /// So many there would be if nothing were taken.
+    /// IPv4 subnets (or addresses) of the present prefix length, free or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u128>,
-    /// The same of IPv6.
+    /// IPv6 subnets (or addresses) of the present prefix length, free or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total6: Option<u128>,
-    /// Those that agents hold, of whatever length.
+    /// IPv4 subnets (or addresses) of agents, of any prefix length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<u64>,
-    /// The same of IPv6.
+    /// IPv6 subnets (or addresses) of agents, of any prefix length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used6: Option<u64>,
 }
 
-impl Room {
-    fn of(pools: &Pair<Option<Pool>>) -> Room {
+impl Capacity {
+    fn of(pools: &Pools) -> Capacity {
         let of = |pool: &Option<Pool>| {
             pool.as_ref()
                 .map(|pool| (pool.free(), pool.total(), pool.used()))
         };
         let (v4, v6) = (of(&pools.v4), of(&pools.v6));
-        Room {
+        Capacity {
             free: v4.map(|(free, ..)| free),
             free6: v6.map(|(free, ..)| free),
             total: v4.map(|(_, total, _)| total),
@@ -193,24 +220,27 @@ impl Room {
     }
 }
 
-/// The pools of a cluster.
+/// The pools of one overlay or of the VTEPs, for the families that it has.
+type Pools = DualStack<Option<Pool>>;
+
+/// The free addresses and subnets of all ranges of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allocator {
-    vtep: Pair<Option<Pool>>,
-    overlays: BTreeMap<String, Pair<Option<Pool>>>,
+    vtep: Pools,
+    overlays: BTreeMap<String, Pools>,
 }
 
 impl Allocator {
-    /// Everything in `network` is free.
+    /// Creates an allocator for `network` in which everything is free.
     pub fn new(network: &Network) -> Allocator {
         let overlay = |overlay: &OverlayConfig| {
-            let pools = Pair {
+            let pools = DualStack {
                 v4: overlay.v4.map(Pool::subnets),
                 v6: overlay.v6.map(Pool::subnets),
             };
             (overlay.name.clone(), pools)
         };
-        let vtep = Pair {
+        let vtep = DualStack {
             v4: Some(Pool::addresses(network.vtep_subnet.into())),
             v6: network.vtep_subnet6.map(|net| Pool::addresses(net.into())),
         };
@@ -220,21 +250,23 @@ impl Allocator {
         }
     }
 
-    /// How much is left of an overlay's subnets; `None`: of the VTEPs. Nothing is
-    /// known of an overlay that there is no pool of.
-    pub fn room(&self, overlay: Option<&str>) -> Room {
+    /// Returns the capacity of an overlay, or of the VTEP ranges for `None`. An unknown
+    /// overlay has none.
+    pub fn capacity(&self, overlay: Option<&str>) -> Capacity {
         let pools = match overlay {
             None => Some(&self.vtep),
             Some(name) => self.overlays.get(name),
         };
-        pools.map(Room::of).unwrap_or_default()
+        pools.map(Capacity::of).unwrap_or_default()
     }
 
-    /// Takes what an agent holds already. The error is the first thing that is not
-    /// free (then what came before it is taken). What no pool is there for is
-    /// passed over.
-    pub fn reserve(&mut self, holding: &Holding) -> Result<(), IpNet> {
-        for (pool, net) in self.pools_of(holding) {
+    /// Takes the addresses and subnets that an agent has already. Subnets of overlays that
+    /// are not in the network are skipped.
+    ///
+    /// # Errors
+    /// The first address or subnet that is not free; those before it are taken.
+    pub fn reserve(&mut self, allocation: &Allocation) -> Result<(), IpNet> {
+        for (pool, net) in self.pools_of(allocation) {
             if !pool.reserve(net) {
                 return Err(net);
             }
@@ -242,200 +274,137 @@ impl Allocator {
         Ok(())
     }
 
-    /// Gives back all that an agent holds.
-    pub fn release(&mut self, holding: &Holding) {
-        for (pool, net) in self.pools_of(holding) {
-            let taken = pool.give_back(net);
-            debug_assert!(taken, "{net} was held and not taken");
+    /// Makes the addresses and subnets of an agent free.
+    pub fn release(&mut self, allocation: &Allocation) {
+        for (pool, net) in self.pools_of(allocation) {
+            let released = pool.release(net);
+            debug_assert!(released, "{net} was allocated and is free");
         }
     }
 
-    fn pools_of(&mut self, holding: &Holding) -> impl Iterator<Item = (&mut Pool, IpNet)> {
+    fn pools_of(&mut self, allocation: &Allocation) -> impl Iterator<Item = (&mut Pool, IpNet)> {
         let overlays = self
             .overlays
             .iter_mut()
-            .filter_map(|(name, pools)| holding.overlays.get(name).map(|nets| (pools, *nets)));
-        std::iter::once((&mut self.vtep, holding.vtep))
+            .filter_map(|(name, pools)| allocation.overlays.get(name).map(|nets| (pools, *nets)));
+        std::iter::once((&mut self.vtep, allocation.vtep))
             .chain(overlays)
             .flat_map(|(pools, nets)| [(&mut pools.v4, nets.v4), (&mut pools.v6, nets.v6)])
             .filter_map(|(pool, net)| Some((pool.as_mut()?, net?)))
     }
 
-    /// Adds to `holding` what the agent asks for and does not hold yet; nothing is
-    /// ever taken from it. An overlay that cannot be completed stays as it is, the
-    /// others go on; what is lacking is returned. An agent without a VTEP that
-    /// cannot have one is refused: the error.
-    pub fn complete(
+    /// Adds to `allocation` what the agent requests and does not have yet, the lowest free
+    /// addresses and subnets first, and returns the ranges that have nothing left. It never
+    /// removes anything, and leaves out an overlay that it cannot give completely.
+    ///
+    /// # Errors
+    /// The VTEP range that is exhausted, if the agent has no VTEP address yet. Then nothing
+    /// was allocated.
+    pub fn allocate_missing(
         &mut self,
         network: &Network,
-        ask: Ask,
-        holding: &mut Holding,
+        request: AllocationRequest,
+        allocation: &mut Allocation,
     ) -> Result<Vec<Exhausted>, Exhausted> {
-        self.restore(network, ask, holding, &Holding::default())
+        self.allocate_preferring(network, request, allocation, &Allocation::default())
     }
 
-    /// The same for an agent that held something before: it gets that where it is free.
-    pub fn restore(
+    /// Works as [`allocate_missing`](Self::allocate_missing), but takes an address or subnet
+    /// of `preferred` where that is free.
+    ///
+    /// # Errors
+    /// As [`allocate_missing`](Self::allocate_missing).
+    pub fn allocate_preferring(
         &mut self,
         network: &Network,
-        ask: Ask,
-        holding: &mut Holding,
-        former: &Holding,
+        request: AllocationRequest,
+        allocation: &mut Allocation,
+        preferred: &Allocation,
     ) -> Result<Vec<Exhausted>, Exhausted> {
-        let mut lacking = Vec::new();
-        let wanted: Vec<_> = network
+        let mut exhausted = Vec::new();
+        let requested: Vec<_> = network
             .overlays
             .iter()
-            .filter_map(|o| Some((o, ask.share_of(o)?)))
+            .filter_map(|overlay| Some((overlay, request.requested_families(overlay)?)))
             .collect();
-        if wanted.is_empty() {
-            return Ok(lacking);
+        if requested.is_empty() {
+            return Ok(exhausted);
         }
-        if let Err(exhausted) = complete_pair(
+        if let Err(vtep) = fill_families(
             &mut self.vtep,
-            ask.families(),
-            &mut holding.vtep,
-            former.vtep,
+            request.vtep_families(),
+            &mut allocation.vtep,
+            preferred.vtep,
         ) {
-            // An agent that has one works on with that.
-            if holding.vtep.is_empty() {
-                return Err(exhausted);
+            // An agent that has an address of one family continues with it.
+            if allocation.vtep.is_empty() {
+                return Err(vtep);
             }
-            lacking.push(exhausted);
+            exhausted.push(vtep);
         }
-        if holding.overlays.is_empty() {
-            // It is kept for each of thousands of agents, and would grow to four at once.
-            holding.overlays = LiteMap::with_capacity(wanted.len());
+        if allocation.overlays.is_empty() {
+            // The map is kept for each of thousands of agents, and would grow to four at once.
+            allocation.overlays = LiteMap::with_capacity(requested.len());
         }
-        for (overlay, want) in wanted {
+        for (overlay, families) in requested {
             let Some(pools) = self.overlays.get_mut(&overlay.name) else {
                 continue;
             };
-            let mut nets = holding.part(Some(&overlay.name));
-            match complete_pair(pools, want, &mut nets, former.part(Some(&overlay.name))) {
-                Ok(()) => _ = holding.overlays.insert(overlay.name.clone(), nets),
-                Err(exhausted) => {
-                    lacking.push(Exhausted {
-                        overlay: Some(overlay.name.clone()),
-                        ..exhausted
-                    });
-                }
+            let name = Some(overlay.name.as_str());
+            let mut nets = allocation.part(name);
+            match fill_families(pools, families, &mut nets, preferred.part(name)) {
+                Ok(()) => _ = allocation.overlays.insert(overlay.name.clone(), nets),
+                Err(range) => exhausted.push(Exhausted {
+                    overlay: Some(overlay.name.clone()),
+                    ..range
+                }),
             }
         }
-        if holding.overlays.is_empty() {
-            // Nothing to carry through the tunnel: the VTEP goes back.
-            self.release(&std::mem::take(holding));
+        if allocation.overlays.is_empty() {
+            // A VTEP without an overlay is of no use.
+            self.release(&std::mem::take(allocation));
         }
-        Ok(lacking)
-    }
-
-    /// The one thing that `exhausted` says is lacking: which of the `others`' holdings,
-    /// the first ones if possible and no more than are needed, have to be given back
-    /// for it to be had. `None`: all of them together would not do.
-    pub fn relief(
-        &self,
-        network: &Network,
-        ask: Ask,
-        holding: &Holding,
-        exhausted: &Exhausted,
-        others: &[&Holding],
-    ) -> Option<Vec<usize>> {
-        let overlay = exhausted.overlay.as_deref();
-        let (pools, want) = match overlay {
-            None => (&self.vtep, ask.families()),
-            Some(name) => {
-                let config = network.overlays.iter().find(|config| config.name == name)?;
-                (self.overlays.get(name)?, ask.share_of(config)?)
-            }
-        };
-        let held = holding.part(overlay);
-        let would_do = |pools: &Pair<Option<Pool>>| {
-            complete_pair(&mut pools.clone(), want, &mut held.clone(), Nets::default()).is_ok()
-        };
-        let lacks =
-            |pool: &Option<Pool>| pool.clone().is_some_and(|mut pool| pool.take().is_none());
-        let missing = Pair {
-            v4: want.v4 && held.v4.is_none() && lacks(&pools.v4),
-            v6: want.v6 && held.v6.is_none() && lacks(&pools.v6),
-        };
-        let mut free = pools.clone();
-        let mut chosen = Vec::new();
-        for (index, other) in others.iter().enumerate() {
-            let part = other.part(overlay).only(missing);
-            if would_do(&free) {
-                break;
-            }
-            if !part.is_empty() {
-                for_each(&mut free, part, Pool::give_back);
-                chosen.push(index);
-            }
-        }
-        if !would_do(&free) {
-            return None;
-        }
-        // With subnets of different lengths, some may have been of no use.
-        for at in (0..chosen.len()).rev() {
-            let mut without = free.clone();
-            for_each(
-                &mut without,
-                others[chosen[at]].part(overlay).only(missing),
-                Pool::reserve,
-            );
-            if would_do(&without) {
-                free = without;
-                chosen.remove(at);
-            }
-        }
-        Some(chosen)
+        Ok(exhausted)
     }
 }
 
-/// Does this with what there is of either family.
-fn for_each(pools: &mut Pair<Option<Pool>>, nets: Nets, step: fn(&mut Pool, IpNet) -> bool) {
-    for (pool, net) in [(&mut pools.v4, nets.v4), (&mut pools.v6, nets.v6)] {
-        if let (Some(pool), Some(net)) = (pool, net) {
-            step(pool, net);
-        }
-    }
-}
-
-/// Takes one of each wanted family that `nets` lacks, those of `former` if they are free:
-/// of both families, or of none.
-fn complete_pair(
-    pools: &mut Pair<Option<Pool>>,
-    want: Pair<bool>,
-    nets: &mut Nets,
-    former: Nets,
+/// Allocates the families of `wanted` that `nets` lacks, those of `preferred` if they are
+/// free. It allocates all of them or none.
+fn fill_families(
+    pools: &mut Pools,
+    wanted: DualStack<bool>,
+    nets: &mut DualStackNet,
+    preferred: DualStackNet,
 ) -> Result<(), Exhausted> {
-    let v4 = complete_one(&mut pools.v4, want.v4, nets.v4, former.v4)?;
-    match complete_one(&mut pools.v6, want.v6, nets.v6, former.v6) {
+    let v4 = fill_family(&mut pools.v4, wanted.v4, nets.v4, preferred.v4)?;
+    match fill_family(&mut pools.v6, wanted.v6, nets.v6, preferred.v6) {
         Ok(v6) => {
-            *nets = Pair { v4, v6 };
+            *nets = DualStack { v4, v6 };
             Ok(())
         }
         Err(exhausted) => {
             if let (Some(pool), Some(taken), None) = (&mut pools.v4, v4, nets.v4) {
-                pool.give_back(taken);
+                pool.release(taken);
             }
             Err(exhausted)
         }
     }
 }
 
-fn complete_one(
+fn fill_family(
     pool: &mut Option<Pool>,
-    want: bool,
-    held: Option<IpNet>,
-    former: Option<IpNet>,
+    wanted: bool,
+    present: Option<IpNet>,
+    preferred: Option<IpNet>,
 ) -> Result<Option<IpNet>, Exhausted> {
-    let Some(pool) = pool.as_mut().filter(|_| want && held.is_none()) else {
-        return Ok(held);
+    let Some(pool) = pool.as_mut().filter(|_| wanted && present.is_none()) else {
+        return Ok(present);
     };
     let range = pool.range();
-    if let Some(former) = former.filter(|former| pool.take_this(*former)) {
-        return Ok(Some(former));
+    if let Some(preferred) = preferred.filter(|preferred| pool.allocate_exact(*preferred)) {
+        return Ok(Some(preferred));
     }
-    pool.take().map(Some).ok_or(Exhausted {
+    pool.allocate().map(Some).ok_or(Exhausted {
         overlay: None,
         range: range.net,
         prefix: range.prefix,

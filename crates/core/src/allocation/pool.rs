@@ -1,4 +1,4 @@
-//! A range of subnets or addresses of which the lowest free one is given out.
+//! Pools of subnets or addresses that give out the lowest free one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,14 @@ use ipnet::IpNet;
 use super::prefix::{from_number, to_number};
 use crate::config::Range;
 
-/// What is free of a network: blocks that lie on a boundary of their size, each as
-/// large as can be, so that what is free is written down in one way only. Taking,
-/// reserving and giving back cost the logarithm of the number of blocks for each
-/// prefix length that occurs, whatever the lengths of what was taken before.
+/// The free part of a network, as aligned blocks that are as large as possible, so that
+/// equal free parts have equal representations. Each operation costs the logarithm of the
+/// number of blocks for each prefix length that occurs, whatever lengths were taken before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct FreeBlocks {
-    /// The network that all this is about.
+    /// The network.
     whole: IpNet,
-    /// First addresses by prefix length; no set is empty.
+    /// First addresses of the free blocks by prefix length; no set is empty.
     blocks: BTreeMap<u8, BTreeSet<u128>>,
 }
 
@@ -29,23 +28,23 @@ impl FreeBlocks {
         free
     }
 
-    /// The bits behind this prefix length.
-    fn mask(&self, prefix: u8) -> u128 {
+    /// Returns the mask of the bits behind a prefix length.
+    fn host_mask(&self, prefix: u8) -> u128 {
         let unused = u32::from(128 - self.whole.max_prefix_len());
         u128::MAX
             .checked_shr(unused + u32::from(prefix))
             .unwrap_or(0)
     }
 
-    /// The first address of the block of this prefix length around an address.
+    /// Returns the first address of the block of a prefix length that has `address`.
     fn start(&self, prefix: u8, address: u128) -> u128 {
-        address & !self.mask(prefix)
+        address & !self.host_mask(prefix)
     }
 
-    /// The first address of the other half of the block around this one, which must
-    /// not be the whole.
+    /// Returns the first address of the other half of the block around this one. This one
+    /// must not be the whole network.
     fn sibling(&self, prefix: u8, start: u128) -> u128 {
-        start ^ (self.mask(prefix) + 1)
+        start ^ (self.host_mask(prefix) + 1)
     }
 
     fn insert(&mut self, prefix: u8, start: u128) {
@@ -63,48 +62,48 @@ impl FreeBlocks {
         removed
     }
 
-    /// Takes the lowest free block of this prefix length.
+    /// Takes the lowest free block of a prefix length.
     fn take_lowest(&mut self, prefix: u8) -> Option<u128> {
         let firsts = self
             .blocks
             .range(..=prefix)
             .filter_map(|(outer, starts)| Some((*starts.first()?, *outer)));
         let (start, outer) = firsts.min()?;
-        self.carve(outer, prefix, start);
+        self.split_off(outer, prefix, start);
         Some(start)
     }
 
-    /// Takes the block of length `prefix` at `start` out of the free one of length
+    /// Takes the block of length `prefix` at `start` out of the free block of length
     /// `outer` around it.
-    fn carve(&mut self, outer: u8, prefix: u8, start: u128) {
+    fn split_off(&mut self, outer: u8, prefix: u8, start: u128) {
         self.remove(outer, self.start(outer, start));
         for prefix in outer + 1..=prefix {
             self.insert(prefix, self.sibling(prefix, self.start(prefix, start)));
         }
     }
 
-    /// The prefix length of the free block around this one, if there is one.
-    fn around(&self, prefix: u8, start: u128) -> Option<u8> {
+    /// Returns the prefix length of the free block that contains this block, if one does.
+    fn enclosing(&self, prefix: u8, start: u128) -> Option<u8> {
         let mut outer = self.blocks.range(..=prefix);
         outer
             .find(|(outer, starts)| starts.contains(&self.start(**outer, start)))
             .map(|(outer, _)| *outer)
     }
 
-    /// Takes a block that may be anywhere; `false`: not all of it is free.
+    /// Takes a given block. Returns `false` if not all of it is free.
     fn take(&mut self, prefix: u8, start: u128) -> bool {
-        let Some(outer) = self.around(prefix, start) else {
+        let Some(outer) = self.enclosing(prefix, start) else {
             return false;
         };
-        self.carve(outer, prefix, start);
+        self.split_off(outer, prefix, start);
         true
     }
 
-    /// Gives a block back; `false`: some of it is free already.
-    fn give_back(&mut self, mut prefix: u8, mut start: u128) -> bool {
-        let last = start | self.mask(prefix);
+    /// Makes a block free. Returns `false` if a part of it is free already.
+    fn release(&mut self, mut prefix: u8, mut start: u128) -> bool {
+        let last = start | self.host_mask(prefix);
         let within = |starts: &BTreeSet<u128>| starts.range(start..=last).next().is_some();
-        if self.around(prefix, start).is_some()
+        if self.enclosing(prefix, start).is_some()
             || self
                 .blocks
                 .range(prefix..)
@@ -120,10 +119,10 @@ impl FreeBlocks {
         true
     }
 
-    /// How many blocks of this prefix length are free; `u128::MAX` if more.
+    /// Returns the number of free blocks of a prefix length, at most [`u128::MAX`].
     fn count(&self, prefix: u8) -> u128 {
         let count = |(outer, starts): (&u8, &BTreeSet<u128>)| {
-            power(prefix - outer).saturating_mul(starts.len() as u128)
+            power_of_two(prefix - outer).saturating_mul(starts.len() as u128)
         };
         self.blocks
             .range(..=prefix)
@@ -132,45 +131,44 @@ impl FreeBlocks {
     }
 }
 
-/// Two to this power, or the largest number that there is.
-fn power(exponent: u8) -> u128 {
+/// Returns two to the power of `exponent`, at most [`u128::MAX`].
+fn power_of_two(exponent: u8) -> u128 {
     1u128.checked_shl(exponent.into()).unwrap_or(u128::MAX)
 }
 
-/// What the networks of a pool look like.
+/// The form of the networks that a pool gives out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum PoolKind {
     /// Subnets of the range, as `9.0.1.0/24` of `9.0.0.0/8`.
     Subnets,
-    /// Addresses with the range's prefix length, as `44.128.0.1/20`; the first and
-    /// the last address of the range are not among them.
+    /// Addresses with the range's prefix length, as `44.128.0.1/20`. The first and the last
+    /// address of the range are never given out.
     Addresses,
 }
 
-/// A range of subnets or addresses, and which of them are free. Those given out have
-/// one prefix length; those that are taken may have another one, from the time before
-/// it was changed.
+/// A range of subnets or addresses with the free ones. Subnets that are given out have the
+/// range's prefix length; reserved ones may have another, from before it was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     range: Range,
-    form: Form,
+    kind: PoolKind,
     free: FreeBlocks,
-    /// How many are taken.
+    /// The number of subnets or addresses that are not free, of any prefix length.
     used: u64,
 }
 
 impl Pool {
-    /// The subnets that `range` is cut into, all free.
+    /// Creates a pool of the subnets of `range`, all free.
     pub fn subnets(range: Range) -> Pool {
         Pool {
             range,
-            form: Form::Subnets,
+            kind: PoolKind::Subnets,
             free: FreeBlocks::new(range.net),
             used: 0,
         }
     }
 
-    /// The addresses of `net`, all free but the first and the last.
+    /// Creates a pool of the addresses of `net` but for the first and the last, all free.
     pub fn addresses(net: IpNet) -> Pool {
         let range = Range {
             net,
@@ -181,85 +179,86 @@ impl Pool {
         free.take(range.prefix, to_number(net.broadcast()));
         Pool {
             range,
-            form: Form::Addresses,
+            kind: PoolKind::Addresses,
             free,
             used: 0,
         }
     }
 
-    /// The range that this is a pool of.
+    /// Returns the range of the pool.
     pub fn range(&self) -> Range {
         self.range
     }
 
-    /// How many can still be taken; `u128::MAX` if more.
+    /// Returns how many can still be allocated, at most [`u128::MAX`].
     pub fn free(&self) -> u128 {
         self.free.count(self.range.prefix)
     }
 
-    /// How many are taken, of whatever prefix length.
+    /// Returns how many are allocated or reserved, of any prefix length.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// How many could be taken if all were free; `u128::MAX` if more.
+    /// Returns how many an unused pool can allocate, at most [`u128::MAX`].
     pub fn total(&self) -> u128 {
-        let all = power(self.range.prefix - self.range.net.prefix_len());
-        match self.form {
-            Form::Subnets => all,
-            Form::Addresses => all.saturating_sub(2),
+        let all = power_of_two(self.range.prefix - self.range.net.prefix_len());
+        match self.kind {
+            PoolKind::Subnets => all,
+            PoolKind::Addresses => all.saturating_sub(2),
         }
     }
 
-    /// Takes the lowest free one; `None`: all are taken.
-    pub fn take(&mut self) -> Option<IpNet> {
+    /// Allocates the lowest free subnet or address, or returns `None` if none is free.
+    pub fn allocate(&mut self) -> Option<IpNet> {
         let start = self.free.take_lowest(self.range.prefix)?;
         self.used += 1;
         let subnet = from_number(start, self.range.prefix, self.range.net);
-        match self.form {
-            Form::Subnets => Some(subnet),
-            Form::Addresses => IpNet::new(subnet.addr(), self.range.net.prefix_len()).ok(),
+        match self.kind {
+            PoolKind::Subnets => Some(subnet),
+            PoolKind::Addresses => IpNet::new(subnet.addr(), self.range.net.prefix_len()).ok(),
         }
     }
 
-    /// Takes this very one, whatever its prefix length; `false`: it is taken already,
-    /// or not of this pool.
+    /// Takes a given subnet or address, of any prefix length. Returns `false` if it is not
+    /// free or not of this pool.
     pub fn reserve(&mut self, net: IpNet) -> bool {
         let taken = self
-            .block(net)
+            .block_of(net)
             .is_some_and(|(prefix, start)| self.free.take(prefix, start));
         self.used += u64::from(taken);
         taken
     }
 
-    /// Takes this very one if it is one that could be given out at present; `false`: it
-    /// could not.
-    pub fn take_this(&mut self, net: IpNet) -> bool {
-        let prefix = match self.form {
-            Form::Subnets => self.range.prefix,
-            Form::Addresses => self.range.net.prefix_len(),
+    /// Takes a given subnet or address if [`allocate`](Self::allocate) could return it.
+    /// Returns `false` if it could not.
+    pub fn allocate_exact(&mut self, net: IpNet) -> bool {
+        let prefix = match self.kind {
+            PoolKind::Subnets => self.range.prefix,
+            PoolKind::Addresses => self.range.net.prefix_len(),
         };
         net.prefix_len() == prefix && self.reserve(net)
     }
 
-    /// Gives back what was taken; `false`: it was not taken, or is not of this pool.
-    pub fn give_back(&mut self, net: IpNet) -> bool {
-        let given = self
-            .block(net)
-            .is_some_and(|(prefix, start)| self.free.give_back(prefix, start));
-        self.used -= u64::from(given);
-        given
+    /// Makes a subnet or address free. Returns `false` if it was free or is not of this pool.
+    pub fn release(&mut self, net: IpNet) -> bool {
+        let released = self
+            .block_of(net)
+            .is_some_and(|(prefix, start)| self.free.release(prefix, start));
+        self.used -= u64::from(released);
+        released
     }
 
-    /// What it takes of the range; `None`: it is not of this pool.
-    fn block(&self, net: IpNet) -> Option<(u8, u128)> {
+    /// Returns the prefix length and first address of the block that `net` takes, or `None`
+    /// if it is not of this pool.
+    fn block_of(&self, net: IpNet) -> Option<(u8, u128)> {
         let whole = self.range.net;
         let start = to_number(net.addr());
-        match self.form {
-            Form::Subnets => {
+        match self.kind {
+            PoolKind::Subnets => {
                 (whole.contains(&net) && net == net.trunc()).then_some((net.prefix_len(), start))
             }
-            Form::Addresses => {
+            PoolKind::Addresses => {
                 let inner = whole.contains(&net.addr())
                     && ![whole.network(), whole.broadcast()].contains(&net.addr());
                 inner.then_some((whole.max_prefix_len(), start))
@@ -287,11 +286,11 @@ mod tests {
     }
 
     fn drain(pool: &mut Pool) -> Vec<IpNet> {
-        std::iter::from_fn(|| pool.take()).collect()
+        std::iter::from_fn(|| pool.allocate()).collect()
     }
 
     #[test]
-    fn a_64_cut_into_80s_gives_all_65536() {
+    fn a_64_has_65536_subnets_of_length_80() {
         let mut pool = subnets("fd01:b::/64", 80);
         let taken = drain(&mut pool);
         assert_eq!(taken.len(), 65_536);
@@ -302,11 +301,11 @@ mod tests {
             taken.windows(2).all(|pair| pair[0] < pair[1]),
             "lowest first"
         );
-        assert_eq!(pool.take(), None);
+        assert_eq!(pool.allocate(), None);
     }
 
     #[test]
-    fn vteps_leave_the_first_and_the_last_address_out() {
+    fn first_and_last_address_are_not_given_out() {
         let taken = drain(&mut addresses("44.128.0.0/20"));
         assert_eq!(taken.len(), 4094);
         assert_eq!(taken[0].to_string(), "44.128.0.1/20");
@@ -314,61 +313,61 @@ mod tests {
         assert_eq!(drain(&mut addresses("10.0.0.0/30")).len(), 2);
         assert_eq!(drain(&mut addresses("10.0.0.0/31")).len(), 0);
         let mut pool = addresses("fd01:a::/64");
-        assert_eq!(pool.take().unwrap().to_string(), "fd01:a::1/64");
+        assert_eq!(pool.allocate().unwrap().to_string(), "fd01:a::1/64");
         assert!(!pool.reserve("44.128.0.0/20".parse().unwrap()));
         assert!(!addresses("44.128.0.0/20").reserve("44.128.15.255/20".parse().unwrap()));
     }
 
     #[test]
-    fn nothing_is_given_back_twice() {
+    fn nothing_is_released_twice() {
         let mut pool = subnets("9.0.0.0/8", 24);
-        let first = pool.take().unwrap();
-        assert!(pool.give_back(first));
-        assert!(!pool.give_back(first), "it is free already");
+        let first = pool.allocate().unwrap();
+        assert!(pool.release(first));
+        assert!(!pool.release(first), "it is free already");
         assert!(
-            !pool.give_back("9.0.5.0/24".parse().unwrap()),
+            !pool.release("9.0.5.0/24".parse().unwrap()),
             "it was never taken"
         );
         assert!(
-            !pool.give_back("10.0.0.0/24".parse().unwrap()),
-            "it is not ours"
+            !pool.release("10.0.0.0/24".parse().unwrap()),
+            "it is not of this pool"
         );
         assert_eq!(pool, subnets("9.0.0.0/8", 24));
     }
 
     #[test]
-    fn the_whole_of_ipv6_is_no_problem() {
+    fn pools_of_all_ipv6_addresses_work() {
         let mut pool = subnets("::/0", 127);
-        assert_eq!(pool.take().unwrap().to_string(), "::/127");
+        assert_eq!(pool.allocate().unwrap().to_string(), "::/127");
         let last = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127"
             .parse()
             .unwrap();
-        assert!(pool.reserve(last) && pool.give_back(last));
+        assert!(pool.reserve(last) && pool.release(last));
         assert!(
             addresses("::/0").reserve("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/0".parse().unwrap())
         );
     }
 
     #[test]
-    fn other_prefix_lengths_leave_room_as_they_can() {
+    fn subnets_of_other_lengths_share_the_range() {
         let mut pool = subnets("9.0.0.0/22", 24);
         let net = |text: &str| text.parse::<IpNet>().unwrap();
         assert!(pool.reserve(net("9.0.0.64/26")) && pool.reserve(net("9.0.2.0/25")));
         assert!(!pool.reserve(net("9.0.0.0/24")), "a part of it is taken");
         assert_eq!(pool.free(), 2);
         assert_eq!(drain(&mut pool), [net("9.0.1.0/24"), net("9.0.3.0/24")]);
-        assert!(!pool.give_back(net("9.0.0.0/24")), "a part of it is free");
-        assert!(!pool.give_back(net("9.0.0.0/26")), "it is free");
-        assert!(pool.give_back(net("9.0.0.64/26")));
-        assert_eq!(pool.take(), Some(net("9.0.0.0/24")));
+        assert!(!pool.release(net("9.0.0.0/24")), "a part of it is free");
+        assert!(!pool.release(net("9.0.0.0/26")), "it is free");
+        assert!(pool.release(net("9.0.0.64/26")));
+        assert_eq!(pool.allocate(), Some(net("9.0.0.0/24")));
     }
 
     #[test]
-    fn counts() {
+    fn free_and_total_are_counted() {
         let pool = subnets("9.0.0.0/8", 24);
         assert_eq!((pool.free(), pool.total()), (65_536, 65_536));
         let mut pool = addresses("44.128.0.0/20");
-        pool.take();
+        pool.allocate();
         assert_eq!((pool.free(), pool.total()), (4093, 4094));
         assert_eq!(addresses("10.0.0.0/31").free(), 0);
         assert_eq!(addresses("::/0").total(), u128::MAX - 2, "one bit too many");
@@ -377,33 +376,33 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Take,
+        Allocate,
         Reserve(u8, u8),
-        GiveBack(prop::sample::Index),
-        /// Of something that may never have been taken.
-        GiveBackAny(u8, u8),
+        Release(prop::sample::Index),
+        /// Releases a subnet that may never have been taken.
+        ReleaseAny(u8, u8),
         Prefix(u8),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            3 => Just(Step::Take),
+            3 => Just(Step::Allocate),
             1 => (any::<u8>(), 0..6u8).prop_map(|(at, bits)| Step::Reserve(at, bits)),
-            2 => any::<prop::sample::Index>().prop_map(Step::GiveBack),
-            1 => (any::<u8>(), 0..6u8).prop_map(|(at, bits)| Step::GiveBackAny(at, bits)),
+            2 => any::<prop::sample::Index>().prop_map(Step::Release),
+            1 => (any::<u8>(), 0..6u8).prop_map(|(at, bits)| Step::ReleaseAny(at, bits)),
             1 => (0..6u8).prop_map(Step::Prefix),
         ]
     }
 
-    /// Every subnet of a length, lowest first.
+    /// Returns every subnet of a range, lowest first.
     fn all(range: Range) -> impl Iterator<Item = IpNet> {
         (0..=range.last_index()).filter_map(move |index| range.subnet(index))
     }
 
     proptest! {
-        /// Against the obvious model: the list of what is taken.
+        /// Compares the pool with a model: the list of the subnets that are taken.
         #[test]
-        fn behaves_like_a_list(
+        fn behaves_like_the_model(
             steps in proptest::collection::vec(step(), 0..200),
             net in prop_oneof![Just("9.0.0.0/25"), Just("fd01::/64"), Just("128.0.0.0/1"), Just("::/0")],
         ) {
@@ -416,9 +415,9 @@ mod tests {
             let pick = |at: u8, bits| all(cut(bits)).nth(usize::from(at) % (1 << bits)).unwrap();
             for step in steps {
                 match step {
-                    Step::Take => {
+                    Step::Allocate => {
                         let lowest = all(range).find(|net| is_free(&taken, net));
-                        prop_assert_eq!(pool.take(), lowest);
+                        prop_assert_eq!(pool.allocate(), lowest);
                         taken.extend(lowest);
                     }
                     Step::Reserve(at, bits) => {
@@ -427,16 +426,16 @@ mod tests {
                         prop_assert_eq!(pool.reserve(net), free);
                         taken.extend(free.then_some(net));
                     }
-                    Step::GiveBack(at) if !taken.is_empty() => {
-                        prop_assert!(pool.give_back(taken.swap_remove(at.index(taken.len()))));
+                    Step::Release(at) if !taken.is_empty() => {
+                        prop_assert!(pool.release(taken.swap_remove(at.index(taken.len()))));
                     }
-                    Step::GiveBack(_) => {}
-                    Step::GiveBackAny(at, bits) => {
+                    Step::Release(_) => {}
+                    Step::ReleaseAny(at, bits) => {
                         let net = pick(at, bits);
                         let position = taken.iter().position(|other| *other == net);
-                        // A part of what is taken, or several of them, is nobody's to give.
+                        // A part of a taken subnet, or several of them, may be refused or not.
                         if position.is_some() || is_free(&taken, &net) {
-                            prop_assert_eq!(pool.give_back(net), position.is_some());
+                            prop_assert_eq!(pool.release(net), position.is_some());
                         }
                         position.map(|position| taken.swap_remove(position));
                     }
@@ -449,9 +448,9 @@ mod tests {
                 prop_assert_eq!(pool.free(), all(range).filter(|net| is_free(&taken, net)).count() as u128);
             }
             for net in taken {
-                prop_assert!(pool.give_back(net));
+                prop_assert!(pool.release(net));
             }
-            prop_assert_eq!(pool, Pool::subnets(range), "returned to where it began");
+            prop_assert_eq!(pool, Pool::subnets(range), "everything is free again");
         }
     }
 }

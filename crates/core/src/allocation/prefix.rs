@@ -1,4 +1,4 @@
-//! Prefix arithmetic. Both families are computed in 128 bits by the same code.
+//! Prefix arithmetic in 128 bits, for both address families.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::config::Range;
 
-/// An address as a number.
+/// Converts an address to a number.
 pub fn to_number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u32::from(v4).into(),
@@ -14,8 +14,8 @@ pub fn to_number(address: IpAddr) -> u128 {
     }
 }
 
-/// The network of `prefix` bits that begins at `number`, in the family of `like`.
-/// What does not fit into the family is cut off.
+/// Converts a number to the network of length `prefix` that begins there, in the family of
+/// `like`. Bits and lengths beyond that family are cut off.
 pub fn from_number(number: u128, prefix: u8, like: IpNet) -> IpNet {
     let address: IpAddr = match like {
         IpNet::V4(_) => Ipv4Addr::from(number as u32).into(),
@@ -25,17 +25,17 @@ pub fn from_number(number: u128, prefix: u8, like: IpNet) -> IpNet {
     IpNet::new(address, prefix).unwrap_or(like)
 }
 
-/// The first and the last address of a network, as numbers.
+/// Returns the first and the last address of a network as numbers.
 pub fn ends(net: IpNet) -> (u128, u128) {
     (to_number(net.network()), to_number(net.broadcast()))
 }
 
-/// Whether two networks share an address.
+/// Returns whether two networks share an address.
 pub fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
 
-/// The lower and the upper half of a network; `None` for a single address.
+/// Returns the lower and the upper half of a network, or `None` for a single address.
 pub fn halves(net: IpNet) -> Option<(IpNet, IpNet)> {
     let prefix = net.prefix_len() + 1;
     if prefix > net.max_prefix_len() {
@@ -49,18 +49,18 @@ pub fn halves(net: IpNet) -> Option<(IpNet, IpNet)> {
 }
 
 impl Range {
-    /// How many bits number the subnets.
+    /// Returns the number of bits that number the subnets.
     fn index_bits(&self) -> u32 {
         self.prefix.saturating_sub(self.net.prefix_len()).into()
     }
 
-    /// How many bits lie behind a subnet's prefix.
+    /// Returns the number of bits behind a subnet's prefix.
     fn host_bits(&self) -> u32 {
         self.net.max_prefix_len().saturating_sub(self.prefix).into()
     }
 
-    /// The index of the last subnet; the first one's is 0. (A count would need 129
-    /// bits for the largest range.)
+    /// Returns the index of the last subnet; the first one has index 0. (The number of subnets
+    /// of the largest range would need 129 bits.)
     pub fn last_index(&self) -> u128 {
         match self.index_bits() {
             0 => 0,
@@ -68,7 +68,7 @@ impl Range {
         }
     }
 
-    /// The subnet with this index.
+    /// Returns the subnet with an index, or `None` if the range has fewer.
     pub fn subnet(&self, index: u128) -> Option<IpNet> {
         if index > self.last_index() {
             return None;
@@ -82,7 +82,7 @@ impl Range {
         ))
     }
 
-    /// The index of a subnet; `None` if it is not one of this range's.
+    /// Returns the index of a subnet, or `None` if it is not a subnet of this range.
     pub fn index_of(&self, subnet: IpNet) -> Option<u128> {
         if subnet.prefix_len() != self.prefix
             || !self.net.contains(&subnet)

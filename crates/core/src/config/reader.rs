@@ -9,6 +9,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::duplicate_keys;
+use crate::util::line;
 
 /// How alike (Jaro-Winkler, 0 to 1) an unknown key and a known one must be for
 /// the one to be taken as a typing error of the other.
@@ -401,14 +402,10 @@ pub fn nearest<'a>(key: &str, candidates: impl Iterator<Item = &'a str>) -> Opti
 
 /// A value as JSON, shortened.
 fn show(value: &Value) -> String {
-    let text = one_line(&value.to_string());
-    if text.chars().count() <= SHOWN_VALUE {
-        return text;
-    }
-    text.chars().take(SHOWN_VALUE).chain("…".chars()).collect()
+    line::one_line(&value.to_string(), SHOWN_VALUE).into_owned()
 }
 
 /// Control characters would break the one line (or the operator's terminal).
 fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    line::one_line(text, usize::MAX).into_owned()
 }

@@ -1,38 +1,43 @@
-//! The agents of the stored state, encoded, ready to be written again and again.
+//! The agents of the stored state, encoded, in pieces that are written again and again.
 //!
-//! Every write is of the whole state, and most of them for the sake of a single agent. To
-//! gather ten thousand entries from all over the memory takes longer than the log takes
-//! to write what is different, so they are kept joined, in pieces.
+//! Every write has the whole state, and most writes are for a single agent. Gathering ten
+//! thousand encoded agents from all over the memory takes longer than the log takes to write
+//! the difference, so they are kept joined.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::record::{Record, put_agent};
+use super::record::AgentRecord;
+use super::state_codec::put_agent;
 
-/// How many agents a new piece has. A change of one costs joining this many entries, and a
+/// Number of agents in a new piece. The change of an agent costs joining this many, and each
 /// write copies all pieces.
 const PIECE: usize = 64;
 
-/// Agents in the order of their addresses, as they stand in the state.
+/// The agents in the order of their addresses, as they stand in the state.
 #[derive(Debug)]
-pub struct Encoded {
-    /// By the address from which on a piece has the agents, up to the next one's. There is
-    /// always one from the lowest address on.
+pub struct EncodedAgents {
+    /// Pieces by the address of their first agent; a piece reaches to the next one's address.
+    /// The first piece is always that of address 0.0.0.0.
     pieces: BTreeMap<Ipv4Addr, Box<[u8]>>,
 }
 
-impl Encoded {
-    /// Of these records.
-    pub fn new(records: &BTreeMap<Ipv4Addr, Record>) -> Encoded {
-        let mut encoded = Encoded {
+impl EncodedAgents {
+    /// Joins the agents of `records`.
+    pub fn new(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> EncodedAgents {
+        let mut encoded = EncodedAgents {
             pieces: BTreeMap::new(),
         };
         encoded.join(records, Ipv4Addr::UNSPECIFIED, None);
         encoded
     }
 
-    /// What is changed, new, or not there any more.
-    pub fn update(&mut self, records: &BTreeMap<Ipv4Addr, Record>, changed: &BTreeSet<Ipv4Addr>) {
+    /// Updates the pieces of agents that are new, changed or gone in `records`.
+    pub fn update(
+        &mut self,
+        records: &BTreeMap<Ipv4Addr, AgentRecord>,
+        changed: &BTreeSet<Ipv4Addr>,
+    ) {
         let mut next = changed.first().copied();
         while let Some(ip) = next {
             let first = self
@@ -50,7 +55,7 @@ impl Encoded {
     /// Makes pieces of the records from `first` on and before `end`.
     fn join(
         &mut self,
-        records: &BTreeMap<Ipv4Addr, Record>,
+        records: &BTreeMap<Ipv4Addr, AgentRecord>,
         first: Ipv4Addr,
         end: Option<Ipv4Addr>,
     ) {
@@ -58,7 +63,7 @@ impl Encoded {
             .range(first..)
             .take_while(|(ip, _)| end.is_none_or(|end| **ip < end));
         let (mut start, mut agents, mut bytes) = (first, 0, Vec::new());
-        // One that has grown a little is left as it is.
+        // Only pieces of more than twice the size are split.
         let limit = if of_piece.clone().nth(2 * PIECE).is_some() {
             PIECE
         } else {
@@ -69,31 +74,32 @@ impl Encoded {
                 self.pieces.insert(start, std::mem::take(&mut bytes).into());
                 (start, agents) = (*ip, 0);
             }
-            put_agent(&record.entry, &mut bytes);
+            put_agent(&record.encoded.agent_info, &mut bytes);
             agents += 1;
         }
-        // An empty one is left to its neighbour; the first has none before it.
+        // The range of an empty piece joins that of the piece before it, which the first
+        // piece does not have.
         if agents > 0 || start == Ipv4Addr::UNSPECIFIED {
             self.pieces.insert(start, bytes.into());
         }
     }
 
-    /// All of it, in order.
+    /// Returns the pieces in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.values().map(Box::as_ref)
     }
 
-    /// How many bytes that is.
-    pub fn len(&self) -> usize {
+    /// Returns the size of all pieces in bytes.
+    pub fn size(&self) -> usize {
         self.pieces().map(<[u8]>::len).sum()
     }
 
-    /// Whether it says what these records say.
-    pub fn is_of(&self, records: &BTreeMap<Ipv4Addr, Record>) -> bool {
+    /// Returns whether the pieces are those of `records`.
+    pub fn matches(&self, records: &BTreeMap<Ipv4Addr, AgentRecord>) -> bool {
         let mut bytes = Vec::new();
         records
             .values()
-            .for_each(|record| put_agent(&record.entry, &mut bytes));
+            .for_each(|record| put_agent(&record.encoded.agent_info, &mut bytes));
         self.pieces().flatten().eq(&bytes)
     }
 }
@@ -103,28 +109,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::allocation::allocator::Holding;
-    use crate::master::record::{Entry, ask_of};
+    use crate::allocation::allocator::{Allocation, AllocationRequest};
+    use crate::master::record::EncodedAgent;
     use crate::proto::AgentInfo;
     use crate::proto::internal::AgentNetworkConfig;
 
-    fn record(ip: Ipv4Addr, attempts: u32) -> Record {
+    fn record(ip: Ipv4Addr, attempts: u32) -> AgentRecord {
         let info = AgentInfo {
             ip: ip.to_string(),
             configuration_attempts: Some(attempts),
             ..Default::default()
         };
-        let entry = Entry::renewed(None, &info, std::iter::empty());
-        Record {
-            holding: Holding::default(),
-            ask: ask_of(&AgentNetworkConfig::default()),
-            orphans: Vec::new(),
-            entry,
+        let encoded = EncodedAgent::renew(None, &info, std::iter::empty());
+        AgentRecord {
+            allocation: Allocation::default(),
+            requested: AllocationRequest::from_network_config(&AgentNetworkConfig::default()),
+            inactive: Vec::new(),
+            encoded,
         }
     }
 
-    fn check_pieces(encoded: &Encoded, records: &BTreeMap<Ipv4Addr, Record>) {
-        assert!(encoded.is_of(records));
+    fn check_pieces(encoded: &EncodedAgents, records: &BTreeMap<Ipv4Addr, AgentRecord>) {
+        assert!(encoded.matches(records));
         for (index, (first, piece)) in encoded.pieces.iter().enumerate() {
             let end = encoded.pieces.keys().nth(index + 1);
             let agents = records
@@ -133,7 +139,7 @@ mod tests {
             let mut bytes = Vec::new();
             agents
                 .clone()
-                .for_each(|(_, record)| put_agent(&record.entry, &mut bytes));
+                .for_each(|(_, record)| put_agent(&record.encoded.agent_info, &mut bytes));
             assert_eq!(**piece, bytes);
             assert!(agents.count() <= 2 * PIECE, "pieces stay small");
         }
@@ -143,15 +149,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Each step sets (or takes away) agents of a range.
+        /// Sets or removes agents of a range in each step.
         #[test]
-        fn updates_are_the_same_as_a_new_one(
+        fn updated_pieces_equal_new_ones(
             at_first in 0..500_u32,
             steps in proptest::collection::vec((0..1000_u32, 1..400_u32, 1..50_u32, any::<bool>()), 0..20),
         ) {
             let ip = |n: u32| Ipv4Addr::from(0x0a00_0000 + n);
             let mut records: BTreeMap<_, _> = (0..at_first).map(|n| (ip(2 * n), record(ip(2 * n), 0))).collect();
-            let mut encoded = Encoded::new(&records);
+            let mut encoded = EncodedAgents::new(&records);
             check_pieces(&encoded, &records);
             for (number, (first, count, step, there)) in steps.into_iter().enumerate() {
                 let changed: BTreeSet<_> = (0..count).map(|n| ip(first + n * step)).collect();
@@ -168,11 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_forgotten_shows() {
+    fn a_missing_update_is_detected() {
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         let mut records = BTreeMap::from([(ip, record(ip, 0))]);
-        let encoded = Encoded::new(&records);
+        let encoded = EncodedAgents::new(&records);
         records.insert(ip, record(ip, 1));
-        assert!(!encoded.is_of(&records));
+        assert!(!encoded.matches(&records));
     }
 }

@@ -1,144 +1,170 @@
-//! The master's HTTP endpoints: what is asked, before it is known whether this
-//! master can answer.
+//! The HTTP endpoints of the master, and the meaning of a request, whether this master can
+//! answer it or not.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value};
 
+use super::ledger::Removal;
 use super::networks::Change;
 use crate::config::master::parse_definition;
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::{Request, Response};
 
-/// What a request asks for.
+/// The operation that a request names by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// The state.
+pub enum Route {
+    /// Returns the state.
     State,
-    /// To delete agents; the body is not read yet.
+    /// Deletes agents.
     Delete,
-    /// To reclaim what agents hold whose leases ended; the body is not read yet.
+    /// Reclaims the allocations of agents whose leases ended.
     Reclaim,
-    /// Whether this master serves.
+    /// Returns whether this master serves.
     Health,
-    /// Its numbers.
+    /// Returns the metrics.
     Metrics,
-    /// All overlays.
+    /// Returns all overlays.
     Overlays,
-    /// One overlay.
+    /// Returns one overlay.
     Overlay,
-    /// To add an overlay; the body is not read yet.
+    /// Adds an overlay.
     AddOverlay,
-    /// To change an overlay; the body is not read yet.
+    /// Changes an overlay.
     ChangeOverlay,
-    /// To remove an overlay; the body is not read yet.
+    /// Removes an overlay.
     RemoveOverlay,
 }
 
-/// All endpoints of a master.
-pub const ENDPOINTS: &[Endpoint<Asked>] = &[
+/// The endpoints of a master.
+pub const ENDPOINTS: &[Endpoint<Route>] = &[
     Endpoint {
         path: "/overlay-master/state",
-        methods: &[("GET", Asked::State)],
+        methods: &[("GET", Route::State)],
         access: Access::Readers,
-        title: "The overlay networks and what every agent has of them.",
-        help: "Networks and allocations as JSON, as they are stored in the replicated log, and how the agents \
-               fare. `?jsonp=f` wraps the answer in a call of `f`.\n\n\
+        title: "The overlay networks and the subnets of every agent.",
+        help: "Networks and allocations as JSON, as they are stored in the replicated log, and the status of the \
+               agents. `?jsonp=f` wraps the answer in a call of `f`.\n\n\
                503 and a sentence if this master does not lead, or has not read the log yet.",
     },
     Endpoint {
         path: "/overlay-master/agents/delete",
-        methods: &[("POST", Asked::Delete)],
+        methods: &[("POST", Route::Delete)],
         access: Access::Writers,
-        title: "Take back what agents that are gone for good have.",
+        title: "Delete agents that are gone for good.",
         help: "The body is `{\"agents\": [\"10.0.0.1\", …]}`. Returns the new state once it is stored; unknown \
                agents are no error.\n\n\
                409 if one of them is connected, unless the body has `\"force\": true`; an agent that is \
-               alive registers anew then. 400 if the body is something else. In both cases nothing was \
+               alive registers anew then. 400 if the body is malformed. In both cases nothing was \
                deleted. 503 and a sentence, which says \
                whether anything was deleted, if this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/agents/reclaim",
-        methods: &[("POST", Asked::Reclaim)],
+        methods: &[("POST", Route::Reclaim)],
         access: Access::Writers,
-        title: "Take back what agents have whose leases ended.",
-        help: "The body is `{}`: of all agents that were not heard of for longer than `agent_lease` of the \
-               master's configuration; or `{\"agents\": [\"10.0.0.1\", …]}`: of these. Returns the new state once \
-               it is stored. An agent that comes back gets what is still free of what it had.\n\n\
-               (Without this, it is taken back when others would get nothing otherwise.)\n\n\
+        title: "Reclaim the subnets of agents whose leases ended.",
+        help: "The body is `{}` for all agents that were silent for longer than `agent_lease` of the master's \
+               configuration, or `{\"agents\": [\"10.0.0.1\", …]}` for these agents. Returns the new state once \
+               it is stored. An agent that returns gets those of its former subnets that are still free.\n\n\
+               (Without a request, subnets are reclaimed when other agents would get none otherwise.)\n\n\
                409 if there is no `agent_lease`, or if the lease of one of the agents has not ended; 400 if the \
-               body is something else. In both cases nothing was reclaimed. 503 and a sentence, which says \
+               body is malformed. In both cases nothing was reclaimed. 503 and a sentence, which says \
                whether anything was reclaimed, if this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/health",
-        methods: &[("GET", Asked::Health)],
+        methods: &[("GET", Route::Health)],
         access: Access::Anyone,
         title: "Whether this master serves, for load balancers.",
         help: "200 if this master leads and serves, 503 if not. With `?standby=ok` a master that only waits to \
                lead is healthy as well: 503 means then that it leads and cannot serve, because it is still \
-               reading the replicated log, or cannot use what is in it.\n\n\
+               reading the replicated log, or cannot use its contents.\n\n\
                JSON: `status` is `serving`, `standby`, `recovering` or `broken`, `reason` says why it does not \
-               serve, `leader` where the leading master is.",
+               serve, `leader` is the address of the leading master.",
     },
     Endpoint {
         path: "/overlay-master/metrics",
-        methods: &[("GET", Asked::Metrics)],
+        methods: &[("GET", Route::Metrics)],
         access: Access::Readers,
-        title: "This master's numbers, for Prometheus.",
-        help: "Prometheus's text format, version 0.0.4. Every master answers; what only the leading one knows \
-               is absent elsewhere. The same numbers are in Mesos's `/metrics/snapshot`.",
+        title: "The metrics of this master, for Prometheus.",
+        help: "Prometheus's text format, version 0.0.4. Every master answers; metrics that only the leading \
+               master has are absent elsewhere. The same metrics are in Mesos's `/metrics/snapshot`.",
     },
     Endpoint {
         path: "/overlay-master/overlays",
-        methods: &[("GET", Asked::Overlays), ("POST", Asked::AddOverlay)],
+        methods: &[("GET", Route::Overlays), ("POST", Route::AddOverlay)],
         access: Access::Writers,
         title: "The overlay networks, and new ones.",
         help: "GET: every overlay with where its definition comes from (`source`: the `file` of this master, or \
                `stored` in the log), its `state` (`active`, `disabled`, `draining`, `removed`, `left_out`, \
-               `orphaned`), how many subnets it has for agents, and who still holds some of one that is not in \
-               force (`holders`).\n\n\
+               `orphaned`), how many subnets it has for agents, and which agents still have subnets of one that \
+               is not in force (`holders`).\n\n\
                POST: adds an overlay. The body is as in `network.overlays` of the configuration: `{\"name\": \
                \"web\", \"subnet\": \"9.64.0.0/16\", \"prefix\": 24}`. Answers 201 and the overlay once it is \
                stored; agents get it at once.\n\n\
-               400 if the body is something else, 409 if the overlay cannot be (overlap, too small, there is one \
-               already); then nothing was changed. 503 and a sentence, which says whether anything was changed, \
+               400 if the body is malformed, 409 if the overlay is not possible (it overlaps, is too small, \
+               or exists already); then nothing was changed. 503 and a sentence, which says whether anything was changed, \
                if this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/overlays/<name>",
         methods: &[
-            ("GET", Asked::Overlay),
-            ("PUT", Asked::ChangeOverlay),
-            ("DELETE", Asked::RemoveOverlay),
+            ("GET", Route::Overlay),
+            ("PUT", Route::ChangeOverlay),
+            ("DELETE", Route::RemoveOverlay),
         ],
         access: Access::Writers,
         title: "One overlay network.",
         help: "GET: the overlay as in the list.\n\n\
-               PUT: the overlay is to be like the body, as in POST, but for the name, which may be missing; what \
-               is not in the body is not so any more. Agents keep the subnets that they have. `{\"source\": \
-               \"file\"}` makes it what the configuration says.\n\n\
-               DELETE: removes the overlay. It drains: no agent gets it any more, hosts let go of it when no \
-               container uses it, and its ranges are free when all have. `{\"force\": true}` frees them at once: \
-               for agents that will never be back.\n\n\
-               200 and the overlay once the change is stored. 400, 404 or 409 and a sentence if it cannot be; \
+               PUT: replaces the definition of the overlay by the body, as in POST, but the name may be missing; keys \
+               that are not in the body get their defaults. Agents keep the subnets that they have. `{\"source\": \
+               \"file\"}` resets it to the configuration.\n\n\
+               DELETE: removes the overlay. It drains: no agent gets it any more, hosts release it when no \
+               container uses it, and its ranges are free when all hosts have. `{\"force\": true}` frees them at \
+               once, for agents that will never be back.\n\n\
+               200 and the overlay once the change is stored. 400, 404 or 409 and a sentence if it is not possible; \
                503 as for POST.",
     },
 ];
 
-/// Finds out what a request asks for, and the function to wrap the answer in. The
-/// error is the answer to a request that makes no sense.
-pub fn asked(request: &Request) -> Result<(Asked, &str, Option<String>), Response> {
-    let (asked, name) = routes::asked(ENDPOINTS, request)?;
-    Ok((asked, name, request.jsonp()?.map(str::to_owned)))
+/// A request whose path, method and query are read.
+#[derive(Debug)]
+pub struct Routed<'a> {
+    /// The operation.
+    pub route: Route,
+    /// The name in the path, not decoded; empty if the path has none.
+    pub name: &'a str,
+    /// The function to wrap the answer in.
+    pub jsonp: Option<String>,
 }
 
-/// What a request to add, change or remove the overlay `name` wants, and whether by
-/// force.
-pub fn change(asked: Asked, name: &str, body: &[u8]) -> Result<(Change, bool), Response> {
+/// Reads the path, the method and the query of a request.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn route(request: &Request) -> Result<Routed<'_>, Response> {
+    let (route, name) = routes::asked(ENDPOINTS, request)?;
+    let jsonp = request.jsonp()?.map(str::to_owned);
+    Ok(Routed { route, name, jsonp })
+}
+
+/// The body of a request to add, change or remove an overlay.
+#[derive(Debug)]
+pub struct OverlayChange {
+    /// The change.
+    pub change: Change,
+    /// The way in which the subnets of a removed overlay are released.
+    pub removal: Removal,
+}
+
+/// Reads the body of a request to add, change or remove the overlay `name`.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayChange, Response> {
     let bad = |what: String| Response::bad_request(&what);
     let text =
         std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
@@ -147,46 +173,53 @@ pub fn change(asked: Asked, name: &str, body: &[u8]) -> Result<(Change, bool), R
     let object = json.as_ref().and_then(Value::as_object);
     let only =
         |key: &str| object.and_then(|object| (object.len() == 1).then(|| object.get(key))?);
-    match asked {
-        Asked::AddOverlay => Ok((Change::Add(read(None)?), false)),
-        Asked::RemoveOverlay => {
-            let nothing = text.trim().is_empty() || object.is_some_and(serde_json::Map::is_empty);
-            let force = only("force")
-                .and_then(Value::as_bool)
-                .or(nothing.then_some(false));
-            let force =
-                force.ok_or_else(|| bad("body: write {\"force\": true}, or nothing".to_owned()))?;
-            Ok((Change::Remove(name.to_owned()), force))
+    let mut removal = Removal::Drain;
+    let change = match route {
+        Route::AddOverlay => Change::Add(read(None)?),
+        Route::RemoveOverlay => {
+            let is_empty = text.trim().is_empty() || object.is_some_and(Map::is_empty);
+            removal = match only("force").and_then(Value::as_bool) {
+                Some(true) => Removal::Force,
+                Some(false) => Removal::Drain,
+                None if is_empty => Removal::Drain,
+                None => return Err(bad("body: write {\"force\": true}, or nothing".to_owned())),
+            };
+            Change::Remove(name.to_owned())
         }
         _ if object.is_some_and(|object| object.contains_key("source")) => match only("source") {
-            Some(source) if source == "file" => Ok((Change::HandBack(name.to_owned()), false)),
-            _ => Err(bad(
-                "body: source: goes alone, and can be \"file\" only".to_owned()
-            )),
+            Some(source) if source == "file" => Change::HandBack(name.to_owned()),
+            _ => {
+                return Err(bad(
+                    "body: source: must be the only key, and \"file\"".to_owned()
+                ));
+            }
         },
-        _ => Ok((Change::Replace(read(Some(name))?), false)),
-    }
+        _ => Change::Replace(read(Some(name))?),
+    };
+    Ok(OverlayChange { change, removal })
 }
 
-/// Which agents to delete.
+/// The body of a request to delete agents.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ToDelete {
-    /// Those that the body names.
+pub struct DeleteRequest {
+    /// The agents.
     pub agents: BTreeSet<Ipv4Addr>,
-    /// Connected ones too.
+    /// Connected agents are deleted as well.
     pub force: bool,
 }
 
-/// Which agents to reclaim from.
+/// The body of a request to reclaim allocations.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ToReclaim {
-    /// Those that the body names; `None`: all whose leases ended.
+pub struct ReclaimRequest {
+    /// The agents; `None` for all whose leases have ended.
     pub agents: Option<BTreeSet<Ipv4Addr>>,
 }
 
-/// The body `{"agents": ["10.0.0.1", …], "force": false}`. Nothing is done unless all
-/// of it makes sense.
-pub fn agents_to_delete(body: &[u8]) -> Result<ToDelete, Response> {
+/// Reads the body `{"agents": ["10.0.0.1", …], "force": false}`.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
     let bad = |what: &str| bad(what, r#"{"agents": ["10.0.0.1"]}"#);
     let object = object(body).map_err(|what| bad(&what))?;
     let agents = agents(&object)
@@ -195,14 +228,17 @@ pub fn agents_to_delete(body: &[u8]) -> Result<ToDelete, Response> {
     let Some(force) = object.get("force").map_or(Some(false), Value::as_bool) else {
         return Err(bad("\"force\" is neither true nor false"));
     };
-    Ok(ToDelete { agents, force })
+    Ok(DeleteRequest { agents, force })
 }
 
-/// The body `{}` or `{"agents": ["10.0.0.1", …]}`.
-pub fn agents_to_reclaim(body: &[u8]) -> Result<ToReclaim, Response> {
+/// Reads the body `{}` or `{"agents": ["10.0.0.1", …]}`.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn agents_to_reclaim(body: &[u8]) -> Result<ReclaimRequest, Response> {
     let agents = object(body).and_then(|object| agents(&object));
     let agents = agents.map_err(|what| bad(&what, r#"{} or {"agents": ["10.0.0.1"]}"#))?;
-    Ok(ToReclaim { agents })
+    Ok(ReclaimRequest { agents })
 }
 
 fn bad(what: &str, example: &str) -> Response {

@@ -1,292 +1,116 @@
-//! Leases: what agents hold that have not been heard of for long is given to others,
-//! when those would get nothing otherwise, or when the operator says so.
+//! Leases: when the allocation of a silent agent may be reclaimed.
 //!
-//! Giving back and giving out are in one write of the log.
+//! A lease begins anew with each contact and lasts for `agent_lease`. After that the agent's
+//! allocation may be given to others, if they would get nothing otherwise or if the operator
+//! requests it. The release and the new allocation are in the same write of the log.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use ipnet::IpNet;
-
-use super::batch::Deletion;
-use super::endpoints::ToReclaim;
-use super::record::Record;
-use super::serving::{Context, Serving, summary};
+use super::answers::PendingAnswers;
+use super::ledger::Ledger;
 use super::sessions::Sessions;
-use crate::allocation::allocator::{Ask, Exhausted, Holding};
-use crate::allocation::prefix::overlap;
-use crate::{Level, RequestId, Response, Time};
+use super::writer::Writer;
+use crate::Time;
 
-/// The beginning of what an agent is told that had lost what it held.
-const ENDED: &str =
-    "This agent was not heard of for longer than its lease, and what it held was given back";
-
-/// Why an agent's lease has not ended.
-#[derive(Debug, PartialEq, Eq)]
-enum Holds {
-    /// Its link is up, as far as we know.
-    Connected,
-    /// It registered and waits for its answer.
-    Registering,
-    /// It was heard of this long ago only.
-    Heard(Duration),
+/// The leases of all agents at one moment.
+pub struct Leases<'a> {
+    /// `agent_lease`; without it no lease ends.
+    pub duration: Option<Duration>,
+    /// The moment.
+    pub now: Time,
+    /// The contacts of the agents.
+    pub sessions: &'a Sessions,
+    /// The answers that wait for the next write.
+    pub answers: &'a PendingAnswers,
+    /// The writer, with the answers that wait for the write under way.
+    pub writer: &'a Writer,
 }
 
-impl Serving {
-    /// Gives an agent what it asks for and does not hold yet, what it held formerly
-    /// first, and if need be what others held whose leases ended. Returns what it holds
-    /// then, and what it lacks; the error refuses it.
-    pub fn complete(
-        &mut self,
-        cx: &mut Context<'_>,
-        ip: Ipv4Addr,
-        ask: Ask,
-    ) -> Result<(Holding, Vec<Exhausted>), Exhausted> {
-        loop {
-            let held = self
-                .records
-                .get(&ip)
-                .map(|record| record.holding.clone())
-                .unwrap_or_default();
-            let former = self.former.get(ip).cloned().unwrap_or_default();
-            let mut holding = held.clone();
-            let outcome =
-                self.allocator
-                    .restore(&self.networks.network, ask, &mut holding, &former);
-            let lacking = match &outcome {
-                Ok(lacking) => lacking.as_slice(),
-                Err(exhausted) => std::slice::from_ref(exhausted),
-            };
-            let Some((exhausted, from)) = self.relief(cx, ip, ask, &holding, lacking) else {
-                return outcome.map(|lacking| (holding, lacking));
-            };
-            // Taking from others may change more than this agent's share: it starts anew.
-            self.allocator.release(&holding.without(&held));
-            for other in from {
-                self.reclaim_one(
-                    cx,
-                    other,
-                    &format!("agent {ip} needs it: {}", exhausted.what()),
-                );
-            }
-        }
-    }
+/// The reason for which an agent's lease has not ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Holds {
+    /// Its link is up.
+    Connected,
+    /// Its registration waits for an answer.
+    Registering,
+    /// The latest contact was this long ago.
+    Contact(Duration),
+}
 
-    /// The first thing of those that are lacking that can be had from agents whose leases
-    /// ended, and those agents: as few as possible, and those not heard of for longest.
-    fn relief<'a>(
-        &self,
-        cx: &Context<'_>,
-        ip: Ipv4Addr,
-        ask: Ask,
-        holding: &Holding,
-        lacking: &'a [Exhausted],
-    ) -> Option<(&'a Exhausted, Vec<Ipv4Addr>)> {
-        if lacking.is_empty() {
-            return None;
-        }
-        let lapsed = self.lapsed(cx);
-        let others: Vec<_> = lapsed.iter().filter(|(_, other)| *other != ip).collect();
-        let holdings: Vec<_> = others
-            .iter()
-            .filter_map(|(_, ip)| Some(&self.records.get(ip)?.holding))
-            .collect();
-        lacking.iter().find_map(|exhausted| {
-            let network = &self.networks.network;
-            let chosen = self
-                .allocator
-                .relief(network, ask, holding, exhausted, &holdings)?;
-            Some((
-                exhausted,
-                chosen.into_iter().map(|index| others[index].1).collect(),
-            ))
-        })
-    }
-
-    /// The agents whose leases ended, by the time of their latest contact.
-    fn lapsed(&self, cx: &Context<'_>) -> BTreeSet<(Time, Ipv4Addr)> {
-        let Some(lease) = cx.lease else {
-            return BTreeSet::new();
+impl Leases<'_> {
+    /// Returns the agents whose leases have ended, the longest silent ones first.
+    pub fn ended(&self, agents: impl Iterator<Item = Ipv4Addr>) -> Vec<Ipv4Addr> {
+        let Some(duration) = self.duration else {
+            return Vec::new();
         };
-        let ended = self
-            .records
-            .keys()
-            .filter(|ip| self.holds(cx, lease, **ip).is_none());
-        ended.map(|ip| (cx.sessions.contact(*ip), *ip)).collect()
+        let mut ended: Vec<_> = agents
+            .filter(|ip| self.holds(*ip, duration).is_none())
+            .map(|ip| (self.sessions.contact(ip), ip))
+            .collect();
+        ended.sort_unstable();
+        ended.into_iter().map(|(_, ip)| ip).collect()
     }
 
-    /// Why this agent's lease has not ended; `None`: it has.
-    fn holds(&self, cx: &Context<'_>, lease: Duration, ip: Ipv4Addr) -> Option<Holds> {
-        let silence = cx.out.now().since(cx.sessions.contact(ip));
-        if cx.sessions.is_connected(ip) {
+    /// Returns why the lease of an agent has not ended, or `None` if it has.
+    fn holds(&self, ip: Ipv4Addr, duration: Duration) -> Option<Holds> {
+        let silence = self.now.since(self.sessions.contact(ip));
+        if self.sessions.is_connected(ip) {
             Some(Holds::Connected)
-        } else if self.is_being_answered(ip) || cx.writer.is_to_answer(ip) {
+        } else if self.answers.registrations.contains_key(&ip) || self.writer.has_registration(ip) {
             Some(Holds::Registering)
         } else {
-            (silence < lease).then_some(Holds::Heard(silence))
+            (silence < duration).then_some(Holds::Contact(silence))
         }
     }
 
-    /// Gives back what an agent holds whose lease ended.
-    fn reclaim_one(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, why: &str) {
-        let Some(record) = self.records.get(&ip) else {
-            return;
-        };
-        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
-        let held = summary(&record.holding);
-        let line =
-            format!("Reclaiming {held} from agent {ip}, not heard of for {silence} s; {why}");
-        cx.out.log(Level::Warning, line);
-        let Some(Record { holding, entry, .. }) = self.take_all_from(cx, ip, true) else {
-            return;
-        };
-        self.former
-            .add(ip, holding, Bytes::copy_from_slice(&entry.stored));
-    }
-
-    /// `POST /overlay-master/agents/reclaim`: all of them with one write, or none.
-    pub fn reclaim(
-        &mut self,
-        cx: &mut Context<'_>,
-        asked: &ToReclaim,
-        request: RequestId,
-        jsonp: Option<String>,
-    ) {
-        let agents = match self.to_reclaim(cx, asked) {
-            Ok(agents) => agents,
-            Err(sentence) => return cx.out.respond(request, Response::conflict(&sentence)),
-        };
-        for ip in &agents {
-            self.reclaim_one(cx, *ip, "the operator wants it back");
-        }
-        self.gathering.held.deletions.push(Deletion {
-            request,
-            jsonp,
-            reclaims: true,
-        });
-    }
-
-    /// Whom to reclaim from. The error says why nothing is done.
-    fn to_reclaim(&self, cx: &Context<'_>, asked: &ToReclaim) -> Result<Vec<Ipv4Addr>, String> {
-        let Some(lease) = cx.lease else {
+    /// Selects the agents to reclaim from: the named ones that have allocations, or all whose
+    /// leases have ended.
+    ///
+    /// # Errors
+    /// A sentence for the operator, if no lease ends or if one of the named agents' leases has
+    /// not ended.
+    pub fn select(
+        &self,
+        ledger: &Ledger,
+        named: Option<&BTreeSet<Ipv4Addr>>,
+    ) -> Result<Vec<Ipv4Addr>, String> {
+        let Some(duration) = self.duration else {
             return Err(
-                "Nothing was reclaimed: no lease ends without agent_lease in the master's \
-                        configuration. What an agent held that is gone for good is given back by \
-                        /overlay-master/agents/delete."
+                "Nothing was reclaimed: leases end only with agent_lease in the master's \
+                 configuration. /overlay-master/agents/delete takes the subnets of agents that \
+                 are gone for good."
                     .to_owned(),
             );
         };
-        let Some(named) = &asked.agents else {
-            return Ok(self.lapsed(cx).into_iter().map(|(_, ip)| ip).collect());
+        let Some(named) = named else {
+            return Ok(self.ended(ledger.agents()));
         };
-        let known: Vec<_> = named
+        let agents: Vec<_> = named
             .iter()
             .copied()
-            .filter(|ip| self.records.contains_key(ip))
+            .filter(|ip| ledger.allocation(*ip).is_some())
             .collect();
-        let in_force: Vec<_> = known
+        let holding: Vec<_> = agents
             .iter()
             .filter_map(|ip| {
-                Some(match self.holds(cx, lease, *ip)? {
+                Some(match self.holds(*ip, duration)? {
                     Holds::Connected => format!("{ip} (connected)"),
                     Holds::Registering => format!("{ip} (registering)"),
-                    Holds::Heard(ago) => format!("{ip} (heard of {} s ago)", ago.as_secs()),
+                    Holds::Contact(ago) => {
+                        format!("{ip} (last contact {} s ago)", ago.as_secs())
+                    }
                 })
             })
             .collect();
-        if in_force.is_empty() {
-            return Ok(known);
+        if holding.is_empty() {
+            return Ok(agents);
         }
         Err(format!(
             "Nothing was reclaimed. Leases ({} s) that have not ended: {}.",
-            lease.as_secs_f64(),
-            in_force.join(", ")
+            duration.as_secs_f64(),
+            holding.join(", ")
         ))
     }
-
-    /// An agent registers that had lost what it held: it is told what became of that.
-    pub(super) fn welcome_back(
-        &mut self,
-        cx: &mut Context<'_>,
-        ip: Ipv4Addr,
-        holding: &Holding,
-        lacking: &[Exhausted],
-    ) {
-        // One that gets nothing may have better luck the next time.
-        let Some(former) = self.former.get(ip).filter(|_| !holding.overlays.is_empty()) else {
-            return;
-        };
-        let notice = self.notice(former, holding, lacking);
-        cx.out.log(
-            Level::Info,
-            format!("Agent {ip} is back and is told: {notice}"),
-        );
-        cx.sessions.set_notices(ip, vec![notice]);
-        self.former.remove(ip);
-        self.gathering.changed.insert(ip);
-    }
-
-    fn notice(&self, former: &Holding, holding: &Holding, lacking: &[Exhausted]) -> String {
-        let lost = |overlay: Option<&str>| {
-            let (before, now) = (former.part(overlay), holding.part(overlay));
-            let is_lacking = lacking
-                .iter()
-                .any(|exhausted| exhausted.overlay.as_deref() == overlay);
-            let pairs = [(before.v4, now.v4), (before.v6, now.v6)].into_iter();
-            let lost = pairs.filter_map(|(before, now)| match (before?, now) {
-                (before, Some(now)) if before.addr() != now.addr() => Some((before, Some(now))),
-                // What it does not ask for any more is not missed.
-                (before, None) if is_lacking => Some((before, None)),
-                _ => None,
-            });
-            lost.map(|(before, now)| self.exchange(overlay, before, now))
-                .collect::<Vec<_>>()
-        };
-        let overlays = former.overlays.keys().flat_map(|name| lost(Some(name)));
-        let lost: Vec<_> = lost(None).into_iter().chain(overlays).collect();
-        match lost.is_empty() {
-            true => format!("{ENDED}; it has back what it asks for of it."),
-            false => format!("{ENDED}. It has {}.", lost.join("; ")),
-        }
-    }
-
-    /// What an agent has instead of what it had.
-    fn exchange(&self, overlay: Option<&str>, before: IpNet, now: Option<IpNet>) -> String {
-        let show = |net: IpNet| {
-            if overlay.is_some() {
-                net.to_string()
-            } else {
-                net.addr().to_string()
-            }
-        };
-        let now = now.map_or_else(|| "nothing".to_owned(), show);
-        let what = overlay.map_or_else(
-            || "as its VTEP".to_owned(),
-            |name| format!("of overlay {name}"),
-        );
-        let is_it = |net: &IpNet| match overlay {
-            None => net.addr() == before.addr(),
-            Some(_) => overlap(*net, before),
-        };
-        let taker = self.holder(|other| other.part(overlay).iter().flatten().any(is_it));
-        let taker = taker.map_or_else(String::new, |ip| format!(" (agent {ip} has that now)"));
-        format!("{now} {what} instead of {}{taker}", show(before))
-    }
-
-    fn holder(&self, holds: impl Fn(&Holding) -> bool) -> Option<Ipv4Addr> {
-        self.records
-            .iter()
-            .find(|(_, record)| holds(&record.holding))
-            .map(|(ip, _)| *ip)
-    }
-}
-
-/// What an agent is told whose lease ended, should it be there after all.
-pub fn parting(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
-    format!(
-        "{ENDED}: the last contact was {} s ago.",
-        now.since(sessions.contact(ip)).as_secs()
-    )
 }

@@ -1,78 +1,14 @@
-//! The master's numbers.
+//! The metrics of the master.
 
-use std::time::Duration;
-
+use super::counters::{Counters, LogCounters};
+use super::leadership::Leadership;
 use super::{Master, Phase};
-use crate::StoreOutcome;
-use crate::allocation::allocator::{Exhausted, Room};
-use crate::metrics::{Description, FAMILIES, Histogram, Kind, Numbers, counter, gauge};
-use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
-    UpdateAgentOverlaysMessage,
-};
-use crate::protocol::messages::Named;
-
-/// What happened since this machine was made.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// VTEP addresses that were wanted and not there, by family.
-    pub ips: [u64; 2],
-    /// Subnets that were wanted and not there, by family.
-    pub subnets: [u64; 2],
-    /// `RegisterAgentMessage`s.
-    pub registers: Taken,
-    /// `AgentRegisteredMessage`s.
-    pub reports: Taken,
-    /// `UpdateAgentOverlaysMessage`s sent.
-    pub updates_sent: u64,
-    /// `AgentRegisteredAcknowledgement`s sent.
-    pub acknowledgements_sent: u64,
-    /// Writes to the log.
-    pub log: LogCounters,
-}
-
-/// Messages of one kind that came.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// All of them.
-    pub received: u64,
-    /// Those of them that were of no use.
-    pub dropped: u64,
-}
-
-impl Counters {
-    /// A message is sent.
-    pub fn sent(&mut self, name: &str) {
-        match name {
-            UpdateAgentOverlaysMessage::NAME => self.updates_sent += 1,
-            AgentRegisteredAcknowledgement::NAME => self.acknowledgements_sent += 1,
-            _ => {}
-        }
-    }
-
-    /// Messages were of no use.
-    pub fn dropped(&mut self, name: &str, count: u64) {
-        match name {
-            RegisterAgentMessage::NAME => self.registers.dropped += count,
-            AgentRegisteredMessage::NAME => self.reports.dropped += count,
-            _ => {}
-        }
-    }
-
-    /// Something could not be given.
-    pub fn exhausted(&mut self, exhausted: &Exhausted) {
-        let counters = if exhausted.overlay.is_none() {
-            &mut self.ips
-        } else {
-            &mut self.subnets
-        };
-        counters[usize::from(exhausted.range.addr().is_ipv6())] += 1;
-    }
-}
+use crate::allocation::allocator::Capacity;
+use crate::metrics::{Description, FAMILIES, Kind, Numbers, counter, gauge};
 
 const RESTARTS: Description = counter(
     "mesos_overlay_master_process_restarts_total",
-    "How often the module was started again after a panic.",
+    "Restarts of the module after a panic.",
 );
 const SERVING: Description = gauge(
     "mesos_overlay_master_serving",
@@ -84,7 +20,7 @@ const RECOVERING: Description = gauge(
 );
 const REGISTERED: Description = gauge(
     "mesos_overlay_master_agents_registered",
-    "Agents that hold addresses, as the replicated log has it.",
+    "Agents with addresses in the replicated log.",
 );
 const CONNECTED: Description = gauge(
     "mesos_overlay_master_agents_connected",
@@ -97,29 +33,29 @@ const PEERS_BEHIND: Description = gauge(
 const VTEPS: [Description; 3] = [
     gauge(
         "mesos_overlay_master_vteps_free",
-        "VTEP addresses that can still be given out.",
+        "VTEP addresses that are free.",
     ),
     gauge(
         "mesos_overlay_master_vteps_used",
-        "VTEP addresses that agents hold.",
+        "VTEP addresses that agents have.",
     ),
     gauge(
         "mesos_overlay_master_vteps_capacity",
-        "VTEP addresses that there are.",
+        "VTEP addresses of the range, free or not.",
     ),
 ];
 const SUBNETS: [Description; 3] = [
     gauge(
         "mesos_overlay_master_subnets_free",
-        "Subnets of the present prefix that can still be given to agents.",
+        "Subnets of the present prefix length that are free.",
     ),
     gauge(
         "mesos_overlay_master_subnets_used",
-        "Subnets that agents hold.",
+        "Subnets that agents have.",
     ),
     gauge(
         "mesos_overlay_master_subnets_capacity",
-        "Subnets of the present prefix that the range is cut into.",
+        "Subnets of the present prefix length in the range, free or not.",
     ),
 ];
 const FAILURES: Description = counter(
@@ -128,11 +64,11 @@ const FAILURES: Description = counter(
 );
 const RECEIVED: Description = counter(
     "mesos_overlay_master_messages_received_total",
-    "Messages that came from agents.",
+    "Messages that arrived from agents.",
 );
 const DROPPED: Description = counter(
     "mesos_overlay_master_messages_dropped_total",
-    "Messages that came and were of no use.",
+    "Messages that arrived and were dropped.",
 );
 const SENT: Description = counter(
     "mesos_overlay_master_messages_sent_total",
@@ -140,7 +76,7 @@ const SENT: Description = counter(
 );
 const LOG_WRITES: Description = counter(
     "mesos_overlay_master_log_writes_total",
-    "Writes to the replicated log that ended, by how they did.",
+    "Writes to the replicated log that ended, by outcome.",
 );
 const LOG_SECONDS: Description = Description {
     name: "mesos_overlay_master_log_write_seconds",
@@ -153,69 +89,54 @@ const LOG_BYTES: Description = gauge(
 );
 
 impl Master {
-    /// All numbers, as they are now.
+    /// Returns all metrics at present.
     pub(super) fn numbers(&self) -> Numbers {
         let mut numbers = Numbers::default();
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        let is_serving = matches!(self.phase, Phase::Serving(_));
+        let is_recovering = matches!(self.phase, Phase::Recovering(_));
         numbers.prometheus_only(&RESTARTS, &[], self.restarts as f64);
-        numbers.add(
-            &SERVING,
-            &[],
-            "overlay/master/serving",
-            flag(matches!(self.phase, Phase::Serving(_))),
-        );
-        let recovering = matches!(self.phase, Phase::Recovering(_));
-        numbers.add(
-            &RECOVERING,
-            &[],
-            "overlay/master/recovering",
-            flag(recovering),
-        );
-        // What only the leader knows is absent elsewhere, rather than 0.
-        if let Phase::Serving(serving) = &self.phase {
-            let connected = self
-                .sessions
-                .iter()
-                .filter(|(_, session)| session.connected)
-                .count();
-            numbers.count(
-                &REGISTERED,
-                &[],
-                "overlay/master/agents_registered",
-                serving.agents().len() as u64,
-            );
-            numbers.count(
-                &CONNECTED,
-                &[],
-                "overlay/master/agents_connected",
-                connected as u64,
-            );
-            numbers.count(
-                &PEERS_BEHIND,
-                &[],
-                "overlay/master/peers_behind",
-                serving.peers_behind() as u64,
-            );
-            room(
-                &mut numbers,
-                &VTEPS,
-                "overlay/master/vteps",
-                None,
-                &serving.room(None),
-            );
-            for overlay in serving.overlays() {
-                let name = format!("overlay/master/overlays/{overlay}/subnets");
-                room(
-                    &mut numbers,
-                    &SUBNETS,
-                    &name,
-                    Some(overlay),
-                    &serving.room(Some(overlay)),
-                );
-            }
+        for (of, snapshot, is) in [
+            (&SERVING, "overlay/master/serving", is_serving),
+            (&RECOVERING, "overlay/master/recovering", is_recovering),
+        ] {
+            numbers.add(of, &[], snapshot, flag(is));
+        }
+        // Metrics that only the leader knows are absent elsewhere, rather than 0.
+        if let Phase::Serving(leadership) = &self.phase {
+            self.add_leadership(&mut numbers, leadership);
         }
         self.out.counters.add_to(&mut numbers);
         numbers
+    }
+
+    fn add_leadership(&self, numbers: &mut Numbers, leadership: &Leadership) {
+        let ledger = leadership.ledger();
+        let sessions = self.sessions.iter();
+        let connected = sessions.filter(|(_, session)| session.connected).count();
+        for (of, snapshot, count) in [
+            (
+                &REGISTERED,
+                "overlay/master/agents_registered",
+                ledger.agents().len(),
+            ),
+            (&CONNECTED, "overlay/master/agents_connected", connected),
+            (
+                &PEERS_BEHIND,
+                "overlay/master/peers_behind",
+                leadership.peers_behind(),
+            ),
+        ] {
+            numbers.count(of, &[], snapshot, count as u64);
+        }
+        let vteps = "overlay/master/vteps";
+        add_capacity(numbers, &VTEPS, vteps, None, &ledger.capacity(None));
+        for overlay in &ledger.networks().network.overlays {
+            let overlay = overlay.name.as_str();
+            let prefix = format!("overlay/master/overlays/{overlay}/subnets");
+            let capacity = ledger.capacity(Some(overlay));
+            add_capacity(numbers, &SUBNETS, &prefix, Some(overlay), &capacity);
+        }
     }
 }
 
@@ -239,7 +160,11 @@ impl Counters {
                 self.subnets,
             ),
         ] {
-            for ((family, snapshot), count) in FAMILIES.into_iter().zip(snapshot).zip(counts) {
+            for ((family, snapshot), count) in FAMILIES
+                .into_iter()
+                .zip(snapshot)
+                .zip([counts.v4, counts.v6])
+            {
                 numbers.count(
                     &FAILURES,
                     &[("of", of), ("family", family)],
@@ -248,7 +173,7 @@ impl Counters {
                 );
             }
         }
-        // A bridge is half of a subnet that is there.
+        // A bridge has half of an allocated subnet, so its allocation never fails.
         numbers.snapshot_only("overlay/master/bridge_allocation_failures", 0.0);
         self.log.add_to(numbers);
         let register = [("message", "RegisterAgentMessage")];
@@ -297,32 +222,7 @@ impl Counters {
     }
 }
 
-/// Writes to the replicated log.
-#[derive(Debug, Default)]
-pub struct LogCounters {
-    stored: u64,
-    superseded: u64,
-    failed: u64,
-    times: Histogram,
-    state_bytes: u64,
-}
-
 impl LogCounters {
-    /// A state of this size, in bytes, is written.
-    pub fn writing(&mut self, size: usize) {
-        self.state_bytes = size as u64;
-    }
-
-    /// A write ended.
-    pub fn answered(&mut self, outcome: &StoreOutcome, took: Duration) {
-        match outcome {
-            StoreOutcome::Stored => self.stored += 1,
-            StoreOutcome::Superseded => self.superseded += 1,
-            StoreOutcome::Failed(_) => self.failed += 1,
-        }
-        self.times.observe(took);
-    }
-
     fn add_to(&self, numbers: &mut Numbers) {
         let failures = self.superseded + self.failed;
         for (outcome, count) in [
@@ -352,24 +252,24 @@ impl LogCounters {
     }
 }
 
-/// How much of a range is left. In Mesos the names begin with `prefix`.
-fn room(
+/// Adds the capacity of a range. In Mesos the names begin with `prefix`.
+fn add_capacity(
     numbers: &mut Numbers,
     of: &'static [Description; 3],
     prefix: &str,
     overlay: Option<&str>,
-    room: &Room,
+    capacity: &Capacity,
 ) {
     let values = [
         [
-            room.free.map(|free| free as f64),
-            room.used.map(|used| used as f64),
-            room.total.map(|total| total as f64),
+            capacity.free.map(|free| free as f64),
+            capacity.used.map(|used| used as f64),
+            capacity.total.map(|total| total as f64),
         ],
         [
-            room.free6.map(|free| free as f64),
-            room.used6.map(|used| used as f64),
-            room.total6.map(|total| total as f64),
+            capacity.free6.map(|free| free as f64),
+            capacity.used6.map(|used| used as f64),
+            capacity.total6.map(|total| total as f64),
         ],
     ];
     for ((family, digit), values) in FAMILIES.into_iter().zip(["", "6"]).zip(values) {

@@ -1,4 +1,4 @@
-//! The master's state machine.
+//! The master as a state machine.
 //!
 //! ```text
 //!              leads                    read, fits the configuration
@@ -9,10 +9,9 @@
 //! ```
 //!
 //! A master that does not lead never touches the log: reading it takes the log's
-//! writer from the one that leads. After a write that failed, memory is thrown away
-//! and the log is read again.
+//! writer from the leading master. After a write that failed, the state in memory is
+//! dropped and the log is read again.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,40 +21,42 @@ use prost::Message;
 use crate::config::MasterConfig;
 use crate::metrics::Metric;
 use crate::proto;
-use crate::proto::internal::{
-    AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
-};
-use crate::protocol::http::Response;
-use crate::protocol::messages::Named;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
-use batch::{Held, Writer, log_hangs};
-use outbox::Out;
-use pending::{Registration, Waiting};
-use serving::{Context, Serving};
+use answers::{Failure, PendingAnswers};
+use counters::Outbox;
+use leadership::{Context, Leadership};
+use pending::PendingRegistrations;
+use recovering::Recovering;
 use sessions::Sessions;
+use writer::Writer;
 
-mod batch;
-mod changes;
-mod departures;
+mod answers;
+mod counters;
+mod draining;
 mod encoded;
 pub mod endpoints;
+mod leadership;
 mod leases;
+mod ledger;
+mod messages;
 mod metrics;
 mod networks;
-mod outbox;
+mod notices;
 mod overlays;
 mod peers;
 mod pending;
+mod pushes;
 mod reclaimed;
 mod record;
+mod recovering;
 mod recovery;
 mod requests;
-mod serving;
 mod sessions;
+mod state_codec;
+mod writer;
 
-/// The delays between attempts at the log: from the upper half of the first one, in
-/// doubling steps up to the second one.
+/// The delays between attempts to read the log, from 0.5 s to 30 s.
 const LOG_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// The overlay master of one Mesos master.
@@ -67,55 +68,47 @@ pub struct Master {
     leader: Option<Upid>,
     phase: Phase,
     sessions: Sessions,
-    waiting: Waiting,
+    /// Registrations that arrived before the log was read.
+    pending: PendingRegistrations,
     writer: Writer,
-    /// Reads of the log from former leads that are not answered yet. What they will
-    /// bring may be out of date.
+    /// Reads of the log in earlier leads that are not answered yet. Their answers may be
+    /// out of date.
     stale_fetches: u32,
     backoff: Backoff,
-    out: Out,
-    /// How many machines there were before this one in the same process.
+    out: Outbox,
+    /// Number of machines before this one in the same process.
     restarts: u64,
 }
 
 #[derive(Debug)]
 enum Phase {
+    /// Another master leads, or none.
     Standby,
+    /// This master leads and reads the log.
     Recovering(Recovering),
-    Serving(Box<Serving>),
-    /// Why nothing can be served.
+    /// This master leads and has read the log.
+    Serving(Box<Leadership>),
+    /// This master leads and cannot use the contents of the log, for this reason.
     Broken(String),
-}
-
-#[derive(Debug)]
-struct Recovering {
-    /// Reads of the log in this lead that are not answered yet.
-    fetches: u32,
-    /// When to read (again).
-    fetch_at: Option<Time>,
-    /// When to complain that reading takes so long.
-    overdue_at: Time,
-    /// What the latest attempt failed with.
-    error: Option<String>,
 }
 
 impl Machine for Master {
     fn handle(&mut self, now: Time, input: Input) {
         self.out.set_now(now);
         match input {
-            Input::Message { from, name, body } => self.message(from, &name, &body),
-            Input::Request(request) => self.request(&request),
-            Input::Exited(pid) => self.exited(&pid),
-            Input::Leader(leader) => self.leader(leader),
-            Input::Fetched(result) => self.fetched(result),
-            Input::Stored { number, outcome } => self.stored(number, outcome),
-            // Not ours.
+            Input::Message { from, name, body } => self.handle_message(from, &name, &body),
+            Input::Request(request) => self.handle_request(&request),
+            Input::Exited(pid) => self.handle_exited(&pid),
+            Input::Leader(leader) => self.handle_leader(leader),
+            Input::Fetched(result) => self.handle_fetched(result),
+            Input::Stored { number, outcome } => self.handle_stored(number, outcome),
+            // Inputs of the agent.
             Input::HostDone(_) | Input::EngineDone(_) | Input::Usage(_) => {}
             Input::Timeout => {}
         }
         self.tick();
-        if let Some((serving, mut cx)) = self.serving() {
-            serving.flush(&mut cx);
+        if let Some((leadership, mut cx)) = self.leadership() {
+            leadership.commit_if_due(&mut cx);
         }
     }
 
@@ -125,13 +118,9 @@ impl Machine for Master {
 
     fn poll_timeout(&self) -> Option<Time> {
         let phase = match &self.phase {
-            Phase::Standby => self.waiting.due(),
-            Phase::Recovering(Recovering {
-                fetch_at,
-                overdue_at,
-                ..
-            }) => fetch_at.iter().chain([overdue_at]).min().copied(),
-            Phase::Serving(serving) => serving.due(),
+            Phase::Standby => self.pending.due(),
+            Phase::Recovering(recovering) => Some(recovering.due()),
+            Phase::Serving(leadership) => leadership.due(),
             Phase::Broken(_) => None,
         };
         phase.into_iter().chain(self.writer.due()).min()
@@ -143,10 +132,9 @@ impl Machine for Master {
 }
 
 impl Master {
-    /// A master that knows of no leader yet. `me` is its own pid, `seed` the source
-    /// of its randomness.
+    /// Creates a master that knows of no leader yet. `me` is its own pid, `seed` the seed of
+    /// its random numbers.
     pub fn new(config: MasterConfig, me: Upid, seed: u64) -> Master {
-        let writer = Writer::new(config.replicated_log_timeout);
         Master {
             config,
             me,
@@ -154,23 +142,23 @@ impl Master {
             leader: None,
             phase: Phase::Standby,
             sessions: Sessions::default(),
-            waiting: Waiting::default(),
-            writer,
+            pending: PendingRegistrations::default(),
+            writer: Writer::default(),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
-            out: Out::default(),
+            out: Outbox::default(),
             restarts: 0,
         }
     }
 
-    /// The same after so many others in the same process, each of which panicked.
+    /// Sets how often this process restarted the machine after a panic.
     pub fn restarted(self, restarts: u64) -> Master {
         Master { restarts, ..self }
     }
 
-    /// The state of the present lead, if there is one, and what it works with.
-    fn serving(&mut self) -> Option<(&mut Serving, Context<'_>)> {
-        let Phase::Serving(serving) = &mut self.phase else {
+    /// Returns the present lead with the parts of the master that it works on.
+    fn leadership(&mut self) -> Option<(&mut Leadership, Context<'_>)> {
+        let Phase::Serving(leadership) = &mut self.phase else {
             return None;
         };
         let cx = Context {
@@ -179,90 +167,73 @@ impl Master {
             lease: self.config.agent_lease,
             out: &mut self.out,
         };
-        Some((serving, cx))
+        Some((leadership, cx))
     }
 
-    /// What is due by now.
+    /// Does what is due.
     fn tick(&mut self) {
-        let (now, timeout) = (self.out.now(), self.config.replicated_log_timeout);
+        let now = self.out.now();
+        if let Some((number, outcome)) = self.writer.timed_out(now) {
+            self.handle_stored(number, outcome);
+        }
         match &mut self.phase {
-            Phase::Standby if self.waiting.due().is_some_and(|at| at <= now) => {
-                let why = self.why_standby();
-                self.waiting.expire(&mut self.out, &why);
+            Phase::Standby if self.pending.due().is_some_and(|at| at <= now) => {
+                let reason = self.why_standby();
+                self.pending.expire(&mut self.out, &reason);
             }
-            Phase::Recovering(recovering) => {
-                if recovering.overdue_at <= now {
-                    recovering.overdue_at = now + timeout;
-                    recovering.fetch_at = Some(now);
-                    self.out.log(Level::Error, log_hangs("read", timeout));
-                }
-                if recovering.fetch_at.is_some_and(|at| at <= now) {
-                    recovering.fetch_at = None;
-                    recovering.fetches += 1;
-                    self.out.push(Effect::Fetch);
-                }
-            }
+            Phase::Recovering(recovering) => recovering.tick(&mut self.out),
             Phase::Serving(_) | Phase::Standby | Phase::Broken(_) => {}
         }
-        if let Some((serving, mut cx)) = self.serving() {
-            serving.tick(&mut cx);
+        if let Some((leadership, mut cx)) = self.leadership() {
+            leadership.tick(&mut cx);
         }
-        self.writer.tick(&mut self.out);
+        self.writer.end_pause(now);
     }
 
-    // Who leads.
+    /// Returns whether an agent has registered or has an allocation.
+    fn is_known(&self, ip: std::net::Ipv4Addr) -> bool {
+        let allocates = |leadership: &Leadership| leadership.ledger().allocation(ip).is_some();
+        self.sessions.get(ip).is_some()
+            || matches!(&self.phase, Phase::Serving(leadership) if allocates(leadership))
+    }
 
-    fn leader(&mut self, leader: Option<Upid>) {
+    // The lead.
+
+    fn handle_leader(&mut self, leader: Option<Upid>) {
         let leads = leader
             .as_ref()
             .is_some_and(|leader| leader.address == self.me.address);
         let led = !matches!(self.phase, Phase::Standby);
         self.leader = leader;
-        if leads == led {
-            return;
-        }
-        if leads {
-            self.out
-                .log(Level::Info, "This master leads; reading the replicated log");
-            self.backoff.reset();
-            self.sessions.begin_lead();
-            self.recover_at(self.out.now());
-            return;
-        }
-        let why = self.why_standby();
-        self.out.log(Level::Info, why.clone());
-        match std::mem::replace(&mut self.phase, Phase::Standby) {
-            Phase::Recovering(recovering) => self.stale_fetches += recovering.fetches,
-            Phase::Serving(serving) => {
-                self.refuse(serving.into_held(), &Lost::Nothing(&why));
-            }
-            Phase::Standby | Phase::Broken(_) => {}
-        }
-        if let Some(batch) = self.writer.abandon() {
-            self.refuse(batch.held, &Lost::Unknown(&why));
+        match (led, leads) {
+            (false, true) => self.begin_lead(),
+            (true, false) => self.end_lead(),
+            (false, false) | (true, true) => {}
         }
     }
 
-    /// Answers requests that came to nothing. Gives the registrations among what was
-    /// held.
-    fn refuse(&mut self, held: Held, lost: &Lost<'_>) -> Vec<Registration> {
-        for deletion in held.deletions {
-            let sentence = match deletion.reclaims {
-                false => lost.about("deleted", "the agents were", "the state"),
-                true => lost.about("reclaimed", "what the agents hold was", "the state"),
-            };
-            self.out
-                .respond(deletion.request, Response::unavailable(&sentence));
+    fn begin_lead(&mut self) {
+        self.out
+            .log(Level::Info, "This master leads; reading the replicated log");
+        self.backoff.reset();
+        self.sessions.begin_lead();
+        self.recover_at(self.out.now());
+    }
+
+    fn end_lead(&mut self) {
+        let reason = self.why_standby();
+        self.out.log(Level::Info, reason.clone());
+        match std::mem::replace(&mut self.phase, Phase::Standby) {
+            Phase::Recovering(recovering) => self.stale_fetches += recovering.unanswered(),
+            Phase::Serving(leadership) => {
+                let answers = leadership.into_answers();
+                answers.fail(&mut self.out, &Failure::NotDone(&reason));
+            }
+            Phase::Standby | Phase::Broken(_) => {}
         }
-        for changed in held.changes {
-            let sentence = lost.about("changed", "the overlay was", "the overlays");
-            self.out
-                .respond(changed.request, Response::unavailable(&sentence));
+        if let Some(answers) = self.writer.abandon() {
+            answers.fail(&mut self.out, &Failure::Unknown(&reason));
         }
-        held.registrations
-            .into_values()
-            .map(|(registration, _)| registration)
-            .collect()
     }
 
     fn why_standby(&self) -> String {
@@ -277,55 +248,39 @@ impl Master {
 
     // Reading the log.
 
-    /// Reads the log at this time, and serves when it is read.
     fn recover_at(&mut self, at: Time) {
-        self.phase = Phase::Recovering(Recovering {
-            fetches: 0,
-            fetch_at: Some(at),
-            overdue_at: at + self.config.replicated_log_timeout,
-            error: None,
-        });
+        let timeout = self.config.replicated_log_timeout;
+        self.phase = Phase::Recovering(Recovering::new(at, timeout));
     }
 
-    fn fetched(&mut self, result: Result<Bytes, String>) {
-        if self.stale_fetches > 0 {
-            self.stale_fetches -= 1;
-            // Should the one before it never be answered, this was the answer that
-            // counts: ask again rather than wait for ever.
-            if let Phase::Recovering(recovering) = &mut self.phase {
-                let again = self.out.now() + self.backoff.next(&mut self.random);
-                recovering.fetch_at.get_or_insert(again);
-            }
-            return;
-        }
-        // An answer that comes late, after that to a second attempt, is not needed.
+    fn handle_fetched(&mut self, result: Result<Bytes, String>) {
+        let is_stale = self.stale_fetches > 0;
+        self.stale_fetches = self.stale_fetches.saturating_sub(1);
+        // Without a read under way this is a late answer after that to a newer attempt.
         let Phase::Recovering(recovering) = &mut self.phase else {
             return;
         };
-        recovering.fetches = recovering.fetches.saturating_sub(1);
+        if is_stale {
+            let delay = self.backoff.next(&mut self.random);
+            recovering.handle_stale_answer(self.out.now(), delay);
+            return;
+        }
+        recovering.handle_answer();
         match result {
             Ok(state) => {
-                // What is still to come is not needed any more.
-                self.stale_fetches += recovering.fetches;
-                self.recovered(state);
+                // The answers to the other attempts are not needed any more.
+                self.stale_fetches += recovering.unanswered();
+                self.handle_state(state);
             }
-            // A newer attempt is under way.
-            Err(error) if recovering.fetches > 0 => recovering.error = Some(error),
             Err(error) => {
-                let delay = self.backoff.next(&mut self.random);
-                recovering.fetch_at = Some(self.out.now() + delay);
-                let seconds = delay.as_secs_f64();
-                let line = format!(
-                    "The replicated log cannot be read, trying again in {seconds:.1} s: {error}"
-                );
-                self.out.log(Level::Warning, line);
-                recovering.error = Some(error);
+                let (backoff, random) = (&mut self.backoff, &mut self.random);
+                recovering.handle_error(&mut self.out, error, backoff, random);
             }
         }
     }
 
-    /// The log was read. Serves what it holds, if that and the configuration agree.
-    fn recovered(&mut self, state: Bytes) {
+    /// Serves the state in the log, if it and the configuration agree.
+    fn handle_state(&mut self, state: Bytes) {
         let recovered = proto::State::decode(state)
             .map_err(|error| recovery::undecodable(&error))
             .and_then(|state| recovery::recover(&Arc::new(self.config.network.clone()), state));
@@ -354,269 +309,87 @@ impl Master {
             lease: self.config.agent_lease,
             out: &mut self.out,
         };
-        let serving = Serving::new(&mut cx, recovery, epoch);
-        self.out.log(
-            Level::Info,
-            format!("Serving; agents in the log: {}", serving.agents().count()),
-        );
-        let outside: Vec<_> = serving
-            .agents()
-            .filter(|ip| !self.config.agent_addresses.admit(*ip))
-            .collect();
-        if let Some(first) = outside.first() {
-            let line = format!(
-                "Agents in the replicated log that agent_addresses does not admit: {}, among them {first}. \
-                 They are not served, and keep what they hold until they are deleted",
-                outside.len()
-            );
-            self.out.log(Level::Warning, line);
-        }
-        self.phase = Phase::Serving(Box::new(serving));
-        let waiting: Vec<_> = self.waiting.take().collect();
-        // They are there, all of them: the first one must not be given what the last one
-        // holds.
-        for registration in &waiting {
+        let leadership = Leadership::new(&mut cx, recovery, epoch);
+        let agents = leadership.ledger().agents().len();
+        let line = format!("Serving; agents in the log: {agents}");
+        self.out.log(Level::Info, line);
+        self.warn_of_refused_agents(&leadership);
+        self.phase = Phase::Serving(Box::new(leadership));
+        let pending: Vec<_> = self.pending.take().collect();
+        // All of them are alive: the allocation of the last one must not be reclaimed for the
+        // first one.
+        for registration in &pending {
             if self.is_known(registration.ip) {
                 self.sessions.heard_of(registration.ip, self.out.now());
             }
         }
-        for registration in waiting {
+        for registration in pending {
             self.register(registration);
+        }
+    }
+
+    fn warn_of_refused_agents(&mut self, leadership: &Leadership) {
+        let refused: Vec<_> = leadership
+            .ledger()
+            .agents()
+            .filter(|ip| !self.config.agent_addresses.admit(*ip))
+            .collect();
+        if let Some(first) = refused.first() {
+            let line = format!(
+                "Agents in the replicated log that agent_addresses does not admit: {}, among them {first}. \
+                 They are not served, and keep their subnets until they are deleted",
+                refused.len()
+            );
+            self.out.log(Level::Warning, line);
         }
     }
 
     // Writing the log.
 
-    fn stored(&mut self, number: u64, outcome: StoreOutcome) {
-        let Some(batch) = self.writer.answered(&mut self.out, number, &outcome) else {
+    fn handle_stored(&mut self, number: u64, outcome: StoreOutcome) {
+        let Some(batch) = self.writer.finish(&mut self.out, number, &outcome) else {
             return;
         };
-        let (line, unknown) = match outcome {
+        match outcome {
             StoreOutcome::Stored => {
                 self.backoff.reset();
-                if let Some((serving, mut cx)) = self.serving() {
-                    serving.stored(&mut cx, batch);
+                if let Some((leadership, mut cx)) = self.leadership() {
+                    leadership.handle_stored(&mut cx, batch);
                 }
-                return;
             }
-            StoreOutcome::Superseded => (
-                "Another master took the replicated log over".to_owned(),
-                false,
-            ),
+            StoreOutcome::Superseded => {
+                let line = "Another master took the replicated log over";
+                let failure = Failure::NotWritten(&format!("{line}."));
+                self.read_again(batch.answers, line, &failure);
+            }
             StoreOutcome::Failed(error) => {
-                (format!("Writing the replicated log failed: {error}"), true)
+                let line = format!("Writing the replicated log failed: {error}");
+                let failure = Failure::Unknown(&format!("{line}."));
+                self.read_again(batch.answers, &line, &failure);
             }
-        };
+        }
+    }
+
+    /// Reads the log again after a write that failed: the state in memory may be wrong.
+    /// Registrations are served when it is read.
+    fn read_again(&mut self, written: PendingAnswers, line: &str, failure: &Failure<'_>) {
         let delay = self.backoff.next(&mut self.random);
+        let seconds = delay.as_secs_f64();
         self.out.log(
             Level::Warning,
-            format!(
-                "{line}; reading it again in {:.1} s, and then all that was not written",
-                delay.as_secs_f64()
-            ),
+            format!("{line}; reading it again in {seconds:.1} s, and then retrying"),
         );
-        let why = format!("{line}.");
-        let lost = if unknown {
-            Lost::Unknown(&why)
-        } else {
-            Lost::NothingWritten(&why)
-        };
-        self.read_again(batch.held, &lost, delay);
-    }
-
-    /// Memory cannot be relied on any more.
-    fn read_again(&mut self, written: Held, lost: &Lost<'_>, delay: Duration) {
-        let written = self.refuse(written, lost);
+        let written = written.fail(&mut self.out, failure);
         let unwritten = match std::mem::replace(&mut self.phase, Phase::Standby) {
-            Phase::Serving(serving) => serving.into_held(),
-            _ => Held::default(),
+            Phase::Serving(leadership) => leadership.into_answers(),
+            _ => PendingAnswers::default(),
         };
-        let unwritten = self.refuse(
-            unwritten,
-            &Lost::Nothing("the write before this one failed."),
-        );
-        // The newer ones later: they replace the older ones.
+        let failure = Failure::NotDone("the write before this one failed.");
+        let unwritten = unwritten.fail(&mut self.out, &failure);
+        // The newer ones are added later, so that they replace the older ones.
         for registration in written.into_iter().chain(unwritten) {
-            self.waiting.add(&mut self.out, registration);
+            self.pending.add(&mut self.out, registration);
         }
         self.recover_at(self.out.now() + delay);
-    }
-
-    // What agents say.
-
-    fn message(&mut self, from: Upid, name: &str, body: &[u8]) {
-        if let Some(ip) = sessions::key(&from).filter(|ip| self.is_known(*ip)) {
-            self.sessions.heard_of(ip, self.out.now());
-        }
-        match name {
-            RegisterAgentMessage::NAME => {
-                self.out.counters.registers.received += 1;
-                if let Some(message) = self.decode(&from, body) {
-                    self.registration(from, message);
-                }
-            }
-            AgentRegisteredMessage::NAME => {
-                self.out.counters.reports.received += 1;
-                let Some(message) = self.decode(&from, body) else {
-                    return;
-                };
-                if let Some((serving, mut cx)) = self.serving() {
-                    serving.agent_registered(&mut cx, &from, message);
-                } else {
-                    self.out.counters.reports.dropped += 1;
-                    self.out.warn("not serving", || {
-                        format!(
-                            "{from} reports its overlays while this master does not serve; dropped"
-                        )
-                    });
-                }
-            }
-            PeersReceivedMessage::NAME => {
-                let Some(message) = self.decode::<PeersReceivedMessage>(&from, body) else {
-                    return;
-                };
-                let Some((serving, cx)) = self.serving() else {
-                    return;
-                };
-                let told = cx
-                    .sessions
-                    .of(&from)
-                    .is_some_and(|(ip, _)| serving.peers().received(cx.out, ip, message.version));
-                if !told {
-                    cx.out.warn("no receiver", || {
-                        format!("{from} acknowledges peers but was not told of any; dropped")
-                    });
-                }
-            }
-            _ => {
-                let name: String = name.chars().take(100).collect();
-                self.out.warn("unknown message", || {
-                    format!("{from} sent a message that is not known here, \"{name}\"; dropped")
-                });
-            }
-        }
-    }
-
-    /// Whether this is an agent that registered or that holds something.
-    fn is_known(&self, ip: Ipv4Addr) -> bool {
-        let holds = |serving: &Serving| serving.records.contains_key(&ip);
-        self.sessions.get(ip).is_some()
-            || matches!(&self.phase, Phase::Serving(serving) if holds(serving))
-    }
-
-    fn decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
-        let message = self.try_decode(from, body);
-        if message.is_none() {
-            self.out.counters.dropped(M::NAME, 1);
-        }
-        message
-    }
-
-    fn try_decode<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<M> {
-        // Each of these messages has a field that must be there, so an empty one is
-        // malformed too; only a report may be empty: that of an agent without overlays.
-        if body.is_empty() && M::NAME != AgentRegisteredMessage::NAME {
-            self.out.warn("malformed", || {
-                format!("{from} sent an empty {}; dropped", M::NAME)
-            });
-            return None;
-        }
-        M::decode(body)
-            .inspect_err(|error| {
-                self.out.warn("malformed", || {
-                    format!("{from} sent a malformed {}; dropped: {error}", M::NAME)
-                });
-            })
-            .ok()
-    }
-
-    fn registration(&mut self, from: Upid, message: RegisterAgentMessage) {
-        let Some(ip) = sessions::key(&from) else {
-            self.out.counters.registers.dropped += 1;
-            self.out.warn("IPv6 agent", || {
-                format!(
-                    "{from} registers from an IPv6 address, agents are known by IPv4 ones; dropped"
-                )
-            });
-            return;
-        };
-        if !self.config.agent_addresses.admit(ip) {
-            self.refuse_address(&from);
-            return;
-        }
-        self.register(Registration { ip, from, message });
-    }
-
-    /// Whoever this is, it is not one of the agents that this cluster is for.
-    fn refuse_address(&mut self, from: &Upid) {
-        let reason = "the address is not within agent_addresses of the master's configuration";
-        self.out.counters.registers.dropped += 1;
-        self.out.warn("outside", || {
-            format!("The registration of {from} is refused: {reason}")
-        });
-        if !matches!(self.phase, Phase::Standby) {
-            self.out.send(
-                from,
-                &RegistrationRefusedMessage {
-                    reason: reason.to_owned(),
-                },
-            );
-        }
-    }
-
-    fn register(&mut self, registration: Registration) {
-        if let Some((serving, mut cx)) = self.serving() {
-            serving.register(&mut cx, registration);
-            return;
-        }
-        match &self.phase {
-            Phase::Broken(sentence) => {
-                self.out.counters.registers.dropped += 1;
-                self.out.warn("broken", || {
-                    format!(
-                        "The registration of {} is dropped: {sentence}",
-                        registration.from
-                    )
-                });
-            }
-            _ => self.waiting.add(&mut self.out, registration),
-        }
-    }
-
-    fn exited(&mut self, pid: &Upid) {
-        let Some((ip, session)) = self.sessions.of(pid) else {
-            return;
-        };
-        let was_connected = session.connected;
-        session.disconnect(self.out.now());
-        if was_connected {
-            self.sessions.heard_of(ip, self.out.now());
-        }
-        if let Some((serving, _)) = self.serving() {
-            serving.peers().leave(ip);
-        }
-    }
-}
-
-/// What became of a request that cannot be answered with success.
-enum Lost<'a> {
-    /// It was not done, and why.
-    Nothing(&'a str),
-    /// It was to be written and was not, and why.
-    NothingWritten(&'a str),
-    /// It may have been done, and why nobody knows.
-    Unknown(&'a str),
-}
-
-impl Lost<'_> {
-    /// The sentence for a request after which something would be `done`.
-    fn about(&self, done: &str, what: &str, ask_for: &str) -> String {
-        match self {
-            Lost::Nothing(why) => format!("Nothing was {done}: {why}"),
-            Lost::NothingWritten(why) => format!("Nothing was written. {why}"),
-            Lost::Unknown(why) => {
-                format!("It is not known whether {what} {done}: {why} Ask for {ask_for}.")
-            }
-        }
     }
 }

@@ -10,14 +10,15 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::Level;
-use crate::allocation::allocator::Nets;
+use crate::allocation::allocator::DualStackNet;
 use crate::allocation::prefix::overlap;
 use crate::config::master::{Definition, read_definition};
 use crate::config::{Network, OverlayConfig};
 use crate::proto;
+use crate::util::line::one_line;
 
 /// What agents hold, by overlay. An agent may hold an overlay without a subnet of it.
-pub type Held = BTreeMap<String, Vec<(Ipv4Addr, Nets)>>;
+pub type Held = BTreeMap<String, Vec<(Ipv4Addr, DualStackNet)>>;
 
 /// All that agents hold of one overlay.
 fn nets<'a>(held: &'a Held, name: &str) -> impl Iterator<Item = (Ipv4Addr, IpNet)> + use<'a> {
@@ -552,7 +553,7 @@ impl Networks {
 
 /// The answer to a request for an overlay that there is not.
 pub fn unknown(name: &str) -> String {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
+    let name = one_line(name, 100);
     format!("There is no overlay {name}; GET /overlay-master/overlays lists them.")
 }
 

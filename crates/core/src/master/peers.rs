@@ -20,8 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::outbox::Out;
-use super::record::Entry;
+use super::counters::Outbox;
+use super::record::EncodedAgent;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::pack;
@@ -90,7 +90,7 @@ pub struct Peers {
 #[derive(Debug)]
 struct Known {
     /// `None`: it left, and agents may not know yet.
-    entry: Option<Arc<Entry>>,
+    entry: Option<Arc<EncodedAgent>>,
     /// The version that brought this.
     version: u64,
 }
@@ -158,8 +158,11 @@ fn digest(peer: Option<&[u8]>) -> u64 {
 
 impl Peers {
     /// The beginning of an epoch. `epoch` is not 0.
-    pub fn new<'a>(epoch: u64, entries: impl Iterator<Item = (Ipv4Addr, &'a Arc<Entry>)>) -> Peers {
-        let known = |entry: &Arc<Entry>| Known {
+    pub fn new<'a>(
+        epoch: u64,
+        entries: impl Iterator<Item = (Ipv4Addr, &'a Arc<EncodedAgent>)>,
+    ) -> Peers {
+        let known = |entry: &Arc<EncodedAgent>| Known {
             entry: Some(entry.clone()),
             version: 1,
         };
@@ -187,7 +190,7 @@ impl Peers {
     }
 
     /// What is stored of an agent changed; `None`: it was deleted.
-    pub fn changed(&mut self, now: Time, ip: Ipv4Addr, entry: Option<&Arc<Entry>>) {
+    pub fn changed(&mut self, now: Time, ip: Ipv4Addr, entry: Option<&Arc<EncodedAgent>>) {
         let entry = entry.filter(|entry| entry.peer.is_some());
         let peer = entry.and_then(|entry| entry.peer.as_deref());
         let known = self.peers.get_mut(&ip);
@@ -308,7 +311,7 @@ impl Peers {
     }
 
     /// An agent says what it has. `false`: this agent is not told of peers.
-    pub fn received(&mut self, out: &mut Out, ip: Ipv4Addr, said: PeersVersion) -> bool {
+    pub fn received(&mut self, out: &mut Outbox, ip: Ipv4Addr, said: PeersVersion) -> bool {
         self.arrived(ip);
         let known = self.receivers.contains_key(&ip);
         if known {
@@ -318,7 +321,7 @@ impl Peers {
         known
     }
 
-    fn take_position(&mut self, out: &mut Out, ip: Ipv4Addr, said: PeersVersion) {
+    fn take_position(&mut self, out: &mut Outbox, ip: Ipv4Addr, said: PeersVersion) {
         let version = self.version_of(said);
         let current = Some(self.version);
         let Some(receiver) = self.receivers.get_mut(&ip) else {
@@ -351,7 +354,7 @@ impl Peers {
     }
 
     /// Something got lost: the agent has `version` only.
-    fn fill_gap(&mut self, out: &mut Out, ip: Ipv4Addr, version: Option<u64>) {
+    fn fill_gap(&mut self, out: &mut Outbox, ip: Ipv4Addr, version: Option<u64>) {
         let Some(receiver) = self.receivers.get_mut(&ip) else {
             return;
         };
@@ -384,7 +387,7 @@ impl Peers {
     }
 
     /// Sends what is due.
-    pub fn tick(&mut self, out: &mut Out) {
+    pub fn tick(&mut self, out: &mut Outbox) {
         if self.flush_at.is_some_and(|at| at <= out.now()) {
             self.flush(out);
         }
@@ -396,7 +399,7 @@ impl Peers {
     }
 
     /// Sends the short messages; who needs a long one has to wait.
-    fn flush(&mut self, out: &mut Out) {
+    fn flush(&mut self, out: &mut Outbox) {
         self.flush_at = None;
         let version = Some(self.version);
         let behind = |receiver: &Receiver| {
@@ -420,7 +423,7 @@ impl Peers {
     }
 
     /// Sends long messages, unless enough of them is on its way.
-    fn feed(&mut self, out: &mut Out) {
+    fn feed(&mut self, out: &mut Outbox) {
         while self.hold.is_none() && self.in_flight < WINDOW {
             let Some(ip) = self.waiting.pop_first() else {
                 break;
@@ -437,7 +440,7 @@ impl Peers {
         }
     }
 
-    fn resend_due(&mut self, out: &mut Out) {
+    fn resend_due(&mut self, out: &mut Outbox) {
         let mut sent = 0;
         while let Some(&(at, ip)) = self.resends.first() {
             if at > out.now() {
@@ -460,7 +463,7 @@ impl Peers {
     }
 
     /// Sends one agent what leads it to the present; says how many bytes.
-    fn send(&mut self, out: &mut Out, ip: Ipv4Addr) -> usize {
+    fn send(&mut self, out: &mut Outbox, ip: Ipv4Addr) -> usize {
         let Some(Body { bytes: body, .. }) = self.body(ip) else {
             return 0;
         };

@@ -1,43 +1,50 @@
-//! Registrations that came before they can be served.
+//! Registrations that arrived before the master can serve them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::outbox::Out;
+use super::counters::Outbox;
 use crate::proto::internal::RegisterAgentMessage;
 use crate::{Time, Upid};
 
-/// How long a master that does not lead keeps them: it may be about to hear that it
-/// does. Agents ask again sooner.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time for which a master that does not lead keeps registrations, because it may be about to
+/// hear that it leads. Agents register again sooner.
+const KEEP: Duration = Duration::from_secs(15);
 
-/// How many are kept, more than agents of the largest clusters.
+/// Number of registrations that are kept; the largest clusters have fewer agents.
 const LIMIT: usize = 65_536;
 
-/// A registration and where it came from.
+/// A registration and its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
-    /// The agent's key.
+    /// The agent's address.
     pub ip: Ipv4Addr,
-    /// The agent.
+    /// The agent's pid.
     pub from: Upid,
-    /// What it says.
+    /// The message.
     pub message: RegisterAgentMessage,
 }
 
 /// The latest registration of each agent.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    waiting: BTreeMap<Ipv4Addr, (Time, Registration)>,
-    /// None of them came before this; `None`: there is none.
+pub struct PendingRegistrations {
+    registrations: BTreeMap<Ipv4Addr, Pending>,
+    /// No registration arrived before this time; `None` if there are none.
     oldest: Option<Time>,
 }
 
-impl Waiting {
-    /// Keeps one; an older one of the same agent goes.
-    pub fn add(&mut self, out: &mut Out, registration: Registration) {
-        if self.waiting.len() >= LIMIT && !self.waiting.contains_key(&registration.ip) {
+#[derive(Debug)]
+struct Pending {
+    since: Time,
+    registration: Registration,
+}
+
+impl PendingRegistrations {
+    /// Adds a registration. It replaces an earlier one of the same agent.
+    pub fn add(&mut self, out: &mut Outbox, registration: Registration) {
+        let is_known = self.registrations.contains_key(&registration.ip);
+        if self.registrations.len() >= LIMIT && !is_known {
             out.counters.registers.dropped += 1;
             out.warn("registrations wait", || {
                 format!(
@@ -47,43 +54,51 @@ impl Waiting {
             });
             return;
         }
-        self.oldest.get_or_insert(out.now());
-        self.waiting
-            .insert(registration.ip, (out.now(), registration));
+        let since = out.now();
+        self.oldest.get_or_insert(since);
+        let pending = Pending {
+            since,
+            registration,
+        };
+        self.registrations.insert(pending.registration.ip, pending);
     }
 
-    /// Takes all of them.
+    /// Takes all registrations, in the order of the agents' addresses.
     pub fn take(&mut self) -> impl Iterator<Item = Registration> + use<> {
         std::mem::take(self)
-            .waiting
+            .registrations
             .into_values()
-            .map(|(_, registration)| registration)
+            .map(|pending| pending.registration)
     }
 
-    /// When the first one has waited for too long, or sooner.
+    /// Returns when the first registration expires, or an earlier time.
     pub fn due(&self) -> Option<Time> {
-        self.oldest.map(|oldest| oldest + PATIENCE)
+        self.oldest.map(|oldest| oldest + KEEP)
     }
 
-    /// Drops those that have waited for too long; `why` they could not be served.
-    pub fn expire(&mut self, out: &mut Out, why: &str) {
+    /// Drops the expired registrations; `reason` says why they could not be served.
+    pub fn expire(&mut self, out: &mut Outbox, reason: &str) {
         let now = out.now();
         let (mut count, mut example) = (0, None);
-        self.waiting.retain(|_, (since, registration)| {
-            let keep = now < *since + PATIENCE;
+        self.registrations.retain(|_, pending| {
+            let keep = now < pending.since + KEEP;
             if !keep {
                 count += 1;
-                example.get_or_insert_with(|| registration.from.clone());
+                example.get_or_insert_with(|| pending.registration.from.clone());
             }
             keep
         });
-        self.oldest = self.waiting.values().map(|(since, _)| *since).min();
+        self.oldest = self
+            .registrations
+            .values()
+            .map(|pending| pending.since)
+            .min();
         out.counters.registers.dropped += count;
         if let Some(example) = example {
             out.warn("registrations expired", || {
                 format!(
-                    "Dropped registrations that waited for {} s: {count}, among them that of {example}. {why}",
-                    PATIENCE.as_secs()
+                    "Dropped registrations that waited for {} s: {count}, among them that of {example}. {reason}",
+                    KEEP.as_secs()
                 )
             });
         }

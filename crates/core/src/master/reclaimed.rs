@@ -1,51 +1,47 @@
-//! What agents held whose leases ended, so that one that comes back gets what is
-//! still free of it, and is told of the rest.
+//! Allocations of agents whose leases ended, so that an agent that returns gets the parts of
+//! its allocation that are still free, and is told of the others.
 //!
-//! Nothing here is anybody's: what is free is the allocator's word alone.
+//! A reclaimed allocation belongs to nobody. Only the allocator knows which parts are free.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 
-use super::record::put;
-use crate::allocation::allocator::Holding;
+use crate::allocation::allocator::Allocation;
 
-/// Field number in the stored `State`.
-const STATE_FORMER: u32 = 101;
-
-/// How many agents are remembered, those whose leases ended last. All of it is written
-/// with each write of the log.
+/// Number of agents that are remembered, those whose leases ended last. All of them are
+/// written with each write of the log.
 const LIMIT: usize = 1000;
 
-/// All of them.
+/// The reclaimed allocations by agent.
 #[derive(Debug, Default)]
-pub struct Former {
-    agents: BTreeMap<Ipv4Addr, FormerAgent>,
-    /// In the order in which their leases ended.
+pub struct ReclaimedAllocations {
+    agents: BTreeMap<Ipv4Addr, Reclaimed>,
+    /// The agents in the order in which their leases ended.
     order: BTreeMap<u64, Ipv4Addr>,
     next: u64,
 }
 
 #[derive(Debug)]
-struct FormerAgent {
+struct Reclaimed {
     order: u64,
-    holding: Holding,
-    /// What the log has of it: an encoded `AgentInfo`.
-    stored: Bytes,
+    allocation: Allocation,
+    /// The agent as the log has it: an encoded `AgentInfo`.
+    agent_info: Bytes,
 }
 
-impl Former {
-    /// An agent's lease ended; it held this, which the log has as `stored`. The one that is
-    /// remembered for longest may be forgotten for it.
-    pub fn add(&mut self, ip: Ipv4Addr, holding: Holding, stored: Bytes) {
+impl ReclaimedAllocations {
+    /// Adds the allocation of an agent whose lease ended. `agent_info` is its stored form.
+    /// The oldest allocation is dropped if there are too many.
+    pub fn add(&mut self, ip: Ipv4Addr, allocation: Allocation, agent_info: Bytes) {
         self.remove(ip);
         self.agents.insert(
             ip,
-            FormerAgent {
+            Reclaimed {
                 order: self.next,
-                holding,
-                stored,
+                allocation,
+                agent_info,
             },
         );
         self.order.insert(self.next, ip);
@@ -58,23 +54,22 @@ impl Former {
         }
     }
 
-    /// What this agent held.
-    pub fn get(&self, ip: Ipv4Addr) -> Option<&Holding> {
-        self.agents.get(&ip).map(|agent| &agent.holding)
+    /// Returns the allocation that an agent had.
+    pub fn get(&self, ip: Ipv4Addr) -> Option<&Allocation> {
+        self.agents.get(&ip).map(|agent| &agent.allocation)
     }
 
-    /// Forgets an agent; what it held.
-    pub fn remove(&mut self, ip: Ipv4Addr) -> Option<Holding> {
+    /// Removes an agent and returns the allocation that it had.
+    pub fn remove(&mut self, ip: Ipv4Addr) -> Option<Allocation> {
         let agent = self.agents.remove(&ip)?;
         self.order.remove(&agent.order);
-        Some(agent.holding)
+        Some(agent.allocation)
     }
 
-    /// Puts all of them into an encoded `State`.
-    pub fn encode(&self, state: &mut Vec<u8>) {
-        for agent in self.order.values().filter_map(|ip| self.agents.get(ip)) {
-            put(STATE_FORMER, &agent.stored, state);
-        }
+    /// Returns the stored forms in the order in which the leases ended.
+    pub fn agent_infos(&self) -> impl Iterator<Item = &[u8]> {
+        let agents = self.order.values().filter_map(|ip| self.agents.get(ip));
+        agents.map(|agent| agent.agent_info.as_ref())
     }
 }
 
@@ -88,34 +83,34 @@ mod tests {
         Ipv4Addr::from(0x0a00_0000 + n)
     }
 
-    fn add(former: &mut Former, n: u32) {
+    fn add(reclaimed: &mut ReclaimedAllocations, n: u32) {
         let info = proto::AgentInfo {
             ip: ip(n).to_string(),
             ..Default::default()
         };
-        former.add(ip(n), Holding::default(), info.encode_to_vec().into());
+        reclaimed.add(ip(n), Allocation::default(), info.encode_to_vec().into());
     }
 
-    fn stored(former: &Former) -> Vec<String> {
-        let mut state = Vec::new();
-        former.encode(&mut state);
-        let state = proto::State::decode(state.as_slice()).unwrap();
-        state.former.into_iter().map(|agent| agent.ip).collect()
+    fn stored(reclaimed: &ReclaimedAllocations) -> Vec<String> {
+        let infos = reclaimed.agent_infos();
+        infos
+            .map(|info| proto::AgentInfo::decode(info).unwrap().ip)
+            .collect()
     }
 
     #[test]
-    fn the_longest_gone_are_forgotten_first() {
-        let mut former = Former::default();
-        (0..1000).for_each(|n| add(&mut former, 999 - n));
-        assert_eq!(stored(&former)[..2], ["10.0.3.231", "10.0.3.230"]);
-        // Gone once more, so not the oldest any longer.
-        add(&mut former, 999);
-        add(&mut former, 5000);
-        assert_eq!(stored(&former).len(), 1000);
-        assert!(former.get(ip(998)).is_none() && former.get(ip(997)).is_some());
-        assert_eq!(stored(&former)[998..], ["10.0.3.231", "10.0.19.136"]);
-        assert!(former.remove(ip(5000)).is_some() && former.remove(ip(5000)).is_none());
-        assert_eq!(stored(&former).len(), 999);
-        assert_eq!(former.agents.len(), former.order.len());
+    fn the_oldest_are_dropped_first() {
+        let mut reclaimed = ReclaimedAllocations::default();
+        (0..1000).for_each(|n| add(&mut reclaimed, 999 - n));
+        assert_eq!(stored(&reclaimed)[..2], ["10.0.3.231", "10.0.3.230"]);
+        // Its lease ended once more, so it is not the oldest any longer.
+        add(&mut reclaimed, 999);
+        add(&mut reclaimed, 5000);
+        assert_eq!(stored(&reclaimed).len(), 1000);
+        assert!(reclaimed.get(ip(998)).is_none() && reclaimed.get(ip(997)).is_some());
+        assert_eq!(stored(&reclaimed)[998..], ["10.0.3.231", "10.0.19.136"]);
+        assert!(reclaimed.remove(ip(5000)).is_some() && reclaimed.remove(ip(5000)).is_none());
+        assert_eq!(stored(&reclaimed).len(), 999);
+        assert_eq!(reclaimed.agents.len(), reclaimed.order.len());
     }
 }

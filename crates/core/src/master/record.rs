@@ -1,113 +1,80 @@
-//! What an agent holds, in the forms that the master needs: as the allocator
-//! counts it, as the log keeps it, as the agent and its peers are told.
+//! The allocation of an agent in the forms that the master needs: as the allocator counts
+//! it, as the log stores it, as endpoints show it, and as the agent and its peers are told.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ipnet::IpNet;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, message};
 
-use super::encoded::Encoded;
-use super::networks::Networks;
-use super::reclaimed::Former;
-use crate::allocation::allocator::{Ask, Holding, Nets, Pair};
+use super::state_codec::put_message;
+use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, DualStackNet};
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
 use crate::proto;
-use crate::proto::internal::{AgentNetworkConfig, Peer, PeerSubnet};
+use crate::proto::internal::{Peer, PeerSubnet};
 use crate::protocol::peer_list_codec::PEERS;
-use crate::protocol::views::Prepared;
+use crate::protocol::views::AgentJson;
 
-/// VXLAN network identifier of every overlay, as in every cluster there is.
+/// VXLAN network identifier of every overlay, as in every existing cluster.
 pub const VNI: u32 = 1024;
-/// The VXLAN device on every agent's host.
+/// Name of the VXLAN device on every agent's host.
 pub const VTEP_NAME: &str = "vtep1024";
 
-/// Field numbers of the stored `State`.
-const STATE_NETWORK: u32 = 1;
-const STATE_AGENTS: u32 = 2;
-const STATE_NETWORKS: u32 = 100;
-
-/// What the log has, or is to have, of one agent. Never changed, only replaced.
+/// An agent as the log has it, or is to have it. Immutable: a change makes a new one.
 ///
-/// There are thousands of these, so what is done with all of them at once finds its part
-/// ready: writing the state, showing it and telling the peers means joining bytes.
+/// There are thousands of these. Writing the state, showing it and telling the peers handle
+/// all of them at once, so each form is encoded here and only joined there.
 #[derive(Debug, PartialEq)]
-pub struct Entry {
-    /// What is written: an encoded [`proto::AgentInfo`].
-    pub stored: Box<[u8]>,
-    /// The same as endpoints show it.
-    pub shown: Prepared,
-    /// What other agents are told, as it stands in the message; `None`: it has no part in
-    /// any overlay.
+pub struct EncodedAgent {
+    /// The form that is stored: an encoded [`proto::AgentInfo`].
+    pub agent_info: Box<[u8]>,
+    /// The form that endpoints show.
+    pub json: AgentJson,
+    /// The form that other agents get: an encoded `peers` field of their message. `None` if
+    /// the agent takes part in no overlay.
     pub peer: Option<Box<[u8]>>,
 }
 
-impl Entry {
-    /// `sent`: those of the overlays that the agent gets at present. The entry of `before`
-    /// if it says the same.
-    pub fn renewed<'a>(
-        before: Option<&Arc<Entry>>,
+impl EncodedAgent {
+    /// Encodes an agent. `sent` are the overlays that the agent gets at present. Returns
+    /// `before` if that is the same.
+    pub fn renew<'a>(
+        before: Option<&Arc<EncodedAgent>>,
         info: &proto::AgentInfo,
         sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
-    ) -> Arc<Entry> {
-        let stored = info.encode_to_vec();
+    ) -> Arc<EncodedAgent> {
+        let agent_info = info.encode_to_vec();
         let peer = peer(&info.ip, sent).map(|peer| encode_peer(&peer));
         match before {
-            Some(before) if *before.stored == *stored && before.peer == peer => before.clone(),
-            _ => Arc::new(Entry {
-                stored: stored.into(),
-                shown: Prepared::new(info),
+            Some(before) if *before.agent_info == *agent_info && before.peer == peer => {
+                before.clone()
+            }
+            _ => Arc::new(EncodedAgent {
+                agent_info: agent_info.into(),
+                json: AgentJson::new(info),
                 peer,
             }),
         }
     }
 
-    /// What is written, decoded.
-    pub fn info(&self) -> proto::AgentInfo {
-        // It was encoded here.
-        proto::AgentInfo::decode(self.stored.as_ref()).unwrap_or_default()
+    /// Decodes the stored form.
+    pub fn decode(&self) -> proto::AgentInfo {
+        // It was encoded above, so this does not fail.
+        proto::AgentInfo::decode(self.agent_info.as_ref()).unwrap_or_default()
     }
 }
 
 fn encode_peer(peer: &Peer) -> Box<[u8]> {
     let body = peer.encode_to_vec();
     let mut encoded = Vec::with_capacity(body.len() + 4);
-    put(PEERS, &body, &mut encoded);
+    put_message(PEERS, &body, &mut encoded);
     encoded.into()
 }
 
-/// Puts an encoded message into another one, as this field.
-pub fn put(field: u32, message: &[u8], out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(message.len() as u64, out);
-    out.extend_from_slice(message);
-}
-
-/// Puts what is stored of an agent into an encoded `State`.
-pub fn put_agent(entry: &Entry, state: &mut Vec<u8>) {
-    put(STATE_AGENTS, &entry.stored, state);
-}
-
-/// The stored `State` with these agents.
-pub fn encode_state(networks: &Networks, agents: &Encoded, former: &Former) -> Bytes {
-    let mut state = Vec::with_capacity(4096 + agents.len());
-    message::encode(STATE_NETWORK, &networks.network.wire, &mut state);
-    agents
-        .pieces()
-        .for_each(|piece| state.extend_from_slice(piece));
-    if let Some(networks) = networks.to_wire() {
-        message::encode(STATE_NETWORKS, &networks, &mut state);
-    }
-    former.encode(&mut state);
-    state.into()
-}
-
-/// Those of an agent's overlays that are not in force.
-pub fn orphans(
+/// Returns the overlays of `overlays` that are not in force in `network`.
+pub fn inactive_overlays(
     network: &Network,
     overlays: &[proto::AgentOverlayInfo],
 ) -> Vec<proto::AgentOverlayInfo> {
@@ -119,72 +86,67 @@ pub fn orphans(
         .collect()
 }
 
-/// One agent, as the master's memory has it (stored already or not).
+/// An agent with an allocation, in the log already or not.
 #[derive(Clone, Debug)]
-pub struct Record {
-    /// All that it holds; of overlays out of the configuration, too.
-    pub holding: Holding,
-    /// What it asked for last.
-    pub ask: Ask,
-    /// Overlays that are not in force any more, as they were stored. They stay in the log, so that nobody else can get what the agent may use.
-    pub orphans: Vec<proto::AgentOverlayInfo>,
-    /// All this as the log is to have it.
-    pub entry: Arc<Entry>,
+pub struct AgentRecord {
+    /// Its addresses and subnets, including those of overlays that are not in force.
+    pub allocation: Allocation,
+    /// Its latest request.
+    pub requested: AllocationRequest,
+    /// Its overlays that are not in force any more, as they were stored. They stay in the
+    /// log, so that nobody else gets the subnets that the agent may still use.
+    pub inactive: Vec<proto::AgentOverlayInfo>,
+    /// The record in its encoded forms.
+    pub encoded: Arc<EncodedAgent>,
 }
 
-/// What an agent's `network_config` asks for.
-pub fn ask_of(config: &AgentNetworkConfig) -> Ask {
-    Ask {
-        allocate_subnet: config.allocate_subnet(),
-        mesos_bridge: config.mesos_bridge(),
-        docker_bridge: config.docker_bridge(),
-        enable_ipv6: config.enable_ipv6(),
-    }
-}
-
-/// An agent's overlays in both forms.
+/// The overlays of an agent, as they are stored and as they are sent.
 pub struct Description {
-    /// For the log: all that it holds.
+    /// All overlays of the allocation, for the log.
     pub stored: proto::AgentInfo,
-    /// For the agent: what it takes part in at present.
+    /// The overlays that the agent takes part in at present, for the agent.
     pub sent: Vec<proto::AgentOverlayInfo>,
 }
 
-/// Describes what `agent` holds, in the configuration's order.
+/// Describes the allocation of `agent`, in the order of the network's overlays and with the
+/// `inactive` ones behind.
 pub fn describe(
     network: &Network,
     agent: Ipv4Addr,
-    holding: &Holding,
-    ask: Ask,
-    orphans: &[proto::AgentOverlayInfo],
+    allocation: &Allocation,
+    requested: AllocationRequest,
+    inactive: &[proto::AgentOverlayInfo],
 ) -> Description {
-    let configured = Pair {
+    let configured = DualStack {
         v4: true,
         v6: network.vtep_subnet6.is_some(),
     };
-    let sent_vtep = holding.vtep.only(configured).only(ask.families());
+    let sent_vtep = allocation
+        .vtep
+        .only(configured)
+        .only(requested.vtep_families());
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
     for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
-        let Some(nets) = holding.overlays.get(&overlay.name) else {
+        let Some(nets) = allocation.overlays.get(&overlay.name) else {
             continue;
         };
-        let share = ask.share_of(overlay);
-        let used = nets.only(share.unwrap_or_default());
-        let describe = |nets: Nets, vtep: Nets| proto::AgentOverlayInfo {
+        let families = requested.requested_families(overlay);
+        let used = nets.only(families.unwrap_or_default());
+        let describe = |nets: DualStackNet, vtep: DualStackNet| proto::AgentOverlayInfo {
             info: info.clone(),
-            subnet: text(nets.v4),
-            subnet6: text(nets.v6),
-            mesos_bridge: bridge(ask.mesos_bridge, 'm', overlay, used),
-            docker_bridge: bridge(ask.docker_bridge, 'd', overlay, used),
+            subnet: to_text(nets.v4),
+            subnet6: to_text(nets.v6),
+            mesos_bridge: bridge(requested.mesos_bridge, Bridge::Mesos, overlay, used),
+            docker_bridge: bridge(requested.docker_bridge, Bridge::Docker, overlay, used),
             backend: proto::BackendInfo {
                 vxlan: vxlan(network, vtep),
             },
             state: None,
         };
-        let all = describe(*nets, holding.vtep);
-        if share.is_some() {
-            let is_all = used == *nets && sent_vtep == holding.vtep;
-            sent.push(if is_all {
+        let all = describe(*nets, allocation.vtep);
+        if families.is_some() {
+            let uses_all = used == *nets && sent_vtep == allocation.vtep;
+            sent.push(if uses_all {
                 all.clone()
             } else {
                 describe(used, sent_vtep)
@@ -192,7 +154,7 @@ pub fn describe(
         }
         stored.push(all);
     }
-    stored.extend_from_slice(orphans);
+    stored.extend_from_slice(inactive);
     let stored = proto::AgentInfo {
         ip: agent.to_string(),
         overlays: stored,
@@ -201,42 +163,56 @@ pub fn describe(
     Description { stored, sent }
 }
 
-fn text(net: Option<IpNet>) -> Option<String> {
+fn to_text(net: Option<IpNet>) -> Option<String> {
     net.map(|net| net.to_string())
 }
 
-/// The lower half of the subnets is for Mesos's containers (`m-`), the upper one
-/// for Docker's (`d-`).
+/// The bridge of a containerizer. Each has one half of the agent's subnets.
+#[derive(Clone, Copy)]
+enum Bridge {
+    /// `m-<overlay>`, with the lower half.
+    Mesos,
+    /// `d-<overlay>`, with the upper half.
+    Docker,
+}
+
 fn bridge(
-    wanted: bool,
-    kind: char,
+    requested: bool,
+    bridge: Bridge,
     overlay: &OverlayConfig,
-    subnets: Nets,
+    subnets: DualStackNet,
 ) -> Option<proto::BridgeInfo> {
     let half = |net: Option<IpNet>| {
         let (lower, upper) = halves(net?)?;
-        Some(if kind == 'm' { lower } else { upper }.to_string())
+        Some(match bridge {
+            Bridge::Mesos => lower.to_string(),
+            Bridge::Docker => upper.to_string(),
+        })
     };
-    (wanted && !subnets.is_empty()).then(|| proto::BridgeInfo {
-        name: format!("{kind}-{}", overlay.name),
+    let prefix = match bridge {
+        Bridge::Mesos => 'm',
+        Bridge::Docker => 'd',
+    };
+    (requested && !subnets.is_empty()).then(|| proto::BridgeInfo {
+        name: format!("{prefix}-{}", overlay.name),
         ip: half(subnets.v4),
         ip6: half(subnets.v6),
     })
 }
 
-fn vxlan(network: &Network, vtep: Nets) -> Option<proto::VxLanInfo> {
+fn vxlan(network: &Network, vtep: DualStackNet) -> Option<proto::VxLanInfo> {
     let v4 = vtep.v4?;
     Some(proto::VxLanInfo {
         vni: VNI,
         vtep_name: VTEP_NAME.to_owned(),
         vtep_ip: v4.to_string(),
         vtep_mac: mac(network.vtep_mac_oui, v4.addr()).to_string(),
-        vtep_ip6: text(vtep.v6),
+        vtep_ip6: to_text(vtep.v6),
         vtep_mtu: network.vtep_mtu,
     })
 }
 
-/// The OUI and the low three bytes of the VTEP's IPv4 address.
+/// Returns the MAC address of a VTEP: the OUI and the low three bytes of its IPv4 address.
 fn mac([a, b, c]: [u8; 3], vtep: IpAddr) -> Mac {
     let [_, d, e, f] = match vtep {
         IpAddr::V4(v4) => v4.octets(),
@@ -245,7 +221,7 @@ fn mac([a, b, c]: [u8; 3], vtep: IpAddr) -> Mac {
     Mac([a, b, c, d, e, f])
 }
 
-/// What the peers of an agent with these overlays need to know.
+/// Returns the agent as its peers need to know it, or `None` if it has no VTEP.
 fn peer<'a>(
     agent: &str,
     sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
@@ -275,74 +251,9 @@ fn peer<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::master::parse;
-    use crate::master::networks::Held;
 
     #[test]
-    fn joined_entries_are_the_encoded_state() {
-        let text =
-            r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00"}}"#;
-        let file = Arc::new(parse("m", text).unwrap().config.network);
-        let agent = |ip: &str| proto::AgentInfo {
-            ip: ip.into(),
-            ..Default::default()
-        };
-        let agents = vec![agent("10.0.0.1"), agent("10.0.0.2")];
-        let record = |info: &proto::AgentInfo| Record {
-            holding: Holding::default(),
-            ask: ask_of(&AgentNetworkConfig::default()),
-            orphans: Vec::new(),
-            entry: Entry::renewed(None, info, std::iter::empty()),
-        };
-        let records = agents
-            .iter()
-            .map(|info| (info.ip.parse().unwrap(), record(info)))
-            .collect();
-        let encoded = Encoded::new(&records);
-        let info = proto::OverlayInfo {
-            name: "web".into(),
-            subnet: Some("9.0.0.0/8".into()),
-            prefix: Some(24),
-            ..Default::default()
-        };
-        let overlay = proto::StoredOverlay {
-            info: info.clone(),
-            ..Default::default()
-        };
-        let changed = proto::StoredNetworks {
-            revision: Some(7),
-            overlays: vec![overlay],
-        };
-        for (networks, overlays) in [(None, vec![]), (Some(changed), vec![info])] {
-            let (in_force, _) =
-                Networks::from_log(&file, networks.clone(), &Held::default()).unwrap();
-            let network = proto::NetworkConfig {
-                overlays,
-                ..file.wire.clone()
-            };
-            let mut former = Former::default();
-            let gone = agent("10.0.0.3");
-            former.add(
-                "10.0.0.3".parse().unwrap(),
-                Holding::default(),
-                gone.encode_to_vec().into(),
-            );
-            let (network, agents) = (Some(network), agents.clone());
-            let state = proto::State {
-                network,
-                agents,
-                networks,
-                former: vec![gone],
-            };
-            assert_eq!(
-                encode_state(&in_force, &encoded, &former),
-                state.encode_to_vec()
-            );
-        }
-    }
-
-    #[test]
-    fn a_mac_ends_in_the_vteps_address() {
+    fn a_mac_ends_in_the_address_of_the_vtep() {
         let vtep = "44.128.0.1".parse().unwrap();
         assert_eq!(
             mac([0x70, 0xb3, 0xd5], vtep).to_string(),

@@ -10,10 +10,10 @@ use litemap::LiteMap;
 use prost::Message;
 
 use super::networks::{Held as HeldByOverlay, Networks, differences};
-use super::reclaimed::Former;
-use super::record::{Entry, Record, describe, orphans};
+use super::reclaimed::ReclaimedAllocations;
+use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
 use crate::Level;
-use crate::allocation::allocator::{Allocator, Ask, Holding, Nets};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, DualStackNet};
 use crate::allocation::prefix::{ends, overlap};
 use crate::config::{Network, Range};
 use crate::proto;
@@ -22,9 +22,9 @@ use crate::proto;
 #[derive(Debug)]
 pub struct Recovery {
     /// Every agent, its wire form made new from the configuration.
-    pub records: BTreeMap<Ipv4Addr, Record>,
+    pub records: BTreeMap<Ipv4Addr, AgentRecord>,
     /// Every agent as the log has it.
-    pub stored: BTreeMap<Ipv4Addr, Arc<Entry>>,
+    pub stored: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
     /// The agents of which the two differ.
     pub changed: BTreeSet<Ipv4Addr>,
     /// What is left to give out.
@@ -34,7 +34,7 @@ pub struct Recovery {
     /// The log has another network: that of a leader with another file.
     pub other_network: bool,
     /// What agents held whose leases ended.
-    pub former: Former,
+    pub former: ReclaimedAllocations,
     /// What the operator should know.
     pub notes: Vec<(Level, String)>,
 }
@@ -80,13 +80,17 @@ pub fn recover(file: &Arc<Network>, state: proto::State) -> Result<Recovery, Str
 }
 
 /// What is damaged here is nobody's, and no loss.
-fn former(file: &Network, agents: Vec<proto::AgentInfo>) -> Former {
-    let mut former = Former::default();
+fn former(file: &Network, agents: Vec<proto::AgentInfo>) -> ReclaimedAllocations {
+    let mut former = ReclaimedAllocations::default();
     for agent in agents
         .into_iter()
         .filter_map(|info| Agent::read(file, info).ok())
     {
-        former.add(agent.ip, agent.holding, agent.info.encode_to_vec().into());
+        former.add(
+            agent.ip,
+            agent.allocation,
+            agent.info.encode_to_vec().into(),
+        );
     }
     former
 }
@@ -95,7 +99,7 @@ fn former(file: &Network, agents: Vec<proto::AgentInfo>) -> Former {
 fn by_overlay<'a>(agents: impl Iterator<Item = &'a Agent>) -> HeldByOverlay {
     let mut held = HeldByOverlay::new();
     for agent in agents {
-        for (name, nets) in &agent.holding.overlays {
+        for (name, nets) in &agent.allocation.overlays {
             held.entry(name.clone())
                 .or_default()
                 .push((agent.ip, *nets));
@@ -115,14 +119,18 @@ fn other_network(differences: &[String]) -> (Level, String) {
 
 impl Recovery {
     fn take_over(&mut self, agent: Agent) -> Result<(), String> {
-        let Agent { ip, info, holding } = agent;
+        let Agent {
+            ip,
+            info,
+            allocation,
+        } = agent;
         let network = &self.networks.network;
-        if holding.overlays.is_empty() {
+        if allocation.overlays.is_empty() {
             // The predecessor stored agents without overlays. They hold nothing.
             return Ok(());
         }
         self.allocator
-            .reserve(&holding)
+            .reserve(&allocation)
             .map_err(|net| damaged(&format!("{net} of agent {ip} is not free")))?;
         let enabled = |overlay: &&proto::AgentOverlayInfo| {
             network
@@ -132,31 +140,31 @@ impl Recovery {
         };
         let sent = info.overlays.iter().filter(enabled);
         // What it does not get at present says what it wanted at another time.
-        let ask = if sent.clone().next().is_some() {
-            guess_ask(sent.clone())
+        let requested = if sent.clone().next().is_some() {
+            guess_request(sent.clone())
         } else {
-            guess_ask(info.overlays.iter())
+            guess_request(info.overlays.iter())
         };
-        let orphans = orphans(network, &info.overlays);
-        let description = describe(network, ip, &holding, ask, &orphans);
-        let stored = Entry::renewed(None, &info, sent.clone());
+        let inactive = inactive_overlays(network, &info.overlays);
+        let description = describe(network, ip, &allocation, requested, &inactive);
+        let stored = EncodedAgent::renew(None, &info, sent.clone());
         let is_same = info == description.stored && sent.eq(&description.sent);
-        let entry = if is_same {
+        let encoded = if is_same {
             stored.clone()
         } else {
-            Entry::renewed(Some(&stored), &description.stored, description.sent.iter())
+            EncodedAgent::renew(Some(&stored), &description.stored, description.sent.iter())
         };
-        if !Arc::ptr_eq(&stored, &entry) {
+        if !Arc::ptr_eq(&stored, &encoded) {
             self.changed.insert(ip);
         }
         self.stored.insert(ip, stored);
         self.records.insert(
             ip,
-            Record {
-                holding,
-                ask,
-                orphans,
-                entry,
+            AgentRecord {
+                allocation,
+                requested,
+                inactive,
+                encoded,
             },
         );
         Ok(())
@@ -165,8 +173,10 @@ impl Recovery {
 
 /// What the agent asked for when this was stored, as far as one can see. Its next
 /// registration says it exactly.
-fn guess_ask<'a>(overlays: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone) -> Ask {
-    Ask {
+fn guess_request<'a>(
+    overlays: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
+) -> AllocationRequest {
+    AllocationRequest {
         allocate_subnet: overlays
             .clone()
             .any(|overlay| overlay.subnet.is_some() || overlay.subnet6.is_some()),
@@ -184,7 +194,7 @@ fn guess_ask<'a>(overlays: impl Iterator<Item = &'a proto::AgentOverlayInfo> + C
 struct Agent {
     ip: Ipv4Addr,
     info: proto::AgentInfo,
-    holding: Holding,
+    allocation: Allocation,
 }
 
 /// One address or subnet that an agent holds.
@@ -204,25 +214,25 @@ impl Agent {
             ))
         })?;
         let overlays = LiteMap::with_capacity(info.overlays.len());
-        let mut holding = Holding {
+        let mut allocation = Allocation {
             overlays,
-            ..Holding::default()
+            ..Allocation::default()
         };
         for overlay in &mut info.overlays {
             // Never meant to be in the log.
             overlay.state = None;
             let name = overlay.info.name.clone();
-            let nets = Nets {
+            let nets = DualStackNet {
                 v4: parse(ip, &name, overlay.subnet.as_deref(), IpAddr::is_ipv4)?,
                 v6: parse(ip, &name, overlay.subnet6.as_deref(), IpAddr::is_ipv6)?,
             };
             if let Some(vxlan) = &overlay.backend.vxlan {
                 let v4 = parse(ip, &name, Some(&vxlan.vtep_ip), IpAddr::is_ipv4)?;
                 let v6 = parse(ip, &name, vxlan.vtep_ip6.as_deref(), IpAddr::is_ipv6)?;
-                merge_vtep(ip, &mut holding.vtep.v4, v4)?;
-                merge_vtep(ip, &mut holding.vtep.v6, v6)?;
+                merge_vtep(ip, &mut allocation.vtep.v4, v4)?;
+                merge_vtep(ip, &mut allocation.vtep.v6, v6)?;
             }
-            if holding.overlays.insert(name.clone(), nets).is_some() {
+            if allocation.overlays.insert(name.clone(), nets).is_some() {
                 return Err(damaged(&format!(
                     "overlay {name} stands twice at agent {ip}"
                 )));
@@ -232,10 +242,14 @@ impl Agent {
             (Some(net), Some(range)) => IpNet::new(net.addr(), range.prefix_len()).ok(),
             _ => net,
         };
-        let vtep = &mut holding.vtep;
+        let vtep = &mut allocation.vtep;
         vtep.v4 = with_prefix_of(vtep.v4, Some(network.vtep_subnet.into()));
         vtep.v6 = with_prefix_of(vtep.v6, network.vtep_subnet6.map(Into::into));
-        Ok(Agent { ip, info, holding })
+        Ok(Agent {
+            ip,
+            info,
+            allocation,
+        })
     }
 
     fn held(&self) -> Vec<Held<'_>> {
@@ -245,13 +259,13 @@ impl Agent {
             net,
         };
         let mut all: Vec<_> = self
-            .holding
+            .allocation
             .vtep
             .iter()
             .flatten()
             .map(|net| held(None, net.addr().into()))
             .collect();
-        for (name, nets) in &self.holding.overlays {
+        for (name, nets) in &self.allocation.overlays {
             all.extend(
                 nets.iter()
                     .flatten()

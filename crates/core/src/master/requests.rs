@@ -1,80 +1,74 @@
-//! What operators and programs ask over HTTP.
+//! HTTP requests of operators and programs.
 
 use std::collections::BTreeMap;
 
-use super::changes::ChangeRequest;
 use super::endpoints;
-use super::endpoints::Asked;
-use super::{Master, Phase, networks};
+use super::endpoints::{OverlayChange, Route, Routed};
+use super::{Master, Phase, networks, overlays};
 use crate::metrics::PROMETHEUS;
 use crate::protocol::views;
 use crate::{Request, Response};
 
 impl Master {
-    pub(super) fn request(&mut self, request: &Request) {
-        let (asked, name, jsonp) = match endpoints::asked(request) {
-            Ok(asked) => asked,
+    pub(super) fn handle_request(&mut self, request: &Request) {
+        let routed = match endpoints::route(request) {
+            Ok(routed) => routed,
             Err(response) => return self.out.respond(request.id, response),
         };
-        match asked {
-            Asked::Health => {
-                let response = self.health(&request.query, jsonp.as_deref());
+        match routed.route {
+            Route::Health => {
+                let response = self.health(&request.query, routed.jsonp.as_deref());
                 self.out.respond(request.id, response);
             }
-            Asked::Metrics => {
+            Route::Metrics => {
                 let response = Response::ok(PROMETHEUS, self.numbers().to_prometheus());
                 self.out.respond(request.id, response);
             }
-            _ => self.ask_serving(request, asked, name, jsonp.as_deref()),
+            _ => self.handle_leader_request(request, routed),
         }
     }
 
-    /// What only a master that serves can answer.
-    fn ask_serving(&mut self, request: &Request, asked: Asked, name: &str, jsonp: Option<&str>) {
+    /// Handles a request that only a master that serves can answer.
+    fn handle_leader_request(&mut self, request: &Request, routed: Routed<'_>) {
         let id = request.id;
         if let Some(sentence) = self.why_not_serving() {
             return self.out.respond(id, Response::unavailable(&sentence));
         }
-        let Some((serving, mut cx)) = self.serving() else {
+        let Some((leadership, mut cx)) = self.leadership() else {
             return;
         };
-        match asked {
-            Asked::Health | Asked::Metrics => {}
-            Asked::State => {
-                let state = serving.state_json(cx.out.now(), cx.sessions);
-                cx.out.respond(id, Response::json(state, jsonp));
+        let Routed { route, name, jsonp } = routed;
+        match route {
+            Route::Health | Route::Metrics => {}
+            Route::State => {
+                let state = leadership.state_json(cx.out.now(), cx.sessions);
+                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
             }
-            Asked::Delete => match endpoints::agents_to_delete(&request.body) {
-                Ok(asked) => serving.delete(&mut cx, &asked, id, jsonp.map(str::to_owned)),
+            Route::Delete => match endpoints::agents_to_delete(&request.body) {
+                Ok(delete) => leadership.handle_delete(&mut cx, &delete, id, jsonp),
                 Err(response) => cx.out.respond(id, response),
             },
-            Asked::Reclaim => match endpoints::agents_to_reclaim(&request.body) {
-                Ok(asked) => serving.reclaim(&mut cx, &asked, id, jsonp.map(str::to_owned)),
+            Route::Reclaim => match endpoints::agents_to_reclaim(&request.body) {
+                Ok(reclaim) => leadership.handle_reclaim(&mut cx, &reclaim, id, jsonp),
                 Err(response) => cx.out.respond(id, response),
             },
-            Asked::Overlays => cx
-                .out
-                .respond(id, Response::json(serving.overlays_json(), jsonp)),
-            Asked::Overlay => {
-                let overlay = serving
-                    .overlay_json(name, None)
-                    .map(|overlay| Response::json(overlay, jsonp));
-                cx.out.respond(
-                    id,
-                    overlay.unwrap_or_else(|| Response::text(404, &networks::unknown(name))),
-                );
+            Route::Overlays => {
+                let overlays = overlays::overlays_json(leadership.ledger());
+                cx.out
+                    .respond(id, Response::json(overlays, jsonp.as_deref()));
             }
-            Asked::AddOverlay | Asked::ChangeOverlay | Asked::RemoveOverlay => {
-                match endpoints::change(asked, name, &request.body) {
-                    Ok((change, force)) => {
-                        serving.change(
-                            &mut cx,
-                            ChangeRequest {
-                                request: id,
-                                change,
-                                force,
-                            },
-                        );
+            Route::Overlay => {
+                let overlay = overlays::overlay_json(leadership.ledger(), name, None);
+                let response = match overlay {
+                    Some(overlay) => Response::json(overlay, jsonp.as_deref()),
+                    None => Response::text(404, &networks::unknown(name)),
+                };
+                cx.out.respond(id, response);
+            }
+            Route::AddOverlay | Route::ChangeOverlay | Route::RemoveOverlay => {
+                match endpoints::overlay_change(route, name, &request.body) {
+                    Ok(OverlayChange { change, removal }) => {
+                        leadership.handle_overlay_change(&mut cx, id, &change, removal);
                     }
                     Err(response) => cx.out.respond(id, response),
                 }
@@ -82,7 +76,7 @@ impl Master {
         }
     }
 
-    /// Whether this master serves.
+    /// Returns whether this master serves, as 200 or 503.
     fn health(&self, query: &BTreeMap<String, String>, jsonp: Option<&str>) -> Response {
         let status = match &self.phase {
             Phase::Serving(_) => "serving",
@@ -90,10 +84,10 @@ impl Master {
             Phase::Recovering(_) => "recovering",
             Phase::Broken(_) => "broken",
         };
-        let standby_will_do = query.get("standby").is_some_and(|value| value == "ok");
-        let healthy = match &self.phase {
+        let standby_is_healthy = query.get("standby").is_some_and(|value| value == "ok");
+        let is_healthy = match &self.phase {
             Phase::Serving(_) => true,
-            Phase::Standby => standby_will_do,
+            Phase::Standby => standby_is_healthy,
             Phase::Recovering(_) | Phase::Broken(_) => false,
         };
         let reason = self.why_not_serving();
@@ -107,7 +101,7 @@ impl Master {
             status,
         };
         let response = Response::json(health.to_json(), jsonp);
-        if healthy {
+        if is_healthy {
             response
         } else {
             Response {
@@ -123,7 +117,7 @@ impl Master {
             Phase::Standby => Some(self.why_standby()),
             Phase::Broken(sentence) => Some(sentence.clone()),
             Phase::Recovering(recovering) => {
-                let error = recovering.error.as_ref();
+                let error = recovering.error();
                 let error = error.map(|error| format!(" The latest attempt failed: {error}."));
                 Some(format!(
                     "This master leads, and is still reading its state from the replicated log.{}",

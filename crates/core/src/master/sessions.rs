@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::peers::Form;
-use crate::allocation::allocator::Ask;
+use crate::allocation::allocator::AllocationRequest;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::internal::AgentRegisteredMessage;
 use crate::protocol::views::{LastError as LastErrorShown, Presence};
@@ -33,7 +33,7 @@ pub struct Session {
     /// It reports revisions of networks.
     pub knows_revisions: bool,
     /// What it asks for.
-    pub ask: Ask,
+    pub requested: AllocationRequest,
     /// The revision of the networks that the latest list was made from that it was
     /// sent in this lead.
     pub told: Option<u64>,
@@ -93,7 +93,7 @@ impl Sessions {
         ip: Ipv4Addr,
         pid: &Upid,
         wants_peers: Option<Form>,
-        ask: Ask,
+        requested: AllocationRequest,
     ) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
@@ -105,7 +105,7 @@ impl Sessions {
             is_current: true,
             wants_peers,
             knows_revisions: false,
-            ask,
+            requested,
             told: None,
             states: States::default(),
             host_errors: Vec::new(),
@@ -127,7 +127,7 @@ impl Sessions {
         session.wants_peers = wants_peers;
         // Another release may be at work since.
         session.knows_revisions = false;
-        session.ask = ask;
+        session.requested = requested;
     }
 
     /// The session of the agent at this address.

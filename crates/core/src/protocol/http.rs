@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::util::line::one_line;
+
 /// `Content-Type` of JSON.
 pub const JSON: &str = "application/json";
 /// `Content-Type` of a serialized protobuf.
@@ -13,6 +15,9 @@ pub const PROTOBUF: &str = "application/x-protobuf";
 pub const JAVASCRIPT: &str = "text/javascript";
 /// `Content-Type` of a sentence.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The longest path that is repeated in an answer, in characters.
+const MAX_PATH: usize = 200;
 
 /// Names a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,7 +114,7 @@ impl Response {
 
     /// 404 with the endpoints that there are.
     pub fn not_found(path: &str, endpoints: &[&str]) -> Response {
-        let path: String = path.chars().filter(|c| !c.is_control()).take(200).collect();
+        let path = one_line(path, MAX_PATH);
         Response::text(
             404,
             &format!(
@@ -267,7 +272,7 @@ mod tests {
         let response = Response::not_found("/overlay-master/x\n", &["/overlay-master/state"]);
         assert_eq!(
             response.body,
-            "There is no /overlay-master/x here; there is /overlay-master/state.\n"
+            "There is no /overlay-master/x  here; there is /overlay-master/state.\n"
         );
     }
 }

@@ -1,5 +1,6 @@
-//! Deterministic helpers that both state machines use.
+//! Deterministic helpers of both state machines.
 
 pub mod backoff;
+pub mod line;
 pub mod throttle;
 pub mod time;

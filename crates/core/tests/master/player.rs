@@ -51,12 +51,17 @@ pub fn play(transcript: &str) -> String {
     player.played
 }
 
+/// The time after which the master counts an unanswered write as failed.
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A master and what a transcript needs around it.
 struct Player {
     master: Option<Master>,
     now: Time,
     log: Bytes,
     written: Option<(u64, Bytes)>,
+    /// When the master stops waiting for the answer to the write under way.
+    store_timeout_at: Time,
     requests: u64,
     /// Epochs in the order of their appearance.
     epochs: Vec<u64>,
@@ -80,6 +85,7 @@ impl Player {
             now: Time::default(),
             log: Bytes::new(),
             written: None,
+            store_timeout_at: Time::default(),
             requests: 0,
             epochs: Vec::new(),
             config: String::new(),
@@ -272,8 +278,10 @@ impl Player {
         master.handle(self.now, input);
         while let Some(effect) = self.master.as_mut().and_then(Machine::poll_effect) {
             if let Effect::Store { number, state } = &effect {
-                assert!(self.written.is_none(), "two writes at a time");
+                let timed_out = self.store_timeout_at <= self.now;
+                assert!(self.written.is_none() || timed_out, "two writes at a time");
                 self.written = Some((*number, state.clone()));
+                self.store_timeout_at = self.now + STORE_TIMEOUT;
             }
             for line in show::effect(&mut self.epochs, &self.log, effect)
                 .trim_end()

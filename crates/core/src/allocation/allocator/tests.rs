@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::super::allocator::*;
-use super::super::prefix::overlap;
+use super::*;
+use crate::allocation::prefix::overlap;
 use crate::config::master::parse;
 
-const ASK: Ask = Ask {
+const REQUEST: AllocationRequest = AllocationRequest {
     allocate_subnet: true,
     mesos_bridge: true,
     docker_bridge: true,
@@ -28,25 +28,34 @@ fn dual_stack() -> Network {
     )
 }
 
-fn show(nets: Nets) -> String {
+fn show(nets: DualStackNet) -> String {
     nets.iter()
         .map(|net| net.map_or("-".to_owned(), |net| net.to_string()))
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-fn complete(allocator: &mut Allocator, network: &Network, ask: Ask) -> (Holding, Vec<String>) {
-    let mut holding = Holding::default();
-    let lacking = allocator.complete(network, ask, &mut holding).unwrap();
-    (holding, lacking.iter().map(ToString::to_string).collect())
+fn allocate(
+    allocator: &mut Allocator,
+    network: &Network,
+    request: AllocationRequest,
+) -> (Allocation, Vec<String>) {
+    let mut allocation = Allocation::default();
+    let lacking = allocator
+        .allocate_missing(network, request, &mut allocation)
+        .unwrap();
+    (
+        allocation,
+        lacking.iter().map(ToString::to_string).collect(),
+    )
 }
 
 #[test]
-fn the_lowest_free_ones_first() {
+fn the_lowest_free_subnets_come_first() {
     let network = dual_stack();
     let mut allocator = Allocator::new(&network);
-    let (first, _) = complete(&mut allocator, &network, ASK);
-    let (second, _) = complete(&mut allocator, &network, ASK);
+    let (first, _) = allocate(&mut allocator, &network, REQUEST);
+    let (second, _) = allocate(&mut allocator, &network, REQUEST);
     assert_eq!(show(first.vtep), "44.128.0.1/20 fd01:a::1/64");
     assert_eq!(show(first.part(Some("dcos"))), "9.0.0.0/24 fd01:b::/80");
     assert_eq!(show(second.vtep), "44.128.0.2/20 fd01:a::2/64");
@@ -56,46 +65,49 @@ fn the_lowest_free_ones_first() {
     );
     assert!(!first.overlays.contains_key("off"));
     allocator.release(&first);
-    assert_eq!(complete(&mut allocator, &network, ASK).0, first);
+    assert_eq!(allocate(&mut allocator, &network, REQUEST).0, first);
 }
 
 #[test]
-fn an_agent_gets_what_it_asks_for() {
+fn an_agent_gets_what_it_requests() {
     let network = dual_stack();
     let mut allocator = Allocator::new(&network);
-    let (bare, _) = complete(
+    let (bare, _) = allocate(
         &mut allocator,
         &network,
-        Ask {
+        AllocationRequest {
             allocate_subnet: false,
-            ..ASK
+            ..REQUEST
         },
     );
     assert_eq!(show(bare.vtep), "44.128.0.1/20 fd01:a::1/64");
     assert_eq!(show(bare.part(Some("dcos"))), "- -");
-    let (v4, _) = complete(
+    let (v4, _) = allocate(
         &mut allocator,
         &network,
-        Ask {
+        AllocationRequest {
             enable_ipv6: false,
-            ..ASK
+            ..REQUEST
         },
     );
     assert_eq!(show(v4.vtep), "44.128.0.2/20 -");
     assert_eq!(show(v4.part(Some("dcos"))), "9.0.0.0/24 -");
 
-    // It may ask for more later, and never loses what it has.
+    // It may request more later, and never loses what it has.
     let mut later = v4.clone();
-    assert_eq!(allocator.complete(&network, ASK, &mut later), Ok(vec![]));
+    assert_eq!(
+        allocator.allocate_missing(&network, REQUEST, &mut later),
+        Ok(vec![])
+    );
     assert_eq!(show(later.vtep), "44.128.0.2/20 fd01:a::2/64");
     assert_eq!(show(later.part(Some("dcos"))), "9.0.0.0/24 fd01:b::/80");
     let before = later.clone();
     assert_eq!(
-        allocator.complete(
+        allocator.allocate_missing(
             &network,
-            Ask {
+            AllocationRequest {
                 enable_ipv6: false,
-                ..ASK
+                ..REQUEST
             },
             &mut later
         ),
@@ -105,52 +117,54 @@ fn an_agent_gets_what_it_asks_for() {
 }
 
 #[test]
-fn without_an_overlay_there_is_no_vtep() {
+fn without_an_overlay_no_vtep_is_allocated() {
     let network = network(
         r#""vtep_subnet": "44.128.0.0/20""#,
         r#"{"name": "six", "subnet6": "fd01:b::/64", "prefix6": 80}"#,
     );
     let mut allocator = Allocator::new(&network);
-    let (holding, lacking) = complete(
+    let (allocation, lacking) = allocate(
         &mut allocator,
         &network,
-        Ask {
+        AllocationRequest {
             enable_ipv6: false,
-            ..ASK
+            ..REQUEST
         },
     );
-    assert_eq!((holding, lacking), (Holding::default(), vec![]));
+    assert_eq!((allocation, lacking), (Allocation::default(), vec![]));
     assert_eq!(allocator, Allocator::new(&network));
 }
 
 #[test]
-fn a_vtep_is_of_both_families_or_of_none() {
+fn a_vtep_gets_both_families_or_none() {
     let network = network(
         r#""vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/126""#,
         r#"{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}"#,
     );
     let mut allocator = Allocator::new(&network);
-    complete(&mut allocator, &network, ASK);
-    complete(&mut allocator, &network, ASK);
+    allocate(&mut allocator, &network, REQUEST);
+    allocate(&mut allocator, &network, REQUEST);
     let before = allocator.clone();
-    let mut holding = Holding::default();
-    let refused = allocator.complete(&network, ASK, &mut holding).unwrap_err();
+    let mut allocation = Allocation::default();
+    let refused = allocator
+        .allocate_missing(&network, REQUEST, &mut allocation)
+        .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "no VTEP address is left in fd01:a::/126; delete agents that are gone for good with \
          /overlay-master/agents/delete"
     );
-    assert_eq!(holding, Holding::default());
-    assert_eq!(allocator, before, "the IPv4 address went back");
-    // An agent without IPv6 is not concerned.
+    assert_eq!(allocation, Allocation::default());
+    assert_eq!(allocator, before, "the IPv4 address is free again");
+    // An agent without IPv6 is not affected.
     assert_eq!(
         show(
-            complete(
+            allocate(
                 &mut allocator,
                 &network,
-                Ask {
+                AllocationRequest {
                     enable_ipv6: false,
-                    ..ASK
+                    ..REQUEST
                 }
             )
             .0
@@ -168,9 +182,9 @@ fn an_exhausted_overlay_is_left_out_in_both_families() {
            {"name": "large", "subnet": "10.0.0.0/8", "prefix": 24}"#,
     );
     let mut allocator = Allocator::new(&network);
-    complete(&mut allocator, &network, ASK);
-    complete(&mut allocator, &network, ASK);
-    let (holding, lacking) = complete(&mut allocator, &network, ASK);
+    allocate(&mut allocator, &network, REQUEST);
+    allocate(&mut allocator, &network, REQUEST);
+    let (allocation, lacking) = allocate(&mut allocator, &network, REQUEST);
     assert_eq!(
         lacking,
         [
@@ -178,41 +192,41 @@ fn an_exhausted_overlay_is_left_out_in_both_families() {
           /overlay-master/agents/delete"
         ]
     );
-    assert_eq!(holding.overlays.keys().collect::<Vec<_>>(), ["large"]);
-    let (v4, _) = complete(
+    assert_eq!(allocation.overlays.keys().collect::<Vec<_>>(), ["large"]);
+    let (v4, _) = allocate(
         &mut allocator,
         &network,
-        Ask {
+        AllocationRequest {
             enable_ipv6: false,
-            ..ASK
+            ..REQUEST
         },
     );
     assert_eq!(
         show(v4.part(Some("small"))),
         "9.0.2.0/24 -",
-        "the IPv4 subnet went back"
+        "the IPv4 subnet is free again"
     );
 }
 
 #[test]
-fn with_every_overlay_exhausted_the_vtep_goes_back() {
+fn the_vtep_is_released_if_every_overlay_is_exhausted() {
     let network = network(
         r#""vtep_subnet": "44.128.0.0/20""#,
         r#"{"name": "dcos", "subnet": "9.0.0.0/24", "prefix": 24}"#,
     );
     let mut allocator = Allocator::new(&network);
-    complete(&mut allocator, &network, ASK);
+    allocate(&mut allocator, &network, REQUEST);
     let before = allocator.clone();
-    let (holding, lacking) = complete(&mut allocator, &network, ASK);
-    assert_eq!((holding, lacking.len()), (Holding::default(), 1));
+    let (allocation, lacking) = allocate(&mut allocator, &network, REQUEST);
+    assert_eq!((allocation, lacking.len()), (Allocation::default(), 1));
     assert_eq!(allocator, before);
 }
 
 #[test]
-fn what_is_reserved_is_not_given_out() {
+fn reserved_subnets_are_not_allocated() {
     let network = dual_stack();
     let mut allocator = Allocator::new(&network);
-    let (held, _) = complete(&mut allocator, &network, ASK);
+    let (held, _) = allocate(&mut allocator, &network, REQUEST);
     let mut recovered = Allocator::new(&network);
     assert_eq!(recovered.reserve(&held), Ok(()));
     assert_eq!(recovered, allocator);
@@ -223,205 +237,214 @@ fn what_is_reserved_is_not_given_out() {
 }
 
 #[test]
-fn what_an_agent_held_is_its_own_again_if_it_is_free() {
+fn preferred_subnets_are_allocated_if_they_are_free() {
     let network = dual_stack();
     let mut allocator = Allocator::new(&network);
-    let (first, _) = complete(&mut allocator, &network, ASK);
-    let (second, _) = complete(&mut allocator, &network, ASK);
+    let (first, _) = allocate(&mut allocator, &network, REQUEST);
+    let (second, _) = allocate(&mut allocator, &network, REQUEST);
     allocator.release(&first);
     allocator.release(&second);
-    let mut again = Holding::default();
+    let mut again = Allocation::default();
     assert_eq!(
-        allocator.restore(&network, ASK, &mut again, &second),
+        allocator.allocate_preferring(&network, REQUEST, &mut again, &second),
         Ok(vec![])
     );
     assert_eq!(again, second, "not the lowest");
-    // Taken meanwhile, or of another length than subnets have now: what there is.
-    let mut former = first.clone();
-    former.overlays.insert(
+    // Preferred ones that are taken or have another prefix length: the lowest free ones.
+    let mut preferred = first.clone();
+    preferred.overlays.insert(
         "dcos".into(),
-        Nets {
+        DualStackNet {
             v4: Some("9.0.2.0/25".parse().unwrap()),
             v6: second.part(Some("dcos")).v6,
         },
     );
-    let mut other = Holding::default();
+    let mut other = Allocation::default();
     assert_eq!(
-        allocator.restore(&network, ASK, &mut other, &former),
+        allocator.allocate_preferring(&network, REQUEST, &mut other, &preferred),
         Ok(vec![])
     );
     assert_eq!(other, first);
 }
 
 #[test]
-fn no_more_is_taken_from_others_than_is_needed() {
+fn no_more_agents_are_chosen_than_needed() {
     let network = network(
         r#""vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64""#,
         r#"{"name": "dcos", "subnet": "9.0.0.0/23", "prefix": 24, "subnet6": "fd01:b::/79", "prefix6": 80}"#,
     );
-    let holding = |v4: Option<&str>, v6: Option<&str>| {
-        let nets = Nets {
+    let allocation = |v4: Option<&str>, v6: Option<&str>| {
+        let nets = DualStackNet {
             v4: v4.map(|net| net.parse().unwrap()),
             v6: v6.map(|net| net.parse().unwrap()),
         };
-        Holding {
+        Allocation {
             overlays: LiteMap::from_iter([("dcos".into(), nets)]),
-            ..Holding::default()
+            ..Allocation::default()
         }
     };
-    let relief = |ask: Ask, others: &[Holding]| {
+    let choose = |request: AllocationRequest, others: &[Allocation]| {
         let mut allocator = Allocator::new(&network);
         others
             .iter()
             .for_each(|other| allocator.reserve(other).unwrap());
-        let mut holding = Holding::default();
-        let lacking = allocator.complete(&network, ask, &mut holding).unwrap();
+        let mut allocation = Allocation::default();
+        let lacking = allocator
+            .allocate_missing(&network, request, &mut allocation)
+            .unwrap();
         let others: Vec<_> = others.iter().collect();
-        lacking
-            .first()
-            .map(|exhausted| allocator.relief(&network, ask, &holding, exhausted, &others))
+        lacking.first().map(|exhausted| {
+            allocator.choose_reclaim(&network, request, &allocation, exhausted, &others)
+        })
     };
     let (both, v4) = (
-        holding(Some("9.0.0.0/24"), Some("fd01:b::/80")),
-        holding(Some("9.0.1.0/24"), None),
+        allocation(Some("9.0.0.0/24"), Some("fd01:b::/80")),
+        allocation(Some("9.0.1.0/24"), None),
     );
-    let v6 = holding(None, Some("fd01:b:0:0:1::/80"));
+    let v6 = allocation(None, Some("fd01:b:0:0:1::/80"));
     assert_eq!(
-        relief(ASK, &[both.clone(), v4.clone()]),
+        choose(REQUEST, &[both.clone(), v4.clone()]),
         Some(Some(vec![0])),
         "the first one"
     );
     assert_eq!(
-        relief(ASK, &[v4.clone(), both.clone()]),
+        choose(REQUEST, &[v4.clone(), both.clone()]),
         Some(Some(vec![0]))
     );
     assert_eq!(
-        relief(ASK, &[v6.clone(), v4.clone(), both.clone()]),
+        choose(REQUEST, &[v6.clone(), v4.clone(), both.clone()]),
         Some(Some(vec![0, 1]))
     );
-    let only_v4 = Ask {
+    let only_v4 = AllocationRequest {
         enable_ipv6: false,
-        ..ASK
+        ..REQUEST
     };
     assert_eq!(
-        relief(only_v4, &[v6, v4.clone(), both.clone()]),
+        choose(only_v4, &[v6, v4.clone(), both.clone()]),
         Some(Some(vec![1])),
-        "of use"
+        "only IPv4 is needed"
     );
-    assert_eq!(relief(ASK, &[v4, both]), Some(Some(vec![0])));
-    // Subnets from before the prefix was changed: two of four are in one /24.
+    assert_eq!(choose(REQUEST, &[v4, both]), Some(Some(vec![0])));
+    // Subnets of other prefix lengths: two of the four are within one /24.
     let old = ["9.0.0.0/25", "9.0.1.0/26", "9.0.1.64/26", "9.0.0.128/25"];
     let old: Vec<_> = old
         .into_iter()
-        .map(|net| holding(Some(net), None))
+        .map(|net| allocation(Some(net), None))
         .collect();
-    assert_eq!(relief(only_v4, &old), Some(Some(vec![1, 2])));
-    assert_eq!(relief(only_v4, &[]), None);
+    assert_eq!(choose(only_v4, &old), Some(Some(vec![1, 2])));
+    assert_eq!(choose(only_v4, &[]), None);
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Register(Ask),
-    Complete(prop::sample::Index, Ask),
-    /// With what it takes from others.
-    Relieve(Ask),
-    /// As one that held something before.
-    Restore(Ask),
+    Register(AllocationRequest),
+    Extend(prop::sample::Index, AllocationRequest),
+    /// Registers an agent and reclaims what it lacks from others.
+    Reclaim(AllocationRequest),
+    /// Registers an agent that prefers the latest deleted allocation.
+    Prefer(AllocationRequest),
     Delete(prop::sample::Index),
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
-    (any::<bool>(), any::<bool>()).prop_map(|(allocate_subnet, enable_ipv6)| Ask {
+fn request() -> impl Strategy<Value = AllocationRequest> {
+    (any::<bool>(), any::<bool>()).prop_map(|(allocate_subnet, enable_ipv6)| AllocationRequest {
         allocate_subnet,
         enable_ipv6,
-        ..ASK
+        ..REQUEST
     })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => ask().prop_map(Step::Register),
-        1 => (any::<prop::sample::Index>(), ask()).prop_map(|(i, ask)| Step::Complete(i, ask)),
-        1 => ask().prop_map(Step::Relieve),
-        1 => ask().prop_map(Step::Restore),
+        3 => request().prop_map(Step::Register),
+        1 => (any::<prop::sample::Index>(), request()).prop_map(|(i, request)| Step::Extend(i, request)),
+        1 => request().prop_map(Step::Reclaim),
+        1 => request().prop_map(Step::Prefer),
         1 => any::<prop::sample::Index>().prop_map(Step::Delete),
     ]
 }
 
-/// Whether this agent could have what is lacking if these gave back what they hold.
-fn would_do(
+/// Returns whether a new agent gets the exhausted range if these allocations are released.
+fn suffices(
     network: &Network,
     allocator: &Allocator,
-    ask: Ask,
-    lacking: &Exhausted,
-    from: &[&Holding],
+    request: AllocationRequest,
+    exhausted: &Exhausted,
+    from: &[&Allocation],
 ) -> bool {
-    let (mut allocator, mut holding) = (allocator.clone(), Holding::default());
-    from.iter().for_each(|holding| allocator.release(holding));
-    match allocator.complete(network, ask, &mut holding) {
-        Ok(still) => !still.iter().any(|still| still.overlay == lacking.overlay),
+    let (mut allocator, mut allocation) = (allocator.clone(), Allocation::default());
+    from.iter()
+        .for_each(|allocation| allocator.release(allocation));
+    match allocator.allocate_missing(network, request, &mut allocation) {
+        Ok(still) => !still.iter().any(|still| still.overlay == exhausted.overlay),
         Err(_) => false,
     }
 }
 
-/// A new agent takes from the others what it takes to get all that it asks for.
-fn relieve(
+/// Allocates for a new agent and reclaims from the others what it lacks.
+fn allocate_reclaiming(
     network: &Network,
     allocator: &mut Allocator,
-    ask: Ask,
-    holdings: &mut Vec<Holding>,
-) -> Holding {
+    request: AllocationRequest,
+    allocations: &mut Vec<Allocation>,
+) -> Allocation {
     loop {
-        let (mut trial, mut holding) = (allocator.clone(), Holding::default());
-        let outcome = trial.complete(network, ask, &mut holding);
+        let (mut trial, mut allocation) = (allocator.clone(), Allocation::default());
+        let outcome = trial.allocate_missing(network, request, &mut allocation);
         let lacking = match &outcome {
             Ok(lacking) => lacking.clone(),
             Err(refused) => vec![refused.clone()],
         };
-        let others: Vec<_> = holdings.iter().collect();
-        let reliefs = lacking.iter().map(|lacking| {
-            let relief = allocator.relief(network, ask, &Holding::default(), lacking, &others);
-            (lacking, relief)
+        let others: Vec<_> = allocations.iter().collect();
+        let choices = lacking.iter().map(|lacking| {
+            let choice = allocator.choose_reclaim(
+                network,
+                request,
+                &Allocation::default(),
+                lacking,
+                &others,
+            );
+            (lacking, choice)
         });
         let mut chosen = None;
-        for (lacking, relief) in reliefs {
-            let Some(relief) = relief else {
+        for (lacking, choice) in choices {
+            let Some(choice) = choice else {
                 assert!(
-                    !would_do(network, allocator, ask, lacking, &others),
-                    "all would have done"
+                    !suffices(network, allocator, request, lacking, &others),
+                    "all together suffice"
                 );
                 continue;
             };
-            let from: Vec<_> = relief.iter().map(|index| others[*index]).collect();
+            let from: Vec<_> = choice.iter().map(|index| others[*index]).collect();
             assert!(
-                would_do(network, allocator, ask, lacking, &from),
-                "not enough"
+                suffices(network, allocator, request, lacking, &from),
+                "the chosen ones do not suffice"
             );
             for less in 0..from.len() {
                 let mut fewer = from.clone();
                 fewer.remove(less);
                 assert!(
-                    !would_do(network, allocator, ask, lacking, &fewer),
-                    "more than is needed"
+                    !suffices(network, allocator, request, lacking, &fewer),
+                    "one is not needed"
                 );
             }
-            chosen = Some(relief);
+            chosen = Some(choice);
             break;
         }
         let Some(chosen) = chosen else {
             *allocator = trial;
-            return holding;
+            return allocation;
         };
         for index in chosen.into_iter().rev() {
-            allocator.release(&holdings.remove(index));
+            allocator.release(&allocations.remove(index));
         }
     }
 }
 
 proptest! {
-    /// Pools small enough that all of them run out.
+    /// Runs random steps on pools that are small enough to be exhausted.
     #[test]
-    fn nobody_shares_and_everything_comes_back(steps in prop::collection::vec(step(), 1..120)) {
+    fn nothing_is_shared_and_nothing_is_lost(steps in prop::collection::vec(step(), 1..120)) {
         let network = network(
             r#""vtep_subnet": "44.128.0.0/27", "vtep_subnet6": "fd01:a::/124""#,
             r#"{"name": "a", "subnet": "9.0.0.0/24", "prefix": 28, "subnet6": "fd01:b::/64", "prefix6": 67},
@@ -429,39 +452,39 @@ proptest! {
                {"name": "c", "subnet6": "fd01:c::/64", "prefix6": 68}"#,
         );
         let mut allocator = Allocator::new(&network);
-        let mut holdings: Vec<Holding> = Vec::new();
-        let mut former = Holding::default();
+        let mut allocations: Vec<Allocation> = Vec::new();
+        let mut deleted = Allocation::default();
         for step in steps {
             match step {
-                Step::Register(ask) => {
-                    let (before, mut holding) = (allocator.clone(), Holding::default());
-                    if allocator.complete(&network, ask, &mut holding).is_err() {
+                Step::Register(request) => {
+                    let (before, mut allocation) = (allocator.clone(), Allocation::default());
+                    if allocator.allocate_missing(&network, request, &mut allocation).is_err() {
                         prop_assert_eq!(&allocator, &before);
                     }
-                    holdings.push(holding);
+                    allocations.push(allocation);
                 }
-                Step::Complete(index, ask) if !holdings.is_empty() => {
-                    let holding = index.get_mut(&mut holdings);
-                    _ = allocator.complete(&network, ask, holding);
+                Step::Extend(index, request) if !allocations.is_empty() => {
+                    let allocation = index.get_mut(&mut allocations);
+                    _ = allocator.allocate_missing(&network, request, allocation);
                 }
-                Step::Delete(index) if !holdings.is_empty() => {
-                    let holding = holdings.swap_remove(index.index(holdings.len()));
-                    allocator.release(&holding);
-                    former = holding;
+                Step::Delete(index) if !allocations.is_empty() => {
+                    let allocation = allocations.swap_remove(index.index(allocations.len()));
+                    allocator.release(&allocation);
+                    deleted = allocation;
                 }
-                Step::Relieve(ask) => {
-                    let holding = relieve(&network, &mut allocator, ask, &mut holdings);
-                    holdings.push(holding);
+                Step::Reclaim(request) => {
+                    let allocation = allocate_reclaiming(&network, &mut allocator, request, &mut allocations);
+                    allocations.push(allocation);
                 }
-                Step::Restore(ask) => {
-                    let mut holding = Holding::default();
-                    if allocator.restore(&network, ask, &mut holding, &former).is_ok() {
-                        holdings.push(holding);
+                Step::Prefer(request) => {
+                    let mut allocation = Allocation::default();
+                    if allocator.allocate_preferring(&network, request, &mut allocation, &deleted).is_ok() {
+                        allocations.push(allocation);
                     }
                 }
-                Step::Complete(..) | Step::Delete(_) => {}
+                Step::Extend(..) | Step::Delete(_) => {}
             }
-            let all: Vec<IpNet> = holdings
+            let all: Vec<IpNet> = allocations
                 .iter()
                 .flat_map(|h| h.vtep.iter().flatten().map(|net| IpNet::from(net.addr())).chain(
                     h.overlays.values().flat_map(|nets| nets.iter().flatten().copied().collect::<Vec<_>>()),
@@ -472,15 +495,15 @@ proptest! {
                     prop_assert!(!overlap(*a, *b), "{} and {}", a, b);
                 }
             }
-            // What is held and what is free is together all there is.
+            // Allocated and free subnets together are all subnets.
             let mut rebuilt = Allocator::new(&network);
-            for holding in &holdings {
-                prop_assert_eq!(rebuilt.reserve(holding), Ok(()));
+            for allocation in &allocations {
+                prop_assert_eq!(rebuilt.reserve(allocation), Ok(()));
             }
             prop_assert_eq!(&rebuilt, &allocator);
             let overlays = network.overlays.iter().map(|overlay| Some(overlay.name.as_str()));
-            let rooms = overlays.chain([None]).map(|of| allocator.room(of));
-            let used: u64 = rooms.map(|room| room.used.unwrap_or(0) + room.used6.unwrap_or(0)).sum();
+            let capacities = overlays.chain([None]).map(|of| allocator.capacity(of));
+            let used: u64 = capacities.map(|capacity| capacity.used.unwrap_or(0) + capacity.used6.unwrap_or(0)).sum();
             prop_assert_eq!(used, all.len() as u64);
         }
     }

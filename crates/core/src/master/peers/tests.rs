@@ -4,7 +4,7 @@ use super::super::peers::*;
 use crate::proto;
 use crate::protocol::peer_list_codec::unpack;
 
-fn entry(number: u32) -> Arc<Entry> {
+fn entry(number: u32) -> Arc<EncodedAgent> {
     let vxlan = proto::VxLanInfo {
         vtep_mac: number.to_string(),
         ..Default::default()
@@ -14,7 +14,7 @@ fn entry(number: u32) -> Arc<Entry> {
         ..Default::default()
     };
     let ip = Ipv4Addr::from(number).to_string();
-    Entry::renewed(
+    EncodedAgent::renew(
         None,
         &proto::AgentInfo {
             ip,
@@ -112,7 +112,7 @@ fn pid(number: u32) -> Arc<Upid> {
 }
 
 /// What is sent until nothing more is due within a second.
-fn sent(peers: &mut Peers, out: &mut Out) -> Vec<Bytes> {
+fn sent(peers: &mut Peers, out: &mut Outbox) -> Vec<Bytes> {
     let end = out.now() + Duration::from_secs(1);
     while let Some(due) = peers.due().filter(|due| *due <= end) {
         out.set_now(due);
@@ -125,7 +125,7 @@ fn sent(peers: &mut Peers, out: &mut Out) -> Vec<Bytes> {
     std::iter::from_fn(|| out.pop()).map(body).collect()
 }
 
-fn first(peers: &mut Peers, out: &mut Out) -> UpdatePeersMessage {
+fn first(peers: &mut Peers, out: &mut Outbox) -> UpdatePeersMessage {
     UpdatePeersMessage::decode(sent(peers, out).remove(0)).unwrap()
 }
 
@@ -138,7 +138,7 @@ fn a_list_of_another_lead_is_as_good_if_it_says_the_same() {
     let (mut former, mut peers, mut out) = (
         Peers::new(7, entries()),
         Peers::new(8, entries()),
-        Out::default(),
+        Outbox::default(),
     );
     former.join(
         out.now(),
@@ -198,7 +198,7 @@ fn a_list_of_another_lead_is_as_good_if_it_says_the_same() {
 
 #[test]
 fn few_long_messages_are_on_their_way() {
-    let (mut peers, mut out) = (peers(), Out::default());
+    let (mut peers, mut out) = (peers(), Outbox::default());
     let many = 10_000;
     (0..many).for_each(|number| come(&mut peers, number));
     let length = peers.message(None, None, Form::Plain).bytes.len();
@@ -229,8 +229,8 @@ fn few_long_messages_are_on_their_way() {
 
 #[test]
 fn a_packed_list_says_the_same() {
-    let (mut peers, mut out) = (peers(), Out::default());
-    let join = |peers: &mut Peers, out: &Out, number: u32, form| {
+    let (mut peers, mut out) = (peers(), Outbox::default());
+    let join = |peers: &mut Peers, out: &Outbox, number: u32, form| {
         peers.join(
             out.now(),
             number.into(),

@@ -10,13 +10,13 @@ use crate::proto;
 /// What is stored of an agent, as endpoints show it: written already but for the overlays'
 /// states. (Thousands of agents are shown at once, and this hardly ever changes.)
 #[derive(Debug, PartialEq)]
-pub struct Prepared {
+pub struct AgentJson {
     configuration_attempts: Option<u32>,
-    overlays: Box<[PreparedOverlay]>,
+    overlays: Box<[OverlayJson]>,
 }
 
 #[derive(Debug, PartialEq)]
-struct PreparedOverlay {
+struct OverlayJson {
     name: Box<str>,
     /// An object without its `state`.
     text: Box<str>,
@@ -24,12 +24,12 @@ struct PreparedOverlay {
     state_at: usize,
 }
 
-impl Prepared {
+impl AgentJson {
     /// Writes it.
-    pub fn new(info: &proto::AgentInfo) -> Prepared {
-        Prepared {
+    pub fn new(info: &proto::AgentInfo) -> AgentJson {
+        AgentJson {
             configuration_attempts: info.configuration_attempts,
-            overlays: info.overlays.iter().map(PreparedOverlay::new).collect(),
+            overlays: info.overlays.iter().map(OverlayJson::new).collect(),
         }
     }
 
@@ -39,8 +39,8 @@ impl Prepared {
     }
 }
 
-impl PreparedOverlay {
-    fn new(overlay: &proto::AgentOverlayInfo) -> PreparedOverlay {
+impl OverlayJson {
+    fn new(overlay: &proto::AgentOverlayInfo) -> OverlayJson {
         let state = Some(OverlayState {
             error: None,
             status: "",
@@ -54,7 +54,7 @@ impl PreparedOverlay {
         let placeholder = r#""state":{"status":""}"#;
         let state_at = text.find(placeholder).unwrap_or_default();
         text.replace_range(state_at..state_at + placeholder.len(), "");
-        PreparedOverlay {
+        OverlayJson {
             name: overlay.info.name.as_str().into(),
             text: text.into(),
             state_at,
@@ -78,7 +78,7 @@ impl PreparedOverlay {
 /// An agent as the master shows it.
 pub struct Agent<'a, F> {
     head: AgentHead<'a>,
-    prepared: &'a Prepared,
+    prepared: &'a AgentJson,
     /// How it fares with an overlay of this name.
     state: F,
     since_seconds: Option<u64>,
@@ -125,7 +125,7 @@ impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
     /// overlay name.
     pub fn new(
         ip: Ipv4Addr,
-        prepared: &'a Prepared,
+        prepared: &'a AgentJson,
         presence: Presence<'a>,
         state: F,
     ) -> Agent<'a, F> {

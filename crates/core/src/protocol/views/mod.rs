@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use proto::agent_overlay_info::{State as AgentState, state::Status};
 use serde::Serialize;
 
-use crate::allocation::allocator::Room;
+use crate::allocation::allocator::Capacity;
 use crate::host_api::usage::Addresses;
 use crate::proto;
 
-pub use agents::{Agent, LastError, Prepared, Presence};
+pub use agents::{Agent, AgentJson, LastError, Presence};
 
 /// The master's whole state. `room` says how much is left of an overlay; `None`: of
 /// the VTEPs' ranges.
 pub fn state<'a>(
     network: &'a proto::NetworkConfig,
-    room: impl Fn(Option<&str>) -> Room,
+    room: impl Fn(Option<&str>) -> Capacity,
     agents: impl Iterator<Item = Agent<'a, impl Fn(&str) -> Option<&'a AgentState>>>,
 ) -> Vec<u8> {
     let overlay = |overlay: &'a proto::OverlayInfo| OverlayInfo {
@@ -147,7 +147,7 @@ struct NetworkConfig<'a> {
     vtep_subnet: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     vtep_subnet6: Option<&'a str>,
-    vteps: Room,
+    vteps: Capacity,
 }
 
 #[derive(Serialize)]
@@ -182,7 +182,7 @@ struct Overlays<'a> {
 pub struct Overlay<'a> {
     /// How many subnets for agents there are, if it is in force.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent_subnets: Option<Room>,
+    pub agent_subnets: Option<Capacity>,
     /// How many agents hold it.
     pub agents: usize,
     /// Why an overlay of the configuration is left out.
@@ -256,7 +256,7 @@ impl<'a> From<&'a proto::AgentOverlayInfo> for AgentOverlayInfo<'a> {
 #[derive(Serialize)]
 struct OverlayInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    agent_subnets: Option<Room>,
+    agent_subnets: Option<Capacity>,
     enabled: bool,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -423,7 +423,7 @@ mod tests {
             }),
             ..Presence::default()
         };
-        let prepared = Prepared::new(&info);
+        let prepared = AgentJson::new(&info);
         let agents = || {
             let ip = Ipv4Addr::new(10, 0, 0, 1);
             let (prepared, failed) = (&prepared, &failed);
@@ -433,18 +433,18 @@ mod tests {
         let room = |overlay: Option<&str>| match overlay {
             Some(name) => {
                 assert_eq!(name, "dcos");
-                Room {
+                Capacity {
                     free: Some(65_535),
                     total: Some(65_536),
                     used: Some(1),
-                    ..Room::default()
+                    ..Capacity::default()
                 }
             }
-            None => Room {
+            None => Capacity {
                 free6: Some(u128::MAX),
                 total6: Some(u128::MAX),
                 used6: Some(0),
-                ..Room::default()
+                ..Capacity::default()
             },
         };
         let with_state = OVERLAY.replace(

@@ -1,0 +1,135 @@
+//! Answers that wait for a write of the replicated log.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use super::counters::Outbox;
+use super::pending::Registration;
+use crate::proto;
+use crate::proto::internal::UpdateAgentOverlaysMessage;
+use crate::{RequestId, Response};
+
+/// The answers and messages that are sent when one write is in the log.
+#[derive(Debug, Default)]
+pub struct PendingAnswers {
+    /// The latest registration of each agent, with its answer.
+    pub registrations: BTreeMap<Ipv4Addr, AnsweredRegistration>,
+    /// Agents that lost their allocations.
+    pub departed: Vec<DepartedAgent>,
+    /// Requests to delete agents, or to reclaim their allocations.
+    pub departures: Vec<DepartureRequest>,
+    /// Requests to change overlays.
+    pub overlay_changes: Vec<PendingOverlayChange>,
+    /// Lists for agents that did not register for them.
+    pub pushes: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
+}
+
+/// A registration with its answer.
+#[derive(Debug)]
+pub struct AnsweredRegistration {
+    /// The registration.
+    pub registration: Registration,
+    /// The answer.
+    pub answer: UpdateAgentOverlaysMessage,
+}
+
+/// The reason for which an agent loses its allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// The operator deleted the agent.
+    Deleted,
+    /// The agent's lease ended, and the allocation was reclaimed.
+    LeaseEnded,
+}
+
+/// An agent that lost its allocation.
+#[derive(Clone, Copy, Debug)]
+pub struct DepartedAgent {
+    /// The agent.
+    pub ip: Ipv4Addr,
+    /// Serial of its session then. If it has registered again since, it is not told.
+    pub session: Option<u64>,
+    /// The reason.
+    pub departure: Departure,
+}
+
+/// An HTTP request to delete agents, or to reclaim their allocations.
+#[derive(Debug)]
+pub struct DepartureRequest {
+    /// The request.
+    pub request: RequestId,
+    /// The function to wrap the answer in.
+    pub jsonp: Option<String>,
+    /// Deletion or reclaim.
+    pub departure: Departure,
+}
+
+/// An HTTP request to change an overlay. The change is made, but not in the log yet.
+#[derive(Debug)]
+pub struct PendingOverlayChange {
+    /// The request.
+    pub request: RequestId,
+    /// The overlay.
+    pub name: String,
+    /// Status of the answer.
+    pub status: u16,
+    /// The overlay before the change, for the answer if it does not exist any more then.
+    pub before: Option<proto::OverlayInfo>,
+}
+
+/// The state of a request whose write did not succeed, with the reason as a sentence.
+pub enum Failure<'a> {
+    /// The request was not carried out.
+    NotDone(&'a str),
+    /// The write was rejected.
+    NotWritten(&'a str),
+    /// The write may have succeeded.
+    Unknown(&'a str),
+}
+
+impl Failure<'_> {
+    /// Returns the sentence for a request by which `subject` would be `done`, and which
+    /// the operator can verify by looking at `check`.
+    fn sentence(&self, done: &str, subject: &str, check: &str) -> String {
+        match self {
+            Failure::NotDone(reason) => format!("Nothing was {done}: {reason}"),
+            Failure::NotWritten(reason) => format!("Nothing was written. {reason}"),
+            Failure::Unknown(reason) => {
+                format!("It is not known whether {subject} {done}: {reason} Check {check}.")
+            }
+        }
+    }
+}
+
+impl PendingAnswers {
+    /// Returns whether an operator's request waits. It causes a write even if it changes
+    /// nothing: a master that was superseded without knowing finds out by writing, before it
+    /// confirms anything.
+    pub fn has_requests(&self) -> bool {
+        !self.departures.is_empty() || !self.overlay_changes.is_empty()
+    }
+
+    /// Answers the requests with 503 and returns the registrations.
+    pub fn fail(self, out: &mut Outbox, failure: &Failure<'_>) -> Vec<Registration> {
+        for DepartureRequest {
+            request, departure, ..
+        } in self.departures
+        {
+            let sentence = match departure {
+                Departure::Deleted => failure.sentence("deleted", "the agents were", "the state"),
+                Departure::LeaseEnded => {
+                    failure.sentence("reclaimed", "the allocations were", "the state")
+                }
+            };
+            out.respond(request, Response::unavailable(&sentence));
+        }
+        for change in self.overlay_changes {
+            let sentence = failure.sentence("changed", "the overlay was", "the overlays");
+            out.respond(change.request, Response::unavailable(&sentence));
+        }
+        let registrations = self.registrations.into_values();
+        registrations
+            .map(|answered| answered.registration)
+            .collect()
+    }
+}

@@ -1,0 +1,231 @@
+//! The work of a leading master that has read the log: it answers agents and operators, and
+//! writes the log between a change of the ledger and the answers that depend on it.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::answers::PendingAnswers;
+use super::counters::Outbox;
+use super::leases::Leases;
+use super::ledger::{AgentLists, Ledger, RegisteredAgent, RegisteredAgents, Settled};
+use super::peers::Peers;
+use super::pushes::UnconfirmedPushes;
+use super::recovery::Recovery;
+use super::sessions::Sessions;
+use super::writer::{Writer, WrittenBatch};
+use crate::proto::internal::PeersVersion;
+use crate::protocol::views;
+use crate::{Level, Time};
+
+mod departures;
+mod overlay_changes;
+mod registration;
+
+/// The parts of a master that outlive a lead.
+pub struct Context<'a> {
+    /// The agents that have registered since the process started.
+    pub sessions: &'a mut Sessions,
+    /// The writer of the log.
+    pub writer: &'a mut Writer,
+    /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
+    pub lease: Option<Duration>,
+    /// The effects.
+    pub out: &'a mut Outbox,
+}
+
+/// The state of one lead.
+#[derive(Debug)]
+pub struct Leadership {
+    ledger: Ledger,
+    /// The answers that wait for the next write.
+    answers: PendingAnswers,
+    pushes: UnconfirmedPushes,
+    peers: Peers,
+}
+
+/// The time at which an answer can be sent.
+enum AnswerTime<'a> {
+    /// Now: the log has everything that the answer depends on.
+    Now,
+    /// With these answers, after the write that they wait for.
+    AfterWrite(&'a mut PendingAnswers),
+}
+
+impl Leadership {
+    /// Begins to serve what was recovered from the log. `epoch`, which is not 0, numbers the
+    /// lead for the agents. Connected agents are told their peers anew.
+    pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Leadership {
+        let agents = recovery.stored.iter().map(|(ip, agent)| (*ip, agent));
+        let mut peers = Peers::new(epoch, agents);
+        for (ip, session) in cx.sessions.iter() {
+            if let Some(form) = session.wants_peers.filter(|_| session.connected) {
+                let (pid, nothing) = (session.pid.clone(), PeersVersion::default());
+                peers.join(cx.out.now(), ip, pid, nothing, form);
+            }
+        }
+        Leadership {
+            ledger: Ledger::new(recovery),
+            answers: PendingAnswers::default(),
+            pushes: UnconfirmedPushes::default(),
+            peers,
+        }
+    }
+
+    /// Returns the allocations.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Returns how many agents have not acknowledged the newest peers.
+    pub fn peers_behind(&self) -> usize {
+        self.peers.behind()
+    }
+
+    /// Returns the peers, for the acknowledgements of agents.
+    pub fn peers(&mut self) -> &mut Peers {
+        &mut self.peers
+    }
+
+    /// Takes the answers that wait for a write that has not begun.
+    pub fn into_answers(self) -> PendingAnswers {
+        self.answers
+    }
+
+    /// Returns the state as the log has it, with the reports of the agents, as JSON.
+    pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
+        let committed = self.ledger.committed();
+        let agents = committed.agents.iter().map(|(ip, agent)| {
+            let session = sessions.get(*ip);
+            let presence = session
+                .map(|session| session.presence(now))
+                .unwrap_or_default();
+            let state = move |name: &str| session.and_then(|session| session.state(name));
+            views::Agent::new(*ip, &agent.json, presence, state)
+        });
+        let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
+        views::state(&committed.networks.network.wire, capacity, agents)
+    }
+
+    // Timers.
+
+    /// Returns when [`tick`](Self::tick) has to be called.
+    pub fn due(&self) -> Option<Time> {
+        self.peers.due().into_iter().chain(self.pushes.due()).min()
+    }
+
+    /// Sends what is due.
+    pub fn tick(&mut self, cx: &mut Context<'_>) {
+        if !self.answers.registrations.is_empty() || cx.writer.has_registrations() {
+            self.peers.more_are_coming(cx.out.now());
+        }
+        self.peers.tick(cx.out);
+        self.pushes.tick(cx.out, cx.sessions);
+    }
+
+    // The log.
+
+    /// Writes the changes of the ledger, unless there are none or a write is under way.
+    pub fn commit_if_due(&mut self, cx: &mut Context<'_>) {
+        let is_due = self.ledger.has_uncommitted() || self.answers.has_requests();
+        if !is_due || cx.writer.is_busy() {
+            return;
+        }
+        let (delta, state) = self.ledger.take_delta();
+        let answers = std::mem::take(&mut self.answers);
+        cx.writer
+            .write(cx.out, WrittenBatch { delta, answers }, state);
+    }
+
+    /// Releases the answers that waited for a write that is in the log now.
+    pub fn handle_stored(&mut self, cx: &mut Context<'_>, batch: WrittenBatch) {
+        let WrittenBatch { delta, answers } = batch;
+        for (ip, agent) in delta.agents() {
+            self.peers.changed(cx.out.now(), ip, agent);
+        }
+        self.ledger.commit(delta);
+        for answered in answers.registrations.into_values() {
+            self.answer(cx, &answered.registration, &answered.answer);
+        }
+        self.pushes.send(cx.out, cx.sessions, answers.pushes);
+        for departed in &answers.departed {
+            self.finish_departure(cx, departed);
+        }
+        for request in &answers.departures {
+            self.answer_departure(cx, request);
+        }
+        for change in answers.overlay_changes {
+            self.answer_overlay_change(cx, change);
+        }
+    }
+
+    /// Returns when the answer to an agent can be sent.
+    fn answer_time<'a>(&'a mut self, writer: &'a mut Writer, ip: Ipv4Addr) -> AnswerTime<'a> {
+        if self.ledger.has_uncommitted_of(ip) {
+            return AnswerTime::AfterWrite(&mut self.answers);
+        }
+        match writer.answers_about(ip) {
+            Some(answers) => AnswerTime::AfterWrite(answers),
+            None => AnswerTime::Now,
+        }
+    }
+
+    // Consequences of released subnets.
+
+    /// Logs which overlays have drained, and sends new lists if another overlay took the place
+    /// of one.
+    fn handle_settled(&mut self, cx: &mut Context<'_>, settled: Settled) {
+        for name in &settled.drained {
+            cx.out.log(
+                Level::Info,
+                format!("Overlay {name} is drained; its ranges are free"),
+            );
+        }
+        if let Some(lists) = settled.lists {
+            cx.out.log(
+                Level::Info,
+                "An overlay of the configuration that was left out is in force now",
+            );
+            self.set_lists(lists);
+        }
+    }
+
+    /// Replaces the lists that the next write releases by those of the present networks. An
+    /// agent whose registration waits gets its list as the answer.
+    fn set_lists(&mut self, mut lists: AgentLists) {
+        for (ip, answered) in &mut self.answers.registrations {
+            if let Some(list) = lists.remove(ip) {
+                answered.answer = list;
+            }
+        }
+        // Lists of an earlier change are out of date. An agent without a new one is not
+        // connected, and gets an answer when it registers again.
+        self.answers.pushes = lists;
+    }
+}
+
+/// Returns the agents that have registered and can be reached, or wait for an answer.
+fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> RegisteredAgents {
+    let agents = sessions.iter().filter_map(|(ip, session)| {
+        // An agent that waits for its answer gets it even if its link broke since.
+        let waits = answers.registrations.contains_key(&ip);
+        let is_registered = session.is_current && (session.connected || waits);
+        let agent = RegisteredAgent {
+            requested: session.requested,
+            is_connected: session.connected,
+            accepts_list: session.takes_news() || waits,
+        };
+        is_registered.then_some((ip, agent))
+    });
+    agents.collect()
+}
+
+/// Returns the leases of the agents at present.
+fn leases<'a>(cx: &'a Context<'_>, answers: &'a PendingAnswers) -> Leases<'a> {
+    Leases {
+        duration: cx.lease,
+        now: cx.out.now(),
+        sessions: cx.sessions,
+        answers,
+        writer: cx.writer,
+    }
+}

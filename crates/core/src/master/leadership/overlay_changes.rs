@@ -1,0 +1,70 @@
+//! Operators' requests to add, change and remove overlays.
+
+use super::{Context, Leadership, registered_agents};
+use crate::master::answers::PendingOverlayChange;
+use crate::master::ledger::Removal;
+use crate::master::networks::{Change, Refusal};
+use crate::master::overlays;
+use crate::{Level, RequestId, Response};
+
+impl Leadership {
+    /// Adds, changes or removes an overlay. The request is answered when the log has the
+    /// change.
+    pub fn handle_overlay_change(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: RequestId,
+        change: &Change,
+        removal: Removal,
+    ) {
+        let name = change.name().to_owned();
+        let before = self.ledger.networks().known(&name).cloned();
+        let registered = registered_agents(cx.sessions, &self.answers);
+        let pending = match self.ledger.change_networks(change, removal, &registered) {
+            Err(Refusal { status, sentence }) => {
+                return cx.out.respond(request, Response::text(status, &sentence));
+            }
+            Ok(None) => PendingOverlayChange {
+                request,
+                name,
+                status: 200,
+                before: None,
+            },
+            Ok(Some(made)) => {
+                cx.out.log(Level::Info, made.summary);
+                self.set_lists(made.lists);
+                let is_new = matches!(change, Change::Add(_));
+                PendingOverlayChange {
+                    request,
+                    name,
+                    status: if is_new { 201 } else { 200 },
+                    before,
+                }
+            }
+        };
+        self.answers.overlay_changes.push(pending);
+    }
+
+    /// Answers a request to change an overlay. The log has the change.
+    pub(super) fn answer_overlay_change(
+        &mut self,
+        cx: &mut Context<'_>,
+        change: PendingOverlayChange,
+    ) {
+        let PendingOverlayChange {
+            request,
+            name,
+            status,
+            before,
+        } = change;
+        let overlay = overlays::overlay_json(&self.ledger, &name, before.as_ref());
+        let mut response = Response::json(overlay.unwrap_or_default(), None);
+        response.status = status;
+        if status == 201 {
+            response
+                .headers
+                .push(("Location", format!("/overlay-master/overlays/{name}")));
+        }
+        cx.out.respond(request, response);
+    }
+}

@@ -1,0 +1,262 @@
+//! Registrations and reports of agents.
+
+use std::net::Ipv4Addr;
+
+use super::{AnswerTime, Context, Leadership, leases, registered_agents};
+use crate::allocation::allocator::{AllocationRequest, Exhausted};
+use crate::master::answers::{AnsweredRegistration, Departure};
+use crate::master::ledger::Granted;
+use crate::master::notices;
+use crate::master::peers::Form;
+use crate::master::pending::Registration;
+use crate::proto::agent_overlay_info::state::Status;
+use crate::proto::internal::{
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+};
+use crate::{Effect, Level, Upid};
+
+impl Leadership {
+    /// Allocates what a registering agent requests and does not have yet. It is answered as
+    /// soon as the log has its allocation.
+    pub fn register(&mut self, cx: &mut Context<'_>, registration: Registration) {
+        let Registration { ip, from, message } = &registration;
+        let ip = *ip;
+        let request = AllocationRequest::from_network_config(&message.network_config);
+        let granted = match self.allocate(cx, ip, request) {
+            Ok(granted) => granted,
+            Err(exhausted) => return refuse(cx, from, &exhausted),
+        };
+        report_exhausted(cx, from, &granted);
+        // Agents also register to refresh what the master knows. That must not break the
+        // connection, which the Mesos master uses as well.
+        let reconnect = cx
+            .sessions
+            .of(from)
+            .is_some_and(|(_, session)| session.unconfirmed);
+        cx.out.push(Effect::Link {
+            to: from.clone(),
+            reconnect,
+        });
+        let form = list_form(message);
+        cx.sessions.register(cx.out.now(), ip, from, form, request);
+        let problems = &granted.list.problems;
+        if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
+            session.erred(cx.out.now(), &problems.join("; "));
+        }
+        self.notify_reclaimed(cx, ip, &granted.exhausted);
+        if let Some(allocation) = self.ledger.allocation(ip).filter(|_| granted.is_new) {
+            cx.out
+                .log(Level::Info, format!("Giving agent {ip} {allocation}"));
+        }
+        // The answer replaces a list that was or would be sent.
+        self.answers.pushes.remove(&ip);
+        self.pushes.remove(ip);
+        match self.answer_time(cx.writer, ip) {
+            AnswerTime::AfterWrite(answers) => {
+                let answer = granted.list;
+                let answered = AnsweredRegistration {
+                    registration,
+                    answer,
+                };
+                answers.registrations.insert(ip, answered);
+            }
+            AnswerTime::Now => self.answer(cx, &registration, &granted.list),
+        }
+    }
+
+    /// Allocates what an agent requests. Where a range has nothing left, allocations of agents
+    /// whose leases ended are reclaimed.
+    fn allocate(
+        &mut self,
+        cx: &mut Context<'_>,
+        ip: Ipv4Addr,
+        request: AllocationRequest,
+    ) -> Result<Granted, Exhausted> {
+        loop {
+            let shortage = match self.ledger.allocate(ip, request) {
+                Ok(granted) => return Ok(granted),
+                Err(shortage) => shortage,
+            };
+            let ended = leases(cx, &self.answers).ended(self.ledger.agents());
+            let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &ended)
+            else {
+                return self.ledger.allocate_available(ip, request);
+            };
+            for other in agents {
+                let reason = format!("agent {ip} needs it: {}", exhausted.reason());
+                self.reclaim(cx, other, &reason);
+            }
+        }
+    }
+
+    /// Tells an agent whose allocation was reclaimed what it has instead.
+    fn notify_reclaimed(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, exhausted: &[Exhausted]) {
+        // An agent that gets nothing now may get its former subnets at its next registration.
+        if self.ledger.allocation(ip).is_none() {
+            return;
+        }
+        let Some(before) = self.ledger.take_reclaimed(ip) else {
+            return;
+        };
+        let notice = notices::reallocated(&self.ledger, ip, &before, exhausted);
+        cx.out.log(
+            Level::Info,
+            format!("Agent {ip} is back and is told: {notice}"),
+        );
+        cx.sessions.set_notices(ip, vec![notice]);
+    }
+
+    /// Answers a registration. The log has its allocation.
+    pub(super) fn answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Registration,
+        answer: &UpdateAgentOverlaysMessage,
+    ) {
+        // A newer registration from another process at this address has its own answer.
+        let Some(session) = cx
+            .sessions
+            .get(to.ip)
+            .filter(|session| *session.pid == to.from)
+        else {
+            return;
+        };
+        let (notices, pid) = (session.notices.clone(), session.pid.clone());
+        let connected = session.connected;
+        // A list of an earlier write must not be sent again.
+        self.pushes.remove(to.ip);
+        cx.out.send(
+            &to.from,
+            &UpdateAgentOverlaysMessage {
+                notices,
+                ..answer.clone()
+            },
+        );
+        cx.sessions.told(to.ip, answer.revision());
+        match to.message.peers.zip(list_form(&to.message)) {
+            Some((has, form)) if connected => self.peers.join(cx.out.now(), to.ip, pid, has, form),
+            _ => self.peers.leave(to.ip),
+        }
+    }
+
+    /// Takes the report of an agent: the state of its overlays, its errors, and the removed
+    /// overlays that it still uses.
+    pub fn handle_report(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Upid,
+        report: AgentRegisteredMessage,
+    ) {
+        let Some((ip, session)) = cx.sessions.of(from) else {
+            cx.out.counters.reports.dropped += 1;
+            cx.out.warn("unregistered", || {
+                format!("{from} reports its overlays but is not registered; dropped, it will register again")
+            });
+            return;
+        };
+        let errors = errors(&report);
+        if !errors.is_empty() {
+            session.erred(cx.out.now(), &errors);
+            cx.out
+                .warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
+        }
+        self.pushes.remove(ip);
+        cx.out.send(from, &AgentRegisteredAcknowledgement {});
+        self.release_drained(cx, ip, &report);
+        cx.sessions.report(from, report);
+    }
+
+    /// Releases the agent's subnets of removed overlays that its report shows it does not use
+    /// any more.
+    fn release_drained(
+        &mut self,
+        cx: &mut Context<'_>,
+        ip: Ipv4Addr,
+        report: &AgentRegisteredMessage,
+    ) {
+        let told = cx.sessions.get(ip).and_then(|session| session.told);
+        // A report from before the first list of this lead is out of date.
+        let Some(revision) = report
+            .revision
+            .filter(|revision| told.is_some_and(|told| *revision <= told))
+        else {
+            return;
+        };
+        let uses = |name: &str| {
+            let overlays = report.overlays.iter().map(|overlay| &overlay.info.name);
+            overlays.chain(&report.draining).any(|used| used == name)
+        };
+        let released = self.ledger.released_overlays(ip, revision, uses);
+        if released.is_empty() {
+            return;
+        }
+        let registered = || registered_agents(cx.sessions, &self.answers);
+        let settled = self.ledger.release_overlays(ip, &released, registered);
+        for name in released {
+            cx.out.log(
+                Level::Info,
+                format!("Agent {ip} has released overlay {name}"),
+            );
+        }
+        self.handle_settled(cx, settled);
+    }
+
+    /// Reclaims the allocation of an agent whose lease ended.
+    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
+        let Some(allocation) = self.ledger.allocation(ip) else {
+            return;
+        };
+        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
+        let line = format!(
+            "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
+        );
+        cx.out.log(Level::Warning, line);
+        self.depart(cx, ip, Departure::LeaseEnded);
+    }
+}
+
+/// Refuses a registration for which there is no VTEP address.
+fn refuse(cx: &mut Context<'_>, from: &Upid, exhausted: &Exhausted) {
+    cx.out.counters.exhausted(exhausted);
+    let reason = exhausted.to_string();
+    cx.out.warn("refused", || {
+        format!("The registration of {from} is refused: {reason}")
+    });
+    cx.out.send(from, &RegistrationRefusedMessage { reason });
+}
+
+/// Counts the exhausted ranges of an allocation and warns of them.
+fn report_exhausted(cx: &mut Context<'_>, from: &Upid, granted: &Granted) {
+    for exhausted in &granted.exhausted {
+        cx.out.counters.exhausted(exhausted);
+    }
+    for problem in &granted.list.problems {
+        cx.out.warn("lacking", || {
+            format!("{from} does not get everything that it requests: {problem}")
+        });
+    }
+}
+
+/// Returns the form in which an agent takes lists of peers, if it takes them.
+fn list_form(message: &RegisterAgentMessage) -> Option<Form> {
+    message.peers.map(|_| {
+        if message.unpacks_peers() {
+            Form::Packed
+        } else {
+            Form::Plain
+        }
+    })
+}
+
+/// Returns the errors of a report in one sentence.
+fn errors(report: &AgentRegisteredMessage) -> String {
+    let overlays = report.overlays.iter().filter_map(|overlay| {
+        let state = overlay.state.as_ref();
+        let failed = state.filter(|state| state.status() == Status::Failed)?;
+        let name = &overlay.info.name;
+        Some(format!("overlay {name} failed: {}", failed.error()))
+    });
+    let errors = overlays.chain(report.host_errors.iter().cloned());
+    errors.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,533 @@
+//! The allocations of all agents and the networks that they are made from.
+//!
+//! The ledger is ahead of the replicated log: changes are made at once, and
+//! [`Ledger::take_delta`] hands what the log lacks to the next write.
+//!
+//! # Invariants
+//!
+//! All fields are private, and every operation keeps these:
+//!
+//! 1. No address or subnet belongs to two agents.
+//! 2. The allocator's used addresses and subnets are those of the records.
+//! 3. A record has an overlay, and its encoded forms describe its allocation in the present
+//!    networks.
+//! 4. An agent whose record is not as in the latest delta is in the next one.
+//! 5. An overlay that is not in force drains for as long as a record has it, and is
+//!    forgotten then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::draining::DrainHolders;
+use super::encoded::EncodedAgents;
+use super::networks::Networks;
+use super::reclaimed::ReclaimedAllocations;
+use super::record::{AgentRecord, EncodedAgent, describe};
+use super::recovery::Recovery;
+use super::state_codec::encode_state;
+use crate::allocation::allocator::{
+    Allocation, AllocationRequest, Allocator, Capacity, DualStackNet, Exhausted,
+};
+use crate::proto;
+use crate::proto::internal::UpdateAgentOverlaysMessage;
+
+mod network_change;
+#[cfg(test)]
+mod tests;
+
+pub use network_change::Removal;
+
+/// The agents that have registered in this lead, by address.
+pub type RegisteredAgents = BTreeMap<Ipv4Addr, RegisteredAgent>;
+
+/// Lists of overlays, by agent.
+pub type AgentLists = BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>;
+
+/// An agent that has registered in this lead, and gets what it requests when the networks
+/// change.
+#[derive(Clone, Copy, Debug)]
+pub struct RegisteredAgent {
+    /// Its latest request.
+    pub requested: AllocationRequest,
+    /// Its link is up.
+    pub is_connected: bool,
+    /// It accepts a list that is no answer, or waits for an answer.
+    pub accepts_list: bool,
+}
+
+/// The allocations of all agents, with the networks in force.
+#[derive(Debug)]
+pub struct Ledger {
+    networks: Arc<Networks>,
+    allocator: Allocator,
+    records: BTreeMap<Ipv4Addr, AgentRecord>,
+    /// The encoded records, but for those of `uncommitted`.
+    encoded: EncodedAgents,
+    drain_holders: DrainHolders,
+    reclaimed: ReclaimedAllocations,
+    uncommitted: Uncommitted,
+    committed: Committed,
+}
+
+/// The parts of a ledger that the latest delta does not have.
+#[derive(Debug)]
+struct Uncommitted {
+    agents: BTreeSet<Ipv4Addr>,
+    networks: bool,
+}
+
+/// The state that is known to be in the log.
+#[derive(Debug)]
+pub struct Committed {
+    /// The networks.
+    pub networks: Arc<Networks>,
+    /// The agents with allocations.
+    pub agents: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
+}
+
+/// The changes that one write brings into the log.
+#[derive(Debug)]
+pub struct Delta {
+    /// The changed agents; `None` for those that have no allocation any more.
+    agents: BTreeMap<Ipv4Addr, Option<Arc<EncodedAgent>>>,
+    /// The networks, if they changed.
+    networks: Option<Arc<Networks>>,
+}
+
+impl Delta {
+    /// Returns the changed agents; `None` for those that have no allocation any more.
+    pub fn agents(&self) -> impl Iterator<Item = (Ipv4Addr, Option<&Arc<EncodedAgent>>)> {
+        self.agents.iter().map(|(ip, agent)| (*ip, agent.as_ref()))
+    }
+
+    /// Returns whether the answer to an agent depends on the write. The networks are part of
+    /// every answer.
+    pub fn concerns(&self, ip: Ipv4Addr) -> bool {
+        self.networks.is_some() || self.agents.contains_key(&ip)
+    }
+}
+
+/// An allocation as it is after a registration.
+#[derive(Debug)]
+pub struct Granted {
+    /// The list of overlays for the agent.
+    pub list: UpdateAgentOverlaysMessage,
+    /// The ranges that had nothing left.
+    pub exhausted: Vec<Exhausted>,
+    /// The allocation is another one than before.
+    pub is_new: bool,
+}
+
+/// A registration for which ranges have nothing left. Nothing was allocated.
+#[derive(Debug)]
+pub struct Shortage {
+    request: AllocationRequest,
+    exhausted: Vec<Exhausted>,
+}
+
+/// Overlays that no agent has any more, and the consequences.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The drained overlays. Their ranges are free.
+    pub drained: Vec<String>,
+    /// The change of the networks if an overlay of the configuration takes their place: the
+    /// new lists of the registered agents.
+    pub lists: Option<AgentLists>,
+}
+
+impl Ledger {
+    /// Creates the ledger of what was recovered from the log.
+    pub fn new(recovery: Recovery) -> Ledger {
+        let networks = Arc::new(recovery.networks);
+        Ledger {
+            committed: Committed {
+                networks: networks.clone(),
+                agents: recovery.stored,
+            },
+            drain_holders: DrainHolders::new(&networks, &recovery.records),
+            networks,
+            allocator: recovery.allocator,
+            encoded: EncodedAgents::new(&recovery.records),
+            records: recovery.records,
+            reclaimed: recovery.former,
+            uncommitted: Uncommitted {
+                agents: recovery.changed,
+                networks: recovery.other_network,
+            },
+        }
+    }
+
+    // Views.
+
+    /// Returns the networks in force.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// Returns the agents with allocations.
+    pub fn agents(&self) -> impl ExactSizeIterator<Item = Ipv4Addr> {
+        self.records.keys().copied()
+    }
+
+    /// Returns the allocation of an agent.
+    pub fn allocation(&self, ip: Ipv4Addr) -> Option<&Allocation> {
+        self.records.get(&ip).map(|record| &record.allocation)
+    }
+
+    /// Finds an agent by its allocation.
+    pub fn find(&self, matches: impl Fn(Ipv4Addr, &Allocation) -> bool) -> Option<Ipv4Addr> {
+        self.records
+            .iter()
+            .find(|(ip, record)| matches(**ip, &record.allocation))
+            .map(|(ip, _)| *ip)
+    }
+
+    /// Returns the capacity of an overlay, or of the VTEP ranges for `None`.
+    pub fn capacity(&self, overlay: Option<&str>) -> Capacity {
+        self.allocator.capacity(overlay)
+    }
+
+    /// Returns the state that is known to be in the log.
+    pub fn committed(&self) -> &Committed {
+        &self.committed
+    }
+
+    // Allocation.
+
+    /// Allocates what an agent requests and does not have yet, parts of its reclaimed
+    /// allocation first.
+    ///
+    /// # Errors
+    /// A range has nothing left. Then nothing was allocated.
+    pub fn allocate(
+        &mut self,
+        ip: Ipv4Addr,
+        request: AllocationRequest,
+    ) -> Result<Granted, Shortage> {
+        let (allocation, outcome) = self.try_allocate(ip, request);
+        match outcome {
+            Ok(exhausted) if exhausted.is_empty() => {
+                Ok(self.grant(ip, request, allocation, exhausted))
+            }
+            Ok(exhausted) => {
+                let before = self.allocation(ip).cloned().unwrap_or_default();
+                self.allocator.release(&allocation.without(&before));
+                Err(Shortage { request, exhausted })
+            }
+            Err(exhausted) => Err(Shortage {
+                request,
+                exhausted: vec![exhausted],
+            }),
+        }
+    }
+
+    /// Allocates as [`allocate`](Self::allocate), without the overlays whose ranges have
+    /// nothing left.
+    ///
+    /// # Errors
+    /// The agent has no VTEP address, and none is left. Then nothing was allocated.
+    pub fn allocate_available(
+        &mut self,
+        ip: Ipv4Addr,
+        request: AllocationRequest,
+    ) -> Result<Granted, Exhausted> {
+        let (allocation, outcome) = self.try_allocate(ip, request);
+        outcome.map(|exhausted| self.grant(ip, request, allocation, exhausted))
+    }
+
+    /// Takes from the allocator what an agent requests and does not have yet. Returns its
+    /// allocation with that, which the caller has to store or to release.
+    fn try_allocate(
+        &mut self,
+        ip: Ipv4Addr,
+        request: AllocationRequest,
+    ) -> (Allocation, Result<Vec<Exhausted>, Exhausted>) {
+        let mut allocation = self.allocation(ip).cloned().unwrap_or_default();
+        let none = Allocation::default();
+        let preferred = self.reclaimed.get(ip).unwrap_or(&none);
+        let network = &self.networks.network;
+        let outcome =
+            self.allocator
+                .allocate_preferring(network, request, &mut allocation, preferred);
+        (allocation, outcome)
+    }
+
+    /// Stores the allocation of an agent that registers.
+    fn grant(
+        &mut self,
+        ip: Ipv4Addr,
+        request: AllocationRequest,
+        allocation: Allocation,
+        exhausted: Vec<Exhausted>,
+    ) -> Granted {
+        let (overlays, is_new) = if allocation.overlays.is_empty() {
+            (Vec::new(), false)
+        } else {
+            self.put_record(ip, request, allocation)
+        };
+        Granted {
+            list: list(overlays, &exhausted, &self.networks),
+            exhausted,
+            is_new,
+        }
+    }
+
+    /// Makes or updates the record of an agent. Returns the overlays for the agent, and
+    /// whether its allocation is another one than before.
+    fn put_record(
+        &mut self,
+        ip: Ipv4Addr,
+        requested: AllocationRequest,
+        allocation: Allocation,
+    ) -> (Vec<proto::AgentOverlayInfo>, bool) {
+        let known = self.records.get_mut(&ip);
+        let inactive = known
+            .as_ref()
+            .map(|record| record.inactive.clone())
+            .unwrap_or_default();
+        let network = &self.networks.network;
+        let description = describe(network, ip, &allocation, requested, &inactive);
+        let before = known.as_ref().map(|record| &record.encoded);
+        let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
+        let is_new = match known {
+            // The encoded forms have the whole allocation, so that is the same, too.
+            Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
+                record.requested = requested;
+                false
+            }
+            known => {
+                let is_new = known.is_none_or(|record| record.allocation != allocation);
+                let record = AgentRecord {
+                    allocation,
+                    requested,
+                    inactive,
+                    encoded,
+                };
+                self.records.insert(ip, record);
+                self.uncommitted.agents.insert(ip);
+                is_new
+            }
+        };
+        (description.sent, is_new)
+    }
+
+    /// Chooses agents to reclaim from so that one of the exhausted ranges of a shortage has
+    /// what the agent at `ip` requests, and returns that range and the agents. Earlier
+    /// candidates are preferred, and no more are chosen than needed.
+    pub fn choose_reclaim<'a>(
+        &self,
+        ip: Ipv4Addr,
+        shortage: &'a Shortage,
+        candidates: &[Ipv4Addr],
+    ) -> Option<(&'a Exhausted, Vec<Ipv4Addr>)> {
+        let none = Allocation::default();
+        let allocation = self.allocation(ip).unwrap_or(&none);
+        let candidates: Vec<_> = candidates
+            .iter()
+            .filter(|candidate| **candidate != ip)
+            .filter_map(|candidate| Some((*candidate, self.allocation(*candidate)?)))
+            .collect();
+        let allocations: Vec<_> = candidates.iter().map(|(_, other)| *other).collect();
+        shortage.exhausted.iter().find_map(|exhausted| {
+            let chosen = self.allocator.choose_reclaim(
+                &self.networks.network,
+                shortage.request,
+                allocation,
+                exhausted,
+                &allocations,
+            )?;
+            let agents = chosen.into_iter().map(|index| candidates[index].0);
+            Some((exhausted, agents.collect()))
+        })
+    }
+
+    // Release.
+
+    /// Deletes an agent: its allocation is free, and nothing of it is remembered.
+    /// `registered` are the agents that have registered, for new lists.
+    pub fn delete(
+        &mut self,
+        ip: Ipv4Addr,
+        registered: impl FnOnce() -> RegisteredAgents,
+    ) -> Settled {
+        self.take_reclaimed(ip);
+        if self.remove_record(ip).is_none() {
+            return Settled::default();
+        }
+        self.settle(registered)
+    }
+
+    /// Reclaims the allocation of an agent: it is free, and remembered for the case that the
+    /// agent returns. `registered` are the agents that have registered, for new lists.
+    pub fn reclaim(
+        &mut self,
+        ip: Ipv4Addr,
+        registered: impl FnOnce() -> RegisteredAgents,
+    ) -> Settled {
+        let Some(record) = self.remove_record(ip) else {
+            return Settled::default();
+        };
+        let agent_info = Bytes::copy_from_slice(&record.encoded.agent_info);
+        self.reclaimed.add(ip, record.allocation, agent_info);
+        self.settle(registered)
+    }
+
+    /// Returns the reclaimed allocation of an agent and forgets it.
+    pub fn take_reclaimed(&mut self, ip: Ipv4Addr) -> Option<Allocation> {
+        let allocation = self.reclaimed.remove(ip)?;
+        self.uncommitted.agents.insert(ip);
+        Some(allocation)
+    }
+
+    /// Returns the overlays that were removed at `revision` or before, and of which an agent
+    /// has released its subnets by what it reports: it does not use them any more.
+    pub fn released_overlays(
+        &self,
+        ip: Ipv4Addr,
+        revision: u64,
+        uses: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let record = self.records.get(&ip);
+        let inactive = record.into_iter().flat_map(|record| &record.inactive);
+        let names = inactive.map(|overlay| overlay.info.name.as_str());
+        let is_released = |name: &&str| {
+            let removed = self.networks.removed(name);
+            removed.is_some_and(|removed| removed <= revision) && !uses(name)
+        };
+        names.filter(is_released).map(str::to_owned).collect()
+    }
+
+    /// Releases an agent's subnets of overlays that are not in force. `registered` are the
+    /// agents that have registered, for new lists.
+    pub fn release_overlays(
+        &mut self,
+        ip: Ipv4Addr,
+        overlays: &[String],
+        registered: impl FnOnce() -> RegisteredAgents,
+    ) -> Settled {
+        let Some(record) = self.records.get_mut(&ip) else {
+            return Settled::default();
+        };
+        let is_released = |name: &String| overlays.contains(name);
+        let inactive = std::mem::take(&mut record.inactive);
+        let (released, inactive): (Vec<_>, Vec<_>) = inactive
+            .into_iter()
+            .partition(|overlay| is_released(&overlay.info.name));
+        record.inactive = inactive;
+        for overlay in &released {
+            record.allocation.overlays.remove(&overlay.info.name);
+            self.drain_holders.remove(ip, &overlay.info.name);
+        }
+        if record.allocation.overlays.is_empty() {
+            // A VTEP without an overlay is of no use.
+            self.remove_record(ip);
+        } else {
+            record.renew(&self.networks.network, ip);
+            self.uncommitted.agents.insert(ip);
+        }
+        self.settle(registered)
+    }
+
+    /// Removes the record of an agent and makes its allocation free.
+    fn remove_record(&mut self, ip: Ipv4Addr) -> Option<AgentRecord> {
+        let record = self.records.remove(&ip)?;
+        self.allocator.release(&record.allocation);
+        self.drain_holders.remove_agent(ip);
+        self.uncommitted.agents.insert(ip);
+        Some(record)
+    }
+
+    // The log.
+
+    /// Returns whether there are changes since the latest delta.
+    pub fn has_uncommitted(&self) -> bool {
+        self.uncommitted.networks || !self.uncommitted.agents.is_empty()
+    }
+
+    /// Returns whether the answer to an agent depends on the next delta. The networks are part
+    /// of every answer.
+    pub fn has_uncommitted_of(&self, ip: Ipv4Addr) -> bool {
+        self.uncommitted.networks || self.uncommitted.agents.contains(&ip)
+    }
+
+    /// Takes the changes since the latest delta, and encodes the whole state.
+    pub fn take_delta(&mut self) -> (Delta, Bytes) {
+        let agents = std::mem::take(&mut self.uncommitted.agents);
+        let networks = std::mem::take(&mut self.uncommitted.networks);
+        self.encoded.update(&self.records, &agents);
+        debug_assert!(
+            self.encoded.matches(&self.records),
+            "a changed record is not among the uncommitted ones"
+        );
+        let state = encode_state(
+            &self.networks.network.wire,
+            self.encoded.pieces(),
+            self.encoded.size(),
+            self.networks.to_wire().as_ref(),
+            self.reclaimed.agent_infos(),
+        );
+        let encoded = |ip| self.records.get(&ip).map(|record| record.encoded.clone());
+        let delta = Delta {
+            agents: agents.into_iter().map(|ip| (ip, encoded(ip))).collect(),
+            networks: networks.then(|| self.networks.clone()),
+        };
+        (delta, state)
+    }
+
+    /// Makes a delta that is in the log now part of the committed state.
+    pub fn commit(&mut self, delta: Delta) {
+        if let Some(networks) = delta.networks {
+            self.committed.networks = networks;
+        }
+        for (ip, agent) in delta.agents {
+            match agent {
+                Some(agent) => _ = self.committed.agents.insert(ip, agent),
+                None => _ = self.committed.agents.remove(&ip),
+            }
+        }
+    }
+}
+
+impl AgentRecord {
+    /// Encodes the record anew after a change of its allocation.
+    fn renew(&mut self, network: &crate::config::Network, ip: Ipv4Addr) {
+        let description = describe(
+            network,
+            ip,
+            &self.allocation,
+            self.requested,
+            &self.inactive,
+        );
+        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
+    }
+}
+
+/// Makes the list of overlays for an agent.
+fn list(
+    overlays: Vec<proto::AgentOverlayInfo>,
+    exhausted: &[Exhausted],
+    networks: &Networks,
+) -> UpdateAgentOverlaysMessage {
+    UpdateAgentOverlaysMessage {
+        overlays,
+        problems: exhausted.iter().map(ToString::to_string).collect(),
+        revision: Some(networks.revision),
+        ..Default::default()
+    }
+}
+
+/// Returns the subnets of every overlay that agents have.
+fn subnets_by_overlay(
+    records: &BTreeMap<Ipv4Addr, AgentRecord>,
+) -> BTreeMap<String, Vec<(Ipv4Addr, DualStackNet)>> {
+    let mut subnets: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for (ip, record) in records {
+        for (name, nets) in &record.allocation.overlays {
+            subnets.entry(name.clone()).or_default().push((*ip, *nets));
+        }
+    }
+    subnets
+}

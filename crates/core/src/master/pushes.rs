@@ -1,0 +1,103 @@
+//! Lists that agents get without registering for them, until they confirm them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::counters::Outbox;
+use super::sessions::Sessions;
+use crate::Time;
+use crate::proto::internal::UpdateAgentOverlaysMessage;
+
+/// Time after which a list is sent again for the first time if the agent has not reported.
+const RESEND_FIRST: Duration = Duration::from_secs(2);
+/// Longest time between two sendings; the times double up to it. After that the agent's own
+/// refresh is relied on.
+const RESEND_LIMIT: Duration = Duration::from_secs(32);
+
+/// Lists that were sent and not confirmed by a report yet.
+#[derive(Debug, Default)]
+pub struct UnconfirmedPushes {
+    lists: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
+    resend: Option<Resend>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Resend {
+    at: Time,
+    /// The delay that ends then.
+    delay: Duration,
+}
+
+impl UnconfirmedPushes {
+    /// Returns when the lists are sent again.
+    pub fn due(&self) -> Option<Time> {
+        self.resend.map(|resend| resend.at)
+    }
+
+    /// Drops the list of an agent that has reported, gets another list, or is gone.
+    pub fn remove(&mut self, ip: Ipv4Addr) {
+        self.lists.remove(&ip);
+        if self.lists.is_empty() {
+            self.resend = None;
+        }
+    }
+
+    /// Sends lists, and again until they are confirmed.
+    pub fn send(
+        &mut self,
+        out: &mut Outbox,
+        sessions: &mut Sessions,
+        lists: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
+    ) {
+        for (ip, list) in lists {
+            if send(out, sessions, ip, &list) {
+                self.lists.insert(ip, list);
+                self.resend = Some(Resend {
+                    at: out.now() + RESEND_FIRST,
+                    delay: RESEND_FIRST,
+                });
+            }
+        }
+    }
+
+    /// Sends the lists again if that is due.
+    pub fn tick(&mut self, out: &mut Outbox, sessions: &mut Sessions) {
+        let Some(Resend { delay, .. }) = self.resend.filter(|resend| resend.at <= out.now()) else {
+            return;
+        };
+        self.lists
+            .retain(|ip, list| delay <= RESEND_LIMIT && send(out, sessions, *ip, list));
+        let delay = delay * 2;
+        self.resend = (!self.lists.is_empty()).then(|| Resend {
+            at: out.now() + delay,
+            delay,
+        });
+    }
+}
+
+/// Sends a list to an agent. Returns `false` if the agent cannot be reached.
+fn send(
+    out: &mut Outbox,
+    sessions: &mut Sessions,
+    ip: Ipv4Addr,
+    list: &UpdateAgentOverlaysMessage,
+) -> bool {
+    let Some(session) = sessions
+        .get(ip)
+        .filter(|session| session.connected && session.is_current)
+    else {
+        return false;
+    };
+    // Every list has the notices until the agent confirms them.
+    let notices = session.notices.clone();
+    out.send(
+        &session.pid,
+        &UpdateAgentOverlaysMessage {
+            notices,
+            ..list.clone()
+        },
+    );
+    sessions.told(ip, list.revision());
+    true
+}

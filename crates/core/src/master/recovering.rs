@@ -1,0 +1,101 @@
+//! Reading the log at the beginning of a lead, or after a write that failed.
+
+use std::time::Duration;
+
+use super::counters::Outbox;
+use crate::util::backoff::Backoff;
+use crate::{Effect, Level, Time};
+
+/// The state of a master that leads and has not read the log yet.
+#[derive(Debug)]
+pub struct Recovering {
+    /// Reads of the log in this lead that are not answered yet.
+    unanswered: u32,
+    /// When the log is read (again).
+    fetch_at: Option<Time>,
+    /// When the read counts as hanging.
+    overdue_at: Time,
+    /// `replicated_log_timeout`: the time for which a read may take.
+    timeout: Duration,
+    /// The error of the latest attempt.
+    error: Option<String>,
+}
+
+impl Recovering {
+    /// Begins to read the log at `at`.
+    pub fn new(at: Time, timeout: Duration) -> Recovering {
+        Recovering {
+            unanswered: 0,
+            fetch_at: Some(at),
+            overdue_at: at + timeout,
+            timeout,
+            error: None,
+        }
+    }
+
+    /// Returns the reads of the log that are not answered yet.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Returns the error of the latest attempt, if it failed.
+    pub fn error(&self) -> Option<&str> {
+        self.error.as_deref()
+    }
+
+    /// Returns when [`tick`](Self::tick) has to be called.
+    pub fn due(&self) -> Time {
+        self.fetch_at
+            .map_or(self.overdue_at, |at| at.min(self.overdue_at))
+    }
+
+    /// Reads the log if that is due, and once more if the read hangs.
+    pub fn tick(&mut self, out: &mut Outbox) {
+        let now = out.now();
+        if self.overdue_at <= now {
+            self.overdue_at = now + self.timeout;
+            self.fetch_at = Some(now);
+            let line = format!(
+                "The replicated log could not be read for {:.0} s; is a quorum of the masters up?",
+                self.timeout.as_secs_f64()
+            );
+            out.log(Level::Error, line);
+        }
+        if self.fetch_at.is_some_and(|at| at <= now) {
+            self.fetch_at = None;
+            self.unanswered += 1;
+            out.push(Effect::Fetch);
+        }
+    }
+
+    /// Takes an answer that belongs to a read of an earlier lead. If an earlier read is never
+    /// answered, this was the answer that counts: so the log is read again.
+    pub fn handle_stale_answer(&mut self, now: Time, delay: Duration) {
+        self.fetch_at.get_or_insert(now + delay);
+    }
+
+    /// Takes an answer to a read of this lead.
+    pub fn handle_answer(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// Takes the error of a read. The log is read again, unless a newer attempt is under way.
+    pub fn handle_error(
+        &mut self,
+        out: &mut Outbox,
+        error: String,
+        backoff: &mut Backoff,
+        random: &mut fastrand::Rng,
+    ) {
+        if self.unanswered == 0 {
+            let delay = backoff.next(random);
+            self.fetch_at = Some(out.now() + delay);
+            let seconds = delay.as_secs_f64();
+            let line = format!(
+                "The replicated log cannot be read, trying again in {seconds:.1} s: {error}"
+            );
+            out.log(Level::Warning, line);
+        }
+        self.error = Some(error);
+    }
+}
