@@ -210,9 +210,7 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
         "{out}"
     );
     assert!(
-        error.contains(
-            "in use: overlay dcos was removed, but 1 container is still attached to m-dcos"
-        ),
+        error.contains("in use: overlay dcos was removed, but 1 container on m-dcos still uses it"),
         "{error}"
     );
     assert_eq!(everything(), before, "it changed something");

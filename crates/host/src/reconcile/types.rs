@@ -69,13 +69,13 @@ impl fmt::Display for Draining {
             RemovedPart::Overlay => write!(f, "overlay {overlay} was removed")?,
             RemovedPart::Bridge => write!(f, "overlay {overlay} no longer uses bridge {bridge}")?,
         }
-        let (containers, their) = match self.containers {
-            1 => ("1 container is".to_owned(), "its"),
-            n => (format!("{n} containers are"), "their"),
+        let (containers, use_it, their) = match self.containers {
+            1 => ("1 container".to_owned(), "uses it", "its"),
+            n => (format!("{n} containers"), "use it", "their"),
         };
         write!(
             f,
-            ", but {containers} still attached to {bridge}: bridge, rules and routes stay until {their} end"
+            ", but {containers} on {bridge} still {use_it}: bridge, rules and routes stay until {their} end"
         )
     }
 }

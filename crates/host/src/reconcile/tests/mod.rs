@@ -717,7 +717,7 @@ fn docker_bridges_are_dockers_to_remove() {
     assert_eq!(lines(&plan_then), [""; 0]);
     assert_eq!(
         plan_then.draining[0].to_string(),
-        "overlay dcos no longer uses bridge d-dcos, but 1 container is still attached to d-dcos: bridge, rules and \
+        "overlay dcos no longer uses bridge d-dcos, but 1 container on d-dcos still uses it: bridge, rules and \
          routes stay until its end"
     );
     for (ports, removal) in [
