@@ -6,28 +6,54 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::ffi::*;
+
+mod values;
+
+use crate::runtime::{Clock, Host, LogMeeting, LogSettings, NodeOptions, Role};
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::protocol::routes::{Access, Announced};
-use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Time};
+use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Response, Time};
 
-use crate::ffi::*;
-use crate::runtime::{Clock, Host, NodeOptions, Role};
-
-/// Sends back what it is sent; panics when told to.
-#[derive(Default)]
-struct Echo(VecDeque<Effect>);
+/// Does what it is told to, sends back what else it is sent, and says what it was given.
+struct Echo(VecDeque<Effect>, Arc<Mutex<Vec<Input>>>);
 
 impl Machine for Echo {
     fn handle(&mut self, _: Time, input: Input) {
-        if let Input::Message { from, name, body } = input {
-            assert_ne!(name, "panic", "as told");
-            self.0.push_back(Effect::Send {
-                to: from,
-                name: "echo",
-                body,
-            });
+        self.1.lock().push(input.clone());
+        match input {
+            Input::Message { from, name, body } => self.0.push_back(match name.as_str() {
+                "panic" => panic!("as told"),
+                "fetch" => Effect::Fetch,
+                "store" => Effect::Store {
+                    number: 7,
+                    state: body,
+                },
+                "link" => Effect::Link {
+                    to: from,
+                    reconnect: false,
+                },
+                "anew" => Effect::Link {
+                    to: from,
+                    reconnect: true,
+                },
+                _ => Effect::Send {
+                    to: from,
+                    name: "echo",
+                    body,
+                },
+            }),
+            Input::Request(Request { id, path, .. }) if path == "/answer" => {
+                let mut response = Response::text(418, "short and stout");
+                response.headers = vec![
+                    ("Location", "/there".to_owned()),
+                    ("Allow", "GET".to_owned()),
+                ];
+                self.0.push_back(Effect::Respond { id, response });
+            }
+            _ => {}
         }
     }
 
@@ -59,17 +85,27 @@ impl Host for NoHost {
 struct Handle {
     node: *mut mo_node,
     ms: Arc<AtomicU64>,
+    /// What the machines were given.
+    given: Arc<Mutex<Vec<Input>>>,
 }
 
 impl Handle {
     fn new() -> Handle {
+        Handle::of(None, None)
+    }
+
+    fn of(detect: Option<&str>, log: Option<LogSettings>) -> Handle {
         let ms = Arc::new(AtomicU64::new(0));
+        let given = Arc::new(Mutex::new(Vec::new()));
         let node = mo_node::boxed(Node::new(NodeOptions {
             role: Role::Master,
-            make: Box::new(|_| Box::<Echo>::default()),
-            detect: None,
+            make: Box::new({
+                let given = given.clone();
+                move |_| Box::new(Echo(VecDeque::new(), given.clone()))
+            }),
+            detect: detect.map(str::to_owned),
             authenticate_http: AuthenticateHttp::default(),
-            log: None,
+            log,
             host: Box::new(NoHost),
             clock: Clock::new({
                 let ms = ms.clone();
@@ -77,17 +113,21 @@ impl Handle {
             }),
             seed: 1,
         }));
-        Handle { node, ms }
+        Handle { node, ms, given }
     }
 
     fn started() -> Handle {
         let handle = Handle::new();
+        handle.start();
+        handle
+    }
+
+    fn start(&self) {
         // SAFETY: the node is alive.
         assert_eq!(
-            unsafe { mo_node_start(handle.node, lend("overlay-master@10.0.0.1:5050")) },
+            unsafe { mo_node_start(self.node, lend("overlay-master@10.0.0.1:5050")) },
             MoResult::Ok
         );
-        handle
     }
 
     fn message(&self, name: &str) -> MoResult {
@@ -431,6 +471,16 @@ fn metrics_can_be_listed() {
     }
     // This machine has none of its own.
     assert_eq!(found, [("overlay/master/process_restarts".to_owned(), 0.0)]);
+    // The first is asked for anew.
+    handle.message("panic");
+    handle.ms.fetch_add(100, Ordering::Relaxed);
+    metric.size += 1;
+    // SAFETY: every pointer is alive.
+    unsafe {
+        assert_eq!(mo_node_tick(handle.node), MoResult::Ok);
+        assert_eq!(mo_node_metric(handle.node, 0, &mut metric), MoResult::Ok);
+    }
+    assert_eq!(metric.value, 1.0);
 }
 
 #[test]

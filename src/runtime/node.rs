@@ -371,8 +371,12 @@ impl Node {
                 self.input(Input::Usage(usage))?;
             } else if let Some(effect) = self.guarded(|machine| machine.poll_effect()).flatten() {
                 self.carry_out(effect)?;
-            } else if self.actions.is_empty() {
-                return Ok(Action::Idle(self.deadline()));
+            } else {
+                let deadline = self.deadline();
+                // A panic on the way, here or above, leaves answers to be given.
+                if self.actions.is_empty() {
+                    return Ok(Action::Idle(deadline));
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ fn every_endpoint_is_written_down_answers_and_has_help() {
         return;
     };
     let cluster = start(&setup);
-    let rows = named("README.md");
+    let rows = named("docs/api.md");
     for (role, node) in [
         (Role::Master, &cluster.master),
         (Role::Agent, &cluster.agents[0]),
@@ -42,7 +42,7 @@ fn every_endpoint_is_written_down_answers_and_has_help() {
             };
             assert!(
                 rows.iter().any(|row| of_it(&row)),
-                "README.md does not name {path}"
+                "docs/api.md does not name {path}"
             );
             assert!(index.text().contains(&path), "{}", index.text());
             let page = client.get(&format!("/help{path}")).unwrap();

@@ -7,6 +7,8 @@ mod fuzz;
 #[cfg(test)]
 mod licences;
 mod simulate;
+#[cfg(test)]
+mod structure;
 mod test;
 
 use std::process::ExitCode;

@@ -326,5 +326,8 @@ mod tests {
             );
         }
         assert_eq!(histogram.last(), Duration::from_secs(60));
+        histogram.observe(Duration::from_millis(3));
+        assert_eq!(histogram.last(), Duration::from_millis(3));
+        assert_eq!(histogram.sum(), Duration::from_millis(60_715));
     }
 }

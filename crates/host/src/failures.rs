@@ -239,4 +239,51 @@ mod tests {
             assert_eq!(report.host.len(), 1);
         }
     }
+
+    #[test]
+    fn a_family_that_does_not_work_is_told_for_each_operation() {
+        let address = |text: &str| Op::AddAddress("vtep1024".into(), text.parse().unwrap());
+        for (op, overlay) in [
+            (Op::EnableForwarding(Family::V4), "four"),
+            (Op::EnableForwarding(Family::V6), "six"),
+            (address("44.128.0.1/20"), "four"),
+            (address("fd01:a::1/64"), "six"),
+        ] {
+            let report = report(|failures| failures.add_op(&op, "no".into()));
+            assert_eq!(
+                report.overlays.keys().collect::<Vec<_>>(),
+                [overlay],
+                "{op}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_fourth_sentence_is_a_number_and_kinds_are_counted_apart() {
+        let report = report(|failures| {
+            (0..4).for_each(|n| failures.add_op(&route(n), "no".into()));
+            (0..3).for_each(|n| {
+                failures.add_op(&Op::RemoveNexthop("vtep1024".into(), n), "no".into());
+            });
+            assert_eq!(failures.count(), 7);
+        });
+        assert_eq!(report.host.len(), 3 + 3 + 1);
+        assert_eq!(
+            report.host.last().unwrap(),
+            "cannot add route: 1 more like that"
+        );
+    }
+
+    /// What follows from the first reason is not told to an overlay, its own troubles are.
+    #[test]
+    fn an_overlay_tells_one_reason_of_all_and_each_of_its_own() {
+        let report = report(|failures| {
+            failures.add(Scope::Ipv4, "first".into());
+            failures.add(Scope::Overlays, "second".into());
+            failures.add(Scope::Overlay("four"), "own".into());
+        });
+        assert_eq!(report.overlays["four"], "first; own");
+        assert_eq!(report.overlays["six"], "second");
+        assert_eq!(report.host, ["first", "second"]);
+    }
 }

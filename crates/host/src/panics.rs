@@ -111,13 +111,20 @@ mod tests {
     #[test]
     fn returns_message_and_location() {
         let line = line!() + 1;
-        let caught = catch(|| panic!("no {}", "way")).unwrap_err();
+        let caught = catch(|| panic!("no way")).unwrap_err();
         assert_eq!(caught.message, "no way");
         assert!(
             caught.location.starts_with(&format!("{}:{line}:", file!())),
             "{}",
             caught.location
         );
+    }
+
+    #[test]
+    fn returns_a_message_that_is_known_at_run_time_only() {
+        let count = std::hint::black_box(7);
+        let caught = catch(|| panic!("no {count}")).unwrap_err();
+        assert_eq!(caught.message, "no 7");
     }
 
     #[test]
@@ -141,6 +148,8 @@ mod tests {
         });
         assert_eq!(inner.unwrap_err().message, "outer");
         assert_eq!(catch(|| 5), Ok(5));
+        let outside = CATCHING.with_borrow(|catching| (catching.depth, catching.location.clone()));
+        assert_eq!(outside, (0, None), "later panics are not caught here");
     }
 
     #[test]

@@ -232,6 +232,220 @@ mod tests {
         assert_eq!(schedule.compare_at, ms(8000));
     }
 
+    /// Whatever else is due, events about what is quickly read lead to a look soon, but
+    /// not too soon after the last one.
+    #[test]
+    fn an_event_brings_the_look_forward_and_never_puts_it_off() {
+        let mut schedule = schedule(1);
+        schedule.on_event(ms(600), Reaction::QuickCheck);
+        for now in [610, 619] {
+            schedule.on_event(ms(now), Reaction::QuickCheck);
+            assert_eq!(
+                (schedule.due(ms(now)), schedule.next()),
+                (Due::Nothing, ms(620)),
+                "{now}"
+            );
+        }
+        assert_eq!(schedule.due(ms(620)), Due::QuickCheck);
+        // Right after a look the next one has to wait.
+        schedule.on_quick_check(ms(630));
+        schedule.on_event(ms(631), Reaction::QuickCheck);
+        assert_eq!(
+            (schedule.due(ms(1129)), schedule.due(ms(1130))),
+            (Due::Nothing, Due::QuickCheck)
+        );
+        // The regular look is not put off by an event that comes shortly before it.
+        schedule.on_quick_check(ms(2000));
+        let regular = schedule.next();
+        schedule.on_event(
+            Time(regular.0 - Duration::from_millis(1)),
+            Reaction::QuickCheck,
+        );
+        assert_eq!(
+            (schedule.next(), schedule.due(regular)),
+            (regular, Due::QuickCheck)
+        );
+        assert!(!schedule.is_reconcile_pending(), "a look is no pass");
+    }
+
+    #[test]
+    fn a_storm_leads_to_few_looks() {
+        let (mut schedule, mut count) = (schedule(1), 0);
+        for now in 0..10_000 {
+            schedule.on_event(ms(now), Reaction::QuickCheck);
+            if schedule.due(ms(now)) == Due::QuickCheck {
+                count += 1;
+                schedule.on_quick_check(ms(now));
+            }
+        }
+        assert_eq!(count, 19, "one each half second, none at the start");
+    }
+
+    #[test]
+    fn a_pass_rests_for_four_times_as_long_as_it_took_within_bounds() {
+        for (took, rest) in [
+            (0, 200),
+            (49, 200),
+            (51, 204),
+            (100, 400),
+            (249, 996),
+            (251, 1000),
+            (9000, 1000),
+        ] {
+            let mut schedule = schedule(took);
+            // Further events do not put it off.
+            for now in [1, 50, 99] {
+                schedule.on_event(ms(now), Reaction::Reconcile);
+            }
+            assert_ne!(schedule.due(ms(rest - 1)), Due::Repair, "{took}");
+            assert_eq!(schedule.due(ms(rest)), Due::Repair, "{took}");
+        }
+        // Later ones are gathered from the first one on.
+        let mut schedule = schedule(10);
+        for now in [300, 310, 319] {
+            schedule.on_event(ms(now), Reaction::Reconcile);
+            assert_eq!(
+                (schedule.due(ms(now)), schedule.next()),
+                (Due::Nothing, ms(320))
+            );
+        }
+        assert_eq!(schedule.due(ms(320)), Due::Repair);
+    }
+
+    #[test]
+    fn a_pass_is_the_end_of_what_was_due_and_begins_everything_anew() {
+        let mut schedule = schedule(1);
+        schedule.on_event(ms(700), Reaction::QuickCheck);
+        schedule.on_event(ms(700), Reaction::Reconcile);
+        assert!(schedule.is_reconcile_pending());
+        schedule.on_reconciled(ms(5000), Duration::from_millis(1));
+        assert!(!schedule.is_reconcile_pending());
+        assert_eq!(schedule.due(ms(5999)), Due::Nothing);
+        assert!(
+            (ms(6000)..=ms(6500)).contains(&schedule.next()),
+            "the next look: {:?}",
+            schedule.next()
+        );
+        // A look is not: what is wrong stays wrong.
+        schedule.on_event(ms(5500), Reaction::Reconcile);
+        schedule.on_quick_check(ms(5510));
+        assert_eq!(
+            (schedule.is_reconcile_pending(), schedule.due(ms(5520))),
+            (true, Due::Repair)
+        );
+    }
+
+    #[test]
+    fn what_means_nothing_changes_nothing() {
+        let mut schedule = schedule(1);
+        let next = schedule.next();
+        schedule.on_event(ms(800), Reaction::Ignore);
+        assert_eq!(
+            (schedule.is_reconcile_pending(), schedule.next()),
+            (false, next)
+        );
+    }
+
+    #[test]
+    fn before_the_first_pass_nothing_is_due_by_itself() {
+        let mut schedule = Schedule::new(1);
+        assert_eq!(schedule.due(ms(1_000_000_000)), Due::Nothing);
+        schedule.on_event(ms(5), Reaction::Reconcile);
+        assert_eq!(
+            (schedule.due(ms(24)), schedule.due(ms(25))),
+            (Due::Nothing, Due::Repair)
+        );
+    }
+
+    /// The one that covers more comes first.
+    #[test]
+    fn of_several_things_that_are_due_the_most_thorough_is_done() {
+        let mut schedule = schedule(1);
+        let (look, compare) = (schedule.quick_check_at, schedule.compare_at);
+        assert_eq!(schedule.due(look), Due::QuickCheck);
+        assert_eq!(
+            schedule.due(Time(compare.0 - Duration::from_nanos(1))),
+            Due::QuickCheck
+        );
+        assert_eq!(schedule.due(compare), Due::Compare);
+        schedule.on_event(ms(10), Reaction::Reconcile);
+        assert_eq!(schedule.due(compare), Due::Repair);
+    }
+
+    /// One wakes for whatever comes first, also while a pass has to wait.
+    #[test]
+    fn the_next_thing_is_the_first_one() {
+        let mut schedule = schedule(9000);
+        schedule.on_event(ms(1), Reaction::Reconcile);
+        schedule.on_event(ms(600), Reaction::QuickCheck);
+        assert_eq!(
+            (schedule.next(), schedule.due(ms(620))),
+            (ms(620), Due::QuickCheck)
+        );
+        schedule.on_quick_check(ms(621));
+        assert_eq!(schedule.next(), ms(1000));
+        // Everything is compared although there is always a look before.
+        schedule.set_without_events(true);
+        schedule.on_reconciled(ms(0), Duration::ZERO);
+        schedule.on_quick_check(schedule.compare_at);
+        assert_eq!(schedule.next(), schedule.compare_at);
+        schedule.on_event(
+            Time(schedule.compare_at.0 - Duration::from_millis(1)),
+            Reaction::Reconcile,
+        );
+        assert_eq!(
+            schedule.next(),
+            schedule.compare_at,
+            "rather than 19 ms later"
+        );
+    }
+
+    /// Many hosts do not do it at the same time.
+    #[test]
+    fn intervals_are_spread_over_their_whole_range() {
+        let after = |seed, without_events| {
+            let mut schedule = Schedule::new(seed);
+            schedule.set_without_events(without_events);
+            schedule.on_reconciled(Time::default(), Duration::from_millis(1));
+            (
+                schedule.compare_at.0.as_millis(),
+                schedule.quick_check_at.0.as_millis(),
+            )
+        };
+        for (without_events, compare) in [(false, [30_000, 60_000]), (true, [1000, 1500])] {
+            let all: Vec<(u128, u128)> = (0..200).map(|seed| after(seed, without_events)).collect();
+            let (compares, looks): (Vec<u128>, Vec<u128>) = all.into_iter().unzip();
+            for (values, [least, most]) in [(compares, compare), (looks, [1000, 1500])] {
+                let tenth = (most - least) / 10;
+                let (first, last) = (values.iter().min().unwrap(), values.iter().max().unwrap());
+                assert!(
+                    (least..least + tenth).contains(first),
+                    "{first} of {least}..{most}"
+                );
+                assert!(
+                    (most - tenth..=most).contains(last),
+                    "{last} of {least}..{most}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_whose_events_are_back_is_compared_seldom_again() {
+        let mut schedule = schedule(0);
+        schedule.set_without_events(true);
+        schedule.on_reconciled(ms(0), Duration::from_millis(75));
+        assert!(
+            schedule.compare_at >= ms(1500),
+            "twenty times as long as it takes"
+        );
+        schedule.set_without_events(false);
+        schedule.on_reconciled(ms(0), Duration::from_millis(75));
+        assert!(schedule.compare_at >= ms(30_000));
+        schedule.on_reconciled(ms(0), Duration::from_secs(4));
+        assert_eq!(schedule.compare_at, ms(80_000));
+    }
+
     impl Due {
         /// Allows a quick check that is due by chance, in tests of reconciliations.
         fn or_quick_check(self, quick_check_at: Time, now: Time) -> Due {

@@ -146,19 +146,7 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
         wake: impl Fn() + Send + 'static,
         mut run: impl FnMut(&mut Control<R, S>) + Send + 'static,
     ) -> io::Result<Supervisor<R, S>> {
-        let mailbox = Mutex::new(Mailbox {
-            order: None,
-            report: None,
-            counters: Counters::default(),
-            stop: false,
-        });
-        let shared = Arc::new(Shared { mailbox, signal });
-        let mut control = Control {
-            shared: shared.clone(),
-            wake: Box::new(wake),
-            pending: None,
-            current: None,
-        };
+        let (mut supervisor, mut control) = Supervisor::without_thread(signal, wake);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -167,10 +155,33 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
                     std::thread::sleep(RESTART_PAUSE);
                 }
             })?;
-        Ok(Supervisor {
+        supervisor.thread = Some(thread);
+        Ok(supervisor)
+    }
+
+    /// Returns both ends, for a thread that is still to be started.
+    pub(crate) fn without_thread(
+        signal: S,
+        wake: impl Fn() + Send + 'static,
+    ) -> (Supervisor<R, S>, Control<R, S>) {
+        let mailbox = Mutex::new(Mailbox {
+            order: None,
+            report: None,
+            counters: Counters::default(),
+            stop: false,
+        });
+        let shared = Arc::new(Shared { mailbox, signal });
+        let control = Control {
+            shared: shared.clone(),
+            wake: Box::new(wake),
+            pending: None,
+            current: None,
+        };
+        let supervisor = Supervisor {
             shared,
-            thread: Some(thread),
-        })
+            thread: None,
+        };
+        (supervisor, control)
     }
 
     /// Requests that everything be as `desired`. Returns at once. A newer request replaces
@@ -191,6 +202,26 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
     /// Returns what the thread did so far.
     pub(crate) fn counters(&self) -> Counters {
         self.shared.mailbox.lock().counters
+    }
+}
+
+#[cfg(test)]
+impl<R: Report, S: Signal> Supervisor<R, S> {
+    /// Wakes the thread without a request.
+    pub(crate) fn notify(&self) {
+        self.shared.signal.notify();
+    }
+
+    /// Requests a desired state, and has something else happen before the thread can receive
+    /// the request.
+    pub(crate) fn apply_and(&self, generation: u64, desired: Arc<R::Desired>, also: impl FnOnce()) {
+        let mut mailbox = self.shared.mailbox.lock();
+        mailbox.order = Some(Order {
+            generation,
+            desired,
+        });
+        also();
+        self.shared.signal.notify();
     }
 }
 

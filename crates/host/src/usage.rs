@@ -88,10 +88,7 @@ fn keep_counting(control: &mut Control<Usage, EventFd>) {
         if let Some(desired) = control.desired() {
             let usage = catch(|| sample(desired))
                 .unwrap_or_else(|panic| supervisor::failed(&**desired, &panic));
-            // A count for networks that are out of date is made again.
-            if !control.is_superseded() {
-                control.publish(usage);
-            }
+            publish(control, usage);
         }
         let timeout = match control.desired() {
             Some(_) => PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX),
@@ -100,6 +97,13 @@ fn keep_counting(control: &mut Control<Usage, EventFd>) {
         let signal = control.signal().as_fd();
         // An interrupted wait leads to an early count.
         let _ = poll(&mut [PollFd::new(signal, PollFlags::POLLIN)], timeout);
+    }
+}
+
+/// Publishes a count, unless it is for networks that are out of date meanwhile.
+fn publish(control: &mut Control<Usage, EventFd>, usage: Usage) {
+    if !control.is_superseded() {
+        control.publish(usage);
     }
 }
 
@@ -249,5 +253,48 @@ mod tests {
             woken.recv_timeout(PATIENCE),
             Err(RecvTimeoutError::Disconnected)
         );
+    }
+
+    #[test]
+    fn only_counts_for_the_newest_request_are_reported() {
+        let signal = supervisor::poll_signal().unwrap();
+        let (supervisor, mut control) = Supervisor::without_thread(signal, || {});
+        let count = |control: &mut Control<Usage, EventFd>, usage: Usage| {
+            publish(control, usage.clone());
+            let reported = supervisor.poll();
+            assert!(reported.is_none() || reported == Some(usage));
+            reported.is_some()
+        };
+        assert!(!count(&mut control, dcos(1, 0)), "nobody asked");
+        supervisor.apply(0, Arc::default());
+        assert!(!count(&mut control, dcos(1, 0)), "superseded");
+        assert_eq!(control.receive(), Received::Desired);
+        assert!(count(&mut control, dcos(1, 0)));
+        assert!(!count(&mut control, dcos(1, 0)), "the same again");
+        assert!(count(&mut control, dcos(1, 1)));
+        supervisor.apply(0, Arc::default());
+        assert!(!count(&mut control, dcos(2, 2)), "superseded");
+        assert_eq!(control.receive(), Received::Desired);
+        assert!(count(&mut control, dcos(1, 1)), "a new request");
+        assert!(!count(&mut control, dcos(1, 1)));
+    }
+
+    /// The boundaries of the subnets, in both families.
+    #[test]
+    fn addresses_at_the_ends_of_the_subnets_count_and_those_behind_them_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["9.0.0.0", "9.0.0.127", "9.0.0.128", "8.255.255.255"];
+        let files6 = [
+            "fd01:b::",
+            "fd01:b::7fff:ffff:ffff",
+            "fd01:b::8000:0:0",
+            "fd01:a:ffff::",
+        ];
+        fs::create_dir(dir.path().join("dcos")).unwrap();
+        for file in files.iter().chain(&files6) {
+            fs::write(dir.path().join("dcos").join(file), "container").unwrap();
+        }
+        fs::write(dir.path().join("dcos/9.0.0.1"), "container").unwrap();
+        assert_eq!(sample(&desired(dir.path())), dcos(3, 2));
     }
 }

@@ -1,14 +1,17 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::super::node::*;
+
+mod supervision;
 
 /// A machine that does as its inputs say, so that a test can make it do anything.
 struct Puppet {
     me: Upid,
     effects: VecDeque<Effect>,
     timeout: Option<Time>,
+    broken_timeout: bool,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -36,6 +39,11 @@ impl Machine for Puppet {
                     generation: 3,
                     desired: Arc::new(Desired::default()),
                 }),
+                "break timeout" => self.broken_timeout = true,
+                "anew" => self.effects.push_back(Effect::Link {
+                    to: from,
+                    reconnect: true,
+                }),
                 "link" => self.effects.push_back(Effect::Link {
                     to: from,
                     reconnect: false,
@@ -54,12 +62,13 @@ impl Machine for Puppet {
                 }),
                 _ => {}
             },
-            Input::Request(request) if request.path == "/now" => {
-                let response = unavailable(200, self.me.to_string());
-                self.effects.push_back(Effect::Respond {
+            Input::Request(request) if request.path != "/later" => {
+                let answer = Effect::Respond {
                     id: request.id,
-                    response,
-                });
+                    response: unavailable(200, self.me.to_string()),
+                };
+                let count = if request.path == "/twice" { 2 } else { 1 };
+                self.effects.extend(std::iter::repeat_n(answer, count));
             }
             Input::Timeout => self.timeout = None,
             _ => {}
@@ -71,14 +80,17 @@ impl Machine for Puppet {
     }
 
     fn poll_timeout(&self) -> Option<Time> {
+        assert!(!self.broken_timeout, "as told");
         self.timeout
     }
 }
 
+/// The generations that were asked for, and the next reports.
 #[derive(Clone, Default)]
 struct FakeHost(
     Arc<Mutex<(Vec<u64>, Option<HostReport>)>>,
     Arc<Mutex<(Vec<u64>, Option<EngineReport>)>>,
+    Arc<Mutex<Option<BTreeMap<String, InUse>>>>,
 );
 
 impl Host for FakeHost {
@@ -97,29 +109,46 @@ impl Host for FakeHost {
     fn poll_engine(&mut self) -> Option<EngineReport> {
         self.1.lock().1.take()
     }
+
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        self.2.lock().take()
+    }
 }
 
 struct Bench {
     node: Node,
-    ms: Arc<AtomicU64>,
+    nanos: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<String>>>,
     host: FakeHost,
+    /// Seed and number of restarts of each machine.
+    births: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// No machine can be made.
+    barren: Arc<AtomicBool>,
 }
 
 impl Bench {
     fn new(detect: Option<&str>, log: Option<LogSettings>) -> Bench {
-        let ms = Arc::new(AtomicU64::new(0));
+        Bench::of(Role::Master, detect, log)
+    }
+
+    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Bench {
+        let nanos = Arc::new(AtomicU64::new(0));
+        let births = Arc::new(Mutex::new(Vec::new()));
+        let barren = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::default();
         let node = Node::new(NodeOptions {
-            role: Role::Master,
+            role,
             make: Box::new({
-                let seen = seen.clone();
-                move |Birth { me, .. }| {
+                let (seen, births, barren) = (seen.clone(), births.clone(), barren.clone());
+                move |Birth { me, seed, restarts }| {
+                    assert!(!barren.load(Ordering::Relaxed), "as told");
+                    births.lock().push((seed, restarts));
                     Box::new(Puppet {
                         me: me.clone(),
                         effects: VecDeque::new(),
                         timeout: None,
+                        broken_timeout: false,
                         seen: seen.clone(),
                     })
                 }
@@ -129,16 +158,18 @@ impl Bench {
             log,
             host: Box::new(host.clone()),
             clock: Clock::new({
-                let ms = ms.clone();
-                move || Duration::from_millis(ms.load(Ordering::Relaxed))
+                let nanos = nanos.clone();
+                move || Duration::from_nanos(nanos.load(Ordering::Relaxed))
             }),
             seed: 1,
         });
         Bench {
             node,
-            ms,
+            nanos,
             seen,
             host,
+            births,
+            barren,
         }
     }
 
@@ -185,8 +216,24 @@ impl Bench {
     }
 
     fn advance(&mut self, by: Duration) {
-        self.ms
-            .fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
+        self.nanos
+            .fetch_add(u64::try_from(by.as_nanos()).unwrap(), Ordering::Relaxed);
+    }
+
+    /// Waits as long as the node wants, exactly; returns how long that was.
+    fn wait(&mut self) -> Duration {
+        let delay = self.idle().expect("a deadline");
+        self.advance(delay);
+        self.node.tick().unwrap();
+        delay
+    }
+
+    /// Makes the machine panic, and waits for the next one; returns how long that took.
+    fn restart(&mut self) -> Duration {
+        self.message("panic");
+        let delay = self.wait();
+        self.seen();
+        delay
     }
 
     fn seen(&self) -> Vec<String> {
@@ -285,8 +332,10 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
     let delay = bench.idle().unwrap();
     bench.advance(delay + Duration::from_millis(1));
     bench.node.tick().unwrap();
-    bench.message("fetch");
-    assert_eq!(bench.drain(), []);
+    for _ in 0..2 {
+        bench.message("fetch");
+        assert_eq!(bench.drain(), []);
+    }
     assert_eq!(
         bench.seen(),
         [
@@ -297,6 +346,8 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
             "Stored { number: 7, outcome: Stored }",
             "panic",
             "leader master@10.0.0.1:5050",
+            "fetch",
+            "Fetched(Ok(b\"body\"))",
             "fetch",
             "Fetched(Ok(b\"body\"))",
         ]

@@ -54,6 +54,15 @@ fn the_parameter_names_the_file() {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let given = [pair("other", "x"), pair("agent_config", "/a.json")];
     assert_eq!(config_path(Role::Agent, &given).unwrap(), "/a.json");
+    let twice = [
+        pair("agent_config", "/a.json"),
+        pair("agent_config", "/b.json"),
+    ];
+    assert_eq!(
+        config_path(Role::Agent, &twice).unwrap(),
+        "/b.json",
+        "the last one counts, as in files"
+    );
     for given in [&given[..], &[], &[pair("master_config", "")]] {
         assert_eq!(
             complaint(config_path(Role::Master, given)),
@@ -206,6 +215,24 @@ fn an_agent_finds_its_master_in_file_then_environment() {
     );
     let bare = files.agent("");
     assert_eq!(agent(&bare, &environment).unwrap().detect, "10.0.0.2:5050");
+    for spelt in ["master@10.0.0.2:5050", " 10.0.0.2:5050\n"] {
+        let environment = Environment {
+            master: Some(spelt.to_owned()),
+            ..environment.clone()
+        };
+        assert_eq!(agent(&bare, &environment).unwrap().detect, spelt.trim());
+    }
+    for root in ["zk://e:1", "zk://e:1/"] {
+        let environment = Environment {
+            master: Some(root.to_owned()),
+            ..environment.clone()
+        };
+        let line = complaint(agent(&bare, &environment));
+        let start = format!(
+            "environment: MESOS_MASTER: \"{root}\" has no path, and Mesos's masters do not"
+        );
+        assert!(line.starts_with(&start), "{line}");
+    }
     let environment = Environment {
         master: None,
         ..environment

@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn refuses_what_must_not_reach_the_host() {
         type Change = fn(&mut AgentOverlayInfo, &mut VxLanInfo);
-        let changes: [(&str, Change); 17] = [
+        let changes: [(&str, Change); 20] = [
             ("\"../dcos\"", |info, _| info.info.name = "../dcos".into()),
             ("\"a name\\nmore", |info, _| {
                 info.info.name = "a name\nmore".into()
@@ -397,6 +397,13 @@ mod tests {
             ("within 9.0.0.0/8", |info, _| {
                 info.subnet = Some("10.0.1.0/24".into())
             }),
+            ("within fd01:b::/64", |info, _| {
+                info.subnet6 = Some("fd01:c::/80".into())
+            }),
+            ("within fd01:b:0:0:1::/80", |info, _| {
+                info.docker_bridge.as_mut().unwrap().ip6 = Some("fd01:b:0:0:2::/81".into())
+            }),
+            ("without info.subnet6", |info, _| info.info.subnet6 = None),
             ("subnet6 \"9.0.1.0/24\"", |info, _| {
                 info.subnet6 = Some("9.0.1.0/24".into())
             }),

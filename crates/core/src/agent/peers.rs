@@ -97,6 +97,7 @@ impl Peers {
             return false;
         }
         let complete = message.base.is_none();
+        let faults = self.faults.clone();
         let mut changed = self.known.is_none();
         if complete {
             self.faults.clear();
@@ -111,7 +112,8 @@ impl Peers {
         }
         self.known.get_or_insert_default();
         self.version = to;
-        changed
+        // Who cannot be reached is to be told, even if nothing else is new.
+        changed || self.faults != faults
     }
 
     /// Removes all peers but these.

@@ -161,6 +161,25 @@ mod tests {
         assert_eq!(halves("::1/128"), None);
     }
 
+    #[test]
+    fn a_network_overlaps_what_it_holds_and_what_holds_it() {
+        for (a, b, expected) in [
+            ("9.0.0.0/8", "9.1.0.0/16", true),
+            ("9.1.0.0/16", "9.0.0.0/8", true),
+            ("9.1.0.0/16", "9.1.0.0/16", true),
+            ("9.1.0.0/16", "9.2.0.0/16", false),
+            ("fd01::/32", "fd01:0:1::/48", true),
+            ("fd01:0:1::/48", "fd01::/32", true),
+            ("::/0", "0.0.0.0/0", false),
+        ] {
+            assert_eq!(
+                overlap(a.parse().unwrap(), b.parse().unwrap()),
+                expected,
+                "{a} {b}"
+            );
+        }
+    }
+
     fn any_range() -> impl Strategy<Value = Range> {
         let v4 = (any::<u32>(), 0..=32u8, 0..=32u8).prop_map(|(bits, a, b)| {
             let net = IpNet::new(Ipv4Addr::from(bits).into(), a.min(b))

@@ -233,10 +233,76 @@ mod tests {
     }
 
     #[test]
+    fn each_switch_has_its_key() {
+        for (key, network) in [
+            (
+                "allocate_subnet",
+                AgentNetwork {
+                    allocate_subnet: false,
+                    ..AgentNetwork::default()
+                },
+            ),
+            (
+                "mesos_bridge",
+                AgentNetwork {
+                    mesos_bridge: false,
+                    ..AgentNetwork::default()
+                },
+            ),
+            (
+                "docker_bridge",
+                AgentNetwork {
+                    docker_bridge: false,
+                    ..AgentNetwork::default()
+                },
+            ),
+            (
+                "enable_ipv6",
+                AgentNetwork {
+                    enable_ipv6: false,
+                    ..AgentNetwork::default()
+                },
+            ),
+        ] {
+            let text = format!(r#"{{"cni_dir": "/c", "network_config": {{"{key}": false}}}}"#);
+            assert_eq!(parse("a", &text).unwrap().config.network, network, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_numbers_are_within() {
+        for (mtu, timeout, attempts) in [(576, 1, 1), (65_535, u32::MAX, u32::MAX)] {
+            let text = format!(
+                r#"{{"cni_dir": "/c", "max_configuration_attempts": {attempts},
+                    "network_config": {{"overlay_mtu": {mtu}, "command_timeout": {timeout}}}}}"#
+            );
+            let config = parse("a", &text).unwrap().config;
+            assert_eq!(config.max_configuration_attempts, attempts);
+            assert_eq!(config.network.overlay_mtu, Some(mtu));
+            assert_eq!(
+                config.network.command_timeout,
+                Duration::from_millis(timeout.into())
+            );
+        }
+    }
+
+    #[test]
     fn defaults_are_the_protocols() {
         let config = parse("agent.json", r#"{"cni_dir": "/c"}"#).unwrap().config;
         assert_eq!(config, AgentConfig::new("/c"));
-        assert_eq!(config.network.overlay_mtu, None);
+        let all = AgentNetwork {
+            allocate_subnet: true,
+            mesos_bridge: true,
+            docker_bridge: true,
+            overlay_mtu: None,
+            command_timeout: Duration::from_secs(15),
+            enable_ipv6: true,
+        };
+        assert_eq!(config.network, all);
+        let partly = parse("agent.json", r#"{"cni_dir": "/c", "network_config": {}}"#)
+            .unwrap()
+            .config;
+        assert_eq!(partly.network, all);
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
         assert_eq!(config.firewall, Firewall::Auto);
@@ -251,6 +317,21 @@ mod tests {
         ] {
             let text = format!(r#"{{"cni_dir": "/c", "vxlan_tx_checksum": "{text}"}}"#);
             assert_eq!(parse("a", &text).unwrap().config.tx_checksum, checksum);
+        }
+    }
+
+    #[test]
+    fn endpoints_are_covered_as_they_are_meant() {
+        use crate::protocol::routes::Access::{Anyone, Readers, Writers};
+        for (mode, covered) in [
+            (AuthenticateHttp::None, [false, false, false]),
+            (AuthenticateHttp::Writes, [false, false, true]),
+            (AuthenticateHttp::All, [false, true, true]),
+        ] {
+            assert_eq!(
+                [Anyone, Readers, Writers].map(|access| mode.covers(access)),
+                covered
+            );
         }
     }
 
@@ -284,10 +365,12 @@ mod tests {
         for master in [
             "10.0.0.1:5050",
             "leader.mesos:5050",
+            "master@10.0.0.1:5050",
             "zk://a:1,b:2/mesos",
             "file:///etc/mesos/zk",
         ] {
-            let text = format!(r#"{{"cni_dir": "/c", "master": "{master}"}}"#);
+            let text = format!(r#"{{"cni_dir": "/c", "master": " {master}\n"}}"#);
+            let text = text.replace('\n', "\\n");
             assert_eq!(
                 parse("a", &text).unwrap().config.master.as_deref(),
                 Some(master)
@@ -374,6 +457,20 @@ mod tests {
                 r#"{"cni_dir": "/c", "docker_socket": "tcp://10.0.0.1:2375"}"#,
                 "docker_socket: \"tcp://10.0.0.1:2375\" is no unix socket; write the path of a unix socket, such \
                  as unix:///var/run/docker.sock",
+            ),
+            (
+                r#"{"cni_dir": "/c\u0000d"}"#,
+                "cni_dir: \"/c\\u0000d\" has a NUL character; give a path",
+            ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": ""}"#,
+                "docker_socket: \"\" is empty; write the path of a unix socket, such as \
+                 unix:///var/run/docker.sock",
+            ),
+            (
+                r#"{"cni_dir": "/c", "docker_socket": "/d\u0000"}"#,
+                "docker_socket: \"/d\\u0000\" has a NUL character; write the path of a unix socket, such as \
+                 unix:///var/run/docker.sock",
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": "docker.sock"}"#,

@@ -58,6 +58,7 @@ mod tests {
             (" 2 days ", 172_800_000),
             ("1weeks", 604_800_000),
             ("3000us", 3),
+            ("15250weeks", 9_223_200_000_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -76,6 +77,7 @@ mod tests {
             ("0secs", "is not above zero"),
             ("-1secs", "is not above zero"),
             ("0.1ns", "is less than a nanosecond"),
+            ("15251weeks", "is more than 292 years"),
             ("1000000weeks", "is more than 292 years"),
         ] {
             assert_eq!(parse(text), Err(what.to_owned()), "{text}");

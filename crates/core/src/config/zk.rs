@@ -250,6 +250,55 @@ mod tests {
     }
 
     #[test]
+    fn blanks_around_the_environments_values_do_not_count() {
+        assert_eq!(from_environment(Some(" "), None), Ok(None));
+        let config = from_environment(Some(" zk://a:1/m\n"), Some(" 3\n"))
+            .unwrap()
+            .unwrap();
+        assert_eq!((config.url.as_str(), config.quorum), ("zk://a:1/m", 3));
+        assert_eq!(
+            config.session_timeout,
+            Duration::from_secs(10),
+            "the default"
+        );
+        assert_eq!(check(" file:///etc/mesos/zk\n"), Ok(()));
+        assert_eq!(check(" zk://a:1/m\n"), Ok(()));
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_shown() {
+        for (url, shown) in [
+            ("zk://me:p@ss:w@rd@a:1,b:2/m/n", "zk://***@a:1,b:2/m/n"),
+            ("zk://me:secret@a:1", "zk://***@a:1"),
+            ("http://me:secret@a/x@y", "http://***@a/x@y"),
+            ("zk://a:1/m@n", "zk://a:1/m@n"),
+            ("a:1", "a:1"),
+        ] {
+            assert_eq!(redacted(url), shown);
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports_are_one_of_each() {
+        for fit in ["a:1", "10.0.0.1:65535", "[fd01::1]:5050"] {
+            assert_eq!(check_host_port(fit), Ok(()), "{fit}");
+        }
+        for (text, what) in [
+            ("a", "has no port"),
+            (":1", "has no proper host"),
+            ("a:1,b:2", "has no proper host"),
+            ("me@a:1", "has no proper host"),
+            ("a/b:1", "has no proper host"),
+            ("a b:1", "has no proper host"),
+            ("a:", "has no port from 1 to 65535"),
+            ("a:0", "has no port from 1 to 65535"),
+            ("a:65536", "has no port from 1 to 65535"),
+        ] {
+            assert_eq!(check_host_port(text), Err(what.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
     fn file_urls_are_absolute() {
         assert_eq!(file_path("file:///etc/mesos/zk"), Some("/etc/mesos/zk"));
         assert_eq!(file_path("file://zk"), None);

@@ -152,11 +152,45 @@ mod tests {
     }
 
     #[test]
+    fn lists_the_known_numbers() {
+        let values = |subnets: &[&str], in_use| {
+            let subnets: Vec<IpNet> = subnets
+                .iter()
+                .map(|subnet| subnet.parse().unwrap())
+                .collect();
+            Addresses::new(&subnets, in_use)
+                .values()
+                .collect::<Vec<_>>()
+        };
+        let in_use = Some(InUse { v4: 3, v6: 2 });
+        assert_eq!(
+            values(&["9.0.0.0/25", "fd01::/120"], in_use),
+            [
+                ("in_use", 3.0),
+                ("in_use6", 2.0),
+                ("total", 125.0),
+                ("total6", 254.0)
+            ]
+        );
+        assert_eq!(
+            values(&["fd01::/120"], in_use),
+            [("in_use6", 2.0), ("total6", 254.0)]
+        );
+        assert_eq!(values(&["9.0.0.0/25"], None), [("total", 125.0)]);
+    }
+
+    #[test]
     fn says_when_they_get_scarce() {
         let addresses =
             |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
         assert!(!addresses(112).exceeds(90));
         assert!(addresses(113).exceeds(90));
         assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).exceeds(0));
+        let both = |v6| {
+            let subnets = ["9.0.0.0/25".parse().unwrap(), "fd01::/121".parse().unwrap()];
+            Addresses::new(&subnets, Some(InUse { v4: 1, v6 }))
+        };
+        assert!(!both(113).exceeds(90));
+        assert!(both(114).exceeds(90), "in one family is enough");
     }
 }

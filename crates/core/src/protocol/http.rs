@@ -221,7 +221,18 @@ mod tests {
 
     #[test]
     fn jsonp_takes_nothing_but_names() {
-        for name in ["", "alert(1)//", "a b", "é", "a\n"] {
+        for name in [
+            "",
+            "alert(1)//",
+            "a(",
+            "a)",
+            "a;",
+            "a=b",
+            "a-b",
+            "a b",
+            "é",
+            "a\n",
+        ] {
             assert_eq!(
                 request(&[("jsonp", name)]).jsonp().unwrap_err().status,
                 400,
@@ -253,11 +264,45 @@ mod tests {
             (Some("*/*, application/json;q=0"), Some(PROTOBUF)),
             (Some("application/json; q=0"), None),
             (Some("application/json;q=0, application/*;q=0.0, */*"), None),
+            (Some("application/json; Q=0, */*"), Some(PROTOBUF)),
+            (
+                Some("application/json;q=much, application/x-protobuf"),
+                Some(JSON),
+            ),
+            (Some("application/json;charset=0;q=0.1"), Some(JSON)),
+            (Some("application/json;charset=1;q=0"), None),
+            (Some("text/*"), None),
             (Some("text/html"), None),
             (Some("garbage;;q=,"), None),
         ] {
             assert_eq!(negotiate(accept, &offered), chosen, "{accept:?}");
         }
+    }
+
+    #[test]
+    fn errors_have_the_status_that_they_mean() {
+        let responses = [
+            Response::bad_request("a"),
+            Response::not_found("/a", &[]),
+            Response::method_not_allowed("GET"),
+            Response::conflict("a"),
+            Response::unsupported_media_type(&[JSON]),
+            Response::unavailable("a"),
+        ];
+        assert_eq!(
+            responses.map(|response| response.status),
+            [400, 404, 405, 409, 415, 503]
+        );
+        let response = Response::json("{}", None);
+        assert_eq!(
+            (response.status, response.content_type, &*response.body),
+            (200, JSON, &b"{}"[..])
+        );
+        let response = Response::unsupported_media_type(&[JSON, PROTOBUF]);
+        assert_eq!(
+            response.body,
+            "This endpoint answers with application/json or application/x-protobuf.\n"
+        );
     }
 
     #[test]
@@ -269,6 +314,17 @@ mod tests {
         );
         assert_eq!(response.headers, [("Allow", "POST".to_owned())]);
         assert_eq!(response.body, "This endpoint takes POST.\n");
+        assert_eq!(
+            Response::text(418, "Twice.\n\n").body,
+            "Twice.\n",
+            "one line break at the end"
+        );
+        let response = Response::not_found(&"x".repeat(1000), &[]);
+        assert!(
+            response
+                .body
+                .starts_with(format!("There is no {}… here", "x".repeat(200)).as_bytes())
+        );
         let response = Response::not_found("/overlay-master/x\n", &["/overlay-master/state"]);
         assert_eq!(
             response.body,

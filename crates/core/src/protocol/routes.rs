@@ -291,4 +291,36 @@ mod tests {
             announced[1].help
         );
     }
+
+    #[test]
+    fn a_page_of_help_says_who_has_to_authenticate() {
+        const EACH: &[Endpoint<u8>] = &[
+            endpoint("/overlay-agent/a", &[("GET", 1)], Access::Anyone),
+            endpoint("/overlay-agent/r", &[("GET", 1)], Access::Readers),
+            endpoint("/overlay-agent/w", &[("POST", 1)], Access::Writers),
+        ];
+        let announced = announce("overlay-agent", EACH);
+        let ends = [
+            ("/a", "### AUTHENTICATION ###\nNever.\n"),
+            (
+                "/r",
+                "### AUTHENTICATION ###\nRequired in the realm `mesos-agent-readonly`, if Mesos authenticates there \
+                 and `authenticate_http` in `agent_config` is `all`.\n",
+            ),
+            (
+                "/w",
+                "### AUTHENTICATION ###\nRequired in the realm `mesos-agent-readwrite`, if Mesos authenticates there \
+                 and `authenticate_http` in `agent_config` is `writes` (the default) or `all`.\n",
+            ),
+        ];
+        for (page, (path, end)) in announced.iter().zip(ends) {
+            assert_eq!(page.path, path);
+            assert!(
+                page.help.starts_with("### TL;DR; ###\nA title.\n"),
+                "{}",
+                page.help
+            );
+            assert!(page.help.ends_with(end), "{}", page.help);
+        }
+    }
 }

@@ -97,8 +97,14 @@ mod tests {
             Some("a line (3 more like this were left out before)")
         );
         assert_eq!(
+            throttle.allow(ms(1999), "garbage"),
+            None,
+            "the second begins with the latest line"
+        );
+        assert_eq!(throttle.allow(ms(2000), "garbage"), Some(1));
+        assert_eq!(
             throttle
-                .line(ms(2000), "garbage", || "a line".to_owned())
+                .line(ms(3000), "garbage", || "a line".to_owned())
                 .as_deref(),
             Some("a line")
         );
@@ -112,5 +118,10 @@ mod tests {
         }
         assert_eq!(throttle.reasons.len(), REASONS);
         assert!(throttle.reasons.contains_key("9999"));
+        let oldest = 10_000 - REASONS;
+        assert!(
+            throttle.reasons.contains_key(&oldest.to_string()),
+            "the oldest are forgotten"
+        );
     }
 }

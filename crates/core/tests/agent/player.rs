@@ -134,6 +134,12 @@ impl Player {
                 self.now = self.agent.poll_timeout().expect("a timer is set");
                 Input::Timeout
             }
+            // A moment too soon.
+            "early" => {
+                let timer = self.agent.poll_timeout().expect("a timer is set");
+                self.now = Time(timer.0 - Duration::from_nanos(1));
+                Input::Timeout
+            }
             "after" => {
                 self.now = self.now + Duration::from_millis(words[1].parse().unwrap());
                 self.input(&words[2..])
@@ -164,6 +170,14 @@ impl Player {
                 self.message(&message)
             }
             "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
+            // The end of the pass before the latest one.
+            "late-host" => {
+                let report = self.report(&words[1..].join(" "));
+                Input::HostDone(HostReport {
+                    generation: self.generation - 1,
+                    ..report
+                })
+            }
             "host" => Input::HostDone(self.report(&words[1..].join(" "))),
             "engine" => Input::EngineDone(self.engine_report(&words[1..].join(" "))),
             "usage" => Input::Usage(words[1..].iter().map(|word| usage(word)).collect()),
@@ -262,7 +276,7 @@ impl Player {
     }
 }
 
-/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 vtep=44.128.0.9/20 problem:sentence
+/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 both=9.1.0.0/24,fd01:b:0:0:1::/80 vtep=44.128.0.9/20 problem:sentence
 /// notice:sentence @3`, in which
 /// everything else is as a master would have it.
 fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
@@ -298,48 +312,55 @@ fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     message
 }
 
-fn overlay(name: &str, subnet: &str) -> AgentOverlayInfo {
-    let halves = subnet.parse::<IpNet>().ok().and_then(|net| {
-        let mut halves = net.subnets(net.prefix_len() + 1).ok()?;
-        Some((halves.next()?.to_string(), halves.next()?.to_string()))
-    });
-    let v6 = subnet.contains(':');
-    let bridge = |kind: char, ip: Option<String>| {
-        let (ip, ip6) = if v6 { (None, ip) } else { (ip, None) };
+/// The lower and the upper half of a subnet.
+fn halves(subnet: Option<&str>) -> (Option<String>, Option<String>) {
+    let halves = subnet
+        .and_then(|subnet| subnet.parse::<IpNet>().ok())
+        .and_then(|net| {
+            let mut halves = net.subnets(net.prefix_len() + 1).ok()?;
+            Some((halves.next()?.to_string(), halves.next()?.to_string()))
+        });
+    halves.unzip()
+}
+
+fn overlay(name: &str, subnets: &str) -> AgentOverlayInfo {
+    let subnet = subnets.split(',').find(|subnet| !subnet.contains(':'));
+    let subnet6 = subnets.split(',').find(|subnet| subnet.contains(':'));
+    let ((lower, upper), (lower6, upper6)) = (halves(subnet), halves(subnet6));
+    let bridge = |kind: char, ip, ip6| {
         Some(BridgeInfo {
             name: format!("{kind}-{name}"),
             ip,
             ip6,
         })
     };
-    let (lower, upper) = halves.unzip();
     let vxlan = VxLanInfo {
         vni: 1024,
         vtep_name: "vtep1024".into(),
         vtep_mac: "70:b3:d5:80:00:02".into(),
         ..VxLanInfo::default()
     };
-    let some = |text: &str, there: bool| there.then(|| text.to_owned());
     AgentOverlayInfo {
         info: OverlayInfo {
             name: name.into(),
-            subnet: some("9.0.0.0/8", !v6),
-            prefix: (!v6).then_some(24),
-            subnet6: some("fd01:b::/64", v6),
-            prefix6: v6.then_some(80),
+            subnet: subnet.map(|_| "9.0.0.0/8".to_owned()),
+            prefix: subnet.map(|_| 24),
+            subnet6: subnet6.map(|_| "fd01:b::/64".to_owned()),
+            prefix6: subnet6.map(|_| 80),
             enabled: Some(true),
         },
-        subnet: some(subnet, !v6),
-        subnet6: some(subnet, v6),
-        mesos_bridge: bridge('m', lower),
-        docker_bridge: bridge('d', upper),
+        subnet: subnet.map(str::to_owned),
+        subnet6: subnet6.map(str::to_owned),
+        mesos_bridge: bridge('m', lower, lower6),
+        docker_bridge: bridge('d', upper, upper6),
         backend: BackendInfo { vxlan: Some(vxlan) },
         state: None,
     }
 }
 
-/// `7:1` (everything) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer
-/// and `-10.0.0.3` for one that left.
+/// `7:1` (everything) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer,
+/// `v4:10.0.0.3=9.0.1.0/24` for one whose VTEP has no IPv6, `-10.0.0.3` for one that left, and
+/// `since:6:9` for the version of another lead that has the same list as the delta's base.
 fn peers(words: &[&str]) -> UpdatePeersMessage {
     let (epoch, versions) = words[0].split_once(':').unwrap();
     let (base, version) = match versions.split_once("..") {
@@ -357,6 +378,16 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
         ..UpdatePeersMessage::default()
     };
     for word in &words[1..] {
+        if let Some(since) = word.strip_prefix("since:") {
+            let (epoch, version) = since.split_once(':').unwrap();
+            let (epoch, version) = (epoch.parse().ok(), version.parse().ok());
+            message.since = Some(PeersVersion {
+                epoch,
+                version,
+                ..Default::default()
+            });
+            continue;
+        }
         match (word.strip_prefix('-'), word.split_once('=')) {
             (Some(ip), _) => message.removed.push(ip.to_owned()),
             (None, Some((ip, subnets))) => message.peers.push(peer(ip, subnets)),
@@ -379,6 +410,12 @@ fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
 }
 
 fn peer(ip: &str, subnets: &str) -> Peer {
+    if let Some(ip) = ip.strip_prefix("v4:") {
+        return Peer {
+            vtep_ip6: None,
+            ..peer(ip, subnets)
+        };
+    }
     let last = ip.parse::<Ipv4Addr>().map_or(99, |ip| ip.octets()[3]);
     let subnets = subnets.split(',').map(|subnet| PeerSubnet {
         overlay: "dcos".into(),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Desired, Mac, Peer};
+use overlay_core::host_api::desired::{Desired, Peer};
 use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
 use overlay_core::protocol::http::JSON;
@@ -14,12 +14,14 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Response, Time};
 use prost::Message;
 
-use crate::cluster::{Process, Role};
-use crate::host_check::host_matches;
+use crate::cluster::Process;
+use crate::converged::given_by;
+use crate::lists;
+use crate::lists::List;
 use crate::networks;
 use crate::networks::Operators;
-use crate::shown::{ShownNetworks, honest, parse, says_registered, shown};
-use crate::world::World;
+use crate::shown::{honest, shown};
+use crate::watch::Watch;
 
 /// What is remembered for the checks.
 #[derive(Default)]
@@ -40,15 +42,19 @@ pub struct Check {
     given: BTreeSet<(String, String)>,
     /// The input at hand is a message that must not be obeyed.
     stranger: bool,
+    /// What agents and masters are told, and by when.
+    pub watch: Watch,
     /// The values of the log that were read last: most are looked at many times.
     read: Vec<(Bytes, Rc<Stored>)>,
 }
 
 /// A value of the log.
 pub struct Stored {
-    state: State,
-    agents: BTreeMap<String, AgentInfo>,
-    essences: BTreeSet<String>,
+    pub state: State,
+    pub agents: BTreeMap<String, AgentInfo>,
+    pub essences: BTreeSet<String>,
+    /// What the agents are to each other.
+    pub peers: List,
 }
 
 pub fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), String> {
@@ -78,6 +84,18 @@ pub fn essence(overlay: &AgentOverlayInfo) -> String {
         vxlan.vtep_ip6,
         vxlan.vtep_mac
     )
+}
+
+/// Whether an agent that `had` one part of an overlay and `has` another lost nothing. It may
+/// have got another family.
+fn keeps(had: &AgentOverlayInfo, has: &AgentOverlayInfo) -> bool {
+    let kept = |had: &Option<String>, has: &Option<String>| had.is_none() || had == has;
+    let [old, new] = [had, has].map(|overlay| overlay.backend.vxlan.clone().unwrap_or_default());
+    had.info.name == has.info.name
+        && kept(&had.subnet, &has.subnet)
+        && kept(&had.subnet6, &has.subnet6)
+        && (&old.vtep_ip, &old.vtep_mac) == (&new.vtep_ip, &new.vtep_mac)
+        && kept(&old.vtep_ip6, &new.vtep_ip6)
 }
 
 fn essences(agent: &AgentInfo) -> BTreeSet<String> {
@@ -111,17 +129,22 @@ pub fn peer(agent: &AgentInfo) -> Option<Peer> {
 
 impl Check {
     /// Reads a value of the log.
-    fn read(&mut self, value: &Bytes) -> Result<Rc<Stored>, String> {
+    pub fn read(&mut self, value: &Bytes) -> Result<Rc<Stored>, String> {
         const REMEMBERED: usize = 4;
         if let Some((_, stored)) = self.read.iter().find(|(read, _)| read == value) {
             return Ok(stored.clone());
         }
         let (state, agents) = decode(value)?;
         let essences = agents.values().flat_map(essences).collect();
+        let given = agents.values().map(|agent| networks::given(&state, agent));
+        let peers = given
+            .filter_map(|agent| Some((agent.ip.clone(), peer(&agent)?)))
+            .collect();
         let stored = Rc::new(Stored {
             state,
             agents,
             essences,
+            peers,
         });
         self.read.truncate(REMEMBERED - 1);
         self.read.insert(0, (value.clone(), stored.clone()));
@@ -129,7 +152,7 @@ impl Check {
     }
 
     /// The log is (still or now) this.
-    pub fn log(&mut self, value: &Bytes, processes: &[Process]) -> Result<(), String> {
+    pub fn log(&mut self, now: Time, value: &Bytes, processes: &[Process]) -> Result<(), String> {
         if *value == self.value {
             return Ok(());
         }
@@ -139,11 +162,14 @@ impl Check {
         unique(agents.values())?;
         self.operators.log(&after.state)?;
         for (ip, old) in &self.agents {
-            let has = agents.get(ip).map(essences).unwrap_or_default();
+            let has = agents
+                .get(ip)
+                .map(|agent| agent.overlays.as_slice())
+                .unwrap_or_default();
             let lost = old
                 .overlays
                 .iter()
-                .filter(|overlay| !has.contains(&essence(overlay)));
+                .filter(|overlay| !has.iter().any(|has| keeps(overlay, has)));
             let agent = processes
                 .iter()
                 .find(|process| process.ip() == *ip && !process.is_master());
@@ -172,13 +198,25 @@ impl Check {
                 .or_default()
                 .extend(subnets);
         }
+        if before.peers != after.peers {
+            self.watch.peers_changed(now);
+        }
         self.value = value.clone();
         self.agents = agents;
         Ok(())
     }
 
+    /// Somebody else wrote the log, and all that was known of it is no more.
+    pub fn forget_the_log(&mut self) {
+        self.value = Bytes::new();
+        self.agents.clear();
+        self.operators = Operators::default();
+        self.may_go.clear();
+    }
+
     /// Somebody asks this master to delete these agents; connected ones too?
     pub fn delete(&mut self, process: &Process, ips: &[String], force: bool) {
+        ips.iter().for_each(|ip| self.watch.deleted(process, ip));
         // A predecessor does not care.
         let force = force || process.old;
         for ip in ips
@@ -203,6 +241,10 @@ impl Check {
             Input::Leader(_) if !process.leads() => process.serves_since = None,
             _ => {}
         }
+        match process.is_master() {
+            true => self.watch.master_input(now, process, input),
+            false => self.watch.agent_input(now, process, input),
+        }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             // A predecessor obeys anybody.
             self.stranger = !process.old && process.leader.as_ref() != Some(from);
@@ -212,9 +254,22 @@ impl Check {
 
     /// A process does this, now.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
+        if let Effect::Send { to, name, .. } = effect {
+            match process.is_master() {
+                true => self
+                    .watch
+                    .master_sends(process, &to.address.ip().to_string(), name),
+                false if !process.old => self.watch.agent_sends(now, process, name),
+                false => {}
+            }
+        }
         match effect {
             Effect::Log(_, line) if line.starts_with("Reclaiming ") => {
                 self.reclaimed(now, process, line)
+            }
+            Effect::Log(_, line) if line.starts_with("Dropped a list of overlays of revision") => {
+                self.watch.list_dropped(process);
+                Ok(())
             }
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
@@ -229,8 +284,13 @@ impl Check {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
                 self.answered(process, to.address.ip().to_string(), &message)
             }
-            Effect::Send { name, body, .. } if *name == UpdatePeersMessage::NAME => {
-                self.told(&UpdatePeersMessage::decode(body.clone()).unwrap())
+            Effect::Send { to, name, body } if *name == UpdatePeersMessage::NAME => {
+                let message = UpdatePeersMessage::decode(body.clone()).unwrap();
+                self.told(&message)?;
+                let known = process.known.as_ref().filter(|_| process.leads());
+                let known = known.map(|known| self.read(known)).transpose()?;
+                self.watch
+                    .list(now, to.address.ip().to_string(), &message, known.as_deref())
             }
             Effect::Respond { id, response } => {
                 let request = process
@@ -279,6 +339,9 @@ impl Check {
         if process.connected.contains(ip) {
             return Err(format!("reclaims from {ip}, which is connected"));
         }
+        if self.watch.waits(process, ip) {
+            return Err(format!("reclaims from {ip}, which waits for its answer"));
+        }
         if now.since(contact) < lease {
             return Err(format!(
                 "reclaims from {ip}, which was heard of at {contact}"
@@ -304,6 +367,13 @@ impl Check {
         // A write that is not acknowledged yet may or may not be seen.
         let known = process.known.as_ref().unwrap_or(stored);
         let [stored, known] = [self.read(stored)?, self.read(known)?];
+        let revisions = [&stored, &known].map(|stored| {
+            stored
+                .state
+                .networks
+                .as_ref()
+                .map_or(0, |networks| networks.revision())
+        });
         let [stored, known] = [stored, known].map(|stored| {
             stored
                 .agents
@@ -311,6 +381,15 @@ impl Check {
                 .map(|agent| essences(&given_by(process, &stored.state, agent)))
         });
         let (stored, known) = (stored.unwrap_or_default(), known.unwrap_or_default());
+        if let Some(revision) = message
+            .revision
+            .filter(|revision| !revisions.contains(revision))
+        {
+            return Err(format!(
+                "tells {ip} of revision {revision}, but {revisions:?} are in the log"
+            ));
+        }
+        self.watch.listed(process, &ip, message.revision);
         if given != stored && given != known {
             return Err(format!(
                 "gives {ip} {given:?}, but {stored:?} is in the log"
@@ -327,21 +406,14 @@ impl Check {
 
     /// Peers that agents are told of must have been in the log.
     fn told(&self, message: &UpdatePeersMessage) -> Result<(), String> {
-        for told in &message.peers {
-            let mut vtep_ips: Vec<IpAddr> = vec![told.vtep_ip.parse().unwrap()];
-            vtep_ips.extend(told.vtep_ip6.iter().map(|ip| ip.parse::<IpAddr>().unwrap()));
-            let subnets = told
-                .subnets
-                .iter()
-                .flat_map(|subnet| [&subnet.subnet, &subnet.subnet6]);
-            let mut subnets: Vec<IpNet> = subnets
-                .flatten()
-                .map(|subnet| subnet.parse().unwrap())
-                .collect();
-            subnets.sort();
-            let mac: Mac = told.vtep_mac.parse().unwrap();
+        for told in lists::peers(message) {
+            let Peer {
+                vtep_ips,
+                vtep_mac,
+                subnets,
+            } = lists::read(&told);
             // The VTEP has all the families that it ever had, the agent may want one.
-            let key = format!("{} {vtep_ips:?} {mac}", told.ip);
+            let key = format!("{} {vtep_ips:?} {vtep_mac}", told.ip);
             if !self
                 .peers
                 .get(&key)
@@ -388,148 +460,6 @@ impl Check {
             )),
         }
     }
-
-    /// Whether everything is as it should be; if not, what is not.
-    pub fn converged(world: &mut World) -> Result<(), String> {
-        let value = world.log.value().clone();
-        let stored = world.check.read(&value)?;
-        let leader = world.leader.ok_or("nobody leads")?;
-        let given = |agent: &AgentInfo| {
-            (
-                agent.ip.clone(),
-                given_by(&world.processes[leader], &stored.state, agent),
-            )
-        };
-        let agents: BTreeMap<String, AgentInfo> = stored.agents.values().map(given).collect();
-        let there = |it: &Process| !it.is_master() && !it.removed;
-        // What is quickly seen comes first: this is asked again and again.
-        for it in &world.processes {
-            if let Some(request) = it.requests.values().next() {
-                return Err(format!("{} has not answered {request}", it.upid));
-            }
-            // Predecessors store agents that hold nothing; those are no agents to us.
-            let holds = |ip: &str| {
-                stored
-                    .agents
-                    .values()
-                    .any(|a| a.ip == ip && !a.overlays.is_empty())
-            };
-            if it.removed && !world.gone_may_stay() && holds(&it.ip()) {
-                return Err(format!("{} is gone and still in the log", it.upid));
-            }
-            if there(it) {
-                is_served(&world.processes[leader], it, &stored, &agents)
-                    .map_err(|why| format!("{}: {why}", it.upid))?;
-            }
-        }
-        if !world.processes[leader].old {
-            same_networks(
-                &stored.state,
-                &parse(&ask(world, leader, "/overlay-master/overlays")?)?,
-            )?;
-        }
-        let statuses = shown(&ask(world, leader, "/overlay-master/state")?)?.statuses();
-        for process in 0..world.processes.len() {
-            if !there(&world.processes[process]) {
-                continue;
-            }
-            let (upid, ip) = (
-                world.processes[process].upid.clone(),
-                world.processes[process].ip(),
-            );
-            let response = ask(world, process, "/overlay-agent/overlay")?;
-            if !world.processes[process].old && !says_registered(&response) {
-                return Err(format!("{upid} is not registered: {:?}", response.body));
-            }
-            for overlay in agents
-                .get(&ip)
-                .into_iter()
-                .flat_map(|agent| &agent.overlays)
-            {
-                let key = (ip.clone(), overlay.info.name.clone());
-                let status = statuses.get(&key).map(String::as_str);
-                if status != Some("STATUS_OK") {
-                    return Err(format!("the master thinks that {key:?} is {status:?}"));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether an agent has what it should, in the log and on its host.
-fn is_served(
-    leader: &Process,
-    it: &Process,
-    stored: &Stored,
-    agents: &BTreeMap<String, AgentInfo>,
-) -> Result<(), String> {
-    let ip = it.ip();
-    let info = agents.get(&ip).cloned().unwrap_or_default();
-    if !leader.old {
-        has_all(it, &stored.state, &info)?;
-    }
-    // A predecessor cannot say that it has let go of something.
-    let all = stored.agents.get(&ip).filter(|_| !it.old && !leader.old);
-    let mut draining = all
-        .into_iter()
-        .flat_map(|agent| networks::draining(&stored.state, agent));
-    if let Some(overlay) = draining.find(|overlay| !it.host_has(overlay)) {
-        return Err(format!(
-            "it has let go of {overlay}, and that did not come back"
-        ));
-    }
-    host_matches(it, &info, agents, leader.old)
-}
-
-/// What an agent gets of what the log has for it.
-fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
-    match &master.role {
-        // A predecessor goes by its file.
-        Role::Master(config) if master.old => {
-            let mut agent = agent.clone();
-            let overlays = &config.network.overlays;
-            let known = |name: &str| {
-                overlays
-                    .iter()
-                    .any(|overlay| overlay.enabled && overlay.name == name)
-            };
-            agent.overlays.retain(|overlay| known(&overlay.info.name));
-            agent
-        }
-        _ => networks::given(log, agent),
-    }
-}
-
-/// The leader shows the networks that the log has.
-fn same_networks(log: &State, shown: &ShownNetworks) -> Result<(), String> {
-    let active = shown
-        .overlays
-        .iter()
-        .filter(|overlay| overlay.state == "active");
-    let active: BTreeSet<_> = active.map(|overlay| overlay.name.as_str()).collect();
-    let enabled = networks::in_force(log)
-        .into_iter()
-        .filter(|(_, info)| info.enabled());
-    let enabled: BTreeSet<_> = enabled.map(|(name, _)| name).collect();
-    match active == enabled {
-        true => Ok(()),
-        false => Err(format!(
-            "the leader shows {active:?}, but {enabled:?} is in the log"
-        )),
-    }
-}
-
-/// An agent has every overlay that there is for it.
-fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), String> {
-    let v6 = matches!(&process.role, Role::Agent(config) if config.network.enable_ipv6);
-    for (name, overlay) in networks::in_force(log) {
-        let wanted = overlay.enabled() && (overlay.subnet.is_some() || v6);
-        if wanted && !info.overlays.iter().any(|has| has.info.name == name) {
-            return Err(format!("it has no {name}"));
-        }
-    }
-    Ok(())
 }
 
 /// No two agents share anything.
@@ -574,17 +504,4 @@ fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String>
         }
     }
     Ok(())
-}
-
-fn ask(world: &mut World, process: usize, path: &str) -> Result<Response, String> {
-    let upid = world.processes[process].upid.clone();
-    let response = world.request(process, "GET", path, "")?;
-    let response = response.ok_or_else(|| format!("{upid} does not answer {path} at once"))?;
-    match response.status {
-        200 => Ok(response),
-        status => Err(format!(
-            "{upid} answers {path} with {status}: {:?}",
-            response.body
-        )),
-    }
 }

@@ -198,7 +198,7 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     } else {
         0
     };
-    let mut configs = master_configs(lease.map(|_| agents + 1), random, masters);
+    let mut configs = master_configs(lease.map(|_| agents + 1), random, masters, mixed);
     configs
         .iter_mut()
         .for_each(|config| config.agent_lease = lease);
@@ -231,6 +231,41 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     cluster
 }
 
+/// All masters have the same file.
+pub fn has_one_file(processes: &[Process]) -> bool {
+    let mut files = processes.iter().filter_map(|process| match &process.role {
+        Role::Master(config) => Some(&config.network),
+        Role::Agent(_) => None,
+    });
+    let first = files.next();
+    files.all(|file| Some(file) == first)
+}
+
+/// Masters with these files, and some agents, one of them without IPv6.
+pub fn with_files(files: &[String], agents: u8) -> Vec<Process> {
+    let mut cluster = Vec::new();
+    for (n, text) in files.iter().enumerate() {
+        let config = master::parse("master.json", text)
+            .unwrap_or_else(|error| panic!("{error}\n{text}"))
+            .config;
+        cluster.push(Process::new(
+            MASTER_ID,
+            format!("10.0.1.{}:5050", n + 1),
+            Role::Master(config),
+        ));
+    }
+    for n in 0..agents {
+        let mut config = AgentConfig::new("/cni");
+        config.network.enable_ipv6 = n > 0;
+        cluster.push(Process::new(
+            AGENT_ID,
+            format!("10.0.2.{}:5051", n + 1),
+            Role::Agent(config),
+        ));
+    }
+    cluster
+}
+
 /// One master and this many agents.
 pub fn large(agents: u8) -> Vec<Process> {
     let text = r#"{"network": {"vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
@@ -254,7 +289,12 @@ pub fn large(agents: u8) -> Vec<Process> {
 
 /// Room for eight agents at least, and often for no more; or for `few` agents, and
 /// hardly more. Now and then the masters' files are not the same.
-fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<MasterConfig> {
+fn master_configs(
+    few: Option<usize>,
+    random: &mut Rng,
+    masters: usize,
+    mixed: bool,
+) -> Vec<MasterConfig> {
     let vtep6 = if random.bool() {
         r#""vtep_subnet6": "fd01:a::/64", "#
     } else {
@@ -299,8 +339,12 @@ fn master_configs(few: Option<usize>, random: &mut Rng, masters: usize) -> Vec<M
             overlays.remove(random.usize(0..overlays.len()));
         }
         if differ && random.bool() {
-            overlays
-                .push(r#"{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24}"#.to_owned());
+            let v6 = r#", "subnet6": "fd01:161::/64", "prefix6": 80"#;
+            // A predecessor tells agents of a family that its file does not have.
+            let v6 = if !mixed && random.bool() { v6 } else { "" };
+            overlays.push(format!(
+                r#"{{"name": "extra", "subnet": "9.161.0.0/20", "prefix": 24{v6}}}"#
+            ));
         }
         let text = format!(
             r#"{{"network": {{"vtep_subnet": "44.128.0.0/{vtep}", {vtep6}"vtep_mac_oui": "70:B3:D5:00:00:00",

@@ -12,6 +12,7 @@ use crate::world::World;
 /// Everything that can go wrong does, for this long.
 pub fn rage(world: &mut World, duration: Duration) -> Result<(), String> {
     let end = world.now() + duration;
+    world.check.watch.weather(false);
     while world.now() < end {
         let wait = Duration::from_millis(world.random.u64(0..1500));
         world.run_for(wait)?;
@@ -260,6 +261,25 @@ pub fn break_an_agents_links(world: &mut World) {
     world.break_link(leader, &upid);
 }
 
+/// All masters end, the log is removed on all of them, and they start again.
+pub fn wipe_the_log(world: &mut World) {
+    (0..masters(world)).for_each(|master| world.crash(master));
+    world.log.rewrite(|_| Vec::new());
+    world.check.forget_the_log();
+    (0..masters(world)).for_each(|master| world.start(master));
+}
+
+/// The log is removed, and another master leads, if there is one, while the one before goes
+/// on: no connection breaks.
+pub fn count_anew(world: &mut World) {
+    let Some(next) = (0..masters(world)).find(|master| Some(*master) != world.leader) else {
+        return wipe_the_log(world);
+    };
+    world.log.rewrite(|_| Vec::new());
+    world.check.forget_the_log();
+    world.elect(Some(next));
+}
+
 /// Nothing goes wrong any more, and everybody runs.
 pub fn stop(world: &mut World) -> Result<(), String> {
     world.network.weather = Weather::fair();
@@ -289,6 +309,7 @@ pub fn stop(world: &mut World) -> Result<(), String> {
         }
     }
     world.run_for(Duration::from_secs(5))?;
+    world.check.watch.weather(true);
     if world.processes[0].lease().is_some() && world.random.bool() {
         // Nobody cleans up behind them.
         world.let_gone_stay();

@@ -12,15 +12,20 @@
 
 mod check;
 mod cluster;
+mod converged;
+mod deadlines;
 mod faults;
+mod files;
 mod host;
 mod host_check;
+mod lists;
 mod network;
 mod networks;
 mod operator;
 mod replicated_log;
 mod shown;
 mod trace;
+mod watch;
 mod world;
 
 use std::ops::Range;
@@ -241,6 +246,32 @@ fn what_a_predecessor_forgets_costs_no_agent_anything() {
             true => world.run_until_converged(world.now() + Duration::from_secs(5)),
             false => Err("what was forgotten cannot be changed again".into()),
         }
+    });
+}
+
+/// Masters have different files, of overlays of both families: what is in force follows from
+/// the leader's file and the log, requests are answered by that, and no agent loses anything.
+#[test]
+fn masters_with_different_files_take_turns() {
+    play(FEW_SEEDS, files::world, files::play);
+}
+
+/// The log is removed on all masters, and the next leader counts anew: agents that know of
+/// higher revisions get new lists at once all the same.
+#[test]
+fn a_leader_that_counts_anew_is_obeyed_at_once() {
+    play(FEW_SEEDS, World::new, |world| {
+        world.run_until_converged(world.now() + Duration::from_secs(2))?;
+        for number in 0..3 {
+            let leader = world.leader.ok_or("nobody leads")?;
+            let add = networks::addition(&format!("run{number}"), &format!("9.20{number}.0.0/18"));
+            world.change(leader, add)?;
+            world.run_for(Duration::from_secs(1))?;
+            world.run_until_converged(world.now() + Duration::from_secs(3))?;
+        }
+        faults::count_anew(world);
+        world.run_until_converged(world.now() + Duration::from_secs(3))?;
+        world.run_silently(Duration::from_secs(300))
     });
 }
 

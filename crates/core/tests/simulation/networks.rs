@@ -52,13 +52,22 @@ pub struct Operators {
 }
 
 fn essence(overlay: &StoredOverlay) -> String {
-    let OverlayInfo { subnet, prefix, .. } = &overlay.info;
+    let OverlayInfo {
+        subnet,
+        prefix,
+        subnet6,
+        prefix6,
+        ..
+    } = &overlay.info;
     let removed = if overlay.removed.is_some() {
         "removed"
     } else {
         "there"
     };
-    format!("{removed} {subnet:?} {prefix:?} {}", overlay.info.enabled())
+    format!(
+        "{removed} {subnet:?} {prefix:?} {subnet6:?} {prefix6:?} {}",
+        overlay.info.enabled()
+    )
 }
 
 fn entry(state: &State, name: &str) -> Entry {
@@ -121,9 +130,7 @@ impl Operators {
         let is = in_force.get(change.name.as_str());
         let has = entry(&state, &change.name);
         let well = match &change.wanted {
-            Wanted::Like(info) => is.is_some_and(|is| {
-                (&is.subnet, is.prefix, is.enabled()) == (&info.subnet, info.prefix, info.enabled())
-            }),
+            Wanted::Like(info) => is.is_some_and(|is| same(is, info)),
             Wanted::File => has.is_none(),
             Wanted::Gone => {
                 is.is_none() && has.as_ref().is_none_or(|has| has.starts_with("removed"))
@@ -177,6 +184,13 @@ impl Operators {
     }
 }
 
+/// Whether two definitions say the same.
+pub fn same(one: &OverlayInfo, other: &OverlayInfo) -> bool {
+    let v4 = (&one.subnet, one.prefix) == (&other.subnet, other.prefix);
+    let v6 = (&one.subnet6, one.prefix6) == (&other.subnet6, other.prefix6);
+    v4 && v6 && one.enabled() == other.enabled()
+}
+
 /// The overlays in force, by name.
 pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
     let overlays = state.network.iter().flat_map(|network| &network.overlays);
@@ -199,24 +213,90 @@ pub fn addition(name: &str, subnet: &str) -> Change {
         enabled: Some(true),
         ..OverlayInfo::default()
     };
-    let body = serde_json::json!({"name": name, "subnet": subnet, "prefix": 24}).to_string();
+    add(info)
+}
+
+/// A definition as operators write it, with or without its name.
+fn definition(info: &OverlayInfo, named: bool) -> String {
+    let mut json = serde_json::json!({ "enabled": info.enabled() });
+    let mut put = |key: &str, value: Option<serde_json::Value>| {
+        value.into_iter().for_each(|value| json[key] = value);
+    };
+    put("name", named.then(|| info.name.clone().into()));
+    put("subnet", info.subnet.clone().map(Into::into));
+    put("prefix", info.prefix.map(Into::into));
+    put("subnet6", info.subnet6.clone().map(Into::into));
+    put("prefix6", info.prefix6.map(Into::into));
+    json.to_string()
+}
+
+/// A request to add this overlay.
+pub fn add(info: OverlayInfo) -> Change {
+    let body = definition(&info, true);
     Change {
         method: "POST",
-        name: name.into(),
+        name: info.name.clone(),
         body,
         wanted: Wanted::Like(info),
         force: false,
     }
 }
 
-/// An agent with those of its overlays only that agents get.
+/// A request to make an overlay like this.
+pub fn replace(info: OverlayInfo) -> Change {
+    let body = definition(&info, false);
+    Change {
+        method: "PUT",
+        name: info.name.clone(),
+        body,
+        wanted: Wanted::Like(info),
+        force: false,
+    }
+}
+
+/// A request to make an overlay what the file says.
+pub fn hand_back(name: String) -> Change {
+    let body = r#"{"source": "file"}"#.to_owned();
+    Change {
+        method: "PUT",
+        name,
+        body,
+        wanted: Wanted::File,
+        force: false,
+    }
+}
+
+/// A request to remove an overlay; from agents that have not let go of it, too?
+pub fn remove(name: String, force: bool) -> Change {
+    let body = if force {
+        r#"{"force": true}"#.to_owned()
+    } else {
+        String::new()
+    };
+    Change {
+        method: "DELETE",
+        name,
+        body,
+        wanted: Wanted::Gone,
+        force,
+    }
+}
+
+/// An agent with those of its overlays only that agents get, and of those families that
+/// they have.
 pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
     let in_force = in_force(state);
     let mut agent = agent.clone();
-    agent.overlays.retain(|overlay| {
-        in_force
+    agent.overlays.retain_mut(|overlay| {
+        let Some(info) = in_force
             .get(overlay.info.name.as_str())
-            .is_some_and(|info| info.enabled())
+            .filter(|info| info.enabled())
+        else {
+            return false;
+        };
+        overlay.subnet = overlay.subnet.take().filter(|_| info.subnet.is_some());
+        overlay.subnet6 = overlay.subnet6.take().filter(|_| info.subnet6.is_some());
+        true
     });
     agent
 }
@@ -236,44 +316,56 @@ pub fn draining<'a>(state: &State, agent: &'a AgentInfo) -> impl Iterator<Item =
 
 /// Something that an operator may want; some of it cannot be.
 pub fn change(random: &mut Rng) -> Change {
-    let names = ["dcos", "web", "off", "extra", "run1", "run2", "run3"];
+    let names = [
+        "dcos", "web", "off", "dcos6", "both", "extra", "run1", "run2", "run3",
+    ];
     let name = names[random.usize(0..names.len())].to_owned();
     // Room for every agent whatever the prefix; some overlap others.
-    let subnet = match (name.as_str(), random.u8(0..8)) {
-        (_, 0) => "44.0.0.0/8".to_owned(),
-        ("dcos", 1..4) => "9.0.0.0/18".to_owned(),
-        ("dcos", _) => "9.0.0.0/19".to_owned(),
-        ("web", 1..4) => "9.128.0.0/15".to_owned(),
-        ("web", _) => "9.128.0.0/16".to_owned(),
-        (_, number) => format!("9.16{}.0.0/18", number % 4),
+    let number = random.u8(0..8);
+    let (v4, v6) = match (name.as_str(), number) {
+        (_, 0) => (
+            Some("44.0.0.0/8".to_owned()),
+            Some("fd01:a::/60".to_owned()),
+        ),
+        ("dcos", 1..4) => (Some("9.0.0.0/18".to_owned()), None),
+        ("dcos", _) => (
+            Some("9.0.0.0/19".to_owned()),
+            Some("fd01:d::/64".to_owned()),
+        ),
+        ("web", 1..4) => (Some("9.128.0.0/15".to_owned()), None),
+        ("web", _) => (Some("9.128.0.0/16".to_owned()), None),
+        ("dcos6", 1..4) => (None, Some("fd01:b::/75".to_owned())),
+        ("dcos6", _) => (None, Some("fd01:b::/76".to_owned())),
+        ("both", 1..4) => (
+            Some("9.64.0.0/19".to_owned()),
+            Some("fd01:c::/63".to_owned()),
+        ),
+        ("both", _) => (
+            Some("9.64.0.0/20".to_owned()),
+            Some("fd01:c::/64".to_owned()),
+        ),
+        _ => {
+            let families = random.u8(0..4);
+            let v4 = (families < 3).then(|| format!("9.16{}.0.0/18", number % 4));
+            (
+                v4,
+                (families > 1).then(|| format!("fd01:16{}::/64", number % 4)),
+            )
+        }
     };
     let info = OverlayInfo {
         name: name.clone(),
-        subnet: Some(subnet),
-        prefix: Some(random.u32(24..28)),
+        prefix: v4.is_some().then(|| random.u32(24..28)),
+        subnet: v4,
+        prefix6: v6.is_some().then(|| random.u32(80..84)),
+        subnet6: v6,
         enabled: Some(random.u8(0..6) > 0),
-        ..OverlayInfo::default()
-    };
-    let definition = |name: Option<&str>| {
-        let mut json = serde_json::json!({"subnet": info.subnet, "prefix": info.prefix, "enabled": info.enabled});
-        if let Some(name) = name {
-            json["name"] = name.into();
-        }
-        json.to_string()
     };
     let force = random.u8(0..10) == 0;
-    let (method, body, wanted) = match random.u8(0..9) {
-        0..3 => ("POST", definition(Some(&name)), Wanted::Like(info.clone())),
-        3..5 => ("PUT", definition(None), Wanted::Like(info.clone())),
-        5 => ("PUT", r#"{"source": "file"}"#.to_owned(), Wanted::File),
-        _ if force => ("DELETE", r#"{"force": true}"#.to_owned(), Wanted::Gone),
-        _ => ("DELETE", String::new(), Wanted::Gone),
-    };
-    Change {
-        method,
-        name,
-        body,
-        wanted,
-        force: force && method == "DELETE",
+    match random.u8(0..9) {
+        0..3 => add(info),
+        3..5 => replace(info),
+        5 => hand_back(name),
+        _ => remove(name, force),
     }
 }

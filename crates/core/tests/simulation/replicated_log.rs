@@ -31,6 +31,13 @@ impl ReplicatedLog {
         &self.value
     }
 
+    /// Somebody else writes it; whoever wrote before has to read it anew.
+    pub fn rewrite(&mut self, change: impl FnOnce(Bytes) -> Vec<u8>) {
+        self.value = change(std::mem::take(&mut self.value)).into();
+        self.writer = None;
+        self.undecided = None;
+    }
+
     fn fails(&self, random: &mut Rng) -> bool {
         random.u8(0..100) < self.failures
     }

@@ -78,10 +78,12 @@ impl World {
         for process in &mut processes {
             process.old = mixed && random.bool();
         }
-        World {
+        let mut world = World {
             mixed,
             ..World::with(processes, random, trace)
-        }
+        };
+        world.check.watch.agreed &= !mixed;
+        world
     }
 
     /// The same without predecessors.
@@ -125,6 +127,8 @@ impl World {
             sent: 0,
             log_operations: 0,
         };
+        world.check.watch.agreed = cluster::has_one_file(&world.processes);
+        world.check.watch.weather(true);
         for process in 0..world.processes.len() {
             world.start(process);
         }
@@ -203,6 +207,10 @@ impl World {
         for id in self.processes[process].requests.keys() {
             self.check.operators.forget(*id);
         }
+        if self.leader == Some(process) {
+            self.check.watch.leaderless();
+        }
+        self.check.watch.ended(&self.processes[process]);
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
@@ -219,6 +227,7 @@ impl World {
         });
         self.crash(process);
         self.processes[process].old = old;
+        self.check.watch.agreed = false;
     }
 
     pub fn restart_later(&mut self, process: usize, longest: Duration) {
@@ -251,6 +260,7 @@ impl World {
     /// Another process leads, or nobody.
     pub fn elect(&mut self, leader: Option<usize>) {
         self.leader = leader;
+        self.check.watch.leaderless();
         self.note(|world| match leader {
             Some(leader) => format!("{} is elected", world.processes[leader].upid),
             None => "nobody is elected".into(),
@@ -325,8 +335,12 @@ impl World {
         // takes 75 s at most.
         self.run_for(Duration::from_secs(80))?;
         let (sent, operations) = (self.sent, self.log_operations);
+        let registers = self.check.watch.registers.clone();
         self.run_for(duration)?;
         Check::converged(self).map_err(|why| format!("it did not stay so: {why}"))?;
+        self.check
+            .watch
+            .refreshed(&self.processes, &registers, duration)?;
         // A refresh takes at most six messages, every 45 to 75 seconds.
         let refreshes = duration.as_secs() / 45 + 1;
         let most = refreshes * 6 * self.processes.len() as u64;
@@ -350,6 +364,10 @@ impl World {
                 Some((timer.max(self.now), n))
             });
         let timer = timers.min();
+        if let Err(what) = self.check.watch.deadlines.check(self.now) {
+            self.violation.get_or_insert_with(|| what.clone());
+            return Err(what);
+        }
         let event = self.queue.first_key_value().map(|((time, _), _)| *time);
         match (timer, event) {
             (Some((at, process)), event) if at <= end && event.is_none_or(|event| at < event) => {
@@ -501,7 +519,7 @@ impl World {
     /// The log may have changed.
     fn logged(&mut self) -> Result<(), String> {
         let value = self.log.value().clone();
-        self.check.log(&value, &self.processes)
+        self.check.log(self.now, &value, &self.processes)
     }
 
     /// What a master's log operation means for what it may answer.

@@ -268,4 +268,55 @@ pub(super) mod tests {
             assert!(!is_ours("dcos", foreign.as_bytes()), "{foreign}");
         }
     }
+
+    /// A file is ours only if everything in it is.
+    #[test]
+    fn one_word_that_is_not_ours_makes_a_file_somebody_elses() {
+        let text =
+            String::from_utf8(content("dcos", &overlay(), &cni(None), None).unwrap()).unwrap();
+        assert!(is_ours("dcos", text.as_bytes()));
+        for (ours, theirs) in [
+            (r#""name":"dcos""#, r#""name":"other""#),
+            (r#""type":"mesos-cni-port-mapper""#, r#""type":"portmap""#),
+            (r#""bridge":"m-dcos""#, r#""bridge":"m-lan""#),
+            (r#""bridge":"m-dcos""#, r#""bridge":"d-dcos""#),
+        ] {
+            let changed = text.replace(ours, theirs);
+            assert_ne!(changed, text);
+            assert!(!is_ours("dcos", changed.as_bytes()), "{theirs}");
+        }
+    }
+
+    #[test]
+    fn the_mtu_is_lowered_where_the_operator_left_it_open() {
+        let desired = |fit_mtu| {
+            let overlays = [
+                ("dcos".to_owned(), overlay()),
+                ("bare".to_owned(), Overlay::default()),
+            ]
+            .into();
+            Desired {
+                cni: cni(None),
+                overlays,
+                fit_mtu,
+                ..Desired::default()
+            }
+        };
+        let mtu = |fit_mtu, fits| {
+            let desired = desired(fit_mtu);
+            let wanted = wanted(&desired, fits);
+            assert_eq!(wanted.keys().copied().collect::<Vec<_>>(), ["dcos"]);
+            let value: serde_json::Value = serde_json::from_slice(&wanted["dcos"]).unwrap();
+            value["delegate"]["mtu"].as_u64().unwrap()
+        };
+        for (fit_mtu, fits, expected) in [
+            (true, Some(1419), 1419),
+            (true, Some(1420), 1420),
+            (true, Some(1421), 1420),
+            (true, None, 1420),
+            (false, Some(1350), 1420),
+        ] {
+            assert_eq!(mtu(fit_mtu, fits), expected, "{fit_mtu} {fits:?}");
+        }
+    }
 }

@@ -334,3 +334,131 @@ fn request(api: ApiVersion, name: &str, network: &engine::Network) -> NetworkCre
         ..NetworkCreateRequest::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(of: &[(&str, &str)]) -> Network {
+        let options = of
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Network {
+            options: Some(options.collect()),
+            ..Network::default()
+        }
+    }
+
+    #[test]
+    fn an_engine_masquerades_unless_it_was_told_not_to() {
+        assert!(existing(Network::default()).masquerade);
+        assert!(existing(options(&[])).masquerade);
+        assert!(existing(options(&[(MASQUERADE, "true")])).masquerade);
+        assert!(!existing(options(&[(MASQUERADE, "false")])).masquerade);
+    }
+
+    #[test]
+    fn networks_are_read_with_what_was_asked_of_them() {
+        let found = existing(options(&[
+            (MTU, "1400"),
+            (TRUSTED, "vtep1024:m-dcos"),
+            (BRIDGE, "d-dcos"),
+        ]));
+        assert_eq!(
+            (found.mtu, found.bridge.as_deref()),
+            (Some(1400), Some("d-dcos"))
+        );
+        assert_eq!(found.trusted, ["vtep1024", "m-dcos"]);
+        let none = existing(options(&[(TRUSTED, "")]));
+        assert_eq!(
+            (none.mtu, none.bridge, none.trusted),
+            (None, None, Vec::new())
+        );
+        let labels = Some([(LABEL.to_owned(), "dcos".to_owned())].into());
+        assert!(
+            existing(Network {
+                labels,
+                ..Network::default()
+            })
+            .labelled
+        );
+        assert!(!existing(Network::default()).labelled);
+        let subnets = ["9.0.1.129/25", "nonsense", "fd01:b::8000:0:1/81"];
+        let config = subnets.map(|subnet| IpamConfig {
+            subnet: Some(subnet.into()),
+            ..IpamConfig::default()
+        });
+        let ipam = Some(Ipam {
+            config: Some(config.into()),
+            ..Ipam::default()
+        });
+        let found: Vec<String> = existing(Network {
+            ipam,
+            ..Network::default()
+        })
+        .subnets
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        assert_eq!(found, ["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
+    }
+
+    #[test]
+    fn engines_are_told_what_they_understand() {
+        let network = |subnets: &[&str]| engine::Network {
+            bridge: "d-dcos".into(),
+            subnets: subnets
+                .iter()
+                .map(|subnet| subnet.parse().unwrap())
+                .collect(),
+            mtu: 1420,
+            trusted: vec!["vtep1024".into(), "m-dcos".into()],
+        };
+        let (four, six) = ("9.0.1.128/25", "fd01:b::8000:0:0/81");
+        for (api, subnets, v4, trusts) in [
+            (ApiVersion(1, 47), &[four, six][..], None, false),
+            (ApiVersion(1, 48), &[four, six], Some(true), false),
+            (ApiVersion(1, 49), &[six], Some(false), false),
+            (ApiVersion(1, 50), &[four], Some(true), true),
+        ] {
+            let request = request(api, "dcos", &network(subnets));
+            let options = request.options.unwrap();
+            assert_eq!(
+                (request.enable_ipv4, request.enable_ipv6),
+                (v4, Some(subnets.contains(&six)))
+            );
+            assert_eq!(
+                options.get(TRUSTED).map(String::as_str),
+                trusts.then_some("vtep1024:m-dcos"),
+                "{api}"
+            );
+            assert_eq!(
+                (options[MTU].as_str(), options[MASQUERADE].as_str()),
+                ("1420", "false")
+            );
+            assert_eq!(
+                (options[BRIDGE].as_str(), request.driver.as_deref()),
+                ("d-dcos", Some("bridge"))
+            );
+            assert_eq!(request.labels.unwrap()[LABEL], "dcos");
+            assert_eq!(request.ipam.unwrap().config.unwrap().len(), subnets.len());
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_name_is_known_by_its_number() {
+        let resource = |name: Option<&str>| EndpointResource {
+            name: name.map(str::to_owned),
+            ipv4_address: Some("9.0.1.130/25".into()),
+            ipv6_address: Some(String::new()),
+            ..EndpointResource::default()
+        };
+        for (name, expected) in [(Some("web"), "web"), (Some(""), "7f"), (None, "7f")] {
+            let endpoint = endpoint("7f".into(), resource(name));
+            assert_eq!(
+                (endpoint.container.as_str(), endpoint.addresses.len()),
+                (expected, 1)
+            );
+        }
+    }
+}

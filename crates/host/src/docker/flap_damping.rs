@@ -124,4 +124,52 @@ mod tests {
         quarrel.settle(now + CALM + MOST);
         assert!(quarrel.sentence().is_none() && quarrel.rest_until().is_none());
     }
+
+    #[test]
+    fn the_sixth_repair_in_a_row_is_the_first_one_that_is_waited_after() {
+        let (start, mut quarrel) = (Instant::now(), Quarrel::default());
+        let after = |quarrel: &Quarrel, now: Instant| {
+            quarrel.rest_until().map(|rest| (rest - now).as_secs())
+        };
+        for _ in 0..5 {
+            quarrel.repaired(start, vec!["dcos".into()]);
+        }
+        assert_eq!((after(&quarrel, start), quarrel.sentence()), (None, None));
+        for expected in [2, 4, 8, 16, 32, 60, 60] {
+            quarrel.repaired(start, vec!["dcos".into()]);
+            assert_eq!(after(&quarrel, start), Some(expected));
+            assert!(quarrel.sentence().is_some());
+        }
+    }
+
+    /// It is over a minute after the time that had to be waited for.
+    #[test]
+    fn a_quarrel_is_over_after_a_calm_that_grows_with_it() {
+        let instant = |start: Instant, milliseconds| start + Duration::from_millis(milliseconds);
+        for (repairs, calm) in [
+            (1, 60_000),
+            (5, 60_000),
+            (6, 62_000),
+            (8, 68_000),
+            (20, 120_000),
+        ] {
+            let (start, mut quarrel) = (Instant::now(), Quarrel::default());
+            for _ in 0..repairs {
+                quarrel.repaired(start, vec!["dcos".into()]);
+            }
+            quarrel.settle(instant(start, calm - 1));
+            assert_eq!(quarrel.count, repairs, "too early");
+            quarrel.settle(instant(start, calm));
+            assert_eq!((quarrel.count, quarrel.networks.len()), (0, 0), "{repairs}");
+        }
+    }
+
+    #[test]
+    fn it_tells_of_all_networks_that_it_is_about() {
+        let (now, mut quarrel) = (Instant::now(), Quarrel::default());
+        for n in 0..6 {
+            quarrel.repaired(now, vec![if n % 2 == 0 { "b" } else { "a" }.into()]);
+        }
+        assert!(quarrel.sentence().unwrap().contains("(a, b)"));
+    }
 }

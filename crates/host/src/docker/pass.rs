@@ -224,3 +224,152 @@ fn usage_of(network: &Network, existing: Option<&Existing>) -> InUse {
         v6: v6.len() as u64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::docker::observed::{Endpoint, LABEL};
+
+    fn network(bridge: &str) -> Network {
+        let subnets = ["9.0.1.128/25", "fd01:b::8000:0:0/81"].map(|subnet| subnet.parse().unwrap());
+        Network {
+            bridge: bridge.into(),
+            subnets: subnets.into(),
+            mtu: 1420,
+            trusted: Vec::new(),
+        }
+    }
+
+    fn desired() -> EngineDesired {
+        EngineDesired {
+            networks: [("dcos".to_owned(), network("d-dcos"))].into(),
+            ..EngineDesired::default()
+        }
+    }
+
+    #[test]
+    fn addresses_in_use_are_counted_by_family_and_only_of_our_subnets() {
+        let endpoint = |addresses: &[&str]| Endpoint {
+            container: "c".into(),
+            addresses: addresses
+                .iter()
+                .map(|address| address.parse().unwrap())
+                .collect(),
+        };
+        let existing = Existing {
+            endpoints: vec![
+                endpoint(&["9.0.1.130/25", "fd01:b::8000:0:2/81"]),
+                endpoint(&["9.0.1.131/25"]),
+                endpoint(&["172.18.0.2/16", "fd77::2/64"]),
+            ],
+            ..Existing::default()
+        };
+        assert_eq!(
+            usage_of(&network("d-dcos"), Some(&existing)),
+            InUse { v4: 2, v6: 1 }
+        );
+        assert_eq!(usage_of(&network("d-dcos"), None), InUse::default());
+    }
+
+    /// An engine that is not there has nothing of ours, one that is silent may have.
+    #[test]
+    fn an_absent_engine_is_fine_where_nothing_is_wanted() {
+        let (absent, silent) = (
+            Failure::Absent("absent".into()),
+            Failure::Silent("silent".into()),
+        );
+        let nothing = EngineDesired::default();
+        assert_eq!(hopeless(&nothing, &absent), EngineReport::default());
+        assert_eq!(
+            hopeless(&nothing, &silent).engine.as_deref(),
+            Some("silent")
+        );
+        assert_eq!(
+            hopeless(&desired(), &absent).engine.as_deref(),
+            Some("absent")
+        );
+    }
+
+    #[test]
+    fn a_failure_is_told_where_it_matters_once() {
+        let mut report = EngineReport::default();
+        let refused = |text: &str| Failure::Refused(text.into());
+        let remove = |name: &str| Op::Remove {
+            id: "7f".into(),
+            name: name.into(),
+        };
+        report_failure(&mut report, &desired(), &remove("dcos"), &refused("first"));
+        let create = Op::Create {
+            name: "dcos".into(),
+            network: network("d-dcos"),
+        };
+        report_failure(&mut report, &desired(), &create, &refused("second"));
+        report_failure(&mut report, &desired(), &remove("gone"), &refused("third"));
+        assert_eq!(
+            report.overlays["dcos"],
+            "cannot remove Docker network dcos: first"
+        );
+        assert_eq!(report.notes, ["cannot remove Docker network gone: third"]);
+    }
+
+    #[test]
+    fn networks_of_ours_that_nobody_wants_are_told() {
+        let existing = |name: &str, labelled| Existing {
+            name: name.into(),
+            labelled,
+            ..Existing::default()
+        };
+        let networks = vec![
+            existing("dcos", true),
+            existing("gone", true),
+            existing("lan", false),
+        ];
+        let engine = Engine {
+            networks,
+            ..Engine::default()
+        };
+        assert_eq!(unwanted(&desired(), &engine), ["gone".to_owned()].into());
+        assert!(LABEL.ends_with("mesos-overlay.overlay"));
+    }
+
+    #[test]
+    fn mtus_are_lowered_where_the_operator_left_them_open() {
+        for (fit_mtu, fits, expected) in [
+            (true, Some(1419), 1419),
+            (true, Some(1421), 1420),
+            (true, None, 1420),
+            (false, Some(1350), 1420),
+        ] {
+            let desired = EngineDesired {
+                fit_mtu,
+                ..desired()
+            };
+            assert_eq!(
+                desired.fitted(fits).networks["dcos"].mtu,
+                expected,
+                "{fit_mtu} {fits:?}"
+            );
+        }
+    }
+
+    /// One who listens and never answers is silent, one who does not listen is absent.
+    #[test]
+    fn silence_is_not_absence() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let timeout = Duration::from_millis(50);
+        let desired = EngineDesired {
+            socket: socket.clone(),
+            timeout,
+            ..desired()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let silent = || runtime.block_on(run(&desired)).silent;
+        assert!(!silent());
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(silent());
+    }
+}

@@ -515,4 +515,80 @@ mod tests {
             .collect();
         assert_eq!(names, ["four", "six"]);
     }
+
+    #[test]
+    fn an_engine_is_told_of_as_locked_until_there_is_a_key() {
+        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+        let trusting = Existing {
+            trusted: network.trusted.clone(),
+            ..made("dcos", &network)
+        };
+        let all = desired(&[("dcos", network)]);
+        for (api, notes) in [
+            (ApiVersion(1, 47), 0),
+            (ApiVersion(1, 48), 1),
+            (ApiVersion(1, 49), 1),
+            (ApiVersion(1, 50), 0),
+            (ApiVersion(1, 51), 0),
+            (ApiVersion(2, 0), 0),
+        ] {
+            assert_eq!(
+                planned(&all, vec![trusting.clone()], api).notes.len(),
+                notes,
+                "{api}"
+            );
+            assert_eq!(
+                planned(&desired(&[]), Vec::new(), api).notes.len(),
+                0,
+                "{api}"
+            );
+        }
+    }
+
+    /// In a family that is wanted there is the one subnet and no other.
+    #[test]
+    fn subnets_match_family_by_family() {
+        let (four, six) = ("9.0.1.128/25", "fd01:b::8000:0:0/81");
+        for (wanted, existing, expected) in [
+            (&[four, six][..], &[four, six][..], true),
+            (&[four, six], &[six, four], true),
+            (&[four, six], &[four], false),
+            (&[four], &[four, six], true),
+            (&[six], &[four, six], true),
+            (&[six], &["fd01:b::/81", six], false),
+            (&[six], &[six, "fd01:b::/81"], false),
+            (&[four], &["172.18.0.0/16", four], false),
+            (&[four], &[four, "172.18.0.0/16"], false),
+        ] {
+            let nets = |texts: &[&str]| texts.iter().map(|text| net(text)).collect::<Vec<_>>();
+            assert_eq!(
+                subnets_match(&nets(existing), &nets(wanted)),
+                expected,
+                "{wanted:?} {existing:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_overlaps_is_in_the_way_in_either_family() {
+        let both = wanted("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
+        let all = desired(&[("dcos", both)]);
+        for (bridge, subnet, blocked) in [
+            ("other", "9.0.0.0/16", true),
+            ("other", "9.0.1.129/32", true),
+            ("other", "9.0.1.0/25", false),
+            ("other", "fd01:b::/64", true),
+            ("other", "fd01:b::/81", false),
+            ("d-dcos", "172.18.0.0/16", true),
+        ] {
+            let mut existing = made("lan", &wanted(bridge, &[subnet]));
+            existing.labelled = false;
+            let plan = planned(&all, vec![existing], OLD);
+            assert_eq!(
+                (plan.conflicts.len(), plan.ops.len()),
+                if blocked { (1, 0) } else { (0, 1) },
+                "{subnet}"
+            );
+        }
+    }
 }

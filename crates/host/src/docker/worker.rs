@@ -392,3 +392,243 @@ fn place(socket: &Path) -> Option<Place> {
     let file = std::fs::metadata(socket).ok()?;
     Some((file.dev(), file.ino(), file.ctime(), file.ctime_nsec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use overlay_core::host_api::engine::Network;
+
+    /// Runs something with a task that nobody gave anything to do, and what it told.
+    fn with_task(
+        test: impl AsyncFnOnce(&mut Task<&dyn Fn(EngineReport)>, &RefCell<Vec<EngineReport>>),
+    ) {
+        let told = RefCell::new(Vec::new());
+        let tell = |report| told.borrow_mut().push(report);
+        let (_work, waiting) = unbounded_channel();
+        let fitting = watch::channel(UnderlayMtu::Unknown).1;
+        let mut task = Task::new(waiting, fitting, &tell as &dyn Fn(EngineReport));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test(&mut task, &told));
+    }
+
+    fn desired(socket: &Path) -> Arc<EngineDesired> {
+        let networks = [("dcos".to_owned(), Network::default())].into();
+        let timeout = Duration::from_millis(50);
+        Arc::new(EngineDesired {
+            socket: socket.into(),
+            timeout,
+            networks,
+            fit_mtu: false,
+        })
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn news_bring_the_next_pass_forward_and_never_put_it_off() {
+        with_task(async |task, _| {
+            let start = Instant::now();
+            task.due_in(Duration::from_secs(60));
+            let due = task.due.unwrap();
+            assert!(due >= start + Duration::from_secs(60));
+            task.due_in(HOUR);
+            assert_eq!(task.due, Some(due));
+            task.due_in(Duration::ZERO);
+            assert!(task.due.unwrap() < due);
+        });
+    }
+
+    #[test]
+    fn in_a_quarrel_news_have_to_wait() {
+        with_task(async |task, _| {
+            let now = Instant::now() + HOUR;
+            for _ in 0..6 {
+                task.quarrel.repaired(now, vec!["dcos".into()]);
+            }
+            let rest = task.quarrel.rest_until().unwrap();
+            task.due_in(Duration::ZERO);
+            assert_eq!(task.due, Some(rest));
+            // Whoever wants something does not wait.
+            task.take((1, desired(Path::new("/no/such"))));
+            assert!(task.due.unwrap() < rest);
+        });
+    }
+
+    /// Networks that are made because somebody wants them were not taken from us.
+    #[test]
+    fn only_what_is_made_unasked_is_a_quarrel() {
+        with_task(async |task, _| {
+            let mut report = EngineReport::default();
+            for _ in 0..20 {
+                task.take((1, desired(Path::new("/no/such"))));
+                task.watch_quarrel(vec!["dcos".into()], &mut report);
+            }
+            assert!(task.quarrel.rest_until().is_none() && report.notes.is_empty());
+            task.told = Some(EngineReport::default());
+            for n in 1..=6 {
+                task.watch_quarrel(Vec::new(), &mut report);
+                task.watch_quarrel(vec!["dcos".into()], &mut report);
+                assert_eq!(task.quarrel.rest_until().is_some(), n == 6);
+            }
+            assert_eq!(report.notes.len(), 1);
+        });
+    }
+
+    #[test]
+    fn each_order_is_answered_and_after_that_only_news_are_told() {
+        with_task(async |task, told| {
+            let report = |operations, note: &str| EngineReport {
+                operations,
+                notes: vec![note.to_owned()],
+                ..EngineReport::default()
+            };
+            for generation in 1..=2 {
+                task.take((generation, desired(Path::new("/no/such"))));
+                task.report(report(1, "same"));
+                task.report(report(0, "same"));
+                task.report(report(7, "same"));
+            }
+            task.report(report(0, "other"));
+            let all: Vec<EngineReport> = told.take();
+            assert_eq!(
+                all,
+                [report(1, "same"), report(1, "same"), report(0, "other")]
+            );
+        });
+    }
+
+    #[test]
+    fn only_who_has_to_fit_waits_for_the_measure() {
+        with_task(async |task, _| {
+            let (measure, fitting) = watch::channel(UnderlayMtu::Unmeasured);
+            task.fitting = fitting;
+            assert!(task.is_measured(), "nobody wants anything");
+            let plain = desired(Path::new("/no/such"));
+            task.take((1, plain.clone()));
+            assert!(task.is_measured());
+            task.take((
+                2,
+                Arc::new(EngineDesired {
+                    fit_mtu: true,
+                    ..EngineDesired::clone(&plain)
+                }),
+            ));
+            assert!(!task.is_measured());
+            measure.send(UnderlayMtu::Unknown).unwrap();
+            assert!(task.is_measured());
+            measure.send(UnderlayMtu::Unmeasured).unwrap();
+            assert!(!task.is_measured());
+            drop(measure);
+            assert!(task.is_measured(), "whoever was to measure is gone");
+        });
+    }
+
+    /// An engine that is away is not asked, its place is looked at; a silent one is asked
+    /// one question after the other.
+    #[test]
+    fn an_absent_engine_is_found_by_its_socket_and_a_silent_one_by_its_answer() {
+        with_task(async |task, told| {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("docker.sock");
+            task.take((1, desired(&socket)));
+            task.pass(false).await.unwrap();
+            assert!(told.take()[0].engine.is_some());
+            assert!(task.due.is_none() && task.question.is_none() && task.events.is_none());
+            assert!(!task.is_elsewhere(), "nothing is there");
+            let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            assert!(task.is_elsewhere());
+            task.pass(false).await.unwrap();
+            assert!(!task.is_elsewhere(), "that one was asked");
+            assert!(task.due.is_none() && task.question.is_some());
+            assert_eq!(task.deceived, 0);
+            // It answered, and then did not.
+            for n in 1..=2 {
+                task.pass(true).await.unwrap();
+                assert_eq!(task.deceived, n);
+            }
+            task.pass(false).await.unwrap();
+            assert_eq!(task.deceived, 2, "it was not asked between");
+            drop(listener);
+            std::fs::remove_file(&socket).unwrap();
+            assert!(!task.is_elsewhere());
+            task.pass(true).await.unwrap();
+            assert_eq!(
+                (task.deceived, task.question.is_some()),
+                (0, false),
+                "it is not silent but gone"
+            );
+        });
+    }
+
+    /// Where nothing is wanted and nothing is left an engine is not listened to.
+    #[test]
+    fn an_engine_is_listened_to_as_long_as_there_is_something_to_hear() {
+        with_task(async |task, _| {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("docker.sock");
+            let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            task.listen(&desired(&socket), false, 0);
+            let since = task.listening;
+            assert!(task.events.is_some());
+            task.listen(&desired(&socket), false, 0);
+            assert_eq!(task.listening, since, "as it was");
+            task.listen(&desired(&socket), true, 0);
+            assert!(task.events.is_none());
+            // Nothing wanted of an engine that is away: all is well, and nothing is due.
+            let nothing = EngineDesired {
+                networks: Default::default(),
+                ..EngineDesired::clone(&desired(&socket))
+            };
+            task.take((
+                2,
+                Arc::new(EngineDesired {
+                    socket: dir.path().join("none"),
+                    ..nothing
+                }),
+            ));
+            task.pass(false).await.unwrap();
+            assert!(task.events.is_none() && task.due.is_none() && task.question.is_none());
+        });
+    }
+
+    /// One that answers a question and nothing else is asked less and less often.
+    #[test]
+    fn a_deceiver_is_asked_less_and_less_often() {
+        use futures_util::poll;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("docker.sock");
+            let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let asked = async |deceived, patience: Duration| {
+                let mut question = ask(desired(&socket), deceived);
+                let deadline = Instant::now() + patience;
+                while Instant::now() < deadline {
+                    assert!(poll!(&mut question).is_pending());
+                    if listener.accept().is_ok() {
+                        return true;
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                false
+            };
+            assert!(asked(0, Duration::from_secs(10)).await);
+            // A minute later.
+            for deceived in [6, 7, 1000] {
+                assert!(
+                    !asked(deceived, Duration::from_millis(20)).await,
+                    "{deceived}"
+                );
+            }
+        });
+    }
+}

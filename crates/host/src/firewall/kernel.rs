@@ -205,3 +205,82 @@ pub(super) fn sets<'a>(
     }
     Ok(sets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// A member as the kernel tells of it.
+    fn member(address: &[u8], prefix: Option<u8>, flags: Option<u32>) -> Vec<u8> {
+        let address = attribute(MEMBER_IP, &attribute(1, address));
+        let prefix = prefix.map(|prefix| attribute(MEMBER_PREFIX, &[prefix]));
+        let flags = flags.map(|flags| attribute(MEMBER_FLAGS, &flags.to_be_bytes()));
+        let parts = [Some(address), prefix, flags].into_iter().flatten();
+        parts.collect::<Vec<_>>().concat()
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn members_are_prefixes_of_both_families_and_exceptions() {
+        let v6 = Ipv6Addr::new(0xfd01, 0xb, 0, 0, 0, 0, 0, 0).octets();
+        for (address, prefix, flags, expected) in [
+            (&[9, 0, 0, 0][..], Some(8), None, ("9.0.0.0/8", false)),
+            (
+                &[9, 0, 0, 0],
+                Some(8),
+                Some(MEMBER_NOMATCH),
+                ("9.0.0.0/8", true),
+            ),
+            // Another flag.
+            (&[9, 0, 0, 0], Some(8), Some(1 << 3), ("9.0.0.0/8", false)),
+            (&[9, 0, 0, 1], None, None, ("9.0.0.1/32", false)),
+            (&v6, Some(64), Some(MEMBER_NOMATCH), ("fd01:b::/64", true)),
+            (&v6, None, None, ("fd01:b::/128", false)),
+        ] {
+            let found = read_member(&member(address, prefix, flags));
+            assert_eq!(found, Some((net(expected.0), expected.1)));
+        }
+        assert_eq!(read_member(&member(&[9, 0, 0], Some(8), None)), None);
+        assert_eq!(read_member(&member(&[9, 0, 0, 0], Some(33), None)), None);
+    }
+
+    #[test]
+    fn a_set_comes_in_parts() {
+        let members = |members: &[Vec<u8>]| {
+            let data: Vec<u8> = members
+                .iter()
+                .flat_map(|member| attribute(IPSET_DATA, member))
+                .collect();
+            attribute(IPSET_MEMBERS, &data)
+        };
+        let head = [
+            attribute(IPSET_KIND, b"hash:net\0"),
+            attribute(IPSET_FAMILY, &[10]),
+        ]
+        .concat();
+        let mut set = Set::default();
+        read_set(
+            &[head, members(&[member(&[9, 0, 0, 0], Some(8), None)])].concat(),
+            &mut set,
+        );
+        let more = [
+            member(&[10, 0, 0, 0], Some(8), None),
+            member(&[11, 0, 0, 0], Some(8), None),
+        ];
+        read_set(&members(&more), &mut set);
+        assert_eq!((set.kind.as_str(), set.family), ("hash:net", 10));
+        let nets: Vec<IpNet> = set.members.into_keys().collect();
+        assert_eq!(nets, ["9.0.0.0/8", "10.0.0.0/8", "11.0.0.0/8"].map(net));
+    }
+}

@@ -200,6 +200,8 @@ fn waits(version: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -214,5 +216,146 @@ mod tests {
         ] {
             assert_eq!(waits(version), expected, "{version}");
         }
+    }
+
+    /// A tool that keeps what it is told, in this directory.
+    fn fake(dir: &Path, name: &str) -> Tool {
+        let path = dir.join(name);
+        if !path.exists() {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/firewall/tests/tool.sh");
+            std::os::unix::fs::symlink(script, &path).unwrap();
+        }
+        // A tool's name lives for ever.
+        Tool::find(path.to_str().unwrap().to_owned().leak()).unwrap()
+    }
+
+    /// All tools, in this directory.
+    fn tools(dir: &Path) -> Tools {
+        let xtables = |save, restore| {
+            Some(Xtables {
+                save: fake(dir, save),
+                restore: fake(dir, restore),
+            })
+        };
+        let xtables = [xtables("save", "restore"), xtables("save6", "restore6")];
+        let (ipset, nft) = (Some(fake(dir, "ipset")), Some(fake(dir, "nft")));
+        Tools {
+            xtables: Some(xtables),
+            is_legacy: false,
+            waits: true,
+            ipset,
+            nft,
+        }
+    }
+
+    fn rule(family: Family, table: &'static str, line: &str) -> Op {
+        Op::Rule {
+            family,
+            table,
+            line: line.to_owned(),
+        }
+    }
+
+    #[test]
+    fn rules_go_to_the_tool_of_their_family_table_by_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tools = tools(dir.path());
+        let told = |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.told")));
+        let rules = |family| {
+            [("nat", "-A a"), ("nat", "-A b"), ("filter", "-A c")]
+                .map(|(table, line)| rule(family, table, line))
+        };
+        let input = "*nat\n-A a\n-A b\nCOMMIT\n*filter\n-A c\nCOMMIT\n";
+        assert_eq!(tools.carry_out(&rules(Family::V6)), Ok(()));
+        assert_eq!(told("restore6").unwrap(), format!("-w --noflush\n{input}"));
+        assert!(told("restore").is_err(), "nothing of IPv4");
+        tools.waits = false;
+        assert_eq!(tools.carry_out(&rules(Family::V4)), Ok(()));
+        assert_eq!(told("restore").unwrap(), format!("--noflush\n{input}"));
+        tools.xtables.as_mut().unwrap()[1] = None;
+        assert!(tools.carry_out(&rules(Family::V6)).is_err());
+    }
+
+    #[test]
+    fn sets_and_tables_go_to_their_tools() {
+        let dir = tempfile::tempdir().unwrap();
+        let tools = tools(dir.path());
+        let told =
+            |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.told"))).unwrap();
+        let members = [("fd01:b::/64".parse().unwrap(), true)].into();
+        let write = Op::WriteSet {
+            family: Family::V6,
+            members,
+            exists: false,
+        };
+        assert_eq!(tools.carry_out(&[write]), Ok(()));
+        let script =
+            "create overlay6 hash:net family inet6 counters\nadd overlay6 fd01:b::/64 nomatch\n";
+        assert_eq!(told("ipset"), format!("restore\n{script}"));
+        assert_eq!(
+            tools.carry_out(&[Op::DestroySet("overlay6".into())]),
+            Ok(())
+        );
+        assert_eq!(told("ipset"), "restore\ndestroy overlay6\n");
+        assert_eq!(tools.carry_out(&[Op::DeleteTable]), Ok(()));
+        assert_eq!(told("nft"), "-f -\ndelete table inet mesos_overlay\n");
+        assert!(Tools::default().carry_out(&[Op::DeleteTable]).is_err());
+    }
+
+    #[test]
+    fn only_rules_of_one_family_go_together() {
+        let [a, b] = [
+            rule(Family::V4, "nat", "-A a"),
+            rule(Family::V4, "filter", "-A b"),
+        ];
+        assert!(together(&a, &b));
+        assert!(!together(&a, &rule(Family::V6, "nat", "-A a")));
+        assert!(!together(&a, &Op::DeleteTable));
+        assert!(!together(&Op::DeleteTable, &Op::DeleteTable));
+    }
+
+    #[test]
+    fn iptables_needs_ipset_and_nftables_needs_neither() {
+        use desired::Firewall::{Auto, Iptables, Nftables, None as Nowhere};
+        let dir = tempfile::tempdir().unwrap();
+        let all = tools(dir.path());
+        let no_ipset = Tools {
+            ipset: None,
+            ..all.clone()
+        };
+        let no_iptables = Tools {
+            xtables: None,
+            ..all.clone()
+        };
+        let no_nft = Tools {
+            nft: None,
+            ..all.clone()
+        };
+        let chosen =
+            |tools: &Tools| [Auto, Iptables, Nftables, Nowhere].map(|of| tools.choose(of).ok());
+        let (iptables, nftables) = (Some(Nat::Iptables), Some(Nat::Nftables));
+        assert_eq!(chosen(&all), [iptables, iptables, nftables, None]);
+        assert_eq!(chosen(&no_ipset), [nftables, None, nftables, None]);
+        assert_eq!(chosen(&no_iptables), [nftables, None, nftables, None]);
+        assert_eq!(chosen(&no_nft), [iptables, iptables, None, None]);
+        assert_eq!(chosen(&Tools::default()), [None; 4]);
+        let only_iptables = Tools {
+            nft: None,
+            ..no_ipset.clone()
+        };
+        assert_eq!(
+            only_iptables.choose(Auto),
+            Err("neither ipset nor nft is installed; install either".to_owned())
+        );
+        let sentence = no_ipset.choose(Iptables).unwrap_err();
+        assert!(
+            sentence.contains("but ipset is not installed"),
+            "{sentence}"
+        );
+        let sentence = Tools::default().choose(Iptables).unwrap_err();
+        assert!(
+            sentence.contains("but iptables and ipset is not installed"),
+            "{sentence}"
+        );
     }
 }

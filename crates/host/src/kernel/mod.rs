@@ -10,4 +10,6 @@ mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod sysctl;
+#[cfg(test)]
+mod tests;
 pub(crate) mod watch;

@@ -283,7 +283,7 @@ fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
 }
 
 /// Converts an error number of the kernel, which is negative; 0 is no error.
-fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
+pub(super) fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
     match code {
         0 => Ok(()),
         code => Err(Error::Refused {

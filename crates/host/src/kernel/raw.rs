@@ -233,4 +233,14 @@ mod tests {
         // An attribute that is shorter than its header.
         assert_eq!(attributes(&[3, 0, 1, 0]).last(), Some(Err(Truncated)));
     }
+
+    #[test]
+    fn an_error_message_without_an_error_is_a_success() {
+        assert!(verdict(&0_i32.to_ne_bytes()).is_ok());
+        let refused = verdict(&(-2_i32).to_ne_bytes()).unwrap_err();
+        assert_eq!(
+            refused.raw_os_error(),
+            Some(nix::errno::Errno::ENOENT as i32)
+        );
+    }
 }

@@ -11,7 +11,7 @@ use netlink_packet_route::link::{InfoKind, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteScope};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
@@ -171,12 +171,16 @@ fn route(
     via: Option<IpAddr>,
     nexthop: Option<u32>,
 ) -> RouteMessageBuilder<IpAddr> {
-    let mut route = RouteMessageBuilder::<IpAddr>::new().table_id(key.table);
+    let mut route = RouteMessageBuilder::<IpAddr>::new();
     let message = route.get_mut();
     message.header.address_family = family(key.dst.addr());
     message.header.destination_prefix_length = key.dst.prefix_len();
-    let destination = RouteAttribute::Destination(key.dst.addr().into());
-    message.attributes.push(destination);
+    // A table beyond 255 has no room in the header.
+    message.header.table = u8::try_from(key.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes = vec![
+        RouteAttribute::Table(key.table),
+        RouteAttribute::Destination(key.dst.addr().into()),
+    ];
     if let Some(id) = nexthop {
         return route.nhid(id);
     }

@@ -293,3 +293,240 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use nix::sys::eventfd::EventFd;
+
+    use super::*;
+    use crate::kernel::tests::told;
+    use crate::reconcile::{NewRoute, Op};
+    use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
+
+    const INDEX: u32 = 7;
+
+    fn mac(n: u8) -> Mac {
+        Mac([0x70, 0xb3, 0xd5, 0x80, 0, n])
+    }
+
+    /// Agent 1 with agents 2 and 3.
+    fn expected() -> ExpectedState {
+        let peer = |n: u8| {
+            let peer = Peer {
+                vtep_ips: vec![[44, 128, 0, n].into()],
+                vtep_mac: mac(n),
+                subnets: vec![format!("9.0.{n}.0/24").parse().unwrap()],
+            };
+            ([10, 0, 0, n].into(), Arc::new(peer))
+        };
+        let addresses = vec!["44.128.0.1/20".parse().unwrap()];
+        let vtep = Vtep {
+            name: "vtep1024".into(),
+            vni: 1024,
+            mac: mac(1),
+            addresses,
+            mtu: None,
+        };
+        let peers = Some(Arc::new([peer(2), peer(3)].into()));
+        let desired = Desired {
+            vtep: Some(vtep),
+            peers,
+            ..Desired::default()
+        };
+        ExpectedState::new(&desired, Some(INDEX), None, &[], None)
+    }
+
+    /// What somebody did to a neighbour and to a route.
+    fn neighbour(of: u8, as_of: u8) -> Vec<u8> {
+        told(
+            &Op::SetNeighbour("vtep1024".into(), [44, 128, 0, of].into(), mac(as_of)),
+            INDEX,
+        )
+    }
+
+    fn route(to: u8, via: u8) -> Vec<u8> {
+        let dst = format!("9.0.{to}.0/24").parse().unwrap();
+        let via = [44, 128, 0, via].into();
+        told(
+            &Op::SetRoute(
+                "vtep1024".into(),
+                NewRoute {
+                    table: 254,
+                    dst,
+                    via,
+                    nexthop: None,
+                },
+            ),
+            INDEX,
+        )
+    }
+
+    /// A switch that somebody turned, and something that nobody understands.
+    fn message(kind: u16) -> Vec<u8> {
+        [&16_u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat()
+    }
+
+    fn reaction(datagrams: &[Vec<u8>]) -> Reaction {
+        let (expected, mut differences) = (expected(), Differences::default());
+        datagrams
+            .iter()
+            .for_each(|datagram| differences.add(&expected, datagram));
+        let one_by_one = differences.reaction();
+        let mut differences = Differences::default();
+        differences.add(&expected, &datagrams.concat());
+        assert_eq!(differences.reaction(), one_by_one, "in one datagram");
+        one_by_one
+    }
+
+    #[test]
+    fn what_is_right_again_means_nothing() {
+        let (right, wrong) = (neighbour(2, 2), neighbour(2, 9));
+        assert_eq!(reaction(&[]), Reaction::Ignore);
+        assert_eq!(reaction(std::slice::from_ref(&right)), Reaction::Ignore);
+        assert_eq!(reaction(std::slice::from_ref(&wrong)), Reaction::Reconcile);
+        assert_eq!(reaction(&[wrong.clone(), right.clone()]), Reaction::Ignore);
+        assert_eq!(
+            reaction(&[right.clone(), wrong.clone()]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[wrong.clone(), right.clone(), wrong.clone()]),
+            Reaction::Reconcile
+        );
+        // Another one that is right says nothing of it.
+        assert_eq!(
+            reaction(&[wrong.clone(), neighbour(3, 3)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[wrong, neighbour(3, 9), right]),
+            Reaction::Reconcile
+        );
+    }
+
+    /// Of one destination there can be several routes.
+    #[test]
+    fn a_route_that_is_wrong_is_not_made_right_by_another_one() {
+        assert_eq!(reaction(&[route(2, 2)]), Reaction::Ignore);
+        assert_eq!(reaction(&[route(2, 3)]), Reaction::Reconcile);
+        assert_eq!(reaction(&[route(2, 3), route(2, 2)]), Reaction::Reconcile);
+    }
+
+    #[test]
+    fn what_is_not_understood_needs_a_pass_whatever_comes_after_it() {
+        const LINK: u16 = 16;
+        assert_eq!(reaction(&[message(LINK)]), Reaction::Reconcile);
+        assert_eq!(
+            reaction(&[message(LINK), neighbour(2, 2)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 2), message(LINK)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[message(200)]),
+            Reaction::Ignore,
+            "something of a later kernel"
+        );
+    }
+
+    #[test]
+    fn a_switch_is_looked_at_and_takes_nothing_from_the_rest() {
+        const SETTING: u16 = 80;
+        assert_eq!(reaction(&[message(SETTING)]), Reaction::QuickCheck);
+        assert_eq!(
+            reaction(&[message(SETTING), neighbour(2, 9)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 9), message(SETTING)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 9), message(SETTING), neighbour(2, 2)]),
+            Reaction::QuickCheck
+        );
+    }
+
+    /// Sources of the disk alone.
+    fn files() -> Watch {
+        let files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+        Watch {
+            files: Some(files),
+            ..Watch::silent()
+        }
+    }
+
+    fn hear(watch: &mut Watch, wakeup: &EventFd, wait_for: WaitFor) -> Reaction {
+        watch
+            .wait(
+                wakeup.as_fd(),
+                Duration::ZERO,
+                &ExpectedState::default(),
+                wait_for,
+            )
+            .unwrap()
+    }
+
+    #[test]
+    fn files_that_come_change_and_go_are_looked_at() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
+        watch.watch_directory(dir.path());
+        let file = dir.path().join("dcos.conf");
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&file, "one").unwrap(),
+            &|| fs::write(&file, "two").unwrap(),
+            &|| fs::rename(&file, dir.path().join("other")).unwrap(),
+            &|| fs::remove_file(dir.path().join("other")).unwrap(),
+        ];
+        for change in changes {
+            assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
+            change();
+            // It waits for whoever wants to hear it, and is heard once.
+            assert_eq!(hear(&mut watch, &wakeup, WaitFor::Wakeup), Reaction::Ignore);
+            assert_eq!(
+                hear(&mut watch, &wakeup, WaitFor::Events),
+                Reaction::QuickCheck
+            );
+            // What a pass will see is no news.
+            watch.watch_directory(dir.path());
+            change_nothing(&mut watch, &dir);
+        }
+        // With another directory the former one is none of our business.
+        watch.watch_directory(other.path());
+        fs::write(&file, "one").unwrap();
+        assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
+        fs::write(other.path().join("dcos.conf"), "one").unwrap();
+        assert_eq!(
+            hear(&mut watch, &wakeup, WaitFor::Events),
+            Reaction::QuickCheck
+        );
+        assert!(watch.is_without_events(), "the kernel's changes are others");
+    }
+
+    fn change_nothing(watch: &mut Watch, dir: &tempfile::TempDir) {
+        fs::write(dir.path().join("foreign"), "").unwrap();
+        watch.discard();
+        fs::read(dir.path().join("foreign")).unwrap();
+    }
+
+    #[test]
+    fn an_order_ends_the_wait_and_means_nothing_by_itself() {
+        let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
+        wakeup.write(1).unwrap();
+        for wait_for in [WaitFor::Wakeup, WaitFor::Events] {
+            let reaction = watch.wait(
+                wakeup.as_fd(),
+                Duration::MAX,
+                &ExpectedState::default(),
+                wait_for,
+            );
+            assert_eq!(reaction.unwrap(), Reaction::Ignore);
+        }
+    }
+}

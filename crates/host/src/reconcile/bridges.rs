@@ -278,4 +278,94 @@ mod tests {
             ]
         );
     }
+
+    /// A bridge's own address is the first one of each subnet that has room for more.
+    #[test]
+    fn subnets_without_room_for_a_container_have_no_gateway() {
+        let of = |subnets: &[&str]| {
+            let subnets = subnets.iter().map(|text| net(text)).collect();
+            Bridge {
+                name: "m-dcos".into(),
+                subnets,
+            }
+            .gateways()
+        };
+        for (subnet, gateway) in [
+            ("9.0.1.4/30", Some("9.0.1.5/30")),
+            ("9.0.1.4/31", None),
+            ("9.0.1.4/32", None),
+            ("fd01:b::4/126", Some("fd01:b::5/126")),
+            ("fd01:b::4/127", None),
+            ("fd01:b::4/128", None),
+            // Whatever address it is written with.
+            ("9.0.1.9/25", Some("9.0.1.1/25")),
+        ] {
+            assert_eq!(
+                of(&[subnet]),
+                gateway.map(net).into_iter().collect(),
+                "{subnet}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_addresses_of_ipv6_go_where_they_overlap_ours() {
+        let right = ["9.0.1.1/25", "fd01:b::1/81"];
+        for (wrong, goes) in [
+            ("fd01:b::9/81", true),
+            ("fd01:b::1/64", true),
+            ("fd01:b::9/128", true),
+            ("fd77::1/64", false),
+        ] {
+            let planned = lines(&desired(BOTH), found(&[right[0], right[1], wrong], 0));
+            let removal = format!("remove address {wrong} dev m-dcos");
+            assert_eq!(planned.contains(&removal), goes, "{planned:?}");
+            assert_eq!(
+                lines(&desired(BOTH), found(&[right[0], right[1], wrong], 1)),
+                [""; 0]
+            );
+        }
+    }
+
+    #[test]
+    fn a_bridge_of_ipv6_alone_has_an_address_of_its_own_too() {
+        assert_eq!(
+            lines(&desired(&["fd01:b::/81"]), None)[0],
+            "add device m-dcos bridge address 02:42:00:00:00:01"
+        );
+    }
+
+    #[test]
+    fn dockers_bridges_matter_where_they_have_ipv6_and_are_ours_to_see_to() {
+        let docker = |subnets: &[&str], backend| {
+            let subnets = subnets.iter().map(|text| net(text)).collect();
+            let docker_bridge = Some(Bridge {
+                name: "d-dcos".into(),
+                subnets,
+            });
+            let overlays = [(
+                "dcos".to_owned(),
+                Overlay {
+                    docker_bridge,
+                    ..Overlay::default()
+                },
+            )];
+            let desired = Desired {
+                backend,
+                overlays: overlays.into(),
+                ..Desired::default()
+            };
+            let names = desired.docker_bridges_with_ipv6().into_iter();
+            let names: Vec<String> = names.map(str::to_owned).collect();
+            names
+        };
+        assert_eq!(docker(BOTH, Backend::Internal), ["d-dcos"]);
+        assert_eq!(docker(&["9.0.1.128/25"], Backend::Internal), [""; 0]);
+        assert_eq!(docker(BOTH, Backend::External), [""; 0]);
+        assert_eq!(
+            desired(BOTH).docker_bridges_with_ipv6().len(),
+            0,
+            "that one is of Mesos"
+        );
+    }
 }

@@ -230,9 +230,9 @@ fn next_of_both<'a, I: Iterator<Item = PeerEntry<'a>>>(
 /// accordingly. `objects` are the objects of all peers of `from`, which the device has.
 ///
 /// The result is the difference between the objects of the changed peers before and after.
-/// It holds only if no other peer claims one of these objects: the other peer would lose the
-/// object that a changed peer gives up, or have it replaced by one that a changed peer
-/// claims now. The maps show such conflicts. An object of a changed peer's old properties
+/// It holds only if no two peers claim one object: the other peer would lose the object that
+/// a changed peer gives up, or have it replaced by one that a changed peer claims now. The
+/// maps show such conflicts, and `contested` those that existed before. An object of a changed peer's old properties
 /// that `objects` has with another value belongs to somebody else; so does an object of its
 /// new properties that `objects` has and no changed peer had before. Then, and if the change
 /// has a problem that has to be reported, the answer is `None`, and a full reconciliation
@@ -280,7 +280,10 @@ fn has_conflict(all: &PeerObjects, old: &PeerObjects, new: &PeerObjects) -> bool
                 .keys()
                 .any(|key| all.contains_key(key) && !old.contains_key(key))
     }
-    conflicts(&all.neighbours, &old.neighbours, &new.neighbours)
+    all.contested
+        || old.contested
+        || new.contested
+        || conflicts(&all.neighbours, &old.neighbours, &new.neighbours)
         || conflicts(&all.fdb, &old.fdb, &new.fdb)
         || conflicts(&all.routes, &old.routes, &new.routes)
 }

@@ -22,6 +22,9 @@ pub(super) struct PeerObjects {
     pub(super) fdb: BTreeMap<Mac, Ipv4Addr>,
     /// Gateways.
     pub(super) routes: BTreeMap<RouteKey, IpAddr>,
+    /// Whether two peers claim one of the objects. If one of them leaves, the object is the
+    /// other's, which these maps do not show.
+    pub(super) contested: bool,
 }
 
 /// Objects that should be on the device.
@@ -76,8 +79,11 @@ impl PeerObjects {
             }
         }
         let is_reachable = |via: &IpAddr| vtep.addresses.iter().any(|own| own.contains(via));
-        let routes = device.routes.iter();
-        for route in routes.filter(|route| is_ours(route) && route.plain) {
+        // A route with another metric is not one that we create. Created as ours are, it would
+        // replace the right one.
+        let is_like_ours =
+            |route: &&Route| is_ours(route) && route.plain && has_default_metric(route);
+        for route in device.routes.iter().filter(is_like_ours) {
             let via = route.via.filter(is_reachable);
             self.routes.extend(via.map(|via| (route.key(), via)));
         }
@@ -93,7 +99,7 @@ impl PeerObjects {
     ) {
         let has = |family: Family| vtep.addresses.iter().any(|own| family.includes(*own));
         for vtep_ip in peer.vtep_ips.iter().filter(|ip| has(Family::from(**ip))) {
-            self.neighbours.insert(*vtep_ip, peer.vtep_mac);
+            self.contested |= self.neighbours.insert(*vtep_ip, peer.vtep_mac).is_some();
             if vtep_ip.is_ipv4() {
                 let key = RouteKey {
                     table: CONTAINER_TABLE,
@@ -102,7 +108,7 @@ impl PeerObjects {
                 self.routes.insert(key, *vtep_ip);
             }
         }
-        self.fdb.insert(peer.vtep_mac, ip);
+        self.contested |= self.fdb.insert(peer.vtep_mac, ip).is_some();
         for subnet in &peer.subnets {
             let family = Family::from(*subnet);
             if !has(family) {
@@ -113,7 +119,7 @@ impl PeerObjects {
                 dst: subnet.trunc(),
             };
             match peer.vtep_ips.iter().find(|ip| family.includes(**ip)) {
-                Some(via) => _ = self.routes.insert(key, *via),
+                Some(via) => self.contested |= self.routes.insert(key, *via).is_some(),
                 None => problems.push(format!(
                     "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its family"
                 )),

@@ -367,4 +367,83 @@ mod tests {
         assert!(is_race(&route(1), &refused(Errno::ENODEV)));
         assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
     }
+
+    #[test]
+    fn what_others_did_first_is_a_race_or_no_matter() {
+        use crate::reconcile::NewDevice;
+        let device: Arc<str> = "vtep1024".into();
+        let new = NewDevice {
+            name: device.clone(),
+            vni: 1,
+            port: 64000,
+            mac: Default::default(),
+            mtu: None,
+        };
+        let rule = Op::AddRule {
+            overlay: "dcos".into(),
+            from: "9.0.0.0/8".parse().unwrap(),
+        };
+        let bridge = Op::AddBridge("m-dcos".into(), Default::default());
+        let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);
+        let up = Op::SetDevice(device.clone(), DeviceChange::Up);
+        let nexthop = Op::RemoveNexthop(device.clone(), 7);
+        let add_nexthop = Op::AddNexthop(device, [44, 128, 0, 2].into());
+        for (op, errno, fine, race) in [
+            (&rule, Errno::EEXIST, true, false),
+            (&rule, Errno::ENOENT, false, false),
+            (&learning, Errno::EOPNOTSUPP, true, false),
+            (&up, Errno::EOPNOTSUPP, false, false),
+            (&up, Errno::ENODEV, false, true),
+            (&bridge, Errno::EEXIST, false, true),
+            (&Op::AddDevice(new), Errno::EEXIST, false, true),
+            (&nexthop, Errno::ENOENT, true, false),
+            (&nexthop, Errno::EBUSY, false, false),
+            (&add_nexthop, Errno::EEXIST, false, false),
+            (&add_nexthop, Errno::ENOENT, false, false),
+        ] {
+            assert_eq!(is_harmless(op, &refused(errno)), fine, "{op}: {errno}");
+            assert_eq!(is_race(op, &refused(errno)), race, "{op}: {errno}");
+        }
+        for errno in [
+            Errno::ENOENT,
+            Errno::ESRCH,
+            Errno::ENODEV,
+            Errno::EADDRNOTAVAIL,
+        ] {
+            assert!(
+                is_harmless(&Op::RemoveDevice("vtep7".into()), &refused(errno)),
+                "{errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn checksums_are_nobodys_business_but_where_they_are_ours() {
+        let vtep = overlay_core::host_api::desired::Vtep {
+            // Every host has this one.
+            name: "lo".into(),
+            vni: 1,
+            mac: Default::default(),
+            addresses: Vec::new(),
+            mtu: None,
+        };
+        let with = |backend, tx_checksum| {
+            let desired = Desired {
+                backend,
+                tx_checksum,
+                vtep: Some(vtep.clone()),
+                ..Desired::default()
+            };
+            super::tx_checksum(&desired)
+        };
+        assert_eq!(with(Backend::External, Checksum::On), None);
+        assert_eq!(with(Backend::Internal, Checksum::Auto), None);
+        assert_eq!(
+            super::tx_checksum(&Desired {
+                tx_checksum: Checksum::On,
+                ..Desired::default()
+            }),
+            None
+        );
+    }
 }

@@ -315,3 +315,151 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
     }
     Cow::Owned(with)
 }
+
+#[cfg(test)]
+mod tests {
+    use overlay_core::host_api::desired::{Backend, Cni, Firewall as Choice, Overlay};
+    use overlay_core::host_api::names::parse_bridge_name;
+
+    use super::*;
+    use crate::cni::{content, files};
+    use crate::reconcile::RemovedPart;
+
+    fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What drains keeps its part of the firewall, of whichever containerizer it is.
+    #[test]
+    fn the_firewall_knows_what_drains() {
+        let stays = Overlay {
+            ranges: nets(&["9.0.0.0/8"]),
+            subnets: nets(&["9.0.1.0/24"]),
+            mesos_bridge: Some(Bridge {
+                name: "m-dcos".into(),
+                subnets: nets(&["9.0.1.0/25"]),
+            }),
+            ..Overlay::default()
+        };
+        let firewall = Choice::Nftables;
+        let overlays = [("dcos".to_owned(), stays.clone())].into();
+        let desired = Desired {
+            firewall,
+            overlays,
+            ..Desired::default()
+        };
+        assert_eq!(*with_draining(&desired, &[]), desired);
+        let part =
+            |overlay: &str, bridge: &str, part, subnets: &[&str], ranges: &[&str]| Draining {
+                overlay: overlay.into(),
+                part,
+                containerizer: parse_bridge_name(bridge).unwrap().0,
+                bridge: bridge.into(),
+                index: 7,
+                containers: 1,
+                subnets: nets(subnets),
+                ranges: nets(ranges),
+            };
+        let with = with_draining(
+            &desired,
+            &[
+                part(
+                    "dcos",
+                    "d-dcos",
+                    RemovedPart::Bridge,
+                    &["9.0.1.128/25"],
+                    &["9.0.0.0/8"],
+                ),
+                part(
+                    "gone",
+                    "m-gone",
+                    RemovedPart::Overlay,
+                    &["8.0.1.0/25", "fd02::/81"],
+                    &["8.0.0.0/8", "fd02::/64"],
+                ),
+            ],
+        );
+        assert_eq!(with.firewall, Choice::Nftables);
+        let dcos = &with.overlays["dcos"];
+        assert_eq!(
+            (&dcos.mesos_bridge, &dcos.ranges),
+            (&stays.mesos_bridge, &stays.ranges)
+        );
+        assert_eq!(dcos.subnets, nets(&["9.0.1.0/24", "9.0.1.128/25"]));
+        assert_eq!(dcos.docker_bridge.as_ref().unwrap().name, "d-dcos");
+        let gone = &with.overlays["gone"];
+        assert_eq!(gone.mesos_bridge.as_ref().unwrap().name, "m-gone");
+        assert_eq!(
+            (&gone.docker_bridge, gone.ranges.len(), gone.subnets.len()),
+            (&None, 2, 2)
+        );
+    }
+
+    /// Hosts whose data plane is somebody else's: just the files are looked at.
+    fn files_only(dir: &std::path::Path) -> Desired {
+        let subnets = nets(&["9.0.1.0/25"]);
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        let overlay = Overlay {
+            mesos_bridge,
+            mtu: 1420,
+            ..Overlay::default()
+        };
+        Desired {
+            cni: Cni {
+                dir: dir.into(),
+                data_dir: None,
+            },
+            backend: Backend::External,
+            firewall: Choice::None,
+            overlays: [("dcos".to_owned(), overlay)].into(),
+            ..Desired::default()
+        }
+    }
+
+    #[test]
+    fn a_look_finds_files_that_somebody_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        assert!(reconciler.quick_check(&desired), "there is no file yet");
+        let content = content::wanted(&desired, None).remove("dcos").unwrap();
+        files::write(dir.path(), "dcos", &content).unwrap();
+        assert!(!reconciler.quick_check(&desired));
+        std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
+        assert!(reconciler.quick_check(&desired));
+        // With the underlay that was measured another MTU may be right.
+        files::write(dir.path(), "dcos", &content).unwrap();
+        reconciler.underlay = Some(Underlay {
+            index: 2,
+            device: "eth0".into(),
+            mtu: 1400,
+        });
+        assert!(!reconciler.quick_check(&desired));
+        assert!(reconciler.quick_check(&Desired {
+            fit_mtu: true,
+            ..desired
+        }));
+    }
+
+    /// What could not be done is no news as long as it is the same.
+    #[test]
+    fn a_look_does_not_find_again_what_could_not_be_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desired = files_only(dir.path());
+        let write = |desired: &Desired| {
+            let content = content::wanted(desired, None).remove("dcos").unwrap();
+            Op::WriteCni {
+                overlay: "dcos".into(),
+                content,
+            }
+        };
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        reconciler.failed = vec![write(&desired)];
+        assert!(!reconciler.quick_check(&desired));
+        desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
+        assert!(reconciler.quick_check(&desired), "that was something else");
+    }
+}

@@ -116,4 +116,72 @@ mod tests {
         assert_eq!(RejectedPeers::new(&many, many.len(), &[]), None);
         assert!(RejectedPeers::new(&many[1..], MOST, &[]).is_some());
     }
+
+    /// Everything that can be of a peer is recognised, whether it is made or removed.
+    #[test]
+    fn what_is_refused_is_recognised_when_it_is_made_and_when_it_is_removed() {
+        use crate::reconcile::OldRoute;
+        let device: Arc<str> = "vtep1024".into();
+        let mac = Default::default();
+        let old = |op: &Op| match op {
+            Op::SetRoute(
+                _,
+                NewRoute {
+                    table, dst, via, ..
+                },
+            ) => {
+                let (table, dst, via) = (*table, *dst, Some(*via));
+                Op::RemoveRoute(
+                    device.clone(),
+                    OldRoute {
+                        table,
+                        dst,
+                        via,
+                        metric: 0,
+                        protocol: 142,
+                        nexthop: None,
+                    },
+                )
+            }
+            other => panic!("{other}"),
+        };
+        let pairs = [
+            (route(1), old(&route(1)), route(2)),
+            (
+                neighbour(1),
+                Op::RemoveNeighbour(device.clone(), [44, 128, 0, 1].into()),
+                neighbour(2),
+            ),
+            (
+                Op::SetFdb(device.clone(), mac, [10, 0, 0, 1].into()),
+                Op::RemoveFdb(device.clone(), mac, [10, 0, 0, 9].into()),
+                Op::SetFdb(
+                    device.clone(),
+                    overlay_core::host_api::desired::Mac([1; 6]),
+                    [10, 0, 0, 1].into(),
+                ),
+            ),
+        ];
+        for (made, removed, other) in pairs {
+            for one in [&made, &removed] {
+                let rejected = RejectedPeers::new(std::slice::from_ref(one), 1, &[]).unwrap();
+                assert!(rejected.concerns(std::slice::from_ref(&made)), "{made}");
+                assert!(
+                    rejected.concerns(std::slice::from_ref(&removed)),
+                    "{removed}"
+                );
+                assert!(!rejected.concerns(std::slice::from_ref(&other)), "{other}");
+            }
+        }
+        // The same destination in another table is another route.
+        let rejected = RejectedPeers::new(&[route(1)], 1, &[]).unwrap();
+        let (dst, via) = ("9.0.1.0/24".parse().unwrap(), "45.0.0.1".parse().unwrap());
+        let elsewhere = NewRoute {
+            table: 42,
+            dst,
+            via,
+            nexthop: None,
+        };
+        assert!(!rejected.concerns(&[Op::SetRoute(device, elsewhere)]));
+    }
 }

@@ -162,6 +162,193 @@ fn reads_the_lease() {
 }
 
 #[test]
+fn bounds_are_within() {
+    let oui = r#""vtep_mac_oui": "70:B3:D5:00:00:00""#;
+    for network in [
+        r#""vtep_subnet": "44.0.0.0/8", "vtep_mtu": 576"#,
+        r#""vtep_subnet": "44.0.0.0/30", "vtep_mtu": 65535"#,
+        r#""vtep_subnet": "44.0.0.0/20", "vtep_subnet6": "fd01:a::/126", "vtep_mtu": 1280"#,
+    ] {
+        let text = with_network(&format!("{oui}, {network}"));
+        assert!(parse("m", &text).is_ok(), "{network}");
+    }
+    for overlay in [
+        r#""name": "a23456789-123", "subnet": "9.0.0.0/8", "prefix": 8"#,
+        r#""name": "a", "subnet": "9.0.0.0/8", "prefix": 31"#,
+        r#""name": "a", "subnet": "9.0.0.0/31", "prefix": 31"#,
+        r#""name": "a", "subnet6": "fd01:b::/64", "prefix6": 64"#,
+        r#""name": "a", "subnet6": "fd01:b::/64", "prefix6": 127"#,
+    ] {
+        let text = with_overlays(&format!("{{{overlay}}}"));
+        assert_eq!(
+            parse("m", &text).unwrap().config.network.overlays.len(),
+            1,
+            "{overlay}"
+        );
+    }
+    let line = |mtu| {
+        format!("network.vtep_mtu: {mtu} is out of range; give a whole number from 576 to 65535")
+    };
+    for mtu in ["575", "65536"] {
+        let text = format!(r#"{{"network": {{{VTEP}, "vtep_mtu": {mtu}}}}}"#);
+        check(&text, &line(mtu));
+    }
+}
+
+#[test]
+fn names_of_overlays_are_told_from_others() {
+    for name in ["a", "a23456789-123", "9", "A_b.c"] {
+        assert!(is_overlay_name(name), "{name}");
+    }
+    for name in [
+        "",
+        "a23456789-1234",
+        ".a",
+        "_a",
+        "a/b",
+        "ä",
+        "host",
+        "bridge",
+        "default",
+        "none",
+    ] {
+        assert!(!is_overlay_name(name), "{name}");
+    }
+}
+
+#[test]
+fn the_log_and_the_endpoints_get_what_the_operator_wrote() {
+    let text = with_network(&format!(
+        r#"{VTEP}, "vtep_subnet6": "FD01:A::/64", "vtep_mtu": 1450, "overlays": [
+            {{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "FD01:B::/64", "prefix6": 80,
+              "enabled": true}},
+            {{"name": "b", "subnet6": "fd01:c::/64", "prefix6": 81}}]"#
+    ));
+    let config = parse("m", &text).unwrap().config.network;
+    let a = proto::OverlayInfo {
+        name: "a".into(),
+        subnet: Some("9.0.0.0/8".into()),
+        prefix: Some(24),
+        subnet6: Some("FD01:B::/64".into()),
+        prefix6: Some(80),
+        enabled: Some(true),
+    };
+    let b = proto::OverlayInfo {
+        name: "b".into(),
+        subnet6: Some("fd01:c::/64".into()),
+        prefix6: Some(81),
+        ..proto::OverlayInfo::default()
+    };
+    let expected = proto::NetworkConfig {
+        vtep_subnet: "44.128.0.0/20".into(),
+        vtep_mac_oui: "70:B3:D5:00:00:00".into(),
+        overlays: vec![a, b],
+        vtep_subnet6: Some("FD01:A::/64".into()),
+        vtep_mtu: Some(1450),
+    };
+    assert_eq!(config.wire, expected);
+    let [a, _] = &config.overlays[..] else {
+        panic!("two")
+    };
+    assert_eq!(
+        a.v4.map(|range| (range.net.to_string(), range.prefix)),
+        Some(("9.0.0.0/8".into(), 24))
+    );
+    assert_eq!(
+        a.v6.map(|range| (range.net.to_string(), range.prefix)),
+        Some(("fd01:b::/64".into(), 80))
+    );
+}
+
+#[test]
+fn a_definition_has_one_name() {
+    let ranges = r#""subnet": "9.0.0.0/8", "prefix": 24"#;
+    let web = |text: &str| parse_definition("body", text, Some("web"));
+    let unnamed = web(&format!("{{{ranges}}}")).unwrap();
+    assert_eq!(
+        (unnamed.config.name.as_str(), unnamed.info.name.as_str()),
+        ("web", "web")
+    );
+    assert_eq!(web(&format!(r#"{{"name": "web", {ranges}}}"#)), Ok(unnamed));
+    assert_eq!(
+        web(&format!(r#"{{"name": "dcos", {ranges}}}"#)).unwrap_err(),
+        "body: name: \"dcos\" is not the name in the path; an overlay keeps its name: write \"web\" or nothing"
+    );
+    let named =
+        parse_definition("body", &format!(r#"{{"name": "dcos", {ranges}}}"#), None).unwrap();
+    assert_eq!(
+        (named.config.name.as_str(), named.info.name.as_str()),
+        ("dcos", "dcos")
+    );
+    let missing = parse_definition("body", &format!("{{{ranges}}}"), None).unwrap_err();
+    assert!(
+        missing.starts_with("body: name: missing; give a name"),
+        "{missing}"
+    );
+    assert_eq!(
+        web(&format!(r#"{{{ranges}, "enable": true}}"#)).unwrap_err(),
+        "body: enable: unknown key; did you mean \"enabled\"?"
+    );
+    assert_eq!(
+        web(&format!(r#"{{{ranges}, "prefix": 25}}"#)).unwrap_err(),
+        "body: prefix: given twice"
+    );
+}
+
+#[test]
+fn a_definition_is_read_from_the_log_as_it_was_written() {
+    for text in [
+        r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": false}"#,
+        r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": true}"#,
+        r#"{"name": "a", "subnet6": "FD01:B::/64", "prefix6": 80}"#,
+        r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "fd01:b::/64", "prefix6": 80}"#,
+    ] {
+        let definition = parse_definition("body", text, None).unwrap();
+        assert_eq!(definition.config.enabled, !text.contains("false"));
+        assert_eq!(read_definition(&definition.info), Ok(definition), "{text}");
+    }
+    let not_any_more = proto::OverlayInfo {
+        name: "a".into(),
+        ..proto::OverlayInfo::default()
+    };
+    let why = read_definition(&not_any_more).unwrap_err();
+    assert!(why.starts_with("replicated log: subnet: missing"), "{why}");
+}
+
+#[test]
+fn reads_what_zookeeper_may_leave_out() {
+    let zk = |zk: &str| {
+        let text = format!(r#"{{"zk": {zk}, "network": {{{VTEP}}}}}"#);
+        parse("m", &text).unwrap().config.zk
+    };
+    assert_eq!(zk("{}"), None);
+    assert_eq!(zk("null"), None);
+    let read = zk(r#"{"url": " zk://a:1/m ", "quorum": 1}"#).unwrap();
+    assert_eq!(
+        (
+            read.url.as_str(),
+            read.quorum,
+            read.session_timeout.as_secs()
+        ),
+        ("zk://a:1/m", 1, 10)
+    );
+    for seconds in [1, 86_400] {
+        let read = zk(&format!(
+            r#"{{"url": "file:///zk", "quorum": 2, "session_timeout": {seconds}}}"#
+        ));
+        assert_eq!(read.unwrap().session_timeout.as_secs(), seconds);
+    }
+    for seconds in ["0", "86401"] {
+        check(
+            &format!(r#"{{"zk": {{"session_timeout": {seconds}}}, "network": {{{VTEP}}}}}"#),
+            &format!(
+                "zk.session_timeout: {seconds} is out of range; give a whole number from 1 to 86400"
+            ),
+        );
+    }
+}
+
+#[test]
 fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
     let text =
         with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24.0, "subnet6": null}"#);
@@ -202,6 +389,14 @@ fn unknown_keys_are_warned_of() {
         parse("master.json", &text).unwrap().warnings,
         [
             "master.json: network.overlays[0].enable: unknown key, ignored; did you mean \"enabled\"?"
+        ]
+    );
+    let text =
+        with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "EN\nABLED": false}"#);
+    assert_eq!(
+        parse("master.json", &text).unwrap().warnings,
+        [
+            "master.json: network.overlays[0].EN ABLED: unknown key, ignored; did you mean \"enabled\"?"
         ]
     );
 }
@@ -475,6 +670,15 @@ fn overlapping_ranges_are_refused() {
             "network.overlays[1].subnet: \"9.0.0.0/8\" overlaps network.overlays[0].subnet, 9.0.0.0/8; {remedy}"
         ),
     );
+    // The larger range stands later in the file, and both begin with the same address.
+    check(
+        &with_overlays(&format!(
+            r#"{{"name": "b", "subnet": "9.0.0.0/16", "prefix": 24}}, {dcos}"#
+        )),
+        &format!(
+            "network.overlays[0].subnet: \"9.0.0.0/16\" overlaps network.overlays[1].subnet, 9.0.0.0/8; {remedy}"
+        ),
+    );
     // The larger range stands later in the file, and another one lies between.
     check(
         &with_overlays(&format!(
@@ -508,6 +712,13 @@ fn complaints_stay_one_short_line() {
     let line = parse("m", &long).unwrap_err().to_string();
     assert!(line.starts_with(r#"m: network: "a\nbxxx"#), "{line}");
     assert!(line.len() < 200 && !line.contains('\n'), "{line}");
+    // 80 characters with the quotes, and one more.
+    for (length, end) in [(78, "x\" is not"), (79, "x… is not")] {
+        let line = parse("m", &format!(r#"{{"network": "{}"}}"#, "x".repeat(length)))
+            .unwrap_err()
+            .to_string();
+        assert!(line.contains(&format!("{}{end}", "x".repeat(77))), "{line}");
+    }
     let missing = ConfigError::unreadable("/m.json", &"No such file or directory", "master_config");
     assert_eq!(
         missing.to_string(),

@@ -475,6 +475,66 @@ mod tests {
     }
 
     #[test]
+    fn both_families_are_shown() {
+        let mut info = overlay();
+        info.info.subnet6 = Some("fd01:b::/64".into());
+        info.info.prefix6 = Some(80);
+        info.info.enabled = Some(false);
+        info.subnet6 = Some("fd01:b:0:0:1::/80".into());
+        let bridge = proto::BridgeInfo {
+            name: "d-dcos".into(),
+            ip: Some("9.0.0.128/25".into()),
+            ip6: Some("fd01:b:0:0:1:8000::/81".into()),
+        };
+        info.docker_bridge = Some(bridge);
+        info.mesos_bridge = None;
+        let vxlan = info.backend.vxlan.as_mut().unwrap();
+        (vxlan.vtep_ip6, vxlan.vtep_mtu) = (Some("fd01:a::1/64".into()), Some(1450));
+        assert_eq!(
+            String::from_utf8(to_bytes(&AgentOverlayInfo::from(&info))).unwrap(),
+            concat!(
+                r#"{"backend":{"vxlan":{"vni":1024,"vtep_ip":"44.128.0.1/20","vtep_ip6":"fd01:a::1/64","#,
+                r#""vtep_mac":"70:b3:d5:80:00:01","vtep_mtu":1450,"vtep_name":"vtep1024"}},"#,
+                r#""docker_bridge":{"ip":"9.0.0.128/25","ip6":"fd01:b:0:0:1:8000::/81","name":"d-dcos"},"#,
+                r#""info":{"enabled":false,"name":"dcos","prefix":24,"prefix6":80,"subnet":"9.0.0.0/8","#,
+                r#""subnet6":"fd01:b::/64"},"subnet":"9.0.0.0/24","subnet6":"fd01:b:0:0:1::/80"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn an_agent_may_have_no_overlays_and_no_state() {
+        let no_overlays = proto::AgentInfo {
+            ip: "10.0.0.1".into(),
+            ..Default::default()
+        };
+        let mut bare = overlay();
+        (bare.subnet, bare.mesos_bridge) = (None, None);
+        let overlays = vec![overlay(), bare];
+        let no_state = proto::AgentInfo {
+            configuration_attempts: Some(2),
+            overlays,
+            ..no_overlays.clone()
+        };
+        let json = |info: &proto::AgentInfo| {
+            let prepared = AgentJson::new(info);
+            let presence = Presence::default();
+            let mut out = Vec::new();
+            Agent::new(Ipv4Addr::new(10, 0, 0, 1), &prepared, presence, |_| None).write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(json(&no_overlays), r#"{"connected":false,"ip":"10.0.0.1"}"#);
+        let first = OVERLAY.replace("STATE", "");
+        let (backend, _) = first.split_once(r#","mesos_bridge""#).unwrap();
+        assert_eq!(
+            json(&no_state),
+            format!(
+                r#"{{"configuration_attempts":2,"connected":false,"ip":"10.0.0.1","overlays":[{first},{backend}}}]}}"#
+            )
+        );
+    }
+
+    #[test]
     fn an_agent_shows_what_its_master_does_not() {
         let info = proto::AgentInfo {
             ip: "10.0.0.1".into(),

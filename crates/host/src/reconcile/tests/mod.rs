@@ -18,6 +18,7 @@ use crate::reconcile::*;
 mod events;
 mod model;
 mod property;
+mod rest;
 mod routes;
 
 use model::{apply, bare, bare_with, settled, settled_with};

@@ -1,0 +1,167 @@
+//! Links between the Markdown files, and the size of the entry.
+
+use std::collections::BTreeMap;
+
+use crate::page::{self, Page};
+
+/// The entry is read whole; details belong into docs/.
+const README_WORDS: usize = 900;
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &Page) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    let mut counts = BTreeMap::new();
+    for heading in prose(&page.text).filter(|line| line.starts_with('#')) {
+        let text = heading
+            .trim_start_matches('#')
+            .trim()
+            .replace("&lt;", "")
+            .replace("&gt;", "");
+        let kept = text
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        let slug = kept.collect::<String>().to_lowercase().replace(' ', "-");
+        let count = counts
+            .entry(slug.clone())
+            .and_modify(|n| *n += 1)
+            .or_insert(0);
+        anchors.push(if *count == 0 {
+            slug
+        } else {
+            format!("{slug}-{count}")
+        });
+    }
+    anchors
+}
+
+/// The lines outside of fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+/// The targets of a page's links: `[text](target)` and `[name]: target`.
+fn targets(page: &Page) -> Vec<String> {
+    let mut targets = Vec::new();
+    for line in prose(&page.text) {
+        let inline = line
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        targets.extend(inline.map(|(target, _)| target.to_owned()));
+        if let Some((_, target)) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("]: "))
+        {
+            targets.push(target.to_owned());
+        }
+    }
+    targets
+}
+
+/// Where a link of `page` leads: a path in the workspace, and an anchor.
+fn resolve(page: &str, target: &str) -> (String, Option<String>) {
+    let (path, anchor) = target
+        .split_once('#')
+        .map_or((target, None), |(p, a)| (p, Some(a.to_owned())));
+    if path.is_empty() {
+        return (page.to_owned(), anchor);
+    }
+    let mut parts: Vec<&str> = page.split('/').collect();
+    parts.pop();
+    for part in path.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => {
+                _ = parts
+                    .pop()
+                    .unwrap_or_else(|| panic!("{page}: {target} leaves the workspace"))
+            }
+            part => parts.push(part),
+        }
+    }
+    (parts.join("/"), anchor)
+}
+
+#[test]
+fn relative_links_lead_somewhere() {
+    let pages = page::all();
+    let by_path: BTreeMap<&str, &Page> = pages
+        .iter()
+        .map(|page| (page.path.as_str(), page))
+        .collect();
+    let mut broken = Vec::new();
+    for page in &pages {
+        for target in targets(page)
+            .iter()
+            .filter(|target| !target.contains("://"))
+        {
+            let (path, anchor) = resolve(&page.path, target);
+            let exists = path.is_empty() || page::workspace().join(&path).exists();
+            let found = anchor.is_none_or(|anchor| {
+                by_path
+                    .get(path.as_str())
+                    .is_some_and(|page| anchors(page).contains(&anchor))
+            });
+            if !exists || !found {
+                broken.push(format!("{}: {target}", page.path));
+            }
+        }
+    }
+    assert!(
+        broken.is_empty(),
+        "links that lead nowhere:\n{}",
+        broken.join("\n")
+    );
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    for (index, folder) in [
+        ("docs/README.md", "docs/"),
+        ("docs/dev/README.md", "docs/dev/"),
+    ] {
+        let index = page::read(index);
+        let linked: Vec<_> = targets(&index)
+            .iter()
+            .map(|target| resolve(&index.path, target).0)
+            .collect();
+        for page in page::all() {
+            let Some(name) = page.path.strip_prefix(folder) else {
+                continue;
+            };
+            if !name.contains('/') && page.path != index.path {
+                assert!(
+                    linked.contains(&page.path),
+                    "{} does not link {}",
+                    index.path,
+                    page.path
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_entry_is_short() {
+    let words = page::read("README.md").text.split_whitespace().count();
+    assert!(words <= README_WORDS, "README.md has {words} words");
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let text = "# A `b`: c, d\n## GET /x/&lt;name&gt;\n```\n# no\n```\n## E\n## E\n";
+    let page = Page {
+        path: "p.md".to_owned(),
+        text: text.to_owned(),
+    };
+    assert_eq!(anchors(&page), ["a-b-c-d", "get-xname", "e", "e-1"]);
+    assert_eq!(
+        resolve("docs/a.md", "../x/y.md#z"),
+        ("x/y.md".to_owned(), Some("z".to_owned()))
+    );
+}
