@@ -10,7 +10,7 @@ use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::protocol::views;
 use crate::protocol::views::About;
-use crate::{Effect, Upid};
+use crate::{Effect, Io, Upid};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
         let response = self.respond(request);
-        self.effects.push_back(Effect::Respond {
+        self.effects.push_back(Effect::Io(Io::Respond {
             id: request.id,
             response,
-        });
+        }));
     }
 
     fn respond(&self, request: &Request) -> Response {
