@@ -123,11 +123,10 @@ impl Handle {
     }
 
     fn start(&self) {
+        let pid = lend("overlay-master@10.0.0.1:5050");
         // SAFETY: the node is alive.
-        assert_eq!(
-            unsafe { mo_node_start(self.node, lend("overlay-master@10.0.0.1:5050")) },
-            MoResult::Ok
-        );
+        let result = unsafe { mo_node_start(self.node, pid) };
+        assert_eq!(result, MoResult::Ok);
     }
 
     fn message(&self, name: &str) -> MoResult {
@@ -332,10 +331,8 @@ fn ticks_may_come_at_any_time() {
     }
     let (_, effect) = handle.poll();
     // SAFETY: this is the variant of this kind.
-    assert_eq!(
-        (effect.kind, unsafe { effect.as_.none.deadline_ms }),
-        (MoEffectKind::None, NEVER)
-    );
+    let deadline_ms = unsafe { effect.as_.none.deadline_ms };
+    assert_eq!((effect.kind, deadline_ms), (MoEffectKind::None, NEVER));
 }
 
 #[test]
