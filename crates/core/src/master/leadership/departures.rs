@@ -77,7 +77,7 @@ impl Leadership {
                 departure,
             });
             self.pushes.remove(ip);
-            cx.sessions.retire(ip);
+            cx.sessions.end_registration(ip);
         }
         let registered = || registered_agents(cx.sessions, &self.answers);
         let settled = match departure {
@@ -103,7 +103,7 @@ impl Leadership {
         if let Some(session) = session {
             let mut nothing = UpdateAgentOverlaysMessage::default();
             let is_told = match departure {
-                Departure::Deleted => session.connected,
+                Departure::Deleted => session.is_connected,
                 // The agent is most likely unreachable. If it is not, it must stop using
                 // subnets that another agent gets.
                 Departure::LeaseEnded => {
@@ -115,7 +115,7 @@ impl Leadership {
             if is_told {
                 cx.out.send(&session.pid, &nothing);
             }
-            self.peers.leave(ip);
+            self.peers.unsubscribe(ip);
             cx.sessions.remove(ip);
         }
         if self.ledger.allocation(ip).is_none() {
