@@ -10,7 +10,7 @@ use std::str;
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
-use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
@@ -385,13 +385,18 @@ pub unsafe extern "C" fn mo_node_poll(node: *mut mo_node, effect: *mut MoEffect)
 }
 
 /// `MO_ENDPOINT_*` of an endpoint.
-fn flags(authenticate: AuthenticateHttp, endpoint: &Announced) -> u64 {
+fn flags(authenticate: AuthenticateHttp, endpoint: &RouteSpec) -> u64 {
     let access = match endpoint.access {
         access if !authenticate.covers(access) => 0,
         Access::Writers => ENDPOINT_WRITES,
         Access::Readers | Access::Anyone => ENDPOINT_READS,
     };
-    access | if endpoint.tree { ENDPOINT_TREE } else { 0 }
+    access
+        | if endpoint.includes_subpaths {
+            ENDPOINT_TREE
+        } else {
+            0
+        }
 }
 
 /// Whether the structure is as large as this version of it.

@@ -14,7 +14,7 @@ use crate::runtime::{Clock, Host, LogMeeting, LogSettings, NodeOptions, Role};
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
-use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Response, Time};
 
 /// Does what it is told to, sends back what else it is sent, and says what it was given.
@@ -427,9 +427,9 @@ fn endpoints_can_be_listed() {
 #[test]
 fn flags_say_whom_an_endpoint_is_for() {
     use AuthenticateHttp::{All, None, Writes};
-    let endpoint = |access, tree| Announced {
+    let endpoint = |access, tree| RouteSpec {
         path: "/x",
-        tree,
+        includes_subpaths: tree,
         access,
         help: String::new(),
     };

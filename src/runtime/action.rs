@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use overlay_core::agent::endpoints as agent;
 use overlay_core::master::endpoints as master;
-use overlay_core::protocol::routes::{Announced, announce};
+use overlay_core::protocol::routes::{RouteSpec, route_specs};
 use overlay_core::{AGENT_ID, MASTER_ID, RequestId, Response, Upid};
 
 /// Which of the two a node is.
@@ -36,12 +36,12 @@ impl Role {
         }
     }
 
-    /// The endpoints, for drivers that have to announce them.
-    pub fn endpoints(self) -> &'static [Announced] {
-        static MASTER: LazyLock<Vec<Announced>> =
-            LazyLock::new(|| announce(MASTER_ID, master::ENDPOINTS));
-        static AGENT: LazyLock<Vec<Announced>> =
-            LazyLock::new(|| announce(AGENT_ID, agent::ENDPOINTS));
+    /// The endpoints, for drivers that have to route_specs them.
+    pub fn endpoints(self) -> &'static [RouteSpec] {
+        static MASTER: LazyLock<Vec<RouteSpec>> =
+            LazyLock::new(|| route_specs(MASTER_ID, master::ENDPOINTS));
+        static AGENT: LazyLock<Vec<RouteSpec>> =
+            LazyLock::new(|| route_specs(AGENT_ID, agent::ENDPOINTS));
         match self {
             Role::Master => &MASTER,
             Role::Agent => &AGENT,

@@ -12,7 +12,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 use super::{filter, nat, nftables, sets};
 use crate::reconcile::Concern;
 
@@ -93,7 +93,7 @@ pub(super) fn plan(wanted: &Wanted, backend: Nat, observed: &Observed) -> Plan {
     if let Some(table) = table.as_ref().filter(|_| has_wrong_table) {
         plan.ops.push(Op::WriteTable(table.clone()));
     }
-    for family in Family::BOTH {
+    for family in Family::ALL {
         sets::write(in_iptables, family, observed, &mut plan);
         if let Some(rules) = observed.rules.get(&family) {
             // A rule with a set that is not ours would do harm.
@@ -134,7 +134,7 @@ impl Op {
 
 /// The overlays of one family.
 pub(super) fn of_family(family: Family) -> Concern<'static> {
-    family.of(Concern::Ipv4, Concern::Ipv6)
+    family.select(Concern::Ipv4, Concern::Ipv6)
 }
 
 impl fmt::Display for Op {
@@ -143,7 +143,7 @@ impl fmt::Display for Op {
             Op::WriteSet {
                 family, members, ..
             } => {
-                write!(f, "write ipset {}:", family.set())?;
+                write!(f, "write ipset {}:", set_name(*family))?;
                 members.iter().try_for_each(|(net, nomatch)| {
                     write!(f, " {net}{}", if *nomatch { " nomatch" } else { "" })
                 })
@@ -157,7 +157,7 @@ impl fmt::Display for Op {
                 write!(
                     f,
                     "change a rule: {} -t {table} {line}",
-                    family.of("iptables", "ip6tables")
+                    family.select("iptables", "ip6tables")
                 )
             }
             Op::WriteTable(table) => write!(f, "write nftables' table {table}"),
