@@ -1,4 +1,4 @@
-//! Compiles the shim that lives in Mesos.
+//! Compiles the C++ shim.
 
 use std::env;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ const SHIM: [&str; 8] = [
     "text",
 ];
 
-/// The shim's objects go into the `cdylib` only: nothing else has to do with Mesos.
+/// Compiles the shim and links it into the `cdylib` only, which Mesos loads.
 fn compile_shim() {
     println!("cargo:rerun-if-changed=cpp_shim");
     println!("cargo:rerun-if-changed=include");
@@ -33,7 +33,7 @@ fn compile_shim() {
         .include("include")
         .files(SHIM.map(|name| format!("cpp_shim/{name}.cpp")));
     match installed_mesos() {
-        // The warnings in other people's headers are theirs.
+        // As system headers, which have no warnings.
         Some(includes) => includes.iter().for_each(|path| {
             build.flag("-isystem").flag(path);
         }),
@@ -50,12 +50,13 @@ fn compile_shim() {
     println!("cargo:rustc-cdylib-link-arg=-lstdc++");
 }
 
-/// Where an installed Mesos has its headers: below `MESOS_PREFIX`, else where
-/// `pkg-config mesos` says. `None`: there is none, the project's subset will do.
+/// Returns the include directories of an installed Mesos: below `MESOS_PREFIX`, or as
+/// `pkg-config mesos` prints them. `None` if there is none; then the subset of the headers
+/// in `cpp_shim/mesos_subset` is used.
 ///
-/// They include headers of boost, glog, protobuf, ZooKeeper and others. Mesos
-/// installs those too if it was configured with `--enable-install-module-dependencies`;
-/// what lies elsewhere can be named in `CXXFLAGS`.
+/// The headers include those of boost, glog, protobuf, ZooKeeper and others. Mesos installs
+/// them, too, if it was configured with `--enable-install-module-dependencies`; other
+/// directories can be added with `CXXFLAGS`.
 fn installed_mesos() -> Option<Vec<String>> {
     println!("cargo:rerun-if-env-changed=MESOS_PREFIX");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
@@ -89,7 +90,7 @@ fn installed_mesos() -> Option<Vec<String>> {
     let flags = String::from_utf8(output.stdout)
         .ok()
         .filter(|_| output.status.success())?;
-    // Headers in the compiler's own directories need no flag.
+    // The compiler's default directories need no flag.
     Some(
         flags
             .split_whitespace()

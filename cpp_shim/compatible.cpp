@@ -14,12 +14,12 @@
 
 #ifndef MESOS_OVERLAY_SUBSET
 
-// Compiled against the headers of the very Mesos that it is for: Mesos compares
-// the versions itself, and the dynamic linker the symbols.
+// Compiled against the headers of an installed Mesos: Mesos compares the versions
+// itself, and the dynamic linker the symbols.
 namespace overlay {
 
 bool compatible() { return true; }
-bool fits() { return true; }
+bool processLayoutMatches() { return true; }
 
 } // namespace overlay {
 
@@ -27,11 +27,11 @@ bool fits() { return true; }
 
 namespace overlay {
 
-// Lines go to standard error if it is the logger that is missing.
-static void complain(const std::string& what)
+// Logs at ERROR, or to standard error if it is the logger that is missing.
+static void reportIncompatible(const std::string& difference)
 {
   const std::string line =
-    "mesos_overlay: this Mesos is not one that the overlay modules know: " + what;
+    "mesos_overlay: the overlay modules do not work with this Mesos: " + difference;
   if (dlsym(RTLD_DEFAULT, "_ZN6google10LogMessageC1EPKcii") != nullptr &&
       dlsym(RTLD_DEFAULT, "_ZN6google10LogMessage6streamEv") != nullptr &&
       dlsym(RTLD_DEFAULT, "_ZN6google10LogMessageD1Ev") != nullptr) {
@@ -50,7 +50,7 @@ static std::string demangle(const char* symbol)
   return name;
 }
 
-static bool symbolsAreThere()
+static bool symbolsExist()
 {
 #define SYMBOL(name) #name,
   static const char* const symbols[] = {
@@ -64,25 +64,25 @@ static bool symbolsAreThere()
     }
   }
   if (!missing.empty()) {
-    complain("it lacks " + missing);
+    reportIncompatible("it lacks " + missing);
   }
   return missing.empty();
 }
 
-// A message in which nothing is set owns nothing but itself.
+// The space used by a message without any field set is the size of its class.
 template <typename T>
 static bool hasSize(const char* name)
 {
   const size_t size = T::default_instance().SpaceUsedLong();
   if (size != sizeof(T)) {
-    complain(
+    reportIncompatible(
         std::string(name) + " has " + std::to_string(size) + " bytes instead of " +
         std::to_string(sizeof(T)));
   }
   return size == sizeof(T);
 }
 
-static bool messagesAreAsDeclared()
+static bool messageLayoutsMatch()
 {
   if (!hasSize<mesos::Parameter>("mesos::Parameter") ||
       !hasSize<mesos::Parameters>("mesos::Parameters") ||
@@ -100,7 +100,7 @@ static bool messagesAreAsDeclared()
       parameters.parameter(0).value() != "b" ||
       parameters.parameter(1).key() != "c" ||
       parameters.parameter(1).value() != "d") {
-    complain("mesos::Parameters has its members in other places");
+    reportIncompatible("mesos::Parameters has a different layout");
     return false;
   }
 
@@ -109,22 +109,22 @@ static bool messagesAreAsDeclared()
   mesos::internal::state::Entry entry;
   if (!entry.ParseFromString(empty + std::string("\x01v")) ||
       entry.value() != "v") {
-    complain("mesos::internal::state::Entry has its members in other places");
+    reportIncompatible("mesos::internal::state::Entry has a different layout");
     return false;
   }
   entry.set_value("other");
   if (entry.SerializeAsString() != empty + std::string("\x05other")) {
-    complain("mesos::internal::state::Entry has its members in other places");
+    reportIncompatible("mesos::internal::state::Entry has a different layout");
     return false;
   }
   return true;
 }
 
-static bool pidsAreAsDeclared()
+static bool pidLayoutMatches()
 {
   const process::UPID pid(std::string("overlay@127.0.0.1:5050"));
   if (print(pid) != "overlay@127.0.0.1:5050") {
-    complain("process::UPID has its members in other places");
+    reportIncompatible("process::UPID has a different layout");
     return false;
   }
   return true;
@@ -132,19 +132,20 @@ static bool pidsAreAsDeclared()
 
 bool compatible()
 {
-  return symbolsAreThere() && messagesAreAsDeclared() && pidsAreAsDeclared();
+  return symbolsExist() && messageLayoutsMatch() && pidLayoutMatches();
 }
 
-bool fits()
+bool processLayoutMatches()
 {
   using process::ProcessBase;
 
-  // How far it reaches shows in what is overwritten of a pattern.
+  // Constructs a process in memory filled with a pattern: the constructor must not
+  // overwrite the spare bytes at the end of our declaration.
   const unsigned char pattern = 0xa5;
   const size_t spare = 64;
-  std::vector<unsigned char> place(sizeof(ProcessBase) + alignof(ProcessBase));
-  void* start = place.data();
-  size_t space = place.size();
+  std::vector<unsigned char> memory(sizeof(ProcessBase) + alignof(ProcessBase));
+  void* start = memory.data();
+  size_t space = memory.size();
   start = std::align(alignof(ProcessBase), sizeof(ProcessBase), start, space);
   memset(start, pattern, sizeof(ProcessBase));
   ProcessBase* process = new (start) ProcessBase("overlay-probe");
@@ -156,7 +157,7 @@ bool fits()
   const bool named = print(process::UPID(*process)).find("overlay-probe@") == 0;
   process->~ProcessBase();
   if (!untouched || !named) {
-    complain("process::ProcessBase is larger than its room, or of another kind");
+    reportIncompatible("process::ProcessBase has a different layout");
   }
   return untouched && named;
 }

@@ -1,16 +1,16 @@
-// Whether this Mesos is one that the shim can live in.
+// Checks whether the shim works in the Mesos that loaded it.
 #ifndef OVERLAY_COMPATIBLE_HPP
 #define OVERLAY_COMPATIBLE_HPP
 
 namespace overlay {
 
-// Mesos asks before it uses the modules. What is missing or different is logged at
-// ERROR; nothing is used before it was looked at.
+// Returns whether this Mesos has the symbols and the layout of messages that the shim was
+// compiled for. Logs a difference at ERROR. Mesos calls this before it creates a module.
 bool compatible();
 
-// Whether a process of this Mesos fits into the room that the shim leaves for it.
-// Needs libprocess, so that it is asked when a module is made.
-bool fits();
+// Returns whether libprocess's ProcessBase has the layout that the shim was compiled for.
+// Logs a difference at ERROR. Needs a running libprocess.
+bool processLayoutMatches();
 
 } // namespace overlay {
 

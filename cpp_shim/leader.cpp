@@ -1,31 +1,32 @@
 #include "leader.hpp"
 
-#include "deliver.hpp"
+#include "dispatch.hpp"
 
 using mesos::MasterInfo;
 using mesos::master::detector::MasterDetector;
 
 namespace overlay {
 
-void Leader::watch(const process::UPID& owner, const std::string& master)
+void LeaderDetector::watch(const std::string& master)
 {
-  owner_ = owner;
   watch_++;
   Try<MasterDetector*> created =
     MasterDetector::create(Option<std::string>(master), None(), None());
   if (created.isError()) {
     detector_.reset();
-    failed_(created.error());
+    // The caller is carrying out an effect, and must finish that first.
+    const std::string error = created.error();
+    process::dispatch(owner_, [this, error]() { failed_(error); });
     return;
   }
   detector_.reset(created.get());
-  await(None());
+  detectNext(None());
 }
 
-void Leader::await(const Option<MasterInfo>& previous)
+void LeaderDetector::detectNext(const Option<MasterInfo>& previous)
 {
   const uint64_t watch = watch_;
-  deliver(
+  dispatchOnAny(
       detector_->detect(previous),
       owner_,
       [this, watch](const process::Future<Option<MasterInfo>>& future) {
@@ -35,15 +36,15 @@ void Leader::await(const Option<MasterInfo>& previous)
       });
 }
 
-void Leader::detected(const process::Future<Option<MasterInfo>>& future)
+void LeaderDetector::detected(const process::Future<Option<MasterInfo>>& future)
 {
   if (!future.isReady()) {
     detector_.reset();
     failed_(reason(future));
     return;
   }
-  // Before the owner acts on it: it may want another watch.
-  await(future.get());
+  // First, because `changed_` may start another watch.
+  detectNext(future.get());
   changed_(future.get());
 }
 

@@ -1,4 +1,4 @@
-// Who leads.
+// Detection of the leading Mesos master.
 #ifndef OVERLAY_LEADER_HPP
 #define OVERLAY_LEADER_HPP
 
@@ -12,32 +12,33 @@
 
 namespace overlay {
 
-// Watches the election of the Mesos master. All of it, callbacks included, runs in
-// the process that owns it.
-class Leader
+// Watches the election of the Mesos master. Belongs to the process `owner`: its
+// functions are called in that process, and its callbacks are events of it.
+class LeaderDetector
 {
 public:
   typedef std::function<void(const Option<mesos::MasterInfo>&)> Changed;
   typedef std::function<void(const std::string&)> Failed;
 
-  Leader(const Changed& changed, const Failed& failed)
-    : changed_(changed), failed_(failed) {}
+  LeaderDetector(
+      const process::UPID& owner, const Changed& changed, const Failed& failed)
+    : owner_(owner), changed_(changed), failed_(failed) {}
 
-  // Watches `master`, a `host:port` or a `zk://` url, for the process `owner`.
-  // `changed` is called with every news until `failed` says that it is over.
-  void watch(const process::UPID& owner, const std::string& master);
+  // Watches `master`, a `host:port` or a `zk://` URL, and ends a former watch.
+  // Calls `changed` at each change, until it calls `failed` once.
+  void watch(const std::string& master);
 
 private:
-  void await(const Option<mesos::MasterInfo>& previous);
+  void detectNext(const Option<mesos::MasterInfo>& previous);
   void detected(const process::Future<Option<mesos::MasterInfo>>& future);
 
+  const process::UPID owner_;
   const Changed changed_;
   const Failed failed_;
 
-  process::UPID owner_;
   std::unique_ptr<mesos::master::detector::MasterDetector> detector_;
 
-  // Number of the present watch: news of former ones is ignored.
+  // Number of the current watch; results of former watches are ignored.
   uint64_t watch_ = 0;
 };
 

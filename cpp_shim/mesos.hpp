@@ -1,5 +1,5 @@
-// Everything of Mesos that the shim uses, from an installed Mesos or from the
-// subset: the same names either way.
+// The headers of Mesos that the shim uses, of an installed Mesos or of the subset in
+// cpp_shim/mesos_subset.
 #ifndef OVERLAY_MESOS_HPP
 #define OVERLAY_MESOS_HPP
 
@@ -36,9 +36,8 @@
 
 #include <layout.hpp>
 
-// A Mesos that lacks a symbol should hear from compatible() which one, instead of
-// failing to load the library at the first. So none of them is a must for the
-// dynamic linker. (Every file of the shim has to say so.)
+// All symbols of Mesos are weak, so that the dynamic linker loads the library even if one
+// is missing, and compatible() can log which one. Each file that uses them declares it.
 #define SYMBOL(name) asm(".weak " #name);
 #include "symbols.inc"
 #undef SYMBOL

@@ -4,11 +4,11 @@
 
 namespace overlay {
 
-bool Metrics::refresh(mo_node* node)
+bool Metrics::publish(mo_node* node)
 {
   bool panicked = false;
-  for (auto& pair : shown_) {
-    pair.second->found = false;
+  for (auto& pair : published_) {
+    pair.second->current = false;
   }
   mo_metric metric = {};
   metric.size = sizeof(metric);
@@ -18,35 +18,35 @@ bool Metrics::refresh(mo_node* node)
       break;
     }
     panicked = panicked || result == MO_PANIC;
-    show(copy(metric.name), metric.value);
+    publish(copy(metric.name), metric.value);
   }
-  // Those of overlays that are gone.
-  for (auto i = shown_.begin(); i != shown_.end();) {
-    if (i->second->found) {
+  // Metrics of removed overlays are no longer listed by the node.
+  for (auto i = published_.begin(); i != published_.end();) {
+    if (i->second->current) {
       ++i;
     } else {
       process::metrics::remove(i->second->gauge);
-      i = shown_.erase(i);
+      i = published_.erase(i);
     }
   }
   return !panicked;
 }
 
-void Metrics::show(const std::string& name, double value)
+void Metrics::publish(const std::string& name, double value)
 {
-  std::unique_ptr<Shown>& shown = shown_[name];
-  const bool fresh = !shown;
-  if (fresh) {
-    shown.reset(new Shown(name));
+  std::unique_ptr<Published>& metric = published_[name];
+  const bool isNew = !metric;
+  if (isNew) {
+    metric.reset(new Published(name));
   }
-  shown->found = true;
-  if (shown->value != value) {
-    // Adding is the one thing that every Mesos's gauge can do without its insides.
-    shown->gauge += value - shown->value;
-    shown->value = value;
+  metric->current = true;
+  if (metric->value != value) {
+    // Adding is the only operation of a PushGauge that does not depend on its layout.
+    metric->gauge += value - metric->value;
+    metric->value = value;
   }
-  if (fresh) {
-    process::metrics::add(shown->gauge);
+  if (isNew) {
+    process::metrics::add(metric->gauge);
   }
 }
 

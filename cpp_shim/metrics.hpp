@@ -1,4 +1,4 @@
-// The node's numbers in Mesos's /metrics/snapshot.
+// The node's metrics in Mesos's /metrics/snapshot.
 #ifndef OVERLAY_METRICS_HPP
 #define OVERLAY_METRICS_HPP
 
@@ -11,29 +11,29 @@
 
 namespace overlay {
 
-// Every number is a gauge whose value lies in memory that Mesos's metrics process
-// shares: whoever asks for a snapshot waits for nobody of ours.
+// Each metric is a PushGauge, whose value Mesos's metrics process reads from memory: a
+// snapshot does not wait for our process.
 class Metrics
 {
 public:
-  // Shows the numbers as they are now. To be called in the node's process. False: the
-  // node panicked over it and is to be drained again.
-  bool refresh(mo_node* node);
+  // Publishes the node's current metrics. Must be called in the node's process. Returns
+  // false if the node panicked, and must be drained again.
+  bool publish(mo_node* node);
 
 private:
-  struct Shown
+  struct Published
   {
-    explicit Shown(const std::string& name) : gauge(name) {}
+    explicit Published(const std::string& name) : gauge(name) {}
 
     process::metrics::PushGauge gauge;
     double value = 0;
-    bool found = false;
+    bool current = false;
   };
 
-  void show(const std::string& name, double value);
+  void publish(const std::string& name, double value);
 
   // By name.
-  std::map<std::string, std::unique_ptr<Shown>> shown_;
+  std::map<std::string, std::unique_ptr<Published>> published_;
 };
 
 } // namespace overlay {

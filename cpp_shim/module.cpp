@@ -1,4 +1,4 @@
-// What Mesos finds in the library: the manifests of the two modules.
+// The manifests of the two modules, which Mesos looks up in the library.
 
 #include <string>
 
@@ -27,11 +27,11 @@ const overlay::Role AGENT = {
 Anonymous* create(const overlay::Role& role, const Parameters& parameters)
 {
   if ((mo_abi_version() >> 16) != (MO_ABI_VERSION >> 16)) {
-    overlay::log(MO_ERROR, std::string(role.id) + ": shim and library differ");
+    overlay::log(MO_ERROR, std::string(role.id) + ": the C++ shim and the Rust library have different ABI versions");
     return nullptr;
   }
   mo_set_logger(overlay::overlayLog, nullptr);
-  if (!overlay::fits()) {
+  if (!overlay::processLayoutMatches()) {
     return nullptr;
   }
   overlay::Process::Parameters pairs;
@@ -45,8 +45,8 @@ Anonymous* create(const overlay::Role& role, const Parameters& parameters)
     return nullptr;
   }
   process::spawn(process);
-  // If Mesos has not made its registry's replica yet it goes on to do so only now: two that
-  // are made at the same time could change places from one start to the next (storage.cpp).
+  // Mesos may create the replica of its own registry right after this. Two replicas that
+  // are created at the same time could get each other's ids (storage.cpp).
   process->await();
   return new Anonymous();
 }
@@ -65,18 +65,18 @@ typedef mesos::modules::Module<Anonymous> Manifest;
 
 } // namespace {
 
-// rustc exports from the library what Rust defines, and hides everything else. So
-// Rust (src/ffi/manifest.rs) lends the names and the room, and the manifests move
-// in when the library is loaded, before Mesos looks.
+// rustc hides every symbol of a cdylib that Rust does not define. So src/ffi/manifest.rs
+// defines the symbols as uninitialised memory, and the manifests are constructed there
+// when the library is loaded, before Mesos looks them up.
 extern "C" {
 extern unsigned char com_mesosphere_mesos_OverlayMasterManager[64];
 extern unsigned char com_mesosphere_mesos_OverlayAgentManager[64];
 }
 
-static_assert(sizeof(Manifest) <= 64, "a manifest fits in its room");
-static_assert(alignof(Manifest) <= 16, "a manifest fits in its room");
+static_assert(sizeof(Manifest) <= 64, "a manifest fits into the memory that Rust reserves");
+static_assert(alignof(Manifest) <= 16, "a manifest fits into the memory that Rust reserves");
 
-__attribute__((constructor)) static void moveIn()
+__attribute__((constructor)) static void installManifests()
 {
   const char* author = "The mesos-overlay developers";
   const char* email = "maintainers@mesos-overlay.invalid";
@@ -85,7 +85,7 @@ __attribute__((constructor)) static void moveIn()
       MESOS_VERSION,
       author,
       email,
-      "Gives every agent its share of the overlay networks.",
+      "Allocates subnets of the overlay networks to the agents.",
       overlay::compatible,
       createMaster);
   new (com_mesosphere_mesos_OverlayAgentManager) Manifest(
@@ -93,7 +93,7 @@ __attribute__((constructor)) static void moveIn()
       MESOS_VERSION,
       author,
       email,
-      "Makes this agent's host part of the overlay networks.",
+      "Connects this agent's host to the overlay networks.",
       overlay::compatible,
       createAgent);
 }

@@ -17,6 +17,7 @@ Process::Process(const Role& role)
     isInitialized_(initialized_.get_future()),
     self_(*this),
     leader_(
+        self_,
         [this](const Option<mesos::MasterInfo>& info) {
           if (info.isSome()) {
             const std::string serialized = info.get().SerializeAsString();
@@ -28,24 +29,18 @@ Process::Process(const Role& role)
           drain();
         },
         [this](const std::string& reason) {
-          // Comes while effects are carried out, or as an event of its own.
-          process::dispatch(self_, [this, reason]() {
-            mo_node_detect_failed(node_, lend(reason));
-            drain();
-          });
+          mo_node_detect_failed(node_, lend(reason));
+          drain();
         }),
     storage_(
+        self_,
         [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
-          process::dispatch(self_, [this, id, outcome, detail]() {
-            mo_node_fetched(node_, id, outcome, lend(detail));
-            drain();
-          });
+          mo_node_fetched(node_, id, outcome, lend(detail));
+          drain();
         },
         [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
-          process::dispatch(self_, [this, id, outcome, detail]() {
-            mo_node_stored(node_, id, outcome, lend(detail));
-            drain();
-          });
+          mo_node_stored(node_, id, outcome, lend(detail));
+          drain();
         }) {}
 
 Process* Process::create(const Role& role, const Parameters& parameters)
@@ -63,7 +58,7 @@ Process* Process::create(const Role& role, const Parameters& parameters)
 
 void Process::initialize()
 {
-  route();
+  addRoutes();
   mo_node_start(node_, lend(print(self_)));
   drain();
   initialized_.set_value();
@@ -104,16 +99,16 @@ static std::string withoutTrailingSlash(std::string path)
   return path;
 }
 
-void Process::route()
+void Process::addRoutes()
 {
   mo_endpoint endpoint = {};
   endpoint.size = sizeof(endpoint);
   for (size_t i = 0; mo_node_endpoint(node_, i, &endpoint) == MO_OK; i++) {
-    route(endpoint);
+    addRoute(endpoint);
   }
 }
 
-void Process::route(const mo_endpoint& endpoint)
+void Process::addRoute(const mo_endpoint& endpoint)
 {
   const std::string path = copy(endpoint.path);
   const Option<std::string> help(copy(endpoint.help));
@@ -137,8 +132,6 @@ void Process::route(const mo_endpoint& endpoint)
   }
 }
 
-// Whether libprocess, which cuts parts off the end of a path until it knows it,
-// leads this one to one of our handlers that is meant for it.
 bool Process::isRouted(const std::string& path) const
 {
   for (size_t end = path.size(); end > 0 && end != std::string::npos;
@@ -154,12 +147,12 @@ bool Process::isRouted(const std::string& path) const
 void Process::consume(process::HttpEvent&& event)
 {
   if (isRouted(withoutTrailingSlash(event.request->url.path))) {
-    // By way of authentication to the handlers above.
+    // libprocess authenticates the request, and calls the handler set in addRoute().
     ProcessBase::consume(std::move(event));
     return;
   }
-  // No endpoint: the answer says which there are. The body does not matter, but
-  // somebody must read it, or the connection stands still.
+  // The library answers with a list of the endpoints. The body is not used, but must be
+  // read, or the connection stalls.
   if (event.request->reader.isSome()) {
     event.request->reader.get().readAll();
   }
@@ -174,10 +167,11 @@ Future<process::http::Response> Process::request(const Request& r)
   return future;
 }
 
-// Whether the client certainly speaks HTTP/1.1, where connections persist without a
-// word; libprocess does not say. One that takes a compressed answer is better served
-// with the whole of it, which libprocess compresses.
-static bool takesChunks(const Request& r)
+// Returns whether the client certainly accepts a response in chunks, and gains by it.
+// libprocess does not tell the HTTP version, but only in HTTP/1.1 do connections persist
+// without a header. A client that accepts gzip gets the whole response at once, because
+// libprocess compresses only whole responses.
+static bool acceptsChunks(const Request& r)
 {
   const Option<std::string> encodings = r.headers.get("Accept-Encoding");
   return r.method == "GET" && r.keepAlive &&
@@ -196,7 +190,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 
   mo_request request = {};
   request.size = sizeof(request);
-  request.id = ++requests_;
+  request.id = ++lastRequestId_;
   request.method = lend(r.method);
   request.path = lend(path);
   request.query = query.data();
@@ -208,21 +202,21 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 
   const mo_result result = mo_node_request(node_, &request);
   if (result == MO_OK || result == MO_PANIC) {
-    open_[request.id] = Open{std::move(promise), takesChunks(r)};
+    openRequests_[request.id] = OpenRequest{std::move(promise), acceptsChunks(r)};
   } else {
     const std::string text = mo_result_text(result);
-    promise->set(Response("The request was not taken: " + text + "\n", 500));
+    promise->set(Response("The request was rejected: " + text + "\n", 500));
   }
   drain();
 }
 
 void Process::respond(const mo_respond& respond)
 {
-  auto found = open_.find(respond.id);
-  if (found == open_.end()) {
+  auto found = openRequests_.find(respond.id);
+  if (found == openRequests_.end()) {
     return;
   }
-  // A whole body is copied ten times on its way.
+  // libprocess copies a body that is sent at once about ten times.
   const size_t large = 256 * 1024;
   Response response = found->second.chunked && respond.body.len > large
     ? stream(respond)
@@ -233,7 +227,7 @@ void Process::respond(const mo_respond& respond)
       copy(respond.headers[i].value);
   }
   found->second.promise->set(response);
-  open_.erase(found);
+  openRequests_.erase(found);
 }
 
 Process::Response Process::stream(const mo_respond& respond)
@@ -260,32 +254,32 @@ Process::Response Process::stream(const mo_respond& respond)
 void Process::drain()
 {
   do {
-    if (!takeEffects()) {
+    if (!runEffects()) {
       return;
     }
-    // Over a second time at most: a node that panicked has no numbers to panic over.
-  } while (!showMetrics());
+    // Repeats at most once: a node that panicked has no machine that could panic again.
+  } while (!publishMetrics());
 }
 
-bool Process::showMetrics()
+bool Process::publishMetrics()
 {
-  // There may be thousands of events a second, and a look at all numbers can cost more
-  // than an event.
+  // At most once a second: there may be thousands of events a second, and reading all
+  // metrics can take longer than an event.
   const std::chrono::milliseconds interval(1000);
   const Clock::time_point now = Clock::now();
-  if (now >= showAt_) {
-    showAt_ = now + interval;
-    return metrics_.refresh(node_);
+  if (now >= publishAt_) {
+    publishAt_ = now + interval;
+    return metrics_.publish(node_);
   }
-  if (!showing_) {
-    showing_ = true;
+  if (!publishScheduled_) {
+    publishScheduled_ = true;
     const UPID self = self_;
     const int64_t ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(showAt_ - now)
+      std::chrono::duration_cast<std::chrono::milliseconds>(publishAt_ - now)
         .count();
     process::Clock::timer(Milliseconds(ms + 1), [this, self]() {
       process::dispatch(self, [this]() {
-        showing_ = false;
+        publishScheduled_ = false;
         drain();
       });
     });
@@ -293,7 +287,7 @@ bool Process::showMetrics()
   return true;
 }
 
-bool Process::takeEffects()
+bool Process::runEffects()
 {
   mo_effect effect = {};
   effect.size = sizeof(effect);
@@ -302,12 +296,12 @@ bool Process::takeEffects()
     if (result != MO_OK && result != MO_PANIC) {
       return false;
     }
-    perform(effect);
+    carryOut(effect);
   } while (effect.kind != MO_EFFECT_NONE);
   return true;
 }
 
-void Process::perform(const mo_effect& effect)
+void Process::carryOut(const mo_effect& effect)
 {
   switch (effect.kind) {
     case MO_EFFECT_NONE:
@@ -333,16 +327,16 @@ void Process::perform(const mo_effect& effect)
       respond(effect.as.respond);
       break;
     case MO_EFFECT_DETECT:
-      leader_.watch(self_, copy(effect.as.detect.master));
+      leader_.watch(copy(effect.as.detect.master));
       break;
     case MO_EFFECT_OPEN_LOG:
       storage_.open(effect.as.open_log);
       break;
     case MO_EFFECT_FETCH:
-      storage_.fetch(self_, effect.as.fetch.id, copy(effect.as.fetch.name));
+      storage_.fetch(effect.as.fetch.id, copy(effect.as.fetch.name));
       break;
     case MO_EFFECT_STORE:
-      storage_.store(self_, effect.as.store.id, copy(effect.as.store.value));
+      storage_.store(effect.as.store.id, copy(effect.as.store.value));
       break;
   }
 }
@@ -352,14 +346,14 @@ void Process::perform(const mo_effect& effect)
 void Process::schedule(uint64_t deadlineMs)
 {
   if (deadlineMs == MO_NEVER) {
-    return; // A timer that is set ticks for nothing, once.
+    return; // A timer that is already set causes one superfluous tick.
   }
   const uint64_t day = 24 * 60 * 60 * 1000;
   const int64_t ms = static_cast<int64_t>(std::min(deadlineMs, day));
   const Clock::time_point due = Clock::now() + std::chrono::milliseconds(ms);
   if (timer_.isSome()) {
     if (due_ <= due) {
-      return; // It ticks early enough, and then comes by here again.
+      return; // That tick comes early enough, and its drain() schedules the next one.
     }
     process::Clock::cancel(timer_.get());
   }

@@ -1,4 +1,4 @@
-// The one process class of both modules.
+// The libprocess process of both modules.
 #ifndef OVERLAY_PROCESS_HPP
 #define OVERLAY_PROCESS_HPP
 
@@ -19,34 +19,33 @@
 
 namespace overlay {
 
-// What makes an overlay-master differ from an overlay-agent for the shim.
+// The differences between overlay-master and overlay-agent in the shim.
 struct Role
 {
   const char* id;
   mo_result (*create)(const mo_options*, mo_node**);
 
-  // Mesos's authentication realms for endpoints that change something, and for those
-  // that tell of the state.
+  // Mesos's authentication realms of endpoints that write, and of endpoints that read.
   const char* readwrite;
   const char* readonly;
 };
 
-// Turns what libprocess delivers into calls of the C ABI, and effects into calls
-// of libprocess. Decides nothing.
+// Translates libprocess events into calls of the C ABI, and effects into calls of
+// libprocess. Makes no decisions.
 //
-// libprocess lets one event at a time into a process, on any of its threads, which
-// is just what the ABI asks for. Everything asynchronous comes back as an event.
+// libprocess delivers one event at a time to a process, on any of its threads, as the ABI
+// demands. Results of asynchronous calls arrive as events, too.
 class Process : public process::ProcessBase
 {
 public:
   typedef std::vector<mo_pair> Parameters;
 
-  // A process to be spawned, unmanaged: it is there as long as Mesos. NULL if the
-  // configuration cannot be used; the log says why.
+  // Returns a process to be spawned unmanaged: it lives as long as Mesos. Returns NULL if
+  // the configuration is invalid; the reason is in the log.
   static Process* create(const Role& role, const Parameters& parameters);
 
-  // Waits until it is initialized, and so has opened its replica of the log, but not
-  // for ever.
+  // Waits until the process is initialized and has opened its replica of the log, at
+  // most 30 s.
   void await() const;
 
 protected:
@@ -54,7 +53,8 @@ protected:
   void finalize() override;
   void exited(const process::UPID& pid) override;
 
-  // Raw: the names of messages and the paths of requests are the library's matter.
+  // Overridden so that the library, and not libprocess, dispatches messages by name and
+  // requests by path.
   void consume(process::MessageEvent&& event) override;
   void consume(process::HttpEvent&& event) override;
 
@@ -67,24 +67,32 @@ private:
 
   explicit Process(const Role& role);
 
-  // Announces the endpoints, for authentication and Mesos's /help.
-  void route();
-  void route(const mo_endpoint& endpoint);
+  // Registers the endpoints with libprocess, for authentication and Mesos's /help.
+  void addRoutes();
+  void addRoute(const mo_endpoint& endpoint);
+
+  // Returns whether libprocess finds a handler of ours for this path. libprocess cuts
+  // components off the end of a path until it finds a handler.
   bool isRouted(const std::string& path) const;
+
   process::Future<Response> request(const process::http::Request& request);
   void request(
       const process::http::Request& request, std::unique_ptr<Promise>&& promise);
 
-  // Takes effects until there are none, sets the timer, and shows the metrics.
+  // Carries out all effects, sets the timer, and publishes the metrics.
   void drain();
-  // Now, or within a second. False: the node panicked, and is to be drained again.
-  bool showMetrics();
-  bool takeEffects();
-  void perform(const mo_effect& effect);
+  // Publishes the metrics now, or within a second. Returns false if the node panicked, and
+  // must be drained again.
+  bool publishMetrics();
+  // Carries out all effects. Returns false if the node does not give any.
+  bool runEffects();
+  void carryOut(const mo_effect& effect);
   void respond(const mo_respond& respond);
   static Response stream(const mo_respond& respond);
+  // Schedules a call of mo_node_tick.
   void schedule(uint64_t deadlineMs);
 
+  // The `wake` callback of mo_options.
   static void wake(void* self);
 
   const Role role_;
@@ -93,27 +101,30 @@ private:
   const process::UPID self_;
   mo_node* node_ = nullptr;
 
-  Leader leader_;
+  LeaderDetector leader_;
   Storage storage_;
   Metrics metrics_;
 
-  // By whole path: whether those below belong to it, too.
+  // By full path: whether paths below it belong to it, too.
   std::map<std::string, bool> routes_;
-  uint64_t requests_ = 0;
-  struct Open
+
+  uint64_t lastRequestId_ = 0;
+  struct OpenRequest
   {
     std::unique_ptr<Promise> promise;
-    // The answer may come in chunks.
+    // The client accepts a response in chunks.
     bool chunked;
   };
-  std::map<uint64_t, Open> open_;
+  // By id.
+  std::map<uint64_t, OpenRequest> openRequests_;
 
   Option<process::Timer> timer_;
   Clock::time_point due_;
 
-  // When the metrics may be shown again, and whether a timer waits for that.
-  Clock::time_point showAt_;
-  bool showing_ = false;
+  // Earliest time at which the metrics are published again, and whether a timer is set
+  // for it.
+  Clock::time_point publishAt_;
+  bool publishScheduled_ = false;
 };
 
 } // namespace overlay {

@@ -8,11 +8,10 @@
 
 #include <memory>
 
-// LevelDB is linked into libmesos, and its headers are not installed with it.
-// These are the declarations that are needed, with the layout and the order of
-// virtual functions that LevelDB has had from 1.18 to 1.23 at least. All that is
-// not virtual is looked up at run time: a libmesos that hides it is no reason
-// not to start.
+// LevelDB is linked into libmesos, and its headers are not installed with Mesos. These
+// are the declarations that the check needs, with the layout and the order of virtual
+// functions of LevelDB 1.18 to 1.23. Functions that are not virtual are looked up at run
+// time: without them there is no check, but the module still starts.
 namespace leveldb {
 
 class Slice
@@ -22,7 +21,7 @@ public:
   size_t size;
 };
 
-// A null pointer, or what went wrong: 4 bytes length, 1 byte code, the text.
+// A null pointer, or an error: 4 bytes length, 1 byte code, the text.
 class Status
 {
 public:
@@ -46,14 +45,15 @@ private:
   const char* state_;
 };
 
-// Made by LevelDB's own constructor, which knows how much of the room it takes.
+// Initialised by LevelDB's own constructor. `reserved` is larger than the options of any
+// version.
 struct Options
 {
   const void* comparator;
   bool create_if_missing;
   bool error_if_exists;
   bool paranoid_checks;
-  char room[512];
+  char reserved[512];
 };
 
 struct ReadOptions
@@ -103,7 +103,7 @@ static F find(const char* symbol)
   return reinterpret_cast<F>(dlsym(RTLD_DEFAULT, symbol));
 }
 
-// Whether there are files of a database in it, complete or not.
+// Returns whether the directory has files of a database, complete or not.
 static bool holdsDatabase(const std::string& path)
 {
   DIR* const directory = opendir(path.c_str());
@@ -122,6 +122,7 @@ static bool holdsDatabase(const std::string& path)
   return found;
 }
 
+// Reads all entries with checksums. Returns the error; empty if there is none.
 static std::string readAll(leveldb::DB* db)
 {
   const leveldb::ReadOptions checked{true, false, nullptr};
@@ -132,7 +133,7 @@ static std::string readAll(leveldb::DB* db)
   return status.ok() ? "" : status.text();
 }
 
-std::string unreadable(const std::string& path)
+std::string replicaProblem(const std::string& path)
 {
   const Construct construct = find<Construct>("_ZN7leveldb7OptionsC1Ev");
   const Open open = find<Open>(

@@ -1,4 +1,4 @@
-// The files of this host's replica of the log.
+// Check of the files of this host's replica of the log.
 #ifndef OVERLAY_REPLICA_HPP
 #define OVERLAY_REPLICA_HPP
 
@@ -6,15 +6,15 @@
 
 namespace overlay {
 
-// Why Mesos could not open the replica in the directory `path`, or would lose
-// some of it; empty if it can, or if that cannot be known. Nothing of a replica
-// that is not in order is changed.
+// Returns the reason why Mesos could not open the replica in the directory `path`, or
+// would lose a part of it. Empty: there is no problem, or it cannot be checked. Does not
+// change a replica that has a problem.
 //
-// Mesos ends the process when it cannot open a replica (another process has it,
-// a file is damaged), passes over blocks that it cannot read, and takes a
-// directory that lost its file CURRENT for an empty one. So the replica is read
-// first, with the LevelDB that is in libmesos, once.
-std::string unreadable(const std::string& path);
+// Mesos ends the process when it cannot open a replica (another process has it open, or
+// a file is damaged), skips blocks that it cannot read, and treats a directory without
+// the file CURRENT as empty. So the whole replica is read once before Mesos opens it,
+// with the LevelDB inside libmesos.
+std::string replicaProblem(const std::string& path);
 
 } // namespace overlay {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "deliver.hpp"
+#include "dispatch.hpp"
 #include "replica.hpp"
 #include "text.hpp"
 
@@ -15,8 +15,9 @@ using process::Future;
 
 namespace overlay {
 
-// A write of a few changes is then one of a few hundred bytes, and not of megabytes in
-// a large cluster. Whoever reads the log has to apply as many at the most.
+// Number of differences that LogStorage writes between two full snapshots. With
+// differences a small change is a write of some hundred bytes instead of megabytes in a
+// large cluster. A reader of the log has to apply at most this many.
 static const size_t DIFFERENCES = 16;
 
 void Storage::open(const mo_open_log& settings)
@@ -48,18 +49,20 @@ void Storage::open(const mo_open_log& settings)
     };
   }
 
-  const std::string why = tryOpen();
-  if (!why.empty()) {
-    log(MO_ERROR, why);
+  const std::string problem = tryOpen();
+  if (!problem.empty()) {
+    log(MO_ERROR, "overlay-master: " + problem);
   }
 }
 
-// Replicas are processes of libprocess, numbered in the order in which a master makes
-// them, and there are two: Mesos's registry has one. The others' addresses are learned
-// from ZooKeeper, where those of a master that was killed stay until its session ends.
-// If it is back by then and has numbered its replicas the other way round, what is meant
-// for one log is written to the other. So ours has a number that no other replica ever has.
-static void skipNumbers()
+// Gives the replica that is made next an id that no other replica ever has.
+//
+// Replicas are libprocess processes, numbered in the order in which a master makes them,
+// and a master has two: the other one is that of Mesos's registry. Masters learn the
+// addresses of each other's replicas from ZooKeeper, where the address of a killed master
+// stays until its session ends. If that master restarts before and makes its replicas in
+// the other order, writes for one log would reach the other log.
+static void reserveReplicaId()
 {
   const std::string last = "log-replica(1000)";
   for (int i = 0; i < 1000; i++) {
@@ -77,38 +80,43 @@ std::string Storage::tryOpen()
   if (!open_) {
     return "the log was not opened";
   }
-  const std::string why = unreadable(path_);
-  if (why.empty()) {
-    skipNumbers();
+  const std::string problem = replicaProblem(path_);
+  if (problem.empty()) {
+    reserveReplicaId();
     log_.reset(open_());
     return "";
   }
-  return "The replicated log in " + path_ + " cannot be opened, and is left as "
-    "it is: " + why + ". If another process has it, end that one. If it is "
-    "damaged, put a good copy of the directory in its place; where other masters "
-    "have theirs, move it away, and it is filled from them";
+  return "The replicated log in " + path_ + " cannot be opened, and is left as it is: " +
+    problem + ". If another process has it open, stop that process. If it is damaged, "
+    "replace the directory with a good copy; if other masters have replicas, move the "
+    "directory away, and the replica is restored from theirs";
 }
 
-void Storage::fetch(
-    const process::UPID& owner, uint64_t id, const std::string& name)
+void Storage::failLater(const Done& done, uint64_t id, const std::string& reason)
 {
-  // A LogStorage reads the log once and answers from memory until one of its
-  // writes fails. It would not notice that another master wrote meanwhile, and a
-  // failure to start it would be its last word. So each fetch takes a new one.
+  // The caller is carrying out an effect, and must finish that first.
+  process::dispatch(owner_, [&done, id, reason]() { done(id, MO_FAILED, reason); });
+}
+
+void Storage::fetch(uint64_t id, const std::string& name)
+{
+  // A LogStorage reads the log once and answers from memory until one of its writes
+  // fails: it does not notice writes of another master. If it fails to start, all its
+  // later operations fail, too. So each fetch makes a new one.
   const uint64_t fetches = ++fetches_;
   variable_.reset();
   state_.reset();
   logStorage_.reset();
-  const std::string why = tryOpen();
-  if (!why.empty()) {
-    fetched_(id, MO_FAILED, why);
+  const std::string problem = tryOpen();
+  if (!problem.empty()) {
+    failLater(fetched_, id, problem);
     return;
   }
   logStorage_.reset(new LogStorage(log_.get(), failed_ ? 0 : DIFFERENCES));
   failed_ = false;
   state_.reset(new State(logStorage_.get()));
-  deliver(
-      state_->fetch(name), owner, [this, fetches, id](const Future<Variable>& f) {
+  dispatchOnAny(
+      state_->fetch(name), owner_, [this, fetches, id](const Future<Variable>& f) {
         if (fetches == fetches_) {
           fetched(id, f);
         }
@@ -125,17 +133,16 @@ void Storage::fetched(uint64_t id, const Future<Variable>& future)
   fetched_(id, MO_DONE, future.get().value());
 }
 
-void Storage::store(
-    const process::UPID& owner, uint64_t id, const std::string& value)
+void Storage::store(uint64_t id, const std::string& value)
 {
   if (!variable_) {
-    stored_(id, MO_FAILED, "nothing was fetched before");
+    failLater(stored_, id, "nothing was fetched before");
     return;
   }
   const uint64_t fetches = fetches_;
-  deliver(
+  dispatchOnAny(
       state_->store(variable_->mutate(value)),
-      owner,
+      owner_,
       [this, fetches, id](const Future<Option<Variable>>& f) {
         if (fetches == fetches_) {
           stored(id, f);

@@ -13,37 +13,42 @@
 
 namespace overlay {
 
-// One variable in Mesos's replicated log. All of it, callbacks included, runs in
-// the process that owns it.
+// One variable in Mesos's replicated log. Belongs to the process `owner`: its
+// functions are called in that process, and its callbacks are events of it.
 class Storage
 {
 public:
+  // Receives the value that was fetched, or the reason of a failure.
   typedef std::function<void(uint64_t id, mo_outcome, const std::string&)> Done;
 
-  Storage(const Done& fetched, const Done& stored)
-    : fetched_(fetched), stored_(stored) {}
+  Storage(const process::UPID& owner, const Done& fetched, const Done& stored)
+    : owner_(owner), fetched_(fetched), stored_(stored) {}
 
-  // Opens this host's replica, which then serves the others for the life of the
-  // process. While that is not possible, each fetch tries again.
+  // Opens this host's replica, which then serves the other replicas for the life of
+  // the process. If it cannot be opened, each fetch tries again.
   void open(const mo_open_log& settings);
 
-  // For MO_EFFECT_FETCH and MO_EFFECT_STORE; the answers have the same `id`.
-  void fetch(const process::UPID& owner, uint64_t id, const std::string& name);
-  void store(const process::UPID& owner, uint64_t id, const std::string& value);
+  // Carry out MO_EFFECT_FETCH and MO_EFFECT_STORE; the callback gets the same `id`.
+  void fetch(uint64_t id, const std::string& name);
+  void store(uint64_t id, const std::string& value);
 
 private:
   typedef mesos::state::Variable Variable;
 
-  // Why there is no log; empty: there is.
+  // Opens the log unless it is open. Returns the problem; empty if there is none.
   std::string tryOpen();
 
   void fetched(uint64_t id, const process::Future<Variable>& future);
   void stored(uint64_t id, const process::Future<Option<Variable>>& future);
 
+  // Reports a failure that happened before anything asynchronous was started.
+  void failLater(const Done& done, uint64_t id, const std::string& reason);
+
+  const process::UPID owner_;
   const Done fetched_;
   const Done stored_;
 
-  // Opens the log; it is not called again after `unreadable` found nothing.
+  // Opens the log; not called before replicaProblem() has found nothing.
   std::function<mesos::log::Log*()> open_;
   std::string path_;
 
@@ -52,15 +57,15 @@ private:
   std::unique_ptr<mesos::state::LogStorage> logStorage_;
   std::unique_ptr<mesos::state::State> state_;
 
-  // As it was fetched or stored last, without its value: the next store must follow
-  // on it.
+  // The version that was fetched or stored last, without its value: the next store
+  // must follow it.
   std::unique_ptr<Variable> variable_;
 
-  // The latest write failed. Should that be for want of a difference, the next one
-  // does without.
+  // The last write failed. If a difference could not be applied, the next write
+  // must be a full snapshot.
   bool failed_ = false;
 
-  // Number of the present fetch; results of operations before it are void.
+  // Number of the current fetch; results of operations before it are ignored.
   uint64_t fetches_ = 0;
 };
 

@@ -23,13 +23,13 @@ std::string print(const process::UPID& pid)
 
 void overlayLog(void*, mo_severity severity, mo_bytes line)
 {
-  google::LogSeverity gravity = google::GLOG_INFO;
+  google::LogSeverity glogSeverity = google::GLOG_INFO;
   if (severity == MO_WARNING) {
-    gravity = google::GLOG_WARNING;
+    glogSeverity = google::GLOG_WARNING;
   } else if (severity == MO_ERROR) {
-    gravity = google::GLOG_ERROR;
+    glogSeverity = google::GLOG_ERROR;
   }
-  google::LogMessage("mesos_overlay", 0, gravity).stream().write(
+  google::LogMessage("mesos_overlay", 0, glogSeverity).stream().write(
       reinterpret_cast<const char*>(line.ptr),
       static_cast<std::streamsize>(line.len));
 }

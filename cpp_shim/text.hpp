@@ -1,4 +1,4 @@
-// Strings across the C ABI, and what the shim itself has to log.
+// Conversion of strings of the C ABI, and the log.
 #ifndef OVERLAY_TEXT_HPP
 #define OVERLAY_TEXT_HPP
 
@@ -9,7 +9,7 @@
 
 namespace overlay {
 
-// Lends `text`; it must outlive the use.
+// Borrows `text`, which must outlive the result.
 inline mo_bytes lend(const std::string& text)
 {
   return mo_bytes{
@@ -23,11 +23,11 @@ inline std::string copy(mo_bytes bytes)
     : std::string(reinterpret_cast<const char*>(bytes.ptr), bytes.len);
 }
 
-// `id@ip:port`. (libprocess's own conversions are not the same symbols in all
-// builds, or print a host name.)
+// Formats as `id@ip:port`. libprocess's own conversions have different symbols in
+// different builds, or print a host name.
 std::string print(const process::UPID& pid);
 
-// Writes one line to Mesos's log; it is the library's logger.
+// Writes one line to Mesos's log. Set as the library's logger with mo_set_logger.
 extern "C" void overlayLog(void* ctx, mo_severity severity, mo_bytes line);
 
 inline void log(mo_severity severity, const std::string& line)

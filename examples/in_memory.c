@@ -1,12 +1,12 @@
 /*
- * One overlay master and two overlay agents in one program, without Mesos: drives
- * them against each other through the C ABI, with a router for their messages, a
- * replicated log that is a buffer, and a clock that is a number.
+ * One overlay master and two overlay agents in one program, without Mesos. Drives
+ * them through the C ABI: delivers their messages to each other, keeps the
+ * replicated log in a buffer, and the time in a variable.
  *
  *     cc -Iinclude examples/in_memory.c libmesos_overlay.a -lpthread -lm -ldl
  *     ./a.out DIRECTORY      (empty; configurations and CNI files go there)
  *
- * Prints what happens. Exits with 1 if it is not what should happen.
+ * Prints each step. Exits with 1 if a step fails.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -59,7 +59,7 @@ static mo_bytes text(const char *s)
   return bytes;
 }
 
-/* A copy, with a NUL behind it. */
+/* Returns a NUL-terminated copy. */
 static char *copy(mo_bytes bytes)
 {
   char *s = malloc(bytes.len + 1);
@@ -78,7 +78,7 @@ static bool equals(mo_bytes bytes, const char *s)
   return bytes.len == strlen(s) && memcmp(bytes.ptr, s, bytes.len) == 0;
 }
 
-/* ---------------------------------------------------------------- the world */
+/* -------------------------------------------------------------------- state */
 
 struct message {
   struct message *next;
@@ -87,11 +87,11 @@ struct message {
   size_t body_len;
 };
 
-struct world {
+struct cluster {
   const char *directory;
   mo_node *nodes[NODES];
-  uint64_t now;               /* of the clock, in ms */
-  uint64_t deadlines[NODES];  /* on that clock */
+  uint64_t now;               /* in ms */
+  uint64_t deadlines[NODES];  /* on the same clock */
   struct message *first, **last;
 
   /* The replicated log. It outlives the master. */
@@ -104,39 +104,39 @@ struct world {
   uint16_t status;
   char *answer;
 
-  /* Set by the agents' own threads. */
+  /* Set by the threads of the agents. */
   pthread_mutex_t lock;
   pthread_cond_t woken;
   bool awake;
 
-  /* Whether an agent that was asked says that its thread is at work. */
+  /* Whether an agent has reported that its thread is configuring the host. */
   bool configuring;
 };
 
 static uint64_t now_ms(void *ctx)
 {
-  return ((struct world *)ctx)->now;
+  return ((struct cluster *)ctx)->now;
 }
 
 static void wake(void *ctx)
 {
-  struct world *world = ctx;
-  pthread_mutex_lock(&world->lock);
-  world->awake = true;
-  pthread_cond_signal(&world->woken);
-  pthread_mutex_unlock(&world->lock);
+  struct cluster *cluster = ctx;
+  pthread_mutex_lock(&cluster->lock);
+  cluster->awake = true;
+  pthread_cond_signal(&cluster->woken);
+  pthread_mutex_unlock(&cluster->lock);
 }
 
 /*
- * Whether a thread has called within a moment. A thread that is known to be at
- * work gets much longer: were the clock moved on meanwhile, minutes of it would
- * be gone before a busy machine has let the thread run.
+ * Waits shortly for a call of `wake`, or longer if a thread is known to be working:
+ * on a busy machine the thread may need long, and moving the clock on meanwhile
+ * would skip minutes.
  */
-static bool wait_for_wake(struct world *world)
+static bool wait_for_wake(struct cluster *cluster)
 {
   struct timespec until;
   clock_gettime(CLOCK_REALTIME, &until);
-  if (world->configuring) {
+  if (cluster->configuring) {
     until.tv_sec += 30;
   } else {
     until.tv_nsec += 20 * 1000 * 1000;
@@ -145,13 +145,13 @@ static bool wait_for_wake(struct world *world)
     until.tv_nsec -= 1000 * 1000 * 1000;
     until.tv_sec += 1;
   }
-  pthread_mutex_lock(&world->lock);
-  while (!world->awake &&
-         pthread_cond_timedwait(&world->woken, &world->lock, &until) == 0) {
+  pthread_mutex_lock(&cluster->lock);
+  while (!cluster->awake &&
+         pthread_cond_timedwait(&cluster->woken, &cluster->lock, &until) == 0) {
   }
-  const bool awake = world->awake;
-  world->awake = false;
-  pthread_mutex_unlock(&world->lock);
+  const bool awake = cluster->awake;
+  cluster->awake = false;
+  pthread_mutex_unlock(&cluster->lock);
   return awake;
 }
 
@@ -164,7 +164,7 @@ static void print_line(void *ctx, mo_severity severity, mo_bytes line)
 
 /* ------------------------------------------------------------------ effects */
 
-static void post(struct world *world, int from, const mo_send *send)
+static void post(struct cluster *cluster, int from, const mo_send *send)
 {
   for (int to = 0; to < NODES; to++) {
     if (equals(send->to, PIDS[to])) {
@@ -178,20 +178,20 @@ static void post(struct world *world, int from, const mo_send *send)
       message->name = copy(send->name);
       message->body = copy(send->body);
       message->body_len = send->body.len;
-      *world->last = message;
-      world->last = &message->next;
+      *cluster->last = message;
+      cluster->last = &message->next;
       return;
     }
   }
   fail("a message for %.*s", (int)send->to.len, (const char *)send->to.ptr);
 }
 
-static void store(struct world *world, const mo_store *effect)
+static void store(struct cluster *cluster, const mo_store *effect)
 {
-  free(world->log);
-  world->log = copy(effect->value);
-  world->log_len = effect->value.len;
-  world->stores++;
+  free(cluster->log);
+  cluster->log = copy(effect->value);
+  cluster->log_len = effect->value.len;
+  cluster->stores++;
 }
 
 /* A serialized mesos.MasterInfo with a pid (field 4) in it. */
@@ -204,27 +204,27 @@ static size_t master_info(uint8_t *buffer)
   return 2 + len;
 }
 
-static void drain(struct world *world, int self);
+static void drain(struct cluster *cluster, int self);
 
-static void perform(struct world *world, int self, const mo_effect *effect)
+static void perform(struct cluster *cluster, int self, const mo_effect *effect)
 {
-  mo_node *node = world->nodes[self];
+  mo_node *node = cluster->nodes[self];
   switch (effect->kind) {
     case MO_EFFECT_NONE: {
       const uint64_t delay = effect->as.none.deadline_ms;
-      world->deadlines[self] = delay == MO_NEVER ? MO_NEVER : world->now + delay;
+      cluster->deadlines[self] = delay == MO_NEVER ? MO_NEVER : cluster->now + delay;
       break;
     }
     case MO_EFFECT_SEND:
-      post(world, self, &effect->as.send);
+      post(cluster, self, &effect->as.send);
       break;
-    case MO_EFFECT_LINK: /* connections do not break here */
+    case MO_EFFECT_LINK: /* connections never break */
       break;
     case MO_EFFECT_RESPOND:
-      free(world->answer);
-      world->answer = copy(effect->as.respond.body);
-      world->answered = effect->as.respond.id;
-      world->status = effect->as.respond.status;
+      free(cluster->answer);
+      cluster->answer = copy(effect->as.respond.body);
+      cluster->answered = effect->as.respond.id;
+      cluster->status = effect->as.respond.status;
       break;
     case MO_EFFECT_DETECT: {
       uint8_t info[64];
@@ -241,50 +241,50 @@ static void perform(struct world *world, int self, const mo_effect *effect)
       }
       break;
     case MO_EFFECT_FETCH: {
-      const mo_bytes value = {(const uint8_t *)world->log, world->log_len};
+      const mo_bytes value = {(const uint8_t *)cluster->log, cluster->log_len};
       expect(mo_node_fetched(node, effect->as.fetch.id, MO_DONE, value), "fetched");
       break;
     }
     case MO_EFFECT_STORE: {
       const mo_bytes nothing = {NULL, 0};
-      store(world, &effect->as.store);
+      store(cluster, &effect->as.store);
       expect(mo_node_stored(node, effect->as.store.id, MO_DONE, nothing), "stored");
       break;
     }
   }
 }
 
-/* The one rule. (Inputs that answer an effect are given at once: its pointers are
- * not used any more.) */
-static void drain(struct world *world, int self)
+/* The one rule. Answers to an effect are given at once, which invalidates its pointers:
+ * they are not used after that. */
+static void drain(struct cluster *cluster, int self)
 {
   mo_effect effect = {0};
   effect.size = sizeof(effect);
   do {
-    expect(mo_node_poll(world->nodes[self], &effect), "poll");
-    perform(world, self, &effect);
+    expect(mo_node_poll(cluster->nodes[self], &effect), "poll");
+    perform(cluster, self, &effect);
   } while (effect.kind != MO_EFFECT_NONE);
 }
 
 /* ------------------------------------------------------------------- events */
 
-static bool deliver_one(struct world *world)
+static bool deliver_one(struct cluster *cluster)
 {
-  struct message *message = world->first;
+  struct message *message = cluster->first;
   if (message == NULL) {
     return false;
   }
-  world->first = message->next;
-  if (world->first == NULL) {
-    world->last = &world->first;
+  cluster->first = message->next;
+  if (cluster->first == NULL) {
+    cluster->last = &cluster->first;
   }
-  printf("  %6llu ms  %s -> %s  %s\n", (unsigned long long)world->now,
+  printf("  %6llu ms  %s -> %s  %s\n", (unsigned long long)cluster->now,
          PIDS[message->from], PIDS[message->to], message->name);
   const mo_bytes body = {(const uint8_t *)message->body, message->body_len};
-  if (world->nodes[message->to] != NULL) {
-    expect(mo_node_message(world->nodes[message->to], text(PIDS[message->from]),
+  if (cluster->nodes[message->to] != NULL) {
+    expect(mo_node_message(cluster->nodes[message->to], text(PIDS[message->from]),
                            text(message->name), body), "message");
-    drain(world, message->to);
+    drain(cluster, message->to);
   }
   free(message->name);
   free(message->body);
@@ -292,106 +292,106 @@ static bool deliver_one(struct world *world)
   return true;
 }
 
-static void advance(struct world *world)
+static void advance(struct cluster *cluster)
 {
   uint64_t next = MO_NEVER;
   for (int i = 0; i < NODES; i++) {
-    if (world->nodes[i] != NULL && world->deadlines[i] < next) {
-      next = world->deadlines[i];
+    if (cluster->nodes[i] != NULL && cluster->deadlines[i] < next) {
+      next = cluster->deadlines[i];
     }
   }
   if (next == MO_NEVER) {
     return; /* a thread is at work, or it never ends: the caller counts */
   }
-  if (next > world->now) {
-    world->now = next;
+  if (next > cluster->now) {
+    cluster->now = next;
   }
   for (int i = 0; i < NODES; i++) {
-    if (world->nodes[i] != NULL && world->deadlines[i] <= world->now) {
-      expect(mo_node_tick(world->nodes[i]), "tick");
-      drain(world, i);
+    if (cluster->nodes[i] != NULL && cluster->deadlines[i] <= cluster->now) {
+      expect(mo_node_tick(cluster->nodes[i]), "tick");
+      drain(cluster, i);
     }
   }
 }
 
-/* One step: a message, or what a thread has done, or time. */
-static void step(struct world *world)
+/* Does one step: delivers a message, handles a wake, or moves the clock. */
+static void step(struct cluster *cluster)
 {
-  if (deliver_one(world)) {
+  if (deliver_one(cluster)) {
     return;
   }
-  if (wait_for_wake(world)) {
+  if (wait_for_wake(cluster)) {
     for (int i = 0; i < NODES; i++) {
-      if (world->nodes[i] != NULL) {
-        drain(world, i);
+      if (cluster->nodes[i] != NULL) {
+        drain(cluster, i);
       }
     }
     return;
   }
-  advance(world);
+  advance(cluster);
 }
 
-/* Asks a node, and returns the status; the body is in `answer`. */
-static uint16_t ask(struct world *world, int self, const char *method,
+/* Sends a request and returns the status; the body is in `answer`. */
+static uint16_t ask(struct cluster *cluster, int self, const char *method,
                     const char *path, const char *body)
 {
   mo_request request = {0};
   request.size = sizeof(request);
-  request.id = ++world->requests;
+  request.id = ++cluster->requests;
   request.method = text(method);
   request.path = text(path);
   request.body = text(body);
-  expect(mo_node_request(world->nodes[self], &request), "request");
-  drain(world, self);
-  for (int steps = 0; world->answered != request.id; steps++) {
+  expect(mo_node_request(cluster->nodes[self], &request), "request");
+  drain(cluster, self);
+  for (int steps = 0; cluster->answered != request.id; steps++) {
     if (steps > 1000) {
       fail("%s %s is not answered", method, path);
     }
-    step(world);
+    step(cluster);
   }
-  return world->status;
+  return cluster->status;
 }
 
 /* ------------------------------------------------------------------ checks */
 
-static bool registered(struct world *world)
+static bool registered(struct cluster *cluster)
 {
   bool all = true;
-  world->configuring = false;
+  cluster->configuring = false;
   for (int i = 1; i < NODES && all; i++) {
-    all = ask(world, i, "GET", "/overlay-agent/overlay", "") == 200 &&
-          strstr(world->answer, "\"registered\":true") != NULL &&
-          strstr(world->answer, "STATUS_OK") != NULL;
-    world->configuring = strstr(world->answer, "STATUS_CONFIGURING") != NULL;
+    all = ask(cluster, i, "GET", "/overlay-agent/overlay", "") == 200 &&
+          strstr(cluster->answer, "\"registered\":true") != NULL &&
+          strstr(cluster->answer, "STATUS_OK") != NULL;
+    cluster->configuring = strstr(cluster->answer, "STATUS_CONFIGURING") != NULL;
   }
   return all;
 }
 
-static void wait_registered(struct world *world, const char *when)
+static void wait_registered(struct cluster *cluster, const char *when)
 {
-  const uint64_t limit = world->now + 60 * 1000;
-  for (int steps = 0; !registered(world); steps++) {
-    if (world->now > limit || steps > 10000) {
-      fail("not registered %s: %s", when, world->answer);
+  const uint64_t limit = cluster->now + 60 * 1000;
+  for (int steps = 0; !registered(cluster); steps++) {
+    if (cluster->now > limit || steps > 10000) {
+      fail("not registered %s: %s", when, cluster->answer);
     }
-    step(world);
+    step(cluster);
   }
-  printf("registered %s, at %llu ms\n", when, (unsigned long long)world->now);
+  printf("registered %s, at %llu ms\n", when, (unsigned long long)cluster->now);
 }
 
-static void expect_state(struct world *world, const char *part, const char *when)
+static void expect_state(struct cluster *cluster, const char *part, const char *when)
 {
-  const uint16_t status = ask(world, MASTER, "GET", "/overlay-master/state", "");
-  if (status != 200 || strstr(world->answer, part) == NULL) {
-    fail("%s the state is %u %s, without %s", when, status, world->answer, part);
+  const uint16_t status = ask(cluster, MASTER, "GET", "/overlay-master/state", "");
+  if (status != 200 || strstr(cluster->answer, part) == NULL) {
+    fail("%s the state is %u %s, without %s", when, status, cluster->answer, part);
   }
 }
 
-static void expect_file(struct world *world, int agent)
+static void expect_file(struct cluster *cluster, int agent)
 {
   char path[4096];
   struct stat info;
-  snprintf(path, sizeof(path), "%s/cni%d/dcos.conf", world->directory, agent);
+  snprintf(path, sizeof(path), "%s/cni%d/dcos.conf", cluster->directory, agent);
   if (stat(path, &info) != 0 || info.st_size == 0) {
     fail("%s: %s", path, strerror(errno));
   }
@@ -414,13 +414,13 @@ static void write_file(const char *path, const char *format, ...)
   }
 }
 
-static void create(struct world *world, int self)
+static void create(struct cluster *cluster, int self)
 {
   char path[4096];
   const mo_pair parameter = {
       text(self == MASTER ? "master_config" : "agent_config"), {NULL, 0}};
   mo_pair parameters[1] = {parameter};
-  snprintf(path, sizeof(path), "%s/%d.json", world->directory, self);
+  snprintf(path, sizeof(path), "%s/%d.json", cluster->directory, self);
   parameters[0].value = text(path);
 
   mo_options options = {0};
@@ -428,66 +428,66 @@ static void create(struct world *world, int self)
   options.parameters = parameters;
   options.parameter_count = 1;
   options.wake = wake;
-  options.wake_ctx = world;
+  options.wake_ctx = cluster;
   options.now_ms = now_ms;
-  options.now_ctx = world;
+  options.now_ctx = cluster;
   options.seed = (uint64_t)self + 1;
 
-  mo_node **node = &world->nodes[self];
+  mo_node **node = &cluster->nodes[self];
   if (self == MASTER) {
     write_file(path,
                "{\"replicated_log_dir\": \"%s/log\", \"network\": {\"vtep_subnet\": "
                "\"44.128.0.0/20\", \"vtep_mac_oui\": \"70:B3:D5:00:00:00\", "
                "\"overlays\": [{\"name\": \"dcos\", \"subnet\": \"9.0.0.0/8\", "
-               "\"prefix\": 24}]}}", world->directory);
+               "\"prefix\": 24}]}}", cluster->directory);
     expect(mo_master_new(&options, node), "mo_master_new");
   } else {
     write_file(path,
                "{\"cni_dir\": \"%s/cni%d\", \"master\": \"127.0.0.1:5050\", "
                "\"backend\": \"external\", \"firewall\": \"none\", "
-               "\"network_config\": {\"docker_bridge\": false}}", world->directory, self);
+               "\"network_config\": {\"docker_bridge\": false}}", cluster->directory, self);
     expect(mo_agent_new(&options, node), "mo_agent_new");
   }
   expect(mo_node_start(*node, text(PIDS[self])), "start");
-  drain(world, self);
+  drain(cluster, self);
 }
 
-static void make_cni_directories(struct world *world)
+static void make_cni_directories(struct cluster *cluster)
 {
   char path[4096];
   for (int i = 1; i < NODES; i++) {
-    snprintf(path, sizeof(path), "%s/cni%d", world->directory, i);
+    snprintf(path, sizeof(path), "%s/cni%d", cluster->directory, i);
     if (mkdir(path, 0755) != 0 && errno != EEXIST) {
       fail("%s: %s", path, strerror(errno));
     }
   }
 }
 
-static void check_interface(struct world *world)
+static void check_interface(struct cluster *cluster)
 {
   mo_endpoint endpoint = {0};
   endpoint.size = sizeof(endpoint);
-  expect(mo_node_endpoint(world->nodes[MASTER], 1, &endpoint), "endpoint");
+  expect(mo_node_endpoint(cluster->nodes[MASTER], 1, &endpoint), "endpoint");
   if (!equals(endpoint.path, "/agents/delete") || endpoint.flags != MO_ENDPOINT_WRITES) {
     fail("endpoint 1 is %.*s", (int)endpoint.path.len, (const char *)endpoint.path.ptr);
   }
-  if (mo_node_endpoint(world->nodes[MASTER], 1000, &endpoint) != MO_END ||
-      mo_node_start(world->nodes[MASTER], text(PIDS[MASTER])) != MO_STATE ||
+  if (mo_node_endpoint(cluster->nodes[MASTER], 1000, &endpoint) != MO_END ||
+      mo_node_start(cluster->nodes[MASTER], text(PIDS[MASTER])) != MO_STATE ||
       mo_node_tick(NULL) != MO_NULL) {
     fail("wrong calls are not refused");
   }
 }
 
-static void finish(struct world *world)
+static void finish(struct cluster *cluster)
 {
   for (int i = 0; i < NODES; i++) {
-    mo_node_free(world->nodes[i]);
-    world->nodes[i] = NULL;
+    mo_node_free(cluster->nodes[i]);
+    cluster->nodes[i] = NULL;
   }
-  while (deliver_one(world)) {
+  while (deliver_one(cluster)) {
   }
-  free(world->log);
-  free(world->answer);
+  free(cluster->log);
+  free(cluster->answer);
 }
 
 int main(int argc, char **argv)
@@ -501,63 +501,63 @@ int main(int argc, char **argv)
   }
   expect(mo_set_logger(print_line, NULL), "mo_set_logger");
 
-  static struct world world = {.now = 1, .lock = PTHREAD_MUTEX_INITIALIZER,
+  static struct cluster cluster = {.now = 1, .lock = PTHREAD_MUTEX_INITIALIZER,
                                .woken = PTHREAD_COND_INITIALIZER};
-  world.directory = argv[1];
-  world.last = &world.first;
-  make_cni_directories(&world);
+  cluster.directory = argv[1];
+  cluster.last = &cluster.first;
+  make_cni_directories(&cluster);
   for (int i = 0; i < NODES; i++) {
-    create(&world, i);
+    create(&cluster, i);
   }
-  check_interface(&world);
+  check_interface(&cluster);
 
-  wait_registered(&world, "at first");
-  expect_state(&world, "\"9.0.0.0/24\"", "at first");
-  expect_state(&world, "\"9.0.1.0/24\"", "at first");
+  wait_registered(&cluster, "at first");
+  expect_state(&cluster, "\"9.0.0.0/24\"", "at first");
+  expect_state(&cluster, "\"9.0.1.0/24\"", "at first");
   for (int i = 1; i < NODES; i++) {
-    expect_file(&world, i);
+    expect_file(&cluster, i);
   }
 
-  /* Another master takes over; it knows what the log knows. */
-  mo_node_free(world.nodes[MASTER]);
-  world.nodes[MASTER] = NULL;
-  const unsigned stores = world.stores;
-  create(&world, MASTER);
-  expect_state(&world, "\"9.0.1.0/24\"", "after the failover");
+  /* Failover: another master starts from the log. */
+  mo_node_free(cluster.nodes[MASTER]);
+  cluster.nodes[MASTER] = NULL;
+  const unsigned stores = cluster.stores;
+  create(&cluster, MASTER);
+  expect_state(&cluster, "\"9.0.1.0/24\"", "after the failover");
   for (int i = 1; i < NODES; i++) {
-    expect(mo_node_exited(world.nodes[i], text(PIDS[MASTER])), "exited");
-    drain(&world, i);
+    expect(mo_node_exited(cluster.nodes[i], text(PIDS[MASTER])), "exited");
+    drain(&cluster, i);
   }
-  wait_registered(&world, "after the failover");
-  if (world.stores != stores) {
+  wait_registered(&cluster, "after the failover");
+  if (cluster.stores != stores) {
     fail("agents that the log knows were written again");
   }
 
-  /* An agent that is connected is not given up by mistake; then it is, and since it
-     is alive it comes back. */
-  if (ask(&world, MASTER, "POST", "/overlay-master/agents/delete",
+  /* A connected agent is deleted only with force. It registers again, since it is
+     alive. */
+  if (ask(&cluster, MASTER, "POST", "/overlay-master/agents/delete",
           "{\"agents\": [\"127.0.0.3\"]}") != 409 ||
-      strstr(world.answer, "127.0.0.3") == NULL) {
-    fail("delete without force: %u %s", world.status, world.answer);
+      strstr(cluster.answer, "127.0.0.3") == NULL) {
+    fail("delete without force: %u %s", cluster.status, cluster.answer);
   }
-  if (ask(&world, MASTER, "POST", "/overlay-master/agents/delete",
+  if (ask(&cluster, MASTER, "POST", "/overlay-master/agents/delete",
           "{\"agents\": [\"127.0.0.3\"], \"force\": true}") != 200 ||
-      strstr(world.answer, "127.0.0.3") != NULL) {
-    fail("delete: %u %s", world.status, world.answer);
+      strstr(cluster.answer, "127.0.0.3") != NULL) {
+    fail("delete: %u %s", cluster.status, cluster.answer);
   }
-  if (ask(&world, MASTER, "POST", "/overlay-master/agents/delete", "{") != 400) {
-    fail("a request that is no JSON: %u %s", world.status, world.answer);
+  if (ask(&cluster, MASTER, "POST", "/overlay-master/agents/delete", "{") != 400) {
+    fail("a request that is no JSON: %u %s", cluster.status, cluster.answer);
   }
-  for (int steps = 0; registered(&world); steps++) {
+  for (int steps = 0; registered(&cluster); steps++) {
     if (steps > 1000) {
       fail("the deleted agent was not told");
     }
-    step(&world);
+    step(&cluster);
   }
-  wait_registered(&world, "after the deletion");
-  expect_state(&world, "\"127.0.0.3\"", "after the deletion");
+  wait_registered(&cluster, "after the deletion");
+  expect_state(&cluster, "\"127.0.0.3\"", "after the deletion");
 
-  finish(&world);
+  finish(&cluster);
   printf("all is as it should be\n");
   return 0;
 }

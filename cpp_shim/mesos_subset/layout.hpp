@@ -1,6 +1,5 @@
-// What the declarations of this directory must be like in memory, as measured in
-// Apache Mesos 1.11.0 (x86-64, libstdc++). Included by every file of the shim that
-// is compiled against the subset.
+// Layout of the declarations in this directory, as measured in Apache Mesos 1.11.0 (x86-64,
+// libstdc++). Included by every file of the shim that is compiled against the subset.
 #ifndef MESOS_SUBSET_LAYOUT_HPP
 #define MESOS_SUBSET_LAYOUT_HPP
 
@@ -28,8 +27,8 @@
 #error "The subset of Mesos's headers is for libstdc++ with the C++11 ABI"
 #endif
 
-// The classes are not of standard layout, for which alone the language promises
-// offsetof; GCC and Clang have it for all without virtual bases.
+// C++ guarantees offsetof only for classes of standard layout; GCC and Clang support it for
+// all classes without virtual bases.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
 
@@ -107,7 +106,7 @@ MESOS_SUBSET_SIZE(mesos::log::Log, 8);
 MESOS_SUBSET_SIZE(zookeeper::Authentication, 64);
 MESOS_SUBSET_SIZE(Option<zookeeper::Authentication>, 72);
 
-// At least: the rest is room.
+// The size is a minimum.
 static_assert(sizeof(process::ProcessBase) == 1024, "size of process::ProcessBase");
 
 namespace process {

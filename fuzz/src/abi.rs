@@ -1,18 +1,17 @@
-//! Bytes across the C ABI, into a master (an agent would have hands on this host):
-//! any bytes in the place of texts, answers to questions that nobody asked. Every call
-//! comes back with a result, and none of them is that there was a panic.
+//! Arbitrary bytes through the C ABI into a master. (An agent would change this host.)
+//!
+//! The target calls the declarations of the header, as a C program does: any bytes stand for
+//! texts, and answers arrive that no effect asked for. Every call must return, and not with
+//! `MO_PANIC`.
 
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mesos_overlay::ffi::{
-    MoBytes, MoEffect, MoEffectKind, MoMetric, MoNone, MoOptions, MoPair, MoRequest, MoResult,
-    MoSeverity, mo_master_new, mo_node, mo_node_exited, mo_node_fetched, mo_node_free,
-    mo_node_leader, mo_node_message, mo_node_metric, mo_node_poll, mo_node_request, mo_node_start,
-    mo_node_stored, mo_node_tick, mo_set_logger,
-};
+// The library that the declarations belong to.
+use mesos_overlay as _;
+use mesos_overlay_sys::*;
 
 use crate::is_line;
 use crate::steps;
@@ -23,16 +22,16 @@ const CONFIG: &str = r#"{"replicated_log_dir": "/nowhere", "network": {"vtep_sub
 
 static NOW: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn now(_: *mut c_void) -> u64 {
+unsafe extern "C" fn now(_: *mut c_void) -> u64 {
     NOW.load(Ordering::Relaxed)
 }
 
-/// A panic in here ends the process, which is as good as one outside.
-extern "C" fn log(_: *mut c_void, _: MoSeverity, line: MoBytes) {
+/// Checks a log line. A panic in this function ends the process, which reports it.
+unsafe extern "C" fn log(_: *mut c_void, _: mo_severity, line: mo_bytes) {
     assert!(is_line(&String::from_utf8_lossy(&copy(line))));
 }
 
-/// The configuration as a file, which outlives the process by as long as `/tmp` does.
+/// Returns the configuration file. It stays in `/tmp` after the end of the process.
 fn config() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
@@ -44,12 +43,19 @@ fn config() -> &'static PathBuf {
     })
 }
 
-/// What somebody lends.
-fn copy(bytes: MoBytes) -> Vec<u8> {
+fn lend(bytes: &[u8]) -> mo_bytes {
+    mo_bytes {
+        ptr: bytes.as_ptr(),
+        len: bytes.len(),
+    }
+}
+
+/// Copies bytes that the library lends.
+fn copy(bytes: mo_bytes) -> Vec<u8> {
     if bytes.len == 0 {
         return Vec::new();
     }
-    // SAFETY: the library lends what is valid until the next call.
+    // SAFETY: the library guarantees that they are valid until the next call.
     unsafe { std::slice::from_raw_parts(bytes.ptr, bytes.len) }.to_vec()
 }
 
@@ -57,15 +63,15 @@ pub(crate) fn run(data: &[u8]) {
     NOW.store(0, Ordering::Relaxed);
     let mut driver = Driver::new();
     for step in steps::read(data) {
-        let result = driver.happens(&step);
-        assert_ne!(result, MoResult::Panic, "{step:?}");
+        let result = driver.input(&step);
+        assert_ne!(result, MO_PANIC, "{step:?}");
         driver.drain();
     }
 }
 
 struct Driver {
     node: *mut mo_node,
-    /// The ids of the last read and the last write.
+    /// Ids of the last read and the last write.
     fetch: u64,
     store: u64,
     requests: u64,
@@ -73,7 +79,7 @@ struct Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // SAFETY: it came from `mo_master_new`, and nobody uses it any more.
+        // SAFETY: the node came from `mo_master_new` and is not used any more.
         unsafe { mo_node_free(self.node) }
     }
 }
@@ -81,12 +87,12 @@ impl Drop for Driver {
 impl Driver {
     fn new() -> Driver {
         let path = config().to_str().expect("a path of /tmp").as_bytes();
-        let parameter = MoPair {
-            key: MoBytes::lend(b"master_config"),
-            value: MoBytes::lend(path),
+        let parameter = mo_pair {
+            key: lend(b"master_config"),
+            value: lend(path),
         };
-        let options = MoOptions {
-            size: size_of::<MoOptions>(),
+        let options = mo_options {
+            size: size_of::<mo_options>(),
             parameters: &raw const parameter,
             parameter_count: 1,
             wake: None,
@@ -101,46 +107,44 @@ impl Driver {
             mo_set_logger(Some(log), std::ptr::null_mut());
             mo_master_new(&raw const options, &raw mut node)
         };
-        assert_eq!(result, MoResult::Ok);
+        assert_eq!(result, MO_OK);
         let mut driver = Driver {
             node,
             fetch: 0,
             store: 0,
             requests: 0,
         };
-        // SAFETY: the node is there.
-        let result =
-            unsafe { mo_node_start(node, MoBytes::lend(b"overlay-master@10.0.0.250:5050")) };
-        assert_eq!(result, MoResult::Ok);
+        // SAFETY: the node is alive.
+        let result = unsafe { mo_node_start(node, lend(b"overlay-master@10.0.0.250:5050")) };
+        assert_eq!(result, MO_OK);
         driver.drain();
         driver
     }
 
-    /// Takes everything that the node wants.
+    /// Takes all effects.
     fn drain(&mut self) {
         loop {
-            let as_ = mesos_overlay::ffi::MoEffectAs {
-                none: MoNone { deadline_ms: 0 },
-            };
-            let mut effect = MoEffect {
-                size: size_of::<MoEffect>(),
-                kind: MoEffectKind::None,
-                as_,
+            let mut effect = mo_effect {
+                size: size_of::<mo_effect>(),
+                kind: MO_EFFECT_NONE,
+                as_: mo_effect__bindgen_ty_1 {
+                    none: mo_none { deadline_ms: 0 },
+                },
             };
             // SAFETY: node and effect are valid.
             let result = unsafe { mo_node_poll(self.node, &raw mut effect) };
-            assert_eq!(result, MoResult::Ok);
-            // SAFETY: `kind` says which member of the union is set.
+            assert_eq!(result, MO_OK);
+            // SAFETY: `kind` is the member of the union that is set.
             unsafe {
                 match effect.kind {
-                    MoEffectKind::None => return,
-                    MoEffectKind::Fetch => self.fetch = effect.as_.fetch.id,
-                    MoEffectKind::Store => {
+                    MO_EFFECT_NONE => return,
+                    MO_EFFECT_FETCH => self.fetch = effect.as_.fetch.id,
+                    MO_EFFECT_STORE => {
                         self.store = effect.as_.store.id;
                         copy(effect.as_.store.value);
                     }
-                    MoEffectKind::Respond => _ = copy(effect.as_.respond.body),
-                    MoEffectKind::Send => {
+                    MO_EFFECT_RESPOND => _ = copy(effect.as_.respond.body),
+                    MO_EFFECT_SEND => {
                         let send = effect.as_.send;
                         assert!(std::str::from_utf8(&copy(send.to)).is_ok());
                         copy(send.body);
@@ -151,22 +155,22 @@ impl Driver {
         }
     }
 
-    fn happens(&mut self, step: &Step<'_>) -> MoResult {
+    fn input(&mut self, step: &Step<'_>) -> mo_result {
         let Step {
             kind,
             argument,
             bytes,
         } = *step;
-        let all = MoBytes::lend(bytes);
-        let mut parts = bytes.splitn(3, |byte| *byte == 0).map(MoBytes::lend);
+        let all = lend(bytes);
+        let mut parts = bytes.splitn(3, |byte| *byte == 0).map(lend);
         let mut part = || {
-            parts.next().unwrap_or(MoBytes {
+            parts.next().unwrap_or(mo_bytes {
                 ptr: std::ptr::null(),
                 len: 0,
             })
         };
         let (first, second, third) = (part(), part(), part());
-        // SAFETY: the node is there, and the bytes outlive the calls.
+        // SAFETY: the node is alive, and the bytes outlive the calls.
         unsafe {
             match kind % 9 {
                 0 => mo_node_message(self.node, first, second, third),
@@ -181,9 +185,9 @@ impl Driver {
                     mo_node_tick(self.node)
                 }
                 7 => {
-                    let name = MoBytes::lend(b"");
-                    let mut metric = MoMetric {
-                        size: size_of::<MoMetric>(),
+                    let name = lend(b"");
+                    let mut metric = mo_metric {
+                        size: size_of::<mo_metric>(),
                         name,
                         value: 0.0,
                     };
@@ -194,23 +198,29 @@ impl Driver {
         }
     }
 
-    fn request(&mut self, argument: u8, path: MoBytes, query: MoBytes, body: MoBytes) -> MoResult {
+    fn request(
+        &mut self,
+        argument: u8,
+        path: mo_bytes,
+        query: mo_bytes,
+        body: mo_bytes,
+    ) -> mo_result {
         self.requests += 1;
-        let pair = MoPair {
-            key: MoBytes::lend(b"jsonp"),
+        let pair = mo_pair {
+            key: lend(b"jsonp"),
             value: query,
         };
-        let request = MoRequest {
-            size: size_of::<MoRequest>(),
+        let request = mo_request {
+            size: size_of::<mo_request>(),
             id: self.requests,
-            method: MoBytes::lend([&b"GET"[..], b"POST", b"\xff"][usize::from(argument % 3)]),
+            method: lend([&b"GET"[..], b"POST", b"\xff"][usize::from(argument % 3)]),
             path,
             query: &raw const pair,
             query_count: usize::from(argument & 4 != 0),
             accept: query,
             body,
         };
-        // SAFETY: the node is there, and all pointers are valid.
+        // SAFETY: the node is alive, and all pointers are valid.
         unsafe { mo_node_request(self.node, &raw const request) }
     }
 }

@@ -17,7 +17,7 @@ use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::{
-    Effect, EngineReport, HostReport, Input, MASTER_ID, Machine, StoreOutcome, Time, Upid,
+    Effect, EngineReport, HostReport, Input, Io, MASTER_ID, Machine, StoreOutcome, Time, Upid,
 };
 use prost::Message;
 
@@ -71,7 +71,7 @@ impl World {
         self.agent.handle(self.now, input);
         while let Some(effect) = self.agent.poll_effect() {
             match effect {
-                Effect::Respond { id, response } => {
+                Effect::Io(Io::Respond { id, response }) => {
                     self.answers += 1;
                     assert_eq!(
                         id,
@@ -99,15 +99,15 @@ impl World {
                     assert!(names.all(|name| is_overlay_name(name)), "{networks:?}");
                     self.engine = Some(generation);
                 }
-                Effect::Send { to, name, body } => {
+                Effect::Io(Io::Send { to, name, body }) => {
                     assert_eq!(to.id, MASTER_ID);
                     if name == AgentRegisteredMessage::NAME {
                         self.reported =
                             Some(AgentRegisteredMessage::decode(body).expect("its own words"));
                     }
                 }
-                Effect::Link { to, .. } => assert_eq!(to.id, MASTER_ID),
-                Effect::Fetch | Effect::Store { .. } => panic!("an agent has no log"),
+                Effect::Io(Io::Link { to, .. }) => assert_eq!(to.id, MASTER_ID),
+                Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log"),
             }
         }
         assert_eq!(self.answers, self.requests, "a request without an answer");

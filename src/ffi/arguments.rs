@@ -1,4 +1,4 @@
-//! What callers pass in, as values.
+//! Conversion of arguments of the C ABI to values.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::slice;
@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::{MoBytes, MoPair, MoResult};
 
-/// The bytes, as long as the call lasts.
+/// Borrows the bytes for the duration of the call.
 ///
 /// # Safety
 /// `bytes.ptr` is NULL or points to `bytes.len` bytes that do not change during
@@ -18,23 +18,23 @@ pub(super) unsafe fn bytes<'a>(bytes: MoBytes) -> Result<&'a [u8], MoResult> {
     match (bytes.ptr.is_null(), bytes.len) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(MoResult::Null),
-        // What no object can have as its size is no size; slices must not have it.
+        // No object is larger than isize::MAX, and a slice must not be.
         (false, len) if len > isize::MAX as usize => Err(MoResult::Invalid),
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         (false, len) => Ok(unsafe { slice::from_raw_parts(bytes.ptr, len) }),
     }
 }
 
-/// Text from the network or an operator: what is not UTF-8 in it is replaced.
+/// Copies text from the network or an operator. Invalid UTF-8 is replaced.
 ///
 /// # Safety
-/// As for [`bytes()`].
+/// Same as [`bytes()`].
 pub(super) unsafe fn text(text: MoBytes) -> Result<String, MoResult> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     Ok(String::from_utf8_lossy(unsafe { bytes(text)? }).into_owned())
 }
 
-/// Keys and values.
+/// Copies keys and values.
 ///
 /// # Safety
 /// `first` is NULL or points to `count` pairs, each valid as for [`bytes()`].
@@ -48,10 +48,10 @@ pub(super) unsafe fn pairs(
         (false, count) if count > isize::MAX as usize / size_of::<MoPair>() => {
             return Err(MoResult::Invalid);
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         (false, count) => unsafe { slice::from_raw_parts(first, count) },
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let read = |pair: &MoPair| unsafe { Ok((text(pair.key)?, text(pair.value)?)) };
     Ok(pairs
         .iter()
@@ -60,14 +60,14 @@ pub(super) unsafe fn pairs(
         .into_iter())
 }
 
-/// The pid in a serialized `mesos.MasterInfo`.
+/// Returns the pid in a serialized `mesos.MasterInfo`.
 pub(super) fn master_info(bytes: &[u8]) -> Option<Upid> {
     let info = MasterInfo::decode(bytes).ok()?;
     if let Some(pid) = info.pid {
         return pid.parse().ok();
     }
-    // Masters before 0.24 wrote no pid. The address's bytes are in network order
-    // in memory.
+    // Mesos masters before 0.24 do not set `pid`. The bytes of `ip` are in network order in
+    // memory.
     let ip = Ipv4Addr::from(info.ip.to_ne_bytes());
     let port = u16::try_from(info.port).ok()?;
     (!ip.is_unspecified() && port != 0)

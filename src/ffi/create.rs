@@ -1,4 +1,4 @@
-//! Making nodes, and the logger.
+//! Creation of nodes, and the logger.
 
 use std::ffi::c_void;
 use std::hash::{BuildHasher, RandomState};
@@ -15,26 +15,29 @@ use super::{arguments, check_size, mo_node};
 use crate::runtime::settings;
 use crate::runtime::settings::Environment;
 use crate::runtime::{
-    Clock, LocalHost, LogSettings, Logger, Make, Node, NodeOptions, Role, catch, log,
+    Clock, LocalHost, LogSettings, Logger, MachineFactory, Node, NodeOptions, Role, catch, log,
 };
 
-/// A `ctx` that its owner declared fit for any thread.
+/// Context pointer of a callback that may be called from any thread.
 #[derive(Clone, Copy)]
 struct Context(*mut c_void);
 
-// SAFETY: the header demands of every callback with a context that it may be
-// called from any thread.
+// SAFETY: the header demands that each callback with a context may be called from any
+// thread.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
 impl Context {
-    /// A method, so that closures capture the whole and not the bare pointer.
+    /// Returns the pointer. Closures that call this capture the `Context`, which is `Send`,
+    /// and not the field.
     fn get(self) -> *mut c_void {
         self.0
     }
 }
 
+/// Sends all log lines to `function`.
+///
 /// # Safety
 /// `function` may be called from any thread with `ctx` until it is replaced.
 pub(super) unsafe fn set_logger(function: MoLogFn, ctx: *mut c_void) {
@@ -46,13 +49,15 @@ pub(super) unsafe fn set_logger(function: MoLogFn, ctx: *mut c_void) {
                 Level::Warning => MoSeverity::Warning,
                 Level::Error => MoSeverity::Error,
             };
-            // SAFETY: the caller's promise; the line lives until this returns.
+            // SAFETY: guaranteed by the caller; the line lives until the call returns.
             unsafe { function(ctx.get(), severity, MoBytes::lend(line.as_bytes())) }
         })
     });
     crate::runtime::set_logger(logger);
 }
 
+/// Creates a node for `mo_master_new` and `mo_agent_new`.
+///
 /// # Safety
 /// The pointers are NULL or valid as the header says.
 pub(super) unsafe fn new(
@@ -65,19 +70,16 @@ pub(super) unsafe fn new(
     }
     // SAFETY: not NULL, so valid.
     unsafe { node.write(std::ptr::null_mut()) };
-    // SAFETY: the caller's promise.
-    match catch(|| unsafe { make(role, options) }) {
-        Ok(Ok(made)) => {
+    // SAFETY: guaranteed by the caller.
+    match catch(|| unsafe { create(role, options) }) {
+        Ok(Ok(created)) => {
             // SAFETY: as above.
-            unsafe { node.write(mo_node::boxed(made)) };
+            unsafe { node.write(mo_node::boxed(created)) };
             MoResult::Ok
         }
         Ok(Err(result)) => result,
         Err(panic) => {
-            log(
-                Level::Error,
-                &format!("{}: cannot be made: {panic}", role.id()),
-            );
+            log(role, Level::Error, &format!("cannot be created: {panic}"));
             MoResult::Panic
         }
     }
@@ -85,8 +87,8 @@ pub(super) unsafe fn new(
 
 /// # Safety
 /// `options` is NULL or valid as the header says.
-unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> {
-    // SAFETY: the caller's promise.
+unsafe fn create(role: Role, options: *const MoOptions) -> Result<Node, MoResult> {
+    // SAFETY: guaranteed by the caller.
     let (options, parameters) = unsafe {
         check_size(options)?;
         let options = options.read();
@@ -96,31 +98,31 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
         )
     };
     let Configured {
-        make,
+        factory,
         detect,
         log: log_settings,
         authenticate_http,
     } = configure(role, &parameters).map_err(|error| {
-        log(Level::Error, &format!("{}: {error}", role.id()));
+        log(role, Level::Error, &error.to_string());
         MoResult::Config
     })?;
     let wake = options.wake;
     let wake_ctx = Context(options.wake_ctx);
     Ok(Node::new(NodeOptions {
         role,
-        make,
+        factory,
         detect,
         authenticate_http,
         log: log_settings,
         host: Box::new(LocalHost::new(Arc::new(move || {
             if let Some(wake) = wake {
-                // SAFETY: the header demands that it may be called from any thread
-                // until the node is freed; that ends the host's thread first.
+                // SAFETY: the header demands that it may be called from any thread until the
+                // node is freed, and freeing the node ends the host's threads first.
                 unsafe { wake(wake_ctx.get()) }
             }
         }))),
         clock: clock(&options),
-        // RandomState is keyed from the system's entropy.
+        // RandomState is seeded by the system.
         seed: if options.seed == 0 {
             RandomState::new().hash_one(role.id())
         } else {
@@ -129,9 +131,9 @@ unsafe fn make(role: Role, options: *const MoOptions) -> Result<Node, MoResult> 
     }))
 }
 
-/// What configuration and environment say of a node.
+/// Arguments of a node from its configuration and environment.
 struct Configured {
-    make: Make,
+    factory: MachineFactory,
     detect: Option<String>,
     log: Option<LogSettings>,
     authenticate_http: AuthenticateHttp,
@@ -145,12 +147,12 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let settings = settings::master(&file, &environment)?;
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
-            let make: Make = Box::new(move |birth| -> Box<dyn Machine + Send> {
-                let machine = Master::new(config.clone(), birth.me.clone(), birth.seed);
-                Box::new(machine.restarted(birth.restarts))
+            let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
+                let machine = Master::new(config.clone(), context.me.clone(), context.seed);
+                Box::new(machine.restarted(context.restarts))
             });
             Configured {
-                make,
+                factory,
                 detect: settings.detect,
                 log: settings.log,
                 authenticate_http,
@@ -160,12 +162,12 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let settings = settings::agent(&file, &environment)?;
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
-            let make: Make = Box::new(move |birth| -> Box<dyn Machine + Send> {
-                let machine = Agent::new(config.clone(), birth.me.clone(), birth.seed);
-                Box::new(machine.restarted(birth.restarts))
+            let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
+                let machine = Agent::new(config.clone(), context.me.clone(), context.seed);
+                Box::new(machine.restarted(context.restarts))
             });
             Configured {
-                make,
+                factory,
                 detect: Some(settings.detect),
                 log: None,
                 authenticate_http,
@@ -179,6 +181,6 @@ fn clock(options: &MoOptions) -> Clock {
         return Clock::system();
     };
     let ctx = Context(options.now_ctx);
-    // SAFETY: the header demands that it may be called from inside any call.
+    // SAFETY: the header demands that it may be called inside any call on the node.
     Clock::new(move || Duration::from_millis(unsafe { now_ms(ctx.get()) }))
 }

@@ -1,47 +1,62 @@
-//! What is handed out, as pointers.
+//! Conversion of actions to effects of the C ABI.
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use overlay_core::Io;
 
 use super::types::*;
 use crate::runtime::{Action, LogSettings};
 
-/// The replicated log's variable.
+/// Name of the variable in the replicated log.
 const VARIABLE: &str = "network-state";
-/// What the log's metrics begin with.
+/// Prefix of the log's metrics.
 const METRICS_PREFIX: &str = "overlay/master/";
 
-/// Owns what the pointers of one effect point to.
+/// Owner of the data that the pointers of one effect point to.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct EffectBuffer {
     texts: [Vec<u8>; 4],
     body: Bytes,
     headers: Vec<(&'static str, String)>,
     pairs: Vec<MoPair>,
 }
 
-impl Held {
-    /// Keeps `action`, and returns what leads to its parts until the next call.
-    pub(super) fn hold(&mut self, action: Action) -> (MoEffectKind, MoEffectAs) {
-        *self = Held::default();
+impl EffectBuffer {
+    /// Stores `action` and returns it as an effect, whose pointers are valid until the next
+    /// call.
+    pub(super) fn fill(&mut self, action: Action) -> (MoEffectKind, MoEffectAs) {
+        *self = EffectBuffer::default();
         match action {
-            Action::Idle(None) => (
-                MoEffectKind::None,
-                MoEffectAs {
-                    none: MoNone { deadline_ms: NEVER },
-                },
-            ),
-            Action::Idle(Some(delay)) => {
-                // Rounded up: a tick that comes early does nothing, and too often.
-                let ms = delay.as_nanos().div_ceil(1_000_000);
-                let deadline_ms = u64::try_from(ms).unwrap_or(NEVER);
-                (
-                    MoEffectKind::None,
-                    MoEffectAs {
-                        none: MoNone { deadline_ms },
-                    },
-                )
+            Action::Idle(delay) => {
+                let deadline_ms = delay.map_or(NEVER, deadline_ms);
+                let none = MoNone { deadline_ms };
+                (MoEffectKind::None, MoEffectAs { none })
             }
-            Action::Send { to, name, body } => {
+            Action::Io(io) => self.io(io),
+            Action::Detect { master } => {
+                let detect = MoDetect {
+                    master: self.text(0, master),
+                };
+                (MoEffectKind::Detect, MoEffectAs { detect })
+            }
+            Action::OpenLog(log) => {
+                let open_log = self.open_log(log);
+                (MoEffectKind::OpenLog, MoEffectAs { open_log })
+            }
+            Action::Fetch { id } => {
+                let fetch = MoFetch {
+                    id,
+                    name: MoBytes::lend(VARIABLE.as_bytes()),
+                };
+                (MoEffectKind::Fetch, MoEffectAs { fetch })
+            }
+        }
+    }
+
+    fn io(&mut self, io: Io) -> (MoEffectKind, MoEffectAs) {
+        match io {
+            Io::Send { to, name, body } => {
                 let send = MoSend {
                     to: self.text(0, to),
                     name: MoBytes::lend(name.as_bytes()),
@@ -49,14 +64,14 @@ impl Held {
                 };
                 (MoEffectKind::Send, MoEffectAs { send })
             }
-            Action::Link { to, reconnect } => {
+            Io::Link { to, reconnect } => {
                 let link = MoLink {
                     to: self.text(0, to),
                     reconnect: reconnect.into(),
                 };
                 (MoEffectKind::Link, MoEffectAs { link })
             }
-            Action::Respond { id, response } => {
+            Io::Respond { id, response } => {
                 self.headers = response.headers;
                 self.pairs = self.headers.iter().map(pair).collect();
                 let respond = MoRespond {
@@ -69,30 +84,11 @@ impl Held {
                 };
                 (MoEffectKind::Respond, MoEffectAs { respond })
             }
-            Action::Detect { master } => {
-                let detect = MoDetect {
-                    master: self.text(0, master),
-                };
-                (MoEffectKind::Detect, MoEffectAs { detect })
-            }
-            Action::OpenLog(log) => (
-                MoEffectKind::OpenLog,
-                MoEffectAs {
-                    open_log: self.open_log(log),
-                },
-            ),
-            Action::Fetch { id } => {
-                let fetch = MoFetch {
-                    id,
-                    name: MoBytes::lend(VARIABLE.as_bytes()),
-                };
-                (MoEffectKind::Fetch, MoEffectAs { fetch })
-            }
-            Action::Store { id, value } => {
+            Io::Store { number, state } => {
                 let store = MoStore {
-                    id,
+                    id: number,
                     name: MoBytes::lend(VARIABLE.as_bytes()),
-                    value: self.body(value),
+                    value: self.body(state),
                 };
                 (MoEffectKind::Store, MoEffectAs { store })
             }
@@ -135,6 +131,11 @@ impl Held {
         self.body = body;
         MoBytes::lend(&self.body)
     }
+}
+
+/// Returns `delay` in milliseconds, rounded up: a tick that comes early does nothing.
+fn deadline_ms(delay: Duration) -> u64 {
+    u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(NEVER)
 }
 
 fn pair((key, value): &(&'static str, String)) -> MoPair {

@@ -1,31 +1,31 @@
-//! The names under which Mesos finds the two modules.
+//! Symbols of the manifests of the two modules.
 //!
-//! rustc hides every symbol of a `cdylib` that Rust does not define, so the names
-//! are defined here; `cpp_shim/module.cpp`, which is linked into the `cdylib` only,
-//! builds the manifests in these places when the library is loaded. Elsewhere (in
-//! the static library, in tests) they are some zero bytes.
+//! rustc hides every symbol of a `cdylib` that Rust does not define, so the symbols are
+//! defined here. `cpp_shim/module.cpp`, which is linked into the `cdylib` only, constructs
+//! the manifests in this memory when the library is loaded. In the static library and in
+//! tests the memory is zero.
 #![allow(non_upper_case_globals)]
 
 use std::cell::UnsafeCell;
 
-/// Room for a `mesos::modules::Module<Anonymous>`.
+/// Memory for a `mesos::modules::Module<Anonymous>`.
 #[repr(C, align(16))]
-pub struct ManifestRoom(UnsafeCell<[u8; 64]>);
+pub struct ManifestMemory(UnsafeCell<[u8; 64]>);
 
-// SAFETY: Rust never looks into it. The shim writes it once, before the dynamic
-// linker hands the library to anyone.
-unsafe impl Sync for ManifestRoom {}
+// SAFETY: Rust never accesses the contents. The shim writes them once, while the dynamic
+// linker loads the library.
+unsafe impl Sync for ManifestMemory {}
 
-impl ManifestRoom {
-    const fn new() -> ManifestRoom {
-        ManifestRoom(UnsafeCell::new([0; 64]))
+impl ManifestMemory {
+    const fn new() -> ManifestMemory {
+        ManifestMemory(UnsafeCell::new([0; 64]))
     }
 }
 
-/// The master module.
+/// Manifest of the master module.
 #[unsafe(no_mangle)]
-pub static com_mesosphere_mesos_OverlayMasterManager: ManifestRoom = ManifestRoom::new();
+pub static com_mesosphere_mesos_OverlayMasterManager: ManifestMemory = ManifestMemory::new();
 
-/// The agent module.
+/// Manifest of the agent module.
 #[unsafe(no_mangle)]
-pub static com_mesosphere_mesos_OverlayAgentManager: ManifestRoom = ManifestRoom::new();
+pub static com_mesosphere_mesos_OverlayAgentManager: ManifestMemory = ManifestMemory::new();

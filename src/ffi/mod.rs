@@ -1,8 +1,19 @@
-//! The C ABI. `include/mesos_overlay.h` is its contract; here pointers become
-//! values, and values pointers.
+//! The C ABI of `include/mesos_overlay.h`, which has its contract. This module converts
+//! between pointers and values.
 //!
-//! No panic leaves a function of this module: what runs the machines is caught in
-//! [`Node`], everything else here.
+//! Panics do not leave a function of this module: [`Node`] catches those of the machine,
+//! and [`enter`] all others.
+//!
+//! # Safety
+//!
+//! Every function demands that its pointers are NULL or valid as the header says under
+//! OWNERSHIP and at the declaration of the function, that no freed node is passed in, and
+//! that callbacks may be called from any thread. Calls on one node may overlap: all but
+//! one of them return `MO_BUSY`.
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the contract is the same for every function and stands in the module's text"
+)]
 
 use std::ffi::{CStr, c_char, c_void};
 use std::str;
@@ -14,9 +25,9 @@ use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
-use crate::runtime::{Node, Refused, catch};
+use crate::runtime::{InputError, Node, Role, catch};
 use arguments::{bytes, pairs, text};
-use effect::Held;
+use effect::EffectBuffer;
 pub use types::*;
 
 mod arguments;
@@ -27,15 +38,15 @@ mod manifest;
 mod tests;
 mod types;
 
-/// `mo_node`.
-#[allow(non_camel_case_types)]
+/// `mo_node`. The lock detects calls that overlap.
+#[allow(non_camel_case_types, reason = "the name in the header")]
 pub struct mo_node(Mutex<Inner>);
 
 struct Inner {
     node: Node,
-    /// What the pointers of the last effect point to.
-    held: Held,
-    /// What the names of the metrics point to.
+    /// Owner of the data of the last effect.
+    effect: EffectBuffer,
+    /// Owner of the names of the metrics that were sampled last.
     metrics: Vec<Metric>,
 }
 
@@ -43,22 +54,22 @@ impl mo_node {
     fn boxed(node: Node) -> *mut mo_node {
         Box::into_raw(Box::new(mo_node(Mutex::new(Inner {
             node,
-            held: Held::default(),
+            effect: EffectBuffer::default(),
             metrics: Vec::new(),
         }))))
     }
 }
 
-impl From<Refused> for MoResult {
-    fn from(refused: Refused) -> MoResult {
-        match refused {
-            Refused::State => MoResult::State,
-            Refused::Invalid => MoResult::Invalid,
+impl From<InputError> for MoResult {
+    fn from(error: InputError) -> MoResult {
+        match error {
+            InputError::State => MoResult::State,
+            InputError::Invalid => MoResult::Invalid,
         }
     }
 }
 
-/// Runs `call` on the node, alone, and lets no panic out.
+/// Runs `call` on the node unless another call is running, and catches panics.
 ///
 /// # Safety
 /// `node` is NULL or came from `mo_master_new`/`mo_agent_new` and was not freed.
@@ -66,7 +77,7 @@ unsafe fn enter(
     node: *const mo_node,
     call: impl FnOnce(&mut Inner) -> Result<(), MoResult>,
 ) -> MoResult {
-    // SAFETY: the caller's promise; the mutex makes shared access enough.
+    // SAFETY: guaranteed by the caller; the mutex allows shared access.
     let Some(node) = (unsafe { node.as_ref() }) else {
         return MoResult::Null;
     };
@@ -76,8 +87,8 @@ unsafe fn enter(
     match catch(|| call(&mut inner)) {
         Ok(Err(result)) => return result,
         Ok(Ok(())) => {}
-        // Not in the machine, but between it and the ABI: the node starts anew all
-        // the same, since nobody knows how far the call came.
+        // A panic outside of the machine. The machine is replaced, too, since the call may
+        // have left the node in an inconsistent state.
         Err(panic) => drop(catch(|| inner.node.crashed(&panic))),
     }
     if inner.node.take_panicked() {
@@ -87,21 +98,21 @@ unsafe fn enter(
     }
 }
 
-/// See the header.
+/// Returns the ABI version of this library.
 #[unsafe(no_mangle)]
 pub extern "C" fn mo_abi_version() -> u32 {
     ABI_VERSION
 }
 
-/// See the header.
+/// Returns a short description of a result.
 #[unsafe(no_mangle)]
 pub extern "C" fn mo_result_text(result: u32) -> *const c_char {
     let text: &CStr = match result {
         0 => c"ok",
-        1 => c"a defect was caught; the node starts again",
+        1 => c"a panic was caught; the node starts again",
         2 => c"a pointer is NULL",
         3 => c"an argument is invalid",
-        4 => c"the configuration cannot be used; the log says why",
+        4 => c"the configuration is invalid; the log has the reason",
         5 => c"not allowed in this state",
         6 => c"another call on this node has not returned",
         7 => c"there is no such element",
@@ -110,11 +121,7 @@ pub extern "C" fn mo_result_text(result: u32) -> *const c_char {
     text.as_ptr()
 }
 
-/// See the header.
-///
-/// # Safety
-/// `node` came from `mo_master_new`/`mo_agent_new` and was not freed, or is NULL;
-/// nobody uses it any more.
+/// Frees a node and waits for its threads.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_free(node: *mut mo_node) {
     if node.is_null() {
@@ -125,17 +132,14 @@ pub unsafe extern "C" fn mo_node_free(node: *mut mo_node) {
     let _ = catch(|| drop(node));
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Describes one HTTP endpoint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_endpoint(
     node: *const mo_node,
     index: usize,
     endpoint: *mut MoEndpoint,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             check_size(endpoint)?;
@@ -156,18 +160,15 @@ pub unsafe extern "C" fn mo_node_endpoint(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Returns one metric; index 0 takes a new sample of all metrics.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_metric(
     node: *mut mo_node,
     index: usize,
     metric: *mut MoMetric,
 ) -> MoResult {
-    // SAFETY: the caller's promise; the names are in `metrics`, which lives in the
-    // node and changes with index 0 only.
+    // SAFETY: guaranteed by the caller; the names are in `metrics`, which lives in the node
+    // and changes with index 0 only.
     unsafe {
         enter(node, |inner| {
             check_size(metric)?;
@@ -182,20 +183,14 @@ pub unsafe extern "C" fn mo_node_metric(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Starts the node as a libprocess process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_start(node: *mut mo_node, self_: MoBytes) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { enter(node, |inner| Ok(inner.node.start(pid(self_)?)?)) }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles a libprocess message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_message(
     node: *mut mo_node,
@@ -203,7 +198,7 @@ pub unsafe extern "C" fn mo_node_message(
     name: MoBytes,
     body: MoBytes,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
@@ -211,7 +206,7 @@ pub unsafe extern "C" fn mo_node_message(
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
                 inner.node.malformed(
                     &sender,
-                    "a message whose sender is no pid or whose name is no text",
+                    "a message whose sender is not a pid or whose name is not UTF-8",
                 );
                 return Err(MoResult::Invalid);
             };
@@ -220,16 +215,13 @@ pub unsafe extern "C" fn mo_node_message(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles an HTTP request, which is answered by an effect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_request(
     node: *mut mo_node,
     request: *const MoRequest,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             check_size(request)?;
@@ -250,26 +242,20 @@ pub unsafe extern "C" fn mo_node_request(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles the end of the connection to a linked process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_exited(node: *mut mo_node, peer: MoBytes) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { enter(node, |inner| Ok(inner.node.exited(pid(peer)?)?)) }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles a change of the leading Mesos master.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_leader(
     node: *mut mo_node,
     master_info: *const MoBytes,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             let leader = match master_info.as_ref() {
@@ -289,13 +275,10 @@ pub unsafe extern "C" fn mo_node_leader(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles the failure of the detection of the leader.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_detect_failed(node: *mut mo_node, reason: MoBytes) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             Ok(inner.node.detect_failed(&text(reason)?)?)
@@ -303,10 +286,7 @@ pub unsafe extern "C" fn mo_node_detect_failed(node: *mut mo_node, reason: MoByt
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles the answer to a read of the replicated log.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_fetched(
     node: *mut mo_node,
@@ -314,7 +294,7 @@ pub unsafe extern "C" fn mo_node_fetched(
     outcome: u32,
     detail: MoBytes,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             let result = match outcome {
@@ -327,10 +307,7 @@ pub unsafe extern "C" fn mo_node_fetched(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Handles the answer to a write of the replicated log.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_stored(
     node: *mut mo_node,
@@ -338,7 +315,7 @@ pub unsafe extern "C" fn mo_node_stored(
     outcome: u32,
     detail: MoBytes,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
             let outcome = match outcome {
@@ -352,31 +329,25 @@ pub unsafe extern "C" fn mo_node_stored(
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Does what is due by now.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_tick(node: *mut mo_node) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     unsafe { enter(node, |inner| Ok(inner.node.tick()?)) }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Returns the next effect.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_node_poll(node: *mut mo_node, effect: *mut MoEffect) -> MoResult {
-    // SAFETY: the caller's promise; the effect's pointers lead into `held`, which
-    // lives in the node and changes with the next call only.
+    // SAFETY: guaranteed by the caller; the pointers of the effect point into the buffer,
+    // which lives in the node and changes with the next call only.
     unsafe {
         enter(node, |inner| {
             check_size(effect)?;
-            // Filled in even if the rest panics: the caller comes back at once.
+            // Set in case the rest panics: then the caller polls again at once.
             (*effect).kind = MoEffectKind::None;
             (*effect).as_.none = MoNone { deadline_ms: 0 };
-            let (kind, as_) = inner.held.hold(inner.node.poll()?);
+            let (kind, as_) = inner.effect.fill(inner.node.poll()?);
             (*effect).kind = kind;
             (*effect).as_ = as_;
             Ok(())
@@ -384,7 +355,7 @@ pub unsafe extern "C" fn mo_node_poll(node: *mut mo_node, effect: *mut MoEffect)
     }
 }
 
-/// `MO_ENDPOINT_*` of an endpoint.
+/// Returns the `MO_ENDPOINT_*` flags of an endpoint.
 fn flags(authenticate: AuthenticateHttp, endpoint: &RouteSpec) -> u64 {
     let access = match endpoint.access {
         access if !authenticate.covers(access) => 0,
@@ -399,7 +370,7 @@ fn flags(authenticate: AuthenticateHttp, endpoint: &RouteSpec) -> u64 {
         }
 }
 
-/// Whether the structure is as large as this version of it.
+/// Checks that the caller's version of a structure has all fields of this version.
 ///
 /// # Safety
 /// `structure` is NULL or points to a structure that begins with its size.
@@ -416,49 +387,42 @@ unsafe fn check_size<T>(structure: *const T) -> Result<(), MoResult> {
     }
 }
 
+/// Parses a pid.
+///
 /// # Safety
 /// `text` is valid as the header says.
 unsafe fn pid(text: MoBytes) -> Result<Upid, MoResult> {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let text = str::from_utf8(unsafe { bytes(text)? }).map_err(|_| MoResult::Invalid)?;
     text.parse().map_err(|_| MoResult::Invalid)
 }
 
-/// See the header.
-///
-/// # Safety
-/// `function` may be called from any thread with `ctx` until it is replaced.
+/// Sets the receiver of all log lines of the process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_set_logger(function: MoLogFn, ctx: *mut c_void) -> MoResult {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     match catch(|| unsafe { create::set_logger(function, ctx) }) {
         Ok(()) => MoResult::Ok,
         Err(_) => MoResult::Panic,
     }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Creates a master from its configuration file and the environment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_master_new(
     options: *const MoOptions,
     node: *mut *mut mo_node,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
-    unsafe { create::new(crate::runtime::Role::Master, options, node) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { create::new(Role::Master, options, node) }
 }
 
-/// See the header.
-///
-/// # Safety
-/// The pointers are NULL or valid as the header says.
+/// Creates an agent from its configuration file and the environment.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mo_agent_new(
     options: *const MoOptions,
     node: *mut *mut mo_node,
 ) -> MoResult {
-    // SAFETY: the caller's promise.
-    unsafe { create::new(crate::runtime::Role::Agent, options, node) }
+    // SAFETY: guaranteed by the caller.
+    unsafe { create::new(Role::Agent, options, node) }
 }

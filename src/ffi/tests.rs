@@ -1,23 +1,23 @@
-//! The ABI from its other side, as a careless caller uses it.
+//! Calls through the C ABI, with valid and invalid arguments.
 
+use super::*;
 use std::collections::VecDeque;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::ffi::*;
-
 mod values;
 
-use crate::runtime::{Clock, Host, LogMeeting, LogSettings, NodeOptions, Role};
+use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, ZooKeeperSettings};
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::protocol::routes::{Access, RouteSpec};
-use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Response, Time};
+use overlay_core::{Effect, EngineReport, HostReport, Input, Io, Machine, Response, Time};
 
-/// Does what it is told to, sends back what else it is sent, and says what it was given.
+/// Machine that does what the name of a message says, echoes other messages, and records its
+/// inputs.
 struct Echo(VecDeque<Effect>, Arc<Mutex<Vec<Input>>>);
 
 impl Machine for Echo {
@@ -27,23 +27,23 @@ impl Machine for Echo {
             Input::Message { from, name, body } => self.0.push_back(match name.as_str() {
                 "panic" => panic!("as told"),
                 "fetch" => Effect::Fetch,
-                "store" => Effect::Store {
+                "store" => Effect::Io(Io::Store {
                     number: 7,
                     state: body,
-                },
-                "link" => Effect::Link {
+                }),
+                "link" => Effect::Io(Io::Link {
                     to: from,
                     reconnect: false,
-                },
-                "anew" => Effect::Link {
+                }),
+                "anew" => Effect::Io(Io::Link {
                     to: from,
                     reconnect: true,
-                },
-                _ => Effect::Send {
+                }),
+                _ => Effect::Io(Io::Send {
                     to: from,
                     name: "echo",
                     body,
-                },
+                }),
             }),
             Input::Request(Request { id, path, .. }) if path == "/answer" => {
                 let mut response = Response::text(418, "short and stout");
@@ -51,7 +51,7 @@ impl Machine for Echo {
                     ("Location", "/there".to_owned()),
                     ("Allow", "GET".to_owned()),
                 ];
-                self.0.push_back(Effect::Respond { id, response });
+                self.0.push_back(Effect::Io(Io::Respond { id, response }));
             }
             _ => {}
         }
@@ -85,7 +85,7 @@ impl Host for NoHost {
 struct Handle {
     node: *mut mo_node,
     ms: Arc<AtomicU64>,
-    /// What the machines were given.
+    /// Inputs of the machines.
     given: Arc<Mutex<Vec<Input>>>,
 }
 
@@ -99,7 +99,7 @@ impl Handle {
         let given = Arc::new(Mutex::new(Vec::new()));
         let node = mo_node::boxed(Node::new(NodeOptions {
             role: Role::Master,
-            make: Box::new({
+            factory: Box::new({
                 let given = given.clone();
                 move |_| Box::new(Echo(VecDeque::new(), given.clone()))
             }),
@@ -144,7 +144,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: nobody else has the node.
+        // SAFETY: the node is not used any more.
         unsafe { mo_node_free(self.node) }
     }
 }
@@ -190,7 +190,7 @@ fn metric(size: usize) -> MoMetric {
 }
 
 #[test]
-fn null_is_refused_everywhere() {
+fn null_pointers_are_rejected() {
     let null_node = null_mut::<mo_node>();
     let handle = Handle::started();
     let lost = MoBytes {
@@ -241,7 +241,7 @@ fn null_is_refused_everywhere() {
 }
 
 #[test]
-fn what_is_invalid_is_refused_and_changes_nothing() {
+fn invalid_arguments_are_rejected_and_change_nothing() {
     let handle = Handle::started();
     let bad = MoBytes::lend(b"\xff\xfe");
     let node = handle.node;
@@ -273,7 +273,7 @@ fn what_is_invalid_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn text_of_requests_may_be_anything() {
+fn requests_may_have_invalid_utf8() {
     let handle = Handle::started();
     let bad = MoBytes::lend(b"\xff");
     let pair = MoPair {
@@ -301,7 +301,7 @@ fn text_of_requests_may_be_anything() {
 }
 
 #[test]
-fn inputs_need_a_start_and_one_is_enough() {
+fn inputs_are_rejected_before_the_start_and_a_second_start_too() {
     let handle = Handle::new();
     assert_eq!(handle.message("hello"), MoResult::State);
     assert_eq!(handle.poll().0, MoResult::State);
@@ -339,7 +339,7 @@ fn ticks_may_come_at_any_time() {
 }
 
 #[test]
-fn effects_lead_to_what_they_say() {
+fn effects_point_to_their_data() {
     let handle = Handle::started();
     assert_eq!(handle.message("hello"), MoResult::Ok);
     let (result, effect) = handle.poll();
@@ -376,12 +376,12 @@ fn a_panic_is_a_result_and_the_node_starts_again() {
 }
 
 #[test]
-fn calls_that_overlap_are_refused() {
+fn overlapping_calls_are_rejected() {
     let handle = Handle::started();
     // SAFETY: the node is alive.
     let result = unsafe {
         enter(handle.node, |_| {
-            // As a callback that breaks the rules does it.
+            // A callback must not call the library.
             assert_eq!(mo_node_tick(handle.node), MoResult::Busy);
             Err(MoResult::End)
         })
@@ -390,7 +390,7 @@ fn calls_that_overlap_are_refused() {
 }
 
 #[test]
-fn a_defect_between_machine_and_abi_is_caught_too() {
+fn a_panic_outside_of_the_machine_is_caught() {
     let handle = Handle::started();
     // SAFETY: the node is alive.
     let result = unsafe { enter(handle.node, |_| panic!("a defect")) };
@@ -425,7 +425,7 @@ fn endpoints_can_be_listed() {
 }
 
 #[test]
-fn flags_say_whom_an_endpoint_is_for() {
+fn flags_follow_the_access_of_an_endpoint() {
     use AuthenticateHttp::{All, None, Writes};
     let endpoint = |access, tree| RouteSpec {
         path: "/x",
@@ -469,9 +469,9 @@ fn metrics_can_be_listed() {
             MoResult::Invalid
         );
     }
-    // This machine has none of its own.
+    // The machine of this test has no metrics.
     assert_eq!(found, [("overlay/master/process_restarts".to_owned(), 0.0)]);
-    // The first is asked for anew.
+    // Index 0 takes a new sample.
     handle.message("panic");
     handle.ms.fetch_add(100, Ordering::Relaxed);
     metric.size += 1;
@@ -484,8 +484,8 @@ fn metrics_can_be_listed() {
 }
 
 #[test]
-fn leaders_are_read_from_what_mesos_writes() {
-    // id "x", ip 10.0.0.9 in network order, port 5050, without a pid: very old masters.
+fn the_pid_is_read_from_master_info() {
+    // Masters before 0.24: id "x", ip 10.0.0.9 in network order, port 5050, no pid.
     let old = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27";
     assert_eq!(
         arguments::master_info(old).unwrap().to_string(),
@@ -499,7 +499,7 @@ fn leaders_are_read_from_what_mesos_writes() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_makes_no_node() {
+fn an_invalid_configuration_creates_no_node() {
     let pair = MoPair {
         key: lend("master_config"),
         value: lend("/nonexistent/master.json"),

@@ -1,5 +1,5 @@
-//! The structures of `include/mesos_overlay.h`, which documents them. A test
-//! compares sizes, offsets and values with the header.
+//! Types of `include/mesos_overlay.h`, which documents them. The test `c_abi` compares
+//! layouts, signatures and values with the header.
 #![allow(missing_docs)]
 
 use std::ffi::c_void;
@@ -38,7 +38,7 @@ pub enum MoSeverity {
     Error = 2,
 }
 
-/// `mo_outcome`. As an input it is a plain number, since a caller may pass any.
+/// `mo_outcome`. Arguments of this type are plain numbers, since a caller may pass any.
 pub mod outcome {
     pub const DONE: u32 = 0;
     pub const SUPERSEDED: u32 = 1;
@@ -68,7 +68,7 @@ pub struct MoBytes {
 }
 
 impl MoBytes {
-    /// Borrows `bytes` without saying for how long: see the header's OWNERSHIP.
+    /// Borrows `bytes`; see OWNERSHIP in the header for how long.
     pub fn lend(bytes: &[u8]) -> MoBytes {
         MoBytes {
             ptr: bytes.as_ptr(),

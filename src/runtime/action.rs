@@ -1,26 +1,25 @@
-//! What a node asks of its driver.
+//! The two roles, and the actions that a node asks its driver for.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bytes::Bytes;
 use overlay_core::agent::endpoints as agent;
 use overlay_core::master::endpoints as master;
 use overlay_core::protocol::routes::{RouteSpec, route_specs};
-use overlay_core::{AGENT_ID, MASTER_ID, RequestId, Response, Upid};
+use overlay_core::{AGENT_ID, Io, MASTER_ID};
 
-/// Which of the two a node is.
+/// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// In every Mesos master.
+    /// `overlay-master`, in every Mesos master.
     Master,
-    /// In every Mesos agent.
+    /// `overlay-agent`, in every Mesos agent.
     Agent,
 }
 
 impl Role {
-    /// The libprocess id.
+    /// Returns the libprocess id, which is also the prefix of the role's log lines.
     pub const fn id(self) -> &'static str {
         match self {
             Role::Master => MASTER_ID,
@@ -28,7 +27,7 @@ impl Role {
         }
     }
 
-    /// The module parameter that names the configuration file.
+    /// Returns the name of the module parameter with the path of the configuration file.
     pub const fn parameter(self) -> &'static str {
         match self {
             Role::Master => "master_config",
@@ -36,7 +35,7 @@ impl Role {
         }
     }
 
-    /// The endpoints, for drivers that have to route_specs them.
+    /// Returns the HTTP endpoints, for drivers that must register them with a server.
     pub fn endpoints(self) -> &'static [RouteSpec] {
         static MASTER: LazyLock<Vec<RouteSpec>> =
             LazyLock::new(|| route_specs(MASTER_ID, master::ENDPOINTS));
@@ -49,76 +48,48 @@ impl Role {
     }
 }
 
-/// Where the replicated log is, and who else has a replica.
+/// Location of the replicated log and of its other replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// How many replicas are a majority, from 1.
+    /// Number of replicas that form a majority, at least 1.
     pub quorum: u32,
-    /// Directory of this replica.
+    /// Directory of this host's replica.
     pub path: PathBuf,
-    /// ZooKeeper, where the replicas meet; `None`: there is this replica only.
-    pub zookeeper: Option<LogMeeting>,
+    /// ZooKeeper group of the replicas; `None` if this is the only replica.
+    pub zookeeper: Option<ZooKeeperSettings>,
 }
 
-/// How the log's replicas find each other.
+/// ZooKeeper group through which the replicas of the log find each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogMeeting {
-    /// `host:port[,host:port]`.
+pub struct ZooKeeperSettings {
+    /// Servers as `host:port[,host:port]`.
     pub servers: String,
-    /// The znode of the replicas.
+    /// Path of the znode of the group.
     pub path: String,
-    /// ZooKeeper's session timeout.
+    /// ZooKeeper session timeout.
     pub session_timeout: Duration,
-    /// `user:password` of the scheme `digest`.
+    /// Credentials `user:password` for the scheme `digest`.
     pub credentials: Option<String>,
 }
 
-/// What the driver of a node has to do. See `include/mesos_overlay.h` for what
-/// each means.
+/// Action that a node asks its driver for. `include/mesos_overlay.h` has the contract of
+/// each.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a libprocess message.
-    Send {
-        /// The receiver.
-        to: Upid,
-        /// The protobuf type's full name.
-        name: &'static str,
-        /// The serialized protobuf.
-        body: Bytes,
-    },
-    /// Hold a connection.
-    Link {
-        /// The peer.
-        to: Upid,
-        /// Whether to drop a connection that is there.
-        reconnect: bool,
-    },
-    /// Answer an HTTP request.
-    Respond {
-        /// Which.
-        id: RequestId,
-        /// How.
-        response: Response,
-    },
-    /// Watch who leads.
+    /// Carry out an effect of the machine.
+    Io(Io),
+    /// Watch which Mesos master leads.
     Detect {
-        /// `host:port` or `zk://…`, as Mesos's own agents take it.
+        /// `host:port` or `zk://…`, as Mesos's agents accept it as `--master`.
         master: String,
     },
     /// Open the replicated log.
     OpenLog(LogSettings),
-    /// Read the state.
+    /// Read the state from the replicated log.
     Fetch {
-        /// For the answer.
+        /// Id of the answer.
         id: u64,
     },
-    /// Write the state.
-    Store {
-        /// For the answer.
-        id: u64,
-        /// What to write.
-        value: Bytes,
-    },
-    /// Nothing to do until the next input, or until this long from now.
+    /// Wait for the next input, but not longer than this duration.
     Idle(Option<Duration>),
 }

@@ -1,10 +1,10 @@
-//! The clock of a node.
+//! Clock of a node.
 
 use std::time::{Duration, Instant};
 
 use overlay_core::Time;
 
-/// Counts from its creation and never goes back, even if its source does.
+/// Clock that counts from its creation and never goes back, even if its source does.
 pub struct Clock {
     source: Box<dyn Fn() -> Duration + Send>,
     origin: Duration,
@@ -12,13 +12,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The system's monotonic clock.
+    /// Creates a clock that reads the system's monotonic clock.
     pub fn system() -> Clock {
         let origin = Instant::now();
         Clock::new(move || origin.elapsed())
     }
 
-    /// A clock of the caller's.
+    /// Creates a clock that reads `source`.
     pub fn new(source: impl Fn() -> Duration + Send + 'static) -> Clock {
         let origin = source();
         Clock {
@@ -28,7 +28,7 @@ impl Clock {
         }
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&mut self) -> Time {
         self.latest = (self.source)().saturating_sub(self.origin).max(self.latest);
         Time(self.latest)

@@ -1,12 +1,12 @@
-//! Panics on demand, for tests of what becomes of them. See `docs/testing.md`.
+//! Panics on demand, for tests of the restart after a panic.
 
 use overlay_core::Input;
 
-/// The message that makes a machine panic as it handles it.
+/// Name of the message that makes a machine panic.
 pub const PANIC: &str = "mesos_overlay.fault.Panic";
 
-/// Panics if `input` is the order to do so. Called where the machine is about to
-/// handle it, so that nothing tells this panic from one of the machine's own.
+/// Panics if `input` is a message with the name [`PANIC`]. Called right before the machine
+/// handles `input`, so that the panic has the effect of one in the machine.
 pub fn inject(input: &Input) {
     if let Input::Message { name, from, .. } = input
         && name == PANIC

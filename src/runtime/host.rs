@@ -1,4 +1,4 @@
-//! The host that an agent runs on.
+//! Host of an agent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,27 +6,29 @@ use std::sync::Arc;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::usage::InUse;
-use overlay_core::{EngineReport, HostReport};
+use overlay_core::{EngineReport, HostReport, Level};
 use overlay_host::docker;
 use overlay_host::{Executor, Fitting, Sampler};
 use tokio::sync::watch;
 
 use super::node::Host;
+use super::{Role, log};
 
-/// Carries out on this very host, on threads that are started when they are needed
-/// first: a master needs none.
+/// Host that the process runs on. Its threads are started when they are needed first, so
+/// that a master has none.
 pub struct LocalHost {
     wake: Arc<dyn Fn() + Send + Sync>,
     executor: Option<Executor>,
     sampler: Option<Sampler>,
-    /// When there is no thread: the report that says so.
+    /// Report that the thread could not be started.
     failed: Option<HostReport>,
     engine: Option<docker::Worker>,
+    /// Report that the thread for the engine could not be started.
     engine_failed: Option<EngineReport>,
 }
 
 impl LocalHost {
-    /// `wake` is called, from any thread, when there is a report.
+    /// Creates a host that calls `wake`, from any thread, when there is a report.
     pub fn new(wake: Arc<dyn Fn() + Send + Sync>) -> LocalHost {
         LocalHost {
             wake,
@@ -47,7 +49,7 @@ impl Host for LocalHost {
                 Ok(executor) => self.executor = Some(executor),
                 Err(error) => {
                     let host = vec![format!(
-                        "no thread can be started to configure the host: {error}"
+                        "cannot start the thread that configures the host: {error}"
                     )];
                     self.failed = Some(HostReport {
                         generation,
@@ -61,7 +63,10 @@ impl Host for LocalHost {
             let wake = self.wake.clone();
             let sampler = Sampler::spawn(move || wake());
             self.sampler = sampler
-                .inspect_err(|error| log::warn!("cannot count addresses: {error}"))
+                .inspect_err(|error| {
+                    let line = format!("cannot count addresses in use: {error}");
+                    log(Role::Agent, Level::Warning, &line);
+                })
                 .ok();
         }
         if let Some(sampler) = &self.sampler {
@@ -87,14 +92,14 @@ impl Host for LocalHost {
             let wake = self.wake.clone();
             let fitting = match &self.executor {
                 Some(executor) => executor.fitting(),
-                // Without a thread for the host nothing is measured.
+                // The thread for the host measures it.
                 None => watch::channel(Fitting::Unknown).1,
             };
             match docker::Worker::spawn_fitting(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let sentence =
-                        format!("no thread can be started for the container engine: {error}");
+                        format!("cannot start the thread for the container engine: {error}");
                     let report = EngineReport::hopeless(&networks, sentence);
                     self.engine_failed = Some(EngineReport {
                         generation,

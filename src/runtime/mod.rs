@@ -1,22 +1,27 @@
-//! Everything the core may not touch: clock, randomness, files, environment, and
-//! the supervisor that turns a panic into a restart.
+//! Environment of the machines: clock, randomness, files, environment variables, log, and
+//! the restart after a panic.
 //!
-//! A [`Node`] is one master or one agent as its driver sees it: inputs go in,
-//! [`Action`]s come out. [`settings`] makes what it needs from configuration file
-//! and environment.
+//! A [`Node`] is a master or an agent as its driver sees it: the driver gives it events and
+//! takes [`Action`]s. [`settings`] reads its arguments from the configuration file and the
+//! environment.
 
 mod action;
 mod clock;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 mod host;
+mod host_proxy;
+mod leader_watch;
+mod log_proxy;
 mod logger;
 mod node;
 pub mod settings;
+mod supervisor;
 
-pub use action::{Action, LogMeeting, LogSettings, Role};
+pub use action::{Action, LogSettings, Role, ZooKeeperSettings};
 pub use clock::Clock;
 pub use host::LocalHost;
 pub use logger::{Logger, log, set_logger};
-pub use node::{Birth, Host, Make, Node, NodeOptions, Refused};
+pub use node::{Host, InputError, Node, NodeOptions};
 pub use overlay_host::panics::{Panic, catch};
+pub use supervisor::{MachineContext, MachineFactory};

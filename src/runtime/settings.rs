@@ -1,7 +1,7 @@
-//! What a node is made from: the module's parameters, the configuration file, and
-//! what Mesos's own flags put into the environment.
+//! Settings of a node from the module's parameters, the configuration file, and the
+//! environment variables that stand for Mesos's own flags.
 //!
-//! Every mistake ends in one line; see [`ConfigError`].
+//! Each mistake is one line; see [`ConfigError`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,31 +15,31 @@ use overlay_core::config::{
     AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest,
 };
 
-use super::{LogMeeting, LogSettings, Role, log};
+use super::{LogSettings, Role, ZooKeeperSettings, log};
 
 #[cfg(test)]
 mod tests;
 
-/// Where the replicated log lies in `replicated_log_dir`.
+/// Directory of the replicated log inside of `replicated_log_dir`.
 const LOG_DIRECTORY: &str = "overlay_replicated_log";
 
-/// The part of the process's environment that counts. An empty value is none.
+/// Settings in the environment of the process. Empty variables count as unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
-    /// `MESOS_ZK`.
+    /// Value of `MESOS_ZK`.
     pub zk: Option<String>,
-    /// `MESOS_QUORUM`.
+    /// Value of `MESOS_QUORUM`.
     pub quorum: Option<String>,
-    /// `MESOS_MASTER`.
+    /// Value of `MESOS_MASTER`.
     pub master: Option<String>,
-    /// `DOCKER_HOST`.
+    /// Value of `DOCKER_HOST`.
     pub docker_host: Option<String>,
-    /// Whether the process was started with `--zk`, which is no use to a module.
+    /// Whether the process was started with `--zk`, whose value a module cannot read.
     pub zk_flag: bool,
 }
 
 impl Environment {
-    /// That of this process.
+    /// Reads the environment of this process.
     pub fn of_process() -> Environment {
         let get = |name| {
             std::env::var(name)
@@ -59,33 +59,34 @@ impl Environment {
     }
 }
 
-/// What a master is made from.
+/// Settings of a master.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MasterSettings {
-    /// The file.
+    /// Contents of the configuration file.
     pub config: MasterConfig,
-    /// Where to learn who leads; `None`: nobody else can.
+    /// ZooKeeper URL of the election; `None` if this is the only Mesos master.
     pub detect: Option<String>,
-    /// The replicated log; `None`: state is in memory only.
+    /// Replicated log; `None` to keep the state in memory.
     pub log: Option<LogSettings>,
 }
 
-/// What an agent is made from.
+/// Settings of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentSettings {
-    /// The file.
+    /// Contents of the configuration file.
     pub config: AgentConfig,
-    /// Where to learn who leads.
+    /// ZooKeeper URL of the election, or `host:port` of the only Mesos master.
     pub detect: String,
 }
 
-/// The path of the configuration file among the module's parameters.
+/// Returns the path of the configuration file from the module's parameters. Logs a warning
+/// for each unknown parameter.
 ///
 /// # Errors
-/// It is not there.
+/// The parameter is missing.
 pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String, ConfigError> {
     let known = role.parameter();
-    let module = format!("module parameters of {}", role.id());
+    let source = "module parameters";
     let mut path = None;
     for (key, value) in parameters {
         if key == known {
@@ -95,29 +96,27 @@ pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String
                 Some(known) => format!("did you mean {known}?"),
                 None => format!("the known one is {known}"),
             };
-            log(
-                Level::Warning,
-                &format!("{module}: {key}: unknown, ignored; {hint}"),
-            );
+            let line = format!("{source}: {key}: unknown, ignored; {hint}");
+            log(role, Level::Warning, &line);
         }
     }
     let remedy =
         "give it, in the file behind Mesos's flag --modules, the path of the JSON configuration";
     path.filter(|path| !path.is_empty())
-        .ok_or_else(|| ConfigError::new(&module, known, "missing", remedy))
+        .ok_or_else(|| ConfigError::new(source, known, "missing", remedy))
 }
 
-/// Reads the file of a master and resolves what it leaves to the environment.
-/// Makes the directory of the replicated log. Warnings are logged.
+/// Reads the configuration file of a master, and the environment for settings that it does
+/// not have. Creates the directory of the replicated log. Logs warnings.
 ///
 /// # Errors
-/// Whatever is wrong with file, environment or directory.
+/// The file or the environment is invalid, or the directory cannot be used.
 pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, ConfigError> {
     let parsed = master::parse(file, &read(file, Role::Master)?)?;
     warn(Role::Master, &parsed.warnings);
     let config = parsed.config;
     let detect = match (&environment.zk, &config.zk) {
-        // Mesos's own setting says where Mesos's masters meet; the file may name
+        // Mesos's own setting has the election of the Mesos masters; the file may name
         // another ZooKeeper for the log.
         (Some(url), _) => Some(election("environment", "MESOS_ZK", url)?),
         (None, Some(zk)) => Some(election(file, "zk.url", &zk.url)?),
@@ -148,11 +147,11 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
     })
 }
 
-/// Reads the file of an agent and resolves what it leaves to the environment.
-/// Warnings are logged.
+/// Reads the configuration file of an agent, and the environment for settings that it does
+/// not have. Logs warnings.
 ///
 /// # Errors
-/// Whatever is wrong with file or environment.
+/// The file or the environment is invalid.
 pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, ConfigError> {
     let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
     warn(Role::Agent, &parsed.warnings);
@@ -177,8 +176,8 @@ pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, Con
     Ok(AgentSettings { config, detect })
 }
 
-/// The container engine that the environment names. It is meant for other programs
-/// in the first place, so one that this module cannot reach is no mistake.
+/// Returns the socket of the container engine from `DOCKER_HOST`. The variable is meant for
+/// other programs, so a value that this module cannot use is a warning and not an error.
 fn docker_socket(environment: &Environment) -> Option<PathBuf> {
     let text = environment.docker_host.as_deref()?;
     let socket = agent::docker_socket(text);
@@ -202,12 +201,12 @@ fn read(file: &str, role: Role) -> Result<String, ConfigError> {
 
 fn warn(role: Role, lines: &[String]) {
     for line in lines {
-        log(Level::Warning, &format!("{}: {line}", role.id()));
+        log(role, Level::Warning, line);
     }
 }
 
-/// The replicated log in `directory`, which is made if it is not there: Mesos ends
-/// its process when it cannot open the log, so that is found out before.
+/// Returns the settings of the replicated log in `directory`. Creates the directory if it
+/// does not exist, because Mesos ends the process when it cannot open the log.
 fn log_settings(
     file: &str,
     directory: &Path,
@@ -251,7 +250,7 @@ fn log_settings(
         });
     };
     let (_, url) = resolve(source, field, &url)?;
-    let zookeeper = Some(meeting(&url, session_timeout));
+    let zookeeper = Some(zookeeper_settings(&url, session_timeout));
     Ok(LogSettings {
         quorum,
         path,
@@ -259,8 +258,8 @@ fn log_settings(
     })
 }
 
-fn meeting(url: &ZkUrl, session_timeout: Duration) -> LogMeeting {
-    LogMeeting {
+fn zookeeper_settings(url: &ZkUrl, session_timeout: Duration) -> ZooKeeperSettings {
+    ZooKeeperSettings {
         servers: url.servers.clone(),
         path: url.replicas_znode(),
         session_timeout,
@@ -268,7 +267,7 @@ fn meeting(url: &ZkUrl, session_timeout: Duration) -> LogMeeting {
     }
 }
 
-/// The `zk://` url that `text` is, or that the file holds whose `file://` url it is.
+/// Parses a `zk://` URL, or the one in the file of a `file://` URL. Returns its text, too.
 fn resolve(file: &str, field: &str, text: &str) -> Result<(String, ZkUrl), ConfigError> {
     let url = contents(file, field, text, zk::REMEDY)?;
     match zk::parse(&url) {
@@ -277,14 +276,14 @@ fn resolve(file: &str, field: &str, text: &str) -> Result<(String, ZkUrl), Confi
     }
 }
 
-/// Where to learn who leads, for a master: a url.
+/// Returns the ZooKeeper URL of the election for a master.
 fn election(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     let (url, parsed) = resolve(file, field, text)?;
     below_root(&parsed).map_err(|what| wrong(file, field, &url, what, zk::REMEDY))?;
     Ok(url)
 }
 
-/// Where to learn who leads, for an agent: a url, or the leader itself.
+/// Returns the ZooKeeper URL of the election, or the leader, for an agent.
 fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     let value = contents(file, field, text, agent::MASTER_REMEDY)?;
     let check = if value.starts_with("zk://") {
@@ -296,8 +295,7 @@ fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     Ok(value)
 }
 
-/// Mesos's masters are never elected at ZooKeeper's root, and its detector takes no
-/// such url.
+/// Checks that the URL has a path: Mesos does not elect masters at the root of ZooKeeper.
 fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
     if url.path.is_empty() {
         Err("has no path, and Mesos's masters do not meet at the root")
@@ -306,7 +304,7 @@ fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
     }
 }
 
-/// `text`, or what the file holds whose `file://` url it is.
+/// Returns `text`, or the contents of the file of a `file://` URL.
 fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String, ConfigError> {
     let text = text.trim();
     if !text.starts_with("file://") {
@@ -314,7 +312,7 @@ fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String,
     }
     let path = zk::file_path(text)
         .ok_or_else(|| wrong(file, field, text, "names no absolute path", remedy))?;
-    let held = fs::read_to_string(path).map_err(|error| {
+    let contents = fs::read_to_string(path).map_err(|error| {
         wrong(
             file,
             field,
@@ -323,7 +321,7 @@ fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String,
             "make the file readable",
         )
     })?;
-    Ok(held.trim().to_owned())
+    Ok(contents.trim().to_owned())
 }
 
 fn wrong(file: &str, field: &str, value: &str, what: &str, remedy: &str) -> ConfigError {

@@ -26,6 +26,8 @@ enum What {
     Path(&'static str),
     /// A module of the system's Python.
     Python(&'static str),
+    /// The library of the compiler clang, of any version.
+    Clang,
 }
 
 /// What it takes to fetch Mesos, and to run it.
@@ -133,6 +135,13 @@ pub const ZOOKEEPER: &[Need] = &[
     },
 ];
 
+/// What it takes to generate declarations from the C header.
+pub const BINDGEN: &[Need] = &[Need {
+    what: What::Clang,
+    package: "libclang-dev",
+    purpose: "to generate declarations from the C header",
+}];
+
 impl std::fmt::Display for Need {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.package, self.purpose)
@@ -146,6 +155,7 @@ impl Need {
             What::Library(name) => library(name),
             What::Plugin(name) => Path::new(cni::PLUGINS).join(name).exists(),
             What::Path(path) => Path::new(path).exists(),
+            What::Clang => clang(),
             What::Python(module) => {
                 let mut python = Command::new("python3");
                 python.args(["-c", &format!("import venv, {module}")]);
@@ -233,6 +243,17 @@ fn library(name: &str) -> bool {
         "/usr/local/lib",
     ];
     dirs.iter().any(|dir| Path::new(dir).join(name).exists())
+}
+
+/// Looks for libclang where Debian's package has it: in a directory for each version.
+fn clang() -> bool {
+    let versions = std::fs::read_dir("/usr/lib")
+        .into_iter()
+        .flatten()
+        .flatten();
+    versions
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"llvm-"))
+        .any(|entry| entry.path().join("lib/libclang.so").exists())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use overlay_core::config::{AgentConfig, AuthenticateHttp};
 use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Request, RequestId, Upid};
+use overlay_core::{Io, Request, RequestId, Upid};
 use prost::Message;
 use serde_json::Value;
 use testkit::engine::{DockerHost, HungEngine};
@@ -44,8 +44,12 @@ impl<'a> Agent<'a> {
         config.network.docker_bridge = docker_bridge;
         let options = NodeOptions {
             role: Role::Agent,
-            make: Box::new(move |birth| {
-                Box::new(Machine::new(config.clone(), birth.me.clone(), birth.seed))
+            factory: Box::new(move |context| {
+                Box::new(Machine::new(
+                    config.clone(),
+                    context.me.clone(),
+                    context.seed,
+                ))
             }),
             detect: None,
             authenticate_http: AuthenticateHttp::default(),
@@ -157,7 +161,7 @@ fn drain(node: &mut Node) -> Vec<Vec<u8>> {
     loop {
         match node.poll().unwrap() {
             Action::Idle(_) => return answers,
-            Action::Respond { response, .. } => answers.push(response.body.to_vec()),
+            Action::Io(Io::Respond { response, .. }) => answers.push(response.body.to_vec()),
             _ => {}
         }
     }

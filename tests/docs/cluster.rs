@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::blocks::Shell;
 use crate::command::{self, Curl};
-use crate::product::{self, Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
+use crate::product::{self, Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 
 const MASTER: &str = "10.77.0.1";
 const STANDBY: &str = "10.77.0.2";
@@ -312,7 +312,7 @@ impl Cluster {
     fn perform(&mut self, ip: &str, effect: Effect) {
         let node = self.nodes.get_mut(ip).unwrap();
         let answer = match effect {
-            Effect::Send { to, name, body } => {
+            Effect::Io(Io::Send { to, name, body }) => {
                 let input = Input::Message {
                     from: node.me.clone(),
                     name: name.to_owned(),
@@ -321,7 +321,7 @@ impl Cluster {
                 return self.inputs.push_back((to.address.ip().to_string(), input));
             }
             Effect::Fetch => Input::Fetched(Ok(self.stored.clone())),
-            Effect::Store { number, state } => {
+            Effect::Io(Io::Store { number, state }) => {
                 self.stored = state;
                 Input::Stored {
                     number,
@@ -330,7 +330,7 @@ impl Cluster {
             }
             Effect::ApplyHost { generation, .. } => product::host_done(generation, self.host_error),
             Effect::ApplyEngine { generation, .. } => product::engine_done(generation),
-            Effect::Respond { response, .. } => {
+            Effect::Io(Io::Respond { response, .. }) => {
                 let body = String::from_utf8(response.body.to_vec()).unwrap();
                 return self.answers.push_back((response.status, body));
             }
@@ -338,7 +338,7 @@ impl Cluster {
                 let line = log_line(self.now, level, &format!("{}: {text}", node.me.id));
                 return node.log.push(line);
             }
-            Effect::Link { .. } => return,
+            Effect::Io(Io::Link { .. }) => return,
         };
         self.inputs.push_back((ip.to_owned(), answer));
     }

@@ -11,7 +11,8 @@ use overlay_core::host_api::usage::InUse;
 use overlay_core::master::Master;
 use overlay_core::protocol::http::Request;
 pub use overlay_core::{
-    Effect, EngineReport, HostReport, Input, Level, Machine, RequestId, StoreOutcome, Time, Upid,
+    Effect, EngineReport, HostReport, Input, Io, Level, Machine, RequestId, StoreOutcome, Time,
+    Upid,
 };
 
 /// A master at this pid with this configuration file.

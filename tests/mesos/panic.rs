@@ -24,6 +24,10 @@ fn panic(node: &mut Node, process: &str) {
         .wait_log("panicked at src/runtime/fault.rs", LIMIT)
         .unwrap();
     assert!(line.starts_with('E'), "not an ERROR: {line}");
+    assert!(
+        line.contains(&format!("] {process}: panicked at ")),
+        "{line}"
+    );
     node.wait_log("started again", LIMIT).unwrap();
     node.check().unwrap();
     assert_eq!(node.pid(), pid);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use overlay_core::{Effect, HostReport, Input, Machine, Response, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, HostReport, Input, Io, Machine, Response, StoreOutcome, Time, Upid};
 use testbed::http::Client;
 
 /// What is seen of a running machine.
@@ -95,13 +95,13 @@ fn run(
 /// Does something at once; the input that follows from it, if one does.
 fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
     match effect {
-        Effect::Send { to, name, body } => {
+        Effect::Io(Io::Send { to, name, body }) => {
             seen.sent.push(name);
             // Whoever does not listen does not get it.
             let _ = Client::new(to.address, None).message(&to.id, name, &me.to_string(), &body);
         }
         Effect::Fetch => return Some(Input::Fetched(Ok(seen.log.clone()))),
-        Effect::Store { number, state } => {
+        Effect::Io(Io::Store { number, state }) => {
             seen.log = state;
             return Some(Input::Stored {
                 number,
@@ -118,8 +118,8 @@ fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
                 ..HostReport::default()
             }));
         }
-        Effect::Respond { response, .. } => seen.response = Some(response),
-        Effect::Link { .. } | Effect::ApplyEngine { .. } | Effect::Log(..) => {}
+        Effect::Io(Io::Respond { response, .. }) => seen.response = Some(response),
+        Effect::Io(Io::Link { .. }) | Effect::ApplyEngine { .. } | Effect::Log(..) => {}
     }
     None
 }

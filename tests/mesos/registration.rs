@@ -105,6 +105,14 @@ fn an_agent_that_joins_later_is_configured() {
     wait_state(&mut cluster, "the first agent", |state| all_ok(state, 1));
     cluster.agents[1].start().unwrap();
     let state = wait_state(&mut cluster, "the second agent", |state| all_ok(state, 2));
+    // Lines of the host's threads have the agent's prefix, and their own level.
+    let agent = &mut cluster.agents[1];
+    let line = agent.wait_log("configured the host: ", LIMIT).unwrap();
+    assert!(line.starts_with('I'), "not an INFO: {line}");
+    assert!(
+        line.contains("] overlay-agent: configured the host: "),
+        "{line}"
+    );
     // Each has the other as a peer: a route to its containers by way of its VTEP.
     let subnets = subnets(&state);
     for (agent, other) in [(0, 1), (1, 0)] {

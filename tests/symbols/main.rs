@@ -1,4 +1,4 @@
-//! The library as Mesos's dynamic linker sees it.
+//! Symbols and dependencies of the shared library.
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The shared library of this very build, which lies beside the test's program.
+/// Returns the shared library of this build, which is in the directory of the test.
 fn library() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let library = program.parent().unwrap().join("libmesos_overlay.so");
@@ -28,7 +28,7 @@ fn run(program: &str, args: &[&str], file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A dynamic symbol: its type letter as nm has it, and its name with version.
+/// Returns the dynamic symbols: the type letter of nm, and the name with version.
 fn symbols(file: &Path, which: &str) -> Vec<(String, String)> {
     let listing = run("nm", &["-D", which], file);
     let last_two = |line: &str| {
@@ -39,20 +39,20 @@ fn symbols(file: &Path, which: &str) -> Vec<(String, String)> {
     listing.lines().filter_map(last_two).collect()
 }
 
-/// The names in `symbols.inc`.
+/// Returns the names in `symbols.inc`.
 fn listed() -> BTreeSet<String> {
     let text = fs::read_to_string(project("cpp_shim/symbols.inc")).unwrap();
     let name = |line: &str| Some(line.strip_prefix("SYMBOL(")?.strip_suffix(')')?.to_owned());
     text.lines().filter_map(name).collect()
 }
 
-/// What the library wants of whoever loads it, other than the system's libraries,
-/// with nm's type letter.
-fn wanted() -> Vec<(String, String)> {
+/// Returns the undefined symbols that are not in the system's libraries, with the type letter
+/// of nm.
+fn undefined() -> Vec<(String, String)> {
     let system = ["@GLIBC_", "@GLIBCXX_", "@CXXABI_", "@GCC_"];
-    // Weak, and nobody's on most systems: of the C start-up code, and of a newer C
-    // library that Rust's own would start processes with.
-    let nobody = [
+    // Weak symbols that most systems do not have: of the C start-up code, and of newer C
+    // libraries, with which Rust's standard library starts processes.
+    let optional = [
         "__gmon_start__",
         "_ITM_deregisterTMCloneTable",
         "_ITM_registerTMCloneTable",
@@ -61,7 +61,7 @@ fn wanted() -> Vec<(String, String)> {
         "posix_spawn_file_actions_addchdir",
     ];
     let ours = |name: &str| {
-        !nobody.contains(&name) && !system.iter().any(|version| name.contains(version))
+        !optional.contains(&name) && !system.iter().any(|version| name.contains(version))
     };
     symbols(&library(), "--undefined-only")
         .into_iter()
@@ -70,7 +70,7 @@ fn wanted() -> Vec<(String, String)> {
 }
 
 #[test]
-fn exports_the_manifests_and_the_c_abi_and_nothing_else() {
+fn exports_only_the_manifests_and_the_c_abi() {
     let header = fs::read_to_string(project("include/mesos_overlay.h")).unwrap();
     let mut expected: BTreeSet<String> = ["Master", "Agent"]
         .map(|role| format!("com_mesosphere_mesos_Overlay{role}Manager"))
@@ -96,7 +96,7 @@ fn exports_the_manifests_and_the_c_abi_and_nothing_else() {
 }
 
 #[test]
-fn needs_the_systems_libraries_only() {
+fn needs_only_system_libraries() {
     let allowed = [
         "libc.so.6",
         "libgcc_s.so.1",
@@ -126,35 +126,36 @@ fn is_small_when_stripped() {
     assert!(size < 10_000_000, "{size} bytes");
 }
 
-/// If this fails because the shim uses more (or less) of Mesos, correct
+/// Fails if the shim uses other symbols of Mesos than before; then update
 /// `cpp_shim/symbols.inc`.
 #[test]
-fn wants_of_mesos_what_the_list_says_and_can_be_loaded_without_it() {
-    let wanted = wanted();
-    let names: BTreeSet<String> = wanted.iter().map(|(_, name)| name.clone()).collect();
+fn the_list_has_all_symbols_of_mesos_and_they_are_weak() {
+    let undefined = undefined();
+    let names: BTreeSet<String> = undefined.iter().map(|(_, name)| name.clone()).collect();
     assert_eq!(names, listed());
-    let strong: Vec<_> = wanted.iter().filter(|(kind, _)| kind == "U").collect();
+    let strong: Vec<_> = undefined.iter().filter(|(kind, _)| kind == "U").collect();
     assert!(strong.is_empty(), "not weak: {strong:?}");
 }
 
 #[test]
-fn mesos_has_what_the_library_wants() {
-    let Some(mesos) = testbed::skip::unless_mesos("mesos_has_what_the_library_wants") else {
+fn mesos_exports_all_symbols() {
+    let Some(mesos) = testbed::skip::unless_mesos("mesos_exports_all_symbols") else {
         return;
     };
     let exported: BTreeSet<String> = symbols(mesos.library(), "--defined-only")
         .into_iter()
         .map(|(_, name)| name)
         .collect();
-    let missing: Vec<_> = wanted()
+    let missing: Vec<_> = undefined()
         .into_iter()
         .filter(|(_, name)| !exported.contains(name))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// A program that is no Mesos at all loads the library and asks its modules.
-const STRANGER: &str = r#"
+/// Program without symbols of Mesos that loads the library and calls `compatible` of its
+/// modules.
+const OTHER_PROGRAM: &str = r#"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,21 +190,21 @@ int main(int argc, char **argv)
 "#;
 
 #[test]
-fn says_what_a_mesos_lacks_instead_of_failing_to_load() {
+fn missing_symbols_are_logged_and_the_library_loads() {
     let directory = TempDir::new().unwrap();
     let (source, program) = (
-        directory.path().join("stranger.c"),
-        directory.path().join("stranger"),
+        directory.path().join("other_program.c"),
+        directory.path().join("other_program"),
     );
-    fs::write(&source, STRANGER).unwrap();
+    fs::write(&source, OTHER_PROGRAM).unwrap();
     run(
         "gcc",
         &["-Wall", "-Wextra", "-o", program.to_str().unwrap(), "-ldl"],
         &source,
     );
     let output = Command::new(&program).arg(library()).output().unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {complaints}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
         "2 1.11.0 Anonymous\n2 1.11.0 Anonymous\n"
@@ -213,6 +214,6 @@ fn says_what_a_mesos_lacks_instead_of_failing_to_load() {
         "process::spawn(process::ProcessBase*, bool)",
         "mesos::log::Log::~Log()",
     ] {
-        assert!(complaints.contains(part), "no \"{part}\" in {complaints}");
+        assert!(stderr.contains(part), "no \"{part}\" in {stderr}");
     }
 }

@@ -81,6 +81,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
         eprintln!("no ZooKeeper: {error:#}");
     }
+    if let Err(error) = install::ensure(install::BINDGEN) {
+        eprintln!("no libclang: {error:#}");
+    }
     build::run(&["build", "--package", "testbed", "--bins"])
 }
 

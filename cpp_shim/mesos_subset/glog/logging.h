@@ -11,7 +11,7 @@ const LogSeverity GLOG_INFO = 0;
 const LogSeverity GLOG_WARNING = 1;
 const LogSeverity GLOG_ERROR = 2;
 
-// One line; it is written when this goes.
+// One line, which the destructor writes.
 class LogMessage
 {
 public:

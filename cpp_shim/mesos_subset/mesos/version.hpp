@@ -2,7 +2,7 @@
 #ifndef MESOS_SUBSET_MESOS_VERSION_HPP
 #define MESOS_SUBSET_MESOS_VERSION_HPP
 
-// The oldest that loads a module built with these headers.
+// Oldest version that loads a module built with these headers.
 #define MESOS_VERSION "1.11.0"
 
 #endif

@@ -22,8 +22,8 @@ void dispatch(
 
 } // namespace internal {
 
-// Runs `f`, which returns nothing, as an event of the process; not at all if there
-// is no such process.
+// Runs `f`, which returns nothing, as an event of the process. Does nothing if there is no
+// such process.
 template <typename F>
 void dispatch(const UPID& pid, F&& f)
 {

@@ -36,7 +36,7 @@ struct EventConsumer
   virtual void consume(TerminateEvent&&) {}
 };
 
-// Events are made and destroyed by libmesos only.
+// libmesos creates and destroys events.
 struct Event
 {
   Event() = delete;

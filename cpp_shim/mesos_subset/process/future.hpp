@@ -18,8 +18,8 @@ namespace process {
 template <typename T>
 class Promise;
 
-// Constructors, `set`, `fail` and `abandon` are exported by libmesos for the types
-// in use here; the rest is not, and is inline.
+// libmesos exports constructors, `set`, `fail` and `abandon` for the types in use here.
+// All other functions are inline.
 template <typename T>
 class Future
 {

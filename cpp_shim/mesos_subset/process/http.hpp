@@ -20,7 +20,7 @@ namespace http {
 
 namespace authentication {
 
-// Made and destroyed by libmesos only.
+// Created and destroyed by libmesos only.
 struct Principal
 {
   Principal() = delete;
@@ -31,9 +31,9 @@ struct Principal
 
 } // namespace authentication {
 
-// Headers are made here and read by libmesos, and the other way round, so that the
-// hash must be the one it uses: boost::hash_combine, over the lower-case letters.
-// Not noexcept: that would take the cached hash out of the table's nodes.
+// libmesos reads headers that are created here, and the other way round, so the hash must
+// be the one of libmesos: boost::hash_combine over the lower-case letters. Must not be
+// noexcept, because then the nodes of the table would have no cached hash.
 struct CaseInsensitiveHash
 {
   size_t operator()(const std::string& key) const
@@ -75,7 +75,7 @@ struct URL
   Option<std::string> fragment;
 };
 
-// What is written to one end can be read from the other.
+// A pipe: data written to the writer is read from the reader.
 class Pipe
 {
 public:
@@ -111,7 +111,7 @@ private:
   std::shared_ptr<Data> data;
 };
 
-// Made and destroyed by libmesos only.
+// Created and destroyed by libmesos only.
 struct Request
 {
   Request() = delete;

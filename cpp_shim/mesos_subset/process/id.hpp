@@ -7,7 +7,7 @@
 namespace process {
 namespace ID {
 
-// "prefix(N)": N counts from 1, for each prefix by itself.
+// Returns "prefix(N)", where N counts from 1 for each prefix.
 std::string generate(const std::string& prefix);
 
 } // namespace ID {

@@ -15,8 +15,8 @@ using function = std::function<F>;
 template <typename F>
 class CallableOnce;
 
-// A function that may be called once. libmesos calls and destroys what we make
-// through these virtual functions: the destructor's two, then the call.
+// A function that may be called once. libmesos calls and destroys it through these virtual
+// functions: two of the destructor, then the call.
 template <typename R, typename... Args>
 class CallableOnce<R(Args...)>
 {

@@ -10,7 +10,7 @@
 
 #include <stout/none.hpp>
 
-// The state comes first, then the place of the value.
+// The state comes first, then the value.
 template <typename T>
 class Option
 {

@@ -7,7 +7,7 @@
 #include <stout/option.hpp>
 #include <stout/try.hpp>
 
-// Something, nothing, or an error.
+// A value, no value, or an error.
 template <typename T>
 class Result
 {

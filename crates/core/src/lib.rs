@@ -19,7 +19,7 @@ pub mod protocol;
 pub mod util;
 
 pub use host_api::report::{EngineReport, HostReport};
-pub use machine::{Effect, Input, Level, Machine, StoreOutcome};
+pub use machine::{Effect, Input, Io, Level, Machine, StoreOutcome};
 pub use protocol::http::{Request, RequestId, Response};
 pub use protocol::upid::Upid;
 pub use util::time::Time;

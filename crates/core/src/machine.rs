@@ -1,4 +1,4 @@
-//! The contract of the two state machines: inputs, effects and the trait that both implement.
+//! Contract of the two state machines: inputs, effects, and the trait that both implement.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,147 +16,310 @@ use crate::util::time::Time;
 
 pub mod outbox;
 
-/// What happens to a machine.
+/// Event that a machine handles.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
-    /// A libprocess message. `from` is who the sender says it is.
+    /// A libprocess message arrived.
     Message {
-        /// The sender's pid.
+        /// Sender as it names itself; libprocess does not verify it.
         from: Upid,
-        /// The protobuf type's full name.
+        /// Full name of the protobuf type.
         name: String,
-        /// The serialized protobuf.
+        /// Serialized protobuf.
         body: Bytes,
     },
-    /// An HTTP request for one of our endpoints. It is answered exactly once, by
-    /// an [`Effect::Respond`] with the same id.
+    /// An HTTP request for an endpoint of the role arrived. The machine answers it with
+    /// exactly one [`Io::Respond`] with the same id.
     Request(Request),
-    /// A linked peer (see [`Effect::Link`]) cannot be reached any more. Delivered
-    /// once for each link; the peer may already be back under the same pid.
+    /// The connection to a linked process (see [`Io::Link`]) broke. Arrives once for each
+    /// link. The process may run again already, with the same pid.
     Exited(Upid),
-    /// The leading Mesos master changed: its pid, or nobody leads.
+    /// The leading Mesos master changed: its pid, or `None` if no master leads.
     Leader(Option<Upid>),
-    /// Answer to [`Effect::Fetch`]: the stored value (empty if nothing was ever
-    /// stored), or why it cannot be had.
+    /// Answer to [`Effect::Fetch`]: the stored state (empty if none was ever stored), or
+    /// the reason of a failure.
     Fetched(Result<Bytes, String>),
-    /// Answer to [`Effect::Store`] of this number.
+    /// Answer to [`Io::Store`].
     Stored {
-        /// The number that the effect carried.
+        /// Number of the write.
         number: u64,
-        /// What became of the write.
+        /// Result of the write.
         outcome: StoreOutcome,
     },
-    /// Answer to [`Effect::ApplyHost`]; there may be several of one generation.
+    /// Answer to [`Effect::ApplyHost`] of the report's generation. There may be several of
+    /// one generation.
     HostDone(HostReport),
-    /// Answer to [`Effect::ApplyEngine`]; and again, under the same generation,
-    /// whenever it is another one than the last.
+    /// Answer to [`Effect::ApplyEngine`] of the report's generation. Arrives again, with
+    /// the same generation, whenever the result changes.
     EngineDone(EngineReport),
-    /// The addresses that Mesos's containers have, by overlay, counted now and then; an
-    /// overlay of which they are not known is absent.
+    /// Addresses in use by Mesos containers, by overlay, sampled from time to time. An
+    /// overlay whose addresses could not be counted is absent.
     Usage(BTreeMap<String, InUse>),
-    /// The time that [`Machine::poll_timeout`] named has come (or nearly so, or
-    /// long ago: a machine looks at the time that it is given).
+    /// The time returned by [`Machine::poll_timeout`] has come. May arrive early or late.
     Timeout,
 }
 
-/// What became of a write to the replicated log.
+/// Result of a write to the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreOutcome {
-    /// It is in the log.
+    /// The state is in the log.
     Stored,
-    /// Another writer took the log over; the value was not written.
+    /// Another writer took over the log, and the state was not written.
     Superseded,
-    /// It may or may not be in the log.
+    /// The write failed for this reason. The state may or may not be in the log.
     Failed(String),
 }
 
-/// What a machine wants done.
+/// Effect that the driver itself carries out. The machine's other effects are carried out
+/// by the runtime, inside of this library.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Send a libprocess message. At most once; it may get lost.
+pub enum Io {
+    /// Sends a libprocess message. It arrives at most once.
     Send {
-        /// The receiver.
+        /// Receiver.
         to: Upid,
-        /// The protobuf type's full name.
+        /// Full name of the protobuf type.
         name: &'static str,
-        /// The serialized protobuf.
+        /// Serialized protobuf.
         body: Bytes,
     },
-    /// Open (or keep) a lasting connection to this process, and deliver
-    /// [`Input::Exited`] when it breaks. `reconnect` drops a connection that is
-    /// there: it may be a dead one.
+    /// Opens a persistent connection to a process, or keeps the one that exists. When it
+    /// breaks, [`Input::Exited`] arrives.
     Link {
-        /// The peer.
+        /// Process to connect to.
         to: Upid,
-        /// Whether a connection that exists already is good enough.
+        /// Whether to replace an existing connection, which may be dead.
         reconnect: bool,
     },
-    /// Answer an HTTP request.
+    /// Answers an HTTP request.
     Respond {
-        /// The request's id.
+        /// Id of the request.
         id: RequestId,
-        /// The answer.
+        /// Answer.
         response: Response,
     },
-    /// Read the state from the replicated log; answered by [`Input::Fetched`].
-    /// This takes the log's writer away from whoever has it.
-    Fetch,
-    /// Write the state to the replicated log; answered by [`Input::Stored`].
-    /// There is at most one write at a time, and one more only after 20 s without an
-    /// answer: the machine counts that write as failed and ignores its later answer.
+    /// Writes the state to the replicated log, unless another writer took it over since
+    /// the last read. Answered by [`Input::Stored`] with the same number. A machine has at
+    /// most one write under way. A write that is not answered within 20 s has failed for
+    /// the machine, which ignores a later answer.
     Store {
-        /// Grows by one with each write of this machine.
+        /// Number of the write, see [`first_number`].
         number: u64,
-        /// The value.
+        /// State to write.
         state: Bytes,
     },
-    /// Make the host match; answered by [`Input::HostDone`] with the same
-    /// generation, and again whenever a repair of the host ends otherwise than the
-    /// pass before. A newer one may overtake it, then only that one is answered.
+}
+
+impl From<Io> for Effect {
+    fn from(io: Io) -> Effect {
+        Effect::Io(io)
+    }
+}
+
+/// Effect that a machine asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Input or output of the process.
+    Io(Io),
+    /// Reads the state from the replicated log, and takes the log's writer from any other
+    /// master. Answered by [`Input::Fetched`].
+    Fetch,
+    /// Reconciles the host with the desired state. Answered by [`Input::HostDone`] with the
+    /// same generation, and again whenever a later repair has another result. A newer
+    /// effect may replace it, then only the newer one is answered.
     ApplyHost {
-        /// Grows by one with each of these effects.
+        /// Number of the effect, see [`first_number`].
         generation: u64,
-        /// What the host should be like.
+        /// Desired state of the host.
         desired: Arc<Desired>,
     },
-    /// Make the container engine's networks match; answered by
-    /// [`Input::EngineDone`] with the same generation. A newer one may overtake it,
-    /// then only that one is answered.
+    /// Reconciles the networks of the container engine. Answered by [`Input::EngineDone`]
+    /// with the same generation. A newer effect may replace it, then only the newer one is
+    /// answered.
     ApplyEngine {
-        /// Grows by one with each of these effects.
+        /// Number of the effect, see [`first_number`].
         generation: u64,
-        /// What the engine should have.
+        /// Desired networks of the engine.
         networks: Arc<EngineDesired>,
     },
-    /// Tell the operator.
+    /// Logs a line.
     Log(Level, String),
 }
 
-/// How grave a log line is; glog's severities.
+/// Severity of a log line, as in glog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The course of things.
+    /// Normal operation.
     Info,
-    /// Something was not right, and was got around.
+    /// A problem that the module handled by itself.
     Warning,
-    /// Something an operator has to act on.
+    /// A problem that an operator has to solve.
     Error,
 }
 
-/// A role as a state machine; see the module's text for the one rule.
+/// Returns the number before the first one that a machine uses for its effects, if this
+/// process created `restarts` machines before. Each effect with a number has the number of
+/// the one before plus one.
+///
+/// Answers may arrive after the machine that asked for them has panicked. Since the machines
+/// of one process use different numbers, such answers can be told from those to the machine
+/// after it.
+pub const fn first_number(restarts: u64) -> u64 {
+    restarts << 32
+}
+
+/// A role as a state machine without clock, files, sockets or threads. The same inputs at
+/// the same times have the same effects.
+///
+/// It has four kinds of methods:
+///
+/// * [`handle`](Machine::handle) takes an input and the current time. Time is monotonic: it
+///   must not be earlier than in the call before.
+/// * [`poll_effect`](Machine::poll_effect) returns one effect after the other, to be carried
+///   out in this order, and `None` when there are no more.
+/// * [`poll_timeout`](Machine::poll_timeout) returns the time at which the machine needs
+///   [`Input::Timeout`].
+/// * [`metrics`](Machine::metrics) only reads.
+///
+/// After each input the caller polls all effects, and then the timeout, which the effects
+/// and inputs before may have changed. Only then it waits. It may poll more often, and it may
+/// give [`Input::Timeout`] at any time.
+///
+/// An effect that asks for an answer is answered exactly once, by the input that its
+/// documentation names. [`Effect::ApplyHost`] and [`Effect::ApplyEngine`] may be answered more
+/// than once or be replaced, as documented there, and an [`Io::Store`] may remain without an
+/// answer. Answers to effects of another machine must not be passed in.
+///
+/// A machine that panicked must not be called again.
+///
+/// # Examples
+///
+/// A driver in miniature: a master that leads, whose replicated log is a variable, and
+/// whose clock only moves when the machine waits.
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::time::Duration;
+///
+/// use bytes::Bytes;
+/// use overlay_core::config::master::parse;
+/// use overlay_core::master::Master;
+/// use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
+///
+/// let json = r#"{"replicated_log_dir": "/var/lib/mesos", "network": {
+///     "vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
+///     "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
+/// let config = parse("master.json", json).unwrap().config;
+/// let me: Upid = "overlay-master@10.0.0.1:5050".parse().unwrap();
+/// let mut machine = Master::new(config, me, 1);
+///
+/// let leader: Upid = "master@10.0.0.1:5050".parse().unwrap();
+/// let mut inputs = VecDeque::from([Input::Leader(Some(leader))]);
+/// let mut log = Bytes::new();
+/// let mut lines = Vec::new();
+/// let mut now = Time(Duration::ZERO);
+/// loop {
+///     while let Some(input) = inputs.pop_front() {
+///         machine.handle(now, input);
+///         while let Some(effect) = machine.poll_effect() {
+///             match effect {
+///                 Effect::Fetch => inputs.push_back(Input::Fetched(Ok(log.clone()))),
+///                 Effect::Io(Io::Store { number, state }) => {
+///                     log = state;
+///                     let outcome = StoreOutcome::Stored;
+///                     inputs.push_back(Input::Stored { number, outcome });
+///                 }
+///                 Effect::Log(_, line) => lines.push(line),
+///                 // Nobody to send to, and no host.
+///                 _ => {}
+///             }
+///         }
+///     }
+///     match machine.poll_timeout() {
+///         Some(at) if at < Time(Duration::from_secs(60)) => now = now.max(at),
+///         _ => break,
+///     }
+///     inputs.push_back(Input::Timeout);
+/// }
+/// assert!(lines.iter().any(|line| line.starts_with("Serving")), "{lines:?}");
+/// ```
 pub trait Machine {
-    /// Something happened. `now` never goes back.
+    /// Handles an input. `now` must not be earlier than in the call before.
     fn handle(&mut self, now: Time, input: Input);
 
-    /// The next thing to do, in order; `None` when there is nothing left.
+    /// Returns the next effect; `None` if there are no more.
     fn poll_effect(&mut self) -> Option<Effect>;
 
-    /// When [`Input::Timeout`] is due if nothing else happens before; `None`:
+    /// Returns when [`Input::Timeout`] is due if no other input arrives before; `None` if
     /// never.
     fn poll_timeout(&self) -> Option<Time>;
 
-    /// The numbers that operators watch, as they are now. Names do not come twice.
+    /// Returns the current metrics. Each name occurs once.
     fn metrics(&self) -> Vec<metrics::Metric> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::Agent;
+    use crate::config::{AgentConfig, master};
+    use crate::master::Master;
+    use crate::proto::internal::{RegisterAgentMessage, UpdateAgentOverlaysMessage};
+    use crate::protocol::messages::Named;
+
+    const CONFIG: &str = r#"{"replicated_log_dir": "/log", "network": {
+        "vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
+
+    fn message<M: Named>(from: &Upid, message: &M) -> Input {
+        Input::Message {
+            from: from.clone(),
+            name: M::NAME.to_owned(),
+            body: message.encode_to_vec().into(),
+        }
+    }
+
+    /// Gives inputs to a machine. Returns all numbers of its effects.
+    fn numbers(mut machine: impl Machine, inputs: impl IntoIterator<Item = Input>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for input in inputs {
+            machine.handle(Time(Duration::ZERO), input);
+            numbers.extend(
+                std::iter::from_fn(|| machine.poll_effect()).filter_map(|effect| match effect {
+                    Effect::Io(Io::Store { number, .. }) => Some(number),
+                    Effect::ApplyHost { generation, .. } => Some(generation),
+                    Effect::ApplyEngine { generation, .. } => Some(generation),
+                    _ => None,
+                }),
+            );
+        }
+        numbers
+    }
+
+    #[test]
+    fn machines_of_one_process_use_different_numbers() {
+        let agent: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let overlay_master: Upid = "overlay-master@10.0.0.1:5050".parse().unwrap();
+        let leader = Input::Leader(Some("master@10.0.0.1:5050".parse().unwrap()));
+        let config = master::parse("master.json", CONFIG).unwrap().config;
+        for restarts in [0, 1, 2, 1000] {
+            let master = Master::new(config.clone(), overlay_master.clone(), 1);
+            let register = message(&agent, &RegisterAgentMessage::default());
+            let recovered = Input::Fetched(Ok(Bytes::new()));
+            let stores = numbers(
+                master.restarted(restarts),
+                [leader.clone(), recovered, register],
+            );
+            assert_eq!(stores, [first_number(restarts) + 1]);
+
+            let machine = Agent::new(AgentConfig::new("/cni"), agent.clone(), 1);
+            let assignment = message(&overlay_master, &UpdateAgentOverlaysMessage::default());
+            let passes = numbers(machine.restarted(restarts), [leader.clone(), assignment]);
+            assert_eq!(passes, [first_number(restarts) + 1; 2], "host and engine");
+        }
     }
 }

@@ -11,7 +11,7 @@ use overlay_core::proto;
 use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 /// Pools so small that they run out.
@@ -161,7 +161,7 @@ impl World {
         self.master.handle(self.now, input);
         while let Some(effect) = self.master.poll_effect() {
             match effect {
-                Effect::Respond { id, response } => {
+                Effect::Io(Io::Respond { id, response }) => {
                     assert!(self.unanswered.remove(&id), "{id:?} answered twice");
                     // An error is a sentence, not what somebody sent.
                     assert!(
@@ -174,13 +174,15 @@ impl World {
                     assert!(self.leads, "a standby reads the log");
                     self.fetches += 1;
                 }
-                Effect::Store { number, state } => {
+                Effect::Io(Io::Store { number, state }) => {
                     assert!(self.leads, "a standby writes the log");
                     assert_eq!(self.writing, None, "two writes at a time");
                     nobody_shares(&proto::State::decode(state.clone()).unwrap());
                     self.writing = Some((number, state));
                 }
-                Effect::Send { to, name, body } if name == UpdateAgentOverlaysMessage::NAME => {
+                Effect::Io(Io::Send { to, name, body })
+                    if name == UpdateAgentOverlaysMessage::NAME =>
+                {
                     self.told(&to, &UpdateAgentOverlaysMessage::decode(body).unwrap());
                 }
                 Effect::Log(_, line) => {

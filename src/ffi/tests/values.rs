@@ -1,14 +1,14 @@
-//! What is passed in arrives as it is, and what is handed out says what is meant.
+//! Conversion of all values between the C ABI and the node.
 
-use super::super::tests::*;
+use super::*;
 
-/// The text, as long as the node is not called.
-fn shown(text: MoBytes) -> String {
-    // SAFETY: the node was not called since it lent this.
+/// Copies a text of the library.
+fn copy(text: MoBytes) -> String {
+    // SAFETY: the node was not called since it returned the text.
     unsafe { super::text(text) }.unwrap()
 }
 
-/// The next effect, which is of this kind.
+/// Takes the next effect, which must have this kind.
 #[track_caller]
 fn next(handle: &Handle, kind: MoEffectKind) -> MoEffectAs {
     let (result, effect) = handle.poll();
@@ -16,7 +16,7 @@ fn next(handle: &Handle, kind: MoEffectKind) -> MoEffectAs {
     effect.as_
 }
 
-fn log_settings(zookeeper: Option<LogMeeting>) -> LogSettings {
+fn log_settings(zookeeper: Option<ZooKeeperSettings>) -> LogSettings {
     LogSettings {
         quorum: 2,
         path: "/log/dir".into(),
@@ -24,8 +24,8 @@ fn log_settings(zookeeper: Option<LogMeeting>) -> LogSettings {
     }
 }
 
-fn meeting(credentials: Option<&str>) -> LogMeeting {
-    LogMeeting {
+fn zookeeper(credentials: Option<&str>) -> ZooKeeperSettings {
+    ZooKeeperSettings {
         servers: "a:1,b:2".into(),
         path: "/mesos/replicas".into(),
         session_timeout: Duration::from_millis(10_500),
@@ -33,13 +33,13 @@ fn meeting(credentials: Option<&str>) -> LogMeeting {
     }
 }
 
-fn opened(zookeeper: Option<LogMeeting>) -> (Handle, MoOpenLog) {
+fn opened(zookeeper: Option<ZooKeeperSettings>) -> (Handle, MoOpenLog) {
     let handle = Handle::of(Some("zk://a:1/m"), Some(log_settings(zookeeper)));
     handle.start();
     // SAFETY: these are the variants of their kinds.
     unsafe {
         assert_eq!(
-            shown(next(&handle, MoEffectKind::Detect).detect.master),
+            copy(next(&handle, MoEffectKind::Detect).detect.master),
             "zk://a:1/m"
         );
         let open_log = next(&handle, MoEffectKind::OpenLog).open_log;
@@ -48,8 +48,8 @@ fn opened(zookeeper: Option<LogMeeting>) -> (Handle, MoOpenLog) {
 }
 
 #[test]
-fn the_log_is_opened_where_it_is() {
-    let (_handle, log) = opened(Some(meeting(Some("me:secret"))));
+fn open_log_has_all_settings() {
+    let (_handle, log) = opened(Some(zookeeper(Some("me:secret"))));
     assert_eq!((log.quorum, log.zk_session_timeout_ms), (2, 10_500));
     let texts = [
         log.path,
@@ -60,7 +60,7 @@ fn the_log_is_opened_where_it_is() {
         log.metrics_prefix,
     ];
     assert_eq!(
-        texts.map(shown),
+        texts.map(copy),
         [
             "/log/dir",
             "a:1,b:2",
@@ -70,7 +70,7 @@ fn the_log_is_opened_where_it_is() {
             "overlay/master/"
         ]
     );
-    let (_handle, log) = opened(Some(meeting(None)));
+    let (_handle, log) = opened(Some(zookeeper(None)));
     assert_eq!(
         [
             log.zk_servers,
@@ -78,7 +78,7 @@ fn the_log_is_opened_where_it_is() {
             log.zk_scheme,
             log.zk_credentials
         ]
-        .map(shown),
+        .map(copy),
         ["a:1,b:2", "/mesos/replicas", "", ""]
     );
     let (_handle, log) = opened(None);
@@ -90,11 +90,11 @@ fn the_log_is_opened_where_it_is() {
         log.zk_scheme,
         log.zk_credentials,
     ];
-    assert_eq!(texts.map(shown), ["/log/dir", "", "", "", ""]);
+    assert_eq!(texts.map(copy), ["/log/dir", "", "", "", ""]);
 }
 
 #[test]
-fn answers_of_the_log_arrive_as_they_are() {
+fn answers_of_the_log_are_converted() {
     let (handle, _) = opened(None);
     handle.given.lock().clear();
     for (outcome, expected) in [
@@ -112,7 +112,7 @@ fn answers_of_the_log_arrive_as_they_are() {
         // SAFETY: this is the variant of this kind; the node and the detail are alive.
         let result = unsafe {
             let fetch = next(&handle, MoEffectKind::Fetch).fetch;
-            assert_eq!(shown(fetch.name), "network-state");
+            assert_eq!(copy(fetch.name), "network-state");
             mo_node_fetched(handle.node, fetch.id, outcome, detail)
         };
         assert_eq!(
@@ -130,7 +130,7 @@ fn answers_of_the_log_arrive_as_they_are() {
         let result = unsafe {
             let store = next(&handle, MoEffectKind::Store).store;
             assert_eq!(
-                (shown(store.name), shown(store.value)),
+                (copy(store.name), copy(store.value)),
                 ("network-state".into(), "body".into())
             );
             mo_node_stored(handle.node, store.id, outcome, lend("detail"))
@@ -147,7 +147,7 @@ fn answers_of_the_log_arrive_as_they_are() {
 }
 
 #[test]
-fn requests_arrive_as_they_are() {
+fn requests_are_converted() {
     let handle = Handle::started();
     handle.given.lock().clear();
     let pairs = [("a", "1"), ("b", "")].map(|(key, value)| MoPair {
@@ -183,7 +183,7 @@ fn requests_arrive_as_they_are() {
 }
 
 #[test]
-fn answers_have_their_headers() {
+fn responses_have_their_headers() {
     let handle = Handle::started();
     let sent = MoRequest {
         path: lend("/answer"),
@@ -197,8 +197,8 @@ fn answers_have_their_headers() {
             (respond.id, respond.status, respond.header_count),
             (9, 418, 2)
         );
-        assert_eq!(shown(respond.content_type), "text/plain; charset=utf-8");
-        assert_eq!(shown(respond.body), "short and stout\n");
+        assert_eq!(copy(respond.content_type), "text/plain; charset=utf-8");
+        assert_eq!(copy(respond.body), "short and stout\n");
         let headers: Vec<_> = pairs(respond.headers, respond.header_count)
             .unwrap()
             .collect();
@@ -211,21 +211,21 @@ fn answers_have_their_headers() {
 }
 
 #[test]
-fn links_say_what_to_do_with_old_ones() {
+fn links_have_the_reconnect_flag() {
     let handle = Handle::started();
     for (message, reconnect) in [("link", 0), ("anew", 1)] {
         handle.message(message);
         // SAFETY: this is the variant of this kind.
         let link = unsafe { next(&handle, MoEffectKind::Link).link };
         assert_eq!(
-            (shown(link.to).as_str(), u64::from(link.reconnect)),
+            (copy(link.to).as_str(), u64::from(link.reconnect)),
             ("a@10.0.0.2:1", reconnect)
         );
     }
 }
 
 #[test]
-fn leaders_and_exits_arrive_as_they_are() {
+fn leaders_and_exits_are_converted() {
     let handle = Handle::of(Some("zk://a:1/m"), None);
     handle.start();
     let info = b"\x0a\x01x\x10\x8a\x80\x80\x48\x18\xba\x27\x22\x16master@127.0.0.19:5050";
@@ -262,9 +262,9 @@ fn a_leader_needs_an_address() {
     }
 }
 
-/// A caller of a later version has larger structures, whose beginning is the same.
+/// Callers of a later version have larger structures, which begin with the same fields.
 #[test]
-fn larger_structures_are_taken() {
+fn larger_structures_are_accepted() {
     let handle = Handle::started();
     let mut large = effect(size_of::<MoEffect>() + 8);
     let mut count = metric(size_of::<MoMetric>() + 8);
@@ -281,14 +281,14 @@ fn larger_structures_are_taken() {
     assert_eq!(large.size, size_of::<MoEffect>() + 8, "the caller's");
 }
 
-/// The caller's time, in milliseconds.
+/// Clock of the caller.
 unsafe extern "C" fn now_ms(ctx: *mut c_void) -> u64 {
-    // SAFETY: it is the number that the test gave.
+    // SAFETY: `ctx` is the number of the test.
     unsafe { (*ctx.cast::<AtomicU64>()).load(Ordering::Relaxed) }
 }
 
-/// An agent of a configuration in a file, which has lost its leader to look for, and when
-/// it is to look again after each of these times.
+/// Creates an agent from a configuration file and lets its leader detection fail. Returns its
+/// deadline at each of these times, in milliseconds.
 fn deadlines(seed: u64, times: &[u64]) -> Vec<u64> {
     let directory = tempfile::TempDir::new().unwrap();
     let file = directory.path().join("agent.json");
@@ -348,9 +348,9 @@ fn a_seed_and_a_clock_of_the_caller_are_used() {
     assert!(others.len() > 5, "other seeds: {others:?}");
 }
 
-/// Lines of a test, among those that others log meanwhile.
+/// Logger that records the lines.
 unsafe extern "C" fn take_line(ctx: *mut c_void, severity: MoSeverity, line: MoBytes) {
-    // SAFETY: it is what the test gave; the line is alive until this returns.
+    // SAFETY: `ctx` is the vector of the test; the line is alive until this returns.
     unsafe {
         (*ctx.cast::<Mutex<Vec<(MoSeverity, String)>>>())
             .lock()
@@ -361,9 +361,9 @@ unsafe extern "C" fn take_line(ctx: *mut c_void, severity: MoSeverity, line: MoB
 #[test]
 fn log_lines_reach_the_callers_function_with_their_severity() {
     use overlay_core::Level;
-    // It is never freed: another test may be about to log.
+    // Leaked, because another test may be about to log.
     let lines: &'static Mutex<Vec<(MoSeverity, String)>> = Box::leak(Box::default());
-    // SAFETY: the lines live for ever, and take calls from any thread.
+    // SAFETY: the vector is never freed, and may be used from any thread.
     unsafe {
         assert_eq!(
             mo_set_logger(Some(take_line), (&raw const *lines).cast_mut().cast()),
@@ -371,22 +371,20 @@ fn log_lines_reach_the_callers_function_with_their_severity() {
         )
     };
     for level in [Level::Info, Level::Warning, Level::Error] {
-        crate::runtime::log(level, "severities\nof lines");
+        crate::runtime::log(Role::Master, level, "severities\nof lines");
     }
-    // SAFETY: without a function there is nothing to promise.
+    // SAFETY: there is no function to call.
     unsafe { assert_eq!(mo_set_logger(None, null_mut()), MoResult::Ok) };
-    crate::runtime::log(Level::Error, "severities of later lines");
+    crate::runtime::log(Role::Master, Level::Error, "severities of later lines");
     let lines = lines.lock();
-    let ours = lines
-        .iter()
-        .filter(|(_, line)| line.starts_with("severities"));
+    let ours = lines.iter().filter(|(_, line)| line.contains("severities"));
     let found: Vec<_> = ours
         .map(|(severity, line)| (*severity as u32, line.as_str()))
         .collect();
     assert_eq!(
         found,
         [MoSeverity::Info, MoSeverity::Warning, MoSeverity::Error]
-            .map(|severity| (severity as u32, "severities\\nof lines"))
+            .map(|severity| (severity as u32, "overlay-master: severities of lines"))
     );
 }
 

@@ -1,18 +1,61 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use overlay_core::machine::first_number;
 use parking_lot::Mutex;
 
-use super::super::node::*;
+use super::super::MachineContext;
+use super::super::supervisor::HEALTHY_AFTER;
+use super::*;
 
 mod supervision;
 
-/// A machine that does as its inputs say, so that a test can make it do anything.
+/// Machine that does what the name of a message says.
 struct Puppet {
     me: Upid,
+    /// Number of the last effect that has one.
+    last_number: u64,
     effects: VecDeque<Effect>,
     timeout: Option<Time>,
     broken_timeout: bool,
     seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Puppet {
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// Returns the effect that the message `name` asks for.
+    fn effect(&mut self, name: &str, from: Upid, body: Bytes) -> Option<Effect> {
+        let link = |reconnect| Io::Link {
+            to: from.clone(),
+            reconnect,
+        };
+        Some(match name {
+            "fetch" => Effect::Fetch,
+            "store" => Effect::Io(Io::Store {
+                number: self.next_number(),
+                state: body,
+            }),
+            "apply" => Effect::ApplyHost {
+                generation: self.next_number(),
+                desired: Arc::new(Desired::default()),
+            },
+            "engine" => Effect::ApplyEngine {
+                generation: self.next_number(),
+                networks: Arc::default(),
+            },
+            "anew" => Effect::Io(link(true)),
+            "link" => Effect::Io(link(false)),
+            "echo" => Effect::Io(Io::Send {
+                to: from,
+                name: "echo",
+                body,
+            }),
+            _ => return None,
+        })
+    }
 }
 
 impl Machine for Puppet {
@@ -30,43 +73,18 @@ impl Machine for Puppet {
         match input {
             Input::Message { name, from, body } => match name.as_str() {
                 "panic" => panic!("as told"),
-                "fetch" => self.effects.push_back(Effect::Fetch),
-                "store" => self.effects.push_back(Effect::Store {
-                    number: 7,
-                    state: body,
-                }),
-                "apply" => self.effects.push_back(Effect::ApplyHost {
-                    generation: 3,
-                    desired: Arc::new(Desired::default()),
-                }),
                 "break timeout" => self.broken_timeout = true,
-                "anew" => self.effects.push_back(Effect::Link {
-                    to: from,
-                    reconnect: true,
-                }),
-                "link" => self.effects.push_back(Effect::Link {
-                    to: from,
-                    reconnect: false,
-                }),
-                "engine" => {
-                    self.effects.push_back(Effect::ApplyEngine {
-                        generation: 4,
-                        networks: Arc::default(),
-                    });
-                }
                 "wait" => self.timeout = Some(now + Duration::from_secs(5)),
-                "echo" => self.effects.push_back(Effect::Send {
-                    to: from,
-                    name: "echo",
-                    body,
-                }),
-                _ => {}
+                name => {
+                    let effect = self.effect(name, from, body);
+                    self.effects.extend(effect);
+                }
             },
             Input::Request(request) if request.path != "/later" => {
-                let answer = Effect::Respond {
+                let answer = Effect::Io(Io::Respond {
                     id: request.id,
-                    response: unavailable(200, self.me.to_string()),
-                };
+                    response: plain_text(200, self.me.to_string()),
+                });
                 let count = if request.path == "/twice" { 2 } else { 1 };
                 self.effects.extend(std::iter::repeat_n(answer, count));
             }
@@ -85,7 +103,7 @@ impl Machine for Puppet {
     }
 }
 
-/// The generations that were asked for, and the next reports.
+/// Generations that were applied, and the next reports.
 #[derive(Clone, Default)]
 struct FakeHost(
     Arc<Mutex<(Vec<u64>, Option<HostReport>)>>,
@@ -115,37 +133,39 @@ impl Host for FakeHost {
     }
 }
 
-struct Bench {
+struct Fixture {
     node: Node,
     nanos: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<String>>>,
     host: FakeHost,
     /// Seed and number of restarts of each machine.
-    births: Arc<Mutex<Vec<(u64, u64)>>>,
-    /// No machine can be made.
-    barren: Arc<AtomicBool>,
+    created: Arc<Mutex<Vec<(u64, u64)>>>,
+    /// Whether the factory panics.
+    factory_fails: Arc<AtomicBool>,
 }
 
-impl Bench {
-    fn new(detect: Option<&str>, log: Option<LogSettings>) -> Bench {
-        Bench::of(Role::Master, detect, log)
+impl Fixture {
+    fn new(detect: Option<&str>, log: Option<LogSettings>) -> Fixture {
+        Fixture::of(Role::Master, detect, log)
     }
 
-    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Bench {
+    fn of(role: Role, detect: Option<&str>, log: Option<LogSettings>) -> Fixture {
         let nanos = Arc::new(AtomicU64::new(0));
-        let births = Arc::new(Mutex::new(Vec::new()));
-        let barren = Arc::new(AtomicBool::new(false));
+        let created = Arc::new(Mutex::new(Vec::new()));
+        let factory_fails = Arc::new(AtomicBool::new(false));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let host = FakeHost::default();
         let node = Node::new(NodeOptions {
             role,
-            make: Box::new({
-                let (seen, births, barren) = (seen.clone(), births.clone(), barren.clone());
-                move |Birth { me, seed, restarts }| {
-                    assert!(!barren.load(Ordering::Relaxed), "as told");
-                    births.lock().push((seed, restarts));
+            factory: Box::new({
+                let (seen, created, factory_fails) =
+                    (seen.clone(), created.clone(), factory_fails.clone());
+                move |MachineContext { me, seed, restarts }| {
+                    assert!(!factory_fails.load(Ordering::Relaxed), "as told");
+                    created.lock().push((seed, restarts));
                     Box::new(Puppet {
                         me: me.clone(),
+                        last_number: first_number(restarts),
                         effects: VecDeque::new(),
                         timeout: None,
                         broken_timeout: false,
@@ -163,25 +183,25 @@ impl Bench {
             }),
             seed: 1,
         });
-        Bench {
+        Fixture {
             node,
             nanos,
             seen,
             host,
-            births,
-            barren,
+            created,
+            factory_fails,
         }
     }
 
-    fn started() -> Bench {
-        let mut bench = Bench::new(None, Some(log_settings()));
-        bench.node.start(me()).unwrap();
-        assert_eq!(bench.drain(), [Action::OpenLog(log_settings())]);
-        bench.seen.lock().clear();
-        bench
+    fn started() -> Fixture {
+        let mut fixture = Fixture::new(None, Some(log_settings()));
+        fixture.node.start(me()).unwrap();
+        assert_eq!(fixture.drain(), [Action::OpenLog(log_settings())]);
+        fixture.seen.lock().clear();
+        fixture
     }
 
-    /// Everything up to `Idle`, without it.
+    /// Takes all actions before `Idle`.
     fn drain(&mut self) -> Vec<Action> {
         std::iter::from_fn(|| match self.node.poll().unwrap() {
             Action::Idle(_) => None,
@@ -220,7 +240,7 @@ impl Bench {
             .fetch_add(u64::try_from(by.as_nanos()).unwrap(), Ordering::Relaxed);
     }
 
-    /// Waits as long as the node wants, exactly; returns how long that was.
+    /// Waits exactly until the deadline. Returns the time that it waited.
     fn wait(&mut self) -> Duration {
         let delay = self.idle().expect("a deadline");
         self.advance(delay);
@@ -228,7 +248,7 @@ impl Bench {
         delay
     }
 
-    /// Makes the machine panic, and waits for the next one; returns how long that took.
+    /// Makes the machine panic and waits for the next one. Returns the delay.
     fn restart(&mut self) -> Duration {
         self.message("panic");
         let delay = self.wait();
@@ -261,51 +281,51 @@ fn statuses(actions: &[Action]) -> Vec<(u64, u16)> {
     actions
         .iter()
         .map(|action| match action {
-            Action::Respond { id, response } => (id.0, response.status),
+            Action::Io(Io::Respond { id, response }) => (id.0, response.status),
             other => panic!("{other:?}"),
         })
         .collect()
 }
 
 #[test]
-fn nothing_before_the_start_and_one_start_only() {
-    let mut bench = Bench::new(None, None);
-    assert_eq!(bench.node.tick(), Err(Refused::State));
-    assert_eq!(bench.node.poll(), Err(Refused::State));
-    assert_eq!(bench.node.leader(None), Err(Refused::State));
-    bench.node.start(me()).unwrap();
-    assert_eq!(bench.node.start(me()), Err(Refused::State));
+fn inputs_are_rejected_before_the_start_and_a_second_start_too() {
+    let mut fixture = Fixture::new(None, None);
+    assert_eq!(fixture.node.tick(), Err(InputError::State));
+    assert_eq!(fixture.node.poll(), Err(InputError::State));
+    assert_eq!(fixture.node.leader(None), Err(InputError::State));
+    fixture.node.start(me()).unwrap();
+    assert_eq!(fixture.node.start(me()), Err(InputError::State));
 }
 
 #[test]
-fn without_zookeeper_the_own_master_leads() {
-    let mut bench = Bench::new(None, None);
-    bench.node.start(me()).unwrap();
-    assert_eq!(bench.drain(), []);
-    assert_eq!(bench.seen(), ["leader master@10.0.0.1:5050"]);
+fn without_zookeeper_this_master_leads() {
+    let mut fixture = Fixture::new(None, None);
+    fixture.node.start(me()).unwrap();
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.seen(), ["leader master@10.0.0.1:5050"]);
 }
 
 #[test]
-fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
-    let mut bench = Bench::new(Some("zk://a:1/m"), None);
-    bench.node.start(me()).unwrap();
+fn leader_detection_is_repeated_after_a_failure() {
+    let mut fixture = Fixture::new(Some("zk://a:1/m"), None);
+    fixture.node.start(me()).unwrap();
     let detect = Action::Detect {
         master: "zk://a:1/m".into(),
     };
-    assert_eq!(bench.drain(), std::slice::from_ref(&detect));
-    assert_eq!(bench.seen(), [""; 0]);
+    assert_eq!(fixture.drain(), std::slice::from_ref(&detect));
+    assert_eq!(fixture.seen(), [""; 0]);
 
     let mut delays = Vec::new();
     for _ in 0..7 {
-        bench.node.detect_failed("no route").unwrap();
-        let delay = bench.idle().unwrap();
+        fixture.node.detect_failed("no route").unwrap();
+        let delay = fixture.idle().unwrap();
         delays.push(delay);
-        bench.node.tick().unwrap();
-        assert_eq!(bench.drain(), [], "too early");
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
-        assert_eq!(bench.drain(), std::slice::from_ref(&detect));
-        assert_eq!(bench.idle(), None);
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.drain(), [], "too early");
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.drain(), std::slice::from_ref(&detect));
+        assert_eq!(fixture.idle(), None);
     }
     assert!(delays[0] <= Duration::from_secs(1), "{delays:?}");
     assert!(
@@ -313,37 +333,37 @@ fn with_zookeeper_the_leader_is_watched_again_after_a_failure() {
         "{delays:?}"
     );
 
-    bench
+    fixture
         .node
         .leader(Some("master@10.0.0.9:5050".parse().unwrap()))
         .unwrap();
-    bench.node.leader(None).unwrap();
-    assert_eq!(bench.seen(), ["leader master@10.0.0.9:5050", "leader -"]);
+    fixture.node.leader(None).unwrap();
+    assert_eq!(fixture.seen(), ["leader master@10.0.0.9:5050", "leader -"]);
 }
 
 #[test]
-fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
-    let mut bench = Bench::new(None, None);
-    bench.node.start(me()).unwrap();
-    bench.message("fetch");
-    bench.message("store");
-    assert_eq!(bench.drain(), []);
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
+fn state_without_a_log_survives_a_panic() {
+    let mut fixture = Fixture::new(None, None);
+    fixture.node.start(me()).unwrap();
+    fixture.message("fetch");
+    fixture.message("store");
+    assert_eq!(fixture.drain(), []);
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
     for _ in 0..2 {
-        bench.message("fetch");
-        assert_eq!(bench.drain(), []);
+        fixture.message("fetch");
+        assert_eq!(fixture.drain(), []);
     }
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         [
             "leader master@10.0.0.1:5050",
             "fetch",
             "store",
             "Fetched(Ok(b\"\"))",
-            "Stored { number: 7, outcome: Stored }",
+            "Stored { number: 1, outcome: Stored }",
             "panic",
             "leader master@10.0.0.1:5050",
             "fetch",
@@ -356,71 +376,71 @@ fn state_without_a_log_is_in_memory_and_outlives_a_panic() {
 
 #[test]
 fn a_panic_answers_open_requests_and_restarts_the_machine() {
-    let mut bench = Bench::started();
-    bench.request(1, "/later");
-    bench.request(2, "/now");
-    bench.message("panic");
-    assert!(bench.node.take_panicked());
-    assert!(!bench.node.take_panicked());
-    assert_eq!(statuses(&bench.drain()), [(1, 500), (2, 500)]);
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/later");
+    fixture.request(2, "/now");
+    fixture.message("panic");
+    assert!(fixture.node.take_panicked());
+    assert!(!fixture.node.take_panicked());
+    assert_eq!(statuses(&fixture.drain()), [(1, 500), (2, 500)]);
 
-    // Nobody is in, and the requests' ids are free again.
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 503)]);
-    bench.message("echo");
-    assert_eq!(bench.drain(), []);
+    // Without a machine requests are answered at once, and their ids are free again.
+    fixture.request(1, "/now");
+    assert_eq!(statuses(&fixture.drain()), [(1, 503)]);
+    fixture.message("echo");
+    assert_eq!(fixture.drain(), []);
 
-    let delay = bench.idle().unwrap();
+    let delay = fixture.idle().unwrap();
     assert!(
         (Duration::from_millis(50)..=Duration::from_millis(100)).contains(&delay),
         "{delay:?}"
     );
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 200)]);
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.request(1, "/now");
+    assert_eq!(statuses(&fixture.drain()), [(1, 200)]);
 }
 
 #[test]
-fn restarts_get_rarer_while_the_panics_go_on_and_fast_again_after_a_good_minute() {
-    let mut bench = Bench::started();
-    let crash = |bench: &mut Bench| {
-        bench.message("panic");
-        let delay = bench.idle().unwrap();
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
+fn the_restart_delay_grows_and_is_reset_after_a_minute_without_a_panic() {
+    let mut fixture = Fixture::started();
+    let crash = |fixture: &mut Fixture| {
+        fixture.message("panic");
+        let delay = fixture.idle().unwrap();
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
         delay
     };
-    let delays: Vec<_> = (0..12).map(|_| crash(&mut bench)).collect();
+    let delays: Vec<_> = (0..12).map(|_| crash(&mut fixture)).collect();
     assert!(
         delays.iter().all(|delay| *delay <= Duration::from_secs(30)),
         "{delays:?}"
     );
     assert!(delays[11] >= Duration::from_secs(15), "{delays:?}");
-    bench.advance(HEALTHY_AFTER);
-    assert!(crash(&mut bench) <= Duration::from_millis(100));
+    fixture.advance(HEALTHY_AFTER);
+    assert!(crash(&mut fixture) <= Duration::from_millis(100));
 }
 
 #[test]
-fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
+fn a_leading_master_makes_its_agents_register_again_after_a_panic() {
     let other = "overlay-agent@10.0.0.3:5051".parse::<Upid>().unwrap();
-    let mut bench = Bench::started();
-    bench.message("link");
-    bench
+    let mut fixture = Fixture::started();
+    fixture.message("link");
+    fixture
         .node
         .message(other.clone(), "link".to_owned(), Bytes::new())
         .unwrap();
-    bench.drain();
-    bench.node.exited(other).unwrap();
-    let restart = |bench: &mut Bench| {
-        bench.message("panic");
-        let delay = bench.idle().unwrap();
-        bench.advance(delay + Duration::from_millis(1));
-        bench.node.tick().unwrap();
-        bench.drain()
+    fixture.drain();
+    fixture.node.exited(other).unwrap();
+    let restart = |fixture: &mut Fixture| {
+        fixture.message("panic");
+        let delay = fixture.idle().unwrap();
+        fixture.advance(delay + Duration::from_millis(1));
+        fixture.node.tick().unwrap();
+        fixture.drain()
     };
-    let actions = restart(&mut bench);
-    let [Action::Send { to, name, .. }] = &actions[..] else {
+    let actions = restart(&mut fixture);
+    let [Action::Io(Io::Send { to, name, .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(
@@ -431,68 +451,79 @@ fn after_a_panic_of_the_leading_master_its_agents_are_made_to_register_again() {
         )
     );
 
-    // It links those that come again; and a standby has none to call.
-    assert_eq!(restart(&mut bench), []);
-    bench.message("link");
-    bench.drain();
-    bench.node.leader(None).unwrap();
-    assert_eq!(restart(&mut bench), []);
+    // No agent has registered since; and a standby sends nothing.
+    assert_eq!(restart(&mut fixture), []);
+    fixture.message("link");
+    fixture.drain();
+    fixture.node.leader(None).unwrap();
+    assert_eq!(restart(&mut fixture), []);
 }
 
 #[test]
-fn late_answers_of_a_former_machine_are_ignored() {
-    let mut bench = Bench::started();
+fn late_answers_for_the_machine_before_are_ignored() {
+    let mut fixture = Fixture::started();
     for name in ["fetch", "store", "apply"] {
-        bench.message(name);
+        fixture.message(name);
     }
-    let actions = bench.drain();
-    let [Action::Fetch { id: fetch }, Action::Store { id: store, .. }] = actions[..] else {
+    let actions = fixture.drain();
+    let [
+        Action::Fetch { id: fetch },
+        Action::Io(Io::Store { number: store, .. }),
+    ] = actions[..]
+    else {
         panic!("{actions:?}")
     };
-    let generation = bench.host.0.lock().0[0];
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.seen();
+    let generation = fixture.host.0.lock().0[0];
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.seen();
 
-    bench
+    fixture
         .node
         .fetched(fetch, Ok(Bytes::from_static(b"old")))
         .unwrap();
-    bench.node.stored(store, StoreOutcome::Stored).unwrap();
-    bench.host.0.lock().1 = Some(HostReport {
+    fixture.node.stored(store, StoreOutcome::Stored).unwrap();
+    fixture.host.0.lock().1 = Some(HostReport {
         generation,
         ..HostReport::default()
     });
-    assert_eq!(bench.drain(), []);
-    assert_eq!(bench.seen(), [""; 0]);
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.seen(), [""; 0]);
 
-    // The new machine's own ones arrive, under the numbers that it knows.
+    // The new machine gets the answers to its own effects.
     for name in ["fetch", "store", "apply"] {
-        bench.message(name);
+        fixture.message(name);
     }
-    let actions = bench.drain();
-    let [Action::Fetch { id: fetch }, Action::Store { id: store, .. }] = actions[..] else {
+    let actions = fixture.drain();
+    let [
+        Action::Fetch { id: fetch },
+        Action::Io(Io::Store { number: store, .. }),
+    ] = actions[..]
+    else {
         panic!("{actions:?}")
     };
-    bench.node.fetched(fetch, Err("why".into())).unwrap();
-    bench.node.stored(store, StoreOutcome::Superseded).unwrap();
-    let generation = *bench.host.0.lock().0.last().unwrap();
-    bench.host.0.lock().1 = Some(HostReport {
+    fixture.node.fetched(fetch, Err("why".into())).unwrap();
+    fixture
+        .node
+        .stored(store, StoreOutcome::Superseded)
+        .unwrap();
+    let generation = *fixture.host.0.lock().0.last().unwrap();
+    fixture.host.0.lock().1 = Some(HostReport {
         generation,
         ..HostReport::default()
     });
-    assert_eq!(bench.drain(), []);
+    assert_eq!(fixture.drain(), []);
     assert_eq!(
-        bench.seen()[3..],
+        fixture.seen()[3..],
         [
             "Fetched(Err(\"why\"))".to_owned(),
-            "Stored { number: 7, outcome: Superseded }".to_owned(),
+            format!("Stored {{ number: {store}, outcome: Superseded }}"),
             format!(
                 "HostDone({:?})",
                 HostReport {
-                    generation: 3,
+                    generation,
                     ..HostReport::default()
                 }
             ),
@@ -501,60 +532,60 @@ fn late_answers_of_a_former_machine_are_ignored() {
 }
 
 #[test]
-fn the_engine_is_reported_on_until_another_machine_asks() {
-    let mut bench = Bench::started();
-    bench.message("engine");
-    bench.drain();
-    let first = bench.host.1.lock().0[0];
-    bench.seen();
+fn repeated_reports_on_the_engine_reach_the_machine_that_asked() {
+    let mut fixture = Fixture::started();
+    fixture.message("engine");
+    fixture.drain();
+    let first = fixture.host.1.lock().0[0];
+    fixture.seen();
     let report = |generation| EngineReport {
         generation,
         ..EngineReport::default()
     };
-    let done = format!("EngineDone({:?})", report(4));
+    let done = |generation| format!("EngineDone({:?})", report(generation));
     for _ in 0..2 {
-        bench.host.1.lock().1 = Some(report(first));
-        bench.drain();
-        assert_eq!(bench.seen(), std::slice::from_ref(&done));
+        fixture.host.1.lock().1 = Some(report(first));
+        fixture.drain();
+        assert_eq!(fixture.seen(), [done(first)]);
     }
 
-    // What the first machine asked for is nothing to the second one.
-    bench.message("panic");
-    let delay = bench.idle().unwrap();
-    bench.advance(delay + Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    bench.message("engine");
-    bench.drain();
-    bench.seen();
-    let second = *bench.host.1.lock().0.last().unwrap();
-    for (generation, seen) in [(first, vec![]), (second, vec![done])] {
-        bench.host.1.lock().1 = Some(report(generation));
-        bench.drain();
-        assert_eq!(bench.seen(), seen);
+    // The second machine gets no reports on what the first one asked for.
+    fixture.message("panic");
+    let delay = fixture.idle().unwrap();
+    fixture.advance(delay + Duration::from_millis(1));
+    fixture.node.tick().unwrap();
+    fixture.message("engine");
+    fixture.drain();
+    fixture.seen();
+    let second = *fixture.host.1.lock().0.last().unwrap();
+    for (generation, seen) in [(first, vec![]), (second, vec![done(second)])] {
+        fixture.host.1.lock().1 = Some(report(generation));
+        fixture.drain();
+        assert_eq!(fixture.seen(), seen);
     }
 }
 
 #[test]
-fn every_fetch_is_answered_the_newest_with_the_value() {
-    let mut bench = Bench::started();
+fn each_fetch_is_answered_and_the_newest_has_the_value() {
+    let mut fixture = Fixture::started();
     for _ in 0..2 {
-        bench.message("fetch");
+        fixture.message("fetch");
     }
-    let actions = bench.drain();
+    let actions = fixture.drain();
     let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else {
         panic!("{actions:?}")
     };
-    bench.seen();
-    bench
+    fixture.seen();
+    fixture
         .node
         .fetched(old, Ok(Bytes::from_static(b"old")))
         .unwrap();
-    bench
+    fixture
         .node
         .fetched(new, Ok(Bytes::from_static(b"new")))
         .unwrap();
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         [
             "Fetched(Err(\"overtaken by a newer attempt\"))",
             "Fetched(Ok(b\"new\"))"
@@ -563,58 +594,30 @@ fn every_fetch_is_answered_the_newest_with_the_value() {
 }
 
 #[test]
-fn a_write_that_hangs_has_failed_after_a_while() {
-    let mut bench = Bench::started();
-    bench.message("store");
-    let actions = bench.drain();
-    let [Action::Store { id, .. }] = actions[..] else {
-        panic!("{actions:?}")
-    };
-    bench.seen();
-    assert_eq!(bench.idle(), Some(STORE_PATIENCE));
-    bench.advance(STORE_PATIENCE - Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    assert_eq!(bench.seen(), [""; 0]);
-    bench.advance(Duration::from_millis(1));
-    bench.node.tick().unwrap();
-    let seen = bench.seen();
-    assert!(
-        seen[0].starts_with("Stored { number: 7, outcome: Failed(\"no answer within 20 s"),
-        "{seen:?}"
-    );
-    bench.node.stored(id, StoreOutcome::Stored).unwrap();
+fn a_tick_before_the_deadline_does_nothing() {
+    let mut fixture = Fixture::started();
+    assert_eq!(fixture.idle(), None);
+    fixture.message("wait");
+    assert_eq!(fixture.idle(), Some(Duration::from_secs(5)));
+    fixture.seen();
+    fixture.advance(Duration::from_millis(4999));
+    fixture.node.tick().unwrap();
     assert_eq!(
-        (bench.seen().len(), bench.idle()),
-        (0, None),
-        "the late answer counts no more"
-    );
-}
-
-#[test]
-fn the_deadline_is_the_machines_and_ticks_before_it_do_nothing() {
-    let mut bench = Bench::started();
-    assert_eq!(bench.idle(), None);
-    bench.message("wait");
-    assert_eq!(bench.idle(), Some(Duration::from_secs(5)));
-    bench.seen();
-    bench.advance(Duration::from_millis(4999));
-    bench.node.tick().unwrap();
-    assert_eq!(
-        (bench.seen().len(), bench.idle()),
+        (fixture.seen().len(), fixture.idle()),
         (0, Some(Duration::from_millis(1)))
     );
-    bench.advance(Duration::from_millis(1));
-    bench.node.tick().unwrap();
+    fixture.advance(Duration::from_millis(1));
+    fixture.node.tick().unwrap();
     assert_eq!(
-        (bench.seen(), bench.idle()),
+        (fixture.seen(), fixture.idle()),
         (vec!["Timeout".to_owned()], None)
     );
 }
 
 #[test]
-fn an_id_that_is_open_is_not_taken_twice() {
-    let mut bench = Bench::started();
-    bench.request(1, "/later");
+fn the_id_of_an_open_request_is_rejected() {
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/later");
     let again = Request {
         id: RequestId(1),
         method: "GET".into(),
@@ -623,23 +626,23 @@ fn an_id_that_is_open_is_not_taken_twice() {
         accept: None,
         body: Bytes::new(),
     };
-    assert_eq!(bench.node.request(again), Err(Refused::Invalid));
-    assert_eq!(bench.drain(), []);
+    assert_eq!(fixture.node.request(again), Err(InputError::Invalid));
+    assert_eq!(fixture.drain(), []);
 }
 
 #[test]
 #[cfg(feature = "fault-injection")]
-fn a_fault_can_be_ordered() {
-    let mut bench = Bench::started();
-    bench.message(super::super::fault::PANIC);
-    assert!(bench.node.take_panicked());
-    assert_eq!(bench.seen(), [""; 0], "the machine never saw it");
+fn a_fault_can_be_injected() {
+    let mut fixture = Fixture::started();
+    fixture.message(crate::runtime::fault::PANIC);
+    assert!(fixture.node.take_panicked());
+    assert_eq!(fixture.seen(), [""; 0], "the machine never saw it");
 }
 
 #[test]
 #[cfg(not(feature = "fault-injection"))]
-fn no_fault_can_be_ordered() {
-    let mut bench = Bench::started();
-    bench.message("mesos_overlay.fault.Panic");
-    assert!(!bench.node.take_panicked());
+fn no_fault_can_be_injected() {
+    let mut fixture = Fixture::started();
+    fixture.message("mesos_overlay.fault.Panic");
+    assert!(!fixture.node.take_panicked());
 }

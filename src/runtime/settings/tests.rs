@@ -1,11 +1,11 @@
-use tempfile::TempDir;
+use super::*;
 
-use super::super::settings::*;
+use tempfile::TempDir;
 
 const NETWORK: &str = r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
                           "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}"#;
 
-/// A directory with files; `$D` in their text is the directory.
+/// Directory with configuration files. `$D` in their text stands for its path.
 struct Files(TempDir);
 
 impl Files {
@@ -50,7 +50,7 @@ fn complaint<T>(result: Result<T, ConfigError>) -> String {
 }
 
 #[test]
-fn the_parameter_names_the_file() {
+fn the_parameter_has_the_path_of_the_file() {
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let given = [pair("other", "x"), pair("agent_config", "/a.json")];
     assert_eq!(config_path(Role::Agent, &given).unwrap(), "/a.json");
@@ -66,14 +66,14 @@ fn the_parameter_names_the_file() {
     for given in [&given[..], &[], &[pair("master_config", "")]] {
         assert_eq!(
             complaint(config_path(Role::Master, given)),
-            "module parameters of overlay-master: master_config: missing; give it, in the file behind Mesos's \
+            "module parameters: master_config: missing; give it, in the file behind Mesos's \
              flag --modules, the path of the JSON configuration"
         );
     }
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn the_error_names_an_unreadable_file() {
     let files = Files::new();
     let absent = files.path("absent.json");
     let line = complaint(master(&absent, &Environment::default()));
@@ -96,7 +96,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_master_alone_has_one_replica_and_watches_nobody() {
+fn a_single_master_has_one_replica_and_no_election() {
     let files = Files::new();
     let settings = master(
         &files.master(r#", "replicated_log_dir": "$D/deep/log""#),
@@ -120,7 +120,7 @@ fn a_master_alone_has_one_replica_and_watches_nobody() {
 }
 
 #[test]
-fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
+fn a_master_prefers_zookeeper_of_its_file_to_the_environment() {
     let files = Files::new();
     let environment = environment("zk://e:1/env", "3", "");
     let log = r#", "replicated_log_dir": "$D/log""#;
@@ -131,7 +131,7 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
     assert_eq!(log_settings.quorum, 3);
     assert_eq!(
         log_settings.zookeeper,
-        Some(LogMeeting {
+        Some(ZooKeeperSettings {
             servers: "e:1".into(),
             path: "/env/overlay_log_replicas".into(),
             session_timeout: Duration::from_secs(10),
@@ -152,7 +152,7 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
     assert_eq!(log_settings.quorum, 2);
     assert_eq!(
         log_settings.zookeeper,
-        Some(LogMeeting {
+        Some(ZooKeeperSettings {
             servers: "f:1,g:2".into(),
             path: "/file/overlay_log_replicas".into(),
             session_timeout: Duration::from_secs(20),
@@ -165,7 +165,7 @@ fn a_master_takes_zookeeper_from_its_file_before_the_environment() {
 }
 
 #[test]
-fn what_is_wrong_with_zookeeper_or_the_log_is_one_line() {
+fn errors_of_zookeeper_and_the_log_are_one_line() {
     let files = Files::new();
     let file = files.master(r#", "replicated_log_dir": "$D/log""#);
     let line = complaint(master(&file, &environment("zk://e:1/env", "", "")));
@@ -262,7 +262,7 @@ fn an_agent_finds_its_engine_in_file_then_environment() {
     assert_eq!(socket(configured, host), Some("/run/file.sock".into()));
     assert_eq!(socket("", host), Some("/run/environment.sock".into()));
     assert_eq!(socket("", None), None);
-    // Others may use it; Mesos must start.
+    // The variable may be meant for other programs, so Mesos starts.
     assert_eq!(socket("", Some("tcp://10.0.0.9:2375")), None);
 }
 

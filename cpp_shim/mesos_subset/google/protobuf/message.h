@@ -10,8 +10,8 @@
 namespace google {
 namespace protobuf {
 
-// In these classes nothing is virtual: messages are made by libmesos's own
-// constructors, which set the vtable pointer that stands first in each of them.
+// These classes declare no virtual functions: libmesos's own constructors set the vtable
+// pointer, which is the first member.
 class MessageLite
 {
 public:
@@ -57,7 +57,7 @@ class ExplicitlyConstructed
   alignas(T) char bytes[sizeof(T)];
 };
 
-// What string fields that are not set point to.
+// Target of string fields that are not set.
 extern ExplicitlyConstructed<std::string> fixed_address_empty_string;
 
 } // namespace internal {

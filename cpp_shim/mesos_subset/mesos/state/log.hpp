@@ -15,8 +15,8 @@ namespace state {
 
 class LogStorageProcess;
 
-// Keeps variables in a replicated log. Takes over the log's writer at its first
-// operation.
+// Stores variables in a replicated log. The first operation takes over the log's
+// writer.
 class LogStorage : public Storage
 {
 public:

@@ -16,7 +16,7 @@ namespace state {
 
 class State;
 
-// A named value, of a version.
+// A named value with a version.
 class Variable
 {
 public:

@@ -7,7 +7,7 @@
 namespace process {
 namespace metrics {
 
-// Made by libmesos only.
+// Created by libmesos only.
 class Metric
 {
 public:

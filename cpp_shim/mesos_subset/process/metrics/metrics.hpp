@@ -10,11 +10,11 @@
 namespace process {
 namespace metrics {
 
-// Keeps a copy, which is the same metric. Exported by libmesos for the type in use.
+// Keeps a copy, which shares the value. libmesos exports it for the type in use.
 template <typename T>
 Future<Nothing> add(const T& metric);
 
-// By its name.
+// Removes the metric by its name.
 Future<Nothing> remove(const Metric& metric);
 
 } // namespace metrics {

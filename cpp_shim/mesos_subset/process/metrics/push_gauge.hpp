@@ -9,7 +9,7 @@
 namespace process {
 namespace metrics {
 
-// A number that is set by its owner, from any thread.
+// A gauge that its owner sets, from any thread.
 class PushGauge : public Metric
 {
 public:

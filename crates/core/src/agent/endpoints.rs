@@ -10,7 +10,7 @@ use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::protocol::views;
 use crate::protocol::views::About;
-use crate::{Effect, Upid};
+use crate::{Effect, Io, Upid};
 
 /// The operation that a request names by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
         let response = self.respond(request).unwrap_or_else(|invalid| invalid);
-        self.effects.push_back(Effect::Respond {
+        self.effects.push_back(Effect::Io(Io::Respond {
             id: request.id,
             response,
-        });
+        }));
     }
 
     /// Returns the answer; an error is the answer to a request that is invalid.

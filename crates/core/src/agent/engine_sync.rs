@@ -48,7 +48,8 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub fn new() -> Engine {
+    /// Returns an engine whose first pass has the number after `generation`.
+    pub fn after(generation: u64) -> Engine {
         Engine {
             desired: None,
             health: BTreeMap::new(),
@@ -58,7 +59,7 @@ impl Engine {
             notes: Vec::new(),
             used: BTreeSet::new(),
             usage: BTreeMap::new(),
-            generation: 0,
+            generation,
             failures: 0,
             backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
             retry_at: None,

@@ -52,7 +52,8 @@ struct Health {
 }
 
 impl Configuration {
-    pub fn new() -> Configuration {
+    /// Returns a configuration whose first pass has the number after `generation`.
+    pub fn after(generation: u64) -> Configuration {
         Configuration {
             given: None,
             health: Vec::new(),
@@ -61,7 +62,7 @@ impl Configuration {
             used: BTreeSet::new(),
             attempts: 0,
             settled: false,
-            generation: 0,
+            generation,
             under_way: false,
             again: false,
             news: false,

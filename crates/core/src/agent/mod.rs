@@ -21,6 +21,7 @@ use bytes::Bytes;
 
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Backend, Cni, Desired, Removal};
+use crate::machine::first_number;
 use crate::metrics::Metric;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
@@ -31,7 +32,7 @@ use crate::proto::internal::{
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
 use crate::util::throttle::Throttle;
-use crate::{Effect, Input, Level, Machine, Time, Upid};
+use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
 mod assignment;
 pub mod endpoints;
@@ -124,8 +125,8 @@ impl Agent {
             me,
             random: fastrand::Rng::with_seed(seed),
             registration: Registration::new(),
-            configuration: Configuration::new(),
-            engine: Engine::new(),
+            configuration: Configuration::after(first_number(0)),
+            engine: Engine::after(first_number(0)),
             peers: Peers::default(),
             problems: Vec::new(),
             revision: None,
@@ -141,9 +142,12 @@ impl Agent {
         }
     }
 
-    /// The same after so many others in the same process, each of which panicked.
-    pub fn restarted(self, restarts: u64) -> Agent {
-        Agent { restarts, ..self }
+    /// Sets how many agents this process created before, each of which panicked.
+    pub fn restarted(mut self, restarts: u64) -> Agent {
+        self.configuration = Configuration::after(first_number(restarts));
+        self.engine = Engine::after(first_number(restarts));
+        self.restarts = restarts;
+        self
     }
 
     /// Whether the leading master has acknowledged that everything it gave this
@@ -172,10 +176,10 @@ impl Agent {
         };
         let (master, first) = self.registration.found(now, &leader, &mut self.random);
         self.log(Level::Info, format!("Registering with {master}"));
-        self.effects.push_back(Effect::Link {
+        self.effects.push_back(Effect::Io(Io::Link {
             to: master,
             reconnect: false,
-        });
+        }));
         if first {
             self.register(now);
         }
@@ -208,10 +212,10 @@ impl Agent {
             return;
         };
         if let Some(reconnect) = self.registration.asks(now, &mut self.random) {
-            self.effects.push_back(Effect::Link {
+            self.effects.push_back(Effect::Io(Io::Link {
                 to: master.clone(),
                 reconnect,
-            });
+            }));
         }
         let network = &self.config.network;
         let message = RegisterAgentMessage {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Effect, Level};
+use super::{Effect, Io, Level};
 use crate::protocol::http::{RequestId, Response};
 use crate::protocol::messages::Named;
 use crate::protocol::upid::Upid;
@@ -61,7 +61,7 @@ impl<C> Outbox<C> {
 
     /// Answers an HTTP request.
     pub fn respond(&mut self, id: RequestId, response: Response) {
-        self.push(Effect::Respond { id, response });
+        self.push(Effect::Io(Io::Respond { id, response }));
     }
 
     /// Logs one line of at most 2000 characters. Control characters in it become spaces.

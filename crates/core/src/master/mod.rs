@@ -19,10 +19,12 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::config::MasterConfig;
+use crate::machine::first_number;
 use crate::metrics::Metric;
 use crate::proto;
+use crate::proto::internal::RegistrationRefusedMessage;
 use crate::util::backoff::Backoff;
-use crate::{Effect, Input, Level, Machine, StoreOutcome, Time, Upid};
+use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use answers::{Failure, PendingAnswers};
 use counters::Outbox;
 use leadership::{Context, Leadership};
@@ -131,6 +133,13 @@ impl Machine for Master {
     }
 }
 
+/// Returns the message that makes a registered agent register again. A master that restarted
+/// after a panic sends it to agents that are still connected, and did not notice.
+pub fn reregistration(agent: Upid) -> Io {
+    let reason = "the overlay master has started again after a fault; register anew".to_owned();
+    Io::send(agent, &RegistrationRefusedMessage { reason })
+}
+
 impl Master {
     /// Creates a master that knows of no leader yet. `me` is its own pid, `seed` the seed of
     /// its random numbers.
@@ -143,7 +152,7 @@ impl Master {
             phase: Phase::Standby,
             sessions: Sessions::default(),
             pending: PendingRegistrations::default(),
-            writer: Writer::default(),
+            writer: Writer::after(first_number(0)),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
             out: Outbox::default(),
@@ -152,8 +161,10 @@ impl Master {
     }
 
     /// Sets how often this process restarted the machine after a panic.
-    pub fn restarted(self, restarts: u64) -> Master {
-        Master { restarts, ..self }
+    pub fn restarted(mut self, restarts: u64) -> Master {
+        self.writer = Writer::after(first_number(restarts));
+        self.restarts = restarts;
+        self
     }
 
     /// Returns the present lead with the parts of the master that it works on.

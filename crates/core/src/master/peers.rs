@@ -25,7 +25,7 @@ use super::record::EncodedAgent;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::pack;
-use crate::{Effect, Time, Upid};
+use crate::{Effect, Io, Time, Upid};
 
 /// Changes are gathered for this long before they are sent.
 pub const GATHER: Duration = Duration::from_millis(50);
@@ -471,11 +471,11 @@ impl Peers {
             return 0;
         };
         let size = body.len();
-        out.push(Effect::Send {
+        out.push(Effect::Io(Io::Send {
             to: Upid::clone(&receiver.pid),
             name: UpdatePeersMessage::NAME,
             body,
-        });
+        }));
         receiver.outstanding.push(self.version);
         if receiver.outstanding.len() > OUTSTANDING {
             receiver.outstanding.remove(0);

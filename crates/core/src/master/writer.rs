@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::answers::PendingAnswers;
 use super::counters::Outbox;
 use super::ledger::Delta;
-use crate::{Effect, StoreOutcome, Time};
+use crate::{Effect, Io, StoreOutcome, Time};
 
 /// Time after which a write without an answer counts as failed. Mesos gives the writes of
 /// its registry the same time (`--registry_store_timeout`). A write that was under way when
@@ -37,7 +37,7 @@ pub struct WrittenBatch {
 }
 
 /// The writer of the log. It outlives a lead, because the answer to a write may come later.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Writer {
     /// Number of the latest write.
     number: u64,
@@ -56,6 +56,15 @@ struct InFlight {
 }
 
 impl Writer {
+    /// Returns a writer whose first write has the number after `number`.
+    pub fn after(number: u64) -> Writer {
+        Writer {
+            number,
+            in_flight: None,
+            pause_until: None,
+        }
+    }
+
     /// Returns whether no write may begin: one is under way, or a large one has just ended.
     pub fn is_busy(&self) -> bool {
         self.in_flight.is_some() || self.pause_until.is_some()
@@ -70,10 +79,10 @@ impl Writer {
             size: state.len(),
         });
         out.counters.log.writing(state.len());
-        out.push(Effect::Store {
+        out.push(Effect::Io(Io::Store {
             number: self.number,
             state,
-        });
+        }));
     }
 
     /// Ends the write with this number, and returns its batch unless the lead ended meanwhile.

@@ -7,7 +7,7 @@ use crate::proto::internal::{
     RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
     UpdatePeersMessage,
 };
-use crate::{Effect, Upid};
+use crate::{Effect, Io, Upid};
 
 /// A message that goes between agent and master.
 pub trait Named: Message + Default {
@@ -36,21 +36,21 @@ named![
     PeersReceivedMessage,
 ];
 
-impl Effect {
-    /// Sends `message` to `to`.
-    pub fn send<M: Named>(to: Upid, message: &M) -> Effect {
-        Effect::Send {
+impl Io {
+    /// Returns the effect that sends `message` to `to`.
+    pub fn send<M: Named>(to: Upid, message: &M) -> Io {
+        Io::Send {
             to,
             name: M::NAME,
             body: message.encode_to_vec().into(),
         }
     }
+}
 
-    /// Makes a registered agent register again, from the process that is its master:
-    /// for a master that knows of agents which are unaware that it has begun anew.
-    pub fn register_again(agent: Upid) -> Effect {
-        let reason = "the overlay master has started again after a fault; register anew".to_owned();
-        Effect::send(agent, &RegistrationRefusedMessage { reason })
+impl Effect {
+    /// Returns the effect that sends `message` to `to`.
+    pub fn send<M: Named>(to: Upid, message: &M) -> Effect {
+        Effect::Io(Io::send(to, message))
     }
 }
 

@@ -12,7 +12,8 @@ use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo
 use overlay_core::protocol::messages::NAMES;
 use overlay_core::protocol::peer_list_codec::pack;
 use overlay_core::{
-    Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, StoreOutcome, Time, Upid,
+    Effect, EngineReport, HostReport, Input, Io, Machine, Request, RequestId, StoreOutcome, Time,
+    Upid,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -227,7 +228,7 @@ proptest! {
             let timeout = input == Input::Timeout;
             agent.handle(now, input);
             let effects: Vec<Effect> = std::iter::from_fn(|| agent.poll_effect()).collect();
-            let answers = effects.iter().filter(|effect| matches!(effect, Effect::Respond { .. })).count();
+            let answers = effects.iter().filter(|effect| matches!(effect, Effect::Io(Io::Respond { .. }))).count();
             prop_assert_eq!(answers, usize::from(requested));
             for effect in &effects {
                 if let Effect::Log(_, line) = effect {

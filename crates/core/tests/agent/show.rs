@@ -6,26 +6,26 @@ use overlay_core::proto::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Level};
+use overlay_core::{Effect, Io, Level};
 use prost::Message;
 use serde_json::Value;
 
 /// One effect as one line.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Send { to, name, body } => {
+        Effect::Io(Io::Send { to, name, body }) => {
             let short = name.rsplit('.').next().unwrap();
             format!("send {to} {short}{}", message(name, body))
         }
-        Effect::Link {
+        Effect::Io(Io::Link {
             to,
             reconnect: false,
-        } => format!("link {to}"),
-        Effect::Link {
+        }) => format!("link {to}"),
+        Effect::Io(Io::Link {
             to,
             reconnect: true,
-        } => format!("link {to} anew"),
-        Effect::Respond { id, response } => {
+        }) => format!("link {to} anew"),
+        Effect::Io(Io::Respond { id, response }) => {
             let body = if response.content_type.ends_with("protobuf") {
                 format!("{} bytes", response.body.len())
             } else {
@@ -77,13 +77,13 @@ pub fn effect(effect: &Effect) -> String {
             };
             format!("log {level} {line}")
         }
-        Effect::Fetch | Effect::Store { .. } => panic!("an agent has no log: {effect:?}"),
+        Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log: {effect:?}"),
     }
 }
 
 /// The answer of `/overlay-agent/overlay` in short.
 pub fn status(effect: &Effect) -> String {
-    let Effect::Respond { response, .. } = effect else {
+    let Effect::Io(Io::Respond { response, .. }) = effect else {
         panic!("not an answer: {effect:?}")
     };
     let json: Value = serde_json::from_slice(&response.body).unwrap();

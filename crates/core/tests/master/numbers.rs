@@ -12,7 +12,7 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{
-    Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
+    Effect, Input, Io, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -68,15 +68,17 @@ impl Bench {
         self.master.handle(self.now, input);
         while let Some(effect) = self.master.poll_effect() {
             match effect {
-                Effect::Store { number, state } => (self.writing, self.log) = (Some(number), state),
-                Effect::Send {
+                Effect::Io(Io::Store { number, state }) => {
+                    (self.writing, self.log) = (Some(number), state)
+                }
+                Effect::Io(Io::Send {
                     name: UpdatePeersMessage::NAME,
                     body,
                     ..
-                } => {
+                }) => {
                     self.peers = Some(UpdatePeersMessage::decode(body).unwrap().version);
                 }
-                Effect::Respond { response, .. } => self.answers.push(response),
+                Effect::Io(Io::Respond { response, .. }) => self.answers.push(response),
                 _ => {}
             }
         }

@@ -13,7 +13,7 @@ use overlay_core::proto::internal::{
     UpdateAgentOverlaysMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 /// The messages that a predecessor knows, with the fields that it knows.
@@ -184,14 +184,14 @@ fn register(ip: &str, peers: bool) -> Input {
 
 fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Store { number, state } => Some((*number, state.clone())),
+        Effect::Io(Io::Store { number, state }) => Some((*number, state.clone())),
         _ => None,
     })
 }
 
 fn answer(effects: &[Effect], ip: &str) -> UpdateAgentOverlaysMessage {
     let answer = effects.iter().find_map(|effect| match effect {
-        Effect::Send { to, name, body }
+        Effect::Io(Io::Send { to, name, body })
             if *to == agent(ip) && *name == UpdateAgentOverlaysMessage::NAME =>
         {
             Some(UpdateAgentOverlaysMessage::decode(body.clone()).unwrap())

@@ -32,7 +32,7 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::show;
@@ -277,7 +277,7 @@ impl Player {
         let master = self.master.as_mut().expect("there is no master yet");
         master.handle(self.now, input);
         while let Some(effect) = self.master.as_mut().and_then(Machine::poll_effect) {
-            if let Effect::Store { number, state } = &effect {
+            if let Effect::Io(Io::Store { number, state }) = &effect {
                 let timed_out = self.store_timeout_at <= self.now;
                 assert!(self.written.is_none() || timed_out, "two writes at a time");
                 self.written = Some((*number, state.clone()));

@@ -12,7 +12,7 @@ use overlay_core::proto::internal::{
     RegisterAgentMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 /// What is assumed of the world: so many agents register in a second, …
@@ -87,14 +87,14 @@ impl Cluster {
         self.master.handle(self.now, input);
         while let Some(effect) = self.master.poll_effect() {
             match effect {
-                Effect::Store { number, state } => {
+                Effect::Io(Io::Store { number, state }) => {
                     let took = self.write + WRITE_BYTE * u32::try_from(state.len()).unwrap();
                     self.writing = Some((self.now + took, number));
                     self.work.writes += 1;
                     self.work.written += state.len();
                     self.work.state = state;
                 }
-                Effect::Send { to, name, body } => self.sent(to, name, body),
+                Effect::Io(Io::Send { to, name, body }) => self.sent(to, name, body),
                 _ => {}
             }
         }

@@ -10,7 +10,7 @@ use overlay_core::proto::internal::{
     UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Level};
+use overlay_core::{Effect, Io, Level};
 use prost::Message;
 use serde_json::Value;
 
@@ -18,11 +18,13 @@ use serde_json::Value;
 /// `log` is what the log holds.
 pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
     match effect {
-        Effect::Send { to, name, body } => format!("send {to} {}", message(epochs, name, body)),
-        Effect::Link { to, reconnect } => {
+        Effect::Io(Io::Send { to, name, body }) => {
+            format!("send {to} {}", message(epochs, name, body))
+        }
+        Effect::Io(Io::Link { to, reconnect }) => {
             format!("link {to}{}", if reconnect { " anew" } else { "" })
         }
-        Effect::Respond { id, response } => {
+        Effect::Io(Io::Respond { id, response }) => {
             let headers: String = response
                 .headers
                 .iter()
@@ -40,7 +42,9 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
             )
         }
         Effect::Fetch => "fetch".to_owned(),
-        Effect::Store { number, state } => format!("store #{number}{}", difference(log, state)),
+        Effect::Io(Io::Store { number, state }) => {
+            format!("store #{number}{}", difference(log, state))
+        }
         Effect::Log(level, line) => {
             assert!(!line.contains('\n'));
             let level = match level {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use overlay_core::Effect;
+use overlay_core::{Effect, Io};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -66,11 +66,13 @@ pub fn input(title: &str, body: &[u8]) -> String {
 /// the desired state of a host, which does not leave the process.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Send { to, name, body } => format!("send {to} {name}\n{}", hex(body, "    ")),
-        Effect::Link { to, reconnect } => {
+        Effect::Io(Io::Send { to, name, body }) => {
+            format!("send {to} {name}\n{}", hex(body, "    "))
+        }
+        Effect::Io(Io::Link { to, reconnect }) => {
             format!("link {to}{}\n", if *reconnect { " anew" } else { "" })
         }
-        Effect::Respond { id, response } => {
+        Effect::Io(Io::Respond { id, response }) => {
             let headers: String = response
                 .headers
                 .iter()
@@ -90,7 +92,9 @@ pub fn effect(effect: &Effect) -> String {
             format!("{head}\n{body}")
         }
         Effect::Fetch => "fetch\n".to_owned(),
-        Effect::Store { number, state } => format!("store {number}\n{}", hex(state, "    ")),
+        Effect::Io(Io::Store { number, state }) => {
+            format!("store {number}\n{}", hex(state, "    "))
+        }
         Effect::ApplyHost { generation, .. } => format!("apply host {generation}\n"),
         Effect::ApplyEngine { generation, .. } => format!("apply engine {generation}\n"),
         Effect::Log(..) => String::new(),

@@ -7,7 +7,7 @@ use overlay_core::config::master::parse;
 use overlay_core::master::Master;
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 
 use crate::fixture;
 
@@ -178,13 +178,13 @@ impl Player {
         while let Some(effect) = self.master.poll_effect() {
             self.played += &fixture::effect(&effect);
             match effect {
-                Effect::Store { number, state } => {
+                Effect::Io(Io::Store { number, state }) => {
                     assert!(
                         self.written.replace((number, state)).is_none(),
                         "two writes at a time"
                     );
                 }
-                Effect::Send { to, name, body } => self.sent.push((to, name, body)),
+                Effect::Io(Io::Send { to, name, body }) => self.sent.push((to, name, body)),
                 _ => {}
             }
         }

@@ -11,7 +11,7 @@ use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessa
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
 use overlay_core::protocol::http::JSON;
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Response, Time};
+use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
 use crate::cluster::Process;
@@ -254,7 +254,7 @@ impl Check {
 
     /// A process does this, now.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
-        if let Effect::Send { to, name, .. } = effect {
+        if let Effect::Io(Io::Send { to, name, .. }) = effect {
             match process.is_master() {
                 true => self
                     .watch
@@ -276,15 +276,17 @@ impl Check {
             // What a stray registration makes a predecessor do.
             Effect::Fetch if process.old => Ok(()),
             Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
-            Effect::Store { .. } if process.stored.is_none() => {
+            Effect::Io(Io::Store { .. }) if process.stored.is_none() => {
                 Err("writes without having read".into())
             }
-            Effect::Store { .. } if process.storing => Err("writes twice at a time".into()),
-            Effect::Send { to, name, body } if *name == UpdateAgentOverlaysMessage::NAME => {
+            Effect::Io(Io::Store { .. }) if process.storing => Err("writes twice at a time".into()),
+            Effect::Io(Io::Send { to, name, body })
+                if *name == UpdateAgentOverlaysMessage::NAME =>
+            {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
                 self.answered(process, to.address.ip().to_string(), &message)
             }
-            Effect::Send { to, name, body } if *name == UpdatePeersMessage::NAME => {
+            Effect::Io(Io::Send { to, name, body }) if *name == UpdatePeersMessage::NAME => {
                 let message = UpdatePeersMessage::decode(body.clone()).unwrap();
                 self.told(&message)?;
                 let known = process.known.as_ref().filter(|_| process.leads());
@@ -292,7 +294,7 @@ impl Check {
                 self.watch
                     .list(now, to.address.ip().to_string(), &message, known.as_deref())
             }
-            Effect::Respond { id, response } => {
+            Effect::Io(Io::Respond { id, response }) => {
                 let request = process
                     .requests
                     .get(id)

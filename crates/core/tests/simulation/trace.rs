@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input};
+use overlay_core::{Effect, Input, Io};
 use prost::Message;
 
 use crate::check::{decode, essence};
@@ -19,8 +19,8 @@ pub fn show_input(input: &Input) -> String {
 
 pub fn show_effect(effect: &Effect) -> String {
     match effect {
-        Effect::Send { to, name, body } => format!("{to} {}", show_message(name, body)),
-        Effect::Store { number, state } => match decode(state) {
+        Effect::Io(Io::Send { to, name, body }) => format!("{to} {}", show_message(name, body)),
+        Effect::Io(Io::Store { number, state }) => match decode(state) {
             Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
             Err(error) => error,
         },

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::protocol::http::PROTOBUF;
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Level, RequestId, Response, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Level, RequestId, Response, StoreOutcome, Time, Upid};
 
 use super::host::{EngineFailure, Failure};
 use crate::check::Check;
@@ -598,9 +598,9 @@ impl World {
     fn effect(&mut self, life: Life, effect: Effect) {
         let process = life.process;
         match effect {
-            Effect::Send { to, name, body } => self.send(process, &to, name, &body),
-            Effect::Link { to, .. } => self.link(process, to),
-            Effect::Respond { id, response } => {
+            Effect::Io(Io::Send { to, name, body }) => self.send(process, &to, name, &body),
+            Effect::Io(Io::Link { to, .. }) => self.link(process, to),
+            Effect::Io(Io::Respond { id, response }) => {
                 self.processes[process].requests.remove(&id);
                 self.answers.insert(id, response);
             }
@@ -608,7 +608,7 @@ impl World {
                 self.log_operations += 1;
                 self.in_order(life, 0, Event::Fetch(life));
             }
-            Effect::Store { number, state } => {
+            Effect::Io(Io::Store { number, state }) => {
                 self.log_operations += 1;
                 self.processes[process].storing = true;
                 self.in_order(life, 0, Event::Store(life, number, state));

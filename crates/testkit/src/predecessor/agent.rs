@@ -16,7 +16,9 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::proto::{AgentOverlayInfo, BridgeInfo};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, HostReport, Input, MASTER_ID, Machine, Request, Response, Time, Upid};
+use overlay_core::{
+    Effect, HostReport, Input, Io, MASTER_ID, Machine, Request, Response, Time, Upid,
+};
 use prost::Message;
 use serde_json::json;
 
@@ -85,10 +87,10 @@ impl OldAgent {
         self.timer = None;
         self.phase = Phase::NoMaster;
         if let Some(master) = self.master.clone() {
-            self.effects.push_back(Effect::Link {
+            self.effects.push_back(Effect::Io(Io::Link {
                 to: master,
                 reconnect: false,
-            });
+            }));
             self.phase = Phase::Registering;
             self.window = FIRST;
             self.wait(now);
@@ -247,10 +249,10 @@ impl OldAgent {
             }
             (_, path) => Response::not_found(path, &["/overlay-agent/overlay"]),
         };
-        self.effects.push_back(Effect::Respond {
+        self.effects.push_back(Effect::Io(Io::Respond {
             id: request.id,
             response,
-        });
+        }));
     }
 }
 

@@ -15,7 +15,7 @@ use overlay_core::proto::internal::{
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, BackendInfo, BridgeInfo, State, VxLanInfo};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{
-    Effect, Input, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
+    Effect, Input, Io, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
 };
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
@@ -125,10 +125,10 @@ impl OldMaster {
                         self.effects.push_back(Effect::Fetch);
                     }
                     Phase::Serving if self.leads => {
-                        self.effects.push_back(Effect::Link {
+                        self.effects.push_back(Effect::Io(Io::Link {
                             to: from.clone(),
                             reconnect: false,
-                        });
+                        }));
                         self.waiting
                             .push_back(Work::Register(from, message.network_config));
                         self.work();
@@ -221,10 +221,10 @@ impl OldMaster {
         value.extend_from_slice(&self.unknown);
         self.writes += 1;
         self.written = false;
-        self.effects.push_back(Effect::Store {
+        self.effects.push_back(Effect::Io(Io::Store {
             number: self.writes,
             state: value.into(),
-        });
+        }));
         self.writing = Some((work, agents));
     }
 
@@ -399,7 +399,8 @@ impl OldMaster {
     // Endpoints.
 
     fn respond(&mut self, id: RequestId, response: Response) {
-        self.effects.push_back(Effect::Respond { id, response });
+        self.effects
+            .push_back(Effect::Io(Io::Respond { id, response }));
     }
 
     fn request(&mut self, request: &Request) {

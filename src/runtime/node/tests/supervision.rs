@@ -1,9 +1,9 @@
-//! What a node keeps, forgets and counts when its machine is lost or things are late.
+//! State of a node after a panic, and late answers.
 
-use super::super::tests::*;
+use super::*;
 
 fn store_id(actions: &[Action]) -> u64 {
-    let [Action::Store { id, .. }] = actions else {
+    let [Action::Io(Io::Store { number: id, .. })] = actions else {
         panic!("{actions:?}")
     };
     *id
@@ -16,17 +16,17 @@ fn fetch_id(actions: &[Action]) -> u64 {
     *id
 }
 
-/// What the machine asks for after this message.
-fn asked(bench: &mut Bench, message: &str) -> Vec<Action> {
-    bench.message(message);
-    bench.drain()
+/// Sends a message and returns the actions that follow.
+fn actions_of(fixture: &mut Fixture, message: &str) -> Vec<Action> {
+    fixture.message(message);
+    fixture.drain()
 }
 
 #[test]
-fn nothing_is_taken_before_the_start() {
-    let mut bench = Bench::new(Some("zk://a:1/m"), Some(log_settings()));
-    let node = &mut bench.node;
-    let refused = Err(Refused::State);
+fn every_input_is_rejected_before_the_start() {
+    let mut fixture = Fixture::new(Some("zk://a:1/m"), Some(log_settings()));
+    let node = &mut fixture.node;
+    let refused = Err(InputError::State);
     assert_eq!(node.message(peer(), "fetch".into(), Bytes::new()), refused);
     assert_eq!(node.exited(peer()), refused);
     assert_eq!(node.detect_failed("why"), refused);
@@ -36,195 +36,198 @@ fn nothing_is_taken_before_the_start() {
     let detect = Action::Detect {
         master: "zk://a:1/m".into(),
     };
-    assert_eq!(bench.drain(), [detect, Action::OpenLog(log_settings())]);
-    assert_eq!(bench.seen(), [""; 0]);
-    assert_eq!(bench.idle(), None);
+    assert_eq!(fixture.drain(), [detect, Action::OpenLog(log_settings())]);
+    assert_eq!(fixture.seen(), [""; 0]);
+    assert_eq!(fixture.idle(), None);
 }
 
 #[test]
-fn news_of_the_leader_end_the_detections_backoff() {
-    let mut bench = Bench::new(Some("zk://a:1/m"), None);
-    bench.node.start(me()).unwrap();
-    bench.drain();
+fn a_change_of_the_leader_resets_the_backoff_of_the_detection() {
+    let mut fixture = Fixture::new(Some("zk://a:1/m"), None);
+    fixture.node.start(me()).unwrap();
+    fixture.drain();
     let second = Duration::from_secs(1);
     for _ in 0..2 {
         for _ in 0..5 {
-            bench.node.detect_failed("no route").unwrap();
-            bench.wait();
+            fixture.node.detect_failed("no route").unwrap();
+            fixture.wait();
             assert_eq!(
-                bench.drain(),
+                fixture.drain(),
                 [Action::Detect {
                     master: "zk://a:1/m".into()
                 }],
                 "when it is due"
             );
         }
-        bench.node.detect_failed("no route").unwrap();
-        assert!(bench.idle().unwrap() > second);
-        bench.node.leader(None).unwrap();
-        assert_eq!(bench.idle(), None, "somebody watches");
-        bench.node.detect_failed("no route").unwrap();
+        fixture.node.detect_failed("no route").unwrap();
+        assert!(fixture.idle().unwrap() > second);
+        fixture.node.leader(None).unwrap();
+        assert_eq!(fixture.idle(), None, "somebody watches");
+        fixture.node.detect_failed("no route").unwrap();
         assert!(
-            bench.idle().unwrap() <= second,
+            fixture.idle().unwrap() <= second,
             "as after the first failure"
         );
-        bench.node.leader(None).unwrap();
+        fixture.node.leader(None).unwrap();
     }
 }
 
 #[test]
-fn a_machine_is_made_again_when_it_is_due() {
-    let mut bench = Bench::started();
+fn a_machine_is_created_again_when_it_is_due() {
+    let mut fixture = Fixture::started();
     for restarts in 1..=3 {
-        bench.message("panic");
-        let delay = bench.idle().unwrap();
-        bench.advance(delay - Duration::from_nanos(1));
-        bench.node.tick().unwrap();
-        assert_eq!(bench.births.lock().len(), restarts, "too early");
-        bench.advance(Duration::from_nanos(1));
-        bench.node.tick().unwrap();
-        assert_eq!(bench.births.lock().len(), restarts + 1);
-        assert_eq!(bench.idle(), None);
+        fixture.message("panic");
+        let delay = fixture.idle().unwrap();
+        fixture.advance(delay - Duration::from_nanos(1));
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.created.lock().len(), restarts, "too early");
+        fixture.advance(Duration::from_nanos(1));
+        fixture.node.tick().unwrap();
+        assert_eq!(fixture.created.lock().len(), restarts + 1);
+        assert_eq!(fixture.idle(), None);
     }
-    let births = bench.births.lock();
+    let created = fixture.created.lock();
     assert_eq!(
-        births
+        created
             .iter()
             .map(|(_, restarts)| *restarts)
             .collect::<Vec<_>>(),
         [0, 1, 2, 3]
     );
-    let seeds: BTreeSet<u64> = births.iter().map(|(seed, _)| *seed).collect();
+    let seeds: BTreeSet<u64> = created.iter().map(|(seed, _)| *seed).collect();
     assert_eq!(seeds.len(), 4, "each draws anew");
 }
 
 #[test]
-fn a_machine_that_cannot_be_made_is_tried_again_ever_more_rarely() {
-    let mut bench = Bench::new(None, None);
-    bench.barren.store(true, Ordering::Relaxed);
-    bench.node.start(me()).unwrap();
-    assert!(bench.node.take_panicked());
+fn a_failing_factory_is_tried_again_with_growing_delays() {
+    let mut fixture = Fixture::new(None, None);
+    fixture.factory_fails.store(true, Ordering::Relaxed);
+    fixture.node.start(me()).unwrap();
+    assert!(fixture.node.take_panicked());
     let mut last = Duration::ZERO;
     for _ in 0..12 {
-        bench.request(1, "/now");
-        assert_eq!(statuses(&bench.drain()), [(1, 503)]);
-        // Whoever comes late finds that nothing got well meanwhile.
-        bench.advance(HEALTHY_AFTER * 2);
-        last = bench.idle().unwrap_or_default();
-        bench.node.tick().unwrap();
+        fixture.request(1, "/now");
+        assert_eq!(statuses(&fixture.drain()), [(1, 503)]);
+        // A late tick does not count as time without a panic.
+        fixture.advance(HEALTHY_AFTER * 2);
+        last = fixture.idle().unwrap_or_default();
+        fixture.node.tick().unwrap();
     }
-    assert_eq!(last, Duration::ZERO, "it is late");
-    last = bench.wait();
+    assert_eq!(last, Duration::ZERO, "the restart is overdue");
+    last = fixture.wait();
     assert!(
         last >= Duration::from_secs(15) && last <= Duration::from_secs(30),
         "{last:?}"
     );
-    bench.barren.store(false, Ordering::Relaxed);
-    bench.wait();
-    assert_eq!(bench.seen(), ["leader master@10.0.0.1:5050"]);
+    fixture.factory_fails.store(false, Ordering::Relaxed);
+    fixture.wait();
+    assert_eq!(fixture.seen(), ["leader master@10.0.0.1:5050"]);
     assert_eq!(
-        bench.births.lock().last().unwrap().1,
+        fixture.created.lock().last().unwrap().1,
         0,
         "how many machines there were before"
     );
 }
 
 #[test]
-fn a_good_minute_begins_when_the_machine_is_made() {
-    let mut bench = Bench::started();
-    let first = bench.restart();
+fn time_without_a_panic_begins_with_the_machine() {
+    let mut fixture = Fixture::started();
+    let first = fixture.restart();
     assert!(first <= Duration::from_millis(100));
-    bench.message("panic");
+    fixture.message("panic");
     // The tick comes a minute late.
-    bench.advance(HEALTHY_AFTER * 2);
-    bench.node.tick().unwrap();
+    fixture.advance(HEALTHY_AFTER * 2);
+    fixture.node.tick().unwrap();
     assert!(
-        bench.restart() > Duration::from_millis(200),
+        fixture.restart() > Duration::from_millis(200),
         "the third in a row"
     );
-    bench.advance(HEALTHY_AFTER - Duration::from_nanos(1));
+    fixture.advance(HEALTHY_AFTER - Duration::from_nanos(1));
     assert!(
-        bench.restart() > Duration::from_millis(400),
+        fixture.restart() > Duration::from_millis(400),
         "not quite a minute"
     );
-    bench.advance(HEALTHY_AFTER);
-    assert!(bench.restart() <= Duration::from_millis(100));
+    fixture.advance(HEALTHY_AFTER);
+    assert!(fixture.restart() <= Duration::from_millis(100));
 }
 
 #[test]
-fn answers_for_a_former_machine_are_not_taken_for_the_new_ones() {
-    let mut bench = Bench::started();
-    let old_store = store_id(&asked(&mut bench, "store"));
-    let old_fetch = fetch_id(&asked(&mut bench, "fetch"));
-    bench.restart();
-    let new_store = store_id(&asked(&mut bench, "store"));
-    let new_fetch = fetch_id(&asked(&mut bench, "fetch"));
-    bench.seen();
-    bench
+fn answers_for_the_machine_before_are_ignored_while_the_new_one_waits() {
+    let mut fixture = Fixture::started();
+    let old_store = store_id(&actions_of(&mut fixture, "store"));
+    let old_fetch = fetch_id(&actions_of(&mut fixture, "fetch"));
+    fixture.restart();
+    let new_store = store_id(&actions_of(&mut fixture, "store"));
+    let new_fetch = fetch_id(&actions_of(&mut fixture, "fetch"));
+    fixture.seen();
+    fixture
         .node
         .stored(old_store, StoreOutcome::Superseded)
         .unwrap();
-    bench
+    fixture
         .node
         .fetched(old_fetch, Ok(Bytes::from_static(b"old")))
         .unwrap();
-    assert_eq!(bench.seen(), [""; 0]);
-    bench.node.stored(new_store, StoreOutcome::Stored).unwrap();
-    bench
+    assert_eq!(fixture.seen(), [""; 0]);
+    fixture
+        .node
+        .stored(new_store, StoreOutcome::Stored)
+        .unwrap();
+    fixture
         .node
         .fetched(new_fetch, Ok(Bytes::from_static(b"new")))
         .unwrap();
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         [
-            "Stored { number: 7, outcome: Stored }",
-            "Fetched(Ok(b\"new\"))"
+            format!("Stored {{ number: {new_store}, outcome: Stored }}"),
+            "Fetched(Ok(b\"new\"))".to_owned()
         ]
     );
-    // Nor is one taken twice.
-    bench.node.stored(new_store, StoreOutcome::Stored).unwrap();
-    bench
+    // A second answer is ignored.
+    fixture
+        .node
+        .stored(new_store, StoreOutcome::Stored)
+        .unwrap();
+    fixture
         .node
         .fetched(new_fetch, Ok(Bytes::from_static(b"new")))
         .unwrap();
-    assert_eq!(bench.seen(), [""; 0]);
+    assert_eq!(fixture.seen(), [""; 0]);
 }
 
 #[test]
-fn what_a_former_machine_waited_for_is_forgotten() {
-    let mut bench = Bench::started();
+fn reads_and_writes_of_the_machine_before_are_forgotten() {
+    let mut fixture = Fixture::started();
     for message in ["fetch", "fetch", "store"] {
-        bench.message(message);
+        fixture.message(message);
     }
-    bench.drain();
-    bench.restart();
-    assert_eq!(bench.idle(), None, "nobody waits for the write");
-    let id = fetch_id(&asked(&mut bench, "fetch"));
-    bench.seen();
-    bench.node.fetched(id, Ok(Bytes::new())).unwrap();
+    fixture.drain();
+    fixture.restart();
+    assert_eq!(fixture.idle(), None, "nobody waits for the write");
+    let id = fetch_id(&actions_of(&mut fixture, "fetch"));
+    fixture.seen();
+    fixture.node.fetched(id, Ok(Bytes::new())).unwrap();
     assert_eq!(
-        bench.seen(),
+        fixture.seen(),
         ["Fetched(Ok(b\"\"))"],
         "nor for reads that were overtaken"
     );
-    bench.advance(STORE_PATIENCE);
-    bench.node.tick().unwrap();
-    assert_eq!(bench.seen(), [""; 0]);
 }
 
 #[test]
-fn inputs_are_counted_while_there_is_no_machine() {
-    let mut bench = Bench::started();
+fn inputs_are_counted_while_the_machine_is_down() {
+    let mut fixture = Fixture::started();
     for _ in 0..2 {
-        bench.message("panic");
-        bench.message("echo");
-        bench.node.exited(peer()).unwrap();
-        bench.node.leader(None).unwrap();
-        assert_eq!(bench.node.lost_inputs, 3);
-        bench.wait();
-        assert_eq!(bench.node.lost_inputs, 0);
+        fixture.message("panic");
+        fixture.message("echo");
+        fixture.node.exited(peer()).unwrap();
+        fixture.node.leader(None).unwrap();
+        assert_eq!(fixture.node.supervisor.lost_inputs(), 3);
+        fixture.wait();
+        assert_eq!(fixture.node.supervisor.lost_inputs(), 0);
         assert_eq!(
-            bench.seen(),
+            fixture.seen(),
             ["panic", "leader -"],
             "it is told who leads now"
         );
@@ -232,77 +235,90 @@ fn inputs_are_counted_while_there_is_no_machine() {
 }
 
 #[test]
-fn only_the_leading_masters_process_calls_agents_back() {
-    let register_again = |mut bench: Bench, leader: &str| {
-        bench.node.start(me()).unwrap();
-        bench.node.leader(Some(leader.parse().unwrap())).unwrap();
-        bench.message("link");
-        bench.drain();
-        bench.restart();
-        let actions = bench.drain();
+fn only_a_leading_master_makes_agents_register_again() {
+    let register_again = |mut fixture: Fixture, leader: &str| {
+        fixture.node.start(me()).unwrap();
+        fixture.node.leader(Some(leader.parse().unwrap())).unwrap();
+        fixture.message("link");
+        fixture.drain();
+        fixture.restart();
+        let actions = fixture.drain();
         assert!(
             actions
                 .iter()
-                .all(|action| matches!(action, Action::Send { to, .. } if *to == peer()))
+                .all(|action| matches!(action, Action::Io(Io::Send { to, .. }) if *to == peer()))
         );
         actions.len()
     };
     let ours = "master@10.0.0.1:5050";
-    assert_eq!(register_again(Bench::of(Role::Master, None, None), ours), 1);
     assert_eq!(
-        register_again(Bench::of(Role::Master, None, None), "master@10.0.0.9:5050"),
+        register_again(Fixture::of(Role::Master, None, None), ours),
+        1
+    );
+    assert_eq!(
+        register_again(
+            Fixture::of(Role::Master, None, None),
+            "master@10.0.0.9:5050"
+        ),
         0
     );
     assert_eq!(
-        register_again(Bench::of(Role::Master, None, None), "master@10.0.0.1:5051"),
+        register_again(
+            Fixture::of(Role::Master, None, None),
+            "master@10.0.0.1:5051"
+        ),
         0
     );
-    assert_eq!(register_again(Bench::of(Role::Agent, None, None), ours), 0);
+    assert_eq!(
+        register_again(Fixture::of(Role::Agent, None, None), ours),
+        0
+    );
 }
 
 #[test]
 fn the_deadline_is_the_earliest_of_all() {
-    let mut bench = Bench::started();
-    bench.message("store");
-    bench.drain();
-    assert_eq!(bench.idle(), Some(STORE_PATIENCE));
-    bench.message("wait");
-    assert_eq!(bench.idle(), Some(Duration::from_secs(5)), "the machine's");
-    bench.node.detect_failed("no route").unwrap();
+    let mut fixture = Fixture::started();
+    fixture.message("wait");
+    assert_eq!(
+        fixture.idle(),
+        Some(Duration::from_secs(5)),
+        "the machine's"
+    );
+    fixture.node.detect_failed("no route").unwrap();
     assert!(
-        bench.idle().unwrap() <= Duration::from_secs(1),
+        fixture.idle().unwrap() <= Duration::from_secs(1),
         "the detection's"
     );
-    bench.message("panic");
+    fixture.message("panic");
     assert!(
-        bench.idle().unwrap() <= Duration::from_millis(100),
+        fixture.idle().unwrap() <= Duration::from_millis(100),
         "the restart's"
     );
-    bench.advance(Duration::from_secs(3));
-    assert_eq!(bench.idle(), Some(Duration::ZERO), "late is now");
+    fixture.advance(Duration::from_secs(3));
+    assert_eq!(fixture.idle(), Some(Duration::ZERO), "late is now");
 }
 
 #[test]
-fn reports_of_a_pass_that_was_overtaken_are_ignored() {
-    let mut bench = Bench::started();
+fn reports_on_a_replaced_desired_state_are_ignored() {
+    let mut fixture = Fixture::started();
     for message in ["apply", "apply", "engine", "engine"] {
-        bench.message(message);
+        fixture.message(message);
     }
-    bench.drain();
-    bench.seen();
-    let hosts = bench.host.0.lock().0.clone();
-    let engines = bench.host.1.lock().0.clone();
+    fixture.drain();
+    fixture.seen();
+    let hosts = fixture.host.0.lock().0.clone();
+    let engines = fixture.host.1.lock().0.clone();
     let mut report = |host: u64, engine: u64| {
-        bench.host.0.lock().1 = Some(HostReport {
+        fixture.host.0.lock().1 = Some(HostReport {
             generation: host,
             ..HostReport::default()
         });
-        bench.host.1.lock().1 = Some(EngineReport {
+        fixture.host.1.lock().1 = Some(EngineReport {
             generation: engine,
             ..EngineReport::default()
         });
-        bench.drain();
-        bench.seen().len()
+        fixture.drain();
+        fixture.seen().len()
     };
     assert_eq!((hosts.len(), engines.len()), (2, 2));
     assert_eq!(report(hosts[0], engines[0]), 0);
@@ -312,60 +328,64 @@ fn reports_of_a_pass_that_was_overtaken_are_ignored() {
 }
 
 #[test]
-fn reports_for_a_former_machine_are_ignored() {
-    let mut bench = Bench::started();
-    bench.message("apply");
-    bench.message("engine");
-    bench.drain();
-    let host = bench.host.0.lock().0[0];
-    let engine = bench.host.1.lock().0[0];
-    bench.restart();
-    bench.host.0.lock().1 = Some(HostReport {
+fn reports_for_the_machine_before_are_ignored() {
+    let mut fixture = Fixture::started();
+    fixture.message("apply");
+    fixture.message("engine");
+    fixture.drain();
+    let host = fixture.host.0.lock().0[0];
+    let engine = fixture.host.1.lock().0[0];
+    fixture.restart();
+    fixture.host.0.lock().1 = Some(HostReport {
         generation: host,
         ..HostReport::default()
     });
-    bench.host.1.lock().1 = Some(EngineReport {
+    fixture.host.1.lock().1 = Some(EngineReport {
         generation: engine,
         ..EngineReport::default()
     });
-    assert_eq!(bench.drain(), []);
-    assert_eq!(bench.seen(), [""; 0], "the new machine did not ask yet");
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.seen(), [""; 0], "the new machine did not ask yet");
 }
 
 #[test]
 fn usage_reaches_the_machine() {
-    let mut bench = Bench::started();
+    let mut fixture = Fixture::started();
     let usage = BTreeMap::from([("dcos".to_owned(), InUse { v4: 3, v6: 2 })]);
-    *bench.host.2.lock() = Some(usage.clone());
-    bench.drain();
-    assert_eq!(bench.seen(), [format!("Usage({usage:?})")]);
+    *fixture.host.2.lock() = Some(usage.clone());
+    fixture.drain();
+    assert_eq!(fixture.seen(), [format!("Usage({usage:?})")]);
 }
 
 #[test]
 fn a_request_is_answered_once() {
-    let mut bench = Bench::started();
-    bench.request(1, "/twice");
-    assert_eq!(statuses(&bench.drain()), [(1, 200)]);
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 200)], "the id is free again");
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/twice");
+    assert_eq!(statuses(&fixture.drain()), [(1, 200)]);
+    fixture.request(1, "/now");
+    assert_eq!(
+        statuses(&fixture.drain()),
+        [(1, 200)],
+        "the id is free again"
+    );
 }
 
 #[test]
-fn links_are_passed_on_as_they_are_wanted() {
-    let mut bench = Bench::started();
+fn links_reach_the_driver() {
+    let mut fixture = Fixture::started();
     assert_eq!(
-        asked(&mut bench, "link"),
-        [Action::Link {
+        actions_of(&mut fixture, "link"),
+        [Action::Io(Io::Link {
             to: peer(),
             reconnect: false
-        }]
+        })]
     );
     assert_eq!(
-        asked(&mut bench, "anew"),
-        [Action::Link {
+        actions_of(&mut fixture, "anew"),
+        [Action::Io(Io::Link {
             to: peer(),
             reconnect: true
-        }]
+        })]
     );
 }
 
@@ -375,33 +395,33 @@ fn restarts_are_a_metric_of_the_role() {
         (Role::Master, "overlay/master/process_restarts"),
         (Role::Agent, "overlay/slave/process_restarts"),
     ] {
-        let mut bench = Bench::of(role, None, None);
+        let mut fixture = Fixture::of(role, None, None);
         assert_eq!(
-            bench.node.metrics(),
+            fixture.node.metrics(),
             [Metric::count(name, 0)],
             "before the start"
         );
-        bench.node.start(me()).unwrap();
-        assert_eq!(bench.node.metrics(), [Metric::count(name, 0)]);
+        fixture.node.start(me()).unwrap();
+        assert_eq!(fixture.node.metrics(), [Metric::count(name, 0)]);
         for restarts in 1..=2 {
-            bench.restart();
-            assert_eq!(bench.node.metrics(), [Metric::count(name, restarts)]);
+            fixture.restart();
+            assert_eq!(fixture.node.metrics(), [Metric::count(name, restarts)]);
         }
     }
 }
 
 #[test]
-fn a_panic_while_the_deadline_is_asked_for_holds_up_no_answer() {
-    let mut bench = Bench::started();
-    bench.request(1, "/later");
-    bench.message("break timeout");
+fn a_panic_in_poll_timeout_answers_open_requests_at_once() {
+    let mut fixture = Fixture::started();
+    fixture.request(1, "/later");
+    fixture.message("break timeout");
     assert_eq!(
-        statuses(&bench.drain()),
+        statuses(&fixture.drain()),
         [(1, 500)],
         "before the node is idle"
     );
-    assert!(bench.node.take_panicked());
-    bench.wait();
-    bench.request(1, "/now");
-    assert_eq!(statuses(&bench.drain()), [(1, 200)]);
+    assert!(fixture.node.take_panicked());
+    fixture.wait();
+    fixture.request(1, "/now");
+    assert_eq!(statuses(&fixture.drain()), [(1, 200)]);
 }

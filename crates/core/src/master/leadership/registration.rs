@@ -14,7 +14,7 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
-use crate::{Effect, Level, Upid};
+use crate::{Effect, Io, Level, Upid};
 
 impl Leadership {
     /// Allocates what a registering agent requests and does not have yet. It is answered as
@@ -34,10 +34,10 @@ impl Leadership {
             .sessions
             .of(from)
             .is_some_and(|(_, session)| session.unconfirmed);
-        cx.out.push(Effect::Link {
+        cx.out.push(Effect::Io(Io::Link {
             to: from.clone(),
             reconnect,
-        });
+        }));
         let form = list_form(message);
         cx.sessions.register(cx.out.now(), ip, from, form, request);
         let problems = &granted.list.problems;

@@ -119,7 +119,7 @@ fn sent(peers: &mut Peers, out: &mut Outbox) -> Vec<Bytes> {
         peers.tick(out);
     }
     let body = |effect| match effect {
-        Effect::Send { body, .. } => body,
+        Effect::Io(Io::Send { body, .. }) => body,
         other => panic!("{other:?}"),
     };
     std::iter::from_fn(|| out.pop()).map(body).collect()

@@ -1,6 +1,6 @@
-// Results of Mesos's asynchronous calls, as events of a process.
-#ifndef OVERLAY_DELIVER_HPP
-#define OVERLAY_DELIVER_HPP
+// Results of Mesos's asynchronous calls as events of a process.
+#ifndef OVERLAY_DISPATCH_HPP
+#define OVERLAY_DISPATCH_HPP
 
 #include <string>
 
@@ -8,10 +8,10 @@
 
 namespace overlay {
 
-// Once `future` is ready, failed or discarded, runs `then(future)` as an event of
-// the process `owner`. (The future's own callbacks run on any thread.)
+// Runs `then(future)` as an event of the process `owner` once `future` is ready,
+// failed or discarded. libprocess itself runs a future's callbacks on any thread.
 template <typename T, typename F>
-void deliver(
+void dispatchOnAny(
     const process::Future<T>& future, const process::UPID& owner, const F& then)
 {
   future.onAny([owner, then](const process::Future<T>& done) {
@@ -19,7 +19,7 @@ void deliver(
   });
 }
 
-// Why a future that came to an end is not ready.
+// The failure of a future that ended without being ready.
 template <typename T>
 std::string reason(const process::Future<T>& future)
 {
@@ -28,4 +28,4 @@ std::string reason(const process::Future<T>& future)
 
 } // namespace overlay {
 
-#endif // OVERLAY_DELIVER_HPP
+#endif // OVERLAY_DISPATCH_HPP

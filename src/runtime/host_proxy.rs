@@ -1,0 +1,66 @@
+//! The host as the machine sees it.
+
+use std::sync::Arc;
+
+use overlay_core::Input;
+use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::engine::EngineDesired;
+
+use super::node::Host;
+
+/// Passes desired states to the host, and reports to the machine.
+///
+/// The host outlives machines and may still report on an older desired state. Only reports
+/// on the newest one of the current machine are passed on. Its generation identifies it,
+/// since machines use different generations (see
+/// [`overlay_core::machine::first_number`]).
+pub(super) struct HostProxy {
+    host: Box<dyn Host>,
+    /// Generation of the newest [`overlay_core::Effect::ApplyHost`].
+    generation: Option<u64>,
+    /// Generation of the newest [`overlay_core::Effect::ApplyEngine`].
+    engine_generation: Option<u64>,
+}
+
+impl HostProxy {
+    pub(super) fn new(host: Box<dyn Host>) -> HostProxy {
+        HostProxy {
+            host,
+            generation: None,
+            engine_generation: None,
+        }
+    }
+
+    /// Starts to reconcile the host.
+    pub(super) fn apply(&mut self, generation: u64, desired: Arc<Desired>) {
+        self.generation = Some(generation);
+        self.host.apply(generation, desired);
+    }
+
+    /// Starts to reconcile the container engine.
+    pub(super) fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {
+        self.engine_generation = Some(generation);
+        self.host.apply_engine(generation, networks);
+    }
+
+    /// Returns the next report for the machine.
+    pub(super) fn poll(&mut self) -> Option<Input> {
+        while let Some(report) = self.host.poll() {
+            if self.generation == Some(report.generation) {
+                return Some(Input::HostDone(report));
+            }
+        }
+        while let Some(report) = self.host.poll_engine() {
+            if self.engine_generation == Some(report.generation) {
+                return Some(Input::EngineDone(report));
+            }
+        }
+        self.host.poll_usage().map(Input::Usage)
+    }
+
+    /// Forgets what a machine that is gone has asked for.
+    pub(super) fn forget(&mut self) {
+        self.generation = None;
+        self.engine_generation = None;
+    }
+}
