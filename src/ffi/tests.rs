@@ -86,7 +86,7 @@ struct Handle {
     node: *mut mo_node,
     ms: Arc<AtomicU64>,
     /// Inputs of the machines.
-    given: Arc<Mutex<Vec<Input>>>,
+    inputs: Arc<Mutex<Vec<Input>>>,
 }
 
 impl Handle {
@@ -96,12 +96,12 @@ impl Handle {
 
     fn of(detect: Option<&str>, log: Option<LogSettings>) -> Handle {
         let ms = Arc::new(AtomicU64::new(0));
-        let given = Arc::new(Mutex::new(Vec::new()));
+        let inputs = Arc::new(Mutex::new(Vec::new()));
         let node = mo_node::boxed(Node::new(NodeOptions {
             role: Role::Master,
             factory: Box::new({
-                let given = given.clone();
-                move |_| Box::new(Echo(VecDeque::new(), given.clone()))
+                let inputs = inputs.clone();
+                move |_| Box::new(Echo(VecDeque::new(), inputs.clone()))
             }),
             detect: detect.map(str::to_owned),
             authenticate_http: AuthenticateHttp::default(),
@@ -113,7 +113,7 @@ impl Handle {
             }),
             seed: 1,
         }));
-        Handle { node, ms, given }
+        Handle { node, ms, inputs }
     }
 
     fn started() -> Handle {
@@ -123,11 +123,10 @@ impl Handle {
     }
 
     fn start(&self) {
+        let pid = lend("overlay-master@10.0.0.1:5050");
         // SAFETY: the node is alive.
-        assert_eq!(
-            unsafe { mo_node_start(self.node, lend("overlay-master@10.0.0.1:5050")) },
-            MoResult::Ok
-        );
+        let result = unsafe { mo_node_start(self.node, pid) };
+        assert_eq!(result, MoResult::Ok);
     }
 
     fn message(&self, name: &str) -> MoResult {
@@ -332,10 +331,8 @@ fn ticks_may_come_at_any_time() {
     }
     let (_, effect) = handle.poll();
     // SAFETY: this is the variant of this kind.
-    assert_eq!(
-        (effect.kind, unsafe { effect.as_.none.deadline_ms }),
-        (MoEffectKind::None, NEVER)
-    );
+    let deadline_ms = unsafe { effect.as_.none.deadline_ms };
+    assert_eq!((effect.kind, deadline_ms), (MoEffectKind::None, NEVER));
 }
 
 #[test]

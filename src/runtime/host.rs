@@ -11,8 +11,28 @@ use overlay_host::docker;
 use overlay_host::{Executor, Fitting, Sampler};
 use tokio::sync::watch;
 
-use super::node::Host;
 use super::{Role, log};
+
+/// Executor of [`ApplyHost`](overlay_core::Effect::ApplyHost) and [`ApplyEngine`](overlay_core::Effect::ApplyEngine). No method blocks.
+pub trait Host: Send {
+    /// Starts to reconcile the host with `desired`.
+    fn apply(&mut self, generation: u64, desired: Arc<Desired>);
+
+    /// Returns the next report about the host.
+    fn poll(&mut self) -> Option<HostReport>;
+
+    /// Starts to reconcile the container engine with `networks`.
+    fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>);
+
+    /// Returns the next report about the container engine. There may be several of one
+    /// generation.
+    fn poll_engine(&mut self) -> Option<EngineReport>;
+
+    /// Returns the next sample of the addresses in use, by overlay.
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        None
+    }
+}
 
 /// Host that the process runs on. Its threads are started when they are needed first, so
 /// that a master has none.

@@ -141,8 +141,8 @@ impl Host {
     }
 
     /// Its network namespace.
-    pub fn netns(&self) -> testbed::net::Netns {
-        testbed::net::Netns::open(&self.namespace).unwrap()
+    pub fn netns(&self) -> testbed::netns::Netns {
+        testbed::netns::Netns::open(&self.namespace).unwrap()
     }
 
     /// Where that namespace is found, as long as this is here.

@@ -31,9 +31,9 @@ pub struct Leases<'a> {
 /// The reason for which an agent's lease has not ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Holds {
-    /// Its link is up.
+    /// The link to the agent is up.
     Connected,
-    /// Its registration waits for an answer.
+    /// A registration of the agent waits for an answer.
     Registering,
     /// The latest contact was this long ago.
     Contact(Duration),

@@ -144,7 +144,7 @@ fn assert_eventually(what: &str, reaches: impl Fn() -> bool) {
 
 #[test]
 fn all_containers_reach_each_other() {
-    if !testbed::skip::unless_docker("all_containers_reach_each_other") {
+    if !testbed::skip::require_docker("all_containers_reach_each_other") {
         return;
     }
     let (one, two) = agents();
@@ -176,7 +176,7 @@ fn all_containers_reach_each_other() {
 
 #[test]
 fn other_networks_stay_apart() {
-    if !testbed::skip::unless_docker("other_networks_stay_apart") {
+    if !testbed::skip::require_docker("other_networks_stay_apart") {
         return;
     }
     let agent = Agent::new(1);
@@ -212,7 +212,7 @@ fn other_networks_stay_apart() {
 /// address back for one to two seconds after the first container.
 #[test]
 fn the_first_container_has_ipv6_at_once() {
-    if !testbed::skip::unless_docker("the_first_container_has_ipv6") {
+    if !testbed::skip::require_docker("the_first_container_has_ipv6") {
         return;
     }
     let (docker, mut keeper) = (DockerHost::started(), Keeper::new());

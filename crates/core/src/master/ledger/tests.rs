@@ -341,14 +341,18 @@ proptest! {
         world.finish_write();
         world.begin_write();
         world.finish_write();
-        let allocations = |ledger: &Ledger| -> Vec<_> {
-            let records = ledger.records.iter();
-            records.map(|(ip, record)| (*ip, record.allocation.clone())).collect()
-        };
-        let before = allocations(&world.ledger);
+        let before = world.ledger.records.clone();
         let networks = world.ledger.networks().network.clone();
         world.recover();
-        prop_assert_eq!(allocations(&world.ledger), before);
+        prop_assert!(world.ledger.agents().eq(before.keys().copied()));
+        for (ip, record) in &world.ledger.records {
+            let (now, before) = (&record.allocation, &before[ip].allocation);
+            prop_assert_eq!(&now.overlays, &before.overlays);
+            // An address that the VTEP got after the overlays were removed is in no overlay.
+            for (now, before) in now.vtep.iter().zip(before.vtep.iter()) {
+                prop_assert!(now.is_none() || now == before);
+            }
+        }
         prop_assert_eq!(&world.ledger.networks().network, &networks);
     }
 }
@@ -372,6 +376,28 @@ fn a_shortage_changes_nothing_and_what_is_available_can_be_had() {
     assert!(granted.list.problems[0].starts_with("no /26 is left for overlay small"));
     assert!(world.ledger.has_uncommitted_of(agent(5)));
     assert!(!world.ledger.has_uncommitted_of(agent(4)));
+    world.check();
+}
+
+#[test]
+fn an_agent_without_an_overlay_in_force_gets_no_other_vtep_address() {
+    let mut world = World::new();
+    for number in 1..=4 {
+        world.register(agent(number), ALL, &[]);
+    }
+    // Overlay `small` is exhausted, so this one has `dual` only.
+    let only_v4 = AllocationRequest {
+        enable_ipv6: false,
+        ..ALL
+    };
+    world.register(agent(5), only_v4, &[]);
+    let remove = Change::Remove("dual".to_owned());
+    let none = RegisteredAgents::new();
+    let made = world.ledger.change_networks(&remove, Removal::Drain, &none);
+    assert!(made.unwrap().is_some());
+    let before = world.ledger.allocation(agent(5)).cloned();
+    world.register(agent(5), ALL, &[]);
+    assert_eq!(world.ledger.allocation(agent(5)).cloned(), before);
     world.check();
 }
 
