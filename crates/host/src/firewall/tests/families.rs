@@ -2,12 +2,13 @@
 
 use super::super::plan::Set;
 use super::super::tests::*;
+use crate::firewall::wanted::set_name;
 
 /// One overlay, of which this host has subnets of these families.
 fn desired_in(families: &[Family]) -> Desired {
     let mut desired = desired();
     let overlay = desired.overlays.get_mut("dcos").unwrap();
-    let subnet = |family: &Family| family.of(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
+    let subnet = |family: &Family| family.select(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
     overlay.subnets = families.iter().map(subnet).collect();
     desired
 }
@@ -18,7 +19,7 @@ fn wanted_in(families: &[Family]) -> Wanted {
 
 /// A host with these rules in both families.
 fn host_with(rules: &str) -> Observed {
-    let rules = Family::BOTH.map(|family| (family, Ruleset::parse(rules)));
+    let rules = Family::ALL.map(|family| (family, Ruleset::parse(rules)));
     Observed {
         rules: rules.into(),
         uplinks: ["eth0".to_owned()].into(),
@@ -44,7 +45,7 @@ fn right(family: Family) -> Set {
 
 /// Our rule.
 fn rule(family: Family) -> String {
-    family.of(
+    family.select(
         RULE.to_owned(),
         "-s fd01:b::/64 -m set --match-set overlay6 dst -j MASQUERADE".to_owned(),
     )
@@ -52,7 +53,7 @@ fn rule(family: Family) -> String {
 
 /// A host that is right in both families.
 fn settled() -> Observed {
-    let rules = Family::BOTH.map(|family| {
+    let rules = Family::ALL.map(|family| {
         let rules = FRESH.replacen(
             "COMMIT",
             &format!("-A POSTROUTING {}\nCOMMIT", rule(family)),
@@ -60,7 +61,7 @@ fn settled() -> Observed {
         );
         (family, Ruleset::parse(&rules))
     });
-    let sets = Family::BOTH.map(|family| (family.set().to_owned(), right(family)));
+    let sets = Family::ALL.map(|family| (set_name(family).to_owned(), right(family)));
     Observed {
         rules: rules.into(),
         sets: sets.into(),
@@ -70,7 +71,7 @@ fn settled() -> Observed {
 
 /// What is planned for one family, and for none in particular.
 fn lines_of(family: Family, plan: &Plan) -> Vec<String> {
-    let other = family.of(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
+    let other = family.select(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
     let lines = lines(plan).into_iter();
     lines
         .filter(|line| !other.iter().any(|word| line.contains(word)))
@@ -99,7 +100,7 @@ fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
     };
     assert_eq!(planned(&[Family::V6]), v6);
     assert_eq!(planned(&[Family::V4]), v4);
-    assert_eq!(planned(&Family::BOTH), [v4, v6].concat());
+    assert_eq!(planned(&Family::ALL), [v4, v6].concat());
     assert_eq!(planned(&[]), [""; 0]);
 }
 
@@ -107,11 +108,11 @@ fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
 fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
     let observed = settled();
     assert_eq!(
-        plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed),
+        plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed),
         Plan::default()
     );
     for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (tool, set) = goes.of(("iptables", "overlay"), ("ip6tables", "overlay6"));
+        let (tool, set) = goes.select(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
             lines(&plan(&wanted_in(&[stays]), Nat::Iptables, &observed)),
             [
@@ -126,8 +127,8 @@ fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
 #[test]
 fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
     for (bad, good) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let number = bad.of(2, 10);
-        let members = set(&[(bad.of("10.0.0.0/8", "fd77::/16"), false)]).members;
+        let number = bad.select(2, 10);
+        let members = set(&[(bad.select("10.0.0.0/8", "fd77::/16"), false)]).members;
         let foreign = Set {
             kind: "hash:net".into(),
             family: number,
@@ -138,13 +139,13 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
             ..right(bad)
         };
         let other_family = Set {
-            family: good.of(2, 10),
+            family: good.select(2, 10),
             ..right(bad)
         };
         for found in [foreign, other_kind, other_family] {
             let mut observed = host_with(FRESH);
-            observed.sets.insert(bad.set().to_owned(), found);
-            let plan = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
+            observed.sets.insert(set_name(bad).to_owned(), found);
+            let plan = plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed);
             assert_eq!(
                 plan.problems
                     .iter()
@@ -166,11 +167,11 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
 /// A set without what makes it ours is ours if our rules use it.
 #[test]
 fn a_set_that_our_rules_use_is_ours() {
-    for family in Family::BOTH {
+    for family in Family::ALL {
         let mut observed = settled();
-        let members = set(&[(family.of("10.0.0.0/8", "fd77::/16"), true)]).members;
-        observed.sets.get_mut(family.set()).unwrap().members = members;
-        let with = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
+        let members = set(&[(family.select("10.0.0.0/8", "fd77::/16"), true)]).members;
+        observed.sets.get_mut(set_name(family)).unwrap().members = members;
+        let with = plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed);
         let members = right(family).members;
         assert_eq!(
             with.ops,
@@ -184,12 +185,12 @@ fn a_set_that_our_rules_use_is_ours() {
         let without = lines_of(family, &plan(&Wanted::default(), Nat::Iptables, &observed));
         assert_eq!(
             without.last(),
-            Some(&format!("destroy ipset {}", family.set()))
+            Some(&format!("destroy ipset {}", set_name(family)))
         );
         // An empty one nobody misses, and it is not ours to destroy.
         let mut empty = host_with(FRESH);
         empty.sets.insert(
-            family.set().to_owned(),
+            set_name(family).to_owned(),
             Set {
                 members: BTreeMap::new(),
                 ..right(family)
@@ -220,7 +221,7 @@ fn what_an_interrupted_swap_left_goes_first() {
     ] {
         for wanted in [
             wanted_in(&[family]),
-            wanted_in(&Family::BOTH),
+            wanted_in(&Family::ALL),
             Wanted::default(),
         ] {
             let mut observed = host_with(FRESH);
@@ -264,7 +265,7 @@ fn a_table_of_nftables_holds_the_families_that_there_are() {
     for (families, expected, missing) in [
         (&[Family::V4][..], vec![set4, v4], vec![set6, v6]),
         (&[Family::V6], vec![set6, v6], vec![set4, v4]),
-        (&Family::BOTH, vec![set4, set6, v4, v6], vec![]),
+        (&Family::ALL, vec![set4, set6, v4, v6], vec![]),
     ] {
         let script = script(families);
         assert!(
@@ -328,7 +329,7 @@ fn a_table_with_anything_more_or_less_is_written_anew() {
         );
     }
     // A family that comes or goes changes the table.
-    for families in [&[Family::V4][..], &Family::BOTH] {
+    for families in [&[Family::V4][..], &Family::ALL] {
         let wanted = wanted_in(families);
         let observed = Observed {
             table: Some(table.clone()),
@@ -466,7 +467,7 @@ fn the_predecessors_hole_is_closed_in_its_family() {
         );
         let observed = host_with(&with);
         let removals = |of| {
-            let lines = filter_lines(of, &wanted_in(&Family::BOTH), &observed);
+            let lines = filter_lines(of, &wanted_in(&Family::ALL), &observed);
             lines
                 .iter()
                 .filter(|line| line.starts_with("-D DOCKER-ISOLATION-STAGE-2"))
@@ -478,11 +479,11 @@ fn the_predecessors_hole_is_closed_in_its_family() {
 
 #[test]
 fn what_is_wanted_follows_from_subnets_and_bridges() {
-    let both = wanted_in(&Family::BOTH);
+    let both = wanted_in(&Family::ALL);
     assert_eq!(both.ranges, [net("9.0.0.0/8"), net("fd01:b::/64")].into());
     assert_eq!(wanted_in(&[Family::V6]).ranges, [net("fd01:b::/64")].into());
     let devices = |desired: &Desired| Vec::from_iter(Wanted::of(desired).devices);
-    let mut desired = desired_in(&Family::BOTH);
+    let mut desired = desired_in(&Family::ALL);
     assert_eq!(devices(&desired), ["d-dcos", "m-dcos", "vtep1024"]);
     let overlay = desired.overlays.get_mut("dcos").unwrap();
     overlay.ranges.push(net("::/0"));
