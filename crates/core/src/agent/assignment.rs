@@ -10,7 +10,7 @@ use crate::config::master::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
-use crate::util::family::{Family, HasFamily};
+use crate::util::family::Family;
 
 /// What the master gave this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,8 +40,8 @@ impl Share {
 /// Parses an address of this family with a prefix length.
 fn parse_address(family: Family, field: &str, text: &str) -> Result<IpNet, String> {
     let net = text.parse::<IpNet>().ok();
-    net.filter(|net| net.family() == family).ok_or_else(|| {
-        let example = family.select(
+    net.filter(|net| family.includes(*net)).ok_or_else(|| {
+        let example = family.pick(
             "IPv4 prefix such as 9.0.0.0/24",
             "IPv6 prefix such as fd01:b::/80",
         );
@@ -192,13 +192,13 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
     overlay.mesos_bridge = bridge(mesos, "mesos_bridge", 'm')?;
     overlay.docker_bridge = bridge(docker, "docker_bridge", 'd')?;
 
-    for family in Family::ALL {
-        let (range, range_field) = family.select(
+    for family in Family::BOTH {
+        let (range, range_field) = family.pick(
             (&info.info.subnet, "info.subnet"),
             (&info.info.subnet6, "info.subnet6"),
         );
         let (subnet, subnet_field) =
-            family.select((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
+            family.pick((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
         let Some(range) = range else {
             if subnet.is_some() {
                 return Err(format!(
@@ -219,7 +219,7 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
             let (Some(info), Some(bridge)) = (info, bridge) else {
                 continue;
             };
-            if let Some(text) = family.select(&info.ip, &info.ip6) {
+            if let Some(text) = family.pick(&info.ip, &info.ip6) {
                 bridge
                     .subnets
                     .push(parse_network(family, field, text, Some(subnet))?);

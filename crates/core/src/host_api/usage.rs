@@ -1,9 +1,11 @@
 //! Numbers of addresses that containers on this host can get and have.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::util::family::{Family, HasFamily};
+use crate::util::family::Family;
 
 /// A program that starts containers. Each has addresses of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,10 +40,10 @@ pub struct InUse {
 
 impl InUse {
     /// Counts these addresses.
-    pub fn count<T: HasFamily>(addresses: impl IntoIterator<Item = T>) -> InUse {
+    pub fn count(addresses: impl IntoIterator<Item = IpAddr>) -> InUse {
         let mut in_use = InUse::default();
         for address in addresses {
-            match address.family() {
+            match Family::from(address) {
                 Family::V4 => in_use.v4 += 1,
                 Family::V6 => in_use.v6 += 1,
             }
@@ -89,7 +91,7 @@ pub struct AddressCount {
 impl Addresses {
     /// Returns the addresses of a bridge with these prefixes.
     pub fn new(subnets: &[IpNet], in_use: Option<InUse>) -> Addresses {
-        let total = |family: Family| family.find(subnets).copied().map(assignable);
+        let total = |family: Family| family.find(subnets).map(assignable);
         let (total, total6) = (total(Family::V4), total(Family::V6));
         Addresses {
             in_use: in_use.filter(|_| total.is_some()).map(|in_use| in_use.v4),
@@ -162,7 +164,7 @@ pub fn assignable(net: IpNet) -> u128 {
     if bits < 2 {
         return 0;
     }
-    let reserved = net.family().select(3, 2);
+    let reserved = Family::from(net).pick(3, 2);
     // The number of all IPv6 addresses needs 129 bits.
     1_u128
         .checked_shl(bits)

@@ -153,7 +153,7 @@ impl Counters {
     fn add_failures(&self, numbers: &mut Numbers) {
         for (of, prefix, counts) in [("vtep", "ip", self.ips), ("subnet", "subnet", self.subnets)] {
             let counts = [("", counts.v4), ("6", counts.v6)];
-            for (family, (digit, count)) in Family::ALL.into_iter().zip(counts) {
+            for (family, (digit, count)) in Family::BOTH.into_iter().zip(counts) {
                 let name = format!("overlay/master/{prefix}{digit}_allocation_failures");
                 numbers.count(
                     &FAILURES,
@@ -253,7 +253,7 @@ fn add_capacity(
             capacity.total6.map(|total| total as f64),
         ],
     ];
-    for ((family, digit), values) in Family::ALL.into_iter().zip(["", "6"]).zip(values) {
+    for ((family, digit), values) in Family::BOTH.into_iter().zip(["", "6"]).zip(values) {
         for ((of, what), value) in of.iter().zip(["free", "used", "total"]).zip(values) {
             let Some(value) = value else { continue };
             let overlay = overlay.map(|overlay| ("overlay", overlay));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// An address family. Code that handles IPv4 and IPv6 alike takes it as an argument.
+/// Address family of IP. Code that handles IPv4 and IPv6 alike takes it as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
@@ -15,48 +15,44 @@ pub enum Family {
 
 impl Family {
     /// Both families, IPv4 first.
-    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
-    /// Returns the one of two values that belongs to this family.
-    pub fn select<T>(self, v4: T, v6: T) -> T {
+    /// Returns whichever of two values is this family's.
+    pub fn pick<T>(self, v4: T, v6: T) -> T {
         match self {
             Family::V4 => v4,
             Family::V6 => v6,
         }
     }
 
-    /// Returns the first of `items` that is of this family.
-    pub fn find<T: HasFamily>(self, items: &[T]) -> Option<&T> {
-        items.iter().find(|item| item.family() == self)
+    /// Returns whether an address or prefix is of this family.
+    pub fn includes(self, other: impl Into<Family>) -> bool {
+        self == other.into()
     }
 
-    /// Returns the name in metrics and JSON: `ipv4` or `ipv6`.
+    /// Returns the first address or prefix of this family.
+    pub fn find<T: Copy + Into<Family>>(self, items: &[T]) -> Option<T> {
+        items.iter().copied().find(|item| self.includes(*item))
+    }
+
+    /// Returns the name in metrics: `ipv4` or `ipv6`.
     pub fn name(self) -> &'static str {
-        self.select("ipv4", "ipv6")
+        self.pick("ipv4", "ipv6")
     }
 }
 
-/// A value that is of one address family.
-pub trait HasFamily {
-    /// Returns the address family.
-    fn family(&self) -> Family;
-}
-
-impl HasFamily for IpAddr {
-    fn family(&self) -> Family {
-        match self {
+impl From<IpAddr> for Family {
+    fn from(ip: IpAddr) -> Family {
+        match ip {
             IpAddr::V4(_) => Family::V4,
             IpAddr::V6(_) => Family::V6,
         }
     }
 }
 
-impl HasFamily for IpNet {
-    fn family(&self) -> Family {
-        match self {
-            IpNet::V4(_) => Family::V4,
-            IpNet::V6(_) => Family::V6,
-        }
+impl From<IpNet> for Family {
+    fn from(net: IpNet) -> Family {
+        Family::from(net.addr())
     }
 }
 
@@ -69,10 +65,10 @@ mod tests {
         let nets: Vec<IpNet> = ["fd01::/64", "9.0.0.0/8", "10.0.0.0/8"]
             .map(|net| net.parse().unwrap())
             .to_vec();
-        assert_eq!(Family::V4.find(&nets), Some(&nets[1]));
-        assert_eq!(Family::V6.find(&nets), Some(&nets[0]));
+        assert_eq!(Family::V4.find(&nets), Some(nets[1]));
+        assert_eq!(Family::V6.find(&nets), Some(nets[0]));
         assert_eq!(Family::V6.find(&nets[1..]), None);
-        assert_eq!(nets[0].addr().family(), Family::V6);
-        assert_eq!(Family::ALL.map(Family::name), ["ipv4", "ipv6"]);
+        assert_eq!(Family::from(nets[0].addr()), Family::V6);
+        assert_eq!(Family::BOTH.map(Family::name), ["ipv4", "ipv6"]);
     }
 }

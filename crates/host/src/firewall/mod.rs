@@ -237,7 +237,7 @@ impl Pass<'_> {
 
     fn observe(&mut self, nat: Nat) -> Observed {
         let mut observed = Observed::default();
-        for family in Family::ALL {
+        for family in Family::BOTH {
             match self.tools.rules(family) {
                 Some(Ok(rules)) => _ = observed.rules.insert(family, rules),
                 Some(Err(error)) if self.wanted.concerns(family) => {
@@ -250,7 +250,7 @@ impl Pass<'_> {
                 None if nat == Nat::Iptables && self.wanted.concerns(family) => {
                     let sentence = format!(
                         "{} is not installed; install it",
-                        family.select("iptables", "ip6tables")
+                        family.pick("iptables", "ip6tables")
                     );
                     self.fault(plan::of_family(family), sentence);
                 }

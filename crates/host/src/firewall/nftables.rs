@@ -47,11 +47,11 @@ impl Table {
     /// The wanted table; `None` if there is nothing to masquerade.
     pub(super) fn of(wanted: &Wanted) -> Option<Table> {
         let mut table = Table::default();
-        for family in Family::ALL
+        for family in Family::BOTH
             .into_iter()
             .filter(|family| wanted.concerns(*family))
         {
-            let kind = family.select("ipv4_addr", "ipv6_addr").to_owned();
+            let kind = family.pick("ipv4_addr", "ipv6_addr").to_owned();
             table.sets.insert(
                 set_name(family).to_owned(),
                 (kind, wanted.ranges(family).copied().collect()),
@@ -113,11 +113,11 @@ impl Table {
         }
         script +=
             &format!("chain {CHAIN} {{ type nat hook postrouting priority 100; policy accept;\n");
-        for family in Family::ALL
+        for family in Family::BOTH
             .into_iter()
             .filter(|family| self.sets.contains_key(set_name(*family)))
         {
-            let (ip, set) = (family.select("ip", "ip6"), set_name(family));
+            let (ip, set) = (family.pick("ip", "ip6"), set_name(family));
             script += &format!("{ip} saddr @{set} {ip} daddr != @{set} masquerade\n");
         }
         script + "}\n}\n"
@@ -126,7 +126,7 @@ impl Table {
 
 /// The rule of one family.
 fn rule(family: Family) -> Value {
-    let (ip, set) = (family.select("ip", "ip6"), format!("@{}", set_name(family)));
+    let (ip, set) = (family.pick("ip", "ip6"), format!("@{}", set_name(family)));
     let matches = |op: &str, field: &str| json!({"match": {"op": op, "left": {"payload": {"protocol": ip, "field": field}}, "right": set}});
     json!([matches("==", "saddr"), matches("!=", "daddr"), {"masquerade": null}])
 }

@@ -93,7 +93,7 @@ pub(super) fn plan(wanted: &Wanted, backend: Nat, observed: &Observed) -> Plan {
     if let Some(table) = table.as_ref().filter(|_| has_wrong_table) {
         plan.ops.push(Op::WriteTable(table.clone()));
     }
-    for family in Family::ALL {
+    for family in Family::BOTH {
         sets::write(in_iptables, family, observed, &mut plan);
         if let Some(rules) = observed.rules.get(&family) {
             // A rule with a set that is not ours would do harm.
@@ -134,7 +134,7 @@ impl Op {
 
 /// The overlays of one family.
 pub(super) fn of_family(family: Family) -> Scope<'static> {
-    family.select(Scope::Ipv4, Scope::Ipv6)
+    family.pick(Scope::Ipv4, Scope::Ipv6)
 }
 
 impl fmt::Display for Op {
@@ -157,7 +157,7 @@ impl fmt::Display for Op {
                 write!(
                     f,
                     "change a rule: {} -t {table} {line}",
-                    family.select("iptables", "ip6tables")
+                    family.pick("iptables", "ip6tables")
                 )
             }
             Op::WriteTable(table) => write!(f, "write nftables' table {table}"),

@@ -16,12 +16,12 @@ pub(super) const KIND: &str = "hash:net";
 /// The name of a set that takes the place of another and then goes; seen only if
 /// that was interrupted.
 pub(super) fn scratch(family: Family) -> &'static str {
-    family.select("mesos-overlay-new", "mesos-overlay6-new")
+    family.pick("mesos-overlay-new", "mesos-overlay6-new")
 }
 
 /// All names that are ours.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    Family::ALL
+    Family::BOTH
         .into_iter()
         .flat_map(|family| [set_name(family), scratch(family)])
 }
@@ -29,12 +29,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 /// The kernel's number of a family.
 fn number(family: Family) -> u8 {
     // AF_INET and AF_INET6 on Linux.
-    family.select(2, 10)
+    family.pick(2, 10)
 }
 
 /// All addresses, in two halves.
 fn halves(family: Family) -> [IpNet; 2] {
-    let addresses: [IpAddr; 2] = family.select(
+    let addresses: [IpAddr; 2] = family.pick(
         [
             Ipv4Addr::UNSPECIFIED.into(),
             Ipv4Addr::new(128, 0, 0, 0).into(),
@@ -122,7 +122,7 @@ pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>, exists: bo
     let target = if exists { scratch(family) } else { set };
     let mut script = format!(
         "create {target} {KIND} family {} counters\n",
-        family.select("inet", "inet6")
+        family.pick("inet", "inet6")
     );
     for (net, nomatch) in members {
         script += &format!(

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Desired;
 pub(super) use overlay_core::util::family::Family;
-use overlay_core::util::family::HasFamily;
 
 /// Returns the name of the ipset of this family. The IPv4 one is that of the C++ module, which
 /// had no other.
 pub(super) fn set_name(family: Family) -> &'static str {
-    family.select("overlay", "overlay6")
+    family.pick("overlay", "overlay6")
 }
 
 /// What has to be let through and what has to be masqueraded.
@@ -31,15 +30,15 @@ impl Wanted {
     pub(super) fn of(desired: &Desired) -> Wanted {
         let mut wanted = Wanted::default();
         let overlays = || desired.overlays.values();
-        for family in Family::ALL {
+        for family in Family::BOTH {
             if overlays()
                 .flat_map(|overlay| &overlay.subnets)
-                .any(|subnet| subnet.family() == family)
+                .any(|subnet| family.includes(*subnet))
             {
                 let ranges = overlays().flat_map(|overlay| &overlay.ranges);
                 // A range of all addresses has no outside.
                 let ranges =
-                    ranges.filter(|range| range.family() == family && range.prefix_len() > 0);
+                    ranges.filter(|range| family.includes(**range) && range.prefix_len() > 0);
                 wanted.ranges.extend(ranges.map(IpNet::trunc));
             }
         }
@@ -70,7 +69,7 @@ impl Wanted {
     pub(super) fn ranges(&self, family: Family) -> impl Iterator<Item = &IpNet> {
         self.ranges
             .iter()
-            .filter(move |range| range.family() == family)
+            .filter(move |range| family.includes(**range))
     }
 
     /// Whether anything is wanted in this family.

@@ -8,7 +8,7 @@ use crate::firewall::wanted::set_name;
 fn desired_in(families: &[Family]) -> Desired {
     let mut desired = desired();
     let overlay = desired.overlays.get_mut("dcos").unwrap();
-    let subnet = |family: &Family| family.select(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
+    let subnet = |family: &Family| family.pick(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
     overlay.subnets = families.iter().map(subnet).collect();
     desired
 }
@@ -19,7 +19,7 @@ fn wanted_in(families: &[Family]) -> Wanted {
 
 /// A host with these rules in both families.
 fn host_with(rules: &str) -> Observed {
-    let rules = Family::ALL.map(|family| (family, Ruleset::parse(rules)));
+    let rules = Family::BOTH.map(|family| (family, Ruleset::parse(rules)));
     Observed {
         rules: rules.into(),
         uplinks: ["eth0".to_owned()].into(),
@@ -45,7 +45,7 @@ fn right(family: Family) -> Set {
 
 /// Our rule.
 fn rule(family: Family) -> String {
-    family.select(
+    family.pick(
         RULE.to_owned(),
         "-s fd01:b::/64 -m set --match-set overlay6 dst -j MASQUERADE".to_owned(),
     )
@@ -53,7 +53,7 @@ fn rule(family: Family) -> String {
 
 /// A host that is right in both families.
 fn settled() -> Observed {
-    let rules = Family::ALL.map(|family| {
+    let rules = Family::BOTH.map(|family| {
         let rules = FRESH.replacen(
             "COMMIT",
             &format!("-A POSTROUTING {}\nCOMMIT", rule(family)),
@@ -61,7 +61,7 @@ fn settled() -> Observed {
         );
         (family, Ruleset::parse(&rules))
     });
-    let sets = Family::ALL.map(|family| (set_name(family).to_owned(), right(family)));
+    let sets = Family::BOTH.map(|family| (set_name(family).to_owned(), right(family)));
     Observed {
         rules: rules.into(),
         sets: sets.into(),
@@ -71,7 +71,7 @@ fn settled() -> Observed {
 
 /// What is planned for one family, and for none in particular.
 fn lines_of(family: Family, plan: &Plan) -> Vec<String> {
-    let other = family.select(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
+    let other = family.pick(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
     let lines = lines(plan).into_iter();
     lines
         .filter(|line| !other.iter().any(|word| line.contains(word)))
@@ -100,7 +100,7 @@ fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
     };
     assert_eq!(planned(&[Family::V6]), v6);
     assert_eq!(planned(&[Family::V4]), v4);
-    assert_eq!(planned(&Family::ALL), [v4, v6].concat());
+    assert_eq!(planned(&Family::BOTH), [v4, v6].concat());
     assert_eq!(planned(&[]), [""; 0]);
 }
 
@@ -108,11 +108,11 @@ fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
 fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
     let observed = settled();
     assert_eq!(
-        plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed),
+        plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed),
         Plan::default()
     );
     for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (tool, set) = goes.select(("iptables", "overlay"), ("ip6tables", "overlay6"));
+        let (tool, set) = goes.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
             lines(&plan(&wanted_in(&[stays]), Nat::Iptables, &observed)),
             [
@@ -127,8 +127,8 @@ fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
 #[test]
 fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
     for (bad, good) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let number = bad.select(2, 10);
-        let members = set(&[(bad.select("10.0.0.0/8", "fd77::/16"), false)]).members;
+        let number = bad.pick(2, 10);
+        let members = set(&[(bad.pick("10.0.0.0/8", "fd77::/16"), false)]).members;
         let foreign = Set {
             kind: "hash:net".into(),
             family: number,
@@ -139,13 +139,13 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
             ..right(bad)
         };
         let other_family = Set {
-            family: good.select(2, 10),
+            family: good.pick(2, 10),
             ..right(bad)
         };
         for found in [foreign, other_kind, other_family] {
             let mut observed = host_with(FRESH);
             observed.sets.insert(set_name(bad).to_owned(), found);
-            let plan = plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed);
+            let plan = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
             assert_eq!(
                 plan.problems
                     .iter()
@@ -167,11 +167,11 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
 /// A set without what makes it ours is ours if our rules use it.
 #[test]
 fn a_set_that_our_rules_use_is_ours() {
-    for family in Family::ALL {
+    for family in Family::BOTH {
         let mut observed = settled();
-        let members = set(&[(family.select("10.0.0.0/8", "fd77::/16"), true)]).members;
+        let members = set(&[(family.pick("10.0.0.0/8", "fd77::/16"), true)]).members;
         observed.sets.get_mut(set_name(family)).unwrap().members = members;
-        let with = plan(&wanted_in(&Family::ALL), Nat::Iptables, &observed);
+        let with = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
         let members = right(family).members;
         assert_eq!(
             with.ops,
@@ -221,7 +221,7 @@ fn what_an_interrupted_swap_left_goes_first() {
     ] {
         for wanted in [
             wanted_in(&[family]),
-            wanted_in(&Family::ALL),
+            wanted_in(&Family::BOTH),
             Wanted::default(),
         ] {
             let mut observed = host_with(FRESH);
@@ -265,7 +265,7 @@ fn a_table_of_nftables_holds_the_families_that_there_are() {
     for (families, expected, missing) in [
         (&[Family::V4][..], vec![set4, v4], vec![set6, v6]),
         (&[Family::V6], vec![set6, v6], vec![set4, v4]),
-        (&Family::ALL, vec![set4, set6, v4, v6], vec![]),
+        (&Family::BOTH, vec![set4, set6, v4, v6], vec![]),
     ] {
         let script = script(families);
         assert!(
@@ -329,7 +329,7 @@ fn a_table_with_anything_more_or_less_is_written_anew() {
         );
     }
     // A family that comes or goes changes the table.
-    for families in [&[Family::V4][..], &Family::ALL] {
+    for families in [&[Family::V4][..], &Family::BOTH] {
         let wanted = wanted_in(families);
         let observed = Observed {
             table: Some(table.clone()),
@@ -467,7 +467,7 @@ fn the_predecessors_hole_is_closed_in_its_family() {
         );
         let observed = host_with(&with);
         let removals = |of| {
-            let lines = filter_lines(of, &wanted_in(&Family::ALL), &observed);
+            let lines = filter_lines(of, &wanted_in(&Family::BOTH), &observed);
             lines
                 .iter()
                 .filter(|line| line.starts_with("-D DOCKER-ISOLATION-STAGE-2"))
@@ -479,11 +479,11 @@ fn the_predecessors_hole_is_closed_in_its_family() {
 
 #[test]
 fn what_is_wanted_follows_from_subnets_and_bridges() {
-    let both = wanted_in(&Family::ALL);
+    let both = wanted_in(&Family::BOTH);
     assert_eq!(both.ranges, [net("9.0.0.0/8"), net("fd01:b::/64")].into());
     assert_eq!(wanted_in(&[Family::V6]).ranges, [net("fd01:b::/64")].into());
     let devices = |desired: &Desired| Vec::from_iter(Wanted::of(desired).devices);
-    let mut desired = desired_in(&Family::ALL);
+    let mut desired = desired_in(&Family::BOTH);
     assert_eq!(devices(&desired), ["d-dcos", "m-dcos", "vtep1024"]);
     let overlay = desired.overlays.get_mut("dcos").unwrap();
     overlay.ranges.push(net("::/0"));
