@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Cni, Desired, Overlay};
-use overlay_core::host_api::family::Family;
 use overlay_core::host_api::usage::Containerizer;
+use overlay_core::util::family::Family;
 use serde::{Deserialize, Serialize};
 
 /// Plugin that Mesos calls. It comes with Mesos, maps the container's ports and has the
