@@ -13,7 +13,7 @@ use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, ZooKeeperSetti
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
-use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Effect, EngineReport, HostReport, Input, Io, Machine, Response, Time};
 
 /// Machine that does what the name of a message says, echoes other messages, and records its
@@ -424,9 +424,9 @@ fn endpoints_can_be_listed() {
 #[test]
 fn flags_follow_the_access_of_an_endpoint() {
     use AuthenticateHttp::{All, None, Writes};
-    let endpoint = |access, tree| Announced {
+    let endpoint = |access, tree| RouteSpec {
         path: "/x",
-        tree,
+        includes_subpaths: tree,
         access,
         help: String::new(),
     };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::family::Family;
+use crate::util::family::Family;
 
 /// UDP port of the VXLAN tunnels. Not IANA's 4789, but the port of every DC/OS cluster, so
 /// that hosts with this module and with its predecessor reach each other.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Cni, Desired, Overlay};
-use overlay_core::host_api::family::Family;
 use overlay_core::host_api::usage::Containerizer;
+use overlay_core::util::family::Family;
 use serde::{Deserialize, Serialize};
 
 /// Plugin that Mesos calls. It comes with Mesos, maps the container's ports and has the
@@ -102,10 +102,7 @@ fn ipam<'a>(bridge: &Bridge, cni: &'a Cni) -> Option<Ipam<'a>> {
     // IPv4 comes first: a file with IPv4 only is the one that clusters always had.
     let subnets: Vec<IpNet> = Family::BOTH
         .into_iter()
-        .filter_map(|family| {
-            let mut subnets = bridge.subnets.iter().copied();
-            subnets.find(|subnet| family.includes(*subnet))
-        })
+        .filter_map(|family| family.find(&bridge.subnets))
         .collect();
     let routes = subnets.iter().map(|subnet| Destination {
         dst: Family::from(*subnet).pick("0.0.0.0/0", "::/0"),

@@ -218,11 +218,7 @@ fn usage_of(network: &Network, existing: Option<&Existing>) -> InUse {
             .iter()
             .any(|subnet| subnet.contains(address))
     });
-    let (v4, v6): (Vec<_>, Vec<_>) = ours.partition(|address| address.is_ipv4());
-    InUse {
-        v4: v4.len() as u64,
-        v6: v6.len() as u64,
-    }
+    InUse::count(ours)
 }
 
 #[cfg(test)]

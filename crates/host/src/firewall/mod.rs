@@ -250,7 +250,7 @@ impl Pass<'_> {
                 None if nat == Nat::Iptables && self.wanted.concerns(family) => {
                     let sentence = format!(
                         "{} is not installed; install it",
-                        family.of("iptables", "ip6tables")
+                        family.pick("iptables", "ip6tables")
                     );
                     self.fault(plan::of_family(family), sentence);
                 }

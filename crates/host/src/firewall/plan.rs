@@ -12,7 +12,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 use super::{filter, nat, nftables, sets};
 use crate::reconcile::Scope;
 
@@ -134,7 +134,7 @@ impl Op {
 
 /// The overlays of one family.
 pub(super) fn of_family(family: Family) -> Scope<'static> {
-    family.of(Scope::Ipv4, Scope::Ipv6)
+    family.pick(Scope::Ipv4, Scope::Ipv6)
 }
 
 impl fmt::Display for Op {
@@ -143,7 +143,7 @@ impl fmt::Display for Op {
             Op::WriteSet {
                 family, members, ..
             } => {
-                write!(f, "write ipset {}:", family.set())?;
+                write!(f, "write ipset {}:", set_name(*family))?;
                 members.iter().try_for_each(|(net, nomatch)| {
                     write!(f, " {net}{}", if *nomatch { " nomatch" } else { "" })
                 })
@@ -157,7 +157,7 @@ impl fmt::Display for Op {
                 write!(
                     f,
                     "change a rule: {} -t {table} {line}",
-                    family.of("iptables", "ip6tables")
+                    family.pick("iptables", "ip6tables")
                 )
             }
             Op::WriteTable(table) => write!(f, "write nftables' table {table}"),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::constants::{DEFAULT_METRIC6, MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
 use super::observed::{Device, FdbEntry, Neighbour, Route};

@@ -335,6 +335,67 @@ fn no_more_agents_are_chosen_than_needed() {
     assert_eq!(choose(only_v4, &[]), None);
 }
 
+#[test]
+fn an_exhausted_vtep_range_does_not_stop_an_agent_with_a_vtep() {
+    let network = network(
+        r#""vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/126""#,
+        r#"{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "fd01:b::/64", "prefix6": 80}"#,
+    );
+    let mut allocator = Allocator::new(&network);
+    allocate(&mut allocator, &network, REQUEST);
+    allocate(&mut allocator, &network, REQUEST);
+    let (mut allocation, _) = allocate(
+        &mut allocator,
+        &network,
+        AllocationRequest {
+            enable_ipv6: false,
+            ..REQUEST
+        },
+    );
+    let lacking = allocator
+        .allocate_missing(&network, REQUEST, &mut allocation)
+        .expect("it has one");
+    let lacking: Vec<_> = lacking.iter().map(Exhausted::reason).collect();
+    assert_eq!(lacking, ["no VTEP address is left in fd01:a::/126"]);
+    assert_eq!(show(allocation.vtep), "44.128.0.3/20 -");
+    assert_eq!(
+        show(allocation.part(Some("dcos"))),
+        "9.0.2.0/24 fd01:b:0:0:2::/80"
+    );
+}
+
+#[test]
+fn an_allocation_without_parts_of_another() {
+    let network = dual_stack();
+    let mut allocator = Allocator::new(&network);
+    let (first, _) = allocate(&mut allocator, &network, REQUEST);
+    let (second, _) = allocate(&mut allocator, &network, REQUEST);
+    let nothing = first.without(&first);
+    assert!(nothing.vtep.is_empty() && nothing.part(Some("dcos")).is_empty());
+    assert_eq!(first.without(&second), first);
+    assert_eq!(first.without(&Allocation::default()), first);
+    // One family of each.
+    let v4 = DualStack {
+        v4: true,
+        v6: false,
+    };
+    let vtep = DualStackNet {
+        v6: second.vtep.v6,
+        ..first.vtep
+    };
+    let dcos = DualStackNet {
+        v4: second.part(Some("dcos")).v4,
+        ..first.part(Some("dcos"))
+    };
+    let mixed = Allocation {
+        vtep,
+        overlays: LiteMap::from_iter([("dcos".into(), dcos)]),
+    };
+    let rest = first.without(&mixed);
+    assert_eq!(show(rest.vtep), "- fd01:a::1/64");
+    assert_eq!(rest.part(Some("dcos")), first.part(Some("dcos")).only(v4));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Register(AllocationRequest),
