@@ -13,7 +13,10 @@ use tokio::sync::watch;
 
 use super::{Role, log};
 
-/// Executor of [`ApplyHost`](overlay_core::Effect::ApplyHost) and [`ApplyEngine`](overlay_core::Effect::ApplyEngine). No method blocks.
+/// Executor of the effects [`ApplyHost`] and [`ApplyEngine`]. No method blocks.
+///
+/// [`ApplyHost`]: overlay_core::Effect::ApplyHost
+/// [`ApplyEngine`]: overlay_core::Effect::ApplyEngine
 pub trait Host: Send {
     /// Starts to reconcile the host with `desired`.
     fn apply(&mut self, generation: u64, desired: Arc<Desired>);
@@ -40,7 +43,7 @@ pub struct LocalHost {
     wake: Arc<dyn Fn() + Send + Sync>,
     executor: Option<Executor>,
     sampler: Option<Sampler>,
-    /// Report that the thread could not be started.
+    /// Report that the thread that configures the host could not be started.
     failed: Option<HostReport>,
     engine: Option<docker::Worker>,
     /// Report that the thread for the engine could not be started.
@@ -110,17 +113,17 @@ impl Host for LocalHost {
     fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {
         if self.engine.is_none() {
             let wake = self.wake.clone();
-            let fitting = match &self.executor {
+            let underlay_mtu = match &self.executor {
                 Some(executor) => executor.underlay_mtu(),
-                // The thread for the host measures it.
+                // The thread that configures the host measures it.
                 None => watch::channel(UnderlayMtu::Unknown).1,
             };
-            match docker::Worker::spawn_fitting(fitting, move || wake()) {
+            match docker::Worker::spawn_fitting(underlay_mtu, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
-                    let sentence =
+                    let reason =
                         format!("cannot start the thread for the container engine: {error}");
-                    let report = EngineReport::failed(&networks, sentence);
+                    let report = EngineReport::failed(&networks, reason);
                     self.engine_failed = Some(EngineReport {
                         generation,
                         ..report

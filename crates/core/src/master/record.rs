@@ -148,25 +148,26 @@ pub fn describe(
             state: None,
         };
         stored.push(described.clone());
-        if families.is_none() {
-            continue;
+        if families.is_some() {
+            if used != *nets {
+                described.subnet = to_text(used.v4);
+                described.subnet6 = to_text(used.v6);
+            }
+            if sent_vtep != allocation.vtep {
+                described.backend = backend(network, sent_vtep);
+            }
+            sent.push(described);
         }
-        if used != *nets {
-            described.subnet = to_text(used.v4);
-            described.subnet6 = to_text(used.v6);
-        }
-        if sent_vtep != allocation.vtep {
-            described.backend = backend(network, sent_vtep);
-        }
-        sent.push(described);
     }
     stored.extend_from_slice(inactive);
-    let stored = proto::AgentInfo {
-        ip: agent.to_string(),
-        overlays: stored,
-        configuration_attempts: None,
-    };
-    Description { stored, sent }
+    Description {
+        stored: proto::AgentInfo {
+            ip: agent.to_string(),
+            overlays: stored,
+            configuration_attempts: None,
+        },
+        sent,
+    }
 }
 
 fn to_text(net: Option<IpNet>) -> Option<String> {

@@ -201,7 +201,7 @@ pub(super) struct Fixture {
     pub(super) host: FakeHost,
     /// Seed and number of restarts of each machine.
     pub(super) created: Arc<Mutex<Vec<(u64, u64)>>>,
-    /// Whether the factory panics.
+    /// Makes the factory panic.
     pub(super) factory_fails: Arc<AtomicBool>,
 }
 

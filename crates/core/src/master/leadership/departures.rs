@@ -65,6 +65,19 @@ impl Leadership {
         });
     }
 
+    /// Reclaims the allocation of an agent whose lease ended.
+    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
+        let Some(allocation) = self.ledger.allocation(ip) else {
+            return;
+        };
+        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
+        let line = format!(
+            "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
+        );
+        cx.out.log(Level::Warning, line);
+        self.depart(cx, ip, Departure::LeaseEnded);
+    }
+
     /// Takes its allocation from an agent. The agent is told when that is in the log.
     pub(super) fn depart(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, departure: Departure) {
         if self.ledger.allocation(ip).is_some() {

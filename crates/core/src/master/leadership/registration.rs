@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{AnswerTime, Context, Leadership, leases, registered_agents};
 use crate::allocation::allocator::{AllocationRequest, Exhausted};
-use crate::master::answers::{AnsweredRegistration, Departure};
+use crate::master::answers::AnsweredRegistration;
 use crate::master::ledger::Granted;
 use crate::master::notices;
 use crate::master::peers::Form;
@@ -102,7 +102,7 @@ impl Leadership {
         let notice = notices::reallocated(&self.ledger, ip, &before, exhausted);
         cx.out.log(
             Level::Info,
-            format!("Agent {ip} is back and is told: {notice}"),
+            format!("Agent {ip} has returned and gets this notice: {notice}"),
         );
         cx.sessions.set_notices(ip, vec![notice]);
     }
@@ -200,19 +200,6 @@ impl Leadership {
             );
         }
         self.handle_settled(cx, settled);
-    }
-
-    /// Reclaims the allocation of an agent whose lease ended.
-    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
-        let Some(allocation) = self.ledger.allocation(ip) else {
-            return;
-        };
-        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
-        let line = format!(
-            "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
-        );
-        cx.out.log(Level::Warning, line);
-        self.depart(cx, ip, Departure::LeaseEnded);
     }
 }
 
