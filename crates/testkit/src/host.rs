@@ -17,8 +17,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, Vtep};
-use overlay_core::host_api::peer_map::PeerMap;
-use overlay_host::{Counters, Executor, make_right};
+
+use overlay_host::{Counters, Executor, reconcile_once};
 use serde_json::Value;
 
 /// Timeout after which a test fails.
@@ -238,7 +238,7 @@ impl Host {
     /// Reconciles the host with `desired` once, without an executor.
     pub fn apply(&self, desired: &Desired) -> HostReport {
         let desired = desired.clone();
-        self.run(move || make_right(&desired))
+        self.run(move || reconcile_once(&desired))
     }
 
     /// Reconciles the host once, which must succeed, and returns the number of operations.
@@ -288,7 +288,7 @@ impl Host {
                 mtu: Some(1450),
             }),
             overlays: BTreeMap::from([("dcos".to_owned(), overlay(n))]),
-            peers: Some(PeerMap::default()),
+            peers: Some(Arc::default()),
             ..Desired::default()
         }
     }

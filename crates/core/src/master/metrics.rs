@@ -4,7 +4,8 @@ use super::counters::{Counters, LogCounters, Received};
 use super::leadership::Leadership;
 use super::{Master, Phase};
 use crate::allocation::allocator::Capacity;
-use crate::metrics::{Description, FAMILIES, Kind, Numbers, counter, gauge};
+use crate::metrics::{Description, Kind, Numbers, counter, gauge};
+use crate::util::family::Family;
 
 const RESTARTS: Description = counter(
     "mesos_overlay_master_process_restarts_total",
@@ -113,7 +114,7 @@ impl Master {
     fn add_leadership(&self, numbers: &mut Numbers, leadership: &Leadership) {
         let ledger = leadership.ledger();
         let sessions = self.sessions.iter();
-        let connected = sessions.filter(|(_, session)| session.connected).count();
+        let connected = sessions.filter(|(_, session)| session.is_connected).count();
         for (of, snapshot, count) in [
             (
                 &REGISTERED,
@@ -152,9 +153,14 @@ impl Counters {
     fn add_failures(&self, numbers: &mut Numbers) {
         for (of, prefix, counts) in [("vtep", "ip", self.ips), ("subnet", "subnet", self.subnets)] {
             let counts = [("", counts.v4), ("6", counts.v6)];
-            for (family, (digit, count)) in FAMILIES.into_iter().zip(counts) {
+            for (family, (digit, count)) in Family::BOTH.into_iter().zip(counts) {
                 let name = format!("overlay/master/{prefix}{digit}_allocation_failures");
-                numbers.count(&FAILURES, &[("of", of), ("family", family)], name, count);
+                numbers.count(
+                    &FAILURES,
+                    &[("of", of), ("family", family.name())],
+                    name,
+                    count,
+                );
             }
         }
     }
@@ -247,11 +253,14 @@ fn add_capacity(
             capacity.total6.map(|total| total as f64),
         ],
     ];
-    for ((family, digit), values) in FAMILIES.into_iter().zip(["", "6"]).zip(values) {
+    for ((family, digit), values) in Family::BOTH.into_iter().zip(["", "6"]).zip(values) {
         for ((of, what), value) in of.iter().zip(["free", "used", "total"]).zip(values) {
             let Some(value) = value else { continue };
             let overlay = overlay.map(|overlay| ("overlay", overlay));
-            let labels: Vec<_> = overlay.into_iter().chain([("family", family)]).collect();
+            let labels: Vec<_> = overlay
+                .into_iter()
+                .chain([("family", family.name())])
+                .collect();
             numbers.add(of, &labels, format!("{prefix}{digit}_{what}"), value);
         }
     }

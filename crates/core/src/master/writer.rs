@@ -157,3 +157,6 @@ impl Writer {
         self.pause_until = self.pause_until.filter(|until| *until > now);
     }
 }
+
+#[cfg(test)]
+mod tests;

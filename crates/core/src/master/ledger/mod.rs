@@ -295,6 +295,7 @@ impl Ledger {
         let is_new = match known {
             // The encoded forms have the whole allocation, so that is the same, too.
             Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
+                debug_assert_eq!(record.allocation, allocation, "not all is encoded");
                 record.requested = requested;
                 false
             }
