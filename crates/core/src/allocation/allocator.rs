@@ -12,6 +12,7 @@ use litemap::LiteMap;
 use serde::Serialize;
 
 use super::pool::Pool;
+use crate::config::overlay::Definition;
 use crate::config::{Network, OverlayConfig};
 use crate::proto::internal::AgentNetworkConfig;
 
@@ -233,7 +234,8 @@ pub struct Allocator {
 impl Allocator {
     /// Creates an allocator for `network` in which everything is free.
     pub fn new(network: &Network) -> Allocator {
-        let overlay = |overlay: &OverlayConfig| {
+        let overlay = |definition: &Definition| {
+            let overlay = definition.config();
             let pools = DualStack {
                 v4: overlay.v4.map(Pool::subnets),
                 v6: overlay.v6.map(Pool::subnets),
@@ -325,6 +327,7 @@ impl Allocator {
         let requested: Vec<_> = network
             .overlays
             .iter()
+            .map(Definition::config)
             .filter_map(|overlay| Some((overlay, request.requested_families(overlay)?)))
             .collect();
         if requested.is_empty() {

@@ -1,8 +1,9 @@
-//! Tests of how file and stored networks meet: the lines of docs/networks.md.
+//! Tests of the merge of configuration and log, as docs/networks.md describes it.
 
 use super::super::networks::*;
 use super::super::recovery::{Recovery, recover};
-use crate::config::master::{parse, parse_definition};
+use crate::config::master::parse;
+use crate::config::overlay::{Definition, parse_definition};
 use crate::proto::{
     AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, State, StoredNetworks, StoredOverlay,
     VxLanInfo,
@@ -24,7 +25,7 @@ fn definition(text: &str) -> Definition {
 
 fn changed(text: &str) -> StoredOverlay {
     StoredOverlay {
-        info: definition(text).info,
+        info: definition(text).info().clone(),
         ..Default::default()
     }
 }
@@ -71,27 +72,27 @@ fn log(overlays: Vec<StoredOverlay>, agents: Vec<AgentInfo>) -> State {
     }
 }
 
-/// What is in force, and what the operator reads.
-fn meet(file: &Arc<Network>, log: State) -> (Vec<String>, Vec<String>) {
+/// Returns the overlays in force and the notes.
+fn merge(file: &Arc<Network>, log: State) -> (Vec<String>, Vec<String>) {
     let Recovery {
         networks, notes, ..
     } = recover(file, log).unwrap();
-    let in_force = networks.network.wire.overlays.iter();
+    let in_force = networks.network.overlays.iter().map(Definition::info);
     let in_force = in_force
-        .map(|info| format!("{} {}", info.name, show(info)))
+        .map(|info| format!("{} {}", info.name, describe(info)))
         .collect();
     (
         in_force,
         notes
             .into_iter()
-            .map(|(level, note)| format!("{level:?}: {note}"))
+            .map(|Note { level, text }| format!("{level:?}: {text}"))
             .collect(),
     )
 }
 
 #[track_caller]
 fn check(overlays: &str, log: State, in_force: &[&str], notes: &[&str]) {
-    let (is, said) = meet(&file(overlays), log);
+    let (is, said) = merge(&file(overlays), log);
     assert_eq!(is, in_force);
     assert_eq!(said.len(), notes.len(), "{said:?}");
     for (said, note) in said.iter().zip(notes) {
@@ -100,7 +101,7 @@ fn check(overlays: &str, log: State, in_force: &[&str], notes: &[&str]) {
 }
 
 #[test]
-fn what_was_never_changed_is_as_in_the_file() {
+fn an_unchanged_overlay_is_as_in_the_configuration() {
     check(
         WEB,
         log(vec![], vec![agent(1, "web", "9.1.0.0/24")]),
@@ -110,7 +111,7 @@ fn what_was_never_changed_is_as_in_the_file() {
 }
 
 #[test]
-fn what_was_changed_is_as_in_the_log() {
+fn a_changed_overlay_is_as_in_the_log() {
     let other = r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 26}"#;
     check(
         WEB,
@@ -127,7 +128,7 @@ fn what_was_changed_is_as_in_the_log() {
         &["web 9.2.0.0/16 in /26"],
         &[
             "Warning: Overlay web is not as in the configuration (9.1.0.0/16 in /24): it was changed (9.2.0.0/16 in \
-           /26) with /overlay-master/overlays/web; change the configuration, or hand the overlay back",
+           /26) with /overlay-master/overlays/web; change the configuration, or reset the overlay to it",
         ],
     );
     check(
@@ -139,7 +140,7 @@ fn what_was_changed_is_as_in_the_log() {
 }
 
 #[test]
-fn what_was_removed_stays_away() {
+fn a_removed_overlay_stays_removed() {
     check(
         WEB,
         log(vec![removed(WEB, true)], vec![]),
@@ -155,14 +156,18 @@ fn what_was_removed_stays_away() {
             vec![agent(1, "web", "9.1.0.0/24")],
         ),
         &[],
-        &["Info: Overlay web was removed and is still draining; agents that have not let go: 1"],
+        &["Info: Overlay web was removed and is still draining; agents that have to release it: 1"],
     );
-    // Nobody holds any: it goes with the next change, unless a file had it.
+    // No agent holds a subnet: the removal is dropped with the next change, unless a file had it.
     for (in_file, left) in [(true, vec!["web"]), (false, vec![])] {
         let recovery = recover(&file(""), log(vec![removed(WEB, in_file)], vec![])).unwrap();
-        let settled = recovery.networks.settled(&Held::new());
+        let settled = recovery.networks.after_release(&SubnetsByOverlay::new());
         assert_eq!(
-            settled.stored.iter().map(Stored::name).collect::<Vec<_>>(),
+            settled
+                .overrides
+                .iter()
+                .map(Override::name)
+                .collect::<Vec<_>>(),
             left
         );
         assert_eq!(settled.revision, 3);
@@ -170,7 +175,7 @@ fn what_was_removed_stays_away() {
 }
 
 #[test]
-fn a_new_overlay_of_the_file_yields() {
+fn a_new_overlay_of_the_configuration_is_left_out_in_a_conflict() {
     let new = r#"{"name": "new", "subnet": "9.1.128.0/17", "prefix": 24}"#;
     check(
         new,
@@ -192,32 +197,53 @@ fn a_new_overlay_of_the_file_yields() {
         drains(),
         &[],
         &[
-            "Error: Overlay new of the configuration is left out: its range 9.1.128.0/17 overlaps 9.1.0.0/16 of the \
-           removed and still draining (agents: 1, among them 10.0.0.1) overlay web",
+            "Error: Overlay new of the configuration is left out: its range 9.1.128.0/17 overlaps 9.1.0.0/16 of \
+           overlay web, which was removed and still drains (agents: 1, among them 10.0.0.1)",
             "Info: Overlay web was removed",
         ],
     );
     let networks = recover(&file(new), drains()).unwrap().networks;
-    assert_eq!(networks.standing("new", false), Some(Standing::LeftOut));
-    let settled = networks.settled(&Held::new());
     assert_eq!(
-        (settled.standing("new", false), settled.revision),
-        (Some(Standing::Active), 4)
+        networks.overlay_state("new", false),
+        Some(OverlayState::LeftOut)
+    );
+    let settled = networks.after_release(&SubnetsByOverlay::new());
+    assert_eq!(
+        (settled.overlay_state("new", false), settled.revision),
+        (Some(OverlayState::Active), 4)
     );
 }
 
 #[test]
-fn what_the_file_lost_stays_reserved() {
+fn subnets_of_an_overlay_without_configuration_stay_reserved() {
     check(
         "",
         log(vec![], vec![agent(1, "web", "9.1.0.0/24")]),
         &[],
-        &["Warning: Overlay web is not in the configuration any more; 1 agents keep their subnets"],
+        &[
+            "Warning: Overlay web is not in the configuration any more. Its subnets stay reserved for their agents (1)",
+        ],
+    );
+}
+
+/// An overlay can be left out and have subnets: an operator added the other one while a master
+/// with another file led.
+#[test]
+fn subnets_of_an_overlay_that_is_left_out_stay_reserved() {
+    let new = r#"{"name": "new", "subnet": "9.0.0.0/8", "prefix": 24}"#;
+    check(
+        new,
+        log(vec![changed(WEB)], vec![agent(1, "new", "9.2.0.0/24")]),
+        &["web 9.1.0.0/16 in /24"],
+        &[
+            "Error: Overlay new of the configuration is left out: its range 9.0.0.0/8 overlaps",
+            "Warning: Overlay new is left out. Its subnets stay reserved for their agents (1)",
+        ],
     );
 }
 
 #[test]
-fn contradictions_are_as_before() {
+fn contradictions_are_errors() {
     let held = || log(vec![], vec![agent(1, "web", "9.1.1.0/24")]);
     for (overlays, says) in [
         (
@@ -226,11 +252,11 @@ fn contradictions_are_as_before() {
         ),
         (
             r#"{"name": "web", "subnet": "9.1.0.0/24", "prefix": 24}"#,
-            "outside its subnet 9.1.0.0/24",
+            "outside of its subnet 9.1.0.0/24",
         ),
         (
             r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#,
-            "outside its subnet 9.2.0.0/16",
+            "outside of its subnet 9.2.0.0/16",
         ),
     ] {
         let error = recover(&file(overlays), held()).unwrap_err();
@@ -245,10 +271,10 @@ fn contradictions_are_as_before() {
 }
 
 #[test]
-fn another_leaders_network_is_told() {
+fn differences_from_the_last_leader_are_noted() {
     let before = NetworkConfig {
-        overlays: vec![definition(WEB).info],
-        ..file("").wire.clone()
+        overlays: vec![definition(WEB).info().clone()],
+        ..file("").to_wire()
     };
     let state = State {
         network: Some(before),
@@ -266,10 +292,10 @@ fn another_leaders_network_is_told() {
     );
 }
 
-/// A predecessor led meanwhile, and kept or dropped what it does not know.
+/// An older master kept the changes in the log, or dropped them.
 #[test]
-fn an_older_master_may_have_led_meanwhile() {
-    // It went by its file, which the log's change contradicts since.
+fn an_older_master_may_have_led_since() {
+    // It used its file, and assigned subnets that the changed overlay does not contain.
     let other = r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#;
     check(
         WEB,
@@ -277,10 +303,10 @@ fn an_older_master_may_have_led_meanwhile() {
         &["web 9.1.0.0/16 in /24"],
         &[
             "Error: Overlay web was changed while the cluster ran (9.2.0.0/16 in /24), but agents hold subnets \
-           outside of that: an older master must have led meanwhile.",
+           outside of that, so an older master must have led since.",
         ],
     );
-    // It gave out what was removed: that drains once more.
+    // It assigned subnets of the removed overlay, which drains again.
     let brought_back = log(
         vec![removed(WEB, true)],
         vec![agent(1, "web", "9.1.0.0/24")],
@@ -294,7 +320,7 @@ fn an_older_master_may_have_led_meanwhile() {
             "Info: Overlay web was removed",
         ],
     );
-    // It dropped that the prefix was changed; the agents' subnets tell.
+    // It dropped the change of the prefix, but the subnets of the agents show it.
     let mixed = vec![agent(1, "web", "9.1.0.0/24"), agent(2, "web", "9.1.1.0/26")];
     check(WEB, log(vec![], mixed), &["web 9.1.0.0/16 in /24"], &[]);
 }
@@ -325,8 +351,8 @@ fn damage_is_an_error_and_never_a_panic() {
 }
 
 #[test]
-fn a_change_back_and_forth_leaves_what_was() {
-    let held = Held::new();
+fn a_reset_leads_to_the_configuration_again() {
+    let held = SubnetsByOverlay::new();
     let (start, _) = Networks::from_log(&file(WEB), None, &held).unwrap();
     assert_eq!(
         start.to_wire(),
@@ -338,10 +364,16 @@ fn a_change_back_and_forth_leaves_what_was() {
     let change =
         |networks: &Networks, change: Change| networks.changed(&change, &held).unwrap().unwrap();
     let off = change(&start, Change::Replace(disabled));
-    assert_eq!(off.standing("web", false), Some(Standing::Disabled));
+    assert_eq!(
+        off.overlay_state("web", false),
+        Some(OverlayState::Disabled)
+    );
     let gone = change(&off, Change::Remove("web".into()));
-    assert_eq!(gone.standing("web", false), Some(Standing::Removed));
-    let back = change(&gone, Change::HandBack("web".into()));
+    assert_eq!(
+        gone.overlay_state("web", false),
+        Some(OverlayState::Removed)
+    );
+    let back = change(&gone, Change::ResetToFile("web".into()));
     assert_eq!((back.network == start.network, back.revision), (true, 3));
     assert_eq!(
         back.to_wire(),
@@ -351,7 +383,7 @@ fn a_change_back_and_forth_leaves_what_was() {
         })
     );
     assert_eq!(
-        back.changed(&Change::HandBack("web".into()), &held),
+        back.changed(&Change::ResetToFile("web".into()), &held),
         Ok(None)
     );
 }
