@@ -32,7 +32,7 @@ pub struct Environment {
     pub master: Option<String>,
     /// Value of `DOCKER_HOST`.
     pub docker_host: Option<String>,
-    /// Whether the process was started with `--zk`, whose value a module cannot read.
+    /// Presence of the flag `--zk`, whose value a module cannot read.
     pub zk_flag: bool,
 }
 
@@ -320,7 +320,7 @@ fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
 /// Checks that the URL has a path: Mesos does not elect masters at the root of ZooKeeper.
 fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
     if url.path.is_empty() {
-        Err("has no path, and Mesos's masters are not elected at the root")
+        Err("has no path, and Mesos masters are not elected at the root")
     } else {
         Ok(())
     }

@@ -9,13 +9,12 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::{AccessFlags, access};
 use serde_json::{Value, json};
 
-use crate::http::Client;
 use crate::mesos::Mesos;
 use crate::net::{Host, Underlay};
 use crate::node::{Node, Role};
 use crate::run::Run;
 use crate::zookeeper::ZooKeeper;
-use crate::{cni, paths, remains, wait};
+use crate::{cleanup, cni, paths, wait};
 
 /// Port of the masters.
 pub const MASTER_PORT: u16 = 5050;
@@ -26,7 +25,7 @@ pub const AGENT_PORT: u16 = 5051;
 
 /// Where the masters and agents run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// Each in a network namespace of its own. Needs the rights to make them.
     Hosts,
     /// In the machine's own network, each on its own 127.x.y.z. Needs no rights.
@@ -45,13 +44,13 @@ pub enum Launcher {
 
 /// What a cluster is to be like.
 #[derive(Debug)]
-pub struct Setup {
+pub struct ClusterConfig {
     /// Number of agents.
     pub agents: usize,
     /// Number of masters. More than one are elected through ZooKeeper, which is started too.
     pub masters: usize,
     /// Where everything runs.
-    pub place: Place,
+    pub place: Placement,
     /// How agents start containers.
     pub launcher: Launcher,
     /// The library with our modules; `None`: plain Mesos.
@@ -64,19 +63,19 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
 }
 
-impl Setup {
+impl ClusterConfig {
     /// The cluster of the demo: `agents` agents with our modules, and DC/OS's network.
-    pub fn new(agents: usize, place: Place) -> Result<Setup> {
+    pub fn new(agents: usize, place: Placement) -> Result<ClusterConfig> {
         let launcher = match place {
-            Place::Hosts if freezer().is_some() => Launcher::Linux,
+            Placement::Hosts if freezer().is_some() => Launcher::Linux,
             _ => Launcher::Posix,
         };
         // On loopback the network is the machine's own, and left alone.
         let agent_config = match place {
-            Place::Hosts => json!({ "backend": "internal" }),
-            Place::Loopback => json!({ "backend": "external", "firewall": "none" }),
+            Placement::Hosts => json!({ "backend": "internal" }),
+            Placement::Loopback => json!({ "backend": "external", "firewall": "none" }),
         };
-        Ok(Setup {
+        Ok(ClusterConfig {
             agents,
             masters: 1,
             place,
@@ -100,7 +99,7 @@ pub fn default_network() -> Value {
 
 /// The directory with Mesos's cgroup hierarchies, if there is a version 1 freezer.
 pub fn freezer() -> Option<PathBuf> {
-    let hierarchies = remains::cgroup_hierarchies();
+    let hierarchies = cleanup::cgroup_hierarchies();
     // Root of a user namespace only sees it.
     let usable =
         |path: &&PathBuf| path.ends_with("freezer") && access(*path, AccessFlags::W_OK).is_ok();
@@ -125,7 +124,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Prepares a cluster and starts all of it.
-    pub fn start(setup: &Setup) -> Result<Cluster> {
+    pub fn start(setup: &ClusterConfig) -> Result<Cluster> {
         let mut cluster = Cluster::prepare(setup)?;
         cluster.start_all()?;
         Ok(cluster)
@@ -138,12 +137,12 @@ impl Cluster {
     }
 
     /// Makes hosts and files, but starts nothing yet.
-    pub fn prepare(setup: &Setup) -> Result<Cluster> {
+    pub fn prepare(setup: &ClusterConfig) -> Result<Cluster> {
         let mesos = Mesos::get()?;
         let run = Run::new()?;
         let underlay = match setup.place {
-            Place::Hosts => Some(Underlay::new(&run)?),
-            Place::Loopback => None,
+            Placement::Hosts => Some(Underlay::new(&run)?),
+            Placement::Loopback => None,
         };
         let builder = Builder {
             setup,
@@ -295,7 +294,7 @@ impl Drop for Cluster {
 
 /// Makes the nodes of a cluster.
 struct Builder<'a> {
-    setup: &'a Setup,
+    setup: &'a ClusterConfig,
     mesos: &'a Mesos,
     run: &'a Run,
     underlay: Option<&'a Underlay>,
@@ -437,7 +436,7 @@ impl Builder<'_> {
             dir,
         );
         for (name, value) in [
-            (remains::RUN_VARIABLE, self.run.id().to_owned()),
+            (cleanup::RUN_VARIABLE, self.run.id().to_owned()),
             ("LIBPROCESS_IP", ip.to_string()),
             ("LIBPROCESS_PORT", port.to_string()),
             ("LIBPROCESS_NUM_WORKER_THREADS", "4".into()),
@@ -496,9 +495,4 @@ fn loopback(run: &Run, number: usize) -> Result<Ipv4Addr> {
     let number = u8::try_from(number).context("too many agents for loopback addresses")?;
     // 127.0.x.y and 127.1.x.y are what others use by hand.
     Ok(Ipv4Addr::new(127, 16 + a % 200, b, number))
-}
-
-/// The client of a host's own programs, as they would reach a server there.
-pub fn local_client(host: Option<&Host>, server: SocketAddr) -> Client {
-    Client::new(server, host.map(|host| host.netns().clone()))
 }

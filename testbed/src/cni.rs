@@ -10,15 +10,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::net::Netns;
-use crate::process;
+use crate::netns::Netns;
 
 /// Where Debian's `containernetworking-plugins` has the plugins.
 pub const PLUGINS: &str = "/usr/lib/cni";
 
 /// What a plugin is called for, in its environment.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Invocation {
     /// `CNI_COMMAND`: `ADD` or `DEL`.
     pub command: String,
     /// `CNI_CONTAINERID`.
@@ -31,21 +30,21 @@ pub struct Call {
     pub path: String,
 }
 
-impl Call {
+impl Invocation {
     /// The call that this process, a plugin, was started for.
-    pub fn from_environment() -> Result<Call, Failure> {
+    pub fn from_environment() -> Result<Invocation, CniError> {
         let variable = |name: &str| {
             std::env::var(name)
-                .map_err(|_| Failure::new(4, format!("{name} is not in the environment")))
+                .map_err(|_| CniError::new(4, format!("{name} is not in the environment")))
         };
         let command = variable("CNI_COMMAND")?;
         if command == "VERSION" {
-            return Ok(Call {
+            return Ok(Invocation {
                 command,
-                ..Call::empty()
+                ..Invocation::empty()
             });
         }
-        Ok(Call {
+        Ok(Invocation {
             command,
             container: variable("CNI_CONTAINERID")?,
             netns: std::env::var("CNI_NETNS").unwrap_or_default(),
@@ -54,9 +53,9 @@ impl Call {
         })
     }
 
-    fn empty() -> Call {
+    fn empty() -> Invocation {
         let none = String::new;
-        Call {
+        Invocation {
             command: none(),
             container: none(),
             netns: none(),
@@ -67,19 +66,19 @@ impl Call {
 
     /// Runs the plugin of the configuration's `type`, in a host's network namespace
     /// if one is given. Its result; `null` if it prints none (`DEL`).
-    pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, Failure> {
+    pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, CniError> {
         let name = config["type"].as_str().unwrap_or_default();
         let plugin = find(name, &self.path).ok_or_else(|| {
-            Failure::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path))
+            CniError::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path))
         })?;
         let (ok, output) = self
             .execute(&plugin, config, host)
-            .map_err(|error| Failure::new(5, format!("{error:#}")))?;
+            .map_err(|error| CniError::new(5, format!("{error:#}")))?;
         let answer = serde_json::from_slice(&output).unwrap_or(Value::Null);
         match ok {
             true => Ok(answer),
-            false if answer["msg"].is_string() => Err(Failure(answer)),
-            false => Err(Failure::new(
+            false if answer["msg"].is_string() => Err(CniError(answer)),
+            false => Err(CniError::new(
                 5,
                 format!("{name}: {}", String::from_utf8_lossy(&output).trim()),
             )),
@@ -102,7 +101,7 @@ impl Call {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         if let Some(host) = host {
-            process::enter(&mut command, host);
+            host.apply_to(&mut command);
         }
         let mut child = command
             .spawn()
@@ -130,16 +129,16 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
 
 /// An error in the form that CNI gives it: `cniVersion`, `code`, `msg`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure(pub Value);
+pub struct CniError(pub Value);
 
-impl Failure {
+impl CniError {
     /// Codes below 100 are CNI's own: 4 environment, 5 I/O, 6 not decodable, 7 bad configuration.
-    pub fn new(code: u32, message: impl Into<String>) -> Failure {
-        Failure(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
+    pub fn new(code: u32, message: impl Into<String>) -> CniError {
+        CniError(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             self.0["msg"]
@@ -149,7 +148,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CniError {}
 
 /// The addresses in a plugin's result, of version 0.2.0 (`ip4`, `ip6`) or newer
 /// (`ips`), the IPv4 one first.

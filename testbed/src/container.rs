@@ -9,23 +9,24 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cni::{self, Call};
-use crate::net::{self, Host, Named};
+use crate::cni::{self, Invocation};
+use crate::net::{Host, NamedNetns};
+use crate::netns::Netns;
 use crate::process::Daemon;
 use crate::run::{self, Run};
-use crate::task::{PORT, Remote};
-use crate::{paths, remains, wait};
+use crate::task::{PORT, TaskClient};
+use crate::{cleanup, paths, wait};
 
 /// An attached container and its task. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Container {
     daemon: Daemon,
     config: Value,
-    call: Call,
-    host: net::Netns,
+    call: Invocation,
+    host: Netns,
     ips: Vec<IpAddr>,
     left: bool,
-    _named: Named,
+    _named: NamedNetns,
 }
 
 impl Container {
@@ -35,17 +36,17 @@ impl Container {
             .with_context(|| format!("reading {}", config.display()))?;
         let config: Value =
             serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
-        let named = Named::new(run, name)?;
+        let named = NamedNetns::new(run, name)?;
         let plugins = paths::program("mesos-cni-port-mapper")?;
         let plugins = plugins.parent().context("a program without a directory")?;
-        let call = Call {
+        let call = Invocation {
             command: "ADD".into(),
             container: run.name(name),
             netns: named.path().display().to_string(),
             interface: "eth0".into(),
             path: format!("{}:{}", plugins.display(), cni::PLUGINS),
         };
-        let _gate = run::gate();
+        let _gate = run::creation_guard();
         let result = call
             .run(&config, Some(host.netns()))
             .with_context(|| format!("attaching {name}"))?;
@@ -57,7 +58,7 @@ impl Container {
         let mut command = Command::new(paths::program("overlay-test-executor")?);
         command
             .args(["--alone", &format!("[::]:{PORT}")])
-            .env(remains::RUN_VARIABLE, run.id());
+            .env(cleanup::RUN_VARIABLE, run.id());
         let log = run.dir().join(format!("{name}.txt"));
         let daemon = Daemon::spawn(name, command, Some(named.netns()), &log)?;
         let host = host.netns().clone();
@@ -97,13 +98,13 @@ impl Container {
     }
 
     /// Its task, as its host sees it.
-    pub fn remote(&self) -> Remote {
+    pub fn remote(&self) -> TaskClient {
         self.remote_at(self.ip())
     }
 
     /// The same at another of its addresses.
-    pub fn remote_at(&self, ip: IpAddr) -> Remote {
-        Remote::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
+    pub fn remote_at(&self, ip: IpAddr) -> TaskClient {
+        TaskClient::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
     }
 
     /// Leaves it attached and running when this is dropped.
@@ -120,7 +121,7 @@ impl Container {
     }
 
     fn del(&self) -> Result<()> {
-        let call = Call {
+        let call = Invocation {
             command: "DEL".into(),
             ..self.call.clone()
         };

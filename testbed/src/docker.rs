@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::install::{self, Need};
-use crate::net::Netns;
+use crate::cleanup::RUN_VARIABLE;
+use crate::install::{self, Requirement};
+use crate::netns::Netns;
 use crate::process::Daemon;
-use crate::remains::RUN_VARIABLE;
 use crate::run::Run;
 use crate::task::PORT;
 use crate::{paths, wait};
@@ -33,7 +33,7 @@ pub fn available() -> Result<()> {
         users == ["0", "0", "4294967295"],
         "Docker needs root outside of user namespaces"
     );
-    let missing: Vec<&Need> = install::DOCKER
+    let missing: Vec<&Requirement> = install::DOCKER
         .iter()
         .filter(|need| !need.is_met())
         .collect();

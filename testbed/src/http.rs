@@ -8,7 +8,7 @@ use serde_json::Value;
 use ureq::http::{HeaderMap, Request};
 use ureq::{Agent, Body};
 
-use crate::net::Netns;
+use crate::netns::Netns;
 
 const LIMIT: Duration = Duration::from_secs(10);
 /// What `/state` of a large cluster may have.

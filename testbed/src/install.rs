@@ -9,7 +9,7 @@ use crate::{cni, zookeeper};
 
 /// A thing that the machine must have.
 #[derive(Clone, Copy, Debug)]
-pub struct Need {
+pub struct Requirement {
     what: What,
     /// Debian's package that has it.
     package: &'static str,
@@ -31,33 +31,33 @@ enum What {
 }
 
 /// What it takes to fetch Mesos, and to run it.
-pub const MESOS: &[Need] = &[
-    Need {
+pub const MESOS: &[Requirement] = &[
+    Requirement {
         what: What::Program("g++"),
         package: "g++",
         purpose: "to compile the Mesos launcher",
     },
-    Need {
+    Requirement {
         what: What::Python("ensurepip"),
         package: "python3-venv",
         purpose: "to fetch Mesos with pip",
     },
-    Need {
+    Requirement {
         what: What::Library("libsasl2.so.2"),
         package: "libsasl2-2",
         purpose: "Mesos is linked with it",
     },
-    Need {
+    Requirement {
         what: What::Library("libsvn_delta-1.so.1"),
         package: "libsvn1",
         purpose: "with which Mesos's replicated log keeps differences",
     },
-    Need {
+    Requirement {
         what: What::Library("libapr-1.so.0"),
         package: "libapr1",
         purpose: "Mesos is linked with it",
     },
-    Need {
+    Requirement {
         what: What::Library("libz.so.1"),
         package: "zlib1g",
         purpose: "Mesos is linked with it",
@@ -65,38 +65,38 @@ pub const MESOS: &[Need] = &[
 ];
 
 /// What it takes to make hosts and to attach containers to them.
-pub const HOSTS: &[Need] = &[
-    Need {
+pub const HOSTS: &[Requirement] = &[
+    Requirement {
         what: What::Program("ip"),
         package: "iproute2",
         purpose: "to make network namespaces",
     },
-    Need {
+    Requirement {
         what: What::Program("ethtool"),
         package: "ethtool",
         purpose: "to look at devices' features",
     },
-    Need {
+    Requirement {
         what: What::Program("iptables"),
         package: "iptables",
         purpose: "to forward ports to containers",
     },
-    Need {
+    Requirement {
         what: What::Program("ipset"),
         package: "ipset",
         purpose: "to masquerade containers with iptables",
     },
-    Need {
+    Requirement {
         what: What::Program("nft"),
         package: "nftables",
         purpose: "to masquerade containers with nftables",
     },
-    Need {
+    Requirement {
         what: What::Plugin("bridge"),
         package: "containernetworking-plugins",
         purpose: "to attach containers to their networks",
     },
-    Need {
+    Requirement {
         what: What::Path(BUSYBOX),
         package: "busybox-static",
         purpose: "to send single packets, and to make an image for containers",
@@ -107,13 +107,13 @@ pub const HOSTS: &[Need] = &[
 pub const BUSYBOX: &str = "/bin/busybox";
 
 /// What it takes to run container engines, beyond [`HOSTS`].
-pub const DOCKER: &[Need] = &[
-    Need {
+pub const DOCKER: &[Requirement] = &[
+    Requirement {
         what: What::Program("dockerd"),
         package: "docker.io",
         purpose: "to run container engines",
     },
-    Need {
+    Requirement {
         what: What::Program("docker"),
         package: "docker.io",
         purpose: "to start containers",
@@ -121,14 +121,14 @@ pub const DOCKER: &[Need] = &[
 ];
 
 /// What it takes to have several masters.
-pub const ZOOKEEPER: &[Need] = &[
-    Need {
+pub const ZOOKEEPER: &[Requirement] = &[
+    Requirement {
         what: What::Program("java"),
         package: "default-jre-headless",
         purpose: "to run ZooKeeper",
     },
     // Not zookeeperd, which would start a server at once, on all interfaces.
-    Need {
+    Requirement {
         what: What::Path(zookeeper::JAR),
         package: "zookeeper",
         purpose: "for masters to meet in",
@@ -136,19 +136,19 @@ pub const ZOOKEEPER: &[Need] = &[
 ];
 
 /// What it takes to generate declarations from the C header.
-pub const BINDGEN: &[Need] = &[Need {
+pub const BINDGEN: &[Requirement] = &[Requirement {
     what: What::Clang,
     package: "libclang-dev",
     purpose: "to generate declarations from the C header",
 }];
 
-impl std::fmt::Display for Need {
+impl std::fmt::Display for Requirement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.package, self.purpose)
     }
 }
 
-impl Need {
+impl Requirement {
     pub(crate) fn is_met(&self) -> bool {
         match self.what {
             What::Program(name) => program(name).is_some(),
@@ -170,7 +170,7 @@ impl Need {
 }
 
 /// What of it is not there, as one sentence; nothing is installed.
-pub fn missing(needs: &[Need]) -> Option<String> {
+pub fn missing(needs: &[Requirement]) -> Option<String> {
     let missing = needs.iter().filter(|need| !need.is_met());
     let lines: Vec<_> = missing
         .map(|need| format!("{} ({})", need.package, need.purpose))
@@ -179,8 +179,8 @@ pub fn missing(needs: &[Need]) -> Option<String> {
 }
 
 /// Installs what is missing; without the right to, says what that is.
-pub fn ensure(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !need.is_met()).collect();
+pub fn ensure(needs: &[Requirement]) -> Result<()> {
+    let missing: Vec<&Requirement> = needs.iter().filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn knows_what_is_there_and_what_is_not() {
-        let need = |what| Need {
+        let need = |what| Requirement {
             what,
             package: "p",
             purpose: "a test",

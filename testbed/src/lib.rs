@@ -15,7 +15,7 @@
 //! # use testbed::{cluster::*, framework::*};
 //! # fn main() -> anyhow::Result<()> {
 //! let limit = Duration::from_secs(20);
-//! let mut cluster = Cluster::start(&Setup::new(3, Place::Hosts)?)?;
+//! let mut cluster = Cluster::start(&ClusterConfig::new(3, Placement::Hosts)?)?;
 //! cluster.wait_overlays(limit)?;
 //! let framework = Framework::subscribe(cluster.master.client())?;
 //! framework.launch(&TaskSpec::new("t1", &cluster.agents[0].ip(), Some("dcos")), limit)?;
@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod cleanup;
 pub mod cluster;
 pub mod cni;
 pub mod container;
@@ -33,14 +34,15 @@ pub mod install;
 pub mod mesos;
 pub mod monitor;
 pub mod net;
+pub mod netns;
 pub mod node;
+pub mod packet_loss;
 pub mod paths;
 pub mod process;
 pub mod recordio;
-pub mod remains;
 pub mod run;
 pub mod skip;
-pub mod stream;
+
 pub mod task;
 pub mod wait;
 pub mod zookeeper;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::cluster::local_client;
 use crate::http::Client;
 use crate::mesos::Mesos;
 use crate::net::Host;
@@ -131,7 +130,10 @@ impl Node {
 
     /// HTTP to it, from its own host.
     pub fn client(&self) -> Client {
-        local_client(self.host.as_ref(), self.address)
+        Client::new(
+            self.address,
+            self.host.as_ref().map(|host| host.netns().clone()),
+        )
     }
 
     /// `/overlay-master/state` of a master as it is now, but for the ages in it; an error while

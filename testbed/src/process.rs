@@ -1,7 +1,6 @@
 //! Long-running programs, in a host's network namespace, with a log file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,16 +10,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::net::Netns;
+use crate::netns::Netns;
 use crate::{run, wait};
-
-/// Makes the command run in the namespace. Only its network changes: `ip netns
-/// exec` would remount /sys as well, and hide the cgroups.
-pub fn enter(command: &mut Command, netns: &Netns) {
-    let netns = netns.clone();
-    // SAFETY: between fork and exec only setns(2) is called, which is async-signal-safe.
-    unsafe { command.pre_exec(move || netns.enter().map_err(io::Error::from)) };
-}
 
 /// A program that runs until it is stopped; dropping it kills it.
 #[derive(Debug)]
@@ -48,7 +39,7 @@ impl Daemon {
         };
         let (file, log_start) = open().with_context(|| format!("opening {}", log.display()))?;
         if let Some(netns) = netns {
-            enter(&mut command, netns);
+            netns.apply_to(&mut command);
         }
         // A process group of its own: Ctrl-C is for us, and we take care of the rest.
         command
@@ -56,7 +47,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
-        let _gate = run::gate();
+        let _gate = run::creation_guard();
         let child = command
             .spawn()
             .with_context(|| format!("starting {name}"))?;

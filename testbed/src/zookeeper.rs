@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cluster::local_client;
 use crate::net::Host;
 use crate::process::Daemon;
-use crate::{net, wait};
+use crate::{netns, wait};
 
 /// Debian's; its manifest names the libraries that it needs.
 pub const JAR: &str = "/usr/share/java/zookeeper.jar";
@@ -76,10 +75,10 @@ impl ZooKeeper {
     }
 
     fn wait(&mut self) -> Result<()> {
-        let client = local_client(self.host.as_ref(), self.address);
+        let netns = self.host.as_ref().map(Host::netns);
         wait::until("ZooKeeper", Duration::from_secs(30), || {
             self.daemon.check()?;
-            net::connect(client.netns(), self.address, Duration::from_secs(1)).map(Some)
+            netns::connect(netns, self.address, Duration::from_secs(1)).map(Some)
         })?;
         Ok(())
     }

@@ -199,7 +199,7 @@ fn share() -> AgentOverlayInfo {
 
 #[test]
 fn an_engine_that_hangs_holds_up_nothing() {
-    if !testbed::skip::unless_docker("an_engine_that_hangs") {
+    if !testbed::skip::require_docker("an_engine_that_hangs") {
         return;
     }
     let mut docker = DockerHost::new();
@@ -243,7 +243,7 @@ fn an_engine_that_hangs_holds_up_nothing() {
 
 #[test]
 fn an_engine_that_comes_and_goes_is_followed() {
-    if !testbed::skip::unless_docker("an_engine_that_comes_and_goes") {
+    if !testbed::skip::require_docker("an_engine_that_comes_and_goes") {
         return;
     }
     let mut docker = DockerHost::new();
@@ -265,7 +265,7 @@ fn an_engine_that_comes_and_goes_is_followed() {
 /// `docker_bridge` is switched off while containers use the network.
 #[test]
 fn without_docker_bridge_what_is_left_goes() {
-    if !testbed::skip::unless_docker("without_docker_bridge") {
+    if !testbed::skip::require_docker("without_docker_bridge") {
         return;
     }
     let mut docker = DockerHost::started();
@@ -282,8 +282,8 @@ fn without_docker_bridge_what_is_left_goes() {
         ("STATUS_OK".to_owned(), String::new()),
         "what is left is no fault"
     );
-    let draining = "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, \
-                    rules and routes stay until its end";
+    let draining = "overlay dcos no longer uses bridge d-dcos, but 1 container on d-dcos still uses it: \
+                    bridge, rules and routes stay until its end";
     agent.wait_for("draining", |said| said == [draining]);
     let let_through = || {
         docker
@@ -313,7 +313,7 @@ fn without_docker_bridge_what_is_left_goes() {
 /// Without `overlay_mtu` both containerizers get the MTU that fits into the underlay.
 #[test]
 fn the_mtu_fits_the_underlay() {
-    if !testbed::skip::unless_docker("the_mtu_fits_the_underlay") {
+    if !testbed::skip::require_docker("the_mtu_fits_the_underlay") {
         return;
     }
     let docker = DockerHost::started();

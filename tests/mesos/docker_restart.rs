@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use testbed::cluster::Launcher;
 use testbed::docker::Engine;
+use testbed::packet_loss::Traffic;
 use testbed::process::Daemon;
-use testbed::stream::Traffic;
-use testbed::task::{PORT, Remote};
-use testbed::{paths, remains, wait};
+use testbed::task::{PORT, TaskClient};
+use testbed::{cleanup, paths, wait};
 
 use crate::common::LIMIT;
 use crate::docker::{Party, Site, docker};
@@ -25,12 +25,12 @@ const MORE: u64 = 300;
 /// Datagrams one way, from a container on a network of Docker's own, which Docker
 /// masquerades, to the outside. None of it is ours.
 struct Control {
-    from: Remote,
-    to: Remote,
+    from: TaskClient,
+    to: TaskClient,
 }
 
 impl Control {
-    fn start(from: Remote, to: Remote) -> Control {
+    fn start(from: TaskClient, to: TaskClient) -> Control {
         from.send(to.address()).unwrap();
         let control = Control { from, to };
         control.flow();
@@ -71,7 +71,7 @@ impl Control {
 /// A task that runs on the master's host, outside of all overlays.
 struct Outside {
     _daemon: Daemon,
-    remote: Remote,
+    remote: TaskClient,
 }
 
 impl Outside {
@@ -81,11 +81,11 @@ impl Outside {
         let run = site.cluster.run();
         command
             .args(["--alone", &format!("0.0.0.0:{PORT}")])
-            .env(remains::RUN_VARIABLE, run.id());
+            .env(cleanup::RUN_VARIABLE, run.id());
         let log = run.dir().join("outside.txt");
         let daemon = Daemon::spawn("outside", command, Some(host.netns()), &log).unwrap();
         let address = SocketAddr::from((host.ip(), PORT));
-        let remote = Remote::new(address, Some(host.netns().clone()));
+        let remote = TaskClient::new(address, Some(host.netns().clone()));
         wait::until("the task outside to listen", LIMIT, || {
             remote.report().map(|_| Some(()))
         })
@@ -100,7 +100,12 @@ impl Outside {
 /// Whether new connections are what they should be: from Docker to Mesos on the host, which
 /// Docker's isolation would prevent; to the other host; and masqueraded to the outside,
 /// which is ours to do for this network.
-fn is_right(site: &Site, web: &Party, others: &[Remote], outside: &Remote) -> anyhow::Result<()> {
+fn is_right(
+    site: &Site,
+    web: &Party,
+    others: &[TaskClient],
+    outside: &TaskClient,
+) -> anyhow::Result<()> {
     let own = web.remote().address().ip().to_string();
     for other in others {
         let there = web.remote().ping(other.address(), 1)?;

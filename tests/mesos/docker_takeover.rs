@@ -4,7 +4,7 @@
 use testbed::docker::Engine;
 use testbed::monitor::Monitor;
 use testbed::net::Host;
-use testbed::stream::Traffic;
+use testbed::packet_loss::Traffic;
 
 use crate::common::{LIMIT, all_ok, wait_settled, wait_state};
 use crate::docker::{Party, Site, docker};

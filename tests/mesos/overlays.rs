@@ -7,7 +7,7 @@ use testbed::container::Container;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::http::Reply;
 use testbed::node::Node;
-use testbed::task::Remote;
+use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, all_ok, delete_dead, hosts, loopback, start, wait_state};
@@ -257,7 +257,7 @@ fn a_removed_overlay_drains() {
 }
 
 #[track_caller]
-fn assert_reach(tasks: &[Remote; 2]) {
+fn assert_reach(tasks: &[TaskClient; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
         assert_eq!(
@@ -297,7 +297,7 @@ fn tasks_run_on_an_overlay_that_was_added() {
             .unwrap()
             .address()
             .unwrap();
-        Remote::new(address, agent.host().map(|host| host.netns().clone()))
+        TaskClient::new(address, agent.host().map(|host| host.netns().clone()))
     });
     assert_reach(&tasks);
 }

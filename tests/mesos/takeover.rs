@@ -6,12 +6,12 @@ use std::fs;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Launcher, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher};
 use testbed::container::Container;
 use testbed::monitor::Monitor;
 use testbed::net::Host;
 use testbed::node::Node;
-use testbed::stream::Traffic;
+use testbed::packet_loss::Traffic;
 use testbed::wait;
 
 use crate::common::{LIMIT, all_ok, hosts, start, state, wait_settled, wait_state};
@@ -93,7 +93,7 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
 }
 
 /// A cluster in which at first nobody touches the hosts: the agents only register.
-pub fn that_only_registers(mut setup: Setup) -> Setup {
+pub fn that_only_registers(mut setup: ClusterConfig) -> ClusterConfig {
     setup.launcher = Launcher::Posix;
     setup.network["vtep_mtu"] = 1420.into();
     setup.agent_config["backend"] = "external".into();

@@ -21,6 +21,7 @@ use runner::{Counts, Runner};
 ///     unit                 anywhere
 ///     agent, master, simulation, c_abi, symbols
 ///                          anywhere; neither kernel nor a running Mesos is needed
+///     bindings             libclang, to generate the Rust declarations of the C header
 ///     kernel, kernel_*     root, or a user namespace:
 ///                          unshare --user --map-root-user --mount cargo xtask test
 ///     docker, docker_*     root, and Docker, of which each test host runs an engine of its own

@@ -8,7 +8,7 @@ use testbed::cluster::Cluster;
 use testbed::container::Container;
 use testbed::docker::Engine;
 use testbed::framework::{Framework, TaskSpec};
-use testbed::task::{Remote, Seen};
+use testbed::task::{TaskClient, WatchReport};
 use testbed::wait;
 
 use super::cni_config;
@@ -23,7 +23,7 @@ pub struct Task {
     /// Its address.
     pub address: SocketAddr,
     /// To speak to it.
-    pub remote: Remote,
+    pub remote: TaskClient,
 }
 
 /// All of them; dropping it ends them.
@@ -46,7 +46,7 @@ impl Tasks {
         if let (Some(engine), Some(agent)) = (engine, cluster.agents.last()) {
             let name = format!("task{}", tasks.list.len() + 1);
             let address = engine.task(&name, "dcos")?;
-            let remote = Remote::new(address, agent.host().map(|host| host.netns().clone()));
+            let remote = TaskClient::new(address, agent.host().map(|host| host.netns().clone()));
             wait::until(&format!("{name} to listen"), limit, || {
                 remote.report().map(Some)
             })?;
@@ -84,13 +84,13 @@ impl Tasks {
         for (name, agent) in &places {
             let address = framework.wait_running(name, limit)?.address()?;
             let netns = agent.host().map(|host| host.netns().clone());
-            tasks.add(name, agent.name(), Remote::new(address, netns));
+            tasks.add(name, agent.name(), TaskClient::new(address, netns));
         }
         tasks.framework = Some(framework);
         Ok(tasks)
     }
 
-    fn add(&mut self, name: &str, agent: &str, remote: Remote) {
+    fn add(&mut self, name: &str, agent: &str, remote: TaskClient) {
         let (name, agent) = (name.to_owned(), agent.to_owned());
         self.list.push(Task {
             name,
@@ -121,7 +121,7 @@ impl Tasks {
     }
 
     /// What they have seen.
-    pub fn report(&self) -> Result<Vec<Seen>> {
+    pub fn report(&self) -> Result<Vec<WatchReport>> {
         let reports = self
             .list
             .iter()

@@ -9,7 +9,7 @@ use crate::BINARY;
 
 #[test]
 fn everything_of_ours_can_be_removed() {
-    if !testbed::skip::unless_docker("everything_of_ours_can_be_removed") {
+    if !testbed::skip::require_docker("everything_of_ours_can_be_removed") {
         return;
     }
     let host = DockerHost::started();

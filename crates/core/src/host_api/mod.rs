@@ -2,6 +2,6 @@
 
 pub mod desired;
 pub mod engine;
-pub mod peer_map;
+pub mod names;
 pub mod report;
 pub mod usage;

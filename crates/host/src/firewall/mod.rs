@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use overlay_core::host_api::desired::{Desired, Firewall as Choice};
 
 use crate::failures::Failures;
-use crate::reconcile::Concern;
+use crate::reconcile::Scope;
 use kernel::Netfilter;
 use plan::{Nat, Observed, Plan, Set};
 use tools::Tools;
@@ -207,7 +207,7 @@ struct Pass<'a> {
     choice: Choice,
     tools: &'a Tools,
     /// What went wrong, and whom it concerns.
-    faults: Vec<(Concern<'static>, String)>,
+    faults: Vec<(Scope<'static>, String)>,
 }
 
 impl Pass<'_> {
@@ -218,7 +218,7 @@ impl Pass<'_> {
             // What is left of us in iptables can be removed without the rest.
             Err(_) if self.wanted.ranges.is_empty() => Nat::Iptables,
             Err(sentence) => {
-                self.fault(Concern::Overlays, sentence);
+                self.fault(Scope::Overlays, sentence);
                 return Plan::default();
             }
         };
@@ -250,7 +250,7 @@ impl Pass<'_> {
                 None if nat == Nat::Iptables && self.wanted.concerns(family) => {
                     let sentence = format!(
                         "{} is not installed; install it",
-                        family.of("iptables", "ip6tables")
+                        family.pick("iptables", "ip6tables")
                     );
                     self.fault(plan::of_family(family), sentence);
                 }
@@ -260,17 +260,16 @@ impl Pass<'_> {
         match self.tools.table() {
             Ok(table) => observed.table = table,
             Err(error) if nat == Nat::Nftables => {
-                self.fault(Concern::Overlays, format!("cannot read nftables: {error}"));
+                self.fault(Scope::Overlays, format!("cannot read nftables: {error}"));
             }
             Err(error) => log::debug!("cannot read nftables, which nobody needs: {error}"),
         }
         if self.tools.has_ipset() {
             match Netfilter::open().and_then(|netfilter| kernel::sets(&netfilter, sets::names())) {
                 Ok(sets) => observed.sets = sets,
-                Err(error) => self.fault(
-                    Concern::Overlays,
-                    format!("cannot read the ipsets: {error}"),
-                ),
+                Err(error) => {
+                    self.fault(Scope::Overlays, format!("cannot read the ipsets: {error}"))
+                }
             }
         }
         observed.uplinks = kernel::uplinks().unwrap_or_default();
@@ -287,13 +286,13 @@ impl Pass<'_> {
                     more => format!(" (and {more} more, which go together)"),
                 };
                 self.faults
-                    .push((first.concern(), format!("cannot {first}{more}: {reason}")));
+                    .push((first.scope(), format!("cannot {first}{more}: {reason}")));
             }
         }
     }
 
     /// Something went wrong before there was an operation.
-    fn fault(&mut self, concern: Concern<'static>, sentence: String) {
+    fn fault(&mut self, concern: Scope<'static>, sentence: String) {
         self.faults.push((
             concern,
             format!("cannot configure the firewall: {sentence}"),

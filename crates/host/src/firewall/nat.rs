@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::plan::Plan;
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 
 const TABLE: &str = "nat";
 const CHAIN: &str = "POSTROUTING";
@@ -18,7 +18,7 @@ fn rule(family: Family, range: &IpNet) -> String {
 
 /// What the rules of all overlays end with, and no others.
 fn tail(family: Family) -> String {
-    format!(" -m set --match-set {} dst -j MASQUERADE", family.set())
+    format!(" -m set --match-set {} dst -j MASQUERADE", set_name(family))
 }
 
 /// The rules of ours, those that are there twice also twice.

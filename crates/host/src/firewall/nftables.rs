@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 
 /// The family of our table: IPv4 and IPv6 in one.
 pub(super) const FAMILY: &str = "inet";
@@ -51,9 +51,9 @@ impl Table {
             .into_iter()
             .filter(|family| wanted.concerns(*family))
         {
-            let kind = family.of("ipv4_addr", "ipv6_addr").to_owned();
+            let kind = family.pick("ipv4_addr", "ipv6_addr").to_owned();
             table.sets.insert(
-                family.set().to_owned(),
+                set_name(family).to_owned(),
                 (kind, wanted.ranges(family).copied().collect()),
             );
             table.rules.push((CHAIN.to_owned(), rule(family)));
@@ -115,9 +115,9 @@ impl Table {
             &format!("chain {CHAIN} {{ type nat hook postrouting priority 100; policy accept;\n");
         for family in Family::BOTH
             .into_iter()
-            .filter(|family| self.sets.contains_key(family.set()))
+            .filter(|family| self.sets.contains_key(set_name(*family)))
         {
-            let (ip, set) = (family.of("ip", "ip6"), family.set());
+            let (ip, set) = (family.pick("ip", "ip6"), set_name(family));
             script += &format!("{ip} saddr @{set} {ip} daddr != @{set} masquerade\n");
         }
         script + "}\n}\n"
@@ -126,7 +126,7 @@ impl Table {
 
 /// The rule of one family.
 fn rule(family: Family) -> Value {
-    let (ip, set) = (family.of("ip", "ip6"), format!("@{}", family.set()));
+    let (ip, set) = (family.pick("ip", "ip6"), format!("@{}", set_name(family)));
     let matches = |op: &str, field: &str| json!({"match": {"op": op, "left": {"payload": {"protocol": ip, "field": field}}, "right": set}});
     json!([matches("==", "saddr"), matches("!=", "daddr"), {"masquerade": null}])
 }

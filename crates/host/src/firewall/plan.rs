@@ -12,9 +12,9 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 use super::{filter, nat, nftables, sets};
-use crate::reconcile::Concern;
+use crate::reconcile::Scope;
 
 /// Where masquerading is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,18 +123,18 @@ impl Plan {
 
 impl Op {
     /// Whom it concerns when this fails.
-    pub(super) fn concern(&self) -> Concern<'static> {
+    pub(super) fn scope(&self) -> Scope<'static> {
         match self {
             Op::WriteSet { family, .. } | Op::Rule { family, .. } => of_family(*family),
-            Op::WriteTable(_) => Concern::Overlays,
-            Op::DestroySet(_) | Op::DeleteTable => Concern::Host,
+            Op::WriteTable(_) => Scope::Overlays,
+            Op::DestroySet(_) | Op::DeleteTable => Scope::Host,
         }
     }
 }
 
 /// The overlays of one family.
-pub(super) fn of_family(family: Family) -> Concern<'static> {
-    family.of(Concern::Ipv4, Concern::Ipv6)
+pub(super) fn of_family(family: Family) -> Scope<'static> {
+    family.pick(Scope::Ipv4, Scope::Ipv6)
 }
 
 impl fmt::Display for Op {
@@ -143,7 +143,7 @@ impl fmt::Display for Op {
             Op::WriteSet {
                 family, members, ..
             } => {
-                write!(f, "write ipset {}:", family.set())?;
+                write!(f, "write ipset {}:", set_name(*family))?;
                 members.iter().try_for_each(|(net, nomatch)| {
                     write!(f, " {net}{}", if *nomatch { " nomatch" } else { "" })
                 })
@@ -157,7 +157,7 @@ impl fmt::Display for Op {
                 write!(
                     f,
                     "change a rule: {} -t {table} {line}",
-                    family.of("iptables", "ip6tables")
+                    family.pick("iptables", "ip6tables")
                 )
             }
             Op::WriteTable(table) => write!(f, "write nftables' table {table}"),

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::nat;
 use super::plan::{Observed, Op, Plan, Set};
-use super::wanted::{Family, Wanted};
+use super::wanted::{Family, Wanted, set_name};
 
 /// The type of our sets.
 pub(super) const KIND: &str = "hash:net";
@@ -16,25 +16,25 @@ pub(super) const KIND: &str = "hash:net";
 /// The name of a set that takes the place of another and then goes; seen only if
 /// that was interrupted.
 pub(super) fn scratch(family: Family) -> &'static str {
-    family.of("mesos-overlay-new", "mesos-overlay6-new")
+    family.pick("mesos-overlay-new", "mesos-overlay6-new")
 }
 
 /// All names that are ours.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Family::BOTH
         .into_iter()
-        .flat_map(|family| [family.set(), scratch(family)])
+        .flat_map(|family| [set_name(family), scratch(family)])
 }
 
 /// The kernel's number of a family.
 fn number(family: Family) -> u8 {
     // AF_INET and AF_INET6 on Linux.
-    family.of(2, 10)
+    family.pick(2, 10)
 }
 
 /// All addresses, in two halves.
 fn halves(family: Family) -> [IpNet; 2] {
-    let addresses: [IpAddr; 2] = family.of(
+    let addresses: [IpAddr; 2] = family.pick(
         [
             Ipv4Addr::UNSPECIFIED.into(),
             Ipv4Addr::new(128, 0, 0, 0).into(),
@@ -81,7 +81,7 @@ pub(super) fn write(wanted: &Wanted, family: Family, observed: &Observed, plan: 
         return;
     }
     let members = members(wanted, family);
-    let name = family.set();
+    let name = set_name(family);
     let mut problem = |what: String| {
         let sentence = format!("there is an ipset {name} {what}; remove or rename it");
         plan.problems.push((family, sentence));
@@ -107,22 +107,22 @@ pub(super) fn destroy(wanted: &Wanted, family: Family, observed: &Observed, plan
     let is_stale = |set: &&Set| !wanted.concerns(family) && is_ours(set, family, observed);
     if observed
         .sets
-        .get(family.set())
+        .get(set_name(family))
         .as_ref()
         .is_some_and(is_stale)
     {
-        plan.ops.push(Op::DestroySet(family.set().to_owned()));
+        plan.ops.push(Op::DestroySet(set_name(family).to_owned()));
     }
 }
 
 /// The lines for `ipset restore` that write a set. Of one that is there the old
 /// members stay in force until the new ones are complete.
 pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>, exists: bool) -> String {
-    let set = family.set();
+    let set = set_name(family);
     let target = if exists { scratch(family) } else { set };
     let mut script = format!(
         "create {target} {KIND} family {} counters\n",
-        family.of("inet", "inet6")
+        family.pick("inet", "inet6")
     );
     for (net, nomatch) in members {
         script += &format!(

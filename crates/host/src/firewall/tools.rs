@@ -95,7 +95,7 @@ impl Tools {
 
     fn xtables(&self, family: Family) -> Option<&Xtables> {
         let [v4, v6] = self.xtables.as_ref()?;
-        family.of(v4, v6).as_ref()
+        family.pick(v4, v6).as_ref()
     }
 
     /// The rules of iptables; `None` where it is not installed.

@@ -4,33 +4,12 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Desired;
+pub(super) use overlay_core::util::family::Family;
 
-/// One of the two address families; the kernel's firewall keeps them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) const BOTH: [Family; 2] = [Family::V4, Family::V6];
-
-    /// The value of a pair that belongs to this family.
-    pub(super) fn of<T>(self, v4: T, v6: T) -> T {
-        match self {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
-    }
-
-    pub(super) fn includes(self, net: &IpNet) -> bool {
-        net.addr().is_ipv4() == (self == Family::V4)
-    }
-
-    /// The ipset's name. The IPv4 one is the predecessor's, which had no other.
-    pub(super) fn set(self) -> &'static str {
-        self.of("overlay", "overlay6")
-    }
+/// Returns the name of the ipset of this family. The IPv4 one is that of the C++ module, which
+/// had no other.
+pub(super) fn set_name(family: Family) -> &'static str {
+    family.pick("overlay", "overlay6")
 }
 
 /// What has to be let through and what has to be masqueraded.
@@ -54,12 +33,12 @@ impl Wanted {
         for family in Family::BOTH {
             if overlays()
                 .flat_map(|overlay| &overlay.subnets)
-                .any(|subnet| family.includes(subnet))
+                .any(|subnet| family.includes(*subnet))
             {
                 let ranges = overlays().flat_map(|overlay| &overlay.ranges);
                 // A range of all addresses has no outside.
                 let ranges =
-                    ranges.filter(|range| family.includes(range) && range.prefix_len() > 0);
+                    ranges.filter(|range| family.includes(**range) && range.prefix_len() > 0);
                 wanted.ranges.extend(ranges.map(IpNet::trunc));
             }
         }
@@ -90,7 +69,7 @@ impl Wanted {
     pub(super) fn ranges(&self, family: Family) -> impl Iterator<Item = &IpNet> {
         self.ranges
             .iter()
-            .filter(move |range| family.includes(range))
+            .filter(move |range| family.includes(**range))
     }
 
     /// Whether anything is wanted in this family.

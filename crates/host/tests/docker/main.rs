@@ -14,7 +14,7 @@ const REPAIR: Duration = Duration::from_secs(2);
 
 #[test]
 fn makes_the_network_once() {
-    if !testbed::skip::unless_docker("makes_the_network_once") {
+    if !testbed::skip::require_docker("makes_the_network_once") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -59,7 +59,7 @@ fn makes_the_network_once() {
 
 #[test]
 fn an_overlay_with_one_family_has_a_network_too() {
-    if !testbed::skip::unless_docker("an_overlay_with_one_family") {
+    if !testbed::skip::require_docker("an_overlay_with_one_family") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -80,7 +80,7 @@ fn an_overlay_with_one_family_has_a_network_too() {
 
 #[test]
 fn what_somebody_deletes_comes_back() {
-    if !testbed::skip::unless_docker("what_somebody_deletes_comes_back") {
+    if !testbed::skip::require_docker("what_somebody_deletes_comes_back") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -102,7 +102,7 @@ fn what_somebody_deletes_comes_back() {
 
 #[test]
 fn a_network_of_somebody_else_is_told_and_left_alone() {
-    if !testbed::skip::unless_docker("a_network_of_somebody_else") {
+    if !testbed::skip::require_docker("a_network_of_somebody_else") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -139,7 +139,7 @@ fn a_network_of_somebody_else_is_told_and_left_alone() {
 
 #[test]
 fn the_predecessors_network_is_taken_over() {
-    if !testbed::skip::unless_docker("the_predecessors_network") {
+    if !testbed::skip::require_docker("the_predecessors_network") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -173,7 +173,7 @@ fn the_predecessors_network_is_taken_over() {
 
 #[test]
 fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
-    if !testbed::skip::unless_docker("what_is_not_wanted_any_more") {
+    if !testbed::skip::require_docker("what_is_not_wanted_any_more") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -212,7 +212,7 @@ fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
 
 #[test]
 fn counts_addresses() {
-    if !testbed::skip::unless_docker("counts_addresses") {
+    if !testbed::skip::require_docker("counts_addresses") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -248,7 +248,7 @@ fn counts_addresses() {
 
 #[test]
 fn an_absent_engine_is_told_and_found_when_it_comes() {
-    if !testbed::skip::unless_docker("an_absent_engine") {
+    if !testbed::skip::require_docker("an_absent_engine") {
         return;
     }
     let (mut host, mut keeper) = (DockerHost::new(), Keeper::new());
@@ -289,7 +289,7 @@ fn an_absent_engine_is_told_and_found_when_it_comes() {
 
 #[test]
 fn a_restart_of_the_engine_is_noticed() {
-    if !testbed::skip::unless_docker("a_restart_of_the_engine") {
+    if !testbed::skip::require_docker("a_restart_of_the_engine") {
         return;
     }
     let (mut host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -353,7 +353,7 @@ fn a_hung_engine_is_not_waited_for_any_longer_than_told() {
 
 #[test]
 fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
-    if !testbed::skip::unless_docker("an_engine_that_froze") {
+    if !testbed::skip::require_docker("an_engine_that_froze") {
         return;
     }
     let (host, mut keeper) = (DockerHost::started(), Keeper::new());
@@ -399,7 +399,7 @@ fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
 /// Two agents that each take the other's network for a leftover.
 #[test]
 fn two_agents_at_one_engine_do_not_fight_for_ever() {
-    if !testbed::skip::unless_docker("two_agents_at_one_engine") {
+    if !testbed::skip::require_docker("two_agents_at_one_engine") {
         return;
     }
     let (host, mut one, mut other) = (DockerHost::started(), Keeper::new(), Keeper::new());

@@ -1,6 +1,7 @@
 //! Packets to and from Docker's containers: on one host and across hosts, to others
 //! of Docker's and to Mesos's. Two hosts, each with an engine of its own and a
 //! namespace that stands for a container of Mesos.
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::{Bridge, Desired};
@@ -88,7 +89,7 @@ fn mesos(n: u8) -> (String, String) {
 /// What an agent wants of its host, with bridges for both containerizers.
 fn desired(host: &Host, n: u8) -> Desired {
     let mut desired = Desired {
-        peers: Some([peer(u32::from(3 - n))].into()),
+        peers: Some(Arc::new([peer(u32::from(3 - n))].into())),
         ..host.desired(n)
     };
     let docker = network("d-dcos", n);
@@ -144,7 +145,7 @@ fn assert_eventually(what: &str, reaches: impl Fn() -> bool) {
 
 #[test]
 fn all_containers_reach_each_other() {
-    if !testbed::skip::unless_docker("all_containers_reach_each_other") {
+    if !testbed::skip::require_docker("all_containers_reach_each_other") {
         return;
     }
     let (one, two) = agents();
@@ -176,7 +177,7 @@ fn all_containers_reach_each_other() {
 
 #[test]
 fn other_networks_stay_apart() {
-    if !testbed::skip::unless_docker("other_networks_stay_apart") {
+    if !testbed::skip::require_docker("other_networks_stay_apart") {
         return;
     }
     let agent = Agent::new(1);
@@ -212,7 +213,7 @@ fn other_networks_stay_apart() {
 /// address back for one to two seconds after the first container.
 #[test]
 fn the_first_container_has_ipv6_at_once() {
-    if !testbed::skip::unless_docker("the_first_container_has_ipv6") {
+    if !testbed::skip::require_docker("the_first_container_has_ipv6") {
         return;
     }
     let (docker, mut keeper) = (DockerHost::started(), Keeper::new());

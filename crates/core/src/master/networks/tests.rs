@@ -1,5 +1,7 @@
 //! Tests of the merge of configuration and log, as docs/networks.md describes it.
 
+mod changes;
+
 use super::super::networks::*;
 use super::super::recovery::{Recovery, recover};
 use crate::config::master::parse;
@@ -58,6 +60,13 @@ fn agent(n: u8, overlay: &str, subnet: &str) -> AgentInfo {
         overlays: vec![overlay],
         ..Default::default()
     }
+}
+
+/// The same with a subnet of each family; its VTEP has IPv4 only.
+fn dual_agent(n: u8, overlay: &str, subnet: &str, subnet6: &str) -> AgentInfo {
+    let mut agent = agent(n, overlay, subnet);
+    agent.overlays[0].subnet6 = Some(subnet6.into());
+    agent
 }
 
 fn log(overlays: Vec<StoredOverlay>, agents: Vec<AgentInfo>) -> State {
@@ -350,40 +359,76 @@ fn damage_is_an_error_and_never_a_panic() {
     }
 }
 
+const DUAL: &str = r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "subnet6": "fd01:c::/64", "prefix6": 80}"#;
+
+/// Returns an overlay that is `WEB` in IPv4, with an IPv6 range.
+fn with_v6(subnet6: &str, prefix6: u8) -> String {
+    format!(
+        r#"{{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "subnet6": "{subnet6}", "prefix6": {prefix6}}}"#
+    )
+}
+
 #[test]
-fn a_reset_leads_to_the_configuration_again() {
-    let held = SubnetsByOverlay::new();
-    let (start, _) = Networks::from_log(&file(WEB), None, &held).unwrap();
-    assert_eq!(
-        start.to_wire(),
-        None,
-        "a log that nobody changed stays as it is"
+fn an_older_master_may_have_assigned_ipv6_since() {
+    let both = "web 9.1.0.0/16 in /24, fd01:c::/64 in /80";
+    let held = |subnet6| vec![dual_agent(1, "web", "9.1.0.0/24", subnet6)];
+    let moved = with_v6("fd01:d::/64", 80);
+    check(
+        DUAL,
+        log(vec![changed(&moved)], held("fd01:c::/80")),
+        &[both],
+        &["Error: Overlay web was changed"],
     );
-    let disabled =
-        definition(r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "enabled": false}"#);
-    let change =
-        |networks: &Networks, change: Change| networks.changed(&change, &held).unwrap().unwrap();
-    let off = change(&start, Change::Replace(disabled));
-    assert_eq!(
-        off.overlay_state("web", false),
-        Some(OverlayState::Disabled)
+    check(
+        DUAL,
+        log(vec![changed(&moved)], held("fd01:d::/80")),
+        &["web 9.1.0.0/16 in /24, fd01:d::/64 in /80"],
+        &[
+            "Warning: Overlay web is not as in the configuration (9.1.0.0/16 in /24, fd01:c::/64 in /80)",
+        ],
     );
-    let gone = change(&off, Change::Remove("web".into()));
-    assert_eq!(
-        gone.overlay_state("web", false),
-        Some(OverlayState::Removed)
+    // Neither contains it: the error is about the changed overlay.
+    let error = recover(&file(DUAL), log(vec![changed(&moved)], held("fd01:e::/80"))).unwrap_err();
+    assert!(
+        error.contains("fd01:e::/80 of overlay web, which is outside of its subnet fd01:d::/64"),
+        "{error}"
     );
-    let back = change(&gone, Change::ResetToFile("web".into()));
-    assert_eq!((back.network == start.network, back.revision), (true, 3));
-    assert_eq!(
-        back.to_wire(),
-        Some(StoredNetworks {
-            revision: Some(3),
-            overlays: vec![]
-        })
+    // It dropped the change of a prefix.
+    let mixed = |other: &str| {
+        vec![
+            held("fd01:c::/80").remove(0),
+            dual_agent(2, "web", "9.1.1.0/24", other),
+        ]
+    };
+    check(DUAL, log(vec![], mixed("fd01:c:0:0:1::/96")), &[both], &[]);
+    let error = recover(&file(DUAL), log(vec![], mixed("fd01:d::/96"))).unwrap_err();
+    assert!(
+        error.contains("outside of its subnet fd01:c::/64"),
+        "{error}"
     );
-    assert_eq!(
-        back.changed(&Change::ResetToFile("web".into()), &held),
-        Ok(None)
+    let error = recover(&file(DUAL), log(vec![], held("fd01:c::/96"))).unwrap_err();
+    assert!(error.contains("have the prefix length 80"), "{error}");
+}
+
+#[test]
+fn a_new_overlay_is_left_out_in_a_conflict_of_ipv6() {
+    let new = r#"{"name": "new", "subnet6": "fd01:c:0:0:8000::/65", "prefix6": 80}"#;
+    let left_out = "Error: Overlay new of the configuration is left out: its range fd01:c:0:0:8000::/65 overlaps \
+                    fd01:c::/64 of";
+    check(
+        new,
+        log(vec![changed(DUAL)], vec![]),
+        &["web 9.1.0.0/16 in /24, fd01:c::/64 in /80"],
+        &[left_out],
+    );
+    let drains = log(
+        vec![removed(DUAL, false)],
+        vec![dual_agent(1, "web", "9.1.0.0/24", "fd01:c::/80")],
+    );
+    check(
+        new,
+        drains,
+        &[],
+        &[left_out, "Info: Overlay web was removed"],
     );
 }

@@ -2,12 +2,13 @@
 
 use super::super::plan::Set;
 use super::super::tests::*;
+use crate::firewall::wanted::set_name;
 
 /// One overlay, of which this host has subnets of these families.
 fn desired_in(families: &[Family]) -> Desired {
     let mut desired = desired();
     let overlay = desired.overlays.get_mut("dcos").unwrap();
-    let subnet = |family: &Family| family.of(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
+    let subnet = |family: &Family| family.pick(net("9.0.1.0/24"), net("fd01:b:0:0:1::/80"));
     overlay.subnets = families.iter().map(subnet).collect();
     desired
 }
@@ -44,7 +45,7 @@ fn right(family: Family) -> Set {
 
 /// Our rule.
 fn rule(family: Family) -> String {
-    family.of(
+    family.pick(
         RULE.to_owned(),
         "-s fd01:b::/64 -m set --match-set overlay6 dst -j MASQUERADE".to_owned(),
     )
@@ -60,7 +61,7 @@ fn settled() -> Observed {
         );
         (family, Ruleset::parse(&rules))
     });
-    let sets = Family::BOTH.map(|family| (family.set().to_owned(), right(family)));
+    let sets = Family::BOTH.map(|family| (set_name(family).to_owned(), right(family)));
     Observed {
         rules: rules.into(),
         sets: sets.into(),
@@ -70,7 +71,7 @@ fn settled() -> Observed {
 
 /// What is planned for one family, and for none in particular.
 fn lines_of(family: Family, plan: &Plan) -> Vec<String> {
-    let other = family.of(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
+    let other = family.pick(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
     let lines = lines(plan).into_iter();
     lines
         .filter(|line| !other.iter().any(|word| line.contains(word)))
@@ -111,7 +112,7 @@ fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
         Plan::default()
     );
     for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (tool, set) = goes.of(("iptables", "overlay"), ("ip6tables", "overlay6"));
+        let (tool, set) = goes.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
             lines(&plan(&wanted_in(&[stays]), Nat::Iptables, &observed)),
             [
@@ -126,8 +127,8 @@ fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
 #[test]
 fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
     for (bad, good) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let number = bad.of(2, 10);
-        let members = set(&[(bad.of("10.0.0.0/8", "fd77::/16"), false)]).members;
+        let number = bad.pick(2, 10);
+        let members = set(&[(bad.pick("10.0.0.0/8", "fd77::/16"), false)]).members;
         let foreign = Set {
             kind: "hash:net".into(),
             family: number,
@@ -138,12 +139,12 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
             ..right(bad)
         };
         let other_family = Set {
-            family: good.of(2, 10),
+            family: good.pick(2, 10),
             ..right(bad)
         };
         for found in [foreign, other_kind, other_family] {
             let mut observed = host_with(FRESH);
-            observed.sets.insert(bad.set().to_owned(), found);
+            observed.sets.insert(set_name(bad).to_owned(), found);
             let plan = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
             assert_eq!(
                 plan.problems
@@ -168,8 +169,8 @@ fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
 fn a_set_that_our_rules_use_is_ours() {
     for family in Family::BOTH {
         let mut observed = settled();
-        let members = set(&[(family.of("10.0.0.0/8", "fd77::/16"), true)]).members;
-        observed.sets.get_mut(family.set()).unwrap().members = members;
+        let members = set(&[(family.pick("10.0.0.0/8", "fd77::/16"), true)]).members;
+        observed.sets.get_mut(set_name(family)).unwrap().members = members;
         let with = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
         let members = right(family).members;
         assert_eq!(
@@ -184,12 +185,12 @@ fn a_set_that_our_rules_use_is_ours() {
         let without = lines_of(family, &plan(&Wanted::default(), Nat::Iptables, &observed));
         assert_eq!(
             without.last(),
-            Some(&format!("destroy ipset {}", family.set()))
+            Some(&format!("destroy ipset {}", set_name(family)))
         );
         // An empty one nobody misses, and it is not ours to destroy.
         let mut empty = host_with(FRESH);
         empty.sets.insert(
-            family.set().to_owned(),
+            set_name(family).to_owned(),
             Set {
                 members: BTreeMap::new(),
                 ..right(family)
