@@ -196,7 +196,7 @@ impl Rounds {
             // Before the CNI configurations, which say that all is well.
             operations += self
                 .firewall
-                .run(&with_draining(desired, &plan.draining), &mut pass.failures);
+                .reconcile(&with_draining(desired, &plan.draining), &mut pass.failures);
             pass.carry_out(&plan).await;
             // What the kernel refuses is tried again with each pass, and changes nothing.
             operations += plan.ops.len().saturating_sub(pass.refused.len());
@@ -257,7 +257,9 @@ impl Rounds {
             .into_iter()
             .chain(plan(desired, &observed).ops)
             .any(|op| !self.hopeless.contains(&op))
-            || self.firewall.look(&with_draining(desired, &self.draining))
+            || self
+                .firewall
+                .quick_check(&with_draining(desired, &self.draining))
     }
 
     /// Says each warning once, until it is over.

@@ -1,5 +1,6 @@
-//! What the kernel says about its firewall without any tool: cheap enough to be
-//! asked in every pass. In the network namespace of the calling thread.
+//! Netlink queries about the firewall, cheap enough for every reconciliation: the
+//! generation of nf_tables, the ipsets and the uplinks. They apply to the network
+//! namespace of the calling thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -19,10 +20,10 @@ use nix::net::if_::if_indextoname;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
-use super::plan::Set;
+use super::op::{IpSet, Membership};
 
-/// How long the kernel may take to answer. It answers before `send` returns.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of an answer. The kernel normally answers before `send` returns.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 // From linux/netlink.h, linux/netfilter/nfnetlink.h, nf_tables.h and ipset/ip_set.h.
 const ERROR: u16 = 2;
@@ -42,12 +43,12 @@ const MEMBER_IP: u16 = 1;
 const MEMBER_PREFIX: u16 = 3;
 const MEMBER_FLAGS: u16 = 8;
 const MEMBER_NOMATCH: u32 = 1 << 2;
-/// The version of ipset's protocol that all kernels speak.
+/// Version of the ipset protocol that all kernels support.
 const IPSET_VERSION: u8 = 6;
-/// Bytes of the header of a netfilter message: family, version, resource.
+/// Length of the header of a netfilter message in bytes: family, version, resource.
 const HEADER: usize = 4;
 
-/// A connection to the kernel's netfilter.
+/// A netlink socket of the family `NETLINK_NETFILTER`.
 pub(super) struct Netfilter(Socket);
 
 impl Netfilter {
@@ -55,12 +56,12 @@ impl Netfilter {
         open(NETLINK_NETFILTER).map(Netfilter)
     }
 
-    /// A number that changes with every change of nf_tables, and so of the rules
-    /// of iptables where that is built on it. `None`: there is no nf_tables.
+    /// Returns the generation of nf_tables, which changes with every change of its rules
+    /// (and of the rules of an iptables that is built on it); `None` without nf_tables.
     pub(super) fn generation(&self) -> Option<u32> {
         let mut generation = None;
         let request = request(SUBSYSTEM_NFTABLES << 8 | GET_GENERATION, NLM_F_REQUEST, &[]);
-        self.ask(&request, |attributes| {
+        self.query(&request, |attributes| {
             let mut attributes = NlasIterator::new(attributes).flatten();
             let id = attributes.find(|attribute| attribute.kind() == GENERATION_ID);
             generation = id.and_then(|id| Some(u32::from_be_bytes(id.value().try_into().ok()?)));
@@ -69,8 +70,8 @@ impl Netfilter {
         generation
     }
 
-    /// An ipset; `None` if there is none of this name.
-    pub(super) fn set(&self, name: &str) -> io::Result<Option<Set>> {
+    /// Reads an ipset; `None` if there is none of this name.
+    pub(super) fn set(&self, name: &str) -> io::Result<Option<IpSet>> {
         let attributes = [
             (IPSET_PROTOCOL, vec![IPSET_VERSION]),
             (IPSET_NAME, [name.as_bytes(), b"\0"].concat()),
@@ -81,19 +82,19 @@ impl Netfilter {
             &attributes,
         );
         let mut set = None;
-        let found = self.ask(&request, |attributes| {
+        let found = self.query(&request, |attributes| {
             read_set(attributes, set.get_or_insert_default())
         });
         match found {
             Ok(()) => Ok(set),
-            // Unknown name; no ipset in this kernel.
+            // ENOENT: unknown name. EINVAL: the kernel has no ipset.
             Err(error) if matches!(errno(&error), Errno::ENOENT | Errno::EINVAL) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends a request and hands the attributes of each answer on.
-    fn ask(&self, request: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    /// Sends a request and calls `take` with the attributes of each answer.
+    fn query(&self, request: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.0.send_to(request, &SocketAddr::new(0, 0), 0)?;
         let is_dump = u16::from_ne_bytes([request[6], request[7]]) & NLM_F_DUMP == NLM_F_DUMP;
         loop {
@@ -103,7 +104,7 @@ impl Netfilter {
                 let payload = message.payload();
                 match message.message_type() {
                     DONE => return Ok(()),
-                    ERROR => return verdict(payload),
+                    ERROR => return read_error(payload),
                     _ => take(payload.get(HEADER..).unwrap_or_default()),
                 }
                 rest = rest
@@ -123,7 +124,7 @@ fn open(protocol: isize) -> io::Result<Socket> {
     setsockopt(
         &socket,
         ReceiveTimeout,
-        &TimeVal::new(PATIENCE.as_secs() as _, 0),
+        &TimeVal::new(TIMEOUT.as_secs() as _, 0),
     )?;
     Ok(socket)
 }
@@ -132,8 +133,8 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// The payload of an error message begins with the error's number, negative.
-fn verdict(payload: &[u8]) -> io::Result<()> {
+/// Reads an error message. Its payload begins with the negative errno, 0 for success.
+fn read_error(payload: &[u8]) -> io::Result<()> {
     let code = payload
         .first_chunk()
         .map_or(0, |code| i32::from_ne_bytes(*code));
@@ -144,7 +145,7 @@ fn verdict(payload: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A netfilter message.
+/// Encodes a netfilter message.
 fn request(kind: u16, flags: u16, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut body = vec![0; HEADER];
     for (kind, value) in attributes {
@@ -157,14 +158,14 @@ fn request(kind: u16, flags: u16, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     message.extend((16 + body.len() as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
-    // Sequence number and port: one question at a time needs neither.
+    // Sequence number and port are not needed with one request at a time.
     message.extend([0; 8]);
     message.extend(body);
     message
 }
 
-/// Reads one part of a set; a big one comes in several.
-fn read_set(attributes: &[u8], set: &mut Set) {
+/// Reads one message of a set. A large set is spread over several messages.
+fn read_set(attributes: &[u8], set: &mut IpSet) {
     for attribute in NlasIterator::new(attributes).flatten() {
         let value = attribute.value();
         match attribute.kind() {
@@ -185,17 +186,19 @@ fn read_set(attributes: &[u8], set: &mut Set) {
     }
 }
 
-/// Reads a member: a prefix, and whether it is an exception. (Its counters change
-/// with every packet and are none of our business.)
-fn read_member(attributes: &[u8]) -> Option<(IpNet, bool)> {
-    let (mut address, mut prefix, mut nomatch) = (None, None, false);
+/// Reads a member of a set. Its packet counters are ignored.
+fn read_member(attributes: &[u8]) -> Option<(IpNet, Membership)> {
+    let (mut address, mut prefix, mut membership) = (None, None, Membership::Match);
     for attribute in NlasIterator::new(attributes).flatten() {
         let value = attribute.value();
         match attribute.kind() {
             MEMBER_IP => address = read_address(value),
             MEMBER_PREFIX => prefix = value.first().copied(),
             MEMBER_FLAGS => {
-                nomatch = u32::from_be_bytes(value.try_into().ok()?) & MEMBER_NOMATCH != 0;
+                let flags = u32::from_be_bytes(value.try_into().ok()?);
+                if flags & MEMBER_NOMATCH != 0 {
+                    membership = Membership::NoMatch;
+                }
             }
             _ => {}
         }
@@ -204,7 +207,7 @@ fn read_member(attributes: &[u8]) -> Option<(IpNet, bool)> {
     let longest = if address.is_ipv4() { 32 } else { 128 };
     Some((
         IpNet::new(address, prefix.unwrap_or(longest)).ok()?,
-        nomatch,
+        membership,
     ))
 }
 
@@ -215,22 +218,22 @@ fn read_address(nested: &[u8]) -> Option<IpAddr> {
     v4().or_else(|| Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)))
 }
 
-/// A place far outside, as most hosts know the way to it: a root name server of
-/// the DNS. Nothing is ever sent to it.
+/// Public addresses for the route lookup: those of the root name server a.root-servers.net.
+/// No packet is sent to them.
 const OUTSIDE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
 
-/// The devices on the way to the outside, by the kernel's own choice of routes.
+/// Returns the devices of the kernel's routes to [`OUTSIDE`].
 pub(super) fn uplinks() -> io::Result<BTreeSet<String>> {
     let socket = open(NETLINK_ROUTE)?;
-    let devices = OUTSIDE.map(|address| device_to(&socket, address));
+    let devices = OUTSIDE.map(|address| route_device(&socket, address));
     Ok(devices.into_iter().flatten().collect())
 }
 
-/// `None`: there is no way.
-fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
+/// Returns the device of the route to an address; `None` without a route.
+fn route_device(socket: &Socket, address: IpAddr) -> Option<String> {
     let mut query = RouteMessage::default();
     let (family, length) = if address.is_ipv4() {
         (AddressFamily::Inet, 32)
@@ -261,11 +264,11 @@ fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
     if_indextoname(index).ok()?.into_string().ok()
 }
 
-/// What the kernel's sets with names of ours hold.
+/// Reads the sets of these names that exist.
 pub(super) fn sets<'a>(
     netfilter: &Netfilter,
     names: impl Iterator<Item = &'a str>,
-) -> io::Result<BTreeMap<String, Set>> {
+) -> io::Result<BTreeMap<String, IpSet>> {
     let mut sets = BTreeMap::new();
     for name in names {
         if let Some(set) = netfilter.set(name)? {
@@ -287,7 +290,7 @@ mod tests {
         bytes
     }
 
-    /// A member as the kernel tells of it.
+    /// Encodes a member as the kernel does.
     fn member(address: &[u8], prefix: Option<u8>, flags: Option<u32>) -> Vec<u8> {
         let address = attribute(MEMBER_IP, &attribute(1, address));
         let prefix = prefix.map(|prefix| attribute(MEMBER_PREFIX, &[prefix]));
@@ -301,21 +304,27 @@ mod tests {
     }
 
     #[test]
-    fn members_are_prefixes_of_both_families_and_exceptions() {
+    fn reads_members_of_both_families_with_their_flag() {
         let v6 = Ipv6Addr::new(0xfd01, 0xb, 0, 0, 0, 0, 0, 0).octets();
+        use Membership::{Match, NoMatch};
         for (address, prefix, flags, expected) in [
-            (&[9, 0, 0, 0][..], Some(8), None, ("9.0.0.0/8", false)),
+            (&[9, 0, 0, 0][..], Some(8), None, ("9.0.0.0/8", Match)),
             (
                 &[9, 0, 0, 0],
                 Some(8),
                 Some(MEMBER_NOMATCH),
-                ("9.0.0.0/8", true),
+                ("9.0.0.0/8", NoMatch),
             ),
             // Another flag.
-            (&[9, 0, 0, 0], Some(8), Some(1 << 3), ("9.0.0.0/8", false)),
-            (&[9, 0, 0, 1], None, None, ("9.0.0.1/32", false)),
-            (&v6, Some(64), Some(MEMBER_NOMATCH), ("fd01:b::/64", true)),
-            (&v6, None, None, ("fd01:b::/128", false)),
+            (&[9, 0, 0, 0], Some(8), Some(1 << 3), ("9.0.0.0/8", Match)),
+            (&[9, 0, 0, 1], None, None, ("9.0.0.1/32", Match)),
+            (
+                &v6,
+                Some(64),
+                Some(MEMBER_NOMATCH),
+                ("fd01:b::/64", NoMatch),
+            ),
+            (&v6, None, None, ("fd01:b::/128", Match)),
         ] {
             let found = read_member(&member(address, prefix, flags));
             assert_eq!(found, Some((net(expected.0), expected.1)));
@@ -325,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_comes_in_parts() {
+    fn reads_a_set_from_several_messages() {
         let members = |members: &[Vec<u8>]| {
             let data: Vec<u8> = members
                 .iter()
@@ -338,7 +347,7 @@ mod tests {
             attribute(IPSET_FAMILY, &[10]),
         ]
         .concat();
-        let mut set = Set::default();
+        let mut set = IpSet::default();
         read_set(
             &[head, members(&[member(&[9, 0, 0, 0], Some(8), None)])].concat(),
             &mut set,
@@ -354,9 +363,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_message_without_an_error_is_a_success() {
-        assert!(verdict(&0_i32.to_ne_bytes()).is_ok());
-        let refused = verdict(&(-2_i32).to_ne_bytes()).unwrap_err();
+    fn error_message_with_code_0_is_a_success() {
+        assert!(read_error(&0_i32.to_ne_bytes()).is_ok());
+        let refused = read_error(&(-2_i32).to_ne_bytes()).unwrap_err();
         assert_eq!(errno(&refused), Errno::ENOENT);
     }
 }
