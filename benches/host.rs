@@ -166,10 +166,14 @@ fn run(count: u32) -> Run {
     worker.prepare(desired);
     let (operations, unchanged) = timed(|| worker.go_ok());
     assert_eq!(operations, 0);
-    let passes = worker.counters().passes;
+    let passes = worker.counters().reconciliations;
     let more = |n| one_more(&mut agent, &worker, count + 2 + n);
     let (mut whole, mut core): (Vec<Duration>, Vec<Duration>) = (0..MORE).map(more).unzip();
-    assert_eq!(worker.counters().passes, passes, "the changes took passes");
+    assert_eq!(
+        worker.counters().reconciliations,
+        passes,
+        "the changes took passes"
+    );
     whole.sort();
     core.sort();
     let (one_more, one_more_core) = (whole[whole.len() / 2], core[core.len() / 2]);

@@ -280,7 +280,7 @@ fn is_ours(desired: &Desired) {
             );
         }
     }
-    for (ip, peer) in desired.peers.iter().flatten() {
+    for (ip, peer) in desired.peers.iter().flat_map(|peers| peers.iter()) {
         let is_prefix = |net: &ipnet::IpNet| net.prefix_len() > 0 && net.trunc() == *net;
         assert!(peer.subnets.iter().all(is_prefix), "{ip}: {peer:?}");
         assert!(

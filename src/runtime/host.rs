@@ -8,7 +8,7 @@ use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::usage::InUse;
 use overlay_core::{EngineReport, HostReport, Level};
 use overlay_host::docker;
-use overlay_host::{Executor, Fitting, Sampler};
+use overlay_host::{Executor, Sampler, UnderlayMtu};
 use tokio::sync::watch;
 
 use super::node::Host;
@@ -91,16 +91,16 @@ impl Host for LocalHost {
         if self.engine.is_none() {
             let wake = self.wake.clone();
             let fitting = match &self.executor {
-                Some(executor) => executor.fitting(),
+                Some(executor) => executor.underlay_mtu(),
                 // The thread for the host measures it.
-                None => watch::channel(Fitting::Unknown).1,
+                None => watch::channel(UnderlayMtu::Unknown).1,
             };
             match docker::Worker::spawn_fitting(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let sentence =
                         format!("cannot start the thread for the container engine: {error}");
-                    let report = EngineReport::hopeless(&networks, sentence);
+                    let report = EngineReport::failed(&networks, sentence);
                     self.engine_failed = Some(EngineReport {
                         generation,
                         ..report

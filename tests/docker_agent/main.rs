@@ -282,8 +282,8 @@ fn without_docker_bridge_what_is_left_goes() {
         ("STATUS_OK".to_owned(), String::new()),
         "what is left is no fault"
     );
-    let draining = "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, \
-                    rules and routes stay until its end";
+    let draining = "overlay dcos no longer uses bridge d-dcos, but 1 container on d-dcos still uses it: \
+                    bridge, rules and routes stay until its end";
     agent.wait_for("draining", |said| said == [draining]);
     let let_through = || {
         docker

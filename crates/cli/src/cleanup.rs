@@ -10,7 +10,7 @@ use overlay_core::config::{AgentConfig, agent};
 use overlay_core::host_api::desired::{Cni, Desired, Removal};
 use overlay_core::host_api::engine::DEFAULT_SOCKET;
 use overlay_host::docker::remove_all;
-use overlay_host::{make_right, preview};
+use overlay_host::{preview, reconcile_once};
 
 /// Everything was removed, or there was nothing.
 const DONE: u8 = 0;
@@ -165,7 +165,7 @@ fn show(desired: &Desired) -> Outcome {
 fn remove(desired: &Desired) -> Outcome {
     // For its lines; what is there is read again.
     let before = preview(desired);
-    let report = make_right(desired);
+    let report = reconcile_once(desired);
     let mut problems = report.host;
     let after = preview(desired);
     let gone = before

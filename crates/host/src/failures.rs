@@ -1,67 +1,66 @@
-//! What went wrong in a pass, in a form that people can read.
+//! Failures of a reconciliation, as sentences for operators.
 
 use std::collections::BTreeMap;
 
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::Desired;
 
-use crate::reconcile::{Concern, Op};
+use crate::reconcile::{Op, Scope};
 
-/// Sentences about one kind of operation that a report has at most: they are
-/// shown to people, and ten thousand routes can fail for one reason.
+/// Upper bound of sentences about one kind of operation in a report. People read them, and
+/// ten thousand routes can fail for one reason.
 const SENTENCES: usize = 3;
 
-/// Gathers failures and makes a report of them.
-pub(super) struct Failures<'a> {
+/// Failures gathered for a report.
+pub(crate) struct Failures<'a> {
     desired: &'a Desired,
     count: usize,
     host: Vec<String>,
     overlays: BTreeMap<&'a str, Vec<String>>,
-    /// How many operations failed, by kind.
+    /// Number of failed operations by kind.
     kinds: BTreeMap<&'static str, usize>,
 }
 
 impl<'a> Failures<'a> {
-    pub(super) fn new(desired: &'a Desired) -> Failures<'a> {
-        let (host, overlays, kinds) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    pub(crate) fn new(desired: &'a Desired) -> Failures<'a> {
         Failures {
             desired,
             count: 0,
-            host,
-            overlays,
-            kinds,
+            host: Vec::new(),
+            overlays: BTreeMap::new(),
+            kinds: BTreeMap::new(),
         }
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
+    /// Returns the number of failures.
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Something went wrong. An overlay tells what concerns itself, and of what
-    /// concerns all of them the first: the rest usually follows from it.
-    pub(super) fn add(&mut self, concern: Concern<'_>, sentence: String) {
+    /// Adds a failure. An overlay reports all failures of its own, and of those that affect
+    /// several overlays the first: the others usually follow from it.
+    pub(crate) fn add(&mut self, scope: Scope<'_>, sentence: String) {
         self.count += 1;
-        let own = matches!(concern, Concern::Overlay(_));
-        let mut told = false;
+        let is_own = matches!(scope, Scope::Overlay(_));
+        let mut reported = false;
         for (name, overlay) in &self.desired.overlays {
-            if concern.includes(name, overlay) {
+            if scope.includes(name, overlay) {
                 let sentences = self.overlays.entry(name).or_default();
-                if own || sentences.is_empty() {
+                if is_own || sentences.is_empty() {
                     sentences.push(sentence.clone());
                 }
-                told = own;
+                reported = is_own;
             }
         }
-        if !told {
+        if !reported {
             self.host.push(sentence);
         }
     }
 
-    /// An operation failed.
-    pub(super) fn add_op(&mut self, op: &Op, reason: String) {
-        let concern = op.concern();
-        if !matches!(concern, Concern::Overlay(_)) {
+    /// Adds a failed operation.
+    pub(crate) fn add_op(&mut self, op: &Op, reason: String) {
+        let scope = op.scope();
+        if !matches!(scope, Scope::Overlay(_)) {
             let kind = self.kinds.entry(op.kind()).or_default();
             *kind += 1;
             if *kind > SENTENCES {
@@ -69,10 +68,11 @@ impl<'a> Failures<'a> {
                 return;
             }
         }
-        self.add(concern, format!("cannot {op}: {reason}"));
+        self.add(scope, format!("cannot {op}: {reason}"));
     }
 
-    pub(super) fn into_report(self) -> HostReport {
+    /// Returns the report.
+    pub(crate) fn into_report(self) -> HostReport {
         let overlays = self.overlays.into_iter();
         let mut report = HostReport {
             host: self.host,
@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::reconcile::{NewDevice, NewRoute};
     use overlay_core::host_api::desired::{Mac, Overlay};
+    use overlay_core::host_api::family::Family;
 
     fn route(n: u8) -> Op {
         let (dst, via) = (
@@ -163,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn as_many_sentences_as_there_may_be_need_no_more() {
+    fn a_full_report_says_nothing_of_more() {
         let report =
             report(|failures| (0..3).for_each(|n| failures.add_op(&route(n), "no".into())));
         assert_eq!(report.host.len(), 3);
     }
 
     #[test]
-    fn what_belongs_to_an_overlay_is_told_there() {
+    fn an_overlays_own_failures_are_its_own() {
         let report = report(|failures| {
             let from = "9.0.0.0/8".parse().unwrap();
             failures.add_op(
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_device_no_overlay_is_right_and_the_first_reason_counts() {
+    fn without_the_device_all_overlays_fail_for_the_first_reason() {
         let name = "vtep1024".into();
         let device = NewDevice {
             name,
@@ -220,7 +221,7 @@ mod tests {
         };
         let report = report(|failures| {
             failures.add_op(&Op::AddDevice(device), "no".into());
-            failures.add(Concern::Overlays, "what follows from it".into());
+            failures.add(Scope::Overlays, "what follows from it".into());
         });
         assert_eq!(report.host.len(), 2);
         assert_eq!(report.overlays["four"], report.host[0]);
@@ -228,9 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_does_not_work_is_no_matter_of_the_other_one() {
+    fn a_failure_of_one_family_does_not_affect_the_other() {
         for op in [
-            Op::EnableForwarding6,
+            Op::EnableForwarding(Family::V6),
             Op::AddAddress("vtep1024".into(), "fd01:a::1/64".parse().unwrap()),
         ] {
             let report = report(|failures| failures.add_op(&op, "no IPv6 here".into()));
@@ -243,8 +244,8 @@ mod tests {
     fn a_family_that_does_not_work_is_told_for_each_operation() {
         let address = |text: &str| Op::AddAddress("vtep1024".into(), text.parse().unwrap());
         for (op, overlay) in [
-            (Op::EnableForwarding, "four"),
-            (Op::EnableForwarding6, "six"),
+            (Op::EnableForwarding(Family::V4), "four"),
+            (Op::EnableForwarding(Family::V6), "six"),
             (address("44.128.0.1/20"), "four"),
             (address("fd01:a::1/64"), "six"),
         ] {
@@ -277,9 +278,9 @@ mod tests {
     #[test]
     fn an_overlay_tells_one_reason_of_all_and_each_of_its_own() {
         let report = report(|failures| {
-            failures.add(Concern::Ipv4, "first".into());
-            failures.add(Concern::Overlays, "second".into());
-            failures.add(Concern::Overlay("four"), "own".into());
+            failures.add(Scope::Ipv4, "first".into());
+            failures.add(Scope::Overlays, "second".into());
+            failures.add(Scope::Overlay("four"), "own".into());
         });
         assert_eq!(report.overlays["four"], "first; own");
         assert_eq!(report.overlays["six"], "second");

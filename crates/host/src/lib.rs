@@ -1,9 +1,11 @@
-//! The agent's host: observed state, the plan that leads to the desired state, and its execution.
+//! The agent's host: reads its kernel configuration, firewall, CNI files and container engine,
+//! compares them with the desired state, and applies the difference.
 //!
-//! [`reconcile`] compares desired and observed state and gives a plan (pure), [`Executor`] is the
-//! thread that observes, plans and applies. Nothing is remembered from one reconciliation to the
-//! next, so manual changes are found like everything else. In between the executor listens to
-//! kernel events (`kernel::watch`) and reconciles again when something differs (`schedule` says when).
+//! [`reconcile`] compares desired and observed state and returns a plan (pure). The
+//! [`Executor`] is the thread that observes, plans and applies, again whenever an event
+//! (`kernel::watch`) or the time (`schedule`) asks for it. No reconciliation relies on what
+//! an earlier one did, so that manual changes are found like every other difference.
+//! [`docker`] does the same for the container engine's networks, on a thread of its own.
 
 pub mod docker;
 pub mod panics;
@@ -14,13 +16,12 @@ mod executor;
 mod failures;
 mod firewall;
 mod kernel;
-mod preview;
 mod reconciler;
-mod refused;
 mod schedule;
+mod supervisor;
 mod usage;
 
-pub use executor::{Counters, Executor, Fitting};
-pub use preview::{Preview, preview};
-pub use reconciler::make_right;
+pub use executor::{Executor, UnderlayMtu};
+pub use reconciler::{Preview, preview, reconcile_once};
+pub use supervisor::Counters;
 pub use usage::Sampler;

@@ -1,144 +1,152 @@
-//! When the host is looked at without being asked to. Pure: time is an argument.
+//! Schedule of the reconciliations and checks that nobody requests. Pure: time is an argument.
 //!
-//! What an event tells is mended at once, but a storm of events leads to few
-//! passes: the next one waits the longer, the longer a pass takes. What gives no
-//! event is looked at twice in three seconds, which is cheap; everything is
-//! compared now and then, in case that an event got lost or was misread.
+//! * An event that reports a difference leads to a reconciliation at once, a storm of events
+//!   to few: the longer a reconciliation takes, the longer the pause after it.
+//! * Things without events are checked about every second, which is cheap.
+//! * Everything is compared every minute or so, in case an event was lost or misread.
 
 use std::time::Duration;
 
 use overlay_core::Time;
 
-use crate::reconcile::Meaning;
+use crate::reconcile::Reaction;
 
-/// How long events are gathered before the first pass: a device that goes away
-/// is many.
+/// Time for which events are gathered before a reconciliation. (Removing one device causes
+/// many events.)
 const GATHER: Duration = Duration::from_millis(20);
 
-/// The least time from the end of a pass to the next one that events lead to.
-const LEAST_GAP: Duration = Duration::from_millis(200);
-/// The most. Together with a look's interval and a pass it stays below the two
-/// seconds within which everything has to be right.
-const MOST_GAP: Duration = Duration::from_secs(1);
-/// Between, this many times as long as the last pass took: whoever fights with us
-/// gets a fifth of one processor.
-const GAP_FACTOR: u32 = 4;
+/// Bounds of the pause between a reconciliation and the next one that events lead to. The
+/// upper bound, the interval of quick checks and one reconciliation together stay below two
+/// seconds, within which every difference has to be repaired.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// Between these bounds the pause is this many times as long as the last reconciliation, so
+/// that a program that keeps undoing our changes costs at most a fifth of one CPU.
+const PAUSE_FACTOR: u32 = 4;
 
-/// How often the things are looked at that give no event.
-const LOOK: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(1500));
-
-/// The least time between two looks that events lead to. Some of what is looked
-/// at (the firewall, if others change it all the time) needs programs to be run.
-const LOOK_GAP: Duration = Duration::from_millis(500);
-
-/// How often everything is compared.
-const COMPARE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
-/// The same on a host whose events cannot be had.
-const COMPARE_BLIND: (Duration, Duration) =
+/// Interval of quick checks, jittered between two bounds.
+const QUICK_CHECK: (Duration, Duration) =
     (Duration::from_millis(1000), Duration::from_millis(1500));
-/// But never more often than this many times as long as it takes.
+
+/// Pause between two quick checks that events lead to. Some of them run programs (for the
+/// firewall, if others change it all the time).
+const QUICK_CHECK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Interval of full comparisons, jittered between two bounds.
+const COMPARE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(60));
+/// Interval of full comparisons on a host whose events cannot be had.
+const COMPARE_WITHOUT_EVENTS: (Duration, Duration) =
+    (Duration::from_millis(1000), Duration::from_millis(1500));
+/// Lower bound of that interval, in durations of a reconciliation.
 const COMPARE_FACTOR: u32 = 20;
 
-/// What is due.
+/// Task that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// Nothing yet.
+pub(crate) enum Due {
+    /// No task.
     Nothing,
-    /// A look at what gives no event.
-    Look,
-    /// A pass, because of an event.
+    /// A quick check of the things that give no events.
+    QuickCheck,
+    /// A reconciliation because of an event.
     Repair,
-    /// A pass for its own sake.
+    /// A reconciliation because the last one is long ago.
     Compare,
 }
 
-/// Decides when.
+/// Times at which something is due.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Schedule {
     random: fastrand::Rng,
-    blind: bool,
+    without_events: bool,
     repair_at: Option<Time>,
-    look_at: Time,
-    /// Until then no event leads to a look.
-    unseen_until: Time,
+    /// No event leads to a reconciliation before.
+    no_repair_before: Time,
+    quick_check_at: Time,
+    /// No event leads to a quick check before.
+    no_quick_check_before: Time,
     compare_at: Time,
-    /// Until then no event leads to a pass.
-    rest_until: Time,
 }
 
-impl Pace {
-    /// `seed` is for the jitter.
-    pub(super) fn new(seed: u64) -> Pace {
-        let random = fastrand::Rng::with_seed(seed);
+impl Schedule {
+    /// Returns a schedule on which nothing is due before the first
+    /// [`on_reconciled`](Self::on_reconciled). `seed` is for the jitter.
+    pub(crate) fn new(seed: u64) -> Schedule {
         let never = Time(Duration::MAX);
-        Pace {
-            random,
-            blind: false,
+        Schedule {
+            random: fastrand::Rng::with_seed(seed),
+            without_events: false,
             repair_at: None,
-            look_at: never,
-            unseen_until: Time::default(),
+            no_repair_before: Time::default(),
+            quick_check_at: never,
+            no_quick_check_before: Time::default(),
             compare_at: never,
-            rest_until: Time::default(),
         }
     }
 
-    /// Whether events can be had.
-    pub(super) fn set_blind(&mut self, blind: bool) {
-        self.blind = blind;
+    /// Sets whether the host gives no events.
+    pub(crate) fn set_without_events(&mut self, without_events: bool) {
+        self.without_events = without_events;
     }
 
-    /// A pass that took this long has just ended.
-    pub(super) fn passed(&mut self, now: Time, took: Duration) {
+    /// Records the end of a reconciliation that took this long.
+    pub(crate) fn on_reconciled(&mut self, now: Time, took: Duration) {
         self.repair_at = None;
-        self.rest_until = now + took.saturating_mul(GAP_FACTOR).clamp(LEAST_GAP, MOST_GAP);
-        let compare = self.jittered(if self.blind { COMPARE_BLIND } else { COMPARE });
-        self.compare_at = now + compare.max(took.saturating_mul(COMPARE_FACTOR));
-        self.looked(now);
+        let (shortest, longest) = PAUSE;
+        let pause = took.saturating_mul(PAUSE_FACTOR);
+        self.no_repair_before = now + pause.clamp(shortest, longest);
+        let interval = self.jittered(match self.without_events {
+            true => COMPARE_WITHOUT_EVENTS,
+            false => COMPARE,
+        });
+        self.compare_at = now + interval.max(took.saturating_mul(COMPARE_FACTOR));
+        self.on_quick_check(now);
     }
 
-    /// The look that was due has just ended, and found nothing.
-    pub(super) fn looked(&mut self, now: Time) {
-        self.unseen_until = now + LOOK_GAP;
-        self.look_at = now + self.jittered(LOOK);
+    /// Records the end of a quick check that found no difference.
+    pub(crate) fn on_quick_check(&mut self, now: Time) {
+        self.no_quick_check_before = now + QUICK_CHECK_PAUSE;
+        self.quick_check_at = now + self.jittered(QUICK_CHECK);
     }
 
-    /// The kernel told something.
-    pub(super) fn noticed(&mut self, now: Time, meaning: Meaning) {
-        match meaning {
-            Meaning::Nothing => {}
-            Meaning::Look => self.look_at = self.look_at.min((now + GATHER).max(self.unseen_until)),
-            Meaning::Pass => {
-                let at = (now + GATHER).max(self.rest_until);
+    /// Records events of the host that ask for this reaction.
+    pub(crate) fn on_event(&mut self, now: Time, reaction: Reaction) {
+        match reaction {
+            Reaction::Ignore => {}
+            Reaction::QuickCheck => {
+                let at = (now + GATHER).max(self.no_quick_check_before);
+                self.quick_check_at = self.quick_check_at.min(at);
+            }
+            Reaction::Reconcile => {
+                let at = (now + GATHER).max(self.no_repair_before);
                 self.repair_at = Some(self.repair_at.map_or(at, |before| before.min(at)));
             }
         }
     }
 
-    /// Whether events can add nothing, because a pass is due anyway.
-    pub(super) fn is_alarmed(&self) -> bool {
+    /// Returns whether an event has led to a reconciliation that has not begun.
+    pub(crate) fn is_reconcile_pending(&self) -> bool {
         self.repair_at.is_some()
     }
 
-    /// When something is due next.
-    pub(super) fn next(&self) -> Time {
+    /// Returns the time of the next task.
+    pub(crate) fn next(&self) -> Time {
         self.repair_at
             .unwrap_or(self.compare_at)
-            .min(self.look_at)
+            .min(self.quick_check_at)
             .min(self.compare_at)
     }
 
-    /// What is due.
-    pub(super) fn due(&self, now: Time) -> Due {
+    /// Returns the task that is due at `now`.
+    pub(crate) fn due(&self, now: Time) -> Due {
         match () {
             () if self.repair_at.is_some_and(|at| at <= now) => Due::Repair,
             () if self.compare_at <= now => Due::Compare,
-            () if self.look_at <= now => Due::Look,
+            () if self.quick_check_at <= now => Due::QuickCheck,
             () => Due::Nothing,
         }
     }
 
-    fn jittered(&mut self, (least, most): (Duration, Duration)) -> Duration {
-        least + (most - least).mul_f64(self.random.f64())
+    fn jittered(&mut self, (shortest, longest): (Duration, Duration)) -> Duration {
+        shortest + (longest - shortest).mul_f64(self.random.f64())
     }
 }
 
@@ -150,121 +158,127 @@ mod tests {
         Time(Duration::from_millis(ms))
     }
 
-    /// A pace after a pass that ended at 0.
-    fn pace(took: u64) -> Pace {
-        let mut pace = Pace::new(1);
-        pace.passed(Time::default(), Duration::from_millis(took));
-        pace
+    /// A schedule after a reconciliation that ended at 0 ms.
+    fn schedule(took: u64) -> Schedule {
+        let mut schedule = Schedule::new(1);
+        schedule.on_reconciled(Time::default(), Duration::from_millis(took));
+        schedule
     }
 
-    /// How many passes a storm of events (one each millisecond) leads to.
-    fn passes_in_a_storm(took: u64, milliseconds: u64) -> u64 {
-        let mut pace = pace(took);
-        let (mut passes, mut busy_until) = (0, 0);
+    /// Returns the number of reconciliations in a storm of one event each millisecond.
+    fn reconciliations_in_a_storm(took: u64, milliseconds: u64) -> u64 {
+        let mut schedule = schedule(took);
+        let (mut count, mut busy_until) = (0, 0);
         for now in 0..milliseconds {
-            pace.noticed(ms(now), Meaning::Pass);
-            if now >= busy_until && pace.due(ms(now)) == Due::Repair {
-                passes += 1;
+            schedule.on_event(ms(now), Reaction::Reconcile);
+            if now >= busy_until && schedule.due(ms(now)) == Due::Repair {
+                count += 1;
                 busy_until = now + took;
-                pace.passed(ms(busy_until), Duration::from_millis(took));
+                schedule.on_reconciled(ms(busy_until), Duration::from_millis(took));
             }
         }
-        passes
+        count
     }
 
     #[test]
-    fn the_first_event_is_followed_by_a_pass_soon() {
-        let mut pace = pace(10);
-        pace.noticed(ms(5000), Meaning::Pass);
+    fn a_reconciliation_follows_the_first_event_soon() {
+        let mut schedule = schedule(10);
+        schedule.on_event(ms(5000), Reaction::Reconcile);
         assert_eq!(
-            pace.due(ms(5019)),
-            Due::Nothing.max_look(pace.look_at, ms(5019))
+            schedule.due(ms(5019)),
+            Due::Nothing.or_quick_check(schedule.quick_check_at, ms(5019))
         );
-        assert_eq!(pace.due(ms(5020)), Due::Repair);
-        assert!(pace.is_alarmed() && pace.next() <= ms(5020));
+        assert_eq!(schedule.due(ms(5020)), Due::Repair);
+        assert!(schedule.is_reconcile_pending() && schedule.next() <= ms(5020));
     }
 
     #[test]
-    fn a_storm_leads_to_few_passes() {
-        assert!((40..=50).contains(&passes_in_a_storm(1, 10_000)));
+    fn a_storm_leads_to_few_reconciliations() {
+        assert!((40..=50).contains(&reconciliations_in_a_storm(1, 10_000)));
         assert!(
-            (7..=10).contains(&passes_in_a_storm(250, 10_000)),
+            (7..=10).contains(&reconciliations_in_a_storm(250, 10_000)),
             "at most a fifth of the time"
         );
-        // However long a pass takes, the next one comes within two seconds.
-        let mut pace = pace(5_000);
-        pace.noticed(ms(1), Meaning::Pass);
-        assert_eq!(pace.due(ms(1_000)), Due::Repair);
+        // However long a reconciliation takes, the next one comes within two seconds.
+        let mut schedule = schedule(5_000);
+        schedule.on_event(ms(1), Reaction::Reconcile);
+        assert_eq!(schedule.due(ms(1_000)), Due::Repair);
     }
 
     #[test]
-    fn what_gives_no_event_is_looked_at_within_a_second_and_a_half() {
+    fn things_without_events_are_checked_every_one_to_one_and_a_half_seconds() {
         for seed in 0..100 {
-            let mut pace = Pace::new(seed);
-            pace.passed(Time::default(), Duration::from_millis(1));
-            assert_eq!(pace.due(ms(999)), Due::Nothing);
-            assert_eq!(pace.due(ms(1500)), Due::Look);
-            pace.looked(ms(1500));
-            assert_eq!(pace.due(ms(2499)), Due::Nothing);
-            assert_eq!(pace.due(ms(60_000)), Due::Compare);
+            let mut schedule = Schedule::new(seed);
+            schedule.on_reconciled(Time::default(), Duration::from_millis(1));
+            assert_eq!(schedule.due(ms(999)), Due::Nothing);
+            assert_eq!(schedule.due(ms(1500)), Due::QuickCheck);
+            schedule.on_quick_check(ms(1500));
+            assert_eq!(schedule.due(ms(2499)), Due::Nothing);
+            assert_eq!(schedule.due(ms(60_000)), Due::Compare);
         }
     }
 
     #[test]
-    fn everything_is_compared_now_and_then_but_does_not_eat_the_processor() {
-        let mut pace = pace(0);
-        assert!((30_000..=60_000).contains(&pace.compare_at.0.as_millis()));
-        pace.set_blind(true);
-        pace.passed(ms(0), Duration::ZERO);
+    fn everything_is_compared_now_and_then_at_a_bounded_cost() {
+        let mut schedule = schedule(0);
+        assert!((30_000..=60_000).contains(&schedule.compare_at.0.as_millis()));
+        schedule.set_without_events(true);
+        schedule.on_reconciled(ms(0), Duration::ZERO);
         assert!(
-            pace.compare_at <= ms(1500),
+            schedule.compare_at <= ms(1500),
             "without events there is nothing else to go by"
         );
-        pace.passed(ms(0), Duration::from_millis(400));
-        assert_eq!(pace.compare_at, ms(8000));
+        schedule.on_reconciled(ms(0), Duration::from_millis(400));
+        assert_eq!(schedule.compare_at, ms(8000));
     }
 
     /// Whatever else is due, events about what is quickly read lead to a look soon, but
     /// not too soon after the last one.
     #[test]
     fn an_event_brings_the_look_forward_and_never_puts_it_off() {
-        let mut pace = pace(1);
-        pace.noticed(ms(600), Meaning::Look);
+        let mut schedule = schedule(1);
+        schedule.on_event(ms(600), Reaction::QuickCheck);
         for now in [610, 619] {
-            pace.noticed(ms(now), Meaning::Look);
+            schedule.on_event(ms(now), Reaction::QuickCheck);
             assert_eq!(
-                (pace.due(ms(now)), pace.next()),
+                (schedule.due(ms(now)), schedule.next()),
                 (Due::Nothing, ms(620)),
                 "{now}"
             );
         }
-        assert_eq!(pace.due(ms(620)), Due::Look);
+        assert_eq!(schedule.due(ms(620)), Due::QuickCheck);
         // Right after a look the next one has to wait.
-        pace.looked(ms(630));
-        pace.noticed(ms(631), Meaning::Look);
+        schedule.on_quick_check(ms(630));
+        schedule.on_event(ms(631), Reaction::QuickCheck);
         assert_eq!(
-            (pace.due(ms(1129)), pace.due(ms(1130))),
-            (Due::Nothing, Due::Look)
+            (schedule.due(ms(1129)), schedule.due(ms(1130))),
+            (Due::Nothing, Due::QuickCheck)
         );
         // The regular look is not put off by an event that comes shortly before it.
-        pace.looked(ms(2000));
-        let regular = pace.next();
-        pace.noticed(Time(regular.0 - Duration::from_millis(1)), Meaning::Look);
-        assert_eq!((pace.next(), pace.due(regular)), (regular, Due::Look));
-        assert!(!pace.is_alarmed(), "a look is no pass");
+        schedule.on_quick_check(ms(2000));
+        let regular = schedule.next();
+        schedule.on_event(
+            Time(regular.0 - Duration::from_millis(1)),
+            Reaction::QuickCheck,
+        );
+        assert_eq!(
+            (schedule.next(), schedule.due(regular)),
+            (regular, Due::QuickCheck)
+        );
+        assert!(!schedule.is_reconcile_pending(), "a look is no pass");
     }
 
     #[test]
     fn a_storm_leads_to_few_looks() {
-        let (mut pace, mut looks) = (pace(1), 0);
+        let (mut schedule, mut count) = (schedule(1), 0);
         for now in 0..10_000 {
-            pace.noticed(ms(now), Meaning::Look);
-            if pace.due(ms(now)) == Due::Look {
-                looks += 1;
-                pace.looked(ms(now));
+            schedule.on_event(ms(now), Reaction::QuickCheck);
+            if schedule.due(ms(now)) == Due::QuickCheck {
+                count += 1;
+                schedule.on_quick_check(ms(now));
             }
         }
-        assert_eq!(looks, 19, "one each half second, none at the start");
+        assert_eq!(count, 19, "one each half second, none at the start");
     }
 
     #[test]
@@ -278,58 +292,67 @@ mod tests {
             (251, 1000),
             (9000, 1000),
         ] {
-            let mut pace = pace(took);
+            let mut schedule = schedule(took);
             // Further events do not put it off.
             for now in [1, 50, 99] {
-                pace.noticed(ms(now), Meaning::Pass);
+                schedule.on_event(ms(now), Reaction::Reconcile);
             }
-            assert_ne!(pace.due(ms(rest - 1)), Due::Repair, "{took}");
-            assert_eq!(pace.due(ms(rest)), Due::Repair, "{took}");
+            assert_ne!(schedule.due(ms(rest - 1)), Due::Repair, "{took}");
+            assert_eq!(schedule.due(ms(rest)), Due::Repair, "{took}");
         }
         // Later ones are gathered from the first one on.
-        let mut pace = pace(10);
+        let mut schedule = schedule(10);
         for now in [300, 310, 319] {
-            pace.noticed(ms(now), Meaning::Pass);
-            assert_eq!((pace.due(ms(now)), pace.next()), (Due::Nothing, ms(320)));
+            schedule.on_event(ms(now), Reaction::Reconcile);
+            assert_eq!(
+                (schedule.due(ms(now)), schedule.next()),
+                (Due::Nothing, ms(320))
+            );
         }
-        assert_eq!(pace.due(ms(320)), Due::Repair);
+        assert_eq!(schedule.due(ms(320)), Due::Repair);
     }
 
     #[test]
     fn a_pass_is_the_end_of_what_was_due_and_begins_everything_anew() {
-        let mut pace = pace(1);
-        pace.noticed(ms(700), Meaning::Look);
-        pace.noticed(ms(700), Meaning::Pass);
-        assert!(pace.is_alarmed());
-        pace.passed(ms(5000), Duration::from_millis(1));
-        assert!(!pace.is_alarmed());
-        assert_eq!(pace.due(ms(5999)), Due::Nothing);
+        let mut schedule = schedule(1);
+        schedule.on_event(ms(700), Reaction::QuickCheck);
+        schedule.on_event(ms(700), Reaction::Reconcile);
+        assert!(schedule.is_reconcile_pending());
+        schedule.on_reconciled(ms(5000), Duration::from_millis(1));
+        assert!(!schedule.is_reconcile_pending());
+        assert_eq!(schedule.due(ms(5999)), Due::Nothing);
         assert!(
-            (ms(6000)..=ms(6500)).contains(&pace.next()),
+            (ms(6000)..=ms(6500)).contains(&schedule.next()),
             "the next look: {:?}",
-            pace.next()
+            schedule.next()
         );
         // A look is not: what is wrong stays wrong.
-        pace.noticed(ms(5500), Meaning::Pass);
-        pace.looked(ms(5510));
-        assert_eq!((pace.is_alarmed(), pace.due(ms(5520))), (true, Due::Repair));
+        schedule.on_event(ms(5500), Reaction::Reconcile);
+        schedule.on_quick_check(ms(5510));
+        assert_eq!(
+            (schedule.is_reconcile_pending(), schedule.due(ms(5520))),
+            (true, Due::Repair)
+        );
     }
 
     #[test]
     fn what_means_nothing_changes_nothing() {
-        let mut pace = pace(1);
-        let next = pace.next();
-        pace.noticed(ms(800), Meaning::Nothing);
-        assert_eq!((pace.is_alarmed(), pace.next()), (false, next));
+        let mut schedule = schedule(1);
+        let next = schedule.next();
+        schedule.on_event(ms(800), Reaction::Ignore);
+        assert_eq!(
+            (schedule.is_reconcile_pending(), schedule.next()),
+            (false, next)
+        );
     }
 
     #[test]
     fn before_the_first_pass_nothing_is_due_by_itself() {
-        let mut pace = Pace::new(1);
-        assert_eq!(pace.due(ms(1_000_000_000)), Due::Nothing);
-        pace.noticed(ms(5), Meaning::Pass);
+        let mut schedule = Schedule::new(1);
+        assert_eq!(schedule.due(ms(1_000_000_000)), Due::Nothing);
+        schedule.on_event(ms(5), Reaction::Reconcile);
         assert_eq!(
-            (pace.due(ms(24)), pace.due(ms(25))),
+            (schedule.due(ms(24)), schedule.due(ms(25))),
             (Due::Nothing, Due::Repair)
         );
     }
@@ -337,50 +360,60 @@ mod tests {
     /// The one that covers more comes first.
     #[test]
     fn of_several_things_that_are_due_the_most_thorough_is_done() {
-        let mut pace = pace(1);
-        let (look, compare) = (pace.look_at, pace.compare_at);
-        assert_eq!(pace.due(look), Due::Look);
+        let mut schedule = schedule(1);
+        let (look, compare) = (schedule.quick_check_at, schedule.compare_at);
+        assert_eq!(schedule.due(look), Due::QuickCheck);
         assert_eq!(
-            pace.due(Time(compare.0 - Duration::from_nanos(1))),
-            Due::Look
+            schedule.due(Time(compare.0 - Duration::from_nanos(1))),
+            Due::QuickCheck
         );
-        assert_eq!(pace.due(compare), Due::Compare);
-        pace.noticed(ms(10), Meaning::Pass);
-        assert_eq!(pace.due(compare), Due::Repair);
+        assert_eq!(schedule.due(compare), Due::Compare);
+        schedule.on_event(ms(10), Reaction::Reconcile);
+        assert_eq!(schedule.due(compare), Due::Repair);
     }
 
     /// One wakes for whatever comes first, also while a pass has to wait.
     #[test]
     fn the_next_thing_is_the_first_one() {
-        let mut pace = pace(9000);
-        pace.noticed(ms(1), Meaning::Pass);
-        pace.noticed(ms(600), Meaning::Look);
-        assert_eq!((pace.next(), pace.due(ms(620))), (ms(620), Due::Look));
-        pace.looked(ms(621));
-        assert_eq!(pace.next(), ms(1000));
-        // Everything is compared although there is always a look before.
-        pace.set_blind(true);
-        pace.passed(ms(0), Duration::ZERO);
-        pace.looked(pace.compare_at);
-        assert_eq!(pace.next(), pace.compare_at);
-        pace.noticed(
-            Time(pace.compare_at.0 - Duration::from_millis(1)),
-            Meaning::Pass,
+        let mut schedule = schedule(9000);
+        schedule.on_event(ms(1), Reaction::Reconcile);
+        schedule.on_event(ms(600), Reaction::QuickCheck);
+        assert_eq!(
+            (schedule.next(), schedule.due(ms(620))),
+            (ms(620), Due::QuickCheck)
         );
-        assert_eq!(pace.next(), pace.compare_at, "rather than 19 ms later");
+        schedule.on_quick_check(ms(621));
+        assert_eq!(schedule.next(), ms(1000));
+        // Everything is compared although there is always a look before.
+        schedule.set_without_events(true);
+        schedule.on_reconciled(ms(0), Duration::ZERO);
+        schedule.on_quick_check(schedule.compare_at);
+        assert_eq!(schedule.next(), schedule.compare_at);
+        schedule.on_event(
+            Time(schedule.compare_at.0 - Duration::from_millis(1)),
+            Reaction::Reconcile,
+        );
+        assert_eq!(
+            schedule.next(),
+            schedule.compare_at,
+            "rather than 19 ms later"
+        );
     }
 
     /// Many hosts do not do it at the same time.
     #[test]
     fn intervals_are_spread_over_their_whole_range() {
-        let after = |seed, blind| {
-            let mut pace = Pace::new(seed);
-            pace.set_blind(blind);
-            pace.passed(Time::default(), Duration::from_millis(1));
-            (pace.compare_at.0.as_millis(), pace.look_at.0.as_millis())
+        let after = |seed, without_events| {
+            let mut schedule = Schedule::new(seed);
+            schedule.set_without_events(without_events);
+            schedule.on_reconciled(Time::default(), Duration::from_millis(1));
+            (
+                schedule.compare_at.0.as_millis(),
+                schedule.quick_check_at.0.as_millis(),
+            )
         };
-        for (blind, compare) in [(false, [30_000, 60_000]), (true, [1000, 1500])] {
-            let all: Vec<(u128, u128)> = (0..200).map(|seed| after(seed, blind)).collect();
+        for (without_events, compare) in [(false, [30_000, 60_000]), (true, [1000, 1500])] {
+            let all: Vec<(u128, u128)> = (0..200).map(|seed| after(seed, without_events)).collect();
             let (compares, looks): (Vec<u128>, Vec<u128>) = all.into_iter().unzip();
             for (values, [least, most]) in [(compares, compare), (looks, [1000, 1500])] {
                 let tenth = (most - least) / 10;
@@ -399,24 +432,28 @@ mod tests {
 
     #[test]
     fn a_host_whose_events_are_back_is_compared_seldom_again() {
-        let mut pace = pace(0);
-        pace.set_blind(true);
-        pace.passed(ms(0), Duration::from_millis(75));
+        let mut schedule = schedule(0);
+        schedule.set_without_events(true);
+        schedule.on_reconciled(ms(0), Duration::from_millis(75));
         assert!(
-            pace.compare_at >= ms(1500),
+            schedule.compare_at >= ms(1500),
             "twenty times as long as it takes"
         );
-        pace.set_blind(false);
-        pace.passed(ms(0), Duration::from_millis(75));
-        assert!(pace.compare_at >= ms(30_000));
-        pace.passed(ms(0), Duration::from_secs(4));
-        assert_eq!(pace.compare_at, ms(80_000));
+        schedule.set_without_events(false);
+        schedule.on_reconciled(ms(0), Duration::from_millis(75));
+        assert!(schedule.compare_at >= ms(30_000));
+        schedule.on_reconciled(ms(0), Duration::from_secs(4));
+        assert_eq!(schedule.compare_at, ms(80_000));
     }
 
     impl Due {
-        /// A look that is due by chance does not matter to a test about passes.
-        fn max_look(self, look_at: Time, now: Time) -> Due {
-            if look_at <= now { Due::Look } else { self }
+        /// Allows a quick check that is due by chance, in tests of reconciliations.
+        fn or_quick_check(self, quick_check_at: Time, now: Time) -> Due {
+            if quick_check_at <= now {
+                Due::QuickCheck
+            } else {
+                self
+            }
         }
     }
 }

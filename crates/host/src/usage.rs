@@ -1,177 +1,133 @@
-//! The addresses that the CNI plugin `host-local` has given to Mesos's containers.
+//! Addresses that the CNI plugin `host-local` has given to Mesos's containers.
 //!
-//! It keeps one file for each, named after the address, in a directory named after
-//! the network. A thread of its own counts them every few seconds: a disk that
-//! hangs must hold up neither Mesos nor a pass over the host.
+//! The plugin keeps one file for each address, named after it, in a directory named after
+//! the network. A thread of its own counts them every few seconds: a hanging disk must hold
+//! up neither Mesos nor the reconciliation of the host.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
 use overlay_core::host_api::desired::{Desired, Overlay};
+use overlay_core::host_api::family::Family;
 use overlay_core::host_api::usage::InUse;
-use parking_lot::{Condvar, Mutex};
 
-/// By overlay; one that could not be looked at is absent.
+use crate::panics::catch;
+use crate::supervisor::{self, Control, Received, Report, Supervisor};
+
+/// Addresses in use by overlay. An overlay whose files cannot be read is absent.
 type Usage = BTreeMap<String, InUse>;
 
-/// Where `host-local` keeps its files unless its configuration says otherwise.
+/// Directory in which `host-local` keeps its files unless its configuration names another.
 const DATA_DIR: &str = "/var/lib/cni/networks";
 
-/// From one count to the next.
+/// Time from one count to the next.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Counts the addresses in use, now and then, on a thread of its own.
+/// A thread that counts the addresses in use now and then.
 pub struct Sampler {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    supervisor: Supervisor<Usage, EventFd>,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
+impl Report for Usage {
+    type Desired = Desired;
 
-#[derive(Default)]
-struct State {
-    /// Whose networks to look at, and whether nobody has yet.
-    desired: Option<Arc<Desired>>,
-    fresh: bool,
-    /// The latest count.
-    usage: Option<Usage>,
-    /// It was not taken yet.
-    news: bool,
-    stop: bool,
+    const TASK: &'static str = "count the addresses in use";
+
+    /// Returns that nothing is known.
+    fn failed(_: &Desired, _: String) -> Usage {
+        Usage::new()
+    }
+
+    fn set_generation(&mut self, _: u64) {}
+
+    fn operations(&self) -> usize {
+        0
+    }
+
+    fn says_the_same_as(&self, other: &Usage) -> bool {
+        self == other
+    }
 }
 
 impl Sampler {
-    /// Starts the thread. `wake` is called from it when there is something to
-    /// [`poll`](Sampler::poll); it must not block on whoever drops the sampler.
+    /// Starts the thread. It calls `wake` whenever there is something to
+    /// [`poll`](Sampler::poll); `wake` must not wait for whoever drops the sampler.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Sampler> {
-        let shared = Arc::new(Shared::default());
-        let thread = std::thread::Builder::new()
-            .name("overlay-usage".into())
-            .spawn({
-                let shared = shared.clone();
-                move || {
-                    while let Some(desired) = shared.next() {
-                        if shared.put(&desired, sample(&desired)) {
-                            wake();
-                        }
-                    }
-                }
-            })?;
-        Ok(Sampler {
-            shared,
-            thread: Some(thread),
-        })
+        let signal = supervisor::poll_signal()?;
+        let supervisor = Supervisor::spawn("overlay-usage", signal, wake, keep_counting)?;
+        Ok(Sampler { supervisor })
     }
 
-    /// Counts for the networks of `desired` from now on. The first count after this is
-    /// told in any case, later ones when they differ. Returns at once.
+    /// Requests counts for the networks of `desired` from now on. The first count after this
+    /// is reported in any case, later ones if they differ. Returns at once.
     pub fn watch(&self, desired: Arc<Desired>) {
-        let mut state = self.shared.state.lock();
-        state.desired = Some(desired);
-        state.fresh = true;
-        self.shared.changed.notify_one();
+        self.supervisor.apply(0, desired);
     }
 
-    /// The latest count, once.
+    /// Returns the latest count, once.
     pub fn poll(&self) -> Option<Usage> {
-        let mut state = self.shared.state.lock();
-        if std::mem::take(&mut state.news) {
-            state.usage.clone()
-        } else {
-            None
-        }
+        self.supervisor.poll()
     }
 }
 
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It cannot have panicked, other than in `wake`.
-            let _ = thread.join();
+/// Counts until the sampler is dropped.
+fn keep_counting(control: &mut Control<Usage, EventFd>) {
+    while control.receive() != Received::Stop {
+        if let Some(desired) = control.desired() {
+            let usage = catch(|| sample(desired))
+                .unwrap_or_else(|panic| supervisor::failed(&**desired, &panic));
+            publish(control, usage);
         }
+        let timeout = match control.desired() {
+            Some(_) => PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        let signal = control.signal().as_fd();
+        // An interrupted wait leads to an early count.
+        let _ = poll(&mut [PollFd::new(signal, PollFlags::POLLIN)], timeout);
     }
 }
 
-impl Shared {
-    /// Waits until it is time to count; `None`: that is over.
-    fn next(&self) -> Option<Arc<Desired>> {
-        let mut state = self.state.lock();
-        let mut in_time = false;
-        loop {
-            if state.stop {
-                return None;
-            }
-            if let Some(desired) = state.desired.clone().filter(|_| state.fresh || in_time) {
-                return Some(desired);
-            }
-            in_time = self.changed.wait_for(&mut state, INTERVAL).timed_out();
-        }
-    }
-
-    /// Keeps a count; gives whether it is news.
-    fn put(&self, of: &Arc<Desired>, usage: Usage) -> bool {
-        let mut state = self.state.lock();
-        // One that was overtaken while it was made is made again.
-        let current = state
-            .desired
-            .as_ref()
-            .is_some_and(|desired| Arc::ptr_eq(desired, of));
-        let news = current && (state.fresh || state.usage.as_ref() != Some(&usage));
-        if news {
-            state.fresh = false;
-            state.usage = Some(usage);
-            state.news = true;
-        }
-        news
+/// Publishes a count, unless it is for networks that are out of date meanwhile.
+fn publish(control: &mut Control<Usage, EventFd>, usage: Usage) {
+    if !control.is_superseded() {
+        control.publish(usage);
     }
 }
 
-/// Counts the addresses that Mesos's containers have.
+/// Counts the addresses of Mesos's containers.
 pub(crate) fn sample(desired: &Desired) -> Usage {
-    let data_dir = desired
-        .cni
-        .data_dir
-        .as_deref()
-        .unwrap_or(Path::new(DATA_DIR));
+    let data_dir = desired.cni.data_dir.as_deref();
+    let data_dir = data_dir.unwrap_or(Path::new(DATA_DIR));
     let count = |(name, overlay): (&String, &Overlay)| {
         let bridge = overlay.mesos_bridge.as_ref()?;
-        match in_use(&data_dir.join(name), &bridge.subnets) {
-            Ok(in_use) => Some((name.clone(), in_use)),
-            Err(error) => {
-                log::debug!(
-                    "cannot count the addresses in {}: {error}",
-                    data_dir.join(name).display()
-                );
-                None
-            }
-        }
+        let dir = data_dir.join(name);
+        let in_use = in_use(&dir, &bridge.subnets).inspect_err(|error| {
+            log::debug!("cannot count the addresses in {}: {error}", dir.display());
+        });
+        Some((name.clone(), in_use.ok()?))
     };
     desired.overlays.iter().filter_map(count).collect()
 }
 
-/// The files whose names are addresses of these prefixes. (There may be some of a
-/// subnet that this host had before, which do not matter, and there are a lock and
-/// the address that was given last.)
+/// Counts the files whose names are addresses of these prefixes. (Other files are a lock,
+/// the address given last, and addresses of a subnet that this host had before.)
 fn in_use(dir: &Path, subnets: &[IpNet]) -> io::Result<InUse> {
     let mut in_use = InUse::default();
     let entries = match fs::read_dir(dir) {
-        // It comes with the first container.
+        // The first container creates it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(in_use),
         entries => entries?,
     };
@@ -181,11 +137,8 @@ fn in_use(dir: &Path, subnets: &[IpNet]) -> io::Result<InUse> {
             continue;
         };
         if subnets.iter().any(|subnet| subnet.contains(&ip)) {
-            *(if ip.is_ipv4() {
-                &mut in_use.v4
-            } else {
-                &mut in_use.v6
-            }) += 1;
+            let InUse { v4, v6 } = &mut in_use;
+            *Family::from(ip).pick(v4, v6) += 1;
         }
     }
     Ok(in_use)
@@ -257,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_unknown_and_not_zero() {
+    fn an_unreadable_directory_is_unknown_and_not_zero() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("dcos"), "a file").unwrap();
         assert!(sample(&desired(dir.path())).is_empty());
@@ -272,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_first_count_and_then_changes() {
+    fn reports_the_first_count_and_then_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (sampler, woken) = sampler();
         assert_eq!(sampler.poll(), None);
         let desired = Arc::new(desired(dir.path()));
-        // Whoever asks anew knows nothing: it is told although nothing changed.
+        // A new request is answered although the count is the same.
         for _ in 0..2 {
             sampler.watch(desired.clone());
             woken.recv_timeout(PATIENCE).unwrap();
@@ -302,28 +255,28 @@ mod tests {
         );
     }
 
-    /// A count for what was wanted before is no answer to what is wanted now.
     #[test]
-    fn only_counts_of_what_is_wanted_now_are_told() {
-        let (old, new) = (Arc::new(Desired::default()), Arc::new(Desired::default()));
-        let shared = Shared::default();
-        let taken = || std::mem::take(&mut shared.state.lock().news);
-        let want = |desired: &Arc<Desired>| {
-            let mut state = shared.state.lock();
-            (state.desired, state.fresh) = (Some(desired.clone()), true);
+    fn only_counts_for_the_newest_request_are_reported() {
+        let signal = supervisor::poll_signal().unwrap();
+        let (supervisor, mut control) = Supervisor::without_thread(signal, || {});
+        let count = |control: &mut Control<Usage, EventFd>, usage: Usage| {
+            publish(control, usage.clone());
+            let reported = supervisor.poll();
+            assert!(reported.is_none() || reported == Some(usage));
+            reported.is_some()
         };
-        assert!(!shared.put(&old, dcos(1, 0)), "nobody asked");
-        want(&new);
-        assert!(!shared.put(&old, dcos(1, 0)) && !taken(), "overtaken");
-        assert!(shared.put(&new, dcos(1, 0)) && taken());
-        assert!(!shared.put(&new, dcos(1, 0)) && !taken(), "the same again");
-        assert!(shared.put(&new, dcos(1, 1)) && taken());
-        want(&new);
-        assert!(
-            shared.put(&new, dcos(1, 1)) && taken(),
-            "whoever asks anew is told"
-        );
-        assert!(!shared.put(&new, dcos(1, 1)));
+        assert!(!count(&mut control, dcos(1, 0)), "nobody asked");
+        supervisor.apply(0, Arc::default());
+        assert!(!count(&mut control, dcos(1, 0)), "superseded");
+        assert_eq!(control.receive(), Received::Desired);
+        assert!(count(&mut control, dcos(1, 0)));
+        assert!(!count(&mut control, dcos(1, 0)), "the same again");
+        assert!(count(&mut control, dcos(1, 1)));
+        supervisor.apply(0, Arc::default());
+        assert!(!count(&mut control, dcos(2, 2)), "superseded");
+        assert_eq!(control.receive(), Received::Desired);
+        assert!(count(&mut control, dcos(1, 1)), "a new request");
+        assert!(!count(&mut control, dcos(1, 1)));
     }
 
     /// The boundaries of the subnets, in both families.

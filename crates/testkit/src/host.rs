@@ -16,8 +16,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, Vtep};
-use overlay_core::host_api::peer_map::PeerMap;
-use overlay_host::{Counters, Executor, make_right};
+
+use overlay_host::{Counters, Executor, reconcile_once};
 use serde_json::Value;
 
 /// How long anything may take before a test gives up.
@@ -221,7 +221,7 @@ impl Host {
     /// Makes the host like `desired`, once.
     pub fn apply(&self, desired: &Desired) -> HostReport {
         let desired = desired.clone();
-        self.run(move || make_right(&desired))
+        self.run(move || reconcile_once(&desired))
     }
 
     /// The same for what has to work out; gives how many operations it took.
@@ -270,7 +270,7 @@ impl Host {
                 mtu: Some(1450),
             }),
             overlays: BTreeMap::from([("dcos".to_owned(), overlay(n))]),
-            peers: Some(PeerMap::default()),
+            peers: Some(Arc::default()),
             ..Desired::default()
         }
     }

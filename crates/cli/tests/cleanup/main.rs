@@ -22,7 +22,7 @@ fn nothing(host: &Host) -> Desired {
 
 fn with_peers(host: &Host) -> Desired {
     Desired {
-        peers: Some([peer(2), peer(3)].into()),
+        peers: Some(Arc::new([peer(2), peer(3)].into())),
         ..host.desired(1)
     }
 }
@@ -118,7 +118,7 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
         Arc::make_mut(&mut peer).subnets.clear();
         (ip, peer)
     };
-    desired.peers = Some([2, 3].map(|n| bare(peer(n))).into());
+    desired.peers = Some(std::sync::Arc::new([2, 3].map(|n| bare(peer(n))).into()));
     worker.start(&desired);
     assert_eq!(worker.finish().draining.len(), 1);
     let v4 = || host.field("ip -j route show dev vtep1024 proto 142", "dst");
@@ -210,7 +210,7 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
         "{out}"
     );
     assert!(
-        error.contains("in use: overlay dcos is gone, but 1 container on m-dcos"),
+        error.contains("in use: overlay dcos was removed, but 1 container on m-dcos still uses it"),
         "{error}"
     );
     assert_eq!(everything(), before, "it changed something");

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::assignment::quote;
-use crate::host_api::desired::{Mac, Peer, Vtep};
-use crate::host_api::peer_map::PeerMap;
+use crate::host_api::desired::{Mac, Peer, PeerMap, Vtep};
 use crate::proto::internal as proto;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 
@@ -32,14 +31,26 @@ struct Reachable {
     /// The host's own address, and whether its VTEP has IPv6. `None`: nobody asked
     /// yet.
     host: Option<(Ipv4Addr, bool)>,
-    peers: PeerMap,
+    /// Shared with desired states that were handed out; copied before a change.
+    peers: Arc<PeerMap>,
 }
 
 impl Reachable {
     fn set(&mut self, ip: Ipv4Addr, peer: &Arc<Peer>) {
         match self.host {
-            Some((own, v6)) if own != ip => _ = self.peers.insert(ip, reach(peer, v6)),
+            Some((own, v6)) if own != ip => {
+                let peer = reach(peer, v6);
+                if self.peers.get(&ip) != Some(&peer) {
+                    Arc::make_mut(&mut self.peers).insert(ip, peer);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn remove(&mut self, ip: Ipv4Addr) {
+        if self.peers.contains_key(&ip) {
+            Arc::make_mut(&mut self.peers).remove(&ip);
         }
     }
 }
@@ -119,7 +130,7 @@ impl Peers {
     }
 
     fn remove(&mut self, ip: Ipv4Addr) -> bool {
-        self.reachable.peers.remove(&ip);
+        self.reachable.remove(ip);
         self.known
             .as_mut()
             .is_some_and(|known| known.remove(&ip).is_some())
@@ -152,10 +163,10 @@ impl Peers {
 
     /// The peers as a host with this VTEP can reach them: not the host itself, and
     /// IPv6 only between two hosts that both have it.
-    pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<PeerMap> {
+    pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<Arc<PeerMap>> {
         let known = self.known.as_ref()?;
         let Some(vtep) = vtep else {
-            return Some(PeerMap::default());
+            return Some(Arc::default());
         };
         let host = Some((
             own,
@@ -166,7 +177,7 @@ impl Peers {
         if self.reachable.host != host {
             self.reachable = Reachable {
                 host,
-                peers: PeerMap::default(),
+                peers: Arc::default(),
             };
             known
                 .iter()

@@ -1,159 +1,214 @@
-//! What an agent's host should be like. Plain values, computed by the agent's
-//! state machine from what its master said; the executor compares them with what
-//! the kernel and the disk really hold.
+//! Desired state of an agent's host. Plain values: the agent's state machine computes them
+//! from its master's messages, the executor compares them with kernel and disk.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use super::peer_map::PeerMap;
+use super::family::Family;
 
-/// UDP port of the VXLAN tunnels. Not IANA's 4789: the value that every DC/OS
-/// cluster uses, so that our hosts and theirs understand each other.
+/// UDP port of the VXLAN tunnels. Not IANA's 4789, but the port of every DC/OS cluster, so
+/// that hosts with this module and with its predecessor reach each other.
 pub const VXLAN_PORT: u16 = 64000;
 
-/// Routing table for the way from containers to the peers' own addresses.
+/// Routing table for packets from containers to the peers' own addresses.
 pub const CONTAINER_TABLE: u32 = 42;
 
-/// Everything the module wants of a host. What is of ours on the host and not in
-/// here is removed.
+/// Desired state of a host. Objects of this module on the host that are not part of it are
+/// removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
-    /// Where and how CNI configurations are written.
+    /// Place and options of the CNI configurations.
     pub cni: Cni,
-    /// Who programs the data plane.
+    /// Program that manages the data plane.
     pub backend: Backend,
-    /// Which of the kernel's two firewalls translates addresses.
+    /// Firewall of the kernel that masquerades the containers' traffic.
     pub firewall: Firewall,
-    /// The agent's own address, by which its peers know it: the device that has it
-    /// carries the tunnels.
+    /// Underlay address of this agent. The device that has it carries the tunnels.
     pub own: Option<Ipv4Addr>,
-    /// Whether MTUs are lowered to what fits into that device: those of overlays
-    /// whose operator set none.
+    /// Whether the overlays' MTUs are lowered to what fits into that device: the operator
+    /// configured none.
     pub fit_mtu: bool,
-    /// Who computes the checksums of packets that go into the tunnel.
+    /// Place where checksums of packets in the tunnel are computed.
     pub tx_checksum: Checksum,
-    /// How far the removal of what is not desired goes.
+    /// Extent to which bridges that are not desired are removed.
     pub removal: Removal,
-    /// The tunnel endpoint; `None` when no overlay needs one.
+    /// Tunnel endpoint; `None`: no overlay needs one.
     pub vtep: Option<Vtep>,
-    /// The agent's overlays by name.
+    /// Overlays of this agent by name.
     pub overlays: BTreeMap<String, Overlay>,
-    /// The other agents by underlay address. `None`: not known yet, so whatever
-    /// the kernel has of peers stays as it is.
-    pub peers: Option<PeerMap>,
+    /// Other agents. `None`: not known yet, so that the peers' objects in the kernel stay as
+    /// they are.
+    pub peers: Option<Arc<PeerMap>>,
 }
 
-/// Who programs VXLAN device, neighbours, FDB, routes and rules, and turns forwarding on.
+/// Agents by underlay address. Lists share the peers that they have in common, so that copy
+/// and comparison of a long list cost little more than a walk over its addresses.
+pub type PeerMap = BTreeMap<Ipv4Addr, Arc<Peer>>;
+
+impl Desired {
+    /// Returns Mesos's bridges that this module creates, with their addresses: those with
+    /// IPv6. None with another backend.
+    pub fn mesos_bridges_with_ipv6(&self) -> BTreeMap<&str, BTreeSet<IpNet>> {
+        self.bridges_with_ipv6(|overlay| overlay.mesos_bridge.as_ref())
+            .map(|bridge| (bridge.name.as_str(), bridge.gateways()))
+            .collect()
+    }
+
+    /// Returns the names of Docker's bridges with IPv6. None with another backend.
+    pub fn docker_bridges_with_ipv6(&self) -> BTreeSet<&str> {
+        self.bridges_with_ipv6(|overlay| overlay.docker_bridge.as_ref())
+            .map(|bridge| bridge.name.as_str())
+            .collect()
+    }
+
+    /// Returns the list of other agents for a change; an unknown list becomes an empty one. A
+    /// list that other desired states share is copied first.
+    pub fn peers_mut(&mut self) -> &mut PeerMap {
+        Arc::make_mut(self.peers.get_or_insert_default())
+    }
+
+    fn bridges_with_ipv6<'a>(
+        &'a self,
+        bridge: impl Fn(&'a Overlay) -> Option<&'a Bridge>,
+    ) -> impl Iterator<Item = &'a Bridge> {
+        let is_internal = self.backend == Backend::Internal;
+        let bridges = self.overlays.values().filter_map(bridge);
+        bridges.filter(move |bridge| {
+            let mut subnets = bridge.subnets.iter();
+            is_internal && subnets.any(|subnet| Family::V6.includes(*subnet))
+        })
+    }
+}
+
+/// Program that manages VXLAN device, neighbours, FDB, routes, rules and forwarding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// This module.
     #[default]
     Internal,
-    /// Another program, such as `dcos-net`: this module leaves them alone.
+    /// Another program such as `dcos-net`: this module leaves them alone.
     External,
 }
 
-/// Where the masquerading of the containers' traffic is written.
+/// Firewall of the kernel that masquerades the containers' traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Firewall {
-    /// Where the host's tools are: iptables if it and ipset are installed, and
-    /// nftables otherwise.
+    /// iptables if it and ipset are installed, and otherwise nftables.
     #[default]
     Auto,
     /// iptables and ipset.
     Iptables,
-    /// A table of our own in nftables.
+    /// nftables, in a table of its own.
     Nftables,
-    /// Nowhere: this module leaves the firewall alone.
+    /// None: this module leaves the firewall alone.
     None,
 }
 
-/// Who computes the checksums of the packets in the tunnel (`ethtool`'s
-/// `tx-checksum-ip-generic` of the VXLAN device). Some network cards and kernels
-/// spoil them; then it has to be off.
+/// Place where the checksums of packets in the tunnel are computed (`ethtool`'s
+/// `tx-checksum-ip-generic` of the VXLAN device). Some network cards and kernels compute
+/// wrong ones; then it has to be off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// Whoever the kernel or the operator lets do it: it is not touched.
+    /// As the kernel or the operator has set it: this module does not change it.
     #[default]
     Auto,
-    /// The network card below, as the kernel's default is.
+    /// In the network card below, which is the kernel's default.
     On,
-    /// The kernel, before the packet goes into the tunnel.
+    /// In the kernel, before the packet enters the tunnel.
     Off,
 }
 
-/// What becomes of the bridges that CNI made for overlays that are gone.
+/// Extent to which bridges of removed overlays are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Removal {
-    /// Those go of which something else on the host shows that they are ours,
-    /// once no container is on them.
+    /// Remove a bridge only if a rule or a CNI configuration proves that it is ours, and no
+    /// container is attached to it.
     #[default]
     Careful,
-    /// Every one with such a name goes, once no container is on it.
+    /// Remove every bridge with a name of ours, if no container is attached to it.
     Thorough,
-    /// The same, even with containers on it.
+    /// Remove every bridge with a name of ours, with containers attached to it as well.
     Forced,
 }
 
-/// Where CNI configurations go.
+/// Place and options of the CNI configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cni {
-    /// The directory of the configurations, `cni_dir`.
+    /// Directory of the configurations: `cni_dir`.
     pub dir: PathBuf,
-    /// `dataDir` of the `host-local` plugin, when configured: `cni_data_dir`.
+    /// Directory of the `host-local` plugin (`dataDir`), if configured: `cni_data_dir`.
     pub data_dir: Option<PathBuf>,
 }
 
-/// The VXLAN tunnel endpoint of this host.
+/// VXLAN tunnel endpoint of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vtep {
     /// Name of the network device.
     pub name: String,
     /// VXLAN network identifier, 24 bits.
     pub vni: u32,
-    /// The device's hardware address.
+    /// Hardware address of the device.
     pub mac: Mac,
     /// Addresses with their prefix lengths, at most one of each family.
     pub addresses: Vec<IpNet>,
-    /// Bytes; `None`: what fits into the underlay, if it can be found.
+    /// MTU in bytes; `None`: the largest that fits into the underlay, if that can be found.
     pub mtu: Option<u32>,
 }
 
-/// This host's share of one overlay.
+/// One overlay, as this host has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
-    /// The overlay's whole ranges, at most one of each family.
+    /// Ranges of the whole overlay, at most one of each family.
     pub ranges: Vec<IpNet>,
-    /// This host's parts of them; empty with `allocate_subnet: false`.
+    /// Subnets of this host in them; empty with `allocate_subnet: false`.
     pub subnets: Vec<IpNet>,
-    /// The bridge of the Mesos containerizer, when asked for.
+    /// Bridge of the Mesos containerizer, if configured.
     pub mesos_bridge: Option<Bridge>,
-    /// The bridge of Docker, when asked for.
+    /// Bridge of Docker, if configured.
     pub docker_bridge: Option<Bridge>,
     /// MTU of the containers' interfaces, in bytes: `overlay_mtu`.
     pub mtu: u32,
 }
 
-/// A bridge for containers.
+/// Bridge for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bridge {
     /// Name of the network device.
     pub name: String,
-    /// The prefixes containers get addresses from, at most one of each family.
+    /// Prefixes of the containers' addresses, at most one of each family.
     pub subnets: Vec<IpNet>,
 }
 
-/// Another agent.
+impl Bridge {
+    /// Returns the addresses of the bridge, which are the containers' gateways: the first
+    /// one of each subnet, as `host-local` has it. A subnet without room for a container has
+    /// none.
+    pub fn gateways(&self) -> BTreeSet<IpNet> {
+        let gateway = |subnet: &IpNet| {
+            let first: IpAddr = match subnet.network() {
+                IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
+                IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
+            };
+            let has_room = subnet.max_prefix_len() - subnet.prefix_len() >= 2;
+            let gateway = IpNet::new(first, subnet.prefix_len()).ok();
+            gateway.filter(|_| has_room)
+        };
+        self.subnets.iter().filter_map(gateway).collect()
+    }
+}
+
+/// Another agent, as this host reaches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Addresses of its VTEP, at most one of each family, the IPv4 one first.
     pub vtep_ips: Vec<IpAddr>,
     /// Hardware address of its VTEP.
     pub vtep_mac: Mac,
-    /// Its parts of the overlays, of both families, in a stable order.
+    /// Its subnets of the overlays, of both families, in a stable order.
     pub subnets: Vec<IpNet>,
 }
 
@@ -168,7 +223,8 @@ impl std::fmt::Display for Mac {
     }
 }
 
-/// Not six hexadecimal bytes with colons between them.
+/// Error of parsing a [`Mac`]: the text is not six hexadecimal bytes with colons between
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a MAC address; one looks like 70:b3:d5:00:00:00")]
 pub struct BadMac(pub String);

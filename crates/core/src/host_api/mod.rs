@@ -2,6 +2,7 @@
 
 pub mod desired;
 pub mod engine;
-pub mod peer_map;
+pub mod family;
+pub mod names;
 pub mod report;
 pub mod usage;

@@ -29,7 +29,7 @@ pub struct HostReport {
 
 impl HostReport {
     /// Nothing of `desired` could be done, for one reason.
-    pub fn hopeless(desired: &Desired, sentence: String) -> HostReport {
+    pub fn failed(desired: &Desired, sentence: String) -> HostReport {
         let overlays = desired
             .overlays
             .keys()
@@ -77,7 +77,7 @@ pub struct EngineReport {
 
 impl EngineReport {
     /// Nothing of `desired` could be done, for one reason.
-    pub fn hopeless(desired: &EngineDesired, sentence: String) -> EngineReport {
+    pub fn failed(desired: &EngineDesired, sentence: String) -> EngineReport {
         let overlays = desired
             .networks
             .keys()

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use overlay_core::host_api::desired::PeerMap;
 use overlay_core::host_api::desired::{Desired, Overlay, Vtep};
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::engine::Network;
-use overlay_core::host_api::peer_map::PeerMap;
 use overlay_core::{EngineReport, HostReport};
 
 /// What a container engine's worker says of one that is away.
@@ -99,7 +99,7 @@ impl Executor {
         if failure == Some(Failure::Host) {
             report.host.push("made to fail".into());
         } else if let Some(peers) = &desired.peers {
-            host.peers.clone_from(peers);
+            host.peers = PeerMap::clone(peers);
         }
         (report, !self.passes.is_empty())
     }
@@ -133,7 +133,7 @@ impl EngineWorker {
     ) -> Option<EngineReport> {
         let (generation, desired) = self.work.as_ref()?;
         let mut report = match failure {
-            Some(EngineFailure::Away) => EngineReport::hopeless(desired, ENGINE_AWAY.into()),
+            Some(EngineFailure::Away) => EngineReport::failed(desired, ENGINE_AWAY.into()),
             Some(EngineFailure::Network(n)) => {
                 let failed = desired
                     .networks

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use overlay_core::host_api::desired::PeerMap;
 use overlay_core::host_api::desired::{Bridge, Peer};
-use overlay_core::host_api::peer_map::PeerMap;
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, BridgeInfo};
 
 use super::host::Host;

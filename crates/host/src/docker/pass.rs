@@ -25,7 +25,7 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Nothing could be done, whatever the engine is like.
     pub fn hopeless(desired: &EngineDesired, sentence: String) -> Outcome {
-        let report = EngineReport::hopeless(desired, sentence);
+        let report = EngineReport::failed(desired, sentence);
         Outcome {
             report,
             silent: false,
@@ -131,7 +131,7 @@ fn hopeless(desired: &EngineDesired, failure: &Failure) -> EngineReport {
     if desired.networks.is_empty() && matches!(failure, Failure::Absent(_)) {
         return EngineReport::default();
     }
-    EngineReport::hopeless(desired, failure.sentence().to_owned())
+    EngineReport::failed(desired, failure.sentence().to_owned())
 }
 
 async fn carry_out(client: &Client, desired: &EngineDesired, engine: &Engine) -> Outcome {

@@ -21,7 +21,7 @@ use super::client::{Client, Event};
 use super::flap_damping::Quarrel;
 use super::pass;
 use super::pass::Outcome;
-use crate::executor::Fitting;
+use crate::executor::UnderlayMtu;
 use crate::panics::catch_async;
 
 /// How often the engine is looked at when nothing is heard of it, give or take a
@@ -61,7 +61,7 @@ impl Worker {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Worker> {
-        Worker::spawn_fitting(watch::channel(Fitting::Unknown).1, wake)
+        Worker::spawn_fitting(watch::channel(UnderlayMtu::Unknown).1, wake)
     }
 
     /// The same where MTUs may have to be fitted to the underlay: `fitting` tells what
@@ -70,7 +70,7 @@ impl Worker {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn_fitting(
-        fitting: watch::Receiver<Fitting>,
+        fitting: watch::Receiver<UnderlayMtu>,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Worker> {
         let (work, waiting) = unbounded_channel();
@@ -126,7 +126,7 @@ type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
 /// What the thread does.
 struct Task<T> {
     waiting: UnboundedReceiver<(u64, Arc<EngineDesired>)>,
-    fitting: watch::Receiver<Fitting>,
+    fitting: watch::Receiver<UnderlayMtu>,
     tell: T,
     work: Option<(u64, Arc<EngineDesired>)>,
     /// What was told last, under the present generation.
@@ -158,7 +158,7 @@ enum News {
     /// An engine that did not answer does.
     Answer,
     /// Another MTU fits into the underlay.
-    Fitting,
+    UnderlayMtu,
     Time,
     Stop,
 }
@@ -166,7 +166,7 @@ enum News {
 impl<T: Fn(EngineReport)> Task<T> {
     fn new(
         waiting: UnboundedReceiver<(u64, Arc<EngineDesired>)>,
-        fitting: watch::Receiver<Fitting>,
+        fitting: watch::Receiver<UnderlayMtu>,
         tell: T,
     ) -> Task<T> {
         Task {
@@ -201,7 +201,7 @@ impl<T: Fn(EngineReport)> Task<T> {
                     let steady = self.listening.elapsed() >= STEADY;
                     self.due_in(if steady { GATHER } else { STEADY });
                 }
-                News::Answer | News::Fitting => self.due_in(Duration::ZERO),
+                News::Answer | News::UnderlayMtu => self.due_in(Duration::ZERO),
                 News::Time => {}
             }
             let due = self.due.is_some_and(|due| due <= Instant::now()) || self.is_elsewhere();
@@ -256,7 +256,7 @@ impl<T: Fn(EngineReport)> Task<T> {
             work = self.waiting.recv() => work.map_or(News::Stop, News::Work),
             event = event => News::Event(event),
             () = answer => News::Answer,
-            Ok(()) = self.fitting.changed() => News::Fitting,
+            Ok(()) = self.fitting.changed() => News::UnderlayMtu,
             () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => News::Time,
         }
     }
@@ -269,7 +269,7 @@ impl<T: Fn(EngineReport)> Task<T> {
             .is_some_and(|(_, desired)| desired.fit_mtu);
         // Whoever was to measure may be gone.
         !fits
-            || *self.fitting.borrow() != Fitting::Unmeasured
+            || *self.fitting.borrow() != UnderlayMtu::Unmeasured
             || self.fitting.has_changed().is_err()
     }
 
@@ -295,8 +295,8 @@ impl<T: Fn(EngineReport)> Task<T> {
         let (generation, desired, outcome) = loop {
             let (generation, desired) = self.work.clone()?;
             let desired = Arc::new(desired.fitted(match *self.fitting.borrow_and_update() {
-                Fitting::Bytes(bytes) => Some(bytes),
-                Fitting::Unmeasured | Fitting::Unknown => None,
+                UnderlayMtu::Bytes(bytes) => Some(bytes),
+                UnderlayMtu::Unmeasured | UnderlayMtu::Unknown => None,
             }));
             self.place = place(&desired.socket);
             let pass = catch_async(pass::run(&desired));
@@ -407,7 +407,7 @@ mod tests {
         let told = RefCell::new(Vec::new());
         let tell = |report| told.borrow_mut().push(report);
         let (_work, waiting) = unbounded_channel();
-        let fitting = watch::channel(Fitting::Unknown).1;
+        let fitting = watch::channel(UnderlayMtu::Unknown).1;
         let mut task = Task::new(waiting, fitting, &tell as &dyn Fn(EngineReport));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn only_who_has_to_fit_waits_for_the_measure() {
         with_task(async |task, _| {
-            let (measure, fitting) = watch::channel(Fitting::Unmeasured);
+            let (measure, fitting) = watch::channel(UnderlayMtu::Unmeasured);
             task.fitting = fitting;
             assert!(task.is_measured(), "nobody wants anything");
             let plain = desired(Path::new("/no/such"));
@@ -519,9 +519,9 @@ mod tests {
                 }),
             ));
             assert!(!task.is_measured());
-            measure.send(Fitting::Unknown).unwrap();
+            measure.send(UnderlayMtu::Unknown).unwrap();
             assert!(task.is_measured());
-            measure.send(Fitting::Unmeasured).unwrap();
+            measure.send(UnderlayMtu::Unmeasured).unwrap();
             assert!(!task.is_measured());
             drop(measure);
             assert!(task.is_measured(), "whoever was to measure is gone");

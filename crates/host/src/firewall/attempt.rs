@@ -1,14 +1,15 @@
 //! One attempt to make the firewall match: observe, plan, apply.
 
 use overlay_core::host_api::desired::Firewall as Choice;
+use overlay_core::host_api::family::Family;
 
-use super::desired::{Family, FirewallDesired};
+use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Plan, family_concern};
+use super::op::{NatBackend, Observed, Plan, family_scope};
 use super::plan::plan;
 use super::sets;
 use super::tools::{self, Tools};
-use crate::reconcile::Concern;
+use crate::reconcile::Scope;
 
 /// One attempt, with the faults that it met.
 pub(super) struct Attempt<'a> {
@@ -21,7 +22,7 @@ pub(super) struct Attempt<'a> {
 /// A fault and what does not work because of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub concern: Concern<'static>,
+    pub scope: Scope<'static>,
     pub sentence: String,
 }
 
@@ -46,7 +47,7 @@ impl<'a> Attempt<'a> {
             // Old iptables rules can be removed without the other tools.
             Err(_) if self.desired.ranges.is_empty() => NatBackend::Iptables,
             Err(sentence) => {
-                self.add_fault(Concern::Overlays, sentence);
+                self.add_fault(Scope::Overlays, sentence);
                 return Plan::default();
             }
         };
@@ -58,7 +59,7 @@ impl<'a> Attempt<'a> {
         }
         let plan = plan(self.desired, backend, &observed);
         for problem in &plan.problems {
-            self.add_fault(family_concern(problem.family), problem.sentence.clone());
+            self.add_fault(family_scope(problem.family), problem.sentence.clone());
         }
         plan
     }
@@ -71,7 +72,7 @@ impl<'a> Attempt<'a> {
         match self.tools.table() {
             Ok(table) => observed.table = table,
             Err(error) if backend == NatBackend::Nftables => {
-                self.add_fault(Concern::Overlays, format!("cannot read nftables: {error}"));
+                self.add_fault(Scope::Overlays, format!("cannot read nftables: {error}"));
             }
             Err(error) => log::debug!("cannot read nftables, which is not used: {error}"),
         }
@@ -79,10 +80,9 @@ impl<'a> Attempt<'a> {
             let netfilter = Netfilter::open();
             match netfilter.and_then(|netfilter| netfilter::sets(&netfilter, sets::names())) {
                 Ok(sets) => observed.sets = sets,
-                Err(error) => self.add_fault(
-                    Concern::Overlays,
-                    format!("cannot read the ipsets: {error}"),
-                ),
+                Err(error) => {
+                    self.add_fault(Scope::Overlays, format!("cannot read the ipsets: {error}"))
+                }
             }
         }
         observed.uplinks = netfilter::uplinks().unwrap_or_default();
@@ -95,7 +95,7 @@ impl<'a> Attempt<'a> {
             Some(Ok(rules)) => _ = observed.rules.insert(family, rules),
             Some(Err(error)) if is_needed => {
                 self.add_fault(
-                    family_concern(family),
+                    family_scope(family),
                     format!("cannot read the rules: {error}"),
                 );
             }
@@ -103,7 +103,7 @@ impl<'a> Attempt<'a> {
             None if backend == NatBackend::Iptables && is_needed => {
                 let tool = family.pick("iptables", "ip6tables");
                 self.add_fault(
-                    family_concern(family),
+                    family_scope(family),
                     format!("{tool} is not installed; install it"),
                 );
             }
@@ -121,7 +121,7 @@ impl<'a> Attempt<'a> {
                     more => format!(" (and {more} more in the same transaction)"),
                 };
                 self.faults.push(Fault {
-                    concern: first.concern(),
+                    scope: first.scope(),
                     sentence: format!("cannot {first}{more}: {reason}"),
                 });
             }
@@ -129,9 +129,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// Adds a fault that is not the failure of an operation.
-    fn add_fault(&mut self, concern: Concern<'static>, sentence: String) {
+    fn add_fault(&mut self, scope: Scope<'static>, sentence: String) {
         self.faults.push(Fault {
-            concern,
+            scope,
             sentence: format!("cannot configure the firewall: {sentence}"),
         });
     }

@@ -5,34 +5,12 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Desired};
+use overlay_core::host_api::family::Family;
 
-/// An address family. The kernel's firewall keeps the two apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(super) const BOTH: [Family; 2] = [Family::V4, Family::V6];
-
-    /// Returns the one of two values that belongs to this family.
-    pub(super) fn pick<T>(self, v4: T, v6: T) -> T {
-        match self {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
-    }
-
-    pub(super) fn includes(self, net: &IpNet) -> bool {
-        net.addr().is_ipv4() == (self == Family::V4)
-    }
-
-    /// Returns the name of the family's ipset. The predecessor of this module had only
-    /// the IPv4 one, under the same name.
-    pub(super) fn set_name(self) -> &'static str {
-        self.pick("overlay", "overlay6")
-    }
+/// Returns the name of a family's ipset and nftables set. The predecessor of this module had
+/// only the ipset of IPv4, under the same name.
+pub(super) fn set_name(family: Family) -> &'static str {
+    family.pick("overlay", "overlay6")
 }
 
 /// Traffic to accept and to masquerade.
@@ -56,12 +34,12 @@ impl FirewallDesired {
         for family in Family::BOTH {
             if overlays()
                 .flat_map(|overlay| &overlay.subnets)
-                .any(|subnet| family.includes(subnet))
+                .any(|subnet| family.includes(*subnet))
             {
                 let ranges = overlays().flat_map(|overlay| &overlay.ranges);
                 // Nothing is outside of a range of all addresses.
                 let ranges =
-                    ranges.filter(|range| family.includes(range) && range.prefix_len() > 0);
+                    ranges.filter(|range| family.includes(**range) && range.prefix_len() > 0);
                 desired.ranges.extend(ranges.map(IpNet::trunc));
             }
         }
@@ -89,7 +67,7 @@ impl FirewallDesired {
     pub(super) fn ranges(&self, family: Family) -> impl Iterator<Item = &IpNet> {
         self.ranges
             .iter()
-            .filter(move |range| family.includes(range))
+            .filter(move |range| family.includes(**range))
     }
 
     /// Tells if there is anything to do in this family.

@@ -18,7 +18,9 @@
 
 use std::collections::BTreeSet;
 
-use super::desired::{Family, FirewallDesired};
+use overlay_core::host_api::family::Family;
+
+use super::desired::FirewallDesired;
 use super::nat;
 use super::op::Plan;
 use super::ruleset::Ruleset;

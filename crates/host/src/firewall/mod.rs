@@ -202,7 +202,7 @@ impl Fingerprint {
 }
 
 fn report(faults: Vec<Fault>, failures: &mut Failures<'_>) {
-    for Fault { concern, sentence } in faults {
-        failures.add(concern, sentence);
+    for Fault { scope, sentence } in faults {
+        failures.add(scope, sentence);
     }
 }

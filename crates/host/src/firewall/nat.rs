@@ -2,8 +2,9 @@
 //! predecessor of this module wrote. So either of them takes over the other's rules.
 
 use ipnet::IpNet;
+use overlay_core::host_api::family::Family;
 
-use super::desired::{Family, FirewallDesired};
+use super::desired::{FirewallDesired, set_name};
 use super::op::Plan;
 use super::ruleset::Ruleset;
 
@@ -17,10 +18,7 @@ fn rule(family: Family, range: &IpNet) -> String {
 
 /// Returns the end that the rules of all overlays have, and no other rules.
 fn rule_suffix(family: Family) -> String {
-    format!(
-        " -m set --match-set {} dst -j MASQUERADE",
-        family.set_name()
-    )
+    format!(" -m set --match-set {} dst -j MASQUERADE", set_name(family))
 }
 
 /// Returns our rules. A rule that exists twice is returned twice.

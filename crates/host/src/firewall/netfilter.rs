@@ -5,29 +5,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use ipnet::IpNet;
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload, NlasIterator,
-};
+use netlink_packet_core::{NetlinkSerializable, Parseable};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
-use nix::sys::time::TimeVal;
+
+use crate::kernel::raw::{self, Attributes, Request, Socket, find};
 
 use super::op::{IpSet, Membership};
 
-/// Time limit of an answer. The kernel normally answers before `send` returns.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-// From linux/netlink.h, linux/netfilter/nfnetlink.h, nf_tables.h and ipset/ip_set.h.
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+// From linux/netfilter/nfnetlink.h, nf_tables.h and ipset/ip_set.h.
 const SUBSYSTEM_IPSET: u16 = 6;
 const SUBSYSTEM_NFTABLES: u16 = 10;
 const GET_GENERATION: u16 = 16;
@@ -53,18 +44,20 @@ pub(super) struct Netfilter(Socket);
 
 impl Netfilter {
     pub(super) fn open() -> io::Result<Netfilter> {
-        open(NETLINK_NETFILTER).map(Netfilter)
+        Socket::open(NETLINK_NETFILTER).map(Netfilter)
     }
 
     /// Returns the generation of nf_tables, which changes with every change of its rules
     /// (and of the rules of an iptables that is built on it); `None` without nf_tables.
     pub(super) fn generation(&self) -> Option<u32> {
         let mut generation = None;
-        let request = request(SUBSYSTEM_NFTABLES << 8 | GET_GENERATION, NLM_F_REQUEST, &[]);
-        self.query(&request, |attributes| {
-            let mut attributes = NlasIterator::new(attributes).flatten();
-            let id = attributes.find(|attribute| attribute.kind() == GENERATION_ID);
-            generation = id.and_then(|id| Some(u32::from_be_bytes(id.value().try_into().ok()?)));
+        let (kind, none) = (
+            SUBSYSTEM_NFTABLES << 8 | GET_GENERATION,
+            Attributes::default(),
+        );
+        self.query(kind, Request::Single, &none, |attributes| {
+            let id = find(attributes, GENERATION_ID);
+            generation = id.and_then(|id| Some(u32::from_be_bytes(id.try_into().ok()?)));
         })
         .ok()?;
         generation
@@ -72,17 +65,12 @@ impl Netfilter {
 
     /// Reads an ipset; `None` if there is none of this name.
     pub(super) fn set(&self, name: &str) -> io::Result<Option<IpSet>> {
-        let attributes = [
-            (IPSET_PROTOCOL, vec![IPSET_VERSION]),
-            (IPSET_NAME, [name.as_bytes(), b"\0"].concat()),
-        ];
-        let request = request(
-            SUBSYSTEM_IPSET << 8 | IPSET_LIST,
-            NLM_F_REQUEST | NLM_F_DUMP,
-            &attributes,
-        );
+        let query = Attributes::default()
+            .with(IPSET_PROTOCOL, &[IPSET_VERSION])
+            .with_text(IPSET_NAME, name);
+        let kind = SUBSYSTEM_IPSET << 8 | IPSET_LIST;
         let mut set = None;
-        let found = self.query(&request, |attributes| {
+        let found = self.query(kind, Request::Dump, &query, |attributes| {
             read_set(attributes, set.get_or_insert_default())
         });
         match found {
@@ -94,81 +82,29 @@ impl Netfilter {
     }
 
     /// Sends a request and calls `take` with the attributes of each answer.
-    fn query(&self, request: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        self.0.send_to(request, &SocketAddr::new(0, 0), 0)?;
-        let is_dump = u16::from_ne_bytes([request[6], request[7]]) & NLM_F_DUMP == NLM_F_DUMP;
-        loop {
-            let (bytes, _) = self.0.recv_from_full()?;
-            let mut rest = &bytes[..];
-            while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-                let payload = message.payload();
-                match message.message_type() {
-                    DONE => return Ok(()),
-                    ERROR => return read_error(payload),
-                    _ => take(payload.get(HEADER..).unwrap_or_default()),
-                }
-                rest = rest
-                    .get((message.length() as usize).next_multiple_of(4)..)
-                    .unwrap_or_default();
-            }
-            if !is_dump {
-                return Ok(());
-            }
-        }
+    fn query(
+        &self,
+        kind: u16,
+        request: Request,
+        attributes: &Attributes,
+        mut take: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let payload = [&[0; HEADER], attributes.bytes()].concat();
+        self.0.ask(kind, request, &payload, |payload| {
+            take(payload.get(HEADER..).unwrap_or_default());
+        })
     }
-}
-
-fn open(protocol: isize) -> io::Result<Socket> {
-    let mut socket = Socket::new(protocol)?;
-    socket.bind_auto()?;
-    setsockopt(
-        &socket,
-        ReceiveTimeout,
-        &TimeVal::new(TIMEOUT.as_secs() as _, 0),
-    )?;
-    Ok(socket)
 }
 
 fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// Reads an error message. Its payload begins with the negative errno, 0 for success.
-fn read_error(payload: &[u8]) -> io::Result<()> {
-    let code = payload
-        .first_chunk()
-        .map_or(0, |code| i32::from_ne_bytes(*code));
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(code.saturating_neg()))
-    }
-}
-
-/// Encodes a netfilter message.
-fn request(kind: u16, flags: u16, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
-    let mut body = vec![0; HEADER];
-    for (kind, value) in attributes {
-        body.extend((4 + value.len() as u16).to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
-        body.resize(body.len().next_multiple_of(4), 0);
-    }
-    let mut message = Vec::new();
-    message.extend((16 + body.len() as u32).to_ne_bytes());
-    message.extend(kind.to_ne_bytes());
-    message.extend(flags.to_ne_bytes());
-    // Sequence number and port are not needed with one request at a time.
-    message.extend([0; 8]);
-    message.extend(body);
-    message
-}
-
 /// Reads one message of a set. A large set is spread over several messages.
 fn read_set(attributes: &[u8], set: &mut IpSet) {
-    for attribute in NlasIterator::new(attributes).flatten() {
-        let value = attribute.value();
-        match attribute.kind() {
+    for attribute in raw::attributes(attributes).flatten() {
+        let value = attribute.value;
+        match attribute.kind {
             IPSET_KIND => {
                 set.kind = String::from_utf8_lossy(value)
                     .trim_end_matches('\0')
@@ -176,10 +112,10 @@ fn read_set(attributes: &[u8], set: &mut IpSet) {
             }
             IPSET_FAMILY => set.family = value.first().copied().unwrap_or_default(),
             IPSET_MEMBERS => {
-                let members = NlasIterator::new(value).flatten();
-                let members = members.filter(|member| member.kind() == IPSET_DATA);
+                let members = raw::attributes(value).flatten();
+                let members = members.filter(|member| member.kind == IPSET_DATA);
                 set.members
-                    .extend(members.filter_map(|member| read_member(member.value())));
+                    .extend(members.filter_map(|member| read_member(member.value)));
             }
             _ => {}
         }
@@ -189,9 +125,9 @@ fn read_set(attributes: &[u8], set: &mut IpSet) {
 /// Reads a member of a set. Its packet counters are ignored.
 fn read_member(attributes: &[u8]) -> Option<(IpNet, Membership)> {
     let (mut address, mut prefix, mut membership) = (None, None, Membership::Match);
-    for attribute in NlasIterator::new(attributes).flatten() {
-        let value = attribute.value();
-        match attribute.kind() {
+    for attribute in raw::attributes(attributes).flatten() {
+        let value = attribute.value;
+        match attribute.kind {
             MEMBER_IP => address = read_address(value),
             MEMBER_PREFIX => prefix = value.first().copied(),
             MEMBER_FLAGS => {
@@ -212,10 +148,7 @@ fn read_member(attributes: &[u8]) -> Option<(IpNet, Membership)> {
 }
 
 fn read_address(nested: &[u8]) -> Option<IpAddr> {
-    let attribute = NlasIterator::new(nested).flatten().next()?;
-    let value = attribute.value();
-    let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(value).ok()?));
-    v4().or_else(|| Some(IpAddr::from(<[u8; 16]>::try_from(value).ok()?)))
+    raw::address(raw::attributes(nested).flatten().next()?.value)
 }
 
 /// Public addresses for the route lookup: those of the root name server a.root-servers.net.
@@ -227,7 +160,7 @@ const OUTSIDE: [IpAddr; 2] = [
 
 /// Returns the devices of the kernel's routes to [`OUTSIDE`].
 pub(super) fn uplinks() -> io::Result<BTreeSet<String>> {
-    let socket = open(NETLINK_ROUTE)?;
+    let socket = Socket::open(NETLINK_ROUTE)?;
     let devices = OUTSIDE.map(|address| route_device(&socket, address));
     Ok(devices.into_iter().flatten().collect())
 }
@@ -243,17 +176,15 @@ fn route_device(socket: &Socket, address: IpAddr) -> Option<String> {
     query.header.address_family = family;
     query.header.destination_prefix_length = length;
     query.attributes = vec![RouteAttribute::Destination(address.into())];
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(query));
-    message.header.flags = NLM_F_REQUEST;
-    message.finalize();
-    let mut request = vec![0; message.buffer_len()];
-    message.serialize(&mut request);
-    socket.send_to(&request, &SocketAddr::new(0, 0), 0).ok()?;
-    let (answer, _) = socket.recv_from_full().ok()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).ok()?;
-    let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) = answer.payload else {
-        return None;
-    };
+    let query = RouteNetlinkMessage::GetRoute(query);
+    let mut payload = vec![0; query.buffer_len()];
+    query.serialize(&mut payload);
+    let mut route = None;
+    let answered = socket.ask(query.message_type(), Request::Single, &payload, |answer| {
+        route = RouteMessage::parse(answer).ok();
+    });
+    answered.ok()?;
+    let route: RouteMessage = route?;
     let index = route
         .attributes
         .iter()
@@ -360,12 +291,5 @@ mod tests {
         assert_eq!((set.kind.as_str(), set.family), ("hash:net", 10));
         let nets: Vec<IpNet> = set.members.into_keys().collect();
         assert_eq!(nets, ["9.0.0.0/8", "10.0.0.0/8", "11.0.0.0/8"].map(net));
-    }
-
-    #[test]
-    fn error_message_with_code_0_is_a_success() {
-        assert!(read_error(&0_i32.to_ne_bytes()).is_ok());
-        let refused = read_error(&(-2_i32).to_ne_bytes()).unwrap_err();
-        assert_eq!(errno(&refused), Errno::ENOENT);
     }
 }

@@ -17,9 +17,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use overlay_core::host_api::family::Family;
 use serde_json::{Value, json};
 
-use super::desired::{Family, FirewallDesired};
+use super::desired::{FirewallDesired, set_name};
 
 /// Family of our table: both IPv4 and IPv6.
 pub(super) const FAMILY: &str = "inet";
@@ -68,7 +69,7 @@ impl Table {
                 kind: family.pick("ipv4_addr", "ipv6_addr").to_owned(),
                 elements: desired.ranges(family).copied().collect(),
             };
-            table.sets.insert(family.set_name().to_owned(), set);
+            table.sets.insert(set_name(family).to_owned(), set);
             table.rules.push(Rule {
                 chain: CHAIN.to_owned(),
                 expressions: masquerade(family),
@@ -136,9 +137,9 @@ impl Table {
             &format!("chain {CHAIN} {{ type nat hook postrouting priority 100; policy accept;\n");
         for family in Family::BOTH
             .into_iter()
-            .filter(|family| self.sets.contains_key(family.set_name()))
+            .filter(|family| self.sets.contains_key(set_name(*family)))
         {
-            let (ip, set) = (family.pick("ip", "ip6"), family.set_name());
+            let (ip, set) = (family.pick("ip", "ip6"), set_name(family));
             script += &format!("{ip} saddr @{set} {ip} daddr != @{set} masquerade\n");
         }
         script + "}\n}\n"
@@ -147,7 +148,7 @@ impl Table {
 
 /// Returns the expressions of the masquerading rule of one family.
 fn masquerade(family: Family) -> Value {
-    let (ip, set) = (family.pick("ip", "ip6"), format!("@{}", family.set_name()));
+    let (ip, set) = (family.pick("ip", "ip6"), format!("@{}", set_name(family)));
     let matches = |op: &str, field: &str| json!({"match": {"op": op, "left": {"payload": {"protocol": ip, "field": field}}, "right": set}});
     json!([matches("==", "saddr"), matches("!=", "daddr"), {"masquerade": null}])
 }

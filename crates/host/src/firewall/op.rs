@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::IpNet;
+use overlay_core::host_api::family::Family;
 
-use super::desired::Family;
+use super::desired::set_name;
 use super::nftables;
 use super::ruleset::Ruleset;
-use crate::reconcile::Concern;
+use crate::reconcile::Scope;
 
 /// Kernel interface that the masquerading rules are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,18 +128,18 @@ impl Plan {
 
 impl Op {
     /// Returns what does not work if this operation fails.
-    pub(super) fn concern(&self) -> Concern<'static> {
+    pub(super) fn scope(&self) -> Scope<'static> {
         match self {
-            Op::WriteSet { family, .. } | Op::Rule { family, .. } => family_concern(*family),
-            Op::WriteTable(_) => Concern::Overlays,
-            Op::DestroySet(_) | Op::DeleteTable => Concern::Host,
+            Op::WriteSet { family, .. } | Op::Rule { family, .. } => family_scope(*family),
+            Op::WriteTable(_) => Scope::Overlays,
+            Op::DestroySet(_) | Op::DeleteTable => Scope::Host,
         }
     }
 }
 
 /// Returns the overlays of one family.
-pub(super) fn family_concern(family: Family) -> Concern<'static> {
-    family.pick(Concern::Ipv4, Concern::Ipv6)
+pub(super) fn family_scope(family: Family) -> Scope<'static> {
+    family.pick(Scope::Ipv4, Scope::Ipv6)
 }
 
 impl fmt::Display for Op {
@@ -147,7 +148,7 @@ impl fmt::Display for Op {
             Op::WriteSet {
                 family, members, ..
             } => {
-                write!(f, "write ipset {}:", family.set_name())?;
+                write!(f, "write ipset {}:", set_name(*family))?;
                 members
                     .iter()
                     .try_for_each(|(net, membership)| write!(f, " {net}{}", membership.option()))

@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use super::desired::{Family, FirewallDesired};
+use overlay_core::host_api::family::Family;
+
+use super::desired::FirewallDesired;
 use super::op::{NatBackend, Observed, Op, Plan};
 use super::{filter, nat, nftables, sets};
 

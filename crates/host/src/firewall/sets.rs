@@ -5,8 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use overlay_core::host_api::family::Family;
 
-use super::desired::{Family, FirewallDesired};
+use super::desired::{FirewallDesired, set_name};
 use super::nat;
 use super::op::{IpSet, Members, Membership, Observed, Op, Plan, Problem, SetWrite};
 
@@ -23,7 +24,7 @@ pub(super) fn temporary_name(family: Family) -> &'static str {
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Family::BOTH
         .into_iter()
-        .flat_map(|family| [family.set_name(), temporary_name(family)])
+        .flat_map(|family| [set_name(family), temporary_name(family)])
 }
 
 /// Returns the kernel's number of a family: `AF_INET` or `AF_INET6` on Linux.
@@ -87,7 +88,7 @@ pub(super) fn plan_write(
         return;
     }
     let members = members(desired, family);
-    let name = family.set_name();
+    let name = set_name(family);
     let mut problem = |what: String| {
         let sentence =
             format!("the ipset name {name} is taken by a set {what}; remove or rename it");
@@ -119,7 +120,7 @@ pub(super) fn plan_destroy(
     observed: &Observed,
     plan: &mut Plan,
 ) {
-    let name = family.set_name();
+    let name = set_name(family);
     let is_stale = |set: &IpSet| !desired.has_ranges(family) && is_own(set, family, observed);
     if observed.sets.get(name).is_some_and(is_stale) {
         plan.ops.push(Op::DestroySet(name.to_owned()));
@@ -129,7 +130,7 @@ pub(super) fn plan_destroy(
 /// Returns the input of `ipset restore` that writes a set. The old members of a set that
 /// exists stay in force until the new ones are complete.
 pub(super) fn script(family: Family, members: &Members, write: SetWrite) -> String {
-    let set = family.set_name();
+    let set = set_name(family);
     let target = match write {
         SetWrite::Create => set,
         SetWrite::Replace => temporary_name(family),

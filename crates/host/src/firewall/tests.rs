@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Desired, Overlay, Vtep};
+use overlay_core::host_api::family::Family;
 
-use super::desired::{Family, FirewallDesired};
+use super::desired::{FirewallDesired, set_name};
 use super::op::{IpSet, Membership, NatBackend, Observed, Op, Plan, SetWrite};
 use super::plan::plan;
 use super::ruleset::Ruleset;

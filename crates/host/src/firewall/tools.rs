@@ -1,9 +1,9 @@
 //! The firewall's command-line tools on this host: iptables, ipset and nft.
 
 use overlay_core::host_api::desired;
+use overlay_core::host_api::family::Family;
 
 use super::command::Tool;
-use super::desired::Family;
 use super::nftables;
 use super::op::{NatBackend, Op};
 use super::ruleset::Ruleset;

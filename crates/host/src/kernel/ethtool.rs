@@ -1,100 +1,95 @@
-//! Ethtool's netlink family: who computes checksums of packets that leave through
-//! a device. In the network namespace of the calling thread.
+//! Features of network devices (ethtool's netlink family): whether the device below computes
+//! checksums. In the network namespace of the calling thread.
 
 use std::io;
-use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NlasIterator};
 use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
-use nix::sys::time::TimeVal;
 
-/// The feature, as `ethtool -k` calls it.
+use super::raw::{Attributes, Request, Socket, attributes, find};
+
+/// Feature, as `ethtool -k` names it.
 const FEATURE: &str = "tx-checksum-ip-generic";
 
-/// How long the kernel may take. It answers before `send` returns.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-// From linux/netlink.h, linux/genetlink.h and linux/ethtool_netlink.h.
-const ERROR: u16 = 2;
-const NESTED: u16 = 1 << 15;
-const TYPE: u16 = !NESTED;
+// From linux/genetlink.h and linux/ethtool_netlink.h.
 const CONTROL: u16 = 16;
 const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
 const FAMILY_NAME: u16 = 2;
 const FEATURES_GET: u8 = 11;
 const FEATURES_SET: u8 = 12;
-/// In both questions: whom it is about.
+/// Attribute of requests: the device.
 const HEADER: u16 = 1;
 const HEADER_NAME: u16 = 2;
-/// Of the answer: the features that are on.
+/// Attribute of an answer: the features that are on.
 const ACTIVE: u16 = 4;
-/// Of the order: the features to be as said.
+/// Attribute of a request: the features to be set.
 const WANTED: u16 = 3;
-/// Of a set of features: only what is in the list is meant; the list.
+/// Attribute of a set of features: the list of features.
 const BITS: u16 = 3;
 const BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
 const BIT_VALUE: u16 = 3;
-/// Of a set of features: only those that are on are listed.
+/// Attribute of a set of features: the list has only features that are on.
 const NO_MASK: u16 = 1;
 
-/// Bytes of the header of a generic message: command, version, nothing.
+/// Bytes of the header of a generic message: command, version, padding.
 const GENERIC_HEADER: usize = 4;
 
-/// A conversation about features.
+/// Client of ethtool's netlink family.
 pub(crate) struct Ethtool {
     socket: Socket,
+    /// Type of the family's messages.
     family: u16,
 }
 
 impl Ethtool {
+    /// Opens a socket.
+    ///
     /// # Errors
     /// The kernel does not know the family (before 5.6).
     pub(crate) fn open() -> io::Result<Ethtool> {
-        let mut socket = Socket::new(NETLINK_GENERIC)?;
-        socket.bind_auto()?;
-        setsockopt(
-            &socket,
-            ReceiveTimeout,
-            &TimeVal::new(PATIENCE.as_secs() as _, 0),
-        )?;
-        let mut ethtool = Ethtool {
+        let socket = Socket::open(NETLINK_GENERIC)?;
+        let name = Attributes::default().with_text(FAMILY_NAME, "ethtool");
+        let answer = ask(&socket, CONTROL, GET_FAMILY, &name)?;
+        let id = find(&answer, FAMILY_ID).and_then(|id| id.try_into().ok());
+        let id = id.ok_or_else(|| io::Error::other("the kernel's answer has no family"))?;
+        Ok(Ethtool {
             socket,
-            family: CONTROL,
-        };
-        let answer = ethtool.ask(GET_FAMILY, &attribute(FAMILY_NAME, b"ethtool\0"))?;
-        let id =
-            find(&answer, FAMILY_ID).and_then(|id| Some(u16::from_ne_bytes(id.try_into().ok()?)));
-        ethtool.family = id.ok_or_else(|| io::Error::other("the kernel's answer has no family"))?;
-        Ok(ethtool)
+            family: u16::from_ne_bytes(id),
+        })
     }
 
-    /// Whether the device below computes the checksums.
+    /// Returns whether the device below computes the checksums.
+    ///
+    /// # Errors
+    /// There is no such device, or it has no features.
     pub(crate) fn tx_checksum(&self, device: &str) -> io::Result<bool> {
-        let answer = self.ask(FEATURES_GET, &header(device))?;
+        let answer = ask(&self.socket, self.family, FEATURES_GET, &header(device))?;
         let active = find(&answer, ACTIVE)
             .ok_or_else(|| io::Error::other("the kernel's answer has no features"))?;
         let bits = find(active, BITS).unwrap_or_default();
+        let lists_only_active = find(active, NO_MASK).is_some();
         let name = [FEATURE.as_bytes(), b"\0"].concat();
-        Ok(NlasIterator::new(bits).flatten().any(|bit| {
-            let is_list = find(active, NO_MASK).is_some() || find(bit.value(), BIT_VALUE).is_some();
-            is_list && find(bit.value(), BIT_NAME) == Some(&name)
+        Ok(attributes(bits).flatten().any(|bit| {
+            let is_on = lists_only_active || find(bit.value, BIT_VALUE).is_some();
+            is_on && find(bit.value, BIT_NAME) == Some(&name)
         }))
     }
 
-    /// Lets the device below compute the checksums, or not.
+    /// Sets whether the device below computes the checksums.
+    ///
+    /// # Errors
+    /// The device does not have or not change the feature.
     pub(crate) fn set_tx_checksum(&self, device: &str, on: bool) -> io::Result<()> {
-        let mut bit = attribute(BIT_NAME, &[FEATURE.as_bytes(), b"\0"].concat());
+        let mut bit = Attributes::default().with_text(BIT_NAME, FEATURE);
         if on {
-            bit.extend(attribute(BIT_VALUE, &[]));
+            bit = bit.with(BIT_VALUE, &[]);
         }
-        let bits = attribute(NESTED | BITS, &attribute(NESTED | BIT, &bit));
-        let order = [header(device), attribute(NESTED | WANTED, &bits)].concat();
-        self.ask(FEATURES_SET, &order)?;
-        // What a device cannot do is no error for the kernel.
+        let bits = Attributes::default().with_nested(BIT, &bit);
+        let wanted = Attributes::default().with_nested(BITS, &bits);
+        let request = header(device).with_nested(WANTED, &wanted);
+        ask(&self.socket, self.family, FEATURES_SET, &request)?;
+        // The kernel reports no error if a device lacks the feature.
         if self.tx_checksum(device)? == on {
             return Ok(());
         }
@@ -103,68 +98,21 @@ impl Ethtool {
             if on { "on" } else { "off" }
         )))
     }
-
-    /// Sends a message; gives the attributes of the answer, if there are any.
-    fn ask(&self, command: u8, attributes: &[u8]) -> io::Result<Vec<u8>> {
-        let mut message = Vec::new();
-        message.extend((16 + GENERIC_HEADER as u32 + attributes.len() as u32).to_ne_bytes());
-        message.extend(self.family.to_ne_bytes());
-        message.extend((NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend([command, 1, 0, 0]);
-        message.extend(attributes);
-        self.socket.send_to(&message, &SocketAddr::new(0, 0), 0)?;
-        let mut answer = Vec::new();
-        loop {
-            let (bytes, _) = self.socket.recv_from_full()?;
-            let mut rest = &bytes[..];
-            while let Ok(message) = NetlinkBuffer::new_checked(rest) {
-                let payload = message.payload();
-                if message.message_type() == ERROR {
-                    // The payload begins with the error's number, negative.
-                    let code = payload
-                        .first_chunk()
-                        .map_or(0, |code| i32::from_ne_bytes(*code));
-                    return match code {
-                        0 => Ok(answer),
-                        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                    };
-                }
-                answer = payload.get(GENERIC_HEADER..).unwrap_or_default().to_vec();
-                rest = rest
-                    .get((message.length() as usize).next_multiple_of(4)..)
-                    .unwrap_or_default();
-            }
-        }
-    }
 }
 
-/// The header that says whom a message is about.
-fn header(device: &str) -> Vec<u8> {
-    attribute(
-        NESTED | HEADER,
-        &attribute(HEADER_NAME, &[device.as_bytes(), b"\0"].concat()),
-    )
+/// Sends a request of a generic family, and returns the attributes of the answer, if there is
+/// one.
+fn ask(socket: &Socket, family: u16, command: u8, attributes: &Attributes) -> io::Result<Vec<u8>> {
+    let payload = [&[command, 1, 0, 0], attributes.bytes()].concat();
+    let mut answer = Vec::new();
+    socket.ask(family, Request::Single, &payload, |payload| {
+        answer = payload.get(GENERIC_HEADER..).unwrap_or_default().to_vec();
+    })?;
+    Ok(answer)
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    bytes.extend((4 + value.len() as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// The value of the first attribute of a kind.
-fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let start = attributes.as_ptr() as usize;
-    let mut found = NlasIterator::new(attributes).flatten();
-    let value = found
-        .find(|attribute| attribute.kind() & TYPE == kind)
-        .map(|attribute| {
-            let value = attribute.value();
-            (value.as_ptr() as usize - start, value.len())
-        });
-    value.map(|(offset, length)| &attributes[offset..offset + length])
+/// Returns the attribute that names the device of a request.
+fn header(device: &str) -> Attributes {
+    let name = Attributes::default().with_text(HEADER_NAME, device);
+    Attributes::default().with_nested(HEADER, &name)
 }

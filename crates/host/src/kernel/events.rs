@@ -1,35 +1,37 @@
-//! What the kernel says on its own (rtnetlink's multicast groups).
+//! Events that the kernel sends to rtnetlink's multicast groups.
 
 use netlink_packet_core::{NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, Parseable};
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::message::{DEL_NEXTHOP, NEW_NEXTHOP};
 use super::nexthop::NexthopMessage;
-use super::observe;
-use crate::reconcile::Event;
+use super::parse;
 use crate::reconcile::observed::{FdbEntry, Neighbour};
+use crate::reconcile::{Change, Event, Link, NexthopEvent, Subject};
 
-// The messages' types (`RTM_NEW*` and `RTM_DEL*` of `linux/rtnetlink.h`).
-const LINK: u16 = 16;
-const LINK_GONE: u16 = 17;
-const ADDRESS: u16 = 20;
-const ADDRESS_GONE: u16 = 21;
-const ROUTE: u16 = 24;
-const ROUTE_GONE: u16 = 25;
-const NEIGHBOUR: u16 = 28;
-const NEIGHBOUR_GONE: u16 = 29;
-const RULE: u16 = 32;
-const RULE_GONE: u16 = 33;
-/// A switch of the kernel's IP configuration, such as forwarding.
+// Types of messages (`RTM_NEW*` and `RTM_DEL*` of `linux/rtnetlink.h`).
+const NEW_LINK: u16 = 16;
+const DEL_LINK: u16 = 17;
+const NEW_ADDRESS: u16 = 20;
+const DEL_ADDRESS: u16 = 21;
+const NEW_ROUTE: u16 = 24;
+const DEL_ROUTE: u16 = 25;
+const NEW_NEIGHBOUR: u16 = 28;
+const DEL_NEIGHBOUR: u16 = 29;
+const NEW_RULE: u16 = 32;
+const DEL_RULE: u16 = 33;
+/// Message about a switch of the kernel's IP configuration, such as forwarding.
 const NEW_NETCONF: u16 = 80;
 
 /// Bytes of a message's header.
 const HEADER: usize = 16;
 
-/// The events in one datagram. `None` stands for something that this does not
-/// understand, and that may be anything.
+/// Returns the events of a datagram. `None` stands for a message that cannot be parsed, and
+/// that may be about anything.
 pub(crate) fn events(datagram: &[u8]) -> Vec<Option<Event>> {
     let mut events = Vec::new();
     let mut rest = datagram;
@@ -43,143 +45,130 @@ pub(crate) fn events(datagram: &[u8]) -> Vec<Option<Event>> {
             events.push(None);
             break;
         };
-        match header.message_type {
-            NEW_NETCONF => events.push(Some(Event::Setting)),
-            NEW_NEXTHOP | DEL_NEXTHOP => match NexthopMessage::read(&rest[HEADER..length]) {
-                Ok(message) => {
-                    events.extend(nexthop(&message, header.message_type == DEL_NEXTHOP).map(Some))
-                }
-                Err(_) => events.push(None),
-            },
-            LINK | LINK_GONE | ADDRESS | ADDRESS_GONE | ROUTE | ROUTE_GONE | NEIGHBOUR
-            | NEIGHBOUR_GONE | RULE | RULE_GONE => {
-                match RouteNetlinkMessage::deserialize(&header, &rest[HEADER..length]) {
-                    Ok(message) => events.extend(event(message).map(Some)),
-                    Err(_) => events.push(None),
-                }
-            }
-            // Something that came into these groups with a later kernel.
-            _ => {}
+        match event(&header, &rest[HEADER..length]) {
+            Ok(event) => events.extend(event.map(Some)),
+            Err(Unreadable) => events.push(None),
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     events
 }
 
-/// What a message says; `None`: nothing that could be about us.
-fn event(message: RouteNetlinkMessage) -> Option<Event> {
+/// Error of parsing a message.
+struct Unreadable;
+
+/// Parses a message; `None`: it cannot be about us.
+fn event(header: &NetlinkHeader, payload: &[u8]) -> Result<Option<Event>, Unreadable> {
+    let subject = match header.message_type {
+        NEW_NETCONF => Some(Subject::Setting),
+        NEW_NEXTHOP | DEL_NEXTHOP => {
+            nexthop(&NexthopMessage::read(payload).map_err(|_| Unreadable)?)
+        }
+        NEW_LINK | DEL_LINK | NEW_ADDRESS | DEL_ADDRESS | NEW_ROUTE | DEL_ROUTE | NEW_NEIGHBOUR
+        | DEL_NEIGHBOUR | NEW_RULE | DEL_RULE => {
+            let message = RouteNetlinkMessage::deserialize(header, payload);
+            subject(message.map_err(|_| Unreadable)?)
+        }
+        // A later kernel sends it to these groups.
+        _ => None,
+    };
+    let change = match header.message_type {
+        DEL_LINK | DEL_ADDRESS | DEL_ROUTE | DEL_NEIGHBOUR | DEL_RULE | DEL_NEXTHOP => Change::Gone,
+        _ => Change::Present,
+    };
+    Ok(subject.map(|subject| Event { subject, change }))
+}
+
+fn subject(message: RouteNetlinkMessage) -> Option<Subject> {
     use RouteNetlinkMessage as M;
     match message {
-        M::NewLink(message) => link(message, false),
-        M::DelLink(message) => link(message, true),
-        M::NewAddress(message) | M::DelAddress(message) if message.header.index == 0 => None,
-        M::NewAddress(message) => address(&message, false),
-        M::DelAddress(message) => address(&message, true),
-        M::NewNeighbour(message) => neighbour(&message, false),
-        M::DelNeighbour(message) => neighbour(&message, true),
-        M::NewRoute(message) => route(&message, false),
-        M::DelRoute(message) => route(&message, true),
-        M::NewRule(message) => Some(Event::Rule {
-            rule: observe::rule(&message)?,
-            gone: false,
-        }),
-        M::DelRule(message) => Some(Event::Rule {
-            rule: observe::rule(&message)?,
-            gone: true,
-        }),
+        M::NewLink(message) | M::DelLink(message) => link(message),
+        M::NewAddress(message) | M::DelAddress(message) => address(&message),
+        M::NewNeighbour(message) | M::DelNeighbour(message) => neighbour(&message),
+        M::NewRoute(message) | M::DelRoute(message) => route(&message),
+        M::NewRule(message) | M::DelRule(message) => parse::rule(&message).map(Subject::Rule),
         _ => None,
     }
 }
 
-fn link(message: LinkMessage, gone: bool) -> Option<Event> {
+fn link(message: LinkMessage) -> Option<Subject> {
     let header = &message.header;
-    let port = header.interface_family == AddressFamily::Bridge;
-    let (mut name, mut mac, mut mtu, mut master) = (None, None, None, None);
+    let (mut name, mut mac, mut mtu, mut bridge) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
-            LinkAttribute::Address(bytes) => mac = observe::mac(bytes),
+            LinkAttribute::Address(bytes) => mac = parse::mac(bytes),
             LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
-            LinkAttribute::Controller(index) => master = Some(*index),
+            LinkAttribute::Controller(index) => bridge = Some(*index),
             _ => {}
         }
     }
-    if port {
+    if header.interface_family == AddressFamily::Bridge {
         // The bridge's view of one of its ports.
-        return Some(Event::Port {
-            master: master?,
-            gone,
-        });
+        return Some(Subject::Port { bridge: bridge? });
     }
-    Some(Event::Link {
+    Some(Subject::Link(Link {
         index: header.index,
         name: name?,
-        kind: observe::kind(&message),
+        kind: parse::kind(&message),
         mac: mac.unwrap_or_default(),
         mtu: mtu.unwrap_or_default(),
         up: header.flags.contains(LinkFlags::Up),
-        gone,
-    })
+    }))
 }
 
-fn address(message: &netlink_packet_route::address::AddressMessage, gone: bool) -> Option<Event> {
-    let net = observe::address(message)?;
-    let foreign = observe::is_link_local(net.addr());
-    let tentative = observe::is_tentative(message);
-    (!foreign).then_some(Event::Address {
-        index: message.header.index,
+fn address(message: &AddressMessage) -> Option<Subject> {
+    let index = message.header.index;
+    let net = parse::address(message)?;
+    if index == 0 || parse::is_link_local(net.addr()) {
+        return None;
+    }
+    Some(Subject::Address {
+        index,
         net,
-        tentative,
-        gone,
+        tentative: parse::is_tentative(message),
     })
 }
 
-fn neighbour(message: &NeighbourMessage, gone: bool) -> Option<Event> {
+fn neighbour(message: &NeighbourMessage) -> Option<Subject> {
     let header = &message.header;
     if header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
     let index = header.ifindex;
-    let observe::Entry {
+    let parse::Entry {
         ip,
         mac,
         permanent,
         plain,
-    } = observe::entry(message);
+    } = parse::entry(message);
     match header.family {
-        AddressFamily::Bridge => Some(Event::Fdb {
+        AddressFamily::Bridge => Some(Subject::Fdb {
             index,
             mac: mac?,
             dst: ip?,
             entry: FdbEntry { permanent, plain },
-            gone,
         }),
-        _ => Some(Event::Neighbour {
+        _ => Some(Subject::Neighbour {
             index,
             ip: ip?,
             neighbour: Neighbour { mac, permanent },
-            gone,
         }),
     }
 }
 
-fn route(message: &netlink_packet_route::route::RouteMessage, gone: bool) -> Option<Event> {
-    let (index, route) = observe::route(message)?;
-    Some(Event::Route { index, route, gone })
+fn route(message: &RouteMessage) -> Option<Subject> {
+    let (index, route) = parse::route(message)?;
+    Some(Subject::Route { index, route })
 }
 
-fn nexthop(message: &NexthopMessage, gone: bool) -> Option<Event> {
-    let NexthopMessage {
-        index,
-        via,
-        protocol,
-        ..
-    } = *message;
-    Some(Event::Nexthop {
+fn nexthop(message: &NexthopMessage) -> Option<Subject> {
+    Some(Subject::Nexthop {
         id: message.id?,
-        index,
-        via,
-        protocol,
-        gone,
+        nexthop: NexthopEvent {
+            index: message.index,
+            via: message.via,
+            protocol: message.protocol,
+        },
     })
 }

@@ -1,4 +1,4 @@
-//! What passes between us and rtnetlink: what the crate knows, and nexthop objects.
+//! Messages of rtnetlink: those of the crate, and those about nexthop objects.
 
 use netlink_packet_core::{
     DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
@@ -12,16 +12,16 @@ pub(super) const NEW_NEXTHOP: u16 = 104;
 pub(super) const DEL_NEXTHOP: u16 = 105;
 const GET_NEXTHOP: u16 = 106;
 
-/// A message in either direction.
+/// Message in either direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// Of a kind that the crate knows.
+    /// Message that the crate knows.
     Route(RouteNetlinkMessage),
-    /// Make a nexthop object; or: there is one.
+    /// Request to create a nexthop object, or event or answer about an existing one.
     NewNexthop(NexthopMessage),
-    /// Remove a nexthop object.
+    /// Request to remove a nexthop object.
     DelNexthop(NexthopMessage),
-    /// Tell of all nexthop objects.
+    /// Request of all nexthop objects.
     GetNexthop,
 }
 
@@ -50,16 +50,18 @@ impl NetlinkSerializable for Message {
     fn buffer_len(&self) -> usize {
         match self {
             Message::Route(message) => message.buffer_len(),
-            Message::NewNexthop(message) | Message::DelNexthop(message) => message.length(),
-            Message::GetNexthop => NexthopMessage::default().length(),
+            Message::NewNexthop(message) | Message::DelNexthop(message) => message.bytes().len(),
+            Message::GetNexthop => NexthopMessage::default().bytes().len(),
         }
     }
 
     fn serialize(&self, buffer: &mut [u8]) {
         match self {
             Message::Route(message) => message.serialize(buffer),
-            Message::NewNexthop(message) | Message::DelNexthop(message) => message.write(buffer),
-            Message::GetNexthop => NexthopMessage::default().write(buffer),
+            Message::NewNexthop(message) | Message::DelNexthop(message) => {
+                buffer.copy_from_slice(&message.bytes());
+            }
+            Message::GetNexthop => buffer.copy_from_slice(&NexthopMessage::default().bytes()),
         }
     }
 }

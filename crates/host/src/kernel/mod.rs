@@ -6,6 +6,8 @@ pub(crate) mod message;
 pub(crate) mod netlink;
 pub(crate) mod nexthop;
 pub(crate) mod observe;
+mod parse;
+pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod sysctl;
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! The conversation with the kernel about its network configuration (rtnetlink),
-//! in the network namespace of the calling thread.
+//! Requests and dumps of the kernel's network configuration (rtnetlink), in the network
+//! namespace of the calling thread.
 //!
-//! Many requests go into one datagram and the kernel answers each: 10,000 peers
-//! are 50,000 requests, and a wait for each of them would cost more than they do.
+//! Many requests go into one datagram, and the kernel answers each of them: 10,000 peers are
+//! 50,000 requests, and a wakeup for each would cost more than the requests. The handles of
+//! the `rtnetlink` crate send one request at a time. Its streams also drop the flag of an
+//! inconsistent dump and the kernel's text of an error.
 
 use std::fmt;
 use std::future::Future;
@@ -23,48 +25,48 @@ use super::message::Message;
 use super::nexthop::NexthopMessage;
 use super::request::Request;
 
-/// Requests in one datagram. The kernel works through all of them before we can
-/// read the first answer: the answers (less than 1 KiB each in the kernel's
-/// accounting) have to fit into the socket's receive buffer, 208 KiB by default.
+/// Number of requests in one datagram. The kernel executes all of them before we can read
+/// the first answer, so the answers (less than 1 KiB each in the kernel's accounting) have to
+/// fit into the socket's receive buffer, 208 KiB by default.
 const BATCH: usize = 128;
 
-/// How long the kernel may take for one datagram. It never does, except when
-/// something in it is stuck, and then we say so instead of waiting too.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of the answers to one datagram. It is over only when something in the kernel
+/// hangs.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often a dump is repeated that changed while it was made.
+/// Number of attempts for a dump whose objects change meanwhile.
 const DUMP_ATTEMPTS: usize = 5;
 
-/// Flag of a dump's message: the dump is not consistent (`NLM_F_DUMP_INTR`).
+/// Flag of an answer: the dump is inconsistent (`NLM_F_DUMP_INTR`).
 const DUMP_INTERRUPTED: u16 = 0x10;
 
-/// Flag of an error message: it has attributes (`NLM_F_ACK_TLVS`).
+/// Flag of an error: it has attributes (`NLM_F_ACK_TLVS`).
 const ACK_ATTRIBUTES: u16 = 0x200;
-/// The attribute that explains the error (`NLMSGERR_ATTR_MSG`).
+/// Attribute of an error: a text (`NLMSGERR_ATTR_MSG`).
 const ERROR_TEXT: u16 = 1;
-/// Bytes of the header of the request, which an error message repeats.
+/// Bytes of the request's header, which an error repeats.
 const HEADER_LENGTH: usize = 16;
 
-/// Why the kernel refused a request, or could not be asked.
+/// Failure of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
-    /// The kernel's answer.
+    /// The kernel refused it.
     Refused {
-        /// The error's number.
+        /// Error number.
         errno: Errno,
-        /// What the kernel says beyond the number.
+        /// Explanation by the kernel.
         text: Option<String>,
     },
-    /// There was no answer.
-    Silent(&'static str),
+    /// There was no usable answer, for this reason.
+    NoAnswer(&'static str),
 }
 
 impl Error {
-    /// The kernel's error number.
+    /// Returns the kernel's error number.
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             Error::Refused { errno, .. } => Some(*errno),
-            Error::Silent(_) => None,
+            Error::NoAnswer(_) => None,
         }
     }
 }
@@ -79,12 +81,12 @@ impl fmt::Display for Error {
             } => {
                 write!(f, "{} ({})", errno.desc(), text.trim_end_matches('.'))
             }
-            Error::Silent(why) => f.write_str(why),
+            Error::NoAnswer(why) => f.write_str(why),
         }
     }
 }
 
-/// A connection to the kernel. It lives on the tokio runtime it was opened on.
+/// A netlink socket. It lives on the tokio runtime on which it was opened.
 pub(crate) struct Netlink {
     handle: ConnectionHandle<Message>,
     connection: tokio::task::JoinHandle<()>,
@@ -97,15 +99,18 @@ impl Drop for Netlink {
 }
 
 impl Netlink {
-    /// Opens a connection; call it on a runtime.
+    /// Opens a socket. Call it on a runtime.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
     pub(crate) fn open() -> io::Result<Netlink> {
         let (mut connection, handle, _unsolicited): (Connection<_, TokioSocket>, _, _) =
             netlink_proto::new_connection_with_socket(NETLINK_ROUTE)?;
         connection.set_forward_ack(true);
         connection.set_forward_done(true);
         let socket = connection.socket_mut().socket_mut();
-        // Let the kernel filter dumps, and explain its errors. Kernels that are
-        // too old for it say less and dump more.
+        // The kernel filters dumps and explains its errors. Kernels that are too old for it
+        // dump more and explain less.
         let _ = socket.set_netlink_get_strict_chk(true);
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_cap_ack(true);
@@ -115,7 +120,10 @@ impl Netlink {
         })
     }
 
-    /// All objects of one kind.
+    /// Returns all objects of one kind.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump or does not answer.
     pub(crate) async fn dump(
         &self,
         what: RouteNetlinkMessage,
@@ -129,7 +137,10 @@ impl Netlink {
             .collect())
     }
 
-    /// All nexthop objects.
+    /// Returns all nexthop objects.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump or does not answer.
     pub(crate) async fn dump_nexthops(&self) -> Result<Vec<NexthopMessage>, Error> {
         let objects = self.dump_all(Message::GetNexthop).await?.into_iter();
         Ok(objects
@@ -146,21 +157,21 @@ impl Netlink {
                 return Ok(objects);
             }
         }
-        Err(Error::Silent(
+        Err(Error::NoAnswer(
             "the kernel's tables change faster than they can be read",
         ))
     }
 
-    /// `None`: the objects changed meanwhile, so that some may be missing.
+    /// Returns the objects; `None`: they changed meanwhile, so that some may be missing.
     async fn dump_once(&self, what: Message) -> Result<Option<Vec<Message>>, Error> {
         let mut answers = self.send([with_flags(what, NLM_F_DUMP)])?;
         let (mut objects, mut consistent) = (Vec::new(), true);
-        while let Some(answer) = patiently(answers.next()).await? {
+        while let Some(answer) = in_time(answers.next()).await? {
             consistent &= answer.header.flags & DUMP_INTERRUPTED == 0;
             match answer.payload {
                 NetlinkPayload::InnerMessage(object) => objects.push(object),
                 NetlinkPayload::Done(done) => {
-                    // A dump can fail half-way; this is where it says so.
+                    // The error of a dump that failed half-way.
                     verdict(done.code, None)?;
                     return Ok(consistent.then_some(objects));
                 }
@@ -168,18 +179,21 @@ impl Netlink {
                 _ => return Ok(None),
             }
         }
-        Err(Error::Silent(BROKEN))
+        Err(Error::NoAnswer(BROKEN))
     }
 
-    /// One object; `None` if there is none.
+    /// Returns one object; `None`: it does not exist.
+    ///
+    /// # Errors
+    /// The kernel refuses the request or does not answer.
     pub(crate) async fn get(
         &self,
         what: RouteNetlinkMessage,
     ) -> Result<Option<RouteNetlinkMessage>, Error> {
         let mut answers = self.send([with_flags(what.into(), 0)])?;
-        match patiently(answers.next())
+        match in_time(answers.next())
             .await?
-            .ok_or(Error::Silent(BROKEN))?
+            .ok_or(Error::NoAnswer(BROKEN))?
         {
             NetlinkMessage {
                 payload: NetlinkPayload::InnerMessage(Message::Route(object)),
@@ -196,12 +210,12 @@ impl Netlink {
                 } => Ok(None),
                 error => Err(error),
             },
-            _ => Err(Error::Silent("the kernel gave an answer that is none")),
+            _ => Err(Error::NoAnswer("the kernel sent an unexpected answer")),
         }
     }
 
-    /// Carries out the requests in order. One result for each, in the same order.
-    /// When the kernel does not answer, the rest is not tried.
+    /// Sends the requests in order, and returns one result for each in the same order. If the
+    /// kernel does not answer, the rest is not sent.
     pub(crate) async fn execute(&self, requests: Vec<Request>) -> Vec<Result<(), Error>> {
         let end = requests.len();
         let mut results = Vec::with_capacity(end);
@@ -215,8 +229,8 @@ impl Netlink {
         results
     }
 
-    /// Carries out one datagram's worth. On an error the results of the requests
-    /// that were not answered are missing.
+    /// Sends the requests of one datagram. With an error, results of requests that were not
+    /// answered are missing.
     async fn execute_batch(
         &self,
         batch: Vec<Request>,
@@ -229,9 +243,9 @@ impl Netlink {
         let mut answers = self.send(messages)?;
         // The kernel answers in the order of the requests.
         while results.len() < end {
-            let answer = patiently(answers.next())
+            let answer = in_time(answers.next())
                 .await?
-                .ok_or(Error::Silent(BROKEN))?;
+                .ok_or(Error::NoAnswer(BROKEN))?;
             if let NetlinkPayload::Error(error) = &answer.payload {
                 results.push(match error.code {
                     None => Ok(()),
@@ -249,17 +263,17 @@ impl Netlink {
         let kernel = SocketAddr::new(0, 0);
         self.handle
             .request_batch(messages, kernel)
-            .map_err(|_| Error::Silent(BROKEN))
+            .map_err(|_| Error::NoAnswer(BROKEN))
     }
 }
 
-/// Said when the connection's task ended, for which it will have logged why.
-const BROKEN: &str = "the connection to the kernel broke";
+/// Reason of a failure after the task of the socket has ended, which logged the cause.
+const BROKEN: &str = "the netlink socket failed";
 
-/// Waits, but not for ever.
-async fn patiently<T>(future: impl Future<Output = T>) -> Result<T, Error> {
-    let timeout = tokio::time::timeout(PATIENCE, future).await;
-    timeout.map_err(|_| Error::Silent("the kernel did not answer within 30 seconds"))
+/// Waits no longer than [`TIMEOUT`].
+async fn in_time<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    let timeout = tokio::time::timeout(TIMEOUT, future).await;
+    timeout.map_err(|_| Error::NoAnswer("the kernel did not answer within 30 seconds"))
 }
 
 fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
@@ -268,8 +282,8 @@ fn with_flags(message: Message, flags: u16) -> NetlinkMessage<Message> {
     message
 }
 
-/// An error number as the kernel gives it, negative; 0 is none.
-pub(crate) fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
+/// Converts an error number of the kernel, which is negative; 0 is no error.
+pub(super) fn verdict(code: i32, text: Option<String>) -> Result<(), Error> {
     match code {
         0 => Ok(()),
         code => Err(Error::Refused {

@@ -1,40 +1,40 @@
-//! Nexthop objects (kernels from 5.3 on), which the netlink crate does not know.
+//! Messages about nexthop objects (kernels from 5.3 on), which the netlink crates lack.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{DecodeError, NlasIterator};
+use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 
-/// Bytes of the header (`struct nhmsg`): family, scope, protocol, nothing, flags.
+use super::raw::{Attributes, address, attributes};
+
+/// Bytes of the header (`struct nhmsg`): family, scope, protocol, padding, flags.
 const HEADER: usize = 8;
-// The attributes (`NHA_*` of `linux/nexthop.h`).
+// Attributes (`NHA_*` of `linux/nexthop.h`).
 const ID: u16 = 1;
 const OIF: u16 = 5;
 const GATEWAY: u16 = 6;
-/// Bytes of an attribute's length and kind.
-const ATTRIBUTE: usize = 4;
 
-/// Whether the kernel shows of a route that goes by an object what it showed before
-/// there were any. (The file is there since 5.8.)
+/// Setting by which the kernel shows gateway and device of a route that refers to an object.
+/// (The file exists since 5.8.)
 const COMPATIBLE: &str = "/proc/sys/net/ipv4/nexthop_compat_mode";
 
-/// One object. What other kinds of them have beyond this is left out.
+/// Message about one object. Properties of other kinds of objects are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NexthopMessage {
     family: u8,
-    /// Who made it.
+    /// Origin (`RTPROT_*`).
     pub(super) protocol: u8,
-    /// Its number.
+    /// Id.
     pub(super) id: Option<u32>,
-    /// The device's index.
+    /// Index of the device.
     pub(super) index: Option<u32>,
-    /// The gateway.
+    /// Gateway.
     pub(super) via: Option<IpAddr>,
 }
 
 impl NexthopMessage {
-    /// One that is to be made.
+    /// Returns the message that creates an object.
     pub(super) fn new(id: u32, index: u32, via: Ipv4Addr, protocol: u8) -> NexthopMessage {
         let family = u8::from(AddressFamily::Inet);
         NexthopMessage {
@@ -46,48 +46,37 @@ impl NexthopMessage {
         }
     }
 
-    /// Whichever has this id.
-    pub(super) fn of(id: u32) -> NexthopMessage {
+    /// Returns the message that names the object with this id.
+    pub(super) fn with_id(id: u32) -> NexthopMessage {
         NexthopMessage {
             id: Some(id),
             ..NexthopMessage::default()
         }
     }
 
-    /// Bytes of the message.
-    pub(super) fn length(&self) -> usize {
-        let numbers = [self.id, self.index].into_iter().flatten().count();
-        let address = self
-            .via
-            .map_or(0, |via| ATTRIBUTE + if via.is_ipv4() { 4 } else { 16 });
-        HEADER + numbers * (ATTRIBUTE + 4) + address
-    }
-
-    /// Fills a buffer of this length.
-    pub(super) fn write(&self, buffer: &mut [u8]) {
-        let mut bytes = vec![self.family, 0, self.protocol, 0, 0, 0, 0, 0];
-        let mut attribute = |kind: u16, value: &[u8]| {
-            bytes.extend(((ATTRIBUTE + value.len()) as u16).to_ne_bytes());
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend(value);
-        };
+    /// Returns the message as it is sent.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut attributes = Attributes::default();
         for (kind, number) in [(ID, self.id), (OIF, self.index)] {
-            number
-                .iter()
-                .for_each(|number| attribute(kind, &number.to_ne_bytes()));
+            if let Some(number) = number {
+                attributes = attributes.with(kind, &number.to_ne_bytes());
+            }
         }
-        match self.via {
-            Some(IpAddr::V4(via)) => attribute(GATEWAY, &via.octets()),
-            Some(IpAddr::V6(via)) => attribute(GATEWAY, &via.octets()),
-            None => {}
-        }
-        buffer.copy_from_slice(&bytes);
+        attributes = match self.via {
+            Some(IpAddr::V4(via)) => attributes.with(GATEWAY, &via.octets()),
+            Some(IpAddr::V6(via)) => attributes.with(GATEWAY, &via.octets()),
+            None => attributes,
+        };
+        let header: [u8; HEADER] = [self.family, 0, self.protocol, 0, 0, 0, 0, 0];
+        [&header, attributes.bytes()].concat()
     }
 
+    /// Parses a message.
+    ///
     /// # Errors
-    /// The message ends too early.
+    /// The message is truncated.
     pub(super) fn read(payload: &[u8]) -> Result<NexthopMessage, DecodeError> {
-        let [family, _, protocol, _, _, _, _, _, attributes @ ..] = payload else {
+        let [family, _, protocol, _, _, _, _, _, rest @ ..] = payload else {
             return Err(format!("a nexthop of {} bytes", payload.len()).into());
         };
         let mut message = NexthopMessage {
@@ -95,13 +84,13 @@ impl NexthopMessage {
             protocol: *protocol,
             ..Default::default()
         };
-        for attribute in NlasIterator::new(attributes) {
-            let attribute = attribute?;
-            let number = || attribute.value().try_into().map(u32::from_ne_bytes).ok();
-            match attribute.kind() {
+        for attribute in attributes(rest) {
+            let attribute = attribute.map_err(|_| "a truncated attribute of a nexthop")?;
+            let number = || attribute.value.try_into().map(u32::from_ne_bytes).ok();
+            match attribute.kind {
                 ID => message.id = number(),
                 OIF => message.index = number(),
-                GATEWAY => message.via = address(attribute.value()),
+                GATEWAY => message.via = address(attribute.value),
                 _ => {}
             }
         }
@@ -109,44 +98,34 @@ impl NexthopMessage {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || {
-        <[u8; 4]>::try_from(bytes)
-            .ok()
-            .map(|bytes| Ipv4Addr::from(bytes).into())
-    };
-    v4().or_else(|| {
-        <[u8; 16]>::try_from(bytes)
-            .ok()
-            .map(|bytes| Ipv6Addr::from(bytes).into())
-    })
-}
-
-/// Whether this kernel has nexthop objects, and tells the gateways of the routes that
-/// go by them.
+/// Returns whether this kernel has nexthop objects, and shows the gateways of routes that
+/// refer to them.
 pub(super) fn are_usable() -> bool {
     fs::read_to_string(COMPATIBLE).is_ok_and(|mode| mode.trim() == "1")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn parses_messages_as_they_are_sent() {
         for message in [
             NexthopMessage::new(7, 3, Ipv4Addr::new(44, 128, 0, 2), 142),
-            NexthopMessage::of(7),
+            NexthopMessage::with_id(7),
             NexthopMessage {
                 via: Some(Ipv6Addr::LOCALHOST.into()),
-                ..NexthopMessage::of(7)
+                ..NexthopMessage::with_id(7)
             },
             NexthopMessage::default(),
         ] {
-            let mut bytes = vec![0; message.length()];
-            message.write(&mut bytes);
-            assert_eq!(NexthopMessage::read(&bytes).unwrap(), message);
+            assert_eq!(NexthopMessage::read(&message.bytes()).unwrap(), message);
         }
         assert!(NexthopMessage::read(&[0; HEADER - 1]).is_err());
+        let mut truncated = NexthopMessage::with_id(7).bytes();
+        truncated.pop();
+        assert!(NexthopMessage::read(&truncated).is_err());
     }
 }

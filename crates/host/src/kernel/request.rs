@@ -1,4 +1,4 @@
-//! What the kernel is asked to do, as messages.
+//! Requests to the kernel for the operations of a plan.
 
 use std::net::IpAddr;
 
@@ -7,38 +7,35 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_route::link::{InfoKind, LinkMessage};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
+use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use crate::reconcile::{
-    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY, nexthop_id,
+    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY, RouteKey, nexthop_id,
 };
 
-/// A message that changes something, and the flags that it goes with.
+/// Request that changes the kernel's configuration: message and flags.
 pub(crate) struct Request {
     pub(super) message: Message,
     pub(super) flags: u16,
 }
 
-/// Make it, or change it if it is there.
+/// Flags to create an object, or replace the existing one.
 const SET: u16 = NLM_F_CREATE | NLM_F_REPLACE;
-/// Make it; that it is there is an error.
+/// Flags to create an object that does not exist.
 const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// The message for an operation; `index` is that of its device. `None`: this is
-/// not an operation of the kernel's network configuration.
+/// Returns the request for an operation. `index` is that of its device. `None`: the operation
+/// is none of rtnetlink.
 pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
     use RouteNetlinkMessage as M;
     let (message, flags) = match op {
@@ -61,7 +58,7 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         }
         Op::RemoveNexthop(_, id) => {
             return Some(Request {
-                message: Message::DelNexthop(NexthopMessage::of(*id)),
+                message: Message::DelNexthop(NexthopMessage::with_id(*id)),
                 flags: 0,
             });
         }
@@ -71,8 +68,7 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),
         Op::SetTxChecksum(..)
         | Op::SkipDad(_)
-        | Op::EnableForwarding
-        | Op::EnableForwarding6
+        | Op::EnableForwarding(_)
         | Op::WriteCni { .. }
         | Op::RemoveCni { .. } => {
             return None;
@@ -84,77 +80,41 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
     })
 }
 
-/// The device of this name.
+/// Returns the message that names a device.
 pub(super) fn link_named(name: &str) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.to_owned()));
-    message
+    LinkUnspec::new_with_name(name).build()
 }
 
 fn new_device(device: &NewDevice) -> LinkMessage {
-    let NewDevice {
-        name,
-        vni,
-        port,
-        mac,
-        mtu,
-    } = device;
-    let mut message = link_named(name);
-    set_up(&mut message);
-    message
-        .attributes
-        .push(LinkAttribute::Address(mac.0.to_vec()));
-    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
-    message.attributes.push(vxlan(vec![
-        InfoVxlan::Id(*vni),
-        InfoVxlan::Port(*port),
-        InfoVxlan::Learning(false),
-    ]));
-    message
+    let link = LinkVxlan::new(&device.name, device.vni)
+        .port(device.port)
+        .learning(false)
+        .address(device.mac.0.to_vec())
+        .up();
+    match device.mtu {
+        Some(mtu) => link.mtu(mtu).build(),
+        None => link.build(),
+    }
 }
 
 fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
-    let mut message = link_named(name);
-    set_up(&mut message);
-    message
-        .attributes
-        .push(LinkAttribute::Address(mac.0.to_vec()));
-    message
-        .attributes
-        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
-            InfoKind::Bridge,
-        )]));
-    message
+    // This builder sets the bridge up.
+    LinkBridge::new(name).address(mac.0.to_vec()).build()
 }
 
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
+    let link = LinkUnspec::new_with_index(index);
     match change {
-        DeviceChange::NoLearning => message
-            .attributes
-            .push(vxlan(vec![InfoVxlan::Learning(false)])),
-        DeviceChange::Mac(mac) => message
-            .attributes
-            .push(LinkAttribute::Address(mac.0.to_vec())),
-        DeviceChange::Mtu(mtu) => message.attributes.push(LinkAttribute::Mtu(mtu)),
-        DeviceChange::Up => set_up(&mut message),
+        DeviceChange::NoLearning => {
+            LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan)
+                .index(index)
+                .learning(false)
+                .build()
+        }
+        DeviceChange::Mac(mac) => link.address(mac.0.to_vec()).build(),
+        DeviceChange::Mtu(mtu) => link.mtu(mtu).build(),
+        DeviceChange::Up => link.up().build(),
     }
-    message
-}
-
-fn set_up(message: &mut LinkMessage) {
-    message.header.flags |= LinkFlags::Up;
-    message.header.change_mask |= LinkFlags::Up;
-}
-
-fn vxlan(data: Vec<InfoVxlan>) -> LinkAttribute {
-    LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Vxlan),
-        LinkInfo::Data(InfoData::Vxlan(data)),
-    ])
 }
 
 pub(super) fn family(ip: IpAddr) -> AddressFamily {
@@ -171,8 +131,8 @@ fn address(index: u32, net: IpNet) -> AddressMessage {
     message.header.family = family(net.addr());
     message.header.prefix_len = net.prefix_len();
     message.header.scope = AddressScope::Universe;
-    // The master gave it to us alone. Without this an IPv6 address could not be
-    // used until the kernel found nobody else with it on the tunnel.
+    // The master allocated the address to this host alone. With duplicate address detection
+    // the kernel would delay its use.
     message.header.flags = if net.addr().is_ipv6() {
         AddressHeaderFlags::Nodad
     } else {
@@ -204,51 +164,44 @@ fn fdb(index: u32, mac: Mac, dst: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// A route by a nexthop object says neither gateway nor device.
+/// Returns a route with gateway and device, or with a nexthop object in their place.
 fn route(
     index: u32,
-    table: u32,
-    dst: IpNet,
+    key: RouteKey,
     via: Option<IpAddr>,
     nexthop: Option<u32>,
-) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(dst.addr());
-    message.header.destination_prefix_length = dst.prefix_len();
-    message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
-    message.header.scope = RouteScope::Universe;
-    message.header.kind = RouteType::Unicast;
+) -> RouteMessageBuilder<IpAddr> {
+    let mut route = RouteMessageBuilder::<IpAddr>::new();
+    let message = route.get_mut();
+    message.header.address_family = family(key.dst.addr());
+    message.header.destination_prefix_length = key.dst.prefix_len();
+    // A table beyond 255 has no room in the header.
+    message.header.table = u8::try_from(key.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     message.attributes = vec![
-        RouteAttribute::Table(table),
-        RouteAttribute::Destination(dst.addr().into()),
+        RouteAttribute::Table(key.table),
+        RouteAttribute::Destination(key.dst.addr().into()),
     ];
-    match nexthop {
-        Some(id) => message.attributes.push(RouteAttribute::NhId(id)),
-        None => {
-            message.attributes.push(RouteAttribute::Oif(index));
-            message
-                .attributes
-                .extend(via.map(|via| RouteAttribute::Gateway(via.into())));
-        }
+    if let Some(id) = nexthop {
+        return route.nhid(id);
     }
-    message
+    let gateway = via.map(|via| RouteAttribute::Gateway(via.into()));
+    message.attributes.extend(gateway);
+    route.output_interface(index)
 }
 
 fn new_route(index: u32, new: &NewRoute) -> RouteMessage {
-    let mut message = route(index, new.table, new.dst, Some(new.via), new.nexthop);
-    message.header.protocol = RouteProtocol::from(PROTOCOL);
-    message
+    route(index, new.key(), Some(new.via), new.nexthop)
+        .protocol(PROTOCOL.into())
+        .build()
 }
 
 fn old_route(index: u32, old: &OldRoute) -> RouteMessage {
-    let mut message = route(index, old.table, old.dst, old.via, old.nexthop);
-    message.header.protocol = RouteProtocol::from(old.protocol);
-    // Whatever there is of that description.
-    message.header.scope = RouteScope::NoWhere;
-    message
-        .attributes
-        .push(RouteAttribute::Priority(old.metric));
-    message
+    route(index, old.key(), old.via, old.nexthop)
+        .protocol(old.protocol.into())
+        .priority(old.metric)
+        // A route of any scope.
+        .scope(RouteScope::NoWhere)
+        .build()
 }
 
 fn rule(from: IpNet, priority: u32, protocol: Option<u8>) -> RuleMessage {

@@ -1,50 +1,61 @@
-//! Switches of the kernel's IP configuration, in the network namespace of the calling
-//! thread.
+//! Settings of the kernel's IP stack, in the network namespace of the calling thread.
 
 use std::fs;
 use std::io;
 
+use overlay_core::host_api::family::Family;
+
 use crate::reconcile::observed::Forwarding;
 
-/// IPv4 forwarding, for all devices.
-const V4: &str = "/proc/sys/net/ipv4/ip_forward";
-/// IPv6 forwarding, for all devices; not there on a host without IPv6.
-const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+/// Returns the path of the switch for forwarding on all devices. A host without IPv6 has
+/// none for IPv6.
+fn forwarding_path(family: Family) -> &'static str {
+    family.pick(
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/sys/net/ipv6/conf/all/forwarding",
+    )
+}
 
-/// Reads both switches.
+/// Reads whether packets are forwarded.
 pub(crate) fn forwarding() -> Forwarding {
-    let read = |path| fs::read_to_string(path).ok().map(|text| text.trim() != "0");
+    let read = |family| {
+        let text = fs::read_to_string(forwarding_path(family)).ok()?;
+        Some(text.trim() != "0")
+    };
     Forwarding {
-        v4: read(V4),
-        v6: read(V6),
+        v4: read(Family::V4),
+        v6: read(Family::V6),
     }
 }
 
 /// Turns forwarding on.
 ///
-/// With IPv6 forwarding on, the kernel stops to accept router advertisements on
-/// devices whose `accept_ra` is 1. Hosts that live on them need 2 there, as for
-/// every other program that routes IPv6 for containers; they are warned.
-pub(crate) fn enable_forwarding(v6: bool) -> io::Result<()> {
-    fs::write(if v6 { V6 } else { V4 }, "1")
+/// With IPv6 forwarding on, the kernel accepts no router advertisements any more on devices
+/// whose `accept_ra` is 1. Hosts that depend on them need 2 there, as for every other
+/// program that routes IPv6 for containers; the planner warns them.
+///
+/// # Errors
+/// The switch cannot be written.
+pub(crate) fn enable_forwarding(family: Family) -> io::Result<()> {
+    fs::write(forwarding_path(family), "1")
 }
 
-/// The setting of a device's IPv6; `None`: it has none, or is not there.
-pub(crate) fn device6(device: &str, setting: &str) -> Option<String> {
-    Some(
-        fs::read_to_string(device6_path(device, setting))
-            .ok()?
-            .trim()
-            .to_owned(),
-    )
+/// Returns an IPv6 setting of a device; `None`: the device has no IPv6, or does not exist.
+pub(crate) fn ipv6_setting(device: &str, setting: &str) -> Option<String> {
+    let text = fs::read_to_string(ipv6_setting_path(device, setting)).ok()?;
+    Some(text.trim().to_owned())
 }
 
-/// Lets IPv6 addresses of a device be used at once.
+/// Turns duplicate address detection off on a device, so that its new IPv6 addresses can be
+/// used at once.
+///
+/// # Errors
+/// The setting cannot be written.
 pub(crate) fn skip_dad(device: &str) -> io::Result<()> {
-    fs::write(device6_path(device, "accept_dad"), "0")
+    fs::write(ipv6_setting_path(device, "accept_dad"), "0")
 }
 
-/// (No name of a device has a slash in it.)
-fn device6_path(device: &str, setting: &str) -> String {
+/// Returns the path of a setting. (No name of a device contains a slash.)
+fn ipv6_setting_path(device: &str, setting: &str) -> String {
     format!("/proc/sys/net/ipv6/conf/{device}/{setting}")
 }

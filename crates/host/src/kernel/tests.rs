@@ -19,14 +19,18 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use overlay_core::host_api::desired::Mac;
+use overlay_core::host_api::family::Family;
 
 use super::events::events;
 use super::message::Message;
 use super::nexthop::NexthopMessage;
-use super::observe;
+use super::parse;
 use super::request::{Request, request};
 use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule};
-use crate::reconcile::{DeviceChange, Event, NewDevice, NewRoute, OldRoute, Op, PROTOCOL};
+use crate::reconcile::{
+    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, Op, PROTOCOL,
+    Subject,
+};
 
 const DEVICE: &str = "vtep1024";
 const INDEX: u32 = 7;
@@ -304,13 +308,13 @@ mod requests {
             port: 64000,
             learning: false,
         };
-        assert_eq!(observe::kind(&message), kind);
+        assert_eq!(parse::kind(&message), kind);
         assert!(message.attributes.contains(&LinkAttribute::Mtu(1450)));
         let (M::NewLink(message), ADD) = sent(&Op::AddBridge("m-dcos".into(), MAC)) else {
             panic!()
         };
         assert!(message.header.flags.contains(LinkFlags::Up));
-        assert_eq!(observe::kind(&message), DeviceKind::Other("bridge".into()));
+        assert_eq!(parse::kind(&message), DeviceKind::Other("bridge".into()));
         for (change, up) in [
             (DeviceChange::NoLearning, false),
             (DeviceChange::Mac(MAC), false),
@@ -346,15 +350,15 @@ mod requests {
             request(&Op::RemoveNexthop(DEVICE.into(), 9), INDEX).unwrap();
         assert_eq!(
             (message, flags),
-            (Message::DelNexthop(NexthopMessage::of(9)), 0)
+            (Message::DelNexthop(NexthopMessage::with_id(9)), 0)
         );
     }
 
     #[test]
     fn what_is_not_rtnetlinks_has_no_message() {
         for op in [
-            Op::EnableForwarding,
-            Op::EnableForwarding6,
+            Op::EnableForwarding(Family::V4),
+            Op::EnableForwarding(Family::V6),
             Op::SkipDad("m-dcos".into()),
             Op::SetTxChecksum(DEVICE.into(), true),
             Op::RemoveCni {
@@ -397,7 +401,7 @@ mod observations {
             RouteProtocol::IcmpRedirect,
         ] {
             assert_eq!(
-                observe::route(&route(Some("9.0.2.0"), 24, protocol)),
+                parse::route(&route(Some("9.0.2.0"), 24, protocol)),
                 None,
                 "{protocol:?}"
             );
@@ -407,7 +411,7 @@ mod observations {
             RouteProtocol::Static,
             RouteProtocol::from(142),
         ] {
-            let (index, found) = observe::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
+            let (index, found) = parse::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
             assert_eq!((index, found.protocol), (Some(INDEX), u8::from(protocol)));
             assert_eq!(
                 (found.dst, found.table, found.metric),
@@ -422,7 +426,7 @@ mod observations {
         let with = |attribute: RouteAttribute| {
             let mut message = route(Some("fd01:b::"), 64, RouteProtocol::Static);
             message.attributes.push(attribute);
-            observe::route(&message).unwrap().1
+            parse::route(&message).unwrap().1
         };
         // A table that has no room in the header.
         assert_eq!(with(RouteAttribute::Table(1000)).table, 1000);
@@ -436,15 +440,15 @@ mod observations {
         assert!(!with(RouteAttribute::Source(ip("fd01:c::").into())).plain);
         let mut message = route(Some("9.0.2.0"), 24, RouteProtocol::Static);
         message.header.tos = 4;
-        assert!(!observe::route(&message).unwrap().1.plain);
+        assert!(!parse::route(&message).unwrap().1.plain);
         let mut message = route(Some("9.0.2.0"), 24, RouteProtocol::Static);
         message.header.kind = RouteType::BlackHole;
-        assert!(!observe::route(&message).unwrap().1.plain);
+        assert!(!parse::route(&message).unwrap().1.plain);
         // One to everywhere has no destination.
         let mut message = route(None, 0, RouteProtocol::Static);
-        assert_eq!(observe::route(&message).unwrap().1.dst, net("0.0.0.0/0"));
+        assert_eq!(parse::route(&message).unwrap().1.dst, net("0.0.0.0/0"));
         message.header.address_family = AddressFamily::Inet6;
-        assert_eq!(observe::route(&message).unwrap().1.dst, net("::/0"));
+        assert_eq!(parse::route(&message).unwrap().1.dst, net("::/0"));
     }
 
     fn rule(change: impl FnOnce(&mut RuleMessage)) -> Option<Rule> {
@@ -460,7 +464,7 @@ mod observations {
             RuleAttribute::Protocol(RouteProtocol::from(142)),
         ];
         change(&mut message);
-        observe::rule(&message)
+        parse::rule(&message)
     }
 
     #[test]
@@ -511,15 +515,15 @@ mod observations {
             AddressAttribute::Address(ip("44.128.0.9")),
             AddressAttribute::Local(ip("44.128.0.1")),
         ];
-        assert_eq!(observe::address(&message), Some(net("44.128.0.1/20")));
+        assert_eq!(parse::address(&message), Some(net("44.128.0.1/20")));
         message.header.prefix_len = 64;
         message.attributes = vec![AddressAttribute::Address(ip("fd01:a::1"))];
-        assert_eq!(observe::address(&message), Some(net("fd01:a::1/64")));
-        assert!(!observe::is_tentative(&message));
+        assert_eq!(parse::address(&message), Some(net("fd01:a::1/64")));
+        assert!(!parse::is_tentative(&message));
         message.header.flags = AddressHeaderFlags::Tentative;
-        assert!(observe::is_tentative(&message));
+        assert!(parse::is_tentative(&message));
         message.attributes.clear();
-        assert_eq!(observe::address(&message), None);
+        assert_eq!(parse::address(&message), None);
     }
 
     #[test]
@@ -532,7 +536,7 @@ mod observations {
             ("fec0::1", false),
             ("fd01:a::1", false),
         ] {
-            assert_eq!(observe::is_link_local(ip(text)), expected, "{text}");
+            assert_eq!(parse::is_link_local(ip(text)), expected, "{text}");
         }
     }
 
@@ -542,7 +546,7 @@ mod observations {
             let mut message = NeighbourMessage::default();
             message.header.state = NeighbourState::from(state);
             message.attributes.extend(attribute);
-            observe::entry(&message)
+            parse::entry(&message)
         };
         // The predecessor sets it reachable as well.
         for (state, permanent) in [
@@ -573,7 +577,7 @@ mod observations {
                 LinkInfo::Data(InfoData::Vxlan(data)),
             ];
             message.attributes.push(LinkAttribute::LinkInfo(infos));
-            observe::kind(&message)
+            parse::kind(&message)
         };
         let vxlan = |vni, learning| DeviceKind::Vxlan {
             vni,
@@ -596,7 +600,7 @@ mod observations {
             vxlan(None, false)
         );
         assert_eq!(
-            observe::kind(&LinkMessage::default()),
+            parse::kind(&LinkMessage::default()),
             DeviceKind::Other("hardware".into())
         );
     }
@@ -604,6 +608,13 @@ mod observations {
 
 mod news {
     use super::*;
+
+    fn change(gone: bool) -> Change {
+        match gone {
+            true => Change::Gone,
+            false => Change::Present,
+        }
+    }
 
     fn one(bytes: &[u8]) -> Event {
         match &events(bytes)[..] {
@@ -629,11 +640,13 @@ mod news {
         ] {
             let (net, dst, via) = (net(text), net(dst), ip(via));
             let set = told(&Op::AddAddress(name.clone(), net), INDEX);
-            let event = |gone| Event::Address {
-                index: INDEX,
-                net,
-                tentative: false,
-                gone,
+            let event = |gone| Event {
+                subject: Subject::Address {
+                    index: INDEX,
+                    net,
+                    tentative: false,
+                },
+                change: change(gone),
             };
             assert_eq!(one(&set), event(false));
             assert_eq!(
@@ -644,16 +657,24 @@ mod news {
             let set = told(&Op::SetNeighbour(name.clone(), via, MAC), INDEX);
             assert_eq!(
                 one(&set),
-                Event::Neighbour {
-                    index: INDEX,
-                    ip: via,
-                    neighbour,
-                    gone: false
+                Event {
+                    subject: Subject::Neighbour {
+                        index: INDEX,
+                        ip: via,
+                        neighbour
+                    },
+                    change: Change::Present
                 }
             );
             let removed = one(&told(&Op::RemoveNeighbour(name.clone(), via), INDEX));
             assert!(
-                matches!(removed, Event::Neighbour { gone: true, .. }),
+                matches!(
+                    removed,
+                    Event {
+                        subject: Subject::Neighbour { .. },
+                        change: Change::Gone
+                    }
+                ),
                 "{removed:?}"
             );
 
@@ -674,10 +695,12 @@ mod news {
                 plain,
                 nexthop: None,
             };
-            let event = |gone| Event::Route {
-                index: Some(INDEX),
-                route,
-                gone,
+            let event = |gone| Event {
+                subject: Subject::Route {
+                    index: Some(INDEX),
+                    route,
+                },
+                change: change(gone),
             };
             assert_eq!(
                 one(&told(&Op::SetRoute(name.clone(), new), INDEX)),
@@ -696,12 +719,12 @@ mod news {
                 event(true)
             );
 
-            let event = |gone| Event::Rule {
-                rule: Rule {
+            let event = |gone| Event {
+                subject: Subject::Rule(Rule {
                     from: dst,
                     priority: 32765,
-                },
-                gone,
+                }),
+                change: change(gone),
             };
             let set = told(
                 &Op::AddRule {
@@ -722,12 +745,14 @@ mod news {
                 event(true)
             );
         }
-        let fdb = |gone| Event::Fdb {
-            index: INDEX,
-            mac: MAC,
-            dst: ip("10.0.0.2"),
-            entry,
-            gone,
+        let fdb = |gone| Event {
+            subject: Subject::Fdb {
+                index: INDEX,
+                mac: MAC,
+                dst: ip("10.0.0.2"),
+                entry,
+            },
+            change: change(gone),
         };
         let set = told(&Op::SetFdb(name.clone(), MAC, [10, 0, 0, 2].into()), INDEX);
         assert_eq!(one(&set), fdb(false));
@@ -741,12 +766,16 @@ mod news {
 
         let nexthop = |gone| {
             let (index, via) = (Some(INDEX), Some(ip("44.128.0.2")));
-            Event::Nexthop {
-                id: 0x2c80_0002,
-                index,
-                via,
-                protocol: PROTOCOL,
-                gone,
+            Event {
+                subject: Subject::Nexthop {
+                    id: 0x2c80_0002,
+                    nexthop: NexthopEvent {
+                        index,
+                        via,
+                        protocol: PROTOCOL,
+                    },
+                },
+                change: change(gone),
             }
         };
         let message = NexthopMessage::new(0x2c80_0002, INDEX, [44, 128, 0, 2].into(), PROTOCOL);
@@ -775,14 +804,16 @@ mod news {
     fn devices_and_ports_come_and_go() {
         let event = |gone| {
             let kind = DeviceKind::Other("hardware".into());
-            Event::Link {
-                index: 20,
-                name: "veth1".into(),
-                kind,
-                mac: MAC,
-                mtu: 1400,
-                up: true,
-                gone,
+            Event {
+                subject: Subject::Link(Link {
+                    index: 20,
+                    name: "veth1".into(),
+                    kind,
+                    mac: MAC,
+                    mtu: 1400,
+                    up: true,
+                }),
+                change: change(gone),
             }
         };
         let device = || link(AddressFamily::Unspec);
@@ -797,11 +828,14 @@ mod news {
         let mut down = device();
         down.header.flags = LinkFlags::empty();
         let event = one(&datagram(RouteNetlinkMessage::NewLink(down)));
-        assert!(matches!(event, Event::Link { up: false, .. }), "{event:?}");
+        assert!(
+            matches!(event.subject, Subject::Link(Link { up: false, .. })),
+            "{event:?}"
+        );
         let port = || link(AddressFamily::Bridge);
-        let event = |gone| Event::Port {
-            master: INDEX,
-            gone,
+        let event = |gone| Event {
+            subject: Subject::Port { bridge: INDEX },
+            change: change(gone),
         };
         assert_eq!(
             one(&datagram(RouteNetlinkMessage::NewLink(port()))),
@@ -840,7 +874,16 @@ mod news {
         assert_eq!(found.len(), 3, "{found:?}");
         assert_eq!(
             (&found[0], &found[2]),
-            (&Some(Event::Setting), &Some(Event::Setting))
+            (
+                &Some(Event {
+                    subject: Subject::Setting,
+                    change: Change::Present
+                }),
+                &Some(Event {
+                    subject: Subject::Setting,
+                    change: Change::Present
+                })
+            )
         );
         for kind in [16, 17, 20, 21, 24, 25, 28, 29, 32, 33, 104, 105] {
             let found = events(&[raw(kind, &[0; 3]), address.clone()].concat());
@@ -909,10 +952,12 @@ mod news {
         assert!(
             matches!(
                 event,
-                Event::Address {
-                    tentative: true,
-                    gone: false,
-                    ..
+                Event {
+                    subject: Subject::Address {
+                        tentative: true,
+                        ..
+                    },
+                    change: Change::Present
                 }
             ),
             "{event:?}"

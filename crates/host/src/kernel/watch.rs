@@ -1,5 +1,5 @@
-//! Waits for news: from the kernel about its network configuration, from the disk
-//! about the CNI configurations, from our own side about work.
+//! Events of the host: of the kernel's network configuration, of nf_tables, and of the
+//! directory of the CNI configurations.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,28 +15,28 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::events::events;
-use crate::reconcile::{Meaning, Object, Watched};
+use crate::reconcile::{ExpectedState, Object, Reaction};
 
-/// Groups of rtnetlink (`RTNLGRP_*`): links, neighbours (FDB entries too), IPv4
-/// addresses, routes and rules, those of IPv6, and the settings of both.
+/// Multicast groups of rtnetlink (`RTNLGRP_*`): links, neighbours (with FDB entries), IPv4
+/// addresses, routes and rules, those of IPv6, and the settings of both families.
 const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 24];
-/// The IPv6 settings, and the nexthop objects; not there in a kernel without them.
+/// Groups that not every kernel has: IPv6 settings and nexthop objects.
 const OPTIONAL_GROUPS: [u32; 2] = [25, 32];
-/// Changes of nf_tables (`NFNLGRP_NFTABLES`).
+/// Multicast group of nf_tables (`NFNLGRP_NFTABLES`).
 const NFT_GROUP: u32 = 7;
 
-/// Receive buffer, bytes: some thousand events. What does not fit is told as
-/// lost, and then everything is compared.
+/// Size of the receive buffer in bytes: room for some thousand events. If more come, the
+/// kernel reports a loss, and everything is compared.
 const BUFFER: usize = 4 << 20;
 
-/// The most datagrams that are taken from a socket at once, so that a storm does
-/// not keep us from everything else.
+/// Upper bound of datagrams that are read from a socket at once, so that a storm of events
+/// does not block everything else.
 const AT_ONCE: usize = 20_000;
 
-/// The largest datagram that the kernel sends.
+/// Size of the largest datagram that the kernel sends, in bytes.
 const DATAGRAM: usize = 64 << 10;
 
-/// What a file in the directory of the CNI configurations can undergo.
+/// Returns the kinds of changes in the directory of the CNI configurations.
 fn file_events() -> AddWatchFlags {
     AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_MOVE
@@ -46,8 +46,17 @@ fn file_events() -> AddWatchFlags {
         | AddWatchFlags::IN_ONLYDIR
 }
 
-/// Sources of news. What cannot be had of them is left out, with a warning: the
-/// host is still looked at regularly.
+/// Part of the events that a wait reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    /// Events of the host and the wakeup.
+    Events,
+    /// Only the wakeup; events stay queued.
+    Wakeup,
+}
+
+/// Sources of events. A source that cannot be opened is left out with a warning: changes are
+/// then found by the regular checks.
 pub(crate) struct Watch {
     route: Option<Socket>,
     nftables: Option<Socket>,
@@ -57,19 +66,19 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Of the network namespace of the calling thread.
+    /// Opens all sources, in the network namespace of the calling thread.
     pub(crate) fn new() -> Watch {
-        let told = |error: io::Error, what: &str| {
-            log::warn!("cannot watch {what} ({error}); changes by others are noticed more slowly");
+        let warn = |error: io::Error, what: &str| {
+            log::warn!("cannot watch {what} ({error}); changes by others will be noticed later");
         };
         let route = open_route()
-            .map_err(|error| told(error, "the kernel's network configuration"))
+            .map_err(|error| warn(error, "the kernel's network configuration"))
             .ok();
-        // A kernel may have no nf_tables, and then there is nothing to watch.
+        // A kernel without nf_tables has no such events.
         let nftables = open(NETLINK_NETFILTER, &[NFT_GROUP]).ok();
         let files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let files = files
-            .map_err(|error| told(error.into(), "the CNI configurations"))
+            .map_err(|error| warn(error.into(), "the CNI configurations"))
             .ok();
         Watch {
             route,
@@ -80,8 +89,7 @@ impl Watch {
         }
     }
 
-    /// Without any source.
-    #[cfg(test)]
+    /// Returns a watch without any source.
     pub(crate) fn silent() -> Watch {
         Watch {
             route: None,
@@ -92,13 +100,13 @@ impl Watch {
         }
     }
 
-    /// Whether the kernel's changes go unnoticed.
-    pub(crate) fn is_blind(&self) -> bool {
+    /// Returns whether there are no events of the kernel's network configuration.
+    pub(crate) fn is_without_events(&self) -> bool {
         self.route.is_none()
     }
 
-    /// Watches this directory too; call it after each pass, since a directory that
-    /// was made anew is another one.
+    /// Adds a directory. Call it after each reconciliation: a directory that was removed and
+    /// created is another one.
     pub(crate) fn watch_directory(&mut self, directory: &Path) {
         let Some(files) = &self.files else { return };
         if directory.as_os_str().is_empty() {
@@ -109,42 +117,42 @@ impl Watch {
             .as_deref()
             .is_some_and(|before| before != directory)
         {
-            // Start over: one descriptor for each directory is never needed.
+            // Nobody needs the events of the former directory.
             self.files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
             self.directory = None;
             return self.watch_directory(directory);
         }
-        // Watching the same one again changes nothing. One that is not there is
-        // found by the next look.
+        // Adding a directory twice changes nothing. A directory that does not exist is found
+        // by a quick check later.
         if files.add_watch(directory, file_events()).is_ok() {
             self.directory = Some(directory.to_owned());
         }
     }
 
-    /// Forgets what happened up to now.
+    /// Discards all queued events.
     pub(crate) fn discard(&mut self) {
         self.read_route(None);
         self.read_nftables();
         self.read_files();
     }
 
-    /// Waits until something is readable in `wakeup`, something happened that
-    /// means something, or the time is over. `deaf`: the events wait until later.
+    /// Waits until `wakeup` is readable, events came, or the time is over. Returns the
+    /// strongest reaction that the events ask for.
     ///
     /// # Errors
-    /// It is not possible to wait.
+    /// The kernel refuses to wait.
     pub(crate) fn wait(
         &mut self,
         wakeup: BorrowedFd<'_>,
         timeout: Duration,
-        watched: &Watched,
-        deaf: bool,
-    ) -> io::Result<Meaning> {
-        // Round up, so that nobody is woken a bit too early, again and again.
+        expected: &ExpectedState,
+        wait_for: WaitFor,
+    ) -> io::Result<Reaction> {
+        // Rounding up avoids a series of wakeups right before the time.
         let ms = timeout.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
         let timeout = PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX);
         let mut sources = vec![PollFd::new(wakeup, PollFlags::POLLIN)];
-        if !deaf {
+        if wait_for == WaitFor::Events {
             let sockets = [&self.route, &self.nftables]
                 .into_iter()
                 .flatten()
@@ -157,104 +165,104 @@ impl Watch {
             );
         }
         match poll(&mut sources, timeout) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(Meaning::Nothing),
+            Ok(0) | Err(Errno::EINTR) => return Ok(Reaction::Ignore),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        if deaf {
-            return Ok(Meaning::Nothing);
+        if wait_for == WaitFor::Wakeup {
+            return Ok(Reaction::Ignore);
         }
-        let route = self.read_route(Some(watched));
+        let route = self.read_route(Some(expected));
         Ok(route.max(self.read_nftables()).max(self.read_files()))
     }
 
-    /// Takes what the kernel said, and gives what all of it means.
-    fn read_route(&mut self, watched: Option<&Watched>) -> Meaning {
+    /// Reads the events of the kernel's network configuration. Without an expected state
+    /// they are discarded.
+    fn read_route(&mut self, expected: Option<&ExpectedState>) -> Reaction {
         let Some(socket) = &self.route else {
-            return Meaning::Nothing;
+            return Reaction::Ignore;
         };
-        let mut heard = Heard::default();
+        let mut differences = Differences::default();
         for _ in 0..AT_ONCE {
             self.buffer.clear();
-            match (socket.recv(&mut self.buffer, 0), watched) {
-                (Ok(_), Some(watched)) => heard.take(watched, &self.buffer),
+            match (socket.recv(&mut self.buffer, 0), expected) {
+                (Ok(_), Some(expected)) => differences.add(expected, &self.buffer),
                 (Ok(_), None) => {}
                 (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => break,
                 (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Events were lost.
-                (Err(_), _) => heard.lost = true,
+                (Err(_), _) => differences.needs_reconciliation = true,
             }
         }
-        heard.meaning()
+        differences.reaction()
     }
 
-    fn read_nftables(&mut self) -> Meaning {
+    fn read_nftables(&mut self) -> Reaction {
         let Some(socket) = &self.nftables else {
-            return Meaning::Nothing;
+            return Reaction::Ignore;
         };
-        let mut meaning = Meaning::Nothing;
+        let mut reaction = Reaction::Ignore;
         for _ in 0..AT_ONCE {
             self.buffer.clear();
             match socket.recv(&mut self.buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                _ => meaning = Meaning::Look,
+                _ => reaction = Reaction::QuickCheck,
             }
         }
-        meaning
+        reaction
     }
 
-    fn read_files(&mut self) -> Meaning {
+    fn read_files(&mut self) -> Reaction {
         match self.files.as_ref().map(Inotify::read_events) {
-            Some(Ok(events)) if !events.is_empty() => Meaning::Look,
-            _ => Meaning::Nothing,
+            Some(Ok(events)) if !events.is_empty() => Reaction::QuickCheck,
+            _ => Reaction::Ignore,
         }
     }
 }
 
-/// What the kernel said, as far as it is not overtaken: a device that is being
-/// made is not as desired at first.
+/// Differences that a series of events leaves behind. A later event about the same object
+/// replaces an earlier one: a device that is being created differs at first.
 #[derive(Default)]
-struct Heard {
-    /// Something that cannot be overtaken.
-    lost: bool,
-    look: bool,
-    /// What is not as desired, so far.
-    wrong: BTreeSet<Object>,
+struct Differences {
+    /// A difference that later events cannot undo, or a loss of events.
+    needs_reconciliation: bool,
+    needs_quick_check: bool,
+    /// Objects that differ after the events so far.
+    objects: BTreeSet<Object>,
 }
 
-impl Heard {
-    fn take(&mut self, watched: &Watched, datagram: &[u8]) {
-        // Beyond what cannot be overtaken nothing need be understood.
-        if self.lost {
+impl Differences {
+    /// Adds the events of a datagram.
+    fn add(&mut self, expected: &ExpectedState, datagram: &[u8]) {
+        if self.needs_reconciliation {
             return;
         }
         for event in events(datagram) {
             let Some(event) = event else {
-                self.lost = true;
+                self.needs_reconciliation = true;
                 return;
             };
-            let meaning = watched.meaning(&event);
-            if meaning == Meaning::Pass {
+            let reaction = expected.reaction(&event);
+            if reaction == Reaction::Reconcile {
                 log::debug!("somebody changed the host: {event:?}");
             }
-            match (meaning, event.object()) {
-                (Meaning::Look, _) => self.look = true,
-                (Meaning::Pass, Some(object)) => _ = self.wrong.insert(object),
-                (Meaning::Pass, None) => self.lost = true,
-                (Meaning::Nothing, Some(object)) if !self.wrong.is_empty() => {
-                    self.wrong.remove(&object);
-                }
-                (Meaning::Nothing, _) => {}
+            match (reaction, event.object()) {
+                (Reaction::QuickCheck, _) => self.needs_quick_check = true,
+                (Reaction::Reconcile, Some(object)) => _ = self.objects.insert(object),
+                (Reaction::Reconcile, None) => self.needs_reconciliation = true,
+                (Reaction::Ignore, Some(object)) => _ = self.objects.remove(&object),
+                (Reaction::Ignore, None) => {}
             }
         }
     }
 
-    fn meaning(&self) -> Meaning {
-        match self {
-            Heard { lost: true, .. } => Meaning::Pass,
-            Heard { wrong, .. } if !wrong.is_empty() => Meaning::Pass,
-            Heard { look: true, .. } => Meaning::Look,
-            _ => Meaning::Nothing,
+    fn reaction(&self) -> Reaction {
+        if self.needs_reconciliation || !self.objects.is_empty() {
+            Reaction::Reconcile
+        } else if self.needs_quick_check {
+            Reaction::QuickCheck
+        } else {
+            Reaction::Ignore
         }
     }
 }
@@ -267,7 +275,7 @@ fn open_route() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket that hears what is sent to these groups.
+/// Opens a socket that receives the events of these groups.
 fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
@@ -275,11 +283,11 @@ fn open(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
         socket.add_membership(*group)?;
     }
     socket.set_non_blocking(true)?;
-    // Without the right to more the default has to do.
+    // Without the privilege for it the default size remains.
     let descriptor = socket.as_fd();
     if setsockopt(&descriptor, sockopt::RcvBufForce, &BUFFER).is_err() {
         log::debug!(
-            "cannot enlarge the buffer for events of socket {}",
+            "cannot enlarge the receive buffer of socket {}",
             socket.as_raw_fd()
         );
     }
@@ -305,7 +313,7 @@ mod tests {
     }
 
     /// Agent 1 with agents 2 and 3.
-    fn watched() -> Watched {
+    fn expected() -> ExpectedState {
         let peer = |n: u8| {
             let peer = Peer {
                 vtep_ips: vec![[44, 128, 0, n].into()],
@@ -322,13 +330,13 @@ mod tests {
             addresses,
             mtu: None,
         };
-        let peers = Some([peer(2), peer(3)].into());
+        let peers = Some(Arc::new([peer(2), peer(3)].into()));
         let desired = Desired {
             vtep: Some(vtep),
             peers,
             ..Desired::default()
         };
-        Watched::new(&desired, Some(INDEX), None, &[], None)
+        ExpectedState::new(&desired, Some(INDEX), None, &[], None)
     }
 
     /// What somebody did to a neighbour and to a route.
@@ -361,52 +369,67 @@ mod tests {
         [&16_u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat()
     }
 
-    fn meaning(datagrams: &[Vec<u8>]) -> Meaning {
-        let (watched, mut heard) = (watched(), Heard::default());
+    fn reaction(datagrams: &[Vec<u8>]) -> Reaction {
+        let (expected, mut differences) = (expected(), Differences::default());
         datagrams
             .iter()
-            .for_each(|datagram| heard.take(&watched, datagram));
-        let one_by_one = heard.meaning();
-        let mut heard = Heard::default();
-        heard.take(&watched, &datagrams.concat());
-        assert_eq!(heard.meaning(), one_by_one, "in one datagram");
+            .for_each(|datagram| differences.add(&expected, datagram));
+        let one_by_one = differences.reaction();
+        let mut differences = Differences::default();
+        differences.add(&expected, &datagrams.concat());
+        assert_eq!(differences.reaction(), one_by_one, "in one datagram");
         one_by_one
     }
 
     #[test]
     fn what_is_right_again_means_nothing() {
         let (right, wrong) = (neighbour(2, 2), neighbour(2, 9));
-        assert_eq!(meaning(&[]), Meaning::Nothing);
-        assert_eq!(meaning(std::slice::from_ref(&right)), Meaning::Nothing);
-        assert_eq!(meaning(std::slice::from_ref(&wrong)), Meaning::Pass);
-        assert_eq!(meaning(&[wrong.clone(), right.clone()]), Meaning::Nothing);
-        assert_eq!(meaning(&[right.clone(), wrong.clone()]), Meaning::Pass);
+        assert_eq!(reaction(&[]), Reaction::Ignore);
+        assert_eq!(reaction(std::slice::from_ref(&right)), Reaction::Ignore);
+        assert_eq!(reaction(std::slice::from_ref(&wrong)), Reaction::Reconcile);
+        assert_eq!(reaction(&[wrong.clone(), right.clone()]), Reaction::Ignore);
         assert_eq!(
-            meaning(&[wrong.clone(), right.clone(), wrong.clone()]),
-            Meaning::Pass
+            reaction(&[right.clone(), wrong.clone()]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[wrong.clone(), right.clone(), wrong.clone()]),
+            Reaction::Reconcile
         );
         // Another one that is right says nothing of it.
-        assert_eq!(meaning(&[wrong.clone(), neighbour(3, 3)]), Meaning::Pass);
-        assert_eq!(meaning(&[wrong, neighbour(3, 9), right]), Meaning::Pass);
+        assert_eq!(
+            reaction(&[wrong.clone(), neighbour(3, 3)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[wrong, neighbour(3, 9), right]),
+            Reaction::Reconcile
+        );
     }
 
     /// Of one destination there can be several routes.
     #[test]
     fn a_route_that_is_wrong_is_not_made_right_by_another_one() {
-        assert_eq!(meaning(&[route(2, 2)]), Meaning::Nothing);
-        assert_eq!(meaning(&[route(2, 3)]), Meaning::Pass);
-        assert_eq!(meaning(&[route(2, 3), route(2, 2)]), Meaning::Pass);
+        assert_eq!(reaction(&[route(2, 2)]), Reaction::Ignore);
+        assert_eq!(reaction(&[route(2, 3)]), Reaction::Reconcile);
+        assert_eq!(reaction(&[route(2, 3), route(2, 2)]), Reaction::Reconcile);
     }
 
     #[test]
     fn what_is_not_understood_needs_a_pass_whatever_comes_after_it() {
         const LINK: u16 = 16;
-        assert_eq!(meaning(&[message(LINK)]), Meaning::Pass);
-        assert_eq!(meaning(&[message(LINK), neighbour(2, 2)]), Meaning::Pass);
-        assert_eq!(meaning(&[neighbour(2, 2), message(LINK)]), Meaning::Pass);
+        assert_eq!(reaction(&[message(LINK)]), Reaction::Reconcile);
         assert_eq!(
-            meaning(&[message(200)]),
-            Meaning::Nothing,
+            reaction(&[message(LINK), neighbour(2, 2)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 2), message(LINK)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[message(200)]),
+            Reaction::Ignore,
             "something of a later kernel"
         );
     }
@@ -414,12 +437,18 @@ mod tests {
     #[test]
     fn a_switch_is_looked_at_and_takes_nothing_from_the_rest() {
         const SETTING: u16 = 80;
-        assert_eq!(meaning(&[message(SETTING)]), Meaning::Look);
-        assert_eq!(meaning(&[message(SETTING), neighbour(2, 9)]), Meaning::Pass);
-        assert_eq!(meaning(&[neighbour(2, 9), message(SETTING)]), Meaning::Pass);
+        assert_eq!(reaction(&[message(SETTING)]), Reaction::QuickCheck);
         assert_eq!(
-            meaning(&[neighbour(2, 9), message(SETTING), neighbour(2, 2)]),
-            Meaning::Look
+            reaction(&[message(SETTING), neighbour(2, 9)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 9), message(SETTING)]),
+            Reaction::Reconcile
+        );
+        assert_eq!(
+            reaction(&[neighbour(2, 9), message(SETTING), neighbour(2, 2)]),
+            Reaction::QuickCheck
         );
     }
 
@@ -432,9 +461,14 @@ mod tests {
         }
     }
 
-    fn hear(watch: &mut Watch, wakeup: &EventFd, deaf: bool) -> Meaning {
+    fn hear(watch: &mut Watch, wakeup: &EventFd, wait_for: WaitFor) -> Reaction {
         watch
-            .wait(wakeup.as_fd(), Duration::ZERO, &Watched::default(), deaf)
+            .wait(
+                wakeup.as_fd(),
+                Duration::ZERO,
+                &ExpectedState::default(),
+                wait_for,
+            )
             .unwrap()
     }
 
@@ -451,11 +485,14 @@ mod tests {
             &|| fs::remove_file(dir.path().join("other")).unwrap(),
         ];
         for change in changes {
-            assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Nothing);
+            assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
             change();
             // It waits for whoever wants to hear it, and is heard once.
-            assert_eq!(hear(&mut watch, &wakeup, true), Meaning::Nothing);
-            assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Look);
+            assert_eq!(hear(&mut watch, &wakeup, WaitFor::Wakeup), Reaction::Ignore);
+            assert_eq!(
+                hear(&mut watch, &wakeup, WaitFor::Events),
+                Reaction::QuickCheck
+            );
             // What a pass will see is no news.
             watch.watch_directory(dir.path());
             change_nothing(&mut watch, &dir);
@@ -463,10 +500,13 @@ mod tests {
         // With another directory the former one is none of our business.
         watch.watch_directory(other.path());
         fs::write(&file, "one").unwrap();
-        assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Nothing);
+        assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
         fs::write(other.path().join("dcos.conf"), "one").unwrap();
-        assert_eq!(hear(&mut watch, &wakeup, false), Meaning::Look);
-        assert!(watch.is_blind(), "the kernel's changes are others");
+        assert_eq!(
+            hear(&mut watch, &wakeup, WaitFor::Events),
+            Reaction::QuickCheck
+        );
+        assert!(watch.is_without_events(), "the kernel's changes are others");
     }
 
     fn change_nothing(watch: &mut Watch, dir: &tempfile::TempDir) {
@@ -479,9 +519,14 @@ mod tests {
     fn an_order_ends_the_wait_and_means_nothing_by_itself() {
         let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
         wakeup.write(1).unwrap();
-        for deaf in [true, false] {
-            let meaning = watch.wait(wakeup.as_fd(), Duration::MAX, &Watched::default(), deaf);
-            assert_eq!(meaning.unwrap(), Meaning::Nothing);
+        for wait_for in [WaitFor::Wakeup, WaitFor::Events] {
+            let reaction = watch.wait(
+                wakeup.as_fd(),
+                Duration::MAX,
+                &ExpectedState::default(),
+                wait_for,
+            );
+            assert_eq!(reaction.unwrap(), Reaction::Ignore);
         }
     }
 }

@@ -1,59 +1,28 @@
-//! The bridges of Mesos's containers, where these have IPv6.
+//! Mesos's bridges with IPv6, and Docker's.
 //!
-//! The CNI plugin makes a bridge when the first container comes, and gives it the
-//! gateway's addresses. The kernel then takes one or two seconds to find out whether
-//! somebody else has the IPv6 one (duplicate address detection), and as long nobody
-//! reaches the container. A bridge that is there with its addresses the plugin takes as
-//! it is. With IPv4 alone there is nothing to gain.
+//! The CNI plugin creates a bridge for the first container and adds the gateway's addresses.
+//! The kernel then takes one or two seconds to find out whether another host has the IPv6
+//! address (duplicate address detection), in which nobody reaches the container. The plugin
+//! takes an existing bridge with its addresses as it is, so this module creates it before.
+//! For bridges with IPv4 alone nothing would be gained.
 //!
-//! Docker makes its bridges itself, before their first container, and the kernel begins
-//! to look for duplicates when that comes. An address that is set anew before is not
-//! looked for.
+//! Docker creates its bridges itself, before the first container, and the kernel begins the
+//! detection when the container comes. An address that is set again before that is exempt.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Backend, Bridge, Desired, Mac};
+use overlay_core::host_api::desired::{Desired, Mac};
+use overlay_core::host_api::family::Family;
 
-use super::observed::{FoundBridge, Kernel};
-use super::{DeviceChange, Op, Plan};
+use super::observed::{Kernel, MesosBridge};
+use super::op::{DeviceChange, Op};
+use super::types::Plan;
 
-/// The bridges that there should be, with their addresses; none where the data plane is
-/// somebody else's.
-pub(crate) fn wanted(desired: &Desired) -> BTreeMap<&str, BTreeSet<IpNet>> {
-    let overlays = desired
-        .overlays
-        .values()
-        .filter(|_| desired.backend == Backend::Internal);
-    let bridges = overlays.filter_map(|overlay| overlay.mesos_bridge.as_ref());
-    let with_ipv6 =
-        bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
-    with_ipv6
-        .map(|bridge| (bridge.name.as_str(), gateways(bridge)))
-        .collect()
-}
-
-/// The addresses of a bridge: in each subnet the first one, as `host-local` tells the
-/// containers.
-fn gateways(bridge: &Bridge) -> BTreeSet<IpNet> {
-    let gateway = |subnet: &IpNet| {
-        let first = match subnet.network() {
-            IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip).checked_add(1)?).into(),
-            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip).checked_add(1)?).into(),
-        };
-        // There must be one left for a container.
-        let roomy = subnet.max_prefix_len() - subnet.prefix_len() >= 2;
-        IpNet::new(first, subnet.prefix_len())
-            .ok()
-            .filter(|_| roomy)
-    };
-    bridge.subnets.iter().filter_map(gateway).collect()
-}
-
-/// A hardware address that is the same whenever the bridge is made anew, so that
-/// containers need not find it out again.
+/// Returns a hardware address that a bridge keeps when it is created again, so that
+/// containers need not resolve it again.
 fn mac(addresses: &BTreeSet<IpNet>) -> Mac {
     let [a, b, c, d] = match addresses.first().map(IpNet::addr) {
         Some(IpAddr::V4(ip)) => ip.octets(),
@@ -63,107 +32,89 @@ fn mac(addresses: &BTreeSet<IpNet>) -> Mac {
     Mac([0x02, 0x42, a, b, c, d])
 }
 
-/// Plans them.
+/// Plans Mesos's bridges.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
-    for (name, addresses) in wanted(desired) {
+    for (name, addresses) in desired.mesos_bridges_with_ipv6() {
         let device: Arc<str> = name.into();
-        let missing = match kernel.wanted_bridges.get(name) {
+        let missing = match kernel.mesos_bridges.get(name) {
             None => {
-                plan.ops
-                    .push(Op::AddBridge(device.clone(), mac(&addresses)));
+                let mac = mac(&addresses);
+                plan.ops.push(Op::AddBridge(device.clone(), mac));
                 plan.ops.push(Op::SkipDad(device.clone()));
                 addresses
             }
-            Some(FoundBridge {
-                is_bridge: false, ..
-            }) => {
+            Some(bridge) if !bridge.is_bridge => {
                 plan.problems.push(format!(
-                    "cannot have bridge {name}: there is a device of this name that is no bridge; remove or \
+                    "cannot create bridge {name}: there is a device of this name that is no bridge; remove or \
                      rename it"
                 ));
                 continue;
             }
-            Some(found) => {
-                if !found.up {
-                    plan.ops
-                        .push(Op::SetDevice(device.clone(), DeviceChange::Up));
+            Some(bridge) => {
+                if !bridge.up {
+                    let op = Op::SetDevice(device.clone(), DeviceChange::Up);
+                    plan.ops.push(op);
                 }
-                if found.detects_duplicates {
+                if bridge.detects_duplicates {
                     plan.ops.push(Op::SkipDad(device.clone()));
                 }
-                let there = remove_wrong(&device, &addresses, found, plan);
-                addresses.difference(&there).copied().collect()
+                let remaining = remove_wrong(&device, &addresses, bridge, plan);
+                addresses.difference(&remaining).copied().collect()
             }
         };
-        plan.ops.extend(
-            missing
-                .into_iter()
-                .map(|net| Op::AddAddress(device.clone(), net)),
-        );
+        let missing = missing.into_iter();
+        plan.ops
+            .extend(missing.map(|net| Op::AddAddress(device.clone(), net)));
     }
 }
 
-/// The names of Docker's bridges that there should be with IPv6.
-pub(crate) fn dockers(desired: &Desired) -> BTreeSet<&str> {
-    let overlays = desired
-        .overlays
-        .values()
-        .filter(|_| desired.backend == Backend::Internal);
-    let bridges = overlays.filter_map(|overlay| overlay.docker_bridge.as_ref());
-    let with_ipv6 =
-        bridges.filter(|bridge| bridge.subnets.iter().any(|subnet| subnet.addr().is_ipv6()));
-    with_ipv6.map(|bridge| bridge.name.as_str()).collect()
-}
-
-/// Lets the addresses of Docker's bridges be used at once. Not from under containers.
-pub(super) fn settle_dockers(kernel: &Kernel, plan: &mut Plan) {
-    for (name, found) in kernel
-        .dockers_bridges
-        .iter()
-        .filter(|(_, found)| found.ports == 0)
-    {
+/// Plans that the addresses of Docker's bridges can be used at once. A bridge with containers
+/// stays as it is.
+pub(super) fn plan_docker(kernel: &Kernel, plan: &mut Plan) {
+    for (name, bridge) in &kernel.docker_bridges {
+        if bridge.ports > 0 {
+            continue;
+        }
         let device: Arc<str> = name.as_str().into();
-        for net in &found.tentative {
+        for net in &bridge.tentative {
             plan.ops.push(Op::RemoveAddress(device.clone(), *net));
             plan.ops.push(Op::AddAddress(device.clone(), *net));
         }
     }
 }
 
-/// Takes away addresses of another subnet that the agent had before: the plugin adds no
-/// container to a bridge that has one. Not from under containers, who need it. Gives
-/// what is there afterwards.
+/// Plans the removal of addresses of subnets that the agent had before: the plugin adds no
+/// container to a bridge with such an address. A bridge with containers, which need them,
+/// keeps them. Returns the remaining addresses.
 fn remove_wrong(
     device: &Arc<str>,
     wanted: &BTreeSet<IpNet>,
-    found: &FoundBridge,
+    bridge: &MesosBridge,
     plan: &mut Plan,
 ) -> BTreeSet<IpNet> {
-    let mut there = found.addresses.clone();
-    let overlaps = |net: &IpNet| {
-        wanted
-            .iter()
-            .any(|other| other.contains(net) || net.contains(other))
-    };
-    let wrong = |net: &&IpNet| !wanted.contains(net) && (net.addr().is_ipv4() || overlaps(net));
-    for wrong in found
-        .addresses
-        .iter()
-        .filter(wrong)
-        .filter(|_| found.ports == 0)
-    {
-        plan.ops.push(Op::RemoveAddress(device.clone(), *wrong));
-        // The kernel may take others of the same subnet with it.
-        there.retain(|other| other.trunc() != wrong.trunc());
+    let mut remaining = bridge.addresses.clone();
+    if bridge.ports > 0 {
+        return remaining;
     }
-    there
+    let overlaps = |net: &IpNet| {
+        let mut wanted = wanted.iter();
+        wanted.any(|other| other.contains(net) || net.contains(other))
+    };
+    let is_wrong =
+        |net: &&IpNet| !wanted.contains(*net) && (Family::V4.includes(**net) || overlaps(net));
+    for wrong in bridge.addresses.iter().filter(is_wrong) {
+        plan.ops.push(Op::RemoveAddress(device.clone(), *wrong));
+        // The kernel may remove others of the same subnet with it.
+        remaining.retain(|other| other.trunc() != wrong.trunc());
+    }
+    remaining
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::observed::DockersBridge;
-    use overlay_core::host_api::desired::Overlay;
+    use crate::reconcile::observed::DockerBridge;
+    use overlay_core::host_api::desired::{Backend, Bridge, Overlay};
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -190,9 +141,9 @@ mod tests {
 
     const BOTH: &[&str] = &["9.0.1.0/25", "fd01:b::/81"];
 
-    /// What is planned where there is this.
-    fn lines(desired: &Desired, found: Option<FoundBridge>) -> Vec<String> {
-        let wanted_bridges = found
+    /// Returns the plan for a host with this bridge.
+    fn lines(desired: &Desired, found: Option<MesosBridge>) -> Vec<String> {
+        let mesos_bridges = found
             .map(|found| ("m-dcos".to_owned(), found))
             .into_iter()
             .collect();
@@ -200,7 +151,7 @@ mod tests {
         super::plan(
             desired,
             &Kernel {
-                wanted_bridges,
+                mesos_bridges,
                 ..Kernel::default()
             },
             &mut plan,
@@ -212,9 +163,9 @@ mod tests {
             .collect()
     }
 
-    fn found(addresses: &[&str], ports: usize) -> Option<FoundBridge> {
+    fn found(addresses: &[&str], ports: usize) -> Option<MesosBridge> {
         let addresses = addresses.iter().map(|text| net(text)).collect();
-        Some(FoundBridge {
+        Some(MesosBridge {
             is_bridge: true,
             up: true,
             ports,
@@ -249,7 +200,7 @@ mod tests {
             lines(&desired(BOTH), found(&["9.0.1.1/25", "fd01:b::1/81"], 3)),
             none
         );
-        let down = FoundBridge {
+        let down = MesosBridge {
             up: false,
             detects_duplicates: true,
             ..found(&["9.0.1.1/25"], 1).unwrap()
@@ -265,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_of_former_subnets_go_when_no_container_has_them() {
+    fn addresses_of_former_subnets_are_removed_once_no_container_needs_them() {
         let before = &["9.0.2.1/25", "9.0.1.9/25", "fd01:c::1/81"];
         let after = [
             "add address 9.0.1.1/25 dev m-dcos",
@@ -280,7 +231,7 @@ mod tests {
             lines(&desired(BOTH), found(before, 0)),
             [removed, after].concat()
         );
-        // One that the kernel takes away with another one comes back.
+        // An address that the kernel removes with another one is restored.
         let both = &["9.0.1.1/25", "9.0.1.9/25", "fd01:b::1/81"];
         assert_eq!(
             lines(&desired(BOTH), found(both, 0)),
@@ -289,17 +240,17 @@ mod tests {
     }
 
     #[test]
-    fn dockers_addresses_are_settled_before_the_first_container() {
+    fn addresses_of_docker_can_be_used_before_the_first_container() {
         let planned = |ports| {
-            let found = DockersBridge {
+            let found = DockerBridge {
                 ports,
                 tentative: [net("fd01:b::8000:0:1/81")].into(),
             };
-            let dockers_bridges = [("d-dcos".to_owned(), found)].into();
+            let docker_bridges = [("d-dcos".to_owned(), found)].into();
             let mut plan = Plan::default();
-            settle_dockers(
+            plan_docker(
                 &Kernel {
-                    dockers_bridges,
+                    docker_bridges,
                     ..Kernel::default()
                 },
                 &mut plan,
@@ -315,15 +266,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bridge_stays() {
-        let hardware = FoundBridge {
+    fn a_device_that_is_no_bridge_stays() {
+        let hardware = MesosBridge {
             is_bridge: false,
             ..found(&[], 0).unwrap()
         };
         assert_eq!(
             lines(&desired(BOTH), Some(hardware)),
             [
-                "cannot have bridge m-dcos: there is a device of this name that is no bridge; remove or rename it"
+                "cannot create bridge m-dcos: there is a device of this name that is no bridge; remove or rename it"
             ]
         );
     }
@@ -333,10 +284,11 @@ mod tests {
     fn subnets_without_room_for_a_container_have_no_gateway() {
         let of = |subnets: &[&str]| {
             let subnets = subnets.iter().map(|text| net(text)).collect();
-            gateways(&Bridge {
+            Bridge {
                 name: "m-dcos".into(),
                 subnets,
-            })
+            }
+            .gateways()
         };
         for (subnet, gateway) in [
             ("9.0.1.4/30", Some("9.0.1.5/30")),
@@ -403,12 +355,17 @@ mod tests {
                 overlays: overlays.into(),
                 ..Desired::default()
             };
-            let names: Vec<String> = dockers(&desired).into_iter().map(str::to_owned).collect();
+            let names = desired.docker_bridges_with_ipv6().into_iter();
+            let names: Vec<String> = names.map(str::to_owned).collect();
             names
         };
         assert_eq!(docker(BOTH, Backend::Internal), ["d-dcos"]);
         assert_eq!(docker(&["9.0.1.128/25"], Backend::Internal), [""; 0]);
         assert_eq!(docker(BOTH, Backend::External), [""; 0]);
-        assert_eq!(dockers(&desired(BOTH)).len(), 0, "that one is of Mesos");
+        assert_eq!(
+            desired(BOTH).docker_bridges_with_ipv6().len(),
+            0,
+            "that one is of Mesos"
+        );
     }
 }

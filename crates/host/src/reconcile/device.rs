@@ -8,13 +8,15 @@ use overlay_core::host_api::desired::{Desired, VXLAN_PORT, Vtep};
 
 use super::nexthops::Nexthops;
 use super::observed::{Device, DeviceKind, Kernel};
+use super::op::{DeviceChange, NewDevice, Op};
 use super::peers;
-use super::peers::Wanted;
-use super::{DeviceChange, NewDevice, Op, Plan};
+use super::types::Plan;
+use super::wanted::Wanted;
 
-/// Plans the device and everything on it.
-pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: &mut Plan) {
-    // Containers of overlays that are gone go on using it until they are gone too.
+/// Plans the device and everything on it. `max_mtu` is the largest MTU that fits into the
+/// underlay.
+pub(super) fn plan(desired: &Desired, kernel: &Kernel, max_mtu: Option<u32>, plan: &mut Plan) {
+    // Containers of removed overlays use the device until they end.
     let stale = kernel
         .stale_devices
         .iter()
@@ -24,23 +26,22 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, fits: Option<u32>, plan: 
     }
     let Some(vtep) = &desired.vtep else { return };
     let vtep = &Vtep {
-        mtu: vtep.mtu.or(fits),
+        mtu: vtep.mtu.or(max_mtu),
         ..vtep.clone()
     };
-    // From what there was before anything is taken away: what stands for the
-    // peers as long as nobody said who they are.
+    // As long as the peers are unknown the wanted objects are the existing ones, so they are
+    // read before anything is removed.
     let wanted = Wanted::new(desired, vtep, kernel.device.as_ref(), plan);
     let name: Arc<str> = vtep.name.as_str().into();
     if let Some(mut device) = link(vtep, &name, kernel.device.as_ref(), plan) {
         addresses(vtep, &name, &mut device, plan);
-        let is_new = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
-        let nexthops = Nexthops::new(kernel, is_new, &wanted);
+        let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+        let nexthops = Nexthops::new(kernel, is_new_device, &wanted.objects);
         peers::plan(&wanted, &name, &device, nexthops.as_ref(), plan);
     }
 }
 
-/// Makes the device itself right. Gives what will then be on it; `None` when it
-/// cannot be had.
+/// Plans the device itself. Returns the device as it is then; `None`: it cannot be created.
 fn link(
     vtep: &Vtep,
     name: &Arc<str>,
@@ -53,7 +54,7 @@ fn link(
     match &device.kind {
         DeviceKind::Other(kind) => {
             plan.obstacle = Some(format!(
-                "cannot have VXLAN device {name}: there is a device of this name and of kind \"{kind}\", which \
+                "cannot create VXLAN device {name}: there is a device of this name and of kind \"{kind}\", which \
                  is not ours; remove or rename it"
             ));
             None
@@ -83,7 +84,7 @@ fn link(
     }
 }
 
-/// A new device, with nothing on it.
+/// Plans a new device and returns it, with nothing on it.
 fn add(vtep: &Vtep, name: &Arc<str>, plan: &mut Plan) -> Device {
     let Vtep { vni, mac, mtu, .. } = *vtep;
     plan.ops.push(Op::AddDevice(NewDevice {
@@ -109,11 +110,11 @@ fn add(vtep: &Vtep, name: &Arc<str>, plan: &mut Plan) -> Device {
     }
 }
 
-/// Makes the addresses right, and takes from `device` what gets lost by it.
+/// Plans the addresses, and removes from `device` what the kernel removes with them.
 fn addresses(vtep: &Vtep, name: &Arc<str>, device: &mut Device, plan: &mut Plan) {
     let wanted: BTreeSet<IpNet> = vtep.addresses.iter().copied().collect();
-    // The kernel has IPv6 addresses with one prefix length only, so that wrong
-    // ones go first.
+    // The kernel has an IPv6 address with one prefix length only, so wrong ones are removed
+    // first.
     for wrong in device
         .addresses
         .difference(&wanted)
@@ -128,10 +129,10 @@ fn addresses(vtep: &Vtep, name: &Arc<str>, device: &mut Device, plan: &mut Plan)
     }
 }
 
-/// What the kernel takes away with an address: further addresses of the same
-/// subnet, if it was the first one; with the last one all routes of the family.
-/// That it was the first is assumed: to set again what is still there does no
-/// harm. Routes that go by a nexthop object stay.
+/// Removes from `device` what the kernel removes with an address: further addresses of the
+/// same subnet, if it was the first one, and with the last one all routes of the family
+/// except those that refer to a nexthop object. It is assumed that the address was the first:
+/// setting an existing address again does no harm.
 fn lose_address(device: &mut Device, lost: IpNet) {
     let is_v4 = lost.addr().is_ipv4();
     device

@@ -1,25 +1,30 @@
-//! The difference between what a host should be like and what it is, as a list of
-//! operations in an order in which they work. Pure: no kernel, no disk, no clock.
+//! The planner: compares the desired state of a host with the observed one, and returns the
+//! difference as a list of operations in an order that works. Pure: no kernel, no disk, no
+//! clock.
 //!
-//! The order: forwarding, then the device, its addresses, the peers (neighbours
-//! and FDB before the routes that lead to them), the rules, the bridges; what Mesos takes as
-//! "this network works", the CNI configurations, is removed first and written
-//! last.
+//! Order: forwarding, the device, its addresses, the peers (neighbours and FDB entries before
+//! the routes to them), rules, bridges. The CNI configurations tell Mesos that a network
+//! works, so they are removed first and written last.
 //!
-//! Some operations take more away than they say (a device goes with everything
-//! on it, a changed MAC makes the kernel forget the neighbours). The planner
-//! knows, and puts back in the same plan what would be lost.
+//! Some operations remove more than they say: a device goes with everything on it, and a new
+//! hardware address makes the kernel forget the neighbours. The planner knows that, and
+//! restores the lost objects in the same plan.
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use overlay_core::host_api::desired::{Backend, Checksum, Desired, Vtep};
+use overlay_core::host_api::family::Family;
 
-use crate::cni;
-use crate::reconcile::observed::{Observed, Underlay};
+use crate::cni::content;
+
+use constants::VXLAN_OVERHEAD;
+use observed::{Observed, Underlay};
 
 mod bridges;
+mod constants;
 mod device;
 mod events;
+mod expected;
 mod leftovers;
 mod nexthops;
 pub mod observed;
@@ -28,135 +33,93 @@ mod peers;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod types;
+mod wanted;
 
-pub(crate) use bridges::{dockers as dockers_bridges, wanted as wanted_bridges};
-pub use events::{Event, Meaning, Object, Watched};
-pub use leftovers::Draining;
+pub use constants::{MAIN_TABLE, PROTOCOL, RULE_PRIORITY};
+pub use events::{Change, Event, Link, NexthopEvent, Object, Reaction, Subject};
+pub use expected::ExpectedState;
 pub(crate) use nexthops::after as nexthops_after;
-pub use op::{Concern, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, nexthop_id};
+pub use op::{
+    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope, nexthop_id,
+};
+pub use types::{Draining, Plan, RemovedPart};
 
-/// The routing table `main`.
-pub const MAIN_TABLE: u32 = 254;
-
-/// What our routes and rules carry as their origin (`RTPROT_*`), so that they can
-/// be told from everybody else's. Free in the kernel's list and in those of the
-/// routing daemons; 100 and [`overlay_core::host_api::desired::CONTAINER_TABLE`].
-pub const PROTOCOL: u8 = 142;
-
-/// Where our rules stand: right before the kernel's own rule for `main` (32766),
-/// after whatever rules an operator has.
-pub const RULE_PRIORITY: u32 = 32765;
-
-/// What `dcos-net` puts as the origin of its routes: `RTPROT_BOOT`, which is
-/// also what `ip route` uses.
-const PROTOCOL_BOOT: u8 = 3;
-
-/// How the names of the Mesos containerizer's bridges begin; the overlay's follows.
-pub const MESOS_BRIDGE: &str = "m-";
-
-/// The same of Docker's bridges.
-pub const DOCKER_BRIDGE: &str = "d-";
-
-/// Bytes that VXLAN over IPv4 puts around a packet: the outer IPv4, UDP and VXLAN
-/// headers and the inner Ethernet header.
-const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
-
-/// What to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// The operations, in order.
-    pub ops: Vec<Op>,
-    /// Why there cannot be a tunnel at all, in a sentence.
-    pub obstacle: Option<String>,
-    /// What else cannot be made right, one sentence each.
-    pub problems: Vec<String>,
-    /// Overlays that are gone but for their containers.
-    pub draining: Vec<Draining>,
-    /// What an operator should know though it is as desired, one sentence each.
-    pub warnings: Vec<String>,
-}
-
-/// What it takes to make `observed` like `desired`.
+/// Returns the operations that make `observed` match `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    let fits = observed.underlay.as_ref().map(fitting_mtu);
+    let max_mtu = observed.underlay.as_ref().map(max_inner_mtu);
     remove_cni(desired, observed, &mut plan);
     if desired.backend == Backend::Internal {
         forwarding(desired, observed, &mut plan);
     }
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
         leftovers::plan(desired, observed, kernel, &mut plan);
-        device::plan(desired, kernel, fits, &mut plan);
+        device::plan(desired, kernel, max_mtu, &mut plan);
         tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
         bridges::plan(desired, kernel, &mut plan);
-        bridges::settle_dockers(kernel, &mut plan);
+        bridges::plan_docker(kernel, &mut plan);
     }
     check_mtu(desired, observed, &mut plan);
-    write_cni(desired, observed, fits, &mut plan);
+    write_cni(desired, observed, max_mtu, &mut plan);
     plan
 }
 
-/// A new device has it on.
+/// Plans who computes checksums. For a new device the device below does.
 fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let on = match desired.tx_checksum {
         Checksum::Auto => return,
         Checksum::On => true,
         Checksum::Off => false,
     };
-    let is_new = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
-    let now = if is_new {
-        Some(true)
-    } else {
-        observed.tx_checksum
+    let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+    let now = match is_new_device {
+        true => Some(true),
+        false => observed.tx_checksum,
     };
-    if let Some(vtep) = desired
-        .vtep
-        .as_ref()
-        .filter(|_| plan.obstacle.is_none() && now != Some(on))
-    {
+    if plan.obstacle.is_some() || now == Some(on) {
+        return;
+    }
+    if let Some(vtep) = &desired.vtep {
         plan.ops
             .push(Op::SetTxChecksum(vtep.name.as_str().into(), on));
     }
 }
 
-/// The largest MTU of packets that still fit into the underlay once they have
-/// their VXLAN headers.
-pub fn fitting_mtu(underlay: &Underlay) -> u32 {
+/// Returns the largest MTU of an inner packet whose VXLAN packet fits into the underlay.
+pub fn max_inner_mtu(underlay: &Underlay) -> u32 {
     underlay.mtu.saturating_sub(VXLAN_OVERHEAD)
 }
 
-/// The VTEP with the MTU that its device gets.
-pub fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
-    let fits = underlay.map(fitting_mtu);
+/// Returns the VTEP with the MTU that its device gets.
+fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
+    let max_mtu = underlay.map(max_inner_mtu);
     desired.vtep.as_ref().map(|vtep| Vtep {
-        mtu: vtep.mtu.or(fits),
+        mtu: vtep.mtu.or(max_mtu),
         ..vtep.clone()
     })
 }
 
-/// Packets of containers are forwarded from and to their bridge. (Where another
-/// program sees to the data plane this is its business, or the CNI plugin's, which
-/// turns it on for a bridge that is a gateway.)
+/// Plans forwarding of packets from and to containers. (With another backend, that backend
+/// or the CNI plugin turns it on: the plugin does for a bridge that is a gateway.)
 fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
-        plan.ops.push(Op::EnableForwarding);
+        plan.ops.push(Op::EnableForwarding(Family::V4));
     }
     if !forwards_ipv6(desired) {
         return;
     }
     if observed.forwarding.v6 != Some(true) {
-        plan.ops.push(Op::EnableForwarding6);
+        plan.ops.push(Op::EnableForwarding(Family::V6));
     }
-    if let Some(underlay) = observed
-        .underlay
-        .as_ref()
-        .filter(|_| observed.forgets_routers)
+    if let Some(underlay) = &observed.underlay
+        && observed.loses_router_advertisements
     {
-        // A dot in a device's name is written so in the name of its setting.
+        // In the name of a setting a slash stands for a dot of the device's name.
         let device = underlay.device.replace('.', "/");
         plan.warnings.push(format!(
-            "this host has IPv6 addresses or routes from router advertisements on {}, and the kernel takes no \
+            "this host has IPv6 addresses or routes from router advertisements on {}, and the kernel accepts no \
              more of them since it forwards IPv6 for containers: they will be lost unless you set the sysctl \
              net.ipv6.conf.{device}.accept_ra to 2",
             underlay.device
@@ -164,18 +127,19 @@ fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Whether containers have IPv6, so that it has to be forwarded.
+/// Returns whether containers have IPv6, so that the host has to forward it.
 pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
     let mut subnets = desired
         .overlays
         .values()
         .flat_map(|overlay| &overlay.subnets);
-    desired.backend == Backend::Internal && subnets.any(|subnet| subnet.addr().is_ipv6())
+    desired.backend == Backend::Internal && subnets.any(|subnet| Family::V6.includes(*subnet))
 }
 
-/// The configurations of overlays that went away, or lost their bridge.
+/// Plans the removal of CNI configurations of overlays that were removed or lost their
+/// bridge.
 fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let wanted = cni::wanted(desired, None);
+    let wanted = content::wanted(desired, None);
     let files = observed.cni.iter().flatten();
     let stale = files.filter(|(overlay, file)| file.ours && !wanted.contains_key(overlay.as_str()));
     plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni {
@@ -183,14 +147,12 @@ fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     }));
 }
 
-/// The configurations that are missing or differ.
-fn write_cni(desired: &Desired, observed: &Observed, fits: Option<u32>, plan: &mut Plan) {
+/// Plans the CNI configurations that are missing or differ.
+fn write_cni(desired: &Desired, observed: &Observed, max_mtu: Option<u32>, plan: &mut Plan) {
     let Some(files) = &observed.cni else { return };
-    for (overlay, content) in cni::wanted(desired, fits) {
-        if files
-            .get(overlay)
-            .is_none_or(|file| file.content != content)
-        {
+    for (overlay, content) in content::wanted(desired, max_mtu) {
+        let file = files.get(overlay);
+        if file.is_none_or(|file| file.content != content) {
             plan.ops.push(Op::WriteCni {
                 overlay: overlay.to_owned(),
                 content,
@@ -199,19 +161,19 @@ fn write_cni(desired: &Desired, observed: &Observed, fits: Option<u32>, plan: &m
     }
 }
 
-/// A packet that is too big for the underlay with its VXLAN headers gets lost
-/// without a word.
+/// Warns of configured MTUs that are too large for the underlay: such packets are lost
+/// without an error.
 fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let Some(underlay) = &observed.underlay else {
         return;
     };
-    let mut check = |what: String, mtu: u32| {
+    let mut check = |key: String, mtu: u32| {
         if mtu.saturating_add(VXLAN_OVERHEAD) > underlay.mtu {
             plan.warnings.push(format!(
-                "{what} is {mtu}, but packets of more than {fits} bytes do not fit into {device} \
-                 (MTU {whole}) once they have their {VXLAN_OVERHEAD} bytes of VXLAN headers, and get lost; \
-                 lower it to {fits} or raise that of {device}",
-                fits = fitting_mtu(underlay),
+                "{key} is {mtu}, but packets of more than {max} bytes do not fit into {device} (MTU {whole}) with \
+                 their {VXLAN_OVERHEAD} bytes of VXLAN headers, and get lost; lower it to {max} or raise that of \
+                 {device}",
+                max = max_inner_mtu(underlay),
                 device = underlay.device,
                 whole = underlay.mtu,
             ));
@@ -220,9 +182,11 @@ fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if let Some(mtu) = desired.vtep.as_ref().and_then(|vtep| vtep.mtu) {
         check("vtep_mtu".to_owned(), mtu);
     }
-    // The others are lowered to what fits.
-    let told = desired.overlays.iter().filter(|_| !desired.fit_mtu);
-    for (name, overlay) in told {
+    if desired.fit_mtu {
+        // No operator set overlay_mtu: the files have an MTU that fits.
+        return;
+    }
+    for (name, overlay) in &desired.overlays {
         if overlay.mesos_bridge.is_some() || overlay.docker_bridge.is_some() {
             check(format!("overlay_mtu of network {name}"), overlay.mtu);
         }

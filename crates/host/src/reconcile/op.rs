@@ -1,4 +1,4 @@
-//! The operations a plan is made of.
+//! Operations of a plan.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,43 +6,46 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac, Overlay};
+use overlay_core::host_api::family::Family;
+use overlay_core::host_api::names::parse_bridge_name;
 
-/// One change of the host. Prints as a line that an operator understands.
+use super::constants::MAIN_TABLE;
+
+/// Change of the host. Prints as a line for operators, in the words of iproute2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Turn on forwarding of IPv4.
-    EnableForwarding,
-    /// Turn on forwarding of IPv6.
-    EnableForwarding6,
-    /// Create a VXLAN device, with all that is said here, and set it up.
+    /// Turn on forwarding of a family.
+    EnableForwarding(Family),
+    /// Create a VXLAN device and set it up.
     AddDevice(NewDevice),
-    /// Create a bridge for containers of Mesos, and set it up.
+    /// Create a bridge for Mesos's containers with this hardware address and set it up.
     AddBridge(Arc<str>, Mac),
-    /// Let a device's IPv6 addresses be used at once (`accept_dad`).
+    /// Turn duplicate address detection off on a device (`accept_dad`), so that its IPv6
+    /// addresses can be used at once.
     SkipDad(Arc<str>),
-    /// Remove a device, and with it all that follows below.
+    /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
-    /// Leave the checksums of packets into the tunnel to the device below, or not.
+    /// Set whether the device below computes the checksums of packets in the tunnel.
     SetTxChecksum(Arc<str>, bool),
     /// Change a device.
     SetDevice(Arc<str>, DeviceChange),
-    /// Give a device an address.
+    /// Add an address to a device.
     AddAddress(Arc<str>, IpNet),
-    /// Take an address from a device.
+    /// Remove an address from a device.
     RemoveAddress(Arc<str>, IpNet),
     /// Create or replace a permanent neighbour.
     SetNeighbour(Arc<str>, IpAddr, Mac),
     /// Remove a neighbour.
     RemoveNeighbour(Arc<str>, IpAddr),
-    /// Create a permanent FDB entry, or replace the one for this address.
+    /// Create a permanent FDB entry, or replace the one of this hardware address.
     SetFdb(Arc<str>, Mac, Ipv4Addr),
     /// Remove one destination of an FDB entry.
     RemoveFdb(Arc<str>, Mac, IpAddr),
     /// Create a nexthop object for this gateway; its id is [`nexthop_id`].
     AddNexthop(Arc<str>, Ipv4Addr),
-    /// Remove a nexthop object, and with it the routes that go by it.
+    /// Remove a nexthop object, and with it the routes that refer to it.
     RemoveNexthop(Arc<str>, u32),
-    /// Create a route, or replace the one with this destination.
+    /// Create a route, or replace the one to this destination.
     SetRoute(Arc<str>, NewRoute),
     /// Remove a route.
     RemoveRoute(Arc<str>, OldRoute),
@@ -50,14 +53,14 @@ pub enum Op {
     AddRule {
         /// The overlay's name.
         overlay: String,
-        /// Whose packets it is about.
+        /// Source prefix of the packets.
         from: IpNet,
     },
     /// Remove a rule.
     RemoveRule {
-        /// Whose packets it is about.
+        /// Source prefix of the packets.
         from: IpNet,
-        /// Which of the rules that say this.
+        /// Priority, which tells rules with the same prefix apart.
         priority: u32,
     },
     /// Write an overlay's CNI configuration.
@@ -67,19 +70,19 @@ pub enum Op {
         /// The whole file.
         content: Vec<u8>,
     },
-    /// Remove the CNI configuration of an overlay that has none any more.
+    /// Remove an overlay's CNI configuration.
     RemoveCni {
         /// The overlay's name.
         overlay: String,
     },
 }
 
-/// Who is not right when something fails.
+/// Part of the host that a failure affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concern<'a> {
-    /// The host; its overlays work, at least with most peers.
+pub enum Scope<'a> {
+    /// The host, but no overlay as a whole: at least most peers can be reached.
     Host,
-    /// Every overlay: none of them reaches another host.
+    /// Every overlay: none can reach another host.
     Overlays,
     /// Every overlay that has an IPv4 range.
     Ipv4,
@@ -89,21 +92,21 @@ pub enum Concern<'a> {
     Overlay(&'a str),
 }
 
-/// Something on the VXLAN device that is there for a peer.
+/// Object of the kernel that exists for a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerObject {
-    /// The neighbour with this address.
+    /// Neighbour with this address.
     Neighbour(IpAddr),
-    /// The FDB entry of this hardware address.
+    /// FDB entry of this hardware address.
     Fdb(Mac),
-    /// The nexthop object with this id.
+    /// Nexthop object with this id.
     Nexthop(u32),
-    /// The route to this destination in this table.
-    Route(u32, IpNet),
+    /// Route.
+    Route(RouteKey),
 }
 
-impl Concern<'_> {
-    /// Whether it is about this overlay.
+impl Scope<'_> {
+    /// Returns whether an overlay is in this scope.
     pub fn includes(self, name: &str, overlay: &Overlay) -> bool {
         let has = |is_v4: bool| {
             overlay
@@ -112,19 +115,19 @@ impl Concern<'_> {
                 .any(|range| range.addr().is_ipv4() == is_v4)
         };
         match self {
-            Concern::Host => false,
-            Concern::Overlays => true,
-            Concern::Ipv4 => has(true),
-            Concern::Ipv6 => has(false),
-            Concern::Overlay(one) => one == name,
+            Scope::Host => false,
+            Scope::Overlays => true,
+            Scope::Ipv4 => has(true),
+            Scope::Ipv6 => has(false),
+            Scope::Overlay(one) => one == name,
         }
     }
 }
 
-/// A VXLAN device to be made.
+/// Properties of a VXLAN device to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDevice {
-    /// Its name.
+    /// Name.
     pub name: Arc<str>,
     /// VXLAN network identifier.
     pub vni: u32,
@@ -132,61 +135,90 @@ pub struct NewDevice {
     pub port: u16,
     /// Hardware address.
     pub mac: Mac,
-    /// Bytes; `None` leaves the choice to the kernel.
+    /// MTU in bytes; `None`: the kernel's default.
     pub mtu: Option<u32>,
 }
 
-/// A change of a device that needs no new one.
+/// Change of a device that is possible without creating it anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChange {
-    /// Do not learn FDB entries from packets.
+    /// Learn no FDB entries from packets.
     NoLearning,
-    /// Another hardware address. The kernel forgets the device's neighbours.
+    /// Set the hardware address. The kernel removes the device's neighbours.
     Mac(Mac),
-    /// Another MTU, in bytes.
+    /// Set the MTU, in bytes.
     Mtu(u32),
-    /// Set it up.
+    /// Set the device up.
     Up,
 }
 
-/// A route over our device to be made.
+/// Destination of a route within a routing table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteKey {
+    /// Routing table.
+    pub table: u32,
+    /// Destination.
+    pub dst: IpNet,
+}
+
+/// Route over our device to be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NewRoute {
-    /// The routing table.
+    /// Routing table.
     pub table: u32,
-    /// Where to.
+    /// Destination.
     pub dst: IpNet,
-    /// The gateway, of the same family.
+    /// Gateway, of the same family.
     pub via: IpAddr,
-    /// The nexthop object for that gateway, if the route is to go by one.
+    /// Nexthop object of that gateway, if the route is to refer to one.
     pub nexthop: Option<u32>,
 }
 
-/// A route over our device to be removed.
+/// Route over our device to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OldRoute {
-    /// The routing table.
+    /// Routing table.
     pub table: u32,
-    /// Where to.
+    /// Destination.
     pub dst: IpNet,
-    /// The gateway.
+    /// Gateway.
     pub via: Option<IpAddr>,
-    /// Its metric.
+    /// Metric.
     pub metric: u32,
-    /// Who made it.
+    /// Origin (`RTPROT_*`).
     pub protocol: u8,
-    /// The nexthop object that it goes by.
+    /// Nexthop object that it refers to.
     pub nexthop: Option<u32>,
 }
 
-/// The id of our nexthop object for a gateway: the address as a number, so that no
-/// list of ids has to be kept. (Routing daemons count theirs from 1.)
+impl NewRoute {
+    /// Returns the destination and its table.
+    pub fn key(&self) -> RouteKey {
+        RouteKey {
+            table: self.table,
+            dst: self.dst,
+        }
+    }
+}
+
+impl OldRoute {
+    /// Returns the destination and its table.
+    pub fn key(&self) -> RouteKey {
+        RouteKey {
+            table: self.table,
+            dst: self.dst,
+        }
+    }
+}
+
+/// Returns the id of our nexthop object for a gateway: the address as a number, so that no
+/// list of ids is needed. (Routing daemons count theirs from 1.)
 pub fn nexthop_id(via: Ipv4Addr) -> u32 {
     via.to_bits()
 }
 
 impl Op {
-    /// The device without which this cannot be done.
+    /// Returns the device that must exist for this operation.
     pub fn device(&self) -> Option<&Arc<str>> {
         match self {
             Op::SetDevice(device, _)
@@ -202,38 +234,37 @@ impl Op {
             | Op::RemoveRoute(device, _) => Some(device),
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
             Op::AddBridge(..) | Op::SkipDad(_) => None,
-            Op::EnableForwarding | Op::EnableForwarding6 => None,
+            Op::EnableForwarding(_) => None,
             Op::AddRule { .. } | Op::RemoveRule { .. } => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
         }
     }
 
-    /// The bridge that it is about, if it is about a bridge that is desired.
-    fn bridge(&self) -> Option<&str> {
+    /// Returns the device to be created or changed.
+    fn changed_device(&self) -> Option<&str> {
         match self {
             Op::AddBridge(name, _) | Op::SkipDad(name) => Some(name),
             _ => self.device().map(|name| &**name),
         }
     }
 
-    /// Whom it concerns when this fails.
-    pub fn concern(&self) -> Concern<'_> {
-        let of = |prefix| self.bridge().and_then(|name| name.strip_prefix(prefix));
-        if let Some(overlay) = of(super::MESOS_BRIDGE).or(of(super::DOCKER_BRIDGE)) {
-            return Concern::Overlay(overlay);
+    /// Returns the part of the host that a failure of this operation affects.
+    pub fn scope(&self) -> Scope<'_> {
+        if let Some((_, overlay)) = self.changed_device().and_then(parse_bridge_name) {
+            return Scope::Overlay(overlay);
         }
         match self {
-            Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Concern::Overlay(overlay),
-            Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Concern::Overlays,
-            Op::AddAddress(_, net) if net.addr().is_ipv4() => Concern::Ipv4,
-            Op::AddAddress(..) => Concern::Ipv6,
-            Op::EnableForwarding => Concern::Ipv4,
-            Op::EnableForwarding6 => Concern::Ipv6,
-            _ => Concern::Host,
+            Op::AddRule { overlay, .. } | Op::WriteCni { overlay, .. } => Scope::Overlay(overlay),
+            Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Scope::Overlays,
+            Op::AddAddress(_, net) if net.addr().is_ipv4() => Scope::Ipv4,
+            Op::AddAddress(..) => Scope::Ipv6,
+            Op::EnableForwarding(family) => family.pick(Scope::Ipv4, Scope::Ipv6),
+            _ => Scope::Host,
         }
     }
 
-    /// What of a peer it is about; `None`: it is not about a peer.
+    /// Returns the peer's object that this operation is about; `None`: it is not about a
+    /// peer.
     pub fn peer_object(&self) -> Option<PeerObject> {
         match self {
             Op::SetNeighbour(_, ip, _) | Op::RemoveNeighbour(_, ip) => {
@@ -242,18 +273,16 @@ impl Op {
             Op::SetFdb(_, mac, _) | Op::RemoveFdb(_, mac, _) => Some(PeerObject::Fdb(*mac)),
             Op::AddNexthop(_, via) => Some(PeerObject::Nexthop(nexthop_id(*via))),
             Op::RemoveNexthop(_, id) => Some(PeerObject::Nexthop(*id)),
-            Op::SetRoute(_, NewRoute { table, dst, .. })
-            | Op::RemoveRoute(_, OldRoute { table, dst, .. }) => {
-                Some(PeerObject::Route(*table, *dst))
-            }
+            Op::SetRoute(_, route) => Some(PeerObject::Route(route.key())),
+            Op::RemoveRoute(_, route) => Some(PeerObject::Route(route.key())),
             _ => None,
         }
     }
 
-    /// What sort of operation it is, in words that complete "cannot …".
+    /// Returns the kind of operation, in words that complete "cannot …".
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::EnableForwarding | Op::EnableForwarding6 => "turn on forwarding",
+            Op::EnableForwarding(_) => "turn on forwarding",
             Op::AddDevice(_) | Op::AddBridge(..) => "add device",
             Op::RemoveDevice(_) => "remove device",
             Op::SetDevice(..) | Op::SetTxChecksum(..) | Op::SkipDad(_) => "set device",
@@ -274,7 +303,7 @@ impl Op {
         }
     }
 
-    /// Whether it takes something away, so that it is fine if that is gone.
+    /// Returns whether this operation removes an object, so that it need not exist.
     pub fn removes(&self) -> bool {
         matches!(
             self,
@@ -293,8 +322,9 @@ impl Op {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::EnableForwarding => write!(f, "turn on IPv4 forwarding"),
-            Op::EnableForwarding6 => write!(f, "turn on IPv6 forwarding"),
+            Op::EnableForwarding(family) => {
+                write!(f, "turn on {} forwarding", family.pick("IPv4", "IPv6"))
+            }
             Op::AddDevice(device) => write!(f, "add device {device}"),
             Op::AddBridge(device, mac) => write!(f, "add device {device} bridge address {mac}"),
             Op::SkipDad(device) => write!(f, "set device {device} accept_dad 0"),
@@ -392,12 +422,12 @@ impl fmt::Display for OldRoute {
     }
 }
 
-/// ` table 42`, and nothing for the table that goes without saying.
+/// Prints ` table <number>`, and nothing for the table `main`.
 struct Table(u32);
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == super::MAIN_TABLE {
+        if self.0 == MAIN_TABLE {
             Ok(())
         } else {
             write!(f, " table {}", self.0)

@@ -1,31 +1,31 @@
-//! `from <overlay> lookup 42`: containers reach the peers' own addresses through
-//! the tunnel, so that their addresses are the same on every way.
+//! Rules `from <overlay> lookup 42`: containers reach the peers' own addresses through the
+//! tunnel, so that a container has the same address for every host.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Vtep};
+use overlay_core::host_api::family::Family;
 
+use super::constants::MAIN_PRIORITY;
 use super::observed::{Kernel, Rule};
-use super::{Op, Plan};
+use super::op::Op;
+use super::types::Plan;
 
-/// The kernel's own rule for the table `main`. What comes after it is never asked
-/// on a host that has a default route.
-pub(super) const MAIN_PRIORITY: u32 = 32766;
-
+/// Plans the rules.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     let wanted = wanted(desired);
     let in_use: Vec<IpNet> = plan
         .draining
         .iter()
-        .flat_map(|overlay| overlay.ranges.clone())
+        .flat_map(|part| part.ranges.clone())
         .collect();
     let is_right = |rule: &Rule| {
         (wanted.contains_key(&rule.from) || in_use.contains(&rule.from))
             && rule.priority < MAIN_PRIORITY
     };
-    // Wrong ones go first: the kernel does not take a second rule that says the
-    // same at another place for new.
+    // Wrong rules are removed first: for the kernel a second rule with the same content at
+    // another priority is no new one.
     for rule in kernel.rules.iter().filter(|rule| !is_right(rule)) {
         plan.ops.push(Op::RemoveRule {
             from: rule.from,
@@ -33,11 +33,8 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
         });
     }
     for (from, overlay) in &wanted {
-        if !kernel
-            .rules
-            .iter()
-            .any(|rule| rule.from == *from && is_right(rule))
-        {
+        let mut rules = kernel.rules.iter();
+        if !rules.any(|rule| rule.from == *from && is_right(rule)) {
             plan.ops.push(Op::AddRule {
                 overlay: (*overlay).to_owned(),
                 from: *from,
@@ -46,21 +43,20 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     }
 }
 
-/// The overlays' ranges, of the families in which there is a tunnel.
+/// Returns the ranges that need a rule, with their overlays: those of families in which there
+/// is a tunnel.
 pub(super) fn wanted(desired: &Desired) -> BTreeMap<IpNet, &str> {
-    let tunnelled = |vtep: &Vtep, range: &IpNet| {
-        vtep.addresses
-            .iter()
-            .any(|address| address.addr().is_ipv4() == range.addr().is_ipv4())
+    let has_tunnel = |vtep: &Vtep, range: &IpNet| {
+        let family = Family::from(*range);
+        vtep.addresses.iter().any(|own| family.includes(*own))
+    };
+    let Some(vtep) = &desired.vtep else {
+        return BTreeMap::new();
     };
     let mut wanted = BTreeMap::new();
     for (name, overlay) in &desired.overlays {
         for range in &overlay.ranges {
-            if desired
-                .vtep
-                .as_ref()
-                .is_some_and(|vtep| tunnelled(vtep, range))
-            {
+            if has_tunnel(vtep, range) {
                 wanted.insert(range.trunc(), name.as_str());
             }
         }

@@ -1,6 +1,7 @@
 //! Packets to and from Docker's containers: on one host and across hosts, to others
 //! of Docker's and to Mesos's. Two hosts, each with an engine of its own and a
 //! namespace that stands for a container of Mesos.
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::{Bridge, Desired};
@@ -88,7 +89,7 @@ fn mesos(n: u8) -> (String, String) {
 /// What an agent wants of its host, with bridges for both containerizers.
 fn desired(host: &Host, n: u8) -> Desired {
     let mut desired = Desired {
-        peers: Some([peer(u32::from(3 - n))].into()),
+        peers: Some(Arc::new([peer(u32::from(3 - n))].into())),
         ..host.desired(n)
     };
     let docker = network("d-dcos", n);

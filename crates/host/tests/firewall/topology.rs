@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -117,7 +118,7 @@ impl Topology {
             firewall: self.tools.choice(),
             ..self.host.desired(1)
         };
-        desired.peers = Some([peer(2)].into());
+        desired.peers = Some(Arc::new([peer(2)].into()));
         let overlay = desired.overlays.get_mut("dcos").unwrap();
         overlay.docker_bridge = Some(Bridge {
             name: "d-dcos".into(),
@@ -142,7 +143,7 @@ impl Topology {
     pub fn settle(&self) {
         self.host.settle(&self.desired());
         self.peer_host.settle(&Desired {
-            peers: Some([peer(1)].into()),
+            peers: Some(Arc::new([peer(1)].into())),
             ..self.peer_host.desired(2)
         });
     }

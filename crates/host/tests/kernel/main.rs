@@ -23,7 +23,7 @@ const FIREWALL: usize = 4;
 /// A host with agent 1 on it, and agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
     let mut desired = host.desired(1);
-    desired.peers = Some([peer(2), peer(3)].into());
+    desired.peers = Some(Arc::new([peer(2), peer(3)].into()));
     desired
 }
 
@@ -153,7 +153,7 @@ fn peers_come_change_and_go() {
     }
     let host = Host::new();
     let mut desired = host.desired(1);
-    desired.peers = Some([peer(2)].into());
+    desired.peers = Some(Arc::new([peer(2)].into()));
     host.settle(&desired);
     desired = with_peers(&host);
     assert_eq!(host.settle(&desired), 6, "one peer more");
@@ -164,7 +164,7 @@ fn peers_come_change_and_go() {
     changed.vtep_mac = mac(33);
     changed.vtep_ips[0] = ip("44.128.0.33");
     changed.subnets[0] = net("9.0.33.0/24");
-    desired.peers.as_mut().unwrap().insert(underlay, shared);
+    desired.peers_mut().insert(underlay, shared);
     host.settle(&desired);
     assert_eq!(host.field(ROUTES, "dst"), ["9.0.2.0/24", "9.0.33.0/24"]);
     assert_eq!(
@@ -181,17 +181,15 @@ fn peers_come_change_and_go() {
     );
 
     // The same VTEP on another host.
-    let moved = desired.peers.as_mut().unwrap().remove(&underlay).unwrap();
+    let moved = desired.peers_mut().remove(&underlay).unwrap();
     desired
-        .peers
-        .as_mut()
-        .unwrap()
+        .peers_mut()
         .insert("10.0.0.77".parse().unwrap(), moved);
     host.settle(&desired);
     assert_eq!(host.field(FDB, "dst"), ["10.0.0.2", "10.0.0.77"]);
     assert_eq!(host.field(ROUTES_42, "dst"), ["10.0.0.2", "10.0.0.77"]);
 
-    desired.peers = Some([].into());
+    desired.peers = Some(Arc::default());
     host.settle(&desired);
     for objects in [ROUTES, ROUTES6, ROUTES_42, NEIGHBOURS, FDB] {
         assert_eq!(host.json(objects).len(), 0, "{objects}");
@@ -344,7 +342,7 @@ fn what_dcos_net_made_is_taken_over_as_it_is() {
     }
     let host = Host::new();
     let mut desired = with_peers(&host);
-    desired.peers = Some([peer(2)].into());
+    desired.peers = Some(Arc::new([peer(2)].into()));
     for line in [
         "ip link add vtep1024 type vxlan id 1024 dstport 64000 nolearning",
         "ip link set vtep1024 mtu 1450 address 70:b3:d5:80:00:01 up",
@@ -368,7 +366,7 @@ fn what_dcos_net_made_is_taken_over_as_it_is() {
         BRIDGE + 1 + FIREWALL,
         "the CNI configuration, its bridge and the firewall only"
     );
-    desired.peers = Some([].into());
+    desired.peers = Some(Arc::default());
     host.settle(&desired);
     assert_eq!(host.command("ip route show table all via 44.128.0.2"), "");
     assert_eq!(host.command("ip -6 route show via fd01:a::2"), "");
@@ -430,7 +428,7 @@ fn nobody_elses_objects_are_touched() {
     // An operator's own route, even on our device.
     host.ip("route add 192.168.10.0/24 via 44.128.0.2 dev vtep1024 proto static");
     host.settle(&Desired {
-        peers: Some([].into()),
+        peers: Some(Arc::default()),
         ..desired.clone()
     });
     assert_eq!(look(), before);
@@ -486,7 +484,7 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
     let lost = Arc::make_mut(&mut shared);
     lost.vtep_ips[0] = ip("45.0.0.9");
     lost.subnets.truncate(1);
-    desired.peers.as_mut().unwrap().insert(underlay, shared);
+    desired.peers_mut().insert(underlay, shared);
     fs::create_dir(host.cni.path().join("dcos.conf")).unwrap();
     let report = host.apply(&desired);
     assert_eq!(
@@ -504,7 +502,7 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
         "{sentence}"
     );
     fs::remove_dir(host.cni.path().join("dcos.conf")).unwrap();
-    desired.peers.as_mut().unwrap().remove(&underlay);
+    desired.peers_mut().remove(&underlay);
     host.settle(&desired);
     assert_host(&host);
     assert_peers(&host);
@@ -521,7 +519,7 @@ fn a_device_of_another_kind_is_not_ours_to_remove() {
     assert_eq!(
         report.host,
         [
-            "cannot have VXLAN device vtep1024: there is a device of this name and of kind \"bridge\", which is not \
+            "cannot create VXLAN device vtep1024: there is a device of this name and of kind \"bridge\", which is not \
           ours; remove or rename it"
         ]
     );
@@ -549,7 +547,7 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     );
     assert_eq!(
         report.host[1],
-        "left out 14 operations on device vtep1024, which is not there"
+        "skipped 14 operations on device vtep1024, which does not exist"
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
 }
@@ -562,7 +560,7 @@ fn two_that_do_the_same_at_once_get_along() {
     }
     let host = Host::new();
     let desired = Desired {
-        peers: Some((2..200).map(peer).collect()),
+        peers: Some(Arc::new((2..200).map(peer).collect())),
         ..host.desired(1)
     };
     // What only one of them writes is there.

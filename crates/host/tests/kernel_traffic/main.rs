@@ -2,6 +2,7 @@
 //! namespaces, joined by cables (veth) of their own.
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -66,7 +67,7 @@ impl Agent {
 
     fn desired(&self, n: u8, peer_number: u32) -> Desired {
         Desired {
-            peers: Some([peer(peer_number)].into()),
+            peers: Some(Arc::new([peer(peer_number)].into())),
             ..self.host.desired(n)
         }
     }
@@ -157,7 +158,7 @@ fn containers_of_two_hosts_reach_each_other() {
 
     // A peer that left is not reached any more, and one that came back is.
     one.host.settle(&Desired {
-        peers: Some([].into()),
+        peers: Some(Arc::default()),
         ..one.desired(1, 2)
     });
     ping(&one.container, ip("9.0.1.5"), ip("9.0.2.5")).unwrap_err();

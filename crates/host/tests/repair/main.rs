@@ -83,7 +83,7 @@ fn without_index(text: &str) -> String {
 fn kept_host() -> (Host, Worker, Desired) {
     let host = Host::new();
     let desired = Desired {
-        peers: Some([peer(2), peer(3)].into()),
+        peers: Some(Arc::new([peer(2), peer(3)].into())),
         ..host.desired(1)
     };
     let worker = host.worker();
@@ -203,7 +203,7 @@ fn what_is_no_business_of_ours_leads_to_nothing() {
     }
     let (host, worker, _) = kept_host();
     let before = quiet(&worker);
-    assert_eq!(before.passes, 1, "its own echoes");
+    assert_eq!(before.reconciliations, 1, "its own echoes");
     for line in [
         "ip link add foreign type bridge",
         "ip link set foreign up",
@@ -247,7 +247,7 @@ fn a_storm_of_changes_leads_to_few_passes() {
     repaired((&host, &worker), &before, "a storm", || {
         _ = host.command("ip link delete vtep1024")
     });
-    let passes = worker.counters().passes;
+    let passes = worker.counters().reconciliations;
     assert!(passes <= 16, "{passes} passes for {changes} changes");
     assert!(changes > 100, "that was no storm: {changes}");
 }
@@ -428,26 +428,26 @@ fn peers_that_come_and_go_take_no_pass() {
     }
     let (host, worker, mut desired) = kept_host();
     let before = state(&host);
-    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    desired.peers_mut().extend([peer(4)]);
     assert_eq!(worker.apply_ok(&desired), 6);
-    assert_eq!(worker.counters().passes, 1);
+    assert_eq!(worker.counters().reconciliations, 1);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     // Peer 4 changes, peer 5 comes, peer 4 goes.
     let changed = peer(40).1;
-    desired.peers.as_mut().unwrap().insert(peer(4).0, changed);
+    desired.peers_mut().insert(peer(4).0, changed);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
-    desired.peers.as_mut().unwrap().extend([peer(5)]);
-    desired.peers.as_mut().unwrap().remove(&peer(4).0);
+    desired.peers_mut().extend([peer(5)]);
+    desired.peers_mut().remove(&peer(4).0);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
-    desired.peers.as_mut().unwrap().remove(&peer(5).0);
+    desired.peers_mut().remove(&peer(5).0);
     worker.apply_ok(&desired);
     assert_eq!(state(&host), before);
-    assert_eq!(worker.counters().passes, 1, "its own echoes");
+    assert_eq!(worker.counters().reconciliations, 1, "its own echoes");
     // On a host that somebody meddled with it is not enough.
     host.command("ip route flush table 42");
-    desired.peers.as_mut().unwrap().extend([peer(4)]);
+    desired.peers_mut().extend([peer(4)]);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
 }
@@ -465,7 +465,7 @@ fn a_refused_peer_costs_the_others_nothing() {
     let mut wrong = (*right).clone();
     wrong.vtep_ips[0] = ip("45.0.0.66");
     let change = |desired: &mut Desired, worker: &Worker, at, peer: Option<_>| {
-        let peers = desired.peers.as_mut().unwrap();
+        let peers = desired.peers_mut();
         match peer {
             Some(peer) => peers.insert(at, peer),
             None => peers.remove(&at),
@@ -482,7 +482,7 @@ fn a_refused_peer_costs_the_others_nothing() {
         report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "),
         "{report:?}"
     );
-    let passes = worker.counters().passes;
+    let passes = worker.counters().reconciliations;
     for n in 4..20 {
         let next = change(&mut desired, &worker, peer(n).0, Some(peer(n).1));
         assert_eq!(
@@ -498,7 +498,7 @@ fn a_refused_peer_costs_the_others_nothing() {
         );
     }
     assert_eq!(
-        worker.counters().passes,
+        worker.counters().reconciliations,
         passes,
         "a change of others took a pass"
     );
@@ -511,7 +511,7 @@ fn a_refused_peer_costs_the_others_nothing() {
     worker.start(&desired);
     assert_eq!(worker.finish().host, report.host);
     assert_eq!(
-        worker.counters().passes,
+        worker.counters().reconciliations,
         passes + 1,
         "it was not tried again"
     );
@@ -525,14 +525,14 @@ fn a_refused_peer_costs_the_others_nothing() {
     assert!(change(&mut desired, &worker, at, None).is_ok());
     assert_eq!(state(&host), before);
     // On a host that is wrong otherwise nothing is changed without a look at it.
-    let passes = worker.counters().passes;
+    let passes = worker.counters().reconciliations;
     fs::remove_dir_all(host.cni.path()).unwrap();
     fs::write(host.cni.path(), "no directory").unwrap();
     worker.start(&desired);
     assert!(!worker.finish().is_ok());
     change(&mut desired, &worker, peer(4).0, Some(peer(4).1));
     assert!(
-        worker.counters().passes >= passes + 2,
+        worker.counters().reconciliations >= passes + 2,
         "a small change of a host that is not right"
     );
     fs::remove_file(host.cni.path()).unwrap();
@@ -552,22 +552,22 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
     let host = Host::new();
     let objects = || host.command("ip nexthop show dev vtep1024").lines().count();
     let mut desired = Desired {
-        peers: Some((2..1_102).map(peer).collect()),
+        peers: Some(Arc::new((2..1_102).map(peer).collect())),
         ..host.desired(1)
     };
     let worker = host.worker();
     worker.apply_ok(&desired);
     assert_eq!(objects(), 1_100);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
-    assert_eq!(quiet(&worker).passes, 1, "its own echoes");
-    desired.peers.as_mut().unwrap().extend([peer(1_102)]);
+    assert_eq!(quiet(&worker).reconciliations, 1, "its own echoes");
+    desired.peers_mut().extend([peer(1_102)]);
     assert_eq!(worker.apply_ok(&desired), 7);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     let before = state(&host);
     // Another program's plain route is as good.
     host.command("ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024");
     assert_eq!(
-        quiet(&worker).passes,
+        quiet(&worker).reconciliations,
         1,
         "what it did not do, and its echoes"
     );
@@ -594,11 +594,11 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
         _ = host.command("ip link delete vtep1024")
     });
     assert_eq!(objects(), 1_101);
-    desired.peers = Some([peer(2), peer(3)].into());
+    desired.peers = Some(Arc::new([peer(2), peer(3)].into()));
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     assert_eq!(objects(), 2);
-    desired.peers = Some([].into());
+    desired.peers = Some(Arc::default());
     worker.apply_ok(&desired);
     assert_eq!(objects(), 0);
 }

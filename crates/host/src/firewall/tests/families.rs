@@ -63,7 +63,7 @@ fn matching_host() -> Observed {
         );
         (family, Ruleset::parse(&rules))
     });
-    let sets = Family::BOTH.map(|family| (family.set_name().to_owned(), own_set(family)));
+    let sets = Family::BOTH.map(|family| (set_name(family).to_owned(), own_set(family)));
     Observed {
         rules: rules.into(),
         sets: sets.into(),
@@ -154,7 +154,7 @@ fn problem_of_one_family_does_not_affect_the_other() {
         };
         for found in [foreign, other_kind, other_family] {
             let mut observed = host_with(FRESH);
-            observed.sets.insert(bad.set_name().to_owned(), found);
+            observed.sets.insert(set_name(bad).to_owned(), found);
             let plan = plan(
                 &desired_firewall(&Family::BOTH),
                 NatBackend::Iptables,
@@ -184,7 +184,7 @@ fn set_that_our_rules_use_is_ours() {
     for family in Family::BOTH {
         let mut observed = matching_host();
         let members = set(&[(family.pick("10.0.0.0/8", "fd77::/16"), Membership::NoMatch)]).members;
-        observed.sets.get_mut(family.set_name()).unwrap().members = members;
+        observed.sets.get_mut(set_name(family)).unwrap().members = members;
         let with = plan(
             &desired_firewall(&Family::BOTH),
             NatBackend::Iptables,
@@ -206,12 +206,12 @@ fn set_that_our_rules_use_is_ours() {
         );
         assert_eq!(
             without.last(),
-            Some(&format!("destroy ipset {}", family.set_name()))
+            Some(&format!("destroy ipset {}", set_name(family)))
         );
         // An empty set may be overwritten, but is not ours to destroy.
         let mut empty = host_with(FRESH);
         empty.sets.insert(
-            family.set_name().to_owned(),
+            set_name(family).to_owned(),
             IpSet {
                 members: BTreeMap::new(),
                 ..own_set(family)

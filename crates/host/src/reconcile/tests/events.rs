@@ -1,39 +1,85 @@
-//! Which events are a reason for a pass.
+//! Reactions to events.
 
 use std::collections::BTreeSet;
+
+use overlay_core::host_api::usage::Containerizer;
 
 use super::super::tests::*;
 
 const INDEX: u32 = 7;
 
-fn watched() -> Watched {
-    Watched::new(&desired(&[2]), Some(INDEX), None, &[], None)
+fn expected() -> ExpectedState {
+    ExpectedState::new(&desired(&[2]), Some(INDEX), None, &[], None)
 }
 
-fn meaning(event: &Event) -> Meaning {
-    watched().meaning(event)
+fn reaction(event: &Event) -> Reaction {
+    expected().reaction(event)
 }
 
-fn vtep_event(change: impl FnOnce(&mut u32, &mut String, &mut Mac, &mut bool)) -> Event {
-    let (mut index, mut name, mut address, mut up) = (INDEX, "vtep1024".to_owned(), mac(1), true);
-    change(&mut index, &mut name, &mut address, &mut up);
-    let kind = DeviceKind::Vxlan {
-        vni: Some(1024),
-        port: 64000,
-        learning: false,
-    };
-    Event::Link {
-        index,
-        name,
-        kind,
-        mac: address,
-        mtu: 1450,
-        up,
-        gone: false,
+fn present(subject: Subject) -> Event {
+    Event {
+        subject,
+        change: Change::Present,
     }
 }
 
-fn route_event(table: u32, dst: &str, via: &str, index: u32, gone: bool) -> Event {
+fn gone(subject: Subject) -> Event {
+    Event {
+        subject,
+        change: Change::Gone,
+    }
+}
+
+/// The VXLAN device as desired, but for a change.
+fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
+    let mut link = Link {
+        index: INDEX,
+        name: "vtep1024".to_owned(),
+        kind: DeviceKind::Vxlan {
+            vni: Some(1024),
+            port: 64000,
+            learning: false,
+        },
+        mac: mac(1),
+        mtu: 1450,
+        up: true,
+    };
+    change(&mut link);
+    Subject::Link(link)
+}
+
+fn address(index: u32, text: &str) -> Subject {
+    Subject::Address {
+        index,
+        net: net(text),
+        tentative: false,
+    }
+}
+
+fn neighbour(index: u32, ip_text: &str, n: u8) -> Subject {
+    Subject::Neighbour {
+        index,
+        ip: ip(ip_text),
+        neighbour: Neighbour {
+            mac: Some(mac(n)),
+            permanent: true,
+        },
+    }
+}
+
+fn fdb(dst: &str) -> Subject {
+    Subject::Fdb {
+        index: INDEX,
+        mac: mac(2),
+        dst: ip(dst),
+        entry: FdbEntry {
+            permanent: true,
+            plain: true,
+        },
+    }
+}
+
+fn route(table: u32, dst: &str, via: &str, index: u32) -> Subject {
     let (dst, via) = (net(dst), Some(ip(via)));
     let route = Route {
         table,
@@ -44,231 +90,110 @@ fn route_event(table: u32, dst: &str, via: &str, index: u32, gone: bool) -> Even
         plain: true,
         nexthop: None,
     };
-    Event::Route {
+    Subject::Route {
         index: Some(index),
         route,
-        gone,
     }
 }
 
 /// The nexthop object of the `n`th agent.
-fn nexthop_event(n: u8, via: u8, protocol: u8, index: u32, gone: bool) -> Event {
+fn nexthop(n: u8, via: u8, protocol: u8, index: u32) -> Subject {
     let address = |n| Ipv4Addr::new(44, 128, 0, n);
-    let via = Some(address(via).into());
-    Event::Nexthop {
+    Subject::Nexthop {
         id: nexthop_id(address(n)),
-        index: Some(index),
-        via,
-        protocol,
-        gone,
+        nexthop: NexthopEvent {
+            index: Some(index),
+            via: Some(address(via).into()),
+            protocol,
+        },
     }
 }
 
+fn rule(from: &str, priority: u32) -> Subject {
+    Subject::Rule(Rule {
+        from: net(from),
+        priority,
+    })
+}
+
 #[test]
-fn what_is_as_desired_means_nothing() {
-    let neighbour = Neighbour {
-        mac: Some(mac(2)),
-        permanent: true,
-    };
-    let entry = FdbEntry {
-        permanent: true,
-        plain: true,
-    };
+fn objects_as_desired_and_foreign_ones_are_ignored() {
     for event in [
-        vtep_event(|_, _, _, _| {}),
-        Event::Address {
-            index: INDEX,
-            net: net("44.128.0.1/20"),
-            tentative: false,
-            gone: false,
-        },
-        Event::Address {
-            index: INDEX,
-            net: net("44.128.0.9/20"),
-            tentative: false,
-            gone: true,
-        },
-        Event::Address {
-            index: 9,
-            net: net("44.128.0.1/20"),
-            tentative: false,
-            gone: true,
-        },
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.2"),
-            neighbour,
-            gone: false,
-        },
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.3"),
-            neighbour,
-            gone: true,
-        },
-        Event::Neighbour {
-            index: 9,
-            ip: ip("44.128.0.2"),
-            neighbour,
-            gone: true,
-        },
-        Event::Fdb {
-            index: INDEX,
-            mac: mac(2),
-            dst: ip("10.0.0.2"),
-            entry,
-            gone: false,
-        },
-        route_event(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", INDEX, false),
-        route_event(MAIN_TABLE, "9.0.3.0/24", "44.128.0.2", INDEX, true),
-        route_event(MAIN_TABLE, "192.168.0.0/24", "44.128.0.2", 9, false),
-        Event::Rule {
-            rule: Rule {
-                from: net("9.0.0.0/8"),
-                priority: 32765,
-            },
-            gone: false,
-        },
-        Event::Rule {
-            rule: Rule {
-                from: net("8.0.0.0/8"),
-                priority: 32765,
-            },
-            gone: true,
-        },
-        Event::Port {
-            master: 9,
-            gone: true,
-        },
-        nexthop_event(2, 2, PROTOCOL, INDEX, false),
-        nexthop_event(3, 3, PROTOCOL, INDEX, true),
-        nexthop_event(3, 3, 4, INDEX, false),
+        present(vtep(|_| {})),
+        present(address(INDEX, "44.128.0.1/20")),
+        gone(address(INDEX, "44.128.0.9/20")),
+        gone(address(9, "44.128.0.1/20")),
+        present(neighbour(INDEX, "44.128.0.2", 2)),
+        gone(neighbour(INDEX, "44.128.0.3", 2)),
+        gone(neighbour(9, "44.128.0.2", 2)),
+        present(fdb("10.0.0.2")),
+        present(route(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", INDEX)),
+        gone(route(MAIN_TABLE, "9.0.3.0/24", "44.128.0.2", INDEX)),
+        present(route(MAIN_TABLE, "192.168.0.0/24", "44.128.0.2", 9)),
+        present(rule("9.0.0.0/8", 32765)),
+        gone(rule("8.0.0.0/8", 32765)),
+        gone(Subject::Port { bridge: 9 }),
+        present(nexthop(2, 2, PROTOCOL, INDEX)),
+        gone(nexthop(3, 3, PROTOCOL, INDEX)),
+        present(nexthop(3, 3, 4, INDEX)),
     ] {
-        assert_eq!(meaning(&event), Meaning::Nothing, "{event:?}");
+        assert_eq!(reaction(&event), Reaction::Ignore, "{event:?}");
     }
 }
 
 #[test]
-fn what_is_not_as_desired_means_a_pass() {
-    let neighbour = |n| Neighbour {
-        mac: Some(mac(n)),
-        permanent: true,
-    };
-    let entry = FdbEntry {
-        permanent: true,
-        plain: true,
-    };
+fn differences_ask_for_a_reconciliation() {
     for event in [
-        vtep_event(|index, _, _, _| *index = 8),
-        vtep_event(|_, name, _, _| *name = "other".into()),
-        vtep_event(|_, _, address, _| *address = mac(9)),
-        vtep_event(|_, _, _, up| *up = false),
-        Event::Address {
-            index: INDEX,
-            net: net("44.128.0.1/20"),
-            tentative: false,
-            gone: true,
-        },
-        Event::Address {
-            index: INDEX,
-            net: net("44.128.0.9/20"),
-            tentative: false,
-            gone: false,
-        },
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.2"),
-            neighbour: neighbour(2),
-            gone: true,
-        },
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.2"),
-            neighbour: neighbour(3),
-            gone: false,
-        },
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.3"),
-            neighbour: neighbour(3),
-            gone: false,
-        },
-        Event::Fdb {
-            index: INDEX,
-            mac: mac(2),
-            dst: ip("10.0.0.9"),
-            entry,
-            gone: false,
-        },
-        Event::Fdb {
-            index: INDEX,
-            mac: mac(2),
-            dst: ip("10.0.0.2"),
-            entry,
-            gone: true,
-        },
-        route_event(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", INDEX, true),
-        route_event(MAIN_TABLE, "9.0.2.0/24", "44.128.0.3", INDEX, false),
-        // Over another device, in the place of ours.
-        route_event(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", 9, false),
-        route_event(MAIN_TABLE, "9.0.3.0/24", "44.128.0.2", INDEX, false),
-        route_event(42, "10.0.0.2/32", "44.128.0.2", INDEX, true),
-        Event::Rule {
-            rule: Rule {
-                from: net("9.0.0.0/8"),
-                priority: 32765,
-            },
-            gone: true,
-        },
-        Event::Rule {
-            rule: Rule {
-                from: net("9.0.0.0/8"),
-                priority: 40000,
-            },
-            gone: false,
-        },
-        Event::Rule {
-            rule: Rule {
-                from: net("8.0.0.0/8"),
-                priority: 32765,
-            },
-            gone: false,
-        },
-        nexthop_event(2, 2, PROTOCOL, INDEX, true),
-        nexthop_event(2, 9, PROTOCOL, INDEX, false),
-        nexthop_event(2, 2, PROTOCOL, 9, false),
-        nexthop_event(2, 2, 4, INDEX, false),
-        nexthop_event(3, 3, PROTOCOL, INDEX, false),
+        present(vtep(|link| link.index = 8)),
+        present(vtep(|link| link.name = "other".into())),
+        present(vtep(|link| link.mac = mac(9))),
+        present(vtep(|link| link.up = false)),
+        gone(address(INDEX, "44.128.0.1/20")),
+        present(address(INDEX, "44.128.0.9/20")),
+        gone(neighbour(INDEX, "44.128.0.2", 2)),
+        present(neighbour(INDEX, "44.128.0.2", 3)),
+        present(neighbour(INDEX, "44.128.0.3", 3)),
+        present(fdb("10.0.0.9")),
+        gone(fdb("10.0.0.2")),
+        gone(route(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", INDEX)),
+        present(route(MAIN_TABLE, "9.0.2.0/24", "44.128.0.3", INDEX)),
+        // A route over another device that has replaced ours.
+        present(route(MAIN_TABLE, "9.0.2.0/24", "44.128.0.2", 9)),
+        present(route(MAIN_TABLE, "9.0.3.0/24", "44.128.0.2", INDEX)),
+        gone(route(42, "10.0.0.2/32", "44.128.0.2", INDEX)),
+        gone(rule("9.0.0.0/8", 32765)),
+        present(rule("9.0.0.0/8", 40000)),
+        present(rule("8.0.0.0/8", 32765)),
+        gone(nexthop(2, 2, PROTOCOL, INDEX)),
+        present(nexthop(2, 9, PROTOCOL, INDEX)),
+        present(nexthop(2, 2, PROTOCOL, 9)),
+        present(nexthop(2, 2, 4, INDEX)),
+        present(nexthop(3, 3, PROTOCOL, INDEX)),
     ] {
-        assert_eq!(meaning(&event), Meaning::Pass, "{event:?}");
+        assert_eq!(reaction(&event), Reaction::Reconcile, "{event:?}");
     }
-    assert_eq!(meaning(&Event::Setting), Meaning::Look);
+    assert_eq!(reaction(&present(Subject::Setting)), Reaction::QuickCheck);
 }
 
 #[test]
-fn where_another_program_sees_to_the_data_plane_its_events_mean_nothing() {
+fn events_of_a_data_plane_that_another_program_manages_are_ignored() {
     let desired = Desired {
         backend: Backend::External,
         ..desired(&[2])
     };
-    let watched = Watched::new(&desired, Some(INDEX), None, &[], None);
-    let event = Event::Address {
-        index: INDEX,
-        net: net("44.128.0.1/20"),
-        tentative: false,
-        gone: true,
-    };
-    assert_eq!(watched.meaning(&event), Meaning::Nothing);
+    let expected = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    let event = gone(address(INDEX, "44.128.0.1/20"));
+    assert_eq!(expected.reaction(&event), Reaction::Ignore);
 }
 
-/// How a kind of event is judged, by name for whoever reads a failure.
-fn assert_meanings(watched: &Watched, expected: &[(Meaning, Event)]) {
-    for (meaning, event) in expected {
-        assert_eq!(watched.meaning(event), *meaning, "{event:?}");
+/// Compares the reactions to events.
+fn assert_reactions(expected: &ExpectedState, reactions: &[(Reaction, Event)]) {
+    for (reaction, event) in reactions {
+        assert_eq!(expected.reaction(event), *reaction, "{event:?}");
     }
 }
 
-use Meaning::{Look, Nothing, Pass};
+use Reaction::{Ignore, QuickCheck, Reconcile};
 
 /// A route over our device as ours are, but for what `change` does to it.
 fn changed_route(dst: &str, via: &str, change: impl FnOnce(&mut Route)) -> Event {
@@ -285,38 +210,33 @@ fn changed_route(dst: &str, via: &str, change: impl FnOnce(&mut Route)) -> Event
         nexthop: None,
     };
     change(&mut route);
-    Event::Route {
-        index: Some(INDEX),
-        route,
-        gone: false,
+    Event {
+        subject: Subject::Route {
+            index: Some(INDEX),
+            route,
+        },
+        change: Change::Present,
     }
 }
 
-fn gone(event: Event) -> Event {
-    match event {
-        Event::Route { index, route, .. } => Event::Route {
-            index,
-            route,
-            gone: true,
-        },
-        Event::Link {
-            index,
-            name,
-            kind,
-            mac,
-            mtu,
-            up,
-            ..
-        } => Event::Link {
-            index,
-            name,
-            kind,
-            mac,
-            mtu,
-            up,
-            gone: true,
-        },
-        other => panic!("{other:?}"),
+fn removed(event: Event) -> Event {
+    Event {
+        change: Change::Gone,
+        ..event
+    }
+}
+
+fn change(gone: bool) -> Change {
+    match gone {
+        true => Change::Gone,
+        false => Change::Present,
+    }
+}
+
+fn nexthop_event(n: u8, via: u8, protocol: u8, index: u32, gone: bool) -> Event {
+    Event {
+        subject: nexthop(n, via, protocol, index),
+        change: change(gone),
     }
 }
 
@@ -331,31 +251,34 @@ fn routes_of_others_over_the_device_mean_nothing() {
         })
     };
     let elsewhere = |index| match stale(PROTOCOL, true) {
-        Event::Route { route, gone, .. } => Event::Route { index, route, gone },
+        Event {
+            subject: Subject::Route { route, .. },
+            change,
+        } => Event {
+            subject: Subject::Route { index, route },
+            change,
+        },
         other => other,
     };
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Pass, stale(PROTOCOL, true)),
-            (Pass, stale(PROTOCOL, false)),
-            (Pass, stale(PROTOCOL_BOOT, true)),
-            (Nothing, stale(PROTOCOL_BOOT, false)),
-            (Nothing, stale(STATIC, true)),
-            (Nothing, gone(stale(PROTOCOL, true))),
-            (Nothing, elsewhere(Some(9))),
+            (Reconcile, stale(PROTOCOL, true)),
+            (Reconcile, stale(PROTOCOL, false)),
+            (Reconcile, stale(PROTOCOL_BOOT, true)),
+            (Ignore, stale(PROTOCOL_BOOT, false)),
+            (Ignore, stale(STATIC, true)),
+            (Ignore, removed(stale(PROTOCOL, true))),
+            (Ignore, elsewhere(Some(9))),
             // Over several devices.
-            (Nothing, elsewhere(None)),
+            (Ignore, elsewhere(None)),
         ],
     );
     // No device of ours is not the same as a route over no single device.
-    let without = Watched::new(&desired(&[2]), None, None, &[], None);
-    assert_meanings(
+    let without = ExpectedState::new(&desired(&[2]), None, None, &[], None);
+    assert_reactions(
         &without,
-        &[
-            (Nothing, elsewhere(None)),
-            (Nothing, elsewhere(Some(INDEX))),
-        ],
+        &[(Ignore, elsewhere(None)), (Ignore, elsewhere(Some(INDEX)))],
     );
 }
 
@@ -366,8 +289,8 @@ fn what_there_is_of_unknown_peers_means_nothing() {
         peers: None,
         ..desired(&[])
     };
-    let unknown = Watched::new(&unknown, Some(INDEX), None, &[], Some([].into()));
-    let known = Watched::new(&desired(&[]), Some(INDEX), None, &[], Some([].into()));
+    let unknown = ExpectedState::new(&unknown, Some(INDEX), None, &[], Some([].into()));
+    let known = ExpectedState::new(&desired(&[]), Some(INDEX), None, &[], Some([].into()));
     let neighbour = Neighbour {
         mac: Some(mac(2)),
         permanent: true,
@@ -379,23 +302,27 @@ fn what_there_is_of_unknown_peers_means_nothing() {
     for event in [
         changed_route("9.0.2.0/24", "44.128.0.2", |_| {}),
         changed_route("fd01:b:0:0:2::/80", "fd01:a::2", |_| {}),
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip("44.128.0.2"),
-            neighbour,
-            gone: false,
+        Event {
+            subject: Subject::Neighbour {
+                index: INDEX,
+                ip: ip("44.128.0.2"),
+                neighbour,
+            },
+            change: Change::Present,
         },
-        Event::Fdb {
-            index: INDEX,
-            mac: mac(2),
-            dst: ip("10.0.0.2"),
-            entry,
-            gone: false,
+        Event {
+            subject: Subject::Fdb {
+                index: INDEX,
+                mac: mac(2),
+                dst: ip("10.0.0.2"),
+                entry,
+            },
+            change: Change::Present,
         },
         nexthop_event(2, 2, PROTOCOL, INDEX, false),
     ] {
-        assert_meanings(&known, &[(Pass, event.clone())]);
-        assert_meanings(&unknown, &[(Nothing, event)]);
+        assert_reactions(&known, &[(Reconcile, event.clone())]);
+        assert_reactions(&unknown, &[(Ignore, event)]);
     }
 }
 
@@ -414,7 +341,10 @@ fn a_route_in_the_place_of_ours_has_to_be_ours_in_everything() {
         ];
         for wrong in wrong {
             // What was not right has to be made right, and is not missed when it goes.
-            assert_meanings(&watched(), &[(Pass, wrong.clone()), (Nothing, gone(wrong))]);
+            assert_reactions(
+                &expected(),
+                &[(Reconcile, wrong.clone()), (Ignore, removed(wrong))],
+            );
         }
         // Whoever made it, and whether by a nexthop object.
         for right in [
@@ -422,25 +352,28 @@ fn a_route_in_the_place_of_ours_has_to_be_ours_in_everything() {
             changed(|route| route.protocol = PROTOCOL_BOOT),
             changed(|route| route.nexthop = Some(9)),
         ] {
-            assert_meanings(&watched(), &[(Nothing, right.clone()), (Pass, gone(right))]);
+            assert_reactions(
+                &expected(),
+                &[(Ignore, right.clone()), (Reconcile, removed(right))],
+            );
         }
     }
     // Each family has a default metric of its own.
     let v4 = changed_route("9.0.2.0/24", "44.128.0.2", |route| route.metric = 1024);
     let v6 = changed_route("fd01:b:0:0:2::/80", "fd01:a::2", |route| route.metric = 0);
-    assert_meanings(&watched(), &[(Pass, v4), (Pass, v6)]);
+    assert_reactions(&expected(), &[(Reconcile, v4), (Reconcile, v6)]);
     // The table of the peers' own addresses is another one.
     let own = |table| {
         changed_route("10.0.0.2/32", "44.128.0.2", move |route| {
             route.table = table
         })
     };
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Nothing, own(42)),
-            (Pass, own(MAIN_TABLE)),
-            (Pass, gone(own(42))),
+            (Ignore, own(42)),
+            (Reconcile, own(MAIN_TABLE)),
+            (Reconcile, removed(own(42))),
         ],
     );
 }
@@ -452,99 +385,101 @@ fn neighbours_and_entries_that_nobody_set_mean_nothing_unless_they_are_a_peers()
             mac: Some(mac(n)),
             permanent,
         };
-        Event::Neighbour {
-            index: INDEX,
-            ip: ip(text),
-            neighbour,
-            gone,
+        Event {
+            subject: Subject::Neighbour {
+                index: INDEX,
+                ip: ip(text),
+                neighbour,
+            },
+            change: change(gone),
         }
     };
     let fdb = |n, dst: &str, permanent, plain, gone| {
         let entry = FdbEntry { permanent, plain };
-        Event::Fdb {
-            index: INDEX,
-            mac: mac(n),
-            dst: ip(dst),
-            entry,
-            gone,
+        Event {
+            subject: Subject::Fdb {
+                index: INDEX,
+                mac: mac(n),
+                dst: ip(dst),
+                entry,
+            },
+            change: change(gone),
         }
     };
     let foreign_index = |event| match event {
-        Event::Fdb {
-            mac,
-            dst,
-            entry,
-            gone,
-            ..
-        } => Event::Fdb {
-            index: 9,
-            mac,
-            dst,
-            entry,
-            gone,
+        Event {
+            subject: Subject::Fdb {
+                mac, dst, entry, ..
+            },
+            change,
+        } => Event {
+            subject: Subject::Fdb {
+                index: 9,
+                mac,
+                dst,
+                entry,
+            },
+            change,
         },
         other => other,
     };
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Nothing, neighbour("44.128.0.3", 3, false, false)),
-            (Pass, neighbour("44.128.0.2", 2, false, false)),
-            (Nothing, neighbour("fd01:a::2", 2, true, false)),
-            (Pass, neighbour("fd01:a::2", 2, true, true)),
-            (Pass, neighbour("fd01:a::2", 3, true, false)),
-            (Nothing, neighbour("fd01:a::3", 3, false, false)),
-            (Pass, neighbour("fd01:a::3", 3, true, false)),
-            (Nothing, neighbour("fd01:a::3", 3, true, true)),
-            (Nothing, fdb(3, "10.0.0.3", false, true, false)),
-            (Pass, fdb(3, "10.0.0.3", true, true, false)),
-            (Nothing, fdb(3, "10.0.0.3", true, true, true)),
-            (Pass, fdb(2, "10.0.0.2", false, true, false)),
-            (Pass, fdb(2, "10.0.0.2", true, false, false)),
-            (Pass, fdb(2, "fd00::2", true, true, false)),
+            (Ignore, neighbour("44.128.0.3", 3, false, false)),
+            (Reconcile, neighbour("44.128.0.2", 2, false, false)),
+            (Ignore, neighbour("fd01:a::2", 2, true, false)),
+            (Reconcile, neighbour("fd01:a::2", 2, true, true)),
+            (Reconcile, neighbour("fd01:a::2", 3, true, false)),
+            (Ignore, neighbour("fd01:a::3", 3, false, false)),
+            (Reconcile, neighbour("fd01:a::3", 3, true, false)),
+            (Ignore, neighbour("fd01:a::3", 3, true, true)),
+            (Ignore, fdb(3, "10.0.0.3", false, true, false)),
+            (Reconcile, fdb(3, "10.0.0.3", true, true, false)),
+            (Ignore, fdb(3, "10.0.0.3", true, true, true)),
+            (Reconcile, fdb(2, "10.0.0.2", false, true, false)),
+            (Reconcile, fdb(2, "10.0.0.2", true, false, false)),
+            (Reconcile, fdb(2, "fd00::2", true, true, false)),
             // Of one address there is one destination.
-            (Pass, fdb(2, "10.0.0.9", true, true, true)),
-            (Nothing, foreign_index(fdb(2, "10.0.0.2", true, true, true))),
-            (
-                Nothing,
-                foreign_index(fdb(3, "10.0.0.3", true, true, false)),
-            ),
+            (Reconcile, fdb(2, "10.0.0.9", true, true, true)),
+            (Ignore, foreign_index(fdb(2, "10.0.0.2", true, true, true))),
+            (Ignore, foreign_index(fdb(3, "10.0.0.3", true, true, false))),
         ],
     );
 }
 
 #[test]
 fn rules_have_to_stand_before_that_of_the_main_table() {
-    let rule = |from: &str, priority, gone| Event::Rule {
-        rule: Rule {
+    let rule = |from: &str, priority, gone| Event {
+        subject: Subject::Rule(Rule {
             from: net(from),
             priority,
-        },
-        gone,
+        }),
+        change: change(gone),
     };
     for from in ["9.0.0.0/8", "fd01:b::/64"] {
-        assert_meanings(
-            &watched(),
+        assert_reactions(
+            &expected(),
             &[
-                (Nothing, rule(from, 0, false)),
-                (Pass, rule(from, 0, true)),
-                (Nothing, rule(from, 32765, false)),
-                (Pass, rule(from, 32765, true)),
-                (Pass, rule(from, 32766, false)),
-                (Nothing, rule(from, 32766, true)),
-                (Pass, rule(from, 32767, false)),
+                (Ignore, rule(from, 0, false)),
+                (Reconcile, rule(from, 0, true)),
+                (Ignore, rule(from, 32765, false)),
+                (Reconcile, rule(from, 32765, true)),
+                (Reconcile, rule(from, 32766, false)),
+                (Ignore, rule(from, 32766, true)),
+                (Reconcile, rule(from, 32767, false)),
             ],
         );
     }
     // In a family without a tunnel there are none.
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().addresses.truncate(1);
-    let v4 = Watched::new(&desired, Some(INDEX), None, &[], None);
-    assert_meanings(
+    let v4 = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    assert_reactions(
         &v4,
         &[
-            (Nothing, rule("9.0.0.0/8", 32765, false)),
-            (Pass, rule("fd01:b::/64", 32765, false)),
+            (Ignore, rule("9.0.0.0/8", 32765, false)),
+            (Reconcile, rule("fd01:b::/64", 32765, false)),
         ],
     );
 }
@@ -553,106 +488,114 @@ fn rules_have_to_stand_before_that_of_the_main_table() {
 fn addresses_of_the_device_are_those_of_the_vtep_in_both_families() {
     let address = |index, text: &str, tentative, gone| {
         let net = net(text);
-        Event::Address {
-            index,
-            net,
-            tentative,
-            gone,
+        Event {
+            subject: Subject::Address {
+                index,
+                net,
+                tentative,
+            },
+            change: change(gone),
         }
     };
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Nothing, address(INDEX, "fd01:a::1/64", false, false)),
-            (Pass, address(INDEX, "fd01:a::1/64", false, true)),
-            (Pass, address(INDEX, "fd01:a::1/80", false, false)),
-            (Pass, address(INDEX, "44.128.0.1/16", false, false)),
-            (Nothing, address(INDEX, "44.128.0.1/16", false, true)),
-            (Nothing, address(9, "44.128.0.9/20", false, false)),
+            (Ignore, address(INDEX, "fd01:a::1/64", false, false)),
+            (Reconcile, address(INDEX, "fd01:a::1/64", false, true)),
+            (Reconcile, address(INDEX, "fd01:a::1/80", false, false)),
+            (Reconcile, address(INDEX, "44.128.0.1/16", false, false)),
+            (Ignore, address(INDEX, "44.128.0.1/16", false, true)),
+            (Ignore, address(9, "44.128.0.9/20", false, false)),
             // Of others than Docker's bridges it does not matter.
-            (Nothing, address(INDEX, "fd01:a::1/64", true, false)),
-            (Nothing, address(9, "fd01:c::1/64", true, false)),
+            (Ignore, address(INDEX, "fd01:a::1/64", true, false)),
+            (Ignore, address(9, "fd01:c::1/64", true, false)),
         ],
     );
 }
 
 fn link(index: u32, name: &str, up: bool) -> Event {
     let kind = DeviceKind::Other("bridge".into());
-    Event::Link {
-        index,
-        name: name.into(),
-        kind,
-        mac: mac(9),
-        mtu: 1500,
-        up,
-        gone: false,
+    Event {
+        subject: Subject::Link(Link {
+            index,
+            name: name.into(),
+            kind,
+            mac: mac(9),
+            mtu: 1500,
+            up,
+        }),
+        change: Change::Present,
     }
 }
 
 #[test]
 fn a_bridge_for_containers_has_to_be_there_up_and_with_its_addresses() {
-    let mut watched = watched();
+    let mut expected = super::events::expected();
     let addresses = ["9.0.1.1/25", "fd01:b::1/81"].map(net);
-    watched.watch_bridge("m-dcos", Some(20), addresses.into());
-    watched.watch_bridge("m-other", None, addresses.into());
+    expected.add_mesos_bridge("m-dcos", Some(20), addresses.into());
+    expected.add_mesos_bridge("m-other", None, addresses.into());
     let address = |index, text: &str, gone| {
         let net = net(text);
-        Event::Address {
-            index,
-            net,
-            tentative: false,
-            gone,
+        Event {
+            subject: Subject::Address {
+                index,
+                net,
+                tentative: false,
+            },
+            change: change(gone),
         }
     };
-    assert_meanings(
-        &watched,
+    assert_reactions(
+        &expected,
         &[
-            (Nothing, link(20, "m-dcos", true)),
-            (Pass, link(20, "m-dcos", false)),
-            (Pass, link(21, "m-dcos", true)),
-            (Pass, gone(link(20, "m-dcos", true))),
+            (Ignore, link(20, "m-dcos", true)),
+            (Reconcile, link(20, "m-dcos", false)),
+            (Reconcile, link(21, "m-dcos", true)),
+            (Reconcile, removed(link(20, "m-dcos", true))),
             // One that could not be made before is there.
-            (Pass, link(22, "m-other", true)),
-            (Nothing, link(23, "m-foreign", true)),
-            (Pass, address(20, "9.0.1.1/25", true)),
-            (Pass, address(20, "fd01:b::1/81", true)),
-            (Nothing, address(20, "9.0.1.1/25", false)),
+            (Reconcile, link(22, "m-other", true)),
+            (Ignore, link(23, "m-foreign", true)),
+            (Reconcile, address(20, "9.0.1.1/25", true)),
+            (Reconcile, address(20, "fd01:b::1/81", true)),
+            (Ignore, address(20, "9.0.1.1/25", false)),
             // What else there is on it is for a comparison.
-            (Nothing, address(20, "9.0.1.9/25", true)),
-            (Nothing, address(20, "9.0.1.9/25", false)),
-            (Nothing, address(21, "9.0.1.1/25", true)),
+            (Ignore, address(20, "9.0.1.9/25", true)),
+            (Ignore, address(20, "9.0.1.9/25", false)),
+            (Ignore, address(21, "9.0.1.1/25", true)),
         ],
     );
 }
 
 #[test]
 fn dockers_bridges_are_looked_after_when_they_come_with_addresses_that_wait() {
-    let mut watched = watched();
-    watched.watch_dockers("d-dcos", Some(30));
-    watched.watch_dockers("d-other", None);
+    let mut expected = super::events::expected();
+    expected.add_docker_bridge("d-dcos", Some(30));
+    expected.add_docker_bridge("d-other", None);
     let waits = |index, tentative, gone| {
         let net = net("fd01:b::8000:0:1/81");
-        Event::Address {
-            index,
-            net,
-            tentative,
-            gone,
+        Event {
+            subject: Subject::Address {
+                index,
+                net,
+                tentative,
+            },
+            change: change(gone),
         }
     };
-    assert_meanings(
-        &watched,
+    assert_reactions(
+        &expected,
         &[
-            (Nothing, link(30, "d-dcos", true)),
-            (Nothing, link(30, "d-dcos", false)),
+            (Ignore, link(30, "d-dcos", true)),
+            (Ignore, link(30, "d-dcos", false)),
             // Docker takes them away, and makes them anew.
-            (Nothing, gone(link(30, "d-dcos", true))),
-            (Pass, link(31, "d-dcos", true)),
-            (Pass, link(32, "d-other", true)),
-            (Nothing, gone(link(32, "d-other", true))),
-            (Pass, waits(30, true, false)),
-            (Nothing, waits(30, true, true)),
-            (Nothing, waits(30, false, false)),
-            (Nothing, waits(32, true, false)),
+            (Ignore, removed(link(30, "d-dcos", true))),
+            (Reconcile, link(31, "d-dcos", true)),
+            (Reconcile, link(32, "d-other", true)),
+            (Ignore, removed(link(32, "d-other", true))),
+            (Reconcile, waits(30, true, false)),
+            (Ignore, waits(30, true, true)),
+            (Ignore, waits(30, false, false)),
+            (Ignore, waits(32, true, false)),
         ],
     );
 }
@@ -661,28 +604,32 @@ fn dockers_bridges_are_looked_after_when_they_come_with_addresses_that_wait() {
 fn the_last_container_of_what_is_gone_is_waited_for() {
     let draining = |index| Draining {
         overlay: "gone".into(),
-        gone: true,
+        part: RemovedPart::Overlay,
+        containerizer: Containerizer::Mesos,
         bridge: "m-gone".into(),
         index,
         containers: 1,
         subnets: Vec::new(),
         ranges: Vec::new(),
     };
-    let watched = Watched::new(
+    let expected = ExpectedState::new(
         &desired(&[]),
         Some(INDEX),
         None,
         &[draining(40), draining(41)],
         None,
     );
-    let port = |master, gone| Event::Port { master, gone };
-    assert_meanings(
-        &watched,
+    let port = |bridge, gone| Event {
+        subject: Subject::Port { bridge },
+        change: change(gone),
+    };
+    assert_reactions(
+        &expected,
         &[
-            (Pass, port(40, true)),
-            (Pass, port(41, true)),
-            (Nothing, port(40, false)),
-            (Nothing, port(INDEX, true)),
+            (Reconcile, port(40, true)),
+            (Reconcile, port(41, true)),
+            (Ignore, port(40, false)),
+            (Ignore, port(INDEX, true)),
         ],
     );
 }
@@ -697,14 +644,16 @@ fn the_underlay_has_to_be_as_it_was_measured() {
     };
     let link = |index, mtu, gone| {
         let kind = DeviceKind::Other("hardware".into());
-        Event::Link {
-            index,
-            name: "eth0".into(),
-            kind,
-            mac: mac(9),
-            mtu,
-            up: true,
-            gone,
+        Event {
+            subject: Subject::Link(Link {
+                index,
+                name: "eth0".into(),
+                kind,
+                mac: mac(9),
+                mtu,
+                up: true,
+            }),
+            change: change(gone),
         }
     };
     for backend in [Backend::Internal, Backend::External] {
@@ -712,20 +661,26 @@ fn the_underlay_has_to_be_as_it_was_measured() {
             backend,
             ..desired(&[2])
         };
-        let watched = Watched::new(&desired, Some(INDEX), Some(&eth0), &[], None);
-        assert_meanings(
-            &watched,
+        let expected = ExpectedState::new(&desired, Some(INDEX), Some(&eth0), &[], None);
+        assert_reactions(
+            &expected,
             &[
-                (Nothing, link(2, 1500, false)),
-                (Pass, link(2, 1499, false)),
-                (Pass, link(2, 9000, false)),
-                (Pass, link(2, 1500, true)),
-                (Nothing, link(3, 1400, false)),
-                (Look, Event::Setting),
+                (Ignore, link(2, 1500, false)),
+                (Reconcile, link(2, 1499, false)),
+                (Reconcile, link(2, 9000, false)),
+                (Reconcile, link(2, 1500, true)),
+                (Ignore, link(3, 1400, false)),
+                (
+                    QuickCheck,
+                    Event {
+                        subject: Subject::Setting,
+                        change: Change::Present,
+                    },
+                ),
             ],
         );
-        let unknown = Watched::new(&desired, Some(INDEX), None, &[], None);
-        assert_meanings(&unknown, &[(Nothing, link(2, 1400, false))]);
+        let unknown = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+        assert_reactions(&unknown, &[(Ignore, link(2, 1400, false))]);
     }
 }
 
@@ -738,27 +693,29 @@ fn the_device_has_to_be_as_it_was_made() {
             learning,
         };
         let name = "vtep1024".to_owned();
-        Event::Link {
-            index: INDEX,
-            name,
-            kind,
-            mac: mac(1),
-            mtu,
-            up: true,
-            gone,
+        Event {
+            subject: Subject::Link(Link {
+                index: INDEX,
+                name,
+                kind,
+                mac: mac(1),
+                mtu,
+                up: true,
+            }),
+            change: change(gone),
         }
     };
     let right = vxlan(Some(1024), 64000, false, 1450, false);
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Nothing, right),
-            (Pass, vxlan(Some(1024), 64000, false, 1450, true)),
-            (Pass, vxlan(Some(1024), 64000, false, 1449, false)),
-            (Pass, vxlan(Some(1024), 64000, true, 1450, false)),
-            (Pass, vxlan(Some(1025), 64000, false, 1450, false)),
-            (Pass, vxlan(Some(1024), 4789, false, 1450, false)),
-            (Pass, vxlan(None, 64000, false, 1450, false)),
+            (Ignore, right),
+            (Reconcile, vxlan(Some(1024), 64000, false, 1450, true)),
+            (Reconcile, vxlan(Some(1024), 64000, false, 1449, false)),
+            (Reconcile, vxlan(Some(1024), 64000, true, 1450, false)),
+            (Reconcile, vxlan(Some(1025), 64000, false, 1450, false)),
+            (Reconcile, vxlan(Some(1024), 4789, false, 1450, false)),
+            (Reconcile, vxlan(None, 64000, false, 1450, false)),
         ],
     );
     // An MTU that nobody set is that of the underlay, or the kernel's choice.
@@ -769,14 +726,18 @@ fn the_device_has_to_be_as_it_was_made() {
         device: "eth0".into(),
         mtu: 1400,
     };
-    let fitted = Watched::new(&desired, Some(INDEX), Some(&eth0), &[], None);
+    let fitted = ExpectedState::new(&desired, Some(INDEX), Some(&eth0), &[], None);
     let of = |mtu| vxlan(Some(1024), 64000, false, mtu, false);
-    assert_meanings(
+    assert_reactions(
         &fitted,
-        &[(Nothing, of(1350)), (Pass, of(1351)), (Pass, of(1450))],
+        &[
+            (Ignore, of(1350)),
+            (Reconcile, of(1351)),
+            (Reconcile, of(1450)),
+        ],
     );
-    let unknown = Watched::new(&desired, Some(INDEX), None, &[], None);
-    assert_meanings(&unknown, &[(Nothing, of(1350)), (Nothing, of(1450))]);
+    let unknown = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    assert_reactions(&unknown, &[(Ignore, of(1350)), (Ignore, of(1450))]);
 }
 
 #[test]
@@ -787,59 +748,52 @@ fn a_device_that_looks_like_a_former_one_of_ours_goes() {
             port,
             learning: false,
         };
-        Event::Link {
-            index: 50,
-            name: name.into(),
-            kind,
-            mac: mac(9),
-            mtu: 1450,
-            up: true,
-            gone: false,
+        Event {
+            subject: Subject::Link(Link {
+                index: 50,
+                name: name.into(),
+                kind,
+                mac: mac(9),
+                mtu: 1450,
+                up: true,
+            }),
+            change: Change::Present,
         }
     };
-    assert_meanings(
-        &watched(),
+    assert_reactions(
+        &expected(),
         &[
-            (Pass, vxlan("vtep7", Some(7), 64000)),
-            (Nothing, gone(vxlan("vtep7", Some(7), 64000))),
-            (Nothing, vxlan("vtep7", Some(8), 64000)),
-            (Nothing, vxlan("vtep7", Some(7), 4789)),
-            (Nothing, vxlan("vtep7", None, 64000)),
-            (Nothing, vxlan("vxlan7", Some(7), 64000)),
-            (Nothing, link(51, "vtep7", true)),
+            (Reconcile, vxlan("vtep7", Some(7), 64000)),
+            (Ignore, removed(vxlan("vtep7", Some(7), 64000))),
+            (Ignore, vxlan("vtep7", Some(8), 64000)),
+            (Ignore, vxlan("vtep7", Some(7), 4789)),
+            (Ignore, vxlan("vtep7", None, 64000)),
+            (Ignore, vxlan("vxlan7", Some(7), 64000)),
+            (Ignore, link(51, "vtep7", true)),
         ],
     );
 }
 
 #[test]
 fn nexthop_objects_are_compared_where_there_is_a_device() {
-    let watched = watched();
-    let over_none = |n, gone| match nexthop_event(n, n, PROTOCOL, INDEX, gone) {
-        Event::Nexthop {
-            id,
-            via,
-            protocol,
-            gone,
-            ..
-        } => Event::Nexthop {
-            id,
-            index: None,
-            via,
-            protocol,
-            gone,
-        },
-        other => other,
+    let expected = super::events::expected();
+    let over_none = |n, gone| {
+        let mut event = nexthop_event(n, n, PROTOCOL, INDEX, gone);
+        if let Subject::Nexthop { nexthop, .. } = &mut event.subject {
+            nexthop.index = None;
+        }
+        event
     };
-    assert_meanings(
-        &watched,
+    assert_reactions(
+        &expected,
         &[
-            (Pass, over_none(2, false)),
-            (Nothing, nexthop_event(3, 3, 4, INDEX, true)),
+            (Reconcile, over_none(2, false)),
+            (Ignore, nexthop_event(3, 3, 4, INDEX, true)),
         ],
     );
     // Without a device an object over no device is not the right one either.
-    let without = Watched::new(&desired(&[2]), None, None, &[], None);
-    assert_meanings(&without, &[(Pass, over_none(2, false))]);
+    let without = ExpectedState::new(&desired(&[2]), None, None, &[], None);
+    assert_reactions(&without, &[(Reconcile, over_none(2, false))]);
 }
 
 /// What an event says last of an object counts, and of nothing else.
@@ -855,25 +809,31 @@ fn events_of_different_things_are_about_different_objects() {
     };
     let address = |index, text: &str, gone| {
         let net = net(text);
-        Event::Address {
-            index,
-            net,
-            tentative: false,
-            gone,
+        Event {
+            subject: Subject::Address {
+                index,
+                net,
+                tentative: false,
+            },
+            change: change(gone),
         }
     };
-    let of_ip = |index, text: &str| Event::Neighbour {
-        index,
-        ip: ip(text),
-        neighbour,
-        gone: true,
+    let of_ip = |index, text: &str| Event {
+        subject: Subject::Neighbour {
+            index,
+            ip: ip(text),
+            neighbour,
+        },
+        change: Change::Gone,
     };
-    let of_mac = |index, n| Event::Fdb {
-        index,
-        mac: mac(n),
-        dst: ip("10.0.0.2"),
-        entry,
-        gone: false,
+    let of_mac = |index, n| Event {
+        subject: Subject::Fdb {
+            index,
+            mac: mac(n),
+            dst: ip("10.0.0.2"),
+            entry,
+        },
+        change: Change::Present,
     };
     let different = [
         link(7, "m-dcos", true),
@@ -899,18 +859,21 @@ fn events_of_different_things_are_about_different_objects() {
     // Of these there may be several that an event does not tell apart.
     let several = [
         changed_route("9.0.2.0/24", "44.128.0.2", |_| {}),
-        Event::Rule {
-            rule: Rule {
+        Event {
+            subject: Subject::Rule(Rule {
                 from: net("9.0.0.0/8"),
                 priority: 1,
-            },
-            gone: true,
+            }),
+            change: Change::Gone,
         },
-        Event::Port {
-            master: 7,
-            gone: true,
+        Event {
+            subject: Subject::Port { bridge: 7 },
+            change: Change::Gone,
         },
-        Event::Setting,
+        Event {
+            subject: Subject::Setting,
+            change: Change::Present,
+        },
     ];
     assert!(several.iter().all(|event| event.object().is_none()));
 }
@@ -922,8 +885,8 @@ mod short_way {
     use overlay_core::host_api::desired::{Checksum, Firewall};
 
     fn change(from: &Desired, to: &Desired) -> Option<(u32, Vec<String>)> {
-        let mut watched = Watched::new(from, Some(INDEX), None, &[], None);
-        let (index, ops) = watched.change_peers(from, to)?;
+        let mut expected = ExpectedState::new(from, Some(INDEX), None, &[], None);
+        let (index, ops) = expected.change_peers(from, to)?;
         Some((index, ops.iter().map(Op::to_string).collect()))
     }
 
@@ -940,7 +903,7 @@ mod short_way {
         };
         let peers = [super::peer(2)].into_iter().chain((0..count).map(peer));
         Desired {
-            peers: Some(peers.collect()),
+            peers: Some(Arc::new(peers.collect())),
             ..desired(&[])
         }
     }
@@ -980,7 +943,9 @@ mod short_way {
         }
         // As many go as come.
         let mut other = crowd(0);
-        other.peers = Some((3..103).map(super::peer).chain([super::peer(2)]).collect());
+        other.peers = Some(Arc::new(
+            (3..103).map(super::peer).chain([super::peer(2)]).collect(),
+        ));
         assert!(change(&crowd(100), &other).is_some());
     }
 
@@ -1022,12 +987,12 @@ mod short_way {
     #[test]
     fn is_not_for_a_host_without_a_device() {
         let (from, to) = (desired(&[2]), desired(&[2, 3]));
-        for watched in [
-            Watched::new(&from, None, None, &[], None),
-            Watched::default(),
+        for expected in [
+            ExpectedState::new(&from, None, None, &[], None),
+            ExpectedState::default(),
         ] {
-            let mut watched = watched;
-            assert_eq!(watched.change_peers(&from, &to), None);
+            let mut expected = expected;
+            assert_eq!(expected.change_peers(&from, &to), None);
         }
     }
 
@@ -1046,7 +1011,7 @@ mod short_way {
             let mut doubled = unique.clone();
             let (address, mut three) = peer(3);
             claim(Arc::make_mut(&mut three));
-            doubled.peers.as_mut().unwrap().insert(address, three);
+            doubled.peers_mut().insert(address, three);
             doubled
         };
         for claim in claims {
@@ -1066,7 +1031,7 @@ mod short_way {
         let mut lame = unique.clone();
         let (address, mut three) = peer(3);
         Arc::make_mut(&mut three).vtep_ips.truncate(1);
-        lame.peers.as_mut().unwrap().insert(address, three);
+        lame.peers_mut().insert(address, three);
         assert_eq!(change(&desired(&[2]), &lame), None);
     }
 
@@ -1075,9 +1040,9 @@ mod short_way {
     fn changes_what_events_are_compared_with_only_if_it_is_taken() {
         let (from, to) = (desired(&[2]), desired(&[2, 3]));
         let three = changed_route("9.0.3.0/24", "44.128.0.3", |_| {});
-        let mut watched = Watched::new(&from, Some(INDEX), None, &[], None);
+        let mut expected = ExpectedState::new(&from, Some(INDEX), None, &[], None);
         assert_eq!(
-            watched.change_peers(
+            expected.change_peers(
                 &from,
                 &Desired {
                     fit_mtu: true,
@@ -1086,13 +1051,13 @@ mod short_way {
             ),
             None
         );
-        assert_meanings(&watched, &[(Pass, three.clone())]);
-        assert!(watched.change_peers(&from, &to).is_some());
-        assert_meanings(
-            &watched,
-            &[(Nothing, three.clone()), (Pass, gone(three.clone()))],
+        assert_reactions(&expected, &[(Reconcile, three.clone())]);
+        assert!(expected.change_peers(&from, &to).is_some());
+        assert_reactions(
+            &expected,
+            &[(Ignore, three.clone()), (Reconcile, removed(three.clone()))],
         );
-        assert!(watched.change_peers(&to, &from).is_some());
-        assert_meanings(&watched, &[(Pass, three)]);
+        assert!(expected.change_peers(&to, &from).is_some());
+        assert_reactions(&expected, &[(Reconcile, three)]);
     }
 }

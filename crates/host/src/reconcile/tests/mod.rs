@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Cni, Mac, Overlay, Peer, Removal, Vtep};
 
+use super::constants::PROTOCOL_BOOT;
 use super::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Nexthop, Route,
     Rule, Underlay,
@@ -77,7 +78,7 @@ fn desired(peers: &[u8]) -> Desired {
             mtu: Some(1450),
         }),
         overlays: BTreeMap::from([("dcos".to_owned(), overlay())]),
-        peers: Some(peers.iter().map(|n| peer(*n)).collect()),
+        peers: Some(Arc::new(peers.iter().map(|n| peer(*n)).collect())),
         ..Desired::default()
     }
 }
@@ -549,7 +550,7 @@ fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
     let mut desired = desired(&[2]);
     let (ip, mut one) = peer(2);
     Arc::make_mut(&mut one).vtep_ips.truncate(1);
-    desired.peers = Some([(ip, one)].into());
+    desired.peers = Some(Arc::new([(ip, one)].into()));
     let plan = plan(&desired, &bare());
     let sentence = "cannot add route fd01:b:0:0:2::/80: peer 10.0.0.2 has this subnet, but no VTEP address of its \
                     family";
@@ -567,7 +568,7 @@ fn a_device_of_another_kind_is_an_obstacle_and_stays() {
     let plan = plan(&desired(&[2]), &observed);
     let obstacle = plan.obstacle.as_ref().unwrap();
     assert!(
-        obstacle.starts_with("cannot have VXLAN device vtep1024: there is a device"),
+        obstacle.starts_with("cannot create VXLAN device vtep1024: there is a device"),
         "{plan:?}"
     );
     assert!(plan.ops.iter().all(|op| op.device().is_none()), "{plan:?}");
@@ -594,7 +595,7 @@ fn an_mtu_that_does_not_fit_the_underlay_is_told() {
     assert_eq!(
         plan(&desired, &observed).warnings,
         [
-            "vtep_mtu is 1450, but packets of more than 1449 bytes do not fit into eth0 (MTU 1499) once they have \
+            "vtep_mtu is 1450, but packets of more than 1449 bytes do not fit into eth0 (MTU 1499) with \
           their 50 bytes of VXLAN headers, and get lost; lower it to 1449 or raise that of eth0"
         ]
     );
@@ -674,7 +675,7 @@ fn abandoned(ports: usize) -> Observed {
 fn what_containers_of_a_gone_overlay_need_stays_until_they_are_gone() {
     let nothing = Desired {
         vtep: desired(&[]).vtep,
-        peers: Some([].into()),
+        peers: Some(Arc::default()),
         ..Desired::default()
     };
     let plan_then = plan(&nothing, &abandoned(2));
@@ -706,7 +707,7 @@ fn what_containers_of_a_gone_overlay_need_stays_until_they_are_gone() {
 }
 
 #[test]
-fn dockers_bridges_are_dockers_to_remove() {
+fn docker_bridges_are_dockers_to_remove() {
     let mut observed = abandoned(0);
     let kernel = observed.kernel.as_mut().unwrap();
     let mut bridge = kernel.bridges.remove("m-dcos").unwrap();
@@ -717,7 +718,7 @@ fn dockers_bridges_are_dockers_to_remove() {
     assert_eq!(lines(&plan_then), [""; 0]);
     assert_eq!(
         plan_then.draining[0].to_string(),
-        "overlay dcos is to have no d-dcos any more, but 1 container on d-dcos still uses it: bridge, rules and \
+        "overlay dcos no longer uses bridge d-dcos, but 1 container on d-dcos still uses it: bridge, rules and \
          routes stay until its end"
     );
     for (ports, removal) in [

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use overlay_core::host_api::desired::{Desired, Mac};
+use overlay_core::host_api::family::Family;
 
 use super::super::observed::{
-    CniFile, Device, DeviceKind, FdbEntry, Forwarding, FoundBridge, Kernel, Neighbour, Nexthop,
+    CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, MesosBridge, Neighbour, Nexthop,
     Observed, Route, Rule,
 };
 use super::super::{
@@ -24,7 +25,7 @@ pub fn bare() -> Observed {
         cni: Some(BTreeMap::new()),
         underlay: None,
         tx_checksum: None,
-        forgets_routers: false,
+        loses_router_advertisements: false,
         kernel: Some(Kernel::default()),
     }
 }
@@ -81,8 +82,8 @@ fn apply_op(op: &Op, observed: &mut Observed) {
     let kernel = observed.kernel.get_or_insert_default();
     let files = observed.cni.get_or_insert_default();
     match op {
-        Op::EnableForwarding => observed.forwarding.v4 = Some(true),
-        Op::EnableForwarding6 => observed.forwarding.v6 = Some(true),
+        Op::EnableForwarding(Family::V4) => observed.forwarding.v4 = Some(true),
+        Op::EnableForwarding(Family::V6) => observed.forwarding.v6 = Some(true),
         Op::AddDevice(new) => {
             assert_eq!(kernel.device, None, "{op}");
             let kind = DeviceKind::Vxlan {
@@ -108,23 +109,20 @@ fn apply_op(op: &Op, observed: &mut Observed) {
             }
         }
         Op::AddBridge(name, _) => {
-            let new = FoundBridge {
+            let new = MesosBridge {
                 is_bridge: true,
                 up: true,
                 detects_duplicates: true,
                 ..Default::default()
             };
             assert!(
-                kernel
-                    .wanted_bridges
-                    .insert(name.to_string(), new)
-                    .is_none(),
+                kernel.mesos_bridges.insert(name.to_string(), new).is_none(),
                 "{op}"
             );
         }
         Op::SkipDad(name) => {
             kernel
-                .wanted_bridges
+                .mesos_bridges
                 .get_mut(&**name)
                 .expect("no bridge")
                 .detects_duplicates = false;
@@ -159,12 +157,12 @@ fn apply_op(op: &Op, observed: &mut Observed) {
         Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
         _ if op
             .device()
-            .is_some_and(|name| kernel.wanted_bridges.contains_key(&**name)) =>
+            .is_some_and(|name| kernel.mesos_bridges.contains_key(&**name)) =>
         {
             on_bridge(
                 op,
                 kernel
-                    .wanted_bridges
+                    .mesos_bridges
                     .get_mut(&**op.device().unwrap())
                     .unwrap(),
             );
@@ -186,7 +184,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
     }
 }
 
-fn on_bridge(op: &Op, bridge: &mut FoundBridge) {
+fn on_bridge(op: &Op, bridge: &mut MesosBridge) {
     match op {
         Op::SetDevice(_, DeviceChange::Up) => bridge.up = true,
         Op::AddAddress(_, net) => _ = bridge.addresses.insert(*net),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use overlay_core::host_api::peer_map::PeerMap;
+use overlay_core::host_api::desired::PeerMap;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
                 .filter(|(wanted, _)| **wanted)
                 .map(|(_, name)| (name.to_owned(), overlay()))
                 .collect(),
-            peers: peers.map(|peers| peers.into_iter().map(peer).collect()),
+            peers: peers.map(|peers| Arc::new(peers.into_iter().map(peer).collect())),
             vtep,
             ..Desired::default()
         })
@@ -264,7 +264,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 kernel: Some(kernel),
                 underlay: None,
                 tx_checksum: None,
-                forgets_routers: false,
+                loses_router_advertisements: false,
             }
         },
     )
@@ -275,8 +275,8 @@ fn foreign_routes(observed: &Observed, desired: &Desired) -> Vec<Route> {
     let subnets: Vec<IpNet> = desired
         .peers
         .iter()
-        .flatten()
-        .flat_map(|(_, peer)| peer.subnets.clone())
+        .flat_map(|peers| peers.values())
+        .flat_map(|peer| peer.subnets.clone())
         .collect();
     let device = observed
         .kernel
@@ -340,22 +340,22 @@ proptest! {
         moved in option::of(1..6_u8),
         nexthops in any::<bool>(),
     ) {
-        let from = Desired { backend: Backend::Internal, peers: from.peers.clone().or(Some([].into())), ..from };
+        let from = Desired { backend: Backend::Internal, peers: from.peers.clone().or(Some(Arc::default())), ..from };
         let mut peers: PeerMap = to.into_iter().map(peer).collect();
-        if let Some((ip, mut moved)) = moved.map(peer).filter(|(ip, _)| peers.get(ip).is_some()) {
+        if let Some((ip, mut moved)) = moved.map(peer).filter(|(ip, _)| peers.contains_key(ip)) {
             // Its containers get other addresses.
             Arc::make_mut(&mut moved).subnets = vec![net("9.0.99.0/24")];
             peers.insert(ip, moved);
         }
-        let to = Desired { peers: Some(peers), ..from.clone() };
+        let to = Desired { peers: Some(Arc::new(peers)), ..from.clone() };
         let mut observed = settled_with(&from, nexthops);
         let there = |observed: &Observed| nexthops_after(observed.kernel.as_ref().unwrap(), &Plan::default());
-        let mut watched = Watched::new(&from, Some(7), None, &[], there(&observed));
-        if let Some((_, ops)) = watched.change_peers(&from, &to) {
+        let mut expected = ExpectedState::new(&from, Some(7), None, &[], there(&observed));
+        if let Some((_, ops)) = expected.change_peers(&from, &to) {
             apply(&Plan { ops, ..Plan::default() }, &mut observed);
             prop_assert_eq!(plan(&to, &observed), Plan::default());
-            let anew = Watched::new(&to, Some(7), None, &[], there(&observed));
-            prop_assert_eq!(format!("{watched:?}"), format!("{anew:?}"));
+            let anew = ExpectedState::new(&to, Some(7), None, &[], there(&observed));
+            prop_assert_eq!(format!("{expected:?}"), format!("{anew:?}"));
         }
     }
 

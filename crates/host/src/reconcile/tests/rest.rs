@@ -2,6 +2,8 @@
 
 use overlay_core::host_api::desired::Checksum;
 
+use overlay_core::host_api::family::Family;
+
 use super::super::tests::*;
 
 /// Agent 1's host, with a bridge of an overlay that is gone and has containers.
@@ -31,7 +33,7 @@ fn what_drains_is_named_with_its_own_ranges_only() {
         panic!("{planned:?}")
     };
     assert_eq!(
-        (part.overlay.as_str(), part.gone, part.containers),
+        (part.overlay.as_str(), part.is_removed(), part.containers),
         ("old", true, 2)
     );
     assert_eq!(
@@ -47,7 +49,7 @@ fn what_drains_is_named_with_its_own_ranges_only() {
     let [part] = &plan(&desired(&[2]), &observed).draining[..] else {
         panic!()
     };
-    assert_eq!((part.overlay.as_str(), part.gone), ("dcos", false));
+    assert_eq!((part.overlay.as_str(), part.is_removed()), ("dcos", false));
     // Once its containers are gone its rule is.
     let lines = lines(&plan(&desired(&[2]), &draining("m-old", 0)));
     assert_eq!(
@@ -236,9 +238,9 @@ fn lost_routers_are_warned_of_where_ipv6_is_forwarded() {
         device: "eth0.7".into(),
         mtu: 1500,
     });
-    let observed = |forgets_routers| Observed {
+    let observed = |loses_router_advertisements| Observed {
         underlay: underlay.clone(),
-        forgets_routers,
+        loses_router_advertisements,
         ..settled(&desired(&[2]))
     };
     let warnings = |desired: &Desired, forgets| plan(desired, &observed(forgets)).warnings;
@@ -319,7 +321,7 @@ fn the_host_is_known_by_its_hardware_address_and_by_each_of_its_others() {
         let mut desired = desired(&[2]);
         let (address, mut own) = peer(1);
         change(Arc::make_mut(&mut own));
-        desired.peers.as_mut().unwrap().insert(address, own);
+        desired.peers_mut().insert(address, own);
         assert_eq!(
             plan(&desired, &settled(&super::desired(&[2]))),
             Plan::default()
@@ -444,56 +446,56 @@ fn failures_concern_those_who_need_what_failed() {
         nexthop,
     };
     for (op, concern) in [
-        (Op::EnableForwarding, Concern::Ipv4),
-        (Op::EnableForwarding6, Concern::Ipv6),
+        (Op::EnableForwarding(Family::V4), Scope::Ipv4),
+        (Op::EnableForwarding(Family::V6), Scope::Ipv6),
         (
             Op::AddAddress(name.clone(), net("44.128.0.1/20")),
-            Concern::Ipv4,
+            Scope::Ipv4,
         ),
         (
             Op::AddAddress(name.clone(), net("fd01:a::1/64")),
-            Concern::Ipv6,
+            Scope::Ipv6,
         ),
         (
             Op::AddAddress(bridge.clone(), net("fd01:b::1/81")),
-            Concern::Overlay("dcos"),
+            Scope::Overlay("dcos"),
         ),
         (
             Op::AddAddress(docker, net("fd01:b::1/81")),
-            Concern::Overlay("dcos"),
+            Scope::Overlay("dcos"),
         ),
         (
             Op::AddBridge(bridge.clone(), mac(1)),
-            Concern::Overlay("dcos"),
+            Scope::Overlay("dcos"),
         ),
-        (Op::SkipDad(bridge.clone()), Concern::Overlay("dcos")),
+        (Op::SkipDad(bridge.clone()), Scope::Overlay("dcos")),
         (
             Op::SetDevice(bridge, DeviceChange::Up),
-            Concern::Overlay("dcos"),
+            Scope::Overlay("dcos"),
         ),
         (
             Op::SetDevice(name.clone(), DeviceChange::Up),
-            Concern::Overlays,
+            Scope::Overlays,
         ),
         (
             Op::SetDevice(name.clone(), DeviceChange::Mtu(1450)),
-            Concern::Host,
+            Scope::Host,
         ),
         (
             Op::AddRule {
                 overlay: "other".into(),
                 from,
             },
-            Concern::Overlay("other"),
+            Scope::Overlay("other"),
         ),
-        (Op::RemoveRule { from, priority: 1 }, Concern::Host),
-        (Op::SetRoute(name.clone(), new), Concern::Host),
+        (Op::RemoveRule { from, priority: 1 }, Scope::Host),
+        (Op::SetRoute(name.clone(), new), Scope::Host),
         (
             Op::RemoveAddress(name.clone(), net("fd01:a::1/64")),
-            Concern::Host,
+            Scope::Host,
         ),
     ] {
-        assert_eq!(op.concern(), concern, "{op}");
+        assert_eq!(op.scope(), concern, "{op}");
     }
 }
 

@@ -1,37 +1,42 @@
-//! What the kernel refuses of some peers, on a host that is right otherwise.
+//! Peers that the kernel rejected, on a host that is as desired otherwise.
 //!
-//! Without it one peer that cannot be had would make a pass of each change of all the
-//! others: a host that is not right is not to be changed without a look at it.
+//! Peers are changed without a full reconciliation only on a host that is as desired. With
+//! this memory a single peer that the kernel rejects does not force a full reconciliation
+//! for every change of all other peers.
 
 use std::collections::BTreeSet;
 
 use crate::reconcile::{Op, PeerObject};
 
-/// More than this many are no matter of some peers.
-const FEW: usize = 100;
+/// Upper bound of rejected objects. More of them are not the problem of single peers.
+const MOST: usize = 100;
 
-/// What a pass was refused. Only about peers, and few.
+/// Objects that the kernel rejected in a reconciliation.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RejectedPeers {
     objects: BTreeSet<PeerObject>,
-    /// How the pass told of it.
+    /// Sentences about them in the report of the reconciliation.
     sentences: Vec<String>,
 }
 
-impl Refused {
-    /// Of a pass that failed at these operations and told these sentences of the host. `None`:
-    /// something else is wrong too, or too much. `failures`: how many there were of
-    /// whatever kind.
-    pub(super) fn new(ops: &[Op], failures: usize, sentences: &[String]) -> Option<Refused> {
-        let objects: Option<BTreeSet<PeerObject>> = ops.iter().map(Op::peer_object).collect();
-        let objects = objects.filter(|_| ops.len() == failures && failures <= FEW)?;
-        Some(Refused {
+impl RejectedPeers {
+    /// Returns the rejected objects of a reconciliation. `rejected` are the operations that
+    /// the kernel rejected, `failures` is the number of failures of any kind, `sentences`
+    /// are the report's about the host. `None`: something else failed, or too much.
+    pub(super) fn new(
+        rejected: &[Op],
+        failures: usize,
+        sentences: &[String],
+    ) -> Option<RejectedPeers> {
+        let objects: Option<BTreeSet<PeerObject>> = rejected.iter().map(Op::peer_object).collect();
+        let objects = objects.filter(|_| rejected.len() == failures && failures <= MOST)?;
+        Some(RejectedPeers {
             objects,
             sentences: sentences.to_vec(),
         })
     }
 
-    /// Whether some of it is what these operations are about.
+    /// Returns whether one of these operations is about a rejected object.
     pub(super) fn concerns(&self, ops: &[Op]) -> bool {
         !self.objects.is_empty()
             && ops
@@ -40,7 +45,7 @@ impl Refused {
                 .any(|object| self.objects.contains(&object))
     }
 
-    /// One sentence each, as long as it lasts.
+    /// Returns the sentences about rejected peers, for further reports.
     pub(super) fn sentences(&self) -> &[String] {
         &self.sentences
     }
@@ -78,35 +83,38 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_refused_concerns_itself_only() {
-        let told = ["cannot".to_owned()];
-        let refused = Refused::new(&[route(1)], 1, &told).unwrap();
-        assert_eq!(refused.sentences(), told);
-        assert!(!refused.concerns(&[route(2), neighbour(1)]));
-        assert!(refused.concerns(&[neighbour(1), route(1)]));
-        // As well when it goes.
+    fn a_rejected_peer_concerns_only_itself() {
+        let sentences = ["cannot".to_owned()];
+        let rejected = RejectedPeers::new(&[route(1)], 1, &sentences).unwrap();
+        assert_eq!(rejected.sentences(), sentences);
+        assert!(!rejected.concerns(&[route(2), neighbour(1)]));
+        assert!(rejected.concerns(&[neighbour(1), route(1)]));
+        // Its removal concerns it, too.
         let nexthop = Op::AddNexthop("vtep1024".into(), [44, 128, 0, 9].into());
-        let refused = Refused::new(&[nexthop], 1, &[]).unwrap();
-        assert!(refused.concerns(&[Op::RemoveNexthop("vtep1024".into(), 0x2c80_0009)]));
-        assert!(!Refused::default().concerns(&[route(1)]));
+        let rejected = RejectedPeers::new(&[nexthop], 1, &[]).unwrap();
+        assert!(rejected.concerns(&[Op::RemoveNexthop("vtep1024".into(), 0x2c80_0009)]));
+        assert!(!RejectedPeers::default().concerns(&[route(1)]));
     }
 
     #[test]
-    fn whatever_else_is_wrong_needs_a_pass() {
-        assert_eq!(Refused::new(&[], 0, &[]), Some(Refused::default()));
+    fn any_other_failure_needs_a_full_reconciliation() {
         assert_eq!(
-            Refused::new(&[route(1)], 2, &[]),
+            RejectedPeers::new(&[], 0, &[]),
+            Some(RejectedPeers::default())
+        );
+        assert_eq!(
+            RejectedPeers::new(&[route(1)], 2, &[]),
             None,
-            "something that was no operation"
+            "a failure that was no operation"
         );
         let device: Arc<str> = "vtep1024".into();
         assert_eq!(
-            Refused::new(&[route(1), Op::RemoveDevice(device)], 2, &[]),
+            RejectedPeers::new(&[route(1), Op::RemoveDevice(device)], 2, &[]),
             None
         );
-        let many: Vec<Op> = (0..=FEW).map(route).collect();
-        assert_eq!(Refused::new(&many, many.len(), &[]), None);
-        assert!(Refused::new(&many[1..], FEW, &[]).is_some());
+        let many: Vec<Op> = (0..=MOST).map(route).collect();
+        assert_eq!(RejectedPeers::new(&many, many.len(), &[]), None);
+        assert!(RejectedPeers::new(&many[1..], MOST, &[]).is_some());
     }
 
     /// Everything that can be of a peer is recognised, whether it is made or removed.
@@ -155,18 +163,18 @@ mod tests {
             ),
         ];
         for (made, removed, other) in pairs {
-            for refused in [&made, &removed] {
-                let refused = Refused::new(std::slice::from_ref(refused), 1, &[]).unwrap();
-                assert!(refused.concerns(std::slice::from_ref(&made)), "{made}");
+            for one in [&made, &removed] {
+                let rejected = RejectedPeers::new(std::slice::from_ref(one), 1, &[]).unwrap();
+                assert!(rejected.concerns(std::slice::from_ref(&made)), "{made}");
                 assert!(
-                    refused.concerns(std::slice::from_ref(&removed)),
+                    rejected.concerns(std::slice::from_ref(&removed)),
                     "{removed}"
                 );
-                assert!(!refused.concerns(std::slice::from_ref(&other)), "{other}");
+                assert!(!rejected.concerns(std::slice::from_ref(&other)), "{other}");
             }
         }
         // The same destination in another table is another route.
-        let refused = Refused::new(&[route(1)], 1, &[]).unwrap();
+        let rejected = RejectedPeers::new(&[route(1)], 1, &[]).unwrap();
         let (dst, via) = ("9.0.1.0/24".parse().unwrap(), "45.0.0.1".parse().unwrap());
         let elsewhere = NewRoute {
             table: 42,
@@ -174,6 +182,6 @@ mod tests {
             via,
             nexthop: None,
         };
-        assert!(!refused.concerns(&[Op::SetRoute(device, elsewhere)]));
+        assert!(!rejected.concerns(&[Op::SetRoute(device, elsewhere)]));
     }
 }

@@ -1,0 +1,598 @@
+//! Tests of the executor without a kernel.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::kernel::watch::Watch;
+use crate::reconcile::ExpectedState;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A reconciler that calls a function of the test and hears of no events.
+struct Calling<F> {
+    reconcile: F,
+    events: Watch,
+}
+
+impl<F: FnMut(&Desired) -> HostReport> Reconciler for Calling<F> {
+    fn reconcile(&mut self, desired: &Desired) -> HostReport {
+        (self.reconcile)(desired)
+    }
+
+    fn change_peers(&mut self, _: &Desired, _: &Desired) -> Option<HostReport> {
+        None
+    }
+
+    fn quick_check(&mut self, _: &Desired) -> bool {
+        false
+    }
+
+    fn wait(
+        &mut self,
+        wakeup: BorrowedFd<'_>,
+        timeout: Duration,
+        wait_for: WaitFor,
+    ) -> io::Result<Reaction> {
+        self.events
+            .wait(wakeup, timeout, &ExpectedState::default(), wait_for)
+    }
+
+    fn is_without_events(&self) -> bool {
+        false
+    }
+
+    fn underlay_mtu(&self) -> UnderlayMtu {
+        UnderlayMtu::Unmeasured
+    }
+}
+
+fn executor(
+    reconcile: impl FnMut(&Desired) -> HostReport + Send + 'static,
+) -> (Executor, Receiver<()>) {
+    let (wake, woken) = channel();
+    let reconcile = Arc::new(Mutex::new(reconcile));
+    let reconciler = move || Calling {
+        reconcile: {
+            let reconcile = reconcile.clone();
+            move |desired: &Desired| (reconcile.lock())(desired)
+        },
+        events: Watch::silent(),
+    };
+    (
+        Executor::spawn_with(reconciler, move || wake.send(()).unwrap()).unwrap(),
+        woken,
+    )
+}
+
+#[test]
+fn reports_a_generation_once() {
+    let (executor, woken) = executor(|_| HostReport {
+        operations: 7,
+        ..HostReport::default()
+    });
+    assert_eq!(executor.poll(), None);
+    executor.apply(3, Arc::default());
+    woken.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        executor.poll(),
+        Some(HostReport {
+            generation: 3,
+            operations: 7,
+            ..HostReport::default()
+        })
+    );
+    assert_eq!(executor.poll(), None);
+}
+
+#[test]
+fn a_newer_request_replaces_one_that_was_not_begun() {
+    let (go, gate) = channel::<()>();
+    let (began, beginning) = channel();
+    let (executor, woken) = executor(move |_| {
+        began.send(()).unwrap();
+        gate.recv_timeout(PATIENCE).unwrap();
+        HostReport::default()
+    });
+    let mut done = Vec::new();
+    executor.apply(1, Arc::default());
+    beginning.recv_timeout(PATIENCE).unwrap();
+    for generation in 2..=4 {
+        executor.apply(generation, Arc::default());
+    }
+    for _ in 0..2 {
+        go.send(()).unwrap();
+        woken.recv_timeout(PATIENCE).unwrap();
+        done.extend(executor.poll().map(|report| report.generation));
+    }
+    assert_eq!(done, [1, 4]);
+}
+
+#[test]
+fn survives_a_panic_and_reports_it() {
+    let mut reconciliations = 0;
+    let line = line!() + 3;
+    let (executor, woken) = executor(move |_| {
+        reconciliations += 1;
+        assert!(reconciliations > 1, "on purpose");
+        HostReport::default()
+    });
+    let overlays = [("dcos".to_owned(), Default::default())].into();
+    executor.apply(
+        1,
+        Arc::new(Desired {
+            overlays,
+            ..Desired::default()
+        }),
+    );
+    woken.recv_timeout(PATIENCE).unwrap();
+    let report = executor.poll().unwrap();
+    assert_eq!(report.generation, 1);
+    let [sentence] = &report.host[..] else {
+        panic!("{report:?}")
+    };
+    let location = format!(
+        "cannot configure the host: internal error, panicked at {}:{line}:",
+        file!()
+    );
+    assert!(
+        sentence.starts_with(&location) && sentence.ends_with(": on purpose"),
+        "{sentence}"
+    );
+    assert_eq!(report.overlays["dcos"], report.host[0]);
+    executor.apply(2, Arc::default());
+    woken.recv_timeout(PATIENCE).unwrap();
+    assert!(executor.poll().unwrap().is_ok());
+}
+
+#[test]
+fn dropping_waits_for_the_reconciliation_under_way() {
+    let (began, beginning) = channel();
+    let (go, gate) = channel::<()>();
+    let (executor, woken) = executor(move |_| {
+        began.send(()).unwrap();
+        gate.recv_timeout(PATIENCE).unwrap();
+        HostReport::default()
+    });
+    executor.apply(1, Arc::default());
+    beginning.recv_timeout(PATIENCE).unwrap();
+    let dropping = std::thread::spawn(move || drop(executor));
+    go.send(()).unwrap();
+    dropping.join().unwrap();
+    // One call of `wake` for the report; then its sender is gone with the thread.
+    woken.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        woken
+            .recv_timeout(PATIENCE)
+            .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
+/// What a test makes of the host, and of what happened to it.
+#[derive(Default)]
+struct Script {
+    /// What `wait` hears, in order.
+    events: VecDeque<Result<Reaction, ()>>,
+    /// What was done, in order.
+    done: Vec<&'static str>,
+    report: HostReport,
+    changed: Option<HostReport>,
+    finds_difference: Option<bool>,
+    underlay_mtu: UnderlayMtu,
+    /// Of the last wait: how long, and whether for orders only.
+    waits: Vec<(Duration, WaitFor)>,
+}
+
+/// Hands that do what the script says, and write down what they did.
+struct Scripted {
+    script: Arc<Mutex<Script>>,
+    quiet: Watch,
+    without_events: bool,
+}
+
+impl Reconciler for Scripted {
+    fn reconcile(&mut self, _: &Desired) -> HostReport {
+        let mut script = self.script.lock();
+        script.done.push("reconcile");
+        script.report.clone()
+    }
+
+    fn change_peers(&mut self, _: &Desired, _: &Desired) -> Option<HostReport> {
+        let mut script = self.script.lock();
+        script.done.push("change_peers");
+        script.changed.clone()
+    }
+
+    fn quick_check(&mut self, _: &Desired) -> bool {
+        let mut script = self.script.lock();
+        script.done.push("quick_check");
+        script.finds_difference.expect("on purpose")
+    }
+
+    fn wait(
+        &mut self,
+        wakeup: BorrowedFd<'_>,
+        timeout: Duration,
+        wait_for: WaitFor,
+    ) -> io::Result<Reaction> {
+        let event = {
+            let mut script = self.script.lock();
+            script.waits.push((timeout, wait_for));
+            match wait_for {
+                WaitFor::Wakeup => None,
+                WaitFor::Events => script.events.pop_front(),
+            }
+        };
+        match event {
+            Some(event) => event.map_err(|()| io::Error::other("on purpose")),
+            None => self
+                .quiet
+                .wait(wakeup, timeout, &ExpectedState::default(), wait_for),
+        }
+    }
+
+    fn is_without_events(&self) -> bool {
+        self.without_events
+    }
+
+    fn underlay_mtu(&self) -> UnderlayMtu {
+        self.script.lock().underlay_mtu
+    }
+}
+
+/// An executor with a script, and the script.
+struct Stage {
+    executor: Executor,
+    woken: Receiver<()>,
+    script: Arc<Mutex<Script>>,
+}
+
+impl Stage {
+    fn new(without_events: bool) -> Stage {
+        let (wake, woken) = channel();
+        let script = Arc::new(Mutex::new(Script {
+            finds_difference: Some(false),
+            ..Script::default()
+        }));
+        let reconciler = {
+            let script = script.clone();
+            move || Scripted {
+                script: script.clone(),
+                quiet: Watch::silent(),
+                without_events,
+            }
+        };
+        let executor = Executor::spawn_with(reconciler, move || wake.send(()).unwrap()).unwrap();
+        Stage {
+            executor,
+            woken,
+            script,
+        }
+    }
+
+    /// Wants something, and gives the report about it.
+    fn apply(&self, generation: u64) -> HostReport {
+        self.executor.apply(generation, Arc::default());
+        self.report()
+    }
+
+    fn report(&self) -> HostReport {
+        self.woken.recv_timeout(PATIENCE).expect("no report");
+        self.executor.poll().unwrap()
+    }
+
+    /// Lets it hear something.
+    fn hear(&self, news: Result<Reaction, ()>) {
+        self.script.lock().events.push_back(news);
+        self.executor.supervisor.notify();
+    }
+
+    /// Waits until it waits for news.
+    fn waits(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(self.script.lock().waits.last(), Some((_, WaitFor::Events))) {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+    }
+
+    /// What was done since it was asked last.
+    fn done(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.script.lock().done)
+    }
+
+    /// Waits until so much was done, and gives it.
+    fn until(&self, what: &[&'static str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.script.lock().done.len() < what.len() {
+            assert!(Instant::now() < deadline, "only {:?}", self.done());
+            std::thread::yield_now();
+        }
+        assert_eq!(self.done(), what);
+    }
+}
+
+fn failed() -> HostReport {
+    HostReport {
+        host: vec!["on purpose".into()],
+        ..HostReport::default()
+    }
+}
+
+#[test]
+fn a_few_peers_take_the_short_way_from_a_host_that_is_right() {
+    let stage = Stage::new(false);
+    stage.script.lock().changed = Some(HostReport {
+        operations: 6,
+        ..HostReport::default()
+    });
+    assert_eq!(stage.apply(1).operations, 0);
+    assert_eq!(
+        stage.done(),
+        ["reconcile"],
+        "the first time nothing is known"
+    );
+    let report = HostReport {
+        generation: 2,
+        operations: 6,
+        ..HostReport::default()
+    };
+    assert_eq!(stage.apply(2), report);
+    assert_eq!(stage.done(), ["change_peers"]);
+    assert_eq!(stage.executor.counters().reconciliations, 1);
+    // Where it does not lead there, a pass does.
+    stage.script.lock().changed = None;
+    assert_eq!(stage.apply(3).generation, 3);
+    assert_eq!(stage.done(), ["change_peers", "reconcile"]);
+}
+
+#[test]
+fn the_short_way_begins_at_a_host_of_which_all_is_known() {
+    let overlays = [("dcos".to_owned(), "on purpose".to_owned())].into();
+    for (before, short) in [
+        (
+            HostReport {
+                overlays,
+                ..HostReport::default()
+            },
+            false,
+        ),
+        (
+            HostReport {
+                draining: vec!["on purpose".into()],
+                ..HostReport::default()
+            },
+            false,
+        ),
+        // Peers that the kernel refused; the hands know which.
+        (failed(), true),
+    ] {
+        let stage = Stage::new(false);
+        stage.script.lock().report = before.clone();
+        stage.script.lock().changed = Some(HostReport::default());
+        stage.apply(1);
+        stage.done();
+        stage.apply(2);
+        assert_eq!(
+            stage.done(),
+            if short {
+                ["change_peers"]
+            } else {
+                ["reconcile"]
+            },
+            "{before:?}"
+        );
+    }
+}
+
+/// What was heard since may be about anything.
+#[test]
+fn news_of_any_kind_make_a_pass_of_the_short_way() {
+    for (event, done) in [
+        (Ok(Reaction::Ignore), "change_peers"),
+        (Ok(Reaction::QuickCheck), "reconcile"),
+        (Ok(Reaction::Reconcile), "reconcile"),
+        (Err(()), "reconcile"),
+    ] {
+        let stage = Stage::new(false);
+        stage.script.lock().changed = Some(HostReport::default());
+        stage.apply(1);
+        stage.done();
+        // It waits, and both come at once: the order is taken before the news are.
+        stage.waits();
+        let script = &stage.script;
+        stage.executor.supervisor.apply_and(2, Arc::default(), || {
+            script.lock().events.push_back(event);
+        });
+        stage.report();
+        assert_eq!(stage.done(), [done], "{event:?}");
+    }
+}
+
+/// As long as a pass is due the host is not right, whatever the last one found.
+#[test]
+fn a_pass_that_is_due_makes_one_of_the_short_way() {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let (measured, _) = watch::channel(UnderlayMtu::default());
+    let signal = supervisor::poll_signal().unwrap();
+    let (supervisor, mut control) = Supervisor::without_thread(signal, || {});
+    let reconciler = Scripted {
+        script: script.clone(),
+        quiet: Watch::silent(),
+        without_events: false,
+    };
+    let mut host_loop = HostLoop::new(reconciler, &mut control, &measured);
+    script.lock().changed = Some(HostReport::default());
+    let apply = |host_loop: &mut HostLoop<'_, Scripted>, generation| {
+        supervisor.apply(generation, Arc::default());
+        assert_eq!(host_loop.control.receive(), Received::Desired);
+        // The wait of the change must end at once.
+        supervisor.notify();
+        host_loop.apply();
+    };
+    apply(&mut host_loop, 1);
+    apply(&mut host_loop, 2);
+    host_loop
+        .schedule
+        .on_event(host_loop.now(), Reaction::Reconcile);
+    apply(&mut host_loop, 3);
+    apply(&mut host_loop, 4);
+    assert_eq!(
+        script.lock().done,
+        ["reconcile", "change_peers", "reconcile", "change_peers"]
+    );
+}
+
+#[test]
+fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise() {
+    let stage = Stage::new(false);
+    stage.apply(7);
+    stage.script.lock().report.operations = 3;
+    stage.done();
+    stage.hear(Ok(Reaction::Reconcile));
+    stage.until(&["reconcile"]);
+    let so_far = |reconciliations, repairs, repair_operations| Counters {
+        reconciliations,
+        repairs,
+        repair_operations,
+    };
+    let counted = |counters| {
+        let deadline = Instant::now() + PATIENCE;
+        while stage.executor.counters() != counters {
+            assert!(Instant::now() < deadline, "{:?}", stage.executor.counters());
+            std::thread::yield_now();
+        }
+    };
+    counted(so_far(2, 1, 3));
+    assert_eq!(stage.executor.poll(), None, "it is as it was before");
+    // Another end is told, under the same generation, and then no more.
+    stage.script.lock().report = HostReport {
+        operations: 2,
+        ..failed()
+    };
+    stage.hear(Ok(Reaction::Reconcile));
+    assert_eq!(
+        stage.report(),
+        HostReport {
+            generation: 7,
+            operations: 2,
+            ..failed()
+        }
+    );
+    counted(so_far(3, 2, 5));
+    // What was right already is a pass, and no repair.
+    stage.script.lock().report = failed();
+    stage.done();
+    stage.hear(Ok(Reaction::Reconcile));
+    stage.until(&["reconcile"]);
+    counted(so_far(4, 2, 5));
+    stage.script.lock().report = HostReport::default();
+    stage.hear(Ok(Reaction::Reconcile));
+    assert_eq!(
+        stage.report(),
+        HostReport {
+            generation: 7,
+            ..HostReport::default()
+        }
+    );
+    assert!(stage.woken.try_recv().is_err());
+}
+
+/// A look that finds something is followed by a pass, one that panics as well.
+#[test]
+fn a_look_leads_to_a_pass_only_if_it_finds_something() {
+    for (found, done) in [
+        (Some(false), &["quick_check", "quick_check"][..]),
+        (Some(true), &["quick_check", "reconcile"]),
+        (None, &["quick_check", "reconcile"]),
+    ] {
+        let stage = Stage::new(false);
+        stage.apply(1);
+        stage.script.lock().finds_difference = found;
+        stage.done();
+        stage.hear(Ok(Reaction::QuickCheck));
+        stage.until(done);
+    }
+}
+
+/// Who cannot wait for news may have missed some.
+#[test]
+fn a_wait_that_fails_is_followed_by_a_pass() {
+    let stage = Stage::new(false);
+    stage.apply(1);
+    stage.done();
+    stage.hear(Err(()));
+    stage.until(&["reconcile"]);
+}
+
+#[test]
+fn nothing_is_heard_before_the_first_order_and_while_a_pass_is_due() {
+    let stage = Stage::new(false);
+    let deadline = Instant::now() + PATIENCE;
+    while stage.script.lock().waits.is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    assert_eq!(
+        stage.script.lock().waits[..],
+        [(Duration::MAX, WaitFor::Wakeup)]
+    );
+    stage.apply(1);
+    stage.hear(Ok(Reaction::Reconcile));
+    stage.script.lock().done.clear();
+    stage.until(&["reconcile"]);
+    let waits = std::mem::take(&mut stage.script.lock().waits);
+    let wakeup_only: Vec<bool> = waits
+        .iter()
+        .map(|(_, wait_for)| *wait_for == WaitFor::Wakeup)
+        .collect();
+    let heard = wakeup_only
+        .iter()
+        .position(|wakeup_only| !wakeup_only)
+        .unwrap();
+    assert!(
+        wakeup_only[heard..].contains(&true),
+        "events before the reconciliation: {waits:?}"
+    );
+    assert!(
+        waits[heard..]
+            .iter()
+            .all(|(timeout, _)| *timeout <= Duration::from_millis(1500)),
+        "{waits:?}"
+    );
+}
+
+/// A host whose events cannot be had is compared about once a second.
+#[test]
+fn a_blind_executor_compares_again_and_again() {
+    let stage = Stage::new(true);
+    stage.apply(1);
+    stage.done();
+    let deadline = Instant::now() + PATIENCE;
+    while !stage.script.lock().done.contains(&"reconcile") {
+        assert!(Instant::now() < deadline, "{:?}", stage.done());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_fits_is_told_with_each_pass_that_finds_something_else() {
+    let stage = Stage::new(false);
+    let mut underlay_mtu = stage.executor.underlay_mtu();
+    assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unmeasured);
+    // The first pass did not get so far, which whoever waits for it has to know.
+    stage.apply(1);
+    assert!(underlay_mtu.has_changed().unwrap());
+    assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unknown);
+    for (n, bytes) in [(2, 1450), (3, 1350)] {
+        stage.script.lock().underlay_mtu = UnderlayMtu::Bytes(bytes);
+        stage.apply(n);
+        assert!(underlay_mtu.has_changed().unwrap());
+        assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Bytes(bytes));
+    }
+    stage.apply(4);
+    assert!(!underlay_mtu.has_changed().unwrap(), "it is the same");
+}

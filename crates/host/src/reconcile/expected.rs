@@ -1,0 +1,292 @@
+//! Expected state of the kernel between two reconciliations, with which events are compared.
+//!
+//! An event about an object that is as desired asks for no reaction. So the echoes of our own
+//! operations have no effect, without a memory of these operations, and neither has another
+//! program that sets the same objects (`dcos-net`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
+use overlay_core::host_api::names::vtep_name;
+
+use super::constants::{MAIN_PRIORITY, PROTOCOL};
+use super::events::{Change, Event, Link, NexthopEvent, Reaction, Subject};
+use super::nexthops;
+use super::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Underlay};
+use super::op::Op;
+use super::peers;
+use super::rules;
+use super::types::{Draining, Plan};
+use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, permanent_neighbour};
+
+/// Expected state after a reconciliation.
+#[derive(Debug, Default)]
+pub struct ExpectedState {
+    /// `None`: there is no tunnel, or another program manages it.
+    vtep: Option<Vtep>,
+    /// Whether this module manages the data plane.
+    is_internal: bool,
+    /// Index of the VXLAN device; `None`: there is none.
+    index: Option<u32>,
+    /// Underlay's device.
+    underlay: Option<UnderlayDevice>,
+    /// Mesos's bridges that should exist, by name.
+    mesos_bridges: BTreeMap<String, ExpectedBridge>,
+    /// Docker's bridges with IPv6 and their indexes; `None`: the bridge does not exist.
+    docker_bridges: BTreeMap<String, Option<u32>>,
+    /// Indexes of bridges that are removed with their last port.
+    draining: Vec<u32>,
+    rules: BTreeMap<IpNet, String>,
+    peers: Wanted,
+    /// Ids of our nexthop objects; `None`: the kernel has none.
+    nexthops: Option<BTreeSet<u32>>,
+}
+
+/// Expected bridge for containers.
+#[derive(Debug)]
+struct ExpectedBridge {
+    /// Index; `None`: the bridge does not exist.
+    index: Option<u32>,
+    /// Addresses that it should have.
+    addresses: BTreeSet<IpNet>,
+}
+
+/// Properties of the underlay's device that matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct UnderlayDevice {
+    index: u32,
+    mtu: u32,
+}
+
+impl ExpectedState {
+    /// Returns the state after a reconciliation with `desired`. `index` is that of the VXLAN
+    /// device, `nexthops` are the ids of our nexthop objects.
+    pub fn new(
+        desired: &Desired,
+        index: Option<u32>,
+        underlay: Option<&Underlay>,
+        draining: &[Draining],
+        nexthops: Option<BTreeSet<u32>>,
+    ) -> ExpectedState {
+        let is_internal = desired.backend == Backend::Internal;
+        let vtep = super::fitted_vtep(desired, underlay).filter(|_| is_internal);
+        let peers = vtep
+            .as_ref()
+            .map(|vtep| Wanted::new(desired, vtep, None, &mut Plan::default()));
+        let rules = rules::wanted(desired)
+            .into_iter()
+            .map(|(from, overlay)| (from, overlay.to_owned()));
+        ExpectedState {
+            is_internal,
+            index,
+            underlay: underlay.map(|underlay| UnderlayDevice {
+                index: underlay.index,
+                mtu: underlay.mtu,
+            }),
+            draining: draining.iter().map(|part| part.index).collect(),
+            mesos_bridges: BTreeMap::new(),
+            docker_bridges: BTreeMap::new(),
+            rules: rules.filter(|_| is_internal).collect(),
+            peers: peers.unwrap_or_default(),
+            nexthops,
+            vtep,
+        }
+    }
+
+    /// Adds a bridge of Mesos that should exist. `index`: its present one.
+    pub fn add_mesos_bridge(&mut self, name: &str, index: Option<u32>, addresses: BTreeSet<IpNet>) {
+        self.mesos_bridges
+            .insert(name.to_owned(), ExpectedBridge { index, addresses });
+    }
+
+    /// Adds a bridge of Docker. `index`: its present one.
+    pub fn add_docker_bridge(&mut self, name: &str, index: Option<u32>) {
+        self.docker_bridges.insert(name.to_owned(), index);
+    }
+
+    /// Returns the operations that lead from the peers of `from` to those of `to`, and the
+    /// index of the device. From then on events are compared with the peers of `to`. `None`:
+    /// there are other differences, or too many.
+    pub fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<(u32, Vec<Op>)> {
+        let (index, vtep) = (self.index?, self.vtep.as_ref()?);
+        if !self.peers.complete || !differ_in_peers_only(from, to) {
+            return None;
+        }
+        let (from, to) = (from.peers.as_ref()?, to.peers.as_ref()?);
+        let objects = &mut self.peers.objects;
+        let ops = peers::change(from, to, vtep, objects, &mut self.nexthops)?;
+        Some((index, ops))
+    }
+
+    /// Returns the reaction that an event asks for.
+    pub fn reaction(&self, event: &Event) -> Reaction {
+        let Event { subject, change } = event;
+        let differs = match subject {
+            Subject::Setting => return Reaction::QuickCheck,
+            Subject::Link(link) => self.link_differs(link, *change),
+            _ if !self.is_internal => false,
+            Subject::Port { bridge } => change.is_gone() && self.draining.contains(bridge),
+            Subject::Rule(rule) => self.rule_differs(rule, *change),
+            Subject::Route { index, route } => self.route_differs(*index, route, *change),
+            Subject::Address {
+                index,
+                net,
+                tentative,
+            } => self.address_differs(*index, *net, *tentative, *change),
+            Subject::Neighbour {
+                index,
+                ip,
+                neighbour,
+            } => self.is_vtep(*index) && self.neighbour_differs(*ip, *neighbour, *change),
+            Subject::Fdb {
+                index,
+                mac,
+                dst,
+                entry,
+            } => self.is_vtep(*index) && self.fdb_differs(*mac, *dst, *entry, *change),
+            Subject::Nexthop { id, nexthop } => self.nexthop_differs(*id, nexthop, *change),
+        };
+        match differs {
+            true => Reaction::Reconcile,
+            false => Reaction::Ignore,
+        }
+    }
+
+    fn is_vtep(&self, index: u32) -> bool {
+        self.index == Some(index)
+    }
+
+    fn link_differs(&self, link: &Link, change: Change) -> bool {
+        if let Some(underlay) = self.underlay
+            && underlay.index == link.index
+        {
+            return change.is_gone() || underlay.mtu != link.mtu;
+        }
+        if !self.is_internal {
+            return false;
+        }
+        if let Some(bridge) = self.mesos_bridges.get(&link.name) {
+            return change.is_gone() || !link.up || bridge.index != Some(link.index);
+        }
+        if let Some(index) = self.docker_bridges.get(&link.name) {
+            return !change.is_gone() && *index != Some(link.index);
+        }
+        let vtep = match &self.vtep {
+            Some(vtep) if vtep.name == link.name => vtep,
+            // The device was renamed.
+            _ if self.is_vtep(link.index) => return true,
+            _ => return !change.is_gone() && looks_like_vtep(link),
+        };
+        let kind = DeviceKind::Vxlan {
+            vni: Some(vtep.vni),
+            port: VXLAN_PORT,
+            learning: false,
+        };
+        let is_right = self.is_vtep(link.index)
+            && link.kind == kind
+            && link.mac == vtep.mac
+            && link.up
+            && vtep.mtu.is_none_or(|mtu| mtu == link.mtu);
+        change.is_gone() || !is_right
+    }
+
+    fn address_differs(&self, index: u32, net: IpNet, tentative: bool, change: Change) -> bool {
+        let is_docker = self.docker_bridges.values().any(|own| *own == Some(index));
+        if is_docker && tentative && !change.is_gone() {
+            return true;
+        }
+        let mut vteps = self.vtep.iter();
+        let is_wanted = vteps.any(|vtep| vtep.addresses.contains(&net));
+        let is_bridge = |bridge: &ExpectedBridge| {
+            bridge.index == Some(index) && bridge.addresses.contains(&net)
+        };
+        self.is_vtep(index) && is_wanted == change.is_gone()
+            || change.is_gone() && self.mesos_bridges.values().any(is_bridge)
+    }
+
+    fn rule_differs(&self, rule: &Rule, change: Change) -> bool {
+        let is_right = self.rules.contains_key(&rule.from) && rule.priority < MAIN_PRIORITY;
+        is_right == change.is_gone()
+    }
+
+    fn route_differs(&self, index: Option<u32>, route: &Route, change: Change) -> bool {
+        let is_on_vtep = index.is_some() && index == self.index;
+        match self.peers.objects.routes.get(&route.key()) {
+            Some(via) => {
+                let is_right = is_on_vtep
+                    && route.plain
+                    && route.via == Some(*via)
+                    && has_default_metric(route);
+                // A wrong route that was removed does not matter. A new one over another
+                // device may have replaced ours.
+                is_right == change.is_gone()
+            }
+            None => !change.is_gone() && is_on_vtep && self.peers.complete && is_ours(route),
+        }
+    }
+
+    fn neighbour_differs(&self, ip: IpAddr, found: Neighbour, change: Change) -> bool {
+        match self.peers.objects.neighbours.get(&ip) {
+            Some(mac) => change.is_gone() || found != permanent_neighbour(*mac),
+            None => !change.is_gone() && found.permanent && self.peers.complete,
+        }
+    }
+
+    fn fdb_differs(&self, mac: Mac, dst: IpAddr, found: FdbEntry, change: Change) -> bool {
+        match self.peers.objects.fdb.get(&mac) {
+            Some(wanted) => {
+                let is_right = dst == IpAddr::V4(*wanted) && found == PERMANENT_ENTRY;
+                change.is_gone() || !is_right
+            }
+            None => !change.is_gone() && found.permanent && self.peers.complete,
+        }
+    }
+
+    /// Compares a nexthop object. Its removal stands for that of the routes that refer to it,
+    /// for which the kernel sends no event.
+    fn nexthop_differs(&self, id: u32, found: &NexthopEvent, change: Change) -> bool {
+        let nexthop = found.observed(self.index);
+        match nexthops::is_wanted(&self.peers.objects, id) {
+            true => change.is_gone() || !nexthops::is_right(id, &nexthop),
+            false => !change.is_gone() && nexthop.protocol == PROTOCOL && self.peers.complete,
+        }
+    }
+}
+
+fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
+    let Desired {
+        cni,
+        backend,
+        firewall,
+        own,
+        fit_mtu,
+        tx_checksum,
+        removal,
+        vtep,
+        overlays,
+        peers: _,
+    } = one;
+    *cni == other.cni
+        && *backend == other.backend
+        && *firewall == other.firewall
+        && *own == other.own
+        && *fit_mtu == other.fit_mtu
+        && *tx_checksum == other.tx_checksum
+        && *removal == other.removal
+        && *vtep == other.vtep
+        && *overlays == other.overlays
+}
+
+/// Returns whether a device looks like a VTEP of ours with a former network identifier.
+fn looks_like_vtep(link: &Link) -> bool {
+    match link.kind {
+        DeviceKind::Vxlan {
+            vni: Some(vni),
+            port: VXLAN_PORT,
+            ..
+        } => link.name == vtep_name(vni),
+        _ => false,
+    }
+}

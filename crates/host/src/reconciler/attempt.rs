@@ -1,0 +1,449 @@
+//! One attempt of a reconciliation: reads the host, plans, applies the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use overlay_core::HostReport;
+use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
+
+use crate::cni;
+use crate::failures::Failures;
+use crate::kernel::ethtool::Ethtool;
+use crate::kernel::netlink::{Error, Netlink};
+use crate::kernel::{observe, request, sysctl};
+use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
+use crate::reconcile::{
+    DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6, nexthops_after, plan,
+};
+
+/// State of an attempt.
+pub(super) struct Attempt<'a> {
+    desired: &'a Desired,
+    netlink: Option<Netlink>,
+    underlay: Option<Underlay>,
+    failures: Failures<'a>,
+    /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
+    nexthops: Option<BTreeSet<u32>>,
+    /// Whether an operation failed as it does when somebody else changes the same things.
+    raced: bool,
+    /// Failed operations that a quick check would find again.
+    failed: Vec<Op>,
+    /// Operations that the kernel rejected.
+    rejected: Vec<Op>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(desired: &'a Desired) -> Attempt<'a> {
+        Attempt {
+            desired,
+            netlink: None,
+            underlay: None,
+            failures: Failures::new(desired),
+            nexthops: None,
+            raced: false,
+            failed: Vec::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    pub(super) fn failures(&mut self) -> &mut Failures<'a> {
+        &mut self.failures
+    }
+
+    pub(super) fn has_raced(&self) -> bool {
+        self.raced
+    }
+
+    pub(super) fn rejected(&self) -> &[Op] {
+        &self.rejected
+    }
+
+    pub(super) fn take_rejected(&mut self) -> Vec<Op> {
+        std::mem::take(&mut self.rejected)
+    }
+
+    pub(super) fn take_failed(&mut self) -> Vec<Op> {
+        std::mem::take(&mut self.failed)
+    }
+
+    pub(super) fn take_underlay(&mut self) -> Option<Underlay> {
+        self.underlay.take()
+    }
+
+    pub(super) fn into_report(self) -> HostReport {
+        self.failures.into_report()
+    }
+
+    /// Reads the host as far as it can be read, and plans.
+    pub(super) async fn plan(&mut self) -> Plan {
+        let observed = self.observe().await;
+        let plan = plan(self.desired, &observed);
+        let kernel = observed.kernel.as_ref();
+        self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
+        if let Some(obstacle) = &plan.obstacle {
+            self.failures.add(Scope::Overlays, obstacle.clone());
+        }
+        for problem in &plan.problems {
+            self.failures.add(Scope::Host, problem.clone());
+        }
+        plan
+    }
+
+    async fn observe(&mut self) -> Observed {
+        let (forwarding, cni) = (sysctl::forwarding(), self.observe_cni());
+        let kernel = match self.observe_kernel().await {
+            Ok(kernel) => kernel,
+            Err(sentence) => {
+                self.failures.add(Scope::Overlays, sentence);
+                None
+            }
+        };
+        Observed {
+            forwarding,
+            cni,
+            underlay: self.underlay.clone(),
+            tx_checksum: tx_checksum(self.desired),
+            loses_router_advertisements: self.loses_router_advertisements().await,
+            kernel,
+        }
+    }
+
+    /// Returns whether the underlay's device lives on router advertisements that the kernel
+    /// ignores once it forwards IPv6; `false` where that cannot be read.
+    async fn loses_router_advertisements(&self) -> bool {
+        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else {
+            return false;
+        };
+        forwards_ipv6(self.desired)
+            && sysctl::ipv6_setting(&underlay.device, "accept_ra").as_deref() == Some("1")
+            && observe::is_advertised(netlink, underlay.index)
+                .await
+                .unwrap_or(false)
+    }
+
+    /// Reads the CNI files. If that fails, every overlay that should have one fails.
+    pub(super) fn observe_cni(&mut self) -> Option<BTreeMap<String, CniFile>> {
+        let Cni { dir, .. } = &self.desired.cni;
+        if dir.as_os_str().is_empty() {
+            return None;
+        }
+        let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
+            .into_keys()
+            .collect();
+        match cni::files::read(dir, &wanted.iter().copied().collect()) {
+            Ok(files) => Some(files),
+            Err(error) => {
+                let sentence = format!(
+                    "cannot read the CNI configurations in {}: {error}",
+                    dir.display()
+                );
+                for overlay in wanted {
+                    self.failures.add(Scope::Overlay(overlay), sentence.clone());
+                }
+                None
+            }
+        }
+    }
+
+    /// Reads the kernel's configuration; `None`: another program manages it.
+    async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
+        let netlink =
+            Netlink::open().map_err(|error| format!("cannot open a netlink socket: {error}"))?;
+        let netlink = self.netlink.insert(netlink);
+        let underlay = observe::underlay(netlink, self.desired).await;
+        self.underlay =
+            underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
+        match self.desired.backend {
+            Backend::External => Ok(None),
+            Backend::Internal => observe::observe(netlink, self.desired).await.map(Some),
+        }
+    }
+
+    /// Applies the operations in order. A failed one does not stop the others, except those
+    /// on a device that does not exist.
+    pub(super) async fn apply(&mut self, plan: &Plan) {
+        let mut indexes = BTreeMap::new();
+        let mut missing = BTreeMap::<&Arc<str>, usize>::new();
+        let mut ops = plan.ops.iter().peekable();
+        while let Some(op) = ops.next() {
+            log::debug!("{op}");
+            let Some(device) = op.device() else {
+                self.apply_one(op).await;
+                continue;
+            };
+            let mut batch = vec![op];
+            while let Some(op) = ops.next_if(|op| op.device() == Some(device)) {
+                log::debug!("{op}");
+                batch.push(op);
+            }
+            if !indexes.contains_key(device) {
+                let index = self.index_of(device).await;
+                indexes.insert(device, index);
+            }
+            match indexes.get(device).copied().flatten() {
+                Some(index) => self.apply_batch(&batch, index).await,
+                None => *missing.entry(device).or_default() += batch.len(),
+            }
+        }
+        for (device, count) in missing {
+            let sentence =
+                format!("skipped {count} operations on device {device}, which does not exist");
+            self.failures.add(Scope::Overlays, sentence);
+        }
+    }
+
+    /// Returns the state that events are compared with from now on. (Events that came after
+    /// the kernel was read are still queued.)
+    pub(super) async fn expected(&self, draining: &[Draining]) -> ExpectedState {
+        let index = match &self.desired.vtep {
+            Some(vtep) => self.known_index_of(&vtep.name).await,
+            None => None,
+        };
+        let mut expected = ExpectedState::new(
+            self.desired,
+            index,
+            self.underlay.as_ref(),
+            draining,
+            self.nexthops.clone(),
+        );
+        for (name, addresses) in self.desired.mesos_bridges_with_ipv6() {
+            expected.add_mesos_bridge(name, self.known_index_of(name).await, addresses);
+        }
+        for name in self.desired.docker_bridges_with_ipv6() {
+            expected.add_docker_bridge(name, self.known_index_of(name).await);
+        }
+        expected
+    }
+
+    /// Returns the index of a device; `None`: there is none, or it cannot be read.
+    async fn known_index_of(&self, device: &str) -> Option<u32> {
+        observe::index_of(self.netlink.as_ref()?, device)
+            .await
+            .ok()
+            .flatten()
+    }
+
+    /// Returns the index of a device. An error is a failure of all overlays.
+    async fn index_of(&mut self, device: &str) -> Option<u32> {
+        match observe::index_of(self.netlink.as_ref()?, device).await {
+            Ok(index) => index,
+            Err(error) => {
+                self.failures.add(
+                    Scope::Overlays,
+                    format!("cannot find device {device}: {error}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Applies an operation that needs no index of a device.
+    async fn apply_one(&mut self, op: &Op) {
+        let Cni { dir, .. } = &self.desired.cni;
+        let result = match op {
+            Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
+            Op::SetTxChecksum(device, on) => {
+                Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *on))
+            }
+            Op::SkipDad(device) => sysctl::skip_dad(device),
+            Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
+            Op::RemoveCni { overlay } => cni::files::remove(dir, overlay),
+            // All others are netlink requests that name their device.
+            _ => return self.apply_batch(&[op], 0).await,
+        };
+        if let Err(error) = result {
+            let reason = match op {
+                Op::WriteCni { .. } | Op::RemoveCni { .. } => {
+                    format!("{error} (in {})", dir.display())
+                }
+                _ => error.to_string(),
+            };
+            self.failures.add_op(op, reason);
+            self.failed.push(op.clone());
+        }
+    }
+
+    /// Applies netlink operations on one device.
+    async fn apply_batch(&mut self, ops: &[&Op], index: u32) {
+        let Some(netlink) = &self.netlink else { return };
+        let requests = ops
+            .iter()
+            .filter_map(|op| request::request(op, index))
+            .collect();
+        let results = netlink.execute(requests).await;
+        for (op, result) in ops.iter().zip(results) {
+            match result {
+                Ok(()) => {}
+                Err(error) if is_harmless(op, &error) => {}
+                Err(error) => {
+                    self.raced |= is_race(op, &error);
+                    self.failures.add_op(op, error.to_string());
+                    self.rejected.push((*op).clone());
+                }
+            }
+        }
+    }
+}
+
+/// Returns whether the VXLAN device leaves checksums to the device below; `None`: nobody
+/// needs to know, the device does not exist yet, or the kernel is older than 5.6 (which the
+/// operation that sets it then reports).
+pub(super) fn tx_checksum(desired: &Desired) -> Option<bool> {
+    let vtep = desired
+        .vtep
+        .as_ref()
+        .filter(|_| desired.backend == Backend::Internal)?;
+    if desired.tx_checksum == Checksum::Auto {
+        return None;
+    }
+    Ethtool::open()
+        .and_then(|ethtool| ethtool.tx_checksum(&vtep.name))
+        .ok()
+}
+
+/// Returns whether the failure of an operation leaves nothing to do.
+fn is_harmless(op: &Op, error: &Error) -> bool {
+    let absent = [
+        Errno::ENOENT,
+        Errno::ESRCH,
+        Errno::ENODEV,
+        Errno::EADDRNOTAVAIL,
+    ];
+    match (op, error.errno()) {
+        (Op::AddRule { .. }, Some(Errno::EEXIST)) => true,
+        // Kernels before 4.12 refuse it. An FDB that learns does no harm beside permanent
+        // entries.
+        (Op::SetDevice(_, DeviceChange::NoLearning), Some(Errno::EOPNOTSUPP)) => {
+            log::warn!("this kernel cannot {op}; the FDB will also contain learned entries");
+            true
+        }
+        (op, Some(errno)) => op.removes() && absent.contains(&errno),
+        _ => false,
+    }
+}
+
+/// Returns whether an operation failed because somebody else created or removed the device
+/// first.
+fn is_race(op: &Op, error: &Error) -> bool {
+    match (op, error.errno()) {
+        (Op::AddDevice(_) | Op::AddBridge(..), errno) => errno == Some(Errno::EEXIST),
+        (op, errno) => op.device().is_some() && errno == Some(Errno::ENODEV),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::NewRoute;
+
+    fn route(n: u8) -> Op {
+        let (dst, via) = (
+            format!("9.0.{n}.0/24").parse().unwrap(),
+            "44.128.0.9".parse().unwrap(),
+        );
+        Op::SetRoute(
+            "vtep1024".into(),
+            NewRoute {
+                table: 254,
+                dst,
+                via,
+                nexthop: None,
+            },
+        )
+    }
+
+    fn refused(errno: Errno) -> Error {
+        Error::Refused { errno, text: None }
+    }
+
+    #[test]
+    fn absent_objects_need_no_removal_but_must_be_created() {
+        let remove = Op::RemoveDevice("vtep1024".into());
+        assert!(is_harmless(&remove, &refused(Errno::ENODEV)));
+        assert!(!is_harmless(&remove, &refused(Errno::EPERM)));
+        assert!(!is_harmless(&remove, &Error::NoAnswer("no answer")));
+        assert!(!is_harmless(&route(1), &refused(Errno::ENODEV)));
+        assert!(is_race(&route(1), &refused(Errno::ENODEV)));
+        assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
+    }
+
+    #[test]
+    fn what_others_did_first_is_a_race_or_no_matter() {
+        use crate::reconcile::NewDevice;
+        let device: Arc<str> = "vtep1024".into();
+        let new = NewDevice {
+            name: device.clone(),
+            vni: 1,
+            port: 64000,
+            mac: Default::default(),
+            mtu: None,
+        };
+        let rule = Op::AddRule {
+            overlay: "dcos".into(),
+            from: "9.0.0.0/8".parse().unwrap(),
+        };
+        let bridge = Op::AddBridge("m-dcos".into(), Default::default());
+        let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);
+        let up = Op::SetDevice(device.clone(), DeviceChange::Up);
+        let nexthop = Op::RemoveNexthop(device.clone(), 7);
+        let add_nexthop = Op::AddNexthop(device, [44, 128, 0, 2].into());
+        for (op, errno, fine, race) in [
+            (&rule, Errno::EEXIST, true, false),
+            (&rule, Errno::ENOENT, false, false),
+            (&learning, Errno::EOPNOTSUPP, true, false),
+            (&up, Errno::EOPNOTSUPP, false, false),
+            (&up, Errno::ENODEV, false, true),
+            (&bridge, Errno::EEXIST, false, true),
+            (&Op::AddDevice(new), Errno::EEXIST, false, true),
+            (&nexthop, Errno::ENOENT, true, false),
+            (&nexthop, Errno::EBUSY, false, false),
+            (&add_nexthop, Errno::EEXIST, false, false),
+            (&add_nexthop, Errno::ENOENT, false, false),
+        ] {
+            assert_eq!(is_harmless(op, &refused(errno)), fine, "{op}: {errno}");
+            assert_eq!(is_race(op, &refused(errno)), race, "{op}: {errno}");
+        }
+        for errno in [
+            Errno::ENOENT,
+            Errno::ESRCH,
+            Errno::ENODEV,
+            Errno::EADDRNOTAVAIL,
+        ] {
+            assert!(
+                is_harmless(&Op::RemoveDevice("vtep7".into()), &refused(errno)),
+                "{errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn checksums_are_nobodys_business_but_where_they_are_ours() {
+        let vtep = overlay_core::host_api::desired::Vtep {
+            // Every host has this one.
+            name: "lo".into(),
+            vni: 1,
+            mac: Default::default(),
+            addresses: Vec::new(),
+            mtu: None,
+        };
+        let with = |backend, tx_checksum| {
+            let desired = Desired {
+                backend,
+                tx_checksum,
+                vtep: Some(vtep.clone()),
+                ..Desired::default()
+            };
+            super::tx_checksum(&desired)
+        };
+        assert_eq!(with(Backend::External, Checksum::On), None);
+        assert_eq!(with(Backend::Internal, Checksum::Auto), None);
+        assert_eq!(
+            super::tx_checksum(&Desired {
+                tx_checksum: Checksum::On,
+                ..Desired::default()
+            }),
+            None
+        );
+    }
+}

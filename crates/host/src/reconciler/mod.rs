@@ -1,0 +1,467 @@
+//! Reconciliation of the host with its desired state: observe, plan, apply, report.
+
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use overlay_core::HostReport;
+use overlay_core::host_api::desired::{Bridge, Checksum, Desired};
+use overlay_core::host_api::usage::Containerizer;
+use tokio::runtime::Runtime;
+
+use crate::executor::{Executor, Reconciler, UnderlayMtu};
+use crate::firewall::Firewall;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::watch::{WaitFor, Watch};
+use crate::kernel::{request, sysctl};
+use crate::reconcile::observed::{Observed, Underlay};
+use crate::reconcile::{Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan};
+
+use attempt::Attempt;
+use rejected_peers::RejectedPeers;
+
+mod attempt;
+mod rejected_peers;
+
+/// Attempts in one reconciliation. The second one is for a host that somebody else changed
+/// during the first.
+const ATTEMPTS: usize = 2;
+
+/// Makes the host match `desired` once, in the network namespace of the calling thread.
+/// Returns when that is done. See [`Executor`] for a thread that keeps the host so.
+pub fn reconcile_once(desired: &Desired) -> HostReport {
+    KernelReconciler::with_events(Watch::silent()).reconcile(desired)
+}
+
+/// Changes that [`reconcile_once`] would make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Operations, one line each.
+    pub operations: Vec<String>,
+    /// Overlays whose removal waits for their containers, one sentence each.
+    pub draining: Vec<String>,
+    /// Parts of the host that cannot be read or cannot be made as desired, one sentence
+    /// each.
+    pub problems: Vec<String>,
+}
+
+/// Returns what [`reconcile_once`] would do, in the network namespace of the calling
+/// thread.
+pub fn preview(desired: &Desired) -> Preview {
+    let mut attempt = Attempt::new(desired);
+    let plan = match event_loop() {
+        Ok(runtime) => runtime.block_on(attempt.plan()),
+        Err(error) => {
+            return Preview {
+                problems: vec![format!("cannot start an event loop: {error}")],
+                ..Preview::default()
+            };
+        }
+    };
+    let firewall =
+        Firewall::default().preview(&with_draining(desired, &plan.draining), attempt.failures());
+    let report = attempt.into_report();
+    Preview {
+        operations: firewall
+            .into_iter()
+            .chain(plan.ops.iter().map(Op::to_string))
+            .collect(),
+        draining: plan.draining.iter().map(Draining::to_string).collect(),
+        problems: report.host,
+    }
+}
+
+impl Executor {
+    /// Starts the thread. It calls `wake` whenever there is a report to
+    /// [`poll`](Executor::poll); `wake` must not wait for whoever drops the executor.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
+        Executor::spawn_with(|| KernelReconciler::with_events(Watch::new()), wake)
+    }
+}
+
+/// Reconciler of a host's kernel configuration, firewall and CNI files.
+///
+/// What it remembers is for the log and for the time until the next reconciliation; no
+/// reconciliation relies on it.
+struct KernelReconciler {
+    events: Watch,
+    expected: ExpectedState,
+    /// Warnings that were logged already.
+    warned: Vec<String>,
+    firewall: Firewall,
+    /// Operations that failed, which a quick check need not find again.
+    failed: Vec<Op>,
+    /// Peers that the kernel rejected in the last reconciliation; `None`: the host differs
+    /// from the desired state otherwise, too.
+    rejected: Option<RejectedPeers>,
+    /// Underlay of the last reconciliation.
+    underlay: Option<Underlay>,
+    /// Removed overlays of the last reconciliation that still have containers.
+    draining: Vec<Draining>,
+}
+
+/// Returns a new event loop. Each use has its own, and its own netlink socket: a defect in
+/// them does not last.
+fn event_loop() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+impl KernelReconciler {
+    fn with_events(events: Watch) -> KernelReconciler {
+        KernelReconciler {
+            events,
+            expected: ExpectedState::default(),
+            warned: Vec::new(),
+            firewall: Firewall::default(),
+            failed: Vec::new(),
+            rejected: None,
+            underlay: None,
+            draining: Vec::new(),
+        }
+    }
+
+    /// Attempts to reconcile, once more if somebody else interfered.
+    async fn attempts(&mut self, desired: &Desired) -> HostReport {
+        let mut operations = 0;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let start = Instant::now();
+            let mut attempt = Attempt::new(desired);
+            let mut plan = attempt.plan().await;
+            self.warn(std::mem::take(&mut plan.warnings));
+            // The firewall comes before the CNI files, which tell Mesos that the network
+            // works.
+            operations += self
+                .firewall
+                .reconcile(&with_draining(desired, &plan.draining), attempt.failures());
+            attempt.apply(&plan).await;
+            // A peer that the kernel rejects is tried each time and changes nothing.
+            operations += plan.ops.len().saturating_sub(attempt.rejected().len());
+            if !plan.ops.is_empty() {
+                log::info!(
+                    "configured the host: {} operations in {:.0?}, {} failed",
+                    plan.ops.len(),
+                    start.elapsed(),
+                    attempt.failures().count()
+                );
+            }
+            if !attempt.has_raced() || attempts == ATTEMPTS {
+                return self.finish(attempt, plan.draining, operations).await;
+            }
+        }
+    }
+
+    /// Keeps what is needed until the next reconciliation, and returns the report.
+    async fn finish(
+        &mut self,
+        mut attempt: Attempt<'_>,
+        draining: Vec<Draining>,
+        operations: usize,
+    ) -> HostReport {
+        self.expected = attempt.expected(&draining).await;
+        self.failed = attempt.take_failed();
+        self.underlay = attempt.take_underlay();
+        self.draining = draining;
+        let (failures, rejected) = (attempt.failures().count(), attempt.take_rejected());
+        let removed = self.draining.iter().filter(|part| part.is_removed());
+        let report = HostReport {
+            operations,
+            draining: self.draining.iter().map(Draining::to_string).collect(),
+            used: removed.map(|part| part.overlay.clone()).collect(),
+            ..attempt.into_report()
+        };
+        self.rejected = RejectedPeers::new(&rejected, failures, &report.host);
+        report
+    }
+
+    /// Logs each warning once, until it is over.
+    fn warn(&mut self, warnings: Vec<String>) {
+        for warning in &warnings {
+            if !self.warned.contains(warning) {
+                log::warn!("{warning}");
+            }
+        }
+        self.warned = warnings;
+    }
+}
+
+impl Reconciler for KernelReconciler {
+    fn reconcile(&mut self, desired: &Desired) -> HostReport {
+        // The reconciliation sees the effect of every event that came before it.
+        self.events.discard();
+        self.rejected = None;
+        self.expected = ExpectedState::default();
+        let report = match event_loop() {
+            Ok(runtime) => runtime.block_on(self.attempts(desired)),
+            Err(error) => HostReport::failed(
+                desired,
+                format!("cannot configure the host: cannot start an event loop: {error}"),
+            ),
+        };
+        self.events.watch_directory(&desired.cni.dir);
+        report
+    }
+
+    fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport> {
+        let rejected = self.rejected.as_ref()?;
+        let (index, ops) = self.expected.change_peers(from, to)?;
+        // Only a full reconciliation finds out what became of a rejected peer.
+        if rejected.concerns(&ops) {
+            return None;
+        }
+        let requests: Vec<_> = ops
+            .iter()
+            .filter_map(|op| request::request(op, index))
+            .collect();
+        let runtime = event_loop().ok()?;
+        let results =
+            runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
+        // The kernel must have been as expected: even an object to be removed that does not
+        // exist is a surprise.
+        let ok = results.iter().all(Result::is_ok);
+        let host = rejected.sentences().to_vec();
+        ok.then(|| HostReport {
+            operations: ops.len(),
+            host,
+            ..HostReport::default()
+        })
+    }
+
+    fn quick_check(&mut self, desired: &Desired) -> bool {
+        let mut attempt = Attempt::new(desired);
+        let observed = Observed {
+            forwarding: sysctl::forwarding(),
+            cni: attempt.observe_cni(),
+            underlay: self.underlay.clone(),
+            ..Observed::default()
+        };
+        // The kernel sends no event for a changed feature of a device.
+        let wanted = match desired.tx_checksum {
+            Checksum::Auto => None,
+            Checksum::On => Some(true),
+            Checksum::Off => Some(false),
+        };
+        let checksum = wanted.and_then(|on| {
+            let name = desired.vtep.as_ref()?.name.as_str();
+            let differs = attempt::tx_checksum(desired)? != on;
+            differs.then(|| Op::SetTxChecksum(name.into(), on))
+        });
+        checksum
+            .into_iter()
+            .chain(plan(desired, &observed).ops)
+            .any(|op| !self.failed.contains(&op))
+            || self
+                .firewall
+                .quick_check(&with_draining(desired, &self.draining))
+    }
+
+    fn wait(
+        &mut self,
+        wakeup: BorrowedFd<'_>,
+        timeout: Duration,
+        wait_for: WaitFor,
+    ) -> io::Result<Reaction> {
+        self.events.wait(wakeup, timeout, &self.expected, wait_for)
+    }
+
+    fn is_without_events(&self) -> bool {
+        self.events.is_without_events()
+    }
+
+    fn underlay_mtu(&self) -> UnderlayMtu {
+        let mtu = self.underlay.as_ref().map(max_inner_mtu);
+        mtu.map_or(UnderlayMtu::Unknown, UnderlayMtu::Bytes)
+    }
+}
+
+/// Returns the desired state with the removed overlays that still have containers, as far
+/// as the firewall needs it.
+fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Desired> {
+    if draining.is_empty() {
+        return Cow::Borrowed(desired);
+    }
+    // The firewall does not depend on the peers.
+    let mut with = Desired {
+        firewall: desired.firewall,
+        vtep: desired.vtep.clone(),
+        overlays: desired.overlays.clone(),
+        ..Desired::default()
+    };
+    for part in draining {
+        let bridge = Some(Bridge {
+            name: part.bridge.clone(),
+            subnets: part.subnets.clone(),
+        });
+        let overlay = with.overlays.entry(part.overlay.clone()).or_default();
+        for (all, more) in [
+            (&mut overlay.ranges, &part.ranges),
+            (&mut overlay.subnets, &part.subnets),
+        ] {
+            for net in more {
+                if !all.contains(net) {
+                    all.push(*net);
+                }
+            }
+        }
+        match part.containerizer {
+            Containerizer::Mesos => overlay.mesos_bridge = bridge,
+            Containerizer::Docker => overlay.docker_bridge = bridge,
+        }
+    }
+    Cow::Owned(with)
+}
+
+#[cfg(test)]
+mod tests {
+    use overlay_core::host_api::desired::{Backend, Cni, Firewall as Choice, Overlay};
+    use overlay_core::host_api::names::parse_bridge_name;
+
+    use super::*;
+    use crate::cni::{content, files};
+    use crate::reconcile::RemovedPart;
+
+    fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What drains keeps its part of the firewall, of whichever containerizer it is.
+    #[test]
+    fn the_firewall_knows_what_drains() {
+        let stays = Overlay {
+            ranges: nets(&["9.0.0.0/8"]),
+            subnets: nets(&["9.0.1.0/24"]),
+            mesos_bridge: Some(Bridge {
+                name: "m-dcos".into(),
+                subnets: nets(&["9.0.1.0/25"]),
+            }),
+            ..Overlay::default()
+        };
+        let firewall = Choice::Nftables;
+        let overlays = [("dcos".to_owned(), stays.clone())].into();
+        let desired = Desired {
+            firewall,
+            overlays,
+            ..Desired::default()
+        };
+        assert_eq!(*with_draining(&desired, &[]), desired);
+        let part =
+            |overlay: &str, bridge: &str, part, subnets: &[&str], ranges: &[&str]| Draining {
+                overlay: overlay.into(),
+                part,
+                containerizer: parse_bridge_name(bridge).unwrap().0,
+                bridge: bridge.into(),
+                index: 7,
+                containers: 1,
+                subnets: nets(subnets),
+                ranges: nets(ranges),
+            };
+        let with = with_draining(
+            &desired,
+            &[
+                part(
+                    "dcos",
+                    "d-dcos",
+                    RemovedPart::Bridge,
+                    &["9.0.1.128/25"],
+                    &["9.0.0.0/8"],
+                ),
+                part(
+                    "gone",
+                    "m-gone",
+                    RemovedPart::Overlay,
+                    &["8.0.1.0/25", "fd02::/81"],
+                    &["8.0.0.0/8", "fd02::/64"],
+                ),
+            ],
+        );
+        assert_eq!(with.firewall, Choice::Nftables);
+        let dcos = &with.overlays["dcos"];
+        assert_eq!(
+            (&dcos.mesos_bridge, &dcos.ranges),
+            (&stays.mesos_bridge, &stays.ranges)
+        );
+        assert_eq!(dcos.subnets, nets(&["9.0.1.0/24", "9.0.1.128/25"]));
+        assert_eq!(dcos.docker_bridge.as_ref().unwrap().name, "d-dcos");
+        let gone = &with.overlays["gone"];
+        assert_eq!(gone.mesos_bridge.as_ref().unwrap().name, "m-gone");
+        assert_eq!(
+            (&gone.docker_bridge, gone.ranges.len(), gone.subnets.len()),
+            (&None, 2, 2)
+        );
+    }
+
+    /// Hosts whose data plane is somebody else's: just the files are looked at.
+    fn files_only(dir: &std::path::Path) -> Desired {
+        let subnets = nets(&["9.0.1.0/25"]);
+        let mesos_bridge = Some(Bridge {
+            name: "m-dcos".into(),
+            subnets,
+        });
+        let overlay = Overlay {
+            mesos_bridge,
+            mtu: 1420,
+            ..Overlay::default()
+        };
+        Desired {
+            cni: Cni {
+                dir: dir.into(),
+                data_dir: None,
+            },
+            backend: Backend::External,
+            firewall: Choice::None,
+            overlays: [("dcos".to_owned(), overlay)].into(),
+            ..Desired::default()
+        }
+    }
+
+    #[test]
+    fn a_look_finds_files_that_somebody_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        assert!(reconciler.quick_check(&desired), "there is no file yet");
+        let content = content::wanted(&desired, None).remove("dcos").unwrap();
+        files::write(dir.path(), "dcos", &content).unwrap();
+        assert!(!reconciler.quick_check(&desired));
+        std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
+        assert!(reconciler.quick_check(&desired));
+        // With the underlay that was measured another MTU may be right.
+        files::write(dir.path(), "dcos", &content).unwrap();
+        reconciler.underlay = Some(Underlay {
+            index: 2,
+            device: "eth0".into(),
+            mtu: 1400,
+        });
+        assert!(!reconciler.quick_check(&desired));
+        assert!(reconciler.quick_check(&Desired {
+            fit_mtu: true,
+            ..desired
+        }));
+    }
+
+    /// What could not be done is no news as long as it is the same.
+    #[test]
+    fn a_look_does_not_find_again_what_could_not_be_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut desired = files_only(dir.path());
+        let write = |desired: &Desired| {
+            let content = content::wanted(desired, None).remove("dcos").unwrap();
+            Op::WriteCni {
+                overlay: "dcos".into(),
+                content,
+            }
+        };
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        reconciler.failed = vec![write(&desired)];
+        assert!(!reconciler.quick_check(&desired));
+        desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
+        assert!(reconciler.quick_check(&desired), "that was something else");
+    }
+}
