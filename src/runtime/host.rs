@@ -22,7 +22,7 @@ pub struct LocalHost {
     sampler: Option<Sampler>,
     /// Report that the thread could not be started.
     failed: Option<HostReport>,
-    engine: Option<docker::Worker>,
+    engine: Option<docker::Executor>,
     /// Report that the thread for the engine could not be started.
     engine_failed: Option<EngineReport>,
 }
@@ -95,7 +95,7 @@ impl Host for LocalHost {
                 // The thread for the host measures it.
                 None => watch::channel(UnderlayMtu::Unknown).1,
             };
-            match docker::Worker::spawn_fitting(fitting, move || wake()) {
+            match docker::Executor::spawn_with_underlay(fitting, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let sentence =

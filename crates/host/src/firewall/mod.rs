@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use overlay_core::host_api::desired::{Desired, Firewall as Choice};
 
 use crate::failures::Failures;
+use crate::operation::Operation;
 use attempt::{Attempt, Fault};
 use desired::FirewallDesired;
 use netfilter::Netfilter;
@@ -119,18 +120,23 @@ impl Firewall {
         operations
     }
 
-    /// Returns the operations of a reconciliation, one line each, without applying them.
+    /// Returns the operations of a reconciliation without applying them.
     pub(super) fn preview(
         &mut self,
         desired: &Desired,
         failures: &mut Failures<'_>,
-    ) -> Vec<String> {
+    ) -> Vec<Operation> {
         let (choice, tools) = (desired.firewall, self.tools(Instant::now()));
         let desired = FirewallDesired::from_host(desired);
         let mut attempt = Attempt::new(&desired, choice, &tools);
         let plan = attempt.plan();
         report(attempt.faults, failures);
-        plan.ops.iter().map(Op::to_string).collect()
+        plan.ops.iter().map(Operation::from).collect()
+    }
+
+    /// Returns the operations of the last reconciliation if it did not succeed.
+    pub(super) fn failed(&self) -> impl Iterator<Item = Operation> {
+        self.failed.iter().map(Operation::from)
     }
 
     /// Tells if there is something to do that did not fail in the last reconciliation.

@@ -12,6 +12,7 @@ use overlay_core::host_api::family::Family;
 use super::desired::set_name;
 use super::nftables;
 use super::ruleset::Ruleset;
+use crate::operation::{Operation, Tense, Verb};
 use crate::reconcile::Scope;
 
 /// Kernel interface that the masquerading rules are written to.
@@ -142,28 +143,42 @@ pub(super) fn family_scope(family: Family) -> Scope<'static> {
     family.pick(Scope::Ipv4, Scope::Ipv6)
 }
 
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+impl From<&Op> for Operation {
+    fn from(op: &Op) -> Operation {
+        match op {
             Op::WriteSet {
                 family, members, ..
             } => {
-                write!(f, "write ipset {}:", set_name(*family))?;
-                members
+                let members = members
                     .iter()
-                    .try_for_each(|(net, membership)| write!(f, " {net}{}", membership.option()))
+                    .map(|(net, membership)| format!(" {net}{}", membership.option()))
+                    .collect::<String>();
+                let name = set_name(*family);
+                Operation::new(Verb::Write, format_args!("ipset {name}:{members}"))
             }
-            Op::DestroySet(name) => write!(f, "destroy ipset {name}"),
+            Op::DestroySet(name) => Operation::new(Verb::Destroy, format_args!("ipset {name}")),
             Op::Rule {
                 family,
                 table,
                 line,
             } => {
                 let tool = family.pick("iptables", "ip6tables");
-                write!(f, "change rule: {tool} -t {table} {line}")
+                let object = format_args!("rule: {tool} -t {table} {line}");
+                Operation::new(Verb::Change, object)
             }
-            Op::WriteTable(table) => write!(f, "write nftables table {table}"),
-            Op::DeleteTable => write!(f, "delete nftables table {}", nftables::NAME),
+            Op::WriteTable(table) => {
+                Operation::new(Verb::Write, format_args!("nftables table {table}"))
+            }
+            Op::DeleteTable => Operation::new(
+                Verb::Delete,
+                format_args!("nftables table {}", nftables::NAME),
+            ),
         }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Operation::from(self).describe(Tense::Infinitive))
     }
 }
