@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         install::ensure(install::ZOOKEEPER)?;
         return options.agents.iter().try_for_each(|agents| {
             let falls =
-                net::alone(|| testkit::load::failover::run(&library, *agents, options.falls));
+                net::isolated(|| testkit::load::failover::run(&library, *agents, options.falls));
             print_falls(*agents, &falls.with_context(|| format!("{agents} agents"))?);
             Ok(())
         });
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
     let mut smaller: Option<(usize, Measured)> = None;
     for agents in options.agents {
         let measure = |module| {
-            net::alone(|| testkit::load::run(module, &library, agents, REPEATS))
+            net::isolated(|| testkit::load::run(module, &library, agents, REPEATS))
                 .with_context(|| format!("{agents} agents, {module:?}"))
         };
         let baseline = measure(Module::Baseline)?;

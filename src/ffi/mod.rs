@@ -21,7 +21,7 @@ use std::str;
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
-use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
@@ -356,13 +356,18 @@ pub unsafe extern "C" fn mo_node_poll(node: *mut mo_node, effect: *mut MoEffect)
 }
 
 /// Returns the `MO_ENDPOINT_*` flags of an endpoint.
-fn flags(authenticate: AuthenticateHttp, endpoint: &Announced) -> u64 {
+fn flags(authenticate: AuthenticateHttp, endpoint: &RouteSpec) -> u64 {
     let access = match endpoint.access {
         access if !authenticate.covers(access) => 0,
         Access::Writers => ENDPOINT_WRITES,
         Access::Readers | Access::Anyone => ENDPOINT_READS,
     };
-    access | if endpoint.tree { ENDPOINT_TREE } else { 0 }
+    access
+        | if endpoint.includes_subpaths {
+            ENDPOINT_TREE
+        } else {
+            0
+        }
 }
 
 /// Checks that the caller's version of a structure has all fields of this version.

@@ -13,7 +13,7 @@ use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, ZooKeeperSetti
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
-use overlay_core::protocol::routes::{Access, Announced};
+use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::{Effect, EngineReport, HostReport, Input, Io, Machine, Response, Time};
 
 /// Machine that does what the name of a message says, echoes other messages, and records its
@@ -86,7 +86,7 @@ struct Handle {
     node: *mut mo_node,
     ms: Arc<AtomicU64>,
     /// Inputs of the machines.
-    given: Arc<Mutex<Vec<Input>>>,
+    inputs: Arc<Mutex<Vec<Input>>>,
 }
 
 impl Handle {
@@ -96,12 +96,12 @@ impl Handle {
 
     fn of(detect: Option<&str>, log: Option<LogSettings>) -> Handle {
         let ms = Arc::new(AtomicU64::new(0));
-        let given = Arc::new(Mutex::new(Vec::new()));
+        let inputs = Arc::new(Mutex::new(Vec::new()));
         let node = mo_node::boxed(Node::new(NodeOptions {
             role: Role::Master,
             factory: Box::new({
-                let given = given.clone();
-                move |_| Box::new(Echo(VecDeque::new(), given.clone()))
+                let inputs = inputs.clone();
+                move |_| Box::new(Echo(VecDeque::new(), inputs.clone()))
             }),
             detect: detect.map(str::to_owned),
             authenticate_http: AuthenticateHttp::default(),
@@ -113,7 +113,7 @@ impl Handle {
             }),
             seed: 1,
         }));
-        Handle { node, ms, given }
+        Handle { node, ms, inputs }
     }
 
     fn started() -> Handle {
@@ -123,11 +123,10 @@ impl Handle {
     }
 
     fn start(&self) {
+        let pid = lend("overlay-master@10.0.0.1:5050");
         // SAFETY: the node is alive.
-        assert_eq!(
-            unsafe { mo_node_start(self.node, lend("overlay-master@10.0.0.1:5050")) },
-            MoResult::Ok
-        );
+        let result = unsafe { mo_node_start(self.node, pid) };
+        assert_eq!(result, MoResult::Ok);
     }
 
     fn message(&self, name: &str) -> MoResult {
@@ -332,10 +331,8 @@ fn ticks_may_come_at_any_time() {
     }
     let (_, effect) = handle.poll();
     // SAFETY: this is the variant of this kind.
-    assert_eq!(
-        (effect.kind, unsafe { effect.as_.none.deadline_ms }),
-        (MoEffectKind::None, NEVER)
-    );
+    let deadline_ms = unsafe { effect.as_.none.deadline_ms };
+    assert_eq!((effect.kind, deadline_ms), (MoEffectKind::None, NEVER));
 }
 
 #[test]
@@ -427,9 +424,9 @@ fn endpoints_can_be_listed() {
 #[test]
 fn flags_follow_the_access_of_an_endpoint() {
     use AuthenticateHttp::{All, None, Writes};
-    let endpoint = |access, tree| Announced {
+    let endpoint = |access, tree| RouteSpec {
         path: "/x",
-        tree,
+        includes_subpaths: tree,
         access,
         help: String::new(),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use overlay_core::agent::endpoints as agent;
 use overlay_core::master::endpoints as master;
-use overlay_core::protocol::routes::{Announced, announce};
+use overlay_core::protocol::routes::{RouteSpec, route_specs};
 use overlay_core::{AGENT_ID, Io, MASTER_ID};
 
 /// Role of a node.
@@ -36,11 +36,11 @@ impl Role {
     }
 
     /// Returns the HTTP endpoints, for drivers that must register them with a server.
-    pub fn endpoints(self) -> &'static [Announced] {
-        static MASTER: LazyLock<Vec<Announced>> =
-            LazyLock::new(|| announce(MASTER_ID, master::ENDPOINTS));
-        static AGENT: LazyLock<Vec<Announced>> =
-            LazyLock::new(|| announce(AGENT_ID, agent::ENDPOINTS));
+    pub fn endpoints(self) -> &'static [RouteSpec] {
+        static MASTER: LazyLock<Vec<RouteSpec>> =
+            LazyLock::new(|| route_specs(MASTER_ID, master::ENDPOINTS));
+        static AGENT: LazyLock<Vec<RouteSpec>> =
+            LazyLock::new(|| route_specs(AGENT_ID, agent::ENDPOINTS));
         match self {
             Role::Master => &MASTER,
             Role::Agent => &AGENT,

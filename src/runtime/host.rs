@@ -11,8 +11,31 @@ use overlay_host::docker;
 use overlay_host::{Executor, Sampler, UnderlayMtu};
 use tokio::sync::watch;
 
-use super::node::Host;
 use super::{Role, log};
+
+/// Executor of the effects [`ApplyHost`] and [`ApplyEngine`]. No method blocks.
+///
+/// [`ApplyHost`]: overlay_core::Effect::ApplyHost
+/// [`ApplyEngine`]: overlay_core::Effect::ApplyEngine
+pub trait Host: Send {
+    /// Starts to reconcile the host with `desired`.
+    fn apply(&mut self, generation: u64, desired: Arc<Desired>);
+
+    /// Returns the next report about the host.
+    fn poll(&mut self) -> Option<HostReport>;
+
+    /// Starts to reconcile the container engine with `networks`.
+    fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>);
+
+    /// Returns the next report about the container engine. There may be several of one
+    /// generation.
+    fn poll_engine(&mut self) -> Option<EngineReport>;
+
+    /// Returns the next sample of the addresses in use, by overlay.
+    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        None
+    }
+}
 
 /// Host that the process runs on. Its threads are started when they are needed first, so
 /// that a master has none.
@@ -20,7 +43,7 @@ pub struct LocalHost {
     wake: Arc<dyn Fn() + Send + Sync>,
     executor: Option<Executor>,
     sampler: Option<Sampler>,
-    /// Report that the thread could not be started.
+    /// Report that the thread that configures the host could not be started.
     failed: Option<HostReport>,
     engine: Option<docker::Executor>,
     /// Report that the thread for the engine could not be started.
@@ -90,17 +113,17 @@ impl Host for LocalHost {
     fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>) {
         if self.engine.is_none() {
             let wake = self.wake.clone();
-            let fitting = match &self.executor {
+            let underlay_mtu = match &self.executor {
                 Some(executor) => executor.underlay_mtu(),
-                // The thread for the host measures it.
+                // The thread that configures the host measures it.
                 None => watch::channel(UnderlayMtu::Unknown).1,
             };
-            match docker::Executor::spawn_with_underlay(fitting, move || wake()) {
+            match docker::Executor::spawn_with_underlay(underlay_mtu, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
-                    let sentence =
+                    let reason =
                         format!("cannot start the thread for the container engine: {error}");
-                    let report = EngineReport::failed(&networks, sentence);
+                    let report = EngineReport::failed(&networks, reason);
                     self.engine_failed = Some(EngineReport {
                         generation,
                         ..report

@@ -6,7 +6,7 @@ use overlay_core::Input;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 
-use super::node::Host;
+use super::host::Host;
 
 /// Passes desired states to the host, and reports to the machine.
 ///
@@ -58,7 +58,7 @@ impl HostProxy {
         self.host.poll_usage().map(Input::Usage)
     }
 
-    /// Forgets what a machine that is gone has asked for.
+    /// Forgets the desired states of the machine that panicked.
     pub(super) fn forget(&mut self) {
         self.generation = None;
         self.engine_generation = None;

@@ -123,7 +123,7 @@ impl LogProxy {
         Some(Input::Stored { number, outcome })
     }
 
-    /// Forgets the reads and writes of a machine that is gone.
+    /// Forgets the reads and writes of the machine that panicked.
     pub(super) fn forget(&mut self) {
         if let LogProxy::Replicated {
             fetching,

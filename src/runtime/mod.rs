@@ -20,8 +20,8 @@ mod supervisor;
 
 pub use action::{Action, LogSettings, Role, ZooKeeperSettings};
 pub use clock::Clock;
-pub use host::LocalHost;
+pub use host::{Host, LocalHost};
 pub use logger::{Logger, log, set_logger};
-pub use node::{Host, InputError, Node, NodeOptions};
+pub use node::{InputError, Node, NodeOptions};
 pub use overlay_host::panics::{Panic, catch};
 pub use supervisor::{MachineContext, MachineFactory};

@@ -9,23 +9,19 @@
 //! from the replicated log or from its host. Answers to effects of its predecessor are
 //! ignored.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
-use overlay_core::host_api::desired::Desired;
-use overlay_core::host_api::engine::EngineDesired;
-use overlay_core::host_api::usage::InUse;
 use overlay_core::master::reregistration;
 use overlay_core::metrics::{AGENT_PREFIX, MASTER_PREFIX, Metric};
 use overlay_core::util::throttle::Throttle;
 use overlay_core::{
-    Effect, EngineReport, HostReport, Input, Io, Level, Machine, Request, RequestId, Response,
-    StoreOutcome, Time, Upid,
+    Effect, Input, Io, Level, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
 };
 
+use super::host::Host;
 use super::host_proxy::HostProxy;
 use super::leader_watch::LeaderWatch;
 use super::log_proxy::{LogProxy, LogStep};
@@ -34,27 +30,6 @@ use super::{Action, Clock, LogSettings, Panic, Role, log};
 
 #[cfg(test)]
 mod tests;
-
-/// Executor of [`Effect::ApplyHost`] and [`Effect::ApplyEngine`]. No method blocks.
-pub trait Host: Send {
-    /// Starts to reconcile the host with `desired`.
-    fn apply(&mut self, generation: u64, desired: Arc<Desired>);
-
-    /// Returns the next report about the host.
-    fn poll(&mut self) -> Option<HostReport>;
-
-    /// Starts to reconcile the container engine with `networks`.
-    fn apply_engine(&mut self, generation: u64, networks: Arc<EngineDesired>);
-
-    /// Returns the next report about the container engine. There may be several of one
-    /// generation.
-    fn poll_engine(&mut self) -> Option<EngineReport>;
-
-    /// Returns the next sample of the addresses in use, by overlay.
-    fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
-        None
-    }
-}
 
 /// Arguments of a [`Node`].
 pub struct NodeOptions {

@@ -34,7 +34,7 @@ pub struct Environment {
     pub master: Option<String>,
     /// Value of `DOCKER_HOST`.
     pub docker_host: Option<String>,
-    /// Whether the process was started with `--zk`, whose value a module cannot read.
+    /// Presence of the flag `--zk`, whose value a module cannot read.
     pub zk_flag: bool,
 }
 
@@ -125,7 +125,7 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
     if detect.is_none() && environment.zk_flag {
         let line = format!(
             "{file}: zk: missing, though Mesos was started with --zk, which a module cannot see: this overlay \
-             master takes itself for the only one; set zk.url and zk.quorum, or MESOS_ZK and MESOS_QUORUM in the \
+             master assumes that it is the only one; set zk.url and zk.quorum, or MESOS_ZK and MESOS_QUORUM in the \
              environment"
         );
         warn(Role::Master, &[line]);
@@ -298,7 +298,7 @@ fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
 /// Checks that the URL has a path: Mesos does not elect masters at the root of ZooKeeper.
 fn below_root(url: &ZkUrl) -> Result<(), &'static str> {
     if url.path.is_empty() {
-        Err("has no path, and Mesos's masters do not meet at the root")
+        Err("has no path, and Mesos masters are not elected at the root")
     } else {
         Ok(())
     }

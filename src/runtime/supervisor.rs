@@ -42,7 +42,7 @@ pub(super) struct Supervisor {
     restart_delay: Backoff,
     /// Number of machines created so far.
     created: u64,
-    /// Whether there was a panic since the last [`take_panicked`](Supervisor::take_panicked).
+    /// Set by a panic, cleared by [`take_panicked`](Supervisor::take_panicked).
     panicked: bool,
     /// Number of inputs dropped since the last panic.
     lost_inputs: u64,

@@ -1,5 +1,5 @@
-//! CNI from both sides: running a plugin as a container runtime does it, and what
-//! a plugin of ours needs.
+//! CNI from both sides: calls of plugins, as container runtimes make them, and the parts that a
+//! plugin of ours shares.
 
 use std::fmt;
 use std::io::Write;
@@ -10,42 +10,41 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::net::Netns;
-use crate::process;
+use crate::netns::Netns;
 
-/// Where Debian's `containernetworking-plugins` has the plugins.
+/// Directory of the plugins of Debian's `containernetworking-plugins`.
 pub const PLUGINS: &str = "/usr/lib/cni";
 
-/// What a plugin is called for, in its environment.
+/// Parameters of a plugin, which are passed in its environment.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Invocation {
     /// `CNI_COMMAND`: `ADD` or `DEL`.
     pub command: String,
     /// `CNI_CONTAINERID`.
     pub container: String,
-    /// `CNI_NETNS`: the container's network namespace; empty if it is gone already.
+    /// `CNI_NETNS`: the container's network namespace; empty: it was removed.
     pub netns: String,
-    /// `CNI_IFNAME`: the interface in it.
+    /// `CNI_IFNAME`: the interface in the namespace.
     pub interface: String,
-    /// `CNI_PATH`: where plugins lie.
+    /// `CNI_PATH`: directories of the plugins.
     pub path: String,
 }
 
-impl Call {
-    /// The call that this process, a plugin, was started for.
-    pub fn from_environment() -> Result<Call, Failure> {
+impl Invocation {
+    /// Reads the parameters that this process, a plugin, was started with.
+    pub fn from_environment() -> Result<Invocation, CniError> {
         let variable = |name: &str| {
             std::env::var(name)
-                .map_err(|_| Failure::new(4, format!("{name} is not in the environment")))
+                .map_err(|_| CniError::new(4, format!("{name} is not in the environment")))
         };
         let command = variable("CNI_COMMAND")?;
         if command == "VERSION" {
-            return Ok(Call {
+            return Ok(Invocation {
                 command,
-                ..Call::empty()
+                ..Invocation::empty()
             });
         }
-        Ok(Call {
+        Ok(Invocation {
             command,
             container: variable("CNI_CONTAINERID")?,
             netns: std::env::var("CNI_NETNS").unwrap_or_default(),
@@ -54,9 +53,9 @@ impl Call {
         })
     }
 
-    fn empty() -> Call {
+    fn empty() -> Invocation {
         let none = String::new;
-        Call {
+        Invocation {
             command: none(),
             container: none(),
             netns: none(),
@@ -65,21 +64,21 @@ impl Call {
         }
     }
 
-    /// Runs the plugin of the configuration's `type`, in a host's network namespace
-    /// if one is given. Its result; `null` if it prints none (`DEL`).
-    pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, Failure> {
+    /// Runs the plugin named by `type` in the configuration, in a host's network namespace if one
+    /// is given. Returns the plugin's result; `null` if it prints none (`DEL`).
+    pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, CniError> {
         let name = config["type"].as_str().unwrap_or_default();
         let plugin = find(name, &self.path).ok_or_else(|| {
-            Failure::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path))
+            CniError::new(7, format!("no plugin \"{name}\" in CNI_PATH {}", self.path))
         })?;
         let (ok, output) = self
             .execute(&plugin, config, host)
-            .map_err(|error| Failure::new(5, format!("{error:#}")))?;
+            .map_err(|error| CniError::new(5, format!("{error:#}")))?;
         let answer = serde_json::from_slice(&output).unwrap_or(Value::Null);
         match ok {
             true => Ok(answer),
-            false if answer["msg"].is_string() => Err(Failure(answer)),
-            false => Err(Failure::new(
+            false if answer["msg"].is_string() => Err(CniError(answer)),
+            false => Err(CniError::new(
                 5,
                 format!("{name}: {}", String::from_utf8_lossy(&output).trim()),
             )),
@@ -102,7 +101,7 @@ impl Call {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         if let Some(host) = host {
-            process::enter(&mut command, host);
+            host.apply_to(&mut command);
         }
         let mut child = command
             .spawn()
@@ -111,7 +110,7 @@ impl Call {
             .stdin
             .take()
             .context("a plugin without a standard input")?;
-        // A plugin that does not want it may have ended already, and says why.
+        // A plugin may exit before it reads its configuration; its own error says why.
         let _ = stdin.write_all(config.to_string().as_bytes());
         drop(stdin);
         let output = child.wait_with_output()?;
@@ -128,18 +127,19 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
         .find(|plugin| plugin.is_file())
 }
 
-/// An error in the form that CNI gives it: `cniVersion`, `code`, `msg`.
+/// An error as CNI defines it: `cniVersion`, `code`, `msg`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure(pub Value);
+pub struct CniError(pub Value);
 
-impl Failure {
-    /// Codes below 100 are CNI's own: 4 environment, 5 I/O, 6 not decodable, 7 bad configuration.
-    pub fn new(code: u32, message: impl Into<String>) -> Failure {
-        Failure(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
+impl CniError {
+    /// Makes an error. CNI defines codes below 100: 4 environment, 5 I/O, 6 decoding, 7 bad
+    /// configuration.
+    pub fn new(code: u32, message: impl Into<String>) -> CniError {
+        CniError(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             self.0["msg"]
@@ -149,10 +149,10 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CniError {}
 
-/// The addresses in a plugin's result, of version 0.2.0 (`ip4`, `ip6`) or newer
-/// (`ips`), the IPv4 one first.
+/// Returns the addresses in a plugin's result of version 0.2.0 (`ip4`, `ip6`) or newer (`ips`),
+/// IPv4 first.
 pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
     let old = ["ip4", "ip6"]
         .into_iter()
@@ -172,7 +172,7 @@ pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
     Ok(ips)
 }
 
-/// The IPv4 address among them.
+/// Returns the IPv4 address in a plugin's result.
 pub fn ip4(result: &Value) -> Result<Ipv4Addr> {
     let v4 = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => Some(*ip),

@@ -1,5 +1,5 @@
-//! A container without Mesos: a network namespace that CNI plugins attach to a
-//! host, with one of our tasks in it. For machines on which Mesos cannot start containers itself.
+//! Containers without Mesos: a network namespace that CNI plugins attach to a host, with one of
+//! our tasks in it. Used on machines on which Mesos cannot start containers itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -9,43 +9,44 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cni::{self, Call};
-use crate::net::{self, Host, Named};
+use crate::cni::{self, Invocation};
+use crate::net::{Host, NamedNetns};
+use crate::netns::Netns;
 use crate::process::Daemon;
 use crate::run::{self, Run};
-use crate::task::{PORT, Remote};
-use crate::{paths, remains, wait};
+use crate::task::{PORT, TaskClient};
+use crate::{cleanup, paths, wait};
 
-/// An attached container and its task. Dropping it detaches it.
+/// An attached container and its task. Dropping it detaches the container.
 #[derive(Debug)]
 pub struct Container {
     daemon: Daemon,
     config: Value,
-    call: Call,
-    host: net::Netns,
+    call: Invocation,
+    host: Netns,
     ips: Vec<IpAddr>,
     left: bool,
-    _named: Named,
+    _named: NamedNetns,
 }
 
 impl Container {
-    /// Attaches a container to a host, as the CNI configuration says, and starts a task in it.
+    /// Attaches a container to a host with a CNI configuration, and starts a task in it.
     pub fn attach(run: &Run, host: &Host, name: &str, config: &Path) -> Result<Container> {
         let text = std::fs::read_to_string(config)
             .with_context(|| format!("reading {}", config.display()))?;
         let config: Value =
             serde_json::from_str(&text).with_context(|| format!("{}", config.display()))?;
-        let named = Named::new(run, name)?;
+        let named = NamedNetns::new(run, name)?;
         let plugins = paths::program("mesos-cni-port-mapper")?;
         let plugins = plugins.parent().context("a program without a directory")?;
-        let call = Call {
+        let call = Invocation {
             command: "ADD".into(),
             container: run.name(name),
             netns: named.path().display().to_string(),
             interface: "eth0".into(),
             path: format!("{}:{}", plugins.display(), cni::PLUGINS),
         };
-        let _gate = run::gate();
+        let _gate = run::creation_guard();
         let result = call
             .run(&config, Some(host.netns()))
             .with_context(|| format!("attaching {name}"))?;
@@ -57,7 +58,7 @@ impl Container {
         let mut command = Command::new(paths::program("overlay-test-executor")?);
         command
             .args(["--alone", &format!("[::]:{PORT}")])
-            .env(remains::RUN_VARIABLE, run.id());
+            .env(cleanup::RUN_VARIABLE, run.id());
         let log = run.dir().join(format!("{name}.txt"));
         let daemon = Daemon::spawn(name, command, Some(named.netns()), &log)?;
         let host = host.netns().clone();
@@ -75,52 +76,52 @@ impl Container {
     }
 
     fn wait_listening(&mut self) -> Result<()> {
-        let remote = self.remote();
+        let client = self.client();
         wait::until(
             "the container's task to listen",
             Duration::from_secs(10),
             || {
                 self.daemon.check()?;
-                remote.report().map(|_| Some(()))
+                client.report().map(|_| Some(()))
             },
         )
     }
 
-    /// Its address on the network, the IPv4 one if it has both.
+    /// Returns the address on the network; the IPv4 one if there are both.
     pub fn ip(&self) -> IpAddr {
         self.ips[0]
     }
 
-    /// All its addresses there, IPv4 first.
+    /// Returns all addresses on the network, IPv4 first.
     pub fn ips(&self) -> &[IpAddr] {
         &self.ips
     }
 
-    /// Its task, as its host sees it.
-    pub fn remote(&self) -> Remote {
-        self.remote_at(self.ip())
+    /// Returns a client of the task, which connects from the host.
+    pub fn client(&self) -> TaskClient {
+        self.client_at(self.ip())
     }
 
-    /// The same at another of its addresses.
-    pub fn remote_at(&self, ip: IpAddr) -> Remote {
-        Remote::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
+    /// Returns a client of the task at one of its addresses, which connects from the host.
+    pub fn client_at(&self, ip: IpAddr) -> TaskClient {
+        TaskClient::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
     }
 
-    /// Leaves it attached and running when this is dropped.
+    /// Leaves the container attached and its task running.
     pub fn leave(mut self) {
         self.left = true;
         self.daemon.leave();
         std::mem::forget(self);
     }
 
-    /// Detaches it, so that its address is free again.
+    /// Detaches the container, which releases its address.
     pub fn detach(mut self) -> Result<()> {
         self.left = true;
         self.del()
     }
 
     fn del(&self) -> Result<()> {
-        let call = Call {
+        let call = Invocation {
             command: "DEL".into(),
             ..self.call.clone()
         };

@@ -1,105 +1,53 @@
-//! Throw-away hosts: network namespaces with one wire each into another
-//! namespace that has nothing but a bridge, the underlay. None of it touches the
-//! machine's own interfaces, routes or rules.
+//! Simulated hosts: network namespaces that are each connected by one veth pair to another
+//! namespace with a bridge, the underlay. The machine's own interfaces, routes and rules are not
+//! touched.
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{AccessFlags, access};
 
-use crate::process;
-use crate::remains::{self, NETNS_DIR};
+use crate::cleanup::{self, NETNS_DIR};
+use crate::netns::Netns;
 use crate::run::{self, Run};
 
-/// A network namespace of whatever origin. Clones are the same namespace.
-#[derive(Clone, Debug)]
-pub struct Netns(Arc<File>);
-
-impl Netns {
-    /// The namespace behind a file: `/run/netns/<name>` or `/proc/<pid>/ns/net`.
-    pub fn open(path: &Path) -> Result<Netns> {
-        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-        Ok(Netns(Arc::new(file)))
-    }
-
-    /// Moves the calling thread there, for good.
-    pub fn enter(&self) -> nix::Result<()> {
-        setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
-    }
-
-    /// Calls `f` on a thread that is there. Sockets that it makes belong to the
-    /// namespace, wherever they are used later.
-    pub fn within<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                self.enter()
-                    .context("entering a network namespace")
-                    .map(|()| f())
-            });
-            there
-                .join()
-                .map_err(|_| anyhow!("a thread in a network namespace panicked"))?
-        })
-    }
-}
-
-impl AsFd for Netns {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Calls `f` on a thread with a network of its own that has nothing but loopback, all of
-/// 127.0.0.0/8. Threads and processes that `f` starts are there too; it goes with the last.
-pub fn alone<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Calls `f` on a thread in a new network namespace that has loopback only (all of
+/// 127.0.0.0/8). Threads and processes that `f` starts are in it too; the namespace ends with
+/// the last of them.
+pub fn isolated<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
-        let there = scope.spawn(|| {
+        let inside = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
             let netns = Netns::open(Path::new("/proc/thread-self/ns/net"))?;
             ip(&netns, &["link set lo up".into()])?;
             f()
         });
-        there
+        inside
             .join()
             .map_err(|_| anyhow!("a thread in a network namespace panicked"))?
     })
 }
 
-/// Connects from a namespace, or from this process's own.
-pub fn connect(from: Option<&Netns>, to: SocketAddr, limit: Duration) -> Result<TcpStream> {
-    let connect = || TcpStream::connect_timeout(&to, limit);
-    let stream = match from {
-        Some(netns) => netns.within(connect)?,
-        None => connect(),
-    };
-    let stream = stream.with_context(|| format!("connecting to {to}"))?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// A network namespace with a name, removed on drop.
+/// A network namespace with a name; removed on drop.
 #[derive(Debug)]
-pub struct Named {
+pub struct NamedNetns {
     name: String,
     path: PathBuf,
     netns: Netns,
 }
 
-impl Named {
-    /// Makes the namespace of a part of the run, with nothing in it but loopback.
-    pub fn new(run: &Run, part: &str) -> Result<Named> {
-        let _gate = run::gate();
+impl NamedNetns {
+    /// Makes a namespace for a part of the run, with loopback only.
+    pub fn new(run: &Run, part: &str) -> Result<NamedNetns> {
+        let _gate = run::creation_guard();
         let name = run.name(part);
         let path = Path::new(NETNS_DIR).join(&name);
         share_names()?;
@@ -112,17 +60,17 @@ impl Named {
             .map_err(|_| anyhow!("a thread panicked"))?
             .with_context(|| format!("making the network namespace {name}"))?;
         let netns = Netns::open(&path)?;
-        let named = Named { name, path, netns };
+        let named = NamedNetns { name, path, netns };
         named.ip(&["link set lo up".into()])?;
         Ok(named)
     }
 
-    /// Its file.
+    /// Returns the file that names the namespace, in [`NETNS_DIR`].
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The namespace itself.
+    /// Returns the open namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
@@ -132,16 +80,16 @@ impl Named {
     }
 }
 
-impl Drop for Named {
+impl Drop for NamedNetns {
     fn drop(&mut self) {
-        if let Err(error) = remains::remove_namespace(&self.path) {
+        if let Err(error) = cleanup::remove_namespace(&self.path) {
             eprintln!("removing {}: {error:#}", self.name);
         }
     }
 }
 
-/// Makes /run/netns a mount point of its own that shares what is mounted in it, as `ip
-/// netns` does at its first use. (If it came second, it would bury our mounts.)
+/// Makes /run/netns a shared mount point of its own, as `ip netns` does at its first use. If
+/// `ip netns` did it later, it would hide the namespaces that are mounted there by then.
 fn share_names() -> Result<()> {
     static SHARED: OnceLock<nix::Result<()>> = OnceLock::new();
     fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))?;
@@ -168,8 +116,8 @@ fn share_names() -> Result<()> {
     shared.with_context(|| format!("sharing {NETNS_DIR}"))
 }
 
-/// Moves the calling thread, which ends then, into a new namespace and lets it keep
-/// the name. (`ip netns add` would go back to the namespace it came from, which the root of
+/// Moves the calling thread into a new namespace and mounts the namespace at `path`. The thread
+/// must end afterwards. (`ip netns add` would return to the namespace it came from, which root of
 /// a user namespace may not.)
 fn make_namespace(path: &Path) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)?;
@@ -183,10 +131,10 @@ fn make_namespace(path: &Path) -> nix::Result<()> {
     )
 }
 
-/// Runs `ip` commands in a namespace.
+/// Runs `ip` commands in a namespace, as one batch.
 fn ip(netns: &Netns, commands: &[String]) -> Result<()> {
     let mut ip = Command::new("ip");
-    process::enter(&mut ip, netns);
+    netns.apply_to(&mut ip);
     ip.args(["-batch", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -207,34 +155,34 @@ fn ip(netns: &Netns, commands: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A host: a network namespace with the device `eth0` on the underlay.
+/// A simulated host: a network namespace with the device `eth0` on the underlay.
 #[derive(Debug)]
 pub struct Host {
-    named: Named,
+    named: NamedNetns,
     ip: Ipv4Addr,
 }
 
 impl Host {
-    /// Its name for `ip -netns`.
+    /// Returns the name of the namespace for `ip -netns`.
     pub fn name(&self) -> &str {
         &self.named.name
     }
 
-    /// Its address on the underlay.
+    /// Returns the address on the underlay.
     pub fn ip(&self) -> Ipv4Addr {
         self.ip
     }
 
-    /// Its network namespace.
+    /// Returns the network namespace.
     pub fn netns(&self) -> &Netns {
         &self.named.netns
     }
 
-    /// Runs a tool there (`ip`, `bridge`, `ping`) and returns what it printed.
+    /// Runs a tool (`ip`, `bridge`, `ping`) in the namespace and returns its standard output.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
         let mut command = Command::new(program);
         command.args(args);
-        process::enter(&mut command, self.netns());
+        self.netns().apply_to(&mut command);
         let output = command
             .output()
             .with_context(|| format!("running {program}"))?;
@@ -246,16 +194,16 @@ impl Host {
     }
 }
 
-/// The network between the hosts, 10.77.0.0/16.
+/// The network that connects the hosts, 10.77.0.0/16.
 #[derive(Debug)]
 pub struct Underlay {
-    bridge: Named,
+    bridge: NamedNetns,
 }
 
 impl Underlay {
-    /// An underlay without hosts.
+    /// Makes an underlay without hosts.
     pub fn new(run: &Run) -> Result<Underlay> {
-        let bridge = Named::new(run, "underlay")?;
+        let bridge = NamedNetns::new(run, "underlay")?;
         bridge.ip(&[
             "link add underlay type bridge".into(),
             "link set underlay up".into(),
@@ -263,9 +211,9 @@ impl Underlay {
         Ok(Underlay { bridge })
     }
 
-    /// Adds a host. Its wire's other end has the name of the host's part.
+    /// Adds a host. The other end of its veth pair, a port of the bridge, is called `part`.
     pub fn host(&self, run: &Run, part: &str, ip: Ipv4Addr) -> Result<Host> {
-        let named = Named::new(run, part)?;
+        let named = NamedNetns::new(run, part)?;
         self.bridge.ip(&[
             format!(
                 "link add dev {part} type veth peer name eth0 netns {}",
@@ -280,21 +228,21 @@ impl Underlay {
         Ok(Host { named, ip })
     }
 
-    /// Pulls a host's plug, or puts it back.
-    pub fn plug(&self, part: &str, plugged: bool) -> Result<()> {
+    /// Connects or disconnects a host, by setting its bridge port up or down.
+    pub fn set_connected(&self, part: &str, connected: bool) -> Result<()> {
         self.bridge.ip(&[format!(
             "link set dev {part} {}",
-            if plugged { "up" } else { "down" }
+            if connected { "up" } else { "down" }
         )])
     }
 }
 
-/// Whether hosts can be made here; if not, why.
+/// Checks that hosts can be made on this machine. The error says what is missing.
 pub fn available() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("making network namespaces needs root, or a user namespace in which one is root");
     }
-    // The rights may be missing all the same (a container): see on a thread that ends then.
+    // Root may lack the capability (in a container): try it, on a thread that ends afterwards.
     let unshared = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join();
     unshared
         .map_err(|_| anyhow!("a thread panicked"))?
@@ -302,8 +250,8 @@ pub fn available() -> Result<()> {
     writable_names()
 }
 
-/// `ip netns` keeps its names below /run, where the root of a user namespace may
-/// not write. In a mount namespace of its own it may put another /run over it.
+/// Makes [`NETNS_DIR`] writable. Root of a user namespace may not write below /run, but may mount
+/// another file system over it in a mount namespace of its own.
 fn writable_names() -> Result<()> {
     if fs::create_dir_all(NETNS_DIR).is_ok() && access(NETNS_DIR, AccessFlags::W_OK).is_ok() {
         return Ok(());
@@ -315,6 +263,6 @@ fn writable_names() -> Result<()> {
         MsFlags::empty(),
         None::<&str>,
     )
-    .context("/run/netns cannot be written, nor another /run be mounted")?;
+    .context("/run/netns is not writable, and no other /run can be mounted")?;
     fs::create_dir_all(NETNS_DIR).with_context(|| format!("making {NETNS_DIR}"))
 }

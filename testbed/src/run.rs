@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::{remains, wait};
+use crate::{cleanup, wait};
 
 /// The start of every run's id.
 pub const PREFIX: &str = "mesos-overlay-";
@@ -36,7 +36,7 @@ static LIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static GATE: RwLock<()> = RwLock::new(());
 
 /// To be held while something is made that a run has to remove.
-pub fn gate() -> RwLockReadGuard<'static, ()> {
+pub fn creation_guard() -> RwLockReadGuard<'static, ()> {
     GATE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -52,7 +52,7 @@ impl Run {
         {
             anyhow::bail!("{error}");
         }
-        let _gate = gate();
+        let _gate = creation_guard();
         let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = std::process::id();
         let started = start_time(pid).context("this process is not in /proc")?;
@@ -110,7 +110,7 @@ impl Drop for Run {
 
 /// Removes the runs that were kept; their ids are returned.
 pub fn remove_kept() -> Vec<String> {
-    let kept: Vec<String> = remains::ids(PREFIX)
+    let kept: Vec<String> = cleanup::ids(PREFIX)
         .into_iter()
         .filter(|id| is_kept(id))
         .collect();
@@ -119,13 +119,13 @@ pub fn remove_kept() -> Vec<String> {
 }
 
 fn remove(id: &str) {
-    for error in remains::remove(id, &directory(id)) {
+    for error in cleanup::remove(id, &directory(id)) {
         eprintln!("cleaning up after {id}: {error:#}");
     }
 }
 
 fn remove_stale() {
-    for id in remains::ids(PREFIX) {
+    for id in cleanup::ids(PREFIX) {
         if !is_kept(&id) && !is_alive(&id) {
             eprintln!("removing what a killed run left behind ({id})");
             remove(&id);

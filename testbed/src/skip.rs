@@ -36,7 +36,7 @@ pub fn skip(test: &str, reason: &str) {
 pub const NO_MESOS_VARIABLE: &str = "TESTBED_NO_MESOS";
 
 /// Mesos, fetched and built if need be; if that is impossible, the test is skipped.
-pub fn unless_mesos(test: &str) -> Option<crate::mesos::Mesos> {
+pub fn require_mesos(test: &str) -> Option<crate::mesos::Mesos> {
     let known = std::env::var(NO_MESOS_VARIABLE);
     let mesos = match known {
         Ok(reason) => Err(reason),
@@ -48,7 +48,7 @@ pub fn unless_mesos(test: &str) -> Option<crate::mesos::Mesos> {
 }
 
 /// Whether hosts can be made ([`crate::net::available`]); if not, the test is skipped.
-pub fn unless_hosts(test: &str) -> bool {
+pub fn require_hosts(test: &str) -> bool {
     match crate::net::available() {
         Ok(()) => true,
         Err(error) => {
@@ -60,7 +60,7 @@ pub fn unless_hosts(test: &str) -> bool {
 
 /// Whether container engines can be run ([`crate::docker::available`]); if not, the
 /// test is skipped.
-pub fn unless_docker(test: &str) -> bool {
+pub fn require_docker(test: &str) -> bool {
     match crate::docker::available() {
         Ok(()) => true,
         Err(error) => {

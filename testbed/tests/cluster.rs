@@ -4,15 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use testbed::cluster::{Cluster, Launcher, Place, Setup, default_network};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher, Placement, default_network};
 use testbed::framework::{Framework, TaskSpec};
 use testbed::run::{PREFIX, Run};
-use testbed::{remains, skip, wait};
+use testbed::{cleanup, skip, wait};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn plain(agents: usize, place: Place) -> Setup {
-    Setup {
+fn plain(agents: usize, place: Placement) -> ClusterConfig {
+    ClusterConfig {
         agents,
         masters: 1,
         place,
@@ -26,10 +26,10 @@ fn plain(agents: usize, place: Place) -> Setup {
 
 #[test]
 fn tasks_survive_the_deaths_of_master_and_agent() {
-    if skip::unless_mesos("tasks_survive_the_deaths_of_master_and_agent").is_none() {
+    if skip::require_mesos("tasks_survive_the_deaths_of_master_and_agent").is_none() {
         return;
     }
-    let mut cluster = Cluster::start(&plain(2, Place::Loopback)).unwrap();
+    let mut cluster = Cluster::start(&plain(2, Placement::Loopback)).unwrap();
     cluster.wait_mesos(LIMIT).unwrap();
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     for (id, agent) in [("a", 0), ("b", 1)] {
@@ -44,7 +44,7 @@ fn tasks_survive_the_deaths_of_master_and_agent() {
             .address()
             .unwrap()
     });
-    let remote = testbed::task::Remote::new(a, None);
+    let remote = testbed::task::TaskClient::new(a, None);
     remote.watch(b).unwrap();
     cluster.master.restart().unwrap();
     cluster.agents[1].restart().unwrap();
@@ -65,7 +65,7 @@ fn runs_until_it_is_killed() {
     if std::env::var_os("RUN_UNTIL_KILLED").is_none() {
         return;
     }
-    let cluster = Cluster::start(&plain(1, Place::Hosts)).unwrap();
+    let cluster = Cluster::start(&plain(1, Placement::Hosts)).unwrap();
     println!("running {}", cluster.run().id());
     wait::until("the end", Duration::from_secs(600), || Ok(None::<()>)).unwrap();
 }
@@ -89,7 +89,7 @@ fn another_run() -> (Child, String) {
 #[test]
 fn a_killed_run_is_removed_by_the_next_one() {
     let name = "a_killed_run_is_removed_by_the_next_one";
-    if !skip::unless_hosts(name) || skip::unless_mesos(name).is_none() {
+    if !skip::require_hosts(name) || skip::require_mesos(name).is_none() {
         return;
     }
     let (mut other, id) = another_run();
@@ -102,8 +102,8 @@ fn a_killed_run_is_removed_by_the_next_one() {
     );
     drop(Run::new().unwrap());
     // Another run of these tests may have come first, and still be at it.
-    wait::until("its remains to be gone", LIMIT, || {
-        Ok((!remains::ids(PREFIX).contains(&id)).then_some(()))
+    wait::until("the processes of the run to end", LIMIT, || {
+        Ok((!cleanup::ids(PREFIX).contains(&id)).then_some(()))
     })
     .unwrap();
     let processes = Command::new("ps").arg("ewwax").output().unwrap();
@@ -116,12 +116,12 @@ fn a_killed_run_is_removed_by_the_next_one() {
 #[test]
 fn an_interrupted_run_leaves_nothing() {
     let name = "an_interrupted_run_leaves_nothing";
-    if !skip::unless_hosts(name) || skip::unless_mesos(name).is_none() {
+    if !skip::require_hosts(name) || skip::require_mesos(name).is_none() {
         return;
     }
     let (mut other, id) = another_run();
     let pid = nix::unistd::Pid::from_raw(other.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(other.wait().unwrap().code(), Some(130));
-    assert!(!remains::ids(PREFIX).contains(&id));
+    assert!(!cleanup::ids(PREFIX).contains(&id));
 }

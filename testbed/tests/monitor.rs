@@ -7,7 +7,7 @@ use testbed::skip;
 
 #[test]
 fn hears_every_kind_of_change() {
-    if !skip::unless_hosts("hears_every_kind_of_change") {
+    if !skip::require_hosts("hears_every_kind_of_change") {
         return;
     }
     let run = Run::new().unwrap();

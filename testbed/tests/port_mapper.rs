@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::cni::{Call, Failure, PLUGINS};
+use testbed::cni::{CniError, Invocation, PLUGINS};
 use testbed::container::Container;
-use testbed::net::{self, Host, Underlay};
+use testbed::net::{Host, Underlay};
+use testbed::netns;
 use testbed::run::Run;
 use testbed::{paths, skip};
 
@@ -31,9 +32,9 @@ fn config(run: &Run, ports: &[(u16, u16)]) -> Value {
     })
 }
 
-fn call(command: &str) -> Call {
+fn call(command: &str) -> Invocation {
     let plugins = paths::program("mesos-cni-port-mapper").unwrap();
-    Call {
+    Invocation {
         command: command.into(),
         container: "c1".into(),
         netns: "/run/netns/no-such-namespace".into(),
@@ -48,7 +49,7 @@ fn rules(host: &Host) -> String {
 
 /// The first line of a task's echo, asked for from a host.
 fn echo(from: &Host, to: SocketAddr) -> String {
-    let stream = net::connect(Some(from.netns()), to, LIMIT).unwrap();
+    let stream = netns::connect(Some(from.netns()), to, LIMIT).unwrap();
     writeln!(&stream, "echo").unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
@@ -57,7 +58,7 @@ fn echo(from: &Host, to: SocketAddr) -> String {
 
 #[test]
 fn forwards_the_hosts_ports_and_cleans_up() {
-    if !skip::unless_hosts("forwards_the_hosts_ports_and_cleans_up") {
+    if !skip::require_hosts("forwards_the_hosts_ports_and_cleans_up") {
         return;
     }
     let run = Run::new().unwrap();
@@ -98,7 +99,7 @@ fn forwards_the_hosts_ports_and_cleans_up() {
 
 #[test]
 fn an_attachment_that_fails_half_way_is_undone() {
-    if !skip::unless_hosts("an_attachment_that_fails_half_way_is_undone") {
+    if !skip::require_hosts("an_attachment_that_fails_half_way_is_undone") {
         return;
     }
     let run = Run::new().unwrap();
@@ -125,8 +126,9 @@ fn an_attachment_that_fails_half_way_is_undone() {
 
 #[test]
 fn tells_errors_as_cni_does() {
-    let failure =
-        |command: &str, config: &Value| -> Failure { call(command).run(config, None).unwrap_err() };
+    let failure = |command: &str, config: &Value| -> CniError {
+        call(command).run(config, None).unwrap_err()
+    };
     let good = json!({ "name": "n", "type": "mesos-cni-port-mapper", "chain": "C", "delegate": { "type": "bridge" } });
     for (key, value, says) in [
         ("delegate", json!({}), "delegate"),
@@ -146,7 +148,7 @@ fn tells_errors_as_cni_does() {
     ] {
         let mut config = good.clone();
         config[key] = value;
-        let Failure(error) = failure("ADD", &config);
+        let CniError(error) = failure("ADD", &config);
         assert!(
             error["code"].is_u64() && error["cniVersion"].is_string(),
             "{error}"

@@ -179,6 +179,17 @@ fn constants_agree() {
         header::MO_ENDPOINT_TREE,
     ];
     assert_eq!(flags, expected.map(u64::from));
+    let outcomes = [
+        ffi::outcome::DONE,
+        ffi::outcome::SUPERSEDED,
+        ffi::outcome::FAILED,
+    ];
+    let expected = [header::MO_DONE, header::MO_SUPERSEDED, header::MO_FAILED];
+    assert_eq!(outcomes, expected);
+}
+
+#[test]
+fn results_agree() {
     use ffi::MoResult::{Busy, Config, End, Invalid, Null, Ok, Panic, State};
     let results = [Ok, Panic, Null, Invalid, Config, State, Busy, End];
     let expected = [
@@ -192,6 +203,10 @@ fn constants_agree() {
         header::MO_END,
     ];
     assert_eq!(results.map(|result| result as u32), expected);
+}
+
+#[test]
+fn kinds_and_severities_agree() {
     use ffi::MoEffectKind as Kind;
     let kinds = [
         Kind::None,
@@ -221,13 +236,6 @@ fn constants_agree() {
     ];
     let expected = [header::MO_INFO, header::MO_WARNING, header::MO_ERROR];
     assert_eq!(severities.map(|severity| severity as u32), expected);
-    let outcomes = [
-        ffi::outcome::DONE,
-        ffi::outcome::SUPERSEDED,
-        ffi::outcome::FAILED,
-    ];
-    let expected = [header::MO_DONE, header::MO_SUPERSEDED, header::MO_FAILED];
-    assert_eq!(outcomes, expected);
 }
 
 /// Checks that the lists above have every function, structure and field of the declarations.

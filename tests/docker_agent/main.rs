@@ -202,10 +202,10 @@ fn assignment() -> AgentOverlayInfo {
 
 #[test]
 fn hanging_engine_delays_nothing_else() {
-    if !testbed::skip::unless_docker("hanging_engine") {
+    if !testbed::skip::require_docker("hanging_engine") {
         return;
     }
-    let mut docker = DockerHost::new();
+    let mut docker = DockerHost::stopped();
     let socket = docker.engine.socket();
     HungEngine::at(&socket);
     let mut agent = Agent::new(&docker.host, socket.clone());
@@ -246,10 +246,10 @@ fn hanging_engine_delays_nothing_else() {
 
 #[test]
 fn agent_follows_the_start_and_stop_of_the_engine() {
-    if !testbed::skip::unless_docker("agent_follows_the_engine") {
+    if !testbed::skip::require_docker("agent_follows_the_engine") {
         return;
     }
-    let mut docker = DockerHost::new();
+    let mut docker = DockerHost::stopped();
     let mut agent = Agent::new(&docker.host, docker.engine.socket());
     let error = agent.wait("STATUS_FAILED");
     assert!(
@@ -268,7 +268,7 @@ fn agent_follows_the_start_and_stop_of_the_engine() {
 /// `docker_bridge` is switched off while containers use the network.
 #[test]
 fn without_docker_bridge_the_network_is_removed() {
-    if !testbed::skip::unless_docker("without_docker_bridge") {
+    if !testbed::skip::require_docker("without_docker_bridge") {
         return;
     }
     let mut docker = DockerHost::started();
@@ -319,7 +319,7 @@ fn without_docker_bridge_the_network_is_removed() {
 /// Without `overlay_mtu` both containerizers use the MTU that fits the underlay.
 #[test]
 fn the_mtu_fits_the_underlay() {
-    if !testbed::skip::unless_docker("the_mtu_fits_the_underlay") {
+    if !testbed::skip::require_docker("the_mtu_fits_the_underlay") {
         return;
     }
     let docker = DockerHost::started();

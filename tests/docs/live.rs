@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::http::Client;
 use testbed::node::Node;
 use testbed::{skip, wait};
@@ -22,7 +22,7 @@ struct Live(Cluster);
 impl Live {
     /// The agents come one after the other, so that each always gets the same subnet.
     fn start() -> Live {
-        let mut setup = Setup::new(2, Place::Hosts).unwrap();
+        let mut setup = ClusterConfig::new(2, Placement::Hosts).unwrap();
         setup.agent_config["firewall"] = "iptables".into();
         let mut cluster = Cluster::prepare(&setup).unwrap();
         cluster.master.start().unwrap();
@@ -177,7 +177,7 @@ struct BadStart;
 
 impl Shell for BadStart {
     fn run(&mut self, command: &str) -> String {
-        let setup = Setup::new(0, Place::Loopback).unwrap();
+        let setup = ClusterConfig::new(0, Placement::Loopback).unwrap();
         let mut cluster = Cluster::prepare(&setup).unwrap();
         let master = &mut cluster.master;
         master
@@ -200,7 +200,7 @@ struct NoEngine;
 
 impl Shell for NoEngine {
     fn run(&mut self, command: &str) -> String {
-        let mut setup = Setup::new(1, Place::Loopback).unwrap();
+        let mut setup = ClusterConfig::new(1, Placement::Loopback).unwrap();
         setup.agent_config["network_config"] = json!({ "docker_bridge": true });
         setup.agent_config["max_configuration_attempts"] = 1.into();
         let cluster = Cluster::start(&setup).unwrap();
@@ -223,7 +223,7 @@ impl Shell for NoEngine {
 
 /// Checks the blocks of a scenario that needs Mesos, but no rights.
 fn check_with_mesos(test: &str, mark: &str, shell: fn() -> Box<dyn Shell>) {
-    if skip::unless_mesos(test).is_none() {
+    if skip::require_mesos(test).is_none() {
         return;
     }
     blocks::check(
@@ -250,7 +250,7 @@ fn sample_outputs_are_what_an_agent_without_an_engine_says() {
 #[test]
 fn sample_outputs_are_what_kernel_and_mesos_say() {
     let test = "sample_outputs_are_what_kernel_and_mesos_say";
-    if !skip::unless_hosts(test) || skip::unless_mesos(test).is_none() {
+    if !skip::require_hosts(test) || skip::require_mesos(test).is_none() {
         return;
     }
     let live = RefCell::new(Live::start());

@@ -5,7 +5,7 @@ use std::fs;
 use mesos_overlay::runtime::Role;
 use overlay_core::protocol::routes::Access;
 use serde_json::json;
-use testbed::cluster::{Cluster, Setup};
+use testbed::cluster::{Cluster, ClusterConfig};
 use testbed::node::Node;
 use testbed::wait;
 
@@ -33,7 +33,7 @@ fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
 }
 
 /// A cluster whose Mesos authenticates everything, not started yet.
-fn authenticating(setup: &Setup) -> Cluster {
+fn authenticating(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::prepare(setup).unwrap();
     let credentials = json!({"credentials": [{"principal": "operator", "secret": "secret"}]});
     let master = std::iter::once((&mut cluster.master, "MESOS_CREDENTIALS"));

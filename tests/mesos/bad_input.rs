@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use overlay_core::protocol::messages::NAMES;
 use testbed::cluster::Cluster;
-use testbed::net;
+use testbed::netns;
 use testbed::node::Node;
 
 use crate::common::{LIMIT, all_ok, assert_alive, loopback, start, state, wait_state};
@@ -140,7 +140,7 @@ fn raw_garbage(node: &Node) {
             .to_vec();
     for bytes in [garbage(1, 2000), cut] {
         let netns = node.host().map(|host| host.netns());
-        let mut stream = net::connect(netns, node.address(), LIMIT).unwrap();
+        let mut stream = netns::connect(netns, node.address(), LIMIT).unwrap();
         stream.write_all(&bytes).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let _ = stream.read(&mut [0; 1000]); // an answer, the end or a reset: all the same

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::net::Host;
 use testbed::node::Node;
 use testbed::{install, skip, wait};
@@ -15,22 +15,22 @@ use testbed::{install, skip, wait};
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a cluster on loopback addresses is to be like; `None` if the test is skipped.
-pub fn loopback(test: &str, agents: usize) -> Option<Setup> {
-    skip::unless_mesos(test)?;
-    Some(Setup::new(agents, Place::Loopback).unwrap())
+pub fn loopback(test: &str, agents: usize) -> Option<ClusterConfig> {
+    skip::require_mesos(test)?;
+    Some(ClusterConfig::new(agents, Placement::Loopback).unwrap())
 }
 
 /// The same on hosts.
-pub fn hosts(test: &str, agents: usize) -> Option<Setup> {
-    if !skip::unless_hosts(test) {
+pub fn hosts(test: &str, agents: usize) -> Option<ClusterConfig> {
+    if !skip::require_hosts(test) {
         return None;
     }
-    skip::unless_mesos(test)?;
-    Some(Setup::new(agents, Place::Hosts).unwrap())
+    skip::require_mesos(test)?;
+    Some(ClusterConfig::new(agents, Placement::Hosts).unwrap())
 }
 
 /// The same as [`loopback`] with three masters that are elected.
-pub fn elected(test: &str, agents: usize) -> Option<Setup> {
+pub fn elected(test: &str, agents: usize) -> Option<ClusterConfig> {
     if let Some(missing) = install::missing(install::ZOOKEEPER) {
         skip::skip(test, &missing);
         return None;
@@ -41,7 +41,7 @@ pub fn elected(test: &str, agents: usize) -> Option<Setup> {
 }
 
 /// Starts it and waits until every agent has its overlays.
-pub fn start(setup: &Setup) -> Cluster {
+pub fn start(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::start(setup).unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
     cluster

@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Launcher, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher};
 use testbed::container::Container;
 use testbed::docker::Engine;
 use testbed::framework::{Framework, TaskSpec};
-use testbed::net::Netns;
-use testbed::task::Remote;
+use testbed::netns::Netns;
+use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, hosts};
@@ -24,8 +24,8 @@ pub struct Site {
 }
 
 /// What a cluster with Docker is to be like; `None` if the test is skipped.
-pub fn docker(test: &str) -> Option<Setup> {
-    if !skip::unless_docker(test) {
+pub fn docker(test: &str) -> Option<ClusterConfig> {
+    if !skip::require_docker(test) {
         return None;
     }
     let mut setup = hosts(test, 2)?;
@@ -37,7 +37,7 @@ pub fn docker(test: &str) -> Option<Setup> {
 }
 
 /// The same with one overlay of both families.
-fn dual_stack(test: &str) -> Option<Setup> {
+fn dual_stack(test: &str) -> Option<ClusterConfig> {
     let mut setup = docker(test)?;
     setup.network = json!({
         "vtep_subnet": "44.128.0.0/20",
@@ -52,7 +52,7 @@ fn dual_stack(test: &str) -> Option<Setup> {
 
 impl Site {
     /// Starts engines, masters and agents, and waits until every agent has its overlays.
-    pub fn start(setup: &Setup) -> Site {
+    pub fn start(setup: &ClusterConfig) -> Site {
         let mut cluster = Cluster::prepare(setup).unwrap();
         let engines = [0, 1].map(|index| {
             let agent = &cluster.agents[index];
@@ -87,7 +87,7 @@ impl Site {
             addresses,
         };
         wait::until("the task to listen", LIMIT, || {
-            task.remote().report().map(|_| Some(()))
+            task.client().report().map(|_| Some(()))
         })
         .unwrap();
         task
@@ -119,15 +119,15 @@ pub struct Party {
 
 impl Party {
     /// At its first address, as its host sees it.
-    pub fn remote(&self) -> Remote {
-        Remote::new(self.addresses[0], Some(self.host.clone()))
+    pub fn client(&self) -> TaskClient {
+        TaskClient::new(self.addresses[0], Some(self.host.clone()))
     }
 
     fn of_container(container: &Container, name: &str, host: Netns) -> Party {
         let addresses = container
             .ips()
             .iter()
-            .map(|ip| container.remote_at(*ip).address())
+            .map(|ip| container.client_at(*ip).address())
             .collect();
         Party {
             name: name.to_owned(),
@@ -152,7 +152,7 @@ fn assert_all_reach(parties: &[Party]) {
         );
         for to in parties.iter().filter(|to| to.name != from.name) {
             for (own, other) in from.addresses.iter().zip(&to.addresses) {
-                let task = Remote::new(*own, Some(from.host.clone()));
+                let task = TaskClient::new(*own, Some(from.host.clone()));
                 let what = format!("{} to reach {} at {other}", from.name, to.name);
                 let ping = wait::until(&what, LIMIT, || task.ping(*other, 5).map(Some)).unwrap();
                 assert_eq!(
@@ -238,10 +238,10 @@ fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
     let [mesos0, mesos1] = site.attach();
     let docker = docker_parties(&site);
     let tasks = [
-        docker[0].remote(),
-        mesos1.remote(),
-        docker[1].remote(),
-        mesos0.remote(),
+        docker[0].client(),
+        mesos1.client(),
+        docker[1].client(),
+        mesos0.client(),
     ];
     let ids = [site.network_id(0), site.network_id(1)];
     mistreat(&mut site.cluster, setup.module.as_deref().unwrap(), &tasks);

@@ -9,10 +9,10 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Place};
+use testbed::cluster::{Cluster, Placement};
 use testbed::http::{Client, Reply};
 use testbed::node::Node;
-use testbed::{net, skip, wait};
+use testbed::{netns, skip, wait};
 
 use crate::common::{LIMIT, all_ok, elected, state, subnets};
 
@@ -56,7 +56,7 @@ fn delete(client: &Client, agent: &str) -> Result<Reply> {
 /// Sends a deletion and does not wait for its answer.
 fn ask(client: &Client, agent: &str) -> TcpStream {
     let server = client.server().parse().unwrap();
-    let mut stream = net::connect(client.netns(), server, LIMIT).unwrap();
+    let mut stream = netns::connect(client.netns(), server, LIMIT).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let body = json!({ "agents": [agent], "force": true }).to_string();
     let path = "/overlay-master/agents/delete";
@@ -138,12 +138,20 @@ impl Drill {
         match blow {
             Blow::Kill => self.master(&old).kill().unwrap(),
             Blow::CutOff => {
-                self.cluster.underlay().unwrap().plug(&old, false).unwrap();
+                self.cluster
+                    .underlay()
+                    .unwrap()
+                    .set_connected(&old, false)
+                    .unwrap();
                 self.assert_not_done(delete(&client, &victim));
                 // A Mesos master that finds out ends by itself.
                 self.master(&old).wait_ended(LIMIT).unwrap();
                 self.master(&old).kill().unwrap();
-                self.cluster.underlay().unwrap().plug(&old, true).unwrap();
+                self.cluster
+                    .underlay()
+                    .unwrap()
+                    .set_connected(&old, true)
+                    .unwrap();
             }
             Blow::Freeze => {
                 kill(pid, Signal::SIGSTOP).unwrap();
@@ -228,13 +236,13 @@ impl Drill {
 #[test]
 fn leaders_fall_again_and_again_and_nothing_is_lost() {
     let test = "leaders_fall_again_and_again_and_nothing_is_lost";
-    if !skip::unless_hosts(test) {
+    if !skip::require_hosts(test) {
         return;
     }
     let Some(mut setup) = elected(test, AGENTS) else {
         return;
     };
-    setup.place = Place::Hosts;
+    setup.place = Placement::Hosts;
     // So long a leader that is gone is waited for.
     setup
         .environment

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde_json::json;
-use testbed::cluster::{Cluster, Launcher, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher};
 use testbed::container::Container;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::node::Node;
-use testbed::task::Remote;
+use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, hosts, start};
@@ -15,7 +15,7 @@ use crate::common::{LIMIT, hosts, start};
 /// One overlay with both families, and one with IPv6 only.
 const OVERLAYS: [(&str, usize); 2] = [("both", 2), ("six", 1)];
 
-fn setup(test: &str) -> Option<Setup> {
+fn setup(test: &str) -> Option<ClusterConfig> {
     let mut setup = hosts(test, 2)?;
     setup.network = json!({
         "vtep_subnet": "44.128.0.0/20",
@@ -37,7 +37,7 @@ fn setup(test: &str) -> Option<Setup> {
 fn assert_reach(hosts: [&Node; 2], tasks: &[Vec<SocketAddr>; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         for (own, other) in tasks[from].iter().zip(&tasks[to]) {
-            let task = Remote::new(*own, hosts[from].host().map(|host| host.netns().clone()));
+            let task = TaskClient::new(*own, hosts[from].host().map(|host| host.netns().clone()));
             let ping = wait::until(&format!("{own} to reach {other}"), LIMIT, || {
                 task.ping(*other, 20).map(Some)
             });
@@ -135,7 +135,7 @@ fn containers_of_both_families_attached_from_the_cni_files_reach_each_other() {
             container
                 .ips()
                 .iter()
-                .map(|ip| container.remote_at(*ip).address())
+                .map(|ip| container.client_at(*ip).address())
                 .collect::<Vec<_>>()
         };
         let tasks = [addresses(&containers[0]), addresses(&containers[1])];

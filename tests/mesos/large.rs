@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use overlay_core::proto::State;
 use prost::Message;
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::mesos::Mesos;
 use testbed::node::without_ages;
 use testbed::{net, skip, wait};
@@ -28,13 +28,13 @@ fn with_agents(
     real: usize,
     rest: impl FnOnce(&mut Cluster, &mut Generator) -> Result<()> + Send,
 ) {
-    if !skip::unless_hosts(test) || skip::unless_mesos(test).is_none() {
+    if !skip::require_hosts(test) || skip::require_mesos(test).is_none() {
         return;
     }
-    net::alone(|| {
-        let mut setup = Setup {
+    net::isolated(|| {
+        let mut setup = ClusterConfig {
             network: network(),
-            ..Setup::new(real, Place::Loopback)?
+            ..ClusterConfig::new(real, Placement::Loopback)?
         };
         // The network is theirs alone.
         setup.agent_config =

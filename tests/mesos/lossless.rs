@@ -11,8 +11,8 @@ use testbed::container::Container;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::monitor::Monitor;
 use testbed::node::Node;
-use testbed::stream::Traffic;
-use testbed::task::Remote;
+use testbed::packet_loss::Traffic;
+use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
@@ -29,7 +29,7 @@ struct Observed {
 }
 
 impl Observed {
-    fn start(cluster: &Cluster, tasks: &[Remote]) -> Observed {
+    fn start(cluster: &Cluster, tasks: &[TaskClient]) -> Observed {
         let traffic = Traffic::start(tasks, LIMIT).unwrap();
         let monitors = cluster.agents.iter().map(|agent| {
             let host = agent.host().unwrap();
@@ -116,7 +116,7 @@ impl End {
 }
 
 /// Ends and upgrades agents and master, one after the other and all at once.
-pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[Remote]) {
+pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[TaskClient]) {
     let observed = Observed::start(cluster, tasks);
     observed.go_on("nothing was done");
     for (index, end) in [(0, End::Term), (1, End::Kill)] {
@@ -179,7 +179,7 @@ fn tasks_lose_no_packet_while_agents_and_master_are_upgraded() {
             .unwrap()
             .address()
             .unwrap();
-        Remote::new(address, agent.host().map(|host| host.netns().clone()))
+        TaskClient::new(address, agent.host().map(|host| host.netns().clone()))
     });
     mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
 }
@@ -199,6 +199,6 @@ fn containers_lose_no_packet_while_agents_and_master_are_upgraded() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    let tasks = containers.each_ref().map(Container::remote);
+    let tasks = containers.each_ref().map(Container::client);
     mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
 }

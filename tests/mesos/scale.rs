@@ -17,12 +17,12 @@ const REPEATS: usize = 2;
 #[test]
 fn a_master_carries_the_generators_agents() {
     let test = "a_master_carries_the_generators_agents";
-    if !skip::unless_hosts(test) || skip::unless_mesos(test).is_none() {
+    if !skip::require_hosts(test) || skip::require_mesos(test).is_none() {
         return;
     }
     let library = paths::module().unwrap();
     let round = |module| -> Measured {
-        net::alone(|| load::run(module, &library, AGENTS, REPEATS)).unwrap()
+        net::isolated(|| load::run(module, &library, AGENTS, REPEATS)).unwrap()
     };
     let (real, baseline) = (round(Module::Real), round(Module::Baseline));
     assert!(real.sent > 0 && real.leave.is_some(), "{real:?}");
@@ -38,11 +38,11 @@ fn a_master_carries_the_generators_agents() {
 #[test]
 fn all_agents_come_to_the_next_leader() {
     let test = "all_agents_come_to_the_next_leader";
-    if !skip::unless_hosts(test) || elected(test, 0).is_none() {
+    if !skip::require_hosts(test) || elected(test, 0).is_none() {
         return;
     }
     let library = paths::module().unwrap();
-    let falls = net::alone(|| load::failover::run(&library, AGENTS, 2)).unwrap();
+    let falls = net::isolated(|| load::failover::run(&library, AGENTS, 2)).unwrap();
     assert_eq!(falls.len(), 2);
     for fall in falls {
         let times = [fall.first, fall.last, fall.told];

@@ -6,12 +6,12 @@ use std::fs;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Launcher, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher};
 use testbed::container::Container;
 use testbed::monitor::Monitor;
 use testbed::net::Host;
 use testbed::node::Node;
-use testbed::stream::Traffic;
+use testbed::packet_loss::Traffic;
 use testbed::wait;
 
 use crate::common::{LIMIT, all_ok, hosts, start, state, wait_settled, wait_state};
@@ -93,7 +93,7 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
 }
 
 /// A cluster in which at first nobody touches the hosts: the agents only register.
-pub fn that_only_registers(mut setup: Setup) -> Setup {
+pub fn that_only_registers(mut setup: ClusterConfig) -> ClusterConfig {
     setup.launcher = Launcher::Posix;
     setup.network["vtep_mtu"] = 1420.into();
     setup.agent_config["backend"] = "external".into();
@@ -167,7 +167,7 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    let tasks = containers.each_ref().map(Container::remote);
+    let tasks = containers.each_ref().map(Container::client);
     let traffic = Traffic::start(&tasks, LIMIT).unwrap();
     let before = [0, 1].map(|index: usize| nat(cluster.agents[index].host().unwrap()));
     cluster

@@ -6,7 +6,7 @@ use testbed::cluster::{Cluster, Launcher};
 use testbed::container::Container;
 use testbed::framework::{Framework, TaskSpec};
 use testbed::skip;
-use testbed::task::Remote;
+use testbed::task::TaskClient;
 
 use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
 
@@ -14,7 +14,7 @@ use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
 const PAUSE: Duration = Duration::from_millis(1000);
 
 /// Starts a task on each of the first two agents with Mesos.
-fn launch(cluster: &Cluster, framework: &Framework) -> [Remote; 2] {
+fn launch(cluster: &Cluster, framework: &Framework) -> [TaskClient; 2] {
     [("a", 0), ("b", 1)].map(|(id, agent)| {
         let agent = &cluster.agents[agent];
         framework
@@ -25,12 +25,12 @@ fn launch(cluster: &Cluster, framework: &Framework) -> [Remote; 2] {
             .unwrap()
             .address()
             .unwrap();
-        Remote::new(address, agent.host().map(|host| host.netns().clone()))
+        TaskClient::new(address, agent.host().map(|host| host.netns().clone()))
     })
 }
 
 #[track_caller]
-fn assert_reach(tasks: &[Remote; 2]) {
+fn assert_reach(tasks: &[TaskClient; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
         let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
         assert_eq!(
@@ -91,7 +91,7 @@ fn containers_attached_from_the_cni_file_reach_each_other() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    assert_reach(&[containers[0].remote(), containers[1].remote()]);
+    assert_reach(&[containers[0].client(), containers[1].client()]);
     // The other way round to its host as well: a container reaches the peer's own address.
     let [a, _b] = containers;
     a.detach().unwrap();

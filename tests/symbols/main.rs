@@ -139,7 +139,7 @@ fn the_list_has_all_symbols_of_mesos_and_they_are_weak() {
 
 #[test]
 fn mesos_exports_all_symbols() {
-    let Some(mesos) = testbed::skip::unless_mesos("mesos_exports_all_symbols") else {
+    let Some(mesos) = testbed::skip::require_mesos("mesos_exports_all_symbols") else {
         return;
     };
     let exported: BTreeSet<String> = symbols(mesos.library(), "--defined-only")

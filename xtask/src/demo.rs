@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::docker::{self, Engine};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
-use testbed::stream::Traffic;
+use testbed::packet_loss::Traffic;
 use testbed::{install, paths, wait};
 
 use part::Part;
@@ -112,14 +112,14 @@ impl Demo {
     fn start(options: &Options, part: Part) -> Result<Demo> {
         let start = Instant::now();
         let place = if part == Part::Loopback {
-            Place::Loopback
+            Placement::Loopback
         } else {
-            Place::Hosts
+            Placement::Hosts
         };
-        let setup = Setup {
+        let setup = ClusterConfig {
             module: Some(paths::target().join("release/libmesos_overlay.so")),
             launcher: part.launcher(),
-            ..Setup::new(options.agents.into(), place)?
+            ..ClusterConfig::new(options.agents.into(), place)?
         };
         let mut cluster = Cluster::prepare(&setup)?;
         let engine = engine(&cluster)?;
@@ -231,7 +231,7 @@ impl Demo {
         let Some([one, other]) = tasks.on_two_hosts() else {
             return Ok(());
         };
-        let traffic = Traffic::start(&[one.remote.clone(), other.remote.clone()], LIMIT)?;
+        let traffic = Traffic::start(&[one.client.clone(), other.client.clone()], LIMIT)?;
         host.run("ip", &["link", "delete", DEVICE])?;
         let deleted = Instant::now();
         self.say(format!(

@@ -88,7 +88,7 @@ pub enum Io {
     Link {
         /// Process to connect to.
         to: Upid,
-        /// Whether to replace an existing connection, which may be dead.
+        /// Replaces an existing connection, which may be dead.
         reconnect: bool,
     },
     /// Answers an HTTP request.
@@ -171,7 +171,7 @@ pub const fn first_number(restarts: u64) -> u64 {
 /// A role as a state machine without clock, files, sockets or threads. The same inputs at
 /// the same times have the same effects.
 ///
-/// It has four kinds of methods:
+/// The trait has four kinds of methods:
 ///
 /// * [`handle`](Machine::handle) takes an input and the current time. Time is monotonic: it
 ///   must not be earlier than in the call before.

@@ -75,9 +75,6 @@ pub const fn gauge(name: &'static str, help: &'static str) -> Description {
     }
 }
 
-/// IPv4 and IPv6, as values of the label `family`.
-pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
-
 /// Labels: names that are fixed, values that may be anything.
 pub type Labels<'a> = &'a [(&'static str, &'a str)];
 

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::reconcile::{NewDevice, NewRoute};
     use overlay_core::host_api::desired::{Mac, Overlay};
-    use overlay_core::host_api::family::Family;
+    use overlay_core::util::family::Family;
 
     fn route(n: u8) -> Op {
         let (dst, via) = (

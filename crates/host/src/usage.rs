@@ -17,8 +17,8 @@ use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use overlay_core::host_api::desired::{Desired, Overlay};
-use overlay_core::host_api::family::Family;
 use overlay_core::host_api::usage::InUse;
+use overlay_core::util::family::Family;
 
 use crate::panics::catch;
 use crate::supervisor::{self, Control, Received, Report, Supervisor};

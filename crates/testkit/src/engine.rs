@@ -28,7 +28,7 @@ pub struct DockerHost {
 
 impl DockerHost {
     /// Returns a host with an engine that does not run yet.
-    pub fn new() -> DockerHost {
+    pub fn stopped() -> DockerHost {
         let (run, host) = (Run::new().unwrap(), Host::new());
         let engine = Engine::new(&run, "engine", &host.netns()).unwrap();
         DockerHost {
@@ -40,7 +40,7 @@ impl DockerHost {
 
     /// Returns a host with a running engine.
     pub fn started() -> DockerHost {
-        let mut host = DockerHost::new();
+        let mut host = DockerHost::stopped();
         host.engine.start().unwrap();
         host
     }
@@ -97,7 +97,7 @@ pub struct EngineKeeper {
 }
 
 impl EngineKeeper {
-    pub fn new() -> EngineKeeper {
+    pub fn spawn() -> EngineKeeper {
         let (wake, woken) = channel();
         let executor = Executor::spawn(move || _ = wake.send(())).unwrap();
         EngineKeeper {
@@ -154,7 +154,7 @@ pub struct HungEngine {
 }
 
 impl HungEngine {
-    pub fn new() -> HungEngine {
+    pub fn spawn() -> HungEngine {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         HungEngine::at(&socket);

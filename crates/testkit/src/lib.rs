@@ -16,5 +16,5 @@ pub mod transcript;
 /// reason if it cannot (see [`testbed::skip`]).
 #[cfg(feature = "host")]
 pub fn root(test: &str) -> bool {
-    testbed::skip::unless_hosts(test)
+    testbed::skip::require_hosts(test)
 }

@@ -94,9 +94,9 @@ fn open_log_has_all_settings() {
 }
 
 #[test]
-fn answers_of_the_log_are_converted() {
+fn answers_to_reads_are_converted() {
     let (handle, _) = opened(None);
-    handle.given.lock().clear();
+    handle.inputs.lock().clear();
     for (outcome, expected) in [
         (
             outcome::DONE,
@@ -116,10 +116,15 @@ fn answers_of_the_log_are_converted() {
             mo_node_fetched(handle.node, fetch.id, outcome, detail)
         };
         assert_eq!(
-            (result, handle.given.lock().pop()),
+            (result, handle.inputs.lock().pop()),
             (MoResult::Ok, Some(expected))
         );
     }
+}
+
+#[test]
+fn answers_to_writes_are_converted() {
+    let (handle, _) = opened(None);
     for (outcome, expected) in [
         (outcome::DONE, StoreOutcome::Stored),
         (outcome::SUPERSEDED, StoreOutcome::Superseded),
@@ -140,7 +145,7 @@ fn answers_of_the_log_are_converted() {
             outcome: expected,
         };
         assert_eq!(
-            (result, handle.given.lock().pop()),
+            (result, handle.inputs.lock().pop()),
             (MoResult::Ok, Some(expected))
         );
     }
@@ -149,7 +154,7 @@ fn answers_of_the_log_are_converted() {
 #[test]
 fn requests_are_converted() {
     let handle = Handle::started();
-    handle.given.lock().clear();
+    handle.inputs.lock().clear();
     let pairs = [("a", "1"), ("b", "")].map(|(key, value)| MoPair {
         key: lend(key),
         value: lend(value),
@@ -173,10 +178,10 @@ fn requests_are_converted() {
         accept: Some("text/html".into()),
         body: Bytes::from_static(b"body"),
     };
-    assert_eq!(handle.given.lock().pop(), Some(Input::Request(expected)));
+    assert_eq!(handle.inputs.lock().pop(), Some(Input::Request(expected)));
     // SAFETY: every pointer is alive.
     unsafe { assert_eq!(mo_node_request(handle.node, &request(8)), MoResult::Ok) };
-    let Some(Input::Request(got)) = handle.given.lock().pop() else {
+    let Some(Input::Request(got)) = handle.inputs.lock().pop() else {
         panic!("no request")
     };
     assert_eq!((got.accept, got.query.len(), got.body.len()), (None, 0, 0));
@@ -242,7 +247,7 @@ fn leaders_and_exits_are_converted() {
         );
     }
     assert_eq!(
-        *handle.given.lock(),
+        *handle.inputs.lock(),
         [
             Input::Leader(Some("master@127.0.0.19:5050".parse().unwrap())),
             Input::Leader(None),

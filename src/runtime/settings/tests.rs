@@ -229,7 +229,7 @@ fn an_agent_finds_its_master_in_file_then_environment() {
         };
         let line = complaint(agent(&bare, &environment));
         let start = format!(
-            "environment: MESOS_MASTER: \"{root}\" has no path, and Mesos's masters do not"
+            "environment: MESOS_MASTER: \"{root}\" has no path, and Mesos masters are not elected"
         );
         assert!(line.starts_with(&start), "{line}");
     }

@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
-use testbed::cni::{Call, Failure, ip4};
+use testbed::cni::{CniError, Invocation, ip4};
 
 /// Errors of our own have codes from 100 on.
 const BAD_CONFIG: u32 = 100;
@@ -33,19 +33,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Value, Failure> {
-    let call = Call::from_environment()?;
+fn run() -> Result<Value, CniError> {
+    let call = Invocation::from_environment()?;
     if call.command == "VERSION" {
         return Ok(json!({ "cniVersion": "0.2.0", "supportedVersions": ["0.1.0", "0.2.0"] }));
     }
     let config: Value = serde_json::from_reader(io::stdin()).map_err(|error| {
-        Failure::new(6, format!("the configuration on standard input: {error}"))
+        CniError::new(6, format!("the configuration on standard input: {error}"))
     })?;
     let mapper = Mapper::new(&call, &config)?;
     match call.command.as_str() {
         "ADD" => mapper.add(),
         "DEL" => mapper.del(),
-        other => Err(Failure::new(
+        other => Err(CniError::new(
             4,
             format!("CNI_COMMAND {other:?} is none of ADD, DEL, VERSION"),
         )),
@@ -53,7 +53,7 @@ fn run() -> Result<Value, Failure> {
 }
 
 struct Mapper<'a> {
-    call: &'a Call,
+    call: &'a Invocation,
     delegate: Value,
     chain: String,
     exclude: Vec<String>,
@@ -68,8 +68,8 @@ struct Port {
 }
 
 impl<'a> Mapper<'a> {
-    fn new(call: &'a Call, config: &Value) -> Result<Mapper<'a>, Failure> {
-        let bad = |what: &str| Failure::new(BAD_CONFIG, format!("mesos-cni-port-mapper: {what}"));
+    fn new(call: &'a Invocation, config: &Value) -> Result<Mapper<'a>, CniError> {
+        let bad = |what: &str| CniError::new(BAD_CONFIG, format!("mesos-cni-port-mapper: {what}"));
         let text = |key: &str| {
             config[key]
                 .as_str()
@@ -125,16 +125,16 @@ impl<'a> Mapper<'a> {
         })
     }
 
-    fn add(&self) -> Result<Value, Failure> {
+    fn add(&self) -> Result<Value, CniError> {
         let result = self.call.run(&self.delegate, None)?;
         let forwarded = match self.ports.is_empty() {
             true => Ok(()),
             false => ip4(&result)
-                .map_err(|e| Failure::new(BAD_CONFIG, e.to_string()))
+                .map_err(|e| CniError::new(BAD_CONFIG, e.to_string()))
                 .and_then(|ip| self.forward(ip)),
         };
         if let Err(failure) = forwarded {
-            let undo = Call {
+            let undo = Invocation {
                 command: "DEL".into(),
                 ..self.call.clone()
             };
@@ -145,7 +145,7 @@ impl<'a> Mapper<'a> {
         Ok(as_mesos_has_it(&result))
     }
 
-    fn del(&self) -> Result<Value, Failure> {
+    fn del(&self) -> Result<Value, CniError> {
         // Both, whatever becomes of the first: an address must not be lost to a rule.
         let rules = self.unforward();
         let result = self.call.run(&self.delegate, None)?;
@@ -157,7 +157,7 @@ impl<'a> Mapper<'a> {
         format!("container_id: {}", self.call.container)
     }
 
-    fn forward(&self, ip: Ipv4Addr) -> Result<(), Failure> {
+    fn forward(&self, ip: Ipv4Addr) -> Result<(), CniError> {
         let chain = self.chain.as_str();
         if iptables(&["-N", chain]).is_err() {
             iptables(&["-L", chain, "-n"])?; // it must be there, then
@@ -196,7 +196,7 @@ impl<'a> Mapper<'a> {
         Ok(())
     }
 
-    fn unforward(&self) -> Result<(), Failure> {
+    fn unforward(&self) -> Result<(), CniError> {
         let Ok(rules) = iptables(&["-S", &self.chain]) else {
             return Ok(());
         }; // no chain, no rules
@@ -232,16 +232,16 @@ fn as_mesos_has_it(result: &Value) -> Value {
     )
 }
 
-fn iptables(arguments: &[&str]) -> Result<String, Failure> {
+fn iptables(arguments: &[&str]) -> Result<String, CniError> {
     let output = Command::new("iptables")
         .args(["-w", "-t", "nat"])
         .args(arguments)
         .output();
     let output =
-        output.map_err(|error| Failure::new(IPTABLES, format!("running iptables: {error}")))?;
+        output.map_err(|error| CniError::new(IPTABLES, format!("running iptables: {error}")))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(
+        return Err(CniError::new(
             IPTABLES,
             format!("iptables {}: {}", arguments.join(" "), said.trim()),
         ));

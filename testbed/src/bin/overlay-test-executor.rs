@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use testbed::http::Client;
-use testbed::net::{self, Netns};
+use testbed::netns::{self, Netns};
 use testbed::recordio::Events;
 use testbed::task;
 
@@ -237,7 +237,7 @@ fn reach(endpoint: &str) -> Result<Client> {
     let address = endpoint
         .parse()
         .with_context(|| format!("MESOS_AGENT_ENDPOINT {endpoint:?}"))?;
-    match net::connect(None, address, Duration::from_secs(1)) {
+    match netns::connect(None, address, Duration::from_secs(1)) {
         Ok(_) => return Ok(Client::new(endpoint, None)),
         Err(error) => eprintln!("the agent is not to be reached from here: {error:#}"),
     }

@@ -9,14 +9,14 @@ use crate::BINARY;
 
 #[test]
 fn cleanup_removes_docker_networks_unless_they_are_used() {
-    if !testbed::skip::unless_docker("cleanup_removes_docker_networks") {
+    if !testbed::skip::require_docker("cleanup_removes_docker_networks") {
         return;
     }
     let host = DockerHost::started();
     let socket = host.engine.socket();
     let mut desired = host.desired(1);
     desired.networks.insert("web".into(), network("d-web", 2));
-    let mut keeper = EngineKeeper::new();
+    let mut keeper = EngineKeeper::spawn();
     keeper.apply_ok(&desired);
     drop(keeper);
     host.docker("network create mine");

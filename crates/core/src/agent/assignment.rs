@@ -9,7 +9,10 @@ use ipnet::IpNet;
 use crate::config::master::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
+use crate::host_api::names::vtep_name;
+use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
+use crate::util::family::Family;
 
 /// What the master gave this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,56 +39,37 @@ impl Share {
     }
 }
 
-/// One of the two address families: v4 and v6 differ in nothing else here.
-#[derive(Clone, Copy)]
-enum Family {
-    V4,
-    V6,
+/// Parses an address of this family with a prefix length.
+fn parse_address(family: Family, field: &str, text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().ok();
+    net.filter(|net| family.includes(*net)).ok_or_else(|| {
+        let example = family.pick(
+            "IPv4 prefix such as 9.0.0.0/24",
+            "IPv6 prefix such as fd01:b::/80",
+        );
+        let text = quote(text);
+        format!("the master sent {field} {text}, which is not an {example}")
+    })
 }
 
-impl Family {
-    const BOTH: [Family; 2] = [Family::V4, Family::V6];
-
-    /// The field of a pair that is this family's.
-    fn of<T>(self, v4: T, v6: T) -> T {
-        match self {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
+/// Parses a network of this family, which must lie within `outer` if that is given.
+fn parse_network(
+    family: Family,
+    field: &str,
+    text: &str,
+    outer: Option<IpNet>,
+) -> Result<IpNet, String> {
+    let net = parse_address(family, field, text)?;
+    if net.trunc() != net {
+        return Err(format!(
+            "the master sent {field} {net}, which has bits set behind its prefix"
+        ));
     }
-
-    /// `text` as an address of this family with a prefix length.
-    fn address(self, field: &str, text: &str) -> Result<IpNet, String> {
-        let net = text.parse::<IpNet>().ok().filter(|net| match self {
-            Family::V4 => matches!(net, IpNet::V4(_)),
-            Family::V6 => matches!(net, IpNet::V6(_)),
-        });
-        net.ok_or_else(|| {
-            let example = self.of(
-                "IPv4 prefix such as 9.0.0.0/24",
-                "IPv6 prefix such as fd01:b::/80",
-            );
-            format!(
-                "the master sent {field} {}, which is not an {example}",
-                quote(text)
-            )
-        })
-    }
-
-    /// `text` as a network of this family, within `outer` if that is given.
-    fn network(self, field: &str, text: &str, outer: Option<IpNet>) -> Result<IpNet, String> {
-        let net = self.address(field, text)?;
-        if net.trunc() != net {
-            return Err(format!(
-                "the master sent {field} {net}, which has bits set behind its prefix"
-            ));
-        }
-        match outer {
-            Some(outer) if !outer.contains(&net) => Err(format!(
-                "the master sent {field} {net}, which does not lie within {outer}"
-            )),
-            _ => Ok(net),
-        }
+    match outer {
+        Some(outer) if !outer.contains(&net) => Err(format!(
+            "the master sent {field} {net}, which does not lie within {outer}"
+        )),
+        _ => Ok(net),
     }
 }
 
@@ -156,7 +140,7 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
     }
     // A device of this name is created, changed and deleted: it must not be
     // possible to name anybody else's.
-    if vxlan.vtep_name != format!("vtep{}", vxlan.vni) {
+    if vxlan.vtep_name != vtep_name(vxlan.vni) {
         return Err(format!(
             "the master sent vtep_name {}; the device of vni {1} is called vtep{1}",
             quote(&vxlan.vtep_name),
@@ -174,9 +158,9 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
             "the master sent vtep_mac {got}, which is not a host's MAC such as 70:b3:d5:80:00:01"
         )
     })?;
-    let mut addresses = vec![Family::V4.address("vtep_ip", &vxlan.vtep_ip)?];
+    let mut addresses = vec![parse_address(Family::V4, "vtep_ip", &vxlan.vtep_ip)?];
     if let Some(text) = &vxlan.vtep_ip6 {
-        addresses.push(Family::V6.address("vtep_ip6", text)?);
+        addresses.push(parse_address(Family::V6, "vtep_ip6", text)?);
     }
     Ok(Vtep {
         name: vxlan.vtep_name.clone(),
@@ -203,20 +187,20 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
         .docker_bridge
         .as_ref()
         .filter(|_| config.network.docker_bridge);
-    let bridge = |info: Option<&BridgeInfo>, field, prefix| {
-        info.map(|info| read_bridge_name(info, field, format!("{prefix}-{name}")))
+    let bridge = |info: Option<&BridgeInfo>, field, containerizer: Containerizer| {
+        info.map(|info| read_bridge_name(info, field, containerizer.bridge_name(name)))
             .transpose()
     };
-    overlay.mesos_bridge = bridge(mesos, "mesos_bridge", 'm')?;
-    overlay.docker_bridge = bridge(docker, "docker_bridge", 'd')?;
+    overlay.mesos_bridge = bridge(mesos, "mesos_bridge", Containerizer::Mesos)?;
+    overlay.docker_bridge = bridge(docker, "docker_bridge", Containerizer::Docker)?;
 
     for family in Family::BOTH {
-        let (range, range_field) = family.of(
+        let (range, range_field) = family.pick(
             (&info.info.subnet, "info.subnet"),
             (&info.info.subnet6, "info.subnet6"),
         );
         let (subnet, subnet_field) =
-            family.of((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
+            family.pick((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
         let Some(range) = range else {
             if subnet.is_some() {
                 return Err(format!(
@@ -225,10 +209,10 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
             }
             continue;
         };
-        let range = family.network(range_field, range, None)?;
+        let range = parse_network(family, range_field, range, None)?;
         overlay.ranges.push(range);
         let Some(subnet) = subnet else { continue };
-        let subnet = family.network(subnet_field, subnet, Some(range))?;
+        let subnet = parse_network(family, subnet_field, subnet, Some(range))?;
         overlay.subnets.push(subnet);
         for (info, field, bridge) in [
             (mesos, "mesos_bridge", &mut overlay.mesos_bridge),
@@ -237,10 +221,10 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
             let (Some(info), Some(bridge)) = (info, bridge) else {
                 continue;
             };
-            if let Some(text) = family.of(&info.ip, &info.ip6) {
+            if let Some(text) = family.pick(&info.ip, &info.ip6) {
                 bridge
                     .subnets
-                    .push(family.network(field, text, Some(subnet))?);
+                    .push(parse_network(family, field, text, Some(subnet))?);
             }
         }
     }

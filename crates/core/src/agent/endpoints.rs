@@ -12,20 +12,20 @@ use crate::protocol::views;
 use crate::protocol::views::About;
 use crate::{Effect, Io, Upid};
 
-/// What a request asks for.
+/// The operation that a request names by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// This agent and its overlays.
+pub enum Route {
+    /// Returns this agent and its overlays.
     Overlay,
-    /// Its numbers.
+    /// Returns the metrics.
     Metrics,
 }
 
-/// All endpoints of an agent.
-pub const ENDPOINTS: &[Endpoint<Asked>] = &[
+/// The endpoints of an agent.
+pub const ENDPOINTS: &[Endpoint<Route>] = &[
     Endpoint {
         path: "/overlay-agent/overlay",
-        methods: &[("GET", Asked::Overlay)],
+        methods: &[("GET", Route::Overlay)],
         access: Access::Readers,
         title: "This agent's overlays and how it fares with each.",
         help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
@@ -33,7 +33,7 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
     },
     Endpoint {
         path: "/overlay-agent/metrics",
-        methods: &[("GET", Asked::Metrics)],
+        methods: &[("GET", Route::Metrics)],
         access: Access::Readers,
         title: "This agent's numbers, for Prometheus.",
         help: "Prometheus's text format, version 0.0.4. The same numbers are in Mesos's `/metrics/snapshot`.",
@@ -42,24 +42,21 @@ pub const ENDPOINTS: &[Endpoint<Asked>] = &[
 
 impl Agent {
     pub(super) fn on_request(&mut self, request: &Request) {
-        let response = self.respond(request);
+        let response = self.respond(request).unwrap_or_else(|invalid| invalid);
         self.effects.push_back(Effect::Io(Io::Respond {
             id: request.id,
             response,
         }));
     }
 
-    fn respond(&self, request: &Request) -> Response {
-        let asked = routes::asked(ENDPOINTS, request);
-        asked
-            .and_then(|(asked, _)| Ok((asked, request.jsonp()?)))
-            .map_or_else(
-                |refusal| refusal,
-                |(asked, jsonp)| match asked {
-                    Asked::Overlay => self.overlay(request, jsonp),
-                    Asked::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
-                },
-            )
+    /// Returns the answer; an error is the answer to a request that is invalid.
+    fn respond(&self, request: &Request) -> Result<Response, Response> {
+        let route = routes::route(ENDPOINTS, request)?.operation;
+        let jsonp = request.jsonp()?;
+        Ok(match route {
+            Route::Overlay => self.overlay(request, jsonp),
+            Route::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
+        })
     }
 
     fn overlay(&self, request: &Request, jsonp: Option<&str>) -> Response {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Agent, Phase, progress};
 use crate::Level;
-use crate::host_api::usage::{Addresses, Containerizer, InUse};
-use crate::metrics::{AGENT_PREFIX, Description, FAMILIES, Numbers, counter, gauge};
+use crate::host_api::usage::{AddressCount, Addresses, Containerizer, InUse, Quantity};
+use crate::metrics::{AGENT_PREFIX, Description, Numbers, counter, gauge};
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
     AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage, UpdatePeersMessage,
@@ -277,22 +277,26 @@ impl Counters {
 }
 
 fn add_addresses(numbers: &mut Numbers, overlay: &str, containerizer: &str, addresses: &Addresses) {
-    for (what, value) in addresses.values() {
-        let (of, family) = match what {
-            "in_use" => (&IN_USE, FAMILIES[0]),
-            "in_use6" => (&IN_USE, FAMILIES[1]),
-            "total" => (&CAPACITY, FAMILIES[0]),
-            _ => (&CAPACITY, FAMILIES[1]),
+    for count in addresses.counts() {
+        let AddressCount {
+            quantity,
+            family,
+            key,
+            value,
+        } = count;
+        let description = match quantity {
+            Quantity::InUse => &IN_USE,
+            Quantity::Total => &CAPACITY,
         };
         let labels = [
             ("overlay", overlay),
             ("containerizer", containerizer),
-            ("family", family),
+            ("family", family.name()),
         ];
         numbers.add(
-            of,
+            description,
             &labels,
-            format!("{AGENT_PREFIX}addresses/{overlay}/{containerizer}/{what}"),
+            format!("{AGENT_PREFIX}addresses/{overlay}/{containerizer}/{key}"),
             value,
         );
     }

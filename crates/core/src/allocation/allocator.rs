@@ -54,14 +54,21 @@ pub type DualStackNet = DualStack<Option<IpNet>>;
 /// All addresses and subnets of one agent, whether it uses them at present or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
-    /// The addresses of its VTEP, with the prefix lengths of the VTEP ranges.
+    /// The addresses of the VTEP, with the prefix lengths of the VTEP ranges.
     pub vtep: DualStackNet,
-    /// Its subnets by overlay. An agent that takes part in an overlay with its VTEP only
+    /// The subnets by overlay. An agent that takes part in an overlay with its VTEP only
     /// has an entry without subnets.
     pub overlays: LiteMap<String, DualStackNet>,
 }
 
 impl Allocation {
+    fn of_vtep(vtep: DualStackNet) -> Allocation {
+        Allocation {
+            vtep,
+            ..Allocation::default()
+        }
+    }
+
     /// Returns the addresses and subnets of this allocation that `other` does not have.
     pub fn without(&self, other: &Allocation) -> Allocation {
         let without = |own: DualStackNet, other: DualStackNet| DualStack {
@@ -330,6 +337,7 @@ impl Allocator {
         if requested.is_empty() {
             return Ok(exhausted);
         }
+        let vtep_before = allocation.vtep;
         if let Err(vtep) = fill_families(
             &mut self.vtep,
             request.vtep_families(),
@@ -346,25 +354,41 @@ impl Allocator {
             // The map is kept for each of thousands of agents, and would grow to four at once.
             allocation.overlays = LiteMap::with_capacity(requested.len());
         }
+        let mut takes_part = false;
         for (overlay, families) in requested {
-            let Some(pools) = self.overlays.get_mut(&overlay.name) else {
-                continue;
-            };
-            let name = Some(overlay.name.as_str());
-            let mut nets = allocation.part(name);
-            match fill_families(pools, families, &mut nets, preferred.part(name)) {
-                Ok(()) => _ = allocation.overlays.insert(overlay.name.clone(), nets),
-                Err(range) => exhausted.push(Exhausted {
-                    overlay: Some(overlay.name.clone()),
-                    ..range
-                }),
-            }
+            let name = &overlay.name;
+            let outcome = self.allocate_overlay(name, families, allocation, preferred);
+            exhausted.extend(outcome.err());
+            takes_part |= allocation.overlays.contains_key(name);
         }
-        if allocation.overlays.is_empty() {
-            // A VTEP without an overlay is of no use.
-            self.release(&std::mem::take(allocation));
+        if !takes_part {
+            // Another address of the VTEP is of no use without an overlay.
+            let vtep = std::mem::replace(&mut allocation.vtep, vtep_before);
+            let (vtep, before) = (Allocation::of_vtep(vtep), Allocation::of_vtep(vtep_before));
+            self.release(&vtep.without(&before));
         }
         Ok(exhausted)
+    }
+
+    /// Adds to `allocation` the families of one overlay that it does not have yet.
+    fn allocate_overlay(
+        &mut self,
+        name: &str,
+        families: DualStack<bool>,
+        allocation: &mut Allocation,
+        preferred: &Allocation,
+    ) -> Result<(), Exhausted> {
+        let Some(pools) = self.overlays.get_mut(name) else {
+            return Ok(());
+        };
+        let mut nets = allocation.part(Some(name));
+        let preferred = preferred.part(Some(name));
+        fill_families(pools, families, &mut nets, preferred).map_err(|range| Exhausted {
+            overlay: Some(name.to_owned()),
+            ..range
+        })?;
+        allocation.overlays.insert(name.to_owned(), nets);
+        Ok(())
     }
 }
 

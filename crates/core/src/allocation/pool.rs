@@ -374,6 +374,83 @@ mod tests {
         assert_eq!(subnets("::/0", 127).free(), 1 << 127);
     }
 
+    #[test]
+    fn the_last_one_is_given_out_and_nothing_behind_it() {
+        for (net, prefix, count, last) in [
+            ("9.0.0.0/24", 24, 1, "9.0.0.0/24"),
+            ("9.0.0.0/23", 24, 2, "9.0.1.0/24"),
+            ("9.0.0.0/30", 32, 4, "9.0.0.3/32"),
+            ("255.255.255.252/30", 31, 2, "255.255.255.254/31"),
+            ("fd01:b::/80", 80, 1, "fd01:b::/80"),
+            ("fd01:b::/79", 80, 2, "fd01:b:0:0:1::/80"),
+            ("fd01:b::/126", 128, 4, "fd01:b::3/128"),
+            (
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126",
+                127,
+                2,
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127",
+            ),
+        ] {
+            let mut pool = subnets(net, prefix);
+            let taken = drain(&mut pool);
+            assert_eq!(
+                (pool.free(), pool.total(), pool.used()),
+                (0, count as u128, count as u64),
+                "{net}"
+            );
+            assert_eq!(
+                (taken.len(), taken[count - 1].to_string().as_str()),
+                (count, last),
+                "{net}"
+            );
+            assert!(!pool.reserve(taken[count - 1]) && !pool.allocate_exact(taken[count - 1]));
+            assert!(pool.release(taken[count - 1]));
+            assert_eq!((pool.free(), pool.used()), (1, count as u64 - 1));
+            assert!(pool.allocate_exact(taken[count - 1]) && pool.allocate().is_none());
+        }
+    }
+
+    #[test]
+    fn one_that_is_taken_again_has_to_be_of_the_present_length_and_in_its_place() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let mut pool = subnets("fd01:b::/64", 80);
+        for other in [
+            "fd01:b::/81",
+            "fd01:b::/79",
+            "fd01:c::/80",
+            "fd01:b::1/80",
+            "9.0.0.0/24",
+        ] {
+            assert!(!pool.allocate_exact(net(other)), "{other}");
+        }
+        assert!(!pool.reserve(net("fd01:b::1/80")) && !pool.reserve(net("fd01:b::/63")));
+        assert!(pool.allocate_exact(net("fd01:b:0:0:ffff::/80")));
+        let mut pool = addresses("fd01:a::/126");
+        for other in [
+            "fd01:a::/126",
+            "fd01:a::3/126",
+            "fd01:a::4/126",
+            "fd01:a::1/128",
+            "44.128.0.1/20",
+        ] {
+            assert!(!pool.allocate_exact(net(other)), "{other}");
+        }
+        assert!(
+            pool.allocate_exact(net("fd01:a::2/126")) && !pool.allocate_exact(net("fd01:a::2/126"))
+        );
+        for never_taken in [
+            "fd01:a::/126",
+            "fd01:a::3/126",
+            "fd01:a::4/126",
+            "fd01:a::1/126",
+        ] {
+            assert!(!pool.release(net(never_taken)), "{never_taken}");
+        }
+        assert_eq!((pool.free(), pool.total(), pool.used()), (1, 2, 1));
+        assert_eq!(pool.allocate(), Some(net("fd01:a::1/126")));
+        assert_eq!(pool.allocate(), None);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Allocate,

@@ -2,7 +2,6 @@
 
 pub mod desired;
 pub mod engine;
-pub mod family;
 pub mod names;
 pub mod report;
 pub mod usage;

@@ -1,22 +1,26 @@
-//! How many addresses containers on this host can get, and how many they have.
+//! Numbers of addresses that containers on this host can get and have.
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-/// Who starts containers. Each has addresses of its own.
+use crate::util::family::Family;
+
+/// A program that starts containers. Each has addresses of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Containerizer {
-    /// Mesos's own; the CNI plugin `host-local` gives the addresses.
+    /// The Mesos containerizer. The CNI plugin `host-local` assigns the addresses.
     Mesos,
     /// The Docker engine.
     Docker,
 }
 
 impl Containerizer {
-    /// Both.
+    /// Both containerizers.
     pub const ALL: [Containerizer; 2] = [Containerizer::Mesos, Containerizer::Docker];
 
-    /// As keys and metrics have it.
+    /// Returns the name in JSON keys and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Containerizer::Mesos => "mesos",
@@ -25,7 +29,7 @@ impl Containerizer {
     }
 }
 
-/// How many addresses of each family are in use.
+/// Numbers of addresses in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
     /// IPv4 addresses.
@@ -34,8 +38,22 @@ pub struct InUse {
     pub v6: u64,
 }
 
-/// The addresses of one overlay and containerizer on this host, as they are shown.
-/// What is absent is unknown, or of a family that the overlay does not have.
+impl InUse {
+    /// Counts these addresses.
+    pub fn count(addresses: impl IntoIterator<Item = IpAddr>) -> InUse {
+        let mut in_use = InUse::default();
+        for address in addresses {
+            match Family::from(address) {
+                Family::V4 => in_use.v4 += 1,
+                Family::V6 => in_use.v6 += 1,
+            }
+        }
+        in_use
+    }
+}
+
+/// The addresses of one overlay and containerizer on this host, as the endpoint shows them.
+/// A number is absent if it is unknown, or of a family that the overlay does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Addresses {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,16 +66,33 @@ pub struct Addresses {
     total6: Option<u128>,
 }
 
+/// A quantity of [`Addresses`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// Addresses that containers have.
+    InUse,
+    /// Addresses that containers have or can get.
+    Total,
+}
+
+/// One known number of [`Addresses`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AddressCount {
+    /// The quantity that was counted.
+    pub quantity: Quantity,
+    /// The family of the addresses.
+    pub family: Family,
+    /// The JSON key, which is also the last part of the metric's name in Mesos.
+    pub key: &'static str,
+    /// The number, rounded to 53 bits.
+    pub value: f64,
+}
+
 impl Addresses {
-    /// Those of a bridge with these prefixes.
+    /// Returns the addresses of a bridge with these prefixes.
     pub fn new(subnets: &[IpNet], in_use: Option<InUse>) -> Addresses {
-        let total = |v4: bool| {
-            subnets
-                .iter()
-                .find(|subnet| subnet.addr().is_ipv4() == v4)
-                .map(|subnet| assignable(*subnet))
-        };
-        let (total, total6) = (total(true), total(false));
+        let total = |family: Family| family.find(subnets).map(assignable);
+        let (total, total6) = (total(Family::V4), total(Family::V6));
         Addresses {
             in_use: in_use.filter(|_| total.is_some()).map(|in_use| in_use.v4),
             in_use6: in_use.filter(|_| total6.is_some()).map(|in_use| in_use.v6),
@@ -66,22 +101,48 @@ impl Addresses {
         }
     }
 
-    /// The known ones with their names.
-    pub fn values(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        let small = |value: Option<u64>| value.map(|value| value as f64);
-        let large = |value: Option<u128>| value.map(|value| value as f64);
-        let values = [
-            ("in_use", small(self.in_use)),
-            ("in_use6", small(self.in_use6)),
-            ("total", large(self.total)),
-            ("total6", large(self.total6)),
-        ];
-        values
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value?)))
+    /// Returns the known numbers.
+    pub fn counts(&self) -> impl Iterator<Item = AddressCount> {
+        let float = |count: u64| count as f64;
+        let large_float = |count: u128| count as f64;
+        [
+            (
+                Quantity::InUse,
+                Family::V4,
+                "in_use",
+                self.in_use.map(float),
+            ),
+            (
+                Quantity::InUse,
+                Family::V6,
+                "in_use6",
+                self.in_use6.map(float),
+            ),
+            (
+                Quantity::Total,
+                Family::V4,
+                "total",
+                self.total.map(large_float),
+            ),
+            (
+                Quantity::Total,
+                Family::V6,
+                "total6",
+                self.total6.map(large_float),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(quantity, family, key, value)| {
+            value.map(|value| AddressCount {
+                quantity,
+                family,
+                key,
+                value,
+            })
+        })
     }
 
-    /// Whether more than so many percent of the addresses of some family are in use.
+    /// Returns whether more than `percent` percent of the addresses of some family are in use.
     pub fn exceeds(&self, percent: u8) -> bool {
         let percent = u128::from(percent);
         let exceeds = |in_use: Option<u64>, total: Option<u128>| {
@@ -95,16 +156,16 @@ impl Addresses {
     }
 }
 
-/// How many addresses of a bridge's prefix containers can have: all but the
-/// network's own, the gateway's and, in IPv4, the broadcast address. `host-local`
-/// gives none of prefixes with less than two bits behind them.
+/// Returns how many addresses of a bridge's prefix containers can have: all but the network's
+/// own, the gateway's and, in IPv4, the broadcast address. The CNI plugin `host-local` assigns
+/// none of a prefix with fewer than two host bits.
 pub fn assignable(net: IpNet) -> u128 {
     let bits = u32::from(net.max_prefix_len() - net.prefix_len());
     if bits < 2 {
         return 0;
     }
-    let reserved = if net.addr().is_ipv4() { 3 } else { 2 };
-    // All of IPv6 is one more than fits.
+    let reserved = Family::from(net).pick(3, 2);
+    // The number of all IPv6 addresses needs 129 bits.
     1_u128
         .checked_shl(bits)
         .map_or(u128::MAX - reserved + 1, |all| all - reserved)
@@ -115,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_containers_can_get() {
+    fn assignable_addresses_exclude_reserved_ones() {
         for (net, expected) in [
             ("9.0.0.0/25", 125),
             ("9.0.0.0/30", 1),
@@ -152,14 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn lists_the_known_numbers() {
+    fn counts_are_the_known_numbers() {
         let values = |subnets: &[&str], in_use| {
             let subnets: Vec<IpNet> = subnets
                 .iter()
                 .map(|subnet| subnet.parse().unwrap())
                 .collect();
             Addresses::new(&subnets, in_use)
-                .values()
+                .counts()
+                .map(|count| (count.key, count.value))
                 .collect::<Vec<_>>()
         };
         let in_use = Some(InUse { v4: 3, v6: 2 });
@@ -180,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn says_when_they_get_scarce() {
+    fn scarcity_of_one_family_is_enough() {
         let addresses =
             |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
         assert!(!addresses(112).exceeds(90));

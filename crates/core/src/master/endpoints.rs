@@ -10,7 +10,7 @@ use super::ledger::Removal;
 use super::networks::Change;
 use crate::config::master::parse_definition;
 use crate::protocol::routes;
-use crate::protocol::routes::{Access, Endpoint};
+use crate::protocol::routes::{Access, Endpoint, RouteMatch};
 use crate::{Request, Response};
 
 /// The operation that a request names by its path and method.
@@ -146,7 +146,10 @@ pub struct Routed<'a> {
 /// # Errors
 /// The answer to a malformed request.
 pub fn route(request: &Request) -> Result<Routed<'_>, Response> {
-    let (route, name) = routes::asked(ENDPOINTS, request)?;
+    let RouteMatch {
+        operation: route,
+        name,
+    } = routes::route(ENDPOINTS, request)?;
     let jsonp = request.jsonp()?.map(str::to_owned);
     Ok(Routed { route, name, jsonp })
 }

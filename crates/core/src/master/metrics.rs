@@ -1,10 +1,11 @@
 //! The metrics of the master.
 
-use super::counters::{Counters, LogCounters};
+use super::counters::{Counters, LogCounters, Received};
 use super::leadership::Leadership;
 use super::{Master, Phase};
 use crate::allocation::allocator::Capacity;
-use crate::metrics::{Description, FAMILIES, Kind, Numbers, counter, gauge};
+use crate::metrics::{Description, Kind, Numbers, counter, gauge};
+use crate::util::family::Family;
 
 const RESTARTS: Description = counter(
     "mesos_overlay_master_process_restarts_total",
@@ -113,7 +114,7 @@ impl Master {
     fn add_leadership(&self, numbers: &mut Numbers, leadership: &Leadership) {
         let ledger = leadership.ledger();
         let sessions = self.sessions.iter();
-        let connected = sessions.filter(|(_, session)| session.connected).count();
+        let connected = sessions.filter(|(_, session)| session.is_connected).count();
         for (of, snapshot, count) in [
             (
                 &REGISTERED,
@@ -142,82 +143,62 @@ impl Master {
 
 impl Counters {
     fn add_to(&self, numbers: &mut Numbers) {
-        for (of, snapshot, counts) in [
-            (
-                "vtep",
-                [
-                    "overlay/master/ip_allocation_failures",
-                    "overlay/master/ip6_allocation_failures",
-                ],
-                self.ips,
-            ),
-            (
-                "subnet",
-                [
-                    "overlay/master/subnet_allocation_failures",
-                    "overlay/master/subnet6_allocation_failures",
-                ],
-                self.subnets,
-            ),
-        ] {
-            for ((family, snapshot), count) in FAMILIES
-                .into_iter()
-                .zip(snapshot)
-                .zip([counts.v4, counts.v6])
-            {
+        self.add_failures(numbers);
+        // A bridge has half of an allocated subnet, so its allocation never fails.
+        numbers.snapshot_only("overlay/master/bridge_allocation_failures", 0.0);
+        self.log.add_to(numbers);
+        self.add_messages(numbers);
+    }
+
+    fn add_failures(&self, numbers: &mut Numbers) {
+        for (of, prefix, counts) in [("vtep", "ip", self.ips), ("subnet", "subnet", self.subnets)] {
+            let counts = [("", counts.v4), ("6", counts.v6)];
+            for (family, (digit, count)) in Family::BOTH.into_iter().zip(counts) {
+                let name = format!("overlay/master/{prefix}{digit}_allocation_failures");
                 numbers.count(
                     &FAILURES,
-                    &[("of", of), ("family", family)],
-                    snapshot,
+                    &[("of", of), ("family", family.name())],
+                    name,
                     count,
                 );
             }
         }
-        // A bridge has half of an allocated subnet, so its allocation never fails.
-        numbers.snapshot_only("overlay/master/bridge_allocation_failures", 0.0);
-        self.log.add_to(numbers);
-        let register = [("message", "RegisterAgentMessage")];
-        let report = [("message", "AgentRegisteredMessage")];
-        let internal = |name: &str| format!("overlay/master/internal/{name}");
-        for (of, labels, snapshot, count) in [
+    }
+
+    fn add_messages(&self, numbers: &mut Numbers) {
+        let mut add = |of, message, name: &str, count| {
+            let name = format!("overlay/master/internal/{name}");
+            numbers.count(of, &[("message", message)], name, count);
+        };
+        for (message, name, received) in [
             (
-                &RECEIVED,
-                register,
-                "register_agent_messages_received",
-                self.registers.received,
+                "RegisterAgentMessage",
+                "register_agent_messages",
+                &self.registers,
             ),
             (
-                &RECEIVED,
-                report,
-                "agent_registered_messages_received",
-                self.reports.received,
+                "AgentRegisteredMessage",
+                "agent_registered_messages",
+                &self.reports,
             ),
+        ] {
+            let Received { received, dropped } = *received;
+            add(&RECEIVED, message, &format!("{name}_received"), received);
+            add(&DROPPED, message, &format!("{name}_dropped"), dropped);
+        }
+        for (message, name, sent) in [
             (
-                &DROPPED,
-                register,
-                "register_agent_messages_dropped",
-                self.registers.dropped,
-            ),
-            (
-                &DROPPED,
-                report,
-                "agent_registered_messages_dropped",
-                self.reports.dropped,
-            ),
-            (
-                &SENT,
-                [("message", "UpdateAgentOverlaysMessage")],
-                "update_agent_overlays_messages_sent",
+                "UpdateAgentOverlaysMessage",
+                "update_agent_overlays_messages",
                 self.updates_sent,
             ),
             (
-                &SENT,
-                [("message", "AgentRegisteredAcknowledgement")],
-                "agent_registered_acknowledgements_sent",
+                "AgentRegisteredAcknowledgement",
+                "agent_registered_acknowledgements",
                 self.acknowledgements_sent,
             ),
         ] {
-            numbers.count(of, &labels, internal(snapshot), count);
+            add(&SENT, message, &format!("{name}_sent"), sent);
         }
     }
 }
@@ -272,11 +253,14 @@ fn add_capacity(
             capacity.total6.map(|total| total as f64),
         ],
     ];
-    for ((family, digit), values) in FAMILIES.into_iter().zip(["", "6"]).zip(values) {
+    for ((family, digit), values) in Family::BOTH.into_iter().zip(["", "6"]).zip(values) {
         for ((of, what), value) in of.iter().zip(["free", "used", "total"]).zip(values) {
             let Some(value) = value else { continue };
             let overlay = overlay.map(|overlay| ("overlay", overlay));
-            let labels: Vec<_> = overlay.into_iter().chain([("family", family)]).collect();
+            let labels: Vec<_> = overlay
+                .into_iter()
+                .chain([("family", family.name())])
+                .collect();
             numbers.add(of, &labels, format!("{prefix}{digit}_{what}"), value);
         }
     }

@@ -104,3 +104,34 @@ impl PendingRegistrations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(pending: &mut PendingRegistrations, out: &mut Outbox, number: usize, port: u16) {
+        let ip = Ipv4Addr::from(number as u32);
+        let from = Upid::new("overlay-agent", (ip, port).into());
+        pending.add(
+            out,
+            Registration {
+                ip,
+                from,
+                message: RegisterAgentMessage::default(),
+            },
+        );
+    }
+
+    #[test]
+    fn a_full_list_takes_the_newer_one_of_an_agent_that_waits_and_no_other() {
+        let (mut pending, mut out) = (PendingRegistrations::default(), Outbox::default());
+        (0..LIMIT).for_each(|number| add(&mut pending, &mut out, number, 1));
+        assert_eq!(out.counters.registers.dropped, 0);
+        add(&mut pending, &mut out, LIMIT, 1);
+        assert_eq!(out.counters.registers.dropped, 1);
+        add(&mut pending, &mut out, 7, 2);
+        assert_eq!(out.counters.registers.dropped, 1);
+        let all: Vec<_> = pending.take().collect();
+        assert_eq!((all.len(), all[7].from.address.port()), (LIMIT, 2));
+    }
+}

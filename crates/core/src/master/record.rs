@@ -12,6 +12,7 @@ use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, Dua
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
+use crate::host_api::usage::Containerizer;
 use crate::proto;
 use crate::proto::internal::{Peer, PeerSubnet};
 use crate::protocol::peer_list_codec::PEERS;
@@ -24,7 +25,7 @@ pub const VTEP_NAME: &str = "vtep1024";
 
 /// An agent as the log has it, or is to have it. Immutable: a change makes a new one.
 ///
-/// There are thousands of these. Writing the state, showing it and telling the peers handle
+/// A master has thousands of these. Writing the state, showing it and telling the peers handle
 /// all of them at once, so each form is encoded here and only joined there.
 #[derive(Debug, PartialEq)]
 pub struct EncodedAgent {
@@ -89,11 +90,11 @@ pub fn inactive_overlays(
 /// An agent with an allocation, in the log already or not.
 #[derive(Clone, Debug)]
 pub struct AgentRecord {
-    /// Its addresses and subnets, including those of overlays that are not in force.
+    /// All addresses and subnets, including those of overlays that are not in force.
     pub allocation: Allocation,
-    /// Its latest request.
+    /// The latest request.
     pub requested: AllocationRequest,
-    /// Its overlays that are not in force any more, as they were stored. They stay in the
+    /// Overlays that are not in force any more, as they were stored. They stay in the
     /// log, so that nobody else gets the subnets that the agent may still use.
     pub inactive: Vec<proto::AgentOverlayInfo>,
     /// The record in its encoded forms.
@@ -132,84 +133,79 @@ pub fn describe(
         };
         let families = requested.requested_families(overlay);
         let used = nets.only(families.unwrap_or_default());
-        let describe = |nets: DualStackNet, vtep: DualStackNet| proto::AgentOverlayInfo {
+        let mut described = proto::AgentOverlayInfo {
             info: info.clone(),
             subnet: to_text(nets.v4),
             subnet6: to_text(nets.v6),
-            mesos_bridge: bridge(requested.mesos_bridge, Bridge::Mesos, overlay, used),
-            docker_bridge: bridge(requested.docker_bridge, Bridge::Docker, overlay, used),
-            backend: proto::BackendInfo {
-                vxlan: vxlan(network, vtep),
-            },
+            mesos_bridge: bridge(requested.mesos_bridge, Containerizer::Mesos, overlay, used),
+            docker_bridge: bridge(
+                requested.docker_bridge,
+                Containerizer::Docker,
+                overlay,
+                used,
+            ),
+            backend: backend(network, allocation.vtep),
             state: None,
         };
-        let all = describe(*nets, allocation.vtep);
+        stored.push(described.clone());
         if families.is_some() {
-            let uses_all = used == *nets && sent_vtep == allocation.vtep;
-            sent.push(if uses_all {
-                all.clone()
-            } else {
-                describe(used, sent_vtep)
-            });
+            if used != *nets {
+                described.subnet = to_text(used.v4);
+                described.subnet6 = to_text(used.v6);
+            }
+            if sent_vtep != allocation.vtep {
+                described.backend = backend(network, sent_vtep);
+            }
+            sent.push(described);
         }
-        stored.push(all);
     }
     stored.extend_from_slice(inactive);
-    let stored = proto::AgentInfo {
-        ip: agent.to_string(),
-        overlays: stored,
-        configuration_attempts: None,
-    };
-    Description { stored, sent }
+    Description {
+        stored: proto::AgentInfo {
+            ip: agent.to_string(),
+            overlays: stored,
+            configuration_attempts: None,
+        },
+        sent,
+    }
 }
 
 fn to_text(net: Option<IpNet>) -> Option<String> {
     net.map(|net| net.to_string())
 }
 
-/// The bridge of a containerizer. Each has one half of the agent's subnets.
-#[derive(Clone, Copy)]
-enum Bridge {
-    /// `m-<overlay>`, with the lower half.
-    Mesos,
-    /// `d-<overlay>`, with the upper half.
-    Docker,
-}
-
+/// Returns the bridge of a containerizer: Mesos's has the lower half of the agent's subnets,
+/// Docker's the upper one.
 fn bridge(
     requested: bool,
-    bridge: Bridge,
+    containerizer: Containerizer,
     overlay: &OverlayConfig,
     subnets: DualStackNet,
 ) -> Option<proto::BridgeInfo> {
     let half = |net: Option<IpNet>| {
         let (lower, upper) = halves(net?)?;
-        Some(match bridge {
-            Bridge::Mesos => lower.to_string(),
-            Bridge::Docker => upper.to_string(),
+        Some(match containerizer {
+            Containerizer::Mesos => lower.to_string(),
+            Containerizer::Docker => upper.to_string(),
         })
     };
-    let prefix = match bridge {
-        Bridge::Mesos => 'm',
-        Bridge::Docker => 'd',
-    };
     (requested && !subnets.is_empty()).then(|| proto::BridgeInfo {
-        name: format!("{prefix}-{}", overlay.name),
+        name: containerizer.bridge_name(&overlay.name),
         ip: half(subnets.v4),
         ip6: half(subnets.v6),
     })
 }
 
-fn vxlan(network: &Network, vtep: DualStackNet) -> Option<proto::VxLanInfo> {
-    let v4 = vtep.v4?;
-    Some(proto::VxLanInfo {
+fn backend(network: &Network, vtep: DualStackNet) -> proto::BackendInfo {
+    let vxlan = vtep.v4.map(|v4| proto::VxLanInfo {
         vni: VNI,
         vtep_name: VTEP_NAME.to_owned(),
         vtep_ip: v4.to_string(),
         vtep_mac: mac(network.vtep_mac_oui, v4.addr()).to_string(),
         vtep_ip6: to_text(vtep.v6),
         vtep_mtu: network.vtep_mtu,
-    })
+    });
+    proto::BackendInfo { vxlan }
 }
 
 /// Returns the MAC address of a VTEP: the OUI and the low three bytes of its IPv4 address.

@@ -1,6 +1,6 @@
 //! Writes of the replicated log.
 //!
-//! There is one write at a time. Changes that are made meanwhile are in the next one. Answers
+//! One write is under way at a time. Changes that are made meanwhile are in the next one. Answers
 //! that depend on a change wait for the write with the change.
 
 use std::net::Ipv4Addr;
@@ -157,3 +157,6 @@ impl Writer {
         self.pause_until = self.pause_until.filter(|until| *until > now);
     }
 }
+
+#[cfg(test)]
+mod tests;

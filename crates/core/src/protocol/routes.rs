@@ -1,43 +1,41 @@
-//! What an HTTP endpoint is: the one table of each role says which there are, and
-//! requests, Mesos's routes and `/help` all come from it.
+//! The table of HTTP endpoints: dispatch of requests, the paths that are registered with Mesos,
+//! and `/help` all follow from the one table of each role.
 
 use crate::{Request, Response};
 
-/// An HTTP endpoint. `A` is what a request for it asks of the machine.
+/// An HTTP endpoint. `R` is the role's enum of operations.
 #[derive(Debug)]
-pub struct Endpoint<A: 'static> {
-    /// The whole path. One that ends in [`NAME`] stands for all paths with one more
-    /// part there.
+pub struct Endpoint<R: 'static> {
+    /// The whole path. One that ends in [`NAME`] matches all paths with one more segment there.
     pub path: &'static str,
-    /// What there is to ask, by method. `GET` goes for `HEAD`, too.
-    pub methods: &'static [(&'static str, A)],
-    /// Whom it is for.
+    /// The operations by method. `GET` serves `HEAD` as well.
+    pub methods: &'static [(&'static str, R)],
+    /// The users that may send requests.
     pub access: Access,
-    /// What it is for, in a few words.
+    /// The purpose, in a few words.
     pub title: &'static str,
-    /// What goes in, what comes out, and the errors; Markdown for operators.
+    /// Input, output and errors, as Markdown for operators.
     pub help: &'static str,
 }
 
-/// The end of a path whose last part is the name of something.
+/// End of a path whose last segment is a name.
 pub const NAME: &str = "/<name>";
 
-/// Whom an endpoint is for, where Mesos authenticates.
+/// Users that an endpoint is for, where Mesos authenticates HTTP requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Everybody: it tells nothing that an operator would hide, as Mesos's own
-    /// `/health` does.
+    /// Everybody. The answer contains nothing confidential, like that of Mesos's `/health`.
     Anyone,
-    /// Those who may read; everybody, unless the operator wants it otherwise.
+    /// Users who may read. Everybody, unless `authenticate_http` is `all`.
     Readers,
-    /// Those who may change something.
+    /// Users who may change the state.
     Writers,
 }
 
-impl<A> Endpoint<A> {
-    /// The name in this path: empty if the endpoint has none. `None`: the path is
-    /// not this endpoint's.
-    fn name_in<'p>(&self, path: &'p str) -> Option<&'p str> {
+impl<R> Endpoint<R> {
+    /// Returns the name in `path`, which is empty if the endpoint has none, or `None` if `path`
+    /// is not this endpoint's.
+    fn match_path<'p>(&self, path: &'p str) -> Option<&'p str> {
         let Some(parent) = self.path.strip_suffix(NAME) else {
             return (path == self.path).then_some("");
         };
@@ -45,17 +43,18 @@ impl<A> Endpoint<A> {
         (!name.is_empty() && !name.contains('/')).then_some(name)
     }
 
-    fn asked(&self, method: &str) -> Option<A>
+    fn operation(&self, method: &str) -> Option<R>
     where
-        A: Copy,
+        R: Copy,
     {
         let method = if method == "HEAD" { "GET" } else { method };
         self.methods
             .iter()
             .find(|(known, _)| *known == method)
-            .map(|(_, asked)| *asked)
+            .map(|(_, operation)| *operation)
     }
 
+    /// Returns the value of the `Allow` header.
     fn allow(&self) -> String {
         let methods = self.methods.iter().map(|(method, _)| {
             if *method == "GET" {
@@ -68,80 +67,84 @@ impl<A> Endpoint<A> {
     }
 }
 
-/// What the request asks for, and the name in its path (as it stands there, not
-/// decoded).
+/// A request's destination in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteMatch<'r, R> {
+    /// The operation.
+    pub operation: R,
+    /// The name in the path, not percent-decoded; empty if the endpoint has none.
+    pub name: &'r str,
+}
+
+/// Returns the operation that the request's path and method name.
 ///
 /// # Errors
-/// The answer to a request for nothing that there is.
-pub fn asked<'r, A: Copy>(
-    table: &[Endpoint<A>],
+/// 404 for an unknown path, 405 for a method that the endpoint does not support.
+pub fn route<'r, R: Copy>(
+    table: &[Endpoint<R>],
     request: &'r Request,
-) -> Result<(A, &'r str), Response> {
+) -> Result<RouteMatch<'r, R>, Response> {
     let path = request.path.trim_end_matches('/');
     let found = table
         .iter()
-        .find_map(|endpoint| Some((endpoint, endpoint.name_in(path)?)));
+        .find_map(|endpoint| Some((endpoint, endpoint.match_path(path)?)));
     let Some((endpoint, name)) = found else {
         let paths: Vec<_> = table.iter().map(|endpoint| endpoint.path).collect();
         return Err(Response::not_found(&request.path, &paths));
     };
-    match endpoint.asked(&request.method) {
-        Some(asked) => Ok((asked, name)),
+    match endpoint.operation(&request.method) {
+        Some(operation) => Ok(RouteMatch { operation, name }),
         None => Err(Response::method_not_allowed(&endpoint.allow())),
     }
 }
 
-/// An endpoint as a driver announces it to Mesos: one path, and all below it if
-/// those are ours as well.
+/// A path that the module registers with libprocess.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announced {
-    /// Below the process id.
+pub struct RouteSpec {
+    /// The path below the process id.
     pub path: &'static str,
-    /// Whether paths below it belong to it.
-    pub tree: bool,
-    /// Whom it is for.
+    /// The paths below `path` belong to it as well.
+    pub includes_subpaths: bool,
+    /// The users that may send requests.
     pub access: Access,
-    /// For operators, as Markdown, in the form of Mesos's own help.
+    /// The help page: Markdown with the headings of Mesos's own pages.
     pub help: String,
 }
 
-/// The table of the process `id` as it is announced. A path with a name in it goes
-/// with the path above: authentication is by path, so what is above is as strict.
-pub fn announce<A>(id: &str, table: &'static [Endpoint<A>]) -> Vec<Announced> {
-    let mut announced: Vec<Announced> = Vec::new();
+/// Returns the paths of the process `id`. An endpoint with a name in its path is part of the path
+/// above it. Mesos authenticates by path, so the stricter access of both applies.
+pub fn route_specs<R>(id: &str, table: &'static [Endpoint<R>]) -> Vec<RouteSpec> {
+    let mut specs: Vec<RouteSpec> = Vec::new();
     for endpoint in table {
         let below = endpoint.path.trim_start_matches('/').trim_start_matches(id);
-        let (path, tree) = below
+        let (path, includes_subpaths) = below
             .strip_suffix(NAME)
             .map_or((below, false), |path| (path, true));
-        match announced.iter_mut().find(|earlier| earlier.path == path) {
+        match specs.iter_mut().find(|earlier| earlier.path == path) {
             Some(earlier) => {
-                earlier.tree |= tree;
+                earlier.includes_subpaths |= includes_subpaths;
                 earlier.access = earlier.access.max(endpoint.access);
                 earlier.help +=
                     &format!("\n### `{}` ###\n{}\n", endpoint.path, description(endpoint));
             }
-            None => {
-                let help = page(id, endpoint);
-                announced.push(Announced {
-                    path,
-                    tree,
-                    access: endpoint.access,
-                    help,
-                });
-            }
+            None => specs.push(RouteSpec {
+                path,
+                includes_subpaths,
+                access: endpoint.access,
+                help: help_page(id, endpoint),
+            }),
         }
     }
-    announced
+    specs
 }
 
-fn description<A>(endpoint: &Endpoint<A>) -> String {
+fn description<R>(endpoint: &Endpoint<R>) -> String {
     format!("{}. {}", endpoint.allow(), endpoint.help)
 }
 
-/// A page of help, with the headings of Mesos's own ones. (Mesos puts the path before
-/// it, and breaks lines where the text does.)
-fn page<A>(id: &str, endpoint: &Endpoint<A>) -> String {
+/// Returns a help page with the headings of Mesos's own pages. (Mesos puts the path before it,
+/// and breaks lines where the text does.)
+fn help_page<R>(id: &str, endpoint: &Endpoint<R>) -> String {
     let host = id.trim_start_matches("overlay-");
     let realm = |kind| {
         format!(
@@ -193,7 +196,7 @@ mod tests {
         endpoint("/p/things/<name>", &[("PUT", 4)], Access::Writers),
     ];
 
-    fn ask(method: &str, path: &str) -> Result<(u8, String), (u16, String)> {
+    fn send(method: &str, path: &str) -> Result<(u8, String), (u16, String)> {
         let request = Request {
             id: RequestId(1),
             method: method.to_owned(),
@@ -202,8 +205,8 @@ mod tests {
             accept: None,
             body: Bytes::new(),
         };
-        asked(TABLE, &request)
-            .map(|(asked, name)| (asked, name.to_owned()))
+        route(TABLE, &request)
+            .map(|matched| (matched.operation, matched.name.to_owned()))
             .map_err(|r| {
                 (
                     r.status,
@@ -214,13 +217,13 @@ mod tests {
 
     #[test]
     fn requests_find_their_endpoint() {
-        assert_eq!(ask("GET", "/p/read"), Ok((1, String::new())));
-        assert_eq!(ask("HEAD", "/p/read/"), Ok((1, String::new())));
-        assert_eq!(ask("POST", "/p/things"), Ok((3, String::new())));
-        assert_eq!(ask("PUT", "/p/things/a%20b"), Ok((4, "a%20b".to_owned())));
-        assert_eq!(ask("PUT", "/p/read"), Err((405, "GET, HEAD".to_owned())));
+        assert_eq!(send("GET", "/p/read"), Ok((1, String::new())));
+        assert_eq!(send("HEAD", "/p/read/"), Ok((1, String::new())));
+        assert_eq!(send("POST", "/p/things"), Ok((3, String::new())));
+        assert_eq!(send("PUT", "/p/things/a%20b"), Ok((4, "a%20b".to_owned())));
+        assert_eq!(send("PUT", "/p/read"), Err((405, "GET, HEAD".to_owned())));
         assert_eq!(
-            ask("DELETE", "/p/things"),
+            send("DELETE", "/p/things"),
             Err((405, "GET, HEAD, POST".to_owned()))
         );
         for path in [
@@ -233,12 +236,12 @@ mod tests {
             "//p/read",
             "/p/thingsa",
         ] {
-            assert_eq!(ask("GET", path), Err((404, String::new())), "{path}");
+            assert_eq!(send("GET", path), Err((404, String::new())), "{path}");
         }
     }
 
     #[track_caller]
-    fn check_table<A>(id: &str, table: &[Endpoint<A>]) {
+    fn check_table<R>(id: &str, table: &[Endpoint<R>]) {
         for Endpoint {
             path,
             methods,
@@ -264,17 +267,17 @@ mod tests {
     }
 
     #[test]
-    fn whatever_changes_something_is_for_writers() {
+    fn only_writers_change_something() {
         check_table(crate::MASTER_ID, crate::master::endpoints::ENDPOINTS);
         check_table(crate::AGENT_ID, crate::agent::endpoints::ENDPOINTS);
     }
 
     #[test]
-    fn a_path_with_a_name_goes_with_the_one_above() {
-        let announced = announce("p", TABLE);
-        let short: Vec<_> = announced
+    fn a_path_with_a_name_is_part_of_the_one_above() {
+        let specs = route_specs("p", TABLE);
+        let short: Vec<_> = specs
             .iter()
-            .map(|a| (a.path, a.tree, a.access))
+            .map(|a| (a.path, a.includes_subpaths, a.access))
             .collect();
         assert_eq!(
             short,
@@ -284,22 +287,22 @@ mod tests {
             ]
         );
         assert!(
-            announced[1]
+            specs[1]
                 .help
                 .contains("### `/p/things/<name>` ###\nPUT. Some help."),
             "{}",
-            announced[1].help
+            specs[1].help
         );
     }
 
     #[test]
-    fn a_page_of_help_says_who_has_to_authenticate() {
+    fn a_help_page_says_who_has_to_authenticate() {
         const EACH: &[Endpoint<u8>] = &[
             endpoint("/overlay-agent/a", &[("GET", 1)], Access::Anyone),
             endpoint("/overlay-agent/r", &[("GET", 1)], Access::Readers),
             endpoint("/overlay-agent/w", &[("POST", 1)], Access::Writers),
         ];
-        let announced = announce("overlay-agent", EACH);
+        let specs = route_specs("overlay-agent", EACH);
         let ends = [
             ("/a", "### AUTHENTICATION ###\nNever.\n"),
             (
@@ -313,7 +316,7 @@ mod tests {
                  and `authenticate_http` in `agent_config` is `writes` (the default) or `all`.\n",
             ),
         ];
-        for (page, (path, end)) in announced.iter().zip(ends) {
+        for (page, (path, end)) in specs.iter().zip(ends) {
             assert_eq!(page.path, path);
             assert!(
                 page.help.starts_with("### TL;DR; ###\nA title.\n"),

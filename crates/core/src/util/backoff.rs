@@ -1,21 +1,21 @@
-//! Growing, jittered delays between attempts at the same thing.
+//! Growing, jittered delays between attempts.
 
 use std::time::Duration;
 
-/// The delay before the next attempt. Each is drawn uniformly from the upper half
-/// of a window that doubles up to a limit: agents that lost the same master at the
-/// same moment do not come back at the same moment.
+/// A sequence of delays. Each is drawn uniformly from the upper half of a window that doubles
+/// up to a limit, so that agents that lost the same master at the same moment do not return at
+/// the same moment.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
     limit: Duration,
-    /// The present window.
+    /// Upper end of the next delay.
     window: Duration,
 }
 
 impl Backoff {
-    /// Delays from the upper half of `first`, then of twice as much, and so on up
-    /// to `limit`.
+    /// Creates delays from the upper half of `first`, then of twice as much, and so on up to
+    /// `limit`.
     pub const fn new(first: Duration, limit: Duration) -> Backoff {
         Backoff {
             first,
@@ -24,12 +24,12 @@ impl Backoff {
         }
     }
 
-    /// Begins anew: the next delay is a short one.
+    /// Resets the window to the first one.
     pub fn reset(&mut self) {
         self.window = self.first;
     }
 
-    /// The next delay.
+    /// Returns the next delay.
     pub fn next(&mut self, random: &mut fastrand::Rng) -> Duration {
         let window = self.window;
         self.window = (window * 2).min(self.limit);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_the_limit_and_begin_anew() {
+    fn delays_grow_to_the_limit_and_can_be_reset() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         for window in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {

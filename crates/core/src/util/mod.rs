@@ -1,6 +1,7 @@
 //! Deterministic helpers of both state machines.
 
 pub mod backoff;
+pub mod family;
 pub mod line;
 pub mod throttle;
 pub mod time;

@@ -1,18 +1,18 @@
-//! Keeps the log readable when something goes wrong ten thousand times.
+//! Rate limit for repeated log lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Time;
 
-/// At most one line in this time for the same reason.
+/// Least time between two lines for the same reason.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many reasons are remembered. Reasons are kinds of trouble, not values that
-/// came over the network, so there are few; the bound is for the one that slips in.
+/// Number of reasons that are remembered. Reasons are kinds of errors, so there are few; the
+/// limit protects against reasons that contain remote input.
 const REASONS: usize = 256;
 
-/// Lets one line a second through for each reason, and counts the others.
+/// A rate limit of one line each second for each reason. It counts the dropped lines.
 #[derive(Debug, Default)]
 pub struct Throttle {
     reasons: BTreeMap<String, Reason>,
@@ -25,8 +25,8 @@ struct Reason {
 }
 
 impl Throttle {
-    /// Whether a line for `reason` may be written at `now`; if so, how many were
-    /// left out since the one before.
+    /// Returns `None` if no line for `reason` may be written at `now`, or else the number of
+    /// lines that were dropped since the line before.
     pub fn allow(&mut self, now: Time, reason: &str) -> Option<u64> {
         if let Some(known) = self.reasons.get_mut(reason) {
             if now.since(known.last_line) < INTERVAL {
@@ -49,8 +49,8 @@ impl Throttle {
         Some(0)
     }
 
-    /// The line to write for `reason` at `now`, if any; it says how many were left
-    /// out before it.
+    /// Returns the line to write for `reason` at `now`, if one may be written. The line says
+    /// how many were dropped before it.
     pub fn line(
         &mut self,
         now: Time,

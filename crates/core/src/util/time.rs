@@ -3,22 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A point on a clock that only goes forward, counted from an origin that the
-/// caller chooses and keeps for the life of a machine.
+/// A point on a monotonic clock, as the time since an origin that the caller chooses and
+/// keeps for the life of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 
 impl std::ops::Add<Duration> for Time {
     type Output = Time;
 
-    /// Saturates: the far future is as good as never.
+    /// Saturates: the end of time is as good as never.
     fn add(self, by: Duration) -> Time {
         Time(self.0.saturating_add(by))
     }
 }
 
 impl Time {
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// Returns the time since `earlier`, or zero if that is later.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

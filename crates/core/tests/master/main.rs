@@ -3,6 +3,7 @@
 mod garbage;
 mod numbers;
 mod old_log;
+mod pace;
 mod player;
 mod scale;
 mod show;
@@ -26,4 +27,10 @@ testkit::transcripts![
     changes_networks,
     removes_networks,
     refuses_changes,
+    changes_both_families,
+    masters_have_different_files,
+    forgets_with_the_lead,
+    tells_in_time,
+    leases_of_both_families,
+    contradictions_of_ipv6,
 ];

@@ -25,12 +25,13 @@ const CONFIG: &str = r#"{"network": {"vtep_subnet": "44.128.0.0/29", "vtep_mac_o
                  {"name": "six", "subnet6": "fd01:b::/64", "prefix6": 80, "enabled": false}]}}"#;
 
 /// A master; writes are answered by the test.
-struct Bench {
-    master: Master,
-    now: Time,
-    writing: Option<u64>,
+pub struct Bench {
+    pub master: Master,
+    pub now: Time,
+    /// The number of the write under way.
+    pub writing: Option<u64>,
     /// What was written last.
-    log: Bytes,
+    pub log: Bytes,
     answers: Vec<Response>,
     /// The version of the peers that were sent last.
     peers: Option<PeersVersion>,
@@ -38,8 +39,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::with(CONFIG)
+    }
+
+    pub fn with(config: &str) -> Bench {
         let me: Upid = "overlay-master@10.255.0.1:5050".parse().unwrap();
-        let master = Master::new(parse("master.json", CONFIG).unwrap().config, me, 1);
+        let master = Master::new(parse("master.json", config).unwrap().config, me, 1);
         Bench {
             master,
             now: Time::default(),
@@ -57,14 +62,14 @@ impl Bench {
     }
 
     /// Becomes the leader, and finds this in the log.
-    fn lead(&mut self, log: Bytes) {
+    pub fn lead(&mut self, log: Bytes) {
         self.input(Input::Leader(Some(
             "master@10.255.0.1:5050".parse().unwrap(),
         )));
         self.input(Input::Fetched(Ok(log)));
     }
 
-    fn input(&mut self, input: Input) {
+    pub fn input(&mut self, input: Input) {
         self.master.handle(self.now, input);
         while let Some(effect) = self.master.poll_effect() {
             match effect {
@@ -93,7 +98,7 @@ impl Bench {
         });
     }
 
-    fn register(&mut self, agent: &str) {
+    pub fn register(&mut self, agent: &str) {
         let network_config = AgentNetworkConfig {
             overlay_mtu: Some(1420),
             ..Default::default()
@@ -111,15 +116,20 @@ impl Bench {
         self.now = self.now + Duration::from_secs(seconds);
     }
 
-    fn stored(&mut self, outcome: StoreOutcome) {
+    pub fn stored(&mut self, outcome: StoreOutcome) {
         let number = self.writing.take().expect("nothing is being written");
         self.input(Input::Stored { number, outcome });
     }
 
     fn get(&mut self, path: &str, query: &[(&str, &str)]) -> Response {
+        self.ask("GET", path, query);
+        self.answers.pop().expect("no answer")
+    }
+
+    fn ask(&mut self, method: &str, path: &str, query: &[(&str, &str)]) {
         self.input(Input::Request(Request {
             id: RequestId(1),
-            method: "GET".to_owned(),
+            method: method.to_owned(),
             path: path.to_owned(),
             query: query
                 .iter()
@@ -128,7 +138,6 @@ impl Bench {
             accept: None,
             body: Bytes::new(),
         }));
-        self.answers.pop().expect("no answer")
     }
 
     /// The samples for Prometheus, and those of Mesos's snapshot.
@@ -224,6 +233,28 @@ fn the_state_says_who_is_there_and_since_when() {
     let mut bench = Bench::new();
     bench.lead(log);
     assert_eq!(shown(&mut bench), (json!(false), Value::Null, Value::Null));
+}
+
+#[test]
+fn what_another_process_at_the_same_address_reported_is_not_shown() {
+    let mut bench = Bench::leading();
+    bench.register(FIRST);
+    bench.stored(StoreOutcome::Stored);
+    let shown = |bench: &mut Bench| bench.state()["agents"][0]["host_errors"].clone();
+    let report = AgentRegisteredMessage {
+        host_errors: vec!["no vxlan".to_owned()],
+        ..Default::default()
+    };
+    bench.message(FIRST, &report);
+    assert_eq!(shown(&mut bench), json!(["no vxlan"]));
+    bench.register(FIRST);
+    assert_eq!(
+        shown(&mut bench),
+        json!(["no vxlan"]),
+        "the same one has not reported since"
+    );
+    bench.register("overlay-agent@10.0.0.1:6000");
+    assert_eq!(shown(&mut bench).as_array().map_or(0, Vec::len), 0);
 }
 
 #[test]
@@ -448,4 +479,86 @@ fn peers_that_are_behind_are_counted() {
     both(&mut bench, &[("peers_behind", "peers_behind", 2.0)]);
     bench.input(Input::Exited(SECOND.parse().unwrap()));
     both(&mut bench, &[("peers_behind", "peers_behind", 1.0)]);
+}
+
+#[test]
+fn failures_are_counted_by_family() {
+    let mut bench = Bench::with(
+        r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/126",
+        "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [{"name": "dual", "subnet": "9.0.0.0/16", "prefix": 24,
+        "subnet6": "fd01:b::/80", "prefix6": 80}, {"name": "four", "subnet": "10.0.0.0/16", "prefix": 24}]}}"#,
+    );
+    bench.lead(Bytes::new());
+    // Two VTEPs and one subnet of IPv6, of IPv4 there is enough.
+    for agent in [FIRST, SECOND, THIRD] {
+        bench.register(agent);
+    }
+    both(
+        &mut bench,
+        &[
+            (
+                "allocation_failures_total{of=\"subnet\",family=\"ipv6\"}",
+                "subnet6_allocation_failures",
+                1.0,
+            ),
+            (
+                "allocation_failures_total{of=\"subnet\",family=\"ipv4\"}",
+                "subnet_allocation_failures",
+                0.0,
+            ),
+            (
+                "allocation_failures_total{of=\"vtep\",family=\"ipv6\"}",
+                "ip6_allocation_failures",
+                1.0,
+            ),
+            (
+                "allocation_failures_total{of=\"vtep\",family=\"ipv4\"}",
+                "ip_allocation_failures",
+                0.0,
+            ),
+            ("vteps_free{family=\"ipv6\"}", "vteps6_free", 0.0),
+            ("vteps_used{family=\"ipv6\"}", "vteps6_used", 2.0),
+            ("vteps_used{family=\"ipv4\"}", "vteps_used", 2.0),
+            (
+                "subnets_used{overlay=\"dual\",family=\"ipv6\"}",
+                "overlays/dual/subnets6_used",
+                1.0,
+            ),
+            (
+                "subnets_used{overlay=\"dual\",family=\"ipv4\"}",
+                "overlays/dual/subnets_used",
+                1.0,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_vtep_of_one_that_let_go_of_everything_is_free() {
+    let mut bench = Bench::with(
+        r#"{"network": {"vtep_subnet": "44.128.0.0/29", "vtep_subnet6": "fd01:a::/64",
+        "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [{"name": "web", "subnet": "9.0.0.0/16", "prefix": 24}]}}"#,
+    );
+    bench.lead(Bytes::new());
+    bench.register(FIRST);
+    bench.stored(StoreOutcome::Stored);
+    bench.ask("DELETE", "/overlay-master/overlays/web", &[]);
+    bench.stored(StoreOutcome::Stored);
+    let used = |count: f64| {
+        [
+            ("vteps_used{family=\"ipv4\"}", "vteps_used", count),
+            ("vteps_used{family=\"ipv6\"}", "vteps6_used", count),
+            ("agents_registered", "agents_registered", count),
+        ]
+    };
+    both(&mut bench, &used(1.0));
+    bench.register(FIRST);
+    bench.message(
+        FIRST,
+        &AgentRegisteredMessage {
+            revision: Some(1),
+            ..Default::default()
+        },
+    );
+    both(&mut bench, &used(0.0));
 }

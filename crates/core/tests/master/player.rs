@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! master <JSON of `network`>          a new master; the log stays
+//! on <name>                           from here on it is about this master (the first one is `a`)
 //! config <key>: <JSON>, …             what else masters have in their configuration
-//! log <agent> <overlay>:<subnet>@<vtep> …   the log holds this
+//! log <agent> <overlay>:<subnet>@<vtep> …   the log holds this; `<IPv4>,<IPv6>` for both families
 //! log garbage                         the log holds what is no state
+//! log older                           the log loses what masters of before did not know
 //! leader me | none | <ip:port>        who leads
 //! fetched | fetched error <text>      the answer to reading the log
 //! stored | superseded | failed <text> the answer to the latest write
 //! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
 //!                                     port=<n> peers peers=<epoch>/<version>
+//!                                     peers=<epoch>/<version>+digest
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
 //! received <agent> <epoch>/<version>  the agent says which peers it has
 //! exited <agent>                      the link broke
@@ -29,6 +32,7 @@ use overlay_core::proto;
 use overlay_core::proto::agent_overlay_info;
 use overlay_core::proto::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    UpdatePeersMessage,
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
@@ -54,24 +58,41 @@ pub fn play(transcript: &str) -> String {
 /// The time after which the master counts an unanswered write as failed.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A master and what a transcript needs around it.
+/// Masters that share a log, and what a transcript needs around them.
 struct Player {
-    master: Option<Master>,
+    masters: BTreeMap<String, Member>,
+    /// The master that the transcript is about at present.
+    on: String,
     now: Time,
     log: Bytes,
-    written: Option<(u64, Bytes)>,
-    /// When the master stops waiting for the answer to the write under way.
-    store_timeout_at: Time,
     requests: u64,
     /// Epochs in the order of their appearance.
     epochs: Vec<u64>,
+    /// The digests of the lists of peers that were sent, by epoch and version.
+    digests: BTreeMap<(u64, u64), u64>,
     /// Members of the configuration, with a comma behind.
     config: String,
     played: String,
 }
 
-fn me() -> Upid {
-    "overlay-master@10.0.0.250:5050".parse().unwrap()
+/// One of the masters.
+struct Member {
+    master: Master,
+    /// The write under way.
+    written: Option<(u64, Bytes)>,
+    /// When the master stops waiting for the answer to that write.
+    store_timeout_at: Time,
+}
+
+/// The pid of a master: `a` is at 10.0.0.250, `b` at 10.0.0.251 and so on.
+fn pid(name: &str) -> Upid {
+    format!("overlay-master@10.0.0.{}:5050", 250 + number(name))
+        .parse()
+        .unwrap()
+}
+
+fn number(name: &str) -> u8 {
+    name.bytes().next().unwrap() - b'a'
 }
 
 fn agent(ip: &str, port: &str) -> Upid {
@@ -81,13 +102,13 @@ fn agent(ip: &str, port: &str) -> Upid {
 impl Player {
     fn new() -> Player {
         Player {
-            master: None,
+            masters: BTreeMap::new(),
+            on: "a".to_owned(),
             now: Time::default(),
             log: Bytes::new(),
-            written: None,
-            store_timeout_at: Time::default(),
             requests: 0,
             epochs: Vec::new(),
+            digests: BTreeMap::new(),
             config: String::new(),
             played: String::new(),
         }
@@ -98,12 +119,14 @@ impl Player {
         let words: Vec<_> = rest.split_whitespace().collect();
         match verb {
             "master" => self.start(rest),
+            "on" => self.on = rest.to_owned(),
             "config" => self.config = format!("{rest}, "),
+            "log" if rest == "older" => self.log = older(&self.log),
             "log" => self.log = log(&words),
             "leader" => {
                 let leader = match rest {
                     "none" => None,
-                    "me" => Some(Upid::new("master", me().address)),
+                    "me" => Some(Upid::new("master", pid(&self.on).address)),
                     address => Some(Upid::new("master", address.parse().unwrap())),
                 };
                 self.input(Input::Leader(leader));
@@ -155,8 +178,16 @@ impl Player {
             self.config
         );
         let config = parse("master.json", &text).unwrap().config;
-        self.master = Some(Master::new(config, me(), 7));
-        self.written = None;
+        // Two processes do not draw the same numbers.
+        let master = Master::new(config, pid(&self.on), 7 + u64::from(number(&self.on)));
+        self.masters.insert(
+            self.on.clone(),
+            Member {
+                master,
+                written: None,
+                store_timeout_at: Time::default(),
+            },
+        );
     }
 
     fn register(&mut self, words: &[&str]) {
@@ -242,46 +273,76 @@ impl Player {
     }
 
     fn stored(&mut self, outcome: StoreOutcome) {
-        let (number, state) = self.written.take().expect("no write is under way");
+        let (number, state) = self.member().written.take().expect("no write is under way");
         if outcome == StoreOutcome::Stored {
             self.log = state;
         }
         self.input(Input::Stored { number, outcome });
     }
 
+    fn member(&mut self) -> &mut Member {
+        self.masters
+            .get_mut(&self.on)
+            .expect("there is no master of this name yet")
+    }
+
+    /// The first deadline of all masters, and whose it is.
+    fn due(&self) -> Option<(Time, String)> {
+        let due = |(name, member): (&String, &Member)| {
+            Some((member.master.poll_timeout()?, name.clone()))
+        };
+        self.masters.iter().filter_map(due).min()
+    }
+
     fn wait(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
-        while let Some(due) = self
-            .master
-            .as_ref()
-            .unwrap()
-            .poll_timeout()
-            .filter(|due| *due <= end)
-        {
+        let on = self.on.clone();
+        while let Some((due, name)) = self.due().filter(|(due, _)| *due <= end) {
             assert!(
                 due > self.now || self.now == Time::default(),
                 "a deadline must not stay"
             );
             self.now = due.max(self.now);
             let before = self.played.len();
+            let whose = if name == on {
+                String::new()
+            } else {
+                format!(" on {name}")
+            };
+            self.on = name;
             self.input(Input::Timeout);
             if self.played.len() > before {
                 self.played
-                    .insert_str(before, &format!("  at {}\n", self.now));
+                    .insert_str(before, &format!("  at {}{whose}\n", self.now));
             }
         }
+        self.on = on;
         self.now = end;
     }
 
     fn input(&mut self, input: Input) {
-        let master = self.master.as_mut().expect("there is no master yet");
-        master.handle(self.now, input);
-        while let Some(effect) = self.master.as_mut().and_then(Machine::poll_effect) {
+        let now = self.now;
+        self.member().master.handle(now, input);
+        while let Some(effect) = self.member().master.poll_effect() {
             if let Effect::Io(Io::Store { number, state }) = &effect {
-                let timed_out = self.store_timeout_at <= self.now;
-                assert!(self.written.is_none() || timed_out, "two writes at a time");
-                self.written = Some((*number, state.clone()));
-                self.store_timeout_at = self.now + STORE_TIMEOUT;
+                let member = self.member();
+                let timed_out = member.store_timeout_at <= now;
+                assert!(
+                    member.written.is_none() || timed_out,
+                    "two writes at a time"
+                );
+                member.written = Some((*number, state.clone()));
+                member.store_timeout_at = now + STORE_TIMEOUT;
+            }
+            if let Effect::Io(Io::Send {
+                name: UpdatePeersMessage::NAME,
+                body,
+                ..
+            }) = &effect
+            {
+                let version = UpdatePeersMessage::decode(body.clone()).unwrap().version;
+                self.digests
+                    .insert((version.epoch(), version.version()), version.digest());
             }
             for line in show::effect(&mut self.epochs, &self.log, effect)
                 .trim_end()
@@ -292,18 +353,24 @@ impl Player {
         }
     }
 
-    /// `E1/3`: version 3 of the first epoch that was seen; `E0/0`: none.
+    /// `E1/3`: version 3 of the first epoch that was seen; `E0/0`: none. With `+digest` the
+    /// digest that the list was sent with.
     fn version(&self, text: &str) -> PeersVersion {
+        let (text, with_digest) = text
+            .strip_suffix("+digest")
+            .map_or((text, false), |text| (text, true));
         let (epoch, version) = text
             .strip_prefix('E')
             .and_then(|text| text.split_once('/'))
             .unwrap();
         let number: usize = epoch.parse().unwrap();
         let epoch = number.checked_sub(1).map_or(0, |index| self.epochs[index]);
+        let version = version.parse().unwrap();
+        let digest = with_digest.then(|| self.digests[&(epoch, version)]);
         PeersVersion {
             epoch: Some(epoch),
-            version: Some(version.parse().unwrap()),
-            ..Default::default()
+            version: Some(version),
+            digest,
         }
     }
 }
@@ -323,12 +390,22 @@ fn log(words: &[&str]) -> Bytes {
             agents.insert(agents.len(), info);
             continue;
         };
-        let (subnet, vtep) = rest.split_once('@').unwrap();
+        let (subnets, vteps) = rest.split_once('@').unwrap();
+        let families = |text: &str| {
+            let of = |v6: bool| {
+                text.split(',')
+                    .find(|net| net.contains(':') == v6)
+                    .map(str::to_owned)
+            };
+            (of(false), of(true))
+        };
+        let ((subnet, subnet6), (vtep_ip, vtep_ip6)) = (families(subnets), families(vteps));
         let vxlan = proto::VxLanInfo {
             vni: 1024,
             vtep_name: "vtep1024".to_owned(),
-            vtep_ip: vtep.to_owned(),
+            vtep_ip: vtep_ip.unwrap(),
             vtep_mac: "70:b3:d5:00:00:99".to_owned(),
+            vtep_ip6,
             ..Default::default()
         };
         agents
@@ -341,13 +418,28 @@ fn log(words: &[&str]) -> Bytes {
                     name: name.to_owned(),
                     ..Default::default()
                 },
-                subnet: Some(subnet.to_owned()),
+                subnet,
+                subnet6,
                 backend: proto::BackendInfo { vxlan: Some(vxlan) },
                 ..Default::default()
             });
     }
     proto::State {
         agents: agents.into_values().collect(),
+        ..Default::default()
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// What a master leaves of a log that reads and writes agents and nothing else.
+fn older(log: &Bytes) -> Bytes {
+    let proto::State {
+        network, agents, ..
+    } = proto::State::decode(log.clone()).unwrap();
+    proto::State {
+        network,
+        agents,
         ..Default::default()
     }
     .encode_to_vec()

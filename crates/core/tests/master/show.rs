@@ -6,8 +6,8 @@ use std::fmt::Write;
 use bytes::Bytes;
 use overlay_core::proto;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, PeersVersion, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Io, Level};
@@ -129,11 +129,14 @@ fn former(log: &Bytes, written: &Bytes) -> String {
             .iter()
             .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6])
             .flatten();
-        let vtep = agent
+        let vxlan = agent
             .overlays
             .iter()
-            .filter_map(|overlay| Some(&overlay.backend.vxlan.as_ref()?.vtep_ip));
-        let what: Vec<_> = subnets.chain(vtep.take(1)).map(String::as_str).collect();
+            .find_map(|overlay| overlay.backend.vxlan.as_ref());
+        let vtep = vxlan
+            .into_iter()
+            .flat_map(|vxlan| [Some(&vxlan.vtep_ip), vxlan.vtep_ip6.as_ref()]);
+        let what: Vec<_> = subnets.chain(vtep.flatten()).map(String::as_str).collect();
         format!(" {} {}", agent.ip, what.join(" "))
     };
     match (read(log), read(written)) {
@@ -226,16 +229,22 @@ fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
 
 /// Peers that came and went.
 fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
-    let epoch = message.version.epoch();
-    let known = epochs.iter().position(|known| *known == epoch);
-    let number = known.unwrap_or_else(|| {
-        epochs.push(epoch);
-        epochs.len() - 1
-    });
+    let mut version = |version: &PeersVersion| {
+        let epoch = version.epoch();
+        let known = epochs.iter().position(|known| *known == epoch);
+        let number = known.unwrap_or_else(|| {
+            epochs.push(epoch);
+            epochs.len() - 1
+        });
+        format!("E{}/{}", number + 1, version.version())
+    };
     let base = message
         .base
         .map_or("all".to_owned(), |base| format!("from {base}"));
-    let mut text = format!(" E{}/{} {base}", number + 1, message.version.version());
+    let mut text = format!(" {} {base}", version(&message.version));
+    if let Some(since) = &message.since {
+        write!(text, " since {}", version(since)).unwrap();
+    }
     for peer in &message.peers {
         let subnets: String = peer
             .subnets

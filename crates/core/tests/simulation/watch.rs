@@ -247,13 +247,11 @@ impl Watch {
         if let Some(gone) = list.keys().find(|ip| !known.agents.contains_key(*ip)) {
             return Err(format!("tells {ip} of {gone}, which is not in the log"));
         }
-        if self.agreed {
-            if *list != known.peers {
-                return Err(format!(
-                    "tells {ip} of {list:?}, but {:?} is in the log",
-                    known.peers
-                ));
-            }
+        if self.agreed && *list != known.peers {
+            return Err(format!(
+                "tells {ip} of {list:?}, but {:?} is in the log",
+                known.peers
+            ));
         }
         self.deadlines.done(&Duty::Tell(ip.clone()));
         if self.fair && self.receivers.contains(&ip) {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 use overlay_core::host_api::engine::{EngineDesired, Network};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::observed::{ApiVersion, ExistingNetwork, Observed};
 use crate::operation::{Operation, Tense, Verb};

@@ -1,7 +1,7 @@
 //! One attempt to make the firewall match: observe, plan, apply.
 
 use overlay_core::host_api::desired::Firewall as Choice;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Desired};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 /// Returns the name of a family's ipset and nftables set. The predecessor of this module had
 /// only the ipset of IPv4, under the same name.

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeSet;
 
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::nat;

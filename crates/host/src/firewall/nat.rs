@@ -2,7 +2,7 @@
 //! predecessor of this module wrote. So either of them takes over the other's rules.
 
 use ipnet::IpNet;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::{FirewallDesired, set_name};
 use super::op::Plan;

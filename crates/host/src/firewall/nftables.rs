@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 use serde_json::{Value, json};
 
 use super::desired::{FirewallDesired, set_name};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ipnet::IpNet;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::set_name;
 use super::nftables;

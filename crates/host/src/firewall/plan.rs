@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::op::{NatBackend, Observed, Op, Plan};

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::{FirewallDesired, set_name};
 use super::nat;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Desired, Overlay, Vtep};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::desired::{FirewallDesired, set_name};
 use super::op::{IpSet, Membership, NatBackend, Observed, Op, Plan, SetWrite};

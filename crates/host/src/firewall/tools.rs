@@ -1,7 +1,7 @@
 //! The firewall's command-line tools on this host: iptables, ipset and nft.
 
 use overlay_core::host_api::desired;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::command::Tool;
 use super::nftables;

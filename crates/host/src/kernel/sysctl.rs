@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use crate::reconcile::observed::Forwarding;
 

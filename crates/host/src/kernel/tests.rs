@@ -19,7 +19,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use overlay_core::host_api::desired::Mac;
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::events::events;
 use super::message::Message;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Mac};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::observed::{Kernel, MesosBridge};
 use super::op::{DeviceChange, Op};

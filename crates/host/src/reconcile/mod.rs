@@ -13,7 +13,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use overlay_core::host_api::desired::{Backend, Checksum, Desired, Vtep};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use crate::cni::content;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac, Overlay};
-use overlay_core::host_api::family::Family;
 use overlay_core::host_api::names::parse_bridge_name;
+use overlay_core::util::family::Family;
 
 use super::constants::MAIN_TABLE;
 use crate::operation::{Operation, Tense, Verb};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Vtep};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::constants::MAIN_PRIORITY;
 use super::observed::{Kernel, Rule};

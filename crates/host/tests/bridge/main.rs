@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::Desired;
 use serde_json::Value;
-use testbed::cni::{Call, PLUGINS};
+use testbed::cni::{Invocation, PLUGINS};
 use testkit::host::{Host, eventually};
 
 /// Calls the plugins as Mesos's port mapper does, with what is in the file that the
@@ -21,7 +21,7 @@ fn cni(host: &Host, command: &str, container: &Host) -> bool {
         .display()
         .to_string()
         .into();
-    let call = Call {
+    let call = Invocation {
         command: command.into(),
         container: container.namespace().replace('/', ""),
         netns: container.namespace().into(),

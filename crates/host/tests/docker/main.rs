@@ -14,10 +14,10 @@ const REPAIR: Duration = Duration::from_secs(2);
 
 #[test]
 fn network_is_created_once() {
-    if !testbed::skip::unless_docker("network_is_created_once") {
+    if !testbed::skip::require_docker("network_is_created_once") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let desired = host.desired(1);
     assert_eq!(keeper.apply_ok(&desired), 1);
     let made = host.network("dcos").unwrap();
@@ -50,7 +50,7 @@ fn network_is_created_once() {
         "the second reconciliation found a difference"
     );
     assert_eq!(
-        EngineKeeper::new().apply_ok(&desired),
+        EngineKeeper::spawn().apply_ok(&desired),
         0,
         "another executor found a difference"
     );
@@ -59,10 +59,10 @@ fn network_is_created_once() {
 
 #[test]
 fn overlay_with_one_family_has_a_network() {
-    if !testbed::skip::unless_docker("overlay_with_one_family_has_a_network") {
+    if !testbed::skip::require_docker("overlay_with_one_family_has_a_network") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let mut desired = host.desired(1);
     let (mut four, mut six) = (network("d-four", 1), network("d-six", 2));
     four.subnets.remove(1);
@@ -80,10 +80,10 @@ fn overlay_with_one_family_has_a_network() {
 
 #[test]
 fn deleted_network_is_recreated() {
-    if !testbed::skip::unless_docker("deleted_network_is_recreated") {
+    if !testbed::skip::require_docker("deleted_network_is_recreated") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     keeper.apply_ok(&host.desired(1));
     for _ in 0..3 {
         let old = host.id("dcos").unwrap();
@@ -102,10 +102,10 @@ fn deleted_network_is_recreated() {
 
 #[test]
 fn network_of_another_program_is_reported_and_not_touched() {
-    if !testbed::skip::unless_docker("network_of_another_program_is_reported_and_not_touched") {
+    if !testbed::skip::require_docker("network_of_another_program_is_reported_and_not_touched") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     host.docker("network create --subnet 10.99.0.0/16 dcos");
     host.docker("network create --subnet 9.0.2.192/26 mine");
     let theirs = [host.id("dcos"), host.id("mine")];
@@ -138,10 +138,10 @@ fn network_of_another_program_is_reported_and_not_touched() {
 
 #[test]
 fn predecessors_network_is_taken_over() {
-    if !testbed::skip::unless_docker("predecessors_network_is_taken_over") {
+    if !testbed::skip::require_docker("predecessors_network_is_taken_over") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     host.docker(
         "network create --driver=bridge --subnet=9.0.1.128/25 --ipv6 --subnet=fd01:b::1:8000:0:0/81 \
          --opt com.docker.network.bridge.name=d-dcos --opt com.docker.network.bridge.enable_ip_masquerade=false \
@@ -172,10 +172,10 @@ fn predecessors_network_is_taken_over() {
 
 #[test]
 fn unwanted_network_is_removed_after_its_last_container() {
-    if !testbed::skip::unless_docker("unwanted_network_is_removed_after_its_last_container") {
+    if !testbed::skip::require_docker("unwanted_network_is_removed_after_its_last_container") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let mut desired = host.desired(1);
     desired.networks.insert("web".into(), network("d-web", 2));
     keeper.apply_ok(&desired);
@@ -214,10 +214,10 @@ fn unwanted_network_is_removed_after_its_last_container() {
 
 #[test]
 fn counts_addresses() {
-    if !testbed::skip::unless_docker("counts_addresses") {
+    if !testbed::skip::require_docker("counts_addresses") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let report = keeper.apply(&host.desired(1));
     assert_eq!(report.usage["dcos"], InUse::default());
     for name in ["one", "two"] {
@@ -250,10 +250,10 @@ fn counts_addresses() {
 
 #[test]
 fn absent_engine_is_reported_and_found_when_it_starts() {
-    if !testbed::skip::unless_docker("absent_engine_is_reported_and_found_when_it_starts") {
+    if !testbed::skip::require_docker("absent_engine_is_reported_and_found_when_it_starts") {
         return;
     }
-    let (mut host, mut keeper) = (DockerHost::new(), EngineKeeper::new());
+    let (mut host, mut keeper) = (DockerHost::stopped(), EngineKeeper::spawn());
     let desired = host.desired(1);
     let report = keeper.apply(&desired);
     let sentence = report.engine.clone().unwrap();
@@ -279,22 +279,22 @@ fn absent_engine_is_reported_and_found_when_it_starts() {
         "{sentence}"
     );
     // A later request fails alike, unless no network is desired.
-    assert_eq!(EngineKeeper::new().apply(&desired).engine, Some(sentence));
+    assert_eq!(EngineKeeper::spawn().apply(&desired).engine, Some(sentence));
     let none = EngineDesired {
         networks: Default::default(),
         ..desired
     };
-    assert_eq!(EngineKeeper::new().apply_ok(&none), 0);
+    assert_eq!(EngineKeeper::spawn().apply_ok(&none), 0);
     host.engine.spawn().unwrap();
     keeper.wait("the network again", |report| report.is_ok());
 }
 
 #[test]
 fn restart_of_the_engine_is_noticed() {
-    if !testbed::skip::unless_docker("restart_of_the_engine_is_noticed") {
+    if !testbed::skip::require_docker("restart_of_the_engine_is_noticed") {
         return;
     }
-    let (mut host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (mut host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     keeper.apply_ok(&host.desired(1));
     host.engine.stop().unwrap();
     keeper.wait("its absence", |report| !report.is_ok());
@@ -313,7 +313,7 @@ fn restart_of_the_engine_is_noticed() {
 
 #[test]
 fn hanging_engine_delays_a_report_by_the_timeout_only() {
-    let (hung, mut keeper) = (HungEngine::new(), EngineKeeper::new());
+    let (hung, mut keeper) = (HungEngine::spawn(), EngineKeeper::spawn());
     let timeout = Duration::from_millis(700);
     let networks = [("dcos".to_owned(), network("d-dcos", 1))].into();
     let desired = EngineDesired {
@@ -355,10 +355,10 @@ fn hanging_engine_delays_a_report_by_the_timeout_only() {
 
 #[test]
 fn stopped_engine_is_reported_and_found_when_it_continues() {
-    if !testbed::skip::unless_docker("stopped_engine_is_reported_and_found_when_it_continues") {
+    if !testbed::skip::require_docker("stopped_engine_is_reported_and_found_when_it_continues") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let desired = EngineDesired {
         timeout: Duration::from_secs(2),
         ..host.desired(1)
@@ -401,13 +401,13 @@ fn stopped_engine_is_reported_and_found_when_it_continues() {
 /// Each of the agents takes the other's network for a leftover.
 #[test]
 fn two_agents_with_one_engine_slow_down() {
-    if !testbed::skip::unless_docker("two_agents_with_one_engine_slow_down") {
+    if !testbed::skip::require_docker("two_agents_with_one_engine_slow_down") {
         return;
     }
     let (host, mut one, mut other) = (
         DockerHost::started(),
-        EngineKeeper::new(),
-        EngineKeeper::new(),
+        EngineKeeper::spawn(),
+        EngineKeeper::spawn(),
     );
     one.apply_ok(&host.desired(1));
     other.apply(&host.desired(2));
@@ -442,7 +442,7 @@ fn engine_without_desired_networks_is_not_polled() {
         socket: engine.socket.clone(),
         ..EngineDesired::default()
     };
-    let mut keeper = EngineKeeper::new();
+    let mut keeper = EngineKeeper::spawn();
     for times in 1..=3 {
         assert_eq!(keeper.apply_ok(&none), 0);
         let requests = engine.requests.lock().unwrap();
@@ -484,7 +484,7 @@ fn creation_requests(api: &str) -> serde_json::Value {
         networks,
         ..EngineDesired::default()
     };
-    let report = EngineKeeper::new().apply(&desired);
+    let report = EngineKeeper::spawn().apply(&desired);
     assert!(report.is_ok() && report.operations == 2, "{report:?}");
     let requests = engine.requests.lock().unwrap();
     requests
@@ -549,7 +549,7 @@ fn invalid_response_is_reported_in_one_line() {
             networks,
             ..EngineDesired::default()
         };
-        let sentence = EngineKeeper::new().apply(&desired).overlays["dcos"].clone();
+        let sentence = EngineKeeper::spawn().apply(&desired).overlays["dcos"].clone();
         assert!(
             sentence.starts_with(expected) && !sentence.contains('\n'),
             "{sentence}"

@@ -22,7 +22,7 @@ impl Agent {
     fn new(n: u8) -> Agent {
         let docker = DockerHost::started();
         let mesos = mesos_container(&docker.host, n);
-        let mut keeper = EngineKeeper::new();
+        let mut keeper = EngineKeeper::spawn();
         let desired = desired(&docker.host, n);
         let network = Network::of(&desired.overlays["dcos"], desired.vtep.as_ref()).unwrap();
         let networks = [("dcos".to_owned(), network)].into();
@@ -147,7 +147,7 @@ fn assert_eventually(what: &str, reaches: impl Fn() -> bool) {
 
 #[test]
 fn all_containers_reach_each_other() {
-    if !testbed::skip::unless_docker("all_containers_reach_each_other") {
+    if !testbed::skip::require_docker("all_containers_reach_each_other") {
         return;
     }
     let (one, two) = agents();
@@ -179,7 +179,7 @@ fn all_containers_reach_each_other() {
 
 #[test]
 fn other_networks_stay_apart() {
-    if !testbed::skip::unless_docker("other_networks_stay_apart") {
+    if !testbed::skip::require_docker("other_networks_stay_apart") {
         return;
     }
     let agent = Agent::new(1);
@@ -215,10 +215,10 @@ fn other_networks_stay_apart() {
 /// two seconds after the start of the first container (duplicate address detection).
 #[test]
 fn the_first_container_has_ipv6_at_once() {
-    if !testbed::skip::unless_docker("the_first_container_has_ipv6") {
+    if !testbed::skip::require_docker("the_first_container_has_ipv6") {
         return;
     }
-    let (docker, mut keeper) = (DockerHost::started(), EngineKeeper::new());
+    let (docker, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let worker = docker.host.worker();
     worker.apply_ok(&desired(&docker.host, 1));
     let tentative = || {

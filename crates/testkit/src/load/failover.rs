@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::wait;
 
 use super::generator::{Generator, allow_files};
@@ -33,10 +33,10 @@ pub struct Fall {
 /// Kills the leader so many times. To be called on a thread with a network of its own.
 pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
     let without_connection = allow_files(agents)?;
-    let mut setup = Setup {
+    let mut setup = ClusterConfig {
         network: network(),
         masters: 3,
-        ..Setup::new(0, Place::Loopback)?
+        ..ClusterConfig::new(0, Placement::Loopback)?
     };
     setup.module = Some(library.to_owned());
     // So long a leader that is gone is waited for.

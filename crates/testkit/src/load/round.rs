@@ -11,7 +11,7 @@ use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
 use prost::Message as _;
 use serde_json::{Value, json};
-use testbed::cluster::{Cluster, Place, Setup};
+use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::http::Client;
 use testbed::mesos::Mesos;
 use testbed::node::Node;
@@ -115,9 +115,9 @@ impl Round {
         agents: usize,
         without_connection: usize,
     ) -> Result<Round> {
-        let mut setup = Setup {
+        let mut setup = ClusterConfig {
             network: network(),
-            ..Setup::new(0, Place::Loopback)?
+            ..ClusterConfig::new(0, Placement::Loopback)?
         };
         setup.module = Some(match module {
             Module::Real => library.to_owned(),

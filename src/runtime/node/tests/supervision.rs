@@ -1,5 +1,10 @@
 //! State of a node after a panic, and late answers.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use overlay_core::host_api::usage::InUse;
+
 use super::*;
 
 fn store_id(actions: &[Action]) -> u64 {
@@ -229,7 +234,7 @@ fn inputs_are_counted_while_the_machine_is_down() {
         assert_eq!(
             fixture.seen(),
             ["panic", "leader -"],
-            "it is told who leads now"
+            "the new machine gets the leader"
         );
     }
 }
@@ -306,17 +311,11 @@ fn reports_on_a_replaced_desired_state_are_ignored() {
     }
     fixture.drain();
     fixture.seen();
-    let hosts = fixture.host.0.lock().0.clone();
-    let engines = fixture.host.1.lock().0.clone();
+    let hosts = fixture.host.generations();
+    let engines = fixture.host.engine_generations();
     let mut report = |host: u64, engine: u64| {
-        fixture.host.0.lock().1 = Some(HostReport {
-            generation: host,
-            ..HostReport::default()
-        });
-        fixture.host.1.lock().1 = Some(EngineReport {
-            generation: engine,
-            ..EngineReport::default()
-        });
+        fixture.host.report(host);
+        fixture.host.report_engine(engine);
         fixture.drain();
         fixture.seen().len()
     };
@@ -333,17 +332,11 @@ fn reports_for_the_machine_before_are_ignored() {
     fixture.message("apply");
     fixture.message("engine");
     fixture.drain();
-    let host = fixture.host.0.lock().0[0];
-    let engine = fixture.host.1.lock().0[0];
+    let host = fixture.host.generations()[0];
+    let engine = fixture.host.engine_generations()[0];
     fixture.restart();
-    fixture.host.0.lock().1 = Some(HostReport {
-        generation: host,
-        ..HostReport::default()
-    });
-    fixture.host.1.lock().1 = Some(EngineReport {
-        generation: engine,
-        ..EngineReport::default()
-    });
+    fixture.host.report(host);
+    fixture.host.report_engine(engine);
     assert_eq!(fixture.drain(), []);
     assert_eq!(fixture.seen(), [""; 0], "the new machine did not ask yet");
 }
@@ -352,7 +345,7 @@ fn reports_for_the_machine_before_are_ignored() {
 fn usage_reaches_the_machine() {
     let mut fixture = Fixture::started();
     let usage = BTreeMap::from([("dcos".to_owned(), InUse { v4: 3, v6: 2 })]);
-    *fixture.host.2.lock() = Some(usage.clone());
+    fixture.host.report_usage(usage.clone());
     fixture.drain();
     assert_eq!(fixture.seen(), [format!("Usage({usage:?})")]);
 }

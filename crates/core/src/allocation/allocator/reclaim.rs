@@ -52,7 +52,7 @@ impl Allocator {
 /// The addresses or subnets that an agent requests of one range.
 struct Need {
     wanted: DualStack<bool>,
-    /// Those that it has already.
+    /// The addresses or subnets that it has already.
     present: DualStackNet,
 }
 

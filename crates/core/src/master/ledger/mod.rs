@@ -50,11 +50,11 @@ pub type AgentLists = BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>;
 /// change.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisteredAgent {
-    /// Its latest request.
+    /// The latest request.
     pub requested: AllocationRequest,
-    /// Its link is up.
+    /// The link to the agent is up.
     pub is_connected: bool,
-    /// It accepts a list that is no answer, or waits for an answer.
+    /// The agent accepts a list that it did not register for, or waits for an answer.
     pub accepts_list: bool,
 }
 
@@ -295,6 +295,7 @@ impl Ledger {
         let is_new = match known {
             // The encoded forms have the whole allocation, so that is the same, too.
             Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
+                debug_assert_eq!(record.allocation, allocation, "not all is encoded");
                 record.requested = requested;
                 false
             }

@@ -59,6 +59,13 @@ fn agent(n: u8, overlay: &str, subnet: &str) -> AgentInfo {
     }
 }
 
+/// The same with a subnet of each family; its VTEP has IPv4 only.
+fn dual_agent(n: u8, overlay: &str, subnet: &str, subnet6: &str) -> AgentInfo {
+    let mut agent = agent(n, overlay, subnet);
+    agent.overlays[0].subnet6 = Some(subnet6.into());
+    agent
+}
+
 fn log(overlays: Vec<StoredOverlay>, agents: Vec<AgentInfo>) -> State {
     let networks = (!overlays.is_empty()).then_some(StoredNetworks {
         revision: Some(3),
@@ -354,4 +361,193 @@ fn a_change_back_and_forth_leaves_what_was() {
         back.changed(&Change::HandBack("web".into()), &held),
         Ok(None)
     );
+}
+
+const DUAL: &str = r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "subnet6": "fd01:c::/64", "prefix6": 80}"#;
+
+/// What `WEB` is in IPv4, with other IPv6.
+fn with_v6(subnet6: &str, prefix6: u8) -> String {
+    format!(
+        r#"{{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "subnet6": "{subnet6}", "prefix6": {prefix6}}}"#
+    )
+}
+
+#[test]
+fn an_older_master_may_have_given_out_ipv6_meanwhile() {
+    let both = "web 9.1.0.0/16 in /24, fd01:c::/64 in /80";
+    let held = |subnet6| vec![dual_agent(1, "web", "9.1.0.0/24", subnet6)];
+    let moved = with_v6("fd01:d::/64", 80);
+    check(
+        DUAL,
+        log(vec![changed(&moved)], held("fd01:c::/80")),
+        &[both],
+        &["Error: Overlay web was changed"],
+    );
+    check(
+        DUAL,
+        log(vec![changed(&moved)], held("fd01:d::/80")),
+        &["web 9.1.0.0/16 in /24, fd01:d::/64 in /80"],
+        &[
+            "Warning: Overlay web is not as in the configuration (9.1.0.0/16 in /24, fd01:c::/64 in /80)",
+        ],
+    );
+    // Neither can hold it: that is as if it had never been changed, and about what was changed.
+    let error = recover(&file(DUAL), log(vec![changed(&moved)], held("fd01:e::/80"))).unwrap_err();
+    assert!(
+        error.contains("fd01:e::/80 of overlay web, which lies outside its subnet fd01:d::/64"),
+        "{error}"
+    );
+    // It dropped that a prefix was changed.
+    let mixed = |other: &str| {
+        vec![
+            held("fd01:c::/80").remove(0),
+            dual_agent(2, "web", "9.1.1.0/24", other),
+        ]
+    };
+    check(DUAL, log(vec![], mixed("fd01:c:0:0:1::/96")), &[both], &[]);
+    let error = recover(&file(DUAL), log(vec![], mixed("fd01:d::/96"))).unwrap_err();
+    assert!(error.contains("outside its subnet fd01:c::/64"), "{error}");
+    let error = recover(&file(DUAL), log(vec![], held("fd01:c::/96"))).unwrap_err();
+    assert!(error.contains("have the prefix length 80"), "{error}");
+}
+
+#[test]
+fn a_new_overlay_of_the_file_yields_in_ipv6() {
+    let new = r#"{"name": "new", "subnet6": "fd01:c:0:0:8000::/65", "prefix6": 80}"#;
+    let left_out = "Error: Overlay new of the configuration is left out: its range fd01:c:0:0:8000::/65 overlaps \
+                    fd01:c::/64 of";
+    check(
+        new,
+        log(vec![changed(DUAL)], vec![]),
+        &["web 9.1.0.0/16 in /24, fd01:c::/64 in /80"],
+        &[left_out],
+    );
+    let drains = log(
+        vec![removed(DUAL, false)],
+        vec![dual_agent(1, "web", "9.1.0.0/24", "fd01:c::/80")],
+    );
+    check(
+        new,
+        drains,
+        &[],
+        &[left_out, "Info: Overlay web was removed"],
+    );
+}
+
+/// `10.0.0.<n>` holds these of overlay web.
+fn held(all: &[(u8, &str, Option<&str>)]) -> Held {
+    let nets = |(n, v4, v6): &(u8, &str, Option<&str>)| {
+        let nets = DualStackNet {
+            v4: Some(v4.parse().unwrap()),
+            v6: v6.map(|net| net.parse().unwrap()),
+        };
+        (Ipv4Addr::new(10, 0, 0, *n), nets)
+    };
+    Held::from([("web".to_owned(), all.iter().map(nets).collect())])
+}
+
+#[test]
+fn an_overlay_is_handed_back_if_all_subnets_of_either_family_have_the_files_length() {
+    let hand_back = |overlay: &str, held: &Held| {
+        let (networks, _) = Networks::from_log(&file(DUAL), None, held).unwrap();
+        let networks = networks
+            .changed(&Change::Replace(definition(overlay)), held)
+            .unwrap()
+            .expect("it is another one");
+        networks
+            .changed(&Change::HandBack("web".into()), held)
+            .map(|networks| networks.is_some())
+    };
+    let wider = with_v6("fd01:c::/60", 96);
+    let conflict = |holds: &str| {
+        let sentence =
+            format!("Agent 10.0.0.2 holds {holds} of overlay web, and a configuration knows one");
+        move |refusal: &Refusal| refusal.status == 409 && refusal.sentence.starts_with(&sentence)
+    };
+    let first = (1, "9.1.0.0/24", Some("fd01:c::/80"));
+    assert_eq!(hand_back(&wider, &Held::new()), Ok(true));
+    assert_eq!(hand_back(&wider, &held(&[first])), Ok(true));
+    assert_eq!(
+        hand_back(&wider, &held(&[first, (2, "9.1.1.0/24", None)])),
+        Ok(true)
+    );
+    let of_another_length = held(&[first, (2, "9.1.1.0/24", Some("fd01:c:0:0:1::/96"))]);
+    assert!(
+        hand_back(&wider, &of_another_length)
+            .is_err_and(|refusal| conflict("fd01:c:0:0:1::/96")(&refusal))
+    );
+    let of_another_length = held(&[first, (2, "9.1.1.0/25", Some("fd01:c:0:0:1::/80"))]);
+    assert!(
+        hand_back(&wider, &of_another_length)
+            .is_err_and(|refusal| conflict("9.1.1.0/25")(&refusal))
+    );
+    // Of the file's length, and outside of its range.
+    let outside = held(&[(1, "9.1.0.0/24", Some("fd01:c:0:1::/80"))]);
+    let refusal = hand_back(&wider, &outside).unwrap_err();
+    assert!(
+        refusal
+            .sentence
+            .contains("holds fd01:c:0:1::/80, which would not be in its range"),
+        "{refusal:?}"
+    );
+}
+
+/// What an earlier leader's file had is remembered, whatever is made of it by one whose
+/// file has it not.
+#[test]
+fn the_files_of_all_leaders_count() {
+    let nobody = Held::new();
+    let change =
+        |networks: &Networks, change: Change| networks.changed(&change, &nobody).unwrap().unwrap();
+    let next = |networks: &Networks, overlays: &str| {
+        Networks::from_log(&file(overlays), networks.to_wire(), &nobody)
+            .unwrap()
+            .0
+    };
+    let (start, _) = Networks::from_log(&file(DUAL), None, &nobody).unwrap();
+    let changed = change(
+        &start,
+        Change::Replace(definition(&with_v6("fd01:c::/64", 88))),
+    );
+    let elsewhere = next(&changed, "");
+    let again = change(
+        &elsewhere,
+        Change::Replace(definition(&with_v6("fd01:c::/64", 96))),
+    );
+    let gone = change(&next(&again, ""), Change::Remove("web".into()));
+    assert_eq!(
+        next(&gone, "").standing("web", false),
+        Some(Standing::Removed)
+    );
+    assert_eq!(
+        next(&gone, DUAL).standing("web", false),
+        Some(Standing::Removed)
+    );
+    // No file ever had this one.
+    let new = definition(r#"{"name": "new", "subnet": "9.2.0.0/16", "prefix": 24}"#);
+    let added = change(&gone, Change::Add(new));
+    let gone = change(&added, Change::Remove("new".into()));
+    assert_eq!((gone.standing("new", false), gone.revision), (None, 5));
+    assert_eq!(gone.standing("web", false), Some(Standing::Removed));
+}
+
+#[test]
+fn a_removed_overlay_can_be_added_again_as_it_was() {
+    let (start, _) = Networks::from_log(&file(""), None, &Held::new()).unwrap();
+    let held = held(&[(1, "9.1.0.0/24", Some("fd01:c::/80"))]);
+    let change = |networks: &Networks, change: Change| networks.changed(&change, &held).unwrap();
+    let added = change(&start, Change::Add(definition(DUAL))).unwrap();
+    assert_eq!(
+        change(&added, Change::Add(definition(DUAL))),
+        None,
+        "it is there"
+    );
+    let draining = change(&added, Change::Remove("web".into())).unwrap();
+    assert_eq!(draining.standing("web", true), Some(Standing::Draining));
+    let again = change(&draining, Change::Add(definition(DUAL))).expect("it was removed");
+    assert_eq!(
+        (again.standing("web", true), again.removed("web")),
+        (Some(Standing::Active), None)
+    );
+    assert_eq!(again.revision, 3);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use overlay_core::host_api::desired::{Desired, Mac};
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::super::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, MesosBridge, Neighbour, Nexthop,

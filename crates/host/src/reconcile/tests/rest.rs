@@ -2,7 +2,7 @@
 
 use overlay_core::host_api::desired::Checksum;
 
-use overlay_core::host_api::family::Family;
+use overlay_core::util::family::Family;
 
 use super::super::tests::*;
 

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn tells_runs_with_similar_ids_apart() {
-        let dir = std::env::temp_dir().join(format!("remains-test-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("cleanup-test-{}", std::process::id()));
         for name in ["run-1", "run-1.host", "run-12", "run-12.host"] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
