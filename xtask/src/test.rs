@@ -85,7 +85,7 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = install::ensure(install::BINDGEN) {
         eprintln!("no libclang: {error:#}");
     }
-    build::run(&["build", "--package", "testbed", "--bins"])
+    build::run(paths::BUILD_PROGRAMS)
 }
 
 fn summary(counts: &Counts, skipped: &[String]) -> ExitCode {

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use crate::config::master::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
+use crate::host_api::names::vtep_name;
+use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
 
@@ -138,7 +140,7 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
     }
     // A device of this name is created, changed and deleted: it must not be
     // possible to name anybody else's.
-    if vxlan.vtep_name != format!("vtep{}", vxlan.vni) {
+    if vxlan.vtep_name != vtep_name(vxlan.vni) {
         return Err(format!(
             "the master sent vtep_name {}; the device of vni {1} is called vtep{1}",
             quote(&vxlan.vtep_name),
@@ -185,12 +187,12 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
         .docker_bridge
         .as_ref()
         .filter(|_| config.network.docker_bridge);
-    let bridge = |info: Option<&BridgeInfo>, field, prefix| {
-        info.map(|info| read_bridge_name(info, field, format!("{prefix}-{name}")))
+    let bridge = |info: Option<&BridgeInfo>, field, containerizer: Containerizer| {
+        info.map(|info| read_bridge_name(info, field, containerizer.bridge_name(name)))
             .transpose()
     };
-    overlay.mesos_bridge = bridge(mesos, "mesos_bridge", 'm')?;
-    overlay.docker_bridge = bridge(docker, "docker_bridge", 'd')?;
+    overlay.mesos_bridge = bridge(mesos, "mesos_bridge", Containerizer::Mesos)?;
+    overlay.docker_bridge = bridge(docker, "docker_bridge", Containerizer::Docker)?;
 
     for family in Family::BOTH {
         let (range, range_field) = family.pick(

@@ -47,7 +47,7 @@ impl Leases<'_> {
         };
         let mut ended: Vec<_> = agents
             .filter(|ip| self.active(*ip, duration).is_none())
-            .map(|ip| (self.sessions.contact(ip), ip))
+            .map(|ip| (self.sessions.last_contact(ip), ip))
             .collect();
         ended.sort_unstable();
         ended.into_iter().map(|(_, ip)| ip).collect()
@@ -55,7 +55,7 @@ impl Leases<'_> {
 
     /// Returns why the lease of an agent has not ended, or `None` if it has.
     fn active(&self, ip: Ipv4Addr, duration: Duration) -> Option<Active> {
-        let silence = self.now.since(self.sessions.contact(ip));
+        let silence = self.now.since(self.sessions.last_contact(ip));
         if self.sessions.is_connected(ip) {
             Some(Active::Connected)
         } else if self.answers.registrations.contains_key(&ip) || self.writer.has_registration(ip) {

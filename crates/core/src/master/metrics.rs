@@ -114,7 +114,7 @@ impl Master {
     fn add_leadership(&self, numbers: &mut Numbers, leadership: &Leadership) {
         let ledger = leadership.ledger();
         let sessions = self.sessions.iter();
-        let connected = sessions.filter(|(_, session)| session.connected).count();
+        let connected = sessions.filter(|(_, session)| session.is_connected).count();
         for (of, snapshot, count) in [
             (
                 &REGISTERED,

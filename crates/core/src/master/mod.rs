@@ -331,7 +331,8 @@ impl Master {
         // first one.
         for registration in &pending {
             if self.is_known(registration.ip) {
-                self.sessions.heard_of(registration.ip, self.out.now());
+                self.sessions
+                    .record_contact(registration.ip, self.out.now());
             }
         }
         for registration in pending {

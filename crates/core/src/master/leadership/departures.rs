@@ -70,7 +70,7 @@ impl Leadership {
         let Some(allocation) = self.ledger.allocation(ip) else {
             return;
         };
-        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
+        let silence = cx.out.now().since(cx.sessions.last_contact(ip)).as_secs();
         let line = format!(
             "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
         );
@@ -90,7 +90,7 @@ impl Leadership {
                 departure,
             });
             self.pushes.remove(ip);
-            cx.sessions.retire(ip);
+            cx.sessions.end_registration(ip);
         }
         let registered = || registered_agents(cx.sessions, &self.answers);
         let settled = match departure {
@@ -116,7 +116,7 @@ impl Leadership {
         if let Some(session) = session {
             let mut nothing = UpdateAgentOverlaysMessage::default();
             let is_told = match departure {
-                Departure::Deleted => session.connected,
+                Departure::Deleted => session.is_connected,
                 // The agent is most likely unreachable. If it is not, it must stop using
                 // subnets that another agent gets.
                 Departure::LeaseEnded => {
@@ -128,7 +128,7 @@ impl Leadership {
             if is_told {
                 cx.out.send(&session.pid, &nothing);
             }
-            self.peers.leave(ip);
+            self.peers.unsubscribe(ip);
             cx.sessions.remove(ip);
         }
         if self.ledger.allocation(ip).is_none() {
