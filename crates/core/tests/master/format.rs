@@ -31,6 +31,7 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
                 .map(|(k, v)| format!(" {k}: {v}"))
                 .collect();
             let body = String::from_utf8_lossy(&response.body);
+            let body = body.trim_end().replace('\n', "\n  ");
             let json: Option<Value> = serde_json::from_str(&body).ok();
             let json = json.filter(|json| json.get("network").is_some());
             let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| {
