@@ -63,7 +63,7 @@ fn an_overlay_in_use_goes_after_its_last_container() {
     assert!(report.is_ok(), "{report:?}");
     assert_eq!(report.draining.len(), 1, "{report:?}");
     assert!(
-        report.draining[0].contains("1 container on m-dcos"),
+        report.draining["m-dcos"].contains("1 container on m-dcos"),
         "{report:?}"
     );
     assert!(

@@ -362,7 +362,7 @@ fn the_short_way_begins_at_a_host_of_which_all_is_known() {
         ),
         (
             HostReport {
-                draining: vec!["on purpose".into()],
+                draining: [("m-old".into(), "on purpose".into())].into(),
                 ..HostReport::default()
             },
             false,
