@@ -1,4 +1,4 @@
-//! Real Mesos masters and agents with our modules, each on a host of its own.
+//! Clusters of real Mesos masters and agents with our modules, each on a host of its own.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,54 +23,54 @@ const ZOOKEEPER_PORT: u16 = 2181;
 /// Port of the agents.
 pub const AGENT_PORT: u16 = 5051;
 
-/// Where the masters and agents run.
+/// Placement of masters and agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// Each in a network namespace of its own. Needs the rights to make them.
+    /// A network namespace for each. Needs the rights to make namespaces.
     Hosts,
-    /// In the machine's own network, each on its own 127.x.y.z. Needs no rights.
+    /// The machine's own network, with an address 127.x.y.z for each. Needs no rights.
     Loopback,
 }
 
-/// How agents start containers.
+/// Launcher of the agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launcher {
     /// Mesos's `linux` launcher and its isolator `network/cni`. Needs root and the cgroup v1
     /// freezer.
     Linux,
-    /// Plain processes.
+    /// Mesos's `posix` launcher: plain processes.
     Posix,
 }
 
-/// What a cluster is to be like.
+/// Configuration of a cluster.
 #[derive(Debug)]
 pub struct ClusterConfig {
     /// Number of agents.
     pub agents: usize,
-    /// Number of masters. More than one are elected through ZooKeeper, which is started too.
+    /// Number of masters. With more than one, ZooKeeper is started too and elects the leader.
     pub masters: usize,
-    /// Where everything runs.
+    /// Placement of all nodes.
     pub place: Placement,
-    /// How agents start containers.
+    /// Launcher of the agents.
     pub launcher: Launcher,
-    /// The library with our modules; `None`: plain Mesos.
+    /// Library with our modules; `None`: Mesos without modules.
     pub module: Option<PathBuf>,
-    /// `network` of the master module's configuration.
+    /// Value of `network` in the master module's configuration.
     pub network: Value,
-    /// Members to put into every agent module's configuration.
+    /// Members that are added to every agent module's configuration.
     pub agent_config: Value,
-    /// More environment for masters and agents alike.
+    /// Environment variables of masters and agents, in addition to the usual ones.
     pub environment: Vec<(String, String)>,
 }
 
 impl ClusterConfig {
-    /// The cluster of the demo: `agents` agents with our modules, and DC/OS's network.
+    /// Returns the configuration of the demo: one master, `agents` agents, and DC/OS's network.
     pub fn new(agents: usize, place: Placement) -> Result<ClusterConfig> {
         let launcher = match place {
             Placement::Hosts if freezer().is_some() => Launcher::Linux,
             _ => Launcher::Posix,
         };
-        // On loopback the network is the machine's own, and left alone.
+        // On loopback the network is the machine's own, which must not be configured.
         let agent_config = match place {
             Placement::Hosts => json!({ "backend": "internal" }),
             Placement::Loopback => json!({ "backend": "external", "firewall": "none" }),
@@ -88,7 +88,7 @@ impl ClusterConfig {
     }
 }
 
-/// One overlay, `dcos`, with DC/OS's values.
+/// Returns a network with one overlay, `dcos`, with DC/OS's values.
 pub fn default_network() -> Value {
     json!({
         "vtep_subnet": "44.128.0.0/20",
@@ -97,10 +97,11 @@ pub fn default_network() -> Value {
     })
 }
 
-/// The directory with Mesos's cgroup hierarchies, if there is a version 1 freezer.
+/// Returns the parent directory of the cgroup v1 hierarchies; `None`: there is no usable
+/// freezer.
 pub fn freezer() -> Option<PathBuf> {
     let hierarchies = cleanup::cgroup_hierarchies();
-    // Root of a user namespace only sees it.
+    // Root of a user namespace sees the freezer, but may not write to it.
     let usable =
         |path: &&PathBuf| path.ends_with("freezer") && access(*path, AccessFlags::W_OK).is_ok();
     let freezer = hierarchies.iter().find(usable)?;
@@ -110,10 +111,10 @@ pub fn freezer() -> Option<PathBuf> {
 /// A running cluster. Dropping it takes it down.
 #[derive(Debug)]
 pub struct Cluster {
-    // In the order in which they are dropped.
+    // Fields are in the order in which they are dropped.
     /// The agents.
     pub agents: Vec<Node>,
-    /// The master; the first one if there are several.
+    /// The first master.
     pub master: Node,
     /// The other masters.
     pub other_masters: Vec<Node>,
@@ -123,7 +124,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Prepares a cluster and starts all of it.
+    /// Prepares a cluster and starts all nodes.
     pub fn start(setup: &ClusterConfig) -> Result<Cluster> {
         let mut cluster = Cluster::prepare(setup)?;
         cluster.start_all()?;
@@ -136,7 +137,7 @@ impl Cluster {
         self.agents.iter_mut().try_for_each(Node::start)
     }
 
-    /// Makes hosts and files, but starts nothing yet.
+    /// Makes the hosts and files of a cluster, and starts ZooKeeper, but no nodes.
     pub fn prepare(setup: &ClusterConfig) -> Result<Cluster> {
         let mesos = Mesos::get()?;
         let run = Run::new()?;
@@ -173,12 +174,12 @@ impl Cluster {
         })
     }
 
-    /// All masters.
+    /// Returns all masters.
     pub fn masters(&mut self) -> impl Iterator<Item = &mut Node> {
         std::iter::once(&mut self.master).chain(&mut self.other_masters)
     }
 
-    /// The master that leads, once one does: the one whose overlay master serves.
+    /// Waits for a leading master, whose overlay master serves, and returns it.
     pub fn wait_leader(&mut self, limit: Duration) -> Result<&mut Node> {
         let index = wait::until("a leading master", limit, || {
             self.check()?;
@@ -202,8 +203,8 @@ impl Cluster {
         self.masters().nth(index).context("masters do not vanish")
     }
 
-    /// Waits until every master's replica of the overlays' log takes part. A new log serves as
-    /// soon as a majority does; if one of those died, the last one could not join any more.
+    /// Waits until every master's replica of the overlays' log has recovered. A new log serves as
+    /// soon as a majority has; if one of these died then, the last replica could not join.
     pub fn wait_replicas(&mut self, limit: Duration) -> Result<()> {
         for master in self.masters() {
             wait::until(&format!("the replica of {}", master.name()), limit, || {
@@ -214,17 +215,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// The run that this cluster is.
+    /// Returns the run that the cluster belongs to.
     pub fn run(&self) -> &Run {
         &self.run
     }
 
-    /// The underlay, where there is one.
+    /// Returns the underlay; `None` on loopback.
     pub fn underlay(&self) -> Option<&Underlay> {
         self.underlay.as_ref()
     }
 
-    /// Waits until the master counts all agents as active.
+    /// Waits until all agents are registered with the first master.
     pub fn wait_mesos(&mut self, limit: Duration) -> Result<()> {
         let expected = self.agents.len() as f64;
         wait::until("Mesos's agents to register", limit, || {
@@ -234,13 +235,13 @@ impl Cluster {
             let active = state["activated_slaves"].as_f64().unwrap_or(0.0);
             ensure!(
                 active >= expected,
-                "{active} of {expected} agents are there"
+                "{active} of {expected} agents are registered"
             );
             Ok(Some(()))
         })
     }
 
-    /// Waits until every agent's module has all its overlays in order.
+    /// Waits until every agent reports `STATUS_OK` for all its overlays.
     pub fn wait_overlays(&mut self, limit: Duration) -> Result<()> {
         for index in 0..self.agents.len() {
             let name = self.agents[index].name().to_owned();
@@ -261,19 +262,22 @@ impl Cluster {
         Ok(())
     }
 
-    /// An error if a master or agent ended unasked, with the end of its log.
+    /// Checks that no master or agent has exited unexpectedly.
+    ///
+    /// # Errors
+    /// One has; the error contains the end of its log.
     pub fn check(&mut self) -> Result<()> {
         self.masters().try_for_each(Node::check)?;
         self.agents.iter_mut().try_for_each(Node::check)
     }
 
-    /// Leaves everything running until [`crate::run::remove_kept`].
+    /// Leaves the cluster running until [`crate::run::remove_kept`]. Returns its directory.
     pub fn keep(mut self) -> Result<PathBuf> {
         self.run.keep()?;
         self.masters().for_each(Node::leave);
         self.zookeeper.iter_mut().for_each(ZooKeeper::leave);
         self.agents.iter_mut().for_each(Node::leave);
-        // Their drops would take the namespaces away.
+        // Dropping the hosts would remove the namespaces.
         let dir = self.run.dir().to_owned();
         std::mem::forget(self);
         Ok(dir)
@@ -281,7 +285,7 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
-    /// The logs go with the run's directory: what a failed test needs of them is shown now.
+    /// Prints the end of the logs if a test failed, since they are removed with the run.
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in self.masters() {
@@ -292,7 +296,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Makes the nodes of a cluster.
+/// Builder of the nodes of a cluster.
 struct Builder<'a> {
     setup: &'a ClusterConfig,
     mesos: &'a Mesos,
@@ -305,11 +309,11 @@ impl Builder<'_> {
         const NUMBER: u8 = 250;
         let dir = self.directory("zookeeper")?;
         let (ip, host) =
-            self.place("zookeeper", Ipv4Addr::new(10, 77, 0, NUMBER), NUMBER.into())?;
+            self.address_and_host("zookeeper", Ipv4Addr::new(10, 77, 0, NUMBER), NUMBER.into())?;
         ZooKeeper::start((ip, ZOOKEEPER_PORT).into(), host, &dir)
     }
 
-    /// Master number 1, 2 and so on; `zk` where there are several.
+    /// Makes master number 1, 2 and so on; `zk` is the URL of ZooKeeper if there are several.
     fn master(&self, number: u8, zk: Option<&str>) -> Result<Node> {
         let name = if number == 1 {
             "master".to_owned()
@@ -320,30 +324,30 @@ impl Builder<'_> {
         let config =
             json!({ "replicated_log_dir": dir.join("log"), "network": self.setup.network });
         let ip = Ipv4Addr::new(10, 77, 0, number);
-        // On loopback the agents' numbers follow the first master's.
-        let place = if number == 1 {
+        // On loopback the numbers of agents follow that of the first master.
+        let address = if number == 1 {
             1
         } else {
             200 + usize::from(number)
         };
-        let mut node = self.node(&name, Role::Master, MASTER_PORT, ip, place, &dir)?;
+        let mut node = self.node(&name, Role::Master, MASTER_PORT, ip, address, &dir)?;
         if let Some(zk) = zk {
             node.set("MESOS_ZK", zk);
             node.set("MESOS_QUORUM", self.setup.masters / 2 + 1);
-            // Each of five users of ZooKeeper (three of Mesos, two of ours) blocks a worker
-            // while it connects, and another one has to serve it. Mesos's default is 8 or more.
+            // Five clients of ZooKeeper (three of Mesos, two of ours) each block a worker thread
+            // while they connect, and another thread must serve them. Mesos's default is >= 8.
             node.set("LIBPROCESS_NUM_WORKER_THREADS", 8);
         }
         node.set("MESOS_ALLOCATION_INTERVAL", "100ms");
-        // Agents that know their master by address look for it again only when its pings
-        // stay away this long; by default that takes 75 seconds.
+        // Agents that know their master by address connect again only after this many missed
+        // pings; by default that takes 75 seconds.
         node.set("MESOS_AGENT_PING_TIMEOUT", "1secs");
         node.set("MESOS_MAX_AGENT_PING_TIMEOUTS", "5");
         self.module(&mut node, "master", &config)?;
         Ok(node)
     }
 
-    /// Agent number 1, 2 and so on, with `leader` as its `--master`.
+    /// Makes agent number 1, 2 and so on, with `leader` as its `--master`.
     fn agent(&self, number: usize, leader: &str) -> Result<Node> {
         let name = format!("agent{number}");
         let dir = self.directory(&name)?;
@@ -380,7 +384,7 @@ impl Builder<'_> {
                 "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false, "overlay_mtu": 1420,
                 "enable_ipv6": true,
             },
-            // Never the machine's own engine, whatever a test asks for.
+            // Never the machine's own engine, whatever a test configures.
             "docker_socket": dir.join("docker.sock"),
             "max_configuration_attempts": 4,
         });
@@ -426,7 +430,7 @@ impl Builder<'_> {
         number: usize,
         dir: &Path,
     ) -> Result<Node> {
-        let (ip, host) = self.place(name, ip, number)?;
+        let (ip, host) = self.address_and_host(name, ip, number)?;
         let mut node = Node::new(
             name,
             role,
@@ -455,22 +459,27 @@ impl Builder<'_> {
         Ok(node)
     }
 
-    /// A host of its own with this address, or loopback address number `number`.
-    fn place(&self, name: &str, ip: Ipv4Addr, number: usize) -> Result<(Ipv4Addr, Option<Host>)> {
+    /// Makes a host with address `ip`, or returns loopback address number `number`.
+    fn address_and_host(
+        &self,
+        name: &str,
+        ip: Ipv4Addr,
+        number: usize,
+    ) -> Result<(Ipv4Addr, Option<Host>)> {
         match self.underlay {
             Some(underlay) => Ok((ip, Some(underlay.host(self.run, name, ip)?))),
             None => Ok((loopback(self.run, number)?, None)),
         }
     }
 
-    /// Lets the node load our module with this configuration.
+    /// Makes the node load our module with a configuration.
     fn module(&self, node: &mut Node, role: &str, config: &Value) -> Result<()> {
         let Some(library) = &self.setup.module else {
             return Ok(());
         };
         ensure!(
             library.exists(),
-            "{} is not there; cargo build makes it",
+            "{} does not exist; run cargo build",
             library.display()
         );
         let file = node.dir().join(format!("{role}.json"));
@@ -486,13 +495,13 @@ impl Builder<'_> {
     }
 }
 
-/// An address of 127.0.0.0/8 that no other run uses: the run's process has its
-/// part of them.
+/// Returns a loopback address of a run. Its second and third byte are derived from the run's id,
+/// so that parallel runs use different addresses.
 fn loopback(run: &Run, number: usize) -> Result<Ipv4Addr> {
     let mut hash = std::hash::DefaultHasher::new();
     std::hash::Hash::hash(run.id(), &mut hash);
     let [a, b, ..] = std::hash::Hasher::finish(&hash).to_be_bytes();
     let number = u8::try_from(number).context("too many agents for loopback addresses")?;
-    // 127.0.x.y and 127.1.x.y are what others use by hand.
+    // 127.0.x.y and 127.1.x.y are used by other programs.
     Ok(Ipv4Addr::new(127, 16 + a % 200, b, number))
 }

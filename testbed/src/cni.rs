@@ -1,5 +1,5 @@
-//! CNI from both sides: running a plugin as a container runtime does it, and what
-//! a plugin of ours needs.
+//! CNI from both sides: calls of plugins, as container runtimes make them, and the parts that a
+//! plugin of ours shares.
 
 use std::fmt;
 use std::io::Write;
@@ -12,26 +12,26 @@ use serde_json::{Value, json};
 
 use crate::netns::Netns;
 
-/// Where Debian's `containernetworking-plugins` has the plugins.
+/// Directory of the plugins of Debian's `containernetworking-plugins`.
 pub const PLUGINS: &str = "/usr/lib/cni";
 
-/// What a plugin is called for, in its environment.
+/// Parameters of a plugin, which are passed in its environment.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// `CNI_COMMAND`: `ADD` or `DEL`.
     pub command: String,
     /// `CNI_CONTAINERID`.
     pub container: String,
-    /// `CNI_NETNS`: the container's network namespace; empty if it is gone already.
+    /// `CNI_NETNS`: the container's network namespace; empty: it was removed.
     pub netns: String,
-    /// `CNI_IFNAME`: the interface in it.
+    /// `CNI_IFNAME`: the interface in the namespace.
     pub interface: String,
-    /// `CNI_PATH`: where plugins lie.
+    /// `CNI_PATH`: directories of the plugins.
     pub path: String,
 }
 
 impl Invocation {
-    /// The call that this process, a plugin, was started for.
+    /// Reads the parameters that this process, a plugin, was started with.
     pub fn from_environment() -> Result<Invocation, CniError> {
         let variable = |name: &str| {
             std::env::var(name)
@@ -64,8 +64,8 @@ impl Invocation {
         }
     }
 
-    /// Runs the plugin of the configuration's `type`, in a host's network namespace
-    /// if one is given. Its result; `null` if it prints none (`DEL`).
+    /// Runs the plugin named by `type` in the configuration, in a host's network namespace if one
+    /// is given. Returns the plugin's result; `null` if it prints none (`DEL`).
     pub fn run(&self, config: &Value, host: Option<&Netns>) -> Result<Value, CniError> {
         let name = config["type"].as_str().unwrap_or_default();
         let plugin = find(name, &self.path).ok_or_else(|| {
@@ -110,7 +110,7 @@ impl Invocation {
             .stdin
             .take()
             .context("a plugin without a standard input")?;
-        // A plugin that does not want it may have ended already, and says why.
+        // A plugin may exit before it reads its configuration; its own error says why.
         let _ = stdin.write_all(config.to_string().as_bytes());
         drop(stdin);
         let output = child.wait_with_output()?;
@@ -127,12 +127,13 @@ fn find(name: &str, path: &str) -> Option<PathBuf> {
         .find(|plugin| plugin.is_file())
 }
 
-/// An error in the form that CNI gives it: `cniVersion`, `code`, `msg`.
+/// An error as CNI defines it: `cniVersion`, `code`, `msg`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CniError(pub Value);
 
 impl CniError {
-    /// Codes below 100 are CNI's own: 4 environment, 5 I/O, 6 not decodable, 7 bad configuration.
+    /// Makes an error. CNI defines codes below 100: 4 environment, 5 I/O, 6 decoding, 7 bad
+    /// configuration.
     pub fn new(code: u32, message: impl Into<String>) -> CniError {
         CniError(json!({ "cniVersion": "0.2.0", "code": code, "msg": message.into() }))
     }
@@ -150,8 +151,8 @@ impl fmt::Display for CniError {
 
 impl std::error::Error for CniError {}
 
-/// The addresses in a plugin's result, of version 0.2.0 (`ip4`, `ip6`) or newer
-/// (`ips`), the IPv4 one first.
+/// Returns the addresses in a plugin's result of version 0.2.0 (`ip4`, `ip6`) or newer (`ips`),
+/// IPv4 first.
 pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
     let old = ["ip4", "ip6"]
         .into_iter()
@@ -171,7 +172,7 @@ pub fn ips(result: &Value) -> Result<Vec<IpAddr>> {
     Ok(ips)
 }
 
-/// The IPv4 address among them.
+/// Returns the IPv4 address in a plugin's result.
 pub fn ip4(result: &Value) -> Result<Ipv4Addr> {
     let v4 = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => Some(*ip),

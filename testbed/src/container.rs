@@ -1,5 +1,5 @@
-//! A container without Mesos: a network namespace that CNI plugins attach to a
-//! host, with one of our tasks in it. For machines on which Mesos cannot start containers itself.
+//! Containers without Mesos: a network namespace that CNI plugins attach to a host, with one of
+//! our tasks in it. Used on machines on which Mesos cannot start containers itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::run::{self, Run};
 use crate::task::{PORT, TaskClient};
 use crate::{cleanup, paths, wait};
 
-/// An attached container and its task. Dropping it detaches it.
+/// An attached container and its task. Dropping it detaches the container.
 #[derive(Debug)]
 pub struct Container {
     daemon: Daemon,
@@ -30,7 +30,7 @@ pub struct Container {
 }
 
 impl Container {
-    /// Attaches a container to a host, as the CNI configuration says, and starts a task in it.
+    /// Attaches a container to a host with a CNI configuration, and starts a task in it.
     pub fn attach(run: &Run, host: &Host, name: &str, config: &Path) -> Result<Container> {
         let text = std::fs::read_to_string(config)
             .with_context(|| format!("reading {}", config.display()))?;
@@ -76,45 +76,45 @@ impl Container {
     }
 
     fn wait_listening(&mut self) -> Result<()> {
-        let remote = self.remote();
+        let client = self.client();
         wait::until(
             "the container's task to listen",
             Duration::from_secs(10),
             || {
                 self.daemon.check()?;
-                remote.report().map(|_| Some(()))
+                client.report().map(|_| Some(()))
             },
         )
     }
 
-    /// Its address on the network, the IPv4 one if it has both.
+    /// Returns the address on the network; the IPv4 one if there are both.
     pub fn ip(&self) -> IpAddr {
         self.ips[0]
     }
 
-    /// All its addresses there, IPv4 first.
+    /// Returns all addresses on the network, IPv4 first.
     pub fn ips(&self) -> &[IpAddr] {
         &self.ips
     }
 
-    /// Its task, as its host sees it.
-    pub fn remote(&self) -> TaskClient {
-        self.remote_at(self.ip())
+    /// Returns a client of the task, which connects from the host.
+    pub fn client(&self) -> TaskClient {
+        self.client_at(self.ip())
     }
 
-    /// The same at another of its addresses.
-    pub fn remote_at(&self, ip: IpAddr) -> TaskClient {
+    /// Returns a client of the task at one of its addresses, which connects from the host.
+    pub fn client_at(&self, ip: IpAddr) -> TaskClient {
         TaskClient::new(SocketAddr::new(ip, PORT), Some(self.host.clone()))
     }
 
-    /// Leaves it attached and running when this is dropped.
+    /// Leaves the container attached and its task running.
     pub fn leave(mut self) {
         self.left = true;
         self.daemon.leave();
         std::mem::forget(self);
     }
 
-    /// Detaches it, so that its address is free again.
+    /// Detaches the container, which releases its address.
     pub fn detach(mut self) -> Result<()> {
         self.left = true;
         self.del()

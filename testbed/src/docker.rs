@@ -1,6 +1,5 @@
-//! Container engines (Docker), one for each host: several of them run on one
-//! machine, each with directories, a socket and a network namespace of its own.
-//! The machine's own engine, if it has one, is never spoken to.
+//! Docker engines, one per host: several run on one machine, each with directories, a socket and a
+//! network namespace of its own. The machine's own engine is not used.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -18,13 +17,13 @@ use crate::run::Run;
 use crate::task::PORT;
 use crate::{paths, wait};
 
-/// The image that every engine has: busybox.
+/// Image that every engine has.
 pub const IMAGE: &str = "busybox";
 
-/// How long an engine may take to start.
+/// Timeout of starting and stopping an engine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Whether engines can be run here; if not, why.
+/// Checks that engines can run on this machine. The error says what is missing.
 pub fn available() -> Result<()> {
     crate::net::available()?;
     let users = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -43,8 +42,8 @@ pub fn available() -> Result<()> {
     }
 }
 
-/// An engine. Dropping it ends it with all its containers; what it has stored is
-/// there until the run ends.
+/// An engine. Dropping it ends the engine with all its containers; its files are kept until the
+/// run ends.
 #[derive(Debug)]
 pub struct Engine {
     daemon: Option<Daemon>,
@@ -54,12 +53,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine for the namespace, which does not run yet. `part` is its name in the
-    /// run.
+    /// Makes an engine for a namespace, which is not started yet. `part` is its name in the run.
     pub fn new(run: &Run, part: &str, netns: &Netns) -> Result<Engine> {
         let dir = run.dir().join(part);
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
-        // Without a file of its own it reads that of the machine's engine.
+        // Without a file of its own it reads the file of the machine's engine.
         fs::write(dir.join("daemon.json"), "{}")?;
         Ok(Engine {
             daemon: None,
@@ -69,19 +67,19 @@ impl Engine {
         })
     }
 
-    /// Lets its containers live on whenever it does not run. For its next start.
+    /// Makes containers survive a stop of the engine, from the next start on.
     pub fn keep_containers(&self) -> Result<()> {
         let file = self.dir.join("daemon.json");
         fs::write(&file, r#"{ "live-restore": true }"#)
             .with_context(|| format!("writing {}", file.display()))
     }
 
-    /// Where it listens.
+    /// Returns the path of the API socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("docker.sock")
     }
 
-    /// Starts it; it may take its time until it answers.
+    /// Starts the engine, without waiting until it answers.
     pub fn spawn(&mut self) -> Result<()> {
         let mut command = Command::new("dockerd");
         let dir = |name: &str| self.dir.join(name).display().to_string();
@@ -101,7 +99,7 @@ impl Engine {
                 "--cgroup-parent",
                 &format!("/{}", self.run),
             ])
-            // Works everywhere, and the image is small.
+            // The driver that works everywhere; the image is small.
             .args(["--storage-driver", "vfs"])
             .env(RUN_VARIABLE, &self.run)
             .env_remove("DOCKER_HOST");
@@ -110,7 +108,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts it, waits until it answers, and gives it its [`IMAGE`].
+    /// Starts the engine, waits until it answers, and imports [`IMAGE`].
     pub fn start(&mut self) -> Result<()> {
         if self.daemon.is_none() {
             self.spawn()?;
@@ -122,7 +120,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits until it answers.
+    /// Waits until the engine answers.
     pub fn wait(&mut self) -> Result<()> {
         wait::until("the container engine to answer", LIMIT, || {
             if let Some(daemon) = &mut self.daemon {
@@ -132,7 +130,8 @@ impl Engine {
         })
     }
 
-    /// SIGTERM: its containers end too, unless they are kept.
+    /// Ends the engine with SIGTERM. Containers end too, unless
+    /// [`keep_containers`](Engine::keep_containers) was called.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.terminate(LIMIT)?;
@@ -140,23 +139,23 @@ impl Engine {
         Ok(())
     }
 
-    /// SIGKILL: its containers live on.
+    /// Ends the engine with SIGKILL. Containers live on.
     pub fn kill(&mut self) -> Result<()> {
         if let Some(mut daemon) = self.daemon.take() {
             daemon.kill()?;
-            // Its containerd died with it. As long as nobody has waited for that, as
-            // some machines' first process does not, the next engine takes it for alive.
+            // Its containerd died with it, but remains a zombie on machines whose init does not
+            // reap, and the next engine would take it for alive.
             let _ = fs::remove_file(self.dir.join("exec/containerd/containerd.pid"));
         }
         Ok(())
     }
 
-    /// The process id of the engine that runs.
+    /// Returns the process id; `None`: the engine is not running.
     pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Daemon::pid)
     }
 
-    /// Runs the `docker` command against this engine; gives what it prints.
+    /// Runs a `docker` command with this engine and returns its standard output.
     pub fn docker(&self, args: &[&str]) -> Result<String> {
         let mut docker = self.command();
         let output = docker.args(args).output().context("running docker")?;
@@ -170,8 +169,8 @@ impl Engine {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Starts a container that does nothing, in a network; `args` are more arguments
-    /// for `docker run`.
+    /// Starts a container that sleeps, in a network; `args` are additional arguments of
+    /// `docker run`.
     pub fn container(&self, name: &str, network: &str, args: &[&str]) -> Result<()> {
         let variable = format!("{RUN_VARIABLE}={}", self.run);
         let mut all = vec![
@@ -190,13 +189,13 @@ impl Engine {
         self.docker(&all).map(drop)
     }
 
-    /// Starts one of our tasks ([`crate::task`]) as a container in a network; gives the
-    /// address where it listens, the IPv4 one if it has both.
+    /// Starts a task ([`crate::task`]) as a container in a network. Returns the address on which it
+    /// listens; the IPv4 one if there are both.
     pub fn task(&self, name: &str, network: &str) -> Result<SocketAddr> {
         Ok(self.task_addresses(name, network)?[0])
     }
 
-    /// The same with all its addresses, IPv4 first.
+    /// Starts a task as a container in a network. Returns all addresses, IPv4 first.
     pub fn task_addresses(&self, name: &str, network: &str) -> Result<Vec<SocketAddr>> {
         let program = paths::program("overlay-test-executor")?;
         let (variable, program) = (
@@ -234,7 +233,7 @@ impl Engine {
         Ok(ips)
     }
 
-    /// Leaves it and its containers running.
+    /// Leaves the engine and its containers running.
     pub fn leave(mut self) {
         if let Some(daemon) = &mut self.daemon {
             daemon.leave();
@@ -245,7 +244,7 @@ impl Engine {
     fn command(&self) -> Command {
         let mut docker = Command::new("docker");
         docker.args(["--host", &format!("unix://{}", self.socket().display())]);
-        // Another context or host in the environment would be another engine.
+        // A context or host in the environment would select another engine.
         docker
             .env_remove("DOCKER_HOST")
             .env_remove("DOCKER_CONTEXT");
@@ -253,7 +252,7 @@ impl Engine {
         docker
     }
 
-    /// Makes the image from the machine's own busybox.
+    /// Imports the image, made of the machine's busybox.
     fn import(&self) -> Result<()> {
         let tar = self.dir.join("image.tar");
         image(&tar).context("making an image of busybox")?;
@@ -271,14 +270,14 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // A thread that panics is in a hurry; what is left goes with the run.
+        // After a failure the clean-up of the run removes the containers.
         if let Err(error) = self.stop() {
-            eprintln!("stopping an engine: {error:#}");
+            eprintln!("cannot stop an engine: {error:#}");
         }
     }
 }
 
-/// A root file system with a static busybox and links to it.
+/// Writes a root file system that contains a static busybox and links to it.
 fn image(tar: &Path) -> Result<()> {
     let mut tar = tar::Builder::new(File::create(tar)?);
     tar.append_path_with_name(install::BUSYBOX, "bin/busybox")?;

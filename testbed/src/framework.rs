@@ -1,5 +1,5 @@
-//! A small framework: launches our tasks through Mesos's scheduler API (version 1,
-//! JSON), one executor each, follows their states and kills them.
+//! A small framework: launches our tasks through Mesos's scheduler API (version 1, JSON), with an
+//! executor for each, follows their states and kills them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -21,24 +21,24 @@ const JSON: [(&str, &str); 2] = [
     ("Content-Type", "application/json"),
     ("Accept", "application/json"),
 ];
-/// From one attempt to reach the master to the next.
+/// Pause between two attempts to subscribe.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// What to launch.
+/// A task to launch.
 #[derive(Clone, Debug)]
 pub struct TaskSpec {
-    /// The task's id, and its executor's.
+    /// Id of the task and of its executor.
     pub id: String,
     /// Host name of the agent.
     pub agent: String,
-    /// CNI network; `None`: the host's own network.
+    /// CNI network; `None`: the network of the agent's host.
     pub network: Option<String>,
-    /// Ports of the host to forward to ports of the container. (Host ports from 31000 on.)
+    /// Port mappings: ports of the host (from 31000 on) and of the container.
     pub ports: Vec<(u16, u16)>,
 }
 
 impl TaskSpec {
-    /// A task on a network, or on its host's.
+    /// Makes a task on a CNI network, or on the network of the agent's host.
     pub fn new(id: &str, agent: &str, network: Option<&str>) -> TaskSpec {
         TaskSpec {
             id: id.into(),
@@ -49,27 +49,27 @@ impl TaskSpec {
     }
 }
 
-/// What is known of a task.
+/// State of a task, from its status updates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskState {
-    /// `TASK_RUNNING` and so on; empty before the first update.
+    /// State such as `TASK_RUNNING`; empty before the first update.
     pub state: String,
-    /// Why, if Mesos says.
+    /// Mesos's explanation; may be empty.
     pub message: String,
-    /// The container's addresses.
+    /// Addresses of the container.
     pub ips: Vec<IpAddr>,
-    /// The port of [`crate::task`].
+    /// Port on which [`crate::task`] listens.
     pub port: u16,
 }
 
 impl TaskState {
-    /// Where the task listens, at its first address.
+    /// Returns the first address of the task, with its port.
     pub fn address(&self) -> Result<SocketAddr> {
         let ip = self.ips.first().context("the task has no address")?;
         Ok(SocketAddr::new(*ip, self.port))
     }
 
-    /// Where the task listens, at each of its addresses.
+    /// Returns all addresses of the task, with its port.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.ips.iter().map(|ip| SocketAddr::new(*ip, self.port))
     }
@@ -90,7 +90,7 @@ impl TaskState {
 #[derive(Debug, Default)]
 struct State {
     framework: Value,
-    /// Of the present subscription; empty: there is none.
+    /// Stream id of the subscription; empty: not subscribed.
     stream: String,
     error: String,
     closing: bool,
@@ -106,7 +106,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// A framework that is subscribed; dropping it ends its tasks.
+/// A subscribed framework; dropping it ends its tasks.
 #[derive(Debug)]
 pub struct Framework {
     shared: Arc<Shared>,
@@ -114,8 +114,8 @@ pub struct Framework {
 }
 
 impl Framework {
-    /// Subscribes to a master. It does so again, under the same id, whenever the
-    /// connection ends.
+    /// Subscribes to a master. Whenever the connection ends, the framework subscribes again under
+    /// the same id.
     pub fn subscribe(master: Client) -> Result<Framework> {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?
             .map_or("root".into(), |user| user.name);
@@ -137,14 +137,14 @@ impl Framework {
         Ok(framework)
     }
 
-    /// Waits until a master has this framework (again).
+    /// Waits until the framework is subscribed.
     pub fn wait_subscribed(&self, limit: Duration) -> Result<()> {
         self.shared.wait("the subscription", limit, |state| {
             (!state.stream.is_empty()).then_some(())
         })
     }
 
-    /// Launches a task as soon as its agent has something to offer.
+    /// Waits for an offer of the agent and launches a task with it.
     pub fn launch(&self, spec: &TaskSpec, limit: Duration) -> Result<()> {
         let what = format!("an offer of {}", spec.agent);
         let offer = self.shared.wait(&what, limit, |state| {
@@ -161,14 +161,14 @@ impl Framework {
             .insert(spec.id.clone(), TaskState::default());
         let launch =
             json!({ "type": "LAUNCH", "launch": { "task_infos": [task_info(spec, &offer)?] } });
-        // What is left comes back as an offer at once.
+        // The unused part of the offer is offered again at once.
         let accept = json!({
             "offer_ids": [offer["id"]], "operations": [launch], "filters": { "refuse_seconds": 0 },
         });
         self.shared.call("ACCEPT", Some(("accept", accept)))
     }
 
-    /// Waits until the task runs and has its address.
+    /// Waits until a task runs and has an address.
     pub fn wait_running(&self, id: &str, limit: Duration) -> Result<TaskState> {
         let state = self
             .shared
@@ -186,7 +186,7 @@ impl Framework {
         Ok(state)
     }
 
-    /// Waits until the task has ended, however.
+    /// Waits until a task is in a terminal state.
     pub fn wait_ended(&self, id: &str, limit: Duration) -> Result<TaskState> {
         self.shared
             .wait(&format!("task {id} to end"), limit, |state| {
@@ -195,12 +195,12 @@ impl Framework {
             })
     }
 
-    /// What is known of a task.
+    /// Returns the state of a task; `None`: it was not launched.
     pub fn task(&self, id: &str) -> Option<TaskState> {
         self.shared.lock().tasks.get(id).cloned()
     }
 
-    /// Asks for a task's end.
+    /// Kills a task; does not wait for its end.
     pub fn kill(&self, id: &str) -> Result<()> {
         self.shared.call(
             "KILL",
@@ -208,16 +208,16 @@ impl Framework {
         )
     }
 
-    /// Asks the master to say again what it knows of all tasks.
+    /// Asks the master for status updates of all tasks.
     pub fn reconcile(&self) -> Result<()> {
         self.shared
             .call("RECONCILE", Some(("reconcile", json!({ "tasks": [] }))))
     }
 
-    /// Leaves the tasks running when this is dropped.
+    /// Ends the subscription without ending the tasks.
     pub fn leave(mut self) {
         self.shared.lock().closing = true;
-        self.reader.take(); // it ends with this process
+        self.reader.take(); // the thread ends with this process
     }
 }
 
@@ -227,7 +227,7 @@ impl Drop for Framework {
             return;
         };
         self.shared.lock().closing = true;
-        // The master ends the stream after this. If it is dead, the stream has ended already.
+        // The master ends the stream now; if it is down, the stream has ended already.
         let _ = self.shared.call("TEARDOWN", None);
         let _ = reader.join();
     }
@@ -253,7 +253,9 @@ impl Shared {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let (error, tasks) = (&state.error, &state.tasks);
-                bail!("waited {limit:?} for {what} in vain; last error {error:?}, tasks {tasks:?}");
+                bail!(
+                    "timeout after {limit:?} while waiting for {what}; last error {error:?}, tasks {tasks:?}"
+                );
             }
             state = self
                 .changed
@@ -367,7 +369,7 @@ impl Shared {
                 self.acknowledge(status);
                 return Ok(());
             }
-            "ERROR" => bail!("the master says: {}", event["error"]["message"]),
+            "ERROR" => bail!("the master reports an error: {}", event["error"]["message"]),
             _ => {}
         }
         self.changed.notify_all();
@@ -379,12 +381,12 @@ impl Shared {
             return;
         }
         let content = json!({ "agent_id": status["agent_id"], "task_id": status["task_id"], "uuid": status["uuid"] });
-        // Lost with its master: the agent sends the update again.
+        // If this fails, the agent sends the update again.
         let _ = self.call("ACKNOWLEDGE", Some(("acknowledge", content)));
     }
 }
 
-/// Later updates (of a reconciliation) may say less than the first.
+/// Merges a status update into the state. Later updates may have no addresses.
 fn merge(task: &mut TaskState, status: &Value) {
     task.state = status["state"].as_str().unwrap_or_default().to_owned();
     task.message = status["message"].as_str().unwrap_or_default().to_owned();
@@ -423,7 +425,7 @@ fn task_info(spec: &TaskSpec, offer: &Value) -> Result<Value> {
         })
     };
     let program = paths::program("overlay-test-executor")?;
-    // On the host's network, where others run too, any port of the agent's address will do.
+    // On the host's network ports can be taken, so the task chooses a free one.
     let listen = match &spec.network {
         Some(_) => format!("[::]:{PORT}"),
         None => format!("{}:0", spec.agent),

@@ -1,4 +1,4 @@
-//! HTTP to whoever listens in a host's network namespace.
+//! HTTP client that connects from a host's network namespace.
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use ureq::{Agent, Body};
 
 use crate::netns::Netns;
 
+/// Timeout of a request.
 const LIMIT: Duration = Duration::from_secs(10);
-/// What `/state` of a large cluster may have.
+/// Limit of an answer, bytes; `/state` of a large cluster is long.
 const MAX_BODY: u64 = 256 << 20;
 
-/// A server, and where to speak to it from.
+/// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Client {
     server: String,
@@ -22,7 +23,7 @@ pub struct Client {
     agent: Agent,
 }
 
-/// An answer with its whole body.
+/// An answer, complete with its body.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Status code.
@@ -34,12 +35,15 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; anything but a 2xx is an error.
+    /// Parses the body as JSON.
+    ///
+    /// # Errors
+    /// The status is not 2xx, or the body is not JSON.
     pub fn json(&self) -> Result<Value> {
         if !(200..300).contains(&self.status) {
             bail!("status {}: {}", self.status, self.text().trim());
@@ -47,7 +51,7 @@ impl Reply {
         serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {}", self.text()))
     }
 
-    /// A header's value; empty if there is none.
+    /// Returns the value of a header; empty: there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
@@ -56,18 +60,18 @@ impl Reply {
     }
 }
 
-/// An answer whose body goes on and on.
+/// An answer whose body is read as it comes.
 pub struct Stream {
     /// Status code.
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// Reader of the body.
     pub reader: Box<dyn Read + Send>,
 }
 
 impl Client {
-    /// Speaks to `server` (`ip:port`) from the given namespace, or from this
+    /// Makes a client of `server` (`ip:port`) that connects from a namespace; `None`: from this
     /// process's own.
     pub fn new(server: impl ToString, netns: Option<Netns>) -> Client {
         let config = Agent::config_builder()
@@ -75,7 +79,7 @@ impl Client {
             .allow_non_standard_methods(true)
             .max_redirects(0)
             .proxy(None)
-            // Servers are killed here; an old connection would look like an error of the new one.
+            // Tests kill servers; a kept connection to the old one would fail at the new one.
             .max_idle_connections(0)
             .timeout_connect(Some(LIMIT))
             .build();
@@ -86,22 +90,22 @@ impl Client {
         }
     }
 
-    /// `ip:port` of the server.
+    /// Returns `ip:port` of the server.
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The namespace to speak from.
+    /// Returns the namespace that the client connects from.
     pub fn netns(&self) -> Option<&Netns> {
         self.netns.as_ref()
     }
 
-    /// GET.
+    /// Sends a GET request.
     pub fn get(&self, path: &str) -> Result<Reply> {
         self.request("GET", path, &[], b"")
     }
 
-    /// POST of a JSON body.
+    /// Sends a POST request with a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
         self.request(
             "POST",
@@ -111,7 +115,7 @@ impl Client {
         )
     }
 
-    /// Any request, and the whole answer.
+    /// Sends a request and reads the answer.
     pub fn request(
         &self,
         method: &str,
@@ -132,7 +136,7 @@ impl Client {
         })
     }
 
-    /// A request whose answer does not end.
+    /// Sends a POST request whose answer is a stream.
     pub fn stream(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Stream> {
         let (parts, body) = self.send("POST", path, headers, body, None)?;
         let reader = Box::new(body.into_with_config().limit(u64::MAX).reader());
@@ -143,7 +147,7 @@ impl Client {
         })
     }
 
-    /// Sends a libprocess message (`type_name` to the process `to`), and claims to be `from`.
+    /// Sends a libprocess message of type `type_name` to the process `to`, with `from` as sender.
     pub fn message(&self, to: &str, type_name: &str, from: &str, body: &[u8]) -> Result<Reply> {
         self.request(
             "POST",
@@ -174,7 +178,7 @@ impl Client {
             .configure_request(request)
             .timeout_global(limit)
             .build();
-        // Without a body there must be no Content-Length either, GET and HEAD are refused then.
+        // Mesos rejects GET and HEAD requests with a Content-Length, so they get no body at all.
         let run = || match body.is_empty() && method != "POST" {
             true => self.agent.run(request.map(|_| ())),
             false => self.agent.run(request),

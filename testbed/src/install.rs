@@ -1,4 +1,5 @@
-//! What tests and demo need of the machine, and its installation on a Debian-like one.
+//! Programs, libraries and files that tests and demo need, and their installation on Debian and
+//! Ubuntu.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,18 +8,18 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cni, zookeeper};
 
-/// A thing that the machine must have.
+/// A program, library or file that the machine must have, and the package that contains it.
 #[derive(Clone, Copy, Debug)]
 pub struct Requirement {
-    what: What,
-    /// Debian's package that has it.
+    kind: Kind,
+    /// Debian's package.
     package: &'static str,
-    /// What it is needed for.
+    /// Purpose, for messages to the user.
     purpose: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum Kind {
     Program(&'static str),
     Library(&'static str),
     /// A CNI plugin.
@@ -30,114 +31,114 @@ enum What {
     Clang,
 }
 
-/// What it takes to fetch Mesos, and to run it.
+/// Requirements of fetching and running Mesos.
 pub const MESOS: &[Requirement] = &[
     Requirement {
-        what: What::Program("g++"),
+        kind: Kind::Program("g++"),
         package: "g++",
         purpose: "to compile the Mesos launcher",
     },
     Requirement {
-        what: What::Python("ensurepip"),
+        kind: Kind::Python("ensurepip"),
         package: "python3-venv",
         purpose: "to fetch Mesos with pip",
     },
     Requirement {
-        what: What::Library("libsasl2.so.2"),
+        kind: Kind::Library("libsasl2.so.2"),
         package: "libsasl2-2",
         purpose: "Mesos is linked with it",
     },
     Requirement {
-        what: What::Library("libsvn_delta-1.so.1"),
+        kind: Kind::Library("libsvn_delta-1.so.1"),
         package: "libsvn1",
-        purpose: "with which Mesos's replicated log keeps differences",
+        purpose: "Mesos's replicated log stores differences with it",
     },
     Requirement {
-        what: What::Library("libapr-1.so.0"),
+        kind: Kind::Library("libapr-1.so.0"),
         package: "libapr1",
         purpose: "Mesos is linked with it",
     },
     Requirement {
-        what: What::Library("libz.so.1"),
+        kind: Kind::Library("libz.so.1"),
         package: "zlib1g",
         purpose: "Mesos is linked with it",
     },
 ];
 
-/// What it takes to make hosts and to attach containers to them.
+/// Requirements of making hosts and attaching containers to them.
 pub const HOSTS: &[Requirement] = &[
     Requirement {
-        what: What::Program("ip"),
+        kind: Kind::Program("ip"),
         package: "iproute2",
         purpose: "to make network namespaces",
     },
     Requirement {
-        what: What::Program("ethtool"),
+        kind: Kind::Program("ethtool"),
         package: "ethtool",
         purpose: "to look at devices' features",
     },
     Requirement {
-        what: What::Program("iptables"),
+        kind: Kind::Program("iptables"),
         package: "iptables",
         purpose: "to forward ports to containers",
     },
     Requirement {
-        what: What::Program("ipset"),
+        kind: Kind::Program("ipset"),
         package: "ipset",
         purpose: "to masquerade containers with iptables",
     },
     Requirement {
-        what: What::Program("nft"),
+        kind: Kind::Program("nft"),
         package: "nftables",
         purpose: "to masquerade containers with nftables",
     },
     Requirement {
-        what: What::Plugin("bridge"),
+        kind: Kind::Plugin("bridge"),
         package: "containernetworking-plugins",
         purpose: "to attach containers to their networks",
     },
     Requirement {
-        what: What::Path(BUSYBOX),
+        kind: Kind::Path(BUSYBOX),
         package: "busybox-static",
         purpose: "to send single packets, and to make an image for containers",
     },
 ];
 
-/// A busybox that needs no libraries.
+/// Statically linked busybox.
 pub const BUSYBOX: &str = "/bin/busybox";
 
-/// What it takes to run container engines, beyond [`HOSTS`].
+/// Requirements of running Docker engines, in addition to [`HOSTS`].
 pub const DOCKER: &[Requirement] = &[
     Requirement {
-        what: What::Program("dockerd"),
+        kind: Kind::Program("dockerd"),
         package: "docker.io",
         purpose: "to run container engines",
     },
     Requirement {
-        what: What::Program("docker"),
+        kind: Kind::Program("docker"),
         package: "docker.io",
         purpose: "to start containers",
     },
 ];
 
-/// What it takes to have several masters.
+/// Requirements of running several masters.
 pub const ZOOKEEPER: &[Requirement] = &[
     Requirement {
-        what: What::Program("java"),
+        kind: Kind::Program("java"),
         package: "default-jre-headless",
         purpose: "to run ZooKeeper",
     },
-    // Not zookeeperd, which would start a server at once, on all interfaces.
+    // Not the package zookeeperd, which starts a server on all interfaces.
     Requirement {
-        what: What::Path(zookeeper::JAR),
+        kind: Kind::Path(zookeeper::JAR),
         package: "zookeeper",
-        purpose: "for masters to meet in",
+        purpose: "to elect the leading master",
     },
 ];
 
 /// What it takes to generate declarations from the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
-    what: What::Clang,
+    kind: Kind::Clang,
     package: "libclang-dev",
     purpose: "to generate declarations from the C header",
 }];
@@ -150,13 +151,13 @@ impl std::fmt::Display for Requirement {
 
 impl Requirement {
     pub(crate) fn is_met(&self) -> bool {
-        match self.what {
-            What::Program(name) => program(name).is_some(),
-            What::Library(name) => library(name),
-            What::Plugin(name) => Path::new(cni::PLUGINS).join(name).exists(),
-            What::Path(path) => Path::new(path).exists(),
-            What::Clang => clang(),
-            What::Python(module) => {
+        match self.kind {
+            Kind::Program(name) => program(name).is_some(),
+            Kind::Library(name) => library(name),
+            Kind::Plugin(name) => Path::new(cni::PLUGINS).join(name).exists(),
+            Kind::Path(path) => Path::new(path).exists(),
+            Kind::Clang => clang(),
+            Kind::Python(module) => {
                 let mut python = Command::new("python3");
                 python.args(["-c", &format!("import venv, {module}")]);
                 python
@@ -169,7 +170,7 @@ impl Requirement {
     }
 }
 
-/// What of it is not there, as one sentence; nothing is installed.
+/// Returns the missing requirements as one sentence; installs nothing.
 pub fn missing(needs: &[Requirement]) -> Option<String> {
     let missing = needs.iter().filter(|need| !need.is_met());
     let lines: Vec<_> = missing
@@ -178,7 +179,10 @@ pub fn missing(needs: &[Requirement]) -> Option<String> {
     (!lines.is_empty()).then(|| format!("missing: {}", lines.join(", ")))
 }
 
-/// Installs what is missing; without the right to, says what that is.
+/// Installs missing requirements, as root on Debian and Ubuntu.
+///
+/// # Errors
+/// The process is not root, there is no apt-get, or it fails; the error names the packages.
 pub fn ensure(needs: &[Requirement]) -> Result<()> {
     let missing: Vec<&Requirement> = needs.iter().filter(|need| !need.is_met()).collect();
     if missing.is_empty() {
@@ -193,7 +197,7 @@ pub fn ensure(needs: &[Requirement]) -> Result<()> {
         bail!("please install these first; on Debian or Ubuntu: sudo apt-get install {packages}");
     }
     eprintln!("installing: apt-get install {packages}");
-    // The package lists of a fresh machine or container are missing or old.
+    // On a new machine or container the package lists are missing or old.
     if apt(&["install"], &packages).is_err() {
         apt(&["update"], "").context("apt-get update")?;
         apt(&["install"], &packages)?;
@@ -202,7 +206,7 @@ pub fn ensure(needs: &[Requirement]) -> Result<()> {
         Some(need) => bail!(
             "{} was installed, but {:?} is still missing",
             need.package,
-            need.what
+            need.kind
         ),
         None => Ok(()),
     }
@@ -221,13 +225,13 @@ fn apt(verb: &[&str], packages: &str) -> Result<()> {
         .output()
         .context("running apt-get")?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("apt-get {} {packages}: {}", verb.join(" "), said.trim());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("apt-get {} {packages}: {}", verb.join(" "), errors.trim());
     }
     Ok(())
 }
 
-/// Looks for a program where shells do, and where root's are.
+/// Searches for a program in `PATH` and in the directories of system programs.
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -261,21 +265,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_what_is_there_and_what_is_not() {
-        let need = |what| Requirement {
-            what,
+    fn finds_missing_requirements() {
+        let need = |kind| Requirement {
+            kind,
             package: "p",
             purpose: "a test",
         };
-        assert!(need(What::Program("sh")).is_met());
-        for what in [
-            What::Program("no-such-program"),
-            What::Library("libno-such.so.1"),
-            What::Plugin("no-such-plugin"),
-            What::Path("/no/such/file"),
-            What::Python("no_such_module"),
+        assert!(need(Kind::Program("sh")).is_met());
+        for kind in [
+            Kind::Program("no-such-program"),
+            Kind::Library("libno-such.so.1"),
+            Kind::Plugin("no-such-plugin"),
+            Kind::Path("/no/such/file"),
+            Kind::Python("no_such_module"),
         ] {
-            assert!(!need(what).is_met(), "{what:?}");
+            assert!(!need(kind).is_met(), "{kind:?}");
         }
     }
 }

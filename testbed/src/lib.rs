@@ -1,14 +1,16 @@
-//! Real Mesos, throw-away hosts and a small framework, for the tests and the demo.
+//! The test bed: real Mesos, simulated hosts and a small framework, for the tests and the demo.
 //!
-//! * [`mesos`]: Apache Mesos 1.11.0, fetched and made runnable.
-//! * [`run`]: everything that is put on the machine carries a run's id; [`remains`]
-//!   finds it by that and removes it: at the end, on Ctrl-C, or at the next start.
-//! * [`net`]: hosts as network namespaces, and the network between them.
-//! * [`cluster`], [`node`]: masters and agents with our modules, killed and
-//!   started again as a test likes; [`zookeeper`]: where several masters meet.
-//! * [`docker`]: container engines, one for each host.
-//! * [`framework`]: launches tasks; [`task`]: what they do; [`stream`]: what of their
-//!   traffic is lost; [`monitor`]: what changes on a host meanwhile.
+//! * [`mesos`]: Apache Mesos 1.11.0, which is fetched and made runnable.
+//! * [`run`]: processes, namespaces and files of a run carry its id; [`cleanup`] finds them by the
+//!   id and removes them at the end, on Ctrl-C, or at the next start.
+//! * [`net`]: hosts as network namespaces, and the network between them; [`netns`]: network
+//!   namespaces.
+//! * [`cluster`], [`node`]: masters and agents with our modules, which tests start, stop and kill;
+//!   [`zookeeper`]: the ZooKeeper of several masters.
+//! * [`docker`]: Docker engines, one per host.
+//! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
+//!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
+//!   configuration.
 //!
 //! ```no_run
 //! # use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Listens to what the kernel says about changes of a host, whoever makes them:
-//! devices, addresses, routes, rules, permanent neighbours, FDB entries of tunnels,
-//! and nftables (which today's iptables writes to).
+//! Monitor of a host's network configuration: the kernel's notifications about devices, addresses,
+//! routes, rules, permanent neighbours, FDB entries of tunnels, and nftables (which current
+//! versions of iptables use).
 
 use std::io::ErrorKind;
 
@@ -13,22 +13,22 @@ use netlink_sys::{Socket, SocketAddr};
 
 use crate::net::Host;
 
-/// Groups of rtnetlink (`RTNLGRP_*` of `linux/rtnetlink.h`): links, neighbours, and of both
-/// families addresses, routes and rules.
+/// Multicast groups of rtnetlink (`RTNLGRP_*` of `linux/rtnetlink.h`): links, neighbours, and
+/// addresses, routes and rules of both families.
 const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
-/// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
+/// Multicast group of nftables: `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const NFTABLES: u32 = 7;
-/// For a burst of changes that nobody reads at once.
+/// Receive buffer, bytes, large enough for bursts of changes.
 const BUFFER: usize = 8 << 20;
 
-/// A host that is listened to.
+/// Monitor of a host.
 pub struct Monitor {
     routing: Socket,
     netfilter: Socket,
 }
 
 impl Monitor {
-    /// Hears everything that happens from now on.
+    /// Subscribes to changes from now on.
     pub fn new(host: &Host) -> Result<Monitor> {
         host.netns().within(|| -> Result<Monitor> {
             let routing = socket(NETLINK_ROUTE, &GROUPS)?;
@@ -39,13 +39,13 @@ impl Monitor {
         })?
     }
 
-    /// What changed since the last time, in order. (nftables last.)
+    /// Returns the changes since the last call, in order; those of nftables are last.
     pub fn changes(&self) -> Result<Vec<String>> {
         let mut changes = Vec::new();
         read(&self.routing, |message| {
             let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(message)?;
             if let NetlinkPayload::InnerMessage(message) = &message.payload
-                && counts(message)
+                && is_relevant(message)
             {
                 changes.push(format!("{message:?}"));
             }
@@ -72,24 +72,24 @@ fn socket(protocol: isize, groups: &[u32]) -> Result<Socket> {
         socket.set_non_blocking(true)?;
         Ok(socket)
     };
-    open().context("listening to the kernel")
+    open().context("reading the kernel's notifications")
 }
 
-/// Reads all that waits, message by message.
+/// Reads all queued messages.
 fn read(socket: &Socket, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
     loop {
         let datagram = match socket.recv_from_full() {
             Ok((datagram, _)) => datagram,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // ENOBUFS among others: then nobody knows what happened.
-            Err(error) => return Err(error).context("listening to the kernel"),
+            // For example ENOBUFS: changes were lost.
+            Err(error) => return Err(error).context("reading the kernel's notifications"),
         };
         let mut rest = &datagram[..];
         while !rest.is_empty() {
             let buffer = NetlinkBuffer::new_checked(rest)?;
             let length = buffer.length() as usize;
             if length == 0 {
-                bail!("an empty message of the kernel");
+                bail!("the kernel sent an empty message");
             }
             each(&rest[..length])?;
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -97,19 +97,19 @@ fn read(socket: &Socket, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()
     }
 }
 
-/// What is no everyday business of the kernel.
-fn counts(message: &RouteNetlinkMessage) -> bool {
+/// Returns false for changes that the kernel makes by itself.
+fn is_relevant(message: &RouteNetlinkMessage) -> bool {
     match message {
         RouteNetlinkMessage::NewNeighbour(neighbour)
         | RouteNetlinkMessage::DelNeighbour(neighbour) => is_set(neighbour),
-        // A bridge tells of the timers of its ports. A port that comes or goes is told of anyway.
+        // Bridges report timers of their ports. New and removed ports are reported separately.
         RouteNetlinkMessage::NewLink(link) => link.header.interface_family != AddressFamily::Bridge,
         _ => true,
     }
 }
 
-/// Whether somebody set it: a permanent neighbour, or an FDB entry with a destination,
-/// which only tunnels have. The kernel learns and forgets the others by itself.
+/// Returns true for a neighbour that a program set: a permanent one, or an FDB entry with a
+/// destination, as tunnels have. The kernel learns and forgets the others by itself.
 fn is_set(neighbour: &NeighbourMessage) -> bool {
     let has_destination = neighbour
         .attributes

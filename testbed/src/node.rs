@@ -1,4 +1,4 @@
-//! One Mesos master or agent: started, stopped, killed, started again, asked.
+//! A Mesos master or agent, which tests start, stop, kill and query.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::net::Host;
 use crate::process::Daemon;
 use crate::wait;
 
-/// What a node is.
+/// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A Mesos master.
@@ -34,10 +34,10 @@ impl fmt::Display for Role {
     }
 }
 
-/// A Mesos master or agent, running or not.
+/// A Mesos master or agent, which may be running.
 #[derive(Debug)]
 pub struct Node {
-    // Dropped first: a process ends before its network namespace loses its name.
+    // Dropped first: the process must end before its network namespace loses its name.
     daemon: Option<Daemon>,
     name: String,
     role: Role,
@@ -49,7 +49,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is not started yet.
+    /// Makes a node, which is not started yet.
     pub fn new(
         name: &str,
         role: Role,
@@ -70,54 +70,54 @@ impl Node {
         }
     }
 
-    /// `master`, `agent1` and so on.
+    /// Returns the name: `master`, `agent1` and so on.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The address of its libprocess.
+    /// Returns the address of libprocess.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its IP, under which Mesos and the module know it; also its host name in Mesos.
+    /// Returns the IP address, which is also the host name in Mesos.
     pub fn ip(&self) -> String {
         self.address.ip().to_string()
     }
 
-    /// Its host, if it has one of its own.
+    /// Returns the host; `None` on loopback.
     pub fn host(&self) -> Option<&Host> {
         self.host.as_ref()
     }
 
-    /// The directory of its files.
+    /// Returns the directory of the node's files.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its log, of all its lives.
+    /// Returns the log file, which all processes of the node append to.
     pub fn log_file(&self) -> PathBuf {
         self.dir.join("log.txt")
     }
 
-    /// Sets a variable of its environment for the next start.
+    /// Sets an environment variable for the next start.
     pub fn set(&mut self, name: &str, value: impl ToString) {
         self.environment.insert(name.to_owned(), value.to_string());
     }
 
-    /// Lets it load another library with our modules at the next start.
+    /// Changes the library of the modules for the next start.
     pub fn set_module(&mut self, library: &Path) -> Result<()> {
         let modules = self
             .environment
             .get("MESOS_MODULES")
-            .context("it has no modules")?;
+            .context("the node has no modules")?;
         let mut modules: Value = serde_json::from_str(modules).context("MESOS_MODULES")?;
         modules["libraries"][0]["file"] = library.display().to_string().into();
         self.set("MESOS_MODULES", modules);
         Ok(())
     }
 
-    /// Changes its module's configuration for the next start.
+    /// Changes the module's configuration for the next start.
     pub fn configure(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
         let file = self.dir.join(format!("{}.json", self.role));
         let text = std::fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
@@ -128,7 +128,7 @@ impl Node {
             .with_context(|| format!("writing {}", file.display()))
     }
 
-    /// HTTP to it, from its own host.
+    /// Returns an HTTP client for the node, which connects from the node's own host.
     pub fn client(&self) -> Client {
         Client::new(
             self.address,
@@ -136,15 +136,20 @@ impl Node {
         )
     }
 
-    /// `/overlay-master/state` of a master as it is now, but for the ages in it; an error while
-    /// there is none.
+    /// Returns `/overlay-master/state` of a master, without ages.
+    ///
+    /// # Errors
+    /// The master does not serve.
     pub fn overlay_state(&self) -> Result<Value> {
         Ok(without_ages(
             self.client().get("/overlay-master/state")?.json()?,
         ))
     }
 
-    /// Starts it. It must not be running.
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// The node is running already, or its program cannot be started.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} is running already", self.name);
         let mut command = Command::new(&self.program);
@@ -163,7 +168,7 @@ impl Node {
         Ok(())
     }
 
-    /// SIGKILL. Its containers are not touched.
+    /// Ends the process with SIGKILL. Containers live on.
     pub fn kill(&mut self) -> Result<()> {
         self.daemon
             .take()
@@ -171,13 +176,13 @@ impl Node {
             .kill()
     }
 
-    /// SIGKILL and a new start.
+    /// Kills the process and starts a new one.
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
         self.start()
     }
 
-    /// SIGTERM.
+    /// Ends the process with SIGTERM, within 10 seconds.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut daemon = self
             .daemon
@@ -186,7 +191,7 @@ impl Node {
         daemon.terminate(Duration::from_secs(10))
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process exits by itself.
     pub fn wait_ended(&mut self, limit: Duration) -> Result<ExitStatus> {
         self.daemon
             .as_mut()
@@ -194,22 +199,22 @@ impl Node {
             .wait(limit)
     }
 
-    /// An error if it ended unasked, with the end of its log.
+    /// Checks that the process has not exited unexpectedly. The error contains the end of its log.
     pub fn check(&mut self) -> Result<()> {
         self.daemon.as_mut().map_or(Ok(()), Daemon::check)
     }
 
-    /// Its process id, if it is running.
+    /// Returns the process id; `None`: the node is not running.
     pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Daemon::pid)
     }
 
-    /// What it has logged since its last start.
+    /// Returns the log since the last start.
     pub fn log(&self) -> String {
         self.daemon.as_ref().map(Daemon::log).unwrap_or_default()
     }
 
-    /// Prints the end of its log, of all its lives, without what comes every time.
+    /// Prints the end of the log file, without lines that every start has.
     pub fn show_log(&self) {
         let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
         let noise = ["Flags at startup", "HTTP GET for"];
@@ -217,13 +222,13 @@ impl Node {
             .lines()
             .filter(|line| !noise.iter().any(|n| line.contains(n)))
             .collect();
-        eprintln!("==> the log of {} ends with", self.name);
+        eprintln!("==> end of the log of {}:", self.name);
         lines[lines.len().saturating_sub(40)..]
             .iter()
             .for_each(|line| eprintln!("{line}"));
     }
 
-    /// Waits for a log line of this life of it that has `text` in it, and returns it.
+    /// Waits for a log line since the last start that contains `text`, and returns the line.
     pub fn wait_log(&mut self, text: &str, limit: Duration) -> Result<String> {
         let what = format!("{:?} in the log of {}", text, self.name);
         wait::until(&what, limit, || {
@@ -239,7 +244,7 @@ impl Node {
         })
     }
 
-    /// Its address as IPv4.
+    /// Returns the address if it is IPv4.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         match self.address.ip() {
             std::net::IpAddr::V4(ip) => Some(ip),
@@ -247,7 +252,7 @@ impl Node {
         }
     }
 
-    /// Leaves its process running when this is dropped.
+    /// Leaves the process running when the node is dropped.
     pub fn leave(&mut self) {
         if let Some(daemon) = &mut self.daemon {
             daemon.leave();
@@ -255,7 +260,8 @@ impl Node {
     }
 }
 
-/// A master's state without what changes from one second to the next.
+/// Removes members of a master's state that change without a change of the cluster: ages and
+/// last errors.
 pub fn without_ages(mut state: Value) -> Value {
     for agent in state["agents"]
         .as_array_mut()

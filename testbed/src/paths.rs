@@ -35,8 +35,19 @@ fn built() -> Result<PathBuf> {
     .to_owned())
 }
 
-/// One of the test bed's own programs. Cargo builds them only with this package,
-/// not for another package's tests, so they are brought up to date here, once per process.
+/// The arguments with which cargo builds the programs that tests run.
+pub const BUILD_PROGRAMS: &[&str] = &[
+    "build",
+    "--package",
+    "testbed",
+    "--package",
+    "overlay-cli",
+    "--bins",
+];
+
+/// Returns a program that tests run: one of the test bed's own, or `mesos-overlay`. Cargo builds
+/// programs only with their package, not for another package's tests, so they are brought up to
+/// date here, once per process.
 pub fn program(name: &str) -> Result<PathBuf> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     let dir = built()?;
@@ -47,7 +58,8 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let path = dir.join(name);
     if !path.exists() {
         bail!(
-            "cargo build --package testbed --bins did not make {}",
+            "cargo {} did not make {}",
+            BUILD_PROGRAMS.join(" "),
             path.display()
         );
     }
@@ -60,7 +72,8 @@ fn build_programs(dir: &Path) -> Result<()> {
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
-        .args(["build", "--quiet", "--package", "testbed", "--bins"])
+        .args(BUILD_PROGRAMS)
+        .arg("--quiet")
         .current_dir(workspace());
     if dir.ends_with("release") {
         cargo.arg("--release");
@@ -71,7 +84,8 @@ fn build_programs(dir: &Path) -> Result<()> {
         .context("running cargo")?;
     if !output.status.success() {
         bail!(
-            "cargo build --package testbed --bins: {}",
+            "cargo {}: {}",
+            BUILD_PROGRAMS.join(" "),
             String::from_utf8_lossy(&output.stderr)
         );
     }

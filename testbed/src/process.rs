@@ -1,4 +1,4 @@
-//! Long-running programs, in a host's network namespace, with a log file.
+//! Long-running programs in a host's network namespace, with a log file.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
@@ -13,19 +13,20 @@ use nix::unistd::Pid;
 use crate::netns::Netns;
 use crate::{run, wait};
 
-/// A program that runs until it is stopped; dropping it kills it.
+/// A running program; dropping it kills the process.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
     child: Child,
     log: PathBuf,
-    /// How much of the log is older than this process.
+    /// Length of the log, in bytes, when the process started.
     log_start: u64,
+    /// The process is not killed on drop.
     left: bool,
 }
 
 impl Daemon {
-    /// Starts it. What it prints is appended to `log`.
+    /// Starts a program, whose output is appended to `log`.
     pub fn spawn(
         name: &str,
         mut command: Command,
@@ -41,7 +42,7 @@ impl Daemon {
         if let Some(netns) = netns {
             netns.apply_to(&mut command);
         }
-        // A process group of its own: Ctrl-C is for us, and we take care of the rest.
+        // Ctrl-C must not reach the program; the clean-up of the run ends it.
         command
             .process_group(0)
             .stdin(Stdio::null())
@@ -60,25 +61,25 @@ impl Daemon {
         })
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status; `None`: the process is running.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child
             .try_wait()
-            .with_context(|| format!("looking after {}", self.name))
+            .with_context(|| format!("waiting for {}", self.name))
     }
 
-    /// Waits for its end.
+    /// Waits until the process exits.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("{} to end", self.name);
         wait::until(&what, limit, || self.ended())
     }
 
-    /// An error if it ended, with the end of its log.
+    /// Checks that the process is running. The error contains the end of its log.
     pub fn check(&mut self) -> Result<()> {
         match self.ended()? {
             None => Ok(()),
@@ -86,12 +87,12 @@ impl Daemon {
                 let log = self.log();
                 let lines: Vec<&str> = log.lines().collect();
                 let tail = lines[lines.len().saturating_sub(15)..].join("\n");
-                bail!("{} ended ({status}):\n{tail}", self.name)
+                bail!("{} exited ({status}):\n{tail}", self.name)
             }
         }
     }
 
-    /// SIGKILL, to this process alone.
+    /// Sends SIGKILL to the process, but not to its children, and waits for its end.
     pub fn kill(&mut self) -> Result<()> {
         self.child
             .kill()
@@ -100,7 +101,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM and waits for the end of the process.
     pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
         kill(
             Pid::from_raw(self.child.id().cast_signed()),
@@ -110,14 +111,14 @@ impl Daemon {
         self.wait(limit)
     }
 
-    /// What this process has logged so far.
+    /// Returns the log since the start of the process.
     pub fn log(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let start = usize::try_from(self.log_start).unwrap_or(0).min(log.len());
         String::from_utf8_lossy(&log[start..]).into_owned()
     }
 
-    /// Leaves it running when this is dropped.
+    /// Leaves the process running when the daemon is dropped.
     pub fn leave(&mut self) {
         self.left = true;
     }
@@ -126,7 +127,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if !self.left {
-            let _ = self.child.kill(); // it may have ended
+            let _ = self.child.kill(); // fails if the process has exited
             let _ = self.child.wait();
         }
     }

@@ -1,4 +1,4 @@
-//! A real ZooKeeper, Debian's, with one server: where masters meet.
+//! A ZooKeeper server (Debian's package), through which several masters elect a leader.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use crate::net::Host;
 use crate::process::Daemon;
 use crate::{netns, wait};
 
-/// Debian's; its manifest names the libraries that it needs.
+/// The server's archive in Debian's package. Its manifest names the libraries that it needs.
 pub const JAR: &str = "/usr/share/java/zookeeper.jar";
 
-/// A server that is running; dropping it kills it.
+/// A running server; dropping it kills the process.
 #[derive(Debug)]
 pub struct ZooKeeper {
-    // Dropped first: the process ends before its network namespace loses its name.
+    // Dropped first: the process must end before its network namespace loses its name.
     daemon: Daemon,
     host: Option<Host>,
     address: SocketAddr,
@@ -28,7 +28,7 @@ impl ZooKeeper {
     /// Starts a server with its files in `dir`, and waits until it answers.
     pub fn start(address: SocketAddr, host: Option<Host>, dir: &Path) -> Result<ZooKeeper> {
         if !Path::new(JAR).exists() {
-            bail!("{JAR} is not there; on Debian or Ubuntu: apt-get install zookeeper");
+            bail!("{JAR} does not exist; on Debian or Ubuntu: apt-get install zookeeper");
         }
         let config = dir.join("zoo.cfg");
         let settings = [
@@ -59,17 +59,17 @@ impl ZooKeeper {
         Ok(server)
     }
 
-    /// What Mesos takes as `MESOS_ZK`.
+    /// Returns the URL for `MESOS_ZK`.
     pub fn url(&self) -> String {
         format!("zk://{}/mesos", self.address)
     }
 
-    /// Its host, if it has one of its own.
+    /// Returns the host; `None` on loopback.
     pub fn host(&self) -> Option<&Host> {
         self.host.as_ref()
     }
 
-    /// Leaves its process running when this is dropped.
+    /// Leaves the process running when the server is dropped.
     pub fn leave(&mut self) {
         self.daemon.leave();
     }

@@ -111,14 +111,5 @@ pub fn endpoints() -> Vec<String> {
 
 /// The program `mesos-overlay` of this build.
 pub fn program() -> PathBuf {
-    option_env!("CARGO_BIN_EXE_mesos-overlay").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            test.parent()
-                .and_then(std::path::Path::parent)
-                .unwrap()
-                .join("mesos-overlay")
-        },
-        PathBuf::from,
-    )
+    testbed::paths::program("mesos-overlay").unwrap()
 }

@@ -87,7 +87,7 @@ impl Site {
             addresses,
         };
         wait::until("the task to listen", LIMIT, || {
-            task.remote().report().map(|_| Some(()))
+            task.client().report().map(|_| Some(()))
         })
         .unwrap();
         task
@@ -119,7 +119,7 @@ pub struct Party {
 
 impl Party {
     /// At its first address, as its host sees it.
-    pub fn remote(&self) -> TaskClient {
+    pub fn client(&self) -> TaskClient {
         TaskClient::new(self.addresses[0], Some(self.host.clone()))
     }
 
@@ -127,7 +127,7 @@ impl Party {
         let addresses = container
             .ips()
             .iter()
-            .map(|ip| container.remote_at(*ip).address())
+            .map(|ip| container.client_at(*ip).address())
             .collect();
         Party {
             name: name.to_owned(),
@@ -238,10 +238,10 @@ fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
     let [mesos0, mesos1] = site.attach();
     let docker = docker_parties(&site);
     let tasks = [
-        docker[0].remote(),
-        mesos1.remote(),
-        docker[1].remote(),
-        mesos0.remote(),
+        docker[0].client(),
+        mesos1.client(),
+        docker[1].client(),
+        mesos0.client(),
     ];
     let ids = [site.network_id(0), site.network_id(1)];
     mistreat(&mut site.cluster, setup.module.as_deref().unwrap(), &tasks);

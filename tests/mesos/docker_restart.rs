@@ -71,7 +71,7 @@ impl Control {
 /// A task that runs on the master's host, outside of all overlays.
 struct Outside {
     _daemon: Daemon,
-    remote: TaskClient,
+    client: TaskClient,
 }
 
 impl Outside {
@@ -85,14 +85,14 @@ impl Outside {
         let log = run.dir().join("outside.txt");
         let daemon = Daemon::spawn("outside", command, Some(host.netns()), &log).unwrap();
         let address = SocketAddr::from((host.ip(), PORT));
-        let remote = TaskClient::new(address, Some(host.netns().clone()));
+        let client = TaskClient::new(address, Some(host.netns().clone()));
         wait::until("the task outside to listen", LIMIT, || {
-            remote.report().map(|_| Some(()))
+            client.report().map(|_| Some(()))
         })
         .unwrap();
         Outside {
             _daemon: daemon,
-            remote,
+            client,
         }
     }
 }
@@ -106,13 +106,13 @@ fn is_right(
     others: &[TaskClient],
     outside: &TaskClient,
 ) -> anyhow::Result<()> {
-    let own = web.remote().address().ip().to_string();
+    let own = web.client().address().ip().to_string();
     for other in others {
-        let there = web.remote().ping(other.address(), 1)?;
-        let back = other.ping(web.remote().address(), 1)?;
+        let there = web.client().ping(other.address(), 1)?;
+        let back = other.ping(web.client().address(), 1)?;
         anyhow::ensure!(there.seen_as == own && back.seen_as == other.address().ip().to_string());
     }
-    let seen = web.remote().ping(outside.address(), 1)?.seen_as;
+    let seen = web.client().ping(outside.address(), 1)?.seen_as;
     anyhow::ensure!(seen == site.cluster.agents[0].ip(), "masqueraded as {seen}");
     Ok(())
 }
@@ -131,13 +131,13 @@ fn restart(name: &str, end: impl Fn(&mut Engine)) {
     let [web, far] =
         [(0, "web"), (1, "far")].map(|(agent, name)| site.docker_task(agent, name, "dcos"));
     let plain = site.docker_task(0, "plain", "plain");
-    let others = [containers[0].remote(), containers[1].remote(), far.remote()];
-    is_right(&site, &web, &others, &outside.remote).unwrap();
+    let others = [containers[0].client(), containers[1].client(), far.client()];
+    is_right(&site, &web, &others, &outside.client).unwrap();
     let id = site.network_id(0);
 
-    let traffic = Traffic::start(&[web.remote(), far.remote()], LIMIT).unwrap();
-    let local = Traffic::start(&[containers[0].remote(), containers[1].remote()], LIMIT).unwrap();
-    let control = Control::start(plain.remote(), outside.remote.clone());
+    let traffic = Traffic::start(&[web.client(), far.client()], LIMIT).unwrap();
+    let local = Traffic::start(&[containers[0].client(), containers[1].client()], LIMIT).unwrap();
+    let control = Control::start(plain.client(), outside.client.clone());
     for round in 1..=3 {
         end(&mut site.engines[0]);
         traffic.flow(MORE, LIMIT).unwrap();
@@ -145,7 +145,7 @@ fn restart(name: &str, end: impl Fn(&mut Engine)) {
         site.engines[0].wait().unwrap();
         let back = Instant::now();
         wait::until("everything to be right", LIMIT, || {
-            is_right(&site, &web, &others, &outside.remote)?;
+            is_right(&site, &web, &others, &outside.client)?;
             Ok((site.network_id(0) == id).then_some(()))
         })
         .unwrap();

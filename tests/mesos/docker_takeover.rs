@@ -55,10 +55,10 @@ fn dockers_containers_do_not_notice_the_takeover() {
     let docker =
         [("web0", 0), ("web1", 1)].map(|(name, agent)| site.docker_task(agent, name, "dcos"));
     let mesos = site.attach();
-    let [web0, web1] = docker.each_ref().map(Party::remote);
+    let [web0, web1] = docker.each_ref().map(Party::client);
     // Between the hosts and on each of them, between Docker and Mesos.
     let traffic =
-        Traffic::start(&[web0, web1, mesos[1].remote(), mesos[0].remote()], LIMIT).unwrap();
+        Traffic::start(&[web0, web1, mesos[1].client(), mesos[0].client()], LIMIT).unwrap();
     let look = |site: &Site| {
         let look = |index: usize| {
             let there = container(&site.engines[index], &format!("web{index}"));

@@ -135,7 +135,7 @@ fn containers_of_both_families_attached_from_the_cni_files_reach_each_other() {
             container
                 .ips()
                 .iter()
-                .map(|ip| container.remote_at(*ip).address())
+                .map(|ip| container.client_at(*ip).address())
                 .collect::<Vec<_>>()
         };
         let tasks = [addresses(&containers[0]), addresses(&containers[1])];

@@ -199,6 +199,6 @@ fn containers_lose_no_packet_while_agents_and_master_are_upgraded() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    let tasks = containers.each_ref().map(Container::remote);
+    let tasks = containers.each_ref().map(Container::client);
     mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
 }

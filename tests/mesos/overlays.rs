@@ -201,13 +201,13 @@ fn a_removed_overlay_drains() {
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     };
     let old = [("a", 0), ("b", 1)].map(|(name, agent)| attach(&cluster, "dcos", name, agent));
-    old[0].remote().watch(old[1].remote().address()).unwrap();
+    old[0].client().watch(old[1].client().address()).unwrap();
 
     let web = json!({"name": "web", "subnet": "11.128.0.0/16", "prefix": 24});
     done(&cluster.master, "POST", "", &web);
     wait_for(&mut cluster, "web", 2);
     let new = [("c", 0), ("d", 1)].map(|(name, agent)| attach(&cluster, "web", name, agent));
-    assert_reach(&[new[0].remote(), new[1].remote()]);
+    assert_reach(&[new[0].client(), new[1].client()]);
 
     // In use: it stays with its containers, whatever happens to the master.
     let ips = [cluster.agents[0].ip(), cluster.agents[1].ip()];
@@ -224,12 +224,12 @@ fn a_removed_overlay_drains() {
         Ok(gone(&cluster).then_some(()))
     })
     .unwrap();
-    assert_reach(&[new[0].remote(), new[1].remote()]);
+    assert_reach(&[new[0].client(), new[1].client()]);
     wait_holders(&cluster, "web", &both);
     let other = json!({"name": "other", "subnet": "11.128.0.0/17", "prefix": 24});
     refused(&cluster.master, "POST", "", &other, 409, "still draining");
     cluster.master.kill().unwrap();
-    assert_reach(&[new[0].remote(), new[1].remote()]);
+    assert_reach(&[new[0].client(), new[1].client()]);
     cluster.master.start().unwrap();
     wait_holders(&cluster, "web", &both);
 
@@ -252,7 +252,7 @@ fn a_removed_overlay_drains() {
         ["11.128.0.0/24", "11.128.1.0/24"]
     );
 
-    let seen = old[0].remote().report().unwrap().remove(0);
+    let seen = old[0].client().report().unwrap().remove(0);
     assert_eq!(seen.failures, 0, "{seen:?}");
 }
 

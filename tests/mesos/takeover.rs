@@ -167,7 +167,7 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    let tasks = containers.each_ref().map(Container::remote);
+    let tasks = containers.each_ref().map(Container::client);
     let traffic = Traffic::start(&tasks, LIMIT).unwrap();
     let before = [0, 1].map(|index: usize| nat(cluster.agents[index].host().unwrap()));
     cluster

@@ -91,7 +91,7 @@ fn containers_attached_from_the_cni_file_reach_each_other() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    assert_reach(&[containers[0].remote(), containers[1].remote()]);
+    assert_reach(&[containers[0].client(), containers[1].client()]);
     // The other way round to its host as well: a container reaches the peer's own address.
     let [a, _b] = containers;
     a.detach().unwrap();

@@ -231,7 +231,7 @@ impl Demo {
         let Some([one, other]) = tasks.on_two_hosts() else {
             return Ok(());
         };
-        let traffic = Traffic::start(&[one.remote.clone(), other.remote.clone()], LIMIT)?;
+        let traffic = Traffic::start(&[one.client.clone(), other.client.clone()], LIMIT)?;
         host.run("ip", &["link", "delete", DEVICE])?;
         let deleted = Instant::now();
         self.say(format!(

@@ -1,5 +1,6 @@
-//! `cargo xtask test`: the tests of the whole workspace, and what they need.
+//! `cargo xtask test`: installs, fetches and builds the needs of the tests, and runs them.
 
+mod groups;
 pub mod runner;
 
 use std::fs;
@@ -14,35 +15,30 @@ use crate::build;
 pub use runner::FEATURES;
 use runner::{Counts, Runner};
 
-/// Runs the tests, and installs, fetches and builds what they need.
+/// Runs the tests.
 ///
-/// A group is a file of tests/, or "unit" for the tests beside the code:
+/// Before that it installs missing packages (as root, on Debian or Ubuntu; elsewhere it prints
+/// their names), fetches Apache Mesos 1.11.0 (27 MB, with a checksum) into target/, and builds
+/// the programs that tests start.
 ///
-///     unit                 anywhere
-///     agent, master, simulation, c_abi, symbols
-///                          anywhere; neither kernel nor a running Mesos is needed
-///     bindings             libclang, to generate the Rust declarations of the C header
-///     kernel, kernel_*     root, or a user namespace:
-///                          unshare --user --map-root-user --mount cargo xtask test
-///     docker, docker_*     root, and Docker, of which each test host runs an engine of its own
-///     mesos                Mesos, which is fetched (27 MB, checked); for some of it root
+/// Tests that cannot run on this machine are skipped, and the reasons are listed at the end. With
+/// CI=true in the environment a skipped test fails. All tests use loopback addresses or network
+/// namespaces of their own. Each removes its namespaces, processes and files at its end, and
+/// so does Ctrl-C.
 ///
-/// What cannot run on this machine is skipped, and the reasons are listed at the end. With
-/// CI=true in the environment a skipped test is a failed one. Everything runs on loopback or
-/// between network namespaces of the tests' own, and nothing is left behind.
-///
-/// Tests run with cargo nextest if it is installed, and with cargo test if not.
+/// Tests run with cargo nextest if it is installed, else with cargo test.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, after_long_help = groups::table())]
 pub struct Options {
-    /// Run only tests whose name contains this.
+    /// Run only tests whose name contains this text.
     filter: Option<String>,
-    /// Run only this group: "unit", or the name of a file in tests/ without .rs.
+    /// Run only this group; `cargo xtask test --help` lists them.
     #[arg(long, short, value_name = "GROUP")]
     group: Option<String>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    options.group.as_deref().map_or(Ok(()), groups::check)?;
     let mut environment = vec![("TESTBED_BUILT", "1".to_owned())];
     prepare(&mut environment)?;
     let skipped = SkippedFile::new()?;
@@ -56,36 +52,36 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(summary(&counts, &skipped.reasons()))
 }
 
-/// Installs, fetches and builds. What cannot be had here costs the tests that need
-/// it, not all of them: they are told why.
+/// Installs packages, fetches Mesos and builds the test bed's programs. If one of the needs is
+/// not available on this machine, only the tests that depend on it are skipped.
 fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     let hosts = net::available().and_then(|()| install::ensure(install::HOSTS));
     if let Err(error) = hosts {
-        eprintln!("no network namespaces: {error:#}");
+        eprintln!("cannot make network namespaces: {error:#}");
     }
     let mesos = install::ensure(install::MESOS).and_then(|()| Mesos::get());
     if let Err(error) = mesos {
-        eprintln!("no Mesos: {error:#}");
+        eprintln!("cannot run Mesos: {error:#}");
         environment.push((
             skip::NO_MESOS_VARIABLE,
             format!("{error:#}").replace('\n', "; "),
         ));
     }
-    // Not where there may be no hosts: the package starts an engine of its own.
+    // The package starts an engine, so it is installed only where tests can use it.
     let docker = match net::available() {
         Ok(()) => install::ensure(install::DOCKER),
         Err(_) => Ok(()),
     };
     if let Err(error) = docker {
-        eprintln!("no container engines: {error:#}");
+        eprintln!("cannot run Docker: {error:#}");
     }
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
-        eprintln!("no ZooKeeper: {error:#}");
+        eprintln!("cannot run ZooKeeper: {error:#}");
     }
     if let Err(error) = install::ensure(install::BINDGEN) {
-        eprintln!("no libclang: {error:#}");
+        eprintln!("cannot load libclang: {error:#}");
     }
-    build::run(&["build", "--package", "testbed", "--bins"])
+    build::run(paths::BUILD_PROGRAMS)
 }
 
 fn summary(counts: &Counts, skipped: &[String]) -> ExitCode {
@@ -106,7 +102,7 @@ fn summary(counts: &Counts, skipped: &[String]) -> ExitCode {
     }
 }
 
-/// Where the tests note that they were skipped.
+/// A file to which skipped tests write their names and reasons, a line each.
 struct SkippedFile {
     path: PathBuf,
 }

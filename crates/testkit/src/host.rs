@@ -1,5 +1,5 @@
-//! Throw-away hosts: each is a network namespace that lives as long as the thread
-//! in it. Nothing of it has a name, so nothing of it can be left behind.
+//! Test hosts: network namespaces without names, each of which exists as long as a thread in it,
+//! so none can be left behind.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,15 +21,17 @@ use overlay_core::host_api::desired::{Bridge, Cni, Desired, Mac, Overlay, Peer, 
 use overlay_host::{Counters, Executor, reconcile_once};
 use serde_json::Value;
 
-/// How long anything may take before a test gives up.
+/// Timeout after which a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// An executor that can be waited for. It goes on looking after the host.
+/// An executor in a host's namespace, with blocking methods. It keeps reconciling the host.
 pub struct Worker {
     executor: Executor,
     woken: Receiver<()>,
+    /// Locked by the executor's thread after each report.
+    pause: Arc<Mutex<()>>,
     generation: Cell<u64>,
     prepared: Cell<Option<Arc<Desired>>>,
 }
@@ -36,28 +39,35 @@ pub struct Worker {
 impl Worker {
     fn spawn() -> Worker {
         let (wake, woken) = channel();
-        let executor = Executor::spawn(move || wake.send(()).unwrap()).unwrap();
+        let pause = Arc::new(Mutex::new(()));
+        let paused = Arc::clone(&pause);
+        let executor = Executor::spawn(move || {
+            wake.send(()).unwrap();
+            drop(paused.lock());
+        })
+        .unwrap();
         Worker {
             executor,
             woken,
+            pause,
             generation: Cell::new(0),
             prepared: Cell::new(None),
         }
     }
 
-    /// Wants the host to be like `desired`.
+    /// Orders the executor to configure the host as `desired`; does not wait.
     pub fn start(&self, desired: &Desired) {
         self.generation.set(self.generation.get() + 1);
         self.executor
             .apply(self.generation.get(), Arc::new(desired.clone()));
     }
 
-    /// Takes what is wanted next.
+    /// Stores the desired state for the next [`go_ok`](Worker::go_ok).
     pub fn prepare(&self, desired: Arc<Desired>) {
         self.prepared.set(Some(desired));
     }
 
-    /// Makes the host as it was prepared.
+    /// Configures the host as prepared, waits for success, and returns the number of operations.
     pub fn go_ok(&self) -> usize {
         self.generation.set(self.generation.get() + 1);
         self.executor.apply(
@@ -69,24 +79,30 @@ impl Worker {
         report.operations
     }
 
-    /// Waits for the next report about what was wanted last.
+    /// Waits for the next report about the desired state that was ordered last.
     pub fn finish(&self) -> HostReport {
         loop {
             self.woken.recv_timeout(PATIENCE).expect("no report");
             match self.executor.poll() {
                 Some(report) if report.generation == self.generation.get() => return report,
-                // Overtaken, or of a repair before.
+                // A report of an earlier order, or of a repair before this one.
                 _ => {}
             }
         }
     }
 
-    /// What it did so far.
+    /// Blocks the executor's thread at its next report, until the guard is dropped: it reads no
+    /// events of the kernel meanwhile.
+    pub fn pause(&self) -> MutexGuard<'_, ()> {
+        self.pause.lock().unwrap()
+    }
+
+    /// Returns the executor's counters since its start.
     pub fn counters(&self) -> Counters {
         self.executor.counters()
     }
 
-    /// Wants the host to be like `desired` and waits until it is.
+    /// Configures the host as `desired`, waits for success, and returns the number of operations.
     pub fn apply_ok(&self, desired: &Desired) -> usize {
         self.start(desired);
         let report = self.finish();
@@ -95,23 +111,23 @@ impl Worker {
     }
 }
 
-/// A network namespace.
+/// A test host: a network namespace and the thread in it.
 pub struct Host {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     namespace: PathBuf,
-    /// Where its CNI configurations are.
+    /// Directory of the CNI configurations.
     pub cni: tempfile::TempDir,
 }
 
 impl Host {
-    /// A host with a loopback device and nothing else.
+    /// Makes a host with a loopback device only.
     pub fn new() -> Host {
         Host::prepared(|| ())
     }
 
-    /// The same after `prepare` on the thread that the namespace belongs to, which
-    /// the executor and all commands descend from.
+    /// Makes a host and calls `prepare` on its thread. All commands and the executor are started
+    /// from that thread, so they inherit its mounts and limits.
     pub fn prepared(prepare: impl FnOnce() + Send + 'static) -> Host {
         let (jobs, queue) = channel::<Job>();
         let thread = std::thread::spawn(move || {
@@ -135,22 +151,22 @@ impl Host {
         host
     }
 
-    /// An executor in it. It must go before the host.
+    /// Starts an executor in the namespace. It must be dropped before the host.
     pub fn worker(&self) -> Worker {
         self.run(Worker::spawn)
     }
 
-    /// Its network namespace.
+    /// Opens the network namespace.
     pub fn netns(&self) -> testbed::netns::Netns {
         testbed::netns::Netns::open(&self.namespace).unwrap()
     }
 
-    /// Where that namespace is found, as long as this is here.
+    /// Returns the file of the namespace; it exists as long as the host.
     pub fn namespace(&self) -> &str {
         self.namespace.to_str().unwrap()
     }
 
-    /// Runs something in the host's network namespace.
+    /// Runs a closure on the host's thread and returns its result.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, done) = channel();
         let jobs = self.jobs.as_ref().unwrap();
@@ -158,7 +174,7 @@ impl Host {
         done.recv().expect("the job panicked")
     }
 
-    /// Runs a command in it; gives what it prints.
+    /// Runs a command on the host, which must succeed, and returns its standard output.
     pub fn command(&self, line: &str) -> String {
         let line = line.to_owned();
         self.run(move || {
@@ -173,7 +189,7 @@ impl Host {
         })
     }
 
-    /// Runs `mesos-overlay cleanup` in it; its status and what it printed.
+    /// Runs `mesos-overlay cleanup` on the host. Returns status, standard output and errors.
     pub fn cleanup(&self, binary: &str, arguments: &str) -> (Option<i32>, String, String) {
         let arguments: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
         let mut command = Command::new(binary);
@@ -187,12 +203,13 @@ impl Host {
         )
     }
 
-    /// Runs `ip` in it.
+    /// Runs `ip` on the host and returns its standard output.
     pub fn ip(&self, arguments: &str) -> String {
         self.command(&format!("ip {arguments}"))
     }
 
-    /// What `ip` or `bridge` says in JSON. (They print nothing for "nothing".)
+    /// Runs `ip` or `bridge` and returns the JSON objects it prints. (It prints nothing at all
+    /// instead of an empty list.)
     pub fn json(&self, line: &str) -> Vec<Value> {
         let text = self.command(line);
         if text.trim().is_empty() {
@@ -202,7 +219,7 @@ impl Host {
         }
     }
 
-    /// One field of each object that `ip` or `bridge` shows, sorted.
+    /// Returns one field of each object that `ip` or `bridge` prints, sorted.
     pub fn field(&self, line: &str, field: &str) -> Vec<String> {
         let objects = self.json(line);
         let mut values: Vec<String> = objects
@@ -218,20 +235,21 @@ impl Host {
         values
     }
 
-    /// Makes the host like `desired`, once.
+    /// Reconciles the host with `desired` once, without an executor.
     pub fn apply(&self, desired: &Desired) -> HostReport {
         let desired = desired.clone();
         self.run(move || reconcile_once(&desired))
     }
 
-    /// The same for what has to work out; gives how many operations it took.
+    /// Reconciles the host once, which must succeed, and returns the number of operations.
     pub fn apply_ok(&self, desired: &Desired) -> usize {
         let report = self.apply(desired);
         assert!(report.is_ok(), "{report:?}");
         report.operations
     }
 
-    /// Makes the host right, and shows that there is nothing to do after it.
+    /// Reconciles the host and asserts that a second pass has no operations. Returns the number
+    /// of operations of the first.
     pub fn settle(&self, desired: &Desired) -> usize {
         let operations = self.apply_ok(desired);
         assert_eq!(
@@ -242,7 +260,7 @@ impl Host {
         operations
     }
 
-    /// Lays a cable to another namespace; gives both ends a name and sets them up.
+    /// Connects two hosts with a veth pair, whose ends get the given names and are set up.
     pub fn connect(&self, end: &str, other: &Host, other_end: &str) {
         let namespace = other.namespace.to_str().unwrap();
         self.ip(&format!(
@@ -252,7 +270,7 @@ impl Host {
         other.ip(&format!("link set {other_end} up"));
     }
 
-    /// What an agent with the `n`th VTEP and one dual-stack overlay wants.
+    /// Returns the desired state of agent number `n`, with one dual-stack overlay, `dcos`.
     pub fn desired(&self, n: u8) -> Desired {
         Desired {
             cni: Cni {
@@ -285,23 +303,23 @@ impl Drop for Host {
     }
 }
 
-/// A VTEP's hardware address.
+/// Returns the MAC address of VTEP number `n`.
 pub fn mac(n: u32) -> Mac {
     let [_, b, c, d] = (0x80_0000 + n).to_be_bytes();
     Mac([0x70, 0xb3, 0xd5, b, c, d])
 }
 
-/// A prefix or address with a prefix length.
+/// Parses a prefix, or an address with a prefix length.
 pub fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// An IP address.
+/// Parses an IP address.
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The `n`th agent's share of a dual-stack overlay.
+/// Returns agent number `n`'s part of a dual-stack overlay.
 pub fn overlay(n: u8) -> Overlay {
     Overlay {
         ranges: vec![net("9.0.0.0/8"), net("fd01:b::/64")],
@@ -321,7 +339,7 @@ pub fn overlay(n: u8) -> Overlay {
     }
 }
 
-/// The `n`th agent as its peers see it, with its underlay address.
+/// Returns agent number `n` as a peer, with its underlay address.
 pub fn peer(n: u32) -> (Ipv4Addr, Arc<Peer>) {
     let [_, b, c, d] = n.to_be_bytes();
     let peer = Peer {
@@ -338,7 +356,7 @@ pub fn peer(n: u32) -> (Ipv4Addr, Arc<Peer>) {
     (Ipv4Addr::new(10, b, c, d), Arc::new(peer))
 }
 
-/// Polls until it is so.
+/// Polls until a condition holds; panics after [`PATIENCE`].
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {

@@ -1,13 +1,13 @@
 //! Code that several test targets and benchmarks share.
 #![allow(missing_docs, reason = "read beside the tests that use it")]
 
+pub mod checked_master;
 #[cfg(feature = "host")]
 pub mod engine;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "load")]
 pub mod load;
-pub mod master_world;
 pub mod predecessor;
 pub mod prometheus;
 pub mod transcript;

@@ -1,4 +1,4 @@
-//! Fetches Mesos by name and version, and nothing but the release's own bytes.
+//! Fetches Mesos by name and version, and checks that it is the official release.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 
 use super::run;
 
-/// The Python binding of the official Apache Mesos 1.11.0 release.
+/// Python binding of the official Apache Mesos 1.11.0 release.
 const REQUIREMENT: &str = "mesos.scheduler===1.11.0.linux-x86_64";
-/// Of the package as its registry has it.
+/// Checksum of the package in the Python package index.
 const SHA256: &str = "1d376f20bca6d05ee8b90c1c123a452b28753497ccc2f1c80ea3ac94c12e8f6e";
-/// The shared object in the package.
+/// Shared object in the package.
 const MEMBER: &str = "_scheduler.so";
 
-/// Fetches the package, checks it, and leaves its shared object at `library`.
+/// Fetches the package, checks it, and unpacks its shared object to `library`.
 pub fn fetch(library: &Path) -> Result<()> {
     let scratch = library.with_extension("fetch");
     let _ = fs::remove_dir_all(&scratch);
@@ -27,12 +27,12 @@ pub fn fetch(library: &Path) -> Result<()> {
     let package = download(&scratch).context("fetching Apache Mesos 1.11.0")?;
     check(&package)?;
     unpack(&package, library)?;
-    fs::remove_dir_all(&scratch).context("removing what fetching Mesos left")
+    fs::remove_dir_all(&scratch).context("removing temporary files of fetching Mesos")
 }
 
-/// Only pip knows where the user's package index is, so pip is asked. The package
-/// is older than Python's present formats: pip up to 24.0 finds it and refuses it, but
-/// names its address and checksum as it does so; later ones skip it without a word.
+/// Downloads the package. Only pip knows the user's package index. The package has an old format:
+/// pip up to 24.0 refuses it with a message that contains its URL and checksum, and later versions
+/// ignore it silently. So this reads the URL from the message of pip 24.0.
 fn download(scratch: &Path) -> Result<PathBuf> {
     let venv = scratch.join("venv");
     let mut python = Command::new("python3");
@@ -44,14 +44,14 @@ fn download(scratch: &Path) -> Result<PathBuf> {
         pip
     };
     run(pip(&["--quiet", "install", "pip==24.0"]))?;
-    let refused = pip(&["download", "--no-deps", "--no-binary", ":all:", "--dest"])
+    let refusal = pip(&["download", "--no-deps", "--no-binary", ":all:", "--dest"])
         .arg(scratch)
         .arg(REQUIREMENT)
         .output()
         .context("running pip download")?;
-    let said = [refused.stdout, refused.stderr].concat();
+    let said = [refusal.stdout, refusal.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let Some(address) = address(&said) else {
+    let Some(url) = url(&said) else {
         bail!("pip did not say where {REQUIREMENT} is:\n{said}")
     };
     let package = scratch.join("package.tar.gz");
@@ -60,16 +60,16 @@ fn download(scratch: &Path) -> Result<PathBuf> {
         .args([
             "-c",
             "import sys, urllib.request as u; u.urlretrieve(*sys.argv[1:])",
-            address,
+            url,
         ])
         .arg(&package);
-    run(urllib).with_context(|| format!("fetching {address}"))?;
+    run(urllib).with_context(|| format!("fetching {url}"))?;
     Ok(package)
 }
 
-/// The address in pip's refusal, if it carries the checksum that we expect, or none at
-/// all: some indexes give none, and what comes is checked anyway.
-fn address(said: &str) -> Option<&str> {
+/// Returns the URL in pip's message. A URL with a checksum must have the expected one; some
+/// indexes give none, and the package is checked in any case.
+fn url(said: &str) -> Option<&str> {
     let is_package = |word: &&str| word.starts_with("https://") && word.ends_with(".tar.gz");
     with_checksum(said).or_else(|| said.split_whitespace().find(is_package))
 }
@@ -89,7 +89,7 @@ fn check(package: &Path) -> Result<()> {
         .collect();
     ensure!(
         sum == SHA256,
-        "the package of Mesos has SHA-256 {sum}, but it must be {SHA256}"
+        "the package of Mesos has SHA-256 {sum} instead of {SHA256}"
     );
     Ok(())
 }
@@ -111,26 +111,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_address_in_pips_refusal() {
+    fn finds_the_url_in_pips_message() {
         let said = format!(
             "ERROR: Could not find (from https://registry.example/a/b.tar.gz#sha256={SHA256})\n"
         );
-        assert_eq!(address(&said), Some("https://registry.example/a/b.tar.gz"));
+        assert_eq!(url(&said), Some("https://registry.example/a/b.tar.gz"));
     }
 
     #[test]
-    fn an_address_without_a_checksum_will_do() {
+    fn a_url_without_a_checksum_is_accepted() {
         let said =
             "ERROR: mesos from https://registry.example/a/b.tar.gz does not appear to be a project";
-        assert_eq!(address(said), Some("https://registry.example/a/b.tar.gz"));
+        assert_eq!(url(said), Some("https://registry.example/a/b.tar.gz"));
     }
 
     #[test]
-    fn another_checksum_is_another_package() {
+    fn a_url_with_another_checksum_is_rejected() {
         let said = format!(
             "ERROR: https://registry.example/b.tar.gz#sha256={}",
             SHA256.replace('1', "2")
         );
-        assert_eq!(address(&said), None);
+        assert_eq!(url(&said), None);
     }
 }

@@ -1,16 +1,15 @@
-//! Apache Mesos 1.11.0 itself: the release's own binary, fetched once, and a
-//! small launcher that runs real masters and agents out of it.
+//! Apache Mesos 1.11.0: the binary of the official release, fetched once, and a small launcher
+//! that runs masters and agents from it.
 //!
-//! Kept in `target/mesos-1.11.0`:
+//! Files in `target/mesos-1.11.0`:
 //!
 //! * `lib/libmesos.so`: Mesos, from the Python binding of the release ([`fetch`]);
-//! * `build-<hash>/`: [`stubs`] for the libraries of 2016 that it needs, and our
-//!   launcher, as `mesos-launcher` and as `mesos-containerizer`; and the module that
-//!   only answers, which the real one is measured against. The hash is that of their
-//!   sources.
+//! * `build-<hash>/`: [`stubs`] for the libraries of 2016 that Mesos needs; our launcher, as
+//!   `mesos-launcher` and as `mesos-containerizer`; and the baseline module of the benchmarks,
+//!   which only answers. The hash is that of the sources.
 //!
-//! Tests run in parallel processes: one does the work under a lock, a directory
-//! appears only when it is complete.
+//! Tests run in parallel processes: one of them fetches and builds under a lock, and directories
+//! are moved into place when they are complete.
 
 pub mod fetch;
 pub mod stubs;
@@ -24,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::paths;
 
-/// The launcher's source.
+/// Sources of the launcher.
 const LAUNCHER: [(&str, &str); 2] = [
     ("launcher.cpp", include_str!("../../launcher/launcher.cpp")),
     (
@@ -33,10 +32,10 @@ const LAUNCHER: [(&str, &str); 2] = [
     ),
 ];
 
-/// The source of the module that only answers.
+/// Source of the baseline module.
 const BASELINE: &str = include_str!("../../baseline/baseline.cpp");
 
-/// A Mesos that can be run.
+/// A Mesos that is ready to run.
 #[derive(Clone, Debug)]
 pub struct Mesos {
     library: PathBuf,
@@ -44,7 +43,7 @@ pub struct Mesos {
 }
 
 impl Mesos {
-    /// Mesos, ready to run; fetched and built if this is the first time.
+    /// Returns Mesos; fetches and builds it if it is missing.
     pub fn get() -> Result<Mesos> {
         let root = paths::target().join("mesos-1.11.0");
         let mesos = Mesos {
@@ -61,22 +60,22 @@ impl Mesos {
         Ok(mesos)
     }
 
-    /// The program; see `launcher.cpp` for its arguments.
+    /// Returns the path of the launcher; `launcher.cpp` describes its arguments.
     pub fn launcher(&self) -> PathBuf {
         self.build.join("mesos-launcher")
     }
 
-    /// What Mesos calls `launcher_dir`: where `mesos-containerizer` lies.
+    /// Returns the directory of `mesos-containerizer`, Mesos's `launcher_dir`.
     pub fn libexec(&self) -> &Path {
         &self.build
     }
 
-    /// A module with the name of our master's that only answers; see `baseline.cpp`.
+    /// Returns the baseline module, which has the name of our master module; see `baseline.cpp`.
     pub fn baseline(&self) -> PathBuf {
         self.build.join("libbaseline.so")
     }
 
-    /// The shared object with all of Mesos in it.
+    /// Returns the path of `libmesos.so`.
     pub fn library(&self) -> &Path {
         &self.library
     }
@@ -85,8 +84,8 @@ impl Mesos {
         self.library.exists() && self.build.exists()
     }
 
-    /// Makes what is missing. The lock is held, so temporary names are ours; what
-    /// an interrupted run left under them is overwritten.
+    /// Makes missing files. The caller holds the lock, so files in the temporary directory are
+    /// those of an interrupted run and are overwritten.
     fn complete(&self, root: &Path) -> Result<()> {
         let new = root.join("new");
         let _ = fs::remove_dir_all(&new);
@@ -126,8 +125,8 @@ fn hash() -> String {
         .collect()
 }
 
-/// Compiles the launcher. It is linked with RPATH, not RUNPATH, so that what
-/// libmesos.so needs is looked for among the stubs too.
+/// Compiles the launcher. It is linked with RPATH, not RUNPATH, so that libraries which
+/// libmesos.so needs are found among the stubs.
 fn compile(library: &Path, build: &Path) -> Result<()> {
     for (name, text) in LAUNCHER {
         fs::write(build.join(name), text)?;
@@ -165,7 +164,7 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
         .context("naming the launcher mesos-containerizer")
 }
 
-/// Compiles the module that only answers. What it needs of Mesos is there when Mesos loads it.
+/// Compiles the baseline module. Its undefined symbols are resolved when Mesos loads it.
 fn compile_baseline(build: &Path) -> Result<()> {
     fs::write(build.join("baseline.cpp"), BASELINE)?;
     let mut gxx = Command::new("g++");
@@ -186,12 +185,10 @@ fn compile_baseline(build: &Path) -> Result<()> {
     .arg(build.join("baseline.cpp"))
     .arg("-o")
     .arg(build.join("libbaseline.so"));
-    run(gxx)
-        .context("compiling the module that only answers")
-        .map(drop)
+    run(gxx).context("compiling the baseline module").map(drop)
 }
 
-/// Runs a tool to its end; what it printed is in the error if it fails.
+/// Runs a tool and returns its output, which is in the error if it fails.
 fn run(mut command: Command) -> Result<String> {
     let output = command
         .output()

@@ -1,8 +1,8 @@
-//! Stand-ins for the libraries that Mesos's binary of 2020 needs and today's
-//! systems lack. None of their functions is called as long as TLS, the fetcher and
-//! Python stay unused; one that is called names itself and aborts.
+//! Stubs of libraries that Mesos's binary needs and current systems lack. Their functions are not
+//! called as long as TLS, the fetcher and Python are not used; a stub that is called prints its
+//! name and aborts.
 //!
-//! What each library has to export is read from the binary, versions included.
+//! The symbols of each library, and their versions, are read from the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,23 +15,23 @@ use object::read::elf::{FileHeader, Sym};
 
 use super::run;
 
-/// Libraries whose symbols are versioned: OpenSSL 1.0, and libcurl under the
-/// version names that it had with it.
+/// Libraries with versioned symbols: OpenSSL 1.0, and libcurl with the version names that it had
+/// when it used OpenSSL 1.0.
 const VERSIONED: [&str; 3] = ["libssl.so.1.0.0", "libcrypto.so.1.0.0", "libcurl.so.4"];
 
-/// Libraries without versions, and how their symbols start.
+/// Libraries without symbol versions, and the prefixes of their symbols.
 const UNVERSIONED: [(&str, &[&str]); 1] = [
-    // The binding expects the Python interpreter to be there already.
+    // The Python binding expects the symbols of a running Python interpreter.
     ("libpython-stub.so", &["Py", "_Py"]),
 ];
 
-/// Symbols of a library by the version they are wanted in (`""`: none).
+/// Symbols of a library by their version (`""`: none).
 type Symbols = BTreeMap<String, BTreeSet<String>>;
 
-/// Builds every stub into `dir`.
+/// Builds all stubs in `dir`.
 pub fn build(library: &Path, dir: &Path) -> Result<()> {
     let data = fs::read(library).with_context(|| format!("reading {}", library.display()))?;
-    for (file, symbols) in wanted(&data).context("reading what libmesos.so needs")? {
+    for (file, symbols) in required_symbols(&data).context("reading what libmesos.so needs")? {
         let source = dir.join(format!("{file}.c"));
         let script = dir.join(format!("{file}.map"));
         fs::write(&source, code(&file, &symbols))?;
@@ -51,8 +51,8 @@ pub fn build(library: &Path, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the object takes from each library that is stubbed.
-fn wanted(data: &[u8]) -> Result<BTreeMap<String, Symbols>> {
+/// Returns the symbols that an object needs of each stubbed library.
+fn required_symbols(data: &[u8]) -> Result<BTreeMap<String, Symbols>> {
     let header = elf::FileHeader64::<object::Endianness>::parse(data)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, data)?;
@@ -96,7 +96,7 @@ fn wanted(data: &[u8]) -> Result<BTreeMap<String, Symbols>> {
     Ok(wanted)
 }
 
-/// Python's type and exception objects; everything else is a function.
+/// Returns true for Python's type and exception objects; all other symbols are functions.
 fn is_data(symbol: &str) -> bool {
     symbol.starts_with("PyExc_") || symbol.ends_with("Struct")
 }
@@ -118,8 +118,8 @@ fn code(file: &str, symbols: &Symbols) -> String {
     text
 }
 
-/// The linker's version script. The loader insists on a version node in every
-/// library that it wants a versioned symbol of.
+/// Returns a version script for the linker. The loader requires a version node in every library
+/// that it takes a versioned symbol from.
 fn versions(symbols: &Symbols) -> String {
     let mut text = String::new();
     for (version, symbols) in symbols {

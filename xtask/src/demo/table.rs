@@ -28,7 +28,7 @@ pub fn measure(tasks: &[Task]) -> Result<Reach> {
         for (to, other) in others {
             let way = || format!("{} does not reach {}", task.name, other.name);
             let ping = task
-                .remote
+                .client
                 .ping(other.address, ROUND_TRIPS)
                 .with_context(way)?;
             let own = task.address.ip();

@@ -23,7 +23,7 @@ pub struct Task {
     /// Its address.
     pub address: SocketAddr,
     /// To speak to it.
-    pub remote: TaskClient,
+    pub client: TaskClient,
 }
 
 /// All of them; dropping it ends them.
@@ -46,11 +46,11 @@ impl Tasks {
         if let (Some(engine), Some(agent)) = (engine, cluster.agents.last()) {
             let name = format!("task{}", tasks.list.len() + 1);
             let address = engine.task(&name, "dcos")?;
-            let remote = TaskClient::new(address, agent.host().map(|host| host.netns().clone()));
+            let client = TaskClient::new(address, agent.host().map(|host| host.netns().clone()));
             wait::until(&format!("{name} to listen"), limit, || {
-                remote.report().map(Some)
+                client.report().map(Some)
             })?;
-            tasks.add(&name, &format!("{} (Docker)", agent.name()), remote);
+            tasks.add(&name, &format!("{} (Docker)", agent.name()), client);
         }
         Ok(tasks)
     }
@@ -71,7 +71,7 @@ impl Tasks {
                 let host = agent.host().context("an agent without a host")?;
                 let config = cni_config(&agent.dir().join("cni"))?;
                 let container = Container::attach(cluster.run(), host, name, &config)?;
-                tasks.add(name, agent.name(), container.remote());
+                tasks.add(name, agent.name(), container.client());
                 tasks.containers.push(container);
             }
             return Ok(tasks);
@@ -90,13 +90,13 @@ impl Tasks {
         Ok(tasks)
     }
 
-    fn add(&mut self, name: &str, agent: &str, remote: TaskClient) {
+    fn add(&mut self, name: &str, agent: &str, client: TaskClient) {
         let (name, agent) = (name.to_owned(), agent.to_owned());
         self.list.push(Task {
             name,
             agent,
-            address: remote.address(),
-            remote,
+            address: client.address(),
+            client,
         });
     }
 
@@ -117,7 +117,7 @@ impl Tasks {
         self.list
             .iter()
             .zip(next)
-            .try_for_each(|(task, next)| task.remote.watch(next.address))
+            .try_for_each(|(task, next)| task.client.watch(next.address))
     }
 
     /// What they have seen.
@@ -125,7 +125,7 @@ impl Tasks {
         let reports = self
             .list
             .iter()
-            .map(|task| task.remote.report())
+            .map(|task| task.client.report())
             .collect::<Result<Vec<_>>>()?;
         Ok(reports.into_iter().flatten().collect())
     }

@@ -1,4 +1,4 @@
-//! Runs `cargo nextest` or `cargo test`, and counts.
+//! Runs `cargo nextest` or `cargo test`, and counts passed and failed tests.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::ops::AddAssign;
@@ -11,16 +11,17 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::groups;
 use crate::build;
 
-/// What became of the tests.
+/// Results of test runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Tests that passed.
     pub passed: usize,
     /// Tests that failed.
     pub failed: usize,
-    /// Whether the runners said that all is well. (They may fail without a failed test.)
+    /// All runners exited successfully. (A runner can fail without a failed test.)
     pub ok: bool,
 }
 
@@ -32,21 +33,21 @@ impl AddAssign for Counts {
     }
 }
 
-/// Lets the module fail on demand, which is for tests only.
+/// Feature that makes the module fail on demand, for tests only.
 pub const FEATURE: &str = "mesos-overlay/fault-injection";
 
-/// The same for all runs:
-/// each set of features would be built anew, under one name.
+/// Arguments that select the features of all runs. Runs with different features would rebuild
+/// each other's files.
 pub const FEATURES: [&str; 2] = ["--features", FEATURE];
 
-/// How tests are run.
+/// A test runner: `cargo nextest` or `cargo test`, with environment variables.
 pub struct Runner {
     nextest: bool,
     environment: Vec<(&'static str, String)>,
 }
 
 impl Runner {
-    /// With nextest, if it is there.
+    /// Selects nextest if it is installed.
     pub fn choose(environment: Vec<(&'static str, String)>) -> Runner {
         let mut version = build::cargo(&["nextest", "--version"]);
         let nextest = version
@@ -60,27 +61,27 @@ impl Runner {
         }
     }
 
-    /// All tests, or those of a group; of them those whose name contains `filter`.
+    /// Runs the tests of a group, or all; of these the ones whose names contain `filter`.
     pub fn tests(&self, group: Option<&str>, filter: Option<&str>) -> Result<Counts> {
         let mut arguments = match self.nextest {
             true => vec!["nextest", "run", "--no-fail-fast", "--no-tests", "pass"],
             false => vec!["test", "--no-fail-fast"],
         };
         if !self.nextest && group.is_none() {
-            arguments.push("--all-targets"); // else it runs the doc tests, which come later
+            arguments.push("--all-targets"); // without it the doc tests run, which follow separately
         }
         arguments.extend(FEATURES);
         arguments.push("--workspace");
         match group {
             None => {}
-            Some("unit") => arguments.extend(["--lib", "--bins"]),
+            Some(groups::UNIT) => arguments.extend(["--lib", "--bins"]),
             Some(group) => arguments.extend(["--test", group]),
         }
         arguments.extend(filter);
         self.run(&arguments)
     }
 
-    /// The examples in the documentation, which nextest does not know.
+    /// Runs the examples in doc comments, which nextest cannot run.
     pub fn doc_tests(&self, filter: Option<&str>) -> Result<Counts> {
         let mut arguments = vec!["test", "--workspace", "--doc"];
         arguments.extend(FEATURES);
@@ -109,13 +110,13 @@ impl Runner {
     }
 }
 
-/// How nextest's summary starts. (What a failed test printed, which nextest shows too,
-/// has a summary in the other form.)
+/// Start of nextest's summary line. (The output of a failed test, which nextest prints too, may
+/// contain a summary of cargo test.)
 const NEXTEST: &str = "Summary [";
-/// How cargo's summary of one test program starts.
+/// Start of cargo test's summary line, one per test program.
 const CARGO_TEST: &str = "test result:";
 
-/// Passes on what the command prints, line by line, and reads the summaries in it.
+/// Runs a command, prints its output line by line, and adds up the summaries in it.
 fn run_and_count(mut command: Command, summary: &str) -> Result<(Counts, bool)> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -144,11 +145,11 @@ fn run_and_count(mut command: Command, summary: &str) -> Result<(Counts, bool)> 
     Ok((counts.into_inner().unwrap_or_default(), status.success()))
 }
 
-/// The process that signals are passed on to; 0: none.
+/// Id of the process that receives forwarded signals; 0: none.
 static CHILD: AtomicI32 = AtomicI32::new(0);
 
-/// On Ctrl-C the runner gets its own signal, ends its tests and says so; this
-/// process has to stay until then. A SIGTERM that comes to us alone is passed on.
+/// Keeps this process alive on Ctrl-C until the runner, which gets the signal too, has ended its
+/// tests. Forwards SIGTERM, which only this process gets.
 fn forward_signals(child: i32) -> Result<()> {
     static WATCHED: AtomicBool = AtomicBool::new(false);
     CHILD.store(child, Ordering::SeqCst);
@@ -170,7 +171,7 @@ fn forward_signals(child: i32) -> Result<()> {
     Ok(())
 }
 
-/// Passed and failed tests from a runner's summary line.
+/// Returns the numbers of passed and failed tests in a runner's summary line.
 ///
 /// nextest: `     Summary [   1.2s] 3 tests run: 2 passed (1 slow), 1 failed, 4 skipped`;
 /// cargo test: `test result: ok. 2 passed; 1 failed; …`.

@@ -29,7 +29,7 @@ pub struct Desired {
     pub firewall: Firewall,
     /// Underlay address of this agent. The device that has it carries the tunnels.
     pub own: Option<Ipv4Addr>,
-    /// Whether the overlays' MTUs are lowered to what fits into that device: the operator
+    /// True if the overlays' MTUs are lowered to what fits into that device: the operator
     /// configured none.
     pub fit_mtu: bool,
     /// Place where checksums of packets in the tunnel are computed.
@@ -208,7 +208,7 @@ pub struct Peer {
     pub vtep_ips: Vec<IpAddr>,
     /// Hardware address of its VTEP.
     pub vtep_mac: Mac,
-    /// Its subnets of the overlays, of both families, in a stable order.
+    /// Subnets of its overlays, of both families, in a stable order.
     pub subnets: Vec<IpNet>,
 }
 

@@ -30,7 +30,7 @@ pub struct Leases<'a> {
 
 /// The reason for which an agent's lease has not ended.
 #[derive(Debug, PartialEq, Eq)]
-enum Holds {
+enum Active {
     /// The link to the agent is up.
     Connected,
     /// A registration of the agent waits for an answer.
@@ -46,22 +46,22 @@ impl Leases<'_> {
             return Vec::new();
         };
         let mut ended: Vec<_> = agents
-            .filter(|ip| self.holds(*ip, duration).is_none())
-            .map(|ip| (self.sessions.contact(ip), ip))
+            .filter(|ip| self.active(*ip, duration).is_none())
+            .map(|ip| (self.sessions.last_contact(ip), ip))
             .collect();
         ended.sort_unstable();
         ended.into_iter().map(|(_, ip)| ip).collect()
     }
 
     /// Returns why the lease of an agent has not ended, or `None` if it has.
-    fn holds(&self, ip: Ipv4Addr, duration: Duration) -> Option<Holds> {
-        let silence = self.now.since(self.sessions.contact(ip));
+    fn active(&self, ip: Ipv4Addr, duration: Duration) -> Option<Active> {
+        let silence = self.now.since(self.sessions.last_contact(ip));
         if self.sessions.is_connected(ip) {
-            Some(Holds::Connected)
+            Some(Active::Connected)
         } else if self.answers.registrations.contains_key(&ip) || self.writer.has_registration(ip) {
-            Some(Holds::Registering)
+            Some(Active::Registering)
         } else {
-            (silence < duration).then_some(Holds::Contact(silence))
+            (silence < duration).then_some(Active::Contact(silence))
         }
     }
 
@@ -92,25 +92,25 @@ impl Leases<'_> {
             .copied()
             .filter(|ip| ledger.allocation(*ip).is_some())
             .collect();
-        let holding: Vec<_> = agents
+        let active: Vec<_> = agents
             .iter()
             .filter_map(|ip| {
-                Some(match self.holds(*ip, duration)? {
-                    Holds::Connected => format!("{ip} (connected)"),
-                    Holds::Registering => format!("{ip} (registering)"),
-                    Holds::Contact(ago) => {
+                Some(match self.active(*ip, duration)? {
+                    Active::Connected => format!("{ip} (connected)"),
+                    Active::Registering => format!("{ip} (registering)"),
+                    Active::Contact(ago) => {
                         format!("{ip} (last contact {} s ago)", ago.as_secs())
                     }
                 })
             })
             .collect();
-        if holding.is_empty() {
+        if active.is_empty() {
             return Ok(agents);
         }
         Err(format!(
             "Nothing was reclaimed. Leases ({} s) that have not ended: {}.",
             duration.as_secs_f64(),
-            holding.join(", ")
+            active.join(", ")
         ))
     }
 }

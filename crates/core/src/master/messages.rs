@@ -14,8 +14,8 @@ const MAX_NAME: usize = 100;
 
 impl Master {
     pub(super) fn handle_message(&mut self, from: Upid, name: &str, body: &[u8]) {
-        if let Some(ip) = sessions::key(&from).filter(|ip| self.is_known(*ip)) {
-            self.sessions.heard_of(ip, self.out.now());
+        if let Some(ip) = sessions::agent_address(&from).filter(|ip| self.is_known(*ip)) {
+            self.sessions.record_contact(ip, self.out.now());
         }
         match name {
             RegisterAgentMessage::NAME => {
@@ -71,7 +71,7 @@ impl Master {
     }
 
     fn handle_registration(&mut self, from: Upid, message: RegisterAgentMessage) {
-        let Some(ip) = sessions::key(&from) else {
+        let Some(ip) = sessions::agent_address(&from) else {
             self.out.counters.registers.dropped += 1;
             self.out.warn("IPv6 agent", || {
                 format!(
@@ -135,10 +135,11 @@ impl Master {
         let Some((leadership, cx)) = self.leadership() else {
             return;
         };
-        let is_receiver = cx
-            .sessions
-            .of(from)
-            .is_some_and(|(ip, _)| leadership.peers().received(cx.out, ip, message.version));
+        let is_receiver = cx.sessions.find(from).is_some_and(|(ip, _)| {
+            leadership
+                .peers()
+                .handle_received(cx.out, ip, message.version)
+        });
         if !is_receiver {
             cx.out.warn("no receiver", || {
                 format!("{from} acknowledges peers that it was not sent; dropped")
@@ -147,16 +148,16 @@ impl Master {
     }
 
     pub(super) fn handle_exited(&mut self, pid: &Upid) {
-        let Some((ip, session)) = self.sessions.of(pid) else {
+        let Some((ip, session)) = self.sessions.find(pid) else {
             return;
         };
-        let was_connected = session.connected;
+        let was_connected = session.is_connected;
         session.disconnect(self.out.now());
         if was_connected {
-            self.sessions.heard_of(ip, self.out.now());
+            self.sessions.record_contact(ip, self.out.now());
         }
         if let Some((leadership, _)) = self.leadership() {
-            leadership.peers().leave(ip);
+            leadership.peers().unsubscribe(ip);
         }
     }
 }

@@ -17,7 +17,7 @@ const ENDED: &str = "The lease of this agent ended, and its addresses and subnet
 pub fn lease_ended(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
     format!(
         "{ENDED}: the last contact was {} s ago.",
-        now.since(sessions.contact(ip)).as_secs()
+        now.since(sessions.last_contact(ip)).as_secs()
     )
 }
 

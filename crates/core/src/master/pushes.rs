@@ -85,7 +85,7 @@ fn send(
 ) -> bool {
     let Some(session) = sessions
         .get(ip)
-        .filter(|session| session.connected && session.is_current)
+        .filter(|session| session.is_connected && session.is_registered)
     else {
         return false;
     };
@@ -98,6 +98,6 @@ fn send(
             ..list.clone()
         },
     );
-    sessions.told(ip, list.revision());
+    sessions.record_list_sent(ip, list.revision());
     true
 }

@@ -12,6 +12,7 @@ use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, Dua
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
+use crate::host_api::usage::Containerizer;
 use crate::proto;
 use crate::proto::internal::{Peer, PeerSubnet};
 use crate::protocol::peer_list_codec::PEERS;
@@ -78,10 +79,9 @@ pub fn inactive_overlays(
     network: &Network,
     overlays: &[proto::AgentOverlayInfo],
 ) -> Vec<proto::AgentOverlayInfo> {
-    let in_force = |name: &String| network.overlays.iter().any(|overlay| overlay.name == *name);
     overlays
         .iter()
-        .filter(|overlay| !in_force(&overlay.info.name))
+        .filter(|overlay| network.overlay(&overlay.info.name).is_none())
         .cloned()
         .collect()
 }
@@ -126,7 +126,8 @@ pub fn describe(
         .only(configured)
         .only(requested.vtep_families());
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
-    for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
+    for definition in &network.overlays {
+        let (overlay, info) = (definition.config(), definition.info());
         let Some(nets) = allocation.overlays.get(&overlay.name) else {
             continue;
         };
@@ -136,65 +137,60 @@ pub fn describe(
             info: info.clone(),
             subnet: to_text(nets.v4),
             subnet6: to_text(nets.v6),
-            mesos_bridge: bridge(requested.mesos_bridge, Bridge::Mesos, overlay, used),
-            docker_bridge: bridge(requested.docker_bridge, Bridge::Docker, overlay, used),
+            mesos_bridge: bridge(requested.mesos_bridge, Containerizer::Mesos, overlay, used),
+            docker_bridge: bridge(
+                requested.docker_bridge,
+                Containerizer::Docker,
+                overlay,
+                used,
+            ),
             backend: backend(network, allocation.vtep),
             state: None,
         };
         stored.push(described.clone());
-        if families.is_none() {
-            continue;
+        if families.is_some() {
+            if used != *nets {
+                described.subnet = to_text(used.v4);
+                described.subnet6 = to_text(used.v6);
+            }
+            if sent_vtep != allocation.vtep {
+                described.backend = backend(network, sent_vtep);
+            }
+            sent.push(described);
         }
-        if used != *nets {
-            described.subnet = to_text(used.v4);
-            described.subnet6 = to_text(used.v6);
-        }
-        if sent_vtep != allocation.vtep {
-            described.backend = backend(network, sent_vtep);
-        }
-        sent.push(described);
     }
     stored.extend_from_slice(inactive);
-    let stored = proto::AgentInfo {
-        ip: agent.to_string(),
-        overlays: stored,
-        configuration_attempts: None,
-    };
-    Description { stored, sent }
+    Description {
+        stored: proto::AgentInfo {
+            ip: agent.to_string(),
+            overlays: stored,
+            configuration_attempts: None,
+        },
+        sent,
+    }
 }
 
 fn to_text(net: Option<IpNet>) -> Option<String> {
     net.map(|net| net.to_string())
 }
 
-/// The bridge of a containerizer. Each has one half of the agent's subnets.
-#[derive(Clone, Copy)]
-enum Bridge {
-    /// `m-<overlay>`, with the lower half.
-    Mesos,
-    /// `d-<overlay>`, with the upper half.
-    Docker,
-}
-
+/// Returns the bridge of a containerizer: Mesos's has the lower half of the agent's subnets,
+/// Docker's the upper one.
 fn bridge(
     requested: bool,
-    bridge: Bridge,
+    containerizer: Containerizer,
     overlay: &OverlayConfig,
     subnets: DualStackNet,
 ) -> Option<proto::BridgeInfo> {
     let half = |net: Option<IpNet>| {
         let (lower, upper) = halves(net?)?;
-        Some(match bridge {
-            Bridge::Mesos => lower.to_string(),
-            Bridge::Docker => upper.to_string(),
+        Some(match containerizer {
+            Containerizer::Mesos => lower.to_string(),
+            Containerizer::Docker => upper.to_string(),
         })
     };
-    let prefix = match bridge {
-        Bridge::Mesos => 'm',
-        Bridge::Docker => 'd',
-    };
     (requested && !subnets.is_empty()).then(|| proto::BridgeInfo {
-        name: format!("{prefix}-{}", overlay.name),
+        name: containerizer.bridge_name(&overlay.name),
         ip: half(subnets.v4),
         ip6: half(subnets.v6),
     })

@@ -1,83 +1,87 @@
-//! The agents that registered since this process started. What they hold is in the
-//! log; who they are at present is here, in memory only.
+//! The agents that have registered since this process started.
+//!
+//! Their allocations are in the replicated log. Their pids, links and reports are here, in
+//! memory only.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::peers::Form;
+use super::peers::ListForm;
 use crate::allocation::allocator::AllocationRequest;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::internal::AgentRegisteredMessage;
-use crate::protocol::views::{LastError as LastErrorShown, Presence};
+use crate::protocol::views::{LastError as LastErrorView, Presence};
 use crate::{Time, Upid};
 
-/// One agent that registered.
+/// Longest error of an agent that is kept, in characters. Agents may report errors of any
+/// length.
+const MAX_ERROR: usize = 1000;
+
+/// An agent that has registered.
 #[derive(Debug)]
 pub struct Session {
-    /// Its pid at its latest registration.
+    /// Pid at the latest registration.
     pub pid: Arc<Upid>,
-    /// Tells one registration from another.
+    /// Number of the latest registration, counted over all agents.
     pub serial: u64,
-    /// Whether its link is up, as far as we know.
-    pub connected: bool,
-    /// Since when that is so.
-    pub since: Time,
-    /// It was answered, and has not said anything since that it would say only after
-    /// that answer: if it asks again, the connection to it may be a dead one.
-    pub unconfirmed: bool,
-    /// It registered in this lead.
-    pub is_current: bool,
-    /// How it wants to be told about its peers, if it does.
-    pub wants_peers: Option<Form>,
-    /// It reports revisions of networks.
-    pub knows_revisions: bool,
-    /// What it asks for.
+    /// The link to the agent has not been reported as broken.
+    pub is_connected: bool,
+    /// Time of the latest change of `is_connected` or of the pid.
+    pub connection_changed_at: Time,
+    /// The agent was sent a list, and has not reported since. If it registers again, the
+    /// connection to it may be dead.
+    pub is_list_unconfirmed: bool,
+    /// The agent registered in this lead, and its allocation was not taken from it since.
+    pub is_registered: bool,
+    /// Form of the lists of peers; `None` if the agent does not take them.
+    pub peer_list_form: Option<ListForm>,
+    /// The agent reports revisions of the networks.
+    pub reports_revisions: bool,
+    /// The addresses and subnets that the agent requests.
     pub requested: AllocationRequest,
-    /// The revision of the networks that the latest list was made from that it was
-    /// sent in this lead.
-    pub told: Option<u64>,
-    /// How it fares with its overlays, as it reported last.
-    states: States,
-    /// What is not right with its host beyond one overlay, as it reported last.
+    /// Revision of the networks of the latest list that the agent was sent in this lead.
+    pub last_revision_sent: Option<u64>,
+    /// States of the overlays, by the latest report.
+    states: OverlayStates,
+    /// Errors of the host beyond one overlay, by the latest report.
     pub host_errors: Vec<String>,
-    /// The latest that was not right with it, right again or not. (Few ever have one.)
+    /// The most recent error, even if it was resolved since. It is boxed because few agents
+    /// have one.
     pub last_error: Option<Box<LastError>>,
-    /// What it is to be told with its list, until it has reported after that.
+    /// Sentences that go with every list until the agent reports.
     pub notices: Vec<String>,
 }
 
-/// How an agent fares with its overlays, by name. Almost all fare alike.
-type States = Arc<[(String, State)]>;
+/// States of an agent's overlays, by name. Almost all agents share one value.
+type OverlayStates = Arc<[(String, State)]>;
 
-/// What was not right with an agent.
+/// An error of an agent.
 #[derive(Debug)]
 pub struct LastError {
-    /// When it was heard of last.
+    /// Time of the latest report of the error.
     pub at: Time,
-    /// What, as one line.
+    /// The error, as one line.
     pub text: String,
 }
 
-/// How much of an error is kept, in characters: agents say what they like.
-const LONGEST_ERROR: usize = 1000;
-
-/// All of them, by underlay address.
+/// The sessions of all agents, by underlay address.
 #[derive(Debug, Default)]
 pub struct Sessions {
     sessions: BTreeMap<Ipv4Addr, Session>,
+    /// Number of registrations.
     serial: u64,
-    /// What was reported last, by anybody.
-    states: States,
-    /// When agents that hold something were heard of last in this lead: their latest
-    /// message, or the end of their link.
+    /// States of the latest report of any agent, to be shared.
+    latest_states: OverlayStates,
+    /// Times of the latest contact with agents that have allocations, in this lead: their
+    /// latest message, or the end of their link.
     contacts: BTreeMap<Ipv4Addr, Time>,
-    /// When this lead began to serve: before that nobody could be heard of.
-    serves_since: Option<Time>,
+    /// Time at which this lead began to serve. No message could arrive before.
+    serving_since: Option<Time>,
 }
 
-/// The key of an agent: its IPv4 address.
-pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
+/// Returns the address by which an agent is known, or `None` if it is not an IPv4 address.
+pub fn agent_address(pid: &Upid) -> Option<Ipv4Addr> {
     match pid.address.ip() {
         IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
@@ -85,165 +89,169 @@ pub fn key(pid: &Upid) -> Option<Ipv4Addr> {
 }
 
 impl Sessions {
-    /// An agent registers. Another pid at the same address is replaced: the newer
-    /// registration wins.
+    /// Records a registration. It replaces the session of another process at the same address.
     pub fn register(
         &mut self,
         now: Time,
         ip: Ipv4Addr,
         pid: &Upid,
-        wants_peers: Option<Form>,
+        peer_list_form: Option<ListForm>,
         requested: AllocationRequest,
     ) {
         self.serial += 1;
         let session = self.sessions.entry(ip).or_insert_with(|| Session {
             pid: Arc::new(pid.clone()),
             serial: 0,
-            connected: true,
-            since: now,
-            unconfirmed: false,
-            is_current: true,
-            wants_peers,
-            knows_revisions: false,
+            is_connected: true,
+            connection_changed_at: now,
+            is_list_unconfirmed: false,
+            is_registered: true,
+            peer_list_form,
+            reports_revisions: false,
             requested,
-            told: None,
-            states: States::default(),
+            last_revision_sent: None,
+            states: OverlayStates::default(),
             host_errors: Vec::new(),
             last_error: None,
             notices: Vec::new(),
         });
-        if *session.pid != *pid || !session.connected {
-            session.since = now;
+        if *session.pid != *pid || !session.is_connected {
+            session.connection_changed_at = now;
         }
         if *session.pid != *pid {
-            session.states = States::default();
+            session.states = OverlayStates::default();
             session.host_errors.clear();
             session.pid = Arc::new(pid.clone());
         }
-        session.unconfirmed = false;
+        session.is_list_unconfirmed = false;
         session.serial = self.serial;
-        session.connected = true;
-        session.is_current = true;
-        session.wants_peers = wants_peers;
-        // Another release may be at work since.
-        session.knows_revisions = false;
+        session.is_connected = true;
+        session.is_registered = true;
+        session.peer_list_form = peer_list_form;
+        // The process may be one of an earlier release.
+        session.reports_revisions = false;
         session.requested = requested;
     }
 
-    /// The session of the agent at this address.
+    /// Returns the session of the agent at this address.
     pub fn get(&self, ip: Ipv4Addr) -> Option<&Session> {
         self.sessions.get(&ip)
     }
 
-    /// Whether the link to the agent at this address is up, as far as we know.
+    /// Returns whether the link to the agent at this address is up, as far as is known.
     pub fn is_connected(&self, ip: Ipv4Addr) -> bool {
-        self.get(ip).is_some_and(|session| session.connected)
+        self.get(ip).is_some_and(|session| session.is_connected)
     }
 
-    /// The session of exactly this process.
-    pub fn of(&mut self, pid: &Upid) -> Option<(Ipv4Addr, &mut Session)> {
-        let ip = key(pid)?;
+    /// Returns the address and the session of a process, unless another process at the same
+    /// address has registered since.
+    pub fn find(&mut self, pid: &Upid) -> Option<(Ipv4Addr, &mut Session)> {
+        let ip = agent_address(pid)?;
         self.sessions
             .get_mut(&ip)
             .filter(|session| *session.pid == *pid)
             .map(|session| (ip, session))
     }
 
-    /// A lead begins: nobody has registered in it yet.
+    /// Begins a lead, in which no agent has registered yet.
     pub fn begin_lead(&mut self) {
         self.contacts.clear();
-        self.serves_since = None;
+        self.serving_since = None;
         for session in self.sessions.values_mut() {
-            session.is_current = false;
-            session.told = None;
+            session.is_registered = false;
+            session.last_revision_sent = None;
         }
     }
 
-    /// The log is read, for the first time in this lead or once more.
+    /// Records that the log has been read. Only the first time in a lead counts.
     pub fn begin_serving(&mut self, now: Time) {
-        self.serves_since.get_or_insert(now);
+        self.serving_since.get_or_insert(now);
     }
 
-    /// An agent that holds something is heard of.
-    pub fn heard_of(&mut self, ip: Ipv4Addr, now: Time) {
+    /// Records a contact with an agent that has an allocation.
+    pub fn record_contact(&mut self, ip: Ipv4Addr, now: Time) {
         self.contacts.insert(ip, now);
     }
 
-    /// When an agent was heard of last; of one that was not in this lead, when the lead
-    /// began to serve. (Of one that is connected, that is past.)
-    pub fn contact(&self, ip: Ipv4Addr) -> Time {
+    /// Returns the time of the latest contact with an agent in this lead, or the time at which
+    /// the lead began to serve if that is later. The time of a connected agent is one of the
+    /// past, too.
+    pub fn last_contact(&self, ip: Ipv4Addr) -> Time {
         self.contacts
             .get(&ip)
             .copied()
-            .max(self.serves_since)
+            .max(self.serving_since)
             .unwrap_or_default()
     }
 
-    /// An agent holds nothing any more.
+    /// Forgets the contact with an agent that has no allocation any more.
     pub fn forget_contact(&mut self, ip: Ipv4Addr) {
         self.contacts.remove(&ip);
     }
 
-    /// An agent that registered is to be told this.
+    /// Sets the notices for an agent that has registered.
     pub fn set_notices(&mut self, ip: Ipv4Addr, notices: Vec<String>) {
         if let Some(session) = self.sessions.get_mut(&ip) {
             session.notices = notices;
         }
     }
 
-    /// An agent is taken out of the log: it has to register anew to be one again.
-    pub fn retire(&mut self, ip: Ipv4Addr) {
+    /// Ends the registration of an agent that loses its allocation. Its session stays until
+    /// that is in the log.
+    pub fn end_registration(&mut self, ip: Ipv4Addr) {
         if let Some(session) = self.sessions.get_mut(&ip) {
-            session.is_current = false;
+            session.is_registered = false;
         }
     }
 
-    /// The agent at this address was sent a list that was made from the networks of
-    /// this revision.
-    pub fn told(&mut self, ip: Ipv4Addr, revision: u64) {
+    /// Records that an agent was sent a list of the networks of this revision.
+    pub fn record_list_sent(&mut self, ip: Ipv4Addr, revision: u64) {
         if let Some(session) = self.sessions.get_mut(&ip) {
-            session.unconfirmed = true;
-            session.told = Some(revision);
+            session.is_list_unconfirmed = true;
+            session.last_revision_sent = Some(revision);
         }
     }
 
-    /// All of them.
+    /// Returns all sessions, with the addresses of the agents.
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Session)> {
         self.sessions.iter().map(|(ip, session)| (*ip, session))
     }
 
-    /// Takes what an agent reports.
-    pub fn report(&mut self, pid: &Upid, message: AgentRegisteredMessage) {
-        let states = message.overlays.into_iter();
-        let states = states.filter_map(|overlay| Some((overlay.info.name, overlay.state?)));
-        let states: Vec<_> = states.collect();
-        if *self.states != *states {
-            self.states = states.into();
+    /// Records the report of an agent.
+    pub fn record_report(&mut self, pid: &Upid, message: AgentRegisteredMessage) {
+        let states: Vec<_> = message
+            .overlays
+            .into_iter()
+            .filter_map(|overlay| Some((overlay.info.name, overlay.state?)))
+            .collect();
+        if *self.latest_states != *states {
+            self.latest_states = states.into();
         }
-        let states = self.states.clone();
-        let Some((_, session)) = self.of(pid) else {
+        let states = self.latest_states.clone();
+        let Some((_, session)) = self.find(pid) else {
             return;
         };
         session.states = states;
-        session.unconfirmed = false;
+        session.is_list_unconfirmed = false;
         session.notices = Vec::new();
-        session.knows_revisions = message.revision.is_some();
+        session.reports_revisions = message.revision.is_some();
         session.host_errors = message.host_errors;
     }
 
-    /// Forgets an agent.
+    /// Removes the session of an agent.
     pub fn remove(&mut self, ip: Ipv4Addr) {
         self.sessions.remove(&ip);
     }
 }
 
 impl Session {
-    /// Whether it takes a list that it did not ask for: a predecessor's agent does not.
-    pub fn takes_news(&self) -> bool {
-        self.wants_peers.is_some() || self.knows_revisions
+    /// Returns whether the agent accepts a list that is no answer to a registration. Agents of
+    /// the predecessor do not.
+    pub fn supports_push(&self) -> bool {
+        self.peer_list_form.is_some() || self.reports_revisions
     }
 
-    /// How it fares with this overlay.
+    /// Returns the state of an overlay by the latest report.
     pub fn state(&self, overlay: &str) -> Option<&State> {
         self.states
             .iter()
@@ -252,28 +260,28 @@ impl Session {
             .map(|(_, state)| state)
     }
 
-    /// Its link broke.
+    /// Records that the link to the agent broke.
     pub fn disconnect(&mut self, now: Time) {
-        if std::mem::take(&mut self.connected) {
-            self.since = now;
+        if std::mem::take(&mut self.is_connected) {
+            self.connection_changed_at = now;
         }
     }
 
-    /// Something is not right with it.
-    pub fn erred(&mut self, now: Time, text: &str) {
-        let text = text.chars().take(LONGEST_ERROR).collect();
+    /// Records an error of the agent. Its first 1,000 characters are kept.
+    pub fn set_last_error(&mut self, now: Time, text: &str) {
+        let text = text.chars().take(MAX_ERROR).collect();
         self.last_error = Some(Box::new(LastError { at: now, text }));
     }
 
-    /// How the agent is, as endpoints show it.
+    /// Returns the connection and the errors of the agent, as endpoints show them.
     pub fn presence(&self, now: Time) -> Presence<'_> {
-        let last_error = self.last_error.as_ref().map(|last| LastErrorShown {
+        let last_error = self.last_error.as_ref().map(|last| LastErrorView {
             error: &last.text,
             seconds_ago: now.since(last.at).as_secs(),
         });
         Presence {
-            connected: self.connected,
-            since_seconds: Some(now.since(self.since).as_secs()),
+            connected: self.is_connected,
+            since_seconds: Some(now.since(self.connection_changed_at).as_secs()),
             host_errors: &self.host_errors,
             last_error,
         }

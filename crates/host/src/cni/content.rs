@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Cni, Desired, Overlay};
+use overlay_core::host_api::desired::{Bridge, Cni, Desired, Overlay};
 use overlay_core::host_api::usage::Containerizer;
 use overlay_core::util::family::Family;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ struct Destination<'a> {
 /// for Mesos's containers, and so no file. `max_mtu` is the largest MTU that fits into the
 /// underlay.
 ///
-/// There is no `cniVersion`, so that version 0.1.0 applies: Mesos 1.11 reads no addresses of
+/// The file has no `cniVersion`, so that version 0.1.0 applies: Mesos 1.11 reads no addresses of
 /// results newer than 0.2.0. The old result has room for one address of each family, which
 /// the plugins take from two range sets as with newer versions.
 pub(crate) fn content(
@@ -75,18 +75,6 @@ pub(crate) fn content(
     max_mtu: Option<u32>,
 ) -> Option<Vec<u8>> {
     let bridge = overlay.mesos_bridge.as_ref()?;
-    // IPv4 comes first: a file with IPv4 only is the one that clusters always had.
-    let subnets: Vec<IpNet> = Family::BOTH
-        .into_iter()
-        .filter_map(|family| {
-            let mut subnets = bridge.subnets.iter().copied();
-            subnets.find(|subnet| family.includes(*subnet))
-        })
-        .collect();
-    let routes = subnets.iter().map(|subnet| Destination {
-        dst: Family::from(*subnet).pick("0.0.0.0/0", "::/0"),
-    });
-    let (first, others) = subnets.split_first()?;
     let config = Config {
         name,
         r#type: PLUGIN,
@@ -100,26 +88,36 @@ pub(crate) fn content(
             ip_masq: false,
             hairpin_mode: true,
             mtu: overlay.mtu.min(max_mtu.unwrap_or(u32::MAX)),
-            ipam: Ipam {
-                r#type: "host-local",
-                data_dir: cni.data_dir.as_deref(),
-                subnet: first.to_string(),
-                ranges: others
-                    .iter()
-                    .map(|subnet| {
-                        [Range {
-                            subnet: subnet.to_string(),
-                        }]
-                    })
-                    .collect(),
-                routes: routes.collect(),
-            },
+            ipam: ipam(bridge, cni)?,
         },
     };
     // Only a path that is not UTF-8 could fail, and no JSON configuration contains one.
     let mut text = serde_json::to_vec(&config).ok()?;
     text.push(b'\n');
     Some(text)
+}
+
+/// Returns the configuration of the addresses; `None`: the bridge has no prefix.
+fn ipam<'a>(bridge: &Bridge, cni: &'a Cni) -> Option<Ipam<'a>> {
+    // IPv4 comes first: a file with IPv4 only is the one that clusters always had.
+    let subnets: Vec<IpNet> = Family::BOTH
+        .into_iter()
+        .filter_map(|family| family.find(&bridge.subnets))
+        .collect();
+    let routes = subnets.iter().map(|subnet| Destination {
+        dst: Family::from(*subnet).pick("0.0.0.0/0", "::/0"),
+    });
+    let (first, others) = subnets.split_first()?;
+    let range = |subnet: &IpNet| Range {
+        subnet: subnet.to_string(),
+    };
+    Some(Ipam {
+        r#type: "host-local",
+        data_dir: cni.data_dir.as_deref(),
+        subnet: first.to_string(),
+        ranges: others.iter().map(|subnet| [range(subnet)]).collect(),
+        routes: routes.collect(),
+    })
 }
 
 /// Returns the files of all overlays, by overlay. `max_mtu` is the largest MTU that fits into
@@ -161,7 +159,6 @@ pub(super) mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use overlay_core::host_api::desired::Bridge;
 
     fn overlay_with(subnets: &[&str]) -> Overlay {
         let subnets = subnets

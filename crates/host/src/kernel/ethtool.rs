@@ -62,7 +62,7 @@ impl Ethtool {
     /// Returns whether the device below computes the checksums.
     ///
     /// # Errors
-    /// There is no such device, or it has no features.
+    /// The device does not exist, or has no features.
     pub(crate) fn tx_checksum(&self, device: &str) -> io::Result<bool> {
         let answer = ask(&self.socket, self.family, FEATURES_GET, &header(device))?;
         let active = find(&answer, ACTIVE)

@@ -57,7 +57,7 @@ pub(crate) enum Error {
         /// Explanation by the kernel.
         text: Option<String>,
     },
-    /// There was no usable answer, for this reason.
+    /// No usable answer came, for this reason.
     NoAnswer(&'static str),
 }
 

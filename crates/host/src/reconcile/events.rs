@@ -13,7 +13,7 @@ pub struct Event {
     /// Object with its properties: the present ones, or the last ones of an object that is
     /// gone.
     pub subject: Subject,
-    /// Whether the object exists.
+    /// Existence of the object after the event.
     pub change: Change,
 }
 
@@ -49,7 +49,7 @@ pub enum Subject {
         index: u32,
         /// Address with its prefix length.
         net: IpNet,
-        /// Whether it cannot be used yet.
+        /// True if it cannot be used yet.
         tentative: bool,
     },
     /// Neighbour.
@@ -105,7 +105,7 @@ pub struct Link {
     pub mac: Mac,
     /// MTU in bytes.
     pub mtu: u32,
-    /// Whether it is administratively up.
+    /// True if it is administratively up.
     pub up: bool,
 }
 

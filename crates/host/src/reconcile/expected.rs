@@ -26,7 +26,7 @@ use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, perman
 pub struct ExpectedState {
     /// `None`: there is no tunnel, or another program manages it.
     vtep: Option<Vtep>,
-    /// Whether this module manages the data plane.
+    /// True if this module manages the data plane.
     is_internal: bool,
     /// Index of the VXLAN device; `None`: there is none.
     index: Option<u32>,

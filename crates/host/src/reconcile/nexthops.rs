@@ -1,6 +1,6 @@
 //! Nexthop objects, to which IPv4 routes refer where there are many peers.
 //!
-//! They exist for speed alone. When a route is added, the kernel looks for an equal next hop
+//! These objects exist for speed alone. When a route is added, the kernel looks for an equal next hop
 //! among the existing ones, in a hash table whose key contains the device and not the
 //! gateway: each new plain route over one device is compared with all before. A route that
 //! refers to an object is found by the object's id. (IPv6 has no such table, so its routes
@@ -29,7 +29,7 @@ const MANY: usize = if cfg!(test) { 2 } else { 1000 };
 pub(super) struct Nexthops {
     /// Objects of this module and of others, by id.
     objects: BTreeMap<u32, Nexthop>,
-    /// Whether objects are created for new routes.
+    /// True if objects are created for new routes.
     creates: bool,
 }
 

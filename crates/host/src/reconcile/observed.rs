@@ -1,9 +1,9 @@
 //! Observed state of a host. Plain values: the executor fills them from kernel and disk,
 //! [`crate::reconcile`] compares them with the desired state.
 //!
-//! They contain only what may be ours. Everything that is certainly somebody else's (routes
-//! of other devices, rules of other tables, the kernel's own routes) is left out when the
-//! values are read, so that no plan can touch it.
+//! Objects that certainly belong to somebody else (routes of other devices, rules of other
+//! tables, the kernel's own routes) are left out when the values are read, so that no plan can
+//! touch them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,17 +16,17 @@ use super::op::RouteKey;
 /// Observed state of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Whether the host forwards packets.
+    /// True if the host forwards packets.
     pub forwarding: Forwarding,
     /// CNI configurations that are ours or in the place of a wanted one, by overlay.
     /// `None`: the directory could not be read, so that nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
-    /// Whether the device below computes the checksums of packets in the tunnel. `None`:
+    /// True if the device below computes the checksums of packets in the tunnel. `None`:
     /// that does not matter, there is no tunnel, or the kernel cannot tell.
     pub tx_checksum: Option<bool>,
     /// Device that carries the tunnels; `None`: it cannot be found.
     pub underlay: Option<Underlay>,
-    /// Whether the underlay's device has addresses or a default route from router
+    /// True if the underlay's device has addresses or a default route from router
     /// advertisements, and the kernel accepts no more of them once it forwards IPv6
     /// (`accept_ra` is 1).
     pub loses_router_advertisements: bool,
@@ -49,7 +49,7 @@ pub struct Forwarding {
 pub struct CniFile {
     /// Content of the file.
     pub content: Vec<u8>,
-    /// Whether this module or its predecessor wrote it. A file of somebody else is
+    /// True if this module or its predecessor wrote it. A file of somebody else is
     /// overwritten if its name is wanted, and never removed.
     pub ours: bool,
 }
@@ -79,7 +79,7 @@ pub struct Kernel {
 pub struct Nexthop {
     /// Gateway; `None`: another kind of object.
     pub via: Option<IpAddr>,
-    /// Whether it is over the device with the name of the desired VTEP.
+    /// True if it is over the device with the name of the desired VTEP.
     pub here: bool,
     /// Origin (`RTPROT_*`).
     pub protocol: u8,
@@ -97,15 +97,15 @@ pub struct DockerBridge {
 /// Device with the name of a desired bridge of Mesos.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MesosBridge {
-    /// Whether it is a bridge.
+    /// True if it is a bridge.
     pub is_bridge: bool,
-    /// Whether it is administratively up.
+    /// True if it is administratively up.
     pub up: bool,
     /// Number of attached devices.
     pub ports: usize,
     /// Addresses, except link-local ones.
     pub addresses: BTreeSet<IpNet>,
-    /// Whether duplicate address detection delays new IPv6 addresses.
+    /// True if duplicate address detection delays new IPv6 addresses.
     pub detects_duplicates: bool,
 }
 
@@ -129,7 +129,7 @@ pub struct Device {
     pub mac: Mac,
     /// MTU in bytes.
     pub mtu: u32,
-    /// Whether it is administratively up.
+    /// True if it is administratively up.
     pub up: bool,
     /// Addresses, except link-local ones.
     pub addresses: BTreeSet<IpNet>,
@@ -151,7 +151,7 @@ pub enum DeviceKind {
         vni: Option<u32>,
         /// UDP port that it sends to and receives on.
         port: u16,
-        /// Whether it learns FDB entries from packets.
+        /// True if it learns FDB entries from packets.
         learning: bool,
     },
     /// Another kind; the kernel's name for it.
@@ -163,16 +163,16 @@ pub enum DeviceKind {
 pub struct Neighbour {
     /// Hardware address; `None`: not resolved yet.
     pub mac: Option<Mac>,
-    /// Whether it was set and never expires.
+    /// True if it was set and never expires.
     pub permanent: bool,
 }
 
 /// Properties of an entry of a VXLAN device's FDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdbEntry {
-    /// Whether it was set and never expires. Other entries were learned.
+    /// True if it was set and never expires. Other entries were learned.
     pub permanent: bool,
-    /// Whether it has no property that ours have not (such as its own UDP port or VNI).
+    /// True if it has no property that ours have not (such as its own UDP port or VNI).
     pub plain: bool,
 }
 
@@ -189,7 +189,7 @@ pub struct Route {
     pub metric: u32,
     /// Origin (`RTPROT_*`).
     pub protocol: u8,
-    /// Whether it has no property that ours have not (such as a type other than unicast, a
+    /// True if it has no property that ours have not (such as a type other than unicast, a
     /// TOS, several next hops).
     pub plain: bool,
     /// Nexthop object that it refers to.

@@ -330,11 +330,8 @@ impl fmt::Display for Op {
             Op::SkipDad(device) => write!(f, "set device {device} accept_dad 0"),
             Op::RemoveDevice(device) => write!(f, "remove device {device}"),
             Op::SetTxChecksum(device, on) => {
-                write!(
-                    f,
-                    "set device {device} tx-checksum-ip-generic {}",
-                    if *on { "on" } else { "off" }
-                )
+                let on = if *on { "on" } else { "off" };
+                write!(f, "set device {device} tx-checksum-ip-generic {on}")
             }
             Op::SetDevice(device, change) => write!(f, "set device {device} {change}"),
             Op::AddAddress(device, net) => write!(f, "add address {net} dev {device}"),
@@ -353,11 +350,8 @@ impl fmt::Display for Op {
                 write!(f, "remove FDB entry {mac} dst {dst} dev {device}")
             }
             Op::AddNexthop(device, via) => {
-                write!(
-                    f,
-                    "add nexthop id {} via {via} dev {device}",
-                    nexthop_id(*via)
-                )
+                let id = nexthop_id(*via);
+                write!(f, "add nexthop id {id} via {via} dev {device}")
             }
             Op::RemoveNexthop(device, id) => write!(f, "remove nexthop id {id} dev {device}"),
             Op::SetRoute(device, route) => write!(f, "add route {route} dev {device}"),

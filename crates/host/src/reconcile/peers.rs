@@ -230,7 +230,7 @@ fn next_of_both<'a, I: Iterator<Item = PeerEntry<'a>>>(
 /// accordingly. `objects` are the objects of all peers of `from`, which the device has.
 ///
 /// The result is the difference between the objects of the changed peers before and after.
-/// It holds only if no two peers claim one object: the other peer would lose the object that
+/// This holds only if no two peers claim one object: the other peer would lose the object that
 /// a changed peer gives up, or have it replaced by one that a changed peer claims now. The
 /// maps show such conflicts, and `contested` those that existed before. An object of a changed peer's old properties
 /// that `objects` has with another value belongs to somebody else; so does an object of its
@@ -324,7 +324,17 @@ fn difference(
     for (mac, dst) in added(&old.fdb, &new.fdb) {
         ops.push(Op::SetFdb(name.clone(), *mac, *dst));
     }
-    let nexthops = nexthops.as_ref();
+    ops.extend(route_difference(old, new, name, nexthops.as_ref()));
+    ops
+}
+
+/// Returns the operations for the routes of [`difference`], and for their nexthop objects.
+fn route_difference(
+    old: &PeerObjects,
+    new: &PeerObjects,
+    name: &Arc<str>,
+    nexthops: Option<&Nexthops>,
+) -> Vec<Op> {
     let missing: Vec<NewRoute> = added(&old.routes, &new.routes)
         .map(|(key, via)| NewRoute {
             table: key.table,
@@ -333,25 +343,21 @@ fn difference(
             nexthop: nexthops.and_then(|nexthops| nexthops.for_gateway(*via)),
         })
         .collect();
-    ops.extend(nexthops.iter().flat_map(|all| all.missing(&missing, name)));
+    let mut ops: Vec<Op> = nexthops
+        .iter()
+        .flat_map(|all| all.missing(&missing, name))
+        .collect();
     let existing = |via: &IpAddr| nexthops.and_then(|nexthops| nexthops.existing(*via));
     for (key, via) in removed(&old.routes, &new.routes) {
-        ops.push(Op::RemoveRoute(
-            name.clone(),
-            our_route(*key, *via, existing(via)),
-        ));
+        let route = our_route(*key, *via, existing(via));
+        ops.push(Op::RemoveRoute(name.clone(), route));
     }
-    ops.extend(
-        missing
-            .iter()
-            .map(|route| Op::SetRoute(name.clone(), *route)),
-    );
+    let set = |route: &NewRoute| Op::SetRoute(name.clone(), *route);
+    ops.extend(missing.iter().map(set));
     if let Some(nexthops) = nexthops {
-        let staying = old
-            .routes
-            .iter()
-            .filter(|(key, via)| new.routes.get(key) == Some(via));
-        let used = staying.filter_map(|(_, via)| existing(via)).collect();
+        let mut staying = old.routes.clone();
+        staying.retain(|key, via| new.routes.get(key) == Some(via));
+        let used = staying.values().filter_map(existing).collect();
         ops.extend(nexthops.stale(new, &used, name));
     }
     ops

@@ -22,7 +22,7 @@ pub(super) struct PeerObjects {
     pub(super) fdb: BTreeMap<Mac, Ipv4Addr>,
     /// Gateways.
     pub(super) routes: BTreeMap<RouteKey, IpAddr>,
-    /// Whether two peers claim one of the objects. If one of them leaves, the object is the
+    /// True if two peers claim one of the objects. If one of them leaves, the object is the
     /// other's, which these maps do not show.
     pub(super) contested: bool,
 }
@@ -31,7 +31,7 @@ pub(super) struct PeerObjects {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub(super) objects: PeerObjects,
-    /// Whether all other objects of ours have to be removed.
+    /// True if all other objects of ours have to be removed.
     pub(super) complete: bool,
     /// Ranges of removed overlays that still have containers: routes into them stay.
     pub(super) in_use: Vec<IpNet>,

@@ -85,8 +85,8 @@ impl Executor {
 
 /// Reconciler of a host's kernel configuration, firewall and CNI files.
 ///
-/// What it remembers is for the log and for the time until the next reconciliation; no
-/// reconciliation relies on it.
+/// Its memory serves the log and the time until the next reconciliation; no reconciliation
+/// relies on it.
 struct KernelReconciler {
     events: Watch,
     expected: ExpectedState,

@@ -258,18 +258,32 @@ fn lost_events_lead_to_a_pass() {
     if !testkit::root("lost_events_lead_to_a_pass") {
         return;
     }
-    let (host, worker, _) = kept_host();
+    let (host, worker, desired) = kept_host();
     let before = state(&host);
     let batch = host.cni.path().join("batch");
-    // The last of them is the one that matters.
-    let mut lines: Vec<String> = (0..60_000)
+    // The last one, about which the executor must learn, does not fit into the buffer any more.
+    let mut lines: Vec<String> = (0..40_000)
         .map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255))
         .collect();
     lines.push("route flush table 42".to_owned());
     fs::write(&batch, lines.join("\n")).unwrap();
-    repaired((&host, &worker), &before, "60,000 routes", || {
-        host.command(&format!("ip -batch {}", batch.display()));
-    });
+    // The executor does not read while it is paused.
+    let pause = worker.pause();
+    worker.start(&desired);
+    assert!(worker.finish().is_ok());
+    host.command(&format!("ip -batch {}", batch.display()));
+    assert!(dropped_events(&host) > 0, "the buffer did not overflow");
+    repaired((&host, &worker), &before, "lost events", || drop(pause));
+}
+
+/// Netlink messages that the kernel dropped because a receive buffer was full, on this host.
+fn dropped_events(host: &Host) -> u64 {
+    let table = host.command("cat /proc/net/netlink");
+    let drops = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().nth(8)?.parse::<u64>().ok());
+    drops.sum()
 }
 
 /// A repair that fails is told, and so is that it worked after all.

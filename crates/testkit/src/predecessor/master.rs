@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::{Buf, Bytes};
 use ipnet::IpNet;
 use overlay_core::allocation::prefix::{halves, overlap};
+use overlay_core::config::overlay::Definition;
 use overlay_core::config::{Network, OverlayConfig, Range};
 use overlay_core::proto::agent_overlay_info::State as OverlayState;
 use overlay_core::proto::internal::{
@@ -211,7 +212,7 @@ impl OldMaster {
     }
 
     fn write(&mut self, work: Work, agents: Agents) {
-        let network = Some(self.network.wire.clone());
+        let network = Some(self.network.to_wire());
         let state = State {
             network,
             agents: agents.values().cloned().collect(),
@@ -268,10 +269,7 @@ impl OldMaster {
     }
 
     fn overlay(&self, name: &str) -> Option<&OverlayConfig> {
-        self.network
-            .overlays
-            .iter()
-            .find(|overlay| overlay.name == name)
+        self.network.overlay(name).map(Definition::config)
     }
 
     // Allocation.
@@ -300,7 +298,7 @@ impl OldMaster {
         for overlay in network
             .overlays
             .iter()
-            .filter(|it| it.enabled && (it.v4.is_some() || v6))
+            .filter(|it| it.config().enabled && (it.config().v4.is_some() || v6))
         {
             overlays.push(self.share(overlay, config, &vxlan)?);
         }
@@ -313,10 +311,11 @@ impl OldMaster {
 
     fn share(
         &self,
-        overlay: &OverlayConfig,
+        definition: &Definition,
         config: &AgentNetworkConfig,
         vxlan: &VxLanInfo,
     ) -> Option<AgentOverlayInfo> {
+        let overlay = definition.config();
         let wanted = |range: Option<Range>| range.filter(|_| config.allocate_subnet());
         let v4 = wanted(overlay.v4).map(|range| self.subnet(range));
         let v6 = wanted(overlay.v6)
@@ -337,13 +336,7 @@ impl OldMaster {
         };
         let has_subnet = v4.is_some() || v6.is_some();
         Some(AgentOverlayInfo {
-            info: self
-                .network
-                .wire
-                .overlays
-                .iter()
-                .find(|it| it.name == overlay.name)?
-                .clone(),
+            info: definition.info().clone(),
             subnet: v4.map(|net| net.to_string()),
             subnet6: v6.map(|net| net.to_string()),
             mesos_bridge: (has_subnet && config.mesos_bridge()).then(|| bridge('m', false)),

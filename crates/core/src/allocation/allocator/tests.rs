@@ -267,72 +267,68 @@ fn preferred_subnets_are_allocated_if_they_are_free() {
     assert_eq!(other, first);
 }
 
-#[test]
-fn no_more_agents_are_chosen_than_needed() {
+fn subnets_of_dcos(v4: Option<&str>, v6: Option<&str>) -> Allocation {
+    let nets = DualStackNet {
+        v4: v4.map(|net| net.parse().unwrap()),
+        v6: v6.map(|net| net.parse().unwrap()),
+    };
+    Allocation {
+        overlays: LiteMap::from_iter([("dcos".into(), nets)]),
+        ..Allocation::default()
+    }
+}
+
+/// Chooses among `candidates`, the only agents, for a new agent. Returns `None` if it lacks
+/// nothing.
+fn choose(request: AllocationRequest, candidates: &[&Allocation]) -> Option<Option<Vec<usize>>> {
     let network = network(
         r#""vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64""#,
         r#"{"name": "dcos", "subnet": "9.0.0.0/23", "prefix": 24, "subnet6": "fd01:b::/79", "prefix6": 80}"#,
     );
-    let allocation = |v4: Option<&str>, v6: Option<&str>| {
-        let nets = DualStackNet {
-            v4: v4.map(|net| net.parse().unwrap()),
-            v6: v6.map(|net| net.parse().unwrap()),
-        };
-        Allocation {
-            overlays: LiteMap::from_iter([("dcos".into(), nets)]),
-            ..Allocation::default()
-        }
-    };
-    let choose = |request: AllocationRequest, others: &[Allocation]| {
-        let mut allocator = Allocator::new(&network);
-        others
-            .iter()
-            .for_each(|other| allocator.reserve(other).unwrap());
-        let mut allocation = Allocation::default();
-        let lacking = allocator
-            .allocate_missing(&network, request, &mut allocation)
-            .unwrap();
-        let others: Vec<_> = others.iter().collect();
-        lacking.first().map(|exhausted| {
-            allocator.choose_reclaim(&network, request, &allocation, exhausted, &others)
-        })
-    };
-    let (both, v4) = (
-        allocation(Some("9.0.0.0/24"), Some("fd01:b::/80")),
-        allocation(Some("9.0.1.0/24"), None),
-    );
-    let v6 = allocation(None, Some("fd01:b:0:0:1::/80"));
-    assert_eq!(
-        choose(REQUEST, &[both.clone(), v4.clone()]),
-        Some(Some(vec![0])),
-        "the first one"
-    );
-    assert_eq!(
-        choose(REQUEST, &[v4.clone(), both.clone()]),
-        Some(Some(vec![0]))
-    );
-    assert_eq!(
-        choose(REQUEST, &[v6.clone(), v4.clone(), both.clone()]),
-        Some(Some(vec![0, 1]))
-    );
+    let mut allocator = Allocator::new(&network);
+    for candidate in candidates {
+        allocator.reserve(candidate).unwrap();
+    }
+    let mut allocation = Allocation::default();
+    let exhausted = allocator
+        .allocate_missing(&network, request, &mut allocation)
+        .unwrap();
+    exhausted.first().map(|exhausted| {
+        allocator.choose_reclaim(&network, request, &allocation, exhausted, candidates)
+    })
+}
+
+#[test]
+fn no_more_agents_are_chosen_than_needed() {
+    let both = &subnets_of_dcos(Some("9.0.0.0/24"), Some("fd01:b::/80"));
+    let v4 = &subnets_of_dcos(Some("9.0.1.0/24"), None);
+    let v6 = &subnets_of_dcos(None, Some("fd01:b:0:0:1::/80"));
     let only_v4 = AllocationRequest {
         enable_ipv6: false,
         ..REQUEST
     };
-    assert_eq!(
-        choose(only_v4, &[v6, v4.clone(), both.clone()]),
-        Some(Some(vec![1])),
-        "only IPv4 is needed"
-    );
-    assert_eq!(choose(REQUEST, &[v4, both]), Some(Some(vec![0])));
-    // Subnets of other prefix lengths: two of the four are within one /24.
-    let old = ["9.0.0.0/25", "9.0.1.0/26", "9.0.1.64/26", "9.0.0.128/25"];
-    let old: Vec<_> = old
-        .into_iter()
-        .map(|net| allocation(Some(net), None))
-        .collect();
-    assert_eq!(choose(only_v4, &old), Some(Some(vec![1, 2])));
+    for (request, candidates, chosen) in [
+        (REQUEST, vec![both, v4], vec![0]),
+        (REQUEST, vec![v4, both], vec![0]),
+        (REQUEST, vec![v6, v4, both], vec![0, 1]),
+        (only_v4, vec![v6, v4, both], vec![1]),
+    ] {
+        assert_eq!(choose(request, &candidates), Some(Some(chosen)));
+    }
     assert_eq!(choose(only_v4, &[]), None);
+}
+
+#[test]
+fn subnets_that_are_too_short_are_not_chosen() {
+    let only_v4 = AllocationRequest {
+        enable_ipv6: false,
+        ..REQUEST
+    };
+    // Two of the four are within one /24 that nobody else has a part of.
+    let nets = ["9.0.0.0/25", "9.0.1.0/26", "9.0.1.64/26", "9.0.0.128/25"];
+    let old = nets.map(|net| subnets_of_dcos(Some(net), None));
+    let candidates: Vec<_> = old.iter().collect();
+    assert_eq!(choose(only_v4, &candidates), Some(Some(vec![1, 2])));
 }
 
 #[test]
@@ -562,7 +558,7 @@ proptest! {
                 prop_assert_eq!(rebuilt.reserve(allocation), Ok(()));
             }
             prop_assert_eq!(&rebuilt, &allocator);
-            let overlays = network.overlays.iter().map(|overlay| Some(overlay.name.as_str()));
+            let overlays = network.overlays.iter().map(|overlay| Some(overlay.name()));
             let capacities = overlays.chain([None]).map(|of| allocator.capacity(of));
             let used: u64 = capacities.map(|capacity| capacity.used.unwrap_or(0) + capacity.used6.unwrap_or(0)).sum();
             prop_assert_eq!(used, all.len() as u64);

@@ -65,6 +65,19 @@ impl Leadership {
         });
     }
 
+    /// Reclaims the allocation of an agent whose lease ended.
+    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
+        let Some(allocation) = self.ledger.allocation(ip) else {
+            return;
+        };
+        let silence = cx.out.now().since(cx.sessions.last_contact(ip)).as_secs();
+        let line = format!(
+            "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
+        );
+        cx.out.log(Level::Warning, line);
+        self.depart(cx, ip, Departure::LeaseEnded);
+    }
+
     /// Takes its allocation from an agent. The agent is told when that is in the log.
     pub(super) fn depart(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, departure: Departure) {
         if self.ledger.allocation(ip).is_some() {
@@ -77,7 +90,7 @@ impl Leadership {
                 departure,
             });
             self.pushes.remove(ip);
-            cx.sessions.retire(ip);
+            cx.sessions.end_registration(ip);
         }
         let registered = || registered_agents(cx.sessions, &self.answers);
         let settled = match departure {
@@ -103,7 +116,7 @@ impl Leadership {
         if let Some(session) = session {
             let mut nothing = UpdateAgentOverlaysMessage::default();
             let is_told = match departure {
-                Departure::Deleted => session.connected,
+                Departure::Deleted => session.is_connected,
                 // The agent is most likely unreachable. If it is not, it must stop using
                 // subnets that another agent gets.
                 Departure::LeaseEnded => {
@@ -115,7 +128,7 @@ impl Leadership {
             if is_told {
                 cx.out.send(&session.pid, &nothing);
             }
-            self.peers.leave(ip);
+            self.peers.unsubscribe(ip);
             cx.sessions.remove(ip);
         }
         if self.ledger.allocation(ip).is_none() {

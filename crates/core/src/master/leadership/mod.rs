@@ -8,7 +8,7 @@ use super::answers::PendingAnswers;
 use super::counters::Outbox;
 use super::leases::Leases;
 use super::ledger::{AgentLists, Ledger, RegisteredAgent, RegisteredAgents, Settled};
-use super::peers::Peers;
+use super::peers::{Peers, Subscription};
 use super::pushes::UnconfirmedPushes;
 use super::recovery::Recovery;
 use super::sessions::Sessions;
@@ -55,12 +55,16 @@ impl Leadership {
     /// Begins to serve what was recovered from the log. `epoch`, which is not 0, numbers the
     /// lead for the agents. Connected agents are told their peers anew.
     pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Leadership {
-        let agents = recovery.stored.iter().map(|(ip, agent)| (*ip, agent));
+        let agents = recovery.committed.iter().map(|(ip, agent)| (*ip, agent));
         let mut peers = Peers::new(epoch, agents);
         for (ip, session) in cx.sessions.iter() {
-            if let Some(form) = session.wants_peers.filter(|_| session.connected) {
-                let (pid, nothing) = (session.pid.clone(), PeersVersion::default());
-                peers.join(cx.out.now(), ip, pid, nothing, form);
+            if let Some(form) = session.peer_list_form.filter(|_| session.is_connected) {
+                let subscription = Subscription {
+                    pid: session.pid.clone(),
+                    version: PeersVersion::default(),
+                    form,
+                };
+                peers.subscribe(cx.out.now(), ip, subscription);
             }
         }
         Leadership {
@@ -78,7 +82,7 @@ impl Leadership {
 
     /// Returns how many agents have not acknowledged the newest peers.
     pub fn peers_behind(&self) -> usize {
-        self.peers.behind()
+        self.peers.count_behind()
     }
 
     /// Returns the peers, for the acknowledgements of agents.
@@ -103,7 +107,8 @@ impl Leadership {
             views::Agent::new(*ip, &agent.json, presence, state)
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
-        views::state(&committed.networks.network.wire, capacity, agents)
+        let network = committed.networks.network.to_wire();
+        views::state(&network, capacity, agents)
     }
 
     // Timers.
@@ -116,7 +121,7 @@ impl Leadership {
     /// Sends what is due.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         if !self.answers.registrations.is_empty() || cx.writer.has_registrations() {
-            self.peers.more_are_coming(cx.out.now());
+            self.peers.expect_subscriptions(cx.out.now());
         }
         self.peers.tick(cx.out);
         self.pushes.tick(cx.out, cx.sessions);
@@ -140,7 +145,7 @@ impl Leadership {
     pub fn handle_stored(&mut self, cx: &mut Context<'_>, batch: WrittenBatch) {
         let WrittenBatch { delta, answers } = batch;
         for (ip, agent) in delta.agents() {
-            self.peers.changed(cx.out.now(), ip, agent);
+            self.peers.update(cx.out.now(), ip, agent);
         }
         self.ledger.commit(delta);
         for answered in answers.registrations.into_values() {
@@ -208,11 +213,11 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
     let agents = sessions.iter().filter_map(|(ip, session)| {
         // An agent that waits for its answer gets it even if its link broke since.
         let waits = answers.registrations.contains_key(&ip);
-        let is_registered = session.is_current && (session.connected || waits);
+        let is_registered = session.is_registered && (session.is_connected || waits);
         let agent = RegisteredAgent {
             requested: session.requested,
-            is_connected: session.connected,
-            accepts_list: session.takes_news() || waits,
+            is_connected: session.is_connected,
+            accepts_list: session.supports_push() || waits,
         };
         is_registered.then_some((ip, agent))
     });

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use super::{AnswerTime, Context, Leadership, leases, registered_agents};
 use crate::allocation::allocator::{AllocationRequest, Exhausted};
-use crate::master::answers::{AnsweredRegistration, Departure};
+use crate::master::answers::AnsweredRegistration;
 use crate::master::ledger::Granted;
 use crate::master::notices;
-use crate::master::peers::Form;
+use crate::master::peers::{ListForm, Subscription};
 use crate::master::pending::Registration;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
@@ -32,8 +32,8 @@ impl Leadership {
         // connection, which the Mesos master uses as well.
         let reconnect = cx
             .sessions
-            .of(from)
-            .is_some_and(|(_, session)| session.unconfirmed);
+            .find(from)
+            .is_some_and(|(_, session)| session.is_list_unconfirmed);
         cx.out.push(Effect::Io(Io::Link {
             to: from.clone(),
             reconnect,
@@ -41,8 +41,8 @@ impl Leadership {
         let form = list_form(message);
         cx.sessions.register(cx.out.now(), ip, from, form, request);
         let problems = &granted.list.problems;
-        if let Some((_, session)) = cx.sessions.of(from).filter(|_| !problems.is_empty()) {
-            session.erred(cx.out.now(), &problems.join("; "));
+        if let Some((_, session)) = cx.sessions.find(from).filter(|_| !problems.is_empty()) {
+            session.set_last_error(cx.out.now(), &problems.join("; "));
         }
         self.notify_reclaimed(cx, ip, &granted.exhausted);
         if let Some(allocation) = self.ledger.allocation(ip).filter(|_| granted.is_new) {
@@ -102,7 +102,7 @@ impl Leadership {
         let notice = notices::reallocated(&self.ledger, ip, &before, exhausted);
         cx.out.log(
             Level::Info,
-            format!("Agent {ip} is back and is told: {notice}"),
+            format!("Agent {ip} has returned and gets this notice: {notice}"),
         );
         cx.sessions.set_notices(ip, vec![notice]);
     }
@@ -123,7 +123,7 @@ impl Leadership {
             return;
         };
         let (notices, pid) = (session.notices.clone(), session.pid.clone());
-        let connected = session.connected;
+        let connected = session.is_connected;
         // A list of an earlier write must not be sent again.
         self.pushes.remove(to.ip);
         cx.out.send(
@@ -133,10 +133,13 @@ impl Leadership {
                 ..answer.clone()
             },
         );
-        cx.sessions.told(to.ip, answer.revision());
+        cx.sessions.record_list_sent(to.ip, answer.revision());
         match to.message.peers.zip(list_form(&to.message)) {
-            Some((has, form)) if connected => self.peers.join(cx.out.now(), to.ip, pid, has, form),
-            _ => self.peers.leave(to.ip),
+            Some((version, form)) if connected => {
+                let subscription = Subscription { pid, version, form };
+                self.peers.subscribe(cx.out.now(), to.ip, subscription);
+            }
+            _ => self.peers.unsubscribe(to.ip),
         }
     }
 
@@ -148,7 +151,7 @@ impl Leadership {
         from: &Upid,
         report: AgentRegisteredMessage,
     ) {
-        let Some((ip, session)) = cx.sessions.of(from) else {
+        let Some((ip, session)) = cx.sessions.find(from) else {
             cx.out.counters.reports.dropped += 1;
             cx.out.warn("unregistered", || {
                 format!("{from} reports its overlays but is not registered; dropped, it will register again")
@@ -157,14 +160,14 @@ impl Leadership {
         };
         let errors = errors(&report);
         if !errors.is_empty() {
-            session.erred(cx.out.now(), &errors);
+            session.set_last_error(cx.out.now(), &errors);
             cx.out
                 .warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
         self.pushes.remove(ip);
         cx.out.send(from, &AgentRegisteredAcknowledgement {});
         self.release_drained(cx, ip, &report);
-        cx.sessions.report(from, report);
+        cx.sessions.record_report(from, report);
     }
 
     /// Releases the agent's subnets of removed overlays that its report shows it does not use
@@ -175,7 +178,10 @@ impl Leadership {
         ip: Ipv4Addr,
         report: &AgentRegisteredMessage,
     ) {
-        let told = cx.sessions.get(ip).and_then(|session| session.told);
+        let told = cx
+            .sessions
+            .get(ip)
+            .and_then(|session| session.last_revision_sent);
         // A report from before the first list of this lead is out of date.
         let Some(revision) = report
             .revision
@@ -200,19 +206,6 @@ impl Leadership {
             );
         }
         self.handle_settled(cx, settled);
-    }
-
-    /// Reclaims the allocation of an agent whose lease ended.
-    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
-        let Some(allocation) = self.ledger.allocation(ip) else {
-            return;
-        };
-        let silence = cx.out.now().since(cx.sessions.contact(ip)).as_secs();
-        let line = format!(
-            "Reclaiming {allocation} from agent {ip}, without contact for {silence} s; {reason}"
-        );
-        cx.out.log(Level::Warning, line);
-        self.depart(cx, ip, Departure::LeaseEnded);
     }
 }
 
@@ -239,12 +232,12 @@ fn report_exhausted(cx: &mut Context<'_>, from: &Upid, granted: &Granted) {
 }
 
 /// Returns the form in which an agent takes lists of peers, if it takes them.
-fn list_form(message: &RegisterAgentMessage) -> Option<Form> {
+fn list_form(message: &RegisterAgentMessage) -> Option<ListForm> {
     message.peers.map(|_| {
         if message.unpacks_peers() {
-            Form::Packed
+            ListForm::Packed
         } else {
-            Form::Plain
+            ListForm::Plain
         }
     })
 }

@@ -9,7 +9,8 @@ use prost::Message;
 use super::*;
 use crate::allocation::prefix::overlap;
 use crate::config::Network;
-use crate::config::master::{parse, parse_definition};
+use crate::config::master::parse;
+use crate::config::overlay::parse_definition;
 use crate::master::networks::Change;
 use crate::master::recovery::recover;
 
@@ -195,70 +196,70 @@ impl World {
 
     /// Checks the invariants of the module's text.
     fn check(&self) {
-        let Ledger {
-            networks,
-            allocator,
-            records,
-            drain_holders,
-            ..
-        } = &self.ledger;
-        let nets: Vec<IpNet> = records
-            .values()
-            .flat_map(|record| {
-                let vtep = record.allocation.vtep.iter().flatten();
-                let vtep = vtep.map(|net| IpNet::from(net.addr()));
-                let overlays = record.allocation.overlays.values();
-                let subnets = overlays.flat_map(|nets| [nets.v4, nets.v6]).flatten();
-                vtep.chain(subnets)
-            })
-            .collect();
-        for (index, a) in nets.iter().enumerate() {
-            for b in &nets[..index] {
-                assert!(!overlap(*a, *b), "{a} and {b} belong to two agents");
-            }
-        }
-        let mut used = Allocator::new(&networks.network);
-        for (ip, record) in records {
+        let ledger = &self.ledger;
+        check_no_overlap(&ledger.records);
+        let mut used = Allocator::new(&ledger.networks.network);
+        for (ip, record) in &ledger.records {
             assert_eq!(used.reserve(&record.allocation), Ok(()));
-            assert!(
-                !record.allocation.overlays.is_empty(),
-                "{ip} has no overlay"
-            );
-            let in_force = |name: &&str| networks.overlay(name).is_some();
-            let names = record.allocation.overlays.keys().map(String::as_str);
-            let mut inactive: Vec<_> = names.filter(|name| !in_force(name)).collect();
-            let mut noted: Vec<_> = record
-                .inactive
-                .iter()
-                .map(|overlay| overlay.info.name.as_str())
-                .collect();
-            inactive.sort_unstable();
-            noted.sort_unstable();
-            assert_eq!(noted, inactive, "inactive overlays of {ip}");
-            let AgentRecord {
-                allocation,
-                requested,
-                inactive,
-                encoded,
-            } = record;
-            let network = &networks.network;
-            let described = describe(network, *ip, allocation, *requested, inactive);
-            assert_eq!(encoded.decode(), described.stored, "{ip} is encoded");
-            if !self.ledger.has_uncommitted_of(*ip) {
-                let delivered = self.delivered.get(ip);
-                assert_eq!(delivered, Some(encoded), "{ip} is in a delta");
-            }
+            check_record(&ledger.networks, *ip, record);
         }
-        assert_eq!(*allocator, used, "used is what the records have");
-        for ip in self.delivered.keys() {
-            let is_known = records.contains_key(ip) || self.ledger.has_uncommitted_of(*ip);
-            assert!(is_known, "the end of {ip} is in a delta");
+        assert_eq!(ledger.allocator, used, "used is what the records have");
+        let holders = DrainHolders::new(&ledger.networks, &ledger.records);
+        assert_eq!(ledger.drain_holders, holders);
+        self.check_deltas();
+    }
+
+    /// Checks that nothing is missing in the deltas up to the next one.
+    fn check_deltas(&self) {
+        let ledger = &self.ledger;
+        let ips = ledger.records.keys().chain(self.delivered.keys());
+        for ip in ips.filter(|ip| !ledger.has_uncommitted_of(**ip)) {
+            let encoded = ledger.records.get(ip).map(|record| &record.encoded);
+            assert_eq!(self.delivered.get(ip), encoded, "{ip} is in a delta");
         }
-        assert_eq!(*drain_holders, DrainHolders::new(networks, records));
-        if !self.ledger.uncommitted.networks {
-            assert_eq!(self.delivered_networks, *networks, "networks in a delta");
+        if !ledger.uncommitted.networks {
+            let delivered = &self.delivered_networks;
+            assert_eq!(*delivered, ledger.networks, "the networks are in a delta");
         }
     }
+}
+
+/// Checks that no two agents share an address.
+fn check_no_overlap(records: &BTreeMap<Ipv4Addr, AgentRecord>) {
+    let nets: Vec<IpNet> = records
+        .values()
+        .flat_map(|record| {
+            let vtep = record.allocation.vtep.iter().flatten();
+            let vtep = vtep.map(|net| IpNet::from(net.addr()));
+            let overlays = record.allocation.overlays.values();
+            let subnets = overlays.flat_map(|nets| [nets.v4, nets.v6]).flatten();
+            vtep.chain(subnets)
+        })
+        .collect();
+    for (index, a) in nets.iter().enumerate() {
+        for b in &nets[..index] {
+            assert!(!overlap(*a, *b), "{a} and {b} belong to two agents");
+        }
+    }
+}
+
+/// Checks that the parts of a record agree with each other and with the networks.
+fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
+    let AgentRecord {
+        allocation,
+        requested,
+        inactive,
+        encoded,
+    } = record;
+    assert!(!allocation.overlays.is_empty(), "{ip} has no overlay");
+    let names = allocation.overlays.keys().map(String::as_str);
+    let not_in_force: BTreeSet<_> = names
+        .filter(|name| networks.overlay(name).is_none())
+        .collect();
+    let noted = inactive.iter().map(|overlay| overlay.info.name.as_str());
+    assert_eq!(noted.collect::<BTreeSet<_>>(), not_in_force, "{ip}");
+    let described = describe(&networks.network, ip, allocation, *requested, inactive);
+    assert_eq!(encoded.decode(), described.stored, "{ip} is encoded");
 }
 
 #[derive(Clone, Debug)]
@@ -299,7 +300,7 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         definition.clone().prop_map(Change::Add),
         definition.prop_map(Change::Replace),
-        name.clone().prop_map(Change::HandBack),
+        name.clone().prop_map(Change::ResetToFile),
         name.prop_map(Change::Remove),
     ]
 }

@@ -290,7 +290,7 @@ fn foreign_routes(observed: &Observed, desired: &Desired) -> Vec<Route> {
         .collect()
 }
 
-/// Whether a plan takes away more than it says, so that foreign things go too.
+/// True if a plan takes away more than it says, so that foreign things go too.
 fn is_disruptive(plan: &Plan) -> bool {
     plan.ops
         .iter()
