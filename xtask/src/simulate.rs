@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: many seeds of the simulation, or one of them in detail.
+//! `cargo xtask simulate`: runs many seeds of the simulation, or one of them with a trace.
 
 use std::process::ExitCode;
 
@@ -7,28 +7,28 @@ use anyhow::{Context, Result};
 use crate::build;
 use crate::test::FEATURES;
 
-/// The scenario that takes many seeds.
+/// Name of the test that is run with many seeds.
 const SCENARIO: &str = "everything_comes_right_after_the_faults";
 
-/// Little optimisation makes it twice as fast, and building it takes less than what that
-/// saves. Debug assertions stay.
+/// A little optimisation makes a seed twice as fast, which saves more time than the build takes.
+/// Debug assertions remain enabled.
 const OPTIMISED: &str = "profile.dev.package.overlay-core.opt-level=1";
 
-/// Plays the simulation of a cluster (crates/core/tests/simulation): masters and agents, ours and
-/// predecessors, while everything goes wrong that can.
+/// Runs the simulation of a cluster (crates/core/tests/simulation): masters and agents, also of
+/// the C++ modules, while faults of all kinds occur.
 ///
-/// Each seed is one cluster and what happens to it, always the same. The lowest seed that
-/// fails is played again, and the end of what happened in it is printed. The exit code is 0
-/// if none fails. Seeds are played on all cores; each takes some 20 ms of one.
+/// Each seed determines a cluster and its faults. The lowest seed that fails is run again, and
+/// the end of its trace is printed. The exit code is 0 if no seed fails. Seeds run on all cores
+/// and take some 20 ms each.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How many seeds to play.
+    /// Number of seeds to run.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
-    /// The first one.
+    /// First seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: u64,
-    /// Play this one only, and print the end of what happens in it.
+    /// Run only this seed, and print the end of its trace.
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
 }
