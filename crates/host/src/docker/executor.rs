@@ -127,7 +127,7 @@ struct SocketIdentity {
 
 /// Reason for the end of a wait.
 enum Wakeup {
-    /// There is something in the mailbox.
+    /// The mailbox has news.
     Mailbox,
     Event(Event),
     EventsLost,
