@@ -117,16 +117,19 @@ fn families_are_kept_and_removed_independently() {
         ),
         Plan::default()
     );
-    for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (tool, set) = goes.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
+    for (kept, removed) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+        let (tool, set) = removed.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
             lines(&plan(
-                &desired_firewall(&[stays]),
+                &desired_firewall(&[kept]),
                 NatBackend::Iptables,
                 &observed
             )),
             [
-                format!("change rule: {tool} -t nat -D POSTROUTING {}", rule(goes)),
+                format!(
+                    "change rule: {tool} -t nat -D POSTROUTING {}",
+                    rule(removed)
+                ),
                 format!("destroy ipset {set}")
             ]
         );
