@@ -42,10 +42,10 @@ fn all_agents_come_to_the_next_leader() {
         return;
     }
     let library = paths::module().unwrap();
-    let falls = net::isolated(|| load::failover::run(&library, AGENTS, 2)).unwrap();
-    assert_eq!(falls.len(), 2);
-    for fall in falls {
-        let times = [fall.first, fall.last, fall.told];
+    let failovers = net::isolated(|| load::failover::run(&library, AGENTS, 2)).unwrap();
+    assert_eq!(failovers.len(), 2);
+    for failover in failovers {
+        let times = [failover.first, failover.last, failover.peers_known];
         assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
         assert!(
             !fall.without_leader.is_zero(),
