@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
-use overlay_core::config::master::is_overlay_name;
+use overlay_core::config::overlay::is_overlay_name;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{

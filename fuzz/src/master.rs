@@ -1,6 +1,6 @@
 //! The master: messages and requests, answers of the log, and what else happens, in
-//! any order. What it promises holds after each (see `tests/master/world.rs`), and
-//! afterwards it serves.
+//! any order. Its invariants hold after each (see `testkit::checked_master`), and it serves in
+//! the end.
 
 use std::time::Duration;
 
@@ -8,33 +8,37 @@ use overlay_core::proto::internal::{AgentNetworkConfig, PeersVersion, RegisterAg
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::NAMES;
 use overlay_core::{Input, StoreOutcome, Upid};
-use testkit::master_world::{Fetched, World, agent};
+use testkit::checked_master::{CheckedMaster, Fetched, agent};
 
 use crate::steps;
 use crate::steps::{Asked, Step};
 
 pub(crate) fn run(data: &[u8]) {
-    let mut world = World::new(1);
+    let mut master = CheckedMaster::new(1);
     for step in steps::read(data) {
-        happens(&mut world, &step);
+        happens(&mut master, &step);
     }
     // Whatever it was: reads and writes end, all requests are answered, and who leads
     // answers. (A log that contradicts itself is an answer, too.)
-    world.leads = true;
-    world.input(Input::Leader(Some(pid(0))));
+    master.is_leading = true;
+    master.input(Input::Leader(Some(pid(0))));
     for _ in 0..4 {
-        world.fetched(Fetched::Log);
-        world.stored(StoreOutcome::Stored, true);
-        world.wait(Duration::from_secs(30));
+        master.fetched(Fetched::Log);
+        master.stored(StoreOutcome::Stored, true);
+        master.wait(Duration::from_secs(30));
     }
-    world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
-    world.stored(StoreOutcome::Stored, true);
+    master.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
+    master.stored(StoreOutcome::Stored, true);
     assert!(
-        world.unanswered.is_empty(),
+        master.unanswered.is_empty(),
         "never answered: {:?}",
-        world.unanswered
+        master.unanswered
     );
-    assert!([200, 500, 503].contains(&world.status), "{}", world.status);
+    assert!(
+        [200, 500, 503].contains(&master.status),
+        "{}",
+        master.status
+    );
 }
 
 /// Mesos masters; the first one is in the process of ours.
@@ -47,7 +51,7 @@ fn pid(number: u8) -> Upid {
     )
 }
 
-fn happens(world: &mut World, step: &Step<'_>) {
+fn happens(master: &mut CheckedMaster, step: &Step<'_>) {
     let Step {
         kind,
         argument,
@@ -62,33 +66,33 @@ fn happens(world: &mut World, step: &Step<'_>) {
                 .map_or("unheard.of", |name| *name)
                 .to_owned();
             let body = body.to_vec().into();
-            world.input(Input::Message {
+            master.input(Input::Message {
                 from: agent(argument, 5051),
                 name,
                 body,
             });
         }
-        1 => request(world, steps::asked(step)),
+        1 => request(master, steps::asked(step)),
         2 => {
             let leader = argument.checked_sub(1).map(pid);
-            world.leads = argument % 5 == 1;
-            world.input(Input::Leader(leader));
+            master.is_leading = argument % 5 == 1;
+            master.input(Input::Leader(leader));
         }
-        3 => world.fetched(match argument {
+        3 => master.fetched(match argument {
             0..128 => Fetched::Log,
             128..192 => Fetched::Error,
             _ => Fetched::Garbage(bytes.to_vec()),
         }),
         4 => match argument % 4 {
-            0 | 1 => world.stored(StoreOutcome::Stored, true),
-            2 => world.stored(StoreOutcome::Superseded, false),
-            _ => world.stored(
+            0 | 1 => master.stored(StoreOutcome::Stored, true),
+            2 => master.stored(StoreOutcome::Superseded, false),
+            _ => master.stored(
                 StoreOutcome::Failed("disk full".to_owned()),
                 argument & 4 == 0,
             ),
         },
-        5 => world.input(Input::Exited(agent(argument, 5051))),
-        6 => world.wait(Duration::from_millis(u64::from(argument) * 100)),
+        5 => master.input(Input::Exited(agent(argument, 5051))),
+        6 => master.wait(Duration::from_millis(u64::from(argument) * 100)),
         // A registration as it should be.
         _ => {
             let flag = |bit: u8| Some(bytes.first().is_none_or(|flags| flags & (1 << bit) == 0));
@@ -100,7 +104,7 @@ fn happens(world: &mut World, step: &Step<'_>) {
                 ..AgentNetworkConfig::default()
             };
             let peers = Some(PeersVersion::default()).filter(|_| flag(4) == Some(true));
-            world.message(
+            master.message(
                 agent(argument, 5051),
                 &RegisterAgentMessage {
                     network_config,
@@ -112,7 +116,7 @@ fn happens(world: &mut World, step: &Step<'_>) {
     }
 }
 
-fn request(world: &mut World, asked: Asked) {
+fn request(master: &mut CheckedMaster, asked: Asked) {
     let Asked {
         method,
         path,
@@ -121,7 +125,7 @@ fn request(world: &mut World, asked: Asked) {
         body,
     } = asked;
     let (method, query) = (method.to_owned(), query.into_iter().collect());
-    world.ask(Request {
+    master.send_request(Request {
         id: RequestId(0),
         method,
         path,

@@ -9,7 +9,7 @@ use overlay_core::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
 use overlay_core::proto::{AgentInfo, State};
 use overlay_core::{Input, StoreOutcome, Upid};
 use prost::Message;
-use testkit::master_world::{Fetched, World, agent};
+use testkit::checked_master::{CheckedMaster, Fetched, agent};
 
 /// An agent that no state of a corpus has.
 const NEW: u8 = 199;
@@ -35,27 +35,27 @@ pub(crate) fn run(data: &[u8]) {
 /// What the log holds after a master read this and gave one more agent what there was
 /// left; `None`: it refuses it.
 fn restored(data: &[u8]) -> Option<State> {
-    let mut world = World::new(1);
+    let mut master = CheckedMaster::new(1);
     let leader = "master@10.0.0.250:5050".parse::<Upid>().expect("a pid");
-    world.leads = true;
-    world.input(Input::Leader(Some(leader)));
-    world.fetched(Fetched::Garbage(data.to_vec()));
-    world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
-    assert!(world.unanswered.is_empty(), "no answer");
-    if world.status != 200 {
+    master.is_leading = true;
+    master.input(Input::Leader(Some(leader)));
+    master.fetched(Fetched::Garbage(data.to_vec()));
+    master.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
+    assert!(master.unanswered.is_empty(), "no answer");
+    if master.status != 200 {
         return None;
     }
     let network_config = AgentNetworkConfig::default();
-    world.message(
+    master.message(
         agent(NEW, 5051),
         &RegisterAgentMessage {
             network_config,
             ..Default::default()
         },
     );
-    world.stored(StoreOutcome::Stored, true);
-    world.stored(StoreOutcome::Stored, true);
-    Some(State::decode(world.log).expect("what was written"))
+    master.stored(StoreOutcome::Stored, true);
+    master.stored(StoreOutcome::Stored, true);
+    Some(State::decode(master.log).expect("what was written"))
 }
 
 /// What an agent has.

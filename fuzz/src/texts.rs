@@ -1,7 +1,8 @@
-//! Short texts with a meaning: urls of ZooKeeper, pids, paths of sockets, durations,
-//! addresses, definitions of overlays. The first byte says which.
+//! Short texts: URLs of ZooKeeper, pids, paths of sockets, durations, MAC addresses, definitions
+//! of overlays. The first byte selects the kind.
 
 use overlay_core::Upid;
+use overlay_core::config::overlay::{Definition, parse_definition};
 use overlay_core::config::{agent, master, zk};
 use overlay_core::host_api::desired::Mac;
 
@@ -64,7 +65,7 @@ fn duration(text: &str) {
     let config = format!(r#"{{"replicated_log_timeout": {text}, "network": {network}}}"#);
     match master::parse("master.json", &config) {
         Ok(parsed) => assert!(!parsed.config.replicated_log_timeout.is_zero()),
-        Err(error) => assert!(is_line(&error.to_string()), "{error}"),
+        Err(error) => assert!(error.lines().iter().all(|line| is_line(line)), "{error}"),
     }
 }
 
@@ -75,16 +76,16 @@ fn mac(text: &str) {
 
 fn overlay(text: &str) {
     for name in [None, Some("dcos")] {
-        match master::parse_definition("request", text, name) {
+        match parse_definition("request", text, name) {
             Ok(definition) => {
-                let again = master::read_definition(&definition.info);
+                let again = Definition::from_log(definition.info().clone());
                 assert_eq!(
                     again.as_ref(),
                     Ok(&definition),
                     "the log is read otherwise than the request"
                 );
             }
-            Err(error) => assert!(is_line(&error), "{error}"),
+            Err(error) => assert!(error.lines().iter().all(|line| is_line(line)), "{error}"),
         }
     }
 }

@@ -103,7 +103,9 @@ unsafe fn create(role: Role, options: *const MoOptions) -> Result<Node, MoResult
         log: log_settings,
         authenticate_http,
     } = configure(role, &parameters).map_err(|error| {
-        log(role, Level::Error, &error.to_string());
+        for line in error.lines() {
+            log(role, Level::Error, &line);
+        }
         MoResult::Config
     })?;
     let wake = options.wake;

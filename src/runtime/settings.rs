@@ -1,7 +1,7 @@
 //! Settings of a node from the module's parameters, the configuration file, and the
 //! environment variables that stand for Mesos's own flags.
 //!
-//! Each mistake is one line; see [`ConfigError`].
+//! All mistakes are reported at once; see [`ConfigError`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,7 @@ use nix::unistd::{AccessFlags, access};
 use overlay_core::Level;
 use overlay_core::config::zk;
 use overlay_core::config::zk::ZkUrl;
-use overlay_core::config::{
-    AgentConfig, ConfigError, MasterConfig, ZkConfig, agent, master, nearest,
-};
+use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, agent, master, nearest};
 
 use super::{LogSettings, Role, ZooKeeperSettings, log};
 
@@ -110,18 +108,17 @@ pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String
 /// not have. Creates the directory of the replicated log. Logs warnings.
 ///
 /// # Errors
-/// The file or the environment is invalid, or the directory cannot be used.
+/// All mistakes in the file. If there are none, all in the environment and the directory.
 pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, ConfigError> {
     let parsed = master::parse(file, &read(file, Role::Master)?)?;
     warn(Role::Master, &parsed.warnings);
     let config = parsed.config;
-    let detect = match (&environment.zk, &config.zk) {
-        // Mesos's own setting has the election of the Mesos masters; the file may name
-        // another ZooKeeper for the log.
-        (Some(url), _) => Some(election("environment", "MESOS_ZK", url)?),
-        (None, Some(zk)) => Some(election(file, "zk.url", &zk.url)?),
-        (None, None) => None,
+    let detect = master_election(file, &config, environment);
+    let log = match &config.replicated_log_dir {
+        Some(directory) => log_settings(file, directory, &config, environment).map(Some),
+        None => Ok(None),
     };
+    let (detect, log) = both(detect, log)?;
     if detect.is_none() && environment.zk_flag {
         let line = format!(
             "{file}: zk: missing, though Mesos was started with --zk, which a module cannot see: this overlay \
@@ -130,16 +127,6 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
         );
         warn(Role::Master, &[line]);
     }
-    let log = match &config.replicated_log_dir {
-        Some(directory) => Some(log_settings(file, directory, &config, environment)?),
-        None => {
-            let line = format!(
-                "{file}: no replicated_log_dir: allocations are in memory only, and lost with this process"
-            );
-            warn(Role::Master, &[line]);
-            None
-        }
-    };
     Ok(MasterSettings {
         config,
         detect,
@@ -147,11 +134,37 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
     })
 }
 
+/// Returns both values, or the mistakes of both.
+fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Result<(A, B), ConfigError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Ok(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
+        (Err(mut error), Err(other)) => {
+            error.merge(other);
+            Err(error)
+        }
+    }
+}
+
+/// Returns the ZooKeeper URL of the election for a master. Mesos's own setting comes first,
+/// because the file may name another ZooKeeper for the log.
+fn master_election(
+    file: &str,
+    config: &MasterConfig,
+    environment: &Environment,
+) -> Result<Option<String>, ConfigError> {
+    match (&environment.zk, &config.zk) {
+        (Some(url), _) => election("environment", "MESOS_ZK", url).map(Some),
+        (None, Some(zk)) => election(file, "zk.url", &zk.url).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// Reads the configuration file of an agent, and the environment for settings that it does
 /// not have. Logs warnings.
 ///
 /// # Errors
-/// The file or the environment is invalid.
+/// All mistakes in the file. If there are none, those in the environment.
 pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, ConfigError> {
     let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
     warn(Role::Agent, &parsed.warnings);
@@ -213,22 +226,46 @@ fn log_settings(
     config: &MasterConfig,
     environment: &Environment,
 ) -> Result<LogSettings, ConfigError> {
+    let path = log_directory(file, directory);
+    let zookeeper = log_zookeeper(file, config, environment);
+    let (path, zookeeper) = both(path, zookeeper)?;
+    Ok(match zookeeper {
+        Some((quorum, zookeeper)) => LogSettings {
+            quorum,
+            path,
+            zookeeper: Some(zookeeper),
+        },
+        None => LogSettings {
+            quorum: 1,
+            path,
+            zookeeper: None,
+        },
+    })
+}
+
+/// Creates the directory of the replicated log and returns its path.
+fn log_directory(file: &str, directory: &Path) -> Result<PathBuf, ConfigError> {
     let path = directory.join(LOG_DIRECTORY);
-    let usable = fs::create_dir_all(&path).and_then(|()| {
-        Ok(access(
-            &path,
-            AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK,
-        )?)
-    });
-    usable.map_err(|error| {
-        let problem = format!("\"{}\" cannot be used: {error}", directory.display());
-        ConfigError::new(
+    let flags = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    let usable = fs::create_dir_all(&path).and_then(|()| Ok(access(&path, flags)?));
+    match usable {
+        Ok(()) => Ok(path),
+        Err(error) => Err(ConfigError::new(
             file,
             "replicated_log_dir",
-            problem,
-            "name a directory that the Mesos master may write",
-        )
-    })?;
+            format!("\"{}\" cannot be used: {error}", directory.display()),
+            "name a directory that the Mesos master can write",
+        )),
+    }
+}
+
+/// Returns the quorum and the ZooKeeper of the replicated log, or `None` if this master is the
+/// only one.
+fn log_zookeeper(
+    file: &str,
+    config: &MasterConfig,
+    environment: &Environment,
+) -> Result<Option<(u32, ZooKeeperSettings)>, ConfigError> {
     let (source, field, zk) = match &config.zk {
         Some(zk) => (file, "zk.url", Some(zk.clone())),
         None => {
@@ -237,25 +274,10 @@ fn log_settings(
             ("environment", "MESOS_ZK", zk)
         }
     };
-    let Some(ZkConfig {
-        url,
-        quorum,
-        session_timeout,
-    }) = zk
-    else {
-        return Ok(LogSettings {
-            quorum: 1,
-            path,
-            zookeeper: None,
-        });
-    };
-    let (_, url) = resolve(source, field, &url)?;
-    let zookeeper = Some(zookeeper_settings(&url, session_timeout));
-    Ok(LogSettings {
-        quorum,
-        path,
-        zookeeper,
-    })
+    let Some(zk) = zk else { return Ok(None) };
+    let (_, url) = resolve(source, field, &zk.url)?;
+    let zookeeper = zookeeper_settings(&url, zk.session_timeout);
+    Ok(Some((zk.quorum, zookeeper)))
 }
 
 fn zookeeper_settings(url: &ZkUrl, session_timeout: Duration) -> ZooKeeperSettings {
@@ -311,7 +333,7 @@ fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String,
         return Ok(text.to_owned());
     }
     let path = zk::file_path(text)
-        .ok_or_else(|| wrong(file, field, text, "names no absolute path", remedy))?;
+        .ok_or_else(|| wrong(file, field, text, "does not name an absolute path", remedy))?;
     let contents = fs::read_to_string(path).map_err(|error| {
         wrong(
             file,

@@ -119,6 +119,37 @@ fn relative_links_lead_somewhere() {
     );
 }
 
+/// Paths of the source in backticks, as in `crates/core/src/lib.rs`, name files that exist.
+#[test]
+fn paths_of_the_source_exist() {
+    const ROOTS: [&str; 9] = [
+        "benches/",
+        "cpp_shim/",
+        "crates/",
+        "fuzz/",
+        "include/",
+        "src/",
+        "testbed/",
+        "tests/",
+        "xtask/",
+    ];
+    let mut missing = Vec::new();
+    for page in page::all() {
+        for path in page.text.split('`').skip(1).step_by(2) {
+            let is_path = ROOTS.iter().any(|root| path.starts_with(root))
+                && !path.contains(['*', '{', '<', ' ', '…']);
+            if is_path && !page::workspace().join(path).exists() {
+                missing.push(format!("{}: {path}", page.path));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "paths that do not exist:\n{}",
+        missing.join("\n")
+    );
+}
+
 #[test]
 fn every_page_is_in_the_index() {
     for (index, folder) in [

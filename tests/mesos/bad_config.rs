@@ -1,5 +1,5 @@
-//! A bad configuration: one line that names file, field, value and remedy, and
-//! then Mesos ends, as with every module that cannot start.
+//! Starts of Mesos with a bad configuration: each mistake is a line that names file, field, value
+//! and remedy, and then Mesos ends, as with every module that cannot start.
 
 use std::fs;
 
@@ -9,24 +9,29 @@ use testbed::node::Node;
 
 use crate::common::{LIMIT, loopback};
 
-/// Writes the configuration, starts the node and returns the line that it ends with.
-fn complaint(node: &mut Node, file: &str, text: &str) -> String {
+/// Writes the configuration, starts the node, waits until it ends, and returns the lines of its
+/// log that name the file.
+fn errors(node: &mut Node, file: &str, text: &str) -> Vec<String> {
     fs::write(node.dir().join(file), text).unwrap();
     node.start().unwrap();
     let status = node.wait_ended(LIMIT).unwrap();
     assert!(!status.success(), "{text}");
     let log = node.log();
     node.kill().unwrap();
-    let mut lines = log.lines().filter(|line| line.contains(file));
-    let line = lines
-        .next()
-        .unwrap_or_else(|| panic!("no line names {file}:\n{log}"))
-        .to_owned();
-    assert_eq!(lines.next(), None, "one line is enough");
-    line
+    let lines = log.lines().filter(|line| line.contains(file));
+    let lines: Vec<String> = lines.map(str::to_owned).collect();
+    assert!(!lines.is_empty(), "no line names {file}:\n{log}");
+    lines
 }
 
-/// The configuration with one member, by its path, set.
+/// Returns the only line of a configuration with one mistake.
+fn error(node: &mut Node, file: &str, text: &str) -> String {
+    let mut lines = errors(node, file, text);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    lines.remove(0)
+}
+
+/// Returns the configuration with another value at a path.
 fn with(mut config: Value, path: &[&str], value: Value) -> String {
     let mut place = &mut config;
     for key in path {
@@ -91,13 +96,43 @@ fn of_the_master_ends_in_one_line() {
         ),
     ];
     for (text, says) in cases {
-        let line = complaint(master, "master.json", &text);
+        let line = error(master, "master.json", &text);
         for part in says {
             assert!(line.contains(part), "{part:?} is not in: {line}");
         }
         assert!(line.starts_with('E'), "not an ERROR: {line}");
         assert!(line.contains("; "), "no remedy: {line}");
     }
+}
+
+#[test]
+fn all_mistakes_are_logged() {
+    let Some(setup) = loopback("all_mistakes_are_logged", 0) else {
+        return;
+    };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let master = &mut cluster.master;
+    let mut config = read(master, "master.json");
+    config["authenticate_http"] = json!("yes");
+    config["network"]["vtep_subnet"] = json!("44.128.0.0");
+    config["network"]["overlays"][0]["prefix"] = json!(7);
+    let lines = errors(master, "master.json", &config.to_string());
+    let fields = [
+        "authenticate_http: \"yes\"",
+        "network.overlays[0].prefix: 7",
+        "network.vtep_subnet: \"44.128.0.0\"",
+    ];
+    assert_eq!(lines.len(), fields.len(), "{lines:#?}");
+    for (line, field) in lines.iter().zip(fields) {
+        assert!(line.starts_with('E') && line.contains(field), "{line}");
+        assert!(line.contains("; "), "no remedy: {line}");
+    }
+    // Mesos says itself that the module could not be created.
+    assert!(
+        master.log().contains("anonymous module"),
+        "{}",
+        master.log()
+    );
 }
 
 #[test]
@@ -124,7 +159,7 @@ fn of_the_agent_ends_in_one_line() {
         ),
     ];
     for (text, says) in cases {
-        let line = complaint(agent, "agent.json", &text);
+        let line = error(agent, "agent.json", &text);
         for part in says {
             assert!(line.contains(part), "{part:?} is not in: {line}");
         }

@@ -1,12 +1,12 @@
 //! Code that several test targets and benchmarks share.
 
+pub mod checked_master;
 #[cfg(feature = "host")]
 pub mod engine;
 #[cfg(feature = "host")]
 pub mod host;
 #[cfg(feature = "load")]
 pub mod load;
-pub mod master_world;
 pub mod predecessor;
 pub mod prometheus;
 pub mod transcript;

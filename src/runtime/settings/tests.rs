@@ -282,3 +282,22 @@ fn an_agent_reads_the_file_that_names_its_master() {
         "{line}"
     );
 }
+
+#[test]
+fn all_mistakes_outside_of_the_file_are_reported() {
+    let files = Files::new();
+    files.write("taken", "");
+    let file = files.master(r#", "replicated_log_dir": "$D/taken""#);
+    let error = master(&file, &environment("e:1", "x", "")).unwrap_err();
+    let fields: Vec<_> = error.mistakes().iter().map(|m| m.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        ["MESOS_ZK", "replicated_log_dir", "MESOS_QUORUM"],
+        "{error}"
+    );
+
+    let file = files.master(r#", "replicated_log_dir": "$D/log""#);
+    let error = master(&file, &environment("e:1", "x", "")).unwrap_err();
+    let fields: Vec<_> = error.mistakes().iter().map(|m| m.field.as_str()).collect();
+    assert_eq!(fields, ["MESOS_ZK", "MESOS_QUORUM"], "{error}");
+}

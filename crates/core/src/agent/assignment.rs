@@ -6,7 +6,7 @@
 
 use ipnet::IpNet;
 
-use crate::config::master::is_overlay_name;
+use crate::config::overlay::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
 use crate::host_api::names::vtep_name;

@@ -12,6 +12,7 @@ use litemap::LiteMap;
 use serde::Serialize;
 
 use super::pool::Pool;
+use crate::config::overlay::Definition;
 use crate::config::{Network, OverlayConfig};
 use crate::proto::internal::AgentNetworkConfig;
 
@@ -240,7 +241,8 @@ pub struct Allocator {
 impl Allocator {
     /// Creates an allocator for `network` in which everything is free.
     pub fn new(network: &Network) -> Allocator {
-        let overlay = |overlay: &OverlayConfig| {
+        let overlay = |definition: &Definition| {
+            let overlay = definition.config();
             let pools = DualStack {
                 v4: overlay.v4.map(Pool::subnets),
                 v6: overlay.v6.map(Pool::subnets),
@@ -332,6 +334,7 @@ impl Allocator {
         let requested: Vec<_> = network
             .overlays
             .iter()
+            .map(Definition::config)
             .filter_map(|overlay| Some((overlay, request.requested_families(overlay)?)))
             .collect();
         if requested.is_empty() {

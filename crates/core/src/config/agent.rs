@@ -1,10 +1,10 @@
-//! Reads the file behind the agent module's parameter `agent_config`.
+//! Reads the file that the agent module's parameter `agent_config` names.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{ConfigError, Object, Parsed, read};
-use super::{AgentConfig, AgentNetwork, AuthenticateHttp, path, zk};
+use super::reader::{Field, Object, Parsed, Reported, Strictness, read};
+use super::{AgentConfig, AgentNetwork, AuthenticateHttp, ConfigError, path, zk};
 use crate::host_api::desired::{Backend, Checksum, Firewall};
 
 const KEYS: &[&str] = &[
@@ -29,44 +29,52 @@ const NETWORK_KEYS: &[&str] = &[
     "enable_ipv6",
 ];
 
-/// Failures in a row after which the agent reports `STATUS_FAILED`.
+/// Default of `max_configuration_attempts`.
 const MAX_CONFIGURATION_ATTEMPTS: u32 = 4;
 
 /// Reads and checks `text`, the contents of `file`.
+///
+/// # Errors
+/// All mistakes in the file.
 pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError> {
-    read(file, text, KEYS, |top| {
-        let cni_dir = path(top, "cni_dir")?;
+    read(file, text, KEYS, Strictness::Lenient, |top| {
+        let master = master(top);
+        let cni_dir = cni_dir(top);
+        let cni_data_dir = path(top, "cni_data_dir");
+        let network = network(top);
+        let attempts = top.number("max_configuration_attempts", 1..=u32::MAX);
+        let backend = backend(top);
+        let firewall = firewall(top);
+        let docker_socket = top.parsed("docker_socket", DOCKER_REMEDY, docker_socket);
+        let tx_checksum = tx_checksum(top);
+        let authenticate_http = AuthenticateHttp::read(top);
         Ok(AgentConfig {
-            master: master(top)?,
-            cni_dir: cni_dir.ok_or_else(|| missing_cni_dir(top))?,
-            cni_data_dir: path(top, "cni_data_dir")?,
-            network: network(top)?,
-            max_configuration_attempts: top
-                .number("max_configuration_attempts", 1..=u32::MAX)?
-                .unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
-            backend: backend(top)?,
-            firewall: firewall(top)?,
-            docker_socket: top.parsed("docker_socket", DOCKER_REMEDY, docker_socket)?,
-            tx_checksum: tx_checksum(top)?,
-            authenticate_http: AuthenticateHttp::read(top)?,
+            master: master?,
+            cni_dir: cni_dir?,
+            cni_data_dir: cni_data_dir?,
+            network: network?,
+            max_configuration_attempts: attempts?.unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
+            backend: backend?,
+            firewall: firewall?,
+            docker_socket: docker_socket?,
+            tx_checksum: tx_checksum?,
+            authenticate_http: authenticate_http?,
         })
     })
 }
 
-fn missing_cni_dir(top: &Object<'_>) -> ConfigError {
-    top.missing(
-        "cni_dir",
-        "give the directory that Mesos's flag --network_cni_config_dir names",
-    )
+fn cni_dir(top: &Object<'_>) -> Result<PathBuf, Reported> {
+    let remedy = "give the directory that Mesos's flag --network_cni_config_dir names";
+    path(top, "cni_dir")?.ok_or_else(|| top.missing("cni_dir", remedy))
 }
 
-/// What `master` must look like; part of every complaint about one.
+/// Remedy of every mistake in `master`.
 pub const MASTER_REMEDY: &str =
     "write host:port, zk://[user:password@]host:port[,host:port]…/path or file:///path";
 
-/// `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents
-/// take it.
-fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
+/// Reads `host:port`, `master@host:port`, `zk://…` or `file://…`, as Mesos's own agents accept
+/// it.
+fn master(top: &Object<'_>) -> Field<String> {
     let Some(text) = top.string("master")? else {
         return Ok(None);
     };
@@ -78,95 +86,90 @@ fn master(top: &Object<'_>) -> Result<Option<String>, ConfigError> {
     };
     match checked {
         Ok(()) => Ok(Some(text.to_owned())),
-        Err(what) => Err(top.wrong_value(
-            "master",
-            &format!("\"{}\"", zk::redacted(text)),
-            &what,
-            MASTER_REMEDY,
-        )),
+        Err(what) => {
+            let shown = format!("\"{}\"", zk::redacted(text));
+            Err(top.wrong_value("master", &shown, &what, MASTER_REMEDY))
+        }
     }
 }
 
-fn backend(top: &Object<'_>) -> Result<Backend, ConfigError> {
+fn backend(top: &Object<'_>) -> Result<Backend, Reported> {
+    let remedy = "write \"internal\" (this module programs the data plane) or \"external\" \
+                  (another program does)";
+    let choices = [
+        ("internal", Backend::Internal),
+        ("external", Backend::External),
+    ];
+    Ok(top.choice("backend", remedy, &choices)?.unwrap_or_default())
+}
+
+fn tx_checksum(top: &Object<'_>) -> Result<Checksum, Reported> {
+    let remedy = "write \"auto\" (leave it as it is), \"on\" or \"off\"";
+    let choices = [
+        ("auto", Checksum::Auto),
+        ("on", Checksum::On),
+        ("off", Checksum::Off),
+    ];
+    let chosen = top.choice("vxlan_tx_checksum", remedy, &choices)?;
+    Ok(chosen.unwrap_or_default())
+}
+
+fn firewall(top: &Object<'_>) -> Result<Firewall, Reported> {
     let remedy =
-        "write \"internal\" (this module programs the data plane) or \"external\" (another does)";
-    let backend = top.parsed("backend", remedy, |text| match text {
-        "internal" => Ok(Backend::Internal),
-        "external" => Ok(Backend::External),
-        _ => Err("is no backend".to_owned()),
-    })?;
-    Ok(backend.unwrap_or_default())
+        "write \"auto\" (the tool that the host has), \"iptables\", \"nftables\" or \"none\"";
+    let choices = [
+        ("auto", Firewall::Auto),
+        ("iptables", Firewall::Iptables),
+        ("nftables", Firewall::Nftables),
+        ("none", Firewall::None),
+    ];
+    let chosen = top.choice("firewall", remedy, &choices)?;
+    Ok(chosen.unwrap_or_default())
 }
 
-fn tx_checksum(top: &Object<'_>) -> Result<Checksum, ConfigError> {
-    let remedy = "write \"auto\" (as the kernel or the operator has it), \"on\" or \"off\"";
-    let checksum = top.parsed("vxlan_tx_checksum", remedy, |text| match text {
-        "auto" => Ok(Checksum::Auto),
-        "on" => Ok(Checksum::On),
-        "off" => Ok(Checksum::Off),
-        _ => Err("is neither".to_owned()),
-    })?;
-    Ok(checksum.unwrap_or_default())
-}
-
-fn firewall(top: &Object<'_>) -> Result<Firewall, ConfigError> {
-    let remedy = "write \"auto\" (what the host has), \"iptables\", \"nftables\" or \"none\"";
-    let firewall = top.parsed("firewall", remedy, |text| match text {
-        "auto" => Ok(Firewall::Auto),
-        "iptables" => Ok(Firewall::Iptables),
-        "nftables" => Ok(Firewall::Nftables),
-        "none" => Ok(Firewall::None),
-        _ => Err("is no firewall".to_owned()),
-    })?;
-    Ok(firewall.unwrap_or_default())
-}
-
-/// What the place of a container engine must look like.
+/// Remedy of every mistake in `docker_socket`.
 pub const DOCKER_REMEDY: &str =
     "write the path of a unix socket, such as unix:///var/run/docker.sock";
 
-/// `unix:///path`, or the path alone.
+/// Parses `unix:///path`, or a path alone.
 ///
 /// # Errors
-/// It is neither; what it is, as the end of a sentence.
+/// A phrase that says what is wrong, as the end of a sentence that begins with the value.
 pub fn docker_socket(text: &str) -> Result<PathBuf, String> {
     let path = text.strip_prefix("unix://").unwrap_or(text);
     match path {
         "" => Err("is empty".to_owned()),
-        path if path.contains("://") => Err("is no unix socket".to_owned()),
-        path if path.contains('\0') => Err("has a NUL character".to_owned()),
-        path if !path.starts_with('/') => Err("is no absolute path".to_owned()),
+        path if path.contains("://") => Err("is not a unix socket".to_owned()),
+        path if path.contains('\0') => Err("contains a NUL character".to_owned()),
+        path if !path.starts_with('/') => Err("is not an absolute path".to_owned()),
         path => Ok(PathBuf::from(path)),
     }
 }
 
-fn network(top: &Object<'_>) -> Result<AgentNetwork, ConfigError> {
+fn network(top: &Object<'_>) -> Result<AgentNetwork, Reported> {
     let defaults = AgentNetwork::default();
     let Some(object) = top.object("network_config", NETWORK_KEYS)? else {
         return Ok(defaults);
     };
-    let command_timeout = object.number("command_timeout", 1..=u32::MAX)?;
+    let allocate_subnet = object.boolean("allocate_subnet");
+    let mesos_bridge = object.boolean("mesos_bridge");
+    let docker_bridge = object.boolean("docker_bridge");
+    let overlay_mtu = object.number("overlay_mtu", super::MTU);
+    let command_timeout = object.number("command_timeout", 1..=u32::MAX);
+    let enable_ipv6 = object.boolean("enable_ipv6");
     Ok(AgentNetwork {
-        allocate_subnet: object
-            .boolean("allocate_subnet")?
-            .unwrap_or(defaults.allocate_subnet),
-        mesos_bridge: object
-            .boolean("mesos_bridge")?
-            .unwrap_or(defaults.mesos_bridge),
-        docker_bridge: object
-            .boolean("docker_bridge")?
-            .unwrap_or(defaults.docker_bridge),
-        overlay_mtu: object.number("overlay_mtu", super::MTU)?,
-        command_timeout: command_timeout.map_or(defaults.command_timeout, |ms| {
+        allocate_subnet: allocate_subnet?.unwrap_or(defaults.allocate_subnet),
+        mesos_bridge: mesos_bridge?.unwrap_or(defaults.mesos_bridge),
+        docker_bridge: docker_bridge?.unwrap_or(defaults.docker_bridge),
+        overlay_mtu: overlay_mtu?,
+        command_timeout: command_timeout?.map_or(defaults.command_timeout, |ms| {
             Duration::from_millis(ms.into())
         }),
-        enable_ipv6: object
-            .boolean("enable_ipv6")?
-            .unwrap_or(defaults.enable_ipv6),
+        enable_ipv6: enable_ipv6?.unwrap_or(defaults.enable_ipv6),
     })
 }
 
-/// The defaults of the protocol.
+/// The defaults of the protocol, as C++ agents have them.
 impl Default for AgentNetwork {
     fn default() -> AgentNetwork {
         AgentNetwork {
@@ -181,7 +184,7 @@ impl Default for AgentNetwork {
 }
 
 impl AgentConfig {
-    /// A configuration with nothing but what has no default.
+    /// Creates a configuration in which every key but `cni_dir` has its default.
     pub fn new(cni_dir: impl Into<PathBuf>) -> AgentConfig {
         AgentConfig {
             master: None,
@@ -398,7 +401,7 @@ mod tests {
             ),
             (
                 r#"{"cnidir": "/c"}"#,
-                "cni_dir: missing (is \"cnidir\" a typing error?); give the directory that Mesos's \
+                "cni_dir: missing (is \"cnidir\" a typo?); give the directory that Mesos's \
                  flag --network_cni_config_dir names",
             ),
             (
@@ -435,32 +438,32 @@ mod tests {
             ),
             (
                 r#"{"cni_dir": "/c", "backend": "dcos-net"}"#,
-                "backend: \"dcos-net\" is no backend; write \"internal\" (this module programs the data \
-                 plane) or \"external\" (another does)",
+                "backend: \"dcos-net\" is not one of its values; write \"internal\" (this module programs \
+                 the data plane) or \"external\" (another program does)",
             ),
             (
                 r#"{"cni_dir": "/c", "vxlan_tx_checksum": "no"}"#,
-                "vxlan_tx_checksum: \"no\" is neither; write \"auto\" (as the kernel or the operator has \
-                 it), \"on\" or \"off\"",
+                "vxlan_tx_checksum: \"no\" is not one of its values; write \"auto\" (leave it as it is), \
+                 \"on\" or \"off\"",
             ),
             (
                 r#"{"cni_dir": "/c", "authenticate_http": "yes"}"#,
-                "authenticate_http: \"yes\" is none of its values; write \"writes\" (endpoints that change \
+                "authenticate_http: \"yes\" is not one of its values; write \"writes\" (endpoints that change \
                  something), \"all\" or \"none\"",
             ),
             (
                 r#"{"cni_dir": "/c", "firewall": "ufw"}"#,
-                "firewall: \"ufw\" is no firewall; write \"auto\" (what the host has), \"iptables\", \
-                 \"nftables\" or \"none\"",
+                "firewall: \"ufw\" is not one of its values; write \"auto\" (the tool that the host has), \
+                 \"iptables\", \"nftables\" or \"none\"",
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": "tcp://10.0.0.1:2375"}"#,
-                "docker_socket: \"tcp://10.0.0.1:2375\" is no unix socket; write the path of a unix socket, such \
+                "docker_socket: \"tcp://10.0.0.1:2375\" is not a unix socket; write the path of a unix socket, such \
                  as unix:///var/run/docker.sock",
             ),
             (
                 r#"{"cni_dir": "/c\u0000d"}"#,
-                "cni_dir: \"/c\\u0000d\" has a NUL character; give a path",
+                "cni_dir: \"/c\\u0000d\" contains a NUL character; give a path",
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": ""}"#,
@@ -469,12 +472,12 @@ mod tests {
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": "/d\u0000"}"#,
-                "docker_socket: \"/d\\u0000\" has a NUL character; write the path of a unix socket, such as \
+                "docker_socket: \"/d\\u0000\" contains a NUL character; write the path of a unix socket, such as \
                  unix:///var/run/docker.sock",
             ),
             (
                 r#"{"cni_dir": "/c", "docker_socket": "docker.sock"}"#,
-                "docker_socket: \"docker.sock\" is no absolute path; write the path of a unix socket, such as \
+                "docker_socket: \"docker.sock\" is not an absolute path; write the path of a unix socket, such as \
                  unix:///var/run/docker.sock",
             ),
         ] {
@@ -483,12 +486,31 @@ mod tests {
     }
 
     #[test]
+    fn all_mistakes_are_reported_in_the_order_of_the_file() {
+        let text = r#"{"firewall": "ufw", "network_config": {"overlay_mtu": 1, "mesos_bridge": 1},
+            "master": "10.0.0.1"}"#;
+        let error = parse("agent.json", text).unwrap_err();
+        let fields: Vec<_> = error.mistakes().iter().map(|m| m.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "cni_dir",
+                "firewall",
+                "network_config.overlay_mtu",
+                "network_config.mesos_bridge",
+                "master",
+            ],
+            "{error}"
+        );
+    }
+
+    #[test]
     fn an_unknown_key_is_a_warning() {
         let text = r#"{"cni_dir": "/c", "network_config": {"enable_ip6": false}, "zzz": 1}"#;
         assert_eq!(
             parse("agent.json", text).unwrap().warnings,
             [
-                "agent.json: zzz: unknown key, ignored; the known ones are master, cni_dir, network_config, \
+                "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
                  max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
                  vxlan_tx_checksum, authenticate_http",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",

@@ -1,5 +1,4 @@
-//! Which agents a master serves, and what becomes of those that do not come back:
-//! `agent_addresses` and `agent_lease`.
+//! The agents that a master serves, and for how long: `agent_addresses` and `agent_lease`.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,26 +6,26 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use super::duration;
-use super::reader::{ConfigError, Object};
+use super::reader::{Field, Object, Reported};
 
-/// Agents of the predecessor wait for up to ten minutes between two registrations.
-/// After a change of masters one may be unheard of for that long, and well.
+/// Lease below which a warning is logged. C++ agents wait up to ten minutes between two
+/// registrations, so a healthy one can be silent for that long after a change of masters.
 const SHORT_LEASE: Duration = Duration::from_secs(15 * 60);
 
-/// `agent_addresses`: the addresses that agents may have.
+/// The addresses that agents may have: `agent_addresses`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentAddresses {
-    /// Empty: any.
+    /// The permitted networks. If empty, all addresses are permitted.
     nets: Vec<Ipv4Net>,
 }
 
 impl AgentAddresses {
-    /// Whether an agent may have this one.
+    /// Returns whether an agent with this address is served.
     pub fn admit(&self, ip: Ipv4Addr) -> bool {
         self.nets.is_empty() || self.nets.iter().any(|net| net.contains(&ip))
     }
 
-    pub(super) fn read(top: &Object<'_>) -> Result<AgentAddresses, ConfigError> {
+    pub(super) fn read(top: &Object<'_>) -> Result<AgentAddresses, Reported> {
         const KEY: &str = "agent_addresses";
         let remedy = "write IPv4 networks or addresses, such as [\"10.0.0.0/8\", \"192.168.7.9\"]";
         let Some(nets) = top.strings(KEY, remedy, network)? else {
@@ -47,7 +46,7 @@ fn network(text: &str) -> Result<Ipv4Net, String> {
     match net {
         Ok(net) if net.addr() == net.network() => Ok(net),
         Ok(net) => Err(format!(
-            "has bits set behind its prefix (is \"{}\" meant?)",
+            "has bits set after its prefix (is \"{}\" meant?)",
             net.trunc()
         )),
         Err(_) if text.contains(':') => {
@@ -57,15 +56,15 @@ fn network(text: &str) -> Result<Ipv4Net, String> {
     }
 }
 
-/// `agent_lease`; `None`: agents keep what they have until they are deleted.
-pub(super) fn lease(top: &Object<'_>) -> Result<Option<Duration>, ConfigError> {
+/// Reads `agent_lease`. Without one, agents keep their allocations until they are deleted.
+pub(super) fn lease(top: &Object<'_>) -> Field<Duration> {
     const KEY: &str = "agent_lease";
     let lease = top.parsed(KEY, duration::REMEDY, duration::parse)?;
     if lease.is_some_and(|lease| lease < SHORT_LEASE) {
         top.warn(
             KEY,
-            "shorter than 15 minutes: an agent that is well, but slow to return after a change of masters, \
-             may lose what its containers use",
+            "shorter than 15 minutes: a healthy agent that is slow to return after a change of masters may \
+             lose the addresses of its containers",
         );
     }
     Ok(lease)

@@ -1,12 +1,12 @@
-//! Durations as Mesos's flags and configurations write them: `5mins`, `1.5hrs`.
+//! Durations in the format of Mesos's flags, such as `5mins` and `1.5hrs`.
 
 use std::time::Duration;
 
-/// What a duration must look like; part of every complaint about one.
+/// Remedy of every mistake in a duration.
 pub(super) const REMEDY: &str =
     "write a number and a unit, such as \"5mins\"; the units are ns us ms secs mins hrs days weeks";
 
-/// Units and how many seconds each has.
+/// Units and their lengths in seconds.
 const UNITS: [(&str, f64); 8] = [
     ("ns", 1e-9),
     ("us", 1e-6),
@@ -18,7 +18,8 @@ const UNITS: [(&str, f64); 8] = [
     ("weeks", 604_800.0),
 ];
 
-/// Reads a duration above zero; the error says what is wrong with it.
+/// Parses a duration, which must be greater than zero. The error continues a sentence that
+/// begins with the value.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let (number, unit) =

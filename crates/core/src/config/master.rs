@@ -1,18 +1,18 @@
-//! Reads the file behind the master module's parameter `master_config`.
+//! Reads the file that the master module's parameter `master_config` names.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::reader::{ConfigError, Object, Parsed, read};
+use super::error::ConfigError;
+use super::overlay::{self, Definition, Draft, parse_net};
+use super::reader::{Field, Invalid, Object, Parsed, Reported, Strictness, read};
 use super::{
-    AgentAddresses, AuthenticateHttp, MAX_OVERLAY_NAME, MasterConfig, Network, OverlayConfig,
-    Range, ZkConfig, duration, path, zk,
+    AgentAddresses, AuthenticateHttp, MasterConfig, Network, NetworkTexts, ZkConfig,
+    agent_admission, duration, path, zk,
 };
 use crate::host_api::desired::Mac;
-use crate::proto;
 
 const KEYS: &[&str] = &[
     "zk",
@@ -31,257 +31,197 @@ const NETWORK_KEYS: &[&str] = &[
     "vtep_subnet6",
     "vtep_mtu",
 ];
-const OVERLAY_KEYS: &[&str] = &["name", "subnet", "prefix", "subnet6", "prefix6", "enabled"];
 
-/// How long reading the log may take unless configured.
+/// Default of `replicated_log_timeout`.
 const REPLICATED_LOG_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Names that Docker gives to networks of its own.
-const RESERVED_NAMES: [&str; 4] = ["host", "bridge", "default", "none"];
-
-/// A VTEP's MAC ends in the low three bytes of its IPv4 address: in a longer range
-/// than this two VTEPs could get the same.
+/// Shortest prefix of the VTEPs' IPv4 range. The MAC address of a VTEP ends in the low three
+/// bytes of its IPv4 address, so two VTEPs of a larger range could get the same.
 const MIN_VTEP_PREFIX: u8 = 8;
 
-/// IPv6 is off on a device with a smaller MTU (RFC 8200).
+/// Smallest MTU of a device with IPv6, in bytes (RFC 8200).
 const MIN_IPV6_MTU: u32 = 1280;
 
 /// Reads and checks `text`, the contents of `file`.
+///
+/// # Errors
+/// All mistakes in the file.
 pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError> {
-    read(file, text, KEYS, |top| {
+    read(file, text, KEYS, Strictness::Lenient, |top| {
+        let network = network(top);
+        let zk = zookeeper(top);
+        let replicated_log_dir = log_dir(top);
+        let replicated_log_timeout =
+            top.parsed("replicated_log_timeout", duration::REMEDY, duration::parse);
+        let authenticate_http = AuthenticateHttp::read(top);
+        let agent_addresses = AgentAddresses::read(top);
+        let agent_lease = agent_admission::lease(top);
         Ok(MasterConfig {
-            network: network(top)?,
-            zk: zookeeper(top)?,
-            replicated_log_dir: log_dir(top)?,
-            replicated_log_timeout: top
-                .parsed("replicated_log_timeout", duration::REMEDY, duration::parse)?
-                .unwrap_or(REPLICATED_LOG_TIMEOUT),
-            authenticate_http: AuthenticateHttp::read(top)?,
-            agent_addresses: AgentAddresses::read(top)?,
-            agent_lease: super::agent_admission::lease(top)?,
+            network: network?,
+            zk: zk?,
+            replicated_log_dir: replicated_log_dir?,
+            replicated_log_timeout: replicated_log_timeout?.unwrap_or(REPLICATED_LOG_TIMEOUT),
+            authenticate_http: authenticate_http?,
+            agent_addresses: agent_addresses?,
+            agent_lease: agent_lease?,
         })
     })
 }
 
-fn log_dir(top: &Object<'_>) -> Result<Option<PathBuf>, ConfigError> {
+fn log_dir(top: &Object<'_>) -> Field<PathBuf> {
     let dir = path(top, "replicated_log_dir")?;
     if dir.is_none() {
         top.warn(
             "replicated_log_dir",
-            "missing; what agents get is kept in memory only and lost at a restart",
+            "missing; the allocations are kept in memory only and lost at a restart",
         );
     }
     Ok(dir)
 }
 
-fn zookeeper(top: &Object<'_>) -> Result<Option<ZkConfig>, ConfigError> {
+fn zookeeper(top: &Object<'_>) -> Field<ZkConfig> {
     let Some(object) = top.object("zk", ZK_KEYS)? else {
         return Ok(None);
     };
-    let quorum = object.number("quorum", 1..=u32::MAX)?;
-    let session_timeout = object.number("session_timeout", 1..=86_400)?;
-    let Some(url) = object.string("url")? else {
-        if quorum.is_none() {
-            return Ok(None);
-        }
-        return Err(object.missing("url", zk::REMEDY));
-    };
-    zk::check(url).map_err(|what| {
-        object.wrong_value(
-            "url",
-            &format!("\"{}\"", zk::redacted(url)),
-            &what,
-            zk::REMEDY,
-        )
-    })?;
-    let remedy = "give the majority of the number of masters (2 of 3), \
-                  or remove zk and set MESOS_ZK and MESOS_QUORUM in Mesos's environment";
+    let quorum = object.number("quorum", 1..=u32::MAX);
+    let session_timeout = object.number("session_timeout", 1..=86_400);
+    let url = zookeeper_url(&object);
+    if (url, quorum) == (Ok(None), Ok(None)) {
+        return session_timeout.map(|_| None);
+    }
+    let quorum_remedy = "give the majority of the number of masters (2 of 3), \
+                         or remove zk and set MESOS_ZK and MESOS_QUORUM in Mesos's environment";
+    let url = url.and_then(|url| url.ok_or_else(|| object.missing("url", zk::REMEDY)));
+    let quorum =
+        quorum.and_then(|quorum| quorum.ok_or_else(|| object.missing("quorum", quorum_remedy)));
     Ok(Some(ZkConfig {
-        url: url.trim().to_owned(),
-        quorum: quorum.ok_or_else(|| object.missing("quorum", remedy))?,
-        session_timeout: session_timeout.map_or(zk::SESSION_TIMEOUT, |seconds| {
+        url: url?.to_owned(),
+        quorum: quorum?,
+        session_timeout: session_timeout?.map_or(zk::SESSION_TIMEOUT, |seconds| {
             Duration::from_secs(seconds.into())
         }),
     }))
 }
 
-fn network(top: &Object<'_>) -> Result<Network, ConfigError> {
+fn zookeeper_url<'a>(object: &Object<'a>) -> Field<&'a str> {
+    const KEY: &str = "url";
+    let Some(url) = object.string(KEY)? else {
+        return Ok(None);
+    };
+    zk::check(url).map(|()| Some(url.trim())).map_err(|what| {
+        let shown = format!("\"{}\"", zk::redacted(url));
+        object.wrong_value(KEY, &shown, &what, zk::REMEDY)
+    })
+}
+
+fn network(top: &Object<'_>) -> Result<Network, Reported> {
     let object = top
         .object("network", NETWORK_KEYS)?
         .ok_or_else(|| top.missing("network", "give the networks of the cluster"))?;
-    let vtep_subnet = vtep_subnet(&object)?;
-    let vtep_subnet6 = vtep_subnet6(&object)?;
-    let vtep_mtu = object.number("vtep_mtu", super::MTU)?;
-    if vtep_subnet6.is_some() && vtep_mtu.is_some_and(|mtu| mtu < MIN_IPV6_MTU) {
-        let remedy = format!("give at least {MIN_IPV6_MTU}, or remove vtep_subnet6");
-        return Err(object.wrong("vtep_mtu", "is too small for IPv6", &remedy));
+    let vtep_subnet = vtep_subnet(&object);
+    let vtep_subnet6 = vtep_subnet6(&object);
+    let vtep_mac_oui = vtep_mac_oui(&object);
+    let vtep_mtu = vtep_mtu(&object, vtep_subnet6);
+    let objects = object.objects("overlays", overlay::KEYS);
+    let overlays: Vec<Draft> = objects.iter().map(Definition::read).collect();
+    check_names(&objects, &overlays);
+    check_overlaps(places(
+        &object,
+        vtep_subnet,
+        vtep_subnet6,
+        &objects,
+        &overlays,
+    ));
+    if vtep_subnet6 == Ok(None) {
+        warn_of_local_ipv6(&objects, &overlays);
     }
-    let objects = object.objects("overlays", OVERLAY_KEYS)?;
-    let overlays = objects.iter().map(overlay).collect::<Result<Vec<_>, _>>()?;
-    check_names(&objects, &overlays)?;
-    check_overlaps(&object, vtep_subnet, vtep_subnet6, &objects, &overlays)?;
-    if vtep_subnet6.is_none() {
-        for (object, _) in objects
-            .iter()
-            .zip(&overlays)
-            .filter(|(_, overlay)| overlay.v6.is_some())
-        {
+    let overlays: Result<Vec<_>, _> = overlays.into_iter().map(Draft::complete).collect();
+    Ok(Network {
+        vtep_subnet: vtep_subnet?,
+        vtep_subnet6: vtep_subnet6?,
+        vtep_mac_oui: vtep_mac_oui?,
+        vtep_mtu: vtep_mtu?,
+        texts: NetworkTexts {
+            vtep_subnet: text(&object, "vtep_subnet")?.unwrap_or_default(),
+            vtep_subnet6: text(&object, "vtep_subnet6")?,
+            vtep_mac_oui: text(&object, "vtep_mac_oui")?.unwrap_or_default(),
+        },
+        overlays: overlays?,
+    })
+}
+
+fn text(object: &Object<'_>, key: &'static str) -> Field<String> {
+    Ok(object.string(key)?.map(str::to_owned))
+}
+
+fn warn_of_local_ipv6(objects: &[Object<'_>], overlays: &[Draft]) {
+    for (object, overlay) in objects.iter().zip(overlays) {
+        if matches!(overlay.values.v6, Ok(Some(_))) {
             object.warn(
                 "subnet6",
                 "works within a host only: network.vtep_subnet6 is missing",
             );
         }
     }
-    Ok(Network {
-        vtep_subnet,
-        vtep_subnet6,
-        vtep_mac_oui: vtep_mac_oui(&object)?,
-        vtep_mtu,
-        wire: wire_network(&object, vtep_mtu, &objects)?,
-        overlays,
-    })
 }
 
-/// An overlay as an operator defines it while the cluster runs, checked by itself:
-/// whether it goes with the others is for the master to say.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Definition {
-    /// What it means.
-    pub config: OverlayConfig,
-    /// What the operator wrote.
-    pub info: proto::OverlayInfo,
-}
-
-/// Reads a definition: an object as in `network.overlays`, called `name` unless that
-/// is `None`; then it has to say its name itself. `what` stands for the file in an
-/// error.
-///
-/// # Errors
-/// What is wrong; unknown keys and keys given twice are, too.
-pub fn parse_definition(what: &str, text: &str, name: Option<&str>) -> Result<Definition, String> {
-    let parsed = read(what, text, OVERLAY_KEYS, |object| definition(object, name));
-    let Parsed { config, warnings } = parsed.map_err(|error| error.to_string())?;
-    // In a file these are warnings, and what is to be done is done.
-    let warning = warnings.into_iter().next();
-    warning.map_or(Ok(config), |text| {
-        Err(text
-            .replace(", ignored;", ";")
-            .replace("; the last one counts", ""))
-    })
-}
-
-fn definition(object: &Object<'_>, called: Option<&str>) -> Result<Definition, ConfigError> {
-    let info = wire_overlay(object)?;
-    let (v4, v6) = ranges(object)?;
-    let name = match called {
-        Some(called) if !object.has("name") => called.to_owned(),
-        Some(called) if info.name != called => {
-            let remedy = format!("an overlay keeps its name: write \"{called}\" or nothing");
-            return Err(object.wrong("name", "is not the name in the path", &remedy));
-        }
-        _ => name(object)?,
-    };
-    let config = OverlayConfig {
-        name: name.clone(),
-        v4,
-        v6,
-        enabled: info.enabled(),
-    };
-    Ok(Definition {
-        config,
-        info: proto::OverlayInfo { name, ..info },
-    })
-}
-
-/// Reads what the log has of an overlay, which was a [`Definition`] once.
-///
-/// # Errors
-/// It is none, or not any more; why.
-pub fn read_definition(info: &proto::OverlayInfo) -> Result<Definition, String> {
-    let json = serde_json::json!({
-        "name": info.name, "subnet": info.subnet, "prefix": info.prefix,
-        "subnet6": info.subnet6, "prefix6": info.prefix6, "enabled": info.enabled,
-    });
-    let definition = parse_definition("replicated log", &json.to_string(), None)?;
-    Ok(Definition {
-        info: info.clone(),
-        ..definition
-    })
-}
-
-/// What the operator wrote, as endpoints show it and the log keeps it.
-fn wire_network(
-    object: &Object<'_>,
-    vtep_mtu: Option<u32>,
-    overlays: &[Object<'_>],
-) -> Result<proto::NetworkConfig, ConfigError> {
-    Ok(proto::NetworkConfig {
-        vtep_subnet: text(object, "vtep_subnet")?.unwrap_or_default(),
-        vtep_mac_oui: text(object, "vtep_mac_oui")?.unwrap_or_default(),
-        overlays: overlays
-            .iter()
-            .map(wire_overlay)
-            .collect::<Result<_, _>>()?,
-        vtep_subnet6: text(object, "vtep_subnet6")?,
-        vtep_mtu,
-    })
-}
-
-fn wire_overlay(object: &Object<'_>) -> Result<proto::OverlayInfo, ConfigError> {
-    Ok(proto::OverlayInfo {
-        name: text(object, "name")?.unwrap_or_default(),
-        subnet: text(object, "subnet")?,
-        prefix: object.number("prefix", 0..=u32::MAX)?,
-        subnet6: text(object, "subnet6")?,
-        prefix6: object.number("prefix6", 0..=u32::MAX)?,
-        enabled: object.boolean("enabled")?,
-    })
-}
-
-fn text(object: &Object<'_>, key: &'static str) -> Result<Option<String>, ConfigError> {
-    Ok(object.string(key)?.map(str::to_owned))
-}
-
-fn vtep_subnet(network: &Object<'_>) -> Result<Ipv4Net, ConfigError> {
+fn vtep_subnet(network: &Object<'_>) -> Result<Ipv4Net, Reported> {
+    const KEY: &str = "vtep_subnet";
     let example = "such as \"44.128.0.0/20\"";
-    let net: Ipv4Net = range(network, "vtep_subnet", example)?.ok_or_else(|| {
-        network.missing(
-            "vtep_subnet",
-            &format!("give the IPv4 range of the VTEPs, {example}"),
-        )
-    })?;
-    if net.prefix_len() < MIN_VTEP_PREFIX {
-        let what = "is so large that the MACs of the VTEPs would not be unique";
-        let remedy = format!("give a prefix length of at least {MIN_VTEP_PREFIX}");
-        return Err(network.wrong("vtep_subnet", what, &remedy));
-    }
-    check_room(network, "vtep_subnet", net.into())?;
-    Ok(net)
+    let Some(text) = network.string(KEY)? else {
+        let remedy = format!("give the IPv4 range of the VTEPs, {example}");
+        return Err(network.missing(KEY, &remedy));
+    };
+    let check_mac_bits = |net: Ipv4Net| {
+        if net.prefix_len() >= MIN_VTEP_PREFIX {
+            return Ok(net);
+        }
+        Err(Invalid {
+            what: "is so large that the MAC addresses of the VTEPs would not be unique".to_owned(),
+            remedy: format!("give a prefix length of at least {MIN_VTEP_PREFIX}"),
+        })
+    };
+    parse_net(text, example)
+        .and_then(check_mac_bits)
+        .and_then(check_size)
+        .map_err(|Invalid { what, remedy }| network.wrong(KEY, &what, &remedy))
 }
 
-fn vtep_subnet6(network: &Object<'_>) -> Result<Option<Ipv6Net>, ConfigError> {
-    let Some(net) = range::<Ipv6Net>(network, "vtep_subnet6", "such as \"fd01:a::/64\"")? else {
+fn vtep_subnet6(network: &Object<'_>) -> Field<Ipv6Net> {
+    const KEY: &str = "vtep_subnet6";
+    let Some(text) = network.string(KEY)? else {
         return Ok(None);
     };
-    check_room(network, "vtep_subnet6", net.into())?;
-    Ok(Some(net))
+    parse_net(text, "such as \"fd01:a::/64\"")
+        .and_then(check_size)
+        .map(Some)
+        .map_err(|Invalid { what, remedy }| network.wrong(KEY, &what, &remedy))
 }
 
-/// The first and the last address of a VTEP range are never used.
-fn check_room(network: &Object<'_>, key: &'static str, net: IpNet) -> Result<(), ConfigError> {
+/// Checks that a VTEP range has more than its first and its last address, which are not used.
+fn check_size<N: Copy + Into<IpNet>>(range: N) -> Result<N, Invalid> {
+    let net: IpNet = range.into();
     let longest = net.max_prefix_len() - 2;
     if net.prefix_len() <= longest {
-        return Ok(());
+        return Ok(range);
     }
-    let what = "has no address besides its first and last, which are not used";
-    Err(network.wrong(
-        key,
-        what,
-        &format!("give a prefix length of at most {longest}"),
-    ))
+    Err(Invalid {
+        what: "has no address besides its first and last, which are not used".to_owned(),
+        remedy: format!("give a prefix length of at most {longest}"),
+    })
 }
 
-fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
+fn vtep_mtu(network: &Object<'_>, vtep_subnet6: Field<Ipv6Net>) -> Field<u32> {
+    const KEY: &str = "vtep_mtu";
+    let mtu = network.number(KEY, super::MTU)?;
+    if matches!(vtep_subnet6, Ok(Some(_))) && mtu.is_some_and(|mtu| mtu < MIN_IPV6_MTU) {
+        let remedy = format!("give at least {MIN_IPV6_MTU}, or remove vtep_subnet6");
+        return Err(network.wrong(KEY, "is too small for IPv6", &remedy));
+    }
+    Ok(mtu)
+}
+
+fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], Reported> {
     let remedy =
         "write the three bytes of the OUI and three zero bytes, such as \"70:B3:D5:00:00:00\"";
     let oui = network.parsed("vtep_mac_oui", remedy, |text| {
@@ -290,7 +230,8 @@ fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
             .map_err(|_| "is not a MAC address".to_owned())?;
         if rest != [0; 3] {
             return Err(
-                "does not end in three zero bytes, which the VTEPs' addresses fill".to_owned(),
+                "does not end in three zero bytes, which the addresses of the VTEPs fill"
+                    .to_owned(),
             );
         }
         if a & 1 != 0 {
@@ -301,191 +242,75 @@ fn vtep_mac_oui(network: &Object<'_>) -> Result<[u8; 3], ConfigError> {
     oui.ok_or_else(|| network.missing("vtep_mac_oui", remedy))
 }
 
-fn overlay(object: &Object<'_>) -> Result<OverlayConfig, ConfigError> {
-    let (v4, v6) = ranges(object)?;
-    let name = name(object)?;
-    Ok(OverlayConfig {
-        name,
-        v4,
-        v6,
-        enabled: object.boolean("enabled")?.unwrap_or(true),
-    })
-}
-
-/// The ranges of an overlay: at least one.
-fn ranges(object: &Object<'_>) -> Result<(Option<Range>, Option<Range>), ConfigError> {
-    let v4 = overlay_range::<Ipv4Net>(object, "subnet", "prefix", "such as \"9.0.0.0/8\"")?;
-    let v6 = overlay_range::<Ipv6Net>(object, "subnet6", "prefix6", "such as \"fd01:b::/64\"")?;
-    if v4.is_none() && v6.is_none() {
-        let remedy = "give subnet and prefix for IPv4, subnet6 and prefix6 for IPv6, or all four";
-        return Err(object.missing("subnet", remedy));
-    }
-    Ok((v4, v6))
-}
-
-/// The name becomes part of the names of network devices, of a file, and of a
-/// Docker network.
-fn name(object: &Object<'_>) -> Result<String, ConfigError> {
-    let remedy = format!(
-        "give a name of 1 to {MAX_OVERLAY_NAME} letters, digits and _ . - that begins with a letter or digit"
-    );
-    let name = object.parsed("name", &remedy, |name| {
-        if RESERVED_NAMES.contains(&name) {
-            return Err("is a name that Docker keeps for itself".to_owned());
-        }
-        if name.chars().count() > MAX_OVERLAY_NAME {
-            return Err(format!("has more than {MAX_OVERLAY_NAME} characters"));
-        }
-        if !is_overlay_name(name) {
-            return Err("is not fit to be the name of network devices and files".to_owned());
-        }
-        Ok(name.to_owned())
-    })?;
-    name.ok_or_else(|| object.missing("name", &remedy))
-}
-
-/// Whether an overlay may be called so.
-pub fn is_overlay_name(name: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    name.len() <= MAX_OVERLAY_NAME
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(fits)
-        && !RESERVED_NAMES.contains(&name)
-}
-
-/// A network without bits behind its prefix.
-fn range<N>(object: &Object<'_>, key: &'static str, example: &str) -> Result<Option<N>, ConfigError>
-where
-    N: Copy + Into<IpNet> + std::str::FromStr,
-{
-    let remedy = format!("write a network address and its prefix length, {example}");
-    let net: Option<N> = object.parsed(key, &remedy, |text| {
-        text.parse().map_err(|_| match text.parse::<IpNet>() {
-            Ok(IpNet::V4(_)) => "is an IPv4 network, not an IPv6 one".to_owned(),
-            Ok(IpNet::V6(_)) => "is an IPv6 network, not an IPv4 one".to_owned(),
-            Err(_) => "is not a network".to_owned(),
-        })
-    })?;
-    match net.map(Into::into) {
-        Some(whole) if whole.addr() != whole.network() => {
-            let what = "has bits set behind its prefix";
-            Err(object.wrong(
-                key,
-                what,
-                &format!("write \"{}\" if that is meant", whole.trunc()),
-            ))
-        }
-        _ => Ok(net),
-    }
-}
-
-/// A range and the prefix length of the subnets it is cut into.
-fn overlay_range<N>(
-    object: &Object<'_>,
-    subnet: &'static str,
-    prefix: &'static str,
-    example: &str,
-) -> Result<Option<Range>, ConfigError>
-where
-    N: Copy + Into<IpNet> + std::str::FromStr,
-{
-    let Some(net) = range::<N>(object, subnet, example)?.map(Into::into) else {
-        if object.has(prefix) {
-            let remedy =
-                format!("give the range that is cut into subnets, {example}, or remove {prefix}");
-            return Err(object.missing(subnet, &remedy));
-        }
-        return Ok(None);
-    };
-    // A subnet is split between two bridges.
-    let longest = net.max_prefix_len() - 1;
-    if net.prefix_len() > longest {
-        let remedy = format!("give a prefix length of at most {longest}");
-        return Err(object.wrong(subnet, "cannot be split between two bridges", &remedy));
-    }
-    let shortest = u32::from(net.prefix_len());
-    let remedy =
-        format!("give the prefix length of each agent's subnet, from {shortest} to {longest}");
-    let Some(length) = object.number(prefix, 0..=u32::MAX)? else {
-        return Err(object.missing(prefix, &remedy));
-    };
-    if length < shortest {
-        return Err(object.wrong(prefix, &format!("is shorter than that of {net}"), &remedy));
-    }
-    match u8::try_from(length) {
-        Ok(prefix) if prefix <= longest => Ok(Some(Range { net, prefix })),
-        _ => Err(object.wrong(prefix, "leaves no two halves for the bridges", &remedy)),
-    }
-}
-
-fn check_names(objects: &[Object<'_>], overlays: &[OverlayConfig]) -> Result<(), ConfigError> {
+/// Reports every overlay whose name an earlier one has.
+fn check_names(objects: &[Object<'_>], overlays: &[Draft]) {
     for (index, (object, overlay)) in objects.iter().zip(overlays).enumerate() {
-        if let Some(first) = overlays[..index]
-            .iter()
-            .position(|earlier| earlier.name == overlay.name)
-        {
-            let what = format!("is the name of network.overlays[{first}] already");
-            return Err(object.wrong("name", &what, "give every overlay a name of its own"));
+        let Ok(name) = &overlay.values.name else {
+            continue;
+        };
+        let is_same = |earlier: &Draft| earlier.values.name.as_ref() == Ok(name);
+        if let Some(first) = overlays[..index].iter().position(is_same) {
+            let what = format!("is the name of {} already", objects[first].path());
+            object.wrong("name", &what, "give every overlay a name of its own");
         }
     }
-    Ok(())
 }
 
-/// One range of the file, and where it stands.
+/// A range of the file and its key.
 struct Place<'a> {
     object: &'a Object<'a>,
     key: &'static str,
     net: IpNet,
 }
 
-/// No two ranges may share an address. Sorted by their first address, ranges that
-/// do so follow each other.
-fn check_overlaps(
-    network: &Object<'_>,
-    vtep_subnet: Ipv4Net,
-    vtep_subnet6: Option<Ipv6Net>,
-    objects: &[Object<'_>],
-    overlays: &[OverlayConfig],
-) -> Result<(), ConfigError> {
-    let mut places = vec![Place {
-        object: network,
-        key: "vtep_subnet",
-        net: vtep_subnet.into(),
-    }];
-    places.extend(vtep_subnet6.map(|net| Place {
-        object: network,
-        key: "vtep_subnet6",
-        net: net.into(),
-    }));
-    for (object, overlay) in objects.iter().zip(overlays) {
-        places.extend(overlay.v4.map(|range| Place {
-            object,
-            key: "subnet",
-            net: range.net,
-        }));
-        places.extend(overlay.v6.map(|range| Place {
-            object,
-            key: "subnet6",
-            net: range.net,
-        }));
+impl<'a> Place<'a> {
+    fn new(object: &'a Object<'a>, key: &'static str, net: impl Into<IpNet>) -> Place<'a> {
+        let net = net.into();
+        Place { object, key, net }
     }
-    // A stable sort keeps the file's order where two ranges are the same.
-    places.sort_by_key(|place| (first(place.net), place.net.prefix_len()));
-    for pair in places.windows(2) {
-        let [outer, inner] = pair else { continue };
-        if outer.net.contains(&inner.net) {
-            let other = outer.object.path_of(outer.key);
-            let what = format!("overlaps {other}, {}", outer.net);
-            return Err(inner
-                .object
-                .wrong(inner.key, &what, "give ranges that share no address"));
-        }
-    }
-    Ok(())
 }
 
-fn first(net: IpNet) -> IpAddr {
-    net.network()
+/// Returns the ranges without mistakes, in the order of the file.
+fn places<'a>(
+    network: &'a Object<'a>,
+    vtep_subnet: Result<Ipv4Net, Reported>,
+    vtep_subnet6: Field<Ipv6Net>,
+    objects: &'a [Object<'a>],
+    overlays: &[Draft],
+) -> Vec<Place<'a>> {
+    let v4 = vtep_subnet.map(|net| Place::new(network, "vtep_subnet", net));
+    let v6 = vtep_subnet6.ok().flatten();
+    let mut places: Vec<_> = v4.into_iter().collect();
+    places.extend(v6.map(|net| Place::new(network, "vtep_subnet6", net)));
+    for (object, overlay) in objects.iter().zip(overlays) {
+        let values = &overlay.values;
+        for (key, range) in [("subnet", values.v4), ("subnet6", values.v6)] {
+            let range = range.ok().flatten();
+            places.extend(range.map(|range| Place::new(object, key, range.net)));
+        }
+    }
+    places
+}
+
+/// Reports every range that overlaps a larger one, or an earlier one of the same size.
+fn check_overlaps(mut places: Vec<Place<'_>>) {
+    // Two networks are disjoint or one contains the other. Sorted by the first address, the
+    // outer one first, those in an outer network follow it. The sort is stable.
+    places.sort_by_key(|place| (place.net.network(), place.net.prefix_len()));
+    let mut places = places.into_iter();
+    let Some(mut outer) = places.next() else {
+        return;
+    };
+    for place in places {
+        if outer.net.contains(&place.net) {
+            let path = outer.object.path_of(outer.key);
+            let what = format!("overlaps {path}, {}", outer.net);
+            let remedy = "give ranges that share no address";
+            place.object.wrong(place.key, &what, remedy);
+        } else {
+            outer = place;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! The two configuration files, checked. Reading the files is the caller's part;
-//! here text becomes a value in which every field can be relied on, or one line
-//! that names file, field, value and remedy.
+//! The configurations of both modules. Their texts become checked values, or a list of all
+//! mistakes, each in one line with file, field, value and remedy. The caller reads the files.
 
 pub mod agent;
 mod agent_admission;
-mod duplicate_keys;
 mod duration;
+mod error;
 pub mod master;
+mod outline;
+pub mod overlay;
 mod reader;
 pub mod zk;
 
@@ -19,31 +20,32 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::host_api::desired::{Backend, Checksum, Firewall};
 use crate::proto;
 use crate::protocol::routes::Access;
-use reader::Object;
-pub use reader::nearest;
+use overlay::Definition;
+use reader::{Field, Object, Reported};
 
 pub use agent_admission::AgentAddresses;
-pub use reader::{ConfigError, Parsed};
+pub use error::{ConfigError, Mistake};
+pub use reader::{Parsed, nearest};
 
-/// What an MTU may be, in bytes: at least what every IPv4 host must be able to
-/// receive (RFC 791), at most what the kernel takes.
+/// Valid MTUs, in bytes: from what every IPv4 host must be able to receive (RFC 791) to the
+/// largest that the kernel accepts.
 const MTU: RangeInclusive<u32> = 576..=65535;
 
-/// `authenticate_http`: which endpoints take authenticated requests only, where Mesos
-/// is set up to authenticate.
+/// The endpoints that need authenticated requests, if Mesos authenticates HTTP:
+/// `authenticate_http`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthenticateHttp {
-    /// None.
+    /// No endpoint.
     None,
-    /// Those that change something.
+    /// Endpoints that change something.
     #[default]
     Writes,
-    /// Those that tell of the state, too.
+    /// Endpoints that change something or show the state.
     All,
 }
 
 impl AuthenticateHttp {
-    /// Whether it covers endpoints for these.
+    /// Returns whether endpoints for `access` need authenticated requests.
     pub fn covers(self, access: Access) -> bool {
         match access {
             Access::Anyone => false,
@@ -52,149 +54,205 @@ impl AuthenticateHttp {
         }
     }
 
-    fn read(object: &Object<'_>) -> Result<AuthenticateHttp, ConfigError> {
+    fn read(object: &Object<'_>) -> Result<AuthenticateHttp, Reported> {
         let remedy = "write \"writes\" (endpoints that change something), \"all\" or \"none\"";
-        let chosen = object.parsed("authenticate_http", remedy, |text| match text {
-            "none" => Ok(AuthenticateHttp::None),
-            "writes" => Ok(AuthenticateHttp::Writes),
-            "all" => Ok(AuthenticateHttp::All),
-            _ => Err("is none of its values".to_owned()),
-        })?;
+        let choices = [
+            ("none", AuthenticateHttp::None),
+            ("writes", AuthenticateHttp::Writes),
+            ("all", AuthenticateHttp::All),
+        ];
+        let chosen = object.choice("authenticate_http", remedy, &choices)?;
         Ok(chosen.unwrap_or_default())
     }
 }
 
-/// A path that is not empty.
-fn path(object: &Object<'_>, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+/// Reads a path, which must not be empty.
+fn path(object: &Object<'_>, key: &'static str) -> Field<PathBuf> {
     object.parsed(key, "give a path", |text| match text {
         "" => Err("is empty".to_owned()),
-        text if text.contains('\0') => Err("has a NUL character".to_owned()),
+        text if text.contains('\0') => Err("contains a NUL character".to_owned()),
         text => Ok(PathBuf::from(text)),
     })
 }
 
-/// The file behind the master module's parameter `master_config`.
+/// The configuration of a master.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MasterConfig {
-    /// `network`: what there is to give out.
+    /// `network`: the networks of the cluster.
     pub network: Network,
-    /// `zk`: where the log's replicas meet.
+    /// `zk`: the ZooKeeper where the replicas of the log find each other.
     pub zk: Option<ZkConfig>,
-    /// `replicated_log_dir`; `None`: state is in memory only.
+    /// `replicated_log_dir`. Without one the state is kept in memory only.
     pub replicated_log_dir: Option<PathBuf>,
-    /// `replicated_log_timeout`: how long reading the log may take.
+    /// `replicated_log_timeout`: the time after which reading the log is given up and repeated.
     pub replicated_log_timeout: Duration,
     /// `authenticate_http`.
     pub authenticate_http: AuthenticateHttp,
-    /// `agent_addresses`: which agents are served.
+    /// `agent_addresses`: the agents that are served.
     pub agent_addresses: AgentAddresses,
-    /// `agent_lease`: after how long without contact what an agent holds may be given to
-    /// others; `None`: never.
+    /// `agent_lease`: the time without contact after which the allocation of an agent may be
+    /// reassigned. Never if `None`.
     pub agent_lease: Option<Duration>,
 }
 
-/// ZooKeeper as the master's configuration names it.
+/// The ZooKeeper of a master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZkConfig {
-    /// `zk://[user:password@]host:port[,host:port]…/path`, or `file://` and the
-    /// path of a file that holds such a url.
+    /// `zk://[user:password@]host:port[,host:port]…/path`, or `file://` and the path of a file
+    /// that contains such a URL.
     pub url: String,
-    /// How many replicas are a majority, from 1.
+    /// The number of replicas that are a majority, from 1.
     pub quorum: u32,
-    /// `session_timeout` (whole seconds in the file).
+    /// `session_timeout`, in whole seconds in the file.
     pub session_timeout: Duration,
 }
 
 /// The networks of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    /// The first and the last address are never given out.
+    /// The IPv4 range of the VTEPs. The first and the last address are not used.
     pub vtep_subnet: Ipv4Net,
-    /// The same for IPv6.
+    /// The IPv6 range of the VTEPs. The first and the last address are not used.
     pub vtep_subnet6: Option<Ipv6Net>,
-    /// The first three bytes of every VTEP's MAC.
+    /// The first three bytes of the MAC address of every VTEP.
     pub vtep_mac_oui: [u8; 3],
-    /// Bytes.
+    /// The MTU of the VTEPs, in bytes. Chosen by the agents if `None`.
     pub vtep_mtu: Option<u32>,
-    /// In the order of the file.
-    pub overlays: Vec<OverlayConfig>,
-    /// As the operator wrote it: what endpoints show and the log keeps.
-    pub wire: proto::NetworkConfig,
+    /// The settings above as the operator wrote them.
+    pub texts: NetworkTexts,
+    /// The overlays, in the order of the file.
+    pub overlays: Vec<Definition>,
 }
 
-/// One overlay network.
+/// Settings of the network as the operator wrote them, which endpoints show and the log stores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkTexts {
+    /// `vtep_subnet`.
+    pub vtep_subnet: String,
+    /// `vtep_subnet6`.
+    pub vtep_subnet6: Option<String>,
+    /// `vtep_mac_oui`.
+    pub vtep_mac_oui: String,
+}
+
+impl Network {
+    /// Returns the network as the operator wrote it.
+    pub fn to_wire(&self) -> proto::NetworkConfig {
+        let overlay = |overlay: &Definition| overlay.info().clone();
+        proto::NetworkConfig {
+            vtep_subnet: self.texts.vtep_subnet.clone(),
+            vtep_mac_oui: self.texts.vtep_mac_oui.clone(),
+            overlays: self.overlays.iter().map(overlay).collect(),
+            vtep_subnet6: self.texts.vtep_subnet6.clone(),
+            vtep_mtu: self.vtep_mtu,
+        }
+    }
+
+    /// Returns the overlay with a name.
+    pub fn overlay(&self, name: &str) -> Option<&Definition> {
+        self.overlays.iter().find(|overlay| overlay.name() == name)
+    }
+
+    /// Returns the ranges of the VTEPs.
+    pub fn vtep_ranges(&self) -> impl Iterator<Item = IpNet> {
+        let v6 = self.vtep_subnet6.map(IpNet::from);
+        std::iter::once(self.vtep_subnet.into()).chain(v6)
+    }
+}
+
+/// An overlay.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OverlayConfig {
-    /// At most [`MAX_OVERLAY_NAME`] characters.
+    /// The name, of at most [`MAX_OVERLAY_NAME`] characters.
     pub name: String,
-    /// At least one of `v4` and `v6` is there.
+    /// The IPv4 range. There is at least one of `v4` and `v6`.
     pub v4: Option<Range>,
-    /// See `v4`.
+    /// The IPv6 range. There is at least one of `v4` and `v6`.
     pub v6: Option<Range>,
-    /// Whether agents get it.
+    /// Agents get subnets of the overlay.
     pub enabled: bool,
 }
 
-/// A range that is cut into subnets of one size.
+impl OverlayConfig {
+    /// Returns the ranges of both families.
+    pub fn ranges(&self) -> impl Iterator<Item = Range> {
+        self.v4.into_iter().chain(self.v6)
+    }
+
+    /// Returns the range of the family of `net`.
+    pub fn range_like(&self, net: IpNet) -> Option<Range> {
+        match net {
+            IpNet::V4(_) => self.v4,
+            IpNet::V6(_) => self.v6,
+        }
+    }
+
+    /// Returns whether a network lies in a range of the overlay.
+    pub fn contains(&self, net: IpNet) -> bool {
+        self.range_like(net)
+            .is_some_and(|range| range.net.contains(&net))
+    }
+}
+
+/// A range that is divided into subnets of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The whole; no bit is set behind the prefix.
+    /// The whole range. No bit is set after its prefix.
     pub net: IpNet,
-    /// Prefix length of an agent's subnet: at least that of `net`, at most the
-    /// address's width less one (a subnet is split between two bridges).
+    /// The prefix length of an agent's subnet, from that of `net` to one less than the length
+    /// of an address, because a subnet is divided between two bridges.
     pub prefix: u8,
 }
 
-/// The longest overlay name: a device name has at most 15 characters, two of
-/// which are `m-` or `d-`.
+/// Longest name of an overlay, in bytes. The name of a device has at most 15 bytes (`IFNAMSIZ`
+/// less one), two of which are `m-` or `d-`.
 pub const MAX_OVERLAY_NAME: usize = 13;
 
-/// The default MTU of containers' interfaces, in bytes: that of existing clusters,
-/// whose underlays have 1500 at least.
+/// Default MTU of containers' interfaces, in bytes. Existing clusters have it, and it fits an
+/// underlay of 1500 bytes.
 pub const OVERLAY_MTU: u32 = 1420;
 
-/// The file behind the agent module's parameter `agent_config`.
+/// The configuration of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentConfig {
     /// `master`: `host:port`, `zk://…` or `file://…`.
     pub master: Option<String>,
-    /// `cni_dir`: where CNI configurations are written.
+    /// `cni_dir`: the directory of CNI configurations.
     pub cni_dir: PathBuf,
     /// `cni_data_dir`: `dataDir` of the `host-local` plugin.
     pub cni_data_dir: Option<PathBuf>,
     /// `network_config`.
     pub network: AgentNetwork,
-    /// `max_configuration_attempts`: after how many failures in a row the agent
-    /// reports `STATUS_FAILED`. (It goes on trying.)
+    /// `max_configuration_attempts`: the number of failures in a row after which the agent
+    /// reports `STATUS_FAILED`. It continues to try.
     pub max_configuration_attempts: u32,
-    /// `vxlan_tx_checksum`: who computes checksums of packets into the tunnel.
+    /// `vxlan_tx_checksum`: computation of checksums of packets into the tunnel.
     pub tx_checksum: Checksum,
-    /// `backend`: who programs the data plane.
+    /// `backend`: the program that configures the data plane.
     pub backend: Backend,
-    /// `firewall`: where masquerading is written.
+    /// `firewall`: the tool that configures masquerading.
     pub firewall: Firewall,
-    /// `docker_socket`: where the container engine listens; `None`: at
-    /// [`DEFAULT_SOCKET`](crate::host_api::engine::DEFAULT_SOCKET), unless the
-    /// environment says something else.
+    /// `docker_socket`: the socket of the container engine. If `None`, it comes from the
+    /// environment, or is [`DEFAULT_SOCKET`](crate::host_api::engine::DEFAULT_SOCKET).
     pub docker_socket: Option<PathBuf>,
     /// `authenticate_http`.
     pub authenticate_http: AuthenticateHttp,
 }
 
-/// What an agent wants of its master, and how it sets up its host.
+/// The requests of an agent to its master, and settings of its host: `network_config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentNetwork {
-    /// Whether it gets subnets besides its VTEP.
+    /// The agent gets subnets besides its VTEP.
     pub allocate_subnet: bool,
-    /// Whether it has a bridge for the Mesos containerizer.
+    /// The agent has a bridge for the Mesos containerizer.
     pub mesos_bridge: bool,
-    /// Whether it has a bridge for Docker.
+    /// The agent has a bridge for Docker.
     pub docker_bridge: bool,
-    /// MTU of the containers' interfaces, in bytes; `None`: [`OVERLAY_MTU`], or less
-    /// if the underlay needs it.
+    /// The MTU of the containers' interfaces, in bytes. If `None`, it is [`OVERLAY_MTU`], or
+    /// less if the underlay needs it.
     pub overlay_mtu: Option<u32>,
-    /// How long one call to the container engine may take.
+    /// The time that a call to the container engine may take.
     pub command_timeout: Duration,
-    /// Whether it takes part in IPv6.
+    /// The agent takes part in IPv6.
     pub enable_ipv6: bool,
 }

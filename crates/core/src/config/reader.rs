@@ -1,142 +1,155 @@
-//! A JSON object that knows where it is, so that every complaint about it can
-//! name file, field, value and remedy in one line.
+//! A JSON object of a configuration, which knows its file and path. Reading a field reports
+//! each mistake, with file, field, value and remedy, and goes on.
 
 use std::cell::RefCell;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::duplicate_keys;
+use super::error::{ConfigError, Mistake, one_line};
+use super::outline::Outline;
 use crate::util::line;
 
-/// How alike (Jaro-Winkler, 0 to 1) an unknown key and a known one must be for
-/// the one to be taken as a typing error of the other.
-const ALIKE: f64 = 0.75;
+/// Similarity (Jaro-Winkler, 0 to 1) from which an unknown key is taken for a misspelt known one.
+const SIMILAR: f64 = 0.75;
 
-/// The longest value that is shown whole in a complaint, in characters.
-const SHOWN_VALUE: usize = 80;
+/// Largest length of a value or key that is shown in full, in characters.
+const SHOWN_LENGTH: usize = 80;
 
-/// What is wrong with a configuration. Displays as one line:
-/// `<file>: <field path>: <value> <what is wrong>; <remedy>`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}: {}{problem}; {remedy}", Prefixed(field))]
-pub struct ConfigError {
-    /// The file, as the module's parameter names it (or `environment`).
-    pub file: String,
-    /// The field's path, as `network.overlays[0].prefix`; empty: the whole file.
-    pub field: String,
-    /// The value and what is wrong with it.
-    pub problem: String,
-    /// What to do about it.
+/// Proof that a mistake was reported. Whoever depends on the value skips its checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reported;
+
+/// An optional field, or `Err` if it has a mistake.
+pub(super) type Field<T> = Result<Option<T>, Reported>;
+
+/// A mistake in a value, apart from the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Invalid {
+    /// The end of a sentence that begins with the value.
+    pub what: String,
+    /// What the operator can do about it.
     pub remedy: String,
 }
 
-/// A field path with its colon, or nothing.
-struct Prefixed<'a>(&'a str);
-
-impl fmt::Display for Prefixed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "{}: ", self.0)
-        }
-    }
-}
-
-impl ConfigError {
-    /// A complaint about one field.
-    pub fn new(
-        file: &str,
-        field: &str,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> ConfigError {
-        ConfigError {
-            file: file.to_owned(),
-            field: field.to_owned(),
-            problem: one_line(&problem.into()),
-            remedy: one_line(&remedy.into()),
-        }
-    }
-
-    /// The file cannot be read. `parameter` is the module's parameter that names it.
-    pub fn unreadable(file: &str, reason: &dyn fmt::Display, parameter: &str) -> ConfigError {
-        ConfigError::new(
-            file,
-            "",
-            format!("cannot be read: {reason}"),
-            format!("make the file readable, or correct the module's parameter {parameter}"),
-        )
-    }
-
-    fn syntax(file: &str, error: &serde_json::Error) -> ConfigError {
-        // serde_json ends its sentence with the position, which goes in front here.
-        let text = error.to_string();
-        let what = text.split(" at line ").next().unwrap_or(&text);
-        ConfigError::new(
-            file,
-            &format!("line {}, column {}", error.line(), error.column()),
-            format!("not JSON: {what}"),
-            "correct the file there or just before",
-        )
-    }
-}
-
-/// A configuration and what its operator should know about it.
+/// A configuration, and the warnings about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed<T> {
     /// The checked configuration.
     pub config: T,
-    /// One line each, to be logged as WARNING.
+    /// Lines for the log, level WARNING.
     pub warnings: Vec<String>,
 }
 
-/// The warnings collected while a file is read.
-pub(super) type Warnings = Rc<RefCell<Vec<String>>>;
+/// The treatment of unknown and duplicate keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strictness {
+    /// They are warnings. An unknown key is ignored, of duplicate keys the last one is used.
+    Lenient,
+    /// They are mistakes.
+    Strict,
+}
 
-/// Reads a whole file with `read`, which gets its outermost object.
+/// The mistakes and warnings found so far.
+struct Report {
+    strictness: Strictness,
+    mistakes: RefCell<Vec<Mistake>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+/// Reads a whole text with `read`, which gets the outermost object. `file` is the source of the
+/// text, for messages.
+///
+/// # Errors
+/// All mistakes in the text, in the order of the text.
 pub(super) fn read<T>(
     file: &str,
     text: &str,
     known: &'static [&'static str],
-    read: impl FnOnce(&Object<'_>) -> Result<T, ConfigError>,
+    strictness: Strictness,
+    read: impl FnOnce(&Object<'_>) -> Result<T, Reported>,
 ) -> Result<Parsed<T>, ConfigError> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| ConfigError::syntax(file, &error))?;
     let Value::Object(map) = &value else {
-        let problem = format!("{} is not an object", show(&value));
         return Err(ConfigError::new(
             file,
             "",
-            problem,
+            format!("{} is not an object", show(&value)),
             "write { … } around the settings",
         ));
     };
-    let twice = duplicate_keys::find(text).into_iter();
-    let twice = twice.map(|path| {
-        format!(
-            "{file}: {}: given twice; the last one counts",
-            one_line(&path)
-        )
+    let report = Rc::new(Report {
+        strictness,
+        mistakes: RefCell::default(),
+        warnings: RefCell::default(),
     });
-    let warnings = Rc::new(RefCell::new(twice.collect()));
-    let config = read(&Object::new(file, String::new(), map, known, &warnings))?;
-    Ok(Parsed {
-        config,
-        warnings: warnings.take(),
-    })
+    let outline = Outline::of(text);
+    for path in &outline.duplicates {
+        report.duplicate(file, path);
+    }
+    let config = read(&Object::new(file, String::new(), map, known, &report));
+    let mut mistakes = report.mistakes.take();
+    // A stable sort: mistakes of one field stay in the order in which they were found.
+    mistakes.sort_by_key(|mistake| outline.position(&mistake.field));
+    match (config, ConfigError::from_mistakes(mistakes)) {
+        (Ok(config), None) => Ok(Parsed {
+            config,
+            warnings: report.warnings.take(),
+        }),
+        (_, Some(error)) => Err(error),
+        // A `Reported` without a report is a defect of a reading function.
+        (Err(Reported), None) => Err(ConfigError::new(file, "", "is invalid", "check all fields")),
+    }
 }
 
-/// A JSON object of a configuration file. `null` counts as absent everywhere.
+impl Report {
+    fn mistake(&self, file: &str, field: String, problem: &str, remedy: &str) -> Reported {
+        self.mistakes.borrow_mut().push(Mistake {
+            file: file.to_owned(),
+            field,
+            problem: one_line(problem),
+            remedy: one_line(remedy),
+        });
+        Reported
+    }
+
+    fn warning(&self, file: &str, field: &str, text: &str) {
+        let line = format!("{file}: {field}: {}", one_line(text));
+        self.warnings.borrow_mut().push(line);
+    }
+
+    fn duplicate(&self, file: &str, path: &str) {
+        let path = show_key(path);
+        match self.strictness {
+            Strictness::Lenient => self.warning(file, &path, "given twice; the last one is used"),
+            Strictness::Strict => _ = self.mistake(file, path, "given twice", "keep one of them"),
+        }
+    }
+
+    fn unknown(&self, object: &Object<'_>, key: &str) {
+        let path = object.path_of(key);
+        let hint = match nearest(key, object.known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("the known keys are {}", object.known.join(", ")),
+        };
+        match self.strictness {
+            Strictness::Lenient => {
+                self.warning(object.file, &path, &format!("unknown key, ignored; {hint}"));
+            }
+            Strictness::Strict => _ = self.mistake(object.file, path, "unknown key", &hint),
+        }
+    }
+}
+
+/// A JSON object of a configuration. `null` is the same as a missing key.
 pub(super) struct Object<'a> {
     file: &'a str,
     path: String,
     map: &'a Map<String, Value>,
     known: &'static [&'static str],
-    warnings: Warnings,
+    report: Rc<Report>,
 }
 
 impl<'a> Object<'a> {
@@ -145,17 +158,17 @@ impl<'a> Object<'a> {
         path: String,
         map: &'a Map<String, Value>,
         known: &'static [&'static str],
-        warnings: &Warnings,
+        report: &Rc<Report>,
     ) -> Object<'a> {
         let object = Object {
             file,
             path,
             map,
             known,
-            warnings: warnings.clone(),
+            report: report.clone(),
         };
         for key in object.unknown() {
-            object.warn(key, &object.about_unknown(key));
+            report.unknown(&object, key);
         }
         object
     }
@@ -168,30 +181,28 @@ impl<'a> Object<'a> {
             .filter(move |key| !known.contains(key))
     }
 
-    fn about_unknown(&self, key: &str) -> String {
-        match nearest(key, self.known.iter().copied()) {
-            Some(near) => format!("unknown key, ignored; did you mean \"{near}\"?"),
-            None => format!(
-                "unknown key, ignored; the known ones are {}",
-                self.known.join(", ")
-            ),
-        }
-    }
-
-    /// Keeps a warning about the field `key`.
+    /// Adds a warning about the field `key`.
     pub fn warn(&self, key: &str, text: &str) {
-        let line = format!("{}: {}: {}", self.file, self.path_of(key), one_line(text));
-        self.warnings.borrow_mut().push(line);
+        self.report.warning(self.file, &self.path_of(key), text);
     }
 
-    /// The path of a field of this object.
+    /// Returns the path of this object. Empty for the outermost object.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns the path of a field of this object.
     pub fn path_of(&self, key: &str) -> String {
-        let key = one_line(key);
+        let key = show_key(key);
         if self.path.is_empty() {
             key
         } else {
             format!("{}.{key}", self.path)
         }
+    }
+
+    fn path_of_entry(&self, key: &str, index: usize) -> String {
+        format!("{}[{index}]", self.path_of(key))
     }
 
     fn value(&self, key: &'static str) -> Option<&'a Value> {
@@ -202,45 +213,52 @@ impl<'a> Object<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` has a value.
-    pub fn has(&self, key: &'static str) -> bool {
-        self.value(key).is_some()
-    }
-
-    /// The complaint that `key` has no value. A key that looks like a typing error
-    /// of it is named.
-    pub fn missing(&self, key: &'static str, remedy: &str) -> ConfigError {
+    /// Reports that `key` has no value, and names an unknown key that may be a misspelling.
+    pub fn missing(&self, key: &'static str, remedy: &str) -> Reported {
         let problem = match nearest(key, self.unknown()) {
-            Some(near) => format!("missing (is \"{}\" a typing error?)", one_line(near)),
+            Some(near) => format!("missing (is \"{}\" a typo?)", show_key(near)),
             None => "missing".to_owned(),
         };
-        ConfigError::new(self.file, &self.path_of(key), problem, remedy)
+        self.report
+            .mistake(self.file, self.path_of(key), &problem, remedy)
     }
 
-    /// The complaint that the value of `key` is `what`.
-    pub fn wrong(&self, key: &'static str, what: &str, remedy: &str) -> ConfigError {
+    /// Reports a mistake in the value of `key`. `what` continues a sentence that begins with
+    /// the value.
+    pub fn wrong(&self, key: &'static str, what: &str, remedy: &str) -> Reported {
         let value = self.value(key).map_or_else(|| "null".to_owned(), show);
         self.wrong_value(key, &value, what, remedy)
     }
 
-    /// [`wrong`](Self::wrong) for a value that must not be shown as it stands.
+    /// Reports a mistake in the value of `key`, and shows `value` in its place, which has no
+    /// password.
     pub fn wrong_value(
         &self,
         key: &'static str,
         value: &str,
         what: &str,
         remedy: &str,
-    ) -> ConfigError {
-        ConfigError::new(
-            self.file,
-            &self.path_of(key),
-            format!("{value} {what}"),
-            remedy,
-        )
+    ) -> Reported {
+        let problem = format!("{value} {what}");
+        self.report
+            .mistake(self.file, self.path_of(key), &problem, remedy)
     }
 
-    /// A string.
-    pub fn string(&self, key: &'static str) -> Result<Option<&'a str>, ConfigError> {
+    fn wrong_entry(
+        &self,
+        key: &'static str,
+        index: usize,
+        value: &Value,
+        what: &str,
+        remedy: &str,
+    ) -> Reported {
+        let problem = format!("{} {what}", show(value));
+        let path = self.path_of_entry(key, index);
+        self.report.mistake(self.file, path, &problem, remedy)
+    }
+
+    /// Reads a string.
+    pub fn string(&self, key: &'static str) -> Field<&'a str> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -248,14 +266,14 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A string that `parse` understands; its error is what is wrong, and `remedy`
-    /// what to write instead.
+    /// Reads a string and parses it. An error of `parse` says what is wrong, as the end of a
+    /// sentence that begins with the value.
     pub fn parsed<T>(
         &self,
         key: &'static str,
         remedy: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
+    ) -> Field<T> {
         let Some(text) = self.string(key)? else {
             return Ok(None);
         };
@@ -264,12 +282,23 @@ impl<'a> Object<'a> {
             .map_err(|what| self.wrong(key, &what, remedy))
     }
 
-    /// A whole number within `range`.
-    pub fn number(
+    /// Reads a string that is one of `choices`, each with its value.
+    pub fn choice<T: Copy>(
         &self,
         key: &'static str,
-        range: RangeInclusive<u32>,
-    ) -> Result<Option<u32>, ConfigError> {
+        remedy: &str,
+        choices: &[(&str, T)],
+    ) -> Field<T> {
+        self.parsed(key, remedy, |text| {
+            let choice = choices.iter().find(|(name, _)| *name == text);
+            choice
+                .map(|(_, value)| *value)
+                .ok_or_else(|| "is not one of its values".to_owned())
+        })
+    }
+
+    /// Reads a whole number within `range`.
+    pub fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Field<u32> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
@@ -287,12 +316,12 @@ impl<'a> Object<'a> {
         if number < f64::from(*range.start()) || number > f64::from(*range.end()) {
             return Err(self.wrong(key, "is out of range", &remedy));
         }
-        // Exact: a whole number that fits into 32 bits.
+        // Exact, because it is a whole number of at most 32 bits.
         Ok(Some(number as u32))
     }
 
-    /// `true` or `false`.
-    pub fn boolean(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
+    /// Reads `true` or `false`.
+    pub fn boolean(&self, key: &'static str) -> Field<bool> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Bool(yes)) => Ok(Some(*yes)),
@@ -304,108 +333,86 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A list of strings that `parse` understands, as [`parsed`](Self::parsed) does.
+    /// Reads a list of strings and parses each as [`parsed`](Self::parsed) does.
     pub fn strings<T>(
         &self,
         key: &'static str,
         remedy: &str,
         parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Option<Vec<T>>, ConfigError> {
-        let items = match self.value(key) {
+    ) -> Field<Vec<T>> {
+        let entries = match self.value(key) {
             None => return Ok(None),
-            Some(Value::Array(items)) => items,
+            Some(Value::Array(entries)) => entries,
             Some(_) => return Err(self.wrong(key, "is not a list", remedy)),
         };
-        let item = |(index, item): (usize, &Value)| {
-            let read = item
-                .as_str()
-                .ok_or_else(|| "is not a string".to_owned())
-                .and_then(&parse);
-            read.map_err(|what| {
-                let path = format!("{}[{index}]", self.path_of(key));
-                ConfigError::new(self.file, &path, format!("{} {what}", show(item)), remedy)
-            })
+        let entry = |(index, entry): (usize, &Value)| {
+            let text = entry.as_str().ok_or_else(|| "is not a string".to_owned());
+            text.and_then(&parse)
+                .map_err(|what| self.wrong_entry(key, index, entry, &what, remedy))
         };
-        items
-            .iter()
-            .enumerate()
-            .map(item)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        // The first collection makes sure that every entry is checked.
+        let entries: Vec<_> = entries.iter().enumerate().map(entry).collect();
+        entries.into_iter().collect::<Result<_, _>>().map(Some)
     }
 
-    /// An object with these known keys.
-    pub fn object(
-        &self,
-        key: &'static str,
-        known: &'static [&'static str],
-    ) -> Result<Option<Object<'a>>, ConfigError> {
+    /// Reads an object with these known keys.
+    pub fn object(&self, key: &'static str, known: &'static [&'static str]) -> Field<Object<'a>> {
         match self.value(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Object::new(
-                self.file,
-                self.path_of(key),
-                map,
-                known,
-                &self.warnings,
-            ))),
-            Some(_) => Err(self.wrong(key, "is not an object", "write { … } around its settings")),
+            Some(Value::Object(map)) => {
+                let path = self.path_of(key);
+                Ok(Some(Object::new(self.file, path, map, known, &self.report)))
+            }
+            Some(_) => Err(self.wrong(key, "is not an object", OBJECT_REMEDY)),
         }
     }
 
-    /// A list of objects with these known keys; absent: empty.
-    pub fn objects(
-        &self,
-        key: &'static str,
-        known: &'static [&'static str],
-    ) -> Result<Vec<Object<'a>>, ConfigError> {
-        let items = match self.value(key) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
+    /// Reads a list of objects with these known keys, which is empty if `key` is missing.
+    /// Entries that are no objects are reported and left out.
+    pub fn objects(&self, key: &'static str, known: &'static [&'static str]) -> Vec<Object<'a>> {
+        let entries = match self.value(key) {
+            None => return Vec::new(),
+            Some(Value::Array(entries)) => entries,
             Some(_) => {
-                return Err(self.wrong(key, "is not a list", "write [ … ] around its entries"));
+                self.wrong(key, "is not a list", "write [ … ] around its entries");
+                return Vec::new();
             }
         };
-        let object = |(index, item): (usize, &'a Value)| {
-            let path = format!("{}[{index}]", self.path_of(key));
-            match item {
-                Value::Object(map) => Ok(Object::new(self.file, path, map, known, &self.warnings)),
-                other => {
-                    let problem = format!("{} is not an object", show(other));
-                    Err(ConfigError::new(
-                        self.file,
-                        &path,
-                        problem,
-                        "write { … } around its settings",
-                    ))
-                }
+        let object = |(index, entry): (usize, &'a Value)| match entry {
+            Value::Object(map) => {
+                let path = self.path_of_entry(key, index);
+                Some(Object::new(self.file, path, map, known, &self.report))
+            }
+            other => {
+                self.wrong_entry(key, index, other, "is not an object", OBJECT_REMEDY);
+                None
             }
         };
-        items.iter().enumerate().map(object).collect()
+        entries.iter().enumerate().filter_map(object).collect()
     }
 }
 
-/// The candidate most like `key`, if any is much like it.
+const OBJECT_REMEDY: &str = "write { … } around its settings";
+
+/// Returns the candidate that is most similar to `key`, if any is similar enough for a typo.
 pub fn nearest<'a>(key: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = key.to_lowercase();
     candidates
         .map(|candidate| {
-            (
-                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
+            let similarity = strsim::jaro_winkler(&lower, &candidate.to_lowercase());
+            (similarity, candidate)
         })
-        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, candidate)| candidate)
 }
 
-/// A value as JSON, shortened.
+/// Returns a value as JSON in one short line.
 fn show(value: &Value) -> String {
-    line::one_line(&value.to_string(), SHOWN_VALUE).into_owned()
+    line::one_line(&value.to_string(), SHOWN_LENGTH).into_owned()
 }
 
-/// Control characters would break the one line (or the operator's terminal).
-fn one_line(text: &str) -> String {
-    line::one_line(text, usize::MAX).into_owned()
+/// Returns a key or path in one short line.
+fn show_key(key: &str) -> String {
+    line::one_line(key, SHOWN_LENGTH).into_owned()
 }

@@ -1,33 +1,32 @@
-//! ZooKeeper urls, and the settings that Mesos's own flags put into the
-//! environment. (Reading the environment and `file://` urls is the caller's part.)
+//! URLs of ZooKeeper, and the ZooKeeper that Mesos itself uses, from its environment. The caller
+//! reads the environment and the files of `file://` URLs.
 
 use std::time::Duration;
 
-use super::ZkConfig;
-use super::reader::ConfigError;
+use super::{ConfigError, ZkConfig};
 
-/// `session_timeout` unless configured, as in the predecessor.
+/// Default of `session_timeout`, as in the C++ module.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The znode below the url's path under which the log's replicas meet.
+/// Name of the znode below the URL's path under which the replicas of the log find each other.
 const REPLICAS: &str = "overlay_log_replicas";
 
-/// What a value must look like; part of every complaint about one.
+/// Remedy of every mistake in a URL.
 pub const REMEDY: &str = "write zk://[user:password@]host:port[,host:port]…/path, \
-                          or file:///path of a file that holds such a url";
+                          or file:///path of a file that holds such a URL";
 
-/// A `zk://` url, taken apart.
+/// The parts of a `zk://` URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ZkUrl {
-    /// `host:port[,host:port]…`, as ZooKeeper's client wants it.
+    /// The servers, `host:port[,host:port]…`, as ZooKeeper's client accepts them.
     pub servers: String,
-    /// Absolute, and without a slash at its end; the root is empty.
+    /// The path, absolute and without a slash at its end. The root is empty.
     pub path: String,
-    /// `user:password`, for ZooKeeper's scheme `digest`.
+    /// User and password for ZooKeeper's scheme `digest`, `user:password`.
     pub credentials: Option<String>,
 }
 
-/// Passwords are not for logs.
+/// Shows no password.
 impl std::fmt::Debug for ZkUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let credentials = if self.credentials.is_some() {
@@ -40,20 +39,20 @@ impl std::fmt::Debug for ZkUrl {
 }
 
 impl ZkUrl {
-    /// Where the log's replicas meet.
+    /// Returns the path of the znode under which the replicas of the log find each other.
     pub fn replicas_znode(&self) -> String {
         format!("{}/{REPLICAS}", self.path)
     }
 }
 
-/// Takes a `zk://` url apart; the error says what is wrong with it.
+/// Parses a `zk://` URL. The error continues a sentence that begins with the URL.
 pub fn parse(url: &str) -> Result<ZkUrl, String> {
     let rest = url
         .trim()
         .strip_prefix("zk://")
         .ok_or("does not begin with zk://")?;
-    // As Mesos does it: the first slash begins the path, the last @ before it
-    // ends the credentials.
+    // As in Mesos, the path begins at the first slash, and the credentials end at the last @
+    // before it.
     let (authority, path) = rest
         .find('/')
         .map_or((rest, ""), |slash| rest.split_at(slash));
@@ -64,14 +63,14 @@ pub fn parse(url: &str) -> Result<ZkUrl, String> {
     if credentials.is_some_and(|text| !text.contains(':')) {
         return Err("has a user without a password".to_owned());
     }
-    let is_odd = |c: char| c.is_control() || c.is_whitespace();
-    if servers.contains(is_odd) || path.contains(is_odd) {
-        return Err("holds a blank or a control character".to_owned());
+    let is_invalid = |c: char| c.is_control() || c.is_whitespace();
+    if servers.contains(is_invalid) || path.contains(is_invalid) {
+        return Err("contains a space or a control character".to_owned());
     }
     servers.split(',').try_for_each(check_server)?;
     let path = path.trim_end_matches('/');
     if path.contains("//") {
-        return Err("has an empty part in its path".to_owned());
+        return Err("has an empty component in its path".to_owned());
     }
     Ok(ZkUrl {
         servers: servers.to_owned(),
@@ -82,18 +81,19 @@ pub fn parse(url: &str) -> Result<ZkUrl, String> {
 
 fn check_server(server: &str) -> Result<(), String> {
     if server.is_empty() {
-        return Err("has an empty place in its list of servers".to_owned());
+        return Err("has an empty entry in its list of servers".to_owned());
     }
     check_host_port(server).map_err(|what| format!("has the server \"{server}\", which {what}"))
 }
 
-/// `host:port` with a port from 1; the error says what is wrong with it.
+/// Checks `host:port`, with a port from 1. The error continues a sentence that begins with the
+/// text.
 pub fn check_host_port(text: &str) -> Result<(), String> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("has no port".to_owned());
     };
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/@,".contains(c)) {
-        return Err("has no proper host".to_owned());
+        return Err("has no valid host".to_owned());
     }
     match port.parse::<u16>() {
         Ok(1..) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
@@ -101,14 +101,14 @@ pub fn check_host_port(text: &str) -> Result<(), String> {
     }
 }
 
-/// The absolute path of a `file://` url; `None` if it is not one.
+/// Returns the absolute path of a `file://` URL, or `None` for any other text.
 pub fn file_path(url: &str) -> Option<&str> {
     url.trim()
         .strip_prefix("file://")
         .filter(|path| path.starts_with('/'))
 }
 
-/// A url as it may be shown: without its password.
+/// Returns a URL without user and password, for logs.
 pub fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
@@ -122,19 +122,22 @@ pub fn redacted(url: &str) -> String {
     }
 }
 
-/// Checks a setting that may be a `zk://` url or the `file://` url of a file that
-/// holds one; the error says what is wrong with it.
+/// Checks a `zk://` URL, or the `file://` URL of a file that contains one. The error continues a
+/// sentence that begins with the URL.
 pub(super) fn check(url: &str) -> Result<(), String> {
     if url.trim().starts_with("file://") {
         return file_path(url)
             .map(|_| ())
-            .ok_or_else(|| "names no absolute path".to_owned());
+            .ok_or_else(|| "does not name an absolute path".to_owned());
     }
     parse(url).map(|_| ())
 }
 
-/// ZooKeeper as Mesos's own flags name it, from the values of `MESOS_ZK` and
-/// `MESOS_QUORUM`. `None` without the former.
+/// Returns the ZooKeeper of Mesos from the values of `MESOS_ZK` and `MESOS_QUORUM`, or `None` if
+/// `MESOS_ZK` is not set.
+///
+/// # Errors
+/// The mistakes in the two values.
 pub fn from_environment(
     zk: Option<&str>,
     quorum: Option<&str>,
@@ -142,32 +145,38 @@ pub fn from_environment(
     let Some(url) = zk.filter(|url| !url.trim().is_empty()) else {
         return Ok(None);
     };
-    let error = |field: &str, problem: String, remedy: &str| {
-        ConfigError::new("environment", field, problem, remedy)
-    };
-    check(url)
-        .map_err(|what| error("MESOS_ZK", format!("\"{}\" {what}", redacted(url)), REMEDY))?;
-    let remedy = "set it to the majority of the number of masters (2 of 3), \
-                  or give zk.url and zk.quorum in the file behind master_config";
-    let Some(text) = quorum else {
-        return Err(error(
-            "MESOS_QUORUM",
-            "missing, though MESOS_ZK is set".to_owned(),
-            remedy,
-        ));
-    };
-    match text.trim().parse() {
-        Ok(quorum @ 1..) => Ok(Some(ZkConfig {
+    let checked = check(url).map_err(|what| {
+        let problem = format!("\"{}\" {what}", redacted(url));
+        ConfigError::new("environment", "MESOS_ZK", problem, REMEDY)
+    });
+    match (checked, quorum_from_environment(quorum)) {
+        (Ok(()), Ok(quorum)) => Ok(Some(ZkConfig {
             url: url.trim().to_owned(),
             quorum,
             session_timeout: SESSION_TIMEOUT,
         })),
-        _ => Err(error(
-            "MESOS_QUORUM",
-            format!("\"{text}\" is not a whole number from 1"),
-            remedy,
-        )),
+        (Ok(()), Err(error)) | (Err(error), Ok(_)) => Err(error),
+        (Err(mut error), Err(other)) => {
+            error.merge(other);
+            Err(error)
+        }
     }
+}
+
+fn quorum_from_environment(quorum: Option<&str>) -> Result<u32, ConfigError> {
+    let remedy = "set it to the majority of the number of masters (2 of 3), \
+                  or give zk.url and zk.quorum in the file that master_config names";
+    let problem = match quorum.map(|text| (text, text.trim().parse())) {
+        Some((_, Ok(quorum @ 1..))) => return Ok(quorum),
+        Some((text, _)) => format!("\"{text}\" is not a whole number from 1"),
+        None => "missing, though MESOS_ZK is set".to_owned(),
+    };
+    Err(ConfigError::new(
+        "environment",
+        "MESOS_QUORUM",
+        problem,
+        remedy,
+    ))
 }
 
 #[cfg(test)]
@@ -195,10 +204,10 @@ mod tests {
     fn says_what_is_wrong_with_a_url() {
         for (url, what) in [
             ("http://a:1/", "does not begin with zk://"),
-            ("zk:///mesos", "has an empty place in its list of servers"),
+            ("zk:///mesos", "has an empty entry in its list of servers"),
             (
                 "zk://a:1,/mesos",
-                "has an empty place in its list of servers",
+                "has an empty entry in its list of servers",
             ),
             ("zk://a/mesos", "has the server \"a\", which has no port"),
             (
@@ -211,14 +220,17 @@ mod tests {
             ),
             (
                 "zk://:2181/mesos",
-                "has the server \":2181\", which has no proper host",
+                "has the server \":2181\", which has no valid host",
             ),
             ("zk://me@a:1/mesos", "has a user without a password"),
-            ("zk://a:1//mesos", "has an empty part in its path"),
-            ("zk://a:1/mesos /", "holds a blank or a control character"),
+            ("zk://a:1//mesos", "has an empty component in its path"),
+            (
+                "zk://a:1/mesos /",
+                "contains a space or a control character",
+            ),
             (
                 "zk://a\u{13}:1/mesos",
-                "holds a blank or a control character",
+                "contains a space or a control character",
             ),
         ] {
             assert_eq!(parse(url).unwrap_err(), what, "{url}");
@@ -237,9 +249,12 @@ mod tests {
                 .unwrap_err()
                 .to_string(),
             "environment: MESOS_QUORUM: missing, though MESOS_ZK is set; set it to the majority of the \
-             number of masters (2 of 3), or give zk.url and zk.quorum in the file behind master_config"
+             number of masters (2 of 3), or give zk.url and zk.quorum in the file that master_config names"
         );
         assert!(from_environment(Some("zk://a:1/m"), Some("0")).is_err());
+        let both = from_environment(Some("a:1"), Some("none")).unwrap_err();
+        let fields: Vec<&str> = both.mistakes().iter().map(|m| m.field.as_str()).collect();
+        assert_eq!(fields, ["MESOS_ZK", "MESOS_QUORUM"]);
         let wrong = from_environment(Some("zk://u:secret@a/m"), Some("1"))
             .unwrap_err()
             .to_string();
@@ -285,11 +300,11 @@ mod tests {
         }
         for (text, what) in [
             ("a", "has no port"),
-            (":1", "has no proper host"),
-            ("a:1,b:2", "has no proper host"),
-            ("me@a:1", "has no proper host"),
-            ("a/b:1", "has no proper host"),
-            ("a b:1", "has no proper host"),
+            (":1", "has no valid host"),
+            ("a:1,b:2", "has no valid host"),
+            ("me@a:1", "has no valid host"),
+            ("a/b:1", "has no valid host"),
+            ("a b:1", "has no valid host"),
             ("a:", "has no port from 1 to 65535"),
             ("a:0", "has no port from 1 to 65535"),
             ("a:65536", "has no port from 1 to 65535"),

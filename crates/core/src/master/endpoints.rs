@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use serde_json::{Map, Value};
 
 use super::ledger::Removal;
-use super::networks::Change;
-use crate::config::master::parse_definition;
+use super::networks::{Change, unknown};
+use crate::config::overlay::{is_overlay_name, parse_definition};
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint, RouteMatch};
 use crate::{Request, Response};
@@ -171,7 +171,7 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
     let bad = |what: String| Response::bad_request(&what);
     let text =
         std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
-    let read = |name| parse_definition("body", text, name).map_err(bad);
+    let read = |name| parse_definition("body", text, name).map_err(|error| bad(error.to_string()));
     let json: Option<Value> = serde_json::from_str(text).ok();
     let object = json.as_ref().and_then(Value::as_object);
     let only =
@@ -190,13 +190,14 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
             Change::Remove(name.to_owned())
         }
         _ if object.is_some_and(|object| object.contains_key("source")) => match only("source") {
-            Some(source) if source == "file" => Change::HandBack(name.to_owned()),
+            Some(source) if source == "file" => Change::ResetToFile(name.to_owned()),
             _ => {
                 return Err(bad(
                     "body: source: must be the only key, and \"file\"".to_owned()
                 ));
             }
         },
+        _ if !is_overlay_name(name) => return Err(Response::text(404, &unknown(name))),
         _ => Change::Replace(read(Some(name))?),
     };
     Ok(OverlayChange { change, removal })

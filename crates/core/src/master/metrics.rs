@@ -133,7 +133,7 @@ impl Master {
         let vteps = "overlay/master/vteps";
         add_capacity(numbers, &VTEPS, vteps, None, &ledger.capacity(None));
         for overlay in &ledger.networks().network.overlays {
-            let overlay = overlay.name.as_str();
+            let overlay = overlay.name();
             let prefix = format!("overlay/master/overlays/{overlay}/subnets");
             let capacity = ledger.capacity(Some(overlay));
             add_capacity(numbers, &SUBNETS, &prefix, Some(overlay), &capacity);

@@ -307,8 +307,8 @@ impl Master {
     }
 
     fn serve(&mut self, recovery: recovery::Recovery) {
-        for (level, note) in &recovery.notes {
-            self.out.log(*level, note.clone());
+        for note in &recovery.notes {
+            self.out.log(note.level, note.text.clone());
         }
         self.sessions.begin_serving(self.out.now());
         let epoch = std::iter::repeat_with(|| self.random.u64(..))

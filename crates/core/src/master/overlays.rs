@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::ledger::Ledger;
-use super::networks::Standing;
+use super::networks::OverlayState;
+use crate::config::overlay::Definition;
 use crate::proto;
 use crate::protocol::views;
 use crate::protocol::views::Overlay;
@@ -21,7 +22,7 @@ pub fn overlays_json(ledger: &Ledger) -> Vec<u8> {
         holders
             .keys()
             .copied()
-            .filter(|name| networks.standing(name, true) == Some(Standing::Orphaned)),
+            .filter(|name| networks.overlay_state(name, true) == Some(OverlayState::Orphaned)),
     );
     let none = Holders::default();
     let overlays = names
@@ -61,38 +62,38 @@ fn overlay<'a>(
     before: Option<&'a proto::OverlayInfo>,
 ) -> Option<Overlay<'a>> {
     let networks = &ledger.committed().networks;
-    let standing = networks.standing(name, !holders.is_empty());
-    let standing = standing.or(before.map(|_| Standing::Removed))?;
+    let state = networks.overlay_state(name, !holders.is_empty());
+    let state = state.or(before.map(|_| OverlayState::Removed))?;
     let in_force = networks.overlay(name);
-    let in_file = networks.in_file(name);
-    let is_drained = !matches!(standing, Standing::Draining | Standing::Orphaned);
+    let configured = networks.configured(name);
+    let is_drained = !matches!(state, OverlayState::Draining | OverlayState::Orphaned);
     Some(Overlay {
         agent_subnets: in_force.map(|_| ledger.capacity(Some(name))),
         agents: holders.len(),
-        error: networks.left_out(name),
-        file: in_file
-            .filter(|(config, _)| in_force.map(|(config, _)| config) != Some(config))
-            .map(|(_, info)| info),
+        error: networks.conflict(name),
+        file: configured
+            .filter(|overlay| in_force.map(Definition::config) != Some(overlay.config()))
+            .map(Definition::info),
         holders: holders
             .iter()
             .filter(|_| !is_drained)
             .map(ToString::to_string)
             .collect(),
-        info: networks.known(name).or(before),
+        info: networks.last_known(name).or(before),
         name,
-        source: match (networks.stored(name), in_file) {
+        source: match (networks.override_of(name), configured) {
             (Some(_), _) => "stored",
             (None, Some(_)) => "file",
-            (None, None) if standing == Standing::Orphaned => "none",
+            (None, None) if state == OverlayState::Orphaned => "none",
             (None, None) => "stored",
         },
-        state: match standing {
-            Standing::Active => "active",
-            Standing::Disabled => "disabled",
-            Standing::Draining => "draining",
-            Standing::Removed => "removed",
-            Standing::LeftOut => "left_out",
-            Standing::Orphaned => "orphaned",
+        state: match state {
+            OverlayState::Active => "active",
+            OverlayState::Disabled => "disabled",
+            OverlayState::Draining => "draining",
+            OverlayState::Removed => "removed",
+            OverlayState::LeftOut => "left_out",
+            OverlayState::Orphaned => "orphaned",
         },
     })
 }

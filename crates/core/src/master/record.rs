@@ -79,10 +79,9 @@ pub fn inactive_overlays(
     network: &Network,
     overlays: &[proto::AgentOverlayInfo],
 ) -> Vec<proto::AgentOverlayInfo> {
-    let in_force = |name: &String| network.overlays.iter().any(|overlay| overlay.name == *name);
     overlays
         .iter()
-        .filter(|overlay| !in_force(&overlay.info.name))
+        .filter(|overlay| network.overlay(&overlay.info.name).is_none())
         .cloned()
         .collect()
 }
@@ -127,7 +126,8 @@ pub fn describe(
         .only(configured)
         .only(requested.vtep_families());
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
-    for (overlay, info) in network.overlays.iter().zip(&network.wire.overlays) {
+    for definition in &network.overlays {
+        let (overlay, info) = (definition.config(), definition.info());
         let Some(nets) = allocation.overlays.get(&overlay.name) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! The names under which libprocess carries our messages.
+//! Names of the messages between agents and masters, by which libprocess delivers them.
 
 use prost::Message;
 
@@ -9,9 +9,9 @@ use crate::proto::internal::{
 };
 use crate::{Effect, Io, Upid};
 
-/// A message that goes between agent and master.
+/// A message between agent and master.
 pub trait Named: Message + Default {
-    /// The protobuf type's full name.
+    /// Full name of the protobuf type.
     const NAME: &'static str;
 }
 
@@ -21,7 +21,7 @@ macro_rules! named {
             const NAME: &'static str = concat!("mesos.modules.overlay.internal.", stringify!($message));
         })*
 
-        /// Every message's name.
+        /// Names of all messages.
         pub const NAMES: &[&str] = &[$($message::NAME),*];
     };
 }

@@ -1,4 +1,5 @@
-//! Long lists of peers in short: entries are much alike, and zlib makes a sixth of them.
+//! Packed lists of peers: the encoded peers, compressed with zlib. Peers are much alike, so
+//! that a packed list has a sixth of the size.
 
 use std::io::{Read, Write};
 
@@ -10,37 +11,45 @@ use prost::Message;
 
 use crate::proto::internal::{Peer, UpdatePeersMessage};
 
-/// The most that a list may have when it is unpacked, bytes: some 700,000 peers. A few
-/// bytes can be made to say that they are gigabytes.
-const LONGEST: u64 = 64 << 20;
+/// Largest size of an unpacked list, in bytes: some 700,000 peers. Without a limit a few packed
+/// bytes could become gigabytes.
+const MAX_UNPACKED: u64 = 64 << 20;
+
+/// Level of compression. A higher one makes lists a tenth shorter and takes twice the time.
+const LEVEL: u32 = 3;
 
 /// Field number of the peers in an [`UpdatePeersMessage`].
 pub const PEERS: u32 = 102;
 
-/// Encoded `peers` of an [`UpdatePeersMessage`], packed.
+/// Packs encoded `peers` fields of an [`UpdatePeersMessage`].
 pub fn pack<'a>(mut peers: impl Iterator<Item = &'a [u8]>) -> Bytes {
-    // A better one makes it a tenth shorter and takes twice the time.
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(3));
-    let done = peers.try_for_each(|peer| encoder.write_all(peer));
-    // Vectors take whatever is written to them.
-    done.and_then(|()| encoder.finish())
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(LEVEL));
+    let written = peers.try_for_each(|peer| encoder.write_all(peer));
+    // Writing to a vector does not fail.
+    written
+        .and_then(|()| encoder.finish())
         .unwrap_or_default()
         .into()
 }
 
-/// The peers that are packed in `packed`; or what is wrong with it.
+/// Returns the peers of a packed list.
+///
+/// # Errors
+/// The list is damaged or has more than 64 MiB. The text continues a sentence about the message.
 pub fn unpack(packed: &[u8]) -> Result<Vec<Peer>, String> {
     let mut peers = Vec::new();
-    let mut decoder = ZlibDecoder::new(packed).take(LONGEST + 1);
+    let mut decoder = ZlibDecoder::new(packed).take(MAX_UNPACKED + 1);
     decoder
         .read_to_end(&mut peers)
         .map_err(|error| format!("its packed peers are damaged: {error}"))?;
-    if peers.len() as u64 > LONGEST {
-        return Err(format!("its packed peers are more than {LONGEST} bytes"));
+    if peers.len() as u64 > MAX_UNPACKED {
+        return Err(format!(
+            "its packed peers have more than {MAX_UNPACKED} bytes"
+        ));
     }
     let message = UpdatePeersMessage::decode(peers.as_slice());
     Ok(message
-        .map_err(|error| format!("its packed peers are none: {error}"))?
+        .map_err(|error| format!("its packed peers cannot be decoded: {error}"))?
         .peers)
 }
 
@@ -62,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_is_unpacked_and_much_shorter() {
+    fn a_packed_list_is_shorter_and_can_be_unpacked() {
         for count in [0, 1, 1000] {
             let (peers, bytes) = encoded(count);
             let packed = pack(bytes.chunks(100));
@@ -77,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_an_error() {
+    fn a_damaged_list_is_an_error() {
         let packed = pack([encoded(10).1.as_slice()].into_iter());
         let mut flipped = packed.to_vec();
         flipped[packed.len() / 2] ^= 1;
@@ -90,12 +99,12 @@ mod tests {
         assert!(
             unpack(&pack([b"garbage".as_slice()].into_iter()))
                 .unwrap_err()
-                .contains("are none")
+                .contains("cannot be decoded")
         );
     }
 
     #[test]
-    fn a_few_bytes_are_not_made_gigabytes() {
+    fn an_unpacked_list_has_a_largest_size() {
         let zeros = vec![0; 1 << 20];
         let packed = pack((0..65).map(|_| zeros.as_slice()));
         assert!(packed.len() < 1 << 20);

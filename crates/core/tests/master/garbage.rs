@@ -1,7 +1,7 @@
-//! Whatever arrives in whatever order, the master goes on, and what it promises
-//! holds: nothing panics, every request is answered once, there is one write at a
-//! time, only a leader touches the log, nobody is told what is not in the log, and
-//! no two agents share anything.
+//! Random inputs for the master, in any order. Its invariants hold, see
+//! [`testkit::checked_master`]: it does not panic, every request is answered once, there is one
+//! write at a time, only a leader uses the log, agents are sent what is in the log, and no two
+//! agents share anything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +16,9 @@ use overlay_core::{Input, StoreOutcome, Upid};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message;
-use testkit::master_world::{Fetched, World, agent};
+use testkit::checked_master::{CheckedMaster, Fetched, agent};
+
+/// An input of the master.
 #[derive(Clone, Debug)]
 enum Step {
     Register {
@@ -159,8 +161,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Applies one step to the world.
-fn apply(world: &mut World, step: Step) {
+/// Delivers an input.
+fn apply(master: &mut CheckedMaster, step: Step) {
     match step {
         Step::Register {
             agent: number,
@@ -174,15 +176,15 @@ fn apply(world: &mut World, step: Step) {
                 peers,
                 unpacks_peers,
             };
-            world.message(agent(number, port), &message);
+            master.message(agent(number, port), &message);
         }
-        Step::Report(number, report) => world.message(agent(number, 5051), &report),
+        Step::Report(number, report) => master.message(agent(number, 5051), &report),
         Step::Received(number, version) => {
-            world.message(agent(number, 5051), &PeersReceivedMessage { version });
+            master.message(agent(number, 5051), &PeersReceivedMessage { version });
         }
         Step::Garbage { from, name, body } => {
             let from = agent(from, 5051);
-            world.input(Input::Message {
+            master.input(Input::Message {
                 from,
                 name: name.to_owned(),
                 body: body.into(),
@@ -193,7 +195,7 @@ fn apply(world: &mut World, step: Step) {
             path,
             query,
             body,
-        } => world.request(method, path, query, body),
+        } => master.request(method, path, query, body),
         Step::Delete(agents, force) => {
             let list: Vec<_> = agents
                 .iter()
@@ -201,7 +203,7 @@ fn apply(world: &mut World, step: Step) {
                 .collect();
             let force = force.map_or(String::new(), |force| format!(", \"force\": {force}"));
             let body = format!("{{\"agents\": [{}]{force}}}", list.join(","));
-            world.request(
+            master.request(
                 "POST",
                 "/overlay-master/agents/delete".to_owned(),
                 None,
@@ -216,7 +218,7 @@ fn apply(world: &mut World, step: Step) {
                     .collect::<Vec<_>>()
             });
             let body = list.map_or("{}".to_owned(), |list| format!("{{\"agents\": {list:?}}}"));
-            world.request(
+            master.request(
                 "POST",
                 "/overlay-master/agents/reclaim".to_owned(),
                 None,
@@ -225,13 +227,13 @@ fn apply(world: &mut World, step: Step) {
         }
         Step::Leader(leader) => {
             let pid = |n: u8| Upid::new("master", format!("10.0.0.25{n}:5050").parse().unwrap());
-            world.leads = leader == Some(0);
-            world.input(Input::Leader(leader.map(pid)));
+            master.is_leading = leader == Some(0);
+            master.input(Input::Leader(leader.map(pid)));
         }
-        Step::Fetched(fetched) => world.fetched(fetched),
-        Step::Stored(outcome, written) => world.stored(outcome, written),
-        Step::Exited(number) => world.input(Input::Exited(agent(number, 5051))),
-        Step::Wait(ms) => world.wait(Duration::from_millis(ms.into())),
+        Step::Fetched(fetched) => master.fetched(fetched),
+        Step::Stored(outcome, written) => master.stored(outcome, written),
+        Step::Exited(number) => master.input(Input::Exited(agent(number, 5051))),
+        Step::Wait(ms) => master.wait(Duration::from_millis(ms.into())),
     }
 }
 
@@ -239,36 +241,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn whatever_arrives_the_master_keeps_its_promises(
+    fn invariants_hold_for_random_inputs(
         steps in prop::collection::vec(step(), 1..150),
         seed in any::<u64>(),
         last in any::<Index>(),
     ) {
-        let mut world = World::new(seed);
-        // Most of the time it leads, or little would happen.
-        apply(&mut world, Step::Leader(Some(0)));
+        let mut master = CheckedMaster::new(seed);
+        // Standbys do little, so most of the time the master leads.
+        apply(&mut master, Step::Leader(Some(0)));
         if last.index(4) > 0 {
-            apply(&mut world, Step::Fetched(Fetched::Log));
+            apply(&mut master, Step::Fetched(Fetched::Log));
         }
         for step in steps {
-            apply(&mut world, step);
+            apply(&mut master, step);
         }
         // All answers are given in the end.
-        apply(&mut world, Step::Stored(StoreOutcome::Stored, true));
-        apply(&mut world, Step::Stored(StoreOutcome::Stored, true));
-        prop_assert_eq!(world.unanswered, BTreeSet::new());
+        apply(&mut master, Step::Stored(StoreOutcome::Stored, true));
+        apply(&mut master, Step::Stored(StoreOutcome::Stored, true));
+        prop_assert_eq!(master.unanswered, BTreeSet::new());
     }
 
-    /// The log of the predecessor, or of nobody: read or refused, never the end.
     #[test]
-    fn any_log_is_read_or_refused(bytes in any::<Vec<u8>>(), agents in prop::collection::vec(stored_agent(), 0..4)) {
+    fn a_random_log_is_read_or_refused(bytes in any::<Vec<u8>>(), agents in prop::collection::vec(stored_agent(), 0..4)) {
         let state = proto::State { agents, ..Default::default() }.encode_to_vec();
         for log in [bytes, state] {
-            let mut world = World::new(1);
-            apply(&mut world, Step::Leader(Some(0)));
-            apply(&mut world, Step::Fetched(Fetched::Garbage(log)));
-            world.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
-            prop_assert_eq!(world.unanswered, BTreeSet::new());
+            let mut master = CheckedMaster::new(1);
+            apply(&mut master, Step::Leader(Some(0)));
+            apply(&mut master, Step::Fetched(Fetched::Garbage(log)));
+            master.request("GET", "/overlay-master/state".to_owned(), None, Vec::new());
+            prop_assert_eq!(master.unanswered, BTreeSet::new());
         }
     }
 }

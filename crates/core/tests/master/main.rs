@@ -1,15 +1,18 @@
-//! The master against transcripts (see `support/transcript.rs`), and against garbage.
+//! Tests of the master: transcripts (see [`testkit::transcript`]), random inputs, metrics, logs
+//! of the predecessor, and the work in large clusters.
 
+mod driver;
+mod endpoints;
+mod format;
 mod garbage;
-mod numbers;
-mod old_log;
-mod pace;
-mod player;
+mod metrics;
+mod predecessor_log;
 mod scale;
-mod show;
+mod transcript_runner;
+mod write_pauses;
 
 testkit::transcripts![
-    "master", player::play;
+    "master", transcript_runner::play;
     registers_agents,
     gives_both_families,
     deletes_agents,

@@ -1,5 +1,5 @@
-//! Large clusters start: how much work that is, counted, and not how long it takes here. What
-//! docs/scaling.md says of it is checked up to 50,000 agents.
+//! The work of a master in large clusters, counted in writes, messages and bytes. The statements
+//! of docs/scaling.md are checked for up to 50,000 agents. Times are simulated.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,54 +15,64 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
-/// What is assumed of the world: so many agents register in a second, …
+/// Assumed number of registrations in a second.
 const PER_SECOND: u32 = 3_000;
-/// … a write takes this long, and this much longer for each byte.
+/// Assumed time of a write, besides its bytes.
 const WRITE: Duration = Duration::from_millis(10);
+/// Assumed time of a write for each byte.
 const WRITE_BYTE: Duration = Duration::from_nanos(10);
 
-/// Bytes of one peer in a packed list.
+/// Size of a peer in a packed list, in bytes.
 const PEER: f64 = 12.0;
 
 const CONFIG: &str = r#"{"network": {"vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
     "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
 
-/// What was done since this was asked for last.
+/// The work since the latest look at it.
 #[derive(Debug, Default)]
 struct Work {
+    /// Number of writes.
     writes: u32,
+    /// Size of all states that were written, in bytes.
     written: usize,
-    /// The latest state.
+    /// The latest state that was written.
     state: Bytes,
-    /// Messages to agents, of any kind.
+    /// Number of messages to agents, of any type.
     messages: u32,
+    /// Number of answers to registrations.
     answers: u32,
-    /// Messages about peers: those with the whole list, and the others.
-    lists: u32,
+    /// Number of messages with all peers.
+    snapshots: u32,
+    /// Number of messages with changes of peers.
     deltas: u32,
-    /// Their bytes.
+    /// Size of the messages with peers, in bytes.
     peers_sent: usize,
+    /// Simulated time.
     time: Duration,
 }
 
-/// A master, and agents that answer at once.
+/// A master, and agents that answer without delay.
 struct Cluster {
     master: Master,
     now: Time,
+    /// End and number of the write under way.
     writing: Option<(Time, u64)>,
-    /// How long a write takes besides its bytes.
+    /// Time of a write, besides its bytes.
     write: Duration,
+    /// Messages of agents that the master has not got yet.
     inbox: VecDeque<(Upid, &'static str, Vec<u8>)>,
-    /// Where each agent is in the history of peers.
+    /// Version of the peers of each agent.
     versions: Vec<PeersVersion>,
     work: Work,
+    /// Start of the work.
     began: Time,
-    /// Version and base of the message about peers that was read last: thousands get the same.
+    /// The latest message with peers, with its version and base. Thousands of agents get the
+    /// same message, which is decoded once.
     read: Option<(Bytes, PeersVersion, Option<u64>)>,
 }
 
 impl Cluster {
-    /// A master that begins to lead with this in its log.
+    /// Returns a master that begins to lead with this state in the log.
     fn new(state: Bytes, versions: Vec<PeersVersion>) -> Cluster {
         let me: Upid = "overlay-master@10.255.0.1:5050".parse().unwrap();
         let leader = Upid::new("master", me.address);
@@ -123,7 +133,7 @@ impl Cluster {
                 let Some((_, version, base)) = self.read.clone() else {
                     unreachable!()
                 };
-                self.work.lists += u32::from(base.is_none());
+                self.work.snapshots += u32::from(base.is_none());
                 self.work.deltas += u32::from(base.is_some());
                 self.versions[number(&to)] = version;
                 let received = PeersReceivedMessage { version };
@@ -164,7 +174,7 @@ impl Cluster {
             .value
     }
 
-    /// Lets these agents register one after the other, and goes on until nothing is left to do.
+    /// Lets agents register one after the other, and returns the work until all is done.
     fn register_all(&mut self, agents: std::ops::Range<usize>) -> Work {
         self.work = Work::default();
         self.began = self.now;
@@ -182,7 +192,7 @@ impl Cluster {
             }
             let arrives = agents.peek().map(|(index, _)| arrival(self.began, *index));
             let written = self.writing.map(|(at, _)| at);
-            // What is to be sent again if it is not answered is of no interest: it is.
+            // Resends are not of interest, because agents answer.
             let due = self.master.poll_timeout();
             let Some(next) = [arrives, written, due].into_iter().flatten().min() else {
                 break;
@@ -216,14 +226,14 @@ fn number(agent: &Upid) -> usize {
     }
 }
 
-/// Registers so many agents, one more, and all of them with the next leader.
+/// Registers agents, one more, and all of them with the next leader.
 fn check(agents: usize) {
     let n = agents as f64;
     let mut cluster = Cluster::new(Bytes::new(), Vec::new());
     let start = cluster.register_all(0..agents);
     eprintln!("{agents} agents start: {start:?}");
     assert_eq!(start.answers as usize, agents);
-    // The log: a third of the time at most is spent in writing, and each write has all of it.
+    // The log: writing takes a third of the time at most, and each write has the whole state.
     let per_agent = start.state.len() as f64 / n;
     assert!(
         (150.0..250.0).contains(&per_agent),
@@ -240,7 +250,7 @@ fn check(agents: usize) {
         "{} bytes written",
         start.written
     );
-    // Peers: everybody has to be told of everybody, and little more than that is sent.
+    // Peers: each agent needs all others, and little more than that is sent.
     let all_of_all = n * n * PEER;
     assert!(
         (start.peers_sent as f64) <= 1.3 * all_of_all,
@@ -259,11 +269,11 @@ fn check(agents: usize) {
     );
     assert_eq!(cluster.value("overlay/master/peers_behind") as usize, 0);
 
-    // One more: one write, one list, one short message to everybody else.
+    // One more: one write, one snapshot, and one short message to each other agent.
     let more = cluster.register_all(agents..agents + 1);
     eprintln!("one more: {} messages, {:?}", more.messages, more.time);
     assert_eq!(
-        (more.writes, more.lists, more.deltas as usize),
+        (more.writes, more.snapshots, more.deltas as usize),
         (1, 1, agents)
     );
     assert!(
@@ -272,7 +282,7 @@ fn check(agents: usize) {
         more.peers_sent
     );
 
-    // The next leader: nobody needs a list, and nothing is to be written.
+    // The next leader: no agent needs a snapshot, and nothing has to be written.
     let mut next = Cluster::new(more.state.clone(), cluster.versions);
     let again = next.register_all(0..agents + 1);
     eprintln!(
@@ -280,7 +290,7 @@ fn check(agents: usize) {
         again.messages, again.peers_sent
     );
     assert_eq!(
-        (again.writes, again.lists, again.answers as usize),
+        (again.writes, again.snapshots, again.answers as usize),
         (0, 0, agents + 1)
     );
     assert!(
@@ -300,26 +310,26 @@ fn ten_thousand_agents() {
     check(10_000);
 }
 
-/// It takes half a minute.
+/// Takes half a minute.
 #[test]
 fn fifty_thousand_agents() {
     check(50_000);
 }
 
-/// A list that is sent while registrations wait for a slow log is out of date at once, and
+/// Snapshots that are sent while registrations wait for a slow log are out of date at once, and
 /// another message has to follow.
 #[test]
-fn lists_wait_for_registrations_that_wait_for_the_log() {
+fn snapshots_wait_for_registrations_that_wait_for_the_log() {
     let agents = 2_000;
     let mut cluster = Cluster::new(Bytes::new(), Vec::new());
     cluster.write = Duration::from_millis(150);
     let start = cluster.register_all(0..agents);
     assert_eq!(
-        (start.answers, start.lists),
+        (start.answers, start.snapshots),
         (2_000, 2_000),
         "in {} writes",
         start.writes
     );
-    // The first hundreds have a short list at once, and are told of the rest.
+    // The first hundreds of agents get a short snapshot at once, and a delta later.
     assert!(start.deltas < 2_000, "{} more messages", start.deltas);
 }

@@ -117,7 +117,7 @@ pub fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
             let known = |name: &str| {
                 overlays
                     .iter()
-                    .any(|overlay| overlay.enabled && overlay.name == name)
+                    .any(|overlay| overlay.config().enabled && overlay.name() == name)
             };
             agent.overlays.retain(|overlay| known(&overlay.info.name));
             agent

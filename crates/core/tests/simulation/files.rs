@@ -199,7 +199,7 @@ fn request(random: &mut Rng) -> Change {
 /// What the masters' files say.
 fn files_of(world: &World) -> Vec<Overlays> {
     let file = |process: &Process| match &process.role {
-        Role::Master(config) => Some(config.network.wire.overlays.clone()),
+        Role::Master(config) => Some(config.network.to_wire().overlays),
         Role::Agent(_) => None,
     };
     let by_name = |overlays: Vec<OverlayInfo>| {

@@ -15,6 +15,7 @@ use crate::firewall::Firewall;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
+use crate::operation::Operation;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan};
 
@@ -34,11 +35,21 @@ pub fn reconcile_once(desired: &Desired) -> HostReport {
     KernelReconciler::with_events(Watch::silent()).reconcile(desired)
 }
 
+/// Makes the host match `desired` once, and also returns the operations that failed. See
+/// [`reconcile_once`].
+pub(crate) fn reconcile_with_failures(desired: &Desired) -> (HostReport, Vec<Operation>) {
+    let mut reconciler = KernelReconciler::with_events(Watch::silent());
+    let report = reconciler.reconcile(desired);
+    let mut failed: Vec<Operation> = reconciler.failed.iter().map(Operation::from).collect();
+    failed.extend(reconciler.firewall.failed());
+    (report, failed)
+}
+
 /// Changes that [`reconcile_once`] would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preview {
-    /// Operations, one line each.
-    pub operations: Vec<String>,
+    /// Operations, in the order of their application.
+    pub operations: Vec<Operation>,
     /// Overlays whose removal waits for their containers, one sentence each.
     pub draining: Vec<String>,
     /// Parts of the host that cannot be read or cannot be made as desired, one sentence
@@ -65,7 +76,7 @@ pub fn preview(desired: &Desired) -> Preview {
     Preview {
         operations: firewall
             .into_iter()
-            .chain(plan.ops.iter().map(Op::to_string))
+            .chain(plan.ops.iter().map(Operation::from))
             .collect(),
         draining: plan.draining.iter().map(Draining::to_string).collect(),
         problems: report.host,
@@ -93,7 +104,8 @@ struct KernelReconciler {
     /// Warnings that were logged already.
     warned: Vec<String>,
     firewall: Firewall,
-    /// Operations that failed, which a quick check need not find again.
+    /// Operations that failed in the last reconciliation. A quick check does not report them
+    /// again.
     failed: Vec<Op>,
     /// Peers that the kernel rejected in the last reconciliation; `None`: the host differs
     /// from the desired state otherwise, too.
@@ -140,7 +152,7 @@ impl KernelReconciler {
             // works.
             operations += self
                 .firewall
-                .run(&with_draining(desired, &plan.draining), attempt.failures());
+                .reconcile(&with_draining(desired, &plan.draining), attempt.failures());
             attempt.apply(&plan).await;
             // A peer that the kernel rejects is tried each time and changes nothing.
             operations += plan.ops.len().saturating_sub(attempt.rejected().len());
@@ -178,6 +190,7 @@ impl KernelReconciler {
             ..attempt.into_report()
         };
         self.rejected = RejectedPeers::new(&rejected, failures, &report.host);
+        self.failed.extend(rejected);
         report
     }
 
@@ -257,7 +270,9 @@ impl Reconciler for KernelReconciler {
             .into_iter()
             .chain(plan(desired, &observed).ops)
             .any(|op| !self.failed.contains(&op))
-            || self.firewall.look(&with_draining(desired, &self.draining))
+            || self
+                .firewall
+                .quick_check(&with_draining(desired, &self.draining))
     }
 
     fn wait(

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::{Buf, Bytes};
 use ipnet::IpNet;
 use overlay_core::allocation::prefix::{halves, overlap};
+use overlay_core::config::overlay::Definition;
 use overlay_core::config::{Network, OverlayConfig, Range};
 use overlay_core::proto::agent_overlay_info::State as OverlayState;
 use overlay_core::proto::internal::{
@@ -212,7 +213,7 @@ impl OldMaster {
     }
 
     fn write(&mut self, work: Work, agents: Agents) {
-        let network = Some(self.network.wire.clone());
+        let network = Some(self.network.to_wire());
         let state = State {
             network,
             agents: agents.values().cloned().collect(),
@@ -269,10 +270,7 @@ impl OldMaster {
     }
 
     fn overlay(&self, name: &str) -> Option<&OverlayConfig> {
-        self.network
-            .overlays
-            .iter()
-            .find(|overlay| overlay.name == name)
+        self.network.overlay(name).map(Definition::config)
     }
 
     // Allocation.
@@ -301,7 +299,7 @@ impl OldMaster {
         for overlay in network
             .overlays
             .iter()
-            .filter(|it| it.enabled && (it.v4.is_some() || v6))
+            .filter(|it| it.config().enabled && (it.config().v4.is_some() || v6))
         {
             overlays.push(self.share(overlay, config, &vxlan)?);
         }
@@ -314,10 +312,11 @@ impl OldMaster {
 
     fn share(
         &self,
-        overlay: &OverlayConfig,
+        definition: &Definition,
         config: &AgentNetworkConfig,
         vxlan: &VxLanInfo,
     ) -> Option<AgentOverlayInfo> {
+        let overlay = definition.config();
         let wanted = |range: Option<Range>| range.filter(|_| config.allocate_subnet());
         let v4 = wanted(overlay.v4).map(|range| self.subnet(range));
         let v6 = wanted(overlay.v6)
@@ -338,13 +337,7 @@ impl OldMaster {
         };
         let has_subnet = v4.is_some() || v6.is_some();
         Some(AgentOverlayInfo {
-            info: self
-                .network
-                .wire
-                .overlays
-                .iter()
-                .find(|it| it.name == overlay.name)?
-                .clone(),
+            info: definition.info().clone(),
             subnet: v4.map(|net| net.to_string()),
             subnet6: v6.map(|net| net.to_string()),
             mesos_bridge: (has_subnet && config.mesos_bridge()).then(|| bridge('m', false)),

@@ -27,7 +27,7 @@ impl Allocator {
         let (pools, wanted) = match overlay {
             None => (&self.vtep, request.vtep_families()),
             Some(name) => {
-                let config = network.overlays.iter().find(|config| config.name == name)?;
+                let config = network.overlay(name)?.config();
                 (
                     self.overlays.get(name)?,
                     request.requested_families(config)?,

@@ -558,7 +558,7 @@ proptest! {
                 prop_assert_eq!(rebuilt.reserve(allocation), Ok(()));
             }
             prop_assert_eq!(&rebuilt, &allocator);
-            let overlays = network.overlays.iter().map(|overlay| Some(overlay.name.as_str()));
+            let overlays = network.overlays.iter().map(|overlay| Some(overlay.name()));
             let capacities = overlays.chain([None]).map(|of| allocator.capacity(of));
             let used: u64 = capacities.map(|capacity| capacity.used.unwrap_or(0) + capacity.used6.unwrap_or(0)).sum();
             prop_assert_eq!(used, all.len() as u64);

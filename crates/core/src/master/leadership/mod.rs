@@ -55,7 +55,7 @@ impl Leadership {
     /// Begins to serve what was recovered from the log. `epoch`, which is not 0, numbers the
     /// lead for the agents. Connected agents are told their peers anew.
     pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Leadership {
-        let agents = recovery.stored.iter().map(|(ip, agent)| (*ip, agent));
+        let agents = recovery.committed.iter().map(|(ip, agent)| (*ip, agent));
         let mut peers = Peers::new(epoch, agents);
         for (ip, session) in cx.sessions.iter() {
             if let Some(form) = session.peer_list_form.filter(|_| session.is_connected) {
@@ -107,7 +107,8 @@ impl Leadership {
             views::Agent::new(*ip, &agent.json, presence, state)
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
-        views::state(&committed.networks.network.wire, capacity, agents)
+        let network = committed.networks.network.to_wire();
+        views::state(&network, capacity, agents)
     }
 
     // Timers.

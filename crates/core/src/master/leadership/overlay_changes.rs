@@ -18,7 +18,7 @@ impl Leadership {
         removal: Removal,
     ) {
         let name = change.name().to_owned();
-        let before = self.ledger.networks().known(&name).cloned();
+        let before = self.ledger.networks().last_known(&name).cloned();
         let registered = registered_agents(cx.sessions, &self.answers);
         let pending = match self.ledger.change_networks(change, removal, &registered) {
             Err(Refusal { status, sentence }) => {

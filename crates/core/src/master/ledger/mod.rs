@@ -23,14 +23,12 @@ use bytes::Bytes;
 
 use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
-use super::networks::Networks;
+use super::networks::{AgentSubnets, Networks, SubnetsByOverlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe};
 use super::recovery::Recovery;
 use super::state_codec::encode_state;
-use crate::allocation::allocator::{
-    Allocation, AllocationRequest, Allocator, Capacity, DualStackNet, Exhausted,
-};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, Exhausted};
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 
@@ -145,17 +143,17 @@ impl Ledger {
         Ledger {
             committed: Committed {
                 networks: networks.clone(),
-                agents: recovery.stored,
+                agents: recovery.committed,
             },
             drain_holders: DrainHolders::new(&networks, &recovery.records),
             networks,
             allocator: recovery.allocator,
             encoded: EncodedAgents::new(&recovery.records),
             records: recovery.records,
-            reclaimed: recovery.former,
+            reclaimed: recovery.reclaimed,
             uncommitted: Uncommitted {
                 agents: recovery.changed,
-                networks: recovery.other_network,
+                networks: recovery.networks_differ,
             },
         }
     }
@@ -464,7 +462,7 @@ impl Ledger {
             "a changed record is not among the uncommitted ones"
         );
         let state = encode_state(
-            &self.networks.network.wire,
+            &self.networks.network.to_wire(),
             self.encoded.pieces(),
             self.encoded.size(),
             self.networks.to_wire().as_ref(),
@@ -521,13 +519,15 @@ fn list(
 }
 
 /// Returns the subnets of every overlay that agents have.
-fn subnets_by_overlay(
-    records: &BTreeMap<Ipv4Addr, AgentRecord>,
-) -> BTreeMap<String, Vec<(Ipv4Addr, DualStackNet)>> {
-    let mut subnets: BTreeMap<String, Vec<_>> = BTreeMap::new();
+fn subnets_by_overlay(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> SubnetsByOverlay {
+    let mut subnets = SubnetsByOverlay::new();
     for (ip, record) in records {
         for (name, nets) in &record.allocation.overlays {
-            subnets.entry(name.clone()).or_default().push((*ip, *nets));
+            let held = AgentSubnets {
+                agent: *ip,
+                nets: *nets,
+            };
+            subnets.entry(name.clone()).or_default().push(held);
         }
     }
     subnets

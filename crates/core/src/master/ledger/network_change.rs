@@ -9,7 +9,7 @@ use super::{list, subnets_by_overlay};
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, DualStack};
 use crate::config::Network;
 use crate::master::draining::DrainHolders;
-use crate::master::networks::{Change, Networks, Refusal, show};
+use crate::master::networks::{Change, Networks, Refusal, describe as describe_overlay};
 use crate::master::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
 use crate::proto;
 
@@ -67,7 +67,9 @@ impl Ledger {
         if drained.is_empty() {
             return Settled::default();
         }
-        let settled = self.networks.settled(&subnets_by_overlay(&self.records));
+        let settled = self
+            .networks
+            .after_release(&subnets_by_overlay(&self.records));
         let mut lists = None;
         if settled.revision != self.networks.revision {
             let draft = Draft::new(
@@ -113,7 +115,7 @@ impl Ledger {
         let subnets = subnets_by_overlay(&records);
         let networks = match self.networks.changed(change, &subnets) {
             Ok(Some(networks)) => networks,
-            Ok(None) | Err(_) if !taken.is_empty() => self.networks.settled(&subnets),
+            Ok(None) | Err(_) if !taken.is_empty() => self.networks.after_release(&subnets),
             Ok(None) => return Ok(None),
             Err(refusal) => return Err(refusal),
         };
@@ -131,9 +133,10 @@ impl Ledger {
         draft: &Draft,
         registered: &RegisteredAgents,
     ) -> Result<(), Refusal> {
-        let Some((config, _)) = draft.networks.overlay(name) else {
+        let Some(overlay) = draft.networks.overlay(name) else {
             return Ok(());
         };
+        let config = overlay.config();
         let before = shortfall(
             name,
             &self.networks,
@@ -174,9 +177,19 @@ impl Ledger {
         let is = draft
             .networks
             .overlay(name)
-            .map(|(_, info)| show(info))
+            .map(|overlay| describe_overlay(overlay.info()))
             .unwrap_or_default();
-        let was = self.networks.known(name).map(show).unwrap_or_default();
+        let was = self
+            .networks
+            .last_known(name)
+            .map(describe_overlay)
+            .unwrap_or_default();
+        // Nothing but the name may be known of an overlay that is removed.
+        let removed = if was.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}, {was}")
+        };
         let holders = |records: &BTreeMap<_, AgentRecord>| {
             records
                 .values()
@@ -188,16 +201,16 @@ impl Ledger {
             (Change::Replace(_), _) => {
                 format!("Changing overlay {name} from {was} to {is} (revision {revision})")
             }
-            (Change::HandBack(_), _) => format!(
+            (Change::ResetToFile(_), _) => format!(
                 "Overlay {name} is as in the configuration again, {is} (revision {revision})"
             ),
             (Change::Remove(_), Removal::Force) => format!(
-                "Removing overlay {name}, {was}, by force: the subnets of {} agents are free at once \
+                "Removing overlay {removed}, by force: the subnets of {} agents are free at once \
                  (revision {revision})",
                 holders(&self.records)
             ),
             (Change::Remove(_), Removal::Drain) => format!(
-                "Removing overlay {name}, {was}; agents that have to release it: {} (revision {revision})",
+                "Removing overlay {removed}; agents that have to release it: {} (revision {revision})",
                 holders(&draft.records)
             ),
         }
@@ -325,7 +338,7 @@ fn shortfall(
     allocator: &Allocator,
 ) -> DualStack<u128> {
     let mut missing = DualStack::<u128>::default();
-    let Some((config, _)) = networks.overlay(name) else {
+    let Some(overlay) = networks.overlay(name) else {
         return missing;
     };
     let newcomers = registered
@@ -336,7 +349,7 @@ fn shortfall(
         .values()
         .map(|record| (record.requested, record.allocation.overlays.get(name)));
     for (requested, nets) in agents.chain(newcomers) {
-        let Some(families) = requested.requested_families(config) else {
+        let Some(families) = requested.requested_families(overlay.config()) else {
             continue;
         };
         missing.v4 += u128::from(families.v4 && nets.is_none_or(|nets| nets.v4.is_none()));

@@ -9,7 +9,8 @@ use prost::Message;
 use super::*;
 use crate::allocation::prefix::overlap;
 use crate::config::Network;
-use crate::config::master::{parse, parse_definition};
+use crate::config::master::parse;
+use crate::config::overlay::parse_definition;
 use crate::master::networks::Change;
 use crate::master::recovery::recover;
 
@@ -299,7 +300,7 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         definition.clone().prop_map(Change::Add),
         definition.prop_map(Change::Replace),
-        name.clone().prop_map(Change::HandBack),
+        name.clone().prop_map(Change::ResetToFile),
         name.prop_map(Change::Remove),
     ]
 }

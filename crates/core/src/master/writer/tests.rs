@@ -22,7 +22,7 @@ fn delta(ips: &[Ipv4Addr], networks: bool) -> Delta {
     let text = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
         "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
     let network = Arc::new(parse("m", text).unwrap().config.network);
-    let mut stored = network.wire.clone();
+    let mut stored = network.to_wire();
     if networks {
         // The log has other networks than the configuration: they are part of the next write.
         stored.overlays.clear();

@@ -1,4 +1,4 @@
-//! A master with a log, who holds it to what it promises after each step.
+//! A master with a replicated log, whose invariants are asserted after each input.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,58 +14,66 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
-/// Pools so small that they run out.
+/// Configuration with ranges that a few agents exhaust.
 const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "agent_lease": "5secs", "network": {
     "vtep_subnet": "44.128.0.0/28", "vtep_subnet6": "fd01:a::/125", "vtep_mac_oui": "70:B3:D5:00:00:00",
     "overlays": [{"name": "dcos", "subnet": "9.0.0.0/24", "prefix": 28, "subnet6": "fd01:b::/64", "prefix6": 67},
                  {"name": "web", "subnet": "10.0.0.0/24", "prefix": 27},
                  {"name": "off", "subnet": "11.0.0.0/24", "prefix": 27, "enabled": false}]}}"#;
 
-/// What reading the log gives.
+/// Result of a read of the log.
 #[derive(Clone, Debug)]
 pub enum Fetched {
+    /// The state in the log.
     Log,
+    /// The read fails.
     Error,
-    /// This is what the log holds.
+    /// These bytes, which replace the state in the log.
     Garbage(Vec<u8>),
 }
 
-/// An agent's pid.
+/// Returns the pid of an agent.
 pub fn agent(number: u8, port: u16) -> Upid {
     format!("overlay-agent@10.0.0.{number}:{port}")
         .parse()
         .unwrap()
 }
 
-/// A master, its log, and what it promised so far.
-pub struct World {
+/// A master, its log, and the state that its invariants are compared with.
+pub struct CheckedMaster {
     pub master: Master,
     now: Time,
-    pub leads: bool,
+    /// The master is the elected one.
+    pub is_leading: bool,
     pub log: Bytes,
-    /// What was read from the log or is known to be written to it.
-    known: proto::State,
-    /// Reads that are not answered.
+    /// The state that was read from the log, or is known to be written to it.
+    committed: proto::State,
+    /// Number of reads under way.
     fetches: u32,
+    /// Number and state of the write under way.
     writing: Option<(u64, Bytes)>,
     requests: u64,
     pub unanswered: BTreeSet<RequestId>,
-    /// The status of the last answer.
+    /// Status of the latest answer.
     pub status: u16,
 }
 
-fn me() -> Upid {
+fn master_pid() -> Upid {
     "overlay-master@10.0.0.250:5050".parse().unwrap()
 }
 
-impl World {
-    pub fn new(seed: u64) -> World {
-        World {
-            master: Master::new(parse("master.json", CONFIG).unwrap().config, me(), seed),
+impl CheckedMaster {
+    pub fn new(seed: u64) -> CheckedMaster {
+        CheckedMaster {
+            master: Master::new(
+                parse("master.json", CONFIG).unwrap().config,
+                master_pid(),
+                seed,
+            ),
             now: Time::default(),
-            leads: false,
+            is_leading: false,
             log: Bytes::new(),
-            known: proto::State::default(),
+            committed: proto::State::default(),
             fetches: 0,
             writing: None,
             requests: 0,
@@ -74,6 +82,7 @@ impl World {
         }
     }
 
+    /// Delivers a message.
     pub fn message<M: Named>(&mut self, from: Upid, message: &M) {
         let body = message.encode_to_vec().into();
         self.input(Input::Message {
@@ -83,6 +92,7 @@ impl World {
         });
     }
 
+    /// Makes an HTTP request.
     pub fn request(
         &mut self,
         method: &str,
@@ -91,7 +101,7 @@ impl World {
         body: Vec<u8>,
     ) {
         let (method, query) = (method.to_owned(), query.into_iter().collect());
-        self.ask(Request {
+        self.send_request(Request {
             id: RequestId(0),
             method,
             path,
@@ -101,14 +111,15 @@ impl World {
         });
     }
 
-    /// The same, whatever id it has.
-    pub fn ask(&mut self, request: Request) {
+    /// Makes an HTTP request. Its id is replaced by an unused one.
+    pub fn send_request(&mut self, request: Request) {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.unanswered.insert(id);
         self.input(Input::Request(Request { id, ..request }));
     }
 
+    /// Ends a read of the log, if one is under way.
     pub fn fetched(&mut self, fetched: Fetched) {
         if self.fetches == 0 {
             return;
@@ -116,33 +127,36 @@ impl World {
         self.fetches -= 1;
         let result = match fetched {
             Fetched::Log => {
-                self.known = proto::State::decode(self.log.clone()).unwrap_or_default();
+                self.committed = proto::State::decode(self.log.clone()).unwrap_or_default();
                 Ok(self.log.clone())
             }
             Fetched::Error => Err("no quorum".to_owned()),
             Fetched::Garbage(bytes) => {
                 self.log = bytes.into();
-                self.known = proto::State::decode(self.log.clone()).unwrap_or_default();
+                self.committed = proto::State::decode(self.log.clone()).unwrap_or_default();
                 Ok(self.log.clone())
             }
         };
         self.input(Input::Fetched(result));
     }
 
+    /// Ends the write under way, if there is one. `written` is whether the log has the state
+    /// after an unknown outcome.
     pub fn stored(&mut self, outcome: StoreOutcome, written: bool) {
         let Some((number, state)) = self.writing.take() else {
             return;
         };
-        let sure = outcome == StoreOutcome::Stored;
-        if sure || (written && outcome != StoreOutcome::Superseded) {
+        let is_stored = outcome == StoreOutcome::Stored;
+        if is_stored || (written && outcome != StoreOutcome::Superseded) {
             self.log = state;
         }
-        if sure {
-            self.known = proto::State::decode(self.log.clone()).unwrap();
+        if is_stored {
+            self.committed = proto::State::decode(self.log.clone()).unwrap();
         }
         self.input(Input::Stored { number, outcome });
     }
 
+    /// Lets time pass. The master gets its timeouts.
     pub fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(due) = self.master.poll_timeout().filter(|due| *due <= end) {
@@ -151,19 +165,20 @@ impl World {
             let next = self.master.poll_timeout();
             assert!(
                 next.is_none_or(|next| next > self.now),
-                "a deadline that was met stays"
+                "a deadline must not stay after it was met"
             );
         }
         self.now = end;
     }
 
+    /// Delivers an input, and asserts the invariants of its effects.
     pub fn input(&mut self, input: Input) {
         self.master.handle(self.now, input);
         while let Some(effect) = self.master.poll_effect() {
             match effect {
                 Effect::Io(Io::Respond { id, response }) => {
                     assert!(self.unanswered.remove(&id), "{id:?} answered twice");
-                    // An error is a sentence, not what somebody sent.
+                    // An error does not quote a whole request.
                     assert!(
                         response.status < 400 || response.body.len() < 4_000,
                         "{response:?}"
@@ -171,19 +186,22 @@ impl World {
                     self.status = response.status;
                 }
                 Effect::Fetch => {
-                    assert!(self.leads, "a standby reads the log");
+                    assert!(self.is_leading, "a standby reads the log");
                     self.fetches += 1;
                 }
                 Effect::Io(Io::Store { number, state }) => {
-                    assert!(self.leads, "a standby writes the log");
+                    assert!(self.is_leading, "a standby writes the log");
                     assert_eq!(self.writing, None, "two writes at a time");
-                    nobody_shares(&proto::State::decode(state.clone()).unwrap());
+                    assert_disjoint(&proto::State::decode(state.clone()).unwrap());
                     self.writing = Some((number, state));
                 }
                 Effect::Io(Io::Send { to, name, body })
                     if name == UpdateAgentOverlaysMessage::NAME =>
                 {
-                    self.told(&to, &UpdateAgentOverlaysMessage::decode(body).unwrap());
+                    self.assert_list_committed(
+                        &to,
+                        &UpdateAgentOverlaysMessage::decode(body).unwrap(),
+                    );
                 }
                 Effect::Log(_, line) => {
                     assert!(
@@ -196,41 +214,41 @@ impl World {
         }
     }
 
-    /// What an agent is told is in the log.
-    fn told(&self, to: &Upid, update: &UpdateAgentOverlaysMessage) {
+    /// Asserts that the log has the list that an agent is sent.
+    fn assert_list_committed(&self, to: &Upid, update: &UpdateAgentOverlaysMessage) {
         let ip = to.address.ip().to_string();
-        let stored = self.known.agents.iter().find(|agent| agent.ip == ip);
-        for told in &update.overlays {
+        let stored = self.committed.agents.iter().find(|agent| agent.ip == ip);
+        for sent in &update.overlays {
             let stored = stored
                 .and_then(|agent| {
                     agent
                         .overlays
                         .iter()
-                        .find(|overlay| overlay.info.name == told.info.name)
+                        .find(|overlay| overlay.info.name == sent.info.name)
                 })
-                .unwrap_or_else(|| panic!("{to} is told of {told:?}, which is not in the log"));
+                .unwrap_or_else(|| panic!("{to} is sent {sent:?}, which is not in the log"));
             assert!(
-                told.subnet.is_none() || told.subnet == stored.subnet,
-                "{to}: {told:?}"
+                sent.subnet.is_none() || sent.subnet == stored.subnet,
+                "{to}: {sent:?}"
             );
             assert!(
-                told.subnet6.is_none() || told.subnet6 == stored.subnet6,
-                "{to}: {told:?}"
+                sent.subnet6.is_none() || sent.subnet6 == stored.subnet6,
+                "{to}: {sent:?}"
             );
             let address = |overlay: &proto::AgentOverlayInfo| {
                 overlay.backend.vxlan.clone().map(|v| v.vtep_ip)
             };
-            assert_eq!(address(told), address(stored));
-            assert_ne!(told.info.enabled, Some(false));
+            assert_eq!(address(sent), address(stored));
+            assert_ne!(sent.info.enabled, Some(false));
         }
     }
 }
 
-/// No two agents have a subnet or a VTEP address or a MAC in common. (What stands with an
-/// overlay that is not in force is as it was found, and nobody is told of it: a MAC there may
-/// be any.)
-pub fn nobody_shares(state: &proto::State) {
-    let in_force: BTreeSet<_> = state
+/// Asserts that no two agents have a subnet, a VTEP address or a MAC in common. MACs of overlays
+/// that are not in force are not compared: they are as they were in the log, and no agent is
+/// sent them.
+pub fn assert_disjoint(state: &proto::State) {
+    let names: BTreeSet<_> = state
         .network
         .iter()
         .flat_map(|network| &network.overlays)
@@ -247,7 +265,7 @@ pub fn nobody_shares(state: &proto::State) {
                     .flatten()
                     .cloned(),
             );
-            // A foreign log may lack it.
+            // A log of another program may have none.
             let Some(vxlan) = &overlay.backend.vxlan else {
                 continue;
             };
@@ -255,16 +273,16 @@ pub fn nobody_shares(state: &proto::State) {
                 .into_iter()
                 .flatten()
             {
-                // With its prefix length, which a foreign log may lack, too.
+                // The prefix length may be absent as well.
                 let address = vtep.split('/').next().unwrap_or_default();
                 own.insert(IpNet::from(address.parse::<std::net::IpAddr>().unwrap()).to_string());
             }
         }
-        let mut told = agent
+        let mut in_force = agent
             .overlays
             .iter()
-            .filter(|overlay| in_force.contains(overlay.info.name.as_str()));
-        if let Some(vxlan) = told.find_map(|overlay| overlay.backend.vxlan.as_ref()) {
+            .filter(|overlay| names.contains(overlay.info.name.as_str()));
+        if let Some(vxlan) = in_force.find_map(|overlay| overlay.backend.vxlan.as_ref()) {
             assert!(
                 macs.insert(vxlan.vtep_mac.clone()),
                 "two agents have {}",

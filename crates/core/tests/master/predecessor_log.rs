@@ -1,7 +1,8 @@
-//! Values of the replicated log as a predecessor writes and reads them.
+//! Compatibility of the replicated log with the predecessor, which writes and reads the same
+//! states.
 //!
-//! `tests/fixtures/network-state.hex` was put together by hand from the field numbers that
-//! clusters have on disk, by none of the code under test.
+//! `tests/fixtures/network-state.hex` was written by hand from the field numbers that clusters
+//! have on disk, without the code under test.
 
 use bytes::Bytes;
 use overlay_core::config::master::parse;
@@ -16,7 +17,7 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
-/// The messages that a predecessor knows, with the fields that it knows.
+/// The messages and fields of the predecessor.
 mod schema {
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct State {
@@ -115,14 +116,14 @@ mod schema {
     }
 }
 
-/// Exactly what these bytes say, as a predecessor reads it: nothing in them is lost on it.
+/// Decodes a state as the predecessor does, and asserts that it has no other fields.
 #[track_caller]
-fn as_a_predecessor(value: &Bytes) -> schema::State {
+fn decode_as_predecessor(value: &Bytes) -> schema::State {
     let state = schema::State::decode(value.clone()).unwrap();
     assert_eq!(
         state.encode_to_vec(),
         *value,
-        "there is something that a predecessor does not know"
+        "the predecessor does not know a field"
     );
     state
 }
@@ -139,7 +140,7 @@ fn agent(ip: &str) -> Upid {
     format!("overlay-agent@{ip}:5051").parse().unwrap()
 }
 
-/// A master of ours that leads and has read this.
+/// Returns a leading master that has read this state.
 fn serving(value: Bytes) -> Master {
     let config = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64",
         "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [
@@ -155,7 +156,7 @@ fn serving(value: Bytes) -> Master {
     master
 }
 
-/// What the master does about something.
+/// Returns the effects of an input.
 fn effects(master: &mut Master, input: Input) -> Vec<Effect> {
     master.handle(Time::default(), input);
     std::iter::from_fn(|| master.poll_effect()).collect()
@@ -202,26 +203,26 @@ fn answer(effects: &[Effect], ip: &str) -> UpdateAgentOverlaysMessage {
 }
 
 #[test]
-fn a_predecessors_log_is_kept_as_it_is() {
-    let before = as_a_predecessor(&fixture());
+fn the_predecessors_state_is_kept() {
+    let before = decode_as_predecessor(&fixture());
     let mut master = serving(fixture());
-    // Who holds everything gets just that, and nothing has to be written.
+    // Agents with complete allocations keep them, and nothing has to be written.
     for (ip, peers) in [("10.0.0.1", false), ("10.0.0.2", true)] {
         let effects = effects(&mut master, register(ip, peers));
-        assert_eq!(stored(&effects), None, "{ip} has what it had");
-        let given = answer(&effects, ip).overlays;
+        assert_eq!(stored(&effects), None, "{ip} has a complete allocation");
+        let sent = answer(&effects, ip).overlays;
         let state = proto::State::decode(fixture()).unwrap();
-        let held = state
+        let stored_overlays = state
             .agents
             .into_iter()
             .find(|agent| agent.ip == ip)
             .unwrap()
             .overlays;
-        assert_eq!(given, held);
+        assert_eq!(sent, stored_overlays);
     }
-    // A third one is added, and what was there stays as it was.
+    // A third agent is added, and the others stay as they were.
     let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
-    let after = as_a_predecessor(&value);
+    let after = decode_as_predecessor(&value);
     assert_eq!(
         (&after.agents[..2], &after.network),
         (&before.agents[..], &before.network)
@@ -237,7 +238,7 @@ fn a_predecessors_log_is_kept_as_it_is() {
 }
 
 #[test]
-fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
+fn a_state_without_new_features_is_that_of_the_predecessor() {
     let mut master = serving(Bytes::new());
     let mut values = Vec::new();
     for ip in ["10.0.0.1", "10.0.0.2"] {
@@ -254,7 +255,7 @@ fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
             ip,
         )
         .overlays;
-        // What agents report is not stored, ours included.
+        // Reports of agents are not stored, whichever release they are.
         let ok = agent_overlay_info::state::Status::Ok;
         let state = Some(agent_overlay_info::State {
             status: Some(ok.into()),
@@ -270,16 +271,20 @@ fn a_cluster_that_uses_nothing_new_is_stored_as_ever() {
         };
         assert_eq!(stored(&effects(&mut master, message(ip, &report))), None);
     }
-    assert_eq!(as_a_predecessor(&values[1]), as_a_predecessor(&fixture()));
+    assert_eq!(
+        decode_as_predecessor(&values[1]),
+        decode_as_predecessor(&fixture())
+    );
     assert_eq!(values[1], fixture(), "to the byte");
 }
 
-/// A predecessor does not ask again, and would never hear of a change.
+/// Agents of the predecessor do not register again, and would not learn of a change.
 #[test]
-fn a_takeover_changes_nothing_that_an_agent_has() {
+fn a_takeover_keeps_the_allocations() {
     let mut state = proto::State::decode(fixture()).unwrap();
     let overlays = &mut state.agents[0].overlays;
-    // It wanted bridges when it got what is in the file no more, and wants none since.
+    // The agent requested bridges when it got its subnet of the overlay that is not in the
+    // configuration any more, and requests none since.
     overlays[0].mesos_bridge = None;
     overlays[1].info.name = "gone".into();
     overlays[1].info.subnet6 = Some("fd01:c::/64".into());

@@ -1,24 +1,24 @@
-//! Plays a transcript: makes happen what its lines say.
+//! Runs a transcript: delivers its inputs to masters, and formats their effects.
 //!
 //! ```text
 //! master <JSON of `network`>          a new master; the log stays
-//! on <name>                           from here on it is about this master (the first one is `a`)
-//! config <key>: <JSON>, …             what else masters have in their configuration
-//! log <agent> <overlay>:<subnet>@<vtep> …   the log holds this; `<IPv4>,<IPv6>` for both families
-//! log garbage                         the log holds what is no state
-//! log older                           the log loses what masters of before did not know
-//! leader me | none | <ip:port>        who leads
+//! on <name>                           the next inputs are for this master (at first `a`)
+//! config <key>: <JSON>, …             more keys of the configuration of new masters
+//! log <agent> <overlay>:<subnet>@<vtep> …   sets the log; `<IPv4>,<IPv6>` for both families
+//! log garbage                         sets the log to bytes that are no state
+//! log older                           drops the fields that earlier releases do not write
+//! leader me | none | <ip:port>        the leading master
 //! fetched | fetched error <text>      the answer to reading the log
 //! stored | superseded | failed <text> the answer to the latest write
 //! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
 //!                                     port=<n> peers peers=<epoch>/<version>
 //!                                     peers=<epoch>/<version>+digest
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
-//! received <agent> <epoch>/<version>  the agent says which peers it has
+//! received <agent> <epoch>/<version>  the agent acknowledges peers
 //! exited <agent>                      the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
 //! message <agent> <name> <hex>        any bytes under any name
-//! wait <n>ms                          time goes by, deadlines are met
+//! wait <n>ms                          time passes, with the timeouts of all masters
 //! ```
 
 use std::collections::BTreeMap;
@@ -39,29 +39,29 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
-use crate::show;
+use crate::format;
 
-/// The transcript with what the master does now.
+/// Returns the inputs of a transcript, with the effects that they have now.
 pub fn play(transcript: &str) -> String {
-    let mut player = Player::new();
+    let mut runner = Runner::new();
     for line in transcript.lines() {
         if let Some(command) = line.strip_prefix("> ") {
-            writeln!(player.played, "{line}").unwrap();
-            player.run(command);
+            writeln!(runner.transcript, "{line}").unwrap();
+            runner.run(command);
         } else if line.is_empty() || line.starts_with('#') {
-            writeln!(player.played, "{line}").unwrap();
+            writeln!(runner.transcript, "{line}").unwrap();
         }
     }
-    player.played
+    runner.transcript
 }
 
 /// The time after which the master counts an unanswered write as failed.
 const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Masters that share a log, and what a transcript needs around them.
-struct Player {
+/// Masters that share a log, and the state of a transcript.
+struct Runner {
     masters: BTreeMap<String, Member>,
-    /// The master that the transcript is about at present.
+    /// The master that gets the inputs.
     on: String,
     now: Time,
     log: Bytes,
@@ -70,27 +70,29 @@ struct Player {
     epochs: Vec<u64>,
     /// The digests of the lists of peers that were sent, by epoch and version.
     digests: BTreeMap<(u64, u64), u64>,
-    /// Members of the configuration, with a comma behind.
+    /// More keys of the configuration, with a comma at the end.
     config: String,
-    played: String,
+    /// The inputs and effects up to now.
+    transcript: String,
 }
 
 /// One of the masters.
 struct Member {
     master: Master,
-    /// The write under way.
+    /// Number and state of the write under way.
     written: Option<(u64, Bytes)>,
     /// When the master stops waiting for the answer to that write.
     store_timeout_at: Time,
 }
 
-/// The pid of a master: `a` is at 10.0.0.250, `b` at 10.0.0.251 and so on.
+/// Returns the pid of a master: `a` is at 10.0.0.250, `b` at 10.0.0.251 and so on.
 fn pid(name: &str) -> Upid {
     format!("overlay-master@10.0.0.{}:5050", 250 + number(name))
         .parse()
         .unwrap()
 }
 
+/// Returns the number of a master, from 0.
 fn number(name: &str) -> u8 {
     name.bytes().next().unwrap() - b'a'
 }
@@ -99,9 +101,9 @@ fn agent(ip: &str, port: &str) -> Upid {
     format!("overlay-agent@{ip}:{port}").parse().unwrap()
 }
 
-impl Player {
-    fn new() -> Player {
-        Player {
+impl Runner {
+    fn new() -> Runner {
+        Runner {
             masters: BTreeMap::new(),
             on: "a".to_owned(),
             now: Time::default(),
@@ -110,7 +112,7 @@ impl Player {
             epochs: Vec::new(),
             digests: BTreeMap::new(),
             config: String::new(),
-            played: String::new(),
+            transcript: String::new(),
         }
     }
 
@@ -178,7 +180,7 @@ impl Player {
             self.config
         );
         let config = parse("master.json", &text).unwrap().config;
-        // Two processes do not draw the same numbers.
+        // The random numbers of two processes differ.
         let master = Master::new(config, pid(&self.on), 7 + u64::from(number(&self.on)));
         self.masters.insert(
             self.on.clone(),
@@ -206,7 +208,7 @@ impl Player {
                 _ => panic!("unknown option {word}"),
             }
         }
-        // As agents do, and so that it is never empty.
+        // Agents report their MTU, so the message is never empty.
         message.network_config.overlay_mtu.get_or_insert(1420);
         self.message(agent(words[0], port), &message);
     }
@@ -286,7 +288,7 @@ impl Player {
             .expect("there is no master of this name yet")
     }
 
-    /// The first deadline of all masters, and whose it is.
+    /// Returns the first deadline, and the master whose it is.
     fn due(&self) -> Option<(Time, String)> {
         let due = |(name, member): (&String, &Member)| {
             Some((member.master.poll_timeout()?, name.clone()))
@@ -303,17 +305,17 @@ impl Player {
                 "a deadline must not stay"
             );
             self.now = due.max(self.now);
-            let before = self.played.len();
-            let whose = if name == on {
+            let before = self.transcript.len();
+            let suffix = if name == on {
                 String::new()
             } else {
                 format!(" on {name}")
             };
             self.on = name;
             self.input(Input::Timeout);
-            if self.played.len() > before {
-                self.played
-                    .insert_str(before, &format!("  at {}{whose}\n", self.now));
+            if self.transcript.len() > before {
+                self.transcript
+                    .insert_str(before, &format!("  at {}{suffix}\n", self.now));
             }
         }
         self.on = on;
@@ -344,17 +346,17 @@ impl Player {
                 self.digests
                     .insert((version.epoch(), version.version()), version.digest());
             }
-            for line in show::effect(&mut self.epochs, &self.log, effect)
+            for line in format::effect(&mut self.epochs, &self.log, effect)
                 .trim_end()
                 .lines()
             {
-                writeln!(self.played, "  {line}").unwrap();
+                writeln!(self.transcript, "  {line}").unwrap();
             }
         }
     }
 
-    /// `E1/3`: version 3 of the first epoch that was seen; `E0/0`: none. With `+digest` the
-    /// digest that the list was sent with.
+    /// Reads a version: `E1/3` is version 3 of the first epoch that appeared, `E0/0` is none.
+    /// With `+digest` it has the digest that the list was sent with.
     fn version(&self, text: &str) -> PeersVersion {
         let (text, with_digest) = text
             .strip_suffix("+digest")
@@ -375,7 +377,7 @@ impl Player {
     }
 }
 
-/// A log: `10.0.0.1 dcos:9.0.0.0/24@44.128.0.1/20 …`, `/` between agents.
+/// Returns a state: `10.0.0.1 dcos:9.0.0.0/24@44.128.0.1/20 …`, `/` between agents.
 fn log(words: &[&str]) -> Bytes {
     if words == ["garbage"] {
         return Bytes::from_static(b"\xff\xff\xff");
@@ -432,7 +434,7 @@ fn log(words: &[&str]) -> Bytes {
     .into()
 }
 
-/// What a master leaves of a log that reads and writes agents and nothing else.
+/// Returns a state without the fields that earlier releases do not write.
 fn older(log: &Bytes) -> Bytes {
     let proto::State {
         network, agents, ..

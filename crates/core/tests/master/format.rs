@@ -1,4 +1,4 @@
-//! Effects of a master as a person reads them.
+//! Formats the effects of a master as the lines of a transcript.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,8 +14,8 @@ use overlay_core::{Effect, Io, Level};
 use prost::Message;
 use serde_json::Value;
 
-/// One effect; what belongs to it is indented. `epochs` are those that were seen,
-/// `log` is what the log holds.
+/// Returns the lines for an effect; all but the first one are indented. `epochs` are the epochs
+/// of peers in the order of their appearance, and `log` is the state in the log.
 pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
     match effect {
         Effect::Io(Io::Send { to, name, body }) => {
@@ -31,6 +31,7 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
                 .map(|(k, v)| format!(" {k}: {v}"))
                 .collect();
             let body = String::from_utf8_lossy(&response.body);
+            let body = body.trim_end().replace('\n', "\n  ");
             let json: Option<Value> = serde_json::from_str(&body).ok();
             let json = json.filter(|json| json.get("network").is_some());
             let body = json.map_or(body.replace("},{\"agent", "},\n  {\"agent"), |json| {
@@ -58,7 +59,7 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
     }
 }
 
-/// The agents of a state in JSON, in short. (Its exact form is tested elsewhere.)
+/// Returns the agents of a state in JSON, in short. The replay tests have its exact form.
 fn state(json: &Value) -> String {
     let texts = |value: &Value, keys: &[&str]| -> String {
         let texts = keys
@@ -93,7 +94,7 @@ fn state(json: &Value) -> String {
         .to_owned()
 }
 
-/// What a write changes.
+/// Returns the changes that a write brings into the log.
 fn difference(log: &Bytes, state: Bytes) -> String {
     let read = |state: Bytes| -> BTreeMap<String, Vec<proto::AgentOverlayInfo>> {
         let agents = proto::State::decode(state)
@@ -110,20 +111,20 @@ fn difference(log: &Bytes, state: Bytes) -> String {
         .filter(|ip| !after.contains_key(*ip))
         .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
     after.retain(|ip, list| before.get(ip) != Some(list));
-    let gone = networks(log, &state) + &gone + &former(log, &state);
+    let gone = networks(log, &state) + &gone + &reclaimed(log, &state);
     after.iter().fold(gone, |text, (ip, list)| {
         format!("{text}\n  {ip}:{}", overlays(list))
     })
 }
 
-/// What a write says of agents whose leases ended, if that is new.
-fn former(log: &Bytes, written: &Bytes) -> String {
+/// Returns the reclaimed allocations of a state that is written, if they changed.
+fn reclaimed(log: &Bytes, written: &Bytes) -> String {
     let read = |state: &Bytes| {
         proto::State::decode(state.clone())
             .unwrap_or_default()
             .former
     };
-    let former = |agent: &proto::AgentInfo| {
+    let allocation = |agent: &proto::AgentInfo| {
         let subnets = agent
             .overlays
             .iter()
@@ -143,12 +144,12 @@ fn former(log: &Bytes, written: &Bytes) -> String {
         (before, after) if before == after => String::new(),
         (_, after) => format!(
             "\n  former:{}",
-            after.iter().map(former).collect::<Vec<_>>().join(",")
+            after.iter().map(allocation).collect::<Vec<_>>().join(",")
         ),
     }
 }
 
-/// What a write says of networks, if that is new.
+/// Returns the networks of a state that is written, if they changed.
 fn networks(log: &Bytes, written: &Bytes) -> String {
     let read = |state: &Bytes| proto::State::decode(state.clone()).unwrap_or_default();
     let (before, after) = (read(log), read(written));
@@ -187,7 +188,7 @@ fn networks(log: &Bytes, written: &Bytes) -> String {
     text
 }
 
-/// A message behind its short name.
+/// Returns a message, after its short name.
 fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
     let short = name
         .rsplit('.')
@@ -227,7 +228,7 @@ fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
     short + &text
 }
 
-/// Peers that came and went.
+/// Returns the version and the changes of a message with peers.
 fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
     let mut version = |version: &PeersVersion| {
         let epoch = version.epoch();
@@ -271,7 +272,7 @@ fn peers(epochs: &mut Vec<u64>, message: &UpdatePeersMessage) -> String {
     text
 }
 
-/// Overlays in one line each.
+/// Returns overlays in one line each.
 fn overlays(list: &[proto::AgentOverlayInfo]) -> String {
     let mut text = String::new();
     for overlay in list {
