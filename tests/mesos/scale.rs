@@ -46,10 +46,13 @@ fn all_agents_come_to_the_next_leader() {
     assert_eq!(failovers.len(), 2);
     for failover in failovers {
         let times = [failover.first, failover.last, failover.peers_known];
-        assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
         assert!(
-            !fall.without_leader.is_zero(),
-            "elected before the other one fell: {fall:?}"
+            times.is_sorted() && failover.serving <= failover.last,
+            "{failover:?}"
+        );
+        assert!(
+            !failover.without_leader.is_zero(),
+            "the next leader was elected before the old one was killed: {failover:?}"
         );
     }
 }
