@@ -1,4 +1,4 @@
-//! Mesos's HTTP authentication in front of our endpoints.
+//! Authentication of the modules' endpoints by Mesos.
 
 use std::fs;
 
@@ -11,10 +11,10 @@ use testbed::wait;
 
 use crate::common::{LIMIT, loopback};
 
-/// `operator:secret`, as HTTP's basic authentication has it.
+/// Credentials `operator:secret` for HTTP's basic authentication.
 const CREDENTIALS: &str = "Basic b3BlcmF0b3I6c2VjcmV0";
 
-/// The status of a request, with credentials or without.
+/// Returns the status of a request, with or without credentials.
 fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
     let headers: &[_] = if known {
         &[("Authorization", CREDENTIALS)]
@@ -32,7 +32,7 @@ fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
         .status
 }
 
-/// A cluster whose Mesos authenticates everything, not started yet.
+/// Prepares a cluster in which Mesos authenticates all requests.
 fn authenticating(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::prepare(setup).unwrap();
     let credentials = json!({"credentials": [{"principal": "operator", "secret": "secret"}]});
@@ -77,12 +77,12 @@ fn wait_serving(cluster: &mut Cluster) {
 
 const DELETE: &str = "/overlay-master/agents/delete";
 
-/// What everybody gets of endpoints that write and of those that only read.
+/// Asserts the statuses of writing and of reading endpoints.
 fn check(cluster: &Cluster, writes: u16, reads: u16) {
     let (master, agent) = (&cluster.master, &cluster.agents[0]);
     assert_eq!(status(master, "POST", DELETE, false), writes);
     assert_eq!(status(master, "POST", DELETE, true), 200);
-    // Neither another spelling nor another method leads around it.
+    // Other spellings of the path and other methods are authenticated too.
     for path in [
         format!("{DELETE}/"),
         format!("/{DELETE}"),
