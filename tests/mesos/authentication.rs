@@ -52,7 +52,19 @@ fn authenticating(setup: &ClusterConfig) -> Cluster {
     cluster
 }
 
-fn wait_serving(cluster: &mut Cluster) {
+/// Waits until both modules answer, and Mesos has installed its authenticators. (libprocess lets
+/// every request through before that, and modules are loaded first.)
+fn wait_serving(cluster: &mut Cluster, authenticates: bool) {
+    if authenticates {
+        wait::until("Mesos to authenticate", LIMIT, || {
+            cluster.check()?;
+            let nodes = std::iter::once(&cluster.master).chain(&cluster.agents);
+            let is_protected = |node: &Node| Ok(node.client().get("/state")?.status == 401);
+            let protected: anyhow::Result<Vec<bool>> = nodes.map(is_protected).collect();
+            Ok(protected?.into_iter().all(|yes| yes).then_some(()))
+        })
+        .unwrap();
+    }
     wait::until("the master to serve", LIMIT, || {
         cluster.check()?;
         Ok((cluster
@@ -135,7 +147,7 @@ fn authenticate_http_chooses_what_mesos_protects() {
     };
     let mut cluster = authenticating(&setup);
     cluster.start_all().unwrap();
-    wait_serving(&mut cluster);
+    wait_serving(&mut cluster, true);
     check(&cluster, 401, 200);
     for (mode, writes, reads) in [("all", 401, 401), ("none", 200, 200), ("writes", 401, 200)] {
         for node in std::iter::once(&mut cluster.master).chain(&mut cluster.agents) {
@@ -143,7 +155,7 @@ fn authenticate_http_chooses_what_mesos_protects() {
                 .unwrap();
             node.restart().unwrap();
         }
-        wait_serving(&mut cluster);
+        wait_serving(&mut cluster, true);
         check(&cluster, writes, reads);
     }
 }
@@ -159,6 +171,6 @@ fn without_an_authenticator_everything_is_open() {
             .unwrap();
     }
     cluster.start_all().unwrap();
-    wait_serving(&mut cluster);
+    wait_serving(&mut cluster, false);
     check(&cluster, 200, 200);
 }

@@ -120,7 +120,7 @@ fn what_is_reclaimed_is_its_own_again() {
     assert!(
         overlay["notices"][0]
             .as_str()
-            .is_some_and(|told| told.contains("it has back")),
+            .is_some_and(|told| told.contains("it has everything back")),
         "{overlay}"
     );
     let refused = client.request("POST", RECLAIM, &[], b"[]").unwrap();

@@ -227,7 +227,7 @@ fn a_removed_overlay_drains() {
     assert_reach(&[new[0].client(), new[1].client()]);
     wait_holders(&cluster, "web", &both);
     let other = json!({"name": "other", "subnet": "11.128.0.0/17", "prefix": 24});
-    refused(&cluster.master, "POST", "", &other, 409, "still draining");
+    refused(&cluster.master, "POST", "", &other, 409, "still drains");
     cluster.master.kill().unwrap();
     assert_reach(&[new[0].client(), new[1].client()]);
     cluster.master.start().unwrap();
