@@ -64,7 +64,7 @@ fn removed_overlay_stays_until_its_last_container_ends() {
     assert!(report.is_ok(), "{report:?}");
     assert_eq!(report.draining.len(), 1, "{report:?}");
     assert!(
-        report.draining[0].contains("1 container on m-dcos"),
+        report.draining["m-dcos"].contains("1 container on m-dcos"),
         "{report:?}"
     );
     assert!(

@@ -185,7 +185,11 @@ impl KernelReconciler {
         let removed = self.draining.iter().filter(|part| part.is_removed());
         let report = HostReport {
             operations,
-            draining: self.draining.iter().map(Draining::to_string).collect(),
+            draining: self
+                .draining
+                .iter()
+                .map(|part| (part.bridge.clone(), part.to_string()))
+                .collect(),
             used: removed.map(|part| part.overlay.clone()).collect(),
             ..attempt.into_report()
         };
@@ -344,9 +348,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What drains keeps its part of the firewall, of whichever containerizer it is.
     #[test]
-    fn the_firewall_knows_what_drains() {
+    fn the_firewall_includes_draining_overlays() {
         let stays = Overlay {
             ranges: nets(&["9.0.0.0/8"]),
             subnets: nets(&["9.0.1.0/24"]),
@@ -410,7 +413,7 @@ mod tests {
         );
     }
 
-    /// Hosts whose data plane is somebody else's: just the files are looked at.
+    /// Desired state of a host whose data plane another program manages: only files matter.
     fn files_only(dir: &std::path::Path) -> Desired {
         let subnets = nets(&["9.0.1.0/25"]);
         let mesos_bridge = Some(Bridge {
@@ -435,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_finds_files_that_somebody_changed() {
+    fn a_quick_check_finds_changed_files() {
         let dir = tempfile::tempdir().unwrap();
         let desired = files_only(dir.path());
         let mut reconciler = KernelReconciler::with_events(Watch::silent());
@@ -445,7 +448,7 @@ mod tests {
         assert!(!reconciler.quick_check(&desired));
         std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
         assert!(reconciler.quick_check(&desired));
-        // With the underlay that was measured another MTU may be right.
+        // Another underlay may need another MTU.
         files::write(dir.path(), "dcos", &content).unwrap();
         reconciler.underlay = Some(Underlay {
             index: 2,
@@ -459,9 +462,8 @@ mod tests {
         }));
     }
 
-    /// What could not be done is no news as long as it is the same.
     #[test]
-    fn a_look_does_not_find_again_what_could_not_be_done() {
+    fn a_quick_check_ignores_operations_that_failed_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut desired = files_only(dir.path());
         let write = |desired: &Desired| {
@@ -475,6 +477,6 @@ mod tests {
         reconciler.failed = vec![write(&desired)];
         assert!(!reconciler.quick_check(&desired));
         desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
-        assert!(reconciler.quick_check(&desired), "that was something else");
+        assert!(reconciler.quick_check(&desired), "another operation");
     }
 }
