@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: runs many seeds of the simulation, or one of them with a trace.
+//! `cargo xtask simulate`: many seeds of the simulation, or one with its trace.
 
 use std::process::ExitCode;
 
@@ -7,34 +7,34 @@ use anyhow::{Context, Result};
 use crate::build;
 use crate::test::FEATURES;
 
-/// Name of the test that is run with many seeds.
+/// Test that takes seeds.
 const SCENARIO: &str = "everything_comes_right_after_the_faults";
 
-/// A little optimisation makes a seed twice as fast, which saves more time than the build takes.
-/// Debug assertions remain enabled.
+/// Setting that builds the core with little optimisation, which halves the time of a seed and costs
+/// less to build than it saves. Debug assertions stay on.
 const OPTIMISED: &str = "profile.dev.package.overlay-core.opt-level=1";
 
-/// Runs the simulation of a cluster (crates/core/tests/simulation): masters and agents, also of
-/// the C++ modules, while faults of all kinds occur.
+/// Runs the simulation of a cluster with faults (crates/core/tests/simulation).
 ///
-/// Each seed determines a cluster and its faults. The lowest seed that fails is run again, and
-/// the end of its trace is printed. The exit code is 0 if no seed fails. Seeds run on all cores
-/// and take some 20 ms each.
+/// A seed determines a cluster of masters and agents, of this and older versions, and all faults.
+/// Seeds run on all cores; each takes some 20 ms of one. The lowest seed that fails is repeated,
+/// and the end of its trace is printed. The exit code is 0 if none fails. Nothing is installed or
+/// changed outside target/.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Number of seeds to run.
+    /// Number of seeds.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
     /// First seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: u64,
-    /// Run only this seed, and print the end of its trace.
+    /// Run this seed only, and print the end of its trace.
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    // What it depends on is that of `cargo xtask test`; only the package is built anew.
+    // The arguments of `cargo xtask test`, so that only the core and the simulation are rebuilt.
     let mut arguments = vec!["test", "--config", OPTIMISED, "--workspace"];
     arguments.extend(FEATURES);
     arguments.extend([
