@@ -9,7 +9,7 @@ use crate::protocol::http::{JSON, PROTOBUF, Request, Response, negotiate};
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::protocol::views;
-use crate::protocol::views::About;
+use crate::protocol::views::AgentDetails;
 use crate::{Effect, Io, Upid};
 
 /// The operation that a request names by its path and method.
@@ -71,7 +71,7 @@ impl Agent {
     fn json(&self) -> Vec<u8> {
         let master = self.registration.master().map(Upid::to_string);
         let addresses = self.addresses();
-        let about = About {
+        let details = AgentDetails {
             addresses: Some(&addresses),
             draining: self.configuration.draining(),
             host_errors: &self.host_errors(),
@@ -80,7 +80,7 @@ impl Agent {
             problems: &self.problems,
             registered: self.is_registered(),
         };
-        views::agent(&self.info(), &about)
+        views::agent(&self.info(), &details)
     }
 
     /// This agent and its overlays, with their states.
