@@ -45,7 +45,7 @@ pub struct LocalHost {
     sampler: Option<Sampler>,
     /// Report that the thread that configures the host could not be started.
     failed: Option<HostReport>,
-    engine: Option<docker::Worker>,
+    engine: Option<docker::Executor>,
     /// Report that the thread for the engine could not be started.
     engine_failed: Option<EngineReport>,
 }
@@ -118,7 +118,7 @@ impl Host for LocalHost {
                 // The thread that configures the host measures it.
                 None => watch::channel(UnderlayMtu::Unknown).1,
             };
-            match docker::Worker::spawn_fitting(underlay_mtu, move || wake()) {
+            match docker::Executor::spawn_with_underlay(underlay_mtu, move || wake()) {
                 Ok(worker) => self.engine = Some(worker),
                 Err(error) => {
                     let reason =

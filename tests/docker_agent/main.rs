@@ -1,6 +1,6 @@
-//! A whole agent (all of it but Mesos) on a host whose container engine is not what
-//! it should be: everything else works, everybody is told, and when the engine is
-//! right again so is the agent, without being asked.
+//! Tests of a whole agent (without Mesos) on a host whose container engine hangs, is absent or has
+//! networks in use: everything else works, the state is reported, and the agent recovers by
+//! itself.
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ use serde_json::Value;
 use testkit::engine::{DockerHost, HungEngine};
 use testkit::host::{Host, PATIENCE, eventually};
 
-/// The option of a Docker network.
+/// Option of a Docker network: MTU of the containers' interfaces.
 const MTU: &str = "com.docker.network.driver.mtu";
 
 /// `command_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// An agent on a host. The test is its master.
+/// An agent on a host. The test acts as its master.
 struct Agent<'a> {
     host: &'a Host,
     node: Arc<Mutex<Node>>,
@@ -31,12 +31,12 @@ struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    /// An agent that was told its share of one overlay.
+    /// Returns an agent that has received its assignment of one overlay.
     fn new(host: &'a Host, socket: PathBuf) -> Agent<'a> {
         Agent::with_docker(host, socket, true)
     }
 
-    /// The same with and without `docker_bridge`.
+    /// Returns an agent with or without `docker_bridge`.
     fn with_docker(host: &'a Host, socket: PathBuf, docker_bridge: bool) -> Agent<'a> {
         let mut config = AgentConfig::new(host.cni.path());
         config.docker_socket = Some(socket);
@@ -68,33 +68,33 @@ impl<'a> Agent<'a> {
         agent.with(move |node| {
             node.start(me).unwrap();
             drain(node);
-            let share = UpdateAgentOverlaysMessage {
-                overlays: vec![share()],
+            let message = UpdateAgentOverlaysMessage {
+                overlays: vec![assignment()],
                 ..Default::default()
             };
-            let body = share.encode_to_vec().into();
+            let body = message.encode_to_vec().into();
             node.message(master, UpdateAgentOverlaysMessage::NAME.to_owned(), body)
                 .unwrap();
         });
         agent
     }
 
-    /// Calls the node on the host: its threads are to work there.
+    /// Calls the node in the host's network namespace, in which its threads must work.
     fn with<T: Send + 'static>(&self, call: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
         let node = self.node.clone();
         self.host.run(move || call(&mut node.lock().unwrap()))
     }
 
-    /// How the overlay fares: its status, and the error.
+    /// Returns status and error of the overlay.
     fn status(&mut self) -> (String, String) {
-        let json = self.shown();
+        let json = self.view();
         let state = &json["overlays"][0]["state"];
         let text = |key: &str| state[key].as_str().unwrap_or_default().to_owned();
         (text("status"), text("error"))
     }
 
-    /// What it says of itself.
-    fn shown(&mut self) -> Value {
+    /// Returns the answer of the endpoint `/overlay-agent/overlay`.
+    fn view(&mut self) -> Value {
         self.requests += 1;
         let request = Request {
             id: RequestId(self.requests),
@@ -113,22 +113,24 @@ impl<'a> Agent<'a> {
         serde_json::from_slice(&response).unwrap()
     }
 
-    /// Waits until one of its lists of sentences is so.
-    fn wait_for(&mut self, list: &str, is_so: impl Fn(&[String]) -> bool) {
+    /// Waits until a list of sentences in the agent's view satisfies the predicate.
+    fn wait_for(&mut self, list: &str, predicate: impl Fn(&[String]) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let shown = self.shown();
-            let said = shown[list].as_array().into_iter().flatten();
-            let said: Vec<String> = said.map(|said| said.as_str().unwrap().to_owned()).collect();
-            if is_so(&said) {
+            let view = self.view();
+            let values = view[list].as_array().into_iter().flatten();
+            let sentences: Vec<String> = values
+                .map(|value| value.as_str().unwrap().to_owned())
+                .collect();
+            if predicate(&sentences) {
                 return;
             }
-            assert!(Instant::now() < deadline, "it says {said:?}");
+            assert!(Instant::now() < deadline, "{list} is {sentences:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits for a status; gives the error that goes with it.
+    /// Waits for a status and returns the error.
     fn wait(&mut self, status: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -138,14 +140,14 @@ impl<'a> Agent<'a> {
             }
             assert!(
                 Instant::now() < deadline,
-                "it is {now:?} instead of {status}"
+                "the status is {now:?} instead of {status}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// What Mesos containers need.
-    fn mesos_part_is_there(&self) -> bool {
+    /// Tells if everything that Mesos containers need is configured.
+    fn is_ready_for_mesos(&self) -> bool {
         self.host.cni.path().join("dcos.conf").exists()
             && self
                 .host
@@ -155,7 +157,7 @@ impl<'a> Agent<'a> {
     }
 }
 
-/// Carries out nothing; gives the bodies of the answers to requests.
+/// Discards all actions and returns the bodies of the responses.
 fn drain(node: &mut Node) -> Vec<Vec<u8>> {
     let mut answers = Vec::new();
     loop {
@@ -167,7 +169,8 @@ fn drain(node: &mut Node) -> Vec<Vec<u8>> {
     }
 }
 
-fn share() -> AgentOverlayInfo {
+/// Returns the agent's assignment.
+fn assignment() -> AgentOverlayInfo {
     let bridge = |name: &str, ip: &str| {
         Some(BridgeInfo {
             name: name.into(),
@@ -198,16 +201,16 @@ fn share() -> AgentOverlayInfo {
 }
 
 #[test]
-fn an_engine_that_hangs_holds_up_nothing() {
-    if !testbed::skip::require_docker("an_engine_that_hangs") {
+fn hanging_engine_delays_nothing_else() {
+    if !testbed::skip::require_docker("hanging_engine") {
         return;
     }
-    let mut docker = DockerHost::new();
+    let mut docker = DockerHost::stopped();
     let socket = docker.engine.socket();
     HungEngine::at(&socket);
     let mut agent = Agent::new(&docker.host, socket.clone());
     let begin = Instant::now();
-    while !agent.mesos_part_is_there() {
+    while !agent.is_ready_for_mesos() {
         let (status, error) = agent.status();
         assert_eq!(
             (status.as_str(), error.as_str()),
@@ -215,23 +218,23 @@ fn an_engine_that_hangs_holds_up_nothing() {
         );
         assert!(
             begin.elapsed() < TIMEOUT,
-            "Mesos's part waits for the engine"
+            "the configuration for Mesos waits for the engine"
         );
     }
     let error = agent.wait("STATUS_FAILED");
-    // Some of it for a machine that has something else to do.
+    // One second more for a busy machine.
     assert!(
         begin.elapsed() < TIMEOUT + Duration::from_secs(1),
-        "told after {:?}",
+        "reported after {:?}",
         begin.elapsed()
     );
     assert!(
         error.ends_with("did not answer within 3000 ms when asked for its version"),
         "{error}"
     );
-    assert!(agent.mesos_part_is_there());
+    assert!(agent.is_ready_for_mesos());
 
-    // Another one, that answers, takes its place.
+    // An engine that answers takes over the socket.
     std::fs::remove_file(&socket).unwrap();
     docker.engine.spawn().unwrap();
     agent.wait("STATUS_OK");
@@ -242,11 +245,11 @@ fn an_engine_that_hangs_holds_up_nothing() {
 }
 
 #[test]
-fn an_engine_that_comes_and_goes_is_followed() {
-    if !testbed::skip::require_docker("an_engine_that_comes_and_goes") {
+fn agent_follows_the_start_and_stop_of_the_engine() {
+    if !testbed::skip::require_docker("agent_follows_the_engine") {
         return;
     }
-    let mut docker = DockerHost::new();
+    let mut docker = DockerHost::stopped();
     let mut agent = Agent::new(&docker.host, docker.engine.socket());
     let error = agent.wait("STATUS_FAILED");
     assert!(
@@ -258,13 +261,13 @@ fn an_engine_that_comes_and_goes_is_followed() {
         agent.wait("STATUS_OK");
         docker.engine.stop().unwrap();
         agent.wait("STATUS_FAILED");
-        assert!(agent.mesos_part_is_there());
+        assert!(agent.is_ready_for_mesos());
     }
 }
 
 /// `docker_bridge` is switched off while containers use the network.
 #[test]
-fn without_docker_bridge_what_is_left_goes() {
+fn without_docker_bridge_the_network_is_removed() {
     if !testbed::skip::require_docker("without_docker_bridge") {
         return;
     }
@@ -274,31 +277,34 @@ fn without_docker_bridge_what_is_left_goes() {
     docker.engine.container("web.1", "dcos", &[]).unwrap();
 
     let mut agent = Agent::with_docker(&docker.host, socket.clone(), false);
-    agent.wait_for("host_errors", |said| {
-        said == ["Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"]
+    agent.wait_for("host_errors", |sentences| {
+        sentences == ["Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"]
     });
     assert_eq!(
         agent.status(),
         ("STATUS_OK".to_owned(), String::new()),
-        "what is left is no fault"
+        "a network in use must be no error"
     );
     let draining = "overlay dcos no longer uses bridge d-dcos, but 1 container on d-dcos still uses it: \
                     bridge, rules and routes stay until its end";
-    agent.wait_for("draining", |said| said == [draining]);
-    let let_through = || {
+    agent.wait_for("draining", |sentences| sentences == [draining]);
+    let is_accepted = || {
         docker
             .host
             .command("iptables -S MESOS-OVERLAY-TO")
             .contains("-o d-dcos ")
     };
-    assert!(let_through(), "the container is cut off");
+    assert!(
+        is_accepted(),
+        "packets of the container are not accepted any more"
+    );
     docker.engine.docker(&["rm", "--force", "web.1"]).unwrap();
     agent.wait_for("host_errors", <[String]>::is_empty);
     agent.wait_for("draining", <[String]>::is_empty);
     assert!(docker.id("dcos").is_none());
-    eventually("nothing is let through", || !let_through());
+    eventually("packets are not accepted any more", || !is_accepted());
 
-    // The engine's own restart brings a network back that is still in its store.
+    // An engine that is started restores the networks of its store.
     drop(agent);
     Agent::new(&docker.host, socket.clone()).wait("STATUS_OK");
     docker.engine.stop().unwrap();
@@ -307,10 +313,10 @@ fn without_docker_bridge_what_is_left_goes() {
     agent.wait_for("host_errors", <[String]>::is_empty);
     docker.engine.spawn().unwrap();
     docker.engine.wait().unwrap();
-    eventually("the network is gone", || docker.id("dcos").is_none());
+    eventually("the network is removed", || docker.id("dcos").is_none());
 }
 
-/// Without `overlay_mtu` both containerizers get the MTU that fits into the underlay.
+/// Without `overlay_mtu` both containerizers use the MTU that fits the underlay.
 #[test]
 fn the_mtu_fits_the_underlay() {
     if !testbed::skip::require_docker("the_mtu_fits_the_underlay") {
@@ -335,19 +341,19 @@ fn the_mtu_fits_the_underlay() {
     assert!(cni().contains("\"mtu\":1350"));
     let first = docker.id("dcos");
 
-    // Another agent finds it as it is to be.
+    // Another agent finds no difference.
     drop(agent);
     let mut agent = Agent::new(&docker.host, docker.engine.socket());
     agent.wait("STATUS_OK");
-    assert_eq!(docker.id("dcos"), first, "it was made anew");
+    assert_eq!(docker.id("dcos"), first, "it was recreated");
 
-    // A network in use stays as it is.
+    // A network in use is not changed.
     docker.engine.container("web.1", "dcos", &[]).unwrap();
     docker.host.ip("link set uplink mtu 1300");
     eventually("CNI has it", || cni().contains("\"mtu\":1250"));
-    agent.wait_for("host_errors", |said| {
-        said == [
-            "Docker network dcos has MTU 1350 instead of 1250; it is made anew when no container uses it any more \
+    agent.wait_for("host_errors", |sentences| {
+        sentences == [
+            "Docker network dcos has MTU 1350 instead of 1250; it is recreated when no container uses it any more \
              (web.1)",
         ]
     });

@@ -1,5 +1,5 @@
-//! `mesos-overlay cleanup`: a host without overlay networks is a host on which
-//! nothing is desired. The rest is the agent's own work.
+//! `mesos-overlay cleanup`: makes the host and its container engine match a desired state
+//! without overlays.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,104 +9,127 @@ use std::time::Duration;
 use overlay_core::config::{AgentConfig, agent};
 use overlay_core::host_api::desired::{Cni, Desired, Removal};
 use overlay_core::host_api::engine::DEFAULT_SOCKET;
-use overlay_host::docker::remove_all;
-use overlay_host::{preview, reconcile_once};
+use overlay_host::docker::{Mode, remove_all};
+use overlay_host::{Operation, Tense, preview, reconcile_and_verify};
 
-/// Everything was removed, or there was nothing.
-const DONE: u8 = 0;
-/// Something could not be removed; standard error says what and why.
-const FAILED: u8 = 1;
-/// What was asked for makes no sense. (clap's own status for this.)
-const USAGE: u8 = 2;
-/// Containers still use some of it, and that stayed.
-const IN_USE: u8 = 3;
+/// Exit status of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Everything was removed, or there was nothing to remove.
+    Done = 0,
+    /// Something could not be removed, for a reason printed on standard error.
+    Failed = 1,
+    /// The arguments are wrong. The same status as clap's.
+    Usage = 2,
+    /// Something remains because containers use it.
+    InUse = 3,
+}
 
-/// How long one call to the container engine may take. Taking a network down is
-/// the longest, some seconds on a busy host.
+/// Timeout of one call of the container engine. The removal of a network takes longest, some
+/// seconds on a busy host.
 const ENGINE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Removes everything of the overlay networks from this host: the VXLAN devices vtep<VNI> on UDP
-/// port 64000 with neighbours, FDB entries and routes, the bridges m-<network>, the rules for
-/// routing table 42, the CNI configurations, what masquerades the containers' traffic, and the
-/// Docker networks.
+/// Removes everything that belongs to overlay networks from this host:
 ///
-/// Stop the Mesos agent first: its module would put everything back within seconds. It works in
-/// the network namespace that it is started in, and needs root. Forwarding stays on, since others
-/// may need it.
+/// - VXLAN devices vtep<VNI> on UDP port 64000, with their neighbours, FDB entries and routes
+/// - bridges m-<network> of the Mesos containerizer
+/// - routing rules for table 42
+/// - CNI configurations (see --agent-config and --cni-dir)
+/// - firewall rules, ipsets and nftables tables of the overlays
+/// - Docker networks, with their bridges d-<network>
 ///
-/// Exit status: 0 everything is gone; 1 something could not be removed; 2 wrong usage; 3 containers
-/// still use some of it, which stayed.
+/// IP forwarding stays on, because other software may need it.
+///
+/// Stop the Mesos agent first. Otherwise its overlay module restores everything within seconds.
+/// The command needs root and works in the network namespace in which it is started.
+///
+/// Exit status:
+///   0  everything was removed
+///   1  something could not be removed
+///   2  wrong usage
+///   3  something remains because containers use it
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    about = "Removes everything that belongs to overlay networks from this host",
+    verbatim_doc_comment
+)]
 pub struct Options {
     /// Print what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Remove bridges too that containers are on, and what these need: they lose their network.
-    #[arg(long)]
+    /// Remove bridges even if containers are attached, and what these containers need.
+    /// They lose their network.
+    #[arg(long, verbatim_doc_comment)]
     force: bool,
-    /// The agent module's configuration file: says where the CNI configurations and the container
-    /// engine are.
-    #[arg(long, value_name = "FILE", conflicts_with = "cni_dir")]
+    /// Configuration file of the agent module, from which the directory of the CNI
+    /// configurations and the socket of the container engine are read.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "cni_dir",
+        verbatim_doc_comment
+    )]
     agent_config: Option<PathBuf>,
-    /// The directory of the CNI configurations. Without it and --agent-config they stay.
-    #[arg(long, value_name = "DIRECTORY")]
+    /// Directory of the CNI configurations. Without this option and --agent-config they
+    /// are not removed.
+    #[arg(long, value_name = "DIRECTORY", verbatim_doc_comment)]
     cni_dir: Option<PathBuf>,
-    /// Where the container engine listens. Without it: as --agent-config says, or
-    /// /var/run/docker.sock.
-    #[arg(long, value_name = "SOCKET")]
+    /// Socket of the container engine. Without this option it is read from --agent-config,
+    /// or is /var/run/docker.sock.
+    #[arg(long, value_name = "SOCKET", verbatim_doc_comment)]
     docker_socket: Option<PathBuf>,
 }
 
-/// What is to be found where.
-struct Places {
+/// Parts of the host that are cleaned up.
+struct Target {
+    /// Desired state without overlays.
     desired: Desired,
-    engine: PathBuf,
+    engine_socket: PathBuf,
 }
 
+/// Result of a cleanup, or of a dry run.
+#[derive(Default)]
+struct Outcome {
+    /// Operations that were applied, or would be.
+    operations: Vec<Operation>,
+    /// Failures, one sentence each.
+    problems: Vec<String>,
+    /// Objects that remain because containers use them, one sentence each.
+    in_use: Vec<String>,
+}
+
+/// Runs the command.
 pub fn run(options: &Options) -> ExitCode {
-    let places = match places(options) {
-        Ok(places) => places,
-        Err(sentence) => return failed(USAGE, &sentence),
+    let target = match target(options) {
+        Ok(target) => target,
+        Err(sentence) => return fail(Status::Usage, &sentence),
     };
     if !nix::unistd::geteuid().is_root() {
-        return failed(
-            FAILED,
+        return fail(
+            Status::Failed,
             "only root may change the network configuration; try sudo",
         );
     }
-    let networks = remove_all(&places.engine, ENGINE_TIMEOUT, options.dry_run);
-    let (mut lines, mut problems, mut draining) = match networks {
-        Ok(networks) => (networks.done, Vec::new(), networks.kept),
-        Err(sentence) => (Vec::new(), vec![sentence], Vec::new()),
-    };
-    let host = if options.dry_run {
-        show(&places.desired)
+    let mode = if options.dry_run {
+        Mode::DryRun
     } else {
-        remove(&places.desired)
+        Mode::Apply
     };
-    lines.extend(host.lines);
-    problems.extend(host.problems);
-    draining.extend(host.draining);
-    for line in &lines {
-        println!(
-            "{}",
-            if options.dry_run {
-                format!("would {line}")
-            } else {
-                in_the_past(line)
-            }
-        );
-    }
-    if lines.is_empty() && problems.is_empty() && draining.is_empty() {
-        println!("nothing to remove");
-    }
-    end(&problems, &draining)
+    let mut outcome = Outcome::default();
+    // Docker networks come first: their bridges are devices of the host.
+    clean_engine(&target.engine_socket, mode, &mut outcome);
+    clean_host(&target.desired, mode, &mut outcome);
+    print(&outcome, mode);
+    ExitCode::from(outcome.status() as u8)
 }
 
-/// Nothing, and where to look for it.
-fn places(options: &Options) -> Result<Places, String> {
-    let config = options.agent_config.as_deref().map(read).transpose()?;
+/// Returns the target that the options name.
+fn target(options: &Options) -> Result<Target, String> {
+    let config = options
+        .agent_config
+        .as_deref()
+        .map(read_config)
+        .transpose()?;
     let dir = match (&options.cni_dir, &config) {
         (Some(dir), _) if !dir.is_dir() => {
             return Err(format!("--cni-dir: {} is not a directory", dir.display()));
@@ -116,7 +139,7 @@ fn places(options: &Options) -> Result<Places, String> {
         (None, None) => PathBuf::new(),
     };
     let configured = config.and_then(|config| config.docker_socket);
-    let engine = options
+    let engine_socket = options
         .docker_socket
         .clone()
         .or(configured)
@@ -134,10 +157,13 @@ fn places(options: &Options) -> Result<Places, String> {
         removal,
         ..Desired::default()
     };
-    Ok(Places { desired, engine })
+    Ok(Target {
+        desired,
+        engine_socket,
+    })
 }
 
-fn read(file: &Path) -> Result<AgentConfig, String> {
+fn read_config(file: &Path) -> Result<AgentConfig, String> {
     let text = fs::read_to_string(file)
         .map_err(|error| format!("--agent-config: cannot read {}: {error}", file.display()))?;
     let parsed = agent::parse(&file.display().to_string(), &text);
@@ -146,71 +172,93 @@ fn read(file: &Path) -> Result<AgentConfig, String> {
         .map_err(|error| format!("--agent-config: {error}"))
 }
 
-/// What was done, or would be, and what was not.
-struct Outcome {
-    lines: Vec<String>,
-    problems: Vec<String>,
-    draining: Vec<String>,
-}
-
-fn show(desired: &Desired) -> Outcome {
-    let preview = preview(desired);
-    Outcome {
-        lines: preview.operations,
-        problems: preview.problems,
-        draining: preview.draining,
+fn clean_engine(socket: &Path, mode: Mode, outcome: &mut Outcome) {
+    match remove_all(socket, ENGINE_TIMEOUT, mode) {
+        Ok(removal) => {
+            outcome.operations.extend(removal.operations);
+            outcome.problems.extend(removal.problems);
+            outcome.in_use.extend(removal.in_use);
+        }
+        Err(sentence) => outcome.problems.push(sentence),
     }
 }
 
-fn remove(desired: &Desired) -> Outcome {
-    // For its lines; what is there is read again.
-    let before = preview(desired);
-    let report = reconcile_once(desired);
-    let mut problems = report.host;
-    let after = preview(desired);
-    let gone = before
-        .operations
-        .into_iter()
-        .filter(|line| !after.operations.contains(line));
-    let lines = gone.collect();
-    for line in after.operations {
-        if !problems.iter().any(|problem| problem.contains(&line)) {
-            problems.push(format!(
-                "{line}: it is there again; does the Mesos agent still run?"
-            ));
+fn clean_host(desired: &Desired, mode: Mode, outcome: &mut Outcome) {
+    let (operations, problems, in_use) = match mode {
+        Mode::DryRun => {
+            let preview = preview(desired);
+            (preview.operations, preview.problems, preview.draining)
+        }
+        Mode::Apply => {
+            let result = reconcile_and_verify(desired);
+            (result.applied, result.problems, result.draining)
+        }
+    };
+    outcome.operations.extend(operations);
+    outcome.problems.extend(problems);
+    let with_hint = |sentence| format!("{sentence} (--force removes it)");
+    outcome.in_use.extend(in_use.into_iter().map(with_hint));
+}
+
+impl Outcome {
+    fn status(&self) -> Status {
+        match (self.problems.is_empty(), self.in_use.is_empty()) {
+            (false, _) => Status::Failed,
+            (true, false) => Status::InUse,
+            (true, true) => Status::Done,
         }
     }
-    Outcome {
-        lines,
-        problems,
-        draining: after.draining,
+
+    fn is_empty(&self) -> bool {
+        self.operations.is_empty() && self.status() == Status::Done
     }
 }
 
-/// `remove device …` becomes `removed device …`.
-fn in_the_past(line: &str) -> String {
-    match line.split_once(' ') {
-        Some((verb, rest)) if verb.ends_with('e') => format!("{verb}d {rest}"),
-        _ => format!("done: {line}"),
+/// Prints operations on standard output, and everything that remains on standard error.
+fn print(outcome: &Outcome, mode: Mode) {
+    for operation in &outcome.operations {
+        match mode {
+            Mode::DryRun => println!("would {}", operation.describe(Tense::Infinitive)),
+            Mode::Apply => println!("{}", operation.describe(Tense::Past)),
+        }
+    }
+    if outcome.is_empty() {
+        println!("nothing to remove");
+    }
+    for problem in &outcome.problems {
+        eprintln!("error: {problem}");
+    }
+    for sentence in &outcome.in_use {
+        eprintln!("in use: {sentence}");
     }
 }
 
-fn end(problems: &[String], draining: &[String]) -> ExitCode {
-    problems
-        .iter()
-        .for_each(|problem| eprintln!("error: {problem}"));
-    for sentence in draining {
-        eprintln!("in use: {sentence} (--force removes them)");
-    }
-    let status = match (problems, draining) {
-        ([_, ..], _) => FAILED,
-        (_, [_, ..]) => IN_USE,
-        _ => DONE,
-    };
-    ExitCode::from(status)
-}
-
-fn failed(status: u8, sentence: &str) -> ExitCode {
+fn fail(status: Status, sentence: &str) -> ExitCode {
     eprintln!("error: {sentence}");
-    ExitCode::from(status)
+    ExitCode::from(status as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A failure has precedence, since the operator has to act on it.
+    #[test]
+    fn status_follows_from_problems_and_remaining_objects() {
+        let some = || vec!["sentence".to_owned()];
+        for (problems, in_use, status) in [
+            (vec![], vec![], Status::Done),
+            (vec![], some(), Status::InUse),
+            (some(), vec![], Status::Failed),
+            (some(), some(), Status::Failed),
+        ] {
+            let outcome = Outcome {
+                operations: Vec::new(),
+                problems,
+                in_use,
+            };
+            assert_eq!(outcome.status(), status);
+            assert_eq!(outcome.is_empty(), status == Status::Done);
+        }
+    }
 }

@@ -1,36 +1,57 @@
-//! `mesos-overlay`: what an operator does to a host by hand.
+//! `mesos-overlay`: administration of a host by hand.
 mod cleanup;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use log::Level;
 
-/// Looks after a host that is, or was, an agent of a Mesos cluster with overlay networks.
+/// Administers a host that is, or was, an agent of a Mesos cluster with overlay networks.
 ///
-/// The overlay itself needs no command: it lives in the modules of libmesos_overlay.so, which
-/// Mesos loads. RUST_LOG=info or debug shows what is done in detail.
+/// The overlay networks themselves need no command: the modules of libmesos_overlay.so, which
+/// Mesos loads, manage them. Messages are printed on standard error; RUST_LOG=debug prints every
+/// operation, RUST_LOG=warn only warnings and errors.
 #[derive(Debug, Parser)]
-#[command(name = "mesos-overlay", version, disable_help_subcommand = true)]
+#[command(
+    name = "mesos-overlay",
+    version,
+    disable_help_subcommand = true,
+    verbatim_doc_comment
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+// The help of a command is that of its options: a doc comment here would replace it.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Removes everything of the overlay networks from this host.
     Cleanup(cleanup::Options),
 }
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    // The same lines that end in Mesos's log when a module does the work.
-    let level = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(level)
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+    init_log();
     match command {
         Command::Cleanup(options) => cleanup::run(&options),
+    }
+}
+
+/// Prints messages of this project from level info on, and warnings of libraries.
+fn init_log() {
+    let filter = env_logger::Env::default().default_filter_or("warn,overlay_host=info");
+    env_logger::Builder::from_env(filter)
+        .format(|out, record| writeln!(out, "{}: {}", level_name(record.level()), record.args()))
+        .init();
+}
+
+/// Returns the word that a message begins with, as in the messages of this program itself.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug | Level::Trace => "debug",
     }
 }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_does_not_work_is_told_for_each_operation() {
+    fn each_operation_affects_its_family() {
         let address = |text: &str| Op::AddAddress("vtep1024".into(), text.parse().unwrap());
         for (op, overlay) in [
             (Op::EnableForwarding(Family::V4), "four"),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fourth_sentence_is_a_number_and_kinds_are_counted_apart() {
+    fn further_failures_are_counted_by_kind() {
         let report = report(|failures| {
             (0..4).for_each(|n| failures.add_op(&route(n), "no".into()));
             (0..3).for_each(|n| {
@@ -274,9 +274,8 @@ mod tests {
         );
     }
 
-    /// What follows from the first reason is not told to an overlay, its own troubles are.
     #[test]
-    fn an_overlay_tells_one_reason_of_all_and_each_of_its_own() {
+    fn an_overlay_reports_the_first_common_failure_and_all_of_its_own() {
         let report = report(|failures| {
             failures.add(Scope::Ipv4, "first".into());
             failures.add(Scope::Overlays, "second".into());

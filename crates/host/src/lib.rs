@@ -16,12 +16,16 @@ mod executor;
 mod failures;
 mod firewall;
 mod kernel;
+mod operation;
 mod reconciler;
+mod removal;
 mod schedule;
 mod supervisor;
 mod usage;
 
 pub use executor::{Executor, UnderlayMtu};
+pub use operation::{Operation, Tense};
 pub use reconciler::{Preview, preview, reconcile_once};
+pub use removal::{Outcome, reconcile_and_verify};
 pub use supervisor::Counters;
 pub use usage::Sampler;

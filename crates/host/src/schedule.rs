@@ -232,10 +232,8 @@ mod tests {
         assert_eq!(schedule.compare_at, ms(8000));
     }
 
-    /// Whatever else is due, events about what is quickly read lead to a look soon, but
-    /// not too soon after the last one.
     #[test]
-    fn an_event_brings_the_look_forward_and_never_puts_it_off() {
+    fn an_event_brings_a_quick_check_forward_and_never_delays_it() {
         let mut schedule = schedule(1);
         schedule.on_event(ms(600), Reaction::QuickCheck);
         for now in [610, 619] {
@@ -247,14 +245,14 @@ mod tests {
             );
         }
         assert_eq!(schedule.due(ms(620)), Due::QuickCheck);
-        // Right after a look the next one has to wait.
+        // After a quick check the next one has to wait.
         schedule.on_quick_check(ms(630));
         schedule.on_event(ms(631), Reaction::QuickCheck);
         assert_eq!(
             (schedule.due(ms(1129)), schedule.due(ms(1130))),
             (Due::Nothing, Due::QuickCheck)
         );
-        // The regular look is not put off by an event that comes shortly before it.
+        // An event shortly before the regular quick check does not delay it.
         schedule.on_quick_check(ms(2000));
         let regular = schedule.next();
         schedule.on_event(
@@ -265,11 +263,14 @@ mod tests {
             (schedule.next(), schedule.due(regular)),
             (regular, Due::QuickCheck)
         );
-        assert!(!schedule.is_reconcile_pending(), "a look is no pass");
+        assert!(
+            !schedule.is_reconcile_pending(),
+            "a quick check is no reconciliation"
+        );
     }
 
     #[test]
-    fn a_storm_leads_to_few_looks() {
+    fn a_storm_leads_to_few_quick_checks() {
         let (mut schedule, mut count) = (schedule(1), 0);
         for now in 0..10_000 {
             schedule.on_event(ms(now), Reaction::QuickCheck);
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_rests_for_four_times_as_long_as_it_took_within_bounds() {
+    fn the_pause_is_four_times_as_long_as_the_reconciliation_within_bounds() {
         for (took, rest) in [
             (0, 200),
             (49, 200),
@@ -293,14 +294,14 @@ mod tests {
             (9000, 1000),
         ] {
             let mut schedule = schedule(took);
-            // Further events do not put it off.
+            // Further events do not delay it.
             for now in [1, 50, 99] {
                 schedule.on_event(ms(now), Reaction::Reconcile);
             }
             assert_ne!(schedule.due(ms(rest - 1)), Due::Repair, "{took}");
             assert_eq!(schedule.due(ms(rest)), Due::Repair, "{took}");
         }
-        // Later ones are gathered from the first one on.
+        // Later events do not extend the time for which events are gathered.
         let mut schedule = schedule(10);
         for now in [300, 310, 319] {
             schedule.on_event(ms(now), Reaction::Reconcile);
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_the_end_of_what_was_due_and_begins_everything_anew() {
+    fn a_reconciliation_restarts_the_schedule() {
         let mut schedule = schedule(1);
         schedule.on_event(ms(700), Reaction::QuickCheck);
         schedule.on_event(ms(700), Reaction::Reconcile);
@@ -323,10 +324,10 @@ mod tests {
         assert_eq!(schedule.due(ms(5999)), Due::Nothing);
         assert!(
             (ms(6000)..=ms(6500)).contains(&schedule.next()),
-            "the next look: {:?}",
+            "the next quick check: {:?}",
             schedule.next()
         );
-        // A look is not: what is wrong stays wrong.
+        // A quick check does not cancel a pending reconciliation.
         schedule.on_event(ms(5500), Reaction::Reconcile);
         schedule.on_quick_check(ms(5510));
         assert_eq!(
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_changes_nothing() {
+    fn ignored_events_change_nothing() {
         let mut schedule = schedule(1);
         let next = schedule.next();
         schedule.on_event(ms(800), Reaction::Ignore);
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_pass_nothing_is_due_by_itself() {
+    fn nothing_is_due_before_the_first_reconciliation_without_events() {
         let mut schedule = Schedule::new(1);
         assert_eq!(schedule.due(ms(1_000_000_000)), Due::Nothing);
         schedule.on_event(ms(5), Reaction::Reconcile);
@@ -357,12 +358,11 @@ mod tests {
         );
     }
 
-    /// The one that covers more comes first.
     #[test]
-    fn of_several_things_that_are_due_the_most_thorough_is_done() {
+    fn of_several_due_tasks_the_most_thorough_comes_first() {
         let mut schedule = schedule(1);
-        let (look, compare) = (schedule.quick_check_at, schedule.compare_at);
-        assert_eq!(schedule.due(look), Due::QuickCheck);
+        let (quick_check, compare) = (schedule.quick_check_at, schedule.compare_at);
+        assert_eq!(schedule.due(quick_check), Due::QuickCheck);
         assert_eq!(
             schedule.due(Time(compare.0 - Duration::from_nanos(1))),
             Due::QuickCheck
@@ -372,9 +372,8 @@ mod tests {
         assert_eq!(schedule.due(compare), Due::Repair);
     }
 
-    /// One wakes for whatever comes first, also while a pass has to wait.
     #[test]
-    fn the_next_thing_is_the_first_one() {
+    fn the_next_task_is_the_earliest() {
         let mut schedule = schedule(9000);
         schedule.on_event(ms(1), Reaction::Reconcile);
         schedule.on_event(ms(600), Reaction::QuickCheck);
@@ -384,7 +383,7 @@ mod tests {
         );
         schedule.on_quick_check(ms(621));
         assert_eq!(schedule.next(), ms(1000));
-        // Everything is compared although there is always a look before.
+        // Quick checks do not delay the full comparison.
         schedule.set_without_events(true);
         schedule.on_reconciled(ms(0), Duration::ZERO);
         schedule.on_quick_check(schedule.compare_at);
@@ -400,7 +399,7 @@ mod tests {
         );
     }
 
-    /// Many hosts do not do it at the same time.
+    /// Hosts must not compare all at the same time.
     #[test]
     fn intervals_are_spread_over_their_whole_range() {
         let after = |seed, without_events| {
@@ -431,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_whose_events_are_back_is_compared_seldom_again() {
+    fn a_host_whose_events_return_is_compared_rarely_again() {
         let mut schedule = schedule(0);
         schedule.set_without_events(true);
         schedule.on_reconciled(ms(0), Duration::from_millis(75));

@@ -279,9 +279,8 @@ mod tests {
         assert!(!count(&mut control, dcos(1, 1)));
     }
 
-    /// The boundaries of the subnets, in both families.
     #[test]
-    fn addresses_at_the_ends_of_the_subnets_count_and_those_behind_them_do_not() {
+    fn addresses_within_the_bounds_of_the_subnets_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let files = ["9.0.0.0", "9.0.0.127", "9.0.0.128", "8.255.255.255"];
         let files6 = [

@@ -1,4 +1,4 @@
-//! Container engines on throw-away hosts, and the worker that keeps their networks.
+//! Container engines on test hosts, fake engines, and the executor of their networks.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,25 +10,26 @@ use std::time::{Duration, Instant};
 use overlay_core::EngineReport;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::engine::Network;
-use overlay_host::docker::Worker;
+use overlay_host::docker::Executor;
 use serde_json::Value;
 use testbed::docker::Engine;
 use testbed::run::Run;
 
 use super::host::{Host, PATIENCE, net};
 
-/// A host with an engine.
+/// A host with its own engine.
 pub struct DockerHost {
-    /// Ended before its host goes.
+    /// Dropped before its host.
     pub engine: Engine,
+    /// The host, dropped after the engine.
     pub host: Host,
-    // The last to go: it takes everything with it.
+    // Dropped last, because it removes everything of the run.
     _run: Run,
 }
 
 impl DockerHost {
-    /// A host with an engine that does not run yet.
-    pub fn new() -> DockerHost {
+    /// Returns a host with an engine that does not run yet.
+    pub fn stopped() -> DockerHost {
         let (run, host) = (Run::new().unwrap(), Host::new());
         let engine = Engine::new(&run, "engine", &host.netns()).unwrap();
         DockerHost {
@@ -38,14 +39,14 @@ impl DockerHost {
         }
     }
 
-    /// A host with a running engine.
+    /// Returns a host with a running engine.
     pub fn started() -> DockerHost {
-        let mut host = DockerHost::new();
+        let mut host = DockerHost::stopped();
         host.engine.start().unwrap();
         host
     }
 
-    /// Runs `docker`; gives what it prints.
+    /// Runs `docker` with these arguments and returns its output.
     pub fn docker(&self, line: &str) -> String {
         let args: Vec<&str> = line.split_whitespace().collect();
         self.engine
@@ -53,18 +54,18 @@ impl DockerHost {
             .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// What the engine says of a network; `None`: there is none.
+    /// Returns the engine's description of a network; `None` if it does not exist.
     pub fn network(&self, name: &str) -> Option<Value> {
         let text = self.engine.docker(&["network", "inspect", name]).ok()?;
         Some(serde_json::from_str::<Value>(&text).unwrap()[0].take())
     }
 
-    /// The engine's id of a network.
+    /// Returns the engine's id of a network.
     pub fn id(&self, name: &str) -> Option<String> {
         Some(self.network(name)?["Id"].as_str()?.to_owned())
     }
 
-    /// One dual-stack network, `dcos`, in the engine.
+    /// Returns the desired state of the `n`th agent: one dual-stack network, `dcos`.
     pub fn desired(&self, n: u8) -> EngineDesired {
         EngineDesired {
             socket: self.engine.socket(),
@@ -75,7 +76,8 @@ impl DockerHost {
     }
 }
 
-/// The upper halves of the `n`th agent's subnets (see [`overlay_host::overlay`]).
+/// Returns a network with the upper halves of the `n`th agent's subnets (see
+/// [`super::host::overlay`]).
 pub fn network(bridge: &str, n: u8) -> Network {
     Network {
         bridge: bridge.into(),
@@ -88,55 +90,57 @@ pub fn network(bridge: &str, n: u8) -> Network {
     }
 }
 
-/// A worker that can be waited for.
-pub struct Keeper {
-    worker: Worker,
+/// An executor of which the test can wait for reports.
+pub struct EngineKeeper {
+    executor: Executor,
     woken: Receiver<()>,
     generation: u64,
 }
 
-impl Keeper {
-    pub fn new() -> Keeper {
+impl EngineKeeper {
+    /// Starts the worker.
+    pub fn spawn() -> EngineKeeper {
         let (wake, woken) = channel();
-        let worker = Worker::spawn(move || _ = wake.send(())).unwrap();
-        Keeper {
-            worker,
+        let executor = Executor::spawn(move || _ = wake.send(())).unwrap();
+        EngineKeeper {
+            executor,
             woken,
             generation: 0,
         }
     }
 
-    /// Wants the engine to be like this; gives the first report about it.
+    /// Requests a desired state and returns the first report about it.
     pub fn apply(&mut self, desired: &EngineDesired) -> EngineReport {
         self.generation += 1;
-        self.worker
+        self.executor
             .apply(self.generation, Arc::new(desired.clone()));
         self.report()
     }
 
-    /// The same for what has to work out; gives how many operations it took.
+    /// Requests a desired state, asserts that the report is without errors and notes, and
+    /// returns the number of operations.
     pub fn apply_ok(&mut self, desired: &EngineDesired) -> usize {
         let report = self.apply(desired);
         assert!(report.is_ok() && report.notes.is_empty(), "{report:?}");
         report.operations
     }
 
-    /// The next report about what was wanted last.
+    /// Waits for the next report about the last desired state.
     pub fn report(&mut self) -> EngineReport {
         self.wait("any report", |_| true)
     }
 
-    /// The next report that is as it should be.
-    pub fn wait(&mut self, what: &str, is_so: impl Fn(&EngineReport) -> bool) -> EngineReport {
+    /// Waits for a report about the last desired state that satisfies the predicate.
+    pub fn wait(&mut self, what: &str, predicate: impl Fn(&EngineReport) -> bool) -> EngineReport {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if self.woken.recv_timeout(left).is_err() {
-                panic!("not in time: {what}; the last report was {last:?}");
+                panic!("timed out waiting for {what}; the last report was {last:?}");
             }
-            match self.worker.poll() {
-                Some(report) if report.generation == self.generation && is_so(&report) => {
+            match self.executor.poll() {
+                Some(report) if report.generation == self.generation && predicate(&report) => {
                     return report;
                 }
                 report => last = report.or(last),
@@ -145,59 +149,68 @@ impl Keeper {
     }
 }
 
-/// A socket at which nobody ever answers, as an engine that hangs. It goes with its
-/// directory.
+/// A socket that accepts connections and never answers, like an engine that hangs.
 pub struct HungEngine {
     _dir: tempfile::TempDir,
+    /// Path of the socket.
     pub socket: PathBuf,
 }
 
 impl HungEngine {
-    pub fn new() -> HungEngine {
+    /// Makes a socket in a directory of its own.
+    pub fn spawn() -> HungEngine {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         HungEngine::at(&socket);
         HungEngine { _dir: dir, socket }
     }
 
-    /// The same at a given place.
+    /// Creates such a socket at a path.
     pub fn at(socket: &Path) {
         let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         std::thread::spawn(move || {
-            // Taken and kept open: the caller hears nothing at all.
-            let mut taken = Vec::new();
+            // Open connections without an answer.
+            let mut connections = Vec::new();
             for stream in listener.incoming() {
-                taken.push(stream);
+                connections.push(stream);
             }
         });
     }
 }
 
-/// An engine as far as a test makes one up: it answers as told, and keeps what it
-/// was asked.
+/// An engine with scripted answers that records its requests.
 pub struct FakeEngine {
     _dir: tempfile::TempDir,
+    /// Path of the socket.
     pub socket: PathBuf,
-    /// First lines and bodies.
-    pub asked: Arc<Mutex<Vec<(String, String)>>>,
+    /// Requests in the order of their arrival.
+    pub requests: Arc<Mutex<Vec<FakeRequest>>>,
+}
+
+/// A request to a [`FakeEngine`].
+pub struct FakeRequest {
+    /// Request line, such as `GET /version HTTP/1.1`.
+    pub line: String,
+    /// Body of the request.
+    pub body: String,
 }
 
 impl FakeEngine {
-    /// `answer` gives status and body for a request's first line; `None`: nothing
-    /// ever, on an open connection.
+    /// Starts an engine. `answer` returns status and body for a request line; with `None` the
+    /// connection stays open without an answer.
     pub fn new(answer: impl Fn(&str) -> Option<(u16, String)> + Send + 'static) -> FakeEngine {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = requests.clone();
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                let (line, body) = read_request(&stream);
-                let answer = answer(&line);
-                log.lock().unwrap().push((line, body));
+                let request = read_request(&stream);
+                let answer = answer(&request.line);
+                log.lock().unwrap().push(request);
                 match answer {
                     None => open.push(stream),
                     Some((status, body)) => {
@@ -212,12 +225,12 @@ impl FakeEngine {
         FakeEngine {
             _dir: dir,
             socket,
-            asked,
+            requests,
         }
     }
 }
 
-fn read_request(stream: &UnixStream) -> (String, String) {
+fn read_request(stream: &UnixStream) -> FakeRequest {
     let mut lines = BufReader::new(stream);
     let mut line = String::new();
     lines.read_line(&mut line).unwrap();
@@ -230,5 +243,8 @@ fn read_request(stream: &UnixStream) -> (String, String) {
     }
     let mut body = vec![0; length];
     lines.read_exact(&mut body).unwrap();
-    (line.trim().to_owned(), String::from_utf8(body).unwrap())
+    FakeRequest {
+        line: line.trim().to_owned(),
+        body: String::from_utf8(body).unwrap(),
+    }
 }

@@ -1,5 +1,6 @@
-//! What is not wanted any more leaves the host, down to the bridges that CNI made,
-//! and not under a container's feet; and `mesos-overlay cleanup`.
+//! Removal of overlays from a host, by the agent's executor and by `mesos-overlay cleanup`:
+//! everything is removed, including the bridges that CNI plugins created, except what
+//! containers use.
 mod docker;
 
 use std::fs;
@@ -12,14 +13,15 @@ use testkit::host::{Host, Worker, eventually, net, peer};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_mesos-overlay");
 
-/// What the agent wants of a host that has no overlays (any more).
-fn nothing(host: &Host) -> Desired {
+/// Returns the desired state without overlays.
+fn without_overlays(host: &Host) -> Desired {
     Desired {
         cni: host.desired(1).cni,
         ..Desired::default()
     }
 }
 
+/// Returns the desired state with one overlay and two peers.
 fn with_peers(host: &Host) -> Desired {
     Desired {
         peers: Some(Arc::new([peer(2), peer(3)].into())),
@@ -27,9 +29,9 @@ fn with_peers(host: &Host) -> Desired {
     }
 }
 
-/// Makes the bridge of an overlay as the CNI plugin does with the first container,
-/// and gives the container.
-fn container(host: &Host) -> Host {
+/// Attaches a container to the overlay's bridge, and creates the bridge if necessary, like
+/// the CNI plugin.
+fn attach_container(host: &Host) -> Host {
     if !devices(host).iter().any(|name| name == "m-dcos") {
         host.ip("link add m-dcos type bridge");
     }
@@ -45,30 +47,29 @@ fn devices(host: &Host) -> Vec<String> {
     host.field("ip -j link show", "ifname")
 }
 
-/// An overlay that went away: its bridge goes after its last container.
 #[test]
-fn an_overlay_in_use_goes_after_its_last_container() {
-    if !testkit::root("an_overlay_in_use_goes") {
+fn removed_overlay_stays_until_its_last_container_ends() {
+    if !testkit::root("removed_overlay_stays") {
         return;
     }
     let host = Host::new();
     let worker: Worker = host.worker();
     worker.apply_ok(&with_peers(&host));
-    let container = container(&host);
+    let container = attach_container(&host);
     let routes = host.command("ip route show proto 142");
     let rules = host.command("ip rule show table 42");
 
-    worker.start(&nothing(&host));
+    worker.start(&without_overlays(&host));
     let report = worker.finish();
     assert!(report.is_ok(), "{report:?}");
     assert_eq!(report.draining.len(), 1, "{report:?}");
     assert!(
-        report.draining[0].contains("1 container on m-dcos"),
+        report.draining["m-dcos"].contains("1 container on m-dcos"),
         "{report:?}"
     );
     assert!(
         !host.cni.path().join("dcos.conf").exists(),
-        "no further container may come"
+        "new containers could still join"
     );
     assert_eq!(devices(&host), ["lo", "m-dcos", "veth1", "vtep1024"]);
     assert_eq!(host.command("ip route show proto 142"), routes);
@@ -76,7 +77,7 @@ fn an_overlay_in_use_goes_after_its_last_container() {
     let nat = host.command("iptables -w -t nat -S POSTROUTING");
     assert!(
         nat.contains("-s 9.0.0.0/8"),
-        "its packets still go outside: {nat}"
+        "its packets are not masqueraded any more: {nat}"
     );
 
     drop(container);
@@ -86,7 +87,7 @@ fn an_overlay_in_use_goes_after_its_last_container() {
         (true, 0),
         "{report:?}"
     );
-    eventually("all of it is gone", || devices(&host) == ["lo"]);
+    eventually("everything is removed", || devices(&host) == ["lo"]);
     assert_eq!(host.command("ip rule show table 42"), "");
     assert!(
         !host
@@ -95,10 +96,10 @@ fn an_overlay_in_use_goes_after_its_last_container() {
     );
 }
 
-/// The same for one of two overlays: the other one is as before.
+/// The removal of one of two overlays does not affect the other.
 #[test]
-fn one_overlay_of_two_goes_and_the_other_stays() {
-    if !testkit::root("one_overlay_of_two_goes") {
+fn one_of_two_overlays_can_be_removed() {
+    if !testkit::root("one_of_two_overlays") {
         return;
     }
     let host = Host::new();
@@ -112,20 +113,20 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
     };
     desired.overlays.insert("other".into(), other);
     worker.apply_ok(&desired);
-    let container = container(&host);
+    let container = attach_container(&host);
     desired.overlays.remove("dcos");
-    let bare = |(ip, mut peer): (Ipv4Addr, Arc<Peer>)| {
+    let without_subnets = |(ip, mut peer): (Ipv4Addr, Arc<Peer>)| {
         Arc::make_mut(&mut peer).subnets.clear();
         (ip, peer)
     };
-    desired.peers = Some(std::sync::Arc::new([2, 3].map(|n| bare(peer(n))).into()));
+    desired.peers = Some(Arc::new([2, 3].map(|n| without_subnets(peer(n))).into()));
     worker.start(&desired);
     assert_eq!(worker.finish().draining.len(), 1);
     let v4 = || host.field("ip -j route show dev vtep1024 proto 142", "dst");
     assert_eq!(
         v4(),
         ["9.0.2.0/24", "9.0.3.0/24"],
-        "the container still reaches the others"
+        "the container does not reach the peers any more"
     );
     drop(container);
     assert_eq!(worker.finish().draining.len(), 0);
@@ -134,21 +135,22 @@ fn one_overlay_of_two_goes_and_the_other_stays() {
     assert_eq!(host.field("ip -j rule show table 42", "src"), ["8.0.0.0"]);
 }
 
-/// A bridge of which nothing but its name says that it is ours.
+/// A bridge is not removed if only its name looks like an overlay's.
 #[test]
-fn an_operators_bridge_stays() {
-    if !testkit::root("an_operators_bridge_stays") {
+fn operators_bridge_stays() {
+    if !testkit::root("operators_bridge_stays") {
         return;
     }
     let host = Host::new();
     host.ip("link add m-lan type bridge");
     host.ip("address add 192.168.1.1/24 dev m-lan");
     host.settle(&with_peers(&host));
-    host.settle(&nothing(&host));
+    host.settle(&without_overlays(&host));
     assert_eq!(devices(&host), ["lo", "m-lan"]);
 }
 
-/// Runs the binary on the host, which has no container engine.
+/// Runs the command on a host without container engine. Returns exit status, standard output
+/// and standard error.
 fn cleanup(host: &Host, arguments: &str) -> (Option<i32>, String, String) {
     host.cleanup(
         BINARY,
@@ -157,7 +159,7 @@ fn cleanup(host: &Host, arguments: &str) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn cleanup_removes_everything_of_ours_and_says_what() {
+fn cleanup_removes_everything_and_prints_it() {
     if !testkit::root("cleanup_removes_everything") {
         return;
     }
@@ -193,7 +195,7 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
             .collect::<Vec<_>>()
     };
     host.settle(&with_peers(&host));
-    let container = container(&host);
+    let container = attach_container(&host);
     let before = everything();
     let config = host.cni.path().join("agent.json");
     fs::write(
@@ -213,7 +215,7 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
         error.contains("in use: overlay dcos was removed, but 1 container on m-dcos still uses it"),
         "{error}"
     );
-    assert_eq!(everything(), before, "it changed something");
+    assert_eq!(everything(), before, "the dry run changed something");
     assert!(host.cni.path().join("dcos.conf").exists());
 
     let (status, out, error) = cleanup(&host, &options);
@@ -224,19 +226,25 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
     );
     assert!(
         devices(&host).contains(&"vtep1024".to_owned()),
-        "a container uses it"
+        "it was removed although a container uses the overlay"
     );
 
     drop(container);
-    eventually("the cable is gone", || {
+    eventually("the container's interface is removed", || {
         !devices(&host).contains(&"veth1".to_owned())
     });
     let (status, out, error) = cleanup(&host, &options);
-    assert_eq!((status, error.as_str()), (Some(0), ""), "{out}");
+    assert_eq!(status, Some(0), "{out}{error}");
+    assert!(!error.is_empty(), "no message");
+    for line in error.lines() {
+        assert!(line.starts_with("info: configured the "), "{line}");
+    }
     for line in [
         "removed device m-dcos\n",
         "removed device vtep1024\n",
         "removed rule from 9.0.0.0/8",
+        "changed rule: iptables -t nat -D POSTROUTING -s 9.0.0.0/8 ",
+        "destroyed ipset overlay\n",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
@@ -255,26 +263,49 @@ fn cleanup_removes_everything_of_ours_and_says_what() {
 }
 
 #[test]
-fn cleanup_takes_a_bridge_from_its_containers_only_if_forced() {
-    if !testkit::root("cleanup_takes_a_bridge") {
+fn cleanup_removes_a_bridge_in_use_only_by_force() {
+    if !testkit::root("cleanup_removes_a_bridge_in_use") {
         return;
     }
     let host = Host::new();
     host.settle(&with_peers(&host));
-    let _container = container(&host);
+    let _container = attach_container(&host);
     assert_eq!(cleanup(&host, "").0, Some(3));
     let (status, out, error) = cleanup(&host, "--force");
     assert_eq!(status, Some(0), "{out}{error}");
     assert_eq!(devices(&host), ["lo", "veth1"]);
 }
 
-/// What is asked in vain is answered in one line, and with a status.
+/// Runs the program and returns exit status, standard output and standard error.
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(BINARY).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// The long help has the exit statuses, the list of commands one line for each.
 #[test]
-fn cleanup_says_what_is_wrong_with_the_question() {
-    let run = |arguments: &[&str]| {
-        let Output { status, stderr, .. } = Command::new(BINARY).args(arguments).output().unwrap();
-        (status.code(), String::from_utf8(stderr).unwrap())
-    };
+fn help_explains_the_command() {
+    let (status, out, _) = run(&["cleanup", "--help"]);
+    assert_eq!(status, Some(0));
+    for line in [
+        "Removes everything that belongs to overlay networks from this host:",
+        "Stop the Mesos agent first.",
+        "  3  something remains because containers use it",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (_, out, _) = run(&["--help"]);
+    let summary = "cleanup  Removes everything that belongs to overlay networks from this host\n";
+    assert!(out.contains(summary), "{out}");
+}
+
+#[test]
+fn wrong_arguments_are_an_error_with_a_reason() {
     for (arguments, words) in [
         (
             &["cleanup", "--cni-dir", "/no/such"][..],
@@ -296,7 +327,7 @@ fn cleanup_says_what_is_wrong_with_the_question() {
         (&["clean"], "cleanup"),
         (&[], "Usage: mesos-overlay"),
     ] {
-        let (status, error) = run(arguments);
+        let (status, _, error) = run(arguments);
         assert_eq!(status, Some(2), "{arguments:?}: {error}");
         assert!(error.contains(words), "{arguments:?}: {error}");
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -22,6 +23,9 @@ use crate::networks;
 use crate::networks::Operators;
 use crate::shown::{honest, shown};
 use crate::watch::Watch;
+
+/// The time after which a master counts an unanswered write as failed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is remembered for the checks.
 #[derive(Default)]
@@ -279,7 +283,13 @@ impl Check {
             Effect::Io(Io::Store { .. }) if process.stored.is_none() => {
                 Err("writes without having read".into())
             }
-            Effect::Io(Io::Store { .. }) if process.storing => Err("writes twice at a time".into()),
+            Effect::Io(Io::Store { .. })
+                if process
+                    .storing
+                    .is_some_and(|began| now < began + WRITE_TIMEOUT) =>
+            {
+                Err("writes twice at a time".into())
+            }
             Effect::Io(Io::Send { to, name, body })
                 if *name == UpdateAgentOverlaysMessage::NAME =>
             {

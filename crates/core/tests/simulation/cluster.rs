@@ -65,8 +65,8 @@ pub struct Process {
     /// Operations on the log, and their answers, keep their order: when the last
     /// ones take place.
     pub log_order: [Time; 2],
-    /// A master waits for a write.
-    pub storing: bool,
+    /// When the write began that a master waits for.
+    pub storing: Option<Time>,
     /// The agents that a master linked to, less those of which it heard that the link
     /// broke, and those that were deleted since.
     pub connected: BTreeSet<String>,
@@ -97,7 +97,7 @@ impl Process {
             doomed: false,
             log_order: Default::default(),
             known: None,
-            storing: false,
+            storing: None,
             connected: BTreeSet::new(),
             heard: BTreeMap::new(),
             serves_since: None,
@@ -179,7 +179,7 @@ impl Process {
         self.stored = None;
         self.doomed = false;
         self.known = None;
-        self.storing = false;
+        self.storing = None;
         self.connected.clear();
         self.heard.clear();
         self.serves_since = None;

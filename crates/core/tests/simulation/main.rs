@@ -197,6 +197,31 @@ fn convergence_takes_seconds() {
     });
 }
 
+/// A write is never answered. The master gives it up after 20 s and reads the log again,
+/// whether it led all the time or not.
+#[test]
+fn a_write_without_an_answer_is_given_up() {
+    play(FEW_SEEDS, World::new, |world| {
+        world.run_until_converged(world.now() + Duration::from_secs(2))?;
+        world.check.watch.weather(false);
+        (world.log.failures, world.log.unanswered) = (100, true);
+        faults::delete_some_agents(world)?;
+        world.run_for(Duration::from_secs(1))?;
+        (world.log.failures, world.log.unanswered) = (0, false);
+        if world.random.bool() {
+            let leader = world.leader;
+            world.elect(None);
+            world.run_for(Duration::from_secs(1))?;
+            world.elect(leader);
+        }
+        world.run_for(Duration::from_secs(23))?;
+        world.check.watch.weather(true);
+        // The write may be in the log. An agent that it deleted learns that at its next refresh.
+        world.run_until_converged(world.now() + Duration::from_secs(100))?;
+        world.run_silently(Duration::from_secs(300))
+    });
+}
+
 /// A cluster of predecessors is upgraded, downgraded and upgraded again, host by host in
 /// any order: nobody loses anything, and everybody finds a master each time.
 #[test]

@@ -15,6 +15,9 @@ pub struct ReplicatedLog {
     undecided: Option<Bytes>,
     /// How many of a hundred operations fail.
     pub failures: u8,
+    /// A write that fails is never answered, as one that was under way when the other
+    /// replicas went away.
+    pub unanswered: bool,
 }
 
 impl ReplicatedLog {
@@ -24,6 +27,7 @@ impl ReplicatedLog {
             writer: None,
             undecided: None,
             failures: 0,
+            unanswered: false,
         }
     }
 

@@ -460,6 +460,9 @@ impl World {
                     }
                 }
                 self.logged()?;
+                if self.log.unanswered && matches!(outcome, StoreOutcome::Failed(_)) {
+                    return Ok(());
+                }
                 self.in_order(
                     life,
                     1,
@@ -528,7 +531,7 @@ impl World {
         match input {
             Input::Fetched(_) => {}
             Input::Stored { .. } => {
-                process.storing = false;
+                process.storing = None;
                 if std::mem::take(&mut process.doomed) {
                     process.stored = None;
                 }
@@ -610,7 +613,7 @@ impl World {
             }
             Effect::Io(Io::Store { number, state }) => {
                 self.log_operations += 1;
-                self.processes[process].storing = true;
+                self.processes[process].storing = Some(self.now);
                 self.in_order(life, 0, Event::Store(life, number, state));
             }
             Effect::ApplyHost {

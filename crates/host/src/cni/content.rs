@@ -266,9 +266,8 @@ pub(super) mod tests {
         }
     }
 
-    /// A file is ours only if everything in it is.
     #[test]
-    fn one_word_that_is_not_ours_makes_a_file_somebody_elses() {
+    fn a_file_with_one_foreign_value_is_somebody_elses() {
         let text =
             String::from_utf8(content("dcos", &overlay(), &cni(None), None).unwrap()).unwrap();
         assert!(is_ours("dcos", text.as_bytes()));
@@ -285,7 +284,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_mtu_is_lowered_where_the_operator_left_it_open() {
+    fn an_mtu_that_is_not_configured_is_lowered_to_fit() {
         let desired = |fit_mtu| {
             let overlays = [
                 ("dcos".to_owned(), overlay()),

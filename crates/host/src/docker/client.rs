@@ -1,4 +1,4 @@
-//! Talking to the engine: each call bounded in time, each error one sentence.
+//! Client of the engine's API: each call has a timeout, each error is one sentence.
 
 use std::error::Error as _;
 use std::io;
@@ -15,27 +15,28 @@ use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use overlay_core::host_api::engine;
 
-use super::observed::{ApiVersion, Endpoint, Engine, Existing, LABEL};
+use super::observed::{ApiVersion, Endpoint, ExistingNetwork, LABEL, Observed};
 
+// Options of the `bridge` driver.
 const BRIDGE: &str = "com.docker.network.bridge.name";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
 const MTU: &str = "com.docker.network.driver.mtu";
 
-/// Why a call came to nothing.
+/// Failure of a call. Holds one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no engine: nobody listens.
+    /// There is no engine: no process listens on the socket.
     Absent(String),
-    /// The engine did not answer in time, or the connection broke. Nothing more is
-    /// to be expected of it for now.
+    /// The engine did not answer in time, or the connection broke. Further calls would
+    /// fail as well.
     Silent(String),
-    /// The engine answered, and refused.
+    /// The engine answered with an error.
     Refused(String),
 }
 
 impl Failure {
-    /// What happened, in one sentence.
+    /// Returns the sentence.
     pub fn sentence(&self) -> &str {
         match self {
             Failure::Absent(sentence) | Failure::Silent(sentence) | Failure::Refused(sentence) => {
@@ -63,8 +64,8 @@ impl Client {
         let path = socket
             .to_str()
             .ok_or_else(|| absent(&"the path is not UTF-8"))?;
-        // The client's own timeout counts in seconds and ends with the header of an
-        // answer; ours is around everything.
+        // The timeout of the client library is in whole seconds and ends with the header of
+        // a response; `call` has its own timeout for the whole response.
         let docker = Docker::connect_with_unix(path, u64::MAX, API_DEFAULT_VERSION);
         let docker = docker.map_err(|error| match error {
             Error::SocketNotFoundError(_) => absent(&io::Error::from_raw_os_error(libc::ENOENT)),
@@ -77,118 +78,103 @@ impl Client {
         })
     }
 
-    /// Waits for an answer, but not for ever. `what` is what was asked for.
+    /// Waits for a response, for at most the client's timeout. `what` was asked for.
     async fn call<T>(
         &self,
         what: &str,
-        answer: impl Future<Output = Result<T, Error>>,
+        response: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
-        let socket = self.socket.display();
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Error::DockerResponseServerError {
-                status_code,
-                message,
-            })) => {
-                // Its messages may have several lines.
-                let message: Vec<&str> = message.split_whitespace().collect();
-                Err(Failure::Refused(format!(
-                    "the container engine answered \"{}\" (status {status_code})",
-                    message.join(" ")
-                )))
-            }
-            Ok(Err(error)) => Err(match system_error(&error) {
-                Some(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                    ) =>
-                {
-                    Failure::Absent(format!(
-                        "cannot reach the container engine at {socket}: {error}"
-                    ))
-                }
-                Some(error) => Failure::Silent(format!(
-                    "cannot talk to the container engine at {socket}: {error}"
-                )),
-                None => Failure::Silent(format!(
-                    "cannot talk to the container engine at {socket}: {}",
-                    chain(&error)
-                )),
-            }),
+        match tokio::time::timeout(self.timeout, response).await {
+            Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => Err(Failure::Silent(format!(
-                "the container engine at {socket} did not answer within {} ms when asked for {what}",
+                "the container engine at {} did not answer within {} ms when asked for {what}",
+                self.socket.display(),
                 self.timeout.as_millis()
             ))),
         }
     }
 
-    /// What the engine has. Who uses a network is asked for where it matters.
-    pub async fn observe(&self, wanted: &engine::EngineDesired) -> Result<Engine, Failure> {
+    fn failure(&self, error: Error) -> Failure {
+        if let Error::DockerResponseServerError {
+            status_code,
+            message,
+        } = error
+        {
+            // The engine's messages may have several lines.
+            let message: Vec<&str> = message.split_whitespace().collect();
+            return Failure::Refused(format!(
+                "the container engine answered \"{}\" (status {status_code})",
+                message.join(" ")
+            ));
+        }
+        let socket = self.socket.display();
+        let Some(system_error) = system_error(&error) else {
+            return Failure::Silent(format!(
+                "cannot talk to the container engine at {socket}: {}",
+                chain(&error)
+            ));
+        };
+        match system_error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Absent(format!(
+                "cannot reach the container engine at {socket}: {system_error}"
+            )),
+            _ => Failure::Silent(format!(
+                "cannot talk to the container engine at {socket}: {system_error}"
+            )),
+        }
+    }
+
+    /// Reads the engine's networks. The endpoints are read of networks that are desired or
+    /// were created by this module.
+    pub async fn observe(&self, desired: &engine::EngineDesired) -> Result<Observed, Failure> {
         let version = self.call("its version", self.docker.version()).await?;
         let api = version.api_version.unwrap_or_default();
         let api = api.parse::<ApiVersion>().map_err(Failure::Refused)?;
         let networks = self.docker.list_networks(None::<ListNetworksOptions>);
         let networks = self.call("its networks", networks).await?;
-        let mut engine = Engine {
+        let mut observed = Observed {
             api,
             networks: Vec::with_capacity(networks.len()),
         };
         for network in networks {
-            let mut existing = existing(network);
-            if wanted.networks.contains_key(&existing.name) || existing.is_ours() {
+            let mut existing = existing_network(network);
+            if desired.networks.contains_key(&existing.name) || existing.is_own() {
                 match self.endpoints(&existing).await? {
                     Some(endpoints) => existing.endpoints = endpoints,
                     None => continue,
                 }
             }
-            engine.networks.push(existing);
+            observed.networks.push(existing);
         }
-        Ok(engine)
+        Ok(observed)
     }
 
-    /// Who is in a network; `None`: it is gone.
-    async fn endpoints(&self, network: &Existing) -> Result<Option<Vec<Endpoint>>, Failure> {
-        let what = format!("its network {}", network.name);
-        let inspect = async {
-            match self
-                .docker
-                .inspect_network(&network.id, None::<InspectNetworkOptions>)
-                .await
-            {
-                Err(Error::DockerResponseServerError {
-                    status_code: 404, ..
-                }) => Ok(None),
-                other => other.map(Some),
-            }
-        };
-        Ok(self
-            .call(&what, inspect)
-            .await?
-            .map(|network: NetworkInspect| {
-                let containers = network.containers.unwrap_or_default().into_iter();
-                let mut endpoints: Vec<Endpoint> = containers
-                    .map(|(id, resource)| endpoint(id, resource))
-                    .collect();
-                endpoints.sort_by(|a, b| a.container.cmp(&b.container));
-                endpoints
-            }))
+    /// Reads the endpoints of a network; `None` if the network does not exist any more.
+    async fn endpoints(&self, network: &ExistingNetwork) -> Result<Option<Vec<Endpoint>>, Failure> {
+        let options = None::<InspectNetworkOptions>;
+        let inspect = self.docker.inspect_network(&network.id, options);
+        let found = self
+            .call(&format!("its network {}", network.name), exists(inspect))
+            .await?;
+        Ok(found.map(|network: NetworkInspect| {
+            let containers = network.containers.unwrap_or_default().into_iter();
+            let mut endpoints: Vec<Endpoint> = containers
+                .map(|(id, resource)| endpoint(id, resource))
+                .collect();
+            endpoints.sort_by(|a, b| a.container.cmp(&b.container));
+            endpoints
+        }))
     }
 
-    /// Removes a network. One that is gone is fine.
+    /// Removes a network. It is no error if the network does not exist.
     pub async fn remove(&self, id: &str) -> Result<(), Failure> {
-        let remove = async {
-            match self.docker.remove_network(id).await {
-                Err(Error::DockerResponseServerError {
-                    status_code: 404, ..
-                }) => Ok(()),
-                other => other,
-            }
-        };
-        self.call("the removal of a network", remove).await
+        let remove = exists(self.docker.remove_network(id));
+        self.call("the removal of a network", remove)
+            .await
+            .map(|_| ())
     }
 
-    /// Makes a network.
+    /// Creates a network.
     pub async fn create(
         &self,
         api: ApiVersion,
@@ -199,13 +185,15 @@ impl Client {
         let response = self.call(&format!("a network {name}"), request).await?;
         match response.warning.as_str() {
             "" => {}
-            warning => log::warn!("the container engine made network {name}, and warns: {warning}"),
+            warning => {
+                log::warn!("the container engine created network {name} with a warning: {warning}");
+            }
         }
         Ok(())
     }
 
-    /// What happens to networks from now on and since `since` (seconds of the
-    /// engine's clock, which is this host's). It ends with the connection.
+    /// Returns the events of networks since `since` (Unix time in seconds) and from now on.
+    /// The stream ends with the connection.
     pub fn events(&self, since: u64) -> impl Stream<Item = Event> + Send + use<> {
         let filters = [("type", vec!["network"])].into();
         let options = EventsOptionsBuilder::default()
@@ -225,16 +213,26 @@ impl Client {
     }
 }
 
-/// What happened in the engine.
+/// Event of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A network came or went.
+    /// A network was created or removed.
     Network,
     /// A container joined or left a network.
     Endpoint,
 }
 
-/// The system's error behind another one.
+/// Returns a response; `None` if the object does not exist (status 404).
+async fn exists<T>(response: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    match response.await {
+        Err(Error::DockerResponseServerError {
+            status_code: 404, ..
+        }) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Returns the innermost error of the operating system in a chain of errors.
 fn system_error(error: &Error) -> Option<&io::Error> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     let mut found = None;
@@ -245,7 +243,7 @@ fn system_error(error: &Error) -> Option<&io::Error> {
     found
 }
 
-/// An error with what is behind it.
+/// Returns the messages of a chain of errors, without repetitions.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -259,7 +257,7 @@ fn chain(error: &Error) -> String {
     text
 }
 
-fn existing(network: Network) -> Existing {
+fn existing_network(network: Network) -> ExistingNetwork {
     let mut options = network.options.unwrap_or_default();
     let subnets = network
         .ipam
@@ -269,7 +267,7 @@ fn existing(network: Network) -> Existing {
         .into_iter()
         .filter_map(|config| config.subnet?.parse::<IpNet>().ok());
     let trusted = options.remove(TRUSTED).unwrap_or_default();
-    Existing {
+    ExistingNetwork {
         id: network.id.unwrap_or_default(),
         name: network.name.unwrap_or_default(),
         driver: network.driver.unwrap_or_default(),
@@ -311,7 +309,7 @@ fn request(api: ApiVersion, name: &str, network: &engine::Network) -> NetworkCre
     );
     let mut options: std::collections::HashMap<String, String> = [
         (BRIDGE, network.bridge.clone()),
-        // The host's own rules do it, and let the way between overlays be.
+        // The rules of this module masquerade, except between overlays.
         (MASQUERADE, "false".to_owned()),
         (MTU, network.mtu.to_string()),
     ]
@@ -350,16 +348,16 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_masquerades_unless_it_was_told_not_to() {
-        assert!(existing(Network::default()).masquerade);
-        assert!(existing(options(&[])).masquerade);
-        assert!(existing(options(&[(MASQUERADE, "true")])).masquerade);
-        assert!(!existing(options(&[(MASQUERADE, "false")])).masquerade);
+    fn engine_masquerades_unless_the_option_is_false() {
+        assert!(existing_network(Network::default()).masquerade);
+        assert!(existing_network(options(&[])).masquerade);
+        assert!(existing_network(options(&[(MASQUERADE, "true")])).masquerade);
+        assert!(!existing_network(options(&[(MASQUERADE, "false")])).masquerade);
     }
 
     #[test]
-    fn networks_are_read_with_what_was_asked_of_them() {
-        let found = existing(options(&[
+    fn networks_are_read_with_their_options() {
+        let found = existing_network(options(&[
             (MTU, "1400"),
             (TRUSTED, "vtep1024:m-dcos"),
             (BRIDGE, "d-dcos"),
@@ -369,20 +367,20 @@ mod tests {
             (Some(1400), Some("d-dcos"))
         );
         assert_eq!(found.trusted, ["vtep1024", "m-dcos"]);
-        let none = existing(options(&[(TRUSTED, "")]));
+        let none = existing_network(options(&[(TRUSTED, "")]));
         assert_eq!(
             (none.mtu, none.bridge, none.trusted),
             (None, None, Vec::new())
         );
         let labels = Some([(LABEL.to_owned(), "dcos".to_owned())].into());
         assert!(
-            existing(Network {
+            existing_network(Network {
                 labels,
                 ..Network::default()
             })
             .labelled
         );
-        assert!(!existing(Network::default()).labelled);
+        assert!(!existing_network(Network::default()).labelled);
         let subnets = ["9.0.1.129/25", "nonsense", "fd01:b::8000:0:1/81"];
         let config = subnets.map(|subnet| IpamConfig {
             subnet: Some(subnet.into()),
@@ -392,7 +390,7 @@ mod tests {
             config: Some(config.into()),
             ..Ipam::default()
         });
-        let found: Vec<String> = existing(Network {
+        let found: Vec<String> = existing_network(Network {
             ipam,
             ..Network::default()
         })
@@ -404,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn engines_are_told_what_they_understand() {
+    fn request_has_only_options_that_the_engine_supports() {
         let network = |subnets: &[&str]| engine::Network {
             bridge: "d-dcos".into(),
             subnets: subnets
@@ -446,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_name_is_known_by_its_number() {
+    fn container_without_a_name_is_identified_by_its_id() {
         let resource = |name: Option<&str>| EndpointResource {
             name: name.map(str::to_owned),
             ipv4_address: Some("9.0.1.130/25".into()),
@@ -460,5 +458,51 @@ mod tests {
                 (expected, 1)
             );
         }
+    }
+
+    /// Runs a test with the client of an engine that gives one answer to everything.
+    fn with_engine(status: u16, body: &str, test: impl AsyncFnOnce(Client)) {
+        let body = body.to_owned();
+        let engine = testkit::engine::FakeEngine::new(move |_| Some((status, body.clone())));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            test(Client::new(&engine.socket, Duration::from_secs(10)).unwrap()).await;
+        });
+    }
+
+    #[test]
+    fn removal_of_an_absent_network_is_no_error() {
+        let message = r#"{"message": "no such network"}"#;
+        with_engine(404, message, async |client| {
+            assert_eq!(client.remove("7f").await, Ok(()));
+        });
+        with_engine(403, message, async |client| {
+            let refused = client.remove("7f").await;
+            assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
+        });
+    }
+
+    #[test]
+    fn events_are_of_networks_or_of_endpoints() {
+        let actions = [
+            "create",
+            "connect",
+            "prune",
+            "disconnect",
+            "remove",
+            "destroy",
+        ];
+        let lines: Vec<String> = actions
+            .iter()
+            .map(|action| format!(r#"{{"Type": "network", "Action": "{action}"}}"#))
+            .collect();
+        with_engine(200, &(lines.join("\n") + "\n"), async |client| {
+            use Event::{Endpoint, Network};
+            let events: Vec<Event> = client.events(0).collect().await;
+            assert_eq!(events, [Network, Endpoint, Endpoint, Network, Network]);
+        });
     }
 }

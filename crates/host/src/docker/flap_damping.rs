@@ -1,82 +1,85 @@
-//! Telling a quarrel from an accident. Pure: time is an argument.
+//! Flap damping: delays repairs that another program keeps undoing. Pure: time is an
+//! argument.
 //!
-//! What somebody deletes is made again at once. Two who each take the other's networks
-//! for leftovers (two agents on one engine) would do so for ever, several times a
-//! second; then one repair has to wait longer than the one before.
+//! A removed network is normally recreated at once. Two programs that each take the other's
+//! networks for leftovers (two agents with one engine) would do so several times a second
+//! without end. Therefore repairs in quick succession are delayed more and more.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many repairs in a row are made at once.
-const AT_ONCE: u32 = 6;
+/// Number of repairs in succession from which on the next one is delayed.
+const UNDELAYED: u32 = 6;
 
-/// How long the next one waits, at least. It doubles.
-const FIRST: Duration = Duration::from_secs(2);
-/// The most that it waits.
-const MOST: Duration = Duration::from_secs(60);
+/// Delay after [`UNDELAYED`] repairs. Doubles with each further repair.
+const MIN_DELAY: Duration = Duration::from_secs(2);
+/// Upper bound of the delay.
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Without a repair for so much longer than it had to wait, the quarrel is over.
-const CALM: Duration = Duration::from_secs(60);
+/// Time without a repair, beyond the delay, after which the count starts again.
+const RESET_AFTER: Duration = Duration::from_secs(60);
 
-/// The repairs of late.
+/// Recent repairs.
 #[derive(Debug, Default)]
-pub(super) struct Quarrel {
-    /// How many there were without a calm between them.
+pub(super) struct FlapDamping {
+    /// Number of repairs in succession.
     count: u32,
     last: Option<Instant>,
-    /// What it is about.
+    /// Names of the repaired networks.
     networks: BTreeSet<String>,
 }
 
-impl Quarrel {
-    /// Networks that were there before were not, and have been made again.
-    pub(super) fn repaired(&mut self, now: Instant, networks: Vec<String>) {
-        self.settle(now);
+impl FlapDamping {
+    /// Records that networks had been removed by another program and were recreated.
+    pub(super) fn record_repair(&mut self, now: Instant, networks: Vec<String>) {
+        self.expire(now);
         self.networks.extend(networks);
         self.count = self.count.saturating_add(1);
         self.last = Some(now);
     }
 
-    /// Forgets a quarrel that is over.
-    pub(super) fn settle(&mut self, now: Instant) {
+    /// Starts the count again if the last repair is long ago.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let expires_after = self.delay() + RESET_AFTER;
         if self
             .last
-            .is_some_and(|last| now.duration_since(last) >= self.gap() + CALM)
+            .is_some_and(|last| now.duration_since(last) >= expires_after)
         {
-            *self = Quarrel::default();
+            *self = FlapDamping::default();
         }
     }
 
-    /// Before when there must be no further repair.
-    pub(super) fn rest_until(&self) -> Option<Instant> {
+    /// Returns the earliest time of the next repair; `None` if it need not be delayed.
+    pub(super) fn delayed_until(&self) -> Option<Instant> {
         self.last
-            .filter(|_| self.is_on())
-            .map(|last| last + self.gap())
+            .filter(|_| self.is_active())
+            .map(|last| last + self.delay())
     }
 
-    fn is_on(&self) -> bool {
-        self.count >= AT_ONCE
+    fn is_active(&self) -> bool {
+        self.count >= UNDELAYED
     }
 
-    /// What an operator should know of it, in a sentence that stays the same.
-    pub(super) fn sentence(&self) -> Option<String> {
+    /// Returns a note for the operator while repairs are delayed. It does not change with
+    /// each repair.
+    pub(super) fn note(&self) -> Option<String> {
         let networks: Vec<&str> = self.networks.iter().map(String::as_str).collect();
-        self.is_on().then(|| {
+        self.is_active().then(|| {
             format!(
-                "somebody else removes or replaces Docker networks as often as this agent makes them ({}): is \
-                 another agent at the same docker_socket? They are made again more and more slowly now, at \
-                 least every {} s",
+                "another program keeps removing or replacing Docker networks of this agent ({}); check that \
+                 no other agent has the same docker_socket. They are recreated at growing intervals of up to \
+                 {} s",
                 networks.join(", "),
-                MOST.as_secs(),
+                MAX_DELAY.as_secs(),
             )
         })
     }
 
-    fn gap(&self) -> Duration {
-        match self.count.checked_sub(AT_ONCE) {
-            Some(more) => FIRST.saturating_mul(1 << more.min(16)).min(MOST),
+    fn delay(&self) -> Duration {
+        match self.count.checked_sub(UNDELAYED) {
+            Some(more) => MIN_DELAY.saturating_mul(1 << more.min(16)).min(MAX_DELAY),
             None => Duration::ZERO,
         }
     }
@@ -87,89 +90,85 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accidents_are_repaired_at_once() {
-        let (start, mut quarrel) = (Instant::now(), Quarrel::default());
-        for n in 1..AT_ONCE {
-            quarrel.repaired(start + Duration::from_secs(n.into()), vec!["dcos".into()]);
-            assert_eq!(quarrel.rest_until(), None);
+    fn few_repairs_are_not_delayed() {
+        let (start, mut damping) = (Instant::now(), FlapDamping::default());
+        for n in 1..UNDELAYED {
+            damping.record_repair(start + Duration::from_secs(n.into()), vec!["dcos".into()]);
+            assert_eq!(damping.delayed_until(), None);
         }
-        // And so they are an hour later.
-        for n in 1..AT_ONCE {
-            quarrel.repaired(start + Duration::from_secs(3600 + u64::from(n)), Vec::new());
-            assert_eq!(quarrel.rest_until(), None);
+        // An hour later the count has started again.
+        for n in 1..UNDELAYED {
+            damping.record_repair(start + Duration::from_secs(3600 + u64::from(n)), Vec::new());
+            assert_eq!(damping.delayed_until(), None);
         }
     }
 
-    /// Somebody undoes every repair at once.
+    /// Another program undoes every repair after 300 ms.
     #[test]
-    fn a_quarrel_leads_to_few_repairs_until_it_is_over() {
-        let (start, mut quarrel) = (Instant::now(), Quarrel::default());
+    fn repairs_that_are_undone_become_rare() {
+        let (start, mut damping) = (Instant::now(), FlapDamping::default());
         let (mut now, mut repairs) = (start, 0);
         while now.duration_since(start) < Duration::from_secs(600) {
-            quarrel.repaired(now, vec!["dcos".into()]);
+            damping.record_repair(now, vec!["dcos".into()]);
             repairs += 1;
-            now = quarrel
-                .rest_until()
+            now = damping
+                .delayed_until()
                 .unwrap_or(now + Duration::from_millis(300));
         }
         assert!(
             (15..=22).contains(&repairs),
             "{repairs} repairs in ten minutes"
         );
-        assert!(
-            quarrel
-                .sentence()
-                .is_some_and(|sentence| sentence.contains("(dcos)"))
-        );
-        quarrel.settle(now + CALM + MOST);
-        assert!(quarrel.sentence().is_none() && quarrel.rest_until().is_none());
+        assert!(damping.note().is_some_and(|note| note.contains("(dcos)")));
+        damping.expire(now + RESET_AFTER + MAX_DELAY);
+        assert!(damping.note().is_none() && damping.delayed_until().is_none());
     }
 
     #[test]
-    fn the_sixth_repair_in_a_row_is_the_first_one_that_is_waited_after() {
-        let (start, mut quarrel) = (Instant::now(), Quarrel::default());
-        let after = |quarrel: &Quarrel, now: Instant| {
-            quarrel.rest_until().map(|rest| (rest - now).as_secs())
+    fn delay_begins_with_the_sixth_repair_and_doubles() {
+        let (start, mut damping) = (Instant::now(), FlapDamping::default());
+        let after = |damping: &FlapDamping, now: Instant| {
+            damping.delayed_until().map(|rest| (rest - now).as_secs())
         };
         for _ in 0..5 {
-            quarrel.repaired(start, vec!["dcos".into()]);
+            damping.record_repair(start, vec!["dcos".into()]);
         }
-        assert_eq!((after(&quarrel, start), quarrel.sentence()), (None, None));
+        assert_eq!((after(&damping, start), damping.note()), (None, None));
         for expected in [2, 4, 8, 16, 32, 60, 60] {
-            quarrel.repaired(start, vec!["dcos".into()]);
-            assert_eq!(after(&quarrel, start), Some(expected));
-            assert!(quarrel.sentence().is_some());
+            damping.record_repair(start, vec!["dcos".into()]);
+            assert_eq!(after(&damping, start), Some(expected));
+            assert!(damping.note().is_some());
         }
     }
 
-    /// It is over a minute after the time that had to be waited for.
+    /// The count starts again a minute after the end of the delay.
     #[test]
-    fn a_quarrel_is_over_after_a_calm_that_grows_with_it() {
+    fn count_expires_after_a_time_that_grows_with_the_delay() {
         let instant = |start: Instant, milliseconds| start + Duration::from_millis(milliseconds);
-        for (repairs, calm) in [
+        for (repairs, expires_after) in [
             (1, 60_000),
             (5, 60_000),
             (6, 62_000),
             (8, 68_000),
             (20, 120_000),
         ] {
-            let (start, mut quarrel) = (Instant::now(), Quarrel::default());
+            let (start, mut damping) = (Instant::now(), FlapDamping::default());
             for _ in 0..repairs {
-                quarrel.repaired(start, vec!["dcos".into()]);
+                damping.record_repair(start, vec!["dcos".into()]);
             }
-            quarrel.settle(instant(start, calm - 1));
-            assert_eq!(quarrel.count, repairs, "too early");
-            quarrel.settle(instant(start, calm));
-            assert_eq!((quarrel.count, quarrel.networks.len()), (0, 0), "{repairs}");
+            damping.expire(instant(start, expires_after - 1));
+            assert_eq!(damping.count, repairs, "too early");
+            damping.expire(instant(start, expires_after));
+            assert_eq!((damping.count, damping.networks.len()), (0, 0), "{repairs}");
         }
     }
 
     #[test]
-    fn it_tells_of_all_networks_that_it_is_about() {
-        let (now, mut quarrel) = (Instant::now(), Quarrel::default());
+    fn note_names_all_networks() {
+        let (now, mut damping) = (Instant::now(), FlapDamping::default());
         for n in 0..6 {
-            quarrel.repaired(now, vec![if n % 2 == 0 { "b" } else { "a" }.into()]);
+            damping.record_repair(now, vec![if n % 2 == 0 { "b" } else { "a" }.into()]);
         }
-        assert!(quarrel.sentence().unwrap().contains("(a, b)"));
+        assert!(damping.note().unwrap().contains("(a, b)"));
     }
 }

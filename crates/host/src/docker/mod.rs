@@ -1,17 +1,19 @@
-//! The networks of the host's container engine (Docker): desired state, the plan
-//! that leads to it, and the worker that asks, plans and carries out.
+//! The networks of the host's container engine (Docker).
 //!
-//! The same shape as the rest of the host ([`super`]), on a thread of its own: an
-//! engine that hangs holds up nothing else. Like there, nothing is remembered from
-//! one pass to the next.
+//! The stages and modules are those of the rest of the host: [`observed`] state, [`plan`],
+//! `reconciler` (observe, plan, apply, report), `schedule`, and the [`Executor`], a thread of
+//! its own so that a hanging engine delays nothing else. No reconciliation relies on what an
+//! earlier one did.
 
 pub mod observed;
 pub mod plan;
 
 mod client;
+mod executor;
 mod flap_damping;
-mod pass;
-mod worker;
+mod reconciler;
+mod removal;
+mod schedule;
 
-pub use pass::{Removal, remove_all};
-pub use worker::Worker;
+pub use executor::Executor;
+pub use removal::{Mode, Removal, remove_all};

@@ -1,20 +1,21 @@
-//! The container engine's networks as they are.
+//! Observed networks of the container engine.
 
 use ipnet::IpNet;
 
-/// Name of the label that the networks we make carry; its value is the overlay's
-/// name.
+/// Name of the label of the networks that this module creates. Its value is the name of the
+/// overlay.
 pub const LABEL: &str = "io.github.mesos-overlay.overlay";
 
-/// Version of the engine's API.
+/// Version of the engine's API: major and minor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiVersion(pub u32, pub u32);
 
 impl ApiVersion {
-    /// Engine 28.0: packets to a container that do not come in by its own bridge are
-    /// dropped, and networks may do without IPv4.
+    /// API of engine 28.0, which drops packets to a container unless they arrive on its own
+    /// bridge, and which supports networks without IPv4.
     pub const V28: ApiVersion = ApiVersion(1, 48);
-    /// Engine 28.2: `com.docker.network.bridge.trusted_host_interfaces`.
+    /// API of engine 28.2, which has the option
+    /// `com.docker.network.bridge.trusted_host_interfaces`.
     pub const TRUSTED_INTERFACES: ApiVersion = ApiVersion(1, 50);
 }
 
@@ -35,53 +36,53 @@ impl std::fmt::Display for ApiVersion {
     }
 }
 
-/// What an engine has.
+/// Observed state of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Engine {
-    /// The newest API version that it speaks.
+pub struct Observed {
+    /// Newest API version that the engine supports.
     pub api: ApiVersion,
-    /// All its networks, also those that are none of ours.
-    pub networks: Vec<Existing>,
+    /// All networks, including those of other programs.
+    pub networks: Vec<ExistingNetwork>,
 }
 
-/// One network of the engine.
+/// A network of the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Existing {
-    /// The engine's id of it; names need not be unique.
+pub struct ExistingNetwork {
+    /// Id that the engine assigned. Names need not be unique.
     pub id: String,
-    /// The name.
+    /// Name.
     pub name: String,
-    /// The driver: `bridge` for ours.
+    /// Driver; `bridge` for networks of this module.
     pub driver: String,
-    /// The bridge device, if it was given a name when the network was made.
+    /// Name of the bridge device, if it was given when the network was created.
     pub bridge: Option<String>,
-    /// Whether it has our [`LABEL`].
+    /// Set if the network has the [`LABEL`].
     pub labelled: bool,
-    /// The prefixes that containers get addresses from.
+    /// Prefixes of the containers' addresses.
     pub subnets: Vec<IpNet>,
-    /// MTU of the containers' interfaces, if it was given.
+    /// MTU of the containers' interfaces in bytes, if it was given.
     pub mtu: Option<u32>,
-    /// Whether the engine masquerades what leaves it.
+    /// Set if the engine masquerades packets that leave the network.
     pub masquerade: bool,
-    /// Trusted interfaces, if there are any.
+    /// Interfaces from which packets to the containers are accepted, if any were given.
     pub trusted: Vec<String>,
-    /// Its endpoints in use, for networks that are or may be ours.
+    /// Endpoints in use; read only for networks that are or may be of this module.
     pub endpoints: Vec<Endpoint>,
 }
 
-/// A container's place in a network.
+/// A container's endpoint in a network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The container's name.
+    /// Name of the container, or its id if it has no name.
     pub container: String,
-    /// Its addresses there.
+    /// Addresses of the container in the network.
     pub addresses: Vec<IpNet>,
 }
 
-impl Existing {
-    /// Whether it was made by this module or its predecessor, which gave the bridge
-    /// of the network `x` the name `d-x`, and can be removed or replaced.
-    pub fn is_ours(&self) -> bool {
+impl ExistingNetwork {
+    /// Tells if the network was created by this module or its predecessor (whose network
+    /// `x` has the bridge `d-x`), so that it may be removed or replaced.
+    pub fn is_own(&self) -> bool {
         self.labelled
             || self.driver == "bridge"
                 && self

@@ -1,5 +1,4 @@
-//! What to do about the engine's networks, from what is wanted and what there is.
-//! Pure.
+//! The difference between the desired and the observed networks of the engine. Pure.
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
@@ -7,30 +6,32 @@ use std::fmt;
 
 use ipnet::IpNet;
 use overlay_core::host_api::engine::{EngineDesired, Network};
+use overlay_core::util::family::Family;
 
-use super::observed::{ApiVersion, Engine, Existing};
+use super::observed::{ApiVersion, ExistingNetwork, Observed};
+use crate::operation::{Operation, Tense, Verb};
 
-/// One change.
+/// One change of the engine. Prints as a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Remove a network of ours.
+    /// Remove a network that was created by this module.
     Remove {
-        /// The engine's id.
+        /// Id of the network in the engine.
         id: String,
-        /// The name.
+        /// Name of the network.
         name: String,
     },
-    /// Make a network.
+    /// Create a network.
     Create {
-        /// The name.
+        /// Name of the network.
         name: String,
-        /// What it is to be like.
+        /// Properties of the network.
         network: Network,
     },
 }
 
 impl Op {
-    /// The network's name.
+    /// Returns the name of the network.
     pub fn name(&self) -> &str {
         match self {
             Op::Remove { name, .. } | Op::Create { name, .. } => name,
@@ -38,75 +39,85 @@ impl Op {
     }
 }
 
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Op::Remove { name, .. } => write!(f, "remove Docker network {name}"),
+impl From<&Op> for Operation {
+    fn from(op: &Op) -> Operation {
+        match op {
+            Op::Remove { name, .. } => {
+                Operation::new(Verb::Remove, format_args!("Docker network {name}"))
+            }
             Op::Create { name, network } => {
-                write!(
-                    f,
-                    "create Docker network {name} ({})",
-                    describe(Some(&network.bridge), &network.subnets)
-                )
+                let properties = describe(Some(&network.bridge), &network.subnets);
+                let object = format_args!("Docker network {name} ({properties})");
+                Operation::new(Verb::Create, object)
             }
         }
     }
 }
 
-/// The way from what there is to what is wanted.
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Operation::from(self).describe(Tense::Infinitive))
+    }
+}
+
+/// Operations that make the engine match the desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In order; removals come first.
+    /// Operations, in the order in which they are applied: removals come first.
     pub ops: Vec<Op>,
-    /// Wanted networks that cannot be had as things are: why, by name.
+    /// Reasons why desired networks cannot be created, by name of the network.
     pub conflicts: BTreeMap<String, String>,
-    /// What else an operator should know: networks that are kept because they are in
-    /// use.
+    /// Other facts that the operator should know, such as networks that are kept because
+    /// containers use them.
     pub notes: Vec<String>,
 }
 
-/// Compares the engine with what is wanted of it.
-pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
+/// Compares the observed with the desired networks.
+pub fn plan(desired: &EngineDesired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
-    let mut staying: Vec<&Existing> = Vec::new();
-    for existing in &engine.networks {
-        let wanted = desired.networks.get(&existing.name);
-        let verdict = judge(existing, wanted, engine.api);
-        match verdict {
+    let mut kept: Vec<&ExistingNetwork> = Vec::new();
+    for existing in &observed.networks {
+        let name = &existing.name;
+        match judge(existing, desired.networks.get(name), observed.api) {
             Verdict::Remove => {
                 plan.ops.push(Op::Remove {
                     id: existing.id.clone(),
-                    name: existing.name.clone(),
+                    name: name.clone(),
                 });
                 continue;
             }
-            Verdict::Stay(None) => {}
-            Verdict::Stay(Some(note)) => plan.notes.push(note),
+            Verdict::Keep => {}
+            Verdict::KeepWithNote(note) => plan.notes.push(note),
             Verdict::Conflict(sentence) => {
-                plan.conflicts.insert(existing.name.clone(), sentence);
+                plan.conflicts.insert(name.clone(), sentence);
             }
         }
-        staying.push(existing);
+        kept.push(existing);
     }
-    if !desired.networks.is_empty()
-        && (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&engine.api)
-    {
+    let drops_other_hosts =
+        (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&observed.api);
+    if !desired.networks.is_empty() && drops_other_hosts {
         plan.notes.push(format!(
-            "the container engine (API {}) keeps packets from other hosts from containers, and cannot be told \
-             otherwise before its release 28.2: upgrade it",
-            engine.api
+            "the container engine (API {}) drops packets from other hosts to containers; upgrade it \
+             to release 28.2 or later",
+            observed.api
         ));
     }
+    plan_creations(desired, &kept, &mut plan);
+    plan
+}
+
+/// Creates the desired networks that do not exist, unless an existing network is an obstacle.
+fn plan_creations(desired: &EngineDesired, kept: &[&ExistingNetwork], plan: &mut Plan) {
     for (name, network) in &desired.networks {
-        if plan.conflicts.contains_key(name)
-            || staying.iter().any(|existing| existing.name == *name)
-        {
+        let exists = kept.iter().any(|existing| existing.name == *name);
+        if exists || plan.conflicts.contains_key(name) {
             continue;
         }
-        match staying
+        let obstacle = kept
             .iter()
-            .find_map(|existing| obstacle(existing, name, network))
-        {
+            .find_map(|existing| obstacle(existing, name, network));
+        match obstacle {
             Some(sentence) => _ = plan.conflicts.insert(name.clone(), sentence),
             None => plan.ops.push(Op::Create {
                 name: name.clone(),
@@ -114,126 +125,113 @@ pub fn plan(desired: &EngineDesired, engine: &Engine) -> Plan {
             }),
         }
     }
-    plan
 }
 
-/// What becomes of one network.
+/// Decision about an existing network.
 enum Verdict {
     Remove,
-    /// It stays; perhaps there is something to say about it.
-    Stay(Option<String>),
-    /// It stays, and is not what is wanted under its name.
+    Keep,
+    /// Keep the network and inform the operator.
+    KeepWithNote(String),
+    /// Keep the network, which is in the way of the desired one of the same name.
     Conflict(String),
 }
 
-fn judge(existing: &Existing, wanted: Option<&Network>, api: ApiVersion) -> Verdict {
-    let Some(wanted) = wanted else {
-        return match existing.is_ours() {
-            false => Verdict::Stay(None),
-            true if existing.endpoints.is_empty() => Verdict::Remove,
-            true => Verdict::Stay(Some(format!(
-                "Docker network {} is not wanted any more and is kept as long as containers use it: {}",
-                existing.name,
-                users(existing)
-            ))),
+fn judge(existing: &ExistingNetwork, desired: Option<&Network>, api: ApiVersion) -> Verdict {
+    let (is_own, is_used) = (existing.is_own(), !existing.endpoints.is_empty());
+    let name = &existing.name;
+    let Some(desired) = desired else {
+        return match (is_own, is_used) {
+            (false, _) => Verdict::Keep,
+            (true, false) => Verdict::Remove,
+            (true, true) => Verdict::KeepWithNote(format!(
+                "Docker network {name} is not wanted any more and is kept as long as containers use it: {}",
+                containers(existing)
+            )),
         };
     };
-    let differences = differences(existing, wanted, api);
+    let differences = differences(existing, desired, api);
     if differences.is_empty() {
-        return Verdict::Stay(None);
+        return Verdict::Keep;
     }
-    let ours = existing.is_ours();
-    if ours && existing.endpoints.is_empty() {
+    if is_own && !is_used {
         return Verdict::Remove;
     }
-    if matches(existing, wanted) {
-        return Verdict::Stay(Some(format!(
-            "Docker network {} {}; it is made anew when no container uses it any more ({})",
-            existing.name,
+    if addresses_match(existing, desired) {
+        return Verdict::KeepWithNote(format!(
+            "Docker network {name} {}; it is recreated when no container uses it any more ({})",
             differences.join(" and "),
-            users(existing)
-        )));
+            containers(existing)
+        ));
     }
-    let both = format!(
-        "the engine has a network {} ({}), and the overlay's would be another one ({})",
-        existing.name,
+    let remedy = if is_own {
+        let containers = containers(existing);
+        format!("it is replaced when no container uses it any more ({containers})")
+    } else {
+        format!("remove it (docker network rm {name}) or rename one of them")
+    };
+    Verdict::Conflict(format!(
+        "Docker network {name} exists with {} instead of {}; {remedy}",
         describe(existing.bridge.as_deref(), &existing.subnets),
-        describe(Some(&wanted.bridge), &wanted.subnets)
-    );
-    Verdict::Conflict(match ours {
-        true => format!(
-            "{both}; it is replaced as soon as no container uses it: {}",
-            users(existing)
-        ),
-        false => format!(
-            "{both}; remove it (docker network rm {}) or rename one of them",
-            existing.name
-        ),
-    })
+        describe(Some(&desired.bridge), &desired.subnets)
+    ))
 }
 
-/// Whether a network is what is wanted as far as its containers' addresses go.
-fn matches(existing: &Existing, wanted: &Network) -> bool {
+/// Tells if the containers of a network have addresses as desired.
+fn addresses_match(existing: &ExistingNetwork, desired: &Network) -> bool {
     existing.driver == "bridge"
-        && existing.bridge.as_deref() == Some(&wanted.bridge)
-        && subnets_match(&existing.subnets, &wanted.subnets)
+        && existing.bridge.as_deref() == Some(&desired.bridge)
+        && subnets_match(&existing.subnets, &desired.subnets)
 }
 
-/// In a family that is not wanted the engine may have chosen a subnet itself: old
-/// ones make no network without IPv4.
-fn subnets_match(existing: &[IpNet], wanted: &[IpNet]) -> bool {
-    wanted.iter().all(|wanted| {
-        let mut family = existing.iter().filter(|net| is_v4(net) == is_v4(wanted));
-        family.next() == Some(wanted) && family.next().is_none()
+/// Tells if the subnets are the same in each desired family. In the other family the engine
+/// may have chosen a subnet itself: old engines create no network without IPv4.
+fn subnets_match(existing: &[IpNet], desired: &[IpNet]) -> bool {
+    desired.iter().all(|desired| {
+        let family = Family::from(*desired);
+        let mut same_family = existing.iter().filter(|net| family.includes(**net));
+        same_family.next() == Some(desired) && same_family.next().is_none()
     })
 }
 
-fn is_v4(net: &IpNet) -> bool {
-    net.addr().is_ipv4()
-}
-
-/// How a network differs from what is wanted, each as the end of a sentence.
-fn differences(existing: &Existing, wanted: &Network, api: ApiVersion) -> Vec<String> {
+/// Returns the differences of a network from the desired one, as predicates of a sentence.
+fn differences(existing: &ExistingNetwork, desired: &Network, api: ApiVersion) -> Vec<String> {
     let mut differences = Vec::new();
-    if !matches(existing, wanted) {
+    if !addresses_match(existing, desired) {
         differences.push("has another bridge or other subnets".to_owned());
     }
-    if existing.mtu != Some(wanted.mtu) {
+    if existing.mtu != Some(desired.mtu) {
         let mtu = existing
             .mtu
             .map_or("the engine's default".to_owned(), |mtu| mtu.to_string());
-        differences.push(format!("has MTU {mtu} instead of {}", wanted.mtu));
+        differences.push(format!("has MTU {mtu} instead of {}", desired.mtu));
     }
     if existing.masquerade {
-        differences.push("lets the engine masquerade what leaves it".to_owned());
+        differences.push("is masqueraded by the engine".to_owned());
     }
-    if api >= ApiVersion::TRUSTED_INTERFACES && existing.trusted != wanted.trusted {
-        let trusted = wanted.trusted.join(":");
-        differences.push(format!(
-            "does not trust {trusted}, by which other containers' packets come"
-        ));
+    if api >= ApiVersion::TRUSTED_INTERFACES && existing.trusted != desired.trusted {
+        let trusted = desired.trusted.join(":");
+        differences.push(format!("drops packets from the interfaces {trusted}"));
     }
     differences
 }
 
-/// Why a network cannot be made beside one of another name.
-fn obstacle(existing: &Existing, name: &str, wanted: &Network) -> Option<String> {
-    let overlap = |net: &IpNet| {
-        existing
-            .subnets
-            .iter()
-            .any(|other| is_v4(other) == is_v4(net) && (other.contains(net) || net.contains(other)))
+/// Returns why an existing network of another name prevents the creation of a network.
+fn obstacle(existing: &ExistingNetwork, name: &str, desired: &Network) -> Option<String> {
+    let overlaps = |net: &IpNet| {
+        let overlaps_net = |other: &IpNet| other.contains(net) || net.contains(other);
+        existing.subnets.iter().any(overlaps_net)
     };
-    let what = if existing.bridge.as_deref() == Some(&wanted.bridge) {
+    let reason = if existing.bridge.as_deref() == Some(&desired.bridge) {
         "has the same bridge"
-    } else if wanted.subnets.iter().any(overlap) {
+    } else if desired.subnets.iter().any(overlaps) {
         "overlaps it"
     } else {
         return None;
     };
     Some(format!(
-        "Docker network {name} ({}) cannot be made: the engine's network {} ({}) {what}",
-        describe(Some(&wanted.bridge), &wanted.subnets),
+        "cannot create Docker network {name} ({}): network {} ({}) {reason}",
+        describe(Some(&desired.bridge), &desired.subnets),
         existing.name,
         describe(existing.bridge.as_deref(), &existing.subnets)
     ))
@@ -246,29 +244,29 @@ fn describe(bridge: Option<&str>, subnets: &[IpNet]) -> String {
     } else {
         subnets.join(", ")
     };
-    format!(
-        "bridge {}, {subnets}",
-        bridge.unwrap_or("of the engine's choice")
-    )
+    let bridge = bridge.map_or("an unnamed bridge".to_owned(), |name| {
+        format!("bridge {name}")
+    });
+    format!("{bridge}, {subnets}")
 }
 
-/// The containers in a network; a thousand would be too many to list.
-fn users(existing: &Existing) -> String {
-    const MOST: usize = 5;
-    let all = existing.endpoints.len();
+/// Returns the names of the containers in a network, at most [`MAX_CONTAINERS`] of them.
+fn containers(existing: &ExistingNetwork) -> String {
     let names: Vec<&str> = existing
         .endpoints
         .iter()
-        .take(MOST)
+        .take(MAX_CONTAINERS)
         .map(|endpoint| endpoint.container.as_str())
         .collect();
-    let more = if all > MOST {
-        format!(" and {} more", all - MOST)
-    } else {
-        String::new()
+    let more = match existing.endpoints.len().saturating_sub(MAX_CONTAINERS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
     format!("{}{more}", names.join(", "))
 }
+
+/// Upper bound of container names in one sentence; a network may have a thousand.
+const MAX_CONTAINERS: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -279,7 +277,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn wanted(bridge: &str, subnets: &[&str]) -> Network {
+    fn bridge_network(bridge: &str, subnets: &[&str]) -> Network {
         let trusted = vec!["vtep1024".into(), "m-dcos".into()];
         Network {
             bridge: bridge.into(),
@@ -299,9 +297,9 @@ mod tests {
         }
     }
 
-    /// What an engine before 28 shows of a network that was made as `network`.
-    fn made(name: &str, network: &Network) -> Existing {
-        Existing {
+    /// Returns a network as an engine before release 28 shows it.
+    fn existing(name: &str, network: &Network) -> ExistingNetwork {
+        ExistingNetwork {
             id: format!("id of {name}"),
             name: name.into(),
             driver: "bridge".into(),
@@ -309,23 +307,23 @@ mod tests {
             labelled: true,
             subnets: network.subnets.clone(),
             mtu: Some(network.mtu),
-            ..Existing::default()
+            ..ExistingNetwork::default()
         }
     }
 
-    fn used(existing: Existing) -> Existing {
+    fn used_by_7(existing: ExistingNetwork) -> ExistingNetwork {
         let endpoint = |n| Endpoint {
             container: format!("c{n}"),
             addresses: Vec::new(),
         };
-        Existing {
+        ExistingNetwork {
             endpoints: (0..7).map(endpoint).collect(),
             ..existing
         }
     }
 
-    fn planned(desired: &EngineDesired, networks: Vec<Existing>, api: ApiVersion) -> Plan {
-        plan(desired, &Engine { api, networks })
+    fn planned(desired: &EngineDesired, networks: Vec<ExistingNetwork>, api: ApiVersion) -> Plan {
+        plan(desired, &Observed { api, networks })
     }
 
     fn ops(plan: &Plan) -> Vec<String> {
@@ -335,22 +333,22 @@ mod tests {
     const OLD: ApiVersion = ApiVersion(1, 41);
 
     #[test]
-    fn what_is_as_wanted_needs_nothing() {
-        let network = wanted("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
+    fn matching_network_needs_no_operation() {
+        let network = bridge_network("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
         let desired = desired(&[("dcos", network.clone())]);
-        let unlabelled = Existing {
+        let unlabelled = ExistingNetwork {
             labelled: false,
-            ..made("dcos", &network)
+            ..existing("dcos", &network)
         };
         for existing in [
-            made("dcos", &network),
+            existing("dcos", &network),
             unlabelled,
-            used(made("dcos", &network)),
+            used_by_7(existing("dcos", &network)),
         ] {
             assert_eq!(planned(&desired, vec![existing], OLD), Plan::default());
         }
-        let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
-        let mut existing = made("six", &six);
+        let six = bridge_network("d-six", &["fd01:b::8000:0:0/81"]);
+        let mut existing = existing("six", &six);
         existing.subnets.push(net("172.18.0.0/16"));
         assert_eq!(
             planned(&self::desired(&[("six", six)]), vec![existing], OLD),
@@ -359,16 +357,16 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_made_anew_unless_it_is_in_use() {
-        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+    fn different_network_is_recreated_unless_it_is_used() {
+        let network = bridge_network("d-dcos", &["9.0.1.128/25"]);
         let desired = desired(&[("dcos", network.clone())]);
-        let narrow = Existing {
+        let narrow = ExistingNetwork {
             mtu: Some(1400),
-            ..made("dcos", &network)
+            ..existing("dcos", &network)
         };
-        let masked = Existing {
+        let masked = ExistingNetwork {
             masquerade: true,
-            ..made("dcos", &network)
+            ..existing("dcos", &network)
         };
         for existing in [narrow, masked] {
             let plan = planned(&desired, vec![existing.clone()], OLD);
@@ -379,8 +377,8 @@ mod tests {
                     "create Docker network dcos (bridge d-dcos, 9.0.1.128/25)"
                 ]
             );
-            // Its containers have the right addresses: no fault, but worth a word.
-            let plan = planned(&desired, vec![used(existing)], OLD);
+            // Containers have the desired addresses, so that is a note and no conflict.
+            let plan = planned(&desired, vec![used_by_7(existing)], OLD);
             assert_eq!(
                 (plan.ops.len(), plan.conflicts.len(), plan.notes.len()),
                 (0, 0, 1)
@@ -394,10 +392,10 @@ mod tests {
     }
 
     #[test]
-    fn what_another_engine_has_to_be_told_is_made_anew_after_its_upgrade() {
-        let network = wanted("d-dcos", &["9.0.1.128/25"]);
+    fn network_is_recreated_after_an_upgrade_of_the_engine_that_needs_trusted_interfaces() {
+        let network = bridge_network("d-dcos", &["9.0.1.128/25"]);
         let desired = desired(&[("dcos", network.clone())]);
-        let existing = made("dcos", &network);
+        let existing = existing("dcos", &network);
         for (api, count) in [
             (ApiVersion::V28, 0),
             (ApiVersion::TRUSTED_INTERFACES, 2),
@@ -405,7 +403,7 @@ mod tests {
         ] {
             let plan = planned(&desired, vec![existing.clone()], api);
             assert_eq!(plan.ops.len(), count, "{api}");
-            // 28.0 and 28.1 have the lock and not the key.
+            // Releases 28.0 and 28.1 drop packets and have no option against it.
             assert_eq!(
                 plan.notes.len(),
                 usize::from(api == ApiVersion::V28),
@@ -415,17 +413,17 @@ mod tests {
         }
         let plan = planned(
             &desired,
-            vec![used(existing.clone())],
+            vec![used_by_7(existing.clone())],
             ApiVersion::TRUSTED_INTERFACES,
         );
         assert_eq!(
             plan.notes,
             [
-                "Docker network dcos does not trust vtep1024:m-dcos, by which other containers' packets come; it is \
-              made anew when no container uses it any more (c0, c1, c2, c3, c4 and 2 more)"
+                "Docker network dcos drops packets from the interfaces vtep1024:m-dcos; it is recreated \
+              when no container uses it any more (c0, c1, c2, c3, c4 and 2 more)"
             ]
         );
-        let trusting = Existing {
+        let trusting = ExistingNetwork {
             trusted: network.trusted,
             ..existing
         };
@@ -436,22 +434,22 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_recognisably_ours_is_removed() {
-        let network = wanted("d-dcos", &["9.0.1.128/25"]);
-        let ours = made("dcos", &network);
-        let predecessors = Existing {
+    fn only_own_networks_are_removed() {
+        let network = bridge_network("d-dcos", &["9.0.1.128/25"]);
+        let ours = existing("dcos", &network);
+        let predecessors = ExistingNetwork {
             labelled: false,
             ..ours.clone()
         };
-        let other_name = Existing {
+        let other_name = ExistingNetwork {
             name: "mine".into(),
             ..predecessors.clone()
         };
-        let other_driver = Existing {
+        let other_driver = ExistingNetwork {
             driver: "macvlan".into(),
             ..predecessors.clone()
         };
-        let nameless = Existing {
+        let nameless = ExistingNetwork {
             bridge: None,
             ..predecessors.clone()
         };
@@ -468,9 +466,9 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_overlay_takes_its_predecessors_place() {
-        let network = wanted("d-new", &["9.0.1.128/25"]);
-        let old = made("old", &wanted("d-old", &["9.0.1.128/25"]));
+    fn network_of_a_renamed_overlay_is_replaced() {
+        let network = bridge_network("d-new", &["9.0.1.128/25"]);
+        let old = existing("old", &bridge_network("d-old", &["9.0.1.128/25"]));
         let desired = desired(&[("new", network)]);
         let plan = planned(&desired, vec![old.clone()], OLD);
         assert_eq!(
@@ -480,31 +478,35 @@ mod tests {
                 "create Docker network new (bridge d-new, 9.0.1.128/25)"
             ]
         );
-        let plan = planned(&desired, vec![used(old)], OLD);
+        let plan = planned(&desired, vec![used_by_7(old)], OLD);
         assert!(plan.ops.is_empty());
         assert_eq!(
             plan.conflicts["new"],
-            "Docker network new (bridge d-new, 9.0.1.128/25) cannot be made: the engine's network old (bridge \
+            "cannot create Docker network new (bridge d-new, 9.0.1.128/25): network old (bridge \
              d-old, 9.0.1.128/25) overlaps it"
         );
     }
 
     #[test]
-    fn what_is_carried_out_leads_to_what_is_wanted() {
-        let four = wanted("d-four", &["9.0.1.128/25"]);
-        let six = wanted("d-six", &["fd01:b::8000:0:0/81"]);
+    fn applied_plan_leads_to_the_desired_state() {
+        let four = bridge_network("d-four", &["9.0.1.128/25"]);
+        let six = bridge_network("d-six", &["fd01:b::8000:0:0/81"]);
         let desired = desired(&[("four", four.clone()), ("six", six)]);
-        let mut engine = Engine {
+        let mut engine = Observed {
             api: OLD,
-            networks: vec![made("gone", &wanted("d-gone", &["9.0.9.128/25"]))],
+            networks: vec![existing(
+                "gone",
+                &bridge_network("d-gone", &["9.0.9.128/25"]),
+            )],
         };
-        engine
-            .networks
-            .push(made("four", &wanted("d-four", &["9.0.7.128/25"])));
+        engine.networks.push(existing(
+            "four",
+            &bridge_network("d-four", &["9.0.7.128/25"]),
+        ));
         for op in plan(&desired, &engine).ops {
             match op {
                 Op::Remove { id, .. } => engine.networks.retain(|existing| existing.id != id),
-                Op::Create { name, network } => engine.networks.push(made(&name, &network)),
+                Op::Create { name, network } => engine.networks.push(existing(&name, &network)),
             }
         }
         assert_eq!(plan(&desired, &engine), Plan::default());
@@ -517,11 +519,11 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_told_of_as_locked_until_there_is_a_key() {
-        let network = wanted("d-dcos", &["9.0.1.128/25"]);
-        let trusting = Existing {
+    fn upgrade_is_recommended_for_engines_without_trusted_interfaces() {
+        let network = bridge_network("d-dcos", &["9.0.1.128/25"]);
+        let trusting = ExistingNetwork {
             trusted: network.trusted.clone(),
-            ..made("dcos", &network)
+            ..existing("dcos", &network)
         };
         let all = desired(&[("dcos", network)]);
         for (api, notes) in [
@@ -545,7 +547,7 @@ mod tests {
         }
     }
 
-    /// In a family that is wanted there is the one subnet and no other.
+    /// Each desired family has exactly the desired subnet.
     #[test]
     fn subnets_match_family_by_family() {
         let (four, six) = ("9.0.1.128/25", "fd01:b::8000:0:0/81");
@@ -570,8 +572,8 @@ mod tests {
     }
 
     #[test]
-    fn what_overlaps_is_in_the_way_in_either_family() {
-        let both = wanted("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
+    fn overlapping_network_is_an_obstacle_in_either_family() {
+        let both = bridge_network("d-dcos", &["9.0.1.128/25", "fd01:b::8000:0:0/81"]);
         let all = desired(&[("dcos", both)]);
         for (bridge, subnet, blocked) in [
             ("other", "9.0.0.0/16", true),
@@ -581,7 +583,7 @@ mod tests {
             ("other", "fd01:b::/81", false),
             ("d-dcos", "172.18.0.0/16", true),
         ] {
-            let mut existing = made("lan", &wanted(bridge, &[subnet]));
+            let mut existing = existing("lan", &bridge_network(bridge, &[subnet]));
             existing.labelled = false;
             let plan = planned(&all, vec![existing], OLD);
             assert_eq!(

@@ -12,7 +12,7 @@ use crate::reconcile::ExpectedState;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A reconciler that calls a function of the test and hears of no events.
+/// A reconciler that calls a function of the test and has no events.
 struct Calling<F> {
     reconcile: F,
     events: Watch,
@@ -171,22 +171,22 @@ fn dropping_waits_for_the_reconciliation_under_way() {
     );
 }
 
-/// What a test makes of the host, and of what happened to it.
+/// Results of the reconciler, and a record of its calls.
 #[derive(Default)]
 struct Script {
-    /// What `wait` hears, in order.
+    /// Results of `wait`, in order.
     events: VecDeque<Result<Reaction, ()>>,
-    /// What was done, in order.
+    /// Calls, in order.
     done: Vec<&'static str>,
     report: HostReport,
     changed: Option<HostReport>,
     finds_difference: Option<bool>,
     underlay_mtu: UnderlayMtu,
-    /// Of the last wait: how long, and whether for orders only.
+    /// Arguments of the calls of `wait`.
     waits: Vec<(Duration, WaitFor)>,
 }
 
-/// Hands that do what the script says, and write down what they did.
+/// A reconciler that follows a script.
 struct Scripted {
     script: Arc<Mutex<Script>>,
     quiet: Watch,
@@ -243,7 +243,7 @@ impl Reconciler for Scripted {
     }
 }
 
-/// An executor with a script, and the script.
+/// An executor whose reconciler follows a script.
 struct Stage {
     executor: Executor,
     woken: Receiver<()>,
@@ -273,7 +273,7 @@ impl Stage {
         }
     }
 
-    /// Wants something, and gives the report about it.
+    /// Requests a desired state, and returns the report about it.
     fn apply(&self, generation: u64) -> HostReport {
         self.executor.apply(generation, Arc::default());
         self.report()
@@ -284,13 +284,13 @@ impl Stage {
         self.executor.poll().unwrap()
     }
 
-    /// Lets it hear something.
+    /// Has the next `wait` return an event.
     fn hear(&self, news: Result<Reaction, ()>) {
         self.script.lock().events.push_back(news);
         self.executor.supervisor.notify();
     }
 
-    /// Waits until it waits for news.
+    /// Waits until the executor waits for events.
     fn waits(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !matches!(self.script.lock().waits.last(), Some((_, WaitFor::Events))) {
@@ -299,12 +299,12 @@ impl Stage {
         }
     }
 
-    /// What was done since it was asked last.
+    /// Returns the calls since the last call of this function.
     fn done(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.script.lock().done)
     }
 
-    /// Waits until so much was done, and gives it.
+    /// Waits for as many calls, and compares them.
     fn until(&self, what: &[&'static str]) {
         let deadline = Instant::now() + PATIENCE;
         while self.script.lock().done.len() < what.len() {
@@ -323,18 +323,14 @@ fn failed() -> HostReport {
 }
 
 #[test]
-fn a_few_peers_take_the_short_way_from_a_host_that_is_right() {
+fn a_change_of_peers_needs_no_reconciliation_of_a_settled_host() {
     let stage = Stage::new(false);
     stage.script.lock().changed = Some(HostReport {
         operations: 6,
         ..HostReport::default()
     });
     assert_eq!(stage.apply(1).operations, 0);
-    assert_eq!(
-        stage.done(),
-        ["reconcile"],
-        "the first time nothing is known"
-    );
+    assert_eq!(stage.done(), ["reconcile"], "nothing is known at first");
     let report = HostReport {
         generation: 2,
         operations: 6,
@@ -343,14 +339,14 @@ fn a_few_peers_take_the_short_way_from_a_host_that_is_right() {
     assert_eq!(stage.apply(2), report);
     assert_eq!(stage.done(), ["change_peers"]);
     assert_eq!(stage.executor.counters().reconciliations, 1);
-    // Where it does not lead there, a pass does.
+    // If the change fails, a reconciliation follows.
     stage.script.lock().changed = None;
     assert_eq!(stage.apply(3).generation, 3);
     assert_eq!(stage.done(), ["change_peers", "reconcile"]);
 }
 
 #[test]
-fn the_short_way_begins_at_a_host_of_which_all_is_known() {
+fn a_host_that_is_not_settled_is_reconciled() {
     let overlays = [("dcos".to_owned(), "on purpose".to_owned())].into();
     for (before, short) in [
         (
@@ -362,12 +358,12 @@ fn the_short_way_begins_at_a_host_of_which_all_is_known() {
         ),
         (
             HostReport {
-                draining: vec!["on purpose".into()],
+                draining: [("m-old".into(), "on purpose".into())].into(),
                 ..HostReport::default()
             },
             false,
         ),
-        // Peers that the kernel refused; the hands know which.
+        // The reconciler knows the peers that the kernel rejected.
         (failed(), true),
     ] {
         let stage = Stage::new(false);
@@ -388,9 +384,9 @@ fn the_short_way_begins_at_a_host_of_which_all_is_known() {
     }
 }
 
-/// What was heard since may be about anything.
+/// An event may be about any object.
 #[test]
-fn news_of_any_kind_make_a_pass_of_the_short_way() {
+fn an_event_turns_a_change_of_peers_into_a_reconciliation() {
     for (event, done) in [
         (Ok(Reaction::Ignore), "change_peers"),
         (Ok(Reaction::QuickCheck), "reconcile"),
@@ -401,7 +397,7 @@ fn news_of_any_kind_make_a_pass_of_the_short_way() {
         stage.script.lock().changed = Some(HostReport::default());
         stage.apply(1);
         stage.done();
-        // It waits, and both come at once: the order is taken before the news are.
+        // Request and event come at once. The executor receives the request first.
         stage.waits();
         let script = &stage.script;
         stage.executor.supervisor.apply_and(2, Arc::default(), || {
@@ -412,9 +408,9 @@ fn news_of_any_kind_make_a_pass_of_the_short_way() {
     }
 }
 
-/// As long as a pass is due the host is not right, whatever the last one found.
+/// A pending reconciliation means that the host is not as desired.
 #[test]
-fn a_pass_that_is_due_makes_one_of_the_short_way() {
+fn a_pending_reconciliation_covers_a_change_of_peers() {
     let script = Arc::new(Mutex::new(Script::default()));
     let (measured, _) = watch::channel(UnderlayMtu::default());
     let signal = supervisor::poll_signal().unwrap();
@@ -447,7 +443,7 @@ fn a_pass_that_is_due_makes_one_of_the_short_way() {
 }
 
 #[test]
-fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise() {
+fn repairs_are_counted_and_reported_if_they_end_otherwise() {
     let stage = Stage::new(false);
     stage.apply(7);
     stage.script.lock().report.operations = 3;
@@ -468,7 +464,7 @@ fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise()
     };
     counted(so_far(2, 1, 3));
     assert_eq!(stage.executor.poll(), None, "it is as it was before");
-    // Another end is told, under the same generation, and then no more.
+    // A different report has the same generation.
     stage.script.lock().report = HostReport {
         operations: 2,
         ..failed()
@@ -483,7 +479,7 @@ fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise()
         }
     );
     counted(so_far(3, 2, 5));
-    // What was right already is a pass, and no repair.
+    // A reconciliation without operations is no repair.
     stage.script.lock().report = failed();
     stage.done();
     stage.hear(Ok(Reaction::Reconcile));
@@ -501,9 +497,9 @@ fn what_somebody_changed_is_repaired_and_counted_and_told_if_it_ends_otherwise()
     assert!(stage.woken.try_recv().is_err());
 }
 
-/// A look that finds something is followed by a pass, one that panics as well.
+/// A quick check that panics leads to a reconciliation, too.
 #[test]
-fn a_look_leads_to_a_pass_only_if_it_finds_something() {
+fn a_quick_check_leads_to_a_reconciliation_if_it_finds_a_difference() {
     for (found, done) in [
         (Some(false), &["quick_check", "quick_check"][..]),
         (Some(true), &["quick_check", "reconcile"]),
@@ -518,9 +514,9 @@ fn a_look_leads_to_a_pass_only_if_it_finds_something() {
     }
 }
 
-/// Who cannot wait for news may have missed some.
+/// Events may have been lost.
 #[test]
-fn a_wait_that_fails_is_followed_by_a_pass() {
+fn a_failed_wait_leads_to_a_reconciliation() {
     let stage = Stage::new(false);
     stage.apply(1);
     stage.done();
@@ -529,7 +525,7 @@ fn a_wait_that_fails_is_followed_by_a_pass() {
 }
 
 #[test]
-fn nothing_is_heard_before_the_first_order_and_while_a_pass_is_due() {
+fn events_are_not_read_before_the_first_request_and_while_a_reconciliation_is_pending() {
     let stage = Stage::new(false);
     let deadline = Instant::now() + PATIENCE;
     while stage.script.lock().waits.is_empty() {
@@ -567,7 +563,7 @@ fn nothing_is_heard_before_the_first_order_and_while_a_pass_is_due() {
 
 /// A host whose events cannot be had is compared about once a second.
 #[test]
-fn a_blind_executor_compares_again_and_again() {
+fn a_host_without_events_is_compared_again_and_again() {
     let stage = Stage::new(true);
     stage.apply(1);
     stage.done();
@@ -579,11 +575,11 @@ fn a_blind_executor_compares_again_and_again() {
 }
 
 #[test]
-fn what_fits_is_told_with_each_pass_that_finds_something_else() {
+fn a_changed_underlay_mtu_is_reported() {
     let stage = Stage::new(false);
     let mut underlay_mtu = stage.executor.underlay_mtu();
     assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unmeasured);
-    // The first pass did not get so far, which whoever waits for it has to know.
+    // The first reconciliation could not measure it, which whoever waits has to know.
     stage.apply(1);
     assert!(underlay_mtu.has_changed().unwrap());
     assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unknown);

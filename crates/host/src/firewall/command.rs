@@ -1,5 +1,4 @@
-//! Running the firewall's tools: found where they are, given arguments and input
-//! without a shell between, and never waited for longer than [`PATIENCE`].
+//! Runs the firewall's command-line tools, without a shell and for at most [`TIMEOUT`].
 
 use std::env;
 use std::fs;
@@ -11,15 +10,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a tool may take. They take milliseconds, and wait for each other's
-/// lock (`-w`), which a broken one may hold for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit of one call. A call takes milliseconds, but waits for the lock of iptables
+/// (`-w`), which a hanging process may hold forever.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where root's tools are, even if the process was started without them in its
-/// path.
+/// Directories of root's tools, searched even if they are not in the `PATH` of the process.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 
-/// A tool that is installed.
+/// An installed tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tool {
     path: PathBuf,
@@ -27,7 +25,7 @@ pub(super) struct Tool {
 }
 
 impl Tool {
-    /// Looks for a tool.
+    /// Looks for a tool in the `PATH` and in [`DIRECTORIES`].
     pub(super) fn find(name: &'static str) -> Option<Tool> {
         let path = env::var_os("PATH").unwrap_or_default();
         let directories = env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
@@ -37,11 +35,11 @@ impl Tool {
         Some(Tool { path, name })
     }
 
-    /// Runs it; gives what it prints. The error is a sentence.
+    /// Runs the tool and returns its standard output. The error is a sentence.
     pub(super) fn run(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let output = self
             .start(arguments)
-            .and_then(|child| finish(child, input.to_owned(), PATIENCE));
+            .and_then(|child| finish(child, input.to_owned(), TIMEOUT));
         let Output {
             status,
             stdout,
@@ -50,7 +48,7 @@ impl Tool {
         if status.success() {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
-        // Tools explain themselves at length; the reason comes first.
+        // The reason comes first; a long usage text may follow.
         let said = String::from_utf8_lossy(&stderr);
         let said: Vec<&str> = said
             .lines()
@@ -71,8 +69,7 @@ impl Tool {
 
     fn start(&self, arguments: &[&str]) -> io::Result<Child> {
         let mut command = Command::new(&self.path);
-        // What they say is compared, and told to people who may not share the
-        // host's language.
+        // The output is parsed and reported, so it must not depend on the host's language.
         command.args(arguments).env("LC_ALL", "C");
         command
             .stdin(Stdio::piped())
@@ -86,34 +83,34 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// What became of a process.
+/// Result of a process.
 struct Output {
     status: ExitStatus,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
-/// Gives a process its input and waits for its end, but not for ever.
-fn finish(mut child: Child, input: String, patience: Duration) -> io::Result<Output> {
+/// Writes the input of a process and waits for its end, for at most `timeout`.
+fn finish(mut child: Child, input: String, timeout: Duration) -> io::Result<Output> {
     let (sender, receiver) = channel();
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read to the end says why on its own account.
+        // A process that stops reading reports the reason itself.
         thread::Builder::new().spawn(move || _ = stdin.write_all(input.as_bytes()))?;
     }
-    read(child.stdout.take(), sender.clone(), false)?;
-    read(child.stderr.take(), sender, true)?;
-    let deadline = Instant::now() + patience;
+    read(child.stdout.take(), sender.clone(), Source::Stdout)?;
+    read(child.stderr.take(), sender, Source::Stderr)?;
+    let deadline = Instant::now() + timeout;
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok((false, text)) => stdout = text,
-            Ok((true, text)) => stderr = text,
+            Ok((Source::Stdout, text)) => stdout = text,
+            Ok((Source::Stderr, text)) => stderr = text,
             Err(_) => {
                 child.kill()?;
                 child.wait()?;
                 let sentence = format!(
-                    "did not finish within {} seconds and was stopped",
-                    patience.as_secs_f64()
+                    "did not finish within {} seconds and was killed",
+                    timeout.as_secs_f64()
                 );
                 return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
             }
@@ -126,19 +123,26 @@ fn finish(mut child: Child, input: String, patience: Duration) -> io::Result<Out
     })
 }
 
-/// Reads a pipe to its end, on a thread of its own.
+/// Output pipe of a process.
+#[derive(Clone, Copy)]
+enum Source {
+    Stdout,
+    Stderr,
+}
+
+/// Reads a pipe to its end on a separate thread.
 fn read(
     pipe: Option<impl Read + Send + 'static>,
-    sender: Sender<(bool, Vec<u8>)>,
-    tag: bool,
+    sender: Sender<(Source, Vec<u8>)>,
+    source: Source,
 ) -> io::Result<()> {
     thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
             let _ = pipe.read_to_end(&mut bytes);
         }
-        // Nobody listens any more if it took too long.
-        let _ = sender.send((tag, bytes));
+        // After the timeout there is no receiver any more.
+        let _ = sender.send((source, bytes));
     })?;
     Ok(())
 }
@@ -152,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn gives_input_and_takes_output_of_any_length() {
+    fn input_and_output_may_have_any_length() {
         let input = "line\n".repeat(100_000);
         assert_eq!(tool("cat").run(&[], &input), Ok(input));
-        // One that does not read what it is given.
+        // A process that does not read its input.
         assert_eq!(
             tool("true").run(&[], &"line\n".repeat(100_000)),
             Ok(String::new())
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_says_why() {
+    fn failure_is_reported_with_its_reason() {
         let error = tool("ls").run(&["/no/such/directory"], "").unwrap_err();
         assert!(
             error.starts_with("ls: ") && error.contains("No such file"),
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_stopped() {
+    fn hanging_tool_is_killed() {
         let start = Instant::now();
         let child = tool("sleep").start(&["1000"]).unwrap();
         let id = child.id();
@@ -185,9 +189,9 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "did not finish within 0.05 seconds and was stopped"
+            "did not finish within 0.05 seconds and was killed"
         );
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < TIMEOUT);
         assert!(!Path::new(&format!("/proc/{id}")).exists());
     }
 }

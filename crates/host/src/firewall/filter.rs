@@ -1,180 +1,217 @@
-//! Letting our bridges talk to each other on hosts whose iptables do not let
-//! packets pass by themselves: Docker's isolation of bridge networks, and FORWARD
-//! chains that drop what nobody accepted.
+//! Forwarding between the overlay bridges on hosts whose iptables would drop it: Docker
+//! isolates bridge networks from each other, and FORWARD chains may drop by default.
 //!
-//! Three chains of ours in the table `filter`, which stay empty of everybody
-//! else's rules:
+//! Three chains in the table `filter` belong to this module:
 //!
 //! ```text
-//! MESOS-OVERLAY      -i <ours> -j MESOS-OVERLAY-TO
-//! MESOS-OVERLAY-TO   -o <ours> -j ACCEPT
+//! MESOS-OVERLAY      -i <overlay device> -j MESOS-OVERLAY-TO
+//! MESOS-OVERLAY-TO   -o <overlay device> -j ACCEPT
 //! MESOS-OVERLAY-OUT  -i <Mesos bridge> -o <uplink> -j ACCEPT
 //!                    -o <Mesos bridge>, replies and mapped ports -j ACCEPT
 //! ```
 //!
-//! The jump to the first stands where it has to and not before: in DOCKER-USER
-//! behind the operator's rules; on older engines in FORWARD before the isolation;
-//! else at the end of FORWARD. The jump to the last stands at the end of FORWARD,
-//! behind everything that somebody wants to be dropped.
+//! The jump to the first chain comes as late as possible: in DOCKER-USER behind the
+//! operator's rules; on older engines in FORWARD in front of the isolation; otherwise at
+//! the end of FORWARD. The jump to the last chain is at the end of FORWARD, behind all
+//! rules of other programs that drop particular packets.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 
+use overlay_core::util::family::Family;
+
+use super::desired::FirewallDesired;
 use super::nat;
-use super::plan::Plan;
+use super::op::Plan;
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted};
 
 const TABLE: &str = "filter";
 const FORWARD: &str = "FORWARD";
-/// What operators write their own rules into; Docker keeps them. Since 17.06.
+/// Chain for the operator's own rules, which Docker keeps. Exists since Docker 17.06.
 const DOCKER_USER: &str = "DOCKER-USER";
-/// What the chains begin with in which Docker isolates its networks.
+/// Prefix of the chains in which Docker isolates its networks.
 const ISOLATION: &str = "DOCKER-ISOLATION";
-/// The two of them that the predecessor switched off.
+/// Isolation chains that the predecessor of this module switched off.
 const SWITCHED_OFF: [&str; 2] = ["DOCKER-ISOLATION-STAGE-2", "DOCKER-ISOLATION"];
-/// Leaves a chain whatever the packet is.
+/// Rule that leaves a chain with every packet.
 const RETURN: &str = "-j RETURN";
 
 const BETWEEN: &str = "MESOS-OVERLAY";
 const TO: &str = "MESOS-OVERLAY-TO";
 const OUTSIDE: &str = "MESOS-OVERLAY-OUT";
 
-/// A chain of ours and its rules.
-type Chain = (&'static str, Vec<String>);
+/// One of our chains with its desired rules.
+struct OwnChain {
+    name: &'static str,
+    rules: Vec<String>,
+}
 
+/// Position of a jump: in front of the rule with the index `before` of the chain.
+#[derive(Clone, Copy)]
+struct JumpPosition {
+    chain: &'static str,
+    before: usize,
+}
+
+/// Writes the chains that are needed and the jumps to them, and removes the others.
 pub(super) fn plan(
-    wanted: &Wanted,
+    desired: &FirewallDesired,
     family: Family,
     rules: &Ruleset,
     uplinks: &BTreeSet<String>,
     plan: &mut Plan,
 ) {
-    let wants = wanted.concerns(family) && !wanted.devices.is_empty();
-    let between = wants.then(|| place_between(rules)).flatten();
-    let outside = (wants && !wanted.mesos_bridges.is_empty())
-        .then(|| place_outside(rules))
+    let is_needed = desired.has_ranges(family) && !desired.devices.is_empty();
+    let between = is_needed.then(|| position_between(rules)).flatten();
+    let outside = (is_needed && !desired.mesos_bridges.is_empty())
+        .then(|| position_outside(rules))
         .flatten();
-    let mut chains: Vec<Chain> = Vec::new();
+    let mut chains: Vec<OwnChain> = Vec::new();
     if between.is_some() {
-        chains.extend(chains_between(wanted));
+        chains.extend(chains_between(desired));
     }
     if outside.is_some() {
-        chains.push(chain_outside(wanted, uplinks));
+        chains.push(chain_outside(desired, uplinks));
     }
-    // All chains before the rules that lead to them.
-    let wrong: Vec<&Chain> = chains
-        .iter()
-        .filter(|(name, content)| {
-            rules
-                .chain(TABLE, name)
-                .is_none_or(|chain| chain.rules != *content)
-        })
-        .collect();
-    for (name, _) in &wrong {
-        plan.rule(family, TABLE, format!(":{name} - [0:0]"));
-    }
-    for (name, content) in &wrong {
-        for rule in content {
-            plan.rule(family, TABLE, format!("-A {name} {rule}"));
-        }
-    }
-    jump(BETWEEN, between, family, rules, plan);
-    jump(OUTSIDE, outside, family, rules, plan);
+    write_chains(&chains, family, rules, plan);
+    place_jump(BETWEEN, between, family, rules, plan);
+    place_jump(OUTSIDE, outside, family, rules, plan);
     if between.is_some() {
-        take_over(family, rules, plan);
+        remove_predecessor_returns(family, rules, plan);
     }
-    let is_stale = |name: &&&str| {
-        rules.chain(TABLE, name).is_some() && !chains.iter().any(|(wanted, _)| wanted == *name)
-    };
-    let stale: Vec<&&str> = [BETWEEN, OUTSIDE, TO].iter().filter(is_stale).collect();
-    for verb in ["-F", "-X"] {
-        for name in &stale {
-            plan.rule(family, TABLE, format!("{verb} {name}"));
-        }
-    }
+    remove_stale_chains(&chains, family, rules, plan);
 }
 
-/// The chains that let packets pass between our devices.
-fn chains_between(wanted: &Wanted) -> [Chain; 2] {
-    let from = wanted
-        .devices
-        .iter()
-        .map(|device| format!("-i {device} -j {TO}"));
-    let to = wanted
-        .devices
-        .iter()
-        .map(|device| format!("-o {device} -j ACCEPT"));
-    [(BETWEEN, from.collect()), (TO, to.collect())]
+/// Returns the chains that accept packets between the overlay devices.
+fn chains_between(desired: &FirewallDesired) -> [OwnChain; 2] {
+    let devices = desired.devices.iter();
+    let from = devices.clone().map(|name| format!("-i {name} -j {TO}"));
+    let to = devices.map(|name| format!("-o {name} -j ACCEPT"));
+    [
+        OwnChain {
+            name: BETWEEN,
+            rules: from.collect(),
+        },
+        OwnChain {
+            name: TO,
+            rules: to.collect(),
+        },
+    ]
 }
 
-/// The chain that lets containers of Mesos reach the outside, and the outside
-/// their mapped ports, as Docker does it for its own.
-fn chain_outside(wanted: &Wanted, uplinks: &BTreeSet<String>) -> Chain {
+/// Returns the chain that accepts packets of Mesos containers to the outside, and packets
+/// from the outside to their mapped ports. Docker does the same for its own containers.
+fn chain_outside(desired: &FirewallDesired, uplinks: &BTreeSet<String>) -> OwnChain {
     let mut rules = Vec::new();
-    for bridge in &wanted.mesos_bridges {
-        let uplinks = uplinks.difference(&wanted.devices);
+    for bridge in &desired.mesos_bridges {
+        let uplinks = uplinks.difference(&desired.devices);
         rules.extend(uplinks.map(|uplink| format!("-i {bridge} -o {uplink} -j ACCEPT")));
         rules.push(format!(
             "-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
         ));
     }
-    (OUTSIDE, rules)
+    OwnChain {
+        name: OUTSIDE,
+        rules,
+    }
 }
 
-/// A chain, and the index of the rule in it before which a jump has to stand.
-type Place = (&'static str, usize);
+/// Rewrites the chains that differ. All chains are declared before the rules that jump to
+/// them.
+fn write_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut Plan) {
+    let differs = |own: &&OwnChain| {
+        rules
+            .chain(TABLE, own.name)
+            .is_none_or(|found| found.rules != own.rules)
+    };
+    for own in chains.iter().filter(differs) {
+        plan.push_rule(family, TABLE, format!(":{} - [0:0]", own.name));
+    }
+    for own in chains.iter().filter(differs) {
+        for rule in &own.rules {
+            plan.push_rule(family, TABLE, format!("-A {} {rule}", own.name));
+        }
+    }
+}
 
-/// Where the jump must stand for our devices to reach each other. `None`: they do
-/// anyway.
-fn place_between(rules: &Ruleset) -> Option<Place> {
+/// Flushes and deletes the chains of ours that are not needed.
+fn remove_stale_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut Plan) {
+    let is_stale = |name: &&&str| {
+        rules.chain(TABLE, name).is_some() && !chains.iter().any(|own| own.name == **name)
+    };
+    let stale: Vec<&&str> = [BETWEEN, OUTSIDE, TO].iter().filter(is_stale).collect();
+    for verb in ["-F", "-X"] {
+        for name in &stale {
+            plan.push_rule(family, TABLE, format!("{verb} {name}"));
+        }
+    }
+}
+
+/// Returns the position of the jump that lets the overlay devices reach each other; `None`
+/// if no rule keeps them from it.
+fn position_between(rules: &Ruleset) -> Option<JumpPosition> {
     let forward = rules.rules(TABLE, FORWARD);
     let user = rules.rules(TABLE, DOCKER_USER);
     if forward
         .iter()
         .any(|rule| *rule == format!("-j {DOCKER_USER}"))
     {
-        return Some((
-            DOCKER_USER,
-            position(user, |rule| rule == RETURN || decides(rule)),
-        ));
+        return Some(JumpPosition {
+            chain: DOCKER_USER,
+            before: index_of_first(user, |rule| rule == RETURN || drops_everything(rule)),
+        });
     }
     let isolates = |rule: &str| rule.contains(&format!("-j {ISOLATION}"));
-    let before = position(forward, |rule| isolates(rule) || decides(rule));
-    (before < forward.len() || drops(rules)).then_some((FORWARD, before))
+    position_in_forward(rules, |rule| isolates(rule) || drops_everything(rule))
 }
 
-/// The same for what goes to the outside and comes from it.
-fn place_outside(rules: &Ruleset) -> Option<Place> {
+/// Returns the position of the jump that lets Mesos containers reach the outside; `None` if
+/// no rule keeps them from it.
+fn position_outside(rules: &Ruleset) -> Option<JumpPosition> {
+    position_in_forward(rules, drops_everything)
+}
+
+/// Returns the position in FORWARD in front of the first rule that `is_obstacle`, or the
+/// end if the chain drops by default.
+fn position_in_forward(
+    rules: &Ruleset,
+    is_obstacle: impl Fn(&str) -> bool,
+) -> Option<JumpPosition> {
     let forward = rules.rules(TABLE, FORWARD);
-    let before = position(forward, decides);
-    (before < forward.len() || drops(rules)).then_some((FORWARD, before))
-}
-
-/// Whether FORWARD drops what nobody accepted.
-fn drops(rules: &Ruleset) -> bool {
-    rules
+    let before = index_of_first(forward, is_obstacle);
+    let drops_by_default = rules
         .chain(TABLE, FORWARD)
-        .is_some_and(|chain| chain.policy == "DROP")
+        .is_some_and(|chain| chain.policy == "DROP");
+    (before < forward.len() || drops_by_default).then_some(JumpPosition {
+        chain: FORWARD,
+        before,
+    })
 }
 
-/// Whether no packet comes by this rule and goes on.
-fn decides(rule: &str) -> bool {
+/// Tells if a rule drops or rejects every packet that reaches it.
+fn drops_everything(rule: &str) -> bool {
     ["-j DROP", "-j REJECT"]
         .iter()
         .any(|target| rule.starts_with(target))
 }
 
-/// The index of the first such rule, or of the end.
-fn position(rules: &[String], is_it: impl Fn(&str) -> bool) -> usize {
+/// Returns the index of the first rule that satisfies the predicate, or the number of rules.
+fn index_of_first(rules: &[String], predicate: impl Fn(&str) -> bool) -> usize {
     rules
         .iter()
-        .position(|rule| is_it(rule))
+        .position(|rule| predicate(rule))
         .unwrap_or(rules.len())
 }
 
-/// Has exactly one jump to a chain, before the place, or none at all.
-fn jump(to: &str, place: Option<Place>, family: Family, rules: &Ruleset, plan: &mut Plan) {
+/// Makes sure that there is exactly one jump to a chain, at or in front of `position`;
+/// without a position, none.
+fn place_jump(
+    to: &str,
+    position: Option<JumpPosition>,
+    family: Family,
+    rules: &Ruleset,
+    plan: &mut Plan,
+) {
     let jump = format!("-m comment --comment mesos-overlay -j {to}");
     let mut found = Vec::new();
     for (name, chain) in rules.chains(TABLE) {
@@ -185,43 +222,41 @@ fn jump(to: &str, place: Option<Place>, family: Family, rules: &Ruleset, plan: &
             .filter(|(_, rule)| **rule == jump);
         found.extend(indexes.map(|(index, _)| (name.as_str(), index)));
     }
-    if let ([(chain, index)], Some((wanted, before))) = (&found[..], place)
-        && *chain == wanted
-        && *index < before
+    if let ([(chain, index)], Some(position)) = (&found[..], position)
+        && *chain == position.chain
+        && *index < position.before
     {
         return;
     }
     for (chain, _) in &found {
-        plan.rule(family, TABLE, format!("-D {chain} {jump}"));
+        plan.push_rule(family, TABLE, format!("-D {chain} {jump}"));
     }
-    if let Some((chain, before)) = place {
-        // Those that go now do not count, and iptables counts from 1.
-        let gone = found
+    if let Some(JumpPosition { chain, before }) = position {
+        // The jumps deleted above do not count any more, and iptables counts from 1.
+        let deleted = found
             .iter()
             .filter(|(name, index)| *name == chain && *index < before)
             .count();
-        plan.rule(
-            family,
-            TABLE,
-            format!("-I {chain} {} {jump}", before - gone + 1),
-        );
+        let number = before - deleted + 1;
+        plan.push_rule(family, TABLE, format!("-I {chain} {number} {jump}"));
     }
 }
 
-/// Removes the predecessor's `RETURN` from the top of Docker's isolation, which
-/// switched it off for every network of the host. It is the predecessor's for
-/// certain on a host where its NAT rules are and our chains are not yet; one that
-/// appears later is somebody's wish and stays.
-fn take_over(family: Family, rules: &Ruleset, plan: &mut Plan) {
-    if rules.chain(TABLE, BETWEEN).is_some() || nat::ours(family, rules).next().is_none() {
+/// Removes the `RETURN` rules by which the predecessor of this module switched Docker's
+/// isolation off for every network of the host. They are certainly the predecessor's on a
+/// host that has its NAT rules and does not have our chains yet; rules that appear later
+/// are an operator's and stay.
+fn remove_predecessor_returns(family: Family, rules: &Ruleset, plan: &mut Plan) {
+    let has_own_chain = rules.chain(TABLE, BETWEEN).is_some();
+    if has_own_chain || nat::own_rules(family, rules).next().is_none() {
         return;
     }
     for chain in SWITCHED_OFF {
         let rules = rules.rules(TABLE, chain);
-        // The last rule is Docker's own.
+        // The last rule is Docker's own RETURN.
         let leading = rules.iter().take_while(|rule| *rule == RETURN).count();
         for _ in 0..leading.min(rules.len().saturating_sub(1)) {
-            plan.rule(family, TABLE, format!("-D {chain} {RETURN}"));
+            plan.push_rule(family, TABLE, format!("-D {chain} {RETURN}"));
         }
     }
 }

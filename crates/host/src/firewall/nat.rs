@@ -1,54 +1,55 @@
-//! Masquerading by iptables: one rule per overlay, word for word that of the
-//! predecessor. So its rules are ours from the first pass on, and it takes ours
-//! for its own when somebody goes back.
+//! Masquerading by iptables: one rule per overlay, with exactly the text that the
+//! predecessor of this module wrote. So either of them takes over the other's rules.
 
 use ipnet::IpNet;
+use overlay_core::util::family::Family;
 
-use super::plan::Plan;
+use super::desired::{FirewallDesired, set_name};
+use super::op::Plan;
 use super::ruleset::Ruleset;
-use super::wanted::{Family, Wanted, set_name};
 
 const TABLE: &str = "nat";
 const CHAIN: &str = "POSTROUTING";
 
-/// The rule for packets of one overlay.
+/// Returns the rule for packets of one overlay.
 fn rule(family: Family, range: &IpNet) -> String {
-    format!("-s {range}{}", tail(family))
+    format!("-s {range}{}", rule_suffix(family))
 }
 
-/// What the rules of all overlays end with, and no others.
-fn tail(family: Family) -> String {
+/// Returns the end that the rules of all overlays have, and no other rules.
+fn rule_suffix(family: Family) -> String {
     format!(" -m set --match-set {} dst -j MASQUERADE", set_name(family))
 }
 
-/// The rules of ours, those that are there twice also twice.
-pub(super) fn ours(family: Family, rules: &Ruleset) -> impl Iterator<Item = &String> {
-    let tail = tail(family);
-    let is_ours = move |rule: &&String| {
+/// Returns our rules. A rule that exists twice is returned twice.
+pub(super) fn own_rules(family: Family, rules: &Ruleset) -> impl Iterator<Item = &String> {
+    let suffix = rule_suffix(family);
+    let is_own = move |rule: &&String| {
         let source = rule
-            .strip_suffix(&tail)
+            .strip_suffix(&suffix)
             .and_then(|rest| rest.strip_prefix("-s "));
         source.is_some_and(|source| source.parse::<IpNet>().is_ok())
     };
-    rules.rules(TABLE, CHAIN).iter().filter(is_ours)
+    rules.rules(TABLE, CHAIN).iter().filter(is_own)
 }
 
-pub(super) fn plan(wanted: &Wanted, family: Family, rules: &Ruleset, plan: &mut Plan) {
-    let mut missing: Vec<String> = wanted
+/// Adds missing rules and removes superfluous ones.
+pub(super) fn plan(desired: &FirewallDesired, family: Family, rules: &Ruleset, plan: &mut Plan) {
+    let mut missing: Vec<String> = desired
         .ranges(family)
         .map(|range| rule(family, range))
         .collect();
     let mut superfluous = Vec::new();
-    for rule in ours(family, rules) {
-        match missing.iter().position(|wanted| wanted == rule) {
+    for rule in own_rules(family, rules) {
+        match missing.iter().position(|missing| missing == rule) {
             Some(index) => _ = missing.remove(index),
             None => superfluous.push(rule),
         }
     }
     for rule in missing {
-        plan.rule(family, TABLE, format!("-A {CHAIN} {rule}"));
+        plan.push_rule(family, TABLE, format!("-A {CHAIN} {rule}"));
     }
     for rule in superfluous {
-        plan.rule(family, TABLE, format!("-D {CHAIN} {rule}"));
+        plan.push_rule(family, TABLE, format!("-D {CHAIN} {rule}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Masquerading by nftables: one table of ours for both families.
+//! Masquerading by nftables: one table for both families.
 //!
 //! ```text
 //! table inet mesos_overlay {
@@ -17,94 +17,116 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use overlay_core::util::family::Family;
 use serde_json::{Value, json};
 
-use super::wanted::{Family, Wanted, set_name};
+use super::desired::{FirewallDesired, set_name};
 
-/// The family of our table: IPv4 and IPv6 in one.
+/// Family of our table: both IPv4 and IPv6.
 pub(super) const FAMILY: &str = "inet";
-/// The name of our table.
+/// Name of our table.
 pub(super) const TABLE: &str = "mesos_overlay";
-/// Both, as nft's commands have them.
+/// Family and name of our table, as in nft's commands.
 pub(super) const NAME: &str = "inet mesos_overlay";
 const CHAIN: &str = "postrouting";
 
-/// What our table holds, in nft's own terms (JSON), without what the kernel
-/// numbers.
+/// Content of our table, in nft's JSON terms, without the handles that the kernel assigns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
-    /// The sets with their types.
-    sets: BTreeMap<String, (String, BTreeSet<IpNet>)>,
-    /// The chains: type, hook, priority and policy.
+    sets: BTreeMap<String, Set>,
+    /// Type, hook, priority and policy of each chain.
     chains: BTreeMap<String, Value>,
-    /// The rules in order, with their chains.
-    rules: Vec<(String, Value)>,
-    /// What there is besides, which ours has not.
+    /// Rules in order.
+    rules: Vec<Rule>,
+    /// Number of objects of other kinds. The desired table has none.
     others: usize,
 }
 
+/// A set of prefixes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Set {
+    /// Type of the elements: `ipv4_addr` or `ipv6_addr`.
+    kind: String,
+    elements: BTreeSet<IpNet>,
+}
+
+/// A rule, as nft's list of expressions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Rule {
+    chain: String,
+    expressions: Value,
+}
+
 impl Table {
-    /// The wanted table; `None` if there is nothing to masquerade.
-    pub(super) fn of(wanted: &Wanted) -> Option<Table> {
+    /// Returns the desired table; `None` if there is nothing to masquerade.
+    pub(super) fn from_desired(desired: &FirewallDesired) -> Option<Table> {
         let mut table = Table::default();
         for family in Family::BOTH
             .into_iter()
-            .filter(|family| wanted.concerns(*family))
+            .filter(|family| desired.has_ranges(*family))
         {
-            let kind = family.pick("ipv4_addr", "ipv6_addr").to_owned();
-            table.sets.insert(
-                set_name(family).to_owned(),
-                (kind, wanted.ranges(family).copied().collect()),
-            );
-            table.rules.push((CHAIN.to_owned(), rule(family)));
+            let set = Set {
+                kind: family.pick("ipv4_addr", "ipv6_addr").to_owned(),
+                elements: desired.ranges(family).copied().collect(),
+            };
+            table.sets.insert(set_name(family).to_owned(), set);
+            table.rules.push(Rule {
+                chain: CHAIN.to_owned(),
+                expressions: masquerade(family),
+            });
         }
         let chain = json!({"type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"});
         table.chains.insert(CHAIN.to_owned(), chain);
         (!table.rules.is_empty()).then_some(table)
     }
 
-    /// Reads what `nft -j list table` prints; `None` if that has another form.
+    /// Parses the output of `nft -j list table`; `None` if it has another form.
     pub(super) fn parse(text: &str) -> Option<Table> {
         let value: Value = serde_json::from_str(text).ok()?;
         let mut table = Table::default();
         for object in value.get("nftables")?.as_array()? {
             let (kind, object) = object.as_object()?.iter().next()?;
-            let word = |key: &str| {
-                object
-                    .get(key)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            match kind.as_str() {
-                "metainfo" | "table" => {}
-                "set" => match elements(object) {
-                    Some(elements) => _ = table.sets.insert(word("name"), (word("type"), elements)),
-                    None => table.others += 1,
-                },
-                "chain" => {
-                    let keys = ["type", "hook", "prio", "policy"];
-                    let chain = keys
-                        .map(|key| (key.to_owned(), object.get(key).cloned().unwrap_or_default()));
-                    table
-                        .chains
-                        .insert(word("name"), Value::Object(chain.into_iter().collect()));
-                }
-                "rule" => table
-                    .rules
-                    .push((word("chain"), object.get("expr")?.clone())),
-                _ => table.others += 1,
-            }
+            table.read_object(kind, object)?;
         }
         Some(table)
     }
 
-    /// The commands that put this table into the place of the one that there may
-    /// be; nft makes one transaction of them.
+    fn read_object(&mut self, kind: &str, object: &Value) -> Option<()> {
+        let text = |key: &str| {
+            let value = object.get(key).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        match kind {
+            "metainfo" | "table" => {}
+            "set" => match elements(object) {
+                Some(elements) => {
+                    let kind = text("type");
+                    self.sets.insert(text("name"), Set { kind, elements });
+                }
+                None => self.others += 1,
+            },
+            "chain" => {
+                let keys = ["type", "hook", "prio", "policy"];
+                let chain =
+                    keys.map(|key| (key.to_owned(), object.get(key).cloned().unwrap_or_default()));
+                let chain = Value::Object(chain.into_iter().collect());
+                self.chains.insert(text("name"), chain);
+            }
+            "rule" => self.rules.push(Rule {
+                chain: text("chain"),
+                expressions: object.get("expr")?.clone(),
+            }),
+            _ => self.others += 1,
+        }
+        Some(())
+    }
+
+    /// Returns the nft commands that create this table or replace the existing one. nft
+    /// runs them in one transaction.
     pub(super) fn script(&self) -> String {
-        // "add" makes sure that "delete" has something to delete.
+        // "delete" fails without a table, "add" does not fail with one.
         let mut script = format!("add table {NAME}\ndelete table {NAME}\ntable {NAME} {{\n");
-        for (name, (kind, elements)) in &self.sets {
+        for (name, Set { kind, elements }) in &self.sets {
             let elements: Vec<String> = elements.iter().map(ToString::to_string).collect();
             script += &format!(
                 "set {name} {{ type {kind}; flags interval; elements = {{ {} }}; }}\n",
@@ -124,14 +146,14 @@ impl Table {
     }
 }
 
-/// The rule of one family.
-fn rule(family: Family) -> Value {
+/// Returns the expressions of the masquerading rule of one family.
+fn masquerade(family: Family) -> Value {
     let (ip, set) = (family.pick("ip", "ip6"), format!("@{}", set_name(family)));
     let matches = |op: &str, field: &str| json!({"match": {"op": op, "left": {"payload": {"protocol": ip, "field": field}}, "right": set}});
     json!([matches("==", "saddr"), matches("!=", "daddr"), {"masquerade": null}])
 }
 
-/// The elements of a set of prefixes; `None` if it is none.
+/// Returns the elements of a set of prefixes; `None` if it is a set of another kind.
 fn elements(set: &Value) -> Option<BTreeSet<IpNet>> {
     // nft writes a single flag with or without brackets.
     let flags = set.get("flags")?;
@@ -156,7 +178,7 @@ fn element(element: &Value) -> Option<IpNet> {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{NAME}:")?;
-        let elements = self.sets.values().flat_map(|(_, elements)| elements);
+        let elements = self.sets.values().flat_map(|set| &set.elements);
         elements
             .into_iter()
             .try_for_each(|element| write!(f, " {element}"))

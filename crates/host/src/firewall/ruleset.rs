@@ -1,24 +1,24 @@
-//! What `iptables-save` prints, as values.
+//! Parser of the output of `iptables-save`.
 
 use std::collections::BTreeMap;
 
-/// The rules of one address family.
+/// Rules of one address family, by table and chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ruleset(BTreeMap<String, BTreeMap<String, Chain>>);
 
 /// A chain of rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// What becomes of a packet that no rule decided on: `ACCEPT` or `DROP`; `-`
-    /// in chains that are not the kernel's own.
+    /// Fate of packets that no rule decides on: `ACCEPT` or `DROP`; `-` in chains that
+    /// are not built in.
     pub policy: String,
-    /// The rules in order, as iptables writes them behind `-A <chain>`.
+    /// Rules in order, as iptables prints them behind `-A <chain>`.
     pub rules: Vec<String>,
 }
 
 impl Ruleset {
-    /// Reads the output of `iptables-save`. What is none of its statements (the
-    /// comments, warnings of other tools) is skipped.
+    /// Parses the output of `iptables-save`. Lines that are no statements (comments,
+    /// warnings) are skipped.
     pub(super) fn parse(text: &str) -> Ruleset {
         let mut ruleset = Ruleset::default();
         let mut table: Option<&mut BTreeMap<String, Chain>> = None;
@@ -42,17 +42,17 @@ impl Ruleset {
         ruleset
     }
 
-    /// A chain, if it is there.
+    /// Returns a chain.
     pub(super) fn chain(&self, table: &str, chain: &str) -> Option<&Chain> {
         self.0.get(table)?.get(chain)
     }
 
-    /// The rules of a chain; none if it is not there.
+    /// Returns the rules of a chain; none if the chain does not exist.
     pub(super) fn rules(&self, table: &str, chain: &str) -> &[String] {
         self.chain(table, chain).map_or(&[], |chain| &chain.rules)
     }
 
-    /// All chains of a table.
+    /// Returns all chains of a table.
     pub(super) fn chains(&self, table: &str) -> impl Iterator<Item = (&String, &Chain)> {
         self.0.get(table).into_iter().flatten()
     }

@@ -1,38 +1,38 @@
-//! The ipsets that say what is outside of every overlay: all addresses, in two
-//! halves since a set cannot hold the whole, except the overlays' ranges.
+//! The ipsets of all addresses outside of every overlay: the whole address space except
+//! the overlays' ranges. The address space is written as two halves, because a set cannot
+//! hold a prefix of length 0.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use overlay_core::util::family::Family;
 
+use super::desired::{FirewallDesired, set_name};
 use super::nat;
-use super::plan::{Observed, Op, Plan, Set};
-use super::wanted::{Family, Wanted, set_name};
+use super::op::{IpSet, Members, Membership, Observed, Op, Plan, Problem, SetWrite};
 
-/// The type of our sets.
+/// Type of our sets.
 pub(super) const KIND: &str = "hash:net";
 
-/// The name of a set that takes the place of another and then goes; seen only if
-/// that was interrupted.
-pub(super) fn scratch(family: Family) -> &'static str {
+/// Returns the name of the temporary set that is swapped with the real one. It remains
+/// only if the swap was interrupted.
+pub(super) fn temporary_name(family: Family) -> &'static str {
     family.pick("mesos-overlay-new", "mesos-overlay6-new")
 }
 
-/// All names that are ours.
+/// Returns all names of our sets.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     Family::BOTH
         .into_iter()
-        .flat_map(|family| [set_name(family), scratch(family)])
+        .flat_map(|family| [set_name(family), temporary_name(family)])
 }
 
-/// The kernel's number of a family.
+/// Returns the kernel's number of a family: `AF_INET` or `AF_INET6` on Linux.
 fn number(family: Family) -> u8 {
-    // AF_INET and AF_INET6 on Linux.
     family.pick(2, 10)
 }
 
-/// All addresses, in two halves.
+/// Returns the two halves of the address space.
 fn halves(family: Family) -> [IpNet; 2] {
     let addresses: [IpAddr; 2] = family.pick(
         [
@@ -47,22 +47,23 @@ fn halves(family: Family) -> [IpNet; 2] {
     addresses.map(|address| IpNet::new_assert(address, 1))
 }
 
-/// What a set should hold.
-fn members(wanted: &Wanted, family: Family) -> BTreeMap<IpNet, bool> {
-    let mut members: BTreeMap<IpNet, bool> = halves(family).map(|half| (half, false)).into();
-    // Last, since a range may be a half.
-    members.extend(wanted.ranges(family).map(|range| (*range, true)));
+/// Returns the desired members of a set.
+fn members(desired: &FirewallDesired, family: Family) -> Members {
+    let mut members = Members::from(halves(family).map(|half| (half, Membership::Match)));
+    // Last, because a range may be one of the halves.
+    let ranges = desired.ranges(family);
+    members.extend(ranges.map(|range| (*range, Membership::NoMatch)));
     members
 }
 
-/// Whether a set is one of ours (or the predecessor's): by what is in it, or by
-/// rules of ours that use it.
-fn is_ours(set: &Set, family: Family, observed: &Observed) -> bool {
+/// Tells if a set was made by this module or its predecessor: it contains one of the
+/// halves, or our rules use it.
+fn is_own(set: &IpSet, family: Family, observed: &Observed) -> bool {
     let is_used = || {
         observed
             .rules
             .get(&family)
-            .is_some_and(|rules| nat::ours(family, rules).next().is_some())
+            .is_some_and(|rules| nat::own_rules(family, rules).next().is_some())
     };
     set.kind == KIND
         && set.family == number(family)
@@ -72,65 +73,76 @@ fn is_ours(set: &Set, family: Family, observed: &Observed) -> bool {
             || is_used())
 }
 
-/// Makes the set, or makes it right.
-pub(super) fn write(wanted: &Wanted, family: Family, observed: &Observed, plan: &mut Plan) {
-    if observed.sets.contains_key(scratch(family)) {
-        plan.ops.push(Op::DestroySet(scratch(family).to_owned()));
+/// Creates the set or corrects its members.
+pub(super) fn plan_write(
+    desired: &FirewallDesired,
+    family: Family,
+    observed: &Observed,
+    plan: &mut Plan,
+) {
+    let temporary = temporary_name(family);
+    if observed.sets.contains_key(temporary) {
+        plan.ops.push(Op::DestroySet(temporary.to_owned()));
     }
-    if !wanted.concerns(family) {
+    if !desired.has_ranges(family) {
         return;
     }
-    let members = members(wanted, family);
+    let members = members(desired, family);
     let name = set_name(family);
     let mut problem = |what: String| {
-        let sentence = format!("there is an ipset {name} {what}; remove or rename it");
-        plan.problems.push((family, sentence));
+        let sentence =
+            format!("the ipset name {name} is taken by a set {what}; remove or rename it");
+        plan.problems.push(Problem { family, sentence });
     };
     match observed.sets.get(name) {
         Some(set) if set.kind != KIND || set.family != number(family) => {
-            problem(format!("of another kind than ours ({})", set.kind));
+            problem(format!("of another type ({})", set.kind));
         }
-        Some(set) if !set.members.is_empty() && !is_ours(set, family, observed) => {
-            problem("that is not ours".to_owned());
+        Some(set) if !set.members.is_empty() && !is_own(set, family, observed) => {
+            problem("of another program".to_owned());
         }
         Some(set) if set.members == members => {}
         found => plan.ops.push(Op::WriteSet {
             family,
             members,
-            exists: found.is_some(),
+            write: match found {
+                Some(_) => SetWrite::Replace,
+                None => SetWrite::Create,
+            },
         }),
     }
 }
 
-/// Destroys what is not wanted any more.
-pub(super) fn destroy(wanted: &Wanted, family: Family, observed: &Observed, plan: &mut Plan) {
-    let is_stale = |set: &&Set| !wanted.concerns(family) && is_ours(set, family, observed);
-    if observed
-        .sets
-        .get(set_name(family))
-        .as_ref()
-        .is_some_and(is_stale)
-    {
-        plan.ops.push(Op::DestroySet(set_name(family).to_owned()));
+/// Destroys the set if it is not desired any more.
+pub(super) fn plan_destroy(
+    desired: &FirewallDesired,
+    family: Family,
+    observed: &Observed,
+    plan: &mut Plan,
+) {
+    let name = set_name(family);
+    let is_stale = |set: &IpSet| !desired.has_ranges(family) && is_own(set, family, observed);
+    if observed.sets.get(name).is_some_and(is_stale) {
+        plan.ops.push(Op::DestroySet(name.to_owned()));
     }
 }
 
-/// The lines for `ipset restore` that write a set. Of one that is there the old
-/// members stay in force until the new ones are complete.
-pub(super) fn script(family: Family, members: &BTreeMap<IpNet, bool>, exists: bool) -> String {
+/// Returns the input of `ipset restore` that writes a set. The old members of a set that
+/// exists stay in force until the new ones are complete.
+pub(super) fn script(family: Family, members: &Members, write: SetWrite) -> String {
     let set = set_name(family);
-    let target = if exists { scratch(family) } else { set };
+    let target = match write {
+        SetWrite::Create => set,
+        SetWrite::Replace => temporary_name(family),
+    };
     let mut script = format!(
         "create {target} {KIND} family {} counters\n",
         family.pick("inet", "inet6")
     );
-    for (net, nomatch) in members {
-        script += &format!(
-            "add {target} {net}{}\n",
-            if *nomatch { " nomatch" } else { "" }
-        );
+    for (net, membership) in members {
+        script += &format!("add {target} {net}{}\n", membership.option());
     }
-    if exists {
+    if write == SetWrite::Replace {
         script += &format!("swap {target} {set}\ndestroy {target}\n");
     }
     script

@@ -1,29 +1,29 @@
-//! The firewall's tools on this host, and what they are good for.
+//! The firewall's command-line tools on this host: iptables, ipset and nft.
 
 use overlay_core::host_api::desired;
+use overlay_core::util::family::Family;
 
 use super::command::Tool;
 use super::nftables;
-use super::plan::{Nat, Op};
+use super::op::{NatBackend, Op};
 use super::ruleset::Ruleset;
 use super::sets;
-use super::wanted::Family;
 
-/// What is installed.
+/// Installed tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tools {
-    /// iptables, and ip6tables where it is there too.
+    /// iptables and ip6tables; `None` without iptables.
     xtables: Option<[Option<Xtables>; 2]>,
-    /// Whether iptables writes to the old tables of the kernel, whose changes
-    /// cannot be noticed without reading them.
+    /// Set if iptables writes to the legacy tables of the kernel. Their changes do not
+    /// change the generation of nf_tables.
     pub is_legacy: bool,
-    /// Whether `iptables-restore` can wait for others (`-w`, from 1.6.2 on).
-    waits: bool,
+    /// Set if `iptables-restore` can wait for the lock (`-w`, since 1.6.2).
+    supports_wait: bool,
     ipset: Option<Tool>,
     nft: Option<Tool>,
 }
 
-/// iptables or ip6tables.
+/// The programs of iptables or ip6tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Xtables {
     save: Tool,
@@ -31,7 +31,7 @@ struct Xtables {
 }
 
 impl Tools {
-    /// Looks for them.
+    /// Looks for the tools and asks for the version of iptables.
     pub(super) fn find() -> Tools {
         let xtables = |save, restore| {
             Some(Xtables {
@@ -47,7 +47,7 @@ impl Tools {
         };
         if let Some(version) = version {
             tools.is_legacy = !version.contains("nf_tables");
-            tools.waits = waits(&version);
+            tools.supports_wait = supports_wait(&version);
             tools.xtables = Some([
                 xtables("iptables-save", "iptables-restore"),
                 xtables("ip6tables-save", "ip6tables-restore"),
@@ -56,35 +56,40 @@ impl Tools {
         tools
     }
 
-    /// Where masquerading is to be written. The error is a sentence.
-    pub(super) fn choose(&self, wanted: desired::Firewall) -> Result<Nat, String> {
+    /// Returns the backend for the masquerading rules. The error is a sentence.
+    pub(super) fn choose_backend(&self, choice: desired::Firewall) -> Result<NatBackend, String> {
         let for_iptables = [
             ("iptables", self.xtables.is_some()),
             ("ipset", self.ipset.is_some()),
         ];
         let missing: Vec<&str> = for_iptables
             .iter()
-            .filter(|(_, there)| !there)
+            .filter(|(_, is_installed)| !is_installed)
             .map(|(name, _)| *name)
             .collect();
-        let missing = missing.join(" and ");
-        let has_nft = self.nft.is_some();
-        match wanted {
-            desired::Firewall::Auto | desired::Firewall::Iptables if missing.is_empty() => {
-                Ok(Nat::Iptables)
+        let (are, them) = match missing.len() {
+            1 => ("is", "it"),
+            _ => ("are", "them"),
+        };
+        let (is_complete, missing) = (missing.is_empty(), missing.join(" and "));
+        match choice {
+            desired::Firewall::Auto | desired::Firewall::Iptables if is_complete => {
+                Ok(NatBackend::Iptables)
             }
-            desired::Firewall::Auto | desired::Firewall::Nftables if has_nft => Ok(Nat::Nftables),
+            desired::Firewall::Auto | desired::Firewall::Nftables if self.nft.is_some() => {
+                Ok(NatBackend::Nftables)
+            }
             desired::Firewall::Auto => Err(format!(
-                "neither {missing} nor nft is installed; install either"
+                "{missing} {are} not installed, and nft is not installed either; install nft, or {missing}"
             )),
             desired::Firewall::Iptables => Err(format!(
-                "agent_config has \"firewall\": \"iptables\", but {missing} is not installed; install it"
+                "agent_config has \"firewall\": \"iptables\", but {missing} {are} not installed; install {them}"
             )),
             desired::Firewall::Nftables => Err(
                 "agent_config has \"firewall\": \"nftables\", but nft is not installed; install it"
                     .to_owned(),
             ),
-            // Nobody asks then; it would not be right to write anything.
+            // Callers do not get here with `None`. An error makes sure that nothing is written.
             desired::Firewall::None => Err("agent_config has \"firewall\": \"none\"".to_owned()),
         }
     }
@@ -98,13 +103,13 @@ impl Tools {
         family.pick(v4, v6).as_ref()
     }
 
-    /// The rules of iptables; `None` where it is not installed.
+    /// Reads the rules of iptables or ip6tables; `None` if it is not installed.
     pub(super) fn rules(&self, family: Family) -> Option<Result<Ruleset, String>> {
         let text = self.xtables(family)?.save.run(&[], "");
         Some(text.map(|text| Ruleset::parse(&text)))
     }
 
-    /// Our table of nftables, if there is one.
+    /// Reads our nftables table; `None` if there is none.
     pub(super) fn table(&self) -> Result<Option<nftables::Table>, String> {
         let Some(nft) = &self.nft else {
             return Ok(None);
@@ -115,26 +120,26 @@ impl Tools {
         ) {
             Ok(text) => match nftables::Table::parse(&text) {
                 Some(table) => Ok(Some(table)),
-                None => Err("nft says something that cannot be understood".to_owned()),
+                None => Err("nft printed something other than a table in JSON".to_owned()),
             },
             Err(error) if error.contains("No such file or directory") => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Carries out operations that go together ([`together`]).
-    pub(super) fn carry_out(&self, ops: &[Op]) -> Result<(), String> {
+    /// Applies operations that are in one transaction ([`same_transaction`]).
+    pub(super) fn apply(&self, ops: &[Op]) -> Result<(), String> {
         let (tool, arguments, input): (_, &[&str], _) = match ops {
             [
                 Op::WriteSet {
                     family,
                     members,
-                    exists,
+                    write,
                 },
             ] => (
                 &self.ipset,
                 &["restore"],
-                sets::script(*family, members, *exists),
+                sets::script(*family, members, *write),
             ),
             [Op::DestroySet(name)] => (&self.ipset, &["restore"], format!("destroy {name}\n")),
             [Op::WriteTable(table)] => (&self.nft, &["-f", "-"], table.script()),
@@ -145,12 +150,14 @@ impl Tools {
             ),
             rules => return self.restore(rules),
         };
-        let tool = tool.as_ref().ok_or("the tool for it is not installed")?;
+        let tool = tool
+            .as_ref()
+            .ok_or("the tool that does this is not installed")?;
         tool.run(arguments, &input).map(drop)
     }
 
-    /// Gives the lines of one family to `iptables-restore`: per table they take
-    /// effect all at once or not at all.
+    /// Runs `iptables-restore` with the lines of one family. The lines of each table take
+    /// effect together or not at all.
     fn restore(&self, rules: &[Op]) -> Result<(), String> {
         let Some(Op::Rule { family, .. }) = rules.first() else {
             return Ok(());
@@ -168,8 +175,10 @@ impl Tools {
             input += &format!("{line}\n");
         }
         input += "COMMIT\n";
-        let xtables = self.xtables(*family).ok_or("it is not installed")?;
-        let arguments: &[&str] = if self.waits {
+        let xtables = self
+            .xtables(*family)
+            .ok_or("the tool that does this is not installed")?;
+        let arguments: &[&str] = if self.supports_wait {
             &["-w", "--noflush"]
         } else {
             &["--noflush"]
@@ -178,14 +187,14 @@ impl Tools {
     }
 }
 
-/// Whether two operations that follow each other are carried out by one call.
-pub(super) fn together(a: &Op, b: &Op) -> bool {
+/// Tells if two consecutive operations are applied by one call of a tool.
+pub(super) fn same_transaction(a: &Op, b: &Op) -> bool {
     matches!((a, b), (Op::Rule { family: a, .. }, Op::Rule { family: b, .. }) if a == b)
 }
 
-/// Whether this version of `iptables-restore` knows `-w`. (Earlier ones stop at
-/// it; they can get into the way of others, which is why a pass is repeated.)
-fn waits(version: &str) -> bool {
+/// Tells if a version of `iptables-restore` knows `-w`. Earlier versions reject the option;
+/// they may collide with other programs, which is why a reconciliation has two attempts.
+fn supports_wait(version: &str) -> bool {
     let number = version.split(" v").nth(1).unwrap_or_default();
     let number = number
         .split(|c: char| !c.is_ascii_digit() && c != '.')
@@ -202,10 +211,11 @@ fn waits(version: &str) -> bool {
 mod tests {
     use std::path::Path;
 
+    use super::super::op::{Membership, SetWrite};
     use super::*;
 
     #[test]
-    fn knows_which_versions_wait() {
+    fn detects_versions_that_wait_for_the_lock() {
         for (version, expected) in [
             ("iptables v1.4.21", false),
             ("iptables v1.6.1", false),
@@ -214,22 +224,25 @@ mod tests {
             ("iptables v1.10.0 (legacy)\n", true),
             ("", false),
         ] {
-            assert_eq!(waits(version), expected, "{version}");
+            assert_eq!(supports_wait(version), expected, "{version}");
         }
     }
 
-    /// A tool that keeps what it is told, in this directory.
+    /// A tool that records its arguments and its input in this directory.
     fn fake(dir: &Path, name: &str) -> Tool {
         let path = dir.join(name);
         if !path.exists() {
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/src/firewall/tests/tool.sh");
+            let script = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/src/firewall/tests/fake_tool.sh"
+            );
             std::os::unix::fs::symlink(script, &path).unwrap();
         }
-        // A tool's name lives for ever.
+        // Names of tools are static.
         Tool::find(path.to_str().unwrap().to_owned().leak()).unwrap()
     }
 
-    /// All tools, in this directory.
+    /// Fakes of all tools in this directory.
     fn tools(dir: &Path) -> Tools {
         let xtables = |save, restore| {
             Some(Xtables {
@@ -242,7 +255,7 @@ mod tests {
         Tools {
             xtables: Some(xtables),
             is_legacy: false,
-            waits: true,
+            supports_wait: true,
             ipset,
             nft,
         }
@@ -257,66 +270,68 @@ mod tests {
     }
 
     #[test]
-    fn rules_go_to_the_tool_of_their_family_table_by_table() {
+    fn rules_are_given_to_the_tool_of_their_family_by_table() {
         let dir = tempfile::tempdir().unwrap();
         let mut tools = tools(dir.path());
-        let told = |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.told")));
+        let recorded =
+            |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.recorded")));
         let rules = |family| {
             [("nat", "-A a"), ("nat", "-A b"), ("filter", "-A c")]
                 .map(|(table, line)| rule(family, table, line))
         };
         let input = "*nat\n-A a\n-A b\nCOMMIT\n*filter\n-A c\nCOMMIT\n";
-        assert_eq!(tools.carry_out(&rules(Family::V6)), Ok(()));
-        assert_eq!(told("restore6").unwrap(), format!("-w --noflush\n{input}"));
-        assert!(told("restore").is_err(), "nothing of IPv4");
-        tools.waits = false;
-        assert_eq!(tools.carry_out(&rules(Family::V4)), Ok(()));
-        assert_eq!(told("restore").unwrap(), format!("--noflush\n{input}"));
+        assert_eq!(tools.apply(&rules(Family::V6)), Ok(()));
+        assert_eq!(
+            recorded("restore6").unwrap(),
+            format!("-w --noflush\n{input}")
+        );
+        assert!(recorded("restore").is_err(), "no call for IPv4");
+        tools.supports_wait = false;
+        assert_eq!(tools.apply(&rules(Family::V4)), Ok(()));
+        assert_eq!(recorded("restore").unwrap(), format!("--noflush\n{input}"));
         tools.xtables.as_mut().unwrap()[1] = None;
-        assert!(tools.carry_out(&rules(Family::V6)).is_err());
+        assert!(tools.apply(&rules(Family::V6)).is_err());
     }
 
     #[test]
-    fn sets_and_tables_go_to_their_tools() {
+    fn sets_and_tables_are_given_to_their_tools() {
         let dir = tempfile::tempdir().unwrap();
         let tools = tools(dir.path());
-        let told =
-            |name: &str| std::fs::read_to_string(dir.path().join(format!("{name}.told"))).unwrap();
-        let members = [("fd01:b::/64".parse().unwrap(), true)].into();
+        let recorded = |name: &str| {
+            std::fs::read_to_string(dir.path().join(format!("{name}.recorded"))).unwrap()
+        };
+        let members = [("fd01:b::/64".parse().unwrap(), Membership::NoMatch)].into();
         let write = Op::WriteSet {
             family: Family::V6,
             members,
-            exists: false,
+            write: SetWrite::Create,
         };
-        assert_eq!(tools.carry_out(&[write]), Ok(()));
+        assert_eq!(tools.apply(&[write]), Ok(()));
         let script =
             "create overlay6 hash:net family inet6 counters\nadd overlay6 fd01:b::/64 nomatch\n";
-        assert_eq!(told("ipset"), format!("restore\n{script}"));
-        assert_eq!(
-            tools.carry_out(&[Op::DestroySet("overlay6".into())]),
-            Ok(())
-        );
-        assert_eq!(told("ipset"), "restore\ndestroy overlay6\n");
-        assert_eq!(tools.carry_out(&[Op::DeleteTable]), Ok(()));
-        assert_eq!(told("nft"), "-f -\ndelete table inet mesos_overlay\n");
-        assert!(Tools::default().carry_out(&[Op::DeleteTable]).is_err());
+        assert_eq!(recorded("ipset"), format!("restore\n{script}"));
+        assert_eq!(tools.apply(&[Op::DestroySet("overlay6".into())]), Ok(()));
+        assert_eq!(recorded("ipset"), "restore\ndestroy overlay6\n");
+        assert_eq!(tools.apply(&[Op::DeleteTable]), Ok(()));
+        assert_eq!(recorded("nft"), "-f -\ndelete table inet mesos_overlay\n");
+        assert!(Tools::default().apply(&[Op::DeleteTable]).is_err());
     }
 
     #[test]
-    fn only_rules_of_one_family_go_together() {
+    fn only_rules_of_one_family_are_in_one_transaction() {
         let [a, b] = [
             rule(Family::V4, "nat", "-A a"),
             rule(Family::V4, "filter", "-A b"),
         ];
-        assert!(together(&a, &b));
-        assert!(!together(&a, &rule(Family::V6, "nat", "-A a")));
-        assert!(!together(&a, &Op::DeleteTable));
-        assert!(!together(&Op::DeleteTable, &Op::DeleteTable));
+        assert!(same_transaction(&a, &b));
+        assert!(!same_transaction(&a, &rule(Family::V6, "nat", "-A a")));
+        assert!(!same_transaction(&a, &Op::DeleteTable));
+        assert!(!same_transaction(&Op::DeleteTable, &Op::DeleteTable));
     }
 
     #[test]
     fn iptables_needs_ipset_and_nftables_needs_neither() {
-        use desired::Firewall::{Auto, Iptables, Nftables, None as Nowhere};
+        use desired::Firewall::{Auto, Iptables, Nftables, None as Disabled};
         let dir = tempfile::tempdir().unwrap();
         let all = tools(dir.path());
         let no_ipset = Tools {
@@ -331,31 +346,45 @@ mod tests {
             nft: None,
             ..all.clone()
         };
-        let chosen =
-            |tools: &Tools| [Auto, Iptables, Nftables, Nowhere].map(|of| tools.choose(of).ok());
-        let (iptables, nftables) = (Some(Nat::Iptables), Some(Nat::Nftables));
-        assert_eq!(chosen(&all), [iptables, iptables, nftables, None]);
-        assert_eq!(chosen(&no_ipset), [nftables, None, nftables, None]);
-        assert_eq!(chosen(&no_iptables), [nftables, None, nftables, None]);
-        assert_eq!(chosen(&no_nft), [iptables, iptables, None, None]);
-        assert_eq!(chosen(&Tools::default()), [None; 4]);
-        let only_iptables = Tools {
-            nft: None,
-            ..no_ipset.clone()
+        let backends = |tools: &Tools| {
+            [Auto, Iptables, Nftables, Disabled].map(|choice| tools.choose_backend(choice).ok())
         };
+        let (iptables, nftables) = (Some(NatBackend::Iptables), Some(NatBackend::Nftables));
+        assert_eq!(backends(&all), [iptables, iptables, nftables, None]);
+        assert_eq!(backends(&no_ipset), [nftables, None, nftables, None]);
+        assert_eq!(backends(&no_iptables), [nftables, None, nftables, None]);
+        assert_eq!(backends(&no_nft), [iptables, iptables, None, None]);
+        assert_eq!(backends(&Tools::default()), [None; 4]);
+    }
+
+    #[test]
+    fn error_names_the_missing_tools() {
+        use desired::Firewall::{Auto, Iptables};
+        let dir = tempfile::tempdir().unwrap();
+        let no_ipset = Tools {
+            ipset: None,
+            nft: None,
+            ..tools(dir.path())
+        };
+        let error = |tools: &Tools, choice| tools.choose_backend(choice).unwrap_err();
         assert_eq!(
-            only_iptables.choose(Auto),
-            Err("neither ipset nor nft is installed; install either".to_owned())
+            error(&no_ipset, Auto),
+            "ipset is not installed, and nft is not installed either; install nft, or ipset"
         );
-        let sentence = no_ipset.choose(Iptables).unwrap_err();
-        assert!(
-            sentence.contains("but ipset is not installed"),
-            "{sentence}"
+        assert_eq!(
+            error(&no_ipset, Iptables),
+            "agent_config has \"firewall\": \"iptables\", but ipset is not installed; install it"
         );
-        let sentence = Tools::default().choose(Iptables).unwrap_err();
-        assert!(
-            sentence.contains("but iptables and ipset is not installed"),
-            "{sentence}"
+        let nothing = Tools::default();
+        assert_eq!(
+            error(&nothing, Auto),
+            "iptables and ipset are not installed, and nft is not installed either; install nft, \
+             or iptables and ipset"
+        );
+        assert_eq!(
+            error(&nothing, Iptables),
+            "agent_config has \"firewall\": \"iptables\", but iptables and ipset are not \
+             installed; install them"
         );
     }
 }

@@ -302,7 +302,7 @@ mod tests {
     use nix::sys::eventfd::EventFd;
 
     use super::*;
-    use crate::kernel::tests::told;
+    use crate::kernel::tests::sent_by_kernel;
     use crate::reconcile::{NewRoute, Op};
     use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
 
@@ -339,18 +339,19 @@ mod tests {
         ExpectedState::new(&desired, Some(INDEX), None, &[], None)
     }
 
-    /// What somebody did to a neighbour and to a route.
+    /// Event about a neighbour with this agent's address and that agent's hardware address.
     fn neighbour(of: u8, as_of: u8) -> Vec<u8> {
-        told(
+        sent_by_kernel(
             &Op::SetNeighbour("vtep1024".into(), [44, 128, 0, of].into(), mac(as_of)),
             INDEX,
         )
     }
 
+    /// Event about a route.
     fn route(to: u8, via: u8) -> Vec<u8> {
         let dst = format!("9.0.{to}.0/24").parse().unwrap();
         let via = [44, 128, 0, via].into();
-        told(
+        sent_by_kernel(
             &Op::SetRoute(
                 "vtep1024".into(),
                 NewRoute {
@@ -364,7 +365,7 @@ mod tests {
         )
     }
 
-    /// A switch that somebody turned, and something that nobody understands.
+    /// Message of this type without content.
     fn message(kind: u16) -> Vec<u8> {
         [&16_u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat()
     }
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_again_means_nothing() {
+    fn a_difference_that_was_undone_is_ignored() {
         let (right, wrong) = (neighbour(2, 2), neighbour(2, 9));
         assert_eq!(reaction(&[]), Reaction::Ignore);
         assert_eq!(reaction(std::slice::from_ref(&right)), Reaction::Ignore);
@@ -396,7 +397,7 @@ mod tests {
             reaction(&[wrong.clone(), right.clone(), wrong.clone()]),
             Reaction::Reconcile
         );
-        // Another one that is right says nothing of it.
+        // Another object does not matter.
         assert_eq!(
             reaction(&[wrong.clone(), neighbour(3, 3)]),
             Reaction::Reconcile
@@ -407,16 +408,16 @@ mod tests {
         );
     }
 
-    /// Of one destination there can be several routes.
+    /// Several routes can have the same destination.
     #[test]
-    fn a_route_that_is_wrong_is_not_made_right_by_another_one() {
+    fn a_wrong_route_is_not_undone_by_a_right_one() {
         assert_eq!(reaction(&[route(2, 2)]), Reaction::Ignore);
         assert_eq!(reaction(&[route(2, 3)]), Reaction::Reconcile);
         assert_eq!(reaction(&[route(2, 3), route(2, 2)]), Reaction::Reconcile);
     }
 
     #[test]
-    fn what_is_not_understood_needs_a_pass_whatever_comes_after_it() {
+    fn an_unreadable_message_needs_a_reconciliation() {
         const LINK: u16 = 16;
         assert_eq!(reaction(&[message(LINK)]), Reaction::Reconcile);
         assert_eq!(
@@ -430,12 +431,12 @@ mod tests {
         assert_eq!(
             reaction(&[message(200)]),
             Reaction::Ignore,
-            "something of a later kernel"
+            "a message of a later kernel"
         );
     }
 
     #[test]
-    fn a_switch_is_looked_at_and_takes_nothing_from_the_rest() {
+    fn a_setting_needs_a_quick_check_besides_other_reactions() {
         const SETTING: u16 = 80;
         assert_eq!(reaction(&[message(SETTING)]), Reaction::QuickCheck);
         assert_eq!(
@@ -452,7 +453,7 @@ mod tests {
         );
     }
 
-    /// Sources of the disk alone.
+    /// A watch of files only.
     fn files() -> Watch {
         let files = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
         Watch {
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_come_change_and_go_are_looked_at() {
+    fn changed_files_need_a_quick_check() {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
         watch.watch_directory(dir.path());
@@ -487,17 +488,17 @@ mod tests {
         for change in changes {
             assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
             change();
-            // It waits for whoever wants to hear it, and is heard once.
+            // The event stays queued until somebody reads it, once.
             assert_eq!(hear(&mut watch, &wakeup, WaitFor::Wakeup), Reaction::Ignore);
             assert_eq!(
                 hear(&mut watch, &wakeup, WaitFor::Events),
                 Reaction::QuickCheck
             );
-            // What a pass will see is no news.
+            // Discarded events have no effect.
             watch.watch_directory(dir.path());
-            change_nothing(&mut watch, &dir);
+            discard_change(&mut watch, &dir);
         }
-        // With another directory the former one is none of our business.
+        // Only the newest directory is watched.
         watch.watch_directory(other.path());
         fs::write(&file, "one").unwrap();
         assert_eq!(hear(&mut watch, &wakeup, WaitFor::Events), Reaction::Ignore);
@@ -506,17 +507,17 @@ mod tests {
             hear(&mut watch, &wakeup, WaitFor::Events),
             Reaction::QuickCheck
         );
-        assert!(watch.is_without_events(), "the kernel's changes are others");
+        assert!(watch.is_without_events(), "no events of the kernel");
     }
 
-    fn change_nothing(watch: &mut Watch, dir: &tempfile::TempDir) {
+    fn discard_change(watch: &mut Watch, dir: &tempfile::TempDir) {
         fs::write(dir.path().join("foreign"), "").unwrap();
         watch.discard();
         fs::read(dir.path().join("foreign")).unwrap();
     }
 
     #[test]
-    fn an_order_ends_the_wait_and_means_nothing_by_itself() {
+    fn a_wakeup_ends_the_wait_without_a_reaction() {
         let (mut watch, wakeup) = (files(), EventFd::new().unwrap());
         wakeup.write(1).unwrap();
         for wait_for in [WaitFor::Wakeup, WaitFor::Events] {

@@ -279,7 +279,7 @@ mod tests {
         );
     }
 
-    /// A bridge's own address is the first one of each subnet that has room for more.
+    /// The gateway is the first address of a subnet with room for containers.
     #[test]
     fn subnets_without_room_for_a_container_have_no_gateway() {
         let of = |subnets: &[&str]| {
@@ -297,7 +297,7 @@ mod tests {
             ("fd01:b::4/126", Some("fd01:b::5/126")),
             ("fd01:b::4/127", None),
             ("fd01:b::4/128", None),
-            // Whatever address it is written with.
+            // The prefix counts, not the address.
             ("9.0.1.9/25", Some("9.0.1.1/25")),
         ] {
             assert_eq!(
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_addresses_of_ipv6_go_where_they_overlap_ours() {
+    fn wrong_ipv6_addresses_are_removed_where_they_overlap_ours() {
         let right = ["9.0.1.1/25", "fd01:b::1/81"];
         for (wrong, goes) in [
             ("fd01:b::9/81", true),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_of_ipv6_alone_has_an_address_of_its_own_too() {
+    fn a_bridge_with_ipv6_alone_has_a_hardware_address_too() {
         assert_eq!(
             lines(&desired(&["fd01:b::/81"]), None)[0],
             "add device m-dcos bridge address 02:42:00:00:00:01"
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn dockers_bridges_matter_where_they_have_ipv6_and_are_ours_to_see_to() {
+    fn dockers_bridges_matter_with_ipv6_and_the_internal_backend() {
         let docker = |subnets: &[&str], backend| {
             let subnets = subnets.iter().map(|text| net(text)).collect();
             let docker_bridge = Some(Bridge {
@@ -365,7 +365,7 @@ mod tests {
         assert_eq!(
             desired(BOTH).docker_bridges_with_ipv6().len(),
             0,
-            "that one is of Mesos"
+            "a bridge of Mesos"
         );
     }
 }

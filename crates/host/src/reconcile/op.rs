@@ -10,6 +10,7 @@ use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::util::family::Family;
 
 use super::constants::MAIN_TABLE;
+use crate::operation::{Operation, Tense, Verb};
 
 /// Change of the host. Prints as a line for operators, in the words of iproute2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,53 +320,81 @@ impl Op {
     }
 }
 
+impl Op {
+    fn verb(&self) -> Verb {
+        match self {
+            Op::EnableForwarding(_) => Verb::TurnOn,
+            Op::AddDevice(_)
+            | Op::AddBridge(..)
+            | Op::AddAddress(..)
+            | Op::SetNeighbour(..)
+            | Op::SetFdb(..)
+            | Op::AddNexthop(..)
+            | Op::SetRoute(..)
+            | Op::AddRule { .. } => Verb::Add,
+            Op::SkipDad(_) | Op::SetTxChecksum(..) | Op::SetDevice(..) => Verb::Set,
+            Op::WriteCni { .. } => Verb::Write,
+            Op::RemoveDevice(_)
+            | Op::RemoveAddress(..)
+            | Op::RemoveNeighbour(..)
+            | Op::RemoveFdb(..)
+            | Op::RemoveNexthop(..)
+            | Op::RemoveRoute(..)
+            | Op::RemoveRule { .. }
+            | Op::RemoveCni { .. } => Verb::Remove,
+        }
+    }
+
+    /// Returns the description without the verb.
+    fn object(&self) -> String {
+        match self {
+            Op::EnableForwarding(family) => format!("{} forwarding", family.pick("IPv4", "IPv6")),
+            Op::AddDevice(device) => format!("device {device}"),
+            Op::AddBridge(device, mac) => format!("device {device} bridge address {mac}"),
+            Op::SkipDad(device) => format!("device {device} accept_dad 0"),
+            Op::RemoveDevice(device) => format!("device {device}"),
+            Op::SetTxChecksum(device, on) => {
+                let value = if *on { "on" } else { "off" };
+                format!("device {device} tx-checksum-ip-generic {value}")
+            }
+            Op::SetDevice(device, change) => format!("device {device} {change}"),
+            Op::AddAddress(device, net) | Op::RemoveAddress(device, net) => {
+                format!("address {net} dev {device}")
+            }
+            Op::SetNeighbour(device, ip, mac) => {
+                format!("neighbour {ip} lladdr {mac} permanent dev {device}")
+            }
+            Op::RemoveNeighbour(device, ip) => format!("neighbour {ip} dev {device}"),
+            Op::SetFdb(device, mac, dst) => {
+                format!("FDB entry {mac} dst {dst} self permanent dev {device}")
+            }
+            Op::RemoveFdb(device, mac, dst) => format!("FDB entry {mac} dst {dst} dev {device}"),
+            Op::AddNexthop(device, via) => {
+                format!("nexthop id {} via {via} dev {device}", nexthop_id(*via))
+            }
+            Op::RemoveNexthop(device, id) => format!("nexthop id {id} dev {device}"),
+            Op::SetRoute(device, route) => format!("route {route} dev {device}"),
+            Op::RemoveRoute(device, route) => format!("route {route} dev {device}"),
+            Op::AddRule { from, .. } => format!("rule from {from} lookup {CONTAINER_TABLE}"),
+            Op::RemoveRule { from, priority } => {
+                format!("rule from {from} lookup {CONTAINER_TABLE} priority {priority}")
+            }
+            Op::WriteCni { overlay, .. } | Op::RemoveCni { overlay } => {
+                format!("CNI configuration {overlay}.conf")
+            }
+        }
+    }
+}
+
+impl From<&Op> for Operation {
+    fn from(op: &Op) -> Operation {
+        Operation::new(op.verb(), op.object())
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Op::EnableForwarding(family) => {
-                write!(f, "turn on {} forwarding", family.pick("IPv4", "IPv6"))
-            }
-            Op::AddDevice(device) => write!(f, "add device {device}"),
-            Op::AddBridge(device, mac) => write!(f, "add device {device} bridge address {mac}"),
-            Op::SkipDad(device) => write!(f, "set device {device} accept_dad 0"),
-            Op::RemoveDevice(device) => write!(f, "remove device {device}"),
-            Op::SetTxChecksum(device, on) => {
-                let on = if *on { "on" } else { "off" };
-                write!(f, "set device {device} tx-checksum-ip-generic {on}")
-            }
-            Op::SetDevice(device, change) => write!(f, "set device {device} {change}"),
-            Op::AddAddress(device, net) => write!(f, "add address {net} dev {device}"),
-            Op::RemoveAddress(device, net) => write!(f, "remove address {net} dev {device}"),
-            Op::SetNeighbour(device, ip, mac) => {
-                write!(f, "add neighbour {ip} lladdr {mac} permanent dev {device}")
-            }
-            Op::RemoveNeighbour(device, ip) => write!(f, "remove neighbour {ip} dev {device}"),
-            Op::SetFdb(device, mac, dst) => {
-                write!(
-                    f,
-                    "add FDB entry {mac} dst {dst} self permanent dev {device}"
-                )
-            }
-            Op::RemoveFdb(device, mac, dst) => {
-                write!(f, "remove FDB entry {mac} dst {dst} dev {device}")
-            }
-            Op::AddNexthop(device, via) => {
-                let id = nexthop_id(*via);
-                write!(f, "add nexthop id {id} via {via} dev {device}")
-            }
-            Op::RemoveNexthop(device, id) => write!(f, "remove nexthop id {id} dev {device}"),
-            Op::SetRoute(device, route) => write!(f, "add route {route} dev {device}"),
-            Op::RemoveRoute(device, route) => write!(f, "remove route {route} dev {device}"),
-            Op::AddRule { from, .. } => write!(f, "add rule from {from} lookup {CONTAINER_TABLE}"),
-            Op::RemoveRule { from, priority } => {
-                write!(
-                    f,
-                    "remove rule from {from} lookup {CONTAINER_TABLE} priority {priority}"
-                )
-            }
-            Op::WriteCni { overlay, .. } => write!(f, "write CNI configuration {overlay}.conf"),
-            Op::RemoveCni { overlay } => write!(f, "remove CNI configuration {overlay}.conf"),
-        }
+        f.write_str(&Operation::from(self).describe(Tense::Infinitive))
     }
 }
 

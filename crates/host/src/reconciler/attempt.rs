@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_did_first_is_a_race_or_no_matter() {
+    fn changes_by_others_are_races_or_harmless() {
         use crate::reconcile::NewDevice;
         let device: Arc<str> = "vtep1024".into();
         let new = NewDevice {
@@ -418,9 +418,9 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_nobodys_business_but_where_they_are_ours() {
+    fn checksums_are_read_only_where_they_matter() {
         let vtep = overlay_core::host_api::desired::Vtep {
-            // Every host has this one.
+            // Every host has this device.
             name: "lo".into(),
             vni: 1,
             mac: Default::default(),

@@ -15,6 +15,7 @@ use crate::firewall::Firewall;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
+use crate::operation::Operation;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan};
 
@@ -34,11 +35,21 @@ pub fn reconcile_once(desired: &Desired) -> HostReport {
     KernelReconciler::with_events(Watch::silent()).reconcile(desired)
 }
 
+/// Makes the host match `desired` once, and also returns the operations that failed. See
+/// [`reconcile_once`].
+pub(crate) fn reconcile_with_failures(desired: &Desired) -> (HostReport, Vec<Operation>) {
+    let mut reconciler = KernelReconciler::with_events(Watch::silent());
+    let report = reconciler.reconcile(desired);
+    let mut failed: Vec<Operation> = reconciler.failed.iter().map(Operation::from).collect();
+    failed.extend(reconciler.firewall.failed());
+    (report, failed)
+}
+
 /// Changes that [`reconcile_once`] would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preview {
-    /// Operations, one line each.
-    pub operations: Vec<String>,
+    /// Operations, in the order of their application.
+    pub operations: Vec<Operation>,
     /// Overlays whose removal waits for their containers, one sentence each.
     pub draining: Vec<String>,
     /// Parts of the host that cannot be read or cannot be made as desired, one sentence
@@ -65,7 +76,7 @@ pub fn preview(desired: &Desired) -> Preview {
     Preview {
         operations: firewall
             .into_iter()
-            .chain(plan.ops.iter().map(Op::to_string))
+            .chain(plan.ops.iter().map(Operation::from))
             .collect(),
         draining: plan.draining.iter().map(Draining::to_string).collect(),
         problems: report.host,
@@ -93,7 +104,8 @@ struct KernelReconciler {
     /// Warnings that were logged already.
     warned: Vec<String>,
     firewall: Firewall,
-    /// Operations that failed, which a quick check need not find again.
+    /// Operations that failed in the last reconciliation. A quick check does not report them
+    /// again.
     failed: Vec<Op>,
     /// Peers that the kernel rejected in the last reconciliation; `None`: the host differs
     /// from the desired state otherwise, too.
@@ -140,7 +152,7 @@ impl KernelReconciler {
             // works.
             operations += self
                 .firewall
-                .run(&with_draining(desired, &plan.draining), attempt.failures());
+                .reconcile(&with_draining(desired, &plan.draining), attempt.failures());
             attempt.apply(&plan).await;
             // A peer that the kernel rejects is tried each time and changes nothing.
             operations += plan.ops.len().saturating_sub(attempt.rejected().len());
@@ -173,11 +185,16 @@ impl KernelReconciler {
         let removed = self.draining.iter().filter(|part| part.is_removed());
         let report = HostReport {
             operations,
-            draining: self.draining.iter().map(Draining::to_string).collect(),
+            draining: self
+                .draining
+                .iter()
+                .map(|part| (part.bridge.clone(), part.to_string()))
+                .collect(),
             used: removed.map(|part| part.overlay.clone()).collect(),
             ..attempt.into_report()
         };
         self.rejected = RejectedPeers::new(&rejected, failures, &report.host);
+        self.failed.extend(rejected);
         report
     }
 
@@ -257,7 +274,9 @@ impl Reconciler for KernelReconciler {
             .into_iter()
             .chain(plan(desired, &observed).ops)
             .any(|op| !self.failed.contains(&op))
-            || self.firewall.look(&with_draining(desired, &self.draining))
+            || self
+                .firewall
+                .quick_check(&with_draining(desired, &self.draining))
     }
 
     fn wait(
@@ -329,9 +348,8 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What drains keeps its part of the firewall, of whichever containerizer it is.
     #[test]
-    fn the_firewall_knows_what_drains() {
+    fn the_firewall_includes_draining_overlays() {
         let stays = Overlay {
             ranges: nets(&["9.0.0.0/8"]),
             subnets: nets(&["9.0.1.0/24"]),
@@ -395,7 +413,7 @@ mod tests {
         );
     }
 
-    /// Hosts whose data plane is somebody else's: just the files are looked at.
+    /// Desired state of a host whose data plane another program manages: only files matter.
     fn files_only(dir: &std::path::Path) -> Desired {
         let subnets = nets(&["9.0.1.0/25"]);
         let mesos_bridge = Some(Bridge {
@@ -420,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_finds_files_that_somebody_changed() {
+    fn a_quick_check_finds_changed_files() {
         let dir = tempfile::tempdir().unwrap();
         let desired = files_only(dir.path());
         let mut reconciler = KernelReconciler::with_events(Watch::silent());
@@ -430,7 +448,7 @@ mod tests {
         assert!(!reconciler.quick_check(&desired));
         std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
         assert!(reconciler.quick_check(&desired));
-        // With the underlay that was measured another MTU may be right.
+        // Another underlay may need another MTU.
         files::write(dir.path(), "dcos", &content).unwrap();
         reconciler.underlay = Some(Underlay {
             index: 2,
@@ -444,9 +462,8 @@ mod tests {
         }));
     }
 
-    /// What could not be done is no news as long as it is the same.
     #[test]
-    fn a_look_does_not_find_again_what_could_not_be_done() {
+    fn a_quick_check_ignores_operations_that_failed_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut desired = files_only(dir.path());
         let write = |desired: &Desired| {
@@ -460,6 +477,6 @@ mod tests {
         reconciler.failed = vec![write(&desired)];
         assert!(!reconciler.quick_check(&desired));
         desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
-        assert!(reconciler.quick_check(&desired), "that was something else");
+        assert!(reconciler.quick_check(&desired), "another operation");
     }
 }

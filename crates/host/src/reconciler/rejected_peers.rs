@@ -117,9 +117,8 @@ mod tests {
         assert!(RejectedPeers::new(&many[1..], MOST, &[]).is_some());
     }
 
-    /// Everything that can be of a peer is recognised, whether it is made or removed.
     #[test]
-    fn what_is_refused_is_recognised_when_it_is_made_and_when_it_is_removed() {
+    fn rejected_objects_are_recognised_in_creation_and_removal() {
         use crate::reconcile::OldRoute;
         let device: Arc<str> = "vtep1024".into();
         let mac = Default::default();
@@ -173,7 +172,7 @@ mod tests {
                 assert!(!rejected.concerns(std::slice::from_ref(&other)), "{other}");
             }
         }
-        // The same destination in another table is another route.
+        // Routes in different tables are different objects.
         let rejected = RejectedPeers::new(&[route(1)], 1, &[]).unwrap();
         let (dst, via) = ("9.0.1.0/24".parse().unwrap(), "45.0.0.1".parse().unwrap());
         let elsewhere = NewRoute {

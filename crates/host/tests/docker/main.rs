@@ -1,23 +1,23 @@
-//! The container engine's networks, against real engines. Each test host runs its
-//! own; the machine's engine, if it has one, is never spoken to.
+//! Tests of the container engine's networks with real engines. Each test host has its own; the
+//! machine's engine, if there is one, is not used.
 use std::time::{Duration, Instant};
 
 use overlay_core::EngineReport;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::usage::{InUse, assignable};
 use serde_json::json;
-use testkit::engine::{DockerHost, FakeEngine, HungEngine, Keeper, network};
+use testkit::engine::{DockerHost, EngineKeeper, FakeEngine, HungEngine, network};
 use testkit::host::{eventually, net};
 
-/// Anything that was deleted is back within this time.
+/// Time limit of a repair, and timeout of the fake engine's calls.
 const REPAIR: Duration = Duration::from_secs(2);
 
 #[test]
-fn makes_the_network_once() {
-    if !testbed::skip::require_docker("makes_the_network_once") {
+fn network_is_created_once() {
+    if !testbed::skip::require_docker("network_is_created_once") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let desired = host.desired(1);
     assert_eq!(keeper.apply_ok(&desired), 1);
     let made = host.network("dcos").unwrap();
@@ -47,22 +47,22 @@ fn makes_the_network_once() {
     assert_eq!(
         keeper.apply_ok(&desired),
         0,
-        "a second pass has something to do"
+        "the second reconciliation found a difference"
     );
     assert_eq!(
-        Keeper::new().apply_ok(&desired),
+        EngineKeeper::spawn().apply_ok(&desired),
         0,
-        "another worker has something to do"
+        "another executor found a difference"
     );
     assert_eq!(host.id("dcos").unwrap(), made["Id"]);
 }
 
 #[test]
-fn an_overlay_with_one_family_has_a_network_too() {
-    if !testbed::skip::require_docker("an_overlay_with_one_family") {
+fn overlay_with_one_family_has_a_network() {
+    if !testbed::skip::require_docker("overlay_with_one_family_has_a_network") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let mut desired = host.desired(1);
     let (mut four, mut six) = (network("d-four", 1), network("d-six", 2));
     four.subnets.remove(1);
@@ -72,40 +72,40 @@ fn an_overlay_with_one_family_has_a_network_too() {
     assert_eq!(
         keeper.apply_ok(&desired),
         0,
-        "the engine's own choice of an IPv4 subnet is no difference"
+        "the subnet that the engine chose itself must be no difference"
     );
     assert_eq!(host.network("four").unwrap()["EnableIPv6"], false);
     assert_eq!(host.network("six").unwrap()["EnableIPv6"], true);
 }
 
 #[test]
-fn what_somebody_deletes_comes_back() {
-    if !testbed::skip::require_docker("what_somebody_deletes_comes_back") {
+fn deleted_network_is_recreated() {
+    if !testbed::skip::require_docker("deleted_network_is_recreated") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     keeper.apply_ok(&host.desired(1));
     for _ in 0..3 {
         let old = host.id("dcos").unwrap();
         host.docker("network rm dcos");
         let deleted = Instant::now();
-        eventually("the network is back", || {
+        eventually("the network is recreated", || {
             host.id("dcos").is_some_and(|new| new != old)
         });
         assert!(
             deleted.elapsed() < REPAIR,
-            "back after {:?}",
+            "recreated after {:?}",
             deleted.elapsed()
         );
     }
 }
 
 #[test]
-fn a_network_of_somebody_else_is_told_and_left_alone() {
-    if !testbed::skip::require_docker("a_network_of_somebody_else") {
+fn network_of_another_program_is_reported_and_not_touched() {
+    if !testbed::skip::require_docker("network_of_another_program_is_reported_and_not_touched") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     host.docker("network create --subnet 10.99.0.0/16 dcos");
     host.docker("network create --subnet 9.0.2.192/26 mine");
     let theirs = [host.id("dcos"), host.id("mine")];
@@ -115,20 +115,19 @@ fn a_network_of_somebody_else_is_told_and_left_alone() {
     let report = keeper.apply(&desired);
     assert_eq!(
         report.overlays["dcos"],
-        "the engine has a network dcos (bridge of the engine's choice, 10.99.0.0/16), and the overlay's would be \
-         another one (bridge d-dcos, 9.0.1.128/25, fd01:b::1:8000:0:0/81); remove it (docker network rm dcos) or \
-         rename one of them"
+        "Docker network dcos exists with an unnamed bridge, 10.99.0.0/16 instead of bridge d-dcos, 9.0.1.128/25, \
+         fd01:b::1:8000:0:0/81; remove it (docker network rm dcos) or rename one of them"
     );
     assert_eq!(
         report.overlays["web"],
-        "Docker network web (bridge d-web, 9.0.2.128/25, fd01:b::2:8000:0:0/81) cannot be made: the engine's \
-         network mine (bridge of the engine's choice, 9.0.2.192/26) overlaps it"
+        "cannot create Docker network web (bridge d-web, 9.0.2.128/25, fd01:b::2:8000:0:0/81): network mine (an \
+         unnamed bridge, 9.0.2.192/26) overlaps it"
     );
     assert_eq!(report.overlays.len(), 2, "{report:?}");
     assert!(host.id("fine").is_some());
     assert_eq!([host.id("dcos"), host.id("mine")], theirs);
 
-    // Out of the way, and nobody has to ask again.
+    // Without the obstacles the networks are created without another request.
     host.docker("network rm dcos mine");
     keeper.wait("all networks", |report| report.is_ok());
     assert_eq!(
@@ -138,11 +137,11 @@ fn a_network_of_somebody_else_is_told_and_left_alone() {
 }
 
 #[test]
-fn the_predecessors_network_is_taken_over() {
-    if !testbed::skip::require_docker("the_predecessors_network") {
+fn predecessors_network_is_taken_over() {
+    if !testbed::skip::require_docker("predecessors_network_is_taken_over") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     host.docker(
         "network create --driver=bridge --subnet=9.0.1.128/25 --ipv6 --subnet=fd01:b::1:8000:0:0/81 \
          --opt com.docker.network.bridge.name=d-dcos --opt com.docker.network.bridge.enable_ip_masquerade=false \
@@ -153,7 +152,7 @@ fn the_predecessors_network_is_taken_over() {
     assert_eq!(keeper.apply_ok(&host.desired(1)), 0);
     assert_eq!(host.id("dcos"), id);
 
-    // The agent gets another subnet: not while containers use the old one.
+    // A network with another subnet is not replaced while containers use it.
     let report = keeper.apply(&host.desired(2));
     let sentence = &report.overlays["dcos"];
     assert!(
@@ -161,7 +160,7 @@ fn the_predecessors_network_is_taken_over() {
         "{sentence}"
     );
     assert!(
-        sentence.ends_with("it is replaced as soon as no container uses it: web.1"),
+        sentence.ends_with("it is replaced when no container uses it any more (web.1)"),
         "{sentence}"
     );
     assert_eq!(host.id("dcos"), id);
@@ -172,11 +171,11 @@ fn the_predecessors_network_is_taken_over() {
 }
 
 #[test]
-fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
-    if !testbed::skip::require_docker("what_is_not_wanted_any_more") {
+fn unwanted_network_is_removed_after_its_last_container() {
+    if !testbed::skip::require_docker("unwanted_network_is_removed_after_its_last_container") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let mut desired = host.desired(1);
     desired.networks.insert("web".into(), network("d-web", 2));
     keeper.apply_ok(&desired);
@@ -189,7 +188,7 @@ fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
     let report = keeper.apply(&none);
     assert!(
         report.is_ok(),
-        "a network that is kept is no fault of the wanted ones: {report:?}"
+        "a network that is kept must not be an error of the others: {report:?}"
     );
     assert_eq!(
         report.notes,
@@ -199,7 +198,7 @@ fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
     );
     assert!(host.id("web").is_none() && host.id("dcos").is_some());
     host.docker("rm --force web.1");
-    keeper.wait("nothing to say", |report| report.notes.is_empty());
+    keeper.wait("no note", |report| report.notes.is_empty());
     assert!(host.id("dcos").is_none());
     assert!(
         host.host
@@ -207,7 +206,10 @@ fn what_is_not_wanted_any_more_goes_when_nobody_uses_it() {
             .iter()
             .all(|name| name != "d-dcos")
     );
-    assert!(host.id("mine").is_some(), "somebody else's network is gone");
+    assert!(
+        host.id("mine").is_some(),
+        "a network of another program was removed"
+    );
 }
 
 #[test]
@@ -215,7 +217,7 @@ fn counts_addresses() {
     if !testbed::skip::require_docker("counts_addresses") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let report = keeper.apply(&host.desired(1));
     assert_eq!(report.usage["dcos"], InUse::default());
     for name in ["one", "two"] {
@@ -226,7 +228,7 @@ fn counts_addresses() {
     });
     host.docker("rm --force one");
     keeper.wait("one address in use", |report| report.usage["dcos"].v4 == 1);
-    // What counts as all is true: one more is refused.
+    // The engine assigns as many addresses as are counted as assignable, and no more.
     let mut narrow = host.desired(1);
     let small = narrow
         .networks
@@ -247,11 +249,11 @@ fn counts_addresses() {
 }
 
 #[test]
-fn an_absent_engine_is_told_and_found_when_it_comes() {
-    if !testbed::skip::require_docker("an_absent_engine") {
+fn absent_engine_is_reported_and_found_when_it_starts() {
+    if !testbed::skip::require_docker("absent_engine_is_reported_and_found_when_it_starts") {
         return;
     }
-    let (mut host, mut keeper) = (DockerHost::new(), Keeper::new());
+    let (mut host, mut keeper) = (DockerHost::stopped(), EngineKeeper::spawn());
     let desired = host.desired(1);
     let report = keeper.apply(&desired);
     let sentence = report.engine.clone().unwrap();
@@ -268,50 +270,50 @@ fn an_absent_engine_is_told_and_found_when_it_comes() {
     keeper.wait("the network", |report| report.is_ok());
     assert!(host.id("dcos").is_some());
 
-    // Killed, it leaves its socket behind.
+    // A killed engine leaves its socket behind.
     host.engine.kill().unwrap();
-    let report = keeper.wait("a word of its absence", |report| !report.is_ok());
+    let report = keeper.wait("its absence", |report| !report.is_ok());
     let sentence = report.engine.unwrap();
     assert!(
         sentence.ends_with("docker.sock: Connection refused (os error 111)"),
         "{sentence}"
     );
-    // Who comes later hears the same, and one who wants nothing does not mind.
-    assert_eq!(Keeper::new().apply(&desired).engine, Some(sentence));
+    // A later request fails alike, unless no network is desired.
+    assert_eq!(EngineKeeper::spawn().apply(&desired).engine, Some(sentence));
     let none = EngineDesired {
         networks: Default::default(),
         ..desired
     };
-    assert_eq!(Keeper::new().apply_ok(&none), 0);
+    assert_eq!(EngineKeeper::spawn().apply_ok(&none), 0);
     host.engine.spawn().unwrap();
     keeper.wait("the network again", |report| report.is_ok());
 }
 
 #[test]
-fn a_restart_of_the_engine_is_noticed() {
-    if !testbed::skip::require_docker("a_restart_of_the_engine") {
+fn restart_of_the_engine_is_noticed() {
+    if !testbed::skip::require_docker("restart_of_the_engine_is_noticed") {
         return;
     }
-    let (mut host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (mut host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     keeper.apply_ok(&host.desired(1));
     host.engine.stop().unwrap();
-    keeper.wait("a word of its absence", |report| !report.is_ok());
+    keeper.wait("its absence", |report| !report.is_ok());
     host.engine.spawn().unwrap();
-    keeper.wait("all well", |report| report.is_ok());
-    // It is listened to again.
+    keeper.wait("recovery", |report| report.is_ok());
+    // The executor has subscribed to its events again.
     host.docker("network rm dcos");
     let deleted = Instant::now();
-    eventually("the network is back", || host.id("dcos").is_some());
+    eventually("the network is recreated", || host.id("dcos").is_some());
     assert!(
         deleted.elapsed() < REPAIR,
-        "back after {:?}",
+        "recreated after {:?}",
         deleted.elapsed()
     );
 }
 
 #[test]
-fn a_hung_engine_is_not_waited_for_any_longer_than_told() {
-    let (hung, mut keeper) = (HungEngine::new(), Keeper::new());
+fn hanging_engine_delays_a_report_by_the_timeout_only() {
+    let (hung, mut keeper) = (HungEngine::spawn(), EngineKeeper::spawn());
     let timeout = Duration::from_millis(700);
     let networks = [("dcos".to_owned(), network("d-dcos", 1))].into();
     let desired = EngineDesired {
@@ -325,7 +327,7 @@ fn a_hung_engine_is_not_waited_for_any_longer_than_told() {
     let took = begin.elapsed();
     assert!(
         (timeout..timeout * 2).contains(&took),
-        "told after {took:?}"
+        "reported after {took:?}"
     );
     let sentence = report.engine.unwrap();
     assert!(
@@ -334,29 +336,29 @@ fn a_hung_engine_is_not_waited_for_any_longer_than_told() {
     );
     assert_eq!(report.overlays["dcos"], sentence);
 
-    // Nor does anybody who wants to go.
+    // The end of an executor is not delayed by the engine.
     let desired = EngineDesired {
         timeout: Duration::from_secs(3600),
         ..desired
     };
     let (wake, _woken) = std::sync::mpsc::channel::<()>();
-    let worker = overlay_host::docker::Worker::spawn(move || _ = wake.send(())).unwrap();
-    worker.apply(1, std::sync::Arc::new(desired));
+    let executor = overlay_host::docker::Executor::spawn(move || _ = wake.send(())).unwrap();
+    executor.apply(1, std::sync::Arc::new(desired));
     let begin = Instant::now();
-    drop(worker);
+    drop(executor);
     assert!(
         begin.elapsed() < timeout,
-        "gone after {:?}",
+        "ended after {:?}",
         begin.elapsed()
     );
 }
 
 #[test]
-fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
-    if !testbed::skip::require_docker("an_engine_that_froze") {
+fn stopped_engine_is_reported_and_found_when_it_continues() {
+    if !testbed::skip::require_docker("stopped_engine_is_reported_and_found_when_it_continues") {
         return;
     }
-    let (host, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (host, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let desired = EngineDesired {
         timeout: Duration::from_secs(2),
         ..host.desired(1)
@@ -381,36 +383,41 @@ fn an_engine_that_froze_is_told_and_found_when_it_thaws() {
             .contains("did not answer within 2000 ms")
     );
     signal("-CONT");
-    // Nobody has to ask again: the agent would not for up to a minute.
-    let thawed = Instant::now();
+    // The executor notices it without another request.
+    let continued = Instant::now();
     assert_eq!(
         keeper
-            .wait("a word of its return", |report| report.is_ok())
+            .wait("its recovery", |report| report.is_ok())
             .operations,
         0
     );
     assert!(
-        thawed.elapsed() < Duration::from_secs(10),
+        continued.elapsed() < Duration::from_secs(10),
         "found after {:?}",
-        thawed.elapsed()
+        continued.elapsed()
     );
 }
 
-/// Two agents that each take the other's network for a leftover.
+/// Each of the agents takes the other's network for a leftover.
 #[test]
-fn two_agents_at_one_engine_do_not_fight_for_ever() {
-    if !testbed::skip::require_docker("two_agents_at_one_engine") {
+fn two_agents_with_one_engine_slow_down() {
+    if !testbed::skip::require_docker("two_agents_with_one_engine_slow_down") {
         return;
     }
-    let (host, mut one, mut other) = (DockerHost::started(), Keeper::new(), Keeper::new());
+    let (host, mut one, mut other) = (
+        DockerHost::started(),
+        EngineKeeper::spawn(),
+        EngineKeeper::spawn(),
+    );
     one.apply_ok(&host.desired(1));
     other.apply(&host.desired(2));
-    let told = |report: &EngineReport| {
-        let sentence = "somebody else removes or replaces Docker networks as often as this agent makes them (dcos)";
+    let is_reported = |report: &EngineReport| {
+        let sentence =
+            "another program keeps removing or replacing Docker networks of this agent (dcos)";
         report.is_ok() && report.notes.len() == 1 && report.notes[0].starts_with(sentence)
     };
-    // Once one of them is slow, there are no more repairs of the other's either.
-    one.wait("a word of the quarrel", told);
+    // As soon as one agent is slow, the other has less to repair as well.
+    one.wait("a note about the other agent", is_reported);
     let mut networks = std::collections::BTreeSet::new();
     let end = Instant::now() + Duration::from_secs(6);
     while Instant::now() < end {
@@ -424,9 +431,9 @@ fn two_agents_at_one_engine_do_not_fight_for_ever() {
     );
 }
 
-/// Where nothing is wanted and nothing is left, the engine is looked at once.
+/// If no network is desired and none is left, the engine is observed once per request.
 #[test]
-fn an_engine_of_which_nothing_is_wanted_is_left_alone() {
+fn engine_without_desired_networks_is_not_polled() {
     let engine = FakeEngine::new(|line| match line.contains("/networks") {
         true => Some((200, "[]".to_owned())),
         false => Some((200, json!({ "ApiVersion": "1.41" }).to_string())),
@@ -435,27 +442,21 @@ fn an_engine_of_which_nothing_is_wanted_is_left_alone() {
         socket: engine.socket.clone(),
         ..EngineDesired::default()
     };
-    let mut keeper = Keeper::new();
+    let mut keeper = EngineKeeper::spawn();
     for times in 1..=3 {
         assert_eq!(keeper.apply_ok(&none), 0);
-        let asked: Vec<String> = engine
-            .asked
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(line, _)| line.clone())
-            .collect();
-        assert_eq!(asked.len(), times * 2, "{asked:?}");
+        let requests = engine.requests.lock().unwrap();
+        let lines: Vec<&str> = requests.iter().map(|request| &*request.line).collect();
+        assert_eq!(lines.len(), times * 2, "{lines:?}");
         assert!(
-            !asked.iter().any(|line| line.contains("/events")),
-            "{asked:?}"
+            !lines.iter().any(|line| line.contains("/events")),
+            "{lines:?}"
         );
     }
 }
 
-/// What is asked of an engine that speaks this version of the API, and has no
-/// networks yet.
-fn asked_for(api: &str) -> serde_json::Value {
+/// Returns the requests for the creation of networks to an engine with this API version.
+fn creation_requests(api: &str) -> serde_json::Value {
     let version = json!({ "ApiVersion": api }).to_string();
     let engine = FakeEngine::new(move |line| {
         let path = line
@@ -483,20 +484,20 @@ fn asked_for(api: &str) -> serde_json::Value {
         networks,
         ..EngineDesired::default()
     };
-    let report = Keeper::new().apply(&desired);
+    let report = EngineKeeper::spawn().apply(&desired);
     assert!(report.is_ok() && report.operations == 2, "{report:?}");
-    let asked = engine.asked.lock().unwrap();
-    asked
+    let requests = engine.requests.lock().unwrap();
+    requests
         .iter()
-        .filter(|(line, _)| line.starts_with("POST"))
-        .map(|(_, body)| serde_json::from_str::<serde_json::Value>(body).unwrap())
+        .filter(|request| request.line.starts_with("POST"))
+        .map(|request| serde_json::from_str::<serde_json::Value>(&request.body).unwrap())
         .collect()
 }
 
-/// From 28.2 on the engine must be told by which devices packets may come; from 28
-/// on a network can do without IPv4. To older ones neither may be said.
+/// Engines from release 28.2 on need the trusted interfaces, and those from 28 on support
+/// networks without IPv4. Older engines reject both options.
 #[test]
-fn new_engines_are_told_what_only_they_understand() {
+fn engine_gets_only_options_that_it_supports() {
     const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
     for (api, trusted, v4) in [
         ("1.41", [None, None], [None, None]),
@@ -507,27 +508,29 @@ fn new_engines_are_told_what_only_they_understand() {
             [Some(true), Some(false)],
         ),
     ] {
-        let asked = asked_for(api);
+        let requests = creation_requests(api);
         for n in [0, 1] {
             assert_eq!(
-                asked[n]["Options"]
+                requests[n]["Options"]
                     .get(TRUSTED)
                     .and_then(|value| value.as_str()),
                 trusted[n],
                 "{api}"
             );
             assert_eq!(
-                asked[n].get("EnableIPv4").and_then(|value| value.as_bool()),
+                requests[n]
+                    .get("EnableIPv4")
+                    .and_then(|value| value.as_bool()),
                 v4[n],
                 "{api}"
             );
-            assert_eq!(asked[n]["EnableIPv6"], true);
+            assert_eq!(requests[n]["EnableIPv6"], true);
         }
     }
 }
 
 #[test]
-fn an_engine_that_answers_nonsense_is_told_in_one_line() {
+fn invalid_response_is_reported_in_one_line() {
     for (status, body, expected) in [
         (200, "<html>", "cannot talk to the container engine at "),
         (200, "{}", "\"\" is not a version of the engine's API"),
@@ -546,7 +549,7 @@ fn an_engine_that_answers_nonsense_is_told_in_one_line() {
             networks,
             ..EngineDesired::default()
         };
-        let sentence = Keeper::new().apply(&desired).overlays["dcos"].clone();
+        let sentence = EngineKeeper::spawn().apply(&desired).overlays["dcos"].clone();
         assert!(
             sentence.starts_with(expected) && !sentence.contains('\n'),
             "{sentence}"

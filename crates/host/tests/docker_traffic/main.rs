@@ -1,19 +1,19 @@
-//! Packets to and from Docker's containers: on one host and across hosts, to others
-//! of Docker's and to Mesos's. Two hosts, each with an engine of its own and a
-//! namespace that stands for a container of Mesos.
+//! Tests of packets between Docker containers and other containers of Docker and Mesos, on one
+//! host and across hosts. Each of the two hosts has its own engine and a namespace that stands
+//! for a Mesos container.
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::engine::Network;
-use testkit::engine::{DockerHost, Keeper, network};
+use testkit::engine::{DockerHost, EngineKeeper, network};
 use testkit::host::{Host, PATIENCE, eventually, peer};
 
-/// A host with an engine, a container of Docker, called `web`, and one of Mesos.
+/// A host with an engine, a Docker container `web` and a Mesos container.
 struct Agent {
-    /// Watches the engine.
-    _keeper: Keeper,
+    /// Keeps the engine's networks.
+    _keeper: EngineKeeper,
     docker: DockerHost,
     mesos: Host,
 }
@@ -22,7 +22,7 @@ impl Agent {
     fn new(n: u8) -> Agent {
         let docker = DockerHost::started();
         let mesos = mesos_container(&docker.host, n);
-        let mut keeper = Keeper::new();
+        let mut keeper = EngineKeeper::spawn();
         let desired = desired(&docker.host, n);
         let network = Network::of(&desired.overlays["dcos"], desired.vtep.as_ref()).unwrap();
         let networks = [("dcos".to_owned(), network)].into();
@@ -41,7 +41,7 @@ impl Agent {
         }
     }
 
-    /// Sends as large a packet as fits from the container of Docker.
+    /// Pings from the Docker container. See [`ping`].
     fn docker_reaches(&self, to: &str) -> bool {
         self.reaches_from("web", to)
     }
@@ -53,7 +53,7 @@ impl Agent {
         self.docker.engine.docker(&args).is_ok()
     }
 
-    /// The same from the container of Mesos.
+    /// Pings from the Mesos container. See [`ping`].
     fn mesos_reaches(&self, to: &str) -> bool {
         let line = format!("{} {}", testbed::install::BUSYBOX, ping(to));
         self.mesos.run(move || {
@@ -67,7 +67,8 @@ impl Agent {
     }
 }
 
-/// One packet that fills the overlay's MTU, and a second for the answer.
+/// Returns the command that sends one packet of the size of the overlay's MTU and waits one
+/// second for the reply.
 fn ping(to: &str) -> String {
     let payload = if to.contains(':') {
         1420 - 48
@@ -77,16 +78,17 @@ fn ping(to: &str) -> String {
     format!("ping -c 1 -w 1 -W 1 -s {payload} {to}")
 }
 
-/// The addresses of the containers of Docker and of Mesos.
+/// Returns the addresses of the Docker container.
 fn web(n: u8) -> (String, String) {
     (format!("9.0.{n}.200"), format!("fd01:b::{n}:8000:0:200"))
 }
 
+/// Returns the addresses of the Mesos container.
 fn mesos(n: u8) -> (String, String) {
     (format!("9.0.{n}.5"), format!("fd01:b::{n}:0:0:5"))
 }
 
-/// What an agent wants of its host, with bridges for both containerizers.
+/// Returns the desired state of a host with bridges for both containerizers.
 fn desired(host: &Host, n: u8) -> Desired {
     let mut desired = Desired {
         peers: Some(Arc::new([peer(u32::from(3 - n))].into())),
@@ -101,7 +103,7 @@ fn desired(host: &Host, n: u8) -> Desired {
     desired
 }
 
-/// What the CNI plugins would make.
+/// Creates a bridge and a container like the CNI plugins.
 fn mesos_container(host: &Host, n: u8) -> Host {
     let container = Host::new();
     host.ip("link add m-dcos type bridge");
@@ -121,7 +123,7 @@ fn mesos_container(host: &Host, n: u8) -> Host {
     container
 }
 
-/// Two agents on one underlay, with everything in place.
+/// Returns two agents with a common underlay and complete configuration.
 fn agents() -> (Agent, Agent) {
     let (one, two) = (Agent::new(1), Agent::new(2));
     one.docker
@@ -134,7 +136,7 @@ fn agents() -> (Agent, Agent) {
     (one, two)
 }
 
-/// Patience: ports of a bridge and addresses of IPv6 take their time.
+/// Repeats a check until it succeeds: ports of a new bridge and IPv6 addresses need some time.
 fn assert_eventually(what: &str, reaches: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !reaches() {
@@ -170,7 +172,7 @@ fn all_containers_reach_each_other() {
     assert_eventually("Docker to Mesos, on one host, IPv6", || {
         one.docker_reaches(&near.1.1)
     });
-    // And the other way round.
+    // The opposite direction.
     assert_eventually("Docker to Docker, back", || two.docker_reaches(&near.0.0));
     assert_eventually("Mesos to Mesos, back", || two.mesos_reaches(&near.1.0));
 }
@@ -189,7 +191,7 @@ fn other_networks_stay_apart() {
     }
     let (web, blue, red) = (web(1).0, "10.98.0.2", "10.99.0.2");
     let check = || {
-        // They are there.
+        // Both containers can send packets.
         assert_eventually("blue to its host", || {
             agent.reaches_from("blue", "10.98.0.1")
         });
@@ -209,14 +211,14 @@ fn other_networks_stay_apart() {
     check();
 }
 
-/// As with Mesos's containers (`bridge.rs`): the kernel would keep the gateway's IPv6
-/// address back for one to two seconds after the first container.
+/// Without a special configuration the kernel would use the gateway's IPv6 address only one to
+/// two seconds after the start of the first container (duplicate address detection).
 #[test]
 fn the_first_container_has_ipv6_at_once() {
     if !testbed::skip::require_docker("the_first_container_has_ipv6") {
         return;
     }
-    let (docker, mut keeper) = (DockerHost::started(), Keeper::new());
+    let (docker, mut keeper) = (DockerHost::started(), EngineKeeper::spawn());
     let worker = docker.host.worker();
     worker.apply_ok(&desired(&docker.host, 1));
     let tentative = || {
@@ -234,7 +236,7 @@ fn the_first_container_has_ipv6_at_once() {
             .unwrap();
         assert!(
             !tentative(),
-            "the addresses are in doubt, after {times} networks before"
+            "the addresses are tentative, after {times} networks before"
         );
         docker
             .engine

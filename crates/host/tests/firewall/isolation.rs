@@ -1,18 +1,18 @@
-//! Who may talk to whom on hosts where not everybody may: Docker's isolation, and
-//! FORWARD chains that drop. Shown with packets.
+//! Forwarding on hosts that restrict it: by Docker's isolation, or by a FORWARD chain that
+//! drops.
 
 use testkit::host::Host;
 
-use crate::site::{DOCKER, FOREIGN, MESOS, OUTSIDE, PEER, Site, UPLINK, is_cut_off, seen};
-use crate::tools::{Tools, on};
+use crate::tool_set::{ToolSet, test_with};
+use crate::topology::{DOCKER, FOREIGN, MESOS, OUTSIDE, PEER, Topology, UPLINK, is_cut_off, seen};
 
-on!(IptablesNft IptablesLegacy Nftables; docker, super::docker_isolates_others_and_not_us);
-on!(IptablesNft IptablesLegacy; old_docker, super::an_old_engine_isolates_others_and_not_us);
-on!(IptablesNft IptablesLegacy; predecessor, super::a_predecessors_hole_is_closed);
-on!(IptablesNft IptablesLegacy Nftables; policy, super::a_host_that_drops_lets_us_pass);
-on!(IptablesNft IptablesLegacy; reject, super::a_host_that_rejects_lets_us_pass);
+test_with!(IptablesNft IptablesLegacy Nftables; docker, super::docker_isolates_only_other_networks);
+test_with!(IptablesNft IptablesLegacy; old_docker, super::old_docker_isolates_only_other_networks);
+test_with!(IptablesNft IptablesLegacy; predecessor, super::isolation_is_restored_after_the_predecessor);
+test_with!(IptablesNft IptablesLegacy Nftables; policy, super::overlay_traffic_passes_a_policy_of_drop);
+test_with!(IptablesNft IptablesLegacy; reject, super::overlay_traffic_passes_a_final_reject);
 
-/// Runs lines for both families.
+/// Runs iptables and ip6tables with each line.
 fn iptables(host: &Host, lines: &[&str]) {
     for line in lines {
         host.command(&format!("iptables {line}"));
@@ -20,9 +20,8 @@ fn iptables(host: &Host, lines: &[&str]) {
     }
 }
 
-/// The rules of an engine with two networks, `d-dcos` and `foreign`, as Docker
-/// 20.10 has them. (No engine is needed to see what they do.)
-fn docker(host: &Host) {
+/// Writes the rules that Docker 20.10 has with two networks, `d-dcos` and `foreign`.
+fn add_docker_rules(host: &Host) {
     iptables(
         host,
         &[
@@ -57,58 +56,62 @@ fn docker(host: &Host) {
     );
 }
 
-fn site(tools: Tools, host: Host) -> Site {
-    let site = Site::new(tools, host);
-    site.settle();
-    meet(&site);
-    site
+/// Returns a topology in which every container has sent packets to every other.
+fn connected_topology(tools: ToolSet, host: Host) -> Topology {
+    let topology = Topology::new(tools, host);
+    topology.settle();
+    exchange_packets(&topology);
+    topology
 }
 
-/// Has everybody talk to everybody, so that silence afterwards has one reason.
-fn meet(site: &Site) {
-    for client in [&site.mesos, &site.docker, &site.foreign] {
+/// Sends packets between all containers, so that only the firewall can be the reason if
+/// none arrive later.
+fn exchange_packets(topology: &Topology) {
+    for client in [&topology.mesos, &topology.docker, &topology.foreign] {
         for server in [MESOS, DOCKER, FOREIGN] {
             server.iter().for_each(|server| _ = seen(client, server));
         }
     }
 }
 
-fn assert_others_are_isolated(site: &Site) {
+fn assert_others_are_isolated(topology: &Topology) {
     for family in 0..2 {
         assert!(
-            is_cut_off(&site.foreign, DOCKER[family]),
+            is_cut_off(&topology.foreign, DOCKER[family]),
             "foreign reaches {}",
             DOCKER[family]
         );
         assert!(
-            is_cut_off(&site.docker, FOREIGN[family]),
+            is_cut_off(&topology.docker, FOREIGN[family]),
             "docker reaches {}",
             FOREIGN[family]
         );
         assert!(
-            is_cut_off(&site.mesos, FOREIGN[family]),
+            is_cut_off(&topology.mesos, FOREIGN[family]),
             "mesos reaches {}",
             FOREIGN[family]
         );
     }
 }
 
-fn docker_isolates_others_and_not_us(tools: Tools, host: Host) {
-    let site = site(tools, host);
-    docker(&site.host);
-    // What it is about.
-    assert!(is_cut_off(&site.mesos, DOCKER[0]) && is_cut_off(&site.mesos, OUTSIDE[1]));
-    assert!(is_cut_off(&site.mesos, PEER[0]) && is_cut_off(&site.peer, DOCKER[1]));
-    site.host.settle(&site.desired());
-    site.assert_addresses();
-    assert_others_are_isolated(&site);
+fn docker_isolates_only_other_networks(tools: ToolSet, host: Host) {
+    let topology = connected_topology(tools, host);
+    add_docker_rules(&topology.host);
+    // Docker's rules drop overlay traffic.
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]) && is_cut_off(&topology.mesos, OUTSIDE[1]));
+    assert!(is_cut_off(&topology.mesos, PEER[0]) && is_cut_off(&topology.peer, DOCKER[1]));
+    topology.host.settle(&topology.desired());
+    topology.assert_addresses();
+    assert_others_are_isolated(&topology);
 
-    // An operator's own rules come first.
-    site.host
+    // An operator's own rules take precedence.
+    topology
+        .host
         .command("iptables -I DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
-    assert_eq!(site.host.apply_ok(&site.desired()), 0);
-    assert!(is_cut_off(&site.mesos, DOCKER[0]));
-    site.host
+    assert_eq!(topology.host.apply_ok(&topology.desired()), 0);
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]));
+    topology
+        .host
         .command("iptables -D DOCKER-USER -s 9.0.1.5 -d 9.0.1.133 -j DROP");
 
     for by_hand in [
@@ -120,28 +123,30 @@ fn docker_isolates_others_and_not_us(tools: Tools, host: Host) {
         "iptables -I FORWARD -m comment --comment mesos-overlay -j MESOS-OVERLAY",
         "iptables -F MESOS-OVERLAY-OUT",
     ] {
-        site.host.command(by_hand);
-        assert_ne!(site.host.settle(&site.desired()), 0, "{by_hand}");
+        topology.host.command(by_hand);
+        assert_ne!(topology.host.settle(&topology.desired()), 0, "{by_hand}");
     }
-    // The predecessor's hole, but made after us: an operator's wish.
-    site.host
+    // A RETURN that was added after our chains is an operator's and stays.
+    topology
+        .host
         .command("iptables -I DOCKER-ISOLATION-STAGE-2 -j RETURN");
-    assert_eq!(site.host.apply_ok(&site.desired()), 0);
-    site.host
+    assert_eq!(topology.host.apply_ok(&topology.desired()), 0);
+    topology
+        .host
         .command("iptables -D DOCKER-ISOLATION-STAGE-2 -j RETURN");
-    site.assert_addresses();
-    assert_others_are_isolated(&site);
+    topology.assert_addresses();
+    assert_others_are_isolated(&topology);
 
-    site.clear();
-    let listing = site.listing();
+    topology.clear();
+    let listing = topology.listing();
     assert!(!listing.to_lowercase().contains("mesos"), "{listing}");
 }
 
-fn an_old_engine_isolates_others_and_not_us(tools: Tools, host: Host) {
-    let site = site(tools, host);
+fn old_docker_isolates_only_other_networks(tools: ToolSet, host: Host) {
+    let topology = connected_topology(tools, host);
     let isolate = ["-I FORWARD -j DOCKER-ISOLATION"];
     iptables(
-        &site.host,
+        &topology.host,
         &[
             "-N DOCKER-ISOLATION",
             "-A DOCKER-ISOLATION -i m-dcos -o d-dcos -j DROP",
@@ -151,25 +156,26 @@ fn an_old_engine_isolates_others_and_not_us(tools: Tools, host: Host) {
             "-A DOCKER-ISOLATION -j RETURN",
         ],
     );
-    iptables(&site.host, &isolate);
-    assert!(is_cut_off(&site.mesos, DOCKER[0]));
-    site.host.settle(&site.desired());
-    site.assert_addresses();
-    assert_others_are_isolated(&site);
-    // The engine is restarted, and puts itself before us.
-    iptables(&site.host, &["-D FORWARD -j DOCKER-ISOLATION"]);
-    iptables(&site.host, &isolate);
-    assert!(is_cut_off(&site.mesos, DOCKER[0]));
-    site.host.settle(&site.desired());
-    site.assert_addresses();
+    iptables(&topology.host, &isolate);
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]));
+    topology.host.settle(&topology.desired());
+    topology.assert_addresses();
+    assert_others_are_isolated(&topology);
+    // A restarted engine puts its jump in front of ours.
+    iptables(&topology.host, &["-D FORWARD -j DOCKER-ISOLATION"]);
+    iptables(&topology.host, &isolate);
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]));
+    topology.host.settle(&topology.desired());
+    topology.assert_addresses();
 }
 
-fn a_predecessors_hole_is_closed(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    site.host
+fn isolation_is_restored_after_the_predecessor(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    topology
+        .host
         .command("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-    meet(&site);
-    docker(&site.host);
+    exchange_packets(&topology);
+    add_docker_rules(&topology.host);
     for line in [
         "ipset create overlay hash:net counters",
         "ipset add overlay 0.0.0.0/1",
@@ -179,60 +185,66 @@ fn a_predecessors_hole_is_closed(tools: Tools, host: Host) {
         "iptables -I DOCKER-ISOLATION-STAGE-2 -j RETURN",
         "iptables -I DOCKER-ISOLATION-STAGE-2 -j RETURN",
     ] {
-        site.host.command(line);
+        topology.host.command(line);
     }
-    assert_eq!(seen(&site.foreign, DOCKER[0]), FOREIGN[0], "the hole");
-    site.host.settle(&site.desired());
-    assert_others_are_isolated(&site);
-    let isolation = site.host.command("iptables -S DOCKER-ISOLATION-STAGE-2");
+    assert_eq!(
+        seen(&topology.foreign, DOCKER[0]),
+        FOREIGN[0],
+        "the predecessor switched the isolation off"
+    );
+    topology.host.settle(&topology.desired());
+    assert_others_are_isolated(&topology);
+    let isolation = topology
+        .host
+        .command("iptables -S DOCKER-ISOLATION-STAGE-2");
     assert_eq!(isolation.matches("-j RETURN").count(), 1, "{isolation}");
 }
 
-fn a_host_that_drops_lets_us_pass(tools: Tools, host: Host) {
-    let site = site(tools, host);
-    iptables(&site.host, &["-P FORWARD DROP"]);
-    assert!(is_cut_off(&site.mesos, DOCKER[0]) && is_cut_off(&site.peer, MESOS[1]));
-    assert_passes(&site);
-    assert_leaves_nothing(&site);
+fn overlay_traffic_passes_a_policy_of_drop(tools: ToolSet, host: Host) {
+    let topology = connected_topology(tools, host);
+    iptables(&topology.host, &["-P FORWARD DROP"]);
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]) && is_cut_off(&topology.peer, MESOS[1]));
+    assert_passes(&topology);
+    assert_leaves_nothing(&topology);
 }
 
-fn a_host_that_rejects_lets_us_pass(tools: Tools, host: Host) {
-    let site = site(tools, host);
+fn overlay_traffic_passes_a_final_reject(tools: ToolSet, host: Host) {
+    let topology = connected_topology(tools, host);
     iptables(
-        &site.host,
+        &topology.host,
         &["-A FORWARD -p icmp -j ACCEPT", "-A FORWARD -j REJECT"],
     );
-    assert!(is_cut_off(&site.mesos, DOCKER[0]) && is_cut_off(&site.peer, MESOS[1]));
-    assert_passes(&site);
-    // Something is written behind us and before the end.
-    site.host.command("iptables -I FORWARD 2 -j REJECT");
-    site.host.settle(&site.desired());
-    assert_eq!(seen(&site.mesos, DOCKER[0]), MESOS[0]);
-    assert_leaves_nothing(&site);
+    assert!(is_cut_off(&topology.mesos, DOCKER[0]) && is_cut_off(&topology.peer, MESOS[1]));
+    assert_passes(&topology);
+    // Another REJECT in front of the last one.
+    topology.host.command("iptables -I FORWARD 2 -j REJECT");
+    topology.host.settle(&topology.desired());
+    assert_eq!(seen(&topology.mesos, DOCKER[0]), MESOS[0]);
+    assert_leaves_nothing(&topology);
 }
 
-/// Overlay traffic and that of Mesos containers with the outside passes, that of
-/// others does not.
-fn assert_passes(site: &Site) {
-    site.host.settle(&site.desired());
+/// Asserts that overlay traffic and traffic between Mesos containers and the outside is
+/// forwarded, and other traffic is not.
+fn assert_passes(topology: &Topology) {
+    topology.host.settle(&topology.desired());
     for family in 0..2 {
-        assert_eq!(seen(&site.mesos, DOCKER[family]), MESOS[family]);
-        assert_eq!(seen(&site.docker, MESOS[family]), DOCKER[family]);
-        assert_eq!(seen(&site.peer, MESOS[family]), PEER[family]);
-        assert_eq!(seen(&site.docker, PEER[family]), DOCKER[family]);
-        assert_eq!(seen(&site.mesos, OUTSIDE[family]), UPLINK[family]);
-        assert!(is_cut_off(&site.foreign, MESOS[family]));
-        assert!(is_cut_off(&site.foreign, OUTSIDE[family]));
-        assert!(is_cut_off(&site.mesos, FOREIGN[family]));
+        assert_eq!(seen(&topology.mesos, DOCKER[family]), MESOS[family]);
+        assert_eq!(seen(&topology.docker, MESOS[family]), DOCKER[family]);
+        assert_eq!(seen(&topology.peer, MESOS[family]), PEER[family]);
+        assert_eq!(seen(&topology.docker, PEER[family]), DOCKER[family]);
+        assert_eq!(seen(&topology.mesos, OUTSIDE[family]), UPLINK[family]);
+        assert!(is_cut_off(&topology.foreign, MESOS[family]));
+        assert!(is_cut_off(&topology.foreign, OUTSIDE[family]));
+        assert!(is_cut_off(&topology.mesos, FOREIGN[family]));
     }
-    // An uplink goes, another comes.
-    site.host.ip("link set uplink name wan0");
-    assert!(is_cut_off(&site.mesos, OUTSIDE[0]));
-    assert_ne!(site.host.apply_ok(&site.desired()), 0);
-    assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
+    // The rules follow a change of the uplink.
+    topology.host.ip("link set uplink name wan0");
+    assert!(is_cut_off(&topology.mesos, OUTSIDE[0]));
+    assert_ne!(topology.host.apply_ok(&topology.desired()), 0);
+    assert_eq!(seen(&topology.mesos, OUTSIDE[0]), UPLINK[0]);
 }
 
-fn assert_leaves_nothing(site: &Site) {
-    site.clear();
-    assert!(!site.listing().contains("MESOS"));
+fn assert_leaves_nothing(topology: &Topology) {
+    topology.clear();
+    assert!(!topology.listing().contains("MESOS"));
 }

@@ -1,10 +1,10 @@
-//! The firewall on a real kernel: what packets look like to those who get them,
-//! and which get through. Hosts, containers and the outside are network
-//! namespaces, joined by cables of their own.
-mod cost;
-mod engine;
+//! Tests of the firewall on a real kernel, by packets: which ones are forwarded, and with
+//! which source address they arrive. Hosts, containers and the outside are network
+//! namespaces, connected by veth pairs.
+mod cpu_time;
+mod docker_restart;
 mod isolation;
 mod nat;
 mod repair;
-mod site;
-mod tools;
+mod tool_set;
+mod topology;

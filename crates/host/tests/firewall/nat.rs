@@ -1,22 +1,22 @@
-//! Masquerading, shown with packets.
+//! Masquerading: source addresses of packets inside and outside of the overlays.
 
 use overlay_core::host_api::desired::{Desired, Firewall};
 use testkit::host::{Host, net, overlay};
 
-use crate::site::{MESOS, OUTSIDE, Site, UPLINK, seen};
-use crate::tools::{Tools, on};
+use crate::tool_set::{ToolSet, test_with};
+use crate::topology::{MESOS, OUTSIDE, Topology, UPLINK, seen};
 
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; addresses, super::addresses_are_right);
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; removal, super::nothing_is_left);
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; changes, super::overlays_come_change_and_go);
-on!(IptablesNft IptablesLegacy; predecessor, super::a_predecessors_rules_are_taken_over);
-on!(IptablesNft IptablesLegacy; switching, super::one_takes_the_place_of_the_other);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; addresses, super::only_traffic_to_the_outside_is_masqueraded);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; removal, super::only_own_rules_are_removed);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; changes, super::masquerading_follows_the_overlays);
+test_with!(IptablesNft IptablesLegacy; predecessor, super::predecessors_rules_are_taken_over);
+test_with!(IptablesNft IptablesLegacy; switching, super::backend_can_be_changed);
 
-fn addresses_are_right(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    site.settle();
-    site.assert_addresses();
-    let listing = site.listing();
+fn only_traffic_to_the_outside_is_masqueraded(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    topology.settle();
+    topology.assert_addresses();
+    let listing = topology.listing();
     assert_eq!(
         listing.contains("--match-set overlay dst"),
         tools.is_iptables(),
@@ -27,18 +27,18 @@ fn addresses_are_right(tools: Tools, host: Host) {
         !tools.is_iptables(),
         "{listing}"
     );
-    // The foreign network is none of our business.
+    // No rule is about the foreign network.
     assert_eq!(listing.matches("172.30.0").count(), 0, "{listing}");
     assert_eq!(
-        site.host.apply_ok(&site.desired()),
+        topology.host.apply_ok(&topology.desired()),
         0,
-        "packets change nothing"
+        "packets must not make a difference"
     );
 }
 
-fn nothing_is_left(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    let foreign: &[&str] = if tools == Tools::NftablesAlone {
+fn only_own_rules_are_removed(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    let foreign: &[&str] = if tools == ToolSet::NftablesAlone {
         &[
             "nft add table inet mesos_overlay2",
             "nft add table ip operators",
@@ -54,24 +54,26 @@ fn nothing_is_left(tools: Tools, host: Host) {
             "nft add table ip operators",
         ]
     };
-    foreign.iter().for_each(|line| _ = site.host.command(line));
-    let before = site.listing();
-    site.host.settle(&site.desired());
-    assert_ne!(site.listing(), before);
-    site.clear();
-    // Tables that nothing is in may stay.
+    foreign
+        .iter()
+        .for_each(|line| _ = topology.host.command(line));
+    let before = topology.listing();
+    topology.host.settle(&topology.desired());
+    assert_ne!(topology.listing(), before);
+    topology.clear();
+    // Empty tables may stay.
     let is_there = |line: &&str| {
         before.contains(*line) || line.starts_with(['*', ':']) || line.contains("COMMIT")
     };
-    let listing = site.listing();
+    let listing = topology.listing();
     let after: Vec<&str> = listing.lines().filter(|line| !is_there(line)).collect();
     assert!(after.iter().all(|line| is_empty_table(line)), "{after:#?}");
     for line in before.lines() {
-        assert!(listing.contains(line), "{line} is gone");
+        assert!(listing.contains(line), "{line} was removed");
     }
 }
 
-/// Lines of `nft list ruleset` about the tables that iptables made and emptied.
+/// Tells if a line of `nft list ruleset` is about an empty table of iptables.
 fn is_empty_table(line: &str) -> bool {
     let line = line.trim();
     [
@@ -88,45 +90,47 @@ fn is_empty_table(line: &str) -> bool {
         || line == "}"
 }
 
-fn overlays_come_change_and_go(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    let mut desired = site.desired();
-    // An overlay with the outside in it: its traffic is not masqueraded.
+fn masquerading_follows_the_overlays(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    let mut desired = topology.desired();
+    // Traffic to an overlay that contains the outside is not masqueraded.
     let mut second = overlay(1);
     second.ranges = vec![net("192.0.2.0/24"), net("2001:db8:1::/64")];
     second.subnets = vec![net("192.0.2.128/25")];
     (second.mesos_bridge, second.docker_bridge) = (None, None);
-    site.outside.ip("route add 9.0.0.0/8 via 192.0.2.1");
-    site.outside.ip("route add fd01:b::/64 via 2001:db8:1::1");
-    site.host.settle(&desired);
-    let sees = |expected: [&str; 2]| {
+    topology.outside.ip("route add 9.0.0.0/8 via 192.0.2.1");
+    topology
+        .outside
+        .ip("route add fd01:b::/64 via 2001:db8:1::1");
+    topology.host.settle(&desired);
+    let assert_source = |expected: [&str; 2]| {
         for family in 0..2 {
-            assert_eq!(seen(&site.mesos, OUTSIDE[family]), expected[family]);
+            assert_eq!(seen(&topology.mesos, OUTSIDE[family]), expected[family]);
         }
     };
-    sees(UPLINK);
+    assert_source(UPLINK);
     desired.overlays.insert("second".into(), second);
-    site.host.settle(&desired);
-    sees(MESOS);
-    // It shrinks, so that the outside is outside of it again.
+    topology.host.settle(&desired);
+    assert_source(MESOS);
+    // A smaller range does not contain the outside any more.
     desired.overlays.get_mut("second").unwrap().ranges =
         vec![net("192.0.2.128/25"), net("2001:db8:1:0:1::/80")];
-    site.host.settle(&desired);
-    sees(UPLINK);
+    topology.host.settle(&desired);
+    assert_source(UPLINK);
     desired.overlays.get_mut("second").unwrap().ranges =
         vec![net("192.0.0.0/16"), net("2001:db8::/32")];
-    site.host.settle(&desired);
-    sees(MESOS);
+    topology.host.settle(&desired);
+    assert_source(MESOS);
     desired.overlays.remove("second");
-    site.host.settle(&desired);
-    sees(UPLINK);
-    assert_eq!(site.listing().matches("192.0.").count(), 0);
+    topology.host.settle(&desired);
+    assert_source(UPLINK);
+    assert_eq!(topology.listing().matches("192.0.").count(), 0);
 }
 
-fn a_predecessors_rules_are_taken_over(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
+fn predecessors_rules_are_taken_over(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
     let rule = "iptables -w -t nat -A POSTROUTING -s 9.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE";
-    let gone = "iptables -w -t nat -A POSTROUTING -s 8.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE";
+    let old_overlay = "iptables -w -t nat -A POSTROUTING -s 8.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE";
     for line in [
         "ipset create -exist overlay hash:net counters",
         "ipset add -exist overlay 0.0.0.0/1",
@@ -134,64 +138,68 @@ fn a_predecessors_rules_are_taken_over(tools: Tools, host: Host) {
         "ipset add -exist overlay 9.0.0.0/8 nomatch",
         rule,
     ] {
-        site.host.command(line);
+        topology.host.command(line);
     }
     let v4 = || {
-        site.host
+        topology
+            .host
             .command("iptables-save -t nat")
             .matches("--match-set overlay dst")
             .count()
     };
-    let mut desired = site.desired();
-    site.host.settle(&desired);
+    let mut desired = topology.desired();
+    topology.host.settle(&desired);
     assert_eq!(v4(), 1);
-    site.assert_taken_over();
-    // As a predecessor leaves it that ran for longer: twice, and of old overlays.
-    for line in [rule, gone, gone, "ipset add overlay 8.0.0.0/8 nomatch"] {
-        site.host.command(line);
+    assert_taken_over(&topology.host);
+    // A predecessor that ran for longer leaves duplicate rules and rules of old overlays.
+    for line in [
+        rule,
+        old_overlay,
+        old_overlay,
+        "ipset add overlay 8.0.0.0/8 nomatch",
+    ] {
+        topology.host.command(line);
     }
     assert_eq!(
-        site.host.settle(&desired),
+        topology.host.settle(&desired),
         1 + 1 + 2,
-        "the set, one rule that is there twice, two old ones"
+        "the set, one duplicate rule, two rules of an old overlay"
     );
     assert_eq!(v4(), 1);
     assert!(
-        !site.listing().contains("8.0.0.0/8\n8.0"),
+        !topology.listing().contains("8.0.0.0/8\n8.0"),
         "{}",
-        site.listing()
+        topology.listing()
     );
-    // Nothing of IPv4 has to be done where all of it is there already.
     desired
         .overlays
         .get_mut("dcos")
         .unwrap()
         .subnets
         .truncate(1);
-    site.clear();
+    topology.clear();
     assert_eq!(v4(), 0);
 }
 
-impl Site {
-    fn assert_taken_over(&self) {
-        let members = self.host.command("ipset list overlay");
-        let members: Vec<&str> = members
-            .lines()
-            .filter(|line| line.starts_with(char::is_numeric))
-            .collect();
-        assert_eq!(members.len(), 3, "{members:?}");
-    }
+/// Asserts that the predecessor's set has its three members and no others.
+fn assert_taken_over(host: &Host) {
+    let members = host.command("ipset list overlay");
+    let members: Vec<&str> = members
+        .lines()
+        .filter(|line| line.starts_with(char::is_numeric))
+        .collect();
+    assert_eq!(members.len(), 3, "{members:?}");
 }
 
-fn one_takes_the_place_of_the_other(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
+fn backend_can_be_changed(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
     for firewall in [Firewall::Iptables, Firewall::Nftables, Firewall::Auto] {
         let desired = Desired {
             firewall,
-            ..site.desired()
+            ..topology.desired()
         };
-        site.host.settle(&desired);
-        let listing = site.listing();
+        topology.host.settle(&desired);
+        let listing = topology.listing();
         let is_iptables = firewall != Firewall::Nftables;
         assert_eq!(
             listing.contains("--match-set overlay dst"),
@@ -204,6 +212,6 @@ fn one_takes_the_place_of_the_other(tools: Tools, host: Host) {
             !is_iptables,
             "{listing}"
         );
-        assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
+        assert_eq!(seen(&topology.mesos, OUTSIDE[0]), UPLINK[0]);
     }
 }

@@ -1,15 +1,15 @@
-//! What somebody does to the firewall by hand, or a service that is restarted, is
-//! undone by the next pass.
+//! Repair of the firewall after manual changes and after the restart of a firewall service.
 
 use std::time::{Duration, Instant};
 
 use testkit::host::{Host, eventually, net};
 
-use crate::site::{OUTSIDE, Site, UPLINK, seen};
-use crate::tools::{Tools, on};
+use crate::tool_set::{ToolSet, test_with};
+use crate::topology::{OUTSIDE, Topology, UPLINK, seen};
 
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; by_hand, super::what_somebody_changes_comes_right);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; manual, super::manual_changes_are_repaired);
 
+/// Manual changes of the rules in iptables.
 const IPTABLES: &[&str] = &[
     "iptables -t nat -F POSTROUTING",
     "iptables -t nat -D POSTROUTING -s 9.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE",
@@ -23,10 +23,11 @@ const IPTABLES: &[&str] = &[
     "ipset flush overlay",
     "ipset flush overlay6",
     "ipset del overlay6 fd01:b::/64",
-    // What an interrupted pass may leave.
+    // Left by an interrupted reconciliation.
     "ipset create mesos-overlay-new hash:net counters",
 ];
 
+/// Manual changes of the rules in nftables.
 const NFTABLES: &[&str] = &[
     "nft flush ruleset",
     "nft delete table inet mesos_overlay",
@@ -41,59 +42,58 @@ const NFTABLES: &[&str] = &[
     "nft add chain inet mesos_overlay postrouting { policy drop; }",
 ];
 
-fn what_somebody_changes_comes_right(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    let desired = site.desired();
-    site.host.settle(&desired);
-    let right = site.listing();
-    for by_hand in if tools.is_iptables() {
+fn manual_changes_are_repaired(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    let desired = topology.desired();
+    topology.host.settle(&desired);
+    let expected = topology.listing();
+    for change in if tools.is_iptables() {
         IPTABLES
     } else {
         NFTABLES
     } {
-        site.host.command(by_hand);
+        topology.host.command(change);
         assert_ne!(
-            site.host.apply_ok(&desired),
+            topology.host.apply_ok(&desired),
             0,
-            "{by_hand}: there is nothing to do"
+            "{change}: no difference was found"
         );
         assert_eq!(
-            site.host.apply_ok(&desired),
+            topology.host.apply_ok(&desired),
             0,
-            "{by_hand}: there is something to do again"
+            "{change}: there is still a difference"
         );
-        assert_eq!(site.listing(), right, "{by_hand}");
+        assert_eq!(topology.listing(), expected, "{change}");
     }
-    assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
-    assert_eq!(seen(&site.mesos, OUTSIDE[1]), UPLINK[1]);
+    assert_eq!(seen(&topology.mesos, OUTSIDE[0]), UPLINK[0]);
+    assert_eq!(seen(&topology.mesos, OUTSIDE[1]), UPLINK[1]);
 }
 
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; kept, super::what_somebody_changes_comes_right_by_itself);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; worker, super::worker_repairs_manual_changes_by_itself);
 
-/// The same by somebody who looks after the host and takes the kernel's word for it
-/// that nothing changed.
-fn what_somebody_changes_comes_right_by_itself(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
-    let worker = site.host.worker();
-    let desired = site.desired();
+/// The worker is woken by kernel events or its schedule, and keeps a fingerprint meanwhile.
+fn worker_repairs_manual_changes_by_itself(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    let worker = topology.host.worker();
+    let desired = topology.desired();
     worker.apply_ok(&desired);
-    let right = site.listing();
-    for by_hand in if tools.is_iptables() {
+    let expected = topology.listing();
+    for change in if tools.is_iptables() {
         IPTABLES
     } else {
         NFTABLES
     } {
-        assert_eq!(worker.apply_ok(&desired), 0, "before: {by_hand}");
-        site.host.command(by_hand);
-        eventually(by_hand, || site.listing() == right);
+        assert_eq!(worker.apply_ok(&desired), 0, "before: {change}");
+        topology.host.command(change);
+        eventually(change, || topology.listing() == expected);
     }
 }
 
-on!(IptablesNft IptablesLegacy Nftables NftablesAlone; restart, super::what_a_firewall_service_flushes_comes_back);
+test_with!(IptablesNft IptablesLegacy Nftables NftablesAlone; restart, super::worker_repairs_flushed_rules_at_once);
 
-/// A firewall service that is restarted takes everything away before it writes its own.
-fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
-    let site = Site::new(tools, host);
+/// A firewall service flushes all rules when it is restarted.
+fn worker_repairs_flushed_rules_at_once(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
     let flushes: &[&str] = match tools.is_iptables() {
         true => &[
             "iptables -t nat -F",
@@ -110,41 +110,44 @@ fn what_a_firewall_service_flushes_comes_back(tools: Tools, host: Host) {
     let flush = || {
         flushes
             .iter()
-            .for_each(|flush| _ = site.host.command(flush))
+            .for_each(|flush| _ = topology.host.command(flush))
     };
-    // The older iptables shows a table from when it was first spoken of.
+    // Legacy iptables lists a table only after its first use.
     flush();
-    let worker = site.host.worker();
-    worker.apply_ok(&site.desired());
-    let right = site.listing();
+    let worker = topology.host.worker();
+    worker.apply_ok(&topology.desired());
+    let expected = topology.listing();
     for _ in 0..3 {
         flush();
         let flushed = Instant::now();
-        eventually("the firewall is as it was", || site.listing() == right);
+        eventually("the firewall is as it was", || {
+            topology.listing() == expected
+        });
         assert!(
             flushed.elapsed() < Duration::from_secs(2),
-            "right after {:?}",
+            "repaired after {:?}",
             flushed.elapsed()
         );
     }
-    assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0]);
-    assert_eq!(seen(&site.mesos, OUTSIDE[1]), UPLINK[1]);
+    assert_eq!(seen(&topology.mesos, OUTSIDE[0]), UPLINK[0]);
+    assert_eq!(seen(&topology.mesos, OUTSIDE[1]), UPLINK[1]);
 }
 
 #[test]
-fn a_set_of_somebody_else_is_told_and_left_alone() {
-    let Some(host) = Tools::IptablesNft.host("a_set_of_somebody_else") else {
+fn set_of_another_program_is_reported_and_not_touched() {
+    let Some(host) = ToolSet::IptablesNft.host("set_of_another_program") else {
         return;
     };
     for (set, sentence) in [
         (
             "overlay hash:ip",
-            "cannot configure the firewall: there is an ipset overlay of another kind than ours (hash:ip); \
-             remove or rename it",
+            "cannot configure the firewall: the ipset name overlay is taken by a set of another type \
+             (hash:ip); remove or rename it",
         ),
         (
             "overlay hash:net",
-            "cannot configure the firewall: there is an ipset overlay that is not ours; remove or rename it",
+            "cannot configure the firewall: the ipset name overlay is taken by a set of another \
+             program; remove or rename it",
         ),
     ] {
         host.command(&format!("ipset create {set}"));

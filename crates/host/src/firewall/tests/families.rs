@@ -1,10 +1,8 @@
-//! What holds in each of the two families, and in one without the other.
+//! Tests that both address families are treated alike and independently.
 
-use super::super::plan::Set;
 use super::super::tests::*;
-use crate::firewall::wanted::set_name;
 
-/// One overlay, of which this host has subnets of these families.
+/// Returns the desired state with one overlay that has subnets of these families.
 fn desired_in(families: &[Family]) -> Desired {
     let mut desired = desired();
     let overlay = desired.overlays.get_mut("dcos").unwrap();
@@ -13,11 +11,11 @@ fn desired_in(families: &[Family]) -> Desired {
     desired
 }
 
-fn wanted_in(families: &[Family]) -> Wanted {
-    Wanted::of(&desired_in(families))
+fn desired_firewall(families: &[Family]) -> FirewallDesired {
+    FirewallDesired::from_host(&desired_in(families))
 }
 
-/// A host with these rules in both families.
+/// Returns a host with these rules in both families.
 fn host_with(rules: &str) -> Observed {
     let rules = Family::BOTH.map(|family| (family, Ruleset::parse(rules)));
     Observed {
@@ -27,14 +25,18 @@ fn host_with(rules: &str) -> Observed {
     }
 }
 
-/// Our set as it should be.
-fn right(family: Family) -> Set {
+/// Returns our set of one family with the desired members.
+fn own_set(family: Family) -> IpSet {
     match family {
-        Family::V4 => right_set(),
+        Family::V4 => desired_set(),
         Family::V6 => {
-            let members =
-                set(&[("::/1", false), ("8000::/1", false), ("fd01:b::/64", true)]).members;
-            Set {
+            let members = set(&[
+                ("::/1", Membership::Match),
+                ("8000::/1", Membership::Match),
+                ("fd01:b::/64", Membership::NoMatch),
+            ])
+            .members;
+            IpSet {
                 kind: "hash:net".into(),
                 family: 10,
                 members,
@@ -43,7 +45,7 @@ fn right(family: Family) -> Set {
     }
 }
 
-/// Our rule.
+/// Returns our masquerading rule.
 fn rule(family: Family) -> String {
     family.pick(
         RULE.to_owned(),
@@ -51,8 +53,8 @@ fn rule(family: Family) -> String {
     )
 }
 
-/// A host that is right in both families.
-fn settled() -> Observed {
+/// Returns a host that matches the desired state in both families.
+fn matching_host() -> Observed {
     let rules = Family::BOTH.map(|family| {
         let rules = FRESH.replacen(
             "COMMIT",
@@ -61,7 +63,7 @@ fn settled() -> Observed {
         );
         (family, Ruleset::parse(&rules))
     });
-    let sets = Family::BOTH.map(|family| (set_name(family).to_owned(), right(family)));
+    let sets = Family::BOTH.map(|family| (set_name(family).to_owned(), own_set(family)));
     Observed {
         rules: rules.into(),
         sets: sets.into(),
@@ -69,7 +71,7 @@ fn settled() -> Observed {
     }
 }
 
-/// What is planned for one family, and for none in particular.
+/// Returns the planned operations without those of the other family.
 fn lines_of(family: Family, plan: &Plan) -> Vec<String> {
     let other = family.pick(["overlay6", "ip6tables"], ["overlay:", "iptables "]);
     let lines = lines(plan).into_iter();
@@ -79,22 +81,22 @@ fn lines_of(family: Family, plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
+fn fresh_host_gets_a_set_and_a_rule_in_each_family_with_subnets() {
     let v6 = [
         "write ipset overlay6: ::/1 8000::/1 fd01:b::/64 nomatch".to_owned(),
         format!(
-            "change a rule: ip6tables -t nat -A POSTROUTING {}",
+            "change rule: ip6tables -t nat -A POSTROUTING {}",
             rule(Family::V6)
         ),
     ];
     let v4 = [
         "write ipset overlay: 0.0.0.0/1 9.0.0.0/8 nomatch 128.0.0.0/1".to_owned(),
-        format!("change a rule: iptables -t nat -A POSTROUTING {RULE}"),
+        format!("change rule: iptables -t nat -A POSTROUTING {RULE}"),
     ];
     let planned = |families: &[Family]| {
         lines(&plan(
-            &wanted_in(families),
-            Nat::Iptables,
+            &desired_firewall(families),
+            NatBackend::Iptables,
             &host_with(FRESH),
         ))
     };
@@ -105,128 +107,147 @@ fn a_fresh_host_gets_a_set_and_a_rule_in_each_family_that_it_has_subnets_of() {
 }
 
 #[test]
-fn what_is_right_in_both_families_stays_and_goes_family_by_family() {
-    let observed = settled();
+fn families_are_kept_and_removed_independently() {
+    let observed = matching_host();
     assert_eq!(
-        plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed),
+        plan(
+            &desired_firewall(&Family::BOTH),
+            NatBackend::Iptables,
+            &observed
+        ),
         Plan::default()
     );
     for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
         let (tool, set) = goes.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
-            lines(&plan(&wanted_in(&[stays]), Nat::Iptables, &observed)),
+            lines(&plan(
+                &desired_firewall(&[stays]),
+                NatBackend::Iptables,
+                &observed
+            )),
             [
-                format!("change a rule: {tool} -t nat -D POSTROUTING {}", rule(goes)),
+                format!("change rule: {tool} -t nat -D POSTROUTING {}", rule(goes)),
                 format!("destroy ipset {set}")
             ]
         );
     }
 }
 
-/// What is somebody else's in one family is no matter of the other one.
+/// A set of another program in one family does not affect the other family.
 #[test]
-fn a_problem_of_one_family_holds_up_nothing_in_the_other() {
+fn problem_of_one_family_does_not_affect_the_other() {
     for (bad, good) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
         let number = bad.pick(2, 10);
-        let members = set(&[(bad.pick("10.0.0.0/8", "fd77::/16"), false)]).members;
-        let foreign = Set {
+        let members = set(&[(bad.pick("10.0.0.0/8", "fd77::/16"), Membership::Match)]).members;
+        let foreign = IpSet {
             kind: "hash:net".into(),
             family: number,
             members,
         };
-        let other_kind = Set {
+        let other_kind = IpSet {
             kind: "hash:ip".into(),
-            ..right(bad)
+            ..own_set(bad)
         };
-        let other_family = Set {
+        let other_family = IpSet {
             family: good.pick(2, 10),
-            ..right(bad)
+            ..own_set(bad)
         };
         for found in [foreign, other_kind, other_family] {
             let mut observed = host_with(FRESH);
             observed.sets.insert(set_name(bad).to_owned(), found);
-            let plan = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
+            let plan = plan(
+                &desired_firewall(&Family::BOTH),
+                NatBackend::Iptables,
+                &observed,
+            );
             assert_eq!(
                 plan.problems
                     .iter()
-                    .map(|(family, _)| *family)
+                    .map(|problem| problem.family)
                     .collect::<Vec<_>>(),
                 [bad]
             );
             assert_eq!(lines_of(bad, &plan), [""; 0]);
             assert_eq!(plan.ops.len(), 2, "{plan:?}");
-            // And it stays when nothing is wanted any more.
+            // The set also stays when nothing is desired any more.
             assert_eq!(
-                super::plan(&Wanted::default(), Nat::Iptables, &observed),
+                super::plan(&FirewallDesired::default(), NatBackend::Iptables, &observed),
                 Plan::default()
             );
         }
     }
 }
 
-/// A set without what makes it ours is ours if our rules use it.
+/// A set with other members than ours is still ours if our rules use it.
 #[test]
-fn a_set_that_our_rules_use_is_ours() {
+fn set_that_our_rules_use_is_ours() {
     for family in Family::BOTH {
-        let mut observed = settled();
-        let members = set(&[(family.pick("10.0.0.0/8", "fd77::/16"), true)]).members;
+        let mut observed = matching_host();
+        let members = set(&[(family.pick("10.0.0.0/8", "fd77::/16"), Membership::NoMatch)]).members;
         observed.sets.get_mut(set_name(family)).unwrap().members = members;
-        let with = plan(&wanted_in(&Family::BOTH), Nat::Iptables, &observed);
-        let members = right(family).members;
+        let with = plan(
+            &desired_firewall(&Family::BOTH),
+            NatBackend::Iptables,
+            &observed,
+        );
+        let members = own_set(family).members;
         assert_eq!(
             with.ops,
             [Op::WriteSet {
                 family,
                 members,
-                exists: true
+                write: SetWrite::Replace
             }]
         );
         assert_eq!(with.problems, []);
-        let without = lines_of(family, &plan(&Wanted::default(), Nat::Iptables, &observed));
+        let without = lines_of(
+            family,
+            &plan(&FirewallDesired::default(), NatBackend::Iptables, &observed),
+        );
         assert_eq!(
             without.last(),
             Some(&format!("destroy ipset {}", set_name(family)))
         );
-        // An empty one nobody misses, and it is not ours to destroy.
+        // An empty set may be overwritten, but is not ours to destroy.
         let mut empty = host_with(FRESH);
         empty.sets.insert(
             set_name(family).to_owned(),
-            Set {
+            IpSet {
                 members: BTreeMap::new(),
-                ..right(family)
+                ..own_set(family)
             },
         );
-        let members = right(family).members;
-        let with = plan(&wanted_in(&[family]), Nat::Iptables, &empty);
+        let members = own_set(family).members;
+        let with = plan(&desired_firewall(&[family]), NatBackend::Iptables, &empty);
         assert_eq!(
             with.ops[0],
             Op::WriteSet {
                 family,
                 members,
-                exists: true
+                write: SetWrite::Replace
             }
         );
         assert_eq!(
-            plan(&Wanted::default(), Nat::Iptables, &empty),
+            plan(&FirewallDesired::default(), NatBackend::Iptables, &empty),
             Plan::default()
         );
     }
 }
 
 #[test]
-fn what_an_interrupted_swap_left_goes_first() {
+fn set_of_an_interrupted_swap_is_destroyed_first() {
     for (family, name) in [
         (Family::V4, "mesos-overlay-new"),
         (Family::V6, "mesos-overlay6-new"),
     ] {
-        for wanted in [
-            wanted_in(&[family]),
-            wanted_in(&Family::BOTH),
-            Wanted::default(),
+        for desired in [
+            desired_firewall(&[family]),
+            desired_firewall(&Family::BOTH),
+            FirewallDesired::default(),
         ] {
             let mut observed = host_with(FRESH);
-            observed.sets.insert(name.to_owned(), right(family));
-            let lines = lines_of(family, &plan(&wanted, Nat::Iptables, &observed));
+            observed.sets.insert(name.to_owned(), own_set(family));
+            let lines = lines_of(family, &plan(&desired, NatBackend::Iptables, &observed));
             assert_eq!(lines[0], format!("destroy ipset {name}"));
         }
     }
@@ -243,10 +264,10 @@ fn what_an_interrupted_swap_left_goes_first() {
 }
 
 #[test]
-fn scripts_of_ipv6_make_sets_of_ipv6() {
-    let members = right(Family::V6).members;
+fn script_of_ipv6_creates_a_set_of_ipv6() {
+    let members = own_set(Family::V6).members;
     assert_eq!(
-        sets::script(Family::V6, &members, true),
+        sets::script(Family::V6, &members, SetWrite::Replace),
         "create mesos-overlay6-new hash:net family inet6 counters\nadd mesos-overlay6-new ::/1\n\
          add mesos-overlay6-new 8000::/1\nadd mesos-overlay6-new fd01:b::/64 nomatch\n\
          swap mesos-overlay6-new overlay6\ndestroy mesos-overlay6-new\n"
@@ -254,8 +275,12 @@ fn scripts_of_ipv6_make_sets_of_ipv6() {
 }
 
 #[test]
-fn a_table_of_nftables_holds_the_families_that_there_are() {
-    let script = |families: &[Family]| nftables::Table::of(&wanted_in(families)).unwrap().script();
+fn nftables_table_has_the_families_with_subnets() {
+    let script = |families: &[Family]| {
+        nftables::Table::from_desired(&desired_firewall(families))
+            .unwrap()
+            .script()
+    };
     let (v4, v6) = (
         "ip saddr @overlay ip daddr != @overlay masquerade\n",
         "ip6 saddr @overlay6 ip6 daddr != @overlay6 masquerade\n",
@@ -277,11 +302,11 @@ fn a_table_of_nftables_holds_the_families_that_there_are() {
             "{script}"
         );
     }
-    assert_eq!(nftables::Table::of(&wanted_in(&[])), None);
+    assert_eq!(nftables::Table::from_desired(&desired_firewall(&[])), None);
 }
 
-/// What `nft` says of a table for IPv6, with more in it.
-fn listed(more: &str) -> nftables::Table {
+/// Parses the output of `nft` for the IPv6 table with additional objects.
+fn parsed_table(more: &str) -> nftables::Table {
     let matched = |op: &str, field: &str| {
         format!(
             r#"{{"match": {{"op": "{op}", "left": {{"payload": {{"protocol": "ip6", "field": "{field}"}}}},
@@ -302,10 +327,10 @@ fn listed(more: &str) -> nftables::Table {
 }
 
 #[test]
-fn a_table_with_anything_more_or_less_is_written_anew() {
-    let wanted = wanted_in(&[Family::V6]);
-    let table = nftables::Table::of(&wanted).unwrap();
-    assert_eq!(listed(""), table);
+fn table_with_other_content_is_replaced() {
+    let desired = desired_firewall(&[Family::V6]);
+    let table = nftables::Table::from_desired(&desired).unwrap();
+    assert_eq!(parsed_table(""), table);
     for more in [
         r#", {"map": {"name": "more"}}"#,
         r#", {"rule": {"chain": "postrouting", "expr": [{"accept": null}]}}"#,
@@ -314,30 +339,30 @@ fn a_table_with_anything_more_or_less_is_written_anew() {
         r#", {"set": {"name": "more", "type": "ipv4_addr"}}"#,
     ] {
         let observed = Observed {
-            table: Some(listed(more)),
+            table: Some(parsed_table(more)),
             ..host_with(FRESH)
         };
         assert_eq!(
-            plan(&wanted, Nat::Nftables, &observed).ops,
+            plan(&desired, NatBackend::Nftables, &observed).ops,
             [Op::WriteTable(table.clone())],
             "{more}"
         );
         assert_eq!(
-            plan(&Wanted::default(), Nat::Nftables, &observed).ops,
+            plan(&FirewallDesired::default(), NatBackend::Nftables, &observed).ops,
             [Op::DeleteTable],
             "{more}"
         );
     }
-    // A family that comes or goes changes the table.
+    // Adding or removing a family changes the table.
     for families in [&[Family::V4][..], &Family::BOTH] {
-        let wanted = wanted_in(families);
+        let desired = desired_firewall(families);
         let observed = Observed {
             table: Some(table.clone()),
             ..host_with(FRESH)
         };
-        let table = nftables::Table::of(&wanted).unwrap();
+        let table = nftables::Table::from_desired(&desired).unwrap();
         assert_eq!(
-            plan(&wanted, Nat::Nftables, &observed).ops,
+            plan(&desired, NatBackend::Nftables, &observed).ops,
             [Op::WriteTable(table)]
         );
     }
@@ -345,9 +370,9 @@ fn a_table_with_anything_more_or_less_is_written_anew() {
 
 const DROPPING: &str = "*filter\n:FORWARD DROP [0:0]\n";
 
-/// The lines for the table `filter` of one family.
-fn filter_lines(family: Family, wanted: &Wanted, observed: &Observed) -> Vec<String> {
-    let plan = plan(wanted, Nat::Nftables, observed);
+/// Returns the planned lines of the table `filter` of one family.
+fn filter_lines(family: Family, desired: &FirewallDesired, observed: &Observed) -> Vec<String> {
+    let plan = plan(desired, NatBackend::Nftables, observed);
     let lines = plan.ops.into_iter().filter_map(|op| match op {
         Op::Rule {
             family: of,
@@ -359,12 +384,12 @@ fn filter_lines(family: Family, wanted: &Wanted, observed: &Observed) -> Vec<Str
     lines.collect()
 }
 
-/// Also where masquerading is written with nftables, and in IPv6 as in IPv4.
+/// Forwarding is written with iptables, also if masquerading is written with nftables.
 #[test]
-fn the_way_is_opened_in_the_families_that_containers_have() {
+fn forwarding_is_accepted_in_the_families_with_subnets() {
     for (family, other) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (wanted, observed) = (wanted_in(&[family]), host_with(DROPPING));
-        let lines = filter_lines(family, &wanted, &observed);
+        let (desired, observed) = (desired_firewall(&[family]), host_with(DROPPING));
+        let lines = filter_lines(family, &desired, &observed);
         let after = restore(DROPPING, &lines);
         assert!(
             after.contains("-A MESOS-OVERLAY-TO -o m-dcos -j ACCEPT\n"),
@@ -374,21 +399,21 @@ fn the_way_is_opened_in_the_families_that_containers_have() {
             after.contains("-A MESOS-OVERLAY-OUT -i m-dcos -o eth0 -j ACCEPT\n"),
             "{after}"
         );
-        assert_eq!(filter_lines(family, &wanted, &host_with(&after)), [""; 0]);
-        assert_eq!(filter_lines(other, &wanted, &observed), [""; 0]);
-        // What was opened for the other one is closed.
-        assert!(!filter_lines(other, &wanted, &host_with(&after)).is_empty());
+        assert_eq!(filter_lines(family, &desired, &host_with(&after)), [""; 0]);
+        assert_eq!(filter_lines(other, &desired, &observed), [""; 0]);
+        // Chains in the other family are removed.
+        assert!(!filter_lines(other, &desired, &host_with(&after)).is_empty());
     }
 }
 
-/// A way to the outside by a device of ours is none.
+/// A default route through an overlay device does not make it an uplink.
 #[test]
-fn the_outside_is_not_behind_our_own_devices() {
+fn overlay_devices_are_no_uplinks() {
     let mut observed = host_with(DROPPING);
     observed.uplinks = ["eth0", "d-dcos", "m-dcos", "vtep1024"]
         .map(str::to_owned)
         .into();
-    let lines = filter_lines(Family::V4, &wanted_in(&[Family::V4]), &observed);
+    let lines = filter_lines(Family::V4, &desired_firewall(&[Family::V4]), &observed);
     let out: Vec<&String> = lines
         .iter()
         .filter(|line| line.contains("-i m-dcos -o "))
@@ -396,14 +421,14 @@ fn the_outside_is_not_behind_our_own_devices() {
     assert_eq!(out, ["-A MESOS-OVERLAY-OUT -i m-dcos -o eth0 -j ACCEPT"]);
 }
 
-/// Rules of somebody who moved, doubled or half removed what is ours.
+/// Each case is a chain in which another program moved or duplicated our jump.
 #[test]
-fn one_jump_stands_where_it_has_to() {
-    let wanted = wanted_in(&[Family::V4]);
+fn there_is_one_jump_in_the_right_position() {
+    let desired = desired_firewall(&[Family::V4]);
     let head = "*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\n";
     let host = host_with(head);
-    let right = restore(head, &filter_lines(Family::V4, &wanted, &host));
-    let ours: String = right
+    let correct = restore(head, &filter_lines(Family::V4, &desired, &host));
+    let own_chains: String = correct
         .lines()
         .filter(|line| line.contains("MESOS-OVERLAY") && !line.contains(JUMP))
         .fold(String::new(), |all, line| format!("{all}{line}\n"));
@@ -413,7 +438,7 @@ fn one_jump_stands_where_it_has_to() {
         "-A DOCKER-USER -j RETURN\n",
     );
     let expected = format!("{own}{jump}{end}");
-    let decides = "-A DOCKER-USER -j DROP\n";
+    let drop_all = "-A DOCKER-USER -j DROP\n";
     for found in [
         [own, end, &jump, ""],
         [own, &jump, &jump, end],
@@ -421,42 +446,41 @@ fn one_jump_stands_where_it_has_to() {
         [&jump, own, end, &jump],
         [own, &jump, end, &jump],
     ] {
-        let before = format!("{head}{ours}{}", found.concat());
+        let before = format!("{head}{own_chains}{}", found.concat());
         let after = restore(
             &before,
-            &filter_lines(Family::V4, &wanted, &host_with(&before)),
+            &filter_lines(Family::V4, &desired, &host_with(&before)),
         );
         assert!(after.contains(&expected), "{before}\n{after}");
         assert_eq!(after.matches(&jump).count(), 1, "{after}");
-        assert_settled(&wanted, &after);
+        assert_no_changes(&desired, &after);
     }
-    // An operator's last word stays the last.
-    let before = format!("{head}{ours}{decides}{jump}");
+    // The jump goes in front of an operator's final DROP.
+    let before = format!("{head}{own_chains}{drop_all}{jump}");
     let after = restore(
         &before,
-        &filter_lines(Family::V4, &wanted, &host_with(&before)),
+        &filter_lines(Family::V4, &desired, &host_with(&before)),
     );
-    assert!(after.contains(&format!("{jump}{decides}")), "{after}");
-    // Where it stands early enough it stays.
-    assert_settled(&wanted, &format!("{head}{ours}{jump}{own}{end}"));
+    assert!(after.contains(&format!("{jump}{drop_all}")), "{after}");
+    // A jump that is early enough is not moved.
+    assert_no_changes(&desired, &format!("{head}{own_chains}{jump}{own}{end}"));
 }
 
-/// Each of our chains goes, whatever is left of them.
 #[test]
-fn chains_that_nobody_needs_go() {
+fn each_unneeded_chain_is_removed() {
     for chain in ["MESOS-OVERLAY", "MESOS-OVERLAY-TO", "MESOS-OVERLAY-OUT"] {
         let before = format!(
             "*filter\n:FORWARD ACCEPT [0:0]\n:{chain} - [0:0]\n-A {chain} -o lo -j ACCEPT\n"
         );
-        for wanted in [Wanted::default(), wanted_in(&[Family::V4])] {
-            let lines = filter_lines(Family::V4, &wanted, &host_with(&before));
+        for desired in [FirewallDesired::default(), desired_firewall(&[Family::V4])] {
+            let lines = filter_lines(Family::V4, &desired, &host_with(&before));
             assert_eq!(lines, [format!("-F {chain}"), format!("-X {chain}")]);
         }
     }
 }
 
 #[test]
-fn the_predecessors_hole_is_closed_in_its_family() {
+fn isolation_is_restored_in_the_predecessors_family() {
     let filter = "*filter\n:FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n:DOCKER-ISOLATION-STAGE-2 - [0:0]\n\
                   -A FORWARD -j DOCKER-USER\n-A DOCKER-ISOLATION-STAGE-2 -j RETURN\n\
                   -A DOCKER-ISOLATION-STAGE-2 -j RETURN\n";
@@ -467,7 +491,7 @@ fn the_predecessors_hole_is_closed_in_its_family() {
         );
         let observed = host_with(&with);
         let removals = |of| {
-            let lines = filter_lines(of, &wanted_in(&Family::BOTH), &observed);
+            let lines = filter_lines(of, &desired_firewall(&Family::BOTH), &observed);
             lines
                 .iter()
                 .filter(|line| line.starts_with("-D DOCKER-ISOLATION-STAGE-2"))
@@ -478,18 +502,29 @@ fn the_predecessors_hole_is_closed_in_its_family() {
 }
 
 #[test]
-fn what_is_wanted_follows_from_subnets_and_bridges() {
-    let both = wanted_in(&Family::BOTH);
+fn desired_state_follows_from_subnets_and_bridges() {
+    let both = desired_firewall(&Family::BOTH);
     assert_eq!(both.ranges, [net("9.0.0.0/8"), net("fd01:b::/64")].into());
-    assert_eq!(wanted_in(&[Family::V6]).ranges, [net("fd01:b::/64")].into());
-    let devices = |desired: &Desired| Vec::from_iter(Wanted::of(desired).devices);
+    assert_eq!(
+        desired_firewall(&[Family::V6]).ranges,
+        [net("fd01:b::/64")].into()
+    );
+    let devices = |desired: &Desired| Vec::from_iter(FirewallDesired::from_host(desired).devices);
     let mut desired = desired_in(&Family::BOTH);
     assert_eq!(devices(&desired), ["d-dcos", "m-dcos", "vtep1024"]);
     let overlay = desired.overlays.get_mut("dcos").unwrap();
     overlay.ranges.push(net("::/0"));
     overlay.docker_bridge = None;
     assert_eq!(devices(&desired), ["m-dcos", "vtep1024"]);
-    assert!(!Wanted::of(&desired).ranges.contains(&net("::/0")));
+    assert!(
+        !FirewallDesired::from_host(&desired)
+            .ranges
+            .contains(&net("::/0"))
+    );
     desired.overlays.get_mut("dcos").unwrap().mesos_bridge = None;
-    assert_eq!(devices(&desired), [""; 0], "the tunnel alone needs no way");
+    assert_eq!(
+        devices(&desired),
+        [""; 0],
+        "the VTEP alone needs no forwarding"
+    );
 }

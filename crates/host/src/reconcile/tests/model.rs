@@ -1,5 +1,4 @@
-//! A model of the kernel and the disk, with those of their habits that the
-//! planner has to know.
+//! A model of kernel and disk, with the side effects that the planner has to know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,7 +14,7 @@ use super::super::{
     DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
 };
 
-/// A host on which there is nothing yet.
+/// Returns a host without any object of ours.
 pub fn bare() -> Observed {
     Observed {
         forwarding: Forwarding {
@@ -30,7 +29,7 @@ pub fn bare() -> Observed {
     }
 }
 
-/// The same with a kernel that has nexthop objects, or has not.
+/// Returns a host without any object of ours. `nexthops`: the kernel has nexthop objects.
 pub fn bare_with(nexthops: bool) -> Observed {
     let nexthops = nexthops.then(BTreeMap::new);
     Observed {
@@ -42,12 +41,12 @@ pub fn bare_with(nexthops: bool) -> Observed {
     }
 }
 
-/// A host that is as desired.
+/// Returns a host that is as desired.
 pub fn settled(desired: &Desired) -> Observed {
     settled_with(desired, false)
 }
 
-/// The same with a kernel that has nexthop objects, or has not.
+/// Returns a host that is as desired. `nexthops`: the kernel has nexthop objects.
 pub fn settled_with(desired: &Desired, nexthops: bool) -> Observed {
     let mut observed = bare_with(nexthops);
     apply(&plan(desired, &observed), &mut observed);
@@ -55,7 +54,7 @@ pub fn settled_with(desired: &Desired, nexthops: bool) -> Observed {
     observed
 }
 
-/// A new device.
+/// Returns a new device.
 pub fn empty_device() -> Device {
     Device {
         kind: DeviceKind::Vxlan {
@@ -73,7 +72,7 @@ pub fn empty_device() -> Device {
     }
 }
 
-/// Carries out a plan. Panics where the kernel would refuse.
+/// Applies a plan. Panics where the kernel would refuse.
 pub fn apply(plan: &Plan, observed: &mut Observed) {
     plan.ops.iter().for_each(|op| apply_op(op, observed));
 }
@@ -128,7 +127,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 .detects_duplicates = false;
         }
         Op::AddRule { from, .. } => {
-            // Of rules that say the same there is one, wherever it stands.
+            // The kernel has only one rule with the same content, at any priority.
             assert!(kernel.rules.iter().all(|rule| rule.from != *from), "{op}");
             kernel.rules.insert(Rule {
                 from: *from,
@@ -241,8 +240,8 @@ fn on_device(op: &Op, device: &mut Device) {
             device.addresses.insert(*net);
         }
         Op::RemoveAddress(_, net) => {
-            // Those that came after it in its subnet go with it; here it always
-            // was the first.
+            // Later addresses of the same subnet are removed with the first one, which it
+            // always is here.
             device
                 .addresses
                 .retain(|other| other.trunc() != net.trunc());

@@ -11,7 +11,7 @@ use proptest::sample::select;
 
 use super::super::tests::*;
 
-/// Names and numbers are few, so that things meet.
+/// Few names and numbers, so that desired and observed objects coincide.
 fn any_desired() -> impl Strategy<Value = Desired> {
     let vtep = (
         1..4_u8,
@@ -147,7 +147,7 @@ fn any_device() -> impl Strategy<Value = Device> {
                 up,
                 addresses: addresses.into_iter().map(net).collect(),
                 neighbours: neighbours.into_iter().collect(),
-                // One destination for each address, as the kernel has it.
+                // The kernel has one destination for each address.
                 fdb: BTreeMap::from_iter(fdb)
                     .into_iter()
                     .map(|(mac, (dst, entry))| ((mac, dst), entry))
@@ -157,8 +157,7 @@ fn any_device() -> impl Strategy<Value = Device> {
         )
 }
 
-/// Objects under ids of ours and another one. Some are not ours, or not as they
-/// should be.
+/// Objects with ids of ours and another one. Some are not ours, or wrong.
 fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
     let protocol = select(vec![PROTOCOL, PROTOCOL, 4]);
     let nexthop = (
@@ -182,8 +181,8 @@ fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
     option::of(vec(nexthop, 0..4).prop_map(BTreeMap::from_iter))
 }
 
-/// Lets some routes go by those objects that lead to their gateways. There are none
-/// over a device that is not there.
+/// Makes some routes refer to the objects of their gateways. A device that does not exist has
+/// no objects.
 fn connect(kernel: &mut Kernel) {
     let Some(nexthops) = &mut kernel.nexthops else {
         return;
@@ -194,7 +193,7 @@ fn connect(kernel: &mut Kernel) {
     let goes_by = |route: &Route| {
         let to_it =
             |nexthop: &Nexthop| nexthop.here && nexthop.via == route.via && route.via.is_some();
-        // An operator's own does not go by ours.
+        // An operator's routes do not refer to ours.
         let to_it =
             |nexthop: &Nexthop| to_it(nexthop) && (route.protocol == 4) == (nexthop.protocol == 4);
         let mut of_it = nexthops
@@ -270,7 +269,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
     )
 }
 
-/// The routes that are neither ours nor of a destination that we want.
+/// Returns the routes that are neither ours nor to a wanted destination.
 fn foreign_routes(observed: &Observed, desired: &Desired) -> Vec<Route> {
     let subnets: Vec<IpNet> = desired
         .peers
@@ -290,7 +289,7 @@ fn foreign_routes(observed: &Observed, desired: &Desired) -> Vec<Route> {
         .collect()
 }
 
-/// True if a plan takes away more than it says, so that foreign things go too.
+/// Returns whether a plan removes more than it says, including foreign objects.
 fn is_disruptive(plan: &Plan) -> bool {
     plan.ops
         .iter()
@@ -298,7 +297,7 @@ fn is_disruptive(plan: &Plan) -> bool {
 }
 
 proptest! {
-    // What fails is printed in full, so that nothing has to be kept in a file.
+    // A failure prints the case in full, so that no file is needed.
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -331,8 +330,8 @@ proptest! {
         }
     }
 
-    /// The short way for a few peers leads where a plan leads, and what events are
-    /// compared with afterwards is the same.
+    /// A change of a few peers leads to the same host and the same expected state as a full
+    /// reconciliation.
     #[test]
     fn a_few_peers_are_changed_as_by_a_plan(
         from in any_desired(),
@@ -343,7 +342,7 @@ proptest! {
         let from = Desired { backend: Backend::Internal, peers: from.peers.clone().or(Some(Arc::default())), ..from };
         let mut peers: PeerMap = to.into_iter().map(peer).collect();
         if let Some((ip, mut moved)) = moved.map(peer).filter(|(ip, _)| peers.contains_key(ip)) {
-            // Its containers get other addresses.
+            // Its containers have other addresses now.
             Arc::make_mut(&mut moved).subnets = vec![net("9.0.99.0/24")];
             peers.insert(ip, moved);
         }
@@ -363,7 +362,7 @@ proptest! {
     fn nothing_desired_leaves_nothing(before in any_desired()) {
         let before = Desired { backend: Backend::Internal, ..before };
         let mut observed = settled(&before);
-        // Without a name to look for, the device is found by what it looks like.
+        // Without a desired name the device is found by its properties.
         let kernel = observed.kernel.as_mut().unwrap();
         kernel.stale_devices.extend(kernel.device.take().map(|_| "vtep1024".to_owned()));
         apply(&plan(&Desired::default(), &observed), &mut observed);

@@ -1,8 +1,8 @@
-//! Routes, and the nexthop objects of many.
+//! Routes, with nexthop objects where there are many peers.
 
 use super::super::tests::*;
 
-/// A route to the containers of peer 2, as somebody might have made it.
+/// A route to the containers of peer 2.
 pub(super) fn route(via: &str, metric: u32, protocol: u8) -> Route {
     let (dst, via) = (net("9.0.2.0/24"), Some(ip(via)));
     Route {
@@ -17,7 +17,7 @@ pub(super) fn route(via: &str, metric: u32, protocol: u8) -> Route {
 }
 
 #[test]
-fn routes_come_right() {
+fn routes_are_repaired() {
     let set = "add route 9.0.2.0/24 via 44.128.0.2 dev vtep1024";
     let there = |routes: &[Route]| {
         let routes = routes.to_vec();
@@ -48,9 +48,8 @@ fn routes_come_right() {
     assert_eq!(there(&[with_tos]), [stale, set]);
 }
 
-/// Where the kernel has nexthop objects, new routes to many peers go by them.
 #[test]
-fn routes_to_many_go_by_nexthop_objects() {
+fn new_routes_to_many_peers_refer_to_nexthop_objects() {
     let made = |peers: &[u8]| {
         let all = lines(&plan(&desired(peers), &bare_with(true)));
         all.into_iter()
@@ -75,7 +74,7 @@ fn routes_to_many_go_by_nexthop_objects() {
             .count()
     };
     assert_eq!(by_one(&mut observed), 6);
-    // Those that are there stay as they are; with its peer an object goes.
+    // Existing routes stay as they are. An object is removed with its peer.
     let gone = plan(&desired(&[2, 3]), &observed);
     assert_eq!(
         lines(&gone).last().unwrap(),
@@ -84,7 +83,7 @@ fn routes_to_many_go_by_nexthop_objects() {
     apply(&gone, &mut observed);
     assert_eq!(plan(&desired(&[2, 3]), &observed), Plan::default());
     assert_eq!(by_one(&mut observed), 4);
-    // So do plain ones.
+    // Plain routes stay, too.
     let mut observed = settled_with(&desired(&[2]), true);
     apply(&plan(&desired(&[2, 3, 4]), &observed), &mut observed);
     assert_eq!(by_one(&mut observed), 4);
@@ -116,7 +115,7 @@ fn a_nexthop_object_of_somebody_else_stays_and_is_not_used() {
 }
 
 #[test]
-fn a_right_route_is_adopted_whoever_made_it() {
+fn a_right_route_of_any_origin_is_adopted() {
     let desired = desired(&[2]);
     let mut observed = settled(&desired);
     let device = device(&mut observed);

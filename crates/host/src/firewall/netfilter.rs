@@ -1,5 +1,6 @@
-//! What the kernel says about its firewall without any tool: cheap enough to be
-//! asked in every pass. In the network namespace of the calling thread.
+//! Netlink queries about the firewall, cheap enough for every reconciliation: the
+//! generation of nf_tables, the ipsets and the uplinks. They apply to the network
+//! namespace of the calling thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,7 +16,7 @@ use nix::net::if_::if_indextoname;
 
 use crate::kernel::raw::{self, Attributes, Request, Socket, find};
 
-use super::plan::Set;
+use super::op::{IpSet, Membership};
 
 // From linux/netfilter/nfnetlink.h, nf_tables.h and ipset/ip_set.h.
 const SUBSYSTEM_IPSET: u16 = 6;
@@ -33,12 +34,12 @@ const MEMBER_IP: u16 = 1;
 const MEMBER_PREFIX: u16 = 3;
 const MEMBER_FLAGS: u16 = 8;
 const MEMBER_NOMATCH: u32 = 1 << 2;
-/// The version of ipset's protocol that all kernels speak.
+/// Version of the ipset protocol that all kernels support.
 const IPSET_VERSION: u8 = 6;
-/// Bytes of the header of a netfilter message: family, version, resource.
+/// Length of the header of a netfilter message in bytes: family, version, resource.
 const HEADER: usize = 4;
 
-/// Client of the kernel's netfilter.
+/// A netlink socket of the family `NETLINK_NETFILTER`.
 pub(super) struct Netfilter(Socket);
 
 impl Netfilter {
@@ -46,15 +47,15 @@ impl Netfilter {
         Socket::open(NETLINK_NETFILTER).map(Netfilter)
     }
 
-    /// A number that changes with every change of nf_tables, and so of the rules
-    /// of iptables where that is built on it. `None`: there is no nf_tables.
+    /// Returns the generation of nf_tables, which changes with every change of its rules
+    /// (and of the rules of an iptables that is built on it); `None` without nf_tables.
     pub(super) fn generation(&self) -> Option<u32> {
         let mut generation = None;
         let (kind, none) = (
             SUBSYSTEM_NFTABLES << 8 | GET_GENERATION,
             Attributes::default(),
         );
-        self.ask(kind, Request::Single, &none, |attributes| {
+        self.query(kind, Request::Single, &none, |attributes| {
             let id = find(attributes, GENERATION_ID);
             generation = id.and_then(|id| Some(u32::from_be_bytes(id.try_into().ok()?)));
         })
@@ -62,26 +63,26 @@ impl Netfilter {
         generation
     }
 
-    /// An ipset; `None` if there is none of this name.
-    pub(super) fn set(&self, name: &str) -> io::Result<Option<Set>> {
+    /// Reads an ipset; `None` if there is none of this name.
+    pub(super) fn set(&self, name: &str) -> io::Result<Option<IpSet>> {
         let query = Attributes::default()
             .with(IPSET_PROTOCOL, &[IPSET_VERSION])
             .with_text(IPSET_NAME, name);
         let kind = SUBSYSTEM_IPSET << 8 | IPSET_LIST;
         let mut set = None;
-        let found = self.ask(kind, Request::Dump, &query, |attributes| {
+        let found = self.query(kind, Request::Dump, &query, |attributes| {
             read_set(attributes, set.get_or_insert_default())
         });
         match found {
             Ok(()) => Ok(set),
-            // Unknown name; no ipset in this kernel.
+            // ENOENT: unknown name. EINVAL: the kernel has no ipset.
             Err(error) if matches!(errno(&error), Errno::ENOENT | Errno::EINVAL) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends a request and hands the attributes of each answer on.
-    fn ask(
+    /// Sends a request and calls `take` with the attributes of each answer.
+    fn query(
         &self,
         kind: u16,
         request: Request,
@@ -99,8 +100,8 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// Reads one part of a set; a big one comes in several.
-fn read_set(attributes: &[u8], set: &mut Set) {
+/// Reads one message of a set. A large set is spread over several messages.
+fn read_set(attributes: &[u8], set: &mut IpSet) {
     for attribute in raw::attributes(attributes).flatten() {
         let value = attribute.value;
         match attribute.kind {
@@ -121,17 +122,19 @@ fn read_set(attributes: &[u8], set: &mut Set) {
     }
 }
 
-/// Reads a member: a prefix, and whether it is an exception. (Its counters change
-/// with every packet and are none of our business.)
-fn read_member(attributes: &[u8]) -> Option<(IpNet, bool)> {
-    let (mut address, mut prefix, mut nomatch) = (None, None, false);
+/// Reads a member of a set. Its packet counters are ignored.
+fn read_member(attributes: &[u8]) -> Option<(IpNet, Membership)> {
+    let (mut address, mut prefix, mut membership) = (None, None, Membership::Match);
     for attribute in raw::attributes(attributes).flatten() {
         let value = attribute.value;
         match attribute.kind {
             MEMBER_IP => address = read_address(value),
             MEMBER_PREFIX => prefix = value.first().copied(),
             MEMBER_FLAGS => {
-                nomatch = u32::from_be_bytes(value.try_into().ok()?) & MEMBER_NOMATCH != 0;
+                let flags = u32::from_be_bytes(value.try_into().ok()?);
+                if flags & MEMBER_NOMATCH != 0 {
+                    membership = Membership::NoMatch;
+                }
             }
             _ => {}
         }
@@ -140,7 +143,7 @@ fn read_member(attributes: &[u8]) -> Option<(IpNet, bool)> {
     let longest = if address.is_ipv4() { 32 } else { 128 };
     Some((
         IpNet::new(address, prefix.unwrap_or(longest)).ok()?,
-        nomatch,
+        membership,
     ))
 }
 
@@ -148,22 +151,22 @@ fn read_address(nested: &[u8]) -> Option<IpAddr> {
     raw::address(raw::attributes(nested).flatten().next()?.value)
 }
 
-/// A place far outside, as most hosts know the way to it: a root name server of
-/// the DNS. Nothing is ever sent to it.
+/// Public addresses for the route lookup: those of the root name server a.root-servers.net.
+/// No packet is sent to them.
 const OUTSIDE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30)),
 ];
 
-/// The devices on the way to the outside, by the kernel's own choice of routes.
+/// Returns the devices of the kernel's routes to [`OUTSIDE`].
 pub(super) fn uplinks() -> io::Result<BTreeSet<String>> {
     let socket = Socket::open(NETLINK_ROUTE)?;
-    let devices = OUTSIDE.map(|address| device_to(&socket, address));
+    let devices = OUTSIDE.map(|address| route_device(&socket, address));
     Ok(devices.into_iter().flatten().collect())
 }
 
-/// `None`: there is no way.
-fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
+/// Returns the device of the route to an address; `None` without a route.
+fn route_device(socket: &Socket, address: IpAddr) -> Option<String> {
     let mut query = RouteMessage::default();
     let (family, length) = if address.is_ipv4() {
         (AddressFamily::Inet, 32)
@@ -192,11 +195,11 @@ fn device_to(socket: &Socket, address: IpAddr) -> Option<String> {
     if_indextoname(index).ok()?.into_string().ok()
 }
 
-/// What the kernel's sets with names of ours hold.
+/// Reads the sets of these names that exist.
 pub(super) fn sets<'a>(
     netfilter: &Netfilter,
     names: impl Iterator<Item = &'a str>,
-) -> io::Result<BTreeMap<String, Set>> {
+) -> io::Result<BTreeMap<String, IpSet>> {
     let mut sets = BTreeMap::new();
     for name in names {
         if let Some(set) = netfilter.set(name)? {
@@ -218,7 +221,7 @@ mod tests {
         bytes
     }
 
-    /// A member as the kernel tells of it.
+    /// Encodes a member as the kernel does.
     fn member(address: &[u8], prefix: Option<u8>, flags: Option<u32>) -> Vec<u8> {
         let address = attribute(MEMBER_IP, &attribute(1, address));
         let prefix = prefix.map(|prefix| attribute(MEMBER_PREFIX, &[prefix]));
@@ -232,21 +235,27 @@ mod tests {
     }
 
     #[test]
-    fn members_are_prefixes_of_both_families_and_exceptions() {
+    fn reads_members_of_both_families_with_their_flag() {
         let v6 = Ipv6Addr::new(0xfd01, 0xb, 0, 0, 0, 0, 0, 0).octets();
+        use Membership::{Match, NoMatch};
         for (address, prefix, flags, expected) in [
-            (&[9, 0, 0, 0][..], Some(8), None, ("9.0.0.0/8", false)),
+            (&[9, 0, 0, 0][..], Some(8), None, ("9.0.0.0/8", Match)),
             (
                 &[9, 0, 0, 0],
                 Some(8),
                 Some(MEMBER_NOMATCH),
-                ("9.0.0.0/8", true),
+                ("9.0.0.0/8", NoMatch),
             ),
             // Another flag.
-            (&[9, 0, 0, 0], Some(8), Some(1 << 3), ("9.0.0.0/8", false)),
-            (&[9, 0, 0, 1], None, None, ("9.0.0.1/32", false)),
-            (&v6, Some(64), Some(MEMBER_NOMATCH), ("fd01:b::/64", true)),
-            (&v6, None, None, ("fd01:b::/128", false)),
+            (&[9, 0, 0, 0], Some(8), Some(1 << 3), ("9.0.0.0/8", Match)),
+            (&[9, 0, 0, 1], None, None, ("9.0.0.1/32", Match)),
+            (
+                &v6,
+                Some(64),
+                Some(MEMBER_NOMATCH),
+                ("fd01:b::/64", NoMatch),
+            ),
+            (&v6, None, None, ("fd01:b::/128", Match)),
         ] {
             let found = read_member(&member(address, prefix, flags));
             assert_eq!(found, Some((net(expected.0), expected.1)));
@@ -256,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_comes_in_parts() {
+    fn reads_a_set_from_several_messages() {
         let members = |members: &[Vec<u8>]| {
             let data: Vec<u8> = members
                 .iter()
@@ -269,7 +278,7 @@ mod tests {
             attribute(IPSET_FAMILY, &[10]),
         ]
         .concat();
-        let mut set = Set::default();
+        let mut set = IpSet::default();
         read_set(
             &[head, members(&[member(&[9, 0, 0, 0], Some(8), None)])].concat(),
             &mut set,

@@ -1,16 +1,16 @@
-//! With the rules of a real Docker engine, restarted in between.
+//! Forwarding beside the rules of a real Docker engine that is restarted.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use testkit::host::{Host, eventually};
 
-use crate::site::{self, DOCKER, FOREIGN, MESOS, OUTSIDE, Site, UPLINK, is_cut_off, seen};
-use crate::tools::{self, Tools, on};
+use crate::tool_set::{self, ToolSet, test_with};
+use crate::topology::{self, DOCKER, FOREIGN, MESOS, OUTSIDE, Topology, UPLINK, is_cut_off, seen};
 
-on!(IptablesNft IptablesLegacy; restarted, super::an_engine_comes_and_is_restarted);
+test_with!(IptablesNft IptablesLegacy; restarted, super::overlay_traffic_passes_beside_docker);
 
-/// An engine in a host's network namespace.
+/// A Docker engine in a host's network namespace.
 struct Engine<'a> {
     host: &'a Host,
     dir: tempfile::TempDir,
@@ -28,7 +28,7 @@ impl Engine<'_> {
 
     fn daemon(host: &Host, dir: &Path) -> Child {
         let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-        // The machine's own engine has its own configuration.
+        // The engine must not read the machine's own configuration file.
         std::fs::write(path("config"), "{}").unwrap();
         let arguments = [
             "--config-file".to_owned(),
@@ -41,7 +41,7 @@ impl Engine<'_> {
             path("exec"),
             "--pidfile".to_owned(),
             path("pid"),
-            // Nothing is run in it.
+            // No container runs in the engine.
             "--storage-driver".to_owned(),
             "vfs".to_owned(),
             "--bip".to_owned(),
@@ -96,29 +96,33 @@ impl Drop for Engine<'_> {
     }
 }
 
-fn an_engine_comes_and_is_restarted(tools: Tools, host: Host) {
-    if tools::find("dockerd").is_none() || Command::new("docker").arg("--version").output().is_err()
+fn overlay_traffic_passes_beside_docker(tools: ToolSet, host: Host) {
+    if tool_set::find("dockerd").is_none()
+        || Command::new("docker").arg("--version").output().is_err()
     {
-        return testbed::skip::skip("engine::restarted", "there is no Docker engine here");
+        return testbed::skip::skip(
+            "docker_restart::restarted",
+            "there is no Docker engine here",
+        );
     }
-    let site = Site::new(tools, host);
-    site.settle();
+    let topology = Topology::new(tools, host);
+    topology.settle();
     for (client, servers) in [
-        (&site.mesos, [DOCKER, FOREIGN]),
-        (&site.docker, [MESOS, FOREIGN]),
+        (&topology.mesos, [DOCKER, FOREIGN]),
+        (&topology.docker, [MESOS, FOREIGN]),
     ] {
         servers
             .iter()
             .flatten()
             .for_each(|server| _ = seen(client, server));
     }
-    // The bridges are the engine's, the containers' cables ours: no image is needed.
+    // The engine makes the bridges; the containers are namespaces, so that no image is needed.
     for bridge in ["d-dcos", "foreign"] {
-        site.host.ip(&format!("link delete {bridge}"));
+        topology.host.ip(&format!("link delete {bridge}"));
     }
-    let worker = site.host.worker();
-    worker.apply_ok(&site.desired());
-    let mut engine = Engine::start(&site.host);
+    let worker = topology.host.worker();
+    worker.apply_ok(&topology.desired());
+    let mut engine = Engine::start(&topology.host);
     for (bridge, subnet, gateway) in [
         ("d-dcos", "9.0.1.128/25", "9.0.1.129"),
         ("foreign", "172.30.0.0/24", "172.30.0.1"),
@@ -129,19 +133,24 @@ fn an_engine_comes_and_is_restarted(tools: Tools, host: Host) {
         assert!(engine.docker(&format!(
             "network create --driver bridge --subnet {subnet} --gateway {gateway} {options}={bridge} {name}"
         )));
-        site.host
+        topology
+            .host
             .ip(&format!("link set {bridge}-port master {bridge}"));
     }
-    for round in ["new", "restarted"] {
-        // The worker makes it right by itself.
-        assert_eq!(seen(&site.mesos, DOCKER[0]), MESOS[0], "{round}");
-        assert_eq!(seen(&site.docker, MESOS[0]), DOCKER[0], "{round}");
-        assert_eq!(seen(&site.peer, DOCKER[0]), site::PEER[0], "{round}");
-        assert_eq!(seen(&site.mesos, OUTSIDE[0]), UPLINK[0], "{round}");
-        assert_eq!(seen(&site.docker, OUTSIDE[0]), UPLINK[0], "{round}");
-        assert!(is_cut_off(&site.foreign, DOCKER[0]), "{round}");
-        assert!(is_cut_off(&site.docker, FOREIGN[0]), "{round}");
-        if round == "new" {
+    for round in ["started", "restarted"] {
+        // The worker repairs the rules by itself.
+        assert_eq!(seen(&topology.mesos, DOCKER[0]), MESOS[0], "{round}");
+        assert_eq!(seen(&topology.docker, MESOS[0]), DOCKER[0], "{round}");
+        assert_eq!(
+            seen(&topology.peer, DOCKER[0]),
+            topology::PEER[0],
+            "{round}"
+        );
+        assert_eq!(seen(&topology.mesos, OUTSIDE[0]), UPLINK[0], "{round}");
+        assert_eq!(seen(&topology.docker, OUTSIDE[0]), UPLINK[0], "{round}");
+        assert!(is_cut_off(&topology.foreign, DOCKER[0]), "{round}");
+        assert!(is_cut_off(&topology.docker, FOREIGN[0]), "{round}");
+        if round == "started" {
             engine.restart();
         }
     }

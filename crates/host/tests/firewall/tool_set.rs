@@ -1,5 +1,5 @@
-//! The tools that a host has, as far as the executor and the commands of that host
-//! can see: each host has a mount namespace of its own.
+//! Sets of firewall tools that a host can have. Each host has its own mount namespace, in
+//! which the other tools are hidden.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,66 +10,69 @@ use nix::sched::{CloneFlags, unshare};
 use overlay_core::host_api::desired::Firewall;
 use testkit::host::Host;
 
-/// What a host has.
+/// A set of firewall tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tools {
-    /// iptables on top of nf_tables, with ipset; nftables besides.
+pub enum ToolSet {
+    /// iptables on nf_tables and ipset; also nftables.
     IptablesNft,
-    /// iptables with the kernel's old tables, with ipset; nftables besides.
+    /// iptables on the legacy tables of the kernel and ipset; also nftables.
     IptablesLegacy,
-    /// All of it, and an operator who wants nftables.
+    /// iptables, ipset and nftables, with `firewall: "nftables"` in the configuration.
     Nftables,
-    /// nftables alone.
+    /// Only nftables.
     NftablesAlone,
 }
 
-impl Tools {
-    /// A host with these tools; `None` if this machine has none of them, and the
-    /// test is skipped.
+impl ToolSet {
+    /// Returns a host with these tools; `None` (and the test is skipped) if this machine does
+    /// not have them.
     pub fn host(self, test: &str) -> Option<Host> {
         if !testkit::root(test) {
             return None;
         }
-        if self == Tools::IptablesLegacy
-            && let Err(reason) = legacy()
+        if self == ToolSet::IptablesLegacy
+            && let Err(reason) = check_legacy()
         {
             testbed::skip::skip(test, &reason);
             return None;
         }
         let host = Host::prepared(move || self.prepare());
         let variant = match self {
-            Tools::IptablesNft | Tools::Nftables => "nf_tables",
-            Tools::IptablesLegacy => "legacy",
-            Tools::NftablesAlone => return Some(host),
+            ToolSet::IptablesNft | ToolSet::Nftables => "nf_tables",
+            ToolSet::IptablesLegacy => "legacy",
+            ToolSet::NftablesAlone => return Some(host),
         };
         assert!(host.command("iptables --version").contains(variant));
         Some(host)
     }
 
-    /// What the agent's configuration says.
+    /// Returns the key `firewall` of the agent's configuration.
     pub fn choice(self) -> Firewall {
-        if self == Tools::Nftables {
+        if self == ToolSet::Nftables {
             Firewall::Nftables
         } else {
             Firewall::Auto
         }
     }
 
-    /// Whether masquerading is expected in iptables.
+    /// Tells if masquerading is expected in iptables.
     pub fn is_iptables(self) -> bool {
-        matches!(self, Tools::IptablesNft | Tools::IptablesLegacy)
+        matches!(self, ToolSet::IptablesNft | ToolSet::IptablesLegacy)
     }
 
-    /// Hides what the host has not, in a mount namespace of this thread.
+    /// Hides the other tools in a mount namespace of this thread.
     fn prepare(self) {
         match self {
-            Tools::IptablesNft | Tools::Nftables => {}
-            Tools::IptablesLegacy => put(&multi("legacy").unwrap(), &multi("nft").unwrap()),
-            Tools::NftablesAlone => {
+            ToolSet::IptablesNft | ToolSet::Nftables => {}
+            ToolSet::IptablesLegacy => mount_over(
+                &multi_call_binary("legacy").unwrap(),
+                &multi_call_binary("nft").unwrap(),
+            ),
+            ToolSet::NftablesAlone => {
                 for tool in ["iptables", "ip6tables", "ipset"] {
                     let Some(tool) = find(tool) else { continue };
-                    // What is no ordinary file is no tool.
-                    put(Path::new("/dev/null"), &tool);
+                    // A device file is not taken for a tool.
+                    mount_over(Path::new("/dev/null"), &tool);
                 }
             }
         }
@@ -77,7 +80,7 @@ impl Tools {
 }
 
 /// Mounts a file over another one.
-pub fn put(file: &Path, over: &Path) {
+pub fn mount_over(file: &Path, over: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let nothing: Option<&str> = None;
     mount(
@@ -91,22 +94,22 @@ pub fn put(file: &Path, over: &Path) {
     mount(Some(file), over, nothing, MsFlags::MS_BIND, nothing).unwrap();
 }
 
-/// Where a tool is, behind all links.
+/// Returns the path of a tool with all symbolic links resolved.
 pub fn find(tool: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/sbin"]
         .iter()
         .find_map(|directory| fs::canonicalize(Path::new(directory).join(tool)).ok())
 }
 
-/// The program behind all of iptables' names, which one it is depends on the name.
-fn multi(variant: &str) -> Option<PathBuf> {
+/// Returns the path of the multi-call binary of a variant of iptables.
+fn multi_call_binary(variant: &str) -> Option<PathBuf> {
     find(&format!("xtables-{variant}-multi"))
 }
 
-/// Whether the old tables can be had; why not.
-fn legacy() -> Result<(), String> {
-    if multi("nft").is_none() || multi("legacy").is_none() {
-        return Err("there are no two variants of iptables here".to_owned());
+/// Checks that legacy iptables works here; the error is the reason.
+fn check_legacy() -> Result<(), String> {
+    if multi_call_binary("nft").is_none() || multi_call_binary("legacy").is_none() {
+        return Err("this machine does not have both variants of iptables".to_owned());
     }
     let listed = Command::new("iptables-legacy")
         .args(["-t", "nat", "-S"])
@@ -121,19 +124,19 @@ fn legacy() -> Result<(), String> {
     }
 }
 
-/// One test for each kind of host.
-macro_rules! on {
+/// Defines a test for each of these sets of tools.
+macro_rules! test_with {
     ($($tools:ident)*; $name:ident, $run:path) => {
         mod $name {
             $(#[allow(non_snake_case, reason = "named after the tools")]
             #[test]
             fn $tools() {
                 let name = concat!(stringify!($name), "::", stringify!($tools));
-                if let Some(host) = $crate::tools::Tools::$tools.host(name) {
-                    $run($crate::tools::Tools::$tools, host);
+                if let Some(host) = $crate::tool_set::ToolSet::$tools.host(name) {
+                    $run($crate::tool_set::ToolSet::$tools, host);
                 }
             })*
         }
     };
 }
-pub(crate) use on;
+pub(crate) use test_with;

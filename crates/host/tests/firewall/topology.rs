@@ -1,4 +1,5 @@
-//! A host with containers, a second one behind the tunnel, and an outside.
+//! Network of the tests: a host with containers, a second host behind the tunnel, and the
+//! outside.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -10,26 +11,27 @@ use std::time::{Duration, Instant};
 use overlay_core::host_api::desired::{Bridge, Desired};
 use testkit::host::{Host, PATIENCE, ip, net, peer};
 
-use crate::tools::Tools;
+use crate::tool_set::ToolSet;
 
-/// Where the servers listen that say who asks.
+/// UDP port of the servers that answer with the client's address.
 const PORT: u16 = 7;
 
-/// Addresses of the first host towards the outside, and of the outside.
+/// Addresses of the first host on its uplink.
 pub const UPLINK: [&str; 2] = ["192.0.2.1", "2001:db8:1::1"];
+/// Addresses of the outside.
 pub const OUTSIDE: [&str; 2] = ["192.0.2.9", "2001:db8:1::9"];
-/// The Mesos container of the first host.
+/// Addresses of the Mesos container of the first host.
 pub const MESOS: [&str; 2] = ["9.0.1.5", "fd01:b::1:0:0:5"];
-/// The container of the second host.
+/// Addresses of the container of the second host.
 pub const PEER: [&str; 2] = ["9.0.2.5", "fd01:b::2:0:0:5"];
-/// The Docker container of the first host.
+/// Addresses of the Docker container of the first host.
 pub const DOCKER: [&str; 2] = ["9.0.1.133", "fd01:b::1:8000:0:5"];
-/// A container on a bridge of somebody else.
+/// Addresses of a container on a bridge that is not an overlay's.
 pub const FOREIGN: [&str; 2] = ["172.30.0.5", "fd02::5"];
 
-/// What there is.
-pub struct Site {
-    pub tools: Tools,
+/// All hosts and containers.
+pub struct Topology {
+    pub tools: ToolSet,
     pub host: Host,
     pub mesos: Host,
     pub docker: Host,
@@ -39,12 +41,12 @@ pub struct Site {
     pub peer_host: Host,
 }
 
-impl Site {
-    /// Lays the cables. Nothing of ours is there yet.
-    pub fn new(tools: Tools, host: Host) -> Site {
+impl Topology {
+    /// Connects all hosts and containers, without anything that the module configures.
+    pub fn new(tools: ToolSet, host: Host) -> Topology {
         let [mesos, docker, foreign, outside, peer, peer_host] =
             std::array::from_fn(|_| Host::new());
-        let site = Site {
+        let topology = Topology {
             tools,
             host,
             mesos,
@@ -54,61 +56,63 @@ impl Site {
             peer,
             peer_host,
         };
-        let Site { host, .. } = &site;
+        let Topology { host, .. } = &topology;
         attach(
             host,
             "m-dcos",
-            &site.mesos,
+            &topology.mesos,
             MESOS,
             ["9.0.1.1/25", "fd01:b::1:0:0:1/81"],
         );
         attach(
             host,
             "d-dcos",
-            &site.docker,
+            &topology.docker,
             DOCKER,
             ["9.0.1.129/25", "fd01:b::1:8000:0:1/81"],
         );
         attach(
             host,
             "foreign",
-            &site.foreign,
+            &topology.foreign,
             FOREIGN,
             ["172.30.0.1/24", "fd02::1/64"],
         );
         attach(
-            &site.peer_host,
+            &topology.peer_host,
             "m-dcos",
-            &site.peer,
+            &topology.peer,
             PEER,
             ["9.0.2.1/25", "fd01:b::2:0:0:1/81"],
         );
-        host.connect("underlay", &site.peer_host, "underlay");
+        host.connect("underlay", &topology.peer_host, "underlay");
         host.ip("address add 10.0.0.1/24 dev underlay");
-        site.peer_host.ip("address add 10.0.0.2/24 dev underlay");
-        host.connect("uplink", &site.outside, "uplink");
+        topology
+            .peer_host
+            .ip("address add 10.0.0.2/24 dev underlay");
+        host.connect("uplink", &topology.outside, "uplink");
         for (own, other, length) in [(UPLINK[0], OUTSIDE[0], 24), (UPLINK[1], OUTSIDE[1], 64)] {
             host.ip(&format!("address add {own}/{length} dev uplink nodad"));
             host.ip(&format!("route add default via {other}"));
-            site.outside
+            topology
+                .outside
                 .ip(&format!("address add {other}/{length} dev uplink nodad"));
         }
-        // Whoever is there says who asks.
         for (server, addresses) in [
-            (&site.outside, OUTSIDE),
-            (&site.peer, PEER),
-            (&site.mesos, MESOS),
-            (&site.docker, DOCKER),
-            (&site.foreign, FOREIGN),
+            (&topology.outside, OUTSIDE),
+            (&topology.peer, PEER),
+            (&topology.mesos, MESOS),
+            (&topology.docker, DOCKER),
+            (&topology.foreign, FOREIGN),
         ] {
             addresses
                 .iter()
                 .for_each(|address| serve(server, ip(address)));
         }
-        site
+        topology
     }
 
-    /// What the first host wants.
+    /// Returns the desired state of the first host.
     pub fn desired(&self) -> Desired {
         let mut desired = Desired {
             firewall: self.tools.choice(),
@@ -123,7 +127,7 @@ impl Site {
         desired
     }
 
-    /// The containers go, and then everything that was wanted.
+    /// Disconnects the containers and removes everything from the first host.
     pub fn clear(&self) {
         self.host.ip("link set m-dcos-port nomaster");
         self.host.ip("link set d-dcos-port nomaster");
@@ -135,7 +139,7 @@ impl Site {
         });
     }
 
-    /// Makes both hosts right.
+    /// Configures both hosts.
     pub fn settle(&self) {
         self.host.settle(&self.desired());
         self.peer_host.settle(&Desired {
@@ -144,59 +148,59 @@ impl Site {
         });
     }
 
-    /// Shows with packets that addresses are what they should be.
+    /// Asserts that only packets to the outside are masqueraded.
     pub fn assert_addresses(&self) {
         for family in 0..2 {
             let seen = |client: &Host, server: [&str; 2]| seen(client, server[family]);
             assert_eq!(
                 seen(&self.mesos, OUTSIDE),
                 UPLINK[family],
-                "outside sees the host"
+                "the outside sees the host's address"
             );
             assert_eq!(
                 seen(&self.docker, OUTSIDE),
                 UPLINK[family],
-                "outside sees the host"
+                "the outside sees the host's address"
             );
             assert_eq!(
                 seen(&self.mesos, PEER),
                 MESOS[family],
-                "a peer sees the container"
+                "a peer sees the container's address"
             );
             assert_eq!(
                 seen(&self.docker, PEER),
                 DOCKER[family],
-                "a peer sees the container"
+                "a peer sees the container's address"
             );
             assert_eq!(
                 seen(&self.peer, MESOS),
                 PEER[family],
-                "the container sees a peer"
+                "the container sees the peer's address"
             );
             assert_eq!(
                 seen(&self.mesos, DOCKER),
                 MESOS[family],
-                "neighbours see each other"
+                "containers of one host see each other's address"
             );
             assert_eq!(
                 seen(&self.docker, MESOS),
                 DOCKER[family],
-                "neighbours see each other"
+                "containers of one host see each other's address"
             );
         }
     }
 
-    /// Everything that the host's firewall holds, without what counts packets.
+    /// Returns the content of the host's firewall without packet counters.
     pub fn listing(&self) -> String {
         let commands: &[&str] = match self.tools {
-            Tools::NftablesAlone => &["nft list ruleset"],
-            Tools::IptablesNft | Tools::Nftables => &[
+            ToolSet::NftablesAlone => &["nft list ruleset"],
+            ToolSet::IptablesNft | ToolSet::Nftables => &[
                 "iptables-save",
                 "ip6tables-save",
                 "ipset list",
                 "nft list ruleset",
             ],
-            Tools::IptablesLegacy => &[
+            ToolSet::IptablesLegacy => &[
                 "iptables-save",
                 "ip6tables-save",
                 "ipset list",
@@ -223,16 +227,16 @@ impl Site {
                 listing += &format!("{words}\n");
             }
         }
-        // Members of sets have no order.
+        // Members of ipsets are listed in no particular order.
         let mut lines: Vec<&str> = listing.lines().collect();
-        if self.tools != Tools::NftablesAlone {
+        if self.tools != ToolSet::NftablesAlone {
             lines.sort_unstable();
         }
         lines.join("\n")
     }
 }
 
-/// Puts a container onto a bridge of the host.
+/// Creates a bridge on the host and attaches a container.
 pub fn attach(host: &Host, bridge: &str, container: &Host, own: [&str; 2], gateways: [&str; 2]) {
     let port = format!("{bridge}-port");
     host.ip(&format!("link add {bridge} type bridge"));
@@ -248,7 +252,7 @@ pub fn attach(host: &Host, bridge: &str, container: &Host, own: [&str; 2], gatew
     }
 }
 
-/// Answers whoever asks with the address that it has here.
+/// Starts a server that answers each packet with the source address of the packet.
 fn serve(host: &Host, address: IpAddr) {
     host.run(move || {
         let socket = UdpSocket::bind((address, PORT)).unwrap();
@@ -261,12 +265,12 @@ fn serve(host: &Host, address: IpAddr) {
     });
 }
 
-/// Asks once; gives the address that the server saw.
+/// Sends one packet; returns the source address that the server saw.
 ///
-/// No two questions have the same port: the kernel's own choice repeats itself now
-/// and then, and what follows in a flow that it knows is masqueraded as the flow's
-/// first packet was, whatever the rules have become.
-fn ask(client: &Host, server: IpAddr, patience: Duration) -> io::Result<String> {
+/// Each packet has its own source port: packets of a known flow are masqueraded like its
+/// first packet, even if the rules have changed since. The kernel's own choice of a port
+/// may repeat.
+fn query(client: &Host, server: IpAddr, timeout: Duration) -> io::Result<String> {
     static PORTS: AtomicU16 = AtomicU16::new(10_000);
     let port = PORTS.fetch_add(1, Ordering::Relaxed);
     client.run(move || {
@@ -277,7 +281,7 @@ fn ask(client: &Host, server: IpAddr, patience: Duration) -> io::Result<String> 
         };
         let socket = UdpSocket::bind((any, port))?;
         socket.connect(SocketAddr::from((server, PORT)))?;
-        socket.set_read_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(timeout))?;
         socket.send(b"?")?;
         let mut answer = [0; 64];
         let length = socket.recv(&mut answer)?;
@@ -285,11 +289,12 @@ fn ask(client: &Host, server: IpAddr, patience: Duration) -> io::Result<String> 
     })
 }
 
-/// Asks until there is an answer: ports of a bridge, for one, take their time.
+/// Sends packets until there is an answer (the ports of a new bridge, for example, need
+/// some time); returns the source address that the server saw.
 pub fn seen(client: &Host, server: &str) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match ask(client, ip(server), Duration::from_millis(300)) {
+        match query(client, ip(server), Duration::from_millis(300)) {
             Ok(seen) => return seen,
             Err(error) => assert!(
                 Instant::now() < deadline,
@@ -299,8 +304,8 @@ pub fn seen(client: &Host, server: &str) -> String {
     }
 }
 
-/// Whether there is no answer. Only to be asked about a way on which packets go
-/// fast if they go at all.
+/// Tells if there is no answer within 300 ms. Meaningful only between hosts that have
+/// exchanged packets before.
 pub fn is_cut_off(client: &Host, server: &str) -> bool {
-    ask(client, ip(server), Duration::from_millis(300)).is_err()
+    query(client, ip(server), Duration::from_millis(300)).is_err()
 }

@@ -1,0 +1,138 @@
+//! One attempt to make the firewall match: observe, plan, apply.
+
+use overlay_core::host_api::desired::Firewall as Choice;
+use overlay_core::util::family::Family;
+
+use super::desired::FirewallDesired;
+use super::netfilter::{self, Netfilter};
+use super::op::{NatBackend, Observed, Plan, family_scope};
+use super::plan::plan;
+use super::sets;
+use super::tools::{self, Tools};
+use crate::reconcile::Scope;
+
+/// One attempt, with the faults that it met.
+pub(super) struct Attempt<'a> {
+    desired: &'a FirewallDesired,
+    choice: Choice,
+    tools: &'a Tools,
+    pub faults: Vec<Fault>,
+}
+
+/// A fault and what does not work because of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub scope: Scope<'static>,
+    pub sentence: String,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(
+        desired: &'a FirewallDesired,
+        choice: Choice,
+        tools: &'a Tools,
+    ) -> Attempt<'a> {
+        Attempt {
+            desired,
+            choice,
+            tools,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Observes the firewall and plans. The plan is empty if the firewall cannot be read.
+    pub(super) fn plan(&mut self) -> Plan {
+        let backend = match self.tools.choose_backend(self.choice) {
+            Ok(backend) => backend,
+            // Old iptables rules can be removed without the other tools.
+            Err(_) if self.desired.ranges.is_empty() => NatBackend::Iptables,
+            Err(sentence) => {
+                self.add_fault(Scope::Overlays, sentence);
+                return Plan::default();
+            }
+        };
+        let faults_before = self.faults.len();
+        let observed = self.observe(backend);
+        if self.faults.len() > faults_before {
+            // An incomplete observation must not be compared.
+            return Plan::default();
+        }
+        let plan = plan(self.desired, backend, &observed);
+        for problem in &plan.problems {
+            self.add_fault(family_scope(problem.family), problem.sentence.clone());
+        }
+        plan
+    }
+
+    fn observe(&mut self, backend: NatBackend) -> Observed {
+        let mut observed = Observed::default();
+        for family in Family::BOTH {
+            self.observe_rules(family, backend, &mut observed);
+        }
+        match self.tools.table() {
+            Ok(table) => observed.table = table,
+            Err(error) if backend == NatBackend::Nftables => {
+                self.add_fault(Scope::Overlays, format!("cannot read nftables: {error}"));
+            }
+            Err(error) => log::debug!("cannot read nftables, which is not used: {error}"),
+        }
+        if self.tools.has_ipset() {
+            let netfilter = Netfilter::open();
+            match netfilter.and_then(|netfilter| netfilter::sets(&netfilter, sets::names())) {
+                Ok(sets) => observed.sets = sets,
+                Err(error) => {
+                    self.add_fault(Scope::Overlays, format!("cannot read the ipsets: {error}"))
+                }
+            }
+        }
+        observed.uplinks = netfilter::uplinks().unwrap_or_default();
+        observed
+    }
+
+    fn observe_rules(&mut self, family: Family, backend: NatBackend, observed: &mut Observed) {
+        let is_needed = self.desired.has_ranges(family);
+        match self.tools.rules(family) {
+            Some(Ok(rules)) => _ = observed.rules.insert(family, rules),
+            Some(Err(error)) if is_needed => {
+                self.add_fault(
+                    family_scope(family),
+                    format!("cannot read the rules: {error}"),
+                );
+            }
+            Some(Err(error)) => log::debug!("cannot read rules that are not needed: {error}"),
+            None if backend == NatBackend::Iptables && is_needed => {
+                let tool = family.pick("iptables", "ip6tables");
+                self.add_fault(
+                    family_scope(family),
+                    format!("{tool} is not installed; install it"),
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// Applies the operations in order. A failed operation does not stop the others.
+    pub(super) fn apply(&mut self, plan: &Plan) {
+        for ops in plan.ops.chunk_by(tools::same_transaction) {
+            ops.iter().for_each(|op| log::debug!("{op}"));
+            if let (Err(reason), Some(first)) = (self.tools.apply(ops), ops.first()) {
+                let more = match ops.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" (and {more} more in the same transaction)"),
+                };
+                self.faults.push(Fault {
+                    scope: first.scope(),
+                    sentence: format!("cannot {first}{more}: {reason}"),
+                });
+            }
+        }
+    }
+
+    /// Adds a fault that is not the failure of an operation.
+    fn add_fault(&mut self, scope: Scope<'static>, sentence: String) {
+        self.faults.push(Fault {
+            scope,
+            sentence: format!("cannot configure the firewall: {sentence}"),
+        });
+    }
+}

@@ -1,0 +1,184 @@
+//! Types that the parts of the firewall's planner share: observed state, plan and
+//! operations. Pure.
+#![forbid(unsafe_code)]
+#![deny(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use ipnet::IpNet;
+use overlay_core::util::family::Family;
+
+use super::desired::set_name;
+use super::nftables;
+use super::ruleset::Ruleset;
+use crate::operation::{Operation, Tense, Verb};
+use crate::reconcile::Scope;
+
+/// Kernel interface that the masquerading rules are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NatBackend {
+    Iptables,
+    Nftables,
+}
+
+/// Content of the host's firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Observed {
+    /// Rules of iptables and ip6tables. A family is missing if its tool is not
+    /// installed or its rules cannot be read.
+    pub rules: BTreeMap<Family, Ruleset>,
+    /// Ipsets that have one of our names.
+    pub sets: BTreeMap<String, IpSet>,
+    /// Our nftables table.
+    pub table: Option<nftables::Table>,
+    /// Devices of the routes to the outside.
+    pub uplinks: BTreeSet<String>,
+}
+
+/// An ipset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct IpSet {
+    /// Set type, such as `hash:net`.
+    pub kind: String,
+    /// Address family (`AF_INET`, `AF_INET6`).
+    pub family: u8,
+    pub members: Members,
+}
+
+/// Members of an ipset of the type `hash:net`.
+pub(super) type Members = BTreeMap<IpNet, Membership>;
+
+/// Effect of a member of an ipset. The longest prefix that covers an address decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Membership {
+    /// Addresses of the prefix are in the set.
+    Match,
+    /// Addresses of the prefix are not in the set (`nomatch`).
+    NoMatch,
+}
+
+impl Membership {
+    /// Returns the option behind a member in the input of `ipset restore`.
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Membership::Match => "",
+            Membership::NoMatch => " nomatch",
+        }
+    }
+}
+
+/// Difference between the desired and the observed firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Operations, in the order in which they are applied.
+    pub ops: Vec<Op>,
+    /// Obstacles that the operator has to remove.
+    pub problems: Vec<Problem>,
+}
+
+/// An obstacle to the masquerading of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub family: Family,
+    pub sentence: String,
+}
+
+/// One change of the firewall. Prints as a line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// Create an ipset or replace its members, atomically.
+    WriteSet {
+        family: Family,
+        members: Members,
+        write: SetWrite,
+    },
+    /// Destroy an ipset.
+    DestroySet(String),
+    /// Give one line to `iptables-restore`.
+    Rule {
+        family: Family,
+        table: &'static str,
+        line: String,
+    },
+    /// Create or replace our nftables table, atomically.
+    WriteTable(nftables::Table),
+    /// Delete our nftables table.
+    DeleteTable,
+}
+
+/// Way in which an ipset is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetWrite {
+    /// There is no set of this name.
+    Create,
+    /// A complete new set is swapped with the one that exists.
+    Replace,
+}
+
+impl Plan {
+    /// Adds a line for `iptables-restore`.
+    pub(super) fn push_rule(&mut self, family: Family, table: &'static str, line: String) {
+        self.ops.push(Op::Rule {
+            family,
+            table,
+            line,
+        });
+    }
+}
+
+impl Op {
+    /// Returns what does not work if this operation fails.
+    pub(super) fn scope(&self) -> Scope<'static> {
+        match self {
+            Op::WriteSet { family, .. } | Op::Rule { family, .. } => family_scope(*family),
+            Op::WriteTable(_) => Scope::Overlays,
+            Op::DestroySet(_) | Op::DeleteTable => Scope::Host,
+        }
+    }
+}
+
+/// Returns the overlays of one family.
+pub(super) fn family_scope(family: Family) -> Scope<'static> {
+    family.pick(Scope::Ipv4, Scope::Ipv6)
+}
+
+impl From<&Op> for Operation {
+    fn from(op: &Op) -> Operation {
+        match op {
+            Op::WriteSet {
+                family, members, ..
+            } => {
+                let members = members
+                    .iter()
+                    .map(|(net, membership)| format!(" {net}{}", membership.option()))
+                    .collect::<String>();
+                let name = set_name(*family);
+                Operation::new(Verb::Write, format_args!("ipset {name}:{members}"))
+            }
+            Op::DestroySet(name) => Operation::new(Verb::Destroy, format_args!("ipset {name}")),
+            Op::Rule {
+                family,
+                table,
+                line,
+            } => {
+                let tool = family.pick("iptables", "ip6tables");
+                let object = format_args!("rule: {tool} -t {table} {line}");
+                Operation::new(Verb::Change, object)
+            }
+            Op::WriteTable(table) => {
+                Operation::new(Verb::Write, format_args!("nftables table {table}"))
+            }
+            Op::DeleteTable => Operation::new(
+                Verb::Delete,
+                format_args!("nftables table {}", nftables::NAME),
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Operation::from(self).describe(Tense::Infinitive))
+    }
+}
