@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 /// Calls `ask` until it returns a value.
 ///
 /// # Errors
-/// It has not within `limit`; the error contains `what` and the last error of `ask`.
+/// No value within `limit`; the error contains `what` and the last error of `ask`.
 pub fn until<T>(
     what: &str,
     limit: Duration,

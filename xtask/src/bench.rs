@@ -8,8 +8,8 @@ use crate::build;
 
 /// Measures performance, compared with a baseline in the same run.
 ///
-/// It needs root and makes network namespaces of its own, which it removes at the end and on
-/// Ctrl-C. Missing packages are installed; `master` and `failover` fetch Apache Mesos 1.11.0
+/// Benchmarks need root. They make network namespaces of their own, which are removed at the end and
+/// on Ctrl-C. Missing packages are installed; `master` and `failover` fetch Apache Mesos 1.11.0
 /// (27 MB, with a checksum) the first time.
 #[derive(Debug, clap::Args)]
 pub struct Options {

@@ -46,7 +46,7 @@ const AFTERWARDS: u64 = 300;
 /// changed. At the end, and on Ctrl-C, all processes, namespaces and files of the demo are
 /// removed.
 ///
-/// It needs root, or a user namespace:
+/// The demo needs root, or a user namespace:
 ///
 ///     unshare --user --map-root-user --mount cargo xtask demo
 ///
