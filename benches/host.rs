@@ -1,9 +1,7 @@
-//! How long it takes to make a host right, beside `ip -batch` and `bridge -batch`
-//! doing the same operations, in network namespaces of its own, in one run:
-//! `cargo bench --bench host` or `cargo xtask bench host`.
+//! Benchmark of the configuration of a host, beside `ip -batch` and `bridge -batch` with the same
+//! operations, in network namespaces: `cargo bench --bench host` or `cargo xtask bench host`.
 //!
-//! "One more" is the whole way through the agent: from the master's message to the
-//! report that all is in place.
+//! "One more" is the time from the master's message to the report that the peer is configured.
 use std::fmt::Write;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -24,14 +22,15 @@ use testkit::host::{Host, Worker};
 /// Numbers of peers.
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
 
-/// Too many for the tools' plain routes, which take minutes. (With 100,000 the kernel takes
-/// more than ten minutes to remove the namespace, and answers nobody's netlink requests.)
+/// Number of peers that is measured without the tools, whose plain routes take minutes. (With
+/// 100,000 the kernel takes more than ten minutes to remove the namespace, and blocks all netlink
+/// requests meanwhile.)
 const LARGEST: u32 = 30_000;
 
-/// With more peers than this the routes go by nexthop objects.
+/// Number of peers from which on routes use nexthop objects.
 const OBJECTS_ABOVE: u32 = 1_000;
 
-/// How often one more peer is added; the median counts.
+/// Repetitions of one more peer; results are medians.
 const MORE: u32 = 21;
 
 fn main() {
@@ -43,7 +42,7 @@ fn main() {
         "peers", "what", "time", "µs/object", "to batch"
     );
     for count in SIZES {
-        // What somebody else does at the same time does not decide.
+        // The best of several runs, since other processes disturb some of them.
         let tools: Vec<_> = (0..3).map(|_| with_tools(count, false)).collect();
         let plain = best(&tools, |tools| tools.batch);
         line(
@@ -136,7 +135,7 @@ fn line(count: u32, what: &str, time: Duration, objects: u32, batch: Option<Dura
     );
 }
 
-/// What was measured.
+/// Results of a measurement.
 struct Run {
     objects: u32,
     from_nothing: Duration,
@@ -160,7 +159,7 @@ fn run(count: u32) -> Run {
     let desired = agent.peers(2, count + 2);
     worker.prepare(desired.clone());
     let (objects, from_nothing) = timed(|| worker.go_ok());
-    // The echoes of so much are over.
+    // All notifications of the kernel have been read.
     host.apply_ok(&desired);
     std::thread::sleep(Duration::from_secs(2));
     worker.prepare(desired);
@@ -186,7 +185,7 @@ fn run(count: u32) -> Run {
     }
 }
 
-/// One more peer joins; how long it took in all, and in the state machine.
+/// Adds a peer. Returns the whole time, and the part of the state machine.
 fn one_more(agent: &mut Driven, worker: &Worker, n: u32) -> (Duration, Duration) {
     let message = agent.delta(n);
     let start = Instant::now();
@@ -199,7 +198,7 @@ fn one_more(agent: &mut Driven, worker: &Worker, n: u32) -> (Duration, Duration)
     (whole, there + back)
 }
 
-/// An agent's state machine, whose host does what it wants.
+/// State machine of an agent whose host succeeds.
 struct Driven {
     agent: Agent,
     master: Upid,
@@ -210,7 +209,7 @@ struct Driven {
 impl Driven {
     fn new(host: &Host) -> Driven {
         let mut config = AgentConfig::new(host.cni.path());
-        // It does not depend on the number of peers.
+        // This does not depend on the number of peers.
         config.firewall = Firewall::None;
         let agent = Agent::new(
             config,
@@ -240,7 +239,7 @@ impl Driven {
         }
     }
 
-    /// Gives what the host is to be like, if the agent says it.
+    /// Handles an input. Returns the desired state if the agent orders one.
     fn handle(&mut self, input: Input) -> Option<Arc<Desired>> {
         self.agent.handle(Time::default(), input);
         let (mut wanted, mut engine) = (None, None);
@@ -266,7 +265,7 @@ impl Driven {
         wanted
     }
 
-    /// The host is as it was wanted last.
+    /// Reports that the host matches the last desired state.
     fn done(&mut self) {
         let report = HostReport {
             generation: self.generation,
@@ -275,7 +274,7 @@ impl Driven {
         self.handle(Input::HostDone(report));
     }
 
-    /// The whole list of peers; gives what the host is to be like with it.
+    /// Handles a complete list of peers. Returns the desired state.
     fn peers(&mut self, from: u32, to: u32) -> Arc<Desired> {
         self.version += 1;
         let version = PeersVersion {
@@ -296,7 +295,7 @@ impl Driven {
         desired
     }
 
-    /// The message that one more is there.
+    /// Returns the message about one more peer.
     fn delta(&mut self, n: u32) -> Input {
         let base = Some(self.version);
         self.version += 1;
@@ -315,7 +314,7 @@ impl Driven {
     }
 }
 
-/// The overlay that all have.
+/// Returns the overlay of all agents.
 fn overlays() -> UpdateAgentOverlaysMessage {
     let vxlan = VxLanInfo {
         vni: 1024,
@@ -345,7 +344,7 @@ fn overlays() -> UpdateAgentOverlaysMessage {
     }
 }
 
-/// The `n`th agent, as the master tells of it.
+/// Returns agent number `n` as a peer in the master's messages.
 fn peer(n: u32) -> Peer {
     let address =
         |base: [u8; 4], n: u32| Ipv4Addr::from_bits(Ipv4Addr::from(base).to_bits() + n).to_string();
@@ -366,13 +365,13 @@ fn peer(n: u32) -> Peer {
     }
 }
 
-/// What the tools took.
+/// Times of the tools.
 struct Tools {
     batch: Duration,
     dump: Duration,
 }
 
-/// The same objects by the tools, and a look at them.
+/// Measures the tools, which add and list the same objects.
 fn with_tools(count: u32, objects: bool) -> Tools {
     let host = Host::new();
     host.apply_ok(&Driven::new(&host).peers(2, 2));
@@ -395,7 +394,7 @@ fn with_tools(count: u32, objects: bool) -> Tools {
     Tools { batch, dump }
 }
 
-/// One peer, as the tools take it.
+/// Commands of the tools for one peer.
 fn lines(ip: &mut String, bridge: &mut String, n: u32, objects: bool) {
     let Peer {
         ip: underlay,

@@ -1,6 +1,6 @@
-//! The agent: messages of its master and of others, requests, reports of its host, in
-//! any order. What it wants of the host is never anybody else's; afterwards it
-//! registers with a new leader as if nothing had been.
+//! The agent: messages of its master and of others, requests, and reports of its host, in any order.
+//! The desired state of the host must not contain objects of others, and the agent must register
+//! with a new leader at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,11 +41,11 @@ fn pid(id: &str, host: u8) -> Upid {
     )
 }
 
-/// An agent and what it is waiting for.
+/// An agent and its unfinished orders.
 struct World {
     agent: Agent,
     now: Time,
-    /// Passes and orders that were not reported on yet.
+    /// Orders to host and engine without a report.
     host: Option<u64>,
     engine: Option<u64>,
     requests: u64,
@@ -187,7 +187,7 @@ impl World {
             6 => self.wait(Duration::from_millis(u64::from(argument) * 100)),
             7 => self.input(Input::Usage([(text(), Default::default())].into())),
             _ => {
-                // An agent has no log; and reports of what it did not order.
+                // Inputs that an agent does not expect: answers of a log, and reports of other orders.
                 self.input(Input::Fetched(Ok(bytes.to_vec().into())));
                 self.input(Input::Stored {
                     number: argument.into(),
@@ -203,7 +203,7 @@ impl World {
         }
     }
 
-    /// The host did what was ordered, or failed for these overlays.
+    /// Reports that the host is configured, or failed for some overlays.
     fn host_done(&mut self, overlays: BTreeMap<String, String>) {
         let Some(generation) = self.host.take() else {
             return;
@@ -226,15 +226,15 @@ impl World {
         }));
     }
 
-    /// A new leader gives an overlay, host and engine do what they are told: the agent
-    /// reports that it is in place.
+    /// Asserts that the agent registers: a new leader sends an overlay, host and engine succeed, and
+    /// the agent reports it.
     fn registers(&mut self) {
         self.input(Input::Leader(Some(pid("master", 7))));
         self.wait(Duration::from_secs(1));
         for _ in 0..20 {
-            // It asks again now and then.
+            // The agent repeats its registration.
             self.message(pid(MASTER_ID, 7), &overlays());
-            // What was ordered before, and what is ordered now.
+            // Orders of before, and those that follow.
             self.host_done(BTreeMap::new());
             self.host_done(BTreeMap::new());
             self.engine_done(None);
@@ -260,7 +260,7 @@ impl World {
     }
 }
 
-/// Nothing of it is anybody else's on the host.
+/// Asserts that a desired state contains no objects of others on the host.
 fn is_ours(desired: &Desired) {
     if let Some(vtep) = &desired.vtep {
         assert_eq!(vtep.name, format!("vtep{}", vtep.vni));
@@ -290,7 +290,7 @@ fn is_ours(desired: &Desired) {
     }
 }
 
-/// What a master gives an agent.
+/// Returns a master's list with one overlay.
 pub(crate) fn overlays() -> UpdateAgentOverlaysMessage {
     let bridge = |name: &str, ip: &str| {
         Some(BridgeInfo {

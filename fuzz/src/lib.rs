@@ -1,8 +1,8 @@
-//! What faces the network or an operator, as functions of bytes. Each panics if
-//! something is not as it must be; that nothing panics by itself goes without saying.
+//! Fuzz targets: code that reads input of the network or an operator, as functions of bytes. A
+//! target panics if a rule is violated; a panic of the code under test is a violation too.
 //!
-//! `cargo xtask fuzz` looks for such bytes with libFuzzer; `tests/corpus.rs` plays
-//! those that are kept in `corpus/`, in every test run.
+//! `cargo xtask fuzz` searches for such inputs with libFuzzer; `tests/corpus.rs` runs the kept inputs
+//! in `corpus/` as a test.
 mod abi;
 mod agent;
 mod config;
@@ -12,16 +12,16 @@ mod state;
 pub mod steps;
 mod texts;
 
-/// Something that takes bytes.
+/// A fuzz target.
 #[derive(Debug)]
 pub struct Target {
-    /// Its name, and that of its directory in `corpus/`.
+    /// Name of the target and of its directory in `corpus/`.
     pub name: &'static str,
-    /// Takes them; panics if it must not be so.
+    /// Runs the target with an input; panics if a rule is violated.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "master",
@@ -53,7 +53,7 @@ pub const TARGETS: &[Target] = &[
     },
 ];
 
-/// One line that can go into a log: short, and nothing in it ends the line.
+/// Asserts that a text is one short line without control characters.
 pub(crate) fn is_line(text: &str) -> bool {
     text.len() < 10_000 && !text.contains(char::is_control)
 }

@@ -1,5 +1,5 @@
-//! The targets under libFuzzer; the variable `FUZZ_TARGET` says which one. Built and
-//! started by `cargo xtask fuzz`.
+//! Runs the target in the environment variable `FUZZ_TARGET` with libFuzzer. `cargo xtask fuzz` builds
+//! and starts this program.
 #![no_main]
 use std::sync::OnceLock;
 

@@ -1,6 +1,5 @@
-//! The master: messages and requests, answers of the log, and what else happens, in
-//! any order. Its invariants hold after each (see `testkit::checked_master`), and it serves in
-//! the end.
+//! The master: messages, requests, answers of the log and other inputs, in any order. The invariants
+//! hold after each step (see `testkit::checked_master`), and the master serves at the end.
 
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ pub(crate) fn run(data: &[u8]) {
     for step in steps::read(data) {
         happens(&mut master, &step);
     }
-    // Whatever it was: reads and writes end, all requests are answered, and who leads
-    // answers. (A log that contradicts itself is an answer, too.)
+    // In the end reads and writes finish, all requests are answered, and a leader serves, or
+    // reports that the log contradicts itself.
     master.is_leading = true;
     master.input(Input::Leader(Some(pid(0))));
     for _ in 0..4 {
@@ -41,7 +40,7 @@ pub(crate) fn run(data: &[u8]) {
     );
 }
 
-/// Mesos masters; the first one is in the process of ours.
+/// Mesos masters; the first one is in the process of the machine.
 fn pid(number: u8) -> Upid {
     Upid::new(
         "master",
@@ -58,7 +57,7 @@ fn happens(master: &mut CheckedMaster, step: &Step<'_>) {
         bytes,
     } = *step;
     match kind % 9 {
-        // A message: the byte in front of the body says which.
+        // A message: the first byte of the payload selects its type.
         0 => {
             let [which, body @ ..] = bytes else { return };
             let name = NAMES
@@ -93,7 +92,7 @@ fn happens(master: &mut CheckedMaster, step: &Step<'_>) {
         },
         5 => master.input(Input::Exited(agent(argument, 5051))),
         6 => master.wait(Duration::from_millis(u64::from(argument) * 100)),
-        // A registration as it should be.
+        // A valid registration.
         _ => {
             let flag = |bit: u8| Some(bytes.first().is_none_or(|flags| flags & (1 << bit) == 0));
             let network_config = AgentNetworkConfig {

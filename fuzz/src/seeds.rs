@@ -1,5 +1,5 @@
-//! What the corpus begins with: conversations as they are, made from the project's own
-//! messages, so that a search need not find out what a registration looks like.
+//! Seeds of the corpus: realistic sequences of the project's own messages, so that a search need not
+//! discover the format of a registration.
 
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
@@ -14,7 +14,7 @@ use crate::{agent, steps};
 
 type Steps = Vec<(u8, u8, Vec<u8>)>;
 
-/// The seeds that are made, by target and name.
+/// Returns the generated seeds by target and name.
 pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
         (
@@ -33,7 +33,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ]
 }
 
-/// A message in a step's bytes.
+/// Encodes a message as the bytes of a step.
 fn message<M: Named>(message: &M) -> Vec<u8> {
     let which = NAMES
         .iter()
@@ -212,7 +212,7 @@ fn refused() -> Steps {
     ]
 }
 
-/// What a log holds of these agents.
+/// Returns a value of the log with these agents.
 fn state(ips: &[&str]) -> Vec<u8> {
     let agents = ips.iter().zip(1..).map(|(ip, n): (&&str, u8)| {
         let mut overlays = agent::overlays().overlays;

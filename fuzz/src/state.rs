@@ -1,5 +1,5 @@
-//! What is in the log: it is read or refused, and what is read is what is written
-//! again, with everything that the agents had.
+//! Values of the log: a master rejects a value, or reads it, adds an agent, and writes a value in
+//! which all agents keep their allocations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use overlay_core::{Input, StoreOutcome, Upid};
 use prost::Message;
 use testkit::checked_master::{CheckedMaster, Fetched, agent};
 
-/// An agent that no state of a corpus has.
+/// Address of an agent that is in no state of the corpus.
 const NEW: u8 = 199;
 
 pub(crate) fn run(data: &[u8]) {
     let Some(stored) = restored(data) else { return };
-    // What the master wrote it reads.
+    // The master must read the value that it wrote.
     let again = restored(&stored.encode_to_vec()).expect("the master refuses what it wrote");
     assert_eq!(holdings(&again.agents), holdings(&stored.agents));
     let Ok(before) = State::decode(data) else {
         panic!("garbage was accepted")
     };
     let (before, after) = (holdings(&before.agents), holdings(&stored.agents));
-    // Agents without overlays have nothing, and are not written again.
+    // Agents without overlays have no allocation and are not stored.
     let had = before
         .iter()
         .filter(|(ip, had)| **ip != format!("10.0.0.{NEW}") && !had.subnets.is_empty());
@@ -32,8 +32,8 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// What the log holds after a master read this and gave one more agent what there was
-/// left; `None`: it refuses it.
+/// Returns the log after a master has read `state` and registered one more agent; `None`: the master
+/// rejects it.
 fn restored(data: &[u8]) -> Option<State> {
     let mut master = CheckedMaster::new(1);
     let leader = "master@10.0.0.250:5050".parse::<Upid>().expect("a pid");
@@ -58,14 +58,14 @@ fn restored(data: &[u8]) -> Option<State> {
     Some(State::decode(master.log).expect("what was written"))
 }
 
-/// What an agent has.
+/// Allocation of an agent.
 #[derive(Debug, PartialEq)]
 struct Holding {
-    /// Of each overlay.
+    /// Subnets and bridges by overlay.
     subnets: BTreeMap<String, [Option<IpNet>; 2]>,
-    /// Its VTEP's, which stand with some or all of the overlays. (How long their prefix is,
-    /// the configuration says, whatever stood there: so all agents agree after `vtep_subnet`
-    /// grew. The MAC follows from the address.)
+    /// Addresses of the VTEP, from the overlays that contain them. (Their prefix length comes from
+    /// the configuration, so that all agents agree after `vtep_subnet` was enlarged. The MAC is
+    /// derived from the address.)
     addresses: BTreeSet<IpAddr>,
 }
 
@@ -94,7 +94,7 @@ fn holdings(agents: &[AgentInfo]) -> BTreeMap<String, Holding> {
     agents.iter().map(of).collect()
 }
 
-/// The same network may be written in several ways; an address has a full prefix.
+/// Parses a network, which can be written in several ways. Addresses get a full prefix.
 fn net(text: &str) -> IpNet {
     let net = text
         .parse()

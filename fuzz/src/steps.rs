@@ -1,21 +1,21 @@
-//! What happens to a machine, one thing after the other, as bytes: each is a kind, an
-//! argument, the length of what follows (two bytes, the lower one first), and that.
+//! Sequences of inputs of a machine as bytes. Each step consists of a kind, an argument, the length
+//! of its payload (two bytes, little-endian), and the payload.
 
-/// So many things happen at most; more would only be slow.
+/// Limit of steps, for speed.
 const MOST: usize = 100;
 
-/// One thing that happens.
+/// A step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// What; each machine has its own list.
+    /// Kind of the input; each machine has its own list.
     pub kind: u8,
-    /// Who, how or which.
+    /// Argument, such as the number of a sender.
     pub argument: u8,
-    /// Whatever comes with it.
+    /// Payload.
     pub bytes: &'a [u8],
 }
 
-/// Takes bytes apart. There are none that could not be.
+/// Decodes steps. Every sequence of bytes is valid.
 pub fn read(mut data: &[u8]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     while let [kind, argument, low, high, rest @ ..] = data
@@ -33,7 +33,7 @@ pub fn read(mut data: &[u8]) -> Vec<Step<'_>> {
     steps
 }
 
-/// The other way round. What comes with a step is cut off where its length ends.
+/// Encodes steps. Payloads are truncated to the largest length.
 pub fn write(steps: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
     let mut data = Vec::new();
     for (kind, argument, bytes) in steps {
@@ -45,25 +45,25 @@ pub fn write(steps: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
     data
 }
 
-/// The methods of requests.
+/// HTTP methods by argument.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "get", ""];
 
-/// A request: its argument says the method, and the bytes are path, query, `Accept`
-/// and body with zeros between them.
+/// A request. The argument of the step selects the method; the payload consists of path, query,
+/// `Accept` and body, separated by zeros.
 pub struct Asked {
-    /// `GET`, …
+    /// HTTP method.
     pub method: &'static str,
-    /// The path.
+    /// Path.
     pub path: String,
-    /// One parameter, if there is one.
+    /// Query parameter, if any.
     pub query: Option<(String, String)>,
-    /// The `Accept` header.
+    /// `Accept` header.
     pub accept: Option<String>,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
-/// Reads a step as a request.
+/// Decodes a step as a request.
 pub fn asked(step: &Step<'_>) -> Asked {
     let mut parts = step.bytes.splitn(4, |byte| *byte == 0);
     let mut part = || parts.next().unwrap_or_default();

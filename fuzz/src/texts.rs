@@ -37,7 +37,7 @@ fn zookeeper(text: &str) {
         .as_ref()
         .and_then(|text| text.split_once(':'))
     {
-        // (One that is part of the rest is no secret.)
+        // (A password that is part of the rest of the URL would be found there.)
         let rest = format!("zk://***@{}{}", url.servers, url.path);
         assert!(
             rest.contains(password) || !zk::redacted(text).contains(password),
@@ -57,7 +57,7 @@ fn pid(text: &str) {
     assert_eq!(pid.to_string().parse(), Ok(pid));
 }
 
-/// As the value of a key, since that is the only way to one.
+/// Reads a text as the value of a configuration key, since there is no other parser for it.
 fn duration(text: &str) {
     let network =
         r#"{"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": []}"#;

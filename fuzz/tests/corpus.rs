@@ -1,4 +1,4 @@
-//! Everything in `corpus/` is played, and the seeds in it are what `seeds` makes.
+//! Runs all inputs in `corpus/`, and compares the seeds in it with those of `seeds`.
 //!
 //! After a change of the seeds: `UPDATE_CORPUS=1 cargo test -p fuzz`.
 use std::fs;

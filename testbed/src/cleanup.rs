@@ -1,5 +1,5 @@
-//! What a run has on the machine, found by the run's id, and its removal:
-//! processes, cgroups, mounts, network namespaces, and its directory.
+//! Removal of a run from the machine: processes, cgroups, mounts, network namespaces and the
+//! directory, which are found by the run's id.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,14 +16,15 @@ use nix::unistd::Pid;
 
 use crate::wait;
 
-/// Set in the environment of everything that a run starts.
+/// Environment variable with the run's id, in all processes that a run starts.
 pub const RUN_VARIABLE: &str = "TESTBED_RUN";
-/// Where `ip netns` has its names.
+/// Directory in which `ip netns` keeps the names of namespaces.
 pub const NETNS_DIR: &str = "/run/netns";
 
+/// Timeout of each step.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The ids of all runs of this user that there are traces of.
+/// Returns the ids of all runs of this user that have a directory, namespace or cgroup.
 pub fn ids(prefix: &str) -> BTreeSet<String> {
     let mut places = vec![std::env::temp_dir(), NETNS_DIR.into()];
     places.extend(cgroup_hierarchies());
@@ -38,14 +39,14 @@ pub fn ids(prefix: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// Removes everything of a run; goes on after an error and returns them all.
+/// Removes a run from the machine. Continues after errors and returns all of them.
 pub fn remove(id: &str, dir: &Path) -> Vec<Error> {
     let steps = [
-        kill_processes(id, dir).context("killing its processes"),
-        remove_cgroups(id).context("removing its cgroups"),
-        unmount_below(dir).context("unmounting what it mounted"),
-        remove_namespaces(id).context("removing its network namespaces"),
-        remove_directory(dir).context("removing its directory"),
+        kill_processes(id, dir).context("killing the processes"),
+        remove_cgroups(id).context("removing the cgroups"),
+        unmount_below(dir).context("unmounting"),
+        remove_namespaces(id).context("removing the network namespaces"),
+        remove_directory(dir).context("removing the directory"),
     ];
     steps.into_iter().filter_map(Result::err).collect()
 }
@@ -59,7 +60,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The entries of `dir` that are this run's: called `<id>` or `<id>.<part>`.
+/// Returns the entries of `dir` that belong to a run: `<id>` or `<id>.<part>`.
 fn of_run(id: &str, dir: &Path) -> Vec<PathBuf> {
     let ours = |name: &str| {
         name.strip_prefix(id)
@@ -71,13 +72,13 @@ fn of_run(id: &str, dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Agents first stop starting executors when they are gone themselves, so this
-/// looks again until nothing is left.
+/// Kills the processes of a run. Agents start executors until they end, so this repeats until no
+/// process is left.
 fn kill_processes(id: &str, dir: &Path) -> Result<()> {
     wait::until("the run's processes to end", LIMIT, || {
         let pids = processes(id, dir);
         for pid in &pids {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL); // it may be gone by now
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL); // it may have exited
         }
         Ok(pids.is_empty().then_some(()))
     })
@@ -86,7 +87,7 @@ fn kill_processes(id: &str, dir: &Path) -> Result<()> {
 fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
     let mut pids = BTreeSet::new();
     for cgroup in cgroups(id) {
-        let _ = fs::write(cgroup.join("freezer.state"), "THAWED"); // the frozen do not die
+        let _ = fs::write(cgroup.join("freezer.state"), "THAWED"); // frozen processes do not die
         let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
         pids.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()));
     }
@@ -98,7 +99,7 @@ fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
         let Some(pid) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else {
             continue;
         };
-        // Unreadable: it is gone, or another user's and then not ours.
+        // Unreadable: the process has exited, or belongs to another user and so not to the run.
         let Ok(environ) = fs::read(path.join("environ")) else {
             continue;
         };
@@ -113,8 +114,8 @@ fn processes(id: &str, dir: &Path) -> BTreeSet<i32> {
     pids
 }
 
-/// Where cgroup hierarchies are mounted: those of version 1, and the one of version 2,
-/// which Docker uses beside them.
+/// Returns the mount points of the cgroup hierarchies of versions 1 and 2. (Docker uses version 2
+/// even if version 1 is mounted.)
 pub fn cgroup_hierarchies() -> Vec<PathBuf> {
     let is_cgroup = |mount: &Mount| ["cgroup", "cgroup2"].contains(&mount.kind.as_str());
     mounts()
@@ -124,7 +125,7 @@ pub fn cgroup_hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// All cgroups of the run, parents before children.
+/// Returns the cgroups of a run, parents before children.
 fn cgroups(id: &str) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = cgroup_hierarchies()
         .iter()
@@ -142,7 +143,7 @@ fn remove_cgroups(id: &str) -> Result<()> {
     wait::until("the run's cgroups to become empty", LIMIT, || {
         let mut outcome = Ok(Some(()));
         for cgroup in cgroups(id).into_iter().rev() {
-            // Busy until the last of its dead processes has been reaped.
+            // A cgroup is busy until its last dead process has been reaped.
             if let Err(error) = fs::remove_dir(&cgroup) {
                 outcome = Err(Error::new(error).context(cgroup.display().to_string()));
             }
@@ -160,7 +161,7 @@ fn mounts() -> Vec<Mount> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mount = |line: &str| {
         let (left, right) = line.split_once(" - ")?;
-        // Mesos's and our own paths have no blanks, which would be escaped here.
+        // Paths of Mesos and of the test bed have no blanks, which would be escaped.
         let point = left.split(' ').nth(4)?.into();
         Some(Mount {
             point,
@@ -194,9 +195,9 @@ fn remove_namespaces(id: &str) -> Result<()> {
     outcome
 }
 
-/// Takes the name away; the namespace goes with its last process.
+/// Removes the name of a namespace. The namespace itself ends with its last process.
 pub fn remove_namespace(path: &Path) -> Result<()> {
-    let _ = umount2(path, MntFlags::MNT_DETACH); // not mounted: left half-made
+    let _ = umount2(path, MntFlags::MNT_DETACH); // fails if making the namespace was interrupted
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| path.display().to_string())
@@ -207,7 +208,7 @@ pub fn remove_namespace(path: &Path) -> Result<()> {
 
 fn remove_directory(dir: &Path) -> Result<()> {
     if dir.parent().is_none() || dir.as_os_str().as_bytes().is_empty() {
-        bail!("{} is no run's directory", dir.display());
+        bail!("{} is not the directory of a run", dir.display());
     }
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_runs_with_similar_ids_apart() {
+    fn distinguishes_runs_with_similar_ids() {
         let dir = std::env::temp_dir().join(format!("cleanup-test-{}", std::process::id()));
         for name in ["run-1", "run-1.host", "run-12", "run-12.host"] {
             fs::create_dir_all(dir.join(name)).unwrap();

@@ -136,7 +136,7 @@ pub const ZOOKEEPER: &[Requirement] = &[
     },
 ];
 
-/// What it takes to generate declarations from the C header.
+/// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
     kind: Kind::Clang,
     package: "libclang-dev",

@@ -8,18 +8,18 @@ use anyhow::Result;
 use crate::task::{ReceivedStream, SentStream, TaskClient};
 use crate::wait;
 
-/// What became of a stream.
+/// Result of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamResult {
-    /// From whom to whom.
-    pub way: String,
+    /// Addresses of sender and receiver.
+    pub path: String,
     /// Datagrams sent.
     pub sent: u64,
-    /// Those that did not arrive.
+    /// Datagrams that did not arrive.
     pub lost: u64,
-    /// Those that did, after a later one.
+    /// Datagrams that arrived after a later one.
     pub late: u64,
-    /// Longest time in which none arrived.
+    /// Longest time without an arrival.
     pub longest_gap: Duration,
 }
 
@@ -30,7 +30,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts them, and waits until something came everywhere.
+    /// Starts the streams, and waits until each task has received datagrams.
     pub fn start(tasks: &[TaskClient], limit: Duration) -> Result<Traffic> {
         let next = tasks.iter().cycle().skip(1);
         for (task, next) in tasks.iter().zip(next) {
@@ -43,7 +43,7 @@ impl Traffic {
         Ok(traffic)
     }
 
-    /// Waits until every task got so many datagrams more.
+    /// Waits until every task has received `datagrams` more.
     pub fn flow(&self, datagrams: u64, limit: Duration) -> Result<()> {
         let count = || -> Result<Vec<u64>> {
             let sum = |task: &TaskClient| {
@@ -65,7 +65,7 @@ impl Traffic {
         )
     }
 
-    /// Ends them, gives the last datagrams time to arrive, and says what was lost.
+    /// Ends the streams, waits up to a second for the last datagrams, and returns the results.
     pub fn finish(self) -> Result<Vec<StreamResult>> {
         let sent = self
             .tasks
@@ -76,18 +76,18 @@ impl Traffic {
         let mut outcomes = Vec::new();
         for ((task, next), sent) in self.tasks.iter().zip(next).zip(sent) {
             for sent in sent {
-                let way = format!("{} to {}", task.address().ip(), sent.to);
-                outcomes.push(outcome(way, next, &sent)?);
+                let path = format!("{} to {}", task.address().ip(), sent.to);
+                outcomes.push(result(path, next, &sent)?);
             }
         }
         Ok(outcomes)
     }
 }
 
-/// How long the last datagram may be under way.
+/// Longest delay of the last datagram.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-fn outcome(way: String, receiver: &TaskClient, sent: &SentStream) -> Result<StreamResult> {
+fn result(path: String, receiver: &TaskClient, sent: &SentStream) -> Result<StreamResult> {
     let start = Instant::now();
     loop {
         let received = receiver
@@ -101,7 +101,7 @@ fn outcome(way: String, receiver: &TaskClient, sent: &SentStream) -> Result<Stre
                 late, longest_gap, ..
             } = received;
             return Ok(StreamResult {
-                way,
+                path,
                 sent: sent.sent,
                 lost,
                 late,

@@ -1,4 +1,4 @@
-//! Where things are: the sources, what cargo built, what is kept between runs.
+//! Paths of the sources, of built programs, and of files that are kept between runs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,14 +6,14 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-/// The directory of the workspace.
+/// Returns the directory of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the test bed lies in the workspace")
 }
 
-/// Cargo's target directory; what is fetched once and kept lies there too.
+/// Returns cargo's target directory, in which fetched files are kept too.
 pub fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => workspace().join(dir),
@@ -21,10 +21,10 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// Where the programs of this build are: beside the running one. (Tests and examples
-/// lie one directory further down.)
+/// Returns the directory of the programs of this build: that of the running program, or its parent
+/// for tests and examples.
 fn built() -> Result<PathBuf> {
-    let exe = std::env::current_exe().context("where this program is")?;
+    let exe = std::env::current_exe().context("finding the path of this program")?;
     let dir = exe.parent().context("a program without a directory")?;
     let below = dir.ends_with("deps") || dir.ends_with("examples");
     Ok(if below {
@@ -35,7 +35,7 @@ fn built() -> Result<PathBuf> {
     .to_owned())
 }
 
-/// The arguments with which cargo builds the programs that tests run.
+/// Arguments for cargo that build the programs which tests run.
 pub const BUILD_PROGRAMS: &[&str] = &[
     "build",
     "--package",
@@ -68,7 +68,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
 
 fn build_programs(dir: &Path) -> Result<()> {
     if std::env::var_os("TESTBED_BUILT").is_some() {
-        return Ok(()); // by cargo xtask test, for all of its tests
+        return Ok(()); // cargo xtask test has built them
     }
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
@@ -92,8 +92,8 @@ fn build_programs(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The library with both modules, of the same build as the running test. (For a
-/// package's own tests cargo leaves the library among their dependencies.)
+/// Returns the library with both modules, of the same build as the running test. (Cargo puts the
+/// library that tests depend on into `deps`.)
 pub fn module() -> Result<PathBuf> {
     Ok(built()?.join("deps/libmesos_overlay.so"))
 }

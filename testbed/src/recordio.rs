@@ -1,19 +1,19 @@
-//! RecordIO, the framing of Mesos's event streams: a length in decimal, a newline,
-//! and so many bytes.
+//! RecordIO, the framing of Mesos's event streams: a length in decimal, a newline, and that number
+//! of bytes.
 
 use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// Longer ones are an error of the peer.
+/// Limit of a record, bytes.
 const MAX_RECORD: u64 = 64 << 20;
 
-/// The JSON events in a stream; ends with the stream.
+/// Iterator over the JSON events of a stream.
 pub struct Events<R>(BufReader<R>);
 
 impl<R: Read> Events<R> {
-    /// The events that can be read here.
+    /// Makes an iterator over the events of `reader`.
     pub fn new(reader: R) -> Events<R> {
         Events(BufReader::new(reader))
     }

@@ -1,6 +1,6 @@
-//! A run: everything that the test bed puts on the machine carries the run's id, so
-//! that it can be found and removed without anyone's memory: at the end, on
-//! Ctrl-C, or by the next run if this one was killed.
+//! Runs: all processes, namespaces, cgroups and files that a test or the demo makes carry the id of
+//! its run. They are removed by that id at the end, on Ctrl-C, or by the next run if a run was
+//! killed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,12 +16,12 @@ use signal_hook::iterator::Signals;
 
 use crate::{cleanup, wait};
 
-/// The start of every run's id.
+/// Prefix of the ids of runs.
 pub const PREFIX: &str = "mesos-overlay-";
-/// In the directory of a run that outlives its process.
+/// File in the directory of a run that must outlive its process.
 const KEPT: &str = "kept";
 
-/// Something that the test bed does on the machine. Dropping it removes all of it.
+/// A run of the test bed. Dropping it removes the run from the machine.
 #[derive(Debug)]
 pub struct Run {
     id: String,
@@ -29,20 +29,20 @@ pub struct Run {
     kept: bool,
 }
 
-/// Runs of this process that are to be removed when it is interrupted.
+/// Runs of this process, which are removed when it is interrupted.
 static LIVE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-/// Held for reading while something is made, for writing (and for ever) once this process is
-/// being stopped: nothing is made any more while everything is removed.
+/// Lock that keeps creation and clean-up apart. Creators of processes and namespaces hold it for
+/// reading; the signal handler locks it for writing, permanently, before it removes the runs.
 static GATE: RwLock<()> = RwLock::new(());
 
-/// To be held while something is made that a run has to remove.
+/// Returns a guard to hold while a process or namespace is made; clean-up waits for it.
 pub fn creation_guard() -> RwLockReadGuard<'static, ()> {
     GATE.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Run {
-    /// A new run, with a directory of its own. The first one of a process removes
-    /// what killed runs left behind, and takes care of signals from then on.
+    /// Makes a run with a directory. The first run of a process removes killed runs and installs
+    /// signal handlers.
     pub fn new() -> Result<Run> {
         static FIRST: Once = Once::new();
         static SIGNALS: OnceLock<Result<(), String>> = OnceLock::new();
@@ -55,11 +55,12 @@ impl Run {
         let _gate = creation_guard();
         let mut live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = std::process::id();
-        let started = start_time(pid).context("this process is not in /proc")?;
+        let started =
+            start_time(pid).context("cannot read the start time of this process in /proc")?;
         let id = (1..)
             .map(|number| format!("{PREFIX}{pid}-{started}-{number}"))
             .find(|id| !live.contains(id) && !directory(id).exists())
-            .expect("numbers do not end");
+            .expect("an infinite range has a free number");
         let dir = directory(&id);
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
         live.insert(id.clone());
@@ -70,22 +71,22 @@ impl Run {
         })
     }
 
-    /// The id; what is made for a part of the run is called `<id>.<part>`.
+    /// Returns the id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What a part of this run is called where names are the whole machine's.
+    /// Returns the name of a part of the run, `<id>.<part>`, for namespaces, cgroups and containers.
     pub fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.id)
     }
 
-    /// The directory of the run's files.
+    /// Returns the directory of the run's files.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Leaves everything in place until [`remove_kept`].
+    /// Keeps the run after the end of this process, until [`remove_kept`].
     pub fn keep(&mut self) -> Result<()> {
         fs::write(self.dir.join(KEPT), "")?;
         LIVE.lock()
@@ -108,7 +109,7 @@ impl Drop for Run {
     }
 }
 
-/// Removes the runs that were kept; their ids are returned.
+/// Removes the runs that were kept, and returns their ids.
 pub fn remove_kept() -> Vec<String> {
     let kept: Vec<String> = cleanup::ids(PREFIX)
         .into_iter()
@@ -120,14 +121,14 @@ pub fn remove_kept() -> Vec<String> {
 
 fn remove(id: &str) {
     for error in cleanup::remove(id, &directory(id)) {
-        eprintln!("cleaning up after {id}: {error:#}");
+        eprintln!("cannot clean up {id}: {error:#}");
     }
 }
 
 fn remove_stale() {
     for id in cleanup::ids(PREFIX) {
         if !is_kept(&id) && !is_alive(&id) {
-            eprintln!("removing what a killed run left behind ({id})");
+            eprintln!("removing a run that was killed: {id}");
             remove(&id);
         }
     }
@@ -141,20 +142,20 @@ fn is_kept(id: &str) -> bool {
     directory(id).join(KEPT).exists()
 }
 
-/// Whether the process that the id names still runs. A pid alone would not do: it is given
-/// to another process sooner or later.
+/// Returns true if the process of a run is alive. The id contains the start time of the process
+/// too, since process ids are reused.
 fn is_alive(id: &str) -> bool {
     let mut parts = id[PREFIX.len()..].split('-').map(str::parse::<u64>);
     let (Some(Ok(pid)), Some(Ok(started))) = (parts.next(), parts.next()) else {
-        return true; // not one of ours, so none of our business
+        return true; // not the id of a run
     };
     u32::try_from(pid).ok().and_then(start_time) == Some(started)
 }
 
-/// When the process started, in clock ticks since boot; `None`: there is none.
+/// Returns the start time of a process, in clock ticks since boot; `None`: no such process.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
+    // The name of the program, in parentheses, may contain blanks and parentheses.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(19)?.parse().ok()
 }
@@ -168,7 +169,7 @@ fn watch_signals() -> Result<()> {
                 let _for_ever = GATE.write();
                 let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
                 if !live.is_empty() {
-                    eprintln!("\ninterrupted: taking everything down");
+                    eprintln!("\ninterrupted: cleaning up");
                 }
                 live.iter().for_each(|id| remove(id));
                 reap();
@@ -178,11 +179,10 @@ fn watch_signals() -> Result<()> {
     Ok(())
 }
 
-/// Takes note of the children's ends, so that no zombie is left to an init that may
-/// not care for them (in containers it often does not).
+/// Reaps children. Zombies would be inherited by init, which in containers often does not reap.
 fn reap() {
-    let _ = wait::until("the children", Duration::from_secs(1), || {
-        // An error: there are no more. Some that are not a run's may go on.
+    let _ = wait::until("children to end", Duration::from_secs(1), || {
+        // An error means that there are no more. Children of other origin may continue.
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {
                 return Ok(None);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn its_directory_goes_with_it() {
+    fn dropping_a_run_removes_its_directory() {
         let run = Run::new().unwrap();
         let dir = run.dir().to_owned();
         fs::write(dir.join("file"), "").unwrap();

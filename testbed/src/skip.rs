@@ -1,16 +1,15 @@
-//! Tests that cannot run on this machine say so, and why.
+//! Skipping of tests that cannot run on this machine.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
-/// The file that `cargo xtask test` collects the reasons in.
+/// Environment variable: file in which `cargo xtask test` collects the reasons.
 pub const FILE_VARIABLE: &str = "TESTBED_SKIPPED";
 
-/// Says that a test is skipped. With `CI=true` that is a failure instead, so that
-/// nobody takes skipped tests for passed ones.
+/// Reports that a test is skipped, and why.
 ///
 /// # Panics
-/// With `CI=true` in the environment.
+/// With `CI=true` in the environment a skipped test is a failed one.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {reason}");
     assert!(
@@ -21,21 +20,22 @@ pub fn skip(test: &str, reason: &str) {
     let Some(file) = std::env::var_os(FILE_VARIABLE) else {
         return;
     };
-    // One write per line: tests run in parallel.
+    // One write per line, since tests run in parallel.
     let written = OpenOptions::new()
         .create(true)
         .append(true)
         .open(file)
         .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     if let Err(error) = written {
-        eprintln!("noting that it was skipped: {error}");
+        eprintln!("cannot record that a test was skipped: {error}");
     }
 }
 
-/// Set by `cargo xtask test` when Mesos cannot be had: why.
+/// Environment variable: reason why Mesos is not available, set by `cargo xtask test`.
 pub const NO_MESOS_VARIABLE: &str = "TESTBED_NO_MESOS";
 
-/// Mesos, fetched and built if need be; if that is impossible, the test is skipped.
+/// Returns Mesos, which is fetched and built if necessary. `None`: this is impossible, and the
+/// test is reported as skipped.
 pub fn require_mesos(test: &str) -> Option<crate::mesos::Mesos> {
     let known = std::env::var(NO_MESOS_VARIABLE);
     let mesos = match known {
@@ -43,11 +43,12 @@ pub fn require_mesos(test: &str) -> Option<crate::mesos::Mesos> {
         Err(_) => crate::mesos::Mesos::get().map_err(|error| format!("{error:#}")),
     };
     mesos
-        .map_err(|reason| skip(test, &format!("no Mesos: {reason}")))
+        .map_err(|reason| skip(test, &format!("cannot run Mesos: {reason}")))
         .ok()
 }
 
-/// Whether hosts can be made ([`crate::net::available`]); if not, the test is skipped.
+/// Returns true if hosts can be made ([`crate::net::available`]). `false`: the test is reported as
+/// skipped.
 pub fn require_hosts(test: &str) -> bool {
     match crate::net::available() {
         Ok(()) => true,
@@ -58,8 +59,8 @@ pub fn require_hosts(test: &str) -> bool {
     }
 }
 
-/// Whether container engines can be run ([`crate::docker::available`]); if not, the
-/// test is skipped.
+/// Returns true if Docker engines can run ([`crate::docker::available`]). `false`: the test is
+/// reported as skipped.
 pub fn require_docker(test: &str) -> bool {
     match crate::docker::available() {
         Ok(()) => true,

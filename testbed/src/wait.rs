@@ -1,13 +1,14 @@
-//! Waiting for something to become true, with a deadline and never longer than
-//! it takes. The only place in the test bed that sleeps.
+//! Waiting for a condition, with a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// Asks until there is an answer; after `limit` the last reason why there is none
-/// becomes the error, together with `what` was waited for.
+/// Calls `ask` until it returns a value.
+///
+/// # Errors
+/// No value within `limit`; the error contains `what` and the last error of `ask`.
 pub fn until<T>(
     what: &str,
     limit: Duration,
@@ -22,7 +23,10 @@ pub fn until<T>(
             Err(error) => Some(error),
         };
         if start.elapsed() >= limit {
-            let text = format!("waited {:.1} s for {what} in vain", limit.as_secs_f64());
+            let text = format!(
+                "timeout after {:.1} s while waiting for {what}",
+                limit.as_secs_f64()
+            );
             return Err(why.map_or_else(|| anyhow!("{text}"), |error| error.context(text.clone())));
         }
         thread::sleep(pause);
@@ -35,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_the_answer_when_there_is_one() {
+    fn returns_the_first_value() {
         let mut asked = 0;
         let answer = until("three", Duration::from_secs(5), || {
             asked += 1;
@@ -45,11 +49,11 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_waited_for_and_why() {
+    fn the_error_names_condition_and_cause() {
         let nothing = until::<()>("rain", Duration::ZERO, || Err(anyhow!("no clouds")));
         assert_eq!(
             format!("{:#}", nothing.unwrap_err()),
-            "waited 0.0 s for rain in vain: no clouds"
+            "timeout after 0.0 s while waiting for rain: no clouds"
         );
     }
 }

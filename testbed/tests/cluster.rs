@@ -1,4 +1,4 @@
-//! The test bed by itself: plain Mesos, without our modules.
+//! Clusters of the test bed with Mesos alone, without modules.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -59,7 +59,7 @@ fn tasks_survive_the_deaths_of_master_and_agent() {
     );
 }
 
-/// The second half of `a_killed_run_is_removed_by_the_next_one`.
+/// Process that `a_killed_run_is_removed_by_the_next_one` starts and kills.
 #[test]
 fn runs_until_it_is_killed() {
     if std::env::var_os("RUN_UNTIL_KILLED").is_none() {
@@ -70,7 +70,7 @@ fn runs_until_it_is_killed() {
     wait::until("the end", Duration::from_secs(600), || Ok(None::<()>)).unwrap();
 }
 
-/// Starts this program again as `runs_until_it_is_killed`; its process and its run's id.
+/// Starts this program as `runs_until_it_is_killed`. Returns the process and the id of its run.
 fn another_run() -> (Child, String) {
     let mut other = Command::new(std::env::current_exe().unwrap());
     other
@@ -101,7 +101,7 @@ fn a_killed_run_is_removed_by_the_next_one() {
         "it was killed, so it cannot have removed anything"
     );
     drop(Run::new().unwrap());
-    // Another run of these tests may have come first, and still be at it.
+    // A parallel test may be removing the run already.
     wait::until("the processes of the run to end", LIMIT, || {
         Ok((!cleanup::ids(PREFIX).contains(&id)).then_some(()))
     })

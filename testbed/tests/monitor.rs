@@ -1,4 +1,4 @@
-//! The monitor hears what tests rely on it to hear, and nothing else.
+//! Changes that the monitor reports and those that it ignores.
 
 use testbed::monitor::Monitor;
 use testbed::net::Underlay;
@@ -42,7 +42,7 @@ fn hears_every_kind_of_change() {
         let changes = monitor.changes().unwrap();
         assert!(!changes.is_empty(), "not heard: {line}");
     }
-    // A neighbour that the kernel finds (or not) by itself is no change.
+    // A neighbour that the kernel resolves (or not) is not reported.
     let _ = host.run("ping", &["-c", "1", "-W", "1", "10.77.2.9"]);
     do_it("ip route show");
     assert_eq!(monitor.changes().unwrap(), [] as [&str; 0]);

@@ -1,4 +1,4 @@
-//! The stand-in for Mesos's CNI plugin, on a real kernel with Debian's plugins.
+//! Replacement of Mesos's CNI plugin, on a real kernel with Debian's plugins.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -47,7 +47,7 @@ fn rules(host: &Host) -> String {
     host.run("iptables", &["-w", "-t", "nat", "-S"]).unwrap()
 }
 
-/// The first line of a task's echo, asked for from a host.
+/// Returns the first line of a task's echo, requested from a host.
 fn echo(from: &Host, to: SocketAddr) -> String {
     let stream = netns::connect(Some(from.netns()), to, LIMIT).unwrap();
     writeln!(&stream, "echo").unwrap();
@@ -86,7 +86,7 @@ fn forwards_the_hosts_ports_and_cleans_up() {
         let seen = echo(&client, SocketAddr::from((host.ip(), port)));
         assert_eq!(seen, "10.77.0.2", "the container sees the client itself");
     }
-    // From the host itself, by its own address.
+    // The host itself uses its own address.
     assert!(!echo(&host, SocketAddr::from((host.ip(), 31000))).is_empty());
     let of_c1 = format!("container_id: {}", run.name("c1"));
     assert_eq!(rules(&host).matches(&of_c1).count(), 2);
@@ -114,7 +114,7 @@ fn an_attachment_that_fails_half_way_is_undone() {
     std::fs::write(&file, config.to_string()).unwrap();
     let error = Container::attach(&run, &host, "c1", &file).unwrap_err();
     assert!(format!("{error:#}").contains("iptables"), "{error:#}");
-    // Its address is free again.
+    // The address is released.
     let taken = std::fs::read_dir(run.dir().join("ipam/net"))
         .unwrap()
         .flatten();

@@ -1,4 +1,4 @@
-//! `agent_addresses`: which agents are served.
+//! `agent_addresses`: the agents that a master serves.
 
 use serde_json::json;
 use testbed::wait;
@@ -28,7 +28,7 @@ fn agents_from_elsewhere_are_refused_and_told_why() {
         Ok((told && overlay["registered"] == false).then_some(()))
     })
     .unwrap();
-    // What it had of before stays with it, until somebody gives it back.
+    // An earlier allocation remains until an operator releases it.
     let after = wait_state(&mut cluster, "the agent that is served", |state| {
         state["agents"]
             .as_array()

@@ -1,4 +1,4 @@
-//! Mesos's HTTP authentication in front of our endpoints.
+//! Authentication of the modules' endpoints by Mesos.
 
 use std::fs;
 
@@ -11,10 +11,10 @@ use testbed::wait;
 
 use crate::common::{LIMIT, loopback};
 
-/// `operator:secret`, as HTTP's basic authentication has it.
+/// Credentials `operator:secret` for HTTP's basic authentication.
 const CREDENTIALS: &str = "Basic b3BlcmF0b3I6c2VjcmV0";
 
-/// The status of a request, with credentials or without.
+/// Returns the status of a request, with or without credentials.
 fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
     let headers: &[_] = if known {
         &[("Authorization", CREDENTIALS)]
@@ -32,7 +32,7 @@ fn status(node: &Node, method: &str, path: &str, known: bool) -> u16 {
         .status
 }
 
-/// A cluster whose Mesos authenticates everything, not started yet.
+/// Prepares a cluster in which Mesos authenticates all requests.
 fn authenticating(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::prepare(setup).unwrap();
     let credentials = json!({"credentials": [{"principal": "operator", "secret": "secret"}]});
@@ -52,7 +52,19 @@ fn authenticating(setup: &ClusterConfig) -> Cluster {
     cluster
 }
 
-fn wait_serving(cluster: &mut Cluster) {
+/// Waits until both modules answer, and Mesos has installed its authenticators. (libprocess lets
+/// every request through before that, and modules are loaded first.)
+fn wait_serving(cluster: &mut Cluster, authenticates: bool) {
+    if authenticates {
+        wait::until("Mesos to authenticate", LIMIT, || {
+            cluster.check()?;
+            let nodes = std::iter::once(&cluster.master).chain(&cluster.agents);
+            let is_protected = |node: &Node| Ok(node.client().get("/state")?.status == 401);
+            let protected: anyhow::Result<Vec<bool>> = nodes.map(is_protected).collect();
+            Ok(protected?.into_iter().all(|yes| yes).then_some(()))
+        })
+        .unwrap();
+    }
     wait::until("the master to serve", LIMIT, || {
         cluster.check()?;
         Ok((cluster
@@ -77,12 +89,12 @@ fn wait_serving(cluster: &mut Cluster) {
 
 const DELETE: &str = "/overlay-master/agents/delete";
 
-/// What everybody gets of endpoints that write and of those that only read.
+/// Asserts the statuses of writing and of reading endpoints.
 fn check(cluster: &Cluster, writes: u16, reads: u16) {
     let (master, agent) = (&cluster.master, &cluster.agents[0]);
     assert_eq!(status(master, "POST", DELETE, false), writes);
     assert_eq!(status(master, "POST", DELETE, true), 200);
-    // Neither another spelling nor another method leads around it.
+    // Other spellings of the path and other methods are authenticated too.
     for path in [
         format!("{DELETE}/"),
         format!("/{DELETE}"),
@@ -135,7 +147,7 @@ fn authenticate_http_chooses_what_mesos_protects() {
     };
     let mut cluster = authenticating(&setup);
     cluster.start_all().unwrap();
-    wait_serving(&mut cluster);
+    wait_serving(&mut cluster, true);
     check(&cluster, 401, 200);
     for (mode, writes, reads) in [("all", 401, 401), ("none", 200, 200), ("writes", 401, 200)] {
         for node in std::iter::once(&mut cluster.master).chain(&mut cluster.agents) {
@@ -143,7 +155,7 @@ fn authenticate_http_chooses_what_mesos_protects() {
                 .unwrap();
             node.restart().unwrap();
         }
-        wait_serving(&mut cluster);
+        wait_serving(&mut cluster, true);
         check(&cluster, writes, reads);
     }
 }
@@ -159,6 +171,6 @@ fn without_an_authenticator_everything_is_open() {
             .unwrap();
     }
     cluster.start_all().unwrap();
-    wait_serving(&mut cluster);
+    wait_serving(&mut cluster, false);
     check(&cluster, 200, 200);
 }

@@ -1,4 +1,4 @@
-//! Garbage over the network: Mesos stays up, nothing is lost, and the log is not flooded.
+//! Invalid input from the network: Mesos continues, no state is lost, and the log is not flooded.
 
 use std::io::{Read, Write};
 
@@ -9,14 +9,14 @@ use testbed::node::Node;
 
 use crate::common::{LIMIT, all_ok, assert_alive, loopback, start, state, wait_state};
 
-/// Reproducible bytes that mean nothing.
+/// Returns reproducible random bytes.
 fn garbage(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..length).map(|_| random.u8(..)).collect()
 }
 
-/// Garbage under every name that either side listens to, from a stranger and
-/// from someone who claims to be the other side.
+/// Sends random bytes as every message type, from an unknown sender and with the pid of the real
+/// one.
 fn send_garbage(cluster: &Cluster, node: &Node, process: &str) {
     let master = format!("overlay-master@{}", cluster.master.address());
     let agent = format!("overlay-agent@{}", cluster.agents[0].address());
@@ -53,7 +53,7 @@ fn garbage_messages_do_no_harm() {
         )),
         before
     );
-    // One line a second for the same reason: hundreds of messages, a few lines.
+    // Each reason is logged once per second, so hundreds of messages cause a few lines.
     for node in [&cluster.master, &cluster.agents[0]] {
         let log = node.log();
         let warnings = log.lines().filter(|line| line.starts_with('W')).count();
@@ -133,7 +133,7 @@ fn garbage_requests_do_no_harm() {
     );
 }
 
-/// Bytes that are no HTTP, and a request that is cut off.
+/// Sends bytes that are not HTTP, and an incomplete request.
 fn raw_garbage(node: &Node) {
     let cut =
         b"POST /overlay-master/agents/delete HTTP/1.1\r\nContent-Length: 100\r\n\r\n{\"agents\""

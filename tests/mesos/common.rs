@@ -1,4 +1,4 @@
-//! Clusters for the tests, and what is asked of them.
+//! Configurations of clusters, and requests to them, for all tests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,16 +11,16 @@ use testbed::net::Host;
 use testbed::node::Node;
 use testbed::{install, skip, wait};
 
-/// How long a cluster may take for one step, on a machine that has much else to do.
+/// Timeout of a step, long enough for a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a cluster on loopback addresses is to be like; `None` if the test is skipped.
+/// Returns the configuration of a cluster on loopback addresses; `None`: the test is skipped.
 pub fn loopback(test: &str, agents: usize) -> Option<ClusterConfig> {
     skip::require_mesos(test)?;
     Some(ClusterConfig::new(agents, Placement::Loopback).unwrap())
 }
 
-/// The same on hosts.
+/// Returns the configuration of a cluster on simulated hosts; `None`: the test is skipped.
 pub fn hosts(test: &str, agents: usize) -> Option<ClusterConfig> {
     if !skip::require_hosts(test) {
         return None;
@@ -29,7 +29,8 @@ pub fn hosts(test: &str, agents: usize) -> Option<ClusterConfig> {
     Some(ClusterConfig::new(agents, Placement::Hosts).unwrap())
 }
 
-/// The same as [`loopback`] with three masters that are elected.
+/// Returns the configuration of a cluster on loopback addresses with three masters and ZooKeeper;
+/// `None`: the test is skipped.
 pub fn elected(test: &str, agents: usize) -> Option<ClusterConfig> {
     if let Some(missing) = install::missing(install::ZOOKEEPER) {
         skip::skip(test, &missing);
@@ -40,20 +41,22 @@ pub fn elected(test: &str, agents: usize) -> Option<ClusterConfig> {
     Some(setup)
 }
 
-/// Starts it and waits until every agent has its overlays.
+/// Starts a cluster and waits until every agent has its overlays.
 pub fn start(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::start(setup).unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
     cluster
 }
 
-/// `/overlay-master/state` as it is now, but for the ages in it; an error while there is
-/// none.
+/// Returns `/overlay-master/state` without ages.
+///
+/// # Errors
+/// The master does not serve.
 pub fn state(master: &Node) -> Result<Value> {
     master.overlay_state()
 }
 
-/// The state once it is as it should be.
+/// Waits until the state satisfies a condition, and returns it.
 #[track_caller]
 pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     wait::until(what, LIMIT, || {
@@ -65,8 +68,7 @@ pub fn wait_state(cluster: &mut Cluster, what: &str, is: impl Fn(&Value) -> bool
     .unwrap()
 }
 
-/// Puts these members into the configuration of the master's module, which it reads at
-/// its next start.
+/// Adds members to the configuration of the master's module, for its next start.
 pub fn configure_master(master: &Node, members: &Value) {
     let file = master.dir().join("master.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -76,7 +78,7 @@ pub fn configure_master(master: &Node, members: &Value) {
     fs::write(&file, config.to_string()).unwrap();
 }
 
-/// Deletes agents that are gone, as soon as the master knows it; the state then.
+/// Waits until the master reports agents as disconnected, and deletes them. Returns the state.
 #[track_caller]
 pub fn delete_dead(master: &Node, agents: &Value) -> Value {
     let body = json!({ "agents": agents });
@@ -95,8 +97,7 @@ pub fn delete_dead(master: &Node, agents: &Value) -> Value {
     .unwrap()
 }
 
-/// Waits until the kernel is done with making sure that nobody else has a host's IPv6
-/// addresses.
+/// Waits for the end of duplicate address detection on a host.
 pub fn wait_settled(host: &Host) {
     wait::until("the addresses to be usable", LIMIT, || {
         let tentative = host.run("ip", &["-6", "address", "show", "tentative"])?;
@@ -105,7 +106,7 @@ pub fn wait_settled(host: &Host) {
     .unwrap();
 }
 
-/// The subnet of overlay `dcos` by agent.
+/// Returns the subnets of overlay `dcos` by agent.
 pub fn subnets(state: &Value) -> BTreeMap<String, String> {
     let agents = state["agents"].as_array().into_iter().flatten();
     agents
@@ -116,7 +117,7 @@ pub fn subnets(state: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Whether so many agents are there and all their overlays are in order.
+/// Returns true if the state has this number of agents, and all their overlays are OK.
 pub fn all_ok(state: &Value, count: usize) -> bool {
     let agents = state["agents"].as_array().cloned().unwrap_or_default();
     let mut overlays = agents
@@ -125,7 +126,7 @@ pub fn all_ok(state: &Value, count: usize) -> bool {
     agents.len() == count && overlays.all(|overlay| overlay["state"]["status"] == "STATUS_OK")
 }
 
-/// Master and agents still answer, with our endpoints and with Mesos's own.
+/// Asserts that master and agents answer at the modules' and at Mesos's endpoints.
 #[track_caller]
 pub fn assert_alive(cluster: &mut Cluster) {
     cluster.check().unwrap();

@@ -19,11 +19,11 @@ fn what_a_dead_agent_held_is_given_to_the_next() {
     let mut expected = subnets(&before);
     let freed = expected.remove(&dead).unwrap();
     assert_eq!(subnets(&after), expected);
-    // It is in the log, not only in memory.
+    // The deletion is in the log, not only in memory.
     cluster.master.restart().unwrap();
     let stored = wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
     assert_eq!(subnets(&stored), expected);
-    // The lowest free subnet is the one that was given back.
+    // The lowest free subnet is the released one.
     cluster.agents[1].start().unwrap();
     let back = wait_state(&mut cluster, "three agents again", |state| all_ok(state, 3));
     assert_eq!(subnets(&back)[&dead], freed);

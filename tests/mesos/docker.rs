@@ -1,6 +1,5 @@
-//! Agents that make networks for Docker as well, each with an engine on its host:
-//! containers of both kinds reach each other, and lose nothing while agents and
-//! masters are mistreated.
+//! Agents with Docker networks, each with an engine on its host: containers of Mesos and Docker
+//! reach each other, and lose no packet while agents and masters are killed and upgraded.
 
 use std::net::SocketAddr;
 
@@ -16,14 +15,14 @@ use testbed::{skip, wait};
 use crate::common::{LIMIT, hosts};
 use crate::lossless::mistreat;
 
-/// Two agents, and the engines of their hosts.
+/// A cluster of two agents, with an engine on each host.
 pub struct Site {
-    // They end before their hosts go.
+    // Dropped before their hosts.
     pub engines: [Engine; 2],
     pub cluster: Cluster,
 }
 
-/// What a cluster with Docker is to be like; `None` if the test is skipped.
+/// Returns the configuration of a cluster with Docker; `None`: the test is skipped.
 pub fn docker(test: &str) -> Option<ClusterConfig> {
     if !skip::require_docker(test) {
         return None;
@@ -36,7 +35,7 @@ pub fn docker(test: &str) -> Option<ClusterConfig> {
     Some(setup)
 }
 
-/// The same with one overlay of both families.
+/// Returns the configuration of a cluster with Docker and one dual-stack overlay.
 fn dual_stack(test: &str) -> Option<ClusterConfig> {
     let mut setup = docker(test)?;
     setup.network = json!({
@@ -59,7 +58,7 @@ impl Site {
             let part = format!("engine{}", index + 1);
             let mut engine =
                 Engine::new(cluster.run(), &part, agent.host().unwrap().netns()).unwrap();
-            // What runs lives on when an engine is restarted.
+            // Containers survive a restart of their engine.
             engine.keep_containers().unwrap();
             engine.start().unwrap();
             let socket = engine.socket();
@@ -73,12 +72,12 @@ impl Site {
         Site { engines, cluster }
     }
 
-    /// The network of an agent's host.
+    /// Returns the network namespace of an agent's host.
     pub fn netns(&self, agent: usize) -> Netns {
         self.cluster.agents[agent].host().unwrap().netns().clone()
     }
 
-    /// A task in a container of Docker.
+    /// Starts a task in a Docker container.
     pub fn docker_task(&self, agent: usize, name: &str, network: &str) -> Party {
         let addresses = self.engines[agent].task_addresses(name, network).unwrap();
         let task = Party {
@@ -93,14 +92,14 @@ impl Site {
         task
     }
 
-    /// The engine's id of network `dcos`.
+    /// Returns the engine's id of network `dcos`.
     pub fn network_id(&self, agent: usize) -> String {
         self.engines[agent]
             .docker(&["network", "inspect", "--format", "{{.Id}}", "dcos"])
             .unwrap()
     }
 
-    /// A container on network `dcos` of each host, without Mesos.
+    /// Starts a container on network `dcos` of each host, without Mesos.
     pub fn attach(&self) -> [Container; 2] {
         [("mesos0", 0), ("mesos1", 1)].map(|(name, agent)| {
             let agent = &self.cluster.agents[agent];
@@ -110,7 +109,7 @@ impl Site {
     }
 }
 
-/// A task in a container, and all its addresses, IPv4 first.
+/// A task in a container, with its addresses, IPv4 first.
 pub struct Party {
     name: String,
     host: Netns,
@@ -118,7 +117,7 @@ pub struct Party {
 }
 
 impl Party {
-    /// At its first address, as its host sees it.
+    /// Returns a client of the task at its first address, which connects from its host.
     pub fn client(&self) -> TaskClient {
         TaskClient::new(self.addresses[0], Some(self.host.clone()))
     }
@@ -137,9 +136,8 @@ impl Party {
     }
 }
 
-/// Everybody reaches everybody, family by family, under the own address.
-///
-/// With patience: addresses of IPv6 and ports of bridges take their time.
+/// Asserts that all tasks reach each other in both families, under their own addresses. Retries,
+/// since IPv6 addresses and ports of bridges are not usable at once.
 #[track_caller]
 fn assert_all_reach(parties: &[Party]) {
     for from in parties {
@@ -225,8 +223,8 @@ fn containers_of_cni_and_of_docker_reach_each_other() {
     assert_all_reach(&parties);
 }
 
-/// From Docker to Mesos on another host, to Docker there, to Mesos on the first one,
-/// and back to the start.
+/// Returns tasks in a circle: from Docker to Mesos on the other host, to Docker there, to Mesos on
+/// the first host.
 #[test]
 fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
     let name = "containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded";

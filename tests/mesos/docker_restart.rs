@@ -1,6 +1,5 @@
-//! An engine is ended and started while its containers live on (`live-restore`) and
-//! exchange counted datagrams: what gets lost, beside what a network of Docker's own
-//! loses, and how soon everything of ours is right again.
+//! Restart of an engine whose containers survive (`live-restore`): lost datagrams, compared with a
+//! network of Docker's own, and the time until the host is configured again.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,14 +15,14 @@ use testbed::{cleanup, paths, wait};
 use crate::common::LIMIT;
 use crate::docker::{Party, Site, docker};
 
-/// Within this time after the engine answers again everything is right.
+/// Limit of the time from the first answer of the engine until the host is configured.
 const REPAIR: Duration = Duration::from_secs(2);
 
-/// Datagrams that have to arrive after each step.
+/// Datagrams that must arrive after each step.
 const MORE: u64 = 300;
 
-/// Datagrams one way, from a container on a network of Docker's own, which Docker
-/// masquerades, to the outside. None of it is ours.
+/// Control traffic: datagrams from a container on a network of Docker's own, which Docker
+/// masquerades, to the outside. The module does not affect it.
 struct Control {
     from: TaskClient,
     to: TaskClient,
@@ -52,7 +51,7 @@ impl Control {
         wait::until("datagrams of the control", LIMIT, more).unwrap();
     }
 
-    /// What was sent and what was lost.
+    /// Returns the numbers of sent and lost datagrams.
     fn finish(self) -> (u64, u64) {
         let sent = self
             .from
@@ -61,14 +60,14 @@ impl Control {
             .iter()
             .map(|stream| stream.sent)
             .sum();
-        // The last one is under way.
+        // The last datagram may not have arrived yet.
         let all = || Ok((self.received() >= sent).then_some(()));
         let _ = wait::until("the rest", Duration::from_secs(1), all);
         (sent, sent - self.received())
     }
 }
 
-/// A task that runs on the master's host, outside of all overlays.
+/// A task on the master's host, outside of all overlays.
 struct Outside {
     _daemon: Daemon,
     client: TaskClient,
@@ -97,9 +96,8 @@ impl Outside {
     }
 }
 
-/// Whether new connections are what they should be: from Docker to Mesos on the host, which
-/// Docker's isolation would prevent; to the other host; and masqueraded to the outside,
-/// which is ours to do for this network.
+/// Checks new connections: from Docker to Mesos on the host, which Docker's isolation would prevent;
+/// to the other host; and to the outside, masqueraded by the module.
 fn is_right(
     site: &Site,
     web: &Party,

@@ -1,5 +1,4 @@
-//! A host of the predecessor's on which Docker's containers run: our agent takes it over,
-//! and they do not notice.
+//! Takeover of a host of the C++ module on which Docker containers run, without losing packets.
 
 use testbed::docker::Engine;
 use testbed::monitor::Monitor;
@@ -10,8 +9,7 @@ use crate::common::{LIMIT, all_ok, wait_settled, wait_state};
 use crate::docker::{Party, Site, docker};
 use crate::takeover::{leave_as_predecessor, nat, run, take_over, that_only_registers};
 
-/// Docker's network as the predecessor makes it, and the hole that it makes into Docker's
-/// isolation.
+/// Makes a Docker network like the C++ module, with its exception from Docker's isolation.
 fn make_network_as_predecessor(engine: &Engine, host: &Host, subnet: &str) {
     engine.docker(&["network", "rm", "dcos"]).unwrap();
     let line = format!(
@@ -28,7 +26,7 @@ fn make_network_as_predecessor(engine: &Engine, host: &Host, subnet: &str) {
     }
 }
 
-/// What must stay as it is of a container: its id, when it was started, its addresses.
+/// Returns the properties of a container that must not change: id, start time, addresses.
 fn container(engine: &Engine, name: &str) -> String {
     let format =
         "{{.Id}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}}";
@@ -92,7 +90,7 @@ fn dockers_containers_do_not_notice_the_takeover() {
     );
     assert_eq!(look(&site), before);
     for (monitor, agent) in monitors.iter().zip(&site.cluster.agents) {
-        // The hole is closed, and a way of our own made: nothing else.
+        // The old exception is removed and our own is added; nothing else changes.
         let changes = monitor.changes().unwrap();
         let other: Vec<_> = changes
             .iter()

@@ -1,5 +1,4 @@
-//! Masters that are elected through a real ZooKeeper, and replicas of the log that
-//! meet there.
+//! Election of masters through a real ZooKeeper, and replicas of the log that find each other there.
 
 use serde_json::{Value, json};
 use testbed::cluster::Cluster;
@@ -8,7 +7,7 @@ use testbed::wait;
 
 use crate::common::{LIMIT, all_ok, delete_dead, elected, state, subnets};
 
-/// Waits until the leader has so many agents in order; its name, and its state.
+/// Waits until the leader reports all agents as OK. Returns its name and state.
 #[track_caller]
 fn settled(cluster: &mut Cluster, agents: usize) -> (String, Value) {
     wait::until("the agents at the leader", LIMIT, || {
@@ -47,7 +46,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
             .get("/overlay-master/state")
             .unwrap();
         assert_eq!(reply.status, 503, "{standby} does not lead");
-        // It names who does.
+        // The answer names the leader.
         let address = named(&mut cluster, &leader).address().to_string();
         assert!(reply.text().contains(&address), "{}", reply.text());
     }
@@ -58,7 +57,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
     assert_ne!(successor, leader);
     assert_eq!(subnets(&after), subnets(&before));
 
-    // The former leader comes back as a standby, and takes the log from nobody.
+    // The old leader returns as a standby and does not take over the log.
     named(&mut cluster, &leader).start().unwrap();
     let returned = named(&mut cluster, &leader).client();
     wait::until("the standby's answer", LIMIT, || {
@@ -73,8 +72,7 @@ fn only_the_leader_serves_and_its_successor_has_its_state() {
     assert_eq!(settled(&mut cluster, 1).0, successor);
 }
 
-/// Two of three masters are a majority. One alone can write nothing, and never says
-/// that it did.
+/// Checks the majority: two of three masters can write; one alone cannot, and confirms nothing.
 #[test]
 fn without_a_majority_nothing_is_reported_as_done() {
     let Some(setup) = elected("without_a_majority_nothing_is_reported_as_done", 1) else {
@@ -87,7 +85,7 @@ fn without_a_majority_nothing_is_reported_as_done() {
         named(&mut cluster, other).kill().unwrap();
     }
     let delete = json!({ "agents": [cluster.agents[0].ip()], "force": true });
-    // Silence until we lose patience, or an error.
+    // Either no answer within the timeout, or an error.
     let reply = named(&mut cluster, &leader)
         .client()
         .post("/overlay-master/agents/delete", &delete);
@@ -97,6 +95,6 @@ fn without_a_majority_nothing_is_reported_as_done() {
     for other in &others {
         named(&mut cluster, other).start().unwrap();
     }
-    // Deleted or not: the agent is there (again), with the lowest free subnet.
+    // The agent may have been deleted, but is registered (again) with the lowest free subnet.
     assert_eq!(subnets(&settled(&mut cluster, 1).1), subnets(&before));
 }

@@ -1,5 +1,5 @@
-//! Three masters, a real ZooKeeper, and leaders that are killed, cut off and frozen, one
-//! after the other, while agents come and go.
+//! Three masters with a real ZooKeeper: leaders are killed, disconnected and stopped in turn, while
+//! agents join and leave.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -18,24 +18,24 @@ use crate::common::{LIMIT, all_ok, elected, state, subnets};
 
 const AGENTS: usize = 3;
 
-/// How a master's replica of the overlays' log is called, each time it starts.
+/// Returns the ZooKeeper names of a master's replica of the overlays' log, one per start.
 const OVERLAY_REPLICA: &str = "log-replica(1001)";
 
-/// What is done to a leader.
+/// Failure of a leader.
 #[derive(Clone, Copy, Debug)]
 enum Blow {
-    /// SIGKILL.
+    /// The process is killed (SIGKILL).
     Kill,
-    /// Its wire is pulled.
+    /// The host is disconnected.
     CutOff,
-    /// SIGSTOP: it does not know how late it is when it goes on.
+    /// The process is stopped (SIGSTOP) and continues later without noticing the pause.
     Freeze,
 }
 
 struct Drill {
     cluster: Cluster,
     leader: String,
-    /// What every agent has to have, by address.
+    /// Expected subnets by agent address.
     subnets: BTreeMap<String, String>,
 }
 
@@ -53,7 +53,7 @@ fn delete(client: &Client, agent: &str) -> Result<Reply> {
     )
 }
 
-/// Sends a deletion and does not wait for its answer.
+/// Sends a deletion without waiting for the answer.
 fn ask(client: &Client, agent: &str) -> TcpStream {
     let server = client.server().parse().unwrap();
     let mut stream = netns::connect(client.netns(), server, LIMIT).unwrap();
@@ -74,7 +74,7 @@ impl Drill {
         node(&mut self.cluster, name)
     }
 
-    /// Waits until another master than `but` serves and has so many agents in order.
+    /// Waits until a master other than `but` serves and reports all agents as OK.
     #[track_caller]
     fn wait_leader(&mut self, but: Option<&str>, agents: usize) -> Value {
         wait::until("the agents at a new leader", LIMIT, || {
@@ -97,7 +97,7 @@ impl Drill {
         .unwrap()
     }
 
-    /// An agent goes and is deleted at the leader, which says so.
+    /// Stops an agent and deletes it at the leader.
     #[track_caller]
     fn an_agent_goes(&mut self, index: usize) {
         let ip = self.cluster.agents[index].ip();
@@ -113,7 +113,7 @@ impl Drill {
         );
     }
 
-    /// The agent comes back and gets the lowest free subnet: its own of before.
+    /// Starts the agent again, which gets the lowest free subnet, its previous one.
     fn an_agent_comes(&mut self, index: usize) {
         self.cluster.agents[index].start().unwrap();
         let state = self.wait_leader(None, AGENTS);
@@ -129,7 +129,7 @@ impl Drill {
         assert_eq!(now, self.subnets);
     }
 
-    /// Strikes the leader; a deletion that only it hears of is never said to be done.
+    /// Makes the leader fail; a deletion that only it receives must not be confirmed.
     #[track_caller]
     fn strike(&mut self, blow: Blow, agent: usize) {
         let (old, before) = (self.leader.clone(), self.subnets.clone());
@@ -144,7 +144,7 @@ impl Drill {
                     .set_connected(&old, false)
                     .unwrap();
                 self.assert_not_done(delete(&client, &victim));
-                // A Mesos master that finds out ends by itself.
+                // A Mesos master that loses the leadership exits.
                 self.master(&old).wait_ended(LIMIT).unwrap();
                 self.master(&old).kill().unwrap();
                 self.cluster
@@ -156,10 +156,10 @@ impl Drill {
             Blow::Freeze => {
                 kill(pid, Signal::SIGSTOP).unwrap();
                 self.wait_leader(Some(&old), AGENTS);
-                // It lies before the old leader when that one wakes up.
+                // The old leader finds this request when it continues.
                 let mut asked = ask(&client, &victim);
                 kill(pid, Signal::SIGCONT).unwrap();
-                // All that it says before it ends by itself; nothing, or 503.
+                // The only allowed answers before it exits are none or 503.
                 let mut reply = String::new();
                 let _ = asked.read_to_string(&mut reply);
                 assert!(
@@ -176,14 +176,14 @@ impl Drill {
 
     #[track_caller]
     fn assert_not_done(&self, reply: Result<Reply>) {
-        // No answer at all: the master ended.
+        // No answer: the master has exited.
         if let Ok(reply) = reply {
             assert_eq!(reply.status, 503, "{}", reply.text());
         }
     }
 
-    /// No replica of Mesos's registry was ever among those of the overlays' log, nor the other
-    /// way round: not even those that ZooKeeper had of a master that was killed and came back.
+    /// Asserts that replicas of Mesos's registry and of the overlays' log never took part in each
+    /// other's log, including replicas of killed masters that ZooKeeper still listed.
     #[track_caller]
     fn assert_logs_stay_apart(&mut self) {
         let logs: Vec<_> = self
@@ -219,7 +219,7 @@ impl Drill {
         );
     }
 
-    /// A former leader comes back and leaves the work to the present one.
+    /// Starts the old leader again, which must stay a standby.
     #[track_caller]
     fn comes_back(&mut self, old: &str) {
         self.master(old).start().unwrap();
@@ -243,7 +243,7 @@ fn leaders_fall_again_and_again_and_nothing_is_lost() {
         return;
     };
     setup.place = Placement::Hosts;
-    // So long a leader that is gone is waited for.
+    // A dead leader is replaced after this time.
     setup
         .environment
         .push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
@@ -260,7 +260,7 @@ fn leaders_fall_again_and_again_and_nothing_is_lost() {
     {
         let old = drill.leader.clone();
         let agent = round % AGENTS;
-        // With one replica that does not take part yet, a second one must not go.
+        // A second replica must not fail while one is recovering.
         drill.cluster.wait_replicas(LIMIT).unwrap();
         drill.strike(blow, agent);
         assert_ne!(drill.leader, old);

@@ -1,4 +1,4 @@
-//! Every endpoint that there is is written down, answers, and has a page of help.
+//! Every endpoint is documented, answers, and has a help page.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use mesos_overlay::runtime::Role;
 
 use crate::common::{loopback, start};
 
-/// The endpoints that a document names, with the methods in front of them.
+/// Returns the endpoints that a document names, with their methods.
 fn named(document: &str) -> BTreeSet<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(path).unwrap();
@@ -60,7 +60,7 @@ fn every_endpoint_is_written_down_answers_and_has_help() {
             let path = path.replace("<name>", "no-such-name");
             for method in methods.split(['/', ',']) {
                 let reply = client.request(method, &path, &[], b"").unwrap();
-                // What is wrong is the body or the name, not path or method.
+                // The error is about the body or the name, not about path or method.
                 let known = reply.status != 405 && !reply.text().starts_with("There is no /");
                 assert!(
                     known && reply.status < 500,

@@ -1,4 +1,4 @@
-//! What clients of the endpoints rely on.
+//! Properties of the endpoints that clients rely on.
 
 use crate::common::{all_ok, loopback, start, wait_state};
 

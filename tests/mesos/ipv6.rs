@@ -1,4 +1,4 @@
-//! Containers with IPv6 addresses, beside IPv4 ones and alone.
+//! Containers with IPv6 addresses, with and without IPv4.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use testbed::{skip, wait};
 
 use crate::common::{LIMIT, hosts, start};
 
-/// One overlay with both families, and one with IPv6 only.
+/// Returns a configuration with a dual-stack overlay and one with IPv6 only.
 const OVERLAYS: [(&str, usize); 2] = [("both", 2), ("six", 1)];
 
 fn setup(test: &str) -> Option<ClusterConfig> {
@@ -29,10 +29,9 @@ fn setup(test: &str) -> Option<ClusterConfig> {
     Some(setup)
 }
 
-/// The tasks of two hosts reach each other, family by family, under their own addresses.
-///
-/// At first with patience: for up to two seconds after the plugin made the bridge the
-/// kernel makes sure that nobody else has its IPv6 address, and does not use it before.
+/// Asserts that tasks of two hosts reach each other in both families, under their own addresses.
+/// Retries at first, since the kernel's duplicate address detection takes up to two seconds after
+/// the plugin made the bridge.
 #[track_caller]
 fn assert_reach(hosts: [&Node; 2], tasks: &[Vec<SocketAddr>; 2]) {
     for (from, to) in [(0, 1), (1, 0)] {
@@ -50,7 +49,7 @@ fn assert_reach(hosts: [&Node; 2], tasks: &[Vec<SocketAddr>; 2]) {
     }
 }
 
-/// A task on each host, at all the addresses that Mesos's task status has.
+/// Starts a task on each host. Returns all addresses of Mesos's task status.
 fn launch(cluster: &Cluster, framework: &Framework, network: &str) -> [Vec<SocketAddr>; 2] {
     [0, 1].map(|index| {
         let (agent, id) = (&cluster.agents[index], format!("{network}{index}"));
@@ -103,7 +102,7 @@ fn tasks_have_addresses_of_both_families() {
                 (families, 1),
                 "the task status of {network} says {addresses:?}"
             );
-            // The agents registered in either order.
+            // The agents may have registered in any order.
             let inside = |agent| {
                 addresses
                     .iter()

@@ -1,5 +1,5 @@
-//! A cluster of so many agents that its state is a large one: it is written in
-//! differences, answered in chunks, and told packed.
+//! Clusters with a large state, which is stored as differences, answered in chunks, and sent to
+//! agents in compressed form.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -21,8 +21,8 @@ use crate::common::{LIMIT, state, subnets};
 
 const AGENTS: usize = 700;
 
-/// Starts a master and so many agents, lets the generator's join, and does the rest, in a network
-/// of its own.
+/// Starts a master, real agents and simulated agents in an isolated network namespace, and runs a
+/// test with them.
 fn with_agents(
     test: &str,
     real: usize,
@@ -36,7 +36,7 @@ fn with_agents(
             network: network(),
             ..ClusterConfig::new(real, Placement::Loopback)?
         };
-        // The network is theirs alone.
+        // The network namespace is isolated.
         setup.agent_config =
             json!({ "firewall": "none", "network_config": { "docker_bridge": false } });
         let mut cluster = Cluster::start(&setup)?;
@@ -53,13 +53,12 @@ fn join(generator: &mut Generator, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// What the replica has, read by Mesos's storage as the predecessor uses it: without a word
-/// about differences.
+/// Reads the value of a replica through Mesos's storage, as the C++ module does.
 fn read_as_the_predecessor(cluster: &Cluster) -> Result<State> {
     let replica = cluster.master.dir().join("log/overlay_replicated_log");
     let mut launcher = Command::new(Mesos::get()?.launcher());
     launcher.arg("variable").arg(&replica).arg("network-state");
-    // Else it asks a name server which address it has.
+    // Otherwise libprocess asks a name server for its own address.
     let output = launcher
         .env("LIBPROCESS_IP", cluster.master.ip())
         .output()?;
@@ -71,8 +70,8 @@ fn read_as_the_predecessor(cluster: &Cluster) -> Result<State> {
     State::decode(output.stdout.as_slice()).context("what the replica has")
 }
 
-/// How many differences lie in the replica's files, which are not compressed; Subversion's
-/// begin like this.
+/// Returns the number of differences in the replica's files, which are not compressed. Subversion's
+/// format begins with this text.
 fn differences(cluster: &Cluster) -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir(cluster.master.dir().join("log/overlay_replicated_log"))? {
@@ -117,7 +116,7 @@ fn differences_in_the_log_are_read_by_whoever_comes() {
                 ensure!(after == before, "{} agents", after.len());
                 Ok(Some(()))
             })?;
-            // And it goes on.
+            // The master continues after that.
             generator.join_again();
             join(generator, 1)?;
             ensure!(subnets(&state(&cluster.master)?).len() == before.len() + 1);
@@ -156,7 +155,7 @@ fn a_large_state_comes_in_chunks_to_those_who_take_them() {
                 "{} bytes are not many",
                 chunked.body.len()
             );
-            // HTTP/1.0 knows no chunks, and says this to keep its connection.
+            // HTTP/1.0 has no chunks; this header keeps the connection open.
             let whole = get(&[("Connection", "keep-alive")])?;
             ensure!(
                 whole.header("Transfer-Encoding").is_empty(),
@@ -214,7 +213,7 @@ fn a_large_state_comes_in_chunks_to_those_who_take_them() {
                 "{head}"
             );
             ensure!(parsed(body.as_bytes())? == parsed(&whole.body)?);
-            // Who goes away in the middle of an answer is no harm to anybody else.
+            // A client that disconnects within an answer must not affect others.
             for _ in 0..5 {
                 ask("1.1")?.read_exact(&mut [0; 100])?;
             }
@@ -247,7 +246,7 @@ fn a_long_list_of_peers_reaches_the_kernel() {
                     ensure!(there == count, "{there} of {count} neighbours");
                     Ok(Some(()))
                 })?;
-                // Up to a second old.
+                // Metrics may be a second old.
                 wait::until("the metric", LIMIT, || {
                     let metrics = cluster.agents[0]
                         .client()
@@ -264,7 +263,7 @@ fn a_long_list_of_peers_reaches_the_kernel() {
             wait(cluster, AGENTS)?;
             join(generator, 20)?;
             wait(cluster, AGENTS + 20)?;
-            // It knows nobody then, and needs the whole list.
+            // The restarted agent has no peers and needs the complete list.
             cluster.agents[0].restart()?;
             join(generator, 1)?;
             wait(cluster, AGENTS + 21)

@@ -1,4 +1,4 @@
-//! `agent_lease`: what an agent holds that is gone is given to others.
+//! `agent_lease`: subnets of an absent agent are assigned to others.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ fn subnet_of<'a>(subnets: &'a BTreeMap<String, String>, agent: &Node) -> &'a str
     &subnets[&agent.ip()]
 }
 
-/// Two subnets, three agents: one is killed, the third one gets what it held when its
+/// Runs three agents with two subnets: the third one gets the subnet of a killed agent when its
 /// lease has ended; then the second one leaves, and the first one returns.
 #[test]
 fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
@@ -43,7 +43,7 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     }));
     let wanted = subnet_of(&before, &cluster.agents[0]).to_owned();
 
-    // Nobody is to lose anything while it is connected.
+    // A connected agent must not lose its subnets.
     let client = cluster.master.client();
     let named = json!({ "agents": [cluster.agents[0].ip()] });
     let refused = client.post(RECLAIM, &named).unwrap();
@@ -60,7 +60,7 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     );
     assert!(!subnets(&after).contains_key(&cluster.agents[0].ip()));
 
-    // The log has it, and what the first one held.
+    // The log contains it, and the previous allocation.
     cluster.master.restart().unwrap();
     wait_state(&mut cluster, "the two agents again", |state| {
         all_ok(state, 2) && subnets(state) == subnets(&after)
@@ -84,7 +84,7 @@ fn a_dead_agents_subnet_goes_to_another_and_it_is_told() {
     .unwrap();
 }
 
-/// An operator wants it back; the agent, which comes back, gets the same.
+/// Deletes an agent; when it returns, it gets the same subnet.
 #[test]
 fn what_is_reclaimed_is_its_own_again() {
     let Some(setup) = loopback("what_is_reclaimed_is_its_own_again", 2) else {
@@ -109,7 +109,7 @@ fn what_is_reclaimed_is_its_own_again() {
         Ok(subnets(&reply.json()?).is_empty().then_some(()))
     })
     .unwrap();
-    // The lowest free subnet would be the other one's.
+    // The lowest free subnet is that of the other agent.
     cluster.agents[1].start().unwrap();
     let one = wait_state(&mut cluster, "the second agent", |state| all_ok(state, 1));
     assert_eq!(
@@ -120,7 +120,7 @@ fn what_is_reclaimed_is_its_own_again() {
     assert!(
         overlay["notices"][0]
             .as_str()
-            .is_some_and(|told| told.contains("it has back")),
+            .is_some_and(|told| told.contains("it has everything back")),
         "{overlay}"
     );
     let refused = client.request("POST", RECLAIM, &[], b"[]").unwrap();

@@ -1,6 +1,5 @@
-//! Containers' packets do not notice that agents and masters are stopped, upgraded
-//! and started: numbered datagrams flow all the time, each of them arrives, and nobody
-//! touches the kernel's objects.
+//! Stops, upgrades and starts of agents and masters lose no packets of containers: numbered
+//! datagrams flow all the time, all arrive, and the kernel's configuration does not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,11 +16,11 @@ use testbed::{skip, wait};
 
 use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
 
-/// Datagrams (at most 1,000 a second) that have to arrive after each step: time for the
-/// modules to meet again, and to do what they should not.
+/// Datagrams (at most 1,000 per second) that must arrive after each step. This gives the modules
+/// time to register again, and to make mistakes.
 const MORE: u64 = 500;
 
-/// Containers on two hosts with numbered datagrams from each to the next.
+/// Traffic between containers on two hosts, and monitors of the hosts.
 struct Observed {
     tasks: usize,
     traffic: Traffic,
@@ -43,7 +42,7 @@ impl Observed {
         }
     }
 
-    /// Lets traffic go on for a while. Nobody may have touched the hosts so far.
+    /// Waits for more traffic, and asserts that the configuration of the hosts did not change.
     #[track_caller]
     fn go_on(&self, what: &str) {
         self.traffic.flow(MORE, LIMIT).unwrap();
@@ -66,14 +65,14 @@ impl Observed {
     }
 }
 
-/// The same library as another file, as an upgrade brings it.
+/// Copies the library to another file, as an upgrade does.
 fn another(library: &Path, cluster: &Cluster, name: &str) -> PathBuf {
     let file = cluster.run().dir().join(name);
     fs::copy(library, &file).unwrap();
     file
 }
 
-/// Shows that the node runs with this library and no other of ours.
+/// Asserts that a node has loaded this library and no other version.
 #[track_caller]
 fn assert_loaded(node: &Node, library: &Path) {
     let maps = fs::read_to_string(format!("/proc/{}/maps", node.pid().unwrap())).unwrap();
@@ -84,7 +83,7 @@ fn assert_loaded(node: &Node, library: &Path) {
     );
 }
 
-/// Waits until this agent's module is where it was before: registered, with its overlays.
+/// Waits until the module of an agent is registered and has its overlays.
 fn wait_back(cluster: &mut Cluster, index: usize) {
     let client = cluster.agents[index].client();
     wait::until("the agent to be registered again", LIMIT, || {
@@ -99,7 +98,7 @@ fn wait_back(cluster: &mut Cluster, index: usize) {
     });
 }
 
-/// How a process ends.
+/// Way to end a process.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Term,
@@ -115,7 +114,7 @@ impl End {
     }
 }
 
-/// Ends and upgrades agents and master, one after the other and all at once.
+/// Stops, kills and upgrades agents and master, one by one and together.
 pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[TaskClient]) {
     let observed = Observed::start(cluster, tasks);
     observed.go_on("nothing was done");

@@ -1,7 +1,7 @@
-//! The module inside real Mesos masters and agents.
+//! Tests of the modules in real Mesos masters and agents.
 //!
-//! Where only the control plane matters, masters and agents run on loopback
-//! addresses and the kernel is left alone; the rest runs on hosts, which are network namespaces.
+//! Tests of the control plane run on loopback addresses and do not configure the kernel; the others
+//! run on simulated hosts (network namespaces).
 mod addresses;
 mod authentication;
 mod bad_config;

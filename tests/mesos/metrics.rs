@@ -1,4 +1,4 @@
-//! The numbers that operators and frameworks watch.
+//! Metrics, for operators and monitoring systems.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use testkit::prometheus::{self, Samples};
 
 use crate::common::{LIMIT, all_ok, assert_alive, hosts, loopback, start, wait_state};
 
-/// Every name that dashboards of existing clusters know.
+/// Names of metrics that dashboards of existing clusters use.
 const MASTER: [&str; 15] = [
     "process_restarts",
     "recovering",
@@ -45,7 +45,7 @@ const AGENT: [&str; 12] = [
     "internal/agent_registered_acknowledgements_dropped",
 ];
 
-/// What the predecessor did not have.
+/// Names of metrics that the C++ modules do not have.
 const NEW: [&str; 13] = [
     "serving",
     "agents_registered",
@@ -62,7 +62,7 @@ const NEW: [&str; 13] = [
     "log/state_bytes",
 ];
 
-/// The metrics under this prefix, without it.
+/// Returns the metrics with a prefix, without the prefix.
 fn snapshot(node: &Node, prefix: &str) -> Result<BTreeMap<String, f64>> {
     let reply = node.client().get("/metrics/snapshot")?;
     ensure!(reply.status == 200, "{}", reply.status);
@@ -75,7 +75,7 @@ fn snapshot(node: &Node, prefix: &str) -> Result<BTreeMap<String, f64>> {
     Ok(ours.collect())
 }
 
-/// The metrics once they are as they should be.
+/// Waits until the metrics satisfy a condition, and returns them.
 #[track_caller]
 fn wait_metrics(
     node: &Node,
@@ -98,7 +98,7 @@ fn mesos_shows_all_that_dashboards_know() {
     let mut cluster = start(&setup);
     wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
 
-    // All reports came, so nothing of this changes any more.
+    // All reports have arrived, so these metrics do not change any more.
     let acknowledged = |metrics: &BTreeMap<String, f64>| {
         metrics
             .get("internal/agent_registered_acknowledgements_sent")
@@ -153,7 +153,7 @@ fn mesos_shows_all_that_dashboards_know() {
     );
     assert_eq!(agent["addresses/dcos/mesos/total"], 125.0);
 
-    // A message of no use is counted, by its own counter.
+    // Invalid messages have their own counter.
     let stranger = cluster.agents[0].client();
     let update = "mesos.modules.overlay.internal.UpdateAgentOverlaysMessage";
     stranger
@@ -165,7 +165,7 @@ fn mesos_shows_all_that_dashboards_know() {
     assert_alive(&mut cluster);
 }
 
-/// The page for Prometheus.
+/// Returns the page for Prometheus.
 fn scrape(node: &Node, process: &str) -> Samples {
     let reply = node.client().get(&format!("/{process}/metrics")).unwrap();
     assert_eq!(
@@ -256,7 +256,7 @@ fn addresses_that_run_out_show() {
     cluster.check().unwrap();
 }
 
-/// What an agent's endpoint says of the addresses of Mesos's containers.
+/// Returns the used addresses of Mesos's containers from an agent's endpoint.
 fn shown(agent: &Node) -> Result<Value> {
     let state = agent.client().get("/overlay-agent/overlay")?.json()?;
     Ok(state["overlays"][0]["addresses"]["mesos"].clone())

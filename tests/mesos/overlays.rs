@@ -1,4 +1,4 @@
-//! Networks that change while the cluster runs.
+//! Changes of overlays while the cluster runs.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn ask(master: &Node, method: &str, name: &str, body: &Value) -> Reply {
     try_ask(master, method, name, body).unwrap()
 }
 
-/// An error while the master does not run.
+/// Fails while the master is not running.
 fn try_ask(master: &Node, method: &str, name: &str, body: &Value) -> Result<Reply> {
     let path = if name.is_empty() {
         OVERLAYS.to_owned()
@@ -33,7 +33,7 @@ fn try_ask(master: &Node, method: &str, name: &str, body: &Value) -> Result<Repl
     master.client().request(method, &path, &[], body.as_bytes())
 }
 
-/// Asks for it, and it must be done.
+/// Requests a change, which must succeed.
 #[track_caller]
 fn done(master: &Node, method: &str, name: &str, body: &Value) -> Value {
     let reply = ask(master, method, name, body);
@@ -47,7 +47,7 @@ fn done(master: &Node, method: &str, name: &str, body: &Value) -> Value {
     reply.json().unwrap()
 }
 
-/// Asks for it, and it must be refused with this status and words.
+/// Requests a change, which must be refused with this status and text.
 #[track_caller]
 fn refused(master: &Node, method: &str, name: &str, body: &Value, status: u16, says: &str) {
     let reply = ask(master, method, name, body);
@@ -60,7 +60,7 @@ fn refused(master: &Node, method: &str, name: &str, body: &Value, status: u16, s
     assert!(reply.text().contains(says), "{}", reply.text());
 }
 
-/// The agents' subnets of an overlay, by agent, in the order of their addresses.
+/// Returns the subnets of an overlay by agent, in the order of the agents' addresses.
 fn subnets(state: &Value, overlay: &str) -> Vec<String> {
     let agents = state["agents"].as_array().into_iter().flatten();
     let overlays = agents.flat_map(|agent| agent["overlays"].as_array().into_iter().flatten());
@@ -69,7 +69,7 @@ fn subnets(state: &Value, overlay: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits until so many agents have the overlay and all is in order.
+/// Waits until a number of agents report the overlay as OK.
 #[track_caller]
 fn wait_for(cluster: &mut Cluster, overlay: &str, agents: usize) -> Vec<String> {
     let what = format!("{agents} agents with {overlay}");
@@ -83,7 +83,7 @@ fn cluster_size(state: &Value) -> usize {
     state["agents"].as_array().map_or(0, Vec::len)
 }
 
-/// Waits until so many agents still hold something of a removed overlay.
+/// Waits until a number of agents still use a removed overlay.
 #[track_caller]
 fn wait_holders(cluster: &Cluster, overlay: &str, holders: &[&str]) {
     wait::until(
@@ -146,7 +146,7 @@ fn overlays_come_change_and_go() {
     let three = ["11.128.0.0/24", "11.128.1.0/24", "11.128.2.0/24"];
     assert_eq!(wait_for(&mut cluster, "web", 3), three);
 
-    // It is in the log; the next agent gets a smaller subnet.
+    // The change is in the log; the next agent gets a smaller subnet.
     let smaller = json!({"subnet": "11.128.0.0/16", "prefix": 26});
     cluster.master.kill().unwrap();
     cluster.master.start().unwrap();
@@ -165,7 +165,7 @@ fn overlays_come_change_and_go() {
         ["11.128.0.0/24", "11.128.1.0/24", "11.128.2.0/26"]
     );
 
-    // Nothing runs here, so it drains at once. The file's overlay stays away.
+    // No container runs, so it drains at once. The overlay in the file stays removed.
     done(&cluster.master, "DELETE", "web", &Value::Null);
     done(&cluster.master, "DELETE", "dcos", &Value::Null);
     wait_holders(&cluster, "web", &[]);
@@ -209,7 +209,7 @@ fn a_removed_overlay_drains() {
     let new = [("c", 0), ("d", 1)].map(|(name, agent)| attach(&cluster, "web", name, agent));
     assert_reach(&[new[0].client(), new[1].client()]);
 
-    // In use: it stays with its containers, whatever happens to the master.
+    // The overlay is in use and stays with its containers, also across restarts of the master.
     let ips = [cluster.agents[0].ip(), cluster.agents[1].ip()];
     let both = [ips[0].as_str(), ips[1].as_str()];
     done(&cluster.master, "DELETE", "web", &Value::Null);
@@ -227,7 +227,7 @@ fn a_removed_overlay_drains() {
     assert_reach(&[new[0].client(), new[1].client()]);
     wait_holders(&cluster, "web", &both);
     let other = json!({"name": "other", "subnet": "11.128.0.0/17", "prefix": 24});
-    refused(&cluster.master, "POST", "", &other, 409, "still draining");
+    refused(&cluster.master, "POST", "", &other, 409, "still drains");
     cluster.master.kill().unwrap();
     assert_reach(&[new[0].client(), new[1].client()]);
     cluster.master.start().unwrap();

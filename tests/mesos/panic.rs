@@ -1,4 +1,5 @@
-//! A defect of ours must not end Mesos. (docs/testing.md has the message that orders one.)
+//! Panics of a module must not end Mesos. (docs/dev/testing.md describes the message that causes
+//! one.)
 
 use anyhow::ensure;
 use testbed::node::Node;
@@ -7,7 +8,7 @@ use testkit::prometheus;
 
 use crate::common::{LIMIT, all_ok, assert_alive, loopback, start, wait_state};
 
-/// Lets the module panic, and checks what an operator sees of it.
+/// Makes the module panic, and checks logs and answers.
 fn panic(node: &mut Node, process: &str) {
     let pid = node.pid();
     let reply = node
@@ -42,8 +43,8 @@ fn in_the_master_module_leaves_the_master_running() {
     let before = wait_state(&mut cluster, "two agents", |state| all_ok(state, 2));
     for _ in 0..2 {
         panic(&mut cluster.master, "overlay-master");
-        // What the log has is there at once. The rest comes from the agents, whose
-        // connections did not break: they have to be told.
+        // The state of the log is served at once. The rest comes from the agents, whose
+        // connections did not break, so the master must ask them.
         wait_state(&mut cluster, "the state of before", |state| {
             *state == before
         });
@@ -52,7 +53,7 @@ fn in_the_master_module_leaves_the_master_running() {
     let client = cluster.master.client();
     let page = prometheus::read(&client.get("/overlay-master/metrics").unwrap().text());
     assert_eq!(page["mesos_overlay_master_process_restarts_total"], 2.0);
-    // Mesos's numbers may be a second old.
+    // Mesos's metrics may be a second old.
     wait::until("the restarts in Mesos's snapshot", LIMIT, || {
         let snapshot = client.get("/metrics/snapshot")?.json()?;
         let restarts = snapshot["overlay/master/process_restarts"].as_f64();

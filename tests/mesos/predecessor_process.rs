@@ -1,4 +1,5 @@
-//! A predecessor's machine on libprocess's wire: what a real Mesos process talks to.
+//! Model of a C++ module as a process that uses libprocess's wire format, for tests with real
+//! Mesos processes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,27 +11,27 @@ use bytes::Bytes;
 use overlay_core::{Effect, HostReport, Input, Io, Machine, Response, StoreOutcome, Time, Upid};
 use testbed::http::Client;
 
-/// What is seen of a running machine.
+/// Observations of a running model.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// The names of messages that it sent and got.
+    /// Names of sent and received messages.
     pub sent: Vec<&'static str>,
     pub got: Vec<String>,
-    /// The value of its log.
+    /// Value of the log.
     pub log: Bytes,
-    /// What it wanted of its host last, as text.
+    /// Last desired state of the host, as text.
     pub host: String,
     pub response: Option<Response>,
 }
 
-/// A machine that runs. It ends with the test.
+/// A running model, which ends with the test process.
 pub struct Process {
     inputs: Sender<Input>,
     pub seen: Arc<Mutex<Seen>>,
 }
 
 impl Process {
-    /// Runs `machine`, which is reached under `me`, with this value in its log.
+    /// Starts `machine`, which listens at `me`, with a value of the log.
     pub fn start(me: &Upid, mut machine: impl Machine + Send + 'static, log: Bytes) -> Process {
         let listener = TcpListener::bind(me.address).unwrap();
         let (inputs, queue) = channel();
@@ -50,7 +51,7 @@ impl Process {
         Process { inputs, seen }
     }
 
-    /// Something happens to it.
+    /// Sends an input to the machine.
     pub fn input(&self, input: Input) {
         self.inputs.send(input).unwrap();
     }
@@ -60,7 +61,7 @@ impl Process {
     }
 }
 
-/// Hands the machine what comes, and does what it wants.
+/// Passes inputs to the machine and executes its effects.
 fn run(
     me: &Upid,
     machine: &mut dyn Machine,
@@ -92,12 +93,12 @@ fn run(
     }
 }
 
-/// Does something at once; the input that follows from it, if one does.
+/// Executes an effect. Returns the input that results from it, if any.
 fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
     match effect {
         Effect::Io(Io::Send { to, name, body }) => {
             seen.sent.push(name);
-            // Whoever does not listen does not get it.
+            // Messages to peers that do not listen are lost.
             let _ = Client::new(to.address, None).message(&to.id, name, &me.to_string(), &body);
         }
         Effect::Fetch => return Some(Input::Fetched(Ok(seen.log.clone()))),
@@ -124,7 +125,7 @@ fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
     None
 }
 
-/// Takes the messages for the process `id` from a connection, until it ends.
+/// Reads the messages for process `id` from a connection, until it ends.
 fn take_messages(stream: &TcpStream, id: &str, inputs: &Sender<Input>) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
@@ -161,7 +162,7 @@ fn take_messages(stream: &TcpStream, id: &str, inputs: &Sender<Input>) -> std::i
             name: name.to_owned(),
             body: body.into(),
         }); // the same
-        // libprocess takes no notice of it but that it comes.
+        // libprocess ignores the content of the answer.
         let mut stream = stream;
         stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
     }
@@ -187,7 +188,7 @@ fn read_chunks(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// A port of this address that nobody listens at.
+/// Returns a free port of an address.
 pub fn free_port(ip: std::net::IpAddr) -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }

@@ -1,5 +1,5 @@
-//! Ours and a predecessor in one cluster: real Mesos on our side, a stand-in on
-//! libprocess's wire on the other.
+//! Clusters with a module of this project in real Mesos, and a model of a C++ module that uses
+//! libprocess's wire format.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ fn count<T: PartialEq<&'static str>>(names: &[T], name: &'static str) -> usize {
     names.iter().filter(|it| **it == name).count()
 }
 
-/// An address beside a node's that nobody else uses.
+/// Returns an unused address next to that of a node.
 fn beside(ip: &str) -> IpAddr {
     let mut octets = ip.parse::<std::net::Ipv4Addr>().unwrap().octets();
     octets[3] = 200;
@@ -66,7 +66,7 @@ fn an_old_agent_is_served_by_our_master() {
         "it would not understand"
     );
     assert!(state.to_string().contains(&ip.to_string()), "{state}");
-    // It is a peer for ours all the same, and what it holds outlives the master.
+    // The C++ agent is a peer of ours, and its allocation survives the master.
     cluster.master.restart().unwrap();
     let after = wait_state(&mut cluster, "the state again", |state| {
         state["agents"]
@@ -81,7 +81,7 @@ fn our_agent_works_with_an_old_master() {
     let Some(mut setup) = loopback("our_agent_works_with_an_old_master", 1) else {
         return;
     };
-    // The overlay's master is not Mesos's here, whose addresses are not known yet.
+    // The overlay master is not part of Mesos here.
     let me = Upid::new("overlay-master", free_port(IpAddr::from([127, 15, 77, 1])));
     setup.agent_config["master"] = json!(me.address.to_string());
     let config = master::parse(

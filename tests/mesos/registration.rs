@@ -1,4 +1,4 @@
-//! From nothing to a configured cluster.
+//! Registration of agents, up to a configured cluster.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -79,7 +79,7 @@ fn the_agent_writes_the_cni_file() {
     );
 }
 
-/// The predecessor drops the first registration at a fresh master, which costs 4 to 6 seconds.
+/// A C++ master drops the first registration, which delays it by 4 to 6 seconds.
 #[test]
 fn the_first_registration_is_not_lost() {
     let Some(setup) = loopback("the_first_registration_is_not_lost", 1) else {

@@ -1,4 +1,4 @@
-//! kill -9, and a new start.
+//! Masters and agents that are killed and started again.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn a_killed_master_comes_back_with_its_state() {
     let mut cluster = start(&setup);
     let before = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     cluster.master.restart().unwrap();
-    // The statuses are in memory only: they come back as the agents register again.
+    // Statuses are not stored; they return as the agents register again.
     wait_state(&mut cluster, "the state of before", |state| {
         *state == before
     });
@@ -60,8 +60,8 @@ fn an_agent_outlives_its_master() {
     assert_eq!(overlay(&cluster)["overlays"], before["overlays"]);
 }
 
-/// A changed configuration is checked against what agents hold. A master that
-/// cannot go on with it says so on every request, and lives on as a Mesos master.
+/// Checks a configuration that contradicts the log: the module answers each request with the error,
+/// and the Mesos master continues.
 #[test]
 fn a_contradiction_to_the_stored_allocations_is_one_sentence() {
     let Some(setup) = loopback(

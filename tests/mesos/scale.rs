@@ -1,5 +1,5 @@
-//! The load generator and the module that only answers: a small run of what
-//! `cargo xtask bench master` does. How fast it is is not asked.
+//! Small runs of the load generator and the baseline of `cargo xtask bench`, without limits of
+//! time.
 
 use testbed::{net, paths, skip};
 use testkit::load::{self, Measured, Module};
@@ -8,12 +8,12 @@ use crate::common::elected;
 
 const AGENTS: usize = 50;
 
-/// How often agents join one by one, and an endpoint is asked.
+/// Repetitions of joins of one agent and of requests.
 const REPEATS: usize = 2;
 
-/// A round ends only when every agent is registered, knows all others, learns of those that come
-/// and go, and is registered again after a restart of the master. What the baseline sends is as
-/// long as what the real module sends, or the comparison means nothing.
+/// Runs the benchmark once, which ends when every agent has registered, has the list of peers and
+/// its changes, and has registered again after a restart. Messages of the baseline must be as long
+/// as those of the module, to be comparable.
 #[test]
 fn a_master_carries_the_generators_agents() {
     let test = "a_master_carries_the_generators_agents";
@@ -33,8 +33,8 @@ fn a_master_carries_the_generators_agents() {
     );
 }
 
-/// What `cargo xtask bench failover` measures, once: everybody comes to the next leader, with
-/// the list of the one before.
+/// Runs `cargo xtask bench failover` once: all agents register with the next leader, and keep the
+/// list of peers of the previous one.
 #[test]
 fn all_agents_come_to_the_next_leader() {
     let test = "all_agents_come_to_the_next_leader";
@@ -42,14 +42,17 @@ fn all_agents_come_to_the_next_leader() {
         return;
     }
     let library = paths::module().unwrap();
-    let falls = net::isolated(|| load::failover::run(&library, AGENTS, 2)).unwrap();
-    assert_eq!(falls.len(), 2);
-    for fall in falls {
-        let times = [fall.first, fall.last, fall.told];
-        assert!(times.is_sorted() && fall.serving <= fall.last, "{fall:?}");
+    let failovers = net::isolated(|| load::failover::run(&library, AGENTS, 2)).unwrap();
+    assert_eq!(failovers.len(), 2);
+    for failover in failovers {
+        let times = [failover.first, failover.last, failover.peers_known];
         assert!(
-            !fall.without_leader.is_zero(),
-            "elected before the other one fell: {fall:?}"
+            times.is_sorted() && failover.serving <= failover.last,
+            "{failover:?}"
+        );
+        assert!(
+            !failover.without_leader.is_zero(),
+            "the next leader was elected before the old one was killed: {failover:?}"
         );
     }
 }

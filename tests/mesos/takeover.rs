@@ -1,5 +1,5 @@
-//! A host as the predecessor and `dcos-net` left it, with containers that run, and a
-//! host that comes up with nothing.
+//! Takeover of a host that the C++ modules and `dcos-net` configured, with running containers; and
+//! of a rebooted host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,12 +16,12 @@ use testbed::wait;
 
 use crate::common::{LIMIT, all_ok, hosts, start, state, wait_settled, wait_state};
 
-/// The values of one agent in the master's state.
+/// Allocation of an agent, from the master's state.
 pub struct Share {
     ip: String,
     subnet: String,
     mesos_bridge: String,
-    /// Where there is one.
+    /// IPv6 bridge address, if there is one.
     pub docker_bridge: Option<String>,
     vtep_ip: String,
     vtep_mac: String,
@@ -52,8 +52,7 @@ pub fn run(host: &Host, line: &str) -> String {
     host.run(program, &words.collect::<Vec<_>>()).unwrap()
 }
 
-/// What the predecessor's modules and `dcos-net` make of a host: the values of a
-/// cluster that runs them.
+/// Configures a host like the C++ modules and `dcos-net`, with the values of a real cluster.
 fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
     let host = node.host().unwrap();
     let peer_vtep = peer.vtep_ip.split('/').next().unwrap();
@@ -76,7 +75,7 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
     ] {
         run(host, &line);
     }
-    // Keys in alphabetical order, as it writes them.
+    // Keys are in alphabetical order, as the C++ module writes them.
     let config = json!({
         "chain": "M-DCOS",
         "delegate": {
@@ -92,7 +91,7 @@ fn make_as_predecessor(node: &Node, own: &Share, peer: &Share) {
     fs::write(node.dir().join("cni/dcos.conf"), config.to_string()).unwrap();
 }
 
-/// A cluster in which at first nobody touches the hosts: the agents only register.
+/// Returns a configuration in which agents only register, and do not configure their hosts.
 pub fn that_only_registers(mut setup: ClusterConfig) -> ClusterConfig {
     setup.launcher = Launcher::Posix;
     setup.network["vtep_mtu"] = 1420.into();
@@ -101,8 +100,8 @@ pub fn that_only_registers(mut setup: ClusterConfig) -> ClusterConfig {
     setup
 }
 
-/// Leaves the hosts of two such agents, which do not run then, as the predecessor does; the
-/// log knows them. Gives the agents' shares of the overlay, in their order.
+/// Registers two agents, stops them, and configures their hosts like the C++ modules. Returns the
+/// agents' allocations, in their order.
 pub fn leave_as_predecessor(cluster: &mut Cluster) -> [Share; 2] {
     let state = wait_state(cluster, "two agents", |state| all_ok(state, 2));
     cluster
@@ -134,7 +133,7 @@ pub fn take_over(cluster: &mut Cluster, index: usize) {
     .unwrap();
 }
 
-/// What is there of NAT, without counters.
+/// Returns the rules of NAT, without counters.
 pub fn nat(host: &Host) -> [String; 2] {
     let set = run(host, "ipset save overlay");
     let words = |line: &str| {
@@ -196,16 +195,16 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
         );
         assert_eq!(nat(cluster.agents[index].host().unwrap()), before[index]);
     }
-    // What the old file said about containers that run still holds.
+    // The old settings of running containers are still valid.
     containers
         .into_iter()
         .for_each(|container| container.detach().unwrap());
 }
 
-/// Everything of a host that a reboot takes away.
+/// Returns the state of a host that a reboot removes.
 fn look(host: &Host) -> Vec<String> {
     let sorted = |text: String| {
-        // The index of a device depends on what was there before.
+        // The index of a device depends on earlier devices.
         let line = |line: &str| {
             line.split_once(": ")
                 .map_or(line, |(_, rest)| rest)
@@ -230,8 +229,8 @@ fn look(host: &Host) -> Vec<String> {
     all
 }
 
-/// A reboot leaves the agent's files and takes everything else: the kernel has nothing
-/// of ours any more, not even the bridge and the rules in front of everything.
+/// Simulates a reboot: removes the kernel's configuration, including bridges and rules, but keeps
+/// the agent's files.
 #[test]
 fn a_rebooted_host_ends_in_the_same_state() {
     let Some(mut setup) = hosts("a_rebooted_host_ends_in_the_same_state", 2) else {
@@ -258,7 +257,7 @@ fn a_rebooted_host_ends_in_the_same_state() {
     ] {
         run(cluster.agents[0].host().unwrap(), line);
     }
-    // What a boot empties, as /run is.
+    // A boot empties this directory, like /run.
     let _ = fs::remove_dir_all(cluster.agents[0].dir().join("run"));
     fs::remove_file(cluster.agents[0].dir().join("cni/dcos.conf")).unwrap();
     cluster.agents[0].start().unwrap();

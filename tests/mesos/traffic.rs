@@ -1,4 +1,4 @@
-//! Containers reach each other across hosts, and go on doing so.
+//! Traffic between containers across hosts, also during failures.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use testbed::task::TaskClient;
 
 use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
 
-/// Longer than this nobody calls uninterrupted: a lost packet is sent again by then.
+/// Limit of a gap in uninterrupted traffic; TCP repeats a lost packet within that time.
 const PAUSE: Duration = Duration::from_millis(1000);
 
-/// Starts a task on each of the first two agents with Mesos.
+/// Starts a task with Mesos on each of the first two agents.
 fn launch(cluster: &Cluster, framework: &Framework) -> [TaskClient; 2] {
     [("a", 0), ("b", 1)].map(|(id, agent)| {
         let agent = &cluster.agents[agent];
@@ -92,7 +92,7 @@ fn containers_attached_from_the_cni_file_reach_each_other() {
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
     assert_reach(&[containers[0].client(), containers[1].client()]);
-    // The other way round to its host as well: a container reaches the peer's own address.
+    // A container reaches the address of the other host too.
     let [a, _b] = containers;
     a.detach().unwrap();
 }

@@ -1,4 +1,4 @@
-//! A replica of the log that cannot be opened, or not be read to its end.
+//! Replicas of the log that cannot be opened or read completely.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ fn replica(cluster: &Cluster) -> PathBuf {
     cluster.master.dir().join("log/overlay_replicated_log")
 }
 
-/// The files that a replica consists of; LevelDB's own diary and its lock are not among them.
+/// Returns the files of a replica, without LevelDB's own log and lock.
 fn contents(replica: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(replica).unwrap().map(|entry| entry.unwrap());
     files
@@ -32,8 +32,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// The master says once in its log what is wrong, answers 503 with it, and is a Mesos master
-/// all the same.
+/// Asserts that the master logs the error once, answers 503 with it, and continues as a Mesos
+/// master.
 #[track_caller]
 fn assert_says(cluster: &mut Cluster, part: &str) {
     let line = cluster
@@ -78,10 +78,10 @@ fn a_log_that_another_process_has_is_waited_for() {
     fcntl(&lock, FcntlArg::F_SETLK(&whole)).unwrap();
     cluster.master.start().unwrap();
     assert_says(&mut cluster, "LOCK");
-    // Mesos's own work goes on.
+    // Mesos itself continues to work.
     cluster.wait_mesos(LIMIT).unwrap();
     drop(lock);
-    // Nobody has to do anything.
+    // The master recovers without an operator.
     wait_state(&mut cluster, "the state of before", |state| {
         *state == before
     });
@@ -109,7 +109,7 @@ fn remove(file: &Path) {
     fs::remove_file(file).unwrap();
 }
 
-/// The file of a replica with this beginning and end, with something in it.
+/// Returns the file of a replica with this prefix and suffix that is not empty.
 fn file(replica: &Path, beginning: &str, end: &str) -> PathBuf {
     let named = |name: &str| name.starts_with(beginning) && name.ends_with(end);
     let found = contents(replica)
@@ -128,7 +128,7 @@ fn a_damaged_log_is_left_as_it_is_and_served_once_it_is_repaired() {
     };
     let mut cluster = start(&setup);
     wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
-    // Each start turns what was written before into tables.
+    // Each start writes earlier entries into tables.
     cluster.master.restart().unwrap();
     let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
     cluster.master.kill().unwrap();

@@ -1,43 +1,49 @@
-//! `cargo xtask bench`: measurements. Not part of the tests: what is fast enough
-//! depends on the machine, so each is a ratio to something else in the same run.
+//! `cargo xtask bench`: measurements. They are not tests: absolute times depend on the machine, so
+//! each is compared with a baseline in the same run.
 
 use anyhow::Result;
 use testbed::{install, net};
 
 use crate::build;
 
-/// Measures how long things take, each beside something else in the same run.
+/// Measures performance, compared with a baseline in the same run.
+///
+/// Benchmarks need root. They make network namespaces of their own, which are removed at the end and
+/// on Ctrl-C. Missing packages are installed; `master` and `failover` fetch Apache Mesos 1.11.0
+/// (27 MB, with a checksum) the first time.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(subcommand)]
-    what: What,
+    benchmark: Benchmark,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
-    /// 100 to 30,000 peers applied from nothing, applied again, and one more, beside
-    /// `ip -batch` and `bridge -batch` doing the same. Needs root.
-    Host,
-    /// A real Mesos master with 100, 1,000 and 10,000 agents that register, learn of each other,
-    /// join, leave, and come back after a restart, beside the same master with a module that
-    /// only answers.
+enum Benchmark {
+    /// Measure an agent's host: add 100 to 30,000 peers, reconcile again, and add one more peer.
     ///
-    /// Everything happens on loopback in a network namespace of its own, so it needs root. With
-    /// 10,000 agents it takes some minutes, and 21,500 open files or more in each of two
-    /// processes (it raises the limit itself, as root). docs/scaling.md says what each line means.
+    /// The baseline are `ip -batch` and `bridge -batch` with the same changes.
+    Host,
+    /// Measure a real Mesos master with 100, 1,000 and 10,000 simulated agents.
+    ///
+    /// The agents register, get the list of peers, join, leave, and return after a restart of the
+    /// master. The baseline is the same master with a module that only answers. With 10,000 agents
+    /// it takes some minutes and up to 21,500 open files in each of two processes (root may raise
+    /// the limit, which this does). docs/dev/performance.md explains the results.
     Master {
         /// Numbers of agents.
         #[arg(long, value_name = "N,…", default_value = "100,1000,10000")]
         agents: String,
     },
-    /// Three real Mesos masters with ZooKeeper, of which the leader is killed again and again
-    /// while agents are registered: from the next one's election until it serves, the first
-    /// and the last agent are registered, and all know all. Needs root.
+    /// Measure failovers of three real Mesos masters with ZooKeeper.
+    ///
+    /// The leader is killed repeatedly while agents are registered. Times are from the election of
+    /// the next leader until it serves, until the first and the last agent are registered, and
+    /// until all agents have the list of peers.
     Failover {
         /// Numbers of agents.
         #[arg(long, value_name = "N,…", default_value = "100,1000")]
         agents: String,
-        /// How often the leader is killed.
+        /// Number of failovers.
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         falls: u32,
     },
@@ -45,12 +51,12 @@ enum What {
 
 pub fn run(options: &Options) -> Result<()> {
     net::available().and_then(|()| install::ensure(install::HOSTS))?;
-    match &options.what {
-        What::Host => build::run(&["bench", "--bench", "host"]),
-        What::Master { agents } => {
+    match &options.benchmark {
+        Benchmark::Host => build::run(&["bench", "--bench", "host"]),
+        Benchmark::Master { agents } => {
             build::run(&["bench", "--bench", "master", "--", "--agents", agents])
         }
-        What::Failover { agents, falls } => {
+        Benchmark::Failover { agents, falls } => {
             let falls = falls.to_string();
             build::run(&[
                 "bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls,

@@ -1,4 +1,4 @@
-//! Calls cargo.
+//! Calls of cargo.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use testbed::paths;
 
-/// Cargo, in the workspace.
+/// Returns a command that runs cargo in the workspace.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut cargo =
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
@@ -17,7 +17,7 @@ pub fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Runs cargo to its end; what it prints is on the screen.
+/// Runs cargo and waits for it. Its output is not captured.
 pub fn run(arguments: &[&str]) -> Result<()> {
     let line = format!("cargo {}", arguments.join(" "));
     eprintln!("$ {line}");

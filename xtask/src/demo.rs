@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, a master that
-//! is killed, and a host that is mistreated.
+//! `cargo xtask demo`: a cluster on this machine, tasks on the overlay, a killed master, and a
+//! deleted VXLAN device.
 
 mod part;
 mod table;
@@ -24,46 +24,50 @@ use tasks::Tasks;
 
 use crate::build;
 
-/// How long a step may take before the demo gives up.
+/// Timeout of a step.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The VXLAN device.
+/// Name of the VXLAN device.
 const DEVICE: &str = "vtep1024";
-/// Datagrams that have to arrive each way after a repair.
+/// Number of datagrams that must arrive in each direction after the repair.
 const AFTERWARDS: u64 = 300;
 
-/// Shows the overlay at work in a cluster on this machine.
+/// Runs a demonstration cluster on this machine.
 ///
-/// Starts a real Mesos master and real Mesos agents with our modules, each on a host of its
-/// own (a network namespace with one address on a common underlay), launches a task per agent
-/// and one more on the network "dcos", and one with Docker, if that is there, shows who reaches whom in how many microseconds, kills
-/// the master (kill -9), starts it again, and shows that state and traffic survived. Then it
-/// deletes the VXLAN device of one host and shows how soon traffic is back. What is missing is
-/// installed, Mesos is fetched (27 MB, checked) the first time. Nothing touches the machine's
-/// own network interfaces. At the end, and on Ctrl-C, all of it is removed.
+/// The demo starts a real Mesos master and real Mesos agents with the modules, each on a
+/// simulated host (a network namespace with an address on a common underlay). It launches tasks
+/// on the network "dcos": one per agent, another one on the first agent, and one in Docker if
+/// that is installed. It prints the time of a round trip between each two tasks, kills the
+/// master (kill -9), starts it again, and shows that state and traffic survived. Then it deletes
+/// the VXLAN device of a host and measures the time until traffic continues.
 ///
-/// It needs root, to make the hosts; or a user namespace with the same rights:
+/// Missing packages are installed (as root, on Debian or Ubuntu), and Apache Mesos 1.11.0 is
+/// fetched the first time (27 MB, with a checksum). The machine's own network interfaces are not
+/// changed. At the end, and on Ctrl-C, all processes, namespaces and files of the demo are
+/// removed.
+///
+/// The demo needs root, or a user namespace:
 ///
 ///     unshare --user --map-root-user --mount cargo xtask demo
 ///
-/// Without either it runs master and agents on addresses of 127.0.0.0/8, leaves the kernel
-/// alone, and says what was not shown. Where Mesos cannot start containers on a network (it
-/// needs the cgroup v1 freezer) the demo attaches them with the CNI plugins, and says so.
+/// Without either, master and agents run on addresses of 127.0.0.0/8 and do not configure the
+/// kernel; the demo says what was not shown. Where Mesos cannot start containers on a network
+/// (which needs the cgroup v1 freezer), the demo attaches them with the CNI plugins.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// How many agents there are, up to 25. (With more, the hosts' ARP entries for each
-    /// other overflow the kernel's table, which all network namespaces share.)
+    /// Number of agents, at most 25. (The ARP entries of more hosts overflow the kernel's table,
+    /// which all network namespaces share.)
     #[arg(long, value_name = "N", default_value_t = 3, verbatim_doc_comment)]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=25))]
     agents: u8,
-    /// Leave the cluster up at the end, and print how to look around in it.
+    /// Leave the cluster running at the end, and print commands to inspect it.
     #[arg(long)]
     keep: bool,
-    /// Take down what an earlier --keep left up, and do nothing else.
+    /// Remove the clusters that --keep left running, and do nothing else.
     #[arg(long, conflicts_with_all = ["agents", "keep", "part"])]
     down: bool,
-    /// Show a part only, as on a machine with fewer rights.
+    /// Show only a part, as on a machine with fewer rights.
     #[arg(long, value_name = "PART", value_enum)]
     part: Option<Part>,
 }
@@ -83,7 +87,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut demo = Demo::start(options, part)?;
     demo.show_network()?;
     let tasks = demo.launch()?;
-    demo.show_reach(&tasks)?;
+    demo.show_round_trips(&tasks)?;
     demo.kill_master(&tasks)?;
     demo.delete_device(&tasks)?;
     demo.finish(options.keep, tasks)
@@ -95,7 +99,7 @@ fn down() -> Result<()> {
         print(format_args!("removed {run}"));
     }
     if runs.is_empty() {
-        print(format_args!("nothing was left up"));
+        print(format_args!("no cluster was left running"));
     }
     Ok(())
 }
@@ -103,7 +107,7 @@ fn down() -> Result<()> {
 struct Demo {
     start: Instant,
     part: Part,
-    /// The last agent's container engine, if there is Docker here. Ended before its host goes.
+    /// Docker engine of the last agent; `None`: Docker cannot run. Dropped before its host.
     engine: Option<Engine>,
     cluster: Cluster,
 }
@@ -139,7 +143,7 @@ impl Demo {
         demo.say("all agents are registered with Mesos");
         if let Some(engine) = &mut demo.engine {
             engine.start()?;
-            demo.say("the last one has a container engine besides: Docker");
+            demo.say("the last one has a Docker engine");
         }
         demo.cluster.wait_overlays(LIMIT)?;
         Ok(demo)
@@ -153,12 +157,12 @@ impl Demo {
         ));
     }
 
-    /// Which agent got which subnet.
+    /// Prints the subnets of the agents.
     fn show_network(&self) -> Result<()> {
         self.say(match self.part {
-            Part::Loopback => "every agent has its share of the overlay:",
+            Part::Loopback => "every agent has its subnet of the overlay:",
             Part::Whole | Part::Attached => {
-                "every agent has its share of the overlay, and its host is configured:"
+                "every agent has its subnet of the overlay, and its host is configured:"
             }
         });
         for agent in &self.cluster.agents {
@@ -182,29 +186,32 @@ impl Demo {
         Ok(tasks)
     }
 
-    fn show_reach(&self, tasks: &Tasks) -> Result<()> {
+    fn show_round_trips(&self, tasks: &Tasks) -> Result<()> {
         let reach = table::measure(tasks.list())?;
         print(format_args!("\n{}", table::render(tasks.list(), &reach)));
         Ok(())
     }
 
-    /// Kills the master, lets it come back, and compares.
+    /// Kills and restarts the master, and compares its state.
     fn kill_master(&mut self, tasks: &Tasks) -> Result<()> {
         let before = self.wait_state(all_ok)?;
         tasks.watch()?;
         self.cluster.master.kill()?;
         self.say("kill -9 of the master; while it is dead:");
         let reach = table::measure(tasks.list())?;
-        self.say(format!("  all {} ways between the tasks work", reach.len()));
+        self.say(format!(
+            "  all {} connections between tasks work",
+            reach.len()
+        ));
         self.cluster.master.start()?;
         let after = self.wait_state(|state| *state == before)?;
         let agents = after["agents"].as_array().map_or(0, Vec::len);
         let agents = count(agents, "agent");
         self.say(format!(
-            "it is back: {agents}, same subnets, same VTEPs, all registered again"
+            "the master is back: {agents}, same subnets, same VTEPs, all registered again"
         ));
         self.cluster.wait_mesos(LIMIT)?;
-        self.say("Mesos has its agents again");
+        self.say("all agents are registered with Mesos again");
         table::measure(tasks.list())?;
         let seen = tasks.report()?;
         let round_trips: u64 = seen.iter().map(|seen| seen.round_trips).sum();
@@ -215,15 +222,15 @@ impl Demo {
             .max()
             .unwrap_or_default();
         self.say(format!(
-            "meanwhile the tasks made {round_trips} round trips, {failures} failed, longest pause {} ms",
+            "meanwhile the tasks made {round_trips} round trips; {failures} failed, longest pause {} ms",
             gap.as_millis()
         ));
         ensure!(failures == 0, "traffic did not survive the master's death");
         Ok(())
     }
 
-    /// Deletes the VXLAN device of the first agent's host, with all that is on it, and
-    /// measures how long traffic stays away.
+    /// Deletes the VXLAN device of the first agent's host, which deletes its addresses, neighbours,
+    /// FDB entries and routes too, and measures the time without traffic.
     fn delete_device(&self, tasks: &Tasks) -> Result<()> {
         let Some(host) = self.cluster.agents[0].host() else {
             return Ok(());
@@ -246,17 +253,17 @@ impl Demo {
         })?;
         let back = deleted.elapsed();
         traffic.flow(AFTERWARDS, LIMIT)?;
-        let outcomes = traffic.finish()?;
-        let gap = outcomes
+        let streams = traffic.finish()?;
+        let gap = streams
             .iter()
-            .map(|outcome| outcome.longest_gap)
+            .map(|stream| stream.longest_gap)
             .max()
             .unwrap_or_default();
-        let (lost, sent) = outcomes.iter().fold((0, 0), |(lost, sent), way| {
-            (lost + way.lost, sent + way.sent)
+        let (lost, sent) = streams.iter().fold((0, 0), |(lost, sent), stream| {
+            (lost + stream.lost, sent + stream.sent)
         });
         self.say(format!(
-            "the module put it back: device after {} ms, traffic between {} and {} after {} ms \
+            "the module restored it: device after {} ms, traffic between {} and {} after {} ms \
              ({lost} of {sent} datagrams lost)",
             back.as_millis(),
             one.name,
@@ -264,13 +271,13 @@ impl Demo {
             gap.as_millis()
         ));
         table::measure(tasks.list())?;
-        self.say("  all ways between the tasks work again");
+        self.say("  all connections between tasks work again");
         Ok(())
     }
 
-    /// The master's state without ages, once it is as it should be.
+    /// Waits until the master's state, without ages, satisfies a condition, and returns it.
     fn wait_state(&mut self, is: impl Fn(&Value) -> bool) -> Result<Value> {
-        wait::until("the master's state to be complete", LIMIT, || {
+        wait::until("the expected state of the master", LIMIT, || {
             self.cluster.check()?;
             let state = self.cluster.master.overlay_state()?;
             ensure!(is(&state), "it is {state}");
@@ -287,12 +294,12 @@ impl Demo {
             let start = self.start;
             drop(self);
             print(format_args!(
-                "{:7.2} s  everything is taken down",
+                "{:7.2} s  everything is removed",
                 start.elapsed().as_secs_f64()
             ));
             return Ok(());
         }
-        print(format_args!("\n{}", self.tour()?));
+        print(format_args!("\n{}", self.instructions()?));
         tasks.leave();
         if let Some(engine) = self.engine {
             engine.leave();
@@ -301,8 +308,8 @@ impl Demo {
         Ok(())
     }
 
-    /// How to look around.
-    fn tour(&self) -> Result<String> {
+    /// Returns commands to inspect the cluster.
+    fn instructions(&self) -> Result<String> {
         let Cluster { master, agents, .. } = &self.cluster;
         let agent = agents.first().context("a cluster without agents")?;
         let at = |node: &Node| match node.host() {
@@ -311,7 +318,7 @@ impl Demo {
         };
         let (m, a) = (at(master), at(agent));
         let mut lines = vec![
-            "The cluster is left up. To look around:".to_owned(),
+            "The cluster is running. To inspect it:".to_owned(),
             format!("  {m}curl http://{}/overlay-master/state", master.address()),
             format!("  {a}curl http://{}/overlay-agent/overlay", agent.address()),
         ];
@@ -325,7 +332,7 @@ impl Demo {
             master.log_file().display(),
             agent.log_file().display()
         ));
-        lines.push("To take it down: cargo xtask demo --down".to_owned());
+        lines.push("To remove it: cargo xtask demo --down".to_owned());
         Ok(lines.join("\n"))
     }
 
@@ -338,8 +345,7 @@ impl Demo {
     }
 }
 
-/// Prints a line. Whoever closes the pipe wants no more of it; the demo goes on and
-/// cleans up.
+/// Prints a line. A closed pipe is ignored, so that the demo continues and cleans up.
 fn print(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -348,8 +354,8 @@ fn count(number: usize, of: &str) -> String {
     format!("{number} {of}{}", if number == 1 { "" } else { "s" })
 }
 
-/// An engine for the last agent, if there can be one: it starts while the agents do, and
-/// its agent's module is told of it.
+/// Starts a Docker engine for the last agent, without waiting for it, and configures the agent's
+/// module for it. `None`: Docker cannot run.
 fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
     let Some(agent) = cluster.agents.last() else {
         return Ok(None);
@@ -358,7 +364,7 @@ fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
         return Ok(None);
     };
     if let Err(error) = docker::available() {
-        eprintln!("without Docker: {error:#}");
+        eprintln!("cannot run Docker: {error:#}");
         return Ok(None);
     }
     let mut engine = Engine::new(cluster.run(), "engine", host.netns())?;
@@ -370,7 +376,7 @@ fn engine(cluster: &Cluster) -> Result<Option<Engine>> {
     Ok(Some(engine))
 }
 
-/// The agent's first overlay.
+/// Returns the first overlay of an agent.
 fn overlay(agent: &Node) -> Result<Value> {
     let state = agent.client().get("/overlay-agent/overlay")?.json()?;
     state["overlays"]
@@ -394,7 +400,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("none")
 }
 
-/// The one CNI configuration in a directory.
+/// Returns the CNI configuration in a directory.
 fn cni_config(dir: &Path) -> Result<PathBuf> {
     let mut files = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
     let first = files

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: looks for bytes that something must not do to us.
+//! `cargo xtask fuzz`: searches for inputs that violate the rules of the fuzz targets.
 //!
-//! The engine is libFuzzer from the crate `libfuzzer-sys`, with the compiler's own
-//! coverage; both work with a stable toolchain. (`cargo fuzz` would want a nightly one,
-//! for sanitizers, of which code without `unsafe` has little.)
+//! The engine is libFuzzer from the crate `libfuzzer-sys`, with the compiler's coverage
+//! instrumentation; both work with a stable toolchain. (`cargo fuzz` needs a nightly one for
+//! sanitizers, which find little in code without `unsafe`.)
 
 use std::fs;
 use std::num::NonZero;
@@ -17,33 +17,33 @@ use testbed::paths;
 use crate::build;
 use crate::test::runner;
 
-/// Look for bytes from the network, the log or a file that break what must hold.
+/// Searches for inputs of the network, the log or a file that violate the rules of a fuzz target.
 ///
-/// As many targets as there are processors are searched at a time, each beginning with what is
-/// kept in fuzz/corpus; what is found on the way to new code is kept in target/fuzz, for the next
-/// run. Bytes that break something are written to target/fuzz/TARGET-crashes: put them into
-/// fuzz/corpus with the fix.
+/// One target per processor runs at a time. Each starts with its corpus in fuzz/corpus; inputs
+/// that reach new code are kept in target/fuzz for the next run. Inputs that fail are written to
+/// target/fuzz/TARGET-crashes; add them to fuzz/corpus together with the fix. Nothing is
+/// installed; a C++ compiler must be there. Ctrl-C ends the search and keeps what it found.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {
-    /// Only this one: a directory of fuzz/corpus.
+    /// Run this target only: the name of a directory in fuzz/corpus.
     target: Option<String>,
-    /// For how long, in all.
+    /// Duration of the whole search.
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
 }
 
-/// Makes the compiler count which code runs, and tell what is compared, as libFuzzer
-/// wants it; and fast enough to search with. Arithmetic is checked, as in all debug builds.
+/// Compiler flags: coverage counters and traces of comparisons for libFuzzer, and some
+/// optimisation. Overflow checks are on, as in all debug builds.
 const FLAGS: &str = "--cfg fuzzing -Copt-level=1 -Ccodegen-units=16 -Cpasses=sancov-module \
                      -Cllvm-args=-sanitizer-coverage-level=4 \
                      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
                      -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// The longest input, bytes.
+/// Limit of an input, bytes.
 const LONGEST: usize = 4096;
 
-/// Seconds that one input may take. (A debug build on a busy machine.)
+/// Timeout of one input, seconds; long enough for a debug build on a busy machine.
 const PATIENCE: u64 = 30;
 
 pub fn run(options: &Options) -> Result<()> {
@@ -74,11 +74,11 @@ pub fn run(options: &Options) -> Result<()> {
     .concat();
     ensure!(
         broken.is_empty(),
-        "something that must hold does not: {}; see above",
+        "inputs that fail were found for {}; see above",
         broken.join(", ")
     );
     println!(
-        "fuzz: {} targets, {seconds} s each: nothing found",
+        "fuzz: {} targets, {seconds} s each: no input fails",
         targets.len()
     );
     Ok(())
@@ -88,7 +88,7 @@ fn corpus() -> PathBuf {
     paths::workspace().join("fuzz/corpus")
 }
 
-/// The targets, or the one that is named.
+/// Returns the names of all targets, or the given one if it exists.
 fn targets(one: Option<&str>) -> Result<Vec<String>> {
     let directory = corpus();
     let entries =
@@ -98,13 +98,16 @@ fn targets(one: Option<&str>) -> Result<Vec<String>> {
     names.sort();
     let Some(one) = one else { return Ok(names) };
     if !names.iter().any(|name| name == one) {
-        bail!("there is no target {one}; there is {}", names.join(", "));
+        bail!(
+            "there is no target {one}; targets are: {}",
+            names.join(", ")
+        );
     }
     Ok(vec![one.to_owned()])
 }
 
 fn build_program() -> Result<PathBuf> {
-    // As the tests are built: what we depend on is compiled once for both.
+    // The features of the tests, so that dependencies are compiled once for both.
     let features = format!("fuzz/engine,{}", runner::FEATURE);
     let arguments = [
         "build",
@@ -118,7 +121,7 @@ fn build_program() -> Result<PathBuf> {
         "$ cargo {} # with fuzz/rustc and {FLAGS}",
         arguments.join(" ")
     );
-    // RUSTFLAGS would be for all that we depend on, too, of which no coverage is wanted.
+    // RUSTFLAGS would instrument the dependencies too.
     let status = build::cargo(&arguments)
         .env(
             "RUSTC_WORKSPACE_WRAPPER",
@@ -129,12 +132,12 @@ fn build_program() -> Result<PathBuf> {
         .context("running cargo")?;
     ensure!(
         status.success(),
-        "the engine cannot be built here; the corpus is played without it by: cargo xtask test --group corpus"
+        "the engine cannot be built here; to run the corpus without it: cargo xtask test --group corpus"
     );
     Ok(paths::target().join("debug/fuzz"))
 }
 
-/// Searches one target; gives whether nothing was found.
+/// Searches with one target. Returns true if no input fails.
 fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
     let found = paths::target().join("fuzz").join(target);
     let crashes = paths::target()
@@ -150,21 +153,21 @@ fn search(program: &Path, target: &str, seconds: u64) -> Result<bool> {
         .arg(format!("-max_len={LONGEST}"))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
         .args(["-verbosity=0", "-print_final_stats=1", "-rss_limit_mb=2048"])
-        // New inputs go into the first directory.
+        // libFuzzer writes new inputs to the first directory.
         .args([found, corpus().join(target)])
         .output()
         .with_context(|| format!("running {}", program.display()))?;
-    // At once, since others are at work, too.
+    // Printed as one piece, since other targets print too.
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     match output.status.success() {
         true => println!("fuzz: {target}, {seconds} s: {}", summary(&said)),
-        false => println!("fuzz: {target}: something was found\n{said}"),
+        false => println!("fuzz: {target}: an input fails\n{said}"),
     }
     Ok(output.status.success())
 }
 
-/// How much was tried, and what came of it.
+/// Summarizes the statistics of libFuzzer.
 fn summary(said: &str) -> String {
     let number = |of: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(of));

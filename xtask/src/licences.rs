@@ -1,4 +1,4 @@
-//! What the project takes in: every crate's licence and origin, from cargo's own metadata.
+//! Licence and origin of every dependency, from cargo's metadata.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::build;
 
-/// Licences whose terms the project can keep, as they are named in Cargo.toml files.
+/// Accepted licences, as SPDX identifiers.
 const ALLOWED: &[&str] = &[
     "0BSD",
     "Apache-2.0",
@@ -23,8 +23,8 @@ const ALLOWED: &[&str] = &[
     "Zlib",
 ];
 
-/// Whether an SPDX expression of AND, OR and parentheses holds with [`ALLOWED`].
-/// (Very old crates write `/` for OR.)
+/// Returns true if an SPDX expression of AND, OR and parentheses is satisfied by [`ALLOWED`]. (Old
+/// crates use `/` for OR.)
 fn allows(expression: &str) -> bool {
     let text = expression
         .replace('/', " OR ")
@@ -86,7 +86,7 @@ impl Parser<'_> {
     }
 }
 
-/// Complaints about the crates that the workspace is built from.
+/// Returns complaints about the crates that the workspace is built from.
 fn check(metadata: &Value) -> Result<Vec<String>> {
     let packages = metadata["packages"]
         .as_array()
@@ -103,7 +103,7 @@ fn check(metadata: &Value) -> Result<Vec<String>> {
         if !allows(licence) {
             complaints.insert(format!("{name} has licence {licence}"));
         }
-        // The workspace's own packages have no source.
+        // Packages of the workspace have no source.
         if let Some(source) = package["source"].as_str()
             && !source.starts_with("registry+")
         {
@@ -113,7 +113,7 @@ fn check(metadata: &Value) -> Result<Vec<String>> {
     Ok(complaints.into_iter().collect())
 }
 
-/// Cargo's metadata of the workspace, for the system it is built for.
+/// Returns cargo's metadata of the workspace for the supported platform.
 fn metadata() -> Result<Value> {
     let arguments = [
         "metadata",
@@ -131,11 +131,11 @@ fn metadata() -> Result<Value> {
         "cargo metadata: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    serde_json::from_slice(&output.stdout).context("what cargo metadata prints")
+    serde_json::from_slice(&output.stdout).context("parsing the output of cargo metadata")
 }
 
 #[test]
-fn every_crate_has_a_licence_we_can_keep_and_comes_from_a_registry() {
+fn every_crate_has_an_accepted_licence_and_comes_from_a_registry() {
     let complaints = check(&metadata().unwrap()).unwrap();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
@@ -163,7 +163,7 @@ fn reads_licence_expressions() {
 }
 
 #[test]
-fn complains() {
+fn reports_licences_and_sources() {
     let package = |licence: Value, source: Value| serde_json::json!({ "name": "a", "version": "1.0.0", "license": licence, "source": source });
     let mut packages = vec![package("MIT".into(), Value::Null); 11];
     packages.push(package(

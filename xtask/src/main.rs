@@ -1,4 +1,4 @@
-//! The project's commands; `cargo xtask --help` lists them.
+//! The project's commands for development; `cargo xtask --help` lists them.
 
 mod bench;
 mod build;
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The project's own commands.
+/// Commands for development of mesos-overlay.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
@@ -27,7 +27,7 @@ struct Arguments {
     command: Command,
 }
 
-// What each of them is for is said where its options are.
+// Help texts of the commands are at their options.
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Options),
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// An error and its causes, without the stack trace that `anyhow` adds in a debugger's environment.
+/// Formats an error and its causes, without the stack trace that `{:?}` adds if RUST_BACKTRACE is set.
 fn chain(error: &anyhow::Error) -> String {
     format!("{error:#}")
 }

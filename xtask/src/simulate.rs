@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: many seeds of the simulation, or one of them in detail.
+//! `cargo xtask simulate`: many seeds of the simulation, or one with its trace.
 
 use std::process::ExitCode;
 
@@ -7,34 +7,34 @@ use anyhow::{Context, Result};
 use crate::build;
 use crate::test::FEATURES;
 
-/// The scenario that takes many seeds.
+/// Test that takes seeds.
 const SCENARIO: &str = "everything_comes_right_after_the_faults";
 
-/// Little optimisation makes it twice as fast, and building it takes less than what that
-/// saves. Debug assertions stay.
+/// Setting that builds the core with little optimisation, which halves the time of a seed and costs
+/// less to build than it saves. Debug assertions stay on.
 const OPTIMISED: &str = "profile.dev.package.overlay-core.opt-level=1";
 
-/// Plays the simulation of a cluster (crates/core/tests/simulation): masters and agents, ours and
-/// predecessors, while everything goes wrong that can.
+/// Runs the simulation of a cluster with faults (crates/core/tests/simulation).
 ///
-/// Each seed is one cluster and what happens to it, always the same. The lowest seed that
-/// fails is played again, and the end of what happened in it is printed. The exit code is 0
-/// if none fails. Seeds are played on all cores; each takes some 20 ms of one.
+/// A seed determines a cluster of masters and agents, of this and older versions, and all faults.
+/// Seeds run on all cores; each takes some 20 ms of one. The lowest seed that fails is repeated,
+/// and the end of its trace is printed. The exit code is 0 if none fails. Nothing is installed or
+/// changed outside target/.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// How many seeds to play.
+    /// Number of seeds.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
-    /// The first one.
+    /// First seed.
     #[arg(long, value_name = "N", default_value_t = 0)]
     from: u64,
-    /// Play this one only, and print the end of what happens in it.
+    /// Run this seed only, and print the end of its trace.
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    // What it depends on is that of `cargo xtask test`; only the package is built anew.
+    // The arguments of `cargo xtask test`, so that only the core and the simulation are rebuilt.
     let mut arguments = vec!["test", "--config", OPTIMISED, "--workspace"];
     arguments.extend(FEATURES);
     arguments.extend([

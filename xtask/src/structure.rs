@@ -93,8 +93,7 @@ impl Modules {
         path
     }
 
-    /// Which modules import from which; a module and those below it are one family, whose
-    /// imports do not count.
+    /// Returns the imports of each module. Imports between a module and those below it do not count.
     fn imports(&self) -> BTreeMap<ModulePath, BTreeSet<ModulePath>> {
         let mut imports: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for (from, path) in &self.references {

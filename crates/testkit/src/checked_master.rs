@@ -41,10 +41,12 @@ pub fn agent(number: u8, port: u16) -> Upid {
 
 /// A master, its log, and the state that its invariants are compared with.
 pub struct CheckedMaster {
+    /// The machine.
     pub master: Master,
     now: Time,
     /// The master is the elected one.
     pub is_leading: bool,
+    /// Value of the replicated log.
     pub log: Bytes,
     /// The state that was read from the log, or is known to be written to it.
     committed: proto::State,
@@ -53,6 +55,7 @@ pub struct CheckedMaster {
     /// Number and state of the write under way.
     writing: Option<(u64, Bytes)>,
     requests: u64,
+    /// Requests without an answer.
     pub unanswered: BTreeSet<RequestId>,
     /// Status of the latest answer.
     pub status: u16,
@@ -63,6 +66,7 @@ fn master_pid() -> Upid {
 }
 
 impl CheckedMaster {
+    /// Makes a master that does not lead, with an empty log.
     pub fn new(seed: u64) -> CheckedMaster {
         CheckedMaster {
             master: Master::new(

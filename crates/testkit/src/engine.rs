@@ -21,6 +21,7 @@ use super::host::{Host, PATIENCE, net};
 pub struct DockerHost {
     /// Dropped before its host.
     pub engine: Engine,
+    /// The host, dropped after the engine.
     pub host: Host,
     // Dropped last, because it removes everything of the run.
     _run: Run,
@@ -97,6 +98,7 @@ pub struct EngineKeeper {
 }
 
 impl EngineKeeper {
+    /// Starts the worker.
     pub fn spawn() -> EngineKeeper {
         let (wake, woken) = channel();
         let executor = Executor::spawn(move || _ = wake.send(())).unwrap();
@@ -150,10 +152,12 @@ impl EngineKeeper {
 /// A socket that accepts connections and never answers, like an engine that hangs.
 pub struct HungEngine {
     _dir: tempfile::TempDir,
+    /// Path of the socket.
     pub socket: PathBuf,
 }
 
 impl HungEngine {
+    /// Makes a socket in a directory of its own.
     pub fn spawn() -> HungEngine {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
@@ -177,6 +181,7 @@ impl HungEngine {
 /// An engine with scripted answers that records its requests.
 pub struct FakeEngine {
     _dir: tempfile::TempDir,
+    /// Path of the socket.
     pub socket: PathBuf,
     /// Requests in the order of their arrival.
     pub requests: Arc<Mutex<Vec<FakeRequest>>>,
@@ -186,6 +191,7 @@ pub struct FakeEngine {
 pub struct FakeRequest {
     /// Request line, such as `GET /version HTTP/1.1`.
     pub line: String,
+    /// Body of the request.
     pub body: String,
 }
 

@@ -1,5 +1,4 @@
 //! Code that several test targets and benchmarks share.
-#![allow(missing_docs, reason = "read beside the tests that use it")]
 
 pub mod checked_master;
 #[cfg(feature = "host")]

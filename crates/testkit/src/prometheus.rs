@@ -1,15 +1,15 @@
-//! A strict reader of Prometheus's text format, version 0.0.4: what it takes, every
-//! scraper takes.
+//! Strict reader of Prometheus's text format, version 0.0.4. Pages that it accepts are accepted by
+//! all scrapers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// All samples by name and labels, as they stand there: `a_total{b="c"}`.
+/// Samples by name and labels as they are written: `a_total{b="c"}`.
 pub type Samples = BTreeMap<String, f64>;
 
-/// Reads a page.
+/// Parses a page.
 ///
 /// # Panics
-/// At the first thing that is not as it should be.
+/// The page violates the format.
 #[track_caller]
 pub fn read(page: &str) -> Samples {
     assert!(page.ends_with('\n'), "the last line has no end");
@@ -93,7 +93,7 @@ fn sample(line: &str) -> Sample {
     }
 }
 
-/// The text up to the closing quote, and what follows that.
+/// Returns the text up to the closing quote, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let (mut value, mut chars) = (String::new(), text.char_indices());
     while let Some((at, c)) = chars.next() {

@@ -1,9 +1,8 @@
-//! Transcripts: files to be read, in which a line that begins with `>` is something
-//! that happens, the indented lines after it are all that a machine does about it,
-//! and the others are for the reader.
+//! Transcripts: files in which a line that begins with `>` is an input of a machine, and the
+//! indented lines after it are all effects. Other lines are comments.
 //!
-//! `UPDATE_TRANSCRIPTS=1` writes what the machine does now into the files, for the
-//! difference to be looked at.
+//! `UPDATE_TRANSCRIPTS=1` writes the current effects into the files; the difference is to be
+//! reviewed.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ fn directory(role: &str) -> PathBuf {
         .join(role)
 }
 
-/// Compares a transcript with what `play` makes of it.
+/// Compares a transcript with the result of `play`.
 pub fn check(role: &str, name: &str, play: impl Fn(&str) -> String) {
     let path = directory(role).join(format!("{name}.txt"));
     let expected = std::fs::read_to_string(&path).unwrap();
@@ -34,7 +33,7 @@ pub fn check(role: &str, name: &str, play: impl Fn(&str) -> String) {
     );
 }
 
-/// The names of a role's transcripts.
+/// Returns the names of a role's transcripts.
 pub fn names(role: &str) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(directory(role))
         .unwrap()
@@ -53,7 +52,7 @@ pub fn names(role: &str) -> Vec<String> {
     names
 }
 
-/// A test for each transcript of a role, and one that none was forgotten.
+/// Defines a test for each transcript of a role, and one that fails if a file has no test.
 #[macro_export]
 macro_rules! transcripts {
     ($role:literal, $play:path; $($name:ident),* $(,)?) => {

@@ -1,6 +1,6 @@
-//! Stands in for Mesos's CNI plugin of this name, which every Mesos installation
-//! has but the release's binding has not. Like that one it runs the plugin under
-//! `delegate` and forwards the host's ports that the task asked for:
+//! Replacement of Mesos's CNI plugin of this name, which is part of each Mesos installation but not
+//! of the Python binding. Like the original it runs the plugin in `delegate` and forwards ports of
+//! the host to the container:
 //!
 //! ```json
 //! {"name":"dcos","type":"mesos-cni-port-mapper","excludeDevices":["m-dcos"],"chain":"M-DCOS",
@@ -15,8 +15,9 @@ use std::process::{Command, ExitCode};
 use serde_json::{Value, json};
 use testbed::cni::{CniError, Invocation, ip4};
 
-/// Errors of our own have codes from 100 on.
+/// CNI error code of an invalid configuration; plugins define codes from 100 on.
 const BAD_CONFIG: u32 = 100;
+/// CNI error code of a failed call of iptables.
 const IPTABLES: u32 = 101;
 
 fn main() -> ExitCode {
@@ -79,7 +80,7 @@ impl<'a> Mapper<'a> {
         if !delegate["type"].is_string() {
             return Err(bad("\"delegate\" has no \"type\""));
         }
-        // The delegate is for the same network and the same container.
+        // The delegate gets the same network and container.
         for key in ["name", "cniVersion", "args"] {
             if let Some(value) = config.get(key) {
                 delegate[key] = value.clone();
@@ -139,20 +140,20 @@ impl<'a> Mapper<'a> {
                 ..self.call.clone()
             };
             let _ = self.unforward();
-            let _ = undo.run(&self.delegate, None); // the first failure is the one to tell
+            let _ = undo.run(&self.delegate, None); // the first error is reported
             return Err(failure);
         }
-        Ok(as_mesos_has_it(&result))
+        Ok(reduce_to_0_2_0(&result))
     }
 
     fn del(&self) -> Result<Value, CniError> {
-        // Both, whatever becomes of the first: an address must not be lost to a rule.
+        // Release the address even if the rules cannot be removed.
         let rules = self.unforward();
         let result = self.call.run(&self.delegate, None)?;
         rules.map(|()| result)
     }
 
-    /// The comment by which a container's rules are known.
+    /// Returns the comment that identifies the rules of a container.
     fn comment(&self) -> String {
         format!("container_id: {}", self.call.container)
     }
@@ -160,7 +161,7 @@ impl<'a> Mapper<'a> {
     fn forward(&self, ip: Ipv4Addr) -> Result<(), CniError> {
         let chain = self.chain.as_str();
         if iptables(&["-N", chain]).is_err() {
-            iptables(&["-L", chain, "-n"])?; // it must be there, then
+            iptables(&["-L", chain, "-n"])?; // the chain must exist then
         }
         let local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", chain];
         for from in [&["PREROUTING"][..], &["OUTPUT", "!", "-d", "127.0.0.0/8"]] {
@@ -169,7 +170,7 @@ impl<'a> Mapper<'a> {
                 iptables(&[&["-A"], &rule[..]].concat())?;
             }
         }
-        // What comes from these devices is not forwarded.
+        // Packets from these devices are not forwarded.
         for device in &self.exclude {
             let rule = [chain, "-i", device, "-j", "RETURN"];
             if iptables(&[&["-C"], &rule[..]].concat()).is_err() {
@@ -219,9 +220,9 @@ impl<'a> Mapper<'a> {
     }
 }
 
-/// What Mesos's plugin passes on of a delegate's result: it knows the form of
-/// version 0.2.0 and nothing else, so the addresses of a newer one are lost.
-fn as_mesos_has_it(result: &Value) -> Value {
+/// Reduces a delegate's result to the members that Mesos's plugin passes on. It knows CNI 0.2.0
+/// only, so addresses in newer results are lost.
+fn reduce_to_0_2_0(result: &Value) -> Value {
     let known =
         ["cniVersion", "ip4", "ip6", "dns"].map(|key| (key.to_owned(), result[key].clone()));
     Value::Object(
@@ -240,10 +241,10 @@ fn iptables(arguments: &[&str]) -> Result<String, CniError> {
     let output =
         output.map_err(|error| CniError::new(IPTABLES, format!("running iptables: {error}")))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let errors = String::from_utf8_lossy(&output.stderr);
         return Err(CniError::new(
             IPTABLES,
-            format!("iptables {}: {}", arguments.join(" "), said.trim()),
+            format!("iptables {}: {}", arguments.join(" "), errors.trim()),
         ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -1,5 +1,5 @@
-//! The executor of our tasks: speaks Mesos's executor API (version 1, JSON) to its
-//! agent and serves [`testbed::task`].
+//! Executor of the test tasks: uses Mesos's executor API (version 1, JSON) and serves
+//! [`testbed::task`].
 //!
 //! ```text
 //! overlay-test-executor [ADDRESS:PORT]          under an agent; listens there
@@ -23,8 +23,7 @@ use testbed::netns::{self, Netns};
 use testbed::recordio::Events;
 use testbed::task;
 
-/// From one attempt to reach the agent to the next. A restarted agent waits two
-/// seconds for its executors.
+/// Pause between two attempts to subscribe. A restarted agent waits two seconds for its executors.
 const RETRY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -46,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where there is no IPv6, `[::]` means every IPv4 address.
+/// Listens on an address. Without IPv6, `[::]` means every IPv4 address.
 fn listen(address: &str) -> Result<TcpListener> {
     let v4 = address.replace("[::]", "0.0.0.0");
     TcpListener::bind(address)
@@ -55,26 +54,26 @@ fn listen(address: &str) -> Result<TcpListener> {
 }
 
 fn run(address: &str) -> Result<()> {
-    // Before anything changes its network namespace.
+    // Before anything changes the network namespace.
     let listener = listen(address)?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || task::serve(&listener));
     let mut executor = Executor::from_environment(port)?;
     let patience = executor.patience;
     let mut lost = Instant::now();
-    let mut told = String::new();
+    let mut last_error = String::new();
     loop {
         match executor.subscribe() {
             Ok(Next::Shutdown) => return Ok(()),
             Ok(Next::Again) => lost = Instant::now(),
             Err(error) if lost.elapsed() >= patience => {
-                return Err(error.context("the agent is gone"));
+                return Err(error.context("cannot subscribe to the agent"));
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                if error != told {
+                if error != last_error {
                     eprintln!("{error}");
-                    told = error;
+                    last_error = error;
                 }
             }
         }
@@ -82,7 +81,7 @@ fn run(address: &str) -> Result<()> {
     }
 }
 
-/// What comes after a subscription.
+/// Next step after a subscription has ended.
 enum Next {
     Shutdown,
     Again,
@@ -94,9 +93,9 @@ struct Executor {
     framework: Value,
     executor: Value,
     port: u16,
-    /// How long the agent may be away.
+    /// Longest time without a subscription before the executor exits.
     patience: Duration,
-    /// Not yet acknowledged by uuid: what an agent that restarts must be told again.
+    /// Unacknowledged updates by uuid, which are repeated at each subscription.
     updates: BTreeMap<String, Value>,
     tasks: BTreeMap<String, Value>,
     killed: bool,
@@ -111,7 +110,7 @@ impl Executor {
         let id = slave.split('@').next().unwrap_or("slave(1)").to_owned();
         let checkpoint = env::var("MESOS_CHECKPOINT").is_ok_and(|value| value == "1");
         Ok(Executor {
-            agent: reach(&endpoint)?,
+            agent: agent_client(&endpoint)?,
             path: format!("/{id}/api/v1/executor"),
             framework: json!({ "value": variable("MESOS_FRAMEWORK_ID")? }),
             executor: json!({ "value": variable("MESOS_EXECUTOR_ID")? }),
@@ -131,7 +130,7 @@ impl Executor {
         json!({ "type": kind, "framework_id": self.framework, "executor_id": self.executor, key: content })
     }
 
-    /// Subscribes and handles events until the agent goes away or shuts us down.
+    /// Subscribes and handles events until the connection ends or the agent shuts the executor down.
     fn subscribe(&mut self) -> Result<Next> {
         let unacknowledged = json!({
             "unacknowledged_tasks": self.tasks.values().collect::<Vec<_>>(),
@@ -151,7 +150,7 @@ impl Executor {
         }
         eprintln!("subscribed");
         for event in Events::new(stream.reader) {
-            let Ok(event) = event else { break }; // the agent died
+            let Ok(event) = event else { break }; // the connection was lost
             match event["type"].as_str().unwrap_or_default() {
                 "LAUNCH" => self.launch(&event["launch"]["task"])?,
                 "KILL" => {
@@ -167,13 +166,13 @@ impl Executor {
                             .as_str()
                             .unwrap_or_default(),
                     );
-                    // One task is all that an executor gets here.
+                    // Each executor gets one task.
                     if self.killed && self.updates.is_empty() {
                         return Ok(Next::Shutdown);
                     }
                 }
                 "SHUTDOWN" => return Ok(Next::Shutdown),
-                "ERROR" => bail!("the agent says: {}", event["error"]["message"]),
+                "ERROR" => bail!("the agent reports an error: {}", event["error"]["message"]),
                 _ => {}
             }
         }
@@ -192,7 +191,7 @@ impl Executor {
         )
     }
 
-    /// Sends an update; one that gets lost is sent again with the next subscription.
+    /// Sends a status update. Lost updates are repeated at the next subscription.
     fn update(&mut self, task: &Value, state: &str, data: Option<Value>) -> Result<()> {
         let uuid = BASE64_STANDARD.encode(random_uuid());
         let mut status = json!({
@@ -222,7 +221,7 @@ impl Executor {
     }
 }
 
-/// Version 4. An agent aborts when it is told anything else at a subscription.
+/// Returns a random UUID of version 4. Agents abort on other versions at a subscription.
 fn random_uuid() -> [u8; 16] {
     let mut uuid = [(); 16].map(|()| fastrand::u8(..));
     uuid[6] = uuid[6] & 0x0f | 0x40;
@@ -230,16 +229,16 @@ fn random_uuid() -> [u8; 16] {
     uuid
 }
 
-/// The way to the agent: straight, if the container's network leads to its host;
-/// otherwise (a network without a way there) through the network namespace of the nearest
-/// ancestor that is in another one, which is the agent.
-fn reach(endpoint: &str) -> Result<Client> {
+/// Returns a client of the agent. If the container's network has no route to its host, the client
+/// connects from the network namespace of the agent, which is the nearest ancestor in another
+/// namespace.
+fn agent_client(endpoint: &str) -> Result<Client> {
     let address = endpoint
         .parse()
         .with_context(|| format!("MESOS_AGENT_ENDPOINT {endpoint:?}"))?;
     match netns::connect(None, address, Duration::from_secs(1)) {
         Ok(_) => return Ok(Client::new(endpoint, None)),
-        Err(error) => eprintln!("the agent is not to be reached from here: {error:#}"),
+        Err(error) => eprintln!("cannot reach the agent from the container: {error:#}"),
     }
     let mine = fs::read_link("/proc/self/ns/net")?;
     let mut pid = std::process::id();
@@ -247,7 +246,7 @@ fn reach(endpoint: &str) -> Result<Client> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (_, rest) = stat
             .rsplit_once(')')
-            .context("a strange /proc/<pid>/stat")?;
+            .context("an invalid /proc/<pid>/stat")?;
         pid = rest
             .split_whitespace()
             .nth(1)
@@ -255,9 +254,9 @@ fn reach(endpoint: &str) -> Result<Client> {
             .parse()?;
         let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
         if pid > 1 && fs::read_link(&path)? != mine {
-            eprintln!("going through the network namespace of process {pid}");
+            eprintln!("connecting from the network namespace of process {pid}");
             return Ok(Client::new(endpoint, Some(Netns::open(&path)?)));
         }
     }
-    bail!("there is no way to the agent at {endpoint}")
+    bail!("cannot reach the agent at {endpoint}")
 }

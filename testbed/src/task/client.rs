@@ -10,29 +10,29 @@ use serde_json::Value;
 use super::LIMIT;
 use crate::netns::{self, Netns};
 
-/// What [`TaskClient::ping`] measured.
+/// Result of [`TaskClient::ping`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ping {
     /// Median time of a round trip, in microseconds.
     pub median_us: u64,
-    /// The pinging task's address as the other one saw it.
+    /// Address of the pinging task, as the other task sees it.
     pub seen_as: String,
 }
 
-/// What a watch has seen.
+/// Result of a watch so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchReport {
-    /// The task that is watched.
+    /// Address of the watched task.
     pub to: String,
-    /// Round trips that succeeded.
+    /// Successful round trips.
     pub round_trips: u64,
-    /// Attempts that failed.
+    /// Failed round trips.
     pub failures: u64,
-    /// Longest time without a round trip.
+    /// Longest time without a successful round trip.
     pub longest_gap: Duration,
 }
 
-/// A running task, spoken to from its host.
+/// Client of a running task, which connects from the host of the task.
 #[derive(Clone, Debug)]
 pub struct TaskClient {
     address: SocketAddr,
@@ -40,17 +40,18 @@ pub struct TaskClient {
 }
 
 impl TaskClient {
-    /// The task at the address, spoken to from the namespace.
+    /// Makes a client of the task at `address` that connects from a namespace; `None`: from this
+    /// process's own.
     pub fn new(address: SocketAddr, netns: Option<Netns>) -> TaskClient {
         TaskClient { address, netns }
     }
 
-    /// Where it listens.
+    /// Returns the address of the task.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets it make `count` round trips with another task.
+    /// Makes the task do `count` round trips with another task.
     pub fn ping(&self, to: SocketAddr, count: usize) -> Result<Ping> {
         let answer = self.ask(&format!("ping {to} {count}"))?;
         let median_us = answer["median_us"]
@@ -62,12 +63,12 @@ impl TaskClient {
         })
     }
 
-    /// Lets it watch its connection to another task.
+    /// Makes the task watch its connection to another task.
     pub fn watch(&self, to: SocketAddr) -> Result<()> {
         self.ask(&format!("watch {to}")).map(drop)
     }
 
-    /// What its watches have seen.
+    /// Returns the results of the task's watches.
     pub fn report(&self) -> Result<Vec<WatchReport>> {
         let answer = self.ask("report")?;
         let number = |value: &Value| value.as_u64().context("no number in the answer");
@@ -104,12 +105,12 @@ impl TaskClient {
         ask().with_context(|| format!("asking the task at {} to {command}", self.address))
     }
 
-    /// Lets it send a stream to another task.
+    /// Makes the task send a stream to another task.
     pub fn send(&self, to: SocketAddr) -> Result<()> {
         self.ask(&format!("send {to}")).map(drop)
     }
 
-    /// Ends the streams that it sends.
+    /// Ends the streams that the task sends, and returns them.
     pub fn stop(&self) -> Result<Vec<SentStream>> {
         streams(&self.ask("stop")?, |stream, number| {
             let to = stream["to"].as_str().unwrap_or_default().to_owned();
@@ -122,7 +123,7 @@ impl TaskClient {
         })
     }
 
-    /// The streams that it gets or got.
+    /// Returns the streams that the task has received.
     pub fn received(&self) -> Result<Vec<ReceivedStream>> {
         streams(&self.ask("received")?, |_, number| {
             Ok(ReceivedStream {
@@ -153,30 +154,30 @@ fn streams<T>(
     streams.iter().map(read).collect()
 }
 
-/// What a task says of a stream that it sent.
+/// A stream that a task has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentStream {
-    /// Random.
+    /// Random id of the stream.
     pub id: u64,
-    /// Where to.
+    /// Address of the receiver.
     pub to: String,
-    /// Datagrams.
+    /// Number of datagrams.
     pub sent: u64,
-    /// Those among them that the kernel refused to send.
+    /// Datagrams that the kernel refused to send.
     pub errors: u64,
 }
 
-/// What a task says of a stream that it gets.
+/// A stream that a task receives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceivedStream {
-    /// The sender's.
+    /// Id of the stream, which the sender chose.
     pub id: u64,
-    /// Datagrams, each counted once.
+    /// Datagrams without duplicates.
     pub datagrams: u64,
-    /// Numbers left out so far.
+    /// Datagrams that are missing so far.
     pub missing: u64,
-    /// Datagrams that came after a later one.
+    /// Datagrams that arrived after a later one.
     pub late: u64,
-    /// Longest time in which none came.
+    /// Longest time without an arrival.
     pub longest_gap: Duration,
 }

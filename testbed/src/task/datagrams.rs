@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// be lost here that the network delivered.
 const BUFFER: usize = 8 << 20;
 
-/// All streams that a task sends and receives.
+/// All streams of a task.
 #[derive(Clone, Default)]
 pub(crate) struct Datagrams(Arc<Mutex<State>>);
 
@@ -34,17 +34,18 @@ struct State {
 struct Outgoing {
     to: SocketAddr,
     stop: Arc<AtomicBool>,
-    /// Gives the stream's id, the datagrams sent, and how often the kernel refused one.
+    /// Thread that sends. Returns the stream's id, the number of datagrams, and the number of
+    /// errors.
     sender: JoinHandle<(u64, u64, u64)>,
 }
 
 #[derive(Default)]
 struct Incoming {
     datagrams: u64,
-    /// The number that the next one has if none is missing.
+    /// Number of the next datagram if none is missing.
     next: u64,
     missing: BTreeSet<u64>,
-    /// Those that were missing first.
+    /// Datagrams that arrived after a later one.
     late: u64,
     last: Option<Instant>,
     longest_gap: Duration,
@@ -55,11 +56,11 @@ impl Datagrams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Receives at the address where the task listens, for ever.
+    /// Starts to receive at the address where the task listens.
     pub(crate) fn receive_at(&self, address: SocketAddr) -> Result<()> {
         let socket =
             UdpSocket::bind(address).with_context(|| format!("listening on {address} (UDP)"))?;
-        // Beyond the limit of ordinary users if we may.
+        // Root may exceed the limit of ordinary users.
         let size = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         size.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER))?;
         let streams = self.clone();
@@ -81,7 +82,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Starts to send to the task at the address.
+    /// Starts a stream to the task at the address.
     pub(crate) fn send(&self, to: SocketAddr) -> Result<()> {
         let any = if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
         let socket = UdpSocket::bind(any).context("making a socket")?;
@@ -102,7 +103,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Ends all that it sends, and says how much that was.
+    /// Ends the streams that the task sends, and returns their numbers of datagrams.
     pub(crate) fn stop(&self) -> Value {
         let outgoing = std::mem::take(&mut self.lock().outgoing);
         outgoing
@@ -115,7 +116,7 @@ impl Datagrams {
         json!({ "streams": sent.collect::<Vec<_>>() })
     }
 
-    /// What came so far.
+    /// Returns the received streams so far.
     pub(crate) fn received(&self) -> Value {
         let state = self.lock();
         let streams = state.incoming.iter().map(|(id, stream)| {
@@ -146,7 +147,7 @@ impl Incoming {
         } else if self.missing.remove(&number) {
             self.late += 1;
         } else {
-            return; // a second time: the network may do that
+            return; // duplicated by the network
         }
         self.datagrams += 1;
     }
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_is_lost_late_and_repeated() {
+    fn counts_lost_late_and_duplicate_datagrams() {
         let mut stream = Incoming::default();
         let start = Instant::now();
         for (after, number) in [(0, 0), (1, 1), (2, 4), (9, 2), (10, 4), (11, 5)] {

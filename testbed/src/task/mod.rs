@@ -37,7 +37,7 @@ pub const PORT: u16 = 7007;
 /// Timeout of one round trip.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Serves the commands, for ever.
+/// Serves commands, forever.
 pub fn serve(listener: &TcpListener) -> ! {
     let (watches, streams) = (Watches::default(), Datagrams::default());
     let receiving = listener
@@ -45,7 +45,7 @@ pub fn serve(listener: &TcpListener) -> ! {
         .map_err(Into::into)
         .and_then(|here| streams.receive_at(here));
     if let Err(error) = receiving {
-        eprintln!("no datagrams are received: {error:#}");
+        eprintln!("cannot receive datagrams: {error:#}");
     }
     loop {
         match listener.accept() {
@@ -53,13 +53,13 @@ pub fn serve(listener: &TcpListener) -> ! {
                 let (watches, streams) = (watches.clone(), streams.clone());
                 thread::spawn(move || {
                     if let Err(error) = answer(stream, &watches, &streams) {
-                        eprintln!("a client: {error:#}");
+                        eprintln!("error while serving a client: {error:#}");
                     }
                 });
             }
             Err(error) => {
-                eprintln!("accepting a client: {error}");
-                thread::sleep(Duration::from_millis(100)); // out of files, most likely
+                eprintln!("cannot accept a client: {error}");
+                thread::sleep(Duration::from_millis(100)); // probably too many open files
             }
         }
     }
@@ -108,10 +108,10 @@ fn echo(mut reader: BufReader<TcpStream>, mut stream: TcpStream) -> Result<()> {
     }
 }
 
-/// A connection to another task's echo.
+/// A connection to another task, which echoes.
 struct Echo {
     reader: BufReader<TcpStream>,
-    /// Our address as the other task sees it.
+    /// Address of this task, as the other task sees it.
     seen_as: String,
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_measure_the_way_to_each_other() {
+    fn tasks_measure_round_trips() {
         let (a, b) = (task(), task());
         let ping = TaskClient::new(a, None).ping(b, 20).unwrap();
         assert_eq!(ping.seen_as, "127.0.0.1");
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_of_nobody_says_why() {
+    fn a_failed_ping_names_the_address() {
         let nobody = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

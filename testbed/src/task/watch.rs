@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 /// Timeout of a round trip of a watch; the next one uses a new connection.
 const LIMIT: Duration = Duration::from_millis(500);
 
-/// The watches of this task.
+/// All watches of a task.
 #[derive(Clone, Default)]
 pub(super) struct Watches(Arc<Mutex<Vec<Watch>>>);
 
@@ -68,7 +68,7 @@ impl Watches {
                 "to": watch.to.to_string(),
                 "round_trips": watch.round_trips,
                 "failures": watch.failures,
-                // One that goes on counts too.
+                // A gap that has not ended counts too.
                 "longest_gap_ms": watch.longest_gap.max(watch.last.elapsed()).as_millis(),
             })
         };
@@ -76,7 +76,7 @@ impl Watches {
     }
 }
 
-/// One round trip; after a failure the next one connects anew.
+/// Makes one round trip. After a failure the next one uses a new connection.
 fn watched_round_trip(to: SocketAddr, echo: &mut Option<Echo>) -> Result<()> {
     let mut this = match echo.take() {
         Some(echo) => echo,

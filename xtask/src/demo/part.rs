@@ -1,37 +1,38 @@
-//! How much of the demo a machine allows.
+//! Parts of the demo that a machine allows.
 
 use testbed::cluster::{Launcher, freezer};
 use testbed::net;
 
-/// How much is shown.
+/// Part of the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
-    /// Mesos starts the containers on the overlay itself.
+    /// The whole demo: Mesos starts the containers on the overlay.
     #[value(skip)]
     Whole,
-    /// The containers are attached with the CNI plugins, not by Mesos.
+    /// Attach containers with the CNI plugins instead of Mesos.
     Attached,
-    /// No hosts: master and agents run on loopback addresses.
+    /// Run master and agents on loopback addresses, without simulated hosts.
     Loopback,
 }
 
-/// The most that this machine allows, or the part that was asked for; says so.
+/// Returns the requested part, or the largest one that this machine allows; prints the reason for a
+/// smaller one.
 pub fn choose(asked: Option<Part>) -> Part {
     if asked == Some(Part::Loopback) {
         return Part::Loopback;
     }
     if let Err(error) = net::available() {
         eprintln!(
-            "no hosts can be made ({error:#}), so master and agents run on loopback addresses; for \
-             all of it run this as root or: unshare --user --map-root-user --mount cargo xtask demo"
+            "cannot make network namespaces ({error:#}): master and agents run on loopback addresses; for \
+             the whole demo run as root, or: unshare --user --map-root-user --mount cargo xtask demo"
         );
         return Part::Loopback;
     }
     if asked.is_none() && freezer().is_none() {
         eprintln!(
-            "Mesos 1.11 starts containers on a network with the cgroup v1 freezer only, and there is none \
-             to use here: the demo attaches its containers with the CNI plugins itself, from the file that \
-             the agent module wrote"
+            "Mesos 1.11 needs the cgroup v1 freezer to start containers on a network, which is not available: \
+             the demo attaches its containers with the CNI plugins, using the configuration that the agent \
+             module wrote"
         );
         return Part::Attached;
     }
@@ -39,7 +40,7 @@ pub fn choose(asked: Option<Part>) -> Part {
 }
 
 impl Part {
-    /// How Mesos starts containers in this part.
+    /// Returns the launcher of the agents.
     pub fn launcher(self) -> Launcher {
         match self {
             Part::Whole => Launcher::Linux,
@@ -47,16 +48,16 @@ impl Part {
         }
     }
 
-    /// What the reader did not see.
+    /// Describes what the part does not show.
     pub fn not_shown(self) -> Option<&'static str> {
         match self {
             Part::Whole => None,
             Part::Attached => Some(
-                "Mesos starting the containers; they were attached from the agent module's CNI file.",
+                "start of containers by Mesos; the demo attached them with the agent module's CNI configuration.",
             ),
             Part::Loopback => Some(
-                "the data plane. Master and agents allocated, stored and registered, and Mesos ran the tasks, \
-                 but on the machine's own loopback: the kernel was left alone (\"backend\": \"external\").",
+                "the data plane. Master and agents allocated subnets, stored them and registered, and Mesos ran the \
+                 tasks, but on loopback addresses: the kernel was not configured (\"backend\": \"external\").",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! The table: task, agent, address, and how long a round trip to each other takes.
+//! Table of tasks with their agents, addresses and times of round trips.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,21 @@ use anyhow::{Context, Result, ensure};
 
 use super::tasks::Task;
 
-/// Round trips per way; the median is shown.
+/// Round trips per pair of tasks; the table shows the median.
 const ROUND_TRIPS: usize = 100;
 
-/// Microseconds from a task (its index) to another.
-pub type Reach = BTreeMap<(usize, usize), u64>;
+/// Median times of round trips in microseconds, by the indexes of two tasks.
+pub type RoundTrips = BTreeMap<(usize, usize), u64>;
 
-/// A table has so many columns at most; more do not fit on a screen.
+/// Limit of tasks in the columns, so that the table fits on a screen.
 const MAX_COLUMNS: usize = 10;
 
-/// Lets every task reach every other one (of many tasks: the first ten). Each must see
-/// the other's own address, not one of some host on the way.
-pub fn measure(tasks: &[Task]) -> Result<Reach> {
-    let mut reach = Reach::new();
+/// Measures round trips from every task to every other one (to the first ten if there are more).
+///
+/// # Errors
+/// A task cannot reach another one, or is seen under an address that is not its own.
+pub fn measure(tasks: &[Task]) -> Result<RoundTrips> {
+    let mut reach = RoundTrips::new();
     for (from, task) in tasks.iter().enumerate() {
         let others = tasks
             .iter()
@@ -26,13 +28,13 @@ pub fn measure(tasks: &[Task]) -> Result<Reach> {
             .take(MAX_COLUMNS)
             .filter(|(to, _)| *to != from);
         for (to, other) in others {
-            let way = || format!("{} does not reach {}", task.name, other.name);
+            let unreachable = || format!("{} cannot reach {}", task.name, other.name);
             let ping = task
                 .client
                 .ping(other.address, ROUND_TRIPS)
-                .with_context(way)?;
+                .with_context(unreachable)?;
             let own = task.address.ip();
-            // On loopback the kernel takes 127.0.0.1 for whatever is not bound.
+            // On loopback the kernel uses 127.0.0.1 as source of unbound sockets.
             ensure!(
                 own.is_loopback() || ping.seen_as == own.to_string(),
                 "{} sees {} as {}, but it is {own}",
@@ -46,8 +48,8 @@ pub fn measure(tasks: &[Task]) -> Result<Reach> {
     Ok(reach)
 }
 
-/// The table as text.
-pub fn render(tasks: &[Task], reach: &Reach) -> String {
+/// Formats the table.
+pub fn render(tasks: &[Task], reach: &RoundTrips) -> String {
     let mut rows = vec![vec!["task".to_owned(), "agent".to_owned(), "IP".to_owned()]];
     let shown = tasks.len().min(MAX_COLUMNS);
     rows[0].extend(tasks[..shown].iter().map(|task| format!("→ {}", task.name)));

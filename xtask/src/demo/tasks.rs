@@ -1,4 +1,4 @@
-//! The demo's tasks, whoever started them.
+//! Tasks of the demo, which Mesos, Docker or the demo itself started.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use testbed::wait;
 use super::cni_config;
 use super::part::Part;
 
-/// One of them.
+/// A task of the demo.
 pub struct Task {
-    /// Its id.
+    /// Id of the task.
     pub name: String,
-    /// Its agent's name.
+    /// Name of the agent.
     pub agent: String,
-    /// Its address.
+    /// Address of the task.
     pub address: SocketAddr,
-    /// To speak to it.
+    /// Client of the task.
     pub client: TaskClient,
 }
 
-/// All of them; dropping it ends them.
+/// All tasks of the demo; dropping them ends the tasks.
 pub struct Tasks {
     list: Vec<Task>,
     framework: Option<Framework>,
@@ -34,8 +34,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// One task per agent, a second one on the first agent, and one of the container engine
-    /// on the last, if there is an engine.
+    /// Launches a task per agent, a second one on the first agent, and one with the Docker engine
+    /// if there is one.
     pub fn launch(
         part: Part,
         cluster: &Cluster,
@@ -57,7 +57,7 @@ impl Tasks {
 
     fn launch_with_mesos(part: Part, cluster: &Cluster, limit: Duration) -> Result<Tasks> {
         let agents = cluster.agents.iter().chain(cluster.agents.first());
-        let places: Vec<_> = agents
+        let names: Vec<_> = agents
             .enumerate()
             .map(|(n, agent)| (format!("task{}", n + 1), agent))
             .collect();
@@ -67,7 +67,7 @@ impl Tasks {
             containers: Vec::new(),
         };
         if part == Part::Attached {
-            for (name, agent) in &places {
+            for (name, agent) in &names {
                 let host = agent.host().context("an agent without a host")?;
                 let config = cni_config(&agent.dir().join("cni"))?;
                 let container = Container::attach(cluster.run(), host, name, &config)?;
@@ -78,10 +78,10 @@ impl Tasks {
         }
         let framework = Framework::subscribe(cluster.master.client())?;
         let network = (part == Part::Whole).then_some("dcos");
-        for (name, agent) in &places {
+        for (name, agent) in &names {
             framework.launch(&TaskSpec::new(name, &agent.ip(), network), limit)?;
         }
-        for (name, agent) in &places {
+        for (name, agent) in &names {
             let address = framework.wait_running(name, limit)?.address()?;
             let netns = agent.host().map(|host| host.netns().clone());
             tasks.add(name, agent.name(), TaskClient::new(address, netns));
@@ -100,18 +100,18 @@ impl Tasks {
         });
     }
 
-    /// In the order of their numbers.
+    /// Returns all tasks, in the order of their numbers.
     pub fn list(&self) -> &[Task] {
         &self.list
     }
 
-    /// One on the first agent and one on another, if there are such.
+    /// Returns a task on the first agent and one on another; `None`: there is only one agent.
     pub fn on_two_hosts(&self) -> Option<[&Task; 2]> {
         let (first, others) = self.list.split_first()?;
         Some([first, others.iter().find(|task| task.agent != first.agent)?])
     }
 
-    /// Lets each of them watch the next one.
+    /// Makes each task watch the next one.
     pub fn watch(&self) -> Result<()> {
         let next = self.list.iter().cycle().skip(1);
         self.list
@@ -120,7 +120,7 @@ impl Tasks {
             .try_for_each(|(task, next)| task.client.watch(next.address))
     }
 
-    /// What they have seen.
+    /// Returns the results of all watches.
     pub fn report(&self) -> Result<Vec<WatchReport>> {
         let reports = self
             .list
@@ -130,7 +130,7 @@ impl Tasks {
         Ok(reports.into_iter().flatten().collect())
     }
 
-    /// Leaves them running.
+    /// Leaves the tasks running.
     pub fn leave(self) {
         if let Some(framework) = self.framework {
             framework.leave();

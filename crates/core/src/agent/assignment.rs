@@ -1,8 +1,7 @@
-//! From the master's words to values that the host can rely on.
+//! Parsing and validation of the overlays that the master assigns to this agent.
 //!
-//! Whatever is read here becomes a device, a file or a route on the host, so
-//! nothing is taken on trust: a value that is not what it should be makes its
-//! overlay fail, with a sentence, and leaves the other overlays alone.
+//! The values become devices, files and routes on the host, so each is checked. An overlay
+//! with an invalid value fails with a sentence, and does not affect the other overlays.
 
 use ipnet::IpNet;
 
@@ -14,26 +13,33 @@ use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
 
-/// What the master gave this agent.
+/// Everything that the master assigned to this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Given {
-    /// The tunnel endpoint that all overlays share.
+pub(super) struct Assignment {
+    /// Tunnel endpoint that all overlays share.
     pub vtep: Option<Vtep>,
-    /// In the master's order.
-    pub shares: Vec<Share>,
+    /// Overlays in the master's order.
+    pub overlays: Vec<OverlayAssignment>,
 }
 
-/// This agent's share of one overlay.
+impl Assignment {
+    /// Returns the first overlay of this name.
+    pub fn find(&self, name: &str) -> Option<&OverlayAssignment> {
+        self.overlays.iter().find(|overlay| overlay.name() == name)
+    }
+}
+
+/// One overlay that the master assigned.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Share {
-    /// As the master sent it, without a state.
+pub(super) struct OverlayAssignment {
+    /// The master's message, without a state.
     pub info: AgentOverlayInfo,
-    /// What it means for the host, or what is wrong with it.
+    /// Desired state on the host, or why the message is invalid.
     pub overlay: Result<Overlay, String>,
 }
 
-impl Share {
-    /// The overlay's name.
+impl OverlayAssignment {
+    /// Returns the overlay's name.
     pub fn name(&self) -> &str {
         &self.info.info.name
     }
@@ -73,27 +79,24 @@ fn parse_network(
     }
 }
 
-/// Reads the master's list.
-pub(super) fn read(config: &AgentConfig, overlays: Vec<AgentOverlayInfo>) -> Given {
-    let mut given = Given::default();
+/// Parses the master's list of overlays.
+pub(super) fn parse(config: &AgentConfig, overlays: Vec<AgentOverlayInfo>) -> Assignment {
+    let mut assignment = Assignment::default();
     for mut info in overlays {
         info.state = None;
-        let overlay = if given
-            .shares
-            .iter()
-            .any(|share| share.info.info.name == info.info.name)
-        {
-            Err("the master sent this overlay twice".to_owned())
-        } else {
-            read_share(config, &info, &mut given.vtep)
+        let overlay = match assignment.find(&info.info.name) {
+            Some(_) => Err("the master sent this overlay twice".to_owned()),
+            None => parse_assigned(config, &info, &mut assignment.vtep),
         };
-        given.shares.push(Share { info, overlay });
+        assignment
+            .overlays
+            .push(OverlayAssignment { info, overlay });
     }
-    given
+    assignment
 }
 
-/// Reads one overlay. The first VTEP that is in order becomes the host's.
-fn read_share(
+/// Parses one overlay. The first valid VTEP becomes the host's.
+fn parse_assigned(
     config: &AgentConfig,
     info: &AgentOverlayInfo,
     vtep: &mut Option<Vtep>,
@@ -104,8 +107,8 @@ fn read_share(
         .vxlan
         .as_ref()
         .ok_or("the master sent no VXLAN backend")?;
-    let own = read_vtep(vxlan)?;
-    let overlay = read_overlay(config, info)?;
+    let own = parse_vtep(vxlan)?;
+    let overlay = parse_overlay(config, info)?;
     let shared = vtep.get_or_insert_with(|| own.clone());
     if *shared != own {
         let [own, shared] = [&own, shared].map(|vtep| {
@@ -119,7 +122,7 @@ fn read_share(
     Ok(overlay)
 }
 
-/// Names become parts of file names and device names.
+/// Checks a name, which becomes part of file and device names.
 fn check_name(name: &str) -> Result<(), String> {
     if is_overlay_name(name) {
         return Ok(());
@@ -130,16 +133,16 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Reads the tunnel endpoint.
-fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
+/// Parses the tunnel endpoint.
+fn parse_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
     if vxlan.vni >= 1 << 24 {
         return Err(format!(
             "the master sent vni {}, which has more than 24 bits",
             vxlan.vni
         ));
     }
-    // A device of this name is created, changed and deleted: it must not be
-    // possible to name anybody else's.
+    // A device of this name is created, changed and deleted, so it must not be another
+    // program's.
     if vxlan.vtep_name != vtep_name(vxlan.vni) {
         return Err(format!(
             "the master sent vtep_name {}; the device of vni {1} is called vtep{1}",
@@ -171,48 +174,31 @@ fn read_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
     })
 }
 
-/// Reads ranges, subnets and bridges.
-fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay, String> {
-    let name = &info.info.name;
-    let mut overlay = Overlay {
-        mtu: config.network.overlay_mtu.unwrap_or(OVERLAY_MTU),
-        ..Overlay::default()
-    };
-    // A bridge that was not asked for is not built, whoever offers it.
-    let mesos = info
-        .mesos_bridge
-        .as_ref()
-        .filter(|_| config.network.mesos_bridge);
+/// Parses ranges, subnets and bridges.
+fn parse_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay, String> {
+    let network = &config.network;
+    // A bridge that this agent did not request is not created.
+    let mesos = info.mesos_bridge.as_ref().filter(|_| network.mesos_bridge);
     let docker = info
         .docker_bridge
         .as_ref()
-        .filter(|_| config.network.docker_bridge);
-    let bridge = |info: Option<&BridgeInfo>, field, containerizer: Containerizer| {
-        info.map(|info| read_bridge_name(info, field, containerizer.bridge_name(name)))
-            .transpose()
+        .filter(|_| network.docker_bridge);
+    let bridge = |bridge: Option<&BridgeInfo>, field, containerizer: Containerizer| {
+        let name = containerizer.bridge_name(&info.info.name);
+        bridge.map(|bridge| parse_bridge(bridge, field, name))
     };
-    overlay.mesos_bridge = bridge(mesos, "mesos_bridge", Containerizer::Mesos)?;
-    overlay.docker_bridge = bridge(docker, "docker_bridge", Containerizer::Docker)?;
-
+    let mut overlay = Overlay {
+        mtu: network.overlay_mtu.unwrap_or(OVERLAY_MTU),
+        mesos_bridge: bridge(mesos, "mesos_bridge", Containerizer::Mesos).transpose()?,
+        docker_bridge: bridge(docker, "docker_bridge", Containerizer::Docker).transpose()?,
+        ..Overlay::default()
+    };
     for family in Family::BOTH {
-        let (range, range_field) = family.pick(
-            (&info.info.subnet, "info.subnet"),
-            (&info.info.subnet6, "info.subnet6"),
-        );
-        let (subnet, subnet_field) =
-            family.pick((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
-        let Some(range) = range else {
-            if subnet.is_some() {
-                return Err(format!(
-                    "the master sent {subnet_field} without {range_field}"
-                ));
-            }
+        let Some(Prefixes { range, subnet }) = parse_prefixes(family, info)? else {
             continue;
         };
-        let range = parse_network(family, range_field, range, None)?;
         overlay.ranges.push(range);
         let Some(subnet) = subnet else { continue };
-        let subnet = parse_network(family, subnet_field, subnet, Some(range))?;
         overlay.subnets.push(subnet);
         for (info, field, bridge) in [
             (mesos, "mesos_bridge", &mut overlay.mesos_bridge),
@@ -222,17 +208,47 @@ fn read_overlay(config: &AgentConfig, info: &AgentOverlayInfo) -> Result<Overlay
                 continue;
             };
             if let Some(text) = family.pick(&info.ip, &info.ip6) {
-                bridge
-                    .subnets
-                    .push(parse_network(family, field, text, Some(subnet))?);
+                let net = parse_network(family, field, text, Some(subnet))?;
+                bridge.subnets.push(net);
             }
         }
     }
     Ok(overlay)
 }
 
-/// The bridge without its subnets.
-fn read_bridge_name(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, String> {
+/// Prefixes of an overlay in one address family.
+struct Prefixes {
+    /// Range of the whole overlay.
+    range: IpNet,
+    /// This agent's part of it.
+    subnet: Option<IpNet>,
+}
+
+/// Parses the prefixes of an overlay in one family; `None`: it has none.
+fn parse_prefixes(family: Family, info: &AgentOverlayInfo) -> Result<Option<Prefixes>, String> {
+    let (range, range_field) = family.pick(
+        (&info.info.subnet, "info.subnet"),
+        (&info.info.subnet6, "info.subnet6"),
+    );
+    let (subnet, subnet_field) = family.pick((&info.subnet, "subnet"), (&info.subnet6, "subnet6"));
+    let Some(range) = range else {
+        return match subnet {
+            None => Ok(None),
+            Some(_) => Err(format!(
+                "the master sent {subnet_field} without {range_field}"
+            )),
+        };
+    };
+    let range = parse_network(family, range_field, range, None)?;
+    let subnet = subnet
+        .as_ref()
+        .map(|subnet| parse_network(family, subnet_field, subnet, Some(range)))
+        .transpose()?;
+    Ok(Some(Prefixes { range, subnet }))
+}
+
+/// Parses a bridge without its subnets.
+fn parse_bridge(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, String> {
     if info.name != name {
         return Err(format!(
             "the master sent {field} {}, which must be called {name}",
@@ -245,11 +261,11 @@ fn read_bridge_name(info: &BridgeInfo, field: &str, name: String) -> Result<Brid
     })
 }
 
-/// Text from the network as it may stand in a line of the log: short, and with
-/// everything escaped that could end the line.
+/// Returns text from the network in quotes, with control characters escaped and shortened to
+/// 64 characters, for log lines.
 pub(super) fn quote(text: &str) -> String {
-    const LONGEST: usize = 64;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARS: usize = 64;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
     }
@@ -260,7 +276,7 @@ mod tests {
     use super::*;
     use crate::proto::{BackendInfo, OverlayInfo};
 
-    /// What a master sends for an overlay of both families.
+    /// Returns the message of a master about an overlay of both families.
     fn info() -> AgentOverlayInfo {
         let bridge = |name: &str, ip: &str, ip6: &str| {
             Some(BridgeInfo {
@@ -295,14 +311,14 @@ mod tests {
         }
     }
 
-    fn read_one(info: AgentOverlayInfo) -> (Option<Vtep>, Result<Overlay, String>) {
-        let mut given = read(&AgentConfig::new("/cni"), vec![info]);
-        (given.vtep, given.shares.remove(0).overlay)
+    fn parse_one(info: AgentOverlayInfo) -> (Option<Vtep>, Result<Overlay, String>) {
+        let mut assignment = parse(&AgentConfig::new("/cni"), vec![info]);
+        (assignment.vtep, assignment.overlays.remove(0).overlay)
     }
 
     #[test]
-    fn reads_both_families() {
-        let (vtep, overlay) = read_one(info());
+    fn parses_both_families() {
+        let (vtep, overlay) = parse_one(info());
         let (vtep, overlay) = (vtep.unwrap(), overlay.unwrap());
         let nets = |texts: &[&str]| {
             texts
@@ -334,25 +350,25 @@ mod tests {
             docker_bridge: None,
             ..info()
         };
-        let overlay = read_one(bare).1.unwrap();
+        let overlay = parse_one(bare).1.unwrap();
         assert_eq!((overlay.ranges.len(), overlay.subnets.len()), (2, 0));
     }
 
     #[test]
-    fn takes_no_bridge_that_it_did_not_ask_for() {
+    fn ignores_bridges_that_were_not_requested() {
         let mut config = AgentConfig::new("/cni");
         config.network.docker_bridge = false;
-        let overlay = read(&config, vec![info()])
-            .shares
+        let overlay = parse(&config, vec![info()])
+            .overlays
             .remove(0)
             .overlay
             .unwrap();
         assert!(overlay.docker_bridge.is_none() && overlay.mesos_bridge.is_some());
     }
 
-    /// Each change makes the overlay fail, with a sentence that holds the word.
+    /// Each change makes the overlay fail, with a sentence that contains the word.
     #[test]
-    fn refuses_what_must_not_reach_the_host() {
+    fn rejects_values_that_must_not_reach_the_host() {
         type Change = fn(&mut AgentOverlayInfo, &mut VxLanInfo);
         let changes: [(&str, Change); 20] = [
             ("\"../dcos\"", |info, _| info.info.name = "../dcos".into()),
@@ -409,7 +425,7 @@ mod tests {
             let mut vxlan = info.backend.vxlan.take().unwrap();
             change(&mut info, &mut vxlan);
             info.backend.vxlan = Some(vxlan);
-            let fault = read_one(info).1.expect_err(word);
+            let fault = parse_one(info).1.expect_err(word);
             assert!(
                 fault.contains(word) && !fault.contains('\n'),
                 "{word}: {fault}"
@@ -420,7 +436,7 @@ mod tests {
             ..info()
         };
         assert_eq!(
-            read_one(without),
+            parse_one(without),
             (None, Err("the master sent no VXLAN backend".into()))
         );
     }
@@ -434,10 +450,10 @@ mod tests {
         };
         other.info.name = "web".into();
         other.backend.vxlan.as_mut().unwrap().vtep_ip = "44.128.0.2/20".into();
-        let given = read(&AgentConfig::new("/cni"), vec![info(), other]);
-        assert!(given.shares[0].overlay.is_ok());
+        let assignment = parse(&AgentConfig::new("/cni"), vec![info(), other]);
+        assert!(assignment.overlays[0].overlay.is_ok());
         assert!(
-            given.shares[1]
+            assignment.overlays[1]
                 .overlay
                 .as_ref()
                 .unwrap_err()

@@ -1,16 +1,16 @@
-//! The agent's HTTP endpoints: what this agent has and how it fares.
+//! The HTTP endpoints of the agent.
 
 use prost::Message;
 
 use super::Agent;
+use crate::Upid;
 use crate::metrics::PROMETHEUS;
 use crate::proto::AgentInfo;
 use crate::protocol::http::{JSON, PROTOBUF, Request, Response, negotiate};
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::protocol::views;
-use crate::protocol::views::About;
-use crate::{Effect, Io, Upid};
+use crate::protocol::views::AgentDetails;
 
 /// The operation that a request names by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
         path: "/overlay-agent/overlay",
         methods: &[("GET", Route::Overlay)],
         access: Access::Readers,
-        title: "This agent's overlays and how it fares with each.",
+        title: "This agent's overlays and their states.",
         help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
                `?jsonp=f` wraps JSON in a call of `f`.",
     },
@@ -35,21 +35,18 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
         path: "/overlay-agent/metrics",
         methods: &[("GET", Route::Metrics)],
         access: Access::Readers,
-        title: "This agent's numbers, for Prometheus.",
-        help: "Prometheus's text format, version 0.0.4. The same numbers are in Mesos's `/metrics/snapshot`.",
+        title: "This agent's metrics, for Prometheus.",
+        help: "Prometheus's text format, version 0.0.4. The same metrics are in Mesos's `/metrics/snapshot`.",
     },
 ];
 
 impl Agent {
-    pub(super) fn on_request(&mut self, request: &Request) {
-        let response = self.respond(request).unwrap_or_else(|invalid| invalid);
-        self.effects.push_back(Effect::Io(Io::Respond {
-            id: request.id,
-            response,
-        }));
+    pub(super) fn handle_request(&mut self, request: &Request) {
+        let response = self.respond(request).unwrap_or_else(|error| error);
+        self.out.respond(request.id, response);
     }
 
-    /// Returns the answer; an error is the answer to a request that is invalid.
+    /// Returns the answer; an error is the answer to an invalid request.
     fn respond(&self, request: &Request) -> Result<Response, Response> {
         let route = routes::route(ENDPOINTS, request)?.operation;
         let jsonp = request.jsonp()?;
@@ -67,28 +64,29 @@ impl Agent {
         }
     }
 
-    /// The same, and what an operator wants to know besides.
+    /// Returns the agent as JSON, with more than the protobuf has.
     fn json(&self) -> Vec<u8> {
         let master = self.registration.master().map(Upid::to_string);
         let addresses = self.addresses();
-        let about = About {
+        let draining: Vec<String> = self.host.draining().values().cloned().collect();
+        let details = AgentDetails {
             addresses: Some(&addresses),
-            draining: self.configuration.draining(),
-            host_errors: &self.host_errors(),
+            draining: &draining,
+            host_errors: &self.host_problems(),
             master: master.as_deref(),
             notices: &self.notices,
             problems: &self.problems,
             registered: self.is_registered(),
         };
-        views::agent(&self.info(), &about)
+        views::agent(&self.info(), &details)
     }
 
-    /// This agent and its overlays, with their states.
+    /// Returns this agent and its overlays, with their states.
     fn info(&self) -> AgentInfo {
         AgentInfo {
             ip: self.me.address.ip().to_string(),
             overlays: self.overlays(),
-            configuration_attempts: Some(self.configuration.attempts()),
+            configuration_attempts: Some(self.host.target().attempts()),
         }
     }
 }

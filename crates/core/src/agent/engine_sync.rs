@@ -1,78 +1,62 @@
-//! Making the container engine's networks match: what is wanted of it, how each
-//! network fares, and when to try again.
+//! Reconciliation of the container engine's networks.
 //!
-//! Apart from the host's [`configuration`](super::host_sync), since an engine
-//! may be away or hang while everything else goes on. An overlay is in place when
-//! both its parts are.
+//! The engine is a target of its own because it may be absent or hang while the host is
+//! reconciled. An overlay is in place when both its parts are.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use super::assignment::Given;
+use super::assignment::Assignment;
+use super::sync::{Attempt, Concurrency, DesiredState, Outcome, Target};
 use crate::config::AgentConfig;
-use crate::host_api::engine::EngineDesired;
-use crate::host_api::engine::{DEFAULT_SOCKET, Network};
+use crate::host_api::engine::{DEFAULT_SOCKET, EngineDesired, Network};
 use crate::host_api::usage::InUse;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
-use crate::util::backoff::Backoff;
 use crate::{EngineReport, Time};
 
-/// The engine's side of the agent.
-#[derive(Debug)]
-pub(super) struct Engine {
-    /// `None` until a master has said what there is to be: until then the engine is
-    /// left alone. On an agent without Docker there is to be nothing, and there need be
-    /// no engine; networks may be left from when it had Docker.
-    desired: Option<Arc<EngineDesired>>,
-    /// How each desired network fares; `None`: nothing was heard of it yet.
-    health: BTreeMap<String, Option<Result<(), String>>>,
-    /// Whether this is an agent with Docker; otherwise no engine is needed.
-    needed: bool,
-    /// The last pass could do nothing at all, and that matters.
-    down: bool,
-    /// The last pass found or made everything as it is wanted now.
-    settled: bool,
-    /// What else the engine's worker has to say.
-    notes: Vec<String>,
-    /// The names of networks that are not wanted any more and still there.
-    used: BTreeSet<String>,
-    usage: BTreeMap<String, InUse>,
-    /// The number of the last pass that was started.
-    generation: u64,
-    /// Passes in a row that went wrong.
-    failures: u32,
-    backoff: Backoff,
-    retry_at: Option<Time>,
+impl DesiredState for EngineDesired {
+    type Overlay = Network;
+
+    fn overlays(&self) -> BTreeMap<&str, &Network> {
+        let networks = self.networks.iter();
+        networks.map(|(name, net)| (name.as_str(), net)).collect()
+    }
 }
 
-impl Engine {
-    /// Returns an engine whose first pass has the number after `generation`.
-    pub fn after(generation: u64) -> Engine {
-        Engine {
-            desired: None,
-            health: BTreeMap::new(),
-            needed: false,
-            down: false,
-            settled: false,
-            notes: Vec::new(),
-            used: BTreeSet::new(),
+/// The container engine as a target of reconciliation.
+#[derive(Debug)]
+pub(super) struct EngineSync {
+    target: Target<EngineDesired>,
+    /// The agent has `docker_bridge`. Otherwise there need be no engine; one that exists may
+    /// have networks of an earlier configuration, which are removed.
+    required: bool,
+    /// The last attempt did not reach a required engine.
+    unavailable: bool,
+    usage: BTreeMap<String, InUse>,
+}
+
+impl EngineSync {
+    /// Creates an engine whose first attempt has the number after `generation`.
+    pub fn new(config: &AgentConfig, generation: u64) -> EngineSync {
+        EngineSync {
+            target: Target::new(Concurrency::Supersede, generation),
+            required: config.network.docker_bridge,
+            unavailable: false,
             usage: BTreeMap::new(),
-            generation,
-            failures: 0,
-            backoff: Backoff::new(Duration::from_secs(2), Duration::from_secs(60)),
-            retry_at: None,
         }
     }
 
-    /// The master's word; gives whether the engine has to be told. A network that
-    /// stays as it was keeps its state.
-    pub fn give(&mut self, config: &AgentConfig, given: &Given) -> bool {
-        self.needed = config.network.docker_bridge;
-        let shares = given.shares.iter().filter_map(|share| {
-            let network = Network::of(share.overlay.as_ref().ok()?, given.vtep.as_ref())?;
-            Some((share.name().to_owned(), network))
+    /// Returns the state of attempts and results.
+    pub fn target(&self) -> &Target<EngineDesired> {
+        &self.target
+    }
+
+    /// Sets what the master assigned. Returns whether the networks changed.
+    pub fn assign(&mut self, config: &AgentConfig, assignment: &Assignment) -> bool {
+        let networks = assignment.overlays.iter().filter_map(|assigned| {
+            let overlay = assigned.overlay.as_ref().ok()?;
+            let network = Network::of(overlay, assignment.vtep.as_ref())?;
+            Some((assigned.name().to_owned(), network))
         });
         let desired = EngineDesired {
             socket: config
@@ -80,129 +64,72 @@ impl Engine {
                 .clone()
                 .unwrap_or_else(|| DEFAULT_SOCKET.into()),
             timeout: config.network.command_timeout,
-            networks: shares.collect(),
+            networks: networks.collect(),
             fit_mtu: config.network.overlay_mtu.is_none(),
         };
-        let before = self.desired.as_deref();
-        if before == Some(&desired) {
-            return false;
-        }
-        let kept = |(name, network): (&String, &Network)| {
-            let same = before.is_some_and(|before| before.networks.get(name) == Some(network));
-            (
-                name.clone(),
-                self.health.get(name).filter(|_| same).cloned().flatten(),
-            )
-        };
-        self.health = desired.networks.iter().map(kept).collect();
+        let changed = self.target.set_desired(desired);
         self.usage
-            .retain(|name, _| desired.networks.contains_key(name));
-        self.desired = Some(Arc::new(desired));
-        self.settled = false;
-        self.failures = 0;
-        self.backoff.reset();
-        true
+            .retain(|name, _| self.target.health(name).is_some());
+        changed
     }
 
-    /// Begins a pass: gives its number and what is wanted.
-    pub fn begin(&mut self) -> Option<(u64, Arc<EngineDesired>)> {
-        let desired = self.desired.clone()?;
-        self.retry_at = None;
-        self.generation += 1;
-        Some((self.generation, desired))
+    /// Begins an attempt, see [`Target::begin`].
+    pub fn begin(&mut self, now: Time) -> Option<Attempt<EngineDesired>> {
+        self.target.begin(now)
     }
 
-    /// A pass ended, or what it found is so no longer; gives whether it is the latest
-    /// one. If not all is well, the retry is due at [`retry_at`](Self::retry_at).
-    pub fn end(&mut self, now: Time, report: EngineReport, random: &mut fastrand::Rng) -> bool {
-        if report.generation != self.generation || self.desired.is_none() {
+    /// Ends an attempt, or records a later change of the engine, see [`Target::complete`].
+    pub fn complete(
+        &mut self,
+        now: Time,
+        report: EngineReport,
+        random: &mut fastrand::Rng,
+    ) -> bool {
+        let is_ok = report.is_ok();
+        let unavailable = self.required && report.engine.is_some();
+        let mut problems = report.notes;
+        // Otherwise it is the error of each network.
+        problems.extend(report.engine.filter(|_| self.target.is_empty()));
+        let outcome = Outcome {
+            generation: report.generation,
+            is_ok,
+            overlays: report.overlays,
+            problems,
+            draining: report.used,
+        };
+        if !self.target.complete(now, outcome, random) {
             return false;
         }
-        let well = report.is_ok();
-        for (name, health) in &mut self.health {
-            *health = Some(
-                report
-                    .overlays
-                    .get(name)
-                    .map_or(Ok(()), |error| Err(error.clone())),
-            );
-        }
-        self.down = self.needed && report.engine.is_some();
-        self.settled = well;
-        // One that could not look has not seen that something is gone.
-        if well {
-            self.used = report.used;
-        } else {
-            self.used.extend(report.used);
-        }
-        self.notes = report.notes;
-        self.notes
-            .extend(report.engine.filter(|_| self.health.is_empty()));
+        self.unavailable = unavailable;
         self.usage = report.usage;
-        if well {
-            self.failures = 0;
-            self.retry_at = None;
-            self.backoff.reset();
-        } else {
-            self.failures = self.failures.saturating_add(1);
-            // The worker tells its news without being asked; that is no attempt of ours.
-            if self.retry_at.is_none() {
-                self.retry_at = Some(now + self.backoff.next(random));
-            }
-        }
         true
     }
 
-    pub fn retry_at(&self) -> Option<Time> {
-        self.retry_at
-    }
-
-    /// Passes in a row that went wrong.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// What is not right with the engine beyond one overlay.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// The names of networks that are not wanted any more and still there.
-    pub fn used(&self) -> &BTreeSet<String> {
-        &self.used
-    }
-
-    /// Whether the last pass found or made everything as it is wanted now.
-    pub fn is_settled(&self) -> bool {
-        self.settled || self.desired.is_none()
-    }
-
-    /// Addresses that Docker's containers have, by overlay.
+    /// Returns the numbers of addresses that Docker's containers have, by overlay.
     pub fn usage(&self) -> &BTreeMap<String, InUse> {
         &self.usage
     }
 
-    /// Whether every network is as the master wants it.
-    pub fn is_whole(&self) -> bool {
-        !self.down
-            && self
-                .health
-                .values()
-                .all(|health| matches!(health, Some(Ok(()))))
+    /// Returns whether every network is as the master wants it.
+    pub fn is_healthy(&self) -> bool {
+        !self.unavailable && self.target.is_healthy()
     }
 
-    /// The state of an overlay whose host part is in the state `host`. What is wrong
-    /// with the engine is told at once: it was given `command_timeout`.
+    /// Returns the state of an overlay whose host part is in state `host`. An error of the
+    /// engine makes the overlay fail at once: the engine had `command_timeout` to answer.
     pub fn combine(&self, overlay: &str, host: State) -> State {
-        match self.health.get(overlay) {
-            None | Some(Some(Ok(()))) => host,
-            Some(None) if host.status() == Status::Ok => State {
+        let Some(health) = self.target.health(overlay) else {
+            return host;
+        };
+        match &health.last {
+            Some(Ok(())) => host,
+            None if host.status() == Status::Ok => State {
                 status: Some(Status::Configuring.into()),
                 ..host
             },
-            Some(None) => host,
-            Some(Some(Err(error))) => {
-                let all: Vec<&str> = host
+            None => host,
+            Some(Err(error)) => {
+                let errors: Vec<&str> = host
                     .error
                     .as_deref()
                     .into_iter()
@@ -210,9 +137,65 @@ impl Engine {
                     .collect();
                 State {
                     status: Some(Status::Failed.into()),
-                    error: Some(all.join("; ")),
+                    error: Some(errors.join("; ")),
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::assignment::OverlayAssignment;
+    use crate::host_api::desired::{Bridge, Overlay};
+    use crate::proto::AgentOverlayInfo;
+
+    fn assignment(names: &[&str]) -> Assignment {
+        let overlays = names.iter().map(|name| {
+            let bridge = Bridge {
+                name: format!("d-{name}"),
+                subnets: vec!["9.0.0.128/25".parse().unwrap()],
+            };
+            let mut info = AgentOverlayInfo::default();
+            info.info.name = (*name).to_owned();
+            let overlay = Overlay {
+                docker_bridge: Some(bridge),
+                ..Overlay::default()
+            };
+            OverlayAssignment {
+                info,
+                overlay: Ok(overlay),
+            }
+        });
+        Assignment {
+            vtep: None,
+            overlays: overlays.collect(),
+        }
+    }
+
+    #[test]
+    fn the_usage_of_a_removed_network_is_forgotten() {
+        let config = AgentConfig::new("/cni");
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut engine = EngineSync::new(&config, 0);
+        assert!(engine.assign(&config, &assignment(&["dcos", "web"])));
+        let generation = engine.begin(Time::default()).unwrap().generation;
+        let in_use = InUse { v4: 3, v6: 0 };
+        let report = EngineReport {
+            generation,
+            usage: ["dcos", "web"].map(|name| (name.to_owned(), in_use)).into(),
+            ..EngineReport::default()
+        };
+        assert!(engine.complete(Time::default(), report, &mut random));
+        assert_eq!(engine.usage().len(), 2);
+
+        assert!(engine.assign(&config, &assignment(&["dcos"])));
+        assert!(engine.assign(&config, &assignment(&["dcos", "web"])));
+        assert_eq!(
+            engine.usage(),
+            &BTreeMap::from([("dcos".to_owned(), in_use)]),
+            "the engine has not counted the new network yet"
+        );
     }
 }

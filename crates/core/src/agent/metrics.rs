@@ -1,23 +1,20 @@
-//! The agent's numbers: what it counts, and the addresses of its host.
+//! The metrics of the agent.
 
-use std::collections::BTreeMap;
-
-use super::{Agent, Phase, progress};
-use crate::Level;
-use crate::host_api::usage::{AddressCount, Addresses, Containerizer, InUse, Quantity};
+use super::Agent;
+use super::addresses::AddressPool;
+use super::registration::Phase;
+use super::report::status;
+use crate::host_api::usage::{AddressCount, Quantity};
+use crate::machine::outbox::MessageCounters;
 use crate::metrics::{AGENT_PREFIX, Description, Numbers, counter, gauge};
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::protocol::messages::Named;
 
-/// So many percent of the addresses in use are worth a warning.
-const SCARCE: u8 = 90;
-/// With no more than this in use the warning is over.
-const FREE_AGAIN: u8 = 80;
-
-/// What happened since this machine was made.
+/// Counters since the machine was made.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub overlay_failures: u64,
@@ -33,9 +30,19 @@ pub(super) struct Counters {
     pub peers_dropped: u64,
 }
 
+impl MessageCounters for Counters {
+    fn count_sent(&mut self, name: &str) {
+        match name {
+            RegisterAgentMessage::NAME => self.registers_sent += 1,
+            AgentRegisteredMessage::NAME => self.reports_sent += 1,
+            _ => {}
+        }
+    }
+}
+
 impl Counters {
-    /// A message came.
-    pub fn received(&mut self, name: &str) {
+    /// Counts a received message of this protobuf type.
+    pub fn count_received(&mut self, name: &str) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_received += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_received += 1,
@@ -44,8 +51,9 @@ impl Counters {
         }
     }
 
-    /// A message was of no use.
-    pub fn dropped(&mut self, name: &str) {
+    /// Counts a message of this protobuf type that was malformed, unexpected or from another
+    /// sender than the leading master.
+    pub fn count_dropped(&mut self, name: &str) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_dropped += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_dropped += 1,
@@ -55,103 +63,13 @@ impl Counters {
     }
 }
 
-/// The addresses that Mesos's containers have, and what was said of all addresses.
-#[derive(Debug, Default)]
-pub(super) struct Samples {
-    mesos: BTreeMap<String, InUse>,
-    /// Where addresses are scarce, which is said once.
-    scarce: Vec<(String, Containerizer)>,
-}
-
-/// The addresses of one overlay.
-pub(super) type OverlayAddresses = BTreeMap<&'static str, Addresses>;
-
 impl Agent {
-    pub(super) fn on_usage(&mut self, usage: BTreeMap<String, InUse>) {
-        self.samples.mesos = usage;
-        self.warn_scarce();
-    }
-
-    /// Warns of each overlay whose addresses get scarce: once, until a good part of them
-    /// is free again.
-    pub(super) fn warn_scarce(&mut self) {
-        let scarce: Vec<_> = self
-            .all_addresses()
-            .into_iter()
-            .map(|(name, containerizer, addresses)| ((name, containerizer), addresses))
-            .filter(|(of, addresses)| {
-                let limit = if self.samples.scarce.contains(of) {
-                    FREE_AGAIN
-                } else {
-                    SCARCE
-                };
-                addresses.exceeds(limit)
-            })
-            .map(|(of, _)| of)
-            .collect();
-        let before = std::mem::replace(&mut self.samples.scarce, scarce.clone());
-        for (name, containerizer) in scarce.iter().filter(|new| !before.contains(new)) {
-            let containerizer = containerizer.name();
-            let line = format!(
-                "Overlay {name:?}: more than {SCARCE} % of this agent's addresses for {containerizer} containers are in \
-                 use; without a free one no container can start on it"
-            );
-            self.log(Level::Warning, line);
-        }
-    }
-
-    /// The addresses by overlay and containerizer.
-    pub(super) fn addresses(&self) -> BTreeMap<String, OverlayAddresses> {
-        let mut overlays = BTreeMap::<String, OverlayAddresses>::new();
-        for (name, containerizer, addresses) in self.all_addresses() {
-            overlays
-                .entry(name)
-                .or_default()
-                .insert(containerizer.name(), addresses);
-        }
-        overlays
-    }
-
-    fn all_addresses(&self) -> Vec<(String, Containerizer, Addresses)> {
-        let shares = self
-            .configuration
-            .given()
-            .into_iter()
-            .flat_map(|given| &given.shares);
-        let of = |share: &super::assignment::Share| {
-            let Ok(overlay) = &share.overlay else {
-                return Vec::new();
-            };
-            let bridge = |containerizer| match containerizer {
-                Containerizer::Mesos => overlay.mesos_bridge.as_ref(),
-                Containerizer::Docker => overlay.docker_bridge.as_ref(),
-            };
-            let in_use = |containerizer| {
-                let usage = match containerizer {
-                    Containerizer::Mesos => &self.samples.mesos,
-                    Containerizer::Docker => self.engine.usage(),
-                };
-                usage.get(share.name()).copied()
-            };
-            let addresses = |containerizer| {
-                let addresses =
-                    Addresses::new(&bridge(containerizer)?.subnets, in_use(containerizer));
-                Some((share.name().to_owned(), containerizer, addresses))
-            };
-            Containerizer::ALL
-                .into_iter()
-                .filter_map(addresses)
-                .collect()
-        };
-        shares.flat_map(of).collect()
-    }
-
-    /// All numbers, as they are now.
+    /// Returns the present values of all metrics.
     pub(super) fn numbers(&self) -> Numbers {
         let overlays = self.overlays();
         let failed = overlays
             .iter()
-            .filter(|overlay| progress::status(overlay) == Status::Failed)
+            .filter(|overlay| status(overlay) == Status::Failed)
             .count();
         let without = overlays
             .iter()
@@ -183,10 +101,10 @@ impl Agent {
         if let Some(peers) = self.peers.count(self.own_ip()) {
             numbers.count(&PEERS, &[], "overlay/slave/peers", peers as u64);
         }
-        for (name, containerizer, addresses) in self.all_addresses() {
-            add_addresses(&mut numbers, &name, containerizer.name(), &addresses);
+        for pool in self.address_pools() {
+            add_addresses(&mut numbers, &pool);
         }
-        self.counters.add_to(&mut numbers);
+        self.out.counters.add_to(&mut numbers);
         numbers
     }
 }
@@ -205,79 +123,61 @@ impl Counters {
             "overlay/slave/docker_cmd_failures",
             self.docker_failures,
         );
-        let register = [("message", "RegisterAgentMessage")];
-        let update = [("message", "UpdateAgentOverlaysMessage")];
-        let report = [("message", "AgentRegisteredMessage")];
-        let acknowledgement = [("message", "AgentRegisteredAcknowledgement")];
-        let peers = [("message", "UpdatePeersMessage")];
-        for (of, labels, snapshot, count) in [
+        self.add_messages(numbers);
+    }
+
+    fn add_messages(&self, numbers: &mut Numbers) {
+        for (message, prefix, counts) in [
             (
-                &SENT,
-                register,
-                "register_agent_messages_sent",
-                self.registers_sent,
+                "RegisterAgentMessage",
+                "register_agent_messages",
+                vec![(&SENT, "sent", self.registers_sent)],
             ),
             (
-                &SENT,
-                report,
-                "agent_registered_messages_sent",
-                self.reports_sent,
+                "AgentRegisteredMessage",
+                "agent_registered_messages",
+                vec![
+                    (&SENT, "sent", self.reports_sent),
+                    (&DROPPED, "dropped", self.reports_dropped),
+                ],
             ),
             (
-                &RECEIVED,
-                update,
-                "update_agent_overlays_messages_received",
-                self.updates_received,
+                "UpdateAgentOverlaysMessage",
+                "update_agent_overlays_messages",
+                vec![
+                    (&RECEIVED, "received", self.updates_received),
+                    (&DROPPED, "dropped", self.updates_dropped),
+                ],
             ),
             (
-                &RECEIVED,
-                acknowledgement,
-                "agent_registered_acknowledgements_received",
-                self.acknowledgements_received,
+                "AgentRegisteredAcknowledgement",
+                "agent_registered_acknowledgements",
+                vec![
+                    (&RECEIVED, "received", self.acknowledgements_received),
+                    (&DROPPED, "dropped", self.acknowledgements_dropped),
+                ],
             ),
             (
-                &RECEIVED,
-                peers,
-                "update_peers_messages_received",
-                self.peers_received,
-            ),
-            (
-                &DROPPED,
-                update,
-                "update_agent_overlays_messages_dropped",
-                self.updates_dropped,
-            ),
-            (
-                &DROPPED,
-                peers,
-                "update_peers_messages_dropped",
-                self.peers_dropped,
-            ),
-            (
-                &DROPPED,
-                report,
-                "agent_registered_messages_dropped",
-                self.reports_dropped,
-            ),
-            (
-                &DROPPED,
-                acknowledgement,
-                "agent_registered_acknowledgements_dropped",
-                self.acknowledgements_dropped,
+                "UpdatePeersMessage",
+                "update_peers_messages",
+                vec![
+                    (&RECEIVED, "received", self.peers_received),
+                    (&DROPPED, "dropped", self.peers_dropped),
+                ],
             ),
         ] {
-            numbers.count(
-                of,
-                &labels,
-                format!("overlay/slave/internal/{snapshot}"),
-                count,
-            );
+            for (description, suffix, count) in counts {
+                let snapshot = format!("overlay/slave/internal/{prefix}_{suffix}");
+                numbers.count(description, &[("message", message)], snapshot, count);
+            }
         }
     }
 }
 
-fn add_addresses(numbers: &mut Numbers, overlay: &str, containerizer: &str, addresses: &Addresses) {
-    for count in addresses.counts() {
+fn add_addresses(numbers: &mut Numbers, pool: &AddressPool) {
+    let overlay = pool.overlay.as_str();
+    let containerizer = pool.containerizer.name();
+    for count in pool.addresses.counts() {
         let AddressCount {
             quantity,
             family,
@@ -304,7 +204,7 @@ fn add_addresses(numbers: &mut Numbers, overlay: &str, containerizer: &str, addr
 
 const RESTARTS: Description = counter(
     "mesos_overlay_agent_process_restarts_total",
-    "How often the module was started again after a panic.",
+    "Restarts of the module after a panic.",
 );
 const REGISTERING: Description = gauge(
     "mesos_overlay_agent_registering",
@@ -316,27 +216,24 @@ const FAILED: Description = gauge(
 );
 const WITHOUT: Description = gauge(
     "mesos_overlay_agent_overlays_without_subnets",
-    "Overlays of which this agent has no subnet.",
+    "Overlays without a subnet of this agent.",
 );
-const PEERS: Description = gauge(
-    "mesos_overlay_agent_peers",
-    "Other agents that this one was told of.",
-);
+const PEERS: Description = gauge("mesos_overlay_agent_peers", "Peers that the master listed.");
 const FAILURES: Description = counter(
     "mesos_overlay_agent_configuration_failures_total",
-    "Attempts at an overlay that failed.",
+    "Failed attempts to configure an overlay.",
 );
 const DOCKER_FAILURES: Description = counter(
     "mesos_overlay_agent_docker_failures_total",
-    "Attempts at a network of the container engine that failed.",
+    "Failed attempts to configure a network of the container engine.",
 );
 const RECEIVED: Description = counter(
     "mesos_overlay_agent_messages_received_total",
-    "Messages that came from masters.",
+    "Messages received from masters.",
 );
 const DROPPED: Description = counter(
     "mesos_overlay_agent_messages_dropped_total",
-    "Messages that came and were of no use, and reports that could not be sent.",
+    "Messages that were dropped, and reports that could not be sent.",
 );
 const SENT: Description = counter(
     "mesos_overlay_agent_messages_sent_total",

@@ -1,4 +1,4 @@
-//! The other agents, as the master tells them.
+//! The other agents, according to the lists of the master.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,41 +10,62 @@ use super::assignment::quote;
 use crate::host_api::desired::{Mac, Peer, PeerMap, Vtep};
 use crate::proto::internal as proto;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
+use crate::util::family::Family;
 
-/// What is known of the other agents, and at which point of the master's history.
+/// The known peers and the version of the list that they are from.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     version: PeersVersion,
-    /// `None`: nothing is known, which is not the same as knowing that there is
-    /// nobody.
+    /// `None`: no list was received yet, which is not the same as an empty one.
     known: Option<PeerMap>,
-    /// Those that this host can reach, kept along with `known`: to go through
-    /// thousands for each one that comes would cost more than the one.
+    /// Peers that this host can reach. Updated along with `known`, because deriving them from
+    /// thousands of peers after each change would cost more than the change.
     reachable: Reachable,
-    /// Peers whose data make no sense, by the address they came under: why.
+    /// Sentences about peers with invalid data, by the address in the list.
     faults: BTreeMap<String, String>,
 }
 
-/// The peers as a host of one kind can reach them.
+/// Peers as one host can reach them.
 #[derive(Debug, Default)]
 struct Reachable {
-    /// The host's own address, and whether its VTEP has IPv6. `None`: nobody asked
-    /// yet.
-    host: Option<(Ipv4Addr, bool)>,
-    /// Shared with desired states that were handed out; copied before a change.
+    /// `None`: not derived yet.
+    host: Option<Host>,
+    /// Shared with desired states that were handed out, and copied before a change.
     peers: Arc<PeerMap>,
+}
+
+/// Properties of the own host that decide which peers it can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Host {
+    /// The host's own underlay address.
+    ip: Ipv4Addr,
+    reach: Reach,
+}
+
+/// Address families in which hosts exchange packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Ipv4Only,
+    DualStack,
+}
+
+impl Reach {
+    fn of(vtep: &Vtep) -> Reach {
+        match Family::V6.find(&vtep.addresses) {
+            Some(_) => Reach::DualStack,
+            None => Reach::Ipv4Only,
+        }
+    }
 }
 
 impl Reachable {
     fn set(&mut self, ip: Ipv4Addr, peer: &Arc<Peer>) {
-        match self.host {
-            Some((own, v6)) if own != ip => {
-                let peer = reach(peer, v6);
-                if self.peers.get(&ip) != Some(&peer) {
-                    Arc::make_mut(&mut self.peers).insert(ip, peer);
-                }
-            }
-            _ => {}
+        let Some(host) = self.host.filter(|host| host.ip != ip) else {
+            return;
+        };
+        let peer = restrict(peer, host.reach);
+        if self.peers.get(&ip) != Some(&peer) {
+            Arc::make_mut(&mut self.peers).insert(ip, peer);
         }
     }
 
@@ -56,52 +77,36 @@ impl Reachable {
 }
 
 impl Peers {
-    /// Where this agent is in the history of peers.
+    /// Returns the version of the last list.
     pub fn version(&self) -> PeersVersion {
         self.version
     }
 
-    /// How many there are besides `own`, which the master may count among them; `None`:
-    /// no master has said yet who they are.
+    /// Returns the number of peers, without `own`, which the master may list among them;
+    /// `None`: no list was received yet.
     pub fn count(&self, own: Ipv4Addr) -> Option<usize> {
         let known = self.known.as_ref()?;
         Some(known.len() - usize::from(known.get(&own).is_some()))
     }
 
-    /// One sentence for each peer that cannot be reached because of what the
-    /// master said of it.
+    /// Returns a sentence about each peer with invalid data.
     pub fn faults(&self) -> impl Iterator<Item = &String> {
         self.faults.values()
     }
 
-    /// Takes the master's message in. Gives whether something changed.
+    /// Applies a snapshot or delta of the master and returns whether something changed.
     ///
-    /// What does not follow from the own position is left alone: the answer to the
-    /// master carries that position, and makes it send what is missing.
+    /// Messages that do not build on the own version are ignored. The answer to the master
+    /// contains the own version, and makes it send what is missing.
     pub fn update(&mut self, message: UpdatePeersMessage) -> bool {
-        let (to, own) = (message.version, self.version);
-        let same_epoch = to.epoch() == own.epoch();
-        // Another lead's list that says the same as the one that this builds on.
-        let same_list = message.since.is_some_and(|since| {
-            (since.epoch(), since.version()) == (own.epoch(), own.version()) && own.epoch() != 0
-        });
-        let follows = match message.base {
-            Some(base) => {
-                let in_reach = same_epoch && (base..=to.version()).contains(&own.version());
-                (in_reach || same_list) && self.known.is_some()
-            }
-            // A complete list of the past has been overtaken on its way.
-            None => !same_epoch || to.version() >= own.version(),
-        };
-        if !follows {
+        if !self.can_apply(&message) {
             return false;
         }
-        let complete = message.base.is_none();
         let faults = self.faults.clone();
         let mut changed = self.known.is_none();
-        if complete {
+        if message.base.is_none() {
             self.faults.clear();
-            changed |= self.keep(&message.peers);
+            changed |= self.remove_all_but(&message.peers);
         }
         for ip in &message.removed {
             self.faults.remove(ip);
@@ -111,19 +116,37 @@ impl Peers {
             changed |= self.put(peer);
         }
         self.known.get_or_insert_default();
-        self.version = to;
-        // Who cannot be reached is to be told, even if nothing else is new.
+        self.version = message.version;
+        // New faults have to be reported, even if no peer changed.
         changed || self.faults != faults
     }
 
-    /// Removes all peers but these.
-    fn keep(&mut self, these: &[proto::Peer]) -> bool {
-        let these: BTreeSet<Ipv4Addr> = these
+    /// Returns whether the message builds on the present list.
+    fn can_apply(&self, message: &UpdatePeersMessage) -> bool {
+        let (to, own) = (message.version, self.version);
+        let same_epoch = to.epoch() == own.epoch();
+        // A list of an earlier leader with the same contents as the base of this delta.
+        let same_list = message.since.is_some_and(|since| {
+            (since.epoch(), since.version()) == (own.epoch(), own.version()) && own.epoch() != 0
+        });
+        match message.base {
+            Some(base) => {
+                let in_reach = same_epoch && (base..=to.version()).contains(&own.version());
+                (in_reach || same_list) && self.known.is_some()
+            }
+            // An older snapshot was overtaken on its way.
+            None => !same_epoch || to.version() >= own.version(),
+        }
+    }
+
+    /// Removes all peers but `kept`, and returns whether there were others.
+    fn remove_all_but(&mut self, kept: &[proto::Peer]) -> bool {
+        let kept: BTreeSet<Ipv4Addr> = kept
             .iter()
             .filter_map(|peer| peer.ip.parse().ok())
             .collect();
         let known = self.known.iter().flat_map(PeerMap::keys);
-        let others: Vec<Ipv4Addr> = known.filter(|ip| !these.contains(ip)).copied().collect();
+        let others: Vec<Ipv4Addr> = known.filter(|ip| !kept.contains(ip)).copied().collect();
         others
             .into_iter()
             .fold(false, |changed, ip| self.remove(ip) | changed)
@@ -136,8 +159,8 @@ impl Peers {
             .is_some_and(|known| known.remove(&ip).is_some())
     }
 
-    /// Adds or changes one peer. One whose data make no sense is taken out: what was
-    /// known of it does not hold any more.
+    /// Adds or changes one peer. One with invalid data is removed, because its previous data
+    /// are out of date.
     fn put(&mut self, peer: proto::Peer) -> bool {
         self.faults.remove(&peer.ip);
         let Ok(ip) = peer.ip.parse::<Ipv4Addr>() else {
@@ -148,7 +171,7 @@ impl Peers {
             self.faults.insert(peer.ip, fault);
             return false;
         };
-        match read(&peer) {
+        match parse(&peer) {
             Ok(peer) => {
                 self.reachable.set(ip, &peer);
                 let before = self.known.get_or_insert_default().insert(ip, peer.clone());
@@ -161,40 +184,38 @@ impl Peers {
         }
     }
 
-    /// The peers as a host with this VTEP can reach them: not the host itself, and
-    /// IPv6 only between two hosts that both have it.
+    /// Returns the peers as a host with this VTEP can reach them: without the host itself, and
+    /// with IPv6 only if both have it. `None`: no list was received yet.
     pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<Arc<PeerMap>> {
         let known = self.known.as_ref()?;
         let Some(vtep) = vtep else {
             return Some(Arc::default());
         };
-        let host = Some((
-            own,
-            vtep.addresses
-                .iter()
-                .any(|address| address.addr().is_ipv6()),
-        ));
+        let host = Some(Host {
+            ip: own,
+            reach: Reach::of(vtep),
+        });
         if self.reachable.host != host {
             self.reachable = Reachable {
                 host,
                 peers: Arc::default(),
             };
-            known
-                .iter()
-                .for_each(|(ip, peer)| self.reachable.set(*ip, peer));
+            for (ip, peer) in known {
+                self.reachable.set(*ip, peer);
+            }
         }
         Some(self.reachable.peers.clone())
     }
 }
 
-/// A peer as a host can reach it whose VTEP has IPv6, or has not.
-fn reach(shared: &Arc<Peer>, v6: bool) -> Arc<Peer> {
-    if v6 && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
+/// Returns a peer with the addresses and subnets that a host of this reach can use.
+fn restrict(shared: &Arc<Peer>, reach: Reach) -> Arc<Peer> {
+    if reach == Reach::DualStack && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
         return shared.clone();
     }
     let mut peer = Peer::clone(shared);
     peer.vtep_ips.retain(IpAddr::is_ipv4);
-    peer.subnets.retain(|net| net.addr().is_ipv4());
+    peer.subnets.retain(|net| Family::V4.includes(*net));
     if peer == **shared {
         shared.clone()
     } else {
@@ -202,19 +223,22 @@ fn reach(shared: &Arc<Peer>, v6: bool) -> Arc<Peer> {
     }
 }
 
-/// Reads one peer, or says what is wrong with it.
-fn read(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
-    let wrong = |field: &str, text: &str| format!("the master sent {field} {}", quote(text));
+/// Parses one peer.
+///
+/// # Errors
+/// A sentence about the first invalid value.
+fn parse(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
+    let invalid = |field: &str, text: &str| format!("the master sent {field} {}", quote(text));
     let mut vtep_ips = Vec::new();
     let ip = peer
         .vtep_ip
         .parse::<Ipv4Addr>()
-        .map_err(|_| wrong("vtep_ip", &peer.vtep_ip))?;
+        .map_err(|_| invalid("vtep_ip", &peer.vtep_ip))?;
     vtep_ips.push(IpAddr::V4(ip));
     if let Some(text) = &peer.vtep_ip6 {
         let ip = text
             .parse::<Ipv6Addr>()
-            .map_err(|_| wrong("vtep_ip6", text))?;
+            .map_err(|_| invalid("vtep_ip6", text))?;
         vtep_ips.push(IpAddr::V6(ip));
     }
     let mac = peer
@@ -222,26 +246,28 @@ fn read(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
         .parse::<Mac>()
         .ok()
         .filter(|mac| mac.0[0] & 1 == 0);
-    let vtep_mac = mac.ok_or_else(|| wrong("vtep_mac", &peer.vtep_mac))?;
+    let vtep_mac = mac.ok_or_else(|| invalid("vtep_mac", &peer.vtep_mac))?;
     let mut subnets = Vec::new();
-    for share in &peer.subnets {
-        if let Some(text) = &share.subnet {
-            let net = text.parse::<Ipv4Net>().map_err(|_| wrong("subnet", text))?;
+    for subnets_of_overlay in &peer.subnets {
+        if let Some(text) = &subnets_of_overlay.subnet {
+            let net = text
+                .parse::<Ipv4Net>()
+                .map_err(|_| invalid("subnet", text))?;
             subnets.push(IpNet::V4(net));
         }
-        if let Some(text) = &share.subnet6 {
+        if let Some(text) = &subnets_of_overlay.subnet6 {
             let net = text
                 .parse::<Ipv6Net>()
-                .map_err(|_| wrong("subnet6", text))?;
+                .map_err(|_| invalid("subnet6", text))?;
             subnets.push(IpNet::V6(net));
         }
     }
-    // A route to everywhere, or to somewhere else than it says, is never meant.
+    // A default route, or a prefix with host bits, is a mistake.
     if let Some(net) = subnets
         .iter()
         .find(|net| net.prefix_len() == 0 || net.trunc() != **net)
     {
-        return Err(wrong("subnet", &net.to_string()));
+        return Err(invalid("subnet", &net.to_string()));
     }
     subnets.sort();
     subnets.dedup();
@@ -257,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_list_of_another_lead_is_built_upon() {
+    fn a_delta_applies_to_the_same_list_of_an_earlier_leader() {
         let version = |epoch, version| PeersVersion {
             epoch: Some(epoch),
             version: Some(version),
@@ -274,7 +300,7 @@ mod tests {
         assert_eq!(
             peers.version(),
             PeersVersion::default(),
-            "there is nothing to build on"
+            "no list to apply it to"
         );
         let peer = proto::Peer {
             ip: "10.0.0.2".into(),
@@ -293,6 +319,10 @@ mod tests {
             (peers.version(), peers.count(Ipv4Addr::UNSPECIFIED)),
             (version(8, 2), Some(1))
         );
-        assert_eq!(peers.count("10.0.0.2".parse().unwrap()), Some(0), "itself");
+        assert_eq!(
+            peers.count("10.0.0.2".parse().unwrap()),
+            Some(0),
+            "without itself"
+        );
     }
 }

@@ -1,64 +1,90 @@
-//! Being known to the leading master: who that is, how far the agent has come with
-//! it, and when to try again.
+//! Registration with the leading master: the leader, the phase, and the timer for the next
+//! registration.
 
 use std::time::Duration;
 
 use crate::util::backoff::Backoff;
 use crate::{MASTER_ID, Time, Upid};
 
-/// A new leader's agents register within this time, not all at once.
+/// Period over which the agents of a new leader spread their registrations.
 const SPREAD: Duration = Duration::from_millis(100);
 
-/// How often an agent with which all is well registers anew, give or take a
-/// quarter. A message that got lost on a connection whose end only the master saw
-/// is made good then.
+/// Interval at which a settled agent registers again, plus or minus a quarter. This repairs the
+/// loss of a message on a connection of which only the master noticed the end.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// From this many registrations in a row without an answer, the connection to the
-/// master is taken for a dead one and opened anew. (Not earlier: the Mesos agent
-/// in this process talks over the same connection.)
+/// Registrations in a row without an answer after which the connection counts as dead and is
+/// replaced. Not fewer: the Mesos agent in this process uses the same connection.
 const SILENT_ATTEMPTS: u32 = 4;
 
-/// The first delay is half a second to a second, the longest half a minute.
+/// The first delay is 0.5 s to 1 s, the longest 30 s.
 const DELAYS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// How far the agent has come with its master.
+/// Progress of the registration with the leading master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nobody leads.
+    /// No master leads.
     NoMaster,
-    /// The master has to answer, or is asked when the timer goes off.
+    /// The master has to answer a registration, or the next one is due when the timer expires.
     Registering,
-    /// The master answered; the host is being made to match.
+    /// The master answered, and the host is being reconciled.
     Configuring,
-    /// The master was told how the overlays fare, and has to acknowledge it.
+    /// The master has to acknowledge a report.
     Reporting,
-    /// The master knows how the overlays fare.
+    /// The master acknowledged the last report.
     Settled,
 }
 
-/// The agent's side of the conversation with the master.
+/// The leader that an agent has to register with.
+#[derive(Debug)]
+pub(super) struct NewLeader {
+    /// The overlay master.
+    pub master: Upid,
+    /// No master has led before, so the agent registers at once.
+    pub is_first: bool,
+}
+
+/// Connection that a registration needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    /// The one that exists.
+    Existing,
+    /// A new one, since the old one broke.
+    Restored,
+    /// A new one even if one exists, which may be dead.
+    Replaced,
+}
+
+/// Completeness of what the master assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// The agent got all that it requested.
+    Complete,
+    /// Something is exhausted or invalid at the master.
+    Short,
+}
+
+/// The agent's side of the registration protocol.
 #[derive(Debug)]
 pub(super) struct Registration {
     pub phase: Phase,
     master: Option<Upid>,
-    /// Somebody led once.
+    /// A master has led before.
     led_before: bool,
-    /// The one timer. It is set whenever somebody leads.
+    /// Time of the next registration or repeated report; `None`: no master leads.
     timer: Option<Time>,
-    /// Delays while the master is silent.
-    silence: Backoff,
-    /// Delays while the master cannot give all that there is to have.
-    wanting: Backoff,
-    /// Registrations sent since the master's last word.
+    /// Delays while the master does not answer.
+    silence_backoff: Backoff,
+    /// Delays while the master cannot assign all that was requested.
+    shortage_backoff: Backoff,
+    /// Registrations since the last answer.
     unanswered: u32,
-    /// A registration was sent that no list of overlays has followed yet.
-    pub asked: bool,
+    /// No list of overlays has arrived since the last registration.
+    pub awaits_list: bool,
     /// The present master has acknowledged a report.
     pub confirmed: bool,
-    /// The connection broke.
-    broken: bool,
-    /// The revision of the networks that the master's newest list was made from.
+    connection_broken: bool,
+    /// Revision of the latest list of overlays from this master.
     revision: Option<u64>,
 }
 
@@ -69,98 +95,109 @@ impl Registration {
             master: None,
             led_before: false,
             timer: None,
-            silence: DELAYS,
-            wanting: DELAYS,
+            silence_backoff: DELAYS,
+            shortage_backoff: DELAYS,
             unanswered: 0,
-            asked: false,
+            awaits_list: false,
             confirmed: false,
-            broken: false,
+            connection_broken: false,
             revision: None,
         }
     }
 
-    /// The leading overlay master.
+    /// Returns the leading overlay master.
     pub fn master(&self) -> Option<&Upid> {
         self.master.as_ref()
     }
 
+    /// Returns when the next registration is due.
     pub fn timer(&self) -> Option<Time> {
         self.timer
     }
 
-    /// Somebody leads. Gives the overlay master, and whether it is the first one ever.
-    pub fn found(&mut self, now: Time, leader: &Upid, random: &mut fastrand::Rng) -> (Upid, bool) {
+    /// Begins to register with a new leader.
+    pub fn set_leader(
+        &mut self,
+        now: Time,
+        leader: &Upid,
+        random: &mut fastrand::Rng,
+    ) -> NewLeader {
         let master = Upid::new(MASTER_ID, leader.address);
-        let first = !self.led_before;
+        let is_first = !self.led_before;
+        let delay = if is_first {
+            Duration::ZERO
+        } else {
+            SPREAD.mul_f64(random.f64())
+        };
         *self = Registration {
             phase: Phase::Registering,
             master: Some(master.clone()),
             led_before: true,
+            timer: Some(now + delay),
             ..Registration::new()
         };
-        self.timer = Some(
-            now + if first {
-                Duration::ZERO
-            } else {
-                SPREAD.mul_f64(random.f64())
-            },
-        );
-        (master, first)
+        NewLeader { master, is_first }
     }
 
-    /// Nobody leads any more.
-    pub fn lost(&mut self) {
+    /// Stops, since there is no leader any more.
+    pub fn clear_leader(&mut self) {
         *self = Registration {
             led_before: self.led_before,
             ..Registration::new()
         };
     }
 
-    /// The connection to the master broke: registers anew after a short while, or
-    /// when it would have anyway.
-    pub fn broke(&mut self, now: Time, random: &mut fastrand::Rng) {
-        self.broken = true;
+    /// Handles the end of the connection to the master: registers again after a short delay,
+    /// or when a registration was due anyway.
+    pub fn on_connection_broken(&mut self, now: Time, random: &mut fastrand::Rng) {
+        self.connection_broken = true;
         self.confirmed = false;
-        // It may be another process at the same address, with a log that it began anew.
+        // Another process may run at the same address, with a new log and new revisions.
         self.revision = None;
         if self.phase != Phase::Registering {
-            self.start_over(now, random);
+            self.restart(now, random);
         }
     }
 
-    /// Registers anew after the first, short delay.
-    pub fn start_over(&mut self, now: Time, random: &mut fastrand::Rng) {
+    /// Registers again after the first, short delay.
+    pub fn restart(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Registering;
         self.confirmed = false;
-        self.asked = false;
-        self.silence.reset();
-        self.timer = Some(now + self.silence.next(random));
+        self.awaits_list = false;
+        self.silence_backoff.reset();
+        self.timer = Some(now + self.silence_backoff.next(random));
     }
 
-    /// A registration goes out now. Gives whether to link before, and if so, whether
-    /// a connection that is there is to be replaced.
-    pub fn asks(&mut self, now: Time, random: &mut fastrand::Rng) -> Option<bool> {
-        // A settled agent stays what it is while it asks only to be sure.
-        if self.phase != Phase::Settled || self.asked {
+    /// Records that a registration is sent. Returns the connection that it needs.
+    pub fn on_register_sent(&mut self, now: Time, random: &mut fastrand::Rng) -> Connection {
+        // A settled agent remains settled while it only refreshes its registration.
+        if self.phase != Phase::Settled || self.awaits_list {
             self.phase = Phase::Registering;
             self.confirmed = false;
         }
-        let silent = self.unanswered >= SILENT_ATTEMPTS;
-        if silent {
-            // Or it has begun to count anew, and nobody noticed that it was gone.
+        let broken = std::mem::take(&mut self.connection_broken);
+        let connection = if self.unanswered >= SILENT_ATTEMPTS {
+            // The master may have restarted unnoticed, with a new log and new revisions.
             self.revision = None;
-        }
-        let link = (std::mem::take(&mut self.broken) || silent).then_some(silent);
+            Connection::Replaced
+        } else if broken {
+            Connection::Restored
+        } else {
+            Connection::Existing
+        };
         self.unanswered += 1;
-        self.asked = true;
-        self.timer = Some(now + self.silence.next(random));
-        link
+        self.awaits_list = true;
+        self.timer = Some(now + self.silence_backoff.next(random));
+        connection
     }
 
-    /// Whether a list that was made from the networks of this revision is to be taken. It
-    /// may come late, by a connection that another one has replaced: what the agent has let
-    /// go of since may be somebody else's. The error is the revision that is known.
-    pub fn takes(&mut self, revision: Option<u64>) -> Result<(), u64> {
+    /// Decides whether to accept a list of overlays of this revision. A list can arrive late,
+    /// over a connection that was replaced since; the subnets in it that the agent released
+    /// meanwhile may belong to others.
+    ///
+    /// # Errors
+    /// The revision of a later list that was already received.
+    pub fn accept_revision(&mut self, revision: Option<u64>) -> Result<(), u64> {
         match (self.revision, revision) {
             (Some(known), Some(revision)) if revision < known => Err(known),
             _ => {
@@ -170,53 +207,50 @@ impl Registration {
         }
     }
 
-    /// The master answered.
-    pub fn answered(&mut self, now: Time, random: &mut fastrand::Rng) {
+    /// Handles a list of overlays.
+    pub fn on_list_received(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Configuring;
-        self.heard();
-        self.timer = Some(now + refresh(random));
+        self.on_answer();
+        self.timer = Some(now + refresh_delay(random));
     }
 
-    /// The master refused: it is asked again, at growing intervals.
-    pub fn refused(&mut self, now: Time, random: &mut fastrand::Rng) {
+    /// Handles a refusal: registers again, at growing intervals.
+    pub fn on_refused(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Registering;
         self.confirmed = false;
-        self.heard();
-        self.timer = Some(now + self.wanting.next(random));
+        self.on_answer();
+        self.timer = Some(now + self.shortage_backoff.next(random));
     }
 
-    /// A report goes out now.
-    pub fn reports(&mut self, now: Time, random: &mut fastrand::Rng) {
+    /// Records that a report is sent.
+    pub fn on_report_sent(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Reporting;
-        self.timer = Some(now + self.silence.next(random));
+        self.timer = Some(now + self.silence_backoff.next(random));
     }
 
-    /// The master acknowledged the report. If it could not give everything
-    /// (`well`), it is asked again, at growing intervals.
-    pub fn acknowledged(&mut self, now: Time, well: bool, random: &mut fastrand::Rng) {
+    /// Handles the acknowledgement of a report. After a shortage the agent registers again at
+    /// growing intervals.
+    pub fn on_acknowledged(&mut self, now: Time, supply: Supply, random: &mut fastrand::Rng) {
         self.phase = Phase::Settled;
         self.confirmed = true;
-        self.heard();
-        if well {
-            self.wanting.reset();
-        }
-        self.timer = Some(
-            now + if well {
-                refresh(random)
-            } else {
-                self.wanting.next(random)
-            },
-        );
+        self.on_answer();
+        let delay = match supply {
+            Supply::Complete => {
+                self.shortage_backoff.reset();
+                refresh_delay(random)
+            }
+            Supply::Short => self.shortage_backoff.next(random),
+        };
+        self.timer = Some(now + delay);
     }
 
-    /// There was a word from the master.
-    fn heard(&mut self) {
-        self.asked = false;
+    fn on_answer(&mut self) {
+        self.awaits_list = false;
         self.unanswered = 0;
-        self.silence.reset();
+        self.silence_backoff.reset();
     }
 }
 
-fn refresh(random: &mut fastrand::Rng) -> Duration {
+fn refresh_delay(random: &mut fastrand::Rng) -> Duration {
     REFRESH.mul_f64(0.75 + random.f64() / 2.0)
 }

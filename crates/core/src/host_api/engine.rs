@@ -1,5 +1,5 @@
-//! The container engine's networks as an agent wants them. Plain values, computed
-//! by the agent's state machine; the worker compares them with what the engine has.
+//! Desired networks of the container engine. Plain values: the agent's state machine computes
+//! them, the engine's worker compares them with the engine.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,26 +9,25 @@ use ipnet::IpNet;
 
 use super::desired::{Overlay, Vtep};
 
-/// Where an engine listens unless something else is said.
+/// Default of `docker_socket`.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
-/// What the module wants of the host's container engine. What is of ours in the
-/// engine and not in here is removed.
+/// Desired state of the host's container engine. Networks of this module that are not part of
+/// it are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineDesired {
-    /// The unix socket that the engine listens on.
+    /// Unix socket that the engine listens on.
     pub socket: PathBuf,
-    /// How long one call may take: `command_timeout`.
+    /// Timeout of one call: `command_timeout`.
     pub timeout: Duration,
-    /// The networks by name. Without any, there need be no engine.
+    /// Networks by name. If there are none, an absent engine is no error.
     pub networks: BTreeMap<String, Network>,
-    /// Whether their MTUs are lowered to what fits into the underlay: the operator set
-    /// none.
+    /// MTUs are lowered to what fits into the underlay, because the operator configured none.
     pub fit_mtu: bool,
 }
 
 impl Default for EngineDesired {
-    /// No networks in the engine at [`DEFAULT_SOCKET`].
+    /// Returns the state without networks, for the engine at [`DEFAULT_SOCKET`].
     fn default() -> EngineDesired {
         EngineDesired {
             socket: DEFAULT_SOCKET.into(),
@@ -40,7 +39,8 @@ impl Default for EngineDesired {
 }
 
 impl EngineDesired {
-    /// The same with MTUs that fit into the underlay, `fits` being the largest.
+    /// Returns the state with MTUs of at most `fits`, unless the operator configured one. `None`:
+    /// the largest MTU that fits into the underlay is unknown.
     pub fn fitted(&self, fits: Option<u32>) -> EngineDesired {
         let mut fitted = self.clone();
         if let Some(fits) = fits.filter(|_| self.fit_mtu) {
@@ -52,23 +52,23 @@ impl EngineDesired {
     }
 }
 
-/// A network of the engine's `bridge` driver.
+/// Network of the engine's `bridge` driver.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Name of the bridge device.
     pub bridge: String,
-    /// The prefixes that containers get addresses from, at most one of each family.
+    /// Prefixes that containers get addresses from, at most one of each family.
     pub subnets: Vec<IpNet>,
     /// MTU of the containers' interfaces, in bytes.
     pub mtu: u32,
-    /// Devices that packets for containers may come in by, in this order. Engines
-    /// from 28 on drop those from everywhere else.
+    /// Devices from which packets to containers are accepted, in this order. Docker 28 and
+    /// later drops packets from other devices.
     pub trusted: Vec<String>,
 }
 
 impl Network {
-    /// The network of an overlay that has a bridge for Docker with at least one
-    /// subnet.
+    /// Returns the network of an overlay; `None`: it has no bridge for Docker, or one without
+    /// subnets.
     pub fn of(overlay: &Overlay, vtep: Option<&Vtep>) -> Option<Network> {
         let bridge = overlay
             .docker_bridge

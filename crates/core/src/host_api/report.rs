@@ -1,4 +1,4 @@
-//! Results of host and container-engine reconciliation.
+//! Results of the reconciliation of host and container engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,29 +6,30 @@ use super::desired::Desired;
 use super::engine::EngineDesired;
 use super::usage::InUse;
 
-/// What became of one [`Effect::ApplyHost`](crate::Effect::ApplyHost).
+/// Result of an [`Effect::ApplyHost`](crate::Effect::ApplyHost).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostReport {
-    /// Which one.
+    /// Generation of the effect.
     pub generation: u64,
-    /// For every desired overlay that is not right: why, in one sentence. What is
-    /// wrong with the host as a whole may be the reason.
+    /// Errors of the desired overlays that are not in place, by name, one sentence each. An
+    /// error of the whole host may be the reason.
     pub overlays: BTreeMap<String, String>,
-    /// What is not right with the host beyond one overlay (the VXLAN device,
-    /// forwarding, a peer), one sentence each.
+    /// Errors that do not concern a single overlay (VXLAN device, forwarding, a peer), one
+    /// sentence each.
     pub host: Vec<String>,
-    /// Overlays that are gone but for their containers, one sentence each.
-    pub draining: Vec<String>,
-    /// The names of overlays that are not desired, and of which the host still has
-    /// something because containers use it.
+    /// Sentences about bridges that are not desired and still have containers, by name of the
+    /// bridge.
+    pub draining: BTreeMap<String, String>,
+    /// Names of overlays that are not desired, and of which the host still has something
+    /// because containers use it.
     pub used: BTreeSet<String>,
-    /// Operations that it took, without those that the kernel refused of some peers; 0: the host
-    /// was right already, as far as it can be.
+    /// Number of operations, without those on peers that the kernel rejected; 0: the host
+    /// already matched as far as it can.
     pub operations: usize,
 }
 
 impl HostReport {
-    /// Nothing of `desired` could be done, for one reason.
+    /// Returns the report of an attempt that did nothing, for the reason in `sentence`.
     pub fn failed(desired: &Desired, sentence: String) -> HostReport {
         let overlays = desired
             .overlays
@@ -42,41 +43,42 @@ impl HostReport {
         }
     }
 
-    /// Whether two reports differ in numbers only.
+    /// Returns whether two reports differ at most in generation and number of operations.
     pub fn says_the_same_as(&self, other: &HostReport) -> bool {
         (&self.overlays, &self.host) == (&other.overlays, &other.host)
             && (&self.draining, &self.used) == (&other.draining, &other.used)
     }
 
-    /// Whether everything is as desired.
+    /// Returns whether the host matches the desired state.
     pub fn is_ok(&self) -> bool {
         self.overlays.is_empty() && self.host.is_empty()
     }
 }
 
-/// What became of one [`Effect::ApplyEngine`](crate::Effect::ApplyEngine).
+/// Result of an [`Effect::ApplyEngine`](crate::Effect::ApplyEngine).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineReport {
-    /// Which one.
+    /// Generation of the effect.
     pub generation: u64,
-    /// Why nothing at all could be done: the engine is absent or does not answer.
+    /// Reason why the engine could not be reached; `None`: it was.
     pub engine: Option<String>,
-    /// For every desired network that is not right: why, in one sentence. The
-    /// overlays and their networks have the same names.
+    /// Errors of the desired networks that are not in place, by name, one sentence each.
+    /// Networks have the names of their overlays.
     pub overlays: BTreeMap<String, String>,
-    /// What else an operator should know, one sentence each: a network that is kept
-    /// because containers use it. It is looked after without being asked for again.
+    /// Sentences about networks that are kept because containers use them, and other
+    /// conditions that operators should know. The engine's worker handles these without
+    /// another request.
     pub notes: Vec<String>,
-    /// The names of networks of ours that are not desired and still there.
+    /// Names of networks of this module that are not desired and still exist.
     pub used: BTreeSet<String>,
     /// Addresses in use of the desired networks.
     pub usage: BTreeMap<String, InUse>,
-    /// Operations that it took; 0: the engine was right already.
+    /// Number of operations; 0: the engine already matched.
     pub operations: usize,
 }
 
 impl EngineReport {
-    /// Nothing of `desired` could be done, for one reason.
+    /// Returns the report of an attempt that did nothing, for the reason in `sentence`.
     pub fn failed(desired: &EngineDesired, sentence: String) -> EngineReport {
         let overlays = desired
             .networks
@@ -90,7 +92,7 @@ impl EngineReport {
         }
     }
 
-    /// Whether every desired network is right.
+    /// Returns whether all networks are as desired.
     pub fn is_ok(&self) -> bool {
         self.overlays.is_empty() && self.engine.is_none()
     }

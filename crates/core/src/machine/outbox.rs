@@ -74,6 +74,11 @@ impl<C> Outbox<C> {
         self.push(Effect::Log(level, clean));
     }
 
+    /// Returns whether lines about this reason may be logged now, at most once each second.
+    pub fn permits(&mut self, reason: &str) -> bool {
+        self.throttle.allow(self.now, reason).is_some()
+    }
+
     /// Logs a warning, at most one each second for the same reason, so that nobody can fill
     /// the log from outside.
     pub fn warn(&mut self, reason: &str, text: impl FnOnce() -> String) {

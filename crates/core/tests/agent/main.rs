@@ -1,11 +1,11 @@
-//! The agent against transcripts (see `support/transcript.rs`), and against garbage.
+//! The agent: transcripts (see docs/dev/testing.md), and arbitrary input.
 
+mod format;
 mod garbage;
-mod player;
-mod show;
+mod transcript_runner;
 
 testkit::transcripts![
-    "agent", player::play;
+    "agent", transcript_runner::run;
     registers,
     obeys_the_leader_only,
     loses_the_leader_while_configuring,

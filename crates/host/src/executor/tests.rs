@@ -358,7 +358,7 @@ fn a_host_that_is_not_settled_is_reconciled() {
         ),
         (
             HostReport {
-                draining: vec!["on purpose".into()],
+                draining: [("m-old".into(), "on purpose".into())].into(),
                 ..HostReport::default()
             },
             false,

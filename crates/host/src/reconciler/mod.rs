@@ -185,7 +185,11 @@ impl KernelReconciler {
         let removed = self.draining.iter().filter(|part| part.is_removed());
         let report = HostReport {
             operations,
-            draining: self.draining.iter().map(Draining::to_string).collect(),
+            draining: self
+                .draining
+                .iter()
+                .map(|part| (part.bridge.clone(), part.to_string()))
+                .collect(),
             used: removed.map(|part| part.overlay.clone()).collect(),
             ..attempt.into_report()
         };

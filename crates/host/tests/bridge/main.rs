@@ -1,5 +1,5 @@
-//! The bridges of Mesos's containers, with the real CNI plugins: who comes first is as
-//! well off as everybody after.
+//! Bridges of Mesos's containers with the real CNI plugins; the first container works as well as
+//! later ones.
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::Desired;
@@ -7,8 +7,8 @@ use serde_json::Value;
 use testbed::cni::{Invocation, PLUGINS};
 use testkit::host::{Host, eventually};
 
-/// Calls the plugins as Mesos's port mapper does, with what is in the file that the
-/// agent wrote. Gives whether it worked out.
+/// Calls the plugins as Mesos's port mapper does, with the configuration in the agent's file. Returns
+/// true on success.
 fn cni(host: &Host, command: &str, container: &Host) -> bool {
     let file = std::fs::read(host.cni.path().join("dcos.conf")).unwrap();
     let file: Value = serde_json::from_slice(&file).unwrap();
@@ -33,7 +33,7 @@ fn cni(host: &Host, command: &str, container: &Host) -> bool {
         .is_ok()
 }
 
-/// Whether a packet is answered at once.
+/// Returns true if the first packet is answered.
 fn reaches(from: &Host, to: &str) -> bool {
     let line = format!("{} ping -c 1 -W 1 {to}", testbed::install::BUSYBOX);
     from.run(move || {
@@ -47,8 +47,8 @@ fn reaches(from: &Host, to: &str) -> bool {
     })
 }
 
-/// The gateway's IPv6 address would be tentative for one to two seconds after the first
-/// container, and the link-local one as well, from which containers are looked for.
+/// Checks the first container's IPv6 traffic. Without preparation the gateway's address, and the
+/// link-local one that is used for neighbour discovery, would be tentative for one to two seconds.
 #[test]
 fn the_first_container_has_ipv6_at_once() {
     if !testkit::root("the_first_container_has_ipv6") {
@@ -65,7 +65,7 @@ fn the_first_container_has_ipv6_at_once() {
         assert!(cni(&host, "ADD", &container));
         let tentative = host.ip("-6 address show dev m-dcos tentative");
         assert_eq!(tentative, "", "after {times} containers before");
-        // The first word comes from outside.
+        // The first packet comes from outside.
         let own = container.field("ip -6 -j address show dev eth0 scope global", "addr_info");
         let own = own
             .iter()
@@ -128,8 +128,8 @@ fn a_bridge_that_somebody_changes_is_right_within_two_seconds() {
     }
 }
 
-/// The master gives the agent other subnets: with the old addresses on it, the plugin
-/// would put no container on the bridge any more.
+/// Changes the subnets of the agent: the plugin would reject the bridge if it kept the old
+/// addresses.
 #[test]
 fn a_bridge_follows_its_subnets() {
     if !testkit::root("a_bridge_follows_its_subnets") {

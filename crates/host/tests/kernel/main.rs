@@ -1,5 +1,4 @@
-//! The executor against a real kernel, in network namespaces of its own; what it
-//! did is looked at with `ip` and `bridge`.
+//! Configuration of a real kernel in network namespaces; results are read with `ip` and `bridge`.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,8 +6,8 @@ use std::sync::Arc;
 use overlay_core::host_api::desired::{Backend, Desired};
 use testkit::host::{Host, ip, mac, net, peer};
 
-/// Operations for the bridge of a dual-stack overlay: the device, its duplicate address
-/// detection, and two addresses.
+/// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
+/// addresses.
 const BRIDGE: usize = 4;
 
 const ROUTES: &str = "ip -j route show dev vtep1024 proto 142";
@@ -20,14 +19,14 @@ const DEVICE: &str = "ip -j -d link show vtep1024";
 /// Operations for an overlay's firewall: a set and a rule in each family.
 const FIREWALL: usize = 4;
 
-/// A host with agent 1 on it, and agents 2 and 3 as peers.
+/// Makes a host of agent 1, with agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
     let mut desired = host.desired(1);
     desired.peers = Some(Arc::new([peer(2), peer(3)].into()));
     desired
 }
 
-/// Shows that everything of agents 2 and 3 is there.
+/// Asserts that neighbours, FDB entries and routes of agents 2 and 3 exist.
 fn assert_peers(host: &Host) {
     assert_eq!(host.field(ROUTES, "dst"), ["9.0.2.0/24", "9.0.3.0/24"]);
     assert_eq!(host.field(ROUTES, "gateway"), ["44.128.0.2", "44.128.0.3"]);
@@ -61,7 +60,7 @@ fn assert_peers(host: &Host) {
     assert_eq!(host.field(FDB, "flags"), [r#"["self"]"#, r#"["self"]"#]);
 }
 
-/// Shows that device, addresses, rules and files of agent 1 are there.
+/// Asserts that device, addresses, rules and files of agent 1 exist.
 fn assert_host(host: &Host) {
     let device = &host.json(DEVICE)[0];
     assert_eq!(device["address"], mac(1).to_string());
@@ -78,7 +77,7 @@ fn assert_host(host: &Host) {
         .as_array()
         .unwrap()
         .iter()
-        // What is filtered out leaves an empty object.
+        // Filtered objects are printed as empty ones.
         .filter_map(|address| {
             Some(format!(
                 "{}/{}",
@@ -99,7 +98,7 @@ fn assert_host(host: &Host) {
     assert!(file.contains(r#""subnet":"9.0.1.0/25""#), "{file}");
 }
 
-/// The sources of the rules for our table.
+/// Returns the sources of the rules for our table.
 fn rules(host: &Host) -> Vec<String> {
     let rules = [
         host.json("ip -j rule show table 42"),
@@ -180,7 +179,7 @@ fn peers_come_change_and_go() {
         [mac(2).to_string(), mac(33).to_string()]
     );
 
-    // The same VTEP on another host.
+    // The VTEP moves to another host.
     let moved = desired.peers_mut().remove(&underlay).unwrap();
     desired
         .peers_mut()
@@ -207,7 +206,7 @@ fn peers_stay_as_long_as_nobody_says_who_they_are() {
     desired.peers = None;
     assert_eq!(host.settle(&desired), 0);
     assert_peers(&host);
-    // Even if the kernel forgets them over what is made right.
+    // The kernel may delete them as a consequence of the repair.
     for by_hand in [
         "link set vtep1024 address 02:00:00:00:00:01",
         "address add 44.128.9.9/20 dev vtep1024",
@@ -226,7 +225,7 @@ fn peers_stay_as_long_as_nobody_says_who_they_are() {
     );
 }
 
-/// Everything that somebody can do by hand is undone by the next pass.
+/// Checks that a pass undoes manual changes.
 #[test]
 fn what_somebody_changes_by_hand_comes_right() {
     if !testkit::root("what_somebody_changes_by_hand_comes_right") {
@@ -237,7 +236,7 @@ fn what_somebody_changes_by_hand_comes_right() {
     host.settle(&desired);
     for by_hand in [
         "ip link set vtep1024 mtu 1300",
-        // Below 1280 the kernel also takes IPv6 away from the device.
+        // Below an MTU of 1280 the kernel also disables IPv6 on the device.
         "ip link set vtep1024 mtu 1200",
         "ip link set vtep1024 address 02:00:00:00:00:01",
         "ip link set vtep1024 down",
@@ -412,7 +411,7 @@ fn nobody_elses_objects_are_touched() {
         ]
         .map(|line| {
             let text = host.command(line);
-            // The rules of ours come and go.
+            // Our rules are added and removed.
             let foreign: Vec<&str> = text
                 .lines()
                 .filter(|line| !line.contains("from 9.0.0.0/8"))
@@ -425,7 +424,7 @@ fn nobody_elses_objects_are_touched() {
     host.settle(&desired);
     assert_eq!(look(), before);
 
-    // An operator's own route, even on our device.
+    // A route of an operator, even on our device.
     host.ip("route add 192.168.10.0/24 via 44.128.0.2 dev vtep1024 proto static");
     host.settle(&Desired {
         peers: Some(Arc::default()),
@@ -479,7 +478,7 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
     }
     let host = Host::new();
     let mut desired = with_peers(&host);
-    // Not in the VTEPs' subnet, so that there is no way to it.
+    // Outside of the VTEPs' subnet, so it is unreachable.
     let (underlay, mut shared) = peer(9);
     let lost = Arc::make_mut(&mut shared);
     lost.vtep_ips[0] = ip("45.0.0.9");
@@ -523,7 +522,7 @@ fn a_device_of_another_kind_is_not_ours_to_remove() {
           ours; remove or rename it"
         ]
     );
-    // No overlay reaches another host then, and none may be called OK.
+    // Without it no overlay reaches other hosts, so none may be reported as OK.
     assert_eq!(report.overlays["dcos"], report.host[0]);
     assert_eq!(host.json(DEVICE)[0]["linkinfo"]["info_kind"], "bridge");
     host.ip("link delete vtep1024");
@@ -552,7 +551,7 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
 }
 
-/// As when an agent and `dcos-net` program the same host by accident.
+/// Simulates an agent and `dcos-net` that configure the same host by accident.
 #[test]
 fn two_that_do_the_same_at_once_get_along() {
     if !testkit::root("two_that_do_the_same_at_once") {
@@ -563,7 +562,7 @@ fn two_that_do_the_same_at_once_get_along() {
         peers: Some(Arc::new((2..200).map(peer).collect())),
         ..host.desired(1)
     };
-    // What only one of them writes is there.
+    // Objects that only one of them configures exist.
     host.settle(&desired);
     let workers = [host.worker(), host.worker()];
     for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! Packets between containers of two hosts. Hosts and containers are network
-//! namespaces, joined by cables (veth) of their own.
+//! Packets between containers of two hosts. Hosts and containers are network namespaces, connected
+//! by veth pairs.
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use overlay_core::host_api::desired::Desired;
 use testkit::host::{Host, PATIENCE, ip, peer};
 
-/// The warnings that were logged in this process.
+/// Warnings that were logged in this process.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 struct KeepWarnings;
@@ -28,14 +28,14 @@ impl log::Log for KeepWarnings {
     fn flush(&self) {}
 }
 
-/// Where the echo servers listen.
+/// Port of the echo servers.
 const PORT: u16 = 7;
 
-/// As much as fits into one packet of an overlay's MTU (1420 bytes) with the
-/// headers of IPv6 and UDP: it shows that no packet on the way is too big.
+/// Largest payload of a packet of the overlay's MTU (1420 bytes) with headers of IPv6 and UDP. It
+/// shows that no encapsulated packet is too large.
 const PAYLOAD: usize = 1420 - 40 - 8;
 
-/// The `n`th host: an agent with one container.
+/// Host number `n`: an agent with one container.
 struct Agent {
     host: Host,
     container: Host,
@@ -56,7 +56,7 @@ impl Agent {
                 format!("fd01:b::{n}:0:0:5"),
             ),
         ] {
-            // The addresses are ours alone; nobody has to be asked first.
+            // The addresses are unique, so duplicate address detection is not needed.
             host.ip(&format!("address add {gateway}/{prefix} dev m-dcos nodad"));
             container.ip(&format!("address add {own}/{prefix} dev eth0 nodad"));
             host.ip("link set m-dcos up");
@@ -82,7 +82,7 @@ fn agents() -> (Agent, Agent) {
     (one, two)
 }
 
-/// Sends back what comes, until the socket's patience is over.
+/// Echoes packets until the socket's timeout.
 fn serve_echo(host: &Host, address: IpAddr) {
     host.run(move || {
         let socket = UdpSocket::bind((address, PORT)).unwrap();
@@ -96,7 +96,7 @@ fn serve_echo(host: &Host, address: IpAddr) {
     });
 }
 
-/// Sends a packet and waits for its echo; what comes late counts for nothing.
+/// Sends a packet and waits for its echo. Late echoes of earlier packets are ignored.
 fn ping(host: &Host, from: IpAddr, to: IpAddr) -> io::Result<()> {
     host.run(move || {
         let socket = UdpSocket::bind((from, 0))?;
@@ -111,7 +111,7 @@ fn ping(host: &Host, from: IpAddr, to: IpAddr) -> io::Result<()> {
     })
 }
 
-/// The same with patience: ports of a bridge, for one, take their time.
+/// Sends packets until one is echoed, since ports of bridges are not usable at once.
 fn assert_reaches(host: &Host, from: &str, to: &str) {
     let deadline = Instant::now() + PATIENCE;
     while let Err(error) = ping(host, ip(from), ip(to)) {
@@ -122,7 +122,7 @@ fn assert_reaches(host: &Host, from: &str, to: &str) {
     }
 }
 
-/// Packets that came out of a host's tunnel.
+/// Returns the number of packets that a host's tunnel received.
 fn received(host: &Host) -> u64 {
     host.json("ip -j -s link show vtep1024")[0]["stats64"]["rx"]["packets"]
         .as_u64()
@@ -144,8 +144,8 @@ fn containers_of_two_hosts_reach_each_other() {
     for (from, to) in [
         ("9.0.1.5", "9.0.2.5"),
         ("fd01:b::1:0:0:5", "fd01:b::2:0:0:5"),
-        // The other host itself, through the tunnel too (table 42): it sees the
-        // container's own address.
+        // The other host itself, also through the tunnel (table 42), sees the container's own
+        // address.
         ("9.0.1.5", "10.0.0.2"),
     ] {
         let before = received(&two.host);
@@ -156,7 +156,7 @@ fn containers_of_two_hosts_reach_each_other() {
         );
     }
 
-    // A peer that left is not reached any more, and one that came back is.
+    // A peer that left is unreachable; one that returned is reachable.
     one.host.settle(&Desired {
         peers: Some(Arc::default()),
         ..one.desired(1, 2)
@@ -189,11 +189,11 @@ fn an_underlay_that_is_too_narrow_is_told_once() {
     if !testkit::root("an_underlay_that_is_too_narrow") {
         return;
     }
-    // Another test may have set it.
+    // Another test may have set this.
     let _ = log::set_logger(&KeepWarnings);
     log::set_max_level(log::LevelFilter::Warn);
     let (one, _two) = agents();
-    // One thread for all passes: it remembers what it said.
+    // One thread for all passes, since repeated warnings are suppressed per thread.
     let worker = one.host.worker();
     let settle = || (0..2).for_each(|_| _ = worker.apply_ok(&one.desired(1, 2)));
     one.host.ip("link set underlay mtu 1480");
@@ -218,7 +218,7 @@ fn an_underlay_that_is_too_narrow_is_told_once() {
     assert_eq!(about_it(), 2, "it is news again");
 }
 
-/// A host that lives on router advertisements loses them once it forwards IPv6.
+/// Checks the warning on a host with router advertisements, which it ignores once it forwards IPv6.
 #[test]
 fn a_host_that_will_lose_its_routers_is_warned() {
     if !testkit::root("a_host_that_will_lose_its_routers") {
@@ -246,7 +246,7 @@ fn a_host_that_will_lose_its_routers_is_warned() {
         (2, 1, route, true),
         (3, 2, passing, false),
         (4, 0, route, false),
-        // Nothing of it is from a router.
+        // None of this comes from a router.
         (5, 1, "address add fd99::1/64 dev NAME nodad", false),
     ] {
         let (host, other, name) = (Host::new(), Host::new(), format!("uplink{n}"));

@@ -1,5 +1,5 @@
-//! The executor keeps the host as it made it, whatever somebody else does to it:
-//! on a real kernel, in network namespaces of its own.
+//! Repair of changes by other programs: the executor keeps the configuration of a real kernel, in
+//! network namespaces.
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use overlay_core::host_api::desired::{Checksum, Desired};
 use testkit::host::{Host, PATIENCE, Worker, eventually, ip, peer};
 
-/// Within this time after a change the host is right again.
+/// Limit of the time from a change to its repair.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Everything that is ours on a host, as `ip` and `bridge` print it.
+/// Returns our configuration of a host, as `ip` and `bridge` print it.
 fn state(host: &Host) -> String {
-    // The index changes when a device is made anew.
+    // The index changes when a device is recreated.
     let link = host.json("ip -j -d link show");
     let link = link
         .iter()
@@ -69,7 +69,7 @@ fn state(host: &Host) -> String {
     all.join("\n")
 }
 
-/// `ip -o` begins lines with the device's index.
+/// Removes the index of the device, with which `ip -o` begins lines.
 fn without_index(text: &str) -> String {
     let line = |line: &str| match line.split_once(": ") {
         Some((index, rest)) if index.bytes().all(|b| b.is_ascii_digit()) => rest.to_owned(),
@@ -78,8 +78,7 @@ fn without_index(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A host that is as desired (agent 1 with agents 2 and 3), with somebody who
-/// keeps it so.
+/// Makes a configured host of agent 1 with peers 2 and 3, and an executor.
 fn kept_host() -> (Host, Worker, Desired) {
     let host = Host::new();
     let desired = Desired {
@@ -91,8 +90,8 @@ fn kept_host() -> (Host, Worker, Desired) {
     (host, worker, desired)
 }
 
-/// Changes something, and shows that it is mended in time. `before` is the host as
-/// it should be.
+/// Changes the host, and asserts that it is repaired within [`LIMIT`]. `before` is the expected
+/// configuration.
 fn repaired((host, worker): (&Host, &Worker), before: &str, what: &str, change: impl FnOnce()) {
     let repairs = worker.counters().repairs;
     change();
@@ -111,7 +110,7 @@ fn repaired((host, worker): (&Host, &Worker), before: &str, what: &str, change: 
     }
 }
 
-/// Everything that somebody can do by hand comes right, within two seconds.
+/// Checks that manual changes are repaired within two seconds.
 #[test]
 fn what_somebody_changes_by_hand_is_repaired() {
     if !testkit::root("what_somebody_changes_by_hand_is_repaired") {
@@ -181,7 +180,7 @@ fn a_cni_file_comes_back() {
     }
 }
 
-/// The worker's counters, once they have not changed for a while.
+/// Waits until the counters of an executor do not change any more, and returns them.
 fn quiet(worker: &Worker) -> overlay_host::Counters {
     let (mut last, mut since) = (worker.counters(), Instant::now());
     while since.elapsed() < Duration::from_secs(3) {
@@ -194,8 +193,8 @@ fn quiet(worker: &Worker) -> overlay_host::Counters {
     last
 }
 
-/// Neither the echoes of what it does itself, nor others' business, nor what is
-/// set as it is anyway leads to passes.
+/// Checks that the executor's own changes, unrelated objects, and writes of unchanged values cause no
+/// passes.
 #[test]
 fn what_is_no_business_of_ours_leads_to_nothing() {
     if !testkit::root("what_is_no_business_of_ours_leads_to_nothing") {
@@ -229,7 +228,7 @@ fn what_is_no_business_of_ours_leads_to_nothing() {
     assert_eq!(quiet(&worker), before);
 }
 
-/// Somebody changes things all the time: few passes, and right at the end.
+/// Checks that permanent changes cause few passes, and that the host is configured at the end.
 #[test]
 fn a_storm_of_changes_leads_to_few_passes() {
     if !testkit::root("a_storm_of_changes_leads_to_few_passes") {
@@ -252,7 +251,7 @@ fn a_storm_of_changes_leads_to_few_passes() {
     assert!(changes > 100, "that was no storm: {changes}");
 }
 
-/// More events than the buffer holds: what gets lost leads to a pass.
+/// Checks that lost events, which did not fit into the receive buffer, cause a pass.
 #[test]
 fn lost_events_lead_to_a_pass() {
     if !testkit::root("lost_events_lead_to_a_pass") {
@@ -261,7 +260,7 @@ fn lost_events_lead_to_a_pass() {
     let (host, worker, desired) = kept_host();
     let before = state(&host);
     let batch = host.cni.path().join("batch");
-    // The last one, about which the executor must learn, does not fit into the buffer any more.
+    // The last change is the relevant one, and its events do not fit into the buffer.
     let mut lines: Vec<String> = (0..40_000)
         .map(|n| format!("route add 10.77.{}.{}/32 dev lo", n >> 8, n & 255))
         .collect();
@@ -276,7 +275,8 @@ fn lost_events_lead_to_a_pass() {
     repaired((&host, &worker), &before, "lost events", || drop(pause));
 }
 
-/// Netlink messages that the kernel dropped because a receive buffer was full, on this host.
+/// Returns the number of netlink messages that the kernel dropped in the namespace because a receive
+/// buffer was full.
 fn dropped_events(host: &Host) -> u64 {
     let table = host.command("cat /proc/net/netlink");
     let drops = table
@@ -286,7 +286,7 @@ fn dropped_events(host: &Host) -> u64 {
     drops.sum()
 }
 
-/// A repair that fails is told, and so is that it worked after all.
+/// Checks that a failed repair is reported, and also its later success.
 #[test]
 fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     if !testkit::root("what_cannot_be_repaired_is_reported") {
@@ -294,14 +294,14 @@ fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     }
     let (host, worker, _) = kept_host();
     let before = state(&host);
-    // Before anybody is faster: the name is taken in the same batch.
+    // The name is taken in the same batch, before the executor can repair.
     let batch = host.cni.path().join("batch");
     fs::write(
         &batch,
         "link delete vtep1024\nlink add vtep1024 type bridge\n",
     )
     .unwrap();
-    // Until this is faster than the repair.
+    // Repeated until it is faster than the repair.
     let taken = || {
         let batch = batch.clone();
         host.run(move || {
@@ -325,7 +325,7 @@ fn what_cannot_be_repaired_is_reported_and_so_is_the_end_of_it() {
     assert!(worker.finish().is_ok());
 }
 
-/// What `ethtool` says of the VXLAN device's checksums.
+/// Returns the state of the VXLAN device's checksum offload from `ethtool`.
 fn tx_checksum(host: &Host) -> String {
     let features = host.command("ethtool -k vtep1024");
     let line = features
@@ -334,8 +334,7 @@ fn tx_checksum(host: &Host) -> String {
     line.unwrap().trim().to_owned()
 }
 
-/// The checksums are computed where the operator says, from the start, and again
-/// after somebody changed it.
+/// Checks the configured checksum offload, at the start and after a change by others.
 #[test]
 fn checksums_are_computed_where_the_operator_says() {
     if !testkit::root("checksums_are_computed") {
@@ -361,14 +360,14 @@ fn checksums_are_computed_where_the_operator_says() {
     desired.tx_checksum = Checksum::On;
     assert_eq!(worker.apply_ok(&desired), 1);
     assert_eq!(tx_checksum(&host), on);
-    // What the operator does by hand stays as it is.
+    // Without a configured value, manual settings are kept.
     desired.tx_checksum = Checksum::Auto;
     host.command("ethtool -K vtep1024 tx-checksum-ip-generic off");
     assert_eq!(worker.apply_ok(&desired), 0);
     assert_eq!(tx_checksum(&host), off);
 }
 
-/// The firewall, as its tools show it.
+/// Returns the rules of the firewall, as its tools print them.
 fn firewall(host: &Host) -> String {
     let members = host.command("ipset list overlay -output save");
     let mut members: Vec<&str> = members
@@ -385,12 +384,12 @@ fn firewall(host: &Host) -> String {
     format!("{rules}{}", members.join("\n"))
 }
 
-/// Without the counters of packets.
+/// Removes packet counters.
 fn counted(line: &str) -> &str {
     line.split(" packets ").next().unwrap_or(line)
 }
 
-/// What masquerades the containers' traffic comes back as well.
+/// Checks the repair of the rules that masquerade containers' traffic.
 #[test]
 fn the_firewall_is_repaired() {
     if !testkit::root("the_firewall_is_repaired") {
@@ -421,7 +420,7 @@ fn the_firewall_is_repaired() {
                 firewall(&host)
             );
         }
-        // It is counted when the pass ends.
+        // A repair is counted at the end of the pass.
         while worker.counters().repairs == repairs {
             assert!(
                 start.elapsed() < LIMIT,
@@ -433,8 +432,8 @@ fn the_firewall_is_repaired() {
     }
 }
 
-/// Some peers more or less take no pass: just what they take, and it is as if a
-/// pass had done it.
+/// Checks that changes of peers cause only the necessary operations and no pass, with the result of a
+/// pass.
 #[test]
 fn peers_that_come_and_go_take_no_pass() {
     if !testkit::root("peers_that_come_and_go") {
@@ -446,7 +445,7 @@ fn peers_that_come_and_go_take_no_pass() {
     assert_eq!(worker.apply_ok(&desired), 6);
     assert_eq!(worker.counters().reconciliations, 1);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
-    // Peer 4 changes, peer 5 comes, peer 4 goes.
+    // Peer 4 changes, peer 5 joins, peer 4 leaves.
     let changed = peer(40).1;
     desired.peers_mut().insert(peer(4).0, changed);
     worker.apply_ok(&desired);
@@ -459,15 +458,15 @@ fn peers_that_come_and_go_take_no_pass() {
     worker.apply_ok(&desired);
     assert_eq!(state(&host), before);
     assert_eq!(worker.counters().reconciliations, 1, "its own echoes");
-    // On a host that somebody meddled with it is not enough.
+    // A host that others changed needs a pass.
     host.command("ip route flush table 42");
     desired.peers_mut().extend([peer(4)]);
     worker.apply_ok(&desired);
     assert_eq!(host.apply_ok(&desired), 0, "the change was overlooked");
 }
 
-/// One whose VTEP is on no network of ours: the kernel refuses the routes to it. The
-/// others go on being changed without a pass.
+/// Checks a peer whose VTEP address is outside of our networks, so that the kernel rejects its
+/// routes. Other peers still change without a pass.
 #[test]
 fn a_refused_peer_costs_the_others_nothing() {
     if !testkit::root("a_refused_peer_costs_the_others_nothing") {
@@ -521,7 +520,7 @@ fn a_refused_peer_costs_the_others_nothing() {
         0,
         "a pass changes something besides what is refused"
     );
-    // It is tried again when it is asked for, and when it is another one.
+    // The peer is tried again at a new order, and when it changes.
     worker.start(&desired);
     assert_eq!(worker.finish().host, report.host);
     assert_eq!(
@@ -538,7 +537,7 @@ fn a_refused_peer_costs_the_others_nothing() {
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     assert!(change(&mut desired, &worker, at, None).is_ok());
     assert_eq!(state(&host), before);
-    // On a host that is wrong otherwise nothing is changed without a look at it.
+    // A host with other errors needs a pass for each change.
     let passes = worker.counters().reconciliations;
     fs::remove_dir_all(host.cni.path()).unwrap();
     fs::write(host.cni.path(), "no directory").unwrap();
@@ -553,8 +552,8 @@ fn a_refused_peer_costs_the_others_nothing() {
     fs::create_dir(host.cni.path()).unwrap();
 }
 
-/// Routes to many peers go by nexthop objects, which are kept like everything else
-/// and go with their peers.
+/// Checks nexthop objects, which routes to many peers use: they are repaired, and removed with their
+/// peers.
 #[test]
 fn routes_to_many_peers_go_by_nexthop_objects() {
     if !testkit::root("routes_to_many_peers") {
@@ -578,14 +577,14 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
     assert_eq!(worker.apply_ok(&desired), 7);
     assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     let before = state(&host);
-    // Another program's plain route is as good.
+    // A plain route of another program is equivalent.
     host.command("ip route replace 9.0.3.0/24 via 44.128.0.3 dev vtep1024");
     assert_eq!(
         quiet(&worker).reconciliations,
         1,
         "what it did not do, and its echoes"
     );
-    // With an object its routes go, of which the kernel does not tell.
+    // The kernel removes the routes of a nexthop object without notification.
     for by_hand in [
         format!("ip nexthop delete id {}", 0x2c80_0002),
         format!(
@@ -603,7 +602,7 @@ fn routes_to_many_peers_go_by_nexthop_objects() {
         );
         assert_eq!(host.apply_ok(&desired), 0, "a pass finds something to do");
     }
-    // With the device they go and come.
+    // They are removed and restored with the device.
     repaired((&host, &worker), &before, "the device", || {
         _ = host.command("ip link delete vtep1024")
     });

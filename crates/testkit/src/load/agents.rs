@@ -1,4 +1,4 @@
-//! What the agents of a generator know, and what they answer.
+//! State of simulated agents, and their answers to the master.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,21 +18,21 @@ use prost::Message as _;
 
 use super::wire::Message;
 
-/// What one agent went through.
+/// State of a simulated agent.
 #[derive(Debug, Default)]
 pub struct Agent {
-    /// The master told it its overlays.
+    /// Time at which the first list of overlays arrived.
     pub answered: Option<Instant>,
-    /// The master acknowledged its report.
+    /// Time at which the master acknowledged the report.
     pub registered: Option<Instant>,
-    /// Its position in the history of peers.
+    /// Version of the list of peers.
     pub version: PeersVersion,
-    /// It is gone for good.
+    /// The agent has left and will not return.
     pub left: bool,
 }
 
 impl Agent {
-    /// Its registration.
+    /// Returns an encoded registration.
     pub fn registration(&self) -> Vec<u8> {
         let network_config = AgentNetworkConfig {
             docker_bridge: Some(true),
@@ -47,7 +47,7 @@ impl Agent {
         .encode_to_vec()
     }
 
-    /// Begins anew, with what it knows of its peers.
+    /// Resets the agent, which keeps its list of peers.
     pub fn start(&mut self) {
         *self = Agent {
             version: self.version,
@@ -56,22 +56,22 @@ impl Agent {
     }
 }
 
-/// What the messages about peers said, read once for all who got the same.
+/// History of peers from the messages to all agents; each message is decoded once.
 #[derive(Debug, Default)]
 pub struct History {
     epoch: u64,
-    /// Messages of this epoch that were read, by their version and their base.
+    /// Decoded messages of this epoch, by version and base.
     read: BTreeSet<(u64, Option<u64>)>,
-    /// Who was in the list of the epoch before.
+    /// Peers in the list of the previous epoch.
     former: BTreeSet<Ipv4Addr>,
-    /// The version since which a peer is in the list.
+    /// First version in which a peer is in the list.
     appeared: BTreeMap<Ipv4Addr, u64>,
-    /// The version since which it is not.
+    /// First version without a peer.
     removed: BTreeMap<Ipv4Addr, u64>,
 }
 
 impl History {
-    /// Another master leads.
+    /// Starts a new epoch, that of another leader.
     pub fn end_epoch(&mut self) {
         let former = std::mem::take(&mut self.appeared).into_keys().collect();
         *self = History {
@@ -80,14 +80,14 @@ impl History {
         };
     }
 
-    /// Whether the content of this message is known; the beginning of it is enough to tell.
+    /// Returns true if the message was decoded before; the first bytes of the body suffice.
     pub fn knows(&self, prefix: &[u8]) -> bool {
         position(prefix).is_some_and(|Position { at, base, .. }| {
             at.epoch() == self.epoch && self.read.contains(&(at.version(), base))
         })
     }
 
-    /// The version that an agent needs to know all of `ips`; `None`: nobody was told yet.
+    /// Returns the first version of the list that contains all of `ips`; `None`: one was not sent yet.
     pub fn version_with(&self, ips: impl Iterator<Item = Ipv4Addr>) -> Option<PeersVersion> {
         let versions = ips.map(|ip| self.appeared.get(&ip).copied());
         let version = versions.collect::<Option<Vec<_>>>()?.into_iter().max()?;
@@ -98,7 +98,7 @@ impl History {
         })
     }
 
-    /// The version that an agent needs to know that `ip` left.
+    /// Returns the first version of the list without `ip`; `None`: the departure was not sent yet.
     pub fn version_without(&self, ip: Ipv4Addr) -> Option<PeersVersion> {
         let version = self.removed.get(&ip).copied()?;
         Some(PeersVersion {
@@ -118,14 +118,14 @@ impl History {
         }
         let (epoch, version) = (message.version.epoch(), message.version.version());
         if epoch != self.epoch {
-            // Unless it has ended before: then nothing is left to remember.
+            // An epoch that has been ended has no peers left.
             if self.epoch != 0 {
                 self.end_epoch();
             }
             self.epoch = epoch;
         }
         if let (Some(_), Some(base)) = (message.since, message.base) {
-            // The list before said the same.
+            // The previous list contained the same peers.
             self.former
                 .iter()
                 .for_each(|ip| _ = self.appeared.entry(*ip).or_insert(base));
@@ -148,14 +148,14 @@ impl History {
     }
 }
 
-/// Where an `UpdatePeersMessage` leads, and from where.
+/// Version of an `UpdatePeersMessage`, and of the lists on which it builds.
 struct Position {
     at: PeersVersion,
     base: Option<u64>,
     since: Option<PeersVersion>,
 }
 
-/// What stands at the beginning of an `UpdatePeersMessage`.
+/// Decodes the first fields of an `UpdatePeersMessage`.
 fn position(prefix: &[u8]) -> Option<Position> {
     use prost::encoding::{WireType, decode_key, decode_varint};
     fn version(rest: &mut &[u8]) -> Option<PeersVersion> {
@@ -174,14 +174,14 @@ fn position(prefix: &[u8]) -> Option<Position> {
     if let Ok((101, WireType::Varint)) = decode_key(&mut field) {
         base = Some(decode_varint(&mut field).ok()?);
     }
-    // Nobody leaves while all register again.
+    // No agent leaves while all register again.
     if base.is_some() && matches!(decode_key(&mut field), Ok((104, WireType::LengthDelimited))) {
         since = version(&mut field);
     }
     Some(Position { at, base, since })
 }
 
-/// Lets an agent take in a message; gives what it answers, if it does.
+/// Handles a message to an agent. Returns the name and body of the answer; `None`: no answer.
 pub fn receive(
     agent: &mut Agent,
     history: &mut History,
@@ -230,7 +230,7 @@ pub fn receive(
     }
 }
 
-/// Whether a message leads on from where an agent is.
+/// Returns true if a message builds on the list of an agent.
 fn follows(own: PeersVersion, Position { at, base, since }: &Position) -> bool {
     let same = own.epoch() == at.epoch();
     match base {

@@ -1,5 +1,5 @@
-//! Three masters with a real ZooKeeper; the leader is killed, again and again, and all agents
-//! come to the next one at once.
+//! Failovers of three masters with a real ZooKeeper: the leader is killed repeatedly, and all agents
+//! register with the next one at once.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,27 +11,28 @@ use testbed::wait;
 use super::generator::{Generator, allow_files};
 use super::round::{ELECTED, LIMIT, logged_at, network, v4};
 
-/// What the module logs when it has read the log.
+/// Log line of the module after it has read the replicated log.
 const SERVING: &str = "Serving; agents in the log";
 
-/// One fall of a leader. All times but the first are from the next one's election, which is
-/// when its Mesos master logs it.
+/// Times of a failover. All except the first start at the election of the next leader, as logged
+/// by its Mesos master.
 #[derive(Clone, Copy, Debug)]
-pub struct Fall {
-    /// From the kill until another one is elected: ZooKeeper's session timeout and Mesos.
+pub struct Failover {
+    /// Time from the kill until the next election, which is due to ZooKeeper's session timeout and
+    /// Mesos.
     pub without_leader: Duration,
-    /// Until the module has read the log.
+    /// Time until the module has read the replicated log.
     pub serving: Duration,
-    /// Until the first agent was told its overlays.
+    /// Time until the first agent has its overlays.
     pub first: Duration,
-    /// Until the last agent is registered.
+    /// Time until the last agent is registered.
     pub last: Duration,
-    /// Until every agent has the list of peers.
-    pub told: Duration,
+    /// Time until every agent has the list of peers.
+    pub peers_known: Duration,
 }
 
-/// Kills the leader so many times. To be called on a thread with a network of its own.
-pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
+/// Measures a number of failovers. Must be called in an isolated network namespace.
+pub fn run(library: &Path, agents: usize, failovers: usize) -> Result<Vec<Failover>> {
     let without_connection = allow_files(agents)?;
     let mut setup = ClusterConfig {
         network: network(),
@@ -39,11 +40,11 @@ pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
         ..ClusterConfig::new(0, Placement::Loopback)?
     };
     setup.module = Some(library.to_owned());
-    // So long a leader that is gone is waited for.
+    // A dead leader is replaced after this time.
     setup
         .environment
         .push(("MESOS_ZK_SESSION_TIMEOUT".into(), "2secs".into()));
-    // The times in its log are compared with ours.
+    // Times in the log are compared with those of this process.
     setup.environment.push(("TZ".into(), "UTC".into()));
     let mut cluster = Cluster::start(&setup)?;
     let leader = cluster.wait_leader(LIMIT)?;
@@ -51,15 +52,19 @@ pub fn run(library: &Path, agents: usize, falls: usize) -> Result<Vec<Fall>> {
     let mut generator = Generator::new(address, without_connection)?;
     generator.join(agents);
     settle(&mut generator)?;
-    (0..falls)
-        .map(|_| fall(&mut cluster, &mut generator, &mut name))
+    (0..failovers)
+        .map(|_| fail_over(&mut cluster, &mut generator, &mut name))
         .collect()
 }
 
-/// The leader, which has this name, falls, and comes back as a standby. `name` becomes that
-/// of the next one.
-fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> Result<Fall> {
-    // With one replica that does not take part yet, a second one must not go.
+/// Kills the leader called `name`, waits for the next one, and restarts the old one as a standby.
+/// `name` becomes the name of the new leader.
+fn fail_over(
+    cluster: &mut Cluster,
+    generator: &mut Generator,
+    name: &mut String,
+) -> Result<Failover> {
+    // A second replica must not fail while one is recovering.
     cluster.wait_replicas(LIMIT)?;
     let old = cluster
         .masters()
@@ -77,10 +82,10 @@ fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> 
             .map(|master| Ok((master.name().to_owned(), v4(master)?)))
             .transpose()
     })?;
-    // Agents hear from ZooKeeper that it leads, all at once.
+    // ZooKeeper notifies all agents at once.
     generator.follow(address);
     generator.join_again();
-    let (registered, told) = settle(generator)?;
+    let (registered, peers_known) = settle(generator)?;
     let (now, now_at) = (Instant::now(), SystemTime::now());
     let at = |instant: Instant| now_at - now.duration_since(instant);
     let log = cluster
@@ -91,22 +96,26 @@ fn fall(cluster: &mut Cluster, generator: &mut Generator, name: &mut String) -> 
     let elected = logged_at(&log, ELECTED).context("the election is not in the log")?;
     let serving = logged_at(&log, SERVING).context("the module's log is not in the log")?;
     let since = |then: SystemTime| then.duration_since(elected).unwrap_or_default();
-    let first = generator.first_answer().context("nobody was answered")?;
+    let first = generator.first_answer().context("no agent was answered")?;
     *name = next;
     cluster.masters().nth(old).context("no leader")?.start()?;
-    Ok(Fall {
+    Ok(Failover {
         without_leader: elected.duration_since(killed).unwrap_or_default(),
         serving: since(serving),
         first: since(at(first)),
         last: since(at(registered)),
-        told: since(at(told)),
+        peers_known: since(at(peers_known)),
     })
 }
 
-/// Until all are registered, and until all know all.
+/// Waits until all agents are registered, and until all have the list of peers. Returns both times.
 fn settle(generator: &mut Generator) -> Result<(Instant, Instant)> {
-    generator.until("all to be registered", LIMIT, Generator::all_registered)?;
+    generator.until("all agents to register", LIMIT, Generator::all_registered)?;
     let registered = Instant::now();
-    generator.until("all to know all", LIMIT, Generator::all_know_all)?;
+    generator.until(
+        "all agents to have the list of peers",
+        LIMIT,
+        Generator::all_know_all,
+    )?;
     Ok((registered, Instant::now()))
 }

@@ -1,4 +1,4 @@
-//! Thousands of agents in one thread: epoll, and no more work per message than it takes.
+//! Thousands of simulated agents on one thread, with epoll and little work per message.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -21,22 +21,22 @@ use overlay_core::protocol::messages::Named;
 use super::agents::{Agent, History, receive};
 use super::wire::{Message, Reader, encode, pid};
 
-/// The port that these agents listen on; real ones beside them have 5051.
+/// Port of the simulated agents; real agents beside them use 5051.
 const PORT: u16 = 5052;
-/// The first agent's address; the others follow.
+/// Address of the first agent; the others follow.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 240, 0, 1);
-/// How many connections may wait to be accepted, as in Mesos: what the kernel allows by default.
+/// Backlog of the listener: the kernel's default limit, as in Mesos.
 const QUEUE: i32 = 4096;
-/// An agent that is not registered after this time tries again: messages may get lost.
+/// Time after which an unregistered agent registers again, since messages can be lost.
 const RETRY: Duration = Duration::from_secs(5);
-/// How many connections are opened at a time: fewer than fit into a listener's queue.
+/// Limit of connections that are opened at a time; fewer than the backlog of a listener.
 const CONNECTING: usize = 256;
-/// Files that are open besides the agents' connections.
+/// Number of open files besides the agents' connections.
 const OTHER_FILES: u64 = 1500;
-/// Of the listener; connections have numbers from 0.
+/// Token of the listener in epoll; those of connections begin at 0.
 const LISTENER: u64 = u64::MAX;
 
-/// The address of agent number `index`.
+/// Returns the address of agent number `index`.
 pub fn address(index: usize) -> SocketAddrV4 {
     let index = u32::try_from(index).expect("fewer than 2^20 agents");
     SocketAddrV4::new(Ipv4Addr::from(u32::from(FIRST) + index), PORT)
@@ -48,10 +48,12 @@ fn index(ip: Ipv4Addr) -> Option<usize> {
         .map(|index| index as usize)
 }
 
-/// Each agent has a connection to the master and one from it, and both ends are on this
-/// machine: raises the limit of open files, for this process and the master that it starts.
-/// Where that is not allowed some agents have to send over the connections of others: gives how
-/// many.
+/// Raises the limit of open files for this process and the master that it starts: each agent has
+/// a connection to the master and one from it, and both ends are on this machine. Returns the
+/// number of agents that must send over connections of others, because the limit is too low.
+///
+/// # Errors
+/// The limit is too low even if agents share connections.
 pub fn allow_files(agents: usize) -> Result<usize> {
     let needed = 2 * agents as u64 + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -68,36 +70,36 @@ pub fn allow_files(agents: usize) -> Result<usize> {
     Ok(lacking)
 }
 
-/// A connection and what is known of it.
+/// A connection and its state.
 struct Connection {
     stream: TcpStream,
     agent: usize,
-    /// The agent opened it.
+    /// True if the agent opened the connection.
     outgoing: bool,
-    /// It is not open yet; `unsent` waits for that.
+    /// True until the connection is open; `unsent` is sent then.
     connecting: bool,
     reader: Reader,
-    /// What could not be written at once.
+    /// Bytes to write as soon as the socket is writable.
     unsent: Vec<u8>,
 }
 
-/// Many agents, as a master sees them. They live in the network namespace of the thread that
-/// made this.
+/// Simulated agents of one master. Their sockets are in the network namespace of the thread that
+/// made the generator.
 pub struct Generator {
     epoll: Epoll,
     listener: TcpListener,
     master: SocketAddrV4,
-    /// So many agents, the first ones, send over the connections of the others.
+    /// Number of agents (the first ones) that send over the connections of others.
     without_connection: usize,
     agents: Vec<Agent>,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
-    /// The agents' connections to the master.
+    /// Connections of the agents to the master.
     outgoing: Vec<Option<usize>>,
-    /// Agents that are to connect.
+    /// Agents that wait to connect.
     queue: VecDeque<usize>,
     connecting: usize,
-    /// Agents that were told to register, and when, in that order.
+    /// Agents that register, and the start time, oldest first.
     asked: VecDeque<(Instant, usize)>,
     retries: usize,
     scratch: Vec<u8>,
@@ -108,15 +110,16 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// No agents yet, of the master at this address. So many of them, the first ones, open no
-    /// connection to the master: they send over those of others. (libprocess looks at who
-    /// a message says that it is from.)
+    /// Makes a generator without agents for the master at this address. The first
+    /// `without_connection` agents open no connection to the master, but send over those of others,
+    /// since libprocess identifies senders by the message, not by the connection.
     pub fn new(master: SocketAddrV4, without_connection: usize) -> Result<Generator> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let listener =
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("listening as agents")?;
         listener.set_nonblocking(true)?;
-        // A master links to thousands at once. What does not fit is tried again after a second.
+        // A master links to thousands of agents at once. The kernel retries connections that do not
+        // fit into the backlog after a second.
         listen(&listener, Backlog::new(QUEUE)?)?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         Ok(Generator {
@@ -140,7 +143,7 @@ impl Generator {
         })
     }
 
-    /// Adds so many agents, which register at once.
+    /// Adds `count` agents, which register at once.
     pub fn join(&mut self, count: usize) {
         let first = self.agents.len();
         self.agents.resize_with(first + count, Agent::default);
@@ -148,15 +151,15 @@ impl Generator {
         self.start(first..first + count);
     }
 
-    /// From now on agents connect to the master at this address.
+    /// Makes agents connect to the master at this address from now on.
     pub fn follow(&mut self, master: SocketAddrV4) {
         self.master = master;
     }
 
-    /// All agents that have not left register at once, as they do with a new master.
+    /// Makes all agents that have not left register at once, as with a new master.
     pub fn join_again(&mut self) {
         self.registered = 0;
-        // A new master begins a history of its own.
+        // A new master starts a history of its own.
         self.history.end_epoch();
         self.start(0..self.agents.len());
     }
@@ -173,7 +176,7 @@ impl Generator {
         }
     }
 
-    /// This agent goes: its connections break.
+    /// Removes an agent, whose connections break.
     pub fn leave(&mut self, agent: usize) {
         let connections = self.connections.iter().enumerate();
         let its =
@@ -185,37 +188,38 @@ impl Generator {
         self.registered -= usize::from(self.agents[agent].registered.is_some());
     }
 
-    /// The agents.
+    /// Returns all agents.
     pub fn agents(&self) -> &[Agent] {
         &self.agents
     }
 
-    /// How many open connections there are.
+    /// Returns the number of open connections.
     pub fn connections(&self) -> usize {
         self.connections.len() - self.free.len()
     }
 
-    /// Bytes that the master sent.
+    /// Returns the number of bytes that the master sent.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// How often an agent had to register again since it was not registered in time.
+    /// Returns the number of registrations that were repeated after a timeout.
     pub fn retries(&self) -> usize {
         self.retries
     }
 
-    /// When the first of those that registered last was told its overlays.
+    /// Returns the time of the first answer since the last [`join`](Generator::join) or
+    /// [`join_again`](Generator::join_again).
     pub fn first_answer(&self) -> Option<Instant> {
         self.first_answer
     }
 
-    /// Whether all who are to be registered are.
+    /// Returns true if all agents are registered.
     pub fn all_registered(&self) -> bool {
         self.queue.is_empty() && self.registered == self.present().count()
     }
 
-    /// Whether every agent knows every agent.
+    /// Returns true if every agent has the complete list of peers.
     pub fn all_know_all(&self) -> bool {
         let needed = self
             .history
@@ -223,14 +227,14 @@ impl Generator {
         needed.is_some_and(|needed| self.all_have(needed))
     }
 
-    /// Whether every agent knows that this one left.
+    /// Returns true if no list of peers contains this agent.
     pub fn all_know_left(&self, agent: usize) -> bool {
         self.history
             .version_without(*address(agent).ip())
             .is_some_and(|needed| self.all_have(needed))
     }
 
-    /// Whether every agent has this version of the list of peers or a later one.
+    /// Returns true if every agent has this version of the list of peers or a later one.
     pub fn all_have(&self, needed: PeersVersion) -> bool {
         let has = |agent: &Agent| {
             let version = agent.version;
@@ -246,7 +250,7 @@ impl Generator {
             .filter(|(_, agent)| !agent.left)
     }
 
-    /// Lets the agents go on until this is so.
+    /// Runs the agents until a condition holds. Returns the time it took.
     pub fn until(
         &mut self,
         what: &str,
@@ -256,7 +260,7 @@ impl Generator {
         let start = Instant::now();
         let mut looked = None;
         loop {
-            // Looking may cost as much as a few messages.
+            // The check can cost as much as a few messages.
             let now = Instant::now();
             if looked.is_none_or(|looked| now.duration_since(looked) >= Duration::from_millis(1)) {
                 if done(self) {
@@ -312,7 +316,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Lets agents register again that were not registered in time.
+    /// Repeats registrations after a timeout.
     fn retry(&mut self) -> Result<()> {
         while let Some((_, agent)) = self.asked.pop_front_if(|(at, _)| at.elapsed() >= RETRY) {
             let Agent {
@@ -331,7 +335,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Opens an agent's connection to the master and sends this.
+    /// Opens the connection of an agent to the master and sends a message.
     fn connect(&mut self, agent: usize, bytes: Vec<u8>) -> Result<()> {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
@@ -369,7 +373,7 @@ impl Generator {
         }
     }
 
-    /// `unsent`: to be sent once it is open.
+    /// Adds a connection; `unsent` is sent when it is open.
     fn add(&mut self, stream: TcpStream, agent: usize, unsent: Option<Vec<u8>>) -> Result<usize> {
         let number = self.free.pop().unwrap_or(self.connections.len());
         let outgoing = unsent.is_some();
@@ -415,7 +419,7 @@ impl Generator {
         if std::mem::take(&mut connection.connecting) {
             self.connecting -= 1;
             if connection.stream.take_error()?.is_some() {
-                // The master is gone, and what was to be sent is lost.
+                // The master has exited; unsent messages are lost.
                 self.close(number);
                 return Ok(());
             }
@@ -440,7 +444,7 @@ impl Generator {
         }
     }
 
-    /// The agent over whose connection this one sends. None that ever leaves carries others.
+    /// Returns the agent whose connection an agent uses. Agents that leave carry no others.
     fn carrier(&self, agent: usize) -> usize {
         match self.without_connection {
             without if agent < without => without + agent % (self.agents.len() - without),
@@ -460,7 +464,7 @@ impl Generator {
             Ok(written) if written == bytes.len() => return Ok(()),
             Ok(written) => connection.unsent = bytes[written..].to_vec(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => connection.unsent = bytes,
-            // Reading tells more.
+            // Reading returns the error.
             Err(_) => return Ok(()),
         }
         let mut wait = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT, number as u64);
@@ -480,7 +484,7 @@ impl Generator {
         };
         let count = match read {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // However it broke.
+            // The connection broke.
             Ok(0) | Err(_) => {
                 self.close(number);
                 return Ok(());
@@ -488,7 +492,7 @@ impl Generator {
             Ok(count) => count,
         };
         if connection.outgoing {
-            // Accepted (202), says libprocess.
+            // libprocess answers with 202 (Accepted).
             return Ok(());
         }
         self.received += count as u64;
@@ -525,10 +529,10 @@ impl Generator {
     }
 }
 
-/// Takes bytes off a socket that nobody wants to see. They are not even copied.
+/// Discards bytes of a socket without copying them.
 fn skip(stream: &TcpStream, count: usize) -> std::io::Result<usize> {
-    // nix asks for a buffer; with MSG_TRUNC the kernel does not write to it.
-    // SAFETY: a NULL buffer is fine for recv(2) with MSG_TRUNC on TCP, see tcp(7).
+    // nix requires a buffer, but with MSG_TRUNC the kernel does not write to one.
+    // SAFETY: recv(2) with MSG_TRUNC on TCP accepts a NULL buffer, see tcp(7).
     let read = unsafe {
         libc::recv(
             stream.as_raw_fd(),

@@ -1,4 +1,4 @@
-//! What a process uses, and how long an endpoint takes.
+//! Resources of a process, and times of requests.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use testbed::http::Client;
 
-/// What a process has used up to now.
+/// Resources that a process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// CPU time of all its threads.
+    /// CPU time of all threads.
     pub cpu: Duration,
-    /// Memory of its own (neither files nor shared), in bytes.
+    /// Anonymous memory (RssAnon), bytes.
     pub memory: u64,
-    /// Bytes that it wrote to disk.
+    /// Bytes written to disk.
     pub written: u64,
 }
 
-/// Of the process `pid`.
+/// Reads the resources of process `pid`.
 pub fn usage(pid: u32) -> Result<Usage> {
     let clock =
         clock_getcpuclockid(Pid::from_raw(pid.cast_signed())).context("the master's CPU clock")?;
@@ -40,7 +40,7 @@ fn number(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// How long a GET of `path` takes until all of the answer is there, and how long that is.
+/// Sends a GET request. Returns the time until the answer is complete, and its length in bytes.
 pub fn get(client: &Client, path: &str) -> Result<(Duration, usize)> {
     let start = Instant::now();
     let reply = client.get(path)?;
@@ -53,14 +53,14 @@ pub fn get(client: &Client, path: &str) -> Result<(Duration, usize)> {
     Ok((start.elapsed(), reply.body.len()))
 }
 
-/// Asks an endpoint again and again, from a thread of its own.
+/// A thread that sends requests to an endpoint repeatedly.
 pub struct Probe {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<(Instant, Duration)>>,
 }
 
 impl Probe {
-    /// Asks with this pause between an answer and the next request.
+    /// Starts the thread. `pause` is the time between an answer and the next request.
     pub fn start(client: Client, path: &'static str, pause: Duration) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = stop.clone();
@@ -71,7 +71,7 @@ impl Probe {
                 if let Ok((time, _)) = get(&client, path) {
                     samples.push((start, time));
                 }
-                // Not to wait for something: it is the rate of the requests.
+                // This sets the rate of requests; it does not wait for a condition.
                 thread::sleep(pause);
             }
             samples
@@ -79,7 +79,7 @@ impl Probe {
         Probe { stop, thread }
     }
 
-    /// What it saw: when each request was sent, and how long the answer took.
+    /// Ends the thread. Returns the start time and duration of each request.
     pub fn stop(self) -> Result<Vec<(Instant, Duration)>> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread
@@ -88,7 +88,7 @@ impl Probe {
     }
 }
 
-/// The middle one; zero if there is none.
+/// Returns the median; zero if there are no values.
 pub fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times.get(times.len() / 2).copied().unwrap_or_default()

@@ -1,6 +1,6 @@
-//! Load for a master: a real Mesos master with the module, and any number of agents that are
-//! one thread. It speaks libprocess's wire from addresses of 127.0.0.0/8, so it has to be in a
-//! network of its own ([`testbed::net::isolated`]).
+//! Load generator for a real Mesos master with the module: any number of simulated agents on one
+//! thread. They use libprocess's wire format on addresses of 127.0.0.0/8, so the generator must
+//! run in a network namespace of its own ([`testbed::net::isolated`]).
 pub mod agents;
 pub mod failover;
 pub mod generator;

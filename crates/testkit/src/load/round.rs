@@ -1,4 +1,4 @@
-//! One master, loaded with agents from the first to the last, and what that took.
+//! Measurement of one master: agents register, join, leave, and return after a restart.
 
 use std::fs;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -20,70 +20,72 @@ use testbed::wait;
 use super::generator::{Generator, address, allow_files};
 use super::measure::{Probe, Usage, get, median, usage};
 
-/// How long one step may take.
+/// Timeout of a step.
 pub(super) const LIMIT: Duration = Duration::from_secs(180);
-/// Between two looks at Mesos's own state.
+/// Pause between two requests of Mesos's own state.
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
-/// A master with less to do than this in [`QUIET_FOR`] has nothing to do.
+/// CPU time within [`QUIET_FOR`] below which a master counts as idle.
 const QUIET: Duration = Duration::from_millis(10);
+/// Interval of the check for an idle master.
 const QUIET_FOR: Duration = Duration::from_millis(250);
 
-/// What a master logs when it is elected.
+/// Log line of a master that is elected.
 pub(super) const ELECTED: &str = "Elected as the leading master";
 
-/// The module that is loaded.
+/// Module in the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Module {
-    /// Ours.
+    /// The module of this project.
     Real,
-    /// The one that only answers.
+    /// The baseline, which only answers.
     Baseline,
 }
 
-/// What was measured.
+/// Results of a measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// So many agents send over connections of others, since more files may not be open.
+    /// Number of agents that share a connection, because of the limit of open files.
     pub without_connection: usize,
-    /// Registrations that agents had to send again, in all.
+    /// Number of repeated registrations.
     pub retries: usize,
-    /// From the first connection until the last agent is registered.
+    /// Time from the first connection until the last agent is registered.
     pub registering: Duration,
-    /// The master's CPU time in that time.
+    /// CPU time of the master while agents register.
     pub registering_cpu: Duration,
-    /// From then on until every agent knows every agent.
+    /// Time from the last registration until every agent has the complete list of peers.
     pub telling: Duration,
-    /// The master's CPU time from the first connection until it is idle.
+    /// CPU time of the master from the first connection until it is idle.
     pub cpu: Duration,
-    /// Writes to the log until then, if the module counts them.
+    /// Writes of the log until the master is idle; `None`: the module does not count them.
     pub writes: Option<u64>,
-    /// Bytes that were written to disk until then.
+    /// Bytes written to disk until the master is idle.
     pub written: u64,
-    /// Bytes that the master sent to agents until then.
+    /// Bytes sent to agents until the master is idle.
     pub sent: u64,
-    /// Growth of its memory until then.
+    /// Growth of the memory until the master is idle, bytes.
     pub memory: u64,
-    /// `/overlay-master/state`: median and worst, and its length.
+    /// `/overlay-master/state`: median and longest time, and length in bytes.
     pub state: (Duration, Duration, usize),
-    /// Mesos's own `/state`: median while idle.
+    /// Mesos's own `/state`: median time while the master is idle.
     pub mesos_idle: Duration,
-    /// The same while agents register and are told of each other, and of how many.
+    /// Mesos's own `/state` while agents register and get the list of peers: median time, and
+    /// number of requests.
     pub mesos_busy: (Duration, usize),
-    /// One more agent: until it is registered, until everybody knows it.
+    /// One more agent: time until it is registered, and until every agent knows it.
     pub join: (Duration, Duration),
-    /// One agent is deleted: until everybody knows.
+    /// A deleted agent: time until every agent knows; `None` for the baseline.
     pub leave: Option<Duration>,
-    /// After a restart, from the election: the first agent is answered, all are registered, all
-    /// know all.
+    /// Times after a restart, from the election, until the first agent is answered, all agents are
+    /// registered, and all have the complete list of peers.
     pub again: (Duration, Duration, Duration),
-    /// The master's CPU time for that, from its start.
+    /// CPU time of the restarted master.
     pub again_cpu: Duration,
-    /// Bytes that it sent.
+    /// Bytes that the restarted master sent.
     pub again_sent: u64,
 }
 
-/// Loads a master with so many agents. One more joins `repeats` times, and the medians are over
-/// as many. To be called on a thread with a network of its own.
+/// Measures a master with a number of agents. One more agent joins `repeats` times, and medians are
+/// of that many values. Must be called in an isolated network namespace.
 pub fn run(module: Module, library: &Path, agents: usize, repeats: usize) -> Result<Measured> {
     let without_connection = allow_files(agents + repeats)?;
     let mut round = Round::new(module, library, agents, without_connection)?;
@@ -127,7 +129,7 @@ impl Round {
         let canned = cluster.run().dir().join("canned");
         Canned::typical(agents).write(&canned)?;
         cluster.master.set("BASELINE_DIR", canned.display());
-        // The times in its log are compared with ours.
+        // Times in the log are compared with those of this process.
         cluster.master.set("TZ", "UTC");
         cluster.start_all()?;
         let generator = Generator::new(v4(&cluster.master)?, without_connection)?;
@@ -165,7 +167,7 @@ impl Round {
         })
     }
 
-    /// Waits until the master has nothing to do any more; the agents go on meanwhile.
+    /// Waits until the master is idle, while agents continue.
     fn quiet(&mut self) -> Result<Usage> {
         let start = Instant::now();
         let mut before = self.usage()?;
@@ -177,7 +179,7 @@ impl Round {
             if now.cpu - before.cpu < QUIET {
                 return Ok(now);
             }
-            ensure!(start.elapsed() < LIMIT, "the master does not come to rest");
+            ensure!(start.elapsed() < LIMIT, "the master does not become idle");
             before = now;
         }
     }
@@ -199,9 +201,9 @@ impl Round {
         self.generator.join(self.agents);
         self.measured.registering =
             self.generator
-                .until("all to be registered", LIMIT, Generator::all_registered)?;
+                .until("all agents to register", LIMIT, Generator::all_registered)?;
         self.measured.registering_cpu = self.usage()?.cpu - before.cpu;
-        self.measured.telling = self.until_told()?;
+        self.measured.telling = self.wait_peers_known()?;
         let end = Instant::now();
         let samples = probe.stop()?;
         let busy: Vec<_> = samples
@@ -219,13 +221,16 @@ impl Round {
         Ok(())
     }
 
-    /// Until every agent knows every agent. What the baseline sends has a version that counts.
-    fn until_told(&mut self) -> Result<Duration> {
+    /// Waits until every agent has the complete list of peers, and returns the time. Lists of the
+    /// baseline are numbered by their length.
+    fn wait_peers_known(&mut self) -> Result<Duration> {
         let count = self.generator.agents().len() as u64;
         match self.module {
-            Module::Real => self
-                .generator
-                .until("all to know all", LIMIT, Generator::all_know_all),
+            Module::Real => self.generator.until(
+                "all agents to have the list of peers",
+                LIMIT,
+                Generator::all_know_all,
+            ),
             Module::Baseline => {
                 let all = PeersVersion {
                     epoch: Some(1),
@@ -233,18 +238,20 @@ impl Round {
                     ..Default::default()
                 };
                 self.generator
-                    .until("all to be told", LIMIT, |generator| generator.all_have(all))
+                    .until("all agents to get the list of peers", LIMIT, |generator| {
+                        generator.all_have(all)
+                    })
             }
         }
     }
 
     fn writes(&mut self) -> Result<Option<u64>> {
-        // The numbers in Mesos's metrics may be a second old.
+        // Mesos's metrics may be a second old.
         let end = Instant::now() + Duration::from_millis(1200);
         self.generator
             .until("the metrics", LIMIT, |_| Instant::now() >= end)?;
         let metrics = self.client().get("/metrics/snapshot")?.json()?;
-        // Mesos writes all its numbers as floating point.
+        // Mesos prints all numbers as floating point.
         Ok(metrics["overlay/master/log/writes"]
             .as_f64()
             .map(|writes| writes as u64))
@@ -270,12 +277,12 @@ impl Round {
             self.quiet()?;
             self.generator.join(1);
             let first = self.generator.until(
-                "one more to be registered",
+                "one more agent to register",
                 LIMIT,
                 Generator::all_registered,
             )?;
             registered.push(first);
-            known.push(first + self.until_told()?);
+            known.push(first + self.wait_peers_known()?);
         }
         self.measured.join = (median(registered), median(known));
         Ok(())
@@ -297,7 +304,7 @@ impl Round {
             reply.text()
         );
         self.generator
-            .until("all to know that one left", LIMIT, |generator| {
+            .until("all agents to learn of the departure", LIMIT, |generator| {
                 generator.all_know_left(0)
             })?;
         self.measured.leave = Some(start.elapsed());
@@ -311,21 +318,21 @@ impl Round {
                 generator.connections() == 0
             })?;
         let sent = self.generator.received();
-        // Agents come with what they know: the baseline has nothing to tell them.
+        // Agents keep their list of peers, so the baseline must not send it again.
         for file in ["canned/peer", "canned/packed"] {
             fs::write(self.cluster.run().dir().join(file), "")?;
         }
         self.cluster.master.start()?;
-        // Agents hear from ZooKeeper that it leads, all at once.
+        // ZooKeeper would notify all agents at once.
         self.cluster.master.wait_log(ELECTED, LIMIT)?;
         self.generator.join_again();
         self.generator.until(
-            "all to be registered again",
+            "all agents to register again",
             LIMIT,
             Generator::all_registered,
         )?;
         let (registered, registered_at) = (Instant::now(), SystemTime::now());
-        self.until_told()?;
+        self.wait_peers_known()?;
         let told = Instant::now();
         let after = self.quiet()?;
         let elected = logged_at(&self.cluster.master.log(), ELECTED)
@@ -334,7 +341,7 @@ impl Round {
         let first = self
             .generator
             .first_answer()
-            .context("nobody was answered")?;
+            .context("no agent was answered")?;
         let since = |at: Instant| (all + (at - registered)).saturating_sub(registered - at);
         self.measured.again = (since(first), all, since(told));
         self.measured.again_cpu = after.cpu;
@@ -343,8 +350,8 @@ impl Round {
     }
 }
 
-/// When the first line with this text was logged: `I1120 19:14:05.123456 … Elected as the
-/// leading master!`, in UTC.
+/// Returns the time of the first log line with a text, such as `I1120 19:14:05.123456 … Elected as
+/// the leading master!`, in UTC.
 pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
     let line = log.lines().find(|line| line.contains(text))?;
     let time = line.split_whitespace().nth(1)?;
@@ -357,11 +364,11 @@ pub(super) fn logged_at(log: &str, text: &str) -> Option<SystemTime> {
     let day = Duration::from_secs(24 * 60 * 60);
     let midnight = Duration::from_secs(now.as_secs() / day.as_secs() * day.as_secs());
     let at = midnight + of_day;
-    // It may have been before midnight.
+    // The line may have been logged before midnight.
     Some(SystemTime::UNIX_EPOCH + if at > now { at - day } else { at })
 }
 
-/// Where a master listens.
+/// Returns the address of a master, which must be IPv4.
 pub fn v4(master: &Node) -> Result<SocketAddrV4> {
     match master.address() {
         SocketAddr::V4(address) => Ok(address),
@@ -369,7 +376,7 @@ pub fn v4(master: &Node) -> Result<SocketAddrV4> {
     }
 }
 
-/// DC/OS's networks, with room for 65,534 agents.
+/// Returns DC/OS's network, enlarged for 65,534 agents.
 pub fn network() -> Value {
     json!({
         "vtep_subnet": "44.128.0.0/16",
@@ -378,7 +385,7 @@ pub fn network() -> Value {
     })
 }
 
-/// What the baseline sends: as long as what the real module sends with [`network`].
+/// Messages of the baseline, as long as those of the real module with [`network`].
 struct Canned {
     answer: Vec<u8>,
     peer: Vec<u8>,

@@ -1,17 +1,17 @@
-//! libprocess's wire: messages are HTTP requests whose answers nobody reads.
+//! libprocess's wire format: messages are HTTP requests whose answers are ignored.
 
 use std::net::SocketAddrV4;
 
-/// The longest head of a request, and the longest line that says how long a chunk is.
+/// Limit of the head of a request and of the line with the size of a chunk, bytes.
 const LONGEST_HEAD: usize = 4096;
-/// A body beyond this is read to its end only if somebody wants it.
+/// Length, in bytes, from which on a body is read only if it is needed.
 const SMALL: usize = 64 << 10;
-/// So much of a long body is there when it is asked whether somebody wants it.
+/// Bytes of a long body that decide whether it is needed.
 pub const PREFIX: usize = 128;
-/// What follows the one chunk of a body.
+/// Length of the trailer after the single chunk of a body.
 const AFTER_CHUNK: usize = b"\r\n0\r\n\r\n".len();
 
-/// A message, as libprocess sends it over a lasting connection.
+/// Encodes a message as libprocess does on a persistent connection.
 pub fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
         "POST /{to}/{name} HTTP/1.1\r\nUser-Agent: libprocess/{from}\r\nLibprocess-From: {from}\r\n\
@@ -30,44 +30,44 @@ pub fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
     request
 }
 
-/// The pid of an agent.
+/// Returns the pid of an agent.
 pub fn pid(address: SocketAddrV4) -> String {
     format!("overlay-agent@{address}")
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Debug, PartialEq)]
 pub struct Message {
     /// The protobuf type's full name.
     pub name: String,
-    /// The body; of a long one that nobody wanted, the first [`PREFIX`] bytes.
+    /// The body; only its first [`PREFIX`] bytes if it is long and not needed.
     pub body: Vec<u8>,
 }
 
-/// Takes messages out of a stream of bytes. Long bodies are not kept unless wanted.
+/// Decoder of messages in a stream of bytes. Long bodies are skipped unless they are needed.
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,
-    /// How much more is to be thrown away, and the message that it is of.
+    /// Number of bytes to skip, and the message to which they belong.
     skipping: Option<(usize, Message)>,
 }
 
-/// The head of a message, and where its parts are in the buffer.
+/// Head of a message, and positions of its parts in the buffer.
 struct Head {
     name: String,
     body: usize,
     length: usize,
-    /// Behind everything.
+    /// End of the message.
     end: usize,
 }
 
 impl Reader {
-    /// How many of the next bytes need not be read, only taken off the socket.
+    /// Returns the number of next bytes that are skipped, so they need not be copied from the socket.
     pub fn skippable(&self) -> usize {
         self.skipping.as_ref().map_or(0, |(left, _)| *left)
     }
 
-    /// So many bytes were taken off the socket.
+    /// Records that bytes were skipped. Returns the message if it is complete.
     pub fn skipped(&mut self, count: usize) -> Option<Message> {
         let (left, message) = self.skipping.take()?;
         if count < left {
@@ -77,8 +77,11 @@ impl Reader {
         Some(message)
     }
 
-    /// More bytes came. `wanted` says of a long body, of which it sees the beginning, whether to
-    /// keep it. Each message is given to `taken`. The error is what libprocess does not send.
+    /// Decodes bytes and calls `taken` with each message. `wanted` decides by the name and the
+    /// first bytes of a long body whether it is kept.
+    ///
+    /// # Errors
+    /// The bytes are not messages of libprocess.
     pub fn read(
         &mut self,
         mut bytes: &[u8],
@@ -118,7 +121,7 @@ impl Reader {
             }
             self.buffer.drain(..start);
             if self.buffer.is_empty() {
-                // There are thousands of these.
+                // Thousands of readers exist, so free the memory.
                 self.buffer = Vec::new();
             }
         }
@@ -126,7 +129,7 @@ impl Reader {
     }
 }
 
-/// Reads the head at the beginning of `bytes`; `None`: it is not complete yet.
+/// Decodes the head at the beginning of `bytes`; `None`: it is not complete.
 fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
     let find = |from: usize, what: &[u8]| {
         let end = bytes.len().min(from + LONGEST_HEAD);
@@ -175,7 +178,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
 }
 
 #[test]
-fn messages_are_read_as_they_are_written() {
+fn decoding_restores_messages() {
     let long = vec![7; SMALL + 1];
     let bodies: [&[u8]; 4] = [b"", b"body", &long, b"end"];
     let stream: Vec<u8> = bodies
@@ -196,7 +199,7 @@ fn messages_are_read_as_they_are_written() {
                 .read(part, |_, _| wanted, |message| messages.push(message.body))
                 .unwrap();
         }
-        // A body that came whole at once is not worth being thrown away.
+        // A body that arrives complete is kept.
         let kept = if wanted || step == stream.len() {
             long.len()
         } else {

@@ -1,4 +1,4 @@
-//! The predecessor's agent.
+//! Model of the C++ agent module.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,19 +24,19 @@ use serde_json::json;
 
 use super::send;
 
-/// The first delay before a message is sent is below this, …
+/// Upper limit of the first delay before a message is sent; it doubles with each attempt.
 const FIRST: Duration = Duration::from_secs(5);
-/// … and the delays double up to this.
+/// Upper limit of all delays before a message is sent.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What is not known of it.
+/// Unknown details of the C++ module.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
-    /// It drops a list of overlays that it did not ask for.
+    /// The agent drops a list of overlays that it did not request.
     pub drops_unasked: bool,
 }
 
-/// How far it has come with its master.
+/// Phase of the registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     NoMaster,
@@ -46,7 +46,7 @@ enum Phase {
     Registered,
 }
 
-/// An agent.
+/// Model of a C++ agent.
 #[derive(Debug)]
 pub struct OldAgent {
     config: AgentConfig,
@@ -56,7 +56,7 @@ pub struct OldAgent {
     master: Option<Upid>,
     phase: Phase,
     overlays: Vec<AgentOverlayInfo>,
-    /// Passes over the host: all of them, and those for the list at hand.
+    /// Number of reconciliations of the host; `attempts` counts those for the current list.
     generation: u64,
     attempts: u32,
     timer: Option<Time>,
@@ -65,6 +65,7 @@ pub struct OldAgent {
 }
 
 impl OldAgent {
+    /// Makes an agent.
     pub fn new(config: AgentConfig, me: Upid, seed: u64, habits: Habits) -> OldAgent {
         OldAgent {
             config,
@@ -97,7 +98,7 @@ impl OldAgent {
         }
     }
 
-    /// Says it (again) after a random delay.
+    /// Schedules the next message after a random delay.
     fn wait(&mut self, now: Time) {
         self.timer = Some(
             now + self
@@ -149,7 +150,7 @@ impl OldAgent {
         self.effects.push_back(send(master, &message));
     }
 
-    /// It does not look at who sent a message.
+    /// Handles a message from any sender, as the C++ agent does.
     fn message(&mut self, name: &str, body: Bytes) {
         match name {
             UpdateAgentOverlaysMessage::NAME => {
@@ -212,7 +213,7 @@ impl OldAgent {
         self.wait(now);
     }
 
-    /// It leaves routes, neighbours and FDB to another program: no peers.
+    /// Returns a desired state without peers: another program configures routes, neighbours and FDB.
     fn desired(&self) -> Desired {
         let vxlan = self
             .overlays
@@ -283,7 +284,7 @@ impl Machine for OldAgent {
         match input {
             Input::Message { name, body, .. } => self.message(&name, body),
             Input::Request(request) => self.request(&request),
-            // The detector finds the same master again.
+            // The detector reports the same master again.
             Input::Exited(pid) if self.master.as_ref() == Some(&pid) => self.leader(now, Some(pid)),
             Input::Leader(leader) => self.leader(now, leader),
             Input::HostDone(report) => self.host_done(now, &report),

@@ -1,4 +1,4 @@
-//! The predecessor's master.
+//! Model of the C++ master module.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -24,22 +24,22 @@ use serde_json::{Value, json};
 
 use super::send;
 
-/// What is not known of it.
+/// Unknown details of the C++ module.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
-    /// It writes back what of the log it does not understand.
+    /// The master writes unknown fields back to the log.
     pub keeps_unknown_fields: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It has not read the log; the first registration makes it do so.
+    /// The log has not been read; the first registration causes that.
     Fresh,
     Reading,
     Serving,
 }
 
-/// What waits for the write before it.
+/// A change that waits for the previous write.
 #[derive(Clone, Debug)]
 enum Work {
     Register(Upid, AgentNetworkConfig),
@@ -48,7 +48,7 @@ enum Work {
 
 type Agents = BTreeMap<String, AgentInfo>;
 
-/// A master.
+/// Model of a C++ master.
 #[derive(Debug)]
 pub struct OldMaster {
     network: Network,
@@ -56,22 +56,23 @@ pub struct OldMaster {
     habits: Habits,
     leads: bool,
     phase: Phase,
-    /// As the log has them.
+    /// Agents in the log.
     agents: Agents,
     states: BTreeMap<(String, String), OverlayState>,
-    /// Fields of the log that it does not know.
+    /// Unknown fields of the log.
     unknown: Vec<u8>,
     waiting: VecDeque<Work>,
-    /// The write under way, what it is for, and what the log has then.
+    /// Current write, its cause, and the state that it stores.
     writing: Option<(Work, Agents)>,
     writes: u64,
-    /// Reads and writes that are not answered yet, those of former leads too.
+    /// Unanswered reads and writes, including those of earlier terms.
     reading: u32,
     written: bool,
     effects: VecDeque<Effect>,
 }
 
 impl OldMaster {
+    /// Makes a master.
     pub fn new(network: Network, me: Upid, habits: Habits) -> OldMaster {
         OldMaster {
             network,
@@ -91,7 +92,7 @@ impl OldMaster {
         }
     }
 
-    /// A Mesos master that leads no more ends, and one that leads has just begun.
+    /// Handles a change of the leader. A Mesos master exits when it loses the leadership.
     fn leader(&mut self, leader: Option<Upid>) {
         let leads = leader.is_some_and(|leader| leader.address == self.me.address);
         if leads != self.leads {
@@ -119,7 +120,7 @@ impl OldMaster {
                     return;
                 };
                 match self.phase {
-                    // Whether it leads or not. The registration is lost.
+                    // The master does this without leading too. The registration is lost.
                     Phase::Fresh => {
                         self.phase = Phase::Reading;
                         self.reading += 1;
@@ -179,7 +180,7 @@ impl OldMaster {
         self.phase = Phase::Serving;
     }
 
-    /// Goes on until there is something to write.
+    /// Handles queued changes until there is something to write.
     fn work(&mut self) {
         while self.written && self.writing.is_none() {
             let Some(work) = self.waiting.pop_front() else {
@@ -191,7 +192,7 @@ impl OldMaster {
                     let ip = from.address.ip().to_string();
                     let known = agents.contains_key(&ip);
                     if !known {
-                        // Who cannot have anything hears nothing.
+                        // An agent that gets no allocation gets no answer.
                         let Some(info) = self.allocate(&ip, config) else {
                             continue;
                         };
@@ -348,7 +349,7 @@ impl OldMaster {
         })
     }
 
-    /// The lowest free address; neither the first one nor the last one.
+    /// Returns the lowest free address, without the first and the last one.
     fn vtep(&self, range: IpNet) -> Option<IpNet> {
         let all = Range {
             net: range,
@@ -377,7 +378,7 @@ impl OldMaster {
         .ok()
     }
 
-    /// The lowest free subnet.
+    /// Returns the lowest free subnet.
     fn subnet(&self, range: Range) -> Option<IpNet> {
         let overlays = self.agents.values().flat_map(|agent| &agent.overlays);
         let taken: Vec<IpNet> = overlays
@@ -402,7 +403,7 @@ impl OldMaster {
                 Response::unavailable("The log has not been read.")
             }
             ("GET", "/overlay-master/state") => self.state(),
-            // (What it does without leading is nobody's business: operators ask the leader.)
+            // (Operators ask the leader, so answers of standbys do not matter.)
             ("POST", _) if !self.leads => Response::unavailable("Ask the leader."),
             ("POST", "/overlay-master/agents/delete") => match agents_to_delete(&request.body) {
                 Some(ips) => {
@@ -443,7 +444,7 @@ impl OldMaster {
     }
 }
 
-/// As both endpoints of the predecessor show it, as far as tests look at it.
+/// Returns an overlay as both endpoints of the C++ modules show it, with the members that tests use.
 pub fn overlay_json(overlay: &AgentOverlayInfo) -> Value {
     let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
     json!({
@@ -465,7 +466,7 @@ fn agents_to_delete(body: &[u8]) -> Option<Vec<String>> {
     json["agents"].as_array()?.iter().map(ip).collect()
 }
 
-/// The fields of a message that a predecessor does not know, as they are.
+/// Returns the encoded fields of a message that C++ modules do not know.
 pub fn unknown_fields(mut message: Bytes) -> Vec<u8> {
     let mut unknown = Vec::new();
     while message.has_remaining() {

@@ -1,8 +1,8 @@
-//! The C++ module pair that ours takes the place of, as pure machines: what its peers
-//! can see of it, and no more.
+//! Models of the C++ modules that this project replaces, as pure machines with the behaviour that
+//! their peers can observe.
 //!
-//! It knows fields below 100 only, drops messages that it does not know, tells nobody of
-//! peers and refuses nobody. What is not known of it is a habit, for a test to choose.
+//! The C++ modules know protobuf fields below 100 only, drop unknown messages, send no peers and
+//! refuse no registration. Unknown details are `Habits`, which tests choose.
 
 #![allow(dead_code, reason = "each test program uses its part of it")]
 
@@ -12,7 +12,7 @@ pub mod master;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Upid};
 
-/// A message for somebody.
+/// Makes an effect that sends a message.
 fn send<M: Named>(to: &Upid, message: &M) -> Effect {
     Effect::send(to.clone(), message)
 }

@@ -1,4 +1,4 @@
-//! Plays a transcript: makes happen what its lines say.
+//! Runs a transcript: turns its lines into inputs of an agent, and the effects into lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,46 +21,54 @@ use overlay_core::{
     Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid,
 };
 
-use crate::show;
+use crate::format;
 
 /// The agent of a transcript.
-struct Player {
+struct Runner {
     agent: Agent,
     now: Time,
-    /// The master that messages come from unless a line says another.
+    /// Master that sends messages, unless a line names another one.
     master: Upid,
     requests: u64,
-    /// The last pass that the agent asked for.
+    /// Generation of the last `ApplyHost`.
     generation: u64,
+    /// Generation of the last `ApplyEngine`.
     engine_generation: u64,
-    /// The container engine does at once what it is asked for, in silence. Otherwise
-    /// it does what the transcript says.
-    engine_obeys: bool,
+    engine: Engine,
 }
 
-/// The transcript with what the agent does now.
-pub fn play(transcript: &str) -> String {
-    let mut played = String::new();
-    let mut player: Option<Player> = None;
+/// Container engine of a transcript.
+#[derive(Clone, Copy, PartialEq)]
+enum Engine {
+    /// Succeeds at once and is not part of the transcript.
+    Hidden,
+    /// Does what the transcript says.
+    Scripted,
+}
+
+/// Returns the transcript with the present effects of the agent.
+pub fn run(transcript: &str) -> String {
+    let mut output = String::new();
+    let mut runner: Option<Runner> = None;
     for line in transcript.lines() {
         if let Some(command) = line.strip_prefix("> ") {
-            writeln!(played, "{line}").unwrap();
+            writeln!(output, "{line}").unwrap();
             let words: Vec<&str> = command.split_whitespace().collect();
             match words[0] {
-                "agent" => player = Some(Player::new(&words[1..])),
-                _ => player
+                "agent" => runner = Some(Runner::new(&words[1..])),
+                _ => runner
                     .as_mut()
-                    .expect("\"> agent\" comes first")
-                    .command(&words, &mut played),
+                    .expect("a transcript begins with \"> agent\"")
+                    .command(&words, &mut output),
             }
         } else if line.is_empty() || line.starts_with('#') {
-            writeln!(played, "{line}").unwrap();
+            writeln!(output, "{line}").unwrap();
         }
     }
-    played
+    output
 }
 
-/// `dcos=3` or `dcos=3,2`: addresses in use, of both families.
+/// Parses `dcos=3` or `dcos=3,2`: addresses in use of both families.
 fn usage(word: &str) -> (String, InUse) {
     let (name, counts) = word.split_once('=').unwrap();
     let (v4, v6) = counts.split_once(',').unwrap_or((counts, "0"));
@@ -73,45 +81,45 @@ fn usage(word: &str) -> (String, InUse) {
     )
 }
 
-impl Player {
-    fn new(words: &[&str]) -> Player {
+impl Runner {
+    fn new(words: &[&str]) -> Runner {
         let mut config = AgentConfig::new("/cni");
-        let mut engine_obeys = true;
+        let mut engine = Engine::Hidden;
         for word in words {
             match *word {
                 "external" => config.backend = Backend::External,
-                "with-engine" => engine_obeys = false,
+                "with-engine" => engine = Engine::Scripted,
                 "no-docker" => config.network.docker_bridge = false,
                 "no-ipv6" => config.network.enable_ipv6 = false,
                 "two-attempts" => config.max_configuration_attempts = 2,
                 word => panic!("no such setting: {word}"),
             }
         }
-        Player {
+        Runner {
             agent: Agent::new(config, "overlay-agent@10.0.0.2:5051".parse().unwrap(), 1),
             now: Time::default(),
             master: "overlay-master@10.0.0.1:5050".parse().unwrap(),
             requests: 0,
             generation: 0,
             engine_generation: 0,
-            engine_obeys,
+            engine,
         }
     }
 
-    fn command(&mut self, words: &[&str], played: &mut String) {
+    fn command(&mut self, words: &[&str], output: &mut String) {
         let timer = self.agent.poll_timeout();
         let input = self.input(words);
         self.agent.handle(self.now, input);
         while let Some(effect) = self.agent.poll_effect() {
             if words[0] == "status" {
-                writeln!(played, "  {}", show::status(&effect)).unwrap();
+                writeln!(output, "  {}", format::status(&effect)).unwrap();
                 continue;
             }
             match effect {
                 Effect::ApplyHost { generation, .. } => self.generation = generation,
                 Effect::ApplyEngine { generation, .. } => {
                     self.engine_generation = generation;
-                    if self.engine_obeys {
+                    if self.engine == Engine::Hidden {
                         let done = Input::EngineDone(self.engine_report("ok"));
                         self.agent.handle(self.now, done);
                         continue;
@@ -119,12 +127,12 @@ impl Player {
                 }
                 _ => {}
             }
-            writeln!(played, "  {}", show::effect(&effect)).unwrap();
+            writeln!(output, "  {}", format::effect(&effect)).unwrap();
         }
         match self.agent.poll_timeout() {
             next if next == timer => {}
-            Some(next) => writeln!(played, "  timer {next}").unwrap(),
-            None => writeln!(played, "  no timer").unwrap(),
+            Some(next) => writeln!(output, "  timer {next}").unwrap(),
+            None => writeln!(output, "  no timer").unwrap(),
         }
     }
 
@@ -134,7 +142,7 @@ impl Player {
                 self.now = self.agent.poll_timeout().expect("a timer is set");
                 Input::Timeout
             }
-            // A moment too soon.
+            // 1 ns before the timer.
             "early" => {
                 let timer = self.agent.poll_timeout().expect("a timer is set");
                 self.now = Time(timer.0 - Duration::from_nanos(1));
@@ -170,7 +178,7 @@ impl Player {
                 self.message(&message)
             }
             "bytes" => self.bytes(words[1], words[2..].concat().as_bytes()),
-            // The end of the pass before the latest one.
+            // The result of the attempt before the latest one.
             "late-host" => {
                 let report = self.report(&words[1..].join(" "));
                 Input::HostDone(HostReport {
@@ -209,7 +217,7 @@ impl Player {
         }
     }
 
-    /// `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
+    /// Parses `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
     fn report(&self, text: &str) -> HostReport {
         let mut report = HostReport {
             generation: self.generation,
@@ -220,11 +228,17 @@ impl Player {
                 ("host", error) => report.host.push(error.to_owned()),
                 ("used", overlay) => {
                     report.used.insert(overlay.to_owned());
-                    report.draining.push(format!(
-                        "overlay {overlay} is gone, but 1 container uses it"
-                    ));
+                    report.draining.insert(
+                        format!("m-{overlay}"),
+                        format!("overlay {overlay} is gone, but 1 container uses it"),
+                    );
                 }
-                ("draining", sentence) => report.draining.push(sentence.to_owned()),
+                ("draining", sentence) => {
+                    let bridge = sentence.split(' ').find(|word| word.starts_with("m-"));
+                    report
+                        .draining
+                        .insert(bridge.unwrap().to_owned(), sentence.to_owned());
+                }
                 (overlay, error) => {
                     report.overlays.insert(overlay.to_owned(), error.to_owned());
                 }
@@ -233,8 +247,8 @@ impl Player {
         report
     }
 
-    /// `ok`, or `dcos: error; note: sentence; used: web`, or `away: error` from an engine
-    /// that is.
+    /// Parses `ok`, or `dcos: error; note: sentence; used: web`, or `away: error` from an engine that
+    /// is not reachable.
     fn engine_report(&self, text: &str) -> EngineReport {
         let mut report = EngineReport {
             generation: self.engine_generation,
@@ -253,7 +267,7 @@ impl Player {
         report
     }
 
-    /// `get /path [accept=…] [jsonp=…]`.
+    /// Parses `get /path [accept=…] [jsonp=…]`.
     fn request(&mut self, method: &str, words: &[&str]) -> Input {
         self.requests += 1;
         let mut request = Request {
@@ -276,9 +290,8 @@ impl Player {
     }
 }
 
-/// `dcos=9.0.0.0/24 dcos6=fd01:b::/80 both=9.1.0.0/24,fd01:b:0:0:1::/80 vtep=44.128.0.9/20 problem:sentence
-/// notice:sentence @3`, in which
-/// everything else is as a master would have it.
+/// Parses `dcos=9.0.0.0/24 dcos6=fd01:b::/80 both=9.1.0.0/24,fd01:b:0:0:1::/80 vtep=44.128.0.9/20
+/// problem:sentence notice:sentence @3`. All other values are those of a real master.
 fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     let mut message = UpdateAgentOverlaysMessage::default();
     let mut vtep = "44.128.0.2/20";
@@ -312,7 +325,7 @@ fn overlays(words: &[&str]) -> UpdateAgentOverlaysMessage {
     message
 }
 
-/// The lower and the upper half of a subnet.
+/// Returns the lower and the upper half of a subnet.
 fn halves(subnet: Option<&str>) -> (Option<String>, Option<String>) {
     let halves = subnet
         .and_then(|subnet| subnet.parse::<IpNet>().ok())
@@ -358,9 +371,9 @@ fn overlay(name: &str, subnets: &str) -> AgentOverlayInfo {
     }
 }
 
-/// `7:1` (everything) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer,
+/// Parses `7:1` (a snapshot) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer,
 /// `v4:10.0.0.3=9.0.1.0/24` for one whose VTEP has no IPv6, `-10.0.0.3` for one that left, and
-/// `since:6:9` for the version of another lead that has the same list as the delta's base.
+/// `since:6:9` for the version of another leader with the same list as the delta's base.
 fn peers(words: &[&str]) -> UpdatePeersMessage {
     let (epoch, versions) = words[0].split_once(':').unwrap();
     let (base, version) = match versions.split_once("..") {
@@ -397,7 +410,7 @@ fn peers(words: &[&str]) -> UpdatePeersMessage {
     message
 }
 
-/// The same with its peers packed.
+/// Returns the message with its peers packed.
 fn packed(mut message: UpdatePeersMessage) -> UpdatePeersMessage {
     let mut encoded = Vec::new();
     prost::encoding::message::encode_repeated(

@@ -1,4 +1,4 @@
-//! What an agent does, as lines that a person can read.
+//! The effects of an agent as lines of a transcript.
 
 use overlay_core::host_api::desired::{Backend, Bridge, Desired};
 use overlay_core::proto::AgentOverlayInfo;
@@ -10,7 +10,7 @@ use overlay_core::{Effect, Io, Level};
 use prost::Message;
 use serde_json::Value;
 
-/// One effect as one line.
+/// Returns an effect as one line.
 pub fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Io(Io::Send { to, name, body }) => {
@@ -81,7 +81,7 @@ pub fn effect(effect: &Effect) -> String {
     }
 }
 
-/// The answer of `/overlay-agent/overlay` in short.
+/// Returns a summary of the answer of `/overlay-agent/overlay`.
 pub fn status(effect: &Effect) -> String {
     let Effect::Io(Io::Respond { response, .. }) = effect else {
         panic!("not an answer: {effect:?}")
