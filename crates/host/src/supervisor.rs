@@ -319,13 +319,12 @@ impl<R: Report, S: Signal> Control<R, S> {
     /// Hands a report about the newest desired state to the owner, unless it says the same
     /// as the one before about the same desired state.
     pub(crate) fn publish(&mut self, mut report: R) {
-        let is_first = self.is_pending();
         let before = self.current.take();
-        let same = before
-            .as_ref()
-            .is_some_and(|(_, before)| !is_first && report.says_the_same_as(before));
-        let Some(order) = self.pending.take().or(before.map(|(order, _)| order)) else {
-            return;
+        // A replaced desired state can be large. It is dropped after the report is out.
+        let (order, same, _replaced) = match (self.pending.take(), before) {
+            (None, None) => return,
+            (None, Some((order, before))) => (order, report.says_the_same_as(&before), None),
+            (Some(order), before) => (order, false, before),
         };
         report.set_generation(order.generation);
         if !same {

@@ -1,7 +1,7 @@
 //! Plans neighbours, FDB entries and routes of the peers.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::iter::Peekable;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -189,40 +189,38 @@ impl<'a> ChangedPeers<'a> {
     /// [`MOST_CHANGES`].
     fn between(from: &'a PeerMap, to: &'a PeerMap) -> Option<ChangedPeers<'a>> {
         let mut changed = ChangedPeers::default();
-        let (mut old, mut new) = (from.iter().peekable(), to.iter().peekable());
-        while let Some(step) = next_of_both(&mut old, &mut new) {
-            match step {
-                (Some((_, before)), Some((_, after)))
-                    if Arc::ptr_eq(before, after) || before == after => {}
-                (before, after) => {
-                    changed
-                        .removed
-                        .extend(before.map(|(ip, peer)| (*ip, &**peer)));
-                    changed.added.extend(after.map(|(ip, peer)| (*ip, &**peer)));
+        let (mut old, mut new) = (from.iter(), to.iter());
+        let (mut before, mut after) = (old.next(), new.next());
+        loop {
+            let order = match (before, after) {
+                (None, None) => return Some(changed),
+                (Some((ip, _)), Some((other, _))) => ip.cmp(other),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+            };
+            let (removed, added) = (
+                before.filter(|_| order.is_le()),
+                after.filter(|_| order.is_ge()),
+            );
+            let is_same = match (removed, added) {
+                (Some((_, one)), Some((_, other))) => Arc::ptr_eq(one, other) || one == other,
+                _ => false,
+            };
+            if !is_same {
+                let entry = |(ip, peer): (&Ipv4Addr, &'a Arc<Peer>)| (*ip, &**peer);
+                changed.removed.extend(removed.map(entry));
+                changed.added.extend(added.map(entry));
+                if changed.removed.len().max(changed.added.len()) > MOST_CHANGES {
+                    return None;
                 }
             }
-            if changed.removed.len().max(changed.added.len()) > MOST_CHANGES {
-                return None;
+            if order.is_le() {
+                before = old.next();
+            }
+            if order.is_ge() {
+                after = new.next();
             }
         }
-        Some(changed)
-    }
-}
-
-type PeerEntry<'a> = (&'a Ipv4Addr, &'a Arc<Peer>);
-
-/// Returns the next entries of two sorted lists: both if they have the same address, and
-/// otherwise the one with the lower address. `None`: both lists are at their end.
-fn next_of_both<'a, I: Iterator<Item = PeerEntry<'a>>>(
-    old: &mut Peekable<I>,
-    new: &mut Peekable<I>,
-) -> Option<(Option<PeerEntry<'a>>, Option<PeerEntry<'a>>)> {
-    match (old.peek(), new.peek()) {
-        (None, None) => None,
-        (Some((before, _)), Some((after, _))) if before == after => Some((old.next(), new.next())),
-        (Some((before, _)), Some((after, _))) if after < before => Some((None, new.next())),
-        (None, Some(_)) => Some((None, new.next())),
-        (Some(_), _) => Some((old.next(), None)),
     }
 }
 
