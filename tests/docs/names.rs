@@ -22,7 +22,7 @@ fn keys(file: &str, path: &str, text: &str) -> Vec<String> {
         .find(|line| line.contains(&format!(" {place}: ")));
     let line = line.unwrap_or_else(|| panic!("no line about {place}: {warnings:?}"));
     let (_, keys) = line
-        .split_once("the known ones are ")
+        .split_once("the known keys are ")
         .unwrap_or_else(|| panic!("{line}"));
     keys.split(", ").map(str::to_owned).collect()
 }

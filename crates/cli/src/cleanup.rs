@@ -57,8 +57,8 @@ pub struct Options {
     /// Print what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Remove bridges even if containers are attached, and what these containers need.
-    /// They lose their network.
+    /// Remove bridges even if containers are attached, and the routes and rules that these
+    /// need. The containers lose their network.
     #[arg(long, verbatim_doc_comment)]
     force: bool,
     /// Configuration file of the agent module, from which the directory of the CNI

@@ -158,52 +158,53 @@ fn cleanup(host: &Host, arguments: &str) -> (Option<i32>, String, String) {
     )
 }
 
+/// Returns everything on a host that the command may change.
+fn configuration(host: &Host) -> Vec<String> {
+    let mut text: String = [
+        "iptables-save -t nat",
+        "iptables-save -t filter",
+        "ip6tables-save -t nat",
+        "ip route show table all proto 142",
+        "ip rule show",
+        "ip -6 rule show",
+    ]
+    .iter()
+    .map(|line| host.command(line))
+    .collect();
+    text += &devices(host).join("\n");
+    let is_significant = |line: &&str| !line.starts_with(['#', ':', '*']) && *line != "COMMIT";
+    text.lines()
+        .filter(is_significant)
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// Writes an agent's configuration file, and returns the option that names it.
+fn agent_config(host: &Host) -> String {
+    let (dir, file) = (host.cni.path(), host.cni.path().join("agent.json"));
+    fs::write(&file, format!(r#"{{"cni_dir": "{}"}}"#, dir.display())).unwrap();
+    format!("--agent-config {}", file.display())
+}
+
+/// Returns a host with an overlay, objects of other programs, and the command's options.
+fn configured_host() -> (Host, String) {
+    let host = Host::new();
+    host.ip("link add foreign type bridge");
+    host.ip("route add 192.168.7.0/24 dev lo");
+    host.settle(&with_peers(&host));
+    let options = agent_config(&host);
+    (host, options)
+}
+
 #[test]
-fn cleanup_removes_everything_and_prints_it() {
-    if !testkit::root("cleanup_removes_everything") {
+fn cleanup_keeps_what_containers_use() {
+    if !testkit::root("cleanup_keeps_what_containers_use") {
         return;
     }
-    let host = Host::new();
-    for line in [
-        "ip link add foreign type bridge",
-        "ip route add 192.168.7.0/24 dev lo",
-    ] {
-        host.command(line);
-    }
-    let everything = || {
-        let rules = [
-            "iptables-save -t nat",
-            "iptables-save -t filter",
-            "ip6tables-save -t nat",
-        ];
-        let shown = [
-            "ip route show table all proto 142",
-            "ip rule show",
-            "ip -6 rule show",
-        ];
-        let lines = rules
-            .iter()
-            .chain(&shown)
-            .map(|line| host.command(line))
-            .collect::<String>();
-        let lines = format!("{lines}{}", devices(&host).join("\n"));
-        let kept = |line: &&str| !line.starts_with(['#', ':', '*']) && *line != "COMMIT";
-        lines
-            .lines()
-            .filter(kept)
-            .map(|line| line.trim_end().to_owned())
-            .collect::<Vec<_>>()
-    };
-    host.settle(&with_peers(&host));
-    let container = attach_container(&host);
-    let before = everything();
-    let config = host.cni.path().join("agent.json");
-    fs::write(
-        &config,
-        format!(r#"{{"cni_dir": "{}"}}"#, host.cni.path().display()),
-    )
-    .unwrap();
-    let options = format!("--agent-config {}", config.display());
+    let (host, options) = configured_host();
+    let _container = attach_container(&host);
+    let before = configuration(&host);
+    let in_use = "in use: overlay dcos was removed, but 1 container on m-dcos still uses it";
 
     let (status, out, error) = cleanup(&host, &format!("--dry-run {options}"));
     assert_eq!(status, Some(3), "{error}");
@@ -211,15 +212,17 @@ fn cleanup_removes_everything_and_prints_it() {
         out.contains("would remove CNI configuration dcos.conf\n"),
         "{out}"
     );
-    assert!(
-        error.contains("in use: overlay dcos was removed, but 1 container on m-dcos still uses it"),
-        "{error}"
+    assert!(error.contains(in_use), "{error}");
+    assert_eq!(
+        configuration(&host),
+        before,
+        "the dry run changed something"
     );
-    assert_eq!(everything(), before, "the dry run changed something");
     assert!(host.cni.path().join("dcos.conf").exists());
 
     let (status, out, error) = cleanup(&host, &options);
     assert_eq!(status, Some(3), "{out}{error}");
+    assert!(error.contains(in_use), "{error}");
     assert!(
         out.contains("removed CNI configuration dcos.conf\n"),
         "{out}"
@@ -228,7 +231,16 @@ fn cleanup_removes_everything_and_prints_it() {
         devices(&host).contains(&"vtep1024".to_owned()),
         "it was removed although a container uses the overlay"
     );
+}
 
+#[test]
+fn cleanup_removes_everything_and_prints_it() {
+    if !testkit::root("cleanup_removes_everything") {
+        return;
+    }
+    let (host, options) = configured_host();
+    let container = attach_container(&host);
+    assert_eq!(cleanup(&host, &options).0, Some(3));
     drop(container);
     eventually("the container's interface is removed", || {
         !devices(&host).contains(&"veth1".to_owned())
@@ -251,10 +263,10 @@ fn cleanup_removes_everything_and_prints_it() {
     assert_eq!(devices(&host), ["foreign", "lo"]);
     assert_eq!(host.command("ip rule show table 42"), "");
     assert!(host.command("ip route").contains("192.168.7.0/24"));
-    let left = everything().concat();
+    let remaining = configuration(&host).concat();
     assert!(
-        !left.contains("9.0.0.0/8") && !left.contains("mesos"),
-        "{left}"
+        !remaining.contains("9.0.0.0/8") && !remaining.contains("mesos"),
+        "{remaining}"
     );
     assert_eq!(
         cleanup(&host, &options),

@@ -10,7 +10,7 @@ use crate::protocol::http::{JSON, PROTOBUF, Request, Response, negotiate};
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint};
 use crate::protocol::views;
-use crate::protocol::views::About;
+use crate::protocol::views::AgentDetails;
 
 /// The operation that a request names by its path and method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Agent {
         let master = self.registration.master().map(Upid::to_string);
         let addresses = self.addresses();
         let draining: Vec<String> = self.host.draining().values().cloned().collect();
-        let about = About {
+        let details = AgentDetails {
             addresses: Some(&addresses),
             draining: &draining,
             host_errors: &self.host_problems(),
@@ -78,7 +78,7 @@ impl Agent {
             problems: &self.problems,
             registered: self.is_registered(),
         };
-        views::agent(&self.info(), &about)
+        views::agent(&self.info(), &details)
     }
 
     /// Returns this agent and its overlays, with their states.

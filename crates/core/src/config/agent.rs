@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_dcos_writes() {
+    fn a_configuration_of_dcos_is_read() {
         let text = r#"{"cni_dir": "/opt/mesosphere/etc/dcos/network/cni",
             "cni_data_dir": "/var/run/dcos/cni/networks",
             "network_config": {"allocate_subnet": true, "mesos_bridge": true, "docker_bridge": false,
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_of_numbers_are_within() {
+    fn bounds_are_inclusive() {
         for (mtu, timeout, attempts) in [(576, 1, 1), (65_535, u32::MAX, u32::MAX)] {
             let text = format!(
                 r#"{{"cni_dir": "/c", "max_configuration_attempts": {attempts},
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_way_to_compute_checksums() {
+    fn every_value_of_vxlan_tx_checksum_is_read() {
         for (text, checksum) in [
             ("auto", Checksum::Auto),
             ("on", Checksum::On),
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_covered_as_they_are_meant() {
+    fn authentication_covers_the_endpoints_of_its_mode() {
         use crate::protocol::routes::Access::{Anyone, Readers, Writers};
         for (mode, covered) in [
             (AuthenticateHttp::None, [false, false, false]),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_way_to_authenticate() {
+    fn every_value_of_authenticate_http_is_read() {
         for (text, mode) in [
             ("none", AuthenticateHttp::None),
             ("writes", AuthenticateHttp::Writes),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_firewall() {
+    fn every_value_of_firewall_is_read() {
         for (text, firewall) in [
             ("auto", Firewall::Auto),
             ("iptables", Firewall::Iptables),
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_every_way_to_name_the_master() {
+    fn every_form_of_master_is_read() {
         for master in [
             "10.0.0.1:5050",
             "leader.mesos:5050",
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_engines_socket_as_path_and_as_url() {
+    fn docker_socket_is_a_path_or_a_url() {
         for socket in ["/run/d.sock", "unix:///run/d.sock"] {
             let text = format!(r#"{{"cni_dir": "/c", "docker_socket": "{socket}"}}"#);
             assert_eq!(

@@ -50,7 +50,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn reads_what_mesos_writes() {
+    fn durations_of_mesos_are_read() {
         for (text, millis) in [
             ("5mins", 300_000),
             ("1ms", 1),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn invalid_durations_are_rejected() {
         for (text, what) in [
             ("", "has no known unit"),
             ("5", "has no known unit"),

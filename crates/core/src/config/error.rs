@@ -20,7 +20,7 @@ pub struct Mistake {
     pub field: String,
     /// The value and what is wrong with it.
     pub problem: String,
-    /// What the operator can do about it.
+    /// The remedy, as an imperative.
     pub remedy: String,
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::names::{MAX_DEVICE_NAME, MESOS_BRIDGE_PREFIX};
 use crate::proto;
 use crate::protocol::routes::Access;
 use overlay::Definition;
@@ -204,9 +205,8 @@ pub struct Range {
     pub prefix: u8,
 }
 
-/// Longest name of an overlay, in bytes. The name of a device has at most 15 bytes (`IFNAMSIZ`
-/// less one), two of which are `m-` or `d-`.
-pub const MAX_OVERLAY_NAME: usize = 13;
+/// Longest name of an overlay, in bytes. The names of its bridges are longer by their prefix.
+pub const MAX_OVERLAY_NAME: usize = MAX_DEVICE_NAME - MESOS_BRIDGE_PREFIX.len();
 
 /// Default MTU of containers' interfaces, in bytes. Existing clusters have it, and it fits an
 /// underlay of 1500 bytes.

@@ -32,7 +32,7 @@ pub enum FieldMistake {
     Missing {
         /// The key.
         key: &'static str,
-        /// What the operator can do about it.
+        /// The remedy, as an imperative.
         remedy: String,
     },
     /// The field has a wrong value.
@@ -41,7 +41,7 @@ pub enum FieldMistake {
         key: &'static str,
         /// The end of a sentence that begins with the value.
         what: String,
-        /// What the operator can do about it.
+        /// The remedy, as an imperative.
         remedy: String,
     },
 }

@@ -17,7 +17,7 @@ const SIMILAR: f64 = 0.75;
 /// Largest length of a value or key that is shown in full, in characters.
 const SHOWN_LENGTH: usize = 80;
 
-/// Proof that a mistake was reported. Whoever depends on the value skips its checks.
+/// Proof that a mistake was reported. Checks that depend on the value are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reported;
 
@@ -29,7 +29,7 @@ pub(super) type Field<T> = Result<Option<T>, Reported>;
 pub(super) struct Invalid {
     /// The end of a sentence that begins with the value.
     pub what: String,
-    /// What the operator can do about it.
+    /// The remedy, as an imperative.
     pub remedy: String,
 }
 
@@ -45,9 +45,9 @@ pub struct Parsed<T> {
 /// The treatment of unknown and duplicate keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strictness {
-    /// They are warnings. An unknown key is ignored, of duplicate keys the last one is used.
+    /// Warnings. An unknown key is ignored, and the last one of duplicate keys is used.
     Lenient,
-    /// They are mistakes.
+    /// Mistakes.
     Strict,
 }
 

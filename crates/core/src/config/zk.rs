@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_urls_apart() {
+    fn urls_are_parsed() {
         let url = parse("zk://a:2181,b:2182/mesos/one/").unwrap();
         assert_eq!(
             (url.servers.as_str(), url.path.as_str()),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_a_url() {
+    fn invalid_urls_are_rejected() {
         for (url, what) in [
             ("http://a:1/", "does not begin with zk://"),
             ("zk:///mesos", "has an empty entry in its list of servers"),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_ports_are_one_of_each() {
+    fn one_host_and_one_port_are_required() {
         for fit in ["a:1", "10.0.0.1:65535", "[fd01::1]:5050"] {
             assert_eq!(check_host_port(fit), Ok(()), "{fit}");
         }

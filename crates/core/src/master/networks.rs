@@ -29,7 +29,7 @@ pub use overrides::Override;
 pub struct AgentSubnets {
     /// The agent.
     pub agent: Ipv4Addr,
-    /// Its subnets. An agent may take part in an overlay without a subnet.
+    /// The subnets. An agent may take part in an overlay without a subnet.
     pub nets: DualStackNet,
 }
 
@@ -82,17 +82,17 @@ pub struct Networks {
 /// The state of an overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayState {
-    /// It is in force, and agents get subnets of it.
+    /// In force, and agents get subnets of it.
     Active,
-    /// It is in force, and no agent gets a subnet of it.
+    /// In force, but no agent gets a subnet of it.
     Disabled,
-    /// It was removed, and agents still hold subnets of it.
+    /// Removed, and agents still hold subnets of it.
     Draining,
-    /// It was removed, and the removal is remembered because a configuration has its name.
+    /// Removed. The removal is remembered because a configuration has the name.
     Removed,
-    /// It is in the configuration, and conflicts with other overlays.
+    /// In the configuration, but in conflict with another overlay.
     LeftOut,
-    /// It is in no configuration and was never changed, but agents hold subnets of it.
+    /// In no configuration and never changed, but agents hold subnets of it.
     Orphaned,
 }
 

@@ -26,7 +26,7 @@ const MTU: &str = "com.docker.network.driver.mtu";
 /// Failure of a call. Holds one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no engine: no process listens on the socket.
+    /// No process listens on the socket: no engine is running.
     Absent(String),
     /// The engine did not answer in time, or the connection broke. Further calls would
     /// fail as well.

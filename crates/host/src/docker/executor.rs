@@ -28,7 +28,7 @@ const QUICK_CHECK_PERIOD: Duration = Duration::from_millis(500);
 /// A thread that takes an [`EngineDesired`], compares it with the engine's networks and applies
 /// the difference. It repeats that when the engine reports a change of its networks, when the
 /// engine comes back or answers again, when the MTU of the underlay changes, and periodically.
-/// Once no network is desired and none of ours is left, the engine is not talked to any more.
+/// Once no network is desired and none of this module is left, no more requests are sent.
 ///
 /// Dropping it gives up a call that is under way. After that `wake` is not called any more.
 pub struct Executor {
@@ -64,7 +64,7 @@ impl Report for EngineReport {
 
 impl Executor {
     /// Starts the thread. It calls `wake` whenever there is a report to
-    /// [`poll`](Executor::poll); `wake` must not wait for whoever drops the executor.
+    /// [`poll`](Executor::poll); `wake` must not wait for the thread that drops the executor.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -127,7 +127,7 @@ struct SocketIdentity {
 
 /// Reason for the end of a wait.
 enum Wakeup {
-    /// There is something in the mailbox.
+    /// The mailbox was filled.
     Mailbox,
     Event(Event),
     EventsLost,

@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn subnets_match_family_by_family() {
         let (four, six) = ("9.0.1.128/25", "fd01:b::8000:0:0/81");
-        for (wanted, existing, expected) in [
+        for (desired, existing, expected) in [
             (&[four, six][..], &[four, six][..], true),
             (&[four, six], &[six, four], true),
             (&[four, six], &[four], false),
@@ -564,9 +564,9 @@ mod tests {
         ] {
             let nets = |texts: &[&str]| texts.iter().map(|text| net(text)).collect::<Vec<_>>();
             assert_eq!(
-                subnets_match(&nets(existing), &nets(wanted)),
+                subnets_match(&nets(existing), &nets(desired)),
                 expected,
-                "{wanted:?} {existing:?}"
+                "{desired:?} {existing:?}"
             );
         }
     }

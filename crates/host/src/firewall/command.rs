@@ -49,8 +49,8 @@ impl Tool {
             return Ok(String::from_utf8_lossy(&stdout).into_owned());
         }
         // The reason comes first; a long usage text may follow.
-        let said = String::from_utf8_lossy(&stderr);
-        let said: Vec<&str> = said
+        let message = String::from_utf8_lossy(&stderr);
+        let message: Vec<&str> = message
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty())
@@ -59,10 +59,10 @@ impl Tool {
         Err(format!(
             "{}: {}",
             self.name,
-            if said.is_empty() {
+            if message.is_empty() {
                 status.to_string()
             } else {
-                said.join(" ")
+                message.join(" ")
             }
         ))
     }

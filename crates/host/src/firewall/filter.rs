@@ -134,7 +134,7 @@ fn write_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut
     }
 }
 
-/// Flushes and deletes the chains of ours that are not needed.
+/// Flushes and deletes the own chains that are not needed.
 fn remove_stale_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut Plan) {
     let is_stale = |name: &&&str| {
         rules.chain(TABLE, name).is_some() && !chains.iter().any(|own| own.name == **name)

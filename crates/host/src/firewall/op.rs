@@ -110,7 +110,7 @@ pub(super) enum Op {
 /// Way in which an ipset is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SetWrite {
-    /// There is no set of this name.
+    /// No set of this name exists.
     Create,
     /// A complete new set is swapped with the one that exists.
     Replace,

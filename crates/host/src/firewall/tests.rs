@@ -117,64 +117,74 @@ fn changes(desired: &FirewallDesired, rules: &str, of: &str) -> Vec<String> {
 
 /// Applies lines to rules of the table `filter` as `iptables-restore --noflush` does.
 fn restore(rules: &str, changes: &[String]) -> String {
-    let mut chains: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut policies: BTreeMap<String, String> = BTreeMap::new();
-    let body = rules
-        .lines()
-        .filter(|line| line.starts_with([':', '-']))
-        .map(str::to_owned);
-    for line in body.chain(changes.iter().cloned()) {
+    let mut table = FilterTable::default();
+    let rules = rules.lines().filter(|line| line.starts_with([':', '-']));
+    for line in rules.chain(changes.iter().map(String::as_str)) {
+        table.apply(line);
+    }
+    table.to_string()
+}
+
+/// Model of the table `filter` in the kernel.
+#[derive(Default)]
+struct FilterTable {
+    chains: BTreeMap<String, Vec<String>>,
+    policies: BTreeMap<String, String>,
+}
+
+impl FilterTable {
+    fn apply(&mut self, line: &str) {
         let (verb, rest) = line.split_once(' ').unwrap();
+        if let Some(chain) = verb.strip_prefix(':') {
+            self.policies.insert(chain.to_owned(), rest.to_owned());
+            self.chains.insert(chain.to_owned(), Vec::new());
+            return;
+        }
         let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+        if verb == "-X" {
+            return self.delete(chain);
+        }
+        let rules = self.chains.get_mut(chain).unwrap();
         match verb {
-            "-A" => chains.get_mut(chain).unwrap().push(rule.to_owned()),
+            "-A" => rules.push(rule.to_owned()),
             "-I" => {
-                let (index, rule) = rule.split_once(' ').unwrap();
-                let index = index.parse::<usize>().unwrap() - 1;
-                chains
-                    .get_mut(chain)
-                    .unwrap()
-                    .insert(index, rule.to_owned());
+                let (number, rule) = rule.split_once(' ').unwrap();
+                let index = number.parse::<usize>().unwrap() - 1;
+                rules.insert(index, rule.to_owned());
             }
             "-D" => {
-                let rules = chains.get_mut(chain).unwrap();
-                let index = rules
-                    .iter()
-                    .position(|other| other == rule)
-                    .expect("no such rule");
-                rules.remove(index);
+                let index = rules.iter().position(|other| other == rule);
+                rules.remove(index.expect("no such rule"));
             }
-            "-F" => chains.get_mut(chain).unwrap().clear(),
-            "-X" => {
-                assert_eq!(
-                    chains.remove(chain).unwrap(),
-                    [""; 0],
-                    "{chain} is not empty"
-                );
-                assert!(
-                    !chains
-                        .values()
-                        .flatten()
-                        .any(|rule| rule.ends_with(&format!("-j {chain}")))
-                );
-            }
-            name => {
-                let name = name.strip_prefix(':').unwrap().to_owned();
-                policies.insert(name.clone(), rest.to_owned());
-                chains.insert(name, Vec::new());
-            }
+            "-F" => rules.clear(),
+            verb => panic!("unknown verb {verb}"),
         }
     }
-    let mut text = "*filter\n".to_owned();
-    for chain in chains.keys() {
-        text += &format!(":{chain} {}\n", policies[chain]);
+
+    /// Deletes a chain, which must be empty and without references.
+    fn delete(&mut self, chain: &str) {
+        let rules = self.chains.remove(chain).unwrap();
+        assert_eq!(rules, [""; 0], "{chain} is not empty");
+        let jump = format!("-j {chain}");
+        let mut others = self.chains.values().flatten();
+        assert!(!others.any(|rule| rule.ends_with(&jump)));
     }
-    for (chain, rules) in &chains {
-        rules
-            .iter()
-            .for_each(|rule| text += &format!("-A {chain} {rule}\n"));
+}
+
+/// Prints the table like `iptables-save`.
+impl std::fmt::Display for FilterTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "*filter")?;
+        for chain in self.chains.keys() {
+            writeln!(f, ":{chain} {}", self.policies[chain])?;
+        }
+        for (chain, rules) in &self.chains {
+            for rule in rules {
+                writeln!(f, "-A {chain} {rule}")?;
+            }
+        }
+        Ok(())
     }
-    text
 }
 
 #[test]
@@ -309,11 +319,11 @@ fn set_of_another_program_is_a_problem_and_is_not_touched() {
 
 #[test]
 fn backend_is_changed_without_a_gap() {
-    let desired_state = FirewallDesired::from_host(&desired());
+    let desired = FirewallDesired::from_host(&desired());
     let rules = FRESH.replacen("COMMIT", &format!("-A POSTROUTING {RULE}\nCOMMIT"), 1);
     let mut observed = with_set(host(&rules), desired_set());
-    let to_nftables = plan(&desired_state, NatBackend::Nftables, &observed).ops;
-    let table = nftables::Table::from_desired(&desired_state).unwrap();
+    let to_nftables = plan(&desired, NatBackend::Nftables, &observed).ops;
+    let table = nftables::Table::from_desired(&desired).unwrap();
     assert_eq!(to_nftables[0], Op::WriteTable(table.clone()));
     assert_eq!(to_nftables[1..].len(), 2, "{to_nftables:?}");
 
@@ -322,10 +332,10 @@ fn backend_is_changed_without_a_gap() {
         ..host(FRESH)
     };
     assert_eq!(
-        plan(&desired_state, NatBackend::Nftables, &observed),
+        plan(&desired, NatBackend::Nftables, &observed),
         Plan::default()
     );
-    let to_iptables = plan(&desired_state, NatBackend::Iptables, &observed).ops;
+    let to_iptables = plan(&desired, NatBackend::Iptables, &observed).ops;
     assert_eq!(
         (to_iptables.len(), to_iptables.last()),
         (3, Some(&Op::DeleteTable))
@@ -334,7 +344,7 @@ fn backend_is_changed_without_a_gap() {
 
 #[test]
 fn parses_tables_in_both_spellings() {
-    let desired_state = FirewallDesired::from_host(&desired());
+    let desired = FirewallDesired::from_host(&desired());
     let text = r#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
         {"table": {"family": "inet", "name": "mesos_overlay", "handle": 3}},
         {"set": {"family": "inet", "name": "overlay", "table": "mesos_overlay", "type": "ipv4_addr", "handle": 1,
@@ -348,7 +358,7 @@ fn parses_tables_in_both_spellings() {
     for flags in [r#"["interval"]"#, r#""interval""#] {
         assert_eq!(
             nftables::Table::parse(&text.replace("FLAGS", flags)),
-            nftables::Table::from_desired(&desired_state)
+            nftables::Table::from_desired(&desired)
         );
     }
     for changed in [
@@ -362,53 +372,59 @@ fn parses_tables_in_both_spellings() {
         let table = nftables::Table::parse(&changed).unwrap();
         assert_ne!(
             Some(table),
-            nftables::Table::from_desired(&desired_state),
+            nftables::Table::from_desired(&desired),
             "{changed}"
         );
     }
     assert_eq!(nftables::Table::parse("{}"), None);
 }
 
-/// Each case has the rules of a host that does not forward between our bridges, and lines
-/// that must follow each other in this order afterwards.
+/// Rules of a host that does not forward between our bridges.
+struct ForwardingCase {
+    rules: &'static str,
+    /// Lines that must be there in this order afterwards; `JUMP` is our jump in a chain.
+    expected: &'static [&'static str],
+}
+
+const FORWARDING_CASES: [ForwardingCase; 4] = [
+    ForwardingCase {
+        rules: "-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -s 9.0.1.9/32 -j DROP\n-A DOCKER-USER -j RETURN\n",
+        expected: &[
+            "-A DOCKER-USER -s 9.0.1.9/32 -j DROP",
+            "JUMP DOCKER-USER",
+            "-A DOCKER-USER -j RETURN",
+        ],
+    },
+    ForwardingCase {
+        rules: "-A FORWARD -j DOCKER-USER\n",
+        expected: &["JUMP DOCKER-USER", "-A FORWARD -j DOCKER-USER"],
+    },
+    ForwardingCase {
+        rules: "-A FORWARD -d 169.254.169.254/32 -j DROP\n-A FORWARD -j DOCKER-ISOLATION\n",
+        expected: &[
+            "-A FORWARD -d 169.254.169.254/32 -j DROP",
+            "JUMP FORWARD",
+            "-A FORWARD -j DOCKER-ISOLATION",
+        ],
+    },
+    ForwardingCase {
+        rules: "-A FORWARD -i lo -j ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n",
+        expected: &[
+            "-A FORWARD -i lo -j ACCEPT",
+            "JUMP FORWARD",
+            "-A FORWARD -j REJECT",
+        ],
+    },
+];
+
 #[test]
 fn forwarding_is_accepted_behind_the_operators_rules() {
-    let desired_state = FirewallDesired::from_host(&desired());
+    let desired = FirewallDesired::from_host(&desired());
     let chains = ":FORWARD ACCEPT [0:0]\n:DOCKER-USER - [0:0]\n:DOCKER-ISOLATION - [0:0]\n";
-    for (rules, expected) in [
-        (
-            "-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -s 9.0.1.9/32 -j DROP\n-A DOCKER-USER -j RETURN\n",
-            vec![
-                "-A DOCKER-USER -s 9.0.1.9/32 -j DROP",
-                "JUMP DOCKER-USER",
-                "-A DOCKER-USER -j RETURN",
-            ],
-        ),
-        (
-            "-A FORWARD -j DOCKER-USER\n",
-            vec!["JUMP DOCKER-USER", "-A FORWARD -j DOCKER-USER"],
-        ),
-        (
-            "-A FORWARD -d 169.254.169.254/32 -j DROP\n-A FORWARD -j DOCKER-ISOLATION\n",
-            vec![
-                "-A FORWARD -d 169.254.169.254/32 -j DROP",
-                "JUMP FORWARD",
-                "-A FORWARD -j DOCKER-ISOLATION",
-            ],
-        ),
-        (
-            "-A FORWARD -i lo -j ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n",
-            vec![
-                "-A FORWARD -i lo -j ACCEPT",
-                "JUMP FORWARD",
-                "-A FORWARD -j REJECT",
-            ],
-        ),
-    ] {
+    for ForwardingCase { rules, expected } in FORWARDING_CASES {
         let before = format!("*filter\n{chains}{rules}");
-        let changes = changes(&desired_state, &before, "filter");
-        let after = restore(&before, &changes);
-        let at = expected.iter().map(|line| {
+        let after = restore(&before, &changes(&desired, &before, "filter"));
+        let positions = expected.iter().map(|line| {
             let line = match line.strip_prefix("JUMP ") {
                 Some(chain) => format!("-A {chain} {JUMP}\n"),
                 None => (*line).to_owned(),
@@ -417,22 +433,16 @@ fn forwarding_is_accepted_behind_the_operators_rules() {
                 .find(&line)
                 .unwrap_or_else(|| panic!("no {line} in {after}"))
         });
-        let at: Vec<usize> = at.collect();
-        assert!(at.is_sorted(), "{after}");
-        assert_no_changes(&desired_state, &after);
+        assert!(positions.collect::<Vec<_>>().is_sorted(), "{after}");
+        assert_no_changes(&desired, &after);
         // Everything is removed again.
-        assert_eq!(
-            restore(
-                &after,
-                &self::changes(&FirewallDesired::default(), &after, "filter")
-            ),
-            restore(&before, &[])
-        );
+        let removal = changes(&FirewallDesired::default(), &after, "filter");
+        assert_eq!(restore(&after, &removal), restore(&before, &[]));
     }
 }
 
-fn assert_no_changes(desired_state: &FirewallDesired, rules: &str) {
-    assert_eq!(changes(desired_state, rules, "filter"), [""; 0], "{rules}");
+fn assert_no_changes(desired: &FirewallDesired, rules: &str) {
+    assert_eq!(changes(desired, rules, "filter"), [""; 0], "{rules}");
 }
 
 #[test]
@@ -453,9 +463,9 @@ fn host_that_forwards_everything_gets_no_filter_rules() {
 #[test]
 fn only_mesos_containers_get_rules_to_the_outside() {
     let before = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -s 10.0.0.0/8 -j ACCEPT\n";
-    let desired_state = FirewallDesired::from_host(&desired());
-    let after = restore(before, &changes(&desired_state, before, "filter"));
-    assert_no_changes(&desired_state, &after);
+    let desired = FirewallDesired::from_host(&desired());
+    let after = restore(before, &changes(&desired, before, "filter"));
+    assert_no_changes(&desired, &after);
     let accepts: BTreeSet<&str> = after
         .lines()
         .filter(|line| line.starts_with("-A MESOS"))
@@ -484,9 +494,9 @@ fn isolation_that_the_predecessor_switched_off_is_restored_once() {
     let own =
         "-A DOCKER-ISOLATION-STAGE-2 -o docker0 -j DROP\n-A DOCKER-ISOLATION-STAGE-2 -j RETURN\n";
     let nat = format!("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING {RULE}\n");
-    let desired_state = FirewallDesired::from_host(&desired());
+    let desired = FirewallDesired::from_host(&desired());
     let removals = |rules: &str| {
-        let changes = changes(&desired_state, rules, "filter");
+        let changes = changes(&desired, rules, "filter");
         changes
             .iter()
             .filter(|line| *line == "-D DOCKER-ISOLATION-STAGE-2 -j RETURN")

@@ -107,15 +107,7 @@ fn overlay_traffic_passes_beside_docker(tools: ToolSet, host: Host) {
     }
     let topology = Topology::new(tools, host);
     topology.settle();
-    for (client, servers) in [
-        (&topology.mesos, [DOCKER, FOREIGN]),
-        (&topology.docker, [MESOS, FOREIGN]),
-    ] {
-        servers
-            .iter()
-            .flatten()
-            .for_each(|server| _ = seen(client, server));
-    }
+    exchange_packets(&topology);
     // The engine makes the bridges; the containers are namespaces, so that no image is needed.
     for bridge in ["d-dcos", "foreign"] {
         topology.host.ip(&format!("link delete {bridge}"));
@@ -123,20 +115,7 @@ fn overlay_traffic_passes_beside_docker(tools: ToolSet, host: Host) {
     let worker = topology.host.worker();
     worker.apply_ok(&topology.desired());
     let mut engine = Engine::start(&topology.host);
-    for (bridge, subnet, gateway) in [
-        ("d-dcos", "9.0.1.128/25", "9.0.1.129"),
-        ("foreign", "172.30.0.0/24", "172.30.0.1"),
-    ] {
-        let name = bridge.trim_start_matches("d-");
-        let options = "--opt com.docker.network.bridge.enable_ip_masquerade=false --opt \
-                       com.docker.network.bridge.name";
-        assert!(engine.docker(&format!(
-            "network create --driver bridge --subnet {subnet} --gateway {gateway} {options}={bridge} {name}"
-        )));
-        topology
-            .host
-            .ip(&format!("link set {bridge}-port master {bridge}"));
-    }
+    create_networks(&engine, &topology.host);
     for round in ["started", "restarted"] {
         // The worker repairs the rules by itself.
         assert_eq!(seen(&topology.mesos, DOCKER[0]), MESOS[0], "{round}");
@@ -153,5 +132,34 @@ fn overlay_traffic_passes_beside_docker(tools: ToolSet, host: Host) {
         if round == "started" {
             engine.restart();
         }
+    }
+}
+
+/// Sends packets between containers, so that only the firewall can be the reason if none arrive
+/// later.
+fn exchange_packets(topology: &Topology) {
+    for (client, servers) in [
+        (&topology.mesos, [DOCKER, FOREIGN]),
+        (&topology.docker, [MESOS, FOREIGN]),
+    ] {
+        for server in servers.iter().flatten() {
+            seen(client, server);
+        }
+    }
+}
+
+/// Creates the Docker networks of the topology and attaches their containers.
+fn create_networks(engine: &Engine<'_>, host: &Host) {
+    for (bridge, subnet, gateway) in [
+        ("d-dcos", "9.0.1.128/25", "9.0.1.129"),
+        ("foreign", "172.30.0.0/24", "172.30.0.1"),
+    ] {
+        let name = bridge.trim_start_matches("d-");
+        let options = "--opt com.docker.network.bridge.enable_ip_masquerade=false --opt \
+                       com.docker.network.bridge.name";
+        assert!(engine.docker(&format!(
+            "network create --driver bridge --subnet {subnet} --gateway {gateway} {options}={bridge} {name}"
+        )));
+        host.ip(&format!("link set {bridge}-port master {bridge}"));
     }
 }

@@ -129,6 +129,7 @@ fn masquerading_follows_the_overlays(tools: ToolSet, host: Host) {
 
 fn predecessors_rules_are_taken_over(tools: ToolSet, host: Host) {
     let topology = Topology::new(tools, host);
+    let host = &topology.host;
     let rule = "iptables -w -t nat -A POSTROUTING -s 9.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE";
     let old_overlay = "iptables -w -t nat -A POSTROUTING -s 8.0.0.0/8 -m set --match-set overlay dst -j MASQUERADE";
     for line in [
@@ -138,47 +139,31 @@ fn predecessors_rules_are_taken_over(tools: ToolSet, host: Host) {
         "ipset add -exist overlay 9.0.0.0/8 nomatch",
         rule,
     ] {
-        topology.host.command(line);
+        host.command(line);
     }
-    let v4 = || {
-        topology
-            .host
-            .command("iptables-save -t nat")
-            .matches("--match-set overlay dst")
-            .count()
+    let rules = || {
+        let rules = host.command("iptables-save -t nat");
+        rules.matches("--match-set overlay dst").count()
     };
-    let mut desired = topology.desired();
-    topology.host.settle(&desired);
-    assert_eq!(v4(), 1);
-    assert_taken_over(&topology.host);
+    let desired = topology.desired();
+    host.settle(&desired);
+    assert_eq!(rules(), 1);
+    assert_taken_over(host);
     // A predecessor that ran for longer leaves duplicate rules and rules of old overlays.
-    for line in [
-        rule,
-        old_overlay,
-        old_overlay,
-        "ipset add overlay 8.0.0.0/8 nomatch",
-    ] {
-        topology.host.command(line);
+    let old_member = "ipset add overlay 8.0.0.0/8 nomatch";
+    for line in [rule, old_overlay, old_overlay, old_member] {
+        host.command(line);
     }
     assert_eq!(
-        topology.host.settle(&desired),
+        host.settle(&desired),
         1 + 1 + 2,
         "the set, one duplicate rule, two rules of an old overlay"
     );
-    assert_eq!(v4(), 1);
-    assert!(
-        !topology.listing().contains("8.0.0.0/8\n8.0"),
-        "{}",
-        topology.listing()
-    );
-    desired
-        .overlays
-        .get_mut("dcos")
-        .unwrap()
-        .subnets
-        .truncate(1);
+    assert_eq!(rules(), 1);
+    let listing = topology.listing();
+    assert!(!listing.contains("8.0.0.0/8\n8.0"), "{listing}");
     topology.clear();
-    assert_eq!(v4(), 0);
+    assert_eq!(rules(), 0);
 }
 
 /// Asserts that the predecessor's set has its three members and no others.

@@ -56,60 +56,73 @@ impl Topology {
             peer,
             peer_host,
         };
-        let Topology { host, .. } = &topology;
-        attach(
-            host,
-            "m-dcos",
-            &topology.mesos,
-            MESOS,
-            ["9.0.1.1/25", "fd01:b::1:0:0:1/81"],
-        );
-        attach(
-            host,
-            "d-dcos",
-            &topology.docker,
-            DOCKER,
-            ["9.0.1.129/25", "fd01:b::1:8000:0:1/81"],
-        );
-        attach(
-            host,
-            "foreign",
-            &topology.foreign,
-            FOREIGN,
-            ["172.30.0.1/24", "fd02::1/64"],
-        );
-        attach(
-            &topology.peer_host,
-            "m-dcos",
-            &topology.peer,
-            PEER,
-            ["9.0.2.1/25", "fd01:b::2:0:0:1/81"],
-        );
-        host.connect("underlay", &topology.peer_host, "underlay");
-        host.ip("address add 10.0.0.1/24 dev underlay");
+        topology.attach_containers();
+        topology.connect_hosts();
+        topology.start_servers();
         topology
-            .peer_host
-            .ip("address add 10.0.0.2/24 dev underlay");
-        host.connect("uplink", &topology.outside, "uplink");
+    }
+
+    fn attach_containers(&self) {
+        for (host, bridge, container, addresses, gateways) in [
+            (
+                &self.host,
+                "m-dcos",
+                &self.mesos,
+                MESOS,
+                ["9.0.1.1/25", "fd01:b::1:0:0:1/81"],
+            ),
+            (
+                &self.host,
+                "d-dcos",
+                &self.docker,
+                DOCKER,
+                ["9.0.1.129/25", "fd01:b::1:8000:0:1/81"],
+            ),
+            (
+                &self.host,
+                "foreign",
+                &self.foreign,
+                FOREIGN,
+                ["172.30.0.1/24", "fd02::1/64"],
+            ),
+            (
+                &self.peer_host,
+                "m-dcos",
+                &self.peer,
+                PEER,
+                ["9.0.2.1/25", "fd01:b::2:0:0:1/81"],
+            ),
+        ] {
+            attach(host, bridge, container, addresses, gateways);
+        }
+    }
+
+    fn connect_hosts(&self) {
+        let host = &self.host;
+        host.connect("underlay", &self.peer_host, "underlay");
+        host.ip("address add 10.0.0.1/24 dev underlay");
+        self.peer_host.ip("address add 10.0.0.2/24 dev underlay");
+        host.connect("uplink", &self.outside, "uplink");
         for (own, other, length) in [(UPLINK[0], OUTSIDE[0], 24), (UPLINK[1], OUTSIDE[1], 64)] {
             host.ip(&format!("address add {own}/{length} dev uplink nodad"));
             host.ip(&format!("route add default via {other}"));
-            topology
-                .outside
+            self.outside
                 .ip(&format!("address add {other}/{length} dev uplink nodad"));
         }
+    }
+
+    fn start_servers(&self) {
         for (server, addresses) in [
-            (&topology.outside, OUTSIDE),
-            (&topology.peer, PEER),
-            (&topology.mesos, MESOS),
-            (&topology.docker, DOCKER),
-            (&topology.foreign, FOREIGN),
+            (&self.outside, OUTSIDE),
+            (&self.peer, PEER),
+            (&self.mesos, MESOS),
+            (&self.docker, DOCKER),
+            (&self.foreign, FOREIGN),
         ] {
-            addresses
-                .iter()
-                .for_each(|address| serve(server, ip(address)));
+            for address in addresses {
+                serve(server, ip(address));
+            }
         }
-        topology
     }
 
     /// Returns the desired state of the first host.

@@ -23,7 +23,7 @@ fn check(text: &str, line: &str) {
 }
 
 #[test]
-fn reads_what_dcos_writes() {
+fn a_configuration_of_dcos_is_read() {
     let text = r#"{"replicated_log_dir": "/var/lib/dcos/mesos/master/", "network": {
         "vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64", "vtep_mac_oui": "70:B3:D5:00:00:00",
         "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24},
@@ -74,7 +74,7 @@ fn reads_what_dcos_writes() {
 }
 
 #[test]
-fn reads_zookeeper_and_the_timeout() {
+fn zookeeper_and_the_timeout_are_read() {
     let text = format!(
         r#"{{"zk": {{"url": "zk://a:2181,b:2181/mesos", "quorum": 2, "session_timeout": 20}},
             "replicated_log_timeout": "1.5mins", "network": {{{VTEP}}}}}"#
@@ -97,7 +97,7 @@ fn reads_zookeeper_and_the_timeout() {
 }
 
 #[test]
-fn reads_which_agents_there_may_be() {
+fn agent_addresses_are_read() {
     let with =
         |addresses: &str| format!(r#"{{"agent_addresses": {addresses}, "network": {{{VTEP}}}}}"#);
     let admitted = |addresses: &str| {
@@ -141,7 +141,7 @@ fn reads_which_agents_there_may_be() {
 }
 
 #[test]
-fn reads_the_lease() {
+fn the_lease_is_read() {
     let with = |lease: &str| {
         format!(r#"{{"agent_lease": {lease}, "replicated_log_dir": "/l", "network": {{{VTEP}}}}}"#)
     };
@@ -168,7 +168,7 @@ fn reads_the_lease() {
 }
 
 #[test]
-fn bounds_are_within() {
+fn bounds_are_inclusive() {
     let oui = r#""vtep_mac_oui": "70:B3:D5:00:00:00""#;
     for network in [
         r#""vtep_subnet": "44.0.0.0/8", "vtep_mtu": 576"#,
@@ -202,7 +202,7 @@ fn bounds_are_within() {
 }
 
 #[test]
-fn the_log_and_the_endpoints_get_what_the_operator_wrote() {
+fn the_wire_form_is_as_the_operator_wrote_it() {
     let text = with_network(&format!(
         r#"{VTEP}, "vtep_subnet6": "FD01:A::/64", "vtep_mtu": 1450, "overlays": [
             {{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "FD01:B::/64", "prefix6": 80,
@@ -250,7 +250,7 @@ fn the_log_and_the_endpoints_get_what_the_operator_wrote() {
 }
 
 #[test]
-fn reads_what_zookeeper_may_leave_out() {
+fn keys_of_zookeeper_may_be_missing() {
     let zk = |zk: &str| {
         let text = format!(r#"{{"zk": {zk}, "network": {{{VTEP}}}}}"#);
         parse("m", &text).unwrap().config.zk
@@ -292,7 +292,7 @@ fn numbers_may_be_written_with_a_fraction_of_zero_and_null_is_absent() {
 }
 
 #[test]
-fn a_key_given_twice_is_warned_of() {
+fn a_duplicate_key_is_a_warning() {
     let text = with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "name": "b"}"#);
     let Parsed { config, warnings } = parse("master.json", &text).unwrap();
     assert_eq!(
@@ -303,7 +303,7 @@ fn a_key_given_twice_is_warned_of() {
 }
 
 #[test]
-fn unknown_keys_are_warned_of() {
+fn unknown_keys_are_warnings() {
     let text =
         with_overlays(r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enable": false}"#);
     assert_eq!(
@@ -323,7 +323,7 @@ fn unknown_keys_are_warned_of() {
 }
 
 #[test]
-fn ipv6_without_a_vtep_range_is_warned_of() {
+fn ipv6_without_a_vtep_range_is_a_warning() {
     let text = with_overlays(r#"{"name": "a", "subnet6": "fd01:b::/64", "prefix6": 80}"#);
     assert_eq!(
         parse("master.json", &text).unwrap().warnings,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn valid_names_are_told_from_others() {
+fn names_are_checked() {
     for name in ["a", "a23456789-123", "9", "A_b.c"] {
         assert!(is_overlay_name(name), "{name}");
     }

@@ -1,4 +1,4 @@
-//! Ranges that belong to somebody, and conflicts of overlays with them.
+//! Ranges in use, and conflicts of overlays with them.
 
 use ipnet::IpNet;
 

@@ -62,7 +62,7 @@ fn agent(n: u8, overlay: &str, subnet: &str) -> AgentInfo {
     }
 }
 
-/// The same with a subnet of each family; its VTEP has IPv4 only.
+/// Returns an agent with a subnet of each family, and an IPv4 VTEP.
 fn dual_agent(n: u8, overlay: &str, subnet: &str, subnet6: &str) -> AgentInfo {
     let mut agent = agent(n, overlay, subnet);
     agent.overlays[0].subnet6 = Some(subnet6.into());

@@ -23,7 +23,7 @@ pub struct HeldNet<'a> {
 /// Checks that the networks in force can contain what an agent holds.
 ///
 /// # Errors
-/// They cannot. The error is a sentence with the remedy.
+/// The networks cannot contain it. The error is a sentence with the remedy.
 pub fn check_fits(
     networks: &Networks,
     subnets: &SubnetsByOverlay,
@@ -133,7 +133,7 @@ fn check_unconfigured(network: &Network, held: &HeldNet<'_>) -> Result<(), Strin
 /// Checks that no two agents hold the same address.
 ///
 /// # Errors
-/// Two do. The error is a sentence with the remedy.
+/// Two agents do. The error is a sentence with the remedy.
 pub fn check_nothing_is_held_twice(mut held: Vec<HeldNet<'_>>) -> Result<(), String> {
     // Sorted by family and first address, networks that overlap follow each other.
     held.sort_by_key(|held| (held.net.addr().is_ipv6(), ends(held.net)));

@@ -13,11 +13,11 @@ use crate::proto;
 
 /// An agent in the log.
 pub struct StoredAgent {
-    /// Its address.
+    /// The address.
     pub ip: Ipv4Addr,
     /// The stored message, without what does not belong into the log.
     pub info: proto::AgentInfo,
-    /// Its addresses and subnets.
+    /// The addresses and subnets that it holds.
     pub allocation: Allocation,
 }
 

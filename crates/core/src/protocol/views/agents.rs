@@ -1,14 +1,16 @@
-//! Agents as the master shows them, thousands at once.
+//! The agents in the state of a master.
 
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use super::{AgentOverlayInfo, AgentState, OverlayState, to_bytes, write};
+use super::messages::{AgentOverlayInfo, OverlayState};
+use super::{to_bytes, write};
 use crate::proto;
+use crate::proto::agent_overlay_info::State;
 
-/// What is stored of an agent, as endpoints show it: written already but for the overlays'
-/// states. (Thousands of agents are shown at once, and this hardly ever changes.)
+/// The JSON of a stored agent without the states of its overlays. Thousands of agents are shown
+/// at once, and this part of them hardly ever changes.
 #[derive(Debug, PartialEq)]
 pub struct AgentJson {
     configuration_attempts: Option<u32>,
@@ -18,14 +20,14 @@ pub struct AgentJson {
 #[derive(Debug, PartialEq)]
 struct OverlayJson {
     name: Box<str>,
-    /// An object without its `state`.
+    /// The overlay as an object without `state`.
     text: Box<str>,
-    /// Where in it that would stand, behind a comma.
+    /// The offset in `text` where `state` belongs, after a comma.
     state_at: usize,
 }
 
 impl AgentJson {
-    /// Writes it.
+    /// Encodes an agent.
     pub fn new(info: &proto::AgentInfo) -> AgentJson {
         AgentJson {
             configuration_attempts: info.configuration_attempts,
@@ -33,7 +35,7 @@ impl AgentJson {
         }
     }
 
-    /// The names of its overlays.
+    /// Returns the names of the agent's overlays.
     pub fn overlays(&self) -> impl Iterator<Item = &str> {
         self.overlays.iter().map(|overlay| overlay.name.as_ref())
     }
@@ -50,7 +52,7 @@ impl OverlayJson {
             ..AgentOverlayInfo::from(overlay)
         });
         let mut text = String::from_utf8(json).unwrap_or_default();
-        // No string has this in it: quotes in strings have a backslash before them.
+        // No string contains the placeholder, because quotes in strings are escaped.
         let placeholder = r#""state":{"status":""}"#;
         let state_at = text.find(placeholder).unwrap_or_default();
         text.replace_range(state_at..state_at + placeholder.len(), "");
@@ -61,7 +63,7 @@ impl OverlayJson {
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>, state: Option<&AgentState>) {
+    fn write(&self, out: &mut Vec<u8>, state: Option<&State>) {
         let (before, after) = self.text.as_bytes().split_at(self.state_at);
         match state {
             Some(state) => {
@@ -75,16 +77,16 @@ impl OverlayJson {
     }
 }
 
-/// An agent as the master shows it.
+/// An agent and its present state.
 pub struct Agent<'a, F> {
     head: AgentHead<'a>,
-    prepared: &'a AgentJson,
-    /// How it fares with an overlay of this name.
+    stored: &'a AgentJson,
+    /// Returns the state of an overlay by its name.
     state: F,
     since_seconds: Option<u64>,
 }
 
-/// The members before `overlays`.
+/// The fields before `overlays`.
 #[derive(Serialize)]
 struct AgentHead<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,40 +99,39 @@ struct AgentHead<'a> {
     last_error: Option<LastError<'a>>,
 }
 
-/// How an agent is at present, as far as its master knows.
+/// The state of an agent, as far as its master knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Presence<'a> {
-    /// Whether its connection is up.
+    /// The agent is connected.
     pub connected: bool,
-    /// For how many seconds that has been so; `None`: it has not registered with this
-    /// master.
+    /// The seconds since the agent connected or disconnected. `None` if it has not registered
+    /// with this master.
     pub since_seconds: Option<u64>,
-    /// What is wrong with its host.
+    /// Errors of its host.
     pub host_errors: &'a [String],
-    /// The latest that was wrong with it, right again or not.
+    /// The most recent error, even if it has since been resolved.
     pub last_error: Option<LastError<'a>>,
 }
 
-/// What was wrong with an agent.
+/// An error of an agent.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LastError<'a> {
-    /// What.
+    /// The sentence.
     pub error: &'a str,
-    /// How many seconds ago it was heard of last.
+    /// The seconds since it was last reported.
     pub seconds_ago: u64,
 }
 
-impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
-    /// An agent as it is stored, with how it is, and the states that `state` knows by
-    /// overlay name.
+impl<'a, F: Fn(&str) -> Option<&'a State>> Agent<'a, F> {
+    /// Creates the view of an agent. `state` returns the state of an overlay by its name.
     pub fn new(
         ip: Ipv4Addr,
-        prepared: &'a AgentJson,
+        stored: &'a AgentJson,
         presence: Presence<'a>,
         state: F,
     ) -> Agent<'a, F> {
         let head = AgentHead {
-            configuration_attempts: prepared.configuration_attempts,
+            configuration_attempts: stored.configuration_attempts,
             connected: presence.connected,
             host_errors: presence.host_errors,
             ip,
@@ -138,7 +139,7 @@ impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
         };
         Agent {
             head,
-            prepared,
+            stored,
             state,
             since_seconds: presence.since_seconds,
         }
@@ -146,13 +147,13 @@ impl<'a, F: Fn(&str) -> Option<&'a AgentState>> Agent<'a, F> {
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         write(out, &self.head);
-        // It goes on.
+        // Other fields follow, so the closing brace is removed.
         out.pop();
-        for (index, overlay) in self.prepared.overlays.iter().enumerate() {
+        for (index, overlay) in self.stored.overlays.iter().enumerate() {
             out.extend_from_slice(if index == 0 { b",\"overlays\":[" } else { b"," });
             overlay.write(out, (self.state)(&overlay.name));
         }
-        if !self.prepared.overlays.is_empty() {
+        if !self.stored.overlays.is_empty() {
             out.push(b']');
         }
         if let Some(seconds) = self.since_seconds {

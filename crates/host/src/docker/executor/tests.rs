@@ -109,7 +109,10 @@ fn only_networks_with_an_adapted_mtu_wait_for_the_measurement() {
         measured.send(UnderlayMtu::Unmeasured).unwrap();
         assert!(!engine_loop.is_underlay_known());
         drop(measured);
-        assert!(engine_loop.is_underlay_known(), "nobody measures any more");
+        assert!(
+            engine_loop.is_underlay_known(),
+            "the measuring thread has ended"
+        );
     });
 }
 

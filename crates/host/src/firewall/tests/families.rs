@@ -117,16 +117,19 @@ fn families_are_kept_and_removed_independently() {
         ),
         Plan::default()
     );
-    for (stays, goes) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
-        let (tool, set) = goes.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
+    for (kept, removed) in [(Family::V4, Family::V6), (Family::V6, Family::V4)] {
+        let (tool, set) = removed.pick(("iptables", "overlay"), ("ip6tables", "overlay6"));
         assert_eq!(
             lines(&plan(
-                &desired_firewall(&[stays]),
+                &desired_firewall(&[kept]),
                 NatBackend::Iptables,
                 &observed
             )),
             [
-                format!("change rule: {tool} -t nat -D POSTROUTING {}", rule(goes)),
+                format!(
+                    "change rule: {tool} -t nat -D POSTROUTING {}",
+                    rule(removed)
+                ),
                 format!("destroy ipset {set}")
             ]
         );
@@ -208,29 +211,29 @@ fn set_that_our_rules_use_is_ours() {
             without.last(),
             Some(&format!("destroy ipset {}", set_name(family)))
         );
-        // An empty set may be overwritten, but is not ours to destroy.
-        let mut empty = host_with(FRESH);
-        empty.sets.insert(
-            set_name(family).to_owned(),
-            IpSet {
-                members: BTreeMap::new(),
-                ..own_set(family)
-            },
-        );
-        let members = own_set(family).members;
-        let with = plan(&desired_firewall(&[family]), NatBackend::Iptables, &empty);
-        assert_eq!(
-            with.ops[0],
-            Op::WriteSet {
-                family,
-                members,
-                write: SetWrite::Replace
-            }
-        );
-        assert_eq!(
-            plan(&FirewallDesired::default(), NatBackend::Iptables, &empty),
-            Plan::default()
-        );
+    }
+}
+
+/// An empty set may be overwritten, but is not ours to destroy.
+#[test]
+fn empty_set_is_taken_over() {
+    for family in Family::BOTH {
+        let mut observed = host_with(FRESH);
+        let empty = IpSet {
+            members: BTreeMap::new(),
+            ..own_set(family)
+        };
+        observed.sets.insert(set_name(family).to_owned(), empty);
+        let desired = desired_firewall(&[family]);
+        let with = plan(&desired, NatBackend::Iptables, &observed);
+        let write = Op::WriteSet {
+            family,
+            members: own_set(family).members,
+            write: SetWrite::Replace,
+        };
+        assert_eq!(with.ops[0], write);
+        let without = plan(&FirewallDesired::default(), NatBackend::Iptables, &observed);
+        assert_eq!(without, Plan::default());
     }
 }
 

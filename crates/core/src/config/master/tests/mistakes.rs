@@ -250,7 +250,7 @@ fn mistakes_about_ranges() {
 }
 
 #[test]
-fn overlapping_ranges_are_refused() {
+fn overlapping_ranges_are_mistakes() {
     let dcos = r#"{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}"#;
     let remedy = "give ranges that share no address";
     check(
@@ -269,7 +269,7 @@ fn overlapping_ranges_are_refused() {
             "network.overlays[1].subnet: \"9.0.0.0/8\" overlaps network.overlays[0].subnet, 9.0.0.0/8; {remedy}"
         ),
     );
-    // The larger range stands later in the file, and both begin with the same address.
+    // The larger range is later in the file, and both begin with the same address.
     check(
         &with_overlays(&format!(
             r#"{{"name": "b", "subnet": "9.0.0.0/16", "prefix": 24}}, {dcos}"#
@@ -278,7 +278,7 @@ fn overlapping_ranges_are_refused() {
             "network.overlays[0].subnet: \"9.0.0.0/16\" overlaps network.overlays[1].subnet, 9.0.0.0/8; {remedy}"
         ),
     );
-    // The larger range stands later in the file, and another one lies between.
+    // The larger range is later in the file, and another one is between them.
     check(
         &with_overlays(&format!(
             r#"{{"name": "b", "subnet": "9.1.0.0/16", "prefix": 24}}, {{"name": "c", "subnet": "8.0.0.0/8",
@@ -368,7 +368,7 @@ fn all_mistakes_are_reported_in_the_order_of_the_file() {
 }
 
 #[test]
-fn more_mistakes_than_anybody_reads_are_counted() {
+fn the_list_of_mistakes_is_bounded() {
     let overlays = vec!["7"; 30].join(", ");
     let error = parse("m", &with_overlays(&overlays)).unwrap_err();
     let lines = error.lines();
