@@ -123,7 +123,7 @@ static bool messageLayoutsMatch()
 static bool pidLayoutMatches()
 {
   const process::UPID pid(std::string("overlay@127.0.0.1:5050"));
-  if (print(pid) != "overlay@127.0.0.1:5050") {
+  if (toString(pid) != "overlay@127.0.0.1:5050") {
     reportIncompatible("process::UPID has a different layout");
     return false;
   }
@@ -154,7 +154,7 @@ bool processLayoutMatches()
   for (size_t i = sizeof(ProcessBase) - spare; i < sizeof(ProcessBase); i++) {
     untouched = untouched && bytes[i] == pattern;
   }
-  const bool named = print(process::UPID(*process)).find("overlay-probe@") == 0;
+  const bool named = toString(process::UPID(*process)).find("overlay-probe@") == 0;
   process->~ProcessBase();
   if (!untouched || !named) {
     reportIncompatible("process::ProcessBase has a different layout");

@@ -17,7 +17,7 @@ class Metrics
 {
 public:
   // Publishes the node's current metrics. Must be called in the node's process. Returns
-  // false if the node panicked, and must be drained again.
+  // false if the node panicked, and runUntilIdle() must run again.
   bool publish(mo_node* node);
 
 private:

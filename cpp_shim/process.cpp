@@ -26,21 +26,21 @@ Process::Process(const Role& role)
           } else {
             mo_node_leader(node_, nullptr);
           }
-          drain();
+          runUntilIdle();
         },
         [this](const std::string& reason) {
           mo_node_detect_failed(node_, lend(reason));
-          drain();
+          runUntilIdle();
         }),
     storage_(
         self_,
         [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
           mo_node_fetched(node_, id, outcome, lend(detail));
-          drain();
+          runUntilIdle();
         },
         [this](uint64_t id, mo_outcome outcome, const std::string& detail) {
           mo_node_stored(node_, id, outcome, lend(detail));
-          drain();
+          runUntilIdle();
         }) {}
 
 Process* Process::create(const Role& role, const Parameters& parameters)
@@ -59,8 +59,8 @@ Process* Process::create(const Role& role, const Parameters& parameters)
 void Process::initialize()
 {
   addRoutes();
-  mo_node_start(node_, lend(print(self_)));
-  drain();
+  mo_node_start(node_, lend(toString(self_)));
+  runUntilIdle();
   initialized_.set_value();
 }
 
@@ -77,16 +77,16 @@ void Process::finalize()
 
 void Process::exited(const UPID& pid)
 {
-  mo_node_exited(node_, lend(print(pid)));
-  drain();
+  mo_node_exited(node_, lend(toString(pid)));
+  runUntilIdle();
 }
 
 void Process::consume(process::MessageEvent&& event)
 {
   const process::Message& message = event.message;
-  const std::string from = print(message.from);
+  const std::string from = toString(message.from);
   mo_node_message(node_, lend(from), lend(message.name), lend(message.body));
-  drain();
+  runUntilIdle();
 }
 
 // ---------------------------------------------------------------------- HTTP
@@ -207,7 +207,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
     const std::string text = mo_result_text(result);
     promise->set(Response("The request was rejected: " + text + "\n", 500));
   }
-  drain();
+  runUntilIdle();
 }
 
 void Process::respond(const mo_respond& respond)
@@ -218,7 +218,7 @@ void Process::respond(const mo_respond& respond)
   }
   // libprocess copies a body that is sent at once about ten times.
   const size_t large = 256 * 1024;
-  Response response = found->second.chunked && respond.body.len > large
+  Response response = found->second.acceptsChunks && respond.body.len > large
     ? stream(respond)
     : Response(
           copy(respond.body), respond.status, copy(respond.content_type));
@@ -251,7 +251,7 @@ Process::Response Process::stream(const mo_respond& respond)
 
 // ------------------------------------------------------------------- effects
 
-void Process::drain()
+void Process::runUntilIdle()
 {
   do {
     if (!runEffects()) {
@@ -280,7 +280,7 @@ bool Process::publishMetrics()
     process::Clock::timer(Milliseconds(ms + 1), [this, self]() {
       process::dispatch(self, [this]() {
         publishScheduled_ = false;
-        drain();
+        runUntilIdle();
       });
     });
   }
@@ -353,7 +353,7 @@ void Process::schedule(uint64_t deadlineMs)
   const Clock::time_point due = Clock::now() + std::chrono::milliseconds(ms);
   if (timer_.isSome()) {
     if (due_ <= due) {
-      return; // That tick comes early enough, and its drain() schedules the next one.
+      return; // That tick comes early enough, and its runUntilIdle() schedules the next one.
     }
     process::Clock::cancel(timer_.get());
   }
@@ -364,7 +364,7 @@ void Process::schedule(uint64_t deadlineMs)
         process::dispatch(self, [this]() {
           timer_ = None();
           mo_node_tick(node_);
-          drain();
+          runUntilIdle();
         });
       }));
 }
@@ -372,7 +372,7 @@ void Process::schedule(uint64_t deadlineMs)
 void Process::wake(void* self)
 {
   Process* process = static_cast<Process*>(self);
-  process::dispatch(process->self_, [process]() { process->drain(); });
+  process::dispatch(process->self_, [process]() { process->runUntilIdle(); });
 }
 
 } // namespace overlay {

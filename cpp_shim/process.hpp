@@ -71,7 +71,7 @@ private:
   void addRoutes();
   void addRoute(const mo_endpoint& endpoint);
 
-  // Returns whether libprocess finds a handler of ours for this path. libprocess cuts
+  // Returns whether libprocess routes this path to one of our endpoints. libprocess cuts
   // components off the end of a path until it finds a handler.
   bool isRouted(const std::string& path) const;
 
@@ -80,9 +80,9 @@ private:
       const process::http::Request& request, std::unique_ptr<Promise>&& promise);
 
   // Carries out all effects, sets the timer, and publishes the metrics.
-  void drain();
+  void runUntilIdle();
   // Publishes the metrics now, or within a second. Returns false if the node panicked, and
-  // must be drained again.
+  // runUntilIdle() must run again.
   bool publishMetrics();
   // Carries out all effects. Returns false if the node does not give any.
   bool runEffects();
@@ -112,8 +112,8 @@ private:
   struct OpenRequest
   {
     std::unique_ptr<Promise> promise;
-    // The client accepts a response in chunks.
-    bool chunked;
+    // The client accepts the transfer encoding "chunked".
+    bool acceptsChunks;
   };
   // By id.
   std::map<uint64_t, OpenRequest> openRequests_;

@@ -92,7 +92,7 @@ std::string Storage::tryOpen()
     "directory away, and the replica is restored from theirs";
 }
 
-void Storage::failLater(const Done& done, uint64_t id, const std::string& reason)
+void Storage::failLater(const ResultCallback& done, uint64_t id, const std::string& reason)
 {
   // The caller is carrying out an effect, and must finish that first.
   process::dispatch(owner_, [&done, id, reason]() { done(id, MO_FAILED, reason); });
@@ -112,8 +112,8 @@ void Storage::fetch(uint64_t id, const std::string& name)
     failLater(fetched_, id, problem);
     return;
   }
-  logStorage_.reset(new LogStorage(log_.get(), failed_ ? 0 : DIFFERENCES));
-  failed_ = false;
+  logStorage_.reset(new LogStorage(log_.get(), lastWriteFailed_ ? 0 : DIFFERENCES));
+  lastWriteFailed_ = false;
   state_.reset(new State(logStorage_.get()));
   dispatchOnAny(
       state_->fetch(name), owner_, [this, fetches, id](const Future<Variable>& f) {
@@ -153,7 +153,7 @@ void Storage::store(uint64_t id, const std::string& value)
 void Storage::stored(uint64_t id, const Future<Option<Variable>>& future)
 {
   if (!future.isReady()) {
-    failed_ = true;
+    lastWriteFailed_ = true;
     stored_(id, MO_FAILED, reason(future));
   } else if (future.get().isNone()) {
     stored_(id, MO_SUPERSEDED, "");

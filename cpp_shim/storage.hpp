@@ -19,9 +19,9 @@ class Storage
 {
 public:
   // Receives the value that was fetched, or the reason of a failure.
-  typedef std::function<void(uint64_t id, mo_outcome, const std::string&)> Done;
+  typedef std::function<void(uint64_t id, mo_outcome, const std::string&)> ResultCallback;
 
-  Storage(const process::UPID& owner, const Done& fetched, const Done& stored)
+  Storage(const process::UPID& owner, const ResultCallback& fetched, const ResultCallback& stored)
     : owner_(owner), fetched_(fetched), stored_(stored) {}
 
   // Opens this host's replica, which then serves the other replicas for the life of
@@ -42,11 +42,11 @@ private:
   void stored(uint64_t id, const process::Future<Option<Variable>>& future);
 
   // Reports a failure that happened before anything asynchronous was started.
-  void failLater(const Done& done, uint64_t id, const std::string& reason);
+  void failLater(const ResultCallback& done, uint64_t id, const std::string& reason);
 
   const process::UPID owner_;
-  const Done fetched_;
-  const Done stored_;
+  const ResultCallback fetched_;
+  const ResultCallback stored_;
 
   // Opens the log; not called before replicaProblem() has found nothing.
   std::function<mesos::log::Log*()> open_;
@@ -63,7 +63,7 @@ private:
 
   // The last write failed. If a difference could not be applied, the next write
   // must be a full snapshot.
-  bool failed_ = false;
+  bool lastWriteFailed_ = false;
 
   // Number of the current fetch; results of operations before it are ignored.
   uint64_t fetches_ = 0;

@@ -4,7 +4,7 @@
 
 namespace overlay {
 
-std::string print(const process::UPID& pid)
+std::string toString(const process::UPID& pid)
 {
   char ip[INET6_ADDRSTRLEN] = "";
   std::string text = pid.id;

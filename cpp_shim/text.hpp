@@ -25,7 +25,7 @@ inline std::string copy(mo_bytes bytes)
 
 // Formats as `id@ip:port`. libprocess's own conversions have different symbols in
 // different builds, or print a host name.
-std::string print(const process::UPID& pid);
+std::string toString(const process::UPID& pid);
 
 // Writes one line to Mesos's log. Set as the library's logger with mo_set_logger.
 extern "C" void overlayLog(void* ctx, mo_severity severity, mo_bytes line);

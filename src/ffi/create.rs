@@ -151,7 +151,7 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
                 let machine = Master::new(config.clone(), context.me.clone(), context.seed);
-                Box::new(machine.restarted(context.restarts))
+                Box::new(machine.with_restarts(context.restarts))
             });
             Configured {
                 factory,
@@ -166,7 +166,7 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
                 let machine = Agent::new(config.clone(), context.me.clone(), context.seed);
-                Box::new(machine.restarted(context.restarts))
+                Box::new(machine.with_restarts(context.restarts))
             });
             Configured {
                 factory,

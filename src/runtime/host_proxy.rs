@@ -13,7 +13,7 @@ use super::host::Host;
 /// The host outlives machines and may still report on an older desired state. Only reports
 /// on the newest one of the current machine are passed on. Its generation identifies it,
 /// since machines use different generations (see
-/// [`overlay_core::machine::first_number`]).
+/// [`overlay_core::machine::number_base`]).
 pub(super) struct HostProxy {
     host: Box<dyn Host>,
     /// Generation of the newest [`overlay_core::Effect::ApplyHost`].

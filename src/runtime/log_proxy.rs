@@ -10,7 +10,7 @@ use super::{Action, LogSettings};
 ///
 /// A machine gets one answer to each read and write of its own, and none to those of a
 /// machine before it. Writes keep the machine's number, which is different from those of
-/// other machines (see [`overlay_core::machine::first_number`]). Reads have no number in the
+/// other machines (see [`overlay_core::machine::number_base`]). Reads have no number in the
 /// machine, which counts their answers, so they get an id here.
 pub(super) enum LogProxy {
     /// State in memory. It is kept over restarts of the machine only.

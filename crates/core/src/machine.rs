@@ -103,7 +103,7 @@ pub enum Io {
     /// most one write under way. A write that is not answered within 20 s has failed for
     /// the machine, which ignores a later answer.
     Store {
-        /// Number of the write, see [`first_number`].
+        /// Number of the write, see [`number_base`].
         number: u64,
         /// State to write.
         state: Bytes,
@@ -128,7 +128,7 @@ pub enum Effect {
     /// same generation, and again whenever a later repair has another result. A newer
     /// effect may replace it, then only the newer one is answered.
     ApplyHost {
-        /// Number of the effect, see [`first_number`].
+        /// Number of the effect, see [`number_base`].
         generation: u64,
         /// Desired state of the host.
         desired: Arc<Desired>,
@@ -137,7 +137,7 @@ pub enum Effect {
     /// with the same generation. A newer effect may replace it, then only the newer one is
     /// answered.
     ApplyEngine {
-        /// Number of the effect, see [`first_number`].
+        /// Number of the effect, see [`number_base`].
         generation: u64,
         /// Desired networks of the engine.
         networks: Arc<EngineDesired>,
@@ -157,14 +157,13 @@ pub enum Level {
     Error,
 }
 
-/// Returns the number before the first one that a machine uses for its effects, if this
-/// process created `restarts` machines before. Each effect with a number has the number of
-/// the one before plus one.
+/// Returns the base from which a machine numbers its effects, if this process created
+/// `restarts` machines before: `restarts << 32`. The first effect has the base plus one.
 ///
-/// Answers may arrive after the machine that asked for them has panicked. Since the machines
-/// of one process use different numbers, such answers can be told from those to the machine
-/// after it.
-pub const fn first_number(restarts: u64) -> u64 {
+/// Answers may arrive after the machine that asked for them has panicked. Each machine of a
+/// process has its own base, so the next machine recognizes such late answers by their
+/// numbers.
+pub const fn number_base(restarts: u64) -> u64 {
     restarts << 32
 }
 
@@ -311,15 +310,18 @@ mod tests {
             let register = message(&agent, &RegisterAgentMessage::default());
             let recovered = Input::Fetched(Ok(Bytes::new()));
             let stores = numbers(
-                master.restarted(restarts),
+                master.with_restarts(restarts),
                 [leader.clone(), recovered, register],
             );
-            assert_eq!(stores, [first_number(restarts) + 1]);
+            assert_eq!(stores, [number_base(restarts) + 1]);
 
             let machine = Agent::new(AgentConfig::new("/cni"), agent.clone(), 1);
             let assignment = message(&overlay_master, &UpdateAgentOverlaysMessage::default());
-            let passes = numbers(machine.restarted(restarts), [leader.clone(), assignment]);
-            assert_eq!(passes, [first_number(restarts) + 1; 2], "host and engine");
+            let passes = numbers(
+                machine.with_restarts(restarts),
+                [leader.clone(), assignment],
+            );
+            assert_eq!(passes, [number_base(restarts) + 1; 2], "host and engine");
         }
     }
 }

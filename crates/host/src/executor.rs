@@ -203,7 +203,7 @@ impl<'a, T: Reconciler> HostLoop<'a, T> {
     fn change_peers(&mut self, desired: &Desired) -> Option<HostReport> {
         let (before, report) = self.control.current()?;
         if !report.overlays.is_empty()
-            || !report.draining.is_empty()
+            || !report.draining_bridges.is_empty()
             || self.schedule.is_reconcile_pending()
         {
             return None;

@@ -62,9 +62,9 @@ fn removed_overlay_stays_until_its_last_container_ends() {
     worker.start(&without_overlays(&host));
     let report = worker.finish();
     assert!(report.is_ok(), "{report:?}");
-    assert_eq!(report.draining.len(), 1, "{report:?}");
+    assert_eq!(report.draining_bridges.len(), 1, "{report:?}");
     assert!(
-        report.draining["m-dcos"].contains("1 container on m-dcos"),
+        report.draining_bridges["m-dcos"].contains("1 container on m-dcos"),
         "{report:?}"
     );
     assert!(
@@ -83,7 +83,7 @@ fn removed_overlay_stays_until_its_last_container_ends() {
     drop(container);
     let report = worker.finish();
     assert_eq!(
-        (report.is_ok(), report.draining.len()),
+        (report.is_ok(), report.draining_bridges.len()),
         (true, 0),
         "{report:?}"
     );
@@ -121,7 +121,7 @@ fn one_of_two_overlays_can_be_removed() {
     };
     desired.peers = Some(Arc::new([2, 3].map(|n| without_subnets(peer(n))).into()));
     worker.start(&desired);
-    assert_eq!(worker.finish().draining.len(), 1);
+    assert_eq!(worker.finish().draining_bridges.len(), 1);
     let v4 = || host.field("ip -j route show dev vtep1024 proto 142", "dst");
     assert_eq!(
         v4(),
@@ -129,7 +129,7 @@ fn one_of_two_overlays_can_be_removed() {
         "the container does not reach the peers any more"
     );
     drop(container);
-    assert_eq!(worker.finish().draining.len(), 0);
+    assert_eq!(worker.finish().draining_bridges.len(), 0);
     assert_eq!(v4(), [""; 0]);
     assert_eq!(devices(&host), ["lo", "vtep1024"]);
     assert_eq!(host.field("ip -j rule show table 42", "src"), ["8.0.0.0"]);

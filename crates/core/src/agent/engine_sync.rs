@@ -95,7 +95,7 @@ impl EngineSync {
             is_ok,
             overlays: report.overlays,
             problems,
-            draining: report.used,
+            draining: report.draining_networks,
         };
         if !self.target.complete(now, outcome, random) {
             return false;

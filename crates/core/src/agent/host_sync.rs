@@ -74,7 +74,7 @@ impl HostSync {
             is_ok,
             overlays: report.overlays,
             problems: report.host,
-            draining: report.used,
+            draining: report.draining_overlays,
         };
         if !self.target.complete(now, outcome, random) {
             return false;
@@ -83,7 +83,7 @@ impl HostSync {
         if is_ok {
             self.draining.clear();
         }
-        self.draining.extend(report.draining);
+        self.draining.extend(report.draining_bridges);
         true
     }
 

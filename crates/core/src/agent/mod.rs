@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Backend, Cni, Desired, Removal};
-use crate::machine::first_number;
+use crate::machine::number_base;
 use crate::machine::outbox::Outbox;
 use crate::metrics::Metric;
 use crate::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
@@ -113,8 +113,8 @@ impl Agent {
             me,
             random: fastrand::Rng::with_seed(seed),
             registration: Registration::new(),
-            host: HostSync::new(first_number(0)),
-            engine: EngineSync::new(&config, first_number(0)),
+            host: HostSync::new(number_base(0)),
+            engine: EngineSync::new(&config, number_base(0)),
             config,
             peers: Peers::default(),
             problems: Vec::new(),
@@ -129,8 +129,8 @@ impl Agent {
     }
 
     /// Sets how many agents this process created before, each of which panicked.
-    pub fn restarted(self, restarts: u64) -> Agent {
-        let generation = first_number(restarts);
+    pub fn with_restarts(self, restarts: u64) -> Agent {
+        let generation = number_base(restarts);
         Agent {
             host: HostSync::new(generation),
             engine: EngineSync::new(&self.config, generation),

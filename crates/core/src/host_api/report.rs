@@ -19,10 +19,10 @@ pub struct HostReport {
     pub host: Vec<String>,
     /// Sentences about bridges that are not desired and still have containers, by name of the
     /// bridge.
-    pub draining: BTreeMap<String, String>,
-    /// Names of overlays that are not desired, and of which the host still has something
-    /// because containers use it.
-    pub used: BTreeSet<String>,
+    pub draining_bridges: BTreeMap<String, String>,
+    /// Names of overlays that are not desired and whose objects the host keeps, because
+    /// containers use them.
+    pub draining_overlays: BTreeSet<String>,
     /// Number of operations, without those on peers that the kernel rejected; 0: the host
     /// already matched as far as it can.
     pub operations: usize,
@@ -46,7 +46,8 @@ impl HostReport {
     /// Returns whether two reports differ at most in generation and number of operations.
     pub fn says_the_same_as(&self, other: &HostReport) -> bool {
         (&self.overlays, &self.host) == (&other.overlays, &other.host)
-            && (&self.draining, &self.used) == (&other.draining, &other.used)
+            && self.draining_bridges == other.draining_bridges
+            && self.draining_overlays == other.draining_overlays
     }
 
     /// Returns whether the host matches the desired state.
@@ -70,7 +71,7 @@ pub struct EngineReport {
     /// another request.
     pub notes: Vec<String>,
     /// Names of networks of this module that are not desired and still exist.
-    pub used: BTreeSet<String>,
+    pub draining_networks: BTreeSet<String>,
     /// Addresses in use of the desired networks.
     pub usage: BTreeMap<String, InUse>,
     /// Number of operations; 0: the engine already matched.

@@ -47,7 +47,7 @@ pub enum Departure {
 pub struct DepartedAgent {
     /// The agent.
     pub ip: Ipv4Addr,
-    /// Serial of its session then. If it has registered again since, it is not told.
+    /// Serial of the session at departure. A newer session is not notified.
     pub session: Option<u64>,
     /// The reason.
     pub departure: Departure,

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::networks::Networks;
 use super::record::AgentRecord;
 
-/// The agents by overlay. An overlay stays here until it is taken as drained.
+/// Agents that still hold subnets, per draining overlay.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DrainHolders {
     overlays: BTreeMap<String, BTreeSet<Ipv4Addr>>,
@@ -46,7 +46,7 @@ impl DrainHolders {
         }
     }
 
-    /// Takes the overlays without holders.
+    /// Removes and returns the overlays without holders.
     pub fn take_drained(&mut self) -> Vec<String> {
         let drained = self
             .overlays

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::config::MasterConfig;
-use crate::machine::first_number;
+use crate::machine::number_base;
 use crate::metrics::Metric;
 use crate::proto;
 use crate::proto::internal::RegistrationRefusedMessage;
@@ -27,7 +27,7 @@ use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use answers::{Failure, PendingAnswers};
 use counters::Outbox;
-use leadership::{Context, Leadership};
+use leadership::{Leadership, MasterParts};
 use pending::PendingRegistrations;
 use recovering::Recovering;
 use sessions::Sessions;
@@ -73,7 +73,7 @@ pub struct Master {
     /// Registrations that arrived before the log was read.
     pending: PendingRegistrations,
     writer: Writer,
-    /// Reads of the log in earlier leads that are not answered yet. Their answers may be
+    /// Reads of the log in earlier terms that are not answered yet. Their answers may be
     /// out of date.
     stale_fetches: u32,
     backoff: Backoff,
@@ -152,7 +152,7 @@ impl Master {
             phase: Phase::Standby,
             sessions: Sessions::default(),
             pending: PendingRegistrations::default(),
-            writer: Writer::after(first_number(0)),
+            writer: Writer::with_last_number(number_base(0)),
             stale_fetches: 0,
             backoff: LOG_BACKOFF,
             out: Outbox::default(),
@@ -161,18 +161,18 @@ impl Master {
     }
 
     /// Sets how often this process restarted the machine after a panic.
-    pub fn restarted(mut self, restarts: u64) -> Master {
-        self.writer = Writer::after(first_number(restarts));
+    pub fn with_restarts(mut self, restarts: u64) -> Master {
+        self.writer = Writer::with_last_number(number_base(restarts));
         self.restarts = restarts;
         self
     }
 
-    /// Returns the present lead with the parts of the master that it works on.
-    fn leadership(&mut self) -> Option<(&mut Leadership, Context<'_>)> {
+    /// Returns the present leadership with the parts of the master that it borrows.
+    fn leadership(&mut self) -> Option<(&mut Leadership, MasterParts<'_>)> {
         let Phase::Serving(leadership) = &mut self.phase else {
             return None;
         };
-        let cx = Context {
+        let cx = MasterParts {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
@@ -208,7 +208,7 @@ impl Master {
             || matches!(&self.phase, Phase::Serving(leadership) if allocates(leadership))
     }
 
-    // The lead.
+    // The term of leadership.
 
     fn handle_leader(&mut self, leader: Option<Upid>) {
         let leads = leader
@@ -217,21 +217,21 @@ impl Master {
         let led = !matches!(self.phase, Phase::Standby);
         self.leader = leader;
         match (led, leads) {
-            (false, true) => self.begin_lead(),
-            (true, false) => self.end_lead(),
+            (false, true) => self.begin_term(),
+            (true, false) => self.end_term(),
             (false, false) | (true, true) => {}
         }
     }
 
-    fn begin_lead(&mut self) {
+    fn begin_term(&mut self) {
         self.out
             .log(Level::Info, "This master leads; reading the replicated log");
         self.backoff.reset();
-        self.sessions.begin_lead();
+        self.sessions.begin_term();
         self.recover_at(self.out.now());
     }
 
-    fn end_lead(&mut self) {
+    fn end_term(&mut self) {
         let reason = self.why_standby();
         self.out.log(Level::Info, reason.clone());
         match std::mem::replace(&mut self.phase, Phase::Standby) {
@@ -314,7 +314,7 @@ impl Master {
         let epoch = std::iter::repeat_with(|| self.random.u64(..))
             .find(|epoch| *epoch != 0)
             .unwrap_or(1);
-        let mut cx = Context {
+        let mut cx = MasterParts {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
             lease: self.config.agent_lease,

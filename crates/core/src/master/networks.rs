@@ -3,9 +3,9 @@
 //! docs/networks.md has the rules.
 
 mod changes;
-mod claims;
 mod describe;
 mod overrides;
+mod owned_ranges;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -20,9 +20,9 @@ use crate::config::overlay::Definition;
 use crate::proto;
 
 pub use changes::{Change, Refusal, unknown};
-use claims::Claim;
 pub use describe::{describe, differences};
 pub use overrides::Override;
+use owned_ranges::OwnedRange;
 
 /// The subnets of one agent from one overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Note {
 pub struct Networks {
     /// The networks in force.
     pub network: Network,
-    /// The number of changes by operators since the log is there.
+    /// The number of changes by operators since the log was created.
     pub revision: u64,
     /// The changes by operators, in the order in which the overlays were first changed.
     overrides: Vec<Override>,
@@ -128,7 +128,7 @@ impl Networks {
                 None => overrides.push(overlay),
             }
         }
-        claims::check_overrides(configured, &overrides)?;
+        owned_ranges::check_overrides(configured, &overrides)?;
         let networks = Networks::merge(configured.clone(), revision, overrides, held);
         notes.extend(networks.notes());
         Ok((networks, notes))
@@ -151,7 +151,7 @@ impl Networks {
         overrides: Vec<Override>,
         held: &SubnetsByOverlay,
     ) -> Networks {
-        let claims = claims::of_overrides(&overrides, held);
+        let owned = owned_ranges::of_overrides(&overrides, held);
         let mut overlays = Vec::new();
         let mut conflicts = BTreeMap::new();
         for overlay in &configured.overlays {
@@ -160,8 +160,8 @@ impl Networks {
                 overlays.extend(changed.active().cloned());
                 continue;
             }
-            let conflict = |claim: &Claim| claim.conflict(overlay.config());
-            match claims.iter().find_map(conflict) {
+            let conflict = |range: &OwnedRange| range.conflict(overlay.config());
+            match owned.iter().find_map(conflict) {
                 Some(why) => _ = conflicts.insert(name.to_owned(), why),
                 None => overlays.push(overlay.clone()),
             }
@@ -224,8 +224,8 @@ impl Networks {
     }
 
     /// Returns the revision in which an overlay was removed.
-    pub fn removed(&self, name: &str) -> Option<u64> {
-        self.override_of(name)?.removed()
+    pub fn removed_in_revision(&self, name: &str) -> Option<u64> {
+        self.override_of(name)?.removed_in_revision()
     }
 
     /// Returns why an overlay of the configuration is left out.

@@ -85,7 +85,7 @@ fn send(
 ) -> bool {
     let Some(session) = sessions
         .get(ip)
-        .filter(|session| session.is_connected && session.is_registered)
+        .filter(|session| session.is_connected && session.has_allocation_this_term)
     else {
         return false;
     };

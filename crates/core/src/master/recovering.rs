@@ -1,4 +1,4 @@
-//! Reading the log at the beginning of a lead, or after a write that failed.
+//! Reading the log at the beginning of a term, or after a write that failed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{Effect, Level, Time};
 /// The state of a master that leads and has not read the log yet.
 #[derive(Debug)]
 pub struct Recovering {
-    /// Reads of the log in this lead that are not answered yet.
+    /// Reads of the log in this term that are not answered yet.
     unanswered: u32,
     /// When the log is read (again).
     fetch_at: Option<Time>,
@@ -68,13 +68,13 @@ impl Recovering {
         }
     }
 
-    /// Takes an answer that belongs to a read of an earlier lead. If an earlier read is never
+    /// Takes an answer that belongs to a read of an earlier term. If an earlier read is never
     /// answered, this was the answer that counts: so the log is read again.
     pub fn handle_stale_answer(&mut self, now: Time, delay: Duration) {
         self.fetch_at.get_or_insert(now + delay);
     }
 
-    /// Takes an answer to a read of this lead.
+    /// Takes an answer to a read of this term.
     pub fn handle_answer(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
     }

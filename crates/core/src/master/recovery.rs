@@ -201,7 +201,7 @@ fn inactive_notes(networks: &Networks, subnets: &SubnetsByOverlay) -> Vec<Note> 
     let is_inactive = |(name, _): &(&String, &Vec<_>)| networks.overlay(name).is_none();
     let note = |(name, agents): (&String, &Vec<_>)| {
         let agents = agents.len();
-        if networks.removed(name).is_some() {
+        if networks.removed_in_revision(name).is_some() {
             return Note {
                 level: Level::Info,
                 text: format!(

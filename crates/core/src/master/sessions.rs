@@ -32,15 +32,15 @@ pub struct Session {
     /// The agent was sent a list, and has not reported since. If it registers again, the
     /// connection to it may be dead.
     pub is_list_unconfirmed: bool,
-    /// The agent registered in this lead, and its allocation was not taken from it since.
-    pub is_registered: bool,
+    /// The agent registered in this term and still has its allocation.
+    pub has_allocation_this_term: bool,
     /// Form of the lists of peers; `None` if the agent does not take them.
     pub peer_list_form: Option<ListForm>,
     /// The agent reports revisions of the networks.
     pub reports_revisions: bool,
     /// The addresses and subnets that the agent requests.
     pub requested: AllocationRequest,
-    /// Revision of the networks of the latest list that the agent was sent in this lead.
+    /// Revision of the networks of the latest list that the agent was sent in this term.
     pub last_revision_sent: Option<u64>,
     /// States of the overlays, by the latest report.
     states: OverlayStates,
@@ -73,10 +73,10 @@ pub struct Sessions {
     serial: u64,
     /// States of the latest report of any agent, to be shared.
     latest_states: OverlayStates,
-    /// Times of the latest contact with agents that have allocations, in this lead: their
+    /// Times of the latest contact with agents that have allocations, in this term: their
     /// latest message, or the end of their link.
     contacts: BTreeMap<Ipv4Addr, Time>,
-    /// Time at which this lead began to serve. No message could arrive before.
+    /// Time at which this term began to serve. No message could arrive before.
     serving_since: Option<Time>,
 }
 
@@ -105,7 +105,7 @@ impl Sessions {
             is_connected: true,
             connection_changed_at: now,
             is_list_unconfirmed: false,
-            is_registered: true,
+            has_allocation_this_term: true,
             peer_list_form,
             reports_revisions: false,
             requested,
@@ -126,7 +126,7 @@ impl Sessions {
         session.is_list_unconfirmed = false;
         session.serial = self.serial;
         session.is_connected = true;
-        session.is_registered = true;
+        session.has_allocation_this_term = true;
         session.peer_list_form = peer_list_form;
         // The process may be one of an earlier release.
         session.reports_revisions = false;
@@ -153,17 +153,17 @@ impl Sessions {
             .map(|session| (ip, session))
     }
 
-    /// Begins a lead, in which no agent has registered yet.
-    pub fn begin_lead(&mut self) {
+    /// Begins a term, in which no agent has registered yet.
+    pub fn begin_term(&mut self) {
         self.contacts.clear();
         self.serving_since = None;
         for session in self.sessions.values_mut() {
-            session.is_registered = false;
+            session.has_allocation_this_term = false;
             session.last_revision_sent = None;
         }
     }
 
-    /// Records that the log has been read. Only the first time in a lead counts.
+    /// Records that the log has been read. Only the first time in a term counts.
     pub fn begin_serving(&mut self, now: Time) {
         self.serving_since.get_or_insert(now);
     }
@@ -173,9 +173,9 @@ impl Sessions {
         self.contacts.insert(ip, now);
     }
 
-    /// Returns the time of the latest contact with an agent in this lead, or the time at which
-    /// the lead began to serve if that is later. The time of a connected agent is one of the
-    /// past, too.
+    /// Returns the time of the latest contact with an agent in this term, or the time at which
+    /// the term began to serve if that is later. Also for a connected agent this
+    /// time is in the past.
     pub fn last_contact(&self, ip: Ipv4Addr) -> Time {
         self.contacts
             .get(&ip)
@@ -200,7 +200,7 @@ impl Sessions {
     /// that is in the log.
     pub fn end_registration(&mut self, ip: Ipv4Addr) {
         if let Some(session) = self.sessions.get_mut(&ip) {
-            session.is_registered = false;
+            session.has_allocation_this_term = false;
         }
     }
 

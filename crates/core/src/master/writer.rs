@@ -36,7 +36,7 @@ pub struct WrittenBatch {
     pub answers: PendingAnswers,
 }
 
-/// The writer of the log. It outlives a lead, because the answer to a write may come later.
+/// The writer of the log. It outlives a term, because the answer to a write may come later.
 #[derive(Debug)]
 pub struct Writer {
     /// Number of the latest write.
@@ -48,7 +48,7 @@ pub struct Writer {
 
 #[derive(Debug)]
 struct InFlight {
-    /// The batch of the write; `None` after the end of the lead that began it.
+    /// The batch of the write; `None` after the end of the term that began it.
     batch: Option<WrittenBatch>,
     began: Time,
     /// Size of the state, in bytes.
@@ -56,8 +56,8 @@ struct InFlight {
 }
 
 impl Writer {
-    /// Returns a writer whose first write has the number after `number`.
-    pub fn after(number: u64) -> Writer {
+    /// Creates a writer whose first write has the number `number + 1`.
+    pub fn with_last_number(number: u64) -> Writer {
         Writer {
             number,
             in_flight: None,
@@ -85,7 +85,7 @@ impl Writer {
         }));
     }
 
-    /// Ends the write with this number, and returns its batch unless the lead ended meanwhile.
+    /// Ends the write with this number, and returns its batch unless the term ended meanwhile.
     /// The answer to any other write is ignored.
     pub fn finish(
         &mut self,
@@ -103,7 +103,7 @@ impl Writer {
         batch
     }
 
-    /// Takes the answers that wait for the write under way. Nothing depends on it then.
+    /// Takes the answers that wait for the write under way. Its result will be ignored.
     pub fn abandon(&mut self) -> Option<PendingAnswers> {
         let batch = self.in_flight.as_mut()?.batch.take()?;
         Some(batch.answers)

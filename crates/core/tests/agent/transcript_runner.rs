@@ -227,8 +227,8 @@ impl Runner {
             match part.split_once(": ").unwrap() {
                 ("host", error) => report.host.push(error.to_owned()),
                 ("used", overlay) => {
-                    report.used.insert(overlay.to_owned());
-                    report.draining.insert(
+                    report.draining_overlays.insert(overlay.to_owned());
+                    report.draining_bridges.insert(
                         format!("m-{overlay}"),
                         format!("overlay {overlay} is gone, but 1 container uses it"),
                     );
@@ -236,7 +236,7 @@ impl Runner {
                 ("draining", sentence) => {
                     let bridge = sentence.split(' ').find(|word| word.starts_with("m-"));
                     report
-                        .draining
+                        .draining_bridges
                         .insert(bridge.unwrap().to_owned(), sentence.to_owned());
                 }
                 (overlay, error) => {
@@ -257,7 +257,7 @@ impl Runner {
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
                 ("note", note) => report.notes.push(note.to_owned()),
-                ("used", overlay) => _ = report.used.insert(overlay.to_owned()),
+                ("used", overlay) => _ = report.draining_networks.insert(overlay.to_owned()),
                 ("away", error) => report.engine = Some(error.to_owned()),
                 (overlay, error) => {
                     _ = report.overlays.insert(overlay.to_owned(), error.to_owned())

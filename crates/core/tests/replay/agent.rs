@@ -77,7 +77,7 @@ impl Player {
         let report = HostReport {
             generation: self.host,
             overlays,
-            used,
+            draining_overlays: used,
             ..HostReport::default()
         };
         self.input("host done", b"", Input::HostDone(report));

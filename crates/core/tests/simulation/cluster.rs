@@ -69,7 +69,7 @@ pub struct Process {
     pub connected: BTreeSet<String>,
     /// Last contact of a master with each agent: a message, or the end of a link.
     pub heard: BTreeMap<String, Time>,
-    /// Earliest time at which a leading master can have read the log in this lead.
+    /// Earliest time at which a leading master can have read the log in this term.
     pub serves_since: Option<Time>,
 }
 

@@ -87,7 +87,7 @@ impl Executor {
             host.overlays
                 .retain(|name, _| desired.overlays.contains_key(name));
         }
-        report.used.clone_from(&host.lingering);
+        report.draining_overlays.clone_from(&host.lingering);
         for (name, overlay) in &desired.overlays {
             if failed == Some(name) {
                 report.overlays.insert(name.clone(), "made to fail".into());
@@ -154,7 +154,7 @@ impl EngineWorker {
                 host.engine_containers.contains(name) && !desired.networks.contains_key(name)
             };
             host.networks.retain(|name, _| busy(name));
-            report.used = host.networks.keys().cloned().collect();
+            report.draining_networks = host.networks.keys().cloned().collect();
             host.networks.extend(desired.networks.clone());
             host.networks.retain(|name, _| Some(name) != failed);
         }

@@ -92,7 +92,7 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
     let mut report = EngineReport {
         overlays: plan.conflicts,
         notes: plan.notes,
-        used: not_desired(desired, observed),
+        draining_networks: not_desired(desired, observed),
         usage: usage(desired, observed),
         operations: plan.ops.len(),
         ..EngineReport::default()
@@ -105,7 +105,7 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
         };
         let Err(failure) = result else {
             log::info!("{op}");
-            report.used.remove(op.name());
+            report.draining_networks.remove(op.name());
             created.extend(matches!(op, Op::Create { .. }).then(|| op.name().to_owned()));
             continue;
         };
@@ -369,11 +369,17 @@ mod tests {
     #[test]
     fn removed_network_is_not_reported_as_used() {
         let (report, requests) = remove_leftovers(Some((204, String::new())));
-        assert_eq!((report.used, report.notes.len()), (BTreeSet::new(), 0));
+        assert_eq!(
+            (report.draining_networks, report.notes.len()),
+            (BTreeSet::new(), 0)
+        );
         assert_eq!((report.operations, requests), (2, 2));
         let refusal = Some((403, r#"{"message": "in use"}"#.to_owned()));
         let (report, requests) = remove_leftovers(refusal);
-        assert_eq!(report.used, ["a".to_owned(), "b".to_owned()].into());
+        assert_eq!(
+            report.draining_networks,
+            ["a".to_owned(), "b".to_owned()].into()
+        );
         assert_eq!((report.notes.len(), requests), (2, 2), "each is tried");
     }
 

@@ -358,7 +358,7 @@ fn a_host_that_is_not_settled_is_reconciled() {
         ),
         (
             HostReport {
-                draining: [("m-old".into(), "on purpose".into())].into(),
+                draining_bridges: [("m-old".into(), "on purpose".into())].into(),
                 ..HostReport::default()
             },
             false,

@@ -296,12 +296,12 @@ async fn nexthops(
     let index = index_of(netlink, name).await?;
     let objects = netlink.dump_nexthops().await?.into_iter();
     let nexthops = objects.filter_map(|object| {
-        let here = index.is_some() && object.index == index;
+        let on_vtep = index.is_some() && object.index == index;
         Some((
             object.id?,
             Nexthop {
                 via: object.via,
-                here,
+                on_vtep,
                 protocol: object.protocol,
             },
         ))

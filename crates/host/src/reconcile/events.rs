@@ -83,7 +83,7 @@ pub enum Subject {
     Nexthop {
         /// Id.
         id: u32,
-        /// Properties. (`here`: it is over the device of the VTEP.)
+        /// Properties.
         nexthop: NexthopEvent,
     },
     /// Rule that says `from <prefix> lookup 42` and nothing else.
@@ -125,7 +125,7 @@ impl NexthopEvent {
     pub(super) fn observed(&self, vtep: Option<u32>) -> Nexthop {
         Nexthop {
             via: self.via,
-            here: self.index.is_some() && self.index == vtep,
+            on_vtep: self.index.is_some() && self.index == vtep,
             protocol: self.protocol,
         }
     }

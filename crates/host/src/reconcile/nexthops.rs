@@ -43,7 +43,7 @@ impl Nexthops {
     ) -> Option<Nexthops> {
         let mut objects = kernel.nexthops.clone()?;
         if is_new_device {
-            objects.retain(|_, nexthop| !nexthop.here);
+            objects.retain(|_, nexthop| !nexthop.on_vtep);
         }
         Some(Nexthops {
             objects,
@@ -129,7 +129,7 @@ fn id(via: IpAddr) -> Option<u32> {
 fn ours(id: u32) -> Nexthop {
     Nexthop {
         via: Some(IpAddr::V4(id.into())),
-        here: true,
+        on_vtep: true,
         protocol: PROTOCOL,
     }
 }

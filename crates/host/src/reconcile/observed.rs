@@ -79,8 +79,8 @@ pub struct Kernel {
 pub struct Nexthop {
     /// Gateway; `None`: another kind of object.
     pub via: Option<IpAddr>,
-    /// True if it is over the device with the name of the desired VTEP.
-    pub here: bool,
+    /// True if its device has the name of the desired VTEP.
+    pub on_vtep: bool,
     /// Origin (`RTPROT_*`).
     pub protocol: u8,
 }

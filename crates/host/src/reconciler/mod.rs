@@ -185,12 +185,12 @@ impl KernelReconciler {
         let removed = self.draining.iter().filter(|part| part.is_removed());
         let report = HostReport {
             operations,
-            draining: self
+            draining_bridges: self
                 .draining
                 .iter()
                 .map(|part| (part.bridge.clone(), part.to_string()))
                 .collect(),
-            used: removed.map(|part| part.overlay.clone()).collect(),
+            draining_overlays: removed.map(|part| part.overlay.clone()).collect(),
             ..attempt.into_report()
         };
         self.rejected = RejectedPeers::new(&rejected, failures, &report.host);

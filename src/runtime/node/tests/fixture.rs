@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::usage::InUse;
-use overlay_core::machine::first_number;
+use overlay_core::machine::number_base;
 use overlay_core::{EngineReport, HostReport};
 use parking_lot::Mutex;
 
@@ -226,7 +226,7 @@ impl Fixture {
                     created.lock().push((seed, restarts));
                     Box::new(Puppet {
                         me: me.clone(),
-                        last_number: first_number(restarts),
+                        last_number: number_base(restarts),
                         effects: VecDeque::new(),
                         timeout: None,
                         broken_timeout: false,

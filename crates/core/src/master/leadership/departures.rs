@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Context, Leadership, leases, registered_agents};
+use super::{Leadership, MasterParts, leases, registered_agents};
 use crate::master::answers::{DepartedAgent, Departure, DepartureRequest};
 use crate::master::endpoints::{DeleteRequest, ReclaimRequest};
 use crate::master::notices;
@@ -13,7 +13,7 @@ impl Leadership {
     /// Deletes agents, all with one write or none. Unknown agents are no error.
     pub fn handle_delete(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         delete: &DeleteRequest,
         request: RequestId,
         jsonp: Option<String>,
@@ -45,7 +45,7 @@ impl Leadership {
     /// Reclaims the allocations of agents whose leases ended, all with one write or none.
     pub fn handle_reclaim(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         reclaim: &ReclaimRequest,
         request: RequestId,
         jsonp: Option<String>,
@@ -66,7 +66,7 @@ impl Leadership {
     }
 
     /// Reclaims the allocation of an agent whose lease ended.
-    pub(super) fn reclaim(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, reason: &str) {
+    pub(super) fn reclaim(&mut self, cx: &mut MasterParts<'_>, ip: Ipv4Addr, reason: &str) {
         let Some(allocation) = self.ledger.allocation(ip) else {
             return;
         };
@@ -79,7 +79,7 @@ impl Leadership {
     }
 
     /// Takes its allocation from an agent. The agent is told when that is in the log.
-    pub(super) fn depart(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, departure: Departure) {
+    pub(super) fn depart(&mut self, cx: &mut MasterParts<'_>, ip: Ipv4Addr, departure: Departure) {
         if self.ledger.allocation(ip).is_some() {
             // Its answer would list subnets that it does not have any more.
             self.answers.registrations.remove(&ip);
@@ -97,12 +97,12 @@ impl Leadership {
             Departure::Deleted => self.ledger.delete(ip, registered),
             Departure::LeaseEnded => self.ledger.reclaim(ip, registered),
         };
-        self.handle_settled(cx, settled);
+        self.handle_drain_outcome(cx, settled);
     }
 
     /// Tells an agent that it has no allocation any more, and forgets its session. The log has
     /// that now.
-    pub(super) fn finish_departure(&mut self, cx: &mut Context<'_>, departed: &DepartedAgent) {
+    pub(super) fn finish_departure(&mut self, cx: &mut MasterParts<'_>, departed: &DepartedAgent) {
         let DepartedAgent {
             ip,
             session: serial,
@@ -137,7 +137,11 @@ impl Leadership {
     }
 
     /// Answers a request to delete or to reclaim. The log has the changes.
-    pub(super) fn answer_departure(&mut self, cx: &mut Context<'_>, request: &DepartureRequest) {
+    pub(super) fn answer_departure(
+        &mut self,
+        cx: &mut MasterParts<'_>,
+        request: &DepartureRequest,
+    ) {
         let state = self.state_json(cx.out.now(), cx.sessions);
         let response = Response::json(state, request.jsonp.as_deref());
         cx.out.respond(request.request, response);

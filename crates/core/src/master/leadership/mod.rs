@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::answers::PendingAnswers;
 use super::counters::Outbox;
 use super::leases::Leases;
-use super::ledger::{AgentLists, Ledger, RegisteredAgent, RegisteredAgents, Settled};
+use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
 use super::peers::{Peers, Subscription};
 use super::pushes::UnconfirmedPushes;
 use super::recovery::Recovery;
@@ -21,8 +21,8 @@ mod departures;
 mod overlay_changes;
 mod registration;
 
-/// The parts of a master that outlive a lead.
-pub struct Context<'a> {
+/// Parts of a master that outlive a term of leadership, and that a leadership borrows.
+pub struct MasterParts<'a> {
     /// The agents that have registered since the process started.
     pub sessions: &'a mut Sessions,
     /// The writer of the log.
@@ -33,7 +33,7 @@ pub struct Context<'a> {
     pub out: &'a mut Outbox,
 }
 
-/// The state of one lead.
+/// State of one term of leadership.
 #[derive(Debug)]
 pub struct Leadership {
     ledger: Ledger,
@@ -52,9 +52,9 @@ enum AnswerTime<'a> {
 }
 
 impl Leadership {
-    /// Begins to serve what was recovered from the log. `epoch`, which is not 0, numbers the
-    /// lead for the agents. Connected agents are told their peers anew.
-    pub fn new(cx: &mut Context<'_>, recovery: Recovery, epoch: u64) -> Leadership {
+    /// Begins to serve what was recovered from the log. `epoch` identifies the
+    /// term for the agents and is not 0. Connected agents get their peers again.
+    pub fn new(cx: &mut MasterParts<'_>, recovery: Recovery, epoch: u64) -> Leadership {
         let agents = recovery.committed.iter().map(|(ip, agent)| (*ip, agent));
         let mut peers = Peers::new(epoch, agents);
         for (ip, session) in cx.sessions.iter() {
@@ -119,7 +119,7 @@ impl Leadership {
     }
 
     /// Sends what is due.
-    pub fn tick(&mut self, cx: &mut Context<'_>) {
+    pub fn tick(&mut self, cx: &mut MasterParts<'_>) {
         if !self.answers.registrations.is_empty() || cx.writer.has_registrations() {
             self.peers.expect_subscriptions(cx.out.now());
         }
@@ -130,7 +130,7 @@ impl Leadership {
     // The log.
 
     /// Writes the changes of the ledger, unless there are none or a write is under way.
-    pub fn commit_if_due(&mut self, cx: &mut Context<'_>) {
+    pub fn commit_if_due(&mut self, cx: &mut MasterParts<'_>) {
         let is_due = self.ledger.has_uncommitted() || self.answers.has_requests();
         if !is_due || cx.writer.is_busy() {
             return;
@@ -142,7 +142,7 @@ impl Leadership {
     }
 
     /// Releases the answers that waited for a write that is in the log now.
-    pub fn handle_stored(&mut self, cx: &mut Context<'_>, batch: WrittenBatch) {
+    pub fn handle_stored(&mut self, cx: &mut MasterParts<'_>, batch: WrittenBatch) {
         let WrittenBatch { delta, answers } = batch;
         for (ip, agent) in delta.agents() {
             self.peers.update(cx.out.now(), ip, agent);
@@ -178,7 +178,7 @@ impl Leadership {
 
     /// Logs which overlays have drained, and sends new lists if another overlay took the place
     /// of one.
-    fn handle_settled(&mut self, cx: &mut Context<'_>, settled: Settled) {
+    fn handle_drain_outcome(&mut self, cx: &mut MasterParts<'_>, settled: DrainOutcome) {
         for name in &settled.drained {
             cx.out.log(
                 Level::Info,
@@ -213,7 +213,7 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
     let agents = sessions.iter().filter_map(|(ip, session)| {
         // An agent that waits for its answer gets it even if its link broke since.
         let waits = answers.registrations.contains_key(&ip);
-        let is_registered = session.is_registered && (session.is_connected || waits);
+        let is_registered = session.has_allocation_this_term && (session.is_connected || waits);
         let agent = RegisteredAgent {
             requested: session.requested,
             is_connected: session.is_connected,
@@ -225,7 +225,7 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
 }
 
 /// Returns the leases of the agents at present.
-fn leases<'a>(cx: &'a Context<'_>, answers: &'a PendingAnswers) -> Leases<'a> {
+fn leases<'a>(cx: &'a MasterParts<'_>, answers: &'a PendingAnswers) -> Leases<'a> {
     Leases {
         duration: cx.lease,
         now: cx.out.now(),

@@ -1,6 +1,6 @@
 //! Operators' requests to add, change and remove overlays.
 
-use super::{Context, Leadership, registered_agents};
+use super::{Leadership, MasterParts, registered_agents};
 use crate::master::answers::PendingOverlayChange;
 use crate::master::ledger::Removal;
 use crate::master::networks::{Change, Refusal};
@@ -12,7 +12,7 @@ impl Leadership {
     /// change.
     pub fn handle_overlay_change(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         request: RequestId,
         change: &Change,
         removal: Removal,
@@ -48,7 +48,7 @@ impl Leadership {
     /// Answers a request to change an overlay. The log has the change.
     pub(super) fn answer_overlay_change(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         change: PendingOverlayChange,
     ) {
         let PendingOverlayChange {

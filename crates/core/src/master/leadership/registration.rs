@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use super::{AnswerTime, Context, Leadership, leases, registered_agents};
+use super::{AnswerTime, Leadership, MasterParts, leases, registered_agents};
 use crate::allocation::allocator::{AllocationRequest, Exhausted};
 use crate::master::answers::AnsweredRegistration;
-use crate::master::ledger::Granted;
+use crate::master::ledger::GrantedAllocation;
 use crate::master::notices;
 use crate::master::peers::{ListForm, Subscription};
 use crate::master::pending::Registration;
@@ -19,7 +19,7 @@ use crate::{Effect, Io, Level, Upid};
 impl Leadership {
     /// Allocates what a registering agent requests and does not have yet. It is answered as
     /// soon as the log has its allocation.
-    pub fn register(&mut self, cx: &mut Context<'_>, registration: Registration) {
+    pub fn register(&mut self, cx: &mut MasterParts<'_>, registration: Registration) {
         let Registration { ip, from, message } = &registration;
         let ip = *ip;
         let request = AllocationRequest::from_network_config(&message.network_config);
@@ -69,10 +69,10 @@ impl Leadership {
     /// whose leases ended are reclaimed.
     fn allocate(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         request: AllocationRequest,
-    ) -> Result<Granted, Exhausted> {
+    ) -> Result<GrantedAllocation, Exhausted> {
         loop {
             let shortage = match self.ledger.allocate(ip, request) {
                 Ok(granted) => return Ok(granted),
@@ -91,7 +91,12 @@ impl Leadership {
     }
 
     /// Tells an agent whose allocation was reclaimed what it has instead.
-    fn notify_reclaimed(&mut self, cx: &mut Context<'_>, ip: Ipv4Addr, exhausted: &[Exhausted]) {
+    fn notify_reclaimed(
+        &mut self,
+        cx: &mut MasterParts<'_>,
+        ip: Ipv4Addr,
+        exhausted: &[Exhausted],
+    ) {
         // An agent that gets nothing now may get its former subnets at its next registration.
         if self.ledger.allocation(ip).is_none() {
             return;
@@ -110,7 +115,7 @@ impl Leadership {
     /// Answers a registration. The log has its allocation.
     pub(super) fn answer(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         to: &Registration,
         answer: &UpdateAgentOverlaysMessage,
     ) {
@@ -147,7 +152,7 @@ impl Leadership {
     /// overlays that it still uses.
     pub fn handle_report(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         from: &Upid,
         report: AgentRegisteredMessage,
     ) {
@@ -174,7 +179,7 @@ impl Leadership {
     /// any more.
     fn release_drained(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         report: &AgentRegisteredMessage,
     ) {
@@ -182,7 +187,7 @@ impl Leadership {
             .sessions
             .get(ip)
             .and_then(|session| session.last_revision_sent);
-        // A report from before the first list of this lead is out of date.
+        // A report from before the first list of this term is out of date.
         let Some(revision) = report
             .revision
             .filter(|revision| told.is_some_and(|told| *revision <= told))
@@ -205,12 +210,12 @@ impl Leadership {
                 format!("Agent {ip} has released overlay {name}"),
             );
         }
-        self.handle_settled(cx, settled);
+        self.handle_drain_outcome(cx, settled);
     }
 }
 
 /// Refuses a registration for which there is no VTEP address.
-fn refuse(cx: &mut Context<'_>, from: &Upid, exhausted: &Exhausted) {
+fn refuse(cx: &mut MasterParts<'_>, from: &Upid, exhausted: &Exhausted) {
     cx.out.counters.exhausted(exhausted);
     let reason = exhausted.to_string();
     cx.out.warn("refused", || {
@@ -220,7 +225,7 @@ fn refuse(cx: &mut Context<'_>, from: &Upid, exhausted: &Exhausted) {
 }
 
 /// Counts the exhausted ranges of an allocation and warns of them.
-fn report_exhausted(cx: &mut Context<'_>, from: &Upid, granted: &Granted) {
+fn report_exhausted(cx: &mut MasterParts<'_>, from: &Upid, granted: &GrantedAllocation) {
     for exhausted in &granted.exhausted {
         cx.out.counters.exhausted(exhausted);
     }

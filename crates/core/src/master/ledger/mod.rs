@@ -38,13 +38,13 @@ mod tests;
 
 pub use network_change::Removal;
 
-/// The agents that have registered in this lead, by address.
+/// The agents that have registered in this term, by address.
 pub type RegisteredAgents = BTreeMap<Ipv4Addr, RegisteredAgent>;
 
 /// Lists of overlays, by agent.
 pub type AgentLists = BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>;
 
-/// An agent that has registered in this lead, and gets what it requests when the networks
+/// An agent that has registered in this term, and gets what it requests when the networks
 /// change.
 #[derive(Clone, Copy, Debug)]
 pub struct RegisteredAgent {
@@ -62,7 +62,7 @@ pub struct Ledger {
     networks: Arc<Networks>,
     allocator: Allocator,
     records: BTreeMap<Ipv4Addr, AgentRecord>,
-    /// The encoded records, but for those of `uncommitted`.
+    /// Encoded records. Those of agents in `uncommitted` are stale.
     encoded: EncodedAgents,
     drain_holders: DrainHolders,
     reclaimed: ReclaimedAllocations,
@@ -108,14 +108,14 @@ impl Delta {
     }
 }
 
-/// An allocation as it is after a registration.
+/// The allocation of an agent after its registration.
 #[derive(Debug)]
-pub struct Granted {
+pub struct GrantedAllocation {
     /// The list of overlays for the agent.
     pub list: UpdateAgentOverlaysMessage,
     /// The ranges that had nothing left.
     pub exhausted: Vec<Exhausted>,
-    /// The allocation is another one than before.
+    /// The allocation differs from the previous one.
     pub is_new: bool,
 }
 
@@ -126,13 +126,13 @@ pub struct Shortage {
     exhausted: Vec<Exhausted>,
 }
 
-/// Overlays that no agent has any more, and the consequences.
+/// Overlays that finished draining, and new lists for agents.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct DrainOutcome {
     /// The drained overlays. Their ranges are free.
     pub drained: Vec<String>,
-    /// The change of the networks if an overlay of the configuration takes their place: the
-    /// new lists of the registered agents.
+    /// New lists for the registered agents, if the networks changed: an overlay of the
+    /// configuration may use the free ranges.
     pub lists: Option<AgentLists>,
 }
 
@@ -204,7 +204,7 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
-    ) -> Result<Granted, Shortage> {
+    ) -> Result<GrantedAllocation, Shortage> {
         let (allocation, outcome) = self.try_allocate(ip, request);
         match outcome {
             Ok(exhausted) if exhausted.is_empty() => {
@@ -231,7 +231,7 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
-    ) -> Result<Granted, Exhausted> {
+    ) -> Result<GrantedAllocation, Exhausted> {
         let (allocation, outcome) = self.try_allocate(ip, request);
         outcome.map(|exhausted| self.grant(ip, request, allocation, exhausted))
     }
@@ -260,13 +260,13 @@ impl Ledger {
         request: AllocationRequest,
         allocation: Allocation,
         exhausted: Vec<Exhausted>,
-    ) -> Granted {
+    ) -> GrantedAllocation {
         let (overlays, is_new) = if allocation.overlays.is_empty() {
             (Vec::new(), false)
         } else {
             self.put_record(ip, request, allocation)
         };
-        Granted {
+        GrantedAllocation {
             list: list(overlays, &exhausted, &self.networks),
             exhausted,
             is_new,
@@ -274,7 +274,7 @@ impl Ledger {
     }
 
     /// Makes or updates the record of an agent. Returns the overlays for the agent, and
-    /// whether its allocation is another one than before.
+    /// whether its allocation differs from the previous one.
     fn put_record(
         &mut self,
         ip: Ipv4Addr,
@@ -351,12 +351,12 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         registered: impl FnOnce() -> RegisteredAgents,
-    ) -> Settled {
+    ) -> DrainOutcome {
         self.take_reclaimed(ip);
         if self.remove_record(ip).is_none() {
-            return Settled::default();
+            return DrainOutcome::default();
         }
-        self.settle(registered)
+        self.finish_draining(registered)
     }
 
     /// Reclaims the allocation of an agent: it is free, and remembered for the case that the
@@ -365,13 +365,13 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         registered: impl FnOnce() -> RegisteredAgents,
-    ) -> Settled {
+    ) -> DrainOutcome {
         let Some(record) = self.remove_record(ip) else {
-            return Settled::default();
+            return DrainOutcome::default();
         };
         let agent_info = Bytes::copy_from_slice(&record.encoded.agent_info);
         self.reclaimed.add(ip, record.allocation, agent_info);
-        self.settle(registered)
+        self.finish_draining(registered)
     }
 
     /// Returns the reclaimed allocation of an agent and forgets it.
@@ -381,8 +381,8 @@ impl Ledger {
         Some(allocation)
     }
 
-    /// Returns the overlays that were removed at `revision` or before, and of which an agent
-    /// has released its subnets by what it reports: it does not use them any more.
+    /// Returns the removed overlays (at `revision` or before) whose subnets an agent holds and
+    /// does not use any more. `uses` says which overlays the agent uses.
     pub fn released_overlays(
         &self,
         ip: Ipv4Addr,
@@ -393,7 +393,7 @@ impl Ledger {
         let inactive = record.into_iter().flat_map(|record| &record.inactive);
         let names = inactive.map(|overlay| overlay.info.name.as_str());
         let is_released = |name: &&str| {
-            let removed = self.networks.removed(name);
+            let removed = self.networks.removed_in_revision(name);
             removed.is_some_and(|removed| removed <= revision) && !uses(name)
         };
         names.filter(is_released).map(str::to_owned).collect()
@@ -406,9 +406,9 @@ impl Ledger {
         ip: Ipv4Addr,
         overlays: &[String],
         registered: impl FnOnce() -> RegisteredAgents,
-    ) -> Settled {
+    ) -> DrainOutcome {
         let Some(record) = self.records.get_mut(&ip) else {
-            return Settled::default();
+            return DrainOutcome::default();
         };
         let is_released = |name: &String| overlays.contains(name);
         let inactive = std::mem::take(&mut record.inactive);
@@ -427,7 +427,7 @@ impl Ledger {
             record.renew(&self.networks.network, ip);
             self.uncommitted.agents.insert(ip);
         }
-        self.settle(registered)
+        self.finish_draining(registered)
     }
 
     /// Removes the record of an agent and makes its allocation free.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::{AgentLists, Ledger, RegisteredAgent, RegisteredAgents, Settled};
+use super::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
 use super::{list, subnets_by_overlay};
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, DualStack};
 use crate::config::Network;
@@ -62,10 +62,13 @@ impl Ledger {
 
     /// Forgets the overlays that no agent has any more. Their ranges are free, so that an
     /// overlay of the configuration may take their place.
-    pub(super) fn settle(&mut self, registered: impl FnOnce() -> RegisteredAgents) -> Settled {
+    pub(super) fn finish_draining(
+        &mut self,
+        registered: impl FnOnce() -> RegisteredAgents,
+    ) -> DrainOutcome {
         let drained = self.drain_holders.take_drained();
         if drained.is_empty() {
-            return Settled::default();
+            return DrainOutcome::default();
         }
         let settled = self
             .networks
@@ -83,7 +86,7 @@ impl Ledger {
             self.networks = Arc::new(settled);
             self.uncommitted.networks = true;
         }
-        Settled { drained, lists }
+        DrainOutcome { drained, lists }
     }
 
     /// Drafts the ledger after a change. Returns `None` if nothing would change.

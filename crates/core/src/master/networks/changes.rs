@@ -1,6 +1,6 @@
 //! Changes of overlays by operators while the cluster runs.
 
-use super::claims::{self, Claim};
+use super::owned_ranges::{self, OwnedRange};
 use super::{HeldSubnet, Networks, OverlayState, Override, SubnetsByOverlay, held_subnets};
 use crate::config::overlay::Definition;
 use crate::util::line::one_line;
@@ -98,7 +98,7 @@ impl Networks {
         let configured = &self.configured;
         self.overrides.retain(|overlay| {
             let name = overlay.name();
-            overlay.removed().is_none()
+            overlay.removed_in_revision().is_none()
                 || overlay.was_configured()
                 || held.contains_key(name)
                 || configured.overlay(name).is_some()
@@ -212,14 +212,14 @@ impl Networks {
     fn check(&self, definition: &Definition, held: &SubnetsByOverlay) -> Result<(), Refusal> {
         let config = definition.config();
         let name = &config.name;
-        let mut claims = claims::of_overrides(&self.overrides, held);
-        claims.extend(Claim::of_vteps(&self.network));
+        let mut owned = owned_ranges::of_overrides(&self.overrides, held);
+        owned.extend(OwnedRange::of_vteps(&self.network));
         let in_force = self.network.overlays.iter();
-        claims.extend(in_force.flat_map(|overlay| Claim::of_overlay(overlay.config())));
+        owned.extend(in_force.flat_map(|overlay| OwnedRange::of_overlay(overlay.config())));
         for former in held.keys().filter(|name| self.overlay(name).is_none()) {
-            claims.extend(held_subnets(held, former).map(|held| Claim::of_held(former, held)));
+            owned.extend(held_subnets(held, former).map(|held| OwnedRange::of_held(former, held)));
         }
-        if let Some(why) = claims.iter().find_map(|claim| claim.conflict(config)) {
+        if let Some(why) = owned.iter().find_map(|range| range.conflict(config)) {
             return Err(Refusal::conflict(format!(
                 "Overlay {name} cannot be like that: {why}; give ranges that share no address."
             )));

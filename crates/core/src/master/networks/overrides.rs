@@ -11,8 +11,10 @@ use crate::proto;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
     content: Content,
-    removed: Option<u64>,
-    configured: bool,
+    /// Revision in which the overlay was removed; `None`: it was not.
+    removed_in_revision: Option<u64>,
+    /// True if the configuration of some leader had the name when the overlay was changed.
+    was_configured: bool,
 }
 
 /// The definition of a changed overlay.
@@ -25,13 +27,17 @@ enum Content {
 
 impl Override {
     /// Creates the override of an overlay that was added or changed, or of one that was removed
-    /// in the revision `removed`. `configured` says that the configuration of some leader had
-    /// the name when it was changed.
-    pub fn new(definition: Definition, removed: Option<u64>, configured: bool) -> Override {
+    /// in a revision. `was_configured` says that the configuration of some leader had the
+    /// name when it was changed.
+    pub fn new(
+        definition: Definition,
+        removed_in_revision: Option<u64>,
+        was_configured: bool,
+    ) -> Override {
         Override {
             content: Content::Valid(definition),
-            removed,
-            configured,
+            removed_in_revision,
+            was_configured,
         }
     }
 
@@ -42,8 +48,8 @@ impl Override {
                 name: name.to_owned(),
                 ..Default::default()
             }),
-            removed: Some(revision),
-            configured: false,
+            removed_in_revision: Some(revision),
+            was_configured: false,
         }
     }
 
@@ -52,7 +58,7 @@ impl Override {
     /// # Errors
     /// The definition is invalid. The error is a phrase.
     pub fn from_wire(overlay: proto::StoredOverlay) -> Result<Override, String> {
-        let configured = overlay.in_file();
+        let was_configured = overlay.in_file();
         let proto::StoredOverlay { info, removed, .. } = overlay;
         let content = match Definition::from_log(info.clone()) {
             Ok(definition) => Content::Valid(definition),
@@ -61,8 +67,8 @@ impl Override {
         };
         Ok(Override {
             content,
-            removed,
-            configured,
+            removed_in_revision: removed,
+            was_configured,
         })
     }
 
@@ -70,8 +76,8 @@ impl Override {
     pub fn to_wire(&self) -> proto::StoredOverlay {
         proto::StoredOverlay {
             info: self.info().clone(),
-            removed: self.removed,
-            in_file: self.configured.then_some(true),
+            removed: self.removed_in_revision,
+            in_file: self.was_configured.then_some(true),
         }
     }
 
@@ -89,13 +95,13 @@ impl Override {
     }
 
     /// Returns the revision in which the overlay was removed.
-    pub fn removed(&self) -> Option<u64> {
-        self.removed
+    pub fn removed_in_revision(&self) -> Option<u64> {
+        self.removed_in_revision
     }
 
     /// Returns whether the configuration of some leader had the name when it was changed.
     pub fn was_configured(&self) -> bool {
-        self.configured
+        self.was_configured
     }
 
     /// Returns the checked values, also those of a removed overlay.
@@ -109,7 +115,7 @@ impl Override {
     /// Returns the definition unless the overlay was removed.
     pub fn active(&self) -> Option<&Definition> {
         match &self.content {
-            Content::Valid(definition) if self.removed.is_none() => Some(definition),
+            Content::Valid(definition) if self.removed_in_revision.is_none() => Some(definition),
             _ => None,
         }
     }
@@ -136,7 +142,7 @@ impl Override {
     /// Returns a sentence if the overlay is not as in the configuration.
     pub fn difference(&self, configured: &Definition) -> Option<String> {
         let name = self.name();
-        let difference = match self.removed {
+        let difference = match self.removed_in_revision {
             Some(_) => format!("Overlay {name} is in the configuration, but was removed"),
             None if self.config() == Some(configured.config()) => return None,
             None => format!(

@@ -43,7 +43,7 @@ const PAUSE_PER_MESSAGE: Duration = Duration::from_micros(50);
 /// Number of unconfirmed versions that are remembered for an agent.
 const MAX_OUTSTANDING: usize = 32;
 
-/// The wish of an agent to get its peers.
+/// An agent's request for peer updates.
 #[derive(Debug)]
 pub struct Subscription {
     /// The process that gets the messages.

@@ -31,7 +31,7 @@ pub enum ListForm {
     Packed,
 }
 
-/// A version of another lead's epoch.
+/// A version of another term's epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ForeignVersion {
     /// The epoch; not 0.

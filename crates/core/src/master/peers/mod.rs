@@ -3,7 +3,7 @@
 //! The leading master numbers the changes of the data that agents need of each other: the
 //! version. A subscribed agent gets a snapshot once, and deltas to the version that it has
 //! after that. Messages may be lost, so agents confirm the version that they have, and the
-//! master sends again what they lack. Versions count within an epoch, which is one lead of a
+//! master sends again what they lack. Versions count within an epoch, which is one term of a
 //! master. An agent that has the list of another epoch with the same digest needs no
 //! snapshot.
 //!

@@ -53,7 +53,7 @@ fn batch(delta: Delta) -> WrittenBatch {
 
 /// Returns a writer that began to write a state of this size, in bytes, at the time 0.
 fn writing(size: usize) -> (Writer, Outbox) {
-    let (mut writer, mut out) = (Writer::after(0), Outbox::default());
+    let (mut writer, mut out) = (Writer::with_last_number(0), Outbox::default());
     let batch = batch(delta(&[ip(1)], false));
     writer.write(&mut out, batch, Bytes::from(vec![0; size]));
     (writer, out)
@@ -148,7 +148,7 @@ fn answers_wait_for_a_write_that_concerns_them() {
     let (mut writer, _) = writing(1);
     assert!(writer.answers_about(ip(1)).is_some());
     assert!(writer.answers_about(ip(2)).is_none());
-    let (mut writer, mut out) = (Writer::after(0), Outbox::default());
+    let (mut writer, mut out) = (Writer::with_last_number(0), Outbox::default());
     assert!(writer.answers_about(ip(1)).is_none());
     let batch = batch(delta(&[ip(1)], true));
     writer.write(&mut out, batch, Bytes::new());

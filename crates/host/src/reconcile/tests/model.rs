@@ -104,7 +104,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 kernel
                     .nexthops
                     .iter_mut()
-                    .for_each(|all| all.retain(|_, nexthop| !nexthop.here));
+                    .for_each(|all| all.retain(|_, nexthop| !nexthop.on_vtep));
             }
         }
         Op::AddBridge(name, _) => {
@@ -199,7 +199,7 @@ fn on_nexthops(op: &Op, nexthops: &mut BTreeMap<u32, Nexthop>, device: &mut Devi
         Op::AddNexthop(_, via) => {
             let nexthop = Nexthop {
                 via: Some((*via).into()),
-                here: true,
+                on_vtep: true,
                 protocol: PROTOCOL,
             };
             assert_eq!(nexthops.insert(nexthop_id(*via), nexthop), None, "{op}");
@@ -217,7 +217,7 @@ fn on_nexthops(op: &Op, nexthops: &mut BTreeMap<u32, Nexthop>, device: &mut Devi
             },
         ) => {
             assert_eq!(nexthops[id].via, Some(*via), "{op}");
-            assert!(nexthops[id].here, "{op}");
+            assert!(nexthops[id].on_vtep, "{op}");
         }
         _ => {}
     }

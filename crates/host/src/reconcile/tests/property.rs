@@ -166,14 +166,14 @@ fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
         any::<bool>(),
         protocol,
     );
-    let nexthop = nexthop.prop_map(|(id, via, here, protocol)| {
+    let nexthop = nexthop.prop_map(|(id, via, on_vtep, protocol)| {
         let address = |n| Ipv4Addr::new(44, 128, 0, n);
-        let via = via.map(|via| IpAddr::V4(address(if here { id.max(1) } else { via })));
+        let via = via.map(|via| IpAddr::V4(address(if on_vtep { id.max(1) } else { via })));
         (
             if id == 0 { 7 } else { nexthop_id(address(id)) },
             Nexthop {
                 via,
-                here,
+                on_vtep,
                 protocol,
             },
         )
@@ -188,11 +188,11 @@ fn connect(kernel: &mut Kernel) {
         return;
     };
     let Some(device) = &mut kernel.device else {
-        return nexthops.retain(|_, nexthop| !nexthop.here);
+        return nexthops.retain(|_, nexthop| !nexthop.on_vtep);
     };
     let goes_by = |route: &Route| {
         let to_it =
-            |nexthop: &Nexthop| nexthop.here && nexthop.via == route.via && route.via.is_some();
+            |nexthop: &Nexthop| nexthop.on_vtep && nexthop.via == route.via && route.via.is_some();
         // An operator's routes do not refer to ours.
         let to_it =
             |nexthop: &Nexthop| to_it(nexthop) && (route.protocol == 4) == (nexthop.protocol == 4);

@@ -95,7 +95,7 @@ fn a_nexthop_object_of_somebody_else_stays_and_is_not_used() {
     let mut observed = bare_with(true);
     let foreign = Nexthop {
         via: Some(ip("192.0.2.1")),
-        here: false,
+        on_vtep: false,
         protocol: 4,
     };
     observed.kernel.as_mut().unwrap().nexthops = Some([(id, foreign)].into());

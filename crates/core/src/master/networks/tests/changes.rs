@@ -159,7 +159,10 @@ fn a_removed_overlay_can_be_added_again_as_it_was() {
     );
     let again = change(&draining, Change::Add(definition(DUAL))).expect("it was removed");
     assert_eq!(
-        (again.overlay_state("web", true), again.removed("web")),
+        (
+            again.overlay_state("web", true),
+            again.removed_in_revision("web")
+        ),
         (Some(OverlayState::Active), None)
     );
     assert_eq!(again.revision, 3);
