@@ -204,7 +204,7 @@ pub unsafe extern "C" fn mo_node_message(
             let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
             let sender = text(from)?;
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
-                inner.node.malformed(
+                inner.node.log_dropped_input(
                     &sender,
                     "a message whose sender is not a pid or whose name is not UTF-8",
                 );
@@ -262,9 +262,10 @@ pub unsafe extern "C" fn mo_node_leader(
                 None => None,
                 Some(info) => {
                     let Some(leader) = arguments::master_info(bytes(*info)?) else {
-                        inner
-                            .node
-                            .malformed("the master detector", "a leader without a usable address");
+                        inner.node.log_dropped_input(
+                            "the master detector",
+                            "a leader without a usable address",
+                        );
                         return Err(MoResult::Invalid);
                     };
                     Some(leader)

@@ -23,7 +23,7 @@ pub(super) enum LogProxy {
         fetching: Option<u64>,
         /// Number of reads of the machine that newer reads replaced. The driver answers
         /// only the newest read, the machine gets an answer for each.
-        overtaken: u32,
+        superseded_reads: u32,
         /// Number of the write that the driver has not answered yet.
         storing: Option<u64>,
     },
@@ -43,7 +43,7 @@ impl LogProxy {
                 settings,
                 last_fetch: 0,
                 fetching: None,
-                overtaken: 0,
+                superseded_reads: 0,
                 storing: None,
             },
         }
@@ -64,11 +64,11 @@ impl LogProxy {
             LogProxy::Replicated {
                 last_fetch,
                 fetching,
-                overtaken,
+                superseded_reads,
                 ..
             } => {
                 *last_fetch += 1;
-                *overtaken += u32::from(fetching.replace(*last_fetch).is_some());
+                *superseded_reads += u32::from(fetching.replace(*last_fetch).is_some());
                 LogStep::Action(Action::Fetch { id: *last_fetch })
             }
         }
@@ -96,7 +96,7 @@ impl LogProxy {
     pub(super) fn fetched(&mut self, id: u64, result: Result<Bytes, String>) -> Vec<Input> {
         let LogProxy::Replicated {
             fetching,
-            overtaken,
+            superseded_reads,
             ..
         } = self
         else {
@@ -106,7 +106,7 @@ impl LogProxy {
             return Vec::new();
         }
         let replaced = || Input::Fetched(Err("overtaken by a newer attempt".to_owned()));
-        let count = std::mem::take(overtaken) as usize;
+        let count = std::mem::take(superseded_reads) as usize;
         std::iter::repeat_with(replaced)
             .take(count)
             .chain([Input::Fetched(result)])
@@ -127,13 +127,13 @@ impl LogProxy {
     pub(super) fn forget(&mut self) {
         if let LogProxy::Replicated {
             fetching,
-            overtaken,
+            superseded_reads,
             storing,
             ..
         } = self
         {
             *fetching = None;
-            *overtaken = 0;
+            *superseded_reads = 0;
             *storing = None;
         }
     }

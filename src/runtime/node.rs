@@ -161,7 +161,7 @@ impl Node {
     }
 
     /// Logs input from `sender` that was dropped because of `reason`.
-    pub fn malformed(&mut self, sender: &str, reason: &str) {
+    pub fn log_dropped_input(&mut self, sender: &str, reason: &str) {
         let now = self.clock.now();
         let text = || format!("dropped input from {sender}: {reason}");
         if let Some(line) = self.throttle.line(now, reason, text) {

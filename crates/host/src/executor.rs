@@ -181,7 +181,7 @@ impl<'a, T: Reconciler> HostLoop<'a, T> {
             match self.control.receive() {
                 Received::Stop => return,
                 Received::Desired => self.apply(),
-                Received::Nothing => self.keep(),
+                Received::Nothing => self.wait_and_repair(),
             }
         }
     }
@@ -220,9 +220,9 @@ impl<'a, T: Reconciler> HostLoop<'a, T> {
         .ok()?
     }
 
-    /// Waits for an event or for the time that something is due, and keeps the host as
-    /// desired.
-    fn keep(&mut self) {
+    /// Waits for an event or a timer, and repairs the host if it differs from the desired
+    /// state.
+    fn wait_and_repair(&mut self) {
         let reaction = self.wait();
         let now = self.now();
         self.schedule.on_event(now, reaction);

@@ -105,7 +105,7 @@ pub struct Counters {
 }
 
 /// Desired state and its generation.
-struct Order<D> {
+struct Request<D> {
     generation: u64,
     desired: Arc<D>,
 }
@@ -113,7 +113,7 @@ struct Order<D> {
 /// State that both ends share.
 struct Mailbox<R: Report> {
     /// Newest desired state that the thread has not received.
-    order: Option<Order<R::Desired>>,
+    request: Option<Request<R::Desired>>,
     /// Newest report that the owner has not polled.
     report: Option<R>,
     counters: Counters,
@@ -165,7 +165,7 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
         wake: impl Fn() + Send + 'static,
     ) -> (Supervisor<R, S>, Control<R, S>) {
         let mailbox = Mutex::new(Mailbox {
-            order: None,
+            request: None,
             report: None,
             counters: Counters::default(),
             stop: false,
@@ -187,7 +187,7 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
     /// Requests that everything be as `desired`. Returns at once. A newer request replaces
     /// one that the thread has not received, for which there is no report then.
     pub(crate) fn apply(&self, generation: u64, desired: Arc<R::Desired>) {
-        self.shared.mailbox.lock().order = Some(Order {
+        self.shared.mailbox.lock().request = Some(Request {
             generation,
             desired,
         });
@@ -216,7 +216,7 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
     /// the request.
     pub(crate) fn apply_and(&self, generation: u64, desired: Arc<R::Desired>, also: impl FnOnce()) {
         let mut mailbox = self.shared.mailbox.lock();
-        mailbox.order = Some(Order {
+        mailbox.request = Some(Request {
             generation,
             desired,
         });
@@ -251,9 +251,9 @@ pub(crate) struct Control<R: Report, S: Signal> {
     shared: Arc<Shared<R, S>>,
     wake: Box<dyn Fn() + Send>,
     /// Desired state about which nothing was published yet.
-    pending: Option<Order<R::Desired>>,
+    pending: Option<Request<R::Desired>>,
     /// Desired state of the last published report, and the last report about it.
-    current: Option<(Order<R::Desired>, R)>,
+    current: Option<(Request<R::Desired>, R)>,
 }
 
 impl<R: Report, S: Signal> Control<R, S> {
@@ -270,9 +270,9 @@ impl<R: Report, S: Signal> Control<R, S> {
         if mailbox.stop {
             return Received::Stop;
         }
-        match mailbox.order.take() {
-            Some(order) => {
-                self.pending = Some(order);
+        match mailbox.request.take() {
+            Some(request) => {
+                self.pending = Some(request);
                 Received::Desired
             }
             None => Received::Nothing,
@@ -283,16 +283,16 @@ impl<R: Report, S: Signal> Control<R, S> {
     /// under way is of no use to anybody.
     pub(crate) fn is_superseded(&self) -> bool {
         let mailbox = self.shared.mailbox.lock();
-        mailbox.stop || mailbox.order.is_some()
+        mailbox.stop || mailbox.request.is_some()
     }
 
     /// Returns the newest desired state; `None`: there was none yet.
     pub(crate) fn desired(&self) -> Option<&Arc<R::Desired>> {
-        let current = self.current.as_ref().map(|(order, _)| order);
+        let current = self.current.as_ref().map(|(request, _)| request);
         self.pending
             .as_ref()
             .or(current)
-            .map(|order| &order.desired)
+            .map(|request| &request.desired)
     }
 
     /// Returns whether nothing was published yet about the newest desired state.
@@ -302,8 +302,8 @@ impl<R: Report, S: Signal> Control<R, S> {
 
     /// Returns the last report and the desired state that it is about.
     pub(crate) fn current(&self) -> Option<(&Arc<R::Desired>, &R)> {
-        let (order, report) = self.current.as_ref()?;
-        Some((&order.desired, report))
+        let (request, report) = self.current.as_ref()?;
+        Some((&request.desired, report))
     }
 
     /// Counts a full reconciliation. Call it before [`publish`](Self::publish).
@@ -321,16 +321,16 @@ impl<R: Report, S: Signal> Control<R, S> {
     pub(crate) fn publish(&mut self, mut report: R) {
         let before = self.current.take();
         // A replaced desired state can be large. It is dropped after the report is out.
-        let (order, same, _replaced) = match (self.pending.take(), before) {
+        let (request, same, _replaced) = match (self.pending.take(), before) {
             (None, None) => return,
-            (None, Some((order, before))) => (order, report.says_the_same_as(&before), None),
-            (Some(order), before) => (order, false, before),
+            (None, Some((request, before))) => (request, report.says_the_same_as(&before), None),
+            (Some(request), before) => (request, false, before),
         };
-        report.set_generation(order.generation);
+        report.set_generation(request.generation);
         if !same {
             self.shared.mailbox.lock().report = Some(report.clone());
         }
-        self.current = Some((order, report));
+        self.current = Some((request, report));
         if !same {
             (self.wake)();
         }
@@ -438,7 +438,7 @@ mod tests {
         /// Has the thread receive a desired state.
         fn apply(&self, generation: u64) {
             self.supervisor.apply(generation, Arc::default());
-            while self.supervisor.shared.mailbox.lock().order.is_some() {
+            while self.supervisor.shared.mailbox.lock().request.is_some() {
                 std::thread::yield_now();
             }
         }

@@ -89,7 +89,7 @@ impl EngineSync {
         let unavailable = self.required && report.engine.is_some();
         let mut problems = report.notes;
         // Otherwise it is the error of each network.
-        problems.extend(report.engine.filter(|_| self.target.is_empty()));
+        problems.extend(report.engine.filter(|_| self.target.desires_no_overlay()));
         let outcome = Outcome {
             generation: report.generation,
             is_ok,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::assignment::{self, Assignment, quote};
-use super::registration::{Phase, Supply};
+use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
@@ -196,9 +196,9 @@ impl Agent {
         }
         let was_registered = self.is_registered();
         let supply = if self.problems.is_empty() && !self.host.has_invalid_overlays() {
-            Supply::Complete
+            AllocationCompleteness::Complete
         } else {
-            Supply::Short
+            AllocationCompleteness::Short
         };
         self.reports.acknowledge();
         self.registration

@@ -128,7 +128,7 @@ impl Agent {
         }
     }
 
-    /// Sets how many agents this process created before, each of which panicked.
+    /// Sets how many agents of this process panicked before this one was created.
     pub fn with_restarts(self, restarts: u64) -> Agent {
         let generation = number_base(restarts);
         Agent {
@@ -268,7 +268,7 @@ impl Agent {
             },
             backend: self.config.backend,
             firewall: self.config.firewall,
-            own: Some(own),
+            underlay_ip: Some(own),
             fit_mtu: self.config.network.overlay_mtu.is_none(),
             tx_checksum: self.config.tx_checksum,
             removal: Removal::Careful,

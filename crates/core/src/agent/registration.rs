@@ -55,12 +55,12 @@ pub(super) enum Connection {
     Replaced,
 }
 
-/// Completeness of what the master assigned.
+/// Completeness of the allocation that the master assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Supply {
+pub(super) enum AllocationCompleteness {
     /// The agent got all that it requested.
     Complete,
-    /// Something is exhausted or invalid at the master.
+    /// A part is missing, since a range is exhausted or a request is invalid.
     Short,
 }
 
@@ -230,16 +230,21 @@ impl Registration {
 
     /// Handles the acknowledgement of a report. After a shortage the agent registers again at
     /// growing intervals.
-    pub fn on_acknowledged(&mut self, now: Time, supply: Supply, random: &mut fastrand::Rng) {
+    pub fn on_acknowledged(
+        &mut self,
+        now: Time,
+        completeness: AllocationCompleteness,
+        random: &mut fastrand::Rng,
+    ) {
         self.phase = Phase::Settled;
         self.confirmed = true;
         self.on_answer();
-        let delay = match supply {
-            Supply::Complete => {
+        let delay = match completeness {
+            AllocationCompleteness::Complete => {
                 self.shortage_backoff.reset();
                 refresh_delay(random)
             }
-            Supply::Short => self.shortage_backoff.next(random),
+            AllocationCompleteness::Short => self.shortage_backoff.next(random),
         };
         self.timer = Some(now + delay);
     }

@@ -82,7 +82,7 @@ impl Health {
     }
 }
 
-/// Something that is reconciled with a desired state.
+/// Reconciliation of a target (host or container engine) with its desired state.
 #[derive(Debug)]
 pub(super) struct Target<D> {
     concurrency: Concurrency,
@@ -93,7 +93,7 @@ pub(super) struct Target<D> {
     draining: BTreeSet<String>,
     /// Attempts that the present desired state took so far.
     attempts: u32,
-    /// The last attempt succeeded, and nothing else has been desired since.
+    /// The last attempt succeeded with the current desired state.
     settled: bool,
     /// Number of the last attempt.
     generation: u64,
@@ -176,18 +176,18 @@ impl<D: DesiredState> Target<D> {
         self.attempts
     }
 
-    /// Returns whether the last attempt found or made everything as it is desired now.
+    /// Returns whether the last attempt succeeded with the current desired state.
     pub fn is_settled(&self) -> bool {
         self.settled
     }
 
     /// Returns whether no overlay is desired.
-    pub fn is_empty(&self) -> bool {
+    pub fn desires_no_overlay(&self) -> bool {
         self.health.is_empty()
     }
 
-    /// Returns whether an attempt was made at each overlay as it is desired now. (Peers may
-    /// have changed since; while a cluster starts they always have.)
+    /// Returns whether each overlay of the current desired state was attempted. (Peers may
+    /// have changed since, as they do all the time while a cluster starts.)
     pub fn all_attempted(&self) -> bool {
         self.desired.is_some()
             && !self.desired_changed

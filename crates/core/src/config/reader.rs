@@ -17,7 +17,7 @@ const SIMILAR: f64 = 0.75;
 /// Largest length of a value or key that is shown in full, in characters.
 const SHOWN_LENGTH: usize = 80;
 
-/// Proof that a mistake was reported. Checks that depend on the value are skipped.
+/// Marker error: the mistake is already recorded. Callers skip dependent checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reported;
 

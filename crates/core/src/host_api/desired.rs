@@ -28,9 +28,9 @@ pub struct Desired {
     /// Firewall of the kernel that masquerades the containers' traffic.
     pub firewall: Firewall,
     /// Underlay address of this agent. The device that has it carries the tunnels.
-    pub own: Option<Ipv4Addr>,
-    /// True if the overlays' MTUs are lowered to what fits into that device: the operator
-    /// configured none.
+    pub underlay_ip: Option<Ipv4Addr>,
+    /// True if the overlays' MTUs are lowered to the largest that fits into the underlay,
+    /// because the operator configured none.
     pub fit_mtu: bool,
     /// Place where checksums of packets in the tunnel are computed.
     pub tx_checksum: Checksum,
@@ -104,7 +104,7 @@ pub enum Firewall {
     Iptables,
     /// nftables, in a table of its own.
     Nftables,
-    /// None: this module leaves the firewall alone.
+    /// No firewall: this module leaves the firewall alone.
     None,
 }
 
@@ -113,10 +113,10 @@ pub enum Firewall {
 /// wrong ones; then it has to be off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// As the kernel or the operator has set it: this module does not change it.
+    /// Present setting of the kernel or the operator: this module does not change it.
     #[default]
     Auto,
-    /// In the network card below, which is the kernel's default.
+    /// In the underlay's network card, which is the kernel's default.
     On,
     /// In the kernel, before the packet enters the tunnel.
     Off,

@@ -39,16 +39,16 @@ impl Default for EngineDesired {
 }
 
 impl EngineDesired {
-    /// Returns the state with MTUs of at most `fits`, unless the operator configured one. `None`:
-    /// the largest MTU that fits into the underlay is unknown.
-    pub fn fitted(&self, fits: Option<u32>) -> EngineDesired {
-        let mut fitted = self.clone();
-        if let Some(fits) = fits.filter(|_| self.fit_mtu) {
-            for network in fitted.networks.values_mut() {
-                network.mtu = network.mtu.min(fits);
+    /// Returns the state with MTUs of at most `limit`, the largest that fits into the underlay,
+    /// unless the operator configured an MTU. `None`: the limit is unknown.
+    pub fn with_mtu_at_most(&self, limit: Option<u32>) -> EngineDesired {
+        let mut desired = self.clone();
+        if let Some(limit) = limit.filter(|_| self.fit_mtu) {
+            for network in desired.networks.values_mut() {
+                network.mtu = network.mtu.min(limit);
             }
         }
-        fitted
+        desired
     }
 }
 

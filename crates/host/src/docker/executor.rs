@@ -325,7 +325,7 @@ impl<'a> EngineLoop<'a> {
             UnderlayMtu::Bytes(bytes) => Some(bytes),
             UnderlayMtu::Unmeasured | UnderlayMtu::Unknown => None,
         };
-        Some(Arc::new(self.control.desired()?.fitted(mtu)))
+        Some(Arc::new(self.control.desired()?.with_mtu_at_most(mtu)))
     }
 
     /// Plans the next reconciliation and publishes the report.

@@ -303,7 +303,7 @@ mod tests {
                 ..desired()
             };
             assert_eq!(
-                desired.fitted(fits).networks["dcos"].mtu,
+                desired.with_mtu_at_most(fits).networks["dcos"].mtu,
                 expected,
                 "{fit_mtu} {fits:?}"
             );

@@ -465,7 +465,7 @@ pub(crate) async fn underlay(
     netlink: &Netlink,
     desired: &Desired,
 ) -> Result<Option<Underlay>, Error> {
-    let own = match desired.own {
+    let own = match desired.underlay_ip {
         Some(own) => device_with(netlink, own.into()).await?,
         None => None,
     };

@@ -31,7 +31,7 @@ const BUFFER: usize = 4 << 20;
 
 /// Upper bound of datagrams that are read from a socket at once, so that a storm of events
 /// does not block everything else.
-const AT_ONCE: usize = 20_000;
+const MAX_DATAGRAMS: usize = 20_000;
 
 /// Size of the largest datagram that the kernel sends, in bytes.
 const DATAGRAM: usize = 64 << 10;
@@ -183,7 +183,7 @@ impl Watch {
             return Reaction::Ignore;
         };
         let mut differences = Differences::default();
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_DATAGRAMS {
             self.buffer.clear();
             match (socket.recv(&mut self.buffer, 0), expected) {
                 (Ok(_), Some(expected)) => differences.add(expected, &self.buffer),
@@ -202,7 +202,7 @@ impl Watch {
             return Reaction::Ignore;
         };
         let mut reaction = Reaction::Ignore;
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_DATAGRAMS {
             self.buffer.clear();
             match socket.recv(&mut self.buffer, 0) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

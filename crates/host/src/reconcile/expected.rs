@@ -111,7 +111,7 @@ impl ExpectedState {
     /// there are other differences, or too many.
     pub fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<(u32, Vec<Op>)> {
         let (index, vtep) = (self.index?, self.vtep.as_ref()?);
-        if !self.peers.complete || !differ_in_peers_only(from, to) {
+        if !self.peers.peers_known || !differ_in_peers_only(from, to) {
             return None;
         }
         let (from, to) = (from.peers.as_ref()?, to.peers.as_ref()?);
@@ -223,14 +223,14 @@ impl ExpectedState {
                 // device may have replaced ours.
                 is_right == change.is_gone()
             }
-            None => !change.is_gone() && is_on_vtep && self.peers.complete && is_ours(route),
+            None => !change.is_gone() && is_on_vtep && self.peers.peers_known && is_ours(route),
         }
     }
 
     fn neighbour_differs(&self, ip: IpAddr, found: Neighbour, change: Change) -> bool {
         match self.peers.objects.neighbours.get(&ip) {
             Some(mac) => change.is_gone() || found != permanent_neighbour(*mac),
-            None => !change.is_gone() && found.permanent && self.peers.complete,
+            None => !change.is_gone() && found.permanent && self.peers.peers_known,
         }
     }
 
@@ -240,7 +240,7 @@ impl ExpectedState {
                 let is_right = dst == IpAddr::V4(*wanted) && found == PERMANENT_ENTRY;
                 change.is_gone() || !is_right
             }
-            None => !change.is_gone() && found.permanent && self.peers.complete,
+            None => !change.is_gone() && found.permanent && self.peers.peers_known,
         }
     }
 
@@ -250,7 +250,7 @@ impl ExpectedState {
         let nexthop = found.observed(self.index);
         match nexthops::is_wanted(&self.peers.objects, id) {
             true => change.is_gone() || !nexthops::is_right(id, &nexthop),
-            false => !change.is_gone() && nexthop.protocol == PROTOCOL && self.peers.complete,
+            false => !change.is_gone() && nexthop.protocol == PROTOCOL && self.peers.peers_known,
         }
     }
 }
@@ -260,7 +260,7 @@ fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
         cni,
         backend,
         firewall,
-        own,
+        underlay_ip,
         fit_mtu,
         tx_checksum,
         removal,
@@ -271,7 +271,7 @@ fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
     *cni == other.cni
         && *backend == other.backend
         && *firewall == other.firewall
-        && *own == other.own
+        && *underlay_ip == other.underlay_ip
         && *fit_mtu == other.fit_mtu
         && *tx_checksum == other.tx_checksum
         && *removal == other.removal

@@ -7,7 +7,7 @@
 //! are plain.)
 //!
 //! A route works as well without an object. So existing routes stay as they are, and a route
-//! is plain if somebody else uses the id. Up to [`MANY`] peers all routes are plain, since
+//! is plain if somebody else uses the id. Up to [`NEXTHOP_THRESHOLD`] peers all routes are plain, since
 //! other tools handle those better.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use super::wanted::PeerObjects;
 
 /// Number of peers above which new routes refer to nexthop objects. Up to here the kernel's
 /// search costs less than a tenth of a millisecond. (Low in unit tests.)
-const MANY: usize = if cfg!(test) { 2 } else { 1000 };
+const NEXTHOP_THRESHOLD: usize = if cfg!(test) { 2 } else { 1000 };
 
 /// Existing nexthop objects.
 #[derive(Clone, Debug)]
@@ -51,8 +51,8 @@ impl Nexthops {
         })
     }
 
-    /// Returns the objects of the peers that have `peers`, among ours with the ids `ids`.
-    /// `all` are the objects of all peers.
+    /// Returns those nexthop objects of `ids` that routes in `peers` use. `all` are the objects
+    /// of all peers.
     pub(super) fn of_peers(
         peers: &PeerObjects,
         ids: Option<&BTreeSet<u32>>,
@@ -114,7 +114,7 @@ impl Nexthops {
 }
 
 fn is_many(wanted: &PeerObjects) -> bool {
-    wanted.fdb.len() > MANY
+    wanted.fdb.len() > NEXTHOP_THRESHOLD
 }
 
 /// Returns the id of our object for a gateway; `None`: routes by it are plain.

@@ -40,7 +40,7 @@ fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan
         }
     }
     for (ip, neighbour) in &device.neighbours {
-        if wanted.complete && neighbour.permanent && !objects.neighbours.contains_key(ip) {
+        if wanted.peers_known && neighbour.permanent && !objects.neighbours.contains_key(ip) {
             plan.ops.push(Op::RemoveNeighbour(name.clone(), *ip));
         }
     }
@@ -51,7 +51,7 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     for ((mac, dst), entry) in &device.fdb {
         // A wrong destination of a wanted address is replaced: the kernel has only one for
         // each address, except for flooding. Learned entries expire by themselves.
-        if wanted.complete && entry.permanent && !objects.fdb.contains_key(mac) {
+        if wanted.peers_known && entry.permanent && !objects.fdb.contains_key(mac) {
             plan.ops.push(Op::RemoveFdb(name.clone(), *mac, *dst));
         }
     }
@@ -94,7 +94,7 @@ fn routes(
             .iter()
             .map(|route| Op::SetRoute(name.clone(), *route)),
     );
-    if let Some(nexthops) = nexthops.filter(|_| wanted.complete) {
+    if let Some(nexthops) = nexthops.filter(|_| wanted.peers_known) {
         let staying = device
             .routes
             .iter()
@@ -134,7 +134,7 @@ impl<'a> RouteDifferences<'a> {
         let rest = found.into_values().flatten();
         let unwanted = rest.filter(|route| is_ours(route) && !is_in_use(route));
         differences.stale.extend(unwanted);
-        if !wanted.complete {
+        if !wanted.peers_known {
             differences.stale.clear();
         }
         differences
@@ -225,16 +225,15 @@ impl<'a> ChangedPeers<'a> {
 }
 
 /// Plans the change of a few peers, and updates `objects` and the ids of our nexthop objects
-/// accordingly. `objects` are the objects of all peers of `from`, which the device has.
+/// accordingly. `objects` are the objects of all peers of `from`, which the device has. The
+/// result is the difference between the objects of the changed peers before and after.
 ///
-/// The result is the difference between the objects of the changed peers before and after.
-/// This holds only if no two peers claim one object: the other peer would lose the object that
-/// a changed peer gives up, or have it replaced by one that a changed peer claims now. The
-/// maps show such conflicts, and `contested` those that existed before. An object of a changed peer's old properties
-/// that `objects` has with another value belongs to somebody else; so does an object of its
-/// new properties that `objects` has and no changed peer had before. Then, and if the change
-/// has a problem that has to be reported, the answer is `None`, and a full reconciliation
-/// decides. So it is if there are more than [`MOST_CHANGES`] changes, or none.
+/// Returns `None` if a full reconciliation has to decide, because:
+///
+/// * there are more than [`MOST_CHANGES`] changes, or none;
+/// * two peers claim one object: a delta could remove or replace the object of a peer that did
+///   not change;
+/// * a change has a problem that has to be reported.
 pub(super) fn change(
     from: &PeerMap,
     to: &PeerMap,

@@ -20,10 +20,10 @@ pub(super) struct PeerObjects {
     pub(super) neighbours: BTreeMap<IpAddr, Mac>,
     /// Underlay addresses of the VTEPs.
     pub(super) fdb: BTreeMap<Mac, Ipv4Addr>,
-    /// Gateways.
+    /// Gateway by table and destination.
     pub(super) routes: BTreeMap<RouteKey, IpAddr>,
-    /// True if two peers claim one of the objects. If one of them leaves, the object is the
-    /// other's, which these maps do not show.
+    /// True if two peers claim one object. The maps keep only one of them, so deltas are
+    /// unsafe: if one peer leaves, the object of the other one is unknown.
     pub(super) contested: bool,
 }
 
@@ -31,8 +31,8 @@ pub(super) struct PeerObjects {
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     pub(super) objects: PeerObjects,
-    /// True if all other objects of ours have to be removed.
-    pub(super) complete: bool,
+    /// True if the master has sent the peers: stale objects may be removed.
+    pub(super) peers_known: bool,
     /// Ranges of removed overlays that still have containers: routes into them stay.
     pub(super) in_use: Vec<IpNet>,
 }
@@ -55,7 +55,7 @@ impl Wanted {
             (None, None) => {}
             (None, Some(device)) => wanted.objects.add_existing(device, vtep),
             (Some(peers), _) => {
-                wanted.complete = true;
+                wanted.peers_known = true;
                 for (ip, peer) in peers.iter().filter(|(_, peer)| !is_self(peer, vtep)) {
                     wanted.objects.add(*ip, peer, vtep, &mut plan.problems);
                 }
@@ -66,8 +66,7 @@ impl Wanted {
 }
 
 impl PeerObjects {
-    /// Adds the peers' objects that a device has, as far as they could be created again
-    /// after a loss.
+    /// Adds the peers' objects on a device that we can recreate.
     fn add_existing(&mut self, device: &Device, vtep: &Vtep) {
         let neighbours = device.neighbours.iter();
         for (ip, neighbour) in neighbours.filter(|(_, neighbour)| neighbour.permanent) {

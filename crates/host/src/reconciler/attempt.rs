@@ -25,7 +25,7 @@ pub(super) struct Attempt<'a> {
     failures: Failures<'a>,
     /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
-    /// True if an operation failed as it does when somebody else changes the same things.
+    /// True if an operation met an object that another program had just created or removed.
     raced: bool,
     /// Failed operations that a quick check would find again.
     failed: Vec<Op>,

@@ -116,8 +116,8 @@ struct KernelReconciler {
     draining: Vec<Draining>,
 }
 
-/// Returns a new event loop. Each use has its own, and its own netlink socket: a defect in
-/// them does not last.
+/// Returns a new event loop. Each use has its own event loop and netlink socket, so that a
+/// broken socket is not reused.
 fn event_loop() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::reconcile::{Op, PeerObject};
 
 /// Upper bound of rejected objects. More of them are not the problem of single peers.
-const MOST: usize = 100;
+const MAX_REJECTED: usize = 100;
 
 /// Objects that the kernel rejected in a reconciliation.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub(super) struct RejectedPeers {
 impl RejectedPeers {
     /// Returns the rejected objects of a reconciliation. `rejected` are the operations that
     /// the kernel rejected, `failures` is the number of failures of any kind, `sentences`
-    /// are the report's about the host. `None`: something else failed, or too much.
+    /// are `HostReport::host`. `None`: another operation failed, or too many failed.
     pub(super) fn new(
         rejected: &[Op],
         failures: usize,
         sentences: &[String],
     ) -> Option<RejectedPeers> {
         let objects: Option<BTreeSet<PeerObject>> = rejected.iter().map(Op::peer_object).collect();
-        let objects = objects.filter(|_| rejected.len() == failures && failures <= MOST)?;
+        let objects = objects.filter(|_| rejected.len() == failures && failures <= MAX_REJECTED)?;
         Some(RejectedPeers {
             objects,
             sentences: sentences.to_vec(),
@@ -112,9 +112,9 @@ mod tests {
             RejectedPeers::new(&[route(1), Op::RemoveDevice(device)], 2, &[]),
             None
         );
-        let many: Vec<Op> = (0..=MOST).map(route).collect();
+        let many: Vec<Op> = (0..=MAX_REJECTED).map(route).collect();
         assert_eq!(RejectedPeers::new(&many, many.len(), &[]), None);
-        assert!(RejectedPeers::new(&many[1..], MOST, &[]).is_some());
+        assert!(RejectedPeers::new(&many[1..], MAX_REJECTED, &[]).is_some());
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn a_host_that_will_lose_its_routers_is_warned() {
     log::set_max_level(log::LevelFilter::Warn);
     let warned = |host: &Host, device: &str| {
         let desired = Desired {
-            own: Some("10.0.0.1".parse().unwrap()),
+            underlay_ip: Some("10.0.0.1".parse().unwrap()),
             ..host.desired(1)
         };
         host.settle(&desired);

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::history::{EncodedMessage, ForeignVersion, ListForm, PeerHistory};
+use super::history::{EncodedMessage, ListForm, PeerHistory, PreviousEpochVersion};
 use crate::master::counters::Outbox;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 use crate::protocol::messages::Named;
@@ -65,7 +65,7 @@ pub struct PeerDelivery {
     /// The receivers of long messages that are not sent yet.
     queue: BTreeSet<Ipv4Addr>,
     /// Postponement of the queued messages; `None` if they may be sent.
-    hold: Option<Hold>,
+    registration_hold: Option<Hold>,
     /// Size of the long messages in flight, in bytes.
     in_flight: usize,
     resends: BTreeSet<Resend>,
@@ -92,9 +92,9 @@ struct Receiver {
     form: ListForm,
     /// The version that the agent confirmed; `None` if it has none of this epoch.
     confirmed: Option<u64>,
-    /// The version of another epoch that the agent reported. Its list was the same as that of
-    /// `confirmed`, which it has for this reason only.
-    alias: Option<ForeignVersion>,
+    /// The version of another epoch that the agent reported, if its contents equal those of
+    /// `confirmed`. The agent does not know this epoch yet.
+    equivalent: Option<PreviousEpochVersion>,
     /// The versions that were sent since, oldest first.
     outstanding: Vec<u64>,
     /// Size of the long messages in flight to this agent, in bytes.
@@ -120,26 +120,26 @@ impl Receiver {
         self.outstanding.last().copied().or(self.confirmed)
     }
 
-    /// Returns whether the agent needs a message even if none is lost. One that has the latest
-    /// list by its alias needs one to learn of this epoch.
+    /// Returns whether the agent needs a message even if none is lost. An
+    /// agent with an equal list of another epoch needs one to learn of this epoch.
     fn is_behind(&self, latest: u64) -> bool {
-        let is_unaware = self.alias.is_some() && self.outstanding.is_empty();
+        let is_unaware = self.equivalent.is_some() && self.outstanding.is_empty();
         self.expected() != Some(latest) || is_unaware
     }
 
-    /// Returns the message that leads the agent to the latest version.
+    /// Returns the message that updates the agent to the latest version.
     fn message(&self, history: &mut PeerHistory) -> EncodedMessage {
-        // Messages that were sent may be lost, and agents compare the alias with the version
-        // that they had before: a message with an alias builds on that version.
-        let base = match self.alias {
+        // Messages that were sent may be lost. An agent compares `equivalent` with the version
+        // that it had before, so a message with `equivalent` builds on that version.
+        let base = match self.equivalent {
             Some(_) => self.confirmed,
             None => self.expected(),
         };
-        let key = history.message_key(base, self.alias, self.form);
+        let key = history.message_key(base, self.equivalent, self.form);
         history.message(key)
     }
 
-    /// Takes a version that the agent reports; `None` if it is none of this epoch.
+    /// Handles a version that the agent reports; `None`: a version of another epoch.
     fn acknowledge(&mut self, version: Option<u64>, latest: u64) -> Acknowledgement {
         let sent = |sent: &u64| Some(*sent) == version;
         if let Some(index) = self.outstanding.iter().position(sent) {
@@ -164,7 +164,7 @@ impl Receiver {
 
     fn set_confirmed(&mut self, version: Option<u64>) {
         self.confirmed = version;
-        self.alias = None;
+        self.equivalent = None;
         self.resend_delay = RESEND_FIRST;
     }
 }
@@ -187,15 +187,15 @@ impl PeerDelivery {
         self.unsubscribe(ip);
         let Subscription { pid, version, form } = subscription;
         let own = history.own_version(version);
-        let alias = match own {
+        let equivalent = match own {
             Some(_) => None,
-            None => history.alias_of_latest(version),
+            None => history.equivalent_of_latest(version),
         };
         let receiver = Receiver {
             pid,
             form,
-            confirmed: own.or(alias.map(|_| history.version())),
-            alias,
+            confirmed: own.or(equivalent.map(|_| history.version())),
+            equivalent,
             outstanding: Vec::new(),
             in_flight: 0,
             last_sent: None,
@@ -203,7 +203,7 @@ impl PeerDelivery {
             resend_delay: RESEND_FIRST,
         };
         if receiver.confirmed.is_none() {
-            self.hold.get_or_insert(Hold {
+            self.registration_hold.get_or_insert(Hold {
                 since: now,
                 until: now,
             });
@@ -227,7 +227,7 @@ impl PeerDelivery {
     /// present list would be out of date at once, and its delivery would delay the
     /// registrations.
     pub fn extend_hold(&mut self, now: Time) {
-        if let Some(hold) = &mut self.hold {
+        if let Some(hold) = &mut self.registration_hold {
             hold.until = (now + GATHER).min(hold.since + MAX_HOLD);
         }
     }
@@ -304,8 +304,11 @@ impl PeerDelivery {
     /// Returns when [`tick`](Self::tick) has to be called.
     pub fn due(&self) -> Option<Time> {
         let resend = self.resends.first().map(|resend| resend.at);
-        let hold = self.hold.map(|hold| hold.until);
-        [self.flush_at, resend, hold].into_iter().flatten().min()
+        let hold_end = self.registration_hold.map(|hold| hold.until);
+        [self.flush_at, resend, hold_end]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sends the messages that are due.
@@ -314,7 +317,7 @@ impl PeerDelivery {
             self.flush(out, history);
         }
         self.resend_due(out, history);
-        self.hold = self.hold.filter(|hold| hold.until > out.now());
+        self.registration_hold = self.registration_hold.filter(|hold| hold.until > out.now());
         self.send_queued(out, history);
     }
 
@@ -342,7 +345,7 @@ impl PeerDelivery {
 
     /// Sends queued long messages for as long as the window has room.
     fn send_queued(&mut self, out: &mut Outbox, history: &mut PeerHistory) {
-        while self.hold.is_none() && self.in_flight < WINDOW {
+        while self.registration_hold.is_none() && self.in_flight < WINDOW {
             let Some(ip) = self.queue.pop_first() else {
                 break;
             };
@@ -380,7 +383,7 @@ impl PeerDelivery {
         }
     }
 
-    /// Sends an agent the message that leads it to the latest version. Returns the size of the
+    /// Sends an agent the message that updates it to the latest version. Returns the size of the
     /// message, in bytes.
     fn send(&mut self, out: &mut Outbox, history: &mut PeerHistory, ip: Ipv4Addr) -> usize {
         let Some(receiver) = self.receivers.get_mut(&ip) else {

@@ -31,9 +31,9 @@ pub enum ListForm {
     Packed,
 }
 
-/// A version of another term's epoch.
+/// List version of an earlier leader's epoch whose contents equal a version of this epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ForeignVersion {
+pub struct PreviousEpochVersion {
     /// The epoch; not 0.
     pub epoch: u64,
     /// The version.
@@ -42,8 +42,8 @@ pub struct ForeignVersion {
     pub digest: u64,
 }
 
-impl From<ForeignVersion> for PeersVersion {
-    fn from(version: ForeignVersion) -> PeersVersion {
+impl From<PreviousEpochVersion> for PeersVersion {
+    fn from(version: PreviousEpochVersion) -> PeersVersion {
         PeersVersion {
             epoch: Some(version.epoch),
             version: Some(version.version),
@@ -52,14 +52,14 @@ impl From<ForeignVersion> for PeersVersion {
     }
 }
 
-/// The properties of a message that leads an agent to the latest version. Agents with the same
+/// Cache key of a message that updates an agent to the latest version. Agents with the same
 /// key get the same message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageKey {
     /// The version that the agent has; `None` if it needs a snapshot.
     base: Option<u64>,
-    /// The version of another epoch that the agent may have instead, with the list of `base`.
-    alias: Option<ForeignVersion>,
+    /// The version of an earlier epoch that the agent has instead of `base`, with equal contents.
+    equivalent: Option<PreviousEpochVersion>,
     form: ListForm,
 }
 
@@ -207,29 +207,29 @@ impl PeerHistory {
         is_own.then_some(reported.version())
     }
 
-    /// Returns a version of another epoch that an agent reports, or `None` if its list is not
-    /// the same as the latest one of this epoch.
-    pub fn alias_of_latest(&self, reported: PeersVersion) -> Option<ForeignVersion> {
+    /// Returns a version of another epoch that an agent reports, or `None` if its contents
+    /// differ from the latest version of this epoch.
+    pub fn equivalent_of_latest(&self, reported: PeersVersion) -> Option<PreviousEpochVersion> {
         let digest = reported.digest.filter(|digest| *digest == self.digest)?;
-        (reported.epoch() != 0).then(|| ForeignVersion {
+        (reported.epoch() != 0).then(|| PreviousEpochVersion {
             epoch: reported.epoch(),
             version: reported.version(),
             digest,
         })
     }
 
-    /// Returns the key of the message for an agent that has version `base`, or has `alias`
-    /// instead.
+    /// Returns the key of the message for an agent that has version `base`, or the
+    /// equal version `equivalent` of another epoch.
     pub fn message_key(
         &self,
         base: Option<u64>,
-        alias: Option<ForeignVersion>,
+        equivalent: Option<PreviousEpochVersion>,
         form: ListForm,
     ) -> MessageKey {
         let base = base.filter(|base| *base >= self.oldest_base);
         MessageKey {
             base,
-            alias: alias.filter(|_| base.is_some()),
+            equivalent: equivalent.filter(|_| base.is_some()),
             form,
         }
     }
@@ -265,7 +265,7 @@ impl PeerHistory {
         let mut message = UpdatePeersMessage {
             version,
             base: key.base,
-            since: key.alias.map(PeersVersion::from),
+            since: key.equivalent.map(PeersVersion::from),
             removed,
             ..UpdatePeersMessage::default()
         };

@@ -88,7 +88,7 @@ fn applies_only_if_nothing_else_changes() {
         |desired| desired.cni.data_dir = Some("/other".into()),
         |desired| desired.backend = Backend::External,
         |desired| desired.firewall = Firewall::Nftables,
-        |desired| desired.own = Some(Ipv4Addr::LOCALHOST),
+        |desired| desired.underlay_ip = Some(Ipv4Addr::LOCALHOST),
         |desired| desired.fit_mtu = true,
         |desired| desired.tx_checksum = Checksum::Off,
         |desired| desired.removal = Removal::Thorough,

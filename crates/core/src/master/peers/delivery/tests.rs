@@ -214,7 +214,10 @@ fn short_messages_do_not_wait_for_registrations() {
     peers.handle_received(&mut out, 1.into(), version);
     add(&mut peers, Time::default(), 6000);
     peers.expect_subscriptions(out.now());
-    assert_eq!(peers.delivery.hold, None, "no agent needs a long message");
+    assert_eq!(
+        peers.delivery.registration_hold, None,
+        "no agent needs a long message"
+    );
     // The change was made at the time 0, and is sent with the next tick.
     assert_eq!(sent_at(&mut peers, &mut out, 51), [Ipv4Addr::from(1)]);
 }

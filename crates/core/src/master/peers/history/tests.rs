@@ -173,13 +173,13 @@ fn agents_that_are_too_far_behind_share_the_snapshot() {
 #[test]
 fn a_snapshot_has_no_alias() {
     let mut history = history();
-    let alias = Some(ForeignVersion {
+    let equivalent = Some(PreviousEpochVersion {
         epoch: 6,
         version: 3,
         digest: history.digest,
     });
     let since = |history: &mut PeerHistory| {
-        let key = history.message_key(Some(1), alias, ListForm::Plain);
+        let key = history.message_key(Some(1), equivalent, ListForm::Plain);
         let message = UpdatePeersMessage::decode(history.message(key).bytes).unwrap();
         (message.base, message.since.map(|since| since.version()))
     };
