@@ -13,13 +13,13 @@ use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
 use crate::common::{LIMIT, hosts};
-use crate::lossless::mistreat;
+use crate::lossless::restart_and_upgrade;
 
 /// A cluster of two agents, with an engine on each host.
-pub struct Site {
+pub struct DockerCluster {
     // Dropped before their hosts.
     pub engines: [Engine; 2],
-    pub cluster: Cluster,
+    pub mesos: Cluster,
 }
 
 /// Returns the configuration of a cluster with Docker; `None`: the test is skipped.
@@ -49,9 +49,9 @@ fn dual_stack(test: &str) -> Option<ClusterConfig> {
     Some(setup)
 }
 
-impl Site {
+impl DockerCluster {
     /// Starts engines, masters and agents, and waits until every agent has its overlays.
-    pub fn start(setup: &ClusterConfig) -> Site {
+    pub fn start(setup: &ClusterConfig) -> DockerCluster {
         let mut cluster = Cluster::prepare(setup).unwrap();
         let engines = [0, 1].map(|index| {
             let agent = &cluster.agents[index];
@@ -69,18 +69,21 @@ impl Site {
         });
         cluster.start_all().unwrap();
         cluster.wait_overlays(LIMIT).unwrap();
-        Site { engines, cluster }
+        DockerCluster {
+            engines,
+            mesos: cluster,
+        }
     }
 
     /// Returns the network namespace of an agent's host.
     pub fn netns(&self, agent: usize) -> Netns {
-        self.cluster.agents[agent].host().unwrap().netns().clone()
+        self.mesos.agents[agent].host().unwrap().netns().clone()
     }
 
     /// Starts a task in a Docker container.
-    pub fn docker_task(&self, agent: usize, name: &str, network: &str) -> Party {
+    pub fn docker_task(&self, agent: usize, name: &str, network: &str) -> ContainerTask {
         let addresses = self.engines[agent].task_addresses(name, network).unwrap();
-        let task = Party {
+        let task = ContainerTask {
             name: name.to_owned(),
             host: self.netns(agent),
             addresses,
@@ -102,33 +105,33 @@ impl Site {
     /// Starts a container on network `dcos` of each host, without Mesos.
     pub fn attach(&self) -> [Container; 2] {
         [("mesos0", 0), ("mesos1", 1)].map(|(name, agent)| {
-            let agent = &self.cluster.agents[agent];
+            let agent = &self.mesos.agents[agent];
             let config = agent.dir().join("cni/dcos.conf");
-            Container::attach(self.cluster.run(), agent.host().unwrap(), name, &config).unwrap()
+            Container::attach(self.mesos.run(), agent.host().unwrap(), name, &config).unwrap()
         })
     }
 }
 
 /// A task in a container, with its addresses, IPv4 first.
-pub struct Party {
+pub struct ContainerTask {
     name: String,
     host: Netns,
     addresses: Vec<SocketAddr>,
 }
 
-impl Party {
+impl ContainerTask {
     /// Returns a client of the task at its first address, which connects from its host.
     pub fn client(&self) -> TaskClient {
         TaskClient::new(self.addresses[0], Some(self.host.clone()))
     }
 
-    fn of_container(container: &Container, name: &str, host: Netns) -> Party {
+    fn of_container(container: &Container, name: &str, host: Netns) -> ContainerTask {
         let addresses = container
             .ips()
             .iter()
             .map(|ip| container.client_at(*ip).address())
             .collect();
-        Party {
+        ContainerTask {
             name: name.to_owned(),
             host,
             addresses,
@@ -139,8 +142,8 @@ impl Party {
 /// Asserts that all tasks reach each other in both families, under their own addresses. Retries,
 /// since IPv6 addresses and ports of bridges are not usable at once.
 #[track_caller]
-fn assert_all_reach(parties: &[Party]) {
-    for from in parties {
+fn assert_all_reach(tasks: &[ContainerTask]) {
+    for from in tasks {
         assert_eq!(
             from.addresses.len(),
             2,
@@ -148,7 +151,7 @@ fn assert_all_reach(parties: &[Party]) {
             from.name,
             from.addresses
         );
-        for to in parties.iter().filter(|to| to.name != from.name) {
+        for to in tasks.iter().filter(|to| to.name != from.name) {
             for (own, other) in from.addresses.iter().zip(&to.addresses) {
                 let task = TaskClient::new(*own, Some(from.host.clone()));
                 let what = format!("{} to reach {} at {other}", from.name, to.name);
@@ -163,9 +166,9 @@ fn assert_all_reach(parties: &[Party]) {
     }
 }
 
-fn docker_parties(site: &Site) -> Vec<Party> {
+fn docker_tasks(cluster: &DockerCluster) -> Vec<ContainerTask> {
     (0..2)
-        .map(|agent| site.docker_task(agent, &format!("docker{agent}"), "dcos"))
+        .map(|agent| cluster.docker_task(agent, &format!("docker{agent}"), "dcos"))
         .collect()
 }
 
@@ -181,10 +184,10 @@ fn tasks_of_mesos_and_containers_of_docker_reach_each_other() {
             "Mesos needs the cgroup v1 freezer to start containers on a network",
         );
     }
-    let site = Site::start(&setup);
-    let framework = Framework::subscribe(site.cluster.master.client()).unwrap();
-    let mut parties = docker_parties(&site);
-    for (index, agent) in site.cluster.agents.iter().enumerate() {
+    let cluster = DockerCluster::start(&setup);
+    let framework = Framework::subscribe(cluster.mesos.master.client()).unwrap();
+    let mut tasks = docker_tasks(&cluster);
+    for (index, agent) in cluster.mesos.agents.iter().enumerate() {
         let name = format!("mesos{index}");
         framework
             .launch(&TaskSpec::new(&name, &agent.ip(), Some("dcos")), LIMIT)
@@ -195,13 +198,13 @@ fn tasks_of_mesos_and_containers_of_docker_reach_each_other() {
             .addresses()
             .collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
-        parties.push(Party {
+        tasks.push(ContainerTask {
             name,
-            host: site.netns(index),
+            host: cluster.netns(index),
             addresses,
         });
     }
-    assert_all_reach(&parties);
+    assert_all_reach(&tasks);
 }
 
 #[test]
@@ -210,17 +213,17 @@ fn containers_of_cni_and_of_docker_reach_each_other() {
         return;
     };
     setup.launcher = Launcher::Posix;
-    let site = Site::start(&setup);
-    let containers = site.attach();
-    let mut parties = docker_parties(&site);
+    let cluster = DockerCluster::start(&setup);
+    let containers = cluster.attach();
+    let mut tasks = docker_tasks(&cluster);
     for (index, container) in containers.iter().enumerate() {
-        parties.push(Party::of_container(
+        tasks.push(ContainerTask::of_container(
             container,
             &format!("mesos{index}"),
-            site.netns(index),
+            cluster.netns(index),
         ));
     }
-    assert_all_reach(&parties);
+    assert_all_reach(&tasks);
 }
 
 /// Returns tasks in a circle: from Docker to Mesos on the other host, to Docker there, to Mesos on
@@ -232,19 +235,19 @@ fn containers_of_docker_lose_no_packet_while_agents_and_master_are_upgraded() {
         return;
     };
     setup.launcher = Launcher::Posix;
-    let mut site = Site::start(&setup);
-    let [mesos0, mesos1] = site.attach();
-    let docker = docker_parties(&site);
+    let mut cluster = DockerCluster::start(&setup);
+    let [mesos0, mesos1] = cluster.attach();
+    let docker = docker_tasks(&cluster);
     let tasks = [
         docker[0].client(),
         mesos1.client(),
         docker[1].client(),
         mesos0.client(),
     ];
-    let ids = [site.network_id(0), site.network_id(1)];
-    mistreat(&mut site.cluster, setup.module.as_deref().unwrap(), &tasks);
+    let ids = [cluster.network_id(0), cluster.network_id(1)];
+    restart_and_upgrade(&mut cluster.mesos, setup.module.as_deref().unwrap(), &tasks);
     assert_eq!(
-        [site.network_id(0), site.network_id(1)],
+        [cluster.network_id(0), cluster.network_id(1)],
         ids,
         "a network was made anew"
     );

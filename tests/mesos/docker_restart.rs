@@ -13,7 +13,7 @@ use testbed::task::{PORT, TaskClient};
 use testbed::{cleanup, paths, wait};
 
 use crate::common::LIMIT;
-use crate::docker::{Party, Site, docker};
+use crate::docker::{ContainerTask, DockerCluster, docker};
 
 /// Limit of the time from the first answer of the engine until the host is configured.
 const REPAIR: Duration = Duration::from_secs(2);
@@ -74,10 +74,10 @@ struct Outside {
 }
 
 impl Outside {
-    fn new(site: &Site) -> Outside {
-        let host = site.cluster.master.host().unwrap();
+    fn new(cluster: &DockerCluster) -> Outside {
+        let host = cluster.mesos.master.host().unwrap();
         let mut command = Command::new(paths::program("overlay-test-executor").unwrap());
-        let run = site.cluster.run();
+        let run = cluster.mesos.run();
         command
             .args(["--alone", &format!("0.0.0.0:{PORT}")])
             .env(cleanup::RUN_VARIABLE, run.id());
@@ -99,8 +99,8 @@ impl Outside {
 /// Checks new connections: from Docker to Mesos on the host, which Docker's isolation would prevent;
 /// to the other host; and to the outside, masqueraded by the module.
 fn is_right(
-    site: &Site,
-    web: &Party,
+    cluster: &DockerCluster,
+    web: &ContainerTask,
     others: &[TaskClient],
     outside: &TaskClient,
 ) -> anyhow::Result<()> {
@@ -111,7 +111,10 @@ fn is_right(
         anyhow::ensure!(there.seen_as == own && back.seen_as == other.address().ip().to_string());
     }
     let seen = web.client().ping(outside.address(), 1)?.seen_as;
-    anyhow::ensure!(seen == site.cluster.agents[0].ip(), "masqueraded as {seen}");
+    anyhow::ensure!(
+        seen == cluster.mesos.agents[0].ip(),
+        "masqueraded as {seen}"
+    );
     Ok(())
 }
 
@@ -120,31 +123,31 @@ fn restart(name: &str, end: impl Fn(&mut Engine)) {
         return;
     };
     setup.launcher = Launcher::Posix;
-    let mut site = Site::start(&setup);
-    let containers = site.attach();
-    let outside = Outside::new(&site);
-    site.engines[0]
+    let mut cluster = DockerCluster::start(&setup);
+    let containers = cluster.attach();
+    let outside = Outside::new(&cluster);
+    cluster.engines[0]
         .docker(&["network", "create", "--subnet", "10.98.0.0/24", "plain"])
         .unwrap();
     let [web, far] =
-        [(0, "web"), (1, "far")].map(|(agent, name)| site.docker_task(agent, name, "dcos"));
-    let plain = site.docker_task(0, "plain", "plain");
+        [(0, "web"), (1, "far")].map(|(agent, name)| cluster.docker_task(agent, name, "dcos"));
+    let plain = cluster.docker_task(0, "plain", "plain");
     let others = [containers[0].client(), containers[1].client(), far.client()];
-    is_right(&site, &web, &others, &outside.client).unwrap();
-    let id = site.network_id(0);
+    is_right(&cluster, &web, &others, &outside.client).unwrap();
+    let id = cluster.network_id(0);
 
     let traffic = Traffic::start(&[web.client(), far.client()], LIMIT).unwrap();
     let local = Traffic::start(&[containers[0].client(), containers[1].client()], LIMIT).unwrap();
     let control = Control::start(plain.client(), outside.client.clone());
     for round in 1..=3 {
-        end(&mut site.engines[0]);
+        end(&mut cluster.engines[0]);
         traffic.flow(MORE, LIMIT).unwrap();
-        site.engines[0].spawn().unwrap();
-        site.engines[0].wait().unwrap();
+        cluster.engines[0].spawn().unwrap();
+        cluster.engines[0].wait().unwrap();
         let back = Instant::now();
         wait::until("everything to be right", LIMIT, || {
-            is_right(&site, &web, &others, &outside.client)?;
-            Ok((site.network_id(0) == id).then_some(()))
+            is_right(&cluster, &web, &others, &outside.client)?;
+            Ok((cluster.network_id(0) == id).then_some(()))
         })
         .unwrap();
         let took = back.elapsed();

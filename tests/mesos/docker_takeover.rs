@@ -6,7 +6,7 @@ use testbed::net::Host;
 use testbed::packet_loss::Traffic;
 
 use crate::common::{LIMIT, all_ok, wait_settled, wait_state};
-use crate::docker::{Party, Site, docker};
+use crate::docker::{ContainerTask, DockerCluster, docker};
 use crate::takeover::{leave_as_predecessor, nat, run, take_over, that_only_registers};
 
 /// Makes a Docker network like the C++ module, with its exception from Docker's isolation.
@@ -40,45 +40,45 @@ fn dockers_containers_do_not_notice_the_takeover() {
     let Some(setup) = docker("dockers_containers_do_not_notice_the_takeover") else {
         return;
     };
-    let mut site = Site::start(&that_only_registers(setup));
-    let shares = leave_as_predecessor(&mut site.cluster);
+    let mut cluster = DockerCluster::start(&that_only_registers(setup));
+    let shares = leave_as_predecessor(&mut cluster.mesos);
     for (index, share) in shares.iter().enumerate() {
-        let host = site.cluster.agents[index].host().unwrap();
+        let host = cluster.mesos.agents[index].host().unwrap();
         make_network_as_predecessor(
-            &site.engines[index],
+            &cluster.engines[index],
             host,
             share.docker_bridge.as_deref().unwrap(),
         );
     }
     let docker =
-        [("web0", 0), ("web1", 1)].map(|(name, agent)| site.docker_task(agent, name, "dcos"));
-    let mesos = site.attach();
-    let [web0, web1] = docker.each_ref().map(Party::client);
+        [("web0", 0), ("web1", 1)].map(|(name, agent)| cluster.docker_task(agent, name, "dcos"));
+    let mesos = cluster.attach();
+    let [web0, web1] = docker.each_ref().map(ContainerTask::client);
     // Between the hosts and on each of them, between Docker and Mesos.
     let traffic =
         Traffic::start(&[web0, web1, mesos[1].client(), mesos[0].client()], LIMIT).unwrap();
-    let look = |site: &Site| {
+    let look = |cluster: &DockerCluster| {
         let look = |index: usize| {
-            let there = container(&site.engines[index], &format!("web{index}"));
+            let there = container(&cluster.engines[index], &format!("web{index}"));
             (
-                site.network_id(index),
+                cluster.network_id(index),
                 there,
-                nat(site.cluster.agents[index].host().unwrap()),
+                nat(cluster.mesos.agents[index].host().unwrap()),
             )
         };
         [look(0), look(1)]
     };
-    let before = look(&site);
+    let before = look(&cluster);
     let monitors = [0, 1].map(|index: usize| {
-        let host = site.cluster.agents[index].host().unwrap();
+        let host = cluster.mesos.agents[index].host().unwrap();
         wait_settled(host);
         Monitor::new(host).unwrap()
     });
     for index in [0, 1] {
-        take_over(&mut site.cluster, index);
+        take_over(&mut cluster.mesos, index);
         traffic.flow(500, LIMIT).unwrap();
     }
-    wait_state(&mut site.cluster, "both agents to be in order", |state| {
+    wait_state(&mut cluster.mesos, "both agents to be in order", |state| {
         all_ok(state, 2)
     });
     traffic.flow(500, LIMIT).unwrap();
@@ -88,8 +88,8 @@ fn dockers_containers_do_not_notice_the_takeover() {
         outcomes.len() == 4 && outcomes.iter().all(|outcome| outcome.lost == 0),
         "{outcomes:?}"
     );
-    assert_eq!(look(&site), before);
-    for (monitor, agent) in monitors.iter().zip(&site.cluster.agents) {
+    assert_eq!(look(&cluster), before);
+    for (monitor, agent) in monitors.iter().zip(&cluster.mesos.agents) {
         // The old exception is removed and our own is added; nothing else changes.
         let changes = monitor.changes().unwrap();
         let other: Vec<_> = changes

@@ -21,21 +21,21 @@ use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
 const MORE: u64 = 500;
 
 /// Traffic between containers on two hosts, and monitors of the hosts.
-struct Observed {
+struct MonitoredTraffic {
     tasks: usize,
     traffic: Traffic,
     monitors: Vec<(String, Monitor)>,
 }
 
-impl Observed {
-    fn start(cluster: &Cluster, tasks: &[TaskClient]) -> Observed {
+impl MonitoredTraffic {
+    fn start(cluster: &Cluster, tasks: &[TaskClient]) -> MonitoredTraffic {
         let traffic = Traffic::start(tasks, LIMIT).unwrap();
         let monitors = cluster.agents.iter().map(|agent| {
             let host = agent.host().unwrap();
             wait_settled(host);
             (agent.name().to_owned(), Monitor::new(host).unwrap())
         });
-        Observed {
+        MonitoredTraffic {
             tasks: tasks.len(),
             traffic,
             monitors: monitors.collect(),
@@ -115,45 +115,45 @@ impl End {
 }
 
 /// Stops, kills and upgrades agents and master, one by one and together.
-pub fn mistreat(cluster: &mut Cluster, library: &Path, tasks: &[TaskClient]) {
-    let observed = Observed::start(cluster, tasks);
-    observed.go_on("nothing was done");
+pub fn restart_and_upgrade(cluster: &mut Cluster, library: &Path, tasks: &[TaskClient]) {
+    let traffic = MonitoredTraffic::start(cluster, tasks);
+    traffic.go_on("nothing was done");
     for (index, end) in [(0, End::Term), (1, End::Kill)] {
         let new = another(library, cluster, &format!("new-{index}.so"));
         let what = |what: &str| format!("agent{} ({end:?}) {what}", index + 1);
         end.of(&mut cluster.agents[index]);
-        observed.go_on(&what("is down"));
+        traffic.go_on(&what("is down"));
         cluster.agents[index].set_module(&new).unwrap();
         cluster.agents[index].start().unwrap();
         wait_back(cluster, index);
         assert_loaded(&cluster.agents[index], &new);
-        observed.go_on(&what("was upgraded"));
+        traffic.go_on(&what("was upgraded"));
     }
     for end in [End::Term, End::Kill] {
         let new = another(library, cluster, &format!("new-master-{end:?}.so"));
         end.of(&mut cluster.master);
-        observed.go_on(&format!("the master ({end:?}) is down"));
+        traffic.go_on(&format!("the master ({end:?}) is down"));
         cluster.master.set_module(&new).unwrap();
         cluster.master.start().unwrap();
         wait_state(cluster, "both agents to be back", |state| all_ok(state, 2));
         assert_loaded(&cluster.master, &new);
-        observed.go_on(&format!("the master ({end:?}) was upgraded"));
+        traffic.go_on(&format!("the master ({end:?}) was upgraded"));
     }
     cluster.master.kill().unwrap();
     cluster
         .agents
         .iter_mut()
         .for_each(|agent| agent.kill().unwrap());
-    observed.go_on("everything is down");
+    traffic.go_on("everything is down");
     cluster
         .agents
         .iter_mut()
         .for_each(|agent| agent.start().unwrap());
-    observed.go_on("the agents are back, without a master");
+    traffic.go_on("the agents are back, without a master");
     cluster.master.start().unwrap();
     (0..2).for_each(|index| wait_back(cluster, index));
-    observed.go_on("everything is back");
-    observed.finish();
+    traffic.go_on("everything is back");
+    traffic.finish();
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn tasks_lose_no_packet_while_agents_and_master_are_upgraded() {
             .unwrap();
         TaskClient::new(address, agent.host().map(|host| host.netns().clone()))
     });
-    mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
+    restart_and_upgrade(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
 }
 
 #[test]
@@ -199,5 +199,5 @@ fn containers_lose_no_packet_while_agents_and_master_are_upgraded() {
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
     let tasks = containers.each_ref().map(Container::client);
-    mistreat(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
+    restart_and_upgrade(&mut cluster, setup.module.as_deref().unwrap(), &tasks);
 }

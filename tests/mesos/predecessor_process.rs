@@ -13,10 +13,10 @@ use testbed::http::Client;
 
 /// Observations of a running model.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Observations {
     /// Names of sent and received messages.
     pub sent: Vec<&'static str>,
-    pub got: Vec<String>,
+    pub received: Vec<String>,
     /// Value of the log.
     pub log: Bytes,
     /// Last desired state of the host, as text.
@@ -27,7 +27,7 @@ pub struct Seen {
 /// A running model, which ends with the test process.
 pub struct Process {
     inputs: Sender<Input>,
-    pub seen: Arc<Mutex<Seen>>,
+    pub observations: Arc<Mutex<Observations>>,
 }
 
 impl Process {
@@ -35,9 +35,9 @@ impl Process {
     pub fn start(me: &Upid, mut machine: impl Machine + Send + 'static, log: Bytes) -> Process {
         let listener = TcpListener::bind(me.address).unwrap();
         let (inputs, queue) = channel();
-        let seen = Arc::new(Mutex::new(Seen {
+        let observations = Arc::new(Mutex::new(Observations {
             log,
-            ..Seen::default()
+            ..Observations::default()
         }));
         let (id, messages) = (me.id.clone(), inputs.clone());
         std::thread::spawn(move || {
@@ -46,9 +46,12 @@ impl Process {
                 std::thread::spawn(move || _ = take_messages(&stream, &id, &messages));
             }
         });
-        let (me, effects, shared) = (me.clone(), inputs.clone(), seen.clone());
+        let (me, effects, shared) = (me.clone(), inputs.clone(), observations.clone());
         std::thread::spawn(move || run(&me, &mut machine, &queue, &effects, &shared));
-        Process { inputs, seen }
+        Process {
+            inputs,
+            observations,
+        }
     }
 
     /// Sends an input to the machine.
@@ -56,8 +59,8 @@ impl Process {
         self.inputs.send(input).unwrap();
     }
 
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
+    pub fn observations(&self) -> Observations {
+        self.observations.lock().unwrap().clone()
     }
 }
 
@@ -67,7 +70,7 @@ fn run(
     machine: &mut dyn Machine,
     queue: &Receiver<Input>,
     inputs: &Sender<Input>,
-    seen: &Mutex<Seen>,
+    observations: &Mutex<Observations>,
 ) {
     let start = Instant::now();
     loop {
@@ -82,11 +85,11 @@ fn run(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         if let Input::Message { name, .. } = &input {
-            seen.lock().unwrap().got.push(name.clone());
+            observations.lock().unwrap().received.push(name.clone());
         }
         machine.handle(Time(start.elapsed()), input);
         while let Some(effect) = machine.poll_effect() {
-            if let Some(answer) = perform(me, effect, &mut seen.lock().unwrap()) {
+            if let Some(answer) = perform(me, effect, &mut observations.lock().unwrap()) {
                 let _ = inputs.send(answer); // the test may be over
             }
         }
@@ -94,16 +97,16 @@ fn run(
 }
 
 /// Executes an effect. Returns the input that results from it, if any.
-fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
+fn perform(me: &Upid, effect: Effect, observations: &mut Observations) -> Option<Input> {
     match effect {
         Effect::Io(Io::Send { to, name, body }) => {
-            seen.sent.push(name);
+            observations.sent.push(name);
             // Messages to peers that do not listen are lost.
             let _ = Client::new(to.address, None).message(&to.id, name, &me.to_string(), &body);
         }
-        Effect::Fetch => return Some(Input::Fetched(Ok(seen.log.clone()))),
+        Effect::Fetch => return Some(Input::Fetched(Ok(observations.log.clone()))),
         Effect::Io(Io::Store { number, state }) => {
-            seen.log = state;
+            observations.log = state;
             return Some(Input::Stored {
                 number,
                 outcome: StoreOutcome::Stored,
@@ -113,13 +116,13 @@ fn perform(me: &Upid, effect: Effect, seen: &mut Seen) -> Option<Input> {
             generation,
             desired,
         } => {
-            seen.host = format!("{:?}", desired.overlays);
+            observations.host = format!("{:?}", desired.overlays);
             return Some(Input::HostDone(HostReport {
                 generation,
                 ..HostReport::default()
             }));
         }
-        Effect::Io(Io::Respond { response, .. }) => seen.response = Some(response),
+        Effect::Io(Io::Respond { response, .. }) => observations.response = Some(response),
         Effect::Io(Io::Link { .. }) | Effect::ApplyEngine { .. } | Effect::Log(..) => {}
     }
     None

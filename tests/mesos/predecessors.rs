@@ -54,14 +54,21 @@ fn an_old_agent_is_served_by_our_master() {
     let leader = Upid::new("master", cluster.master.address());
     old.input(Input::Leader(Some(leader)));
     let state = wait_state(&mut cluster, "both agents", |state| all_ok(state, 2));
-    let seen = wait::until("the acknowledgement", LIMIT, || {
-        let seen = old.seen();
-        Ok((count(&seen.got, AgentRegisteredAcknowledgement::NAME) > 0).then_some(seen))
+    let observations = wait::until("the acknowledgement", LIMIT, || {
+        let observations = old.observations();
+        Ok(
+            (count(&observations.received, AgentRegisteredAcknowledgement::NAME) > 0)
+                .then_some(observations),
+        )
     })
     .unwrap();
-    assert!(seen.host.contains("9.0.1.0/24"), "{}", seen.host);
+    assert!(
+        observations.host.contains("9.0.1.0/24"),
+        "{}",
+        observations.host
+    );
     assert_eq!(
-        count(&seen.got, UpdatePeersMessage::NAME),
+        count(&observations.received, UpdatePeersMessage::NAME),
         0,
         "it would not understand"
     );
@@ -102,23 +109,23 @@ fn our_agent_works_with_an_old_master() {
         Ok((own["registered"] == true).then_some(()))
     })
     .unwrap();
-    let seen = old.seen();
+    let observations = old.observations();
     assert!(
-        count(&seen.got, RegisterAgentMessage::NAME) >= 2,
+        count(&observations.received, RegisterAgentMessage::NAME) >= 2,
         "the first one is lost on it: {:?}",
-        seen.got
+        observations.received
     );
     assert!(
-        count(&seen.got, AgentRegisteredMessage::NAME) >= 1,
+        count(&observations.received, AgentRegisteredMessage::NAME) >= 1,
         "{:?}",
-        seen.got
+        observations.received
     );
     assert!(
-        count(&seen.sent, UpdateAgentOverlaysMessage::NAME) >= 1,
+        count(&observations.sent, UpdateAgentOverlaysMessage::NAME) >= 1,
         "{:?}",
-        seen.sent
+        observations.sent
     );
-    let state = State::decode(seen.log).unwrap();
+    let state = State::decode(observations.log).unwrap();
     assert_eq!(state.agents[0].ip, cluster.agents[0].ip());
     assert_eq!(
         state.agents[0].overlays[0].subnet.as_deref(),

@@ -1,9 +1,9 @@
 //! The two roles of mesos-overlay as pure state machines.
 //!
-//! A [`Machine`] is driven by one rule: hand it an [`Input`], take [`Effect`]s until there are none,
-//! and return no later than [`Machine::poll_timeout`] with [`Input::Timeout`]. A machine has no clock,
-//! file, socket or thread; time and the seed of its randomness are arguments. The same inputs at the
-//! same times give the same effects, on which the simulation in `tests/` relies.
+//! The driver of a [`Machine`] gives it an [`Input`], takes [`Effect`]s until there are none, and
+//! returns with [`Input::Timeout`] no later than [`Machine::poll_timeout`]. A machine has no
+//! clock, file, socket or thread: time and the seed of its random numbers are arguments. The same
+//! inputs at the same times have the same effects, on which the simulation in `tests/` relies.
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 

@@ -1,26 +1,26 @@
-//! Numbers for operators, in two forms: for Mesos's `/metrics/snapshot`, whose names
-//! dashboards of existing clusters know, and in Prometheus's text format.
+//! Metrics in two forms: for Mesos's `/metrics/snapshot`, with the names of the C++ modules
+//! for existing dashboards, and in Prometheus's text format.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// What the names of the master's metrics in Mesos begin with.
+/// Prefix of the names of the master's metrics in Mesos.
 pub const MASTER_PREFIX: &str = "overlay/master/";
-/// What the names of the agent's metrics in Mesos begin with.
+/// Prefix of the names of the agent's metrics in Mesos.
 pub const AGENT_PREFIX: &str = "overlay/slave/";
 
-/// One number of Mesos's snapshot.
+/// A metric of Mesos's snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric {
-    /// Its whole name.
+    /// Whole name.
     pub name: Cow<'static, str>,
-    /// Its value. A count of something that happened begins at 0 with each machine.
+    /// Value. Counters begin at 0 with each machine.
     pub value: f64,
 }
 
 impl Metric {
-    /// A metric with a name of its own.
+    /// Creates a metric.
     pub fn new(name: impl Into<Cow<'static, str>>, value: f64) -> Metric {
         Metric {
             name: name.into(),
@@ -28,36 +28,36 @@ impl Metric {
         }
     }
 
-    /// A count. What has more than 53 bits is rounded: metrics of Mesos are floating
+    /// Creates a metric from a count, rounded to 53 bits because metrics of Mesos are floating
     /// point numbers.
     pub fn count(name: impl Into<Cow<'static, str>>, count: u64) -> Metric {
         Metric::new(name, count as f64)
     }
 }
 
-/// What a number is.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Grows, and begins at 0 with each machine.
+    /// A count that grows, from 0 with each machine.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// How often something took how long, in seconds.
+    /// A distribution of durations in seconds.
     Histogram,
 }
 
-/// A number, or several that their labels tell apart, in Prometheus's terms.
+/// Description of a metric, or of several that differ in their labels.
 #[derive(Debug)]
 pub struct Description {
-    /// With the module's name in front; the unit, and `_total` of counters, at the end.
+    /// Name in Prometheus: prefix of the module, unit, and `_total` for counters.
     pub name: &'static str,
-    /// What it is.
+    /// Type of the metric.
     pub kind: Kind,
-    /// The same, for people.
+    /// Description for operators.
     pub help: &'static str,
 }
 
-/// A [`Kind::Counter`].
+/// Describes a [`Kind::Counter`].
 pub const fn counter(name: &'static str, help: &'static str) -> Description {
     Description {
         name,
@@ -66,7 +66,7 @@ pub const fn counter(name: &'static str, help: &'static str) -> Description {
     }
 }
 
-/// A [`Kind::Gauge`].
+/// Describes a [`Kind::Gauge`].
 pub const fn gauge(name: &'static str, help: &'static str) -> Description {
     Description {
         name,
@@ -75,10 +75,10 @@ pub const fn gauge(name: &'static str, help: &'static str) -> Description {
     }
 }
 
-/// Labels: names that are fixed, values that may be anything.
+/// Labels of a metric: fixed names and arbitrary values.
 pub type Labels<'a> = &'a [(&'static str, &'a str)];
 
-/// All numbers of a machine, in both forms.
+/// All metrics of a machine, in both forms.
 #[derive(Debug, Default)]
 pub struct Numbers {
     snapshot: Vec<Metric>,
@@ -86,7 +86,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// A number. `snapshot` is its name in Mesos.
+    /// Adds a metric. `snapshot` is its name in Mesos.
     pub fn add(
         &mut self,
         description: &'static Description,
@@ -98,7 +98,7 @@ impl Numbers {
         self.snapshot_only(snapshot, value);
     }
 
-    /// The same of a whole number; what has more than 53 bits is rounded.
+    /// Adds a metric with an integer value, rounded to 53 bits.
     pub fn count(
         &mut self,
         description: &'static Description,
@@ -109,7 +109,7 @@ impl Numbers {
         self.add(description, labels, snapshot, value as f64);
     }
 
-    /// A number that Mesos's snapshot does not have.
+    /// Adds a metric that Mesos's snapshot does not contain.
     pub fn prometheus_only(
         &mut self,
         description: &'static Description,
@@ -126,12 +126,12 @@ impl Numbers {
         );
     }
 
-    /// A number that Prometheus has in another form, or not at all.
+    /// Adds a metric that Prometheus gets in another form, or not at all.
     pub fn snapshot_only(&mut self, snapshot: impl Into<Cow<'static, str>>, value: f64) {
         self.snapshot.push(Metric::new(snapshot, value));
     }
 
-    /// How long something took; in Mesos, the sum.
+    /// Adds a histogram for Prometheus.
     pub fn histogram(&mut self, description: &'static Description, histogram: &Histogram) {
         debug_assert_eq!(description.kind, Kind::Histogram);
         let (name, samples) = (description.name, self.samples(description));
@@ -157,7 +157,8 @@ impl Numbers {
         sample(samples, name, "_count", &[], histogram.count as f64);
     }
 
-    /// What Prometheus has under one name stands together.
+    /// Returns the samples of this description. Prometheus requires that samples of one name
+    /// are adjacent.
     fn samples(&mut self, description: &'static Description) -> &mut String {
         let known = self
             .families
@@ -170,12 +171,12 @@ impl Numbers {
         &mut self.families[index].1
     }
 
-    /// For Mesos's snapshot. Names do not come twice.
+    /// Returns the metrics for Mesos's snapshot. Names are unique.
     pub fn into_snapshot(self) -> Vec<Metric> {
         self.snapshot
     }
 
-    /// In Prometheus's text format, version 0.0.4.
+    /// Returns the metrics in Prometheus's text format, version 0.0.4.
     pub fn to_prometheus(&self) -> String {
         let mut text = String::new();
         for (Description { name, kind, help }, samples) in &self.families {
@@ -193,7 +194,7 @@ impl Numbers {
 /// `Content-Type` of Prometheus's text format.
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Writes one line.
+/// Appends one sample.
 fn sample(text: &mut String, name: &str, suffix: &str, labels: Labels<'_>, value: f64) {
     *text += name;
     *text += suffix;
@@ -206,7 +207,7 @@ fn sample(text: &mut String, name: &str, suffix: &str, labels: Labels<'_>, value
     let _ = writeln!(text, "{end} {value}");
 }
 
-/// A label's value in quotes.
+/// A label's value with escapes, for quotes.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -220,16 +221,16 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Upper bounds of the buckets of a [`Histogram`], in seconds: from a disk that is fast
-/// to a write that is given up.
+/// Upper bounds of the buckets of a [`Histogram`], in seconds: from a write to a fast disk to
+/// the timeout of a write.
 const BOUNDS: [f64; 12] = [
     0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 20.0,
 ];
 
-/// How often something took how long.
+/// Distribution of durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// Each without those below it.
+    /// Counts per bucket, not cumulative.
     buckets: [u64; BOUNDS.len()],
     count: u64,
     sum: Duration,
@@ -237,7 +238,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// It took this long once more.
+    /// Adds a duration.
     pub fn observe(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
         if let Some(index) = BOUNDS.iter().position(|bound| seconds <= *bound) {
@@ -248,12 +249,12 @@ impl Histogram {
         self.last = took;
     }
 
-    /// How long it took in all.
+    /// Returns the sum of all durations.
     pub fn sum(&self) -> Duration {
         self.sum
     }
 
-    /// How long it took the last time; zero if there was none.
+    /// Returns the last duration; zero if there was none.
     pub fn last(&self) -> Duration {
         self.last
     }
@@ -275,7 +276,7 @@ mod tests {
     };
 
     #[test]
-    fn what_has_one_name_stands_together() {
+    fn samples_of_one_name_are_adjacent() {
         let mut numbers = Numbers::default();
         numbers.count(
             &GAUGE,
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_counts_upwards() {
+    fn buckets_are_cumulative() {
         let mut histogram = Histogram::default();
         for ms in [1, 5, 6, 700, 60_000] {
             histogram.observe(Duration::from_millis(ms));

@@ -294,6 +294,12 @@ impl Host {
     }
 }
 
+impl Default for Host {
+    fn default() -> Host {
+        Host::new()
+    }
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
         self.jobs = None;

@@ -143,3 +143,59 @@ impl EngineSync {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::assignment::OverlayAssignment;
+    use crate::host_api::desired::{Bridge, Overlay};
+    use crate::proto::AgentOverlayInfo;
+
+    fn assignment(names: &[&str]) -> Assignment {
+        let overlays = names.iter().map(|name| {
+            let bridge = Bridge {
+                name: format!("d-{name}"),
+                subnets: vec!["9.0.0.128/25".parse().unwrap()],
+            };
+            let mut info = AgentOverlayInfo::default();
+            info.info.name = (*name).to_owned();
+            let overlay = Overlay {
+                docker_bridge: Some(bridge),
+                ..Overlay::default()
+            };
+            OverlayAssignment {
+                info,
+                overlay: Ok(overlay),
+            }
+        });
+        Assignment {
+            vtep: None,
+            overlays: overlays.collect(),
+        }
+    }
+
+    #[test]
+    fn the_usage_of_a_removed_network_is_forgotten() {
+        let config = AgentConfig::new("/cni");
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut engine = EngineSync::new(&config, 0);
+        assert!(engine.assign(&config, &assignment(&["dcos", "web"])));
+        let generation = engine.begin(Time::default()).unwrap().generation;
+        let in_use = InUse { v4: 3, v6: 0 };
+        let report = EngineReport {
+            generation,
+            usage: ["dcos", "web"].map(|name| (name.to_owned(), in_use)).into(),
+            ..EngineReport::default()
+        };
+        assert!(engine.complete(Time::default(), report, &mut random));
+        assert_eq!(engine.usage().len(), 2);
+
+        assert!(engine.assign(&config, &assignment(&["dcos"])));
+        assert!(engine.assign(&config, &assignment(&["dcos", "web"])));
+        assert_eq!(
+            engine.usage(),
+            &BTreeMap::from([("dcos".to_owned(), in_use)]),
+            "the engine has not counted the new network yet"
+        );
+    }
+}

@@ -123,6 +123,10 @@ impl Counters {
             "overlay/slave/docker_cmd_failures",
             self.docker_failures,
         );
+        self.add_messages(numbers);
+    }
+
+    fn add_messages(&self, numbers: &mut Numbers) {
         for (message, prefix, counts) in [
             (
                 "RegisterAgentMessage",

@@ -96,7 +96,7 @@ impl Peers {
 
     /// Applies a snapshot or delta of the master and returns whether something changed.
     ///
-    /// One that does not build on the own version is ignored. The answer to the master
+    /// Messages that do not build on the own version are ignored. The answer to the master
     /// contains the own version, and makes it send what is missing.
     pub fn update(&mut self, message: UpdatePeersMessage) -> bool {
         if !self.can_apply(&message) {

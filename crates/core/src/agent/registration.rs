@@ -23,7 +23,7 @@ const DELAYS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs
 /// Progress of the registration with the leading master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// There is no leader.
+    /// No master leads.
     NoMaster,
     /// The master has to answer a registration, or the next one is due when the timer expires.
     Registering,
@@ -40,7 +40,7 @@ pub(super) enum Phase {
 pub(super) struct NewLeader {
     /// The overlay master.
     pub master: Upid,
-    /// There was no leader before, so the agent registers at once.
+    /// No master has led before, so the agent registers at once.
     pub is_first: bool,
 }
 
@@ -69,9 +69,9 @@ pub(super) enum Supply {
 pub(super) struct Registration {
     pub phase: Phase,
     master: Option<Upid>,
-    /// There has been a leader.
+    /// A master has led before.
     led_before: bool,
-    /// Time of the next registration or repeated report; `None`: there is no leader.
+    /// Time of the next registration or repeated report; `None`: no master leads.
     timer: Option<Time>,
     /// Delays while the master does not answer.
     silence_backoff: Backoff,

@@ -36,7 +36,7 @@ pub(super) enum Concurrency {
 pub(super) struct Outcome {
     /// Number of the attempt.
     pub generation: u64,
-    /// Whether the target matches the desired state.
+    /// The target matches the desired state.
     pub is_ok: bool,
     /// Errors by overlay.
     pub overlays: BTreeMap<String, String>,

@@ -22,8 +22,7 @@ pub struct EngineDesired {
     pub timeout: Duration,
     /// Networks by name. If there are none, an absent engine is no error.
     pub networks: BTreeMap<String, Network>,
-    /// Whether their MTUs are lowered to what fits into the underlay: the operator configured
-    /// none.
+    /// MTUs are lowered to what fits into the underlay, because the operator configured none.
     pub fit_mtu: bool,
 }
 

@@ -1,5 +1,5 @@
-//! HTTP as the endpoints see it: whole requests in, whole responses out. Parsing,
-//! connections and encodings are libprocess's.
+//! HTTP requests and responses of the endpoints. libprocess handles parsing, connections and
+//! encodings.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ pub const JSON: &str = "application/json";
 pub const PROTOBUF: &str = "application/x-protobuf";
 /// `Content-Type` of JSON inside a call of the function that `?jsonp=` names.
 pub const JAVASCRIPT: &str = "text/javascript";
-/// `Content-Type` of a sentence.
+/// `Content-Type` of plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// The longest path that is repeated in an answer, in characters.
+/// Maximum length of a path that is repeated in an answer, in characters.
 const MAX_PATH: usize = 200;
 
-/// Names a request until it is answered.
+/// Identifies a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// One request for an endpoint of ours.
+/// A request for an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// For the answer.
+    /// Identifies the request in the answer.
     pub id: RequestId,
-    /// `GET`, `HEAD`, `POST`, …
+    /// Method: `GET`, `HEAD`, `POST`, …
     pub method: String,
-    /// The whole path, with our process id in front: `/overlay-master/state`.
+    /// Whole path, which begins with the process id: `/overlay-master/state`.
     pub path: String,
     /// The decoded query.
     pub query: BTreeMap<String, String>,
@@ -41,15 +41,17 @@ pub struct Request {
 }
 
 impl Request {
-    /// The function that `?jsonp=` names; an error is the answer to a name that no
-    /// function can have. (A name goes into the answer as code, so it must not be
-    /// anything else.)
+    /// Returns the function that `?jsonp=` names.
+    ///
+    /// # Errors
+    /// The answer to a name that no function can have. The name becomes code in the answer, so
+    /// it must not contain anything else.
     pub fn jsonp(&self) -> Result<Option<&str>, Response> {
         let Some(name) = self.query.get("jsonp") else {
             return Ok(None);
         };
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.$".contains(&b);
-        if !name.is_empty() && name.bytes().all(fits) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.$".contains(&b);
+        if !name.is_empty() && name.bytes().all(is_allowed) {
             return Ok(Some(name));
         }
         Err(Response::bad_request(
@@ -58,7 +60,7 @@ impl Request {
     }
 }
 
-/// An answer.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -72,7 +74,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// 200 with a body of this type.
+    /// Returns 200 with a body of this type.
     pub fn ok(content_type: &'static str, body: impl Into<Bytes>) -> Response {
         Response {
             status: 200,
@@ -82,7 +84,7 @@ impl Response {
         }
     }
 
-    /// 200 with JSON; inside a call if `jsonp` names a function.
+    /// Returns 200 with JSON, inside a call if `jsonp` names a function.
     pub fn json(json: impl Into<Bytes>, jsonp: Option<&str>) -> Response {
         let json = json.into();
         let Some(function) = jsonp else {
@@ -96,7 +98,7 @@ impl Response {
         Response::ok(JAVASCRIPT, body)
     }
 
-    /// A status and a sentence.
+    /// Returns this status with a sentence.
     pub fn text(status: u16, sentence: &str) -> Response {
         let body = Bytes::from(format!("{}\n", sentence.trim_end()));
         Response {
@@ -107,12 +109,12 @@ impl Response {
         }
     }
 
-    /// 400: the request makes no sense; the sentence says why.
+    /// Returns 400: the request is malformed, for the reason in the sentence.
     pub fn bad_request(sentence: &str) -> Response {
         Response::text(400, sentence)
     }
 
-    /// 404 with the endpoints that there are.
+    /// Returns 404 with the endpoints that exist.
     pub fn not_found(path: &str, endpoints: &[&str]) -> Response {
         let path = one_line(path, MAX_PATH);
         Response::text(
@@ -124,19 +126,20 @@ impl Response {
         )
     }
 
-    /// 405 with the methods that there are, as `"GET, HEAD"`.
+    /// Returns 405 with the supported methods, such as `"GET, HEAD"`.
     pub fn method_not_allowed(allow: &str) -> Response {
         let mut response = Response::text(405, &format!("This endpoint takes {allow}."));
         response.headers.push(("Allow", allow.to_owned()));
         response
     }
 
-    /// 409: this cannot be done as things are; the sentence says why, and what can.
+    /// Returns 409: the present state does not allow the request. The sentence says why, and what
+    /// would be possible.
     pub fn conflict(sentence: &str) -> Response {
         Response::text(409, sentence)
     }
 
-    /// 415 with the media types that there are.
+    /// Returns 415 with the supported media types.
     pub fn unsupported_media_type(offered: &[&str]) -> Response {
         Response::text(
             415,
@@ -144,14 +147,14 @@ impl Response {
         )
     }
 
-    /// 503: not now; the sentence says why.
+    /// Returns 503: the request cannot be served now, for the reason in the sentence.
     pub fn unavailable(sentence: &str) -> Response {
         Response::text(503, sentence)
     }
 }
 
-/// The first of `offered` that an `Accept` header admits; `None` if it admits none.
-/// A missing or empty header admits everything.
+/// Returns the first of `offered` that an `Accept` header admits, if any. A missing or empty
+/// header admits everything.
 pub fn negotiate<'a>(accept: Option<&str>, offered: &[&'a str]) -> Option<&'a str> {
     let accept = accept.map(str::trim).filter(|header| !header.is_empty());
     let admits = |media_type: &str| accept.is_none_or(|header| admits(header, media_type));
@@ -161,8 +164,8 @@ pub fn negotiate<'a>(accept: Option<&str>, offered: &[&'a str]) -> Option<&'a st
         .find(|media_type| admits(media_type))
 }
 
-/// Whether the most specific range of the header that covers `media_type` gives it
-/// a weight above zero.
+/// Returns whether the most specific range in the header that covers `media_type` has a weight
+/// above zero.
 fn admits(header: &str, media_type: &str) -> bool {
     let (kind, _) = media_type.split_once('/').unwrap_or((media_type, ""));
     let admitted = header
@@ -182,7 +185,7 @@ fn admits(header: &str, media_type: &str) -> bool {
     admitted.is_some_and(|(_, admitted)| admitted)
 }
 
-/// `q` among a range's parameters; 1 if there is none or it is no number.
+/// Returns the parameter `q` of a range; 1 if it is absent or not a number.
 fn weight<'a>(mut parameters: impl Iterator<Item = &'a str>) -> f32 {
     let q = parameters.find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn jsonp_takes_nothing_but_names() {
+    fn jsonp_accepts_only_names_of_functions() {
         for name in [
             "",
             "alert(1)//",

@@ -1,4 +1,4 @@
-//! libprocess's addresses of processes.
+//! Addresses of libprocess processes.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 /// The address of a libprocess process: `overlay-agent@10.0.0.1:5051`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Upid {
-    /// The process's name within its operating system process.
+    /// Name of the process within its operating system process.
     pub id: String,
-    /// Where its libprocess listens.
+    /// Address that its libprocess listens on.
     pub address: SocketAddr,
 }
 
 impl Upid {
-    /// The process `id` at `address`.
+    /// Returns the address of the process `id` at `address`.
     pub fn new(id: impl Into<String>, address: SocketAddr) -> Upid {
         Upid {
             id: id.into(),
@@ -29,7 +29,7 @@ impl fmt::Display for Upid {
     }
 }
 
-/// Not of the form `id@ip:port`.
+/// A text that is not of the form `id@ip:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a libprocess pid; one looks like overlay-agent@10.0.0.1:5051")]
 pub struct BadUpid(pub String);
@@ -39,7 +39,7 @@ impl FromStr for Upid {
 
     fn from_str(text: &str) -> Result<Upid, BadUpid> {
         let bad = || BadUpid(text.to_owned());
-        // Ids may hold an `@` of their own; addresses may not.
+        // Ids may contain an `@`, addresses do not.
         let (id, address) = text.rsplit_once('@').ok_or_else(bad)?;
         if id.is_empty() {
             return Err(bad());
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_pid() {
+    fn rejects_invalid_pids() {
         for text in [
             "",
             "@1.2.3.4:5",

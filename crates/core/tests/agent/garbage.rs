@@ -1,5 +1,5 @@
-//! Whatever arrives, the agent goes on: nothing panics, each request is answered
-//! once, and every timer that it names lies ahead or is served.
+//! Arbitrary inputs: the agent never panics, answers each request once, and its timer is in the
+//! future or is served.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use prost::Message;
 
 const MASTER: &str = "overlay-master@10.0.0.1:5050";
 
-/// Text that is sometimes what it should be, and sometimes nearly.
+/// Valid, almost valid and arbitrary texts.
 fn text() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
         "",
@@ -89,7 +89,7 @@ prop_compose! {
     }
 }
 
-/// A message's name and body: well formed, or any bytes at all.
+/// Name and body of a message, well-formed or arbitrary bytes.
 fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
     let name = |end: &str| format!("mesos.modules.overlay.internal.{end}");
     let texts = || prop::collection::vec(text(), 0..2);

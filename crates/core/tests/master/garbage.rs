@@ -161,6 +161,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Returns the addresses of agents.
+fn addresses(numbers: &[u8]) -> Vec<String> {
+    let address = |number: &u8| format!("10.0.0.{number}");
+    numbers.iter().map(address).collect()
+}
+
+/// Requests to delete agents, or to reclaim from them.
+fn post(master: &mut CheckedMaster, action: &str, body: String) {
+    let path = format!("/overlay-master/agents/{action}");
+    master.request("POST", path, None, body.into_bytes());
+}
+
 /// Delivers an input.
 fn apply(master: &mut CheckedMaster, step: Step) {
     match step {
@@ -197,33 +209,15 @@ fn apply(master: &mut CheckedMaster, step: Step) {
             body,
         } => master.request(method, path, query, body),
         Step::Delete(agents, force) => {
-            let list: Vec<_> = agents
-                .iter()
-                .map(|number| format!("\"10.0.0.{number}\""))
-                .collect();
             let force = force.map_or(String::new(), |force| format!(", \"force\": {force}"));
-            let body = format!("{{\"agents\": [{}]{force}}}", list.join(","));
-            master.request(
-                "POST",
-                "/overlay-master/agents/delete".to_owned(),
-                None,
-                body.into_bytes(),
-            );
+            let body = format!("{{\"agents\": {:?}{force}}}", addresses(&agents));
+            post(master, "delete", body);
         }
         Step::Reclaim(agents) => {
-            let list = agents.map(|agents| {
-                agents
-                    .iter()
-                    .map(|n| format!("10.0.0.{n}"))
-                    .collect::<Vec<_>>()
+            let body = agents.map_or("{}".to_owned(), |agents| {
+                format!("{{\"agents\": {:?}}}", addresses(&agents))
             });
-            let body = list.map_or("{}".to_owned(), |list| format!("{{\"agents\": {list:?}}}"));
-            master.request(
-                "POST",
-                "/overlay-master/agents/reclaim".to_owned(),
-                None,
-                body.into_bytes(),
-            );
+            post(master, "reclaim", body);
         }
         Step::Leader(leader) => {
             let pid = |n: u8| Upid::new("master", format!("10.0.0.25{n}:5050").parse().unwrap());

@@ -232,41 +232,9 @@ fn check(agents: usize) {
     let mut cluster = Cluster::new(Bytes::new(), Vec::new());
     let start = cluster.register_all(0..agents);
     eprintln!("{agents} agents start: {start:?}");
-    assert_eq!(start.answers as usize, agents);
-    // The log: writing takes a third of the time at most, and each write has the whole state.
-    let per_agent = start.state.len() as f64 / n;
-    assert!(
-        (150.0..250.0).contains(&per_agent),
-        "{per_agent} bytes of state per agent"
-    );
-    let seconds = start.time.as_secs_f64();
-    assert!(
-        f64::from(start.writes) <= 100.0 * seconds.max(1.0),
-        "{} writes",
-        start.writes
-    );
-    assert!(
-        start.written as f64 <= 50e6 * seconds.max(1.0),
-        "{} bytes written",
-        start.written
-    );
-    // Peers: each agent needs all others, and little more than that is sent.
-    let all_of_all = n * n * PEER;
-    assert!(
-        (start.peers_sent as f64) <= 1.3 * all_of_all,
-        "{} bytes of peers",
-        start.peers_sent
-    );
-    assert!(
-        f64::from(start.messages) <= 30.0 * n,
-        "{} messages",
-        start.messages
-    );
-
-    assert_eq!(
-        cluster.value("overlay/master/agents_connected") as usize,
-        agents
-    );
+    check_start(&start, n);
+    let connected = cluster.value("overlay/master/agents_connected");
+    assert_eq!(connected as usize, agents);
     assert_eq!(cluster.value("overlay/master/peers_behind") as usize, 0);
 
     // One more: one write, one snapshot, and one short message to each other agent.
@@ -276,11 +244,7 @@ fn check(agents: usize) {
         (more.writes, more.snapshots, more.deltas as usize),
         (1, 1, agents)
     );
-    assert!(
-        (more.peers_sent as f64) <= n * (PEER + 250.0),
-        "{} bytes of peers",
-        more.peers_sent
-    );
+    assert_at_most(more.peers_sent as f64, n * (PEER + 250.0), "bytes of peers");
 
     // The next leader: no agent needs a snapshot, and nothing has to be written.
     let mut next = Cluster::new(more.state.clone(), cluster.versions);
@@ -293,11 +257,30 @@ fn check(agents: usize) {
         (again.writes, again.snapshots, again.answers as usize),
         (0, 0, agents + 1)
     );
+    assert_at_most(again.peers_sent as f64, 150.0 * (n + 1.0), "bytes of peers");
+}
+
+/// Asserts the work for `n` agents that register with a new cluster.
+fn check_start(start: &Work, n: f64) {
+    assert_eq!(f64::from(start.answers), n);
+    // The log: writing takes a third of the time at most, and each write has the whole state.
+    let per_agent = start.state.len() as f64 / n;
     assert!(
-        again.peers_sent as f64 <= 150.0 * (n + 1.0),
-        "{} bytes of peers",
-        again.peers_sent
+        (150.0..250.0).contains(&per_agent),
+        "{per_agent} bytes of state per agent"
     );
+    let seconds = start.time.as_secs_f64().max(1.0);
+    assert_at_most(f64::from(start.writes), 100.0 * seconds, "writes");
+    assert_at_most(start.written as f64, 50e6 * seconds, "bytes written");
+    // Peers: each agent needs all others, and little more than that is sent.
+    let all_of_all = n * n * PEER;
+    assert_at_most(start.peers_sent as f64, 1.3 * all_of_all, "bytes of peers");
+    assert_at_most(f64::from(start.messages), 30.0 * n, "messages");
+}
+
+#[track_caller]
+fn assert_at_most(value: f64, limit: f64, unit: &str) {
+    assert!(value <= limit, "{value} {unit}, and at most {limit}");
 }
 
 #[test]

@@ -156,19 +156,11 @@ impl Runner {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);
             }
-            "message" => {
-                let hex = words.get(2).copied().unwrap_or_default().as_bytes();
-                let byte = |pair: &[u8]| {
-                    u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()
-                };
-                let body = hex.chunks(2).map(byte).collect();
-                let from = agent(words[0], "5051");
-                self.input(Input::Message {
-                    from,
-                    name: words[1].to_owned(),
-                    body,
-                });
-            }
+            "message" => self.input(Input::Message {
+                from: agent(words[0], "5051"),
+                name: words[1].to_owned(),
+                body: from_hex(words.get(2).copied().unwrap_or_default()),
+            }),
             "wait" => self.wait(rest.strip_suffix("ms").unwrap().parse().unwrap()),
             _ => panic!("unknown command {command}"),
         }
@@ -375,6 +367,12 @@ impl Runner {
             digest,
         }
     }
+}
+
+/// Returns the bytes of hexadecimal digits.
+fn from_hex(text: &str) -> Bytes {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    text.as_bytes().chunks(2).map(byte).collect()
 }
 
 /// Returns a state: `10.0.0.1 dcos:9.0.0.0/24@44.128.0.1/20 …`, `/` between agents.

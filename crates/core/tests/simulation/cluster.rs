@@ -1,4 +1,4 @@
-//! The processes: masters and agents, each with what survives it.
+//! Processes of the cluster, with what survives a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,63 +16,60 @@ use testkit::predecessor::master::OldMaster;
 
 use super::host::{EngineWorker, Executor, Host};
 
-/// One life of a process: its number, and how often it was started.
+/// Identifies one run of a process: its number, and the number of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Life {
+pub struct Incarnation {
     pub process: usize,
     pub start: u32,
 }
 
-/// What a process runs.
+/// Role of a process.
 #[derive(Clone)]
 pub enum Role {
     Master(MasterConfig),
     Agent(AgentConfig),
 }
 
-/// A process that can be started and can crash.
+/// Process that can start and crash.
 pub struct Process {
     pub upid: Upid,
     pub role: Role,
-    /// It runs, or will run at its next start, what came before ours.
-    pub old: bool,
+    /// The process runs the C++ module, or will do so after its next start.
+    pub is_predecessor: bool,
     pub start: u32,
-    /// `None`: it does not run.
+    /// State machine; `None`: the process does not run.
     pub machine: Option<Box<dyn Machine>>,
-    /// It left for good.
+    /// The process was removed from the cluster.
     pub removed: bool,
     pub links: BTreeSet<Upid>,
-    /// Requests that are not answered yet, with their paths.
+    /// Unanswered requests with their paths.
     pub requests: BTreeMap<RequestId, String>,
-    /// An agent's host.
+    /// Host of an agent.
     pub host: Host,
     pub executor: Executor,
     pub engine: EngineWorker,
-    /// Whether it was started as an agent with `docker_bridge`.
+    /// The process was started as an agent with `docker_bridge`.
     docker: bool,
-    /// An agent was told who its peers are.
+    /// An agent has received a list of peers.
     pub knows_peers: bool,
-    /// The overlay master that leads, as the process was told.
+    /// Leading overlay master, as far as the process knows.
     pub leader: Option<Upid>,
-    /// What a master has to go by: the log when it last read or wrote it. `None`:
-    /// it must not answer for it.
+    /// Value of the log that a master last read or wrote; `None`: it must not rely on any.
     pub stored: Option<Bytes>,
-    /// The same before the write that the master does not know the outcome of yet.
+    /// Value of the log before the write whose outcome the master does not know yet.
     pub known: Option<Bytes>,
-    /// A write failed since: what is stored is not to be relied on any more, from
-    /// when the master hears of it.
-    pub doomed: bool,
-    /// Operations on the log, and their answers, keep their order: when the last
-    /// ones take place.
+    /// A write failed, so that the master must not rely on `stored` as soon as it knows.
+    pub write_failed: bool,
+    /// Times of the last operation on the log and of the last answer. Both keep their order.
     pub log_order: [Time; 2],
-    /// When the write began that a master waits for.
+    /// Start of the write that a master waits for.
     pub storing: Option<Time>,
-    /// The agents that a master linked to, less those of which it heard that the link
-    /// broke, and those that were deleted since.
+    /// Agents that a master is linked to, without those whose end it noticed and those deleted
+    /// since.
     pub connected: BTreeSet<String>,
-    /// When a master heard of agents last: a message, or the end of a link.
+    /// Last contact of a master with each agent: a message, or the end of a link.
     pub heard: BTreeMap<String, Time>,
-    /// When a master that leads had first read the log in this lead, at the earliest.
+    /// Earliest time at which a leading master can have read the log in this lead.
     pub serves_since: Option<Time>,
 }
 
@@ -81,7 +78,7 @@ impl Process {
         Process {
             upid: Upid::new(id, address.parse().unwrap()),
             role,
-            old: false,
+            is_predecessor: false,
             start: 0,
             machine: None,
             removed: false,
@@ -94,7 +91,7 @@ impl Process {
             knows_peers: false,
             leader: None,
             stored: None,
-            doomed: false,
+            write_failed: false,
             log_order: Default::default(),
             known: None,
             storing: None,
@@ -104,7 +101,7 @@ impl Process {
         }
     }
 
-    /// After how long without contact a master may give an agent's ranges to others.
+    /// Returns how long an agent may be silent before a master may reassign its subnets.
     pub fn lease(&self) -> Option<Duration> {
         match &self.role {
             Role::Master(config) => config.agent_lease,
@@ -116,17 +113,17 @@ impl Process {
         matches!(self.role, Role::Master(_))
     }
 
-    /// A master was told that it leads.
+    /// Returns whether a master knows that it leads.
     pub fn leads(&self) -> bool {
         self.leader.as_ref() == Some(&self.upid)
     }
 
-    /// Whether it runs as an agent of a host with Docker.
+    /// Returns whether the process runs as an agent with Docker.
     pub fn has_docker(&self) -> bool {
         self.docker
     }
 
-    /// Whether its host has anything of this overlay.
+    /// Returns whether its host has anything of this overlay.
     pub fn host_has(&self, overlay: &str) -> bool {
         self.host.has(overlay)
     }
@@ -135,12 +132,11 @@ impl Process {
         self.upid.address.ip().to_string()
     }
 
-    /// Starts the machine anew; nothing of its former life is left but the host.
+    /// Starts a new machine. Only the host is kept.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
-        self.docker =
-            matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.old);
-        self.machine = Some(match (self.role.clone(), self.old) {
+        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.is_predecessor);
+        self.machine = Some(match (self.role.clone(), self.is_predecessor) {
             (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
             (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),
             (Role::Master(config), true) => {
@@ -158,7 +154,7 @@ impl Process {
         });
     }
 
-    /// An agent's configuration changes; it takes effect at the next start.
+    /// Changes an agent's configuration from its next start on.
     pub fn reconfigure(&mut self, random: &mut Rng) {
         if let Role::Agent(config) = &mut self.role {
             config.network.mesos_bridge = random.bool();
@@ -166,7 +162,7 @@ impl Process {
         }
     }
 
-    /// Ends it at once.
+    /// Ends the process at once.
     pub fn crash(&mut self) {
         self.machine = None;
         self.start += 1;
@@ -177,7 +173,7 @@ impl Process {
         self.knows_peers = false;
         self.leader = None;
         self.stored = None;
-        self.doomed = false;
+        self.write_failed = false;
         self.known = None;
         self.storing = None;
         self.connected.clear();
@@ -186,7 +182,7 @@ impl Process {
     }
 }
 
-/// A cluster of random size and shape, perhaps with predecessors.
+/// Returns a cluster of random size and shape. With `mixed` it is suitable for C++ modules.
 pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     let masters = random.usize(1..4);
     let agents = random.usize(2..8);
@@ -231,7 +227,7 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     cluster
 }
 
-/// All masters have the same file.
+/// Returns whether all masters have the same file.
 pub fn has_one_file(processes: &[Process]) -> bool {
     let mut files = processes.iter().filter_map(|process| match &process.role {
         Role::Master(config) => Some(&config.network),
@@ -241,7 +237,7 @@ pub fn has_one_file(processes: &[Process]) -> bool {
     files.all(|file| Some(file) == first)
 }
 
-/// Masters with these files, and some agents, one of them without IPv6.
+/// Returns masters with these files, and agents, one of them without IPv6.
 pub fn with_files(files: &[String], agents: u8) -> Vec<Process> {
     let mut cluster = Vec::new();
     for (n, text) in files.iter().enumerate() {
@@ -266,7 +262,7 @@ pub fn with_files(files: &[String], agents: u8) -> Vec<Process> {
     cluster
 }
 
-/// One master and this many agents.
+/// Returns one master and this number of agents.
 pub fn large(agents: u8) -> Vec<Process> {
     let text = r#"{"network": {"vtep_subnet": "44.128.0.0/16", "vtep_mac_oui": "70:B3:D5:00:00:00",
         "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
@@ -287,8 +283,8 @@ pub fn large(agents: u8) -> Vec<Process> {
     cluster
 }
 
-/// Room for eight agents at least, and often for no more; or for `few` agents, and
-/// hardly more. Now and then the masters' files are not the same.
+/// Returns configurations with room for at least eight agents, or for little more than `few`
+/// agents. Sometimes the masters' files differ.
 fn master_configs(
     few: Option<usize>,
     random: &mut Rng,

@@ -1,65 +1,65 @@
-//! What has to happen by when.
+//! Deadlines of agents and masters.
 //!
-//! An agent's own delays hold whatever goes wrong around it. What takes a master, a network
-//! and a log has a deadline in fair weather only.
+//! Deadlines of an agent's own delays hold during faults as well. Those of anything that needs a
+//! master, the network or the log hold only without faults.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use overlay_core::Time;
 
-/// The longest that an agent waits before it registers with a new leader.
+/// Maximum delay of a registration after a change of leader.
 pub const SPREAD: Duration = Duration::from_millis(101);
-/// The longest until an agent registers whose connection to its master broke.
+/// Maximum delay of a registration after the connection broke.
 pub const RECONNECT: Duration = Duration::from_millis(1001);
-/// The longest until an agent asks again that waits for an answer.
+/// Maximum delay until an unanswered registration is repeated.
 pub const RETRY: Duration = Duration::from_millis(30_001);
-/// The longest until an agent registers anew with which all is well.
+/// Maximum interval between registrations of a settled agent.
 pub const REFRESH: Duration = Duration::from_millis(75_001);
-/// The longest until a registration is answered, in fair weather.
+/// Maximum delay of an answer to a registration, without faults.
 pub const ANSWER: Duration = Duration::from_secs(1);
-/// The longest until agents are told that the peers are others, in fair weather.
+/// Maximum delay of a message about changed peers, without faults.
 pub const TELL: Duration = Duration::from_secs(1);
-/// The longest until an agent has acknowledged what it was told, in fair weather.
+/// Maximum delay of an acknowledgement of peers, without faults.
 pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
 
-/// What has to happen.
+/// Something that has to happen.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Duty {
-    /// This agent registers.
+    /// An agent registers.
     Register(String),
-    /// This agent's registration is answered.
+    /// A registration of an agent is answered.
     Answer(String),
-    /// This agent is told who its peers are now.
+    /// An agent is sent its present peers.
     Tell(String),
-    /// This agent's acknowledgement of its peers arrives.
+    /// An acknowledgement of peers by an agent arrives.
     Acknowledge(String),
 }
 
-/// What has to happen, and by when.
+/// Duties with their deadlines.
 #[derive(Default)]
 pub struct Deadlines {
     due: BTreeMap<Duty, Time>,
 }
 
 impl Deadlines {
-    /// This has to happen by then, whatever was said of it before.
+    /// Sets a deadline, and replaces an earlier one.
     pub fn set(&mut self, duty: Duty, at: Time) {
         self.due.insert(duty, at);
     }
 
-    /// This has to happen by then, or earlier if that was said before.
+    /// Sets a deadline, unless an earlier one exists.
     pub fn at_most(&mut self, duty: Duty, at: Time) {
         let due = self.due.entry(duty).or_insert(at);
         *due = at.min(*due);
     }
 
-    /// This happened, or is not to happen any more.
+    /// Removes a deadline.
     pub fn done(&mut self, duty: &Duty) {
         self.due.remove(duty);
     }
 
-    /// Nothing is expected of this agent any more, or of its master for it.
+    /// Removes all deadlines of an agent, and of its master concerning it.
     pub fn forget(&mut self, agent: &str) {
         self.due.retain(|duty, _| {
             let (Duty::Register(ip) | Duty::Answer(ip) | Duty::Tell(ip) | Duty::Acknowledge(ip)) =
@@ -68,12 +68,12 @@ impl Deadlines {
         });
     }
 
-    /// Another master leads, or the master was started anew: it owes nobody anything yet.
+    /// Removes all deadlines of masters, because another one leads or the master restarted.
     pub fn forget_master(&mut self) {
         self.due.retain(|duty, _| matches!(duty, Duty::Register(_)));
     }
 
-    /// The error: something has not happened in time.
+    /// Checks that no deadline has passed.
     pub fn check(&self, now: Time) -> Result<(), String> {
         match self.due.iter().find(|(_, at)| **at < now) {
             Some((duty, at)) => Err(format!("{duty:?} was due at {at}, and it is {now}")),

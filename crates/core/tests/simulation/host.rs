@@ -1,4 +1,4 @@
-//! A host as far as an agent changes it.
+//! Simulated host of an agent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::engine::Network;
 use overlay_core::{EngineReport, HostReport};
 
-/// What a container engine's worker says of one that is away.
+/// Error of the worker when the container engine is away.
 pub const ENGINE_AWAY: &str = "made to be away";
 
-/// It outlives the agent, as a kernel does.
+/// State of a host. Survives the agent, as a kernel does.
 #[derive(Default)]
 pub struct Host {
     pub vtep: Option<Vtep>,
     pub overlays: BTreeMap<String, Overlay>,
     pub peers: PeerMap,
-    /// The container engine's networks.
+    /// Networks of the container engine.
     pub networks: BTreeMap<String, Network>,
     /// Overlays that Mesos's containers use.
     pub containers: BTreeSet<String>,
     /// Networks that the engine's containers use.
     pub engine_containers: BTreeSet<String>,
-    /// Overlays that are gone but for Mesos's containers.
+    /// Removed overlays that Mesos's containers still use.
     pub lingering: BTreeSet<String>,
 }
 
 impl Host {
-    /// Whether it has anything of this overlay.
+    /// Returns whether the host has anything of this overlay.
     pub fn has(&self, overlay: &str) -> bool {
         self.overlays.contains_key(overlay)
             || self.lingering.contains(overlay)
@@ -37,32 +37,31 @@ impl Host {
     }
 }
 
-/// What an agent's executor has to do.
+/// Queue of an agent's host executor.
 #[derive(Default)]
 pub struct Executor {
-    /// The first one is under way.
+    /// Desired states by generation. The first one is being applied.
     passes: VecDeque<(u64, Arc<Desired>)>,
-    /// What the host is kept like.
+    /// State that the executor maintains.
     kept: Option<(u64, Arc<Desired>)>,
 }
 
 impl Executor {
-    /// Takes a pass; gives whether it is the only one, so that it begins now.
+    /// Adds a desired state. Returns whether its reconciliation begins now.
     pub fn apply(&mut self, generation: u64, desired: Arc<Desired>) -> bool {
         self.passes.truncate(1);
         self.passes.push_back((generation, desired));
         self.passes.len() == 1
     }
 
-    /// Something happened on the host: gives whether a pass begins now.
-    pub fn look_again(&mut self) -> bool {
+    /// Handles a change of containers. Returns whether a reconciliation begins now.
+    pub fn on_containers_changed(&mut self) -> bool {
         let idle = self.passes.is_empty();
         self.passes.extend(self.kept.clone().filter(|_| idle));
         idle && !self.passes.is_empty()
     }
 
-    /// Ends the pass that is under way; gives its report and whether another one
-    /// begins.
+    /// Ends a reconciliation. Returns its report, and whether another one begins.
     pub fn finish(&mut self, host: &mut Host, failure: Option<Failure>) -> (HostReport, bool) {
         let (generation, desired) = self.passes.pop_front().expect("a pass is under way");
         self.kept = Some((generation, desired.clone()));
@@ -105,27 +104,27 @@ impl Executor {
     }
 }
 
-/// What an agent's worker for the container engine has to do.
+/// Simulated worker of the container engine.
 #[derive(Default)]
 pub struct EngineWorker {
     work: Option<(u64, Arc<EngineDesired>)>,
-    /// The last report went wrong: the worker does not look again by itself.
+    /// The last report was a failure, and the worker does not repeat it by itself.
     pub stuck: bool,
 }
 
 impl EngineWorker {
-    /// Takes a pass; one that is under way is given up.
+    /// Sets the desired state. A running reconciliation is abandoned.
     pub fn apply(&mut self, generation: u64, desired: Arc<EngineDesired>) {
         self.work = Some((generation, desired));
         self.stuck = false;
     }
 
-    /// What the engine was asked for last.
+    /// Returns the latest generation.
     pub fn generation(&self) -> Option<u64> {
         self.work.as_ref().map(|(generation, _)| *generation)
     }
 
-    /// Ends a pass, the first of its generation or a later one.
+    /// Ends a reconciliation, the first of its generation or a repeated one.
     pub fn finish(
         &mut self,
         host: &mut Host,
@@ -163,20 +162,20 @@ impl EngineWorker {
     }
 }
 
-/// What goes wrong with the engine.
+/// Failure of the container engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineFailure {
-    /// It is absent, or does not answer in time.
+    /// The engine is absent, or does not answer in time.
     Away,
-    /// The network of this number, counted round.
+    /// One network fails: this number modulo the number of networks.
     Network(usize),
 }
 
-/// What goes wrong in a pass.
+/// Failure of a reconciliation of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The overlay of this number, counted round.
+    /// One overlay fails: this number modulo the number of overlays.
     Overlay(usize),
-    /// The VXLAN device.
+    /// The VXLAN device fails.
     Host,
 }

@@ -1,4 +1,4 @@
-//! The network between the processes, as libprocess makes use of it.
+//! Network between the processes, as libprocess uses it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,30 +6,30 @@ use std::time::Duration;
 use fastrand::Rng;
 use overlay_core::{Time, Upid};
 
-/// What the network does to messages. Percentages of all messages.
+/// Unreliability of the network, in percent of all messages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    /// Lost.
+pub struct Conditions {
+    /// Messages that are lost.
     pub lost: u8,
-    /// Delivered a second time, later.
+    /// Messages that are delivered a second time, later.
     pub repeated: u8,
-    /// Overtaken by later ones.
+    /// Messages that later ones overtake.
     pub reordered: u8,
-    /// The longest that a message usually takes.
+    /// Usual maximum delay.
     pub delay: Duration,
 }
 
-impl Weather {
-    /// Nothing but a delay that nobody notices.
-    pub fn fair() -> Weather {
-        Weather {
+impl Conditions {
+    /// Returns conditions without faults, with a negligible delay.
+    pub fn good() -> Conditions {
+        Conditions {
             delay: Duration::from_millis(3),
-            ..Weather::default()
+            ..Conditions::default()
         }
     }
 
-    pub fn foul(random: &mut Rng) -> Weather {
-        Weather {
+    pub fn faulty(random: &mut Rng) -> Conditions {
+        Conditions {
             lost: random.u8(0..20),
             repeated: random.u8(0..10),
             reordered: random.u8(0..20),
@@ -38,19 +38,19 @@ impl Weather {
     }
 }
 
-/// The network.
+/// Simulated network.
 pub struct Network {
-    pub weather: Weather,
-    /// Pairs of addresses (by process number) that cannot reach each other.
+    pub conditions: Conditions,
+    /// Pairs of processes that cannot reach each other.
     pub cut: Vec<(usize, usize)>,
-    /// Messages between two processes keep their order: when the last one arrives.
+    /// Last arrival between two processes. Messages keep their order.
     order: BTreeMap<(Upid, Upid), Time>,
 }
 
 impl Network {
     pub fn new() -> Network {
         Network {
-            weather: Weather::fair(),
+            conditions: Conditions::good(),
             cut: Vec::new(),
             order: BTreeMap::new(),
         }
@@ -60,21 +60,21 @@ impl Network {
         self.cut.contains(&(a.min(b), a.max(b)))
     }
 
-    /// When a message that is sent now arrives: never, once or twice.
+    /// Returns the arrivals of a message that is sent now: none, one or two.
     pub fn arrivals(&mut self, now: Time, from: &Upid, to: &Upid, random: &mut Rng) -> Vec<Time> {
-        let weather = self.weather;
-        if random.u8(0..100) < weather.lost {
+        let conditions = self.conditions;
+        if random.u8(0..100) < conditions.lost {
             return Vec::new();
         }
-        let mut arrival = now + weather.delay.mul_f64(random.f64());
-        if random.u8(0..100) < weather.reordered {
-            return vec![arrival + weather.delay];
+        let mut arrival = now + conditions.delay.mul_f64(random.f64());
+        if random.u8(0..100) < conditions.reordered {
+            return vec![arrival + conditions.delay];
         }
         let last = self.order.entry((from.clone(), to.clone())).or_default();
         arrival = arrival.max(*last);
         *last = arrival;
-        let repeated = random.u8(0..100) < weather.repeated;
-        let again = repeated.then(|| arrival + weather.delay.mul_f64(random.f64() * 4.0));
+        let repeated = random.u8(0..100) < conditions.repeated;
+        let again = repeated.then(|| arrival + conditions.delay.mul_f64(random.f64() * 4.0));
         std::iter::once(arrival).chain(again).collect()
     }
 }

@@ -1,22 +1,21 @@
-//! Mesos's replicated log as a master sees it: one value, one writer.
+//! Mesos's replicated log for masters: one value, one writer.
 
 use bytes::Bytes;
 use fastrand::Rng;
 use overlay_core::StoreOutcome;
 
-use crate::cluster::Life;
+use crate::cluster::Incarnation;
 
-/// The log.
+/// Simulated log.
 pub struct ReplicatedLog {
     value: Bytes,
-    writer: Option<Life>,
-    /// A write that failed, and of which the next reader decides whether it is
-    /// there: a replica or two may have it.
+    writer: Option<Incarnation>,
+    /// Failed write that a few replicas may have. The next reader decides whether it is in the
+    /// log.
     undecided: Option<Bytes>,
-    /// How many of a hundred operations fail.
+    /// Percentage of operations that fail.
     pub failures: u8,
-    /// A write that fails is never answered, as one that was under way when the other
-    /// replicas went away.
+    /// Failed writes are not answered, as if the other replicas went away meanwhile.
     pub unanswered: bool,
 }
 
@@ -35,7 +34,7 @@ impl ReplicatedLog {
         &self.value
     }
 
-    /// Somebody else writes it; whoever wrote before has to read it anew.
+    /// Replaces the value by that of another writer. The previous writer has to read it again.
     pub fn rewrite(&mut self, change: impl FnOnce(Bytes) -> Vec<u8>) {
         self.value = change(std::mem::take(&mut self.value)).into();
         self.writer = None;
@@ -46,8 +45,8 @@ impl ReplicatedLog {
         random.u8(0..100) < self.failures
     }
 
-    /// Takes the log over and reads it.
-    pub fn fetch(&mut self, reader: Life, random: &mut Rng) -> Result<Bytes, String> {
+    /// Takes over the log and reads it.
+    pub fn fetch(&mut self, reader: Incarnation, random: &mut Rng) -> Result<Bytes, String> {
         if self.fails(random) {
             if random.bool() {
                 // It came as far as pushing the writer out.
@@ -62,8 +61,8 @@ impl ReplicatedLog {
         Ok(self.value.clone())
     }
 
-    /// Writes, if `writer` still is the one who may.
-    pub fn store(&mut self, writer: Life, value: Bytes, random: &mut Rng) -> StoreOutcome {
+    /// Writes a value, unless another process took over the log.
+    pub fn store(&mut self, writer: Incarnation, value: Bytes, random: &mut Rng) -> StoreOutcome {
         if self.writer != Some(writer) {
             return StoreOutcome::Superseded;
         }

@@ -1,4 +1,4 @@
-//! Inputs and effects as a trace shows them.
+//! Inputs and effects as lines of a trace.
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -7,19 +7,19 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io};
 use prost::Message;
 
-use crate::check::{decode, essence};
+use crate::checker::{decode, summary};
 
-pub fn show_input(input: &Input) -> String {
+pub fn format_input(input: &Input) -> String {
     match input {
-        Input::Message { from, name, body } => format!("{from} {}", show_message(name, body)),
+        Input::Message { from, name, body } => format!("{from} {}", format_message(name, body)),
         Input::Fetched(Ok(value)) => format!("fetched {} bytes", value.len()),
         other => format!("{other:?}"),
     }
 }
 
-pub fn show_effect(effect: &Effect) -> String {
+pub fn format_effect(effect: &Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => format!("{to} {}", show_message(name, body)),
+        Effect::Io(Io::Send { to, name, body }) => format!("{to} {}", format_message(name, body)),
         Effect::Io(Io::Store { number, state }) => match decode(state) {
             Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
             Err(error) => error,
@@ -39,12 +39,12 @@ pub fn show_effect(effect: &Effect) -> String {
     }
 }
 
-fn show_message(name: &str, body: &Bytes) -> String {
+fn format_message(name: &str, body: &Bytes) -> String {
     let short = name.rsplit('.').next().unwrap_or(name);
     match name {
         UpdateAgentOverlaysMessage::NAME => {
             let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
-            let given: Vec<String> = message.overlays.iter().map(essence).collect();
+            let given: Vec<String> = message.overlays.iter().map(summary).collect();
             format!("{short} {given:?} {:?}", message.problems)
         }
         UpdatePeersMessage::NAME => {

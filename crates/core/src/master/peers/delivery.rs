@@ -275,7 +275,10 @@ impl PeerDelivery {
 
     /// Sends an agent the messages that it lacks, unless it got one just now.
     fn resync(&mut self, out: &mut Outbox, history: &mut PeerHistory, ip: Ipv4Addr) {
-        let last_sent = self.receivers.get(&ip).and_then(|it| it.last_sent);
+        let last_sent = self
+            .receivers
+            .get(&ip)
+            .and_then(|receiver| receiver.last_sent);
         let earliest = last_sent.map_or(out.now(), |last| last + RESYNC_INTERVAL);
         self.set_resend(ip, Some(earliest.max(out.now())));
         self.resend_due(out, history);

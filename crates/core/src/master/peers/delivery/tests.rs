@@ -366,3 +366,13 @@ fn an_alias_is_not_used_after_a_version_of_this_epoch_was_confirmed() {
     assert_eq!((message.since, message.base), (None, Some(2)));
     assert_eq!(addresses(&message), ["0.0.0.5"]);
 }
+
+#[test]
+fn encoded_messages_are_freed_when_all_are_sent() {
+    let (mut peers, mut out) = (many_peers(), Outbox::default());
+    join(&mut peers, &out, 1);
+    let before = snapshot(&mut peers).bytes;
+    assert_eq!(snapshot(&mut peers).bytes.as_ptr(), before.as_ptr());
+    sent(&mut peers, &mut out);
+    assert_ne!(snapshot(&mut peers).bytes.as_ptr(), before.as_ptr());
+}

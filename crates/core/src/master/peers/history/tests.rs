@@ -169,3 +169,24 @@ fn agents_that_are_too_far_behind_share_the_snapshot() {
         .collect();
     assert_eq!(messages, [messages[0]; 3]);
 }
+
+#[test]
+fn a_snapshot_has_no_alias() {
+    let mut history = history();
+    let alias = Some(ForeignVersion {
+        epoch: 6,
+        version: 3,
+        digest: history.digest,
+    });
+    let since = |history: &mut PeerHistory| {
+        let key = history.message_key(Some(1), alias, ListForm::Plain);
+        let message = UpdatePeersMessage::decode(history.message(key).bytes).unwrap();
+        (message.base, message.since.map(|since| since.version()))
+    };
+    assert_eq!(since(&mut history), (Some(1), Some(3)));
+    for number in 0..=MAX {
+        add(&mut history, number);
+        remove(&mut history, number);
+    }
+    assert_eq!(since(&mut history), (None, None), "version 1 is forgotten");
+}

@@ -1,4 +1,4 @@
-//! What agents and masters are told, and by when.
+//! Checks of messages between masters and agents, and of their deadlines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,64 +12,65 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Input, StoreOutcome, Time};
 use prost::Message;
 
-use crate::check::Stored;
+use crate::checker::Stored;
 use crate::cluster::Process;
 use crate::deadlines::{
     ACKNOWLEDGE, ANSWER, Deadlines, Duty, RECONNECT, REFRESH, RETRY, SPREAD, TELL,
 };
-use crate::lists::Lists;
+use crate::peer_lists::Lists;
 
-/// Conversations between masters and agents.
+/// State of the protocol between masters and agents.
 #[derive(Default)]
-pub struct Watch {
-    /// The lists of peers that were told.
+pub struct ProtocolChecker {
+    /// Lists of peers that were sent.
     lists: Lists,
-    /// All masters have the same file and none is a predecessor: peers are what the log says.
+    /// All masters have the same file and none is a C++ module, so that peers are those of the
+    /// log.
     pub agreed: bool,
-    /// What has to happen by when.
+    /// Deadlines.
     pub deadlines: Deadlines,
-    /// Nothing goes wrong, so masters have deadlines as well.
-    fair: bool,
-    /// The agents whose latest registration asked for peers.
+    /// Faults are absent, so that masters have deadlines as well.
+    faultless: bool,
+    /// Agents whose latest registration requested peers.
     wants_peers: BTreeSet<String>,
-    /// The agents that the present leader tells of their peers.
+    /// Agents that the present leader sends peers to.
     receivers: BTreeSet<String>,
-    /// Masters, and the agents whose registrations they took and have not answered.
+    /// Unanswered registrations by master and agent.
     registering: BTreeSet<(String, String)>,
-    /// The agents that a master answered since they registered last.
+    /// Agents that have been answered since their last registration.
     answered: BTreeSet<String>,
-    /// How often agents registered.
+    /// Number of registrations by agent.
     pub registers: BTreeMap<String, u64>,
 }
 
-impl Watch {
-    /// Whether an agent waits for this master's answer.
+impl ProtocolChecker {
+    /// Returns whether an agent waits for this master's answer.
     pub fn waits(&self, master: &Process, ip: &str) -> bool {
         self.registering.contains(&(master.ip(), ip.to_owned()))
     }
 
-    /// An agent is deleted at this master: its registration need not be answered.
+    /// Records that an agent was deleted, so that its registration need not be answered.
     pub fn deleted(&mut self, master: &Process, ip: &str) {
         self.registering.remove(&(master.ip(), ip.to_owned()));
         self.deadlines.done(&Duty::Answer(ip.to_owned()));
     }
 
-    /// A master gives this agent a list of overlays of these networks.
+    /// Records a list of overlays of this revision to an agent.
     pub fn listed(&mut self, master: &Process, ip: &str, revision: Option<u64>) {
         let is_served = revision.is_some() && master.leads() && master.connected.contains(ip);
         match is_served && self.wants_peers.contains(ip) {
             true => _ = self.receivers.insert(ip.to_owned()),
-            false => self.is_told_no_more(ip),
+            false => self.forget_receiver(ip),
         }
     }
 
-    /// An agent dropped a list: it was no answer.
+    /// Records that an agent dropped a list, which thus was no answer.
     pub fn list_dropped(&mut self, agent: &Process) {
         self.answered.remove(&agent.ip());
     }
 
-    /// Agents that are registered register every 45 to 75 seconds. `before` is how often
-    /// they had registered.
+    /// Checks that registered agents registered every 45 to 75 seconds. `before` are the earlier
+    /// numbers of registrations.
     pub fn refreshed(
         &self,
         processes: &[Process],
@@ -78,7 +79,7 @@ impl Watch {
     ) -> Result<(), String> {
         for it in processes
             .iter()
-            .filter(|it| !it.is_master() && !it.removed && !it.old)
+            .filter(|it| !it.is_master() && !it.removed && !it.is_predecessor)
         {
             let count =
                 |registers: &BTreeMap<String, u64>| registers.get(&it.ip()).copied().unwrap_or(0);
@@ -94,7 +95,7 @@ impl Watch {
         Ok(())
     }
 
-    /// This happens to a master.
+    /// Records an input of a master.
     pub fn master_input(&mut self, now: Time, process: &Process, input: &Input) {
         match input {
             Input::Fetched(_) => self.answers_nobody(process),
@@ -102,10 +103,10 @@ impl Watch {
                 self.answers_nobody(process)
             }
             Input::Leader(_) if !process.leads() => self.answers_nobody(process),
-            Input::Exited(pid) => self.is_told_no_more(&pid.address.ip().to_string()),
+            Input::Exited(pid) => self.forget_receiver(&pid.address.ip().to_string()),
             Input::Message { from, name, body } => {
                 let ip = from.address.ip().to_string();
-                let serves = process.leads() && process.known.is_some() && !process.old;
+                let serves = process.leads() && process.known.is_some() && !process.is_predecessor;
                 match name.as_str() {
                     RegisterAgentMessage::NAME => {
                         let message = RegisterAgentMessage::decode(body.clone()).unwrap();
@@ -117,7 +118,7 @@ impl Watch {
                         if serves {
                             self.registering.insert((process.ip(), ip.clone()));
                         }
-                        if serves && self.fair {
+                        if serves && self.faultless {
                             self.deadlines.at_most(Duty::Answer(ip), now + ANSWER);
                         }
                     }
@@ -135,11 +136,11 @@ impl Watch {
         }
     }
 
-    /// This happens to an agent.
+    /// Records an input of an agent.
     pub fn agent_input(&mut self, now: Time, process: &Process, input: &Input) {
         let register = Duty::Register(process.ip());
         match input {
-            _ if process.old => {}
+            _ if process.is_predecessor => {}
             Input::Leader(None) => self.deadlines.done(&register),
             Input::Leader(Some(_)) => {
                 self.answered.remove(&process.ip());
@@ -170,7 +171,7 @@ impl Watch {
         }
     }
 
-    /// An agent sends something to its master.
+    /// Records a message of an agent to its master.
     pub fn agent_sends(&mut self, now: Time, process: &Process, name: &str) {
         let register = Duty::Register(process.ip());
         match name {
@@ -184,7 +185,7 @@ impl Watch {
         }
     }
 
-    /// A master sends an agent something.
+    /// Records a message of a master to an agent.
     pub fn master_sends(&mut self, process: &Process, ip: &str, name: &str) {
         if [
             UpdateAgentOverlaysMessage::NAME,
@@ -198,31 +199,37 @@ impl Watch {
         }
     }
 
-    /// Nothing goes wrong from now on, or everything may.
-    pub fn weather(&mut self, fair: bool) {
-        self.fair = fair;
+    /// Expects faults from now on, so that masters have no deadlines.
+    pub fn begin_faults(&mut self) {
+        self.faultless = false;
         self.deadlines.forget_master();
     }
 
-    /// Another process leads, or none, or the one that does was started anew.
-    pub fn leaderless(&mut self) {
+    /// Expects no faults from now on.
+    pub fn end_faults(&mut self) {
+        self.faultless = true;
+        self.deadlines.forget_master();
+    }
+
+    /// Handles a change of leader, or a restart of the leader.
+    pub fn on_leader_changed(&mut self) {
         self.deadlines.forget_master();
         self.receivers.clear();
     }
 
-    /// An agent cannot be told of its peers, or is none any more.
-    pub fn is_told_no_more(&mut self, ip: &str) {
+    /// Expects no more messages about peers to an agent.
+    pub fn forget_receiver(&mut self, ip: &str) {
         self.receivers.remove(ip);
         self.deadlines.done(&Duty::Tell(ip.to_owned()));
         self.deadlines.done(&Duty::Acknowledge(ip.to_owned()));
     }
 
-    /// What a master took to answer is out of its memory, or may be.
+    /// Expects no more answers of a master to earlier registrations.
     fn answers_nobody(&mut self, master: &Process) {
         self.registering.retain(|(ip, _)| *ip != master.ip());
     }
 
-    /// A process ended.
+    /// Handles the end of a process.
     pub fn ended(&mut self, process: &Process) {
         let ip = &process.ip();
         if process.is_master() {
@@ -233,8 +240,8 @@ impl Watch {
         self.receivers.remove(ip);
     }
 
-    /// A message about peers leads an agent to what the log has.
-    /// `known`: what its master knows of the log; `None`: nothing.
+    /// Checks that a list of peers leads an agent to that of the log. `known` is what its master
+    /// knows of the log.
     pub fn list(
         &mut self,
         now: Time,
@@ -254,16 +261,16 @@ impl Watch {
             ));
         }
         self.deadlines.done(&Duty::Tell(ip.clone()));
-        if self.fair && self.receivers.contains(&ip) {
+        if self.faultless && self.receivers.contains(&ip) {
             self.deadlines
                 .at_most(Duty::Acknowledge(ip), now + ACKNOWLEDGE);
         }
         Ok(())
     }
 
-    /// Peers have changed in the log: whoever is told of them has to be told.
+    /// Sets deadlines for messages to all receivers, because the peers in the log changed.
     pub fn peers_changed(&mut self, now: Time) {
-        for ip in self.receivers.iter().filter(|_| self.fair) {
+        for ip in self.receivers.iter().filter(|_| self.faultless) {
             self.deadlines.at_most(Duty::Tell(ip.clone()), now + TELL);
         }
     }

@@ -1,5 +1,4 @@
-//! Operators who change networks while everything else goes on, and whether they are
-//! told the truth.
+//! Requests to change overlays, and checks of their answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +10,15 @@ use prost::Message;
 
 use crate::cluster::Process;
 
-/// What a request asks for.
+/// Expected result of a request.
 #[derive(Clone, Debug)]
-pub enum Wanted {
-    /// The overlay is to be like this.
-    Like(OverlayInfo),
-    /// It is to be what the file says.
+pub enum Expected {
+    /// The overlay has this definition.
+    Definition(OverlayInfo),
+    /// The overlay is that of the file.
     File,
-    /// It is to be no more.
-    Gone,
+    /// The overlay is removed.
+    Removed,
 }
 
 /// A request to change an overlay.
@@ -28,30 +27,29 @@ pub struct Change {
     pub method: &'static str,
     pub name: String,
     pub body: String,
-    pub wanted: Wanted,
+    pub expected: Expected,
     pub force: bool,
 }
 
-/// What the log has of a changed overlay; `None`: nothing.
+/// Summary of a changed overlay in the log; `None`: the log has none.
 type Entry = Option<String>;
 
-/// What operators asked for and were told.
+/// Requests of operators, and what follows from their answers.
 #[derive(Default)]
 pub struct Operators {
-    /// Requests without an answer: what they are about, and what the log had of the
-    /// overlay before, if that is known.
+    /// Unanswered requests, with the overlay in the log before, if that is known.
     pending: BTreeMap<RequestId, (Change, Option<Entry>)>,
-    /// What the log must have of an overlay, since nobody asked for anything else.
+    /// Overlays that the log must have, because there was no other request.
     certain: BTreeMap<String, Entry>,
-    /// Overlays that were removed by force at some time.
+    /// Overlays that have been removed by force.
     forced: BTreeSet<String>,
-    /// Revisions do not go back.
+    /// Latest revision. Revisions only grow.
     revision: u64,
-    /// How many changes were made.
+    /// Number of changes that were made.
     done: u64,
 }
 
-fn essence(overlay: &StoredOverlay) -> String {
+fn summary(overlay: &StoredOverlay) -> String {
     let OverlayInfo {
         subnet,
         prefix,
@@ -78,21 +76,21 @@ fn entry(state: &State, name: &str) -> Entry {
     overlays
         .into_iter()
         .find(|overlay| overlay.info.name == name)
-        .map(essence)
+        .map(summary)
 }
 
 impl Operators {
-    /// Whether the outcome of a request about this overlay is not known yet.
+    /// Returns whether a request about this overlay is unanswered.
     pub fn is_pending(&self, name: &str) -> bool {
         self.pending.values().any(|(change, _)| change.name == name)
     }
 
-    /// How many changes were made.
+    /// Returns the number of changes that were made.
     pub fn done(&self) -> u64 {
         self.done
     }
 
-    /// Somebody asks for this.
+    /// Records a request.
     pub fn ask(&mut self, id: RequestId, change: Change) {
         let before = self.certain.remove(&change.name);
         if change.force {
@@ -101,12 +99,12 @@ impl Operators {
         self.pending.insert(id, (change, before));
     }
 
-    /// Nobody will ever answer this.
+    /// Forgets a request that will not be answered.
     pub fn forget(&mut self, id: RequestId) {
         self.pending.remove(&id);
     }
 
-    /// A master answers. `stored` is what it has to go by.
+    /// Checks an answer of a master that relies on the value `stored` of the log.
     pub fn answered(
         &mut self,
         id: RequestId,
@@ -129,14 +127,14 @@ impl Operators {
         let in_force = in_force(&state);
         let is = in_force.get(change.name.as_str());
         let has = entry(&state, &change.name);
-        let well = match &change.wanted {
-            Wanted::Like(info) => is.is_some_and(|is| same(is, info)),
-            Wanted::File => has.is_none(),
-            Wanted::Gone => {
+        let is_right = match &change.expected {
+            Expected::Definition(info) => is.is_some_and(|is| same(is, info)),
+            Expected::File => has.is_none(),
+            Expected::Removed => {
                 is.is_none() && has.as_ref().is_none_or(|has| has.starts_with("removed"))
             }
         };
-        if !well {
+        if !is_right {
             return Err(format!(
                 "says {} to {change:?}, but the log has {is:?} {has:?}",
                 response.status
@@ -147,7 +145,7 @@ impl Operators {
         Ok(())
     }
 
-    /// The log is this.
+    /// Checks a value of the log.
     pub fn log(&mut self, state: &State) -> Result<(), String> {
         let revision = state
             .networks
@@ -176,22 +174,22 @@ impl Operators {
         Ok(())
     }
 
-    /// Whether an agent may lose what it has of this overlay: it was removed, and
-    /// nothing of it is left on the host.
+    /// Returns whether an agent may lose its subnets of this overlay: it was removed, and the host
+    /// has nothing of it.
     pub fn may_go(&self, before: &State, name: &str, process: &Process) -> bool {
         let removed = entry(before, name).is_some_and(|entry| entry.starts_with("removed"));
         self.forced.contains(name) || removed && !process.host_has(name)
     }
 }
 
-/// Whether two definitions say the same.
+/// Returns whether two definitions are equivalent.
 pub fn same(one: &OverlayInfo, other: &OverlayInfo) -> bool {
     let v4 = (&one.subnet, one.prefix) == (&other.subnet, other.prefix);
     let v6 = (&one.subnet6, one.prefix6) == (&other.subnet6, other.prefix6);
     v4 && v6 && one.enabled() == other.enabled()
 }
 
-/// The overlays in force, by name.
+/// Returns the overlays in force, by name.
 pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
     let overlays = state.network.iter().flat_map(|network| &network.overlays);
     overlays
@@ -199,12 +197,12 @@ pub fn in_force(state: &State) -> BTreeMap<&str, &OverlayInfo> {
         .collect()
 }
 
-/// Whether an overlay is in force, as this value of the log has it.
+/// Returns whether an overlay is in force in this value of the log.
 pub fn is_in_force(log: &Bytes, name: &str) -> bool {
     State::decode(log.clone()).is_ok_and(|state| in_force(&state).contains_key(name))
 }
 
-/// An operator adds an overlay.
+/// Returns a request to add an IPv4 overlay.
 pub fn addition(name: &str, subnet: &str) -> Change {
     let info = OverlayInfo {
         name: name.into(),
@@ -216,7 +214,7 @@ pub fn addition(name: &str, subnet: &str) -> Change {
     add(info)
 }
 
-/// A definition as operators write it, with or without its name.
+/// Returns a definition as JSON, with or without its name.
 fn definition(info: &OverlayInfo, named: bool) -> String {
     let mut json = serde_json::json!({ "enabled": info.enabled() });
     let mut put = |key: &str, value: Option<serde_json::Value>| {
@@ -230,43 +228,43 @@ fn definition(info: &OverlayInfo, named: bool) -> String {
     json.to_string()
 }
 
-/// A request to add this overlay.
+/// Returns a request to add this overlay.
 pub fn add(info: OverlayInfo) -> Change {
     let body = definition(&info, true);
     Change {
         method: "POST",
         name: info.name.clone(),
         body,
-        wanted: Wanted::Like(info),
+        expected: Expected::Definition(info),
         force: false,
     }
 }
 
-/// A request to make an overlay like this.
+/// Returns a request to replace an overlay's definition.
 pub fn replace(info: OverlayInfo) -> Change {
     let body = definition(&info, false);
     Change {
         method: "PUT",
         name: info.name.clone(),
         body,
-        wanted: Wanted::Like(info),
+        expected: Expected::Definition(info),
         force: false,
     }
 }
 
-/// A request to make an overlay what the file says.
-pub fn hand_back(name: String) -> Change {
+/// Returns a request to reset an overlay to the file.
+pub fn reset_to_file(name: String) -> Change {
     let body = r#"{"source": "file"}"#.to_owned();
     Change {
         method: "PUT",
         name,
         body,
-        wanted: Wanted::File,
+        expected: Expected::File,
         force: false,
     }
 }
 
-/// A request to remove an overlay; from agents that have not let go of it, too?
+/// Returns a request to remove an overlay. With `force`, agents may lose subnets in use.
 pub fn remove(name: String, force: bool) -> Change {
     let body = if force {
         r#"{"force": true}"#.to_owned()
@@ -277,14 +275,13 @@ pub fn remove(name: String, force: bool) -> Change {
         method: "DELETE",
         name,
         body,
-        wanted: Wanted::Gone,
+        expected: Expected::Removed,
         force,
     }
 }
 
-/// An agent with those of its overlays only that agents get, and of those families that
-/// they have.
-pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
+/// Returns an agent with only the overlays and families that masters assign.
+pub fn assigned(state: &State, agent: &AgentInfo) -> AgentInfo {
     let in_force = in_force(state);
     let mut agent = agent.clone();
     agent.overlays.retain_mut(|overlay| {
@@ -301,7 +298,7 @@ pub fn given(state: &State, agent: &AgentInfo) -> AgentInfo {
     agent
 }
 
-/// The overlays that were removed and of which agents have something.
+/// Returns the removed overlays of which an agent has something.
 pub fn draining<'a>(state: &State, agent: &'a AgentInfo) -> impl Iterator<Item = &'a str> {
     let removed =
         |name: &&str| entry(state, name).is_some_and(|entry| entry.starts_with("removed"));
@@ -314,7 +311,7 @@ pub fn draining<'a>(state: &State, agent: &'a AgentInfo) -> impl Iterator<Item =
     names.into_iter()
 }
 
-/// Something that an operator may want; some of it cannot be.
+/// Returns a random request, not always a possible one.
 pub fn change(random: &mut Rng) -> Change {
     let names = [
         "dcos", "web", "off", "dcos6", "both", "extra", "run1", "run2", "run3",
@@ -365,7 +362,7 @@ pub fn change(random: &mut Rng) -> Change {
     match random.u8(0..9) {
         0..3 => add(info),
         3..5 => replace(info),
-        5 => hand_back(name),
+        5 => reset_to_file(name),
         _ => remove(name, force),
     }
 }

@@ -1,6 +1,6 @@
-//! Masters with different files take turns, while operators change overlays of both
-//! families, and an older master now and then forgets what was changed. What must follow
-//! of each request and in each lead is worked out here anew, from docs/networks.md.
+//! Scenario in which masters with different files take turns while operators change overlays of
+//! both families. Sometimes an older master forgets the changes. Each answer and the overlays of
+//! each lead are predicted independently, from docs/networks.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,27 +13,27 @@ use prost::Message;
 use crate::cluster;
 use crate::cluster::{Process, Role};
 use crate::faults;
-use crate::networks;
-use crate::networks::{Change, Operators, Wanted};
-use crate::world::World;
+use crate::overlay_changes;
+use crate::overlay_changes::{Change, Expected, Operators};
+use crate::simulation::Simulation;
 
 /// Overlays by name.
 type Overlays = BTreeMap<String, OverlayInfo>;
 
-/// What is expected of the networks.
+/// Expected overlays.
 struct Model {
-    /// By master.
+    /// Overlays in the file of each master.
     files: Vec<Overlays>,
     leader: usize,
-    /// What operators changed.
+    /// Changed overlays.
     changed: BTreeMap<String, Changed>,
 }
 
-/// An overlay that was changed.
+/// A changed overlay.
 struct Changed {
-    /// `None`: it was removed.
+    /// Definition; `None`: the overlay was removed.
     info: Option<OverlayInfo>,
-    /// The file of a leader had it when it was changed.
+    /// The leader's file had the overlay when it was changed.
     in_file: bool,
 }
 
@@ -48,8 +48,8 @@ fn info(name: &str, v4: Option<(&str, u32)>, v6: Option<(&str, u32)>) -> Overlay
     }
 }
 
-/// An overlay with ranges of its own; some have one family only. Its prefixes are these, or
-/// longer.
+/// Returns the definition of an overlay, some with one family only. Prefixes are `longer` than
+/// usual by this number of bits.
 fn overlay(name: &str, longer: u32) -> OverlayInfo {
     let (prefix, prefix6) = (24 + longer, 80 + longer);
     match name {
@@ -83,7 +83,7 @@ const NAMES: [&str; 6] = ["both", "six", "other", "mine", "yours", "new"];
 fn file(overlays: &[OverlayInfo]) -> String {
     let overlays: Vec<String> = overlays
         .iter()
-        .map(|info| networks::add(info.clone()).body)
+        .map(|info| overlay_changes::add(info.clone()).body)
         .collect();
     format!(
         r#"{{"network": {{"vtep_subnet": "44.128.0.0/16", "vtep_subnet6": "fd01:a::/64",
@@ -92,7 +92,7 @@ fn file(overlays: &[OverlayInfo]) -> String {
     )
 }
 
-/// The overlays of each of two masters.
+/// Returns random overlays for the files of two masters.
 fn files(random: &mut Rng) -> Vec<Vec<OverlayInfo>> {
     // One of them has it otherwise, which is well as long as the log has it.
     let longer = random.u32(0..2);
@@ -106,69 +106,69 @@ fn files(random: &mut Rng) -> Vec<Vec<OverlayInfo>> {
     vec![first, second]
 }
 
-/// Two masters and some agents.
-pub fn world(seed: u64, trace: bool) -> World {
+/// Creates a simulation with two masters and some agents.
+pub fn sim(seed: u64, trace: bool) -> Simulation {
     let mut random = Rng::with_seed(seed);
     let files: Vec<String> = files(&mut random)
         .iter()
         .map(|overlays| file(overlays))
         .collect();
-    let mut world = World::with(cluster::with_files(&files, 4), random, trace);
-    world.elect(Some(0));
-    world
+    let mut sim = Simulation::with(cluster::with_files(&files, 4), random, trace);
+    sim.elect(Some(0));
+    sim
 }
 
-/// Requests, new leaders, deletions and forgetful masters, one after the other.
-pub fn play(world: &mut World) -> Result<(), String> {
+/// Runs requests, elections, deletions and forgetful masters in random order.
+pub fn play(sim: &mut Simulation) -> Result<(), String> {
     let mut model = Model {
-        files: files_of(world),
+        files: files_of(sim),
         leader: 0,
         changed: BTreeMap::new(),
     };
-    world.run_until_converged(world.now() + Duration::from_secs(3))?;
+    sim.run_until_converged(sim.now() + Duration::from_secs(3))?;
     for step in always() {
-        model.step(world, step)?;
+        model.step(sim, step)?;
     }
     for _ in 0..20 {
-        let step = Step::random(&mut world.random);
-        model.step(world, step)?;
+        let step = Step::random(&mut sim.random);
+        model.step(sim, step)?;
     }
     Ok(())
 }
 
-/// One thing that happens.
+/// Step of the scenario.
 enum Step {
-    /// An operator wants something.
+    /// An operator requests a change.
     Request(Change),
-    /// This master leads.
+    /// A master is elected.
     Lead(usize),
-    /// An older master has forgotten what was changed, and the other one of these leads.
+    /// An older master forgets the changes, and then this one is elected.
     Forget,
-    /// Agents get new subnets: this one, or some.
+    /// This agent is deleted, or some are, and get new subnets.
     Delete(Option<&'static str>),
 }
 
-/// What happens in each cluster at first: the cases in which the two masters differ most.
+/// Returns the first steps in each cluster: the cases in which the two masters differ most.
 fn always() -> Vec<Step> {
     vec![
         // A name that only the first file has, removed by the second master: it does not
         // come back with the first one.
-        Step::Request(networks::replace(overlay("mine", 1))),
+        Step::Request(overlay_changes::replace(overlay("mine", 1))),
         Step::Lead(1),
-        Step::Request(networks::replace(overlay("mine", 2))),
-        Step::Request(networks::remove("mine".into(), false)),
+        Step::Request(overlay_changes::replace(overlay("mine", 2))),
+        Step::Request(overlay_changes::remove("mine".into(), false)),
         Step::Lead(0),
-        Step::Request(networks::hand_back("mine".into())),
+        Step::Request(overlay_changes::reset_to_file("mine".into())),
         // Handed back with both families as they were.
-        Step::Request(networks::replace(OverlayInfo {
+        Step::Request(overlay_changes::replace(OverlayInfo {
             enabled: Some(false),
             ..overlay("both", 0)
         })),
-        Step::Request(networks::hand_back("both".into())),
+        Step::Request(overlay_changes::reset_to_file("both".into())),
         // Subnets of two lengths, of which the log says nothing any more.
-        Step::Request(networks::replace(overlay("six", 1))),
+        Step::Request(overlay_changes::replace(overlay("six", 1))),
         Step::Delete(Some("10.0.2.2")),
-        Step::Request(networks::hand_back("six".into())),
+        Step::Request(overlay_changes::reset_to_file("six".into())),
         Step::Forget,
     ]
 }
@@ -184,20 +184,20 @@ impl Step {
     }
 }
 
-/// Something that an operator may want.
+/// Returns a random request.
 fn request(random: &mut Rng) -> Change {
     let name = NAMES[random.usize(0..NAMES.len())];
     let wanted = overlay(name, random.u32(0..3));
     match random.u8(0..8) {
-        0..2 => networks::add(wanted),
-        2..5 => networks::replace(wanted),
-        5 | 6 => networks::hand_back(name.into()),
-        _ => networks::remove(name.into(), false),
+        0..2 => overlay_changes::add(wanted),
+        2..5 => overlay_changes::replace(wanted),
+        5 | 6 => overlay_changes::reset_to_file(name.into()),
+        _ => overlay_changes::remove(name.into(), false),
     }
 }
 
-/// What the masters' files say.
-fn files_of(world: &World) -> Vec<Overlays> {
+/// Returns the overlays of the masters' files.
+fn files_of(sim: &Simulation) -> Vec<Overlays> {
     let file = |process: &Process| match &process.role {
         Role::Master(config) => Some(config.network.to_wire().overlays),
         Role::Agent(_) => None,
@@ -208,12 +208,7 @@ fn files_of(world: &World) -> Vec<Overlays> {
             .map(|it| (it.name.clone(), it))
             .collect()
     };
-    world
-        .processes
-        .iter()
-        .filter_map(file)
-        .map(by_name)
-        .collect()
+    sim.processes.iter().filter_map(file).map(by_name).collect()
 }
 
 impl Model {
@@ -221,7 +216,7 @@ impl Model {
         &self.files[self.leader]
     }
 
-    /// The overlay as it should be in force.
+    /// Returns the definition that should be in force.
     fn in_force(&self, name: &str) -> Option<&OverlayInfo> {
         match self.changed.get(name) {
             Some(changed) => changed.info.as_ref(),
@@ -229,8 +224,8 @@ impl Model {
         }
     }
 
-    /// A removal is remembered only where a file would bring the overlay back. (Nobody holds
-    /// anything of it any more.)
+    /// Forgets removals that no file would undo. (No agent holds anything of such an overlay any
+    /// more.)
     fn settle(&mut self) {
         self.changed
             .retain(|_, changed| changed.info.is_some() || changed.in_file);
@@ -246,34 +241,34 @@ impl Model {
             .insert(name.to_owned(), Changed { info, in_file });
     }
 
-    /// Something happens, and everything that follows from it is as it should be.
-    fn step(&mut self, world: &mut World, step: Step) -> Result<(), String> {
+    /// Carries out a step, and checks the result.
+    fn step(&mut self, sim: &mut Simulation, step: Step) -> Result<(), String> {
         match step {
-            Step::Request(change) => self.request(world, change)?,
-            Step::Lead(leader) => self.lead(world, leader, false)?,
-            Step::Forget => self.lead(world, 1 - self.leader, true)?,
+            Step::Request(change) => self.request(sim, change)?,
+            Step::Lead(leader) => self.lead(sim, leader, false)?,
+            Step::Forget => self.lead(sim, 1 - self.leader, true)?,
             Step::Delete(agent) => {
                 match agent {
-                    Some(agent) => _ = world.delete(self.leader, &[agent.to_owned()], true)?,
-                    None => faults::delete_some_agents(world)?,
+                    Some(agent) => _ = sim.delete(self.leader, &[agent.to_owned()], true)?,
+                    None => faults::delete_some_agents(sim)?,
                 }
-                world.run_for(Duration::from_secs(1))?;
+                sim.run_for(Duration::from_secs(1))?;
             }
         }
-        world.run_until_converged(world.now() + Duration::from_secs(4))?;
+        sim.run_until_converged(sim.now() + Duration::from_secs(4))?;
         self.settle();
-        self.check(world)
+        self.check(sim)
     }
 
     /// An operator wants something.
-    fn request(&mut self, world: &mut World, change: Change) -> Result<(), String> {
-        let status = self.expect(&change, &held(world, &change.name));
+    fn request(&mut self, sim: &mut Simulation, change: Change) -> Result<(), String> {
+        let status = self.expect(&change, &held(sim, &change.name));
         let shown = format!("{change:?}");
-        let answer = world.change(self.leader, change)?;
-        let id = overlay_core::RequestId(world.requests);
-        world.run_for(Duration::from_secs(1))?;
+        let answer = sim.change(self.leader, change)?;
+        let id = overlay_core::RequestId(sim.requests);
+        sim.run_for(Duration::from_secs(1))?;
         let answer = answer
-            .or_else(|| world.answers.remove(&id))
+            .or_else(|| sim.answers.remove(&id))
             .ok_or("no answer within a second")?;
         match answer.status == status {
             true => Ok(()),
@@ -283,8 +278,8 @@ impl Model {
         }
     }
 
-    /// The status that a request must be answered with; what is expected afterwards. `held`
-    /// is what agents hold of the overlay.
+    /// Returns the expected status of a request, and updates the expectations. `held` are the
+    /// agents' subnets of the overlay.
     fn expect(&mut self, change: &Change, held: &[IpNet]) -> u16 {
         let name = change.name.as_str();
         let is = self.in_force(name).cloned();
@@ -293,19 +288,21 @@ impl Model {
                 .changed
                 .get(name)
                 .and_then(|changed| changed.info.as_ref());
-            changed.is_some_and(|is| networks::same(is, info))
+            changed.is_some_and(|is| overlay_changes::same(is, info))
         };
-        match &change.wanted {
-            Wanted::Like(info) if same(info) => 200,
-            Wanted::Like(_) if (change.method == "POST") == is.is_some() => match change.method {
-                "POST" => 409,
-                _ => 404,
-            },
-            Wanted::Like(info) => {
+        match &change.expected {
+            Expected::Definition(info) if same(info) => 200,
+            Expected::Definition(_) if (change.method == "POST") == is.is_some() => {
+                match change.method {
+                    "POST" => 409,
+                    _ => 404,
+                }
+            }
+            Expected::Definition(info) => {
                 self.put(name, Some(info.clone()));
                 if change.method == "POST" { 201 } else { 200 }
             }
-            Wanted::File => match (self.changed.contains_key(name), self.file().get(name)) {
+            Expected::File => match (self.changed.contains_key(name), self.file().get(name)) {
                 (false, None) => 404,
                 (false, Some(_)) => 200,
                 (true, None) => 409,
@@ -315,7 +312,7 @@ impl Model {
                     200
                 }
             },
-            Wanted::Gone => {
+            Expected::Removed => {
                 if is.is_none() && !self.changed.contains_key(name) && held.is_empty() {
                     return 404;
                 }
@@ -328,35 +325,35 @@ impl Model {
     }
 
     /// This master leads. Before that, an older one may have forgotten what was changed.
-    fn lead(&mut self, world: &mut World, leader: usize, forget: bool) -> Result<(), String> {
+    fn lead(&mut self, sim: &mut Simulation, leader: usize, forget: bool) -> Result<(), String> {
         if forget {
-            world.log.rewrite(|value| {
+            sim.log.rewrite(|value| {
                 let mut state = State::decode(value).unwrap();
                 state.networks = None;
                 state.encode_to_vec()
             });
-            world.check.operators = Operators::default();
+            sim.checker.operators = Operators::default();
             self.changed.clear();
         }
         self.leader = leader;
-        world.elect(Some(self.leader));
-        if self.is_contradictory(world) {
-            world.check.watch.weather(false);
-            self.serves_nobody(world)?;
-            world.check.watch.weather(true);
+        sim.elect(Some(self.leader));
+        if self.is_contradictory(sim) {
+            sim.checker.protocol.begin_faults();
+            self.serves_nobody(sim)?;
+            sim.checker.protocol.end_faults();
             self.leader = 1 - self.leader;
-            if self.is_contradictory(world) {
-                return self.start_over(world);
+            if self.is_contradictory(sim) {
+                return self.start_over(sim);
             }
-            world.elect(Some(self.leader));
+            sim.elect(Some(self.leader));
         }
-        world.run_for(Duration::from_millis(100))
+        sim.run_for(Duration::from_millis(100))
     }
 
-    /// Agents hold what the leader's file cannot have given them.
-    fn is_contradictory(&self, world: &World) -> bool {
+    /// Returns whether agents hold subnets that the leader's file cannot have assigned.
+    fn is_contradictory(&self, sim: &Simulation) -> bool {
         let cannot = |(name, info): (&String, &OverlayInfo)| {
-            let held = held(world, name);
+            let held = held(sim, name);
             let lengths = |v4: bool| {
                 let nets = held.iter().filter(|net| net.addr().is_ipv4() == v4);
                 nets.map(IpNet::prefix_len).collect::<BTreeSet<u8>>().len()
@@ -367,35 +364,35 @@ impl Model {
         self.file().iter().any(cannot)
     }
 
-    /// A leader whose file contradicts the log changes nothing, and says so.
-    fn serves_nobody(&self, world: &mut World) -> Result<(), String> {
-        let value = world.log.value().clone();
-        world.run_for(Duration::from_secs(2))?;
-        let change = networks::remove("both".into(), false);
-        let answer = world.change(self.leader, change)?;
+    /// Checks that a leader whose file contradicts the log changes nothing, and reports it.
+    fn serves_nobody(&self, sim: &mut Simulation) -> Result<(), String> {
+        let value = sim.log.value().clone();
+        sim.run_for(Duration::from_secs(2))?;
+        let change = overlay_changes::remove("both".into(), false);
+        let answer = sim.change(self.leader, change)?;
         if answer.as_ref().is_none_or(|answer| answer.status != 503) {
             return Err(format!("serves what contradicts its file: {answer:?}"));
         }
-        match value == *world.log.value() {
+        match value == *sim.log.value() {
             true => Ok(()),
             false => Err("wrote what contradicts its file".into()),
         }
     }
 
-    /// Neither file fits what agents hold: the log is removed on all masters.
-    fn start_over(&mut self, world: &mut World) -> Result<(), String> {
-        faults::wipe_the_log(world);
-        world.elect(Some(self.leader));
-        world.run_for(Duration::from_secs(1))
+    /// Removes the log on all masters, because neither file fits the agents' subnets.
+    fn start_over(&mut self, sim: &mut Simulation) -> Result<(), String> {
+        faults::remove_log(sim);
+        sim.elect(Some(self.leader));
+        sim.run_for(Duration::from_secs(1))
     }
 
-    /// What is in force is what should be.
-    fn check(&self, world: &World) -> Result<(), String> {
-        let state = State::decode(world.log.value().clone()).unwrap();
-        let is = networks::in_force(&state);
+    /// Checks the overlays in force.
+    fn check(&self, sim: &Simulation) -> Result<(), String> {
+        let state = State::decode(sim.log.value().clone()).unwrap();
+        let is = overlay_changes::in_force(&state);
         for name in NAMES {
             let well = match (self.in_force(name), is.get(name)) {
-                (Some(should), Some(is)) => networks::same(should, is),
+                (Some(should), Some(is)) => overlay_changes::same(should, is),
                 (should, is) => should.is_none() && is.is_none(),
             };
             if !well {
@@ -410,9 +407,9 @@ impl Model {
     }
 }
 
-/// What agents hold of this overlay, as the log has it.
-fn held(world: &World, name: &str) -> Vec<IpNet> {
-    let state = State::decode(world.log.value().clone()).unwrap();
+/// Returns the agents' subnets of an overlay in the log.
+fn held(sim: &Simulation, name: &str) -> Vec<IpNet> {
+    let state = State::decode(sim.log.value().clone()).unwrap();
     let overlays = state.agents.iter().flat_map(|agent| &agent.overlays);
     let overlays = overlays.filter(|overlay| overlay.info.name == name);
     let nets = overlays
@@ -421,7 +418,7 @@ fn held(world: &World, name: &str) -> Vec<IpNet> {
     nets.map(|net| net.parse().unwrap()).collect()
 }
 
-/// Whether a file with this overlay can have given an agent this subnet.
+/// Returns whether a master with this overlay can have assigned this subnet.
 fn gives(info: &OverlayInfo, net: &IpNet) -> bool {
     let (range, prefix) = match net {
         IpNet::V4(_) => (&info.subnet, info.prefix),

@@ -1,4 +1,4 @@
-//! Requests over HTTP.
+//! HTTP requests of operators.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use overlay_core::{Input, Request, RequestId, Response};
 
-use crate::networks::Change;
-use crate::world::World;
+use crate::overlay_changes::Change;
+use crate::simulation::Simulation;
 
-impl World {
-    /// An operator changes a network, unless another one is about to.
+impl Simulation {
+    /// Requests a change of an overlay, unless another one is pending.
     pub fn change(&mut self, process: usize, change: Change) -> Result<Option<Response>, String> {
         if self.processes[process].machine.is_none()
-            || self.check.operators.is_pending(&change.name)
+            || self.checker.operators.is_pending(&change.name)
         {
             return Ok(None);
         }
@@ -22,13 +22,13 @@ impl World {
             _ => format!("/overlay-master/overlays/{}", change.name),
         };
         let (method, body) = (change.method, change.body.clone());
-        self.check
+        self.checker
             .operators
             .ask(RequestId(self.requests + 1), change);
         self.request(process, method, &path, &body)
     }
 
-    /// An HTTP request; its answer, if it comes at once.
+    /// Sends a request. Returns the answer if it arrives at once.
     pub fn request(
         &mut self,
         process: usize,
@@ -39,7 +39,7 @@ impl World {
         self.request_as(process, method, path, body, None)
     }
 
-    /// The same with an `Accept` header.
+    /// Sends a request with an `Accept` header, see [`request`](Self::request).
     pub fn request_as(
         &mut self,
         process: usize,
@@ -68,14 +68,14 @@ impl World {
         Ok(self.answers.remove(&id))
     }
 
-    /// An operator's `agents/delete`; of agents that are connected, too?
+    /// Deletes agents. With `force`, connected ones too.
     pub fn delete(
         &mut self,
         process: usize,
         ips: &[String],
         force: bool,
     ) -> Result<Option<Response>, String> {
-        self.check.delete(&self.processes[process], ips, force);
+        self.checker.delete(&self.processes[process], ips, force);
         let body = match force {
             true => serde_json::json!({ "agents": ips, "force": true }).to_string(),
             false => serde_json::json!({ "agents": ips }).to_string(),
@@ -83,7 +83,7 @@ impl World {
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
-    /// An operator's `agents/reclaim`, of all or of these.
+    /// Reclaims subnets of these agents, or of all.
     pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
         let body = ips.map_or_else(
             || "{}".into(),
@@ -93,23 +93,23 @@ impl World {
             .map(drop)
     }
 
-    /// Agents that left need not be deleted from now on: their leases end.
-    pub fn let_gone_stay(&mut self) {
-        self.check.gone_may_stay = true;
+    /// Allows removed agents to stay in the log from now on, because their leases end.
+    pub fn let_removed_agents_stay(&mut self) {
+        self.checker.removed_agents_may_stay = true;
     }
 
-    pub fn gone_may_stay(&self) -> bool {
-        self.check.gone_may_stay
+    pub fn removed_agents_may_stay(&self) -> bool {
+        self.checker.removed_agents_may_stay
     }
 
-    /// How often a master gave an agent's ranges to others.
+    /// Returns the number of agents whose subnets a master gave to others.
     pub fn reclaimed(&self) -> u64 {
-        self.check.reclaimed
+        self.checker.reclaimed
     }
 
-    /// An operator's `agents/delete` of agents that are gone, until it is done: at first
-    /// the master may not have heard that they are.
-    pub fn delete_patiently(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
+    /// Deletes removed agents, with retries: at first the master may not have noticed that they
+    /// are gone.
+    pub fn delete_with_retries(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
         for _ in 0..60 {
             let answer = self.delete(process, ips, false)?;
             let id = RequestId(self.requests);

@@ -1,4 +1,4 @@
-//! Whether a host is what the log says.
+//! Comparison of a host with the log.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use overlay_core::host_api::desired::{Bridge, Peer};
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, BridgeInfo};
 
 use super::host::Host;
-use crate::check::peer;
+use crate::checker::peer;
 use crate::cluster::Process;
 
-/// Whether a host is what the log says of its agent and of the others.
+/// Checks that a host matches the log's allocations of its agent and of the peers.
 pub fn host_matches(
     process: &Process,
     info: &AgentInfo,
@@ -49,7 +49,7 @@ pub fn host_matches(
     }
     check_vtep(host, info)?;
     // Peers and the engine's networks are another program's, or nobody's.
-    if process.old || old_master {
+    if process.is_predecessor || old_master {
         return Ok(());
     }
     let wanted =
@@ -108,7 +108,7 @@ fn check_vtep(host: &Host, info: &AgentInfo) -> Result<(), String> {
     Ok(())
 }
 
-/// An overlay's name, subnets, and those of its two bridges.
+/// Returns an overlay's name, its subnets, and those of its two bridges.
 fn overlay(overlay: &AgentOverlayInfo) -> (&str, [Vec<IpNet>; 3]) {
     let nets = |texts: [&Option<String>; 2]| {
         texts

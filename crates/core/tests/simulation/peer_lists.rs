@@ -1,5 +1,5 @@
-//! The lists of peers that masters tell: each message must lead from a list that the agent
-//! can have to the list that is in the log.
+//! Checks of lists of peers: each message must lead from a list that the agent can have to the
+//! list in the log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use overlay_core::proto::internal as wire;
 use overlay_core::proto::internal::{PeersVersion, UpdatePeersMessage};
 use overlay_core::protocol::peer_list_codec::unpack;
 
-/// Peers by their underlay addresses.
+/// Peers by underlay address.
 pub type List = BTreeMap<String, Peer>;
 
-/// An epoch and a version in it.
+/// Epoch and version.
 type Version = (u64, u64);
 
-/// Every list that was told.
+/// All lists that were sent.
 #[derive(Default)]
 pub struct Lists {
     lists: BTreeMap<Version, Rc<List>>,
-    /// The versions that an agent was told, or says it has, by its address.
+    /// Versions that each agent was sent or reported, by its address.
     had: BTreeSet<(String, Version)>,
-    /// The newest version of each epoch.
+    /// Latest version of each epoch.
     newest: BTreeMap<u64, u64>,
 }
 
@@ -31,7 +31,7 @@ fn pair(version: PeersVersion) -> Version {
     (version.epoch(), version.version())
 }
 
-/// A peer as a message has it.
+/// Parses a peer of a message.
 pub fn read(told: &wire::Peer) -> Peer {
     let mut vtep_ips: Vec<IpAddr> = vec![told.vtep_ip.parse().unwrap()];
     vtep_ips.extend(told.vtep_ip6.iter().map(|ip| ip.parse::<IpAddr>().unwrap()));
@@ -51,7 +51,7 @@ pub fn read(told: &wire::Peer) -> Peer {
     }
 }
 
-/// All peers that a message names, packed or not.
+/// Returns all peers of a message, packed or not.
 pub fn peers(message: &UpdatePeersMessage) -> Vec<wire::Peer> {
     let packed = message
         .packed
@@ -66,17 +66,17 @@ pub fn peers(message: &UpdatePeersMessage) -> Vec<wire::Peer> {
 }
 
 impl Lists {
-    /// An agent tells a master what it has.
+    /// Records the version that an agent reports.
     pub fn says(&mut self, agent: String, version: PeersVersion) {
         self.had.insert((agent, pair(version)));
     }
 
-    /// Whether this is the newest version of its epoch.
+    /// Returns whether this is the latest version of its epoch.
     pub fn is_newest(&self, version: PeersVersion) -> bool {
         self.newest.get(&version.epoch()) == Some(&version.version())
     }
 
-    /// A master tells an agent; gives the list that the agent has then.
+    /// Applies a message to an agent. Returns the list that the agent has afterwards.
     pub fn told(
         &mut self,
         agent: String,

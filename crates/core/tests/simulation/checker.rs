@@ -1,4 +1,4 @@
-//! What must never be, looked at after each step; and what must be in the end.
+//! Checks of invariants after each step, and of convergence at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,48 +16,48 @@ use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
 use crate::cluster::Process;
-use crate::converged::given_by;
-use crate::lists;
-use crate::lists::List;
-use crate::networks;
-use crate::networks::Operators;
-use crate::shown::{honest, shown};
-use crate::watch::Watch;
+use crate::convergence::assigned_by;
+use crate::overlay_changes;
+use crate::overlay_changes::Operators;
+use crate::peer_lists;
+use crate::peer_lists::List;
+use crate::protocol_checker::ProtocolChecker;
+use crate::views::{is_registered_only_if_healthy, parse_state};
 
-/// The time after which a master counts an unanswered write as failed.
+/// Time after which a master counts an unanswered write as failed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What is remembered for the checks.
+/// Checks invariants, with what they need of the past.
 #[derive(Default)]
-pub struct Check {
+pub struct Checker {
     value: Bytes,
     agents: BTreeMap<String, AgentInfo>,
-    /// How often somebody asked to delete an agent, less how often it went.
+    /// Number of requests to delete an agent minus number of its deletions.
     may_go: BTreeMap<String, u32>,
     /// Removed agents may stay in the log until somebody needs what they hold.
-    pub gone_may_stay: bool,
-    /// How often a master gave an agent's ranges to others.
+    pub removed_agents_may_stay: bool,
+    /// Number of agents whose subnets a master gave to others.
     pub reclaimed: u64,
-    /// Every peer that ever was in the log, and all subnets that it ever had.
+    /// Every peer that has been in the log, with all subnets that it has had.
     peers: BTreeMap<String, BTreeSet<IpNet>>,
-    /// Who changes networks.
+    /// Requests of operators to change overlays.
     pub operators: Operators,
-    /// Every subnet that an agent was ever given.
+    /// Every subnet that an agent has been assigned.
     given: BTreeSet<(String, String)>,
-    /// The input at hand is a message that must not be obeyed.
+    /// The present input is a message that must not be obeyed.
     stranger: bool,
-    /// What agents and masters are told, and by when.
-    pub watch: Watch,
-    /// The values of the log that were read last: most are looked at many times.
+    /// Checks of messages and deadlines.
+    pub protocol: ProtocolChecker,
+    /// Recently decoded values of the log. Most are needed many times.
     read: Vec<(Bytes, Rc<Stored>)>,
 }
 
-/// A value of the log.
+/// Decoded value of the log.
 pub struct Stored {
     pub state: State,
     pub agents: BTreeMap<String, AgentInfo>,
-    pub essences: BTreeSet<String>,
-    /// What the agents are to each other.
+    pub summaries: BTreeSet<String>,
+    /// Peers by agent.
     pub peers: List,
 }
 
@@ -76,8 +76,8 @@ pub fn decode(value: &Bytes) -> Result<(State, BTreeMap<String, AgentInfo>), Str
     Ok((state, agents))
 }
 
-/// What of an allocation must stay with its agent.
-pub fn essence(overlay: &AgentOverlayInfo) -> String {
+/// Returns the part of an allocation that an agent must not lose.
+pub fn summary(overlay: &AgentOverlayInfo) -> String {
     let vxlan = overlay.backend.vxlan.clone().unwrap_or_default();
     format!(
         "{} {:?} {:?} {} {:?} {}",
@@ -90,8 +90,8 @@ pub fn essence(overlay: &AgentOverlayInfo) -> String {
     )
 }
 
-/// Whether an agent that `had` one part of an overlay and `has` another lost nothing. It may
-/// have got another family.
+/// Returns whether an agent lost nothing of an overlay between `had` and `has`. It may have gained
+/// a family.
 fn keeps(had: &AgentOverlayInfo, has: &AgentOverlayInfo) -> bool {
     let kept = |had: &Option<String>, has: &Option<String>| had.is_none() || had == has;
     let [old, new] = [had, has].map(|overlay| overlay.backend.vxlan.clone().unwrap_or_default());
@@ -102,15 +102,15 @@ fn keeps(had: &AgentOverlayInfo, has: &AgentOverlayInfo) -> bool {
         && kept(&old.vtep_ip6, &new.vtep_ip6)
 }
 
-fn essences(agent: &AgentInfo) -> BTreeSet<String> {
-    agent.overlays.iter().map(essence).collect()
+fn summaries(agent: &AgentInfo) -> BTreeSet<String> {
+    agent.overlays.iter().map(summary).collect()
 }
 
 fn bare(prefix: &str) -> IpAddr {
     prefix.parse::<IpNet>().expect("a prefix is stored").addr()
 }
 
-/// The peer that others see in an agent; `None` without a VTEP.
+/// Returns an agent as its peers see it; `None`: it has no VTEP.
 pub fn peer(agent: &AgentInfo) -> Option<Peer> {
     let vxlan = agent.overlays.first()?.backend.vxlan.as_ref()?;
     let mut vtep_ips = vec![bare(&vxlan.vtep_ip)];
@@ -131,23 +131,25 @@ pub fn peer(agent: &AgentInfo) -> Option<Peer> {
     })
 }
 
-impl Check {
-    /// Reads a value of the log.
+impl Checker {
+    /// Decodes a value of the log.
     pub fn read(&mut self, value: &Bytes) -> Result<Rc<Stored>, String> {
         const REMEMBERED: usize = 4;
         if let Some((_, stored)) = self.read.iter().find(|(read, _)| read == value) {
             return Ok(stored.clone());
         }
         let (state, agents) = decode(value)?;
-        let essences = agents.values().flat_map(essences).collect();
-        let given = agents.values().map(|agent| networks::given(&state, agent));
+        let summaries = agents.values().flat_map(summaries).collect();
+        let given = agents
+            .values()
+            .map(|agent| overlay_changes::assigned(&state, agent));
         let peers = given
             .filter_map(|agent| Some((agent.ip.clone(), peer(&agent)?)))
             .collect();
         let stored = Rc::new(Stored {
             state,
             agents,
-            essences,
+            summaries,
             peers,
         });
         self.read.truncate(REMEMBERED - 1);
@@ -155,7 +157,7 @@ impl Check {
         Ok(stored)
     }
 
-    /// The log is (still or now) this.
+    /// Checks a value of the log against all earlier ones.
     pub fn log(&mut self, now: Time, value: &Bytes, processes: &[Process]) -> Result<(), String> {
         if *value == self.value {
             return Ok(());
@@ -185,7 +187,7 @@ impl Check {
             };
             if !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
-                *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", essences(old)))? -= 1;
+                *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", summaries(old)))? -= 1;
             }
         }
         for (ip, peer) in agents
@@ -203,26 +205,26 @@ impl Check {
                 .extend(subnets);
         }
         if before.peers != after.peers {
-            self.watch.peers_changed(now);
+            self.protocol.peers_changed(now);
         }
         self.value = value.clone();
         self.agents = agents;
         Ok(())
     }
 
-    /// Somebody else wrote the log, and all that was known of it is no more.
-    pub fn forget_the_log(&mut self) {
+    /// Forgets the log, because it was replaced.
+    pub fn forget_log(&mut self) {
         self.value = Bytes::new();
         self.agents.clear();
         self.operators = Operators::default();
         self.may_go.clear();
     }
 
-    /// Somebody asks this master to delete these agents; connected ones too?
+    /// Records a request to delete agents. With `force`, connected agents are deleted too.
     pub fn delete(&mut self, process: &Process, ips: &[String], force: bool) {
-        ips.iter().for_each(|ip| self.watch.deleted(process, ip));
+        ips.iter().for_each(|ip| self.protocol.deleted(process, ip));
         // A predecessor does not care.
-        let force = force || process.old;
+        let force = force || process.is_predecessor;
         for ip in ips
             .iter()
             .filter(|ip| force || !process.connected.contains(*ip))
@@ -231,7 +233,7 @@ impl Check {
         }
     }
 
-    /// This happens to a process.
+    /// Records an input of a process.
     pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
         match input {
@@ -246,24 +248,24 @@ impl Check {
             _ => {}
         }
         match process.is_master() {
-            true => self.watch.master_input(now, process, input),
-            false => self.watch.agent_input(now, process, input),
+            true => self.protocol.master_input(now, process, input),
+            false => self.protocol.agent_input(now, process, input),
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             // A predecessor obeys anybody.
-            self.stranger = !process.old && process.leader.as_ref() != Some(from);
+            self.stranger = !process.is_predecessor && process.leader.as_ref() != Some(from);
             process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;
         }
     }
 
-    /// A process does this, now.
+    /// Checks an effect of a process.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
         if let Effect::Io(Io::Send { to, name, .. }) = effect {
             match process.is_master() {
                 true => self
-                    .watch
+                    .protocol
                     .master_sends(process, &to.address.ip().to_string(), name),
-                false if !process.old => self.watch.agent_sends(now, process, name),
+                false if !process.is_predecessor => self.protocol.agent_sends(now, process, name),
                 false => {}
             }
         }
@@ -272,13 +274,13 @@ impl Check {
                 self.reclaimed(now, process, line)
             }
             Effect::Log(_, line) if line.starts_with("Dropped a list of overlays of revision") => {
-                self.watch.list_dropped(process);
+                self.protocol.list_dropped(process);
                 Ok(())
             }
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
             // What a stray registration makes a predecessor do.
-            Effect::Fetch if process.old => Ok(()),
+            Effect::Fetch if process.is_predecessor => Ok(()),
             Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
             Effect::Io(Io::Store { .. }) if process.stored.is_none() => {
                 Err("writes without having read".into())
@@ -301,7 +303,7 @@ impl Check {
                 self.told(&message)?;
                 let known = process.known.as_ref().filter(|_| process.leads());
                 let known = known.map(|known| self.read(known)).transpose()?;
-                self.watch
+                self.protocol
                     .list(now, to.address.ip().to_string(), &message, known.as_deref())
             }
             Effect::Io(Io::Respond { id, response }) => {
@@ -314,11 +316,13 @@ impl Check {
                         .operators
                         .answered(*id, response, process.stored.as_ref()),
                     // One that a stray registration made read the log shows it for ever.
-                    (true, 200) if process.old && !process.leads() => Ok(()),
+                    (true, 200) if process.is_predecessor && !process.leads() => Ok(()),
                     (true, 200) => self
                         .same_state(process, response)
                         .map_err(|why| format!("{request}: {why}")),
-                    (false, 200) if response.content_type == JSON => honest(process, response),
+                    (false, 200) if response.content_type == JSON => {
+                        is_registered_only_if_healthy(process, response)
+                    }
                     (false, 503) => Err("an agent is never unavailable".into()),
                     _ => Ok(()),
                 }
@@ -333,8 +337,8 @@ impl Check {
         }
     }
 
-    /// A master gives what an agent holds to others: never while the agent is connected,
-    /// and not before its lease has ended.
+    /// Checks a reassignment: a master must not reassign subnets of an agent that is connected or
+    /// within its lease.
     fn reclaimed(&mut self, now: Time, process: &Process, line: &str) -> Result<(), String> {
         let ip = line
             .split("from agent ")
@@ -351,7 +355,7 @@ impl Check {
         if process.connected.contains(ip) {
             return Err(format!("reclaims from {ip}, which is connected"));
         }
-        if self.watch.waits(process, ip) {
+        if self.protocol.waits(process, ip) {
             return Err(format!("reclaims from {ip}, which waits for its answer"));
         }
         if now.since(contact) < lease {
@@ -364,7 +368,7 @@ impl Check {
         Ok(())
     }
 
-    /// What an agent is given must be in the log, and nothing else.
+    /// Checks that an assignment contains exactly what the log has.
     fn answered(
         &mut self,
         process: &Process,
@@ -375,7 +379,7 @@ impl Check {
             .stored
             .as_ref()
             .ok_or("answers without knowing what is in the log")?;
-        let given: BTreeSet<String> = message.overlays.iter().map(essence).collect();
+        let given: BTreeSet<String> = message.overlays.iter().map(summary).collect();
         // A write that is not acknowledged yet may or may not be seen.
         let known = process.known.as_ref().unwrap_or(stored);
         let [stored, known] = [self.read(stored)?, self.read(known)?];
@@ -390,7 +394,7 @@ impl Check {
             stored
                 .agents
                 .get(&ip)
-                .map(|agent| essences(&given_by(process, &stored.state, agent)))
+                .map(|agent| summaries(&assigned_by(process, &stored.state, agent)))
         });
         let (stored, known) = (stored.unwrap_or_default(), known.unwrap_or_default());
         if let Some(revision) = message
@@ -401,7 +405,7 @@ impl Check {
                 "tells {ip} of revision {revision}, but {revisions:?} are in the log"
             ));
         }
-        self.watch.listed(process, &ip, message.revision);
+        self.protocol.listed(process, &ip, message.revision);
         if given != stored && given != known {
             return Err(format!(
                 "gives {ip} {given:?}, but {stored:?} is in the log"
@@ -416,14 +420,14 @@ impl Check {
         Ok(())
     }
 
-    /// Peers that agents are told of must have been in the log.
+    /// Checks that peers in a message have been in the log.
     fn told(&self, message: &UpdatePeersMessage) -> Result<(), String> {
-        for told in lists::peers(message) {
+        for told in peer_lists::peers(message) {
             let Peer {
                 vtep_ips,
                 vtep_mac,
                 subnets,
-            } = lists::read(&told);
+            } = peer_lists::read(&told);
             // The VTEP has all the families that it ever had, the agent may want one.
             let key = format!("{} {vtep_ips:?} {vtep_mac}", told.ip);
             if !self
@@ -437,7 +441,7 @@ impl Check {
         Ok(())
     }
 
-    /// An agent makes nothing up.
+    /// Checks that an agent configures only what it was assigned.
     fn applied(&self, process: &Process, desired: &Desired) -> Result<(), String> {
         if desired.peers.is_some() && !process.knows_peers {
             return Err("changes peers without knowing them".into());
@@ -454,7 +458,7 @@ impl Check {
         Ok(())
     }
 
-    /// A master shows what is in the log.
+    /// Checks that a master's view matches the log.
     fn same_state(&mut self, process: &Process, response: &Response) -> Result<(), String> {
         let stored = process
             .stored
@@ -462,19 +466,19 @@ impl Check {
             .ok_or("answers without knowing what is in the log")?;
         // A write that is not acknowledged yet may or may not be seen.
         let known = process.known.as_ref().unwrap_or(stored);
-        let shown = shown(response)?.essences();
+        let shown = parse_state(response)?.summaries();
         let [stored, known] = [self.read(stored)?, self.read(known)?];
-        match shown == stored.essences || shown == known.essences {
+        match shown == stored.summaries || shown == known.summaries {
             true => Ok(()),
             false => Err(format!(
                 "shows {shown:?}, but {:?} is in the log",
-                stored.essences
+                stored.summaries
             )),
         }
     }
 }
 
-/// No two agents share anything.
+/// Checks that no two agents share a subnet, VTEP address or MAC address.
 fn unique<'a>(agents: impl Iterator<Item = &'a AgentInfo>) -> Result<(), String> {
     let mut subnets: Vec<(IpNet, &str)> = Vec::new();
     let mut vteps: BTreeMap<&str, &str> = BTreeMap::new();

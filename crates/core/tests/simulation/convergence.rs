@@ -1,34 +1,34 @@
-//! What must be in the end: everything in the log, on the hosts and at the endpoints agrees.
+//! Convergence: log, hosts and endpoints agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_core::Response;
 use overlay_core::proto::{AgentInfo, State};
 
-use crate::check::{Check, Stored};
+use crate::checker::{Checker, Stored};
 use crate::cluster::{Process, Role};
-use crate::host_check::host_matches;
-use crate::networks;
-use crate::shown::{ShownNetworks, parse, says_registered, shown};
-use crate::world::World;
+use crate::expected_host::host_matches;
+use crate::overlay_changes;
+use crate::simulation::Simulation;
+use crate::views::{OverlaysView, is_registered, parse, parse_state};
 
-impl Check {
-    /// Whether everything is as it should be; if not, what is not.
-    pub fn converged(world: &mut World) -> Result<(), String> {
-        let value = world.log.value().clone();
-        let stored = world.check.read(&value)?;
-        let leader = world.leader.ok_or("nobody leads")?;
+impl Checker {
+    /// Checks that the cluster has converged. The error names what differs.
+    pub fn converged(sim: &mut Simulation) -> Result<(), String> {
+        let value = sim.log.value().clone();
+        let stored = sim.checker.read(&value)?;
+        let leader = sim.leader.ok_or("nobody leads")?;
         let given = |agent: &AgentInfo| {
             (
                 agent.ip.clone(),
-                given_by(&world.processes[leader], &stored.state, agent),
+                assigned_by(&sim.processes[leader], &stored.state, agent),
             )
         };
         let agents: BTreeMap<String, AgentInfo> = stored.agents.values().map(given).collect();
         let there = |it: &Process| !it.is_master() && !it.removed;
         // What is quickly seen comes first: this is asked again and again.
-        world.check.watch.deadlines.check(world.now())?;
-        for it in &world.processes {
+        sim.checker.protocol.deadlines.check(sim.now())?;
+        for it in &sim.processes {
             if let Some(request) = it.requests.values().next() {
                 return Err(format!("{} has not answered {request}", it.upid));
             }
@@ -39,31 +39,31 @@ impl Check {
                     .values()
                     .any(|a| a.ip == ip && !a.overlays.is_empty())
             };
-            if it.removed && !world.gone_may_stay() && holds(&it.ip()) {
+            if it.removed && !sim.removed_agents_may_stay() && holds(&it.ip()) {
                 return Err(format!("{} is gone and still in the log", it.upid));
             }
             if there(it) {
-                is_served(&world.processes[leader], it, &stored, &agents)
+                is_served(&sim.processes[leader], it, &stored, &agents)
                     .map_err(|why| format!("{}: {why}", it.upid))?;
             }
         }
-        if !world.processes[leader].old {
+        if !sim.processes[leader].is_predecessor {
             same_networks(
                 &stored.state,
-                &parse(&ask(world, leader, "/overlay-master/overlays")?)?,
+                &parse(&ask(sim, leader, "/overlay-master/overlays")?)?,
             )?;
         }
-        let statuses = shown(&ask(world, leader, "/overlay-master/state")?)?.statuses();
-        for process in 0..world.processes.len() {
-            if !there(&world.processes[process]) {
+        let statuses = parse_state(&ask(sim, leader, "/overlay-master/state")?)?.statuses();
+        for process in 0..sim.processes.len() {
+            if !there(&sim.processes[process]) {
                 continue;
             }
             let (upid, ip) = (
-                world.processes[process].upid.clone(),
-                world.processes[process].ip(),
+                sim.processes[process].upid.clone(),
+                sim.processes[process].ip(),
             );
-            let response = ask(world, process, "/overlay-agent/overlay")?;
-            if !world.processes[process].old && !says_registered(&response) {
+            let response = ask(sim, process, "/overlay-agent/overlay")?;
+            if !sim.processes[process].is_predecessor && !is_registered(&response) {
                 return Err(format!("{upid} is not registered: {:?}", response.body));
             }
             for overlay in agents
@@ -82,7 +82,7 @@ impl Check {
     }
 }
 
-/// Whether an agent has what it should, in the log and on its host.
+/// Checks that an agent has its allocation in the log and on its host.
 fn is_served(
     leader: &Process,
     it: &Process,
@@ -91,27 +91,30 @@ fn is_served(
 ) -> Result<(), String> {
     let ip = it.ip();
     let info = agents.get(&ip).cloned().unwrap_or_default();
-    if !leader.old {
+    if !leader.is_predecessor {
         has_all(it, &stored.state, &info)?;
     }
     // A predecessor cannot say that it has let go of something.
-    let all = stored.agents.get(&ip).filter(|_| !it.old && !leader.old);
+    let all = stored
+        .agents
+        .get(&ip)
+        .filter(|_| !it.is_predecessor && !leader.is_predecessor);
     let mut draining = all
         .into_iter()
-        .flat_map(|agent| networks::draining(&stored.state, agent));
+        .flat_map(|agent| overlay_changes::draining(&stored.state, agent));
     if let Some(overlay) = draining.find(|overlay| !it.host_has(overlay)) {
         return Err(format!(
             "it has let go of {overlay}, and that did not come back"
         ));
     }
-    host_matches(it, &info, agents, leader.old)
+    host_matches(it, &info, agents, leader.is_predecessor)
 }
 
-/// What an agent gets of what the log has for it.
-pub fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
+/// Returns the part of an agent's allocation in the log that a master assigns to it.
+pub fn assigned_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
     match &master.role {
         // A predecessor goes by its file.
-        Role::Master(config) if master.old => {
+        Role::Master(config) if master.is_predecessor => {
             let mut agent = agent.clone();
             let overlays = &config.network.overlays;
             let known = |name: &str| {
@@ -122,18 +125,18 @@ pub fn given_by(master: &Process, log: &State, agent: &AgentInfo) -> AgentInfo {
             agent.overlays.retain(|overlay| known(&overlay.info.name));
             agent
         }
-        _ => networks::given(log, agent),
+        _ => overlay_changes::assigned(log, agent),
     }
 }
 
-/// The leader shows the networks that the log has.
-fn same_networks(log: &State, shown: &ShownNetworks) -> Result<(), String> {
+/// Checks that the leader's view has the overlays of the log.
+fn same_networks(log: &State, shown: &OverlaysView) -> Result<(), String> {
     let active = shown
         .overlays
         .iter()
         .filter(|overlay| overlay.state == "active");
     let active: BTreeSet<_> = active.map(|overlay| overlay.name.as_str()).collect();
-    let enabled = networks::in_force(log)
+    let enabled = overlay_changes::in_force(log)
         .into_iter()
         .filter(|(_, info)| info.enabled());
     let enabled: BTreeSet<_> = enabled.map(|(name, _)| name).collect();
@@ -145,11 +148,11 @@ fn same_networks(log: &State, shown: &ShownNetworks) -> Result<(), String> {
     }
 }
 
-/// An agent has every overlay that there is for it.
+/// Checks that an agent has every overlay that it can have.
 fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), String> {
     let v6 = matches!(&process.role, Role::Agent(config) if config.network.enable_ipv6);
     let subnets = matches!(&process.role, Role::Agent(config) if config.network.allocate_subnet);
-    for (name, overlay) in networks::in_force(log) {
+    for (name, overlay) in overlay_changes::in_force(log) {
         let wanted = overlay.enabled() && (overlay.subnet.is_some() || v6);
         if !wanted {
             continue;
@@ -167,9 +170,9 @@ fn has_all(process: &Process, log: &State, info: &AgentInfo) -> Result<(), Strin
     Ok(())
 }
 
-fn ask(world: &mut World, process: usize, path: &str) -> Result<Response, String> {
-    let upid = world.processes[process].upid.clone();
-    let response = world.request(process, "GET", path, "")?;
+fn ask(sim: &mut Simulation, process: usize, path: &str) -> Result<Response, String> {
+    let upid = sim.processes[process].upid.clone();
+    let response = sim.request(process, "GET", path, "")?;
     let response = response.ok_or_else(|| format!("{upid} does not answer {path} at once"))?;
     match response.status {
         200 => Ok(response),

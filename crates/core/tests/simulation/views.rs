@@ -1,4 +1,4 @@
-//! What machines show at their endpoints, read back.
+//! Answers of the endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,78 +9,78 @@ use serde::de::IgnoredAny;
 use super::host::ENGINE_AWAY;
 use crate::cluster::Process;
 
-/// What an agent says of itself.
+/// Answer of an agent about itself.
 #[derive(Deserialize)]
-struct Own {
+struct OwnView {
     registered: bool,
     #[serde(default)]
-    overlays: Vec<ShownOverlay>,
+    overlays: Vec<AgentOverlayView>,
     #[serde(default)]
     host_errors: Vec<String>,
     problems: Option<IgnoredAny>,
 }
 
-/// What a master says of networks.
+/// Answer of a master about overlays.
 #[derive(Deserialize)]
-pub struct ShownNetworks {
+pub struct OverlaysView {
     #[serde(default)]
-    pub overlays: Vec<ShownNetwork>,
+    pub overlays: Vec<OverlayView>,
 }
 
 #[derive(Deserialize)]
-pub struct ShownNetwork {
+pub struct OverlayView {
     pub name: String,
     pub state: String,
 }
 
-/// What a master says of all.
+/// State of a master.
 #[derive(Deserialize)]
-pub struct Shown {
+pub struct StateView {
     #[serde(default)]
-    agents: Vec<ShownAgent>,
+    agents: Vec<AgentView>,
 }
 
 #[derive(Deserialize)]
-struct ShownAgent {
+struct AgentView {
     ip: String,
     #[serde(default)]
-    overlays: Vec<ShownOverlay>,
+    overlays: Vec<AgentOverlayView>,
 }
 
 #[derive(Deserialize)]
-struct ShownOverlay {
-    info: ShownInfo,
+struct AgentOverlayView {
+    info: InfoView,
     subnet: Option<String>,
     subnet6: Option<String>,
-    backend: ShownBackend,
-    state: Option<ShownState>,
+    backend: BackendView,
+    state: Option<OverlayStateView>,
 }
 
 #[derive(Deserialize)]
-struct ShownInfo {
+struct InfoView {
     name: String,
 }
 
 #[derive(Deserialize)]
-struct ShownBackend {
-    vxlan: Option<ShownVxlan>,
+struct BackendView {
+    vxlan: Option<VxlanView>,
 }
 
 #[derive(Default, Deserialize)]
-struct ShownVxlan {
+struct VxlanView {
     vtep_ip: String,
     vtep_ip6: Option<String>,
     vtep_mac: String,
 }
 
 #[derive(Deserialize)]
-struct ShownState {
+struct OverlayStateView {
     status: String,
 }
 
-impl ShownOverlay {
-    /// See [`crate::check::essence`].
-    fn essence(self) -> String {
+impl AgentOverlayView {
+    /// Returns the part that an agent must not lose, see [`crate::checker::summary`].
+    fn summary(self) -> String {
         let vxlan = self.backend.vxlan.unwrap_or_default();
         format!(
             "{} {:?} {:?} {} {:?} {}",
@@ -100,19 +100,19 @@ impl ShownOverlay {
     }
 }
 
-impl Shown {
-    /// What each agent has of each overlay.
-    pub fn essences(self) -> BTreeSet<String> {
+impl StateView {
+    /// Returns a summary of each overlay of each agent.
+    pub fn summaries(self) -> BTreeSet<String> {
         self.agents
             .into_iter()
             .flat_map(|agent| agent.overlays)
-            .map(ShownOverlay::essence)
+            .map(AgentOverlayView::summary)
             .collect()
     }
 
-    /// The status of each overlay of each agent.
+    /// Returns the status of each overlay of each agent.
     pub fn statuses(self) -> BTreeMap<(String, String), String> {
-        let of = |agent: ShownAgent| {
+        let of = |agent: AgentView| {
             agent.overlays.into_iter().filter_map(move |overlay| {
                 Some(((agent.ip.clone(), overlay.info.name), overlay.state?.status))
             })
@@ -125,24 +125,24 @@ pub fn parse<'a, T: Deserialize<'a>>(response: &'a Response) -> Result<T, String
     serde_json::from_slice(&response.body).map_err(|error| format!("not as expected: {error}"))
 }
 
-pub fn shown(response: &Response) -> Result<Shown, String> {
+pub fn parse_state(response: &Response) -> Result<StateView, String> {
     parse(response)
 }
 
-/// An agent's answer says that it is registered.
-pub fn says_registered(response: &Response) -> bool {
+/// Returns whether an agent reports itself as registered.
+pub fn is_registered(response: &Response) -> bool {
     String::from_utf8_lossy(&response.body).contains(r#""registered":true"#)
 }
 
-/// An agent that says that it is registered has everything in place.
-pub fn honest(process: &Process, response: &Response) -> Result<(), String> {
-    if !says_registered(response) {
+/// Checks that a registered agent is healthy.
+pub fn is_registered_only_if_healthy(process: &Process, response: &Response) -> Result<(), String> {
+    if !is_registered(response) {
         return parse::<IgnoredAny>(response).map(drop);
     }
-    let own: Own = parse(response)?;
+    let own: OwnView = parse(response)?;
     // Without docker_bridge no engine is needed.
     let matters = |error: &&String| process.has_docker() || *error != ENGINE_AWAY;
-    let broken = !own.overlays.iter().all(ShownOverlay::is_ok)
+    let broken = !own.overlays.iter().all(AgentOverlayView::is_ok)
         || own.host_errors.iter().any(|error| matters(&error))
         || own.problems.is_some();
     match own.registered && broken {

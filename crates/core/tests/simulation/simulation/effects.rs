@@ -1,0 +1,169 @@
+//! Inputs of processes, and the effects that follow.
+
+use bytes::Bytes;
+use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::protocol::http::PROTOBUF;
+use overlay_core::protocol::messages::Named;
+use overlay_core::{Effect, Input, Io, Level, Upid};
+
+use super::Simulation;
+use super::events::{Event, Message};
+use crate::cluster::Incarnation;
+
+impl Simulation {
+    /// Gives an input to a process, and carries out its effects.
+    pub fn input(&mut self, process: usize, input: Input) -> Result<(), String> {
+        self.trace_line(|sim| {
+            format!(
+                "{} <- {}",
+                sim.processes[process].upid,
+                crate::trace::format_input(&input)
+            )
+        });
+        self.checker
+            .input(self.now, &mut self.processes[process], &input);
+        let incarnation = self.incarnation(process);
+        let now = self.now;
+        let Some(machine) = &mut self.processes[process].machine else {
+            return Ok(());
+        };
+        machine.handle(now, input);
+        let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll_effect()).collect();
+        for effect in effects {
+            self.trace_line(|sim| {
+                format!(
+                    "{} -> {}",
+                    sim.processes[process].upid,
+                    crate::trace::format_effect(&effect)
+                )
+            });
+            if let Err(what) = self.checker.effect(now, &self.processes[process], &effect) {
+                return self.violation(process, &what);
+            }
+            self.effect(incarnation, effect);
+        }
+        Ok(())
+    }
+
+    /// Records a violation.
+    pub(super) fn violation(&mut self, process: usize, what: &str) -> Result<(), String> {
+        let what = format!("at {}: {}: {what}", self.now, self.processes[process].upid);
+        self.first_violation.get_or_insert(what.clone());
+        Err(what)
+    }
+
+    /// Returns the overlays of an agent from its endpoint; `None` for a master.
+    pub(super) fn own_overlays(&mut self, process: usize) -> Result<Option<Bytes>, String> {
+        const PATH: &str = "/overlay-agent/overlay";
+        if self.processes[process].is_master() {
+            return Ok(None);
+        }
+        let trace = self.trace.take();
+        // JSON is looked at closely, which takes long.
+        if self.requests.is_multiple_of(8) {
+            self.request(process, "GET", PATH, "")?;
+        }
+        let response = self.request_as(process, "GET", PATH, "", Some(PROTOBUF));
+        self.trace = trace;
+        Ok(response?.map(|response| response.body))
+    }
+
+    fn effect(&mut self, incarnation: Incarnation, effect: Effect) {
+        let process = incarnation.process;
+        match effect {
+            Effect::Io(Io::Send { to, name, body }) => self.send(process, &to, name, &body),
+            Effect::Io(Io::Link { to, .. }) => self.link(process, to),
+            Effect::Io(Io::Respond { id, response }) => {
+                self.processes[process].requests.remove(&id);
+                self.answers.insert(id, response);
+            }
+            Effect::Fetch => {
+                self.log_operations += 1;
+                self.in_order(incarnation, 0, Event::Fetch(incarnation));
+            }
+            Effect::Io(Io::Store { number, state }) => {
+                self.log_operations += 1;
+                self.processes[process].storing = Some(self.now);
+                self.in_order(incarnation, 0, Event::Store(incarnation, number, state));
+            }
+            Effect::ApplyHost {
+                generation,
+                desired,
+            } => {
+                if self.processes[process].executor.apply(generation, desired) {
+                    self.after(self.max_latency, Event::HostDone(incarnation));
+                }
+            }
+            Effect::ApplyEngine {
+                generation,
+                networks,
+            } => {
+                // An engine that hangs is waited for.
+                let longest = match self.engine_failures {
+                    0 => self.max_latency,
+                    _ => networks.timeout,
+                };
+                self.processes[process].engine.apply(generation, networks);
+                self.after(longest, Event::EngineDone(incarnation, generation));
+            }
+            Effect::Log(level, line) => debug_assert!(level >= Level::Info, "{line}"),
+        }
+    }
+
+    fn send(&mut self, process: usize, to: &Upid, name: &'static str, body: &Bytes) {
+        self.sent += 1;
+        if name == UpdateAgentOverlaysMessage::NAME && body.is_empty() {
+            // It was deleted, and is nobody to this master until it registers again.
+            self.processes[process]
+                .connected
+                .remove(&to.address.ip().to_string());
+        }
+        let from = self.processes[process].upid.clone();
+        let peer = self
+            .processes
+            .iter()
+            .position(|process| process.upid == *to);
+        let cut = peer.is_none_or(|peer| self.network.is_cut(process, peer));
+        let arrivals = match cut {
+            true => Vec::new(),
+            false => self.network.arrivals(self.now, &from, to, &mut self.random),
+        };
+        if arrivals.is_empty() {
+            self.trace_line(|_| format!("lost: {name} from {from} to {to}"));
+            // A message is lost with its connection, of which each end may or may
+            // not hear.
+            if self.random.bool() {
+                self.break_link(process, to);
+            }
+            if let Some(peer) = peer.filter(|_| self.random.bool()) {
+                self.break_link(peer, &from);
+            }
+        }
+        for arrival in arrivals {
+            let (to, from, body) = (to.clone(), from.clone(), body.clone());
+            let message = Message {
+                to,
+                from,
+                name,
+                body,
+            };
+            self.at(arrival, Event::Message(message));
+        }
+    }
+
+    fn link(&mut self, process: usize, to: Upid) {
+        let peer = self.processes.iter().position(|process| process.upid == to);
+        let reached = peer.is_some_and(|peer| {
+            self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
+        });
+        if self.processes[process].is_master() {
+            self.processes[process]
+                .connected
+                .insert(to.address.ip().to_string());
+        }
+        self.processes[process].links.insert(to.clone());
+        if !reached {
+            self.break_link(process, &to);
+        }
+    }
+}

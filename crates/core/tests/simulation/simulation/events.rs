@@ -1,0 +1,223 @@
+//! Events of a simulation, and what they do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use overlay_core::{Input, StoreOutcome, Upid};
+
+use super::Simulation;
+use crate::cluster::Incarnation;
+use crate::host::{EngineFailure, Failure};
+
+/// A libprocess message on its way.
+pub struct Message {
+    pub to: Upid,
+    pub from: Upid,
+    pub name: &'static str,
+    pub body: Bytes,
+}
+
+/// Future event.
+pub enum Event {
+    Message(Message),
+    /// An input of a process.
+    Input(Incarnation, Input),
+    /// A process detects the leader of that time.
+    DetectLeader(Incarnation),
+    /// A read of the log takes place.
+    Fetch(Incarnation),
+    /// A write of the log, with its number, takes place.
+    Store(Incarnation, u64, Bytes),
+    /// A reconciliation of the host ends.
+    HostDone(Incarnation),
+    /// A reconciliation of the container engine ends, or a repeated one of this generation.
+    EngineDone(Incarnation, u64),
+    /// A process that crashed starts again.
+    Restart(usize),
+    /// Two processes that were cut off from each other are connected again.
+    Reconnect(usize, usize),
+}
+
+impl Event {
+    /// Returns the process that must still be running for the event to happen.
+    fn receiver(&self) -> Option<Incarnation> {
+        match self {
+            Event::Input(incarnation, _)
+            | Event::DetectLeader(incarnation)
+            | Event::Fetch(incarnation)
+            | Event::Store(incarnation, ..)
+            | Event::HostDone(incarnation)
+            | Event::EngineDone(incarnation, _) => Some(*incarnation),
+            Event::Message(_) | Event::Restart(_) | Event::Reconnect(..) => None,
+        }
+    }
+}
+
+impl Simulation {
+    pub(super) fn handle_event(&mut self, event: Event) -> Result<(), String> {
+        if event.receiver().is_some_and(|it| !self.is_running(it)) {
+            return self.handle_late_event(event);
+        }
+        match event {
+            Event::Message(message) => self.deliver(message),
+            Event::Input(incarnation, input) => {
+                self.update_known_log(incarnation.process, &input);
+                self.input(incarnation.process, input)
+            }
+            Event::DetectLeader(incarnation) => self.detect_leader(incarnation.process),
+            Event::Fetch(incarnation) => self.fetch(incarnation),
+            Event::Store(incarnation, number, state) => self.store(incarnation, number, state),
+            Event::HostDone(incarnation) => self.finish_host(incarnation),
+            Event::EngineDone(incarnation, generation) => {
+                self.finish_engine(incarnation, generation)
+            }
+            Event::Restart(process) => {
+                self.start(process);
+                Ok(())
+            }
+            Event::Reconnect(a, b) => {
+                self.network.cut.retain(|cut| *cut != (a, b));
+                Ok(())
+            }
+        }
+    }
+
+    /// Handles an event of a process that crashed. Its write may arrive all the same.
+    fn handle_late_event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Store(incarnation, number, state) if self.random.bool() => {
+                self.store(incarnation, number, state)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn deliver(&mut self, message: Message) -> Result<(), String> {
+        let Message {
+            to,
+            from,
+            name,
+            body,
+        } = message;
+        let at = self.processes.iter().position(|process| process.upid == to);
+        let Some(process) = at.filter(|at| self.processes[*at].machine.is_some()) else {
+            return Ok(());
+        };
+        let name = name.into();
+        self.input(process, Input::Message { from, name, body })
+    }
+
+    fn detect_leader(&mut self, process: usize) -> Result<(), String> {
+        let leader = self.leader;
+        let leader = leader.map(|leader| self.processes[leader].upid.clone());
+        let it = &mut self.processes[process];
+        it.leader.clone_from(&leader);
+        if !it.leads() {
+            it.stored = None;
+        }
+        let before = self.own_overlays(process)?;
+        let leader = leader.map(|leader| Upid::new("master", leader.address));
+        self.input(process, Input::Leader(leader))?;
+        if self.own_overlays(process)? != before {
+            return self.violation(process, "a change of leader changed its overlays");
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, incarnation: Incarnation) -> Result<(), String> {
+        let fetched = self.log.fetch(incarnation, &mut self.random);
+        if let Ok(value) = &fetched {
+            let process = &mut self.processes[incarnation.process];
+            process.stored = Some(value.clone());
+            process.write_failed = false;
+        }
+        self.check_log()?;
+        let answer = Event::Input(incarnation, Input::Fetched(fetched));
+        self.in_order(incarnation, 1, answer);
+        Ok(())
+    }
+
+    fn store(&mut self, incarnation: Incarnation, number: u64, state: Bytes) -> Result<(), String> {
+        let outcome = self.log.store(incarnation, state.clone(), &mut self.random);
+        if self.is_running(incarnation) {
+            let process = &mut self.processes[incarnation.process];
+            // A C++ master does not survive a failed write.
+            if process.is_predecessor && outcome != StoreOutcome::Stored {
+                self.crash(incarnation.process);
+                self.restart_later(incarnation.process, Duration::from_secs(5));
+                return self.check_log();
+            }
+            match outcome {
+                StoreOutcome::Stored => process.stored = Some(state),
+                _ => process.write_failed = true,
+            }
+        }
+        self.check_log()?;
+        if self.log.unanswered && matches!(outcome, StoreOutcome::Failed(_)) {
+            return Ok(());
+        }
+        let answer = Event::Input(incarnation, Input::Stored { number, outcome });
+        self.in_order(incarnation, 1, answer);
+        Ok(())
+    }
+
+    fn finish_host(&mut self, incarnation: Incarnation) -> Result<(), String> {
+        let fails = self.random.u8(0..100) < self.host_failures;
+        let failure = fails.then(|| match self.random.bool() {
+            true => Failure::Host,
+            false => Failure::Overlay(self.random.usize(0..5)),
+        });
+        let process = &mut self.processes[incarnation.process];
+        let (report, another) = process.executor.finish(&mut process.host, failure);
+        if another {
+            self.after(self.max_latency, Event::HostDone(incarnation));
+        }
+        self.input(incarnation.process, Input::HostDone(report))
+    }
+
+    /// Ends a reconciliation of the container engine. Unless the engine is away, the worker
+    /// repeats it later.
+    fn finish_engine(&mut self, incarnation: Incarnation, generation: u64) -> Result<(), String> {
+        let failure =
+            (self.random.u8(0..100) < self.engine_failures).then(|| match self.random.bool() {
+                true => EngineFailure::Away,
+                false => EngineFailure::Network(self.random.usize(0..5)),
+            });
+        let process = &mut self.processes[incarnation.process];
+        if process.engine.generation() != Some(generation) || process.engine.stuck {
+            return Ok(());
+        }
+        let Some(report) = process.engine.finish(&mut process.host, failure) else {
+            return Ok(());
+        };
+        if !process.engine.stuck {
+            self.after(
+                Duration::from_secs(20),
+                Event::EngineDone(incarnation, generation),
+            );
+        }
+        self.input(incarnation.process, Input::EngineDone(report))
+    }
+
+    /// Checks the log, which may have changed.
+    fn check_log(&mut self) -> Result<(), String> {
+        let value = self.log.value().clone();
+        self.checker.log(self.now, &value, &self.processes)
+    }
+
+    /// Updates what a master knows of the log.
+    fn update_known_log(&mut self, process: usize, input: &Input) {
+        let process = &mut self.processes[process];
+        match input {
+            Input::Fetched(_) => {}
+            Input::Stored { .. } => {
+                process.storing = None;
+                if std::mem::take(&mut process.write_failed) {
+                    process.stored = None;
+                }
+            }
+            _ => return,
+        }
+        process.known.clone_from(&process.stored);
+    }
+}
