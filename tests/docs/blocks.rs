@@ -1,7 +1,7 @@
 //! Compares the marked blocks with what the product says, or rewrites them.
 
 use crate::page::{self, Block, Page};
-use crate::{cluster, command, config, steady};
+use crate::{cluster, command, config, source, steady};
 
 /// Runs the commands of a scenario.
 pub trait Shell {
@@ -68,6 +68,10 @@ fn produce(page: &Page, block: &Block) -> Option<String> {
         "live" | "bad-start" | "no-engine" => None,
         "program" => Some(play(&body, &mut command::Program)),
         "errors" => Some(config::errors(page, block)),
+        mark if mark.starts_with("source ") => {
+            source::check(page, block, &mark["source ".len()..]);
+            None
+        }
         mark if mark.starts_with("good ") || mark.starts_with("bad ") => {
             config::check(page, block);
             None

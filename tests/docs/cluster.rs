@@ -40,6 +40,8 @@ pub struct Cluster {
     now: Time,
     /// The replicated log.
     stored: Bytes,
+    /// A quorum of the log is up: writes are answered.
+    has_quorum: bool,
     /// What the hosts of the agents fail with; `None`: they succeed.
     host_error: Option<&'static str>,
     inputs: VecDeque<(String, Input)>,
@@ -117,6 +119,13 @@ pub const SCENARIOS: &[Scenario] = &[
         cluster.lead(MASTER);
         cluster
     }),
+    ("write-unanswered", || {
+        let mut cluster = running();
+        cluster.has_quorum = false;
+        cluster.join("10.77.1.3", AGENT_JSON);
+        cluster.advance(Duration::from_secs(20));
+        cluster
+    }),
     ("not-admitted", || {
         let config = MASTER_JSON.replacen('{', r#"{"agent_addresses": ["10.77.0.0/24"],"#, 1);
         running_with(&config, AGENT_JSON)
@@ -180,6 +189,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             now: Time::default(),
             stored: Bytes::new(),
+            has_quorum: true,
             host_error: None,
             inputs: VecDeque::new(),
             answers: VecDeque::new(),
@@ -321,6 +331,7 @@ impl Cluster {
                 return self.inputs.push_back((to.address.ip().to_string(), input));
             }
             Effect::Fetch => Input::Fetched(Ok(self.stored.clone())),
+            Effect::Io(Io::Store { .. }) if !self.has_quorum => return,
             Effect::Io(Io::Store { number, state }) => {
                 self.stored = state;
                 Input::Stored {

@@ -177,6 +177,66 @@ fn every_page_is_in_the_index() {
     }
 }
 
+/// The label of a link to a heading of the same page, in a list or a line above all headings of
+/// the second level, is that heading. So a reader finds it by searching for the words.
+#[test]
+fn labels_of_a_page_s_index_are_its_headings() {
+    let mut wrong = Vec::new();
+    for page in page::all()
+        .iter()
+        .filter(|page| page.path.starts_with("docs/"))
+    {
+        wrong.extend(wrong_labels(page));
+    }
+    assert!(
+        wrong.is_empty(),
+        "labels that differ from headings:\n{}",
+        wrong.join("\n")
+    );
+    let page = page::read("docs/troubleshooting.md");
+    let headings = prose(&page.text).filter(|line| line.starts_with("## "));
+    assert_eq!(
+        index(&page).len(),
+        headings.count(),
+        "symptoms in the index"
+    );
+}
+
+/// The links to headings of the page itself that are above its second heading: label and anchor.
+fn index(page: &Page) -> Vec<(&str, &str)> {
+    let lines = prose(&page.text).take_while(|line| !line.starts_with("## "));
+    let links = lines.filter_map(|line| line.strip_prefix("* [")?.split_once("](#"));
+    links
+        .filter_map(|(label, rest)| Some((label, rest.split_once(')')?.0)))
+        .collect()
+}
+
+fn wrong_labels(page: &Page) -> Vec<String> {
+    let headings: Vec<&str> = prose(&page.text)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim())
+        .collect();
+    let anchors = anchors(page);
+    let is_wrong = |(label, anchor): &(&str, &str)| {
+        let at = anchors.iter().position(|known| known == anchor);
+        at.is_none_or(|at| headings[at] != *label)
+    };
+    let wrong = index(page).into_iter().filter(is_wrong);
+    wrong
+        .map(|(label, anchor)| format!("{}: [{label}](#{anchor})", page.path))
+        .collect()
+}
+
+#[test]
+fn a_label_that_differs_from_its_heading_is_found() {
+    let text = "# P\n* [A `b`](#a-b)\n* [C](#c-d)\n\n## A `b`\n## C d\n* [e](#a-b)\n";
+    let page = Page {
+        path: "p.md".to_owned(),
+        text: text.to_owned(),
+    };
+    assert_eq!(wrong_labels(&page), ["p.md: [C](#c-d)"]);
+}
+
 #[test]
 fn the_entry_is_short() {
     let words = page::read("README.md").text.split_whitespace().count();

@@ -11,6 +11,7 @@
 //! | names in `cluster::SCENARIOS` | master and agents of the product's core, without a network |
 //! | `program` | the program `mesos-overlay` |
 //! | `good FILE`, `bad FILE` | a configuration file, which must be accepted or not |
+//! | `source FILE` | sentences that FILE says; `…` stands for what it fills in |
 //! | `errors` | what the product says of the file before it on the page |
 //! | `live` | a real Mesos cluster on hosts of its own; needs root |
 //! | `bad-start` | a real Mesos master with a configuration that has two mistakes |
@@ -31,4 +32,5 @@ mod live;
 mod names;
 mod page;
 mod product;
+mod source;
 mod steady;
