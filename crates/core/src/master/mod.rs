@@ -389,7 +389,7 @@ impl Master {
         let seconds = delay.as_secs_f64();
         self.out.log(
             Level::Warning,
-            format!("{line}; reading it again in {seconds:.1} s, and then retrying"),
+            format!("{line}. Reading it again in {seconds:.1} s, and then retrying"),
         );
         let written = written.fail(&mut self.out, failure);
         let unwritten = match std::mem::replace(&mut self.phase, Phase::Standby) {

@@ -12,6 +12,7 @@ use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, Dua
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
+use crate::host_api::names::vtep_name;
 use crate::host_api::usage::Containerizer;
 use crate::proto;
 use crate::proto::internal::{Peer, PeerSubnet};
@@ -20,8 +21,6 @@ use crate::protocol::views::AgentJson;
 
 /// VXLAN network identifier of every overlay, as in every existing cluster.
 pub const VNI: u32 = 1024;
-/// Name of the VXLAN device on every agent's host.
-pub const VTEP_NAME: &str = "vtep1024";
 
 /// An agent as the log has it, or is to have it. Immutable: a change makes a new one.
 ///
@@ -199,7 +198,7 @@ fn bridge(
 fn backend(network: &Network, vtep: DualStackNet) -> proto::BackendInfo {
     let vxlan = vtep.v4.map(|v4| proto::VxLanInfo {
         vni: VNI,
-        vtep_name: VTEP_NAME.to_owned(),
+        vtep_name: vtep_name(VNI),
         vtep_ip: v4.to_string(),
         vtep_mac: mac(network.vtep_mac_oui, v4.addr()).to_string(),
         vtep_ip6: to_text(vtep.v6),

@@ -145,7 +145,7 @@ impl Writer {
         let write = self.in_flight.as_ref()?;
         (write.began + WRITE_TIMEOUT <= now).then(|| {
             let error = format!(
-                "no answer within {} s; is a quorum of the masters up?",
+                "no quorum of the masters answered within {} s",
                 WRITE_TIMEOUT.as_secs()
             );
             (self.number, StoreOutcome::Failed(error))

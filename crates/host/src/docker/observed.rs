@@ -1,6 +1,7 @@
 //! Observed networks of the container engine.
 
 use ipnet::IpNet;
+use overlay_core::host_api::names::DOCKER_BRIDGE_PREFIX;
 
 /// Name of the label of the networks that this module creates. Its value is the name of the
 /// overlay.
@@ -88,7 +89,7 @@ impl ExistingNetwork {
                 && self
                     .bridge
                     .as_deref()
-                    .and_then(|bridge| bridge.strip_prefix("d-"))
+                    .and_then(|bridge| bridge.strip_prefix(DOCKER_BRIDGE_PREFIX))
                     == Some(&self.name)
     }
 }

@@ -165,7 +165,7 @@ fn a_write_without_an_answer_times_out() {
     assert_eq!(writer.timed_out(at(19_999)), None);
     // Also if nothing depends on it any more.
     writer.abandon();
-    let error = "no answer within 20 s; is a quorum of the masters up?";
+    let error = "no quorum of the masters answered within 20 s";
     let failed = StoreOutcome::Failed(error.to_owned());
     for ms in [20_000, 20_001] {
         assert_eq!(writer.timed_out(at(ms)), Some((1, failed.clone())));
