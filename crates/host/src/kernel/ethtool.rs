@@ -5,6 +5,8 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 
+use crate::reconcile::ChecksumOffload;
+
 use super::raw::{Attributes, Request, Socket, attributes, find};
 
 /// Feature, as `ethtool -k` names it.
@@ -59,30 +61,34 @@ impl Ethtool {
         })
     }
 
-    /// Returns whether the device below computes the checksums.
+    /// Returns where the checksums of a device are computed.
     ///
     /// # Errors
     /// The device does not exist, or has no features.
-    pub(crate) fn tx_checksum(&self, device: &str) -> io::Result<bool> {
+    pub(crate) fn tx_checksum(&self, device: &str) -> io::Result<ChecksumOffload> {
         let answer = ask(&self.socket, self.family, FEATURES_GET, &header(device))?;
         let active = find(&answer, ACTIVE)
             .ok_or_else(|| io::Error::other("the kernel's answer has no features"))?;
         let bits = find(active, BITS).unwrap_or_default();
         let lists_only_active = find(active, NO_MASK).is_some();
         let name = [FEATURE.as_bytes(), b"\0"].concat();
-        Ok(attributes(bits).flatten().any(|bit| {
+        let is_active = attributes(bits).flatten().any(|bit| {
             let is_on = lists_only_active || find(bit.value, BIT_VALUE).is_some();
             is_on && find(bit.value, BIT_NAME) == Some(&name)
-        }))
+        });
+        Ok(match is_active {
+            true => ChecksumOffload::On,
+            false => ChecksumOffload::Off,
+        })
     }
 
-    /// Sets whether the device below computes the checksums.
+    /// Sets where the checksums of a device are computed.
     ///
     /// # Errors
     /// The device does not have or not change the feature.
-    pub(crate) fn set_tx_checksum(&self, device: &str, on: bool) -> io::Result<()> {
+    pub(crate) fn set_tx_checksum(&self, device: &str, offload: ChecksumOffload) -> io::Result<()> {
         let mut bit = Attributes::default().with_text(BIT_NAME, FEATURE);
-        if on {
+        if offload == ChecksumOffload::On {
             bit = bit.with(BIT_VALUE, &[]);
         }
         let bits = Attributes::default().with_nested(BIT, &bit);
@@ -90,12 +96,11 @@ impl Ethtool {
         let request = header(device).with_nested(WANTED, &wanted);
         ask(&self.socket, self.family, FEATURES_SET, &request)?;
         // The kernel reports no error if a device lacks the feature.
-        if self.tx_checksum(device)? == on {
+        if self.tx_checksum(device)? == offload {
             return Ok(());
         }
         Err(io::Error::other(format!(
-            "the device does not take {FEATURE} {}",
-            if on { "on" } else { "off" }
+            "the device does not take {FEATURE} {offload}"
         )))
     }
 }

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-use overlay_core::host_api::desired::{Backend, Checksum, Desired, Vtep};
+use overlay_core::host_api::desired::{Backend, Desired, Vtep};
 use overlay_core::util::family::Family;
 
 use crate::cni::content;
@@ -41,7 +41,8 @@ pub use events::{Change, Event, Link, NexthopEvent, Object, Reaction, Subject};
 pub use expected::ExpectedState;
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
-    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope, nexthop_id,
+    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope,
+    nexthop_id,
 };
 pub use types::{Draining, Plan, RemovedPart};
 
@@ -68,22 +69,20 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
 
 /// Plans who computes checksums. For a new device the device below does.
 fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    let on = match desired.tx_checksum {
-        Checksum::Auto => return,
-        Checksum::On => true,
-        Checksum::Off => false,
+    let Some(wanted) = ChecksumOffload::desired(desired.tx_checksum) else {
+        return;
     };
     let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
     let now = match is_new_device {
-        true => Some(true),
+        true => Some(ChecksumOffload::On),
         false => observed.tx_checksum,
     };
-    if plan.obstacle.is_some() || now == Some(on) {
+    if plan.obstacle.is_some() || now == Some(wanted) {
         return;
     }
     if let Some(vtep) = &desired.vtep {
         plan.ops
-            .push(Op::SetTxChecksum(vtep.name.as_str().into(), on));
+            .push(Op::SetTxChecksum(vtep.name.as_str().into(), wanted));
     }
 }
 

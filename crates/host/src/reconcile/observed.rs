@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
 
-use super::op::RouteKey;
+use super::op::{ChecksumOffload, RouteKey};
 
 /// Observed state of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub struct Observed {
     /// CNI configurations that are ours or in the place of a wanted one, by overlay.
     /// `None`: the directory could not be read, so that nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
-    /// True if the device below computes the checksums of packets in the tunnel. `None`:
-    /// that does not matter, there is no tunnel, or the kernel cannot tell.
-    pub tx_checksum: Option<bool>,
+    /// Place where the checksums of packets in the tunnel are computed. `None`: that does not
+    /// matter, there is no tunnel, or the kernel cannot tell.
+    pub tx_checksum: Option<ChecksumOffload>,
     /// Device that carries the tunnels; `None`: it cannot be found.
     pub underlay: Option<Underlay>,
     /// True if the underlay's device has addresses or a default route from router

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac, Overlay};
+use overlay_core::host_api::desired::{CONTAINER_TABLE, Checksum, Mac, Overlay};
 use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::util::family::Family;
 
@@ -27,7 +27,7 @@ pub enum Op {
     /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
     /// Set whether the device below computes the checksums of packets in the tunnel.
-    SetTxChecksum(Arc<str>, bool),
+    SetTxChecksum(Arc<str>, ChecksumOffload),
     /// Change a device.
     SetDevice(Arc<str>, DeviceChange),
     /// Add an address to a device.
@@ -138,6 +138,26 @@ pub struct NewDevice {
     pub mac: Mac,
     /// MTU in bytes; `None`: the kernel's default.
     pub mtu: Option<u32>,
+}
+
+/// Place where the checksums of packets in the tunnel are computed, as `ethtool` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumOffload {
+    /// The device below computes them.
+    On,
+    /// The kernel computes them before the packet enters the tunnel.
+    Off,
+}
+
+impl ChecksumOffload {
+    /// Returns the desired setting; `None`: any.
+    pub fn desired(checksum: Checksum) -> Option<ChecksumOffload> {
+        match checksum {
+            Checksum::Auto => None,
+            Checksum::On => Some(ChecksumOffload::On),
+            Checksum::Off => Some(ChecksumOffload::Off),
+        }
+    }
 }
 
 /// Change of a device that is possible without creating it anew.
@@ -353,9 +373,8 @@ impl Op {
             Op::AddBridge(device, mac) => format!("device {device} bridge address {mac}"),
             Op::SkipDad(device) => format!("device {device} accept_dad 0"),
             Op::RemoveDevice(device) => format!("device {device}"),
-            Op::SetTxChecksum(device, on) => {
-                let value = if *on { "on" } else { "off" };
-                format!("device {device} tx-checksum-ip-generic {value}")
+            Op::SetTxChecksum(device, offload) => {
+                format!("device {device} tx-checksum-ip-generic {offload}")
             }
             Op::SetDevice(device, change) => format!("device {device} {change}"),
             Op::AddAddress(device, net) | Op::RemoveAddress(device, net) => {
@@ -412,6 +431,15 @@ impl fmt::Display for NewDevice {
             "{name} vxlan id {vni} dstport {port} nolearning address {mac}"
         )?;
         mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
+    }
+}
+
+impl fmt::Display for ChecksumOffload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ChecksumOffload::On => "on",
+            ChecksumOffload::Off => "off",
+        })
     }
 }
 

@@ -14,7 +14,8 @@ use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
-    DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6, nexthops_after, plan,
+    ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
+    nexthops_after, plan,
 };
 
 /// State of an attempt.
@@ -243,8 +244,8 @@ impl<'a> Attempt<'a> {
         let Cni { dir, .. } = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
-            Op::SetTxChecksum(device, on) => {
-                Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *on))
+            Op::SetTxChecksum(device, offload) => {
+                Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *offload))
             }
             Op::SkipDad(device) => sysctl::skip_dad(device),
             Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
@@ -286,10 +287,10 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Returns whether the VXLAN device leaves checksums to the device below; `None`: nobody
+/// Returns where the checksums of packets of the VXLAN device are computed; `None`: nobody
 /// needs to know, the device does not exist yet, or the kernel is older than 5.6 (which the
 /// operation that sets it then reports).
-pub(super) fn tx_checksum(desired: &Desired) -> Option<bool> {
+pub(super) fn tx_checksum(desired: &Desired) -> Option<ChecksumOffload> {
     let vtep = desired
         .vtep
         .as_ref()

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use overlay_core::HostReport;
-use overlay_core::host_api::desired::{Bridge, Checksum, Desired};
+use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::usage::Containerizer;
 use tokio::runtime::Runtime;
 
@@ -17,7 +17,9 @@ use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
 use crate::operation::Operation;
 use crate::reconcile::observed::{Observed, Underlay};
-use crate::reconcile::{Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan};
+use crate::reconcile::{
+    ChecksumOffload, Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan,
+};
 
 use attempt::Attempt;
 use rejected_peers::RejectedPeers;
@@ -260,15 +262,11 @@ impl Reconciler for KernelReconciler {
             ..Observed::default()
         };
         // The kernel sends no event for a changed feature of a device.
-        let wanted = match desired.tx_checksum {
-            Checksum::Auto => None,
-            Checksum::On => Some(true),
-            Checksum::Off => Some(false),
-        };
-        let checksum = wanted.and_then(|on| {
+        let wanted = ChecksumOffload::desired(desired.tx_checksum);
+        let checksum = wanted.and_then(|wanted| {
             let name = desired.vtep.as_ref()?.name.as_str();
-            let differs = attempt::tx_checksum(desired)? != on;
-            differs.then(|| Op::SetTxChecksum(name.into(), on))
+            let differs = attempt::tx_checksum(desired)? != wanted;
+            differs.then(|| Op::SetTxChecksum(name.into(), wanted))
         });
         checksum
             .into_iter()

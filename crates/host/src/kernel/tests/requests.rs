@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::kernel::parse;
+use crate::reconcile::ChecksumOffload;
 use RouteNetlinkMessage as M;
 
 #[test]
@@ -292,7 +293,7 @@ fn operations_without_netlink_have_no_message() {
         Op::EnableForwarding(Family::V4),
         Op::EnableForwarding(Family::V6),
         Op::SkipDad("m-dcos".into()),
-        Op::SetTxChecksum(DEVICE.into(), true),
+        Op::SetTxChecksum(DEVICE.into(), ChecksumOffload::On),
         Op::RemoveCni {
             overlay: "dcos".into(),
         },

@@ -152,7 +152,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 },
             );
         }
-        Op::SetTxChecksum(_, on) => observed.tx_checksum = Some(*on),
+        Op::SetTxChecksum(_, offload) => observed.tx_checksum = Some(*offload),
         Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
         _ if op
             .device()

@@ -46,12 +46,12 @@ fn checksums_are_set_where_they_differ() {
     let there = || settled(&desired(&[]));
     let (on, off) = (Some("on".to_owned()), Some("off".to_owned()));
     for (wanted, now, expected) in [
-        (Checksum::Auto, Some(true), None),
-        (Checksum::Auto, Some(false), None),
-        (Checksum::On, Some(true), None),
-        (Checksum::On, Some(false), on.clone()),
-        (Checksum::Off, Some(true), off.clone()),
-        (Checksum::Off, Some(false), None),
+        (Checksum::Auto, Some(ChecksumOffload::On), None),
+        (Checksum::Auto, Some(ChecksumOffload::Off), None),
+        (Checksum::On, Some(ChecksumOffload::On), None),
+        (Checksum::On, Some(ChecksumOffload::Off), on.clone()),
+        (Checksum::Off, Some(ChecksumOffload::On), off.clone()),
+        (Checksum::Off, Some(ChecksumOffload::Off), None),
         (Checksum::Off, None, off.clone()),
     ] {
         assert_eq!(with(wanted, there(), now), expected, "{wanted:?} {now:?}");
@@ -63,13 +63,19 @@ fn checksums_are_set_where_they_differ() {
         port: 64000,
         learning: false,
     };
-    assert_eq!(with(Checksum::Off, wrong.clone(), Some(false)), off);
-    assert_eq!(with(Checksum::On, wrong, Some(false)), None);
+    assert_eq!(
+        with(Checksum::Off, wrong.clone(), Some(ChecksumOffload::Off)),
+        off
+    );
+    assert_eq!(with(Checksum::On, wrong, Some(ChecksumOffload::Off)), None);
     assert_eq!(with(Checksum::On, bare(), None), None);
     // A device that cannot be created has no features.
     let mut obstacle = there();
     device(&mut obstacle).kind = DeviceKind::Other("bridge".into());
-    assert_eq!(with(Checksum::Off, obstacle, Some(true)), None);
+    assert_eq!(
+        with(Checksum::Off, obstacle, Some(ChecksumOffload::On)),
+        None
+    );
 }
 
 #[test]
