@@ -9,6 +9,7 @@ use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::config::overlay::is_overlay_name;
 use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, UpdateAgentOverlaysMessage,
@@ -196,7 +197,7 @@ impl World {
                 let generation = argument.into();
                 self.input(Input::HostDone(HostReport {
                     generation,
-                    host: vec![text()],
+                    host: vec![Problem::new(ProblemKind::Operation, text(), text())],
                     ..Default::default()
                 }));
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::{EngineReport, HostReport, Level};
 use overlay_host::docker;
@@ -71,9 +72,8 @@ impl Host for LocalHost {
             match Executor::spawn(move || wake()) {
                 Ok(executor) => self.executor = Some(executor),
                 Err(error) => {
-                    let host = vec![format!(
-                        "cannot start the thread that configures the host: {error}"
-                    )];
+                    let text = format!("cannot start the thread that configures the host: {error}");
+                    let host = vec![Problem::new(ProblemKind::Reconciliation, "", text)];
                     self.failed = Some(HostReport {
                         generation,
                         host,

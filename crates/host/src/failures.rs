@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::reconcile::{Op, Scope};
 
@@ -15,7 +16,7 @@ const SENTENCES: usize = 3;
 pub(crate) struct Failures<'a> {
     desired: &'a Desired,
     count: usize,
-    host: Vec<String>,
+    host: Vec<Problem>,
     overlays: BTreeMap<&'a str, Vec<String>>,
     /// Number of failed operations by kind.
     kinds: BTreeMap<&'static str, usize>,
@@ -39,7 +40,7 @@ impl<'a> Failures<'a> {
 
     /// Adds a failure. An overlay reports all failures of its own, and of those that affect
     /// several overlays the first: the others usually follow from it.
-    pub(crate) fn add(&mut self, scope: Scope<'_>, sentence: String) {
+    pub(crate) fn add(&mut self, scope: Scope<'_>, problem: Problem) {
         self.count += 1;
         let is_own = matches!(scope, Scope::Overlay(_));
         let mut reported = false;
@@ -47,13 +48,13 @@ impl<'a> Failures<'a> {
             if scope.includes(name, overlay) {
                 let sentences = self.overlays.entry(name).or_default();
                 if is_own || sentences.is_empty() {
-                    sentences.push(sentence.clone());
+                    sentences.push(problem.text.clone());
                 }
                 reported = is_own;
             }
         }
         if !reported {
-            self.host.push(sentence);
+            self.host.push(problem);
         }
     }
 
@@ -68,7 +69,8 @@ impl<'a> Failures<'a> {
                 return;
             }
         }
-        self.add(scope, format!("cannot {op}: {reason}"));
+        let (operation, text) = (op.to_string(), format!("cannot {op}: {reason}"));
+        self.add(scope, Problem::new(ProblemKind::Operation, operation, text));
     }
 
     /// Returns the report.
@@ -83,9 +85,9 @@ impl<'a> Failures<'a> {
         };
         for (kind, count) in self.kinds {
             if let Some(more @ 1..) = count.checked_sub(SENTENCES) {
-                report
-                    .host
-                    .push(format!("cannot {kind}: {more} more like that"));
+                let text = format!("cannot {kind}: {more} more like that");
+                let problem = Problem::new(ProblemKind::FurtherOperations, kind, text);
+                report.host.push(problem);
             }
         }
         report
@@ -94,6 +96,8 @@ impl<'a> Failures<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::reconcile::{NewDevice, NewRoute};
     use overlay_core::host_api::desired::{Mac, Overlay};
@@ -132,6 +136,10 @@ mod tests {
         }
     }
 
+    fn observation(text: &str) -> Problem {
+        Problem::new(ProblemKind::Observation, "kernel", text)
+    }
+
     fn report(fail: impl FnOnce(&mut Failures)) -> HostReport {
         let desired = desired();
         let mut failures = Failures::new(&desired);
@@ -154,12 +162,12 @@ mod tests {
         assert_eq!(report.host.len(), SENTENCES + 1 + 1);
         let first =
             "cannot add route 9.0.0.0/24 via 44.128.0.9 dev vtep1024: Network is unreachable";
-        assert_eq!(report.host[0], first);
+        assert_eq!(report.host[0].text, first);
         assert_eq!(
-            report.host[3],
+            report.host[3].text,
             "cannot remove device vtep7: Operation not permitted"
         );
-        assert_eq!(report.host[4], "cannot add route: 97 more like that");
+        assert_eq!(report.host[4].text, "cannot add route: 97 more like that");
         assert!(report.overlays.is_empty(), "most peers can be reached");
     }
 
@@ -204,7 +212,7 @@ mod tests {
             .into()
         );
         assert_eq!(
-            report.host,
+            Problem::texts(&report.host),
             ["cannot remove CNI configuration gone.conf: no way"]
         );
     }
@@ -221,11 +229,11 @@ mod tests {
         };
         let report = report(|failures| {
             failures.add_op(&Op::AddDevice(device), "no".into());
-            failures.add(Scope::Overlays, "what follows from it".into());
+            failures.add(Scope::Overlays, observation("what follows from it"));
         });
         assert_eq!(report.host.len(), 2);
-        assert_eq!(report.overlays["four"], report.host[0]);
-        assert_eq!(report.overlays["six"], report.host[0]);
+        assert_eq!(report.overlays["four"], report.host[0].text);
+        assert_eq!(report.overlays["six"], report.host[0].text);
     }
 
     #[test]
@@ -269,7 +277,7 @@ mod tests {
         });
         assert_eq!(report.host.len(), 3 + 3 + 1);
         assert_eq!(
-            report.host.last().unwrap(),
+            report.host.last().unwrap().text,
             "cannot add route: 1 more like that"
         );
     }
@@ -277,12 +285,37 @@ mod tests {
     #[test]
     fn an_overlay_reports_the_first_common_failure_and_all_of_its_own() {
         let report = report(|failures| {
-            failures.add(Scope::Ipv4, "first".into());
-            failures.add(Scope::Overlays, "second".into());
-            failures.add(Scope::Overlay("four"), "own".into());
+            failures.add(Scope::Ipv4, observation("first"));
+            failures.add(Scope::Overlays, observation("second"));
+            failures.add(Scope::Overlay("four"), observation("own"));
         });
         assert_eq!(report.overlays["four"], "first; own");
         assert_eq!(report.overlays["six"], "second");
-        assert_eq!(report.host, ["first", "second"]);
+        assert_eq!(Problem::texts(&report.host), ["first", "second"]);
+    }
+
+    /// The number of failed routes may differ in each reconciliation.
+    #[test]
+    fn further_failures_repeat_earlier_ones_unless_the_reason_is_new() {
+        let failed = |count, reason: &str| {
+            let routes = |failures: &mut Failures| {
+                (0..count).for_each(|n| failures.add_op(&route(n), reason.into()));
+            };
+            report(routes).host
+        };
+        let repeats = |later: &[Problem], earlier: &[Problem]| -> Vec<bool> {
+            let pairs = later.iter().zip(earlier);
+            pairs
+                .map(|(later, earlier)| later.repeats(earlier))
+                .collect()
+        };
+        let before = failed(100, "no");
+        assert_eq!(repeats(&failed(90, "no"), &before), [true; SENTENCES + 1]);
+        assert_eq!(
+            repeats(&failed(90, "other"), &before),
+            [false, false, false, true]
+        );
+        let keys: BTreeSet<String> = before.iter().map(|one| one.key.to_string()).collect();
+        assert_eq!(keys.len(), SENTENCES + 1, "{keys:?}");
     }
 }

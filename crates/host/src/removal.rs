@@ -1,6 +1,7 @@
 //! One reconciliation for the operator: with the operations that were applied.
 
 use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::problem::Problem;
 
 use crate::operation::{Operation, Tense};
 use crate::reconciler::{preview, reconcile_with_failures};
@@ -25,7 +26,7 @@ pub fn reconcile_and_verify(desired: &Desired) -> Outcome {
     let after = preview(desired);
     let mut outcome = Outcome {
         applied: Vec::new(),
-        problems: report.host,
+        problems: Problem::texts(&report.host),
         draining: after.draining,
     };
     let is_remaining = |operation: &Operation| after.operations.contains(operation);

@@ -9,6 +9,7 @@ use super::assignment::Assignment;
 use super::sync::{Attempt, Concurrency, DesiredState, Outcome, Target};
 use crate::config::AgentConfig;
 use crate::host_api::engine::{DEFAULT_SOCKET, EngineDesired, Network};
+use crate::host_api::problem::{Problem, ProblemKind};
 use crate::host_api::usage::InUse;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
@@ -89,7 +90,8 @@ impl EngineSync {
         let unavailable = self.required && report.engine.is_some();
         let mut problems = report.notes;
         // Otherwise it is the error of each network.
-        problems.extend(report.engine.filter(|_| self.target.desires_no_overlay()));
+        let error = report.engine.filter(|_| self.target.desires_no_overlay());
+        problems.extend(error.map(|text| Problem::new(ProblemKind::Engine, "", text)));
         let outcome = Outcome {
             generation: report.generation,
             is_ok,

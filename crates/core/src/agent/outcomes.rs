@@ -7,6 +7,7 @@ use super::registration::Phase;
 use super::report::status;
 use super::sync::{DesiredState, Target};
 use super::{Agent, Time};
+use crate::host_api::problem::Problem;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
@@ -57,7 +58,7 @@ impl Agent {
         let retry = describe_retry(self.out.now(), self.engine.target());
         self.log_overlays(&overlays, &failed, &retry);
         for problem in new_problems(self.engine.target(), &problems) {
-            self.out.warn(&problem, || problem.clone());
+            self.out.warn(&problem.key.to_string(), || problem.text);
         }
         if self.registration.phase == Phase::Settled {
             self.report_changes();
@@ -104,7 +105,7 @@ impl Agent {
     }
 
     /// Logs new problems of the host as a whole. `before` are the known ones.
-    fn log_host_problems(&mut self, before: &[String], retry: &str) {
+    fn log_host_problems(&mut self, before: &[Problem], retry: &str) {
         let target = self.host.target();
         let count = target.problems().len();
         if count == 0 {
@@ -119,7 +120,8 @@ impl Agent {
             return;
         }
         for problem in new {
-            self.out.log(Level::Error, format!("Host: {problem}"));
+            self.out
+                .log(Level::Error, format!("Host: {}", problem.text));
         }
         self.out.log(
             Level::Warning,
@@ -143,10 +145,10 @@ impl Agent {
     }
 }
 
-/// Returns the first problems that are not in `before`.
-fn new_problems<D: DesiredState>(target: &Target<D>, before: &[String]) -> Vec<String> {
+/// Returns the first problems that do not repeat one of `before`.
+fn new_problems<D: DesiredState>(target: &Target<D>, before: &[Problem]) -> Vec<Problem> {
     let problems = target.problems().iter();
-    let new = problems.filter(|problem| !before.contains(problem));
+    let new = problems.filter(|problem| !before.iter().any(|earlier| problem.repeats(earlier)));
     new.take(MAX_PROBLEM_LINES).cloned().collect()
 }
 

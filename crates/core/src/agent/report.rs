@@ -51,6 +51,7 @@ impl Agent {
         let problems = self.host.target().problems().iter();
         problems
             .chain(self.engine.target().problems())
+            .map(|problem| &problem.text)
             .chain(self.peers.faults())
             .cloned()
             .collect()

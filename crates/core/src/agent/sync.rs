@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Time;
+use crate::host_api::problem::Problem;
 use crate::util::backoff::Backoff;
 
 /// Delays before retries, from 1 s to 60 s.
@@ -41,7 +42,7 @@ pub(super) struct Outcome {
     /// Errors by overlay.
     pub overlays: BTreeMap<String, String>,
     /// Problems that do not concern a single overlay.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
     /// Names of removed overlays of which the target still has something.
     pub draining: BTreeSet<String>,
 }
@@ -89,7 +90,7 @@ pub(super) struct Target<D> {
     /// `None` until a master has assigned something, and until then the target is not touched.
     desired: Option<Arc<D>>,
     health: BTreeMap<String, Health>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
     draining: BTreeSet<String>,
     /// Attempts that the present desired state took so far.
     attempts: u32,
@@ -162,7 +163,7 @@ impl<D: DesiredState> Target<D> {
     }
 
     /// Returns the problems of the last attempt that do not concern a single overlay.
-    pub fn problems(&self) -> &[String] {
+    pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 

@@ -3,5 +3,6 @@
 pub mod desired;
 pub mod engine;
 pub mod names;
+pub mod problem;
 pub mod report;
 pub mod usage;

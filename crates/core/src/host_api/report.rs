@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::desired::Desired;
 use super::engine::EngineDesired;
+use super::problem::{Problem, ProblemKind};
 use super::usage::InUse;
 
 /// Result of an [`Effect::ApplyHost`](crate::Effect::ApplyHost).
@@ -14,9 +15,8 @@ pub struct HostReport {
     /// Errors of the desired overlays that are not in place, by name, one sentence each. An
     /// error of the whole host may be the reason.
     pub overlays: BTreeMap<String, String>,
-    /// Errors that do not concern a single overlay (VXLAN device, forwarding, a peer), one
-    /// sentence each.
-    pub host: Vec<String>,
+    /// Problems that do not concern a single overlay (VXLAN device, forwarding, a peer).
+    pub host: Vec<Problem>,
     /// Sentences about bridges that are not desired and still have containers, by name of the
     /// bridge.
     pub draining_bridges: BTreeMap<String, String>,
@@ -38,7 +38,7 @@ impl HostReport {
             .collect();
         HostReport {
             overlays,
-            host: vec![sentence],
+            host: vec![Problem::new(ProblemKind::Reconciliation, "", sentence)],
             ..HostReport::default()
         }
     }
@@ -66,10 +66,9 @@ pub struct EngineReport {
     /// Errors of the desired networks that are not in place, by name, one sentence each.
     /// Networks have the names of their overlays.
     pub overlays: BTreeMap<String, String>,
-    /// Sentences about networks that are kept because containers use them, and other
-    /// conditions that operators should know. The engine's worker handles these without
-    /// another request.
-    pub notes: Vec<String>,
+    /// Networks that are kept because containers use them, and other conditions that operators
+    /// should know. The engine's worker handles these without another request.
+    pub notes: Vec<Problem>,
     /// Names of networks of this module that are not desired and still exist.
     pub draining_networks: BTreeSet<String>,
     /// Addresses in use of the desired networks.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::internal::{
     Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
@@ -49,6 +50,12 @@ fn text() -> impl Strategy<Value = String> {
 
 fn maybe_text() -> impl Strategy<Value = Option<String>> {
     prop::option::of(text())
+}
+
+fn problem() -> impl Strategy<Value = Problem> {
+    let kinds = [ProblemKind::Operation, ProblemKind::FurtherOperations];
+    let kind = prop::sample::select(kinds.to_vec());
+    (kind, text(), text()).prop_map(|(kind, object, text)| Problem::new(kind, object, text))
 }
 
 prop_compose! {
@@ -175,7 +182,7 @@ fn input() -> impl Strategy<Value = Input> {
     let report = (
         0..9u64,
         prop::collection::btree_map(text(), text(), 0..2),
-        prop::collection::vec(text(), 0..2),
+        prop::collection::vec(problem(), 0..2),
     );
     let report = report.prop_map(|(generation, overlays, host)| {
         Input::HostDone(HostReport {
@@ -189,7 +196,7 @@ fn input() -> impl Strategy<Value = Input> {
         0..9u64,
         maybe_text(),
         prop::collection::btree_map(text(), text(), 0..2),
-        prop::collection::vec(text(), 0..2),
+        prop::collection::vec(problem(), 0..2),
     );
     let engine = engine.prop_map(|(generation, engine, overlays, notes)| {
         Input::EngineDone(EngineReport {

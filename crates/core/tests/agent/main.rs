@@ -9,6 +9,7 @@ testkit::transcripts![
     registers,
     obeys_the_leader_only,
     loses_the_leader_while_configuring,
+    logs_a_problem_once,
     tells_errors,
     retries_with_one_growing_timer,
     retries_in_time_while_peers_come,

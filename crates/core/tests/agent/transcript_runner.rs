@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::host_api::desired::Backend;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegistrationRefusedMessage,
@@ -217,7 +218,7 @@ impl Runner {
         }
     }
 
-    /// Parses `ok`, or `dcos: error; host: error; used: web; draining: sentence`.
+    /// Parses `ok`, or `dcos: error; host: error; further: count; used: web; draining: sentence`.
     fn report(&self, text: &str) -> HostReport {
         let mut report = HostReport {
             generation: self.generation,
@@ -225,7 +226,15 @@ impl Runner {
         };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
-                ("host", error) => report.host.push(error.to_owned()),
+                ("host", error) => {
+                    let problem = Problem::new(ProblemKind::Operation, error, error);
+                    report.host.push(problem);
+                }
+                ("further", sentence) => {
+                    let kind = sentence.split_once(": ").unwrap().0;
+                    let problem = Problem::new(ProblemKind::FurtherOperations, kind, sentence);
+                    report.host.push(problem);
+                }
                 ("used", overlay) => {
                     report.draining_overlays.insert(overlay.to_owned());
                     report.draining_bridges.insert(
@@ -256,7 +265,10 @@ impl Runner {
         };
         for part in text.split("; ").filter(|part| *part != "ok") {
             match part.split_once(": ").unwrap() {
-                ("note", note) => report.notes.push(note.to_owned()),
+                ("note", note) => {
+                    let problem = Problem::new(ProblemKind::RemovedNetwork, note, note);
+                    report.notes.push(problem);
+                }
                 ("used", overlay) => _ = report.draining_networks.insert(overlay.to_owned()),
                 ("away", error) => report.engine = Some(error.to_owned()),
                 (overlay, error) => {

@@ -7,6 +7,7 @@ use overlay_core::host_api::desired::PeerMap;
 use overlay_core::host_api::desired::{Desired, Overlay, Vtep};
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::engine::Network;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::{EngineReport, HostReport};
 
 /// Error of the worker when the container engine is away.
@@ -96,7 +97,8 @@ impl Executor {
             }
         }
         if failure == Some(Failure::Host) {
-            report.host.push("made to fail".into());
+            let problem = Problem::new(ProblemKind::Reconciliation, "", "made to fail");
+            report.host.push(problem);
         } else if let Some(peers) = &desired.peers {
             host.peers = PeerMap::clone(peers);
         }

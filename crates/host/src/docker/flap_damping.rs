@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use tokio::time::Instant;
 
 /// Number of repairs in succession from which on the next one is delayed.
@@ -64,16 +65,17 @@ impl FlapDamping {
 
     /// Returns a note for the operator while repairs are delayed. It does not change with
     /// each repair.
-    pub(super) fn note(&self) -> Option<String> {
+    pub(super) fn note(&self) -> Option<Problem> {
         let networks: Vec<&str> = self.networks.iter().map(String::as_str).collect();
         self.is_active().then(|| {
-            format!(
+            let text = format!(
                 "another program keeps removing or replacing Docker networks of this agent ({}); check that \
                  no other agent has the same docker_socket. They are recreated at growing intervals of up to \
                  {} s",
                 networks.join(", "),
                 MAX_DELAY.as_secs(),
-            )
+            );
+            Problem::new(ProblemKind::FlappingNetworks, "", text)
         })
     }
 
@@ -119,7 +121,11 @@ mod tests {
             (15..=22).contains(&repairs),
             "{repairs} repairs in ten minutes"
         );
-        assert!(damping.note().is_some_and(|note| note.contains("(dcos)")));
+        assert!(
+            damping
+                .note()
+                .is_some_and(|note| note.text.contains("(dcos)"))
+        );
         damping.expire(now + RESET_AFTER + MAX_DELAY);
         assert!(damping.note().is_none() && damping.delayed_until().is_none());
     }
@@ -169,6 +175,6 @@ mod tests {
         for n in 0..6 {
             damping.record_repair(now, vec![if n % 2 == 0 { "b" } else { "a" }.into()]);
         }
-        assert!(damping.note().unwrap().contains("(a, b)"));
+        assert!(damping.note().unwrap().text.contains("(a, b)"));
     }
 }

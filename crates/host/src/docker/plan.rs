@@ -6,6 +6,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 use overlay_core::host_api::engine::{EngineDesired, Network};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::observed::{ApiVersion, ExistingNetwork, Observed};
@@ -69,7 +70,7 @@ pub struct Plan {
     pub conflicts: BTreeMap<String, String>,
     /// Other facts that the operator should know, such as networks that are kept because
     /// containers use them.
-    pub notes: Vec<String>,
+    pub notes: Vec<Problem>,
 }
 
 /// Compares the observed with the desired networks.
@@ -97,11 +98,13 @@ pub fn plan(desired: &EngineDesired, observed: &Observed) -> Plan {
     let drops_other_hosts =
         (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&observed.api);
     if !desired.networks.is_empty() && drops_other_hosts {
-        plan.notes.push(format!(
+        let text = format!(
             "the container engine (API {}) drops packets from other hosts to containers; upgrade it \
              to release 28.2 or later",
             observed.api
-        ));
+        );
+        plan.notes
+            .push(Problem::new(ProblemKind::EngineVersion, "", text));
     }
     plan_creations(desired, &kept, &mut plan);
     plan
@@ -132,7 +135,7 @@ enum Verdict {
     Remove,
     Keep,
     /// Keep the network and inform the operator.
-    KeepWithNote(String),
+    KeepWithNote(Problem),
     /// Keep the network, which is in the way of the desired one of the same name.
     Conflict(String),
 }
@@ -144,10 +147,13 @@ fn judge(existing: &ExistingNetwork, desired: Option<&Network>, api: ApiVersion)
         return match (is_own, is_used) {
             (false, _) => Verdict::Keep,
             (true, false) => Verdict::Remove,
-            (true, true) => Verdict::KeepWithNote(format!(
-                "Docker network {name} is not wanted any more and is kept as long as containers use it: {}",
-                containers(existing)
-            )),
+            (true, true) => {
+                let text = format!(
+                    "Docker network {name} is not wanted any more and is kept as long as containers use it: {}",
+                    containers(existing)
+                );
+                Verdict::KeepWithNote(Problem::new(ProblemKind::RemovedNetwork, name, text))
+            }
         };
     };
     let differences = differences(existing, desired, api);
@@ -158,11 +164,12 @@ fn judge(existing: &ExistingNetwork, desired: Option<&Network>, api: ApiVersion)
         return Verdict::Remove;
     }
     if addresses_match(existing, desired) {
-        return Verdict::KeepWithNote(format!(
+        let text = format!(
             "Docker network {name} {}; it is recreated when no container uses it any more ({})",
             differences.join(" and "),
             containers(existing)
-        ));
+        );
+        return Verdict::KeepWithNote(Problem::new(ProblemKind::OutdatedNetwork, name, text));
     }
     let remedy = if is_own {
         let containers = containers(existing);
@@ -384,9 +391,11 @@ mod tests {
                 (0, 0, 1)
             );
             assert!(
-                plan.notes[0].ends_with("(c0, c1, c2, c3, c4 and 2 more)"),
-                "{}",
                 plan.notes[0]
+                    .text
+                    .ends_with("(c0, c1, c2, c3, c4 and 2 more)"),
+                "{}",
+                plan.notes[0].text
             );
         }
     }
@@ -417,7 +426,7 @@ mod tests {
             ApiVersion::TRUSTED_INTERFACES,
         );
         assert_eq!(
-            plan.notes,
+            Problem::texts(&plan.notes),
             [
                 "Docker network dcos drops packets from the interfaces vtep1024:m-dcos; it is recreated \
               when no container uses it any more (c0, c1, c2, c3, c4 and 2 more)"

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use overlay_core::EngineReport;
 use overlay_core::host_api::engine::{EngineDesired, Network};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::host_api::usage::InUse;
 
 use super::client::{Client, Failure};
@@ -143,7 +144,8 @@ fn add_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, fail
             .entry(op.name().to_owned())
             .or_insert(sentence);
     } else {
-        report.notes.push(sentence);
+        let problem = Problem::new(ProblemKind::Operation, op.to_string(), sentence);
+        report.notes.push(problem);
     }
 }
 
@@ -264,7 +266,14 @@ mod tests {
             report.overlays["dcos"],
             "cannot remove Docker network dcos: first"
         );
-        assert_eq!(report.notes, ["cannot remove Docker network gone: third"]);
+        assert_eq!(
+            report.notes,
+            [Problem::new(
+                ProblemKind::Operation,
+                "remove Docker network gone",
+                "cannot remove Docker network gone: third"
+            )]
+        );
     }
 
     #[test]

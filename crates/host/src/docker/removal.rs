@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::problem::Problem;
 
 use super::client::Failure;
 use super::plan::{Op, plan};
@@ -54,7 +55,7 @@ pub fn remove_all(socket: &Path, timeout: Duration, mode: Mode) -> Result<Remova
         };
         let plan = plan(&nothing, &observed);
         let mut removal = Removal {
-            in_use: plan.notes,
+            in_use: Problem::texts(&plan.notes),
             ..Removal::default()
         };
         for op in plan.ops {

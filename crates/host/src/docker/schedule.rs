@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use overlay_core::host_api::problem::Problem;
 use tokio::time::Instant;
 
 use super::client::Event;
@@ -91,7 +92,7 @@ impl Schedule {
     }
 
     /// Returns a note for the operator while repairs are delayed.
-    pub(super) fn note(&mut self, now: Instant) -> Option<String> {
+    pub(super) fn note(&mut self, now: Instant) -> Option<Problem> {
         self.flap_damping.expire(now);
         self.flap_damping.note()
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use parking_lot::Mutex;
 
 use super::*;
@@ -131,7 +132,7 @@ fn survives_a_panic_and_reports_it() {
     woken.recv_timeout(PATIENCE).unwrap();
     let report = executor.poll().unwrap();
     assert_eq!(report.generation, 1);
-    let [sentence] = &report.host[..] else {
+    let [Problem { text: sentence, .. }] = &report.host[..] else {
         panic!("{report:?}")
     };
     let location = format!(
@@ -142,7 +143,7 @@ fn survives_a_panic_and_reports_it() {
         sentence.starts_with(&location) && sentence.ends_with(": on purpose"),
         "{sentence}"
     );
-    assert_eq!(report.overlays["dcos"], report.host[0]);
+    assert_eq!(report.overlays["dcos"], report.host[0].text);
     executor.apply(2, Arc::default());
     woken.recv_timeout(PATIENCE).unwrap();
     assert!(executor.poll().unwrap().is_ok());
@@ -317,7 +318,7 @@ impl Stage {
 
 fn failed() -> HostReport {
     HostReport {
-        host: vec!["on purpose".into()],
+        host: vec![Problem::new(ProblemKind::Reconciliation, "", "on purpose")],
         ..HostReport::default()
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt to make the firewall match: observe, plan, apply.
 
 use overlay_core::host_api::desired::Firewall as Choice;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
@@ -23,7 +24,7 @@ pub(super) struct Attempt<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub scope: Scope<'static>,
-    pub sentence: String,
+    pub problem: Problem,
 }
 
 impl<'a> Attempt<'a> {
@@ -47,7 +48,7 @@ impl<'a> Attempt<'a> {
             // Old iptables rules can be removed without the other tools.
             Err(_) if self.desired.ranges.is_empty() => NatBackend::Iptables,
             Err(sentence) => {
-                self.add_fault(Scope::Overlays, sentence);
+                self.add_fault(Scope::Overlays, "tools", sentence);
                 return Plan::default();
             }
         };
@@ -59,7 +60,11 @@ impl<'a> Attempt<'a> {
         }
         let plan = plan(self.desired, backend, &observed);
         for problem in &plan.problems {
-            self.add_fault(family_scope(problem.family), problem.sentence.clone());
+            let scope = family_scope(problem.family);
+            let object = problem
+                .family
+                .pick("masquerading of IPv4", "masquerading of IPv6");
+            self.add_fault(scope, object, problem.sentence.clone());
         }
         plan
     }
@@ -72,7 +77,8 @@ impl<'a> Attempt<'a> {
         match self.tools.table() {
             Ok(table) => observed.table = table,
             Err(error) if backend == NatBackend::Nftables => {
-                self.add_fault(Scope::Overlays, format!("cannot read nftables: {error}"));
+                let sentence = format!("cannot read nftables: {error}");
+                self.add_fault(Scope::Overlays, "nftables", sentence);
             }
             Err(error) => log::debug!("cannot read nftables, which is not used: {error}"),
         }
@@ -81,7 +87,8 @@ impl<'a> Attempt<'a> {
             match netfilter.and_then(|netfilter| netfilter::sets(&netfilter, sets::names())) {
                 Ok(sets) => observed.sets = sets,
                 Err(error) => {
-                    self.add_fault(Scope::Overlays, format!("cannot read the ipsets: {error}"))
+                    let sentence = format!("cannot read the ipsets: {error}");
+                    self.add_fault(Scope::Overlays, "ipset", sentence);
                 }
             }
         }
@@ -91,21 +98,17 @@ impl<'a> Attempt<'a> {
 
     fn observe_rules(&mut self, family: Family, backend: NatBackend, observed: &mut Observed) {
         let is_needed = self.desired.has_ranges(family);
+        let tool = family.pick("iptables", "ip6tables");
         match self.tools.rules(family) {
             Some(Ok(rules)) => _ = observed.rules.insert(family, rules),
             Some(Err(error)) if is_needed => {
-                self.add_fault(
-                    family_scope(family),
-                    format!("cannot read the rules: {error}"),
-                );
+                let sentence = format!("cannot read the rules: {error}");
+                self.add_fault(family_scope(family), tool, sentence);
             }
             Some(Err(error)) => log::debug!("cannot read rules that are not needed: {error}"),
             None if backend == NatBackend::Iptables && is_needed => {
-                let tool = family.pick("iptables", "ip6tables");
-                self.add_fault(
-                    family_scope(family),
-                    format!("{tool} is not installed; install it"),
-                );
+                let sentence = format!("{tool} is not installed; install it");
+                self.add_fault(family_scope(family), tool, sentence);
             }
             None => {}
         }
@@ -122,17 +125,26 @@ impl<'a> Attempt<'a> {
                 };
                 self.faults.push(Fault {
                     scope: first.scope(),
-                    sentence: format!("cannot {first}{more}: {reason}"),
+                    problem: Problem::new(
+                        ProblemKind::Operation,
+                        first.to_string(),
+                        format!("cannot {first}{more}: {reason}"),
+                    ),
                 });
             }
         }
     }
 
-    /// Adds a fault that is not the failure of an operation.
-    fn add_fault(&mut self, scope: Scope<'static>, sentence: String) {
+    /// Adds a fault that is not the failure of an operation. `object` is the part of the
+    /// firewall that has it.
+    fn add_fault(&mut self, scope: Scope<'static>, object: &str, sentence: String) {
         self.faults.push(Fault {
             scope,
-            sentence: format!("cannot configure the firewall: {sentence}"),
+            problem: Problem::new(
+                ProblemKind::Firewall,
+                object,
+                format!("cannot configure the firewall: {sentence}"),
+            ),
         });
     }
 }

@@ -208,7 +208,7 @@ impl Fingerprint {
 }
 
 fn report(faults: Vec<Fault>, failures: &mut Failures<'_>) {
-    for Fault { scope, sentence } in faults {
-        failures.add(scope, sentence);
+    for Fault { scope, problem } in faults {
+        failures.add(scope, problem);
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Mac};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::observed::{Kernel, MesosBridge};
@@ -44,10 +45,12 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
                 addresses
             }
             Some(bridge) if !bridge.is_bridge => {
-                plan.problems.push(format!(
+                let text = format!(
                     "cannot create bridge {name}: there is a device of this name that is no bridge; remove or \
                      rename it"
-                ));
+                );
+                let problem = Problem::new(ProblemKind::Bridge, name, text);
+                plan.problems.push(problem);
                 continue;
             }
             Some(bridge) => {
@@ -159,7 +162,7 @@ mod tests {
         plan.ops
             .iter()
             .map(ToString::to_string)
-            .chain(plan.problems)
+            .chain(Problem::texts(&plan.problems))
             .collect()
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use ipnet::IpNet;
+use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::Containerizer;
 
 use super::op::Op;
@@ -14,8 +15,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// Reason why there can be no tunnel at all, in a sentence.
     pub obstacle: Option<String>,
-    /// Other parts that cannot be made as desired, one sentence each.
-    pub problems: Vec<String>,
+    /// Other parts that cannot be made as desired.
+    pub problems: Vec<Problem>,
     /// Removed overlays that still have containers.
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.

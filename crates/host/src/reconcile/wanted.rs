@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::constants::{DEFAULT_METRIC6, MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
@@ -94,7 +95,7 @@ impl PeerObjects {
         ip: Ipv4Addr,
         peer: &Peer,
         vtep: &Vtep,
-        problems: &mut Vec<String>,
+        problems: &mut Vec<Problem>,
     ) {
         let has = |family: Family| vtep.addresses.iter().any(|own| family.includes(*own));
         for vtep_ip in peer.vtep_ips.iter().filter(|ip| has(Family::from(**ip))) {
@@ -119,9 +120,17 @@ impl PeerObjects {
             };
             match peer.vtep_ips.iter().find(|ip| family.includes(**ip)) {
                 Some(via) => self.contested |= self.routes.insert(key, *via).is_some(),
-                None => problems.push(format!(
-                    "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its family"
-                )),
+                None => {
+                    let text = format!(
+                        "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its \
+                         family"
+                    );
+                    problems.push(Problem::new(
+                        ProblemKind::PeerSubnet,
+                        subnet.to_string(),
+                        text,
+                    ));
+                }
             }
         }
     }

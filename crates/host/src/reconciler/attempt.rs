@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
 use crate::failures::Failures;
@@ -83,7 +84,8 @@ impl<'a> Attempt<'a> {
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
-            self.failures.add(Scope::Overlays, obstacle.clone());
+            let problem = Problem::new(ProblemKind::Vtep, "", obstacle);
+            self.failures.add(Scope::Overlays, problem);
         }
         for problem in &plan.problems {
             self.failures.add(Scope::Host, problem.clone());
@@ -96,7 +98,8 @@ impl<'a> Attempt<'a> {
         let kernel = match self.observe_kernel().await {
             Ok(kernel) => kernel,
             Err(sentence) => {
-                self.failures.add(Scope::Overlays, sentence);
+                let problem = Problem::new(ProblemKind::Observation, "kernel", sentence);
+                self.failures.add(Scope::Overlays, problem);
                 None
             }
         };
@@ -140,7 +143,8 @@ impl<'a> Attempt<'a> {
                     dir.display()
                 );
                 for overlay in wanted {
-                    self.failures.add(Scope::Overlay(overlay), sentence.clone());
+                    let problem = Problem::new(ProblemKind::Observation, "CNI", sentence.clone());
+                    self.failures.add(Scope::Overlay(overlay), problem);
                 }
                 None
             }
@@ -190,7 +194,8 @@ impl<'a> Attempt<'a> {
         for (device, count) in missing {
             let sentence =
                 format!("skipped {count} operations on device {device}, which does not exist");
-            self.failures.add(Scope::Overlays, sentence);
+            let problem = Problem::new(ProblemKind::SkippedOperations, &**device, sentence);
+            self.failures.add(Scope::Overlays, problem);
         }
     }
 
@@ -230,10 +235,9 @@ impl<'a> Attempt<'a> {
         match observe::index_of(self.netlink.as_ref()?, device).await {
             Ok(index) => index,
             Err(error) => {
-                self.failures.add(
-                    Scope::Overlays,
-                    format!("cannot find device {device}: {error}"),
-                );
+                let sentence = format!("cannot find device {device}: {error}");
+                let problem = Problem::new(ProblemKind::Observation, device, sentence);
+                self.failures.add(Scope::Overlays, problem);
                 None
             }
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
+use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::Containerizer;
 use tokio::runtime::Runtime;
 
@@ -81,7 +82,7 @@ pub fn preview(desired: &Desired) -> Preview {
             .chain(plan.ops.iter().map(Operation::from))
             .collect(),
         draining: plan.draining.iter().map(Draining::to_string).collect(),
-        problems: report.host,
+        problems: Problem::texts(&report.host),
     }
 }
 
@@ -245,7 +246,7 @@ impl Reconciler for KernelReconciler {
         // The kernel must have been as expected: even an object to be removed that does not
         // exist is a surprise.
         let ok = results.iter().all(Result::is_ok);
-        let host = rejected.sentences().to_vec();
+        let host = rejected.problems().to_vec();
         ok.then(|| HostReport {
             operations: ops.len(),
             host,

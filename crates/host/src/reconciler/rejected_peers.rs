@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use overlay_core::host_api::problem::Problem;
+
 use crate::reconcile::{Op, PeerObject};
 
 /// Upper bound of rejected objects. More of them are not the problem of single peers.
@@ -15,24 +17,24 @@ const MAX_REJECTED: usize = 100;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RejectedPeers {
     objects: BTreeSet<PeerObject>,
-    /// Sentences about them in the report of the reconciliation.
-    sentences: Vec<String>,
+    /// Problems with them in the report of the reconciliation.
+    problems: Vec<Problem>,
 }
 
 impl RejectedPeers {
     /// Returns the rejected objects of a reconciliation. `rejected` are the operations that
-    /// the kernel rejected, `failures` is the number of failures of any kind, `sentences`
+    /// the kernel rejected, `failures` is the number of failures of any kind, `problems`
     /// are `HostReport::host`. `None`: another operation failed, or too many failed.
     pub(super) fn new(
         rejected: &[Op],
         failures: usize,
-        sentences: &[String],
+        problems: &[Problem],
     ) -> Option<RejectedPeers> {
         let objects: Option<BTreeSet<PeerObject>> = rejected.iter().map(Op::peer_object).collect();
         let objects = objects.filter(|_| rejected.len() == failures && failures <= MAX_REJECTED)?;
         Some(RejectedPeers {
             objects,
-            sentences: sentences.to_vec(),
+            problems: problems.to_vec(),
         })
     }
 
@@ -45,9 +47,9 @@ impl RejectedPeers {
                 .any(|object| self.objects.contains(&object))
     }
 
-    /// Returns the sentences about rejected peers, for further reports.
-    pub(super) fn sentences(&self) -> &[String] {
-        &self.sentences
+    /// Returns the problems with rejected peers, for further reports.
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 }
 
@@ -57,6 +59,7 @@ mod tests {
 
     use super::*;
     use crate::reconcile::NewRoute;
+    use overlay_core::host_api::problem::ProblemKind;
 
     fn route(n: usize) -> Op {
         let (dst, via) = (
@@ -84,9 +87,9 @@ mod tests {
 
     #[test]
     fn a_rejected_peer_concerns_only_itself() {
-        let sentences = ["cannot".to_owned()];
-        let rejected = RejectedPeers::new(&[route(1)], 1, &sentences).unwrap();
-        assert_eq!(rejected.sentences(), sentences);
+        let problems = [Problem::new(ProblemKind::Operation, "add route", "cannot")];
+        let rejected = RejectedPeers::new(&[route(1)], 1, &problems).unwrap();
+        assert_eq!(rejected.problems(), problems);
         assert!(!rejected.concerns(&[route(2), neighbour(1)]));
         assert!(rejected.concerns(&[neighbour(1), route(1)]));
         // Its removal concerns it, too.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use overlay_core::EngineReport;
 use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::{InUse, assignable};
 use serde_json::json;
 use testkit::engine::{DockerHost, EngineKeeper, FakeEngine, HungEngine, network};
@@ -191,7 +192,7 @@ fn unwanted_network_is_removed_after_its_last_container() {
         "a network that is kept must not be an error of the others: {report:?}"
     );
     assert_eq!(
-        report.notes,
+        Problem::texts(&report.notes),
         [
             "Docker network dcos is not wanted any more and is kept as long as containers use it: web.1"
         ]
@@ -414,7 +415,7 @@ fn two_agents_with_one_engine_slow_down() {
     let is_reported = |report: &EngineReport| {
         let sentence =
             "another program keeps removing or replacing Docker networks of this agent (dcos)";
-        report.is_ok() && report.notes.len() == 1 && report.notes[0].starts_with(sentence)
+        report.is_ok() && report.notes.len() == 1 && report.notes[0].text.starts_with(sentence)
     };
     // As soon as one agent is slow, the other has less to repair as well.
     one.wait("a note about the other agent", is_reported);

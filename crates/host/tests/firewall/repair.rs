@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, eventually, net};
 
 use crate::tool_set::{ToolSet, test_with};
@@ -157,7 +158,7 @@ fn set_of_another_program_is_reported_and_not_touched() {
         desired.overlays.get_mut("dcos").unwrap().subnets = vec![net("9.0.1.0/24")];
         let report = host.apply(&desired);
         assert_eq!(report.overlays["dcos"], sentence);
-        assert_eq!(report.host, [sentence]);
+        assert_eq!(Problem::texts(&report.host), [sentence]);
         assert_eq!(
             host.command("ipset list overlay").split("Members").last(),
             before.split("Members").last()

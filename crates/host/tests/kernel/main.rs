@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use overlay_core::host_api::desired::{Backend, Desired};
+use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, ip, mac, net, peer};
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
@@ -487,7 +488,7 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
     fs::create_dir(host.cni.path().join("dcos.conf")).unwrap();
     let report = host.apply(&desired);
     assert_eq!(
-        report.host,
+        Problem::texts(&report.host),
         [
             "cannot add route 10.0.0.9/32 via 45.0.0.9 table 42 dev vtep1024: Network is unreachable (Nexthop \
              has invalid gateway)",
@@ -516,14 +517,14 @@ fn a_device_of_another_kind_is_not_ours_to_remove() {
     host.ip("link add vtep1024 type bridge");
     let report = host.apply(&with_peers(&host));
     assert_eq!(
-        report.host,
+        Problem::texts(&report.host),
         [
             "cannot create VXLAN device vtep1024: there is a device of this name and of kind \"bridge\", which is not \
           ours; remove or rename it"
         ]
     );
     // Without it no overlay reaches other hosts, so none may be reported as OK.
-    assert_eq!(report.overlays["dcos"], report.host[0]);
+    assert_eq!(report.overlays["dcos"], report.host[0].text);
     assert_eq!(host.json(DEVICE)[0]["linkinfo"]["info_kind"], "bridge");
     host.ip("link delete vtep1024");
     host.settle(&with_peers(&host));
@@ -541,11 +542,13 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     let report = host.apply(&with_peers(&host));
     assert_eq!(report.host.len(), 2, "{report:?}");
     assert!(
-        report.host[0].starts_with("cannot add device vtep1024 vxlan id 1024"),
+        report.host[0]
+            .text
+            .starts_with("cannot add device vtep1024 vxlan id 1024"),
         "{report:?}"
     );
     assert_eq!(
-        report.host[1],
+        report.host[1].text,
         "skipped 14 operations on device vtep1024, which does not exist"
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);

@@ -69,7 +69,9 @@ fn a_refused_peer_costs_the_others_nothing() {
         "{report:?}"
     );
     assert!(
-        report.host[1].starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "),
+        report.host[1]
+            .text
+            .starts_with("cannot add route 9.0.66.0/24 via 45.0.0.66 "),
         "{report:?}"
     );
     let passes = worker.counters().reconciliations;

@@ -195,7 +195,7 @@ impl OldAgent {
             let error = report
                 .overlays
                 .get(&overlay.info.name)
-                .or(report.host.first())
+                .or(report.host.first().map(|problem| &problem.text))
                 .cloned();
             let status = if error.is_some() {
                 Status::Failed

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 
 use super::*;
 use overlay_core::host_api::engine::Network;
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 /// Runs a test with a loop that has received no desired state, and with its supervisor.
 fn with_loop(test: impl AsyncFnOnce(&mut EngineLoop<'_>, &Supervisor<EngineReport, Notify>)) {
@@ -57,6 +58,10 @@ fn new_desired_state_is_due_at_once() {
     });
 }
 
+fn note_of(text: &str) -> Problem {
+    Problem::new(ProblemKind::RemovedNetwork, "web", text)
+}
+
 /// A network that is created for a new desired state was not removed by another program.
 #[test]
 fn only_creations_without_a_request_are_repairs() {
@@ -82,7 +87,7 @@ fn reports_that_differ_in_generation_and_operations_say_the_same() {
     let report = |generation, operations, note: &str| EngineReport {
         generation,
         operations,
-        notes: vec![note.to_owned()],
+        notes: vec![note_of(note)],
         ..EngineReport::default()
     };
     assert!(report(1, 1, "same").says_the_same_as(&report(2, 0, "same")));
@@ -201,7 +206,7 @@ fn engine_is_subscribed_to_as_long_as_networks_are_desired_or_left() {
             since
         };
         let note = EngineReport {
-            notes: vec!["in use".to_owned()],
+            notes: vec![note_of("in use")],
             ..EngineReport::default()
         };
         let since = finish(&with, EngineReport::default());

@@ -1,5 +1,6 @@
 //! Peers, their nexthop objects, and whom a failure affects.
 
+use overlay_core::host_api::problem::Problem;
 use overlay_core::util::family::Family;
 
 use super::super::tests::*;
@@ -383,6 +384,8 @@ fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
     let plan = plan(&desired, &bare());
     let sentence = "cannot add route fd01:b:0:0:2::/80: peer 10.0.0.2 has this subnet, but no VTEP address of its \
                     family";
-    assert_eq!(plan.problems, [sentence]);
+    assert_eq!(Problem::texts(&plan.problems), [sentence]);
+    let key = &plan.problems[0].key;
+    assert_eq!(key.to_string(), "PeerSubnet fd01:b:0:0:2::/80");
     assert_eq!(plan.ops.len(), 14 - 2);
 }
