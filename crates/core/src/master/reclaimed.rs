@@ -1,5 +1,5 @@
 //! Allocations of agents whose leases ended, so that an agent that returns gets the parts of
-//! its allocation that are still free, and is told of the others.
+//! its allocation that are still free, and is notified of the others.
 //!
 //! A reclaimed allocation belongs to nobody. Only the allocator knows which parts are free.
 

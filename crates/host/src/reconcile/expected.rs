@@ -1,8 +1,8 @@
 //! Expected state of the kernel between two reconciliations, with which events are compared.
 //!
 //! An event about an object that is as desired asks for no reaction. So events of our own
-//! operations have no effect, and these operations need not be remembered. Nor has another
-//! program an effect that sets the same objects (`dcos-net`).
+//! operations have no effect, and these operations need not be remembered. The same holds for
+//! another program that sets the same objects (`dcos-net`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, perman
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]
 pub struct ExpectedState {
-    /// `None`: there is no tunnel, or another program manages it.
+    /// Tunnel endpoint; `None`: there is none, or another program manages it.
     vtep: Option<Vtep>,
     /// True if this module manages the data plane.
     is_internal: bool,
@@ -71,7 +71,7 @@ impl ExpectedState {
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
-        let vtep = super::fitted_vtep(desired, underlay).filter(|_| is_internal);
+        let vtep = super::vtep_with_mtu(desired, underlay).filter(|_| is_internal);
         let peers = vtep
             .as_ref()
             .map(|vtep| Wanted::new(desired, vtep, None, &mut Plan::default()));

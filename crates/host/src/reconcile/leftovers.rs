@@ -25,7 +25,7 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
             .and_then(|files| files.get(overlay))
             .is_some_and(|file| file.ours);
         let is_mesos = containerizer == Containerizer::Mesos;
-        // An operator may have given his own bridge such a name.
+        // An operator's bridge may have such a name, too.
         let name_is_enough = desired.removal != Removal::Careful;
         let is_ours = !ranges.is_empty() || is_mesos && (name_is_enough || has_file);
         if !is_ours {

@@ -93,7 +93,7 @@ pub fn max_inner_mtu(underlay: &Underlay) -> u32 {
 }
 
 /// Returns the VTEP with the MTU that its device gets.
-fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
+fn vtep_with_mtu(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
     let max_mtu = underlay.map(max_inner_mtu);
     desired.vtep.as_ref().map(|vtep| Vtep {
         mtu: vtep.mtu.or(max_mtu),

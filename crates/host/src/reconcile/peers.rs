@@ -130,7 +130,12 @@ impl<'a> RouteDifferences<'a> {
             let routes = found.remove(key).unwrap_or_default();
             differences.add(*key, *via, routes, nexthops);
         }
-        let is_in_use = |route: &Route| wanted.in_use.iter().any(|net| net.contains(&route.dst));
+        let is_in_use = |route: &Route| {
+            wanted
+                .draining_ranges
+                .iter()
+                .any(|net| net.contains(&route.dst))
+        };
         let rest = found.into_values().flatten();
         let unwanted = rest.filter(|route| is_ours(route) && !is_in_use(route));
         differences.stale.extend(unwanted);
@@ -360,7 +365,7 @@ fn route_difference(
     ops
 }
 
-/// Returns an existing route of ours.
+/// Returns an existing route that this module created.
 fn our_route(key: RouteKey, via: IpAddr, nexthop: Option<u32>) -> OldRoute {
     OldRoute {
         table: key.table,

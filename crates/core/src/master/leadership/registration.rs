@@ -187,15 +187,14 @@ impl Leadership {
         ip: Ipv4Addr,
         report: &AgentRegisteredMessage,
     ) {
-        let told = parts
+        let last_revision = parts
             .sessions
             .get(ip)
             .and_then(|session| session.last_revision_sent);
         // A report from before the first list of this term is out of date.
-        let Some(revision) = report
-            .revision
-            .filter(|revision| told.is_some_and(|told| *revision <= told))
-        else {
+        let Some(revision) = report.revision.filter(|revision| {
+            last_revision.is_some_and(|last_revision| *revision <= last_revision)
+        }) else {
             return;
         };
         let uses = |name: &str| {

@@ -70,20 +70,20 @@ impl Ledger {
         if drained.is_empty() {
             return DrainOutcome::default();
         }
-        let settled = self
+        let networks = self
             .networks
             .after_release(&subnets_by_overlay(&self.records));
         let mut lists = None;
-        if settled.revision != self.networks.revision {
+        if networks.revision != self.networks.revision {
             let draft = Draft::new(
-                settled,
+                networks,
                 self.records.clone(),
                 BTreeSet::new(),
                 &registered(),
             );
             lists = Some(self.adopt(draft));
-        } else if settled != *self.networks {
-            self.networks = Arc::new(settled);
+        } else if networks != *self.networks {
+            self.networks = Arc::new(networks);
             self.uncommitted.networks = true;
         }
         DrainOutcome { drained, lists }
@@ -177,21 +177,21 @@ impl Ledger {
     fn summary(&self, change: &Change, removal: Removal, draft: &Draft) -> String {
         let name = change.name();
         let revision = draft.networks.revision;
-        let is = draft
+        let after = draft
             .networks
             .overlay(name)
             .map(|overlay| describe_overlay(overlay.info()))
             .unwrap_or_default();
-        let was = self
+        let before = self
             .networks
             .last_known(name)
             .map(describe_overlay)
             .unwrap_or_default();
         // Only the name of a removed overlay may be known.
-        let removed = if was.is_empty() {
+        let removed = if before.is_empty() {
             name.to_owned()
         } else {
-            format!("{name}, {was}")
+            format!("{name}, {before}")
         };
         let holders = |records: &BTreeMap<_, AgentRecord>| {
             records
@@ -200,12 +200,12 @@ impl Ledger {
                 .count()
         };
         match (change, removal) {
-            (Change::Add(_), _) => format!("Adding overlay {name}, {is} (revision {revision})"),
+            (Change::Add(_), _) => format!("Adding overlay {name}, {after} (revision {revision})"),
             (Change::Replace(_), _) => {
-                format!("Changing overlay {name} from {was} to {is} (revision {revision})")
+                format!("Changing overlay {name} from {before} to {after} (revision {revision})")
             }
             (Change::ResetToFile(_), _) => format!(
-                "Overlay {name} is as in the configuration again, {is} (revision {revision})"
+                "Overlay {name} is as in the configuration again, {after} (revision {revision})"
             ),
             (Change::Remove(_), Removal::Force) => format!(
                 "Removing overlay {removed}, by force: the subnets of {} agents are free at once \
