@@ -159,7 +159,7 @@ pub struct Vtep {
     pub mtu: Option<u32>,
 }
 
-/// One overlay, as this host has it.
+/// Desired state of an overlay on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
     /// Ranges of the whole overlay, at most one of each family.

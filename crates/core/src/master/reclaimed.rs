@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::allocation::allocator::Allocation;
 
-/// Number of agents that are remembered, those whose leases ended last. All of them are
-/// written with each write of the log.
+/// Maximum number of remembered agents; the oldest are dropped. Each write of the log contains
+/// all of them.
 const LIMIT: usize = 1000;
 
 /// The reclaimed allocations by agent.

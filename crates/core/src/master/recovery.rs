@@ -85,8 +85,8 @@ pub fn recover(configured: &Arc<Network>, state: proto::State) -> Result<Recover
     Ok(recovery)
 }
 
-/// Reads the reclaimed allocations. Damaged ones are skipped: they are in no use, and only serve
-/// to give agents their former subnets again.
+/// Reads the reclaimed allocations. Damaged ones are skipped: they only serve to give agents
+/// their former subnets again.
 fn reclaimed(configured: &Network, agents: Vec<proto::AgentInfo>) -> ReclaimedAllocations {
     let mut reclaimed = ReclaimedAllocations::default();
     for agent in agents

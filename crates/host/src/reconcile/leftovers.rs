@@ -1,8 +1,8 @@
 //! Bridges that are not desired any more: those of removed overlays, and of containerizers
 //! that no longer use an overlay.
 //!
-//! Nobody but this module removes those of Mesos. Docker removes its own with the network;
-//! what concerns us of them is the connectivity of the containers still attached to them.
+//! Mesos's bridges are removed by this module only. Docker removes its bridges with their
+//! networks, so this module only keeps the connectivity of containers that are still attached.
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Removal};

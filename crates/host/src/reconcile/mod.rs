@@ -66,7 +66,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
-/// Plans who computes checksums. For a new device the device below does.
+/// Plans the place where checksums are computed. By default it is the underlay's network card.
 fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let on = match desired.tx_checksum {
         Checksum::Auto => return,
@@ -102,7 +102,7 @@ fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
 }
 
 /// Plans forwarding of packets from and to containers. (With another backend, that backend
-/// or the CNI plugin turns it on: the plugin does for a bridge that is a gateway.)
+/// turns it on, or the CNI plugin for a bridge that is a gateway.)
 fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
         plan.ops.push(Op::EnableForwarding(Family::V4));

@@ -26,7 +26,7 @@ pub enum Op {
     SkipDad(Arc<str>),
     /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
-    /// Set whether the device below computes the checksums of packets in the tunnel.
+    /// Set whether the underlay's network card computes the checksums of packets in the tunnel.
     SetTxChecksum(Arc<str>, bool),
     /// Change a device.
     SetDevice(Arc<str>, DeviceChange),
@@ -89,7 +89,7 @@ pub enum Scope<'a> {
     Ipv4,
     /// Every overlay that has an IPv6 range.
     Ipv6,
-    /// One overlay.
+    /// A single overlay.
     Overlay(&'a str),
 }
 

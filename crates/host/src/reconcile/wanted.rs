@@ -12,8 +12,8 @@ use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
 use super::types::Plan;
 
-/// Neighbours, FDB entries and routes of peers. (If two peers claim the same, which the
-/// master prevents, the one with the higher address has it.)
+/// Neighbours, FDB entries and routes of peers. (If two peers claim one object, which the
+/// master prevents, the peer with the higher address gets it.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PeerObjects {
     /// Hardware addresses of the VTEPs.
@@ -78,7 +78,7 @@ impl PeerObjects {
             }
         }
         let is_reachable = |via: &IpAddr| vtep.addresses.iter().any(|own| own.contains(via));
-        // A route with another metric is not one that we create. Created as ours are, it would
+        // We never create a route with another metric. Created again with our metric, it would
         // replace the right one.
         let is_like_ours =
             |route: &&Route| is_ours(route) && route.plain && has_default_metric(route);

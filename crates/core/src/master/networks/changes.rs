@@ -63,8 +63,8 @@ pub fn unknown(name: &str) -> String {
 }
 
 impl Networks {
-    /// Returns the networks after a change, or `None` if they are like that already. `held` are
-    /// the subnets that agents hold after the change.
+    /// Returns the networks after a change, or `None` if nothing would change. `held` are the
+    /// subnets that agents hold after the change.
     pub fn changed(
         &self,
         change: &Change,
@@ -82,8 +82,8 @@ impl Networks {
         }))
     }
 
-    /// Returns the networks after agents released subnets. `held` are those that they still
-    /// hold. The revision grows only if other networks are in force then.
+    /// Returns the networks after agents released subnets. `held` are the remaining subnets.
+    /// The revision grows only if the networks in force change.
     pub fn after_release(&self, held: &SubnetsByOverlay) -> Networks {
         let overrides = self.overrides.clone();
         let mut networks =

@@ -278,7 +278,7 @@ fn an_operators_routes_over_the_device_are_ignored() {
     );
 }
 
-/// As long as the peers are unknown, their existing objects stay.
+/// Existing objects of peers stay as long as the peers are unknown.
 #[test]
 fn objects_of_unknown_peers_are_ignored() {
     let unknown = Desired {

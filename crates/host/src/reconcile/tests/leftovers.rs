@@ -71,7 +71,7 @@ fn rules_of_draining_overlays_stay_only_where_they_work() {
     );
 }
 
-/// They stay whoever the peers are now.
+/// The present peers do not matter.
 #[test]
 fn routes_into_ranges_of_draining_overlays_stay() {
     let into = Route {

@@ -1,5 +1,5 @@
-//! Whatever a host has and whatever is desired of it: one plan leads there, the
-//! next one is empty, and what is somebody else's is as before.
+//! Properties of plans for any observed and desired state: one plan reaches the desired state,
+//! the next plan is empty, and objects of others are unchanged.
 
 use std::sync::Arc;
 
