@@ -216,8 +216,13 @@ impl Networks {
         owned.extend(OwnedRange::of_vteps(&self.network));
         let in_force = self.network.overlays.iter();
         owned.extend(in_force.flat_map(|overlay| OwnedRange::of_overlay(overlay.config())));
-        for former in held.keys().filter(|name| self.overlay(name).is_none()) {
-            owned.extend(held_subnets(held, former).map(|held| OwnedRange::of_held(former, held)));
+        for holder in held.keys() {
+            let in_force = self.overlay(holder);
+            let is_unconfigured = |held: &HeldSubnet| {
+                in_force.is_none_or(|overlay| overlay.config().range_like(held.net).is_none())
+            };
+            let subnets = held_subnets(held, holder).filter(is_unconfigured);
+            owned.extend(subnets.map(|held| OwnedRange::of_held(holder, held)));
         }
         if let Some(why) = owned.iter().find_map(|range| range.conflict(config)) {
             return Err(Refusal::conflict(format!(
