@@ -2,7 +2,7 @@
 //! of its payload (two bytes, little-endian), and the payload.
 
 /// Limit of steps, for speed.
-const MOST: usize = 100;
+const MAX_STEPS: usize = 100;
 
 /// A step.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub struct Step<'a> {
 pub fn read(mut data: &[u8]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     while let [kind, argument, low, high, rest @ ..] = data
-        && steps.len() < MOST
+        && steps.len() < MAX_STEPS
     {
         let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
         let (bytes, rest) = rest.split_at(length);

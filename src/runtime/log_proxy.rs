@@ -91,8 +91,8 @@ impl LogProxy {
         }
     }
 
-    /// Returns the machine's answers for the driver's answer to the read `id`: none for an
-    /// id that is not the newest, else one for each read that it replaced and its own.
+    /// Returns the answers for the machine when the driver answers the read `id`: none unless
+    /// `id` is the newest; else an error for each superseded read, and the result.
     pub(super) fn fetched(&mut self, id: u64, result: Result<Bytes, String>) -> Vec<Input> {
         let LogProxy::Replicated {
             fetching,

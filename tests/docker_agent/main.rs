@@ -316,7 +316,7 @@ fn without_docker_bridge_the_network_is_removed() {
     eventually("the network is removed", || docker.id("dcos").is_none());
 }
 
-/// Without `overlay_mtu` both containerizers use the MTU that fits the underlay.
+/// The MTU of both containerizers fits the underlay, if `overlay_mtu` is not configured.
 #[test]
 fn the_mtu_fits_the_underlay() {
     if !testbed::skip::require_docker("the_mtu_fits_the_underlay") {

@@ -24,7 +24,7 @@ const AGENT_JSON: &str = r#"{"cni_dir": "/etc/mesos/cni", "network_config": {"me
 /// The time of day at which a cluster starts, in seconds.
 const START: u64 = 10 * 3600 + 15 * 60;
 
-/// What handling an input and telling others of it takes.
+/// Time to handle an input and to send its effects.
 const LATENCY: Duration = Duration::from_micros(1250);
 
 /// A process of the cluster.
@@ -42,7 +42,7 @@ pub struct Cluster {
     stored: Bytes,
     /// A quorum of the log is up: writes are answered.
     has_quorum: bool,
-    /// What the hosts of the agents fail with; `None`: they succeed.
+    /// Error of the hosts of all agents; `None`: they succeed.
     host_error: Option<&'static str>,
     inputs: VecDeque<(String, Input)>,
     answers: VecDeque<(u16, String)>,
@@ -236,7 +236,7 @@ impl Cluster {
         self.settle();
     }
 
-    /// Everybody learns that the master at this address leads.
+    /// Announces the master at this address as the leader to all nodes.
     fn lead(&mut self, ip: &str) {
         let all = self.nodes.keys().map(|node| (node.clone(), leader(ip)));
         self.inputs.extend(all);

@@ -56,7 +56,7 @@ impl Curl {
         curl
     }
 
-    /// What curl prints of an answer.
+    /// Returns the output of curl for an answer.
     pub fn print(&self, status: u16, body: &str) -> String {
         let status = status.to_string();
         let end = self

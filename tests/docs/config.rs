@@ -12,7 +12,7 @@ pub fn check(page: &Page, block: &Block) {
     assert_eq!(good, verdict == "good", "{at}: {errors:?} {warnings:?}");
 }
 
-/// What the product says of the file that stands last before this block.
+/// Returns the errors of the product for the last file before this block.
 pub fn errors(page: &Page, block: &Block) -> String {
     let mut before = page
         .blocks()

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// What `jq FILTER` prints; `jq -c FILTER` if `compact`.
+/// Returns the output of `jq FILTER`, or of `jq -c FILTER` if `compact`.
 pub fn print(input: &Value, filter: &str, compact: bool) -> String {
     let mut values = vec![input.clone()];
     let mut lines = Vec::new();

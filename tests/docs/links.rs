@@ -63,7 +63,7 @@ fn targets(page: &Page) -> Vec<String> {
     targets
 }
 
-/// Where a link of `page` leads: a path in the workspace, and an anchor.
+/// Returns the target of a link of `page`: a path in the workspace, and an anchor.
 fn resolve(page: &str, target: &str) -> (String, Option<String>) {
     let (path, anchor) = target
         .split_once('#')

@@ -27,7 +27,7 @@ pub fn agent(file: &str, me: &Upid) -> Box<dyn Machine> {
     Box::new(Agent::new(config, me.clone(), 7))
 }
 
-/// What the product says of a configuration file: errors, and warnings.
+/// Returns the errors and warnings of the product for a configuration file.
 pub fn read_config(file: &str, text: &str) -> (Vec<String>, Vec<String>) {
     let lines = |error: &dyn ToString| error.to_string().lines().map(str::to_owned).collect();
     match file {

@@ -15,13 +15,13 @@ use overlay_host::{Operation, Tense, preview, reconcile_and_verify};
 /// Exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
-    /// Everything was removed, or there was nothing to remove.
+    /// Success: all objects were removed, or there were none.
     Done = 0,
-    /// Something could not be removed, for a reason printed on standard error.
+    /// Failure: an object could not be removed. Standard error has the reason.
     Failed = 1,
     /// The arguments are wrong. The same status as clap's.
     Usage = 2,
-    /// Something remains because containers use it.
+    /// Use by containers: some objects remain.
     InUse = 3,
 }
 

@@ -126,7 +126,7 @@ mod tests {
         }
     }
 
-    /// One overlay of each family.
+    /// Returns a desired state with an overlay of each family.
     fn desired() -> Desired {
         let overlays = [("four", "9.0.0.0/8"), ("six", "fd01:b::/64")];
         let overlays = overlays.map(|(name, range)| (name.to_owned(), overlay(range)));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// One change of the host, such as "remove device vtep1024".
+/// Change of the host, such as "remove device vtep1024".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
     verb: Verb,

@@ -1,4 +1,4 @@
-//! One reconciliation for the operator: with the operations that were applied.
+//! Reconciliation on behalf of an operator, which returns the applied operations.
 
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::problem::Problem;

@@ -135,8 +135,8 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
     /// Starts a thread that executes `run`, which returns when [`Control::receive`] says
     /// [`Received::Stop`]. After a panic in `run` it is called again.
     ///
-    /// The thread calls `wake` whenever there is a report to [`poll`](Self::poll). `wake`
-    /// must not wait for whoever drops the supervisor.
+    /// The thread calls `wake` whenever there is a report to [`poll`](Self::poll). `wake` must
+    /// not wait for the thread that drops the supervisor.
     ///
     /// # Errors
     /// The thread cannot be started.

@@ -60,7 +60,7 @@ impl Report for Usage {
 
 impl Sampler {
     /// Starts the thread. It calls `wake` whenever there is something to
-    /// [`poll`](Sampler::poll); `wake` must not wait for whoever drops the sampler.
+    /// [`poll`](Sampler::poll); `wake` must not wait for the thread that drops the sampler.
     ///
     /// # Errors
     /// The thread cannot be started.

@@ -28,7 +28,7 @@ pub enum Fetched {
     Log,
     /// The read fails.
     Error,
-    /// These bytes, which replace the state in the log.
+    /// Bytes that replace the state in the log.
     Garbage(Vec<u8>),
 }
 

@@ -13,7 +13,7 @@ use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
 
-/// Everything that the master assigned to this agent.
+/// Overlays and VTEP that the master assigned to this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Assignment {
     /// Tunnel endpoint that all overlays share.
@@ -29,7 +29,7 @@ impl Assignment {
     }
 }
 
-/// One overlay that the master assigned.
+/// Overlay that the master assigned.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OverlayAssignment {
     /// The master's message, without a state.

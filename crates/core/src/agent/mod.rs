@@ -54,7 +54,7 @@ pub struct Agent {
     host: HostSync,
     engine: EngineSync,
     peers: Peers,
-    /// Sentences of the master about what it could not assign.
+    /// Sentences of the master about parts that it could not assign.
     problems: Vec<String>,
     /// Sentences of the master about subnets that this agent had before, until the next
     /// registration.

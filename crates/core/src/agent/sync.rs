@@ -59,7 +59,7 @@ pub(super) struct Attempt<D> {
 /// Health of one overlay on a target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Health {
-    /// An attempt began with the overlay as it is desired now.
+    /// An attempt began with the current desired state of the overlay.
     attempted: bool,
     /// Failures since the last success.
     pub failures: u32,
@@ -237,7 +237,7 @@ impl<D: DesiredState> Target<D> {
     }
 
     /// Ends an attempt, or records a later result of the last one. Returns `false` if the
-    /// result is that of an earlier attempt, which is ignored. Afterwards either
+    /// result belongs to an earlier attempt and is ignored. Afterwards either
     /// [`needs_rerun`](Self::needs_rerun) is true, or a retry is due if something failed.
     pub fn complete(&mut self, now: Time, outcome: Outcome, random: &mut fastrand::Rng) -> bool {
         if outcome.generation != self.generation || self.desired.is_none() {

@@ -18,7 +18,7 @@ use crate::proto::internal::AgentNetworkConfig;
 
 mod reclaim;
 
-/// One value for each address family.
+/// Pair of values, by address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DualStack<T> {
     /// The value for IPv4.

@@ -10,8 +10,7 @@ const MAX_LISTED: usize = 20;
 /// Largest total length of the listed mistakes, in bytes. HTTP answers contain them.
 const MAX_LISTED_BYTES: usize = 3_500;
 
-/// One mistake in a configuration. Displays as one line,
-/// `<file>: <field>: <problem>; <remedy>`.
+/// Mistake in a configuration. Displays as one line, `<file>: <field>: <problem>; <remedy>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The file, as the module's parameter names it, or another source such as `environment`.

@@ -129,9 +129,9 @@ pub enum Removal {
     /// container is attached to it.
     #[default]
     Careful,
-    /// Remove every bridge with a name of ours, if no container is attached to it.
+    /// Remove every bridge named like an overlay's (`m-…`), if no container is attached to it.
     Thorough,
-    /// Remove every bridge with a name of ours, with containers attached to it as well.
+    /// Remove every bridge named like an overlay's, even with containers attached to it.
     Forced,
 }
 
@@ -159,7 +159,7 @@ pub struct Vtep {
     pub mtu: Option<u32>,
 }
 
-/// One overlay, as this host has it.
+/// Desired state of an overlay on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {
     /// Ranges of the whole overlay, at most one of each family.

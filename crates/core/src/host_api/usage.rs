@@ -17,7 +17,7 @@ pub enum Containerizer {
 }
 
 impl Containerizer {
-    /// Both containerizers.
+    /// All containerizers.
     pub const ALL: [Containerizer; 2] = [Containerizer::Mesos, Containerizer::Docker];
 
     /// Returns the name in JSON keys and metrics.
@@ -75,7 +75,7 @@ pub enum Quantity {
     Total,
 }
 
-/// One known number of [`Addresses`].
+/// Known number of [`Addresses`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AddressCount {
     /// The quantity that was counted.

@@ -20,7 +20,7 @@ pub struct PendingAnswers {
     pub departures: Vec<DepartureRequest>,
     /// Requests to change overlays.
     pub overlay_changes: Vec<PendingOverlayChange>,
-    /// Lists for agents that did not register for them.
+    /// Unsolicited lists of overlays, by agent.
     pub pushes: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
 }
 
@@ -33,7 +33,7 @@ pub struct AnsweredRegistration {
     pub answer: UpdateAgentOverlaysMessage,
 }
 
-/// The reason for which an agent loses its allocation.
+/// Reason why an agent loses its allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// The operator deleted the agent.
@@ -73,7 +73,7 @@ pub struct PendingOverlayChange {
     pub name: String,
     /// Status of the answer.
     pub status: u16,
-    /// The overlay before the change, for the answer if it does not exist any more then.
+    /// The overlay before the change. The answer shows it if the overlay no longer exists.
     pub before: Option<proto::OverlayInfo>,
 }
 
@@ -88,8 +88,9 @@ pub enum Failure<'a> {
 }
 
 impl Failure<'_> {
-    /// Returns the sentence for a request by which `subject` would be `done`, and which
-    /// the operator can verify by looking at `check`.
+    /// Returns a sentence about the failed request. `subject` and `done` are its objects and
+    /// its participle, such as "the agents were" and "deleted". The operator can verify the
+    /// outcome at `check`.
     fn sentence(&self, done: &str, subject: &str, check: &str) -> String {
         match self {
             Failure::NotDone(reason) => format!("Nothing was {done}: {reason}"),
@@ -102,9 +103,9 @@ impl Failure<'_> {
 }
 
 impl PendingAnswers {
-    /// Returns whether an operator's request waits. It causes a write even if it changes
-    /// nothing: a master that was superseded without knowing finds out by writing, before it
-    /// confirms anything.
+    /// Returns whether an operator's request waits. Such a request causes a write even if it
+    /// changes nothing: a superseded master learns from the write that it was superseded,
+    /// before it confirms anything.
     pub fn has_requests(&self) -> bool {
         !self.departures.is_empty() || !self.overlay_changes.is_empty()
     }

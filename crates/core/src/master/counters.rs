@@ -1,4 +1,4 @@
-//! The counters of the master, and its outbox with them.
+//! Counters of the master, and the outbox that counts.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::protocol::messages::Named;
 /// The outbox of a master.
 pub type Outbox = outbox::Outbox<Counters>;
 
-/// Counters since the machine was made.
+/// Counters since the machine was created.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Registrations for which a VTEP range was exhausted.

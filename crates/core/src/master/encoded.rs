@@ -1,8 +1,8 @@
-//! The agents of the stored state, encoded, in pieces that are written again and again.
+//! Encoded agents of the stored state, cached in pieces.
 //!
-//! Every write has the whole state, and most writes are for a single agent. Gathering ten
-//! thousand encoded agents from all over the memory takes longer than the log takes to write
-//! the difference, so they are kept joined.
+//! Every write contains the whole state, and most writes change a single agent. Gathering ten
+//! thousand encoded agents from scattered memory takes longer than the log takes to write the
+//! difference. So neighbouring agents are kept joined in a piece.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -10,15 +10,15 @@ use std::net::Ipv4Addr;
 use super::record::AgentRecord;
 use super::state_codec::put_agent;
 
-/// Number of agents in a new piece. The change of an agent costs joining this many, and each
-/// write copies all pieces.
+/// Number of agents in a new piece. A change of one agent joins this many again, and each write
+/// copies all pieces.
 const PIECE: usize = 64;
 
-/// The agents in the order of their addresses, as they stand in the state.
+/// Encoded agents in the order of their addresses, as in the stored state.
 #[derive(Debug)]
 pub struct EncodedAgents {
-    /// Pieces by the address of their first agent; a piece reaches to the next one's address.
-    /// The first piece is always that of address 0.0.0.0.
+    /// Pieces by their first address. A piece covers the addresses before the next piece. The
+    /// first piece begins at 0.0.0.0.
     pieces: BTreeMap<Ipv4Addr, Box<[u8]>>,
 }
 
@@ -52,7 +52,7 @@ impl EncodedAgents {
         }
     }
 
-    /// Makes pieces of the records from `first` on and before `end`.
+    /// Makes pieces of the records from `first` (inclusive) to `end` (exclusive).
     fn join(
         &mut self,
         records: &BTreeMap<Ipv4Addr, AgentRecord>,
@@ -77,8 +77,8 @@ impl EncodedAgents {
             put_agent(&record.encoded.agent_info, &mut bytes);
             agents += 1;
         }
-        // The range of an empty piece joins that of the piece before it, which the first
-        // piece does not have.
+        // An empty piece is left out, and the piece before it covers its range. The first piece
+        // always exists.
         if agents > 0 || start == Ipv4Addr::UNSPECIFIED {
             self.pieces.insert(start, bytes.into());
         }
@@ -94,7 +94,7 @@ impl EncodedAgents {
         self.pieces().map(<[u8]>::len).sum()
     }
 
-    /// Returns whether the pieces are those of `records`.
+    /// Returns whether the pieces match `records`.
     pub fn matches(&self, records: &BTreeMap<Ipv4Addr, AgentRecord>) -> bool {
         let mut bytes = Vec::new();
         records

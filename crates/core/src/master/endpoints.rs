@@ -1,5 +1,4 @@
-//! The HTTP endpoints of the master, and the meaning of a request, whether this master can
-//! answer it or not.
+//! HTTP endpoints of the master, and the parsing of requests.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -130,7 +129,7 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
     },
 ];
 
-/// A request whose path, method and query are read.
+/// A request with parsed path, method and query.
 #[derive(Debug)]
 pub struct Routed<'a> {
     /// The operation.
@@ -141,7 +140,7 @@ pub struct Routed<'a> {
     pub jsonp: Option<String>,
 }
 
-/// Reads the path, the method and the query of a request.
+/// Parses the path, the method and the query of a request.
 ///
 /// # Errors
 /// The answer to a malformed request.
@@ -163,7 +162,7 @@ pub struct OverlayChange {
     pub removal: Removal,
 }
 
-/// Reads the body of a request to add, change or remove the overlay `name`.
+/// Parses the body of a request to add, change or remove the overlay `name`.
 ///
 /// # Errors
 /// The answer to a malformed request.
@@ -219,7 +218,7 @@ pub struct ReclaimRequest {
     pub agents: Option<BTreeSet<Ipv4Addr>>,
 }
 
-/// Reads the body `{"agents": ["10.0.0.1", …], "force": false}`.
+/// Parses the body `{"agents": ["10.0.0.1", …], "force": false}`.
 ///
 /// # Errors
 /// The answer to a malformed request.
@@ -235,7 +234,7 @@ pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
     Ok(DeleteRequest { agents, force })
 }
 
-/// Reads the body `{}` or `{"agents": ["10.0.0.1", …]}`.
+/// Parses the body `{}` or `{"agents": ["10.0.0.1", …]}`.
 ///
 /// # Errors
 /// The answer to a malformed request.

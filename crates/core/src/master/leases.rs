@@ -18,7 +18,7 @@ use crate::Time;
 pub struct Leases<'a> {
     /// `agent_lease`; without it no lease ends.
     pub duration: Option<Duration>,
-    /// The moment.
+    /// The present time.
     pub now: Time,
     /// The contacts of the agents.
     pub sessions: &'a Sessions,

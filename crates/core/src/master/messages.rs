@@ -102,8 +102,8 @@ impl Master {
 
     /// Serves a registration, or keeps it until the log is read.
     pub(super) fn register(&mut self, registration: Registration) {
-        if let Some((leadership, mut cx)) = self.leadership() {
-            leadership.register(&mut cx, registration);
+        if let Some((leadership, mut parts)) = self.leadership() {
+            leadership.register(&mut parts, registration);
             return;
         }
         match &self.phase {
@@ -121,8 +121,8 @@ impl Master {
     }
 
     fn handle_report(&mut self, from: &Upid, message: AgentRegisteredMessage) {
-        if let Some((leadership, mut cx)) = self.leadership() {
-            leadership.handle_report(&mut cx, from, message);
+        if let Some((leadership, mut parts)) = self.leadership() {
+            leadership.handle_report(&mut parts, from, message);
         } else {
             self.out.counters.reports.dropped += 1;
             self.out.warn("not serving", || {
@@ -132,16 +132,16 @@ impl Master {
     }
 
     fn handle_peers_received(&mut self, from: &Upid, message: &PeersReceivedMessage) {
-        let Some((leadership, cx)) = self.leadership() else {
+        let Some((leadership, parts)) = self.leadership() else {
             return;
         };
-        let is_receiver = cx.sessions.find(from).is_some_and(|(ip, _)| {
+        let is_receiver = parts.sessions.find(from).is_some_and(|(ip, _)| {
             leadership
                 .peers()
-                .handle_received(cx.out, ip, message.version)
+                .handle_received(parts.out, ip, message.version)
         });
         if !is_receiver {
-            cx.out.warn("no receiver", || {
+            parts.out.warn("no receiver", || {
                 format!("{from} acknowledges peers that it was not sent; dropped")
             });
         }

@@ -109,8 +109,8 @@ impl Machine for Master {
             Input::Timeout => {}
         }
         self.tick();
-        if let Some((leadership, mut cx)) = self.leadership() {
-            leadership.commit_if_due(&mut cx);
+        if let Some((leadership, mut parts)) = self.leadership() {
+            leadership.commit_if_due(&mut parts);
         }
     }
 
@@ -133,8 +133,8 @@ impl Machine for Master {
     }
 }
 
-/// Returns the message that makes a registered agent register again. A master that restarted
-/// after a panic sends it to agents that are still connected, and did not notice.
+/// Returns the message that makes an agent register again. A master that restarted after a
+/// panic sends it to agents that are still connected and did not notice the restart.
 pub fn reregistration(agent: Upid) -> Io {
     let reason = "the overlay master has started again after a fault; register anew".to_owned();
     Io::send(agent, &RegistrationRefusedMessage { reason })
@@ -172,16 +172,16 @@ impl Master {
         let Phase::Serving(leadership) = &mut self.phase else {
             return None;
         };
-        let cx = MasterParts {
+        let parts = MasterParts {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             out: &mut self.out,
         };
-        Some((leadership, cx))
+        Some((leadership, parts))
     }
 
-    /// Does what is due.
+    /// Handles the timers that are due.
     fn tick(&mut self) {
         let now = self.out.now();
         if let Some((number, outcome)) = self.writer.timed_out(now) {
@@ -195,8 +195,8 @@ impl Master {
             Phase::Recovering(recovering) => recovering.tick(&mut self.out),
             Phase::Serving(_) | Phase::Standby | Phase::Broken(_) => {}
         }
-        if let Some((leadership, mut cx)) = self.leadership() {
-            leadership.tick(&mut cx);
+        if let Some((leadership, mut parts)) = self.leadership() {
+            leadership.tick(&mut parts);
         }
         self.writer.end_pause(now);
     }
@@ -267,7 +267,7 @@ impl Master {
     fn handle_fetched(&mut self, result: Result<Bytes, String>) {
         let is_stale = self.stale_fetches > 0;
         self.stale_fetches = self.stale_fetches.saturating_sub(1);
-        // Without a read under way this is a late answer after that to a newer attempt.
+        // No read is under way: a newer attempt was answered before this one.
         let Phase::Recovering(recovering) = &mut self.phase else {
             return;
         };
@@ -314,21 +314,21 @@ impl Master {
         let epoch = std::iter::repeat_with(|| self.random.u64(..))
             .find(|epoch| *epoch != 0)
             .unwrap_or(1);
-        let mut cx = MasterParts {
+        let mut parts = MasterParts {
             sessions: &mut self.sessions,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             out: &mut self.out,
         };
-        let leadership = Leadership::new(&mut cx, recovery, epoch);
+        let leadership = Leadership::new(&mut parts, recovery, epoch);
         let agents = leadership.ledger().agents().len();
         let line = format!("Serving; agents in the log: {agents}");
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
-        // All of them are alive: the allocation of the last one must not be reclaimed for the
-        // first one.
+        // All these agents are alive. None of their allocations may be reclaimed for another
+        // one.
         for registration in &pending {
             if self.is_known(registration.ip) {
                 self.sessions
@@ -365,8 +365,8 @@ impl Master {
         match outcome {
             StoreOutcome::Stored => {
                 self.backoff.reset();
-                if let Some((leadership, mut cx)) = self.leadership() {
-                    leadership.handle_stored(&mut cx, batch);
+                if let Some((leadership, mut parts)) = self.leadership() {
+                    leadership.handle_stored(&mut parts, batch);
                 }
             }
             StoreOutcome::Superseded => {
@@ -398,7 +398,7 @@ impl Master {
         };
         let failure = Failure::NotDone("the write before this one failed.");
         let unwritten = unwritten.fail(&mut self.out, &failure);
-        // The newer ones are added later, so that they replace the older ones.
+        // Newer registrations are added last, so that they replace older ones.
         for registration in written.into_iter().chain(unwritten) {
             self.pending.add(&mut self.out, registration);
         }

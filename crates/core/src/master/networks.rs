@@ -64,7 +64,7 @@ pub struct Note {
     pub text: String,
 }
 
-/// The networks of a leading master. Immutable: a change makes new ones.
+/// The networks of a leading master. Immutable: a change creates a new value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Networks {
     /// The networks in force.
@@ -97,12 +97,11 @@ pub enum OverlayState {
 }
 
 impl Networks {
-    /// Merges the configuration with the changes in the log. Returns the networks, and what the
-    /// operator should know about them. `held` are the subnets that agents hold.
+    /// Merges the configuration with the changes in the log. Returns the networks, and notes
+    /// for the operator. `held` are the subnets that agents hold.
     ///
-    /// # Errors
-    /// The changes contradict the configuration or each other in such a way that no overlay can
-    /// be left out instead. The error is a phrase without a full stop.
+    /// # Errors The changes contradict the configuration or each other, and leaving out a
+    /// configured overlay does not help. The error is a phrase without a full stop.
     pub fn from_log(
         configured: &Arc<Network>,
         stored: Option<proto::StoredNetworks>,
@@ -181,7 +180,7 @@ impl Networks {
         }
     }
 
-    /// Returns what the operator should know when the master starts to serve.
+    /// Returns notes for the operator when the master begins to serve.
     fn notes(&self) -> Vec<Note> {
         let conflict = |(name, why): (&String, &String)| Note {
             level: Level::Error,
@@ -210,7 +209,8 @@ impl Networks {
         self.configured.overlay(name)
     }
 
-    /// Returns an overlay as it is in force, or was last, or is in the configuration.
+    /// Returns the definition of an overlay: the one in force, else the last one, else the
+    /// configured one.
     pub fn last_known(&self, name: &str) -> Option<&proto::OverlayInfo> {
         self.overlay(name)
             .map(Definition::info)
@@ -233,8 +233,8 @@ impl Networks {
         self.conflicts.get(name).map(String::as_str)
     }
 
-    /// Returns the state of an overlay, or `None` if it is unknown. `is_held` says that agents
-    /// have the overlay.
+    /// Returns the state of an overlay, or `None` if it is unknown. `is_held`: agents hold
+    /// subnets of the overlay.
     pub fn overlay_state(&self, name: &str, is_held: bool) -> Option<OverlayState> {
         if let Some(overlay) = self.overlay(name) {
             return Some(if overlay.config().enabled {

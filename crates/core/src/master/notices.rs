@@ -13,7 +13,7 @@ use crate::allocation::prefix::overlap;
 /// The beginning of every notice.
 const ENDED: &str = "The lease of this agent ended, and its addresses and subnets were reclaimed";
 
-/// Returns the notice for an agent whose lease ended, in case that it can be reached.
+/// Returns the notice for an agent whose lease ended, in case it can be reached.
 pub fn lease_ended(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
     format!(
         "{ENDED}: the last contact was {} s ago.",
@@ -21,8 +21,8 @@ pub fn lease_ended(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
     )
 }
 
-/// Returns the notice for an agent that registered again: what it has instead of the
-/// reclaimed allocation. `exhausted` are the ranges of which it gets nothing at present.
+/// Returns the notice for an agent that registered again, with the replacements of its
+/// reclaimed allocation. `exhausted` are the ranges with nothing left for the agent.
 pub fn reallocated(
     ledger: &Ledger,
     ip: Ipv4Addr,
@@ -45,7 +45,8 @@ pub fn reallocated(
                     let before = before?;
                     let is_exchanged = match now {
                         Some(now) => before.addr() != now.addr(),
-                        // The agent does not request it any more, unless there was none left.
+                        // If nothing was exhausted, the agent does not request the overlay any
+                        // more.
                         None => is_exhausted,
                     };
                     is_exchanged.then(|| exchange(ledger, ip, overlay, before, now))
@@ -60,7 +61,8 @@ pub fn reallocated(
     }
 }
 
-/// Describes what an agent has instead of one address or subnet, and which agent has that now.
+/// Describes the replacement of one reclaimed address or subnet, and the agent that has the
+/// reclaimed one now.
 fn exchange(
     ledger: &Ledger,
     ip: Ipv4Addr,

@@ -10,7 +10,7 @@ use crate::proto;
 use crate::protocol::views;
 use crate::protocol::views::Overlay;
 
-/// The agents with subnets of an overlay, as the log has it.
+/// The agents with subnets of an overlay, by the committed state.
 type Holders = BTreeSet<Ipv4Addr>;
 
 /// Returns all overlays as JSON.
@@ -32,7 +32,7 @@ pub fn overlays_json(ledger: &Ledger) -> Vec<u8> {
 }
 
 /// Returns one overlay as JSON, or `None` if it is unknown. `before` is the overlay before a
-/// change, for one that is unknown since.
+/// change, shown if it no longer exists.
 pub fn overlay_json(
     ledger: &Ledger,
     name: &str,

@@ -8,8 +8,8 @@ use super::counters::Outbox;
 use crate::proto::internal::RegisterAgentMessage;
 use crate::{Time, Upid};
 
-/// Time for which a master that does not lead keeps registrations, because it may be about to
-/// hear that it leads. Agents register again sooner.
+/// Time for which a standby master keeps registrations, because it may be elected soon. Agents
+/// register again sooner.
 const KEEP: Duration = Duration::from_secs(15);
 
 /// Number of registrations that are kept; the largest clusters have fewer agents.

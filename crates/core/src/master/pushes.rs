@@ -1,4 +1,4 @@
-//! Lists that agents get without registering for them, until they confirm them.
+//! Unsolicited lists of overlays, with retransmission until agents confirm them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,10 +9,10 @@ use super::sessions::Sessions;
 use crate::Time;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 
-/// Time after which a list is sent again for the first time if the agent has not reported.
+/// Delay before the first retransmission if the agent has not reported.
 const RESEND_FIRST: Duration = Duration::from_secs(2);
-/// Longest time between two sendings; the times double up to it. After that the agent's own
-/// refresh is relied on.
+/// Longest delay between two retransmissions. The delay doubles up to this limit; after that
+/// the agent's own refresh is relied on.
 const RESEND_LIMIT: Duration = Duration::from_secs(32);
 
 /// Lists that were sent and not confirmed by a report yet.
@@ -25,7 +25,7 @@ pub struct UnconfirmedPushes {
 #[derive(Clone, Copy, Debug)]
 struct Resend {
     at: Time,
-    /// The delay that ends then.
+    /// The delay before `at`. The next one is twice as long.
     delay: Duration,
 }
 
@@ -43,7 +43,7 @@ impl UnconfirmedPushes {
         }
     }
 
-    /// Sends lists, and again until they are confirmed.
+    /// Sends lists, and schedules their retransmission until agents confirm them.
     pub fn send(
         &mut self,
         out: &mut Outbox,
@@ -61,7 +61,7 @@ impl UnconfirmedPushes {
         }
     }
 
-    /// Sends the lists again if that is due.
+    /// Retransmits the lists that are due.
     pub fn tick(&mut self, out: &mut Outbox, sessions: &mut Sessions) {
         let Some(Resend { delay, .. }) = self.resend.filter(|resend| resend.at <= out.now()) else {
             return;

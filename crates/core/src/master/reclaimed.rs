@@ -1,5 +1,5 @@
 //! Allocations of agents whose leases ended, so that an agent that returns gets the parts of
-//! its allocation that are still free, and is told of the others.
+//! its allocation that are still free, and is notified of the others.
 //!
 //! A reclaimed allocation belongs to nobody. Only the allocator knows which parts are free.
 
@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::allocation::allocator::Allocation;
 
-/// Number of agents that are remembered, those whose leases ended last. All of them are
-/// written with each write of the log.
+/// Maximum number of remembered agents; the oldest are dropped. Each write of the log contains
+/// all of them.
 const LIMIT: usize = 1000;
 
 /// The reclaimed allocations by agent.

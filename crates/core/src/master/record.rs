@@ -1,5 +1,5 @@
-//! The allocation of an agent in the forms that the master needs: as the allocator counts
-//! it, as the log stores it, as endpoints show it, and as the agent and its peers are told.
+//! The allocation of an agent in all its forms: for the allocator, the log, the endpoints, the
+//! agent and its peers.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::protocol::views::AgentJson;
 /// VXLAN network identifier of every overlay, as in every existing cluster.
 pub const VNI: u32 = 1024;
 
-/// An agent as the log has it, or is to have it. Immutable: a change makes a new one.
+/// Encoded forms of an agent for the log. Immutable: a change creates a new value.
 ///
-/// A master has thousands of these. Writing the state, showing it and telling the peers handle
-/// all of them at once, so each form is encoded here and only joined there.
+/// A master has thousands of agents, and a stored state, a response of an endpoint or a list of
+/// peers contains all of them. So each form is encoded once, and later only joined.
 #[derive(Debug, PartialEq)]
 pub struct EncodedAgent {
     /// The form that is stored: an encoded [`proto::AgentInfo`].
@@ -39,7 +39,7 @@ pub struct EncodedAgent {
 
 impl EncodedAgent {
     /// Encodes an agent. `sent` are the overlays that the agent gets at present. Returns
-    /// `before` if that is the same.
+    /// `before` if nothing changed.
     pub fn renew<'a>(
         before: Option<&Arc<EncodedAgent>>,
         info: &proto::AgentInfo,
@@ -85,7 +85,7 @@ pub fn inactive_overlays(
         .collect()
 }
 
-/// An agent with an allocation, in the log already or not.
+/// An agent with an allocation. The log may not have it yet.
 #[derive(Clone, Debug)]
 pub struct AgentRecord {
     /// All addresses and subnets, including those of overlays that are not in force.
@@ -216,7 +216,7 @@ fn mac([a, b, c]: [u8; 3], vtep: IpAddr) -> Mac {
     Mac([a, b, c, d, e, f])
 }
 
-/// Returns the agent as its peers need to know it, or `None` if it has no VTEP.
+/// Returns the entry of the agent in lists of peers, or `None` if it has no VTEP.
 fn peer<'a>(
     agent: &str,
     sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,

@@ -11,9 +11,9 @@ use crate::{Effect, Level, Time};
 pub struct Recovering {
     /// Reads of the log in this term that are not answered yet.
     unanswered: u32,
-    /// When the log is read (again).
+    /// Time of the next read; `None`: a read is under way.
     fetch_at: Option<Time>,
-    /// When the read counts as hanging.
+    /// Time from which an unanswered read counts as hanging.
     overdue_at: Time,
     /// `replicated_log_timeout`: the time for which a read may take.
     timeout: Duration,
@@ -68,18 +68,18 @@ impl Recovering {
         }
     }
 
-    /// Takes an answer that belongs to a read of an earlier term. If an earlier read is never
-    /// answered, this was the answer that counts: so the log is read again.
+    /// Handles an answer that is attributed to a read of an earlier term. If that read is never
+    /// answered, this was the answer of this term. So the log is read again.
     pub fn handle_stale_answer(&mut self, now: Time, delay: Duration) {
         self.fetch_at.get_or_insert(now + delay);
     }
 
-    /// Takes an answer to a read of this term.
+    /// Handles an answer to a read of this term.
     pub fn handle_answer(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 
-    /// Takes the error of a read. The log is read again, unless a newer attempt is under way.
+    /// Handles the error of a read. The log is read again, unless a newer attempt is under way.
     pub fn handle_error(
         &mut self,
         out: &mut Outbox,

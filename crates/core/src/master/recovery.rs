@@ -1,5 +1,5 @@
-//! Recovery of the state from the replicated log. The configuration must still contain what the
-//! agents hold.
+//! Recovery of the state from the replicated log. The configuration must still contain the
+//! addresses and subnets that agents hold.
 
 mod checks;
 mod stored_agent;
@@ -21,12 +21,12 @@ use crate::proto;
 use checks::{check_fits, check_nothing_is_held_twice};
 use stored_agent::StoredAgent;
 
-/// The state of a master that begins to serve.
+/// The recovered state of a master.
 #[derive(Debug)]
 pub struct Recovery {
     /// The records of all agents, encoded for the networks in force.
     pub records: BTreeMap<Ipv4Addr, AgentRecord>,
-    /// All agents as the log has them.
+    /// The stored agents.
     pub committed: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
     /// The agents whose record differs from the log.
     pub changed: BTreeSet<Ipv4Addr>,
@@ -57,7 +57,7 @@ pub fn recover(configured: &Arc<Network>, state: proto::State) -> Result<Recover
     }
     let subnets = subnets_by_overlay(agents.values());
     let (networks, mut notes) = Networks::from_log(configured, state.networks, &subnets)
-        .map_err(|what| contradiction(&what))?;
+        .map_err(|problem| contradiction(&problem))?;
     let held: Vec<_> = agents.values().flat_map(StoredAgent::held).collect();
     held.iter()
         .try_for_each(|held| check_fits(&networks, &subnets, held))?;
@@ -85,8 +85,8 @@ pub fn recover(configured: &Arc<Network>, state: proto::State) -> Result<Recover
     Ok(recovery)
 }
 
-/// Reads the reclaimed allocations. Damaged ones are skipped: they are in no use, and only serve
-/// to give agents their former subnets again.
+/// Reads the reclaimed allocations. Damaged ones are skipped: they only serve to give agents
+/// their former subnets again.
 fn reclaimed(configured: &Network, agents: Vec<proto::AgentInfo>) -> ReclaimedAllocations {
     let mut reclaimed = ReclaimedAllocations::default();
     for agent in agents
@@ -145,7 +145,7 @@ impl Recovery {
             definition.is_some_and(|definition| definition.config().enabled)
         };
         let sent = info.overlays.iter().filter(is_enabled);
-        // Overlays that it does not get now may be from an earlier, different request.
+        // Overlays that the agent does not get now may be from an earlier, different request.
         let requested = if sent.clone().next().is_some() {
             guess_request(sent.clone())
         } else {
@@ -224,13 +224,13 @@ fn inactive_notes(networks: &Networks, subnets: &SubnetsByOverlay) -> Vec<Note> 
     subnets.iter().filter(is_inactive).map(note).collect()
 }
 
-fn contradiction(what: &str) -> String {
-    format!("The configuration contradicts the stored allocations: {what}.")
+fn contradiction(problem: &str) -> String {
+    format!("The configuration contradicts the stored allocations: {problem}.")
 }
 
-fn damaged(what: &str) -> String {
+fn damaged(problem: &str) -> String {
     format!(
-        "The state in the replicated log is damaged: {what}. Put a good copy of overlay_replicated_log in \
+        "The state in the replicated log is damaged: {problem}. Put a good copy of overlay_replicated_log in \
          its place on all masters, or remove it on all of them (then every agent gets new addresses)."
     )
 }

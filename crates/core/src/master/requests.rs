@@ -34,27 +34,30 @@ impl Master {
         if let Some(sentence) = self.why_not_serving() {
             return self.out.respond(id, Response::unavailable(&sentence));
         }
-        let Some((leadership, mut cx)) = self.leadership() else {
+        let Some((leadership, mut parts)) = self.leadership() else {
             return;
         };
         let Routed { route, name, jsonp } = routed;
         match route {
             Route::Health | Route::Metrics => {}
             Route::State => {
-                let state = leadership.state_json(cx.out.now(), cx.sessions);
-                cx.out.respond(id, Response::json(state, jsonp.as_deref()));
+                let state = leadership.state_json(parts.out.now(), parts.sessions);
+                parts
+                    .out
+                    .respond(id, Response::json(state, jsonp.as_deref()));
             }
             Route::Delete => match endpoints::agents_to_delete(&request.body) {
-                Ok(delete) => leadership.handle_delete(&mut cx, &delete, id, jsonp),
-                Err(response) => cx.out.respond(id, response),
+                Ok(delete) => leadership.handle_delete(&mut parts, &delete, id, jsonp),
+                Err(response) => parts.out.respond(id, response),
             },
             Route::Reclaim => match endpoints::agents_to_reclaim(&request.body) {
-                Ok(reclaim) => leadership.handle_reclaim(&mut cx, &reclaim, id, jsonp),
-                Err(response) => cx.out.respond(id, response),
+                Ok(reclaim) => leadership.handle_reclaim(&mut parts, &reclaim, id, jsonp),
+                Err(response) => parts.out.respond(id, response),
             },
             Route::Overlays => {
                 let overlays = overlays::overlays_json(leadership.ledger());
-                cx.out
+                parts
+                    .out
                     .respond(id, Response::json(overlays, jsonp.as_deref()));
             }
             Route::Overlay => {
@@ -63,14 +66,14 @@ impl Master {
                     Some(overlay) => Response::json(overlay, jsonp.as_deref()),
                     None => Response::text(404, &networks::unknown(name)),
                 };
-                cx.out.respond(id, response);
+                parts.out.respond(id, response);
             }
             Route::AddOverlay | Route::ChangeOverlay | Route::RemoveOverlay => {
                 match endpoints::overlay_change(route, name, &request.body) {
                     Ok(OverlayChange { change, removal }) => {
-                        leadership.handle_overlay_change(&mut cx, id, &change, removal);
+                        leadership.handle_overlay_change(&mut parts, id, &change, removal);
                     }
-                    Err(response) => cx.out.respond(id, response),
+                    Err(response) => parts.out.respond(id, response),
                 }
             }
         }

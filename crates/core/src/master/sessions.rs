@@ -76,7 +76,8 @@ pub struct Sessions {
     /// Times of the latest contact with agents that have allocations, in this term: their
     /// latest message, or the end of their link.
     contacts: BTreeMap<Ipv4Addr, Time>,
-    /// Time at which this term began to serve. No message could arrive before.
+    /// Time at which this master began to serve in this term. Messages before it were not
+    /// handled.
     serving_since: Option<Time>,
 }
 
@@ -174,8 +175,8 @@ impl Sessions {
     }
 
     /// Returns the time of the latest contact with an agent in this term, or the time at which
-    /// the term began to serve if that is later. Also for a connected agent this
-    /// time is in the past.
+    /// the master began to serve if that is later. For a connected agent this time is in the
+    /// past, too.
     pub fn last_contact(&self, ip: Ipv4Addr) -> Time {
         self.contacts
             .get(&ip)
@@ -245,8 +246,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Returns whether the agent accepts a list that is no answer to a registration. Agents of
-    /// the predecessor do not.
+    /// Returns whether the agent accepts unsolicited lists. Agents of the predecessor do not.
     pub fn supports_push(&self) -> bool {
         self.peer_list_form.is_some() || self.reports_revisions
     }

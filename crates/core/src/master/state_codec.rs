@@ -34,8 +34,8 @@ pub fn put_reclaimed(info: &[u8], state: &mut Vec<u8>) {
     put_message(STATE_FORMER, info, state);
 }
 
-/// Encodes a `State`. `agents` are pieces of it that [`put_agent`] wrote, with `agents_size`
-/// bytes in all; `reclaimed` are pieces that [`put_reclaimed`] takes.
+/// Encodes a `State`. `agents` are pieces written by [`put_agent`], `agents_size` bytes in all.
+/// `reclaimed` are arguments for [`put_reclaimed`].
 pub fn encode_state<'a>(
     network: &proto::NetworkConfig,
     agents: impl Iterator<Item = &'a [u8]>,

@@ -24,9 +24,10 @@ pub const NAME: &str = "/<name>";
 /// Users that an endpoint is for, where Mesos authenticates HTTP requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Everybody. The answer contains nothing confidential, like that of Mesos's `/health`.
+    /// Unauthenticated users, too. The answer contains nothing confidential, as with Mesos's
+    /// `/health`.
     Anyone,
-    /// Users who may read. Everybody, unless `authenticate_http` is `all`.
+    /// Users who may read. All users, unless `authenticate_http` is `all`.
     Readers,
     /// Users who may change the state.
     Writers,

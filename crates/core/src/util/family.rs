@@ -14,7 +14,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both families, IPv4 first.
+    /// All families, IPv4 first.
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
     /// Returns whichever of two values is this family's.

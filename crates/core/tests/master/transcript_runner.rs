@@ -76,12 +76,12 @@ struct Runner {
     transcript: String,
 }
 
-/// One of the masters.
+/// Master of the cluster.
 struct Member {
     master: Master,
     /// Number and state of the write under way.
     written: Option<(u64, Bytes)>,
-    /// When the master stops waiting for the answer to that write.
+    /// Time at which the master stops waiting for the answer to that write.
     store_timeout_at: Time,
 }
 

@@ -68,7 +68,7 @@ impl Player {
         self.input("fetched", &log, Input::Fetched(Ok(log.clone())));
     }
 
-    /// There is news of the leader.
+    /// Announces a leader.
     pub fn leader(&mut self, leader: Option<Upid>) {
         let title = leader.as_ref().map_or("nobody leads".to_owned(), |leader| {
             format!("{leader} leads")

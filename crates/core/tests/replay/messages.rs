@@ -1,4 +1,4 @@
-//! One message of each kind, with every field set, as bytes.
+//! Encoded messages, one of each kind, with every field set.
 
 use std::fmt::Debug;
 

@@ -60,7 +60,7 @@ fn join(player: &mut Player, n: u8) {
     player.stored();
 }
 
-/// What an agent got, with what became of it.
+/// Sends the report of an agent on the list that it was sent.
 fn report(player: &mut Player, n: u8, error: Option<&str>, draining: &[&str]) {
     let UpdateAgentOverlaysMessage {
         overlays, revision, ..

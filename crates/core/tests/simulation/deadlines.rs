@@ -23,7 +23,7 @@ pub const TELL: Duration = Duration::from_secs(1);
 /// Maximum delay of an acknowledgement of peers, without faults.
 pub const ACKNOWLEDGE: Duration = Duration::from_millis(500);
 
-/// Something that has to happen.
+/// Obligation of the cluster, with a deadline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Duty {
     /// An agent registers.

@@ -169,14 +169,14 @@ impl EngineWorker {
 pub enum EngineFailure {
     /// The engine is absent, or does not answer in time.
     Away,
-    /// One network fails: this number modulo the number of networks.
+    /// Failure of the network with this number modulo the number of networks.
     Network(usize),
 }
 
 /// Failure of a reconciliation of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// One overlay fails: this number modulo the number of overlays.
+    /// Failure of the overlay with this number modulo the number of overlays.
     Overlay(usize),
     /// The VXLAN device fails.
     Host,

@@ -67,7 +67,7 @@ pub(crate) fn write(dir: &Path, overlay: &str, content: &[u8]) -> io::Result<()>
 /// Writes a file and waits until it is on the disk.
 fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
-    // Tools of other users read these files, whatever the umask of Mesos is.
+    // Tools of other users read these files, so the umask of Mesos must not apply.
     file.set_permissions(Permissions::from_mode(0o644))?;
     file.write_all(content)?;
     file.sync_all()

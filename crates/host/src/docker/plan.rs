@@ -12,7 +12,7 @@ use overlay_core::util::family::Family;
 use super::observed::{ApiVersion, ExistingNetwork, Observed};
 use crate::operation::{Operation, Tense, Verb};
 
-/// One change of the engine. Prints as a line for the operator.
+/// Change of the engine. Prints as a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Remove a network that was created by this module.

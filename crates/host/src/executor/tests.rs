@@ -580,7 +580,7 @@ fn a_changed_underlay_mtu_is_reported() {
     let stage = Stage::new(false);
     let mut underlay_mtu = stage.executor.underlay_mtu();
     assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unmeasured);
-    // The first reconciliation could not measure it, which whoever waits has to know.
+    // The first reconciliation could not measure the MTU. A waiting thread has to learn that.
     stage.apply(1);
     assert!(underlay_mtu.has_changed().unwrap());
     assert_eq!(*underlay_mtu.borrow_and_update(), UnderlayMtu::Unknown);

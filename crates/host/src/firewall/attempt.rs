@@ -1,4 +1,4 @@
-//! One attempt to make the firewall match: observe, plan, apply.
+//! Attempt to make the firewall match the desired state: observe, plan, apply.
 
 use overlay_core::host_api::desired::Firewall as Choice;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
@@ -12,7 +12,7 @@ use super::sets;
 use super::tools::{self, Tools};
 use crate::reconcile::Scope;
 
-/// One attempt, with the faults that it met.
+/// Attempt, with its failures so far.
 pub(super) struct Attempt<'a> {
     desired: &'a FirewallDesired,
     choice: Choice,

@@ -40,7 +40,7 @@ const BETWEEN: &str = "MESOS-OVERLAY";
 const TO: &str = "MESOS-OVERLAY-TO";
 const OUTSIDE: &str = "MESOS-OVERLAY-OUT";
 
-/// One of our chains with its desired rules.
+/// Chain of this module with its desired rules.
 struct OwnChain {
     name: &'static str,
     rules: Vec<String>,

@@ -84,7 +84,7 @@ pub(super) struct Problem {
     pub sentence: String,
 }
 
-/// One change of the firewall. Prints as a line for the operator.
+/// Change of the firewall. Prints as a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Create an ipset or replace its members, atomically.

@@ -1,5 +1,5 @@
-//! Features of network devices (ethtool's netlink family): whether the device below computes
-//! checksums. In the network namespace of the calling thread.
+//! Features of network devices (ethtool's netlink family): place where the checksums of a
+//! tunnel's packets are computed. In the network namespace of the calling thread.
 
 use std::io;
 

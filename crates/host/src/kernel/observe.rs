@@ -29,7 +29,7 @@ use crate::reconcile::observed::{
     Route, Rule, Underlay,
 };
 
-/// Both families of addresses.
+/// Address families, IPv4 first.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Reads the objects of the kernel that may be ours.

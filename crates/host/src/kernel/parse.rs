@@ -77,7 +77,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
             _ => {}
         }
     }
-    // IPv6 has no `local`. With IPv4 `address` is that of the peer, if there is one.
+    // IPv6 has no `local`. With IPv4 `address` is the address of the peer, if there is one.
     IpNet::new(local.or(address)?, message.header.prefix_len).ok()
 }
 

@@ -30,7 +30,7 @@ const KIND: u16 = !(NESTED | 1 << 14);
 /// Kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// One object, or a change.
+    /// Single object, or a change.
     Single,
     /// All objects of a kind.
     Dump,

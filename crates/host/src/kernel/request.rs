@@ -34,8 +34,8 @@ const SET: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 /// Flags to create an object that does not exist.
 const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// Returns the request for an operation. `index` is that of its device. `None`: the operation
-/// is none of rtnetlink.
+/// Returns the request for an operation. `index` is the index of its device. `None`: the
+/// operation does not use rtnetlink.
 pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
     use RouteNetlinkMessage as M;
     let (message, flags) = match op {

@@ -41,7 +41,8 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, max_mtu: Option<u32>, pla
     }
 }
 
-/// Plans the device itself. Returns the device as it is then; `None`: it cannot be created.
+/// Plans the device itself. Returns the device after these operations; `None`: it cannot be
+/// created.
 fn link(
     vtep: &Vtep,
     name: &Arc<str>,

@@ -131,8 +131,8 @@ impl NexthopEvent {
     }
 }
 
-/// Identity of an object of which the last event says everything. (Routes are not among
-/// them: there can be several to one destination.)
+/// Identity of an object whose state follows from its latest event. (Routes have no such
+/// identity: there can be several to one destination.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Object {
     /// Network device with this index.
@@ -166,7 +166,7 @@ impl Event {
 /// Reaction that an event asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reaction {
-    /// None: the object does not matter, or is as desired.
+    /// No reaction: the object does not matter, or is as desired.
     #[default]
     Ignore,
     /// A quick check: the event does not say whether something differs.

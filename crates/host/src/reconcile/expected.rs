@@ -1,8 +1,8 @@
 //! Expected state of the kernel between two reconciliations, with which events are compared.
 //!
-//! An event about an object that is as desired asks for no reaction. So the echoes of our own
-//! operations have no effect, without a memory of these operations, and neither has another
-//! program that sets the same objects (`dcos-net`).
+//! An event about an object that is as desired asks for no reaction. So events of our own
+//! operations have no effect, and these operations need not be remembered. The same holds for
+//! another program that sets the same objects (`dcos-net`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, perman
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]
 pub struct ExpectedState {
-    /// `None`: there is no tunnel, or another program manages it.
+    /// Tunnel endpoint; `None`: there is none, or another program manages it.
     vtep: Option<Vtep>,
     /// True if this module manages the data plane.
     is_internal: bool,
@@ -36,7 +36,7 @@ pub struct ExpectedState {
     mesos_bridges: BTreeMap<String, ExpectedBridge>,
     /// Docker's bridges with IPv6 and their indexes; `None`: the bridge does not exist.
     docker_bridges: BTreeMap<String, Option<u32>>,
-    /// Indexes of bridges that are removed with their last port.
+    /// Indexes of bridges that are removed when their last port is gone.
     draining: Vec<u32>,
     rules: BTreeMap<IpNet, String>,
     peers: Wanted,
@@ -61,8 +61,8 @@ struct UnderlayDevice {
 }
 
 impl ExpectedState {
-    /// Returns the state after a reconciliation with `desired`. `index` is that of the VXLAN
-    /// device, `nexthops` are the ids of our nexthop objects.
+    /// Returns the state after a reconciliation with `desired`. `index` is the index of the
+    /// VXLAN device, `nexthops` are the ids of our nexthop objects.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
@@ -71,7 +71,7 @@ impl ExpectedState {
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
-        let vtep = super::fitted_vtep(desired, underlay).filter(|_| is_internal);
+        let vtep = super::vtep_with_mtu(desired, underlay).filter(|_| is_internal);
         let peers = vtep
             .as_ref()
             .map(|vtep| Wanted::new(desired, vtep, None, &mut Plan::default()));
@@ -95,20 +95,21 @@ impl ExpectedState {
         }
     }
 
-    /// Adds a bridge of Mesos that should exist. `index`: its present one.
+    /// Adds a bridge of Mesos that should exist. `index` is its index; `None`: it does not
+    /// exist.
     pub fn add_mesos_bridge(&mut self, name: &str, index: Option<u32>, addresses: BTreeSet<IpNet>) {
         self.mesos_bridges
             .insert(name.to_owned(), ExpectedBridge { index, addresses });
     }
 
-    /// Adds a bridge of Docker. `index`: its present one.
+    /// Adds a bridge of Docker. `index` is its index; `None`: it does not exist.
     pub fn add_docker_bridge(&mut self, name: &str, index: Option<u32>) {
         self.docker_bridges.insert(name.to_owned(), index);
     }
 
-    /// Returns the operations that lead from the peers of `from` to those of `to`, and the
-    /// index of the device. From then on events are compared with the peers of `to`. `None`:
-    /// there are other differences, or too many.
+    /// Returns the operations that replace the peers of `from` by the peers of `to`, and the
+    /// index of the device. Later events are compared with the peers of `to`. `None`: there are
+    /// other differences, or too many.
     pub fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<(u32, Vec<Op>)> {
         let (index, vtep) = (self.index?, self.vtep.as_ref()?);
         if !self.peers.peers_known || !differ_in_peers_only(from, to) {
@@ -244,8 +245,8 @@ impl ExpectedState {
         }
     }
 
-    /// Compares a nexthop object. Its removal stands for that of the routes that refer to it,
-    /// for which the kernel sends no event.
+    /// Compares a nexthop object. The kernel removes the routes that refer to an object
+    /// together with it and sends no event for them, so its removal stands for theirs.
     fn nexthop_differs(&self, id: u32, found: &NexthopEvent, change: Change) -> bool {
         let nexthop = found.observed(self.index);
         match nexthops::is_wanted(&self.peers.objects, id) {
@@ -279,7 +280,7 @@ fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
         && *overlays == other.overlays
 }
 
-/// Returns whether a device looks like a VTEP of ours with a former network identifier.
+/// Returns whether a device looks like one of our VTEPs with a former VNI.
 fn looks_like_vtep(link: &Link) -> bool {
     match link.kind {
         DeviceKind::Vxlan {

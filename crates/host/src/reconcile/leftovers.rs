@@ -1,8 +1,8 @@
 //! Bridges that are not desired any more: those of removed overlays, and of containerizers
 //! that no longer use an overlay.
 //!
-//! Nobody but this module removes those of Mesos. Docker removes its own with the network;
-//! what concerns us of them is the connectivity of the containers still attached to them.
+//! Mesos's bridges are removed by this module only. Docker removes its bridges with their
+//! networks, so this module only keeps the connectivity of containers that are still attached.
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Removal};
@@ -25,7 +25,7 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
             .and_then(|files| files.get(overlay))
             .is_some_and(|file| file.ours);
         let is_mesos = containerizer == Containerizer::Mesos;
-        // An operator may have given his own bridge such a name.
+        // An operator's bridge may have such a name, too.
         let name_is_enough = desired.removal != Removal::Careful;
         let is_ours = !ranges.is_empty() || is_mesos && (name_is_enough || has_file);
         if !is_ours {

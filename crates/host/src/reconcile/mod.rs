@@ -67,7 +67,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     plan
 }
 
-/// Plans who computes checksums. For a new device the device below does.
+/// Plans the place where checksums are computed. By default it is the underlay's network card.
 fn tx_checksum(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let Some(wanted) = ChecksumOffload::desired(desired.tx_checksum) else {
         return;
@@ -92,7 +92,7 @@ pub fn max_inner_mtu(underlay: &Underlay) -> u32 {
 }
 
 /// Returns the VTEP with the MTU that its device gets.
-fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
+fn vtep_with_mtu(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
     let max_mtu = underlay.map(max_inner_mtu);
     desired.vtep.as_ref().map(|vtep| Vtep {
         mtu: vtep.mtu.or(max_mtu),
@@ -101,7 +101,7 @@ fn fitted_vtep(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
 }
 
 /// Plans forwarding of packets from and to containers. (With another backend, that backend
-/// or the CNI plugin turns it on: the plugin does for a bridge that is a gateway.)
+/// turns it on, or the CNI plugin for a bridge that is a gateway.)
 fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
         plan.ops.push(Op::EnableForwarding(Family::V4));

@@ -6,9 +6,9 @@
 //! refers to an object is found by the object's id. (IPv6 has no such table, so its routes
 //! are plain.)
 //!
-//! A route works as well without an object. So existing routes stay as they are, and a route
-//! is plain if somebody else uses the id. Up to [`NEXTHOP_THRESHOLD`] peers all routes are plain, since
-//! other tools handle those better.
+//! A route works as well without an object. So existing routes stay as they are, and a route is
+//! plain if somebody else uses the id. Up to [`NEXTHOP_THRESHOLD`] peers, all routes are plain,
+//! since other tools handle those better.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ pub(super) struct Nexthops {
 
 impl Nexthops {
     /// Returns the objects of a kernel; `None`: the kernel has no such objects. With
-    /// `is_new_device` those of ours are gone with the old device.
+    /// `is_new_device` our objects are gone with the old device.
     pub(super) fn new(
         kernel: &Kernel,
         is_new_device: bool,
@@ -70,12 +70,12 @@ impl Nexthops {
         })
     }
 
-    /// Returns the object for routes by a gateway, if it exists as it should be.
+    /// Returns the id of our object for a gateway, if it exists with the right properties.
     pub(super) fn existing(&self, via: IpAddr) -> Option<u32> {
         id(via).filter(|id| self.objects.get(id) == Some(&ours(*id)))
     }
 
-    /// Returns the object for a new route by a gateway: one that exists, or that can be
+    /// Returns the id of the object for a new route through a gateway, if it exists or can be
     /// created.
     pub(super) fn for_gateway(&self, via: IpAddr) -> Option<u32> {
         let can_be_created = |id: &u32| self.creates && !self.objects.contains_key(id);
@@ -91,8 +91,8 @@ impl Nexthops {
             .collect()
     }
 
-    /// Plans the removal of objects of ours that have no peer, or differ from what they
-    /// should be. Objects in `used` stay, since routes refer to them.
+    /// Plans the removal of our objects that have no peer, or wrong properties. Objects in
+    /// `used` stay, since routes refer to them.
     pub(super) fn stale(
         &self,
         wanted: &PeerObjects,
@@ -117,7 +117,7 @@ fn is_many(wanted: &PeerObjects) -> bool {
     wanted.fdb.len() > NEXTHOP_THRESHOLD
 }
 
-/// Returns the id of our object for a gateway; `None`: routes by it are plain.
+/// Returns the id of our object for a gateway; `None`: routes through it are plain.
 fn id(via: IpAddr) -> Option<u32> {
     match via {
         IpAddr::V4(via) => Some(nexthop_id(via)),
@@ -125,7 +125,7 @@ fn id(via: IpAddr) -> Option<u32> {
     }
 }
 
-/// Returns our object with this id as it should be.
+/// Returns our object with this id and the right properties.
 fn ours(id: u32) -> Nexthop {
     Nexthop {
         via: Some(IpAddr::V4(id.into())),
@@ -134,7 +134,7 @@ fn ours(id: u32) -> Nexthop {
     }
 }
 
-/// Returns whether an object is one of ours as it should be.
+/// Returns whether an object is ours and has the right properties.
 pub(super) fn is_right(id: u32, nexthop: &Nexthop) -> bool {
     *nexthop == ours(id)
 }

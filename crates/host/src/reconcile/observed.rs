@@ -21,8 +21,8 @@ pub struct Observed {
     /// CNI configurations that are ours or in the place of a wanted one, by overlay.
     /// `None`: the directory could not be read, so that nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
-    /// Place where the checksums of packets in the tunnel are computed. `None`: that does not
-    /// matter, there is no tunnel, or the kernel cannot tell.
+    /// Place where the checksums of packets in the tunnel are computed. `None`: the setting does
+    /// not matter, there is no tunnel, or the kernel cannot tell.
     pub tx_checksum: Option<ChecksumOffload>,
     /// Device that carries the tunnels; `None`: it cannot be found.
     pub underlay: Option<Underlay>,
@@ -172,7 +172,7 @@ pub struct Neighbour {
 pub struct FdbEntry {
     /// True if it was set and never expires. Other entries were learned.
     pub permanent: bool,
-    /// True if it has no property that ours have not (such as its own UDP port or VNI).
+    /// True if it has only properties that our entries have (for example no UDP port or VNI).
     pub plain: bool,
 }
 
@@ -189,8 +189,7 @@ pub struct Route {
     pub metric: u32,
     /// Origin (`RTPROT_*`).
     pub protocol: u8,
-    /// True if it has no property that ours have not (such as a type other than unicast, a
-    /// TOS, several next hops).
+    /// True if it has only properties that our routes have: unicast, no TOS, one next hop.
     pub plain: bool,
     /// Nexthop object that it refers to.
     pub nexthop: Option<u32>,

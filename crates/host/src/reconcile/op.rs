@@ -26,7 +26,7 @@ pub enum Op {
     SkipDad(Arc<str>),
     /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
-    /// Set whether the device below computes the checksums of packets in the tunnel.
+    /// Set whether the underlay's network card computes the checksums of packets in the tunnel.
     SetTxChecksum(Arc<str>, ChecksumOffload),
     /// Change a device.
     SetDevice(Arc<str>, DeviceChange),
@@ -89,7 +89,7 @@ pub enum Scope<'a> {
     Ipv4,
     /// Every overlay that has an IPv6 range.
     Ipv6,
-    /// One overlay.
+    /// A single overlay.
     Overlay(&'a str),
 }
 
@@ -143,7 +143,7 @@ pub struct NewDevice {
 /// Place where the checksums of packets in the tunnel are computed, as `ethtool` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumOffload {
-    /// The device below computes them.
+    /// The underlay's network card computes them.
     On,
     /// The kernel computes them before the packet enters the tunnel.
     Off,

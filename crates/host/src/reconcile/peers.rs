@@ -130,7 +130,12 @@ impl<'a> RouteDifferences<'a> {
             let routes = found.remove(key).unwrap_or_default();
             differences.add(*key, *via, routes, nexthops);
         }
-        let is_in_use = |route: &Route| wanted.in_use.iter().any(|net| net.contains(&route.dst));
+        let is_in_use = |route: &Route| {
+            wanted
+                .draining_ranges
+                .iter()
+                .any(|net| net.contains(&route.dst))
+        };
         let rest = found.into_values().flatten();
         let unwanted = rest.filter(|route| is_ours(route) && !is_in_use(route));
         differences.stale.extend(unwanted);
@@ -172,21 +177,21 @@ impl<'a> RouteDifferences<'a> {
 }
 
 /// Upper bound of peers that are changed without a full reconciliation.
-const MOST_CHANGES: usize = 100;
+const MAX_CHANGES: usize = 100;
 
 /// Peers that differ between two lists, by address.
 #[derive(Debug, Default)]
 struct ChangedPeers<'a> {
-    /// Peers of the old list that the new one has not, or has with other properties.
+    /// Peers of the old list that are missing or different in the new one.
     removed: Vec<(Ipv4Addr, &'a Peer)>,
-    /// Peers of the new list that the old one has not, or had with other properties.
+    /// Peers of the new list that are missing or different in the old one.
     added: Vec<(Ipv4Addr, &'a Peer)>,
 }
 
 impl<'a> ChangedPeers<'a> {
     /// Walks through both lists once. Most peers of two lists are the same values in memory,
     /// so that only their addresses are compared. `None`: there are more than
-    /// [`MOST_CHANGES`].
+    /// [`MAX_CHANGES`].
     fn between(from: &'a PeerMap, to: &'a PeerMap) -> Option<ChangedPeers<'a>> {
         let mut changed = ChangedPeers::default();
         let (mut old, mut new) = (from.iter(), to.iter());
@@ -210,7 +215,7 @@ impl<'a> ChangedPeers<'a> {
                 let entry = |(ip, peer): (&Ipv4Addr, &'a Arc<Peer>)| (*ip, &**peer);
                 changed.removed.extend(removed.map(entry));
                 changed.added.extend(added.map(entry));
-                if changed.removed.len().max(changed.added.len()) > MOST_CHANGES {
+                if changed.removed.len().max(changed.added.len()) > MAX_CHANGES {
                     return None;
                 }
             }
@@ -230,7 +235,7 @@ impl<'a> ChangedPeers<'a> {
 ///
 /// Returns `None` if a full reconciliation has to decide, because:
 ///
-/// * there are more than [`MOST_CHANGES`] changes, or none;
+/// * there are more than [`MAX_CHANGES`] changes, or none;
 /// * two peers claim one object: a delta could remove or replace the object of a peer that did
 ///   not change;
 /// * a change has a problem that has to be reported.
@@ -360,7 +365,7 @@ fn route_difference(
     ops
 }
 
-/// Returns an existing route of ours.
+/// Returns an existing route that this module created.
 fn our_route(key: RouteKey, via: IpAddr, nexthop: Option<u32>) -> OldRoute {
     OldRoute {
         table: key.table,
@@ -372,7 +377,7 @@ fn our_route(key: RouteKey, via: IpAddr, nexthop: Option<u32>) -> OldRoute {
     }
 }
 
-/// Returns the entries of `new` that `old` has not, or has with another value.
+/// Returns the entries of `new` that are missing or different in `old`.
 fn added<'a, K: Ord, V: PartialEq>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
@@ -381,7 +386,7 @@ fn added<'a, K: Ord, V: PartialEq>(
         .filter(|(key, value)| old.get(key) != Some(*value))
 }
 
-/// Returns the entries of `old` whose keys `new` has not.
+/// Returns the entries of `old` whose keys are missing in `new`.
 fn removed<'a, K: Ord, V>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,

@@ -15,13 +15,13 @@ use super::types::Plan;
 /// Plans the rules.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     let wanted = wanted(desired);
-    let in_use: Vec<IpNet> = plan
+    let draining_ranges: Vec<IpNet> = plan
         .draining
         .iter()
         .flat_map(|part| part.ranges.clone())
         .collect();
     let is_right = |rule: &Rule| {
-        (wanted.contains_key(&rule.from) || in_use.contains(&rule.from))
+        (wanted.contains_key(&rule.from) || draining_ranges.contains(&rule.from))
             && rule.priority < MAIN_PRIORITY
     };
     // Wrong rules are removed first: for the kernel a second rule with the same content at

@@ -13,8 +13,8 @@ use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
 use super::types::Plan;
 
-/// Neighbours, FDB entries and routes of peers. (If two peers claim the same, which the
-/// master prevents, the one with the higher address has it.)
+/// Neighbours, FDB entries and routes of peers. (If two peers claim one object, which the
+/// master prevents, the peer with the higher address gets it.)
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PeerObjects {
     /// Hardware addresses of the VTEPs.
@@ -35,12 +35,12 @@ pub(super) struct Wanted {
     /// True if the master has sent the peers: stale objects may be removed.
     pub(super) peers_known: bool,
     /// Ranges of removed overlays that still have containers: routes into them stay.
-    pub(super) in_use: Vec<IpNet>,
+    pub(super) draining_ranges: Vec<IpNet>,
 }
 
 impl Wanted {
-    /// Returns the objects for the desired peers. As long as no peers are known these are
-    /// the ones that `device` has.
+    /// Returns the objects for the desired peers, or the existing objects of `device` if the
+    /// peers are unknown.
     pub(super) fn new(
         desired: &Desired,
         vtep: &Vtep,
@@ -49,7 +49,7 @@ impl Wanted {
     ) -> Wanted {
         let ranges = plan.draining.iter().flat_map(|part| part.ranges.clone());
         let mut wanted = Wanted {
-            in_use: ranges.collect(),
+            draining_ranges: ranges.collect(),
             ..Wanted::default()
         };
         match (&desired.peers, device) {
@@ -79,7 +79,7 @@ impl PeerObjects {
             }
         }
         let is_reachable = |via: &IpAddr| vtep.addresses.iter().any(|own| own.contains(via));
-        // A route with another metric is not one that we create. Created as ours are, it would
+        // We never create a route with another metric. Created again with our metric, it would
         // replace the right one.
         let is_like_ours =
             |route: &&Route| is_ours(route) && route.plain && has_default_metric(route);
@@ -142,13 +142,13 @@ pub(super) fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
     peer.vtep_mac == vtep.mac || peer.vtep_ips.iter().any(is_own)
 }
 
-/// Returns whether a route over our device is for us to remove: this module created it, or
-/// it is like those of `dcos-net`. Other routes are an operator's.
+/// Returns whether this module may remove a route over our device: this module or `dcos-net`
+/// created it. Other routes belong to an operator.
 pub(super) fn is_ours(route: &Route) -> bool {
     route.protocol == PROTOCOL || (route.protocol == PROTOCOL_BOOT && route.via.is_some())
 }
 
-/// Returns whether a route has the metric that ours get.
+/// Returns whether a route has the metric of our routes.
 pub(super) fn has_default_metric(route: &Route) -> bool {
     route.metric == default_metric(route.dst)
 }

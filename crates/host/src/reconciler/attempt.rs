@@ -1,4 +1,4 @@
-//! One attempt of a reconciliation: reads the host, plans, applies the plan.
+//! Attempt of a reconciliation: reads the host, plans, applies the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -88,7 +88,7 @@ pub fn preview(desired: &Desired) -> Preview {
 
 impl Executor {
     /// Starts the thread. It calls `wake` whenever there is a report to
-    /// [`poll`](Executor::poll); `wake` must not wait for whoever drops the executor.
+    /// [`poll`](Executor::poll); `wake` must not wait for the thread that drops the executor.
     ///
     /// # Errors
     /// The thread cannot be started.

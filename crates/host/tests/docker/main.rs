@@ -399,7 +399,7 @@ fn stopped_engine_is_reported_and_found_when_it_continues() {
     );
 }
 
-/// Each of the agents takes the other's network for a leftover.
+/// Two agents take each other's network for a leftover.
 #[test]
 fn two_agents_with_one_engine_slow_down() {
     if !testbed::skip::require_docker("two_agents_with_one_engine_slow_down") {
@@ -432,7 +432,7 @@ fn two_agents_with_one_engine_slow_down() {
     );
 }
 
-/// If no network is desired and none is left, the engine is observed once per request.
+/// The engine is observed once per request if no network is desired and none is left.
 #[test]
 fn engine_without_desired_networks_is_not_polled() {
     let engine = FakeEngine::new(|line| match line.contains("/networks") {

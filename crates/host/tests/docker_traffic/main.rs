@@ -211,8 +211,8 @@ fn other_networks_stay_apart() {
     check();
 }
 
-/// Without a special configuration the kernel would use the gateway's IPv6 address only one to
-/// two seconds after the start of the first container (duplicate address detection).
+/// Duplicate address detection must be off: otherwise the kernel uses the gateway's IPv6
+/// address only one to two seconds after the start of the first container.
 #[test]
 fn the_first_container_has_ipv6_at_once() {
     if !testbed::skip::require_docker("the_first_container_has_ipv6") {

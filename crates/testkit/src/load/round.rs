@@ -71,7 +71,7 @@ pub struct Measured {
     /// Mesos's own `/state` while agents register and get the list of peers: median time, and
     /// number of requests.
     pub mesos_busy: (Duration, usize),
-    /// One more agent: time until it is registered, and until every agent knows it.
+    /// Times after an agent is added, until it is registered and until every agent knows it.
     pub join: (Duration, Duration),
     /// A deleted agent: time until every agent knows; `None` for the baseline.
     pub leave: Option<Duration>,
@@ -460,7 +460,7 @@ impl Canned {
     }
 }
 
-/// One agent as it stands in the state.
+/// Agent in the JSON of the state.
 const AGENT_JSON: &str = concat!(
     r#"{"connected":true,"ip":"127.240.10.100","overlays":[{"backend":{"vxlan":{"vni":1024,"#,
     r#""vtep_ip":"44.128.10.100/16","vtep_mac":"70:b3:d5:80:0a:64","vtep_name":"vtep1024"}},"#,

@@ -1,5 +1,5 @@
-//! The work of a leading master that has read the log: it answers agents and operators, and
-//! writes the log between a change of the ledger and the answers that depend on it.
+//! A leading master that has read the log. It answers agents and operators. A change of the
+//! ledger is written to the log before the answers that depend on it are sent.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -47,24 +47,24 @@ pub struct Leadership {
 enum AnswerTime<'a> {
     /// Now: the log has everything that the answer depends on.
     Now,
-    /// With these answers, after the write that they wait for.
+    /// After a write, together with these pending answers.
     AfterWrite(&'a mut PendingAnswers),
 }
 
 impl Leadership {
     /// Begins to serve what was recovered from the log. `epoch` identifies the
     /// term for the agents and is not 0. Connected agents get their peers again.
-    pub fn new(cx: &mut MasterParts<'_>, recovery: Recovery, epoch: u64) -> Leadership {
+    pub fn new(parts: &mut MasterParts<'_>, recovery: Recovery, epoch: u64) -> Leadership {
         let agents = recovery.committed.iter().map(|(ip, agent)| (*ip, agent));
         let mut peers = Peers::new(epoch, agents);
-        for (ip, session) in cx.sessions.iter() {
+        for (ip, session) in parts.sessions.iter() {
             if let Some(form) = session.peer_list_form.filter(|_| session.is_connected) {
                 let subscription = Subscription {
                     pid: session.pid.clone(),
                     version: PeersVersion::default(),
                     form,
                 };
-                peers.subscribe(cx.out.now(), ip, subscription);
+                peers.subscribe(parts.out.now(), ip, subscription);
             }
         }
         Leadership {
@@ -95,7 +95,7 @@ impl Leadership {
         self.answers
     }
 
-    /// Returns the state as the log has it, with the reports of the agents, as JSON.
+    /// Returns the committed state with the reports of the agents, as JSON.
     pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
         let committed = self.ledger.committed();
         let agents = committed.agents.iter().map(|(ip, agent)| {
@@ -119,47 +119,48 @@ impl Leadership {
     }
 
     /// Sends what is due.
-    pub fn tick(&mut self, cx: &mut MasterParts<'_>) {
-        if !self.answers.registrations.is_empty() || cx.writer.has_registrations() {
-            self.peers.expect_subscriptions(cx.out.now());
+    pub fn tick(&mut self, parts: &mut MasterParts<'_>) {
+        if !self.answers.registrations.is_empty() || parts.writer.has_registrations() {
+            self.peers.expect_subscriptions(parts.out.now());
         }
-        self.peers.tick(cx.out);
-        self.pushes.tick(cx.out, cx.sessions);
+        self.peers.tick(parts.out);
+        self.pushes.tick(parts.out, parts.sessions);
     }
 
     // The log.
 
     /// Writes the changes of the ledger, unless there are none or a write is under way.
-    pub fn commit_if_due(&mut self, cx: &mut MasterParts<'_>) {
+    pub fn commit_if_due(&mut self, parts: &mut MasterParts<'_>) {
         let is_due = self.ledger.has_uncommitted() || self.answers.has_requests();
-        if !is_due || cx.writer.is_busy() {
+        if !is_due || parts.writer.is_busy() {
             return;
         }
         let (delta, state) = self.ledger.take_delta();
         let answers = std::mem::take(&mut self.answers);
-        cx.writer
-            .write(cx.out, WrittenBatch { delta, answers }, state);
+        parts
+            .writer
+            .write(parts.out, WrittenBatch { delta, answers }, state);
     }
 
-    /// Releases the answers that waited for a write that is in the log now.
-    pub fn handle_stored(&mut self, cx: &mut MasterParts<'_>, batch: WrittenBatch) {
+    /// Sends the answers that waited for a write. The write has succeeded.
+    pub fn handle_stored(&mut self, parts: &mut MasterParts<'_>, batch: WrittenBatch) {
         let WrittenBatch { delta, answers } = batch;
         for (ip, agent) in delta.agents() {
-            self.peers.update(cx.out.now(), ip, agent);
+            self.peers.update(parts.out.now(), ip, agent);
         }
         self.ledger.commit(delta);
         for answered in answers.registrations.into_values() {
-            self.answer(cx, &answered.registration, &answered.answer);
+            self.answer(parts, &answered.registration, &answered.answer);
         }
-        self.pushes.send(cx.out, cx.sessions, answers.pushes);
+        self.pushes.send(parts.out, parts.sessions, answers.pushes);
         for departed in &answers.departed {
-            self.finish_departure(cx, departed);
+            self.finish_departure(parts, departed);
         }
         for request in &answers.departures {
-            self.answer_departure(cx, request);
+            self.answer_departure(parts, request);
         }
         for change in answers.overlay_changes {
-            self.answer_overlay_change(cx, change);
+            self.answer_overlay_change(parts, change);
         }
     }
 
@@ -176,17 +177,16 @@ impl Leadership {
 
     // Consequences of released subnets.
 
-    /// Logs which overlays have drained, and sends new lists if another overlay took the place
-    /// of one.
-    fn handle_drain_outcome(&mut self, cx: &mut MasterParts<'_>, settled: DrainOutcome) {
-        for name in &settled.drained {
-            cx.out.log(
+    /// Logs the drained overlays, and sends new lists if the networks changed.
+    fn handle_drain_outcome(&mut self, parts: &mut MasterParts<'_>, outcome: DrainOutcome) {
+        for name in &outcome.drained {
+            parts.out.log(
                 Level::Info,
                 format!("Overlay {name} is drained; its ranges are free"),
             );
         }
-        if let Some(lists) = settled.lists {
-            cx.out.log(
+        if let Some(lists) = outcome.lists {
+            parts.out.log(
                 Level::Info,
                 "An overlay of the configuration that was left out is in force now",
             );
@@ -194,8 +194,8 @@ impl Leadership {
         }
     }
 
-    /// Replaces the lists that the next write releases by those of the present networks. An
-    /// agent whose registration waits gets its list as the answer.
+    /// Replaces the lists that wait for the next write. An agent whose registration waits gets
+    /// its list as the answer.
     fn set_lists(&mut self, mut lists: AgentLists) {
         for (ip, answered) in &mut self.answers.registrations {
             if let Some(list) = lists.remove(ip) {
@@ -225,12 +225,12 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
 }
 
 /// Returns the leases of the agents at present.
-fn leases<'a>(cx: &'a MasterParts<'_>, answers: &'a PendingAnswers) -> Leases<'a> {
+fn leases<'a>(parts: &'a MasterParts<'_>, answers: &'a PendingAnswers) -> Leases<'a> {
     Leases {
-        duration: cx.lease,
-        now: cx.out.now(),
-        sessions: cx.sessions,
+        duration: parts.lease,
+        now: parts.out.now(),
+        sessions: parts.sessions,
         answers,
-        writer: cx.writer,
+        writer: parts.writer,
     }
 }

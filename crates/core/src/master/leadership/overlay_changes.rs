@@ -12,17 +12,19 @@ impl Leadership {
     /// change.
     pub fn handle_overlay_change(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         request: RequestId,
         change: &Change,
         removal: Removal,
     ) {
         let name = change.name().to_owned();
         let before = self.ledger.networks().last_known(&name).cloned();
-        let registered = registered_agents(cx.sessions, &self.answers);
+        let registered = registered_agents(parts.sessions, &self.answers);
         let pending = match self.ledger.change_networks(change, removal, &registered) {
             Err(Refusal { status, sentence }) => {
-                return cx.out.respond(request, Response::text(status, &sentence));
+                return parts
+                    .out
+                    .respond(request, Response::text(status, &sentence));
             }
             Ok(None) => PendingOverlayChange {
                 request,
@@ -31,7 +33,7 @@ impl Leadership {
                 before: None,
             },
             Ok(Some(made)) => {
-                cx.out.log(Level::Info, made.summary);
+                parts.out.log(Level::Info, made.summary);
                 self.set_lists(made.lists);
                 let is_new = matches!(change, Change::Add(_));
                 PendingOverlayChange {
@@ -45,10 +47,10 @@ impl Leadership {
         self.answers.overlay_changes.push(pending);
     }
 
-    /// Answers a request to change an overlay. The log has the change.
+    /// Answers a request to change an overlay, once the log has the change.
     pub(super) fn answer_overlay_change(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         change: PendingOverlayChange,
     ) {
         let PendingOverlayChange {
@@ -65,6 +67,6 @@ impl Leadership {
                 .headers
                 .push(("Location", format!("/overlay-master/overlays/{name}")));
         }
-        cx.out.respond(request, response);
+        parts.out.respond(request, response);
     }
 }

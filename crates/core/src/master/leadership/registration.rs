@@ -17,42 +17,45 @@ use crate::proto::internal::{
 use crate::{Effect, Io, Level, Upid};
 
 impl Leadership {
-    /// Allocates what a registering agent requests and does not have yet. It is answered as
-    /// soon as the log has its allocation.
-    pub fn register(&mut self, cx: &mut MasterParts<'_>, registration: Registration) {
+    /// Allocates what a registering agent requests and does not have yet. The answer is sent as
+    /// soon as the log has the allocation.
+    pub fn register(&mut self, parts: &mut MasterParts<'_>, registration: Registration) {
         let Registration { ip, from, message } = &registration;
         let ip = *ip;
         let request = AllocationRequest::from_network_config(&message.network_config);
-        let granted = match self.allocate(cx, ip, request) {
+        let granted = match self.allocate(parts, ip, request) {
             Ok(granted) => granted,
-            Err(exhausted) => return refuse(cx, from, &exhausted),
+            Err(exhausted) => return refuse(parts, from, &exhausted),
         };
-        report_exhausted(cx, from, &granted);
+        report_exhausted(parts, from, &granted);
         // Agents also register to refresh what the master knows. That must not break the
         // connection, which the Mesos master uses as well.
-        let reconnect = cx
+        let reconnect = parts
             .sessions
             .find(from)
             .is_some_and(|(_, session)| session.is_list_unconfirmed);
-        cx.out.push(Effect::Io(Io::Link {
+        parts.out.push(Effect::Io(Io::Link {
             to: from.clone(),
             reconnect,
         }));
         let form = list_form(message);
-        cx.sessions.register(cx.out.now(), ip, from, form, request);
+        parts
+            .sessions
+            .register(parts.out.now(), ip, from, form, request);
         let problems = &granted.list.problems;
-        if let Some((_, session)) = cx.sessions.find(from).filter(|_| !problems.is_empty()) {
-            session.set_last_error(cx.out.now(), &problems.join("; "));
+        if let Some((_, session)) = parts.sessions.find(from).filter(|_| !problems.is_empty()) {
+            session.set_last_error(parts.out.now(), &problems.join("; "));
         }
-        self.notify_reclaimed(cx, ip, &granted.exhausted);
+        self.notify_reclaimed(parts, ip, &granted.exhausted);
         if let Some(allocation) = self.ledger.allocation(ip).filter(|_| granted.is_new) {
-            cx.out
+            parts
+                .out
                 .log(Level::Info, format!("Giving agent {ip} {allocation}"));
         }
         // The answer replaces a list that was or would be sent.
         self.answers.pushes.remove(&ip);
         self.pushes.remove(ip);
-        match self.answer_time(cx.writer, ip) {
+        match self.answer_time(parts.writer, ip) {
             AnswerTime::AfterWrite(answers) => {
                 let answer = granted.list;
                 let answered = AnsweredRegistration {
@@ -61,7 +64,7 @@ impl Leadership {
                 };
                 answers.registrations.insert(ip, answered);
             }
-            AnswerTime::Now => self.answer(cx, &registration, &granted.list),
+            AnswerTime::Now => self.answer(parts, &registration, &granted.list),
         }
     }
 
@@ -69,7 +72,7 @@ impl Leadership {
     /// whose leases ended are reclaimed.
     fn allocate(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         request: AllocationRequest,
     ) -> Result<GrantedAllocation, Exhausted> {
@@ -78,22 +81,22 @@ impl Leadership {
                 Ok(granted) => return Ok(granted),
                 Err(shortage) => shortage,
             };
-            let ended = leases(cx, &self.answers).ended(self.ledger.agents());
+            let ended = leases(parts, &self.answers).ended(self.ledger.agents());
             let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &ended)
             else {
                 return self.ledger.allocate_available(ip, request);
             };
             for other in agents {
                 let reason = format!("agent {ip} needs it: {}", exhausted.reason());
-                self.reclaim(cx, other, &reason);
+                self.reclaim(parts, other, &reason);
             }
         }
     }
 
-    /// Tells an agent whose allocation was reclaimed what it has instead.
+    /// Notifies an agent whose allocation was reclaimed of its new allocation.
     fn notify_reclaimed(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         exhausted: &[Exhausted],
     ) {
@@ -105,22 +108,22 @@ impl Leadership {
             return;
         };
         let notice = notices::reallocated(&self.ledger, ip, &before, exhausted);
-        cx.out.log(
+        parts.out.log(
             Level::Info,
             format!("Agent {ip} has returned and gets this notice: {notice}"),
         );
-        cx.sessions.set_notices(ip, vec![notice]);
+        parts.sessions.set_notices(ip, vec![notice]);
     }
 
-    /// Answers a registration. The log has its allocation.
+    /// Answers a registration, once the log has the allocation.
     pub(super) fn answer(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         to: &Registration,
         answer: &UpdateAgentOverlaysMessage,
     ) {
         // A newer registration from another process at this address has its own answer.
-        let Some(session) = cx
+        let Some(session) = parts
             .sessions
             .get(to.ip)
             .filter(|session| *session.pid == to.from)
@@ -131,67 +134,67 @@ impl Leadership {
         let connected = session.is_connected;
         // A list of an earlier write must not be sent again.
         self.pushes.remove(to.ip);
-        cx.out.send(
+        parts.out.send(
             &to.from,
             &UpdateAgentOverlaysMessage {
                 notices,
                 ..answer.clone()
             },
         );
-        cx.sessions.record_list_sent(to.ip, answer.revision());
+        parts.sessions.record_list_sent(to.ip, answer.revision());
         match to.message.peers.zip(list_form(&to.message)) {
             Some((version, form)) if connected => {
                 let subscription = Subscription { pid, version, form };
-                self.peers.subscribe(cx.out.now(), to.ip, subscription);
+                self.peers.subscribe(parts.out.now(), to.ip, subscription);
             }
             _ => self.peers.unsubscribe(to.ip),
         }
     }
 
-    /// Takes the report of an agent: the state of its overlays, its errors, and the removed
+    /// Handles the report of an agent: the state of its overlays, its errors, and the removed
     /// overlays that it still uses.
     pub fn handle_report(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         from: &Upid,
         report: AgentRegisteredMessage,
     ) {
-        let Some((ip, session)) = cx.sessions.find(from) else {
-            cx.out.counters.reports.dropped += 1;
-            cx.out.warn("unregistered", || {
+        let Some((ip, session)) = parts.sessions.find(from) else {
+            parts.out.counters.reports.dropped += 1;
+            parts.out.warn("unregistered", || {
                 format!("{from} reports its overlays but is not registered; dropped, it will register again")
             });
             return;
         };
         let errors = errors(&report);
         if !errors.is_empty() {
-            session.set_last_error(cx.out.now(), &errors);
-            cx.out
+            session.set_last_error(parts.out.now(), &errors);
+            parts
+                .out
                 .warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
         self.pushes.remove(ip);
-        cx.out.send(from, &AgentRegisteredAcknowledgement {});
-        self.release_drained(cx, ip, &report);
-        cx.sessions.record_report(from, report);
+        parts.out.send(from, &AgentRegisteredAcknowledgement {});
+        self.release_drained(parts, ip, &report);
+        parts.sessions.record_report(from, report);
     }
 
-    /// Releases the agent's subnets of removed overlays that its report shows it does not use
-    /// any more.
+    /// Releases the agent's subnets of removed overlays that the agent no longer uses, by its
+    /// report.
     fn release_drained(
         &mut self,
-        cx: &mut MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         report: &AgentRegisteredMessage,
     ) {
-        let told = cx
+        let last_revision = parts
             .sessions
             .get(ip)
             .and_then(|session| session.last_revision_sent);
         // A report from before the first list of this term is out of date.
-        let Some(revision) = report
-            .revision
-            .filter(|revision| told.is_some_and(|told| *revision <= told))
-        else {
+        let Some(revision) = report.revision.filter(|revision| {
+            last_revision.is_some_and(|last_revision| *revision <= last_revision)
+        }) else {
             return;
         };
         let uses = |name: &str| {
@@ -202,35 +205,35 @@ impl Leadership {
         if released.is_empty() {
             return;
         }
-        let registered = || registered_agents(cx.sessions, &self.answers);
-        let settled = self.ledger.release_overlays(ip, &released, registered);
+        let registered = || registered_agents(parts.sessions, &self.answers);
+        let outcome = self.ledger.release_overlays(ip, &released, registered);
         for name in released {
-            cx.out.log(
+            parts.out.log(
                 Level::Info,
                 format!("Agent {ip} has released overlay {name}"),
             );
         }
-        self.handle_drain_outcome(cx, settled);
+        self.handle_drain_outcome(parts, outcome);
     }
 }
 
 /// Refuses a registration for which there is no VTEP address.
-fn refuse(cx: &mut MasterParts<'_>, from: &Upid, exhausted: &Exhausted) {
-    cx.out.counters.exhausted(exhausted);
+fn refuse(parts: &mut MasterParts<'_>, from: &Upid, exhausted: &Exhausted) {
+    parts.out.counters.exhausted(exhausted);
     let reason = exhausted.to_string();
-    cx.out.warn("refused", || {
+    parts.out.warn("refused", || {
         format!("The registration of {from} is refused: {reason}")
     });
-    cx.out.send(from, &RegistrationRefusedMessage { reason });
+    parts.out.send(from, &RegistrationRefusedMessage { reason });
 }
 
 /// Counts the exhausted ranges of an allocation and warns of them.
-fn report_exhausted(cx: &mut MasterParts<'_>, from: &Upid, granted: &GrantedAllocation) {
+fn report_exhausted(parts: &mut MasterParts<'_>, from: &Upid, granted: &GrantedAllocation) {
     for exhausted in &granted.exhausted {
-        cx.out.counters.exhausted(exhausted);
+        parts.out.counters.exhausted(exhausted);
     }
     for problem in &granted.list.problems {
-        cx.out.warn("lacking", || {
+        parts.out.warn("lacking", || {
             format!("{from} does not get everything that it requests: {problem}")
         });
     }

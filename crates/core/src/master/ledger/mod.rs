@@ -9,11 +9,10 @@
 //!
 //! 1. No address or subnet belongs to two agents.
 //! 2. The allocator's used addresses and subnets are those of the records.
-//! 3. A record has an overlay, and its encoded forms describe its allocation in the present
-//!    networks.
-//! 4. An agent whose record is not as in the latest delta is in the next one.
-//! 5. An overlay that is not in force drains for as long as a record has it, and is
-//!    forgotten then.
+//! 3. A record has at least one overlay, and its encoded forms describe its allocation in the
+//!    present networks.
+//! 4. An agent whose record differs from the latest delta is in the next delta.
+//! 5. An overlay that is not in force drains until no record has it, and is then forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -52,7 +51,7 @@ pub struct RegisteredAgent {
     pub requested: AllocationRequest,
     /// The link to the agent is up.
     pub is_connected: bool,
-    /// The agent accepts a list that it did not register for, or waits for an answer.
+    /// The agent accepts unsolicited lists, or waits for an answer.
     pub accepts_list: bool,
 }
 
@@ -70,7 +69,7 @@ pub struct Ledger {
     committed: Committed,
 }
 
-/// The parts of a ledger that the latest delta does not have.
+/// Changes since the latest delta.
 #[derive(Debug)]
 struct Uncommitted {
     agents: BTreeSet<Ipv4Addr>,
@@ -86,7 +85,7 @@ pub struct Committed {
     pub agents: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
 }
 
-/// The changes that one write brings into the log.
+/// Changes of one write.
 #[derive(Debug)]
 pub struct Delta {
     /// The changed agents; `None` for those that have no allocation any more.
@@ -137,7 +136,7 @@ pub struct DrainOutcome {
 }
 
 impl Ledger {
-    /// Creates the ledger of what was recovered from the log.
+    /// Creates the ledger from the recovered state.
     pub fn new(recovery: Recovery) -> Ledger {
         let networks = Arc::new(recovery.networks);
         Ledger {
@@ -236,8 +235,8 @@ impl Ledger {
         outcome.map(|exhausted| self.grant(ip, request, allocation, exhausted))
     }
 
-    /// Takes from the allocator what an agent requests and does not have yet. Returns its
-    /// allocation with that, which the caller has to store or to release.
+    /// Allocates what an agent requests and does not have yet, without storing it. Returns the
+    /// new allocation, which the caller has to store or to release.
     fn try_allocate(
         &mut self,
         ip: Ipv4Addr,
@@ -291,7 +290,8 @@ impl Ledger {
         let before = known.as_ref().map(|record| &record.encoded);
         let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
         let is_new = match known {
-            // The encoded forms have the whole allocation, so that is the same, too.
+            // The encoded forms contain the whole allocation, so the allocations are equal,
+            // too.
             Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
                 debug_assert_eq!(record.allocation, allocation, "not all is encoded");
                 record.requested = requested;
@@ -313,9 +313,9 @@ impl Ledger {
         (description.sent, is_new)
     }
 
-    /// Chooses agents to reclaim from so that one of the exhausted ranges of a shortage has
-    /// what the agent at `ip` requests, and returns that range and the agents. Earlier
-    /// candidates are preferred, and no more are chosen than needed.
+    /// Chooses agents whose reclaimed allocations would make room in one of the exhausted
+    /// ranges for the agent at `ip`. Returns that range and the agents. Earlier candidates are
+    /// preferred, and no more are chosen than needed.
     pub fn choose_reclaim<'a>(
         &self,
         ip: Ipv4Addr,
@@ -345,8 +345,8 @@ impl Ledger {
 
     // Release.
 
-    /// Deletes an agent: its allocation is free, and nothing of it is remembered.
-    /// `registered` are the agents that have registered, for new lists.
+    /// Deletes an agent: frees and forgets its allocation. `registered` are the agents that
+    /// have registered, for new lists.
     pub fn delete(
         &mut self,
         ip: Ipv4Addr,
@@ -359,8 +359,8 @@ impl Ledger {
         self.finish_draining(registered)
     }
 
-    /// Reclaims the allocation of an agent: it is free, and remembered for the case that the
-    /// agent returns. `registered` are the agents that have registered, for new lists.
+    /// Reclaims the allocation of an agent: frees it, and remembers it in case the agent
+    /// returns. `registered` are the agents that have registered, for new lists.
     pub fn reclaim(
         &mut self,
         ip: Ipv4Addr,
@@ -430,7 +430,7 @@ impl Ledger {
         self.finish_draining(registered)
     }
 
-    /// Removes the record of an agent and makes its allocation free.
+    /// Removes the record of an agent and frees its allocation.
     fn remove_record(&mut self, ip: Ipv4Addr) -> Option<AgentRecord> {
         let record = self.records.remove(&ip)?;
         self.allocator.release(&record.allocation);
@@ -476,7 +476,7 @@ impl Ledger {
         (delta, state)
     }
 
-    /// Makes a delta that is in the log now part of the committed state.
+    /// Adds a delta that was written to the committed state.
     pub fn commit(&mut self, delta: Delta) {
         if let Some(networks) = delta.networks {
             self.committed.networks = networks;
@@ -518,7 +518,7 @@ fn list(
     }
 }
 
-/// Returns the subnets of every overlay that agents have.
+/// Returns the subnets that agents have, by overlay.
 fn subnets_by_overlay(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> SubnetsByOverlay {
     let mut subnets = SubnetsByOverlay::new();
     for (ip, record) in records {

@@ -31,7 +31,7 @@ pub struct NetworkChange {
     pub lists: AgentLists,
 }
 
-/// The ledger as it would be with other networks.
+/// Draft of the ledger with other networks.
 struct Draft {
     networks: Networks,
     allocator: Allocator,
@@ -42,8 +42,8 @@ struct Draft {
 }
 
 impl Ledger {
-    /// Adds, changes or removes an overlay. `removal` matters to a removal only. Returns
-    /// `None` if the networks are like that already.
+    /// Adds, changes or removes an overlay. `removal` matters to a removal only. Returns `None`
+    /// if nothing would change.
     ///
     /// # Errors
     /// The change contradicts other overlays or present allocations. Then nothing changed.
@@ -70,20 +70,20 @@ impl Ledger {
         if drained.is_empty() {
             return DrainOutcome::default();
         }
-        let settled = self
+        let networks = self
             .networks
             .after_release(&subnets_by_overlay(&self.records));
         let mut lists = None;
-        if settled.revision != self.networks.revision {
+        if networks.revision != self.networks.revision {
             let draft = Draft::new(
-                settled,
+                networks,
                 self.records.clone(),
                 BTreeSet::new(),
                 &registered(),
             );
             lists = Some(self.adopt(draft));
-        } else if settled != *self.networks {
-            self.networks = Arc::new(settled);
+        } else if networks != *self.networks {
+            self.networks = Arc::new(networks);
             self.uncommitted.networks = true;
         }
         DrainOutcome { drained, lists }
@@ -91,10 +91,10 @@ impl Ledger {
 
     /// Drafts the ledger after a change. Returns `None` if nothing would change.
     ///
-    /// A removal by force first takes the subnets of the overlay from all agents. If that took
-    /// any, there is a change whatever [`Networks::changed`] says of the overlay:
-    /// * it was removed before, and was only draining until now;
-    /// * it exists only because agents have subnets of it, and is unknown without them.
+    /// A removal by force first takes the subnets of the overlay from all agents. If any agent
+    /// had one, there is a change even if [`Networks::changed`] finds none or refuses it:
+    /// * the overlay was removed before, and was only draining until now;
+    /// * the overlay exists only because agents have subnets of it.
     ///
     /// Every other change is made if the range has room for the registered agents, or at least
     /// for as many as before.
@@ -177,21 +177,21 @@ impl Ledger {
     fn summary(&self, change: &Change, removal: Removal, draft: &Draft) -> String {
         let name = change.name();
         let revision = draft.networks.revision;
-        let is = draft
+        let after = draft
             .networks
             .overlay(name)
             .map(|overlay| describe_overlay(overlay.info()))
             .unwrap_or_default();
-        let was = self
+        let before = self
             .networks
             .last_known(name)
             .map(describe_overlay)
             .unwrap_or_default();
-        // Nothing but the name may be known of an overlay that is removed.
-        let removed = if was.is_empty() {
+        // Only the name of a removed overlay may be known.
+        let removed = if before.is_empty() {
             name.to_owned()
         } else {
-            format!("{name}, {was}")
+            format!("{name}, {before}")
         };
         let holders = |records: &BTreeMap<_, AgentRecord>| {
             records
@@ -200,12 +200,12 @@ impl Ledger {
                 .count()
         };
         match (change, removal) {
-            (Change::Add(_), _) => format!("Adding overlay {name}, {is} (revision {revision})"),
+            (Change::Add(_), _) => format!("Adding overlay {name}, {after} (revision {revision})"),
             (Change::Replace(_), _) => {
-                format!("Changing overlay {name} from {was} to {is} (revision {revision})")
+                format!("Changing overlay {name} from {before} to {after} (revision {revision})")
             }
             (Change::ResetToFile(_), _) => format!(
-                "Overlay {name} is as in the configuration again, {is} (revision {revision})"
+                "Overlay {name} is as in the configuration again, {after} (revision {revision})"
             ),
             (Change::Remove(_), Removal::Force) => format!(
                 "Removing overlay {removed}, by force: the subnets of {} agents are free at once \
@@ -219,7 +219,7 @@ impl Ledger {
         }
     }
 
-    /// Makes the ledger as drafted. Returns the new lists of the registered agents.
+    /// Adopts a draft. Returns the new lists of the registered agents.
     fn adopt(&mut self, draft: Draft) -> AgentLists {
         let Draft {
             networks,
@@ -268,8 +268,8 @@ impl Draft {
         draft
     }
 
-    /// Makes the record of an agent that has an allocation, or has registered, as it has to be
-    /// in the drafted networks.
+    /// Updates the record of an agent to the drafted networks. The agent has an allocation or
+    /// has registered.
     fn update_agent(&mut self, ip: Ipv4Addr, registered: Option<&RegisteredAgent>) {
         let record = self.records.get(&ip);
         let Some(requested) = registered
@@ -303,8 +303,8 @@ impl Draft {
     }
 }
 
-/// Makes the record of an allocation in other networks, with the list of overlays for the
-/// agent. Returns `None` if the allocation is empty.
+/// Makes a record of the allocation for other networks, and the list of overlays for the agent.
+/// Returns `None` if the allocation is empty.
 fn renewed(
     network: &Network,
     ip: Ipv4Addr,
@@ -331,8 +331,8 @@ fn renewed(
     Some((record, description.sent))
 }
 
-/// Returns how many agents should have a subnet of an overlay, have none, and would find none
-/// in the free part of its range.
+/// Returns the number of agents that should have a subnet of an overlay, have none, and find no
+/// free one.
 fn shortfall(
     name: &str,
     networks: &Networks,

@@ -63,8 +63,8 @@ pub fn unknown(name: &str) -> String {
 }
 
 impl Networks {
-    /// Returns the networks after a change, or `None` if they are like that already. `held` are
-    /// the subnets that agents hold after the change.
+    /// Returns the networks after a change, or `None` if nothing would change. `held` are the
+    /// subnets that agents hold after the change.
     pub fn changed(
         &self,
         change: &Change,
@@ -82,8 +82,8 @@ impl Networks {
         }))
     }
 
-    /// Returns the networks after agents released subnets. `held` are those that they still
-    /// hold. The revision grows only if other networks are in force then.
+    /// Returns the networks after agents released subnets. `held` are the remaining subnets.
+    /// The revision grows only if the networks in force change.
     pub fn after_release(&self, held: &SubnetsByOverlay) -> Networks {
         let overrides = self.overrides.clone();
         let mut networks =
@@ -216,8 +216,13 @@ impl Networks {
         owned.extend(OwnedRange::of_vteps(&self.network));
         let in_force = self.network.overlays.iter();
         owned.extend(in_force.flat_map(|overlay| OwnedRange::of_overlay(overlay.config())));
-        for former in held.keys().filter(|name| self.overlay(name).is_none()) {
-            owned.extend(held_subnets(held, former).map(|held| OwnedRange::of_held(former, held)));
+        for holder in held.keys() {
+            let in_force = self.overlay(holder);
+            let is_unconfigured = |held: &HeldSubnet| {
+                in_force.is_none_or(|overlay| overlay.config().range_like(held.net).is_none())
+            };
+            let subnets = held_subnets(held, holder).filter(is_unconfigured);
+            owned.extend(subnets.map(|held| OwnedRange::of_held(holder, held)));
         }
         if let Some(why) = owned.iter().find_map(|range| range.conflict(config)) {
             return Err(Refusal::conflict(format!(

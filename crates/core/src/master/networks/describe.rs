@@ -1,4 +1,4 @@
-//! Networks in a few words, for the log.
+//! Short descriptions of networks, for the log.
 
 use std::fmt::Write;
 
@@ -21,8 +21,8 @@ pub fn describe(info: &proto::OverlayInfo) -> String {
     parts.join(", ")
 }
 
-/// Describes the differences of the networks in force from those that the last leader wrote, one
-/// phrase each.
+/// Describes the differences between the networks that the last leader wrote and those in
+/// force, one phrase each.
 pub fn differences(before: &proto::NetworkConfig, now: &proto::NetworkConfig) -> Vec<String> {
     let mut differences = setting_differences(before, now);
     let find = |network: &proto::NetworkConfig, name: &str| {

@@ -1,4 +1,4 @@
-//! One change of an overlay by an operator, which the log stores.
+//! Change of an overlay by an operator, as the log stores it.
 
 use super::describe::describe;
 use super::{SubnetsByOverlay, held_subnets};
@@ -21,7 +21,7 @@ pub struct Override {
 #[derive(Clone, Debug, PartialEq)]
 enum Content {
     Valid(Definition),
-    /// The definition of a removed overlay, of which nothing but the name needs to be valid.
+    /// The definition of a removed overlay. Only the name needs to be valid.
     NameOnly(proto::OverlayInfo),
 }
 
@@ -99,7 +99,8 @@ impl Override {
         self.removed_in_revision
     }
 
-    /// Returns whether the configuration of some leader had the name when it was changed.
+    /// Returns whether the configuration of some leader had the name when the overlay was
+    /// changed.
     pub fn was_configured(&self) -> bool {
         self.was_configured
     }
@@ -120,8 +121,9 @@ impl Override {
         }
     }
 
-    /// Returns a sentence if the override does not contain the subnets that agents hold, but the
-    /// configured overlay does. Only a master that ignores changes can have assigned those.
+    /// Returns a sentence if the override does not contain the subnets that agents hold, but
+    /// the configured overlay does. Only a master that ignores changes can have assigned such
+    /// subnets.
     pub fn outdated(&self, configured: &Network, held: &SubnetsByOverlay) -> Option<String> {
         let active = self.active()?;
         let configured = configured.overlay(self.name())?;

@@ -38,11 +38,11 @@ impl OwnedRange {
         })
     }
 
-    /// Returns an agent's subnet of an overlay that is not in force.
+    /// Returns an agent's subnet of an overlay that is not in force, or not in this family.
     pub fn of_held(overlay: &str, HeldSubnet { agent, net }: HeldSubnet) -> OwnedRange {
         OwnedRange {
             overlay: Some(overlay.to_owned()),
-            owner: format!("agent {agent}, which holds it of the former overlay {overlay}"),
+            owner: format!("agent {agent}, which holds it of overlay {overlay} as it was before"),
             net,
         }
     }

@@ -1,4 +1,4 @@
-//! Delivery of the messages with peers: when they are sent, and sent again.
+//! Delivery of peer updates: schedule, flow control and retransmission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -14,16 +14,16 @@ use crate::{Effect, Io, Time, Upid};
 /// Time for which changes are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// Time after which a message without an answer is sent again for the first time.
+/// Delay before the first retransmission of an unconfirmed message.
 const RESEND_FIRST: Duration = Duration::from_secs(2);
 
-/// Longest time between two sendings; the times double up to it.
+/// Longest delay between two retransmissions. The delay doubles up to this limit.
 const RESEND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Shortest time between two messages to an agent that reports gaps.
 const RESYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Size of the messages that are sent again at a time, in bytes. The others follow after
+/// Size of the messages that are retransmitted at a time, in bytes. The others follow after
 /// [`GATHER`].
 const RESEND_BURST: usize = 32 << 20;
 
@@ -36,8 +36,8 @@ const WINDOW: usize = 32 << 20;
 /// in less.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
-/// Pause per short message after all of them were sent. libprocess takes some 20 µs for each, so
-/// that the delivery takes less than half of its time.
+/// Pause per short message after a batch. libprocess takes about 20 µs per message, so delivery
+/// takes less than half of its time.
 const PAUSE_PER_MESSAGE: Duration = Duration::from_micros(50);
 
 /// Number of unconfirmed versions that are remembered for an agent.
@@ -90,7 +90,7 @@ struct Resend {
 struct Receiver {
     pid: Arc<Upid>,
     form: ListForm,
-    /// The version that the agent confirmed; `None` if it has none of this epoch.
+    /// The confirmed version of this epoch; `None` if there is none.
     confirmed: Option<u64>,
     /// The version of another epoch that the agent reported, if its contents equal those of
     /// `confirmed`. The agent does not know this epoch yet.
@@ -223,7 +223,7 @@ impl PeerDelivery {
         self.receivers.remove(&ip);
     }
 
-    /// Lets the queued long messages wait longer, because agents are about to subscribe. The
+    /// Extends the wait of queued long messages, because agents are about to subscribe. The
     /// present list would be out of date at once, and its delivery would delay the
     /// registrations.
     pub fn extend_hold(&mut self, now: Time) {
@@ -240,7 +240,7 @@ impl PeerDelivery {
             .count()
     }
 
-    /// Takes the version that an agent reports to have. Returns `false` if the agent is not
+    /// Handles the version that an agent reports. Returns `false` if the agent is not
     /// subscribed.
     pub fn handle_received(
         &mut self,
@@ -264,7 +264,7 @@ impl PeerDelivery {
         acknowledgement.is_some()
     }
 
-    /// Lets the remaining outstanding messages to an agent have their full time.
+    /// Restarts the retransmission timer of an agent, or stops it if no message is outstanding.
     fn postpone_resend(&mut self, now: Time, ip: Ipv4Addr) {
         let waits = self
             .receivers
@@ -360,7 +360,7 @@ impl PeerDelivery {
         }
     }
 
-    /// Sends the unconfirmed messages again whose time has come.
+    /// Retransmits the unconfirmed messages that are due.
     fn resend_due(&mut self, out: &mut Outbox, history: &mut PeerHistory) {
         let mut sent = 0;
         while let Some(&Resend { at, ip }) = self.resends.first() {

@@ -1,4 +1,4 @@
-//! The peers, the history of their changes, and the messages that agents get of both.
+//! Versioned list of peers, and its snapshots and deltas for agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
@@ -81,7 +81,7 @@ pub struct PeerHistory {
     version: u64,
     /// The agents with allocations, and the departed ones that are in `tombstones`.
     peers: BTreeMap<Ipv4Addr, PeerRecord>,
-    /// The agent that a version changed, for the latest change of each agent.
+    /// Agents by the version of their latest change.
     changes: BTreeMap<u64, Ipv4Addr>,
     /// The versions of `changes` that are departures.
     tombstones: BTreeSet<u64>,
@@ -89,7 +89,7 @@ pub struct PeerHistory {
     oldest_base: u64,
     /// The digest of the peers, see [`PeersVersion::digest`].
     digest: u64,
-    /// The messages that lead to the present version and were requested already.
+    /// Cache of encoded messages for the present version.
     encoded: BTreeMap<MessageKey, EncodedMessage>,
 }
 
@@ -109,8 +109,8 @@ impl PeerRecord {
     }
 }
 
-/// Returns the part of a peer in the digest, which is the sum of all parts. The hash may differ
-/// between releases: then agents get a list that they have already.
+/// Returns the hash of a peer. The digest of a list is the sum of these hashes. The hash may
+/// differ between releases; agents then get a list that they have already.
 fn digest(peer: Option<&[u8]>) -> u64 {
     let Some(peer) = peer else { return 0 };
     let mut hasher = DefaultHasher::new();
@@ -158,8 +158,8 @@ impl PeerHistory {
         let peer = agent.and_then(|agent| agent.peer.as_deref());
         let known = self.peers.get_mut(&ip);
         if known.as_ref().and_then(|known| known.encoded()) == peer {
-            // The agent may differ in something that its peers do not get. The present
-            // allocation is shared with the ledger, the former one would be held here only.
+            // Peers do not see the difference, if there is any. The new value is shared with
+            // the ledger, while the old one would take memory of its own.
             if let Some(known) = known {
                 known.agent = agent.cloned();
             }

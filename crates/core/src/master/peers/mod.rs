@@ -1,11 +1,10 @@
 //! The peers of the agents: which ones there are, and their delivery to every agent.
 //!
-//! The leading master numbers the changes of the data that agents need of each other: the
-//! version. A subscribed agent gets a snapshot once, and deltas to the version that it has
-//! after that. Messages may be lost, so agents confirm the version that they have, and the
-//! master sends again what they lack. Versions count within an epoch, which is one term of a
-//! master. An agent that has the list of another epoch with the same digest needs no
-//! snapshot.
+//! Each change of the data that agents need of each other is a new version of the list. A
+//! subscribed agent gets one snapshot, and then deltas from the version that it has. Messages
+//! may be lost, so agents confirm their version, and the master retransmits missing changes.
+//! Versions count within an epoch, which is one term of a leading master. An agent whose list
+//! of another epoch has the same digest needs no snapshot.
 //!
 //! In a large cluster lists are long, and many agents need them. Registrations go first, few
 //! long messages are in flight at a time, and many short ones are followed by a pause. See
@@ -49,8 +48,7 @@ impl Peers {
         }
     }
 
-    /// Takes the state of an agent that is in the log now; `None` if it has no allocation any
-    /// more.
+    /// Updates an agent from the committed state; `None`: it has no allocation any more.
     pub fn update(&mut self, now: Time, ip: Ipv4Addr, agent: Option<&Arc<EncodedAgent>>) {
         if self.history.update(ip, agent) {
             self.delivery.schedule(now);
@@ -73,7 +71,7 @@ impl Peers {
         self.delivery.extend_hold(now);
     }
 
-    /// Takes the version that an agent reports to have. Returns `false` if the agent is not
+    /// Handles the version that an agent reports. Returns `false` if the agent is not
     /// subscribed.
     pub fn handle_received(
         &mut self,

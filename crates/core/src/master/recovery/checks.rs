@@ -95,8 +95,8 @@ fn check_subnet(
     )))
 }
 
-/// Checks that nobody else can get what an agent holds from a range that is not configured any
-/// more.
+/// Checks that no configured range overlaps a subnet or address that an agent holds from a
+/// range that is not configured any more.
 fn check_unconfigured(network: &Network, held: &HeldNet<'_>) -> Result<(), String> {
     let HeldNet {
         agent,

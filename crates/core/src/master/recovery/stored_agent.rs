@@ -15,7 +15,7 @@ use crate::proto;
 pub struct StoredAgent {
     /// The address.
     pub ip: Ipv4Addr,
-    /// The stored message, without what does not belong into the log.
+    /// The stored message, without reported states.
     pub info: proto::AgentInfo,
     /// The addresses and subnets that it holds.
     pub allocation: Allocation,

@@ -131,7 +131,8 @@ fn a_port_that_leaves_a_draining_bridge_needs_a_reconciliation() {
     );
 }
 
-/// The CNI configurations depend on it even if another program manages the data plane.
+/// The CNI configurations depend on the underlay's MTU even if another program manages the data
+/// plane.
 #[test]
 fn the_underlay_must_be_as_measured() {
     let eth0 = Underlay {

@@ -26,7 +26,7 @@ fn gone(subject: Subject) -> Event {
     }
 }
 
-/// The VXLAN device as desired, but for a change.
+/// Desired VXLAN device, after a change of its properties.
 fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
     let mut link = Link {
         index: INDEX,
@@ -191,7 +191,7 @@ pub(super) fn assert_reactions(expected: &ExpectedState, reactions: &[(Reaction,
 
 use Reaction::{Ignore, Reconcile};
 
-/// An event about a route of ours, but for a change.
+/// Event about one of our routes, after a change of its properties.
 pub(super) fn changed_route(dst: &str, via: &str, change: impl FnOnce(&mut Route)) -> Event {
     let (dst, via) = (net(dst), ip(via));
     let metric = if via.is_ipv4() { 0 } else { 1024 };
@@ -278,7 +278,7 @@ fn an_operators_routes_over_the_device_are_ignored() {
     );
 }
 
-/// As long as the peers are unknown, their existing objects stay.
+/// Existing objects of peers stay as long as the peers are unknown.
 #[test]
 fn objects_of_unknown_peers_are_ignored() {
     let unknown = Desired {

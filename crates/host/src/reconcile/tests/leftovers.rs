@@ -1,10 +1,10 @@
-//! Removed overlays, and those of them that still have containers.
+//! Removed overlays, with and without containers.
 
 use super::super::tests::*;
 
 /// Host of agent 1, with a bridge of a removed overlay that has containers.
 fn draining(name: &str, ports: usize) -> Observed {
-    let mut observed = settled(&desired(&[2]));
+    let mut observed = converged(&desired(&[2]));
     let kernel = observed.kernel.as_mut().unwrap();
     kernel.rules.insert(Rule {
         from: net("8.0.0.0/8"),
@@ -71,7 +71,7 @@ fn rules_of_draining_overlays_stay_only_where_they_work() {
     );
 }
 
-/// They stay whoever the peers are now.
+/// The present peers do not matter.
 #[test]
 fn routes_into_ranges_of_draining_overlays_stay() {
     let into = Route {
@@ -160,7 +160,7 @@ fn a_bridge_is_ours_if_a_rule_or_a_file_proves_it() {
 
 /// Host whose only overlay was removed, with a bridge with this number of containers.
 fn abandoned(ports: usize) -> Observed {
-    let mut observed = settled(&desired(&[2]));
+    let mut observed = converged(&desired(&[2]));
     let kernel = observed.kernel.as_mut().unwrap();
     let leftover = Leftover {
         index: 7,

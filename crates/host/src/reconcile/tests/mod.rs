@@ -25,7 +25,7 @@ mod property;
 mod routes;
 mod settings;
 
-use model::{apply, bare, bare_with, settled, settled_with};
+use model::{apply, bare, bare_with, converged, converged_with};
 use routes::route;
 
 fn net(text: &str) -> IpNet {
@@ -91,21 +91,21 @@ fn lines(plan: &Plan) -> Vec<String> {
     plan.ops.iter().map(Op::to_string).collect()
 }
 
-/// The VXLAN device of a settled host.
+/// The VXLAN device of a converged host.
 fn device(observed: &mut Observed) -> &mut Device {
     observed.kernel.as_mut().unwrap().device.as_mut().unwrap()
 }
 
-/// Plans the repair of a settled host (agent 1 with peer 2) after a change, and shows that the
-/// plan leads back to the settled host.
+/// Plans the repair of a converged host (agent 1 with peer 2) after a change, and shows that the
+/// plan leads back to the converged host.
 fn repair(change: impl FnOnce(&mut Observed)) -> Vec<String> {
     let desired = desired(&[2]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     change(&mut observed);
     let repair = plan(&desired, &observed);
     apply(&repair, &mut observed);
     assert_eq!(plan(&desired, &observed), Plan::default());
-    assert_eq!(observed, settled(&desired));
+    assert_eq!(observed, converged(&desired));
     lines(&repair)
 }
 
@@ -136,7 +136,7 @@ fn a_bare_host_is_configured_in_an_order_that_works() {
 
 #[test]
 fn an_empty_desired_state_removes_everything() {
-    let mut observed = settled(&desired(&[2, 3]));
+    let mut observed = converged(&desired(&[2, 3]));
     observed
         .kernel
         .as_mut()
@@ -211,7 +211,7 @@ fn other_properties_are_changed_in_place() {
 #[test]
 fn without_a_configured_mtu_the_kernel_chooses() {
     let mut desired = desired(&[]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     desired.vtep.as_mut().unwrap().mtu = None;
     device(&mut observed).mtu = 1234;
     assert_eq!(plan(&desired, &observed), Plan::default());
@@ -294,7 +294,7 @@ fn rules_are_repaired() {
 #[test]
 fn a_right_rule_is_adopted_at_any_priority_before_main() {
     let desired = desired(&[]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let rules = &mut observed.kernel.as_mut().unwrap().rules;
     *rules = rules
         .iter()
@@ -321,7 +321,7 @@ fn an_external_backend_programs_the_data_plane_itself() {
     desired.backend = Backend::External;
     let made = lines(&plan(&desired, &bare()));
     assert_eq!(made, ["write CNI configuration dcos.conf"]);
-    let observed = settled(&super::tests::desired(&[2]));
+    let observed = converged(&super::tests::desired(&[2]));
     let nothing = Desired {
         backend: Backend::External,
         ..Desired::default()

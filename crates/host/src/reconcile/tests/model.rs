@@ -14,7 +14,7 @@ use super::super::{
     DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
 };
 
-/// Returns a host without any object of ours.
+/// Returns a host without any of our objects.
 pub fn bare() -> Observed {
     Observed {
         forwarding: Forwarding {
@@ -29,7 +29,7 @@ pub fn bare() -> Observed {
     }
 }
 
-/// Returns a host without any object of ours. `nexthops`: the kernel has nexthop objects.
+/// Returns a host without any of our objects. `nexthops`: the kernel has nexthop objects.
 pub fn bare_with(nexthops: bool) -> Observed {
     let nexthops = nexthops.then(BTreeMap::new);
     Observed {
@@ -41,13 +41,13 @@ pub fn bare_with(nexthops: bool) -> Observed {
     }
 }
 
-/// Returns a host that is as desired.
-pub fn settled(desired: &Desired) -> Observed {
-    settled_with(desired, false)
+/// Returns a host that matches the desired state.
+pub fn converged(desired: &Desired) -> Observed {
+    converged_with(desired, false)
 }
 
-/// Returns a host that is as desired. `nexthops`: the kernel has nexthop objects.
-pub fn settled_with(desired: &Desired, nexthops: bool) -> Observed {
+/// Returns a host that matches the desired state. `nexthops`: the kernel has nexthop objects.
+pub fn converged_with(desired: &Desired, nexthops: bool) -> Observed {
     let mut observed = bare_with(nexthops);
     apply(&plan(desired, &observed), &mut observed);
     assert_eq!(plan(desired, &observed), Plan::default());
@@ -240,8 +240,8 @@ fn on_device(op: &Op, device: &mut Device) {
             device.addresses.insert(*net);
         }
         Op::RemoveAddress(_, net) => {
-            // Later addresses of the same subnet are removed with the first one, which it
-            // always is here.
+            // The kernel removes later addresses of a subnet with the first one. Here the
+            // removed one always is the first.
             device
                 .addresses
                 .retain(|other| other.trunc() != net.trunc());

@@ -126,7 +126,7 @@ fn needs_a_device() {
     }
 }
 
-/// If two peers claim the same object, a full reconciliation decides.
+/// A full reconciliation decides if two peers claim the same object.
 #[test]
 fn does_not_apply_to_conflicting_peers() {
     let claims: [fn(&mut Peer); 5] = [

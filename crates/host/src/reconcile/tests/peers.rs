@@ -19,7 +19,7 @@ fn the_host_recognises_itself_by_each_of_its_addresses() {
         change(Arc::make_mut(&mut own));
         desired.peers_mut().insert(address, own);
         assert_eq!(
-            plan(&desired, &settled(&super::desired(&[2]))),
+            plan(&desired, &converged(&super::desired(&[2]))),
             Plan::default()
         );
     }
@@ -33,7 +33,7 @@ fn of_unknown_peers_only_permanent_entries_are_restored() {
         peers: None,
         ..known.clone()
     };
-    let mut observed = settled(&known);
+    let mut observed = converged(&known);
     let device = device(&mut observed);
     device.kind = DeviceKind::Vxlan {
         vni: Some(1024),
@@ -64,7 +64,7 @@ fn of_unknown_peers_only_permanent_entries_are_restored() {
         ..route("44.128.0.8", 0, 4)
     });
     apply(&plan(&unknown, &observed), &mut observed);
-    assert_eq!(observed, settled(&known));
+    assert_eq!(observed, converged(&known));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_stale_route_of_unknown_peers_stays() {
         peers: None,
         ..desired(&[2])
     };
-    let mut observed = settled(&desired(&[2]));
+    let mut observed = converged(&desired(&[2]));
     // Of two routes to one destination of a known peer one would be removed.
     device(&mut observed)
         .routes
@@ -110,7 +110,7 @@ fn routes_have_the_default_metric_of_their_family() {
 #[test]
 fn nexthop_objects_are_removed_with_their_device() {
     let desired = desired(&[2, 3, 4]);
-    let mut observed = settled_with(&desired, true);
+    let mut observed = converged_with(&desired, true);
     let ids = [2, 3, 4].map(|n| nexthop_id(Ipv4Addr::new(44, 128, 0, n)));
     let after =
         |observed: &Observed, plan: &Plan| nexthops_after(observed.kernel.as_ref().unwrap(), plan);
@@ -198,7 +198,7 @@ fn a_failure_affects_those_who_need_the_operation() {
 #[test]
 fn routes_with_nexthop_objects_outlive_an_address() {
     let desired = desired(&[2, 3, 4]);
-    let mut observed = settled_with(&desired, true);
+    let mut observed = converged_with(&desired, true);
     device(&mut observed).addresses = [net("192.0.2.1/24"), net("fd01:a::1/64")].into();
     let planned = plan(&desired, &observed);
     assert_eq!(
@@ -215,7 +215,7 @@ fn routes_with_nexthop_objects_outlive_an_address() {
 fn a_nexthop_object_in_use_stays() {
     let id = nexthop_id(Ipv4Addr::new(44, 128, 0, 4));
     let removed = |used: bool| {
-        let mut observed = settled_with(&desired(&[2, 3, 4]), true);
+        let mut observed = converged_with(&desired(&[2, 3, 4]), true);
         let operators = Route {
             dst: net("192.0.2.0/24"),
             nexthop: Some(id),
@@ -263,7 +263,7 @@ fn neighbours_are_repaired() {
 #[test]
 fn learned_entries_are_left_alone() {
     let desired = desired(&[2]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let found = Neighbour {
         mac: Some(mac(9)),
         permanent: false,
@@ -323,7 +323,7 @@ fn objects_of_unknown_peers_stay_even_on_a_new_device() {
         peers: None,
         ..known.clone()
     };
-    let mut observed = settled(&known);
+    let mut observed = converged(&known);
     assert_eq!(plan(&unknown, &observed), Plan::default());
     // Even objects that could not be restored stay.
     let mut odd = observed.clone();
@@ -346,7 +346,7 @@ fn objects_of_unknown_peers_stay_even_on_a_new_device() {
         learning: false,
     };
     apply(&plan(&unknown, &observed), &mut observed);
-    assert_eq!(observed, settled(&known));
+    assert_eq!(observed, converged(&known));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Whatever a host has and whatever is desired of it: one plan leads there, the
-//! next one is empty, and what is somebody else's is as before.
+//! Properties of plans for any observed and desired state: one plan reaches the desired state,
+//! the next plan is empty, and objects of others are unchanged.
 
 use std::sync::Arc;
 
@@ -157,7 +157,7 @@ fn any_device() -> impl Strategy<Value = Device> {
         )
 }
 
-/// Objects with ids of ours and another one. Some are not ours, or wrong.
+/// Nexthop objects with our ids and a foreign id. Some are foreign, or wrong.
 fn any_nexthops() -> impl Strategy<Value = Option<BTreeMap<u32, Nexthop>>> {
     let protocol = select(vec![PROTOCOL, PROTOCOL, 4]);
     let nexthop = (
@@ -347,7 +347,7 @@ proptest! {
             peers.insert(ip, moved);
         }
         let to = Desired { peers: Some(Arc::new(peers)), ..from.clone() };
-        let mut observed = settled_with(&from, nexthops);
+        let mut observed = converged_with(&from, nexthops);
         let there = |observed: &Observed| nexthops_after(observed.kernel.as_ref().unwrap(), &Plan::default());
         let mut expected = ExpectedState::new(&from, Some(7), None, &[], there(&observed));
         if let Some((_, ops)) = expected.change_peers(&from, &to) {
@@ -361,7 +361,7 @@ proptest! {
     #[test]
     fn nothing_desired_leaves_nothing(before in any_desired()) {
         let before = Desired { backend: Backend::Internal, ..before };
-        let mut observed = settled(&before);
+        let mut observed = converged(&before);
         // Without a desired name the device is found by its properties.
         let kernel = observed.kernel.as_mut().unwrap();
         kernel.stale_devices.extend(kernel.device.take().map(|_| "vtep1024".to_owned()));

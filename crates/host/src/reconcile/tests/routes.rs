@@ -65,7 +65,7 @@ fn new_routes_to_many_peers_refer_to_nexthop_objects() {
     });
     assert_eq!(made(&[2, 3, 4]), objects);
 
-    let mut observed = settled_with(&desired(&[2, 3, 4]), true);
+    let mut observed = converged_with(&desired(&[2, 3, 4]), true);
     let by_one = |observed: &mut Observed| {
         device(observed)
             .routes
@@ -84,7 +84,7 @@ fn new_routes_to_many_peers_refer_to_nexthop_objects() {
     assert_eq!(plan(&desired(&[2, 3]), &observed), Plan::default());
     assert_eq!(by_one(&mut observed), 4);
     // Plain routes stay, too.
-    let mut observed = settled_with(&desired(&[2]), true);
+    let mut observed = converged_with(&desired(&[2]), true);
     apply(&plan(&desired(&[2, 3, 4]), &observed), &mut observed);
     assert_eq!(by_one(&mut observed), 4);
 }
@@ -117,7 +117,7 @@ fn a_nexthop_object_of_somebody_else_stays_and_is_not_used() {
 #[test]
 fn a_right_route_of_any_origin_is_adopted() {
     let desired = desired(&[2]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let device = device(&mut observed);
     device.routes = device
         .routes
@@ -134,7 +134,7 @@ fn a_right_route_of_any_origin_is_adopted() {
 fn an_operators_own_routes_stay() {
     const STATIC: u8 = 4;
     let desired = desired(&[2]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let foreign = Route {
         dst: net("192.0.2.0/24"),
         ..route("44.128.0.2", 0, STATIC)

@@ -14,7 +14,7 @@ fn each_family_has_its_own_switch_for_forwarding() {
     ] {
         let observed = Observed {
             forwarding: Forwarding { v4, v6 },
-            ..settled(&desired(&[2]))
+            ..converged(&desired(&[2]))
         };
         assert_eq!(
             lines(&plan(&desired(&[2]), &observed)),
@@ -43,7 +43,7 @@ fn checksums_are_set_where_they_differ() {
             .filter_map(|line| Some(line.split_once("generic ")?.1.to_owned()));
         of_it.next()
     };
-    let there = || settled(&desired(&[]));
+    let there = || converged(&desired(&[]));
     let (on, off) = (Some("on".to_owned()), Some("off".to_owned()));
     for (wanted, now, expected) in [
         (Checksum::Auto, Some(ChecksumOffload::On), None),
@@ -56,7 +56,7 @@ fn checksums_are_set_where_they_differ() {
     ] {
         assert_eq!(with(wanted, there(), now), expected, "{wanted:?} {now:?}");
     }
-    // The observed value is that of a device that is removed.
+    // The observed value belongs to a device that is removed.
     let mut wrong = there();
     device(&mut wrong).kind = DeviceKind::Vxlan {
         vni: Some(7),
@@ -88,7 +88,7 @@ fn a_loss_of_router_advertisements_is_a_warning() {
     let observed = |loses_router_advertisements| Observed {
         underlay: underlay.clone(),
         loses_router_advertisements,
-        ..settled(&desired(&[2]))
+        ..converged(&desired(&[2]))
     };
     let warnings = |desired: &Desired, forgets| plan(desired, &observed(forgets)).warnings;
     assert_eq!(warnings(&desired(&[2]), false), [""; 0]);
@@ -126,7 +126,7 @@ fn mtus_of_overlays_without_a_bridge_do_not_matter() {
         });
         Observed {
             underlay,
-            ..settled(&super::desired(&[2]))
+            ..converged(&super::desired(&[2]))
         }
     };
     for (mtu, count) in [(1470, 0), (1469, 1)] {
@@ -182,7 +182,7 @@ fn cni_configurations_are_repaired() {
 #[test]
 fn a_file_of_somebody_else_stays() {
     let desired = desired(&[]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let foreign = CniFile {
         content: b"{}".to_vec(),
         ours: false,
@@ -202,7 +202,7 @@ fn forwarding_is_turned_on_where_needed_and_never_off() {
         v6: Some(true),
     };
     let mut desired = desired(&[]);
-    let off = settled(&desired);
+    let off = converged(&desired);
     let observed = |forwarding| Observed {
         forwarding,
         ..off.clone()
@@ -232,7 +232,7 @@ fn forwarding_is_turned_on_where_needed_and_never_off() {
 #[test]
 fn an_mtu_that_does_not_fit_the_underlay_is_a_warning() {
     let mut desired = desired(&[2]);
-    let mut observed = settled(&desired);
+    let mut observed = converged(&desired);
     let underlay = |mtu| {
         Some(Underlay {
             index: 2,
@@ -260,7 +260,7 @@ fn an_mtu_that_does_not_fit_the_underlay_is_a_warning() {
     );
 }
 
-/// A settled host on an underlay with this MTU.
+/// A converged host on an underlay with this MTU.
 fn settled_on(desired: &Desired, mtu: u32) -> Observed {
     let underlay = Some(Underlay {
         index: 2,
@@ -298,7 +298,7 @@ fn mtus_that_are_not_configured_fit_the_underlay() {
             device: "eth0".into(),
             mtu: 1400,
         }),
-        ..settled(&desired)
+        ..converged(&desired)
     };
     let plan = plan(&desired, &observed);
     assert_eq!((plan.ops.len(), plan.warnings.len()), (0, 2));

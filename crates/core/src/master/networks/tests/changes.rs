@@ -167,3 +167,30 @@ fn a_removed_overlay_can_be_added_again_as_it_was() {
     );
     assert_eq!(again.revision, 3);
 }
+
+/// Another master's configuration had an IPv6 range, of which agents still hold subnets.
+#[test]
+fn subnets_of_a_family_that_an_overlay_lacks_now_stay_reserved() {
+    let held = held(&[(1, "9.1.0.0/24", Some("fd01:c::/80"))]);
+    let (networks, _) = Networks::from_log(&file(WEB), None, &held).unwrap();
+    let add = |subnet6: &str| {
+        let text = format!(r#"{{"name": "new", "subnet6": "{subnet6}", "prefix6": 80}}"#);
+        networks.changed(&Change::Add(definition(&text)), &held)
+    };
+    assert_eq!(
+        add("fd01:c::/64").unwrap_err(),
+        Refusal {
+            status: 409,
+            sentence: "Overlay new cannot be like that: its range fd01:c::/64 overlaps fd01:c::/80 of agent \
+                       10.0.0.1, which holds it of overlay web as it was before; give ranges that share no address."
+                .to_owned(),
+        }
+    );
+    assert!(add("fd01:d::/64").unwrap().is_some());
+    // The overlay itself can have its range back.
+    let both = definition(
+        r#"{"name": "web", "subnet": "9.1.0.0/16", "prefix": 24, "subnet6": "fd01:c::/64", "prefix6": 80}"#,
+    );
+    let changed = networks.changed(&Change::Replace(both), &held).unwrap();
+    assert!(changed.is_some());
+}
