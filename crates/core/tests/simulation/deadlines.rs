@@ -54,6 +54,11 @@ impl Deadlines {
         *due = at.min(*due);
     }
 
+    /// Returns a deadline.
+    pub fn get(&self, duty: &Duty) -> Option<Time> {
+        self.due.get(duty).copied()
+    }
+
     /// Removes a deadline.
     pub fn done(&mut self, duty: &Duty) {
         self.due.remove(duty);

@@ -39,8 +39,18 @@ pub struct ProtocolChecker {
     registering: BTreeSet<(String, String)>,
     /// Agents that have been answered since their last registration.
     answered: BTreeSet<String>,
+    /// State of each agent before its latest list of overlays, in case it drops the list.
+    before_list: BTreeMap<String, BeforeList>,
     /// Number of registrations by agent.
     pub registers: BTreeMap<String, u64>,
+}
+
+/// State of an agent before it received a list of overlays.
+struct BeforeList {
+    /// The agent had been answered since its last registration.
+    is_answered: bool,
+    /// Deadline of its next registration.
+    register_at: Option<Time>,
 }
 
 impl ProtocolChecker {
@@ -64,9 +74,19 @@ impl ProtocolChecker {
         }
     }
 
-    /// Records that an agent dropped a list, which thus was no answer.
+    /// Records that an agent dropped the list that it just received, which thus was no answer.
     pub fn list_dropped(&mut self, agent: &Process) {
-        self.answered.remove(&agent.ip());
+        let Some(before) = self.before_list.remove(&agent.ip()) else {
+            return;
+        };
+        if !before.is_answered {
+            self.answered.remove(&agent.ip());
+        }
+        let register = Duty::Register(agent.ip());
+        match before.register_at {
+            Some(at) => self.deadlines.set(register, at),
+            None => self.deadlines.done(&register),
+        }
     }
 
     /// Checks that registered agents registered every 45 to 75 seconds. `before` are the earlier
@@ -156,7 +176,11 @@ impl ProtocolChecker {
             }
             Input::Message { from, name, .. } if process.leader.as_ref() == Some(from) => {
                 if name == UpdateAgentOverlaysMessage::NAME {
-                    self.answered.insert(process.ip());
+                    let before = BeforeList {
+                        is_answered: !self.answered.insert(process.ip()),
+                        register_at: self.deadlines.get(&register),
+                    };
+                    self.before_list.insert(process.ip(), before);
                 }
                 // An acknowledgement that comes late says nothing.
                 let counts = [
