@@ -32,6 +32,9 @@ pub enum Fetched {
     Garbage(Vec<u8>),
 }
 
+/// Time after which a master gives up a write without an answer.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Returns the pid of an agent.
 pub fn agent(number: u8, port: u16) -> Upid {
     format!("overlay-agent@10.0.0.{number}:{port}")
@@ -54,6 +57,8 @@ pub struct CheckedMaster {
     fetches: u32,
     /// Number and state of the write under way.
     writing: Option<(u64, Bytes)>,
+    /// Beginning of the latest write.
+    writing_since: Time,
     requests: u64,
     /// Requests without an answer.
     pub unanswered: BTreeSet<RequestId>,
@@ -80,6 +85,7 @@ impl CheckedMaster {
             committed: proto::State::default(),
             fetches: 0,
             writing: None,
+            writing_since: Time::default(),
             requests: 0,
             unanswered: BTreeSet::new(),
             status: 0,
@@ -195,7 +201,12 @@ impl CheckedMaster {
                 }
                 Effect::Io(Io::Store { number, state }) => {
                     assert!(self.is_leading, "a standby writes the log");
+                    // A write without an answer is given up, and lost here.
+                    if self.now >= self.writing_since + WRITE_TIMEOUT {
+                        self.writing = None;
+                    }
                     assert_eq!(self.writing, None, "two writes at a time");
+                    self.writing_since = self.now;
                     assert_disjoint(&proto::State::decode(state.clone()).unwrap());
                     self.writing = Some((number, state));
                 }
