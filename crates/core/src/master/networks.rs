@@ -128,7 +128,8 @@ impl Networks {
             }
         }
         owned_ranges::check_overrides(configured, &overrides)?;
-        let networks = Networks::merge(configured.clone(), revision, overrides, held);
+        let in_use = owned_ranges::of_overrides(&overrides, held);
+        let networks = Networks::merge(configured.clone(), revision, overrides, &in_use);
         notes.extend(networks.notes());
         Ok((networks, notes))
     }
@@ -143,14 +144,14 @@ impl Networks {
     }
 
     /// Merges configuration and changes. An override replaces the configured overlay of its
-    /// name; overlays that are not configured follow.
+    /// name; overlays that are not configured follow. A configured overlay that overlaps a range
+    /// in use is left out.
     fn merge(
         configured: Arc<Network>,
         revision: u64,
         overrides: Vec<Override>,
-        held: &SubnetsByOverlay,
+        in_use: &[OwnedRange],
     ) -> Networks {
-        let owned = owned_ranges::of_overrides(&overrides, held);
         let mut overlays = Vec::new();
         let mut conflicts = BTreeMap::new();
         for overlay in &configured.overlays {
@@ -160,7 +161,7 @@ impl Networks {
                 continue;
             }
             let conflict = |range: &OwnedRange| range.conflict(overlay.config());
-            match owned.iter().find_map(conflict) {
+            match in_use.iter().find_map(conflict) {
                 Some(why) => _ = conflicts.insert(name.to_owned(), why),
                 None => overlays.push(overlay.clone()),
             }
@@ -178,6 +179,33 @@ impl Networks {
             configured,
             conflicts,
         }
+    }
+
+    /// Merges the configuration with other changes while the master serves. Subnets of ranges
+    /// that are not in force stay reserved for the agents that hold them, so that no overlay
+    /// that was left out takes them.
+    fn merge_again(
+        &self,
+        revision: u64,
+        overrides: Vec<Override>,
+        held: &SubnetsByOverlay,
+    ) -> Networks {
+        let mut in_use = owned_ranges::of_overrides(&overrides, held);
+        in_use.extend(self.reserved(held));
+        Networks::merge(self.configured.clone(), revision, overrides, &in_use)
+    }
+
+    /// Returns the subnets that agents hold of overlays that are not in force, or not in the
+    /// family of the subnet.
+    fn reserved(&self, held: &SubnetsByOverlay) -> impl Iterator<Item = OwnedRange> {
+        held.keys().flat_map(|holder| {
+            let in_force = self.overlay(holder);
+            let is_unconfigured = move |held: &HeldSubnet| {
+                in_force.is_none_or(|overlay| overlay.config().range_like(held.net).is_none())
+            };
+            let subnets = held_subnets(held, holder).filter(is_unconfigured);
+            subnets.map(move |held| OwnedRange::of_held(holder, held))
+        })
     }
 
     /// Returns notes for the operator when the master begins to serve.

@@ -78,7 +78,7 @@ impl Networks {
         };
         Ok(overrides.map(|overrides| {
             let revision = self.revision + 1;
-            Networks::merge(self.configured.clone(), revision, overrides, held).pruned(held)
+            self.merge_again(revision, overrides, held).pruned(held)
         }))
     }
 
@@ -86,8 +86,9 @@ impl Networks {
     /// The revision grows only if the networks in force change.
     pub fn after_release(&self, held: &SubnetsByOverlay) -> Networks {
         let overrides = self.overrides.clone();
-        let mut networks =
-            Networks::merge(self.configured.clone(), self.revision, overrides, held).pruned(held);
+        let mut networks = self
+            .merge_again(self.revision, overrides, held)
+            .pruned(held);
         networks.revision += u64::from(networks.network != self.network);
         networks
     }
@@ -216,14 +217,7 @@ impl Networks {
         owned.extend(OwnedRange::of_vteps(&self.network));
         let in_force = self.network.overlays.iter();
         owned.extend(in_force.flat_map(|overlay| OwnedRange::of_overlay(overlay.config())));
-        for holder in held.keys() {
-            let in_force = self.overlay(holder);
-            let is_unconfigured = |held: &HeldSubnet| {
-                in_force.is_none_or(|overlay| overlay.config().range_like(held.net).is_none())
-            };
-            let subnets = held_subnets(held, holder).filter(is_unconfigured);
-            owned.extend(subnets.map(|held| OwnedRange::of_held(holder, held)));
-        }
+        owned.extend(self.reserved(held));
         if let Some(why) = owned.iter().find_map(|range| range.conflict(config)) {
             return Err(Refusal::conflict(format!(
                 "Overlay {name} cannot be like that: {why}; give ranges that share no address."

@@ -194,3 +194,36 @@ fn subnets_of_a_family_that_an_overlay_lacks_now_stay_reserved() {
     let changed = networks.changed(&Change::Replace(both), &held).unwrap();
     assert!(changed.is_some());
 }
+
+/// An overlay that was left out contains a subnet that an agent holds of an unknown overlay.
+#[test]
+fn an_overlay_that_was_left_out_does_not_take_subnets_of_agents() {
+    let file = file(&format!(
+        r#"{WEB}, {{"name": "late", "subnet": "9.2.0.0/15", "prefix": 24}}"#
+    ));
+    let moved = changed(r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#);
+    let stored = StoredNetworks {
+        revision: Some(3),
+        overlays: vec![moved],
+    };
+    let former = held(&[(1, "9.3.0.0/24", None)]).remove("web").unwrap();
+    let held = SubnetsByOverlay::from([("old".to_owned(), former)]);
+    let (start, _) = Networks::from_log(&file, Some(stored), &held).unwrap();
+    assert_eq!(
+        start.conflict("late"),
+        Some("its range 9.2.0.0/15 overlaps 9.2.0.0/16 of overlay web")
+    );
+    let reset = |held: &SubnetsByOverlay| {
+        let change = Change::ResetToFile("web".into());
+        start.changed(&change, held).unwrap().unwrap()
+    };
+    assert_eq!(
+        reset(&held).conflict("late"),
+        Some(
+            "its range 9.2.0.0/15 overlaps 9.3.0.0/24 of agent 10.0.0.1, which holds it of overlay old as it \
+             was before"
+        )
+    );
+    let released = reset(&held).after_release(&SubnetsByOverlay::new());
+    assert!(released.overlay("late").is_some(), "nothing is held");
+}
