@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::net::Host;
 use testbed::node::Node;
+use testbed::task::TaskClient;
 use testbed::{install, skip, wait};
 
 /// Timeout of a step, long enough for a busy machine.
@@ -149,4 +150,40 @@ pub fn assert_alive(cluster: &mut Cluster) {
             .json()
             .unwrap();
     }
+}
+
+/// Waits until each task reaches every other one. The master tells agents about a new subnet of
+/// a peer some 50 ms later, so containers can be up before the routes to them.
+#[track_caller]
+pub fn wait_reach(tasks: &[TaskClient]) {
+    for (from, to) in pairs(tasks) {
+        let what = format!("{} to reach {}", from.address(), to.address());
+        wait::until(&what, LIMIT, || Ok(from.ping(to.address(), 1).ok())).unwrap();
+    }
+    assert_reach(tasks);
+}
+
+/// Asserts that each task reaches every other one, with its own address.
+#[track_caller]
+pub fn assert_reach(tasks: &[TaskClient]) {
+    for (from, to) in pairs(tasks) {
+        let ping = from.ping(to.address(), 20).unwrap();
+        assert_eq!(
+            ping.seen_as,
+            from.address().ip().to_string(),
+            "no NAT between containers"
+        );
+    }
+}
+
+/// Returns all ordered pairs of different tasks.
+fn pairs(tasks: &[TaskClient]) -> impl Iterator<Item = (&TaskClient, &TaskClient)> {
+    let with_others = |(index, from)| {
+        let others = tasks
+            .iter()
+            .enumerate()
+            .filter(move |(other, _)| *other != index);
+        others.map(move |(_, to)| (from, to))
+    };
+    tasks.iter().enumerate().flat_map(with_others)
 }

@@ -14,7 +14,7 @@ use testbed::packet_loss::Traffic;
 use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, all_ok, hosts, start, wait_settled, wait_state};
+use crate::common::{LIMIT, all_ok, hosts, start, wait_reach, wait_settled, wait_state};
 
 /// Datagrams (at most 1,000 per second) that must arrive after each step. This gives the modules
 /// time to register again, and to make mistakes.
@@ -29,6 +29,7 @@ struct MonitoredTraffic {
 
 impl MonitoredTraffic {
     fn start(cluster: &Cluster, tasks: &[TaskClient]) -> MonitoredTraffic {
+        wait_reach(tasks);
         let traffic = Traffic::start(tasks, LIMIT).unwrap();
         let monitors = cluster.agents.iter().map(|agent| {
             let host = agent.host().unwrap();

@@ -10,7 +10,9 @@ use testbed::node::Node;
 use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, all_ok, delete_dead, hosts, loopback, start, wait_state};
+use crate::common::{
+    LIMIT, all_ok, assert_reach, delete_dead, hosts, loopback, start, wait_reach, wait_state,
+};
 
 const OVERLAYS: &str = "/overlay-master/overlays";
 
@@ -201,13 +203,14 @@ fn a_removed_overlay_drains() {
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     };
     let old = [("a", 0), ("b", 1)].map(|(name, agent)| attach(&cluster, "dcos", name, agent));
+    wait_reach(&[old[0].client(), old[1].client()]);
     old[0].client().watch(old[1].client().address()).unwrap();
 
     let web = json!({"name": "web", "subnet": "11.128.0.0/16", "prefix": 24});
     done(&cluster.master, "POST", "", &web);
     wait_for(&mut cluster, "web", 2);
     let new = [("c", 0), ("d", 1)].map(|(name, agent)| attach(&cluster, "web", name, agent));
-    assert_reach(&[new[0].client(), new[1].client()]);
+    wait_reach(&[new[0].client(), new[1].client()]);
 
     // The overlay is in use and stays with its containers, also across restarts of the master.
     let ips = [cluster.agents[0].ip(), cluster.agents[1].ip()];
@@ -256,18 +259,6 @@ fn a_removed_overlay_drains() {
     assert_eq!(seen.failures, 0, "{seen:?}");
 }
 
-#[track_caller]
-fn assert_reach(tasks: &[TaskClient; 2]) {
-    for (from, to) in [(0, 1), (1, 0)] {
-        let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
-        assert_eq!(
-            ping.seen_as,
-            tasks[from].address().ip().to_string(),
-            "no NAT between containers"
-        );
-    }
-}
-
 #[test]
 fn tasks_run_on_an_overlay_that_was_added() {
     let name = "tasks_run_on_an_overlay_that_was_added";
@@ -299,5 +290,5 @@ fn tasks_run_on_an_overlay_that_was_added() {
             .unwrap();
         TaskClient::new(address, agent.host().map(|host| host.netns().clone()))
     });
-    assert_reach(&tasks);
+    wait_reach(&tasks);
 }

@@ -8,7 +8,7 @@ use testbed::framework::{Framework, TaskSpec};
 use testbed::skip;
 use testbed::task::TaskClient;
 
-use crate::common::{LIMIT, all_ok, hosts, start, wait_state};
+use crate::common::{LIMIT, all_ok, assert_reach, hosts, start, wait_reach, wait_state};
 
 /// Limit of a gap in uninterrupted traffic; TCP repeats a lost packet within that time.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -29,18 +29,6 @@ fn launch(cluster: &Cluster, framework: &Framework) -> [TaskClient; 2] {
     })
 }
 
-#[track_caller]
-fn assert_reach(tasks: &[TaskClient; 2]) {
-    for (from, to) in [(0, 1), (1, 0)] {
-        let ping = tasks[from].ping(tasks[to].address(), 20).unwrap();
-        assert_eq!(
-            ping.seen_as,
-            tasks[from].address().ip().to_string(),
-            "no NAT between containers"
-        );
-    }
-}
-
 #[test]
 fn tasks_reach_each_other_while_master_and_agents_die() {
     let name = "tasks_reach_each_other_while_master_and_agents_die";
@@ -54,7 +42,7 @@ fn tasks_reach_each_other_while_master_and_agents_die() {
     let mut cluster = start(&setup);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let tasks = launch(&cluster, &framework);
-    assert_reach(&tasks);
+    wait_reach(&tasks);
     tasks[0].watch(tasks[1].address()).unwrap();
 
     cluster.master.kill().unwrap();
@@ -91,7 +79,7 @@ fn containers_attached_from_the_cni_file_reach_each_other() {
         let config = agent.dir().join("cni/dcos.conf");
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
-    assert_reach(&[containers[0].client(), containers[1].client()]);
+    wait_reach(&[containers[0].client(), containers[1].client()]);
     // A container reaches the address of the other host too.
     let [a, _b] = containers;
     a.detach().unwrap();
