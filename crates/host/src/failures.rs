@@ -99,24 +99,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::reconcile::{NewDevice, NewRoute};
+    use crate::reconcile::NewDevice;
+    use crate::reconcile::samples::set_route;
     use overlay_core::host_api::desired::{Mac, Overlay};
     use overlay_core::util::family::Family;
 
     fn route(n: u8) -> Op {
-        let (dst, via) = (
-            format!("9.0.{n}.0/24").parse().unwrap(),
-            "44.128.0.9".parse().unwrap(),
-        );
-        Op::SetRoute(
-            "vtep1024".into(),
-            NewRoute {
-                table: 254,
-                dst,
-                via,
-                nexthop: None,
-            },
-        )
+        set_route(n.into(), "44.128.0.9")
     }
 
     fn overlay(range: &str) -> Overlay {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::Level;
-use crate::allocation::allocator::DualStackNet;
+use crate::allocation::allocator::{Allocation, DualStackNet};
 use crate::config::Network;
 use crate::config::overlay::Definition;
 use crate::proto;
@@ -35,6 +35,20 @@ pub struct AgentSubnets {
 
 /// The subnets of all agents by overlay.
 pub type SubnetsByOverlay = BTreeMap<String, Vec<AgentSubnets>>;
+
+/// Returns the subnets of these allocations by overlay.
+pub fn subnets_by_overlay<'a>(
+    allocations: impl Iterator<Item = (Ipv4Addr, &'a Allocation)>,
+) -> SubnetsByOverlay {
+    let mut subnets = SubnetsByOverlay::new();
+    for (agent, allocation) in allocations {
+        for (name, nets) in &allocation.overlays {
+            let held = AgentSubnets { agent, nets: *nets };
+            subnets.entry(name.clone()).or_default().push(held);
+        }
+    }
+    subnets
+}
 
 /// A subnet and the agent that holds it.
 #[derive(Clone, Copy)]

@@ -103,7 +103,7 @@ mod tests {
         let mut reclaimed = ReclaimedAllocations::default();
         (0..1000).for_each(|n| add(&mut reclaimed, 999 - n));
         assert_eq!(stored(&reclaimed)[..2], ["10.0.3.231", "10.0.3.230"]);
-        // Its lease ended once more, so it is not the oldest any longer.
+        // The lease of the agent ended once more, so the entry is not the oldest any longer.
         add(&mut reclaimed, 999);
         add(&mut reclaimed, 5000);
         assert_eq!(stored(&reclaimed).len(), 1000);

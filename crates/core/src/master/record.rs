@@ -61,7 +61,7 @@ impl EncodedAgent {
 
     /// Decodes the stored form.
     pub fn decode(&self) -> proto::AgentInfo {
-        // It was encoded above, so this does not fail.
+        // The bytes were encoded above, so this does not fail.
         proto::AgentInfo::decode(self.agent_info.as_ref()).unwrap_or_default()
     }
 }
@@ -116,14 +116,7 @@ pub fn describe(
     requested: AllocationRequest,
     inactive: &[proto::AgentOverlayInfo],
 ) -> Description {
-    let configured = DualStack {
-        v4: true,
-        v6: network.vtep_subnet6.is_some(),
-    };
-    let sent_vtep = allocation
-        .vtep
-        .only(configured)
-        .only(requested.vtep_families());
+    let sent_vtep = requested_vtep(network, allocation, requested);
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
     for definition in &network.overlays {
         let (overlay, info) = (definition.config(), definition.info());
@@ -132,17 +125,13 @@ pub fn describe(
         };
         let families = requested.requested_families(overlay);
         let used = nets.only(families.unwrap_or_default());
+        let (mesos, docker) = (Containerizer::Mesos, Containerizer::Docker);
         let mut described = proto::AgentOverlayInfo {
             info: info.clone(),
             subnet: to_text(nets.v4),
             subnet6: to_text(nets.v6),
-            mesos_bridge: bridge(requested.mesos_bridge, Containerizer::Mesos, overlay, used),
-            docker_bridge: bridge(
-                requested.docker_bridge,
-                Containerizer::Docker,
-                overlay,
-                used,
-            ),
+            mesos_bridge: bridge(requested.mesos_bridge, mesos, overlay, used),
+            docker_bridge: bridge(requested.docker_bridge, docker, overlay, used),
             backend: backend(network, allocation.vtep),
             state: None,
         };
@@ -167,6 +156,20 @@ pub fn describe(
         },
         sent,
     }
+}
+
+/// Returns the VTEP addresses that are configured and that the agent requests.
+fn requested_vtep(
+    network: &Network,
+    allocation: &Allocation,
+    requested: AllocationRequest,
+) -> DualStackNet {
+    let configured = DualStack {
+        v4: true,
+        v6: network.vtep_subnet6.is_some(),
+    };
+    let vtep = allocation.vtep.only(configured);
+    vtep.only(requested.vtep_families())
 }
 
 fn to_text(net: Option<IpNet>) -> Option<String> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::networks::{AgentSubnets, Networks, Note, SubnetsByOverlay, differences};
+use super::networks::{Networks, Note, SubnetsByOverlay, differences, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
 use crate::Level;
@@ -55,7 +55,8 @@ pub fn recover(configured: &Arc<Network>, state: proto::State) -> Result<Recover
             return Err(damaged(&format!("agent {} is in it twice", agent.ip)));
         }
     }
-    let subnets = subnets_by_overlay(agents.values());
+    let allocations = agents.values().map(|agent| (agent.ip, &agent.allocation));
+    let subnets = subnets_by_overlay(allocations);
     let (networks, mut notes) = Networks::from_log(configured, state.networks, &subnets)
         .map_err(|problem| contradiction(&problem))?;
     let held: Vec<_> = agents.values().flat_map(StoredAgent::held).collect();
@@ -97,20 +98,6 @@ fn reclaimed(configured: &Network, agents: Vec<proto::AgentInfo>) -> ReclaimedAl
         reclaimed.add(agent.ip, agent.allocation, encoded);
     }
     reclaimed
-}
-
-fn subnets_by_overlay<'a>(agents: impl Iterator<Item = &'a StoredAgent>) -> SubnetsByOverlay {
-    let mut subnets = SubnetsByOverlay::new();
-    for agent in agents {
-        for (name, nets) in &agent.allocation.overlays {
-            let held = AgentSubnets {
-                agent: agent.ip,
-                nets: *nets,
-            };
-            subnets.entry(name.clone()).or_default().push(held);
-        }
-    }
-    subnets
 }
 
 fn differences_note(differences: &[String]) -> Note {

@@ -24,10 +24,8 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, max_mtu: Option<u32>, pla
     for name in stale.collect::<Vec<_>>() {
         plan.ops.push(Op::RemoveDevice(name.as_str().into()));
     }
-    let Some(vtep) = &desired.vtep else { return };
-    let vtep = &Vtep {
-        mtu: vtep.mtu.or(max_mtu),
-        ..vtep.clone()
+    let Some(vtep) = &super::vtep_with_mtu(desired, max_mtu) else {
+        return;
     };
     // As long as the peers are unknown the wanted objects are the existing ones, so they are
     // read before anything is removed.

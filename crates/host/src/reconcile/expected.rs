@@ -71,7 +71,8 @@ impl ExpectedState {
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
-        let vtep = super::vtep_with_mtu(desired, underlay).filter(|_| is_internal);
+        let vtep = super::vtep_with_mtu(desired, underlay.map(super::max_inner_mtu))
+            .filter(|_| is_internal);
         let peers = vtep
             .as_ref()
             .map(|vtep| Wanted::new(desired, vtep, None, &mut Plan::default()));

@@ -32,6 +32,8 @@ mod op;
 mod peers;
 mod rules;
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
 mod types;
 mod wanted;
@@ -91,9 +93,9 @@ pub fn max_inner_mtu(underlay: &Underlay) -> u32 {
     underlay.mtu.saturating_sub(VXLAN_OVERHEAD)
 }
 
-/// Returns the VTEP with the MTU that its device gets.
-fn vtep_with_mtu(desired: &Desired, underlay: Option<&Underlay>) -> Option<Vtep> {
-    let max_mtu = underlay.map(max_inner_mtu);
+/// Returns the VTEP with the MTU that its device gets. `max_mtu` is the largest MTU that fits into
+/// the underlay.
+fn vtep_with_mtu(desired: &Desired, max_mtu: Option<u32>) -> Option<Vtep> {
     desired.vtep.as_ref().map(|vtep| Vtep {
         mtu: vtep.mtu.or(max_mtu),
         ..vtep.clone()

@@ -340,22 +340,10 @@ fn is_race(op: &Op, error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::NewRoute;
+    use crate::reconcile::samples::set_route;
 
     fn route(n: u8) -> Op {
-        let (dst, via) = (
-            format!("9.0.{n}.0/24").parse().unwrap(),
-            "44.128.0.9".parse().unwrap(),
-        );
-        Op::SetRoute(
-            "vtep1024".into(),
-            NewRoute {
-                table: 254,
-                dst,
-                via,
-                nexthop: None,
-            },
-        )
+        set_route(n.into(), "44.128.0.9")
     }
 
     fn refused(errno: Errno) -> Error {

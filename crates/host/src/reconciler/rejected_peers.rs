@@ -59,22 +59,11 @@ mod tests {
 
     use super::*;
     use crate::reconcile::NewRoute;
+    use crate::reconcile::samples::set_route;
     use overlay_core::host_api::problem::ProblemKind;
 
     fn route(n: usize) -> Op {
-        let (dst, via) = (
-            format!("9.0.{n}.0/24").parse().unwrap(),
-            "45.0.0.1".parse().unwrap(),
-        );
-        Op::SetRoute(
-            "vtep1024".into(),
-            NewRoute {
-                table: 254,
-                dst,
-                via,
-                nexthop: None,
-            },
-        )
+        set_route(n, "45.0.0.1")
     }
 
     fn neighbour(n: u8) -> Op {

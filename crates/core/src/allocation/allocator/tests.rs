@@ -93,7 +93,7 @@ fn an_agent_gets_what_it_requests() {
     assert_eq!(show(v4.vtep), "44.128.0.2/20 -");
     assert_eq!(show(v4.part(Some("dcos"))), "9.0.0.0/24 -");
 
-    // It may request more later, and never loses what it has.
+    // An agent may request more later, and never loses what it has.
     let mut later = v4.clone();
     assert_eq!(
         allocator.allocate_missing(&network, REQUEST, &mut later),

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
-use super::networks::{AgentSubnets, Networks, SubnetsByOverlay};
+use super::networks::{Networks, SubnetsByOverlay, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe};
 use super::recovery::Recovery;
@@ -519,16 +519,7 @@ fn list(
 }
 
 /// Returns the subnets that agents have, by overlay.
-fn subnets_by_overlay(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> SubnetsByOverlay {
-    let mut subnets = SubnetsByOverlay::new();
-    for (ip, record) in records {
-        for (name, nets) in &record.allocation.overlays {
-            let held = AgentSubnets {
-                agent: *ip,
-                nets: *nets,
-            };
-            subnets.entry(name.clone()).or_default().push(held);
-        }
-    }
-    subnets
+fn subnets(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> SubnetsByOverlay {
+    let allocations = records.iter().map(|(ip, record)| (*ip, &record.allocation));
+    subnets_by_overlay(allocations)
 }

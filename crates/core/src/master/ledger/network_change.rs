@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
-use super::{list, subnets_by_overlay};
+use super::{list, subnets};
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, DualStack};
 use crate::config::Network;
 use crate::master::draining::DrainHolders;
@@ -70,9 +70,7 @@ impl Ledger {
         if drained.is_empty() {
             return DrainOutcome::default();
         }
-        let networks = self
-            .networks
-            .after_release(&subnets_by_overlay(&self.records));
+        let networks = self.networks.after_release(&subnets(&self.records));
         let mut lists = None;
         if networks.revision != self.networks.revision {
             let draft = Draft::new(
@@ -115,7 +113,7 @@ impl Ledger {
                 }
             }
         }
-        let subnets = subnets_by_overlay(&records);
+        let subnets = subnets(&records);
         let networks = match self.networks.changed(change, &subnets) {
             Ok(Some(networks)) => networks,
             Ok(None) | Err(_) if !taken.is_empty() => self.networks.after_release(&subnets),

@@ -304,7 +304,7 @@ fn differences_from_the_last_leader_are_noted() {
 /// An older master kept the changes in the log, or dropped them.
 #[test]
 fn an_older_master_may_have_led_since() {
-    // It used its file, and assigned subnets that the changed overlay does not contain.
+    // The older master used its file, and assigned subnets that the changed overlay does not contain.
     let other = r#"{"name": "web", "subnet": "9.2.0.0/16", "prefix": 24}"#;
     check(
         WEB,
@@ -315,7 +315,7 @@ fn an_older_master_may_have_led_since() {
            outside of that, so an older master must have led since.",
         ],
     );
-    // It assigned subnets of the removed overlay, which drains again.
+    // The older master assigned subnets of the removed overlay, which drains again.
     let brought_back = log(
         vec![removed(WEB, true)],
         vec![agent(1, "web", "9.1.0.0/24")],
@@ -329,7 +329,7 @@ fn an_older_master_may_have_led_since() {
             "Info: Overlay web was removed",
         ],
     );
-    // It dropped the change of the prefix, but the subnets of the agents show it.
+    // The older master dropped the change of the prefix, but the subnets of the agents show it.
     let mixed = vec![agent(1, "web", "9.1.0.0/24"), agent(2, "web", "9.1.1.0/26")];
     check(WEB, log(vec![], mixed), &["web 9.1.0.0/16 in /24"], &[]);
 }
@@ -393,7 +393,7 @@ fn an_older_master_may_have_assigned_ipv6_since() {
         error.contains("fd01:e::/80 of overlay web, which is outside of its subnet fd01:d::/64"),
         "{error}"
     );
-    // It dropped the change of a prefix.
+    // The older master dropped the change of a prefix.
     let mixed = |other: &str| {
         vec![
             held("fd01:c::/80").remove(0),

@@ -294,7 +294,7 @@ fn an_unsubscribed_agent_is_not_in_the_queue() {
     out.set_now(at(40));
     peers.expect_subscriptions(out.now());
     assert!(sent_at(&mut peers, &mut out, 50).is_empty());
-    // It comes back with all but the latest change, and needs a short message only.
+    // The agent comes back with all but the latest change, and needs a short message only.
     peers.unsubscribe(1.into());
     let version = latest(&peers);
     add(&mut peers, out.now(), 6000);
