@@ -17,6 +17,7 @@ use prost::Message;
 
 use crate::cluster::Process;
 use crate::convergence::assigned_by;
+use crate::forgery_checker::ForgeryChecker;
 use crate::overlay_changes;
 use crate::overlay_changes::Operators;
 use crate::peer_lists;
@@ -48,6 +49,8 @@ pub struct Checker {
     stranger: bool,
     /// Checks of messages and deadlines.
     pub protocol: ProtocolChecker,
+    /// Checks of what the adversary causes.
+    pub forgeries: ForgeryChecker,
     /// Recently decoded values of the log. Most are needed many times.
     read: Vec<(Bytes, Rc<Stored>)>,
 }
@@ -57,6 +60,8 @@ pub struct Stored {
     pub state: State,
     pub agents: BTreeMap<String, AgentInfo>,
     pub summaries: BTreeSet<String>,
+    /// Agents with provisional allocations, which are no peers.
+    pub provisional: BTreeSet<String>,
     /// Peers by agent.
     pub peers: List,
 }
@@ -140,8 +145,10 @@ impl Checker {
         }
         let (state, agents) = decode(value)?;
         let summaries = agents.values().flat_map(summaries).collect();
+        let provisional = BTreeSet::new();
         let given = agents
             .values()
+            .filter(|agent| !provisional.contains(&agent.ip))
             .map(|agent| overlay_changes::assigned(&state, agent));
         let peers = given
             .filter_map(|agent| Some((agent.ip.clone(), peer(&agent)?)))
@@ -150,6 +157,7 @@ impl Checker {
             state,
             agents,
             summaries,
+            provisional,
             peers,
         });
         self.read.truncate(REMEMBERED - 1);
@@ -166,6 +174,7 @@ impl Checker {
         let (before, after) = (self.read(&before)?, self.read(value)?);
         let agents = after.agents.clone();
         unique(agents.values())?;
+        self.forgeries.log(&after)?;
         self.operators.log(&after.state)?;
         for (ip, old) in &self.agents {
             let has = agents
@@ -236,6 +245,7 @@ impl Checker {
     /// Records an input of a process.
     pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
+        self.forgeries.input(process, input);
         match input {
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
                 process.heard.insert(pid.address.ip().to_string(), now);
@@ -258,8 +268,15 @@ impl Checker {
         }
     }
 
+    /// Records a message of the adversary.
+    pub fn forged_input(&mut self, message: &Input) {
+        self.stranger = false;
+        self.forgeries.begin(message);
+    }
+
     /// Checks an effect of a process.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
+        self.forgeries.effect(process, effect)?;
         if let Effect::Io(Io::Send { to, name, .. }) = effect {
             match process.is_master() {
                 true => self

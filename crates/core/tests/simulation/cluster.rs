@@ -109,6 +109,11 @@ impl Process {
         }
     }
 
+    /// Returns whether an agent may take messages of anybody in the name of its leader.
+    pub fn may_believe_anybody(&self, is_faulty: bool) -> bool {
+        is_faulty
+    }
+
     pub fn is_master(&self) -> bool {
         matches!(self.role, Role::Master(_))
     }

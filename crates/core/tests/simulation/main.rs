@@ -8,12 +8,14 @@
 //! `cargo xtask simulate` runs many seeds, or one of them with a trace; see
 //! docs/dev/testing.md.
 
+mod adversary;
 mod checker;
 mod cluster;
 mod convergence;
 mod deadlines;
 mod expected_host;
 mod faults;
+mod forgery_checker;
 mod host;
 mod http_requests;
 mod master_files;

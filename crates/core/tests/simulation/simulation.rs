@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use overlay_core::{Input, RequestId, Response, Time, Upid};
 
+use crate::adversary::Adversary;
 use crate::checker::Checker;
 use crate::cluster;
 use crate::cluster::{Incarnation, Process};
@@ -16,6 +17,9 @@ mod effects;
 mod events;
 
 use events::Event;
+
+/// Maximum duration of operations on log or host, without faults.
+pub const USUAL_LATENCY: Duration = Duration::from_millis(20);
 
 /// State of a simulation.
 pub struct Simulation {
@@ -37,6 +41,7 @@ pub struct Simulation {
     /// Maximum duration of operations on log or host, and of the detection of a leader.
     pub max_latency: Duration,
     pub checker: Checker,
+    pub adversary: Adversary,
     /// First violation of an invariant.
     first_violation: Option<String>,
     pub requests: u64,
@@ -84,6 +89,7 @@ impl Simulation {
             .iter()
             .filter(|process| process.is_master())
             .count();
+        let adversary = Adversary::new(&random);
         let mut sim = Simulation {
             now: Time::default(),
             leader: Some(random.usize(0..masters)),
@@ -96,8 +102,9 @@ impl Simulation {
             log: ReplicatedLog::new(),
             host_failures: 0,
             engine_failures: 0,
-            max_latency: Duration::from_millis(20),
+            max_latency: USUAL_LATENCY,
             checker: Checker::default(),
+            adversary,
             first_violation: None,
             requests: 0,
             answers: BTreeMap::new(),
@@ -110,6 +117,7 @@ impl Simulation {
         for process in 0..sim.processes.len() {
             sim.start(process);
         }
+        sim.schedule_forgeries();
         sim
     }
 
@@ -138,6 +146,11 @@ impl Simulation {
             process,
             start: self.processes[process].start,
         }
+    }
+
+    /// Returns whether network, log or processes fail, or are slow.
+    pub fn is_faulty(&self) -> bool {
+        self.network.is_faulty() || self.log.failures > 0 || self.max_latency > USUAL_LATENCY
     }
 
     fn is_running(&self, incarnation: Incarnation) -> bool {
@@ -190,6 +203,7 @@ impl Simulation {
             self.checker.protocol.on_leader_changed();
         }
         self.checker.protocol.ended(&self.processes[process]);
+        self.checker.forgeries.ended(&self.processes[process]);
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
@@ -307,8 +321,9 @@ impl Simulation {
     }
 
     /// Runs in a converged cluster, which must remain so, without operations on the log and with
-    /// no messages but periodic registrations.
+    /// no messages but periodic registrations. The adversary stops before.
     pub fn run_silently(&mut self, duration: Duration) -> Result<(), String> {
+        self.adversary.stop();
         // What is under way (acknowledgements) may end. And an agent may be registered with what
         // it wanted in a former incarnation, by a message that came late, until it registers anew, which
         // takes 75 s at most.

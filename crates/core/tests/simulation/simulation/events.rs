@@ -6,6 +6,7 @@ use bytes::Bytes;
 use overlay_core::{Input, StoreOutcome, Upid};
 
 use super::Simulation;
+use crate::adversary::{Forgery, Public};
 use crate::cluster::Incarnation;
 use crate::host::{EngineFailure, Failure};
 
@@ -34,6 +35,8 @@ pub enum Event {
     EngineDone(Incarnation, u64),
     /// A process that crashed starts again.
     Restart(usize),
+    /// The adversary sends a burst of messages.
+    Forge,
     /// Two processes that were cut off from each other are connected again.
     Reconnect(usize, usize),
 }
@@ -48,7 +51,7 @@ impl Event {
             | Event::Store(incarnation, ..)
             | Event::HostDone(incarnation)
             | Event::EngineDone(incarnation, _) => Some(*incarnation),
-            Event::Message(_) | Event::Restart(_) | Event::Reconnect(..) => None,
+            Event::Message(_) | Event::Forge | Event::Restart(_) | Event::Reconnect(..) => None,
         }
     }
 }
@@ -60,6 +63,7 @@ impl Simulation {
         }
         match event {
             Event::Message(message) => self.deliver(message),
+            Event::Forge => self.forge(),
             Event::Input(incarnation, input) => {
                 self.update_known_log(incarnation.process, &input);
                 self.input(incarnation.process, input)
@@ -105,6 +109,39 @@ impl Simulation {
         };
         let name = name.into();
         self.input(process, Input::Message { from, name, body })
+    }
+
+    /// Schedules the adversary's next burst, unless it has stopped.
+    pub(super) fn schedule_forgeries(&mut self) {
+        if let Some(pause) = self.adversary.pause() {
+            self.at(self.now + pause, Event::Forge);
+        }
+    }
+
+    /// Delivers a burst of forged messages.
+    fn forge(&mut self) -> Result<(), String> {
+        if !self.adversary.is_active() {
+            return Ok(());
+        }
+        let value = self.log.value().clone();
+        let public = Public {
+            log: self.checker.read(&value)?,
+            processes: &self.processes,
+            leader: self.leader,
+            is_faulty: self.is_faulty(),
+        };
+        for forgery in self.adversary.burst(&public) {
+            let Forgery {
+                to,
+                from,
+                name,
+                body,
+            } = forgery;
+            let name = name.into();
+            self.forged_input(to, Input::Message { from, name, body })?;
+        }
+        self.schedule_forgeries();
+        Ok(())
     }
 
     fn detect_leader(&mut self, process: usize) -> Result<(), String> {
