@@ -2,7 +2,8 @@
 //! sees no answers.
 //!
 //! The adversary knows what everybody may know: the processes, the leader, and all that `/state`
-//! shows. It knows no nonce, no token and no epoch. Its choices have a random stream of their
+//! shows. It has a host of its own, at which masters answer it. It knows no nonce, token or epoch
+//! of others. In a cluster with keys it also is a tap ([`tap`]), which sees all of them. Its choices have a random stream of their
 //! own, so that a seed's other choices are the same with and without it.
 //!
 //! Processes of earlier releases believe anybody, and this one serves them as they are.
@@ -17,9 +18,13 @@ use overlay_core::{MASTER_ID, Upid};
 
 use crate::checker::Stored;
 use crate::cluster::Process;
+use own_host::OwnHost;
+use tap::Tap;
 
+mod own_host;
 mod pids;
 mod session_fields;
+mod tap;
 mod to_agent;
 mod to_master;
 
@@ -75,19 +80,32 @@ pub struct Adversary {
     random: Rng,
     volume: Volume,
     is_active: bool,
+    own_host: OwnHost,
+    /// Messages that were seen, where a key protects them.
+    tap: Option<Tap>,
     /// Number of messages sent.
     pub sent: u64,
 }
 
 impl Adversary {
     /// Creates the adversary of a simulation with this random stream, without taking from it.
-    pub fn new(simulation: &Rng) -> Adversary {
+    pub fn new(simulation: &Rng, sees_everything: bool) -> Adversary {
         let mut random = Rng::with_seed(simulation.clone().u64(..) ^ 0xadd0_0bad_0add_0bad);
         Adversary {
             volume: Volume::random(&mut random),
-            random,
             is_active: true,
+            own_host: OwnHost::new(&mut random.fork()),
+            tap: sees_everything.then(Tap::default),
+            random,
             sent: 0,
+        }
+    }
+
+    /// Records a message of others, or to the adversary's own host.
+    pub fn see(&mut self, from: &Upid, to: &Upid, name: &'static str, body: &Bytes) {
+        self.own_host.receive(to, name, body);
+        if let Some(tap) = &mut self.tap {
+            tap.see(&mut self.random, from, to, name, body);
         }
     }
 
@@ -118,7 +136,11 @@ impl Adversary {
         for _ in 0..count {
             // A flood hits one process.
             let to = if is_flood { to } else { self.receiver(public) };
-            let forgery = self.forge(public, to);
+            let replay = match &self.tap {
+                Some(tap) if self.random.bool() => tap.replay(&mut self.random, public),
+                _ => None,
+            };
+            let forgery = replay.unwrap_or_else(|| self.forge(public, to));
             if !spares(public, &forgery) {
                 burst.push(forgery);
             }
@@ -137,6 +159,9 @@ impl Adversary {
     fn forge(&mut self, public: &Public<'_>, to: usize) -> Forgery {
         let random = &mut self.random;
         let receiver = &public.processes[to];
+        if receiver.is_master() && random.u8(0..6) == 0 {
+            return self.own_host.message(random, public, to);
+        }
         let from = pids::sender(random, public, receiver);
         // One of the other kind now and then.
         let is_for_master = receiver.is_master() != (random.u8(0..30) == 0);

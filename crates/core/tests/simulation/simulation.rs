@@ -89,7 +89,7 @@ impl Simulation {
             .iter()
             .filter(|process| process.is_master())
             .count();
-        let adversary = Adversary::new(&random);
+        let adversary = Adversary::new(&random, false);
         let mut sim = Simulation {
             now: Time::default(),
             leader: Some(random.usize(0..masters)),

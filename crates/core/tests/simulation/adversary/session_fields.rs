@@ -20,6 +20,15 @@ pub fn add(random: &mut Rng, mut message: Vec<u8>) -> Vec<u8> {
     message
 }
 
+/// Adds a session with this secret to an encoded message.
+pub fn with_secret(random: &mut Rng, mut message: Vec<u8>, secret: &Vec<u8>) -> Vec<u8> {
+    let mut field = Vec::new();
+    bytes::encode(100, secret, &mut field);
+    uint64::encode(101, &number(random), &mut field);
+    bytes::encode(SESSION, &field, &mut message);
+    message
+}
+
 fn session(random: &mut Rng) -> Vec<u8> {
     let mut field = Vec::new();
     if random.u8(0..8) > 0 {

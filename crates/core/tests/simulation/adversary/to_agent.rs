@@ -15,7 +15,7 @@ use super::{Public, session_fields};
 use crate::cluster::Process;
 
 /// Name of the message that is a master's answer to a registration without a token.
-const CHALLENGE: &str = "mesos.modules.overlay.internal.RegistrationChallengeMessage";
+pub const CHALLENGE: &str = "mesos.modules.overlay.internal.RegistrationChallengeMessage";
 
 /// Returns a random message of a master to `receiver`.
 pub fn message(

@@ -22,7 +22,11 @@ const ECHO: u32 = 100;
 /// Returns a random message in the name of the agent `from`.
 pub fn message(random: &mut Rng, public: &Public<'_>, from: &Upid) -> (&'static str, Vec<u8>) {
     match random.u8(0..10) {
-        0..5 => (RegisterAgentMessage::NAME, registration(random)),
+        0..5 => {
+            let nonce = nonce(random);
+            let message = registration(random, nonce.as_deref());
+            (RegisterAgentMessage::NAME, message)
+        }
         5..8 => (AgentRegisteredMessage::NAME, report(random, public, from)),
         _ => {
             let version = version(random);
@@ -35,7 +39,16 @@ pub fn message(random: &mut Rng, public: &Public<'_>, from: &Upid) -> (&'static 
     }
 }
 
-fn registration(random: &mut Rng) -> Vec<u8> {
+fn nonce(random: &mut Rng) -> Option<Vec<u8>> {
+    let length = match random.u8(0..6) {
+        0 => random.usize(0..64),
+        _ => 16,
+    };
+    (random.u8(0..3) > 0).then(|| session_fields::guess(random, length))
+}
+
+/// Returns a registration with this nonce.
+pub fn registration(random: &mut Rng, nonce: Option<&[u8]>) -> Vec<u8> {
     let message = RegisterAgentMessage {
         network_config: AgentNetworkConfig {
             allocate_subnet: Some(random.bool()),
@@ -49,13 +62,8 @@ fn registration(random: &mut Rng) -> Vec<u8> {
         ..Default::default()
     };
     let mut message = message.encode_to_vec();
-    if random.u8(0..3) > 0 {
-        let length = if random.u8(0..6) > 0 {
-            16
-        } else {
-            random.usize(0..64)
-        };
-        bytes::encode(NONCE, &session_fields::guess(random, length), &mut message);
+    if let Some(nonce) = nonce {
+        bytes::encode(NONCE, &nonce.to_vec(), &mut message);
     }
     message
 }

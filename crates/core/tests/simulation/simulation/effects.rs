@@ -137,6 +137,7 @@ impl Simulation {
                 .remove(&to.address.ip().to_string());
         }
         let from = self.processes[process].upid.clone();
+        self.adversary.see(&from, to, name, body);
         let peer = self
             .processes
             .iter()

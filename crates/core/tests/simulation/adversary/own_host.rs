@@ -1,0 +1,78 @@
+//! Host of the adversary. Masters answer its registrations, so it has tokens, which are of no use
+//! to anybody else.
+
+use bytes::{Buf, Bytes};
+use fastrand::Rng;
+use overlay_core::proto::internal::RegisterAgentMessage;
+use overlay_core::protocol::messages::Named;
+use overlay_core::{AGENT_ID, Upid};
+use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
+
+use super::to_agent::CHALLENGE;
+use super::{Forgery, Public, pids, session_fields, to_master};
+
+/// Address of the host, which never registers with its token.
+const ADDRESS: &str = "10.0.3.250:5051";
+
+/// A process of the adversary, which sees what it is sent.
+pub struct OwnHost {
+    upid: Upid,
+    nonce: Vec<u8>,
+    /// Latest token of any master.
+    token: Option<Vec<u8>>,
+}
+
+impl OwnHost {
+    pub fn new(random: &mut Rng) -> OwnHost {
+        OwnHost {
+            upid: Upid::new(AGENT_ID, ADDRESS.parse().unwrap()),
+            nonce: std::iter::repeat_with(|| random.u8(..)).take(16).collect(),
+            token: None,
+        }
+    }
+
+    /// Keeps the token of a challenge to this host.
+    pub fn receive(&mut self, to: &Upid, name: &str, body: &Bytes) {
+        if *to == self.upid && name == CHALLENGE {
+            self.token = token(body.clone());
+        }
+    }
+
+    /// Returns a registration of this host without a token, or a message in the name of others
+    /// with its token.
+    pub fn message(&self, random: &mut Rng, public: &Public<'_>, to: usize) -> Forgery {
+        let registration = to_master::registration(random, Some(&self.nonce));
+        let (from, name, body) = match &self.token {
+            Some(token) if random.u8(0..4) > 0 => {
+                let from = pids::sender(random, public, &public.processes[to]);
+                let (name, body) = match random.bool() {
+                    true => (RegisterAgentMessage::NAME, registration),
+                    false => to_master::message(random, public, &from),
+                };
+                (from, name, session_fields::with_secret(random, body, token))
+            }
+            _ => (self.upid.clone(), RegisterAgentMessage::NAME, registration),
+        };
+        Forgery {
+            to,
+            from,
+            name,
+            body: body.into(),
+        }
+    }
+}
+
+/// Returns the token of a challenge: the field 100.
+fn token(mut challenge: Bytes) -> Option<Vec<u8>> {
+    while challenge.has_remaining() {
+        let (number, kind) = decode_key(&mut challenge).ok()?;
+        if (number, kind) == (100, WireType::LengthDelimited) {
+            let mut token = Vec::new();
+            encoding::bytes::merge(kind, &mut token, &mut challenge, DecodeContext::default())
+                .ok()?;
+            return Some(token);
+        }
+        skip_field(kind, number, &mut challenge, DecodeContext::default()).ok()?;
+    }
+    None
+}
