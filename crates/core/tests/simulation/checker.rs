@@ -1,13 +1,14 @@
 //! Checks of invariants after each step, and of convergence at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Desired, Peer};
+use overlay_core::host_api::desired::{Desired, Mac, Peer};
 use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
 use overlay_core::protocol::http::JSON;
@@ -45,6 +46,8 @@ pub struct Checker {
     pub operators: Operators,
     /// Every subnet that an agent has been assigned.
     given: BTreeSet<(String, String)>,
+    /// Every MAC address that an agent has been assigned, from which its VTEP addresses follow.
+    given_vteps: BTreeSet<(String, Mac)>,
     /// The present input is a message that must not be obeyed.
     stranger: bool,
     /// Checks of messages and deadlines.
@@ -203,15 +206,7 @@ impl Checker {
             .values()
             .filter_map(|agent| Some((&agent.ip, peer(agent)?)))
         {
-            let Peer {
-                vtep_ips,
-                vtep_mac,
-                subnets,
-            } = peer;
-            self.peers
-                .entry(format!("{ip} {vtep_ips:?} {vtep_mac}"))
-                .or_default()
-                .extend(subnets);
+            self.remember_peer(ip, &peer);
         }
         if before.peers != after.peers {
             self.protocol.peers_changed(now);
@@ -219,6 +214,24 @@ impl Checker {
         self.value = value.clone();
         self.agents = agents;
         Ok(())
+    }
+
+    /// Records a peer that is in the log, also as hosts without IPv6 see it.
+    fn remember_peer(&mut self, ip: &str, peer: &Peer) {
+        let v4: Vec<IpAddr> = peer.vtep_ips[..1].to_vec();
+        for vtep_ips in [&v4, &peer.vtep_ips] {
+            self.peers
+                .entry(format!("{ip} {vtep_ips:?} {}", peer.vtep_mac))
+                .or_default()
+                .extend(&peer.subnets);
+        }
+    }
+
+    /// Returns whether a peer has been in the log, perhaps with more subnets.
+    fn was_stored(&self, ip: impl Display, peer: &Peer) -> bool {
+        let key = format!("{ip} {:?} {}", peer.vtep_ips, peer.vtep_mac);
+        let had = self.peers.get(&key);
+        had.is_some_and(|had| peer.subnets.iter().all(|subnet| had.contains(subnet)))
     }
 
     /// Forgets the log, because it was replaced.
@@ -434,24 +447,20 @@ impl Checker {
             .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
         self.given
             .extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
+        let vxlans = message
+            .overlays
+            .iter()
+            .filter_map(|overlay| overlay.backend.vxlan.as_ref());
+        self.given_vteps
+            .extend(vxlans.map(|vxlan| (ip.clone(), vxlan.vtep_mac.parse().unwrap())));
         Ok(())
     }
 
     /// Checks that peers in a message have been in the log.
     fn told(&self, message: &UpdatePeersMessage) -> Result<(), String> {
         for told in peer_lists::peers(message) {
-            let Peer {
-                vtep_ips,
-                vtep_mac,
-                subnets,
-            } = peer_lists::read(&told);
             // The VTEP has all the families that it ever had, the agent may want one.
-            let key = format!("{} {vtep_ips:?} {vtep_mac}", told.ip);
-            if !self
-                .peers
-                .get(&key)
-                .is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet)))
-            {
+            if !self.was_stored(&told.ip, &peer_lists::read(&told)) {
                 return Err(format!("tells of a peer that was never stored: {told:?}"));
             }
         }
@@ -471,6 +480,16 @@ impl Checker {
             if !self.given.contains(&(process.ip(), subnet.to_string())) {
                 return Err(format!("sets up {subnet}, which it was not given"));
             }
+        }
+        if let Some(vtep) = &desired.vtep
+            && !self.given_vteps.contains(&(process.ip(), vtep.mac))
+        {
+            return Err(format!("sets up {vtep:?}, which it was not given"));
+        }
+        let peers = desired.peers.iter().flat_map(|peers| peers.iter());
+        let mut invented = peers.filter(|(ip, peer)| !self.was_stored(ip, peer));
+        if let Some(peer) = invented.next() {
+            return Err(format!("sets up a peer that was never stored: {peer:?}"));
         }
         Ok(())
     }
