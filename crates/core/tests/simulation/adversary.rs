@@ -28,6 +28,8 @@ mod tap;
 mod to_agent;
 mod to_master;
 
+pub use to_agent::CHALLENGE;
+
 /// A message in somebody's name.
 #[derive(Clone, Debug)]
 pub struct Forgery {
@@ -44,7 +46,7 @@ pub struct Public<'a> {
     pub leader: Option<usize>,
     /// Value of the log, which `/state` shows.
     pub log: Rc<Stored>,
-    /// The network loses messages, or processes are slow.
+    /// Messages may be lost, and processes may be slow or absent.
     pub is_faulty: bool,
 }
 
@@ -218,7 +220,7 @@ fn spares(public: &Public<'_>, forgery: &Forgery) -> bool {
         return agents.any(|agent| agent.is_predecessor && is_of(agent));
     }
     let is_leader = receiver.leader.as_ref() == Some(&forgery.from);
-    is_leader && receiver.may_believe_anybody(public.is_faulty)
+    is_leader && public.is_faulty && receiver.may_believe_anybody()
         || public.processes.iter().any(|it| {
             // A leader that the agent has not heard of yet.
             it.is_master() && it.is_predecessor && is_of(it) && forgery.from.id == MASTER_ID

@@ -16,6 +16,7 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
+use crate::adversary::CHALLENGE;
 use crate::cluster::Process;
 use crate::convergence::assigned_by;
 use crate::forgery_checker::ForgeryChecker;
@@ -63,6 +64,8 @@ pub struct Stored {
     pub state: State,
     pub agents: BTreeMap<String, AgentInfo>,
     pub summaries: BTreeSet<String>,
+    /// Agents that have confirmed a registration.
+    pub confirmed: BTreeSet<String>,
     /// Agents with provisional allocations, which are no peers.
     pub provisional: BTreeSet<String>,
     /// Peers by agent.
@@ -148,6 +151,7 @@ impl Checker {
         }
         let (state, agents) = decode(value)?;
         let summaries = agents.values().flat_map(summaries).collect();
+        let confirmed = BTreeSet::new();
         let provisional = BTreeSet::new();
         let given = agents
             .values()
@@ -160,6 +164,7 @@ impl Checker {
             state,
             agents,
             summaries,
+            confirmed,
             provisional,
             peers,
         });
@@ -275,6 +280,9 @@ impl Checker {
             false => self.protocol.agent_input(now, process, input),
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
+            if name == CHALLENGE {
+                process.met.insert(from.address);
+            }
             // A predecessor obeys anybody.
             self.stranger = !process.is_predecessor && process.leader.as_ref() != Some(from);
             process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;

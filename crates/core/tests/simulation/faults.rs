@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use crate::network::Conditions;
 use crate::overlay_changes;
-use crate::simulation::{Simulation, USUAL_LATENCY};
+use crate::simulation::Simulation;
 
 /// Injects faults of all kinds, for this duration.
 pub fn inject(sim: &mut Simulation, duration: Duration) -> Result<(), String> {
@@ -292,7 +292,7 @@ pub fn end(sim: &mut Simulation) -> Result<(), String> {
     sim.log.failures = 0;
     sim.host_failures = 0;
     sim.engine_failures = 0;
-    sim.max_latency = USUAL_LATENCY;
+    sim.max_latency = Duration::from_millis(20);
     for process in 0..sim.processes.len() {
         sim.start(process);
         // Some containers run for ever.

@@ -6,11 +6,9 @@ use overlay_core::proto::internal::RegisterAgentMessage;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
 
+use crate::adversary::CHALLENGE;
 use crate::checker::Stored;
 use crate::cluster::Process;
-
-/// Name of the answer to a registration without a token. It may go to anybody.
-const CHALLENGE: &str = "mesos.modules.overlay.internal.RegistrationChallengeMessage";
 
 /// Largest number of provisional allocations, which agents of earlier releases get until they
 /// show that they receive answers.

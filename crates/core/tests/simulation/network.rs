@@ -7,7 +7,7 @@ use fastrand::Rng;
 use overlay_core::{Time, Upid};
 
 /// Unreliability of the network, in percent of all messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Conditions {
     /// Messages that are lost.
     pub lost: u8,
@@ -54,11 +54,6 @@ impl Network {
             cut: Vec::new(),
             order: BTreeMap::new(),
         }
-    }
-
-    /// Returns whether messages are lost or late.
-    pub fn is_faulty(&self) -> bool {
-        self.conditions != Conditions::good() || !self.cut.is_empty()
     }
 
     pub fn is_cut(&self, a: usize, b: usize) -> bool {

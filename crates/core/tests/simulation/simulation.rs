@@ -18,9 +18,6 @@ mod events;
 
 use events::Event;
 
-/// Maximum duration of operations on log or host, without faults.
-pub const USUAL_LATENCY: Duration = Duration::from_millis(20);
-
 /// State of a simulation.
 pub struct Simulation {
     now: Time,
@@ -102,7 +99,7 @@ impl Simulation {
             log: ReplicatedLog::new(),
             host_failures: 0,
             engine_failures: 0,
-            max_latency: USUAL_LATENCY,
+            max_latency: Duration::from_millis(20),
             checker: Checker::default(),
             adversary,
             first_violation: None,
@@ -118,6 +115,7 @@ impl Simulation {
             sim.start(process);
         }
         sim.schedule_forgeries();
+        sim.schedule_operator();
         sim
     }
 
@@ -146,11 +144,6 @@ impl Simulation {
             process,
             start: self.processes[process].start,
         }
-    }
-
-    /// Returns whether network, log or processes fail, or are slow.
-    pub fn is_faulty(&self) -> bool {
-        self.network.is_faulty() || self.log.failures > 0 || self.max_latency > USUAL_LATENCY
     }
 
     fn is_running(&self, incarnation: Incarnation) -> bool {

@@ -7,7 +7,7 @@ use overlay_core::{Input, StoreOutcome, Upid};
 
 use super::Simulation;
 use crate::adversary::{Forgery, Public};
-use crate::cluster::Incarnation;
+use crate::cluster::{Incarnation, Process};
 use crate::host::{EngineFailure, Failure};
 
 /// A libprocess message on its way.
@@ -37,6 +37,8 @@ pub enum Event {
     Restart(usize),
     /// The adversary sends a burst of messages.
     Forge,
+    /// An operator looks after agents that went back to an earlier release.
+    Operate,
     /// Two processes that were cut off from each other are connected again.
     Reconnect(usize, usize),
 }
@@ -51,7 +53,11 @@ impl Event {
             | Event::Store(incarnation, ..)
             | Event::HostDone(incarnation)
             | Event::EngineDone(incarnation, _) => Some(*incarnation),
-            Event::Message(_) | Event::Forge | Event::Restart(_) | Event::Reconnect(..) => None,
+            Event::Message(_)
+            | Event::Forge
+            | Event::Operate
+            | Event::Restart(_)
+            | Event::Reconnect(..) => None,
         }
     }
 }
@@ -64,6 +70,7 @@ impl Simulation {
         match event {
             Event::Message(message) => self.deliver(message),
             Event::Forge => self.forge(),
+            Event::Operate => self.operate(),
             Event::Input(incarnation, input) => {
                 self.update_known_log(incarnation.process, &input);
                 self.input(incarnation.process, input)
@@ -128,7 +135,7 @@ impl Simulation {
             log: self.checker.read(&value)?,
             processes: &self.processes,
             leader: self.leader,
-            is_faulty: self.is_faulty(),
+            is_faulty: !self.checker.protocol.is_faultless(),
         };
         for forgery in self.adversary.burst(&public) {
             let Forgery {
@@ -142,6 +149,43 @@ impl Simulation {
         }
         self.schedule_forgeries();
         Ok(())
+    }
+
+    /// Schedules the operator's next look at the cluster.
+    pub(super) fn schedule_operator(&mut self) {
+        self.at(self.now + Duration::from_secs(1), Event::Operate);
+    }
+
+    /// Takes back the confirmation of agents that went back to an earlier release, which cannot
+    /// confirm; docs/security.md has this as a step of going back.
+    fn operate(&mut self) -> Result<(), String> {
+        self.schedule_operator();
+        let value = self.log.value().clone();
+        let stored = self.checker.read(&value)?;
+        let is_older = |it: &&Process| it.is_predecessor && !it.is_master();
+        let older = self.processes.iter().filter(is_older).map(Process::ip);
+        let agents: Vec<String> = older.filter(|ip| stored.confirmed.contains(ip)).collect();
+        let Some(leader) = self.leader else {
+            return Ok(());
+        };
+        if self.processes[leader].is_predecessor {
+            self.restart_agents_that_met(leader);
+        } else if !agents.is_empty() {
+            self.unconfirm(leader, &agents)?;
+        }
+        Ok(())
+    }
+
+    /// Restarts agents that knew a master before it went back to an earlier release: another step
+    /// of going back.
+    fn restart_agents_that_met(&mut self, master: usize) {
+        let address = self.processes[master].upid.address;
+        for process in 0..self.processes.len() {
+            if self.processes[process].met.contains(&address) {
+                self.crash(process);
+                self.start(process);
+            }
+        }
     }
 
     fn detect_leader(&mut self, process: usize) -> Result<(), String> {
