@@ -17,9 +17,10 @@ use fastrand::Rng;
 use overlay_core::{MASTER_ID, Upid};
 
 use crate::checker::Stored;
-use crate::cluster::Process;
+use crate::cluster::{Incarnation, Process};
 use own_host::OwnHost;
 use tap::Tap;
+pub use tap::{Origin, Seen};
 
 mod own_host;
 mod pids;
@@ -38,6 +39,7 @@ pub struct Forgery {
     pub from: Upid,
     pub name: &'static str,
     pub body: Bytes,
+    pub origin: Origin,
 }
 
 /// What everybody may know.
@@ -103,12 +105,29 @@ impl Adversary {
         }
     }
 
-    /// Records a message of others, or to the adversary's own host.
-    pub fn see(&mut self, from: &Upid, to: &Upid, name: &'static str, body: &Bytes) {
+    /// Records a message to the adversary's own host.
+    pub fn receive(&mut self, to: &Upid, name: &str, body: &Bytes) {
         self.own_host.receive(to, name, body);
+    }
+
+    /// Records a message between others.
+    pub fn see(&mut self, seen: impl FnOnce() -> Seen) {
         if let Some(tap) = &mut self.tap {
-            tap.see(&mut self.random, from, to, name, body);
+            tap.see(&mut self.random, seen());
         }
+    }
+
+    /// Records that a process received a message of others. Returns whether it must recognise it as
+    /// one that it received before.
+    pub fn is_repeated(
+        &mut self,
+        receiver: Incarnation,
+        from: &Upid,
+        name: &str,
+        body: &Bytes,
+    ) -> bool {
+        let tap = self.tap.as_mut();
+        tap.is_some_and(|tap| tap.receive(receiver, from, name, body))
     }
 
     /// Returns the time until the next burst; `None`: there is none.
@@ -188,6 +207,7 @@ impl Adversary {
             from,
             name,
             body: body.into(),
+            origin: Origin::Forged,
         }
     }
 }

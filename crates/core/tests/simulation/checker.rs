@@ -16,7 +16,7 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
-use crate::adversary::CHALLENGE;
+use crate::adversary::{CHALLENGE, Origin};
 use crate::cluster::Process;
 use crate::convergence::assigned_by;
 use crate::forgery_checker::ForgeryChecker;
@@ -290,9 +290,9 @@ impl Checker {
     }
 
     /// Records a message of the adversary.
-    pub fn forged_input(&mut self, message: &Input) {
+    pub fn forged_input(&mut self, origin: Origin, message: &Input) {
         self.stranger = false;
-        self.forgeries.begin(message);
+        self.forgeries.begin(origin, message);
     }
 
     /// Checks an effect of a process.

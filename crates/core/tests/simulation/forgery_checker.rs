@@ -6,7 +6,7 @@ use overlay_core::proto::internal::RegisterAgentMessage;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
 
-use crate::adversary::CHALLENGE;
+use crate::adversary::{CHALLENGE, Origin};
 use crate::checker::Stored;
 use crate::cluster::Process;
 
@@ -30,11 +30,14 @@ pub struct ForgeryChecker {
 }
 
 impl ForgeryChecker {
-    /// Begins to handle a forged message.
-    pub fn begin(&mut self, message: &Input) {
-        if let Input::Message { from, name, .. } = message {
-            self.message = Some((from.clone(), name.clone()));
-        }
+    /// Records a message of the adversary.
+    pub fn begin(&mut self, origin: Origin, message: &Input) {
+        self.message = match message {
+            Input::Message { from, name, .. } if origin == Origin::Forged => {
+                Some((from.clone(), name.clone()))
+            }
+            _ => None,
+        };
     }
 
     /// Records an input that is not forged.

@@ -9,7 +9,7 @@ use overlay_core::{AGENT_ID, Upid};
 use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
 
 use super::to_agent::CHALLENGE;
-use super::{Forgery, Public, pids, session_fields, to_master};
+use super::{Forgery, Origin, Public, pids, session_fields, to_master};
 
 /// Address of the host, which never registers with its token.
 const ADDRESS: &str = "10.0.3.250:5051";
@@ -58,6 +58,7 @@ impl OwnHost {
             from,
             name,
             body: body.into(),
+            origin: Origin::Forged,
         }
     }
 }

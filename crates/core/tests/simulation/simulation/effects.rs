@@ -10,6 +10,7 @@ use overlay_core::{Effect, Input, Io, Level, Upid};
 
 use super::Simulation;
 use super::events::{Event, Message};
+use crate::adversary::{Origin, Seen};
 use crate::cluster::Incarnation;
 
 impl Simulation {
@@ -22,12 +23,17 @@ impl Simulation {
     }
 
     /// Gives a message of the adversary to a process, and carries out the effects.
-    pub(super) fn forged_input(&mut self, process: usize, message: Input) -> Result<(), String> {
+    pub(super) fn forged_input(
+        &mut self,
+        process: usize,
+        origin: Origin,
+        message: Input,
+    ) -> Result<(), String> {
         if self.processes[process].machine.is_none() {
             return Ok(());
         }
         self.trace_input(process, "<~", &message);
-        self.checker.forged_input(&message);
+        self.checker.forged_input(origin, &message);
         self.handle(process, message)
     }
 
@@ -137,17 +143,27 @@ impl Simulation {
                 .remove(&to.address.ip().to_string());
         }
         let from = self.processes[process].upid.clone();
-        self.adversary.see(&from, to, name, body);
         let peer = self
             .processes
             .iter()
             .position(|process| process.upid == *to);
-        let Some(peer) = peer else { return };
+        let Some(peer) = peer else {
+            return self.adversary.receive(to, name, body);
+        };
         let cut = self.network.is_cut(process, peer);
         let arrivals = match cut {
             true => Vec::new(),
             false => self.network.arrivals(self.now, &from, to, &mut self.random),
         };
+        let receiver = self.incarnation(peer);
+        self.adversary.see(|| Seen {
+            from: from.clone(),
+            to: to.clone(),
+            name,
+            body: body.clone(),
+            receiver,
+            is_lost: arrivals.is_empty(),
+        });
         if arrivals.is_empty() {
             self.trace_line(|_| format!("lost: {name} from {from} to {to}"));
             // A message is lost with its connection, of which each end may or may

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use overlay_core::{Input, StoreOutcome, Upid};
 
 use super::Simulation;
-use crate::adversary::{Forgery, Public};
+use crate::adversary::{Forgery, Origin, Public};
 use crate::cluster::{Incarnation, Process};
 use crate::host::{EngineFailure, Failure};
 
@@ -114,8 +114,14 @@ impl Simulation {
         let Some(process) = at.filter(|at| self.processes[*at].machine.is_some()) else {
             return Ok(());
         };
+        let receiver = self.incarnation(process);
+        let is_repeated = self.adversary.is_repeated(receiver, &from, name, &body);
         let name = name.into();
-        self.input(process, Input::Message { from, name, body })
+        let input = Input::Message { from, name, body };
+        match is_repeated {
+            true => self.forged_input(process, Origin::Forged, input),
+            false => self.input(process, input),
+        }
     }
 
     /// Schedules the adversary's next burst, unless it has stopped.
@@ -143,9 +149,14 @@ impl Simulation {
                 from,
                 name,
                 body,
+                origin,
             } = forgery;
+            if origin == Origin::Late {
+                let receiver = self.incarnation(to);
+                self.adversary.is_repeated(receiver, &from, name, &body);
+            }
             let name = name.into();
-            self.forged_input(to, Input::Message { from, name, body })?;
+            self.forged_input(to, origin, Input::Message { from, name, body })?;
         }
         self.schedule_forgeries();
         Ok(())
