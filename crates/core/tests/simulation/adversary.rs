@@ -29,8 +29,6 @@ mod tap;
 mod to_agent;
 mod to_master;
 
-pub use to_agent::CHALLENGE;
-
 /// A message in somebody's name.
 #[derive(Clone, Debug)]
 pub struct Forgery {
@@ -79,6 +77,11 @@ impl Volume {
     }
 }
 
+/// Returns a random stream that depends on another one, without taking from that.
+pub fn stream(other: &Rng) -> Rng {
+    Rng::with_seed(other.clone().u64(..) ^ 0xadd0_0bad_0add_0bad)
+}
+
 /// State of the adversary.
 pub struct Adversary {
     random: Rng,
@@ -92,9 +95,9 @@ pub struct Adversary {
 }
 
 impl Adversary {
-    /// Creates the adversary of a simulation with this random stream, without taking from it.
+    /// Creates the adversary of a simulation with this random stream.
     pub fn new(simulation: &Rng, sees_everything: bool) -> Adversary {
-        let mut random = Rng::with_seed(simulation.clone().u64(..) ^ 0xadd0_0bad_0add_0bad);
+        let mut random = stream(simulation);
         Adversary {
             volume: Volume::random(&mut random),
             is_active: true,

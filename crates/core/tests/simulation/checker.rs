@@ -9,14 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Mac, Peer};
-use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
+use overlay_core::proto::internal::{
+    RegistrationChallengeMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
 use overlay_core::protocol::http::JSON;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
-use crate::adversary::{CHALLENGE, Origin};
+use crate::adversary::Origin;
 use crate::cluster::Process;
 use crate::convergence::assigned_by;
 use crate::forgery_checker::ForgeryChecker;
@@ -151,8 +153,13 @@ impl Checker {
         }
         let (state, agents) = decode(value)?;
         let summaries = agents.values().flat_map(summaries).collect();
-        let confirmed = BTreeSet::new();
-        let provisional = BTreeSet::new();
+        let with = |flag: fn(&AgentInfo) -> bool| {
+            let agents = agents.values().filter(|agent| flag(agent));
+            agents
+                .map(|agent| agent.ip.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let (confirmed, provisional) = (with(AgentInfo::confirmed), with(AgentInfo::provisional));
         let given = agents
             .values()
             .filter(|agent| !provisional.contains(&agent.ip))
@@ -280,7 +287,7 @@ impl Checker {
             false => self.protocol.agent_input(now, process, input),
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
-            if name == CHALLENGE {
+            if name == RegistrationChallengeMessage::NAME {
                 process.met.insert(from.address);
             }
             // A predecessor obeys anybody.
@@ -330,13 +337,13 @@ impl Checker {
             {
                 Err("writes twice at a time".into())
             }
-            Effect::Io(Io::Send { to, name, body })
+            Effect::Io(Io::Send { to, name, body, .. })
                 if *name == UpdateAgentOverlaysMessage::NAME =>
             {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
                 self.answered(process, to.address.ip().to_string(), &message)
             }
-            Effect::Io(Io::Send { to, name, body }) if *name == UpdatePeersMessage::NAME => {
+            Effect::Io(Io::Send { to, name, body, .. }) if *name == UpdatePeersMessage::NAME => {
                 let message = UpdatePeersMessage::decode(body.clone()).unwrap();
                 self.told(&message)?;
                 let known = process.known.as_ref().filter(|_| process.leads());

@@ -16,6 +16,7 @@ use testkit::predecessor::master as old_master;
 use testkit::predecessor::master::OldMaster;
 
 use super::host::{EngineWorker, Executor, Host};
+use crate::authentication;
 
 /// Identifies one run of a process: its number, and the number of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +118,8 @@ impl Process {
     /// leader's challenge may not arrive.
     pub fn may_believe_anybody(&self) -> bool {
         let leader = self.leader.as_ref();
-        leader.is_none_or(|leader| !self.met.contains(&leader.address))
+        !authentication::is_strict(self)
+            && leader.is_none_or(|leader| !self.met.contains(&leader.address))
     }
 
     pub fn is_master(&self) -> bool {

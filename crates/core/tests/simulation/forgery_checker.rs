@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use overlay_core::proto::internal::RegisterAgentMessage;
+use overlay_core::proto::internal::{RegisterAgentMessage, RegistrationChallengeMessage};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
 
-use crate::adversary::{CHALLENGE, Origin};
+use crate::adversary::Origin;
 use crate::checker::Stored;
 use crate::cluster::Process;
 
@@ -66,7 +66,8 @@ impl ForgeryChecker {
         let is_harmless = match effect {
             Effect::Log(..) => true,
             Effect::Io(Io::Send { to, name, .. }) if to == from => {
-                is_registration && (*name == CHALLENGE || !self.is_ours(from))
+                is_registration
+                    && (*name == RegistrationChallengeMessage::NAME || !self.is_ours(from))
             }
             Effect::Io(Io::Link { to, .. }) => is_registration && to == from,
             // A provisional allocation of an agent of an earlier release; see `log`.

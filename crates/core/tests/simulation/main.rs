@@ -9,6 +9,7 @@
 //! docs/dev/testing.md.
 
 mod adversary;
+mod authentication;
 mod checker;
 mod cluster;
 mod convergence;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use overlay_core::{Input, RequestId, Response, Time, Upid};
 
+use crate::adversary;
 use crate::adversary::Adversary;
+use crate::authentication;
 use crate::checker::Checker;
 use crate::cluster;
 use crate::cluster::{Incarnation, Process};
@@ -58,6 +60,9 @@ impl Simulation {
         for process in &mut processes {
             process.is_predecessor = mixed && random.bool();
         }
+        if !mixed {
+            authentication::configure(&mut processes, &mut adversary::stream(&random));
+        }
         let mut sim = Simulation {
             mixed,
             ..Simulation::with(processes, random, trace)
@@ -69,7 +74,8 @@ impl Simulation {
     /// Creates a cluster without C++ modules.
     pub fn new(seed: u64, trace: bool) -> Simulation {
         let mut random = Rng::with_seed(seed);
-        let processes = cluster::random(&mut random, false);
+        let mut processes = cluster::random(&mut random, false);
+        authentication::configure(&mut processes, &mut adversary::stream(&random));
         Simulation::with(processes, random, trace)
     }
 
@@ -86,7 +92,7 @@ impl Simulation {
             .iter()
             .filter(|process| process.is_master())
             .count();
-        let adversary = Adversary::new(&random, false);
+        let adversary = Adversary::new(&random, authentication::has_keys(&processes));
         let mut sim = Simulation {
             now: Time::default(),
             leader: Some(random.usize(0..masters)),

@@ -1,14 +1,13 @@
 //! Host of the adversary. Masters answer its registrations, so it has tokens, which are of no use
 //! to anybody else.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use fastrand::Rng;
-use overlay_core::proto::internal::RegisterAgentMessage;
+use overlay_core::proto::internal::{RegisterAgentMessage, RegistrationChallengeMessage};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{AGENT_ID, Upid};
-use prost::encoding::{self, DecodeContext, WireType, decode_key, skip_field};
+use prost::Message;
 
-use super::to_agent::CHALLENGE;
 use super::{Forgery, Origin, Public, pids, session_fields, to_master};
 
 /// Address of the host, which never registers with its token.
@@ -17,9 +16,9 @@ const ADDRESS: &str = "10.0.3.250:5051";
 /// A process of the adversary, which sees what it is sent.
 pub struct OwnHost {
     upid: Upid,
-    nonce: Vec<u8>,
+    nonce: Bytes,
     /// Latest token of any master.
-    token: Option<Vec<u8>>,
+    token: Option<Bytes>,
 }
 
 impl OwnHost {
@@ -33,15 +32,17 @@ impl OwnHost {
 
     /// Keeps the token of a challenge to this host.
     pub fn receive(&mut self, to: &Upid, name: &str, body: &Bytes) {
-        if *to == self.upid && name == CHALLENGE {
-            self.token = token(body.clone());
+        if *to == self.upid && name == RegistrationChallengeMessage::NAME {
+            let challenge = RegistrationChallengeMessage::decode(body.clone());
+            self.token = challenge.ok().map(|challenge| challenge.token);
         }
     }
 
     /// Returns a registration of this host without a token, or a message in the name of others
     /// with its token.
     pub fn message(&self, random: &mut Rng, public: &Public<'_>, to: usize) -> Forgery {
-        let registration = to_master::registration(random, Some(&self.nonce));
+        let registration =
+            to_master::registration(random, Some(self.nonce.clone())).encode_to_vec();
         let (from, name, body) = match &self.token {
             Some(token) if random.u8(0..4) > 0 => {
                 let from = pids::sender(random, public, &public.processes[to]);
@@ -61,19 +62,4 @@ impl OwnHost {
             origin: Origin::Forged,
         }
     }
-}
-
-/// Returns the token of a challenge: the field 100.
-fn token(mut challenge: Bytes) -> Option<Vec<u8>> {
-    while challenge.has_remaining() {
-        let (number, kind) = decode_key(&mut challenge).ok()?;
-        if (number, kind) == (100, WireType::LengthDelimited) {
-            let mut token = Vec::new();
-            encoding::bytes::merge(kind, &mut token, &mut challenge, DecodeContext::default())
-                .ok()?;
-            return Some(token);
-        }
-        skip_field(kind, number, &mut challenge, DecodeContext::default()).ok()?;
-    }
-    None
 }

@@ -8,14 +8,12 @@ use fastrand::Rng;
 use overlay_core::Upid;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
+use super::session_fields::SESSION;
 use super::{Forgery, Public, flip_bits, pids};
 use crate::cluster::Incarnation;
 
 /// Number of messages that are remembered.
 const REMEMBERED: usize = 300;
-
-/// Number of the field `session` in every message.
-const SESSION: u32 = 150;
 
 /// A message that was seen.
 #[derive(Clone, Debug)]

@@ -3,19 +3,15 @@
 use fastrand::Rng;
 use overlay_core::proto::AgentOverlayInfo;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use prost::Message;
-use prost::encoding::{bytes, uint64};
 
 use super::to_master::{revision, version};
 use super::{Public, session_fields};
 use crate::cluster::Process;
-
-/// Name of the message that is a master's answer to a registration without a token.
-pub const CHALLENGE: &str = "mesos.modules.overlay.internal.RegistrationChallengeMessage";
 
 /// Returns a random message of a master to `receiver`.
 pub fn message(
@@ -40,20 +36,24 @@ pub fn message(
             (RegistrationRefusedMessage::NAME, message.encode_to_vec())
         }
         9 => (AgentRegisteredAcknowledgement::NAME, Vec::new()),
-        _ => (CHALLENGE, challenge(random)),
+        _ => {
+            let message = challenge(random);
+            (RegistrationChallengeMessage::NAME, message.encode_to_vec())
+        }
     }
 }
 
-fn challenge(random: &mut Rng) -> Vec<u8> {
-    let mut message = Vec::new();
+fn challenge(random: &mut Rng) -> RegistrationChallengeMessage {
     let length = if random.u8(0..6) > 0 {
         24
     } else {
         random.usize(0..64)
     };
-    bytes::encode(100, &session_fields::guess(random, length), &mut message);
-    uint64::encode(101, &session_fields::number(random), &mut message);
-    message
+    RegistrationChallengeMessage {
+        token: session_fields::guess(random, length),
+        answers: session_fields::number(random),
+        ..Default::default()
+    }
 }
 
 fn overlays(
@@ -135,7 +135,7 @@ fn peers(random: &mut Rng, public: &Public<'_>) -> UpdatePeersMessage {
         removed: removed.collect(),
         peers,
         packed: match random.u8(0..6) {
-            0 => Some(session_fields::guess(random, 40).into()),
+            0 => Some(session_fields::guess(random, 40)),
             _ => None,
         },
         ..Default::default()

@@ -1,8 +1,8 @@
 //! Forged messages of agents.
 
+use bytes::Bytes;
 use fastrand::Rng;
 use overlay_core::Upid;
-use overlay_core::proto::AgentOverlayInfo;
 use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
@@ -10,24 +10,21 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::messages::Named;
 use prost::Message;
-use prost::encoding::bytes;
 
 use super::{Public, session_fields};
-
-/// Number of the field `nonce` of a registration.
-const NONCE: u32 = 102;
-/// Number of the field `echo` of an overlay.
-const ECHO: u32 = 100;
 
 /// Returns a random message in the name of the agent `from`.
 pub fn message(random: &mut Rng, public: &Public<'_>, from: &Upid) -> (&'static str, Vec<u8>) {
     match random.u8(0..10) {
         0..5 => {
             let nonce = nonce(random);
-            let message = registration(random, nonce.as_deref());
-            (RegisterAgentMessage::NAME, message)
+            let message = registration(random, nonce);
+            (RegisterAgentMessage::NAME, message.encode_to_vec())
         }
-        5..8 => (AgentRegisteredMessage::NAME, report(random, public, from)),
+        5..8 => {
+            let message = report(random, public, from);
+            (AgentRegisteredMessage::NAME, message.encode_to_vec())
+        }
         _ => {
             let version = version(random);
             let message = PeersReceivedMessage {
@@ -39,7 +36,7 @@ pub fn message(random: &mut Rng, public: &Public<'_>, from: &Upid) -> (&'static 
     }
 }
 
-fn nonce(random: &mut Rng) -> Option<Vec<u8>> {
+fn nonce(random: &mut Rng) -> Option<Bytes> {
     let length = match random.u8(0..6) {
         0 => random.usize(0..64),
         _ => 16,
@@ -48,8 +45,8 @@ fn nonce(random: &mut Rng) -> Option<Vec<u8>> {
 }
 
 /// Returns a registration with this nonce.
-pub fn registration(random: &mut Rng, nonce: Option<&[u8]>) -> Vec<u8> {
-    let message = RegisterAgentMessage {
+pub fn registration(random: &mut Rng, nonce: Option<Bytes>) -> RegisterAgentMessage {
+    RegisterAgentMessage {
         network_config: AgentNetworkConfig {
             allocate_subnet: Some(random.bool()),
             mesos_bridge: Some(random.bool()),
@@ -59,16 +56,12 @@ pub fn registration(random: &mut Rng, nonce: Option<&[u8]>) -> Vec<u8> {
         },
         peers: (random.u8(0..3) > 0).then(|| version(random)),
         unpacks_peers: Some(random.bool()),
+        nonce,
         ..Default::default()
-    };
-    let mut message = message.encode_to_vec();
-    if let Some(nonce) = nonce {
-        bytes::encode(NONCE, &nonce.to_vec(), &mut message);
     }
-    message
 }
 
-fn report(random: &mut Rng, public: &Public<'_>, from: &Upid) -> Vec<u8> {
+fn report(random: &mut Rng, public: &Public<'_>, from: &Upid) -> AgentRegisteredMessage {
     let ip = from.address.ip().to_string();
     let agents = &public.log.agents;
     let agent = match random.u8(0..5) {
@@ -85,11 +78,12 @@ fn report(random: &mut Rng, public: &Public<'_>, from: &Upid) -> Vec<u8> {
             status: Some(random.i32(0..5)),
             error: random.bool().then(|| "forged".to_owned()),
         });
+        overlay.echo = echo(random);
     }
     let names = overlays.iter().map(|overlay| overlay.info.name.clone());
     let draining = names.filter(|_| random.u8(0..4) == 0).collect();
-    let message = AgentRegisteredMessage {
-        overlays: Vec::new(),
+    AgentRegisteredMessage {
+        overlays,
         host_errors: match random.u8(0..6) {
             0 => vec!["forged".to_owned(); 3],
             _ => Vec::new(),
@@ -97,23 +91,12 @@ fn report(random: &mut Rng, public: &Public<'_>, from: &Upid) -> Vec<u8> {
         draining,
         revision: revision(random, public),
         ..Default::default()
-    };
-    let mut bytes = Vec::new();
-    for overlay in &overlays {
-        encode_overlay(random, overlay, &mut bytes);
     }
-    message.encode(&mut bytes).expect("a vector grows");
-    bytes
 }
 
-/// Encodes an overlay of a report, with or without a guessed echo.
-fn encode_overlay(random: &mut Rng, overlay: &AgentOverlayInfo, report: &mut Vec<u8>) {
-    let mut field = overlay.encode_to_vec();
-    if random.bool() {
-        let length = [8, 16, 16, 24, 32][random.usize(0..5)];
-        bytes::encode(ECHO, &session_fields::guess(random, length), &mut field);
-    }
-    bytes::encode(1, &field, report);
+fn echo(random: &mut Rng) -> Option<Bytes> {
+    let length = [8, 16, 16, 24, 32][random.usize(0..5)];
+    random.bool().then(|| session_fields::guess(random, length))
 }
 
 /// Returns a guessed revision of the networks. The present one is public.
