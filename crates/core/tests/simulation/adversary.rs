@@ -48,6 +48,8 @@ pub struct Public<'a> {
     pub log: Rc<Stored>,
     /// Messages may be lost, and processes may be slow or absent.
     pub is_faulty: bool,
+    /// Masters of earlier releases lead at times.
+    pub has_old_masters: bool,
 }
 
 /// How many messages an adversary sends.
@@ -229,6 +231,8 @@ fn flip_bits(random: &mut Rng, mut body: Vec<u8>) -> Vec<u8> {
 ///
 /// * A process of an earlier release obeys anybody.
 /// * A master believes what comes in the name of an agent of an earlier release.
+/// * It gives an unknown agent a provisional allocation. A master of an earlier release forgets
+///   that it is provisional.
 /// * An agent that has not met a confirming master at an address takes messages of a master of
 ///   an earlier release from there. It waits for a challenge first, which a faulty network may
 ///   lose, and which a master of an earlier release does not send.
@@ -239,8 +243,11 @@ fn spares(public: &Public<'_>, forgery: &Forgery) -> bool {
     }
     let is_of = |process: &Process| process.upid.address.ip() == forgery.from.address.ip();
     if receiver.is_master() {
+        let ip = forgery.from.address.ip().to_string();
+        let is_known = public.log.agents.contains_key(&ip);
         let mut agents = public.processes.iter().filter(|it| !it.is_master());
-        return agents.any(|agent| agent.is_predecessor && is_of(agent));
+        return public.has_old_masters && !is_known
+            || agents.any(|agent| agent.is_predecessor && is_of(agent));
     }
     let is_leader = receiver.leader.as_ref() == Some(&forgery.from);
     is_leader && public.is_faulty && receiver.may_believe_anybody()

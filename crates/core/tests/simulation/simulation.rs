@@ -29,6 +29,8 @@ pub struct Simulation {
     pub processes: Vec<Process>,
     /// Some processes run C++ modules, and processes are upgraded and downgraded.
     pub mixed: bool,
+    /// Masters of earlier releases lead at times, whose logs may lack what they do not know.
+    pub has_old_masters: bool,
     pub network: Network,
     pub log: ReplicatedLog,
     /// Elected process.
@@ -65,6 +67,7 @@ impl Simulation {
         }
         let mut sim = Simulation {
             mixed,
+            has_old_masters: mixed,
             ..Simulation::with(processes, random, trace)
         };
         sim.checker.protocol.agreed &= !mixed;
@@ -83,7 +86,10 @@ impl Simulation {
     pub fn without_leases(seed: u64, trace: bool) -> Simulation {
         let mut random = Rng::with_seed(seed);
         let processes = cluster::random(&mut random, true);
-        Simulation::with(processes, random, trace)
+        Simulation {
+            has_old_masters: true,
+            ..Simulation::with(processes, random, trace)
+        }
     }
 
     /// Starts these processes, without faults.
@@ -101,6 +107,7 @@ impl Simulation {
             sequence: 0,
             processes,
             mixed: false,
+            has_old_masters: false,
             network: Network::new(),
             log: ReplicatedLog::new(),
             host_failures: 0,

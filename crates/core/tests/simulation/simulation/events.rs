@@ -141,6 +141,7 @@ impl Simulation {
             log: self.checker.read(&value)?,
             processes: &self.processes,
             leader: self.leader,
+            has_old_masters: self.has_old_masters,
             is_faulty: !self.checker.protocol.is_faultless(),
         };
         for forgery in self.adversary.burst(&public) {
