@@ -56,7 +56,8 @@ fn pid(text: &str) {
     };
     // An answer is sent as `POST /id/…` to the address.
     assert!(
-        !pid.id.contains(|c: char| c.is_control() || "/?#%@ ".contains(c)),
+        !pid.id
+            .contains(|c: char| c.is_control() || "/?#%@ ".contains(c)),
         "{pid:?}"
     );
     assert_ne!(pid.address.port(), 0, "{pid:?}");
