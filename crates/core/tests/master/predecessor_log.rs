@@ -16,6 +16,7 @@ use overlay_core::proto::internal::{
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
+use testkit::sessions::WithSessions;
 
 /// The messages and fields of the predecessor.
 mod schema {
@@ -141,13 +142,14 @@ fn agent(ip: &str) -> Upid {
 }
 
 /// Returns a leading master that has read this state.
-fn serving(value: Bytes) -> Master {
+fn serving(value: Bytes) -> WithSessions<Master> {
     let config = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/64",
         "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [
             {"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24},
             {"name": "dcos6", "subnet6": "fd01:b::/64", "prefix6": 80}]}}"#;
     let me: Upid = "overlay-master@10.0.0.250:5050".parse().unwrap();
-    let mut master = Master::new(parse("master.json", config).unwrap().config, me.clone(), 1);
+    let config = parse("master.json", config).unwrap().config;
+    let mut master = WithSessions::new(Master::new(config, me.clone(), 1), me.clone());
     effects(
         &mut master,
         Input::Leader(Some(Upid::new("master", me.address))),
@@ -157,7 +159,7 @@ fn serving(value: Bytes) -> Master {
 }
 
 /// Returns the effects of an input.
-fn effects(master: &mut Master, input: Input) -> Vec<Effect> {
+fn effects(master: &mut WithSessions<Master>, input: Input) -> Vec<Effect> {
     master.handle(Time::default(), input);
     std::iter::from_fn(|| master.poll_effect()).collect()
 }

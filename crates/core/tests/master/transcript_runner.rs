@@ -40,6 +40,7 @@ use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::format;
+use testkit::sessions::WithSessions;
 
 /// Returns the inputs of a transcript, with the effects that they have now.
 pub fn play(transcript: &str) -> String {
@@ -78,7 +79,7 @@ struct Runner {
 
 /// Master of the cluster.
 struct Member {
-    master: Master,
+    master: WithSessions<Master>,
     /// Number and state of the write under way.
     written: Option<(u64, Bytes)>,
     /// Time at which the master stops waiting for the answer to that write.
@@ -174,7 +175,8 @@ impl Runner {
         );
         let config = parse("master.json", &text).unwrap().config;
         // The random numbers of two processes differ.
-        let master = Master::new(config, pid(&self.on), 7 + u64::from(number(&self.on)));
+        let (me, seed) = (pid(&self.on), 7 + u64::from(number(&self.on)));
+        let master = WithSessions::new(Master::new(config, me.clone(), seed), me);
         self.masters.insert(
             self.on.clone(),
             Member {
