@@ -50,19 +50,59 @@ pub enum Admission {
 /// Challenges that are outstanding, and registrations that wait.
 #[derive(Debug, Default)]
 pub struct Challenges {
-    known: Outstanding,
-    unknown: Outstanding,
+    known: Class,
+    unknown: Class,
     /// Processes that are challenged or wait, by address.
     per_address: BTreeMap<Ipv4Addr, u8>,
 }
 
 /// One of two classes of addresses.
 #[derive(Debug, Default)]
-struct Outstanding {
-    challenged: BTreeMap<Upid, Time>,
-    /// In the order in which challenges expire.
-    expiry: BTreeSet<(Time, Upid)>,
-    waiting: BTreeMap<Upid, (Time, Unconfirmed)>,
+struct Class {
+    challenged: Expiring<()>,
+    waiting: Expiring<Unconfirmed>,
+}
+
+/// Values of processes, each until a time.
+#[derive(Debug)]
+struct Expiring<T> {
+    values: BTreeMap<Upid, (Time, T)>,
+    order: BTreeSet<(Time, Upid)>,
+}
+
+impl<T> Default for Expiring<T> {
+    fn default() -> Expiring<T> {
+        Expiring {
+            values: BTreeMap::new(),
+            order: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T> Expiring<T> {
+    fn insert(&mut self, until: Time, pid: Upid, value: T) {
+        self.remove(&pid);
+        self.order.insert((until, pid.clone()));
+        self.values.insert(pid, (until, value));
+    }
+
+    fn remove(&mut self, pid: &Upid) -> Option<T> {
+        let (until, value) = self.values.remove(pid)?;
+        self.order.remove(&(until, pid.clone()));
+        Some(value)
+    }
+
+    /// Removes a process whose time is over.
+    fn pop_expired(&mut self, now: Time) -> Option<Upid> {
+        let (until, pid) = self.order.first()?;
+        let pid = (*until <= now).then(|| pid.clone())?;
+        self.remove(&pid);
+        Some(pid)
+    }
+
+    fn due(&self) -> Option<Time> {
+        self.order.first().map(|(until, _)| *until)
+    }
 }
 
 impl Challenges {
@@ -80,20 +120,19 @@ impl Challenges {
         if may_send
             && classes
                 .iter()
-                .any(|class| class.challenged.contains_key(pid))
+                .any(|class| class.challenged.values.contains_key(pid))
         {
             // The connection exists, and others may send in this process's name.
             return Admission::Challenge;
         }
-        let limit = limit(is_known);
-        let waiting: usize = self.known.waiting.len() + self.unknown.waiting.len();
+        let waiting: usize = classes.iter().map(|class| class.waiting.values.len()).sum();
         let class = if is_known {
             &mut self.known
         } else {
             &mut self.unknown
         };
-        if let Some(waiting) = class.waiting.get_mut(pid) {
-            waiting.1 = registration;
+        if class.waiting.values.contains_key(pid) {
+            class.waiting.insert(now + KEEP, pid.clone(), registration);
             return Admission::Wait;
         }
         let Some(ip) = agent_address(pid) else {
@@ -104,13 +143,11 @@ impl Challenges {
             return Admission::Drop;
         }
         self.per_address.insert(ip, count + 1);
-        if may_send && class.challenged.len() < limit {
-            class.challenge(now, pid.clone());
+        if may_send && class.challenged.values.len() < limit(is_known) {
+            class.challenged.insert(now + EXPIRY, pid.clone(), ());
             Admission::Challenge
         } else {
-            class
-                .waiting
-                .insert(pid.clone(), (now + KEEP, registration));
+            class.waiting.insert(now + KEEP, pid.clone(), registration);
             Admission::Wait
         }
     }
@@ -118,8 +155,8 @@ impl Challenges {
     /// Ends the challenge of a process that has confirmed, or whose connection ended.
     pub fn finish(&mut self, pid: &Upid) {
         for class in [&mut self.known, &mut self.unknown] {
-            let waited = class.waiting.remove(pid).is_some();
-            if class.end(pid) || waited {
+            let challenged = class.challenged.remove(pid).is_some();
+            if challenged || class.waiting.remove(pid).is_some() {
                 release(&mut self.per_address, pid);
             }
         }
@@ -128,66 +165,53 @@ impl Challenges {
     /// Takes a registration that has waited and whose turn it is now. The choice is random: the
     /// first ones may all be made up.
     pub fn next(&mut self, now: Time, random: &mut fastrand::Rng) -> Option<(Upid, Unconfirmed)> {
-        for (class, limit) in [
-            (&mut self.known, limit(true)),
-            (&mut self.unknown, limit(false)),
-        ] {
-            if class.waiting.is_empty() || class.challenged.len() >= limit {
+        for (class, is_known) in [(&mut self.known, true), (&mut self.unknown, false)] {
+            let waiting = &class.waiting.values;
+            if waiting.is_empty() || class.challenged.values.len() >= limit(is_known) {
                 continue;
             }
-            let index = random.usize(..class.waiting.len());
-            let pid = class.waiting.keys().nth(index).cloned()?;
-            let (_, registration) = class.waiting.remove(&pid)?;
-            class.challenge(now, pid.clone());
+            let pid = choose(waiting, random)?;
+            let registration = class.waiting.remove(&pid)?;
+            class.challenged.insert(now + EXPIRY, pid.clone(), ());
             return Some((pid, registration));
         }
         None
     }
 
-    /// Ends what has expired.
-    pub fn expire(&mut self, now: Time) {
+    /// Ends what has expired. Returns the number of registrations that waited in vain, and one of
+    /// their senders.
+    pub fn expire(&mut self, now: Time) -> (u64, Option<Upid>) {
+        let (mut count, mut example) = (0, None);
         for class in [&mut self.known, &mut self.unknown] {
-            while let Some((at, pid)) = class.expiry.first().cloned() {
-                if at > now {
-                    break;
-                }
-                class.end(&pid);
+            while let Some(pid) = class.challenged.pop_expired(now) {
                 release(&mut self.per_address, &pid);
             }
-            let is_over = |(_, (until, _)): &(&Upid, &mut (Time, Unconfirmed))| *until <= now;
-            for (pid, _) in class
-                .waiting
-                .extract_if(.., |pid, value| is_over(&(pid, value)))
-            {
+            while let Some(pid) = class.waiting.pop_expired(now) {
                 release(&mut self.per_address, &pid);
+                count += 1;
+                example.get_or_insert(pid);
             }
         }
+        (count, example)
     }
 
     /// Returns when [`expire`](Self::expire) has to be called.
     pub fn due(&self) -> Option<Time> {
         let classes = [&self.known, &self.unknown];
-        classes
-            .iter()
-            .filter_map(|class| class.expiry.first().map(|(at, _)| *at))
-            .min()
+        let due = classes.map(|class| [class.challenged.due(), class.waiting.due()]);
+        due.into_iter().flatten().flatten().min()
     }
 }
 
-impl Outstanding {
-    fn challenge(&mut self, now: Time, pid: Upid) {
-        let at = now + EXPIRY;
-        self.expiry.insert((at, pid.clone()));
-        self.challenged.insert(pid, at);
-    }
-
-    fn end(&mut self, pid: &Upid) -> bool {
-        let Some(at) = self.challenged.remove(pid) else {
-            return false;
-        };
-        self.expiry.remove(&(at, pid.clone()));
-        true
-    }
+/// Chooses one of those that wait. Steps from a random address on, which takes the same time
+/// however many wait.
+fn choose(
+    waiting: &BTreeMap<Upid, (Time, Unconfirmed)>,
+    random: &mut fastrand::Rng,
+) -> Option<Upid> {
+    let from = Upid::new(crate::AGENT_ID, (Ipv4Addr::from(random.u32(..)), 0).into());
+    let mut candidates = waiting.range(&from..).chain(waiting.iter());
+    candidates.next().map(|(pid, _)| pid.clone())
 }
 
 fn limit(is_known: bool) -> usize {
@@ -266,13 +290,14 @@ mod tests {
     fn what_is_not_answered_expires() {
         let mut challenges = Challenges::default();
         (0..300).for_each(|n| _ = admit(&mut challenges, at(0), &pid(n, 1)));
-        assert_eq!(challenges.due(), Some(at(30)));
+        assert_eq!(challenges.due(), Some(at(15)));
         challenges.expire(at(14));
-        assert_eq!(challenges.unknown.waiting.len(), 44);
-        challenges.expire(at(15));
+        assert_eq!(challenges.unknown.waiting.values.len(), 44);
+        let (expired, example) = challenges.expire(at(15));
+        assert!(expired == 44 && example.is_some() && challenges.due() == Some(at(30)));
         assert_eq!(
             (
-                challenges.unknown.waiting.len(),
+                challenges.unknown.waiting.values.len(),
                 challenges.per_address.len()
             ),
             (0, 256)

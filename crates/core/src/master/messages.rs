@@ -237,7 +237,16 @@ impl Master {
     /// Sends the challenges that had to wait, and ends those that expired.
     pub(super) fn send_challenges(&mut self) {
         let now = self.out.now();
-        self.challenges.expire(now);
+        let (count, example) = self.challenges.expire(now);
+        self.out.counters.registers.dropped += count;
+        if let Some(example) = example {
+            self.out.warn("challenges expired", || {
+                format!(
+                    "Dropped registrations that waited for their confirmation: {count}, among them \
+                     that of {example}"
+                )
+            });
+        }
         if matches!(self.phase, Phase::Standby | Phase::Broken(_)) {
             return;
         }

@@ -158,7 +158,7 @@ impl Runner {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);
             }
-            "message" => self.input(Input::Message {
+            "message" => self.raw_input(Input::Message {
                 from: agent(words[0], "5051"),
                 name: words[1].to_owned(),
                 body: from_hex(words.get(2).copied().unwrap_or_default()),
@@ -317,9 +317,21 @@ impl Runner {
         self.now = end;
     }
 
+    /// Delivers a message as it is, without a session.
+    fn raw_input(&mut self, input: Input) {
+        let now = self.now;
+        self.member().master.master.handle(now, input);
+        self.take_effects();
+    }
+
     fn input(&mut self, input: Input) {
         let now = self.now;
         self.member().master.handle(now, input);
+        self.take_effects();
+    }
+
+    fn take_effects(&mut self) {
+        let now = self.now;
         while let Some(effect) = self.member().master.poll_effect() {
             if let Effect::Io(Io::Store { number, state }) = &effect {
                 let member = self.member();
