@@ -519,7 +519,7 @@ mod tests {
             [
                 "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
                  max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
-                 vxlan_tx_checksum, authenticate_http",
+                 vxlan_tx_checksum, authenticate_http, master_confirmation, auth_key_file, auth_mode",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet,
-    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::mesos::MasterInfo;
 use overlay_core::proto::{
@@ -168,7 +168,10 @@ fn messages_are_read_and_written_as_ever() {
             revision: Some(4),
             ..Default::default()
         }),
-        exchanged(&AgentRegisteredAcknowledgement {
+        exchanged(&AgentRegisteredAcknowledgement::default()),
+        exchanged(&RegistrationChallengeMessage {
+            token: vec![7; 24].into(),
+            answers: 300,
             ..Default::default()
         }),
         exchanged(&RegistrationRefusedMessage {
