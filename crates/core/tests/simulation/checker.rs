@@ -27,6 +27,7 @@ use crate::overlay_changes::Operators;
 use crate::peer_lists;
 use crate::peer_lists::List;
 use crate::protocol_checker::ProtocolChecker;
+use crate::sessions::{Sessions, Standing};
 use crate::views::{is_registered_only_if_healthy, parse_state};
 
 /// Time after which a master counts an unanswered write as failed.
@@ -55,6 +56,8 @@ pub struct Checker {
     stranger: bool,
     /// Checks of messages and deadlines.
     pub protocol: ProtocolChecker,
+    /// Tokens of masters.
+    pub sessions: Sessions,
     /// Checks of what the adversary causes.
     pub forgeries: ForgeryChecker,
     /// Recently decoded values of the log. Most are needed many times.
@@ -270,12 +273,15 @@ impl Checker {
     /// Records an input of a process.
     pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
+        let is_from_nobody =
+            matches!(input, Input::Exited(pid) if self.forgeries.is_nobody(process, pid));
         self.forgeries.input(process, input);
         match input {
+            Input::Exited(_) if is_from_nobody => return,
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
                 process.heard.insert(pid.address.ip().to_string(), now);
             }
-            Input::Message { from, .. } => {
+            Input::Message { from, body, .. } if self.sessions.is_contact(&process.upid, body) => {
                 _ = process.heard.insert(from.address.ip().to_string(), now)
             }
             Input::Fetched(Ok(_)) if process.leads() => _ = process.serves_since.get_or_insert(now),
@@ -284,7 +290,13 @@ impl Checker {
         }
         match process.is_master() {
             true => self.protocol.master_input(now, process, input),
-            false => self.protocol.agent_input(now, process, input),
+            false => {
+                let standing = match input {
+                    Input::Message { body, .. } => self.sessions.standing(&process.upid, body),
+                    _ => Standing::None,
+                };
+                self.protocol.agent_input(now, process, input, standing);
+            }
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             if name == RegistrationChallengeMessage::NAME {
@@ -304,9 +316,14 @@ impl Checker {
 
     /// Checks an effect of a process.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
-        self.forgeries.effect(process, effect)?;
-        if let Effect::Io(Io::Send { to, name, .. }) = effect {
+        let log = self.value.clone();
+        let log = self.read(&log).ok();
+        self.forgeries.effect(process, log.as_deref(), effect)?;
+        if let Effect::Io(Io::Send { to, name, body, .. }) = effect {
+            self.sessions.sends(&process.upid, name, body);
             match process.is_master() {
+                // Whose registration it answers is not known.
+                true if self.forgeries.is_forged() => {}
                 true => self
                     .protocol
                     .master_sends(process, &to.address.ip().to_string(), name),

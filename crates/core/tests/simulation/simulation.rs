@@ -210,6 +210,7 @@ impl Simulation {
         }
         self.checker.protocol.ended(&self.processes[process]);
         self.checker.forgeries.ended(&self.processes[process]);
+        self.checker.sessions.ended(&self.processes[process].upid);
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
