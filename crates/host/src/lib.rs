@@ -8,6 +8,7 @@
 //! [`docker`] does the same for the container engine's networks, on a thread of its own.
 
 pub mod docker;
+pub mod files;
 pub mod panics;
 pub mod reconcile;
 

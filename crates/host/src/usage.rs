@@ -20,6 +20,7 @@ use overlay_core::host_api::desired::{Desired, Overlay};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::util::family::Family;
 
+use crate::files::exposure;
 use crate::panics::catch;
 use crate::supervisor::{self, Control, Received, Report, Supervisor};
 
@@ -84,8 +85,10 @@ impl Sampler {
 
 /// Counts until the sampler is dropped.
 fn keep_counting(control: &mut Control<Usage, EventFd>) {
+    let mut warning = None;
     while control.receive() != Received::Stop {
         if let Some(desired) = control.desired() {
+            warn_of_exposure(desired, &mut warning);
             let usage = catch(|| sample(desired))
                 .unwrap_or_else(|panic| supervisor::failed(&**desired, &panic));
             publish(control, usage);
@@ -100,6 +103,19 @@ fn keep_counting(control: &mut Control<Usage, EventFd>) {
     }
 }
 
+/// Warns once if others can write to the directory. `warning` is the one before.
+fn warn_of_exposure(desired: &Desired, warning: &mut Option<String>) {
+    let danger = "have the plugin host-local give out addresses that are in use";
+    let found = exposure("cni_data_dir", data_dir(desired), danger);
+    if let Some(line) = found
+        .as_ref()
+        .filter(|line| warning.as_ref() != Some(*line))
+    {
+        log::warn!("{line}");
+    }
+    *warning = found;
+}
+
 /// Publishes a count, unless it is for networks that are out of date meanwhile.
 fn publish(control: &mut Control<Usage, EventFd>, usage: Usage) {
     if !control.is_superseded() {
@@ -107,10 +123,15 @@ fn publish(control: &mut Control<Usage, EventFd>, usage: Usage) {
     }
 }
 
+/// Returns the directory of the plugin's files.
+fn data_dir(desired: &Desired) -> &Path {
+    let configured = desired.cni.data_dir.as_deref();
+    configured.unwrap_or(Path::new(DATA_DIR))
+}
+
 /// Counts the addresses of Mesos's containers.
 pub(crate) fn sample(desired: &Desired) -> Usage {
-    let data_dir = desired.cni.data_dir.as_deref();
-    let data_dir = data_dir.unwrap_or(Path::new(DATA_DIR));
+    let data_dir = data_dir(desired);
     let count = |(name, overlay): (&String, &Overlay)| {
         let bridge = overlay.mesos_bridge.as_ref()?;
         let dir = data_dir.join(name);
