@@ -16,6 +16,8 @@ use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use overlay_core::host_api::engine;
 
+use crate::progress;
+
 use super::observed::{ApiVersion, Endpoint, ExistingNetwork, LABEL, Observed};
 
 // Options of the `bridge` driver.
@@ -93,6 +95,7 @@ impl Client {
         what: &str,
         response: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
+        progress::step_with_timeout(format!("ask the container engine for {what}"), self.timeout);
         match tokio::time::timeout(self.timeout, response).await {
             Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => Err(Failure::Silent(format!(

@@ -14,6 +14,7 @@ use crate::files::{exposure, obstacle};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
+use crate::progress;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
@@ -91,6 +92,7 @@ impl<'a> Attempt<'a> {
         let mut plan = plan(self.desired, &observed);
         self.cni_obstacles.clone_from(&observed.cni_obstacles);
         let dir = &self.desired.cni.dir;
+        progress::step(format!("look at the permissions of {}", dir.display()));
         let danger = "have Mesos attach containers to networks of their choice";
         plan.warnings.extend(exposure("cni_dir", dir, danger));
         let kernel = observed.kernel.as_ref();
@@ -106,6 +108,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn observe(&mut self) -> Observed {
+        progress::step("read whether the kernel forwards packets");
         let forwarding = sysctl::forwarding();
         let (cni, cni_obstacles) = self.observe_cni();
         let kernel = match self.observe_kernel().await {
@@ -148,6 +151,7 @@ impl<'a> Attempt<'a> {
         if dir.as_os_str().is_empty() {
             return Default::default();
         }
+        progress::step(format!("read the CNI configurations in {}", dir.display()));
         let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
             .into_keys()
             .collect();
@@ -178,6 +182,7 @@ impl<'a> Attempt<'a> {
 
     /// Reads the kernel's configuration; `None`: another program manages it.
     async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
+        progress::step("read the kernel's network configuration");
         let netlink =
             Netlink::open().map_err(|error| format!("cannot open a netlink socket: {error}"))?;
         let netlink = self.netlink.insert(netlink);
@@ -197,6 +202,9 @@ impl<'a> Attempt<'a> {
         let mut missing = BTreeMap::<&Arc<str>, usize>::new();
         let mut ops = plan.ops.iter().peekable();
         while let Some(op) = ops.next() {
+            if progress::is_abandoned() {
+                return;
+            }
             log::debug!("{op}");
             let Some(device) = op.device() else {
                 self.apply_one(op).await;
@@ -270,6 +278,7 @@ impl<'a> Attempt<'a> {
 
     /// Applies an operation that needs no index of a device.
     async fn apply_one(&mut self, op: &Op) {
+        progress::step(op.to_string());
         let Cni { dir, .. } = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
@@ -297,6 +306,9 @@ impl<'a> Attempt<'a> {
     /// Applies netlink operations on one device.
     async fn apply_batch(&mut self, ops: &[&Op], index: u32) {
         let Some(netlink) = &self.netlink else { return };
+        if let Some(first) = ops.first() {
+            progress::step(format!("{first} (the first of {})", ops.len()));
+        }
         let requests = ops
             .iter()
             .filter_map(|op| request::request(op, index))

@@ -18,10 +18,13 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
 use crate::operation::Operation;
+use crate::progress;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan,
 };
+
+use crate::supervisor::Limits;
 
 use attempt::Attempt;
 use rejected_peers::RejectedPeers;
@@ -94,7 +97,8 @@ impl Executor {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
-        Executor::spawn_with(|| KernelReconciler::with_events(Watch::new()), wake)
+        let reconciler = || KernelReconciler::with_events(Watch::new());
+        Executor::spawn_with(Limits::default(), reconciler, wake)
     }
 }
 
@@ -171,7 +175,7 @@ impl KernelReconciler {
                     attempt.failures().count()
                 );
             }
-            if !attempt.has_raced() || attempts == ATTEMPTS {
+            if !attempt.has_raced() || attempts == ATTEMPTS || progress::is_abandoned() {
                 return self.finish(attempt, plan.draining, operations).await;
             }
         }
@@ -230,6 +234,7 @@ impl Reconciler for KernelReconciler {
                 format!("cannot configure the host: cannot start an event loop: {error}"),
             ),
         };
+        progress::step("watch the directory of the CNI configurations");
         self.events.watch_directory(&desired.cni.dir);
         report
     }
@@ -246,6 +251,7 @@ impl Reconciler for KernelReconciler {
             .filter_map(|op| request::request(op, index))
             .collect();
         let runtime = event_loop().ok()?;
+        progress::step("change peers");
         let results =
             runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
         // The kernel must have been as expected: even an object to be removed that does not
