@@ -247,7 +247,10 @@ fn a_thread_that_ends_is_replaced() {
 fn while_no_thread_can_be_started_every_desired_state_fails() {
     let mut thread = thread_with(short());
     thread.apply(1);
-    for text in ["another thread takes over", "another thread is started in 3"] {
+    for text in [
+        "another thread takes over",
+        "another thread is started in 3",
+    ] {
         thread.say.send("hang").unwrap();
         let report = thread.look_after().text;
         assert!(report.contains(text), "{report}");
