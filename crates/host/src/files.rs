@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::{self, File, FileType, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Treatment of a symbolic link in the place of a file. (Links among the directories before it
 /// are followed in any case.)
@@ -257,7 +257,7 @@ fn exposed_place(place: &Path, is_last: bool) -> Option<(String, &'static str)> 
 const UNKNOWN_USER: u32 = 65534;
 
 /// Returns the path of a file as a sentence names it, with what is in its place.
-pub(crate) fn obstacle(path: &PathBuf, kind: Kind) -> String {
+pub(crate) fn obstacle(path: &Path, kind: Kind) -> String {
     format!(
         "{} is {kind} and not a regular file; remove it",
         path.display()

@@ -224,7 +224,7 @@ fn a_reconciliation_that_hangs_fails_the_overlays_until_another_thread_succeeds(
         text.contains("(step: write CNI configuration dcos.conf); another"),
         "{text}"
     );
-    assert_eq!(Problem::texts(&report.host), [text.clone()]);
+    assert_eq!(Problem::texts(&report.host), std::slice::from_ref(text));
     woken.recv_timeout(PATIENCE).unwrap();
     let report = executor.poll().unwrap();
     assert_eq!((report.generation, report.is_ok()), (3, true));
