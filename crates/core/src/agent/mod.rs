@@ -23,6 +23,7 @@ use crate::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
 use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
 mod addresses;
+mod announced;
 mod assignment;
 pub mod endpoints;
 mod engine_sync;
@@ -30,7 +31,9 @@ mod host_sync;
 mod messages;
 mod metrics;
 mod outcomes;
+mod peer_faults;
 mod peers;
+mod ranges;
 mod registration;
 mod report;
 mod sync;
@@ -40,6 +43,7 @@ use engine_sync::EngineSync;
 use host_sync::HostSync;
 use metrics::Counters;
 use peers::Peers;
+use ranges::UnderlayHosts;
 use registration::{Connection, Registration};
 use report::Reports;
 use sync::Attempt;
@@ -250,15 +254,15 @@ impl Agent {
     }
 
     /// Returns the desired state of the host.
-    fn desired(&mut self) -> Desired {
+    fn desired(&self) -> Desired {
         let own = self.own_ip();
         let vtep = self.host.vtep();
         let peers = match self.config.backend {
-            Backend::Internal => self.peers.desired(own, vtep),
+            Backend::Internal => self.peers.desired(),
             Backend::External => None,
         };
         let overlays = self.host.assigned_overlays().filter_map(|assigned| {
-            let overlay = assigned.overlay.clone().ok()?;
+            let overlay = assigned.desired()?.clone();
             Some((assigned.name().to_owned(), overlay))
         });
         Desired {
@@ -275,6 +279,15 @@ impl Agent {
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers,
+        }
+    }
+
+    /// Returns the hosts that must be reached over the underlay.
+    fn underlay_hosts(&self) -> UnderlayHosts {
+        let master = self.registration.master();
+        UnderlayHosts {
+            own: self.own_ip(),
+            master: master.map(|master| master.address.ip()),
         }
     }
 
