@@ -91,7 +91,13 @@ impl Master {
         });
         if !matches!(self.phase, Phase::Standby) {
             let reason = reason.to_owned();
-            self.out.send(from, &RegistrationRefusedMessage { reason });
+            self.out.send(
+                from,
+                &RegistrationRefusedMessage {
+                    reason,
+                    session: None,
+                },
+            );
         }
     }
 

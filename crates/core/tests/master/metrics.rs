@@ -182,7 +182,13 @@ fn peers_that_are_behind_are_counted() {
     driver.wait(1);
     driver.input(Input::Timeout);
     let version = driver.peers.expect("no peers were sent");
-    driver.message(FIRST, &PeersReceivedMessage { version });
+    driver.message(
+        FIRST,
+        &PeersReceivedMessage {
+            version,
+            ..Default::default()
+        },
+    );
     assert_metrics(&mut driver, &[("peers_behind", "peers_behind", 0.0)]);
     // The first agent has to learn of another one.
     driver.message(SECOND, &register);
