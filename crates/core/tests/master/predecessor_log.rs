@@ -232,7 +232,11 @@ fn the_predecessors_state_is_kept() {
     // A third agent is added, and the others stay as they were.
     let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
     let mut state = proto::State::decode(value).unwrap();
-    assert_eq!(state.agents[2].provisional.take(), Some(true), "it has not reported");
+    assert_eq!(
+        state.agents[2].provisional.take(),
+        Some(true),
+        "it has not reported"
+    );
     let after = decode_as_predecessor(&state.encode_to_vec().into());
     assert_eq!(
         (&after.agents[..2], &after.network),

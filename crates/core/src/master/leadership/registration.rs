@@ -32,8 +32,7 @@ impl Leadership {
             Err(reason) => return drop_registration(parts, &registration.from, &reason),
         };
         let Registration { from, message, .. } = &registration;
-        let is_on_trial =
-            registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
+        let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
         let request = match self.ledger.requested(ip).filter(|_| is_on_trial) {
             Some(present) => present,
             None => AllocationRequest::from_network_config(&message.network_config),
