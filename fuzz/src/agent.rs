@@ -171,6 +171,7 @@ impl World {
                     path,
                     query,
                     accept,
+                    headers: Default::default(),
                     body: body.into(),
                 }));
             }

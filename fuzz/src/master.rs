@@ -130,6 +130,7 @@ fn request(master: &mut CheckedMaster, asked: Asked) {
         path,
         query,
         accept,
+        headers: Default::default(),
         body: body.into(),
     });
 }

@@ -117,6 +117,7 @@ impl CheckedMaster {
             path,
             query,
             accept: None,
+            headers: Default::default(),
             body: body.into(),
         });
     }

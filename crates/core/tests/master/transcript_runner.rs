@@ -262,6 +262,7 @@ impl Runner {
             path: path.to_owned(),
             query: query.split('&').filter_map(pair).collect(),
             accept: None,
+            headers: Default::default(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }));
     }
