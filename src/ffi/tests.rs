@@ -276,6 +276,28 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
     assert_eq!((result, effect.kind), (MoResult::Ok, MoEffectKind::None));
 }
 
+/// libprocess sends an answer to `id@ip:port` as `POST /id/…` to that address.
+#[test]
+fn senders_that_no_libprocess_has_are_dropped() {
+    let handle = Handle::started();
+    for sender in [
+        "v1.40/containers/create?name=x&a=@127.0.0.1:2375",
+        "a/b@10.0.0.2:1",
+        "a b@10.0.0.2:1",
+        "a\nb@10.0.0.2:1",
+        "a@10.0.0.2:0",
+        "@10.0.0.2:1",
+        "",
+    ] {
+        // SAFETY: the node is alive.
+        let result = unsafe { mo_node_message(handle.node, lend(sender), lend("link"), NO_BYTES) };
+        assert_eq!(result, MoResult::Invalid, "{sender:?}");
+    }
+    assert_eq!(handle.poll().1.kind, MoEffectKind::None, "it is answered");
+    let is_message = |input: &Input| matches!(input, Input::Message { .. });
+    assert!(!handle.inputs.lock().iter().any(is_message));
+}
+
 #[test]
 fn requests_may_have_invalid_utf8() {
     let handle = Handle::started();

@@ -26,7 +26,7 @@ pub struct Container {
     host: Netns,
     ips: Vec<IpAddr>,
     left: bool,
-    _named: NamedNetns,
+    named: NamedNetns,
 }
 
 impl Container {
@@ -69,7 +69,7 @@ impl Container {
             host,
             ips,
             left: false,
-            _named: named,
+            named,
         };
         this.wait_listening()?;
         Ok(this)
@@ -85,6 +85,11 @@ impl Container {
                 client.report().map(|_| Some(()))
             },
         )
+    }
+
+    /// Returns the container's network namespace.
+    pub fn netns(&self) -> &Netns {
+        self.named.netns()
     }
 
     /// Returns the address on the network; the IPv4 one if there are both.

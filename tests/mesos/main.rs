@@ -6,6 +6,7 @@ mod addresses;
 mod authentication;
 mod bad_config;
 mod bad_input;
+mod bounds;
 mod common;
 mod delete;
 mod docker;

@@ -1,5 +1,7 @@
 //! Code that several test targets and benchmarks share.
 
+#[cfg(feature = "load")]
+pub mod blind;
 pub mod checked_master;
 #[cfg(feature = "host")]
 pub mod engine;
@@ -10,6 +12,8 @@ pub mod load;
 pub mod predecessor;
 pub mod prometheus;
 pub mod transcript;
+#[cfg(feature = "load")]
+pub mod watch;
 
 /// Returns whether a test that changes the kernel's network configuration can run, and notes the
 /// reason if it cannot (see [`testbed::skip`]).

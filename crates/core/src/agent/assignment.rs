@@ -12,6 +12,7 @@ use crate::host_api::names::vtep_name;
 use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
+pub(super) use crate::util::line::quote;
 
 /// Overlays and VTEP that the master assigned to this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -259,16 +260,6 @@ fn parse_bridge(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, 
         name,
         subnets: Vec::new(),
     })
-}
-
-/// Returns text from the network in quotes, with control characters escaped and shortened to
-/// 64 characters, for log lines.
-pub(super) fn quote(text: &str) -> String {
-    const MAX_CHARS: usize = 64;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
-    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
 
+mod admission;
 mod answers;
 mod counters;
 mod draining;
@@ -325,6 +326,7 @@ impl Master {
         let line = format!("Serving; agents in the log: {agents}");
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
+        self.warn_of_doubtful_agents(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
         // All these agents are alive. None of their allocations may be reclaimed for another

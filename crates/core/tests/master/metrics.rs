@@ -197,7 +197,7 @@ fn failures_are_counted_by_family() {
     let mut driver = Driver::with_config(
         r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/126",
         "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [{"name": "dual", "subnet": "9.0.0.0/16", "prefix": 24,
-        "subnet6": "fd01:b::/80", "prefix6": 80}, {"name": "four", "subnet": "10.0.0.0/16", "prefix": 24}]}}"#,
+        "subnet6": "fd01:b::/80", "prefix6": 80}, {"name": "four", "subnet": "9.1.0.0/16", "prefix": 24}]}}"#,
     );
     driver.lead(Bytes::new());
     // There are two VTEP addresses and one subnet of IPv6, and enough of IPv4.
