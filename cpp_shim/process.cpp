@@ -160,7 +160,7 @@ void Process::awaitMesos()
       process::dispatch(self, [this]() { mesosStarted_ = true; });
     });
   }
-  process::Clock::timer(Milliseconds(100), [this, self]() {
+  process::Clock::timer(Milliseconds(50), [this, self]() {
     process::dispatch(self, [this]() { awaitMesos(); });
   });
 }

@@ -6,7 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
-use nix::sys::socket::{SockaddrStorage, getpeername};
+use nix::sys::socket::sockopt::Linger;
+use nix::sys::socket::{SockaddrStorage, getpeername, setsockopt};
 
 /// Connection of a client: another file descriptor of the driver's socket. Dropping it does not
 /// end the connection.
@@ -34,9 +35,15 @@ impl Connection {
         (result == 0).then(|| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
     }
 
-    /// Ends the connection. The driver notices it at its socket, and closes that.
+    /// Ends the connection. The driver notices it at its socket, and closes that; then the kernel
+    /// resets the connection and frees its buffers, and does not wait for the client.
     pub(super) fn end(&self) {
+        let reset = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
         // An error means that the connection has ended already.
+        let _ = setsockopt(&self.0, Linger, &reset);
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -46,7 +46,8 @@ impl Default for AnswerLimits {
         AnswerLimits {
             answers: 1024,
             answers_per_host: 512,
-            bodies: 8,
+            // A state contains ages in seconds, so there is another one each second.
+            bodies: 16,
             without_progress: Duration::from_secs(30),
             total: Duration::from_secs(600),
             protected: Duration::from_secs(10),
