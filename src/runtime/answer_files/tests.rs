@@ -121,12 +121,14 @@ fn a_client_that_reads_nothing_loses_its_connection() {
     let long = Bytes::from(vec![1; 50_000_000]);
     let file = path(server.place(&client, &long));
     server.send(&file);
-    server.pass(SECOND);
-    for _ in 0..30 {
-        assert!(server.files.due().is_some());
+    client.peek(&mut [0]).unwrap();
+    let mut seconds = 0;
+    while server.files.due().is_some() {
         server.pass(SECOND);
+        seconds += 1;
     }
-    assert_eq!(server.files.due(), None);
+    // More than 30 if the kernel still filled its buffers in the first of them.
+    assert!((30..=60).contains(&seconds), "after {seconds} s");
     let received = client.read_to_end(&mut Vec::new()).unwrap();
     assert!(received < long.len(), "{received} bytes");
     assert_eq!(std::fs::read(&file).unwrap(), b"");
