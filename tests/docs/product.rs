@@ -11,6 +11,7 @@ use overlay_core::host_api::usage::InUse;
 use overlay_core::master::Master;
 use overlay_core::protocol::forgery::RequestHeaders;
 use overlay_core::protocol::http::Request;
+pub use overlay_core::protocol::session::join;
 pub use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, Level, Machine, RequestId, StoreOutcome, Time,
     Upid,

@@ -113,10 +113,11 @@ fn agents_and_free_subnets_are_counted() {
                 "subnet_allocation_failures",
                 1.0,
             ),
+            // Each agent registers once more with its token.
             (
                 "messages_received_total{message=\"RegisterAgentMessage\"}",
                 "internal/register_agent_messages_received",
-                3.0,
+                6.0,
             ),
         ],
     );
@@ -182,7 +183,13 @@ fn peers_that_are_behind_are_counted() {
     driver.wait(1);
     driver.input(Input::Timeout);
     let version = driver.peers.expect("no peers were sent");
-    driver.message(FIRST, &PeersReceivedMessage { version });
+    driver.message(
+        FIRST,
+        &PeersReceivedMessage {
+            version,
+            ..Default::default()
+        },
+    );
     assert_metrics(&mut driver, &[("peers_behind", "peers_behind", 0.0)]);
     // The first agent has to learn of another one.
     driver.message(SECOND, &register);

@@ -152,7 +152,7 @@ impl OldMaster {
                     }
                 }
                 self.effects
-                    .push_back(send(&from, &AgentRegisteredAcknowledgement {}));
+                    .push_back(send(&from, &AgentRegisteredAcknowledgement::default()));
             }
             _ => {}
         }
@@ -177,6 +177,11 @@ impl OldMaster {
             true => unknown_fields(value),
             false => Vec::new(),
         };
+        if !self.habits.keeps_unknown_fields {
+            for agent in self.agents.values_mut() {
+                (agent.confirmed, agent.provisional) = (None, None);
+            }
+        }
         self.phase = Phase::Serving;
     }
 
@@ -306,7 +311,7 @@ impl OldMaster {
         Some(AgentInfo {
             ip: ip.to_owned(),
             overlays,
-            configuration_attempts: None,
+            ..AgentInfo::default()
         })
     }
 
@@ -345,7 +350,7 @@ impl OldMaster {
             backend: BackendInfo {
                 vxlan: Some(vxlan.clone()),
             },
-            state: None,
+            ..AgentOverlayInfo::default()
         })
     }
 
