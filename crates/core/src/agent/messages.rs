@@ -10,8 +10,10 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationRefusedMessage,
     UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
+use crate::protocol::limits::{self, MAX_OVERLAYS};
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
+use crate::protocol::reports::bound_sentences;
 use crate::{Level, Upid};
 
 impl Agent {
@@ -43,7 +45,7 @@ impl Agent {
 
     /// Passes a message to its handler, or drops it if it is malformed.
     fn decode<M: Named>(&mut self, from: &Upid, body: Bytes, handler: fn(&mut Self, M)) {
-        match M::decode(body) {
+        match limits::decode(body) {
             Ok(message) => handler(self, message),
             Err(error) => self.drop_malformed::<M>(from, &error.to_string()),
         }
@@ -57,6 +59,13 @@ impl Agent {
     }
 
     fn handle_overlays(&mut self, message: UpdateAgentOverlaysMessage) {
+        if message.overlays.len() > MAX_OVERLAYS {
+            let Some(master) = self.registration.master().cloned() else {
+                return;
+            };
+            let fault = format!("it has more than {MAX_OVERLAYS} overlays");
+            return self.drop_malformed::<UpdateAgentOverlaysMessage>(&master, &fault);
+        }
         // An empty list with a revision is no deletion: a change of overlays left none for
         // this agent.
         let is_deletion = message.overlays.is_empty()
@@ -79,9 +88,10 @@ impl Agent {
             });
         }
         self.set_notices(message.notices);
-        if self.problems != message.problems {
-            self.log_from_master(&message.problems);
-            self.problems = message.problems;
+        let problems = bound_sentences(message.problems);
+        if self.problems != problems {
+            self.log_from_master(&problems);
+            self.problems = problems;
         }
         self.set_revision(message.revision);
         let engine_changed = self.assign(message.overlays);
@@ -99,6 +109,7 @@ impl Agent {
         if notices.is_empty() && self.registration.phase != Phase::Registering {
             return;
         }
+        let notices = bound_sentences(notices);
         if self.notices != notices {
             self.log_from_master(&notices);
             self.notices = notices;
@@ -223,7 +234,7 @@ impl Agent {
         self.out.warn("refused", || {
             format!("The master refused the registration: {}", quote(&reason))
         });
-        self.problems = vec![reason];
+        self.problems = bound_sentences([reason]);
         self.registration
             .on_refused(self.out.now(), &mut self.random);
     }

@@ -6,6 +6,7 @@ use crate::Upid;
 use crate::proto::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
 };
+use crate::protocol::limits;
 use crate::protocol::messages::Named;
 use crate::util::line::one_line;
 
@@ -61,7 +62,7 @@ impl Master {
             });
             return None;
         }
-        M::decode(body)
+        limits::decode::<M>(body)
             .inspect_err(|error| {
                 self.out.warn("malformed", || {
                     format!("{from} sent a malformed {}; dropped: {error}", M::NAME)
