@@ -9,7 +9,7 @@ use std::time::Duration;
 
 mod values;
 
-use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, ZooKeeperSettings};
+use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, Seeds, ZooKeeperSettings};
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
@@ -43,6 +43,7 @@ impl Machine for Echo {
                     to: from,
                     name: "echo",
                     body,
+                    session: Bytes::new(),
                 }),
             }),
             Input::Request(Request { id, path, .. }) if path == "/answer" => {
@@ -111,7 +112,7 @@ impl Handle {
                 let ms = ms.clone();
                 move || Duration::from_millis(ms.load(Ordering::Relaxed))
             }),
-            seed: 1,
+            seeds: Seeds::of(1),
         }));
         Handle { node, ms, inputs }
     }

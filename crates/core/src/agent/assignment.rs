@@ -299,6 +299,7 @@ mod tests {
             docker_bridge: bridge("d-dcos", "9.0.1.128/25", "fd01:b:0:0:1:8000::/81"),
             backend: BackendInfo { vxlan: Some(vxlan) },
             state: None,
+            ..Default::default()
         }
     }
 

@@ -258,6 +258,12 @@ impl Agent {
             self.reconcile_host();
         }
         let version = self.peers.version();
-        self.out.send(&master, &PeersReceivedMessage { version });
+        self.out.send(
+            &master,
+            &PeersReceivedMessage {
+                version,
+                session: None,
+            },
+        );
     }
 }

@@ -65,6 +65,7 @@ impl Agent {
         let mut overlays = self.overlays();
         bound_errors(&mut overlays);
         AgentRegisteredMessage {
+            session: None,
             overlays,
             host_errors: bound_sentences(self.host_problems()),
             draining: host.draining().union(engine.draining()).cloned().collect(),

@@ -36,7 +36,7 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{AGENT_ID, Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::format;
@@ -98,7 +98,7 @@ fn number(name: &str) -> u8 {
 }
 
 fn agent(ip: &str, port: &str) -> Upid {
-    format!("overlay-agent@{ip}:{port}").parse().unwrap()
+    Upid::new(AGENT_ID, format!("{ip}:{port}").parse().unwrap())
 }
 
 impl Runner {
@@ -148,6 +148,7 @@ impl Runner {
             "received" => {
                 let message = PeersReceivedMessage {
                     version: self.version(words[1]),
+                    ..Default::default()
                 };
                 self.message(agent(words[0], "5051"), &message);
             }

@@ -191,6 +191,7 @@ fn overlay(number: usize, error: String) -> AgentOverlayInfo {
             error: Some(error),
         }),
         subnet6: text("fd01:1234:1234:1234:1234::/80"),
+        echo: None,
     }
 }
 
@@ -276,7 +277,7 @@ fn the_log_of_the_largest_cluster_is_accepted() {
     let agent = AgentInfo {
         ip: "172.16.100.100".to_owned(),
         overlays: vec![overlay(1, String::new()); 1],
-        configuration_attempts: None,
+        ..AgentInfo::default()
     };
     let state = State {
         agents: vec![agent; 50_000],
