@@ -11,6 +11,7 @@ pub mod seeds;
 mod state;
 pub mod steps;
 mod texts;
+mod wire;
 
 /// A fuzz target.
 #[derive(Debug)]
@@ -50,6 +51,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "texts",
         run: texts::run,
+    },
+    Target {
+        name: "wire",
+        run: wire::run,
     },
 ];
 
