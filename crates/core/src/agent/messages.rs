@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::assignment::{self, Assignment, quote};
+use super::ranges::Ranges;
 use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::protocol::limits::{self, MAX_OVERLAYS};
 use crate::protocol::messages::Named;
@@ -29,11 +30,17 @@ impl Agent {
             });
             return;
         }
+        self.dispatch(from, name, body);
+    }
+
+    /// Passes a message of the leading master's pid to its handler.
+    pub(super) fn dispatch(&mut self, from: &Upid, name: &str, body: Bytes) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.decode(from, body, Self::handle_overlays),
             AgentRegisteredAcknowledgement::NAME => {
                 self.decode(from, body, Self::handle_acknowledgement)
             }
+            RegistrationChallengeMessage::NAME => self.decode(from, body, Self::handle_challenge),
             RegistrationRefusedMessage::NAME => self.decode(from, body, Self::handle_refusal),
             UpdatePeersMessage::NAME => self.decode(from, body, Self::handle_peers),
             _ => self.out.warn("unknown", || {
@@ -43,10 +50,14 @@ impl Agent {
         }
     }
 
-    /// Passes a message to its handler, or drops it if it is malformed.
+    /// Passes a message to its handler, unless it is malformed or not known to be the master's.
     fn decode<M: Named>(&mut self, from: &Upid, body: Bytes, handler: fn(&mut Self, M)) {
-        match limits::decode(body) {
-            Ok(message) => handler(self, message),
+        match limits::decode(body.clone()) {
+            Ok(message) => {
+                if self.is_masters(from, &message, body) {
+                    handler(self, message);
+                }
+            }
             Err(error) => self.drop_malformed::<M>(from, &error.to_string()),
         }
     }
@@ -58,14 +69,22 @@ impl Agent {
         });
     }
 
-    fn handle_overlays(&mut self, message: UpdateAgentOverlaysMessage) {
-        if message.overlays.len() > MAX_OVERLAYS {
-            let Some(master) = self.registration.master().cloned() else {
-                return;
-            };
-            let fault = format!("it has more than {MAX_OVERLAYS} overlays");
-            return self.drop_malformed::<UpdateAgentOverlaysMessage>(&master, &fault);
+    /// Drops a message of the leading master.
+    fn drop_from_master<M: Named>(&mut self, error: &str) {
+        if let Some(master) = self.registration.master().cloned() {
+            self.drop_malformed::<M>(&master, error);
         }
+    }
+
+    fn handle_overlays(&mut self, mut message: UpdateAgentOverlaysMessage) {
+        let count = message.overlays.len();
+        if count > MAX_OVERLAYS {
+            // A part of the list would remove the other overlays.
+            let error = format!("{count} overlays are more than {MAX_OVERLAYS}");
+            return self.drop_from_master::<UpdateAgentOverlaysMessage>(&error);
+        }
+        message.notices = bound_sentences(message.notices);
+        message.problems = bound_sentences(message.problems);
         // An empty list with a revision is no deletion: a change of overlays left none for
         // this agent.
         let is_deletion = message.overlays.is_empty()
@@ -88,10 +107,9 @@ impl Agent {
             });
         }
         self.set_notices(message.notices);
-        let problems = bound_sentences(message.problems);
-        if self.problems != problems {
-            self.log_from_master(&problems);
-            self.problems = problems;
+        if self.problems != message.problems {
+            self.log_from_master(&message.problems);
+            self.problems = message.problems;
         }
         self.set_revision(message.revision);
         let engine_changed = self.assign(message.overlays);
@@ -109,7 +127,6 @@ impl Agent {
         if notices.is_empty() && self.registration.phase != Phase::Registering {
             return;
         }
-        let notices = bound_sentences(notices);
         if self.notices != notices {
             self.log_from_master(&notices);
             self.notices = notices;
@@ -155,13 +172,30 @@ impl Agent {
     /// Adopts the master's list of overlays, and logs changes. Returns whether the networks of
     /// the container engine changed.
     fn assign(&mut self, overlays: Vec<AgentOverlayInfo>) -> bool {
-        let assignment = assignment::parse(&self.config, overlays);
-        let engine_changed = self.engine.assign(&self.config, &assignment);
+        let hosts = self.underlay_hosts();
+        let mut assignment = assignment::parse(&self.config, &hosts, overlays);
         let before = self.host.assignment().cloned().unwrap_or_default();
+        assignment.keep(&before);
+        let engine_changed = self.engine.assign(&self.config, &assignment);
+        if self.peers.set_ranges(Ranges::new(hosts, &assignment)) {
+            self.warn_of_peers();
+        }
         if self.host.assign(assignment.clone()) {
             self.log_assignment(&before, &assignment);
         }
         engine_changed
+    }
+
+    /// Warns of peers with wrong values.
+    fn warn_of_peers(&mut self) {
+        let Some(fault) = self.peers.faults().sentences().next() else {
+            return;
+        };
+        let master = self.registration.master();
+        let master = master.map(Upid::to_string).unwrap_or_default();
+        self.out.warn("peer", || {
+            format!("Left out of the list of peers of {master}: {fault}")
+        });
     }
 
     fn log_assignment(&mut self, before: &Assignment, assignment: &Assignment) {
@@ -174,6 +208,8 @@ impl Agent {
             self.out
                 .log(Level::Info, "The master assigned no overlays to this agent");
         }
+        let master = self.registration.master();
+        let master = master.map(Upid::to_string).unwrap_or_default();
         for assigned in &assignment.overlays {
             let name = quote(assigned.name());
             match &assigned.overlay {
@@ -190,10 +226,15 @@ impl Agent {
                         format!("Overlay {name}: this agent has {subnets}"),
                     );
                 }
-                Err(fault) => self.out.log(
-                    Level::Error,
-                    format!("Overlay {name} cannot be set up: {fault}"),
-                ),
+                Err(fault) => {
+                    let kept = match &assigned.kept {
+                        Some(_) => "; it stays as it was",
+                        None => "",
+                    };
+                    let line =
+                        format!("Overlay {name} of {master} cannot be set up: {fault}{kept}");
+                    self.out.log(Level::Error, line);
+                }
             }
         }
     }
@@ -251,19 +292,17 @@ impl Agent {
             Ok(peers) => message.peers.extend(peers),
             Err(error) => return self.drop_malformed::<UpdatePeersMessage>(&master, &error),
         }
+        if let Err(error) = self.peers.check_size(&message) {
+            return self.drop_malformed::<UpdatePeersMessage>(&master, &error);
+        }
         if self.peers.update(message) {
-            if let Some(fault) = self.peers.faults().next().cloned() {
-                self.out.warn("peer", || fault);
-            }
+            self.warn_of_peers();
             self.reconcile_host();
         }
         let version = self.peers.version();
-        self.out.send(
-            &master,
-            &PeersReceivedMessage {
-                version,
-                session: None,
-            },
-        );
+        self.send_to_master(&PeersReceivedMessage {
+            version,
+            session: None,
+        });
     }
 }

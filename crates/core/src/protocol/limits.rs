@@ -17,7 +17,7 @@ pub const MAX_AGENTS: usize = 100_000;
 
 /// Largest number of overlays of one agent. Clusters have up to some hundred; each one is two
 /// bridges and several routes and rules on every host.
-pub const MAX_OVERLAYS: usize = 2_000;
+pub const MAX_OVERLAYS: usize = 1_000;
 
 /// Largest list of peers, in bytes, before it is packed. A peer takes about 50 bytes, and 40 for
 /// its subnet in each overlay.

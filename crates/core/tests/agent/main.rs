@@ -2,12 +2,17 @@
 
 mod format;
 mod garbage;
+mod session;
 mod transcript_runner;
 
 testkit::transcripts![
     "agent", transcript_runner::run;
     registers,
     obeys_the_leader_only,
+    confirms_its_session,
+    believes_no_blind_sender,
+    waits_for_a_confirmation,
+    authenticates_with_keys,
     loses_the_leader_while_configuring,
     logs_a_problem_once,
     tells_errors,
@@ -27,6 +32,7 @@ testkit::transcripts![
     has_both_families,
     builds_on_lists_it_has,
     refuses_bad_values,
+    believes_what_can_be_right,
     asks_again_for_what_was_missing,
     answers_http,
     reports_before_it_is_sure,

@@ -127,7 +127,7 @@ fn plain_messages_are_counted_before_they_are_decoded() {
         limits::decode::<UpdateAgentOverlaysMessage>(overlays.as_slice())
     });
     let message = refused.unwrap_err().to_string();
-    assert_eq!(message, "it has more than 10000 elements");
+    assert_eq!(message, "it has more than 5000 elements");
     let refused = measure("a report of a million states", 4096, || {
         limits::decode::<AgentRegisteredMessage>(overlays.as_slice())
     });
