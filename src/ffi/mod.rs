@@ -22,6 +22,7 @@ use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
 use overlay_core::protocol::forgery::RequestHeaders;
+use overlay_core::protocol::limits::{self, MAX_BODY};
 use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::util::line::quote;
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
@@ -203,7 +204,7 @@ pub unsafe extern "C" fn mo_node_message(
     // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
-            let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
+            let (name, body) = (bytes(name)?, bytes(body)?);
             let sender = text(from)?;
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
                 inner.node.log_dropped_input(
@@ -212,6 +213,8 @@ pub unsafe extern "C" fn mo_node_message(
                 );
                 return Err(MoResult::Invalid);
             };
+            // The machine refuses a message with more bytes, so it needs no more of it.
+            let body = Bytes::copy_from_slice(prefix(body, limits::of_message(name).bytes + 1));
             Ok(inner.node.message(from, name.to_owned(), body)?)
         })
     }
@@ -240,7 +243,8 @@ pub unsafe extern "C" fn mo_node_request(
                     sec_fetch_site: header(request.sec_fetch_site)?,
                     content_type: header(request.content_type)?,
                 },
-                body: Bytes::copy_from_slice(bytes(request.body)?),
+                // The machine refuses a longer one.
+                body: Bytes::copy_from_slice(prefix(bytes(request.body)?, MAX_BODY + 1)),
             };
             Ok(inner.node.request(request, client)?)
         })
@@ -391,6 +395,11 @@ unsafe fn check_size<T>(structure: *const T) -> Result<(), MoResult> {
     } else {
         Ok(())
     }
+}
+
+/// Returns the first `length` bytes.
+fn prefix(bytes: &[u8], length: usize) -> &[u8] {
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 /// Parses a pid.

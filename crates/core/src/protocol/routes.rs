@@ -2,6 +2,7 @@
 //! and `/help` all follow from the one table of each role.
 
 use super::forgery;
+use super::limits::MAX_BODY;
 use crate::{Request, Response};
 
 /// An HTTP endpoint. `R` is the role's enum of operations.
@@ -81,8 +82,9 @@ pub struct RouteMatch<'r, R> {
 /// Returns the operation that the request's path and method name.
 ///
 /// # Errors
-/// 404 for an unknown path, 405 for a method that the endpoint does not support. 403 and 415 for a
-/// request that would change something, as [`forgery::check`] says.
+/// 404 for an unknown path, 405 for a method that the endpoint does not support, 413 for a body
+/// of more than [`MAX_BODY`] bytes. 403 and 415 for a request that would change something, as
+/// [`forgery::check`] says.
 pub fn route<'r, R: Copy>(
     table: &[Endpoint<R>],
     request: &'r Request,
@@ -95,6 +97,9 @@ pub fn route<'r, R: Copy>(
         let paths: Vec<_> = table.iter().map(|endpoint| endpoint.path).collect();
         return Err(Response::not_found(&request.path, &paths));
     };
+    if request.body.len() > MAX_BODY {
+        return Err(Response::content_too_large(MAX_BODY));
+    }
     let Some(operation) = endpoint.operation(&request.method) else {
         return Err(Response::method_not_allowed(&endpoint.allow()));
     };
