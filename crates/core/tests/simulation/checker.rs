@@ -212,7 +212,9 @@ impl Checker {
                         .may_go(&before.state, &overlay.info.name, agent)
                 })
             };
-            if !lost.into_iter().all(let_go) {
+            // Who has not confirmed may lose all at any time.
+            let is_provisional = before.provisional.contains(ip);
+            if !is_provisional && !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
                 *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", summaries(old)))? -= 1;
             }
@@ -452,6 +454,12 @@ impl Checker {
                 .as_ref()
                 .map_or(0, |networks| networks.revision())
         });
+        // Others may have registered in the name of one that has not confirmed, and want less.
+        let is_part = [&stored, &known].into_iter().any(|stored| {
+            let has = stored.agents.get(&ip).map(|agent| &agent.overlays);
+            let is_had = |given| has.is_some_and(|has| has.iter().any(|has| keeps(given, has)));
+            !stored.confirmed.contains(&ip) && message.overlays.iter().all(is_had)
+        });
         let [stored, known] = [stored, known].map(|stored| {
             stored
                 .agents
@@ -468,7 +476,7 @@ impl Checker {
             ));
         }
         self.protocol.listed(process, &ip, message.revision);
-        if given != stored && given != known {
+        if given != stored && given != known && !is_part {
             return Err(format!(
                 "gives {ip} {given:?}, but {stored:?} is in the log"
             ));

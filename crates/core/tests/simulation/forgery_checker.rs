@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_core::proto::internal::{
     RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
@@ -127,7 +128,8 @@ impl ForgeryChecker {
 
 /// Returns whether a master may do this because of a forged message: nothing but answer a
 /// registration, where it is sent to. An agent of an earlier release, of which nothing is known,
-/// is served provisionally; see [`ForgeryChecker::log`].
+/// is served provisionally; see [`ForgeryChecker::log`]. One that has confirmed and is not there may
+/// have gone back to an earlier release, so it is sent what it has.
 fn is_harmless_to_master(
     master: &Process,
     log: Option<&Stored>,
@@ -136,13 +138,18 @@ fn is_harmless_to_master(
     effect: &Effect,
 ) -> bool {
     let ip = from.address.ip().to_string();
-    let is_protected =
-        authentication::is_strict(master) || log.is_some_and(|log| log.confirmed.contains(&ip));
+    let is_strict = authentication::is_strict(master);
+    let is_protected = is_strict || log.is_some_and(|log| log.confirmed.contains(&ip));
     let is_registration = name == RegisterAgentMessage::NAME;
     match effect {
         Effect::Io(Io::Send { to, .. }) if to != from => false,
         Effect::Io(Io::Send { name, .. }) => {
-            is_registration && *name == RegistrationChallengeMessage::NAME || !is_protected
+            let sent = [
+                RegistrationChallengeMessage::NAME,
+                UpdateAgentOverlaysMessage::NAME,
+            ];
+            let answers = if is_strict { &sent[..1] } else { &sent[..] };
+            is_registration && answers.contains(name) || !is_protected
         }
         Effect::Io(Io::Link { to, .. }) => is_registration && to == from,
         Effect::Io(Io::Store { .. }) => is_registration && !is_protected,
