@@ -350,7 +350,7 @@ impl Master {
         let Some((ip, session)) = self.sessions.find(pid) else {
             return;
         };
-        let was_connected = session.is_connected;
+        let was_connected = session.is_connected && !session.is_unproven;
         session.disconnect(self.out.now());
         if was_connected {
             self.sessions.record_contact(ip, self.out.now());

@@ -28,6 +28,9 @@ pub struct Session {
     pub serial: u64,
     /// The link to the agent has not been reported as broken.
     pub is_connected: bool,
+    /// The agent has not shown that it receives what it is sent. Anybody may have sent its
+    /// registration, so the link proves nothing.
+    pub is_unproven: bool,
     /// Time of the latest change of `is_connected` or of the pid.
     pub connection_changed_at: Time,
     /// The agent was sent a list, and has not reported since. If it registers again, the
@@ -116,6 +119,7 @@ impl Sessions {
             pid: Arc::new(pid.clone()),
             serial: 0,
             is_connected: true,
+            is_unproven: false,
             connection_changed_at: now,
             is_list_unconfirmed: false,
             has_allocation_this_term: true,
@@ -156,9 +160,11 @@ impl Sessions {
         self.sessions.get(&ip)
     }
 
-    /// Returns whether the link to the agent at this address is up, as far as is known.
+    /// Returns whether the agent at this address is there, as far as is known: the link to it is
+    /// up, and it has shown that it receives what it is sent.
     pub fn is_connected(&self, ip: Ipv4Addr) -> bool {
-        self.get(ip).is_some_and(|session| session.is_connected)
+        self.get(ip)
+            .is_some_and(|session| session.is_connected && !session.is_unproven)
     }
 
     /// Returns the address and the session of a process, unless another process at the same
@@ -205,6 +211,13 @@ impl Sessions {
     /// Forgets the contact with an agent that has no allocation any more.
     pub fn forget_contact(&mut self, ip: Ipv4Addr) {
         self.contacts.remove(&ip);
+    }
+
+    /// Records whether the agent at this address has shown that it receives what it is sent.
+    pub fn set_unproven(&mut self, ip: Ipv4Addr, is_unproven: bool) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.is_unproven = is_unproven;
+        }
     }
 
     /// Sets the notices for an agent that has registered.

@@ -76,6 +76,7 @@ impl Leadership {
     /// Ends the trial, or that an agent is provisional: it has shown that it receives what is
     /// sent to it.
     pub(super) fn accept(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr) {
+        parts.sessions.set_unproven(ip, false);
         if self.ledger.set_trust(ip, Trust::Legacy) {
             let line = format!("Agent {ip}, of an earlier release, has received its overlays");
             parts.out.log(Level::Info, line);

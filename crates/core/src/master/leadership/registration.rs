@@ -58,6 +58,8 @@ impl Leadership {
         }));
         let (now, form) = (parts.out.now(), list_form(message));
         parts.sessions.register(now, &registration, form, request);
+        let is_unproven = is_on_trial || trust == Trust::Provisional;
+        parts.sessions.set_unproven(ip, is_unproven);
         if let Some((_, session)) = parts.sessions.find(from).filter(|_| reconnect) {
             session.reconnected_at = Some(now);
         }
