@@ -15,6 +15,7 @@ mod cni;
 mod executor;
 mod failures;
 mod firewall;
+mod first_aid;
 mod kernel;
 mod operation;
 mod reconciler;
@@ -24,6 +25,7 @@ mod supervisor;
 mod usage;
 
 pub use executor::{Executor, UnderlayMtu};
+pub use first_aid::first_aid;
 pub use operation::{Operation, Tense};
 pub use reconciler::{Preview, preview, reconcile_once};
 pub use removal::{Outcome, reconcile_and_verify};
