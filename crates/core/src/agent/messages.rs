@@ -2,32 +2,20 @@
 
 use bytes::Bytes;
 
-use super::assignment::{self, Assignment, MAX_OVERLAYS, quote};
+use super::assignment::{self, Assignment, quote};
 use super::ranges::Ranges;
 use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
+use crate::protocol::limits::{self, MAX_OVERLAYS};
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
-use crate::util::line::one_line;
+use crate::protocol::reports::bound_sentences;
 use crate::{Level, Upid};
-
-/// Number of sentences of a master that are kept of each kind.
-const MAX_SENTENCES: usize = 100;
-
-/// Longest sentence of a master that is kept, in characters.
-const MAX_SENTENCE: usize = 1000;
-
-/// Returns the sentences of a master, cut to what operators read.
-fn bounded(mut sentences: Vec<String>) -> Vec<String> {
-    sentences.truncate(MAX_SENTENCES);
-    let cut = |sentence: String| one_line(&sentence, MAX_SENTENCE).into_owned();
-    sentences.into_iter().map(cut).collect()
-}
 
 impl Agent {
     pub(super) fn handle_message(&mut self, from: &Upid, name: &str, body: Bytes) {
@@ -42,11 +30,17 @@ impl Agent {
             });
             return;
         }
+        self.dispatch(from, name, body);
+    }
+
+    /// Passes a message of the leading master's pid to its handler.
+    pub(super) fn dispatch(&mut self, from: &Upid, name: &str, body: Bytes) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.decode(from, body, Self::handle_overlays),
             AgentRegisteredAcknowledgement::NAME => {
                 self.decode(from, body, Self::handle_acknowledgement)
             }
+            RegistrationChallengeMessage::NAME => self.decode(from, body, Self::handle_challenge),
             RegistrationRefusedMessage::NAME => self.decode(from, body, Self::handle_refusal),
             UpdatePeersMessage::NAME => self.decode(from, body, Self::handle_peers),
             _ => self.out.warn("unknown", || {
@@ -56,10 +50,14 @@ impl Agent {
         }
     }
 
-    /// Passes a message to its handler, or drops it if it is malformed.
+    /// Passes a message to its handler, unless it is malformed or not known to be the master's.
     fn decode<M: Named>(&mut self, from: &Upid, body: Bytes, handler: fn(&mut Self, M)) {
-        match M::decode(body) {
-            Ok(message) => handler(self, message),
+        match limits::decode(body.clone()) {
+            Ok(message) => {
+                if self.is_masters(from, &message, body) {
+                    handler(self, message);
+                }
+            }
             Err(error) => self.drop_malformed::<M>(from, &error.to_string()),
         }
     }
@@ -85,8 +83,8 @@ impl Agent {
             let error = format!("{count} overlays are more than {MAX_OVERLAYS}");
             return self.drop_from_master::<UpdateAgentOverlaysMessage>(&error);
         }
-        message.notices = bounded(message.notices);
-        message.problems = bounded(message.problems);
+        message.notices = bound_sentences(message.notices);
+        message.problems = bound_sentences(message.problems);
         // An empty list with a revision is no deletion: a change of overlays left none for
         // this agent.
         let is_deletion = message.overlays.is_empty()
@@ -273,11 +271,11 @@ impl Agent {
     }
 
     fn handle_refusal(&mut self, message: RegistrationRefusedMessage) {
-        let reason = one_line(&message.reason, MAX_SENTENCE).into_owned();
+        let reason = message.reason;
         self.out.warn("refused", || {
             format!("The master refused the registration: {}", quote(&reason))
         });
-        self.problems = vec![reason];
+        self.problems = bound_sentences([reason]);
         self.registration
             .on_refused(self.out.now(), &mut self.random);
     }
@@ -302,12 +300,9 @@ impl Agent {
             self.reconcile_host();
         }
         let version = self.peers.version();
-        self.out.send(
-            &master,
-            &PeersReceivedMessage {
-                version,
-                session: None,
-            },
-        );
+        self.send_to_master(&PeersReceivedMessage {
+            version,
+            session: None,
+        });
     }
 }

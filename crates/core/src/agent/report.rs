@@ -5,6 +5,7 @@ use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::AgentRegisteredMessage;
+use crate::protocol::reports::{bound_errors, bound_sentences};
 
 /// The reports that the master knows.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ impl Agent {
     /// Returns whether the leading master has acknowledged that all assigned overlays are in
     /// place.
     pub fn is_registered(&self) -> bool {
-        self.registration.confirmed
+        self.registration.acknowledged
             && self.is_healthy()
             && self.reports.last_acknowledged == self.current_report()
     }
@@ -56,13 +57,16 @@ impl Agent {
             .collect()
     }
 
-    /// Returns the report of the present state.
+    /// Returns the report of the present state, with texts that are as long as a master keeps
+    /// them.
     fn current_report(&self) -> AgentRegisteredMessage {
         let (host, engine) = (self.host.target(), self.engine.target());
+        let mut overlays = self.overlays();
+        bound_errors(&mut overlays);
         AgentRegisteredMessage {
             session: None,
-            overlays: self.overlays(),
-            host_errors: self.host_problems(),
+            overlays,
+            host_errors: bound_sentences(self.host_problems()),
             draining: host.draining().union(engine.draining()).cloned().collect(),
             revision: self.matched_revision,
         }
@@ -77,14 +81,15 @@ impl Agent {
 
     /// Sends a report.
     pub(super) fn report(&mut self) {
-        let Some(master) = self.registration.master().cloned() else {
+        if self.registration.master().is_none() {
             self.out.counters.reports_dropped += 1;
             return;
-        };
+        }
         self.registration
             .on_report_sent(self.out.now(), &mut self.random);
-        self.reports.last_sent = self.current_report();
-        self.out.send(&master, &self.reports.last_sent);
+        let report = self.current_report();
+        self.send_to_master(&report);
+        self.reports.last_sent = report;
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::ledger::Removal;
 use super::networks::{Change, unknown};
 use crate::config::overlay::{is_overlay_name, parse_definition};
+use crate::protocol::limits::MAX_AGENTS;
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint, RouteMatch};
 use crate::{Request, Response};
@@ -21,6 +22,8 @@ pub enum Route {
     Delete,
     /// Reclaims the allocations of agents whose leases ended.
     Reclaim,
+    /// Takes the confirmation of agents back.
+    Unconfirm,
     /// Returns whether this master serves.
     Health,
     /// Returns the metrics.
@@ -72,6 +75,18 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
                409 if there is no `agent_lease`, or if the lease of one of the agents has not ended; 400 if the \
                body is malformed. In both cases nothing was reclaimed. 503 and a sentence, which says \
                whether anything was reclaimed, if this master does not lead or cannot write the log.",
+    },
+    Endpoint {
+        path: "/overlay-master/agents/unconfirm",
+        methods: &[("POST", Route::Unconfirm)],
+        access: Access::Writers,
+        title: "Let agents go back to an earlier release.",
+        help: "The body is `{\"agents\": [\"10.0.0.1\", …]}`. An agent that has confirmed a registration is not \
+               believed without a session from then on. Agents of earlier releases have no sessions, so this \
+               takes the confirmation back before, or after, an agent is replaced by such a release. Nothing \
+               else changes. Returns the new state once it is stored.\n\n\
+               400 if the body is malformed. 503 and a sentence, which says whether anything was changed, if \
+               this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/health",
@@ -234,6 +249,17 @@ pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
     Ok(DeleteRequest { agents, force })
 }
 
+/// Parses the body `{"agents": ["10.0.0.1", …]}`.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn agents_to_unconfirm(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> {
+    let agents = object(body).and_then(|object| agents(&object));
+    agents
+        .and_then(|agents| agents.ok_or_else(|| "The body has no \"agents\"".to_owned()))
+        .map_err(|what| bad(&what, r#"{"agents": ["10.0.0.1"]}"#))
+}
+
 /// Parses the body `{}` or `{"agents": ["10.0.0.1", …]}`.
 ///
 /// # Errors
@@ -261,6 +287,9 @@ fn agents(object: &Map<String, Value>) -> Result<Option<BTreeSet<Ipv4Addr>>, Str
         return Ok(None);
     };
     let agents = agents.as_array().ok_or("\"agents\" is not a list")?;
+    if agents.len() > MAX_AGENTS {
+        return Err(format!("\"agents\" has more than {MAX_AGENTS} elements"));
+    }
     let agent = |(index, agent): (usize, &Value)| {
         let text = agent
             .as_str()

@@ -13,10 +13,12 @@ use prost::Message;
 use super::networks::{Networks, Note, SubnetsByOverlay, differences, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
+use super::trust::Trust;
 use crate::Level;
 use crate::allocation::allocator::{AllocationRequest, Allocator};
 use crate::config::Network;
 use crate::proto;
+use crate::protocol::wire_limits::Refusal;
 
 use checks::{check_fits, check_nothing_is_held_twice};
 use stored_agent::StoredAgent;
@@ -139,7 +141,8 @@ impl Recovery {
             guess_request(info.overlays.iter())
         };
         let inactive = inactive_overlays(network, &info.overlays);
-        let description = describe(network, ip, &allocation, requested, &inactive);
+        let trust = Trust::stored(&info);
+        let description = describe(network, ip, &allocation, requested, trust, &inactive);
         let stored = EncodedAgent::renew(None, &info, sent.clone());
         let is_same = info == description.stored && sent.eq(&description.sent);
         let encoded = if is_same {
@@ -156,6 +159,7 @@ impl Recovery {
             AgentRecord {
                 allocation,
                 requested,
+                trust,
                 inactive,
                 encoded,
             },
@@ -223,6 +227,6 @@ fn damaged(problem: &str) -> String {
 }
 
 /// Returns the sentence for a state that is not a protobuf.
-pub fn undecodable(error: &prost::DecodeError) -> String {
+pub fn undecodable(error: &Refusal) -> String {
     damaged(&format!("it cannot be decoded ({error})"))
 }

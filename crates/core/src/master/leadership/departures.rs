@@ -1,12 +1,16 @@
 //! Agents that lose their allocations: the operator deletes them, or their leases end.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::{Leadership, MasterParts, leases, registered_agents};
-use crate::master::answers::{DepartedAgent, Departure, DepartureRequest};
+use crate::master::answers::{AgentOperation, AgentRequest, DepartedAgent, Departure};
 use crate::master::endpoints::{DeleteRequest, ReclaimRequest};
+use crate::master::leases::MAX_NAMED;
 use crate::master::notices;
+use crate::master::trust::Trust;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
+use crate::util::line::list_first;
 use crate::{Level, RequestId, Response};
 
 impl Leadership {
@@ -27,18 +31,30 @@ impl Leadership {
             let refusal = Response::conflict(&refuse_connected(&connected));
             return parts.out.respond(request, refusal);
         }
+        let mut unknown = Vec::new();
         for ip in &delete.agents {
-            let line = match self.ledger.allocation(*ip) {
-                Some(allocation) => format!("Deleting agent {ip}, which frees {allocation}"),
-                None => format!("Nothing to delete: agent {ip} holds nothing"),
-            };
-            parts.out.log(Level::Info, line);
+            match self.ledger.allocation(*ip) {
+                Some(allocation) => {
+                    let line = format!("Deleting agent {ip}, which frees {allocation}");
+                    parts.out.log(Level::Info, line);
+                }
+                None => unknown.push(ip),
+            }
             self.depart(parts, *ip, Departure::Deleted);
         }
-        self.answers.departures.push(DepartureRequest {
+        if let Some(first) = unknown.first() {
+            let line = match unknown.len() {
+                1 => format!("Nothing to delete: agent {first} holds nothing"),
+                count => format!(
+                    "Nothing to delete: {count} of the agents hold nothing, among them {first}"
+                ),
+            };
+            parts.out.log(Level::Info, line);
+        }
+        self.answers.agent_requests.push(AgentRequest {
             request,
             jsonp,
-            departure: Departure::Deleted,
+            operation: AgentOperation::Delete,
         });
     }
 
@@ -58,10 +74,34 @@ impl Leadership {
         for ip in agents {
             self.reclaim(parts, ip, "the operator requested it");
         }
-        self.answers.departures.push(DepartureRequest {
+        self.answers.agent_requests.push(AgentRequest {
             request,
             jsonp,
-            departure: Departure::LeaseEnded,
+            operation: AgentOperation::Reclaim,
+        });
+    }
+
+    /// Takes the confirmation of agents back: they may be of an earlier release from now on.
+    pub fn handle_unconfirm(
+        &mut self,
+        parts: &mut MasterParts<'_>,
+        agents: &BTreeSet<Ipv4Addr>,
+        request: RequestId,
+        jsonp: Option<String>,
+    ) {
+        for ip in agents {
+            parts.confirmed.forget(*ip);
+            if self.ledger.trust(*ip) == Some(Trust::Confirmed)
+                && self.ledger.set_trust(*ip, Trust::Legacy)
+            {
+                let line = format!("Agent {ip} may be of an earlier release from now on");
+                parts.out.log(Level::Info, line);
+            }
+        }
+        self.answers.agent_requests.push(AgentRequest {
+            request,
+            jsonp,
+            operation: AgentOperation::Unconfirm,
         });
     }
 
@@ -149,11 +189,11 @@ impl Leadership {
         }
     }
 
-    /// Answers a request to delete or to reclaim, once the log has the changes.
-    pub(super) fn answer_departure(
+    /// Answers a request about agents, once the log has the changes.
+    pub(super) fn answer_agent_request(
         &mut self,
         parts: &mut MasterParts<'_>,
-        request: &DepartureRequest,
+        request: &AgentRequest,
     ) {
         let state = self.state_json(parts.out.now(), parts.sessions);
         let response = Response::json(state, request.jsonp.as_deref());
@@ -167,6 +207,6 @@ fn refuse_connected(connected: &[&Ipv4Addr]) -> String {
     format!(
         "Nothing was deleted. These agents are connected to this master, and containers may be using \
          their subnets: {}. Stop these agents first, or say \"force\": true.",
-        names.join(", ")
+        list_first(&names, MAX_NAMED)
     )
 }
