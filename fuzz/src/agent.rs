@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::config::overlay::is_overlay_name;
@@ -12,11 +13,13 @@ use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, UpdateAgentOverlaysMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    RegistrationChallengeMessage, Session, UpdateAgentOverlaysMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::{NAMES, Named};
+use overlay_core::protocol::session::join;
 use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, MASTER_ID, Machine, StoreOutcome, Time, Upid,
 };
@@ -52,6 +55,8 @@ struct World {
     requests: u64,
     answers: u64,
     reported: Option<AgentRegisteredMessage>,
+    /// Nonce and sequence number of the latest registration.
+    registration: (Bytes, u64),
 }
 
 impl World {
@@ -65,6 +70,7 @@ impl World {
             requests: 0,
             answers: 0,
             reported: None,
+            registration: Default::default(),
         }
     }
 
@@ -100,12 +106,14 @@ impl World {
                     assert!(names.all(|name| is_overlay_name(name)), "{networks:?}");
                     self.engine = Some(generation);
                 }
-                Effect::Io(Io::Send { to, name, body, .. }) => {
+                Effect::Io(Io::Send {
+                    to,
+                    name,
+                    body,
+                    session,
+                }) => {
                     assert_eq!(to.id, MASTER_ID);
-                    if name == AgentRegisteredMessage::NAME {
-                        self.reported =
-                            Some(AgentRegisteredMessage::decode(body).expect("its own words"));
-                    }
+                    self.sent(name, &join(&body, &session));
                 }
                 Effect::Io(Io::Link { to, .. }) => assert_eq!(to.id, MASTER_ID),
                 Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log"),
@@ -114,8 +122,32 @@ impl World {
         assert_eq!(self.answers, self.requests, "a request without an answer");
     }
 
+    fn sent(&mut self, name: &str, body: &[u8]) {
+        if name == AgentRegisteredMessage::NAME {
+            self.reported = Some(AgentRegisteredMessage::decode(body).expect("its own words"));
+        }
+        if name == RegisterAgentMessage::NAME {
+            let message = RegisterAgentMessage::decode(body).expect("its own words");
+            let nonce = message.nonce.expect("it has a nonce");
+            self.registration = (nonce, message.session.expect("it has one").sequence());
+        }
+    }
+
+    /// Returns a body with the secret of the session.
+    fn sealed(&self, body: &[u8]) -> Bytes {
+        let session = Session {
+            secret: Some(self.registration.0.clone()),
+            ..Session::default()
+        };
+        let session = AgentRegisteredAcknowledgement {
+            session: Some(session),
+        };
+        [body, &session.encode_to_vec()].concat().into()
+    }
+
+    /// Gives the agent a message of a master that knows the session.
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
-        let body = message.encode_to_vec().into();
+        let body = self.sealed(&message.encode_to_vec());
         self.input(Input::Message {
             from,
             name: M::NAME.to_owned(),
@@ -148,11 +180,11 @@ impl World {
                     .map_or("unheard.of", |name| *name)
                     .to_owned();
                 let from = pid(MASTER_ID, if argument < 224 { 1 } else { 9 });
-                self.input(Input::Message {
-                    from,
-                    name,
-                    body: body.to_vec().into(),
-                });
+                let body = match argument % 2 {
+                    0 => body.to_vec().into(),
+                    _ => self.sealed(body),
+                };
+                self.input(Input::Message { from, name, body });
             }
             1 => {
                 let Asked {
@@ -234,6 +266,12 @@ impl World {
         self.wait(Duration::from_secs(1));
         for _ in 0..20 {
             // The agent repeats its registration.
+            let challenge = RegistrationChallengeMessage {
+                token: vec![7; 24].into(),
+                answers: self.registration.1,
+                ..Default::default()
+            };
+            self.message(pid(MASTER_ID, 7), &challenge);
             self.message(pid(MASTER_ID, 7), &overlays());
             // Orders of before, and those that follow.
             self.host_done(BTreeMap::new());

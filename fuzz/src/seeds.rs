@@ -3,7 +3,8 @@
 
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
-    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdatePeersMessage,
+    PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
+    UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentInfo, State, agent_overlay_info};
 use overlay_core::protocol::messages::{NAMES, Named};
@@ -27,6 +28,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("agent", "registers", steps::write(&registers())),
         ("agent", "peers", steps::write(&peers())),
         ("agent", "refused", steps::write(&refused())),
+        ("agent", "earlier_release", steps::write(&earlier_release())),
         ("state", "two_agents", state(&["10.0.0.1", "10.0.0.2"])),
         ("state", "empty", Vec::new()),
         ("abi", "master", steps::write(&abi())),
@@ -144,11 +146,17 @@ fn log_is_lost() -> Steps {
 }
 
 fn registers() -> Steps {
+    let challenge = RegistrationChallengeMessage {
+        token: vec![7; 24].into(),
+        answers: 1,
+        ..Default::default()
+    };
     vec![
-        (0, 0, message(&agent::overlays())),
+        (0, 1, message(&challenge)),
+        (0, 1, message(&agent::overlays())),
         (3, 0, Vec::new()),
         (4, 0, Vec::new()),
-        (0, 0, message(&AgentRegisteredAcknowledgement::default())),
+        (0, 1, message(&AgentRegisteredAcknowledgement::default())),
         (1, 0, b"/overlay-agent/overlay\0jsonp=cb\0*/*\0".to_vec()),
         (7, 0, b"dcos".to_vec()),
         (5, 0, Vec::new()),
@@ -193,10 +201,10 @@ fn peers() -> Steps {
     };
     let mut steps = registers();
     steps.extend([
-        (0, 0, message(&list)),
+        (0, 1, message(&list)),
         (3, 0, Vec::new()),
-        (0, 0, message(&delta)),
-        (0, 0, message(&rest)),
+        (0, 1, message(&delta)),
+        (0, 1, message(&rest)),
         (3, 200, b"dcos".to_vec()),
     ]);
     steps
@@ -208,10 +216,25 @@ fn refused() -> Steps {
         ..Default::default()
     };
     vec![
-        (0, 0, message(&refusal)),
+        (0, 1, message(&refusal)),
         (6, 30, Vec::new()),
         (2, 255, Vec::new()),
         (8, 1, b"x".to_vec()),
+    ]
+}
+
+/// A master of an earlier release, and forged messages.
+fn earlier_release() -> Steps {
+    vec![
+        (0, 0, message(&agent::overlays())),
+        (6, 30, Vec::new()),
+        (3, 0, Vec::new()),
+        (0, 0, message(&AgentRegisteredAcknowledgement::default())),
+        (5, 0, Vec::new()),
+        (0, 0, message(&RegistrationRefusedMessage::default())),
+        (0, 1, message(&RegistrationChallengeMessage::default())),
+        (0, 0, message(&agent::overlays())),
+        (0, 0, message(&RegistrationRefusedMessage::default())),
     ]
 }
 
