@@ -14,7 +14,7 @@ use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
-    RegistrationChallengeMessage, Session, UpdateAgentOverlaysMessage,
+    RegistrationChallengeMessage, UpdateAgentOverlaysMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::http::{Request, RequestId};
@@ -26,6 +26,7 @@ use overlay_core::{
 use prost::Message;
 
 use crate::is_line;
+use crate::session::{IN_SESSION, Secret};
 use crate::steps;
 use crate::steps::{Asked, Step};
 
@@ -55,8 +56,10 @@ struct World {
     requests: u64,
     answers: u64,
     reported: Option<AgentRegisteredMessage>,
-    /// Nonce and sequence number of the latest registration.
-    registration: (Bytes, u64),
+    /// Latest registration, and its receiver.
+    registered: Option<(Upid, RegisterAgentMessage)>,
+    /// The masters' parts of the sessions.
+    sessions: BTreeMap<Upid, Secret>,
 }
 
 impl World {
@@ -70,7 +73,8 @@ impl World {
             requests: 0,
             answers: 0,
             reported: None,
-            registration: Default::default(),
+            registered: None,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -113,7 +117,13 @@ impl World {
                     session,
                 }) => {
                     assert_eq!(to.id, MASTER_ID);
-                    self.sent(name, &join(&body, &session));
+                    if name == RegisterAgentMessage::NAME {
+                        self.learn(to, join(&body, &session));
+                    }
+                    if name == AgentRegisteredMessage::NAME {
+                        self.reported =
+                            Some(AgentRegisteredMessage::decode(body).expect("its own words"));
+                    }
                 }
                 Effect::Io(Io::Link { to, .. }) => assert_eq!(to.id, MASTER_ID),
                 Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log"),
@@ -122,37 +132,42 @@ impl World {
         assert_eq!(self.answers, self.requests, "a request without an answer");
     }
 
-    fn sent(&mut self, name: &str, body: &[u8]) {
-        if name == AgentRegisteredMessage::NAME {
-            self.reported = Some(AgentRegisteredMessage::decode(body).expect("its own words"));
+    /// Learns the nonce of a registration.
+    fn learn(&mut self, to: Upid, registration: Bytes) {
+        let message = RegisterAgentMessage::decode(registration).expect("its own words");
+        if let Some(nonce) = &message.nonce {
+            self.sessions.entry(to.clone()).or_default().learn(nonce);
         }
-        if name == RegisterAgentMessage::NAME {
-            let message = RegisterAgentMessage::decode(body).expect("its own words");
-            let nonce = message.nonce.expect("it has a nonce");
-            self.registration = (nonce, message.session.expect("it has one").sequence());
-        }
+        self.registered = Some((to, message));
     }
 
-    /// Returns a body with the secret of the session.
-    fn sealed(&self, body: &[u8]) -> Bytes {
-        let session = Session {
-            secret: Some(self.registration.0.clone()),
-            ..Session::default()
+    /// Sends a message of a master, as part of the session with it or not.
+    fn send(&mut self, from: Upid, name: &str, body: Vec<u8>, is_in_session: bool) {
+        let session = self.sessions.get_mut(&from).filter(|_| is_in_session);
+        let body = match session {
+            Some(session) => session.seal(body),
+            None => body.into(),
         };
-        let session = AgentRegisteredAcknowledgement {
-            session: Some(session),
-        };
-        [body, &session.encode_to_vec()].concat().into()
+        let name = name.to_owned();
+        self.input(Input::Message { from, name, body });
     }
 
-    /// Gives the agent a message of a master that knows the session.
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
-        let body = self.sealed(&message.encode_to_vec());
-        self.input(Input::Message {
-            from,
-            name: M::NAME.to_owned(),
-            body,
-        });
+        self.send(from, M::NAME, message.encode_to_vec(), true);
+    }
+
+    /// Answers the latest registration with a challenge.
+    fn challenge(&mut self, token: u8) {
+        let Some((master, registration)) = self.registered.clone() else {
+            return;
+        };
+        let answers = registration.session.unwrap_or_default().sequence();
+        let challenge = RegistrationChallengeMessage {
+            token: vec![token; 24].into(),
+            answers,
+            session: None,
+        };
+        self.message(master, &challenge);
     }
 
     fn wait(&mut self, time: Duration) {
@@ -172,19 +187,14 @@ impl World {
             bytes,
         } = *step;
         let text = || String::from_utf8_lossy(bytes).into_owned();
-        match kind % 9 {
+        match kind % 10 {
             0 => {
                 let [which, body @ ..] = bytes else { return };
                 let name = NAMES
-                    .get(usize::from(*which))
-                    .map_or("unheard.of", |name| *name)
-                    .to_owned();
+                    .get(usize::from(which & !IN_SESSION))
+                    .map_or("unheard.of", |name| *name);
                 let from = pid(MASTER_ID, if argument < 224 { 1 } else { 9 });
-                let body = match argument % 2 {
-                    0 => body.to_vec().into(),
-                    _ => self.sealed(body),
-                };
-                self.input(Input::Message { from, name, body });
+                self.send(from, name, body.to_vec(), which & IN_SESSION != 0);
             }
             1 => {
                 let Asked {
@@ -219,7 +229,7 @@ impl World {
             ))),
             6 => self.wait(Duration::from_millis(u64::from(argument) * 100)),
             7 => self.input(Input::Usage([(text(), Default::default())].into())),
-            _ => {
+            8 => {
                 // Inputs that an agent does not expect: answers of a log, and reports of other orders.
                 self.input(Input::Fetched(Ok(bytes.to_vec().into())));
                 self.input(Input::Stored {
@@ -233,6 +243,7 @@ impl World {
                     ..Default::default()
                 }));
             }
+            _ => self.challenge(argument),
         }
     }
 
@@ -264,14 +275,9 @@ impl World {
     fn registers(&mut self) {
         self.input(Input::Leader(Some(pid("master", 7))));
         self.wait(Duration::from_secs(1));
+        self.challenge(7);
         for _ in 0..20 {
             // The agent repeats its registration.
-            let challenge = RegistrationChallengeMessage {
-                token: vec![7; 24].into(),
-                answers: self.registration.1,
-                ..Default::default()
-            };
-            self.message(pid(MASTER_ID, 7), &challenge);
             self.message(pid(MASTER_ID, 7), &overlays());
             // Orders of before, and those that follow.
             self.host_done(BTreeMap::new());

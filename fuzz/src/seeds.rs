@@ -3,7 +3,7 @@
 
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
-    PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
+    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
     UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentInfo, State, agent_overlay_info};
@@ -11,6 +11,7 @@ use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
 use prost::Message;
 
+use crate::session::IN_SESSION;
 use crate::{agent, steps};
 
 type Steps = Vec<(u8, u8, Vec<u8>)>;
@@ -25,10 +26,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ),
         ("master", "endpoints", steps::write(&endpoints())),
         ("master", "log_is_lost", steps::write(&log_is_lost())),
+        ("master", "in_session", steps::write(&master_in_session())),
+        ("agent", "in_session", steps::write(&agent_in_session())),
         ("agent", "registers", steps::write(&registers())),
         ("agent", "peers", steps::write(&peers())),
         ("agent", "refused", steps::write(&refused())),
-        ("agent", "earlier_release", steps::write(&earlier_release())),
         ("state", "two_agents", state(&["10.0.0.1", "10.0.0.2"])),
         ("state", "empty", Vec::new()),
         ("abi", "master", steps::write(&abi())),
@@ -43,6 +45,13 @@ fn message<M: Named>(message: &M) -> Vec<u8> {
         .unwrap_or_default();
     let mut bytes = vec![which as u8];
     bytes.extend(message.encode_to_vec());
+    bytes
+}
+
+/// Encodes a message that is part of a session.
+fn in_session<M: Named>(sent: &M) -> Vec<u8> {
+    let mut bytes = message(sent);
+    bytes[0] |= IN_SESSION;
     bytes
 }
 
@@ -98,6 +107,30 @@ fn agents_register() -> Steps {
     steps
 }
 
+/// Two agents, one of which has a session, in which others interfere.
+fn master_in_session() -> Steps {
+    let mut steps = lead();
+    let received = PeersReceivedMessage {
+        version: version(1, 1),
+        ..Default::default()
+    };
+    steps.extend([
+        (7, 1, Vec::new()),
+        (4, 0, Vec::new()),
+        (7, 2, vec![1 << 6]),
+        (4, 0, Vec::new()),
+        (0, 1, message(&report())),
+        (0, 1, in_session(&report())),
+        (0, 1, message(&received)),
+        (0, 1, in_session(&received)),
+        (7, 1, vec![1 << 6]),
+        (7, 1, Vec::new()),
+        (5, 1, Vec::new()),
+        (7, 1, Vec::new()),
+    ]);
+    steps
+}
+
 fn endpoints() -> Steps {
     let mut steps = agents_register();
     let request = |method: u8, path: &str, query: &str, body: &str| {
@@ -146,20 +179,36 @@ fn log_is_lost() -> Steps {
 }
 
 fn registers() -> Steps {
-    let challenge = RegistrationChallengeMessage {
-        token: vec![7; 24].into(),
-        answers: 1,
-        ..Default::default()
-    };
     vec![
-        (0, 1, message(&challenge)),
-        (0, 1, message(&agent::overlays())),
+        (0, 0, message(&agent::overlays())),
         (3, 0, Vec::new()),
         (4, 0, Vec::new()),
-        (0, 1, message(&AgentRegisteredAcknowledgement::default())),
+        (0, 0, message(&AgentRegisteredAcknowledgement::default())),
         (1, 0, b"/overlay-agent/overlay\0jsonp=cb\0*/*\0".to_vec()),
         (7, 0, b"dcos".to_vec()),
         (5, 0, Vec::new()),
+        (6, 20, Vec::new()),
+    ]
+}
+
+/// A master that confirms, and others in its name.
+fn agent_in_session() -> Steps {
+    let acknowledgement = AgentRegisteredAcknowledgement::default();
+    vec![
+        (6, 1, Vec::new()),
+        (0, 0, message(&agent::overlays())),
+        (9, 1, Vec::new()),
+        (0, 0, in_session(&agent::overlays())),
+        (0, 0, message(&UpdateAgentOverlaysMessage::default())),
+        (3, 0, Vec::new()),
+        (4, 0, Vec::new()),
+        (0, 0, message(&acknowledgement)),
+        (0, 0, in_session(&acknowledgement)),
+        (6, 255, Vec::new()),
+        (2, 255, Vec::new()),
+        (2, 0, Vec::new()),
+        (6, 1, Vec::new()),
+        (0, 0, message(&agent::overlays())),
         (6, 20, Vec::new()),
     ]
 }
@@ -201,10 +250,10 @@ fn peers() -> Steps {
     };
     let mut steps = registers();
     steps.extend([
-        (0, 1, message(&list)),
+        (0, 0, message(&list)),
         (3, 0, Vec::new()),
-        (0, 1, message(&delta)),
-        (0, 1, message(&rest)),
+        (0, 0, message(&delta)),
+        (0, 0, message(&rest)),
         (3, 200, b"dcos".to_vec()),
     ]);
     steps
@@ -216,25 +265,10 @@ fn refused() -> Steps {
         ..Default::default()
     };
     vec![
-        (0, 1, message(&refusal)),
+        (0, 0, message(&refusal)),
         (6, 30, Vec::new()),
         (2, 255, Vec::new()),
         (8, 1, b"x".to_vec()),
-    ]
-}
-
-/// A master of an earlier release, and forged messages.
-fn earlier_release() -> Steps {
-    vec![
-        (0, 0, message(&agent::overlays())),
-        (6, 30, Vec::new()),
-        (3, 0, Vec::new()),
-        (0, 0, message(&AgentRegisteredAcknowledgement::default())),
-        (5, 0, Vec::new()),
-        (0, 0, message(&RegistrationRefusedMessage::default())),
-        (0, 1, message(&RegistrationChallengeMessage::default())),
-        (0, 0, message(&agent::overlays())),
-        (0, 0, message(&RegistrationRefusedMessage::default())),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! A master with a replicated log, whose invariants are asserted after each input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,11 +8,13 @@ use ipnet::IpNet;
 use overlay_core::config::master::parse;
 use overlay_core::master::Master;
 use overlay_core::proto;
-use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::proto::internal::{RegistrationChallengeMessage, UpdateAgentOverlaysMessage};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
+
+use crate::sessions::WithSessions;
 
 /// Configuration with ranges that a few agents exhaust.
 const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "agent_lease": "5secs", "network": {
@@ -45,7 +47,7 @@ pub fn agent(number: u8, port: u16) -> Upid {
 /// A master, its log, and the state that its invariants are compared with.
 pub struct CheckedMaster {
     /// The machine.
-    pub master: Master,
+    pub master: WithSessions<Master>,
     now: Time,
     /// The master is the elected one.
     pub is_leading: bool,
@@ -64,6 +66,8 @@ pub struct CheckedMaster {
     pub unanswered: BTreeSet<RequestId>,
     /// Status of the latest answer.
     pub status: u16,
+    /// Latest token of each agent.
+    pub tokens: BTreeMap<Upid, Bytes>,
 }
 
 fn master_pid() -> Upid {
@@ -74,10 +78,13 @@ impl CheckedMaster {
     /// Makes a master that does not lead, with an empty log.
     pub fn new(seed: u64) -> CheckedMaster {
         CheckedMaster {
-            master: Master::new(
-                parse("master.json", CONFIG).unwrap().config,
+            master: WithSessions::new(
+                Master::new(
+                    parse("master.json", CONFIG).unwrap().config,
+                    master_pid(),
+                    seed,
+                ),
                 master_pid(),
-                seed,
             ),
             now: Time::default(),
             is_leading: false,
@@ -89,6 +96,7 @@ impl CheckedMaster {
             requests: 0,
             unanswered: BTreeSet::new(),
             status: 0,
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -217,6 +225,12 @@ impl CheckedMaster {
                         &to,
                         &UpdateAgentOverlaysMessage::decode(body).unwrap(),
                     );
+                }
+                Effect::Io(Io::Send { to, name, body, .. })
+                    if name == RegistrationChallengeMessage::NAME =>
+                {
+                    let challenge = RegistrationChallengeMessage::decode(body).unwrap();
+                    self.tokens.insert(to, challenge.token);
                 }
                 Effect::Log(_, line) => {
                     assert!(

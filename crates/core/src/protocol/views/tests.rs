@@ -78,7 +78,7 @@ fn the_state_has_the_form_that_readers_expect() {
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         let (prepared, failed) = (&prepared, &failed);
         let state = move |name: &str| (name == "dcos").then_some(failed);
-        std::iter::once(Agent::new(ip, prepared, presence, state))
+        std::iter::once(Agent::new(ip, prepared, presence.clone(), state))
     };
     let capacity = |overlay: Option<&str>| match overlay {
         Some(name) => {
