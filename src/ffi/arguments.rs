@@ -4,8 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::slice;
 
 use overlay_core::Upid;
-use overlay_core::proto::mesos::MasterInfo;
-use prost::Message;
+use overlay_core::protocol::limits;
 
 use super::{MoBytes, MoPair, MoResult};
 
@@ -62,7 +61,7 @@ pub(super) unsafe fn pairs(
 
 /// Returns the pid in a serialized `mesos.MasterInfo`.
 pub(super) fn master_info(bytes: &[u8]) -> Option<Upid> {
-    let info = MasterInfo::decode(bytes).ok()?;
+    let info = limits::decode_master_info(bytes).ok()?;
     if let Some(pid) = info.pid {
         return pid.parse().ok();
     }

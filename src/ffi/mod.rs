@@ -21,6 +21,7 @@ use std::str;
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
+use overlay_core::protocol::limits::{self, MAX_BODY};
 use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::util::line::quote;
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
@@ -202,7 +203,7 @@ pub unsafe extern "C" fn mo_node_message(
     // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
-            let (name, body) = (bytes(name)?, Bytes::copy_from_slice(bytes(body)?));
+            let (name, body) = (bytes(name)?, bytes(body)?);
             let sender = text(from)?;
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
                 inner.node.log_dropped_input(
@@ -211,6 +212,8 @@ pub unsafe extern "C" fn mo_node_message(
                 );
                 return Err(MoResult::Invalid);
             };
+            // The machine refuses a message with more bytes, so it needs no more of it.
+            let body = Bytes::copy_from_slice(prefix(body, limits::of_message(name).bytes + 1));
             Ok(inner.node.message(from, name.to_owned(), body)?)
         })
     }
@@ -237,7 +240,8 @@ pub unsafe extern "C" fn mo_node_request(
                 } else {
                     Some(text(request.accept)?)
                 },
-                body: Bytes::copy_from_slice(bytes(request.body)?),
+                // The machine refuses a longer one.
+                body: Bytes::copy_from_slice(prefix(bytes(request.body)?, MAX_BODY + 1)),
             })?)
         })
     }
@@ -387,6 +391,11 @@ unsafe fn check_size<T>(structure: *const T) -> Result<(), MoResult> {
     } else {
         Ok(())
     }
+}
+
+/// Returns the first `length` bytes.
+fn prefix(bytes: &[u8], length: usize) -> &[u8] {
+    bytes.get(..length).unwrap_or(bytes)
 }
 
 /// Parses a pid.

@@ -21,6 +21,7 @@ mod large;
 mod leases;
 mod lossless;
 mod metrics;
+mod obstacles;
 mod overlays;
 #[cfg(feature = "fault-injection")]
 mod panic;
@@ -30,5 +31,6 @@ mod registration;
 mod restarts;
 mod scale;
 mod takeover;
+mod threads;
 mod traffic;
 mod unreadable_log;

@@ -133,6 +133,14 @@ impl Response {
         response
     }
 
+    /// Returns 413: the body has more than `limit` bytes.
+    pub fn content_too_large(limit: usize) -> Response {
+        Response::text(
+            413,
+            &format!("The body has more than {limit} bytes, the most that is accepted."),
+        )
+    }
+
     /// Returns 409: the present state does not allow the request. The sentence says why, and what
     /// would be possible.
     pub fn conflict(sentence: &str) -> Response {

@@ -1,6 +1,7 @@
 //! The table of HTTP endpoints: dispatch of requests, the paths that are registered with Mesos,
 //! and `/help` all follow from the one table of each role.
 
+use super::limits::MAX_BODY;
 use crate::{Request, Response};
 
 /// An HTTP endpoint. `R` is the role's enum of operations.
@@ -80,7 +81,8 @@ pub struct RouteMatch<'r, R> {
 /// Returns the operation that the request's path and method name.
 ///
 /// # Errors
-/// 404 for an unknown path, 405 for a method that the endpoint does not support.
+/// 404 for an unknown path, 405 for a method that the endpoint does not support, 413 for a body
+/// of more than [`MAX_BODY`] bytes.
 pub fn route<'r, R: Copy>(
     table: &[Endpoint<R>],
     request: &'r Request,
@@ -93,6 +95,9 @@ pub fn route<'r, R: Copy>(
         let paths: Vec<_> = table.iter().map(|endpoint| endpoint.path).collect();
         return Err(Response::not_found(&request.path, &paths));
     };
+    if request.body.len() > MAX_BODY {
+        return Err(Response::content_too_large(MAX_BODY));
+    }
     match endpoint.operation(&request.method) {
         Some(operation) => Ok(RouteMatch { operation, name }),
         None => Err(Response::method_not_allowed(&endpoint.allow())),

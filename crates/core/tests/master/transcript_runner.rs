@@ -36,7 +36,7 @@ use overlay_core::proto::internal::{
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{AGENT_ID, Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::format;
@@ -99,7 +99,7 @@ fn number(name: &str) -> u8 {
 }
 
 fn agent(ip: &str, port: &str) -> Upid {
-    format!("overlay-agent@{ip}:{port}").parse().unwrap()
+    Upid::new(AGENT_ID, format!("{ip}:{port}").parse().unwrap())
 }
 
 impl Runner {
