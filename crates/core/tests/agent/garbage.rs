@@ -304,6 +304,7 @@ fn shown(agent: &mut Agent, now: Time) -> Vec<Effect> {
         query: Default::default(),
         accept: None,
         body: Bytes::new(),
+        headers: Default::default(),
     };
     effects(agent, now, Input::Request(request))
 }
