@@ -12,34 +12,47 @@ use overlay_core::Upid;
 use overlay_core::protocol::messages::Named;
 use testbed::netns::{self, Netns};
 
-use crate::load::wire::encode;
-
 /// Timeout of connecting and of each write: a receiver that takes nothing ends a flood.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Number of bytes that are written at once in a flood without a rate.
 const BATCH: usize = 256 << 10;
 
-/// Returns a message of `from` to the process `to`, as it is on the wire. libprocess sends no
-/// answer to it.
+/// Returns a message of `from` to the process `to`, as it is on the wire.
 pub fn message<M: Named>(from: &str, to: &str, message: &M) -> Vec<u8> {
     encode(from, to, M::NAME, &message.encode_to_vec())
 }
 
-/// A connection to a libprocess, over which messages of any sender are sent.
+/// Encodes a message with the older of libprocess's two headers for the sender, which it does not
+/// answer.
+fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let mut message = format!(
+        "POST /{to}/{name} HTTP/1.1\r\nUser-Agent: libprocess/{from}\r\nConnection: Keep-Alive\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+    .into_bytes();
+    message.extend_from_slice(body);
+    message
+}
+
+/// A connection to a libprocess, over which messages of any sender are sent. When it is closed,
+/// libprocess drops the messages that it has not delivered yet.
 #[derive(Debug)]
 pub struct Sender {
+    from: Option<Netns>,
+    to: Upid,
     stream: TcpStream,
-    to: String,
 }
 
 impl Sender {
     /// Connects to the libprocess of `to` from a network namespace, for example that of a
     /// container; `None`: from this process's own.
     pub fn connect(from: Option<&Netns>, to: &Upid) -> Result<Sender> {
-        let stream = netns::connect(from, to.address, PATIENCE)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let to = to.id.clone();
-        Ok(Sender { stream, to })
+        Ok(Sender {
+            from: from.cloned(),
+            to: to.clone(),
+            stream: connect(from, to)?,
+        })
     }
 
     /// Returns the address that the receiver sees, unless it is translated on the way.
@@ -49,12 +62,12 @@ impl Sender {
 
     /// Sends a message whose sender is said to be `from`.
     pub fn send<M: Named>(&mut self, from: &str, body: &M) -> Result<()> {
-        self.write(&message(from, &self.to, body))
+        self.write(&message(from, &self.to.id, body))
     }
 
     /// Sends a message of any type, with any body.
     pub fn send_raw(&mut self, from: &str, name: &str, body: &[u8]) -> Result<()> {
-        self.write(&encode(from, &self.to, name, body))
+        self.write(&encode(from, &self.to.id, name, body))
     }
 
     /// Sends bytes, for example several messages at once.
@@ -63,6 +76,18 @@ impl Sender {
             .write_all(bytes)
             .with_context(|| format!("sending to {}", self.to))
     }
+
+    /// Sends bytes over a new connection.
+    fn write_again(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream = connect(self.from.as_ref(), &self.to)?;
+        self.write(bytes)
+    }
+}
+
+fn connect(from: Option<&Netns>, to: &Upid) -> Result<TcpStream> {
+    let stream = netns::connect(from, to.address, PATIENCE)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Outcome of a flood.
@@ -74,71 +99,79 @@ pub struct Sent {
     pub time: Duration,
 }
 
-/// A thread that sends many messages. It ends after the last message, with the connection, after
-/// its limit of time, or when the flood is dropped.
-#[derive(Debug)]
+/// A thread that sends many messages, over a new connection whenever one breaks. It ends after the
+/// last message, after its limit of time, or when the flood is dropped.
 pub struct Flood {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Sent>>,
+    thread: Option<JoinHandle<(Sent, Box<dyn Send>)>>,
+    /// Keeps the connection open.
+    connection: Option<Box<dyn Send>>,
 }
 
 impl Flood {
     /// Sends `count` messages, of which `make` returns the bytes by their number, as fast as the
     /// receiver takes them.
     pub fn fast(
-        sender: Sender,
+        mut sender: Sender,
         count: u64,
         limit: Duration,
-        make: impl FnMut(u64) -> Vec<u8> + Send + 'static,
+        mut make: impl FnMut(u64) -> Vec<u8> + Send + 'static,
     ) -> Flood {
-        Flood::start(sender, count, None, limit, make)
+        Flood::start(limit, move |sent, _| {
+            if sent == count {
+                return None;
+            }
+            let (mut batch, mut size) = (Vec::new(), 0);
+            while batch.len() < BATCH && sent + size < count {
+                batch.extend(make(sent + size));
+                size += 1;
+            }
+            let written = sender.write(&batch).or_else(|_| sender.write_again(&batch));
+            Some(if written.is_ok() { size } else { 0 })
+        })
     }
 
     /// Sends `rate` messages in each second.
     pub fn steady(
-        sender: Sender,
-        rate: u32,
-        limit: Duration,
-        make: impl FnMut(u64) -> Vec<u8> + Send + 'static,
-    ) -> Flood {
-        Flood::start(sender, u64::MAX, Some(rate), limit, make)
-    }
-
-    fn start(
         mut sender: Sender,
-        count: u64,
-        rate: Option<u32>,
+        rate: u32,
         limit: Duration,
         mut make: impl FnMut(u64) -> Vec<u8> + Send + 'static,
     ) -> Flood {
+        let mut turn = 0;
+        Flood::start(limit, move |_, elapsed| {
+            let bytes = make(turn.into());
+            let written = sender.write(&bytes).or_else(|_| sender.write_again(&bytes));
+            turn += 1;
+            // This sets the rate; it does not wait for a condition.
+            thread::sleep((Duration::from_secs(1) * turn / rate).saturating_sub(elapsed));
+            Some(written.is_ok().into())
+        })
+    }
+
+    /// Calls `turn` with the number of messages so far and the elapsed time. It returns how many
+    /// more it has sent; `None`: all are sent.
+    fn start(
+        limit: Duration,
+        mut turn: impl FnMut(u64, Duration) -> Option<u64> + Send + 'static,
+    ) -> Flood {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = thread::spawn(move || {
-            let start = Instant::now();
-            let mut messages = 0;
-            while messages < count && start.elapsed() < limit && !stopped.load(Ordering::Relaxed) {
-                let (mut batch, mut size) = (Vec::new(), 0);
-                let enough = rate.map_or(BATCH, |_| 1);
-                while batch.len() < enough && messages + size < count {
-                    batch.extend(make(messages + size));
-                    size += 1;
-                }
-                if sender.write(&batch).is_err() {
-                    break;
-                }
-                messages += size;
-                // This sets the rate; it does not wait for a condition.
-                if let Some(rate) = rate {
-                    let next = Duration::from_secs(1) * u32::try_from(messages).unwrap() / rate;
-                    thread::sleep(next.saturating_sub(start.elapsed()));
+        let send = move || -> (Sent, Box<dyn Send>) {
+            let (start, mut messages) = (Instant::now(), 0);
+            while start.elapsed() < limit && !stopped.load(Ordering::Relaxed) {
+                match turn(messages, start.elapsed()) {
+                    Some(more) => messages += more,
+                    None => break,
                 }
             }
             let time = start.elapsed();
-            Sent { messages, time }
-        });
+            (Sent { messages, time }, Box::new(turn))
+        };
         Flood {
             stop,
-            thread: Some(thread),
+            thread: Some(thread::spawn(send)),
+            connection: None,
         }
     }
 
@@ -147,14 +180,16 @@ impl Flood {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits until all is sent.
-    pub fn finish(mut self) -> Result<Sent> {
+    /// Waits until all is sent. The connection stays open until the flood is dropped.
+    pub fn finish(&mut self) -> Result<Sent> {
         let thread = self.thread.take().context("a flood ends once")?;
-        thread.join().map_err(|_| anyhow!("a flood panicked"))
+        let (sent, connection) = thread.join().map_err(|_| anyhow!("a flood panicked"))?;
+        self.connection = Some(connection);
+        Ok(sent)
     }
 
-    /// Ends the flood now.
-    pub fn stop(self) -> Result<Sent> {
+    /// Ends the flood now. The connection stays open until the flood is dropped.
+    pub fn stop(&mut self) -> Result<Sent> {
         self.stop.store(true, Ordering::Relaxed);
         self.finish()
     }
@@ -190,19 +225,23 @@ mod tests {
     #[test]
     fn a_flood_has_as_many_messages_as_are_asked_for() {
         let (listener, sender) = listen();
-        let flood = Flood::fast(sender, 10_000, PATIENCE, acknowledgement);
-        let mut received = String::new();
+        let mut flood = Flood::fast(sender, 10_000, PATIENCE, acknowledgement);
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read_to_string(&mut received).unwrap();
+        let reader = thread::spawn(move || {
+            let mut received = String::new();
+            stream.read_to_string(&mut received).map(|_| received)
+        });
         assert_eq!(flood.finish().unwrap().messages, 10_000);
+        drop(flood);
+        let received = reader.join().unwrap().unwrap();
         assert_eq!(received.matches("POST /overlay-agent/").count(), 10_000);
-        assert!(received.contains("Libprocess-From: overlay-master@10.0.0.1:9999\r\n"));
+        assert!(received.contains("libprocess/overlay-master@10.0.0.1:9999\r\n"));
     }
 
     #[test]
     fn a_steady_flood_keeps_its_rate_and_its_limit() {
         let (_listener, sender) = listen();
-        let flood = Flood::steady(sender, 100, Duration::from_millis(300), acknowledgement);
+        let mut flood = Flood::steady(sender, 100, Duration::from_millis(300), acknowledgement);
         let sent = flood.finish().unwrap();
         assert!((1..=31).contains(&sent.messages), "{sent:?}");
     }
