@@ -204,7 +204,9 @@ mo_result mo_node_metric(mo_node *node, size_t index, mo_metric *metric);
  * `overlay-master@10.0.0.1:5050`. Must be called once, before any other input. */
 mo_result mo_node_start(mo_node *node, mo_bytes self);
 
-/* A libprocess message for this node arrived from the process `from`. */
+/* A libprocess message for this node arrived from the process `from`, `id@ip:port`.
+ * MO_INVALID, with a line in the log: libprocess gives no process such an id (letters,
+ * digits, `_ - ( ) .`), or the port is 0, so whoever sent it must not be answered. */
 mo_result mo_node_message(mo_node *node, mo_bytes from, mo_bytes name,
                           mo_bytes body);
 

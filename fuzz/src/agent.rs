@@ -100,7 +100,7 @@ impl World {
                     assert!(names.all(|name| is_overlay_name(name)), "{networks:?}");
                     self.engine = Some(generation);
                 }
-                Effect::Io(Io::Send { to, name, body }) => {
+                Effect::Io(Io::Send { to, name, body, .. }) => {
                     assert_eq!(to.id, MASTER_ID);
                     if name == AgentRegisteredMessage::NAME {
                         self.reported =
@@ -324,6 +324,7 @@ pub(crate) fn overlays() -> UpdateAgentOverlaysMessage {
         docker_bridge: bridge("d-dcos", "9.0.2.128/25"),
         backend: BackendInfo { vxlan: Some(vxlan) },
         state: None,
+        ..Default::default()
     };
     UpdateAgentOverlaysMessage {
         overlays: vec![overlay],

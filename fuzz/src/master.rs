@@ -109,6 +109,7 @@ fn happens(master: &mut CheckedMaster, step: &Step<'_>) {
                     network_config,
                     peers,
                     unpacks_peers: flag(5),
+                    ..Default::default()
                 },
             );
         }

@@ -88,6 +88,7 @@ fn agents_register() -> Steps {
             1,
             message(&PeersReceivedMessage {
                 version: version(1, 1),
+                ..Default::default()
             }),
         ),
         (5, 2, Vec::new()),
@@ -180,6 +181,7 @@ fn peers() -> Steps {
         base: Some(3),
         peers: vec![peer(5)],
         removed: vec!["10.0.0.3".into()],
+        ..Default::default()
     };
     let mut one = Vec::new();
     prost::encoding::message::encode(PEERS, &peer(6), &mut one);
@@ -203,6 +205,7 @@ fn peers() -> Steps {
 fn refused() -> Steps {
     let refusal = RegistrationRefusedMessage {
         reason: "no such network".into(),
+        ..Default::default()
     };
     vec![
         (0, 0, message(&refusal)),
@@ -233,6 +236,7 @@ fn state(ips: &[&str]) -> Vec<u8> {
             ip: (*ip).to_owned(),
             overlays,
             configuration_attempts: None,
+            ..Default::default()
         }
     });
     State {

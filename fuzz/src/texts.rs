@@ -54,6 +54,13 @@ fn pid(text: &str) {
     let Ok(pid) = text.parse::<Upid>() else {
         return;
     };
+    // An answer is sent as `POST /id/…` to the address.
+    assert!(
+        !pid.id
+            .contains(|c: char| c.is_control() || "/?#%@ ".contains(c)),
+        "{pid:?}"
+    );
+    assert_ne!(pid.address.port(), 0, "{pid:?}");
     assert_eq!(pid.to_string().parse(), Ok(pid));
 }
 

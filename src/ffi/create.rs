@@ -1,7 +1,6 @@
 //! Creation of nodes, and the logger.
 
 use std::ffi::c_void;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use overlay_core::{Level, Machine};
 
 use super::types::*;
 use super::{arguments, check_size, mo_node};
+use crate::runtime::Seeds;
 use crate::runtime::settings;
 use crate::runtime::settings::Environment;
 use crate::runtime::{
@@ -124,12 +124,7 @@ unsafe fn create(role: Role, options: *const MoOptions) -> Result<Node, MoResult
             }
         }))),
         clock: clock(&options),
-        // RandomState is seeded by the system.
-        seed: if options.seed == 0 {
-            RandomState::new().hash_one(role.id())
-        } else {
-            options.seed
-        },
+        seeds: Seeds::of(options.seed),
     }))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use overlay_core::Io;
+use overlay_core::protocol::session::join;
 
 use super::types::*;
 use crate::runtime::{Action, LogSettings};
@@ -56,11 +57,16 @@ impl EffectBuffer {
 
     fn io(&mut self, io: Io) -> (MoEffectKind, MoEffectAs) {
         match io {
-            Io::Send { to, name, body } => {
+            Io::Send {
+                to,
+                name,
+                body,
+                session,
+            } => {
                 let send = MoSend {
                     to: self.text(0, to),
                     name: MoBytes::lend(name.as_bytes()),
-                    body: self.body(body),
+                    body: self.body(join(&body, &session)),
                 };
                 (MoEffectKind::Send, MoEffectAs { send })
             }

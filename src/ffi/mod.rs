@@ -22,6 +22,7 @@ use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
 use overlay_core::protocol::routes::{Access, RouteSpec};
+use overlay_core::util::line::quote;
 use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
@@ -205,7 +206,7 @@ pub unsafe extern "C" fn mo_node_message(
             let sender = text(from)?;
             let (Ok(from), Ok(name)) = (pid(from), str::from_utf8(name)) else {
                 inner.node.log_dropped_input(
-                    &sender,
+                    &quote(&sender),
                     "a message whose sender is not a pid or whose name is not UTF-8",
                 );
                 return Err(MoResult::Invalid);

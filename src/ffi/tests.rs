@@ -9,7 +9,7 @@ use std::time::Duration;
 
 mod values;
 
-use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, ZooKeeperSettings};
+use crate::runtime::{Clock, Host, LogSettings, NodeOptions, Role, Seeds, ZooKeeperSettings};
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
@@ -43,6 +43,7 @@ impl Machine for Echo {
                     to: from,
                     name: "echo",
                     body,
+                    session: Bytes::new(),
                 }),
             }),
             Input::Request(Request { id, path, .. }) if path == "/answer" => {
@@ -111,7 +112,7 @@ impl Handle {
                 let ms = ms.clone();
                 move || Duration::from_millis(ms.load(Ordering::Relaxed))
             }),
-            seed: 1,
+            seeds: Seeds::of(1),
         }));
         Handle { node, ms, inputs }
     }
@@ -269,6 +270,28 @@ fn invalid_arguments_are_rejected_and_change_nothing() {
     assert_eq!(results, [MoResult::Invalid; 11]);
     let (result, effect) = handle.poll();
     assert_eq!((result, effect.kind), (MoResult::Ok, MoEffectKind::None));
+}
+
+/// libprocess sends an answer to `id@ip:port` as `POST /id/…` to that address.
+#[test]
+fn senders_that_no_libprocess_has_are_dropped() {
+    let handle = Handle::started();
+    for sender in [
+        "v1.40/containers/create?name=x&a=@127.0.0.1:2375",
+        "a/b@10.0.0.2:1",
+        "a b@10.0.0.2:1",
+        "a\nb@10.0.0.2:1",
+        "a@10.0.0.2:0",
+        "@10.0.0.2:1",
+        "",
+    ] {
+        // SAFETY: the node is alive.
+        let result = unsafe { mo_node_message(handle.node, lend(sender), lend("link"), NO_BYTES) };
+        assert_eq!(result, MoResult::Invalid, "{sender:?}");
+    }
+    assert_eq!(handle.poll().1.kind, MoEffectKind::None, "it is answered");
+    let is_message = |input: &Input| matches!(input, Input::Message { .. });
+    assert!(!handle.inputs.lock().iter().any(is_message));
 }
 
 #[test]

@@ -11,10 +11,12 @@ mod clock;
 pub mod fault;
 mod host;
 mod host_proxy;
+mod key_file;
 mod leader_watch;
 mod log_proxy;
 mod logger;
 mod node;
+mod seeds;
 pub mod settings;
 mod supervisor;
 
@@ -24,4 +26,5 @@ pub use host::{Host, LocalHost};
 pub use logger::{Logger, log, set_logger};
 pub use node::{InputError, Node, NodeOptions};
 pub use overlay_host::panics::{Panic, catch};
+pub use seeds::Seeds;
 pub use supervisor::{MachineContext, MachineFactory};

@@ -25,6 +25,7 @@ use super::host::Host;
 use super::host_proxy::HostProxy;
 use super::leader_watch::LeaderWatch;
 use super::log_proxy::{LogProxy, LogStep};
+use super::seeds::Seeds;
 use super::supervisor::{MachineFactory, Supervisor};
 use super::{Action, Clock, LogSettings, Panic, Role, log};
 
@@ -48,8 +49,8 @@ pub struct NodeOptions {
     pub host: Box<dyn Host>,
     /// Clock of the node and of its machines.
     pub clock: Clock,
-    /// Seed of all randomness.
-    pub seed: u64,
+    /// Source of all randomness.
+    pub seeds: Seeds,
 }
 
 /// Error of an input. It changed nothing.
@@ -70,6 +71,7 @@ pub struct Node {
     me: Option<Upid>,
     clock: Clock,
     random: fastrand::Rng,
+    seeds: Seeds,
     supervisor: Supervisor,
     leader: LeaderWatch,
     log: LogProxy,
@@ -85,13 +87,15 @@ pub struct Node {
 
 impl Node {
     /// Creates a node. It does nothing before [`start`](Node::start).
-    pub fn new(options: NodeOptions) -> Node {
+    pub fn new(mut options: NodeOptions) -> Node {
+        let random = options.seeds.draw().random();
         Node {
             role: options.role,
             authenticate_http: options.authenticate_http,
             me: None,
             clock: options.clock,
-            random: fastrand::Rng::with_seed(options.seed),
+            random,
+            seeds: options.seeds,
             supervisor: Supervisor::new(options.factory),
             leader: LeaderWatch::new(options.detect),
             log: LogProxy::new(options.log),
@@ -315,7 +319,7 @@ impl Node {
 
     /// Creates a machine and tells it the leader.
     fn create_machine(&mut self, now: Time) {
-        let (Some(me), seed) = (&self.me, self.random.u64(..)) else {
+        let (Some(me), seed) = (&self.me, self.seeds.draw()) else {
             return;
         };
         if let Err(panic) = self.supervisor.create(now, me, seed) {

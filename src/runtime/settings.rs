@@ -13,6 +13,7 @@ use overlay_core::config::zk;
 use overlay_core::config::zk::ZkUrl;
 use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, agent, master, nearest};
 
+use super::key_file;
 use super::{LogSettings, Role, ZooKeeperSettings, log};
 
 #[cfg(test)]
@@ -112,13 +113,14 @@ pub fn config_path(role: Role, parameters: &[(String, String)]) -> Result<String
 pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, ConfigError> {
     let parsed = master::parse(file, &read(file, Role::Master)?)?;
     warn(Role::Master, &parsed.warnings);
-    let config = parsed.config;
+    let mut config = parsed.config;
+    let keys = key_file::load(file, &mut config.authentication);
     let detect = master_election(file, &config, environment);
     let log = match &config.replicated_log_dir {
         Some(directory) => log_settings(file, directory, &config, environment).map(Some),
         None => Ok(None),
     };
-    let (detect, log) = both(detect, log)?;
+    let ((), (detect, log)) = both(keys, both(detect, log))?;
     if detect.is_none() && environment.zk_flag {
         let line = format!(
             "{file}: zk: missing, though Mesos was started with --zk, which a module cannot see: this overlay \
@@ -169,6 +171,7 @@ pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, Con
     let parsed = agent::parse(file, &read(file, Role::Agent)?)?;
     warn(Role::Agent, &parsed.warnings);
     let mut config = parsed.config;
+    key_file::load(file, &mut config.authentication)?;
     config.docker_socket = config
         .docker_socket
         .take()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use overlay_core::util::backoff::Backoff;
-use overlay_core::{Input, Machine, Time, Upid};
+use overlay_core::{Input, Machine, Seed, Time, Upid};
 
 use super::{Panic, catch};
 
@@ -18,8 +18,8 @@ pub type MachineFactory = Box<dyn Fn(MachineContext<'_>) -> Box<dyn Machine + Se
 pub struct MachineContext<'a> {
     /// Pid of the machine's process.
     pub me: &'a Upid,
-    /// Seed of the machine's randomness.
-    pub seed: u64,
+    /// Source of the machine's random numbers and secrets.
+    pub seed: Seed,
     /// Number of machines that this process created before.
     pub restarts: u64,
 }
@@ -64,7 +64,7 @@ impl Supervisor {
 
     /// Creates a machine. After a panic in the factory the supervisor is still down, and
     /// the caller must call [`crashed`](Supervisor::crashed).
-    pub(super) fn create(&mut self, now: Time, me: &Upid, seed: u64) -> Result<(), Panic> {
+    pub(super) fn create(&mut self, now: Time, me: &Upid, seed: Seed) -> Result<(), Panic> {
         let context = MachineContext {
             me,
             seed,

@@ -56,7 +56,7 @@ impl<'a> Agent<'a> {
             log: None,
             host: Box::new(LocalHost::new(Arc::new(|| {}))),
             clock: Clock::system(),
-            seed: 1,
+            seeds: mesos_overlay::runtime::Seeds::of(1),
         };
         let agent = Agent {
             host,

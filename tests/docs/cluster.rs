@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::blocks::Shell;
 use crate::command::{self, Curl};
-use crate::product::{self, Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
+use crate::product::{self, Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid, join};
 
 const MASTER: &str = "10.77.0.1";
 const STANDBY: &str = "10.77.0.2";
@@ -322,11 +322,16 @@ impl Cluster {
     fn perform(&mut self, ip: &str, effect: Effect) {
         let node = self.nodes.get_mut(ip).unwrap();
         let answer = match effect {
-            Effect::Io(Io::Send { to, name, body }) => {
+            Effect::Io(Io::Send {
+                to,
+                name,
+                body,
+                session,
+            }) => {
                 let input = Input::Message {
                     from: node.me.clone(),
                     name: name.to_owned(),
-                    body,
+                    body: join(&body, &session),
                 };
                 return self.inputs.push_back((to.address.ip().to_string(), input));
             }

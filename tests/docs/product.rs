@@ -10,6 +10,7 @@ use overlay_core::config::{agent, master};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::master::Master;
 use overlay_core::protocol::http::Request;
+pub use overlay_core::protocol::session::join;
 pub use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, Level, Machine, RequestId, StoreOutcome, Time,
     Upid,

@@ -7,6 +7,7 @@ mod attacks;
 mod authentication;
 mod bad_config;
 mod bad_input;
+mod bounds;
 mod common;
 mod delete;
 mod docker;

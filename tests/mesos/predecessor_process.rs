@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use overlay_core::protocol::session::join;
 use overlay_core::{Effect, HostReport, Input, Io, Machine, Response, StoreOutcome, Time, Upid};
 use testbed::http::Client;
 
@@ -99,8 +100,14 @@ fn run(
 /// Executes an effect. Returns the input that results from it, if any.
 fn perform(me: &Upid, effect: Effect, observations: &mut Observations) -> Option<Input> {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => {
+        Effect::Io(Io::Send {
+            to,
+            name,
+            body,
+            session,
+        }) => {
             observations.sent.push(name);
+            let body = join(&body, &session);
             // Messages to peers that do not listen are lost.
             let _ = Client::new(to.address, None).message(&to.id, name, &me.to_string(), &body);
         }

@@ -315,14 +315,18 @@ mod tests {
             .filter_map(|line| line.split(' ').next())
             .collect();
         let pure = [
+            "base16ct",
+            "base64",
             "bytes",
             "fastrand",
             "flate2",
+            "hmac",
             "ipnet",
             "litemap",
             "prost",
             "serde",
             "serde_json",
+            "sha2",
             "strsim",
             "thiserror",
         ];

@@ -21,6 +21,7 @@ pub mod util;
 pub use host_api::report::{EngineReport, HostReport};
 pub use machine::{Effect, Input, Io, Level, Machine, StoreOutcome};
 pub use protocol::http::{Request, RequestId, Response};
+pub use protocol::session::secrets::Seed;
 pub use protocol::upid::Upid;
 pub use util::time::Time;
 

@@ -80,8 +80,12 @@ pub enum Io {
         to: Upid,
         /// Full name of the protobuf type.
         name: &'static str,
-        /// Serialized protobuf.
+        /// Serialized protobuf, without the field `session`. Receivers of the same message
+        /// share it.
         body: Bytes,
+        /// The serialized field `session`, which follows `body` on the wire. Empty for a process
+        /// of an earlier release.
+        session: Bytes,
     },
     /// Opens a persistent connection to a process, or keeps the one that exists. When it
     /// breaks, [`Input::Exited`] arrives.

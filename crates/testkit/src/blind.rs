@@ -219,7 +219,11 @@ mod tests {
 
     fn acknowledgement(number: u64) -> Vec<u8> {
         let from = format!("overlay-master@10.0.0.1:{number}");
-        message(&from, "overlay-agent", &AgentRegisteredAcknowledgement {})
+        message(
+            &from,
+            "overlay-agent",
+            &AgentRegisteredAcknowledgement::default(),
+        )
     }
 
     #[test]

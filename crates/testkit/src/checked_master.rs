@@ -210,7 +210,7 @@ impl CheckedMaster {
                     assert_disjoint(&proto::State::decode(state.clone()).unwrap());
                     self.writing = Some((number, state));
                 }
-                Effect::Io(Io::Send { to, name, body })
+                Effect::Io(Io::Send { to, name, body, .. })
                     if name == UpdateAgentOverlaysMessage::NAME =>
                 {
                     self.assert_list_committed(

@@ -12,6 +12,7 @@ use crate::host_api::names::vtep_name;
 use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
+pub(super) use crate::util::line::quote;
 
 /// Overlays and VTEP that the master assigned to this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -261,16 +262,6 @@ fn parse_bridge(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, 
     })
 }
 
-/// Returns text from the network in quotes, with control characters escaped and shortened to
-/// 64 characters, for log lines.
-pub(super) fn quote(text: &str) -> String {
-    const MAX_CHARS: usize = 64;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
-        None => format!("{text:?}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +299,7 @@ mod tests {
             docker_bridge: bridge("d-dcos", "9.0.1.128/25", "fd01:b:0:0:1:8000::/81"),
             backend: BackendInfo { vxlan: Some(vxlan) },
             state: None,
+            ..Default::default()
         }
     }
 

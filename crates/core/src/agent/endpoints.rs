@@ -84,6 +84,8 @@ impl Agent {
     /// Returns this agent and its overlays, with their states.
     fn info(&self) -> AgentInfo {
         AgentInfo {
+            confirmed: None,
+            provisional: None,
             ip: self.me.address.ip().to_string(),
             overlays: self.overlays(),
             configuration_attempts: Some(self.host.target().attempts()),

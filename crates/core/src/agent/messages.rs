@@ -247,6 +247,12 @@ impl Agent {
             self.reconcile_host();
         }
         let version = self.peers.version();
-        self.out.send(&master, &PeersReceivedMessage { version });
+        self.out.send(
+            &master,
+            &PeersReceivedMessage {
+                version,
+                session: None,
+            },
+        );
     }
 }

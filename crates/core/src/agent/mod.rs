@@ -20,6 +20,7 @@ use crate::machine::number_base;
 use crate::machine::outbox::Outbox;
 use crate::metrics::Metric;
 use crate::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
+use crate::protocol::session::secrets::Seed;
 use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
 mod addresses;
@@ -107,11 +108,12 @@ impl Machine for Agent {
 
 impl Agent {
     /// Creates an agent that knows of no leader yet. `me` is its own pid, whose address
-    /// identifies it at the master; `seed` is the seed of its random numbers.
-    pub fn new(config: AgentConfig, me: Upid, seed: u64) -> Agent {
+    /// identifies it at the master; `seed` is the source of its random numbers and secrets.
+    pub fn new(config: AgentConfig, me: Upid, seed: impl Into<Seed>) -> Agent {
+        let seed = seed.into();
         Agent {
             me,
-            random: fastrand::Rng::with_seed(seed),
+            random: seed.random(),
             registration: Registration::new(),
             host: HostSync::new(number_base(0)),
             engine: EngineSync::new(&config, number_base(0)),
@@ -199,6 +201,8 @@ impl Agent {
         let timeout = network.command_timeout.as_millis();
         let has_peers = self.config.backend == Backend::Internal;
         let message = RegisterAgentMessage {
+            nonce: None,
+            session: None,
             network_config: AgentNetworkConfig {
                 allocate_subnet: Some(network.allocate_subnet),
                 mesos_bridge: Some(network.mesos_bridge),

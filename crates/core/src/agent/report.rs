@@ -61,6 +61,7 @@ impl Agent {
     fn current_report(&self) -> AgentRegisteredMessage {
         let (host, engine) = (self.host.target(), self.engine.target());
         AgentRegisteredMessage {
+            session: None,
             overlays: self.overlays(),
             host_errors: self.host_problems(),
             draining: host.draining().union(engine.draining()).cloned().collect(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::authentication::{self, Authentication};
 use super::reader::{Field, Object, Parsed, Reported, Strictness, read};
 use super::{AgentConfig, AgentNetwork, AuthenticateHttp, ConfigError, path, zk};
 use crate::host_api::desired::{Backend, Checksum, Firewall};
@@ -18,6 +19,9 @@ const KEYS: &[&str] = &[
     "docker_socket",
     "vxlan_tx_checksum",
     "authenticate_http",
+    "master_confirmation",
+    authentication::KEYS[0],
+    authentication::KEYS[1],
 ];
 
 const NETWORK_KEYS: &[&str] = &[
@@ -48,6 +52,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
         let docker_socket = top.parsed("docker_socket", DOCKER_REMEDY, docker_socket);
         let tx_checksum = tx_checksum(top);
         let authenticate_http = AuthenticateHttp::read(top);
+        let authentication = Authentication::read_for_agent(top);
         Ok(AgentConfig {
             master: master?,
             cni_dir: cni_dir?,
@@ -59,6 +64,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
             docker_socket: docker_socket?,
             tx_checksum: tx_checksum?,
             authenticate_http: authenticate_http?,
+            authentication: authentication?,
         })
     })
 }
@@ -197,6 +203,7 @@ impl AgentConfig {
             docker_socket: None,
             tx_checksum: Checksum::default(),
             authenticate_http: AuthenticateHttp::default(),
+            authentication: Authentication::default(),
         }
     }
 }
@@ -512,7 +519,7 @@ mod tests {
             [
                 "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
                  max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
-                 vxlan_tx_checksum, authenticate_http",
+                 vxlan_tx_checksum, authenticate_http, master_confirmation, auth_key_file, auth_mode",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

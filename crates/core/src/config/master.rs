@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::authentication::{self, Authentication};
 use super::error::ConfigError;
 use super::overlay::{self, Definition, Draft, parse_net};
 use super::reader::{Field, Invalid, Object, Parsed, Reported, Strictness, read};
@@ -22,6 +23,9 @@ const KEYS: &[&str] = &[
     "authenticate_http",
     "agent_addresses",
     "agent_lease",
+    "agent_confirmation",
+    authentication::KEYS[0],
+    authentication::KEYS[1],
 ];
 const ZK_KEYS: &[&str] = &["url", "quorum", "session_timeout"];
 const NETWORK_KEYS: &[&str] = &[
@@ -54,6 +58,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
         let replicated_log_timeout =
             top.parsed("replicated_log_timeout", duration::REMEDY, duration::parse);
         let authenticate_http = AuthenticateHttp::read(top);
+        let authentication = Authentication::read_for_master(top);
         let agent_addresses = AgentAddresses::read(top);
         let agent_lease = agent_admission::lease(top);
         Ok(MasterConfig {
@@ -62,6 +67,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<MasterConfig>, ConfigError
             replicated_log_dir: replicated_log_dir?,
             replicated_log_timeout: replicated_log_timeout?.unwrap_or(REPLICATED_LOG_TIMEOUT),
             authenticate_http: authenticate_http?,
+            authentication: authentication?,
             agent_addresses: agent_addresses?,
             agent_lease: agent_lease?,
         })

@@ -3,6 +3,7 @@
 
 pub mod agent;
 mod agent_admission;
+pub mod authentication;
 mod duration;
 mod error;
 pub mod master;
@@ -21,6 +22,7 @@ use crate::host_api::desired::{Backend, Checksum, Firewall};
 use crate::host_api::names::{MAX_DEVICE_NAME, MESOS_BRIDGE_PREFIX};
 use crate::proto;
 use crate::protocol::routes::Access;
+use authentication::Authentication;
 use overlay::Definition;
 use reader::{Field, Object, Reported};
 
@@ -89,6 +91,8 @@ pub struct MasterConfig {
     pub replicated_log_timeout: Duration,
     /// `authenticate_http`.
     pub authenticate_http: AuthenticateHttp,
+    /// The authentication of messages of agents.
+    pub authentication: Authentication,
     /// `agent_addresses`: the agents that are served.
     pub agent_addresses: AgentAddresses,
     /// `agent_lease`: the time without contact after which the allocation of an agent may be
@@ -237,6 +241,8 @@ pub struct AgentConfig {
     pub docker_socket: Option<PathBuf>,
     /// `authenticate_http`.
     pub authenticate_http: AuthenticateHttp,
+    /// The authentication of messages of masters.
+    pub authentication: Authentication,
 }
 
 /// The requests of an agent to its master, and settings of its host: `network_config`.

@@ -32,6 +32,12 @@ impl DrainHolders {
         DrainHolders { overlays }
     }
 
+    /// Returns whether an overlay has holders.
+    pub fn has(&self, overlay: &str) -> bool {
+        let holders = self.overlays.get(overlay);
+        holders.is_some_and(|holders| !holders.is_empty())
+    }
+
     /// Removes an agent from the holders of one overlay.
     pub fn remove(&mut self, ip: Ipv4Addr, overlay: &str) {
         if let Some(holders) = self.overlays.get_mut(overlay) {

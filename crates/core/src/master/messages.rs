@@ -1,7 +1,7 @@
 //! Messages of agents.
 
 use super::pending::Registration;
-use super::{Master, Phase, sessions};
+use super::{Master, Phase, admission, sessions};
 use crate::Upid;
 use crate::proto::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
@@ -71,14 +71,9 @@ impl Master {
     }
 
     fn handle_registration(&mut self, from: Upid, message: RegisterAgentMessage) {
-        let Some(ip) = sessions::agent_address(&from) else {
-            self.out.counters.registers.dropped += 1;
-            self.out.warn("IPv6 agent", || {
-                format!(
-                    "{from} registers from an IPv6 address, and agents need an IPv4 one; dropped"
-                )
-            });
-            return;
+        let ip = match admission::check_sender(&from, &self.me) {
+            Ok(ip) => ip,
+            Err(reason) => return self.drop_registration(&from, &reason),
         };
         if !self.config.agent_addresses.admit(ip) {
             self.refuse_address(&from);
@@ -96,12 +91,21 @@ impl Master {
         });
         if !matches!(self.phase, Phase::Standby) {
             let reason = reason.to_owned();
-            self.out.send(from, &RegistrationRefusedMessage { reason });
+            self.out.send(
+                from,
+                &RegistrationRefusedMessage {
+                    reason,
+                    session: None,
+                },
+            );
         }
     }
 
     /// Serves a registration, or keeps it until the log is read.
     pub(super) fn register(&mut self, registration: Registration) {
+        if let Some(reason) = self.why_taken(registration.ip) {
+            return self.drop_registration(&registration.from, &reason);
+        }
         if let Some((leadership, mut parts)) = self.leadership() {
             leadership.register(&mut parts, registration);
             return;

@@ -23,6 +23,7 @@ use crate::machine::number_base;
 use crate::metrics::Metric;
 use crate::proto;
 use crate::proto::internal::RegistrationRefusedMessage;
+use crate::protocol::session::secrets::Seed;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use answers::{Failure, PendingAnswers};
@@ -33,6 +34,7 @@ use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
 
+mod admission;
 mod answers;
 mod counters;
 mod draining;
@@ -137,17 +139,24 @@ impl Machine for Master {
 /// panic sends it to agents that are still connected and did not notice the restart.
 pub fn reregistration(agent: Upid) -> Io {
     let reason = "the overlay master has started again after a fault; register anew".to_owned();
-    Io::send(agent, &RegistrationRefusedMessage { reason })
+    Io::send(
+        agent,
+        &RegistrationRefusedMessage {
+            reason,
+            session: None,
+        },
+    )
 }
 
 impl Master {
-    /// Creates a master that knows of no leader yet. `me` is its own pid, `seed` the seed of
-    /// its random numbers.
-    pub fn new(config: MasterConfig, me: Upid, seed: u64) -> Master {
+    /// Creates a master that knows of no leader yet. `me` is its own pid, `seed` the source
+    /// of its random numbers and secrets.
+    pub fn new(config: MasterConfig, me: Upid, seed: impl Into<Seed>) -> Master {
+        let seed = seed.into();
         Master {
             config,
             me,
-            random: fastrand::Rng::with_seed(seed),
+            random: seed.random(),
             leader: None,
             phase: Phase::Standby,
             sessions: Sessions::default(),
@@ -325,6 +334,7 @@ impl Master {
         let line = format!("Serving; agents in the log: {agents}");
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
+        self.warn_of_doubtful_agents(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
         // All these agents are alive. None of their allocations may be reclaimed for another

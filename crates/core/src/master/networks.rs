@@ -260,6 +260,11 @@ impl Networks {
             .or_else(|| self.configured(name).map(Definition::info))
     }
 
+    /// Returns all changes by operators.
+    pub fn overrides(&self) -> impl Iterator<Item = &Override> {
+        self.overrides.iter()
+    }
+
     /// Returns the change of an overlay by operators.
     pub fn override_of(&self, name: &str) -> Option<&Override> {
         find(&self.overrides, name)

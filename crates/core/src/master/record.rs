@@ -127,6 +127,7 @@ pub fn describe(
         let used = nets.only(families.unwrap_or_default());
         let (mesos, docker) = (Containerizer::Mesos, Containerizer::Docker);
         let mut described = proto::AgentOverlayInfo {
+            echo: None,
             info: info.clone(),
             subnet: to_text(nets.v4),
             subnet6: to_text(nets.v6),
@@ -150,6 +151,8 @@ pub fn describe(
     stored.extend_from_slice(inactive);
     Description {
         stored: proto::AgentInfo {
+            confirmed: None,
+            provisional: None,
             ip: agent.to_string(),
             overlays: stored,
             configuration_attempts: None,

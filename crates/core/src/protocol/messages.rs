@@ -1,11 +1,12 @@
 //! Names of the messages between agents and masters, by which libprocess delivers them.
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
-    RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage, Session,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::{Effect, Io, Upid};
 
@@ -13,12 +14,19 @@ use crate::{Effect, Io, Upid};
 pub trait Named: Message + Default {
     /// Full name of the protobuf type.
     const NAME: &'static str;
+
+    /// Returns the session and authentication of the message.
+    fn session(&self) -> Option<&Session>;
 }
 
 macro_rules! named {
     ($($message:ident),* $(,)?) => {
         $(impl Named for $message {
             const NAME: &'static str = concat!("mesos.modules.overlay.internal.", stringify!($message));
+
+            fn session(&self) -> Option<&Session> {
+                self.session.as_ref()
+            }
         })*
 
         /// Names of all messages.
@@ -31,6 +39,7 @@ named![
     UpdateAgentOverlaysMessage,
     AgentRegisteredMessage,
     AgentRegisteredAcknowledgement,
+    RegistrationChallengeMessage,
     RegistrationRefusedMessage,
     UpdatePeersMessage,
     PeersReceivedMessage,
@@ -43,6 +52,7 @@ impl Io {
             to,
             name: M::NAME,
             body: message.encode_to_vec().into(),
+            session: Bytes::new(),
         }
     }
 }
@@ -68,6 +78,7 @@ mod tests {
         check::<UpdateAgentOverlaysMessage>();
         check::<AgentRegisteredMessage>();
         check::<AgentRegisteredAcknowledgement>();
+        check::<RegistrationChallengeMessage>();
         check::<RegistrationRefusedMessage>();
         check::<UpdatePeersMessage>();
         check::<PeersReceivedMessage>();

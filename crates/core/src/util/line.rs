@@ -17,6 +17,18 @@ pub fn one_line(text: &str, limit: usize) -> Cow<'_, str> {
     line
 }
 
+/// Longest text that [`quote`] returns in full, in characters.
+const MAX_QUOTED: usize = 64;
+
+/// Returns text from outside in quotes, with control characters and quotes in it escaped, and
+/// shortened to 64 characters. A text that is cut ends in `…` behind the quotes.
+pub fn quote(text: &str) -> String {
+    match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +45,12 @@ mod tests {
         assert_eq!(one_line("äöü", 2), "äö…");
         assert_eq!(one_line("ä\nü", 2), "ä …");
         assert_eq!(one_line("ab", 0), "…");
+    }
+
+    #[test]
+    fn a_quoted_text_is_short_and_cannot_end_its_quotes() {
+        assert_eq!(quote("a\"b\n"), r#""a\"b\n""#);
+        assert_eq!(quote(&"ä".repeat(64)), format!("\"{}\"", "ä".repeat(64)));
+        assert_eq!(quote(&"ä".repeat(65)), format!("\"{}\"…", "ä".repeat(64)));
     }
 }

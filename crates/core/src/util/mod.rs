@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod family;
 pub mod line;
+pub mod special_purpose;
 pub mod throttle;
 pub mod time;

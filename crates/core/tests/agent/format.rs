@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Returns an effect as one line.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => {
+        Effect::Io(Io::Send { to, name, body, .. }) => {
             let short = name.rsplit('.').next().unwrap();
             format!("send {to} {short}{}", message(name, body))
         }

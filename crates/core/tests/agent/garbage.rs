@@ -81,7 +81,7 @@ prop_compose! {
     ) -> AgentOverlayInfo {
         let info = OverlayInfo { name, subnet: range, subnet6: range6, ..OverlayInfo::default() };
         let backend = BackendInfo { vxlan };
-        AgentOverlayInfo { info, subnet, subnet6, mesos_bridge, docker_bridge, backend, state: None }
+        AgentOverlayInfo { info, subnet, subnet6, mesos_bridge, docker_bridge, backend, state: None, ..Default::default() }
     }
 }
 
@@ -137,6 +137,7 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
             removed,
             since: Some(version),
             packed,
+            ..Default::default()
         };
         (name("UpdatePeersMessage"), message.encode_to_vec())
     });

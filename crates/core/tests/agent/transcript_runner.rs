@@ -167,9 +167,12 @@ impl Runner {
             }
             "exited" => Input::Exited(self.master.clone()),
             "overlays" => self.message(&overlays(&words[1..])),
-            "acknowledged" => self.message(&AgentRegisteredAcknowledgement {}),
+            "acknowledged" => self.message(&AgentRegisteredAcknowledgement {
+                ..Default::default()
+            }),
             "refused" => self.message(&RegistrationRefusedMessage {
                 reason: words[1..].join(" "),
+                ..Default::default()
             }),
             "peers" => self.message(&peers(&words[1..])),
             "packed-peers" => self.message(&packed(peers(&words[1..]))),
@@ -380,6 +383,7 @@ fn overlay(name: &str, subnets: &str) -> AgentOverlayInfo {
         docker_bridge: bridge('d', upper, upper6),
         backend: BackendInfo { vxlan: Some(vxlan) },
         state: None,
+        ..Default::default()
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 /// of peers in the order of their appearance, and `log` is the state in the log.
 pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => {
+        Effect::Io(Io::Send { to, name, body, .. }) => {
             format!("send {to} {}", message(epochs, name, body))
         }
         Effect::Io(Io::Link { to, reconnect }) => {

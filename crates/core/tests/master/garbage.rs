@@ -187,12 +187,19 @@ fn apply(master: &mut CheckedMaster, step: Step) {
                 network_config: config,
                 peers,
                 unpacks_peers,
+                ..Default::default()
             };
             master.message(agent(number, port), &message);
         }
         Step::Report(number, report) => master.message(agent(number, 5051), &report),
         Step::Received(number, version) => {
-            master.message(agent(number, 5051), &PeersReceivedMessage { version });
+            master.message(
+                agent(number, 5051),
+                &PeersReceivedMessage {
+                    version,
+                    ..Default::default()
+                },
+            );
         }
         Step::Garbage { from, name, body } => {
             let from = agent(from, 5051);
@@ -273,7 +280,7 @@ prop_compose! {
         ip in "10\\.0\\.0\\.[0-9]|fd01::1|.*",
         overlays in prop::collection::vec(stored_overlay(), 0..3),
     ) -> proto::AgentInfo {
-        proto::AgentInfo { ip, overlays, configuration_attempts: None }
+        proto::AgentInfo { ip, overlays, configuration_attempts: None, ..Default::default() }
     }
 }
 

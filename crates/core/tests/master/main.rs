@@ -23,6 +23,7 @@ testkit::transcripts![
     refuses_contradictions,
     tells_peers,
     serves_its_own_agents_only,
+    admits_hosts_only,
     reclaims_what_leases_left,
     reclaims_on_demand,
     knows_agents_that_return,

@@ -182,7 +182,13 @@ fn peers_that_are_behind_are_counted() {
     driver.wait(1);
     driver.input(Input::Timeout);
     let version = driver.peers.expect("no peers were sent");
-    driver.message(FIRST, &PeersReceivedMessage { version });
+    driver.message(
+        FIRST,
+        &PeersReceivedMessage {
+            version,
+            ..Default::default()
+        },
+    );
     assert_metrics(&mut driver, &[("peers_behind", "peers_behind", 0.0)]);
     // The first agent has to learn of another one.
     driver.message(SECOND, &register);
@@ -197,7 +203,7 @@ fn failures_are_counted_by_family() {
     let mut driver = Driver::with_config(
         r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_subnet6": "fd01:a::/126",
         "vtep_mac_oui": "70:B3:D5:00:00:00", "overlays": [{"name": "dual", "subnet": "9.0.0.0/16", "prefix": 24,
-        "subnet6": "fd01:b::/80", "prefix6": 80}, {"name": "four", "subnet": "10.0.0.0/16", "prefix": 24}]}}"#,
+        "subnet6": "fd01:b::/80", "prefix6": 80}, {"name": "four", "subnet": "9.1.0.0/16", "prefix": 24}]}}"#,
     );
     driver.lead(Bytes::new());
     // There are two VTEP addresses and one subnet of IPv6, and enough of IPv4.

@@ -192,7 +192,7 @@ fn stored(effects: &[Effect]) -> Option<(u64, Bytes)> {
 
 fn answer(effects: &[Effect], ip: &str) -> UpdateAgentOverlaysMessage {
     let answer = effects.iter().find_map(|effect| match effect {
-        Effect::Io(Io::Send { to, name, body })
+        Effect::Io(Io::Send { to, name, body, .. })
             if *to == agent(ip) && *name == UpdateAgentOverlaysMessage::NAME =>
         {
             Some(UpdateAgentOverlaysMessage::decode(body.clone()).unwrap())

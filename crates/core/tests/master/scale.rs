@@ -104,7 +104,7 @@ impl Cluster {
                     self.work.written += state.len();
                     self.work.state = state;
                 }
-                Effect::Io(Io::Send { to, name, body }) => self.sent(to, name, body),
+                Effect::Io(Io::Send { to, name, body, .. }) => self.sent(to, name, body),
                 _ => {}
             }
         }
@@ -136,7 +136,10 @@ impl Cluster {
                 self.work.snapshots += u32::from(base.is_none());
                 self.work.deltas += u32::from(base.is_some());
                 self.versions[number(&to)] = version;
-                let received = PeersReceivedMessage { version };
+                let received = PeersReceivedMessage {
+                    version,
+                    ..Default::default()
+                };
                 self.inbox
                     .push_back((to, PeersReceivedMessage::NAME, received.encode_to_vec()));
             }
@@ -156,6 +159,7 @@ impl Cluster {
             network_config,
             peers: Some(self.versions[agent]),
             unpacks_peers: Some(true),
+            ..Default::default()
         };
         let [_, b, c, d] = (agent as u32).to_be_bytes();
         let from = format!("overlay-agent@10.{b}.{c}.{d}:5051")

@@ -148,6 +148,7 @@ impl Runner {
             "received" => {
                 let message = PeersReceivedMessage {
                     version: self.version(words[1]),
+                    ..Default::default()
                 };
                 self.message(agent(words[0], "5051"), &message);
             }

@@ -166,12 +166,15 @@ fn an_agent_says_what_was_recorded() {
         problems: vec!["no room in web".into()],
         revision: Some(3),
         notices: vec!["given back".into()],
+        ..Default::default()
     });
     player.done(Some("no \"bridge\""));
     player.look();
     player.timer();
     player.done(None);
-    player.message(&AgentRegisteredAcknowledgement {});
+    player.message(&AgentRegisteredAcknowledgement {
+        ..Default::default()
+    });
     let list = UpdatePeersMessage {
         version: version(7, 1),
         peers: vec![peer(3), peer(4)],

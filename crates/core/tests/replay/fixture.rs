@@ -66,7 +66,7 @@ pub fn input(title: &str, body: &[u8]) -> String {
 /// the desired state of a host, which does not leave the process.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => {
+        Effect::Io(Io::Send { to, name, body, .. }) => {
             format!("send {to} {name}\n{}", hex(body, "    "))
         }
         Effect::Io(Io::Link { to, reconnect }) => {

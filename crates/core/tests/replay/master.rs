@@ -184,7 +184,7 @@ impl Player {
                         "two writes at a time"
                     );
                 }
-                Effect::Io(Io::Send { to, name, body }) => self.sent.push((to, name, body)),
+                Effect::Io(Io::Send { to, name, body, .. }) => self.sent.push((to, name, body)),
                 _ => {}
             }
         }

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet,
-    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::mesos::MasterInfo;
 use overlay_core::proto::{
@@ -108,6 +108,7 @@ pub fn agent_overlay() -> AgentOverlayInfo {
         backend: BackendInfo { vxlan: Some(vxlan) },
         state: None,
         subnet6: Some("fd01:b:0:0:2::/80".into()),
+        ..Default::default()
     }
 }
 
@@ -140,18 +141,21 @@ fn messages_are_read_and_written_as_ever() {
         removed: vec!["10.0.0.4".into(), "10.0.0.5".into()],
         since: Some(version(6, 300)),
         packed: Some(packed(&[peer(6)])),
+        ..Default::default()
     };
     let names = [
         exchanged(&RegisterAgentMessage {
             network_config,
             peers: Some(version(7, 8)),
             unpacks_peers: Some(true),
+            ..Default::default()
         }),
         exchanged(&UpdateAgentOverlaysMessage {
             overlays: vec![agent_overlay()],
             problems: vec!["no room".into(), "in dcos".into()],
             revision: Some(300),
             notices: vec!["was given back".into()],
+            ..Default::default()
         }),
         exchanged(&AgentRegisteredMessage {
             overlays: vec![
@@ -162,14 +166,22 @@ fn messages_are_read_and_written_as_ever() {
             host_errors: vec!["no device".into()],
             draining: vec!["web".into()],
             revision: Some(4),
+            ..Default::default()
         }),
-        exchanged(&AgentRegisteredAcknowledgement {}),
+        exchanged(&AgentRegisteredAcknowledgement::default()),
+        exchanged(&RegistrationChallengeMessage {
+            token: vec![7; 24].into(),
+            answers: 300,
+            ..Default::default()
+        }),
         exchanged(&RegistrationRefusedMessage {
             reason: "no such network".into(),
+            ..Default::default()
         }),
         exchanged(&update_peers),
         exchanged(&PeersReceivedMessage {
             version: version(7, 9),
+            ..Default::default()
         }),
     ];
     assert_eq!(names, NAMES, "one of each kind");
@@ -198,6 +210,7 @@ fn values_of_the_log_are_read_and_written_as_ever() {
         ip: ip.into(),
         overlays: vec![agent_overlay(), agent_overlay()],
         configuration_attempts: Some(3),
+        ..Default::default()
     };
     let networks = StoredNetworks {
         revision: Some(300),

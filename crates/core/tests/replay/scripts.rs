@@ -45,6 +45,7 @@ fn register(
             network_config,
             peers,
             unpacks_peers,
+            ..Default::default()
         },
     );
 }
@@ -82,6 +83,7 @@ fn report(player: &mut Player, n: u8, error: Option<&str>, draining: &[&str]) {
             host_errors: host_errors.into_iter().collect(),
             draining: draining.iter().map(|name| (*name).to_owned()).collect(),
             revision: Some(revision.unwrap_or_default()),
+            ..Default::default()
         },
     );
 }
@@ -89,7 +91,13 @@ fn report(player: &mut Player, n: u8, error: Option<&str>, draining: &[&str]) {
 /// An agent says that it has the newest peers that it was told of.
 fn received(player: &mut Player, n: u8) {
     let UpdatePeersMessage { version, .. } = player.sent(n);
-    player.message(n, &PeersReceivedMessage { version });
+    player.message(
+        n,
+        &PeersReceivedMessage {
+            version,
+            ..Default::default()
+        },
+    );
 }
 
 fn look(player: &mut Player) {

@@ -292,13 +292,13 @@ impl Checker {
             {
                 Err("writes twice at a time".into())
             }
-            Effect::Io(Io::Send { to, name, body })
+            Effect::Io(Io::Send { to, name, body, .. })
                 if *name == UpdateAgentOverlaysMessage::NAME =>
             {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
                 self.answered(process, to.address.ip().to_string(), &message)
             }
-            Effect::Io(Io::Send { to, name, body }) if *name == UpdatePeersMessage::NAME => {
+            Effect::Io(Io::Send { to, name, body, .. }) if *name == UpdatePeersMessage::NAME => {
                 let message = UpdatePeersMessage::decode(body.clone()).unwrap();
                 self.told(&message)?;
                 let known = process.known.as_ref().filter(|_| process.leads());

@@ -19,7 +19,9 @@ pub fn format_input(input: &Input) -> String {
 
 pub fn format_effect(effect: &Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body }) => format!("{to} {}", format_message(name, body)),
+        Effect::Io(Io::Send { to, name, body, .. }) => {
+            format!("{to} {}", format_message(name, body))
+        }
         Effect::Io(Io::Store { number, state }) => match decode(state) {
             Ok((_, agents)) => format!("store #{number} {:?}", agents.keys()),
             Err(error) => error,

@@ -43,6 +43,7 @@ impl Agent {
             network_config,
             peers,
             unpacks_peers,
+            ..Default::default()
         }
         .encode_to_vec()
     }
@@ -217,6 +218,7 @@ pub fn receive(
             }
             let received = PeersReceivedMessage {
                 version: agent.version,
+                session: None,
             };
             Ok(Some((PeersReceivedMessage::NAME, received.encode_to_vec())))
         }

@@ -152,7 +152,7 @@ impl OldMaster {
                     }
                 }
                 self.effects
-                    .push_back(send(&from, &AgentRegisteredAcknowledgement {}));
+                    .push_back(send(&from, &AgentRegisteredAcknowledgement::default()));
             }
             _ => {}
         }
@@ -306,7 +306,7 @@ impl OldMaster {
         Some(AgentInfo {
             ip: ip.to_owned(),
             overlays,
-            configuration_attempts: None,
+            ..AgentInfo::default()
         })
     }
 
@@ -345,7 +345,7 @@ impl OldMaster {
             backend: BackendInfo {
                 vxlan: Some(vxlan.clone()),
             },
-            state: None,
+            ..AgentOverlayInfo::default()
         })
     }
 

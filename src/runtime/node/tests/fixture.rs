@@ -8,7 +8,7 @@ use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
 use overlay_core::host_api::usage::InUse;
 use overlay_core::machine::number_base;
-use overlay_core::{EngineReport, HostReport};
+use overlay_core::{EngineReport, HostReport, Seed};
 use parking_lot::Mutex;
 
 use super::super::*;
@@ -57,6 +57,7 @@ impl Puppet {
                 to: from,
                 name: "echo",
                 body,
+                session: Bytes::new(),
             }),
             _ => return None,
         })
@@ -200,7 +201,7 @@ pub(super) struct Fixture {
     pub(super) seen: Arc<Mutex<Vec<String>>>,
     pub(super) host: FakeHost,
     /// Seed and number of restarts of each machine.
-    pub(super) created: Arc<Mutex<Vec<(u64, u64)>>>,
+    pub(super) created: Arc<Mutex<Vec<(Seed, u64)>>>,
     /// Makes the factory panic.
     pub(super) factory_fails: Arc<AtomicBool>,
 }
@@ -242,7 +243,7 @@ impl Fixture {
                 let nanos = nanos.clone();
                 move || Duration::from_nanos(nanos.load(Ordering::Relaxed))
             }),
-            seed: 1,
+            seeds: Seeds::of(1),
         });
         Fixture {
             node,

@@ -174,7 +174,9 @@ impl Leadership {
                 .warn("agent's errors", || format!("Agent {ip} reports: {errors}"));
         }
         self.pushes.remove(ip);
-        parts.out.send(from, &AgentRegisteredAcknowledgement {});
+        parts
+            .out
+            .send(from, &AgentRegisteredAcknowledgement::default());
         self.release_drained(parts, ip, &report);
         parts.sessions.record_report(from, report);
     }
@@ -224,7 +226,13 @@ fn refuse(parts: &mut MasterParts<'_>, from: &Upid, exhausted: &Exhausted) {
     parts.out.warn("refused", || {
         format!("The registration of {from} is refused: {reason}")
     });
-    parts.out.send(from, &RegistrationRefusedMessage { reason });
+    parts.out.send(
+        from,
+        &RegistrationRefusedMessage {
+            reason,
+            session: None,
+        },
+    );
 }
 
 /// Counts the exhausted ranges of an allocation and warns of them.

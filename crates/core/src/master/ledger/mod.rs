@@ -174,6 +174,11 @@ impl Ledger {
         self.records.get(&ip).map(|record| &record.allocation)
     }
 
+    /// Returns whether agents hold subnets of an overlay that is not in force.
+    pub fn is_draining(&self, overlay: &str) -> bool {
+        self.drain_holders.has(overlay)
+    }
+
     /// Finds an agent by its allocation.
     pub fn find(&self, matches: impl Fn(Ipv4Addr, &Allocation) -> bool) -> Option<Ipv4Addr> {
         self.records

@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::history::{EncodedMessage, ListForm, PeerHistory, PreviousEpochVersion};
 use crate::master::counters::Outbox;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
@@ -395,6 +397,7 @@ impl PeerDelivery {
             to: Upid::clone(&receiver.pid),
             name: UpdatePeersMessage::NAME,
             body,
+            session: Bytes::new(),
         }));
         receiver.outstanding.push(history.version());
         if receiver.outstanding.len() > MAX_OUTSTANDING {

@@ -36,6 +36,7 @@ fn overlay() -> proto::AgentOverlayInfo {
         },
         state: None,
         subnet6: None,
+        ..Default::default()
     }
 }
 
@@ -189,6 +190,7 @@ fn an_agent_shows_more_of_itself_than_its_master() {
         ip: "10.0.0.1".into(),
         overlays: vec![overlay()],
         configuration_attempts: Some(2),
+        ..Default::default()
     };
     let details = AgentDetails {
         registered: true,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::protocol::http::PROTOBUF;
 use overlay_core::protocol::messages::Named;
+use overlay_core::protocol::session::join;
 use overlay_core::{Effect, Input, Io, Level, Upid};
 
 use super::Simulation;
@@ -71,7 +72,14 @@ impl Simulation {
     fn effect(&mut self, incarnation: Incarnation, effect: Effect) {
         let process = incarnation.process;
         match effect {
-            Effect::Io(Io::Send { to, name, body }) => self.send(process, &to, name, &body),
+            Effect::Io(Io::Send {
+                to,
+                name,
+                body,
+                session,
+            }) => {
+                self.send(process, &to, name, &join(&body, &session));
+            }
             Effect::Io(Io::Link { to, .. }) => self.link(process, to),
             Effect::Io(Io::Respond { id, response }) => {
                 self.processes[process].requests.remove(&id);
