@@ -11,6 +11,8 @@ pub mod host;
 pub mod load;
 pub mod predecessor;
 pub mod prometheus;
+#[cfg(feature = "load")]
+pub mod tap;
 pub mod transcript;
 #[cfg(feature = "load")]
 pub mod watch;

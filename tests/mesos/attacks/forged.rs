@@ -4,11 +4,16 @@ use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet,
-    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, Session, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
-use testkit::blind::message;
+use overlay_core::protocol::messages::Named;
+use overlay_core::{AGENT_ID, MASTER_ID};
+use testkit::blind::encode;
+
+/// Field number of the session in every message.
+const SESSION: u32 = 150;
 
 /// Returns the entry of an overlay `dcos`.
 fn overlay(range: &str, subnet: &str, vtep: &str) -> AgentOverlayInfo {
@@ -77,21 +82,54 @@ fn version(epoch: u64) -> PeersVersion {
     }
 }
 
+/// Returns message number `number` as it is on the wire. Every other one has a guessed secret.
+fn forge<M: Named>(from: &str, to: &str, number: u64, message: &M) -> Vec<u8> {
+    let mut body = message.encode_to_vec();
+    if number % 2 == 1 {
+        let length = if to == AGENT_ID { 16 } else { 24 };
+        let session = Session {
+            secret: Some(vec![7; length].into()),
+            sequence: Some(number),
+            mac: None,
+        };
+        prost::encoding::message::encode(SESSION, &session, &mut body);
+    }
+    encode(from, to, M::NAME, &body)
+}
+
 /// Returns message number `number` to an agent. Most contain what would cut it off: addresses of
 /// the master, the underlay, or routes to everything. Some contain nothing unusual.
 pub fn to_agent(from: &str, master: &str, number: u64) -> Vec<u8> {
-    let to = "overlay-agent";
-    match number % 10 {
+    match number % 11 {
         0 => {
             let list = vec![overlay("9.0.0.0/8", "9.9.9.0/24", "44.128.0.99/20")];
-            message(from, to, &overlays(list))
+            forge(from, AGENT_ID, number, &overlays(list))
         }
-        1 => message(from, to, &overlays(Vec::new())),
-        2 => message(from, to, &peers(number, "10.77.9.9", &["9.9.9.0/24"])),
-        3 => message(from, to, &AgentRegisteredAcknowledgement {}),
+        1 => forge(from, AGENT_ID, number, &overlays(Vec::new())),
+        2 => {
+            let peers = peers(number, "10.77.9.9", &["9.9.9.0/24"]);
+            forge(from, AGENT_ID, number, &peers)
+        }
+        3 => forge(
+            from,
+            AGENT_ID,
+            number,
+            &AgentRegisteredAcknowledgement::default(),
+        ),
         4 => {
-            let reason = "because".into();
-            message(from, to, &RegistrationRefusedMessage { reason })
+            let refused = RegistrationRefusedMessage {
+                reason: "because".into(),
+                ..Default::default()
+            };
+            forge(from, AGENT_ID, number, &refused)
+        }
+        5 => {
+            let challenge = RegistrationChallengeMessage {
+                token: vec![7; 24].into(),
+                answers: number,
+                ..Default::default()
+            };
+            forge(from, AGENT_ID, number, &challenge)
         }
         _ => absurd_to_agent(from, master, number),
     }
@@ -99,10 +137,10 @@ pub fn to_agent(from: &str, master: &str, number: u64) -> Vec<u8> {
 
 /// Returns message number `number` to an agent, with values that no master would send.
 pub fn absurd_to_agent(from: &str, master: &str, number: u64) -> Vec<u8> {
-    let to = "overlay-agent";
     let of_master = format!("{master}/1");
-    let list = |overlay| message(from, to, &overlays(vec![overlay]));
-    let peers = |ip: &str, subnets: &[&str]| message(from, to, &peers(number, ip, subnets));
+    let list = |overlay| forge(from, AGENT_ID, number, &overlays(vec![overlay]));
+    let peers =
+        |ip: &str, subnets: &[&str]| forge(from, AGENT_ID, number, &peers(number, ip, subnets));
     match number % 5 {
         0 => list(overlay("9.0.0.0/8", "9.0.0.0/24", &of_master)),
         1 => list(overlay("0.0.0.0/1", "10.77.0.0/16", "44.128.0.99/1")),
@@ -149,16 +187,21 @@ pub fn report(revision: u64) -> AgentRegisteredMessage {
 
 /// Returns message number `number` of a victim to the master. Every revision up to 40 is guessed.
 pub fn of_victim(victim: &str, other_port: &str, number: u64) -> Vec<u8> {
-    let to = "overlay-master";
-    match number % 6 {
-        0 => message(victim, to, &without_subnets()),
-        1 => message(other_port, to, &registration()),
-        2 => message(victim, to, &report(number / 6 % 40)),
-        3 => message(victim, to, &report(u64::MAX)),
-        4 => {
-            let version = version(number);
-            message(victim, to, &PeersReceivedMessage { version })
+    let round = number / 7;
+    let from_victim = |report| forge(victim, MASTER_ID, number, &report);
+    match number % 7 {
+        0 => forge(victim, MASTER_ID, number, &without_subnets()),
+        1 => forge(victim, MASTER_ID, number, &registration()),
+        2 => forge(other_port, MASTER_ID, number, &registration()),
+        3 => from_victim(report(round % 40)),
+        4 => from_victim(report(u64::MAX)),
+        5 => {
+            let received = PeersReceivedMessage {
+                version: version(number),
+                ..Default::default()
+            };
+            forge(victim, MASTER_ID, number, &received)
         }
-        _ => message(other_port, to, &report(number / 6 % 40)),
+        _ => forge(other_port, MASTER_ID, number, &report(round % 40)),
     }
 }

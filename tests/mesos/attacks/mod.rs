@@ -4,6 +4,7 @@
 mod agents;
 mod floods;
 mod forged;
+mod keys;
 mod legacy;
 mod registrations;
 mod victims;
