@@ -14,6 +14,8 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
+use crate::sessions::WithSessions;
+
 /// Configuration with ranges that a few agents exhaust.
 const CONFIG: &str = r#"{"replicated_log_timeout": "20secs", "agent_lease": "5secs", "network": {
     "vtep_subnet": "44.128.0.0/28", "vtep_subnet6": "fd01:a::/125", "vtep_mac_oui": "70:B3:D5:00:00:00",
@@ -45,7 +47,7 @@ pub fn agent(number: u8, port: u16) -> Upid {
 /// A master, its log, and the state that its invariants are compared with.
 pub struct CheckedMaster {
     /// The machine.
-    pub master: Master,
+    pub master: WithSessions<Master>,
     now: Time,
     /// The master is the elected one.
     pub is_leading: bool,
@@ -74,10 +76,13 @@ impl CheckedMaster {
     /// Makes a master that does not lead, with an empty log.
     pub fn new(seed: u64) -> CheckedMaster {
         CheckedMaster {
-            master: Master::new(
-                parse("master.json", CONFIG).unwrap().config,
+            master: WithSessions::new(
+                Master::new(
+                    parse("master.json", CONFIG).unwrap().config,
+                    master_pid(),
+                    seed,
+                ),
                 master_pid(),
-                seed,
             ),
             now: Time::default(),
             is_leading: false,

@@ -11,6 +11,7 @@ pub mod host;
 pub mod load;
 pub mod predecessor;
 pub mod prometheus;
+pub mod sessions;
 #[cfg(feature = "load")]
 pub mod tap;
 pub mod transcript;

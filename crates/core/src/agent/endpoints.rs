@@ -67,6 +67,7 @@ impl Agent {
     /// Returns the agent as JSON, with more than the protobuf has.
     fn json(&self) -> Vec<u8> {
         let master = self.registration.master().map(Upid::to_string);
+        let authentication = self.master_authentication();
         let addresses = self.addresses();
         let draining: Vec<String> = self.host.draining().values().cloned().collect();
         let details = AgentDetails {
@@ -74,6 +75,7 @@ impl Agent {
             draining: &draining,
             host_errors: &self.host_problems(),
             master: master.as_deref(),
+            master_authentication: authentication.as_deref(),
             notices: &self.notices,
             problems: &self.problems,
             registered: self.is_registered(),

@@ -7,8 +7,8 @@ use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{
-    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
@@ -27,11 +27,17 @@ impl Agent {
             });
             return;
         }
+        self.dispatch(from, name, body);
+    }
+
+    /// Passes a message of the leading master's pid to its handler.
+    pub(super) fn dispatch(&mut self, from: &Upid, name: &str, body: Bytes) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.decode(from, body, Self::handle_overlays),
             AgentRegisteredAcknowledgement::NAME => {
                 self.decode(from, body, Self::handle_acknowledgement)
             }
+            RegistrationChallengeMessage::NAME => self.decode(from, body, Self::handle_challenge),
             RegistrationRefusedMessage::NAME => self.decode(from, body, Self::handle_refusal),
             UpdatePeersMessage::NAME => self.decode(from, body, Self::handle_peers),
             _ => self.out.warn("unknown", || {
@@ -41,10 +47,14 @@ impl Agent {
         }
     }
 
-    /// Passes a message to its handler, or drops it if it is malformed.
+    /// Passes a message to its handler, unless it is malformed or not known to be the master's.
     fn decode<M: Named>(&mut self, from: &Upid, body: Bytes, handler: fn(&mut Self, M)) {
-        match M::decode(body) {
-            Ok(message) => handler(self, message),
+        match M::decode(body.clone()) {
+            Ok(message) => {
+                if self.is_masters(from, &message, body) {
+                    handler(self, message);
+                }
+            }
             Err(error) => self.drop_malformed::<M>(from, &error.to_string()),
         }
     }
@@ -247,12 +257,9 @@ impl Agent {
             self.reconcile_host();
         }
         let version = self.peers.version();
-        self.out.send(
-            &master,
-            &PeersReceivedMessage {
-                version,
-                session: None,
-            },
-        );
+        self.send_to_master(&PeersReceivedMessage {
+            version,
+            session: None,
+        });
     }
 }

@@ -4,13 +4,15 @@ use super::Agent;
 use super::addresses::AddressPool;
 use super::registration::Phase;
 use super::report::status;
+use super::session::Trust;
 use crate::host_api::usage::{AddressCount, Quantity};
 use crate::machine::outbox::MessageCounters;
 use crate::metrics::{AGENT_PREFIX, Description, Numbers, counter, gauge};
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    RegistrationChallengeMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
 };
 use crate::protocol::messages::Named;
 
@@ -26,6 +28,10 @@ pub(super) struct Counters {
     pub reports_dropped: u64,
     pub acknowledgements_received: u64,
     pub acknowledgements_dropped: u64,
+    pub challenges_received: u64,
+    pub challenges_dropped: u64,
+    pub refusals_received: u64,
+    pub refusals_dropped: u64,
     pub peers_received: u64,
     pub peers_dropped: u64,
 }
@@ -46,17 +52,21 @@ impl Counters {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_received += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_received += 1,
+            RegistrationChallengeMessage::NAME => self.challenges_received += 1,
+            RegistrationRefusedMessage::NAME => self.refusals_received += 1,
             UpdatePeersMessage::NAME => self.peers_received += 1,
             _ => {}
         }
     }
 
-    /// Counts a message of this protobuf type that was malformed, unexpected or from another
-    /// sender than the leading master.
+    /// Counts a message of this protobuf type that was malformed, unexpected or not known to be
+    /// the leading master's.
     pub fn count_dropped(&mut self, name: &str) {
         match name {
             UpdateAgentOverlaysMessage::NAME => self.updates_dropped += 1,
             AgentRegisteredAcknowledgement::NAME => self.acknowledgements_dropped += 1,
+            RegistrationChallengeMessage::NAME => self.challenges_dropped += 1,
+            RegistrationRefusedMessage::NAME => self.refusals_dropped += 1,
             UpdatePeersMessage::NAME => self.peers_dropped += 1,
             _ => {}
         }
@@ -85,6 +95,13 @@ impl Agent {
             &[],
             "overlay/slave/registering",
             registering.into(),
+        );
+        let is_confirmed = self.session.trust() == Trust::Confirmed;
+        numbers.count(
+            &CONFIRMED,
+            &[],
+            "overlay/slave/master_confirmed",
+            is_confirmed.into(),
         );
         numbers.count(
             &FAILED,
@@ -158,6 +175,22 @@ impl Counters {
                 ],
             ),
             (
+                "RegistrationChallengeMessage",
+                "registration_challenge_messages",
+                vec![
+                    (&RECEIVED, "received", self.challenges_received),
+                    (&DROPPED, "dropped", self.challenges_dropped),
+                ],
+            ),
+            (
+                "RegistrationRefusedMessage",
+                "registration_refused_messages",
+                vec![
+                    (&RECEIVED, "received", self.refusals_received),
+                    (&DROPPED, "dropped", self.refusals_dropped),
+                ],
+            ),
+            (
                 "UpdatePeersMessage",
                 "update_peers_messages",
                 vec![
@@ -209,6 +242,10 @@ const RESTARTS: Description = counter(
 const REGISTERING: Description = gauge(
     "mesos_overlay_agent_registering",
     "1 while no master has answered, else 0.",
+);
+const CONFIRMED: Description = gauge(
+    "mesos_overlay_agent_master_confirmed",
+    "1 if the leading master has confirmed the session, else 0.",
 );
 const FAILED: Description = gauge(
     "mesos_overlay_agent_overlays_failed",

@@ -1,14 +1,15 @@
 //! The agent as a state machine: it finds the leading master, registers, reconciles the host
 //! with the overlays that the master assigns, and reports.
 //!
-//! [`Agent`] connects four independent parts:
+//! [`Agent`] connects five independent parts:
 //!
 //! * [`registration`]: the leader, the phase, and the timer for the next registration;
+//! * [`session`]: the secrets shared with the leader, and which messages are the leader's;
 //! * [`host_sync`]: reconciliation of the host, and the health of each overlay;
 //! * [`engine_sync`]: reconciliation of the container engine's networks;
 //! * [`peers`]: the other agents.
 //!
-//! A change of leader affects only the first: a running reconciliation continues, and the
+//! A change of leader affects only the first two: a running reconciliation continues, and the
 //! host stays as it is until the new leader assigns something else.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -25,6 +26,7 @@ use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
 mod addresses;
 mod assignment;
+mod authenticity;
 pub mod endpoints;
 mod engine_sync;
 mod host_sync;
@@ -34,6 +36,7 @@ mod outcomes;
 mod peers;
 mod registration;
 mod report;
+mod session;
 mod sync;
 
 use addresses::AddressUsage;
@@ -43,6 +46,7 @@ use metrics::Counters;
 use peers::Peers;
 use registration::{Connection, Registration};
 use report::Reports;
+use session::Session;
 use sync::Attempt;
 
 /// The overlay agent of one Mesos agent.
@@ -52,6 +56,7 @@ pub struct Agent {
     me: Upid,
     random: fastrand::Rng,
     registration: Registration,
+    session: Session,
     host: HostSync,
     engine: EngineSync,
     peers: Peers,
@@ -94,6 +99,7 @@ impl Machine for Agent {
 
     fn poll_timeout(&self) -> Option<Time> {
         let due = [
+            self.session.release_at(),
             self.registration.timer(),
             self.host.target().retry_at(),
             self.engine.target().retry_at(),
@@ -112,6 +118,7 @@ impl Agent {
     pub fn new(config: AgentConfig, me: Upid, seed: impl Into<Seed>) -> Agent {
         let seed = seed.into();
         Agent {
+            session: Session::new(me.clone(), &seed),
             me,
             random: seed.random(),
             registration: Registration::new(),
@@ -150,12 +157,16 @@ impl Agent {
                 );
             }
             self.registration.clear_leader();
+            let held = self.session.on_connection_broken();
+            self.count_dropped(&held);
             return;
         };
         let leader = self
             .registration
             .set_leader(self.out.now(), &leader, &mut self.random);
         let master = leader.master;
+        let held = self.session.set_master(&master);
+        self.count_dropped(&held);
         self.out
             .log(Level::Info, format!("Registering with {master}"));
         self.link(master, Connection::Restored);
@@ -171,12 +182,17 @@ impl Agent {
             });
             self.registration
                 .on_connection_broken(self.out.now(), &mut self.random);
+            let held = self.session.on_connection_broken();
+            self.count_dropped(&held);
         }
     }
 
     fn handle_timeout(&mut self) {
         let now = self.out.now();
         let is_due = |timer: Option<Time>| timer.is_some_and(|at| at <= now);
+        if is_due(self.session.release_at()) {
+            self.take_held_messages();
+        }
         if is_due(self.registration.timer()) {
             self.register();
         }
@@ -189,19 +205,19 @@ impl Agent {
     }
 
     /// Requests this agent's overlays from the master.
-    fn register(&mut self) {
+    pub(super) fn register(&mut self) {
         let Some(master) = self.registration.master().cloned() else {
             return;
         };
         let connection = self
             .registration
             .on_register_sent(self.out.now(), &mut self.random);
-        self.link(master.clone(), connection);
+        self.link(master, connection);
         let network = &self.config.network;
         let timeout = network.command_timeout.as_millis();
         let has_peers = self.config.backend == Backend::Internal;
         let message = RegisterAgentMessage {
-            nonce: None,
+            nonce: Some(self.session.nonce()),
             session: None,
             network_config: AgentNetworkConfig {
                 allocate_subnet: Some(network.allocate_subnet),
@@ -214,7 +230,8 @@ impl Agent {
             peers: has_peers.then(|| self.peers.version()),
             unpacks_peers: has_peers.then_some(true),
         };
-        self.out.send(&master, &message);
+        self.send_to_master(&message);
+        self.session.on_register_sent();
     }
 
     fn link(&mut self, to: Upid, connection: Connection) {

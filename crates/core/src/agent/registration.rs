@@ -82,7 +82,7 @@ pub(super) struct Registration {
     /// No list of overlays has arrived since the last registration.
     pub awaits_list: bool,
     /// The present master has acknowledged a report.
-    pub confirmed: bool,
+    pub acknowledged: bool,
     connection_broken: bool,
     /// Revision of the latest list of overlays from this master.
     revision: Option<u64>,
@@ -99,7 +99,7 @@ impl Registration {
             shortage_backoff: DELAYS,
             unanswered: 0,
             awaits_list: false,
-            confirmed: false,
+            acknowledged: false,
             connection_broken: false,
             revision: None,
         }
@@ -151,7 +151,7 @@ impl Registration {
     /// or when a registration was due anyway.
     pub fn on_connection_broken(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.connection_broken = true;
-        self.confirmed = false;
+        self.acknowledged = false;
         // Another process may run at the same address, with a new log and new revisions.
         self.revision = None;
         if self.phase != Phase::Registering {
@@ -162,7 +162,7 @@ impl Registration {
     /// Registers again after the first, short delay.
     pub fn restart(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Registering;
-        self.confirmed = false;
+        self.acknowledged = false;
         self.awaits_list = false;
         self.silence_backoff.reset();
         self.timer = Some(now + self.silence_backoff.next(random));
@@ -173,7 +173,7 @@ impl Registration {
         // A settled agent remains settled while it only refreshes its registration.
         if self.phase != Phase::Settled || self.awaits_list {
             self.phase = Phase::Registering;
-            self.confirmed = false;
+            self.acknowledged = false;
         }
         let broken = std::mem::take(&mut self.connection_broken);
         let connection = if self.unanswered >= SILENT_ATTEMPTS {
@@ -217,7 +217,7 @@ impl Registration {
     /// Handles a refusal: registers again, at growing intervals.
     pub fn on_refused(&mut self, now: Time, random: &mut fastrand::Rng) {
         self.phase = Phase::Registering;
-        self.confirmed = false;
+        self.acknowledged = false;
         self.on_answer();
         self.timer = Some(now + self.shortage_backoff.next(random));
     }
@@ -237,7 +237,7 @@ impl Registration {
         random: &mut fastrand::Rng,
     ) {
         self.phase = Phase::Settled;
-        self.confirmed = true;
+        self.acknowledged = true;
         self.on_answer();
         let delay = match completeness {
             AllocationCompleteness::Complete => {
@@ -247,6 +247,18 @@ impl Registration {
             AllocationCompleteness::Short => self.shortage_backoff.next(random),
         };
         self.timer = Some(now + delay);
+    }
+
+    /// Handles a challenge: the master is there, though it has not answered the registration.
+    pub fn on_challenged(&mut self) {
+        self.unanswered = 0;
+    }
+
+    /// Returns whether it makes sense to register before the timer expires: the master has not
+    /// just answered a registration, and has not been silent for long.
+    pub fn can_be_early(&self) -> bool {
+        let is_waiting = matches!(self.phase, Phase::Registering | Phase::Settled);
+        is_waiting && self.unanswered < SILENT_ATTEMPTS
     }
 
     fn on_answer(&mut self) {

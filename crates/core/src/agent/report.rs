@@ -24,7 +24,7 @@ impl Agent {
     /// Returns whether the leading master has acknowledged that all assigned overlays are in
     /// place.
     pub fn is_registered(&self) -> bool {
-        self.registration.confirmed
+        self.registration.acknowledged
             && self.is_healthy()
             && self.reports.last_acknowledged == self.current_report()
     }
@@ -78,14 +78,15 @@ impl Agent {
 
     /// Sends a report.
     pub(super) fn report(&mut self) {
-        let Some(master) = self.registration.master().cloned() else {
+        if self.registration.master().is_none() {
             self.out.counters.reports_dropped += 1;
             return;
-        };
+        }
         self.registration
             .on_report_sent(self.out.now(), &mut self.random);
-        self.reports.last_sent = self.current_report();
-        self.out.send(&master, &self.reports.last_sent);
+        let report = self.current_report();
+        self.send_to_master(&report);
+        self.reports.last_sent = report;
     }
 }
 

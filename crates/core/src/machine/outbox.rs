@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{Effect, Io, Level};
 use crate::protocol::http::{RequestId, Response};
 use crate::protocol::messages::Named;
@@ -93,6 +95,17 @@ impl<C: MessageCounters> Outbox<C> {
     pub fn send<M: Named>(&mut self, to: &Upid, message: &M) {
         self.counters.count_sent(M::NAME);
         self.push(Effect::send(to.clone(), message));
+    }
+
+    /// Sends a message of this protobuf type, of which `session` is the last field.
+    pub fn send_sealed(&mut self, to: &Upid, name: &'static str, body: Bytes, session: Bytes) {
+        self.counters.count_sent(name);
+        self.push(Effect::Io(Io::Send {
+            to: to.clone(),
+            name,
+            body,
+            session,
+        }));
     }
 }
 

@@ -162,7 +162,6 @@ mod tests {
         }
         for (from, word) in [
             ("overlay-agent@[fd01::1]:5051", "IPv4"),
-            ("overlay-agent@10.0.0.1:0", "port 0"),
             ("overlay-agent2@10.0.0.1:5051", "called overlay-agent"),
             ("slave(1)@10.0.0.1:5051", "called overlay-agent"),
             ("overlay-agent/x?y=@10.0.0.1:5051", "called overlay-agent"),

@@ -16,8 +16,8 @@ pub struct PendingAnswers {
     pub registrations: BTreeMap<Ipv4Addr, AnsweredRegistration>,
     /// Agents that lost their allocations.
     pub departed: Vec<DepartedAgent>,
-    /// Requests to delete agents, or to reclaim their allocations.
-    pub departures: Vec<DepartureRequest>,
+    /// Requests about agents.
+    pub agent_requests: Vec<AgentRequest>,
     /// Requests to change overlays.
     pub overlay_changes: Vec<PendingOverlayChange>,
     /// Unsolicited lists of overlays, by agent.
@@ -53,15 +53,26 @@ pub struct DepartedAgent {
     pub departure: Departure,
 }
 
-/// An HTTP request to delete agents, or to reclaim their allocations.
+/// An operation on agents that an HTTP request demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentOperation {
+    /// Deletes agents.
+    Delete,
+    /// Reclaims the allocations of agents whose leases ended.
+    Reclaim,
+    /// Takes agents' confirmation back.
+    Unconfirm,
+}
+
+/// An HTTP request about agents.
 #[derive(Debug)]
-pub struct DepartureRequest {
+pub struct AgentRequest {
     /// The request.
     pub request: RequestId,
     /// The function to wrap the answer in.
     pub jsonp: Option<String>,
-    /// Deletion or reclaim.
-    pub departure: Departure,
+    /// The operation.
+    pub operation: AgentOperation,
 }
 
 /// An HTTP request to change an overlay. The change is made, but not in the log yet.
@@ -107,21 +118,21 @@ impl PendingAnswers {
     /// changes nothing: a superseded master learns from the write that it was superseded,
     /// before it confirms anything.
     pub fn has_requests(&self) -> bool {
-        !self.departures.is_empty() || !self.overlay_changes.is_empty()
+        !self.agent_requests.is_empty() || !self.overlay_changes.is_empty()
     }
 
     /// Answers the requests with 503 and returns the registrations.
     pub fn fail(self, out: &mut Outbox, failure: &Failure<'_>) -> Vec<Registration> {
-        for DepartureRequest {
-            request, departure, ..
-        } in self.departures
+        for AgentRequest {
+            request, operation, ..
+        } in self.agent_requests
         {
-            let sentence = match departure {
-                Departure::Deleted => failure.sentence("deleted", "the agents were", "the state"),
-                Departure::LeaseEnded => {
-                    failure.sentence("reclaimed", "the allocations were", "the state")
-                }
+            let (done, subject) = match operation {
+                AgentOperation::Delete => ("deleted", "the agents were"),
+                AgentOperation::Reclaim => ("reclaimed", "the allocations were"),
+                AgentOperation::Unconfirm => ("changed", "the agents were"),
             };
+            let sentence = failure.sentence(done, subject, "the state");
             out.respond(request, Response::unavailable(&sentence));
         }
         for change in self.overlay_changes {

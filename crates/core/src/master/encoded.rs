@@ -111,6 +111,7 @@ mod tests {
     use super::*;
     use crate::allocation::allocator::{Allocation, AllocationRequest};
     use crate::master::record::EncodedAgent;
+    use crate::master::trust::Trust;
     use crate::proto::AgentInfo;
     use crate::proto::internal::AgentNetworkConfig;
 
@@ -124,6 +125,7 @@ mod tests {
         AgentRecord {
             allocation: Allocation::default(),
             requested: AllocationRequest::from_network_config(&AgentNetworkConfig::default()),
+            trust: Trust::Legacy,
             inactive: Vec::new(),
             encoded,
         }

@@ -21,6 +21,8 @@ pub enum Route {
     Delete,
     /// Reclaims the allocations of agents whose leases ended.
     Reclaim,
+    /// Takes the confirmation of agents back.
+    Unconfirm,
     /// Returns whether this master serves.
     Health,
     /// Returns the metrics.
@@ -72,6 +74,18 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
                409 if there is no `agent_lease`, or if the lease of one of the agents has not ended; 400 if the \
                body is malformed. In both cases nothing was reclaimed. 503 and a sentence, which says \
                whether anything was reclaimed, if this master does not lead or cannot write the log.",
+    },
+    Endpoint {
+        path: "/overlay-master/agents/unconfirm",
+        methods: &[("POST", Route::Unconfirm)],
+        access: Access::Writers,
+        title: "Let agents go back to an earlier release.",
+        help: "The body is `{\"agents\": [\"10.0.0.1\", …]}`. An agent that has confirmed a registration is not \
+               believed without a session from then on. Agents of earlier releases have no sessions, so this \
+               takes the confirmation back before, or after, an agent is replaced by such a release. Nothing \
+               else changes. Returns the new state once it is stored.\n\n\
+               400 if the body is malformed. 503 and a sentence, which says whether anything was changed, if \
+               this master does not lead or cannot write the log.",
     },
     Endpoint {
         path: "/overlay-master/health",
@@ -232,6 +246,17 @@ pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
         return Err(bad("\"force\" is neither true nor false"));
     };
     Ok(DeleteRequest { agents, force })
+}
+
+/// Parses the body `{"agents": ["10.0.0.1", …]}`.
+///
+/// # Errors
+/// The answer to a malformed request.
+pub fn agents_to_unconfirm(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> {
+    let agents = object(body).and_then(|object| agents(&object));
+    agents
+        .and_then(|agents| agents.ok_or_else(|| "The body has no \"agents\"".to_owned()))
+        .map_err(|what| bad(&what, r#"{"agents": ["10.0.0.1"]}"#))
 }
 
 /// Parses the body `{}` or `{"agents": ["10.0.0.1", …]}`.

@@ -1,38 +1,42 @@
 //! Messages of agents.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::challenges::{Admission, Unconfirmed};
+use super::confirmed::{Examined, Received, SenderProof};
 use super::pending::Registration;
 use super::{Master, Phase, admission, sessions};
-use crate::Upid;
-use crate::proto::internal::{
-    AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
-};
+use crate::proto::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
 use crate::protocol::messages::Named;
 use crate::util::line::one_line;
+use crate::{Effect, Io, Upid};
 
 /// Longest name of an unknown message that is logged, in characters.
 const MAX_NAME: usize = 100;
 
+/// Time without a message of an agent after which the connection to it may be dead. A settled
+/// agent registers every 75 s at least.
+const SILENCE: Duration = Duration::from_secs(80);
+
 impl Master {
     pub(super) fn handle_message(&mut self, from: Upid, name: &str, body: &[u8]) {
-        if let Some(ip) = sessions::agent_address(&from).filter(|ip| self.is_known(*ip)) {
-            self.sessions.record_contact(ip, self.out.now());
-        }
         match name {
             RegisterAgentMessage::NAME => {
                 self.out.counters.registers.received += 1;
                 if let Some(message) = self.decode(&from, body) {
-                    self.handle_registration(from, message);
+                    self.handle_registration(from, message, body);
                 }
             }
             AgentRegisteredMessage::NAME => {
                 self.out.counters.reports.received += 1;
-                if let Some(message) = self.decode(&from, body) {
-                    self.handle_report(&from, message);
+                if let Some((message, proof)) = self.receive(&from, body) {
+                    self.handle_report(&from, message, &proof);
                 }
             }
             PeersReceivedMessage::NAME => {
-                if let Some(message) = self.decode(&from, body) {
-                    self.handle_peers_received(&from, &message);
+                if let Some((message, proof)) = self.receive(&from, body) {
+                    self.handle_peers_received(&from, &message, &proof);
                 }
             }
             _ => {
@@ -41,6 +45,61 @@ impl Master {
                     format!("{from} sent a message of the unknown type \"{name}\"; dropped")
                 });
             }
+        }
+    }
+
+    /// Decodes a message of an agent that has registered, and examines its sender.
+    fn receive<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<(M, SenderProof)> {
+        let message: M = self.decode(from, body)?;
+        let ip = sessions::agent_address(from)?;
+        let received = Received {
+            from,
+            name: M::NAME,
+            body,
+            session: message.session(),
+        };
+        let examined = self.confirmed.examine(ip, &received);
+        let believed = examined.and_then(|proof| {
+            match self.leadership().filter(|_| proof == SenderProof::None) {
+                Some((leadership, parts)) => leadership.check_legacy(&parts, ip),
+                None => Ok(()),
+            }
+            .map(|()| proof)
+        });
+        match believed {
+            Ok(proof) => {
+                self.note_sender(ip, from, &proof);
+                Some((message, proof))
+            }
+            Err(reason) => {
+                self.drop_forged::<M>(from, &reason);
+                None
+            }
+        }
+    }
+
+    /// Drops a message that its sender does not prove to be from.
+    fn drop_forged<M: Named>(&mut self, from: &Upid, reason: &str) {
+        self.out.counters.dropped(M::NAME, 1);
+        self.out.warn("forged", || {
+            format!("Dropped {} from {from}: {reason}", M::NAME)
+        });
+    }
+
+    /// Records a contact with an agent whose message is believed, and warns if it is not
+    /// authenticated while keys are being distributed.
+    fn note_sender(&mut self, ip: Ipv4Addr, from: &Upid, proof: &SenderProof) {
+        if self.is_known(ip) {
+            self.sessions.record_contact(ip, self.out.now());
+        }
+        let has_keys = self.confirmed.authentication().active_keys().is_some();
+        if has_keys && !matches!(proof, SenderProof::Key(_)) {
+            self.out.warn("unauthenticated", || {
+                format!(
+                    "Messages of {from} have no valid message authentication code; auth_mode \
+                     \"require\" would drop them"
+                )
+            });
         }
     }
 
@@ -70,34 +129,129 @@ impl Master {
             .ok()
     }
 
-    fn handle_registration(&mut self, from: Upid, message: RegisterAgentMessage) {
+    fn handle_registration(&mut self, from: Upid, message: RegisterAgentMessage, body: &[u8]) {
         let ip = match admission::check_sender(&from, &self.me) {
             Ok(ip) => ip,
             Err(reason) => return self.drop_registration(&from, &reason),
         };
         if !self.config.agent_addresses.admit(ip) {
-            self.refuse_address(&from);
-            return;
+            // Without an answer: whoever sends it names any address.
+            let reason = "its address is not within agent_addresses of the master's configuration";
+            return self.drop_registration(&from, reason);
         }
-        self.register(Registration { ip, from, message });
+        if let Some(reason) = self.why_taken(ip) {
+            return self.drop_registration(&from, &reason);
+        }
+        let received = Received {
+            from: &from,
+            name: RegisterAgentMessage::NAME,
+            body,
+            session: message.session(),
+        };
+        let now = self.out.now();
+        let nonce = message.nonce.as_deref();
+        match self
+            .confirmed
+            .examine_registration(now, ip, &received, nonce)
+        {
+            Err(reason) => self.drop_forged::<RegisterAgentMessage>(&from, &reason),
+            Ok(Examined::Unconfirmed(registration)) => self.admit(ip, from, registration),
+            Ok(Examined::Confirmed(proof)) => {
+                self.challenges.finish(&from);
+                self.accept_registration(ip, from, message, proof);
+            }
+            Ok(Examined::Legacy) if self.confirmed.has(ip) => {
+                let reason = "the agent at this address has confirmed, and this registration is \
+                              not part of its session";
+                self.drop_forged::<RegisterAgentMessage>(&from, reason);
+            }
+            Ok(Examined::Legacy) => {
+                self.accept_registration(ip, from, message, SenderProof::None);
+            }
+        }
     }
 
-    /// Refuses the registration of an agent outside `agent_addresses`.
-    fn refuse_address(&mut self, from: &Upid) {
-        let reason = "the address is not within agent_addresses of the master's configuration";
-        self.out.counters.registers.dropped += 1;
-        self.out.warn("outside", || {
-            format!("The registration of {from} is refused: {reason}")
+    fn accept_registration(
+        &mut self,
+        ip: Ipv4Addr,
+        from: Upid,
+        message: RegisterAgentMessage,
+        proof: SenderProof,
+    ) {
+        self.note_sender(ip, &from, &proof);
+        self.register(Registration {
+            ip,
+            from,
+            message,
+            proof,
         });
-        if !matches!(self.phase, Phase::Standby) {
-            let reason = reason.to_owned();
-            self.out.send(
-                from,
-                &RegistrationRefusedMessage {
-                    reason,
-                    session: None,
-                },
-            );
+    }
+
+    // Challenges.
+
+    /// Sends a challenge to a process that has not confirmed, or keeps its registration until
+    /// there is room for one more.
+    fn admit(&mut self, ip: Ipv4Addr, pid: Upid, registration: Unconfirmed) {
+        if matches!(self.phase, Phase::Broken(_)) {
+            return self.drop_forged::<RegisterAgentMessage>(&pid, "this master cannot serve");
+        }
+        if self.confirmed.contains(&pid) {
+            return self.challenge(&pid, registration);
+        }
+        let is_known = self.is_known(ip);
+        let may_send = !matches!(self.phase, Phase::Standby);
+        let now = self.out.now();
+        match self
+            .challenges
+            .admit(now, &pid, is_known, may_send, registration)
+        {
+            Admission::Challenge => self.challenge(&pid, registration),
+            Admission::Wait => {}
+            Admission::Drop => {
+                let reason = "too many registrations are not confirmed";
+                self.drop_forged::<RegisterAgentMessage>(&pid, reason);
+            }
+        }
+    }
+
+    fn challenge(&mut self, pid: &Upid, registration: Unconfirmed) {
+        let now = self.out.now();
+        let Unconfirmed { nonce, sequence } = registration;
+        let is_connected = self
+            .sessions
+            .find(pid)
+            .is_some_and(|(_, session)| session.is_connected);
+        let is_silent = |contact| now.since(contact) > SILENCE;
+        let is_dead = sessions::agent_address(pid)
+            .is_some_and(|ip| is_connected && is_silent(self.sessions.last_contact(ip)));
+        if !is_connected || is_dead {
+            self.out.push(Effect::Io(Io::Link {
+                to: pid.clone(),
+                reconnect: is_dead,
+            }));
+        }
+        let challenge = self.confirmed.challenge(now, pid, &nonce, sequence);
+        self.out.push(challenge);
+    }
+
+    /// Sends the challenges that had to wait, and ends those that expired.
+    pub(super) fn send_challenges(&mut self) {
+        let now = self.out.now();
+        let (count, example) = self.challenges.expire(now);
+        self.out.counters.registers.dropped += count;
+        if let Some(example) = example {
+            self.out.warn("challenges expired", || {
+                format!(
+                    "Dropped registrations that waited for their confirmation: {count}, among them \
+                     that of {example}"
+                )
+            });
+        }
+        if matches!(self.phase, Phase::Standby | Phase::Broken(_)) {
+            return;
+        }
+        while let Some((pid, registration)) = self.challenges.next(now, &mut self.random) {
+            self.challenge(&pid, registration);
         }
     }
 
@@ -124,9 +278,9 @@ impl Master {
         }
     }
 
-    fn handle_report(&mut self, from: &Upid, message: AgentRegisteredMessage) {
+    fn handle_report(&mut self, from: &Upid, message: AgentRegisteredMessage, proof: &SenderProof) {
         if let Some((leadership, mut parts)) = self.leadership() {
-            leadership.handle_report(&mut parts, from, message);
+            leadership.handle_report(&mut parts, from, message, proof);
         } else {
             self.out.counters.reports.dropped += 1;
             self.out.warn("not serving", || {
@@ -135,8 +289,13 @@ impl Master {
         }
     }
 
-    fn handle_peers_received(&mut self, from: &Upid, message: &PeersReceivedMessage) {
-        let Some((leadership, parts)) = self.leadership() else {
+    fn handle_peers_received(
+        &mut self,
+        from: &Upid,
+        message: &PeersReceivedMessage,
+        proof: &SenderProof,
+    ) {
+        let Some((leadership, mut parts)) = self.leadership() else {
             return;
         };
         let is_receiver = parts.sessions.find(from).is_some_and(|(ip, _)| {
@@ -144,6 +303,11 @@ impl Master {
                 .peers()
                 .handle_received(parts.out, ip, message.version)
         });
+        let ip =
+            sessions::agent_address(from).filter(|_| is_receiver && *proof == SenderProof::None);
+        if let Some(ip) = ip {
+            leadership.handle_legacy_position(&mut parts, ip, &message.version);
+        }
         if !is_receiver {
             parts.out.warn("no receiver", || {
                 format!("{from} acknowledges peers that it was not sent; dropped")
@@ -152,6 +316,7 @@ impl Master {
     }
 
     pub(super) fn handle_exited(&mut self, pid: &Upid) {
+        self.challenges.finish(pid);
         let Some((ip, session)) = self.sessions.find(pid) else {
             return;
         };

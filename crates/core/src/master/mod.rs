@@ -27,6 +27,8 @@ use crate::protocol::session::secrets::Seed;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
 use answers::{Failure, PendingAnswers};
+use challenges::Challenges;
+use confirmed::{ConfirmedAgents, SenderProof};
 use counters::Outbox;
 use leadership::{Leadership, MasterParts};
 use pending::PendingRegistrations;
@@ -36,6 +38,8 @@ use writer::Writer;
 
 mod admission;
 mod answers;
+mod challenges;
+mod confirmed;
 mod counters;
 mod draining;
 mod encoded;
@@ -58,6 +62,7 @@ mod recovery;
 mod requests;
 mod sessions;
 mod state_codec;
+mod trust;
 mod writer;
 
 /// The delays between attempts to read the log, from 0.5 s to 30 s.
@@ -72,6 +77,10 @@ pub struct Master {
     leader: Option<Upid>,
     phase: Phase,
     sessions: Sessions,
+    confirmed: ConfirmedAgents,
+    challenges: Challenges,
+    /// Number of terms so far.
+    terms: u64,
     /// Registrations that arrived before the log was read.
     pending: PendingRegistrations,
     writer: Writer,
@@ -117,7 +126,10 @@ impl Machine for Master {
     }
 
     fn poll_effect(&mut self) -> Option<Effect> {
-        self.out.pop()
+        let mut effect = self.out.pop()?;
+        // Here, so that no message can leave without its session.
+        self.confirmed.seal(&mut effect);
+        Some(effect)
     }
 
     fn poll_timeout(&self) -> Option<Time> {
@@ -127,7 +139,8 @@ impl Machine for Master {
             Phase::Serving(leadership) => leadership.due(),
             Phase::Broken(_) => None,
         };
-        phase.into_iter().chain(self.writer.due()).min()
+        let due = [phase, self.writer.due(), self.challenges.due()];
+        due.into_iter().flatten().min()
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -153,12 +166,17 @@ impl Master {
     /// of its random numbers and secrets.
     pub fn new(config: MasterConfig, me: Upid, seed: impl Into<Seed>) -> Master {
         let seed = seed.into();
+        let authentication = config.authentication.clone();
+        let confirmed = ConfirmedAgents::new(me.clone(), authentication, &seed);
         Master {
             config,
             me,
             random: seed.random(),
             leader: None,
             phase: Phase::Standby,
+            confirmed,
+            challenges: Challenges::default(),
+            terms: 0,
             sessions: Sessions::default(),
             pending: PendingRegistrations::default(),
             writer: Writer::with_last_number(number_base(0)),
@@ -183,6 +201,7 @@ impl Master {
         };
         let parts = MasterParts {
             sessions: &mut self.sessions,
+            confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             out: &mut self.out,
@@ -208,6 +227,7 @@ impl Master {
             leadership.tick(&mut parts);
         }
         self.writer.end_pause(now);
+        self.send_challenges();
     }
 
     /// Returns whether an agent has registered or has an allocation.
@@ -320,11 +340,11 @@ impl Master {
             self.out.log(note.level, note.text.clone());
         }
         self.sessions.begin_serving(self.out.now());
-        let epoch = std::iter::repeat_with(|| self.random.u64(..))
-            .find(|epoch| *epoch != 0)
-            .unwrap_or(1);
+        self.terms += 1;
+        let epoch = self.confirmed.tokens().epoch(self.terms);
         let mut parts = MasterParts {
             sessions: &mut self.sessions,
+            confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             out: &mut self.out,
@@ -340,7 +360,7 @@ impl Master {
         // All these agents are alive. None of their allocations may be reclaimed for another
         // one.
         for registration in &pending {
-            if self.is_known(registration.ip) {
+            if self.is_known(registration.ip) && registration.proof != SenderProof::None {
                 self.sessions
                     .record_contact(registration.ip, self.out.now());
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::confirmed::SenderProof;
 use super::counters::Outbox;
 use crate::proto::internal::RegisterAgentMessage;
 use crate::{Time, Upid};
@@ -24,6 +25,8 @@ pub struct Registration {
     pub from: Upid,
     /// The message.
     pub message: RegisterAgentMessage,
+    /// The authentication of its sender.
+    pub proof: SenderProof,
 }
 
 /// The latest registration of each agent.
@@ -118,6 +121,7 @@ mod tests {
                 ip,
                 from,
                 message: RegisterAgentMessage::default(),
+                proof: SenderProof::None,
             },
         );
     }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::confirmed::SenderProof;
 use super::counters::Outbox;
+use super::leadership::add_echo;
 use super::sessions::Sessions;
 use crate::Time;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
+use crate::protocol::session::secrets::TokenIssuer;
 
 /// Delay before the first retransmission if the agent has not reported.
 const RESEND_FIRST: Duration = Duration::from_secs(2);
@@ -48,10 +51,11 @@ impl UnconfirmedPushes {
         &mut self,
         out: &mut Outbox,
         sessions: &mut Sessions,
+        tokens: &TokenIssuer,
         lists: BTreeMap<Ipv4Addr, UpdateAgentOverlaysMessage>,
     ) {
         for (ip, list) in lists {
-            if send(out, sessions, ip, &list) {
+            if send(out, sessions, tokens, ip, &list) {
                 self.lists.insert(ip, list);
                 self.resend = Some(Resend {
                     at: out.now() + RESEND_FIRST,
@@ -62,12 +66,12 @@ impl UnconfirmedPushes {
     }
 
     /// Retransmits the lists that are due.
-    pub fn tick(&mut self, out: &mut Outbox, sessions: &mut Sessions) {
+    pub fn tick(&mut self, out: &mut Outbox, sessions: &mut Sessions, tokens: &TokenIssuer) {
         let Some(Resend { delay, .. }) = self.resend.filter(|resend| resend.at <= out.now()) else {
             return;
         };
         self.lists
-            .retain(|ip, list| delay <= RESEND_LIMIT && send(out, sessions, *ip, list));
+            .retain(|ip, list| delay <= RESEND_LIMIT && send(out, sessions, tokens, *ip, list));
         let delay = delay * 2;
         self.resend = (!self.lists.is_empty()).then(|| Resend {
             at: out.now() + delay,
@@ -80,6 +84,7 @@ impl UnconfirmedPushes {
 fn send(
     out: &mut Outbox,
     sessions: &mut Sessions,
+    tokens: &TokenIssuer,
     ip: Ipv4Addr,
     list: &UpdateAgentOverlaysMessage,
 ) -> bool {
@@ -91,13 +96,14 @@ fn send(
     };
     // Every list has the notices until the agent confirms them.
     let notices = session.notices.clone();
-    out.send(
-        &session.pid,
-        &UpdateAgentOverlaysMessage {
-            notices,
-            ..list.clone()
-        },
-    );
+    let mut message = UpdateAgentOverlaysMessage {
+        notices,
+        ..list.clone()
+    };
+    if session.proof == SenderProof::None {
+        add_echo(&mut message, tokens, &session.pid);
+    }
+    out.send(&session.pid, &message);
     sessions.record_list_sent(ip, list.revision());
     true
 }

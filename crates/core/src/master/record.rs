@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use prost::Message;
 
 use super::state_codec::put_message;
+use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, DualStackNet};
 use crate::allocation::prefix::halves;
 use crate::config::{Network, OverlayConfig};
@@ -33,7 +34,7 @@ pub struct EncodedAgent {
     /// The form that endpoints show.
     pub json: AgentJson,
     /// The form that other agents get: an encoded `peers` field of their message. `None` if
-    /// the agent takes part in no overlay.
+    /// the agent takes part in no overlay, or is provisional.
     pub peer: Option<Box<[u8]>>,
 }
 
@@ -46,7 +47,9 @@ impl EncodedAgent {
         sent: impl Iterator<Item = &'a proto::AgentOverlayInfo> + Clone,
     ) -> Arc<EncodedAgent> {
         let agent_info = info.encode_to_vec();
-        let peer = peer(&info.ip, sent).map(|peer| encode_peer(&peer));
+        let is_peer = Trust::stored(info) != Trust::Provisional;
+        let peer = peer(&info.ip, sent).filter(|_| is_peer);
+        let peer = peer.map(|peer| encode_peer(&peer));
         match before {
             Some(before) if *before.agent_info == *agent_info && before.peer == peer => {
                 before.clone()
@@ -92,6 +95,8 @@ pub struct AgentRecord {
     pub allocation: Allocation,
     /// The latest request.
     pub requested: AllocationRequest,
+    /// The trust in the agent.
+    pub trust: Trust,
     /// Overlays that are not in force any more, as they were stored. They stay in the
     /// log, so that nobody else gets the subnets that the agent may still use.
     pub inactive: Vec<proto::AgentOverlayInfo>,
@@ -114,8 +119,10 @@ pub fn describe(
     agent: Ipv4Addr,
     allocation: &Allocation,
     requested: AllocationRequest,
+    trust: Trust,
     inactive: &[proto::AgentOverlayInfo],
 ) -> Description {
+    let (confirmed, provisional) = trust.to_stored();
     let sent_vtep = requested_vtep(network, allocation, requested);
     let (mut stored, mut sent) = (Vec::new(), Vec::new());
     for definition in &network.overlays {
@@ -151,8 +158,8 @@ pub fn describe(
     stored.extend_from_slice(inactive);
     Description {
         stored: proto::AgentInfo {
-            confirmed: None,
-            provisional: None,
+            confirmed,
+            provisional,
             ip: agent.to_string(),
             overlays: stored,
             configuration_attempts: None,

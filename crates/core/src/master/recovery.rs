@@ -13,6 +13,7 @@ use prost::Message;
 use super::networks::{Networks, Note, SubnetsByOverlay, differences, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
+use super::trust::Trust;
 use crate::Level;
 use crate::allocation::allocator::{AllocationRequest, Allocator};
 use crate::config::Network;
@@ -139,7 +140,8 @@ impl Recovery {
             guess_request(info.overlays.iter())
         };
         let inactive = inactive_overlays(network, &info.overlays);
-        let description = describe(network, ip, &allocation, requested, &inactive);
+        let trust = Trust::stored(&info);
+        let description = describe(network, ip, &allocation, requested, trust, &inactive);
         let stored = EncodedAgent::renew(None, &info, sent.clone());
         let is_same = info == description.stored && sent.eq(&description.sent);
         let encoded = if is_same {
@@ -156,6 +158,7 @@ impl Recovery {
             AgentRecord {
                 allocation,
                 requested,
+                trust,
                 inactive,
                 encoded,
             },

@@ -54,6 +54,10 @@ impl Master {
                 Ok(reclaim) => leadership.handle_reclaim(&mut parts, &reclaim, id, jsonp),
                 Err(response) => parts.out.respond(id, response),
             },
+            Route::Unconfirm => match endpoints::agents_to_unconfirm(&request.body) {
+                Ok(agents) => leadership.handle_unconfirm(&mut parts, &agents, id, jsonp),
+                Err(response) => parts.out.respond(id, response),
+            },
             Route::Overlays => {
                 let overlays = overlays::overlays_json(leadership.ledger());
                 parts

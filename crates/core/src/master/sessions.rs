@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use super::confirmed::SenderProof;
 use super::peers::ListForm;
+use super::pending::Registration;
+use super::trust::Trust;
 use crate::allocation::allocator::AllocationRequest;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::internal::AgentRegisteredMessage;
@@ -40,6 +43,12 @@ pub struct Session {
     pub reports_revisions: bool,
     /// The addresses and subnets that the agent requests.
     pub requested: AllocationRequest,
+    /// Authentication of the latest registration.
+    pub proof: SenderProof,
+    /// Time of the latest registration.
+    pub registered_at: Time,
+    /// Time of the latest new connection that a registration caused; `None`: never.
+    pub reconnected_at: Option<Time>,
     /// Revision of the networks of the latest list that the agent was sent in this term.
     pub last_revision_sent: Option<u64>,
     /// States of the overlays, by the latest report.
@@ -94,13 +103,18 @@ impl Sessions {
     pub fn register(
         &mut self,
         now: Time,
-        ip: Ipv4Addr,
-        pid: &Upid,
+        registration: &Registration,
         peer_list_form: Option<ListForm>,
         requested: AllocationRequest,
     ) {
+        let Registration {
+            ip,
+            from: pid,
+            proof,
+            ..
+        } = registration;
         self.serial += 1;
-        let session = self.sessions.entry(ip).or_insert_with(|| Session {
+        let session = self.sessions.entry(*ip).or_insert_with(|| Session {
             pid: Arc::new(pid.clone()),
             serial: 0,
             is_connected: true,
@@ -110,6 +124,9 @@ impl Sessions {
             peer_list_form,
             reports_revisions: false,
             requested,
+            proof: SenderProof::None,
+            registered_at: now,
+            reconnected_at: None,
             last_revision_sent: None,
             states: OverlayStates::default(),
             host_errors: Vec::new(),
@@ -132,6 +149,8 @@ impl Sessions {
         // The process may be one of an earlier release.
         session.reports_revisions = false;
         session.requested = requested;
+        session.proof = proof.clone();
+        session.registered_at = now;
     }
 
     /// Returns the session of the agent at this address.
@@ -246,6 +265,14 @@ impl Sessions {
 }
 
 impl Session {
+    /// Returns the trust in the agent if it has no allocation.
+    pub fn trust(&self) -> Trust {
+        match self.proof {
+            SenderProof::None => Trust::Provisional,
+            SenderProof::Token | SenderProof::Key(_) => Trust::Confirmed,
+        }
+    }
+
     /// Returns whether the agent accepts unsolicited lists. Agents of the predecessor do not.
     pub fn supports_push(&self) -> bool {
         self.peer_list_form.is_some() || self.reports_revisions
@@ -284,6 +311,7 @@ impl Session {
             since_seconds: Some(now.since(self.connection_changed_at).as_secs()),
             host_errors: &self.host_errors,
             last_error,
+            authentication: Some(self.proof.to_string()),
         }
     }
 }

@@ -2,12 +2,17 @@
 
 mod format;
 mod garbage;
+mod session;
 mod transcript_runner;
 
 testkit::transcripts![
     "agent", transcript_runner::run;
     registers,
     obeys_the_leader_only,
+    confirms_its_session,
+    believes_no_blind_sender,
+    waits_for_a_confirmation,
+    authenticates_with_keys,
     loses_the_leader_while_configuring,
     logs_a_problem_once,
     tells_errors,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
+use overlay_core::config::authentication::{AuthMode, Confirmation};
 use overlay_core::host_api::desired::Backend;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::host_api::usage::InUse;
@@ -18,18 +19,23 @@ use overlay_core::proto::internal::{
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
+use overlay_core::protocol::session::join;
 use overlay_core::{
-    Effect, EngineReport, HostReport, Input, Machine, Request, RequestId, Time, Upid,
+    Effect, EngineReport, HostReport, Input, Io, Machine, Request, RequestId, Time, Upid,
 };
 
 use crate::format;
+use crate::session::{Master, Style, keys};
 
 /// The agent of a transcript.
 struct Runner {
     agent: Agent,
     now: Time,
+    me: Upid,
     /// Master that sends messages, unless a line names another one.
-    master: Upid,
+    master: Master,
+    /// The latest message of a master.
+    latest: Option<Input>,
     requests: u64,
     /// Generation of the last `ApplyHost`.
     generation: u64,
@@ -86,8 +92,17 @@ impl Runner {
     fn new(words: &[&str]) -> Runner {
         let mut config = AgentConfig::new("/cni");
         let mut engine = Engine::Hidden;
+        let mut master = Master::new();
         for word in words {
             match *word {
+                "shows-sessions" => master.is_shown = true,
+                "always" => config.authentication.confirmation = Confirmation::Always,
+                "warn" => config.authentication.mode = AuthMode::Warn,
+                "key=A" => {
+                    config.authentication.mode = AuthMode::Require;
+                    config.authentication.keys = Some(keys('A'));
+                    master.key = Some('A');
+                }
                 "external" => config.backend = Backend::External,
                 "with-engine" => engine = Engine::Scripted,
                 "no-docker" => config.network.docker_bridge = false,
@@ -96,10 +111,13 @@ impl Runner {
                 word => panic!("no such setting: {word}"),
             }
         }
+        let me: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
         Runner {
-            agent: Agent::new(config, "overlay-agent@10.0.0.2:5051".parse().unwrap(), 1),
+            agent: Agent::new(config, me.clone(), 1),
             now: Time::default(),
-            master: "overlay-master@10.0.0.1:5050".parse().unwrap(),
+            me,
+            master,
+            latest: None,
             requests: 0,
             generation: 0,
             engine_generation: 0,
@@ -128,7 +146,8 @@ impl Runner {
                 }
                 _ => {}
             }
-            writeln!(output, "  {}", format::effect(&effect)).unwrap();
+            let session = self.session(&effect);
+            writeln!(output, "  {}{session}", format::effect(&effect)).unwrap();
         }
         match self.agent.poll_timeout() {
             next if next == timer => {}
@@ -137,7 +156,47 @@ impl Runner {
         }
     }
 
+    /// Shows the master a message to it. Returns the description of the message's session.
+    fn session(&mut self, effect: &Effect) -> String {
+        match effect {
+            Effect::Io(Io::Send {
+                to,
+                name,
+                body,
+                session,
+            }) => self.master.read(&self.me, to, name, &join(body, session)),
+            _ => String::new(),
+        }
+    }
+
     fn input(&mut self, words: &[&str]) -> Input {
+        let style = match words[0] {
+            "legacy" => Some(Style::Legacy),
+            "forged" => Some(Style::Forged),
+            "unsigned" => Some(Style::Unsigned),
+            word => word
+                .strip_prefix("key=")
+                .map(|key| Style::Key(key.parse().unwrap())),
+        };
+        match (words[0], style) {
+            (_, Some(style)) => {
+                self.master.style = style;
+                let input = self.input(&words[1..]);
+                self.master.style = Style::default();
+                input
+            }
+            ("again", _) => self.latest.clone().expect("a message came before"),
+            _ => {
+                let input = self.plain_input(words);
+                if matches!(input, Input::Message { .. }) {
+                    self.latest = Some(input.clone());
+                }
+                input
+            }
+        }
+    }
+
+    fn plain_input(&mut self, words: &[&str]) -> Input {
         match words[0] {
             "timer" => {
                 self.now = self.agent.poll_timeout().expect("a timer is set");
@@ -154,18 +213,22 @@ impl Runner {
                 self.input(&words[2..])
             }
             "from" => {
-                let master = std::mem::replace(&mut self.master, words[1].parse().unwrap());
+                let master = std::mem::replace(&mut self.master.me, words[1].parse().unwrap());
                 let input = self.input(&words[2..]);
-                self.master = master;
+                self.master.me = master;
                 input
             }
             "nobody-leads" => Input::Leader(None),
             "leads" => {
                 let address = words[1].parse().unwrap();
-                self.master = Upid::new("overlay-master", address);
+                self.master.me = Upid::new("overlay-master", address);
                 Input::Leader(Some(Upid::new("master", address)))
             }
-            "exited" => Input::Exited(self.master.clone()),
+            "exited" => Input::Exited(self.master.me.clone()),
+            "challenge" => {
+                let challenge = self.master.challenge(words.get(1).copied());
+                self.message(&challenge)
+            }
             "overlays" => self.message(&overlays(&words[1..])),
             "acknowledged" => self.message(&AgentRegisteredAcknowledgement {
                 ..Default::default()
@@ -200,24 +263,27 @@ impl Runner {
         }
     }
 
-    fn message<M: Named>(&self, message: &M) -> Input {
-        let body = message.encode_to_vec().into();
+    fn message<M: Named>(&mut self, message: &M) -> Input {
+        let body = self
+            .master
+            .seal(&self.me, M::NAME, &message.encode_to_vec().into());
         Input::Message {
-            from: self.master.clone(),
+            from: self.master.me.clone(),
             name: M::NAME.to_owned(),
             body,
         }
     }
 
-    fn bytes(&self, short: &str, body: &[u8]) -> Input {
+    fn bytes(&mut self, short: &str, body: &[u8]) -> Input {
         let name = NAMES
             .iter()
             .find(|name| name.ends_with(&format!(".{short}")));
         let name = name.map_or(short.to_owned(), |name| (*name).to_owned());
+        let body = self.master.seal(&self.me, &name, &body.to_vec().into());
         Input::Message {
-            from: self.master.clone(),
+            from: self.master.me.clone(),
             name,
-            body: body.to_vec().into(),
+            body,
         }
     }
 

@@ -14,6 +14,7 @@ use overlay_core::{
 };
 use prost::Message;
 use serde_json::Value;
+use testkit::sessions::WithSessions;
 
 pub const FIRST: &str = "overlay-agent@10.0.0.1:5051";
 pub const SECOND: &str = "overlay-agent@10.0.0.2:5051";
@@ -28,7 +29,7 @@ const CONFIG: &str = r#"{"network": {"vtep_subnet": "44.128.0.0/29", "vtep_mac_o
 /// A master, whose reads, writes and requests the test answers.
 pub struct Driver {
     /// The master.
-    pub master: Master,
+    pub master: WithSessions<Master>,
     /// The present time.
     pub now: Time,
     /// Number of the write under way.
@@ -50,7 +51,8 @@ impl Driver {
     /// Returns a standby with this configuration.
     pub fn with_config(config: &str) -> Driver {
         let me: Upid = "overlay-master@10.255.0.1:5050".parse().unwrap();
-        let master = Master::new(parse("master.json", config).unwrap().config, me, 1);
+        let config = parse("master.json", config).unwrap().config;
+        let master = WithSessions::new(Master::new(config, me.clone(), 1), me);
         Driver {
             master,
             now: Time::default(),

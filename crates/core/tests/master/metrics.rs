@@ -113,10 +113,11 @@ fn agents_and_free_subnets_are_counted() {
                 "subnet_allocation_failures",
                 1.0,
             ),
+            // Each agent registers once more with its token.
             (
                 "messages_received_total{message=\"RegisterAgentMessage\"}",
                 "internal/register_agent_messages_received",
-                3.0,
+                6.0,
             ),
         ],
     );

@@ -14,6 +14,7 @@ use overlay_core::proto::internal::{
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
+use testkit::sessions::WithSessions;
 
 /// Assumed number of registrations in a second.
 const PER_SECOND: u32 = 3_000;
@@ -53,7 +54,7 @@ struct Work {
 
 /// A master, and agents that answer without delay.
 struct Cluster {
-    master: Master,
+    master: WithSessions<Master>,
     now: Time,
     /// End and number of the write under way.
     writing: Option<(Time, u64)>,
@@ -78,7 +79,14 @@ impl Cluster {
         let leader = Upid::new("master", me.address);
         let seed = 1 + versions.len() as u64;
         let mut cluster = Cluster {
-            master: Master::new(parse("master.json", CONFIG).unwrap().config, me, seed),
+            master: WithSessions::new(
+                Master::new(
+                    parse("master.json", CONFIG).unwrap().config,
+                    me.clone(),
+                    seed,
+                ),
+                me,
+            ),
             now: Time::default(),
             writing: None,
             write: WRITE,

@@ -40,6 +40,7 @@ use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 use prost::Message;
 
 use crate::format;
+use testkit::sessions::WithSessions;
 
 /// Returns the inputs of a transcript, with the effects that they have now.
 pub fn play(transcript: &str) -> String {
@@ -78,7 +79,7 @@ struct Runner {
 
 /// Master of the cluster.
 struct Member {
-    master: Master,
+    master: WithSessions<Master>,
     /// Number and state of the write under way.
     written: Option<(u64, Bytes)>,
     /// Time at which the master stops waiting for the answer to that write.
@@ -157,7 +158,7 @@ impl Runner {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);
             }
-            "message" => self.input(Input::Message {
+            "message" => self.raw_input(Input::Message {
                 from: agent(words[0], "5051"),
                 name: words[1].to_owned(),
                 body: from_hex(words.get(2).copied().unwrap_or_default()),
@@ -174,7 +175,8 @@ impl Runner {
         );
         let config = parse("master.json", &text).unwrap().config;
         // The random numbers of two processes differ.
-        let master = Master::new(config, pid(&self.on), 7 + u64::from(number(&self.on)));
+        let (me, seed) = (pid(&self.on), 7 + u64::from(number(&self.on)));
+        let master = WithSessions::new(Master::new(config, me.clone(), seed), me);
         self.masters.insert(
             self.on.clone(),
             Member {
@@ -315,9 +317,21 @@ impl Runner {
         self.now = end;
     }
 
+    /// Delivers a message as it is, without a session.
+    fn raw_input(&mut self, input: Input) {
+        let now = self.now;
+        self.member().master.master.handle(now, input);
+        self.take_effects();
+    }
+
     fn input(&mut self, input: Input) {
         let now = self.now;
         self.member().master.handle(now, input);
+        self.take_effects();
+    }
+
+    fn take_effects(&mut self) {
+        let now = self.now;
         while let Some(effect) = self.member().master.poll_effect() {
             if let Effect::Io(Io::Store { number, state }) = &effect {
                 let member = self.member();

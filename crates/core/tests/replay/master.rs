@@ -10,6 +10,7 @@ use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
 
 use crate::fixture;
+use testkit::sessions::WithSessions;
 
 fn me() -> Upid {
     "overlay-master@10.0.0.250:5050".parse().unwrap()
@@ -23,7 +24,7 @@ fn agent(n: u8) -> Upid {
 pub struct Player {
     config: String,
     seed: u64,
-    master: Master,
+    master: WithSessions<Master>,
     now: Time,
     /// The value of the log.
     pub log: Bytes,
@@ -191,6 +192,7 @@ impl Player {
     }
 }
 
-fn master(config: &str, seed: u64) -> Master {
-    Master::new(parse("master.json", config).unwrap().config, me(), seed)
+fn master(config: &str, seed: u64) -> WithSessions<Master> {
+    let config = parse("master.json", config).unwrap().config;
+    WithSessions::new(Master::new(config, me(), seed), me())
 }

@@ -1,11 +1,13 @@
 //! Agents that lose their allocations: the operator deletes them, or their leases end.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::{Leadership, MasterParts, leases, registered_agents};
-use crate::master::answers::{DepartedAgent, Departure, DepartureRequest};
+use crate::master::answers::{AgentOperation, AgentRequest, DepartedAgent, Departure};
 use crate::master::endpoints::{DeleteRequest, ReclaimRequest};
 use crate::master::notices;
+use crate::master::trust::Trust;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 use crate::{Level, RequestId, Response};
 
@@ -35,10 +37,10 @@ impl Leadership {
             parts.out.log(Level::Info, line);
             self.depart(parts, *ip, Departure::Deleted);
         }
-        self.answers.departures.push(DepartureRequest {
+        self.answers.agent_requests.push(AgentRequest {
             request,
             jsonp,
-            departure: Departure::Deleted,
+            operation: AgentOperation::Delete,
         });
     }
 
@@ -58,10 +60,34 @@ impl Leadership {
         for ip in agents {
             self.reclaim(parts, ip, "the operator requested it");
         }
-        self.answers.departures.push(DepartureRequest {
+        self.answers.agent_requests.push(AgentRequest {
             request,
             jsonp,
-            departure: Departure::LeaseEnded,
+            operation: AgentOperation::Reclaim,
+        });
+    }
+
+    /// Takes the confirmation of agents back: they may be of an earlier release from now on.
+    pub fn handle_unconfirm(
+        &mut self,
+        parts: &mut MasterParts<'_>,
+        agents: &BTreeSet<Ipv4Addr>,
+        request: RequestId,
+        jsonp: Option<String>,
+    ) {
+        for ip in agents {
+            parts.confirmed.forget(*ip);
+            if self.ledger.trust(*ip) == Some(Trust::Confirmed)
+                && self.ledger.set_trust(*ip, Trust::Legacy)
+            {
+                let line = format!("Agent {ip} may be of an earlier release from now on");
+                parts.out.log(Level::Info, line);
+            }
+        }
+        self.answers.agent_requests.push(AgentRequest {
+            request,
+            jsonp,
+            operation: AgentOperation::Unconfirm,
         });
     }
 
@@ -149,11 +175,11 @@ impl Leadership {
         }
     }
 
-    /// Answers a request to delete or to reclaim, once the log has the changes.
-    pub(super) fn answer_departure(
+    /// Answers a request about agents, once the log has the changes.
+    pub(super) fn answer_agent_request(
         &mut self,
         parts: &mut MasterParts<'_>,
-        request: &DepartureRequest,
+        request: &AgentRequest,
     ) {
         let state = self.state_json(parts.out.now(), parts.sessions);
         let response = Response::json(state, request.jsonp.as_deref());

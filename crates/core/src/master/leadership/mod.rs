@@ -1,10 +1,12 @@
 //! A leading master that has read the log. It answers agents and operators. A change of the
 //! ledger is written to the log before the answers that depend on it are sent.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::answers::PendingAnswers;
+use super::confirmed::ConfirmedAgents;
 use super::counters::Outbox;
 use super::leases::Leases;
 use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
@@ -19,12 +21,17 @@ use crate::{Level, Time};
 
 mod departures;
 mod overlay_changes;
+mod provisional;
 mod registration;
+
+pub use provisional::add_echo;
 
 /// Parts of a master that outlive a term of leadership, and that a leadership borrows.
 pub struct MasterParts<'a> {
     /// The agents that have registered since the process started.
     pub sessions: &'a mut Sessions,
+    /// The processes that have confirmed.
+    pub confirmed: &'a mut ConfirmedAgents,
     /// The writer of the log.
     pub writer: &'a mut Writer,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
@@ -41,6 +48,8 @@ pub struct Leadership {
     answers: PendingAnswers,
     pushes: UnconfirmedPushes,
     peers: Peers,
+    /// Ends of provisional allocations, by agent; some agents may not be provisional any more.
+    provisional_until: BTreeMap<Ipv4Addr, Time>,
 }
 
 /// The time at which an answer can be sent.
@@ -67,12 +76,18 @@ impl Leadership {
                 peers.subscribe(parts.out.now(), ip, subscription);
             }
         }
-        Leadership {
+        let mut leadership = Leadership {
             ledger: Ledger::new(recovery),
             answers: PendingAnswers::default(),
             pushes: UnconfirmedPushes::default(),
             peers,
+            provisional_until: BTreeMap::new(),
+        };
+        let provisional: Vec<_> = leadership.ledger.provisional().collect();
+        for ip in provisional {
+            leadership.prolong_provisional(parts.out.now(), ip);
         }
+        leadership
     }
 
     /// Returns the allocations.
@@ -115,7 +130,9 @@ impl Leadership {
 
     /// Returns when [`tick`](Self::tick) has to be called.
     pub fn due(&self) -> Option<Time> {
-        self.peers.due().into_iter().chain(self.pushes.due()).min()
+        let provisional = self.provisional_until.values().min().copied();
+        let due = [self.peers.due(), self.pushes.due(), provisional];
+        due.into_iter().flatten().min()
     }
 
     /// Sends what is due.
@@ -124,7 +141,9 @@ impl Leadership {
             self.peers.expect_subscriptions(parts.out.now());
         }
         self.peers.tick(parts.out);
-        self.pushes.tick(parts.out, parts.sessions);
+        self.pushes
+            .tick(parts.out, parts.sessions, parts.confirmed.tokens());
+        self.expire_provisional(parts);
     }
 
     // The log.
@@ -152,12 +171,14 @@ impl Leadership {
         for answered in answers.registrations.into_values() {
             self.answer(parts, &answered.registration, &answered.answer);
         }
-        self.pushes.send(parts.out, parts.sessions, answers.pushes);
+        let tokens = parts.confirmed.tokens();
+        self.pushes
+            .send(parts.out, parts.sessions, tokens, answers.pushes);
         for departed in &answers.departed {
             self.finish_departure(parts, departed);
         }
-        for request in &answers.departures {
-            self.answer_departure(parts, request);
+        for request in &answers.agent_requests {
+            self.answer_agent_request(parts, request);
         }
         for change in answers.overlay_changes {
             self.answer_overlay_change(parts, change);
@@ -216,6 +237,7 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
         let is_registered = session.has_allocation_this_term && (session.is_connected || waits);
         let agent = RegisteredAgent {
             requested: session.requested,
+            trust: session.trust(),
             is_connected: session.is_connected,
             accepts_list: session.supports_push() || waits,
         };

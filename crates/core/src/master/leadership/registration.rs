@@ -1,14 +1,17 @@
 //! Registrations and reports of agents.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use super::{AnswerTime, Leadership, MasterParts, leases, registered_agents};
+use super::{AnswerTime, Leadership, MasterParts, leases, provisional, registered_agents};
 use crate::allocation::allocator::{AllocationRequest, Exhausted};
 use crate::master::answers::AnsweredRegistration;
+use crate::master::confirmed::SenderProof;
 use crate::master::ledger::GrantedAllocation;
 use crate::master::notices;
 use crate::master::peers::{ListForm, Subscription};
 use crate::master::pending::Registration;
+use crate::master::trust::Trust;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
@@ -16,32 +19,39 @@ use crate::proto::internal::{
 };
 use crate::{Effect, Io, Level, Upid};
 
+/// Shortest time between two new connections to an agent.
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(5);
+
 impl Leadership {
     /// Allocates what a registering agent requests and does not have yet. The answer is sent as
     /// soon as the log has the allocation.
     pub fn register(&mut self, parts: &mut MasterParts<'_>, registration: Registration) {
-        let Registration { ip, from, message } = &registration;
-        let ip = *ip;
+        let ip = registration.ip;
+        let trust = match self.trust_of(parts, &registration) {
+            Ok(trust) => trust,
+            Err(reason) => return drop_registration(parts, &registration.from, &reason),
+        };
+        let Registration { from, message, .. } = &registration;
         let request = AllocationRequest::from_network_config(&message.network_config);
-        let granted = match self.allocate(parts, ip, request) {
+        let granted = match self.allocate(parts, ip, request, trust) {
             Ok(granted) => granted,
             Err(exhausted) => return refuse(parts, from, &exhausted),
         };
         report_exhausted(parts, from, &granted);
-        // Agents also register to refresh what the master knows. That must not break the
-        // connection, which the Mesos master uses as well.
-        let reconnect = parts
-            .sessions
-            .find(from)
-            .is_some_and(|(_, session)| session.is_list_unconfirmed);
+        let reconnect = needs_reconnect(parts, from);
         parts.out.push(Effect::Io(Io::Link {
             to: from.clone(),
             reconnect,
         }));
-        let form = list_form(message);
-        parts
-            .sessions
-            .register(parts.out.now(), ip, from, form, request);
+        let (now, form) = (parts.out.now(), list_form(message));
+        parts.sessions.register(now, &registration, form, request);
+        if let Some((_, session)) = parts.sessions.find(from).filter(|_| reconnect) {
+            session.reconnected_at = Some(now);
+        }
+        self.prolong_provisional(now, ip);
+        if provisional::returns_epoch(message.peers.as_ref(), self.peers.epoch()) {
+            self.accept(parts, ip);
+        }
         let problems = &granted.list.problems;
         if let Some((_, session)) = parts.sessions.find(from).filter(|_| !problems.is_empty()) {
             session.set_last_error(parts.out.now(), &problems.join("; "));
@@ -75,20 +85,28 @@ impl Leadership {
         parts: &mut MasterParts<'_>,
         ip: Ipv4Addr,
         request: AllocationRequest,
+        trust: Trust,
     ) -> Result<GrantedAllocation, Exhausted> {
         loop {
-            let shortage = match self.ledger.allocate(ip, request) {
+            let shortage = match self.ledger.allocate(ip, request, trust) {
                 Ok(granted) => return Ok(granted),
                 Err(shortage) => shortage,
             };
-            let ended = leases(parts, &self.answers).ended(self.ledger.agents());
-            let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &ended)
+            let mut candidates: Vec<_> = self.ledger.provisional().collect();
+            if trust == Trust::Provisional {
+                candidates.clear();
+            }
+            candidates.extend(leases(parts, &self.answers).ended(self.ledger.agents()));
+            let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &candidates)
             else {
-                return self.ledger.allocate_available(ip, request);
+                return self.ledger.allocate_available(ip, request, trust);
             };
             for other in agents {
                 let reason = format!("agent {ip} needs it: {}", exhausted.reason());
-                self.reclaim(parts, other, &reason);
+                match self.ledger.trust(other) {
+                    Some(Trust::Provisional) => self.end_provisional(parts, other, &reason),
+                    _ => self.reclaim(parts, other, &reason),
+                }
             }
         }
     }
@@ -132,15 +150,16 @@ impl Leadership {
         };
         let (notices, pid) = (session.notices.clone(), session.pid.clone());
         let connected = session.is_connected;
+        let mut list = UpdateAgentOverlaysMessage {
+            notices,
+            ..answer.clone()
+        };
+        if session.proof == SenderProof::None {
+            provisional::add_echo(&mut list, parts.confirmed.tokens(), &pid);
+        }
         // A list of an earlier write must not be sent again.
         self.pushes.remove(to.ip);
-        parts.out.send(
-            &to.from,
-            &UpdateAgentOverlaysMessage {
-                notices,
-                ..answer.clone()
-            },
-        );
+        parts.out.send(&to.from, &list);
         parts.sessions.record_list_sent(to.ip, answer.revision());
         match to.message.peers.zip(list_form(&to.message)) {
             Some((version, form)) if connected => {
@@ -158,6 +177,7 @@ impl Leadership {
         parts: &mut MasterParts<'_>,
         from: &Upid,
         report: AgentRegisteredMessage,
+        proof: &SenderProof,
     ) {
         let Some((ip, session)) = parts.sessions.find(from) else {
             parts.out.counters.reports.dropped += 1;
@@ -177,7 +197,14 @@ impl Leadership {
         parts
             .out
             .send(from, &AgentRegisteredAcknowledgement::default());
-        self.release_drained(parts, ip, &report);
+        if *proof == SenderProof::None {
+            // Anybody may have sent it, so nothing is released.
+            if provisional::returns_echo(&report, parts.confirmed.tokens(), from) {
+                self.accept(parts, ip);
+            }
+        } else {
+            self.release_drained(parts, ip, &report);
+        }
         parts.sessions.record_report(from, report);
     }
 
@@ -217,6 +244,25 @@ impl Leadership {
         }
         self.handle_drain_outcome(parts, outcome);
     }
+}
+
+/// Returns whether a registration needs a new connection, since the agent has not reported after
+/// the latest list. Agents also register to refresh what the master knows. That must not break
+/// the connection, which the Mesos master uses as well.
+fn needs_reconnect(parts: &mut MasterParts<'_>, from: &Upid) -> bool {
+    let now = parts.out.now();
+    parts.sessions.find(from).is_some_and(|(_, session)| {
+        let is_recent = |at| now.since(at) < RECONNECT_INTERVAL;
+        session.is_list_unconfirmed && !session.reconnected_at.is_some_and(is_recent)
+    })
+}
+
+/// Drops a registration that is not served.
+fn drop_registration(parts: &mut MasterParts<'_>, from: &Upid, reason: &str) {
+    parts.out.counters.registers.dropped += 1;
+    parts.out.warn("not served", || {
+        format!("The registration of {from} is dropped: {reason}")
+    });
 }
 
 /// Refuses a registration for which there is no VTEP address.

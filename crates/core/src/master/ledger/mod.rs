@@ -27,6 +27,7 @@ use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe};
 use super::recovery::Recovery;
 use super::state_codec::encode_state;
+use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, Exhausted};
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
@@ -53,6 +54,8 @@ pub struct RegisteredAgent {
     pub is_connected: bool,
     /// The agent accepts unsolicited lists, or waits for an answer.
     pub accepts_list: bool,
+    /// Trust in the agent if it has no allocation yet.
+    pub trust: Trust,
 }
 
 /// The allocations of all agents, with the networks in force.
@@ -63,6 +66,8 @@ pub struct Ledger {
     records: BTreeMap<Ipv4Addr, AgentRecord>,
     /// Encoded records. Those of agents in `uncommitted` are stale.
     encoded: EncodedAgents,
+    /// The agents whose trust is provisional.
+    provisional: BTreeSet<Ipv4Addr>,
     drain_holders: DrainHolders,
     reclaimed: ReclaimedAllocations,
     uncommitted: Uncommitted,
@@ -148,6 +153,7 @@ impl Ledger {
             networks,
             allocator: recovery.allocator,
             encoded: EncodedAgents::new(&recovery.records),
+            provisional: provisional(&recovery.records),
             records: recovery.records,
             reclaimed: recovery.reclaimed,
             uncommitted: Uncommitted {
@@ -179,6 +185,16 @@ impl Ledger {
         self.drain_holders.has(overlay)
     }
 
+    /// Returns the trust in an agent with an allocation.
+    pub fn trust(&self, ip: Ipv4Addr) -> Option<Trust> {
+        self.records.get(&ip).map(|record| record.trust)
+    }
+
+    /// Returns the provisional agents.
+    pub fn provisional(&self) -> impl ExactSizeIterator<Item = Ipv4Addr> {
+        self.provisional.iter().copied()
+    }
+
     /// Finds an agent by its allocation.
     pub fn find(&self, matches: impl Fn(Ipv4Addr, &Allocation) -> bool) -> Option<Ipv4Addr> {
         self.records
@@ -208,11 +224,12 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
+        trust: Trust,
     ) -> Result<GrantedAllocation, Shortage> {
         let (allocation, outcome) = self.try_allocate(ip, request);
         match outcome {
             Ok(exhausted) if exhausted.is_empty() => {
-                Ok(self.grant(ip, request, allocation, exhausted))
+                Ok(self.grant(ip, request, trust, allocation, exhausted))
             }
             Ok(exhausted) => {
                 let before = self.allocation(ip).cloned().unwrap_or_default();
@@ -235,9 +252,10 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
+        trust: Trust,
     ) -> Result<GrantedAllocation, Exhausted> {
         let (allocation, outcome) = self.try_allocate(ip, request);
-        outcome.map(|exhausted| self.grant(ip, request, allocation, exhausted))
+        outcome.map(|exhausted| self.grant(ip, request, trust, allocation, exhausted))
     }
 
     /// Allocates what an agent requests and does not have yet, without storing it. Returns the
@@ -262,13 +280,14 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
+        trust: Trust,
         allocation: Allocation,
         exhausted: Vec<Exhausted>,
     ) -> GrantedAllocation {
         let (overlays, is_new) = if allocation.overlays.is_empty() {
             (Vec::new(), false)
         } else {
-            self.put_record(ip, request, allocation)
+            self.put_record(ip, request, trust, allocation)
         };
         GrantedAllocation {
             list: list(overlays, &exhausted, &self.networks),
@@ -283,6 +302,7 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         requested: AllocationRequest,
+        trust: Trust,
         allocation: Allocation,
     ) -> (Vec<proto::AgentOverlayInfo>, bool) {
         let known = self.records.get_mut(&ip);
@@ -291,7 +311,7 @@ impl Ledger {
             .map(|record| record.inactive.clone())
             .unwrap_or_default();
         let network = &self.networks.network;
-        let description = describe(network, ip, &allocation, requested, &inactive);
+        let description = describe(network, ip, &allocation, requested, trust, &inactive);
         let before = known.as_ref().map(|record| &record.encoded);
         let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
         let is_new = match known {
@@ -307,15 +327,40 @@ impl Ledger {
                 let record = AgentRecord {
                     allocation,
                     requested,
+                    trust,
                     inactive,
                     encoded,
                 };
                 self.records.insert(ip, record);
                 self.uncommitted.agents.insert(ip);
+                self.note_trust(ip, trust);
                 is_new
             }
         };
         (description.sent, is_new)
+    }
+
+    /// Changes the trust in an agent. Returns `false` if the agent has no allocation, or its
+    /// trust is the same.
+    pub fn set_trust(&mut self, ip: Ipv4Addr, trust: Trust) -> bool {
+        let Some(record) = self.records.get_mut(&ip) else {
+            return false;
+        };
+        if record.trust == trust {
+            return false;
+        }
+        record.trust = trust;
+        record.renew(&self.networks.network, ip);
+        self.uncommitted.agents.insert(ip);
+        self.note_trust(ip, trust);
+        true
+    }
+
+    fn note_trust(&mut self, ip: Ipv4Addr, trust: Trust) {
+        match trust {
+            Trust::Provisional => self.provisional.insert(ip),
+            Trust::Legacy | Trust::Confirmed => self.provisional.remove(&ip),
+        };
     }
 
     /// Chooses agents whose reclaimed allocations would make room in one of the exhausted
@@ -440,6 +485,7 @@ impl Ledger {
         let record = self.records.remove(&ip)?;
         self.allocator.release(&record.allocation);
         self.drain_holders.remove_agent(ip);
+        self.provisional.remove(&ip);
         self.uncommitted.agents.insert(ip);
         Some(record)
     }
@@ -503,6 +549,7 @@ impl AgentRecord {
             ip,
             &self.allocation,
             self.requested,
+            self.trust,
             &self.inactive,
         );
         self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
@@ -521,6 +568,14 @@ fn list(
         revision: Some(networks.revision),
         ..Default::default()
     }
+}
+
+/// Returns the provisional agents.
+fn provisional(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> BTreeSet<Ipv4Addr> {
+    let provisional = records
+        .iter()
+        .filter(|(_, record)| record.trust == Trust::Provisional);
+    provisional.map(|(ip, _)| *ip).collect()
 }
 
 /// Returns the subnets that agents have, by overlay.

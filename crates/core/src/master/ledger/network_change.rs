@@ -5,12 +5,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
-use super::{list, subnets};
+use super::{list, provisional, subnets};
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, DualStack};
 use crate::config::Network;
 use crate::master::draining::DrainHolders;
 use crate::master::networks::{Change, Networks, Refusal, describe as describe_overlay};
 use crate::master::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
+use crate::master::trust::Trust;
 use crate::proto;
 
 /// The way in which the subnets of a removed overlay are released.
@@ -229,6 +230,7 @@ impl Ledger {
         self.networks = Arc::new(networks);
         self.allocator = allocator;
         self.records = records;
+        self.provisional = provisional(&self.records);
         self.drain_holders = DrainHolders::new(&self.networks, &self.records);
         self.uncommitted.agents.extend(changed);
         self.uncommitted.networks = true;
@@ -287,7 +289,10 @@ impl Draft {
                 .allocate_missing(network, requested, &mut allocation)
                 .unwrap_or_else(|vtep| vec![vtep]);
         }
-        let (record, sent) = renewed(network, ip, allocation, requested, record).unzip();
+        let trust = record.map(|record| record.trust);
+        let trust = trust.or(registered.map(|agent| agent.trust));
+        let trust = trust.unwrap_or_default();
+        let (record, sent) = renewed(network, ip, allocation, requested, trust, record).unzip();
         if registered.is_some_and(|agent| agent.accepts_list) {
             let list = list(sent.unwrap_or_default(), &exhausted, &self.networks);
             self.lists.insert(ip, list);
@@ -308,6 +313,7 @@ fn renewed(
     ip: Ipv4Addr,
     allocation: Allocation,
     requested: AllocationRequest,
+    trust: Trust,
     before: Option<&AgentRecord>,
 ) -> Option<(AgentRecord, Vec<proto::AgentOverlayInfo>)> {
     if allocation.overlays.is_empty() {
@@ -317,12 +323,13 @@ fn renewed(
         .map(|record| inactive_overlays(network, &record.encoded.decode().overlays))
         .unwrap_or_default();
     inactive.retain(|overlay| allocation.overlays.contains_key(&overlay.info.name));
-    let description = describe(network, ip, &allocation, requested, &inactive);
+    let description = describe(network, ip, &allocation, requested, trust, &inactive);
     let before = before.map(|record| &record.encoded);
     let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
     let record = AgentRecord {
         allocation,
         requested,
+        trust,
         inactive,
         encoded,
     };

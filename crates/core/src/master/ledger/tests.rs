@@ -13,6 +13,7 @@ use crate::config::master::parse;
 use crate::config::overlay::parse_definition;
 use crate::master::networks::Change;
 use crate::master::recovery::recover;
+use crate::master::trust::Trust;
 
 const ALL: AllocationRequest = AllocationRequest {
     allocate_subnet: true,
@@ -82,7 +83,7 @@ impl World {
         let ended: Vec<_> = ended.iter().copied().filter(|other| *other != ip).collect();
         loop {
             let before = self.ledger.allocator.clone();
-            let shortage = match self.ledger.allocate(ip, request) {
+            let shortage = match self.ledger.allocate(ip, request, Trust::Legacy) {
                 Ok(granted) => {
                     assert_eq!(granted.exhausted, []);
                     break;
@@ -91,7 +92,7 @@ impl World {
             };
             assert_eq!(self.ledger.allocator, before, "nothing was allocated");
             let Some((_, agents)) = self.ledger.choose_reclaim(ip, &shortage, &ended) else {
-                let granted = self.ledger.allocate_available(ip, request);
+                let granted = self.ledger.allocate_available(ip, request, Trust::Legacy);
                 assert!(granted.is_ok() || self.ledger.allocation(ip).is_none());
                 break;
             };
@@ -109,6 +110,7 @@ impl World {
             requested: request,
             is_connected: true,
             accepts_list: true,
+            trust: Trust::Legacy,
         };
         self.registered.insert(ip, agent);
     }
@@ -248,6 +250,7 @@ fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
     let AgentRecord {
         allocation,
         requested,
+        trust,
         inactive,
         encoded,
     } = record;
@@ -258,7 +261,14 @@ fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
         .collect();
     let noted = inactive.iter().map(|overlay| overlay.info.name.as_str());
     assert_eq!(noted.collect::<BTreeSet<_>>(), not_in_force, "{ip}");
-    let described = describe(&networks.network, ip, allocation, *requested, inactive);
+    let described = describe(
+        &networks.network,
+        ip,
+        allocation,
+        *requested,
+        *trust,
+        inactive,
+    );
     assert_eq!(encoded.decode(), described.stored, "{ip} is encoded");
 }
 
@@ -366,11 +376,17 @@ fn a_shortage_changes_nothing_and_what_is_available_can_be_had() {
     }
     world.begin_write();
     world.finish_write();
-    let shortage = world.ledger.allocate(agent(5), ALL).unwrap_err();
+    let shortage = world
+        .ledger
+        .allocate(agent(5), ALL, Trust::Legacy)
+        .unwrap_err();
     assert_eq!(shortage.exhausted.len(), 1);
     assert!(!world.ledger.has_uncommitted());
     world.check();
-    let granted = world.ledger.allocate_available(agent(5), ALL).unwrap();
+    let granted = world
+        .ledger
+        .allocate_available(agent(5), ALL, Trust::Legacy)
+        .unwrap();
     assert!(granted.is_new);
     assert_eq!(granted.exhausted, shortage.exhausted);
     assert_eq!(granted.list.overlays.len(), 1);
@@ -407,7 +423,7 @@ fn an_unchanged_registration_is_no_change() {
     let mut world = World::new();
     world.register(agent(1), ALL, &[]);
     world.begin_write();
-    let granted = world.ledger.allocate(agent(1), ALL).unwrap();
+    let granted = world.ledger.allocate(agent(1), ALL, Trust::Legacy).unwrap();
     assert!(!granted.is_new && !world.ledger.has_uncommitted());
     assert_eq!(granted.list.overlays.len(), 2);
     // Another request changes the record, but not the allocation.
@@ -415,7 +431,10 @@ fn an_unchanged_registration_is_no_change() {
         docker_bridge: false,
         ..ALL
     };
-    let granted = world.ledger.allocate(agent(1), request).unwrap();
+    let granted = world
+        .ledger
+        .allocate(agent(1), request, Trust::Legacy)
+        .unwrap();
     assert!(!granted.is_new && world.ledger.has_uncommitted_of(agent(1)));
 }
 

@@ -146,6 +146,11 @@ impl PeerHistory {
         }
     }
 
+    /// Returns the number of the epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Returns the number of the latest change.
     pub fn version(&self) -> u64 {
         self.version

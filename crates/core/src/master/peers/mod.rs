@@ -83,6 +83,11 @@ impl Peers {
             .handle_received(out, &mut self.history, ip, reported)
     }
 
+    /// Returns the epoch, which only agents know that were sent a list.
+    pub fn epoch(&self) -> u64 {
+        self.history.epoch()
+    }
+
     /// Returns the number of subscribed agents that have not confirmed the latest version.
     pub fn count_behind(&self) -> usize {
         self.delivery.count_behind(self.history.version())

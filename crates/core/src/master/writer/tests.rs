@@ -7,6 +7,7 @@ use crate::allocation::allocator::AllocationRequest;
 use crate::config::master::parse;
 use crate::master::ledger::Ledger;
 use crate::master::recovery::recover;
+use crate::master::trust::Trust;
 use crate::proto::State;
 
 fn at(ms: u64) -> Time {
@@ -39,7 +40,7 @@ fn delta(ips: &[Ipv4Addr], networks: bool) -> Delta {
         enable_ipv6: true,
     };
     for ip in ips {
-        ledger.allocate(*ip, request).unwrap();
+        ledger.allocate(*ip, request, Trust::Legacy).unwrap();
     }
     ledger.take_delta().0
 }

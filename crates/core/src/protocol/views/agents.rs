@@ -90,6 +90,8 @@ pub struct Agent<'a, F> {
 #[derive(Serialize)]
 struct AgentHead<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    authentication: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     configuration_attempts: Option<u32>,
     connected: bool,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -100,7 +102,7 @@ struct AgentHead<'a> {
 }
 
 /// The state of an agent, as far as its master knows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Presence<'a> {
     /// The agent is connected.
     pub connected: bool,
@@ -111,6 +113,9 @@ pub struct Presence<'a> {
     pub host_errors: &'a [String],
     /// The most recent error, even if it has since been resolved.
     pub last_error: Option<LastError<'a>>,
+    /// Authentication of the agent's messages: `key <id>`, `confirmed` or `none`. `None` if it
+    /// has not registered with this master.
+    pub authentication: Option<String>,
 }
 
 /// An error of an agent.
@@ -131,6 +136,7 @@ impl<'a, F: Fn(&str) -> Option<&'a State>> Agent<'a, F> {
         state: F,
     ) -> Agent<'a, F> {
         let head = AgentHead {
+            authentication: presence.authentication,
             configuration_attempts: stored.configuration_attempts,
             connected: presence.connected,
             host_errors: presence.host_errors,

@@ -23,6 +23,7 @@ pub fn agent<'a>(info: &'a proto::AgentInfo, details: &AgentDetails<'a>) -> Vec<
         host_errors: details.host_errors,
         ip: &info.ip,
         master: details.master,
+        master_authentication: details.master_authentication,
         notices: details.notices,
         overlays: info.overlays.iter().map(overlay).collect(),
         problems: details.problems,
@@ -41,6 +42,8 @@ pub struct AgentDetails<'a> {
     pub host_errors: &'a [String],
     /// The pid of the leading overlay master.
     pub master: Option<&'a str>,
+    /// How that master's messages are known to be its own.
+    pub master_authentication: Option<&'a str>,
     /// The changes of its subnets that the operator should know.
     pub notices: &'a [String],
     /// The reasons why the agent lacks something that its master should assign.
@@ -60,6 +63,8 @@ struct OwnAgent<'a> {
     ip: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     master: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    master_authentication: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     notices: &'a [String],
     #[serde(skip_serializing_if = "Vec::is_empty")]

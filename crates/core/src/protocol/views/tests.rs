@@ -78,7 +78,7 @@ fn the_state_has_the_form_that_readers_expect() {
         let ip = Ipv4Addr::new(10, 0, 0, 1);
         let (prepared, failed) = (&prepared, &failed);
         let state = move |name: &str| (name == "dcos").then_some(failed);
-        std::iter::once(Agent::new(ip, prepared, presence, state))
+        std::iter::once(Agent::new(ip, prepared, presence.clone(), state))
     };
     let capacity = |overlay: Option<&str>| match overlay {
         Some(name) => {
@@ -213,13 +213,14 @@ fn an_agent_shows_more_of_itself_than_its_master() {
         draining: &["d".to_owned()],
         host_errors: &errors,
         master: Some("m@1.2.3.4:5"),
+        master_authentication: Some("confirmed"),
         notices: &["n".to_owned()],
         problems: &problems,
         registered: false,
     };
     assert_eq!(
         String::from_utf8(agent(&info, &details)).unwrap(),
-        r#"{"draining":["d"],"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","notices":["n"],"problems":["p"],"registered":false}"#
+        r#"{"draining":["d"],"host_errors":["e"],"ip":"10.0.0.1","master":"m@1.2.3.4:5","master_authentication":"confirmed","notices":["n"],"problems":["p"],"registered":false}"#
     );
 }
 

@@ -1,0 +1,176 @@
+//! Agents of earlier releases: the trust in them, and the provisional ones.
+//!
+//! They do not answer challenges. But they return what they were sent: C++ modules the unknown
+//! fields of their overlays, and mesos-overlay 0.1 the epoch of their peers. Until then the
+//! allocation of such an agent is provisional.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Leadership, MasterParts};
+use crate::config::authentication::Confirmation;
+use crate::master::answers::Departure;
+use crate::master::confirmed::SenderProof;
+use crate::master::pending::Registration;
+use crate::master::trust::Trust;
+use crate::proto::internal::{AgentRegisteredMessage, PeersVersion, UpdateAgentOverlaysMessage};
+use crate::protocol::session::secrets::{TokenIssuer, equal};
+use crate::{Level, Time, Upid};
+
+/// Largest number of provisional agents: so few that they do not matter in a range of any
+/// size, and that a cluster of earlier releases still starts within minutes.
+const LIMIT: usize = 64;
+/// Time after the latest registration after which a provisional allocation ends. Agents of
+/// earlier releases try again after 10 minutes at most.
+const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Shortest time between two registrations of an agent that are handled. Agents wait longer, so
+/// more are repetitions.
+const REPETITION: Duration = Duration::from_millis(100);
+
+impl Leadership {
+    /// Returns the trust that the allocation for a registration has.
+    ///
+    /// # Errors
+    /// Why the registration is not served. The text continues a sentence.
+    pub(super) fn trust_of(
+        &self,
+        parts: &MasterParts<'_>,
+        registration: &Registration,
+    ) -> Result<Trust, String> {
+        if registration.proof != SenderProof::None {
+            return Ok(Trust::Confirmed);
+        }
+        self.check_legacy(parts, registration.ip)?;
+        let now = parts.out.now();
+        let is_repetition = parts.sessions.get(registration.ip).is_some_and(|session| {
+            *session.pid == registration.from
+                && session.has_allocation_this_term
+                && now.since(session.registered_at) < REPETITION
+        });
+        if is_repetition {
+            return Err("it repeats the one before".to_owned());
+        }
+        match self.ledger.trust(registration.ip) {
+            // Only with agent_confirmation "optional".
+            Some(Trust::Confirmed) => Ok(Trust::Legacy),
+            Some(trust) => Ok(trust),
+            None if self.ledger.provisional().len() < LIMIT => Ok(Trust::Provisional),
+            None => Err(format!(
+                "{LIMIT} agents of earlier releases have not shown yet that they receive what is \
+                 sent to them, and no more are admitted"
+            )),
+        }
+    }
+
+    /// Checks whether messages outside of a session can be those of the agent at `ip`.
+    ///
+    /// # Errors
+    /// Why they cannot. The text continues a sentence.
+    pub fn check_legacy(&self, parts: &MasterParts<'_>, ip: Ipv4Addr) -> Result<(), String> {
+        let is_confirmed = self.ledger.trust(ip) == Some(Trust::Confirmed);
+        match parts.confirmed.authentication().confirmation {
+            Confirmation::Optional => Ok(()),
+            Confirmation::Always => Err("it is not part of a session, which agent_confirmation \
+                                         \"always\" of the master's configuration demands"
+                .to_owned()),
+            Confirmation::Once if is_confirmed => Err(format!(
+                "it is not part of a session, and agent {ip} has confirmed a registration before. \
+                 If the agent went back to an earlier release: POST {{\"agents\": [\"{ip}\"]}} to \
+                 /overlay-master/agents/unconfirm"
+            )),
+            Confirmation::Once => Ok(()),
+        }
+    }
+
+    /// Ends that an agent is provisional: it has shown that it receives what is sent to it.
+    pub(super) fn accept(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr) {
+        if self.ledger.trust(ip) == Some(Trust::Provisional)
+            && self.ledger.set_trust(ip, Trust::Legacy)
+        {
+            let line = format!("Agent {ip}, of an earlier release, has received its overlays");
+            parts.out.log(Level::Info, line);
+        }
+    }
+
+    /// Handles an acknowledgement of peers by an agent of an earlier release.
+    pub fn handle_legacy_position(
+        &mut self,
+        parts: &mut MasterParts<'_>,
+        ip: Ipv4Addr,
+        version: &PeersVersion,
+    ) {
+        if returns_epoch(Some(version), self.peers.epoch()) {
+            self.accept(parts, ip);
+        }
+    }
+
+    /// Frees the allocation of a provisional agent.
+    pub(super) fn end_provisional(
+        &mut self,
+        parts: &mut MasterParts<'_>,
+        ip: Ipv4Addr,
+        reason: &str,
+    ) {
+        let Some(allocation) = self.ledger.allocation(ip) else {
+            return;
+        };
+        let line = format!(
+            "Taking {allocation} from {ip}, which registered as an agent of an earlier release \
+             and has not shown that it receives what is sent to it; {reason}"
+        );
+        parts.out.log(Level::Warning, line);
+        self.depart(parts, ip, Departure::Deleted);
+    }
+
+    /// Notes that a provisional agent has registered.
+    pub(super) fn prolong_provisional(&mut self, now: Time, ip: Ipv4Addr) {
+        if self.ledger.trust(ip) == Some(Trust::Provisional) {
+            self.provisional_until.insert(ip, now + LIFETIME);
+        }
+    }
+
+    /// Frees the provisional allocations that have expired.
+    pub(super) fn expire_provisional(&mut self, parts: &mut MasterParts<'_>) {
+        let now = parts.out.now();
+        let expired: Vec<_> = self
+            .provisional_until
+            .extract_if(.., |_, until| *until <= now)
+            .map(|(ip, _)| ip)
+            .collect();
+        for ip in expired {
+            if self.ledger.trust(ip) == Some(Trust::Provisional) {
+                self.end_provisional(parts, ip, "its time is over");
+            }
+        }
+    }
+}
+
+/// Adds the bytes that a C++ module returns to a list for an agent of an earlier release.
+pub fn add_echo(list: &mut UpdateAgentOverlaysMessage, tokens: &TokenIssuer, pid: &Upid) {
+    let echo = Bytes::copy_from_slice(&tokens.echo(pid));
+    for overlay in &mut list.overlays {
+        overlay.echo = Some(echo.clone());
+    }
+}
+
+/// Returns whether a report has the bytes that the agent was sent with its list.
+pub(super) fn returns_echo(
+    report: &AgentRegisteredMessage,
+    tokens: &TokenIssuer,
+    pid: &Upid,
+) -> bool {
+    let echo = tokens.echo(pid);
+    let echoes = report
+        .overlays
+        .iter()
+        .filter_map(|overlay| overlay.echo.as_deref());
+    echoes.into_iter().any(|returned| equal(returned, &echo))
+}
+
+/// Returns whether a version has the epoch of this term, which only agents know that were sent
+/// a list of peers.
+pub(super) fn returns_epoch(version: Option<&PeersVersion>, epoch: u64) -> bool {
+    version.is_some_and(|version| equal(&version.epoch().to_be_bytes(), &epoch.to_be_bytes()))
+}
