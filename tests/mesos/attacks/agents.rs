@@ -17,7 +17,7 @@ use super::{
     Bounds, Kernels, RATE, agent, assert_warned, attacked, containers, dump, forged, host, master,
     warns,
 };
-use crate::common::{LIMIT, all_ok, start, wait_reach, wait_state};
+use crate::common::{LIMIT, all_ok, start, wait_reach, wait_settled, wait_state};
 
 /// Limit of a flood that a test ends.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -57,6 +57,7 @@ fn forged_lists_change_nothing() {
     let tasks = containers.each_ref().map(Container::client);
     wait_reach(&tasks);
     let traffic = Traffic::start(&tasks, LIMIT).unwrap();
+    wait_settled(host(&cluster.agents[0]));
     let before = dump(host(&cluster.agents[0]));
     let subnet = wait_registered(&cluster.agents[0]);
     let leader = master(&cluster);

@@ -38,8 +38,10 @@ fn flood_of_agents(test: &str, count: u64, addresses: Option<&str>) {
     cluster.agents[0].start().unwrap();
     wait_state(&mut cluster, "the first agent", |state| all_ok(state, 1));
     let watch = Watch::start(&cluster.master, "/overlay-master/health").unwrap();
-    let body = forged::registration();
-    let make = move |number| message(&made_up(number), "overlay-master", &body);
+    let make = |number| {
+        let registration = forged::registration(number);
+        message(&made_up(number), "overlay-master", &registration)
+    };
     let from = sender(&cluster.agents[1], &master(&cluster));
     let mut flood = Flood::fast(from, count, LIMIT, make);
     let started = Instant::now();
@@ -117,10 +119,13 @@ fn one_registration_a_hundred_thousand_times() {
     wait_state(&mut cluster, "both agents", |state| all_ok(state, 2));
     let watch = Watch::start(&cluster.master, "/overlay-master/health").unwrap();
     let victim = agent(&cluster.agents[0]).to_string();
-    let bytes = message(&victim, "overlay-master", &forged::registration());
+    let make = |number| message(&victim, "overlay-master", &forged::registration(number));
+    let bytes = [make(0), make(1)];
     let from = sender(&cluster.agents[1], &master(&cluster));
     let limit = Duration::from_secs(10);
-    let mut flood = Flood::fast(from, 120_000, limit, move |_| bytes.clone());
+    let mut flood = Flood::fast(from, 120_000, limit, move |number| {
+        bytes[(number % 2) as usize].clone()
+    });
     let sent = flood.finish().unwrap();
     wait_state(&mut cluster, "both agents", |state| all_ok(state, 2));
     let watched = watch.stop(&format!("row 8, {sent:?}")).unwrap();

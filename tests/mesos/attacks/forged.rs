@@ -150,8 +150,10 @@ pub fn absurd_to_agent(from: &str, master: &str, number: u64) -> Vec<u8> {
     }
 }
 
-/// Returns a registration of an agent that wants subnets.
-pub fn registration() -> RegisterAgentMessage {
+/// Returns a registration of an agent that wants subnets: every other one as this release sends it,
+/// with a nonce, and the others as earlier ones do.
+pub fn registration(number: u64) -> RegisterAgentMessage {
+    let nonce = number.is_multiple_of(2).then(|| vec![7; 16].into());
     RegisterAgentMessage {
         network_config: AgentNetworkConfig {
             docker_bridge: Some(false),
@@ -159,13 +161,14 @@ pub fn registration() -> RegisterAgentMessage {
         },
         peers: Some(PeersVersion::default()),
         unpacks_peers: Some(true),
+        nonce,
         ..Default::default()
     }
 }
 
 /// Returns a registration of an agent that gives up its subnets.
-pub fn without_subnets() -> RegisterAgentMessage {
-    let mut message = registration();
+pub fn without_subnets(number: u64) -> RegisterAgentMessage {
+    let mut message = registration(number);
     message.network_config.allocate_subnet = Some(false);
     message.network_config.mesos_bridge = Some(false);
     message
@@ -190,9 +193,9 @@ pub fn of_victim(victim: &str, other_port: &str, number: u64) -> Vec<u8> {
     let round = number / 7;
     let from_victim = |report| forge(victim, MASTER_ID, number, &report);
     match number % 7 {
-        0 => forge(victim, MASTER_ID, number, &without_subnets()),
-        1 => forge(victim, MASTER_ID, number, &registration()),
-        2 => forge(other_port, MASTER_ID, number, &registration()),
+        0 => forge(victim, MASTER_ID, number, &without_subnets(round)),
+        1 => forge(victim, MASTER_ID, number, &registration(round)),
+        2 => forge(other_port, MASTER_ID, number, &registration(round)),
         3 => from_victim(report(round % 40)),
         4 => from_victim(report(u64::MAX)),
         5 => {

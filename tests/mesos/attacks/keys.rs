@@ -171,7 +171,7 @@ fn with_seen_secrets(cluster: &Cluster, tapped: &[Tapped]) -> [Sender; 2] {
         ..Default::default()
     };
     let seen = AgentRegisteredMessage::decode(last(AgentRegisteredMessage::NAME).as_slice());
-    let mut registration = forged::without_subnets();
+    let mut registration = forged::without_subnets(0);
     registration.session = later(seen.unwrap().session);
     let mut senders = [&victim, &leader].map(|to| sender(&cluster.agents[1], to));
     senders[0].send(&leader.to_string(), &list).unwrap();

@@ -58,13 +58,13 @@ fn floods(cluster: &Cluster) -> [Flood; 2] {
     let made_up = |number| {
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 240, 0, 1)) + number as u32);
         let from = format!("{AGENT_ID}@{ip}:5051");
-        message(&from, MASTER_ID, &forged::registration())
+        message(&from, MASTER_ID, &forged::registration(number))
     };
     let ours = agent(&cluster.agents[0]).to_string();
-    let repeated = message(&ours, MASTER_ID, &forged::registration());
+    let repeated = move |number| message(&ours, MASTER_ID, &forged::registration(number));
     [
         Flood::fast(sender(), 5000, LIMIT, made_up),
-        Flood::steady(sender(), RATE, LIMIT, move |_| repeated.clone()),
+        Flood::steady(sender(), RATE, LIMIT, repeated),
     ]
 }
 
