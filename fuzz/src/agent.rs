@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::config::overlay::is_overlay_name;
@@ -12,17 +13,20 @@ use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, AgentRegisteredMessage, UpdateAgentOverlaysMessage,
+    AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
+    RegistrationChallengeMessage, UpdateAgentOverlaysMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::{NAMES, Named};
+use overlay_core::protocol::session::join;
 use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, MASTER_ID, Machine, StoreOutcome, Time, Upid,
 };
 use prost::Message;
 
 use crate::is_line;
+use crate::session::{IN_SESSION, Secret};
 use crate::steps;
 use crate::steps::{Asked, Step};
 
@@ -52,6 +56,10 @@ struct World {
     requests: u64,
     answers: u64,
     reported: Option<AgentRegisteredMessage>,
+    /// Latest registration, and its receiver.
+    registered: Option<(Upid, RegisterAgentMessage)>,
+    /// The masters' parts of the sessions.
+    sessions: BTreeMap<Upid, Secret>,
 }
 
 impl World {
@@ -65,6 +73,8 @@ impl World {
             requests: 0,
             answers: 0,
             reported: None,
+            registered: None,
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -100,8 +110,16 @@ impl World {
                     assert!(names.all(|name| is_overlay_name(name)), "{networks:?}");
                     self.engine = Some(generation);
                 }
-                Effect::Io(Io::Send { to, name, body, .. }) => {
+                Effect::Io(Io::Send {
+                    to,
+                    name,
+                    body,
+                    session,
+                }) => {
                     assert_eq!(to.id, MASTER_ID);
+                    if name == RegisterAgentMessage::NAME {
+                        self.learn(to, join(&body, &session));
+                    }
                     if name == AgentRegisteredMessage::NAME {
                         self.reported =
                             Some(AgentRegisteredMessage::decode(body).expect("its own words"));
@@ -114,13 +132,42 @@ impl World {
         assert_eq!(self.answers, self.requests, "a request without an answer");
     }
 
+    /// Learns the nonce of a registration.
+    fn learn(&mut self, to: Upid, registration: Bytes) {
+        let message = RegisterAgentMessage::decode(registration).expect("its own words");
+        if let Some(nonce) = &message.nonce {
+            self.sessions.entry(to.clone()).or_default().learn(nonce);
+        }
+        self.registered = Some((to, message));
+    }
+
+    /// Sends a message of a master, as part of the session with it or not.
+    fn send(&mut self, from: Upid, name: &str, body: Vec<u8>, is_in_session: bool) {
+        let session = self.sessions.get_mut(&from).filter(|_| is_in_session);
+        let body = match session {
+            Some(session) => session.seal(body),
+            None => body.into(),
+        };
+        let name = name.to_owned();
+        self.input(Input::Message { from, name, body });
+    }
+
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
-        let body = message.encode_to_vec().into();
-        self.input(Input::Message {
-            from,
-            name: M::NAME.to_owned(),
-            body,
-        });
+        self.send(from, M::NAME, message.encode_to_vec(), true);
+    }
+
+    /// Answers the latest registration with a challenge.
+    fn challenge(&mut self, token: u8) {
+        let Some((master, registration)) = self.registered.clone() else {
+            return;
+        };
+        let answers = registration.session.unwrap_or_default().sequence();
+        let challenge = RegistrationChallengeMessage {
+            token: vec![token; 24].into(),
+            answers,
+            session: None,
+        };
+        self.message(master, &challenge);
     }
 
     fn wait(&mut self, time: Duration) {
@@ -140,19 +187,14 @@ impl World {
             bytes,
         } = *step;
         let text = || String::from_utf8_lossy(bytes).into_owned();
-        match kind % 9 {
+        match kind % 10 {
             0 => {
                 let [which, body @ ..] = bytes else { return };
                 let name = NAMES
-                    .get(usize::from(*which))
-                    .map_or("unheard.of", |name| *name)
-                    .to_owned();
+                    .get(usize::from(which & !IN_SESSION))
+                    .map_or("unheard.of", |name| *name);
                 let from = pid(MASTER_ID, if argument < 224 { 1 } else { 9 });
-                self.input(Input::Message {
-                    from,
-                    name,
-                    body: body.to_vec().into(),
-                });
+                self.send(from, name, body.to_vec(), which & IN_SESSION != 0);
             }
             1 => {
                 let Asked {
@@ -187,7 +229,7 @@ impl World {
             ))),
             6 => self.wait(Duration::from_millis(u64::from(argument) * 100)),
             7 => self.input(Input::Usage([(text(), Default::default())].into())),
-            _ => {
+            8 => {
                 // Inputs that an agent does not expect: answers of a log, and reports of other orders.
                 self.input(Input::Fetched(Ok(bytes.to_vec().into())));
                 self.input(Input::Stored {
@@ -201,6 +243,7 @@ impl World {
                     ..Default::default()
                 }));
             }
+            _ => self.challenge(argument),
         }
     }
 
@@ -232,6 +275,7 @@ impl World {
     fn registers(&mut self) {
         self.input(Input::Leader(Some(pid("master", 7))));
         self.wait(Duration::from_secs(1));
+        self.challenge(7);
         for _ in 0..20 {
             // The agent repeats its registration.
             self.message(pid(MASTER_ID, 7), &overlays());

@@ -8,6 +8,7 @@ mod agent;
 mod config;
 mod master;
 pub mod seeds;
+mod session;
 mod state;
 pub mod steps;
 mod texts;

@@ -3,13 +3,15 @@
 
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, Peer, PeerSubnet, PeersReceivedMessage,
-    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdatePeersMessage,
+    PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
+    UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentInfo, State, agent_overlay_info};
 use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
 use prost::Message;
 
+use crate::session::IN_SESSION;
 use crate::{agent, steps};
 
 type Steps = Vec<(u8, u8, Vec<u8>)>;
@@ -24,6 +26,8 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ),
         ("master", "endpoints", steps::write(&endpoints())),
         ("master", "log_is_lost", steps::write(&log_is_lost())),
+        ("master", "in_session", steps::write(&master_in_session())),
+        ("agent", "in_session", steps::write(&agent_in_session())),
         ("agent", "registers", steps::write(&registers())),
         ("agent", "peers", steps::write(&peers())),
         ("agent", "refused", steps::write(&refused())),
@@ -41,6 +45,13 @@ fn message<M: Named>(message: &M) -> Vec<u8> {
         .unwrap_or_default();
     let mut bytes = vec![which as u8];
     bytes.extend(message.encode_to_vec());
+    bytes
+}
+
+/// Encodes a message that is part of a session.
+fn in_session<M: Named>(sent: &M) -> Vec<u8> {
+    let mut bytes = message(sent);
+    bytes[0] |= IN_SESSION;
     bytes
 }
 
@@ -92,6 +103,30 @@ fn agents_register() -> Steps {
             }),
         ),
         (5, 2, Vec::new()),
+    ]);
+    steps
+}
+
+/// Two agents, one of which has a session, in which others interfere.
+fn master_in_session() -> Steps {
+    let mut steps = lead();
+    let received = PeersReceivedMessage {
+        version: version(1, 1),
+        ..Default::default()
+    };
+    steps.extend([
+        (7, 1, Vec::new()),
+        (4, 0, Vec::new()),
+        (7, 2, vec![1 << 6]),
+        (4, 0, Vec::new()),
+        (0, 1, message(&report())),
+        (0, 1, in_session(&report())),
+        (0, 1, message(&received)),
+        (0, 1, in_session(&received)),
+        (7, 1, vec![1 << 6]),
+        (7, 1, Vec::new()),
+        (5, 1, Vec::new()),
+        (7, 1, Vec::new()),
     ]);
     steps
 }
@@ -152,6 +187,28 @@ fn registers() -> Steps {
         (1, 0, b"/overlay-agent/overlay\0jsonp=cb\0*/*\0".to_vec()),
         (7, 0, b"dcos".to_vec()),
         (5, 0, Vec::new()),
+        (6, 20, Vec::new()),
+    ]
+}
+
+/// A master that confirms, and others in its name.
+fn agent_in_session() -> Steps {
+    let acknowledgement = AgentRegisteredAcknowledgement::default();
+    vec![
+        (6, 1, Vec::new()),
+        (0, 0, message(&agent::overlays())),
+        (9, 1, Vec::new()),
+        (0, 0, in_session(&agent::overlays())),
+        (0, 0, message(&UpdateAgentOverlaysMessage::default())),
+        (3, 0, Vec::new()),
+        (4, 0, Vec::new()),
+        (0, 0, message(&acknowledgement)),
+        (0, 0, in_session(&acknowledgement)),
+        (6, 255, Vec::new()),
+        (2, 255, Vec::new()),
+        (2, 0, Vec::new()),
+        (6, 1, Vec::new()),
+        (0, 0, message(&agent::overlays())),
         (6, 20, Vec::new()),
     ]
 }

@@ -1,6 +1,6 @@
 //! A master with a replicated log, whose invariants are asserted after each input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use overlay_core::config::master::parse;
 use overlay_core::master::Master;
 use overlay_core::proto;
-use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::proto::internal::{RegistrationChallengeMessage, UpdateAgentOverlaysMessage};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
@@ -66,6 +66,8 @@ pub struct CheckedMaster {
     pub unanswered: BTreeSet<RequestId>,
     /// Status of the latest answer.
     pub status: u16,
+    /// Latest token of each agent.
+    pub tokens: BTreeMap<Upid, Bytes>,
 }
 
 fn master_pid() -> Upid {
@@ -94,6 +96,7 @@ impl CheckedMaster {
             requests: 0,
             unanswered: BTreeSet::new(),
             status: 0,
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -222,6 +225,12 @@ impl CheckedMaster {
                         &to,
                         &UpdateAgentOverlaysMessage::decode(body).unwrap(),
                     );
+                }
+                Effect::Io(Io::Send { to, name, body, .. })
+                    if name == RegistrationChallengeMessage::NAME =>
+                {
+                    let challenge = RegistrationChallengeMessage::decode(body).unwrap();
+                    self.tokens.insert(to, challenge.token);
                 }
                 Effect::Log(_, line) => {
                     assert!(

@@ -92,7 +92,7 @@ impl Agent {
         assigned: &OverlayAssignment,
         containerizer: Containerizer,
     ) -> Option<AddressPool> {
-        let overlay = assigned.overlay.as_ref().ok()?;
+        let overlay = assigned.desired()?;
         let (bridge, usage) = match containerizer {
             Containerizer::Mesos => (&overlay.mesos_bridge, &self.usage.mesos),
             Containerizer::Docker => (&overlay.docker_bridge, self.engine.usage()),

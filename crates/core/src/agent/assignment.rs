@@ -1,10 +1,14 @@
 //! Parsing and validation of the overlays that the master assigns to this agent.
 //!
 //! The values become devices, files and routes on the host, so each is checked. An overlay
-//! with an invalid value fails with a sentence, and does not affect the other overlays.
+//! with an invalid value fails with a sentence, and does not affect the other overlays. What the
+//! host had of it before stays.
+
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
+use super::ranges::{UnderlayHosts, check_range, check_subnet, check_vtep};
 use crate::config::overlay::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
@@ -13,6 +17,13 @@ use crate::host_api::usage::Containerizer;
 use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
 pub(super) use crate::util::line::quote;
+
+/// Number of overlays that an agent can have. Each one needs devices and rules of its own.
+pub(super) const MAX_OVERLAYS: usize = 1000;
+
+/// Longest text of an assignment that is kept, in characters. Names, addresses and prefixes are
+/// shorter.
+const MAX_TEXT: usize = 64;
 
 /// Overlays and VTEP that the master assigned to this agent.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +39,23 @@ impl Assignment {
     pub fn find(&self, name: &str) -> Option<&OverlayAssignment> {
         self.overlays.iter().find(|overlay| overlay.name() == name)
     }
+
+    /// Keeps of the assignment `before` what this one has invalid values for.
+    pub fn keep(&mut self, before: &Assignment) {
+        let mut names = BTreeSet::new();
+        let mut keeps_any = false;
+        for assigned in &mut self.overlays {
+            let is_first = names.insert(assigned.info.info.name.clone());
+            if is_first && assigned.overlay.is_err() {
+                let earlier = before.find(assigned.name());
+                assigned.kept = earlier.and_then(OverlayAssignment::desired).cloned();
+                keeps_any |= assigned.kept.is_some();
+            }
+        }
+        if keeps_any && self.vtep.is_none() {
+            self.vtep.clone_from(&before.vtep);
+        }
+    }
 }
 
 /// Overlay that the master assigned.
@@ -37,12 +65,19 @@ pub(super) struct OverlayAssignment {
     pub info: AgentOverlayInfo,
     /// Desired state on the host, or why the message is invalid.
     pub overlay: Result<Overlay, String>,
+    /// State on the host before an invalid message, which stays.
+    pub kept: Option<Overlay>,
 }
 
 impl OverlayAssignment {
     /// Returns the overlay's name.
     pub fn name(&self) -> &str {
         &self.info.info.name
+    }
+
+    /// Returns the state that the host should have; `None`: it has nothing of this overlay.
+    pub fn desired(&self) -> Option<&Overlay> {
+        self.overlay.as_ref().ok().or(self.kept.as_ref())
     }
 }
 
@@ -80,25 +115,60 @@ fn parse_network(
     }
 }
 
-/// Parses the master's list of overlays.
-pub(super) fn parse(config: &AgentConfig, overlays: Vec<AgentOverlayInfo>) -> Assignment {
+/// Parses the master's list of overlays. `hosts` are reached over the underlay.
+pub(super) fn parse(
+    config: &AgentConfig,
+    hosts: &UnderlayHosts,
+    overlays: Vec<AgentOverlayInfo>,
+) -> Assignment {
     let mut assignment = Assignment::default();
     for mut info in overlays {
         info.state = None;
+        shorten(&mut info);
         let overlay = match assignment.find(&info.info.name) {
             Some(_) => Err("the master sent this overlay twice".to_owned()),
-            None => parse_assigned(config, &info, &mut assignment.vtep),
+            None => parse_assigned(config, hosts, &info, &mut assignment.vtep),
         };
-        assignment
-            .overlays
-            .push(OverlayAssignment { info, overlay });
+        assignment.overlays.push(OverlayAssignment {
+            info,
+            overlay,
+            kept: None,
+        });
     }
     assignment
+}
+
+/// Cuts texts that are too long to be valid, since reports and endpoints repeat them.
+fn shorten(overlay: &mut AgentOverlayInfo) {
+    let info = &mut overlay.info;
+    let mut texts = vec![&mut info.name];
+    texts.extend(info.subnet.iter_mut().chain(&mut info.subnet6));
+    texts.extend(overlay.subnet.iter_mut().chain(&mut overlay.subnet6));
+    let bridges = overlay.mesos_bridge.iter_mut();
+    for bridge in bridges.chain(&mut overlay.docker_bridge) {
+        texts.push(&mut bridge.name);
+        texts.extend(bridge.ip.iter_mut().chain(&mut bridge.ip6));
+    }
+    if let Some(vxlan) = &mut overlay.backend.vxlan {
+        texts.extend([
+            &mut vxlan.vtep_name,
+            &mut vxlan.vtep_ip,
+            &mut vxlan.vtep_mac,
+        ]);
+        texts.extend(&mut vxlan.vtep_ip6);
+    }
+    for text in texts {
+        if let Some((end, _)) = text.char_indices().nth(MAX_TEXT) {
+            text.truncate(end);
+            text.shrink_to_fit();
+        }
+    }
 }
 
 /// Parses one overlay. The first valid VTEP becomes the host's.
 fn parse_assigned(
     config: &AgentConfig,
+    hosts: &UnderlayHosts,
     info: &AgentOverlayInfo,
     vtep: &mut Option<Vtep>,
 ) -> Result<Overlay, String> {
@@ -108,8 +178,9 @@ fn parse_assigned(
         .vxlan
         .as_ref()
         .ok_or("the master sent no VXLAN backend")?;
-    let own = parse_vtep(vxlan)?;
+    let own = parse_vtep(hosts, vxlan)?;
     let overlay = parse_overlay(config, info)?;
+    check_subnets(hosts, &own, &overlay)?;
     let shared = vtep.get_or_insert_with(|| own.clone());
     if *shared != own {
         let [own, shared] = [&own, shared].map(|vtep| {
@@ -134,8 +205,17 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
+/// Checks that traffic to an overlay's subnets can go to its bridges.
+fn check_subnets(hosts: &UnderlayHosts, vtep: &Vtep, overlay: &Overlay) -> Result<(), String> {
+    for subnet in &overlay.subnets {
+        check_subnet(hosts, &vtep.addresses, *subnet)
+            .map_err(|rule| format!("the master sent subnet {subnet}, {rule}"))?;
+    }
+    Ok(())
+}
+
 /// Parses the tunnel endpoint.
-fn parse_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
+fn parse_vtep(hosts: &UnderlayHosts, vxlan: &VxLanInfo) -> Result<Vtep, String> {
     if vxlan.vni >= 1 << 24 {
         return Err(format!(
             "the master sent vni {}, which has more than 24 bits",
@@ -151,20 +231,22 @@ fn parse_vtep(vxlan: &VxLanInfo) -> Result<Vtep, String> {
             vxlan.vni
         ));
     }
-    let mac = vxlan
-        .vtep_mac
-        .parse::<Mac>()
-        .ok()
-        .filter(|mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6]);
-    let mac = mac.ok_or_else(|| {
+    let mac = vxlan.vtep_mac.parse::<Mac>().ok();
+    let mac = mac.filter(Mac::is_of_host).ok_or_else(|| {
         let got = quote(&vxlan.vtep_mac);
         format!(
             "the master sent vtep_mac {got}, which is not a host's MAC such as 70:b3:d5:80:00:01"
         )
     })?;
-    let mut addresses = vec![parse_address(Family::V4, "vtep_ip", &vxlan.vtep_ip)?];
+    let address = |family, field, text| {
+        let address = parse_address(family, field, text)?;
+        check_vtep(hosts, address)
+            .map_err(|rule| format!("the master sent {field} {address}, {rule}"))?;
+        Ok::<_, String>(address)
+    };
+    let mut addresses = vec![address(Family::V4, "vtep_ip", &vxlan.vtep_ip)?];
     if let Some(text) = &vxlan.vtep_ip6 {
-        addresses.push(parse_address(Family::V6, "vtep_ip6", text)?);
+        addresses.push(address(Family::V6, "vtep_ip6", text)?);
     }
     Ok(Vtep {
         name: vxlan.vtep_name.clone(),
@@ -241,6 +323,7 @@ fn parse_prefixes(family: Family, info: &AgentOverlayInfo) -> Result<Option<Pref
         };
     };
     let range = parse_network(family, range_field, range, None)?;
+    check_range(range).map_err(|rule| format!("the master sent {range_field} {range}, {rule}"))?;
     let subnet = subnet
         .as_ref()
         .map(|subnet| parse_network(family, subnet_field, subnet, Some(range)))
@@ -264,6 +347,8 @@ fn parse_bridge(info: &BridgeInfo, field: &str, name: String) -> Result<Bridge, 
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use super::*;
     use crate::proto::{BackendInfo, OverlayInfo};
 
@@ -303,8 +388,13 @@ mod tests {
         }
     }
 
+    const HOSTS: UnderlayHosts = UnderlayHosts {
+        own: Ipv4Addr::new(10, 0, 0, 2),
+        master: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))),
+    };
+
     fn parse_one(info: AgentOverlayInfo) -> (Option<Vtep>, Result<Overlay, String>) {
-        let mut assignment = parse(&AgentConfig::new("/cni"), vec![info]);
+        let mut assignment = parse(&AgentConfig::new("/cni"), &HOSTS, vec![info]);
         (assignment.vtep, assignment.overlays.remove(0).overlay)
     }
 
@@ -350,7 +440,7 @@ mod tests {
     fn ignores_bridges_that_were_not_requested() {
         let mut config = AgentConfig::new("/cni");
         config.network.docker_bridge = false;
-        let overlay = parse(&config, vec![info()])
+        let overlay = parse(&config, &HOSTS, vec![info()])
             .overlays
             .remove(0)
             .overlay
@@ -362,7 +452,7 @@ mod tests {
     #[test]
     fn rejects_values_that_must_not_reach_the_host() {
         type Change = fn(&mut AgentOverlayInfo, &mut VxLanInfo);
-        let changes: [(&str, Change); 20] = [
+        let changes: [(&str, Change); 35] = [
             ("\"../dcos\"", |info, _| info.info.name = "../dcos".into()),
             ("\"a name\\nmore", |info, _| {
                 info.info.name = "a name\nmore".into()
@@ -411,6 +501,69 @@ mod tests {
             ("docker_bridge", |info, _| {
                 info.docker_bridge.as_mut().unwrap().ip6 = Some("x".into())
             }),
+            // A VTEP that takes the traffic of others.
+            (
+                "vtep_ip 10.0.0.1/1, whose prefix is shorter than /8",
+                |_, vxlan| vxlan.vtep_ip = "10.0.0.1/1".into(),
+            ),
+            (
+                "whose range contains 10.0.0.1, the address of the leading master",
+                |_, vxlan| vxlan.vtep_ip = "10.0.0.1/28".into(),
+            ),
+            (
+                "which overlaps the loopback range 127.0.0.0/8",
+                |_, vxlan| vxlan.vtep_ip = "127.0.0.2/8".into(),
+            ),
+            ("which overlaps the multicast range", |_, vxlan| {
+                vxlan.vtep_ip = "224.128.0.2/20".into()
+            }),
+            ("which overlaps the link-local range", |_, vxlan| {
+                vxlan.vtep_ip = "169.254.0.2/16".into()
+            }),
+            (
+                "which is the first or last address of 44.128.0.0/20",
+                |_, vxlan| vxlan.vtep_ip = "44.128.0.0/20".into(),
+            ),
+            (
+                "which is the first or last address of 44.128.0.0/20",
+                |_, vxlan| vxlan.vtep_ip = "44.128.15.255/20".into(),
+            ),
+            ("shorter than /7", |_, vxlan| {
+                vxlan.vtep_ip6 = Some("2001::1/3".into())
+            }),
+            (
+                "which overlaps the link-local range fe80::/10",
+                |_, vxlan| vxlan.vtep_ip6 = Some("fe80::1/64".into()),
+            ),
+            // Ranges and subnets of containers.
+            ("info.subnet 0.0.0.0/1, which overlaps", |info, _| {
+                info.info.subnet = Some("0.0.0.0/1".into())
+            }),
+            ("info.subnet 224.0.0.0/8, which overlaps", |info, _| {
+                info.info.subnet = Some("224.0.0.0/8".into())
+            }),
+            ("info.subnet6 ::/0, which overlaps", |info, _| {
+                info.info.subnet6 = Some("::/0".into())
+            }),
+            (
+                "which contains 10.0.0.1, the address of the leading",
+                |info, _| {
+                    (info.mesos_bridge, info.docker_bridge) = (None, None);
+                    info.info.subnet = Some("10.0.0.0/8".into());
+                    info.subnet = Some("10.0.0.0/24".into());
+                },
+            ),
+            (
+                "which overlaps 44.128.0.0/20, the range of the VTEPs",
+                |info, _| {
+                    (info.mesos_bridge, info.docker_bridge) = (None, None);
+                    info.info.subnet = Some("44.0.0.0/8".into());
+                    info.subnet = Some("44.128.1.0/24".into());
+                },
+            ),
+            ("\"eth0xxx", |_, vxlan| {
+                vxlan.vtep_name = "eth0".to_owned() + &"x".repeat(1 << 20)
+            }),
         ];
         for (word, change) in changes {
             let mut info = info();
@@ -434,6 +587,44 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_are_cut() {
+        let long = || "x".repeat(1 << 20);
+        let mut info = info();
+        info.info.name = long();
+        info.subnet6 = Some(long());
+        info.mesos_bridge.as_mut().unwrap().ip = Some(long());
+        info.backend.vxlan.as_mut().unwrap().vtep_mac = long();
+        let assignment = parse(&AgentConfig::new("/cni"), &HOSTS, vec![info]);
+        assert!(assignment.overlays[0].overlay.is_err());
+        assert!(prost::Message::encoded_len(&assignment.overlays[0].info) < 1000);
+    }
+
+    #[test]
+    fn what_was_right_before_stays() {
+        let list = |change: fn(&mut AgentOverlayInfo)| {
+            let mut info = info();
+            change(&mut info);
+            parse(&AgentConfig::new("/cni"), &HOSTS, vec![info])
+        };
+        let good = list(|_| ());
+        let bad: fn(&mut AgentOverlayInfo) =
+            |info| info.backend.vxlan.as_mut().unwrap().vtep_ip = "10.0.0.1/1".into();
+        let mut assignment = list(bad);
+        assignment.keep(&good);
+        assert!(assignment.overlays[0].overlay.is_err());
+        assert_eq!(assignment.vtep, good.vtep);
+        assert_eq!(assignment.overlays[0].desired(), good.overlays[0].desired());
+        // Nor does a second invalid list replace it.
+        let mut again = list(bad);
+        again.keep(&assignment);
+        assert_eq!(again, assignment);
+        // An overlay that is not in the list goes.
+        let mut other = list(|info| info.info.name = "web".into());
+        other.keep(&good);
+        assert_eq!(other.overlays[0].desired(), None);
+    }
+
+    #[test]
     fn a_host_has_one_vtep() {
         let mut other = AgentOverlayInfo {
             mesos_bridge: None,
@@ -442,7 +633,7 @@ mod tests {
         };
         other.info.name = "web".into();
         other.backend.vxlan.as_mut().unwrap().vtep_ip = "44.128.0.2/20".into();
-        let assignment = parse(&AgentConfig::new("/cni"), vec![info(), other]);
+        let assignment = parse(&AgentConfig::new("/cni"), &HOSTS, vec![info(), other]);
         assert!(assignment.overlays[0].overlay.is_ok());
         assert!(
             assignment.overlays[1]

@@ -55,7 +55,7 @@ impl EngineSync {
     /// Sets what the master assigned. Returns whether the networks changed.
     pub fn assign(&mut self, config: &AgentConfig, assignment: &Assignment) -> bool {
         let networks = assignment.overlays.iter().filter_map(|assigned| {
-            let overlay = assigned.overlay.as_ref().ok()?;
+            let overlay = assigned.desired()?;
             let network = Network::of(overlay, assignment.vtep.as_ref())?;
             Some((assigned.name().to_owned(), network))
         });
@@ -168,6 +168,7 @@ mod tests {
             OverlayAssignment {
                 info,
                 overlay: Ok(overlay),
+                kept: None,
             }
         });
         Assignment {

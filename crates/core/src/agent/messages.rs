@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::assignment::{self, Assignment, quote};
+use super::assignment::{self, Assignment, MAX_OVERLAYS, quote};
+use super::ranges::Ranges;
 use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
@@ -12,7 +13,21 @@ use crate::proto::internal::{
 };
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
+use crate::util::line::one_line;
 use crate::{Level, Upid};
+
+/// Number of sentences of a master that are kept of each kind.
+const MAX_SENTENCES: usize = 100;
+
+/// Longest sentence of a master that is kept, in characters.
+const MAX_SENTENCE: usize = 1000;
+
+/// Returns the sentences of a master, cut to what operators read.
+fn bounded(mut sentences: Vec<String>) -> Vec<String> {
+    sentences.truncate(MAX_SENTENCES);
+    let cut = |sentence: String| one_line(&sentence, MAX_SENTENCE).into_owned();
+    sentences.into_iter().map(cut).collect()
+}
 
 impl Agent {
     pub(super) fn handle_message(&mut self, from: &Upid, name: &str, body: Bytes) {
@@ -66,7 +81,22 @@ impl Agent {
         });
     }
 
-    fn handle_overlays(&mut self, message: UpdateAgentOverlaysMessage) {
+    /// Drops a message of the leading master.
+    fn drop_from_master<M: Named>(&mut self, error: &str) {
+        if let Some(master) = self.registration.master().cloned() {
+            self.drop_malformed::<M>(&master, error);
+        }
+    }
+
+    fn handle_overlays(&mut self, mut message: UpdateAgentOverlaysMessage) {
+        let count = message.overlays.len();
+        if count > MAX_OVERLAYS {
+            // A part of the list would remove the other overlays.
+            let error = format!("{count} overlays are more than {MAX_OVERLAYS}");
+            return self.drop_from_master::<UpdateAgentOverlaysMessage>(&error);
+        }
+        message.notices = bounded(message.notices);
+        message.problems = bounded(message.problems);
         // An empty list with a revision is no deletion: a change of overlays left none for
         // this agent.
         let is_deletion = message.overlays.is_empty()
@@ -154,13 +184,30 @@ impl Agent {
     /// Adopts the master's list of overlays, and logs changes. Returns whether the networks of
     /// the container engine changed.
     fn assign(&mut self, overlays: Vec<AgentOverlayInfo>) -> bool {
-        let assignment = assignment::parse(&self.config, overlays);
-        let engine_changed = self.engine.assign(&self.config, &assignment);
+        let hosts = self.underlay_hosts();
+        let mut assignment = assignment::parse(&self.config, &hosts, overlays);
         let before = self.host.assignment().cloned().unwrap_or_default();
+        assignment.keep(&before);
+        let engine_changed = self.engine.assign(&self.config, &assignment);
+        if self.peers.set_ranges(Ranges::new(hosts, &assignment)) {
+            self.warn_of_peers();
+        }
         if self.host.assign(assignment.clone()) {
             self.log_assignment(&before, &assignment);
         }
         engine_changed
+    }
+
+    /// Warns of peers with wrong values.
+    fn warn_of_peers(&mut self) {
+        let Some(fault) = self.peers.faults().sentences().next() else {
+            return;
+        };
+        let master = self.registration.master();
+        let master = master.map(Upid::to_string).unwrap_or_default();
+        self.out.warn("peer", || {
+            format!("Left out of the list of peers of {master}: {fault}")
+        });
     }
 
     fn log_assignment(&mut self, before: &Assignment, assignment: &Assignment) {
@@ -173,6 +220,8 @@ impl Agent {
             self.out
                 .log(Level::Info, "The master assigned no overlays to this agent");
         }
+        let master = self.registration.master();
+        let master = master.map(Upid::to_string).unwrap_or_default();
         for assigned in &assignment.overlays {
             let name = quote(assigned.name());
             match &assigned.overlay {
@@ -189,10 +238,15 @@ impl Agent {
                         format!("Overlay {name}: this agent has {subnets}"),
                     );
                 }
-                Err(fault) => self.out.log(
-                    Level::Error,
-                    format!("Overlay {name} cannot be set up: {fault}"),
-                ),
+                Err(fault) => {
+                    let kept = match &assigned.kept {
+                        Some(_) => "; it stays as it was",
+                        None => "",
+                    };
+                    let line =
+                        format!("Overlay {name} of {master} cannot be set up: {fault}{kept}");
+                    self.out.log(Level::Error, line);
+                }
             }
         }
     }
@@ -229,7 +283,7 @@ impl Agent {
     }
 
     fn handle_refusal(&mut self, message: RegistrationRefusedMessage) {
-        let reason = message.reason;
+        let reason = one_line(&message.reason, MAX_SENTENCE).into_owned();
         self.out.warn("refused", || {
             format!("The master refused the registration: {}", quote(&reason))
         });
@@ -250,10 +304,11 @@ impl Agent {
             Ok(peers) => message.peers.extend(peers),
             Err(error) => return self.drop_malformed::<UpdatePeersMessage>(&master, &error),
         }
+        if let Err(error) = self.peers.check_size(&message) {
+            return self.drop_malformed::<UpdatePeersMessage>(&master, &error);
+        }
         if self.peers.update(message) {
-            if let Some(fault) = self.peers.faults().next().cloned() {
-                self.out.warn("peer", || fault);
-            }
+            self.warn_of_peers();
             self.reconcile_host();
         }
         let version = self.peers.version();

@@ -25,6 +25,7 @@ use crate::protocol::session::secrets::Seed;
 use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
 mod addresses;
+mod announced;
 mod assignment;
 mod authenticity;
 pub mod endpoints;
@@ -33,7 +34,9 @@ mod host_sync;
 mod messages;
 mod metrics;
 mod outcomes;
+mod peer_faults;
 mod peers;
+mod ranges;
 mod registration;
 mod report;
 mod session;
@@ -44,6 +47,7 @@ use engine_sync::EngineSync;
 use host_sync::HostSync;
 use metrics::Counters;
 use peers::Peers;
+use ranges::UnderlayHosts;
 use registration::{Connection, Registration};
 use report::Reports;
 use session::Session;
@@ -271,15 +275,15 @@ impl Agent {
     }
 
     /// Returns the desired state of the host.
-    fn desired(&mut self) -> Desired {
+    fn desired(&self) -> Desired {
         let own = self.own_ip();
         let vtep = self.host.vtep();
         let peers = match self.config.backend {
-            Backend::Internal => self.peers.desired(own, vtep),
+            Backend::Internal => self.peers.desired(),
             Backend::External => None,
         };
         let overlays = self.host.assigned_overlays().filter_map(|assigned| {
-            let overlay = assigned.overlay.clone().ok()?;
+            let overlay = assigned.desired()?.clone();
             Some((assigned.name().to_owned(), overlay))
         });
         Desired {
@@ -296,6 +300,15 @@ impl Agent {
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers,
+        }
+    }
+
+    /// Returns the hosts that must be reached over the underlay.
+    fn underlay_hosts(&self) -> UnderlayHosts {
+        let master = self.registration.master();
+        UnderlayHosts {
+            own: self.own_ip(),
+            master: master.map(|master| master.address.ip()),
         }
     }
 

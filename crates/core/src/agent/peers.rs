@@ -1,79 +1,39 @@
 //! The other agents, according to the lists of the master.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
+use super::announced::{AnnouncedPeer, Names};
 use super::assignment::quote;
-use crate::host_api::desired::{Mac, Peer, PeerMap, Vtep};
+use super::peer_faults::PeerFaults;
+use super::ranges::Ranges;
+use crate::host_api::desired::{Peer, PeerMap};
 use crate::proto::internal as proto;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
 use crate::util::family::Family;
+
+/// Number of peers that are known at most. The largest clusters have some ten thousand agents.
+const MAX_PEERS: usize = 1_000_000;
 
 /// The known peers and the version of the list that they are from.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     version: PeersVersion,
-    /// `None`: no list was received yet, which is not the same as an empty one.
-    known: Option<PeerMap>,
+    /// Peers with well-formed values. `None`: no list was received yet, which is not the same
+    /// as an empty one.
+    known: Option<BTreeMap<Ipv4Addr, AnnouncedPeer>>,
+    /// Names of the overlays of `known`.
+    names: Names,
+    /// Ranges that the peers' values must lie in. `None`: no overlays were assigned yet, and the
+    /// peers are checked when they are.
+    ranges: Option<Ranges>,
     /// Peers that this host can reach. Updated along with `known`, because deriving them from
-    /// thousands of peers after each change would cost more than the change.
-    reachable: Reachable,
-    /// Sentences about peers with invalid data, by the address in the list.
-    faults: BTreeMap<String, String>,
-}
-
-/// Peers as one host can reach them.
-#[derive(Debug, Default)]
-struct Reachable {
-    /// `None`: not derived yet.
-    host: Option<Host>,
-    /// Shared with desired states that were handed out, and copied before a change.
-    peers: Arc<PeerMap>,
-}
-
-/// Properties of the own host that decide which peers it can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Host {
-    /// The host's own underlay address.
-    ip: Ipv4Addr,
-    reach: Reach,
-}
-
-/// Address families in which hosts exchange packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    Ipv4Only,
-    DualStack,
-}
-
-impl Reach {
-    fn of(vtep: &Vtep) -> Reach {
-        match Family::V6.find(&vtep.addresses) {
-            Some(_) => Reach::DualStack,
-            None => Reach::Ipv4Only,
-        }
-    }
-}
-
-impl Reachable {
-    fn set(&mut self, ip: Ipv4Addr, peer: &Arc<Peer>) {
-        let Some(host) = self.host.filter(|host| host.ip != ip) else {
-            return;
-        };
-        let peer = restrict(peer, host.reach);
-        if self.peers.get(&ip) != Some(&peer) {
-            Arc::make_mut(&mut self.peers).insert(ip, peer);
-        }
-    }
-
-    fn remove(&mut self, ip: Ipv4Addr) {
-        if self.peers.contains_key(&ip) {
-            Arc::make_mut(&mut self.peers).remove(&ip);
-        }
-    }
+    /// thousands of peers after each change would cost more than the change. Shared with desired
+    /// states that were handed out, and copied before a change.
+    reachable: Arc<PeerMap>,
+    /// Peers with wrong values. None of these is reachable.
+    faults: PeerFaults,
 }
 
 impl Peers {
@@ -89,9 +49,68 @@ impl Peers {
         Some(known.len() - usize::from(known.get(&own).is_some()))
     }
 
-    /// Returns a sentence about each peer with invalid data.
-    pub fn faults(&self) -> impl Iterator<Item = &String> {
-        self.faults.values()
+    /// Returns the peers with wrong values.
+    pub fn faults(&self) -> &PeerFaults {
+        &self.faults
+    }
+
+    /// Returns why a message has too many peers, if it has.
+    pub fn check_size(&self, message: &UpdatePeersMessage) -> Result<(), String> {
+        let known = match message.base {
+            Some(_) => self.known.as_ref().map_or(0, BTreeMap::len),
+            None => 0,
+        };
+        let count = known + message.peers.len();
+        match count <= MAX_PEERS {
+            true => Ok(()),
+            false => Err(format!("{count} peers are more than {MAX_PEERS}")),
+        }
+    }
+
+    /// Sets the ranges that the peers' values must lie in, and checks all peers if the ranges
+    /// changed. Returns whether there are other faults than before.
+    pub fn set_ranges(&mut self, ranges: Ranges) -> bool {
+        if self.ranges.as_ref() == Some(&ranges) {
+            return false;
+        }
+        let before = self.faults.clone();
+        self.ranges = Some(ranges);
+        self.reachable = Arc::default();
+        let known = self.known.take();
+        for (ip, peer) in known.iter().flatten() {
+            self.check(*ip, peer);
+        }
+        self.known = known;
+        self.faults != before
+    }
+
+    /// Makes a peer reachable, unless its values are wrong or it is this host.
+    fn check(&mut self, ip: Ipv4Addr, announced: &AnnouncedPeer) {
+        let address = ip.to_string();
+        self.faults.remove(&address);
+        let Some(ranges) = &self.ranges else { return };
+        if ranges.own() == ip || !ranges.has(Family::V4) {
+            return;
+        }
+        match ranges.check_peer(ip, announced) {
+            Ok(()) => {
+                let peer = restrict(announced, ranges);
+                if self.reachable.get(&ip) != Some(&peer) {
+                    Arc::make_mut(&mut self.reachable).insert(ip, peer);
+                }
+            }
+            Err(fault) => {
+                let sentence = || format!("peer {ip}: {fault}");
+                self.faults.insert(&address, sentence);
+                self.remove_reachable(ip);
+            }
+        }
+    }
+
+    fn remove_reachable(&mut self, ip: Ipv4Addr) {
+        if self.reachable.contains_key(&ip) {
+            Arc::make_mut(&mut self.reachable).remove(&ip);
+        }
     }
 
     /// Applies a snapshot or delta of the master and returns whether something changed.
@@ -116,6 +135,9 @@ impl Peers {
             changed |= self.put(peer);
         }
         self.known.get_or_insert_default();
+        if message.base.is_none() {
+            self.names.forget_unused();
+        }
         self.version = message.version;
         // New faults have to be reported, even if no peer changed.
         changed || self.faults != faults
@@ -145,7 +167,7 @@ impl Peers {
             .iter()
             .filter_map(|peer| peer.ip.parse().ok())
             .collect();
-        let known = self.known.iter().flat_map(PeerMap::keys);
+        let known = self.known.iter().flat_map(BTreeMap::keys);
         let others: Vec<Ipv4Addr> = known.filter(|ip| !kept.contains(ip)).copied().collect();
         others
             .into_iter()
@@ -153,129 +175,63 @@ impl Peers {
     }
 
     fn remove(&mut self, ip: Ipv4Addr) -> bool {
-        self.reachable.remove(ip);
+        self.remove_reachable(ip);
         self.known
             .as_mut()
             .is_some_and(|known| known.remove(&ip).is_some())
     }
 
-    /// Adds or changes one peer. One with invalid data is removed, because its previous data
-    /// are out of date.
+    /// Adds or changes one peer. One with wrong values is not reachable, because its previous
+    /// values are out of date.
     fn put(&mut self, peer: proto::Peer) -> bool {
         self.faults.remove(&peer.ip);
         let Ok(ip) = peer.ip.parse::<Ipv4Addr>() else {
-            let fault = format!(
-                "peer {}: its address is not an IPv4 address",
-                quote(&peer.ip)
-            );
-            self.faults.insert(peer.ip, fault);
+            let text = quote(&peer.ip);
+            let sentence = || format!("peer {text}: its address is not an IPv4 address");
+            self.faults.insert(&peer.ip, sentence);
             return false;
         };
-        match parse(&peer) {
+        match AnnouncedPeer::parse(&peer, &mut self.names) {
             Ok(peer) => {
-                self.reachable.set(ip, &peer);
-                let before = self.known.get_or_insert_default().insert(ip, peer.clone());
-                before.is_none_or(|before| before != peer)
+                self.check(ip, &peer);
+                let known = self.known.get_or_insert_default();
+                let before = known.insert(ip, peer);
+                before.as_ref() != known.get(&ip)
             }
             Err(fault) => {
-                self.faults.insert(peer.ip, format!("peer {ip}: {fault}"));
+                let sentence = || format!("peer {ip}: {fault}");
+                self.faults.insert(&peer.ip, sentence);
                 self.remove(ip)
             }
         }
     }
 
-    /// Returns the peers as a host with this VTEP can reach them: without the host itself, and
-    /// with IPv6 only if both have it. `None`: no list was received yet.
-    pub fn desired(&mut self, own: Ipv4Addr, vtep: Option<&Vtep>) -> Option<Arc<PeerMap>> {
-        let known = self.known.as_ref()?;
-        let Some(vtep) = vtep else {
-            return Some(Arc::default());
-        };
-        let host = Some(Host {
-            ip: own,
-            reach: Reach::of(vtep),
-        });
-        if self.reachable.host != host {
-            self.reachable = Reachable {
-                host,
-                peers: Arc::default(),
-            };
-            for (ip, peer) in known {
-                self.reachable.set(*ip, peer);
-            }
-        }
-        Some(self.reachable.peers.clone())
+    /// Returns the peers as this host can reach them: without the host itself, with IPv6 only if
+    /// both have it, and with the subnets that [`Ranges::uses`]. `None`: no list was received yet.
+    pub fn desired(&self) -> Option<Arc<PeerMap>> {
+        self.known.as_ref().map(|_| self.reachable.clone())
     }
 }
 
-/// Returns a peer with the addresses and subnets that a host of this reach can use.
-fn restrict(shared: &Arc<Peer>, reach: Reach) -> Arc<Peer> {
-    if reach == Reach::DualStack && shared.vtep_ips.iter().any(IpAddr::is_ipv6) {
-        return shared.clone();
+/// Returns a peer with the addresses and subnets that this host can use.
+fn restrict(announced: &AnnouncedPeer, ranges: &Ranges) -> Arc<Peer> {
+    let shared = &announced.peer;
+    let has_ipv6 = ranges.has(Family::V6) && shared.vtep_ips.iter().any(IpAddr::is_ipv6);
+    let is_usable = |family: Family| family == Family::V4 || has_ipv6;
+    let vtep_ips = shared.vtep_ips.iter().copied();
+    let subnets = announced
+        .subnets()
+        .filter(|(net, overlay)| is_usable((*net).into()) && ranges.uses(*net, overlay));
+    let peer = Peer {
+        vtep_ips: vtep_ips.filter(|ip| is_usable((*ip).into())).collect(),
+        vtep_mac: shared.vtep_mac,
+        subnets: subnets.map(|(net, _)| net).collect(),
+    };
+    // Most peers are usable as they are, and share their memory.
+    match peer == **shared {
+        true => shared.clone(),
+        false => Arc::new(peer),
     }
-    let mut peer = Peer::clone(shared);
-    peer.vtep_ips.retain(IpAddr::is_ipv4);
-    peer.subnets.retain(|net| Family::V4.includes(*net));
-    if peer == **shared {
-        shared.clone()
-    } else {
-        Arc::new(peer)
-    }
-}
-
-/// Parses one peer.
-///
-/// # Errors
-/// A sentence about the first invalid value.
-fn parse(peer: &proto::Peer) -> Result<Arc<Peer>, String> {
-    let invalid = |field: &str, text: &str| format!("the master sent {field} {}", quote(text));
-    let mut vtep_ips = Vec::new();
-    let ip = peer
-        .vtep_ip
-        .parse::<Ipv4Addr>()
-        .map_err(|_| invalid("vtep_ip", &peer.vtep_ip))?;
-    vtep_ips.push(IpAddr::V4(ip));
-    if let Some(text) = &peer.vtep_ip6 {
-        let ip = text
-            .parse::<Ipv6Addr>()
-            .map_err(|_| invalid("vtep_ip6", text))?;
-        vtep_ips.push(IpAddr::V6(ip));
-    }
-    let mac = peer
-        .vtep_mac
-        .parse::<Mac>()
-        .ok()
-        .filter(|mac| mac.0[0] & 1 == 0);
-    let vtep_mac = mac.ok_or_else(|| invalid("vtep_mac", &peer.vtep_mac))?;
-    let mut subnets = Vec::new();
-    for subnets_of_overlay in &peer.subnets {
-        if let Some(text) = &subnets_of_overlay.subnet {
-            let net = text
-                .parse::<Ipv4Net>()
-                .map_err(|_| invalid("subnet", text))?;
-            subnets.push(IpNet::V4(net));
-        }
-        if let Some(text) = &subnets_of_overlay.subnet6 {
-            let net = text
-                .parse::<Ipv6Net>()
-                .map_err(|_| invalid("subnet6", text))?;
-            subnets.push(IpNet::V6(net));
-        }
-    }
-    // A default route, or a prefix with host bits, is a mistake.
-    if let Some(net) = subnets
-        .iter()
-        .find(|net| net.prefix_len() == 0 || net.trunc() != **net)
-    {
-        return Err(invalid("subnet", &net.to_string()));
-    }
-    subnets.sort();
-    subnets.dedup();
-    Ok(Arc::new(Peer {
-        vtep_ips,
-        vtep_mac,
-        subnets,
-    }))
 }
 
 #[cfg(test)]

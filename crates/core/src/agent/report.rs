@@ -33,7 +33,7 @@ impl Agent {
         self.problems.is_empty()
             && self.host.is_healthy()
             && self.engine.is_healthy()
-            && self.peers.faults().next().is_none()
+            && self.peers.faults().is_empty()
     }
 
     /// Returns the overlays with their states on host and container engine.
@@ -51,9 +51,8 @@ impl Agent {
         let problems = self.host.target().problems().iter();
         problems
             .chain(self.engine.target().problems())
-            .map(|problem| &problem.text)
-            .chain(self.peers.faults())
-            .cloned()
+            .map(|problem| problem.text.clone())
+            .chain(self.peers.faults().sentences())
             .collect()
     }
 

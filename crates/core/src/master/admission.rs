@@ -164,11 +164,17 @@ mod tests {
             ("overlay-agent@[fd01::1]:5051", "IPv4"),
             ("overlay-agent2@10.0.0.1:5051", "called overlay-agent"),
             ("slave(1)@10.0.0.1:5051", "called overlay-agent"),
-            ("overlay-agent/x?y=@10.0.0.1:5051", "called overlay-agent"),
         ] {
             let reason = sender(from, MASTER).unwrap_err();
             assert!(reason.contains(word), "{from}: {reason}");
         }
+    }
+
+    #[test]
+    fn no_process_has_port_0() {
+        let from = Upid::new(AGENT_ID, "10.0.0.1:0".parse().unwrap());
+        let reason = check_sender(&from, &pid(MASTER)).unwrap_err();
+        assert_eq!(reason, "no process has port 0");
     }
 
     #[test]

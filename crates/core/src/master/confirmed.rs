@@ -47,6 +47,8 @@ struct ConfirmedAgent {
     /// Number of messages sent in the session.
     sent: u64,
     received: ReplayWindow,
+    /// Time of its latest message.
+    seen: Time,
 }
 
 /// The way in which the sender of a message is authenticated.
@@ -123,9 +125,9 @@ impl ConfirmedAgents {
         agent.is_some_and(|agent| agent.pid == *pid)
     }
 
-    /// Returns whether a process at this address has confirmed.
-    pub fn has(&self, ip: Ipv4Addr) -> bool {
-        self.agents.contains_key(&ip)
+    /// Returns when the process that has confirmed at this address sent its latest message.
+    pub fn last_seen(&self, ip: Ipv4Addr) -> Option<Time> {
+        self.agents.get(&ip).map(|agent| agent.seen)
     }
 
     /// Forgets the process at this address: it may be one of an earlier release from now on.
@@ -166,6 +168,7 @@ impl ConfirmedAgents {
             Some(agent) if agent.issue == issue => {
                 agent.check_sequence(received, key.is_some())?;
                 agent.check_key(key.as_deref())?;
+                agent.seen = now;
             }
             // A later token was issued to a later process or session.
             Some(agent) if agent.issue > issue => return Ok(unconfirmed),
@@ -179,6 +182,7 @@ impl ConfirmedAgents {
                     key: key.clone(),
                     sent: 0,
                     received: ReplayWindow::default(),
+                    seen: now,
                 };
                 agent.check_sequence(received, key.is_some())?;
                 self.agents.insert(ip, agent);
@@ -193,6 +197,7 @@ impl ConfirmedAgents {
     /// Why the message is not believed. The text continues a sentence about the message.
     pub fn examine(
         &mut self,
+        now: Time,
         ip: Ipv4Addr,
         received: &Received<'_>,
     ) -> Result<SenderProof, String> {
@@ -219,6 +224,7 @@ impl ConfirmedAgents {
         };
         agent.check_key(key.as_deref())?;
         agent.check_sequence(received, key.is_some())?;
+        agent.seen = now;
         Ok(proof(key))
     }
 

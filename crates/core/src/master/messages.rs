@@ -7,6 +7,7 @@ use super::challenges::{Admission, Unconfirmed};
 use super::confirmed::{Examined, Received, SenderProof};
 use super::pending::Registration;
 use super::{Master, Phase, admission, sessions};
+use crate::config::authentication::Confirmation;
 use crate::proto::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
 use crate::protocol::messages::Named;
 use crate::util::line::one_line;
@@ -58,13 +59,10 @@ impl Master {
             body,
             session: message.session(),
         };
-        let examined = self.confirmed.examine(ip, &received);
-        let believed = examined.and_then(|proof| {
-            match self.leadership().filter(|_| proof == SenderProof::None) {
-                Some((leadership, parts)) => leadership.check_legacy(&parts, ip),
-                None => Ok(()),
-            }
-            .map(|()| proof)
+        let examined = self.confirmed.examine(self.out.now(), ip, &received);
+        let believed = examined.and_then(|proof| match proof {
+            SenderProof::None => self.check_legacy(ip).map(|()| proof),
+            _ => Ok(proof),
         });
         match believed {
             Ok(proof) => {
@@ -75,6 +73,36 @@ impl Master {
                 self.drop_forged::<M>(from, &reason);
                 None
             }
+        }
+    }
+
+    /// Checks whether a message outside of a session can be from the agent at `ip`.
+    ///
+    /// # Errors
+    /// Why it cannot. The text continues a sentence about the message.
+    fn check_legacy(&self, ip: Ipv4Addr) -> Result<(), String> {
+        match self.confirmed.authentication().confirmation {
+            Confirmation::Optional => Ok(()),
+            Confirmation::Always => Err("it is not part of a session, which agent_confirmation \
+                                         \"always\" of the master's configuration demands"
+                .to_owned()),
+            // A process that is there has not gone back to an earlier release.
+            Confirmation::Once if self.is_present(ip) => Err(format!(
+                "it is not part of the session with agent {ip}, which has confirmed its registration"
+            )),
+            Confirmation::Once => Ok(()),
+        }
+    }
+
+    /// Returns whether the process that has confirmed at this address is there, as far as is
+    /// known.
+    fn is_present(&self, ip: Ipv4Addr) -> bool {
+        let Some(seen) = self.confirmed.last_seen(ip) else {
+            return false;
+        };
+        match self.sessions.get(ip) {
+            Some(session) => session.is_connected,
+            None => self.out.now().since(seen) < SILENCE,
         }
     }
 
@@ -89,7 +117,11 @@ impl Master {
     /// Records a contact with an agent whose message is believed, and warns if it is not
     /// authenticated while keys are being distributed.
     fn note_sender(&mut self, ip: Ipv4Addr, from: &Upid, proof: &SenderProof) {
-        if self.is_known(ip) {
+        let is_on_trial = *proof == SenderProof::None
+            && self
+                .leadership()
+                .is_some_and(|(leadership, parts)| leadership.is_on_trial(&parts, ip));
+        if self.is_known(ip) && !is_on_trial {
             self.sessions.record_contact(ip, self.out.now());
         }
         let has_keys = self.confirmed.authentication().active_keys().is_some();
@@ -160,14 +192,14 @@ impl Master {
                 self.challenges.finish(&from);
                 self.accept_registration(ip, from, message, proof);
             }
-            Ok(Examined::Legacy) if self.confirmed.has(ip) => {
-                let reason = "the agent at this address has confirmed, and this registration is \
-                              not part of its session";
-                self.drop_forged::<RegisterAgentMessage>(&from, reason);
-            }
-            Ok(Examined::Legacy) => {
-                self.accept_registration(ip, from, message, SenderProof::None);
-            }
+            Ok(Examined::Legacy) => match self.check_legacy(ip) {
+                Ok(()) => {
+                    // If the process at this address is still there, it gets another challenge.
+                    self.confirmed.forget(ip);
+                    self.accept_registration(ip, from, message, SenderProof::None);
+                }
+                Err(reason) => self.drop_forged::<RegisterAgentMessage>(&from, &reason),
+            },
         }
     }
 
@@ -192,9 +224,6 @@ impl Master {
     /// Sends a challenge to a process that has not confirmed, or keeps its registration until
     /// there is room for one more.
     fn admit(&mut self, ip: Ipv4Addr, pid: Upid, registration: Unconfirmed) {
-        if matches!(self.phase, Phase::Broken(_)) {
-            return self.drop_forged::<RegisterAgentMessage>(&pid, "this master cannot serve");
-        }
         if self.confirmed.contains(&pid) {
             return self.challenge(&pid, registration);
         }
@@ -247,7 +276,7 @@ impl Master {
                 )
             });
         }
-        if matches!(self.phase, Phase::Standby | Phase::Broken(_)) {
+        if matches!(self.phase, Phase::Standby) {
             return;
         }
         while let Some((pid, registration)) = self.challenges.next(now, &mut self.random) {

@@ -32,6 +32,7 @@ testkit::transcripts![
     has_both_families,
     builds_on_lists_it_has,
     refuses_bad_values,
+    believes_what_can_be_right,
     asks_again_for_what_was_missing,
     answers_http,
     reports_before_it_is_sure,

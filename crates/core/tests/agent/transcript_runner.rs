@@ -454,7 +454,7 @@ fn overlay(name: &str, subnets: &str) -> AgentOverlayInfo {
 }
 
 /// Parses `7:1` (a snapshot) or `7:1..2` (a delta), then `10.0.0.3=9.0.1.0/24` for a peer,
-/// `v4:10.0.0.3=9.0.1.0/24` for one whose VTEP has no IPv6, `-10.0.0.3` for one that left, and
+/// `10.0.0.3=web@9.1.0.0/24` for a subnet of another overlay than `dcos`, `v4:10.0.0.3=9.0.1.0/24` for one whose VTEP has no IPv6, `-10.0.0.3` for one that left, and
 /// `since:6:9` for the version of another leader with the same list as the delta's base.
 fn peers(words: &[&str]) -> UpdatePeersMessage {
     let (epoch, versions) = words[0].split_once(':').unwrap();
@@ -512,10 +512,13 @@ fn peer(ip: &str, subnets: &str) -> Peer {
         };
     }
     let last = ip.parse::<Ipv4Addr>().map_or(99, |ip| ip.octets()[3]);
-    let subnets = subnets.split(',').map(|subnet| PeerSubnet {
-        overlay: "dcos".into(),
-        subnet: (!subnet.contains(':')).then(|| subnet.to_owned()),
-        subnet6: subnet.contains(':').then(|| subnet.to_owned()),
+    let subnets = subnets.split(',').map(|subnet| {
+        let (overlay, subnet) = subnet.split_once('@').unwrap_or(("dcos", subnet));
+        PeerSubnet {
+            overlay: overlay.into(),
+            subnet: (!subnet.contains(':')).then(|| subnet.to_owned()),
+            subnet6: subnet.contains(':').then(|| subnet.to_owned()),
+        }
     });
     Peer {
         ip: ip.to_owned(),

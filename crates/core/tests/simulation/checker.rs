@@ -1,22 +1,27 @@
 //! Checks of invariants after each step, and of convergence at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Desired, Peer};
-use overlay_core::proto::internal::{UpdateAgentOverlaysMessage, UpdatePeersMessage};
+use overlay_core::host_api::desired::{Desired, Mac, Peer};
+use overlay_core::proto::internal::{
+    RegistrationChallengeMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+};
 use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
 use overlay_core::protocol::http::JSON;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Response, Time};
 use prost::Message;
 
+use crate::adversary::Origin;
 use crate::cluster::Process;
 use crate::convergence::assigned_by;
+use crate::forgery_checker::ForgeryChecker;
 use crate::overlay_changes;
 use crate::overlay_changes::Operators;
 use crate::peer_lists;
@@ -44,10 +49,14 @@ pub struct Checker {
     pub operators: Operators,
     /// Every subnet that an agent has been assigned.
     given: BTreeSet<(String, String)>,
+    /// Every MAC address that an agent has been assigned, from which its VTEP addresses follow.
+    given_vteps: BTreeSet<(String, Mac)>,
     /// The present input is a message that must not be obeyed.
     stranger: bool,
     /// Checks of messages and deadlines.
     pub protocol: ProtocolChecker,
+    /// Checks of what the adversary causes.
+    pub forgeries: ForgeryChecker,
     /// Recently decoded values of the log. Most are needed many times.
     read: Vec<(Bytes, Rc<Stored>)>,
 }
@@ -57,6 +66,10 @@ pub struct Stored {
     pub state: State,
     pub agents: BTreeMap<String, AgentInfo>,
     pub summaries: BTreeSet<String>,
+    /// Agents that have confirmed a registration.
+    pub confirmed: BTreeSet<String>,
+    /// Agents with provisional allocations, which are no peers.
+    pub provisional: BTreeSet<String>,
     /// Peers by agent.
     pub peers: List,
 }
@@ -140,8 +153,16 @@ impl Checker {
         }
         let (state, agents) = decode(value)?;
         let summaries = agents.values().flat_map(summaries).collect();
+        let with = |flag: fn(&AgentInfo) -> bool| {
+            let agents = agents.values().filter(|agent| flag(agent));
+            agents
+                .map(|agent| agent.ip.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        let (confirmed, provisional) = (with(AgentInfo::confirmed), with(AgentInfo::provisional));
         let given = agents
             .values()
+            .filter(|agent| !provisional.contains(&agent.ip))
             .map(|agent| overlay_changes::assigned(&state, agent));
         let peers = given
             .filter_map(|agent| Some((agent.ip.clone(), peer(&agent)?)))
@@ -150,6 +171,8 @@ impl Checker {
             state,
             agents,
             summaries,
+            confirmed,
+            provisional,
             peers,
         });
         self.read.truncate(REMEMBERED - 1);
@@ -166,6 +189,7 @@ impl Checker {
         let (before, after) = (self.read(&before)?, self.read(value)?);
         let agents = after.agents.clone();
         unique(agents.values())?;
+        self.forgeries.log(&after)?;
         self.operators.log(&after.state)?;
         for (ip, old) in &self.agents {
             let has = agents
@@ -194,15 +218,7 @@ impl Checker {
             .values()
             .filter_map(|agent| Some((&agent.ip, peer(agent)?)))
         {
-            let Peer {
-                vtep_ips,
-                vtep_mac,
-                subnets,
-            } = peer;
-            self.peers
-                .entry(format!("{ip} {vtep_ips:?} {vtep_mac}"))
-                .or_default()
-                .extend(subnets);
+            self.remember_peer(ip, &peer);
         }
         if before.peers != after.peers {
             self.protocol.peers_changed(now);
@@ -210,6 +226,24 @@ impl Checker {
         self.value = value.clone();
         self.agents = agents;
         Ok(())
+    }
+
+    /// Records a peer that is in the log, also as hosts without IPv6 see it.
+    fn remember_peer(&mut self, ip: &str, peer: &Peer) {
+        let v4: Vec<IpAddr> = peer.vtep_ips[..1].to_vec();
+        for vtep_ips in [&v4, &peer.vtep_ips] {
+            self.peers
+                .entry(format!("{ip} {vtep_ips:?} {}", peer.vtep_mac))
+                .or_default()
+                .extend(&peer.subnets);
+        }
+    }
+
+    /// Returns whether a peer has been in the log, perhaps with more subnets.
+    fn was_stored(&self, ip: impl Display, peer: &Peer) -> bool {
+        let key = format!("{ip} {:?} {}", peer.vtep_ips, peer.vtep_mac);
+        let had = self.peers.get(&key);
+        had.is_some_and(|had| peer.subnets.iter().all(|subnet| had.contains(subnet)))
     }
 
     /// Forgets the log, because it was replaced.
@@ -236,6 +270,7 @@ impl Checker {
     /// Records an input of a process.
     pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
+        self.forgeries.input(process, input);
         match input {
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
                 process.heard.insert(pid.address.ip().to_string(), now);
@@ -252,14 +287,24 @@ impl Checker {
             false => self.protocol.agent_input(now, process, input),
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
+            if name == RegistrationChallengeMessage::NAME {
+                process.met.insert(from.address);
+            }
             // A predecessor obeys anybody.
             self.stranger = !process.is_predecessor && process.leader.as_ref() != Some(from);
             process.knows_peers |= !self.stranger && name == UpdatePeersMessage::NAME;
         }
     }
 
+    /// Records a message of the adversary.
+    pub fn forged_input(&mut self, origin: Origin, message: &Input) {
+        self.stranger = false;
+        self.forgeries.begin(origin, message);
+    }
+
     /// Checks an effect of a process.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
+        self.forgeries.effect(process, effect)?;
         if let Effect::Io(Io::Send { to, name, .. }) = effect {
             match process.is_master() {
                 true => self
@@ -417,24 +462,20 @@ impl Checker {
             .flat_map(|overlay| [&overlay.subnet, &overlay.subnet6]);
         self.given
             .extend(subnets.flatten().map(|subnet| (ip.clone(), subnet.clone())));
+        let vxlans = message
+            .overlays
+            .iter()
+            .filter_map(|overlay| overlay.backend.vxlan.as_ref());
+        self.given_vteps
+            .extend(vxlans.map(|vxlan| (ip.clone(), vxlan.vtep_mac.parse().unwrap())));
         Ok(())
     }
 
     /// Checks that peers in a message have been in the log.
     fn told(&self, message: &UpdatePeersMessage) -> Result<(), String> {
         for told in peer_lists::peers(message) {
-            let Peer {
-                vtep_ips,
-                vtep_mac,
-                subnets,
-            } = peer_lists::read(&told);
             // The VTEP has all the families that it ever had, the agent may want one.
-            let key = format!("{} {vtep_ips:?} {vtep_mac}", told.ip);
-            if !self
-                .peers
-                .get(&key)
-                .is_some_and(|had| subnets.iter().all(|subnet| had.contains(subnet)))
-            {
+            if !self.was_stored(&told.ip, &peer_lists::read(&told)) {
                 return Err(format!("tells of a peer that was never stored: {told:?}"));
             }
         }
@@ -454,6 +495,16 @@ impl Checker {
             if !self.given.contains(&(process.ip(), subnet.to_string())) {
                 return Err(format!("sets up {subnet}, which it was not given"));
             }
+        }
+        if let Some(vtep) = &desired.vtep
+            && !self.given_vteps.contains(&(process.ip(), vtep.mac))
+        {
+            return Err(format!("sets up {vtep:?}, which it was not given"));
+        }
+        let peers = desired.peers.iter().flat_map(|peers| peers.iter());
+        let mut invented = peers.filter(|(ip, peer)| !self.was_stored(ip, peer));
+        if let Some(peer) = invented.next() {
+            return Err(format!("sets up a peer that was never stored: {peer:?}"));
         }
         Ok(())
     }

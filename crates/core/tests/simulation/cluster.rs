@@ -1,6 +1,7 @@
 //! Processes of the cluster, with what survives a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use testkit::predecessor::master as old_master;
 use testkit::predecessor::master::OldMaster;
 
 use super::host::{EngineWorker, Executor, Host};
+use crate::authentication;
 
 /// Identifies one run of a process: its number, and the number of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +54,8 @@ pub struct Process {
     docker: bool,
     /// An agent has received a list of peers.
     pub knows_peers: bool,
+    /// Addresses of masters that challenged an agent's present process.
+    pub met: BTreeSet<SocketAddr>,
     /// Leading overlay master, as far as the process knows.
     pub leader: Option<Upid>,
     /// Value of the log that a master last read or wrote; `None`: it must not rely on any.
@@ -89,6 +93,7 @@ impl Process {
             engine: EngineWorker::default(),
             docker: false,
             knows_peers: false,
+            met: BTreeSet::new(),
             leader: None,
             stored: None,
             write_failed: false,
@@ -107,6 +112,14 @@ impl Process {
             Role::Master(config) => config.agent_lease,
             Role::Agent(_) => None,
         }
+    }
+
+    /// Returns whether an agent may take messages of anybody in the name of its leader, while its
+    /// leader's challenge may not arrive.
+    pub fn may_believe_anybody(&self) -> bool {
+        let leader = self.leader.as_ref();
+        !authentication::is_strict(self)
+            && leader.is_none_or(|leader| !self.met.contains(&leader.address))
     }
 
     pub fn is_master(&self) -> bool {
@@ -171,6 +184,7 @@ impl Process {
         self.executor = Executor::default();
         self.engine = EngineWorker::default();
         self.knows_peers = false;
+        self.met.clear();
         self.leader = None;
         self.stored = None;
         self.write_failed = false;

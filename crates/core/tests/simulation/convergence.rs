@@ -24,7 +24,8 @@ impl Checker {
                 assigned_by(&sim.processes[leader], &stored.state, agent),
             )
         };
-        let agents: BTreeMap<String, AgentInfo> = stored.agents.values().map(given).collect();
+        let stored_agents = stored.agents.values().filter(|agent| !agent.provisional());
+        let agents: BTreeMap<String, AgentInfo> = stored_agents.map(given).collect();
         let there = |it: &Process| !it.is_master() && !it.removed;
         // What is quickly seen comes first: this is asked again and again.
         sim.checker.protocol.deadlines.check(sim.now())?;
@@ -37,7 +38,7 @@ impl Checker {
                 stored
                     .agents
                     .values()
-                    .any(|a| a.ip == ip && !a.overlays.is_empty())
+                    .any(|a| a.ip == ip && !a.overlays.is_empty() && !a.provisional())
             };
             if it.removed && !sim.removed_agents_may_stay() && holds(&it.ip()) {
                 return Err(format!("{} is gone and still in the log", it.upid));

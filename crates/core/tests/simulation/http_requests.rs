@@ -83,6 +83,13 @@ impl Simulation {
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
+    /// Takes back the confirmation of agents.
+    pub fn unconfirm(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
+        let body = serde_json::json!({ "agents": ips }).to_string();
+        self.request(process, "POST", "/overlay-master/agents/unconfirm", &body)
+            .map(drop)
+    }
+
     /// Reclaims subnets of these agents, or of all.
     pub fn reclaim(&mut self, process: usize, ips: Option<&[String]>) -> Result<(), String> {
         let body = ips.map_or_else(

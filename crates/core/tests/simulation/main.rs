@@ -8,12 +8,15 @@
 //! `cargo xtask simulate` runs many seeds, or one of them with a trace; see
 //! docs/dev/testing.md.
 
+mod adversary;
+mod authentication;
 mod checker;
 mod cluster;
 mod convergence;
 mod deadlines;
 mod expected_host;
 mod faults;
+mod forgery_checker;
 mod host;
 mod http_requests;
 mod master_files;

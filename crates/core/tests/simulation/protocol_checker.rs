@@ -235,6 +235,11 @@ impl ProtocolChecker {
         self.deadlines.forget_master();
     }
 
+    /// Returns whether there are no faults at present.
+    pub fn is_faultless(&self) -> bool {
+        self.faultless
+    }
+
     /// Handles a change of leader, or a restart of the leader.
     pub fn on_leader_changed(&mut self) {
         self.deadlines.forget_master();

@@ -6,6 +6,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use overlay_core::{Input, RequestId, Response, Time, Upid};
 
+use crate::adversary;
+use crate::adversary::Adversary;
+use crate::authentication;
 use crate::checker::Checker;
 use crate::cluster;
 use crate::cluster::{Incarnation, Process};
@@ -26,6 +29,8 @@ pub struct Simulation {
     pub processes: Vec<Process>,
     /// Some processes run C++ modules, and processes are upgraded and downgraded.
     pub mixed: bool,
+    /// Masters of earlier releases lead at times, whose logs may lack what they do not know.
+    pub has_old_masters: bool,
     pub network: Network,
     pub log: ReplicatedLog,
     /// Elected process.
@@ -37,6 +42,7 @@ pub struct Simulation {
     /// Maximum duration of operations on log or host, and of the detection of a leader.
     pub max_latency: Duration,
     pub checker: Checker,
+    pub adversary: Adversary,
     /// First violation of an invariant.
     first_violation: Option<String>,
     pub requests: u64,
@@ -56,8 +62,12 @@ impl Simulation {
         for process in &mut processes {
             process.is_predecessor = mixed && random.bool();
         }
+        if !mixed {
+            authentication::configure(&mut processes, &mut adversary::stream(&random));
+        }
         let mut sim = Simulation {
             mixed,
+            has_old_masters: mixed,
             ..Simulation::with(processes, random, trace)
         };
         sim.checker.protocol.agreed &= !mixed;
@@ -67,7 +77,8 @@ impl Simulation {
     /// Creates a cluster without C++ modules.
     pub fn new(seed: u64, trace: bool) -> Simulation {
         let mut random = Rng::with_seed(seed);
-        let processes = cluster::random(&mut random, false);
+        let mut processes = cluster::random(&mut random, false);
+        authentication::configure(&mut processes, &mut adversary::stream(&random));
         Simulation::with(processes, random, trace)
     }
 
@@ -75,7 +86,10 @@ impl Simulation {
     pub fn without_leases(seed: u64, trace: bool) -> Simulation {
         let mut random = Rng::with_seed(seed);
         let processes = cluster::random(&mut random, true);
-        Simulation::with(processes, random, trace)
+        Simulation {
+            has_old_masters: true,
+            ..Simulation::with(processes, random, trace)
+        }
     }
 
     /// Starts these processes, without faults.
@@ -84,6 +98,7 @@ impl Simulation {
             .iter()
             .filter(|process| process.is_master())
             .count();
+        let adversary = Adversary::new(&random, authentication::has_keys(&processes));
         let mut sim = Simulation {
             now: Time::default(),
             leader: Some(random.usize(0..masters)),
@@ -92,12 +107,14 @@ impl Simulation {
             sequence: 0,
             processes,
             mixed: false,
+            has_old_masters: false,
             network: Network::new(),
             log: ReplicatedLog::new(),
             host_failures: 0,
             engine_failures: 0,
             max_latency: Duration::from_millis(20),
             checker: Checker::default(),
+            adversary,
             first_violation: None,
             requests: 0,
             answers: BTreeMap::new(),
@@ -110,6 +127,8 @@ impl Simulation {
         for process in 0..sim.processes.len() {
             sim.start(process);
         }
+        sim.schedule_forgeries();
+        sim.schedule_operator();
         sim
     }
 
@@ -190,6 +209,7 @@ impl Simulation {
             self.checker.protocol.on_leader_changed();
         }
         self.checker.protocol.ended(&self.processes[process]);
+        self.checker.forgeries.ended(&self.processes[process]);
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {
@@ -307,8 +327,9 @@ impl Simulation {
     }
 
     /// Runs in a converged cluster, which must remain so, without operations on the log and with
-    /// no messages but periodic registrations.
+    /// no messages but periodic registrations. The adversary stops before.
     pub fn run_silently(&mut self, duration: Duration) -> Result<(), String> {
+        self.adversary.stop();
         // What is under way (acknowledgements) may end. And an agent may be registered with what
         // it wanted in a former incarnation, by a message that came late, until it registers anew, which
         // takes 75 s at most.

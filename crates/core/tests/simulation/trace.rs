@@ -43,14 +43,18 @@ pub fn format_effect(effect: &Effect) -> String {
 
 fn format_message(name: &str, body: &Bytes) -> String {
     let short = name.rsplit('.').next().unwrap_or(name);
-    match name {
+    try_format_message(name, short, body).unwrap_or_else(|| format!("{short:?} (malformed)"))
+}
+
+fn try_format_message(name: &str, short: &str, body: &Bytes) -> Option<String> {
+    Some(match name {
         UpdateAgentOverlaysMessage::NAME => {
-            let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
+            let message = UpdateAgentOverlaysMessage::decode(body.clone()).ok()?;
             let given: Vec<String> = message.overlays.iter().map(summary).collect();
             format!("{short} {given:?} {:?}", message.problems)
         }
         UpdatePeersMessage::NAME => {
-            let message = UpdatePeersMessage::decode(body.clone()).unwrap();
+            let message = UpdatePeersMessage::decode(body.clone()).ok()?;
             let peers: Vec<&str> = message.peers.iter().map(|peer| peer.ip.as_str()).collect();
             format!(
                 "{short} {:?} base {:?} {peers:?} -{:?}",
@@ -58,5 +62,5 @@ fn format_message(name: &str, body: &Bytes) -> String {
             )
         }
         _ => short.to_owned(),
-    }
+    })
 }

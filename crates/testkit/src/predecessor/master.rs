@@ -177,6 +177,11 @@ impl OldMaster {
             true => unknown_fields(value),
             false => Vec::new(),
         };
+        if !self.habits.keeps_unknown_fields {
+            for agent in self.agents.values_mut() {
+                (agent.confirmed, agent.provisional) = (None, None);
+            }
+        }
         self.phase = Phase::Serving;
     }
 

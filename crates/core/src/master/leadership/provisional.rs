@@ -42,7 +42,6 @@ impl Leadership {
         if registration.proof != SenderProof::None {
             return Ok(Trust::Confirmed);
         }
-        self.check_legacy(parts, registration.ip)?;
         let now = parts.out.now();
         let is_repetition = parts.sessions.get(registration.ip).is_some_and(|session| {
             *session.pid == registration.from
@@ -53,8 +52,7 @@ impl Leadership {
             return Err("it repeats the one before".to_owned());
         }
         match self.ledger.trust(registration.ip) {
-            // Only with agent_confirmation "optional".
-            Some(Trust::Confirmed) => Ok(Trust::Legacy),
+            Some(Trust::Confirmed) if self.is_optional(parts) => Ok(Trust::Legacy),
             Some(trust) => Ok(trust),
             None if self.ledger.provisional().len() < LIMIT => Ok(Trust::Provisional),
             None => Err(format!(
@@ -64,31 +62,21 @@ impl Leadership {
         }
     }
 
-    /// Checks whether messages outside of a session can be those of the agent at `ip`.
-    ///
-    /// # Errors
-    /// Why they cannot. The text continues a sentence.
-    pub fn check_legacy(&self, parts: &MasterParts<'_>, ip: Ipv4Addr) -> Result<(), String> {
-        let is_confirmed = self.ledger.trust(ip) == Some(Trust::Confirmed);
-        match parts.confirmed.authentication().confirmation {
-            Confirmation::Optional => Ok(()),
-            Confirmation::Always => Err("it is not part of a session, which agent_confirmation \
-                                         \"always\" of the master's configuration demands"
-                .to_owned()),
-            Confirmation::Once if is_confirmed => Err(format!(
-                "it is not part of a session, and agent {ip} has confirmed a registration before. \
-                 If the agent went back to an earlier release: POST {{\"agents\": [\"{ip}\"]}} to \
-                 /overlay-master/agents/unconfirm"
-            )),
-            Confirmation::Once => Ok(()),
-        }
+    fn is_optional(&self, parts: &MasterParts<'_>) -> bool {
+        parts.confirmed.authentication().confirmation == Confirmation::Optional
     }
 
-    /// Ends that an agent is provisional: it has shown that it receives what is sent to it.
+    /// Returns whether messages outside of a session are on trial: the agent has confirmed
+    /// before, and may have gone back to an earlier release since. It gets what it has, and has
+    /// to show first that it received that.
+    pub fn is_on_trial(&self, parts: &MasterParts<'_>, ip: Ipv4Addr) -> bool {
+        self.ledger.trust(ip) == Some(Trust::Confirmed) && !self.is_optional(parts)
+    }
+
+    /// Ends the trial, or that an agent is provisional: it has shown that it receives what is
+    /// sent to it.
     pub(super) fn accept(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr) {
-        if self.ledger.trust(ip) == Some(Trust::Provisional)
-            && self.ledger.set_trust(ip, Trust::Legacy)
-        {
+        if self.ledger.set_trust(ip, Trust::Legacy) {
             let line = format!("Agent {ip}, of an earlier release, has received its overlays");
             parts.out.log(Level::Info, line);
         }

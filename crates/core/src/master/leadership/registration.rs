@@ -32,7 +32,11 @@ impl Leadership {
             Err(reason) => return drop_registration(parts, &registration.from, &reason),
         };
         let Registration { from, message, .. } = &registration;
-        let request = AllocationRequest::from_network_config(&message.network_config);
+        let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
+        let request = match self.ledger.requested(ip).filter(|_| is_on_trial) {
+            Some(present) => present,
+            None => AllocationRequest::from_network_config(&message.network_config),
+        };
         let granted = match self.allocate(parts, ip, request, trust) {
             Ok(granted) => granted,
             Err(exhausted) => return refuse(parts, from, &exhausted),
@@ -49,7 +53,9 @@ impl Leadership {
             session.reconnected_at = Some(now);
         }
         self.prolong_provisional(now, ip);
-        if provisional::returns_epoch(message.peers.as_ref(), self.peers.epoch()) {
+        if registration.proof == SenderProof::None
+            && provisional::returns_epoch(message.peers.as_ref(), self.peers.epoch())
+        {
             self.accept(parts, ip);
         }
         let problems = &granted.list.problems;
@@ -179,6 +185,9 @@ impl Leadership {
         report: AgentRegisteredMessage,
         proof: &SenderProof,
     ) {
+        if *proof == SenderProof::None && !self.examine_legacy_report(parts, from, &report) {
+            return;
+        }
         let Some((ip, session)) = parts.sessions.find(from) else {
             parts.out.counters.reports.dropped += 1;
             parts.out.warn("unregistered", || {
@@ -197,15 +206,37 @@ impl Leadership {
         parts
             .out
             .send(from, &AgentRegisteredAcknowledgement::default());
-        if *proof == SenderProof::None {
-            // Anybody may have sent it, so nothing is released.
-            if provisional::returns_echo(&report, parts.confirmed.tokens(), from) {
-                self.accept(parts, ip);
-            }
-        } else {
+        // Anybody may have sent a report outside of a session, so nothing is released by it.
+        if *proof != SenderProof::None {
             self.release_drained(parts, ip, &report);
         }
         parts.sessions.record_report(from, report);
+    }
+
+    /// Examines a report outside of a session. Returns `false` if it must be dropped.
+    fn examine_legacy_report(
+        &mut self,
+        parts: &mut MasterParts<'_>,
+        from: &Upid,
+        report: &AgentRegisteredMessage,
+    ) -> bool {
+        let Some((ip, _)) = parts.sessions.find(from) else {
+            return true;
+        };
+        if provisional::returns_echo(report, parts.confirmed.tokens(), from) {
+            self.accept(parts, ip);
+        }
+        let is_on_trial = self.is_on_trial(parts, ip);
+        if is_on_trial {
+            parts.out.counters.reports.dropped += 1;
+            parts.out.warn("on trial", || {
+                format!(
+                    "Dropped a report of {from}: it is not part of a session, and agent {ip} has \
+                     confirmed a registration before"
+                )
+            });
+        }
+        !is_on_trial
     }
 
     /// Releases the agent's subnets of removed overlays that the agent no longer uses, by its

@@ -190,6 +190,11 @@ impl Ledger {
         self.records.get(&ip).map(|record| record.trust)
     }
 
+    /// Returns what an agent with an allocation requested.
+    pub fn requested(&self, ip: Ipv4Addr) -> Option<AllocationRequest> {
+        self.records.get(&ip).map(|record| record.requested)
+    }
+
     /// Returns the provisional agents.
     pub fn provisional(&self) -> impl ExactSizeIterator<Item = Ipv4Addr> {
         self.provisional.iter().copied()

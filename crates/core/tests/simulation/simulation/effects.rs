@@ -1,5 +1,7 @@
 //! Inputs of processes, and the effects that follow.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::protocol::http::PROTOBUF;
@@ -9,20 +11,41 @@ use overlay_core::{Effect, Input, Io, Level, Upid};
 
 use super::Simulation;
 use super::events::{Event, Message};
+use crate::adversary::{Origin, Seen};
 use crate::cluster::Incarnation;
 
 impl Simulation {
     /// Gives an input to a process, and carries out its effects.
     pub fn input(&mut self, process: usize, input: Input) -> Result<(), String> {
-        self.trace_line(|sim| {
-            format!(
-                "{} <- {}",
-                sim.processes[process].upid,
-                crate::trace::format_input(&input)
-            )
-        });
+        self.trace_input(process, "<-", &input);
         self.checker
             .input(self.now, &mut self.processes[process], &input);
+        self.handle(process, input)
+    }
+
+    /// Gives a message of the adversary to a process, and carries out the effects.
+    pub(super) fn forged_input(
+        &mut self,
+        process: usize,
+        origin: Origin,
+        message: Input,
+    ) -> Result<(), String> {
+        if self.processes[process].machine.is_none() {
+            return Ok(());
+        }
+        self.trace_input(process, "<~", &message);
+        self.checker.forged_input(origin, &message);
+        self.handle(process, message)
+    }
+
+    fn trace_input(&mut self, process: usize, arrow: &str, input: &Input) {
+        self.trace_line(|sim| {
+            let input = crate::trace::format_input(input);
+            format!("{} {arrow} {input}", sim.processes[process].upid)
+        });
+    }
+
+    fn handle(&mut self, process: usize, input: Input) -> Result<(), String> {
         let incarnation = self.incarnation(process);
         let now = self.now;
         let Some(machine) = &mut self.processes[process].machine else {
@@ -41,7 +64,7 @@ impl Simulation {
             if let Err(what) = self.checker.effect(now, &self.processes[process], &effect) {
                 return self.violation(process, &what);
             }
-            self.effect(incarnation, effect);
+            self.effect(incarnation, effect)?;
         }
         Ok(())
     }
@@ -69,7 +92,7 @@ impl Simulation {
         Ok(response?.map(|response| response.body))
     }
 
-    fn effect(&mut self, incarnation: Incarnation, effect: Effect) {
+    fn effect(&mut self, incarnation: Incarnation, effect: Effect) -> Result<(), String> {
         let process = incarnation.process;
         match effect {
             Effect::Io(Io::Send {
@@ -80,7 +103,7 @@ impl Simulation {
             }) => {
                 self.send(process, &to, name, &join(&body, &session));
             }
-            Effect::Io(Io::Link { to, .. }) => self.link(process, to),
+            Effect::Io(Io::Link { to, .. }) => self.link(process, to)?,
             Effect::Io(Io::Respond { id, response }) => {
                 self.processes[process].requests.remove(&id);
                 self.answers.insert(id, response);
@@ -116,6 +139,7 @@ impl Simulation {
             }
             Effect::Log(level, line) => debug_assert!(level >= Level::Info, "{line}"),
         }
+        Ok(())
     }
 
     fn send(&mut self, process: usize, to: &Upid, name: &'static str, body: &Bytes) {
@@ -131,11 +155,23 @@ impl Simulation {
             .processes
             .iter()
             .position(|process| process.upid == *to);
-        let cut = peer.is_none_or(|peer| self.network.is_cut(process, peer));
+        let Some(peer) = peer else {
+            return self.adversary.receive(to, name, body);
+        };
+        let cut = self.network.is_cut(process, peer);
         let arrivals = match cut {
             true => Vec::new(),
             false => self.network.arrivals(self.now, &from, to, &mut self.random),
         };
+        let receiver = self.incarnation(peer);
+        self.adversary.see(|| Seen {
+            from: from.clone(),
+            to: to.clone(),
+            name,
+            body: body.clone(),
+            receiver,
+            is_lost: arrivals.is_empty(),
+        });
         if arrivals.is_empty() {
             self.trace_line(|_| format!("lost: {name} from {from} to {to}"));
             // A message is lost with its connection, of which each end may or may
@@ -143,7 +179,7 @@ impl Simulation {
             if self.random.bool() {
                 self.break_link(process, to);
             }
-            if let Some(peer) = peer.filter(|_| self.random.bool()) {
+            if self.random.bool() {
                 self.break_link(peer, &from);
             }
         }
@@ -159,7 +195,7 @@ impl Simulation {
         }
     }
 
-    fn link(&mut self, process: usize, to: Upid) {
+    fn link(&mut self, process: usize, to: Upid) -> Result<(), String> {
         let peer = self.processes.iter().position(|process| process.upid == to);
         let reached = peer.is_some_and(|peer| {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
@@ -170,8 +206,26 @@ impl Simulation {
                 .insert(to.address.ip().to_string());
         }
         self.processes[process].links.insert(to.clone());
+        if peer.is_none() {
+            return self.link_nobody(process, to);
+        }
         if !reached {
             self.break_link(process, &to);
         }
+        Ok(())
+    }
+
+    /// Links a process to one that does not exist. The attempt fails at once where there is a
+    /// host, and otherwise as late as TCP gives up.
+    fn link_nobody(&mut self, process: usize, to: Upid) -> Result<(), String> {
+        let upid = self.processes[process].upid.clone();
+        if let Err(what) = self.checker.forgeries.link(&upid, &to) {
+            return self.violation(process, &what);
+        }
+        let fails_at_once = to.address.port().is_multiple_of(2);
+        let delay = if fails_at_once { 1 } else { 127_000 };
+        let exited = Event::Input(self.incarnation(process), Input::Exited(to));
+        self.at(self.now + Duration::from_millis(delay), exited);
+        Ok(())
     }
 }

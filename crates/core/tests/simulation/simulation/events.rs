@@ -6,7 +6,8 @@ use bytes::Bytes;
 use overlay_core::{Input, StoreOutcome, Upid};
 
 use super::Simulation;
-use crate::cluster::Incarnation;
+use crate::adversary::{Forgery, Origin, Public};
+use crate::cluster::{Incarnation, Process};
 use crate::host::{EngineFailure, Failure};
 
 /// A libprocess message on its way.
@@ -34,6 +35,10 @@ pub enum Event {
     EngineDone(Incarnation, u64),
     /// A process that crashed starts again.
     Restart(usize),
+    /// The adversary sends a burst of messages.
+    Forge,
+    /// An operator looks after agents that went back to an earlier release.
+    Operate,
     /// Two processes that were cut off from each other are connected again.
     Reconnect(usize, usize),
 }
@@ -48,7 +53,11 @@ impl Event {
             | Event::Store(incarnation, ..)
             | Event::HostDone(incarnation)
             | Event::EngineDone(incarnation, _) => Some(*incarnation),
-            Event::Message(_) | Event::Restart(_) | Event::Reconnect(..) => None,
+            Event::Message(_)
+            | Event::Forge
+            | Event::Operate
+            | Event::Restart(_)
+            | Event::Reconnect(..) => None,
         }
     }
 }
@@ -60,6 +69,8 @@ impl Simulation {
         }
         match event {
             Event::Message(message) => self.deliver(message),
+            Event::Forge => self.forge(),
+            Event::Operate => self.operate(),
             Event::Input(incarnation, input) => {
                 self.update_known_log(incarnation.process, &input);
                 self.input(incarnation.process, input)
@@ -103,8 +114,90 @@ impl Simulation {
         let Some(process) = at.filter(|at| self.processes[*at].machine.is_some()) else {
             return Ok(());
         };
+        let receiver = self.incarnation(process);
+        let is_repeated = self.adversary.is_repeated(receiver, &from, name, &body);
         let name = name.into();
-        self.input(process, Input::Message { from, name, body })
+        let input = Input::Message { from, name, body };
+        match is_repeated {
+            true => self.forged_input(process, Origin::Forged, input),
+            false => self.input(process, input),
+        }
+    }
+
+    /// Schedules the adversary's next burst, unless it has stopped.
+    pub(super) fn schedule_forgeries(&mut self) {
+        if let Some(pause) = self.adversary.pause() {
+            self.at(self.now + pause, Event::Forge);
+        }
+    }
+
+    /// Delivers a burst of forged messages.
+    fn forge(&mut self) -> Result<(), String> {
+        if !self.adversary.is_active() {
+            return Ok(());
+        }
+        let value = self.log.value().clone();
+        let public = Public {
+            log: self.checker.read(&value)?,
+            processes: &self.processes,
+            leader: self.leader,
+            has_old_masters: self.has_old_masters,
+            is_faulty: !self.checker.protocol.is_faultless(),
+        };
+        for forgery in self.adversary.burst(&public) {
+            let Forgery {
+                to,
+                from,
+                name,
+                body,
+                origin,
+            } = forgery;
+            if origin == Origin::Late {
+                let receiver = self.incarnation(to);
+                self.adversary.is_repeated(receiver, &from, name, &body);
+            }
+            let name = name.into();
+            self.forged_input(to, origin, Input::Message { from, name, body })?;
+        }
+        self.schedule_forgeries();
+        Ok(())
+    }
+
+    /// Schedules the operator's next look at the cluster.
+    pub(super) fn schedule_operator(&mut self) {
+        self.at(self.now + Duration::from_secs(1), Event::Operate);
+    }
+
+    /// Takes back the confirmation of agents that went back to an earlier release, which cannot
+    /// confirm; docs/security.md has this as a step of going back.
+    fn operate(&mut self) -> Result<(), String> {
+        self.schedule_operator();
+        let value = self.log.value().clone();
+        let stored = self.checker.read(&value)?;
+        let is_older = |it: &&Process| it.is_predecessor && !it.is_master();
+        let older = self.processes.iter().filter(is_older).map(Process::ip);
+        let agents: Vec<String> = older.filter(|ip| stored.confirmed.contains(ip)).collect();
+        let Some(leader) = self.leader else {
+            return Ok(());
+        };
+        if self.processes[leader].is_predecessor {
+            self.restart_agents_that_met(leader);
+        } else if !agents.is_empty() {
+            self.unconfirm(leader, &agents)?;
+        }
+        Ok(())
+    }
+
+    /// Restarts agents that knew a master before it went back to an earlier release: another step
+    /// of going back.
+    fn restart_agents_that_met(&mut self, master: usize) {
+        let address = self.processes[master].upid.address;
+        for process in 0..self.processes.len() {
+            if self.processes[process].met.contains(&address) {
+                self.crash(process);
+                self.start(process);
+            }
+        }
     }
 
     fn detect_leader(&mut self, process: usize) -> Result<(), String> {
