@@ -94,6 +94,9 @@ fn old_agents_register_during_floods() {
             .all(|last| text.contains(&format!(".{last}\"")))
     });
     Bounds::USUAL.assert(&watched);
+    if std::env::var("SHOW").is_ok() {
+        println!("{}", cluster.agents[0].log());
+    }
 }
 
 /// Sends an agent of a predecessor's master lists "from" this master that no master would send.
@@ -130,4 +133,7 @@ fn an_agent_stays_with_its_old_master() {
     wait::until("the agent to be as before", LIMIT, right).unwrap();
     let watched = watch.stop(&format!("legacy master, {sent:?}")).unwrap();
     Bounds::USUAL.assert(&watched);
+    if std::env::var("SHOW").is_ok() {
+        println!("{}", cluster.agents[0].log());
+    }
 }
