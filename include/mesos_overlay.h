@@ -149,7 +149,8 @@ mo_result mo_master_new(const mo_options *options, mo_node **node);
 mo_result mo_agent_new(const mo_options *options, mo_node **node);
 
 /* Frees the node. Waits until the library's threads have finished the change of the
- * host that is under way, normally some milliseconds. Open requests remain
+ * host that is under way, normally some milliseconds and never more than 5 seconds: a
+ * thread that hangs is left behind, and calls nothing any more. Open requests remain
  * unanswered. `node` may be NULL. */
 void mo_node_free(mo_node *node);
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::engine::EngineDesired;
@@ -34,6 +35,12 @@ pub trait Host: Send {
 
     /// Returns the next sample of the addresses in use, by overlay.
     fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
+        None
+    }
+
+    /// Replaces threads that hang or have ended, and has reports about them. Returns the time
+    /// after which this is due again; `None`: there are no threads.
+    fn look_after(&mut self) -> Option<Duration> {
         None
     }
 }
@@ -140,5 +147,23 @@ impl Host for LocalHost {
         self.engine_failed
             .take()
             .or_else(|| self.engine.as_ref()?.poll())
+    }
+
+    fn look_after(&mut self) -> Option<Duration> {
+        let looks = [
+            self.executor.as_mut().map(Executor::look_after),
+            self.sampler.as_mut().map(Sampler::look_after),
+            self.engine.as_mut().map(docker::Executor::look_after),
+        ];
+        looks.into_iter().flatten().min()
+    }
+}
+
+/// Orders all threads to end before it waits for any: Mesos waits for them.
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        self.executor.as_mut().map(Executor::stop);
+        self.sampler.as_mut().map(Sampler::stop);
+        self.engine.as_mut().map(docker::Executor::stop);
     }
 }

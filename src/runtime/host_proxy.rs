@@ -1,6 +1,7 @@
 //! The host as the machine sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use overlay_core::Input;
 use overlay_core::host_api::desired::Desired;
@@ -20,6 +21,8 @@ pub(super) struct HostProxy {
     generation: Option<u64>,
     /// Generation of the newest [`overlay_core::Effect::ApplyEngine`].
     engine_generation: Option<u64>,
+    /// Time after which [`poll`](Self::poll) is due again; `None`: when something happens.
+    next_look: Option<Duration>,
 }
 
 impl HostProxy {
@@ -28,6 +31,7 @@ impl HostProxy {
             host,
             generation: None,
             engine_generation: None,
+            next_look: None,
         }
     }
 
@@ -45,6 +49,7 @@ impl HostProxy {
 
     /// Returns the next report for the machine.
     pub(super) fn poll(&mut self) -> Option<Input> {
+        self.next_look = self.host.look_after();
         while let Some(report) = self.host.poll() {
             if self.generation == Some(report.generation) {
                 return Some(Input::HostDone(report));
@@ -56,6 +61,12 @@ impl HostProxy {
             }
         }
         self.host.poll_usage().map(Input::Usage)
+    }
+
+    /// Returns the time after which [`poll`](Self::poll) is due again, whatever happens: threads
+    /// that hang do not report.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        self.next_look
     }
 
     /// Forgets the desired states of the machine that panicked.

@@ -81,6 +81,10 @@ impl log::Log for Forward {
     }
 
     fn log(&self, record: &log::Record) {
+        // A thread that was given up may go on after Mesos's log has ended.
+        if overlay_host::is_abandoned() {
+            return;
+        }
         if let Some((level, source)) = classify(record.metadata()) {
             write(level, source, &record.args().to_string());
         }

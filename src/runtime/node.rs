@@ -380,8 +380,9 @@ impl Node {
             self.supervisor.restart_at(),
             self.leader.due(),
         ];
-        let first = due.into_iter().flatten().min()?;
-        Some(first.since(self.clock.now()))
+        let first = due.into_iter().flatten().min();
+        let delay = first.map(|first| first.since(self.clock.now()));
+        delay.into_iter().chain(self.host.next_look()).min()
     }
 
     /// Carries out `effect`, or passes it to the driver.

@@ -12,12 +12,22 @@ use overlay_core::Level;
 use overlay_core::config::zk;
 use overlay_core::config::zk::ZkUrl;
 use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, agent, master, nearest};
+use overlay_host::files::{self, Links};
 
 use super::key_file;
 use super::{LogSettings, Role, ZooKeeperSettings, log};
 
 #[cfg(test)]
 mod tests;
+
+/// Size limit of a configuration file, in bytes: room for some 100,000 overlays.
+const CONFIG_LIMIT: u64 = 16 << 20;
+
+/// Size limit of the file behind a `file://` URL, in bytes.
+const URL_LIMIT: u64 = 64 << 10;
+
+/// Size limit of the command line of a process, in bytes. The kernel's is 2 MiB by default.
+const ARGUMENTS_LIMIT: u64 = 8 << 20;
 
 /// Directory of the replicated log inside of `replicated_log_dir`.
 const LOG_DIRECTORY: &str = "overlay_replicated_log";
@@ -46,7 +56,8 @@ impl Environment {
                 .filter(|value| !value.trim().is_empty())
         };
         let is_zk = |flag: &[u8]| flag == b"--zk" || flag.starts_with(b"--zk=");
-        let zk_flag = fs::read("/proc/self/cmdline")
+        let arguments = Path::new("/proc/self/cmdline");
+        let zk_flag = files::read(arguments, Links::Refuse, ARGUMENTS_LIMIT)
             .is_ok_and(|line| line.split(|byte| *byte == 0).any(is_zk));
         Environment {
             zk: get("MESOS_ZK"),
@@ -211,8 +222,8 @@ fn docker_socket(environment: &Environment) -> Option<PathBuf> {
 fn read(file: &str, role: Role) -> Result<String, ConfigError> {
     let unreadable =
         |reason: &dyn std::fmt::Display| ConfigError::unreadable(file, reason, role.parameter());
-    let bytes = fs::read(file).map_err(|error| unreadable(&error))?;
-    String::from_utf8(bytes).map_err(|error| unreadable(&error))
+    files::read_text(Path::new(file), Links::Follow, CONFIG_LIMIT)
+        .map_err(|error| unreadable(&error))
 }
 
 fn warn(role: Role, lines: &[String]) {
@@ -337,15 +348,16 @@ fn contents(file: &str, field: &str, text: &str, remedy: &str) -> Result<String,
     }
     let path = zk::file_path(text)
         .ok_or_else(|| wrong(file, field, text, "does not name an absolute path", remedy))?;
-    let contents = fs::read_to_string(path).map_err(|error| {
-        wrong(
-            file,
-            field,
-            text,
-            &format!("cannot be read: {error}"),
-            "make the file readable",
-        )
-    })?;
+    let contents =
+        files::read_text(Path::new(path), Links::Follow, URL_LIMIT).map_err(|error| {
+            wrong(
+                file,
+                field,
+                text,
+                &format!("cannot be read: {error}"),
+                "make the file readable",
+            )
+        })?;
     Ok(contents.trim().to_owned())
 }
 

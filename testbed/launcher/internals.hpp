@@ -84,6 +84,8 @@ bool initialize(
     const Option<std::string>& delegate = None(),
     const Option<std::string>& readwriteAuthenticationRealm = None(),
     const Option<std::string>& readonlyAuthenticationRealm = None());
+void finalize(bool finalize_wsa = false);
+
 bool wait(const UPID& pid, const Duration& duration = Seconds(-1));
 
 template <typename T> class Process : public virtual ProcessBase {};

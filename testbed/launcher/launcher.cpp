@@ -150,6 +150,7 @@ static int runAgent()
       new agent::TaskStatusUpdateManager(*flags), estimator, qos, nullptr, nullptr, nullptr,
       process::Owned<agent::CSIServer>(), None(), None()));
   process::wait(process::spawn(slave));
+  process::finalize(true); // as Mesos's main does: all processes end, those of modules too
   return EXIT_SUCCESS;
 }
 

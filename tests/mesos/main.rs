@@ -22,6 +22,7 @@ mod large;
 mod leases;
 mod lossless;
 mod metrics;
+mod obstacles;
 mod overlays;
 #[cfg(feature = "fault-injection")]
 mod panic;
@@ -31,5 +32,6 @@ mod registration;
 mod restarts;
 mod scale;
 mod takeover;
+mod threads;
 mod traffic;
 mod unreadable_log;

@@ -1,7 +1,6 @@
 //! `mesos-overlay cleanup`: makes the host and its container engine match a desired state
 //! without overlays.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use overlay_core::config::{AgentConfig, agent};
 use overlay_core::host_api::desired::{Cni, Desired, Removal};
 use overlay_core::host_api::engine::DEFAULT_SOCKET;
 use overlay_host::docker::{Mode, remove_all};
+use overlay_host::files::{self, Links};
 use overlay_host::{Operation, Tense, preview, reconcile_and_verify};
 
 /// Exit status of the program.
@@ -24,6 +24,9 @@ enum Status {
     /// Use by containers: some objects remain.
     InUse = 3,
 }
+
+/// Size limit of the agent's configuration file, in bytes.
+const CONFIG_LIMIT: u64 = 16 << 20;
 
 /// Timeout of one call of the container engine. The removal of a network takes longest, some
 /// seconds on a busy host.
@@ -164,7 +167,7 @@ fn target(options: &Options) -> Result<Target, String> {
 }
 
 fn read_config(file: &Path) -> Result<AgentConfig, String> {
-    let text = fs::read_to_string(file)
+    let text = files::read_text(file, Links::Follow, CONFIG_LIMIT)
         .map_err(|error| format!("--agent-config: cannot read {}: {error}", file.display()))?;
     let parsed = agent::parse(&file.display().to_string(), &text);
     parsed

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 
 use crate::kernel::watch::WaitFor;
 use crate::panics::catch;
+use crate::progress;
 use crate::reconcile::Reaction;
 use crate::schedule::{Due, Schedule};
-use crate::supervisor::{self, Control, Counters, Received, Report, Supervisor};
+use crate::supervisor::{self, Control, Counters, Limits, Received, Report, Supervisor};
 
 /// Pause after a wait for events that failed.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
@@ -24,8 +25,8 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// difference, and repeats that whenever somebody else changes the host. It works in the
 /// network namespace of the thread that spawned it.
 ///
-/// Dropping it waits for the reconciliation under way. After that `wake` is not called any
-/// more.
+/// Dropping it waits some seconds for the reconciliation under way. After that `wake` is not
+/// called any more.
 pub struct Executor {
     supervisor: Supervisor<HostReport, EventFd>,
     underlay_mtu: watch::Receiver<UnderlayMtu>,
@@ -100,16 +101,19 @@ impl Report for HostReport {
 impl Executor {
     /// Starts the thread with a reconciler that is made on it.
     pub(crate) fn spawn_with<T: Reconciler>(
-        reconciler: impl Fn() -> T + Send + 'static,
+        limits: Limits,
+        reconciler: impl Fn() -> T + Send + Sync + 'static,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Executor> {
         let (measured, underlay_mtu) = watch::channel(UnderlayMtu::default());
         let run = move |control: &mut Control<HostReport, EventFd>| {
             HostLoop::new(reconciler(), control, &measured).run();
+            Ok(())
         };
-        let signal = supervisor::poll_signal()?;
+        let signal = supervisor::poll_signal;
+        let supervisor = Supervisor::spawn_with(limits, "overlay-host", signal, wake, run)?;
         Ok(Executor {
-            supervisor: Supervisor::spawn("overlay-host", signal, wake, run)?,
+            supervisor,
             underlay_mtu,
         })
     }
@@ -132,6 +136,17 @@ impl Executor {
         let mut underlay_mtu = self.underlay_mtu.clone();
         underlay_mtu.mark_unchanged();
         underlay_mtu
+    }
+
+    /// Has another thread take over if the present one hangs or has ended, and reports that. Call
+    /// it again after the returned time.
+    pub fn look_after(&mut self) -> Duration {
+        self.supervisor.look_after()
+    }
+
+    /// Orders the thread to end, without waiting for it.
+    pub fn stop(&mut self) {
+        self.supervisor.stop();
     }
 
     /// Returns what the thread did so far.
@@ -250,8 +265,12 @@ impl<'a, T: Reconciler> HostLoop<'a, T> {
         };
         let wakeup = self.control.signal().as_fd();
         let reconciler = &mut self.reconciler;
+        progress::wait(Some(timeout));
         let reason = match catch(|| reconciler.wait(wakeup, timeout, wait_for)) {
-            Ok(Ok(reaction)) => return reaction,
+            Ok(Ok(reaction)) => {
+                progress::step("react to changes of the host");
+                return reaction;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(panic) => format!("internal error, {panic}"),
         };
@@ -295,6 +314,9 @@ impl<'a, T: Reconciler> HostLoop<'a, T> {
             .unwrap_or_else(|panic| supervisor::failed(desired, &panic));
         let now = self.now();
         self.schedule.on_reconciled(now, start.elapsed());
+        if progress::is_abandoned() {
+            return report;
+        }
         let measured = match self.reconciler.underlay_mtu() {
             // The first reconciliation failed before it could measure.
             UnderlayMtu::Unmeasured => UnderlayMtu::Unknown,

@@ -8,6 +8,7 @@
 //! [`docker`] does the same for the container engine's networks, on a thread of its own.
 
 pub mod docker;
+pub mod files;
 pub mod panics;
 pub mod reconcile;
 
@@ -17,14 +18,17 @@ mod failures;
 mod firewall;
 mod kernel;
 mod operation;
+mod progress;
 mod reconciler;
 mod removal;
 mod schedule;
 mod supervisor;
+mod threads;
 mod usage;
 
 pub use executor::{Executor, UnderlayMtu};
 pub use operation::{Operation, Tense};
+pub use progress::is_abandoned;
 pub use reconciler::{Preview, preview, reconcile_once};
 pub use removal::{Outcome, reconcile_and_verify};
 pub use supervisor::Counters;

@@ -18,179 +18,164 @@
 //!   generation of its desired state.
 //! * A panic becomes an error in the log and a failed report, both with file and line, and
 //!   the thread goes on.
-//! * Dropping the supervisor stops the thread and waits for it.
+//! * A thread that ends, or that hangs ([`Progress`]), becomes an error in the log and a failed
+//!   report, and another thread takes over ([`Supervisor::look_after`]). The thread that hangs
+//!   keeps its mailbox, so that nobody reads what it says later.
+//! * Dropping the supervisor stops the thread and waits for it, but not for ever.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 
-use crate::panics::{Panic, catch};
+use crate::progress::Hang;
+use crate::threads;
 
-/// Pause before a thread's loop is started again after a panic.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) use control::{Control, Received};
+use mailbox::{Mailbox, Request, Shared};
+pub(crate) use mailbox::{Report, Signal, failed, poll_signal};
 
-/// Result of a reconciliation.
-pub(crate) trait Report: Clone + Send + 'static {
-    /// Desired state that the report is about.
-    type Desired: Send + Sync + 'static;
+mod control;
+mod mailbox;
+#[cfg(test)]
+mod tests;
 
-    /// Task of the thread, in words that complete "cannot …".
-    const TASK: &'static str;
+pub use mailbox::Counters;
 
-    /// Returns the report of a reconciliation of which nothing could be done, for one
-    /// reason.
-    fn failed(desired: &Self::Desired, reason: String) -> Self;
+/// Upper bound of threads that hang at the same time. No other thread is started then.
+const MAX_HANGING: usize = 4;
 
-    /// Sets the generation of the desired state.
-    fn set_generation(&mut self, generation: u64);
+/// Upper bound of the time from one replacement of a thread to the next.
+const MAX_INTERVAL: Duration = Duration::from_secs(1800);
 
-    /// Returns the number of operations that the reconciliation took; 0: all was as desired.
-    fn operations(&self) -> usize;
-
-    /// Returns whether two reports differ at most in generation and number of operations.
-    fn says_the_same_as(&self, other: &Self) -> bool;
+/// Time limits of a supervised thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Time that a step may take, beyond a timeout of its own. Steps take milliseconds; the
+    /// longest, in a cluster of tens of thousands of agents, some seconds.
+    pub step: Duration,
+    /// Time from the first replacement of a thread to the second. It doubles with each, up to
+    /// [`MAX_INTERVAL`].
+    pub interval: Duration,
+    /// Time for the end of all threads of a node. Mesos waits for it.
+    pub end: Duration,
 }
 
-/// Signal that tells a thread to look into its mailbox.
-pub(crate) trait Signal: Send + Sync + 'static {
-    /// Wakes the thread, or keeps it from its next wait.
-    fn notify(&self);
-
-    /// Takes notifications back that were not waited for.
-    fn clear(&self) {}
-}
-
-/// Signal for threads that wait with `poll`: readable while it is notified.
-impl Signal for EventFd {
-    fn notify(&self) {
-        // It fails only after 2^64 notifications that nobody read.
-        let _ = self.write(1);
-    }
-
-    fn clear(&self) {
-        let _ = self.read();
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            step: Duration::from_secs(45),
+            interval: Duration::from_secs(60),
+            end: Duration::from_secs(4),
+        }
     }
 }
 
-/// Signal for threads that wait on a tokio runtime.
-impl Signal for tokio::sync::Notify {
-    fn notify(&self) {
-        self.notify_one();
-    }
-}
-
-/// Returns a signal for a thread that waits with `poll`.
-///
-/// # Errors
-/// The process has no more file descriptors.
-pub(crate) fn poll_signal() -> io::Result<EventFd> {
-    Ok(EventFd::from_flags(
-        EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC,
-    )?)
-}
-
-/// Work of a thread since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Full reconciliations, requested or not.
-    pub reconciliations: u64,
-    /// Reconciliations that nobody requested and that changed something.
-    pub repairs: u64,
-    /// Operations of these repairs.
-    pub repair_operations: u64,
-}
-
-/// Desired state and its generation.
-struct Request<D> {
-    generation: u64,
-    desired: Arc<D>,
-}
-
-/// State that both ends share.
-struct Mailbox<R: Report> {
-    /// Newest desired state that the thread has not received.
-    request: Option<Request<R::Desired>>,
-    /// Newest report that the owner has not polled.
-    report: Option<R>,
-    counters: Counters,
-    stop: bool,
-}
-
-struct Shared<R: Report, S> {
-    mailbox: Mutex<Mailbox<R>>,
-    signal: S,
-}
+/// Body of a thread.
+type Run<R, S> = dyn Fn(&mut Control<R, S>) -> io::Result<()> + Send + Sync;
 
 /// The owner's end of a supervised thread.
 pub(crate) struct Supervisor<R: Report, S: Signal> {
+    name: &'static str,
+    limits: Limits,
+    new_signal: Box<dyn Fn() -> io::Result<S> + Send + Sync>,
+    run: Arc<Run<R, S>>,
+    wake: Arc<Wake>,
     shared: Arc<Shared<R, S>>,
     thread: Option<JoinHandle<()>>,
+    /// Threads that hang and were given up.
+    abandoned: Vec<JoinHandle<()>>,
+    replacements: Replacements,
+    /// Fault of the present thread that was logged.
+    is_fault_logged: bool,
+    /// Generation about which the fault was reported.
+    reported: Option<u64>,
+    /// Time at which the end of the thread is not waited for any longer.
+    stop_by: Option<Instant>,
+}
+
+/// Reason why a thread is replaced. Prints what completes "the thread overlay-host …".
+enum Fault {
+    Hangs(Hang),
+    HasEnded,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Hangs(hang) => hang.fmt(f),
+            Fault::HasEnded => f.write_str("has ended"),
+        }
+    }
 }
 
 impl<R: Report, S: Signal> Supervisor<R, S> {
     /// Starts a thread that executes `run`, which returns when [`Control::receive`] says
-    /// [`Received::Stop`]. After a panic in `run` it is called again.
+    /// [`Received::Stop`]. After a panic or an error in `run` it is called again.
     ///
-    /// The thread calls `wake` whenever there is a report to [`poll`](Self::poll). `wake` must
-    /// not wait for the thread that drops the supervisor.
+    /// The thread calls `wake` whenever there is a report to [`poll`](Self::poll), or when it
+    /// ends. `wake` must not wait for the thread that drops the supervisor.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn spawn(
-        name: &str,
-        signal: S,
+        name: &'static str,
+        new_signal: impl Fn() -> io::Result<S> + Send + Sync + 'static,
         wake: impl Fn() + Send + 'static,
-        mut run: impl FnMut(&mut Control<R, S>) + Send + 'static,
+        run: impl Fn(&mut Control<R, S>) -> io::Result<()> + Send + Sync + 'static,
     ) -> io::Result<Supervisor<R, S>> {
-        let (mut supervisor, mut control) = Supervisor::without_thread(signal, wake);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                while let Err(panic) = catch(|| run(&mut control)) {
-                    let _ = catch(|| control.fail(&panic));
-                    std::thread::sleep(RESTART_PAUSE);
-                }
-            })?;
-        supervisor.thread = Some(thread);
+        Supervisor::spawn_with(Limits::default(), name, new_signal, wake, run)
+    }
+
+    /// Starts a thread with other time limits. See [`spawn`](Self::spawn).
+    pub(crate) fn spawn_with(
+        limits: Limits,
+        name: &'static str,
+        new_signal: impl Fn() -> io::Result<S> + Send + Sync + 'static,
+        wake: impl Fn() + Send + 'static,
+        run: impl Fn(&mut Control<R, S>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<Supervisor<R, S>> {
+        let shared = Arc::new(Shared::new(new_signal()?, Mailbox::default(), limits.step));
+        let mut supervisor = Supervisor {
+            name,
+            limits,
+            new_signal: Box::new(new_signal),
+            run: Arc::new(run),
+            wake: Arc::new(Wake(Mutex::new(Some(Box::new(wake))))),
+            shared,
+            thread: None,
+            abandoned: Vec::new(),
+            replacements: Replacements::new(limits.interval),
+            is_fault_logged: false,
+            reported: None,
+            stop_by: None,
+        };
+        supervisor.thread = Some(supervisor.start(&supervisor.shared)?);
         Ok(supervisor)
     }
 
-    /// Returns both ends, for a thread that is still to be started.
-    pub(crate) fn without_thread(
-        signal: S,
-        wake: impl Fn() + Send + 'static,
-    ) -> (Supervisor<R, S>, Control<R, S>) {
-        let mailbox = Mutex::new(Mailbox {
-            request: None,
-            report: None,
-            counters: Counters::default(),
-            stop: false,
-        });
-        let shared = Arc::new(Shared { mailbox, signal });
-        let control = Control {
-            shared: shared.clone(),
-            wake: Box::new(wake),
-            pending: None,
-            current: None,
-        };
-        let supervisor = Supervisor {
-            shared,
-            thread: None,
-        };
-        (supervisor, control)
+    /// Starts a thread on a mailbox.
+    fn start(&self, shared: &Arc<Shared<R, S>>) -> io::Result<JoinHandle<()>> {
+        let (shared, wake, run) = (shared.clone(), self.wake.clone(), self.run.clone());
+        threads::spawn(self.name, move || {
+            // Dropped last: everything of the thread is gone then.
+            let _end = End(shared.clone(), wake.clone());
+            shared.progress.enter();
+            control::keep_running(&*run, &mut Control::new(shared, wake));
+        })
     }
 
     /// Requests that everything be as `desired`. Returns at once. A newer request replaces
     /// one that the thread has not received, for which there is no report then.
     pub(crate) fn apply(&self, generation: u64, desired: Arc<R::Desired>) {
-        self.shared.mailbox.lock().request = Some(Request {
+        let request = Request {
             generation,
             desired,
-        });
+        };
+        self.shared.mailbox.lock().apply(request);
         self.shared.signal.notify();
     }
 
@@ -199,14 +184,217 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
         self.shared.mailbox.lock().report.take()
     }
 
-    /// Returns what the thread did so far.
+    /// Returns what the threads did so far.
     pub(crate) fn counters(&self) -> Counters {
         self.shared.mailbox.lock().counters
+    }
+
+    /// Has another thread take over if the present one hangs or has ended, and reports that.
+    /// Returns the time after which to call this again.
+    pub(crate) fn look_after(&mut self) -> Duration {
+        let now = Instant::now();
+        self.abandoned.retain(|thread| !thread.is_finished());
+        match self.shared.fault(now) {
+            None => {
+                self.forget_fault();
+                self.replacements.on_health(now);
+                self.shared.progress.patience(now)
+            }
+            Some(fault) => {
+                self.on_fault(&fault, now);
+                let step = self.limits.step;
+                self.replacements.wait(now).min(step).max(step / 32)
+            }
+        }
+    }
+
+    fn on_fault(&mut self, fault: &Fault, now: Instant) {
+        let wait = self.replacements.wait(now);
+        let is_permitted = wait == Duration::ZERO && self.abandoned.len() < MAX_HANGING;
+        let consequence = if is_permitted {
+            "another thread takes over".to_owned()
+        } else if wait > Duration::ZERO {
+            format!("another thread is started in {:.0} s", wait.as_secs_f64())
+        } else {
+            format!("{MAX_HANGING} threads hang, and no other is started before one of them ends")
+        };
+        let (task, name) = (R::TASK, self.name);
+        let sentence = format!("cannot {task}: the thread {name} {fault}; {consequence}");
+        if !std::mem::replace(&mut self.is_fault_logged, true) {
+            log::error!("{sentence}");
+        }
+        // Before the report of the other thread, which comes later.
+        self.report(sentence);
+        if !is_permitted {
+            return;
+        }
+        match self.replace(now) {
+            Ok(()) => self.forget_fault(),
+            Err(error) => log::error!("cannot start another thread {name}: {error}"),
+        }
+    }
+
+    /// Reports a fault about the newest desired state, once.
+    fn report(&mut self, sentence: String) {
+        let mut mailbox = self.shared.mailbox.lock();
+        let Some(newest) = &mailbox.newest else {
+            return;
+        };
+        let generation = newest.generation;
+        if self.reported.replace(generation) == Some(generation) {
+            return;
+        }
+        let mut report = R::failed(&newest.desired, sentence);
+        report.set_generation(generation);
+        mailbox.report = Some(report);
+        mailbox.is_failed = true;
+    }
+
+    /// Has the next fault logged and reported again.
+    fn forget_fault(&mut self) {
+        self.is_fault_logged = false;
+        self.reported = None;
+    }
+
+    /// Gives the present thread up, and starts another one, which begins with the newest desired
+    /// state.
+    fn replace(&mut self, now: Instant) -> io::Result<()> {
+        self.replacements.on_attempt(now);
+        let mailbox = self.shared.mailbox.lock().inherit();
+        let shared = Shared::new((self.new_signal)()?, mailbox, self.limits.step);
+        let shared = Arc::new(shared);
+        let thread = self.start(&shared)?;
+        let before = std::mem::replace(&mut self.shared, shared);
+        before.progress.abandon();
+        before.stop();
+        let before = self.thread.replace(thread);
+        self.abandoned.extend(before.filter(|it| !it.is_finished()));
+        Ok(())
+    }
+
+    /// Orders the thread to end. Dropping the supervisor waits for it, but for all supervisors
+    /// that were stopped at one time no longer than for one of them.
+    pub(crate) fn stop(&mut self) {
+        if self.stop_by.is_none() {
+            self.stop_by = Some(Instant::now() + self.limits.end);
+            self.shared.stop();
+        }
+    }
+}
+
+impl<R: Report, S: Signal> Drop for Supervisor<R, S> {
+    fn drop(&mut self) {
+        self.stop();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let stop_by = self.stop_by.unwrap_or_else(Instant::now);
+        if self.shared.wait_for_end(stop_by) {
+            let _ = thread.join();
+        } else {
+            self.shared.progress.abandon();
+            let (name, hang) = (self.name, self.shared.progress.present());
+            log::warn!("not waiting any longer for the thread {name}, which {hang}");
+        }
+        self.wake.end();
+    }
+}
+
+/// Callback of the owner. It is never called after [`end`](Wake::end).
+pub(crate) struct Wake(Mutex<Option<Box<dyn Fn() + Send>>>);
+
+impl Wake {
+    fn call(&self) {
+        if let Some(wake) = &*self.0.lock() {
+            wake();
+        }
+    }
+
+    fn end(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+/// Tells the owner that a thread has ended, whatever the reason.
+struct End<R: Report, S: Signal>(Arc<Shared<R, S>>, Arc<Wake>);
+
+impl<R: Report, S: Signal> Drop for End<R, S> {
+    fn drop(&mut self) {
+        if !self.0.end() {
+            self.1.call();
+        }
+    }
+}
+
+/// Times of replacements. The first one is made at once, later ones at growing intervals: a
+/// thread that hangs costs memory and file descriptors.
+struct Replacements {
+    first_interval: Duration,
+    interval: Duration,
+    last: Option<Instant>,
+}
+
+impl Replacements {
+    fn new(first_interval: Duration) -> Replacements {
+        Replacements {
+            first_interval,
+            interval: first_interval,
+            last: None,
+        }
+    }
+
+    /// Returns the time until the next replacement is permitted.
+    fn wait(&self, now: Instant) -> Duration {
+        let permitted = self.last.map_or(now, |last| last + self.interval);
+        permitted.saturating_duration_since(now)
+    }
+
+    fn on_attempt(&mut self, now: Instant) {
+        if self.last.replace(now).is_some() {
+            self.interval = (self.interval * 2).min(MAX_INTERVAL.max(self.first_interval));
+        }
+    }
+
+    /// Records that the thread works. After twice the interval its replacement counts as a
+    /// success.
+    fn on_health(&mut self, now: Instant) {
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) > self.interval * 2)
+        {
+            *self = Replacements::new(self.first_interval);
+        }
     }
 }
 
 #[cfg(test)]
 impl<R: Report, S: Signal> Supervisor<R, S> {
+    /// Returns both ends, without a thread.
+    pub(crate) fn without_thread(
+        signal: S,
+        wake: impl Fn() + Send + 'static,
+    ) -> (Supervisor<R, S>, Control<R, S>) {
+        let limits = Limits::default();
+        let shared = Arc::new(Shared::new(signal, Mailbox::default(), limits.step));
+        let wake = Arc::new(Wake(Mutex::new(Some(Box::new(wake)))));
+        let control = Control::new(shared.clone(), wake.clone());
+        let supervisor = Supervisor {
+            name: "test",
+            limits,
+            new_signal: Box::new(|| Err(io::ErrorKind::Unsupported.into())),
+            run: Arc::new(|_| Ok(())),
+            wake,
+            shared,
+            thread: None,
+            abandoned: Vec::new(),
+            replacements: Replacements::new(limits.interval),
+            is_fault_logged: false,
+            reported: None,
+            stop_by: None,
+        };
+        (supervisor, control)
+    }
+
     /// Wakes the thread without a request.
     pub(crate) fn notify(&self) {
         self.shared.signal.notify();
@@ -216,285 +404,11 @@ impl<R: Report, S: Signal> Supervisor<R, S> {
     /// the request.
     pub(crate) fn apply_and(&self, generation: u64, desired: Arc<R::Desired>, also: impl FnOnce()) {
         let mut mailbox = self.shared.mailbox.lock();
-        mailbox.request = Some(Request {
+        mailbox.apply(Request {
             generation,
             desired,
         });
         also();
         self.shared.signal.notify();
-    }
-}
-
-impl<R: Report, S: Signal> Drop for Supervisor<R, S> {
-    fn drop(&mut self) {
-        self.shared.mailbox.lock().stop = true;
-        self.shared.signal.notify();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Content of the mailbox, as the thread received it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    /// The supervisor is being dropped.
-    Stop,
-    /// A new desired state, from now on [`Control::desired`].
-    Desired,
-    /// No news.
-    Nothing,
-}
-
-/// The thread's end.
-pub(crate) struct Control<R: Report, S: Signal> {
-    shared: Arc<Shared<R, S>>,
-    wake: Box<dyn Fn() + Send>,
-    /// Desired state about which nothing was published yet.
-    pending: Option<Request<R::Desired>>,
-    /// Desired state of the last published report, and the last report about it.
-    current: Option<(Request<R::Desired>, R)>,
-}
-
-impl<R: Report, S: Signal> Control<R, S> {
-    /// Returns the signal that is notified when there is something to
-    /// [`receive`](Self::receive).
-    pub(crate) fn signal(&self) -> &S {
-        &self.shared.signal
-    }
-
-    /// Takes news out of the mailbox.
-    pub(crate) fn receive(&mut self) -> Received {
-        let mut mailbox = self.shared.mailbox.lock();
-        self.shared.signal.clear();
-        if mailbox.stop {
-            return Received::Stop;
-        }
-        match mailbox.request.take() {
-            Some(request) => {
-                self.pending = Some(request);
-                Received::Desired
-            }
-            None => Received::Nothing,
-        }
-    }
-
-    /// Returns whether there is something to [`receive`](Self::receive), so that the work
-    /// under way is of no use to anybody.
-    pub(crate) fn is_superseded(&self) -> bool {
-        let mailbox = self.shared.mailbox.lock();
-        mailbox.stop || mailbox.request.is_some()
-    }
-
-    /// Returns the newest desired state; `None`: there was none yet.
-    pub(crate) fn desired(&self) -> Option<&Arc<R::Desired>> {
-        let current = self.current.as_ref().map(|(request, _)| request);
-        self.pending
-            .as_ref()
-            .or(current)
-            .map(|request| &request.desired)
-    }
-
-    /// Returns whether nothing was published yet about the newest desired state.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.pending.is_some()
-    }
-
-    /// Returns the last report and the desired state that it is about.
-    pub(crate) fn current(&self) -> Option<(&Arc<R::Desired>, &R)> {
-        let (request, report) = self.current.as_ref()?;
-        Some((&request.desired, report))
-    }
-
-    /// Counts a full reconciliation. Call it before [`publish`](Self::publish).
-    pub(crate) fn count(&self, report: &R) {
-        let counters = &mut self.shared.mailbox.lock().counters;
-        counters.reconciliations += 1;
-        if !self.is_pending() && report.operations() > 0 {
-            counters.repairs += 1;
-            counters.repair_operations += report.operations() as u64;
-        }
-    }
-
-    /// Hands a report about the newest desired state to the owner, unless it says the same
-    /// as the one before about the same desired state.
-    pub(crate) fn publish(&mut self, mut report: R) {
-        let before = self.current.take();
-        // A replaced desired state can be large. It is dropped after the report is out.
-        let (request, same, _replaced) = match (self.pending.take(), before) {
-            (None, None) => return,
-            (None, Some((request, before))) => (request, report.says_the_same_as(&before), None),
-            (Some(request), before) => (request, false, before),
-        };
-        report.set_generation(request.generation);
-        if !same {
-            self.shared.mailbox.lock().report = Some(report.clone());
-        }
-        self.current = Some((request, report));
-        if !same {
-            (self.wake)();
-        }
-    }
-
-    /// Logs a panic of the thread's loop, and publishes it.
-    fn fail(&mut self, panic: &Panic) {
-        let report = self.desired().map(|desired| failed::<R>(desired, panic));
-        match report {
-            Some(report) => self.publish(report),
-            None => log::error!("{}", sentence::<R>(panic)),
-        }
-    }
-}
-
-/// Logs a panic of a reconciliation, and returns the report about it.
-pub(crate) fn failed<R: Report>(desired: &R::Desired, panic: &Panic) -> R {
-    let sentence = sentence::<R>(panic);
-    log::error!("{sentence}");
-    R::failed(desired, sentence)
-}
-
-fn sentence<R: Report>(panic: &Panic) -> String {
-    format!("cannot {}: internal error, {panic}", R::TASK)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    struct Said {
-        generation: u64,
-        text: String,
-        operations: usize,
-    }
-
-    impl Report for Said {
-        type Desired = String;
-
-        const TASK: &'static str = "do as told";
-
-        fn failed(_: &String, reason: String) -> Said {
-            Said {
-                text: reason,
-                ..Said::default()
-            }
-        }
-
-        fn set_generation(&mut self, generation: u64) {
-            self.generation = generation;
-        }
-
-        fn operations(&self) -> usize {
-            self.operations
-        }
-
-        fn says_the_same_as(&self, other: &Said) -> bool {
-            self.text == other.text
-        }
-    }
-
-    /// A supervised thread that publishes one text for each message of the channel.
-    struct Thread {
-        supervisor: Supervisor<Said, EventFd>,
-        say: Sender<&'static str>,
-        woken: Receiver<()>,
-    }
-
-    fn thread() -> Thread {
-        let ((say, texts), (wake, woken)) = (channel::<&'static str>(), channel());
-        let run = move |control: &mut Control<Said, EventFd>| {
-            loop {
-                match control.receive() {
-                    Received::Stop => return,
-                    Received::Desired | Received::Nothing => {}
-                }
-                let Ok(text) = texts.recv_timeout(Duration::from_millis(1)) else {
-                    continue;
-                };
-                assert_ne!(text, "panic");
-                let report = Said {
-                    text: text.to_owned(),
-                    operations: 2,
-                    ..Said::default()
-                };
-                control.count(&report);
-                control.publish(report);
-            }
-        };
-        let signal = poll_signal().unwrap();
-        let supervisor = Supervisor::spawn("test", signal, move || wake.send(()).unwrap(), run);
-        Thread {
-            supervisor: supervisor.unwrap(),
-            say,
-            woken,
-        }
-    }
-
-    impl Thread {
-        /// Has the thread receive a desired state.
-        fn apply(&self, generation: u64) {
-            self.supervisor.apply(generation, Arc::default());
-            while self.supervisor.shared.mailbox.lock().request.is_some() {
-                std::thread::yield_now();
-            }
-        }
-
-        fn report(&self) -> Said {
-            self.woken.recv_timeout(PATIENCE).unwrap();
-            self.supervisor.poll().unwrap()
-        }
-    }
-
-    #[test]
-    fn publishes_the_first_report_and_then_changes() {
-        let thread = thread();
-        thread.apply(3);
-        thread.say.send("a").unwrap();
-        assert_eq!(thread.report().generation, 3);
-        thread.say.send("a").unwrap();
-        thread.say.send("b").unwrap();
-        let report = thread.report();
-        assert_eq!((report.generation, &*report.text), (3, "b"));
-        assert_eq!(thread.supervisor.poll(), None);
-        thread.apply(4);
-        thread.say.send("b").unwrap();
-        assert_eq!(thread.report().generation, 4, "nobody has read it yet");
-        let counters = Counters {
-            reconciliations: 4,
-            repairs: 2,
-            repair_operations: 4,
-        };
-        assert_eq!(thread.supervisor.counters(), counters);
-    }
-
-    #[test]
-    fn a_panic_of_the_loop_is_a_report_and_the_loop_goes_on() {
-        let thread = thread();
-        thread.apply(1);
-        thread.say.send("panic").unwrap();
-        let text = thread.report().text;
-        let place = format!(
-            "cannot do as told: internal error, panicked at {}:",
-            file!()
-        );
-        assert!(text.starts_with(&place), "{text}");
-        thread.say.send("fine").unwrap();
-        assert_eq!(thread.report().text, "fine");
-    }
-
-    #[test]
-    fn publishes_nothing_before_there_is_a_desired_state() {
-        let thread = thread();
-        thread.say.send("a").unwrap();
-        while thread.supervisor.counters().reconciliations == 0 {
-            std::thread::yield_now();
-        }
-        thread.apply(1);
-        thread.say.send("b").unwrap();
-        assert_eq!(thread.report().text, "b");
     }
 }

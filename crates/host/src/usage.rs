@@ -20,7 +20,9 @@ use overlay_core::host_api::desired::{Desired, Overlay};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::util::family::Family;
 
+use crate::files::exposure;
 use crate::panics::catch;
+use crate::progress;
 use crate::supervisor::{self, Control, Received, Report, Supervisor};
 
 /// Addresses in use by overlay. An overlay whose files cannot be read is absent.
@@ -65,7 +67,7 @@ impl Sampler {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Sampler> {
-        let signal = supervisor::poll_signal()?;
+        let signal = supervisor::poll_signal;
         let supervisor = Supervisor::spawn("overlay-usage", signal, wake, keep_counting)?;
         Ok(Sampler { supervisor })
     }
@@ -80,24 +82,57 @@ impl Sampler {
     pub fn poll(&self) -> Option<Usage> {
         self.supervisor.poll()
     }
+
+    /// Has another thread take over if the present one hangs or has ended. Call it again after
+    /// the returned time.
+    pub fn look_after(&mut self) -> Duration {
+        self.supervisor.look_after()
+    }
+
+    /// Orders the thread to end, without waiting for it.
+    pub fn stop(&mut self) {
+        self.supervisor.stop();
+    }
 }
 
 /// Counts until the sampler is dropped.
-fn keep_counting(control: &mut Control<Usage, EventFd>) {
+fn keep_counting(control: &mut Control<Usage, EventFd>) -> io::Result<()> {
+    let mut warning = None;
     while control.receive() != Received::Stop {
         if let Some(desired) = control.desired() {
+            warn_of_exposure(desired, &mut warning);
             let usage = catch(|| sample(desired))
                 .unwrap_or_else(|panic| supervisor::failed(&**desired, &panic));
             publish(control, usage);
         }
-        let timeout = match control.desired() {
-            Some(_) => PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
+        let (interval, timeout) = match control.desired() {
+            Some(_) => (Some(INTERVAL), PollTimeout::try_from(INTERVAL)),
+            None => (None, Ok(PollTimeout::NONE)),
         };
+        progress::wait(interval);
         let signal = control.signal().as_fd();
         // An interrupted wait leads to an early count.
-        let _ = poll(&mut [PollFd::new(signal, PollFlags::POLLIN)], timeout);
+        let _ = poll(
+            &mut [PollFd::new(signal, PollFlags::POLLIN)],
+            timeout.unwrap_or(PollTimeout::MAX),
+        );
     }
+    Ok(())
+}
+
+/// Warns once if others can write to the directory. `warning` is the one before.
+fn warn_of_exposure(desired: &Desired, warning: &mut Option<String>) {
+    let danger = "have the plugin host-local give out addresses that are in use";
+    let dir = data_dir(desired);
+    progress::step(format!("look at the permissions of {}", dir.display()));
+    let found = exposure("cni_data_dir", dir, danger);
+    if let Some(line) = found
+        .as_ref()
+        .filter(|line| warning.as_ref() != Some(*line))
+    {
+        log::warn!("{line}");
+    }
+    *warning = found;
 }
 
 /// Publishes a count, unless it is for networks that are out of date meanwhile.
@@ -107,13 +142,19 @@ fn publish(control: &mut Control<Usage, EventFd>, usage: Usage) {
     }
 }
 
+/// Returns the directory of the plugin's files.
+fn data_dir(desired: &Desired) -> &Path {
+    let configured = desired.cni.data_dir.as_deref();
+    configured.unwrap_or(Path::new(DATA_DIR))
+}
+
 /// Counts the addresses of Mesos's containers.
 pub(crate) fn sample(desired: &Desired) -> Usage {
-    let data_dir = desired.cni.data_dir.as_deref();
-    let data_dir = data_dir.unwrap_or(Path::new(DATA_DIR));
+    let data_dir = data_dir(desired);
     let count = |(name, overlay): (&String, &Overlay)| {
         let bridge = overlay.mesos_bridge.as_ref()?;
         let dir = data_dir.join(name);
+        progress::step(format!("count the addresses in {}", dir.display()));
         let in_use = in_use(&dir, &bridge.subnets).inspect_err(|error| {
             log::debug!("cannot count the addresses in {}: {error}", dir.display());
         });

@@ -277,6 +277,16 @@ fn each_fetch_is_answered_and_the_newest_has_the_value() {
     );
 }
 
+/// Threads that hang do not report.
+#[test]
+fn the_host_is_looked_after_though_nothing_happens() {
+    let mut fixture = Fixture::started();
+    fixture.host.look_again_after(Duration::from_secs(7));
+    assert_eq!(fixture.idle(), Some(Duration::from_secs(7)));
+    fixture.message("wait");
+    assert_eq!(fixture.idle(), Some(Duration::from_secs(5)));
+}
+
 #[test]
 fn a_tick_before_the_deadline_does_nothing() {
     let mut fixture = Fixture::started();

@@ -89,10 +89,45 @@ fn the_error_names_an_unreadable_file() {
         files.0.path().to_str().unwrap(),
         &Environment::default(),
     ));
-    assert!(line.contains("Is a directory"), "{line}");
+    let expected = "cannot be read: it is a directory and not a regular file; ";
+    assert!(line.contains(expected), "{line}");
     fs::write(files.path("latin1.json"), b"{\"\xe9\": 1}").unwrap();
     let line = complaint(agent(&files.path("latin1.json"), &Environment::default()));
     assert!(line.contains("invalid utf-8"), "{line}");
+}
+
+/// A reader of a FIFO would wait for ever, and Mesos with it.
+#[test]
+fn only_regular_files_and_links_to_them_are_read() {
+    let files = Files::new();
+    let fifo = files.path("fifo");
+    let mkfifo = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(mkfifo.unwrap().success());
+    let line = complaint(master(&fifo, &Environment::default()));
+    let expected = "cannot be read: it is a FIFO and not a regular file; make the file readable";
+    assert!(line.contains(expected), "{line}");
+    let file = files.agent(&format!(r#", "master": "file://{fifo}""#));
+    let line = complaint(agent(&file, &Environment::default()));
+    assert!(
+        line.contains("it is a FIFO and not a regular file"),
+        "{line}"
+    );
+    // DC/OS links configuration files from the directory of a package.
+    files.write("zk", "zk://z:2181/mesos");
+    let file = files.agent(r#", "master": "file://$D/zk""#);
+    let link = files.path("link.json");
+    std::os::unix::fs::symlink(file, &link).unwrap();
+    let settings = agent(&link, &Environment::default()).unwrap();
+    assert_eq!(settings.detect, "zk://z:2181/mesos");
+    fs::File::create(files.path("zk"))
+        .unwrap()
+        .set_len(URL_LIMIT + 1)
+        .unwrap();
+    let line = complaint(agent(&link, &Environment::default()));
+    assert!(
+        line.contains("cannot be read: it has more than 65536 bytes"),
+        "{line}"
+    );
 }
 
 #[test]

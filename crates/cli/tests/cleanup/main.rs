@@ -5,6 +5,7 @@ mod docker;
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -94,6 +95,40 @@ fn removed_overlay_stays_until_its_last_container_ends() {
             .command("iptables -w -t nat -S POSTROUTING")
             .contains("9.0.0.0/8")
     );
+}
+
+/// What an unprivileged user can write must not run as root, however careless the environment.
+#[test]
+fn tools_of_the_working_directory_are_not_run() {
+    if !testkit::root("tools_of_the_working_directory") {
+        return;
+    }
+    let host = Host::new();
+    let dir = host.cni.path().to_owned();
+    for tool in [
+        "iptables",
+        "iptables-save",
+        "ip6tables-save",
+        "ipset",
+        "nft",
+    ] {
+        let file = dir.join(tool);
+        fs::write(&file, format!("#!/bin/sh\ntouch {}.ran\n", file.display())).unwrap();
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(BINARY);
+    command
+        .args(["cleanup", "--dry-run"])
+        .env("PATH", format!(":{}:/usr/sbin:/usr/bin", dir.display()))
+        .current_dir(&dir);
+    let output: Output = host.run(move || command.output().unwrap());
+    assert!(output.status.success(), "{output:?}");
+    let names = fs::read_dir(&dir).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name());
+    let ran: Vec<_> = names
+        .filter(|name| name.to_string_lossy().ends_with(".ran"))
+        .collect();
+    assert_eq!(ran, [""; 0]);
 }
 
 /// The removal of one of two overlays does not affect the other.

@@ -1,25 +1,40 @@
 //! Files of CNI configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::content::is_ours;
+use crate::files::{self, Kind, Links, ReadError};
 use crate::reconcile::observed::CniFile;
 
 /// End of a file's name.
 const SUFFIX: &str = ".conf";
 
+/// Size limit of a file in bytes. Ours have some hundred.
+const LIMIT: u64 = 1 << 20;
+
+/// Permissions: tools of other users read these files, so the umask of Mesos must not apply.
+const MODE: u32 = 0o644;
+
+/// Content of the directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Files that are ours, and those at the places of wanted ones, by overlay.
+    pub files: BTreeMap<String, CniFile>,
+    /// What is in the place of a wanted file and is no regular file, by overlay.
+    pub obstacles: BTreeMap<String, Kind>,
+}
+
 /// Reads the files that are ours, and those at the places of `wanted` ones.
 ///
 /// # Errors
 /// The directory cannot be read. (A directory that does not exist has no files.)
-pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<BTreeMap<String, CniFile>> {
-    let mut files = BTreeMap::new();
+pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<Found> {
+    let mut found = Found::default();
     let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(files),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         entries => entries?,
     };
     for entry in entries {
@@ -27,21 +42,27 @@ pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<BTreeMap<S
         let Some(overlay) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
             continue;
         };
-        // An unreadable file is not ours. If a wanted file belongs in its place, writing
-        // that one fails and is reported.
-        let Ok(content) = fs::read(dir.join(&name)) else {
-            continue;
-        };
-        let ours = is_ours(overlay, &content);
-        if ours || wanted.contains(overlay) {
-            files.insert(overlay.to_owned(), CniFile { content, ours });
+        let is_wanted = wanted.contains(overlay);
+        match files::read(&dir.join(&name), Links::Refuse, LIMIT) {
+            Ok(content) => {
+                let ours = is_ours(overlay, &content);
+                if ours || is_wanted {
+                    let file = CniFile { content, ours };
+                    found.files.insert(overlay.to_owned(), file);
+                }
+            }
+            Err(ReadError::NotRegular(kind)) if is_wanted => {
+                found.obstacles.insert(overlay.to_owned(), kind);
+            }
+            // Such a file is not ours. A wanted one replaces it.
+            Err(_) => {}
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 /// Returns the path of an overlay's file.
-fn path(dir: &Path, overlay: &str) -> PathBuf {
+pub(crate) fn path(dir: &Path, overlay: &str) -> PathBuf {
     dir.join(format!("{overlay}{SUFFIX}"))
 }
 
@@ -52,25 +73,7 @@ fn path(dir: &Path, overlay: &str) -> PathBuf {
 /// Directory or file cannot be written.
 pub(crate) fn write(dir: &Path, overlay: &str, content: &[u8]) -> io::Result<()> {
     fs::create_dir_all(dir)?;
-    // All attempts use one name, so that the next one overwrites the remains of one that was
-    // interrupted. The suffix keeps others from reading it as a configuration.
-    let temporary = dir.join(format!(".{overlay}{SUFFIX}.new"));
-    let written = write_through(&temporary, content)
-        .and_then(|()| fs::rename(&temporary, path(dir, overlay)))
-        .and_then(|()| File::open(dir)?.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// Writes a file and waits until it is on the disk.
-fn write_through(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    // Tools of other users read these files, so the umask of Mesos must not apply.
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(content)?;
-    file.sync_all()
+    files::replace(dir, &format!("{overlay}{SUFFIX}"), content, MODE)
 }
 
 /// Removes the file of an overlay, if there is one.
@@ -86,6 +89,8 @@ pub(crate) fn remove(dir: &Path, overlay: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::cni::content::content;
     use crate::cni::content::tests::{cni, overlay};
@@ -117,6 +122,18 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
+    /// Such a file is longer than any of ours, and is replaced like every other one.
+    #[test]
+    fn a_huge_file_is_not_read_and_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let huge = fs::File::create(dir.path().join("dcos.conf")).unwrap();
+        huge.set_len(LIMIT + 1).unwrap();
+        let found = read(dir.path(), &BTreeSet::from(["dcos"])).unwrap();
+        assert_eq!(found, Found::default());
+        write(dir.path(), "dcos", b"text").unwrap();
+        assert_eq!(fs::read(dir.path().join("dcos.conf")).unwrap(), b"text");
+    }
+
     #[test]
     fn reads_our_files_and_those_in_the_place_of_wanted_ones() {
         let dir = tempfile::tempdir().unwrap();
@@ -126,7 +143,8 @@ mod tests {
         fs::write(dir.path().join("foreign.conf"), "{}").unwrap();
         fs::write(dir.path().join("dcos.conflist"), &ours).unwrap();
         fs::create_dir(dir.path().join("directory.conf")).unwrap();
-        let files = read(dir.path(), &BTreeSet::from(["wanted"])).unwrap();
+        fs::create_dir(dir.path().join("obstructed.conf")).unwrap();
+        let found = read(dir.path(), &BTreeSet::from(["wanted", "obstructed"])).unwrap();
         let garbage = CniFile {
             content: b"garbage".to_vec(),
             ours: false,
@@ -135,10 +153,11 @@ mod tests {
             content: ours,
             ours: true,
         };
-        assert_eq!(
-            files,
-            BTreeMap::from([("dcos".into(), dcos), ("wanted".into(), garbage)])
-        );
+        let expected = Found {
+            files: [("dcos".into(), dcos), ("wanted".into(), garbage)].into(),
+            obstacles: [("obstructed".into(), Kind::Directory)].into(),
+        };
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -146,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
             read(&dir.path().join("none"), &BTreeSet::new()).unwrap(),
-            BTreeMap::new()
+            Found::default()
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use overlay_core::host_api::engine;
+
+use crate::progress;
 
 use super::observed::{ApiVersion, Endpoint, ExistingNetwork, LABEL, Observed};
 
@@ -64,6 +67,14 @@ impl Client {
         let path = socket
             .to_str()
             .ok_or_else(|| absent(&"the path is not UTF-8"))?;
+        // A link is usual here: engines other than Docker put one in the place of its socket.
+        if let Ok(found) = std::fs::metadata(socket)
+            && !found.file_type().is_socket()
+        {
+            return Err(absent(
+                &"it is not a socket; correct docker_socket, or remove what is there",
+            ));
+        }
         // The timeout of the client library is in whole seconds and ends with the header of
         // a response; `call` has its own timeout for the whole response.
         let docker = Docker::connect_with_unix(path, u64::MAX, API_DEFAULT_VERSION);
@@ -84,6 +95,7 @@ impl Client {
         what: &str,
         response: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Failure> {
+        progress::step_with_timeout(format!("ask the container engine for {what}"), self.timeout);
         match tokio::time::timeout(self.timeout, response).await {
             Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => Err(Failure::Silent(format!(
@@ -483,6 +495,24 @@ mod tests {
             let refused = client.remove("7f").await;
             assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
         });
+    }
+
+    /// A link is fine: engines other than Docker put one in the place of its socket.
+    #[test]
+    fn something_else_in_the_place_of_the_socket_is_named() {
+        let engine = testkit::engine::FakeEngine::new(|_| None);
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link.sock");
+        std::os::unix::fs::symlink(&engine.socket, &link).unwrap();
+        let timeout = Duration::from_secs(10);
+        assert!(Client::new(&link, timeout).is_ok());
+        let refused = Client::new(dir.path(), timeout).map(|_| ());
+        let expected = format!(
+            "cannot reach the container engine at {}: it is not a socket; correct docker_socket, \
+             or remove what is there",
+            dir.path().display()
+        );
+        assert_eq!(refused, Err(Failure::Absent(expected)));
     }
 
     #[test]

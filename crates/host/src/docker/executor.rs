@@ -20,6 +20,7 @@ use super::reconciler::{Outcome, probe_until_alive, reconcile};
 use super::schedule::{Next, PERIOD, Schedule};
 use crate::executor::UnderlayMtu;
 use crate::panics::catch_async;
+use crate::progress;
 use crate::supervisor::{self, Control, Counters, Received, Report, Supervisor};
 
 /// Interval of quick checks of an engine whose events are not received.
@@ -82,13 +83,15 @@ impl Executor {
         underlay_mtu: watch::Receiver<UnderlayMtu>,
         wake: impl Fn() + Send + 'static,
     ) -> io::Result<Executor> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let run = move |control: &mut Control<EngineReport, Notify>| {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(EngineLoop::new(control, underlay_mtu.clone()).run());
+            Ok(())
         };
-        let supervisor = Supervisor::spawn("overlay-engine", Notify::new(), wake, run)?;
+        let signal = || Ok(Notify::new());
+        let supervisor = Supervisor::spawn("overlay-engine", signal, wake, run)?;
         Ok(Executor { supervisor })
     }
 
@@ -102,6 +105,17 @@ impl Executor {
     /// whenever the report changes.
     pub fn poll(&self) -> Option<EngineReport> {
         self.supervisor.poll()
+    }
+
+    /// Has another thread take over if the present one hangs or has ended, and reports that. Call
+    /// it again after the returned time.
+    pub fn look_after(&mut self) -> Duration {
+        self.supervisor.look_after()
+    }
+
+    /// Orders the thread to end, without waiting for it.
+    pub fn stop(&mut self) {
+        self.supervisor.stop();
     }
 
     /// Returns what the thread did so far.
@@ -184,6 +198,7 @@ impl<'a> EngineLoop<'a> {
     async fn run(mut self) {
         loop {
             let wakeup = self.wait().await;
+            progress::step("react to an event of the container engine");
             let now = Instant::now();
             let mut liveness = Liveness::Unknown;
             match wakeup {
@@ -228,6 +243,7 @@ impl<'a> EngineLoop<'a> {
             .quick_check_period()
             .map(|period| Instant::now() + period);
         let time = due.into_iter().chain(quick_check).min();
+        progress::wait(time.map(|time| time.saturating_duration_since(Instant::now())));
         let event = async {
             match &mut self.subscription {
                 Some(subscription) => subscription.events.next().await,

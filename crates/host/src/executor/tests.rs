@@ -11,6 +11,8 @@ use super::*;
 use crate::kernel::watch::Watch;
 use crate::reconcile::ExpectedState;
 
+mod hanging;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A reconciler that calls a function of the test and has no events.
@@ -64,7 +66,10 @@ fn executor(
         events: Watch::silent(),
     };
     (
-        Executor::spawn_with(reconciler, move || wake.send(()).unwrap()).unwrap(),
+        Executor::spawn_with(Limits::default(), reconciler, move || {
+            wake.send(()).unwrap()
+        })
+        .unwrap(),
         woken,
     )
 }
@@ -266,7 +271,10 @@ impl Stage {
                 without_events,
             }
         };
-        let executor = Executor::spawn_with(reconciler, move || wake.send(()).unwrap()).unwrap();
+        let executor = Executor::spawn_with(Limits::default(), reconciler, move || {
+            wake.send(()).unwrap()
+        })
+        .unwrap();
         Stage {
             executor,
             woken,

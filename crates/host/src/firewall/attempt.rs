@@ -10,6 +10,7 @@ use super::op::{NatBackend, Observed, Plan, family_scope};
 use super::plan::plan;
 use super::sets;
 use super::tools::{self, Tools};
+use crate::progress;
 use crate::reconcile::Scope;
 
 /// Attempt, with its failures so far.
@@ -117,6 +118,9 @@ impl<'a> Attempt<'a> {
     /// Applies the operations in order. A failed operation does not stop the others.
     pub(super) fn apply(&mut self, plan: &Plan) {
         for ops in plan.ops.chunk_by(tools::same_transaction) {
+            if progress::is_abandoned() {
+                return;
+            }
             ops.iter().for_each(|op| log::debug!("{op}"));
             if let (Err(reason), Some(first)) = (self.tools.apply(ops), ops.first()) {
                 let more = match ops.len() - 1 {

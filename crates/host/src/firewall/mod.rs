@@ -22,6 +22,7 @@ use overlay_core::host_api::desired::{Desired, Firewall as Choice};
 
 use crate::failures::Failures;
 use crate::operation::Operation;
+use crate::progress;
 use attempt::{Attempt, Fault};
 use desired::FirewallDesired;
 use netfilter::Netfilter;
@@ -89,6 +90,7 @@ impl Firewall {
         let desired = FirewallDesired::from_host(desired);
         let mut operations = 0;
         for number in 1..=ATTEMPTS {
+            progress::step("read the state of the firewall");
             let fingerprint = Fingerprint::take(&desired, choice);
             if self.is_in_sync(fingerprint.as_ref()) {
                 break;
@@ -147,6 +149,7 @@ impl Firewall {
         }
         let choice = desired.firewall;
         let desired = FirewallDesired::from_host(desired);
+        progress::step("read the state of the firewall");
         let fingerprint = Fingerprint::take(&desired, choice);
         if self.is_in_sync(fingerprint.as_ref()) {
             return false;

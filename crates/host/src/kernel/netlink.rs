@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use super::request::Request;
+use crate::progress;
 
 /// Number of requests in one datagram. The kernel executes all of them before we can read
 /// the first answer, so the answers (less than 1 KiB each in the kernel's accounting) have to
@@ -272,6 +273,7 @@ const BROKEN: &str = "the netlink socket failed";
 
 /// Waits no longer than [`TIMEOUT`].
 async fn in_time<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    progress::part(TIMEOUT);
     let timeout = tokio::time::timeout(TIMEOUT, future).await;
     timeout.map_err(|_| Error::NoAnswer("the kernel did not answer within 30 seconds"))
 }

@@ -1,12 +1,12 @@
 //! Messages about nexthop objects (kernels from 5.3 on), which the netlink crates lack.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::DecodeError;
 use netlink_packet_route::AddressFamily;
 
 use super::raw::{Attributes, address, attributes};
+use crate::files::read_setting;
 
 /// Bytes of the header (`struct nhmsg`): family, scope, protocol, padding, flags.
 const HEADER: usize = 8;
@@ -101,7 +101,7 @@ impl NexthopMessage {
 /// Returns whether this kernel has nexthop objects, and shows the gateways of routes that
 /// refer to them.
 pub(super) fn are_usable() -> bool {
-    fs::read_to_string(COMPATIBLE).is_ok_and(|mode| mode.trim() == "1")
+    read_setting(COMPATIBLE).is_ok_and(|mode| mode == "1")
 }
 
 #[cfg(test)]

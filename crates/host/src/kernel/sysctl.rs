@@ -1,10 +1,10 @@
 //! Settings of the kernel's IP stack, in the network namespace of the calling thread.
 
-use std::fs;
 use std::io;
 
 use overlay_core::util::family::Family;
 
+use crate::files::{read_setting, write_setting};
 use crate::reconcile::observed::Forwarding;
 
 /// Returns the path of the switch for forwarding on all devices. A host without IPv6 has
@@ -19,8 +19,8 @@ fn forwarding_path(family: Family) -> &'static str {
 /// Reads whether packets are forwarded.
 pub(crate) fn forwarding() -> Forwarding {
     let read = |family| {
-        let text = fs::read_to_string(forwarding_path(family)).ok()?;
-        Some(text.trim() != "0")
+        let value = read_setting(forwarding_path(family)).ok()?;
+        Some(value != "0")
     };
     Forwarding {
         v4: read(Family::V4),
@@ -37,13 +37,12 @@ pub(crate) fn forwarding() -> Forwarding {
 /// # Errors
 /// The switch cannot be written.
 pub(crate) fn enable_forwarding(family: Family) -> io::Result<()> {
-    fs::write(forwarding_path(family), "1")
+    write_setting(forwarding_path(family), "1")
 }
 
 /// Returns an IPv6 setting of a device; `None`: the device has no IPv6, or does not exist.
 pub(crate) fn ipv6_setting(device: &str, setting: &str) -> Option<String> {
-    let text = fs::read_to_string(ipv6_setting_path(device, setting)).ok()?;
-    Some(text.trim().to_owned())
+    read_setting(&ipv6_setting_path(device, setting)).ok()
 }
 
 /// Turns duplicate address detection off on a device, so that its new IPv6 addresses can be
@@ -52,7 +51,7 @@ pub(crate) fn ipv6_setting(device: &str, setting: &str) -> Option<String> {
 /// # Errors
 /// The setting cannot be written.
 pub(crate) fn skip_dad(device: &str) -> io::Result<()> {
-    fs::write(ipv6_setting_path(device, "accept_dad"), "0")
+    write_setting(&ipv6_setting_path(device, "accept_dad"), "0")
 }
 
 /// Returns the path of a setting. (No name of a device contains a slash.)

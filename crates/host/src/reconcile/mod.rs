@@ -151,7 +151,9 @@ fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 /// Plans the CNI configurations that are missing or differ.
 fn write_cni(desired: &Desired, observed: &Observed, max_mtu: Option<u32>, plan: &mut Plan) {
     let Some(files) = &observed.cni else { return };
-    for (overlay, content) in content::wanted(desired, max_mtu) {
+    let mut wanted = content::wanted(desired, max_mtu);
+    wanted.retain(|overlay, _| !observed.cni_obstacles.contains(*overlay));
+    for (overlay, content) in wanted {
         let file = files.get(overlay);
         if file.is_none_or(|file| file.content != content) {
             plan.ops.push(Op::WriteCni {

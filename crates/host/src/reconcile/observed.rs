@@ -21,6 +21,9 @@ pub struct Observed {
     /// CNI configurations that are ours or in the place of a wanted one, by overlay.
     /// `None`: the directory could not be read, so that nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
+    /// Overlays in the place of whose CNI configuration is something else than a file. Nobody
+    /// but its owner removes it.
+    pub cni_obstacles: BTreeSet<String>,
     /// Place where the checksums of packets in the tunnel are computed. `None`: the setting does
     /// not matter, there is no tunnel, or the kernel cannot tell.
     pub tx_checksum: Option<ChecksumOffload>,

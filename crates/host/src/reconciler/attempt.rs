@@ -10,9 +10,11 @@ use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
 use crate::failures::Failures;
+use crate::files::{exposure, obstacle};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
+use crate::progress;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
@@ -24,6 +26,8 @@ pub(super) struct Attempt<'a> {
     desired: &'a Desired,
     netlink: Option<Netlink>,
     underlay: Option<Underlay>,
+    /// Overlays whose CNI configuration has an obstacle.
+    cni_obstacles: BTreeSet<String>,
     failures: Failures<'a>,
     /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
@@ -41,6 +45,7 @@ impl<'a> Attempt<'a> {
             desired,
             netlink: None,
             underlay: None,
+            cni_obstacles: BTreeSet::new(),
             failures: Failures::new(desired),
             nexthops: None,
             raced: false,
@@ -73,6 +78,10 @@ impl<'a> Attempt<'a> {
         self.underlay.take()
     }
 
+    pub(super) fn take_cni_obstacles(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.cni_obstacles)
+    }
+
     pub(super) fn into_report(self) -> HostReport {
         self.failures.into_report()
     }
@@ -80,7 +89,12 @@ impl<'a> Attempt<'a> {
     /// Reads the host as far as it can be read, and plans.
     pub(super) async fn plan(&mut self) -> Plan {
         let observed = self.observe().await;
-        let plan = plan(self.desired, &observed);
+        let mut plan = plan(self.desired, &observed);
+        self.cni_obstacles.clone_from(&observed.cni_obstacles);
+        let dir = &self.desired.cni.dir;
+        progress::step(format!("look at the permissions of {}", dir.display()));
+        let danger = "have Mesos attach containers to networks of their choice";
+        plan.warnings.extend(exposure("cni_dir", dir, danger));
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
@@ -94,7 +108,9 @@ impl<'a> Attempt<'a> {
     }
 
     async fn observe(&mut self) -> Observed {
-        let (forwarding, cni) = (sysctl::forwarding(), self.observe_cni());
+        progress::step("read whether the kernel forwards packets");
+        let forwarding = sysctl::forwarding();
+        let (cni, cni_obstacles) = self.observe_cni();
         let kernel = match self.observe_kernel().await {
             Ok(kernel) => kernel,
             Err(sentence) => {
@@ -106,6 +122,7 @@ impl<'a> Attempt<'a> {
         Observed {
             forwarding,
             cni,
+            cni_obstacles,
             underlay: self.underlay.clone(),
             tx_checksum: tx_checksum(self.desired),
             loses_router_advertisements: self.loses_router_advertisements().await,
@@ -126,17 +143,29 @@ impl<'a> Attempt<'a> {
                 .unwrap_or(false)
     }
 
-    /// Reads the CNI files. If that fails, every overlay that should have one fails.
-    pub(super) fn observe_cni(&mut self) -> Option<BTreeMap<String, CniFile>> {
+    /// Reads the CNI files, and returns them with the overlays whose place is taken by something
+    /// else, each of which fails. If the files cannot be read, every overlay that should have one
+    /// fails.
+    pub(super) fn observe_cni(&mut self) -> (Option<BTreeMap<String, CniFile>>, BTreeSet<String>) {
         let Cni { dir, .. } = &self.desired.cni;
         if dir.as_os_str().is_empty() {
-            return None;
+            return Default::default();
         }
+        progress::step(format!("read the CNI configurations in {}", dir.display()));
         let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
             .into_keys()
             .collect();
         match cni::files::read(dir, &wanted.iter().copied().collect()) {
-            Ok(files) => Some(files),
+            Ok(found) => {
+                for (overlay, kind) in &found.obstacles {
+                    let obstacle = obstacle(&cni::files::path(dir, overlay), *kind);
+                    let sentence =
+                        format!("cannot write CNI configuration {overlay}.conf: {obstacle}");
+                    let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
+                    self.failures.add(Scope::Overlay(overlay), problem);
+                }
+                (Some(found.files), found.obstacles.into_keys().collect())
+            }
             Err(error) => {
                 let sentence = format!(
                     "cannot read the CNI configurations in {}: {error}",
@@ -146,13 +175,14 @@ impl<'a> Attempt<'a> {
                     let problem = Problem::new(ProblemKind::Observation, "CNI", sentence.clone());
                     self.failures.add(Scope::Overlay(overlay), problem);
                 }
-                None
+                Default::default()
             }
         }
     }
 
     /// Reads the kernel's configuration; `None`: another program manages it.
     async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
+        progress::step("read the kernel's network configuration");
         let netlink =
             Netlink::open().map_err(|error| format!("cannot open a netlink socket: {error}"))?;
         let netlink = self.netlink.insert(netlink);
@@ -172,6 +202,9 @@ impl<'a> Attempt<'a> {
         let mut missing = BTreeMap::<&Arc<str>, usize>::new();
         let mut ops = plan.ops.iter().peekable();
         while let Some(op) = ops.next() {
+            if progress::is_abandoned() {
+                return;
+            }
             log::debug!("{op}");
             let Some(device) = op.device() else {
                 self.apply_one(op).await;
@@ -245,6 +278,7 @@ impl<'a> Attempt<'a> {
 
     /// Applies an operation that needs no index of a device.
     async fn apply_one(&mut self, op: &Op) {
+        progress::step(op.to_string());
         let Cni { dir, .. } = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
@@ -272,6 +306,9 @@ impl<'a> Attempt<'a> {
     /// Applies netlink operations on one device.
     async fn apply_batch(&mut self, ops: &[&Op], index: u32) {
         let Some(netlink) = &self.netlink else { return };
+        if let Some(first) = ops.first() {
+            progress::step(format!("{first} (the first of {})", ops.len()));
+        }
         let requests = ops
             .iter()
             .filter_map(|op| request::request(op, index))

@@ -1,6 +1,7 @@
 //! Reconciliation of the host with its desired state: observe, plan, apply, report.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -17,10 +18,13 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
 use crate::operation::Operation;
+use crate::progress;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan,
 };
+
+use crate::supervisor::Limits;
 
 use attempt::Attempt;
 use rejected_peers::RejectedPeers;
@@ -93,7 +97,8 @@ impl Executor {
     /// # Errors
     /// The thread cannot be started.
     pub fn spawn(wake: impl Fn() + Send + 'static) -> io::Result<Executor> {
-        Executor::spawn_with(|| KernelReconciler::with_events(Watch::new()), wake)
+        let reconciler = || KernelReconciler::with_events(Watch::new());
+        Executor::spawn_with(Limits::default(), reconciler, wake)
     }
 }
 
@@ -113,6 +118,8 @@ struct KernelReconciler {
     /// Peers that the kernel rejected in the last reconciliation; `None`: the host differs
     /// from the desired state otherwise, too.
     rejected: Option<RejectedPeers>,
+    /// Overlays whose CNI configuration had an obstacle in the last reconciliation.
+    cni_obstacles: BTreeSet<String>,
     /// Underlay of the last reconciliation.
     underlay: Option<Underlay>,
     /// Removed overlays of the last reconciliation that still have containers.
@@ -136,6 +143,7 @@ impl KernelReconciler {
             firewall: Firewall::default(),
             failed: Vec::new(),
             rejected: None,
+            cni_obstacles: BTreeSet::new(),
             underlay: None,
             draining: Vec::new(),
         }
@@ -167,7 +175,7 @@ impl KernelReconciler {
                     attempt.failures().count()
                 );
             }
-            if !attempt.has_raced() || attempts == ATTEMPTS {
+            if !attempt.has_raced() || attempts == ATTEMPTS || progress::is_abandoned() {
                 return self.finish(attempt, plan.draining, operations).await;
             }
         }
@@ -183,6 +191,7 @@ impl KernelReconciler {
         self.expected = attempt.expected(&draining).await;
         self.failed = attempt.take_failed();
         self.underlay = attempt.take_underlay();
+        self.cni_obstacles = attempt.take_cni_obstacles();
         self.draining = draining;
         let (failures, rejected) = (attempt.failures().count(), attempt.take_rejected());
         let removed = self.draining.iter().filter(|part| part.is_removed());
@@ -225,6 +234,7 @@ impl Reconciler for KernelReconciler {
                 format!("cannot configure the host: cannot start an event loop: {error}"),
             ),
         };
+        progress::step("watch the directory of the CNI configurations");
         self.events.watch_directory(&desired.cni.dir);
         report
     }
@@ -241,6 +251,7 @@ impl Reconciler for KernelReconciler {
             .filter_map(|op| request::request(op, index))
             .collect();
         let runtime = event_loop().ok()?;
+        progress::step("change peers");
         let results =
             runtime.block_on(async { Some(Netlink::open().ok()?.execute(requests).await) })?;
         // The kernel must have been as expected: even an object to be removed that does not
@@ -256,9 +267,14 @@ impl Reconciler for KernelReconciler {
 
     fn quick_check(&mut self, desired: &Desired) -> bool {
         let mut attempt = Attempt::new(desired);
+        let (cni, cni_obstacles) = attempt.observe_cni();
+        if cni_obstacles != self.cni_obstacles {
+            return true;
+        }
         let observed = Observed {
             forwarding: sysctl::forwarding(),
-            cni: attempt.observe_cni(),
+            cni,
+            cni_obstacles,
             underlay: self.underlay.clone(),
             ..Observed::default()
         };
@@ -459,6 +475,44 @@ mod tests {
             fit_mtu: true,
             ..desired
         }));
+    }
+
+    #[test]
+    fn a_quick_check_finds_an_obstacle_and_its_end_and_nothing_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        let file = dir.path().join("dcos.conf");
+        assert!(reconciler.reconcile(&desired).overlays.is_empty());
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(reconciler.quick_check(&desired));
+        let report = reconciler.reconcile(&desired);
+        assert!(
+            report.overlays["dcos"].ends_with("is a directory and not a regular file; remove it")
+        );
+        assert_eq!(report.operations, 0, "nothing was tried");
+        assert!(!reconciler.quick_check(&desired));
+        std::fs::remove_dir(&file).unwrap();
+        assert!(reconciler.quick_check(&desired));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_is_one_warning() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        reconciler.reconcile(&desired);
+        assert_eq!(reconciler.warned, [""; 0]);
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        for _ in 0..2 {
+            assert!(reconciler.reconcile(&desired).overlays.is_empty());
+            let [warning] = &reconciler.warned[..] else {
+                panic!("{:?}", reconciler.warned)
+            };
+            assert!(warning.contains("can be written by all users"), "{warning}");
+        }
     }
 
     #[test]

@@ -498,7 +498,8 @@ fn what_cannot_be_done_is_told_and_the_rest_is_done() {
     );
     let sentence = &report.overlays["dcos"];
     assert!(
-        sentence.starts_with("cannot write CNI configuration dcos.conf: Is a directory"),
+        sentence.starts_with("cannot write CNI configuration dcos.conf: ")
+            && sentence.ends_with("is a directory and not a regular file; remove it"),
         "{sentence}"
     );
     fs::remove_dir(host.cni.path().join("dcos.conf")).unwrap();

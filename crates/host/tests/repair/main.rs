@@ -1,6 +1,7 @@
 //! Repair of changes by other programs: the executor keeps the configuration of a real kernel, in
 //! network namespaces.
 
+mod obstacles;
 mod peers;
 
 use std::fs;

@@ -130,6 +130,7 @@ pub(super) struct FakeHost {
     host: Arc<Mutex<Target<HostReport>>>,
     engine: Arc<Mutex<Target<EngineReport>>>,
     usage: Arc<Mutex<Option<BTreeMap<String, InUse>>>>,
+    next_look: Arc<Mutex<Option<Duration>>>,
 }
 
 impl FakeHost {
@@ -151,6 +152,11 @@ impl FakeHost {
     /// Sets the next report on the engine.
     pub(super) fn report_engine(&self, generation: u64) {
         self.engine.lock().report = Some(engine_report(generation));
+    }
+
+    /// Sets the time after which the host is to be looked after again.
+    pub(super) fn look_again_after(&self, delay: Duration) {
+        *self.next_look.lock() = Some(delay);
     }
 
     /// Sets the next sample of the addresses in use.
@@ -178,6 +184,10 @@ impl Host for FakeHost {
 
     fn poll_usage(&mut self) -> Option<BTreeMap<String, InUse>> {
         self.usage.lock().take()
+    }
+
+    fn look_after(&mut self) -> Option<Duration> {
+        *self.next_look.lock()
     }
 }
 

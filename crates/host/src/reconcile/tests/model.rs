@@ -22,10 +22,8 @@ pub fn bare() -> Observed {
             v6: Some(false),
         },
         cni: Some(BTreeMap::new()),
-        underlay: None,
-        tx_checksum: None,
-        loses_router_advertisements: false,
         kernel: Some(Kernel::default()),
+        ..Observed::default()
     }
 }
 

@@ -261,9 +261,7 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                         .collect(),
                 ),
                 kernel: Some(kernel),
-                underlay: None,
-                tx_checksum: None,
-                loses_router_advertisements: false,
+                ..Observed::default()
             }
         },
     )
