@@ -12,6 +12,7 @@ mod session;
 mod state;
 pub mod steps;
 mod texts;
+mod wire;
 
 /// A fuzz target.
 #[derive(Debug)]
@@ -51,6 +52,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "texts",
         run: texts::run,
+    },
+    Target {
+        name: "wire",
+        run: wire::run,
     },
 ];
 

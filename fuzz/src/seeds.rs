@@ -34,6 +34,15 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("state", "two_agents", state(&["10.0.0.1", "10.0.0.2"])),
         ("state", "empty", Vec::new()),
         ("abi", "master", steps::write(&abi())),
+        ("wire", "overlays", wire(1, &agent::overlays())),
+        ("wire", "report", wire(2, &report())),
+        (
+            "wire",
+            "state",
+            [&[8][..], &state(&["10.0.0.1", "10.0.0.2"])].concat(),
+        ),
+        ("wire", "peers", wire(9, &list())),
+        ("wire", "packed", wire(10, &list())),
     ]
 }
 
@@ -46,6 +55,11 @@ fn message<M: Named>(message: &M) -> Vec<u8> {
     let mut bytes = vec![which as u8];
     bytes.extend(message.encode_to_vec());
     bytes
+}
+
+/// Encodes a message as an input of the target `wire`.
+fn wire<M: Message>(which: u8, message: &M) -> Vec<u8> {
+    [&[which][..], &message.encode_to_vec()].concat()
 }
 
 /// Encodes a message that is part of a session.
@@ -213,8 +227,8 @@ fn agent_in_session() -> Steps {
     ]
 }
 
-fn peers() -> Steps {
-    let peer = |n: u8| Peer {
+fn peer(n: u8) -> Peer {
+    Peer {
         ip: format!("10.0.0.{n}"),
         vni: 1024,
         vtep_ip: format!("44.128.0.{n}"),
@@ -225,12 +239,20 @@ fn peers() -> Steps {
             subnet: Some(format!("9.0.{n}.0/24")),
             subnet6: Some(format!("fd01:b:0:0:{n}::/80")),
         }],
-    };
-    let list = UpdatePeersMessage {
+    }
+}
+
+/// Returns a list of two peers.
+fn list() -> UpdatePeersMessage {
+    UpdatePeersMessage {
         version: version(1, 3),
         peers: vec![peer(3), peer(4)],
         ..Default::default()
-    };
+    }
+}
+
+fn peers() -> Steps {
+    let list = list();
     let delta = UpdatePeersMessage {
         since: None,
         packed: None,

@@ -10,9 +10,7 @@ use super::assignment::quote;
 use crate::config::overlay::is_overlay_name;
 use crate::host_api::desired::{Mac, Peer};
 use crate::proto::internal as proto;
-
-/// Number of overlays of which a peer can have subnets.
-const MAX_OVERLAYS: usize = super::assignment::MAX_OVERLAYS;
+use crate::protocol::limits::MAX_OVERLAYS;
 
 /// A peer with well-formed values.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,9 +18,6 @@ use crate::proto::{AgentOverlayInfo, BridgeInfo, VxLanInfo};
 use crate::util::family::Family;
 pub(super) use crate::util::line::quote;
 
-/// Number of overlays that an agent can have. Each one needs devices and rules of its own.
-pub(super) const MAX_OVERLAYS: usize = 1000;
-
 /// Longest text of an assignment that is kept, in characters. Names, addresses and prefixes are
 /// shorter.
 const MAX_TEXT: usize = 64;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::assignment::{self, Assignment, MAX_OVERLAYS, quote};
+use super::assignment::{self, Assignment, quote};
 use super::ranges::Ranges;
 use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
@@ -11,23 +11,11 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, PeersReceivedMessage, RegistrationChallengeMessage,
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
+use crate::protocol::limits::{self, MAX_OVERLAYS};
 use crate::protocol::messages::Named;
 use crate::protocol::peer_list_codec::unpack;
-use crate::util::line::one_line;
+use crate::protocol::reports::bound_sentences;
 use crate::{Level, Upid};
-
-/// Number of sentences of a master that are kept of each kind.
-const MAX_SENTENCES: usize = 100;
-
-/// Longest sentence of a master that is kept, in characters.
-const MAX_SENTENCE: usize = 1000;
-
-/// Returns the sentences of a master, cut to what operators read.
-fn bounded(mut sentences: Vec<String>) -> Vec<String> {
-    sentences.truncate(MAX_SENTENCES);
-    let cut = |sentence: String| one_line(&sentence, MAX_SENTENCE).into_owned();
-    sentences.into_iter().map(cut).collect()
-}
 
 impl Agent {
     pub(super) fn handle_message(&mut self, from: &Upid, name: &str, body: Bytes) {
@@ -64,7 +52,7 @@ impl Agent {
 
     /// Passes a message to its handler, unless it is malformed or not known to be the master's.
     fn decode<M: Named>(&mut self, from: &Upid, body: Bytes, handler: fn(&mut Self, M)) {
-        match M::decode(body.clone()) {
+        match limits::decode(body.clone()) {
             Ok(message) => {
                 if self.is_masters(from, &message, body) {
                     handler(self, message);
@@ -95,8 +83,8 @@ impl Agent {
             let error = format!("{count} overlays are more than {MAX_OVERLAYS}");
             return self.drop_from_master::<UpdateAgentOverlaysMessage>(&error);
         }
-        message.notices = bounded(message.notices);
-        message.problems = bounded(message.problems);
+        message.notices = bound_sentences(message.notices);
+        message.problems = bound_sentences(message.problems);
         // An empty list with a revision is no deletion: a change of overlays left none for
         // this agent.
         let is_deletion = message.overlays.is_empty()
@@ -283,11 +271,11 @@ impl Agent {
     }
 
     fn handle_refusal(&mut self, message: RegistrationRefusedMessage) {
-        let reason = one_line(&message.reason, MAX_SENTENCE).into_owned();
+        let reason = message.reason;
         self.out.warn("refused", || {
             format!("The master refused the registration: {}", quote(&reason))
         });
-        self.problems = vec![reason];
+        self.problems = bound_sentences([reason]);
         self.registration
             .on_refused(self.out.now(), &mut self.random);
     }

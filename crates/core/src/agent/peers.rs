@@ -11,10 +11,8 @@ use super::ranges::Ranges;
 use crate::host_api::desired::{Peer, PeerMap};
 use crate::proto::internal as proto;
 use crate::proto::internal::{PeersVersion, UpdatePeersMessage};
+use crate::protocol::limits::MAX_AGENTS;
 use crate::util::family::Family;
-
-/// Number of peers that are known at most. The largest clusters have some ten thousand agents.
-const MAX_PEERS: usize = 1_000_000;
 
 /// The known peers and the version of the list that they are from.
 #[derive(Debug, Default)]
@@ -61,9 +59,9 @@ impl Peers {
             None => 0,
         };
         let count = known + message.peers.len();
-        match count <= MAX_PEERS {
+        match count <= MAX_AGENTS {
             true => Ok(()),
-            false => Err(format!("{count} peers are more than {MAX_PEERS}")),
+            false => Err(format!("{count} peers are more than {MAX_AGENTS}")),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::AgentRegisteredMessage;
+use crate::protocol::reports::{bound_errors, bound_sentences};
 
 /// The reports that the master knows.
 #[derive(Debug, Default)]
@@ -56,13 +57,16 @@ impl Agent {
             .collect()
     }
 
-    /// Returns the report of the present state.
+    /// Returns the report of the present state, with texts that are as long as a master keeps
+    /// them.
     fn current_report(&self) -> AgentRegisteredMessage {
         let (host, engine) = (self.host.target(), self.engine.target());
+        let mut overlays = self.overlays();
+        bound_errors(&mut overlays);
         AgentRegisteredMessage {
             session: None,
-            overlays: self.overlays(),
-            host_errors: self.host_problems(),
+            overlays,
+            host_errors: bound_sentences(self.host_problems()),
             draining: host.draining().union(engine.draining()).cloned().collect(),
             revision: self.matched_revision,
         }

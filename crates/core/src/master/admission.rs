@@ -127,8 +127,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Returns a pid of any form, also one that the C ABI does not let in.
     fn pid(text: &str) -> Upid {
-        text.parse().unwrap()
+        let (id, address) = text.split_once('@').unwrap();
+        Upid::new(id, address.parse().unwrap())
     }
 
     fn sender(from: &str, me: &str) -> Result<Ipv4Addr, String> {

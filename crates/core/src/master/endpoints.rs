@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::ledger::Removal;
 use super::networks::{Change, unknown};
 use crate::config::overlay::{is_overlay_name, parse_definition};
+use crate::protocol::limits::MAX_AGENTS;
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint, RouteMatch};
 use crate::{Request, Response};
@@ -286,6 +287,9 @@ fn agents(object: &Map<String, Value>) -> Result<Option<BTreeSet<Ipv4Addr>>, Str
         return Ok(None);
     };
     let agents = agents.as_array().ok_or("\"agents\" is not a list")?;
+    if agents.len() > MAX_AGENTS {
+        return Err(format!("\"agents\" has more than {MAX_AGENTS} elements"));
+    }
     let agent = |(index, agent): (usize, &Value)| {
         let text = agent
             .as_str()

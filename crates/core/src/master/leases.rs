@@ -13,6 +13,10 @@ use super::ledger::Ledger;
 use super::sessions::Sessions;
 use super::writer::Writer;
 use crate::Time;
+use crate::util::line::list_first;
+
+/// Largest number of agents that an answer about them names.
+pub const MAX_NAMED: usize = 100;
 
 /// The leases of all agents at one moment.
 pub struct Leases<'a> {
@@ -110,7 +114,7 @@ impl Leases<'_> {
         Err(format!(
             "Nothing was reclaimed. Leases ({} s) that have not ended: {}.",
             duration.as_secs_f64(),
-            active.join(", ")
+            list_first(&active, MAX_NAMED)
         ))
     }
 }

@@ -9,6 +9,7 @@ use super::pending::Registration;
 use super::{Master, Phase, admission, sessions};
 use crate::config::authentication::Confirmation;
 use crate::proto::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
+use crate::protocol::limits;
 use crate::protocol::messages::Named;
 use crate::util::line::one_line;
 use crate::{Effect, Io, Upid};
@@ -152,7 +153,7 @@ impl Master {
             });
             return None;
         }
-        M::decode(body)
+        limits::decode::<M>(body)
             .inspect_err(|error| {
                 self.out.warn("malformed", || {
                     format!("{from} sent a malformed {}; dropped: {error}", M::NAME)

@@ -16,13 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::config::MasterConfig;
 use crate::machine::number_base;
 use crate::metrics::Metric;
-use crate::proto;
 use crate::proto::internal::RegistrationRefusedMessage;
+use crate::protocol::limits;
 use crate::protocol::session::secrets::Seed;
 use crate::util::backoff::Backoff;
 use crate::{Effect, Input, Io, Level, Machine, StoreOutcome, Time, Upid};
@@ -321,7 +320,7 @@ impl Master {
 
     /// Serves the state in the log, if it and the configuration agree.
     fn handle_state(&mut self, state: Bytes) {
-        let recovered = proto::State::decode(state)
+        let recovered = limits::decode_state(state)
             .map_err(|error| recovery::undecodable(&error))
             .and_then(|state| recovery::recover(&Arc::new(self.config.network.clone()), state));
         match recovered {

@@ -93,6 +93,9 @@ pub struct Networks {
     conflicts: BTreeMap<String, String>,
 }
 
+/// Largest revision in a log. The next ones are numbers, too.
+const MAX_REVISION: u64 = u64::MAX / 2;
+
 /// The state of an overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlayState {
@@ -123,6 +126,11 @@ impl Networks {
     ) -> Result<(Networks, Vec<Note>), String> {
         let stored = stored.unwrap_or_default();
         let revision = stored.revision();
+        if revision > MAX_REVISION {
+            return Err(format!(
+                "the log has revision {revision} of the networks, more than any number of changes"
+            ));
+        }
         let mut notes = Vec::new();
         let mut overrides: Vec<Override> = Vec::new();
         for overlay in stored.overlays {

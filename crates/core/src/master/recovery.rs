@@ -18,6 +18,7 @@ use crate::Level;
 use crate::allocation::allocator::{AllocationRequest, Allocator};
 use crate::config::Network;
 use crate::proto;
+use crate::protocol::wire_limits::Refusal;
 
 use checks::{check_fits, check_nothing_is_held_twice};
 use stored_agent::StoredAgent;
@@ -226,6 +227,6 @@ fn damaged(problem: &str) -> String {
 }
 
 /// Returns the sentence for a state that is not a protobuf.
-pub fn undecodable(error: &prost::DecodeError) -> String {
+pub fn undecodable(error: &Refusal) -> String {
     damaged(&format!("it cannot be decoded ({error})"))
 }

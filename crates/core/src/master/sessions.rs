@@ -14,12 +14,10 @@ use super::trust::Trust;
 use crate::allocation::allocator::AllocationRequest;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::internal::AgentRegisteredMessage;
+use crate::protocol::reports::MAX_SENTENCE;
 use crate::protocol::views::{LastError as LastErrorView, Presence};
+use crate::util::line::cut;
 use crate::{Time, Upid};
-
-/// Longest error of an agent that is kept, in characters. Agents may report errors of any
-/// length.
-const MAX_ERROR: usize = 1000;
 
 /// An agent that has registered.
 #[derive(Debug)]
@@ -294,9 +292,10 @@ impl Session {
         }
     }
 
-    /// Records an error of the agent. Its first 1,000 characters are kept.
+    /// Records an error of the agent, which is shortened.
     pub fn set_last_error(&mut self, now: Time, text: &str) {
-        let text = text.chars().take(MAX_ERROR).collect();
+        let mut text = text.to_owned();
+        cut(&mut text, MAX_SENTENCE);
         self.last_error = Some(Box::new(LastError { at: now, text }));
     }
 
@@ -304,11 +303,11 @@ impl Session {
     pub fn presence(&self, now: Time) -> Presence<'_> {
         let last_error = self.last_error.as_ref().map(|last| LastErrorView {
             error: &last.text,
-            seconds_ago: now.since(last.at).as_secs(),
+            seconds_ago: now.seconds_since(last.at),
         });
         Presence {
             connected: self.is_connected,
-            since_seconds: Some(now.since(self.connection_changed_at).as_secs()),
+            since_seconds: Some(now.seconds_since(self.connection_changed_at)),
             host_errors: &self.host_errors,
             last_error,
             authentication: Some(self.proof.to_string()),

@@ -9,11 +9,16 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use prost::Message;
 
+use super::limits;
+use super::messages::Named;
+use super::wire_limits::{Counter, Refusal, complete_fields};
 use crate::proto::internal::{Peer, UpdatePeersMessage};
 
-/// Largest size of an unpacked list, in bytes: some 700,000 peers. Without a limit a few packed
-/// bytes could become gigabytes.
-const MAX_UNPACKED: u64 = 64 << 20;
+/// Size of the parts in which a list is unpacked, in bytes.
+const PART: usize = 64 << 10;
+
+/// Largest size of one peer, in bytes: one with subnets in thousands of overlays.
+const MAX_PEER: usize = 1 << 20;
 
 /// Level of compression. A higher one makes lists a tenth shorter and takes twice the time.
 const LEVEL: u32 = 3;
@@ -32,25 +37,52 @@ pub fn pack<'a>(mut peers: impl Iterator<Item = &'a [u8]>) -> Bytes {
         .into()
 }
 
-/// Returns the peers of a packed list.
+/// Returns the peers of a packed list. The list is unpacked and decoded in parts, so that one
+/// that is too long costs no more than the longest one.
 ///
 /// # Errors
-/// The list is damaged or has more than 64 MiB. The text continues a sentence about the message.
+/// The list is damaged or exceeds the limits of an [`UpdatePeersMessage`]. The text continues a
+/// sentence about the message.
 pub fn unpack(packed: &[u8]) -> Result<Vec<Peer>, String> {
-    let mut peers = Vec::new();
-    let mut decoder = ZlibDecoder::new(packed).take(MAX_UNPACKED + 1);
-    decoder
-        .read_to_end(&mut peers)
-        .map_err(|error| format!("its packed peers are damaged: {error}"))?;
-    if peers.len() as u64 > MAX_UNPACKED {
-        return Err(format!(
-            "its packed peers have more than {MAX_UNPACKED} bytes"
-        ));
+    let mut counter = Counter::new(
+        UpdatePeersMessage::NAME,
+        limits::of_message(UpdatePeersMessage::NAME),
+    );
+    let mut decoder = ZlibDecoder::new(packed);
+    let mut message = UpdatePeersMessage::default();
+    let mut part = Vec::new();
+    loop {
+        let unpacked = decoder.by_ref().take(PART as u64).read_to_end(&mut part);
+        let is_end =
+            unpacked.map_err(|error| format!("its packed peers are damaged: {error}"))? == 0;
+        // What is left over at the end is no field, and the decoder says why.
+        let complete = if is_end {
+            part.len()
+        } else {
+            complete_fields(&part)
+        };
+        add(&mut message, &mut counter, &part[..complete])
+            .map_err(|refusal| format!("its packed peers cannot be decoded: {refusal}"))?;
+        part.drain(..complete);
+        if part.len() > MAX_PEER {
+            return Err(format!(
+                "its packed peers have one of more than {MAX_PEER} bytes"
+            ));
+        }
+        if is_end {
+            return Ok(message.peers);
+        }
     }
-    let message = UpdatePeersMessage::decode(peers.as_slice());
-    Ok(message
-        .map_err(|error| format!("its packed peers cannot be decoded: {error}"))?
-        .peers)
+}
+
+/// Adds the next fields of a message, unless it exceeds its limits.
+fn add(
+    message: &mut UpdatePeersMessage,
+    counter: &mut Counter,
+    fields: &[u8],
+) -> Result<(), Refusal> {
+    counter.add(fields)?;
+    Ok(message.merge(fields)?)
 }
 
 #[cfg(test)]
@@ -105,8 +137,10 @@ mod tests {
 
     #[test]
     fn an_unpacked_list_has_a_largest_size() {
-        let zeros = vec![0; 1 << 20];
-        let packed = pack((0..65).map(|_| zeros.as_slice()));
+        // Fields of a later version, which are skipped: number 1, of 60 KiB.
+        let mut skipped = vec![10, 0x80, 0xe0, 0x03];
+        skipped.resize(4 + (60 << 10), 0);
+        let packed = pack((0..1100).map(|_| skipped.as_slice()));
         assert!(packed.len() < 1 << 20);
         assert!(unpack(&packed).unwrap_err().contains("more than"));
     }

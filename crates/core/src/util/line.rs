@@ -9,12 +9,19 @@ pub fn one_line(text: &str, limit: usize) -> Cow<'_, str> {
     if text.contains(char::is_control) {
         line = Cow::Owned(text.replace(char::is_control, " "));
     }
-    if let Some((end, _)) = line.char_indices().nth(limit) {
-        let line = line.to_mut();
-        line.truncate(end);
-        line.push('…');
+    if line.char_indices().nth(limit).is_some() {
+        cut(line.to_mut(), limit);
     }
     line
+}
+
+/// Cuts a text that has more than `limit` characters. It ends in `…` then.
+pub fn cut(text: &mut String, limit: usize) {
+    if let Some((end, _)) = text.char_indices().nth(limit) {
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
 }
 
 /// Longest text that [`quote`] returns in full, in characters.
@@ -26,6 +33,17 @@ pub fn quote(text: &str) -> String {
     match text.char_indices().nth(MAX_QUOTED) {
         Some((end, _)) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
+    }
+}
+
+/// Returns the first texts, at most `limit`, separated by commas. If there are more, the end says
+/// how many.
+pub fn list_first(texts: &[String], limit: usize) -> String {
+    let first = &texts[..limit.min(texts.len())];
+    let list = first.join(", ");
+    match texts.len() - first.len() {
+        0 => list,
+        more => format!("{list} and {more} more"),
     }
 }
 
@@ -52,5 +70,13 @@ mod tests {
         assert_eq!(quote("a\"b\n"), r#""a\"b\n""#);
         assert_eq!(quote(&"ä".repeat(64)), format!("\"{}\"", "ä".repeat(64)));
         assert_eq!(quote(&"ä".repeat(65)), format!("\"{}\"…", "ä".repeat(64)));
+    }
+
+    #[test]
+    fn a_long_list_says_how_many_more_there_are() {
+        let texts: Vec<_> = (1..=5).map(|number| number.to_string()).collect();
+        assert_eq!(list_first(&texts, 5), "1, 2, 3, 4, 5");
+        assert_eq!(list_first(&texts, 2), "1, 2 and 3 more");
+        assert_eq!(list_first(&[], 2), "");
     }
 }

@@ -6,9 +6,11 @@ use std::net::Ipv4Addr;
 use super::{Leadership, MasterParts, leases, registered_agents};
 use crate::master::answers::{AgentOperation, AgentRequest, DepartedAgent, Departure};
 use crate::master::endpoints::{DeleteRequest, ReclaimRequest};
+use crate::master::leases::MAX_NAMED;
 use crate::master::notices;
 use crate::master::trust::Trust;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
+use crate::util::line::list_first;
 use crate::{Level, RequestId, Response};
 
 impl Leadership {
@@ -29,13 +31,25 @@ impl Leadership {
             let refusal = Response::conflict(&refuse_connected(&connected));
             return parts.out.respond(request, refusal);
         }
+        let mut unknown = Vec::new();
         for ip in &delete.agents {
-            let line = match self.ledger.allocation(*ip) {
-                Some(allocation) => format!("Deleting agent {ip}, which frees {allocation}"),
-                None => format!("Nothing to delete: agent {ip} holds nothing"),
+            match self.ledger.allocation(*ip) {
+                Some(allocation) => {
+                    let line = format!("Deleting agent {ip}, which frees {allocation}");
+                    parts.out.log(Level::Info, line);
+                }
+                None => unknown.push(ip),
+            }
+            self.depart(parts, *ip, Departure::Deleted);
+        }
+        if let Some(first) = unknown.first() {
+            let line = match unknown.len() {
+                1 => format!("Nothing to delete: agent {first} holds nothing"),
+                count => format!(
+                    "Nothing to delete: {count} of the agents hold nothing, among them {first}"
+                ),
             };
             parts.out.log(Level::Info, line);
-            self.depart(parts, *ip, Departure::Deleted);
         }
         self.answers.agent_requests.push(AgentRequest {
             request,
@@ -193,6 +207,6 @@ fn refuse_connected(connected: &[&Ipv4Addr]) -> String {
     format!(
         "Nothing was deleted. These agents are connected to this master, and containers may be using \
          their subnets: {}. Stop these agents first, or say \"force\": true.",
-        names.join(", ")
+        list_first(&names, MAX_NAMED)
     )
 }

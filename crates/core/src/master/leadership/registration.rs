@@ -17,6 +17,7 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
+use crate::protocol::reports::bound_report;
 use crate::{Effect, Io, Level, Upid};
 
 /// Shortest time between two new connections to an agent.
@@ -182,7 +183,7 @@ impl Leadership {
         &mut self,
         parts: &mut MasterParts<'_>,
         from: &Upid,
-        report: AgentRegisteredMessage,
+        mut report: AgentRegisteredMessage,
         proof: &SenderProof,
     ) {
         if *proof == SenderProof::None && !self.examine_legacy_report(parts, from, &report) {
@@ -195,6 +196,12 @@ impl Leadership {
             });
             return;
         };
+        let unknown = bound_report(&mut report, |name| self.ledger.is_known(ip, name));
+        if unknown > 0 {
+            parts.out.warn("unknown overlays", || {
+                format!("Agent {ip} reports overlays that it does not have; left out: {unknown}")
+            });
+        }
         let errors = errors(&report);
         if !errors.is_empty() {
             session.set_last_error(parts.out.now(), &errors);

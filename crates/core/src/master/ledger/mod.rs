@@ -175,6 +175,12 @@ impl Ledger {
         self.records.keys().copied()
     }
 
+    /// Returns whether an agent has an overlay, or the overlay is one of the networks.
+    pub fn is_known(&self, ip: Ipv4Addr, overlay: &str) -> bool {
+        let has = |allocation: &Allocation| allocation.overlays.contains_key(overlay);
+        self.allocation(ip).is_some_and(has) || self.networks.last_known(overlay).is_some()
+    }
+
     /// Returns the allocation of an agent.
     pub fn allocation(&self, ip: Ipv4Addr) -> Option<&Allocation> {
         self.records.get(&ip).map(|record| &record.allocation)
