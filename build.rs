@@ -30,6 +30,11 @@ fn compile_shim() {
         .pic(true)
         .warnings_into_errors(true)
         .flag("-fvisibility=hidden")
+        // The checks of _FORTIFY_SOURCE need optimisation; some compilers set another level.
+        .opt_level(2)
+        .flag("-U_FORTIFY_SOURCE")
+        .flag("-D_FORTIFY_SOURCE=2")
+        .flag("-fstack-protector-strong")
         .include("include")
         .files(SHIM.map(|name| format!("cpp_shim/{name}.cpp")));
     match installed_mesos() {
@@ -44,6 +49,13 @@ fn compile_shim() {
                 .include("cpp_shim/mesos_subset");
         }
     }
+    // Without the directories of this build, the result is the same everywhere.
+    for (variable, name) in [("CARGO_MANIFEST_DIR", "."), ("OUT_DIR", "out")] {
+        let directory = env::var(variable).expect("cargo sets it");
+        build.flag(format!("-ffile-prefix-map={directory}={name}"));
+    }
+    // Tables of function addresses cannot be written, and no stack can be executed.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,relro,-z,now,-z,noexecstack");
     for object in build.compile_intermediates() {
         println!("cargo:rustc-cdylib-link-arg={}", object.display());
     }

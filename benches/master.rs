@@ -24,6 +24,9 @@ struct Options {
     /// Measure this many failovers of three masters with ZooKeeper instead.
     #[arg(long, value_name = "N", default_value_t = 0)]
     falls: usize,
+    /// Authenticate all messages with a key.
+    #[arg(long)]
+    key: bool,
     /// Flag that cargo bench passes to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -51,7 +54,7 @@ fn main() -> Result<()> {
     let mut smaller: Option<(usize, Measured)> = None;
     for agents in options.agents {
         let measure = |module| {
-            net::isolated(|| testkit::load::run(module, &library, agents, REPEATS))
+            net::isolated(|| testkit::load::run(module, &library, agents, REPEATS, options.key))
                 .with_context(|| format!("{agents} agents, {module:?}"))
         };
         let baseline = measure(Module::Baseline)?;

@@ -17,12 +17,15 @@ const overlay::Role MASTER = {
     "overlay-master",
     mo_master_new,
     "mesos-master-readwrite",
-    "mesos-master-readonly"};
+    "mesos-master-readonly",
+    {"master"}};
 const overlay::Role AGENT = {
     "overlay-agent",
     mo_agent_new,
     "mesos-agent-readwrite",
-    "mesos-agent-readonly"};
+    "mesos-agent-readonly",
+    // In a Mesos master, which does not authenticate for agents, the module waits for that.
+    {"slave(1)", "master"}};
 
 Anonymous* create(const overlay::Role& role, const Parameters& parameters)
 {

@@ -59,6 +59,7 @@ Process* Process::create(const Role& role, const Parameters& parameters)
 void Process::initialize()
 {
   addRoutes();
+  awaitMesos();
   mo_node_start(node_, lend(toString(self_)));
   runUntilIdle();
   initialized_.set_value();
@@ -112,10 +113,10 @@ void Process::addRoute(const mo_endpoint& endpoint)
 {
   const std::string path = copy(endpoint.path);
   const Option<std::string> help(copy(endpoint.help));
-  routes_[std::string("/") + role_.id + path] =
-    (endpoint.flags & MO_ENDPOINT_TREE) != 0;
   const bool writes = (endpoint.flags & MO_ENDPOINT_WRITES) != 0;
   const bool reads = (endpoint.flags & MO_ENDPOINT_READS) != 0;
+  routes_[std::string("/") + role_.id + path] =
+    Route{(endpoint.flags & MO_ENDPOINT_TREE) != 0, writes || reads};
   if (writes || reads) {
     const AuthenticatedHttpRequestHandler handler =
       [this](
@@ -132,30 +133,67 @@ void Process::addRoute(const mo_endpoint& endpoint)
   }
 }
 
-bool Process::isRouted(const std::string& path) const
+const Process::Route* Process::findRoute(const std::string& path) const
 {
   for (size_t end = path.size(); end > 0 && end != std::string::npos;
        end = path.rfind('/', end - 1)) {
     const auto route = routes_.find(path.substr(0, end));
     if (route != routes_.end()) {
-      return end == path.size() || route->second;
+      const bool matches = end == path.size() || route->second.includesSubpaths;
+      return matches ? &route->second : nullptr;
     }
   }
-  return false;
+  return nullptr;
+}
+
+void Process::awaitMesos()
+{
+  if (mesosStarted_) {
+    return;
+  }
+  // A process runs nothing before its initialize(), in which Mesos's processes install
+  // their authenticators. What is dispatched to a process that does not exist is dropped.
+  const UPID self = self_;
+  const std::string pid = toString(self_);
+  for (const std::string& id : role_.authenticating) {
+    process::dispatch(UPID(id + pid.substr(pid.find('@'))), [this, self]() {
+      process::dispatch(self, [this]() { mesosStarted_ = true; });
+    });
+  }
+  process::Clock::timer(Milliseconds(50), [this, self]() {
+    process::dispatch(self, [this]() { awaitMesos(); });
+  });
+}
+
+// An answer of the shim itself.
+static process::http::Response sentence(uint16_t code, const std::string& text)
+{
+  process::http::Response response(text + "\n", code);
+  response.headers["X-Content-Type-Options"] = "nosniff";
+  return response;
 }
 
 void Process::consume(process::HttpEvent&& event)
 {
-  if (isRouted(withoutTrailingSlash(event.request->url.path))) {
+  const Route* route = findRoute(withoutTrailingSlash(event.request->url.path));
+  if (route != nullptr && (mesosStarted_ || !route->authenticated)) {
     // libprocess authenticates the request, and calls the handler set in addRoute().
     ProcessBase::consume(std::move(event));
     return;
   }
-  // The library answers with a list of the endpoints. The body is not used, but must be
-  // read, or the connection stalls.
+  // The body is not used, but must be read, or the connection stalls.
   if (event.request->reader.isSome()) {
     event.request->reader.get().readAll();
   }
+  if (route != nullptr) {
+    // libprocess would let the request through.
+    process::http::Response response = sentence(
+        503, "Mesos is starting and cannot authenticate requests yet; try again in a second.");
+    response.headers["Retry-After"] = "1";
+    event.response->set(response);
+    return;
+  }
+  // The library answers with a list of the endpoints.
   request(*event.request, std::move(event.response));
 }
 
@@ -167,22 +205,22 @@ Future<process::http::Response> Process::request(const Request& r)
   return future;
 }
 
-// Returns whether the client certainly accepts a response in chunks, and gains by it.
-// libprocess does not tell the HTTP version, but only in HTTP/1.1 do connections persist
-// without a header. A client that accepts gzip gets the whole response at once, because
-// libprocess compresses only whole responses.
-static bool acceptsChunks(const Request& r)
+// Lends the value of a header until `value` is destroyed.
+static mo_bytes lendHeader(const Option<std::string>& value)
 {
-  const Option<std::string> encodings = r.headers.get("Accept-Encoding");
-  return r.method == "GET" && r.keepAlive &&
-    r.headers.get("Connection").isNone() &&
-    (encodings.isNone() || encodings.get().find("gzip") == std::string::npos);
+  return value.isSome() ? lend(value.get()) : mo_bytes();
 }
 
 void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
 {
   const std::string path = withoutTrailingSlash(r.url.path);
   const Option<std::string> accept = r.headers.get("Accept");
+  const Option<std::string> host = r.headers.get("Host");
+  const Option<std::string> origin = r.headers.get("Origin");
+  const Option<std::string> fetchSite = r.headers.get("Sec-Fetch-Site");
+  const Option<std::string> contentType = r.headers.get("Content-Type");
+  const Option<std::string> client =
+    r.client.isSome() ? toString(sockaddr_storage(r.client.get())) : None();
   std::vector<mo_pair> query;
   for (const auto& pair : r.url.query) {
     query.push_back(mo_pair{lend(pair.first), lend(pair.second)});
@@ -195,17 +233,20 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
   request.path = lend(path);
   request.query = query.data();
   request.query_count = query.size();
-  if (accept.isSome()) {
-    request.accept = lend(accept.get());
-  }
+  request.accept = lendHeader(accept);
   request.body = lend(r.body);
+  request.host = lendHeader(host);
+  request.origin = lendHeader(origin);
+  request.sec_fetch_site = lendHeader(fetchSite);
+  request.content_type = lendHeader(contentType);
+  request.client = lendHeader(client);
 
   const mo_result result = mo_node_request(node_, &request);
   if (result == MO_OK || result == MO_PANIC) {
-    openRequests_[request.id] = OpenRequest{std::move(promise), acceptsChunks(r)};
+    openRequests_[request.id] = OpenRequest{std::move(promise), r.method == "HEAD"};
   } else {
     const std::string text = mo_result_text(result);
-    promise->set(Response("The request was rejected: " + text + "\n", 500));
+    promise->set(sentence(500, "The request was rejected: " + text));
   }
   runUntilIdle();
 }
@@ -216,12 +257,7 @@ void Process::respond(const mo_respond& respond)
   if (found == openRequests_.end()) {
     return;
   }
-  // libprocess copies a body that is sent at once about ten times.
-  const size_t large = 256 * 1024;
-  Response response = found->second.acceptsChunks && respond.body.len > large
-    ? stream(respond)
-    : Response(
-          copy(respond.body), respond.status, copy(respond.content_type));
+  Response response = toResponse(respond, found->second.isHead);
   for (size_t i = 0; i < respond.header_count; i++) {
     response.headers[copy(respond.headers[i].key)] =
       copy(respond.headers[i].value);
@@ -230,22 +266,23 @@ void Process::respond(const mo_respond& respond)
   openRequests_.erase(found);
 }
 
-Process::Response Process::stream(const mo_respond& respond)
+Process::Response Process::toResponse(const mo_respond& respond, bool isHead)
 {
-  const size_t chunk = 64 * 1024;
-  process::http::Pipe pipe;
-  process::http::Pipe::Writer writer = pipe.writer();
-  const char* body = reinterpret_cast<const char*>(respond.body.ptr);
-  for (size_t start = 0; start < respond.body.len; start += chunk) {
-    writer.write(std::string(
-        body + start, std::min(chunk, respond.body.len - start)));
+  if (!isHead && respond.file.len == 0) {
+    return Response(
+        copy(respond.body), respond.status, copy(respond.content_type));
   }
-  writer.close();
-
   Response response(respond.status);
-  response.type = Response::PIPE;
   response.headers["Content-Type"] = copy(respond.content_type);
-  response.reader = Option<process::http::Pipe::Reader>(pipe.reader());
+  if (isHead) {
+    // libprocess would send the body.
+    response.headers["Content-Length"] = std::to_string(respond.body.len);
+  } else {
+    // libprocess opens the file and sends it as the client reads. It copies other bodies
+    // about ten times, and keeps them until the client has read them.
+    response.type = Response::PATH;
+    response.path = copy(respond.file);
+  }
   return response;
 }
 

@@ -28,6 +28,10 @@ struct Role
   // Mesos's authentication realms of endpoints that write, and of endpoints that read.
   const char* readwrite;
   const char* readonly;
+
+  // Ids of the processes of Mesos that install authenticators for these realms. One of them
+  // exists.
+  std::vector<std::string> authenticating;
 };
 
 // Translates libprocess events into calls of the C ABI, and effects into calls of
@@ -71,9 +75,20 @@ private:
   void addRoutes();
   void addRoute(const mo_endpoint& endpoint);
 
-  // Returns whether libprocess routes this path to one of our endpoints. libprocess cuts
-  // components off the end of a path until it finds a handler.
-  bool isRouted(const std::string& path) const;
+  struct Route
+  {
+    // Paths below it belong to it, too.
+    bool includesSubpaths;
+    // It has a realm.
+    bool authenticated;
+  };
+
+  // Returns the route of an endpoint that libprocess finds for this path, or NULL. libprocess
+  // cuts components off the end of a path until it finds a handler.
+  const Route* findRoute(const std::string& path) const;
+
+  // Looks until Mesos's own process has started, and with it the authentication of requests.
+  void awaitMesos();
 
   process::Future<Response> request(const process::http::Request& request);
   void request(
@@ -88,7 +103,7 @@ private:
   bool runEffects();
   void carryOut(const mo_effect& effect);
   void respond(const mo_respond& respond);
-  static Response stream(const mo_respond& respond);
+  static Response toResponse(const mo_respond& respond, bool isHead);
   // Schedules a call of mo_node_tick.
   void schedule(uint64_t deadlineMs);
 
@@ -105,15 +120,17 @@ private:
   Storage storage_;
   Metrics metrics_;
 
-  // By full path: whether paths below it belong to it, too.
-  std::map<std::string, bool> routes_;
+  // By full path.
+  std::map<std::string, Route> routes_;
+
+  // Mesos has installed its HTTP authenticators, if it has any.
+  bool mesosStarted_ = false;
 
   uint64_t lastRequestId_ = 0;
   struct OpenRequest
   {
     std::unique_ptr<Promise> promise;
-    // The client accepts the transfer encoding "chunked".
-    bool acceptsChunks;
+    bool isHead;
   };
   // By id.
   std::map<uint64_t, OpenRequest> openRequests_;

@@ -2,6 +2,8 @@
 #ifndef OVERLAY_TEXT_HPP
 #define OVERLAY_TEXT_HPP
 
+#include <sys/socket.h>
+
 #include <string>
 
 #include "mesos.hpp"
@@ -26,6 +28,9 @@ inline std::string copy(mo_bytes bytes)
 // Formats as `id@ip:port`. libprocess's own conversions have different symbols in
 // different builds, or print a host name.
 std::string toString(const process::UPID& pid);
+
+// Formats as `ip:port` or `[ip]:port`. None for a Unix socket.
+Option<std::string> toString(const sockaddr_storage& address);
 
 // Writes one line to Mesos's log. Set as the library's logger with mo_set_logger.
 extern "C" void overlayLog(void* ctx, mo_severity severity, mo_bytes line);

@@ -59,7 +59,7 @@ extern "C" {
 #endif
 
 /* Major version << 16 | minor version. */
-#define MO_ABI_VERSION 0x00010002u
+#define MO_ABI_VERSION 0x00010003u
 
 /* ------------------------------------------------------------------ values */
 
@@ -220,6 +220,18 @@ typedef struct mo_request {
   size_t query_count;
   mo_bytes accept;      /* the Accept header; `ptr` is NULL without one */
   mo_bytes body;
+
+  /* Since version 1.3. Headers; `ptr` is NULL without one. A request that changes
+   * something is refused if they show that a web page of another server sent it. */
+  mo_bytes host;
+  mo_bytes origin;
+  mo_bytes sec_fetch_site;
+  mo_bytes content_type;
+
+  /* Since version 1.3. Address of the client, `10.0.0.9:40000` or `[fd00::9]:40000`,
+   * if a TCP socket of this process is its connection and the caller supports
+   * mo_respond.file; `ptr` is NULL otherwise. */
+  mo_bytes client;
 } mo_request;
 
 /* An HTTP request arrived. If this returns MO_OK or MO_PANIC it is answered by exactly
@@ -294,6 +306,12 @@ typedef struct mo_respond {
   const mo_pair *headers; /* besides Content-Type and Content-Length */
   size_t header_count;
   mo_bytes body;
+
+  /* Since version 1.3. Path of a file with the body, which is in memory; then `body` is
+   * empty. Empty unless mo_request.client was set. The file can be opened as long as the
+   * client's connection exists. Many answers share a file. The library ends connections
+   * (shutdown(2)) whose clients do not read their answers. */
+  mo_bytes file;
 } mo_respond;
 
 /* A value as Mesos's agents accept it for `--master`, after reading a `file://`:

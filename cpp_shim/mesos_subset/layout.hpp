@@ -43,6 +43,8 @@ MESOS_SUBSET_SIZE(Duration, 8);
 MESOS_SUBSET_SIZE(net::IP, 20);
 MESOS_SUBSET_SIZE(process::network::inet::Address, 24);
 MESOS_SUBSET_OFFSET(process::network::inet::Address, port, 20);
+MESOS_SUBSET_SIZE(process::network::Address, 144);
+MESOS_SUBSET_SIZE(Option<process::network::Address>, 152);
 
 MESOS_SUBSET_SIZE(process::UPID, 136);
 MESOS_SUBSET_OFFSET(process::UPID, id, 0);
@@ -73,18 +75,18 @@ MESOS_SUBSET_OFFSET(process::http::Request, method, 0);
 MESOS_SUBSET_OFFSET(process::http::Request, url, 32);
 MESOS_SUBSET_OFFSET(process::http::Request, headers, 272);
 MESOS_SUBSET_OFFSET(process::http::Request, keepAlive, 328);
+MESOS_SUBSET_OFFSET(process::http::Request, client, 336);
 MESOS_SUBSET_OFFSET(process::http::Request, body, 496);
 MESOS_SUBSET_OFFSET(process::http::Request, reader, 528);
 
-MESOS_SUBSET_SIZE(process::http::Pipe, 16);
 MESOS_SUBSET_SIZE(process::http::Pipe::Reader, 16);
-MESOS_SUBSET_SIZE(process::http::Pipe::Writer, 16);
 
 MESOS_SUBSET_SIZE(process::http::Response, 192);
 MESOS_SUBSET_OFFSET(process::http::Response, status, 0);
 MESOS_SUBSET_OFFSET(process::http::Response, headers, 32);
 MESOS_SUBSET_OFFSET(process::http::Response, type, 88);
 MESOS_SUBSET_OFFSET(process::http::Response, body, 96);
+MESOS_SUBSET_OFFSET(process::http::Response, path, 128);
 MESOS_SUBSET_OFFSET(process::http::Response, reader, 160);
 MESOS_SUBSET_OFFSET(process::http::Response, code, 184);
 
@@ -120,6 +122,9 @@ struct subset_layout
   typedef mesos::state::Variable Variable;
 
   MESOS_SUBSET_OFFSET(UPID, reference, 112);
+
+  MESOS_SUBSET_OFFSET(network::Address, which, 0);
+  MESOS_SUBSET_OFFSET(network::Address, inet, 8);
 
   MESOS_SUBSET_SIZE(Future<Variable>, 16);
   MESOS_SUBSET_SIZE(Promise<Variable>, 24);

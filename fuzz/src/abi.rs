@@ -219,6 +219,14 @@ impl Driver {
             query_count: usize::from(argument & 4 != 0),
             accept: query,
             body,
+            host: path,
+            origin: query,
+            sec_fetch_site: mo_bytes {
+                ptr: std::ptr::null(),
+                len: 0,
+            },
+            content_type: query,
+            client: query,
         };
         // SAFETY: the node is alive, and all pointers are valid.
         unsafe { mo_node_request(self.node, &raw const request) }

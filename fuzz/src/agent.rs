@@ -213,6 +213,7 @@ impl World {
                     path,
                     query,
                     accept,
+                    headers: Default::default(),
                     body: body.into(),
                 }));
             }

@@ -158,6 +158,7 @@ fn request(master: &mut CheckedMaster, asked: Asked) {
         path,
         query,
         accept,
+        headers: Default::default(),
         body: body.into(),
     });
 }

@@ -1,12 +1,13 @@
 //! Conversion of arguments of the C ABI to values.
 
+use std::mem::{MaybeUninit, offset_of};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::slice;
+use std::{ptr, slice};
 
 use overlay_core::Upid;
 use overlay_core::protocol::limits;
 
-use super::{MoBytes, MoPair, MoResult};
+use super::{MoBytes, MoPair, MoRequest, MoResult};
 
 /// Borrows the bytes for the duration of the call.
 ///
@@ -31,6 +32,41 @@ pub(super) unsafe fn bytes<'a>(bytes: MoBytes) -> Result<&'a [u8], MoResult> {
 pub(super) unsafe fn text(text: MoBytes) -> Result<String, MoResult> {
     // SAFETY: guaranteed by the caller.
     Ok(String::from_utf8_lossy(unsafe { bytes(text)? }).into_owned())
+}
+
+/// Copies the value of a header; `None` if `value.ptr` is NULL.
+///
+/// # Safety
+/// Same as [`bytes()`].
+pub(super) unsafe fn header(value: MoBytes) -> Result<Option<String>, MoResult> {
+    // SAFETY: guaranteed by the caller.
+    (!value.ptr.is_null())
+        .then(|| unsafe { text(value) })
+        .transpose()
+}
+
+/// Copies a request. Fields that the caller's version does not have are zero.
+///
+/// # Safety
+/// `request` is NULL or points to as many bytes as its field `size` says.
+pub(super) unsafe fn request(request: *const MoRequest) -> Result<MoRequest, MoResult> {
+    /// Size in version 1.2.
+    const MINIMUM: usize = offset_of!(MoRequest, host);
+    if request.is_null() {
+        return Err(MoResult::Null);
+    }
+    // SAFETY: not NULL, so at least its first field is there.
+    let size = unsafe { request.cast::<usize>().read() };
+    if size < MINIMUM {
+        return Err(MoResult::Invalid);
+    }
+    let mut copy = MaybeUninit::<MoRequest>::zeroed();
+    // SAFETY: guaranteed by the caller; all fields may be zero.
+    unsafe {
+        let size = size.min(size_of::<MoRequest>());
+        ptr::copy_nonoverlapping(request.cast::<u8>(), copy.as_mut_ptr().cast(), size);
+        Ok(copy.assume_init())
+    }
 }
 
 /// Copies keys and values.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use overlay_core::Io;
 use overlay_core::protocol::session::join;
+use overlay_core::{Io, RequestId, Response};
 
 use super::types::*;
 use crate::runtime::{Action, LogSettings};
@@ -13,6 +13,9 @@ use crate::runtime::{Action, LogSettings};
 const VARIABLE: &str = "network-state";
 /// Prefix of the log's metrics.
 const METRICS_PREFIX: &str = "overlay/master/";
+
+// A caller of version 1.2 has room for the structures that it knows.
+const _: () = assert!(size_of::<MoRespond>() <= size_of::<MoOpenLog>());
 
 /// Owner of the data that the pointers of one effect point to.
 #[derive(Default)]
@@ -35,6 +38,7 @@ impl EffectBuffer {
                 (MoEffectKind::None, MoEffectAs { none })
             }
             Action::Io(io) => self.io(io),
+            Action::RespondFromFile { id, response, path } => self.respond(id, response, &path),
             Action::Detect { master } => {
                 let detect = MoDetect {
                     master: self.text(0, master),
@@ -77,19 +81,7 @@ impl EffectBuffer {
                 };
                 (MoEffectKind::Link, MoEffectAs { link })
             }
-            Io::Respond { id, response } => {
-                self.headers = response.headers;
-                self.pairs = self.headers.iter().map(pair).collect();
-                let respond = MoRespond {
-                    id: id.0,
-                    status: response.status,
-                    content_type: MoBytes::lend(response.content_type.as_bytes()),
-                    headers: self.pairs.as_ptr(),
-                    header_count: self.pairs.len(),
-                    body: self.body(response.body),
-                };
-                (MoEffectKind::Respond, MoEffectAs { respond })
-            }
+            Io::Respond { id, response } => self.respond(id, response, ""),
             Io::Store { number, state } => {
                 let store = MoStore {
                     id: number,
@@ -99,6 +91,29 @@ impl EffectBuffer {
                 (MoEffectKind::Store, MoEffectAs { store })
             }
         }
+    }
+
+    fn respond(
+        &mut self,
+        id: RequestId,
+        response: Response,
+        file: &str,
+    ) -> (MoEffectKind, MoEffectAs) {
+        self.headers = response.headers;
+        // A browser must not take data for a page or a script.
+        self.headers
+            .push(("X-Content-Type-Options", "nosniff".to_owned()));
+        self.pairs = self.headers.iter().map(pair).collect();
+        let respond = MoRespond {
+            id: id.0,
+            status: response.status,
+            content_type: MoBytes::lend(response.content_type.as_bytes()),
+            headers: self.pairs.as_ptr(),
+            header_count: self.pairs.len(),
+            body: self.body(response.body),
+            file: self.text(0, file),
+        };
+        (MoEffectKind::Respond, MoEffectAs { respond })
     }
 
     fn open_log(&mut self, log: LogSettings) -> MoOpenLog {

@@ -21,6 +21,7 @@ use std::str;
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
+use overlay_core::protocol::forgery::RequestHeaders;
 use overlay_core::protocol::limits::{self, MAX_BODY};
 use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::util::line::quote;
@@ -28,7 +29,7 @@ use overlay_core::{Request, RequestId, StoreOutcome, Upid};
 use parking_lot::Mutex;
 
 use crate::runtime::{InputError, Node, Role, catch};
-use arguments::{bytes, pairs, text};
+use arguments::{bytes, header, pairs, text};
 use effect::EffectBuffer;
 pub use types::*;
 
@@ -228,21 +229,24 @@ pub unsafe extern "C" fn mo_node_request(
     // SAFETY: guaranteed by the caller.
     unsafe {
         enter(node, |inner| {
-            check_size(request)?;
-            let request = request.read();
-            Ok(inner.node.request(Request {
+            let request = arguments::request(request)?;
+            let client = header(request.client)?.and_then(|client| client.parse().ok());
+            let request = Request {
                 id: RequestId(request.id),
                 method: text(request.method)?,
                 path: text(request.path)?,
                 query: pairs(request.query, request.query_count)?.collect(),
-                accept: if request.accept.ptr.is_null() {
-                    None
-                } else {
-                    Some(text(request.accept)?)
+                accept: header(request.accept)?,
+                headers: RequestHeaders {
+                    host: header(request.host)?,
+                    origin: header(request.origin)?,
+                    sec_fetch_site: header(request.sec_fetch_site)?,
+                    content_type: header(request.content_type)?,
                 },
                 // The machine refuses a longer one.
                 body: Bytes::copy_from_slice(prefix(bytes(request.body)?, MAX_BODY + 1)),
-            })?)
+            };
+            Ok(inner.node.request(request, client)?)
         })
     }
 }

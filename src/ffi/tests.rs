@@ -178,6 +178,11 @@ fn request(id: u64) -> MoRequest {
         query_count: 0,
         accept: NO_BYTES,
         body: NO_BYTES,
+        host: NO_BYTES,
+        origin: NO_BYTES,
+        sec_fetch_site: NO_BYTES,
+        content_type: NO_BYTES,
+        client: NO_BYTES,
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 
 /// `MO_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 0x0001_0002;
+pub const ABI_VERSION: u32 = 0x0001_0003;
 /// `MO_NEVER`.
 pub const NEVER: u64 = u64::MAX;
 /// `MO_ENDPOINT_WRITES`.
@@ -134,6 +134,11 @@ pub struct MoRequest {
     pub query_count: usize,
     pub accept: MoBytes,
     pub body: MoBytes,
+    pub host: MoBytes,
+    pub origin: MoBytes,
+    pub sec_fetch_site: MoBytes,
+    pub content_type: MoBytes,
+    pub client: MoBytes,
 }
 
 /// `mo_none`.
@@ -170,6 +175,7 @@ pub struct MoRespond {
     pub headers: *const MoPair,
     pub header_count: usize,
     pub body: MoBytes,
+    pub file: MoBytes,
 }
 
 /// `mo_detect`.

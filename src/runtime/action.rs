@@ -7,7 +7,7 @@ use std::time::Duration;
 use overlay_core::agent::endpoints as agent;
 use overlay_core::master::endpoints as master;
 use overlay_core::protocol::routes::{RouteSpec, route_specs};
-use overlay_core::{AGENT_ID, Io, MASTER_ID};
+use overlay_core::{AGENT_ID, Io, MASTER_ID, RequestId, Response};
 
 /// Role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,15 @@ pub struct ZooKeeperSettings {
 pub enum Action {
     /// Carry out an effect of the machine.
     Io(Io),
+    /// Answer an HTTP request with the body in a file.
+    RespondFromFile {
+        /// Id of the request.
+        id: RequestId,
+        /// Answer, without its body.
+        response: Response,
+        /// Path of the file.
+        path: String,
+    },
     /// Watch which Mesos master leads.
     Detect {
         /// `host:port` or `zk://…`, as Mesos's agents accept it as `--master`.

@@ -6,6 +6,7 @@
 //! environment.
 
 mod action;
+mod answer_files;
 mod clock;
 #[cfg(feature = "fault-injection")]
 pub mod fault;

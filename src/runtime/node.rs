@@ -9,7 +9,9 @@
 //! from the replicated log or from its host. Answers to effects of its predecessor are
 //! ignored.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use overlay_core::{
     Effect, Input, Io, Level, Machine, Request, RequestId, Response, StoreOutcome, Time, Upid,
 };
 
+use super::answer_files::{AnswerFiles, AnswerLimits, LARGE, Placement};
 use super::host::Host;
 use super::host_proxy::HostProxy;
 use super::leader_watch::LeaderWatch;
@@ -79,7 +82,8 @@ pub struct Node {
     /// Processes that the machine is linked to. The links survive its panics.
     linked: BTreeSet<Upid>,
     /// Requests without an answer.
-    open_requests: BTreeSet<RequestId>,
+    open_requests: BTreeMap<RequestId, Asker>,
+    answer_files: AnswerFiles,
     /// Actions that the driver has not taken yet.
     actions: VecDeque<Action>,
     throttle: Throttle,
@@ -101,7 +105,8 @@ impl Node {
             log: LogProxy::new(options.log),
             host: HostProxy::new(options.host),
             linked: BTreeSet::new(),
-            open_requests: BTreeSet::new(),
+            open_requests: BTreeMap::new(),
+            answer_files: AnswerFiles::new(AnswerLimits::default()),
             actions: VecDeque::new(),
             throttle: Throttle::default(),
         }
@@ -141,16 +146,26 @@ impl Node {
         self.input(Input::Message { from, name, body })
     }
 
-    /// Handles an HTTP request. Its answer is an [`Io::Respond`].
+    /// Handles an HTTP request. Its answer is an [`Io::Respond`]. A large answer to `client`,
+    /// which must be connected to this process, is an [`Action::RespondFromFile`].
     ///
     /// # Errors
     /// The node was not started, or a request with this id is open.
-    pub fn request(&mut self, request: Request) -> Result<(), InputError> {
+    pub fn request(
+        &mut self,
+        request: Request,
+        client: Option<SocketAddr>,
+    ) -> Result<(), InputError> {
         self.check_started()?;
         let id = request.id;
-        if !self.open_requests.insert(id) {
+        let Entry::Vacant(vacant) = self.open_requests.entry(id) else {
             return Err(InputError::Invalid);
-        }
+        };
+        vacant.insert(Asker {
+            // The answer to HEAD has no body.
+            client: client.filter(|_| request.method != "HEAD"),
+            reads: request.method == "GET",
+        });
         let Some(restart_at) = self.supervisor.restart_at() else {
             return self.input(Input::Request(request));
         };
@@ -239,6 +254,7 @@ impl Node {
         self.check_started()?;
         let now = self.clock.now();
         self.actions.extend(self.leader.tick(now));
+        self.answer_files.tick(now, self.port());
         if self.supervisor.restart_at().is_some_and(|at| at <= now) {
             self.create_machine(now);
         }
@@ -306,7 +322,7 @@ impl Node {
             "{} failed and starts again; the log of Mesos says why.\n",
             self.role.id()
         );
-        for id in std::mem::take(&mut self.open_requests) {
+        for id in std::mem::take(&mut self.open_requests).into_keys() {
             let response = plain_text(500, text.clone());
             let respond = Io::Respond { id, response };
             self.actions.push_back(Action::Io(respond));
@@ -379,6 +395,7 @@ impl Node {
             self.machine_timeout(),
             self.supervisor.restart_at(),
             self.leader.due(),
+            self.answer_files.due(),
         ];
         let first = due.into_iter().flatten().min();
         let delay = first.map(|first| first.since(self.clock.now()));
@@ -441,15 +458,61 @@ impl Node {
 
     /// Answers a request unless it was answered when its machine panicked.
     fn respond(&mut self, id: RequestId, response: Response) {
-        if self.open_requests.remove(&id) {
-            let respond = Io::Respond { id, response };
-            self.actions.push_back(Action::Io(respond));
+        if let Some(asker) = self.open_requests.remove(&id) {
+            let action = self.answer(id, response, &asker);
+            self.actions.push_back(action);
         }
+    }
+
+    /// Returns the action for an answer, whose body is put into a file if it is large.
+    fn answer(&mut self, id: RequestId, mut response: Response, asker: &Asker) -> Action {
+        if let Some(client) = asker.client.filter(|_| response.body.len() > LARGE) {
+            let (now, port) = (self.clock.now(), self.port());
+            match self.answer_files.place(now, client, port, &response.body) {
+                Placement::File(path) => {
+                    response.body = Bytes::new();
+                    return Action::RespondFromFile { id, response, path };
+                }
+                Placement::Busy => response = too_many_answers(asker.reads),
+                Placement::Bytes => {}
+            }
+        }
+        Action::Io(Io::Respond { id, response })
+    }
+
+    /// Returns the port of the process, 0 before the start.
+    fn port(&self) -> u16 {
+        self.me.as_ref().map_or(0, |me| me.address.port())
     }
 
     fn log(&self, level: Level, line: &str) {
         log(self.role, level, line);
     }
+}
+
+/// Sender of a request.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    /// Address to which a large answer can be sent from a file.
+    client: Option<SocketAddr>,
+    /// The request changed nothing.
+    reads: bool,
+}
+
+/// Returns the response in place of a large one that is over the limits.
+fn too_many_answers(reads: bool) -> Response {
+    let done = if reads {
+        ""
+    } else {
+        "The request was carried out, and this is about its answer only. "
+    };
+    let text = format!(
+        "{done}Too many large answers are under way, to this connection, to this host or to all; \
+         read them, or try again later.\n"
+    );
+    let mut response = plain_text(503, text);
+    response.headers.push(("Retry-After", "1".to_owned()));
+    response
 }
 
 /// Returns a response with a sentence of plain text.

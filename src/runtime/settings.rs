@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 use overlay_core::Level;
+use overlay_core::config::authentication::Authentication;
 use overlay_core::config::zk;
 use overlay_core::config::zk::ZkUrl;
 use overlay_core::config::{AgentConfig, ConfigError, MasterConfig, agent, master, nearest};
@@ -19,6 +20,10 @@ use super::{LogSettings, Role, ZooKeeperSettings, log};
 
 #[cfg(test)]
 mod tests;
+
+/// Variable that makes libprocess compare the sender of a message with the address that it comes
+/// from.
+const CHECK_SENDERS: &str = "LIBPROCESS_REQUIRE_PEER_ADDRESS_IP_MATCH";
 
 /// Size limit of a configuration file, in bytes: room for some 100,000 overlays.
 const CONFIG_LIMIT: u64 = 16 << 20;
@@ -45,6 +50,9 @@ pub struct Environment {
     pub docker_host: Option<String>,
     /// Presence of the flag `--zk`, whose value a module cannot read.
     pub zk_flag: bool,
+    /// libprocess compares the sender of a message with the address that it comes from
+    /// (`LIBPROCESS_REQUIRE_PEER_ADDRESS_IP_MATCH`).
+    pub checks_senders: bool,
 }
 
 impl Environment {
@@ -65,6 +73,7 @@ impl Environment {
             master: get("MESOS_MASTER"),
             docker_host: get("DOCKER_HOST"),
             zk_flag,
+            checks_senders: get(CHECK_SENDERS).is_some_and(|value| is_true(&value)),
         }
     }
 }
@@ -87,6 +96,27 @@ pub struct AgentSettings {
     pub config: AgentConfig,
     /// ZooKeeper URL of the election, or `host:port` of the only Mesos master.
     pub detect: String,
+}
+
+/// Returns whether libprocess reads the value of a variable as true.
+fn is_true(value: &str) -> bool {
+    matches!(value, "true" | "1")
+}
+
+/// Warns if anybody can send messages with any sender.
+fn warn_of_forged_senders(role: Role, authentication: &Authentication, environment: &Environment) {
+    if authentication.active_keys().is_some() || environment.checks_senders {
+        return;
+    }
+    let others = match role {
+        Role::Master => "agents of earlier releases",
+        Role::Agent => "a master of an earlier release",
+    };
+    let line = format!(
+        "environment: {CHECK_SENDERS} is not \"true\", and there is no auth_key_file: anybody who reaches this \
+         port can send messages in the name of {others}; see docs/security.md"
+    );
+    warn(role, &[line]);
 }
 
 /// Returns the path of the configuration file from the module's parameters. Logs a warning
@@ -132,6 +162,7 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
         None => Ok(None),
     };
     let ((), (detect, log)) = both(keys, both(detect, log))?;
+    warn_of_forged_senders(Role::Master, &config.authentication, environment);
     if detect.is_none() && environment.zk_flag {
         let line = format!(
             "{file}: zk: missing, though Mesos was started with --zk, which a module cannot see: this overlay \
@@ -200,6 +231,7 @@ pub fn agent(file: &str, environment: &Environment) -> Result<AgentSettings, Con
         ConfigError::new(file, "master", problem, agent::MASTER_REMEDY)
     })?;
     let detect = leader(source, field, value)?;
+    warn_of_forged_senders(Role::Agent, &config.authentication, environment);
     Ok(AgentSettings { config, detect })
 }
 

@@ -102,14 +102,15 @@ structures! {
     mo_metric = MoMetric { size = size, name = name, value = value }
     mo_request = MoRequest {
         size = size, id = id, method = method, path = path, query = query,
-        query_count = query_count, accept = accept, body = body,
+        query_count = query_count, accept = accept, body = body, host = host, origin = origin,
+        sec_fetch_site = sec_fetch_site, content_type = content_type, client = client,
     }
     mo_none = MoNone { deadline_ms = deadline_ms }
     mo_send = MoSend { to = to, name = name, body = body }
     mo_link = MoLink { to = to, reconnect = reconnect }
     mo_respond = MoRespond {
         id = id, status = status, content_type = content_type, headers = headers,
-        header_count = header_count, body = body,
+        header_count = header_count, body = body, file = file,
     }
     mo_detect = MoDetect { master = master }
     mo_open_log = MoOpenLog {

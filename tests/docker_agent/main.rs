@@ -102,12 +102,13 @@ impl<'a> Agent<'a> {
             path: "/overlay-agent/overlay".into(),
             query: Default::default(),
             accept: None,
+            headers: Default::default(),
             body: Default::default(),
         };
         let response = self.with(move |node| {
             node.tick().unwrap();
             drain(node);
-            node.request(request).unwrap();
+            node.request(request, None).unwrap();
             drain(node).pop().expect("no answer")
         });
         serde_json::from_slice(&response).unwrap()

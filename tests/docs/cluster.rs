@@ -263,6 +263,7 @@ impl Cluster {
             method: method.to_owned(),
             server: format!("{MASTER}:5050"),
             path: path.to_owned(),
+            headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
             body: body.to_owned(),
             ..Curl::default()
         };

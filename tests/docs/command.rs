@@ -16,7 +16,8 @@ pub struct Curl {
     pub path: String,
     /// Behind the question mark; empty if there is none.
     pub query: String,
-    pub accept: Option<String>,
+    /// `-H`: names and values.
+    pub headers: Vec<(String, String)>,
     pub body: String,
     /// `-w`: what is printed after the body.
     pub write_out: String,
@@ -41,7 +42,11 @@ impl Curl {
                 "-X" => curl.method = value(),
                 "-d" => curl.body = value(),
                 "-w" => curl.write_out = value(),
-                "-H" => curl.accept = Some(value().strip_prefix("Accept: ").unwrap().to_owned()),
+                "-H" => {
+                    let header = value();
+                    let (name, value) = header.split_once(": ").unwrap();
+                    curl.headers.push((name.to_owned(), value.to_owned()));
+                }
                 url => {
                     let rest = url
                         .strip_prefix("http://")
@@ -54,6 +59,20 @@ impl Curl {
             }
         }
         curl
+    }
+
+    /// Returns the value of the header that `-H` sets.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(value.clone())
+    }
+
+    /// Returns the `Content-Type` that curl sends: that of forms with `-d`, unless `-H` sets
+    /// another one.
+    pub fn content_type(&self) -> Option<String> {
+        let form = || Some("application/x-www-form-urlencoded".to_owned());
+        let default = (!self.body.is_empty()).then(form).flatten();
+        self.header("Content-Type").or(default)
     }
 
     /// Returns the output of curl for an answer.

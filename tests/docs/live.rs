@@ -78,10 +78,15 @@ impl Live {
         } else {
             format!("?{}", curl.query)
         };
+        let content_type = curl.content_type();
+        let headers: Vec<(&str, &str)> = content_type
+            .iter()
+            .map(|value| ("Content-Type", value.as_str()))
+            .collect();
         let path = format!("{}{query}", curl.path);
         let reply = self
             .client(&curl.server)
-            .request(&curl.method, &path, &[], curl.body.as_bytes())
+            .request(&curl.method, &path, &headers, curl.body.as_bytes())
             .unwrap();
         let mut printed = String::new();
         if curl.include {

@@ -9,6 +9,7 @@ use overlay_core::agent::Agent;
 use overlay_core::config::{agent, master};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::master::Master;
+use overlay_core::protocol::forgery::RequestHeaders;
 use overlay_core::protocol::http::Request;
 pub use overlay_core::protocol::session::join;
 pub use overlay_core::{
@@ -59,7 +60,12 @@ pub fn request(id: u64, curl: &crate::command::Curl) -> Input {
         method: curl.method.clone(),
         path: curl.path.clone(),
         query: curl.query.split('&').filter_map(pair).collect(),
-        accept: curl.accept.clone(),
+        accept: curl.header("Accept"),
+        headers: RequestHeaders {
+            host: Some(curl.server.clone()),
+            content_type: curl.content_type(),
+            ..RequestHeaders::default()
+        },
         body: Bytes::from(curl.body.clone()),
     })
 }

@@ -1,6 +1,9 @@
 //! Authentication of the modules' endpoints by Mesos.
 
 use std::fs;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use mesos_overlay::runtime::Role;
 use overlay_core::protocol::routes::Access;
@@ -52,8 +55,7 @@ fn authenticating(setup: &ClusterConfig) -> Cluster {
     cluster
 }
 
-/// Waits until both modules answer, and Mesos has installed its authenticators. (libprocess lets
-/// every request through before that, and modules are loaded first.)
+/// Waits until both modules answer, and Mesos has installed its authenticators.
 fn wait_serving(cluster: &mut Cluster, authenticates: bool) {
     if authenticates {
         wait::until("Mesos to authenticate", LIMIT, || {
@@ -76,13 +78,14 @@ fn wait_serving(cluster: &mut Cluster, authenticates: bool) {
             .then_some(()))
     })
     .unwrap();
-    wait::until("the agent to answer", LIMIT, || {
+    wait::until("the modules to see that Mesos has started", LIMIT, || {
         cluster.check()?;
-        Ok(cluster.agents[0]
+        let changed = cluster
+            .master
             .client()
-            .get("/overlay-agent/overlay")
-            .is_ok()
-            .then_some(()))
+            .post(DELETE, &json!({"agents": []}))?;
+        let read = cluster.agents[0].client().get("/overlay-agent/overlay")?;
+        Ok((changed.status != 503 && read.status != 503).then_some(()))
     })
     .unwrap();
 }
@@ -173,4 +176,61 @@ fn without_an_authenticator_everything_is_open() {
     cluster.start_all().unwrap();
     wait_serving(&mut cluster, false);
     check(&cluster, 200, 200);
+}
+
+/// Sends requests without credentials until many were refused. Returns the other answers.
+fn knock(node: &Node, method: &str, path: &str) -> JoinHandle<Vec<String>> {
+    let (client, method, path) = (node.client(), method.to_owned(), path.to_owned());
+    thread::spawn(move || {
+        let deadline = Instant::now() + LIMIT;
+        let (mut refused, mut answers) = (0, Vec::new());
+        while refused < 20 && Instant::now() < deadline {
+            // Until the port is open there is no answer.
+            match client.request(&method, &path, &[], b"") {
+                Ok(reply) if reply.status == 401 => refused += 1,
+                Ok(reply) => answers.push(format!("{} {}", reply.status, reply.text())),
+                Err(_) => {}
+            }
+        }
+        assert_eq!(refused, 20, "{path} was never protected: {answers:?}");
+        answers
+    })
+}
+
+/// Mesos loads modules before it installs its authenticators, and libprocess lets every request
+/// through until then.
+#[test]
+fn nothing_is_open_while_mesos_starts() {
+    let Some(setup) = loopback("nothing_is_open_while_mesos_starts", 1) else {
+        return;
+    };
+    let mut cluster = authenticating(&setup);
+    for node in std::iter::once(&cluster.master).chain(&cluster.agents) {
+        node.configure(|config| config["authenticate_http"] = "all".into())
+            .unwrap();
+    }
+    let mut early = 0;
+    for round in 0..10 {
+        let (master, agent) = (&cluster.master, &cluster.agents[0]);
+        let knocks = [
+            knock(master, "POST", DELETE),
+            knock(master, "GET", "/overlay-master/state"),
+            knock(agent, "GET", "/overlay-agent/overlay"),
+        ];
+        if round == 0 {
+            cluster.start_all().unwrap();
+        } else {
+            cluster.master.restart().unwrap();
+            cluster.agents[0].restart().unwrap();
+        }
+        for answer in knocks.into_iter().flat_map(|knock| knock.join().unwrap()) {
+            assert!(
+                answer.starts_with("503 Mesos is starting") || answer.starts_with("404"),
+                "{answer}"
+            );
+            early += usize::from(answer.starts_with("503"));
+        }
+    }
+    println!("{early} requests came before the authenticators");
+    assert!(early > 0, "the test came too late");
 }

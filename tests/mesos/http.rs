@@ -1,6 +1,6 @@
 //! Properties of the endpoints that clients rely on.
 
-use crate::common::{all_ok, loopback, start, wait_state};
+use crate::common::{all_ok, assert_alive, loopback, start, wait_state};
 
 #[test]
 fn the_endpoints_are_as_clients_know_them() {
@@ -66,5 +66,134 @@ fn the_agent_speaks_protobuf_to_those_who_take_nothing_else() {
             (status, kind),
             "{accept}"
         );
+    }
+}
+
+#[test]
+fn web_pages_of_other_servers_change_nothing() {
+    let Some(setup) = loopback("web_pages_of_other_servers_change_nothing", 1) else {
+        return;
+    };
+    let mut cluster = start(&setup);
+    let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+    let client = cluster.master.client();
+    let own = format!("http://{}", client.server());
+    let json = ("Content-Type", "application/json");
+    let writes = [
+        ("POST", "agents/delete", r#"{"agents": [], "force": true}"#),
+        ("POST", "agents/reclaim", "{}"),
+        ("POST", "overlays", r#"{"name": "x"}"#),
+        ("PUT", "overlays/dcos", r#"{"source": "file"}"#),
+        ("DELETE", "overlays/dcos", r#"{"force": true}"#),
+        ("DELETE", "overlays/dcos", ""),
+    ];
+    let refusals = [
+        (
+            vec![
+                ("Content-Type", "text/plain"),
+                ("Origin", "http://evil.example"),
+            ],
+            403,
+        ),
+        (vec![json, ("Origin", "http://evil.example")], 403),
+        (vec![json, ("Origin", "null")], 403),
+        (
+            vec![json, ("Origin", &own), ("Sec-Fetch-Site", "cross-site")],
+            403,
+        ),
+        (vec![json, ("Sec-Fetch-Site", "same-site")], 403),
+        (vec![("Content-Type", "text/plain")], 415),
+        (
+            vec![("Content-Type", "application/x-www-form-urlencoded")],
+            415,
+        ),
+    ];
+    for (method, path, body) in writes {
+        let path = format!("/overlay-master/{path}");
+        let send = |headers: &[_]| {
+            client
+                .request(method, &path, headers, body.as_bytes())
+                .unwrap()
+        };
+        for (headers, status) in &refusals {
+            if *status == 415 && body.is_empty() {
+                continue;
+            }
+            let reply = send(headers);
+            assert_eq!(
+                reply.status,
+                *status,
+                "{method} {path} {headers:?}: {}",
+                reply.text()
+            );
+            assert_eq!(reply.header("Content-Type"), "text/plain; charset=utf-8");
+            assert_eq!(reply.header("X-Content-Type-Options"), "nosniff");
+        }
+        if method == "POST" {
+            for headers in [
+                &[json][..],
+                &[],
+                &[("Content-Type", "Application/JSON; charset=utf-8")],
+                &[json, ("Origin", &own), ("Sec-Fetch-Site", "same-origin")],
+                &[json, ("Sec-Fetch-Site", "none")],
+            ] {
+                let reply = send(headers);
+                // Accepted by its headers: done, or refused because of what it asks for.
+                assert!(
+                    [200, 400, 409].contains(&reply.status),
+                    "{headers:?}: {}",
+                    reply.text()
+                );
+            }
+        }
+    }
+    wait_state(&mut cluster, "no change", |state| *state == before);
+    assert_alive(&mut cluster);
+}
+
+#[test]
+fn no_answer_is_a_page() {
+    let Some(setup) = loopback("no_answer_is_a_page", 1) else {
+        return;
+    };
+    let cluster = start(&setup);
+    let code = "%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    for (client, process, paths) in [
+        (
+            cluster.master.client(),
+            "overlay-master",
+            &["state", "overlays", "health", "metrics"][..],
+        ),
+        (
+            cluster.agents[0].client(),
+            "overlay-agent",
+            &["overlay", "metrics"],
+        ),
+    ] {
+        let known = paths.iter().map(|path| (*path).to_owned());
+        let odd = [
+            code.to_owned(),
+            format!("state/{code}"),
+            format!("overlays/{code}"),
+        ];
+        for path in known.chain(odd) {
+            for query in ["", &format!("?jsonp={code}"), &format!("?x={code}")] {
+                let reply = client.get(&format!("/{process}/{path}{query}")).unwrap();
+                assert_eq!(
+                    reply.header("X-Content-Type-Options"),
+                    "nosniff",
+                    "{path}{query}"
+                );
+                assert!(
+                    !reply.header("Content-Type").contains("html"),
+                    "{path}{query}"
+                );
+                assert!(
+                    !reply.text().contains("<script>"),
+                    "{path}{query}: {}",
+                    reply.text()
+                );
+            }
+        }
     }
 }

@@ -1,12 +1,15 @@
-//! Clusters with a large state, which is stored as differences, answered in chunks, and sent to
-//! agents in compressed form.
+//! Clusters with a large state, which is stored as differences, answered from a file in memory, and
+//! sent to agents in compressed form.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use overlay_core::proto::State;
 use prost::Message;
 use serde_json::{Value, json};
@@ -16,6 +19,7 @@ use testbed::node::without_ages;
 use testbed::{net, skip, wait};
 use testkit::load::generator::Generator;
 use testkit::load::round::{network, v4};
+use testkit::watch::held;
 
 use crate::common::{LIMIT, state, subnets};
 
@@ -126,102 +130,153 @@ fn differences_in_the_log_are_read_by_whoever_comes() {
 }
 
 #[test]
-fn a_large_state_comes_in_chunks_to_those_who_take_them() {
-    with_agents(
-        "a_large_state_comes_in_chunks_to_those_who_take_them",
-        0,
-        |cluster, _| {
-            let client = cluster.master.client();
-            let path = "/overlay-master/state";
-            let get = |headers: &[(&str, &str)]| client.request("GET", path, headers, b"");
-            let chunked = get(&[])?;
+fn every_client_gets_a_large_state() {
+    with_agents("every_client_gets_a_large_state", 0, |cluster, _| {
+        let client = cluster.master.client();
+        let path = "/overlay-master/state";
+        let parsed =
+            |body: &[u8]| -> Result<Value> { Ok(without_ages(serde_json::from_slice(body)?)) };
+        let plain = client.get(path)?;
+        let state = parsed(&plain.body)?;
+        let length = plain.body.len();
+        ensure!(length > 256 << 10, "{length} bytes are not many");
+        for headers in [
+            &[][..],
+            &[("Connection", "keep-alive")],
+            &[("Connection", "close")],
+            &[("Accept-Encoding", "deflate, gzip")],
+        ] {
+            let reply = client.request("GET", path, headers, b"")?;
+            let header = |name| reply.header(name);
             ensure!(
-                chunked.header("Transfer-Encoding") == "chunked",
+                (header("Content-Type"), header("X-Content-Type-Options"))
+                    == ("application/json", "nosniff"),
                 "{:?}",
-                chunked.headers
+                reply.headers
             );
             ensure!(
-                chunked.header("Content-Length").is_empty(),
+                header("Content-Length") == reply.body.len().to_string(),
                 "{:?}",
-                chunked.headers
+                reply.headers
             );
-            ensure!(
-                chunked.header("Content-Type") == "application/json",
-                "{:?}",
-                chunked.headers
-            );
-            ensure!(
-                chunked.body.len() > 256 << 10,
-                "{} bytes are not many",
-                chunked.body.len()
-            );
-            // HTTP/1.0 has no chunks; this header keeps the connection open.
-            let whole = get(&[("Connection", "keep-alive")])?;
-            ensure!(
-                whole.header("Transfer-Encoding").is_empty(),
-                "{:?}",
-                whole.headers
-            );
-            ensure!(
-                whole.header("Content-Length") == whole.body.len().to_string(),
-                "{:?}",
-                whole.headers
-            );
-            let parsed =
-                |body: &[u8]| -> Result<Value> { Ok(without_ages(serde_json::from_slice(body)?)) };
-            ensure!(parsed(&chunked.body)? == parsed(&whole.body)?);
-            let compressed = get(&[("Accept-Encoding", "deflate, gzip")])?;
-            ensure!(
-                compressed.header("Content-Encoding") == "gzip",
-                "{:?}",
-                compressed.headers
-            );
-            ensure!(
-                compressed.body.len() < whole.body.len() / 4,
-                "{} bytes",
-                compressed.body.len()
-            );
-            let closed = get(&[("Connection", "close")])?;
-            ensure!(
-                closed.header("Content-Length") == closed.body.len().to_string(),
-                "{:?}",
-                closed.headers
-            );
-            let jsonp = client.get(&format!("{path}?jsonp=cb"))?;
-            ensure!(
-                jsonp.header("Content-Type") == "text/javascript",
-                "{:?}",
-                jsonp.headers
-            );
-            ensure!(
-                jsonp.text().starts_with("cb({") && jsonp.text().ends_with(')'),
-                "{}",
-                jsonp.body.len()
-            );
-            let ask = |version: &str| -> Result<TcpStream> {
-                let mut stream = TcpStream::connect(v4(&cluster.master)?)?;
-                write!(stream, "GET {path} HTTP/{version}\r\nHost: master\r\n\r\n")?;
-                Ok(stream)
-            };
-            let mut old = String::new();
-            ask("1.0")?.read_to_string(&mut old)?;
-            let (head, body) = old
-                .split_once("\r\n\r\n")
-                .context("no end of the headers")?;
-            ensure!(
-                head.contains("Content-Length") && !head.contains("chunked"),
-                "{head}"
-            );
-            ensure!(parsed(body.as_bytes())? == parsed(&whole.body)?);
-            // A client that disconnects within an answer must not affect others.
-            for _ in 0..5 {
-                ask("1.1")?.read_exact(&mut [0; 100])?;
-            }
-            cluster.check()?;
-            ensure!(parsed(&get(&[])?.body)? == parsed(&whole.body)?);
-            Ok(())
-        },
-    );
+            ensure!(header("Content-Encoding").is_empty(), "{:?}", reply.headers);
+            ensure!(parsed(&reply.body)? == state);
+        }
+        let jsonp = client.get(&format!("{path}?jsonp=cb"))?;
+        ensure!(jsonp.header("Content-Type") == "text/javascript");
+        ensure!(jsonp.text().starts_with("cb({") && jsonp.text().ends_with(')'));
+        let nothing = json!({ "agents": [] });
+        let deleted = client.post("/overlay-master/agents/delete", &nothing)?;
+        ensure!(parsed(&deleted.body)? == state, "the answer to a change");
+
+        let ask = |method: &str, version: &str| -> Result<TcpStream> {
+            let mut stream = TcpStream::connect(v4(&cluster.master)?)?;
+            let request = format!("{method} {path} HTTP/{version}\r\nHost: master\r\n\r\n");
+            stream.write_all(request.as_bytes())?;
+            Ok(stream)
+        };
+        let mut old = String::new();
+        ask("GET", "1.0")?.read_to_string(&mut old)?;
+        let (_, body) = old
+            .split_once("\r\n\r\n")
+            .context("no end of the headers")?;
+        ensure!(parsed(body.as_bytes())? == state);
+        let mut head = String::new();
+        ask("HEAD", "1.0")?.read_to_string(&mut head)?;
+        ensure!(
+            head.ends_with("\r\n\r\n"),
+            "HEAD has no body: {} bytes",
+            head.len()
+        );
+        ensure!(head.contains("Content-Length: "), "{head}");
+        // A client that disconnects within an answer must not affect others.
+        for _ in 0..5 {
+            ask("GET", "1.1")?.read_exact(&mut [0; 100])?;
+        }
+        cluster.check()?;
+        ensure!(parsed(&client.get(path)?.body)? == state);
+        Ok(())
+    });
+}
+
+/// Number of clients that ask for a large state and read nothing.
+const DEAF: usize = 300;
+
+#[test]
+fn clients_that_read_nothing_cost_little_and_are_given_up() {
+    let test = "clients_that_read_nothing_cost_little_and_are_given_up";
+    with_agents(test, 0, |cluster, _| {
+        // The kernel buffers a part of an answer only.
+        fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 131072")?;
+        let client = cluster.master.client();
+        let length = client.get("/overlay-master/state")?.body.len();
+        let pid = cluster.master.pid().context("no master")?;
+        let before = held(pid)?;
+        let ask = |_| -> Result<TcpStream> {
+            let mut stream = TcpStream::connect(v4(&cluster.master)?)?;
+            write!(
+                stream,
+                "GET /overlay-master/state HTTP/1.1\r\nHost: master\r\n\r\n"
+            )?;
+            Ok(stream)
+        };
+        let clients = (0..DEAF).map(ask).collect::<Result<Vec<_>>>()?;
+        // The requests are handled in their order.
+        let start = Instant::now();
+        wait::until("an answer to another client", LIMIT, || {
+            let reply = client.get("/overlay-master/state")?;
+            ensure!(reply.body.len() >= length, "{} bytes", reply.body.len());
+            Ok(Some(()))
+        })?;
+        let answered = start.elapsed();
+        let during = held(pid)?;
+        let mut files = 0;
+        for mut client in clients {
+            client.set_read_timeout(Some(2 * LIMIT))?;
+            let mut received = Vec::new();
+            // Reading could be what the server waits for, so it begins when the others ended.
+            wait::until("the connection to be given up", 2 * LIMIT, || {
+                Ok(is_ended(&client)?.then_some(()))
+            })?;
+            // The kernel discards what was not sent.
+            let _ = client.read_to_end(&mut received);
+            ensure!(received.len() < length, "{} bytes", received.len());
+            files = files.max(held(pid)?.files);
+        }
+        let given_up = start.elapsed();
+        let after = wait::until("the files to be closed", LIMIT, || {
+            let held = held(pid)?;
+            // The module keeps a few to use them again.
+            Ok((held.files <= before.files + 32).then_some(held))
+        })?;
+        println!(
+            "{DEAF} clients, {} KiB each: memory {} MiB before, {} MiB during, {} MiB after; open files {}, {}, {}; \
+             another client had its answer after {answered:.1?}; all were given up after {given_up:.1?}",
+            length >> 10,
+            before.memory >> 20,
+            during.memory >> 20,
+            after.memory >> 20,
+            before.files,
+            during.files.max(files),
+            after.files
+        );
+        let growth = during.memory.saturating_sub(before.memory);
+        ensure!(
+            growth < (DEAF * length / 4) as u64,
+            "{} MiB more",
+            growth >> 20
+        );
+        ensure!(given_up < 2 * LIMIT, "{given_up:?}");
+        cluster.check()
+    });
+}
+
+/// Returns whether the server has ended the connection of a client that has not read its answer.
+fn is_ended(client: &TcpStream) -> Result<bool> {
+    let mut events = [PollFd::new(client.as_fd(), PollFlags::empty())];
+    poll(&mut events, PollTimeout::ZERO)?;
+    let events = events[0].revents().unwrap_or(PollFlags::empty());
+    Ok(events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn a_master_carries_the_generators_agents() {
     }
     let library = paths::module().unwrap();
     let round = |module| -> Measured {
-        net::isolated(|| load::run(module, &library, AGENTS, REPEATS)).unwrap()
+        net::isolated(|| load::run(module, &library, AGENTS, REPEATS, false)).unwrap()
     };
     let (real, baseline) = (round(Module::Real), round(Module::Baseline));
     assert!(real.sent > 0 && real.leave.is_some(), "{real:?}");

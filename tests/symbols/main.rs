@@ -117,6 +117,36 @@ fn needs_only_system_libraries() {
 }
 
 #[test]
+fn the_shim_checks_its_stack_and_its_buffers() {
+    let names: BTreeSet<String> = symbols(&library(), "--undefined-only")
+        .into_iter()
+        .filter_map(|(_, name)| name.split('@').next().map(str::to_owned))
+        .collect();
+    assert!(names.contains("__stack_chk_fail"), "{names:?}");
+    let is_fortified = |name: &&String| name.starts_with("__") && name.ends_with("_chk");
+    assert!(names.iter().any(|name| is_fortified(&name)), "{names:?}");
+}
+
+#[test]
+fn neither_stack_nor_address_tables_can_be_abused() {
+    let segments = run("readelf", &["-l", "-W"], &library());
+    let segment = |kind: &str| {
+        let line = segments.lines().find(|line| line.trim().starts_with(kind));
+        line.unwrap_or_else(|| panic!("no {kind} in\n{segments}"))
+    };
+    segment("GNU_RELRO");
+    let flags = segment("GNU_STACK").split_whitespace().nth(6).unwrap();
+    assert_eq!(flags, "RW", "of the stack");
+    let is_both = |line: &&str| line.contains(" LOAD ") && line.contains("RWE");
+    assert_eq!(segments.lines().find(is_both), None, "written and executed");
+    let dynamic = run("readelf", &["-d", "-W"], &library());
+    assert!(
+        dynamic.contains("BIND_NOW") || dynamic.contains("Flags: NOW"),
+        "{dynamic}"
+    );
+}
+
+#[test]
 #[cfg_attr(debug_assertions, ignore = "of release builds only")]
 fn is_small_when_stripped() {
     let directory = TempDir::new().unwrap();

@@ -33,6 +33,9 @@ enum Benchmark {
         /// Numbers of agents.
         #[arg(long, value_name = "N,…", default_value = "100,1000,10000")]
         agents: String,
+        /// Authenticate all messages with a key (auth_key_file).
+        #[arg(long)]
+        key: bool,
     },
     /// Measure failovers of three real Mesos masters with ZooKeeper.
     ///
@@ -53,8 +56,16 @@ pub fn run(options: &Options) -> Result<()> {
     net::available().and_then(|()| install::ensure(install::HOSTS))?;
     match &options.benchmark {
         Benchmark::Host => build::run(&["bench", "--bench", "host"]),
-        Benchmark::Master { agents } => {
-            build::run(&["bench", "--bench", "master", "--", "--agents", agents])
+        Benchmark::Master { agents, key } => {
+            let arguments = [
+                "bench", "--bench", "master", "--", "--agents", agents, "--key",
+            ];
+            let count = if *key {
+                arguments.len()
+            } else {
+                arguments.len() - 1
+            };
+            build::run(&arguments[..count])
         }
         Benchmark::Failover { agents, falls } => {
             let falls = falls.to_string();

@@ -2,10 +2,11 @@
 
 mod bench;
 mod build;
+#[cfg(test)]
+mod crates;
 mod demo;
 mod fuzz;
-#[cfg(test)]
-mod licences;
+mod reproduce;
 mod simulate;
 #[cfg(test)]
 mod structure;
@@ -35,6 +36,7 @@ enum Command {
     Simulate(simulate::Options),
     Bench(bench::Options),
     Fuzz(fuzz::Options),
+    Reproduce(reproduce::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Reproduce(options) => reproduce::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));

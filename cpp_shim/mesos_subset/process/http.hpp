@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include <process/address.hpp>
 #include <process/future.hpp>
 
 #include <stout/hashmap.hpp>
@@ -75,12 +76,12 @@ struct URL
   Option<std::string> fragment;
 };
 
-// A pipe: data written to the writer is read from the reader.
 class Pipe
 {
 public:
   struct Data;
 
+  // The end of a pipe from which the body of a request is read.
   class Reader
   {
   public:
@@ -90,25 +91,6 @@ public:
   private:
     std::shared_ptr<Data> data;
   };
-
-  class Writer
-  {
-  public:
-    // False: one of the ends is closed.
-    bool write(std::string s);
-    bool close();
-
-  private:
-    std::shared_ptr<Data> data;
-  };
-
-  Pipe();
-
-  Reader reader() const;
-  Writer writer() const;
-
-private:
-  std::shared_ptr<Data> data;
 };
 
 // Created and destroyed by libmesos only.
@@ -120,7 +102,7 @@ struct Request
   URL url;
   Headers headers;
   bool keepAlive;
-  alignas(8) char client[152];
+  Option<network::Address> client;
   enum { BODY, PIPE } type;
   std::string body;
   Option<Pipe::Reader> reader;

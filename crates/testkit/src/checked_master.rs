@@ -125,6 +125,7 @@ impl CheckedMaster {
             path,
             query,
             accept: None,
+            headers: Default::default(),
             body: body.into(),
         });
     }

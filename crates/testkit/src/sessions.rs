@@ -114,39 +114,46 @@ impl<M: Machine> WithSessions<M> {
         agent.seal(name, body)
     }
 
-    /// Returns the receiver of a challenge.
-    fn challenged(effect: &Effect) -> Option<(&Upid, &Bytes)> {
-        match effect {
-            Effect::Io(Io::Send { to, name, body, .. })
-                if *name == RegistrationChallengeMessage::NAME =>
-            {
-                Some((to, body))
-            }
-            _ => None,
-        }
+    /// Returns the receiver of a challenge, and the challenge, if it is for the session of this
+    /// agent.
+    fn challenged(&self, effect: &Effect) -> Option<(Upid, Bytes)> {
+        let Effect::Io(Io::Send {
+            to,
+            name: RegistrationChallengeMessage::NAME,
+            body,
+            session,
+        }) = effect
+        else {
+            return None;
+        };
+        let challenge = join(body, session);
+        let decoded = RegistrationChallengeMessage::decode(challenge.clone()).ok()?;
+        let secret = decoded.session?.secret?;
+        let agent = self.agents.get(to)?;
+        (agent.nonce.as_bytes() == &secret[..]).then(|| (to.clone(), challenge))
     }
 
     /// Takes the effects of the master, and answers challenges.
     fn settle(&mut self) {
         while let Some(effect) = self.master.poll_effect() {
-            let Some((to, challenge)) = Self::challenged(&effect) else {
+            let Some((to, challenge)) = self.challenged(&effect) else {
                 self.effects.push_back(effect);
                 continue;
             };
             let is_link = matches!(
                 self.effects.back(),
-                Some(Effect::Io(Io::Link { to: linked, .. })) if linked == to
+                Some(Effect::Io(Io::Link { to: linked, .. })) if *linked == to
             );
             if is_link {
                 self.effects.pop_back();
             }
-            if let Some(agent) = self.agents.get_mut(to) {
-                agent.take_token(challenge);
+            if let Some(agent) = self.agents.get_mut(&to) {
+                agent.take_token(&challenge);
             }
-            if let Some(registration) = self.registrations.get(to).cloned() {
-                let body = self.seal(to, RegisterAgentMessage::NAME, &registration);
+            if let Some(registration) = self.registrations.get(&to).cloned() {
+                let body = self.seal(&to, RegisterAgentMessage::NAME, &registration);
                 let input = Input::Message {
-                    from: to.clone(),
+                    from: to,
                     name: RegisterAgentMessage::NAME.to_owned(),
                     body,
                 };

@@ -166,6 +166,10 @@ fn requests_are_converted() {
         query_count: 2,
         accept: lend("text/html"),
         body: lend("body"),
+        host: lend("10.0.0.1:5050"),
+        origin: lend("null"),
+        sec_fetch_site: lend("cross-site"),
+        content_type: lend("text/plain"),
         ..request(7)
     };
     // SAFETY: every pointer is alive.
@@ -176,6 +180,12 @@ fn requests_are_converted() {
         path: "/p".into(),
         query: [("a".into(), "1".into()), ("b".into(), String::new())].into(),
         accept: Some("text/html".into()),
+        headers: RequestHeaders {
+            host: Some("10.0.0.1:5050".into()),
+            origin: Some("null".into()),
+            sec_fetch_site: Some("cross-site".into()),
+            content_type: Some("text/plain".into()),
+        },
         body: Bytes::from_static(b"body"),
     };
     assert_eq!(handle.inputs.lock().pop(), Some(Input::Request(expected)));
@@ -185,6 +195,7 @@ fn requests_are_converted() {
         panic!("no request")
     };
     assert_eq!((got.accept, got.query.len(), got.body.len()), (None, 0, 0));
+    assert_eq!(got.headers, RequestHeaders::default());
 }
 
 #[test]
@@ -200,14 +211,19 @@ fn responses_have_their_headers() {
         let respond = next(&handle, MoEffectKind::Respond).respond;
         assert_eq!(
             (respond.id, respond.status, respond.header_count),
-            (9, 418, 2)
+            (9, 418, 3)
         );
         assert_eq!(copy(respond.content_type), "text/plain; charset=utf-8");
         assert_eq!(copy(respond.body), "short and stout\n");
+        assert_eq!(copy(respond.file), "");
         let headers: Vec<_> = pairs(respond.headers, respond.header_count)
             .unwrap()
             .collect();
-        let expected = [("Location", "/there"), ("Allow", "GET")];
+        let expected = [
+            ("Location", "/there"),
+            ("Allow", "GET"),
+            ("X-Content-Type-Options", "nosniff"),
+        ];
         assert_eq!(
             headers,
             expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -265,6 +281,33 @@ fn a_leader_needs_an_address() {
     for info in [&no_port[..], no_ip, large_port, bad_pid] {
         assert_eq!(arguments::master_info(info), None, "{info:?}");
     }
+}
+
+/// Callers of version 1.2 have smaller requests. What lies behind them is not read.
+#[test]
+fn smaller_requests_are_accepted() {
+    let handle = Handle::started();
+    let asked = MoRequest {
+        size: std::mem::offset_of!(MoRequest, host),
+        origin: lend("null"),
+        ..request(1)
+    };
+    let smaller = MoRequest {
+        size: asked.size - 1,
+        ..request(2)
+    };
+    // SAFETY: every pointer is alive.
+    unsafe {
+        assert_eq!(mo_node_request(handle.node, &asked), MoResult::Ok);
+        assert_eq!(mo_node_request(handle.node, &smaller), MoResult::Invalid);
+    }
+    let Some(Input::Request(got)) = handle.inputs.lock().pop() else {
+        panic!("no request")
+    };
+    assert_eq!(
+        (got.id, got.headers),
+        (RequestId(1), RequestHeaders::default())
+    );
 }
 
 /// Callers of a later version have larger structures, which begin with the same fields.

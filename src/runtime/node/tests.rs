@@ -318,9 +318,10 @@ fn the_id_of_an_open_request_is_rejected() {
         path: "/now".into(),
         query: Default::default(),
         accept: None,
+        headers: Default::default(),
         body: Bytes::new(),
     };
-    assert_eq!(fixture.node.request(again), Err(InputError::Invalid));
+    assert_eq!(fixture.node.request(again, None), Err(InputError::Invalid));
     assert_eq!(fixture.drain(), []);
 }
 

@@ -40,6 +40,7 @@ fn environment(zk: &str, quorum: &str, master: &str) -> Environment {
         master: some(master),
         docker_host: None,
         zk_flag: false,
+        checks_senders: true,
     }
 }
 

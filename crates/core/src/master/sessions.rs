@@ -303,11 +303,11 @@ impl Session {
     pub fn presence(&self, now: Time) -> Presence<'_> {
         let last_error = self.last_error.as_ref().map(|last| LastErrorView {
             error: &last.text,
-            seconds_ago: now.since(last.at).as_secs(),
+            seconds_ago: now.seconds_since(last.at),
         });
         Presence {
             connected: self.is_connected,
-            since_seconds: Some(now.since(self.connection_changed_at).as_secs()),
+            since_seconds: Some(now.seconds_since(self.connection_changed_at)),
             host_errors: &self.host_errors,
             last_error,
             authentication: Some(self.proof.to_string()),

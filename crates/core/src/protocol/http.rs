@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::forgery::RequestHeaders;
 use crate::util::line::one_line;
 
 /// `Content-Type` of JSON.
@@ -18,6 +19,9 @@ pub const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Maximum length of a path that is repeated in an answer, in characters.
 const MAX_PATH: usize = 200;
+
+/// Maximum length of the name that `?jsonp=` has, in characters.
+const MAX_FUNCTION: usize = 128;
 
 /// Identifies a request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +40,8 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// The `Accept` header.
     pub accept: Option<String>,
+    /// The headers that [`forgery::check`](super::forgery::check) reads.
+    pub headers: RequestHeaders,
     /// The body.
     pub body: Bytes,
 }
@@ -51,12 +57,13 @@ impl Request {
             return Ok(None);
         };
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.$".contains(&b);
-        if !name.is_empty() && name.bytes().all(is_allowed) {
+        if (1..=MAX_FUNCTION).contains(&name.len()) && name.bytes().all(is_allowed) {
             return Ok(Some(name));
         }
-        Err(Response::bad_request(
-            "The value of jsonp is not the name of a function: letters, digits and _ . $ only.",
-        ))
+        Err(Response::bad_request(&format!(
+            "The value of jsonp is not the name of a function: at most {MAX_FUNCTION} letters, digits \
+             and _ . $ only."
+        )))
     }
 }
 
@@ -218,6 +225,7 @@ mod tests {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
             accept: None,
+            headers: RequestHeaders::default(),
             body: Bytes::new(),
         }
     }
@@ -243,6 +251,7 @@ mod tests {
             "a b",
             "é",
             "a\n",
+            &"a".repeat(129),
         ] {
             assert_eq!(
                 request(&[("jsonp", name)]).jsonp().unwrap_err().status,

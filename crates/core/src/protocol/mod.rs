@@ -1,5 +1,6 @@
 //! Messages between master and agent, and the HTTP endpoints.
 
+pub mod forgery;
 pub mod http;
 pub mod limits;
 pub mod messages;

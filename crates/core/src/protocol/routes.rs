@@ -1,6 +1,7 @@
 //! The table of HTTP endpoints: dispatch of requests, the paths that are registered with Mesos,
 //! and `/help` all follow from the one table of each role.
 
+use super::forgery;
 use super::limits::MAX_BODY;
 use crate::{Request, Response};
 
@@ -82,7 +83,8 @@ pub struct RouteMatch<'r, R> {
 ///
 /// # Errors
 /// 404 for an unknown path, 405 for a method that the endpoint does not support, 413 for a body
-/// of more than [`MAX_BODY`] bytes.
+/// of more than [`MAX_BODY`] bytes. 403 and 415 for a request that would change something, as
+/// [`forgery::check`] says.
 pub fn route<'r, R: Copy>(
     table: &[Endpoint<R>],
     request: &'r Request,
@@ -98,10 +100,13 @@ pub fn route<'r, R: Copy>(
     if request.body.len() > MAX_BODY {
         return Err(Response::content_too_large(MAX_BODY));
     }
-    match endpoint.operation(&request.method) {
-        Some(operation) => Ok(RouteMatch { operation, name }),
-        None => Err(Response::method_not_allowed(&endpoint.allow())),
+    let Some(operation) = endpoint.operation(&request.method) else {
+        return Err(Response::method_not_allowed(&endpoint.allow()));
+    };
+    if !["GET", "HEAD"].contains(&request.method.as_str()) {
+        forgery::check(request)?;
     }
+    Ok(RouteMatch { operation, name })
 }
 
 /// A path that the module registers with libprocess.
@@ -181,6 +186,7 @@ mod tests {
 
     use super::*;
     use crate::RequestId;
+    use crate::protocol::forgery::RequestHeaders;
 
     const fn endpoint(
         path: &'static str,
@@ -202,16 +208,20 @@ mod tests {
         endpoint("/p/things/<name>", &[("PUT", 4)], Access::Writers),
     ];
 
-    fn send(method: &str, path: &str) -> Result<(u8, String), (u16, String)> {
-        let request = Request {
+    fn request(method: &str, path: &str) -> Request {
+        Request {
             id: RequestId(1),
             method: method.to_owned(),
             path: path.to_owned(),
             query: BTreeMap::new(),
             accept: None,
+            headers: RequestHeaders::default(),
             body: Bytes::new(),
-        };
-        route(TABLE, &request)
+        }
+    }
+
+    fn send(method: &str, path: &str) -> Result<(u8, String), (u16, String)> {
+        route(TABLE, &request(method, path))
             .map(|matched| (matched.operation, matched.name.to_owned()))
             .map_err(|r| {
                 (
@@ -243,6 +253,26 @@ mod tests {
             "/p/thingsa",
         ] {
             assert_eq!(send("GET", path), Err((404, String::new())), "{path}");
+        }
+    }
+
+    #[test]
+    fn requests_of_foreign_pages_read_but_change_nothing() {
+        for (method, path, status) in [
+            ("GET", "/p/things", None),
+            ("HEAD", "/p/things", None),
+            ("POST", "/p/things", Some(403)),
+            ("PUT", "/p/things/a", Some(403)),
+        ] {
+            let request = Request {
+                headers: RequestHeaders {
+                    origin: Some("http://evil.example".to_owned()),
+                    ..RequestHeaders::default()
+                },
+                ..request(method, path)
+            };
+            let refused = route(TABLE, &request).err().map(|response| response.status);
+            assert_eq!(refused, status, "{method} {path}");
         }
     }
 

@@ -22,6 +22,12 @@ impl Time {
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// Returns the number of seconds that began since `earlier`, or zero if that is later. All
+    /// results for one clock change together, once a second.
+    pub fn seconds_since(self, earlier: Time) -> u64 {
+        self.0.as_secs().saturating_sub(earlier.0.as_secs())
+    }
 }
 
 impl fmt::Display for Time {

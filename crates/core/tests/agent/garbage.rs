@@ -169,6 +169,7 @@ fn request() -> impl Strategy<Value = Request> {
             .into_iter()
             .collect(),
         accept,
+        headers: Default::default(),
         body: Default::default(),
     })
 }

@@ -357,6 +357,7 @@ impl Runner {
             path: words[1].to_owned(),
             query: BTreeMap::new(),
             accept: None,
+            headers: Default::default(),
             body: Default::default(),
         };
         for word in &words[2..] {

@@ -152,6 +152,7 @@ impl Driver {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
             accept: None,
+            headers: Default::default(),
             body: Bytes::new(),
         }));
     }

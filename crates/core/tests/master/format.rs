@@ -6,8 +6,8 @@ use std::fmt::Write;
 use bytes::Bytes;
 use overlay_core::proto;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, PeersVersion, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, PeersVersion, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Io, Level};
@@ -84,8 +84,9 @@ fn state(json: &Value) -> String {
             .map(|e| format!(" (host: {e})"))
             .collect();
         format!(
-            "{} {}{errors}",
+            "{}{} {}{errors}",
             texts(&agent, &["/ip"]),
+            authentication(&agent["authentication"]),
             overlays.collect::<Vec<_>>().join(", ")
         )
     });
@@ -94,15 +95,23 @@ fn state(json: &Value) -> String {
         .to_owned()
 }
 
+/// Returns how an agent is authenticated, unless it has confirmed or is not there.
+fn authentication(value: &Value) -> String {
+    match value.as_str() {
+        None | Some("confirmed") => String::new(),
+        Some(other) => format!(" ({other})"),
+    }
+}
+
 /// Returns the changes that a write brings into the log.
 fn difference(log: &Bytes, state: Bytes) -> String {
-    let read = |state: Bytes| -> BTreeMap<String, Vec<proto::AgentOverlayInfo>> {
+    let read = |state: Bytes| -> BTreeMap<String, (Option<bool>, Vec<proto::AgentOverlayInfo>)> {
         let agents = proto::State::decode(state)
             .map(|state| state.agents)
             .unwrap_or_default();
         agents
             .into_iter()
-            .map(|agent| (agent.ip, agent.overlays))
+            .map(|agent| (agent.ip, (agent.provisional, agent.overlays)))
             .collect()
     };
     let (before, mut after) = (read(log.clone()), read(state.clone()));
@@ -112,8 +121,9 @@ fn difference(log: &Bytes, state: Bytes) -> String {
         .fold(String::new(), |text, ip| format!("{text}\n  - {ip}"));
     after.retain(|ip, list| before.get(ip) != Some(list));
     let gone = networks(log, &state) + &gone + &reclaimed(log, &state);
-    after.iter().fold(gone, |text, (ip, list)| {
-        format!("{text}\n  {ip}:{}", overlays(list))
+    after.iter().fold(gone, |text, (ip, (provisional, list))| {
+        let note = provisional.map_or("", |_| " (provisional)");
+        format!("{text}\n  {ip}{note}:{}", overlays(list))
     })
 }
 
@@ -223,6 +233,7 @@ fn message(epochs: &mut Vec<u64>, name: &str, body: Bytes) -> String {
         }
         UpdatePeersMessage::NAME => peers(epochs, &UpdatePeersMessage::decode(body).unwrap()),
         AgentRegisteredAcknowledgement::NAME => String::new(),
+        RegistrationChallengeMessage::NAME => String::new(),
         _ => panic!("a master does not send {name}"),
     };
     short + &text

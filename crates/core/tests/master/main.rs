@@ -24,6 +24,8 @@ testkit::transcripts![
     tells_peers,
     serves_its_own_agents_only,
     admits_hosts_only,
+    believes_no_blind_sender,
+    serves_earlier_releases,
     reclaims_what_leases_left,
     reclaims_on_demand,
     knows_agents_that_return,

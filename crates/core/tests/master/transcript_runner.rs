@@ -18,6 +18,9 @@
 //! exited <agent>                      the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
 //! message <agent> <name> <hex>        any bytes under any name
+//! unconfirmed <agent> [<port>]        a registration of an agent that answers no challenge
+//! legacy <command>                    the message of an agent of an earlier release; its report may
+//!                                     have `echo`, the bytes that came with its overlays
 //! wait <n>ms                          time passes, with the timeouts of all masters
 //! ```
 
@@ -32,7 +35,7 @@ use overlay_core::proto;
 use overlay_core::proto::agent_overlay_info;
 use overlay_core::proto::internal::{
     AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
-    UpdatePeersMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
@@ -75,6 +78,10 @@ struct Runner {
     config: String,
     /// The inputs and effects up to now.
     transcript: String,
+    /// Messages are those of an agent of an earlier release.
+    is_legacy: bool,
+    /// Bytes that agents of earlier releases return, by agent.
+    echoes: BTreeMap<String, Bytes>,
 }
 
 /// Master of the cluster.
@@ -114,6 +121,8 @@ impl Runner {
             digests: BTreeMap::new(),
             config: String::new(),
             transcript: String::new(),
+            is_legacy: false,
+            echoes: BTreeMap::new(),
         }
     }
 
@@ -158,6 +167,12 @@ impl Runner {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);
             }
+            "legacy" => {
+                self.is_legacy = true;
+                self.run(rest);
+                self.is_legacy = false;
+            }
+            "unconfirmed" => self.unconfirmed(&words),
             "message" => self.raw_input(Input::Message {
                 from: agent(words[0], "5051"),
                 name: words[1].to_owned(),
@@ -225,6 +240,9 @@ impl Runner {
                 ..Default::default()
             }
         };
+        let echo = words
+            .contains(&"echo")
+            .then(|| self.echoes[words[0]].clone());
         let list = |mark| {
             words[1..]
                 .iter()
@@ -235,6 +253,10 @@ impl Runner {
                 .iter()
                 .filter(|word| word.contains('='))
                 .map(overlay)
+                .map(|overlay| proto::AgentOverlayInfo {
+                    echo: echo.clone(),
+                    ..overlay
+                })
                 .collect(),
             draining: list('+').map(str::to_owned).collect(),
             revision: list('@').next().map(|revision| revision.parse().unwrap()),
@@ -243,13 +265,30 @@ impl Runner {
         self.message(agent(words[0], "5051"), &message);
     }
 
+    /// Registers an agent that does not answer its challenge.
+    fn unconfirmed(&mut self, words: &[&str]) {
+        let port = words.get(1).copied().unwrap_or("5051");
+        let message = RegisterAgentMessage {
+            nonce: Some(vec![7; 16].into()),
+            ..Default::default()
+        };
+        self.is_legacy = true;
+        self.message(agent(words[0], port), &message);
+        self.is_legacy = false;
+    }
+
     fn message<M: Named>(&mut self, from: Upid, message: &M) {
         let body = message.encode_to_vec().into();
-        self.input(Input::Message {
+        let input = Input::Message {
             from,
             name: M::NAME.to_owned(),
             body,
-        });
+        };
+        if self.is_legacy {
+            self.raw_input(input);
+        } else {
+            self.input(input);
+        }
     }
 
     fn request(&mut self, method: &str, url: &str, body: &str) {
@@ -265,12 +304,19 @@ impl Runner {
             path: path.to_owned(),
             query: query.split('&').filter_map(pair).collect(),
             accept: None,
+            headers: Default::default(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }));
     }
 
     fn stored(&mut self, outcome: StoreOutcome) {
-        let (number, state) = self.member().written.take().expect("no write is under way");
+        let Some((number, state)) = self.member().written.take() else {
+            panic!(
+                "no write is under way after
+{}",
+                self.transcript
+            );
+        };
         if outcome == StoreOutcome::Stored {
             self.log = state;
         }
@@ -321,7 +367,10 @@ impl Runner {
     fn raw_input(&mut self, input: Input) {
         let now = self.now;
         self.member().master.master.handle(now, input);
-        self.take_effects();
+        // Challenges are not answered.
+        while let Some(effect) = self.member().master.master.poll_effect() {
+            self.take_effect(effect);
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -331,34 +380,51 @@ impl Runner {
     }
 
     fn take_effects(&mut self) {
-        let now = self.now;
         while let Some(effect) = self.member().master.poll_effect() {
-            if let Effect::Io(Io::Store { number, state }) = &effect {
-                let member = self.member();
-                let timed_out = member.store_timeout_at <= now;
-                assert!(
-                    member.written.is_none() || timed_out,
-                    "two writes at a time"
-                );
-                member.written = Some((*number, state.clone()));
-                member.store_timeout_at = now + STORE_TIMEOUT;
-            }
-            if let Effect::Io(Io::Send {
-                name: UpdatePeersMessage::NAME,
-                body,
-                ..
-            }) = &effect
-            {
-                let version = UpdatePeersMessage::decode(body.clone()).unwrap().version;
-                self.digests
-                    .insert((version.epoch(), version.version()), version.digest());
-            }
-            for line in format::effect(&mut self.epochs, &self.log, effect)
-                .trim_end()
-                .lines()
-            {
-                writeln!(self.transcript, "  {line}").unwrap();
-            }
+            self.take_effect(effect);
+        }
+    }
+
+    fn take_effect(&mut self, effect: Effect) {
+        let now = self.now;
+
+        if let Effect::Io(Io::Store { number, state }) = &effect {
+            let member = self.member();
+            let timed_out = member.store_timeout_at <= now;
+            assert!(
+                member.written.is_none() || timed_out,
+                "two writes at a time"
+            );
+            member.written = Some((*number, state.clone()));
+            member.store_timeout_at = now + STORE_TIMEOUT;
+        }
+        if let Effect::Io(Io::Send {
+            to,
+            name: UpdateAgentOverlaysMessage::NAME,
+            body,
+            ..
+        }) = &effect
+        {
+            let list = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
+            let echo = list.overlays.into_iter().find_map(|overlay| overlay.echo);
+            let ip = to.address.ip().to_string();
+            self.echoes.extend(echo.map(|echo| (ip, echo)));
+        }
+        if let Effect::Io(Io::Send {
+            name: UpdatePeersMessage::NAME,
+            body,
+            ..
+        }) = &effect
+        {
+            let version = UpdatePeersMessage::decode(body.clone()).unwrap().version;
+            self.digests
+                .insert((version.epoch(), version.version()), version.digest());
+        }
+        for line in format::effect(&mut self.epochs, &self.log, effect)
+            .trim_end()
+            .lines()
+        {
+            writeln!(self.transcript, "  {line}").unwrap();
         }
     }
 

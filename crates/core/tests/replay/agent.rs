@@ -107,6 +107,7 @@ impl Player {
                     .map(|(key, value)| (key.to_owned(), value.to_owned()))
                     .collect(),
                 accept: Some(accept.to_owned()),
+                headers: Default::default(),
                 body: Bytes::new(),
             };
             self.input(&format!("GET {accept}"), b"", Input::Request(request));

@@ -153,6 +153,7 @@ impl Player {
             path: format!("/overlay-master/{path}"),
             query: query.split('&').filter_map(pair).collect(),
             accept: None,
+            headers: Default::default(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         self.input(

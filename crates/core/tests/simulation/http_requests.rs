@@ -59,6 +59,7 @@ impl Simulation {
             path: path.into(),
             query: BTreeMap::new(),
             accept: accept.map(str::to_owned),
+            headers: Default::default(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         self.processes[process]

@@ -5,18 +5,20 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use anyhow::{Context, Error, Result, bail};
+use bytes::Bytes;
 use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::agent_overlay_info::state::Status;
 use overlay_core::proto::internal::{
     AgentNetworkConfig, AgentRegisteredAcknowledgement, AgentRegisteredMessage,
-    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    PeersReceivedMessage, PeersVersion, RegisterAgentMessage, RegistrationChallengeMessage,
+    RegistrationRefusedMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::protocol::peer_list_codec::unpack;
 use prost::Message as _;
 
 use super::wire::Message;
+use crate::sessions::AgentSession;
 
 /// State of a simulated agent.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Agent {
     pub version: PeersVersion,
     /// The agent has left and will not return.
     pub left: bool,
+    /// Session with the master; `None` before the start.
+    session: Option<AgentSession>,
 }
 
 impl Agent {
@@ -48,12 +52,21 @@ impl Agent {
         .encode_to_vec()
     }
 
-    /// Resets the agent, which keeps its list of peers.
-    pub fn start(&mut self) {
+    /// Resets the agent, which keeps its list of peers, for a session with a master.
+    pub fn start(&mut self, session: AgentSession) {
         *self = Agent {
             version: self.version,
+            session: Some(session),
             ..Agent::default()
         };
+    }
+
+    /// Returns a message with the session.
+    pub fn seal(&mut self, name: &str, body: &[u8]) -> Bytes {
+        match &mut self.session {
+            Some(session) => session.seal(name, body),
+            None => Bytes::copy_from_slice(body),
+        }
     }
 }
 
@@ -221,6 +234,14 @@ pub fn receive(
                 session: None,
             };
             Ok(Some((PeersReceivedMessage::NAME, received.encode_to_vec())))
+        }
+        RegistrationChallengeMessage::NAME => {
+            let session = agent
+                .session
+                .as_mut()
+                .context("a challenge before the start")?;
+            session.take_token(body);
+            Ok(Some((RegisterAgentMessage::NAME, agent.registration())))
         }
         RegistrationRefusedMessage::NAME => {
             bail!(

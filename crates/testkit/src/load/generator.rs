@@ -14,12 +14,14 @@ use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrIn, bind, connect, listen,
     setsockopt, socket, sockopt,
 };
-use overlay_core::MASTER_ID;
 use overlay_core::proto::internal::{PeersVersion, RegisterAgentMessage};
 use overlay_core::protocol::messages::Named;
+use overlay_core::protocol::session::keys::Keys;
+use overlay_core::{AGENT_ID, MASTER_ID, Upid};
 
 use super::agents::{Agent, History, receive};
 use super::wire::{Message, Reader, encode, pid};
+use crate::sessions::AgentSession;
 
 /// Port of the simulated agents; real agents beside them use 5051.
 const PORT: u16 = 5052;
@@ -107,6 +109,8 @@ pub struct Generator {
     received: u64,
     registered: usize,
     first_answer: Option<Instant>,
+    /// Keys that authenticate the agents' messages.
+    keys: Option<Keys>,
 }
 
 impl Generator {
@@ -140,7 +144,13 @@ impl Generator {
             received: 0,
             registered: 0,
             first_answer: None,
+            keys: None,
         })
+    }
+
+    /// Authenticates the messages of agents that start from now on.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = Some(keys);
     }
 
     /// Adds `count` agents, which register at once.
@@ -171,9 +181,17 @@ impl Generator {
             .filter(|index| !self.agents[*index].left)
             .collect::<Vec<_>>()
         {
-            self.agents[agent].start();
+            let session = self.session(agent);
+            self.agents[agent].start(session);
             self.queue.push_back(agent);
         }
+    }
+
+    /// Returns a new session of an agent with the present master.
+    fn session(&self, agent: usize) -> AgentSession {
+        let me = Upid::new(AGENT_ID, address(agent).into());
+        let master = Upid::new(MASTER_ID, self.master.into());
+        AgentSession::new(me, master, agent as u64, self.keys.clone())
     }
 
     /// Removes an agent, whose connections break.
@@ -433,7 +451,8 @@ impl Generator {
     }
 
     fn send(&mut self, agent: usize, name: &str, body: &[u8]) -> Result<()> {
-        let bytes = encode(&pid(address(agent)), MASTER_ID, name, body);
+        let body = self.agents[agent].seal(name, body);
+        let bytes = encode(&pid(address(agent)), MASTER_ID, name, &body);
         let carrier = self.carrier(agent);
         match self.outgoing[carrier] {
             Some(number) => self.write(number, bytes),

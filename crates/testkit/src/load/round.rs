@@ -1,7 +1,9 @@
 //! Measurement of one master: agents register, join, leave, and return after a restart.
 
 use std::fs;
+use std::fs::Permissions;
 use std::net::{SocketAddr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use overlay_core::proto::internal::{Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage};
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::peer_list_codec::{PEERS, pack};
+use overlay_core::protocol::session::keys::Keys;
 use prost::Message as _;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig, Placement};
@@ -31,6 +34,9 @@ const QUIET_FOR: Duration = Duration::from_millis(250);
 
 /// Log line of a master that is elected.
 pub(super) const ELECTED: &str = "Elected as the leading master";
+
+/// Key of masters and agents that authenticate their messages.
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// Module in the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +91,17 @@ pub struct Measured {
 }
 
 /// Measures a master with a number of agents. One more agent joins `repeats` times, and medians are
-/// of that many values. Must be called in an isolated network namespace.
-pub fn run(module: Module, library: &Path, agents: usize, repeats: usize) -> Result<Measured> {
+/// of that many values. With `key` all messages are authenticated. Must be called in an isolated
+/// network namespace.
+pub fn run(
+    module: Module,
+    library: &Path,
+    agents: usize,
+    repeats: usize,
+    key: bool,
+) -> Result<Measured> {
     let without_connection = allow_files(agents + repeats)?;
-    let mut round = Round::new(module, library, agents, without_connection)?;
+    let mut round = Round::new(module, library, agents, without_connection, key)?;
     round.repeats = repeats;
     round.measured.without_connection = without_connection;
     round.idle()?;
@@ -116,6 +129,7 @@ impl Round {
         library: &Path,
         agents: usize,
         without_connection: usize,
+        key: bool,
     ) -> Result<Round> {
         let mut setup = ClusterConfig {
             network: network(),
@@ -131,8 +145,15 @@ impl Round {
         cluster.master.set("BASELINE_DIR", canned.display());
         // Times in the log are compared with those of this process.
         cluster.master.set("TZ", "UTC");
+        if key {
+            let directory = cluster.run().dir().to_owned();
+            set_key(&directory, &cluster.master)?;
+        }
         cluster.start_all()?;
-        let generator = Generator::new(v4(&cluster.master)?, without_connection)?;
+        let mut generator = Generator::new(v4(&cluster.master)?, without_connection)?;
+        if key {
+            generator.set_keys(Keys::read(KEY).map_err(anyhow::Error::msg)?);
+        }
         let measured = Measured::default();
         let mut round = Round {
             module,
@@ -468,3 +489,14 @@ const AGENT_JSON: &str = concat!(
     r#""prefix":24,"subnet":"9.0.0.0/8"},"mesos_bridge":{"ip":"9.10.100.0/25","name":"m-dcos"},"#,
     r#""state":{"status":"STATUS_OK"},"subnet":"9.10.100.0/24"}],"since_seconds":10}"#,
 );
+
+/// Gives a master the key, for its next start.
+fn set_key(directory: &Path, master: &Node) -> Result<()> {
+    let path = directory.join("key");
+    fs::write(&path, KEY)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    let file = master.dir().join("master.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    config["auth_key_file"] = json!(path);
+    Ok(fs::write(&file, config.to_string())?)
+}

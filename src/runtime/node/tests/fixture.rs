@@ -302,9 +302,10 @@ impl Fixture {
             path: path.into(),
             query: Default::default(),
             accept: None,
+            headers: Default::default(),
             body: Bytes::new(),
         };
-        self.node.request(request).unwrap();
+        self.node.request(request, None).unwrap();
     }
 
     pub(super) fn advance(&mut self, by: Duration) {
