@@ -257,6 +257,22 @@ mod tests {
         assert!(sample(&desired(dir.path())).is_empty());
     }
 
+    #[test]
+    fn a_directory_that_others_can_write_is_one_warning() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mut warning = None;
+        warn_of_exposure(&desired(dir.path()), &mut warning);
+        assert_eq!(warning, None);
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        warn_of_exposure(&desired(dir.path()), &mut warning);
+        let line = warning.clone().unwrap();
+        assert!(line.starts_with("cni_data_dir "), "{line}");
+        assert!(line.contains("can be written by all users"), "{line}");
+        warn_of_exposure(&desired(dir.path()), &mut warning);
+        assert_eq!(warning, Some(line));
+    }
+
     fn sampler() -> (Sampler, Receiver<()>) {
         let (wake, woken) = channel();
         (
