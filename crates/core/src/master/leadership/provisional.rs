@@ -54,6 +54,10 @@ impl Leadership {
         match self.ledger.trust(registration.ip) {
             Some(Trust::Confirmed) if self.is_optional(parts) => Ok(Trust::Legacy),
             Some(trust) => Ok(trust),
+            None if registration.ip == parts.confirmed.me().address.ip() => Err(
+                "its address is that of this master, whose agent confirms its registration"
+                    .to_owned(),
+            ),
             None if self.ledger.provisional().len() < LIMIT => Ok(Trust::Provisional),
             None => Err(format!(
                 "{LIMIT} agents of earlier releases have not shown yet that they receive what is \
