@@ -30,7 +30,7 @@ mod to_agent;
 mod to_master;
 
 /// The adversary takes part. (Not before masters and agents recognise forged messages.)
-pub const TAKES_PART: bool = false;
+pub const TAKES_PART: bool = true;
 
 /// A message in somebody's name.
 #[derive(Clone, Debug)]

@@ -27,6 +27,7 @@ use crate::overlay_changes::Operators;
 use crate::peer_lists;
 use crate::peer_lists::List;
 use crate::protocol_checker::ProtocolChecker;
+use crate::sessions::{Sessions, Standing};
 use crate::views::{is_registered_only_if_healthy, parse_state};
 
 /// Time after which a master counts an unanswered write as failed.
@@ -55,6 +56,8 @@ pub struct Checker {
     stranger: bool,
     /// Checks of messages and deadlines.
     pub protocol: ProtocolChecker,
+    /// Tokens of masters.
+    pub sessions: Sessions,
     /// Checks of what the adversary causes.
     pub forgeries: ForgeryChecker,
     /// Recently decoded values of the log. Most are needed many times.
@@ -209,7 +212,9 @@ impl Checker {
                         .may_go(&before.state, &overlay.info.name, agent)
                 })
             };
-            if !lost.into_iter().all(let_go) {
+            // Who has not confirmed may lose all at any time.
+            let is_provisional = before.provisional.contains(ip);
+            if !is_provisional && !lost.into_iter().all(let_go) {
                 let asked = self.may_go.get_mut(ip).filter(|asked| **asked > 0);
                 *asked.ok_or_else(|| format!("{ip} lost what it had: {:?}", summaries(old)))? -= 1;
             }
@@ -270,12 +275,15 @@ impl Checker {
     /// Records an input of a process.
     pub fn input(&mut self, now: Time, process: &mut Process, input: &Input) {
         self.stranger = false;
+        let is_from_nobody =
+            matches!(input, Input::Exited(pid) if self.forgeries.is_nobody(process, pid));
         self.forgeries.input(process, input);
         match input {
+            Input::Exited(_) if is_from_nobody => return,
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {
                 process.heard.insert(pid.address.ip().to_string(), now);
             }
-            Input::Message { from, .. } => {
+            Input::Message { from, body, .. } if self.sessions.is_contact(&process.upid, body) => {
                 _ = process.heard.insert(from.address.ip().to_string(), now)
             }
             Input::Fetched(Ok(_)) if process.leads() => _ = process.serves_since.get_or_insert(now),
@@ -284,7 +292,13 @@ impl Checker {
         }
         match process.is_master() {
             true => self.protocol.master_input(now, process, input),
-            false => self.protocol.agent_input(now, process, input),
+            false => {
+                let standing = match input {
+                    Input::Message { body, .. } => self.sessions.standing(&process.upid, body),
+                    _ => Standing::None,
+                };
+                self.protocol.agent_input(now, process, input, standing);
+            }
         }
         if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
             if name == RegistrationChallengeMessage::NAME {
@@ -304,9 +318,14 @@ impl Checker {
 
     /// Checks an effect of a process.
     pub fn effect(&mut self, now: Time, process: &Process, effect: &Effect) -> Result<(), String> {
-        self.forgeries.effect(process, effect)?;
-        if let Effect::Io(Io::Send { to, name, .. }) = effect {
+        let log = self.value.clone();
+        let log = self.read(&log).ok();
+        self.forgeries.effect(process, log.as_deref(), effect)?;
+        if let Effect::Io(Io::Send { to, name, body, .. }) = effect {
+            self.sessions.sends(&process.upid, name, body);
             match process.is_master() {
+                // Whose registration it answers is not known.
+                true if self.forgeries.is_forged() => {}
                 true => self
                     .protocol
                     .master_sends(process, &to.address.ip().to_string(), name),
@@ -435,6 +454,12 @@ impl Checker {
                 .as_ref()
                 .map_or(0, |networks| networks.revision())
         });
+        // Others may have registered in the name of one that has not confirmed, and want less.
+        let is_part = [&stored, &known].into_iter().any(|stored| {
+            let has = stored.agents.get(&ip).map(|agent| &agent.overlays);
+            let is_had = |given| has.is_some_and(|has| has.iter().any(|has| keeps(given, has)));
+            !stored.confirmed.contains(&ip) && message.overlays.iter().all(is_had)
+        });
         let [stored, known] = [stored, known].map(|stored| {
             stored
                 .agents
@@ -451,7 +476,7 @@ impl Checker {
             ));
         }
         self.protocol.listed(process, &ip, message.revision);
-        if given != stored && given != known {
+        if given != stored && given != known && !is_part {
             return Err(format!(
                 "gives {ip} {given:?}, but {stored:?} is in the log"
             ));

@@ -24,8 +24,11 @@ impl Checker {
                 assigned_by(&sim.processes[leader], &stored.state, agent),
             )
         };
-        let stored_agents = stored.agents.values().filter(|agent| !agent.provisional());
-        let agents: BTreeMap<String, AgentInfo> = stored_agents.map(given).collect();
+        // A master of an earlier release does not know that an agent is provisional.
+        let is_old = sim.processes[leader].is_predecessor;
+        let known = |agent: &&AgentInfo| is_old || !agent.provisional();
+        let agents = stored.agents.values().filter(known);
+        let agents: BTreeMap<String, AgentInfo> = agents.map(given).collect();
         let there = |it: &Process| !it.is_master() && !it.removed;
         // What is quickly seen comes first: this is asked again and again.
         sim.checker.protocol.deadlines.check(sim.now())?;

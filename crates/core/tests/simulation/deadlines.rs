@@ -12,6 +12,8 @@ use overlay_core::Time;
 pub const SPREAD: Duration = Duration::from_millis(101);
 /// Maximum delay of a registration after the connection broke.
 pub const RECONNECT: Duration = Duration::from_millis(1001);
+/// Maximum time for which an agent holds messages without a session.
+pub const HOLD: Duration = Duration::from_secs(10);
 /// Maximum delay until an unanswered registration is repeated.
 pub const RETRY: Duration = Duration::from_millis(30_001);
 /// Maximum interval between registrations of a settled agent.

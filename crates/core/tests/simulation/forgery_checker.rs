@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use overlay_core::proto::internal::{RegisterAgentMessage, RegistrationChallengeMessage};
+use overlay_core::proto::internal::{
+    RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage,
+};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
 
 use crate::adversary::Origin;
+use crate::authentication;
 use crate::checker::Stored;
 use crate::cluster::Process;
 
@@ -57,22 +61,20 @@ impl ForgeryChecker {
         }
     }
 
-    /// Checks an effect: a forged message changes nothing.
-    pub fn effect(&self, process: &Process, effect: &Effect) -> Result<(), String> {
+    /// Checks an effect: a forged message changes nothing. `log` is the value of the log.
+    pub fn effect(
+        &self,
+        process: &Process,
+        log: Option<&Stored>,
+        effect: &Effect,
+    ) -> Result<(), String> {
         let Some((from, name)) = &self.message else {
             return Ok(());
         };
-        let is_registration = process.is_master() && name == RegisterAgentMessage::NAME;
         let is_harmless = match effect {
             Effect::Log(..) => true,
-            Effect::Io(Io::Send { to, name, .. }) if to == from => {
-                is_registration
-                    && (*name == RegistrationChallengeMessage::NAME || !self.is_ours(from))
-            }
-            Effect::Io(Io::Link { to, .. }) => is_registration && to == from,
-            // A provisional allocation of an agent of an earlier release; see `log`.
-            Effect::Io(Io::Store { .. }) => is_registration && !self.is_ours(from),
-            _ => false,
+            _ if process.is_master() => is_harmless_to_master(process, log, from, name, effect),
+            _ => is_harmless_to_agent(name, effect),
         };
         match is_harmless {
             true => Ok(()),
@@ -82,9 +84,15 @@ impl ForgeryChecker {
         }
     }
 
-    /// Returns whether an agent at this address exists.
-    fn is_ours(&self, pid: &Upid) -> bool {
-        self.registered.contains(&pid.address.ip().to_string())
+    /// Returns whether the present input is a message of the adversary.
+    pub fn is_forged(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Returns whether a master is linked to a process that does not exist.
+    pub fn is_nobody(&self, master: &Process, pid: &Upid) -> bool {
+        let links = self.links.get(&master.upid);
+        links.is_some_and(|links| links.contains(pid))
     }
 
     /// Records a link of a master to a process that does not exist.
@@ -104,14 +112,58 @@ impl ForgeryChecker {
 
     /// Checks that the log has only agents that registered, and few others provisionally.
     pub fn log(&self, stored: &Stored) -> Result<(), String> {
-        let is_other = |ip: &&String| !self.registered.contains(*ip);
-        let mut others = stored.agents.keys().filter(is_other);
-        if let Some(ip) = others.clone().find(|ip| !stored.provisional.contains(*ip)) {
+        let mut others = stored
+            .agents
+            .keys()
+            .filter(|ip| !stored.provisional.contains(*ip));
+        if let Some(ip) = others.find(|ip| !self.registered.contains(*ip)) {
             return Err(format!("stores {ip}, which never registered"));
         }
-        match others.by_ref().count() {
+        match stored.provisional.len() {
             0..=PROVISIONAL => Ok(()),
-            many => Err(format!("stores {many} agents that never registered")),
+            many => Err(format!("stores {many} provisional agents")),
         }
+    }
+}
+
+/// Returns whether a master may do this because of a forged message: nothing but answer a
+/// registration, where it is sent to. An agent of an earlier release, of which nothing is known,
+/// is served provisionally; see [`ForgeryChecker::log`]. One that has confirmed and is not there may
+/// have gone back to an earlier release, so it is sent what it has.
+fn is_harmless_to_master(
+    master: &Process,
+    log: Option<&Stored>,
+    from: &Upid,
+    name: &str,
+    effect: &Effect,
+) -> bool {
+    let ip = from.address.ip().to_string();
+    let is_strict = authentication::is_strict(master);
+    let is_protected = is_strict || log.is_some_and(|log| log.confirmed.contains(&ip));
+    let is_registration = name == RegisterAgentMessage::NAME;
+    match effect {
+        Effect::Io(Io::Send { to, .. }) if to != from => false,
+        Effect::Io(Io::Send { name, .. }) => {
+            let sent = [
+                RegistrationChallengeMessage::NAME,
+                UpdateAgentOverlaysMessage::NAME,
+            ];
+            let answers = if is_strict { &sent[..1] } else { &sent[..] };
+            is_registration && answers.contains(name) || !is_protected
+        }
+        Effect::Io(Io::Link { to, .. }) => is_registration && to == from,
+        Effect::Io(Io::Store { .. }) => is_registration && !is_protected,
+        _ => false,
+    }
+}
+
+/// Returns whether an agent may do this because of a forged message: register again if it seems
+/// that the master forgot it, which says nothing new.
+fn is_harmless_to_agent(name: &str, effect: &Effect) -> bool {
+    let is_refusal = name == RegistrationRefusedMessage::NAME;
+    match effect {
+        Effect::Io(Io::Send { name, .. }) => is_refusal && *name == RegisterAgentMessage::NAME,
+        Effect::Io(Io::Link { .. }) => is_refusal,
+        _ => false,
     }
 }

@@ -84,11 +84,13 @@ impl Simulation {
         self.request(process, "POST", "/overlay-master/agents/delete", &body)
     }
 
-    /// Takes back the confirmation of agents.
-    pub fn unconfirm(&mut self, process: usize, ips: &[String]) -> Result<(), String> {
+    /// Takes back the confirmation of agents. Returns whether the master serves.
+    pub fn unconfirm(&mut self, process: usize, ips: &[String]) -> Result<bool, String> {
         let body = serde_json::json!({ "agents": ips }).to_string();
-        self.request(process, "POST", "/overlay-master/agents/unconfirm", &body)
-            .map(drop)
+        let path = "/overlay-master/agents/unconfirm";
+        let answer = self.request(process, "POST", path, &body)?;
+        let serves = answer.is_none_or(|answer| answer.status == 200);
+        Ok(serves && self.processes[process].machine.is_some())
     }
 
     /// Reclaims subnets of these agents, or of all.

@@ -26,6 +26,7 @@ mod peer_lists;
 mod protocol_checker;
 mod replicated_log;
 mod runner;
+mod sessions;
 mod simulation;
 mod trace;
 mod views;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use overlay_core::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, PeersReceivedMessage,
-    RegisterAgentMessage, RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Input, StoreOutcome, Time};
@@ -15,9 +15,10 @@ use prost::Message;
 use crate::checker::Stored;
 use crate::cluster::Process;
 use crate::deadlines::{
-    ACKNOWLEDGE, ANSWER, Deadlines, Duty, RECONNECT, REFRESH, RETRY, SPREAD, TELL,
+    ACKNOWLEDGE, ANSWER, Deadlines, Duty, HOLD, RECONNECT, REFRESH, RETRY, SPREAD, TELL,
 };
 use crate::peer_lists::Lists;
+use crate::sessions::Standing;
 
 /// State of the protocol between masters and agents.
 #[derive(Default)]
@@ -156,8 +157,8 @@ impl ProtocolChecker {
         }
     }
 
-    /// Records an input of an agent.
-    pub fn agent_input(&mut self, now: Time, process: &Process, input: &Input) {
+    /// Records an input of an agent; a message has this standing.
+    pub fn agent_input(&mut self, now: Time, process: &Process, input: &Input, standing: Standing) {
         let register = Duty::Register(process.ip());
         match input {
             _ if process.is_predecessor => {}
@@ -174,7 +175,15 @@ impl ProtocolChecker {
                 };
                 self.deadlines.at_most(register, now + longest);
             }
-            Input::Message { from, name, .. } if process.leader.as_ref() == Some(from) => {
+            // A master of an earlier release, which an agent may not believe at once, or not at all.
+            Input::Message { from, .. }
+                if process.leader.as_ref() == Some(from) && standing == Standing::None =>
+            {
+                self.deadlines.set(register, now + HOLD + REFRESH);
+            }
+            Input::Message { from, name, .. }
+                if process.leader.as_ref() == Some(from) && standing == Standing::Present =>
+            {
                 if name == UpdateAgentOverlaysMessage::NAME {
                     let before = BeforeList {
                         is_answered: !self.answered.insert(process.ip()),
@@ -213,6 +222,7 @@ impl ProtocolChecker {
     pub fn master_sends(&mut self, process: &Process, ip: &str, name: &str) {
         if [
             UpdateAgentOverlaysMessage::NAME,
+            RegistrationChallengeMessage::NAME,
             RegistrationRefusedMessage::NAME,
         ]
         .contains(&name)

@@ -43,6 +43,8 @@ pub struct Simulation {
     pub max_latency: Duration,
     pub checker: Checker,
     pub adversary: Adversary,
+    /// Leaders and agents that went back, whose confirmation was taken back there.
+    unconfirmed: BTreeSet<(Incarnation, Incarnation)>,
     /// First violation of an invariant.
     first_violation: Option<String>,
     pub requests: u64,
@@ -115,6 +117,7 @@ impl Simulation {
             max_latency: Duration::from_millis(20),
             checker: Checker::default(),
             adversary,
+            unconfirmed: BTreeSet::new(),
             first_violation: None,
             requests: 0,
             answers: BTreeMap::new(),
@@ -210,6 +213,7 @@ impl Simulation {
         }
         self.checker.protocol.ended(&self.processes[process]);
         self.checker.forgeries.ended(&self.processes[process]);
+        self.checker.sessions.ended(&self.processes[process].upid);
         self.processes[process].crash();
         let upid = self.processes[process].upid.clone();
         for other in 0..self.processes.len() {

@@ -38,7 +38,12 @@ impl Leadership {
             Some(present) => present,
             None => AllocationRequest::from_network_config(&message.network_config),
         };
-        let granted = match self.allocate(parts, ip, request, trust) {
+        // Who is on trial gets what the agent has, and nothing is allocated.
+        let granted = match self.ledger.present(ip).filter(|_| is_on_trial) {
+            Some(present) => Ok(present),
+            None => self.allocate(parts, ip, request, trust),
+        };
+        let granted = match granted {
             Ok(granted) => granted,
             Err(exhausted) => return refuse(parts, from, &exhausted),
         };

@@ -24,7 +24,7 @@ use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
 use super::networks::{Networks, SubnetsByOverlay, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
-use super::record::{AgentRecord, EncodedAgent, describe};
+use super::record::{AgentRecord, Description, EncodedAgent, describe};
 use super::recovery::Recovery;
 use super::state_codec::encode_state;
 use super::trust::Trust;
@@ -194,6 +194,18 @@ impl Ledger {
     /// Returns the trust in an agent with an allocation.
     pub fn trust(&self, ip: Ipv4Addr) -> Option<Trust> {
         self.records.get(&ip).map(|record| record.trust)
+    }
+
+    /// Returns what an agent has, as the answer to a registration.
+    pub fn present(&self, ip: Ipv4Addr) -> Option<GrantedAllocation> {
+        let record = self.records.get(&ip)?;
+        let network = &self.networks.network;
+        let sent = record.describe(network, ip).sent;
+        Some(GrantedAllocation {
+            list: list(sent, &[], &self.networks),
+            exhausted: Vec::new(),
+            is_new: false,
+        })
     }
 
     /// Returns what an agent with an allocation requested.
@@ -555,15 +567,20 @@ impl Ledger {
 impl AgentRecord {
     /// Encodes the record anew after a change of its allocation.
     fn renew(&mut self, network: &crate::config::Network, ip: Ipv4Addr) {
-        let description = describe(
+        let description = self.describe(network, ip);
+        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
+    }
+
+    /// Describes the allocation.
+    fn describe(&self, network: &crate::config::Network, ip: Ipv4Addr) -> Description {
+        describe(
             network,
             ip,
             &self.allocation,
             self.requested,
             self.trust,
             &self.inactive,
-        );
-        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
+        )
     }
 }
 

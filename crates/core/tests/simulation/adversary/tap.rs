@@ -102,7 +102,13 @@ impl Tap {
                     .concat()
                     .into()
             }
-            _ => forgery.origin = self.origin(seen, public)?,
+            _ => {}
+        }
+        let to = &public.processes[forgery.to].upid;
+        let is_copy = (to, &forgery.from, forgery.name, &forgery.body)
+            == (&seen.to, &seen.from, seen.name, &seen.body);
+        if is_copy {
+            forgery.origin = self.origin(seen, public)?;
         }
         Some(forgery)
     }

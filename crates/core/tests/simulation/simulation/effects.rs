@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::proto::internal::{RegistrationChallengeMessage, UpdateAgentOverlaysMessage};
 use overlay_core::protocol::http::PROTOBUF;
 use overlay_core::protocol::messages::Named;
 use overlay_core::protocol::session::join;
@@ -53,6 +53,7 @@ impl Simulation {
         };
         machine.handle(now, input);
         let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll_effect()).collect();
+        let challenged = challenged(&effects);
         for effect in effects {
             self.trace_line(|sim| {
                 format!(
@@ -64,7 +65,7 @@ impl Simulation {
             if let Err(what) = self.checker.effect(now, &self.processes[process], &effect) {
                 return self.violation(process, &what);
             }
-            self.effect(incarnation, effect)?;
+            self.effect(incarnation, effect, &challenged)?;
         }
         Ok(())
     }
@@ -92,7 +93,12 @@ impl Simulation {
         Ok(response?.map(|response| response.body))
     }
 
-    fn effect(&mut self, incarnation: Incarnation, effect: Effect) -> Result<(), String> {
+    fn effect(
+        &mut self,
+        incarnation: Incarnation,
+        effect: Effect,
+        challenged: &[Upid],
+    ) -> Result<(), String> {
         let process = incarnation.process;
         match effect {
             Effect::Io(Io::Send {
@@ -103,7 +109,11 @@ impl Simulation {
             }) => {
                 self.send(process, &to, name, &join(&body, &session));
             }
-            Effect::Io(Io::Link { to, .. }) => self.link(process, to)?,
+            Effect::Io(Io::Link { to, .. }) => {
+                // Who is challenged is no agent yet, or not again.
+                let is_agent = !challenged.contains(&to);
+                self.link(process, to, is_agent)?;
+            }
             Effect::Io(Io::Respond { id, response }) => {
                 self.processes[process].requests.remove(&id);
                 self.answers.insert(id, response);
@@ -195,12 +205,12 @@ impl Simulation {
         }
     }
 
-    fn link(&mut self, process: usize, to: Upid) -> Result<(), String> {
+    fn link(&mut self, process: usize, to: Upid, is_agent: bool) -> Result<(), String> {
         let peer = self.processes.iter().position(|process| process.upid == to);
         let reached = peer.is_some_and(|peer| {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
         });
-        if self.processes[process].is_master() {
+        if is_agent && peer.is_some() && self.processes[process].is_master() {
             self.processes[process]
                 .connected
                 .insert(to.address.ip().to_string());
@@ -228,4 +238,15 @@ impl Simulation {
         self.at(self.now + Duration::from_millis(delay), exited);
         Ok(())
     }
+}
+
+/// Returns the processes that are sent a challenge.
+fn challenged(effects: &[Effect]) -> Vec<Upid> {
+    let challenged = effects.iter().filter_map(|effect| match effect {
+        Effect::Io(Io::Send { to, name, .. }) if *name == RegistrationChallengeMessage::NAME => {
+            Some(to.clone())
+        }
+        _ => None,
+    });
+    challenged.collect()
 }

@@ -168,22 +168,39 @@ impl Simulation {
         self.at(self.now + Duration::from_secs(1), Event::Operate);
     }
 
-    /// Takes back the confirmation of agents that went back to an earlier release, which cannot
-    /// confirm; docs/security.md has this as a step of going back.
+    /// Does what going back to an earlier release requires; docs/security.md has these steps.
     fn operate(&mut self) -> Result<(), String> {
         self.schedule_operator();
+        match self.leader {
+            Some(leader) if self.processes[leader].is_predecessor => {
+                self.restart_agents_that_met(leader);
+                Ok(())
+            }
+            Some(leader) => self.unconfirm_older_agents(leader),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes back the confirmation of agents that went back: of those in the log, and once at each
+    /// leader, which may have sessions with them.
+    fn unconfirm_older_agents(&mut self, leader: usize) -> Result<(), String> {
         let value = self.log.value().clone();
         let stored = self.checker.read(&value)?;
-        let is_older = |it: &&Process| it.is_predecessor && !it.is_master();
-        let older = self.processes.iter().filter(is_older).map(Process::ip);
-        let agents: Vec<String> = older.filter(|ip| stored.confirmed.contains(ip)).collect();
-        let Some(leader) = self.leader else {
-            return Ok(());
-        };
-        if self.processes[leader].is_predecessor {
-            self.restart_agents_that_met(leader);
-        } else if !agents.is_empty() {
-            self.unconfirm(leader, &agents)?;
+        let is_older = |it: &Process| it.is_predecessor && !it.is_master() && it.start > 0;
+        let older = (0..self.processes.len()).filter(|it| is_older(&self.processes[*it]));
+        let master = self.incarnation(leader);
+        let pending: Vec<usize> = older
+            .filter(|it| {
+                let pair = (master, self.incarnation(*it));
+                stored.confirmed.contains(&self.processes[*it].ip())
+                    || !self.unconfirmed.contains(&pair)
+            })
+            .collect();
+        let ips: Vec<String> = pending.iter().map(|it| self.processes[*it].ip()).collect();
+        if !ips.is_empty() && self.unconfirm(leader, &ips)? {
+            let pairs = pending.iter().map(|it| (master, self.incarnation(*it)));
+            let pairs: Vec<_> = pairs.collect();
+            self.unconfirmed.extend(pairs);
         }
         Ok(())
     }
