@@ -234,8 +234,8 @@ fn flip_bits(random: &mut Rng, mut body: Vec<u8>) -> Vec<u8> {
 ///
 /// * A process of an earlier release obeys anybody.
 /// * A master believes what comes in the name of an agent of an earlier release.
-/// * It gives an unknown agent a provisional allocation. A master of an earlier release forgets
-///   that it is provisional.
+/// * It serves an agent that has not confirmed yet, if there is one, and gives an unknown one a
+///   provisional allocation. A master of an earlier release forgets that it is provisional.
 /// * An agent that has not met a confirming master at an address takes messages of a master of
 ///   an earlier release from there. It waits for a challenge first, which a faulty network may
 ///   lose, and which a master of an earlier release does not send.
@@ -247,9 +247,9 @@ fn spares(public: &Public<'_>, forgery: &Forgery) -> bool {
     let is_of = |process: &Process| process.upid.address.ip() == forgery.from.address.ip();
     if receiver.is_master() {
         let ip = forgery.from.address.ip().to_string();
-        let is_known = public.log.agents.contains_key(&ip);
+        let is_confirmed = public.log.confirmed.contains(&ip);
         let mut agents = public.processes.iter().filter(|it| !it.is_master());
-        return public.has_old_masters && !is_known
+        return public.has_old_masters && !is_confirmed
             || agents.any(|agent| agent.is_predecessor && is_of(agent));
     }
     let is_leader = receiver.leader.as_ref() == Some(&forgery.from);

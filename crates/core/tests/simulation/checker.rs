@@ -356,11 +356,15 @@ impl Checker {
             {
                 Err("writes twice at a time".into())
             }
-            Effect::Io(Io::Send { to, name, body, .. })
-                if *name == UpdateAgentOverlaysMessage::NAME =>
-            {
+            Effect::Io(Io::Send {
+                to,
+                name,
+                body,
+                session,
+            }) if *name == UpdateAgentOverlaysMessage::NAME => {
                 let message = UpdateAgentOverlaysMessage::decode(body.clone()).unwrap();
-                self.answered(process, to.address.ip().to_string(), &message)
+                let ip = to.address.ip().to_string();
+                self.answered(process, ip, &message, !session.is_empty())
             }
             Effect::Io(Io::Send { to, name, body, .. }) if *name == UpdatePeersMessage::NAME => {
                 let message = UpdatePeersMessage::decode(body.clone()).unwrap();
@@ -438,6 +442,7 @@ impl Checker {
         process: &Process,
         ip: String,
         message: &UpdateAgentOverlaysMessage,
+        is_in_session: bool,
     ) -> Result<(), String> {
         let stored = process
             .stored
@@ -454,11 +459,11 @@ impl Checker {
                 .as_ref()
                 .map_or(0, |networks| networks.revision())
         });
-        // Others may have registered in the name of one that has not confirmed, and want less.
+        // Others may have registered in the name of one that had not confirmed, and wanted more or less.
         let is_part = [&stored, &known].into_iter().any(|stored| {
             let has = stored.agents.get(&ip).map(|agent| &agent.overlays);
             let is_had = |given| has.is_some_and(|has| has.iter().any(|has| keeps(given, has)));
-            !stored.confirmed.contains(&ip) && message.overlays.iter().all(is_had)
+            message.overlays.iter().all(is_had)
         });
         let [stored, known] = [stored, known].map(|stored| {
             stored
@@ -475,7 +480,10 @@ impl Checker {
                 "tells {ip} of revision {revision}, but {revisions:?} are in the log"
             ));
         }
-        self.protocol.listed(process, &ip, message.revision);
+        match is_in_session {
+            true => self.protocol.listed(process, &ip, message.revision),
+            false => self.protocol.forget_receiver(&ip),
+        }
         if given != stored && given != known && !is_part {
             return Err(format!(
                 "gives {ip} {given:?}, but {stored:?} is in the log"

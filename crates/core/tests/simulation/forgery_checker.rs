@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use overlay_core::proto::internal::{
     RegisterAgentMessage, RegistrationChallengeMessage, RegistrationRefusedMessage,
-    UpdateAgentOverlaysMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Upid};
@@ -29,6 +29,8 @@ pub struct ForgeryChecker {
     message: Option<(Upid, String)>,
     /// Addresses of agents that have registered with a master.
     registered: BTreeSet<String>,
+    /// Agents whose confirmation operators have taken back.
+    pub taken_back: BTreeSet<String>,
     /// Links to processes that do not exist, by master.
     links: BTreeMap<Upid, BTreeSet<Upid>>,
 }
@@ -73,7 +75,15 @@ impl ForgeryChecker {
         };
         let is_harmless = match effect {
             Effect::Log(..) => true,
-            _ if process.is_master() => is_harmless_to_master(process, log, from, name, effect),
+            _ if process.is_master() => {
+                let ip = from.address.ip().to_string();
+                // Until a write ends, the master may know that the agent is deleted.
+                let is_confirmed = log.is_some_and(|log| log.confirmed.contains(&ip))
+                    && process.storing.is_none()
+                    && !self.taken_back.contains(&ip);
+                let is_strict = authentication::is_strict(process);
+                is_harmless_to_master(is_confirmed, is_strict, from, name, effect)
+            }
             _ => is_harmless_to_agent(name, effect),
         };
         match is_harmless {
@@ -131,25 +141,21 @@ impl ForgeryChecker {
 /// is served provisionally; see [`ForgeryChecker::log`]. One that has confirmed and is not there may
 /// have gone back to an earlier release, so it is sent what it has.
 fn is_harmless_to_master(
-    master: &Process,
-    log: Option<&Stored>,
+    is_confirmed: bool,
+    is_strict: bool,
     from: &Upid,
     name: &str,
     effect: &Effect,
 ) -> bool {
-    let ip = from.address.ip().to_string();
-    let is_strict = authentication::is_strict(master);
-    let is_protected = is_strict || log.is_some_and(|log| log.confirmed.contains(&ip));
+    let is_protected = is_strict || is_confirmed;
     let is_registration = name == RegisterAgentMessage::NAME;
     match effect {
         Effect::Io(Io::Send { to, .. }) if to != from => false,
         Effect::Io(Io::Send { name, .. }) => {
-            let sent = [
-                RegistrationChallengeMessage::NAME,
-                UpdateAgentOverlaysMessage::NAME,
-            ];
-            let answers = if is_strict { &sent[..1] } else { &sent[..] };
-            is_registration && answers.contains(name) || !is_protected
+            let is_challenge = *name == RegistrationChallengeMessage::NAME;
+            let is_list =
+                [UpdateAgentOverlaysMessage::NAME, UpdatePeersMessage::NAME].contains(name);
+            is_registration && is_challenge || !is_strict && is_list || !is_protected
         }
         Effect::Io(Io::Link { to, .. }) => is_registration && to == from,
         Effect::Io(Io::Store { .. }) => is_registration && !is_protected,

@@ -87,6 +87,10 @@ impl Simulation {
     /// Takes back the confirmation of agents. Returns whether the master serves.
     pub fn unconfirm(&mut self, process: usize, ips: &[String]) -> Result<bool, String> {
         let body = serde_json::json!({ "agents": ips }).to_string();
+        self.checker
+            .forgeries
+            .taken_back
+            .extend(ips.iter().cloned());
         let path = "/overlay-master/agents/unconfirm";
         let answer = self.request(process, "POST", path, &body)?;
         let serves = answer.is_none_or(|answer| answer.status == 200);

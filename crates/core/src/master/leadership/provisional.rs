@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Leadership, MasterParts};
+use super::{Leadership, MasterParts, registered_agents};
 use crate::config::authentication::Confirmation;
 use crate::master::answers::Departure;
 use crate::master::confirmed::SenderProof;
@@ -144,6 +144,18 @@ impl Leadership {
         );
         parts.out.log(Level::Warning, line);
         self.depart(parts, ip, Departure::Deleted);
+    }
+
+    /// Frees the allocation of a provisional agent whose address an agent has confirmed: the
+    /// request may have been another one's.
+    pub(super) fn forget_provisional(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr) {
+        self.answers.registrations.remove(&ip);
+        self.answers.pushes.remove(&ip);
+        self.pushes.remove(ip);
+        self.provisional_until.remove(&ip);
+        let registered = || registered_agents(parts.sessions, &self.answers);
+        let outcome = self.ledger.delete(ip, registered);
+        self.handle_drain_outcome(parts, outcome);
     }
 
     /// Notes that a provisional agent has registered.

@@ -32,6 +32,9 @@ impl Leadership {
             Ok(trust) => trust,
             Err(reason) => return drop_registration(parts, &registration.from, &reason),
         };
+        if trust == Trust::Confirmed && self.ledger.trust(ip) == Some(Trust::Provisional) {
+            self.forget_provisional(parts, ip);
+        }
         let Registration { from, message, .. } = &registration;
         let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
         let request = match self.ledger.requested(ip).filter(|_| is_on_trial) {

@@ -104,10 +104,13 @@ impl Tap {
             }
             _ => {}
         }
+        // Two messages may differ in their sessions only.
         let to = &public.processes[forgery.to].upid;
-        let is_copy = (to, &forgery.from, forgery.name, &forgery.body)
-            == (&seen.to, &seen.from, seen.name, &seen.body);
-        if is_copy {
+        let is_copy_of = |seen: &&Seen| {
+            (to, &forgery.from, forgery.name, &forgery.body)
+                == (&seen.to, &seen.from, seen.name, &seen.body)
+        };
+        if let Some(seen) = self.seen.iter().find(is_copy_of) {
             forgery.origin = self.origin(seen, public)?;
         }
         Some(forgery)

@@ -115,7 +115,10 @@ impl Simulation {
             return Ok(());
         };
         let receiver = self.incarnation(process);
-        let is_repeated = self.adversary.is_repeated(receiver, &from, name, &body);
+        // An agent does not look at messages of others than its leader.
+        let it = &self.processes[process];
+        let is_looked_at = it.is_master() || it.leader.as_ref() == Some(&from);
+        let is_repeated = is_looked_at && self.adversary.is_repeated(receiver, &from, name, &body);
         let name = name.into();
         let input = Input::Message { from, name, body };
         match is_repeated {
@@ -152,7 +155,9 @@ impl Simulation {
                 body,
                 origin,
             } = forgery;
-            if origin == Origin::Late {
+            let it = &self.processes[to];
+            let is_looked_at = it.is_master() || it.leader.as_ref() == Some(&from);
+            if origin == Origin::Late && is_looked_at {
                 let receiver = self.incarnation(to);
                 self.adversary.is_repeated(receiver, &from, name, &body);
             }
