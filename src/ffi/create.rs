@@ -1,13 +1,15 @@
 //! Creation of nodes, and the logger.
 
 use std::ffi::c_void;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use overlay_core::agent::Agent;
 use overlay_core::config::{AuthenticateHttp, ConfigError};
+use overlay_core::host_api::desired::Backend;
 use overlay_core::master::Master;
-use overlay_core::{Level, Machine};
+use overlay_core::{Level, Machine, Upid};
 
 use super::types::*;
 use super::{arguments, check_size, mo_node};
@@ -160,6 +162,9 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
+                if config.backend == Backend::Internal {
+                    first_aid(context.me);
+                }
                 let machine = Agent::new(config.clone(), context.me.clone(), context.seed);
                 Box::new(machine.with_restarts(context.restarts))
             });
@@ -171,6 +176,17 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             }
         }
     })
+}
+
+/// Removes what keeps the host from reaching the master.
+fn first_aid(me: &Upid) {
+    let own = match me.address.ip() {
+        IpAddr::V4(own) => Some(own),
+        IpAddr::V6(_) => None,
+    };
+    if let Err(error) = overlay_host::first_aid(own) {
+        log(Role::Agent, Level::Warning, &error);
+    }
 }
 
 fn clock(options: &MoOptions) -> Clock {

@@ -28,7 +28,7 @@ pub fn load(source: &str, authentication: &mut Authentication) -> Result<(), Con
         return Ok(());
     };
     let wrong = |what: &str, remedy: &str| {
-        ConfigError::new(source, FIELD, &format!("{} {what}", path.display()), remedy)
+        ConfigError::new(source, FIELD, format!("{} {what}", path.display()), remedy)
     };
     let text = read(path).map_err(|(what, remedy)| wrong(&what, &remedy))?;
     let keys = Keys::read(&text)

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mesos_overlay::runtime::{Action, Clock, LocalHost, Node, NodeOptions, Role};
 use overlay_core::agent::Agent as Machine;
 use overlay_core::config::{AgentConfig, AuthenticateHttp};
-use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
+use overlay_core::proto::internal::{RegisterAgentMessage, Session, UpdateAgentOverlaysMessage};
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Io, Request, RequestId, Upid};
@@ -67,9 +68,12 @@ impl<'a> Agent<'a> {
         let master = Upid::new("overlay-master", me.address);
         agent.with(move |node| {
             node.start(me).unwrap();
-            drain(node);
             let message = UpdateAgentOverlaysMessage {
                 overlays: vec![assignment()],
+                session: Some(Session {
+                    secret: Some(nonce(node)),
+                    ..Session::default()
+                }),
                 ..Default::default()
             };
             let body = message.encode_to_vec().into();
@@ -155,6 +159,20 @@ impl<'a> Agent<'a> {
                 .field("ip -j link show", "ifname")
                 .iter()
                 .any(|name| name == "vtep1024")
+    }
+}
+
+/// Discards all actions and returns the nonce of the registration.
+fn nonce(node: &mut Node) -> Bytes {
+    let mut nonce = None;
+    loop {
+        match node.poll().unwrap() {
+            Action::Idle(_) => return nonce.expect("the agent registers with a nonce"),
+            Action::Io(Io::Send { name, body, .. }) if name == RegisterAgentMessage::NAME => {
+                nonce = RegisterAgentMessage::decode(body).unwrap().nonce;
+            }
+            _ => {}
+        }
     }
 }
 

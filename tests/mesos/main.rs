@@ -3,6 +3,7 @@
 //! Tests of the control plane run on loopback addresses and do not configure the kernel; the others
 //! run on simulated hosts (network namespaces).
 mod addresses;
+mod attacks;
 mod authentication;
 mod bad_config;
 mod bad_input;

@@ -286,11 +286,11 @@ mod tests {
         }
     }
 
-    /// Gives inputs to a machine. Returns all numbers of its effects.
+    /// Gives inputs to a machine, one each 10 s. Returns all numbers of its effects.
     fn numbers(mut machine: impl Machine, inputs: impl IntoIterator<Item = Input>) -> Vec<u64> {
         let mut numbers = Vec::new();
-        for input in inputs {
-            machine.handle(Time(Duration::ZERO), input);
+        for (at, input) in (0..).step_by(10).zip(inputs) {
+            machine.handle(Time(Duration::from_secs(at)), input);
             numbers.extend(
                 std::iter::from_fn(|| machine.poll_effect()).filter_map(|effect| match effect {
                     Effect::Io(Io::Store { number, .. }) => Some(number),
@@ -320,10 +320,11 @@ mod tests {
             assert_eq!(stores, [number_base(restarts) + 1]);
 
             let machine = Agent::new(AgentConfig::new("/cni"), agent.clone(), 1);
+            // That of a master of an earlier release, which is taken after a while.
             let assignment = message(&overlay_master, &UpdateAgentOverlaysMessage::default());
             let passes = numbers(
                 machine.with_restarts(restarts),
-                [leader.clone(), assignment],
+                [leader.clone(), assignment, Input::Timeout],
             );
             assert_eq!(passes, [number_base(restarts) + 1; 2], "host and engine");
         }

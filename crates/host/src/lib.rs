@@ -16,6 +16,7 @@ mod cni;
 mod executor;
 mod failures;
 mod firewall;
+mod first_aid;
 mod kernel;
 mod operation;
 mod progress;
@@ -27,6 +28,7 @@ mod threads;
 mod usage;
 
 pub use executor::{Executor, UnderlayMtu};
+pub use first_aid::first_aid;
 pub use operation::{Operation, Tense};
 pub use progress::is_abandoned;
 pub use reconciler::{Preview, preview, reconcile_once};

@@ -24,7 +24,7 @@ pub fn message<M: Named>(from: &str, to: &str, message: &M) -> Vec<u8> {
 
 /// Encodes a message with the older of libprocess's two headers for the sender, which it does not
 /// answer.
-fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
+pub fn encode(from: &str, to: &str, name: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let mut message = format!(
         "POST /{to}/{name} HTTP/1.1\r\nUser-Agent: libprocess/{from}\r\nConnection: Keep-Alive\r\n\

@@ -12,6 +12,8 @@ pub mod load;
 pub mod predecessor;
 pub mod prometheus;
 pub mod sessions;
+#[cfg(feature = "load")]
+pub mod tap;
 pub mod transcript;
 #[cfg(feature = "load")]
 pub mod watch;

@@ -86,6 +86,8 @@ pub struct Watched {
     pub answers: Vec<Duration>,
     /// Number of requests without an answer, or with one of status 500 or above.
     pub failed: usize,
+    /// Longest time without an answer to any request.
+    pub silence: Duration,
     /// Time from start to end of the watch.
     pub time: Duration,
 }
@@ -100,11 +102,6 @@ impl Watched {
     pub fn more_files(&self) -> usize {
         self.most.files.saturating_sub(self.before.files)
     }
-
-    /// Returns the longest time of a request.
-    pub fn longest_answer(&self) -> Duration {
-        self.answers.iter().max().copied().unwrap_or_default()
-    }
 }
 
 impl fmt::Display for Watched {
@@ -113,7 +110,7 @@ impl fmt::Display for Watched {
         write!(
             f,
             "{:.1} s: memory {:.0} MiB (+{:.0}), open files {} (+{}), {} answers, {} failed, median {:.0?}, \
-             longest {:.0?}, TCP sockets at most",
+             longest silence {:.0?}, TCP sockets at most",
             self.time.as_secs_f64(),
             mib(self.most.memory),
             mib(self.more_memory()),
@@ -122,7 +119,7 @@ impl fmt::Display for Watched {
             self.answers.len(),
             self.failed,
             median(self.answers.clone()),
-            self.longest_answer(),
+            self.silence,
         )?;
         let counts = self.sockets.iter();
         let counts: Vec<_> = counts
@@ -155,10 +152,12 @@ impl Watch {
             ..Watched::default()
         }));
         let stop = Arc::new(AtomicBool::new(false));
-        let client = node.client();
+        let (client, mut answered) = (node.client(), Instant::now());
         let threads = vec![
             repeat(&stop, &watched, move |watched| sample(pid, watched)),
-            repeat(&stop, &watched, move |watched| ask(&client, path, watched)),
+            repeat(&stop, &watched, move |watched| {
+                ask(&client, path, &mut answered, watched);
+            }),
         ];
         Ok(Watch {
             name: node.name().to_owned(),
@@ -192,7 +191,7 @@ impl Drop for Watch {
 fn repeat(
     stop: &Arc<AtomicBool>,
     watched: &Arc<Mutex<Watched>>,
-    work: impl Fn(&Mutex<Watched>) + Send + 'static,
+    mut work: impl FnMut(&Mutex<Watched>) + Send + 'static,
 ) -> JoinHandle<()> {
     let (stop, watched) = (stop.clone(), watched.clone());
     thread::spawn(move || {
@@ -215,10 +214,15 @@ fn sample(pid: u32, watched: &Mutex<Watched>) {
     }
 }
 
-fn ask(client: &Client, path: &str, watched: &Mutex<Watched>) {
+/// Sends a request. `answered` is the time of the last answer.
+fn ask(client: &Client, path: &str, answered: &mut Instant, watched: &Mutex<Watched>) {
     let start = Instant::now();
     let good = client.get(path).is_ok_and(|reply| reply.status < 500);
     let mut watched = watched.lock().unwrap();
     watched.answers.push(start.elapsed());
     watched.failed += usize::from(!good);
+    watched.silence = watched.silence.max(answered.elapsed());
+    if good {
+        *answered = Instant::now();
+    }
 }

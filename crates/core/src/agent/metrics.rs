@@ -84,37 +84,20 @@ impl Agent {
         let without = overlays
             .iter()
             .filter(|overlay| overlay.subnet.is_none() && overlay.subnet6.is_none());
-        let registering = matches!(
-            self.registration.phase,
-            Phase::NoMaster | Phase::Registering
-        );
         let mut numbers = Numbers::default();
         numbers.prometheus_only(&RESTARTS, &[], self.restarts as f64);
-        numbers.count(
-            &REGISTERING,
-            &[],
-            "overlay/slave/registering",
-            registering.into(),
-        );
-        let is_confirmed = self.session.trust() == Trust::Confirmed;
-        numbers.count(
-            &CONFIRMED,
-            &[],
-            "overlay/slave/master_confirmed",
-            is_confirmed.into(),
-        );
-        numbers.count(
-            &FAILED,
-            &[],
-            "overlay/slave/overlay_config_failed",
-            failed as u64,
-        );
-        numbers.count(
-            &WITHOUT,
-            &[],
-            "overlay/slave/overlays_without_subnets",
-            without.count() as u64,
-        );
+        self.count_registration(&mut numbers);
+        for (description, name, count) in [
+            (&FAILED, "overlay_config_failed", failed),
+            (&WITHOUT, "overlays_without_subnets", without.count()),
+        ] {
+            numbers.count(
+                description,
+                &[],
+                format!("{AGENT_PREFIX}{name}"),
+                count as u64,
+            );
+        }
         if let Some(peers) = self.peers.count(self.own_ip()) {
             numbers.count(&PEERS, &[], "overlay/slave/peers", peers as u64);
         }
@@ -123,6 +106,26 @@ impl Agent {
         }
         self.out.counters.add_to(&mut numbers);
         numbers
+    }
+
+    fn count_registration(&self, numbers: &mut Numbers) {
+        let registering = matches!(
+            self.registration.phase,
+            Phase::NoMaster | Phase::Registering
+        );
+        let leads = self.registration.master().is_some();
+        let confirmed = leads && self.session.trust() == Trust::Confirmed;
+        for (description, name, is_so) in [
+            (&REGISTERING, "registering", registering),
+            (&CONFIRMED, "master_confirmed", confirmed),
+        ] {
+            numbers.count(
+                description,
+                &[],
+                format!("{AGENT_PREFIX}{name}"),
+                is_so.into(),
+            );
+        }
     }
 }
 
@@ -144,63 +147,60 @@ impl Counters {
     }
 
     fn add_messages(&self, numbers: &mut Numbers) {
+        let sent = |count| (&SENT, "sent", count);
+        let received = |count| (&RECEIVED, "received", count);
+        let dropped = |count| (&DROPPED, "dropped", count);
         for (message, prefix, counts) in [
             (
                 "RegisterAgentMessage",
                 "register_agent_messages",
-                vec![(&SENT, "sent", self.registers_sent)],
+                vec![sent(self.registers_sent)],
             ),
             (
                 "AgentRegisteredMessage",
                 "agent_registered_messages",
-                vec![
-                    (&SENT, "sent", self.reports_sent),
-                    (&DROPPED, "dropped", self.reports_dropped),
-                ],
+                vec![sent(self.reports_sent), dropped(self.reports_dropped)],
             ),
             (
                 "UpdateAgentOverlaysMessage",
                 "update_agent_overlays_messages",
                 vec![
-                    (&RECEIVED, "received", self.updates_received),
-                    (&DROPPED, "dropped", self.updates_dropped),
+                    received(self.updates_received),
+                    dropped(self.updates_dropped),
                 ],
             ),
             (
                 "AgentRegisteredAcknowledgement",
                 "agent_registered_acknowledgements",
                 vec![
-                    (&RECEIVED, "received", self.acknowledgements_received),
-                    (&DROPPED, "dropped", self.acknowledgements_dropped),
+                    received(self.acknowledgements_received),
+                    dropped(self.acknowledgements_dropped),
                 ],
             ),
             (
                 "RegistrationChallengeMessage",
                 "registration_challenge_messages",
                 vec![
-                    (&RECEIVED, "received", self.challenges_received),
-                    (&DROPPED, "dropped", self.challenges_dropped),
+                    received(self.challenges_received),
+                    dropped(self.challenges_dropped),
                 ],
             ),
             (
                 "RegistrationRefusedMessage",
                 "registration_refused_messages",
                 vec![
-                    (&RECEIVED, "received", self.refusals_received),
-                    (&DROPPED, "dropped", self.refusals_dropped),
+                    received(self.refusals_received),
+                    dropped(self.refusals_dropped),
                 ],
             ),
             (
                 "UpdatePeersMessage",
                 "update_peers_messages",
-                vec![
-                    (&RECEIVED, "received", self.peers_received),
-                    (&DROPPED, "dropped", self.peers_dropped),
-                ],
+                vec![received(self.peers_received), dropped(self.peers_dropped)],
             ),
         ] {
             for (description, suffix, count) in counts {
-                let snapshot = format!("overlay/slave/internal/{prefix}_{suffix}");
+                let snapshot = format!("{AGENT_PREFIX}internal/{prefix}_{suffix}");
                 numbers.count(description, &[("message", message)], snapshot, count);
             }
         }

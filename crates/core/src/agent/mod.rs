@@ -216,6 +216,9 @@ impl Agent {
         let connection = self
             .registration
             .on_register_sent(self.out.now(), &mut self.random);
+        if connection == Connection::Replaced {
+            self.warn_of_silence(&master);
+        }
         self.link(master, connection);
         let network = &self.config.network;
         let timeout = network.command_timeout.as_millis();
@@ -236,6 +239,18 @@ impl Agent {
         };
         self.send_to_master(&message);
         self.session.on_register_sent();
+    }
+
+    /// Warns that the master does not answer. It answers nobody whom it does not serve, since
+    /// anybody may have sent the registration.
+    fn warn_of_silence(&mut self, master: &Upid) {
+        let count = self.registration.unanswered();
+        self.out.warn("silence", || {
+            format!(
+                "{master} has not answered {count} registrations. If it serves other agents, its log says why: \
+                 agent_addresses, auth_key_file or the address of this agent"
+            )
+        });
     }
 
     fn link(&mut self, to: Upid, connection: Connection) {

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::announced::AnnouncedPeer;
 use super::assignment::Assignment;
 use crate::allocation::prefix::overlap;
+use crate::host_api::desired::Vtep;
 use crate::util::family::Family;
 use crate::util::special_purpose;
 
@@ -38,18 +39,12 @@ impl UnderlayHosts {
     }
 }
 
-/// Returns the shortest prefix of a range of VTEPs: masters accept none shorter than /8, and a
-/// shorter one would take over most of the host's traffic. Unique local IPv6 addresses are a /7.
-fn shortest_vtep_prefix(family: Family) -> u8 {
-    family.pick(8, 7)
-}
-
 /// Checks the address of this host's VTEP with the prefix length of the VTEPs' range.
 ///
 /// # Errors
 /// The address cannot be right. The text follows it in a sentence.
 pub(super) fn check_vtep(hosts: &UnderlayHosts, address: IpNet) -> Result<(), String> {
-    let shortest = shortest_vtep_prefix(address.into());
+    let shortest = Vtep::shortest_prefix(address.into());
     if address.prefix_len() < shortest {
         return Err(format!("whose prefix is shorter than /{shortest}"));
     }

@@ -110,6 +110,11 @@ impl Registration {
         self.master.as_ref()
     }
 
+    /// Returns the number of registrations since the latest answer.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
     /// Returns when the next registration is due.
     pub fn timer(&self) -> Option<Time> {
         self.timer

@@ -151,21 +151,20 @@ impl Session {
         }
     }
 
-    /// Begins a session with this leader, unless the present one is with it. Returns the
-    /// messages that were held and are dropped.
+    /// Begins a session with this leader, also if it led before: what arrived in between was
+    /// dropped unread, and must not be taken when it arrives again. Returns the messages that were
+    /// held and are dropped.
     pub fn set_master(&mut self, master: &Upid) -> Vec<Held> {
         let held = self.on_connection_broken();
-        if self.master.as_ref() != Some(master) {
-            self.master = Some(master.clone());
-            self.nonce = self.nonces.draw();
-            self.token = None;
-            self.sent = 0;
-            self.received = ReplayWindow::default();
-            self.latest = None;
-            self.is_challenged = false;
-            self.trust = Trust::Unconfirmed;
-            self.told = Trust::Unconfirmed;
-        }
+        self.master = Some(master.clone());
+        self.nonce = self.nonces.draw();
+        self.token = None;
+        self.sent = 0;
+        self.received = ReplayWindow::default();
+        self.latest = None;
+        self.is_challenged = false;
+        self.trust = Trust::Unconfirmed;
+        self.told = Trust::Unconfirmed;
         held
     }
 

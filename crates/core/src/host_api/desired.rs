@@ -159,6 +159,15 @@ pub struct Vtep {
     pub mtu: Option<u32>,
 }
 
+impl Vtep {
+    /// Returns the shortest prefix length of a VTEP's address: masters accept no range of VTEPs
+    /// shorter than /8, and a shorter one would take over most of the host's traffic. All unique
+    /// local IPv6 addresses are a /7.
+    pub fn shortest_prefix(family: Family) -> u8 {
+        family.pick(8, 7)
+    }
+}
+
 /// Desired state of an overlay on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlay {

@@ -38,7 +38,11 @@ pub enum ProblemKind {
     Vtep,
     /// A bridge cannot exist. Object: name of the bridge.
     Bridge,
-    /// A peer has a subnet but no VTEP address of the subnet's family. Object: the subnet.
+    /// A peer cannot have its addresses, since networks of this host contain them. Object: the
+    /// peer's address.
+    Peer,
+    /// A peer cannot have a subnet, or has no VTEP address of the subnet's family. Object: the
+    /// subnet.
     PeerSubnet,
     /// The firewall cannot be read, or has an obstacle. Object: the tool, or the masquerading of
     /// a family.
@@ -89,6 +93,7 @@ impl ProblemKind {
             | ProblemKind::Operation
             | ProblemKind::Vtep
             | ProblemKind::Bridge
+            | ProblemKind::Peer
             | ProblemKind::PeerSubnet
             | ProblemKind::Firewall
             | ProblemKind::Engine

@@ -109,6 +109,11 @@ impl ConfirmedAgents {
         }
     }
 
+    /// Returns the process of this master.
+    pub fn me(&self) -> &Upid {
+        &self.me
+    }
+
     /// Returns the issuer of tokens and other secrets of this master.
     pub fn tokens(&self) -> &TokenIssuer {
         &self.tokens

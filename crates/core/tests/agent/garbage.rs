@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::proto::internal::{
-    Peer, PeerSubnet, PeersVersion, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, Peer, PeerSubnet, PeersVersion, RegisterAgentMessage,
+    RegistrationChallengeMessage, Session, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, VxLanInfo};
-use overlay_core::protocol::messages::NAMES;
+use overlay_core::protocol::messages::{NAMES, Named};
 use overlay_core::protocol::peer_list_codec::pack;
 use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, Machine, Request, RequestId, StoreOutcome, Time,
@@ -141,10 +143,21 @@ fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
         };
         (name("UpdatePeersMessage"), message.encode_to_vec())
     });
+    let challenge = (22..26_usize, 0..9_u64).prop_map(move |(len, answers)| {
+        let message = RegistrationChallengeMessage {
+            token: vec![1; len].into(),
+            answers,
+            session: None,
+        };
+        (
+            name("RegistrationChallengeMessage"),
+            message.encode_to_vec(),
+        )
+    });
     let names = prop::sample::select(NAMES).prop_map(str::to_owned);
     let names = prop_oneof![9 => names, 1 => any::<String>()];
     let bytes = prop_oneof![Just(Vec::new()), prop::collection::vec(any::<u8>(), 0..64)];
-    prop_oneof![2 => overlays, 2 => peers, 3 => (names, bytes)]
+    prop_oneof![2 => overlays, 2 => peers, 1 => challenge, 3 => (names, bytes)]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -224,15 +237,34 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
+/// Returns a message with the secret of a session.
+fn with_secret(body: &[u8], secret: &Bytes) -> Bytes {
+    let session = Some(Session {
+        secret: Some(secret.clone()),
+        ..Session::default()
+    });
+    let session = AgentRegisteredAcknowledgement { session };
+    [body, &session.encode_to_vec()].concat().into()
+}
+
 proptest! {
     #[test]
-    fn the_agent_survives_everything(inputs in prop::collection::vec((input(), 0..5000u64), 1..60), seed: u64) {
+    fn the_agent_survives_everything(
+        inputs in prop::collection::vec((input(), 0..5000u64, any::<bool>()), 1..60),
+        seed: u64,
+    ) {
         let me = "overlay-agent@10.0.0.2:5051".parse().unwrap();
         let mut agent = Agent::new(AgentConfig::new("/cni"), me, seed);
         let mut now = Time::default();
         let first = Input::Leader(Some(MASTER.parse().unwrap()));
-        for (input, wait) in std::iter::once((first, 0)).chain(inputs) {
+        let mut nonce = Bytes::new();
+        for (mut input, wait, is_sealed) in std::iter::once((first, 0, false)).chain(inputs) {
             now = now + Duration::from_millis(wait);
+            if let Input::Message { body, .. } = &mut input
+                && is_sealed
+            {
+                *body = with_secret(body, &nonce);
+            }
             let requested = matches!(input, Input::Request(_));
             let timeout = input == Input::Timeout;
             agent.handle(now, input);
@@ -243,9 +275,70 @@ proptest! {
                 if let Effect::Log(_, line) = effect {
                     prop_assert!(!line.contains('\n'), "not one line: {}", line);
                 }
+                if let Effect::Io(Io::Send { name, body, .. }) = effect
+                    && *name == RegisterAgentMessage::NAME
+                {
+                    nonce = RegisterAgentMessage::decode(&body[..]).unwrap().nonce.unwrap();
+                }
             }
             // A timer that stays in the past would be served for ever.
             prop_assert!(!timeout || agent.poll_timeout().is_none_or(|at| at > now));
         }
+    }
+}
+
+/// Gives an input to the agent; returns the effects but log lines.
+fn effects(agent: &mut Agent, now: Time, input: Input) -> Vec<Effect> {
+    agent.handle(now, input);
+    std::iter::from_fn(|| agent.poll_effect())
+        .filter(|effect| !matches!(effect, Effect::Log(..)))
+        .collect()
+}
+
+/// Returns the agent as its endpoint shows it.
+fn shown(agent: &mut Agent, now: Time) -> Vec<Effect> {
+    let request = Request {
+        id: RequestId(1),
+        method: "GET".to_owned(),
+        path: "/overlay-agent/overlay".to_owned(),
+        query: Default::default(),
+        accept: None,
+        body: Bytes::new(),
+        headers: Default::default(),
+    };
+    effects(agent, now, Input::Request(request))
+}
+
+proptest! {
+    /// Once the master has confirmed, messages in its name without the nonce have no effect.
+    #[test]
+    fn a_blind_sender_changes_nothing(
+        messages in prop::collection::vec((message(), prop::option::of(any::<[u8; 16]>()), 0..9000u64), 1..40),
+    ) {
+        let me = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let mut agent = Agent::new(AgentConfig::new("/cni"), me, 1);
+        let mut now = Time::default();
+        let leader = Input::Leader(Some(MASTER.parse().unwrap()));
+        let registration = effects(&mut agent, now, leader).pop();
+        let Some(Effect::Io(Io::Send { body, .. })) = registration else {
+            panic!("no registration: {registration:?}");
+        };
+        let nonce = RegisterAgentMessage::decode(body).unwrap().nonce.unwrap();
+        let from: Upid = MASTER.parse().unwrap();
+        let name = UpdateAgentOverlaysMessage::NAME.to_owned();
+        let body = with_secret(b"", &nonce);
+        effects(&mut agent, now, Input::Message { from: from.clone(), name, body });
+        let (before, timeout) = (shown(&mut agent, now), agent.poll_timeout());
+        for ((name, body), secret, wait) in messages {
+            let body = match secret {
+                Some(secret) => with_secret(&body, &secret.to_vec().into()),
+                None => body.into(),
+            };
+            now = now + Duration::from_millis(wait);
+            let effects = effects(&mut agent, now, Input::Message { from: from.clone(), name, body });
+            prop_assert_eq!(effects, []);
+            prop_assert_eq!(agent.poll_timeout(), timeout);
+        }
+        prop_assert_eq!(shown(&mut agent, now), before);
     }
 }

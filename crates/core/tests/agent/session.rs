@@ -38,6 +38,7 @@ pub struct Master {
     /// The token that the agent uses.
     token: Option<Token>,
     tokens: u8,
+    /// Sequence number of the latest message with this token.
     sequence: u64,
     /// Sequence number of the agent's latest registration.
     registration: u64,
@@ -128,7 +129,10 @@ impl Master {
             _ => PeersReceivedMessage::decode(&message[..]).unwrap().session,
         };
         let field = field.unwrap();
-        self.token = field.secret.as_deref().and_then(Token::read);
+        let token = field.secret.as_deref().and_then(Token::read);
+        if self.token != token {
+            (self.token, self.sequence) = (token, 0);
+        }
         if self.is_shown {
             self.describe(from, to, name, message, &field)
         } else {

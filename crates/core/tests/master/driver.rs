@@ -141,8 +141,18 @@ impl Driver {
         self.responses.pop().expect("no answer")
     }
 
+    /// Returns the answer to a POST request.
+    pub fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Response {
+        self.request_with_body("POST", path, &[], body.into());
+        self.responses.pop().expect("no answer")
+    }
+
     /// Makes a request without a body.
     pub fn request(&mut self, method: &str, path: &str, query: &[(&str, &str)]) {
+        self.request_with_body(method, path, query, Bytes::new());
+    }
+
+    fn request_with_body(&mut self, method: &str, path: &str, query: &[(&str, &str)], body: Bytes) {
         self.input(Input::Request(Request {
             id: RequestId(1),
             method: method.to_owned(),
@@ -153,7 +163,7 @@ impl Driver {
                 .collect(),
             accept: None,
             headers: Default::default(),
-            body: Bytes::new(),
+            body,
         }));
     }
 

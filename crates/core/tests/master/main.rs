@@ -1,6 +1,7 @@
 //! Tests of the master: transcripts (see [`testkit::transcript`]), random inputs, metrics, logs
 //! of the predecessor, and the work in large clusters.
 
+mod bounds;
 mod driver;
 mod endpoints;
 mod format;

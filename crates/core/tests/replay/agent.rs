@@ -7,12 +7,15 @@ use overlay_core::agent::Agent;
 use overlay_core::config::AgentConfig;
 use overlay_core::host_api::usage::InUse;
 use overlay_core::proto::internal::{
-    AgentRegisteredAcknowledgement, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredAcknowledgement, RegisterAgentMessage, RegistrationChallengeMessage,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::{AgentOverlayInfo, OverlayInfo};
 use overlay_core::protocol::http::{Request, RequestId};
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, EngineReport, HostReport, Input, Machine, Time, Upid};
+use overlay_core::protocol::session::{Envelope, join, seal};
+use overlay_core::{Effect, EngineReport, HostReport, Input, Io, Machine, Time, Upid};
+use prost::Message;
 
 use crate::fixture;
 use crate::messages::{agent_overlay, overlay_info, packed, peer, version};
@@ -24,6 +27,10 @@ struct Player {
     requests: u64,
     host: u64,
     engine: u64,
+    /// Nonce in the latest registration.
+    nonce: Bytes,
+    /// Messages of the master.
+    sent: u64,
     played: String,
 }
 
@@ -40,13 +47,26 @@ impl Player {
             requests: 0,
             host: 0,
             engine: 0,
+            nonce: Bytes::new(),
+            sent: 0,
             played: String::new(),
         }
     }
 
+    /// A message of the master arrives, sealed as one of the session.
     fn message<M: Named>(&mut self, message: &M) {
-        let body = Bytes::from(message.encode_to_vec());
         let from = "overlay-master@10.0.0.250:5050".parse().unwrap();
+        let me = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        self.sent += 1;
+        let envelope = Envelope {
+            sender: &from,
+            receiver: &me,
+            name: M::NAME,
+            nonce: None,
+            token: None,
+        };
+        let session = seal(&envelope, Some(&self.nonce), self.sent, None);
+        let body = join(&message.encode_to_vec().into(), &session);
         self.input(
             M::NAME,
             &body,
@@ -122,6 +142,10 @@ impl Player {
             match effect {
                 Effect::ApplyHost { generation, .. } => self.host = generation,
                 Effect::ApplyEngine { generation, .. } => self.engine = generation,
+                Effect::Io(Io::Send { name, body, .. }) if name == RegisterAgentMessage::NAME => {
+                    let registration = RegisterAgentMessage::decode(body).unwrap();
+                    self.nonce = registration.nonce.unwrap();
+                }
                 _ => {}
             }
         }
@@ -162,6 +186,11 @@ fn an_agent_says_what_was_recorded() {
     let leader = Upid::new("master", "10.0.0.250:5050".parse().unwrap());
     player.input("leader", b"", Input::Leader(Some(leader)));
     player.timer();
+    player.message(&RegistrationChallengeMessage {
+        token: vec![7; 24].into(),
+        answers: 2,
+        ..Default::default()
+    });
     player.message(&UpdateAgentOverlaysMessage {
         overlays: overlays(),
         problems: vec!["no room in web".into()],

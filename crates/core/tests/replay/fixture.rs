@@ -66,8 +66,17 @@ pub fn input(title: &str, body: &[u8]) -> String {
 /// the desired state of a host, which does not leave the process.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Io(Io::Send { to, name, body, .. }) => {
-            format!("send {to} {name}\n{}", hex(body, "    "))
+        Effect::Io(Io::Send {
+            to,
+            name,
+            body,
+            session,
+        }) => {
+            let session = match session.is_empty() {
+                true => String::new(),
+                false => format!("  session\n{}", hex(session, "    ")),
+            };
+            format!("send {to} {name}\n{}{session}", hex(body, "    "))
         }
         Effect::Io(Io::Link { to, reconnect }) => {
             format!("link {to}{}\n", if *reconnect { " anew" } else { "" })

@@ -23,11 +23,11 @@ use super::nexthop;
 use super::parse::{self, Entry};
 use super::request::{family, link_named};
 use super::sysctl;
-use crate::reconcile::MAIN_TABLE;
 use crate::reconcile::observed::{
-    Device, DeviceKind, DockerBridge, FdbEntry, Kernel, Leftover, MesosBridge, Neighbour, Nexthop,
-    Route, Rule, Underlay,
+    Device, DeviceKind, DockerBridge, FdbEntry, HostNetwork, HostNetworks, Kernel, Leftover,
+    MesosBridge, Neighbour, Nexthop, Route, Rule, Underlay,
 };
+use crate::reconcile::{MAIN_TABLE, Unassigned};
 
 /// Address families, IPv4 first.
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
@@ -64,6 +64,33 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         docker_bridges: docker_bridges(netlink, desired)
             .await
             .map_err(cannot_read("bridges"))?,
+        networks: networks(netlink, name)
+            .await
+            .map_err(cannot_read("addresses"))?,
+    })
+}
+
+/// Reads what is known of a host before any overlay is known.
+///
+/// # Errors
+/// A part cannot be read; a sentence for operators.
+pub(crate) async fn unassigned(netlink: &Netlink) -> Result<Unassigned, String> {
+    let cannot_read =
+        |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
+    let names = stale_devices(netlink, None).await;
+    let mut vteps = BTreeMap::new();
+    for name in names.map_err(cannot_read("VXLAN devices"))? {
+        let vtep = device(netlink, &name).await;
+        if let Some(vtep) = vtep.map_err(cannot_read("VXLAN device"))? {
+            vteps.insert(name, vtep);
+        }
+    }
+    Ok(Unassigned {
+        vteps,
+        rules: rules(netlink).await.map_err(cannot_read("rules"))?,
+        networks: networks(netlink, None)
+            .await
+            .map_err(cannot_read("addresses"))?,
     })
 }
 
@@ -365,6 +392,56 @@ async fn bridges(
         }
     }
     Ok(bridges)
+}
+
+/// Reads the networks of all devices but ours: VXLAN devices and overlays' bridges. `vtep` is
+/// the name of the desired VTEP.
+async fn networks(netlink: &Netlink, vtep: Option<&str>) -> Result<HostNetworks, Error> {
+    let mut filter = AddressMessage::default();
+    filter.header.family = AddressFamily::Unspec;
+    let objects = netlink
+        .dump(RouteNetlinkMessage::GetAddress(filter))
+        .await?;
+    let mut of_devices = BTreeMap::<u32, Vec<IpNet>>::new();
+    for object in objects {
+        let RouteNetlinkMessage::NewAddress(message) = object else {
+            continue;
+        };
+        let net = parse::address(&message)
+            .filter(|net| !net.addr().is_loopback() && !parse::is_link_local(net.addr()));
+        let nets = of_devices.entry(message.header.index).or_default();
+        nets.extend(net);
+    }
+    of_devices.retain(|_, nets| !nets.is_empty());
+    let mut networks = HostNetworks::new();
+    for (index, nets) in of_devices {
+        let query = LinkUnspec::new_with_index(index).build();
+        // A device that is gone has no networks any more.
+        let Some(message) = link(netlink, query).await? else {
+            continue;
+        };
+        if let Some(device) = name(&message).filter(|name| !is_ours(name, &message, vtep)) {
+            let network = |net| HostNetwork {
+                net,
+                device: device.to_owned(),
+            };
+            networks.extend(nets.into_iter().map(network));
+        }
+    }
+    Ok(networks)
+}
+
+/// Returns whether a device belongs to the overlays, now or before.
+fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
+    let is_vtep = match parse::kind(message) {
+        DeviceKind::Vxlan {
+            vni: Some(vni),
+            port: VXLAN_PORT,
+            ..
+        } => name == vtep_name(vni),
+        _ => false,
+    };
+    is_vtep || Some(name) == vtep || parse_bridge_name(name).is_some()
 }
 
 /// Reads the devices with the names of desired bridges of Mesos.

@@ -304,7 +304,7 @@ mod tests {
     use super::*;
     use crate::kernel::tests::sent_by_kernel;
     use crate::reconcile::{NewRoute, Op};
-    use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
+    use overlay_core::host_api::desired::{Desired, Mac, Overlay, Peer, Vtep};
 
     const INDEX: u32 = 7;
 
@@ -331,12 +331,17 @@ mod tests {
             mtu: None,
         };
         let peers = Some(Arc::new([peer(2), peer(3)].into()));
+        let dcos = Overlay {
+            ranges: vec!["9.0.0.0/8".parse().unwrap()],
+            ..Overlay::default()
+        };
         let desired = Desired {
             vtep: Some(vtep),
+            overlays: [("dcos".to_owned(), dcos)].into(),
             peers,
             ..Desired::default()
         };
-        ExpectedState::new(&desired, Some(INDEX), None, &[], None)
+        ExpectedState::new(&desired, Some(INDEX), None, &[], &Default::default(), None)
     }
 
     /// Event about a neighbour with this agent's address and that agent's hardware address.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, Mac};
+use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
@@ -36,6 +37,10 @@ fn mac(addresses: &BTreeSet<IpNet>) -> Mac {
 /// Plans Mesos's bridges.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     for (name, addresses) in desired.mesos_bridges_with_ipv6() {
+        let refused = |overlay| plan.refused.contains_key(overlay);
+        if parse_bridge_name(name).is_some_and(|(_, overlay)| refused(overlay)) {
+            continue;
+        }
         let device: Arc<str> = name.into();
         let missing = match kernel.mesos_bridges.get(name) {
             None => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, VXLAN_PORT, Vtep};
 
+use super::limits::Limits;
 use super::nexthops::Nexthops;
 use super::observed::{Device, DeviceKind, Kernel};
 use super::op::{DeviceChange, NewDevice, Op};
@@ -16,6 +17,16 @@ use super::wanted::Wanted;
 /// Plans the device and everything on it. `max_mtu` is the largest MTU that fits into the
 /// underlay.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, max_mtu: Option<u32>, plan: &mut Plan) {
+    let vtep = super::vtep_with_mtu(desired, max_mtu);
+    let limits = vtep
+        .as_ref()
+        .map(|vtep| Limits::new(desired, vtep, &plan.draining, &kernel.networks));
+    if let (Some(vtep), Some(limits)) = (&vtep, &limits) {
+        plan.obstacle = limits.vtep_fault(&vtep.name);
+        if plan.obstacle.is_some() {
+            return;
+        }
+    }
     // Containers of removed overlays use the device until they end.
     let stale = kernel
         .stale_devices
@@ -24,12 +35,12 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, max_mtu: Option<u32>, pla
     for name in stale.collect::<Vec<_>>() {
         plan.ops.push(Op::RemoveDevice(name.as_str().into()));
     }
-    let Some(vtep) = &super::vtep_with_mtu(desired, max_mtu) else {
+    let (Some(vtep), Some(limits)) = (&vtep, limits) else {
         return;
     };
     // As long as the peers are unknown the wanted objects are the existing ones, so they are
     // read before anything is removed.
-    let wanted = Wanted::new(desired, vtep, kernel.device.as_ref(), plan);
+    let wanted = Wanted::new(desired, vtep, limits, kernel.device.as_ref(), plan);
     let name: Arc<str> = vtep.name.as_str().into();
     if let Some(mut device) = link(vtep, &name, kernel.device.as_ref(), plan) {
         addresses(vtep, &name, &mut device, plan);

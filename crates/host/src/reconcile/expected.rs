@@ -13,8 +13,9 @@ use overlay_core::host_api::names::vtep_name;
 
 use super::constants::{MAIN_PRIORITY, PROTOCOL};
 use super::events::{Change, Event, Link, NexthopEvent, Reaction, Subject};
+use super::limits::Limits;
 use super::nexthops;
-use super::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Underlay};
+use super::observed::{DeviceKind, FdbEntry, HostNetworks, Neighbour, Route, Rule, Underlay};
 use super::op::Op;
 use super::peers;
 use super::rules;
@@ -62,20 +63,22 @@ struct UnderlayDevice {
 
 impl ExpectedState {
     /// Returns the state after a reconciliation with `desired`. `index` is the index of the
-    /// VXLAN device, `nexthops` are the ids of our nexthop objects.
+    /// VXLAN device, `networks` are those of other devices, `nexthops` are the ids of our nexthop objects.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
         underlay: Option<&Underlay>,
         draining: &[Draining],
+        networks: &HostNetworks,
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
         let vtep = super::vtep_with_mtu(desired, underlay.map(super::max_inner_mtu))
             .filter(|_| is_internal);
-        let peers = vtep
-            .as_ref()
-            .map(|vtep| Wanted::new(desired, vtep, None, &mut Plan::default()));
+        let peers = vtep.as_ref().map(|vtep| {
+            let limits = Limits::new(desired, vtep, draining, networks);
+            Wanted::new(desired, vtep, limits, None, &mut Plan::default())
+        });
         let rules = rules::wanted(desired)
             .into_iter()
             .map(|(from, overlay)| (from, overlay.to_owned()));
@@ -117,8 +120,7 @@ impl ExpectedState {
             return None;
         }
         let (from, to) = (from.peers.as_ref()?, to.peers.as_ref()?);
-        let objects = &mut self.peers.objects;
-        let ops = peers::change(from, to, vtep, objects, &mut self.nexthops)?;
+        let ops = peers::change(from, to, vtep, &mut self.peers, &mut self.nexthops)?;
         Some((index, ops))
     }
 
@@ -225,7 +227,8 @@ impl ExpectedState {
                 // device may have replaced ours.
                 is_right == change.is_gone()
             }
-            None => !change.is_gone() && is_on_vtep && self.peers.peers_known && is_ours(route),
+            None if change.is_gone() || !is_on_vtep || !is_ours(route) => false,
+            None => self.peers.peers_known || !self.peers.limits.permit_route(route.key()),
         }
     }
 

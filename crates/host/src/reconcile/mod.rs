@@ -12,20 +12,24 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::collections::BTreeMap;
+
 use overlay_core::host_api::desired::{Backend, Desired, Vtep};
 use overlay_core::util::family::Family;
 
 use crate::cni::content;
 
 use constants::VXLAN_OVERHEAD;
-use observed::{Observed, Underlay};
+use observed::{Kernel, Observed, Underlay};
 
 mod bridges;
 mod constants;
 mod device;
 mod events;
 mod expected;
+mod first_aid;
 mod leftovers;
+mod limits;
 mod nexthops;
 pub mod observed;
 mod op;
@@ -41,6 +45,7 @@ mod wanted;
 pub use constants::{MAIN_TABLE, PROTOCOL, RULE_PRIORITY};
 pub use events::{Change, Event, Link, NexthopEvent, Object, Reaction, Subject};
 pub use expected::ExpectedState;
+pub use first_aid::{Unassigned, first_aid};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
     ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope,
@@ -57,6 +62,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         forwarding(desired, observed, &mut plan);
     }
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
+        plan.refused = refused(desired, kernel);
         leftovers::plan(desired, observed, kernel, &mut plan);
         device::plan(desired, kernel, max_mtu, &mut plan);
         tx_checksum(desired, observed, &mut plan);
@@ -67,6 +73,16 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     check_mtu(desired, observed, &mut plan);
     write_cni(desired, observed, max_mtu, &mut plan);
     plan
+}
+
+/// Returns the overlays whose bridges collide with networks of the host.
+fn refused(desired: &Desired, kernel: &Kernel) -> BTreeMap<String, String> {
+    let overlays = desired.overlays.iter();
+    let refused = overlays.filter_map(|(name, overlay)| {
+        let fault = limits::bridge_fault(overlay, &kernel.networks)?;
+        Some((name.clone(), fault))
+    });
+    refused.collect()
 }
 
 /// Plans the place where checksums are computed. By default it is the underlay's network card.
@@ -156,10 +172,14 @@ fn write_cni(desired: &Desired, observed: &Observed, max_mtu: Option<u32>, plan:
     for (overlay, content) in wanted {
         let file = files.get(overlay);
         if file.is_none_or(|file| file.content != content) {
-            plan.ops.push(Op::WriteCni {
+            let op = Op::WriteCni {
                 overlay: overlay.to_owned(),
                 content,
-            });
+            };
+            match plan.refused.contains_key(overlay) {
+                true => plan.left_out.push(op),
+                false => plan.ops.push(op),
+            }
         }
     }
 }

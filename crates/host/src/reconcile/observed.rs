@@ -75,6 +75,20 @@ pub struct Kernel {
     pub mesos_bridges: BTreeMap<String, MesosBridge>,
     /// Existing bridges of Docker that are desired.
     pub docker_bridges: BTreeMap<String, DockerBridge>,
+    /// Networks of devices that are not ours.
+    pub networks: HostNetworks,
+}
+
+/// Networks of a host's devices.
+pub type HostNetworks = BTreeSet<HostNetwork>;
+
+/// Network that a host reaches without a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostNetwork {
+    /// The host's address in the network, with the prefix length of the network.
+    pub net: IpNet,
+    /// Name of the device.
+    pub device: String,
 }
 
 /// Nexthop object: a gateway to which routes refer by a number.

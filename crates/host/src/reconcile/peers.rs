@@ -14,8 +14,8 @@ use super::observed::{Device, Route};
 use super::op::{NewRoute, OldRoute, Op, RouteKey};
 use super::types::Plan;
 use super::wanted::{
-    PERMANENT_ENTRY, PeerObjects, Wanted, default_metric, has_default_metric, is_ours, is_self,
-    permanent_neighbour,
+    PERMANENT_ENTRY, PeerObjects, PeerProblems, Wanted, default_metric, has_default_metric,
+    is_ours, is_self, permanent_neighbour,
 };
 
 /// Plans the difference between the wanted objects and those of a device. Where the kernel
@@ -40,7 +40,8 @@ fn neighbours(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan
         }
     }
     for (ip, neighbour) in &device.neighbours {
-        if wanted.peers_known && neighbour.permanent && !objects.neighbours.contains_key(ip) {
+        let is_stale = wanted.peers_known || !wanted.limits.permit_neighbour(*ip);
+        if is_stale && neighbour.permanent && !objects.neighbours.contains_key(ip) {
             plan.ops.push(Op::RemoveNeighbour(name.clone(), *ip));
         }
     }
@@ -51,7 +52,8 @@ fn fdb(wanted: &Wanted, name: &Arc<str>, device: &Device, plan: &mut Plan) {
     for ((mac, dst), entry) in &device.fdb {
         // A wrong destination of a wanted address is replaced: the kernel has only one for
         // each address, except for flooding. Learned entries expire by themselves.
-        if wanted.peers_known && entry.permanent && !objects.fdb.contains_key(mac) {
+        let is_stale = wanted.peers_known || !wanted.limits.permit_destination(*dst);
+        if is_stale && entry.permanent && !objects.fdb.contains_key(mac) {
             plan.ops.push(Op::RemoveFdb(name.clone(), *mac, *dst));
         }
     }
@@ -140,7 +142,9 @@ impl<'a> RouteDifferences<'a> {
         let unwanted = rest.filter(|route| is_ours(route) && !is_in_use(route));
         differences.stale.extend(unwanted);
         if !wanted.peers_known {
-            differences.stale.clear();
+            // What no list of peers can contain was never right.
+            let is_possible = |route: &Route| wanted.limits.permit_route(route.key());
+            differences.stale.retain(|route| !is_possible(route));
         }
         differences
     }
@@ -229,8 +233,8 @@ impl<'a> ChangedPeers<'a> {
     }
 }
 
-/// Plans the change of a few peers, and updates `objects` and the ids of our nexthop objects
-/// accordingly. `objects` are the objects of all peers of `from`, which the device has. The
+/// Plans the change of a few peers, and updates the objects in `wanted` and the ids of our nexthop
+/// objects accordingly. The objects are those of all peers of `from`, which the device has. The
 /// result is the difference between the objects of the changed peers before and after.
 ///
 /// Returns `None` if a full reconciliation has to decide, because:
@@ -243,15 +247,18 @@ pub(super) fn change(
     from: &PeerMap,
     to: &PeerMap,
     vtep: &Vtep,
-    objects: &mut PeerObjects,
+    wanted: &mut Wanted,
     nexthops: &mut Option<BTreeSet<u32>>,
 ) -> Option<Vec<Op>> {
     let changed = ChangedPeers::between(from, to)?;
-    let mut problems = Vec::new();
+    let Wanted {
+        objects, limits, ..
+    } = wanted;
+    let mut problems = PeerProblems::default();
     let mut objects_of = |peers: &[(Ipv4Addr, &Peer)]| {
         let mut objects = PeerObjects::default();
         for (ip, peer) in peers.iter().filter(|(_, peer)| !is_self(peer, vtep)) {
-            objects.add(*ip, peer, vtep, &mut problems);
+            objects.add(*ip, peer, vtep, limits, &mut problems);
         }
         objects
     };

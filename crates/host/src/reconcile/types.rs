@@ -1,5 +1,6 @@
 //! The planner's result.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -17,6 +18,12 @@ pub struct Plan {
     pub obstacle: Option<String>,
     /// Other parts that cannot be made as desired.
     pub problems: Vec<Problem>,
+    /// Number of the problems with single peers.
+    pub peer_problems: usize,
+    /// Overlays whose bridges cannot be made as desired, each with the reason in a sentence.
+    pub refused: BTreeMap<String, String>,
+    /// Operations that are left out for overlays in `refused`.
+    pub left_out: Vec<Op>,
     /// Removed overlays that still have containers.
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.

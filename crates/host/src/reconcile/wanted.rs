@@ -9,6 +9,7 @@ use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::constants::{DEFAULT_METRIC6, MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
+use super::limits::Limits;
 use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
 use super::types::Plan;
@@ -36,6 +37,44 @@ pub(super) struct Wanted {
     pub(super) peers_known: bool,
     /// Ranges of removed overlays that still have containers: routes into them stay.
     pub(super) draining_ranges: Vec<IpNet>,
+    pub(super) limits: Limits,
+}
+
+/// Number of sentences about peers with problems. The others are counted.
+const SENTENCES: usize = 3;
+
+/// Problems with single peers.
+#[derive(Debug, Default)]
+pub(super) struct PeerProblems {
+    problems: Vec<Problem>,
+    /// Number of all problems.
+    count: usize,
+}
+
+impl PeerProblems {
+    /// Returns whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn add(&mut self, kind: ProblemKind, object: String, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.problems.len() < SENTENCES {
+            self.problems.push(Problem::new(kind, object, text()));
+        }
+    }
+
+    /// Adds the problems to those of a plan.
+    fn report(self, plan: &mut Plan) {
+        plan.peer_problems = self.problems.len();
+        plan.problems.extend(self.problems);
+        if let Some(more @ 1..) = self.count.checked_sub(SENTENCES) {
+            let text = format!("cannot add peer or route: {more} more like that");
+            let problem = Problem::new(ProblemKind::FurtherOperations, "peers", text);
+            plan.problems.push(problem);
+            plan.peer_problems += 1;
+        }
+    }
 }
 
 impl Wanted {
@@ -44,22 +83,27 @@ impl Wanted {
     pub(super) fn new(
         desired: &Desired,
         vtep: &Vtep,
+        limits: Limits,
         device: Option<&Device>,
         plan: &mut Plan,
     ) -> Wanted {
         let ranges = plan.draining.iter().flat_map(|part| part.ranges.clone());
         let mut wanted = Wanted {
             draining_ranges: ranges.collect(),
+            limits,
             ..Wanted::default()
         };
+        let (objects, limits) = (&mut wanted.objects, &wanted.limits);
         match (&desired.peers, device) {
             (None, None) => {}
-            (None, Some(device)) => wanted.objects.add_existing(device, vtep),
+            (None, Some(device)) => objects.add_existing(device, vtep, limits),
             (Some(peers), _) => {
                 wanted.peers_known = true;
+                let mut problems = PeerProblems::default();
                 for (ip, peer) in peers.iter().filter(|(_, peer)| !is_self(peer, vtep)) {
-                    wanted.objects.add(*ip, peer, vtep, &mut plan.problems);
+                    objects.add(*ip, peer, vtep, limits, &mut problems);
                 }
+                problems.report(plan);
             }
         }
         wanted
@@ -67,22 +111,29 @@ impl Wanted {
 }
 
 impl PeerObjects {
-    /// Adds the peers' objects on a device that we can recreate.
-    fn add_existing(&mut self, device: &Device, vtep: &Vtep) {
+    /// Adds the peers' objects on a device that we can recreate, and that can be right.
+    fn add_existing(&mut self, device: &Device, vtep: &Vtep, limits: &Limits) {
         let neighbours = device.neighbours.iter();
-        for (ip, neighbour) in neighbours.filter(|(_, neighbour)| neighbour.permanent) {
+        let stays = |(ip, neighbour): &(&IpAddr, &Neighbour)| {
+            neighbour.permanent && limits.permit_neighbour(**ip)
+        };
+        for (ip, neighbour) in neighbours.filter(stays) {
             self.neighbours.extend(neighbour.mac.map(|mac| (*ip, mac)));
         }
         for ((mac, dst), _) in device.fdb.iter().filter(|(_, entry)| entry.permanent) {
-            if let IpAddr::V4(dst) = dst {
+            if let IpAddr::V4(dst) = dst
+                && limits.permit_destination((*dst).into())
+            {
                 self.fdb.insert(*mac, *dst);
             }
         }
         let is_reachable = |via: &IpAddr| vtep.addresses.iter().any(|own| own.contains(via));
         // We never create a route with another metric. Created again with our metric, it would
         // replace the right one.
-        let is_like_ours =
-            |route: &&Route| is_ours(route) && route.plain && has_default_metric(route);
+        let is_like_ours = |route: &&Route| {
+            let is_plain = route.plain && has_default_metric(route);
+            is_ours(route) && is_plain && limits.permit_route(route.key())
+        };
         for route in device.routes.iter().filter(is_like_ours) {
             let via = route.via.filter(is_reachable);
             self.routes.extend(via.map(|via| (route.key(), via)));
@@ -95,8 +146,13 @@ impl PeerObjects {
         ip: Ipv4Addr,
         peer: &Peer,
         vtep: &Vtep,
-        problems: &mut Vec<Problem>,
+        limits: &Limits,
+        problems: &mut PeerProblems,
     ) {
+        if let Some(fault) = limits.peer_fault(ip, peer) {
+            let text = || format!("cannot add peer {ip}: {fault}");
+            return problems.add(ProblemKind::Peer, ip.to_string(), text);
+        }
         let has = |family: Family| vtep.addresses.iter().any(|own| family.includes(*own));
         for vtep_ip in peer.vtep_ips.iter().filter(|ip| has(Family::from(**ip))) {
             self.contested |= self.neighbours.insert(*vtep_ip, peer.vtep_mac).is_some();
@@ -114,22 +170,27 @@ impl PeerObjects {
             if !has(family) {
                 continue;
             }
-            let key = RouteKey {
-                table: MAIN_TABLE,
-                dst: subnet.trunc(),
+            let via = peer.vtep_ips.iter().find(|ip| family.includes(**ip));
+            let fault = match via {
+                None => Some("no VTEP address of its family".to_owned()),
+                Some(_) => limits
+                    .subnet_fault(*subnet)
+                    .map(|fault| format!("it {fault}")),
             };
-            match peer.vtep_ips.iter().find(|ip| family.includes(**ip)) {
-                Some(via) => self.contested |= self.routes.insert(key, *via).is_some(),
-                None => {
-                    let text = format!(
-                        "cannot add route {subnet}: peer {ip} has this subnet, but no VTEP address of its \
-                         family"
-                    );
-                    problems.push(Problem::new(
-                        ProblemKind::PeerSubnet,
-                        subnet.to_string(),
-                        text,
-                    ));
+            match (via, fault) {
+                (Some(via), None) => {
+                    let key = RouteKey {
+                        table: MAIN_TABLE,
+                        dst: subnet.trunc(),
+                    };
+                    self.contested |= self.routes.insert(key, *via).is_some();
+                }
+                (_, fault) => {
+                    let fault = fault.unwrap_or_default();
+                    let text = || {
+                        format!("cannot add route {subnet}: peer {ip} has this subnet, but {fault}")
+                    };
+                    problems.add(ProblemKind::PeerSubnet, subnet.to_string(), text);
                 }
             }
         }

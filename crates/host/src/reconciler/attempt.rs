@@ -15,7 +15,7 @@ use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
 use crate::progress;
-use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
+use crate::reconcile::observed::{CniFile, HostNetworks, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
     nexthops_after, plan,
@@ -31,6 +31,10 @@ pub(super) struct Attempt<'a> {
     failures: Failures<'a>,
     /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
+    /// Networks of the host's other devices.
+    networks: HostNetworks,
+    /// Number of failures that are problems with single peers.
+    peer_problems: usize,
     /// True if an operation met an object that another program had just created or removed.
     raced: bool,
     /// Failed operations that a quick check would find again.
@@ -48,6 +52,8 @@ impl<'a> Attempt<'a> {
             cni_obstacles: BTreeSet::new(),
             failures: Failures::new(desired),
             nexthops: None,
+            networks: HostNetworks::new(),
+            peer_problems: 0,
             raced: false,
             failed: Vec::new(),
             rejected: Vec::new(),
@@ -60,6 +66,11 @@ impl<'a> Attempt<'a> {
 
     pub(super) fn has_raced(&self) -> bool {
         self.raced
+    }
+
+    /// Returns the number of failures that are problems with single peers.
+    pub(super) fn peer_problems(&self) -> usize {
+        self.peer_problems
     }
 
     pub(super) fn rejected(&self) -> &[Op] {
@@ -104,6 +115,15 @@ impl<'a> Attempt<'a> {
         for problem in &plan.problems {
             self.failures.add(Scope::Host, problem.clone());
         }
+        for (overlay, sentence) in &plan.refused {
+            let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
+        }
+        self.failed.extend(plan.left_out.iter().cloned());
+        self.peer_problems = plan.peer_problems;
+        self.networks = observed
+            .kernel
+            .map_or_else(HostNetworks::new, |kernel| kernel.networks);
         plan
     }
 
@@ -244,6 +264,7 @@ impl<'a> Attempt<'a> {
             index,
             self.underlay.as_ref(),
             draining,
+            &self.networks,
             self.nexthops.clone(),
         );
         for (name, addresses) in self.desired.mesos_bridges_with_ipv6() {

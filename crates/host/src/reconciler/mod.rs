@@ -128,7 +128,7 @@ struct KernelReconciler {
 
 /// Returns a new event loop. Each use has its own event loop and netlink socket, so that a
 /// broken socket is not reused.
-fn event_loop() -> io::Result<Runtime> {
+pub(crate) fn event_loop() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -193,7 +193,10 @@ impl KernelReconciler {
         self.underlay = attempt.take_underlay();
         self.cni_obstacles = attempt.take_cni_obstacles();
         self.draining = draining;
-        let (failures, rejected) = (attempt.failures().count(), attempt.take_rejected());
+        // A peer that collides with the host is like one that the kernel rejects: the others
+        // do not depend on it.
+        let failures = attempt.failures().count() - attempt.peer_problems();
+        let rejected = attempt.take_rejected();
         let removed = self.draining.iter().filter(|part| part.is_removed());
         let report = HostReport {
             operations,

@@ -1,7 +1,7 @@
 use super::super::announced::Names;
 use super::super::assignment::OverlayAssignment;
 use super::*;
-use crate::host_api::desired::{Overlay, Vtep};
+use crate::host_api::desired::Overlay;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::internal::{Peer, PeerSubnet};
 use proptest::prelude::*;

@@ -50,6 +50,8 @@ pub struct Leadership {
     peers: Peers,
     /// Ends of provisional allocations, by agent; some agents may not be provisional any more.
     provisional_until: BTreeMap<Ipv4Addr, Time>,
+    /// Time at which a provisional agent made room for another one; `None`: never.
+    provisional_replaced: Option<Time>,
 }
 
 /// The time at which an answer can be sent.
@@ -82,6 +84,7 @@ impl Leadership {
             pushes: UnconfirmedPushes::default(),
             peers,
             provisional_until: BTreeMap::new(),
+            provisional_replaced: None,
         };
         let provisional: Vec<_> = leadership.ledger.provisional().collect();
         for ip in provisional {

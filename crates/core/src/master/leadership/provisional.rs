@@ -25,6 +25,11 @@ const LIMIT: usize = 64;
 /// Time after the latest registration after which a provisional allocation ends. Agents of
 /// earlier releases try again after 10 minutes at most.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Time after the latest registration after which a provisional agent makes room for another
+/// one. Agents show that they received their list within seconds.
+const PROBATION: Duration = Duration::from_secs(30);
+/// Shortest time between two provisional agents that make room: each costs a connection.
+const REPLACEMENT: Duration = Duration::from_millis(500);
 /// Shortest time between two registrations of an agent that are handled. Agents wait longer, so
 /// more are repetitions.
 const REPETITION: Duration = Duration::from_millis(100);
@@ -35,8 +40,8 @@ impl Leadership {
     /// # Errors
     /// Why the registration is not served. The text continues a sentence.
     pub(super) fn trust_of(
-        &self,
-        parts: &MasterParts<'_>,
+        &mut self,
+        parts: &mut MasterParts<'_>,
         registration: &Registration,
     ) -> Result<Trust, String> {
         if registration.proof != SenderProof::None {
@@ -54,12 +59,41 @@ impl Leadership {
         match self.ledger.trust(registration.ip) {
             Some(Trust::Confirmed) if self.is_optional(parts) => Ok(Trust::Legacy),
             Some(trust) => Ok(trust),
-            None if self.ledger.provisional().len() < LIMIT => Ok(Trust::Provisional),
+            None if registration.ip == parts.confirmed.me().address.ip() => Err(
+                "its address is that of this master, whose agent confirms its registration"
+                    .to_owned(),
+            ),
+            None if self.has_provisional_room(parts) => Ok(Trust::Provisional),
             None => Err(format!(
                 "{LIMIT} agents of earlier releases have not shown yet that they receive what is \
                  sent to them, and no more are admitted"
             )),
         }
+    }
+
+    /// Returns whether there is room for one more provisional agent. If there is none, one that
+    /// is gone or that has shown nothing for a while makes room, so that made-up ones do not keep
+    /// others out for long.
+    fn has_provisional_room(&mut self, parts: &mut MasterParts<'_>) -> bool {
+        if self.ledger.provisional().len() < LIMIT {
+            return true;
+        }
+        let now = parts.out.now();
+        let is_early = |at| now.since(at) < REPLACEMENT;
+        if self.provisional_replaced.is_some_and(is_early) {
+            return false;
+        }
+        let sessions = &parts.sessions;
+        let useless = self.ledger.provisional().find(|ip| {
+            let session = sessions.get(*ip);
+            session.is_none_or(|session| {
+                !session.is_connected || now.since(session.registered_at) >= PROBATION
+            })
+        });
+        let Some(ip) = useless else { return false };
+        self.provisional_replaced = Some(now);
+        self.end_provisional(parts, ip, "another one registers");
+        true
     }
 
     fn is_optional(&self, parts: &MasterParts<'_>) -> bool {

@@ -279,6 +279,21 @@ fn contradictions_are_errors() {
     );
 }
 
+/// The next revision would be 0, and every agent would ignore it.
+#[test]
+fn a_revision_that_cannot_grow_is_damage() {
+    let state = |revision| State {
+        networks: Some(StoredNetworks {
+            revision: Some(revision),
+            ..StoredNetworks::default()
+        }),
+        ..State::default()
+    };
+    let error = recover(&file(WEB), state(u64::MAX)).unwrap_err();
+    assert!(error.contains("revision 18446744073709551615"), "{error}");
+    assert!(recover(&file(WEB), state(1_000_000)).is_ok());
+}
+
 #[test]
 fn differences_from_the_last_leader_are_noted() {
     let before = NetworkConfig {

@@ -122,7 +122,7 @@ impl MacInput<'_> {
 
 /// Reads one key.
 fn key(text: &str) -> Result<Key, String> {
-    let is_hex = text.len() % 2 == 0 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let bytes = if is_hex {
         base16ct::mixed::decode_vec(text).ok()
     } else {

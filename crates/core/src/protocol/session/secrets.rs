@@ -143,7 +143,7 @@ impl NonceSource {
     /// Creates a source of nonces.
     pub fn new(seed: &Seed) -> NonceSource {
         NonceSource {
-            seed: seed.clone(),
+            seed: *seed,
             count: 0,
         }
     }
@@ -170,7 +170,7 @@ impl TokenIssuer {
     /// Creates an issuer. Tokens of another seed are invalid.
     pub fn new(seed: &Seed) -> TokenIssuer {
         TokenIssuer {
-            seed: seed.clone(),
+            seed: *seed,
             last: Issue(0),
         }
     }

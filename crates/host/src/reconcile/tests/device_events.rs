@@ -114,6 +114,7 @@ fn a_port_that_leaves_a_draining_bridge_needs_a_reconciliation() {
         Some(INDEX),
         None,
         &[draining(40), draining(41)],
+        &Default::default(),
         None,
     );
     let port = |bridge, gone| Event {
@@ -159,7 +160,14 @@ fn the_underlay_must_be_as_measured() {
             backend,
             ..desired(&[2])
         };
-        let expected = ExpectedState::new(&desired, Some(INDEX), Some(&eth0), &[], None);
+        let expected = ExpectedState::new(
+            &desired,
+            Some(INDEX),
+            Some(&eth0),
+            &[],
+            &Default::default(),
+            None,
+        );
         assert_reactions(
             &expected,
             &[
@@ -177,7 +185,8 @@ fn the_underlay_must_be_as_measured() {
                 ),
             ],
         );
-        let unknown = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+        let unknown =
+            ExpectedState::new(&desired, Some(INDEX), None, &[], &Default::default(), None);
         assert_reactions(&unknown, &[(Ignore, link(2, 1400, false))]);
     }
 }
@@ -224,7 +233,14 @@ fn the_device_must_match_in_every_property() {
         device: "eth0".into(),
         mtu: 1400,
     };
-    let fitted = ExpectedState::new(&desired, Some(INDEX), Some(&eth0), &[], None);
+    let fitted = ExpectedState::new(
+        &desired,
+        Some(INDEX),
+        Some(&eth0),
+        &[],
+        &Default::default(),
+        None,
+    );
     let of = |mtu| vxlan(Some(1024), 64000, false, mtu, false);
     assert_reactions(
         &fitted,
@@ -234,7 +250,7 @@ fn the_device_must_match_in_every_property() {
             (Reconcile, of(1450)),
         ],
     );
-    let unknown = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    let unknown = ExpectedState::new(&desired, Some(INDEX), None, &[], &Default::default(), None);
     assert_reactions(&unknown, &[(Ignore, of(1350)), (Ignore, of(1450))]);
 }
 

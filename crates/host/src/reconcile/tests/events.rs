@@ -5,7 +5,14 @@ use super::super::tests::*;
 const INDEX: u32 = 7;
 
 pub(super) fn expected() -> ExpectedState {
-    ExpectedState::new(&desired(&[2]), Some(INDEX), None, &[], None)
+    ExpectedState::new(
+        &desired(&[2]),
+        Some(INDEX),
+        None,
+        &[],
+        &Default::default(),
+        None,
+    )
 }
 
 fn reaction(event: &Event) -> Reaction {
@@ -177,7 +184,7 @@ fn events_of_a_data_plane_that_another_program_manages_are_ignored() {
         backend: Backend::External,
         ..desired(&[2])
     };
-    let expected = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    let expected = ExpectedState::new(&desired, Some(INDEX), None, &[], &Default::default(), None);
     let event = gone(address(INDEX, "44.128.0.1/20"));
     assert_eq!(expected.reaction(&event), Reaction::Ignore);
 }
@@ -271,7 +278,7 @@ fn an_operators_routes_over_the_device_are_ignored() {
         ],
     );
     // A route without a single device does not match an absent VTEP.
-    let without = ExpectedState::new(&desired(&[2]), None, None, &[], None);
+    let without = ExpectedState::new(&desired(&[2]), None, None, &[], &Default::default(), None);
     assert_reactions(
         &without,
         &[(Ignore, elsewhere(None)), (Ignore, elsewhere(Some(INDEX)))],
@@ -285,8 +292,22 @@ fn objects_of_unknown_peers_are_ignored() {
         peers: None,
         ..desired(&[])
     };
-    let unknown = ExpectedState::new(&unknown, Some(INDEX), None, &[], Some([].into()));
-    let known = ExpectedState::new(&desired(&[]), Some(INDEX), None, &[], Some([].into()));
+    let unknown = ExpectedState::new(
+        &unknown,
+        Some(INDEX),
+        None,
+        &[],
+        &Default::default(),
+        Some([].into()),
+    );
+    let known = ExpectedState::new(
+        &desired(&[]),
+        Some(INDEX),
+        None,
+        &[],
+        &Default::default(),
+        Some([].into()),
+    );
     let neighbour = Neighbour {
         mac: Some(mac(2)),
         permanent: true,
@@ -470,7 +491,7 @@ fn rules_must_precede_the_one_of_the_main_table() {
     // A family without a tunnel has no rules.
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().addresses.truncate(1);
-    let v4 = ExpectedState::new(&desired, Some(INDEX), None, &[], None);
+    let v4 = ExpectedState::new(&desired, Some(INDEX), None, &[], &Default::default(), None);
     assert_reactions(
         &v4,
         &[
@@ -527,6 +548,6 @@ fn nexthop_objects_must_be_over_the_device() {
         ],
     );
     // Nor is an object without a device right if there is no VTEP.
-    let without = ExpectedState::new(&desired(&[2]), None, None, &[], None);
+    let without = ExpectedState::new(&desired(&[2]), None, None, &[], &Default::default(), None);
     assert_reactions(&without, &[(Reconcile, over_none(2, false))]);
 }

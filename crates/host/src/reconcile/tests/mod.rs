@@ -18,6 +18,7 @@ use crate::reconcile::*;
 mod device_events;
 mod events;
 mod leftovers;
+mod limits;
 mod model;
 mod peer_changes;
 mod peers;

@@ -10,7 +10,7 @@ use Reaction::{Ignore, Reconcile};
 const INDEX: u32 = 7;
 
 fn change(from: &Desired, to: &Desired) -> Option<(u32, Vec<String>)> {
-    let mut expected = ExpectedState::new(from, Some(INDEX), None, &[], None);
+    let mut expected = ExpectedState::new(from, Some(INDEX), None, &[], &Default::default(), None);
     let (index, ops) = expected.change_peers(from, to)?;
     Some((index, ops.iter().map(Op::to_string).collect()))
 }
@@ -118,7 +118,7 @@ fn applies_only_if_nothing_else_changes() {
 fn needs_a_device() {
     let (from, to) = (desired(&[2]), desired(&[2, 3]));
     for expected in [
-        ExpectedState::new(&from, None, None, &[], None),
+        ExpectedState::new(&from, None, None, &[], &Default::default(), None),
         ExpectedState::default(),
     ] {
         let mut expected = expected;
@@ -170,7 +170,7 @@ fn does_not_apply_to_conflicting_peers() {
 fn changes_the_expected_state_only_if_it_applies() {
     let (from, to) = (desired(&[2]), desired(&[2, 3]));
     let three = changed_route("9.0.3.0/24", "44.128.0.3", |_| {});
-    let mut expected = ExpectedState::new(&from, Some(INDEX), None, &[], None);
+    let mut expected = ExpectedState::new(&from, Some(INDEX), None, &[], &Default::default(), None);
     assert_eq!(
         expected.change_peers(
             &from,
