@@ -34,7 +34,8 @@ impl Simulation {
             return Ok(());
         }
         self.trace_input(process, "<~", &message);
-        self.checker.forged_input(origin, &message);
+        self.checker
+            .forged_input(&mut self.processes[process], origin, &message);
         self.handle(process, message)
     }
 
