@@ -29,9 +29,6 @@ mod tap;
 mod to_agent;
 mod to_master;
 
-/// The adversary takes part. (Not before masters and agents recognise forged messages.)
-pub const TAKES_PART: bool = true;
-
 /// A message in somebody's name.
 #[derive(Clone, Debug)]
 pub struct Forgery {
@@ -105,9 +102,9 @@ impl Adversary {
         let mut random = stream(simulation);
         Adversary {
             volume: Volume::random(&mut random),
-            is_active: TAKES_PART,
+            is_active: true,
             own_host: OwnHost::new(&mut random.fork()),
-            tap: (TAKES_PART && sees_everything).then(Tap::default),
+            tap: sees_everything.then(Tap::default),
             random,
             sent: 0,
         }

@@ -4,15 +4,11 @@ use fastrand::Rng;
 use overlay_core::config::authentication::{AuthMode, Authentication, Confirmation};
 use overlay_core::protocol::session::keys::Keys;
 
-use crate::adversary::TAKES_PART;
 use crate::cluster::{Process, Role};
 
 /// Gives masters and agents settings that old processes do not have: in every fourth cluster keys,
 /// and in every third one nobody is believed without confirmation.
 pub fn configure(processes: &mut [Process], random: &mut Rng) {
-    if !TAKES_PART {
-        return;
-    }
     let has_keys = random.u8(0..4) == 0;
     let confirmation = match random.u8(0..3) {
         0 => Confirmation::Always,
