@@ -311,8 +311,11 @@ impl Checker {
     }
 
     /// Records a message of the adversary.
-    pub fn forged_input(&mut self, origin: Origin, message: &Input) {
+    pub fn forged_input(&mut self, process: &mut Process, origin: Origin, message: &Input) {
         self.stranger = false;
+        let is_peers =
+            matches!(message, Input::Message { name, .. } if name == UpdatePeersMessage::NAME);
+        process.knows_peers |= origin == Origin::Late && is_peers;
         self.forgeries.begin(origin, message);
     }
 
