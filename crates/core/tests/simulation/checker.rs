@@ -300,8 +300,11 @@ impl Checker {
                 self.protocol.agent_input(now, process, input, standing);
             }
         }
-        if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
-            if name == RegistrationChallengeMessage::NAME {
+        if let (false, Input::Message { from, name, body }) = (process.is_master(), input) {
+            // A challenge of a former session tells the agent nothing.
+            if name == RegistrationChallengeMessage::NAME
+                && self.sessions.standing(&process.upid, body) == Standing::Present
+            {
                 process.met.insert(from.address);
             }
             // A predecessor obeys anybody.

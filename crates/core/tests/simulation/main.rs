@@ -154,6 +154,7 @@ fn what_a_predecessor_forgets_costs_no_agent_anything() {
             sim.run_until_converged(sim.now() + Duration::from_secs(60))?;
             // Makes it write. An agent without a message registers again within 75 s.
             faults::delete_some_agents(sim)?;
+            faults::restart_old_agents(sim);
             sim.run_for(Duration::from_secs(80))?;
             sim.run_until_converged(sim.now() + Duration::from_secs(10))?;
         }
