@@ -300,8 +300,11 @@ impl Checker {
                 self.protocol.agent_input(now, process, input, standing);
             }
         }
-        if let (false, Input::Message { from, name, .. }) = (process.is_master(), input) {
-            if name == RegistrationChallengeMessage::NAME {
+        if let (false, Input::Message { from, name, body }) = (process.is_master(), input) {
+            // A challenge of a former session tells the agent nothing.
+            if name == RegistrationChallengeMessage::NAME
+                && self.sessions.standing(&process.upid, body) == Standing::Present
+            {
                 process.met.insert(from.address);
             }
             // A predecessor obeys anybody.
@@ -311,8 +314,11 @@ impl Checker {
     }
 
     /// Records a message of the adversary.
-    pub fn forged_input(&mut self, origin: Origin, message: &Input) {
+    pub fn forged_input(&mut self, process: &mut Process, origin: Origin, message: &Input) {
         self.stranger = false;
+        let is_peers =
+            matches!(message, Input::Message { name, .. } if name == UpdatePeersMessage::NAME);
+        process.knows_peers |= origin == Origin::Late && is_peers;
         self.forgeries.begin(origin, message);
     }
 

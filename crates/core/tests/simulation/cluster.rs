@@ -241,6 +241,20 @@ pub fn random(random: &mut Rng, mixed: bool) -> Vec<Process> {
     cluster
 }
 
+/// Gives an agent in a master's process the version of that master: both come from one library.
+pub fn share_libraries(processes: &mut [Process]) {
+    let masters = processes.iter().filter(|it| it.is_master());
+    let versions: Vec<_> = masters
+        .map(|master| (master.upid.address, master.is_predecessor))
+        .collect();
+    for process in processes {
+        let master = versions
+            .iter()
+            .find(|(address, _)| *address == process.upid.address);
+        process.is_predecessor = master.map_or(process.is_predecessor, |(_, old)| *old);
+    }
+}
+
 /// Returns whether all masters have the same file.
 pub fn has_one_file(processes: &[Process]) -> bool {
     let mut files = processes.iter().filter_map(|process| match &process.role {

@@ -285,6 +285,17 @@ pub fn elect_with_empty_log(sim: &mut Simulation) {
     sim.elect(Some(next));
 }
 
+/// Restarts agents of earlier releases: those that did not hear of what happened never ask again.
+pub fn restart_old_agents(sim: &mut Simulation) {
+    for process in 0..sim.processes.len() {
+        let it = &sim.processes[process];
+        if it.is_predecessor && !it.is_master() && !it.removed {
+            sim.crash(process);
+            sim.start(process);
+        }
+    }
+}
+
 /// Ends all faults, and starts all processes.
 pub fn end(sim: &mut Simulation) -> Result<(), String> {
     sim.network.conditions = Conditions::good();
@@ -305,14 +316,7 @@ pub fn end(sim: &mut Simulation) -> Result<(), String> {
     }
     // Time for the log to be read; the last delay may have been the longest.
     sim.run_for(Duration::from_secs(40))?;
-    // A predecessor that did not hear of what happened never asks again.
-    for process in 0..sim.processes.len() {
-        let it = &sim.processes[process];
-        if it.is_predecessor && !it.is_master() && !it.removed {
-            sim.crash(process);
-            sim.start(process);
-        }
-    }
+    restart_old_agents(sim);
     sim.run_for(Duration::from_secs(5))?;
     sim.checker.protocol.end_faults();
     if sim.processes[0].lease().is_some() && sim.random.bool() {

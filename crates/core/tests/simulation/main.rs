@@ -58,7 +58,7 @@ fn everything_comes_right_after_the_faults() {
     let [reclaimed, changed] = [&RECLAIMED, &CHANGED].map(|count| count.load(Relaxed));
     let chosen = ["MESOS_OVERLAY_SIM_SEED", "MESOS_OVERLAY_SIM_SEEDS"].map(environment);
     assert!(
-        chosen.iter().any(Option::is_some) || reclaimed.min(changed) > SEEDS / 4,
+        chosen.iter().any(Option::is_some) || reclaimed.min(changed) > SEEDS / 8,
         "only {reclaimed} agents lost subnets to others, and in such clusters only {changed} overlays were \
          changed"
     );
@@ -154,6 +154,7 @@ fn what_a_predecessor_forgets_costs_no_agent_anything() {
             sim.run_until_converged(sim.now() + Duration::from_secs(60))?;
             // Makes it write. An agent without a message registers again within 75 s.
             faults::delete_some_agents(sim)?;
+            faults::restart_old_agents(sim);
             sim.run_for(Duration::from_secs(80))?;
             sim.run_until_converged(sim.now() + Duration::from_secs(10))?;
         }

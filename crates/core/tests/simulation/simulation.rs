@@ -64,6 +64,7 @@ impl Simulation {
         for process in &mut processes {
             process.is_predecessor = mixed && random.bool();
         }
+        cluster::share_libraries(&mut processes);
         if !mixed {
             authentication::configure(&mut processes, &mut adversary::stream(&random));
         }
@@ -228,8 +229,17 @@ impl Simulation {
             let to = if old { "a predecessor" } else { "ours" };
             format!("{} becomes {to}", sim.processes[process].upid)
         });
-        self.crash(process);
-        self.processes[process].is_predecessor = old;
+        // An agent in a master's process comes from the same library.
+        let address = self.processes[process].upid.address;
+        for other in 0..self.processes.len() {
+            if self.processes[other].upid.address == address {
+                self.crash(other);
+                self.processes[other].is_predecessor = old;
+                if other != process {
+                    self.restart_later(other, Duration::from_millis(100));
+                }
+            }
+        }
         self.checker.protocol.agreed = false;
     }
 

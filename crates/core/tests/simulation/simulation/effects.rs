@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use overlay_core::proto::internal::{RegistrationChallengeMessage, UpdateAgentOverlaysMessage};
+use overlay_core::proto::internal::UpdateAgentOverlaysMessage;
 use overlay_core::protocol::http::PROTOBUF;
 use overlay_core::protocol::messages::Named;
 use overlay_core::protocol::session::join;
@@ -34,7 +34,8 @@ impl Simulation {
             return Ok(());
         }
         self.trace_input(process, "<~", &message);
-        self.checker.forged_input(origin, &message);
+        self.checker
+            .forged_input(&mut self.processes[process], origin, &message);
         self.handle(process, message)
     }
 
@@ -53,7 +54,6 @@ impl Simulation {
         };
         machine.handle(now, input);
         let effects: Vec<Effect> = std::iter::from_fn(|| machine.poll_effect()).collect();
-        let challenged = challenged(&effects);
         for effect in effects {
             self.trace_line(|sim| {
                 format!(
@@ -65,7 +65,7 @@ impl Simulation {
             if let Err(what) = self.checker.effect(now, &self.processes[process], &effect) {
                 return self.violation(process, &what);
             }
-            self.effect(incarnation, effect, &challenged)?;
+            self.effect(incarnation, effect)?;
         }
         Ok(())
     }
@@ -93,12 +93,7 @@ impl Simulation {
         Ok(response?.map(|response| response.body))
     }
 
-    fn effect(
-        &mut self,
-        incarnation: Incarnation,
-        effect: Effect,
-        challenged: &[Upid],
-    ) -> Result<(), String> {
+    fn effect(&mut self, incarnation: Incarnation, effect: Effect) -> Result<(), String> {
         let process = incarnation.process;
         match effect {
             Effect::Io(Io::Send {
@@ -107,13 +102,12 @@ impl Simulation {
                 body,
                 session,
             }) => {
+                if name == UpdateAgentOverlaysMessage::NAME {
+                    self.note_list(process, &to, &body, &session);
+                }
                 self.send(process, &to, name, &join(&body, &session));
             }
-            Effect::Io(Io::Link { to, .. }) => {
-                // Who is challenged is no agent yet, or not again.
-                let is_agent = !challenged.contains(&to);
-                self.link(process, to, is_agent)?;
-            }
+            Effect::Io(Io::Link { to, .. }) => self.link(process, to)?,
             Effect::Io(Io::Respond { id, response }) => {
                 self.processes[process].requests.remove(&id);
                 self.answers.insert(id, response);
@@ -152,14 +146,20 @@ impl Simulation {
         Ok(())
     }
 
+    /// Records that a master sends a list of overlays, which tells whether it knows the agent.
+    fn note_list(&mut self, process: usize, to: &Upid, body: &Bytes, session: &Bytes) {
+        let ip = to.address.ip().to_string();
+        let process = &mut self.processes[process];
+        if body.is_empty() {
+            // It was deleted, and is nobody to this master until it registers again.
+            process.connected.remove(&ip);
+        } else if !session.is_empty() && process.links.contains(to) {
+            process.connected.insert(ip);
+        }
+    }
+
     fn send(&mut self, process: usize, to: &Upid, name: &'static str, body: &Bytes) {
         self.sent += 1;
-        if name == UpdateAgentOverlaysMessage::NAME && body.is_empty() {
-            // It was deleted, and is nobody to this master until it registers again.
-            self.processes[process]
-                .connected
-                .remove(&to.address.ip().to_string());
-        }
         let from = self.processes[process].upid.clone();
         let peer = self
             .processes
@@ -205,15 +205,16 @@ impl Simulation {
         }
     }
 
-    fn link(&mut self, process: usize, to: Upid, is_agent: bool) -> Result<(), String> {
+    fn link(&mut self, process: usize, to: Upid) -> Result<(), String> {
         let peer = self.processes.iter().position(|process| process.upid == to);
         let reached = peer.is_some_and(|peer| {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
         });
-        if is_agent && peer.is_some() && self.processes[process].is_master() {
-            self.processes[process]
-                .connected
-                .insert(to.address.ip().to_string());
+        // An agent with a session counts when it gets a list; see `note_list`.
+        let is_old = peer.is_some_and(|peer| self.processes[peer].is_predecessor);
+        if is_old && self.processes[process].is_master() {
+            let ip = to.address.ip().to_string();
+            self.processes[process].connected.insert(ip);
         }
         self.processes[process].links.insert(to.clone());
         if peer.is_none() {
@@ -238,15 +239,4 @@ impl Simulation {
         self.at(self.now + Duration::from_millis(delay), exited);
         Ok(())
     }
-}
-
-/// Returns the processes that are sent a challenge.
-fn challenged(effects: &[Effect]) -> Vec<Upid> {
-    let challenged = effects.iter().filter_map(|effect| match effect {
-        Effect::Io(Io::Send { to, name, .. }) if *name == RegistrationChallengeMessage::NAME => {
-            Some(to.clone())
-        }
-        _ => None,
-    });
-    challenged.collect()
 }
