@@ -89,11 +89,14 @@ impl Agent {
             .warn(why, || format!("Dropped {name} from {from}: {why}"));
         // The master may have lost this agent's session. Anybody can have sent the refusal, so
         // that it has no other effect.
-        if name == RegistrationRefusedMessage::NAME
-            && self.registration.can_be_early()
-            && self.session.permits_early(self.out.now())
-        {
-            self.register();
+        if name == RegistrationRefusedMessage::NAME && self.registration.can_be_early() {
+            let now = self.out.now();
+            let at = self.session.early_registration(now);
+            if at <= now {
+                self.register();
+            } else {
+                self.registration.hasten(at);
+            }
         }
     }
 

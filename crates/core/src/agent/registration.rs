@@ -266,6 +266,11 @@ impl Registration {
         is_waiting && self.unanswered < SILENT_ATTEMPTS
     }
 
+    /// Registers no later than at this time.
+    pub fn hasten(&mut self, at: Time) {
+        self.timer = self.timer.map(|timer| timer.min(at));
+    }
+
     fn on_answer(&mut self) {
         self.awaits_list = false;
         self.unanswered = 0;

@@ -103,7 +103,7 @@ pub(super) struct Session {
     nonces: NonceSource,
     /// Masters that have confirmed, the latest last.
     confirmed: VecDeque<Upid>,
-    /// Time of the latest early registration.
+    /// Time of the latest early registration, or of the next one.
     early: Option<Time>,
     master: Option<Upid>,
     nonce: Nonce,
@@ -393,14 +393,17 @@ impl Session {
         std::mem::take(&mut self.held)
     }
 
-    /// Returns whether the agent may register early now, because of a message that anybody can
-    /// have sent.
-    pub fn permits_early(&mut self, now: Time) -> bool {
-        let permits = self.early.is_none_or(|last| now.since(last) >= EARLY);
-        if permits {
-            self.early = Some(now);
-        }
-        permits
+    /// Returns when the agent may register early, because of a message that anybody can have
+    /// sent.
+    pub fn early_registration(&mut self, now: Time) -> Time {
+        let at = match self.early {
+            // It waits for its time.
+            Some(next) if next > now => next,
+            Some(last) => now.max(last + EARLY),
+            None => now,
+        };
+        self.early = Some(at);
+        at
     }
 
     /// Returns what is known of the master, if that has changed since the last call.

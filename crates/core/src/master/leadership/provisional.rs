@@ -59,7 +59,7 @@ impl Leadership {
         match self.ledger.trust(registration.ip) {
             Some(Trust::Confirmed) if self.is_optional(parts) => Ok(Trust::Legacy),
             Some(trust) => Ok(trust),
-            None if registration.ip == parts.confirmed.me().address.ip() => Err(
+            None if is_of_masters_host(registration, parts.confirmed.me()) => Err(
                 "its address is that of this master, whose agent confirms its registration"
                     .to_owned(),
             ),
@@ -208,4 +208,11 @@ pub(super) fn returns_echo(
 /// a list of peers.
 pub(super) fn returns_epoch(version: Option<&PeersVersion>, epoch: u64) -> bool {
     version.is_some_and(|version| equal(&version.epoch().to_be_bytes(), &epoch.to_be_bytes()))
+}
+
+/// Returns whether a registration names the address of the master, and another process than the
+/// master's own: the agent module in that process may be of an earlier release.
+fn is_of_masters_host(registration: &Registration, me: &Upid) -> bool {
+    let agent = registration.from.address;
+    agent.ip() == me.address.ip() && agent != me.address
 }
