@@ -21,7 +21,7 @@ use std::str;
 use bytes::Bytes;
 use overlay_core::config::AuthenticateHttp;
 use overlay_core::metrics::Metric;
-use overlay_core::protocol::forgery::RequestHeaders;
+use overlay_core::protocol::http::RequestHeaders;
 use overlay_core::protocol::limits::{self, MAX_BODY};
 use overlay_core::protocol::routes::{Access, RouteSpec};
 use overlay_core::util::line::quote;

@@ -9,8 +9,8 @@ use overlay_core::agent::Agent;
 use overlay_core::config::{agent, master};
 use overlay_core::host_api::usage::InUse;
 use overlay_core::master::Master;
-use overlay_core::protocol::forgery::RequestHeaders;
 use overlay_core::protocol::http::Request;
+use overlay_core::protocol::http::RequestHeaders;
 pub use overlay_core::protocol::session::join;
 pub use overlay_core::{
     Effect, EngineReport, HostReport, Input, Io, Level, Machine, RequestId, StoreOutcome, Time,

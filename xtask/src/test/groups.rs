@@ -30,6 +30,7 @@ const GROUPS: &[Group] = &[
     group(UNIT, "unit tests of all packages", ""),
     group("agent", "transcripts of the agent", ""),
     group("master", "transcripts of the master", ""),
+    group("memory", "memory that messages take", ""),
     group("replay", "recorded states, messages and answers", ""),
     group("simulation", "a simulated cluster with faults", ""),
     group("corpus", "kept inputs of the fuzz targets", ""),

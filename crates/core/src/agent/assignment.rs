@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::ranges::{UnderlayHosts, check_range, check_subnet, check_vtep};
+use super::ranges::{Ranges, UnderlayHosts, check_range, check_subnet, check_vtep};
 use crate::config::overlay::is_overlay_name;
 use crate::config::{AgentConfig, OVERLAY_MTU};
 use crate::host_api::desired::{Bridge, Mac, Overlay, Vtep};
@@ -32,6 +32,15 @@ pub(super) struct Assignment {
 }
 
 impl Assignment {
+    /// Returns the ranges in which the values of peers must lie.
+    pub fn ranges(&self, hosts: UnderlayHosts) -> Ranges {
+        let overlays = self
+            .overlays
+            .iter()
+            .filter_map(|assigned| Some((assigned.name(), assigned.desired()?)));
+        Ranges::new(hosts, self.vtep.as_ref(), overlays)
+    }
+
     /// Returns the first overlay of this name.
     pub fn find(&self, name: &str) -> Option<&OverlayAssignment> {
         self.overlays.iter().find(|overlay| overlay.name() == name)

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::assignment::{self, Assignment, quote};
-use super::ranges::Ranges;
 use super::registration::{AllocationCompleteness, Phase};
 use super::{Agent, Backend};
 use crate::proto::AgentOverlayInfo;
@@ -177,7 +176,7 @@ impl Agent {
         let before = self.host.assignment().cloned().unwrap_or_default();
         assignment.keep(&before);
         let engine_changed = self.engine.assign(&self.config, &assignment);
-        if self.peers.set_ranges(Ranges::new(hosts, &assignment)) {
+        if self.peers.set_ranges(assignment.ranges(hosts)) {
             self.warn_of_peers();
         }
         if self.host.assign(assignment.clone()) {

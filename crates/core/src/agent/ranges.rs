@@ -10,9 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::announced::AnnouncedPeer;
-use super::assignment::Assignment;
 use crate::allocation::prefix::overlap;
-use crate::host_api::desired::Vtep;
+use crate::host_api::desired::{Overlay, Vtep};
 use crate::util::family::Family;
 use crate::util::special_purpose;
 
@@ -120,22 +119,22 @@ struct OverlayRanges {
 }
 
 impl Ranges {
-    /// Returns the ranges of the overlays that this host has.
-    pub fn new(hosts: UnderlayHosts, assignment: &Assignment) -> Ranges {
-        let overlays = assignment.overlays.iter().filter_map(|assigned| {
-            let overlay = assigned.desired()?;
+    /// Returns the ranges of a host with this VTEP and these overlays, by name.
+    pub fn new<'a>(
+        hosts: UnderlayHosts,
+        vtep: Option<&Vtep>,
+        overlays: impl Iterator<Item = (&'a str, &'a Overlay)>,
+    ) -> Ranges {
+        let overlays = overlays.map(|(name, overlay)| {
             let ranges = OverlayRanges {
                 ranges: overlay.ranges.clone(),
                 subnets: overlay.subnets.clone(),
             };
-            Some((assigned.name().to_owned(), ranges))
+            (name.to_owned(), ranges)
         });
         Ranges {
             hosts,
-            vteps: assignment
-                .vtep
-                .as_ref()
-                .map_or(Vec::new(), |vtep| vtep.addresses.clone()),
+            vteps: vtep.map_or(Vec::new(), |vtep| vtep.addresses.clone()),
             overlays: overlays.collect(),
         }
     }

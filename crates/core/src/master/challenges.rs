@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::sessions::agent_address;
+use super::address::agent_address;
 use crate::protocol::session::secrets::Nonce;
 use crate::{Time, Upid};
 

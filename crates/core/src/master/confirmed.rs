@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::address::agent_address;
 use super::challenges::Unconfirmed;
-use super::sessions::agent_address;
 use crate::config::authentication::{AuthMode, Authentication};
 use crate::proto::internal::{RegistrationChallengeMessage, Session as Field};
 use crate::protocol::messages::Named;

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::address::agent_address;
 use super::challenges::{Admission, Unconfirmed};
 use super::confirmed::{Examined, Received, SenderProof};
 use super::pending::Registration;
-use super::{Master, Phase, admission, sessions};
+use super::{Master, Phase, admission};
 use crate::config::authentication::Confirmation;
 use crate::proto::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
 use crate::protocol::limits;
@@ -53,7 +54,7 @@ impl Master {
     /// Decodes a message of an agent that has registered, and examines its sender.
     fn receive<M: Named>(&mut self, from: &Upid, body: &[u8]) -> Option<(M, SenderProof)> {
         let message: M = self.decode(from, body)?;
-        let ip = sessions::agent_address(from)?;
+        let ip = agent_address(from)?;
         let received = Received {
             from,
             name: M::NAME,
@@ -252,7 +253,7 @@ impl Master {
             .find(pid)
             .is_some_and(|(_, session)| session.is_connected);
         let is_silent = |contact| now.since(contact) > SILENCE;
-        let is_dead = sessions::agent_address(pid)
+        let is_dead = agent_address(pid)
             .is_some_and(|ip| is_connected && is_silent(self.sessions.last_contact(ip)));
         if !is_connected || is_dead {
             self.out.push(Effect::Io(Io::Link {
@@ -333,8 +334,7 @@ impl Master {
                 .peers()
                 .handle_received(parts.out, ip, message.version)
         });
-        let ip =
-            sessions::agent_address(from).filter(|_| is_receiver && *proof == SenderProof::None);
+        let ip = agent_address(from).filter(|_| is_receiver && *proof == SenderProof::None);
         if let Some(ip) = ip {
             leadership.handle_legacy_position(&mut parts, ip, &message.version);
         }

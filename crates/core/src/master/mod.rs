@@ -35,6 +35,7 @@ use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
 
+mod address;
 mod admission;
 mod answers;
 mod challenges;

@@ -4,9 +4,10 @@
 //! memory only.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::address::agent_address;
 use super::confirmed::SenderProof;
 use super::peers::ListForm;
 use super::pending::Registration;
@@ -89,14 +90,6 @@ pub struct Sessions {
     /// Time at which this master began to serve in this term. Messages before it were not
     /// handled.
     serving_since: Option<Time>,
-}
-
-/// Returns the address by which an agent is known, or `None` if it is not an IPv4 address.
-pub fn agent_address(pid: &Upid) -> Option<Ipv4Addr> {
-    match pid.address.ip() {
-        IpAddr::V4(ip) => Some(ip),
-        IpAddr::V6(_) => None,
-    }
 }
 
 impl Sessions {

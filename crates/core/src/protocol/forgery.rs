@@ -10,19 +10,6 @@ use crate::util::line::one_line;
 /// Maximum length of a header that is repeated in an answer, in characters.
 const MAX_VALUE: usize = 200;
 
-/// Headers of a request that show its origin, and the type of its body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequestHeaders {
-    /// `Host`: the address of this server, as the client has it.
-    pub host: Option<String>,
-    /// `Origin`: the server of the page that caused the request.
-    pub origin: Option<String>,
-    /// `Sec-Fetch-Site`: the relation between that server and this one.
-    pub sec_fetch_site: Option<String>,
-    /// `Content-Type` of the body.
-    pub content_type: Option<String>,
-}
-
 /// Checks a request that changes something.
 ///
 /// A body without a `Content-Type` is accepted: many programs send none. A page can send such a
@@ -116,6 +103,7 @@ mod tests {
 
     use super::*;
     use crate::RequestId;
+    use crate::protocol::http::RequestHeaders;
 
     fn send(headers: RequestHeaders, body: &'static str) -> Result<(), (u16, String)> {
         let request = Request {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::forgery::RequestHeaders;
 use crate::util::line::one_line;
 
 /// `Content-Type` of JSON.
@@ -27,6 +26,19 @@ const MAX_FUNCTION: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+/// Headers of a request that show its origin, and the type of its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHeaders {
+    /// `Host`: the address of this server, as the client has it.
+    pub host: Option<String>,
+    /// `Origin`: the server of the page that caused the request.
+    pub origin: Option<String>,
+    /// `Sec-Fetch-Site`: the relation between that server and this one.
+    pub sec_fetch_site: Option<String>,
+    /// `Content-Type` of the body.
+    pub content_type: Option<String>,
+}
+
 /// A request for an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -40,7 +52,7 @@ pub struct Request {
     pub query: BTreeMap<String, String>,
     /// The `Accept` header.
     pub accept: Option<String>,
-    /// The headers that [`forgery::check`](super::forgery::check) reads.
+    /// The headers that show the origin of the request.
     pub headers: RequestHeaders,
     /// The body.
     pub body: Bytes,

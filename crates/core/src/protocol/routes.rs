@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
     use crate::RequestId;
-    use crate::protocol::forgery::RequestHeaders;
+    use crate::protocol::http::RequestHeaders;
 
     const fn endpoint(
         path: &'static str,

@@ -1,5 +1,5 @@
 use super::super::announced::Names;
-use super::super::assignment::OverlayAssignment;
+use super::super::assignment::{Assignment, OverlayAssignment};
 use super::*;
 use crate::host_api::desired::Overlay;
 use crate::proto::AgentOverlayInfo;
@@ -48,7 +48,7 @@ fn ranges(hosts: UnderlayHosts) -> Ranges {
         vtep: Some(vtep),
         overlays: vec![dcos, overlay("far", &["10.0.0.0/8"], &[])],
     };
-    Ranges::new(hosts, &assignment)
+    assignment.ranges(hosts)
 }
 
 /// Returns a peer with these VTEP addresses, and one subnet of an overlay.
