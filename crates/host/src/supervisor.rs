@@ -18,7 +18,7 @@
 //!   generation of its desired state.
 //! * A panic becomes an error in the log and a failed report, both with file and line, and
 //!   the thread goes on.
-//! * A thread that ends, or that hangs ([`Progress`]), becomes an error in the log and a failed
+//! * A thread that ends, or that hangs (see `progress`), becomes an error in the log and a failed
 //!   report, and another thread takes over ([`Supervisor::look_after`]). The thread that hangs
 //!   keeps its mailbox, so that nobody reads what it says later.
 //! * Dropping the supervisor stops the thread and waits for it, but not for ever.
