@@ -79,7 +79,7 @@ private:
   {
     // Paths below it belong to it, too.
     bool includesSubpaths;
-    // It has a realm.
+    // Whether the endpoint has a realm.
     bool authenticated;
   };
 

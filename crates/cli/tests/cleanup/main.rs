@@ -97,7 +97,7 @@ fn removed_overlay_stays_until_its_last_container_ends() {
     );
 }
 
-/// What an unprivileged user can write must not run as root, however careless the environment.
+/// Files that an unprivileged user can write are not run as root, whatever the environment says.
 #[test]
 fn tools_of_the_working_directory_are_not_run() {
     if !testkit::root("tools_of_the_working_directory") {

@@ -18,10 +18,11 @@ use crate::protocol::session::secrets::{Nonce, NonceSource, Seed, Token, equal};
 use crate::protocol::session::{BodyDigest, Envelope, seal, verify};
 use crate::{Time, Upid};
 
-/// How long messages without a session are held.
+/// Time for which messages without a session are held.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// The same if another master has confirmed: the cluster is being upgraded, or was.
+/// Time for which they are held if another master has confirmed: the cluster is being upgraded, or
+/// was.
 const LONG_HOLD: Duration = Duration::from_secs(10);
 
 /// Bounds of the held messages: number, and bytes of their bodies.
@@ -46,7 +47,7 @@ pub(super) enum Trust {
     Legacy,
 }
 
-/// What to do with a message of the leading master's pid.
+/// Treatment of a message in the leading master's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The message is the master's.
@@ -59,7 +60,7 @@ pub(super) enum Verdict {
     Drop(&'static str),
 }
 
-/// What to do after a challenge.
+/// Time of the registration that answers a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Register at once.
@@ -75,7 +76,7 @@ pub(super) struct Received<'a> {
     pub name: &'static str,
     /// The whole message.
     pub body: &'a Bytes,
-    /// Its field `session`.
+    /// Field `session` of the message.
     pub field: Option<&'a Field>,
 }
 
@@ -90,7 +91,7 @@ pub(super) struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Latest {
     sequence: u64,
-    /// It answered a challenge.
+    /// The registration answered a challenge.
     answers_challenge: bool,
     /// A challenge has answered it.
     is_challenged: bool,
@@ -118,7 +119,7 @@ pub(super) struct Session {
     /// Id of the key that authenticated the master.
     key: Option<String>,
     trust: Trust,
-    /// What was logged of the master.
+    /// Confirmation of the master that was logged last.
     told: Trust,
     held: Vec<Held>,
     /// Time at which the held messages are taken; `None`: none is held.
