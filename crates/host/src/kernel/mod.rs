@@ -1,5 +1,6 @@
 //! The kernel's network configuration: netlink, ethtool, sysctl, and events.
 
+mod bridges;
 pub(crate) mod ethtool;
 pub(crate) mod events;
 pub(crate) mod message;

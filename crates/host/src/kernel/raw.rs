@@ -59,6 +59,14 @@ impl Socket {
         })
     }
 
+    /// Has the kernel refuse requests with attributes that it would ignore.
+    ///
+    /// # Errors
+    /// The kernel is older than 4.20.
+    pub(crate) fn set_strict(&self) -> io::Result<()> {
+        self.socket.set_netlink_get_strict_chk(true)
+    }
+
     /// Sends a request of type `kind`, and calls `take` with the payload of each answer.
     /// Returns when the kernel has acknowledged the request.
     ///

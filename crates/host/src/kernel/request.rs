@@ -7,7 +7,9 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{InfoKind, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkMessage,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -43,6 +45,8 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::AddBridge(name, mac) => (M::NewLink(new_bridge(name, *mac)), ADD),
         Op::RemoveDevice(name) => (M::DelLink(link_named(name)), 0),
         Op::SetDevice(_, change) => (M::NewLink(device_change(index, *change)), 0),
+        Op::AttachPort(_, port) => (M::NewLink(attached(port.index, index)), 0),
+        Op::SetHairpin(_, port) => (M::NewLink(with_hairpin(port.index)), 0),
         Op::AddAddress(_, net) => (M::NewAddress(address(index, *net)), SET),
         Op::RemoveAddress(_, net) => (M::DelAddress(address(index, *net)), 0),
         Op::SetNeighbour(_, ip, mac) => (M::NewNeighbour(neighbour(index, *ip, Some(*mac))), SET),
@@ -100,6 +104,19 @@ fn new_device(device: &NewDevice) -> LinkMessage {
 fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
     // This builder sets the bridge up.
     LinkBridge::new(name).address(mac.0.to_vec()).build()
+}
+
+/// Returns the message that attaches a device to a bridge.
+fn attached(index: u32, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).controller(bridge).build()
+}
+
+/// Returns the message that lets a port of a bridge send packets back to where they came from.
+fn with_hairpin(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .build()
 }
 
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {

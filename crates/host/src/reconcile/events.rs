@@ -163,6 +163,14 @@ impl Event {
     }
 }
 
+/// Part of the host that an event points to. It takes longer to read than a quick check may take
+/// every second, so only a quick check after such an event reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clue {
+    /// Containers' ports that are attached to no bridge.
+    Ports,
+}
+
 /// Reaction that an event asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reaction {

@@ -12,7 +12,7 @@ use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
 
 use super::constants::{MAIN_PRIORITY, PROTOCOL};
-use super::events::{Change, Event, Link, NexthopEvent, Reaction, Subject};
+use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
 use super::nexthops;
 use super::observed::{DeviceKind, FdbEntry, HostNetworks, Neighbour, Route, Rule, Underlay};
@@ -35,7 +35,7 @@ pub struct ExpectedState {
     underlay: Option<UnderlayDevice>,
     /// Mesos's bridges that should exist, by name.
     mesos_bridges: BTreeMap<String, ExpectedBridge>,
-    /// Docker's bridges with IPv6 and their indexes; `None`: the bridge does not exist.
+    /// Docker's bridges and their indexes; `None`: the bridge does not exist.
     docker_bridges: BTreeMap<String, Option<u32>>,
     /// Indexes of bridges that are removed when their last port is gone.
     draining: Vec<u32>,
@@ -127,6 +127,9 @@ impl ExpectedState {
     /// Returns the reaction that an event asks for.
     pub fn reaction(&self, event: &Event) -> Reaction {
         let Event { subject, change } = event;
+        if self.clue(event).is_some() {
+            return Reaction::QuickCheck;
+        }
         let differs = match subject {
             Subject::Setting => return Reaction::QuickCheck,
             Subject::Link(link) => self.link_differs(link, *change),
@@ -156,6 +159,24 @@ impl ExpectedState {
             true => Reaction::Reconcile,
             false => Reaction::Ignore,
         }
+    }
+
+    /// Returns the part of the host that an event points to.
+    pub fn clue(&self, event: &Event) -> Option<Clue> {
+        match event.subject {
+            // Most ports leave because their container has ended, which changes nothing here.
+            Subject::Port { bridge } if event.change.is_gone() && self.is_bridge(bridge) => {
+                Some(Clue::Ports)
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns whether a device is a desired bridge.
+    fn is_bridge(&self, index: u32) -> bool {
+        let mut mesos = self.mesos_bridges.values();
+        let mut docker = self.docker_bridges.values();
+        mesos.any(|own| own.index == Some(index)) || docker.any(|own| *own == Some(index))
     }
 
     fn is_vtep(&self, index: u32) -> bool {

@@ -34,6 +34,7 @@ mod nexthops;
 pub mod observed;
 mod op;
 mod peers;
+mod ports;
 mod rules;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -43,14 +44,15 @@ mod types;
 mod wanted;
 
 pub use constants::{MAIN_TABLE, PROTOCOL, RULE_PRIORITY};
-pub use events::{Change, Event, Link, NexthopEvent, Object, Reaction, Subject};
+pub use events::{Change, Clue, Event, Link, NexthopEvent, Object, Reaction, Subject};
 pub use expected::ExpectedState;
 pub use first_aid::{Unassigned, first_aid};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
-    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope,
-    nexthop_id,
+    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, Port, RouteKey,
+    Scope, nexthop_id,
 };
+pub(crate) use ports::is_ours as is_our_port;
 pub use types::{Draining, Plan, RemovedPart};
 
 /// Returns the operations that make `observed` match `desired`.
@@ -69,6 +71,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         rules::plan(desired, kernel, &mut plan);
         bridges::plan(desired, kernel, &mut plan);
         bridges::plan_docker(kernel, &mut plan);
+        ports::plan(desired, kernel, &mut plan);
     }
     check_mtu(desired, observed, &mut plan);
     write_cni(desired, observed, max_mtu, &mut plan);

@@ -75,6 +75,8 @@ pub struct Kernel {
     pub mesos_bridges: BTreeMap<String, MesosBridge>,
     /// Existing bridges of Docker that are desired.
     pub docker_bridges: BTreeMap<String, DockerBridge>,
+    /// Ends of containers' veth pairs that are attached to no bridge.
+    pub loose_ports: Vec<LoosePort>,
     /// Networks of devices that are not ours.
     pub networks: HostNetworks,
 }
@@ -124,6 +126,18 @@ pub struct MesosBridge {
     pub addresses: BTreeSet<IpNet>,
     /// True if duplicate address detection delays new IPv6 addresses.
     pub detects_duplicates: bool,
+}
+
+/// The host's end of a container's veth pair that is attached to no bridge: a bridge that is
+/// deleted leaves its ports behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoosePort {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Addresses of the container's end.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Bridge that is not desired.

@@ -24,6 +24,11 @@ pub enum Op {
     /// Turn duplicate address detection off on a device (`accept_dad`), so that its IPv6
     /// addresses can be used at once.
     SkipDad(Arc<str>),
+    /// Attach a container's port to a bridge.
+    AttachPort(Arc<str>, Port),
+    /// Let a port of a bridge send packets back to where they came from, so that a container
+    /// reaches its own published ports.
+    SetHairpin(Arc<str>, Port),
     /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
     /// Set whether the underlay's network card computes the checksums of packets in the tunnel.
@@ -123,6 +128,15 @@ impl Scope<'_> {
             Scope::Overlay(one) => one == name,
         }
     }
+}
+
+/// The host's end of a container's veth pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: Arc<str>,
 }
 
 /// Properties of a VXLAN device to be created.
@@ -243,6 +257,8 @@ impl Op {
     pub fn device(&self) -> Option<&Arc<str>> {
         match self {
             Op::SetDevice(device, _)
+            | Op::AttachPort(device, _)
+            | Op::SetHairpin(device, _)
             | Op::AddAddress(device, _)
             | Op::RemoveAddress(device, _)
             | Op::SetNeighbour(device, _, _)
@@ -307,6 +323,7 @@ impl Op {
             Op::AddDevice(_) | Op::AddBridge(..) => "add device",
             Op::RemoveDevice(_) => "remove device",
             Op::SetDevice(..) | Op::SetTxChecksum(..) | Op::SkipDad(_) => "set device",
+            Op::AttachPort(..) | Op::SetHairpin(..) => "attach port",
             Op::AddAddress(..) => "add address",
             Op::RemoveAddress(..) => "remove address",
             Op::SetNeighbour(..) => "add neighbour",
@@ -352,7 +369,10 @@ impl Op {
             | Op::AddNexthop(..)
             | Op::SetRoute(..)
             | Op::AddRule { .. } => Verb::Add,
-            Op::SkipDad(_) | Op::SetTxChecksum(..) | Op::SetDevice(..) => Verb::Set,
+            Op::SkipDad(_) | Op::SetTxChecksum(..) | Op::SetDevice(..) | Op::SetHairpin(..) => {
+                Verb::Set
+            }
+            Op::AttachPort(..) => Verb::Attach,
             Op::WriteCni { .. } => Verb::Write,
             Op::RemoveDevice(_)
             | Op::RemoveAddress(..)
@@ -372,6 +392,10 @@ impl Op {
             Op::AddDevice(device) => format!("device {device}"),
             Op::AddBridge(device, mac) => format!("device {device} bridge address {mac}"),
             Op::SkipDad(device) => format!("device {device} accept_dad 0"),
+            Op::AttachPort(bridge, port) => format!("port {} to bridge {bridge}", port.name),
+            Op::SetHairpin(bridge, port) => {
+                format!("port {} hairpin on bridge {bridge}", port.name)
+            }
             Op::RemoveDevice(device) => format!("device {device}"),
             Op::SetTxChecksum(device, offload) => {
                 format!("device {device} tx-checksum-ip-generic {offload}")

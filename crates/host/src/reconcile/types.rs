@@ -24,6 +24,8 @@ pub struct Plan {
     pub refused: BTreeMap<String, String>,
     /// Operations that are left out for overlays in `refused`.
     pub left_out: Vec<Op>,
+    /// Overlays whose containers are cut off from their bridges, each with a sentence.
+    pub cut_off: BTreeMap<String, String>,
     /// Removed overlays that still have containers.
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.

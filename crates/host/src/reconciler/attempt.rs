@@ -119,6 +119,10 @@ impl<'a> Attempt<'a> {
             let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
             self.failures.add(Scope::Overlay(overlay), problem);
         }
+        for (overlay, sentence) in &plan.cut_off {
+            let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
+        }
         self.failed.extend(plan.left_out.iter().cloned());
         self.peer_problems = plan.peer_problems;
         self.networks = observed
@@ -267,10 +271,11 @@ impl<'a> Attempt<'a> {
             &self.networks,
             self.nexthops.clone(),
         );
-        for (name, addresses) in self.desired.mesos_bridges_with_ipv6() {
-            expected.add_mesos_bridge(name, self.known_index_of(name).await, addresses);
+        for (name, bridge) in self.desired.mesos_bridges() {
+            let index = self.known_index_of(name).await;
+            expected.add_mesos_bridge(name, index, bridge.gateways());
         }
-        for name in self.desired.docker_bridges_with_ipv6() {
+        for name in self.desired.docker_bridges().into_keys() {
             expected.add_docker_bridge(name, self.known_index_of(name).await);
         }
         expected

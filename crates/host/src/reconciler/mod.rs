@@ -14,14 +14,14 @@ use tokio::runtime::Runtime;
 
 use crate::executor::{Executor, Reconciler, UnderlayMtu};
 use crate::firewall::Firewall;
-use crate::kernel::netlink::Netlink;
+use crate::kernel::netlink::{self, Netlink};
 use crate::kernel::watch::{WaitFor, Watch};
-use crate::kernel::{request, sysctl};
+use crate::kernel::{observe, request, sysctl};
 use crate::operation::Operation;
 use crate::progress;
-use crate::reconcile::observed::{Observed, Underlay};
+use crate::reconcile::observed::{LoosePort, Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan,
+    ChecksumOffload, Clue, Draining, ExpectedState, Op, Reaction, is_our_port, max_inner_mtu, plan,
 };
 
 use crate::supervisor::Limits;
@@ -134,6 +134,14 @@ pub(crate) fn event_loop() -> io::Result<Runtime> {
         .build()
 }
 
+/// Reads something from the kernel; `None`: that is impossible.
+fn with_netlink<T>(read: impl AsyncFnOnce(&Netlink) -> Result<T, netlink::Error>) -> Option<T> {
+    event_loop().ok()?.block_on(async {
+        let netlink = Netlink::open().ok()?;
+        read(&netlink).await.ok()
+    })
+}
+
 impl KernelReconciler {
     fn with_events(events: Watch) -> KernelReconciler {
         KernelReconciler {
@@ -211,6 +219,21 @@ impl KernelReconciler {
         self.rejected = RejectedPeers::new(&rejected, failures, &report.host);
         self.failed.extend(rejected);
         report
+    }
+
+    /// Returns whether something differs in the parts of the host that events pointed to.
+    fn follow_clues(&mut self, desired: &Desired) -> bool {
+        let draining = &self.draining;
+        let differs = |clue: Clue| match clue {
+            Clue::Ports => {
+                progress::step("look for containers that are cut off");
+                let ports = with_netlink(async |netlink| observe::loose_ports(netlink).await);
+                let is_ours = |port: &LoosePort| is_our_port(desired, draining, port);
+                // What cannot be read is a failure of the reconciliation.
+                ports.is_none_or(|ports| ports.iter().any(is_ours))
+            }
+        };
+        self.events.take_clues().into_iter().any(differs)
     }
 
     /// Logs each warning once, until it is over.
@@ -295,6 +318,7 @@ impl Reconciler for KernelReconciler {
             || self
                 .firewall
                 .quick_check(&with_draining(desired, &self.draining))
+            || self.follow_clues(desired)
     }
 
     fn wait(

@@ -272,6 +272,29 @@ fn devices_are_created_up_and_changed_in_one_property() {
 }
 
 #[test]
+fn ports_are_attached_by_their_index() {
+    let port = Port {
+        index: 9,
+        name: "veth9".into(),
+    };
+    let (M::NewLink(message), 0) = sent(&Op::AttachPort("m-dcos".into(), port.clone())) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    assert_eq!(message.attributes, [LinkAttribute::Controller(INDEX)]);
+    let (M::NewLink(message), 0) = sent(&Op::SetHairpin("m-dcos".into(), port)) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let info = LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(hairpin),
+    ]);
+    assert_eq!(message.attributes, [info]);
+}
+
+#[test]
 fn nexthop_objects_replace_none() {
     let Request { message, flags } = request(
         &Op::AddNexthop(DEVICE.into(), [44, 128, 0, 2].into()),

@@ -129,6 +129,8 @@ fn a_bare_host_is_configured_in_an_order_that_works() {
             "add route fd01:b:0:0:2::/80 via fd01:a::2 dev vtep1024",
             "add rule from 9.0.0.0/8 lookup 42",
             "add rule from fd01:b::/64 lookup 42",
+            "add device m-dcos bridge address 02:42:09:00:01:01",
+            "add address 9.0.1.1/25 dev m-dcos",
             "write CNI configuration dcos.conf",
         ]
     );
