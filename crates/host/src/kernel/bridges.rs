@@ -107,8 +107,8 @@ pub(super) async fn docker_bridges(
     Ok(found)
 }
 
-/// Reads the ports and addresses of a bridge.
-async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
+/// Returns the number of ports of a bridge.
+pub(super) async fn ports_of(netlink: &Netlink, index: u32) -> Result<usize, Error> {
     let mut filter = LinkMessage::default();
     filter.attributes.push(LinkAttribute::Controller(index));
     let objects = netlink.dump(RouteNetlinkMessage::GetLink(filter)).await?;
@@ -118,9 +118,14 @@ async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
             .contains(&LinkAttribute::Controller(index)),
         _ => false,
     };
+    Ok(objects.iter().filter(is_port).count())
+}
+
+/// Reads the ports and addresses of a bridge.
+async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
     let mut leftover = Leftover {
         index,
-        ports: objects.iter().filter(is_port).count(),
+        ports: ports_of(netlink, index).await?,
         ..Leftover::default()
     };
     for family in FAMILIES {

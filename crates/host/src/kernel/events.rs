@@ -111,6 +111,7 @@ fn link(message: LinkMessage) -> Option<Subject> {
         index: header.index,
         name: name?,
         kind: parse::kind(&message),
+        tunnel: parse::tunnel(&message),
         mac: mac.unwrap_or_default(),
         mtu: mtu.unwrap_or_default(),
         up: header.flags.contains(LinkFlags::Up),

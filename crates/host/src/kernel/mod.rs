@@ -11,6 +11,7 @@ mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod sysctl;
+pub(crate) mod underlay;
 #[cfg(test)]
 mod tests;
 pub(crate) mod watch;

@@ -128,6 +128,7 @@ async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> 
         mac: Mac::default(),
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        tunnel: parse::tunnel(&message),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),
         fdb: BTreeMap::new(),

@@ -1,6 +1,6 @@
 //! Requests to the kernel for the operations of a plan.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -95,6 +95,10 @@ fn new_device(device: &NewDevice) -> LinkMessage {
         .learning(false)
         .address(device.mac.0.to_vec())
         .up();
+    let link = match device.local {
+        Some(local) => link.local(local),
+        None => link,
+    };
     match device.mtu {
         Some(mtu) => link.mtu(mtu).build(),
         None => link.build(),
@@ -121,13 +125,14 @@ fn with_hairpin(index: u32) -> LinkMessage {
 
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
     let link = LinkUnspec::new_with_index(index);
+    let vxlan = || {
+        LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index)
+    };
     match change {
-        DeviceChange::NoLearning => {
-            LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan)
-                .index(index)
-                .learning(false)
-                .build()
-        }
+        DeviceChange::NoLearning => vxlan().learning(false).build(),
+        DeviceChange::Local(local) => vxlan().local(local.unwrap_or(Ipv4Addr::UNSPECIFIED)).build(),
+        DeviceChange::DefaultTtl => vxlan().ttl(0).build(),
+        DeviceChange::NoTos => vxlan().tos(0).build(),
         DeviceChange::Mac(mac) => link.address(mac.0.to_vec()).build(),
         DeviceChange::Mtu(mtu) => link.mtu(mtu).build(),
         DeviceChange::Up => link.up().build(),

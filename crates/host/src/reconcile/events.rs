@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
 
-use super::observed::{DeviceKind, FdbEntry, Neighbour, Nexthop, Route, Rule};
+use super::observed::{DeviceKind, FdbEntry, Neighbour, Nexthop, Route, Rule, Tunnel};
 
 /// Change of an object in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Link {
     pub name: String,
     /// Kind.
     pub kind: DeviceKind,
+    /// Outer headers and other options of a VXLAN device.
+    pub tunnel: Tunnel,
     /// Hardware address.
     pub mac: Mac,
     /// MTU in bytes.

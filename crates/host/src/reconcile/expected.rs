@@ -5,13 +5,14 @@
 //! another program that sets the same objects (`dcos-net`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
 
 use super::constants::{MAIN_PRIORITY, PROTOCOL};
+use super::device::WantedTunnel;
 use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
 use super::nexthops;
@@ -31,6 +32,10 @@ pub struct ExpectedState {
     is_internal: bool,
     /// Index of the VXLAN device; `None`: there is none.
     index: Option<u32>,
+    /// Outer headers that the VXLAN device should have.
+    tunnel: WantedTunnel,
+    /// Agent's address on the underlay, and whether this host has it.
+    own: Option<(Ipv4Addr, bool)>,
     /// Underlay's device.
     underlay: Option<UnderlayDevice>,
     /// Mesos's bridges that should exist, by name.
@@ -85,6 +90,11 @@ impl ExpectedState {
         ExpectedState {
             is_internal,
             index,
+            tunnel: WantedTunnel::new(desired, networks, underlay),
+            own: desired.underlay_ip.map(|own| {
+                let mut all = networks.iter();
+                (own, all.any(|network| network.net.addr() == IpAddr::V4(own)))
+            }),
             underlay: underlay.map(|underlay| UnderlayDevice {
                 index: underlay.index,
                 mtu: underlay.mtu,
@@ -211,6 +221,7 @@ impl ExpectedState {
         };
         let is_right = self.is_vtep(link.index)
             && link.kind == kind
+            && self.tunnel.includes(&link.tunnel)
             && link.mac == vtep.mac
             && link.up
             && vtep.mtu.is_none_or(|mtu| mtu == link.mtu);
@@ -218,6 +229,12 @@ impl ExpectedState {
     }
 
     fn address_differs(&self, index: u32, net: IpNet, tentative: bool, change: Change) -> bool {
+        if let Some((own, is_here)) = self.own
+            && IpAddr::V4(own) == net.addr()
+            && !self.is_vtep(index)
+        {
+            return is_here == change.is_gone();
+        }
         let is_docker = self.docker_bridges.values().any(|own| *own == Some(index));
         if is_docker && tentative && !change.is_gone() {
             return true;

@@ -66,7 +66,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
         plan.refused = refused(desired, kernel);
         leftovers::plan(desired, observed, kernel, &mut plan);
-        device::plan(desired, kernel, max_mtu, &mut plan);
+        device::plan(desired, kernel, observed.underlay.as_ref(), &mut plan);
         tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
         bridges::plan(desired, kernel, &mut plan);

@@ -6,7 +6,7 @@
 //! touch them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
@@ -162,6 +162,8 @@ pub struct Device {
     pub mtu: u32,
     /// True if it is administratively up.
     pub up: bool,
+    /// Outer headers and other options of a VXLAN device.
+    pub tunnel: Tunnel,
     /// Addresses, except link-local ones.
     pub addresses: BTreeSet<IpNet>,
     /// Neighbours.
@@ -187,6 +189,23 @@ pub enum DeviceKind {
     },
     /// Another kind; the kernel's name for it.
     Other(String),
+}
+
+/// Options of a VXLAN device besides those of [`DeviceKind::Vxlan`], as far as they decide
+/// whether its packets arrive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Source address of the outer packets; `None`: the kernel chooses it by the route.
+    pub local: Option<IpAddr>,
+    /// Index of the only device that outer packets leave by; `None`: any.
+    pub link: Option<u32>,
+    /// TTL of the outer packets; 0: the kernel's default.
+    pub ttl: u8,
+    /// Type of service of the outer packets; 1: that of the inner ones.
+    pub tos: u8,
+    /// Options, in the words of iproute2, that ours do not have and that the kernel does not
+    /// change.
+    pub others: BTreeSet<&'static str>,
 }
 
 /// Neighbour entry (ARP or NDP).
@@ -245,13 +264,53 @@ pub struct Rule {
     pub priority: u32,
 }
 
-/// Device that carries the tunnels' packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Network that carries the tunnels' packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Underlay {
-    /// Index of the device.
-    pub index: u32,
-    /// Name of the device.
+    /// Name of the device of the narrowest path.
     pub device: String,
-    /// MTU in bytes.
+    /// MTU of the narrowest path, in bytes.
     pub mtu: u32,
+    /// Peer on the narrowest path if the route to it has an MTU of its own.
+    pub route_to: Option<Ipv4Addr>,
+    /// MTUs of all devices that lead to peers, by index.
+    pub devices: BTreeMap<u32, u32>,
+    /// Paths to the peers, without repetitions. Empty: no route to a peer is known, so that the
+    /// device that has the agent's address counts.
+    pub paths: BTreeSet<PeerPath>,
+}
+
+/// Path to peers, as the routing tables have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerPath {
+    /// Indexes of the devices; several with a multipath route.
+    pub devices: BTreeSet<u32>,
+    /// MTU of the route itself, in bytes.
+    pub mtu: Option<u32>,
+}
+
+impl Underlay {
+    /// Returns an underlay of one device.
+    pub fn of_device(index: u32, device: &str, mtu: u32) -> Underlay {
+        Underlay {
+            device: device.to_owned(),
+            mtu,
+            devices: [(index, mtu)].into(),
+            ..Underlay::default()
+        }
+    }
+
+    /// Returns the index of the device that leads to all peers.
+    pub fn only_device(&self) -> Option<u32> {
+        let mut devices = self.devices.keys();
+        devices.next().filter(|_| self.devices.len() == 1).copied()
+    }
+
+    /// Returns the narrowest path in words.
+    pub fn narrowest(&self) -> String {
+        match self.route_to {
+            Some(peer) => format!("the route to {peer} over {}", self.device),
+            None => self.device.clone(),
+        }
+    }
 }

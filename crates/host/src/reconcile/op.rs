@@ -148,6 +148,8 @@ pub struct NewDevice {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
+    /// Source address of the outer packets; `None`: the kernel chooses it by the route.
+    pub local: Option<Ipv4Addr>,
     /// Hardware address.
     pub mac: Mac,
     /// MTU in bytes; `None`: the kernel's default.
@@ -179,6 +181,12 @@ impl ChecksumOffload {
 pub enum DeviceChange {
     /// Learn no FDB entries from packets.
     NoLearning,
+    /// Set the source address of the outer packets; `None`: the kernel chooses it by the route.
+    Local(Option<Ipv4Addr>),
+    /// Set the TTL of the outer packets to the kernel's default.
+    DefaultTtl,
+    /// Set the type of service of the outer packets to 0.
+    NoTos,
     /// Set the hardware address. The kernel removes the device's neighbours.
     Mac(Mac),
     /// Set the MTU, in bytes.
@@ -447,13 +455,13 @@ impl fmt::Display for NewDevice {
             name,
             vni,
             port,
+            local,
             mac,
             mtu,
         } = self;
-        write!(
-            f,
-            "{name} vxlan id {vni} dstport {port} nolearning address {mac}"
-        )?;
+        write!(f, "{name} vxlan id {vni} ")?;
+        local.map_or(Ok(()), |local| write!(f, "local {local} "))?;
+        write!(f, "dstport {port} nolearning address {mac}")?;
         mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
@@ -471,6 +479,10 @@ impl fmt::Display for DeviceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceChange::NoLearning => write!(f, "nolearning"),
+            DeviceChange::Local(Some(local)) => write!(f, "local {local}"),
+            DeviceChange::Local(None) => write!(f, "local any"),
+            DeviceChange::DefaultTtl => write!(f, "ttl auto"),
+            DeviceChange::NoTos => write!(f, "tos 0"),
             DeviceChange::Mac(mac) => write!(f, "address {mac}"),
             DeviceChange::Mtu(mtu) => write!(f, "mtu {mtu}"),
             DeviceChange::Up => write!(f, "up"),

@@ -432,6 +432,7 @@ mod tests {
             name: device.clone(),
             vni: 1,
             port: 64000,
+            local: None,
             mac: Default::default(),
             mtu: None,
         };

@@ -492,11 +492,7 @@ mod tests {
         assert!(reconciler.quick_check(&desired));
         // Another underlay may need another MTU.
         files::write(dir.path(), "dcos", &content).unwrap();
-        reconciler.underlay = Some(Underlay {
-            index: 2,
-            device: "eth0".into(),
-            mtu: 1400,
-        });
+        reconciler.underlay = Some(Underlay::of_device(2, "eth0", 1400));
         assert!(!reconciler.quick_check(&desired));
         assert!(reconciler.quick_check(&Desired {
             fit_mtu: true,

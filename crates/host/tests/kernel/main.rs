@@ -8,6 +8,7 @@ use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, ip, mac, net, peer};
 
 mod forged;
+mod tunnel;
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
 /// addresses.

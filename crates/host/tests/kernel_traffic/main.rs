@@ -168,6 +168,30 @@ fn containers_of_two_hosts_reach_each_other() {
     assert_reaches(&one.container, "fd01:b::1:0:0:5", "fd01:b::2:0:0:5");
 }
 
+/// The first address of the network card is another one, such as a virtual IP. Firewalls between
+/// the hosts know the agents' addresses only.
+#[test]
+fn packets_between_hosts_have_the_agents_addresses() {
+    if !testkit::root("packets_between_hosts_have_the_agents_addresses") {
+        return;
+    }
+    let (one, two) = (Agent::new(1), Agent::new(2));
+    one.host.connect("underlay", &two.host, "underlay");
+    one.host.ip("address add 10.0.0.100/24 dev underlay");
+    one.host.ip("address add 10.0.0.1/24 dev underlay");
+    two.host.ip("address add 10.0.0.2/24 dev underlay");
+    let line = "iptables -w -A INPUT -p udp --dport 64000 ! -s 10.0.0.1 -j DROP";
+    two.host.command(line);
+    for (agent, n, other) in [(&one, 1, 2), (&two, 2, 1)] {
+        agent.host.settle(&Desired {
+            underlay_ip: Some([10, 0, 0, n].into()),
+            ..agent.desired(n, other)
+        });
+    }
+    serve_echo(&two.container, ip("9.0.2.5"));
+    assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+}
+
 #[test]
 fn traffic_flows_again_after_the_device_was_deleted() {
     if !testkit::root("traffic_flows_again") {

@@ -186,6 +186,7 @@ fn devices_and_ports_come_and_go() {
                 index: 20,
                 name: "veth1".into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: MAC,
                 mtu: 1400,
                 up: true,

@@ -25,7 +25,7 @@ use overlay_core::util::family::Family;
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use super::request::{Request, request};
-use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule};
+use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Tunnel};
 use crate::reconcile::{
     Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, Op, PROTOCOL,
     Port, Subject,

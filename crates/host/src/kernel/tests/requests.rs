@@ -229,6 +229,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         name: DEVICE.into(),
         vni: 1024,
         port: 64000,
+        local: Some([10, 0, 0, 1].into()),
         mac: MAC,
         mtu: Some(1450),
     };
@@ -243,6 +244,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         learning: false,
     };
     assert_eq!(parse::kind(&message), kind);
+    assert_eq!(parse::tunnel(&message).local, Some(ip("10.0.0.1")));
     assert!(message.attributes.contains(&LinkAttribute::Mtu(1450)));
     let (M::NewLink(message), ADD) = sent(&Op::AddBridge("m-dcos".into(), MAC)) else {
         panic!()
@@ -251,6 +253,10 @@ fn devices_are_created_up_and_changed_in_one_property() {
     assert_eq!(parse::kind(&message), DeviceKind::Other("bridge".into()));
     for (change, up) in [
         (DeviceChange::NoLearning, false),
+        (DeviceChange::Local(Some([10, 0, 0, 1].into())), false),
+        (DeviceChange::Local(None), false),
+        (DeviceChange::DefaultTtl, false),
+        (DeviceChange::NoTos, false),
         (DeviceChange::Mac(MAC), false),
         (DeviceChange::Mtu(1450), false),
         (DeviceChange::Up, true),

@@ -17,6 +17,7 @@ fn link(index: u32, name: &str, up: bool) -> Event {
             index,
             name: name.into(),
             kind,
+            tunnel: Tunnel::default(),
             mac: mac(9),
             mtu: 1500,
             up,
@@ -136,11 +137,7 @@ fn a_port_that_leaves_a_draining_bridge_needs_a_reconciliation() {
 /// plane.
 #[test]
 fn the_underlay_must_be_as_measured() {
-    let eth0 = Underlay {
-        index: 2,
-        device: "eth0".into(),
-        mtu: 1500,
-    };
+    let eth0 = Underlay::of_device(2, "eth0", 1500);
     let link = |index, mtu, gone| {
         let kind = DeviceKind::Other("hardware".into());
         Event {
@@ -148,6 +145,7 @@ fn the_underlay_must_be_as_measured() {
                 index,
                 name: "eth0".into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(9),
                 mtu,
                 up: true,
@@ -205,6 +203,7 @@ fn the_device_must_match_in_every_property() {
                 index: INDEX,
                 name,
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(1),
                 mtu,
                 up: true,
@@ -228,11 +227,7 @@ fn the_device_must_match_in_every_property() {
     // Without a configured MTU the one of the underlay counts, or the kernel's choice.
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().mtu = None;
-    let eth0 = Underlay {
-        index: 2,
-        device: "eth0".into(),
-        mtu: 1400,
-    };
+    let eth0 = Underlay::of_device(2, "eth0", 1400);
     let fitted = ExpectedState::new(
         &desired,
         Some(INDEX),
@@ -267,6 +262,7 @@ fn a_device_that_looks_like_a_former_vtep_needs_a_reconciliation() {
                 index: 50,
                 name: name.into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(9),
                 mtu: 1450,
                 up: true,

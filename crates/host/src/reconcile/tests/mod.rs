@@ -11,7 +11,7 @@ use overlay_core::host_api::desired::{Bridge, Cni, Mac, Overlay, Peer, Removal, 
 use super::constants::PROTOCOL_BOOT;
 use super::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, Leftover, Neighbour, Nexthop, Route,
-    Rule, Underlay,
+    Rule, Tunnel, Underlay,
 };
 use crate::reconcile::*;
 
@@ -25,6 +25,7 @@ mod peers;
 mod property;
 mod routes;
 mod settings;
+mod tunnel;
 
 use model::{apply, bare, bare_with, converged, converged_with};
 use routes::route;

@@ -8,7 +8,7 @@ use overlay_core::util::family::Family;
 
 use super::super::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, MesosBridge, Neighbour, Nexthop,
-    Observed, Route, Rule,
+    Observed, Route, Rule, Tunnel,
 };
 use super::super::{
     DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
@@ -63,6 +63,7 @@ pub fn empty_device() -> Device {
         mac: Mac::default(),
         mtu: 1500,
         up: true,
+        tunnel: Tunnel::default(),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),
         fdb: BTreeMap::new(),
@@ -93,6 +94,10 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 kind,
                 mac: new.mac,
                 mtu,
+                tunnel: Tunnel {
+                    local: new.local.map(IpAddr::V4),
+                    ..Tunnel::default()
+                },
                 ..empty_device()
             });
         }
@@ -310,6 +315,9 @@ fn change_device(change: DeviceChange, device: &mut Device) {
                 *learning = false;
             }
         }
+        DeviceChange::Local(local) => device.tunnel.local = local.map(IpAddr::V4),
+        DeviceChange::DefaultTtl => device.tunnel.ttl = 0,
+        DeviceChange::NoTos => device.tunnel.tos = 0,
         DeviceChange::Mac(mac) => {
             device.mac = mac;
             device.neighbours.clear();

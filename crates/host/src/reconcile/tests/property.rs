@@ -141,7 +141,18 @@ fn any_device() -> impl Strategy<Value = Device> {
                 (ip(&format!("10.0.0.{dst}")), FdbEntry { permanent, plain }),
             )
         });
-    let link = (kind, 1..4_u8, 1400..1402_u32, any::<bool>());
+    let local = option::of(select(vec!["10.0.0.1", "10.0.0.9", "fd99::1"]));
+    let others = select(vec![None, None, Some("gbp")]);
+    let tunnel = (local, option::of(2..4_u32), 0..2_u8, 0..2_u8, others).prop_map(
+        |(local, link, ttl, tos, others)| Tunnel {
+            local: local.map(ip),
+            link,
+            ttl,
+            tos,
+            others: others.into_iter().collect(),
+        },
+    );
+    let link = (kind, 1..4_u8, 1400..1402_u32, any::<bool>(), tunnel);
     (
         link,
         vec(address, 0..3),
@@ -150,8 +161,9 @@ fn any_device() -> impl Strategy<Value = Device> {
         vec(any_route(), 0..5),
     )
         .prop_map(
-            |((kind, n, mtu, up), addresses, neighbours, fdb, routes)| Device {
+            |((kind, n, mtu, up, tunnel), addresses, neighbours, fdb, routes)| Device {
                 kind,
+                tunnel,
                 mac: mac(n),
                 mtu,
                 up,
