@@ -9,6 +9,7 @@ pub(crate) mod observe;
 mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
+mod routes;
 pub(crate) mod sysctl;
 #[cfg(test)]
 mod tests;

@@ -364,6 +364,7 @@ mod tests {
                     dst,
                     via,
                     nexthop: None,
+                    replaces: false,
                 },
             ),
             INDEX,

@@ -7,6 +7,7 @@ use overlay_core::host_api::desired::{Backend, Desired};
 use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, ip, mac, net, peer};
 
+mod foreign;
 mod forged;
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
