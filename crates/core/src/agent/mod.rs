@@ -24,6 +24,7 @@ use crate::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
 use crate::protocol::session::secrets::Seed;
 use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
+mod address_fault;
 mod addresses;
 mod announced;
 mod assignment;
@@ -173,6 +174,9 @@ impl Agent {
         self.count_dropped(&held);
         self.out
             .log(Level::Info, format!("Registering with {master}"));
+        if let Some(fault) = self.address_fault() {
+            self.out.log(Level::Error, fault);
+        }
         self.link(master, Connection::Restored);
         if leader.is_first {
             self.register();
@@ -216,6 +220,10 @@ impl Agent {
         let connection = self
             .registration
             .on_register_sent(self.out.now(), &mut self.random);
+        // No master would serve it.
+        if self.address_fault().is_some() {
+            return;
+        }
         if connection == Connection::Replaced {
             self.warn_of_silence(&master);
         }

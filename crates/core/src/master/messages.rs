@@ -176,6 +176,7 @@ impl Master {
         if let Some(reason) = self.why_taken(ip) {
             return self.drop_registration(&from, &reason);
         }
+        self.warn_of_own_address(ip);
         let received = Received {
             from: &from,
             name: RegisterAgentMessage::NAME,

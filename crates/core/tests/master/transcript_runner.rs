@@ -3,6 +3,7 @@
 //! ```text
 //! master <JSON of `network`>          a new master; the log stays
 //! on <name>                           the next inputs are for this master (at first `a`)
+//! at <ip>                             the address of new masters, and of `leader me`
 //! config <key>: <JSON>, …             more keys of the configuration of new masters
 //! log <agent> <overlay>:<subnet>@<vtep> …   sets the log; `<IPv4>,<IPv6>` for both families
 //! log garbage                         sets the log to bytes that are no state
@@ -26,6 +27,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,6 +69,8 @@ struct Runner {
     masters: BTreeMap<String, Member>,
     /// The master that gets the inputs.
     on: String,
+    /// Address of the masters; `None`: each has one of its own.
+    at: Option<IpAddr>,
     now: Time,
     log: Bytes,
     requests: u64,
@@ -114,6 +118,7 @@ impl Runner {
         Runner {
             masters: BTreeMap::new(),
             on: "a".to_owned(),
+            at: None,
             now: Time::default(),
             log: Bytes::new(),
             requests: 0,
@@ -132,13 +137,14 @@ impl Runner {
         match verb {
             "master" => self.start(rest),
             "on" => self.on = rest.to_owned(),
+            "at" => self.at = Some(rest.parse().unwrap()),
             "config" => self.config = format!("{rest}, "),
             "log" if rest == "older" => self.log = older(&self.log),
             "log" => self.log = log(&words),
             "leader" => {
                 let leader = match rest {
                     "none" => None,
-                    "me" => Some(Upid::new("master", pid(&self.on).address)),
+                    "me" => Some(Upid::new("master", self.me().address)),
                     address => Some(Upid::new("master", address.parse().unwrap())),
                 };
                 self.input(Input::Leader(leader));
@@ -183,6 +189,15 @@ impl Runner {
         }
     }
 
+    /// Returns the pid of the master that gets the inputs.
+    fn me(&self) -> Upid {
+        let mut me = pid(&self.on);
+        if let Some(at) = self.at {
+            me.address.set_ip(at);
+        }
+        me
+    }
+
     fn start(&mut self, network: &str) {
         let text = format!(
             r#"{{{}"replicated_log_dir": "/log", "replicated_log_timeout": "5mins", "network": {network}}}"#,
@@ -190,7 +205,7 @@ impl Runner {
         );
         let config = parse("master.json", &text).unwrap().config;
         // The random numbers of two processes differ.
-        let (me, seed) = (pid(&self.on), 7 + u64::from(number(&self.on)));
+        let (me, seed) = (self.me(), 7 + u64::from(number(&self.on)));
         let master = WithSessions::new(Master::new(config, me.clone(), seed), me);
         self.masters.insert(
             self.on.clone(),

@@ -159,6 +159,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<Subject> {
 }
 
 fn route(message: &RouteMessage) -> Option<Subject> {
+    // The kernel's own routes come and go with addresses, of which there are events.
+    if parse::is_automatic(message.header.protocol) {
+        return None;
+    }
     let (index, route) = parse::route(message)?;
     Some(Subject::Route { index, route })
 }

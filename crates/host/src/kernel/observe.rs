@@ -14,7 +14,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Mac, VXLAN_PORT};
+use overlay_core::host_api::desired::{Desired, Mac, VXLAN_PORT};
 use overlay_core::host_api::names::{parse_bridge_name, vtep_name};
 use rtnetlink::LinkUnspec;
 
@@ -24,10 +24,11 @@ use super::netlink::{Error, Netlink};
 use super::nexthop;
 use super::parse::{self, Entry};
 use super::request::{family, link_named};
+use super::routes::{self, FoundRoute};
 use super::sysctl;
 use crate::reconcile::observed::{
     Device, DeviceKind, DockerBridge, FdbEntry, HostNetwork, HostNetworks, Kernel, Leftover,
-    MesosBridge, Neighbour, Nexthop, Route, Rule, Underlay,
+    MesosBridge, Neighbour, Nexthop, Rule, Underlay,
 };
 use crate::reconcile::{MAIN_TABLE, Unassigned};
 
@@ -42,18 +43,28 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
     let cannot_read =
         |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
     let name = desired.vtep.as_ref().map(|vtep| vtep.name.as_str());
+    let all = routes::all(netlink).await.map_err(cannot_read("routes"))?;
     let device = match name {
-        Some(name) => device(netlink, name)
+        Some(name) => device(netlink, name, &all)
             .await
             .map_err(cannot_read("VXLAN device"))?,
         None => None,
     };
+    let rules = rules(netlink).await.map_err(cannot_read("rules"))?;
+    let ranges = desired
+        .overlays
+        .values()
+        .flat_map(|overlay| overlay.ranges.iter().copied());
+    let ranges: Vec<IpNet> = ranges.chain(rules.iter().map(|rule| rule.from)).collect();
     Ok(Kernel {
         device,
+        foreign_routes: routes::foreign(netlink, &all, name, &ranges)
+            .await
+            .map_err(cannot_read("routes"))?,
         stale_devices: stale_devices(netlink, name)
             .await
             .map_err(cannot_read("VXLAN devices"))?,
-        rules: rules(netlink).await.map_err(cannot_read("rules"))?,
+        rules,
         bridges: bridges::bridges(netlink, desired)
             .await
             .map_err(cannot_read("bridges"))?,
@@ -83,9 +94,10 @@ pub(crate) async fn unassigned(netlink: &Netlink) -> Result<Unassigned, String> 
     let cannot_read =
         |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
     let names = stale_devices(netlink, None).await;
+    let all = routes::all(netlink).await.map_err(cannot_read("routes"))?;
     let mut vteps = BTreeMap::new();
     for name in names.map_err(cannot_read("VXLAN devices"))? {
-        let vtep = device(netlink, &name).await;
+        let vtep = device(netlink, &name, &all).await;
         if let Some(vtep) = vtep.map_err(cannot_read("VXLAN device"))? {
             vteps.insert(name, vtep);
         }
@@ -109,7 +121,10 @@ pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> Result<Option<u32
         .map(|message| message.header.index))
 }
 
-pub(super) async fn link(netlink: &Netlink, which: LinkMessage) -> Result<Option<LinkMessage>, Error> {
+pub(super) async fn link(
+    netlink: &Netlink,
+    which: LinkMessage,
+) -> Result<Option<LinkMessage>, Error> {
     Ok(
         match netlink.get(RouteNetlinkMessage::GetLink(which)).await? {
             Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
@@ -118,8 +133,12 @@ pub(super) async fn link(netlink: &Netlink, which: LinkMessage) -> Result<Option
     )
 }
 
-/// Reads the device of this name with everything on it.
-async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> {
+/// Reads the device of this name with everything on it. `all` are the host's routes.
+async fn device(
+    netlink: &Netlink,
+    name: &str,
+    all: &[FoundRoute],
+) -> Result<Option<Device>, Error> {
     let Some(message) = link(netlink, link_named(name)).await? else {
         return Ok(None);
     };
@@ -151,12 +170,8 @@ async fn device(netlink: &Netlink, name: &str) -> Result<Option<Device>, Error> 
             device
                 .neighbours
                 .append(&mut neighbours(netlink, index, family).await?);
-            for table in [MAIN_TABLE, CONTAINER_TABLE] {
-                device
-                    .routes
-                    .append(&mut routes(netlink, index, family, table).await?);
-            }
         }
+        device.routes = routes::over(all, index);
         device.fdb = fdb(netlink, index).await?;
     }
     Ok(Some(device))
@@ -291,33 +306,6 @@ async fn fdb(netlink: &Netlink, index: u32) -> Result<BTreeMap<(Mac, IpAddr), Fd
         .collect())
 }
 
-async fn routes(
-    netlink: &Netlink,
-    index: u32,
-    family: AddressFamily,
-    table: u32,
-) -> Result<BTreeSet<Route>, Error> {
-    let mut filter = RouteMessage::default();
-    filter.header.address_family = family;
-    filter.attributes = vec![RouteAttribute::Oif(index), RouteAttribute::Table(table)];
-    let objects = match netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await {
-        // The table has no routes yet.
-        Err(Error::Refused {
-            errno: Errno::ENOENT,
-            ..
-        }) => return Ok(BTreeSet::new()),
-        objects => objects?,
-    };
-    let parsed = objects.into_iter().filter_map(|object| match object {
-        RouteNetlinkMessage::NewRoute(message) if message.header.address_family == family => {
-            parse::route(&message)
-                .filter(|(oif, route)| *oif == Some(index) && route.table == table)
-        }
-        _ => None,
-    });
-    Ok(parsed.map(|(_, route)| route).collect())
-}
-
 /// Returns all nexthop objects: an id that somebody else uses cannot be ours.
 async fn nexthops(
     netlink: &Netlink,
@@ -403,7 +391,7 @@ async fn networks(netlink: &Netlink, vtep: Option<&str>) -> Result<HostNetworks,
 }
 
 /// Returns whether a device belongs to the overlays, now or before.
-fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
+pub(super) fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
     let is_vtep = match parse::kind(message) {
         DeviceKind::Vxlan {
             vni: Some(vni),

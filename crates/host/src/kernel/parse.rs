@@ -168,15 +168,17 @@ pub(super) fn entry(message: &NeighbourMessage) -> Entry {
     entry
 }
 
-/// Parses a route, and returns it with its device; `None`: the kernel or a router created it.
+/// Returns whether the kernel or a router created a route.
+pub(super) fn is_automatic(protocol: RouteProtocol) -> bool {
+    matches!(
+        protocol,
+        RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect
+    )
+}
+
+/// Parses a route, and returns it with its device; `None`: the message is none about a route.
 pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     let header = &message.header;
-    if matches!(
-        header.protocol,
-        RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect
-    ) {
-        return None;
-    }
     let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
     let (mut metric, mut nexthop) = (0, None);
     let mut plain = header.kind == RouteType::Unicast && header.tos == 0;

@@ -66,7 +66,9 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
                 flags: 0,
             });
         }
-        Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), SET),
+        // The kernel would replace the first route to the destination, whoever made it.
+        Op::SetRoute(_, route) if route.replaces => (M::NewRoute(new_route(index, route)), SET),
+        Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), ADD),
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
         Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
         Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),

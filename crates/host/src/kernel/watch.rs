@@ -377,6 +377,7 @@ mod tests {
                     dst,
                     via,
                     nexthop: None,
+                    replaces: false,
                 },
             ),
             INDEX,

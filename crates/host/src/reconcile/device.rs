@@ -9,7 +9,7 @@ use overlay_core::host_api::desired::{Desired, VXLAN_PORT, Vtep};
 
 use super::limits::Limits;
 use super::nexthops::Nexthops;
-use super::observed::{Device, DeviceKind, HostNetworks, Kernel, Tunnel, Underlay};
+use super::observed::{Device, DeviceKind, HostNetworks, Kernel, Route, Tunnel, Underlay};
 use super::op::{DeviceChange, NewDevice, Op};
 use super::peers;
 use super::types::Plan;
@@ -104,20 +104,27 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, underlay: Option<&Underla
     for name in stale.collect::<Vec<_>>() {
         plan.ops.push(Op::RemoveDevice(name.as_str().into()));
     }
-    let (Some(vtep), Some(limits)) = (&vtep, limits) else {
+    let (Some(vtep), Some(mut limits)) = (&vtep, limits) else {
         return;
     };
-    // As long as the peers are unknown the wanted objects are the existing ones, so they are
-    // read before anything is removed.
-    let wanted = Wanted::new(desired, vtep, limits, kernel.device.as_ref(), plan);
     let name: Arc<str> = vtep.name.as_str().into();
     let tunnel = WantedTunnel::new(desired, &kernel.networks, underlay);
-    if let Some(mut device) = link(vtep, &name, &tunnel, kernel.device.as_ref(), plan) {
-        addresses(vtep, &name, &mut device, plan);
-        let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
-        let nexthops = Nexthops::new(kernel, is_new_device, &wanted.objects);
-        peers::plan(&wanted, &name, &device, nexthops.as_ref(), plan);
-    }
+    let Some(mut device) = link(vtep, &name, &tunnel, kernel.device.as_ref(), plan) else {
+        return;
+    };
+    let before = device.routes.clone();
+    addresses(vtep, &name, &mut device, plan);
+    limits.former_ranges = kernel.rules.iter().map(|rule| rule.from).collect();
+    limits.heed(vtep, &kernel.foreign_routes, &device.routes, &plan.ops);
+    // As long as the peers are unknown the wanted objects are the existing ones, those that the
+    // operations above remove included.
+    let mut wanted = Wanted::new(desired, vtep, limits, kernel.device.as_ref(), plan);
+    let lost = before.difference(&device.routes);
+    let lost = lost.filter(|route| wanted.limits.is_ours(route));
+    wanted.doubtful = lost.map(Route::key).collect();
+    let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+    let nexthops = Nexthops::new(kernel, is_new_device, &wanted.objects);
+    peers::plan(&wanted, &name, &device, nexthops.as_ref(), plan);
 }
 
 /// Plans the device itself. Returns the device after these operations; `None`: it cannot be

@@ -16,12 +16,14 @@ use super::device::WantedTunnel;
 use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
 use super::nexthops;
-use super::observed::{DeviceKind, FdbEntry, HostNetworks, Neighbour, Route, Rule, Underlay};
+use super::observed::{
+    DeviceKind, FdbEntry, ForeignRoute, HostNetworks, Neighbour, Route, Rule, Underlay,
+};
 use super::op::Op;
 use super::peers;
 use super::rules;
 use super::types::{Draining, Plan};
-use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, permanent_neighbour};
+use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, permanent_neighbour};
 
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]
@@ -50,6 +52,17 @@ pub struct ExpectedState {
     nexthops: Option<BTreeSet<u32>>,
 }
 
+/// Networks and routes of others on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Networks of devices that are not ours.
+    pub networks: HostNetworks,
+    /// Routes over other devices, where ours may be.
+    pub routes: BTreeSet<ForeignRoute>,
+    /// Routes over the VTEP, ours included, before the reconciliation.
+    pub on_vtep: BTreeSet<Route>,
+}
+
 /// Expected bridge for containers.
 #[derive(Debug)]
 struct ExpectedBridge {
@@ -68,20 +81,27 @@ struct UnderlayDevice {
 
 impl ExpectedState {
     /// Returns the state after a reconciliation with `desired`. `index` is the index of the
-    /// VXLAN device, `networks` are those of other devices, `nexthops` are the ids of our nexthop objects.
+    /// VXLAN device, `surroundings` are others' networks and routes, `nexthops` are the ids of our
+    /// nexthop objects.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
         underlay: Option<&Underlay>,
         draining: &[Draining],
-        networks: &HostNetworks,
+        surroundings: &Surroundings,
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
         let vtep = super::vtep_with_mtu(desired, underlay.map(super::max_inner_mtu))
             .filter(|_| is_internal);
         let peers = vtep.as_ref().map(|vtep| {
-            let limits = Limits::new(desired, vtep, draining, networks);
+            let Surroundings {
+                networks,
+                routes,
+                on_vtep,
+            } = surroundings;
+            let mut limits = Limits::new(desired, vtep, draining, networks);
+            limits.heed(vtep, routes, on_vtep, &[]);
             Wanted::new(desired, vtep, limits, None, &mut Plan::default())
         });
         let rules = rules::wanted(desired)
@@ -90,9 +110,9 @@ impl ExpectedState {
         ExpectedState {
             is_internal,
             index,
-            tunnel: WantedTunnel::new(desired, networks, underlay),
+            tunnel: WantedTunnel::new(desired, &surroundings.networks, underlay),
             own: desired.underlay_ip.map(|own| {
-                let mut all = networks.iter();
+                let mut all = surroundings.networks.iter();
                 (own, all.any(|network| network.net.addr() == IpAddr::V4(own)))
             }),
             underlay: underlay.map(|underlay| UnderlayDevice {
@@ -193,6 +213,16 @@ impl ExpectedState {
         self.index == Some(index)
     }
 
+    /// Returns whether a device with this index is one of the overlays'.
+    fn is_own(&self, index: u32) -> bool {
+        let mut docker = self.docker_bridges.values();
+        let mut mesos = self.mesos_bridges.values();
+        self.is_vtep(index)
+            || self.draining.contains(&index)
+            || docker.any(|own| *own == Some(index))
+            || mesos.any(|bridge| bridge.index == Some(index))
+    }
+
     fn link_differs(&self, link: &Link, change: Change) -> bool {
         if let Some(underlay) = self.underlay
             && underlay.index == link.index
@@ -239,6 +269,12 @@ impl ExpectedState {
         if is_docker && tentative && !change.is_gone() {
             return true;
         }
+        if !self.is_own(index)
+            && self.peers.limits.is_touched_by(net)
+            && self.peers.limits.has_network(net) == change.is_gone()
+        {
+            return true;
+        }
         let mut vteps = self.vtep.iter();
         let is_wanted = vteps.any(|vtep| vtep.addresses.contains(&net));
         let is_bridge = |bridge: &ExpectedBridge| {
@@ -255,6 +291,8 @@ impl ExpectedState {
 
     fn route_differs(&self, index: Option<u32>, route: &Route, change: Change) -> bool {
         let is_on_vtep = index.is_some() && index == self.index;
+        let limits = &self.peers.limits;
+        let is_ours = is_on_vtep && limits.is_ours(route);
         match self.peers.objects.routes.get(&route.key()) {
             Some(via) => {
                 let is_right = is_on_vtep
@@ -265,8 +303,14 @@ impl ExpectedState {
                 // device may have replaced ours.
                 is_right == change.is_gone()
             }
-            None if change.is_gone() || !is_on_vtep || !is_ours(route) => false,
-            None => self.peers.peers_known || !self.peers.limits.permit_route(route.key()),
+            // A route of somebody else leaves room for ours, or takes a part of a peer's subnet.
+            None if !is_ours => {
+                let is_known = limits.foreign.contains(route.key());
+                let concerns = is_known || self.peers.objects.has_route_around(route.key());
+                concerns && is_known == change.is_gone()
+            }
+            None if change.is_gone() => false,
+            None => self.peers.peers_known || !limits.permit_route(route.key()),
         }
     }
 

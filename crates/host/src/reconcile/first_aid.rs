@@ -12,11 +12,10 @@ use overlay_core::host_api::desired::Vtep;
 use overlay_core::util::family::Family;
 use overlay_core::util::special_purpose;
 
-use super::constants::MAIN_TABLE;
+use super::constants::{MAIN_TABLE, PROTOCOL};
 use super::limits::{containing, overlapping};
 use super::observed::{Device, HostNetworks, Route, Rule};
 use super::op::{OldRoute, Op};
-use super::wanted::is_ours;
 
 /// Observed state of a host without known overlays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +34,8 @@ pub fn first_aid(host: &Unassigned, own: Option<Ipv4Addr>) -> Vec<Op> {
     let own = own.map(IpAddr::V4);
     let mut ops = Vec::new();
     for (name, vtep) in &host.vteps {
-        let wrong = |route: &&Route| is_ours(route) && is_wrong_route(route, own, host);
+        // Only this module believed a master that could not be right.
+        let wrong = |route: &&Route| route.protocol == PROTOCOL && is_wrong_route(route, own, host);
         let routes = vtep.routes.iter().filter(wrong);
         ops.extend(routes.map(|route| Op::RemoveRoute(name.as_str().into(), old(route))));
         let wrong = |address: &&IpNet| is_wrong_address(**address, own, &host.networks);

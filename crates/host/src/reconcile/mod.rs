@@ -28,6 +28,7 @@ mod device;
 mod events;
 mod expected;
 mod first_aid;
+mod foreign;
 mod leftovers;
 mod limits;
 mod nexthops;
@@ -45,7 +46,7 @@ mod wanted;
 
 pub use constants::{MAIN_TABLE, PROTOCOL, RULE_PRIORITY};
 pub use events::{Change, Clue, Event, Link, NexthopEvent, Object, Reaction, Subject};
-pub use expected::ExpectedState;
+pub use expected::{ExpectedState, Surroundings};
 pub use first_aid::{Unassigned, first_aid};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{

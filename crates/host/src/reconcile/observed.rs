@@ -1,9 +1,9 @@
 //! Observed state of a host. Plain values: the executor fills them from kernel and disk,
 //! [`crate::reconcile`] compares them with the desired state.
 //!
-//! Objects that certainly belong to somebody else (routes of other devices, rules of other
-//! tables, the kernel's own routes) are left out when the values are read, so that no plan can
-//! touch them.
+//! Objects that certainly belong to somebody else (rules of other tables, routes to destinations
+//! that no peer can have) are left out when the values are read. Others are read to be heeded: no
+//! operation is about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -79,6 +79,8 @@ pub struct Kernel {
     pub loose_ports: Vec<LoosePort>,
     /// Networks of devices that are not ours.
     pub networks: HostNetworks,
+    /// Routes of others into the ranges of the overlays, and in the table of the containers.
+    pub foreign_routes: BTreeSet<ForeignRoute>,
 }
 
 /// Networks of a host's devices.
@@ -171,7 +173,7 @@ pub struct Device {
     /// Forwarding database, by hardware address and tunnel destination. (The kernel can have
     /// several destinations for an address that floods: all zeros, or multicast.)
     pub fdb: BTreeMap<(Mac, IpAddr), FdbEntry>,
-    /// Routes over it in our two tables, except those that the kernel manages itself.
+    /// Routes over it in our two tables, of any origin but the kernel.
     pub routes: BTreeSet<Route>,
 }
 
@@ -253,6 +255,15 @@ impl Route {
             dst: self.dst,
         }
     }
+}
+
+/// Route that is not known to be ours. Nothing replaces or removes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ForeignRoute {
+    /// Properties.
+    pub route: Route,
+    /// Name of its device; `None`: it has several, or none.
+    pub device: Option<String>,
 }
 
 /// Rule `from <prefix> lookup 42`.

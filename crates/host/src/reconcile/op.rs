@@ -51,7 +51,7 @@ pub enum Op {
     AddNexthop(Arc<str>, Ipv4Addr),
     /// Remove a nexthop object, and with it the routes that refer to it.
     RemoveNexthop(Arc<str>, u32),
-    /// Create a route, or replace the one to this destination.
+    /// Create a route, or replace ours to this destination.
     SetRoute(Arc<str>, NewRoute),
     /// Remove a route.
     RemoveRoute(Arc<str>, OldRoute),
@@ -215,6 +215,9 @@ pub struct NewRoute {
     pub via: IpAddr,
     /// Nexthop object of that gateway, if the route is to refer to one.
     pub nexthop: Option<u32>,
+    /// True if a route of ours is in its place, which it replaces in one step. Otherwise the
+    /// kernel refuses it where any route to its destination exists.
+    pub replaces: bool,
 }
 
 /// Route over our device to be removed.

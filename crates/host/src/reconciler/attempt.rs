@@ -15,10 +15,10 @@ use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
 use crate::progress;
-use crate::reconcile::observed::{CniFile, HostNetworks, Kernel, Observed, Underlay};
+use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
-    nexthops_after, plan,
+    ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, Surroundings,
+    forwards_ipv6, nexthops_after, plan,
 };
 
 /// State of an attempt.
@@ -31,8 +31,8 @@ pub(super) struct Attempt<'a> {
     failures: Failures<'a>,
     /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
-    /// Networks of the host's other devices.
-    networks: HostNetworks,
+    /// Networks and routes of others.
+    surroundings: Surroundings,
     /// Number of failures that are problems with single peers.
     peer_problems: usize,
     /// True if an operation met an object that another program had just created or removed.
@@ -52,7 +52,7 @@ impl<'a> Attempt<'a> {
             cni_obstacles: BTreeSet::new(),
             failures: Failures::new(desired),
             nexthops: None,
-            networks: HostNetworks::new(),
+            surroundings: Surroundings::default(),
             peer_problems: 0,
             raced: false,
             failed: Vec::new(),
@@ -125,9 +125,16 @@ impl<'a> Attempt<'a> {
         }
         self.failed.extend(plan.left_out.iter().cloned());
         self.peer_problems = plan.peer_problems;
-        self.networks = observed
-            .kernel
-            .map_or_else(HostNetworks::new, |kernel| kernel.networks);
+        let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+        let surroundings = observed.kernel.map(|kernel| {
+            let device = kernel.device.filter(|_| !is_new_device);
+            Surroundings {
+                networks: kernel.networks,
+                routes: kernel.foreign_routes,
+                on_vtep: device.map_or_else(BTreeSet::new, |device| device.routes),
+            }
+        });
+        self.surroundings = surroundings.unwrap_or_default();
         plan
     }
 
@@ -268,7 +275,7 @@ impl<'a> Attempt<'a> {
             index,
             self.underlay.as_ref(),
             draining,
-            &self.networks,
+            &self.surroundings,
             self.nexthops.clone(),
         );
         for (name, bridge) in self.desired.mesos_bridges() {

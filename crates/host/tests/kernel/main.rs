@@ -7,6 +7,7 @@ use overlay_core::host_api::desired::{Backend, Desired};
 use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, ip, mac, net, peer};
 
+mod foreign;
 mod forged;
 mod tunnel;
 

@@ -85,6 +85,7 @@ fn routes_come_and_go() {
             dst,
             via,
             nexthop: None,
+            replaces: false,
         };
         let old = OldRoute {
             table,

@@ -24,17 +24,15 @@ pub(super) fn route(dst: Option<&str>, length: u8, protocol: RouteProtocol) -> R
 }
 
 #[test]
-fn routes_of_the_kernel_and_of_routers_are_left_out() {
+fn routes_of_the_kernel_and_of_routers_are_known_as_such() {
     for protocol in [
         RouteProtocol::Kernel,
         RouteProtocol::Ra,
         RouteProtocol::IcmpRedirect,
     ] {
-        assert_eq!(
-            parse::route(&route(Some("9.0.2.0"), 24, protocol)),
-            None,
-            "{protocol:?}"
-        );
+        let (_, found) = parse::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
+        assert_eq!(found.protocol, u8::from(protocol));
+        assert!(parse::is_automatic(protocol), "{protocol:?}");
     }
     for protocol in [
         RouteProtocol::Boot,
@@ -42,6 +40,7 @@ fn routes_of_the_kernel_and_of_routers_are_left_out() {
         RouteProtocol::from(142),
     ] {
         let (index, found) = parse::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
+        assert!(!parse::is_automatic(protocol));
         assert_eq!((index, found.protocol), (Some(INDEX), u8::from(protocol)));
         assert_eq!(
             (found.dst, found.table, found.metric),

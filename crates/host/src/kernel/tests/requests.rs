@@ -98,7 +98,7 @@ fn fdb_entries_are_permanent_entries_of_the_device() {
 }
 
 #[test]
-fn routes_have_our_origin_and_replace_others() {
+fn routes_have_our_origin_and_replace_ours_only() {
     for (dst, via, table, short_table) in [
         ("9.0.2.0/24", "44.128.0.2", 254, 254),
         ("10.0.0.2/32", "44.128.0.2", 42, 42),
@@ -111,10 +111,17 @@ fn routes_have_our_origin_and_replace_others() {
             dst: net(dst),
             via: ip(via),
             nexthop: None,
+            replaces: false,
         };
-        let (M::NewRoute(message), SET) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
+        let (M::NewRoute(message), ADD) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
             panic!()
         };
+        let replaces = true;
+        let replacing = Op::SetRoute(DEVICE.into(), NewRoute { replaces, ..new });
+        let (M::NewRoute(replacement), SET) = sent(&replacing) else {
+            panic!()
+        };
+        assert_eq!(replacement, message);
         let header = &message.header;
         assert_eq!(
             (header.protocol, header.scope),
@@ -142,8 +149,9 @@ fn a_route_with_a_nexthop_object_has_neither_gateway_nor_device() {
         dst: net("9.0.2.0/24"),
         via: ip("44.128.0.2"),
         nexthop: Some(9),
+        replaces: false,
     };
-    let (M::NewRoute(message), SET) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
+    let (M::NewRoute(message), ADD) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
         panic!()
     };
     assert!(message.attributes.contains(&RouteAttribute::NhId(9)));

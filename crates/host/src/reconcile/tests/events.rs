@@ -1,5 +1,8 @@
 //! Reactions to events.
 
+use std::collections::BTreeSet;
+
+use super::super::observed::ForeignRoute;
 use super::super::tests::*;
 
 const INDEX: u32 = 7;
@@ -15,18 +18,29 @@ pub(super) fn expected() -> ExpectedState {
     )
 }
 
+/// Returns the expected state of agent 1 with peer 2, beside routes of others and these over the
+/// VTEP.
+pub(super) fn expected_beside(routes: &[ForeignRoute], on_vtep: BTreeSet<Route>) -> ExpectedState {
+    let surroundings = Surroundings {
+        routes: routes.iter().cloned().collect(),
+        on_vtep,
+        ..Surroundings::default()
+    };
+    ExpectedState::new(&desired(&[2]), Some(INDEX), None, &[], &surroundings, None)
+}
+
 fn reaction(event: &Event) -> Reaction {
     expected().reaction(event)
 }
 
-fn present(subject: Subject) -> Event {
+pub(super) fn present(subject: Subject) -> Event {
     Event {
         subject,
         change: Change::Present,
     }
 }
 
-fn gone(subject: Subject) -> Event {
+pub(super) fn gone(subject: Subject) -> Event {
     Event {
         subject,
         change: Change::Gone,
@@ -52,7 +66,7 @@ fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
     Subject::Link(link)
 }
 
-fn address(index: u32, text: &str) -> Subject {
+pub(super) fn address(index: u32, text: &str) -> Subject {
     Subject::Address {
         index,
         net: net(text),

@@ -17,6 +17,7 @@ use crate::reconcile::*;
 
 mod device_events;
 mod events;
+mod foreign;
 mod leftovers;
 mod limits;
 mod model;

@@ -327,13 +327,15 @@ fn change_device(change: DeviceChange, device: &mut Device) {
     }
 }
 
-/// Replaces the first route of the same destination and metric (and of no TOS).
+/// Creates a route, or replaces the first one of the same destination and metric (and of no TOS),
+/// which must be ours.
 fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
     let NewRoute {
         table,
         dst,
         via,
         nexthop,
+        replaces,
     } = new;
     assert!(
         device
@@ -347,6 +349,8 @@ fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
         route.plain && (route.table, route.dst, route.metric) == (table, dst, metric)
     };
     if let Some(old) = device.routes.iter().find(same).copied() {
+        assert!(replaces, "{old:?} exists: {op}");
+        assert_ne!(old.protocol, 4, "somebody else's: {op}");
         device.routes.remove(&old);
     }
     let (protocol, plain) = (PROTOCOL, true);

@@ -139,6 +139,7 @@ fn a_failure_affects_those_who_need_the_operation() {
         dst: net("9.0.2.0/24"),
         via,
         nexthop,
+        replaces: false,
     };
     for (op, concern) in [
         (Op::EnableForwarding(Family::V4), Scope::Ipv4),

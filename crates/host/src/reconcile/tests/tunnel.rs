@@ -100,7 +100,10 @@ fn events_about_options_and_the_agents_address_need_a_reconciliation() {
             net: net("10.0.0.1/24"),
             device: "eth0".into(),
         };
-        there.then_some(own).into_iter().collect()
+        Surroundings {
+            networks: there.then_some(own).into_iter().collect(),
+            ..Surroundings::default()
+        }
     };
     let eth0 = Underlay::of_device(2, "eth0", 1500);
     let expected = |there| {
