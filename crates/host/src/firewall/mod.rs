@@ -100,18 +100,17 @@ impl Firewall {
             let mut attempt = Attempt::new(&desired, choice, &tools);
             let plan = attempt.plan();
             attempt.apply(&plan);
-            let faults = attempt.faults;
-            let count = plan.ops.len();
-            if count > 0 {
+            let (faults, done) = (attempt.faults, attempt.done);
+            if !plan.ops.is_empty() {
                 log::info!(
-                    "configured the firewall: {count} operations in {:.0?}, {} failed",
+                    "configured the firewall: {done} operations in {:.0?}, {} failed",
                     start.elapsed(),
                     faults.len()
                 );
             }
-            operations += count;
+            operations += done;
             let has_succeeded = faults.is_empty();
-            let is_in_sync = has_succeeded && count == 0;
+            let is_in_sync = has_succeeded && plan.ops.is_empty();
             self.record_in_sync(fingerprint.filter(|_| is_in_sync), start, &tools);
             self.failed = if has_succeeded { Vec::new() } else { plan.ops };
             if has_succeeded || number == ATTEMPTS {

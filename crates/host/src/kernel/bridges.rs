@@ -73,6 +73,7 @@ pub(super) async fn mesos_bridges(
             addresses,
             detects_duplicates: sysctl::ipv6_setting(name, "accept_dad")
                 .is_some_and(|value| value != "0"),
+            is_without_ipv6: sysctl::is_without_ipv6(name),
         };
         found.insert(name.to_owned(), bridge);
     }

@@ -10,6 +10,7 @@ pub(crate) mod observe;
 mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
+pub(crate) mod router_advertisements;
 mod routes;
 pub(crate) mod sysctl;
 pub(crate) mod underlay;

@@ -147,6 +147,7 @@ async fn device(
         mac: Mac::default(),
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        is_without_ipv6: sysctl::is_without_ipv6(name),
         tunnel: parse::tunnel(&message),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),

@@ -75,6 +75,8 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::SetTxChecksum(..)
         | Op::SkipDad(_)
         | Op::EnableForwarding(_)
+        | Op::EnableDeviceForwarding(..)
+        | Op::EnableIpv6(_)
         | Op::WriteCni { .. }
         | Op::RemoveCni { .. } => {
             return None;

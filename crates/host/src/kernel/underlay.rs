@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use overlay_core::host_api::desired::Desired;
 use rtnetlink::LinkUnspec;
@@ -23,7 +22,6 @@ use super::parse;
 use super::raw::{Attributes, Socket, attributes, find};
 use super::request::family;
 use crate::progress;
-use crate::reconcile::MAIN_TABLE;
 use crate::reconcile::observed::{DeviceKind, PeerPath, Underlay};
 
 // From linux/rtnetlink.h.
@@ -88,21 +86,24 @@ pub(crate) async fn underlay(
     }))
 }
 
-/// Returns whether all these peers are on known paths; `None`: the routes cannot be read.
+/// Returns whether the paths to all these peers are among those of an underlay.
+///
+/// # Errors
+/// The kernel refuses or does not answer.
 pub(crate) async fn has_paths_to(
     netlink: &Netlink,
     desired: &Desired,
     underlay: Option<&Underlay>,
     peers: &[Ipv4Addr],
-) -> Option<bool> {
+) -> Result<bool, Error> {
     let own = match desired.underlay_ip {
-        Some(own) => device_with(netlink, own.into()).await.ok()?,
+        Some(own) => device_with(netlink, own.into()).await?,
         None => None,
     };
     let source = desired.underlay_ip.filter(|_| own.is_some());
-    let paths = paths(source, peers).ok()?;
+    let paths = paths(source, peers).map_err(|error| Error::from_io(&error))?;
     let are_known = |underlay: &Underlay| paths.keys().all(|path| underlay.paths.contains(path));
-    Some(underlay.map_or(paths.is_empty(), are_known))
+    Ok(underlay.map_or(paths.is_empty(), are_known))
 }
 
 /// Returns the addresses of the other agents.
@@ -241,34 +242,6 @@ fn devices(mut paths: &[u8]) -> Vec<u32> {
         paths = paths.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     devices
-}
-
-/// Returns whether a device has a route or a temporary address from router advertisements.
-///
-/// # Errors
-/// The kernel refuses or does not answer.
-pub(crate) async fn is_advertised(netlink: &Netlink, index: u32) -> Result<bool, Error> {
-    let messages = address_messages(netlink, index, AddressFamily::Inet6).await?;
-    let mut temporary = messages
-        .iter()
-        .filter(|message| !message.header.flags.contains(AddressHeaderFlags::Permanent));
-    if temporary.any(|message| message.header.scope == AddressScope::Universe) {
-        return Ok(true);
-    }
-    let mut filter = RouteMessage::default();
-    filter.header.address_family = AddressFamily::Inet6;
-    filter.attributes = vec![
-        RouteAttribute::Oif(index),
-        RouteAttribute::Table(MAIN_TABLE),
-    ];
-    let objects = netlink.dump(RouteNetlinkMessage::GetRoute(filter)).await?;
-    Ok(objects.iter().any(|object| match object {
-        RouteNetlinkMessage::NewRoute(message) => {
-            message.header.protocol == RouteProtocol::Ra
-                && message.attributes.contains(&RouteAttribute::Oif(index))
-        }
-        _ => false,
-    }))
 }
 
 /// Returns the index of the device that has an address.

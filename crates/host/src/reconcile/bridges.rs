@@ -20,7 +20,7 @@ use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
-use super::observed::{Kernel, MesosBridge};
+use super::observed::{DeviceDefaults, Kernel, MesosBridge};
 use super::op::{DeviceChange, Op};
 use super::types::Plan;
 
@@ -36,7 +36,7 @@ fn mac(addresses: &BTreeSet<IpNet>) -> Mac {
 }
 
 /// Plans Mesos's bridges.
-pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
+pub(super) fn plan(desired: &Desired, kernel: &Kernel, defaults: &DeviceDefaults, plan: &mut Plan) {
     for (name, bridge) in desired.mesos_bridges() {
         let (addresses, has_ipv6) = (bridge.gateways(), bridge.has(Family::V6));
         let refused = |overlay| plan.refused.contains_key(overlay);
@@ -50,6 +50,9 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
                 plan.ops.push(Op::AddBridge(device.clone(), mac));
                 if has_ipv6 {
                     plan.ops.push(Op::SkipDad(device.clone()));
+                    if defaults.is_without_ipv6 {
+                        plan.ops.push(Op::EnableIpv6(device.clone()));
+                    }
                 }
                 addresses
             }
@@ -69,6 +72,9 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
                 }
                 if has_ipv6 && bridge.detects_duplicates {
                     plan.ops.push(Op::SkipDad(device.clone()));
+                }
+                if has_ipv6 && bridge.is_without_ipv6 {
+                    plan.ops.push(Op::EnableIpv6(device.clone()));
                 }
                 let remaining = remove_wrong(&device, &addresses, bridge, plan);
                 addresses.difference(&remaining).copied().collect()
@@ -166,6 +172,7 @@ mod tests {
                 mesos_bridges,
                 ..Kernel::default()
             },
+            &DeviceDefaults::default(),
             &mut plan,
         );
         plan.ops
@@ -183,6 +190,7 @@ mod tests {
             ports,
             addresses,
             detects_duplicates: false,
+            is_without_ipv6: false,
         })
     }
 

@@ -6,10 +6,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Desired, VXLAN_PORT, Vtep};
+use overlay_core::util::family::Family;
 
+use super::forwarding::is_new;
+use super::ipv6::MIN_MTU;
 use super::limits::Limits;
 use super::nexthops::Nexthops;
-use super::observed::{Device, DeviceKind, HostNetworks, Kernel, Route, Tunnel, Underlay};
+use super::observed::{
+    Device, DeviceKind, HostNetworks, Kernel, Observed, Route, Tunnel, Underlay,
+};
 use super::op::{DeviceChange, NewDevice, Op};
 use super::peers;
 use super::types::Plan;
@@ -85,7 +90,8 @@ impl WantedTunnel {
 }
 
 /// Plans the device and everything on it.
-pub(super) fn plan(desired: &Desired, kernel: &Kernel, underlay: Option<&Underlay>, plan: &mut Plan) {
+pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan: &mut Plan) {
+    let underlay = observed.underlay.as_ref();
     let vtep = super::vtep_with_mtu(desired, underlay.map(super::max_inner_mtu));
     let limits = vtep
         .as_ref()
@@ -112,6 +118,17 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, underlay: Option<&Underla
     let Some(mut device) = link(vtep, &name, &tunnel, kernel.device.as_ref(), plan) else {
         return;
     };
+    if vtep.addresses.iter().any(|own| Family::V6.includes(*own)) {
+        // With a small MTU the device loses all that it has of IPv6, its settings included.
+        let found = kernel.device.as_ref().filter(|found| found.mtu >= MIN_MTU);
+        let is_without = match found.filter(|_| !is_new(&plan.ops, &name)) {
+            Some(found) => found.is_without_ipv6,
+            None => observed.defaults.is_without_ipv6,
+        };
+        if is_without {
+            plan.ops.push(Op::EnableIpv6(name.clone()));
+        }
+    }
     let before = device.routes.clone();
     addresses(vtep, &name, &mut device, plan);
     limits.former_ranges = kernel.rules.iter().map(|rule| rule.from).collect();
@@ -196,6 +213,7 @@ fn add(vtep: &Vtep, name: &Arc<str>, tunnel: &WantedTunnel, plan: &mut Plan) -> 
         mac,
         mtu: mtu.unwrap_or_default(),
         up: true,
+        is_without_ipv6: false,
         tunnel: tunnel.tunnel(),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),

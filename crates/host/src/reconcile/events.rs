@@ -88,6 +88,13 @@ pub enum Subject {
     },
     /// Rule that says `from <prefix> lookup 42` and nothing else.
     Rule(Rule),
+    /// Route that the kernel or a router created.
+    AutomaticRoute {
+        /// Destination.
+        dst: IpNet,
+    },
+    /// Rule of somebody else.
+    ForeignRule,
     /// Switch such as `ip_forward`.
     Setting,
 }
@@ -158,9 +165,9 @@ impl Event {
             Subject::Neighbour { index, ip, .. } => Some(Object::Neighbour(*index, *ip)),
             Subject::Fdb { index, mac, .. } => Some(Object::Fdb(*index, *mac)),
             Subject::Nexthop { id, .. } => Some(Object::Nexthop(*id)),
-            Subject::Port { .. } | Subject::Route { .. } | Subject::Rule(_) | Subject::Setting => {
-                None
-            }
+            Subject::Port { .. } | Subject::Setting => None,
+            Subject::Route { .. } | Subject::AutomaticRoute { .. } => None,
+            Subject::Rule(_) | Subject::ForeignRule => None,
         }
     }
 }
@@ -171,6 +178,8 @@ impl Event {
 pub enum Clue {
     /// Containers' ports that are attached to no bridge.
     Ports,
+    /// Routes to the peers.
+    Underlay,
 }
 
 /// Reaction that an event asks for.

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
+use overlay_core::util::family::Family;
 
 use super::op::{ChecksumOffload, RouteKey};
 
@@ -29,13 +30,27 @@ pub struct Observed {
     pub tx_checksum: Option<ChecksumOffload>,
     /// Device that carries the tunnels; `None`: it cannot be found.
     pub underlay: Option<Underlay>,
-    /// True if the underlay's device has addresses or a default route from router
-    /// advertisements, and the kernel accepts no more of them once it forwards IPv6
-    /// (`accept_ra` is 1).
-    pub loses_router_advertisements: bool,
+    /// Devices that have addresses or routes from router advertisements, of which the kernel
+    /// accepts no more once it forwards IPv6 (`accept_ra` is 1).
+    pub losing_routers: BTreeSet<String>,
+    /// Devices of the overlays that forward no packets of a family, whatever the host does.
+    pub not_forwarding: BTreeSet<(String, Family)>,
+    /// Settings of new devices.
+    pub defaults: DeviceDefaults,
+    /// Reason, as a phrase, why no device of this host can have IPv6.
+    pub ipv6_obstacle: Option<String>,
     /// Network configuration of the kernel. `None`: another program manages it, or it could
     /// not be read.
     pub kernel: Option<Kernel>,
+}
+
+/// Settings that a new device begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceDefaults {
+    /// Families of which it forwards no packets.
+    pub not_forwarding: BTreeSet<Family>,
+    /// True if it has no IPv6 (`disable_ipv6`).
+    pub is_without_ipv6: bool,
 }
 
 /// Switches for forwarding.
@@ -128,6 +143,8 @@ pub struct MesosBridge {
     pub addresses: BTreeSet<IpNet>,
     /// True if duplicate address detection delays new IPv6 addresses.
     pub detects_duplicates: bool,
+    /// True if IPv6 is turned off on it (`disable_ipv6`).
+    pub is_without_ipv6: bool,
 }
 
 /// The host's end of a container's veth pair that is attached to no bridge: a bridge that is
@@ -164,6 +181,8 @@ pub struct Device {
     pub mtu: u32,
     /// True if it is administratively up.
     pub up: bool,
+    /// True if IPv6 is turned off on it (`disable_ipv6`).
+    pub is_without_ipv6: bool,
     /// Outer headers and other options of a VXLAN device.
     pub tunnel: Tunnel,
     /// Addresses, except link-local ones.

@@ -17,6 +17,10 @@ use crate::operation::{Operation, Tense, Verb};
 pub enum Op {
     /// Turn on forwarding of a family.
     EnableForwarding(Family),
+    /// Turn on forwarding of a family for packets that come from a device.
+    EnableDeviceForwarding(Arc<str>, Family),
+    /// Turn on IPv6 on a device.
+    EnableIpv6(Arc<str>),
     /// Create a VXLAN device and set it up.
     AddDevice(NewDevice),
     /// Create a bridge for Mesos's containers with this hardware address and set it up.
@@ -282,7 +286,7 @@ impl Op {
             | Op::RemoveRoute(device, _) => Some(device),
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
             Op::AddBridge(..) | Op::SkipDad(_) => None,
-            Op::EnableForwarding(_) => None,
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) | Op::EnableIpv6(_) => None,
             Op::AddRule { .. } | Op::RemoveRule { .. } => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
         }
@@ -291,13 +295,18 @@ impl Op {
     /// Returns the device to be created or changed.
     fn changed_device(&self) -> Option<&str> {
         match self {
-            Op::AddBridge(name, _) | Op::SkipDad(name) => Some(name),
+            Op::AddBridge(name, _) | Op::EnableIpv6(name) => Some(name),
+            Op::EnableDeviceForwarding(name, _) => Some(name),
             _ => self.device().map(|name| &**name),
         }
     }
 
     /// Returns the part of the host that a failure of this operation affects.
     pub fn scope(&self) -> Scope<'_> {
+        // Containers work without them, or almost.
+        if matches!(self, Op::SkipDad(_) | Op::SetHairpin(..)) {
+            return Scope::Host;
+        }
         if let Some((_, overlay)) = self.changed_device().and_then(parse_bridge_name) {
             return Scope::Overlay(overlay);
         }
@@ -306,7 +315,10 @@ impl Op {
             Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Scope::Overlays,
             Op::AddAddress(_, net) if net.addr().is_ipv4() => Scope::Ipv4,
             Op::AddAddress(..) => Scope::Ipv6,
-            Op::EnableForwarding(family) => family.pick(Scope::Ipv4, Scope::Ipv6),
+            Op::EnableForwarding(family) | Op::EnableDeviceForwarding(_, family) => {
+                family.pick(Scope::Ipv4, Scope::Ipv6)
+            }
+            Op::EnableIpv6(_) => Scope::Ipv6,
             _ => Scope::Host,
         }
     }
@@ -330,7 +342,8 @@ impl Op {
     /// Returns the kind of operation, in words that complete "cannot …".
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::EnableForwarding(_) => "turn on forwarding",
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) => "turn on forwarding",
+            Op::EnableIpv6(_) => "turn on IPv6",
             Op::AddDevice(_) | Op::AddBridge(..) => "add device",
             Op::RemoveDevice(_) => "remove device",
             Op::SetDevice(..) | Op::SetTxChecksum(..) | Op::SkipDad(_) => "set device",
@@ -371,7 +384,9 @@ impl Op {
 impl Op {
     fn verb(&self) -> Verb {
         match self {
-            Op::EnableForwarding(_) => Verb::TurnOn,
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) | Op::EnableIpv6(_) => {
+                Verb::TurnOn
+            }
             Op::AddDevice(_)
             | Op::AddBridge(..)
             | Op::AddAddress(..)
@@ -400,6 +415,10 @@ impl Op {
     fn object(&self) -> String {
         match self {
             Op::EnableForwarding(family) => format!("{} forwarding", family.pick("IPv4", "IPv6")),
+            Op::EnableDeviceForwarding(device, family) => {
+                format!("{} forwarding of device {device}", family.pick("IPv4", "IPv6"))
+            }
+            Op::EnableIpv6(device) => format!("IPv6 of device {device}"),
             Op::AddDevice(device) => format!("device {device}"),
             Op::AddBridge(device, mac) => format!("device {device} bridge address {mac}"),
             Op::SkipDad(device) => format!("device {device} accept_dad 0"),

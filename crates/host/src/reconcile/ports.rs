@@ -60,7 +60,7 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
              restart Docker and these containers",
             ports.join(", ")
         );
-        plan.cut_off.insert(overlay.to_owned(), sentence);
+        plan.overlay_faults.push((overlay.to_owned(), sentence));
     }
 }
 
@@ -144,7 +144,10 @@ mod tests {
         ];
         let mut plan = Plan::default();
         assert_eq!(lines(&kernel, &mut plan), mesos);
-        let sentence = &plan.cut_off["dcos"];
+        let [(overlay, sentence)] = &plan.overlay_faults[..] else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(overlay, "dcos");
         assert!(
             sentence.starts_with("bridge d-dcos is missing") && sentence.contains("veth10"),
             "{sentence}"
@@ -155,7 +158,7 @@ mod tests {
         let with_docker = lines(&kernel, &mut plan);
         assert_eq!(with_docker[..4], mesos);
         assert_eq!(with_docker[4..], ["attach port veth10 to bridge d-dcos"]);
-        assert!(plan.cut_off.is_empty());
+        assert!(plan.overlay_faults.is_empty());
     }
 
     #[test]

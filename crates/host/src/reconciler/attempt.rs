@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use overlay_core::HostReport;
-use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
+use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired, VXLAN_PORT};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
@@ -13,12 +13,12 @@ use crate::failures::Failures;
 use crate::files::{exposure, obstacle};
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
-use crate::kernel::{observe, request, sysctl};
+use crate::kernel::{observe, request, router_advertisements, sysctl, underlay};
 use crate::progress;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, Surroundings,
-    forwards_ipv6, nexthops_after, plan,
+    feasible, forwards_ipv6, nexthops_after, plan,
 };
 
 /// State of an attempt.
@@ -41,6 +41,10 @@ pub(super) struct Attempt<'a> {
     failed: Vec<Op>,
     /// Operations that the kernel rejected.
     rejected: Vec<Op>,
+    /// Number of operations that changed the host.
+    done: usize,
+    /// True if the overlays cannot have IPv6 on this host.
+    is_without_ipv6: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -57,6 +61,8 @@ impl<'a> Attempt<'a> {
             raced: false,
             failed: Vec::new(),
             rejected: Vec::new(),
+            done: 0,
+            is_without_ipv6: false,
         }
     }
 
@@ -73,8 +79,14 @@ impl<'a> Attempt<'a> {
         self.peer_problems
     }
 
-    pub(super) fn rejected(&self) -> &[Op] {
-        &self.rejected
+    /// Returns the number of operations that changed the host.
+    pub(super) fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Returns whether the overlays cannot have IPv6 on this host.
+    pub(super) fn is_without_ipv6(&self) -> bool {
+        self.is_without_ipv6
     }
 
     pub(super) fn take_rejected(&mut self) -> Vec<Op> {
@@ -119,7 +131,12 @@ impl<'a> Attempt<'a> {
             let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
             self.failures.add(Scope::Overlay(overlay), problem);
         }
-        for (overlay, sentence) in &plan.cut_off {
+        if let Some(sentence) = &plan.ipv6_fault {
+            let problem = Problem::new(ProblemKind::Ipv6, "", sentence);
+            self.failures.add(Scope::Ipv6, problem);
+        }
+        self.is_without_ipv6 = plan.ipv6_fault.is_some();
+        for (overlay, sentence) in &plan.overlay_faults {
             let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
             self.failures.add(Scope::Overlay(overlay), problem);
         }
@@ -156,22 +173,24 @@ impl<'a> Attempt<'a> {
             cni_obstacles,
             underlay: self.underlay.clone(),
             tx_checksum: tx_checksum(self.desired),
-            loses_router_advertisements: self.loses_router_advertisements().await,
+            losing_routers: self.losing_routers().await,
+            not_forwarding: sysctl::not_forwarding(self.desired),
+            defaults: sysctl::defaults(),
+            ipv6_obstacle: sysctl::ipv6_obstacle(),
             kernel,
         }
     }
 
-    /// Returns whether the underlay's device lives on router advertisements that the kernel
-    /// ignores once it forwards IPv6; `false` where that cannot be read.
-    async fn loses_router_advertisements(&self) -> bool {
-        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else {
-            return false;
-        };
-        forwards_ipv6(self.desired)
-            && sysctl::ipv6_setting(&underlay.device, "accept_ra").as_deref() == Some("1")
-            && observe::is_advertised(netlink, underlay.index)
-                .await
-                .unwrap_or(false)
+    /// Returns the devices that live on router advertisements, which the kernel ignores once it
+    /// forwards IPv6; none where that cannot be read.
+    async fn losing_routers(&self) -> BTreeSet<String> {
+        match &self.netlink {
+            Some(netlink) if forwards_ipv6(self.desired) => {
+                let losing = router_advertisements::losing_devices(netlink).await;
+                losing.unwrap_or_default()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// Reads the CNI files, and returns them with the overlays whose place is taken by something
@@ -217,7 +236,7 @@ impl<'a> Attempt<'a> {
         let netlink =
             Netlink::open().map_err(|error| format!("cannot open a netlink socket: {error}"))?;
         let netlink = self.netlink.insert(netlink);
-        let underlay = observe::underlay(netlink, self.desired).await;
+        let underlay = underlay::underlay(netlink, self.desired).await;
         self.underlay =
             underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
         match self.desired.backend {
@@ -266,24 +285,32 @@ impl<'a> Attempt<'a> {
     /// Returns the state that events are compared with from now on. (Events that came after
     /// the kernel was read are still queued.)
     pub(super) async fn expected(&self, draining: &[Draining]) -> ExpectedState {
-        let index = match &self.desired.vtep {
+        let desired = &*feasible(self.desired, self.is_without_ipv6);
+        let index = match &desired.vtep {
             Some(vtep) => self.known_index_of(&vtep.name).await,
             None => None,
         };
         let mut expected = ExpectedState::new(
-            self.desired,
+            desired,
             index,
             self.underlay.as_ref(),
             draining,
             &self.surroundings,
             self.nexthops.clone(),
         );
-        for (name, bridge) in self.desired.mesos_bridges() {
+        for (name, bridge) in desired.mesos_bridges() {
             let index = self.known_index_of(name).await;
             expected.add_mesos_bridge(name, index, bridge.gateways());
         }
-        for name in self.desired.docker_bridges().into_keys() {
+        for name in desired.docker_bridges().into_keys() {
             expected.add_docker_bridge(name, self.known_index_of(name).await);
+        }
+        for op in &self.rejected {
+            match op {
+                Op::AddDevice(device) => expected.add_failed_device(&device.name),
+                Op::AddBridge(name, _) => expected.add_failed_device(name),
+                _ => {}
+            }
         }
         expected
     }
@@ -319,21 +346,27 @@ impl<'a> Attempt<'a> {
                 Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *offload))
             }
             Op::SkipDad(device) => sysctl::skip_dad(device),
+            Op::EnableIpv6(device) => sysctl::enable_ipv6(device),
+            Op::EnableDeviceForwarding(device, family) => {
+                sysctl::enable_device_forwarding(device, *family)
+            }
             Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
             Op::RemoveCni { overlay } => cni::files::remove(dir, overlay),
             // All others are netlink requests that name their device.
             _ => return self.apply_batch(&[op], 0).await,
         };
-        if let Err(error) = result {
-            let reason = match op {
-                Op::WriteCni { .. } | Op::RemoveCni { .. } => {
-                    format!("{error} (in {})", dir.display())
-                }
-                _ => error.to_string(),
-            };
-            self.failures.add_op(op, reason);
-            self.failed.push(op.clone());
-        }
+        let Err(error) = result else {
+            self.done += 1;
+            return;
+        };
+        let reason = match op {
+            Op::WriteCni { .. } | Op::RemoveCni { .. } => {
+                format!("{error} (in {})", dir.display())
+            }
+            _ => error.to_string(),
+        };
+        self.failures.add_op(op, reason);
+        self.failed.push(op.clone());
     }
 
     /// Applies netlink operations on one device.
@@ -349,11 +382,11 @@ impl<'a> Attempt<'a> {
         let results = netlink.execute(requests).await;
         for (op, result) in ops.iter().zip(results) {
             match result {
-                Ok(()) => {}
+                Ok(()) => self.done += 1,
                 Err(error) if is_harmless(op, &error) => {}
                 Err(error) => {
                     self.raced |= is_race(op, &error);
-                    self.failures.add_op(op, error.to_string());
+                    self.failures.add_op(op, reason(op, &error));
                     self.rejected.push((*op).clone());
                 }
             }
@@ -375,6 +408,22 @@ pub(super) fn tx_checksum(desired: &Desired) -> Option<ChecksumOffload> {
     Ethtool::open()
         .and_then(|ethtool| ethtool.tx_checksum(&vtep.name))
         .ok()
+}
+
+/// Returns why an operation failed, and the way out where the kernel's words do not tell it.
+fn reason(op: &Op, error: &Error) -> String {
+    let opens_port = matches!(op, Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up));
+    match (op, error.errno()) {
+        (_, Some(Errno::EADDRINUSE)) if opens_port => format!(
+            "UDP port {VXLAN_PORT} is in use by another program (\"ss -lunp sport = :{VXLAN_PORT}\" names it); end that \
+             program, and add {VXLAN_PORT} to the sysctl net.ipv4.ip_local_reserved_ports, so that no program gets \
+             the port by chance"
+        ),
+        (Op::SetDevice(device, DeviceChange::Local(_)), Some(Errno::EOPNOTSUPP)) => format!(
+            "this kernel does not change it; remove the device (\"ip link delete {device}\"), which is then created anew"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// Returns whether the failure of an operation leaves nothing to do.

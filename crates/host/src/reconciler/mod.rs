@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -16,12 +17,13 @@ use crate::executor::{Executor, Reconciler, UnderlayMtu};
 use crate::firewall::Firewall;
 use crate::kernel::netlink::{self, Netlink};
 use crate::kernel::watch::{WaitFor, Watch};
-use crate::kernel::{observe, request, sysctl};
+use crate::kernel::{observe, request, sysctl, underlay};
 use crate::operation::Operation;
 use crate::progress;
 use crate::reconcile::observed::{LoosePort, Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Clue, Draining, ExpectedState, Op, Reaction, is_our_port, max_inner_mtu, plan,
+    ChecksumOffload, Clue, Draining, ExpectedState, Op, Reaction, feasible, is_our_port, max_inner_mtu,
+    plan,
 };
 
 use crate::supervisor::Limits;
@@ -122,6 +124,8 @@ struct KernelReconciler {
     cni_obstacles: BTreeSet<String>,
     /// Underlay of the last reconciliation.
     underlay: Option<Underlay>,
+    /// True if the overlays could not have IPv6 in the last reconciliation.
+    is_without_ipv6: bool,
     /// Removed overlays of the last reconciliation that still have containers.
     draining: Vec<Draining>,
 }
@@ -153,6 +157,7 @@ impl KernelReconciler {
             rejected: None,
             cni_obstacles: BTreeSet::new(),
             underlay: None,
+            is_without_ipv6: false,
             draining: Vec::new(),
         }
     }
@@ -169,16 +174,16 @@ impl KernelReconciler {
             self.warn(std::mem::take(&mut plan.warnings));
             // The firewall comes before the CNI files, which tell Mesos that the network
             // works.
+            let feasible = feasible(desired, attempt.is_without_ipv6());
             operations += self
                 .firewall
-                .reconcile(&with_draining(desired, &plan.draining), attempt.failures());
+                .reconcile(&with_draining(&feasible, &plan.draining), attempt.failures());
             attempt.apply(&plan).await;
-            // A peer that the kernel rejects is tried each time and changes nothing.
-            operations += plan.ops.len().saturating_sub(attempt.rejected().len());
+            operations += attempt.done();
             if !plan.ops.is_empty() {
                 log::info!(
                     "configured the host: {} operations in {:.0?}, {} failed",
-                    plan.ops.len(),
+                    attempt.done(),
                     start.elapsed(),
                     attempt.failures().count()
                 );
@@ -197,6 +202,7 @@ impl KernelReconciler {
         operations: usize,
     ) -> HostReport {
         self.expected = attempt.expected(&draining).await;
+        self.is_without_ipv6 = attempt.is_without_ipv6();
         self.failed = attempt.take_failed();
         self.underlay = attempt.take_underlay();
         self.cni_obstacles = attempt.take_cni_obstacles();
@@ -223,7 +229,7 @@ impl KernelReconciler {
 
     /// Returns whether something differs in the parts of the host that events pointed to.
     fn follow_clues(&mut self, desired: &Desired) -> bool {
-        let draining = &self.draining;
+        let (draining, underlay) = (&self.draining, &self.underlay);
         let differs = |clue: Clue| match clue {
             Clue::Ports => {
                 progress::step("look for containers that are cut off");
@@ -232,8 +238,27 @@ impl KernelReconciler {
                 // What cannot be read is a failure of the reconciliation.
                 ports.is_none_or(|ports| ports.iter().any(is_ours))
             }
+            Clue::Underlay => {
+                let found = with_netlink(async |netlink| underlay::underlay(netlink, desired).await);
+                found.as_ref() != Some(underlay)
+            }
         };
         self.events.take_clues().into_iter().any(differs)
+    }
+
+    /// Returns whether the peers that only `to` has are on paths that the underlay has already,
+    /// so that no MTU changes.
+    fn leads_to_new_peers(&self, from: &Desired, to: &Desired) -> bool {
+        let (Some(before), Some(after)) = (&from.peers, &to.peers) else {
+            return false;
+        };
+        let new = after.keys().filter(|peer| !before.contains_key(*peer));
+        let new: Vec<Ipv4Addr> = new.copied().collect();
+        let underlay = self.underlay.as_ref();
+        let known = with_netlink(async |netlink| {
+            underlay::has_paths_to(netlink, to, underlay, &new).await
+        });
+        new.is_empty() || known == Some(true)
     }
 
     /// Logs each warning once, until it is over.
@@ -267,6 +292,9 @@ impl Reconciler for KernelReconciler {
 
     fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport> {
         let rejected = self.rejected.as_ref()?;
+        if !self.leads_to_new_peers(from, to) {
+            return None;
+        }
         let (index, ops) = self.expected.change_peers(from, to)?;
         // Only a full reconciliation finds out what became of a rejected peer.
         if rejected.concerns(&ops) {
@@ -302,6 +330,8 @@ impl Reconciler for KernelReconciler {
             cni,
             cni_obstacles,
             underlay: self.underlay.clone(),
+            not_forwarding: sysctl::not_forwarding(desired),
+            ipv6_obstacle: sysctl::ipv6_obstacle(),
             ..Observed::default()
         };
         // The kernel sends no event for a changed feature of a device.
@@ -317,7 +347,10 @@ impl Reconciler for KernelReconciler {
             .any(|op| !self.failed.contains(&op))
             || self
                 .firewall
-                .quick_check(&with_draining(desired, &self.draining))
+                .quick_check(&with_draining(
+                    &feasible(desired, self.is_without_ipv6),
+                    &self.draining,
+                ))
             || self.follow_clues(desired)
     }
 

@@ -9,7 +9,10 @@ use testkit::host::{Host, ip, mac, net, peer};
 
 mod foreign;
 mod forged;
+mod forwarding;
+mod ipv6;
 mod tunnel;
+mod underlay;
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
 /// addresses.
@@ -557,6 +560,8 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
         "skipped 14 operations on device vtep1024, which does not exist"
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
+    let again = host.apply(&with_peers(&host));
+    assert_eq!(again.operations, 0, "what failed or was left out was not done");
 }
 
 /// Simulates an agent and `dcos-net` that configure the same host by accident.

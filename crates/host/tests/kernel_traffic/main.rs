@@ -250,6 +250,19 @@ fn a_host_that_will_lose_its_routers_is_warned() {
     }
     let _ = log::set_logger(&KeepWarnings);
     log::set_max_level(log::LevelFilter::Warn);
+    // A network card that does not lead to the peers lives on them, too.
+    let (host, other) = (Host::new(), Host::new());
+    host.connect("uplink0", &other, "uplink");
+    host.connect("public0", &other, "public");
+    host.ip("address add 10.0.0.1/24 dev uplink0");
+    host.command("sysctl -qw net.ipv6.conf.public0.accept_ra=1");
+    host.ip("address add fd98::1/64 dev public0 valid_lft 1000 preferred_lft 1000 nodad");
+    host.settle(&Desired {
+        underlay_ip: Some([10, 0, 0, 1].into()),
+        ..host.desired(1)
+    });
+    let about = |warning: &String| warning.contains("net.ipv6.conf.public0.accept_ra to 2");
+    assert!(WARNINGS.lock().unwrap().iter().any(about));
     let warned = |host: &Host, device: &str| {
         let desired = Desired {
             underlay_ip: Some("10.0.0.1".parse().unwrap()),

@@ -17,6 +17,8 @@ use crate::reconcile::*;
 
 mod device_events;
 mod events;
+mod forwarding;
+mod ipv6;
 mod foreign;
 mod leftovers;
 mod limits;

@@ -63,6 +63,7 @@ pub fn empty_device() -> Device {
         mac: Mac::default(),
         mtu: 1500,
         up: true,
+        is_without_ipv6: false,
         tunnel: Tunnel::default(),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),
@@ -82,6 +83,13 @@ fn apply_op(op: &Op, observed: &mut Observed) {
     match op {
         Op::EnableForwarding(Family::V4) => observed.forwarding.v4 = Some(true),
         Op::EnableForwarding(Family::V6) => observed.forwarding.v6 = Some(true),
+        Op::EnableDeviceForwarding(name, family) => {
+            observed.not_forwarding.remove(&(name.to_string(), *family));
+        }
+        Op::EnableIpv6(name) => match kernel.mesos_bridges.get_mut(&**name) {
+            Some(bridge) => bridge.is_without_ipv6 = false,
+            None => kernel.device.as_mut().expect("no device").is_without_ipv6 = false,
+        },
         Op::AddDevice(new) => {
             assert_eq!(kernel.device, None, "{op}");
             let kind = DeviceKind::Vxlan {
@@ -94,6 +102,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 kind,
                 mac: new.mac,
                 mtu,
+                is_without_ipv6: observed.defaults.is_without_ipv6,
                 tunnel: Tunnel {
                     local: new.local.map(IpAddr::V4),
                     ..Tunnel::default()
@@ -115,6 +124,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 is_bridge: true,
                 up: true,
                 detects_duplicates: true,
+                is_without_ipv6: observed.defaults.is_without_ipv6,
                 ..Default::default()
             };
             assert!(

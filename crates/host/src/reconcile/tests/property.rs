@@ -163,6 +163,7 @@ fn any_device() -> impl Strategy<Value = Device> {
         .prop_map(
             |((kind, n, mtu, up, tunnel), addresses, neighbours, fdb, routes)| Device {
                 kind,
+                is_without_ipv6: false,
                 tunnel,
                 mac: mac(n),
                 mtu,

@@ -81,9 +81,9 @@ fn checksums_are_set_where_they_differ() {
 #[test]
 fn a_loss_of_router_advertisements_is_a_warning() {
     let underlay = Some(Underlay::of_device(2, "eth0.7", 1500));
-    let observed = |loses_router_advertisements| Observed {
+    let observed = |loses: bool| Observed {
         underlay: underlay.clone(),
-        loses_router_advertisements,
+        losing_routers: loses.then(|| "eth0.7".to_owned()).into_iter().collect(),
         ..converged(&desired(&[2]))
     };
     let warnings = |desired: &Desired, forgets| plan(desired, &observed(forgets)).warnings;
