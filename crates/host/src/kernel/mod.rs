@@ -13,7 +13,7 @@ pub(crate) mod request;
 pub(crate) mod router_advertisements;
 mod routes;
 pub(crate) mod sysctl;
-pub(crate) mod underlay;
 #[cfg(test)]
 mod tests;
+pub(crate) mod underlay;
 pub(crate) mod watch;

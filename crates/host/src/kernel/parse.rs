@@ -76,7 +76,9 @@ pub(super) fn tunnel(message: &LinkMessage) -> Tunnel {
         };
         for info in infos {
             if let LinkInfo::Data(InfoData::Vxlan(options)) = info {
-                options.iter().for_each(|option| add_option(option, &mut tunnel));
+                options
+                    .iter()
+                    .for_each(|option| add_option(option, &mut tunnel));
             }
         }
     }

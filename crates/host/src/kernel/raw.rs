@@ -152,7 +152,11 @@ impl Socket {
                     let number = answer.sequence_number().wrapping_sub(first);
                     if number < count {
                         answered += 1;
-                        take(next + number as usize, answer.message_type(), answer.payload());
+                        take(
+                            next + number as usize,
+                            answer.message_type(),
+                            answer.payload(),
+                        );
                     }
                     let length = (answer.length() as usize).next_multiple_of(4);
                     rest = rest.get(length..).unwrap_or_default();

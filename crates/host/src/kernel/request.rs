@@ -123,18 +123,21 @@ fn attached(index: u32, bridge: u32) -> LinkMessage {
 fn with_hairpin(index: u32) -> LinkMessage {
     LinkUnspec::new_with_index(index)
         .set_port_kind(InfoPortKind::Bridge)
-        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]))
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+            true,
+        )]))
         .build()
 }
 
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
     let link = LinkUnspec::new_with_index(index);
-    let vxlan = || {
-        LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index)
-    };
+    let vxlan =
+        || LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index);
     match change {
         DeviceChange::NoLearning => vxlan().learning(false).build(),
-        DeviceChange::Local(local) => vxlan().local(local.unwrap_or(Ipv4Addr::UNSPECIFIED)).build(),
+        DeviceChange::Local(local) => vxlan()
+            .local(local.unwrap_or(Ipv4Addr::UNSPECIFIED))
+            .build(),
         DeviceChange::DefaultTtl => vxlan().ttl(0).build(),
         DeviceChange::NoTos => vxlan().tos(0).build(),
         DeviceChange::Mac(mac) => link.address(mac.0.to_vec()).build(),

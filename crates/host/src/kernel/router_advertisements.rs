@@ -23,7 +23,13 @@ pub(crate) async fn losing_devices(netlink: &Netlink) -> Result<BTreeSet<String>
         let query = LinkUnspec::new_with_index(index).build();
         let message = link(netlink, query).await?;
         let accepts = |name: &&str| sysctl::ipv6_setting(name, "accept_ra").as_deref() == Some("1");
-        losing.extend(message.as_ref().and_then(name).filter(accepts).map(str::to_owned));
+        losing.extend(
+            message
+                .as_ref()
+                .and_then(name)
+                .filter(accepts)
+                .map(str::to_owned),
+        );
     }
     Ok(losing)
 }
@@ -33,7 +39,9 @@ pub(crate) async fn losing_devices(netlink: &Netlink) -> Result<BTreeSet<String>
 async fn advertised(netlink: &Netlink) -> Result<BTreeSet<u32>, Error> {
     let mut filter = AddressMessage::default();
     filter.header.family = AddressFamily::Inet6;
-    let objects = netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await?;
+    let objects = netlink
+        .dump(RouteNetlinkMessage::GetAddress(filter))
+        .await?;
     let mut found: BTreeSet<u32> = objects.iter().filter_map(temporary_address).collect();
     let mut filter = RouteMessage::default();
     filter.header.address_family = AddressFamily::Inet6;
@@ -45,10 +53,15 @@ async fn advertised(netlink: &Netlink) -> Result<BTreeSet<u32>, Error> {
             continue;
         };
         if message.header.protocol == RouteProtocol::Ra {
-            found.extend(message.attributes.iter().filter_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            }));
+            found.extend(
+                message
+                    .attributes
+                    .iter()
+                    .filter_map(|attribute| match attribute {
+                        RouteAttribute::Oif(index) => Some(*index),
+                        _ => None,
+                    }),
+            );
         }
     }
     Ok(found)

@@ -60,7 +60,9 @@ fn is_closed(device: &str, family: Family) -> bool {
 pub(crate) fn not_forwarding(desired: &Desired) -> BTreeSet<(String, Family)> {
     let devices = forwarding_devices(desired).into_iter();
     let closed = devices.filter(|(device, family)| is_closed(device, *family));
-    closed.map(|(device, family)| (device.to_owned(), family)).collect()
+    closed
+        .map(|(device, family)| (device.to_owned(), family))
+        .collect()
 }
 
 /// Turns forwarding of packets that come from a device on.
@@ -75,7 +77,9 @@ pub(crate) fn enable_device_forwarding(device: &str, family: Family) -> io::Resu
 pub(crate) fn defaults() -> DeviceDefaults {
     let families = Family::BOTH.into_iter();
     DeviceDefaults {
-        not_forwarding: families.filter(|family| is_closed("default", *family)).collect(),
+        not_forwarding: families
+            .filter(|family| is_closed("default", *family))
+            .collect(),
         is_without_ipv6: is_without_ipv6("default"),
     }
 }
@@ -96,7 +100,9 @@ pub(crate) fn enable_ipv6(device: &str) -> io::Result<()> {
 /// Returns why no device can have IPv6, as a phrase.
 pub(crate) fn ipv6_obstacle() -> Option<String> {
     if !Path::new("/proc/sys/net/ipv6").exists() {
-        return Some("the kernel has no IPv6 (for example because of its parameter ipv6.disable)".into());
+        return Some(
+            "the kernel has no IPv6 (for example because of its parameter ipv6.disable)".into(),
+        );
     }
     let setting = ipv6_setting_path("default", "disable_ipv6");
     if !is_without_ipv6("default") {

@@ -183,10 +183,7 @@ fn mtu(message: &LinkMessage) -> Option<u32> {
 
 /// Asks the kernel for the paths to these hosts, and returns the different ones, each with a host.
 /// `source` is the address of the packets, on which rules can depend.
-fn paths(
-    source: Option<Ipv4Addr>,
-    hosts: &[Ipv4Addr],
-) -> io::Result<BTreeMap<PeerPath, Ipv4Addr>> {
+fn paths(source: Option<Ipv4Addr>, hosts: &[Ipv4Addr]) -> io::Result<BTreeMap<PeerPath, Ipv4Addr>> {
     let socket = Socket::open(NETLINK_ROUTE)?;
     // An old kernel would refuse nothing, either.
     let _ = socket.set_strict();

@@ -220,10 +220,7 @@ mod tests {
         };
         assert_eq!(
             lines(&desired(&["9.0.1.0/25"]), Some(flushed)),
-            [
-                "set device m-dcos up",
-                "add address 9.0.1.1/25 dev m-dcos"
-            ]
+            ["set device m-dcos up", "add address 9.0.1.1/25 dev m-dcos"]
         );
         let external = Desired {
             backend: Backend::External,
@@ -396,10 +393,6 @@ mod tests {
         assert_eq!(docker(BOTH, Backend::Internal), ["d-dcos"]);
         assert_eq!(docker(&["9.0.1.128/25"], Backend::Internal), ["d-dcos"]);
         assert_eq!(docker(BOTH, Backend::External), [""; 0]);
-        assert_eq!(
-            desired(BOTH).docker_bridges().len(),
-            0,
-            "a bridge of Mesos"
-        );
+        assert_eq!(desired(BOTH).docker_bridges().len(), 0, "a bridge of Mesos");
     }
 }

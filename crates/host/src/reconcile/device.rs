@@ -177,7 +177,10 @@ fn link(
             if *learning {
                 set(DeviceChange::NoLearning);
             }
-            tunnel.changes(&device.tunnel).into_iter().for_each(&mut set);
+            tunnel
+                .changes(&device.tunnel)
+                .into_iter()
+                .for_each(&mut set);
             if device.mac != vtep.mac {
                 set(DeviceChange::Mac(vtep.mac));
                 device.neighbours.clear();

@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{
-    Backend, CONTAINER_TABLE, Desired, Mac, VXLAN_PORT, Vtep,
-};
+use overlay_core::host_api::desired::{Backend, CONTAINER_TABLE, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
 use overlay_core::util::family::Family;
 
@@ -111,7 +109,10 @@ impl ExpectedState {
             tunnel: WantedTunnel::new(desired, &surroundings.networks, underlay),
             own: desired.underlay_ip.map(|own| {
                 let mut all = surroundings.networks.iter();
-                (own, all.any(|network| network.net.addr() == IpAddr::V4(own)))
+                (
+                    own,
+                    all.any(|network| network.net.addr() == IpAddr::V4(own)),
+                )
             }),
             underlay: underlay.map_or_else(BTreeMap::new, |underlay| underlay.devices.clone()),
             failed: BTreeSet::new(),

@@ -41,7 +41,9 @@ pub(super) fn plan_devices(desired: &Desired, observed: &Observed, plan: &mut Pl
         let is_turned_on = plan.ops.contains(&Op::EnableForwarding(family));
         let closed = match is_new(&plan.ops, device) {
             true => observed.defaults.not_forwarding.contains(&family),
-            false => observed.not_forwarding.contains(&(device.to_owned(), family)),
+            false => observed
+                .not_forwarding
+                .contains(&(device.to_owned(), family)),
         };
         if closed && !is_turned_on {
             let device: Arc<str> = device.into();

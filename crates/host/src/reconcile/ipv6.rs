@@ -72,10 +72,14 @@ pub(super) fn strip_narrow(
     let fit = max_mtu.filter(|_| desired.fit_mtu).unwrap_or(u32::MAX);
     let is_narrow = |overlay: &Overlay| {
         let bridge = overlay.mesos_bridge.as_ref();
-        let families = bridge.filter(|bridge| Family::BOTH.iter().all(|family| bridge.has(*family)));
+        let families =
+            bridge.filter(|bridge| Family::BOTH.iter().all(|family| bridge.has(*family)));
         families.is_some() && overlay.mtu.min(fit) < MIN_MTU
     };
-    let narrow = desired.overlays.iter().filter(|(_, overlay)| is_narrow(overlay));
+    let narrow = desired
+        .overlays
+        .iter()
+        .filter(|(_, overlay)| is_narrow(overlay));
     let faults: Vec<(String, String)> = narrow
         .map(|(name, overlay)| {
             let sentence = format!(

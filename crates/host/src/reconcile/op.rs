@@ -416,7 +416,10 @@ impl Op {
         match self {
             Op::EnableForwarding(family) => format!("{} forwarding", family.pick("IPv4", "IPv6")),
             Op::EnableDeviceForwarding(device, family) => {
-                format!("{} forwarding of device {device}", family.pick("IPv4", "IPv6"))
+                format!(
+                    "{} forwarding of device {device}",
+                    family.pick("IPv4", "IPv6")
+                )
             }
             Op::EnableIpv6(device) => format!("IPv6 of device {device}"),
             Op::AddDevice(device) => format!("device {device}"),

@@ -79,9 +79,14 @@ fn bridge_of<'a>(
         let mut addresses = port.addresses.iter();
         addresses.any(|address| subnets.iter().any(|subnet| subnet.contains(address)))
     };
-    let desired = desired.mesos_bridges().into_iter().chain(desired.docker_bridges());
+    let desired = desired
+        .mesos_bridges()
+        .into_iter()
+        .chain(desired.docker_bridges());
     let desired = desired.map(|(name, bridge)| (name, &bridge.subnets));
-    let draining = draining.iter().map(|part| (part.bridge.as_str(), &part.subnets));
+    let draining = draining
+        .iter()
+        .map(|part| (part.bridge.as_str(), &part.subnets));
     let mut all = desired.chain(draining);
     all.find_map(|(name, subnets)| contains(subnets).then_some(name))
 }

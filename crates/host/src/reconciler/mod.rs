@@ -22,8 +22,8 @@ use crate::operation::Operation;
 use crate::progress;
 use crate::reconcile::observed::{LoosePort, Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Clue, Draining, ExpectedState, Op, Reaction, feasible, is_our_port, max_inner_mtu,
-    plan,
+    ChecksumOffload, Clue, Draining, ExpectedState, Op, Reaction, feasible, is_our_port,
+    max_inner_mtu, plan,
 };
 
 use crate::supervisor::Limits;
@@ -175,9 +175,10 @@ impl KernelReconciler {
             // The firewall comes before the CNI files, which tell Mesos that the network
             // works.
             let feasible = feasible(desired, attempt.is_without_ipv6());
-            operations += self
-                .firewall
-                .reconcile(&with_draining(&feasible, &plan.draining), attempt.failures());
+            operations += self.firewall.reconcile(
+                &with_draining(&feasible, &plan.draining),
+                attempt.failures(),
+            );
             attempt.apply(&plan).await;
             operations += attempt.done();
             if !plan.ops.is_empty() {
@@ -239,7 +240,8 @@ impl KernelReconciler {
                 ports.is_none_or(|ports| ports.iter().any(is_ours))
             }
             Clue::Underlay => {
-                let found = with_netlink(async |netlink| underlay::underlay(netlink, desired).await);
+                let found =
+                    with_netlink(async |netlink| underlay::underlay(netlink, desired).await);
                 found.as_ref() != Some(underlay)
             }
         };
@@ -255,9 +257,8 @@ impl KernelReconciler {
         let new = after.keys().filter(|peer| !before.contains_key(*peer));
         let new: Vec<Ipv4Addr> = new.copied().collect();
         let underlay = self.underlay.as_ref();
-        let known = with_netlink(async |netlink| {
-            underlay::has_paths_to(netlink, to, underlay, &new).await
-        });
+        let known =
+            with_netlink(async |netlink| underlay::has_paths_to(netlink, to, underlay, &new).await);
         new.is_empty() || known == Some(true)
     }
 
@@ -345,12 +346,10 @@ impl Reconciler for KernelReconciler {
             .into_iter()
             .chain(plan(desired, &observed).ops)
             .any(|op| !self.failed.contains(&op))
-            || self
-                .firewall
-                .quick_check(&with_draining(
-                    &feasible(desired, self.is_without_ipv6),
-                    &self.draining,
-                ))
+            || self.firewall.quick_check(&with_draining(
+                &feasible(desired, self.is_without_ipv6),
+                &self.draining,
+            ))
             || self.follow_clues(desired)
     }
 

@@ -124,7 +124,9 @@ fn a_bridge_that_somebody_changes_is_right_within_two_seconds() {
             "link set m-dcos down".to_owned(),
             "address flush dev m-dcos".to_owned(),
         ];
-        let deletions = addresses.iter().map(|net| format!("address delete {net} dev m-dcos"));
+        let deletions = addresses
+            .iter()
+            .map(|net| format!("address delete {net} dev m-dcos"));
         by_hand.extend(deletions);
         for by_hand in by_hand {
             host.ip(&by_hand);
@@ -164,7 +166,10 @@ fn containers_that_are_cut_off_return_to_their_bridge() {
     foreign.ip("address add 192.168.0.2/24 dev eth0");
     let port = port(&host, "m-dcos");
     assert!(reaches(&container, "9.0.1.1"));
-    for by_hand in ["link delete m-dcos".to_owned(), format!("link set {port} nomaster")] {
+    for by_hand in [
+        "link delete m-dcos".to_owned(),
+        format!("link set {port} nomaster"),
+    ] {
         host.ip(&by_hand);
         let changed = Instant::now();
         eventually(&by_hand, || reaches(&container, "9.0.1.1"));
@@ -177,7 +182,11 @@ fn containers_that_are_cut_off_return_to_their_bridge() {
         assert!(details.contains("hairpin on"), "{by_hand}: {details}");
     }
     assert!(!host.ip("link show cali1").contains("master"));
-    assert_eq!(host.apply_ok(&desired), 0, "a second pass has something to do");
+    assert_eq!(
+        host.apply_ok(&desired),
+        0,
+        "a second pass has something to do"
+    );
     assert!(cni(&host, "DEL", &container));
 }
 

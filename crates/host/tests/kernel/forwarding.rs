@@ -14,7 +14,11 @@ fn assert_forwards(host: &Host) {
     for family in ["ipv4", "ipv6"] {
         for device in ["vtep1024", "m-dcos"] {
             let setting = setting(family, device);
-            assert_eq!(host.command(&format!("sysctl -n {setting}")), "1\n", "{setting}");
+            assert_eq!(
+                host.command(&format!("sysctl -n {setting}")),
+                "1\n",
+                "{setting}"
+            );
         }
     }
 }
@@ -60,6 +64,8 @@ fn a_device_that_forwards_no_more_is_noticed() {
     }
     // The switch of the host closes all devices.
     host.command("sysctl -qw net.ipv4.ip_forward=0");
-    eventually("the host", || host.command("sysctl -n net.ipv4.ip_forward") == "1\n");
+    eventually("the host", || {
+        host.command("sysctl -n net.ipv4.ip_forward") == "1\n"
+    });
     assert_forwards(&host);
 }

@@ -54,7 +54,10 @@ fn on_a_narrow_underlay_the_overlay_has_ipv4_alone() {
     let routes = host.field("ip -j route show dev vtep1024 proto 142", "dst");
     assert_eq!(routes, ["9.0.2.0/24", "9.0.3.0/24"]);
     let file = std::fs::read_to_string(host.cni.path().join("dcos.conf")).unwrap();
-    assert!(file.contains("9.0.1.0/25") && !file.contains("fd01"), "{file}");
+    assert!(
+        file.contains("9.0.1.0/25") && !file.contains("fd01"),
+        "{file}"
+    );
     host.ip("link set eth0 mtu 1500");
     host.settle(&desired);
     assert_host(&host);
@@ -84,7 +87,11 @@ fn settings_that_cannot_be_written_take_nothing_else() {
     assert_eq!(Problem::texts(&report.host), [sentence]);
     assert_host(&host);
     assert_peers(&host);
-    assert_eq!(host.apply(&desired).operations, 0, "what failed was not done");
+    assert_eq!(
+        host.apply(&desired).operations,
+        0,
+        "what failed was not done"
+    );
 
     // New devices without IPv6, which nobody can turn on.
     host.command("mount -o remount,bind,rw /proc/sys");
@@ -97,7 +104,9 @@ fn settings_that_cannot_be_written_take_nothing_else() {
         panic!("{report:?}")
     };
     assert!(
-        problem.text.contains("net.ipv6.conf.default.disable_ipv6 is 1")
+        problem
+            .text
+            .contains("net.ipv6.conf.default.disable_ipv6 is 1")
             && problem.text.contains("enable_ipv6: false"),
         "{problem:?}"
     );

@@ -561,7 +561,10 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
     let again = host.apply(&with_peers(&host));
-    assert_eq!(again.operations, 0, "what failed or was left out was not done");
+    assert_eq!(
+        again.operations, 0,
+        "what failed or was left out was not done"
+    );
 }
 
 /// Simulates an agent and `dcos-net` that configure the same host by accident.

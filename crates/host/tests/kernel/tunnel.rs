@@ -45,7 +45,10 @@ fn packets_of_the_tunnel_have_the_agents_address() {
     ] {
         host.ip(by_hand);
         assert_eq!(host.settle(&desired), 1, "{by_hand}");
-        assert_eq!((local(&host), index(&host)), ("\"10.0.0.1\"".into(), before.clone()));
+        assert_eq!(
+            (local(&host), index(&host)),
+            ("\"10.0.0.1\"".into(), before.clone())
+        );
     }
     // An address that the host does not have would let no packet out.
     host.ip("address delete 10.0.0.1/24 dev eth0");
@@ -71,7 +74,8 @@ fn a_device_with_other_options_is_made_anew() {
         host.settle(&desired);
         let before = index(&host);
         host.ip("link delete vtep1024");
-        let line = format!("link add vtep1024 type vxlan id 1024 dstport 64000 nolearning {options}");
+        let line =
+            format!("link add vtep1024 type vxlan id 1024 dstport 64000 nolearning {options}");
         host.ip(&line);
         host.ip("link set vtep1024 up");
         let wrong = index(&host);

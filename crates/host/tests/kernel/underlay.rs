@@ -81,7 +81,10 @@ fn another_way_to_the_peers_is_noticed_at_once() {
         ("route replace 10.0.0.2/32 dev eth1 mtu 1380", Some(1330)),
         ("route delete 10.0.0.2/32 dev eth1", Some(1350)),
         ("link set eth1 mtu 1410", Some(1360)),
-        ("route add 10.0.0.0/24 dev eth1 table 77 mtu 1350", Some(1360)),
+        (
+            "route add 10.0.0.0/24 dev eth1 table 77 mtu 1350",
+            Some(1360),
+        ),
         ("rule add to 10.0.0.0/24 lookup 77 priority 100", Some(1300)),
         ("rule delete priority 100", Some(1360)),
         ("route add 10.0.0.0/24 dev eth0 metric 9", Some(1360)),
@@ -141,7 +144,10 @@ fn many_peers_are_asked_for_quickly() {
     };
     let (without, with) = (time(&nobody), time(&many));
     println!("a pass: {with:?}, without routes to the peers: {without:?}");
-    assert!(with < without + Duration::from_secs(2), "{with:?} {without:?}");
+    assert!(
+        with < without + Duration::from_secs(2),
+        "{with:?} {without:?}"
+    );
     // Within them, one has a narrower way.
     host.ip("route add 10.0.20.1/32 dev eth0 mtu 1400");
     host.settle(&many);

@@ -246,7 +246,11 @@ fn options_of_a_tunnel_are_parsed() {
         InfoVxlan::Vnifilter(true),
         InfoVxlan::TtlInherit(1),
     ] {
-        assert_eq!(tunnel(std::slice::from_ref(&option)).others.len(), 1, "{option:?}");
+        assert_eq!(
+            tunnel(std::slice::from_ref(&option)).others.len(),
+            1,
+            "{option:?}"
+        );
     }
     assert_eq!(parse::tunnel(&LinkMessage::default()), Tunnel::default());
 }

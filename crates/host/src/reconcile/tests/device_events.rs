@@ -371,7 +371,14 @@ fn ports_that_leave_and_ways_to_peers_need_a_look() {
     let mut expected = {
         let eth0 = Underlay::of_device(2, "eth0", 1500);
         let surroundings = Surroundings::default();
-        ExpectedState::new(&desired(&[2]), Some(INDEX), Some(&eth0), &[], &surroundings, None)
+        ExpectedState::new(
+            &desired(&[2]),
+            Some(INDEX),
+            Some(&eth0),
+            &[],
+            &surroundings,
+            None,
+        )
     };
     expected.add_mesos_bridge("m-dcos", Some(20), BTreeSet::new());
     expected.add_docker_bridge("d-dcos", Some(21));
@@ -438,8 +445,7 @@ fn events_of_a_failed_attempt_are_expected() {
         expected.add_failed_device("m-dcos");
         expected.add_mesos_bridge("m-dcos", None, BTreeSet::new());
     };
-    let mut failed =
-        ExpectedState::new(&desired(&[2]), None, None, &[], &Default::default(), None);
+    let mut failed = ExpectedState::new(&desired(&[2]), None, None, &[], &Default::default(), None);
     create(&mut failed);
     assert_reactions(
         &failed,

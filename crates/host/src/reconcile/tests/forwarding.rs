@@ -13,9 +13,21 @@ fn devices_that_do_not_forward_are_opened() {
         ..settled.clone()
     };
     for (device, family, line) in [
-        ("vtep1024", Family::V4, "turn on IPv4 forwarding of device vtep1024"),
-        ("vtep1024", Family::V6, "turn on IPv6 forwarding of device vtep1024"),
-        ("m-dcos", Family::V4, "turn on IPv4 forwarding of device m-dcos"),
+        (
+            "vtep1024",
+            Family::V4,
+            "turn on IPv4 forwarding of device vtep1024",
+        ),
+        (
+            "vtep1024",
+            Family::V6,
+            "turn on IPv6 forwarding of device vtep1024",
+        ),
+        (
+            "m-dcos",
+            Family::V4,
+            "turn on IPv4 forwarding of device m-dcos",
+        ),
     ] {
         let mut observed = closed(device, family);
         assert_eq!(lines(&plan(&desired, &observed)), [line]);
@@ -46,7 +58,10 @@ fn new_devices_are_opened_if_they_begin_closed() {
     };
     observed.defaults.not_forwarding = [Family::V4].into();
     let made = lines(&plan(&desired(&[2]), &observed));
-    let opened: Vec<&String> = made.iter().filter(|line| line.contains("forwarding")).collect();
+    let opened: Vec<&String> = made
+        .iter()
+        .filter(|line| line.contains("forwarding"))
+        .collect();
     assert_eq!(
         opened,
         [

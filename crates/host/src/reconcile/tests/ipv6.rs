@@ -30,7 +30,10 @@ fn ipv4_alone(desired: &Desired, observed: &Observed) -> String {
     assert!(lines(&plan).contains(&"add route 9.0.2.0/24 via 44.128.0.2 dev vtep1024".to_owned()));
     apply(&plan, &mut observed);
     let file = String::from_utf8(observed.cni.as_ref().unwrap()["dcos"].content.clone()).unwrap();
-    assert!(file.contains("9.0.1.0/25") && !file.contains("fd01"), "{file}");
+    assert!(
+        file.contains("9.0.1.0/25") && !file.contains("fd01"),
+        "{file}"
+    );
     assert_eq!(lines(&super::plan(desired, &observed)), [""; 0]);
     plan.ipv6_fault.expect("no fault")
 }
@@ -58,7 +61,10 @@ fn a_host_without_ipv6_has_overlays_with_ipv4() {
         ..bare()
     };
     let sentence = ipv4_alone(&agent(), &observed);
-    assert!(sentence.contains("since the kernel has no IPv6; "), "{sentence}");
+    assert!(
+        sentence.contains("since the kernel has no IPv6; "),
+        "{sentence}"
+    );
     let mut v4 = agent();
     v4.vtep.as_mut().unwrap().addresses.truncate(1);
     assert_eq!(plan(&v4, &observed).ipv6_fault, None, "nobody wants it");

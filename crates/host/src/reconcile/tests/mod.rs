@@ -17,9 +17,9 @@ use crate::reconcile::*;
 
 mod device_events;
 mod events;
+mod foreign;
 mod forwarding;
 mod ipv6;
-mod foreign;
 mod leftovers;
 mod limits;
 mod model;

@@ -225,9 +225,7 @@ fn forwarding_is_turned_on_where_needed_and_never_off() {
 fn an_mtu_that_does_not_fit_the_underlay_is_a_warning() {
     let mut desired = desired(&[2]);
     let mut observed = converged(&desired);
-    let underlay = |mtu| {
-        Some(Underlay::of_device(2, "eth0", mtu))
-    };
+    let underlay = |mtu| Some(Underlay::of_device(2, "eth0", mtu));
     observed.underlay = underlay(1500);
     assert_eq!(plan(&desired, &observed), Plan::default());
     observed.underlay = underlay(1499);

@@ -41,7 +41,10 @@ fn repair(change: impl FnOnce(&mut Tunnel)) -> Vec<String> {
 #[test]
 fn packets_have_the_agents_address_if_the_host_has_it() {
     let with = |addresses: &[&str]| device(&mut host(addresses)).tunnel.local;
-    assert_eq!(with(&["10.0.0.100/24", "10.0.0.1/24"]), Some(ip("10.0.0.1")));
+    assert_eq!(
+        with(&["10.0.0.100/24", "10.0.0.1/24"]),
+        Some(ip("10.0.0.1"))
+    );
     // Outside of this host the agent is known by another address.
     assert_eq!(with(&["192.168.0.1/24"]), None);
     let mut moved = host(&["10.0.0.1/24"]);
@@ -90,7 +93,11 @@ fn a_device_on_the_underlays_card_stays() {
     assert_eq!(plan(&agent(), &observed), Plan::default());
     observed.underlay = None;
     device(&mut observed).tunnel.link = Some(3);
-    assert_eq!(lines(&plan(&agent(), &observed)), [""; 0], "nobody knows better");
+    assert_eq!(
+        lines(&plan(&agent(), &observed)),
+        [""; 0],
+        "nobody knows better"
+    );
 }
 
 #[test]
@@ -106,9 +113,8 @@ fn events_about_options_and_the_agents_address_need_a_reconciliation() {
         }
     };
     let eth0 = Underlay::of_device(2, "eth0", 1500);
-    let expected = |there| {
-        ExpectedState::new(&agent(), Some(7), Some(&eth0), &[], &networks(there), None)
-    };
+    let expected =
+        |there| ExpectedState::new(&agent(), Some(7), Some(&eth0), &[], &networks(there), None);
     let link = |change: fn(&mut Tunnel)| {
         let mut tunnel = Tunnel {
             local: Some(ip("10.0.0.1")),
