@@ -415,12 +415,12 @@ fn reason(op: &Op, error: &Error) -> String {
     let opens_port = matches!(op, Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up));
     match (op, error.errno()) {
         (_, Some(Errno::EADDRINUSE)) if opens_port => format!(
-            "UDP port {VXLAN_PORT} is in use by another program (\"ss -lunp sport = :{VXLAN_PORT}\" names it); end that \
+            "UDP port {VXLAN_PORT} is in use by another program (ss -lunp sport = :{VXLAN_PORT} names it); end that \
              program, and add {VXLAN_PORT} to the sysctl net.ipv4.ip_local_reserved_ports, so that no program gets \
              the port by chance"
         ),
         (Op::SetDevice(device, DeviceChange::Local(_)), Some(Errno::EOPNOTSUPP)) => format!(
-            "this kernel does not change it; remove the device (\"ip link delete {device}\"), which is then created anew"
+            "this kernel does not change it; remove the device (ip link delete {device}), which is then created anew"
         ),
         _ => error.to_string(),
     }
