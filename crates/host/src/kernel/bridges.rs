@@ -11,8 +11,8 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use overlay_core::host_api::desired::Desired;
 use overlay_core::host_api::names::parse_bridge_name;
 
+use super::links::{FAMILIES, address_messages, addresses, link, name};
 use super::netlink::{Error, Netlink};
-use super::observe::{FAMILIES, address_messages, addresses, link, name};
 use super::raw::{self, Attributes, Request, Socket, find};
 use super::request::link_named;
 use super::{parse, sysctl};

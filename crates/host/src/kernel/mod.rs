@@ -3,6 +3,7 @@
 mod bridges;
 pub(crate) mod ethtool;
 pub(crate) mod events;
+mod links;
 pub(crate) mod message;
 pub(crate) mod netlink;
 pub(crate) mod nexthop;

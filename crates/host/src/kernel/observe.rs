@@ -20,6 +20,7 @@ use rtnetlink::LinkUnspec;
 
 use super::bridges;
 pub(crate) use super::bridges::loose_ports;
+use super::links::{FAMILIES, addresses, is_ours, link, name};
 use super::netlink::{Error, Netlink};
 use super::nexthop;
 use super::parse::{self, Entry};
@@ -31,9 +32,6 @@ use crate::reconcile::observed::{
     MesosBridge, Neighbour, Nexthop, Rule, Underlay,
 };
 use crate::reconcile::{MAIN_TABLE, Unassigned};
-
-/// Address families, IPv4 first.
-pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Reads the objects of the kernel that may be ours.
 ///
@@ -121,18 +119,6 @@ pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> Result<Option<u32
         .map(|message| message.header.index))
 }
 
-pub(super) async fn link(
-    netlink: &Netlink,
-    which: LinkMessage,
-) -> Result<Option<LinkMessage>, Error> {
-    Ok(
-        match netlink.get(RouteNetlinkMessage::GetLink(which)).await? {
-            Some(RouteNetlinkMessage::NewLink(message)) => Some(message),
-            _ => None,
-        },
-    )
-}
-
 /// Reads the device of this name with everything on it. `all` are the host's routes.
 async fn device(
     netlink: &Netlink,
@@ -209,41 +195,6 @@ async fn stale_devices(netlink: &Netlink, wanted: Option<&str>) -> Result<BTreeS
         stale.extend(names.filter(|name| *name == vtep_name(vni) && Some(name.as_str()) != wanted));
     }
     Ok(stale)
-}
-
-pub(super) async fn addresses(
-    netlink: &Netlink,
-    index: u32,
-    family: AddressFamily,
-) -> Result<BTreeSet<IpNet>, Error> {
-    let messages = address_messages(netlink, index, family).await?;
-    Ok(messages
-        .iter()
-        .filter_map(parse::address)
-        .filter(|net| !parse::is_link_local(net.addr()))
-        .collect())
-}
-
-pub(super) async fn address_messages(
-    netlink: &Netlink,
-    index: u32,
-    family: AddressFamily,
-) -> Result<Vec<AddressMessage>, Error> {
-    let mut filter = AddressMessage::default();
-    filter.header.family = family;
-    filter.header.index = index;
-    let objects = netlink
-        .dump(RouteNetlinkMessage::GetAddress(filter))
-        .await?;
-    let messages = objects.into_iter().filter_map(|object| match object {
-        RouteNetlinkMessage::NewAddress(message)
-            if message.header.index == index && message.header.family == family =>
-        {
-            Some(message)
-        }
-        _ => None,
-    });
-    Ok(messages.collect())
 }
 
 /// Returns the neighbours of a device or, with the family "bridge", its FDB entries.
@@ -389,27 +340,4 @@ async fn networks(netlink: &Netlink, vtep: Option<&str>) -> Result<HostNetworks,
         }
     }
     Ok(networks)
-}
-
-/// Returns whether a device belongs to the overlays, now or before.
-pub(super) fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
-    let is_vtep = match parse::kind(message) {
-        DeviceKind::Vxlan {
-            vni: Some(vni),
-            port: VXLAN_PORT,
-            ..
-        } => name == vtep_name(vni),
-        _ => false,
-    };
-    is_vtep || Some(name) == vtep || parse_bridge_name(name).is_some()
-}
-
-pub(super) fn name(message: &LinkMessage) -> Option<&str> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.as_str()),
-            _ => None,
-        })
 }

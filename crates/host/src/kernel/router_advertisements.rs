@@ -7,8 +7,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::LinkUnspec;
 
+use super::links::{link, name};
 use super::netlink::{Error, Netlink};
-use super::observe::{link, name};
 use super::sysctl;
 use crate::reconcile::MAIN_TABLE;
 

@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use overlay_core::host_api::desired::CONTAINER_TABLE;
 use rtnetlink::LinkUnspec;
 
+use super::links::{FAMILIES, is_ours, link, name};
 use super::netlink::{Error, Netlink};
-use super::observe::{FAMILIES, is_ours, link, name};
 use super::parse;
 use crate::reconcile::MAIN_TABLE;
 use crate::reconcile::observed::{ForeignRoute, Route};

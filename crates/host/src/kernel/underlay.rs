@@ -16,8 +16,8 @@ use overlay_core::host_api::desired::Desired;
 use rtnetlink::LinkUnspec;
 
 use super::bridges::ports_of;
+use super::links::{link, name};
 use super::netlink::{Error, Netlink};
-use super::observe::{link, name};
 use super::parse;
 use super::raw::{Attributes, Socket, attributes, find};
 use super::request::family;
