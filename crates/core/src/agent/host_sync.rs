@@ -1,6 +1,8 @@
 //! Reconciliation of the host with what the master assigned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
 
 use super::assignment::{Assignment, OverlayAssignment};
 use super::sync::{Concurrency, DesiredState, Health, Outcome, Target};
@@ -8,6 +10,7 @@ use crate::host_api::desired::Vtep;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
+use crate::protocol::reports::MAX_NETWORKS;
 use crate::{HostReport, Time};
 
 impl DesiredState for Assignment {
@@ -25,6 +28,8 @@ pub(super) struct HostSync {
     target: Target<Assignment>,
     /// Sentences about bridges that wait for their last containers, by bridge.
     draining: BTreeMap<String, String>,
+    /// Networks of the host's own devices.
+    networks: BTreeSet<IpNet>,
 }
 
 impl HostSync {
@@ -33,7 +38,13 @@ impl HostSync {
         HostSync {
             target: Target::new(Concurrency::Queue, generation),
             draining: BTreeMap::new(),
+            networks: BTreeSet::new(),
         }
+    }
+
+    /// Returns the networks of the host's own devices, as many as a master keeps.
+    pub fn networks(&self) -> impl Iterator<Item = &IpNet> {
+        self.networks.iter().take(MAX_NETWORKS)
     }
 
     /// Returns the state of attempts and results.
@@ -84,6 +95,7 @@ impl HostSync {
             self.draining.clear();
         }
         self.draining.extend(report.draining_bridges);
+        self.networks = report.networks;
         true
     }
 

@@ -29,6 +29,7 @@ use answers::{Failure, PendingAnswers};
 use challenges::Challenges;
 use confirmed::{ConfirmedAgents, SenderProof};
 use counters::Outbox;
+use hosts::Hosts;
 use leadership::{Leadership, MasterParts};
 use pending::PendingRegistrations;
 use recovering::Recovering;
@@ -44,6 +45,7 @@ mod counters;
 mod draining;
 mod encoded;
 pub mod endpoints;
+mod hosts;
 mod leadership;
 mod leases;
 mod ledger;
@@ -204,6 +206,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         Some((leadership, parts))
@@ -347,6 +350,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         let leadership = Leadership::new(&mut parts, recovery, epoch);
@@ -355,6 +359,7 @@ impl Master {
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
         self.warn_of_doubtful_agents(&leadership);
+        self.warn_of_overlapping_hosts(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
         // All these agents are alive. None of their allocations may be reclaimed for another
@@ -383,6 +388,17 @@ impl Master {
                 refused.len()
             );
             self.out.log(Level::Warning, line);
+        }
+    }
+
+    fn warn_of_overlapping_hosts(&mut self, leadership: &Leadership) {
+        let hosts = Hosts {
+            master: self.me.address.ip(),
+            ledger: leadership.ledger(),
+            sessions: &self.sessions,
+        };
+        for problem in hosts.problems() {
+            self.out.log(Level::Warning, problem);
         }
     }
 

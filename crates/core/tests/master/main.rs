@@ -25,6 +25,7 @@ testkit::transcripts![
     tells_peers,
     serves_its_own_agents_only,
     admits_hosts_only,
+    knows_the_hosts_networks,
     believes_no_blind_sender,
     serves_earlier_releases,
     reclaims_what_leases_left,

@@ -15,6 +15,7 @@
 //!                                     port=<n> peers peers=<epoch>/<version>
 //!                                     peers=<epoch>/<version>+digest
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
+//!            | ~<network of its host> …
 //! received <agent> <epoch>/<version>  the agent acknowledges peers
 //! exited <agent>                      the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
@@ -274,6 +275,7 @@ impl Runner {
                 })
                 .collect(),
             draining: list('+').map(str::to_owned).collect(),
+            networks: list('~').map(str::to_owned).collect(),
             revision: list('@').next().map(|revision| revision.parse().unwrap()),
             ..Default::default()
         };

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::problem::Problem;
@@ -124,6 +125,8 @@ struct KernelReconciler {
     underlay: Option<Underlay>,
     /// Removed overlays of the last reconciliation that still have containers.
     draining: Vec<Draining>,
+    /// Networks of the host's other devices in the last reconciliation.
+    networks: BTreeSet<IpNet>,
 }
 
 /// Returns a new event loop. Each use has its own event loop and netlink socket, so that a
@@ -146,6 +149,7 @@ impl KernelReconciler {
             cni_obstacles: BTreeSet::new(),
             underlay: None,
             draining: Vec::new(),
+            networks: BTreeSet::new(),
         }
     }
 
@@ -198,8 +202,10 @@ impl KernelReconciler {
         let failures = attempt.failures().count() - attempt.peer_problems();
         let rejected = attempt.take_rejected();
         let removed = self.draining.iter().filter(|part| part.is_removed());
+        self.networks = attempt.networks();
         let report = HostReport {
             operations,
+            networks: self.networks.clone(),
             draining_bridges: self
                 .draining
                 .iter()
@@ -264,6 +270,7 @@ impl Reconciler for KernelReconciler {
         ok.then(|| HostReport {
             operations: ops.len(),
             host,
+            networks: self.networks.clone(),
             ..HostReport::default()
         })
     }

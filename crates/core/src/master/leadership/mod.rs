@@ -2,12 +2,13 @@
 //! ledger is written to the log before the answers that depend on it are sent.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::answers::PendingAnswers;
 use super::confirmed::ConfirmedAgents;
 use super::counters::Outbox;
+use super::hosts::Hosts;
 use super::leases::Leases;
 use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
 use super::peers::{Peers, Subscription};
@@ -34,6 +35,8 @@ pub struct MasterParts<'a> {
     pub confirmed: &'a mut ConfirmedAgents,
     /// The writer of the log.
     pub writer: &'a mut Writer,
+    /// The address of this master.
+    pub me: IpAddr,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
     pub lease: Option<Duration>,
     /// The effects.
@@ -114,7 +117,7 @@ impl Leadership {
     }
 
     /// Returns the committed state with the reports of the agents, as JSON.
-    pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
+    pub fn state_json(&self, now: Time, me: IpAddr, sessions: &Sessions) -> Vec<u8> {
         let committed = self.ledger.committed();
         let agents = committed.agents.iter().map(|(ip, agent)| {
             let session = sessions.get(*ip);
@@ -126,7 +129,17 @@ impl Leadership {
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
         let network = committed.networks.network.to_wire();
-        views::state(&network, capacity, agents)
+        let hosts = self.hosts(me, sessions);
+        views::state(&network, capacity, agents, &hosts.problems())
+    }
+
+    /// Returns the hosts of the cluster. `me` is the address of this master.
+    fn hosts<'a>(&'a self, me: IpAddr, sessions: &'a Sessions) -> Hosts<'a> {
+        Hosts {
+            master: me,
+            ledger: &self.ledger,
+            sessions,
+        }
     }
 
     // Timers.

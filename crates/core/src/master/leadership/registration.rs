@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::{AnswerTime, Leadership, MasterParts, leases, provisional, registered_agents};
 use crate::allocation::allocator::{AllocationRequest, Exhausted};
 use crate::master::answers::AnsweredRegistration;
 use crate::master::confirmed::SenderProof;
+use crate::master::hosts::{find_overlap, taken_ranges};
 use crate::master::ledger::GrantedAllocation;
 use crate::master::notices;
 use crate::master::peers::{ListForm, Subscription};
@@ -17,7 +20,7 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
-use crate::protocol::reports::bound_report;
+use crate::protocol::reports::{MAX_NETWORKS, bound_report};
 use crate::{Effect, Io, Level, Upid};
 
 /// Shortest time between two new connections to an agent.
@@ -227,7 +230,33 @@ impl Leadership {
         if *proof != SenderProof::None {
             self.release_drained(parts, ip, &report);
         }
+        if *proof != SenderProof::None {
+            self.record_networks(parts, ip, &report.networks);
+        }
         parts.sessions.record_report(from, report);
+    }
+
+    /// Records the networks of an agent's host, and warns if ranges of the overlays or VTEPs
+    /// overlap new ones.
+    fn record_networks(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr, networks: &[String]) {
+        let networks = networks.iter().take(MAX_NETWORKS);
+        let networks = networks.filter_map(|net| net.parse::<IpNet>().ok());
+        let networks: Box<[IpNet]> = networks.map(|net| net.trunc()).collect();
+        if parts.sessions.host_networks(ip) == Some(&*networks) {
+            return;
+        }
+        for range in taken_ranges(&self.ledger) {
+            if let Some(net) = find_overlap(&networks, range.net) {
+                parts.out.warn("network of a host", || {
+                    format!(
+                        "The host of agent {ip} has the network {net}, which overlaps {}, the range of {}: it does \
+                         not reach one of both; give {} a range without hosts",
+                        range.net, range.owner, range.owner
+                    )
+                });
+            }
+        }
+        parts.sessions.set_host_networks(ip, networks);
     }
 
     /// Examines a report outside of a session. Returns `false` if it must be dropped.

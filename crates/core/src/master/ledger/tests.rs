@@ -10,7 +10,7 @@ use super::*;
 use crate::allocation::prefix::overlap;
 use crate::config::Network;
 use crate::config::master::parse;
-use crate::config::overlay::parse_definition;
+use crate::config::overlay::parse_request;
 use crate::master::networks::Change;
 use crate::master::recovery::recover;
 use crate::master::trust::Trust;
@@ -304,7 +304,7 @@ fn change() -> impl Strategy<Value = Change> {
     )
         .prop_map(|(name, range)| {
             let text = format!(r#"{{"name": "{name}", {range}}}"#);
-            parse_definition("body", &text, None).unwrap()
+            parse_request("body", &text, None).unwrap().definition
         });
     let name = prop::sample::select(OVERLAYS.to_vec()).prop_map(str::to_owned);
     prop_oneof![
