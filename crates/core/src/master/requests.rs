@@ -41,7 +41,7 @@ impl Master {
         match route {
             Route::Health | Route::Metrics => {}
             Route::State => {
-                let state = leadership.state_json(parts.out.now(), parts.me, parts.sessions);
+                let state = leadership.state_json(&parts);
                 parts
                     .out
                     .respond(id, Response::json(state, jsonp.as_deref()));

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::answers::PendingAnswers;
-use super::confirmed::ConfirmedAgents;
+use super::confirmed::{ConfirmedAgents, second_agent};
 use super::counters::Outbox;
 use super::hosts::Hosts;
 use super::leases::Leases;
@@ -117,7 +117,8 @@ impl Leadership {
     }
 
     /// Returns the committed state with the reports of the agents, as JSON.
-    pub fn state_json(&self, now: Time, me: IpAddr, sessions: &Sessions) -> Vec<u8> {
+    pub fn state_json(&self, parts: &MasterParts<'_>) -> Vec<u8> {
+        let (now, sessions) = (parts.out.now(), &*parts.sessions);
         let committed = self.ledger.committed();
         let agents = committed.agents.iter().map(|(ip, agent)| {
             let session = sessions.get(*ip);
@@ -129,8 +130,10 @@ impl Leadership {
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
         let network = committed.networks.network.to_wire();
-        let hosts = self.hosts(me, sessions);
-        views::state(&network, capacity, agents, &hosts.problems())
+        let mut problems = self.hosts(parts.me, sessions).problems();
+        let seconds = parts.confirmed.second_agents(now);
+        problems.extend(seconds.map(|(second, first)| second_agent(second, first)));
+        views::state(&network, capacity, agents, &problems)
     }
 
     /// Returns the hosts of the cluster. `me` is the address of this master.
