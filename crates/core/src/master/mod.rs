@@ -31,7 +31,7 @@ use confirmed::{ConfirmedAgents, SenderProof};
 use counters::Outbox;
 use hosts::Hosts;
 use leadership::{Leadership, MasterParts};
-use pending::PendingRegistrations;
+use pending::{PendingRegistrations, Registration};
 use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
@@ -45,6 +45,7 @@ mod counters;
 mod draining;
 mod encoded;
 pub mod endpoints;
+mod held;
 mod hosts;
 mod leadership;
 mod leases;
@@ -370,7 +371,10 @@ impl Master {
                     .record_contact(registration.ip, self.out.now());
             }
         }
-        for registration in pending {
+        // Those that hold something come first, so that no other one gets it.
+        let (holders, others): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(Registration::claims_anything);
+        for registration in holders.into_iter().chain(others) {
             self.register(registration);
         }
     }

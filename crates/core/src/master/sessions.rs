@@ -247,6 +247,13 @@ impl Sessions {
         self.sessions.iter().map(|(ip, session)| (*ip, session))
     }
 
+    /// Records an error of an agent.
+    pub fn set_last_error(&mut self, ip: Ipv4Addr, now: Time, text: &str) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.set_last_error(now, text);
+        }
+    }
+
     /// Returns the networks of an agent's host.
     pub fn host_networks(&self, ip: Ipv4Addr) -> Option<&[IpNet]> {
         self.get(ip).map(|session| &*session.host_networks)

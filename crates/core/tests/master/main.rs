@@ -26,6 +26,7 @@ testkit::transcripts![
     serves_its_own_agents_only,
     admits_hosts_only,
     knows_the_hosts_networks,
+    gives_back_what_agents_hold,
     serves_one_agent_at_an_address,
     believes_no_blind_sender,
     serves_earlier_releases,

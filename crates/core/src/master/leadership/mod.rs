@@ -24,8 +24,10 @@ mod departures;
 mod overlay_changes;
 mod provisional;
 mod registration;
+mod returning;
 
 pub use provisional::add_echo;
+use returning::ReturningAgents;
 
 /// Parts of a master that outlive a term of leadership, and that a leadership borrows.
 pub struct MasterParts<'a> {
@@ -55,6 +57,8 @@ pub struct Leadership {
     provisional_until: BTreeMap<Ipv4Addr, Time>,
     /// Time at which a provisional agent made room for another one; `None`: never.
     provisional_replaced: Option<Time>,
+    /// Agents without a record, in a term that began with a log without agents.
+    returning: ReturningAgents,
 }
 
 /// The time at which an answer can be sent.
@@ -88,7 +92,12 @@ impl Leadership {
             peers,
             provisional_until: BTreeMap::new(),
             provisional_replaced: None,
+            returning: ReturningAgents::default(),
         };
+        if leadership.ledger.agents().len() == 0 {
+            leadership.returning = ReturningAgents::of_empty_log(parts.out.now());
+        }
+
         let provisional: Vec<_> = leadership.ledger.provisional().collect();
         for ip in provisional {
             leadership.prolong_provisional(parts.out.now(), ip);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{AnswerTime, Leadership, MasterParts, leases, provisional, registered_agents};
-use crate::allocation::allocator::{AllocationRequest, Exhausted};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Exhausted};
 use crate::master::answers::AnsweredRegistration;
 use crate::master::confirmed::SenderProof;
 use crate::master::hosts::{find_overlap, taken_ranges};
@@ -38,6 +38,10 @@ impl Leadership {
         if trust == Trust::Confirmed && self.ledger.trust(ip) == Some(Trust::Provisional) {
             self.forget_provisional(parts, ip);
         }
+        let held = match self.held_by(parts, &registration) {
+            Ok(held) => held,
+            Err(reason) => return drop_registration(parts, &registration.from, &reason),
+        };
         let Registration { from, message, .. } = &registration;
         let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
         let request = match self.ledger.requested(ip).filter(|_| is_on_trial) {
@@ -47,7 +51,7 @@ impl Leadership {
         // Who is on trial gets what the agent has, and nothing is allocated.
         let granted = match self.ledger.present(ip).filter(|_| is_on_trial) {
             Some(present) => Ok(present),
-            None => self.allocate(parts, ip, request, trust),
+            None => self.allocate(parts, ip, request, trust, &held),
         };
         let granted = match granted {
             Ok(granted) => granted,
@@ -76,6 +80,7 @@ impl Leadership {
         if let Some((_, session)) = parts.sessions.find(from).filter(|_| !problems.is_empty()) {
             session.set_last_error(parts.out.now(), &problems.join("; "));
         }
+        self.tell_held(parts, ip, &held);
         self.notify_reclaimed(parts, ip, &granted.exhausted);
         if let Some(allocation) = self.ledger.allocation(ip).filter(|_| granted.is_new) {
             parts
@@ -106,9 +111,10 @@ impl Leadership {
         ip: Ipv4Addr,
         request: AllocationRequest,
         trust: Trust,
+        held: &Allocation,
     ) -> Result<GrantedAllocation, Exhausted> {
         loop {
-            let shortage = match self.ledger.allocate(ip, request, trust) {
+            let shortage = match self.ledger.allocate(ip, request, trust, held) {
                 Ok(granted) => return Ok(granted),
                 Err(shortage) => shortage,
             };
@@ -119,7 +125,7 @@ impl Leadership {
             candidates.extend(leases(parts, &self.answers).ended(self.ledger.agents()));
             let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &candidates)
             else {
-                return self.ledger.allocate_available(ip, request, trust);
+                return self.ledger.allocate_available(ip, request, trust, held);
             };
             for other in agents {
                 let reason = format!("agent {ip} needs it: {}", exhausted.reason());
