@@ -231,6 +231,7 @@ impl Agent {
         let network = &self.config.network;
         let timeout = network.command_timeout.as_millis();
         let has_peers = self.config.backend == Backend::Internal;
+        let held = self.host.held();
         let message = RegisterAgentMessage {
             nonce: Some(self.session.nonce()),
             session: None,
@@ -244,6 +245,9 @@ impl Agent {
             },
             peers: has_peers.then(|| self.peers.version()),
             unpacks_peers: has_peers.then_some(true),
+            vtep_ip: held.vtep_ip,
+            vtep_ip6: held.vtep_ip6,
+            holds: held.subnets,
         };
         self.send_to_master(&message);
         self.session.on_register_sent();

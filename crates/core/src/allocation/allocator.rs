@@ -86,6 +86,46 @@ impl Allocation {
         }
     }
 
+    /// Returns whether there is no address and no subnet.
+    pub fn is_empty(&self) -> bool {
+        self.vtep.is_empty() && self.overlays.values().all(DualStack::is_empty)
+    }
+
+    /// Returns the addresses and subnets of this allocation for which `other` has none of their
+    /// family.
+    pub fn lacking_in(&self, other: &Allocation) -> Allocation {
+        let lacking = |own: DualStackNet, other: DualStackNet| {
+            own.only(DualStack {
+                v4: other.v4.is_none(),
+                v6: other.v6.is_none(),
+            })
+        };
+        let overlays = self.overlays.iter().map(|(name, nets)| {
+            let nets = lacking(*nets, other.part(Some(name)));
+            (name.clone(), nets)
+        });
+        Allocation {
+            vtep: lacking(self.vtep, other.vtep),
+            overlays: overlays.collect(),
+        }
+    }
+
+    /// Returns the addresses and subnets of this allocation, and those of `other` where this one
+    /// has none.
+    pub fn or(&self, other: &Allocation) -> Allocation {
+        let or = |own: DualStackNet, other: DualStackNet| DualStack {
+            v4: own.v4.or(other.v4),
+            v6: own.v6.or(other.v6),
+        };
+        let mut both = self.clone();
+        both.vtep = or(self.vtep, other.vtep);
+        for (name, nets) in other.overlays.iter() {
+            let nets = or(self.part(Some(name)), *nets);
+            both.overlays.insert(name.clone(), nets);
+        }
+        both
+    }
+
     /// Returns the subnets of an overlay, or the addresses of the VTEP for `None`.
     pub fn part(&self, overlay: Option<&str>) -> DualStackNet {
         match overlay {

@@ -13,6 +13,11 @@ use crate::proto;
 /// The keys of a definition.
 pub(super) const KEYS: &[&str] = &["name", "subnet", "prefix", "subnet6", "prefix6", "enabled"];
 
+/// The keys of a request to add or change an overlay.
+const REQUEST_KEYS: &[&str] = &[
+    "name", "subnet", "prefix", "subnet6", "prefix6", "enabled", "force",
+];
+
 /// Names of networks that Docker creates itself.
 const RESERVED_NAMES: [&str; 4] = ["host", "bridge", "default", "none"];
 
@@ -113,18 +118,26 @@ fn overlay_json(info: &proto::OverlayInfo) -> serde_json::Value {
     })
 }
 
-/// Reads the definition in a request, an object as in `network.overlays`. `name` is the name in
-/// the path of the request; without one, the definition must have a name. `source` stands for
-/// the file in errors.
+/// A request to add or change an overlay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DefinitionRequest {
+    /// The definition.
+    pub definition: Definition,
+    /// `force`: the range may contain hosts.
+    pub force: bool,
+}
+
+/// Reads a request, an object as in `network.overlays`. `name` is the name in the path of the
+/// request; without one, the definition must have a name. `source` stands for the file in errors.
 ///
 /// # Errors
 /// All mistakes. Unknown and duplicate keys are mistakes, too.
-pub fn parse_definition(
+pub fn parse_request(
     source: &str,
     text: &str,
     name: Option<&str>,
-) -> Result<Definition, ConfigError> {
-    let parsed = read(source, text, KEYS, Strictness::Strict, |object| {
+) -> Result<DefinitionRequest, ConfigError> {
+    let parsed = read(source, text, REQUEST_KEYS, Strictness::Strict, |object| {
         let written = object.string("name");
         let name = match (name, written) {
             (Some(name), Ok(Some(written))) if name != written => {
@@ -135,7 +148,12 @@ pub fn parse_definition(
             (Some(name), Ok(_)) => Ok(Some(name)),
             (_, written) => written,
         };
-        Draft::read(object, name).complete()
+        let force = object.boolean("force");
+        let definition = Draft::read(object, name).complete()?;
+        Ok(DefinitionRequest {
+            definition,
+            force: force?.unwrap_or(false),
+        })
     });
     parsed.map(|Parsed { config, .. }| config)
 }

@@ -5,13 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
-
+use super::hosts::taken_ranges;
 use super::ledger::Ledger;
-use super::networks::Override;
 use super::{Leadership, Master};
-use crate::config::OverlayConfig;
-use crate::config::overlay::Definition;
 use crate::util::special_purpose;
 use crate::util::special_purpose::SpecialRange;
 use crate::{AGENT_ID, Level, Upid};
@@ -39,34 +35,6 @@ pub fn check_sender(from: &Upid, me: &Upid) -> Result<Ipv4Addr, String> {
 fn no_agent_in(range: &SpecialRange, ip: Ipv4Addr) -> String {
     let remedy = range.remedy(ip.into());
     format!("no agent has an address in {range}{remedy}")
-}
-
-/// A range of containers or VTEPs.
-struct TakenRange {
-    /// The owner, for a sentence.
-    owner: String,
-    net: IpNet,
-}
-
-/// Returns the ranges of the networks in force, and of removed overlays that still drain.
-fn taken_ranges(ledger: &Ledger) -> impl Iterator<Item = TakenRange> {
-    let networks = ledger.networks();
-    let vteps = networks.network.vtep_ranges().map(|net| TakenRange {
-        owner: "the VTEPs".to_owned(),
-        net,
-    });
-    let in_force = networks.network.overlays.iter().map(Definition::config);
-    let changed = networks.overrides();
-    let draining = changed.filter(|change| ledger.is_draining(change.name()));
-    let overlays = in_force.chain(draining.filter_map(Override::config));
-    vteps.chain(overlays.flat_map(of_overlay))
-}
-
-fn of_overlay(overlay: &OverlayConfig) -> impl Iterator<Item = TakenRange> {
-    overlay.ranges().map(|range| TakenRange {
-        owner: format!("overlay {}", overlay.name),
-        net: range.net,
-    })
 }
 
 /// Returns the reason, as a phrase, why an agent cannot have this address: it belongs to

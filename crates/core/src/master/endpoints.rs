@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::ledger::Removal;
 use super::networks::{Change, unknown};
-use crate::config::overlay::{is_overlay_name, parse_definition};
+use crate::config::overlay::{DefinitionRequest, is_overlay_name, parse_request};
 use crate::protocol::limits::MAX_AGENTS;
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint, RouteMatch};
@@ -120,7 +120,8 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
                \"web\", \"subnet\": \"9.64.0.0/16\", \"prefix\": 24}`. Answers 201 and the overlay once it is \
                stored; agents get it at once.\n\n\
                400 if the body is malformed, 409 if the overlay is not possible (it overlaps, is too small, \
-               or exists already); then nothing was changed. 503 and a sentence, which says whether anything was changed, \
+               exists already, or hosts lie in its range, which `\"force\": true` in the body permits); then nothing was \
+               changed. 503 and a sentence, which says whether anything was changed, \
                if this master does not lead or cannot write the log.",
     },
     Endpoint {
@@ -175,6 +176,8 @@ pub struct OverlayChange {
     pub change: Change,
     /// The way in which the subnets of a removed overlay are released.
     pub removal: Removal,
+    /// An overlay may have a range that hosts lie in.
+    pub permits_hosts: bool,
 }
 
 /// Parses the body of a request to add, change or remove the overlay `name`.
@@ -185,7 +188,13 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
     let bad = |what: String| Response::bad_request(&what);
     let text =
         std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
-    let read = |name| parse_definition("body", text, name).map_err(|error| bad(error.to_string()));
+    let mut permits_hosts = false;
+    let mut read = |name| {
+        let DefinitionRequest { definition, force } =
+            parse_request("body", text, name).map_err(|error| bad(error.to_string()))?;
+        permits_hosts = force;
+        Ok(definition)
+    };
     let json: Option<Value> = serde_json::from_str(text).ok();
     let object = json.as_ref().and_then(Value::as_object);
     let only =
@@ -214,7 +223,11 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
         _ if !is_overlay_name(name) => return Err(Response::text(404, &unknown(name))),
         _ => Change::Replace(read(Some(name))?),
     };
-    Ok(OverlayChange { change, removal })
+    Ok(OverlayChange {
+        change,
+        removal,
+        permits_hosts,
+    })
 }
 
 /// The body of a request to delete agents.

@@ -29,8 +29,9 @@ use answers::{Failure, PendingAnswers};
 use challenges::Challenges;
 use confirmed::{ConfirmedAgents, SenderProof};
 use counters::Outbox;
+use hosts::Hosts;
 use leadership::{Leadership, MasterParts};
-use pending::PendingRegistrations;
+use pending::{PendingRegistrations, Registration};
 use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
@@ -44,6 +45,8 @@ mod counters;
 mod draining;
 mod encoded;
 pub mod endpoints;
+mod held;
+mod hosts;
 mod leadership;
 mod leases;
 mod ledger;
@@ -204,6 +207,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         Some((leadership, parts))
@@ -347,6 +351,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         let leadership = Leadership::new(&mut parts, recovery, epoch);
@@ -355,6 +360,7 @@ impl Master {
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
         self.warn_of_doubtful_agents(&leadership);
+        self.warn_of_overlapping_hosts(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
         // All these agents are alive. None of their allocations may be reclaimed for another
@@ -365,7 +371,10 @@ impl Master {
                     .record_contact(registration.ip, self.out.now());
             }
         }
-        for registration in pending {
+        // Those that hold something come first, so that no other one gets it.
+        let (holders, others): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(Registration::claims_anything);
+        for registration in holders.into_iter().chain(others) {
             self.register(registration);
         }
     }
@@ -383,6 +392,17 @@ impl Master {
                 refused.len()
             );
             self.out.log(Level::Warning, line);
+        }
+    }
+
+    fn warn_of_overlapping_hosts(&mut self, leadership: &Leadership) {
+        let hosts = Hosts {
+            master: self.me.address.ip(),
+            ledger: leadership.ledger(),
+            sessions: &self.sessions,
+        };
+        for problem in hosts.problems() {
+            self.out.log(Level::Warning, problem);
         }
     }
 

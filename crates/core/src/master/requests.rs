@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::endpoints;
-use super::endpoints::{OverlayChange, Route, Routed};
+use super::endpoints::{Route, Routed};
 use super::{Master, Phase, networks, overlays};
 use crate::metrics::PROMETHEUS;
 use crate::protocol::views;
@@ -41,7 +41,7 @@ impl Master {
         match route {
             Route::Health | Route::Metrics => {}
             Route::State => {
-                let state = leadership.state_json(parts.out.now(), parts.sessions);
+                let state = leadership.state_json(&parts);
                 parts
                     .out
                     .respond(id, Response::json(state, jsonp.as_deref()));
@@ -74,9 +74,7 @@ impl Master {
             }
             Route::AddOverlay | Route::ChangeOverlay | Route::RemoveOverlay => {
                 match endpoints::overlay_change(route, name, &request.body) {
-                    Ok(OverlayChange { change, removal }) => {
-                        leadership.handle_overlay_change(&mut parts, id, &change, removal);
-                    }
+                    Ok(change) => leadership.handle_overlay_change(&mut parts, id, &change),
                     Err(response) => parts.out.respond(id, response),
                 }
             }

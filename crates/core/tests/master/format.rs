@@ -90,9 +90,12 @@ fn state(json: &Value) -> String {
             overlays.collect::<Vec<_>>().join(", ")
         )
     });
-    format!("state: {}", agents.collect::<Vec<_>>().join("; "))
-        .trim_end()
-        .to_owned()
+    let problems: String = list(&json["problems"])
+        .iter()
+        .map(|problem| format!("\n    problem: {}", problem.as_str().unwrap()))
+        .collect();
+    let agents = agents.collect::<Vec<_>>().join("; ");
+    format!("state: {}", agents).trim_end().to_owned() + &problems
 }
 
 /// Returns how an agent is authenticated, unless it has confirmed or is not there.

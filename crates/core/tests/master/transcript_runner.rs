@@ -14,7 +14,9 @@
 //! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
 //!                                     port=<n> peers peers=<epoch>/<version>
 //!                                     peers=<epoch>/<version>+digest
+//!                                     vtep=<IPv4>[,<IPv6>] holds=<overlay>:<subnet>[,<subnet>]
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
+//!            | ~<network of its host> …
 //! received <agent> <epoch>/<version>  the agent acknowledges peers
 //! exited <agent>                      the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
@@ -36,7 +38,7 @@ use overlay_core::master::Master;
 use overlay_core::proto;
 use overlay_core::proto::agent_overlay_info;
 use overlay_core::proto::internal::{
-    AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    AgentRegisteredMessage, PeerSubnet, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
     UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::http::{Request, RequestId};
@@ -228,6 +230,20 @@ impl Runner {
                 ("no-docker", _) => config.docker_bridge = Some(false),
                 ("no-v6", _) => config.enable_ipv6 = Some(false),
                 ("port", value) => port = value,
+                ("vtep", value) => {
+                    let (v4, v6) = value.split_once(',').unwrap_or((value, ""));
+                    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+                    (message.vtep_ip, message.vtep_ip6) = (text(v4), text(v6));
+                }
+                ("holds", value) => {
+                    let (overlay, subnets) = value.split_once(':').unwrap();
+                    let find = |v6| subnets.split(',').find(|net| net.contains(':') == v6);
+                    message.holds.push(PeerSubnet {
+                        overlay: overlay.to_owned(),
+                        subnet: find(false).map(str::to_owned),
+                        subnet6: find(true).map(str::to_owned),
+                    });
+                }
                 ("peers", "") => message.peers = Some(PeersVersion::default()),
                 ("peers", value) => message.peers = Some(self.version(value)),
                 _ => panic!("unknown option {word}"),
@@ -274,6 +290,7 @@ impl Runner {
                 })
                 .collect(),
             draining: list('+').map(str::to_owned).collect(),
+            networks: list('~').map(str::to_owned).collect(),
             revision: list('@').next().map(|revision| revision.parse().unwrap()),
             ..Default::default()
         };

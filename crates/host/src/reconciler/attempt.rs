@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use nix::errno::Errno;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired, VXLAN_PORT};
@@ -87,6 +88,12 @@ impl<'a> Attempt<'a> {
     /// Returns whether the overlays cannot have IPv6 on this host.
     pub(super) fn is_without_ipv6(&self) -> bool {
         self.is_without_ipv6
+    }
+
+    /// Returns the networks of the host's devices that are not the overlays'.
+    pub(super) fn networks(&self) -> BTreeSet<IpNet> {
+        let networks = self.surroundings.networks.iter();
+        networks.map(|own| own.net.trunc()).collect()
     }
 
     pub(super) fn take_rejected(&mut self) -> Vec<Op> {

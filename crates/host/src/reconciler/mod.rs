@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::problem::Problem;
@@ -128,6 +129,8 @@ struct KernelReconciler {
     is_without_ipv6: bool,
     /// Removed overlays of the last reconciliation that still have containers.
     draining: Vec<Draining>,
+    /// Networks of the host's other devices in the last reconciliation.
+    networks: BTreeSet<IpNet>,
 }
 
 /// Returns a new event loop. Each use has its own event loop and netlink socket, so that a
@@ -159,6 +162,7 @@ impl KernelReconciler {
             underlay: None,
             is_without_ipv6: false,
             draining: Vec::new(),
+            networks: BTreeSet::new(),
         }
     }
 
@@ -213,8 +217,10 @@ impl KernelReconciler {
         let failures = attempt.failures().count() - attempt.peer_problems();
         let rejected = attempt.take_rejected();
         let removed = self.draining.iter().filter(|part| part.is_removed());
+        self.networks = attempt.networks();
         let report = HostReport {
             operations,
+            networks: self.networks.clone(),
             draining_bridges: self
                 .draining
                 .iter()
@@ -316,6 +322,7 @@ impl Reconciler for KernelReconciler {
         ok.then(|| HostReport {
             operations: ops.len(),
             host,
+            networks: self.networks.clone(),
             ..HostReport::default()
         })
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::allocation::allocator::AllocationRequest;
+use crate::allocation::allocator::{Allocation, AllocationRequest};
 use crate::config::master::parse;
 use crate::master::ledger::Ledger;
 use crate::master::recovery::recover;
@@ -40,7 +40,9 @@ fn delta(ips: &[Ipv4Addr], networks: bool) -> Delta {
         enable_ipv6: true,
     };
     for ip in ips {
-        ledger.allocate(*ip, request, Trust::Legacy).unwrap();
+        ledger
+            .allocate(*ip, request, Trust::Legacy, &Allocation::default())
+            .unwrap();
     }
     ledger.take_delta().0
 }
