@@ -292,7 +292,8 @@ impl<'a> Attempt<'a> {
     /// Returns the state that events are compared with from now on. (Events that came after
     /// the kernel was read are still queued.)
     pub(super) async fn expected(&self, draining: &[Draining]) -> ExpectedState {
-        let desired = &*feasible(self.desired, self.is_without_ipv6);
+        let feasible = feasible(self.desired, self.is_without_ipv6);
+        let desired = &*feasible;
         let index = match &desired.vtep {
             Some(vtep) => self.known_index_of(&vtep.name).await,
             None => None,

@@ -260,12 +260,20 @@ impl KernelReconciler {
         let (Some(before), Some(after)) = (&from.peers, &to.peers) else {
             return false;
         };
-        let new = after.keys().filter(|peer| !before.contains_key(*peer));
+        let mut before = before.keys().peekable();
+        let new = after.keys().filter(|peer| {
+            while before.next_if(|other| other < peer).is_some() {}
+            before.next_if_eq(peer).is_none()
+        });
         let new: Vec<Ipv4Addr> = new.copied().collect();
+        if new.is_empty() {
+            return true;
+        }
+        progress::step("read the routes to new peers");
         let underlay = self.underlay.as_ref();
         let known =
             with_netlink(async |netlink| underlay::has_paths_to(netlink, to, underlay, &new).await);
-        new.is_empty() || known == Some(true)
+        known == Some(true)
     }
 
     /// Logs each warning once, until it is over.
