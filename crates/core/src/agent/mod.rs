@@ -324,6 +324,7 @@ impl Agent {
             fit_mtu: self.config.network.overlay_mtu.is_none(),
             tx_checksum: self.config.tx_checksum,
             removal: Removal::Careful,
+            container_table: self.config.container_table,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers,

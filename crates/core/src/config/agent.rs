@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::authentication::{self, Authentication};
 use super::reader::{Field, Object, Parsed, Reported, Strictness, read};
 use super::{AgentConfig, AgentNetwork, AuthenticateHttp, ConfigError, path, zk};
-use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::desired::{Backend, Checksum, ContainerTable, Firewall};
 
 const KEYS: &[&str] = &[
     "master",
@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "firewall",
     "docker_socket",
     "vxlan_tx_checksum",
+    "container_table",
     "authenticate_http",
     "master_confirmation",
     authentication::KEYS[0],
@@ -51,6 +52,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
         let firewall = firewall(top);
         let docker_socket = top.parsed("docker_socket", DOCKER_REMEDY, docker_socket);
         let tx_checksum = tx_checksum(top);
+        let container_table = container_table(top);
         let authenticate_http = AuthenticateHttp::read(top);
         let authentication = Authentication::read_for_agent(top);
         Ok(AgentConfig {
@@ -63,6 +65,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
             firewall: firewall?,
             docker_socket: docker_socket?,
             tx_checksum: tx_checksum?,
+            container_table: container_table?,
             authenticate_http: authenticate_http?,
             authentication: authentication?,
         })
@@ -131,6 +134,25 @@ fn firewall(top: &Object<'_>) -> Result<Firewall, Reported> {
     ];
     let chosen = top.choice("firewall", remedy, &choices)?;
     Ok(chosen.unwrap_or_default())
+}
+
+/// Reads `container_table`: a routing table that is none of the kernel's own.
+fn container_table(top: &Object<'_>) -> Result<ContainerTable, Reported> {
+    const KEY: &str = "container_table";
+    const OF_THE_KERNEL: std::ops::RangeInclusive<u32> = 253..=255;
+    match top.number(KEY, 1..=u32::MAX)? {
+        None => Ok(ContainerTable::default()),
+        Some(number) if OF_THE_KERNEL.contains(&number) => {
+            let what = format!("{number} is one of the kernel's own tables");
+            Err(top.wrong_value(
+                KEY,
+                &number.to_string(),
+                &what,
+                "write the number of an unused table",
+            ))
+        }
+        Some(number) => Ok(ContainerTable(number)),
+    }
 }
 
 /// Remedy of every mistake in `docker_socket`.
@@ -202,6 +224,7 @@ impl AgentConfig {
             firewall: Firewall::default(),
             docker_socket: None,
             tx_checksum: Checksum::default(),
+            container_table: ContainerTable::default(),
             authenticate_http: AuthenticateHttp::default(),
             authentication: Authentication::default(),
         }
@@ -316,6 +339,22 @@ mod tests {
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
         assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn a_routing_table_is_none_of_the_kernels_own() {
+        let table = |number: &str| {
+            let text = format!(r#"{{"cni_dir": "/c", "container_table": {number}}}"#);
+            parse("a", &text).map(|parsed| parsed.config.container_table.0)
+        };
+        for number in [1, 42, 252, 256, u32::MAX] {
+            assert_eq!(table(&number.to_string()), Ok(number));
+        }
+        for number in ["0", "253", "254", "255", "4294967296"] {
+            let error = table(number).unwrap_err().to_string();
+            assert!(error.contains("container_table: "), "{error}");
+        }
+        assert_eq!(AgentConfig::new("/c").container_table.0, 42);
     }
 
     #[test]
@@ -519,7 +558,7 @@ mod tests {
             [
                 "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
                  max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
-                 vxlan_tx_checksum, authenticate_http, master_confirmation, auth_key_file, auth_mode",
+                 vxlan_tx_checksum, container_table, authenticate_http, master_confirmation, auth_key_file, auth_mode",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

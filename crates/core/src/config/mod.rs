@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::desired::{Backend, Checksum, ContainerTable, Firewall};
 use crate::host_api::names::{MAX_DEVICE_NAME, MESOS_BRIDGE_PREFIX};
 use crate::proto;
 use crate::protocol::routes::Access;
@@ -232,6 +232,8 @@ pub struct AgentConfig {
     pub max_configuration_attempts: u32,
     /// `vxlan_tx_checksum`: computation of checksums of packets into the tunnel.
     pub tx_checksum: Checksum,
+    /// `container_table`: the routing table for packets from containers to the peers' own addresses.
+    pub container_table: ContainerTable,
     /// `backend`: the program that configures the data plane.
     pub backend: Backend,
     /// `firewall`: the tool that configures masquerading.

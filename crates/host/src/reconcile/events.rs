@@ -86,7 +86,7 @@ pub enum Subject {
         /// Properties.
         nexthop: NexthopEvent,
     },
-    /// Rule that says `from <prefix> lookup 42` and nothing else.
+    /// Rule that says `from <prefix> lookup <table>` and nothing else.
     Rule(Rule),
     /// Switch such as `ip_forward`.
     Setting,

@@ -49,8 +49,8 @@ pub use expected::{ExpectedState, Surroundings};
 pub use first_aid::{Unassigned, first_aid};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
-    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope,
-    nexthop_id,
+    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, OldRule, Op, PeerObject,
+    RouteKey, Scope, nexthop_id,
 };
 pub use types::{Draining, Plan, RemovedPart};
 

@@ -64,7 +64,7 @@ pub struct Kernel {
     pub device: Option<Device>,
     /// Names of other VXLAN devices that look like ours: `vtep<VNI>` on our UDP port.
     pub stale_devices: BTreeSet<String>,
-    /// Rules that say `from <prefix> lookup 42` and nothing else.
+    /// Rules that have our mark, or lead to our table or the predecessor's.
     pub rules: BTreeSet<Rule>,
     /// Bridges with names of overlays' bridges (`m-…`, `d-…`) that are not desired.
     pub bridges: BTreeMap<String, Leftover>,
@@ -233,13 +233,17 @@ pub struct ForeignRoute {
     pub device: Option<String>,
 }
 
-/// Rule `from <prefix> lookup 42`.
+/// Rule that says `from <prefix> lookup <table>` and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Source prefix.
     pub from: IpNet,
     /// Priority; the kernel begins with the lowest.
     pub priority: u32,
+    /// Routing table.
+    pub table: u32,
+    /// Origin (`RTPROT_*`).
+    pub protocol: u8,
 }
 
 /// Device that carries the tunnels' packets.

@@ -447,6 +447,7 @@ mod tests {
         let rule = Op::AddRule {
             overlay: "dcos".into(),
             from: "9.0.0.0/8".parse().unwrap(),
+            table: 42,
         };
         let bridge = Op::AddBridge("m-dcos".into(), Default::default());
         let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);

@@ -276,6 +276,8 @@ fn rules_are_repaired() {
     let late = Rule {
         from,
         priority: 40000,
+        table: 42,
+        protocol: PROTOCOL,
     };
     let remove = "remove rule from 9.0.0.0/8 lookup 42 priority 40000";
     assert_eq!(repair(|o| _ = rules(o).insert(late)), [remove]);
@@ -288,6 +290,8 @@ fn rules_are_repaired() {
         _ = rules(o).insert(Rule {
             from: net("8.0.0.0/8"),
             priority: 1,
+            table: 42,
+            protocol: PROTOCOL,
         })
     });
     assert_eq!(lines, ["remove rule from 8.0.0.0/8 lookup 42 priority 1"]);

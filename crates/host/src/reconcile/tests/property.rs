@@ -241,6 +241,8 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 .map(|(from, priority)| Rule {
                     from: net(from),
                     priority,
+                    table: 42,
+                    protocol: PROTOCOL,
                 })
                 .collect();
             let mut kernel = Kernel {
