@@ -5,7 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::is_ours;
+use overlay_core::util::line::one_line;
+
+use super::content::{DefinedNetwork, defined_network, is_ours};
 use crate::files::{self, Kind, Links, ReadError};
 use crate::reconcile::observed::CniFile;
 
@@ -15,6 +17,9 @@ const SUFFIX: &str = ".conf";
 /// Size limit of a file in bytes. Ours have some hundred.
 const LIMIT: u64 = 1 << 20;
 
+/// Longest name of somebody else's file that is shown, in characters.
+const MAX_NAME: usize = 255;
+
 /// Permissions: tools of other users read these files, so the umask of Mesos must not apply.
 const MODE: u32 = 0o644;
 
@@ -23,8 +28,29 @@ const MODE: u32 = 0o644;
 pub(crate) struct Found {
     /// Files that are ours, and those at the places of wanted ones, by overlay.
     pub files: BTreeMap<String, CniFile>,
-    /// What is in the place of a wanted file and is no regular file, by overlay.
-    pub obstacles: BTreeMap<String, Kind>,
+    /// What is in the place of a wanted file and stays, by overlay.
+    pub obstacles: BTreeMap<String, Obstacle>,
+    /// Other files that define a network with the name of a wanted overlay, by overlay. Mesos takes
+    /// whichever it reads first.
+    pub rivals: BTreeMap<String, Rival>,
+}
+
+/// What is in the place of a wanted file, and is its owner's business.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// No regular file.
+    NotRegular(Kind),
+    /// Somebody else's network.
+    Network(DefinedNetwork),
+}
+
+/// File that defines a network of an overlay's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rival {
+    /// Name of the file.
+    pub file: String,
+    /// True if it is a copy of a file of ours.
+    pub is_copy: bool,
 }
 
 /// Reads the files that are ours, and those at the places of `wanted` ones.
@@ -39,26 +65,52 @@ pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<Found> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        let Some(overlay) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
+        let Some(file) = name.to_str() else { continue };
+        let overlay = file.strip_suffix(SUFFIX).unwrap_or_default();
+        if !wanted.contains(overlay) {
+            found.rivals.extend(rival(dir, file, wanted));
+        }
+        if overlay.is_empty() {
             continue;
-        };
+        }
         let is_wanted = wanted.contains(overlay);
         match files::read(&dir.join(&name), Links::Refuse, LIMIT) {
             Ok(content) => {
                 let ours = is_ours(overlay, &content);
-                if ours || is_wanted {
+                let theirs = defined_network(&content).filter(|_| is_wanted && !ours);
+                if let Some(network) = theirs {
+                    let obstacle = Obstacle::Network(network);
+                    found.obstacles.insert(overlay.to_owned(), obstacle);
+                } else if ours || is_wanted {
                     let file = CniFile { content, ours };
                     found.files.insert(overlay.to_owned(), file);
                 }
             }
             Err(ReadError::NotRegular(kind)) if is_wanted => {
-                found.obstacles.insert(overlay.to_owned(), kind);
+                found
+                    .obstacles
+                    .insert(overlay.to_owned(), Obstacle::NotRegular(kind));
             }
             // Such a file is not ours. A wanted one replaces it.
             Err(_) => {}
         }
     }
     Ok(found)
+}
+
+/// Returns the overlay whose name another file gives to a network, and the file. Mesos reads files of
+/// all names.
+fn rival(dir: &Path, file: &str, wanted: &BTreeSet<&str>) -> Option<(String, Rival)> {
+    // A file that is being written.
+    if file.starts_with('.') {
+        return None;
+    }
+    let content = files::read(&dir.join(file), Links::Refuse, LIMIT).ok()?;
+    let network = defined_network(&content)?;
+    let is_copy = is_ours(&network.name, &content);
+    let file = one_line(file, MAX_NAME).into_owned();
+    let is_rival = wanted.contains(network.name.as_str());
+    is_rival.then(|| (network.name, Rival { file, is_copy }))
 }
 
 /// Returns the path of an overlay's file.
@@ -155,9 +207,33 @@ mod tests {
         };
         let expected = Found {
             files: [("dcos".into(), dcos), ("wanted".into(), garbage)].into(),
-            obstacles: [("obstructed".into(), Kind::Directory)].into(),
+            obstacles: [("obstructed".into(), Obstacle::NotRegular(Kind::Directory))].into(),
+            rivals: BTreeMap::new(),
         };
         assert_eq!(found, expected);
+        // Nobody's network is replaced.
+        fs::write(
+            dir.path().join("wanted.conf"),
+            r#"{"name": "calico", "type": "calico"}"#,
+        )
+        .unwrap();
+        let found = read(dir.path(), &BTreeSet::from(["wanted"])).unwrap();
+        let Some(Obstacle::Network(network)) = found.obstacles.get("wanted") else {
+            panic!("{found:?}")
+        };
+        assert_eq!(network.to_string(), r#"network "calico" of type "calico""#);
+        assert!(!found.files.contains_key("wanted"));
+        // Mesos reads files of all names.
+        let found = read(dir.path(), &BTreeSet::from(["dcos"])).unwrap();
+        let copy = Rival {
+            file: "dcos.conflist".into(),
+            is_copy: true,
+        };
+        assert_eq!(found.rivals, [("dcos".into(), copy)].into());
+        let theirs = r#"{"name": "dcos", "plugins": [{"type": "calico"}]}"#;
+        fs::write(dir.path().join("dcos.conflist"), theirs).unwrap();
+        let found = read(dir.path(), &BTreeSet::from(["dcos"])).unwrap();
+        assert!(!found.rivals["dcos"].is_copy);
     }
 
     #[test]

@@ -52,8 +52,8 @@ pub struct Forwarding {
 pub struct CniFile {
     /// Content of the file.
     pub content: Vec<u8>,
-    /// True if this module or its predecessor wrote it. A file of somebody else is
-    /// overwritten if its name is wanted, and never removed.
+    /// True if this module or its predecessor wrote it. Another file with a wanted name is
+    /// overwritten if it defines no network, and never removed.
     pub ours: bool,
 }
 

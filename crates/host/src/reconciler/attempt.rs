@@ -10,8 +10,10 @@ use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
+use crate::cni::files::{Obstacle, Rival};
 use crate::failures::Failures;
-use crate::files::{exposure, obstacle};
+use crate::files;
+use crate::files::exposure;
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, sysctl};
@@ -36,6 +38,10 @@ pub(super) struct Attempt<'a> {
     surroundings: Surroundings,
     /// Number of failures that are problems with single peers.
     peer_problems: usize,
+    /// Other files with networks of overlays' names.
+    rivals: BTreeSet<String>,
+    /// Warnings about what was observed.
+    warnings: Vec<String>,
     /// True if an operation met an object that another program had just created or removed.
     raced: bool,
     /// Failed operations that a quick check would find again.
@@ -55,6 +61,8 @@ impl<'a> Attempt<'a> {
             nexthops: None,
             surroundings: Surroundings::default(),
             peer_problems: 0,
+            rivals: BTreeSet::new(),
+            warnings: Vec::new(),
             raced: false,
             failed: Vec::new(),
             rejected: Vec::new(),
@@ -100,6 +108,10 @@ impl<'a> Attempt<'a> {
         std::mem::take(&mut self.cni_obstacles)
     }
 
+    pub(super) fn take_rivals(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.rivals)
+    }
+
     pub(super) fn into_report(self) -> HostReport {
         self.failures.into_report()
     }
@@ -113,6 +125,7 @@ impl<'a> Attempt<'a> {
         progress::step(format!("look at the permissions of {}", dir.display()));
         let danger = "have Mesos attach containers to networks of their choice";
         plan.warnings.extend(exposure("cni_dir", dir, danger));
+        plan.warnings.append(&mut self.warnings);
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
@@ -191,12 +204,23 @@ impl<'a> Attempt<'a> {
             .collect();
         match cni::files::read(dir, &wanted.iter().copied().collect()) {
             Ok(found) => {
-                for (overlay, kind) in &found.obstacles {
-                    let obstacle = obstacle(&cni::files::path(dir, overlay), *kind);
+                for (overlay, obstacle) in &found.obstacles {
+                    let path = cni::files::path(dir, overlay);
+                    let obstacle = match obstacle {
+                        Obstacle::NotRegular(kind) => files::obstacle(&path, *kind),
+                        Obstacle::Network(network) => format!(
+                            "{} is not a file of this module, and has {network}; move it, or give the overlay \
+                             another name",
+                            path.display()
+                        ),
+                    };
                     let sentence =
                         format!("cannot write CNI configuration {overlay}.conf: {obstacle}");
                     let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
                     self.failures.add(Scope::Overlay(overlay), problem);
+                }
+                for (overlay, rival) in &found.rivals {
+                    self.observe_rival(overlay, rival);
                 }
                 (Some(found.files), found.obstacles.into_keys().collect())
             }
@@ -211,6 +235,23 @@ impl<'a> Attempt<'a> {
                 }
                 Default::default()
             }
+        }
+    }
+
+    /// Reports another file with a network of an overlay's name.
+    fn observe_rival(&mut self, overlay: &str, rival: &Rival) {
+        let Rival { file, is_copy } = rival;
+        self.rivals.insert(format!("{overlay} {file}"));
+        let dir = self.desired.cni.dir.display();
+        let sentence = format!(
+            "{dir}/{file} defines a network {overlay}, too, and Mesos takes one of both: remove that file, or give its \
+             network another name"
+        );
+        if *is_copy {
+            self.warnings.push(sentence);
+        } else {
+            let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
         }
     }
 

@@ -26,8 +26,8 @@ use super::nexthop::NexthopMessage;
 use super::request::{Request, request};
 use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule};
 use crate::reconcile::{
-    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, Op, PROTOCOL,
-    Subject,
+    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, OldRule, Op,
+    PROTOCOL, Subject,
 };
 
 mod errors;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kernel::parse;
-use crate::reconcile::{ChecksumOffload, OldRule};
+use crate::reconcile::ChecksumOffload;
 use RouteNetlinkMessage as M;
 
 #[test]
