@@ -36,7 +36,7 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(15);
 ///
 /// - VXLAN devices vtep<VNI> on UDP port 64000, with their neighbours, FDB entries and routes
 /// - bridges m-<network> of the Mesos containerizer
-/// - routing rules for table 42
+/// - routing rules with protocol 142, and rules for table 42 without a protocol
 /// - CNI configurations (see --agent-config and --cni-dir)
 /// - firewall rules, ipsets and nftables tables of the overlays
 /// - Docker networks, with their bridges d-<network>
