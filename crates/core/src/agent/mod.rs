@@ -317,6 +317,7 @@ impl Agent {
             cni: Cni {
                 dir: self.config.cni_dir.clone(),
                 data_dir: self.config.cni_data_dir.clone(),
+                file_prefix: self.config.cni_file_prefix.clone(),
             },
             backend: self.config.backend,
             firewall: self.config.firewall,

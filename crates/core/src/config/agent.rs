@@ -14,6 +14,7 @@ const KEYS: &[&str] = &[
     "network_config",
     "max_configuration_attempts",
     "cni_data_dir",
+    "cni_file_prefix",
     "backend",
     "firewall",
     "docker_socket",
@@ -46,6 +47,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
         let master = master(top);
         let cni_dir = cni_dir(top);
         let cni_data_dir = path(top, "cni_data_dir");
+        let cni_file_prefix = cni_file_prefix(top);
         let network = network(top);
         let attempts = top.number("max_configuration_attempts", 1..=u32::MAX);
         let backend = backend(top);
@@ -59,6 +61,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
             master: master?,
             cni_dir: cni_dir?,
             cni_data_dir: cni_data_dir?,
+            cni_file_prefix: cni_file_prefix?.unwrap_or_default(),
             network: network?,
             max_configuration_attempts: attempts?.unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
             backend: backend?,
@@ -75,6 +78,26 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
 fn cni_dir(top: &Object<'_>) -> Result<PathBuf, Reported> {
     let remedy = "give the directory that Mesos's flag --network_cni_config_dir names";
     path(top, "cni_dir")?.ok_or_else(|| top.missing("cni_dir", remedy))
+}
+
+/// Longest prefix of a file's name, in bytes.
+const MAX_FILE_PREFIX: usize = 64;
+
+/// Reads `cni_file_prefix`, a part of a file's name.
+fn cni_file_prefix(top: &Object<'_>) -> Field<String> {
+    let remedy = format!(
+        "write up to {MAX_FILE_PREFIX} letters, digits and _ . - that do not begin with a dot, such as \"overlay-\""
+    );
+    top.parsed("cni_file_prefix", &remedy, |text| {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        match text {
+            text if text.len() > MAX_FILE_PREFIX => Err("is too long".to_owned()),
+            // Mesos's tools and ours skip hidden files.
+            text if text.starts_with('.') => Err("begins with a dot".to_owned()),
+            text if !text.bytes().all(is_valid) => Err("is no part of a file's name".to_owned()),
+            text => Ok(text.to_owned()),
+        }
+    })
 }
 
 /// Remedy of every mistake in `master`.
@@ -218,6 +241,7 @@ impl AgentConfig {
             master: None,
             cni_dir: cni_dir.into(),
             cni_data_dir: None,
+            cni_file_prefix: String::new(),
             network: AgentNetwork::default(),
             max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
             backend: Backend::default(),
@@ -339,6 +363,22 @@ mod tests {
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
         assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn a_file_prefix_is_a_part_of_a_name() {
+        let prefix = |prefix: &str| {
+            let text = format!(r#"{{"cni_dir": "/c", "cni_file_prefix": "{prefix}"}}"#);
+            parse("a", &text).map(|parsed| parsed.config.cni_file_prefix)
+        };
+        let longest = "x".repeat(MAX_FILE_PREFIX);
+        for fine in ["", "overlay-", "10_a.b-", &longest] {
+            assert_eq!(prefix(fine).as_deref(), Ok(fine));
+        }
+        for wrong in [".hidden", "../x", "a/b", "a b", &format!("{longest}x")] {
+            let error = prefix(wrong).unwrap_err().to_string();
+            assert!(error.contains("cni_file_prefix: "), "{error}");
+        }
     }
 
     #[test]

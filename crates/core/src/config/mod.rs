@@ -225,6 +225,8 @@ pub struct AgentConfig {
     pub cni_dir: PathBuf,
     /// `cni_data_dir`: `dataDir` of the `host-local` plugin.
     pub cni_data_dir: Option<PathBuf>,
+    /// `cni_file_prefix`: the first part of the names of CNI configurations.
+    pub cni_file_prefix: String,
     /// `network_config`.
     pub network: AgentNetwork,
     /// `max_configuration_attempts`: the number of failures in a row after which the agent

@@ -155,6 +155,8 @@ pub struct Cni {
     pub dir: PathBuf,
     /// Directory of the `host-local` plugin (`dataDir`), if configured: `cni_data_dir`.
     pub data_dir: Option<PathBuf>,
+    /// First part of the names of the files: `cni_file_prefix`.
+    pub file_prefix: String,
 }
 
 /// VXLAN tunnel endpoint of this host.

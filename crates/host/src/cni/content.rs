@@ -216,6 +216,7 @@ pub(super) mod tests {
         Cni {
             dir: "/cni".into(),
             data_dir: data_dir.map(PathBuf::from),
+            file_prefix: String::new(),
         }
     }
 

@@ -202,15 +202,15 @@ impl<'a> Attempt<'a> {
         let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
             .into_keys()
             .collect();
-        match cni::files::read(dir, &wanted.iter().copied().collect()) {
+        match cni::files::read(&self.desired.cni, &wanted.iter().copied().collect()) {
             Ok(found) => {
                 for (overlay, obstacle) in &found.obstacles {
-                    let path = cni::files::path(dir, overlay);
+                    let path = cni::files::path(&self.desired.cni, overlay);
                     let obstacle = match obstacle {
                         Obstacle::NotRegular(kind) => files::obstacle(&path, *kind),
                         Obstacle::Network(network) => format!(
-                            "{} is not a file of this module, and has {network}; move it, or give the overlay \
-                             another name",
+                            "{} is not a file of this module, and has {network}; move it, or set \
+                             cni_file_prefix of the agent's configuration",
                             path.display()
                         ),
                     };
@@ -355,22 +355,22 @@ impl<'a> Attempt<'a> {
     /// Applies an operation that needs no index of a device.
     async fn apply_one(&mut self, op: &Op) {
         progress::step(op.to_string());
-        let Cni { dir, .. } = &self.desired.cni;
+        let cni = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
             Op::SetTxChecksum(device, offload) => {
                 Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *offload))
             }
             Op::SkipDad(device) => sysctl::skip_dad(device),
-            Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
-            Op::RemoveCni { overlay } => cni::files::remove(dir, overlay),
+            Op::WriteCni { overlay, content } => cni::files::write(cni, overlay, content),
+            Op::RemoveCni { overlay } => cni::files::remove(cni, overlay),
             // All others are netlink requests that name their device.
             _ => return self.apply_batch(&[op], 0).await,
         };
         if let Err(error) = result {
             let reason = match op {
                 Op::WriteCni { .. } | Op::RemoveCni { .. } => {
-                    format!("{error} (in {})", dir.display())
+                    format!("{error} (in {})", cni.dir.display())
                 }
                 _ => error.to_string(),
             };

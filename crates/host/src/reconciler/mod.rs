@@ -458,6 +458,7 @@ mod tests {
             cni: Cni {
                 dir: dir.into(),
                 data_dir: None,
+                file_prefix: String::new(),
             },
             backend: Backend::External,
             firewall: Choice::None,
@@ -473,12 +474,12 @@ mod tests {
         let mut reconciler = KernelReconciler::with_events(Watch::silent());
         assert!(reconciler.quick_check(&desired), "there is no file yet");
         let content = content::wanted(&desired, None).remove("dcos").unwrap();
-        files::write(dir.path(), "dcos", &content).unwrap();
+        files::write(&desired.cni, "dcos", &content).unwrap();
         assert!(!reconciler.quick_check(&desired));
         std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
         assert!(reconciler.quick_check(&desired));
         // Another underlay may need another MTU.
-        files::write(dir.path(), "dcos", &content).unwrap();
+        files::write(&desired.cni, "dcos", &content).unwrap();
         reconciler.underlay = Some(Underlay {
             index: 2,
             device: "eth0".into(),

@@ -74,6 +74,7 @@ fn desired(peers: &[u8]) -> Desired {
         cni: Cni {
             dir: PathBuf::from("/cni"),
             data_dir: None,
+            file_prefix: String::new(),
         },
         backend: Backend::Internal,
         vtep: Some(Vtep {

@@ -42,6 +42,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
             cni: Cni {
                 dir: "/cni".into(),
                 data_dir: None,
+                file_prefix: String::new(),
             },
             backend: if external {
                 Backend::External
