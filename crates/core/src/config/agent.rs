@@ -597,7 +597,7 @@ mod tests {
             parse("agent.json", text).unwrap().warnings,
             [
                 "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
-                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
+                 max_configuration_attempts, cni_data_dir, cni_file_prefix, backend, firewall, docker_socket, \
                  vxlan_tx_checksum, container_table, authenticate_http, master_confirmation, auth_key_file, auth_mode",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
