@@ -175,6 +175,7 @@ mod tests {
                 &Op::AddRule {
                     overlay: "four".into(),
                     from,
+                    table: 42,
                 },
                 "no memory".into(),
             );

@@ -210,6 +210,7 @@ mod tests {
             cni: Cni {
                 dir: "/cni".into(),
                 data_dir: Some(data_dir.into()),
+                file_prefix: String::new(),
             },
             overlays: [
                 ("dcos".to_owned(), dcos),

@@ -317,6 +317,7 @@ impl Agent {
             cni: Cni {
                 dir: self.config.cni_dir.clone(),
                 data_dir: self.config.cni_data_dir.clone(),
+                file_prefix: self.config.cni_file_prefix.clone(),
             },
             backend: self.config.backend,
             firewall: self.config.firewall,
@@ -324,6 +325,7 @@ impl Agent {
             fit_mtu: self.config.network.overlay_mtu.is_none(),
             tx_checksum: self.config.tx_checksum,
             removal: Removal::Careful,
+            container_table: self.config.container_table,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::desired::{Backend, Checksum, ContainerTable, Firewall};
 use crate::host_api::names::{MAX_DEVICE_NAME, MESOS_BRIDGE_PREFIX};
 use crate::proto;
 use crate::protocol::routes::Access;
@@ -225,6 +225,8 @@ pub struct AgentConfig {
     pub cni_dir: PathBuf,
     /// `cni_data_dir`: `dataDir` of the `host-local` plugin.
     pub cni_data_dir: Option<PathBuf>,
+    /// `cni_file_prefix`: the first part of the names of CNI configurations.
+    pub cni_file_prefix: String,
     /// `network_config`.
     pub network: AgentNetwork,
     /// `max_configuration_attempts`: the number of failures in a row after which the agent
@@ -232,6 +234,8 @@ pub struct AgentConfig {
     pub max_configuration_attempts: u32,
     /// `vxlan_tx_checksum`: computation of checksums of packets into the tunnel.
     pub tx_checksum: Checksum,
+    /// `container_table`: the routing table for packets from containers to the peers' own addresses.
+    pub container_table: ContainerTable,
     /// `backend`: the program that configures the data plane.
     pub backend: Backend,
     /// `firewall`: the tool that configures masquerading.

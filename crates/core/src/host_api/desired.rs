@@ -14,8 +14,19 @@ use crate::util::family::Family;
 /// that hosts with this module and with its predecessor reach each other.
 pub const VXLAN_PORT: u16 = 64000;
 
-/// Routing table for packets from containers to the peers' own addresses.
+/// Routing table for packets from containers to the peers' own addresses, unless the operator
+/// chooses another one. That of every DC/OS cluster.
 pub const CONTAINER_TABLE: u32 = 42;
+
+/// Number of the routing table for packets from containers to the peers' own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerTable(pub u32);
+
+impl Default for ContainerTable {
+    fn default() -> ContainerTable {
+        ContainerTable(CONTAINER_TABLE)
+    }
+}
 
 /// Desired state of a host. Objects of this module on the host that are not part of it are
 /// removed.
@@ -36,6 +47,8 @@ pub struct Desired {
     pub tx_checksum: Checksum,
     /// Extent to which bridges that are not desired are removed.
     pub removal: Removal,
+    /// Routing table of the containers.
+    pub container_table: ContainerTable,
     /// Tunnel endpoint; `None`: no overlay needs one.
     pub vtep: Option<Vtep>,
     /// Overlays of this agent by name.
@@ -137,6 +150,8 @@ pub struct Cni {
     pub dir: PathBuf,
     /// Directory of the `host-local` plugin (`dataDir`), if configured: `cni_data_dir`.
     pub data_dir: Option<PathBuf>,
+    /// First part of the names of the files: `cni_file_prefix`.
+    pub file_prefix: String,
 }
 
 /// VXLAN tunnel endpoint of this host.

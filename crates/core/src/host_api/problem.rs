@@ -46,6 +46,8 @@ pub enum ProblemKind {
     /// A peer cannot have a subnet, or has no VTEP address of the subnet's family. Object: the
     /// subnet.
     PeerSubnet,
+    /// Routes of others are in the table of the containers. Object: the table.
+    ContainerTable,
     /// The firewall cannot be read, or has an obstacle. Object: the tool, or the masquerading of
     /// a family.
     Firewall,
@@ -98,6 +100,7 @@ impl ProblemKind {
             | ProblemKind::Bridge
             | ProblemKind::Peer
             | ProblemKind::PeerSubnet
+            | ProblemKind::ContainerTable
             | ProblemKind::Firewall
             | ProblemKind::Engine
             | ProblemKind::EngineVersion

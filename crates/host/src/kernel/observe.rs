@@ -14,7 +14,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
-use overlay_core::host_api::desired::{Desired, Mac, VXLAN_PORT};
+use overlay_core::host_api::desired::{CONTAINER_TABLE, ContainerTable, Desired, Mac, VXLAN_PORT};
 use overlay_core::host_api::names::{parse_bridge_name, vtep_name};
 use rtnetlink::LinkUnspec;
 
@@ -31,7 +31,7 @@ use crate::reconcile::observed::{
     Device, DeviceKind, DockerBridge, FdbEntry, HostNetwork, HostNetworks, Kernel, Leftover,
     MesosBridge, Neighbour, Nexthop, Rule, Underlay,
 };
-use crate::reconcile::{MAIN_TABLE, Unassigned};
+use crate::reconcile::{MAIN_TABLE, PROTOCOL, Unassigned};
 
 /// Reads the objects of the kernel that may be ours.
 ///
@@ -41,14 +41,17 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
     let cannot_read =
         |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
     let name = desired.vtep.as_ref().map(|vtep| vtep.name.as_str());
-    let all = routes::all(netlink).await.map_err(cannot_read("routes"))?;
+    let ContainerTable(table) = desired.container_table;
+    let rules = rules(netlink, table).await.map_err(cannot_read("rules"))?;
+    let all = routes::all(netlink, &tables(&rules, table))
+        .await
+        .map_err(cannot_read("routes"))?;
     let device = match name {
         Some(name) => device(netlink, name, &all)
             .await
             .map_err(cannot_read("VXLAN device"))?,
         None => None,
     };
-    let rules = rules(netlink).await.map_err(cannot_read("rules"))?;
     let ranges = desired
         .overlays
         .values()
@@ -56,7 +59,7 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
     let ranges: Vec<IpNet> = ranges.chain(rules.iter().map(|rule| rule.from)).collect();
     Ok(Kernel {
         device,
-        foreign_routes: routes::foreign(netlink, &all, name, &ranges)
+        foreign_routes: routes::foreign(netlink, &all, name, &ranges, table)
             .await
             .map_err(cannot_read("routes"))?,
         stale_devices: stale_devices(netlink, name)
@@ -92,7 +95,12 @@ pub(crate) async fn unassigned(netlink: &Netlink) -> Result<Unassigned, String> 
     let cannot_read =
         |what| move |error: Error| format!("cannot read the kernel's {what}: {error}");
     let names = stale_devices(netlink, None).await;
-    let all = routes::all(netlink).await.map_err(cannot_read("routes"))?;
+    let rules = rules(netlink, CONTAINER_TABLE)
+        .await
+        .map_err(cannot_read("rules"))?;
+    let all = routes::all(netlink, &tables(&rules, CONTAINER_TABLE))
+        .await
+        .map_err(cannot_read("routes"))?;
     let mut vteps = BTreeMap::new();
     for name in names.map_err(cannot_read("VXLAN devices"))? {
         let vtep = device(netlink, &name, &all).await;
@@ -102,7 +110,7 @@ pub(crate) async fn unassigned(netlink: &Netlink) -> Result<Unassigned, String> 
     }
     Ok(Unassigned {
         vteps,
-        rules: rules(netlink).await.map_err(cannot_read("rules"))?,
+        rules,
         networks: networks(netlink, None)
             .await
             .map_err(cannot_read("addresses"))?,
@@ -282,7 +290,18 @@ async fn nexthops(
     Ok(Some(nexthops.collect()))
 }
 
-async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
+/// Returns the tables in which routes of ours may be: `table`, the predecessor's, and those of
+/// rules with our mark.
+fn tables(rules: &BTreeSet<Rule>, table: u32) -> BTreeSet<u32> {
+    let marked = rules.iter().filter(|rule| rule.protocol == PROTOCOL);
+    let former = marked.map(|rule| rule.table);
+    former.chain([MAIN_TABLE, CONTAINER_TABLE, table]).collect()
+}
+
+/// Returns the rules that have our mark, or lead to `table` or the predecessor's.
+async fn rules(netlink: &Netlink, table: u32) -> Result<BTreeSet<Rule>, Error> {
+    let matters =
+        |rule: &Rule| rule.protocol == PROTOCOL || [table, CONTAINER_TABLE].contains(&rule.table);
     let mut rules = BTreeSet::new();
     for family in FAMILIES {
         let mut filter = RuleMessage::default();
@@ -297,7 +316,7 @@ async fn rules(netlink: &Netlink) -> Result<BTreeSet<Rule>, Error> {
         };
         rules.extend(objects.iter().filter_map(|object| match object {
             RouteNetlinkMessage::NewRule(message) if message.header.family == family => {
-                parse::rule(message)
+                parse::rule(message).filter(matters)
             }
             _ => None,
         }));

@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
+use overlay_core::host_api::desired::Mac;
 
 use super::raw;
 use crate::reconcile::observed::{DeviceKind, Route, Rule, Tunnel};
@@ -227,7 +227,7 @@ fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// Parses a rule that says `from <prefix> lookup 42` and nothing else; `None`: another rule.
+/// Parses a rule that says `from <prefix> lookup <table>` and nothing else; `None`: another rule.
 pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let plain = header.action == RuleAction::ToTable
@@ -235,12 +235,13 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
         && header.tos == 0
         && !header.flags.contains(RuleFlags::Invert);
     let (mut table, mut from, mut priority) = (u32::from(header.table), None, 0);
+    let mut protocol = 0;
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Table(number) => table = *number,
             RuleAttribute::Source(ip) => from = Some(*ip),
             RuleAttribute::Priority(number) => priority = *number,
-            RuleAttribute::Protocol(_) => {}
+            RuleAttribute::Protocol(origin) => protocol = u8::from(*origin),
             // Default values that the kernel sends for every rule.
             RuleAttribute::SuppressPrefixLen(u32::MAX)
             | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
@@ -251,7 +252,12 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
         }
     }
     let from = IpNet::new(from?, header.src_len).ok()?;
-    (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
+    plain.then_some(Rule {
+        from,
+        priority,
+        table,
+        protocol,
+    })
 }
 
 /// Returns whether duplicate address detection delays the use of an address.

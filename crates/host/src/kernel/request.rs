@@ -16,13 +16,14 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
+use overlay_core::host_api::desired::Mac;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use crate::reconcile::{
-    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY, RouteKey, nexthop_id,
+    DeviceChange, NewDevice, NewRoute, OldRoute, OldRule, Op, PROTOCOL, RULE_PRIORITY, RouteKey,
+    nexthop_id,
 };
 
 /// Request that changes the kernel's configuration: message and flags.
@@ -70,8 +71,17 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::SetRoute(_, route) if route.replaces => (M::NewRoute(new_route(index, route)), SET),
         Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), ADD),
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
-        Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
-        Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),
+        Op::AddRule { from, table, .. } => {
+            let new = OldRule {
+                from: *from,
+                priority: RULE_PRIORITY,
+                table: *table,
+                protocol: PROTOCOL,
+            };
+            (M::NewRule(rule(&new)), ADD)
+        }
+        // Of two rules that differ only in their origin, the one that was read is removed.
+        Op::RemoveRule(old) => (M::DelRule(rule(old)), 0),
         Op::SetTxChecksum(..)
         | Op::SkipDad(_)
         | Op::EnableForwarding(_)
@@ -233,18 +243,24 @@ fn old_route(index: u32, old: &OldRoute) -> RouteMessage {
         .build()
 }
 
-fn rule(from: IpNet, priority: u32, protocol: Option<u8>) -> RuleMessage {
+fn rule(rule: &OldRule) -> RuleMessage {
+    let OldRule {
+        from,
+        priority,
+        table,
+        protocol,
+    } = *rule;
     let mut message = RuleMessage::default();
     message.header.family = family(from.addr());
     message.header.src_len = from.prefix_len();
     message.header.action = RuleAction::ToTable;
     message.attributes = vec![
         RuleAttribute::Source(from.addr()),
-        RuleAttribute::Table(CONTAINER_TABLE),
+        RuleAttribute::Table(table),
         RuleAttribute::Priority(priority),
     ];
-    message
-        .attributes
-        .extend(protocol.map(|protocol| RuleAttribute::Protocol(protocol.into())));
+    // A kernel that knows no origins does not tell them.
+    let origin = (protocol != 0).then(|| RuleAttribute::Protocol(protocol.into()));
+    message.attributes.extend(origin);
     message
 }

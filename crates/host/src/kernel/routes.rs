@@ -1,4 +1,4 @@
-//! Reads the routes of the tables in which ours are: `main`, and that of the containers.
+//! Reads the routes of the tables in which ours are.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use nix::errno::Errno;
-use overlay_core::host_api::desired::CONTAINER_TABLE;
 use rtnetlink::LinkUnspec;
 
 use super::links::{FAMILIES, is_ours, link, name};
@@ -25,11 +24,14 @@ pub(super) struct FoundRoute {
     is_automatic: bool,
 }
 
-/// Returns the routes of both tables and families.
-pub(super) async fn all(netlink: &Netlink) -> Result<Vec<FoundRoute>, Error> {
+/// Returns the routes of these tables, of both families.
+pub(super) async fn all(
+    netlink: &Netlink,
+    tables: &BTreeSet<u32>,
+) -> Result<Vec<FoundRoute>, Error> {
     let mut all = Vec::new();
     for family in FAMILIES {
-        for table in [MAIN_TABLE, CONTAINER_TABLE] {
+        for table in tables.iter().copied() {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
             filter.attributes = vec![RouteAttribute::Table(table)];
@@ -71,16 +73,18 @@ pub(super) fn over(all: &[FoundRoute], index: u32) -> BTreeSet<Route> {
     over.map(|found| found.route).collect()
 }
 
-/// Returns the routes into one of the ranges, or in the table of the containers, that do not lead
-/// over a device of the overlays. `vtep` is the name of the desired VTEP.
+/// Returns the routes into one of the ranges, or in the table of the containers, `table`, that do
+/// not lead over a device of the overlays. `vtep` is the name of the desired VTEP.
 pub(super) async fn foreign(
     netlink: &Netlink,
     all: &[FoundRoute],
     vtep: Option<&str>,
     ranges: &[IpNet],
+    table: u32,
 ) -> Result<BTreeSet<ForeignRoute>, Error> {
     let matters = |route: &Route| {
-        route.table == CONTAINER_TABLE || ranges.iter().any(|range| range.contains(&route.dst))
+        let is_in_range = || ranges.iter().any(|range| range.contains(&route.dst));
+        route.table == table || route.table == MAIN_TABLE && is_in_range()
     };
     let mut names = BTreeMap::<u32, Option<String>>::new();
     let mut foreign = BTreeSet::new();

@@ -17,6 +17,7 @@ use super::observed::{
 };
 use super::op::{DeviceChange, NewDevice, Op};
 use super::peers;
+use super::rules;
 use super::types::Plan;
 use super::wanted::Wanted;
 
@@ -131,10 +132,12 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
     }
     let before = device.routes.clone();
     addresses(vtep, &name, &mut device, plan);
-    limits.former_ranges = kernel.rules.iter().map(|rule| rule.from).collect();
+    let rules = kernel.rules.iter().filter(|rule| rules::may_be_ours(rule));
+    limits.former_ranges = rules.map(|rule| rule.from).collect();
     limits.heed(vtep, &kernel.foreign_routes, &device.routes, &plan.ops);
     // As long as the peers are unknown the wanted objects are the existing ones, those that the
     // operations above remove included.
+    plan.problems.extend(limits.diverted());
     let mut wanted = Wanted::new(desired, vtep, limits, kernel.device.as_ref(), plan);
     let lost = before.difference(&device.routes);
     let lost = lost.filter(|route| wanted.limits.is_ours(route));

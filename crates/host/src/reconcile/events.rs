@@ -86,7 +86,7 @@ pub enum Subject {
         /// Properties.
         nexthop: NexthopEvent,
     },
-    /// Rule that says `from <prefix> lookup 42` and nothing else.
+    /// Rule that says `from <prefix> lookup <table>` and nothing else.
     Rule(Rule),
     /// Route that the kernel or a router created.
     AutomaticRoute {

@@ -310,8 +310,10 @@ impl ExpectedState {
     }
 
     fn rule_differs(&self, rule: &Rule, change: Change) -> bool {
-        let is_right = self.rules.contains_key(&rule.from) && rule.priority < MAIN_PRIORITY;
-        is_right == change.is_gone()
+        if rule.table != self.peers.limits.table || !self.rules.contains_key(&rule.from) {
+            return rule.protocol == PROTOCOL && !change.is_gone();
+        }
+        (rule.priority < MAIN_PRIORITY) == change.is_gone()
     }
 
     fn route_differs(&self, index: Option<u32>, route: &Route, change: Change) -> bool {
@@ -376,11 +378,13 @@ fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
         fit_mtu,
         tx_checksum,
         removal,
+        container_table,
         vtep,
         overlays,
         peers: _,
     } = one;
     *cni == other.cni
+        && *container_table == other.container_table
         && *backend == other.backend
         && *firewall == other.firewall
         && *underlay_ip == other.underlay_ip

@@ -86,6 +86,14 @@ impl ForeignRoutes {
         found.first()
     }
 
+    /// Returns a route in a table that is not to a single host.
+    pub(super) fn wide_route(&self, table: u32) -> Option<&ForeignRoute> {
+        let is_wide =
+            |key: &RouteKey| key.table == table && key.dst.prefix_len() < key.dst.max_prefix_len();
+        let mut routes = self.routes.iter();
+        routes.find(|(key, _)| is_wide(key))?.1.first()
+    }
+
     /// Returns whether there is one to this destination.
     pub(super) fn contains(&self, key: RouteKey) -> bool {
         self.routes.contains_key(&key)

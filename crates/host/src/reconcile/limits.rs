@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Overlay, Peer, Vtep};
+use overlay_core::host_api::desired::{Desired, Overlay, Peer, Vtep};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 use overlay_core::util::special_purpose;
 
@@ -33,6 +34,8 @@ pub(super) struct Limits {
     networks: HostNetworks,
     /// Routes of others.
     pub(super) foreign: ForeignRoutes,
+    /// Routing table of the containers.
+    pub(super) table: u32,
 }
 
 impl Limits {
@@ -53,6 +56,7 @@ impl Limits {
             ranges: ranges.chain(drained).copied().collect(),
             own_subnets: subnets.chain(in_use).copied().collect(),
             networks: networks.clone(),
+            table: desired.container_table.0,
             ..Limits::default()
         }
     }
@@ -154,12 +158,25 @@ impl Limits {
         }
         match key.table {
             MAIN_TABLE => self.subnet_fault(key.dst).is_none(),
-            CONTAINER_TABLE => {
+            table if table == self.table => {
                 let is_host = key.dst.prefix_len() == key.dst.max_prefix_len();
                 is_host && self.permit_destination(key.dst.addr())
             }
-            _ => true,
+            // A former table.
+            _ => false,
         }
+    }
+
+    /// Returns a problem if others' routes in the table of the containers are for more than single
+    /// hosts: containers' packets follow them.
+    pub(super) fn diverted(&self) -> Option<Problem> {
+        let route = self.foreign.wide_route(self.table)?;
+        let text = format!(
+            "containers' packets follow the route \"{route}\", which is not ours, and stays: remove it, or set \
+             container_table of the agent's configuration to an unused table"
+        );
+        let object = self.table.to_string();
+        Some(Problem::new(ProblemKind::ContainerTable, object, text))
     }
 
     /// Returns whether a peer can have this VTEP address, whoever the peers are.

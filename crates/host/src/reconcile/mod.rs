@@ -53,8 +53,8 @@ pub use first_aid::{Unassigned, first_aid};
 pub(crate) use forwarding::{devices as forwarding_devices, forwards_ipv6};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
-    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, Port, RouteKey,
-    Scope, nexthop_id,
+    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, OldRule, Op, PeerObject, Port,
+    RouteKey, Scope, nexthop_id,
 };
 pub(crate) use ports::is_ours as is_our_port;
 pub use types::{Draining, Plan, RemovedPart};

@@ -67,8 +67,8 @@ pub struct Forwarding {
 pub struct CniFile {
     /// Content of the file.
     pub content: Vec<u8>,
-    /// True if this module or its predecessor wrote it. A file of somebody else is
-    /// overwritten if its name is wanted, and never removed.
+    /// True if this module or its predecessor wrote it. Another file with a wanted name is
+    /// overwritten if it defines no network, and never removed.
     pub ours: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Kernel {
     pub device: Option<Device>,
     /// Names of other VXLAN devices that look like ours: `vtep<VNI>` on our UDP port.
     pub stale_devices: BTreeSet<String>,
-    /// Rules that say `from <prefix> lookup 42` and nothing else.
+    /// Rules that have our mark, or lead to our table or the predecessor's.
     pub rules: BTreeSet<Rule>,
     /// Bridges with names of overlays' bridges (`m-…`, `d-…`) that are not desired.
     pub bridges: BTreeMap<String, Leftover>,
@@ -285,13 +285,17 @@ pub struct ForeignRoute {
     pub device: Option<String>,
 }
 
-/// Rule `from <prefix> lookup 42`.
+/// Rule that says `from <prefix> lookup <table>` and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Source prefix.
     pub from: IpNet,
     /// Priority; the kernel begins with the lowest.
     pub priority: u32,
+    /// Routing table.
+    pub table: u32,
+    /// Origin (`RTPROT_*`).
+    pub protocol: u8,
 }
 
 /// Network that carries the tunnels' packets.

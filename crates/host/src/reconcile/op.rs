@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Checksum, Mac, Overlay};
+use overlay_core::host_api::desired::{Checksum, Mac, Overlay};
 use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::util::family::Family;
 
@@ -65,14 +65,11 @@ pub enum Op {
         overlay: String,
         /// Source prefix of the packets.
         from: IpNet,
+        /// Routing table.
+        table: u32,
     },
     /// Remove a rule.
-    RemoveRule {
-        /// Source prefix of the packets.
-        from: IpNet,
-        /// Priority, which tells rules with the same prefix apart.
-        priority: u32,
-    },
+    RemoveRule(OldRule),
     /// Write an overlay's CNI configuration.
     WriteCni {
         /// The overlay's name.
@@ -241,6 +238,19 @@ pub struct OldRoute {
     pub nexthop: Option<u32>,
 }
 
+/// Rule to be removed, with all properties that tell it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldRule {
+    /// Source prefix of the packets.
+    pub from: IpNet,
+    /// Routing table.
+    pub table: u32,
+    /// Priority.
+    pub priority: u32,
+    /// Origin (`RTPROT_*`).
+    pub protocol: u8,
+}
+
 impl NewRoute {
     /// Returns the destination and its table.
     pub fn key(&self) -> RouteKey {
@@ -287,7 +297,7 @@ impl Op {
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
             Op::AddBridge(..) | Op::SkipDad(_) => None,
             Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) | Op::EnableIpv6(_) => None,
-            Op::AddRule { .. } | Op::RemoveRule { .. } => None,
+            Op::AddRule { .. } | Op::RemoveRule(_) => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
         }
     }
@@ -359,7 +369,7 @@ impl Op {
             Op::SetRoute(..) => "add route",
             Op::RemoveRoute(..) => "remove route",
             Op::AddRule { .. } => "add rule",
-            Op::RemoveRule { .. } => "remove rule",
+            Op::RemoveRule(_) => "remove rule",
             Op::WriteCni { .. } => "write CNI configuration",
             Op::RemoveCni { .. } => "remove CNI configuration",
         }
@@ -375,7 +385,7 @@ impl Op {
                 | Op::RemoveFdb(..)
                 | Op::RemoveNexthop(..)
                 | Op::RemoveRoute(..)
-                | Op::RemoveRule { .. }
+                | Op::RemoveRule(_)
                 | Op::RemoveCni { .. }
         )
     }
@@ -406,7 +416,7 @@ impl Op {
             | Op::RemoveFdb(..)
             | Op::RemoveNexthop(..)
             | Op::RemoveRoute(..)
-            | Op::RemoveRule { .. }
+            | Op::RemoveRule(_)
             | Op::RemoveCni { .. } => Verb::Remove,
         }
     }
@@ -451,9 +461,15 @@ impl Op {
             Op::RemoveNexthop(device, id) => format!("nexthop id {id} dev {device}"),
             Op::SetRoute(device, route) => format!("route {route} dev {device}"),
             Op::RemoveRoute(device, route) => format!("route {route} dev {device}"),
-            Op::AddRule { from, .. } => format!("rule from {from} lookup {CONTAINER_TABLE}"),
-            Op::RemoveRule { from, priority } => {
-                format!("rule from {from} lookup {CONTAINER_TABLE} priority {priority}")
+            Op::AddRule { from, table, .. } => format!("rule from {from} lookup {table}"),
+            Op::RemoveRule(rule) => {
+                let OldRule {
+                    from,
+                    table,
+                    priority,
+                    ..
+                } = rule;
+                format!("rule from {from} lookup {table} priority {priority}")
             }
             Op::WriteCni { overlay, .. } | Op::RemoveCni { overlay } => {
                 format!("CNI configuration {overlay}.conf")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
+use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
@@ -166,7 +166,7 @@ impl PeerObjects {
             self.contested |= self.neighbours.insert(*vtep_ip, peer.vtep_mac).is_some();
             if vtep_ip.is_ipv4() {
                 let key = RouteKey {
-                    table: CONTAINER_TABLE,
+                    table: limits.table,
                     dst: IpAddr::V4(ip).into(),
                 };
                 match limits.foreign.obstacle(key, *vtep_ip) {

@@ -10,8 +10,10 @@ use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired, VXLAN_POR
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
+use crate::cni::files::{Obstacle, Rival};
 use crate::failures::Failures;
-use crate::files::{exposure, obstacle};
+use crate::files;
+use crate::files::exposure;
 use crate::kernel::ethtool::Ethtool;
 use crate::kernel::netlink::{Error, Netlink};
 use crate::kernel::{observe, request, router_advertisements, sysctl, underlay};
@@ -36,6 +38,10 @@ pub(super) struct Attempt<'a> {
     surroundings: Surroundings,
     /// Number of failures that are problems with single peers.
     peer_problems: usize,
+    /// Other files with networks of overlays' names.
+    rivals: BTreeSet<String>,
+    /// Warnings about what was observed.
+    warnings: Vec<String>,
     /// True if an operation met an object that another program had just created or removed.
     raced: bool,
     /// Failed operations that a quick check would find again.
@@ -59,6 +65,8 @@ impl<'a> Attempt<'a> {
             nexthops: None,
             surroundings: Surroundings::default(),
             peer_problems: 0,
+            rivals: BTreeSet::new(),
+            warnings: Vec::new(),
             raced: false,
             failed: Vec::new(),
             rejected: Vec::new(),
@@ -112,6 +120,10 @@ impl<'a> Attempt<'a> {
         std::mem::take(&mut self.cni_obstacles)
     }
 
+    pub(super) fn take_rivals(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.rivals)
+    }
+
     pub(super) fn into_report(self) -> HostReport {
         self.failures.into_report()
     }
@@ -125,6 +137,7 @@ impl<'a> Attempt<'a> {
         progress::step(format!("look at the permissions of {}", dir.display()));
         let danger = "have Mesos attach containers to networks of their choice";
         plan.warnings.extend(exposure("cni_dir", dir, danger));
+        plan.warnings.append(&mut self.warnings);
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
@@ -212,14 +225,25 @@ impl<'a> Attempt<'a> {
         let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
             .into_keys()
             .collect();
-        match cni::files::read(dir, &wanted.iter().copied().collect()) {
+        match cni::files::read(&self.desired.cni, &wanted.iter().copied().collect()) {
             Ok(found) => {
-                for (overlay, kind) in &found.obstacles {
-                    let obstacle = obstacle(&cni::files::path(dir, overlay), *kind);
+                for (overlay, obstacle) in &found.obstacles {
+                    let path = cni::files::path(&self.desired.cni, overlay);
+                    let obstacle = match obstacle {
+                        Obstacle::NotRegular(kind) => files::obstacle(&path, *kind),
+                        Obstacle::Network(network) => format!(
+                            "{} is not a file of this module, and has {network}; move it, or set \
+                             cni_file_prefix of the agent's configuration",
+                            path.display()
+                        ),
+                    };
                     let sentence =
                         format!("cannot write CNI configuration {overlay}.conf: {obstacle}");
                     let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
                     self.failures.add(Scope::Overlay(overlay), problem);
+                }
+                for (overlay, rival) in &found.rivals {
+                    self.observe_rival(overlay, rival);
                 }
                 (Some(found.files), found.obstacles.into_keys().collect())
             }
@@ -234,6 +258,23 @@ impl<'a> Attempt<'a> {
                 }
                 Default::default()
             }
+        }
+    }
+
+    /// Reports another file with a network of an overlay's name.
+    fn observe_rival(&mut self, overlay: &str, rival: &Rival) {
+        let Rival { file, is_copy } = rival;
+        self.rivals.insert(format!("{overlay} {file}"));
+        let dir = self.desired.cni.dir.display();
+        let sentence = format!(
+            "{dir}/{file} defines a network {overlay}, too, and Mesos takes one of both: remove that file, or give its \
+             network another name"
+        );
+        if *is_copy {
+            self.warnings.push(sentence);
+        } else {
+            let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
         }
     }
 
@@ -347,7 +388,7 @@ impl<'a> Attempt<'a> {
     /// Applies an operation that needs no index of a device.
     async fn apply_one(&mut self, op: &Op) {
         progress::step(op.to_string());
-        let Cni { dir, .. } = &self.desired.cni;
+        let cni = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
             Op::SetTxChecksum(device, offload) => {
@@ -358,8 +399,8 @@ impl<'a> Attempt<'a> {
             Op::EnableDeviceForwarding(device, family) => {
                 sysctl::enable_device_forwarding(device, *family)
             }
-            Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
-            Op::RemoveCni { overlay } => cni::files::remove(dir, overlay),
+            Op::WriteCni { overlay, content } => cni::files::write(cni, overlay, content),
+            Op::RemoveCni { overlay } => cni::files::remove(cni, overlay),
             // All others are netlink requests that name their device.
             _ => return self.apply_batch(&[op], 0).await,
         };
@@ -369,7 +410,7 @@ impl<'a> Attempt<'a> {
         };
         let reason = match op {
             Op::WriteCni { .. } | Op::RemoveCni { .. } => {
-                format!("{error} (in {})", dir.display())
+                format!("{error} (in {})", cni.dir.display())
             }
             _ => error.to_string(),
         };
@@ -503,6 +544,7 @@ mod tests {
         let rule = Op::AddRule {
             overlay: "dcos".into(),
             from: "9.0.0.0/8".parse().unwrap(),
+            table: 42,
         };
         let bridge = Op::AddBridge("m-dcos".into(), Default::default());
         let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);

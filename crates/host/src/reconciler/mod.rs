@@ -123,6 +123,8 @@ struct KernelReconciler {
     rejected: Option<RejectedPeers>,
     /// Overlays whose CNI configuration had an obstacle in the last reconciliation.
     cni_obstacles: BTreeSet<String>,
+    /// Other files that defined networks of overlays' names in the last reconciliation.
+    rivals: BTreeSet<String>,
     /// Underlay of the last reconciliation.
     underlay: Option<Underlay>,
     /// True if the overlays could not have IPv6 in the last reconciliation.
@@ -159,6 +161,7 @@ impl KernelReconciler {
             failed: Vec::new(),
             rejected: None,
             cni_obstacles: BTreeSet::new(),
+            rivals: BTreeSet::new(),
             underlay: None,
             is_without_ipv6: false,
             draining: Vec::new(),
@@ -211,6 +214,7 @@ impl KernelReconciler {
         self.failed = attempt.take_failed();
         self.underlay = attempt.take_underlay();
         self.cni_obstacles = attempt.take_cni_obstacles();
+        self.rivals = attempt.take_rivals();
         self.draining = draining;
         // A peer that collides with the host is like one that the kernel rejects: the others
         // do not depend on it.
@@ -338,7 +342,7 @@ impl Reconciler for KernelReconciler {
     fn quick_check(&mut self, desired: &Desired) -> bool {
         let mut attempt = Attempt::new(desired);
         let (cni, cni_obstacles) = attempt.observe_cni();
-        if cni_obstacles != self.cni_obstacles {
+        if cni_obstacles != self.cni_obstacles || attempt.take_rivals() != self.rivals {
             return true;
         }
         let observed = Observed {
@@ -518,6 +522,7 @@ mod tests {
             cni: Cni {
                 dir: dir.into(),
                 data_dir: None,
+                file_prefix: String::new(),
             },
             backend: Backend::External,
             firewall: Choice::None,
@@ -533,12 +538,12 @@ mod tests {
         let mut reconciler = KernelReconciler::with_events(Watch::silent());
         assert!(reconciler.quick_check(&desired), "there is no file yet");
         let content = content::wanted(&desired, None).remove("dcos").unwrap();
-        files::write(dir.path(), "dcos", &content).unwrap();
+        files::write(&desired.cni, "dcos", &content).unwrap();
         assert!(!reconciler.quick_check(&desired));
         std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
         assert!(reconciler.quick_check(&desired));
         // Another underlay may need another MTU.
-        files::write(dir.path(), "dcos", &content).unwrap();
+        files::write(&desired.cni, "dcos", &content).unwrap();
         reconciler.underlay = Some(Underlay::of_device(2, "eth0", 1400));
         assert!(!reconciler.quick_check(&desired));
         assert!(reconciler.quick_check(&Desired {
@@ -565,6 +570,55 @@ mod tests {
         assert!(!reconciler.quick_check(&desired));
         std::fs::remove_dir(&file).unwrap();
         assert!(reconciler.quick_check(&desired));
+    }
+
+    #[test]
+    fn a_network_of_somebody_else_stays_and_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let desired = files_only(dir.path());
+        let mut reconciler = KernelReconciler::with_events(Watch::silent());
+        let (file, other) = (
+            dir.path().join("dcos.conf"),
+            dir.path().join("10-lan.conflist"),
+        );
+        let theirs = r#"{"name": "calico", "type": "calico"}"#;
+        std::fs::write(&file, theirs).unwrap();
+        let report = reconciler.reconcile(&desired);
+        let sentence = &report.overlays["dcos"];
+        assert!(
+            sentence.contains(
+                "is not a file of this module, and has network \"calico\" of type \"calico\""
+            ),
+            "{sentence}"
+        );
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), theirs);
+        assert!(!reconciler.quick_check(&desired));
+        std::fs::remove_file(&file).unwrap();
+        assert!(reconciler.quick_check(&desired));
+        assert!(reconciler.reconcile(&desired).is_ok());
+        // A network of the overlay's name in another file.
+        std::fs::write(
+            &other,
+            r#"{"name": "dcos", "plugins": [{"type": "bridge"}]}"#,
+        )
+        .unwrap();
+        assert!(reconciler.quick_check(&desired));
+        let report = reconciler.reconcile(&desired);
+        let sentence = &report.overlays["dcos"];
+        assert!(
+            sentence.contains("10-lan.conflist defines a network dcos, too"),
+            "{sentence}"
+        );
+        assert!(!reconciler.quick_check(&desired));
+        // A copy of our file is only a warning.
+        std::fs::copy(&file, &other).unwrap();
+        assert!(!reconciler.quick_check(&desired));
+        assert!(reconciler.reconcile(&desired).is_ok());
+        assert!(
+            reconciler.warned[0].contains("10-lan.conflist"),
+            "{:?}",
+            reconciler.warned
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::desired::{ContainerTable, Desired};
 use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, eventually, peer};
 
@@ -180,4 +180,48 @@ fn the_predecessors_routes_are_ours() {
     assert!(!main.contains("9.0.9.0/24"), "{main}");
     let containers = host.field("ip -j route show table 42", "dst");
     assert_eq!(containers, ["10.0.0.2", "10.0.0.3"]);
+}
+
+#[test]
+fn rules_of_others_are_left_alone() {
+    if !testkit::root("rules_of_others_are_left_alone") {
+        return;
+    }
+    let host = connected();
+    for rule in [
+        "rule add from 192.168.5.0/24 lookup 42 proto static",
+        "rule add from 192.168.6.0/24 lookup 42",
+        "-6 rule add from fd05::/64 lookup 42 proto static",
+    ] {
+        host.ip(rule);
+    }
+    let rules = || {
+        let rules = ["ip rule show", "ip -6 rule show"].map(|line| host.command(line));
+        rules.concat()
+    };
+    let before = rules();
+    let desired = with_peers(&host);
+    host.settle(&desired);
+    assert_eq!(rules().lines().count(), before.lines().count() + 2);
+    // Another table, for the case that this one is somebody else's.
+    let moved = Desired {
+        container_table: ContainerTable(1042),
+        ..desired.clone()
+    };
+    host.settle(&moved);
+    assert_eq!(rules().matches("lookup 1042 proto 142").count(), 2);
+    assert_eq!(rules().matches("lookup 42").count(), 3);
+    assert_eq!(host.field("ip -j route show table 1042", "dst").len(), 2);
+    assert_eq!(
+        host.command("ip route show table all")
+            .matches("table 42")
+            .count(),
+        0
+    );
+    let nothing = Desired {
+        cni: desired.cni,
+        ..Desired::default()
+    };
+    host.settle(&nothing);
+    assert_eq!(rules(), before);
 }

@@ -120,9 +120,20 @@ fn rules_come_and_go() {
         let created = Op::AddRule {
             overlay: "dcos".into(),
             from,
+            table: 42,
         };
-        let removed = Op::RemoveRule { from, priority };
-        let subject = Subject::Rule(Rule { from, priority });
+        let removed = Op::RemoveRule(OldRule {
+            from,
+            table: 42,
+            priority,
+            protocol: PROTOCOL,
+        });
+        let subject = Subject::Rule(Rule {
+            from,
+            priority,
+            table: 42,
+            protocol: PROTOCOL,
+        });
         assert_events(&created, &removed, &subject);
     }
 }

@@ -27,8 +27,8 @@ use super::nexthop::NexthopMessage;
 use super::request::{Request, request};
 use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Tunnel};
 use crate::reconcile::{
-    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, Op, PROTOCOL,
-    Port, Subject,
+    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, OldRule, Op,
+    PROTOCOL, Port, Subject,
 };
 
 mod errors;

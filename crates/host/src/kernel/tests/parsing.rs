@@ -101,9 +101,18 @@ fn only_rules_without_further_conditions_are_like_ours() {
     let ours = Rule {
         from: net("9.0.0.0/8"),
         priority: 32765,
+        table: 42,
+        protocol: PROTOCOL,
     };
     assert_eq!(rule(|_| {}), Some(ours));
-    assert_eq!(rule(|message| message.header.table = 43), None);
+    let elsewhere = Rule { table: 43, ..ours };
+    assert_eq!(rule(|message| message.header.table = 43), Some(elsewhere));
+    let unmarked = Rule {
+        protocol: 0,
+        ..ours
+    };
+    let without = |message: &mut RuleMessage| drop(message.attributes.pop());
+    assert_eq!(rule(without), Some(unmarked));
     let in_attribute = |message: &mut RuleMessage| {
         message.header.table = 0;
         message.attributes.push(RuleAttribute::Table(42));

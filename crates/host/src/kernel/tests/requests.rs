@@ -201,6 +201,7 @@ fn rules_have_our_origin_and_are_removed_by_priority() {
         let (M::NewRule(message), ADD) = sent(&Op::AddRule {
             overlay: "dcos".into(),
             from,
+            table: 42,
         }) else {
             panic!()
         };
@@ -214,20 +215,28 @@ fn rules_have_our_origin_and_are_removed_by_priority() {
             RuleAttribute::Protocol(RouteProtocol::from(142)),
         ];
         assert_eq!(message.attributes, said);
-        let op = Op::RemoveRule {
-            from,
-            priority: 40000,
-        };
-        let (M::DelRule(message), 0) = sent(&op) else {
-            panic!()
-        };
-        // Rules of any origin are removed.
-        let said = [
-            said[0].clone(),
-            said[1].clone(),
-            RuleAttribute::Priority(40000),
-        ];
-        assert_eq!(message.attributes, said);
+        // Of two rules that differ only in their origin, only one is removed. Old kernels tell no
+        // origin.
+        for protocol in [3, 0] {
+            let op = Op::RemoveRule(OldRule {
+                from,
+                table: 43,
+                priority: 40000,
+                protocol,
+            });
+            let (M::DelRule(message), 0) = sent(&op) else {
+                panic!()
+            };
+            let mut said = vec![
+                said[0].clone(),
+                RuleAttribute::Table(43),
+                RuleAttribute::Priority(40000),
+            ];
+            if protocol != 0 {
+                said.push(RuleAttribute::Protocol(RouteProtocol::from(protocol)));
+            }
+            assert_eq!(message.attributes, said);
+        }
     }
 }
 

@@ -351,6 +351,8 @@ fn objects_are_told_apart() {
             subject: Subject::Rule(Rule {
                 from: net("9.0.0.0/8"),
                 priority: 1,
+                table: 42,
+                protocol: PROTOCOL,
             }),
             change: Change::Gone,
         },

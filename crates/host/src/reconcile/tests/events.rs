@@ -131,6 +131,8 @@ fn rule(from: &str, priority: u32) -> Subject {
     Subject::Rule(Rule {
         from: net(from),
         priority,
+        table: 42,
+        protocol: PROTOCOL,
     })
 }
 
@@ -486,6 +488,8 @@ fn rules_must_precede_the_one_of_the_main_table() {
         subject: Subject::Rule(Rule {
             from: net(from),
             priority,
+            table: 42,
+            protocol: PROTOCOL,
         }),
         change: change(gone),
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::observed::ForeignRoute;
 use super::events::{expected_beside, gone, present};
 use super::*;
+use overlay_core::host_api::desired::ContainerTable;
 use overlay_core::host_api::problem::Problem;
 
 const STATIC: u8 = 4;
@@ -169,6 +170,8 @@ fn an_unmarked_route_is_the_predecessors_only_within_an_overlay() {
     observed.kernel.as_mut().unwrap().rules.insert(Rule {
         from: net("192.0.2.0/24"),
         priority: 32765,
+        table: 42,
+        protocol: PROTOCOL,
     });
     device(&mut observed).routes.insert(Route {
         dst: net("192.0.2.0/26"),
@@ -241,5 +244,155 @@ fn events_of_others_addresses_count_within_the_overlays() {
     ] {
         assert_eq!(alone.reaction(&present(event(net))), appears, "{net}");
         assert_eq!(alone.reaction(&gone(event(net))), Reaction::Ignore, "{net}");
+    }
+}
+
+/// A rule of somebody else, for our table.
+fn their_rule(from: &str, protocol: u8) -> Rule {
+    Rule {
+        from: net(from),
+        priority: 1000,
+        table: 42,
+        protocol,
+    }
+}
+
+#[test]
+fn rules_of_others_stay() {
+    let desired = desired(&[2]);
+    let with = |rule| {
+        let mut observed = converged(&desired);
+        observed.kernel.as_mut().unwrap().rules.insert(rule);
+        plan(&desired, &observed)
+    };
+    let found = with(their_rule("192.168.5.0/24", STATIC));
+    assert_eq!(found.ops, []);
+    assert_eq!(
+        found.warnings,
+        [
+            "the rule \"from 192.168.5.0/24 lookup 42\" (priority 1000) of this host is not ours, and stays: its \
+             packets follow our routes to peers, too; have it use another table, or set container_table of the \
+             agent's configuration to one"
+        ]
+    );
+    // Without a mark it may be the predecessor's, if it is about an overlay.
+    assert_eq!(with(their_rule("192.168.5.0/24", PROTOCOL_BOOT)).ops, []);
+    assert_eq!(
+        lines(&with(their_rule("192.168.5.0/24", PROTOCOL))).len(),
+        1
+    );
+    // A rule like ours is as good, whoever made it.
+    assert_eq!(with(their_rule("9.0.0.0/8", STATIC)), Plan::default());
+    let late = Rule {
+        priority: 40000,
+        ..their_rule("9.0.0.0/8", PROTOCOL_BOOT)
+    };
+    assert_eq!(
+        lines(&with(late)),
+        ["remove rule from 9.0.0.0/8 lookup 42 priority 40000"]
+    );
+    let late = Rule {
+        protocol: STATIC,
+        ..late
+    };
+    assert_eq!(with(late).ops, []);
+}
+
+#[test]
+fn a_rule_of_a_former_overlay_is_known_by_its_bridge_and_cleanup_takes_all_unmarked_ones() {
+    let mut observed = converged(&desired(&[2]));
+    let kernel = observed.kernel.as_mut().unwrap();
+    kernel.rules.insert(their_rule("8.0.0.0/8", PROTOCOL_BOOT));
+    kernel.rules.insert(their_rule("7.0.0.0/8", PROTOCOL_BOOT));
+    kernel.rules.insert(their_rule("6.0.0.0/8", STATIC));
+    let leftover = Leftover {
+        addresses: [net("8.0.1.1/25")].into(),
+        ..Leftover::default()
+    };
+    kernel.bridges.insert("m-old".into(), leftover);
+    let removed = |removal| {
+        let desired = Desired {
+            removal,
+            ..desired(&[2])
+        };
+        let lines = lines(&plan(&desired, &observed));
+        lines.iter().filter(|line| line.contains("rule")).count()
+    };
+    assert_eq!(removed(Removal::Careful), 1);
+    assert_eq!(removed(Removal::Thorough), 2);
+    // An operator's bridge is not proved to be ours by an operator's rule.
+    let mut observed = converged(&desired(&[2]));
+    let kernel = observed.kernel.as_mut().unwrap();
+    kernel.rules.insert(their_rule("192.168.1.0/24", STATIC));
+    let lan = Leftover {
+        addresses: [net("192.168.1.1/24")].into(),
+        ..Leftover::default()
+    };
+    kernel.bridges.insert("m-lan".into(), lan);
+    assert_eq!(plan(&desired(&[2]), &observed).ops, []);
+}
+
+#[test]
+fn another_table_takes_the_place_of_the_first_one() {
+    let before = desired(&[2]);
+    let after = Desired {
+        container_table: ContainerTable(1042),
+        ..desired(&[2])
+    };
+    let mut observed = converged(&before);
+    let moved = plan(&after, &observed);
+    let mut lines = lines(&moved);
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "add route 10.0.0.2/32 via 44.128.0.2 table 1042 dev vtep1024",
+            "add rule from 9.0.0.0/8 lookup 1042",
+            "add rule from fd01:b::/64 lookup 1042",
+            "remove route 10.0.0.2/32 via 44.128.0.2 table 42 dev vtep1024",
+            "remove rule from 9.0.0.0/8 lookup 42 priority 32765",
+            "remove rule from fd01:b::/64 lookup 42 priority 32765",
+        ]
+    );
+    apply(&moved, &mut observed);
+    assert_eq!(plan(&after, &observed), Plan::default());
+    assert_eq!(observed, converged(&after));
+}
+
+#[test]
+fn a_wide_route_of_others_in_our_table_is_reported() {
+    let mut found = foreign("0.0.0.0/0", Some("192.0.2.1"), 0, STATIC);
+    found.route.table = 42;
+    let desired = desired(&[2]);
+    let plan = plan(&desired, &beside(converged(&desired), &[found]));
+    assert_eq!(plan.ops, []);
+    assert_eq!(
+        Problem::texts(&plan.problems),
+        [
+            "containers' packets follow the route \"0.0.0.0/0 via 192.0.2.1 dev eth0 proto static table 42\", which is \
+             not ours, and stays: remove it, or set container_table of the agent's configuration to an unused table"
+        ]
+    );
+}
+
+#[test]
+fn events_of_others_rules_are_ignored() {
+    let expected = expected_beside(&[], BTreeSet::new());
+    for (rule, reaction) in [
+        (their_rule("192.168.5.0/24", STATIC), Reaction::Ignore),
+        (
+            their_rule("192.168.5.0/24", PROTOCOL_BOOT),
+            Reaction::Ignore,
+        ),
+        (their_rule("192.168.5.0/24", PROTOCOL), Reaction::Reconcile),
+        (
+            Rule {
+                table: 43,
+                ..their_rule("9.0.0.0/8", STATIC)
+            },
+            Reaction::Ignore,
+        ),
+    ] {
+        assert_eq!(expected.reaction(&present(Subject::Rule(rule))), reaction);
     }
 }

@@ -77,6 +77,7 @@ fn desired(peers: &[u8]) -> Desired {
         cni: Cni {
             dir: PathBuf::from("/cni"),
             data_dir: None,
+            file_prefix: String::new(),
         },
         backend: Backend::Internal,
         vtep: Some(Vtep {
@@ -281,6 +282,8 @@ fn rules_are_repaired() {
     let late = Rule {
         from,
         priority: 40000,
+        table: 42,
+        protocol: PROTOCOL,
     };
     let remove = "remove rule from 9.0.0.0/8 lookup 42 priority 40000";
     assert_eq!(repair(|o| _ = rules(o).insert(late)), [remove]);
@@ -293,6 +296,8 @@ fn rules_are_repaired() {
         _ = rules(o).insert(Rule {
             from: net("8.0.0.0/8"),
             priority: 1,
+            table: 42,
+            protocol: PROTOCOL,
         })
     });
     assert_eq!(lines, ["remove rule from 8.0.0.0/8 lookup 42 priority 1"]);

@@ -139,19 +139,29 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 .expect("no bridge")
                 .detects_duplicates = false;
         }
-        Op::AddRule { from, .. } => {
+        Op::AddRule { from, table, .. } => {
             // The kernel has only one rule with the same content, at any priority.
             assert!(kernel.rules.iter().all(|rule| rule.from != *from), "{op}");
             kernel.rules.insert(Rule {
                 from: *from,
                 priority: RULE_PRIORITY,
+                table: *table,
+                protocol: PROTOCOL,
             });
         }
-        Op::RemoveRule { from, priority } => {
+        Op::RemoveRule(old) => {
+            let OldRule {
+                from,
+                table,
+                priority,
+                protocol,
+            } = *old;
             assert!(
                 kernel.rules.remove(&Rule {
-                    from: *from,
-                    priority: *priority
+                    from,
+                    priority,
+                    table,
+                    protocol,
                 }),
                 "{op}"
             );

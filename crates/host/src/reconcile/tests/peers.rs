@@ -181,10 +181,19 @@ fn a_failure_affects_those_who_need_the_operation() {
             Op::AddRule {
                 overlay: "other".into(),
                 from,
+                table: 42,
             },
             Scope::Overlay("other"),
         ),
-        (Op::RemoveRule { from, priority: 1 }, Scope::Host),
+        (
+            Op::RemoveRule(OldRule {
+                from,
+                table: 42,
+                priority: 1,
+                protocol: PROTOCOL,
+            }),
+            Scope::Host,
+        ),
         (Op::SetRoute(name.clone(), new), Scope::Host),
         (
             Op::RemoveAddress(name.clone(), net("fd01:a::1/64")),

@@ -42,6 +42,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
             cni: Cni {
                 dir: "/cni".into(),
                 data_dir: None,
+                file_prefix: String::new(),
             },
             backend: if external {
                 Backend::External
@@ -254,6 +255,8 @@ fn any_observed() -> impl Strategy<Value = Observed> {
                 .map(|(from, priority)| Rule {
                     from: net(from),
                     priority,
+                    table: 42,
+                    protocol: PROTOCOL,
                 })
                 .collect();
             let mut kernel = Kernel {
