@@ -8,6 +8,7 @@ use overlay_core::host_api::desired::{Bridge, Cni, Desired, Overlay};
 use overlay_core::host_api::usage::Containerizer;
 use overlay_core::util::family::Family;
 use overlay_core::util::line::one_line;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// Plugin that Mesos calls. It comes with Mesos, maps the container's ports and has the
@@ -159,13 +160,13 @@ pub(super) fn is_ours(overlay: &str, content: &[u8]) -> bool {
 }
 
 /// Network that a CNI configuration defines, as far as it is recognised.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 pub(crate) struct DefinedNetwork {
     /// Name, by which containers choose it.
     pub(crate) name: String,
     /// Plugin; `None`: a list of plugins.
     pub(crate) r#type: Option<String>,
-    plugins: Option<Vec<serde::de::IgnoredAny>>,
+    plugins: Option<Vec<IgnoredAny>>,
 }
 
 /// Returns the network that a file defines; `None`: Mesos would skip the file as well.

@@ -25,7 +25,7 @@ const MAX_NAME: usize = 255;
 const MODE: u32 = 0o644;
 
 /// Content of the directory.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Found {
     /// Files that are ours, and those at the places of wanted ones, by overlay.
     pub files: BTreeMap<String, CniFile>,
@@ -37,7 +37,7 @@ pub(crate) struct Found {
 }
 
 /// What is in the place of a wanted file, and is its owner's business.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Obstacle {
     /// No regular file.
     NotRegular(Kind),

@@ -133,7 +133,7 @@ impl Limits {
     pub(super) fn is_ours(&self, route: &Route) -> bool {
         let mut ranges = self.ranges.iter().chain(&self.former_ranges);
         let is_of_overlay = |range: &IpNet| range.contains(&route.dst);
-        let is_known = || route.table != MAIN_TABLE || ranges.any(is_of_overlay);
+        let mut is_known = || route.table != MAIN_TABLE || ranges.any(is_of_overlay);
         route.protocol == PROTOCOL || may_be_predecessors(route) && is_known()
     }
 

@@ -2,6 +2,14 @@
 
 use super::*;
 
+fn parse_definition(
+    source: &str,
+    text: &str,
+    name: Option<&str>,
+) -> Result<Definition, ConfigError> {
+    parse_request(source, text, name).map(|request| request.definition)
+}
+
 #[test]
 fn names_are_checked() {
     for name in ["a", "a23456789-123", "9", "A_b.c"] {
@@ -124,4 +132,17 @@ fn a_definition_is_read_from_the_log_as_it_was_written() {
         "the definition of overlay \"a\" in the replicated log is invalid: subnet \"9.0.0.1/8\" has bits set \
          after its prefix, subnet6 is missing"
     );
+}
+
+#[test]
+fn force_is_no_part_of_a_definition() {
+    let request = |force: &str| {
+        let text = format!(r#"{{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24{force}}}"#);
+        parse_request("body", &text, None).map(|request| (request.force, request.definition.info))
+    };
+    let (_, info) = request("").unwrap();
+    assert_eq!(request(r#", "force": true"#), Ok((true, info.clone())));
+    assert_eq!(request(r#", "force": false"#), Ok((false, info)));
+    let error = request(r#", "force": 1"#).unwrap_err().to_string();
+    assert!(error.starts_with("body: force: "), "{error}");
 }

@@ -11,7 +11,7 @@ use super::super::observed::{
     Observed, Route, Rule, Tunnel,
 };
 use super::super::{
-    DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
+    DeviceChange, NewRoute, OldRoute, OldRule, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
 };
 
 /// Returns a host without any of our objects.
