@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use overlay_core::host_api::desired::{CONTAINER_TABLE, ContainerTable, Desired, Mac, VXLAN_PORT};
-use overlay_core::host_api::names::{parse_bridge_name, vtep_name};
+use overlay_core::host_api::names::vtep_name;
 use rtnetlink::LinkUnspec;
 
 use super::bridges;
@@ -24,12 +23,11 @@ use super::links::{FAMILIES, addresses, is_ours, link, name};
 use super::netlink::{Error, Netlink};
 use super::nexthop;
 use super::parse::{self, Entry};
-use super::request::{family, link_named};
+use super::request::link_named;
 use super::routes::{self, FoundRoute};
 use super::sysctl;
 use crate::reconcile::observed::{
-    Device, DeviceKind, DockerBridge, FdbEntry, HostNetwork, HostNetworks, Kernel, Leftover,
-    MesosBridge, Neighbour, Nexthop, Rule, Underlay,
+    Device, DeviceKind, FdbEntry, HostNetwork, HostNetworks, Kernel, Neighbour, Nexthop, Rule,
 };
 use crate::reconcile::{MAIN_TABLE, PROTOCOL, Unassigned};
 

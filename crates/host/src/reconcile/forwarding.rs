@@ -58,7 +58,7 @@ pub(crate) fn devices(desired: &Desired) -> BTreeSet<(&str, Family)> {
     if desired.backend == Backend::External || desired.overlays.is_empty() {
         return devices;
     }
-    for vtep in &desired.vtep {
+    if let Some(vtep) = &desired.vtep {
         devices.insert((vtep.name.as_str(), Family::V4));
         if forwards_ipv6(desired) {
             devices.insert((vtep.name.as_str(), Family::V6));

@@ -49,7 +49,7 @@ pub(super) fn fault(desired: &Desired, observed: &Observed) -> Option<String> {
 /// Returns the desired state without IPv6.
 pub(crate) fn without(desired: &Desired) -> Desired {
     let mut desired = desired.clone();
-    for vtep in &mut desired.vtep {
+    if let Some(vtep) = &mut desired.vtep {
         vtep.addresses.retain(|own| Family::V4.includes(*own));
     }
     for overlay in desired.overlays.values_mut() {
