@@ -205,9 +205,10 @@ impl ExpectedState {
                 !is_ours && route.table != CONTAINER_TABLE && self.leads_to_peers(route.dst)
             }
             Subject::AutomaticRoute { dst } => self.leads_to_peers(*dst),
-            Subject::Address { index, net, .. } => {
-                Family::V4.includes(*net) && !self.is_own(*index)
-            }
+            // Of other addresses that lead to peers there are events of routes.
+            Subject::Address { net, .. } => self
+                .own
+                .is_some_and(|(own, _)| IpAddr::V4(own) == net.addr()),
             // The kernel reports no routes that go with a device that is set down.
             Subject::Link(link) => !link.up && self.underlay.contains_key(&link.index),
             Subject::ForeignRule => true,

@@ -103,7 +103,7 @@ fn devices_get_ipv6_back() {
     let turned_on = position("turn on IPv6 of device vtep1024");
     assert!(position("add address fd01:a::1/64 dev vtep1024") > turned_on);
     let turned_on = position("turn on IPv6 of device m-dcos");
-    assert!(position("add address fd01:b:0:0:1::1/81 dev m-dcos") > turned_on);
+    assert!(position("add address fd01:b::1:0:0:1/81 dev m-dcos") > turned_on);
     apply(&plan(&desired, &observed), &mut observed);
     assert_eq!(plan(&desired, &observed), Plan::default());
     device(&mut observed).is_without_ipv6 = true;

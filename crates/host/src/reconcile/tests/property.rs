@@ -381,6 +381,11 @@ proptest! {
         // Without a desired name the device is found by its properties.
         let kernel = observed.kernel.as_mut().unwrap();
         kernel.stale_devices.extend(kernel.device.take().map(|_| "vtep1024".to_owned()));
+        // A bridge that is not desired any more is known by its file.
+        let bridges = std::mem::take(&mut kernel.mesos_bridges).into_keys();
+        kernel.bridges = bridges.map(|name| (name, Leftover::default())).collect();
+        let ours = CniFile { content: Vec::new(), ours: true };
+        observed.cni.get_or_insert_default().insert("dcos".to_owned(), ours);
         apply(&plan(&Desired::default(), &observed), &mut observed);
         let forwarding = observed.forwarding;
         prop_assert_eq!(observed, Observed { forwarding, ..bare() });
