@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::Desired;
-use testkit::host::{Host, eventually, peer};
+use testkit::host::{Host, eventually, net, peer};
 
 use super::{DEVICE, with_peers};
 
@@ -126,7 +126,8 @@ fn many_peers_are_asked_for_quickly() {
     if !testkit::root("many_peers_are_asked_for_quickly") {
         return;
     }
-    let (host, _other, desired) = host();
+    let (host, _other, mut desired) = host();
+    desired.vtep.as_mut().unwrap().addresses[0] = net("44.128.0.1/16");
     host.ip("address add 10.0.0.1/8 dev eth0");
     let many = Desired {
         peers: Some(Arc::new((2..10_002).map(peer).collect())),

@@ -373,14 +373,11 @@ fn ports_that_leave_and_ways_to_peers_need_a_look() {
     let mut expected = {
         let eth0 = Underlay::of_device(2, "eth0", 1500);
         let surroundings = Surroundings::default();
-        ExpectedState::new(
-            &desired(&[2]),
-            Some(INDEX),
-            Some(&eth0),
-            &[],
-            &surroundings,
-            None,
-        )
+        let agent = Desired {
+            underlay_ip: Some([10, 0, 0, 1].into()),
+            ..desired(&[2])
+        };
+        ExpectedState::new(&agent, Some(INDEX), Some(&eth0), &[], &surroundings, None)
     };
     expected.add_mesos_bridge("m-dcos", Some(20), BTreeSet::new());
     expected.add_docker_bridge("d-dcos", Some(21));
