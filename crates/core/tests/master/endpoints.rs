@@ -94,6 +94,7 @@ fn the_report_of_another_process_at_the_same_address_is_not_shown() {
         json!(["no vxlan"]),
         "the process has not reported since"
     );
+    driver.input(Input::Exited(FIRST.parse().unwrap()));
     driver.register("overlay-agent@10.0.0.1:6000");
     assert_eq!(shown(&mut driver).as_array().map_or(0, Vec::len), 0);
 }

@@ -18,7 +18,7 @@
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
 //!            | ~<network of its host> …
 //! received <agent> <epoch>/<version>  the agent acknowledges peers
-//! exited <agent>                      the link broke
+//! exited <agent> [<port>]             the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
 //! message <agent> <name> <hex>        any bytes under any name
 //! unconfirmed <agent> [<port>]        a registration of an agent that answers no challenge
@@ -170,7 +170,10 @@ impl Runner {
                 };
                 self.message(agent(words[0], "5051"), &message);
             }
-            "exited" => self.input(Input::Exited(agent(words[0], "5051"))),
+            "exited" => {
+                let port = words.get(1).copied().unwrap_or("5051");
+                self.input(Input::Exited(agent(words[0], port)));
+            }
             "get" | "post" | "put" | "delete" => {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);

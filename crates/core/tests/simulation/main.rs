@@ -191,7 +191,8 @@ fn a_leader_that_counts_anew_is_obeyed_at_once() {
         }
         let before = convergence::subnets_in(sim)?;
         faults::elect_with_empty_log(sim);
-        sim.run_until_converged(sim.now() + Duration::from_secs(3))?;
+        // Agents that hold nothing give way for some seconds.
+        sim.run_until_converged(sim.now() + Duration::from_secs(8))?;
         convergence::has_kept(sim, &before)?;
         sim.run_silently(Duration::from_secs(300))
     });

@@ -86,12 +86,13 @@ impl ForeignRoutes {
         found.first()
     }
 
-    /// Returns a route in a table that is not to a single host.
-    pub(super) fn wide_route(&self, table: u32) -> Option<&ForeignRoute> {
-        let is_wide =
-            |key: &RouteKey| key.table == table && key.dst.prefix_len() < key.dst.max_prefix_len();
-        let mut routes = self.routes.iter();
-        routes.find(|(key, _)| is_wide(key))?.1.first()
+    /// Returns the routes in a table that are not to single hosts.
+    pub(super) fn wide_routes(&self, table: u32) -> impl Iterator<Item = &ForeignRoute> {
+        let is_wide = move |key: &RouteKey| {
+            key.table == table && key.dst.prefix_len() < key.dst.max_prefix_len()
+        };
+        let routes = self.routes.iter().filter(move |(key, _)| is_wide(key));
+        routes.flat_map(|(_, found)| found)
     }
 
     /// Returns whether there is one to this destination.

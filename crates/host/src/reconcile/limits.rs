@@ -167,10 +167,15 @@ impl Limits {
         }
     }
 
-    /// Returns a problem if others' routes in the table of the containers are for more than single
-    /// hosts: containers' packets follow them.
+    /// Returns a problem if others' routes in the table of the containers lead away from the overlays
+    /// or the VTEPs: containers' packets follow them.
     pub(super) fn diverted(&self) -> Option<Problem> {
-        let route = self.foreign.wide_route(self.table)?;
+        let is_ours = |dst: IpNet| {
+            let mut nets = self.ranges.iter().chain(&self.vteps);
+            nets.any(|net| dst.contains(net) || net.contains(&dst))
+        };
+        let mut routes = self.foreign.wide_routes(self.table);
+        let route = routes.find(|found| is_ours(found.route.dst))?;
         let text = format!(
             "containers' packets follow the route \"{route}\", which is not ours, and stays: remove it, or set \
              container_table of the agent's configuration to an unused table"

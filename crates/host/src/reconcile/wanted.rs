@@ -174,7 +174,8 @@ impl PeerObjects {
                     Some(route) => {
                         let text = || {
                             format!(
-                                "containers of this host do not reach peer {ip} itself through the tunnel: the                                  route \"{route}\" is not ours, and stays"
+                                "containers of this host do not reach peer {ip} itself through the tunnel: the \
+                                 route \"{route}\" is not ours, and stays"
                             )
                         };
                         problems.add(ProblemKind::Peer, ip.to_string(), text);

@@ -48,6 +48,7 @@ pub(super) fn is_harmless(op: &Op, error: &Error) -> bool {
 pub(super) fn is_race(op: &Op, error: &Error) -> bool {
     match (op, error.errno()) {
         (Op::AddDevice(_) | Op::AddBridge(..), errno) => errno == Some(Errno::EEXIST),
+        (Op::SetRoute(_, route), Some(Errno::EEXIST)) => !route.replaces,
         (op, errno) => op.device().is_some() && errno == Some(Errno::ENODEV),
     }
 }
@@ -76,6 +77,8 @@ mod tests {
         assert!(!is_harmless(&route(1), &refused(Errno::ENODEV)));
         assert!(is_race(&route(1), &refused(Errno::ENODEV)));
         assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
+        // Whose it is, is found out by looking again.
+        assert!(is_race(&route(1), &refused(Errno::EEXIST)));
     }
 
     #[test]

@@ -28,7 +28,7 @@ const ROUTES_OF_OTHERS: [(&str, &str); 6] = [
     ),
     (
         "-6 route add fd01:b::7:0:0:0/80 via fe80::9 dev eth0 proto static",
-        "cannot add route fd01:b::7:0:0:0/80: peer 10.0.0.7 has this subnet, but the route \"fd01:b:0:0:7::/80 via \
+        "cannot add route fd01:b:0:0:7::/80: peer 10.0.0.7 has this subnet, but the route \"fd01:b:0:0:7::/80 via \
          fe80::9 dev eth0 proto static metric 1024\" is not ours, and stays",
     ),
     (

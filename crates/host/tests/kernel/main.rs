@@ -276,7 +276,7 @@ fn what_somebody_changes_by_hand_comes_right() {
         "ip route flush table 42",
         "ip rule delete from 9.0.0.0/8 lookup 42",
         "ip -6 rule delete from fd01:b::/64 lookup 42",
-        "ip rule add from 8.0.0.0/8 lookup 42",
+        "ip rule add from 8.0.0.0/8 lookup 42 proto 142",
         "sysctl -qw net.ipv4.ip_forward=0",
         "sysctl -qw net.ipv6.conf.all.forwarding=0",
     ] {

@@ -40,7 +40,7 @@ impl Leadership {
         }
         let held = match self.held_by(parts, &registration) {
             Ok(held) => held,
-            Err(reason) => return drop_registration(parts, &registration.from, &reason),
+            Err(reason) => return postpone(parts, &registration, reason),
         };
         let Registration { from, message, .. } = &registration;
         let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
@@ -346,6 +346,17 @@ fn drop_registration(parts: &mut MasterParts<'_>, from: &Upid, reason: &str) {
     parts.out.warn("not served", || {
         format!("The registration of {from} is dropped: {reason}")
     });
+}
+
+/// Refuses a registration for now. An agent of an earlier release knows no refusals, and registers
+/// again as well.
+fn postpone(parts: &mut MasterParts<'_>, registration: &Registration, reason: String) {
+    drop_registration(parts, &registration.from, &reason);
+    if registration.proof != SenderProof::None {
+        let session = None;
+        let refusal = RegistrationRefusedMessage { reason, session };
+        parts.out.send(&registration.from, &refusal);
+    }
 }
 
 /// Refuses a registration for which there is no VTEP address.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Leadership, MasterParts};
 use crate::allocation::allocator::Allocation;
+use crate::master::confirmed::SenderProof;
 use crate::master::held::held;
 use crate::master::notices;
 use crate::master::pending::Registration;
@@ -32,11 +33,13 @@ impl ReturningAgents {
         }
     }
 
-    /// Returns whether a registration has to wait for those of agents that hold something.
-    fn delays(&mut self, now: Time, registration: &Registration) -> bool {
-        let claims = registration.claims_anything();
-        self.exist |= claims;
-        !claims && self.exist && self.until.is_some_and(|until| now < until)
+    /// Returns whether a registration has to wait for those of agents that hold something. `holds`
+    /// says whether its agent does.
+    fn delays(&mut self, now: Time, proof: &SenderProof, holds: bool) -> bool {
+        self.exist |= holds;
+        // Anybody may have sent a registration without a proof, also in a new cluster.
+        let gives_way = self.exist || *proof == SenderProof::None;
+        !holds && gives_way && self.until.is_some_and(|until| now < until)
     }
 }
 
@@ -50,15 +53,17 @@ impl Leadership {
         parts: &MasterParts<'_>,
         registration: &Registration,
     ) -> Result<Allocation, String> {
-        let ip = registration.ip;
+        let (ip, proof) = (registration.ip, &registration.proof);
+        let held = held(registration, &self.ledger.networks().network);
         let present = self.ledger.allocation(ip);
-        if present.is_none() && self.returning.delays(parts.out.now(), registration) {
+        let now = parts.out.now();
+        if present.is_none() && self.returning.delays(now, proof, !held.is_empty()) {
             return Err(format!(
-                "the log is empty, and agents that hold subnets register first; it is served in {} s at most",
+                "the replicated log is empty, and agents that hold subnets register first; this one is served in {} s \
+                 at most",
                 PRECEDENCE.as_secs()
             ));
         }
-        let held = held(registration, &self.ledger.networks().network);
         Ok(match present {
             Some(present) => held.lacking_in(present),
             None => held,
@@ -93,40 +98,23 @@ impl Leadership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::confirmed::SenderProof;
-    use crate::proto::internal::RegisterAgentMessage;
-
-    fn registration(vtep_ip: Option<&str>) -> Registration {
-        Registration {
-            ip: [10, 0, 0, 1].into(),
-            from: "overlay-agent@10.0.0.1:5051".parse().unwrap(),
-            message: RegisterAgentMessage {
-                vtep_ip: vtep_ip.map(str::to_owned),
-                ..RegisterAgentMessage::default()
-            },
-            proof: SenderProof::Token,
-        }
-    }
 
     #[test]
     fn who_holds_nothing_waits_for_who_does_and_for_nobody_else() {
         let start = Time::default();
         let later = start + PRECEDENCE;
-        let (new, holder) = (registration(None), registration(Some("44.128.0.1")));
+        let (proven, unproven) = (&SenderProof::Token, &SenderProof::None);
         let mut fresh = ReturningAgents::of_empty_log(start);
         assert!(
-            !fresh.delays(start, &new),
+            !fresh.delays(start, proven, false),
             "a new cluster waits for nothing"
         );
-        assert!(!fresh.delays(start, &holder));
-        assert!(fresh.delays(start, &new));
-        assert!(!fresh.delays(later, &new));
+        assert!(fresh.delays(start, unproven, false));
+        assert!(!fresh.delays(start, proven, true));
+        assert!(fresh.delays(start, proven, false));
+        assert!(!fresh.delays(later, proven, false));
+        assert!(!fresh.delays(later, unproven, false));
         let mut known = ReturningAgents::default();
-        assert!(!known.delays(start, &holder) && !known.delays(start, &new));
-        let unproven = Registration {
-            proof: SenderProof::None,
-            ..holder
-        };
-        assert!(fresh.delays(start, &unproven), "anybody may have sent it");
+        assert!(!known.delays(start, proven, true) && !known.delays(start, unproven, false));
     }
 }

@@ -46,6 +46,7 @@ fn nonce(random: &mut Rng) -> Option<Bytes> {
 
 /// Returns a registration with this nonce.
 pub fn registration(random: &mut Rng, nonce: Option<Bytes>) -> RegisterAgentMessage {
+    let claims = &mut random.clone();
     RegisterAgentMessage {
         network_config: AgentNetworkConfig {
             allocate_subnet: Some(random.bool()),
@@ -57,10 +58,10 @@ pub fn registration(random: &mut Rng, nonce: Option<Bytes>) -> RegisterAgentMess
         peers: (random.u8(0..3) > 0).then(|| version(random)),
         unpacks_peers: Some(random.bool()),
         nonce,
-        vtep_ip: random
+        vtep_ip: claims
             .bool()
-            .then(|| format!("44.128.0.{}", random.u8(0..20))),
-        holds: (0..random.usize(0..2)).map(|_| claim(random)).collect(),
+            .then(|| format!("44.128.0.{}", claims.u8(0..20))),
+        holds: (0..claims.usize(0..2)).map(|_| claim(claims)).collect(),
         ..Default::default()
     }
 }

@@ -70,7 +70,7 @@ fn tentative_addresses_of_dockers_bridges_need_a_reconciliation() {
     expected.add_docker_bridge("d-dcos", Some(30));
     expected.add_docker_bridge("d-other", None);
     let waits = |index, tentative, gone| {
-        let net = net("fd01:b::8000:0:1/81");
+        let net = net("fd01:b::1:8000:0:1/81");
         Event {
             subject: Subject::Address {
                 index,

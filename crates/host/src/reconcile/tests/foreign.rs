@@ -364,6 +364,10 @@ fn a_wide_route_of_others_in_our_table_is_reported() {
     let mut found = foreign("0.0.0.0/0", Some("192.0.2.1"), 0, STATIC);
     found.route.table = 42;
     let desired = desired(&[2]);
+    let mut aside = found.clone();
+    aside.route.dst = net("192.168.8.0/24");
+    let with_aside = beside(converged(&desired), &[aside]);
+    assert_eq!(plan(&desired, &with_aside), Plan::default());
     let plan = plan(&desired, &beside(converged(&desired), &[found]));
     assert_eq!(plan.ops, []);
     assert_eq!(
