@@ -6,7 +6,7 @@ use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Plan, family_scope};
+use super::op::{NatBackend, Observed, Obstacle, Plan, family_scope};
 use super::plan::plan;
 use super::sets;
 use super::tools::{self, Tools};
@@ -19,6 +19,8 @@ pub(super) struct Attempt<'a> {
     choice: Choice,
     tools: &'a Tools,
     pub faults: Vec<Fault>,
+    /// Other firewalls that drop packets of the overlays. Another attempt does not help.
+    pub obstacles: Vec<Fault>,
 }
 
 /// A fault and what does not work because of it.
@@ -39,6 +41,7 @@ impl<'a> Attempt<'a> {
             choice,
             tools,
             faults: Vec::new(),
+            obstacles: Vec::new(),
         }
     }
 
@@ -67,6 +70,12 @@ impl<'a> Attempt<'a> {
                 .pick("masquerading of IPv4", "masquerading of IPv6");
             self.add_fault(scope, object, problem.sentence.clone());
         }
+        for Obstacle { object, sentence } in &plan.obstacles {
+            self.obstacles.push(Fault {
+                scope: Scope::Host,
+                problem: Problem::new(ProblemKind::Firewall, object, sentence),
+            });
+        }
         plan
     }
 
@@ -94,6 +103,11 @@ impl<'a> Attempt<'a> {
             }
         }
         observed.uplinks = netfilter::uplinks().unwrap_or_default();
+        if !self.desired.devices.is_empty() {
+            observed.others = self.tools.others();
+            let underlay = self.desired.underlay_ip;
+            observed.underlay = underlay.and_then(netfilter::device_of);
+        }
         observed
     }
 

@@ -10,6 +10,7 @@ use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::Containerizer;
+use overlay_core::util::family::Family;
 use tokio::runtime::Runtime;
 
 use crate::executor::{Executor, Reconciler, UnderlayMtu};
@@ -77,8 +78,11 @@ pub fn preview(desired: &Desired) -> Preview {
             };
         }
     };
-    let firewall =
-        Firewall::default().preview(&with_draining(desired, &plan.draining), attempt.failures());
+    let firewall = Firewall::default().preview(
+        &with_draining(desired, &plan.draining),
+        &opened(&plan.ops),
+        attempt.failures(),
+    );
     let report = attempt.into_report();
     Preview {
         operations: firewall
@@ -161,9 +165,11 @@ impl KernelReconciler {
             self.warn(std::mem::take(&mut plan.warnings));
             // The firewall comes before the CNI files, which tell Mesos that the network
             // works.
-            operations += self
-                .firewall
-                .reconcile(&with_draining(desired, &plan.draining), attempt.failures());
+            operations += self.firewall.reconcile(
+                &with_draining(desired, &plan.draining),
+                &opened(&plan.ops),
+                attempt.failures(),
+            );
             attempt.apply(&plan).await;
             // A peer that the kernel rejects is tried each time and changes nothing.
             operations += plan.ops.len().saturating_sub(attempt.rejected().len());
@@ -316,6 +322,15 @@ impl Reconciler for KernelReconciler {
     }
 }
 
+/// Returns the families whose forwarding is off and is turned on by operations.
+fn opened(ops: &[Op]) -> BTreeSet<Family> {
+    let opened = ops.iter().filter_map(|op| match op {
+        Op::EnableForwarding(family) => Some(*family),
+        _ => None,
+    });
+    opened.collect()
+}
+
 /// Returns the desired state with the removed overlays that still have containers, as far
 /// as the firewall needs it.
 fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Desired> {
@@ -325,6 +340,7 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
     // The firewall does not depend on the peers.
     let mut with = Desired {
         firewall: desired.firewall,
+        underlay_ip: desired.underlay_ip,
         vtep: desired.vtep.clone(),
         overlays: desired.overlays.clone(),
         ..Desired::default()
