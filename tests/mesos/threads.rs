@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
+use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -41,31 +42,39 @@ fn threads(process: u32) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// System calls in which our threads wait for something to do.
-const IDLE: [i64; 4] = [
-    nix::libc::SYS_futex,
-    nix::libc::SYS_poll,
-    nix::libc::SYS_ppoll,
-    nix::libc::SYS_epoll_wait,
-];
+/// Returns whether a thread waits for something to do, by the text of `/proc/<thread>/syscall`:
+/// "running", or the number of the system call and its arguments.
+fn is_idle(syscall: &str) -> bool {
+    let mut words = syscall.split_whitespace();
+    let number: i64 = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(-1);
+    let hexadecimal = |word: &str| i32::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    match number {
+        libc::SYS_poll | libc::SYS_ppoll | libc::SYS_epoll_wait => true,
+        libc::SYS_futex => {
+            let operation = words.nth(1).and_then(hexadecimal).unwrap_or(-1);
+            [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET]
+                .contains(&(operation & libc::FUTEX_CMD_MASK))
+        }
+        _ => false,
+    }
+}
 
-/// Stops a thread of another process while it waits, so that it holds no lock of the allocator.
+/// Stops a thread of another process while it waits: elsewhere it may hold a lock of the
+/// allocator, or be about to wake a thread of Mesos.
 fn stop_while_idle(thread: Pid) {
     ptrace::seize(thread, ptrace::Options::empty()).unwrap();
     wait::until("the thread to be idle", LIMIT, || {
         ptrace::interrupt(thread)?;
         waitpid(thread, Some(WaitPidFlag::__WALL))?;
-        // The number of the system call, or "running".
-        let call = fs::read_to_string(format!("/proc/{thread}/syscall"))?;
-        let number = call
-            .split_whitespace()
-            .next()
-            .and_then(|it| it.parse().ok());
-        if number.is_some_and(|number| IDLE.contains(&number)) {
+        let syscall = fs::read_to_string(format!("/proc/{thread}/syscall"))?;
+        if is_idle(&syscall) {
             return Ok(Some(()));
         }
         ptrace::cont(thread, None)?;
-        bail!("it is in: {call}");
+        bail!("it is in: {syscall}");
     })
     .unwrap();
 }
