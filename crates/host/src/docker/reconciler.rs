@@ -71,9 +71,15 @@ pub(super) async fn probe_until_alive(desired: Arc<EngineDesired>) {
     }
 }
 
+/// Observes the engine. Stopped containers are asked for only if a network is to be removed: there
+/// may be thousands of them.
 pub(super) async fn observe(desired: &EngineDesired) -> Result<(Client, Observed), Failure> {
     let client = Client::new(&desired.socket, desired.timeout)?;
-    let observed = client.observe(desired).await?;
+    let mut observed = client.observe(desired).await?;
+    let ops = plan(desired, &observed).ops;
+    if ops.iter().any(|op| matches!(op, Op::Remove { .. })) {
+        client.stopped(&mut observed.networks).await?;
+    }
     Ok((client, observed))
 }
 

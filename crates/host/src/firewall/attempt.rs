@@ -6,7 +6,7 @@ use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Plan, family_scope};
+use super::op::{NatBackend, Observed, Obstacle, Plan, family_scope};
 use super::plan::plan;
 use super::sets;
 use super::tools::{self, Tools};
@@ -21,6 +21,8 @@ pub(super) struct Attempt<'a> {
     pub faults: Vec<Fault>,
     /// Number of operations that changed the firewall.
     pub done: usize,
+    /// Other firewalls that drop packets of the overlays. Another attempt does not help.
+    pub obstacles: Vec<Fault>,
 }
 
 /// A fault and what does not work because of it.
@@ -42,6 +44,7 @@ impl<'a> Attempt<'a> {
             tools,
             faults: Vec::new(),
             done: 0,
+            obstacles: Vec::new(),
         }
     }
 
@@ -70,6 +73,12 @@ impl<'a> Attempt<'a> {
                 .pick("masquerading of IPv4", "masquerading of IPv6");
             self.add_fault(scope, object, problem.sentence.clone());
         }
+        for Obstacle { object, sentence } in &plan.obstacles {
+            self.obstacles.push(Fault {
+                scope: Scope::Host,
+                problem: Problem::new(ProblemKind::Firewall, object, sentence),
+            });
+        }
         plan
     }
 
@@ -97,6 +106,11 @@ impl<'a> Attempt<'a> {
             }
         }
         observed.uplinks = netfilter::uplinks().unwrap_or_default();
+        if !self.desired.devices.is_empty() {
+            observed.others = self.tools.others();
+            let underlay = self.desired.underlay_ip;
+            observed.underlay = underlay.and_then(netfilter::device_of);
+        }
         observed
     }
 

@@ -11,6 +11,7 @@ use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::Containerizer;
+use overlay_core::util::family::Family;
 use tokio::runtime::Runtime;
 
 use crate::executor::{Executor, Reconciler, UnderlayMtu};
@@ -80,8 +81,11 @@ pub fn preview(desired: &Desired) -> Preview {
             };
         }
     };
-    let firewall =
-        Firewall::default().preview(&with_draining(desired, &plan.draining), attempt.failures());
+    let firewall = Firewall::default().preview(
+        &with_draining(desired, &plan.draining),
+        &opened(&plan.ops),
+        attempt.failures(),
+    );
     let report = attempt.into_report();
     Preview {
         operations: firewall
@@ -176,6 +180,7 @@ impl KernelReconciler {
             let feasible = feasible(desired, attempt.is_without_ipv6());
             operations += self.firewall.reconcile(
                 &with_draining(&feasible, &plan.draining),
+                &opened(&plan.ops),
                 attempt.failures(),
             );
             attempt.apply(&plan).await;
@@ -341,6 +346,15 @@ impl Reconciler for KernelReconciler {
     }
 }
 
+/// Returns the families whose forwarding is off and is turned on by operations.
+fn opened(ops: &[Op]) -> BTreeSet<Family> {
+    let opened = ops.iter().filter_map(|op| match op {
+        Op::EnableForwarding(family) => Some(*family),
+        _ => None,
+    });
+    opened.collect()
+}
+
 /// Returns the desired state with the removed overlays that still have containers, as far
 /// as the firewall needs it.
 fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Desired> {
@@ -350,6 +364,7 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
     // The firewall does not depend on the peers.
     let mut with = Desired {
         firewall: desired.firewall,
+        underlay_ip: desired.underlay_ip,
         vtep: desired.vtep.clone(),
         overlays: desired.overlays.clone(),
         ..Desired::default()

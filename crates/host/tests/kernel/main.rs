@@ -26,6 +26,9 @@ const FDB: &str = "bridge -j fdb show dev vtep1024";
 const DEVICE: &str = "ip -j -d link show vtep1024";
 /// Operations for an overlay's firewall: a set and a rule in each family.
 const FIREWALL: usize = 4;
+/// Operations that keep a host closed when forwarding is turned on: in each family a chain, four rules
+/// for the two devices, one for all others, and the jump.
+const CLOSED: usize = 14;
 
 /// Makes a host of agent 1, with agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
@@ -124,11 +127,11 @@ fn everything_is_made_and_a_second_pass_has_nothing_to_do() {
         return;
     }
     let host = Host::new();
-    // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, and FIREWALL; and for
+    // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, FIREWALL and CLOSED; and for
     // each peer 2 neighbours, an FDB entry and 3 routes.
     assert_eq!(
         host.settle(&with_peers(&host)),
-        2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + 2 * (2 + 1 + 3)
+        2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + CLOSED + 2 * (2 + 1 + 3)
     );
     assert_host(&host);
     assert_peers(&host);
