@@ -1,5 +1,6 @@
 //! Docker engines, one per host: several run on one machine, each with directories, a socket and a
-//! network namespace of its own. The machine's own engine is not used.
+//! network namespace of its own. The machine's own engine is not used; its programs are, unless
+//! the environment names another [`Release`].
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -16,6 +17,10 @@ use crate::process::Daemon;
 use crate::run::Run;
 use crate::task::PORT;
 use crate::{paths, wait};
+
+pub use release::Release;
+
+pub mod release;
 
 /// Image that every engine has.
 pub const IMAGE: &str = "busybox";
@@ -38,7 +43,7 @@ pub fn available() -> Result<()> {
         .collect();
     match missing.first() {
         Some(need) => bail!("missing: {need}"),
-        None => Ok(()),
+        None => Release::selected()?.fetch(),
     }
 }
 
@@ -50,10 +55,12 @@ pub struct Engine {
     netns: Netns,
     dir: PathBuf,
     run: String,
+    release: Release,
 }
 
 impl Engine {
-    /// Makes an engine for a namespace, which is not started yet. `part` is its name in the run.
+    /// Makes an engine for a namespace, which is not started yet. `part` is its name in the run. Its
+    /// release is the one that the environment names.
     pub fn new(run: &Run, part: &str, netns: &Netns) -> Result<Engine> {
         let dir = run.dir().join(part);
         fs::create_dir(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -64,7 +71,13 @@ impl Engine {
             netns: netns.clone(),
             dir,
             run: run.id().to_owned(),
+            release: Release::selected()?,
         })
+    }
+
+    /// Selects another release, from the next start on.
+    pub fn set_release(&mut self, release: Release) {
+        self.release = release;
     }
 
     /// Makes containers survive a stop of the engine, from the next start on.
@@ -81,7 +94,7 @@ impl Engine {
 
     /// Starts the engine, without waiting until it answers.
     pub fn spawn(&mut self) -> Result<()> {
-        let mut command = Command::new("dockerd");
+        let mut command = self.release.command("dockerd")?;
         let dir = |name: &str| self.dir.join(name).display().to_string();
         command
             .args(["--host", &format!("unix://{}", self.socket().display())])

@@ -70,3 +70,16 @@ pub fn require_docker(test: &str) -> bool {
         }
     }
 }
+
+/// Returns a release of Docker, which is fetched if necessary. `None`: engines cannot run, or the
+/// release cannot be fetched, and the test is reported as skipped.
+pub fn require_docker_release(test: &str, name: &str) -> Option<crate::docker::Release> {
+    if !require_docker(test) {
+        return None;
+    }
+    let release = crate::docker::Release::named(name);
+    let fetched = release.and_then(|release| release.fetch().map(|()| release));
+    fetched
+        .map_err(|error| skip(test, &format!("{error:#}")))
+        .ok()
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -74,21 +74,44 @@ impl Drill {
         node(&mut self.cluster, name)
     }
 
+    /// Starts leaders again that ended because ZooKeeper's session was over, which a busy machine
+    /// can cause. Operators' init systems do the same.
+    fn restart_expired(&mut self, but: Option<&str>) -> Result<()> {
+        let others = self
+            .cluster
+            .masters()
+            .filter(|master| Some(master.name()) != but && master.pid().is_some());
+        for master in others {
+            if let Err(ended) = master.check() {
+                let reasons = ["Lost leadership", "Lost candidacy as a leader"];
+                let log = master.log();
+                let is_expired = reasons.iter().any(|reason| log.contains(reason));
+                ensure!(is_expired, "{ended:#}");
+                master.restart()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until a master other than `but` serves and reports all agents as OK.
     #[track_caller]
     fn wait_leader(&mut self, but: Option<&str>, agents: usize) -> Value {
         wait::until("the agents at a new leader", LIMIT, || {
+            self.restart_expired(but)?;
             let others = self
                 .cluster
                 .masters()
                 .filter(|master| Some(master.name()) != but);
-            let serving: Vec<_> = others
-                .filter(|master| master.pid().is_some())
-                .filter_map(|master| Some((master.name().to_owned(), state(master).ok()?)))
-                .collect();
+            let (mut serving, mut others_say) = (Vec::new(), Vec::new());
+            for master in others.filter(|master| master.pid().is_some()) {
+                match state(master) {
+                    Ok(state) => serving.push((master.name().to_owned(), state)),
+                    Err(error) => others_say.push(format!("{}: {error:#}", master.name())),
+                }
+            }
             ensure!(serving.len() < 2, "{} masters serve at once", serving.len());
-            let Some((name, state)) = serving.into_iter().next() else {
-                return Ok(None);
+            let Some((name, state)) = serving.pop() else {
+                bail!("no master serves: {}", others_say.join("; "));
             };
             ensure!(all_ok(&state, agents), "{name} has {state}");
             self.leader = name;

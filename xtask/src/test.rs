@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use testbed::docker::{Release, release};
 use testbed::mesos::Mesos;
 use testbed::{install, net, paths, skip};
 
@@ -26,27 +27,34 @@ use runner::{Counts, Runner};
 /// namespaces of their own. Each removes its namespaces, processes and files at its end, and
 /// so does Ctrl-C.
 ///
+/// Docker's engine in the tests is the installed one. TESTBED_DOCKER=28.5 or 26.1 in the
+/// environment selects a later release, which is fetched from Debian into target/ (70 MB,
+/// signed); some tests need 28.5 in any case.
+///
 /// Tests run with cargo nextest if it is installed, else with cargo test.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, after_long_help = groups::table())]
 pub struct Options {
     /// Run only tests whose name contains this text.
     filter: Option<String>,
-    /// Run only this group; `cargo xtask test --help` lists them.
-    #[arg(long, short, value_name = "GROUP")]
-    group: Option<String>,
+    /// Run only this group, or these if given several times; `cargo xtask test --help` lists them.
+    #[arg(long = "group", short, value_name = "GROUP")]
+    groups: Vec<String>,
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    options.group.as_deref().map_or(Ok(()), groups::check)?;
+    options
+        .groups
+        .iter()
+        .try_for_each(|group| groups::check(group))?;
     let mut environment = vec![("TESTBED_BUILT", "1".to_owned())];
     prepare(&mut environment)?;
     let skipped = SkippedFile::new()?;
     environment.push((skip::FILE_VARIABLE, skipped.path.display().to_string()));
 
     let runner = Runner::choose(environment);
-    let mut counts = runner.tests(options.group.as_deref(), options.filter.as_deref())?;
-    if options.group.is_none() {
+    let mut counts = runner.tests(&options.groups, options.filter.as_deref())?;
+    if options.groups.is_empty() {
         counts += runner.doc_tests(options.filter.as_deref())?;
     }
     Ok(summary(&counts, &skipped.reasons()))
@@ -72,8 +80,10 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
         Ok(()) => install::ensure(install::DOCKER),
         Err(_) => Ok(()),
     };
-    if let Err(error) = docker {
-        eprintln!("cannot run Docker: {error:#}");
+    match docker {
+        Ok(()) if net::available().is_ok() => fetch_engines(environment),
+        Ok(()) => {}
+        Err(error) => eprintln!("cannot run Docker: {error:#}"),
     }
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
         eprintln!("cannot run ZooKeeper: {error:#}");
@@ -82,6 +92,19 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
         eprintln!("cannot load libclang: {error:#}");
     }
     build::run(paths::BUILD_PROGRAMS)
+}
+
+/// Fetches the releases of Docker that tests use beside the installed one. Without them the tests
+/// that need them are skipped.
+fn fetch_engines(environment: &mut Vec<(&'static str, String)>) {
+    let fetched = Release::selected()
+        .and_then(|selected| selected.fetch())
+        .and_then(|()| Release::named("28.5")?.fetch());
+    if let Err(error) = fetched {
+        eprintln!("cannot fetch Docker: {error:#}");
+        let reason = format!("{error:#}").replace('\n', "; ");
+        environment.push((release::NO_FETCH_VARIABLE, reason));
+    }
 }
 
 fn summary(counts: &Counts, skipped: &[String]) -> ExitCode {

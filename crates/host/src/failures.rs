@@ -214,6 +214,7 @@ mod tests {
             name,
             vni: 1024,
             port: 64000,
+            local: None,
             mac: Mac::default(),
             mtu: None,
         };

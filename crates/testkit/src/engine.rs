@@ -72,6 +72,7 @@ impl DockerHost {
             timeout: Duration::from_secs(15),
             networks: [("dcos".to_owned(), network("d-dcos", n))].into(),
             fit_mtu: false,
+            firewall_accepts: true,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! TCP connections of this process, which the driver owns.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -11,9 +10,18 @@ use nix::sys::socket::{SockaddrStorage, getpeername, setsockopt};
 
 /// Connection of a client: another file descriptor of the driver's socket. Dropping it does not
 /// end the connection.
-pub(super) struct Connection(TcpStream);
+pub(super) struct Connection {
+    socket: TcpStream,
+    /// The driver's file descriptor, which has this number until the connection ends.
+    number: RawFd,
+}
 
 impl Connection {
+    /// Returns the number of the driver's file descriptor.
+    pub(super) fn number(&self) -> RawFd {
+        self.number
+    }
+
     /// Returns how many bytes the client's host has acknowledged since the connection began;
     /// `None` if the kernel does not count them (before Linux 4.1).
     pub(super) fn acknowledged(&self) -> Option<u64> {
@@ -24,7 +32,7 @@ impl Connection {
         // SAFETY: the kernel writes at most `length` bytes, which `info` has.
         let result = unsafe {
             libc::getsockopt(
-                self.0.as_raw_fd(),
+                self.socket.as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 info.as_mut_ptr().cast(),
@@ -43,31 +51,48 @@ impl Connection {
             l_linger: 0,
         };
         // An error means that the connection has ended already.
-        let _ = setsockopt(&self.0, Linger, &reset);
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = setsockopt(&self.socket, Linger, &reset);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
-/// Returns the connections of these clients to the local port. Clients without one are absent.
-pub(super) fn find(clients: &BTreeSet<SocketAddr>, port: u16) -> BTreeMap<SocketAddr, Connection> {
-    let Ok(directory) = fs::read_dir("/proc/self/fd") else {
-        return BTreeMap::new();
-    };
-    let number = |entry: std::io::Result<fs::DirEntry>| -> Option<RawFd> {
-        entry.ok()?.file_name().to_str()?.parse().ok()
-    };
-    let connection = |fd| {
-        let client = peer(fd)?;
-        let connection = clients.contains(&client).then(|| duplicate(fd)).flatten()?;
-        // The number may be another socket's by now.
-        let is_same = canonical(connection.peer_addr().ok()?) == client
-            && connection.local_addr().ok()?.port() == port;
-        is_same.then_some((client, Connection(connection)))
-    };
-    directory
-        .filter_map(number)
-        .filter_map(connection)
-        .collect()
+/// Number of file descriptors below the lowest free one that are looked at first.
+const NEAR: RawFd = 256;
+
+/// Returns the connection of a client to the local port; `None`: it has none.
+///
+/// A new connection has the lowest number that was free, so it is mostly found below the lowest
+/// free one. Reading `/proc/self/fd` takes 30 ms if the process has 20,000 files open.
+pub(super) fn find(client: SocketAddr, port: u16) -> Option<Connection> {
+    let free = lowest_free()?;
+    let mut near = (0..free).rev().take(NEAR as usize);
+    near.find_map(|number| at(number, client, port))
+        .or_else(|| open_files().find_map(|number| at(number, client, port)))
+}
+
+/// Returns the connection of a client to the local port if the file descriptor with this number
+/// is the driver's end of it.
+pub(super) fn at(number: RawFd, client: SocketAddr, port: u16) -> Option<Connection> {
+    if peer(number)? != client {
+        return None;
+    }
+    let socket = duplicate(number)?;
+    // The number may be another socket's by now.
+    let is_same =
+        canonical(socket.peer_addr().ok()?) == client && socket.local_addr().ok()?.port() == port;
+    is_same.then_some(Connection { socket, number })
+}
+
+/// Returns the number that the next file to be opened gets.
+fn lowest_free() -> Option<RawFd> {
+    let file = File::open("/dev/null").ok()?;
+    Some(file.as_raw_fd())
+}
+
+/// Returns the numbers of all open files of this process.
+fn open_files() -> impl Iterator<Item = RawFd> {
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// Returns the other end of a socket; `None` if `fd` is not a connected socket of IPv4 or IPv6.
@@ -104,6 +129,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn finds_a_connection_far_below_the_lowest_free_number() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        let _others: Vec<File> = (0..2 * NEAR)
+            .map(|_| File::open("/dev/null").unwrap())
+            .collect();
+        let found = find(client.local_addr().unwrap(), address.port()).unwrap();
+        assert_eq!(found.number(), accepted.as_raw_fd());
+    }
+
+    #[test]
     fn finds_the_connection_of_a_client_and_no_other() {
         let (first, second) = (
             TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -115,20 +153,21 @@ mod tests {
         let accepted = first.accept().unwrap().0;
         let address = client.local_addr().unwrap();
 
-        let clients = BTreeSet::from([address]);
-        assert!(find(&clients, port + 1).is_empty(), "another port");
-        assert!(find(&BTreeSet::from([first.local_addr().unwrap()]), port).is_empty());
-        let found = find(&clients, port);
-        assert_eq!(found.keys().collect::<Vec<_>>(), [&address]);
-        assert_eq!(found[&address].acknowledged(), Some(0));
+        assert!(find(address, port + 1).is_none(), "another port");
+        assert!(find(first.local_addr().unwrap(), port).is_none());
+        let found = find(address, port).unwrap();
+        assert_eq!(found.number(), accepted.as_raw_fd());
+        assert_eq!(found.acknowledged(), Some(0));
+        assert!(at(found.number(), address, port).is_some());
+        assert!(at(found.number() - 1, address, port).is_none());
 
         drop(found);
         use std::io::Write;
         (&accepted).write_all(b"12345").unwrap();
         client.read_exact(&mut [0; 5]).unwrap();
-        let found = find(&clients, port);
-        assert_eq!(found[&address].acknowledged(), Some(5));
-        found[&address].end();
+        let found = find(address, port).unwrap();
+        assert_eq!(found.acknowledged(), Some(5));
+        found.end();
         assert_eq!(client.read(&mut [0]).unwrap(), 0, "the end");
         drop(client);
     }

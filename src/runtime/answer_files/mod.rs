@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use overlay_core::Time;
 
 use body::BodyFile;
-use connection::{Connection, find};
+use connection::{Connection, at, find};
 
 mod body;
 mod connection;
@@ -75,6 +76,8 @@ pub(super) enum Placement {
 struct Answer {
     /// Index of its file.
     file: usize,
+    /// Number of the driver's file descriptor.
+    number: RawFd,
     /// Bytes that are acknowledged when the client has all of it.
     end: u64,
     acknowledged: u64,
@@ -125,8 +128,9 @@ impl AnswerFiles {
         port: u16,
         body: &Bytes,
     ) -> Placement {
-        let found = find(&BTreeSet::from([client]), port);
-        let Some(acknowledged) = found.get(&client).and_then(Connection::acknowledged) else {
+        let found = find(client, port)
+            .and_then(|connection| Some((connection.number(), connection.acknowledged()?)));
+        let Some((number, acknowledged)) = found else {
             return Placement::Bytes;
         };
         if self
@@ -153,6 +157,7 @@ impl AnswerFiles {
         }
         let answer = Answer {
             file,
+            number,
             end: acknowledged + body.len() as u64,
             acknowledged,
             since: now,
@@ -211,10 +216,9 @@ impl AnswerFiles {
         let oldest = (0..since.len()).min_by_key(|file| since[*file]);
         if let Some(oldest) = oldest.filter(|file| now.since(since[*file]) >= self.limits.protected)
         {
-            let connections = find(&self.answers.keys().copied().collect(), port);
             self.answers.retain(|client, answer| {
                 let ends = answer.file == oldest;
-                if let Some(connection) = connections.get(client).filter(|_| ends) {
+                if ends && let Some(connection) = at(answer.number, *client, port) {
                     connection.end();
                 }
                 !ends
@@ -226,11 +230,11 @@ impl AnswerFiles {
     /// connections that take too long.
     fn check(&mut self, now: Time, port: u16) {
         self.checked = now;
-        let connections = find(&self.answers.keys().copied().collect(), port);
         let limits = &self.limits;
         self.answers.retain(|client, answer| {
-            let connection = connections.get(client);
-            let Some(acknowledged) = connection.and_then(Connection::acknowledged) else {
+            let connection = at(answer.number, *client, port);
+            let acknowledged = connection.as_ref().and_then(Connection::acknowledged);
+            let Some(acknowledged) = acknowledged else {
                 return false;
             };
             if acknowledged > answer.acknowledged {

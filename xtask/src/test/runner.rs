@@ -61,21 +61,23 @@ impl Runner {
         }
     }
 
-    /// Runs the tests of a group, or all; of these the ones whose names contain `filter`.
-    pub fn tests(&self, group: Option<&str>, filter: Option<&str>) -> Result<Counts> {
+    /// Runs the tests of these groups, or all if there are none; of these the ones whose names
+    /// contain `filter`.
+    pub fn tests(&self, groups: &[String], filter: Option<&str>) -> Result<Counts> {
         let mut arguments = match self.nextest {
             true => vec!["nextest", "run", "--no-fail-fast", "--no-tests", "pass"],
             false => vec!["test", "--no-fail-fast"],
         };
-        if !self.nextest && group.is_none() {
+        if !self.nextest && groups.is_empty() {
             arguments.push("--all-targets"); // without it the doc tests run, which follow separately
         }
         arguments.extend(FEATURES);
         arguments.push("--workspace");
-        match group {
-            None => {}
-            Some(groups::UNIT) => arguments.extend(["--lib", "--bins"]),
-            Some(group) => arguments.extend(["--test", group]),
+        for group in groups {
+            match group.as_str() {
+                groups::UNIT => arguments.extend(["--lib", "--bins"]),
+                group => arguments.extend(["--test", group]),
+            }
         }
         arguments.extend(filter);
         self.run(&arguments)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::assignment::Assignment;
 use super::sync::{Attempt, Concurrency, DesiredState, Outcome, Target};
 use crate::config::AgentConfig;
+use crate::host_api::desired::Firewall;
 use crate::host_api::engine::{DEFAULT_SOCKET, EngineDesired, Network};
 use crate::host_api::problem::{Problem, ProblemKind};
 use crate::host_api::usage::InUse;
@@ -67,6 +68,7 @@ impl EngineSync {
             timeout: config.network.command_timeout,
             networks: networks.collect(),
             fit_mtu: config.network.overlay_mtu.is_none(),
+            firewall_accepts: config.firewall != Firewall::None,
         };
         let changed = self.target.set_desired(desired);
         self.usage

@@ -24,6 +24,9 @@ pub struct EngineDesired {
     pub networks: BTreeMap<String, Network>,
     /// MTUs are lowered to what fits into the underlay, because the operator configured none.
     pub fit_mtu: bool,
+    /// Rules of this module accept the overlays' packets to containers, whichever interfaces a
+    /// network trusts.
+    pub firewall_accepts: bool,
 }
 
 impl Default for EngineDesired {
@@ -34,6 +37,7 @@ impl Default for EngineDesired {
             timeout: Duration::from_secs(15),
             networks: BTreeMap::new(),
             fit_mtu: false,
+            firewall_accepts: false,
         }
     }
 }
@@ -62,7 +66,7 @@ pub struct Network {
     /// MTU of the containers' interfaces, in bytes.
     pub mtu: u32,
     /// Devices from which packets to containers are accepted, in this order. Docker 28 and
-    /// later drops packets from other devices.
+    /// later drops packets from other devices, unless rules in front of its own accept them.
     pub trusted: Vec<String>,
 }
 

@@ -36,6 +36,8 @@ pub enum ProblemKind {
     SkippedOperations,
     /// The VXLAN device cannot exist. No object.
     Vtep,
+    /// The overlays cannot have IPv6. No object.
+    Ipv6,
     /// A bridge cannot exist. Object: name of the bridge.
     Bridge,
     /// A peer cannot have its addresses, since networks of this host contain them. Object: the
@@ -94,6 +96,7 @@ impl ProblemKind {
             | ProblemKind::Observation
             | ProblemKind::Operation
             | ProblemKind::Vtep
+            | ProblemKind::Ipv6
             | ProblemKind::Bridge
             | ProblemKind::Peer
             | ProblemKind::PeerSubnet

@@ -10,7 +10,9 @@ use bollard::errors::Error;
 use bollard::models::{
     EndpointResource, Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkInspect,
 };
-use bollard::query_parameters::{EventsOptionsBuilder, InspectNetworkOptions, ListNetworksOptions};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, InspectNetworkOptions, ListContainersOptionsBuilder, ListNetworksOptions,
+};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
@@ -178,6 +180,35 @@ impl Client {
         }))
     }
 
+    /// Reads which containers that do not run would join these networks again.
+    pub async fn stopped(&self, networks: &mut [ExistingNetwork]) -> Result<(), Failure> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let containers = self.docker.list_containers(Some(options));
+        let containers = self.call("its containers", containers).await?;
+        for container in containers {
+            let joined = container.network_settings.and_then(|all| all.networks);
+            let joined: Vec<String> = joined
+                .into_iter()
+                .flatten()
+                .filter_map(|(_, endpoint)| endpoint.network_id)
+                .collect();
+            let mut names = container.names.unwrap_or_default().into_iter();
+            let name = names.next().or(container.id).unwrap_or_default();
+            let name = name.trim_start_matches('/');
+            for network in networks.iter_mut() {
+                let mut endpoints = network.endpoints.iter();
+                let is_running = endpoints.any(|endpoint| endpoint.container == name);
+                if joined.contains(&network.id) && !is_running {
+                    network.stopped.push(name.to_owned());
+                }
+            }
+        }
+        for network in networks {
+            network.stopped.sort();
+        }
+        Ok(())
+    }
+
     /// Removes a network. It is no error if the network does not exist.
     pub async fn remove(&self, id: &str) -> Result<(), Failure> {
         let remove = exists(self.docker.remove_network(id));
@@ -294,6 +325,7 @@ fn existing_network(network: Network) -> ExistingNetwork {
             .map(str::to_owned)
             .collect(),
         endpoints: Vec::new(),
+        stopped: Vec::new(),
     }
 }
 

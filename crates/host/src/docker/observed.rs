@@ -69,6 +69,10 @@ pub struct ExistingNetwork {
     pub trusted: Vec<String>,
     /// Endpoints in use; read only for networks that are or may be of this module.
     pub endpoints: Vec<Endpoint>,
+    /// Names of containers that will join the network again when they are started. They know the
+    /// network by its id, so they cannot be started after it was removed. Read only for networks
+    /// that would be removed otherwise.
+    pub stopped: Vec<String>,
 }
 
 /// A container's endpoint in a network.
@@ -81,6 +85,11 @@ pub struct Endpoint {
 }
 
 impl ExistingNetwork {
+    /// Tells if containers use the network, running or stopped.
+    pub fn is_used(&self) -> bool {
+        !self.endpoints.is_empty() || !self.stopped.is_empty()
+    }
+
     /// Tells if the network was created by this module or its predecessor (whose network
     /// `x` has the bridge `d-x`), so that it may be removed or replaced.
     pub fn is_own(&self) -> bool {

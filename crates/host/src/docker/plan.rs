@@ -79,7 +79,7 @@ pub fn plan(desired: &EngineDesired, observed: &Observed) -> Plan {
     let mut kept: Vec<&ExistingNetwork> = Vec::new();
     for existing in &observed.networks {
         let name = &existing.name;
-        match judge(existing, desired.networks.get(name), observed.api) {
+        match judge(existing, desired, observed.api) {
             Verdict::Remove => {
                 plan.ops.push(Op::Remove {
                     id: existing.id.clone(),
@@ -97,7 +97,7 @@ pub fn plan(desired: &EngineDesired, observed: &Observed) -> Plan {
     }
     let drops_other_hosts =
         (ApiVersion::V28..ApiVersion::TRUSTED_INTERFACES).contains(&observed.api);
-    if !desired.networks.is_empty() && drops_other_hosts {
+    if !desired.networks.is_empty() && drops_other_hosts && !desired.firewall_accepts {
         let text = format!(
             "the container engine (API {}) drops packets from other hosts to containers; upgrade it \
              to release 28.2 or later",
@@ -140,10 +140,10 @@ enum Verdict {
     Conflict(String),
 }
 
-fn judge(existing: &ExistingNetwork, desired: Option<&Network>, api: ApiVersion) -> Verdict {
-    let (is_own, is_used) = (existing.is_own(), !existing.endpoints.is_empty());
-    let name = &existing.name;
-    let Some(desired) = desired else {
+fn judge(existing: &ExistingNetwork, desired: &EngineDesired, api: ApiVersion) -> Verdict {
+    let (is_own, is_used) = (existing.is_own(), existing.is_used());
+    let (name, firewall_accepts) = (&existing.name, desired.firewall_accepts);
+    let Some(desired) = desired.networks.get(name) else {
         return match (is_own, is_used) {
             (false, _) => Verdict::Keep,
             (true, false) => Verdict::Remove,
@@ -156,7 +156,14 @@ fn judge(existing: &ExistingNetwork, desired: Option<&Network>, api: ApiVersion)
             }
         };
     };
-    let differences = differences(existing, desired, api);
+    let mut differences = differences(existing, desired);
+    if api >= ApiVersion::TRUSTED_INTERFACES && existing.trusted != desired.trusted {
+        // A network in use need not be made anew for it if other rules accept the packets.
+        if is_own && !is_used || !firewall_accepts {
+            let trusted = desired.trusted.join(":");
+            differences.push(format!("drops packets from the interfaces {trusted}"));
+        }
+    }
     if differences.is_empty() {
         return Verdict::Keep;
     }
@@ -202,7 +209,7 @@ fn subnets_match(existing: &[IpNet], desired: &[IpNet]) -> bool {
 }
 
 /// Returns the differences of a network from the desired one, as predicates of a sentence.
-fn differences(existing: &ExistingNetwork, desired: &Network, api: ApiVersion) -> Vec<String> {
+fn differences(existing: &ExistingNetwork, desired: &Network) -> Vec<String> {
     let mut differences = Vec::new();
     if !addresses_match(existing, desired) {
         differences.push("has another bridge or other subnets".to_owned());
@@ -215,10 +222,6 @@ fn differences(existing: &ExistingNetwork, desired: &Network, api: ApiVersion) -
     }
     if existing.masquerade {
         differences.push("is masqueraded by the engine".to_owned());
-    }
-    if api >= ApiVersion::TRUSTED_INTERFACES && existing.trusted != desired.trusted {
-        let trusted = desired.trusted.join(":");
-        differences.push(format!("drops packets from the interfaces {trusted}"));
     }
     differences
 }
@@ -257,19 +260,20 @@ fn describe(bridge: Option<&str>, subnets: &[IpNet]) -> String {
     format!("{bridge}, {subnets}")
 }
 
-/// Returns the names of the containers in a network, at most [`MAX_CONTAINERS`] of them.
+/// Returns the names of the containers of a network, at most [`MAX_CONTAINERS`] of them.
 fn containers(existing: &ExistingNetwork) -> String {
-    let names: Vec<&str> = existing
-        .endpoints
-        .iter()
-        .take(MAX_CONTAINERS)
-        .map(|endpoint| endpoint.container.as_str())
-        .collect();
-    let more = match existing.endpoints.len().saturating_sub(MAX_CONTAINERS) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more}", names.join(", "))
+    let running = existing.endpoints.iter();
+    let running = running.map(|endpoint| endpoint.container.clone());
+    let stopped = existing.stopped.iter();
+    let stopped = stopped.map(|name| format!("{name}, which is stopped"));
+    let mut names: Vec<String> = running.chain(stopped).collect();
+    let more = names.len().saturating_sub(MAX_CONTAINERS);
+    names.truncate(MAX_CONTAINERS);
+    let names = names.join(", ");
+    match more {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
 }
 
 /// Upper bound of container names in one sentence; a network may have a thousand.

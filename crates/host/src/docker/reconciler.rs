@@ -71,9 +71,15 @@ pub(super) async fn probe_until_alive(desired: Arc<EngineDesired>) {
     }
 }
 
+/// Observes the engine. Stopped containers are asked for only if a network is to be removed: there
+/// may be thousands of them.
 pub(super) async fn observe(desired: &EngineDesired) -> Result<(Client, Observed), Failure> {
     let client = Client::new(&desired.socket, desired.timeout)?;
-    let observed = client.observe(desired).await?;
+    let mut observed = client.observe(desired).await?;
+    let ops = plan(desired, &observed).ops;
+    if ops.iter().any(|op| matches!(op, Op::Remove { .. })) {
+        client.stopped(&mut observed.networks).await?;
+    }
     Ok((client, observed))
 }
 
@@ -95,7 +101,6 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
         notes: plan.notes,
         draining_networks: not_desired(desired, observed),
         usage: usage(desired, observed),
-        operations: plan.ops.len(),
         ..EngineReport::default()
     };
     let mut created = Vec::new();
@@ -106,6 +111,7 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
         };
         let Err(failure) = result else {
             log::info!("{op}");
+            report.operations += 1;
             report.draining_networks.remove(op.name());
             created.extend(matches!(op, Op::Create { .. }).then(|| op.name().to_owned()));
             continue;
@@ -390,12 +396,14 @@ mod tests {
             ["a".to_owned(), "b".to_owned()].into()
         );
         assert_eq!((report.notes.len(), requests), (2, 2), "each is tried");
+        assert_eq!(report.operations, 0, "nothing was done");
     }
 
     #[test]
     fn silent_engine_is_not_asked_again() {
         let (report, requests) = remove_leftovers(None);
         assert_eq!(report.notes.len(), 2, "{:?}", report.notes);
+        assert_eq!(report.operations, 0, "nothing was done");
         assert!(requests < 2, "{requests} requests");
     }
 }

@@ -6,7 +6,7 @@ use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Plan, family_scope};
+use super::op::{NatBackend, Observed, Obstacle, Plan, family_scope};
 use super::plan::plan;
 use super::sets;
 use super::tools::{self, Tools};
@@ -19,6 +19,10 @@ pub(super) struct Attempt<'a> {
     choice: Choice,
     tools: &'a Tools,
     pub faults: Vec<Fault>,
+    /// Number of operations that changed the firewall.
+    pub done: usize,
+    /// Other firewalls that drop packets of the overlays. Another attempt does not help.
+    pub obstacles: Vec<Fault>,
 }
 
 /// A fault and what does not work because of it.
@@ -39,6 +43,8 @@ impl<'a> Attempt<'a> {
             choice,
             tools,
             faults: Vec::new(),
+            done: 0,
+            obstacles: Vec::new(),
         }
     }
 
@@ -67,6 +73,12 @@ impl<'a> Attempt<'a> {
                 .pick("masquerading of IPv4", "masquerading of IPv6");
             self.add_fault(scope, object, problem.sentence.clone());
         }
+        for Obstacle { object, sentence } in &plan.obstacles {
+            self.obstacles.push(Fault {
+                scope: Scope::Host,
+                problem: Problem::new(ProblemKind::Firewall, object, sentence),
+            });
+        }
         plan
     }
 
@@ -94,6 +106,11 @@ impl<'a> Attempt<'a> {
             }
         }
         observed.uplinks = netfilter::uplinks().unwrap_or_default();
+        if !self.desired.devices.is_empty() {
+            observed.others = self.tools.others();
+            let underlay = self.desired.underlay_ip;
+            observed.underlay = underlay.and_then(netfilter::device_of);
+        }
         observed
     }
 
@@ -122,7 +139,11 @@ impl<'a> Attempt<'a> {
                 return;
             }
             ops.iter().for_each(|op| log::debug!("{op}"));
-            if let (Err(reason), Some(first)) = (self.tools.apply(ops), ops.first()) {
+            let result = self.tools.apply(ops);
+            if result.is_ok() {
+                self.done += ops.len();
+            }
+            if let (Err(reason), Some(first)) = (result, ops.first()) {
                 let more = match ops.len() - 1 {
                     0 => String::new(),
                     more => format!(" (and {more} more in the same transaction)"),

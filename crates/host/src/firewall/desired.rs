@@ -2,6 +2,7 @@
 //! [`Desired`].
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Desired};
@@ -25,6 +26,13 @@ pub(super) struct FirewallDesired {
     /// Bridges of the Mesos containerizer, a subset of `devices`. Docker itself accepts
     /// traffic between its own bridges and the outside.
     pub mesos_bridges: BTreeSet<String>,
+    /// Address of this agent, at which the tunnels end.
+    pub underlay_ip: Option<Ipv4Addr>,
+    /// Subnets of Docker's bridges on this host.
+    pub docker_subnets: BTreeSet<IpNet>,
+    /// Families whose forwarding this module turned on. What was not forwarded before is not
+    /// forwarded after it.
+    pub closed: BTreeSet<Family>,
 }
 
 impl FirewallDesired {
@@ -51,11 +59,17 @@ impl FirewallDesired {
             desired
                 .devices
                 .extend(overlay.docker_bridge.as_ref().map(name));
+            let subnets = overlay
+                .docker_bridge
+                .iter()
+                .flat_map(|bridge| &bridge.subnets);
+            desired.docker_subnets.extend(subnets.map(IpNet::trunc));
         }
         desired
             .devices
             .extend(desired.mesos_bridges.iter().cloned());
         if !desired.devices.is_empty() {
+            desired.underlay_ip = host.underlay_ip.filter(|_| host.vtep.is_some());
             desired
                 .devices
                 .extend(host.vtep.iter().map(|vtep| vtep.name.clone()));

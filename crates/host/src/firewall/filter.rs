@@ -1,32 +1,42 @@
 //! Forwarding between the overlay bridges on hosts whose iptables would drop it: Docker
 //! isolates bridge networks from each other, and FORWARD chains may drop by default.
 //!
-//! Three chains in the table `filter` belong to this module:
+//! Four chains in the table `filter` belong to this module:
 //!
 //! ```text
-//! MESOS-OVERLAY      -i <overlay device> -j MESOS-OVERLAY-TO
-//! MESOS-OVERLAY-TO   -o <overlay device> -j ACCEPT
-//! MESOS-OVERLAY-OUT  -i <Mesos bridge> -o <uplink> -j ACCEPT
-//!                    -o <Mesos bridge>, replies and mapped ports -j ACCEPT
+//! MESOS-OVERLAY         -i <overlay device> -j MESOS-OVERLAY-TO
+//! MESOS-OVERLAY-TO      -o <overlay device> -j ACCEPT
+//! MESOS-OVERLAY-OUT     -i <Mesos bridge> -o <uplink> -j ACCEPT
+//!                       -o <Mesos bridge>, replies and mapped ports -j ACCEPT
+//! MESOS-OVERLAY-OTHERS  neither -i nor -o <overlay device> -j DROP
 //! ```
 //!
 //! The jump to the first chain comes as late as possible: in DOCKER-USER behind the
 //! operator's rules; on older engines in FORWARD in front of the isolation; otherwise at
-//! the end of FORWARD. The jump to the last chain is at the end of FORWARD, behind all
-//! rules of other programs that drop particular packets.
+//! the end of FORWARD, or in front of the first rule that drops packets whatever they are,
+//! itself or in a chain that it jumps to. The jump to MESOS-OVERLAY-OUT is at the end of
+//! FORWARD as well, behind all rules of other programs that drop particular packets.
+//!
+//! The last chain exists on hosts that did not forward packets before this module turned
+//! forwarding on. It is behind all rules that accept something.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
+use super::fate::{self, Fate, Judged, Packet, judge_iptables};
 use super::nat;
 use super::op::Plan;
+use super::own_chains::{JumpPosition, OwnChain, Place, Table, jump};
 use super::ruleset::Ruleset;
 
-const TABLE: &str = "filter";
-const FORWARD: &str = "FORWARD";
+pub(super) const TABLE: &str = "filter";
+pub(super) const FORWARD: &str = "FORWARD";
+/// Part of the names of all chains of Docker.
+const DOCKER: &str = "DOCKER";
 /// Chain for the operator's own rules, which Docker keeps. Exists since Docker 17.06.
 const DOCKER_USER: &str = "DOCKER-USER";
 /// Prefix of the chains in which Docker isolates its networks.
@@ -39,19 +49,9 @@ const RETURN: &str = "-j RETURN";
 const BETWEEN: &str = "MESOS-OVERLAY";
 const TO: &str = "MESOS-OVERLAY-TO";
 const OUTSIDE: &str = "MESOS-OVERLAY-OUT";
-
-/// Chain of this module with its desired rules.
-struct OwnChain {
-    name: &'static str,
-    rules: Vec<String>,
-}
-
-/// Position of a jump: in front of the rule with the index `before` of the chain.
-#[derive(Clone, Copy)]
-struct JumpPosition {
-    chain: &'static str,
-    before: usize,
-}
+const OTHERS: &str = "MESOS-OVERLAY-OTHERS";
+/// Chains of this module that FORWARD and DOCKER-USER can jump to.
+const OWN_JUMPS: [&str; 3] = [BETWEEN, OUTSIDE, OTHERS];
 
 /// Writes the chains that are needed and the jumps to them, and removes the others.
 pub(super) fn plan(
@@ -61,11 +61,24 @@ pub(super) fn plan(
     uplinks: &BTreeSet<String>,
     plan: &mut Plan,
 ) {
+    let table = Table {
+        name: TABLE,
+        family,
+        rules,
+    };
     let is_needed = desired.has_ranges(family) && !desired.devices.is_empty();
-    let between = is_needed.then(|| position_between(rules)).flatten();
-    let outside = (is_needed && !desired.mesos_bridges.is_empty())
-        .then(|| position_outside(rules))
+    let between = is_needed
+        .then(|| position_between(table, desired))
         .flatten();
+    let outside = (is_needed && !desired.mesos_bridges.is_empty())
+        .then(|| position_outside(table, desired, uplinks))
+        .flatten();
+    // The chain is the mark of a host whose forwarding this module turned on.
+    let is_closed = desired.closed.contains(&family) || rules.chain(TABLE, OTHERS).is_some();
+    let others = (is_needed && is_closed).then_some(JumpPosition {
+        chain: FORWARD,
+        place: Place::Last,
+    });
     let mut chains: Vec<OwnChain> = Vec::new();
     if between.is_some() {
         chains.extend(chains_between(desired));
@@ -73,13 +86,17 @@ pub(super) fn plan(
     if outside.is_some() {
         chains.push(chain_outside(desired, uplinks));
     }
-    write_chains(&chains, family, rules, plan);
-    place_jump(BETWEEN, between, family, rules, plan);
-    place_jump(OUTSIDE, outside, family, rules, plan);
+    if others.is_some() {
+        chains.push(chain_others(desired));
+    }
+    table.write_chains(&chains, plan);
+    table.place_jump(BETWEEN, between, plan);
+    table.place_jump(OUTSIDE, outside, plan);
+    table.place_jump(OTHERS, others, plan);
     if between.is_some() {
         remove_predecessor_returns(family, rules, plan);
     }
-    remove_stale_chains(&chains, family, rules, plan);
+    table.remove_stale_chains(&[BETWEEN, OUTSIDE, OTHERS, TO], &chains, plan);
 }
 
 /// Returns the chains that accept packets between the overlay devices.
@@ -116,129 +133,157 @@ fn chain_outside(desired: &FirewallDesired, uplinks: &BTreeSet<String>) -> OwnCh
     }
 }
 
-/// Rewrites the chains that differ. All chains are declared before the rules that jump to
-/// them.
-fn write_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut Plan) {
-    let differs = |own: &&OwnChain| {
-        rules
-            .chain(TABLE, own.name)
-            .is_none_or(|found| found.rules != own.rules)
+/// Returns the chain that drops what this host did not forward before this module turned
+/// forwarding on, and leaves the packets of the overlays to the rules behind it.
+fn chain_others(desired: &FirewallDesired) -> OwnChain {
+    let own = |option: &'static str| {
+        let devices = desired.devices.iter();
+        devices.map(move |name| format!("{option} {name} -j RETURN"))
     };
-    for own in chains.iter().filter(differs) {
-        plan.push_rule(family, TABLE, format!(":{} - [0:0]", own.name));
-    }
-    for own in chains.iter().filter(differs) {
-        for rule in &own.rules {
-            plan.push_rule(family, TABLE, format!("-A {} {rule}", own.name));
-        }
-    }
-}
-
-/// Flushes and deletes the own chains that are not needed.
-fn remove_stale_chains(chains: &[OwnChain], family: Family, rules: &Ruleset, plan: &mut Plan) {
-    let is_stale = |name: &&&str| {
-        rules.chain(TABLE, name).is_some() && !chains.iter().any(|own| own.name == **name)
-    };
-    let stale: Vec<&&str> = [BETWEEN, OUTSIDE, TO].iter().filter(is_stale).collect();
-    for verb in ["-F", "-X"] {
-        for name in &stale {
-            plan.push_rule(family, TABLE, format!("{verb} {name}"));
-        }
+    let mut rules: Vec<String> = own("-i").chain(own("-o")).collect();
+    rules.push("-j DROP".to_owned());
+    OwnChain {
+        name: OTHERS,
+        rules,
     }
 }
 
 /// Returns the position of the jump that lets the overlay devices reach each other; `None`
 /// if no rule keeps them from it.
-fn position_between(rules: &Ruleset) -> Option<JumpPosition> {
-    let forward = rules.rules(TABLE, FORWARD);
-    let user = rules.rules(TABLE, DOCKER_USER);
-    if forward
-        .iter()
-        .any(|rule| *rule == format!("-j {DOCKER_USER}"))
-    {
+fn position_between(table: Table<'_>, desired: &FirewallDesired) -> Option<JumpPosition> {
+    let packets = between_devices(desired);
+    let forward = Forward::new(table, desired, &packets);
+    let isolates = |rule: &str| rule.contains(&format!("-j {ISOLATION}"));
+    let to_user = format!("-j {DOCKER_USER}");
+    let user = forward.rules.iter().position(|rule| *rule == to_user);
+    // Of Docker's chains this one is the first, except for a moment while the engine starts.
+    let is_in_time = |user: &usize| {
+        forward
+            .first_drop(|rule| rule.contains(DOCKER))
+            .is_none_or(|drop| *user < drop)
+    };
+    if user.filter(is_in_time).is_some() {
+        let rules = table.chain(DOCKER_USER);
+        let before = rules
+            .iter()
+            .position(|rule| rule == RETURN || forward.drops(DOCKER_USER, rule));
         return Some(JumpPosition {
             chain: DOCKER_USER,
-            before: index_of_first(user, |rule| rule == RETURN || drops_everything(rule)),
+            place: Place::Before(before.unwrap_or(rules.len())),
         });
     }
-    let isolates = |rule: &str| rule.contains(&format!("-j {ISOLATION}"));
-    position_in_forward(rules, |rule| isolates(rule) || drops_everything(rule))
+    let isolation = forward.rules.iter().position(|rule| isolates(rule));
+    forward.position(isolation)
 }
 
 /// Returns the position of the jump that lets Mesos containers reach the outside; `None` if
 /// no rule keeps them from it.
-fn position_outside(rules: &Ruleset) -> Option<JumpPosition> {
-    position_in_forward(rules, drops_everything)
-}
-
-/// Returns the position in FORWARD in front of the first rule that `is_obstacle`, or the
-/// end if the chain drops by default.
-fn position_in_forward(
-    rules: &Ruleset,
-    is_obstacle: impl Fn(&str) -> bool,
+fn position_outside(
+    table: Table<'_>,
+    desired: &FirewallDesired,
+    uplinks: &BTreeSet<String>,
 ) -> Option<JumpPosition> {
-    let forward = rules.rules(TABLE, FORWARD);
-    let before = index_of_first(forward, is_obstacle);
-    let drops_by_default = rules
-        .chain(TABLE, FORWARD)
-        .is_some_and(|chain| chain.policy == "DROP");
-    (before < forward.len() || drops_by_default).then_some(JumpPosition {
-        chain: FORWARD,
-        before,
-    })
+    let mut packets = Vec::new();
+    for bridge in &desired.mesos_bridges {
+        let uplinks = uplinks.difference(&desired.devices);
+        packets.extend(uplinks.map(|uplink| (bridge.as_str(), uplink.as_str())));
+    }
+    if packets.is_empty() {
+        // Without a route to the outside it is not known where packets leave.
+        let bridges = desired.mesos_bridges.iter();
+        packets.extend(bridges.map(|bridge| (bridge.as_str(), "")));
+    }
+    Forward::new(table, desired, &packets).position(None)
 }
 
-/// Tells if a rule drops or rejects every packet that reaches it.
-fn drops_everything(rule: &str) -> bool {
-    ["-j DROP", "-j REJECT"]
-        .iter()
-        .any(|target| rule.starts_with(target))
+/// Returns the pairs of devices between which overlay packets are forwarded: to and from the VTEP,
+/// or between the bridges.
+pub(super) fn between_devices(desired: &FirewallDesired) -> Vec<(&str, &str)> {
+    let is_bridge = |name: &&String| name.starts_with(['m', 'd']) && name[1..].starts_with('-');
+    let devices = desired.devices.iter();
+    let vtep = devices.clone().find(|name| !is_bridge(name));
+    let hub = vtep.or(desired.devices.first());
+    let pairs = hub.into_iter().flat_map(|hub| {
+        let others = desired.devices.iter().filter(move |name| *name != hub);
+        others.flat_map(move |name| [(hub.as_str(), name.as_str()), (name.as_str(), hub.as_str())])
+    });
+    pairs.collect()
 }
 
-/// Returns the index of the first rule that satisfies the predicate, or the number of rules.
-fn index_of_first(rules: &[String], predicate: impl Fn(&str) -> bool) -> usize {
-    rules
-        .iter()
-        .position(|rule| predicate(rule))
-        .unwrap_or(rules.len())
+/// The chain FORWARD, and packets that should pass it.
+struct Forward<'a> {
+    rules: &'a [String],
+    table: Table<'a>,
+    packets: &'a [(&'a str, &'a str)],
+    ranges: Vec<IpNet>,
+    devices: Vec<&'a str>,
 }
 
-/// Makes sure that there is exactly one jump to a chain, at or in front of `position`;
-/// without a position, none.
-fn place_jump(
-    to: &str,
-    position: Option<JumpPosition>,
-    family: Family,
-    rules: &Ruleset,
-    plan: &mut Plan,
-) {
-    let jump = format!("-m comment --comment mesos-overlay -j {to}");
-    let mut found = Vec::new();
-    for (name, chain) in rules.chains(TABLE) {
-        let indexes = chain
+impl<'a> Forward<'a> {
+    fn new(
+        table: Table<'a>,
+        desired: &'a FirewallDesired,
+        packets: &'a [(&'a str, &'a str)],
+    ) -> Forward<'a> {
+        Forward {
+            rules: table.rules.rules(TABLE, FORWARD),
+            table,
+            packets,
+            ranges: desired.ranges(table.family).copied().collect(),
+            devices: desired.devices.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// Tells if a rule of a chain drops some of the packets, itself or in the chains that it jumps
+    /// to. Jumps of this module drop nothing.
+    fn drops(&self, chain: &str, rule: &str) -> bool {
+        if OWN_JUMPS.iter().any(|to| *rule == jump(to)) {
+            return false;
+        }
+        self.packets.iter().any(|(from, to)| {
+            let packet = Packet {
+                from,
+                to,
+                udp_port: None,
+                ranges: &self.ranges,
+                devices: &self.devices,
+            };
+            let judged = |chain: &str| -> Vec<Judged> {
+                let rules = self.table.chain(chain).iter();
+                rules.map(|rule| judge_iptables(rule, &packet)).collect()
+            };
+            let fate = fate::of_rule(chain, judge_iptables(rule, &packet), &judged);
+            matches!(fate, Fate::Dropped { .. })
+        })
+    }
+
+    /// Returns the index of the first rule that drops some of the packets, except those to ignore.
+    fn first_drop(&self, is_ignored: impl Fn(&str) -> bool) -> Option<usize> {
+        let mut rules = self.rules.iter();
+        rules.position(|rule| !is_ignored(rule) && self.drops(FORWARD, rule))
+    }
+
+    /// Returns the position in front of the first rule that drops some of the packets, and in front
+    /// of `obstacle`, or the end if the chain drops by default; `None`: nothing drops them.
+    fn position(&self, obstacle: Option<usize>) -> Option<JumpPosition> {
+        let drops_by_default = self
+            .table
             .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, rule)| **rule == jump);
-        found.extend(indexes.map(|(index, _)| (name.as_str(), index)));
-    }
-    if let ([(chain, index)], Some(position)) = (&found[..], position)
-        && *chain == position.chain
-        && *index < position.before
-    {
-        return;
-    }
-    for (chain, _) in &found {
-        plan.push_rule(family, TABLE, format!("-D {chain} {jump}"));
-    }
-    if let Some(JumpPosition { chain, before }) = position {
-        // The jumps deleted above do not count any more, and iptables counts from 1.
-        let deleted = found
-            .iter()
-            .filter(|(name, index)| *name == chain && *index < before)
-            .count();
-        let number = before - deleted + 1;
-        plan.push_rule(family, TABLE, format!("-I {chain} {number} {jump}"));
+            .chain(TABLE, FORWARD)
+            .is_some_and(|chain| chain.policy == "DROP");
+        let obstacle = obstacle.into_iter().chain(self.first_drop(|_| false)).min();
+        // A jump behind the one to the last chain would be moved each time.
+        let last = self.rules.iter().position(|rule| *rule == jump(OTHERS));
+        let end = last.unwrap_or(self.rules.len());
+        let before = match (obstacle, drops_by_default) {
+            (Some(obstacle), _) => obstacle.min(end),
+            (None, true) => end,
+            (None, false) => return None,
+        };
+        Some(JumpPosition {
+            chain: FORWARD,
+            place: Place::Before(before),
+        })
     }
 }
 

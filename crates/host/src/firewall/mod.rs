@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::{Desired, Firewall as Choice};
+use overlay_core::util::family::Family;
 
 use crate::failures::Failures;
 use crate::operation::Operation;
@@ -31,13 +32,20 @@ use tools::Tools;
 
 mod attempt;
 mod command;
+mod conntrack;
 mod desired;
+mod fate;
 mod filter;
+mod flows;
 mod nat;
 mod netfilter;
+mod nft_rules;
 mod nftables;
 mod op;
+mod others;
+mod own_chains;
 mod plan;
+mod raw;
 mod ruleset;
 mod sets;
 #[cfg(test)]
@@ -59,6 +67,10 @@ pub(super) struct Firewall {
     in_sync: Option<InSync>,
     /// Operations of the last reconciliation if it did not succeed.
     failed: Vec<Op>,
+    /// Other firewalls that dropped packets of the overlays in the last comparison.
+    obstacles: Vec<Fault>,
+    /// Families whose forwarding this module turned on.
+    closed: BTreeSet<Family>,
 }
 
 /// A state of the firewall that is known to be as desired.
@@ -80,14 +92,20 @@ struct Fingerprint {
 }
 
 impl Firewall {
-    /// Makes the firewall match `desired` as far as possible. Returns the number of
-    /// operations.
-    pub(super) fn reconcile(&mut self, desired: &Desired, failures: &mut Failures<'_>) -> usize {
+    /// Makes the firewall match `desired` as far as possible. `opened` are the families whose
+    /// forwarding is off and will be turned on. Returns the number of operations.
+    pub(super) fn reconcile(
+        &mut self,
+        desired: &Desired,
+        opened: &BTreeSet<Family>,
+        failures: &mut Failures<'_>,
+    ) -> usize {
         if desired.firewall == Choice::None {
             return 0;
         }
         let choice = desired.firewall;
-        let desired = FirewallDesired::from_host(desired);
+        self.closed.extend(opened);
+        let desired = self.desired(desired);
         let mut operations = 0;
         for number in 1..=ATTEMPTS {
             progress::step("read the state of the firewall");
@@ -100,18 +118,21 @@ impl Firewall {
             let mut attempt = Attempt::new(&desired, choice, &tools);
             let plan = attempt.plan();
             attempt.apply(&plan);
-            let faults = attempt.faults;
-            let count = plan.ops.len();
-            if count > 0 {
+            self.obstacles = std::mem::take(&mut attempt.obstacles);
+            let (faults, done) = (attempt.faults, attempt.done);
+            if let Some(nat) = plan.nat.as_ref().filter(|_| faults.is_empty()) {
+                forget_flows(nat);
+            }
+            if !plan.ops.is_empty() {
                 log::info!(
-                    "configured the firewall: {count} operations in {:.0?}, {} failed",
+                    "configured the firewall: {done} operations in {:.0?}, {} failed",
                     start.elapsed(),
                     faults.len()
                 );
             }
-            operations += count;
+            operations += done;
             let has_succeeded = faults.is_empty();
-            let is_in_sync = has_succeeded && count == 0;
+            let is_in_sync = has_succeeded && plan.ops.is_empty();
             self.record_in_sync(fingerprint.filter(|_| is_in_sync), start, &tools);
             self.failed = if has_succeeded { Vec::new() } else { plan.ops };
             if has_succeeded || number == ATTEMPTS {
@@ -119,20 +140,32 @@ impl Firewall {
                 break;
             }
         }
+        report(self.obstacles.clone(), failures);
         operations
+    }
+
+    /// Returns the desired content of the firewall.
+    fn desired(&self, desired: &Desired) -> FirewallDesired {
+        FirewallDesired {
+            closed: self.closed.clone(),
+            ..FirewallDesired::from_host(desired)
+        }
     }
 
     /// Returns the operations of a reconciliation without applying them.
     pub(super) fn preview(
         &mut self,
         desired: &Desired,
+        opened: &BTreeSet<Family>,
         failures: &mut Failures<'_>,
     ) -> Vec<Operation> {
         let (choice, tools) = (desired.firewall, self.tools(Instant::now()));
-        let desired = FirewallDesired::from_host(desired);
+        self.closed.extend(opened);
+        let desired = self.desired(desired);
         let mut attempt = Attempt::new(&desired, choice, &tools);
         let plan = attempt.plan();
         report(attempt.faults, failures);
+        report(attempt.obstacles, failures);
         plan.ops.iter().map(Operation::from).collect()
     }
 
@@ -148,7 +181,7 @@ impl Firewall {
             return false;
         }
         let choice = desired.firewall;
-        let desired = FirewallDesired::from_host(desired);
+        let desired = self.desired(desired);
         progress::step("read the state of the firewall");
         let fingerprint = Fingerprint::take(&desired, choice);
         if self.is_in_sync(fingerprint.as_ref()) {
@@ -160,7 +193,7 @@ impl Firewall {
         let plan = attempt.plan();
         let is_in_sync = attempt.faults.is_empty() && plan.ops.is_empty();
         self.record_in_sync(fingerprint.filter(|_| is_in_sync), start, &tools);
-        self.has_new(&plan.ops)
+        self.has_new(&plan.ops) || attempt.obstacles != self.obstacles
     }
 
     /// Tells if some of these operations did not fail in the last reconciliation.
@@ -207,6 +240,20 @@ impl Fingerprint {
             sets: netfilter::sets(&netfilter, sets::names()).ok()?,
             uplinks: netfilter::uplinks().ok()?,
         })
+    }
+}
+
+/// Deletes the tracked connections that began under other rules of masquerading.
+fn forget_flows(nat: &flows::Change) {
+    match conntrack::delete_stale(nat) {
+        Ok(0) => {}
+        Ok(count) => log::info!(
+            "deleted {count} connections that the kernel tracked under other rules of masquerading"
+        ),
+        Err(error) => log::warn!(
+            "cannot delete the connections that the kernel tracks under other rules of masquerading: {error}; \
+             they keep their source addresses until they pause for some minutes"
+        ),
     }
 }
 

@@ -8,7 +8,7 @@ use super::desired::{FirewallDesired, set_name};
 use super::op::Plan;
 use super::ruleset::Ruleset;
 
-const TABLE: &str = "nat";
+pub(super) const TABLE: &str = "nat";
 const CHAIN: &str = "POSTROUTING";
 
 /// Returns the rule for packets of one overlay.
@@ -23,14 +23,14 @@ fn rule_suffix(family: Family) -> String {
 
 /// Returns our rules. A rule that exists twice is returned twice.
 pub(super) fn own_rules(family: Family, rules: &Ruleset) -> impl Iterator<Item = &String> {
-    let suffix = rule_suffix(family);
-    let is_own = move |rule: &&String| {
-        let source = rule
-            .strip_suffix(&suffix)
-            .and_then(|rest| rest.strip_prefix("-s "));
-        source.is_some_and(|source| source.parse::<IpNet>().is_ok())
-    };
+    let is_own = move |rule: &&String| source(rule, family).is_some();
     rules.rules(TABLE, CHAIN).iter().filter(is_own)
+}
+
+/// Returns the overlay of a rule of ours; `None`: the rule is not ours.
+pub(super) fn source(rule: &str, family: Family) -> Option<IpNet> {
+    let rest = rule.strip_suffix(&rule_suffix(family))?;
+    rest.strip_prefix("-s ")?.parse().ok()
 }
 
 /// Adds missing rules and removes superfluous ones.

@@ -12,6 +12,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_indextoname;
 
 use crate::kernel::raw::{self, Attributes, Request, Socket, find};
@@ -55,7 +56,7 @@ impl Netfilter {
             SUBSYSTEM_NFTABLES << 8 | GET_GENERATION,
             Attributes::default(),
         );
-        self.query(kind, Request::Single, &none, |attributes| {
+        self.query(kind, Request::Single, 0, &none, |attributes| {
             let id = find(attributes, GENERATION_ID);
             generation = id.and_then(|id| Some(u32::from_be_bytes(id.try_into().ok()?)));
         })
@@ -70,7 +71,7 @@ impl Netfilter {
             .with_text(IPSET_NAME, name);
         let kind = SUBSYSTEM_IPSET << 8 | IPSET_LIST;
         let mut set = None;
-        let found = self.query(kind, Request::Dump, &query, |attributes| {
+        let found = self.query(kind, Request::Dump, 0, &query, |attributes| {
             read_set(attributes, set.get_or_insert_default())
         });
         match found {
@@ -81,15 +82,18 @@ impl Netfilter {
         }
     }
 
-    /// Sends a request and calls `take` with the attributes of each answer.
-    fn query(
+    /// Sends a request and calls `take` with the attributes of each answer. `family` is an address
+    /// family, or 0 for all.
+    pub(super) fn query(
         &self,
         kind: u16,
         request: Request,
+        family: u8,
         attributes: &Attributes,
         mut take: impl FnMut(&[u8]),
     ) -> io::Result<()> {
-        let payload = [&[0; HEADER], attributes.bytes()].concat();
+        let header: [u8; HEADER] = [family, 0, 0, 0];
+        let payload = [&header, attributes.bytes()].concat();
         self.0.ask(kind, request, &payload, |payload| {
             take(payload.get(HEADER..).unwrap_or_default());
         })
@@ -193,6 +197,17 @@ fn route_device(socket: &Socket, address: IpAddr) -> Option<String> {
             _ => None,
         })?;
     if_indextoname(index).ok()?.into_string().ok()
+}
+
+/// Returns the device that has an address.
+pub(super) fn device_of(address: Ipv4Addr) -> Option<String> {
+    let found = getifaddrs().ok()?.find(|found| {
+        let own = found
+            .address
+            .and_then(|own| Some(own.as_sockaddr_in()?.ip()));
+        own == Some(address)
+    });
+    Some(found?.interface_name)
 }
 
 /// Reads the sets of these names that exist.

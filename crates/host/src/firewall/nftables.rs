@@ -121,6 +121,12 @@ impl Table {
         Some(())
     }
 
+    /// Returns the ranges of the overlays: the elements of all sets.
+    pub(super) fn elements(&self) -> BTreeSet<IpNet> {
+        let elements = self.sets.values().flat_map(|set| &set.elements);
+        elements.copied().collect()
+    }
+
     /// Returns the nft commands that create this table or replace the existing one. nft
     /// runs them in one transaction.
     pub(super) fn script(&self) -> String {

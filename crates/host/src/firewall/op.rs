@@ -10,10 +10,14 @@ use ipnet::IpNet;
 use overlay_core::util::family::Family;
 
 use super::desired::set_name;
-use super::nftables;
+use super::nft_rules::NftTable;
 use super::ruleset::Ruleset;
+use super::{flows, nftables};
 use crate::operation::{Operation, Tense, Verb};
 use crate::reconcile::Scope;
+
+/// Table of iptables that packets pass first.
+pub(super) const RAW: &str = "raw";
 
 /// Kernel interface that the masquerading rules are written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub(super) enum NatBackend {
 }
 
 /// Content of the host's firewall.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Observed {
     /// Rules of iptables and ip6tables. A family is missing if its tool is not
     /// installed or its rules cannot be read.
@@ -34,6 +38,21 @@ pub(super) struct Observed {
     pub table: Option<nftables::Table>,
     /// Devices of the routes to the outside.
     pub uplinks: BTreeSet<String>,
+    /// Device that has this agent's address; `None`: not known.
+    pub underlay: Option<String>,
+    /// Other firewalls.
+    pub others: Others,
+}
+
+/// Content of the host's other firewalls.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Others {
+    /// Rules of the iptables variant that is not in use.
+    pub rules: BTreeMap<Family, Ruleset>,
+    /// Set if that variant is the legacy one.
+    pub is_legacy: bool,
+    /// Tables of nftables with a chain at the hooks `forward` or `input`.
+    pub tables: Vec<NftTable>,
 }
 
 /// An ipset.
@@ -73,8 +92,21 @@ impl Membership {
 pub(super) struct Plan {
     /// Operations, in the order in which they are applied.
     pub ops: Vec<Op>,
-    /// Obstacles that the operator has to remove.
+    /// Obstacles to what the operations do, which the operator has to remove.
     pub problems: Vec<Problem>,
+    /// Other firewalls that drop packets of the overlays, whatever the operations do.
+    pub obstacles: Vec<Obstacle>,
+    /// Change of masquerading that the operations make; `None`: they make none.
+    pub nat: Option<flows::Change>,
+}
+
+/// Another firewall of the host that drops packets of the overlays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    /// Firewall or table.
+    pub object: String,
+    /// Rule and remedy.
+    pub sentence: String,
 }
 
 /// An obstacle to the masquerading of one family.
@@ -131,6 +163,8 @@ impl Op {
     /// Returns what does not work if this operation fails.
     pub(super) fn scope(&self) -> Scope<'static> {
         match self {
+            // Without these rules containers of one engine are cut off, and only of some releases.
+            Op::Rule { table: RAW, .. } => Scope::Host,
             Op::WriteSet { family, .. } | Op::Rule { family, .. } => family_scope(*family),
             Op::WriteTable(_) => Scope::Overlays,
             Op::DestroySet(_) | Op::DeleteTable => Scope::Host,

@@ -10,11 +10,14 @@ use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::op::{NatBackend, Observed, Op, Plan};
-use super::{filter, nat, nftables, sets};
+use super::{conntrack, filter, nat, nftables, others, raw, sets};
 
 /// Returns the operations that make `observed` match `desired`.
 pub(super) fn plan(desired: &FirewallDesired, backend: NatBackend, observed: &Observed) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        obstacles: others::obstacles(desired, observed),
+        ..Plan::default()
+    };
     // The backend that is not used is cleaned up like one of which nothing is desired.
     let nothing = FirewallDesired::default();
     let (in_iptables, in_nftables) = match backend {
@@ -34,11 +37,13 @@ pub(super) fn plan(desired: &FirewallDesired, backend: NatBackend, observed: &Ob
                 nat::plan(in_iptables, family, rules, &mut plan);
             }
             filter::plan(desired, family, rules, &observed.uplinks, &mut plan);
+            raw::plan(desired, family, rules, &mut plan);
         }
         sets::plan_destroy(in_iptables, family, observed, &mut plan);
     }
     if table.is_none() && has_wrong_table {
         plan.ops.push(Op::DeleteTable);
     }
+    plan.nat = conntrack::change(&plan.ops, desired, observed);
     plan
 }

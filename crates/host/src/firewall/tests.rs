@@ -7,13 +7,13 @@ use overlay_core::host_api::desired::{Bridge, Desired, Overlay, Vtep};
 use overlay_core::util::family::Family;
 
 use super::desired::{FirewallDesired, set_name};
-use super::op::{IpSet, Membership, NatBackend, Observed, Op, Plan, SetWrite};
-use super::plan::plan;
+use super::op::{IpSet, Membership, NatBackend, Observed, Op, Plan, RAW, SetWrite};
 use super::ruleset::Ruleset;
 use super::{nftables, sets};
 
 mod families;
 mod fingerprint;
+mod forwarding;
 
 /// The rules of a host that was just installed.
 const FRESH: &str = "\
@@ -100,6 +100,14 @@ fn with_set(mut observed: Observed, set: IpSet) -> Observed {
     observed
 }
 
+/// Returns the plan without the operations on the table `raw`, which have tests of their own.
+fn plan(desired: &FirewallDesired, backend: NatBackend, observed: &Observed) -> Plan {
+    let mut plan = super::plan::plan(desired, backend, observed);
+    let is_raw = |op: &Op| matches!(op, Op::Rule { table: RAW, .. });
+    plan.ops.retain(|op| !is_raw(op));
+    plan
+}
+
 fn lines(plan: &Plan) -> Vec<String> {
     plan.ops.iter().map(ToString::to_string).collect()
 }
@@ -107,7 +115,7 @@ fn lines(plan: &Plan) -> Vec<String> {
 /// Returns the planned lines of one table, for `iptables-restore`.
 fn changes(desired: &FirewallDesired, rules: &str, of: &str) -> Vec<String> {
     let observed = with_set(host(rules), desired_set());
-    let plan = plan(desired, NatBackend::Iptables, &observed);
+    let plan = super::plan::plan(desired, NatBackend::Iptables, &observed);
     let lines = plan.ops.into_iter().filter_map(|op| match op {
         Op::Rule { table, line, .. } if table == of => Some(line),
         _ => None,

@@ -4,10 +4,10 @@ use overlay_core::host_api::desired;
 use overlay_core::util::family::Family;
 
 use super::command::Tool;
-use super::nftables;
-use super::op::{NatBackend, Op};
+use super::nft_rules::{self, NftTable};
+use super::op::{NatBackend, Op, Others, RAW};
 use super::ruleset::Ruleset;
-use super::sets;
+use super::{nftables, sets};
 
 /// Installed tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) struct Tools {
     /// Set if iptables writes to the legacy tables of the kernel. Their changes do not
     /// change the generation of nf_tables.
     pub is_legacy: bool,
+    /// Programs that print the rules of the variant of iptables that is not in use.
+    other_save: [Option<Tool>; 2],
     /// Set if `iptables-restore` can wait for the lock (`-w`, since 1.6.2).
     supports_wait: bool,
     ipset: Option<Tool>,
@@ -52,6 +54,11 @@ impl Tools {
                 xtables("iptables-save", "iptables-restore"),
                 xtables("ip6tables-save", "ip6tables-restore"),
             ]);
+            tools.other_save = match tools.is_legacy {
+                true => ["iptables-nft-save", "ip6tables-nft-save"],
+                false => ["iptables-legacy-save", "ip6tables-legacy-save"],
+            }
+            .map(Tool::find);
         }
         tools
     }
@@ -107,6 +114,35 @@ impl Tools {
     pub(super) fn rules(&self, family: Family) -> Option<Result<Ruleset, String>> {
         let text = self.xtables(family)?.save.run(&[], "");
         Some(text.map(|text| Ruleset::parse(&text)))
+    }
+
+    /// Reads the host's other firewalls. What cannot be read is left out.
+    pub(super) fn others(&self) -> Others {
+        let mut others = Others {
+            is_legacy: !self.is_legacy,
+            ..Others::default()
+        };
+        for (family, save) in Family::BOTH.into_iter().zip(&self.other_save) {
+            // The program of the legacy variant has the kernel load its tables.
+            if let Some(save) = save
+                && (self.is_legacy || has_legacy_tables(family))
+                && let Ok(text) = save.run(&[], "")
+            {
+                others.rules.insert(family, Ruleset::parse(&text));
+            }
+        }
+        let chains = self
+            .nft
+            .as_ref()
+            .map(|nft| (nft, nft.run(&["-j", "list", "chains"], "")));
+        if let Some((nft, Ok(chains))) = chains {
+            for (family, name) in nft_rules::tables_that_filter(&chains) {
+                let text = nft.run(&["-j", "list", "table", &family, &name], "");
+                let table = text.map(|text| NftTable::parse(&family, &name, &text));
+                others.tables.extend(table.ok());
+            }
+        }
+        others
     }
 
     /// Reads our nftables table; `None` if there is none.
@@ -187,9 +223,24 @@ impl Tools {
     }
 }
 
-/// Tells if two consecutive operations are applied by one call of a tool.
+/// Tells if two consecutive operations are applied by one call of a tool. The table `raw` has a
+/// call of its own, because not every kernel has it.
 pub(super) fn same_transaction(a: &Op, b: &Op) -> bool {
-    matches!((a, b), (Op::Rule { family: a, .. }, Op::Rule { family: b, .. }) if a == b)
+    let call = |op: &Op| match op {
+        Op::Rule { family, table, .. } => Some((*family, *table == RAW)),
+        _ => None,
+    };
+    call(a).is_some() && call(a) == call(b)
+}
+
+/// Tells if the kernel has legacy tables of a family. (`/proc/net` is that of the process's first
+/// thread.)
+fn has_legacy_tables(family: Family) -> bool {
+    let path = family.pick(
+        "/proc/thread-self/net/ip_tables_names",
+        "/proc/thread-self/net/ip6_tables_names",
+    );
+    std::fs::read_to_string(path).is_ok_and(|names| names.lines().any(|name| name == "filter"))
 }
 
 /// Tells if a version of `iptables-restore` knows `-w`. Earlier versions reject the option;
@@ -255,6 +306,7 @@ mod tests {
         Tools {
             xtables: Some(xtables),
             is_legacy: false,
+            other_save: [None, None],
             supports_wait: true,
             ipset,
             nft,

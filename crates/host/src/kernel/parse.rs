@@ -16,7 +16,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 use overlay_core::host_api::desired::Mac;
 
 use super::raw;
-use crate::reconcile::observed::{DeviceKind, Route, Rule};
+use crate::reconcile::observed::{DeviceKind, Route, Rule, Tunnel};
 
 /// Bit of a neighbour's state: it never expires (`NUD_PERMANENT`). `dcos-net` combines it with
 /// another one in its FDB entries.
@@ -65,6 +65,46 @@ pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
         // The kernel names no kind of hardware.
         None => DeviceKind::Other("hardware".to_owned()),
     }
+}
+
+/// Returns the options of a VXLAN device; the default ones of another device.
+pub(super) fn tunnel(message: &LinkMessage) -> Tunnel {
+    let mut tunnel = Tunnel::default();
+    for attribute in &message.attributes {
+        let LinkAttribute::LinkInfo(infos) = attribute else {
+            continue;
+        };
+        for info in infos {
+            if let LinkInfo::Data(InfoData::Vxlan(options)) = info {
+                options
+                    .iter()
+                    .for_each(|option| add_option(option, &mut tunnel));
+            }
+        }
+    }
+    tunnel
+}
+
+fn add_option(option: &InfoVxlan, tunnel: &mut Tunnel) {
+    let other = match option {
+        InfoVxlan::Local(ip) => return tunnel.local = Some((*ip).into()),
+        InfoVxlan::Local6(ip) => return tunnel.local = Some((*ip).into()),
+        InfoVxlan::Link(index) => return tunnel.link = Some(*index),
+        InfoVxlan::Ttl(ttl) => return tunnel.ttl = *ttl,
+        InfoVxlan::Tos(tos) => return tunnel.tos = *tos,
+        InfoVxlan::Group(_) | InfoVxlan::Group6(_) => "remote",
+        InfoVxlan::Limit(1..) => "maxaddress",
+        InfoVxlan::Proxy(true) => "proxy",
+        InfoVxlan::Rsc(true) => "rsc",
+        InfoVxlan::RemCsumTX(true) => "remcsumtx",
+        InfoVxlan::RemCsumRX(true) => "remcsumrx",
+        InfoVxlan::Gbp => "gbp",
+        InfoVxlan::Gpe => "gpe",
+        InfoVxlan::Vnifilter(true) => "vnifilter",
+        InfoVxlan::TtlInheritFlag | InfoVxlan::TtlInherit(1..) => "ttl inherit",
+        _ => return,
+    };
+    tunnel.others.insert(other);
 }
 
 /// Parses an address with its prefix length.

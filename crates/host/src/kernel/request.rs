@@ -1,13 +1,15 @@
 //! Requests to the kernel for the operations of a plan.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{InfoKind, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkMessage,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -44,6 +46,8 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::AddBridge(name, mac) => (M::NewLink(new_bridge(name, *mac)), ADD),
         Op::RemoveDevice(name) => (M::DelLink(link_named(name)), 0),
         Op::SetDevice(_, change) => (M::NewLink(device_change(index, *change)), 0),
+        Op::AttachPort(_, port) => (M::NewLink(attached(port.index, index)), 0),
+        Op::SetHairpin(_, port) => (M::NewLink(with_hairpin(port.index)), 0),
         Op::AddAddress(_, net) => (M::NewAddress(address(index, *net)), SET),
         Op::RemoveAddress(_, net) => (M::DelAddress(address(index, *net)), 0),
         Op::SetNeighbour(_, ip, mac) => (M::NewNeighbour(neighbour(index, *ip, Some(*mac))), SET),
@@ -81,6 +85,8 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::SetTxChecksum(..)
         | Op::SkipDad(_)
         | Op::EnableForwarding(_)
+        | Op::EnableDeviceForwarding(..)
+        | Op::EnableIpv6(_)
         | Op::WriteCni { .. }
         | Op::RemoveCni { .. } => {
             return None;
@@ -103,6 +109,10 @@ fn new_device(device: &NewDevice) -> LinkMessage {
         .learning(false)
         .address(device.mac.0.to_vec())
         .up();
+    let link = match device.local {
+        Some(local) => link.local(local),
+        None => link,
+    };
     match device.mtu {
         Some(mtu) => link.mtu(mtu).build(),
         None => link.build(),
@@ -114,15 +124,32 @@ fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
     LinkBridge::new(name).address(mac.0.to_vec()).build()
 }
 
+/// Returns the message that attaches a device to a bridge.
+fn attached(index: u32, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).controller(bridge).build()
+}
+
+/// Returns the message that lets a port of a bridge send packets back to where they came from.
+fn with_hairpin(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+            true,
+        )]))
+        .build()
+}
+
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
     let link = LinkUnspec::new_with_index(index);
+    let vxlan =
+        || LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index);
     match change {
-        DeviceChange::NoLearning => {
-            LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan)
-                .index(index)
-                .learning(false)
-                .build()
-        }
+        DeviceChange::NoLearning => vxlan().learning(false).build(),
+        DeviceChange::Local(local) => vxlan()
+            .local(local.unwrap_or(Ipv4Addr::UNSPECIFIED))
+            .build(),
+        DeviceChange::DefaultTtl => vxlan().ttl(0).build(),
+        DeviceChange::NoTos => vxlan().tos(0).build(),
         DeviceChange::Mac(mac) => link.address(mac.0.to_vec()).build(),
         DeviceChange::Mtu(mtu) => link.mtu(mtu).build(),
         DeviceChange::Up => link.up().build(),

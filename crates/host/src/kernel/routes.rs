@@ -9,8 +9,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use nix::errno::Errno;
 use rtnetlink::LinkUnspec;
 
+use super::links::{FAMILIES, is_ours, link, name};
 use super::netlink::{Error, Netlink};
-use super::observe::{FAMILIES, is_ours, link, name};
 use super::parse;
 use crate::reconcile::MAIN_TABLE;
 use crate::reconcile::observed::{ForeignRoute, Route};

@@ -10,6 +10,8 @@ use serde_json::json;
 use testkit::engine::{DockerHost, EngineKeeper, FakeEngine, HungEngine, network};
 use testkit::host::{eventually, net};
 
+mod stopped;
+
 /// Time limit of a repair, and timeout of the fake engine's calls.
 const REPAIR: Duration = Duration::from_secs(2);
 
@@ -24,8 +26,14 @@ fn network_is_created_once() {
     let made = host.network("dcos").unwrap();
     assert_eq!(made["Driver"], "bridge");
     assert_eq!(made["EnableIPv6"], true);
+    let mut options = made["Options"].clone();
+    // Since release 28.2.
+    let trusted = "com.docker.network.bridge.trusted_host_interfaces";
+    if let Some(trusted) = options.as_object_mut().unwrap().remove(trusted) {
+        assert_eq!(trusted, "vtep1024:m-dcos");
+    }
     assert_eq!(
-        made["Options"],
+        options,
         json!({
             "com.docker.network.bridge.enable_ip_masquerade": "false",
             "com.docker.network.bridge.name": "d-dcos",

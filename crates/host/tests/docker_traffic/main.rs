@@ -10,6 +10,9 @@ use overlay_core::host_api::engine::Network;
 use testkit::engine::{DockerHost, EngineKeeper, network};
 use testkit::host::{Host, PATIENCE, eventually, peer};
 
+mod later_releases;
+mod unpublished;
+
 /// A host with an engine, a Docker container `web` and a Mesos container.
 struct Agent {
     /// Keeps the engine's networks.

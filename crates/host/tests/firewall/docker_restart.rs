@@ -48,7 +48,8 @@ impl Engine<'_> {
             "172.31.0.1/24".to_owned(),
         ];
         host.run(move || {
-            let mut command = Command::new("dockerd");
+            let release = testbed::docker::Release::selected().unwrap();
+            let mut command = release.command("dockerd").unwrap();
             command
                 .args(arguments)
                 .stdout(Stdio::null())

@@ -79,6 +79,8 @@ fn is_empty_table(line: &str) -> bool {
     [
         "table ip nat",
         "table ip6 nat",
+        "table ip raw",
+        "table ip6 raw",
         "table ip filter",
         "table ip6 filter",
         "chain ",

@@ -107,7 +107,7 @@ fn multi_call_binary(variant: &str) -> Option<PathBuf> {
 }
 
 /// Checks that legacy iptables works here; the error is the reason.
-fn check_legacy() -> Result<(), String> {
+pub fn check_legacy() -> Result<(), String> {
     if multi_call_binary("nft").is_none() || multi_call_binary("legacy").is_none() {
         return Err("this machine does not have both variants of iptables".to_owned());
     }

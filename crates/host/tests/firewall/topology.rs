@@ -2,7 +2,7 @@
 //! outside.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -13,7 +13,8 @@ use testkit::host::{Host, PATIENCE, ip, net, peer};
 
 use crate::tool_set::ToolSet;
 
-/// UDP port of the servers that answer with the client's address.
+/// UDP port of the servers that answer with the client's address, and TCP port of the servers that
+/// accept connections.
 const PORT: u16 = 7;
 
 /// Addresses of the first host on its uplink.
@@ -56,10 +57,19 @@ impl Topology {
             peer,
             peer_host,
         };
+        // As an operator does who wants the host to forward other packets, too.
+        topology.forward_before("1");
         topology.attach_containers();
         topology.connect_hosts();
         topology.start_servers();
         topology
+    }
+
+    /// Turns forwarding on (`1`) or off (`0`) on the first host, as it is before the module comes.
+    pub fn forward_before(&self, value: &str) {
+        self.host.command(&format!(
+            "sysctl -qw net.ipv4.ip_forward={value} net.ipv6.conf.all.forwarding={value}"
+        ));
     }
 
     fn attach_containers(&self) {
@@ -265,9 +275,12 @@ pub fn attach(host: &Host, bridge: &str, container: &Host, own: [&str; 2], gatew
     }
 }
 
-/// Starts a server that answers each packet with the source address of the packet.
+/// Starts a server that answers each packet with the source address of the packet, and one that
+/// accepts TCP connections.
 fn serve(host: &Host, address: IpAddr) {
     host.run(move || {
+        let listener = TcpListener::bind((address, PORT)).unwrap();
+        thread::spawn(move || listener.incoming().for_each(drop));
         let socket = UdpSocket::bind((address, PORT)).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         thread::spawn(move || {
@@ -286,6 +299,16 @@ fn serve(host: &Host, address: IpAddr) {
 fn query(client: &Host, server: IpAddr, timeout: Duration) -> io::Result<String> {
     static PORTS: AtomicU16 = AtomicU16::new(10_000);
     let port = PORTS.fetch_add(1, Ordering::Relaxed);
+    query_from(client, port, server, timeout)
+}
+
+/// Sends one packet from a port; returns the source address that the server saw.
+pub fn query_from(
+    client: &Host,
+    port: u16,
+    server: IpAddr,
+    timeout: Duration,
+) -> io::Result<String> {
     client.run(move || {
         let any: IpAddr = if server.is_ipv4() {
             ip("0.0.0.0")
@@ -321,4 +344,10 @@ pub fn seen(client: &Host, server: &str) -> String {
 /// exchanged packets before.
 pub fn is_cut_off(client: &Host, server: &str) -> bool {
     query(client, ip(server), Duration::from_millis(300)).is_err()
+}
+
+/// Tells if a TCP connection can be opened within a second.
+pub fn connects(client: &Host, server: &str) -> bool {
+    let server = SocketAddr::from((ip(server), PORT));
+    client.run(move || TcpStream::connect_timeout(&server, Duration::from_secs(1)).is_ok())
 }

@@ -9,6 +9,10 @@ use testkit::host::{Host, ip, mac, net, peer};
 
 mod foreign;
 mod forged;
+mod forwarding;
+mod ipv6;
+mod tunnel;
+mod underlay;
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
 /// addresses.
@@ -22,6 +26,9 @@ const FDB: &str = "bridge -j fdb show dev vtep1024";
 const DEVICE: &str = "ip -j -d link show vtep1024";
 /// Operations for an overlay's firewall: a set and a rule in each family.
 const FIREWALL: usize = 4;
+/// Operations that keep a host closed when forwarding is turned on: in each family a chain, four rules
+/// for the two devices, one for all others, and the jump.
+const CLOSED: usize = 14;
 
 /// Makes a host of agent 1, with agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
@@ -120,11 +127,11 @@ fn everything_is_made_and_a_second_pass_has_nothing_to_do() {
         return;
     }
     let host = Host::new();
-    // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, and FIREWALL; and for
+    // forwarding, device, 2 addresses, 2 rules, BRIDGE, a file, FIREWALL and CLOSED; and for
     // each peer 2 neighbours, an FDB entry and 3 routes.
     assert_eq!(
         host.settle(&with_peers(&host)),
-        2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + 2 * (2 + 1 + 3)
+        2 + 1 + 2 + 2 + BRIDGE + 1 + FIREWALL + CLOSED + 2 * (2 + 1 + 3)
     );
     assert_host(&host);
     assert_peers(&host);
@@ -556,6 +563,11 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
         "skipped 14 operations on device vtep1024, which does not exist"
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
+    let again = host.apply(&with_peers(&host));
+    assert_eq!(
+        again.operations, 0,
+        "what failed or was left out was not done"
+    );
 }
 
 /// Simulates an agent and `dcos-net` that configure the same host by accident.

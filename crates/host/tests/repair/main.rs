@@ -3,6 +3,7 @@
 
 mod obstacles;
 mod peers;
+mod port;
 
 use std::fs;
 use std::process::Command;

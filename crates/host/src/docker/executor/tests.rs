@@ -28,6 +28,7 @@ fn desired(socket: &Path) -> EngineDesired {
         timeout: Duration::from_millis(50),
         networks: [("dcos".to_owned(), Network::default())].into(),
         fit_mtu: false,
+        firewall_accepts: false,
     }
 }
 

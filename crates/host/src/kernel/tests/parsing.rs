@@ -207,6 +207,64 @@ fn entries_with_further_properties_are_not_plain() {
 }
 
 #[test]
+fn options_of_a_tunnel_are_parsed() {
+    let tunnel = |data: &[InfoVxlan]| {
+        let mut message = LinkMessage::default();
+        let data = LinkInfo::Data(InfoData::Vxlan(data.to_vec()));
+        let infos = vec![LinkInfo::Kind(InfoKind::Vxlan), data];
+        message.attributes.push(LinkAttribute::LinkInfo(infos));
+        parse::tunnel(&message)
+    };
+    // As the kernel tells them about our own device.
+    let default = [
+        InfoVxlan::Ttl(0),
+        InfoVxlan::TtlInherit(0),
+        InfoVxlan::Tos(0),
+        InfoVxlan::Proxy(false),
+        InfoVxlan::Rsc(false),
+        InfoVxlan::L2Miss(false),
+        InfoVxlan::Limit(0),
+        InfoVxlan::RemCsumTX(false),
+        InfoVxlan::RemCsumRX(false),
+        InfoVxlan::UDPCsum(true),
+        InfoVxlan::Localbypass(true),
+        InfoVxlan::Vnifilter(false),
+    ];
+    assert_eq!(tunnel(&default), Tunnel::default());
+    let found = tunnel(&[
+        InfoVxlan::Local([10, 0, 0, 1].into()),
+        InfoVxlan::Link(2),
+        InfoVxlan::Ttl(1),
+        InfoVxlan::Tos(16),
+    ]);
+    assert_eq!(found.local, Some(ip("10.0.0.1")));
+    assert_eq!((found.link, found.ttl, found.tos), (Some(2), 1, 16));
+    assert!(found.others.is_empty());
+    let six = tunnel(&[InfoVxlan::Local6("fd99::1".parse().unwrap())]);
+    assert_eq!(six.local, Some(ip("fd99::1")));
+    for option in [
+        InfoVxlan::Group([10, 0, 0, 9].into()),
+        InfoVxlan::Group6("fd99::9".parse().unwrap()),
+        InfoVxlan::Limit(10),
+        InfoVxlan::Proxy(true),
+        InfoVxlan::Rsc(true),
+        InfoVxlan::RemCsumTX(true),
+        InfoVxlan::RemCsumRX(true),
+        InfoVxlan::Gbp,
+        InfoVxlan::Gpe,
+        InfoVxlan::Vnifilter(true),
+        InfoVxlan::TtlInherit(1),
+    ] {
+        assert_eq!(
+            tunnel(std::slice::from_ref(&option)).others.len(),
+            1,
+            "{option:?}"
+        );
+    }
+    assert_eq!(parse::tunnel(&LinkMessage::default()), Tunnel::default());
+}
+
+#[test]
 fn a_device_for_several_networks_has_no_vni() {
     let kind = |data: Vec<InfoVxlan>| {
         let mut message = LinkMessage::default();

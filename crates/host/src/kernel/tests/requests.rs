@@ -246,6 +246,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         name: DEVICE.into(),
         vni: 1024,
         port: 64000,
+        local: Some([10, 0, 0, 1].into()),
         mac: MAC,
         mtu: Some(1450),
     };
@@ -260,6 +261,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         learning: false,
     };
     assert_eq!(parse::kind(&message), kind);
+    assert_eq!(parse::tunnel(&message).local, Some(ip("10.0.0.1")));
     assert!(message.attributes.contains(&LinkAttribute::Mtu(1450)));
     let (M::NewLink(message), ADD) = sent(&Op::AddBridge("m-dcos".into(), MAC)) else {
         panic!()
@@ -268,6 +270,10 @@ fn devices_are_created_up_and_changed_in_one_property() {
     assert_eq!(parse::kind(&message), DeviceKind::Other("bridge".into()));
     for (change, up) in [
         (DeviceChange::NoLearning, false),
+        (DeviceChange::Local(Some([10, 0, 0, 1].into())), false),
+        (DeviceChange::Local(None), false),
+        (DeviceChange::DefaultTtl, false),
+        (DeviceChange::NoTos, false),
         (DeviceChange::Mac(MAC), false),
         (DeviceChange::Mtu(1450), false),
         (DeviceChange::Up, true),
@@ -286,6 +292,29 @@ fn devices_are_created_up_and_changed_in_one_property() {
         panic!()
     };
     assert_eq!(message.attributes, [LinkAttribute::IfName(DEVICE.into())]);
+}
+
+#[test]
+fn ports_are_attached_by_their_index() {
+    let port = Port {
+        index: 9,
+        name: "veth9".into(),
+    };
+    let (M::NewLink(message), 0) = sent(&Op::AttachPort("m-dcos".into(), port.clone())) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    assert_eq!(message.attributes, [LinkAttribute::Controller(INDEX)]);
+    let (M::NewLink(message), 0) = sent(&Op::SetHairpin("m-dcos".into(), port)) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let info = LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(hairpin),
+    ]);
+    assert_eq!(message.attributes, [info]);
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
             port: 64000,
             learning: false,
         },
+        tunnel: Tunnel::default(),
         mac: mac(1),
         mtu: 1450,
         up: true,

@@ -1,0 +1,97 @@
+//! Packets that a host does not forward before the module turns forwarding on.
+
+use testkit::host::{Host, eventually};
+
+use crate::tool_set::{ToolSet, test_with};
+use crate::topology::{DOCKER, FOREIGN, MESOS, OUTSIDE, PEER, Topology, UPLINK, connects, seen};
+
+test_with!(IptablesNft IptablesLegacy Nftables; stays_closed, super::what_was_closed_stays_closed);
+test_with!(IptablesNft; stays_open, super::what_was_open_stays_open);
+
+/// Gives the outside routes to the containers behind the first host.
+fn route_to_containers(topology: &Topology) {
+    for (network, router) in [
+        ("172.30.0.0/24", UPLINK[0]),
+        ("fd02::/64", UPLINK[1]),
+        ("9.0.0.0/8", UPLINK[0]),
+        ("fd01:b::/64", UPLINK[1]),
+    ] {
+        topology
+            .outside
+            .ip(&format!("route add {network} via {router}"));
+    }
+    // The ports of a new bridge need some time.
+    for family in 0..2 {
+        seen(&topology.outside, FOREIGN[family]);
+        seen(&topology.foreign, OUTSIDE[family]);
+    }
+}
+
+/// Tells if the outside and a container that is not an overlay's reach each other.
+fn others_pass(topology: &Topology) -> bool {
+    let reached = (0..2).map(|family| {
+        let inward = connects(&topology.outside, FOREIGN[family]);
+        let outward = connects(&topology.foreign, OUTSIDE[family]);
+        assert_eq!(inward, outward);
+        inward
+    });
+    let reached: Vec<bool> = reached.collect();
+    assert_eq!(reached[0], reached[1], "IPv4 and IPv6");
+    reached[0]
+}
+
+fn assert_overlays_pass(topology: &Topology) {
+    for family in 0..2 {
+        assert_eq!(seen(&topology.mesos, DOCKER[family]), MESOS[family]);
+        assert_eq!(seen(&topology.docker, PEER[family]), DOCKER[family]);
+        assert_eq!(seen(&topology.mesos, OUTSIDE[family]), UPLINK[family]);
+        assert_eq!(seen(&topology.docker, OUTSIDE[family]), UPLINK[family]);
+        assert!(connects(&topology.mesos, OUTSIDE[family]));
+    }
+}
+
+fn what_was_closed_stays_closed(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    route_to_containers(&topology);
+    assert!(others_pass(&topology));
+    topology.forward_before("0");
+    assert!(!others_pass(&topology));
+    topology.settle();
+    assert_overlays_pass(&topology);
+    assert!(!others_pass(&topology), "the module opened the host");
+
+    // Rules of others that accept something come first, wherever they are written.
+    let accept = "FORWARD -i uplink -o foreign -j ACCEPT";
+    let back = "FORWARD -i foreign -o uplink -j ACCEPT";
+    for tool in ["iptables", "ip6tables"] {
+        for rule in [accept, back] {
+            topology.host.command(&format!("{tool} -A {rule}"));
+        }
+    }
+    topology.host.settle(&topology.desired());
+    assert!(others_pass(&topology));
+
+    // A firewall that is restarted removes all rules. The next agent finds the chain again.
+    let worker = topology.host.worker();
+    topology.forward_before("0");
+    worker.apply_ok(&topology.desired());
+    for tool in ["iptables", "ip6tables"] {
+        topology.host.command(&format!("{tool} -F"));
+        topology.host.command(&format!("{tool} -X"));
+    }
+    eventually("the chain is back", || !others_pass(&topology));
+    drop(worker);
+    topology.host.settle(&topology.desired());
+    assert!(!others_pass(&topology));
+    assert_overlays_pass(&topology);
+    topology.clear();
+    assert!(!topology.listing().contains("MESOS"));
+}
+
+fn what_was_open_stays_open(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    route_to_containers(&topology);
+    topology.settle();
+    assert!(others_pass(&topology));
+    assert!(!topology.listing().contains("MESOS-OVERLAY-OTHERS"));
+}
