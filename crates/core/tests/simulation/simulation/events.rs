@@ -336,6 +336,9 @@ impl Simulation {
     fn update_known_log(&mut self, process: usize, input: &Input) {
         let process = &mut self.processes[process];
         match input {
+            // The answer to an attempt before the one that the master works with.
+            Input::Fetched(Ok(value)) if process.stored.as_ref() != Some(value) => return,
+            Input::Fetched(Err(_)) if process.storing.is_some() => return,
             Input::Fetched(_) => {}
             Input::Stored { .. } => {
                 process.storing = None;
