@@ -99,6 +99,12 @@ fn agents_register() -> Steps {
     let mut steps = lead();
     let register = RegisterAgentMessage {
         peers: Some(version(0, 0)),
+        vtep_ip: Some("44.128.0.3".into()),
+        holds: vec![PeerSubnet {
+            overlay: "dcos".into(),
+            subnet: Some("9.0.3.0/24".into()),
+            subnet6: None,
+        }],
         ..RegisterAgentMessage::default()
     };
     steps.extend([

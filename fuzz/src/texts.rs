@@ -2,7 +2,7 @@
 //! of overlays. The first byte selects the kind.
 
 use overlay_core::Upid;
-use overlay_core::config::overlay::{Definition, parse_definition};
+use overlay_core::config::overlay::{Definition, DefinitionRequest, parse_request};
 use overlay_core::config::{agent, master, zk};
 use overlay_core::host_api::desired::Mac;
 
@@ -83,8 +83,8 @@ fn mac(text: &str) {
 
 fn overlay(text: &str) {
     for name in [None, Some("dcos")] {
-        match parse_definition("request", text, name) {
-            Ok(definition) => {
+        match parse_request("request", text, name) {
+            Ok(DefinitionRequest { definition, .. }) => {
                 let again = Definition::from_log(definition.info().clone());
                 assert_eq!(
                     again.as_ref(),

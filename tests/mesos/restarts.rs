@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 
-use crate::common::{LIMIT, all_ok, loopback, start, state, subnets, wait_state};
+use crate::common::{LIMIT, all_ok, delete_dead, loopback, start, state, subnets, wait_state};
 
 #[test]
 fn a_killed_master_comes_back_with_its_state() {
@@ -36,6 +36,34 @@ fn a_killed_agent_keeps_its_share() {
         wait_state(&mut cluster, "two agents", |state| all_ok(state, 2)),
         before
     );
+}
+
+/// The log is lost, and agents whose subnets are not in the order of their addresses keep them.
+#[test]
+fn agents_keep_their_subnets_when_the_log_is_lost() {
+    let Some(setup) = loopback("agents_keep_their_subnets_when_the_log_is_lost", 3) else {
+        return;
+    };
+    let mut cluster = start(&setup);
+    wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
+    let first = [0, 1].map(|n| cluster.agents[n].ip().to_string());
+    cluster.agents[0].kill().unwrap();
+    cluster.agents[1].kill().unwrap();
+    delete_dead(&cluster.master, &json!(first));
+    cluster.agents[1].start().unwrap();
+    wait_state(&mut cluster, "the second agent", |state| all_ok(state, 2));
+    cluster.agents[0].start().unwrap();
+    let before = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
+    let before = subnets(&before);
+    assert!(before[&first[0]] > before[&first[1]], "{before:?}");
+    cluster.master.kill().unwrap();
+    fs::remove_dir_all(cluster.master.dir().join("log")).unwrap();
+    fs::create_dir(cluster.master.dir().join("log")).unwrap();
+    cluster.master.start().unwrap();
+    let after = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
+    assert_eq!(subnets(&after), before);
+    let line = "The log had no record of agent";
+    cluster.master.wait_log(line, LIMIT).unwrap();
 }
 
 #[test]

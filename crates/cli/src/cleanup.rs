@@ -36,7 +36,7 @@ const ENGINE_TIMEOUT: Duration = Duration::from_secs(15);
 ///
 /// - VXLAN devices vtep<VNI> on UDP port 64000, with their neighbours, FDB entries and routes
 /// - bridges m-<network> of the Mesos containerizer
-/// - routing rules for table 42
+/// - routing rules with protocol 142, and rules for table 42 without a protocol
 /// - CNI configurations (see --agent-config and --cni-dir)
 /// - firewall rules, ipsets and nftables tables of the overlays
 /// - Docker networks, with their bridges d-<network>
@@ -141,6 +141,8 @@ fn target(options: &Options) -> Result<Target, String> {
         (None, Some(config)) => config.cni_dir.clone(),
         (None, None) => PathBuf::new(),
     };
+    let file_prefix = config.as_ref().map(|config| config.cni_file_prefix.clone());
+    let file_prefix = file_prefix.unwrap_or_default();
     let configured = config.and_then(|config| config.docker_socket);
     let engine_socket = options
         .docker_socket
@@ -156,6 +158,7 @@ fn target(options: &Options) -> Result<Target, String> {
         cni: Cni {
             dir,
             data_dir: None,
+            file_prefix,
         },
         removal,
         ..Desired::default()

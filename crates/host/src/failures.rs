@@ -175,6 +175,7 @@ mod tests {
                 &Op::AddRule {
                     overlay: "four".into(),
                     from,
+                    table: 42,
                 },
                 "no memory".into(),
             );
@@ -213,6 +214,7 @@ mod tests {
             name,
             vni: 1024,
             port: 64000,
+            local: None,
             mac: Mac::default(),
             mtu: None,
         };

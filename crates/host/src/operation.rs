@@ -13,6 +13,7 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Add,
+    Attach,
     Change,
     Create,
     Delete,
@@ -50,6 +51,7 @@ impl Verb {
     fn in_tense(self, tense: Tense) -> &'static str {
         let (infinitive, past) = match self {
             Verb::Add => ("add", "added"),
+            Verb::Attach => ("attach", "attached"),
             Verb::Change => ("change", "changed"),
             Verb::Create => ("create", "created"),
             Verb::Delete => ("delete", "deleted"),

@@ -276,6 +276,7 @@ impl Host {
             cni: Cni {
                 dir: self.cni.path().into(),
                 data_dir: None,
+                file_prefix: String::new(),
             },
             vtep: Some(Vtep {
                 name: "vtep1024".into(),

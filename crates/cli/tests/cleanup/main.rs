@@ -226,6 +226,7 @@ fn configured_host() -> (Host, String) {
     let host = Host::new();
     host.ip("link add foreign type bridge");
     host.ip("route add 192.168.7.0/24 dev lo");
+    host.ip("rule add from 192.168.8.0/24 lookup 42 proto static");
     host.settle(&with_peers(&host));
     let options = agent_config(&host);
     (host, options)
@@ -296,7 +297,11 @@ fn cleanup_removes_everything_and_prints_it() {
         assert!(out.contains(line), "{line}: {out}");
     }
     assert_eq!(devices(&host), ["foreign", "lo"]);
-    assert_eq!(host.command("ip rule show table 42"), "");
+    // An operator's.
+    assert_eq!(
+        host.field("ip -j rule show table 42", "src"),
+        ["192.168.8.0"]
+    );
     assert!(host.command("ip route").contains("192.168.7.0/24"));
     let remaining = configuration(&host).concat();
     assert!(

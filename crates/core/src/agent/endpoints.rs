@@ -77,7 +77,7 @@ impl Agent {
             master: master.as_deref(),
             master_authentication: authentication.as_deref(),
             notices: &self.notices,
-            problems: &self.problems,
+            problems: &self.all_problems(),
             registered: self.is_registered(),
         };
         views::agent(&self.info(), &details)

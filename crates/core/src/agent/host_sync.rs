@@ -1,6 +1,8 @@
 //! Reconciliation of the host with what the master assigned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
 
 use super::assignment::{Assignment, OverlayAssignment};
 use super::sync::{Concurrency, DesiredState, Health, Outcome, Target};
@@ -8,6 +10,9 @@ use crate::host_api::desired::Vtep;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
+use crate::proto::internal::PeerSubnet;
+use crate::protocol::reports::MAX_NETWORKS;
+use crate::util::family::Family;
 use crate::{HostReport, Time};
 
 impl DesiredState for Assignment {
@@ -19,12 +24,26 @@ impl DesiredState for Assignment {
     }
 }
 
+/// Largest number of overlays of which an agent tells its master what it holds: a registration has
+/// 64 KiB at most.
+const MAX_HELD: usize = 500;
+
+/// Addresses and subnets that an agent holds, as it tells its master.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub vtep_ip: Option<String>,
+    pub vtep_ip6: Option<String>,
+    pub subnets: Vec<PeerSubnet>,
+}
+
 /// The host as a target of reconciliation.
 #[derive(Debug)]
 pub(super) struct HostSync {
     target: Target<Assignment>,
     /// Sentences about bridges that wait for their last containers, by bridge.
     draining: BTreeMap<String, String>,
+    /// Networks of the host's own devices.
+    networks: BTreeSet<IpNet>,
 }
 
 impl HostSync {
@@ -33,7 +52,13 @@ impl HostSync {
         HostSync {
             target: Target::new(Concurrency::Queue, generation),
             draining: BTreeMap::new(),
+            networks: BTreeSet::new(),
         }
+    }
+
+    /// Returns the networks of the host's own devices, as many as a master keeps.
+    pub fn networks(&self) -> impl Iterator<Item = &IpNet> {
+        self.networks.iter().take(MAX_NETWORKS)
     }
 
     /// Returns the state of attempts and results.
@@ -54,6 +79,28 @@ impl HostSync {
     /// Returns the assigned tunnel endpoint.
     pub fn vtep(&self) -> Option<&Vtep> {
         self.assignment()?.vtep.as_ref()
+    }
+
+    /// Returns what the agent holds by the latest list of the master.
+    pub fn held(&self) -> Held {
+        let address = |family: Family| {
+            let own = family.find(&self.vtep()?.addresses)?;
+            Some(own.addr().to_string())
+        };
+        let subnets = self.assigned_overlays().filter_map(|assigned| {
+            let subnets = &assigned.desired()?.subnets;
+            let subnet = |family: Family| family.find(subnets).map(|net| net.to_string());
+            (!subnets.is_empty()).then(|| PeerSubnet {
+                overlay: assigned.name().to_owned(),
+                subnet: subnet(Family::V4),
+                subnet6: subnet(Family::V6),
+            })
+        });
+        Held {
+            vtep_ip: address(Family::V4),
+            vtep_ip6: address(Family::V6),
+            subnets: subnets.take(MAX_HELD).collect(),
+        }
     }
 
     /// Returns sentences about bridges that wait for their last containers, by bridge.
@@ -84,6 +131,7 @@ impl HostSync {
             self.draining.clear();
         }
         self.draining.extend(report.draining_bridges);
+        self.networks = report.networks;
         true
     }
 

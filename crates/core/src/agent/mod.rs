@@ -24,6 +24,7 @@ use crate::proto::internal::{AgentNetworkConfig, RegisterAgentMessage};
 use crate::protocol::session::secrets::Seed;
 use crate::{Effect, Input, Io, Level, Machine, Time, Upid};
 
+mod address_fault;
 mod addresses;
 mod announced;
 mod assignment;
@@ -173,6 +174,9 @@ impl Agent {
         self.count_dropped(&held);
         self.out
             .log(Level::Info, format!("Registering with {master}"));
+        if let Some(fault) = self.address_fault() {
+            self.out.log(Level::Error, fault);
+        }
         self.link(master, Connection::Restored);
         if leader.is_first {
             self.register();
@@ -216,6 +220,10 @@ impl Agent {
         let connection = self
             .registration
             .on_register_sent(self.out.now(), &mut self.random);
+        // No master would serve it.
+        if self.address_fault().is_some() {
+            return;
+        }
         if connection == Connection::Replaced {
             self.warn_of_silence(&master);
         }
@@ -223,6 +231,7 @@ impl Agent {
         let network = &self.config.network;
         let timeout = network.command_timeout.as_millis();
         let has_peers = self.config.backend == Backend::Internal;
+        let held = self.host.held();
         let message = RegisterAgentMessage {
             nonce: Some(self.session.nonce()),
             session: None,
@@ -236,6 +245,9 @@ impl Agent {
             },
             peers: has_peers.then(|| self.peers.version()),
             unpacks_peers: has_peers.then_some(true),
+            vtep_ip: held.vtep_ip,
+            vtep_ip6: held.vtep_ip6,
+            holds: held.subnets,
         };
         self.send_to_master(&message);
         self.session.on_register_sent();
@@ -247,8 +259,10 @@ impl Agent {
         let count = self.registration.unanswered();
         self.out.warn("silence", || {
             format!(
-                "{master} has not answered {count} registrations. If it serves other agents, its log says why: \
-                 agent_addresses, auth_key_file or the address of this agent"
+                "{master} has not answered {count} registrations. If it does not serve, its /overlay-master/health says \
+                 why. If it serves other agents, it drops those of this one, and its log says why (\"Dropped\"): this \
+                 agent's address is not within its agent_addresses or cannot be an agent's, or the keys in \
+                 auth_key_file differ"
             )
         });
     }
@@ -305,6 +319,7 @@ impl Agent {
             cni: Cni {
                 dir: self.config.cni_dir.clone(),
                 data_dir: self.config.cni_data_dir.clone(),
+                file_prefix: self.config.cni_file_prefix.clone(),
             },
             backend: self.config.backend,
             firewall: self.config.firewall,
@@ -312,6 +327,7 @@ impl Agent {
             fit_mtu: self.config.network.overlay_mtu.is_none(),
             tx_checksum: self.config.tx_checksum,
             removal: Removal::Careful,
+            container_table: self.config.container_table,
             vtep: vtep.cloned(),
             overlays: overlays.collect(),
             peers,

@@ -1,5 +1,7 @@
 //! The agent's view of its overlays, and the reports of it to the master.
 
+use ipnet::IpNet;
+
 use super::Agent;
 use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
@@ -69,6 +71,7 @@ impl Agent {
             host_errors: bound_sentences(self.host_problems()),
             draining: host.draining().union(engine.draining()).cloned().collect(),
             revision: self.matched_revision,
+            networks: self.host.networks().map(IpNet::to_string).collect(),
         }
     }
 

@@ -12,6 +12,7 @@ use litemap::LiteMap;
 use serde::Serialize;
 
 use super::pool::Pool;
+use super::prefix::overlap;
 use crate::config::overlay::Definition;
 use crate::config::{Network, OverlayConfig};
 use crate::proto::internal::AgentNetworkConfig;
@@ -84,6 +85,61 @@ impl Allocation {
             vtep: without(self.vtep, other.vtep),
             overlays: overlays.collect(),
         }
+    }
+
+    /// Returns whether an address or a subnet overlaps one of `other` of the same overlay.
+    pub fn shares_with(&self, other: &Allocation) -> bool {
+        let share = |one: DualStackNet, other: DualStackNet, is_vtep: bool| {
+            let pairs = [(one.v4, other.v4), (one.v6, other.v6)];
+            pairs.into_iter().any(|pair| match pair {
+                (Some(one), Some(other)) if is_vtep => one.addr() == other.addr(),
+                (Some(one), Some(other)) => overlap(one, other),
+                _ => false,
+            })
+        };
+        let mut overlays = self.overlays.iter();
+        share(self.vtep, other.vtep, true)
+            || overlays.any(|(name, nets)| share(*nets, other.part(Some(name)), false))
+    }
+
+    /// Returns whether there is no address and no subnet.
+    pub fn is_empty(&self) -> bool {
+        self.vtep.is_empty() && self.overlays.values().all(DualStack::is_empty)
+    }
+
+    /// Returns the addresses and subnets of this allocation for which `other` has none of their
+    /// family.
+    pub fn lacking_in(&self, other: &Allocation) -> Allocation {
+        let lacking = |own: DualStackNet, other: DualStackNet| {
+            own.only(DualStack {
+                v4: other.v4.is_none(),
+                v6: other.v6.is_none(),
+            })
+        };
+        let overlays = self.overlays.iter().map(|(name, nets)| {
+            let nets = lacking(*nets, other.part(Some(name)));
+            (name.clone(), nets)
+        });
+        Allocation {
+            vtep: lacking(self.vtep, other.vtep),
+            overlays: overlays.collect(),
+        }
+    }
+
+    /// Returns the addresses and subnets of this allocation, and those of `other` where this one
+    /// has none.
+    pub fn or(&self, other: &Allocation) -> Allocation {
+        let or = |own: DualStackNet, other: DualStackNet| DualStack {
+            v4: own.v4.or(other.v4),
+            v6: own.v6.or(other.v6),
+        };
+        let mut both = self.clone();
+        both.vtep = or(self.vtep, other.vtep);
+        for (name, nets) in other.overlays.iter() {
+            let nets = or(self.part(Some(name)), *nets);
+            both.overlays.insert(name.clone(), nets);
+        }
+        both
     }
 
     /// Returns the subnets of an overlay, or the addresses of the VTEP for `None`.

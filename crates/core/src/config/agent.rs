@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::authentication::{self, Authentication};
 use super::reader::{Field, Object, Parsed, Reported, Strictness, read};
 use super::{AgentConfig, AgentNetwork, AuthenticateHttp, ConfigError, path, zk};
-use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::desired::{Backend, Checksum, ContainerTable, Firewall};
 
 const KEYS: &[&str] = &[
     "master",
@@ -14,10 +14,12 @@ const KEYS: &[&str] = &[
     "network_config",
     "max_configuration_attempts",
     "cni_data_dir",
+    "cni_file_prefix",
     "backend",
     "firewall",
     "docker_socket",
     "vxlan_tx_checksum",
+    "container_table",
     "authenticate_http",
     "master_confirmation",
     authentication::KEYS[0],
@@ -45,24 +47,28 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
         let master = master(top);
         let cni_dir = cni_dir(top);
         let cni_data_dir = path(top, "cni_data_dir");
+        let cni_file_prefix = cni_file_prefix(top);
         let network = network(top);
-        let attempts = top.number("max_configuration_attempts", 1..=u32::MAX);
+        let attempts = attempts(top);
         let backend = backend(top);
         let firewall = firewall(top);
         let docker_socket = top.parsed("docker_socket", DOCKER_REMEDY, docker_socket);
         let tx_checksum = tx_checksum(top);
+        let container_table = container_table(top);
         let authenticate_http = AuthenticateHttp::read(top);
         let authentication = Authentication::read_for_agent(top);
         Ok(AgentConfig {
             master: master?,
             cni_dir: cni_dir?,
             cni_data_dir: cni_data_dir?,
+            cni_file_prefix: cni_file_prefix?.unwrap_or_default(),
             network: network?,
             max_configuration_attempts: attempts?.unwrap_or(MAX_CONFIGURATION_ATTEMPTS),
             backend: backend?,
             firewall: firewall?,
             docker_socket: docker_socket?,
             tx_checksum: tx_checksum?,
+            container_table: container_table?,
             authenticate_http: authenticate_http?,
             authentication: authentication?,
         })
@@ -72,6 +78,26 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
 fn cni_dir(top: &Object<'_>) -> Result<PathBuf, Reported> {
     let remedy = "give the directory that Mesos's flag --network_cni_config_dir names";
     path(top, "cni_dir")?.ok_or_else(|| top.missing("cni_dir", remedy))
+}
+
+/// Longest prefix of a file's name, in bytes.
+const MAX_FILE_PREFIX: usize = 64;
+
+/// Reads `cni_file_prefix`, a part of a file's name.
+fn cni_file_prefix(top: &Object<'_>) -> Field<String> {
+    let remedy = format!(
+        "write up to {MAX_FILE_PREFIX} letters, digits and _ . - that do not begin with a dot, such as \"overlay-\""
+    );
+    top.parsed("cni_file_prefix", &remedy, |text| {
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        match text {
+            text if text.len() > MAX_FILE_PREFIX => Err("is too long".to_owned()),
+            // Mesos's tools and ours skip hidden files.
+            text if text.starts_with('.') => Err("begins with a dot".to_owned()),
+            text if !text.bytes().all(is_valid) => Err("is no part of a file's name".to_owned()),
+            text => Ok(text.to_owned()),
+        }
+    })
 }
 
 /// Remedy of every mistake in `master`.
@@ -133,6 +159,25 @@ fn firewall(top: &Object<'_>) -> Result<Firewall, Reported> {
     Ok(chosen.unwrap_or_default())
 }
 
+/// Reads `container_table`: a routing table that is none of the kernel's own.
+fn container_table(top: &Object<'_>) -> Result<ContainerTable, Reported> {
+    const KEY: &str = "container_table";
+    const OF_THE_KERNEL: std::ops::RangeInclusive<u32> = 253..=255;
+    match top.number(KEY, 1..=u32::MAX)? {
+        None => Ok(ContainerTable::default()),
+        Some(number) if OF_THE_KERNEL.contains(&number) => {
+            let what = format!("{number} is one of the kernel's own tables");
+            Err(top.wrong_value(
+                KEY,
+                &number.to_string(),
+                &what,
+                "write the number of an unused table",
+            ))
+        }
+        Some(number) => Ok(ContainerTable(number)),
+    }
+}
+
 /// Remedy of every mistake in `docker_socket`.
 pub const DOCKER_REMEDY: &str =
     "write the path of a unix socket, such as unix:///var/run/docker.sock";
@@ -160,19 +205,38 @@ fn network(top: &Object<'_>) -> Result<AgentNetwork, Reported> {
     let allocate_subnet = object.boolean("allocate_subnet");
     let mesos_bridge = object.boolean("mesos_bridge");
     let docker_bridge = object.boolean("docker_bridge");
-    let overlay_mtu = object.number("overlay_mtu", super::MTU);
-    let command_timeout = object.number("command_timeout", 1..=u32::MAX);
+    let overlay_mtu = super::mtu(&object, "overlay_mtu");
+    let command_timeout = command_timeout(&object);
     let enable_ipv6 = object.boolean("enable_ipv6");
     Ok(AgentNetwork {
         allocate_subnet: allocate_subnet?.unwrap_or(defaults.allocate_subnet),
         mesos_bridge: mesos_bridge?.unwrap_or(defaults.mesos_bridge),
         docker_bridge: docker_bridge?.unwrap_or(defaults.docker_bridge),
         overlay_mtu: overlay_mtu?,
-        command_timeout: command_timeout?.map_or(defaults.command_timeout, |ms| {
-            Duration::from_millis(ms.into())
-        }),
+        command_timeout: command_timeout?.unwrap_or(defaults.command_timeout),
         enable_ipv6: enable_ipv6?.unwrap_or(defaults.enable_ipv6),
     })
+}
+
+/// Reads `max_configuration_attempts`. 0 is what 1 is: the first failure is reported.
+fn attempts(top: &Object<'_>) -> Field<u32> {
+    const KEY: &str = "max_configuration_attempts";
+    let attempts = top.number(KEY, 0..=u32::MAX)?;
+    if attempts == Some(0) {
+        top.warn(KEY, "0 is taken as 1: the first failure is reported");
+    }
+    Ok(attempts.map(|attempts| attempts.max(1)))
+}
+
+/// Reads `command_timeout`. No call ends within 0 ms; who has that uses no Docker networks.
+fn command_timeout(object: &Object<'_>) -> Field<Duration> {
+    const KEY: &str = "command_timeout";
+    let ms = object.number(KEY, 0..=u32::MAX)?;
+    if ms == Some(0) {
+        object.warn(KEY, "0 is no time for a call; the default is used");
+    }
+    let ms = ms.filter(|ms| *ms > 0);
+    Ok(ms.map(|ms| Duration::from_millis(ms.into())))
 }
 
 /// The defaults of the protocol, as C++ agents have them.
@@ -196,12 +260,14 @@ impl AgentConfig {
             master: None,
             cni_dir: cni_dir.into(),
             cni_data_dir: None,
+            cni_file_prefix: String::new(),
             network: AgentNetwork::default(),
             max_configuration_attempts: MAX_CONFIGURATION_ATTEMPTS,
             backend: Backend::default(),
             firewall: Firewall::default(),
             docker_socket: None,
             tx_checksum: Checksum::default(),
+            container_table: ContainerTable::default(),
             authenticate_http: AuthenticateHttp::default(),
             authentication: Authentication::default(),
         }
@@ -281,7 +347,7 @@ mod tests {
 
     #[test]
     fn bounds_are_inclusive() {
-        for (mtu, timeout, attempts) in [(576, 1, 1), (65_535, u32::MAX, u32::MAX)] {
+        for (mtu, timeout, attempts) in [(552, 1, 1), (65_535, u32::MAX, u32::MAX)] {
             let text = format!(
                 r#"{{"cni_dir": "/c", "max_configuration_attempts": {attempts},
                     "network_config": {{"overlay_mtu": {mtu}, "command_timeout": {timeout}}}}}"#
@@ -316,6 +382,38 @@ mod tests {
         assert_eq!(config.max_configuration_attempts, 4);
         assert_eq!(config.backend, Backend::Internal);
         assert_eq!(config.firewall, Firewall::Auto);
+    }
+
+    #[test]
+    fn a_file_prefix_is_a_part_of_a_name() {
+        let prefix = |prefix: &str| {
+            let text = format!(r#"{{"cni_dir": "/c", "cni_file_prefix": "{prefix}"}}"#);
+            parse("a", &text).map(|parsed| parsed.config.cni_file_prefix)
+        };
+        let longest = "x".repeat(MAX_FILE_PREFIX);
+        for fine in ["", "overlay-", "10_a.b-", &longest] {
+            assert_eq!(prefix(fine).as_deref(), Ok(fine));
+        }
+        for wrong in [".hidden", "../x", "a/b", "a b", &format!("{longest}x")] {
+            let error = prefix(wrong).unwrap_err().to_string();
+            assert!(error.contains("cni_file_prefix: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_routing_table_is_none_of_the_kernels_own() {
+        let table = |number: &str| {
+            let text = format!(r#"{{"cni_dir": "/c", "container_table": {number}}}"#);
+            parse("a", &text).map(|parsed| parsed.config.container_table.0)
+        };
+        for number in [1, 42, 252, 256, u32::MAX] {
+            assert_eq!(table(&number.to_string()), Ok(number));
+        }
+        for number in ["0", "253", "254", "255", "4294967296"] {
+            let error = table(number).unwrap_err().to_string();
+            assert!(error.contains("container_table: "), "{error}");
+        }
+        assert_eq!(AgentConfig::new("/c").container_table.0, 42);
     }
 
     #[test]
@@ -433,15 +531,19 @@ mod tests {
             ),
             (
                 r#"{"cni_dir": "/c", "network_config": {"overlay_mtu": 100}}"#,
-                "network_config.overlay_mtu: 100 is out of range; give a whole number from 576 to 65535",
+                "network_config.overlay_mtu: 100 is out of range; give a whole number from 552 to 65535",
             ),
             (
                 r#"{"cni_dir": "/c", "network_config": true}"#,
                 "network_config: true is not an object; write { … } around its settings",
             ),
             (
-                r#"{"cni_dir": "/c", "max_configuration_attempts": 0}"#,
-                "max_configuration_attempts: 0 is out of range; give a whole number from 1 to 4294967295",
+                r#"{"cni_dir": "/c", "max_configuration_attempts": -1}"#,
+                "max_configuration_attempts: -1 is out of range; give a whole number from 0 to 4294967295",
+            ),
+            (
+                r#"{"cni_dir": "/c", "max_configuration_attempts": "many"}"#,
+                "max_configuration_attempts: \"many\" is not a number; give a whole number from 0 to 4294967295",
             ),
             (
                 r#"{"cni_dir": "/c", "backend": "dcos-net"}"#,
@@ -512,14 +614,43 @@ mod tests {
     }
 
     #[test]
+    fn what_mesos_takes_is_taken() {
+        let text = r#"{"cni_dir": "/c", "max_configuration_attempts": "0", "network_config": {
+            "docker_bridge": "false", "overlay_mtu": "552", "command_timeout": 0, "enable_ipv6": "true"}}"#;
+        let Parsed { config, warnings } = parse("agent.json", text).unwrap();
+        assert_eq!(config.max_configuration_attempts, 1);
+        let expected = AgentNetwork {
+            docker_bridge: false,
+            overlay_mtu: Some(552),
+            ..AgentNetwork::default()
+        };
+        assert_eq!(config.network, expected);
+        let mut warnings = warnings;
+        warnings.sort();
+        assert_eq!(
+            warnings,
+            [
+                "agent.json: max_configuration_attempts: \"0\" is a string; write 0, without quotes",
+                "agent.json: max_configuration_attempts: 0 is taken as 1: the first failure is reported",
+                "agent.json: network_config.command_timeout: 0 is no time for a call; the default is used",
+                "agent.json: network_config.docker_bridge: \"false\" is a string; write false, without quotes",
+                "agent.json: network_config.enable_ipv6: \"true\" is a string; write true, without quotes",
+                "agent.json: network_config.overlay_mtu: \"552\" is a string; write 552, without quotes",
+                "agent.json: network_config.overlay_mtu: 552 is less than the 576 bytes that every IPv4 host \
+                 receives; is it meant?",
+            ]
+        );
+    }
+
+    #[test]
     fn an_unknown_key_is_a_warning() {
         let text = r#"{"cni_dir": "/c", "network_config": {"enable_ip6": false}, "zzz": 1}"#;
         assert_eq!(
             parse("agent.json", text).unwrap().warnings,
             [
                 "agent.json: zzz: unknown key, ignored; the known keys are master, cni_dir, network_config, \
-                 max_configuration_attempts, cni_data_dir, backend, firewall, docker_socket, \
-                 vxlan_tx_checksum, authenticate_http, master_confirmation, auth_key_file, auth_mode",
+                 max_configuration_attempts, cni_data_dir, cni_file_prefix, backend, firewall, docker_socket, \
+                 vxlan_tx_checksum, container_table, authenticate_http, master_confirmation, auth_key_file, auth_mode",
                 "agent.json: network_config.enable_ip6: unknown key, ignored; did you mean \"enable_ipv6\"?",
             ]
         );

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::host_api::desired::{Backend, Checksum, Firewall};
+use crate::host_api::desired::{Backend, Checksum, ContainerTable, Firewall};
 use crate::host_api::names::{MAX_DEVICE_NAME, MESOS_BRIDGE_PREFIX};
 use crate::proto;
 use crate::protocol::routes::Access;
@@ -28,11 +28,15 @@ use reader::{Field, Object, Reported};
 
 pub use agent_admission::AgentAddresses;
 pub use error::{ConfigError, Mistake};
+pub use outline::repeated_key;
 pub use reader::{Parsed, nearest};
 
-/// Valid MTUs, in bytes: from what every IPv4 host must be able to receive (RFC 791) to the
-/// largest that the kernel accepts.
-const MTU: RangeInclusive<u32> = 576..=65535;
+/// Valid MTUs, in bytes: from the least that Linux assumes of a path to the largest that the
+/// kernel accepts.
+const MTU: RangeInclusive<u32> = 552..=65535;
+
+/// The MTU that every IPv4 host must be able to receive (RFC 791), in bytes.
+const USUAL_MTU: u32 = 576;
 
 /// The endpoints that need authenticated requests, if Mesos authenticates HTTP:
 /// `authenticate_http`.
@@ -76,6 +80,18 @@ fn path(object: &Object<'_>, key: &'static str) -> Field<PathBuf> {
         text if text.contains('\0') => Err("contains a NUL character".to_owned()),
         text => Ok(PathBuf::from(text)),
     })
+}
+
+/// Reads an MTU, with a warning if it is unusually small.
+fn mtu(object: &Object<'_>, key: &'static str) -> Field<u32> {
+    let mtu = object.number(key, MTU)?;
+    if let Some(small) = mtu.filter(|mtu| *mtu < USUAL_MTU) {
+        let text = format!(
+            "{small} is less than the {USUAL_MTU} bytes that every IPv4 host receives; is it meant?"
+        );
+        object.warn(key, &text);
+    }
+    Ok(mtu)
 }
 
 /// The configuration of a master.
@@ -225,6 +241,8 @@ pub struct AgentConfig {
     pub cni_dir: PathBuf,
     /// `cni_data_dir`: `dataDir` of the `host-local` plugin.
     pub cni_data_dir: Option<PathBuf>,
+    /// `cni_file_prefix`: the first part of the names of CNI configurations.
+    pub cni_file_prefix: String,
     /// `network_config`.
     pub network: AgentNetwork,
     /// `max_configuration_attempts`: the number of failures in a row after which the agent
@@ -232,6 +250,8 @@ pub struct AgentConfig {
     pub max_configuration_attempts: u32,
     /// `vxlan_tx_checksum`: computation of checksums of packets into the tunnel.
     pub tx_checksum: Checksum,
+    /// `container_table`: the routing table for packets from containers to the peers' own addresses.
+    pub container_table: ContainerTable,
     /// `backend`: the program that configures the data plane.
     pub backend: Backend,
     /// `firewall`: the tool that configures masquerading.

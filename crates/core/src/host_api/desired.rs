@@ -14,8 +14,19 @@ use crate::util::family::Family;
 /// that hosts with this module and with its predecessor reach each other.
 pub const VXLAN_PORT: u16 = 64000;
 
-/// Routing table for packets from containers to the peers' own addresses.
+/// Routing table for packets from containers to the peers' own addresses, unless the operator
+/// chooses another one. That of every DC/OS cluster.
 pub const CONTAINER_TABLE: u32 = 42;
+
+/// Number of the routing table for packets from containers to the peers' own addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerTable(pub u32);
+
+impl Default for ContainerTable {
+    fn default() -> ContainerTable {
+        ContainerTable(CONTAINER_TABLE)
+    }
+}
 
 /// Desired state of a host. Objects of this module on the host that are not part of it are
 /// removed.
@@ -36,6 +47,8 @@ pub struct Desired {
     pub tx_checksum: Checksum,
     /// Extent to which bridges that are not desired are removed.
     pub removal: Removal,
+    /// Routing table of the containers.
+    pub container_table: ContainerTable,
     /// Tunnel endpoint; `None`: no overlay needs one.
     pub vtep: Option<Vtep>,
     /// Overlays of this agent by name.
@@ -50,19 +63,14 @@ pub struct Desired {
 pub type PeerMap = BTreeMap<Ipv4Addr, Arc<Peer>>;
 
 impl Desired {
-    /// Returns Mesos's bridges that this module creates, with their addresses: those with
-    /// IPv6. None with another backend.
-    pub fn mesos_bridges_with_ipv6(&self) -> BTreeMap<&str, BTreeSet<IpNet>> {
-        self.bridges_with_ipv6(|overlay| overlay.mesos_bridge.as_ref())
-            .map(|bridge| (bridge.name.as_str(), bridge.gateways()))
-            .collect()
+    /// Returns Mesos's bridges, which this module creates, by name. None with another backend.
+    pub fn mesos_bridges(&self) -> BTreeMap<&str, &Bridge> {
+        self.bridges(|overlay| overlay.mesos_bridge.as_ref())
     }
 
-    /// Returns the names of Docker's bridges with IPv6. None with another backend.
-    pub fn docker_bridges_with_ipv6(&self) -> BTreeSet<&str> {
-        self.bridges_with_ipv6(|overlay| overlay.docker_bridge.as_ref())
-            .map(|bridge| bridge.name.as_str())
-            .collect()
+    /// Returns Docker's bridges, which Docker creates, by name. None with another backend.
+    pub fn docker_bridges(&self) -> BTreeMap<&str, &Bridge> {
+        self.bridges(|overlay| overlay.docker_bridge.as_ref())
     }
 
     /// Returns the list of other agents for a change; an unknown list becomes an empty one. A
@@ -71,16 +79,16 @@ impl Desired {
         Arc::make_mut(self.peers.get_or_insert_default())
     }
 
-    fn bridges_with_ipv6<'a>(
+    fn bridges<'a>(
         &'a self,
         bridge: impl Fn(&'a Overlay) -> Option<&'a Bridge>,
-    ) -> impl Iterator<Item = &'a Bridge> {
+    ) -> BTreeMap<&'a str, &'a Bridge> {
         let is_internal = self.backend == Backend::Internal;
         let bridges = self.overlays.values().filter_map(bridge);
-        bridges.filter(move |bridge| {
-            let mut subnets = bridge.subnets.iter();
-            is_internal && subnets.any(|subnet| Family::V6.includes(*subnet))
-        })
+        bridges
+            .filter(|_| is_internal)
+            .map(|bridge| (bridge.name.as_str(), bridge))
+            .collect()
     }
 }
 
@@ -142,6 +150,8 @@ pub struct Cni {
     pub dir: PathBuf,
     /// Directory of the `host-local` plugin (`dataDir`), if configured: `cni_data_dir`.
     pub data_dir: Option<PathBuf>,
+    /// First part of the names of the files: `cni_file_prefix`.
+    pub file_prefix: String,
 }
 
 /// VXLAN tunnel endpoint of this host.
@@ -193,6 +203,12 @@ pub struct Bridge {
 }
 
 impl Bridge {
+    /// Returns whether containers on the bridge have addresses of a family.
+    pub fn has(&self, family: Family) -> bool {
+        let mut subnets = self.subnets.iter();
+        subnets.any(|subnet| family.includes(*subnet))
+    }
+
     /// Returns the addresses of the bridge, which are the containers' gateways: the first
     /// one of each subnet, as `host-local` has it. A subnet without room for a container has
     /// none.

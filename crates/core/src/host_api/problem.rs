@@ -36,6 +36,8 @@ pub enum ProblemKind {
     SkippedOperations,
     /// The VXLAN device cannot exist. No object.
     Vtep,
+    /// The overlays cannot have IPv6. No object.
+    Ipv6,
     /// A bridge cannot exist. Object: name of the bridge.
     Bridge,
     /// A peer cannot have its addresses, since networks of this host contain them. Object: the
@@ -44,6 +46,8 @@ pub enum ProblemKind {
     /// A peer cannot have a subnet, or has no VTEP address of the subnet's family. Object: the
     /// subnet.
     PeerSubnet,
+    /// Routes of others are in the table of the containers. Object: the table.
+    ContainerTable,
     /// The firewall cannot be read, or has an obstacle. Object: the tool, or the masquerading of
     /// a family.
     Firewall,
@@ -92,9 +96,11 @@ impl ProblemKind {
             | ProblemKind::Observation
             | ProblemKind::Operation
             | ProblemKind::Vtep
+            | ProblemKind::Ipv6
             | ProblemKind::Bridge
             | ProblemKind::Peer
             | ProblemKind::PeerSubnet
+            | ProblemKind::ContainerTable
             | ProblemKind::Firewall
             | ProblemKind::Engine
             | ProblemKind::EngineVersion

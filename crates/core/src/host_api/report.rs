@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::desired::Desired;
 use super::engine::EngineDesired;
 use super::problem::{Problem, ProblemKind};
@@ -23,6 +25,8 @@ pub struct HostReport {
     /// Names of overlays that are not desired and whose objects the host keeps, because
     /// containers use them.
     pub draining_overlays: BTreeSet<String>,
+    /// Networks of the host's devices that are not the overlays'.
+    pub networks: BTreeSet<IpNet>,
     /// Number of operations, without those on peers that the kernel rejected; 0: the host
     /// already matched as far as it can.
     pub operations: usize,
@@ -48,6 +52,7 @@ impl HostReport {
         (&self.overlays, &self.host) == (&other.overlays, &other.host)
             && self.draining_bridges == other.draining_bridges
             && self.draining_overlays == other.draining_overlays
+            && self.networks == other.networks
     }
 
     /// Returns whether the host matches the desired state.

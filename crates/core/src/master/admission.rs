@@ -5,14 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
-
+use super::hosts::taken_ranges;
 use super::ledger::Ledger;
-use super::networks::Override;
 use super::{Leadership, Master};
-use crate::config::OverlayConfig;
-use crate::config::overlay::Definition;
 use crate::util::special_purpose;
+use crate::util::special_purpose::SpecialRange;
 use crate::{AGENT_ID, Level, Upid};
 
 /// Returns the address by which a registering agent is known. `me` is the master.
@@ -30,37 +27,14 @@ pub fn check_sender(from: &Upid, me: &Upid) -> Result<Ipv4Addr, String> {
         return Err("agents need an IPv4 address, and this is an IPv6 one".to_owned());
     };
     match special_purpose::of_host(ip.into(), me.address.ip()) {
-        Some(range) => Err(format!("no agent has an address in {range}")),
+        Some(range) => Err(no_agent_in(&range, ip)),
         None => Ok(ip),
     }
 }
 
-/// A range of containers or VTEPs.
-struct TakenRange {
-    /// The owner, for a sentence.
-    owner: String,
-    net: IpNet,
-}
-
-/// Returns the ranges of the networks in force, and of removed overlays that still drain.
-fn taken_ranges(ledger: &Ledger) -> impl Iterator<Item = TakenRange> {
-    let networks = ledger.networks();
-    let vteps = networks.network.vtep_ranges().map(|net| TakenRange {
-        owner: "the VTEPs".to_owned(),
-        net,
-    });
-    let in_force = networks.network.overlays.iter().map(Definition::config);
-    let changed = networks.overrides();
-    let draining = changed.filter(|change| ledger.is_draining(change.name()));
-    let overlays = in_force.chain(draining.filter_map(Override::config));
-    vteps.chain(overlays.flat_map(of_overlay))
-}
-
-fn of_overlay(overlay: &OverlayConfig) -> impl Iterator<Item = TakenRange> {
-    overlay.ranges().map(|range| TakenRange {
-        owner: format!("overlay {}", overlay.name),
-        net: range.net,
-    })
+fn no_agent_in(range: &SpecialRange, ip: Ipv4Addr) -> String {
+    let remedy = range.remedy(ip.into());
+    format!("no agent has an address in {range}{remedy}")
 }
 
 /// Returns the reason, as a phrase, why an agent cannot have this address: it belongs to
@@ -76,6 +50,17 @@ fn taken(ip: Ipv4Addr, me: IpAddr, ledger: &Ledger) -> Option<String> {
     ))
 }
 
+/// Returns the reason, as a phrase, why an agent cannot have an address of loopback: there is an
+/// agent that does not. Each of them would send into its own host what is for the other one.
+fn beside_other_hosts(ip: Ipv4Addr, ledger: &Ledger) -> Option<String> {
+    let range = special_purpose::of_address(ip.into()).filter(|_| ip.is_loopback())?;
+    let other = ledger.agents().find(|other| !other.is_loopback())?;
+    Some(format!(
+        "its address lies in {range}, and agent {other} is on another host{}",
+        range.remedy(ip.into())
+    ))
+}
+
 impl Master {
     /// Drops the registration of a process that cannot be an agent, without an answer.
     pub(super) fn drop_registration(&mut self, from: &Upid, reason: &str) {
@@ -86,16 +71,33 @@ impl Master {
     }
 
     /// Returns why a serving master cannot serve an agent at this address. An agent that has an
-    /// allocation is served.
+    /// allocation is served, unless its address is one of loopback beside agents on other hosts.
     pub(super) fn why_taken(&self, ip: Ipv4Addr) -> Option<String> {
         let super::Phase::Serving(leadership) = &self.phase else {
             return None;
         };
         let ledger = leadership.ledger();
+        if let Some(reason) = beside_other_hosts(ip, ledger) {
+            return Some(reason);
+        }
         if ledger.allocation(ip).is_some() {
             return None;
         }
         taken(ip, self.me.address.ip(), ledger)
+    }
+
+    /// Warns if this master has an address of loopback, and an agent on another host registers.
+    pub(super) fn warn_of_own_address(&mut self, ip: Ipv4Addr) {
+        let me = self.me.address.ip();
+        if me.is_loopback() && !ip.is_loopback() {
+            self.out.warn("own address", || {
+                format!(
+                    "Agent {ip} registers with this master, whose own address {me} is one of loopback: other \
+                     hosts cannot reach it; start the Mesos master with --ip or LIBPROCESS_IP, the address of its \
+                     host on the network (/etc/hosts may map the name of the host to {me})"
+                )
+            });
+        }
     }
 
     /// Warns of agents in the log whose addresses no new agent may have. They were admitted by
@@ -106,7 +108,9 @@ impl Master {
         let why = |ip: Ipv4Addr| {
             let special = special_purpose::of_host(ip.into(), me);
             let special = special.map(|range| format!("its address lies in {range}"));
-            special.or_else(|| taken(ip, me, ledger))
+            special
+                .or_else(|| beside_other_hosts(ip, ledger))
+                .or_else(|| taken(ip, me, ledger))
         };
         let doubtful = ledger.agents().filter_map(|ip| Some((ip, why(ip)?)));
         let doubtful: Vec<(Ipv4Addr, String)> = doubtful.collect();
@@ -181,9 +185,14 @@ mod tests {
 
     #[test]
     fn agents_are_on_loopback_where_the_master_is() {
-        let local = "overlay-agent@127.0.0.2:5051";
+        let local = "overlay-agent@127.0.1.1:5051";
         assert!(sender(local, "overlay-master@127.0.0.1:5050").is_ok());
-        assert!(sender(local, MASTER).is_err());
+        assert_eq!(
+            sender(local, MASTER).unwrap_err(),
+            "no agent has an address in the loopback range 127.0.0.0/8; start its Mesos agent with --ip or \
+             LIBPROCESS_IP, the address of its host on the network (/etc/hosts may map the name of the host to \
+             127.0.1.1)"
+        );
     }
 
     proptest! {

@@ -19,6 +19,10 @@ use crate::protocol::session::secrets::{Issue, Nonce, Token, TokenIssuer, equal}
 use crate::protocol::session::{BodyDigest, Envelope, seal, verify};
 use crate::{Effect, Io, Seed, Time, Upid};
 
+/// Time without a message of an agent after which the connection to it may be dead. A settled
+/// agent registers every 75 s at least.
+pub const SILENCE: Duration = Duration::from_secs(80);
+
 /// Time in which an agent has to return the token of a challenge. Agents return it at once.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -30,6 +34,9 @@ pub struct ConfirmedAgents {
     authentication: Authentication,
     tokens: TokenIssuer,
     agents: BTreeMap<Ipv4Addr, ConfirmedAgent>,
+    /// The latest processes that have confirmed while another one at the same address was there.
+    /// They are not served.
+    others: BTreeMap<Ipv4Addr, ConfirmedAgent>,
     /// The latest body that was authenticated, which often goes to many agents.
     digested: Option<(Bytes, BodyDigest)>,
 }
@@ -49,6 +56,8 @@ struct ConfirmedAgent {
     received: ReplayWindow,
     /// Time of its latest message.
     seen: Time,
+    /// True if the connection to it broke since.
+    is_gone: bool,
 }
 
 /// The way in which the sender of a message is authenticated.
@@ -93,8 +102,19 @@ pub enum Examined {
     Confirmed(SenderProof),
     /// The agent needs a challenge, since it has no valid token.
     Unconfirmed(Unconfirmed),
+    /// The agent's process has confirmed, while this other one is there at the same address.
+    Second(Upid),
     /// The agent is of an earlier release and takes no challenge.
     Legacy,
+}
+
+/// Returns the sentence about the second of two agents at one address.
+pub fn second_agent(second: &Upid, first: &Upid) -> String {
+    format!(
+        "{second} has the same address as {first}, which is registered and there: both would hold the same subnets, \
+         so the second one gets none; run one agent on each host, or give each the --ip of a host (network \
+         namespace) of its own."
+    )
 }
 
 impl ConfirmedAgents {
@@ -105,6 +125,7 @@ impl ConfirmedAgents {
             authentication,
             tokens: TokenIssuer::new(seed),
             agents: BTreeMap::new(),
+            others: BTreeMap::new(),
             digested: None,
         }
     }
@@ -140,6 +161,27 @@ impl ConfirmedAgents {
         self.agents.remove(&ip);
     }
 
+    /// Notes that the connection to a process broke.
+    pub fn handle_exited(&mut self, pid: &Upid) {
+        let Some(ip) = agent_address(pid) else { return };
+        if let Some(agent) = self.agents.get_mut(&ip).filter(|agent| agent.pid == *pid) {
+            agent.is_gone = true;
+        }
+        if self.others.get(&ip).is_some_and(|other| other.pid == *pid) {
+            self.others.remove(&ip);
+        }
+    }
+
+    /// Returns the agents at addresses that belong to other agents, each with the other one: both
+    /// are there.
+    pub fn second_agents(&self, now: Time) -> impl Iterator<Item = (&Upid, &Upid)> {
+        self.others.iter().filter_map(move |(ip, second)| {
+            let first = self.agents.get(ip).filter(|first| first.is_there(now))?;
+            let is_second = second.is_there(now) && first.pid != second.pid;
+            is_second.then_some((&second.pid, &first.pid))
+        })
+    }
+
     /// Examines a registration, and begins the session of a process that has confirmed.
     ///
     /// # Errors
@@ -169,31 +211,54 @@ impl ConfirmedAgents {
         let (Some(token), Some(issue)) = (token, issue) else {
             return Ok(unconfirmed);
         };
-        match self.agents.get_mut(&ip) {
+        let first = self
+            .agents
+            .get(&ip)
+            .filter(|first| first.pid != *received.from && first.is_there(now));
+        let first = first.map(|first| first.pid.clone());
+        let processes = match first {
+            None => &mut self.agents,
+            Some(_) => &mut self.others,
+        };
+        match processes.get_mut(&ip) {
             Some(agent) if agent.issue == issue => {
                 agent.check_sequence(received, key.is_some())?;
                 agent.check_key(key.as_deref())?;
-                agent.seen = now;
+                agent.see(now);
             }
             // A later token was issued to a later process or session.
             Some(agent) if agent.issue > issue => return Ok(unconfirmed),
-            _ if now.since(issue.time()) > TOKEN_LIFETIME => return Ok(unconfirmed),
             _ => {
-                let mut agent = ConfirmedAgent {
-                    pid: received.from.clone(),
-                    nonce,
-                    token,
-                    issue,
-                    key: key.clone(),
-                    sent: 0,
-                    received: ReplayWindow::default(),
-                    seen: now,
+                // The second of two agents at one address may be the only one from now on.
+                let second = self.others.remove(&ip);
+                let mut agent = match second.filter(|second| second.issue == issue) {
+                    Some(second) => second,
+                    None if now.since(issue.time()) > TOKEN_LIFETIME => return Ok(unconfirmed),
+                    None => ConfirmedAgent {
+                        pid: received.from.clone(),
+                        nonce,
+                        token,
+                        issue,
+                        key: key.clone(),
+                        sent: 0,
+                        received: ReplayWindow::default(),
+                        seen: now,
+                        is_gone: false,
+                    },
                 };
                 agent.check_sequence(received, key.is_some())?;
-                self.agents.insert(ip, agent);
+                agent.check_key(key.as_deref())?;
+                agent.see(now);
+                match first {
+                    None => self.agents.insert(ip, agent),
+                    Some(_) => self.others.insert(ip, agent),
+                };
             }
         }
-        Ok(Examined::Confirmed(proof(key)))
+        Ok(match first {
+            None => Examined::Confirmed(proof(key)),
+            Some(first) => Examined::Second(first),
+        })
     }
 
     /// Examines a message of an agent that has registered.
@@ -229,7 +294,7 @@ impl ConfirmedAgents {
         };
         agent.check_key(key.as_deref())?;
         agent.check_sequence(received, key.is_some())?;
-        agent.seen = now;
+        agent.see(now);
         Ok(proof(key))
     }
 
@@ -295,8 +360,10 @@ impl ConfirmedAgents {
         else {
             return;
         };
-        let agent = agent_address(to).and_then(|ip| self.agents.get_mut(&ip));
-        let Some(agent) = agent.filter(|agent| agent.pid == *to && session.is_empty()) else {
+        let Some(ip) = agent_address(to) else { return };
+        let processes = [self.agents.get_mut(&ip), self.others.get_mut(&ip)];
+        let mut processes = processes.into_iter().flatten();
+        let Some(agent) = processes.find(|agent| agent.pid == *to && session.is_empty()) else {
             return;
         };
         agent.sent += 1;
@@ -337,6 +404,17 @@ fn proof(key: Option<String>) -> SenderProof {
 }
 
 impl ConfirmedAgent {
+    /// Records a message of the process.
+    fn see(&mut self, now: Time) {
+        self.seen = now;
+        self.is_gone = false;
+    }
+
+    /// Returns whether the process is there, as far as is known.
+    fn is_there(&self, now: Time) -> bool {
+        !self.is_gone && now.since(self.seen) < SILENCE
+    }
+
     /// Refuses a message without a code if the session began with one.
     fn check_key(&mut self, key: Option<&str>) -> Result<(), String> {
         match (&self.key, key) {
@@ -366,3 +444,6 @@ impl ConfirmedAgent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

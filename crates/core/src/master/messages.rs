@@ -1,15 +1,16 @@
 //! Messages of agents.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use super::address::agent_address;
 use super::challenges::{Admission, Unconfirmed};
-use super::confirmed::{Examined, Received, SenderProof};
+use super::confirmed::{Examined, Received, SILENCE, SenderProof, second_agent};
 use super::pending::Registration;
 use super::{Master, Phase, admission};
 use crate::config::authentication::Confirmation;
-use crate::proto::internal::{AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage};
+use crate::proto::internal::{
+    AgentRegisteredMessage, PeersReceivedMessage, RegisterAgentMessage, RegistrationRefusedMessage,
+};
 use crate::protocol::limits;
 use crate::protocol::messages::Named;
 use crate::util::line::one_line;
@@ -17,10 +18,6 @@ use crate::{Effect, Io, Upid};
 
 /// Longest name of an unknown message that is logged, in characters.
 const MAX_NAME: usize = 100;
-
-/// Time without a message of an agent after which the connection to it may be dead. A settled
-/// agent registers every 75 s at least.
-const SILENCE: Duration = Duration::from_secs(80);
 
 impl Master {
     pub(super) fn handle_message(&mut self, from: Upid, name: &str, body: &[u8]) {
@@ -176,6 +173,7 @@ impl Master {
         if let Some(reason) = self.why_taken(ip) {
             return self.drop_registration(&from, &reason);
         }
+        self.warn_of_own_address(ip);
         let received = Received {
             from: &from,
             name: RegisterAgentMessage::NAME,
@@ -194,15 +192,49 @@ impl Master {
                 self.challenges.finish(&from);
                 self.accept_registration(ip, from, message, proof);
             }
+            Ok(Examined::Second(first)) => {
+                self.challenges.finish(&from);
+                self.refuse_second(&from, &first);
+            }
             Ok(Examined::Legacy) => match self.check_legacy(ip) {
                 Ok(()) => {
                     // If the process at this address is still there, it gets another challenge.
                     self.confirmed.forget(ip);
+                    self.warn_of_two_agents(ip, &from);
                     self.accept_registration(ip, from, message, SenderProof::None);
                 }
                 Err(reason) => self.drop_forged::<RegisterAgentMessage>(&from, &reason),
             },
         }
+    }
+
+    /// Warns if an agent of an earlier release registers with the address of another process that
+    /// is connected. It may have started again, so it is served.
+    fn warn_of_two_agents(&mut self, ip: Ipv4Addr, from: &Upid) {
+        let session = self.sessions.get(ip);
+        let other = session.filter(|session| session.is_connected && *session.pid != *from);
+        if let Some(pid) = other.map(|session| session.pid.clone()) {
+            self.out.warn("second agent", || {
+                format!(
+                    "{from} registers with the address of {pid}, which is connected: if both are agents, they hold \
+                     the same subnets; run one agent on each host"
+                )
+            });
+        }
+    }
+
+    /// Refuses the second of two agents at one address: they would share subnets, VTEP and bridges.
+    fn refuse_second(&mut self, second: &Upid, first: &Upid) {
+        self.out.counters.registers.dropped += 1;
+        let reason = second_agent(second, first);
+        self.out.warn("second agent", || {
+            format!("Refused a registration. {reason}")
+        });
+        let refusal = RegistrationRefusedMessage {
+            reason,
+            session: None,
+        };
+        self.out.send(second, &refusal);
     }
 
     fn accept_registration(
@@ -347,6 +379,7 @@ impl Master {
 
     pub(super) fn handle_exited(&mut self, pid: &Upid) {
         self.challenges.finish(pid);
+        self.confirmed.handle_exited(pid);
         let Some((ip, session)) = self.sessions.find(pid) else {
             return;
         };

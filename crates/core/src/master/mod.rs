@@ -29,8 +29,9 @@ use answers::{Failure, PendingAnswers};
 use challenges::Challenges;
 use confirmed::{ConfirmedAgents, SenderProof};
 use counters::Outbox;
+use hosts::Hosts;
 use leadership::{Leadership, MasterParts};
-use pending::PendingRegistrations;
+use pending::{PendingRegistrations, Registration};
 use recovering::Recovering;
 use sessions::Sessions;
 use writer::Writer;
@@ -44,6 +45,8 @@ mod counters;
 mod draining;
 mod encoded;
 pub mod endpoints;
+mod held;
+mod hosts;
 mod leadership;
 mod leases;
 mod ledger;
@@ -190,6 +193,10 @@ impl Master {
     /// Sets how often this process restarted the machine after a panic.
     pub fn with_restarts(mut self, restarts: u64) -> Master {
         self.writer = Writer::with_last_number(number_base(restarts));
+        if restarts > 0 {
+            // What became of the writes of the machine before is not known.
+            self.writer.read_failed();
+        }
         self.restarts = restarts;
         self
     }
@@ -204,6 +211,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         Some((leadership, parts))
@@ -220,7 +228,9 @@ impl Master {
                 let reason = self.why_standby();
                 self.pending.expire(&mut self.out, &reason);
             }
-            Phase::Recovering(recovering) => recovering.tick(&mut self.out),
+            Phase::Recovering(recovering) => {
+                recovering.tick(&mut self.out, self.writer.must_reopen());
+            }
             Phase::Serving(_) | Phase::Standby | Phase::Broken(_) => {}
         }
         if let Some((leadership, mut parts)) = self.leadership() {
@@ -290,10 +300,15 @@ impl Master {
 
     fn recover_at(&mut self, at: Time) {
         let timeout = self.config.replicated_log_timeout;
-        self.phase = Phase::Recovering(Recovering::new(at, timeout));
+        // A read of an earlier term that is not answered may have written a promise.
+        let reopen = self.stale_fetches > 0;
+        self.phase = Phase::Recovering(Recovering::new(at, timeout, reopen));
     }
 
     fn handle_fetched(&mut self, result: Result<Bytes, String>) {
+        if result.is_err() {
+            self.writer.read_failed();
+        }
         let is_stale = self.stale_fetches > 0;
         self.stale_fetches = self.stale_fetches.saturating_sub(1);
         // No read is under way: a newer attempt was answered before this one.
@@ -310,6 +325,9 @@ impl Master {
             Ok(state) => {
                 // The answers to the other attempts are not needed any more.
                 self.stale_fetches += recovering.unanswered();
+                if recovering.reopened() {
+                    self.writer.reopened();
+                }
                 self.handle_state(state);
             }
             Err(error) => {
@@ -347,6 +365,7 @@ impl Master {
             confirmed: &mut self.confirmed,
             writer: &mut self.writer,
             lease: self.config.agent_lease,
+            me: self.me.address.ip(),
             out: &mut self.out,
         };
         let leadership = Leadership::new(&mut parts, recovery, epoch);
@@ -355,6 +374,7 @@ impl Master {
         self.out.log(Level::Info, line);
         self.warn_of_refused_agents(&leadership);
         self.warn_of_doubtful_agents(&leadership);
+        self.warn_of_overlapping_hosts(&leadership);
         self.phase = Phase::Serving(Box::new(leadership));
         let pending: Vec<_> = self.pending.take().collect();
         // All these agents are alive. None of their allocations may be reclaimed for another
@@ -365,7 +385,10 @@ impl Master {
                     .record_contact(registration.ip, self.out.now());
             }
         }
-        for registration in pending {
+        // Those that hold something come first, so that no other one gets it.
+        let (holders, others): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(Registration::claims_anything);
+        for registration in holders.into_iter().chain(others) {
             self.register(registration);
         }
     }
@@ -383,6 +406,17 @@ impl Master {
                 refused.len()
             );
             self.out.log(Level::Warning, line);
+        }
+    }
+
+    fn warn_of_overlapping_hosts(&mut self, leadership: &Leadership) {
+        let hosts = Hosts {
+            master: self.me.address.ip(),
+            ledger: leadership.ledger(),
+            sessions: &self.sessions,
+        };
+        for problem in hosts.problems() {
+            self.out.log(Level::Warning, problem);
         }
     }
 

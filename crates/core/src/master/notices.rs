@@ -21,6 +21,35 @@ pub fn lease_ended(sessions: &Sessions, ip: Ipv4Addr, now: Time) -> String {
     )
 }
 
+/// Returns the notice for an agent that held addresses and subnets without a record, `held`, and
+/// did not get all of them back; `None`: it did.
+pub fn not_given_back(ledger: &Ledger, ip: Ipv4Addr, held: &Allocation) -> Option<String> {
+    let none = Allocation::default();
+    let now = ledger.allocation(ip).unwrap_or(&none);
+    let overlays = held.overlays.keys().map(|name| Some(name.as_str()));
+    let parts = std::iter::once(None).chain(overlays);
+    let exchanges: Vec<String> = parts
+        .flat_map(|overlay| {
+            let (held, now) = (held.part(overlay), now.part(overlay));
+            let lost = |(held, now): (Option<IpNet>, Option<IpNet>)| {
+                let held = held?;
+                (now != Some(held)).then(|| exchange(ledger, ip, overlay, held, now))
+            };
+            [(held.v4, now.v4), (held.v6, now.v6)]
+                .into_iter()
+                .filter_map(lost)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    (!exchanges.is_empty()).then(|| {
+        format!(
+            "The replicated log is new or was lost: the master has no record of what this agent held, and could not \
+             give all of it back. It has {}. Restart its containers.",
+            exchanges.join("; ")
+        )
+    })
+}
+
 /// Returns the notice for an agent that registered again, with the replacements of its
 /// reclaimed allocation. `exhausted` are the ranges with nothing left for the agent.
 pub fn reallocated(

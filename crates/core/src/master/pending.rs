@@ -29,6 +29,16 @@ pub struct Registration {
     pub proof: SenderProof,
 }
 
+impl Registration {
+    /// Returns whether the agent says that it holds an address or a subnet, and can be believed to
+    /// be at its address.
+    pub fn claims_anything(&self) -> bool {
+        let message = &self.message;
+        let claims = message.vtep_ip.is_some() || message.vtep_ip6.is_some();
+        self.proof != SenderProof::None && (claims || !message.holds.is_empty())
+    }
+}
+
 /// The latest registration of each agent.
 #[derive(Debug, Default)]
 pub struct PendingRegistrations {

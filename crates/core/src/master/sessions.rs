@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::address::agent_address;
 use super::confirmed::SenderProof;
 use super::peers::ListForm;
@@ -57,6 +59,8 @@ pub struct Session {
     states: OverlayStates,
     /// Errors of the host beyond one overlay, by the latest report.
     pub host_errors: Vec<String>,
+    /// Networks of the host's own devices, by the latest report.
+    pub host_networks: Box<[IpNet]>,
     /// The most recent error, even if it was resolved since. It is boxed because few agents
     /// have one.
     pub last_error: Option<Box<LastError>>,
@@ -125,6 +129,7 @@ impl Sessions {
             last_revision_sent: None,
             states: OverlayStates::default(),
             host_errors: Vec::new(),
+            host_networks: Box::default(),
             last_error: None,
             notices: Vec::new(),
         });
@@ -134,6 +139,7 @@ impl Sessions {
         if *session.pid != *pid {
             session.states = OverlayStates::default();
             session.host_errors.clear();
+            session.host_networks = Box::default();
             session.pid = Arc::new(pid.clone());
         }
         session.is_list_unconfirmed = false;
@@ -239,6 +245,25 @@ impl Sessions {
     /// Returns all sessions, with the addresses of the agents.
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Session)> {
         self.sessions.iter().map(|(ip, session)| (*ip, session))
+    }
+
+    /// Records an error of an agent.
+    pub fn set_last_error(&mut self, ip: Ipv4Addr, now: Time, text: &str) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.set_last_error(now, text);
+        }
+    }
+
+    /// Returns the networks of an agent's host.
+    pub fn host_networks(&self, ip: Ipv4Addr) -> Option<&[IpNet]> {
+        self.get(ip).map(|session| &*session.host_networks)
+    }
+
+    /// Sets the networks of an agent's host.
+    pub fn set_host_networks(&mut self, ip: Ipv4Addr, networks: Box<[IpNet]>) {
+        if let Some(session) = self.sessions.get_mut(&ip) {
+            session.host_networks = networks;
+        }
     }
 
     /// Records the report of an agent.

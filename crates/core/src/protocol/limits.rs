@@ -7,7 +7,7 @@ use super::messages::Named;
 use super::wire_limits::{self, Limits, Refusal};
 use crate::proto::State;
 use crate::proto::internal::{
-    AgentRegisteredMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
+    AgentRegisteredMessage, RegisterAgentMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use crate::proto::mesos::MasterInfo;
 use bytes::{Buf, Bytes};
@@ -50,6 +50,13 @@ const REPORT: Limits = Limits {
     inner_elements: 0,
 };
 
+/// Limits of a registration, with a subnet of each overlay that the agent holds.
+const REGISTRATION: Limits = Limits {
+    bytes: 64 << 10,
+    elements: MAX_OVERLAYS,
+    inner_elements: 0,
+};
+
 /// Limits of all other messages, which have no lists. The longest have a sentence.
 const SHORT: Limits = Limits {
     bytes: 64 << 10,
@@ -75,6 +82,7 @@ pub fn of_message(name: &str) -> Limits {
         UpdatePeersMessage::NAME => PEERS,
         UpdateAgentOverlaysMessage::NAME => OVERLAYS,
         AgentRegisteredMessage::NAME => REPORT,
+        RegisterAgentMessage::NAME => REGISTRATION,
         _ => SHORT,
     }
 }

@@ -16,6 +16,9 @@ pub const MAX_SENTENCE: usize = 1_000;
 /// Largest number of sentences. One mistake can concern thousands of peers.
 const MAX_SENTENCES: usize = 32;
 
+/// Largest number of networks of a host.
+pub const MAX_NETWORKS: usize = 32;
+
 /// Longest text of all sentences together, in characters.
 const MAX_TEXT: usize = 8_000;
 

@@ -96,6 +96,20 @@ pub fn of_network(net: IpNet) -> Option<SpecialRange> {
 }
 
 impl SpecialRange {
+    /// Returns what an operator can do about a Mesos agent at this address in the range, as the
+    /// last part of a sentence; empty for a range in which no process is.
+    pub fn remedy(&self, ip: IpAddr) -> String {
+        match self.purpose {
+            Purpose::Loopback | Purpose::Unspecified | Purpose::LinkLocal => format!(
+                "; start its Mesos agent with --ip or LIBPROCESS_IP, the address of its host on the network \
+                 (/etc/hosts may map the name of the host to {ip})"
+            ),
+            Purpose::Multicast | Purpose::Broadcast | Purpose::Reserved | Purpose::Ipv4InIpv6 => {
+                String::new()
+            }
+        }
+    }
+
     /// Returns whether single hosts can have addresses of the range.
     fn is_of_hosts(&self) -> bool {
         match self.purpose {

@@ -8,6 +8,7 @@ mod transcript_runner;
 testkit::transcripts![
     "agent", transcript_runner::run;
     registers,
+    knows_whether_others_reach_it,
     obeys_the_leader_only,
     confirms_its_session,
     believes_no_blind_sender,

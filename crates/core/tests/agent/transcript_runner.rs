@@ -84,6 +84,7 @@ fn usage(word: &str) -> (String, InUse) {
         InUse {
             v4: v4.parse().unwrap(),
             v6: v6.parse().unwrap(),
+            leaked: 0,
         },
     )
 }
@@ -93,6 +94,7 @@ impl Runner {
         let mut config = AgentConfig::new("/cni");
         let mut engine = Engine::Hidden;
         let mut master = Master::new();
+        let mut at = "10.0.0.2";
         for word in words {
             match *word {
                 "shows-sessions" => master.is_shown = true,
@@ -108,10 +110,11 @@ impl Runner {
                 "no-docker" => config.network.docker_bridge = false,
                 "no-ipv6" => config.network.enable_ipv6 = false,
                 "two-attempts" => config.max_configuration_attempts = 2,
+                word if word.starts_with("at=") => at = &word[3..],
                 word => panic!("no such setting: {word}"),
             }
         }
-        let me: Upid = "overlay-agent@10.0.0.2:5051".parse().unwrap();
+        let me: Upid = format!("overlay-agent@{at}:5051").parse().unwrap();
         Runner {
             agent: Agent::new(config, me.clone(), 1),
             now: Time::default(),

@@ -42,7 +42,8 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
                 id.0, response.status, response.content_type
             )
         }
-        Effect::Fetch => "fetch".to_owned(),
+        Effect::Fetch { reopen: false } => "fetch".to_owned(),
+        Effect::Fetch { reopen: true } => "fetch, with the log opened anew".to_owned(),
         Effect::Io(Io::Store { number, state }) => {
             format!("store #{number}{}", difference(log, state))
         }
@@ -90,9 +91,12 @@ fn state(json: &Value) -> String {
             overlays.collect::<Vec<_>>().join(", ")
         )
     });
-    format!("state: {}", agents.collect::<Vec<_>>().join("; "))
-        .trim_end()
-        .to_owned()
+    let problems: String = list(&json["problems"])
+        .iter()
+        .map(|problem| format!("\n    problem: {}", problem.as_str().unwrap()))
+        .collect();
+    let agents = agents.collect::<Vec<_>>().join("; ");
+    format!("state: {}", agents).trim_end().to_owned() + &problems
 }
 
 /// Returns how an agent is authenticated, unless it has confirmed or is not there.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use overlay_core::proto;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
+    AgentNetworkConfig, AgentRegisteredMessage, PeerSubnet, PeersReceivedMessage, PeersVersion,
     RegisterAgentMessage,
 };
 use overlay_core::protocol::messages::NAMES;
@@ -187,6 +187,12 @@ fn apply(master: &mut CheckedMaster, step: Step) {
                 network_config: config,
                 peers,
                 unpacks_peers,
+                vtep_ip: (number % 3 == 0).then(|| format!("44.128.0.{}", number % 8)),
+                holds: vec![PeerSubnet {
+                    overlay: "dcos".to_owned(),
+                    subnet: Some(format!("9.0.{}.0/24", number % 5)),
+                    subnet6: Some("nonsense".to_owned()),
+                }],
                 ..Default::default()
             };
             master.message(agent(number, port), &message);

@@ -3,6 +3,7 @@
 //! ```text
 //! master <JSON of `network`>          a new master; the log stays
 //! on <name>                           the next inputs are for this master (at first `a`)
+//! at <ip>                             the address of new masters, and of `leader me`
 //! config <key>: <JSON>, …             more keys of the configuration of new masters
 //! log <agent> <overlay>:<subnet>@<vtep> …   sets the log; `<IPv4>,<IPv6>` for both families
 //! log garbage                         sets the log to bytes that are no state
@@ -13,9 +14,11 @@
 //! register <agent> [<option> …]       options: no-subnets no-mesos no-docker no-v6
 //!                                     port=<n> peers peers=<epoch>/<version>
 //!                                     peers=<epoch>/<version>+digest
+//!                                     vtep=<IPv4>[,<IPv6>] holds=<overlay>:<subnet>[,<subnet>]
 //! registered <agent> <overlay>=OK | <overlay>=<error> … | +<draining overlay> … | @<revision>
+//!            | ~<network of its host> …
 //! received <agent> <epoch>/<version>  the agent acknowledges peers
-//! exited <agent>                      the link broke
+//! exited <agent> [<port>]             the link broke
 //! get | post | put | delete <path> [<body>]   an HTTP request
 //! message <agent> <name> <hex>        any bytes under any name
 //! unconfirmed <agent> [<port>]        a registration of an agent that answers no challenge
@@ -26,6 +29,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,7 +38,7 @@ use overlay_core::master::Master;
 use overlay_core::proto;
 use overlay_core::proto::agent_overlay_info;
 use overlay_core::proto::internal::{
-    AgentRegisteredMessage, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
+    AgentRegisteredMessage, PeerSubnet, PeersReceivedMessage, PeersVersion, RegisterAgentMessage,
     UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::protocol::http::{Request, RequestId};
@@ -67,6 +71,8 @@ struct Runner {
     masters: BTreeMap<String, Member>,
     /// The master that gets the inputs.
     on: String,
+    /// Address of the masters; `None`: each has one of its own.
+    at: Option<IpAddr>,
     now: Time,
     log: Bytes,
     requests: u64,
@@ -114,6 +120,7 @@ impl Runner {
         Runner {
             masters: BTreeMap::new(),
             on: "a".to_owned(),
+            at: None,
             now: Time::default(),
             log: Bytes::new(),
             requests: 0,
@@ -132,13 +139,14 @@ impl Runner {
         match verb {
             "master" => self.start(rest),
             "on" => self.on = rest.to_owned(),
+            "at" => self.at = Some(rest.parse().unwrap()),
             "config" => self.config = format!("{rest}, "),
             "log" if rest == "older" => self.log = older(&self.log),
             "log" => self.log = log(&words),
             "leader" => {
                 let leader = match rest {
                     "none" => None,
-                    "me" => Some(Upid::new("master", pid(&self.on).address)),
+                    "me" => Some(Upid::new("master", self.me().address)),
                     address => Some(Upid::new("master", address.parse().unwrap())),
                 };
                 self.input(Input::Leader(leader));
@@ -162,7 +170,10 @@ impl Runner {
                 };
                 self.message(agent(words[0], "5051"), &message);
             }
-            "exited" => self.input(Input::Exited(agent(words[0], "5051"))),
+            "exited" => {
+                let port = words.get(1).copied().unwrap_or("5051");
+                self.input(Input::Exited(agent(words[0], port)));
+            }
             "get" | "post" | "put" | "delete" => {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 self.request(&verb.to_uppercase(), path, body);
@@ -183,6 +194,15 @@ impl Runner {
         }
     }
 
+    /// Returns the pid of the master that gets the inputs.
+    fn me(&self) -> Upid {
+        let mut me = pid(&self.on);
+        if let Some(at) = self.at {
+            me.address.set_ip(at);
+        }
+        me
+    }
+
     fn start(&mut self, network: &str) {
         let text = format!(
             r#"{{{}"replicated_log_dir": "/log", "replicated_log_timeout": "5mins", "network": {network}}}"#,
@@ -190,7 +210,7 @@ impl Runner {
         );
         let config = parse("master.json", &text).unwrap().config;
         // The random numbers of two processes differ.
-        let (me, seed) = (pid(&self.on), 7 + u64::from(number(&self.on)));
+        let (me, seed) = (self.me(), 7 + u64::from(number(&self.on)));
         let master = WithSessions::new(Master::new(config, me.clone(), seed), me);
         self.masters.insert(
             self.on.clone(),
@@ -213,6 +233,20 @@ impl Runner {
                 ("no-docker", _) => config.docker_bridge = Some(false),
                 ("no-v6", _) => config.enable_ipv6 = Some(false),
                 ("port", value) => port = value,
+                ("vtep", value) => {
+                    let (v4, v6) = value.split_once(',').unwrap_or((value, ""));
+                    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+                    (message.vtep_ip, message.vtep_ip6) = (text(v4), text(v6));
+                }
+                ("holds", value) => {
+                    let (overlay, subnets) = value.split_once(':').unwrap();
+                    let find = |v6| subnets.split(',').find(|net| net.contains(':') == v6);
+                    message.holds.push(PeerSubnet {
+                        overlay: overlay.to_owned(),
+                        subnet: find(false).map(str::to_owned),
+                        subnet6: find(true).map(str::to_owned),
+                    });
+                }
                 ("peers", "") => message.peers = Some(PeersVersion::default()),
                 ("peers", value) => message.peers = Some(self.version(value)),
                 _ => panic!("unknown option {word}"),
@@ -259,6 +293,7 @@ impl Runner {
                 })
                 .collect(),
             draining: list('+').map(str::to_owned).collect(),
+            networks: list('~').map(str::to_owned).collect(),
             revision: list('@').next().map(|revision| revision.parse().unwrap()),
             ..Default::default()
         };

@@ -6,6 +6,7 @@ use overlay_core::Response;
 use overlay_core::proto::{AgentInfo, State};
 
 use crate::checker::{Checker, Stored};
+use crate::cluster;
 use crate::cluster::{Process, Role};
 use crate::expected_host::host_matches;
 use crate::overlay_changes;
@@ -185,4 +186,43 @@ fn ask(sim: &mut Simulation, process: usize, path: &str) -> Result<Response, Str
             response.body
         )),
     }
+}
+
+/// The addresses and subnets of agents, by agent and overlay.
+pub type Held = BTreeMap<(String, String), [Option<String>; 4]>;
+
+/// Returns what agents have by the log, of overlays in force.
+pub fn subnets_in(sim: &mut Simulation) -> Result<Held, String> {
+    let value = sim.log.value().clone();
+    let stored = sim.checker.read(&value)?;
+    let mut held = Held::new();
+    for agent in stored.agents.values() {
+        for overlay in overlay_changes::assigned(&stored.state, agent).overlays {
+            let vxlan = overlay.backend.vxlan.unwrap_or_default();
+            let has = [
+                overlay.subnet,
+                overlay.subnet6,
+                Some(vxlan.vtep_ip),
+                vxlan.vtep_ip6,
+            ];
+            held.insert((agent.ip.clone(), overlay.info.name), has);
+        }
+    }
+    Ok(held)
+}
+
+/// Checks that agents have what they had, as far as the overlays are in force. An agent lets go of an
+/// overlay that only the file of another master has.
+pub fn has_kept(sim: &mut Simulation, before: &Held) -> Result<(), String> {
+    if !cluster::has_one_file(&sim.processes) {
+        return Ok(());
+    }
+    let now = subnets_in(sim)?;
+    for (of, had) in before {
+        let has = now.get(of);
+        if has.is_some_and(|has| has != had) {
+            return Err(format!("{of:?} had {had:?}, and has {has:?}"));
+        }
+    }
+    Ok(())
 }

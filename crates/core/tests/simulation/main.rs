@@ -189,8 +189,30 @@ fn a_leader_that_counts_anew_is_obeyed_at_once() {
             sim.run_for(Duration::from_secs(1))?;
             sim.run_until_converged(sim.now() + Duration::from_secs(3))?;
         }
+        let before = convergence::subnets_in(sim)?;
         faults::elect_with_empty_log(sim);
-        sim.run_until_converged(sim.now() + Duration::from_secs(3))?;
+        // Agents that hold nothing give way for some seconds.
+        sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
+        convergence::has_kept(sim, &before)?;
+        sim.run_silently(Duration::from_secs(300))
+    });
+}
+
+/// The log is lost while agents and masters start again, again and again: whoever was there all
+/// the time keeps what it had, unless somebody else got it first.
+#[test]
+fn agents_keep_what_they_hold_without_a_log() {
+    run(FEW_SEEDS, Simulation::new, |sim| {
+        sim.run_until_converged(sim.now() + Duration::from_secs(2))?;
+        for _ in 0..3 {
+            let before = convergence::subnets_in(sim)?;
+            faults::elect_with_empty_log(sim);
+            sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
+            convergence::has_kept(sim, &before)?;
+            faults::change_leader(sim);
+            sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
+            convergence::has_kept(sim, &before)?;
+        }
         sim.run_silently(Duration::from_secs(300))
     });
 }

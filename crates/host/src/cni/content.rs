@@ -7,11 +7,16 @@ use ipnet::IpNet;
 use overlay_core::host_api::desired::{Bridge, Cni, Desired, Overlay};
 use overlay_core::host_api::usage::Containerizer;
 use overlay_core::util::family::Family;
+use overlay_core::util::line::one_line;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// Plugin that Mesos calls. It comes with Mesos, maps the container's ports and has the
 /// `delegate` do everything else.
 const PLUGIN: &str = "mesos-cni-port-mapper";
+
+/// Longest text of somebody else's file that is shown, in characters.
+const MAX_SHOWN: usize = 100;
 
 /// Content of the file. Names and order of the fields are those of the files that existing
 /// clusters have.
@@ -154,6 +159,34 @@ pub(super) fn is_ours(overlay: &str, content: &[u8]) -> bool {
     })
 }
 
+/// Network that a CNI configuration defines, as far as it is recognised.
+#[derive(Debug, PartialEq, Deserialize)]
+pub(crate) struct DefinedNetwork {
+    /// Name, by which containers choose it.
+    pub(crate) name: String,
+    /// Plugin; `None`: a list of plugins.
+    pub(crate) r#type: Option<String>,
+    plugins: Option<Vec<IgnoredAny>>,
+}
+
+/// Returns the network that a file defines; `None`: Mesos would skip the file as well.
+pub(crate) fn defined_network(content: &[u8]) -> Option<DefinedNetwork> {
+    let network: DefinedNetwork = serde_json::from_slice(content).ok()?;
+    let is_complete = network.r#type.is_some() || network.plugins.is_some();
+    is_complete.then_some(network)
+}
+
+impl std::fmt::Display for DefinedNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = one_line(&self.name, MAX_SHOWN);
+        write!(f, "network \"{name}\"")?;
+        match &self.r#type {
+            Some(plugin) => write!(f, " of type \"{}\"", one_line(plugin, MAX_SHOWN)),
+            None => f.write_str(" with a list of plugins"),
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::PathBuf;
@@ -184,6 +217,7 @@ pub(super) mod tests {
         Cni {
             dir: "/cni".into(),
             data_dir: data_dir.map(PathBuf::from),
+            file_prefix: String::new(),
         }
     }
 

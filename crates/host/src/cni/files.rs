@@ -5,7 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::is_ours;
+use overlay_core::host_api::desired::Cni;
+use overlay_core::util::line::one_line;
+
+use super::content::{DefinedNetwork, defined_network, is_ours};
 use crate::files::{self, Kind, Links, ReadError};
 use crate::reconcile::observed::CniFile;
 
@@ -15,23 +18,50 @@ const SUFFIX: &str = ".conf";
 /// Size limit of a file in bytes. Ours have some hundred.
 const LIMIT: u64 = 1 << 20;
 
+/// Longest name of somebody else's file that is shown, in characters.
+const MAX_NAME: usize = 255;
+
 /// Permissions: tools of other users read these files, so the umask of Mesos must not apply.
 const MODE: u32 = 0o644;
 
 /// Content of the directory.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Found {
     /// Files that are ours, and those at the places of wanted ones, by overlay.
     pub files: BTreeMap<String, CniFile>,
-    /// What is in the place of a wanted file and is no regular file, by overlay.
-    pub obstacles: BTreeMap<String, Kind>,
+    /// What is in the place of a wanted file and stays, by overlay.
+    pub obstacles: BTreeMap<String, Obstacle>,
+    /// Other files that define a network with the name of a wanted overlay, by overlay. Mesos takes
+    /// whichever it reads first.
+    pub rivals: BTreeMap<String, Rival>,
+}
+
+/// What is in the place of a wanted file, and is its owner's business.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Obstacle {
+    /// No regular file.
+    NotRegular(Kind),
+    /// Somebody else's network.
+    Network(DefinedNetwork),
+}
+
+/// File that defines a network of an overlay's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rival {
+    /// Name of the file.
+    pub file: String,
+    /// True if it is a copy of a file of ours.
+    pub is_copy: bool,
 }
 
 /// Reads the files that are ours, and those at the places of `wanted` ones.
 ///
 /// # Errors
 /// The directory cannot be read. (A directory that does not exist has no files.)
-pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<Found> {
+pub(crate) fn read(cni: &Cni, wanted: &BTreeSet<&str>) -> io::Result<Found> {
+    let Cni {
+        dir, file_prefix, ..
+    } = cni;
     let mut found = Found::default();
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
@@ -39,20 +69,34 @@ pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<Found> {
     };
     for entry in entries {
         let name = entry?.file_name();
-        let Some(overlay) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else {
+        let Some(file) = name.to_str() else { continue };
+        let overlay = file
+            .strip_prefix(file_prefix)
+            .and_then(|rest| rest.strip_suffix(SUFFIX))
+            .unwrap_or_default();
+        if !wanted.contains(overlay) {
+            found.rivals.extend(rival(dir, file, wanted));
+        }
+        if overlay.is_empty() {
             continue;
-        };
+        }
         let is_wanted = wanted.contains(overlay);
         match files::read(&dir.join(&name), Links::Refuse, LIMIT) {
             Ok(content) => {
                 let ours = is_ours(overlay, &content);
-                if ours || is_wanted {
+                let theirs = defined_network(&content).filter(|_| is_wanted && !ours);
+                if let Some(network) = theirs {
+                    let obstacle = Obstacle::Network(network);
+                    found.obstacles.insert(overlay.to_owned(), obstacle);
+                } else if ours || is_wanted {
                     let file = CniFile { content, ours };
                     found.files.insert(overlay.to_owned(), file);
                 }
             }
             Err(ReadError::NotRegular(kind)) if is_wanted => {
-                found.obstacles.insert(overlay.to_owned(), kind);
+                found
+                    .obstacles
+                    .insert(overlay.to_owned(), Obstacle::NotRegular(kind));
             }
             // Such a file is not ours. A wanted one replaces it.
             Err(_) => {}
@@ -61,27 +105,58 @@ pub(crate) fn read(dir: &Path, wanted: &BTreeSet<&str>) -> io::Result<Found> {
     Ok(found)
 }
 
+/// Returns the overlay whose name another file gives to a network, and the file. Mesos reads files of
+/// all names.
+fn rival(dir: &Path, file: &str, wanted: &BTreeSet<&str>) -> Option<(String, Rival)> {
+    // A file that is being written.
+    if file.starts_with('.') {
+        return None;
+    }
+    let content = files::read(&dir.join(file), Links::Refuse, LIMIT).ok()?;
+    let network = defined_network(&content)?;
+    let is_copy = is_ours(&network.name, &content);
+    let file = one_line(file, MAX_NAME).into_owned();
+    let is_rival = wanted.contains(network.name.as_str());
+    is_rival.then(|| (network.name, Rival { file, is_copy }))
+}
+
+/// Returns the name of an overlay's file.
+pub(crate) fn name(cni: &Cni, overlay: &str) -> String {
+    format!("{}{overlay}{SUFFIX}", cni.file_prefix)
+}
+
 /// Returns the path of an overlay's file.
-pub(crate) fn path(dir: &Path, overlay: &str) -> PathBuf {
-    dir.join(format!("{overlay}{SUFFIX}"))
+pub(crate) fn path(cni: &Cni, overlay: &str) -> PathBuf {
+    cni.dir.join(name(cni, overlay))
 }
 
 /// Writes the file of an overlay, and creates the directory if there is none. A reader, and
-/// a machine that loses power, has either the old or the new content.
+/// a machine that loses power, has either the old or the new content. A file of ours without the
+/// prefix, which was configured later, goes.
 ///
 /// # Errors
 /// Directory or file cannot be written.
-pub(crate) fn write(dir: &Path, overlay: &str, content: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    files::replace(dir, &format!("{overlay}{SUFFIX}"), content, MODE)
+pub(crate) fn write(cni: &Cni, overlay: &str, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(&cni.dir)?;
+    let name = name(cni, overlay);
+    files::replace(&cni.dir, &name, content, MODE)?;
+    // Mesos takes one of two files with the same network.
+    let former = cni.dir.join(format!("{overlay}{SUFFIX}"));
+    if !cni.file_prefix.is_empty()
+        && let Ok(content) = files::read(&former, Links::Refuse, LIMIT)
+        && is_ours(overlay, &content)
+    {
+        fs::remove_file(former)?;
+    }
+    Ok(())
 }
 
 /// Removes the file of an overlay, if there is one.
 ///
 /// # Errors
 /// The file cannot be removed.
-pub(crate) fn remove(dir: &Path, overlay: &str) -> io::Result<()> {
-    match fs::remove_file(path(dir, overlay)) {
+pub(crate) fn remove(cni: &Cni, overlay: &str) -> io::Result<()> {
+    match fs::remove_file(path(cni, overlay)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -92,6 +167,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn at(dir: &Path) -> Cni {
+        Cni {
+            dir: dir.into(),
+            ..Cni::default()
+        }
+    }
     use crate::cni::content::content;
     use crate::cni::content::tests::{cni, overlay};
 
@@ -100,8 +182,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cni_dir = dir.path().join("not/there/yet");
         let text = content("dcos", &overlay(), &cni(None), None).unwrap();
-        write(&cni_dir, "dcos", b"old").unwrap();
-        write(&cni_dir, "dcos", &text).unwrap();
+        write(&at(&cni_dir), "dcos", b"old").unwrap();
+        write(&at(&cni_dir), "dcos", &text).unwrap();
         assert_eq!(fs::read(cni_dir.join("dcos.conf")).unwrap(), text);
         let mode = fs::metadata(cni_dir.join("dcos.conf"))
             .unwrap()
@@ -109,8 +191,8 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o644);
         assert_eq!(fs::read_dir(&cni_dir).unwrap().count(), 1);
-        remove(&cni_dir, "dcos").unwrap();
-        remove(&cni_dir, "dcos").unwrap();
+        remove(&at(&cni_dir), "dcos").unwrap();
+        remove(&at(&cni_dir), "dcos").unwrap();
         assert_eq!(fs::read_dir(&cni_dir).unwrap().count(), 0);
     }
 
@@ -118,7 +200,7 @@ mod tests {
     fn a_directory_in_the_place_of_a_file_is_an_error_and_leaves_no_trace() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("dcos.conf")).unwrap();
-        write(dir.path(), "dcos", b"text").unwrap_err();
+        write(&at(dir.path()), "dcos", b"text").unwrap_err();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -128,9 +210,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let huge = fs::File::create(dir.path().join("dcos.conf")).unwrap();
         huge.set_len(LIMIT + 1).unwrap();
-        let found = read(dir.path(), &BTreeSet::from(["dcos"])).unwrap();
+        let found = read(&at(dir.path()), &BTreeSet::from(["dcos"])).unwrap();
         assert_eq!(found, Found::default());
-        write(dir.path(), "dcos", b"text").unwrap();
+        write(&at(dir.path()), "dcos", b"text").unwrap();
         assert_eq!(fs::read(dir.path().join("dcos.conf")).unwrap(), b"text");
     }
 
@@ -144,7 +226,7 @@ mod tests {
         fs::write(dir.path().join("dcos.conflist"), &ours).unwrap();
         fs::create_dir(dir.path().join("directory.conf")).unwrap();
         fs::create_dir(dir.path().join("obstructed.conf")).unwrap();
-        let found = read(dir.path(), &BTreeSet::from(["wanted", "obstructed"])).unwrap();
+        let found = read(&at(dir.path()), &BTreeSet::from(["wanted", "obstructed"])).unwrap();
         let garbage = CniFile {
             content: b"garbage".to_vec(),
             ours: false,
@@ -155,17 +237,72 @@ mod tests {
         };
         let expected = Found {
             files: [("dcos".into(), dcos), ("wanted".into(), garbage)].into(),
-            obstacles: [("obstructed".into(), Kind::Directory)].into(),
+            obstacles: [("obstructed".into(), Obstacle::NotRegular(Kind::Directory))].into(),
+            rivals: BTreeMap::new(),
         };
         assert_eq!(found, expected);
+        // Nobody's network is replaced.
+        fs::write(
+            dir.path().join("wanted.conf"),
+            r#"{"name": "calico", "type": "calico"}"#,
+        )
+        .unwrap();
+        let found = read(&at(dir.path()), &BTreeSet::from(["wanted"])).unwrap();
+        let Some(Obstacle::Network(network)) = found.obstacles.get("wanted") else {
+            panic!("{found:?}")
+        };
+        assert_eq!(network.to_string(), r#"network "calico" of type "calico""#);
+        assert!(!found.files.contains_key("wanted"));
+        // Mesos reads files of all names.
+        let found = read(&at(dir.path()), &BTreeSet::from(["dcos"])).unwrap();
+        let copy = Rival {
+            file: "dcos.conflist".into(),
+            is_copy: true,
+        };
+        assert_eq!(found.rivals, [("dcos".into(), copy)].into());
+        let theirs = r#"{"name": "dcos", "plugins": [{"type": "calico"}]}"#;
+        fs::write(dir.path().join("dcos.conflist"), theirs).unwrap();
+        let found = read(&at(dir.path()), &BTreeSet::from(["dcos"])).unwrap();
+        assert!(!found.rivals["dcos"].is_copy);
     }
 
     #[test]
     fn a_missing_directory_has_no_files() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
-            read(&dir.path().join("none"), &BTreeSet::new()).unwrap(),
+            read(&at(&dir.path().join("none")), &BTreeSet::new()).unwrap(),
             Found::default()
         );
+    }
+
+    #[test]
+    fn files_move_to_names_with_a_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, prefixed) = (
+            at(dir.path()),
+            Cni {
+                file_prefix: "overlay-".into(),
+                ..at(dir.path())
+            },
+        );
+        let text = content("dcos", &overlay(), &cni(None), None).unwrap();
+        write(&plain, "dcos", &text).unwrap();
+        fs::write(
+            dir.path().join("web.conf"),
+            r#"{"name": "web", "type": "calico"}"#,
+        )
+        .unwrap();
+        let wanted = BTreeSet::from(["dcos", "web"]);
+        let found = read(&prefixed, &wanted).unwrap();
+        assert!(found.files.is_empty() && found.obstacles.is_empty());
+        assert!(found.rivals["dcos"].is_copy && !found.rivals["web"].is_copy);
+        write(&prefixed, "dcos", &text).unwrap();
+        assert!(!dir.path().join("dcos.conf").exists());
+        let found = read(&prefixed, &wanted).unwrap();
+        assert!(found.files["dcos"].ours && !found.rivals.contains_key("dcos"));
+        write(&prefixed, "web", &text).unwrap();
+        assert!(dir.path().join("web.conf").exists(), "somebody else's");
+        remove(&prefixed, "dcos").unwrap();
+        assert!(!dir.path().join("overlay-dcos.conf").exists());
     }
 }

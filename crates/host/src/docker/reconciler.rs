@@ -101,7 +101,6 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
         notes: plan.notes,
         draining_networks: not_desired(desired, observed),
         usage: usage(desired, observed),
-        operations: plan.ops.len(),
         ..EngineReport::default()
     };
     let mut created = Vec::new();
@@ -112,6 +111,7 @@ async fn apply(client: &Client, desired: &EngineDesired, observed: &Observed) ->
         };
         let Err(failure) = result else {
             log::info!("{op}");
+            report.operations += 1;
             report.draining_networks.remove(op.name());
             created.extend(matches!(op, Op::Create { .. }).then(|| op.name().to_owned()));
             continue;
@@ -182,6 +182,7 @@ fn usage_of(network: &Network, existing: Option<&ExistingNetwork>) -> InUse {
     InUse {
         v4: v4.len() as u64,
         v6: v6.len() as u64,
+        leaked: 0,
     }
 }
 
@@ -226,7 +227,11 @@ mod tests {
         };
         assert_eq!(
             usage_of(&network("d-dcos"), Some(&existing)),
-            InUse { v4: 2, v6: 1 }
+            InUse {
+                v4: 2,
+                v6: 1,
+                leaked: 0
+            }
         );
         assert_eq!(usage_of(&network("d-dcos"), None), InUse::default());
     }
@@ -396,12 +401,14 @@ mod tests {
             ["a".to_owned(), "b".to_owned()].into()
         );
         assert_eq!((report.notes.len(), requests), (2, 2), "each is tried");
+        assert_eq!(report.operations, 0, "nothing was done");
     }
 
     #[test]
     fn silent_engine_is_not_asked_again() {
         let (report, requests) = remove_leftovers(None);
         assert_eq!(report.notes.len(), 2, "{:?}", report.notes);
+        assert_eq!(report.operations, 0, "nothing was done");
         assert!(requests < 2, "{requests} requests");
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Attempt<'a> {
     choice: Choice,
     tools: &'a Tools,
     pub faults: Vec<Fault>,
+    /// Number of operations that changed the firewall.
+    pub done: usize,
     /// Other firewalls that drop packets of the overlays. Another attempt does not help.
     pub obstacles: Vec<Fault>,
 }
@@ -41,6 +43,7 @@ impl<'a> Attempt<'a> {
             choice,
             tools,
             faults: Vec::new(),
+            done: 0,
             obstacles: Vec::new(),
         }
     }
@@ -136,7 +139,11 @@ impl<'a> Attempt<'a> {
                 return;
             }
             ops.iter().for_each(|op| log::debug!("{op}"));
-            if let (Err(reason), Some(first)) = (self.tools.apply(ops), ops.first()) {
+            let result = self.tools.apply(ops);
+            if result.is_ok() {
+                self.done += ops.len();
+            }
+            if let (Err(reason), Some(first)) = (result, ops.first()) {
                 let more = match ops.len() - 1 {
                     0 => String::new(),
                     more => format!(" (and {more} more in the same transaction)"),

@@ -119,21 +119,20 @@ impl Firewall {
             let plan = attempt.plan();
             attempt.apply(&plan);
             self.obstacles = std::mem::take(&mut attempt.obstacles);
-            let faults = attempt.faults;
-            let count = plan.ops.len();
+            let (faults, done) = (attempt.faults, attempt.done);
             if let Some(nat) = plan.nat.as_ref().filter(|_| faults.is_empty()) {
                 forget_flows(nat);
             }
-            if count > 0 {
+            if !plan.ops.is_empty() {
                 log::info!(
-                    "configured the firewall: {count} operations in {:.0?}, {} failed",
+                    "configured the firewall: {done} operations in {:.0?}, {} failed",
                     start.elapsed(),
                     faults.len()
                 );
             }
-            operations += count;
+            operations += done;
             let has_succeeded = faults.is_empty();
-            let is_in_sync = has_succeeded && count == 0;
+            let is_in_sync = has_succeeded && plan.ops.is_empty();
             self.record_in_sync(fingerprint.filter(|_| is_in_sync), start, &tools);
             self.failed = if has_succeeded { Vec::new() } else { plan.ops };
             if has_succeeded || number == ATTEMPTS {

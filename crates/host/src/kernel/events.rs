@@ -86,7 +86,9 @@ fn subject(message: RouteNetlinkMessage) -> Option<Subject> {
         M::NewAddress(message) | M::DelAddress(message) => address(&message),
         M::NewNeighbour(message) | M::DelNeighbour(message) => neighbour(&message),
         M::NewRoute(message) | M::DelRoute(message) => route(&message),
-        M::NewRule(message) | M::DelRule(message) => parse::rule(&message).map(Subject::Rule),
+        M::NewRule(message) | M::DelRule(message) => {
+            Some(parse::rule(&message).map_or(Subject::ForeignRule, Subject::Rule))
+        }
         _ => None,
     }
 }
@@ -111,6 +113,7 @@ fn link(message: LinkMessage) -> Option<Subject> {
         index: header.index,
         name: name?,
         kind: parse::kind(&message),
+        tunnel: parse::tunnel(&message),
         mac: mac.unwrap_or_default(),
         mtu: mtu.unwrap_or_default(),
         up: header.flags.contains(LinkFlags::Up),
@@ -159,7 +162,11 @@ fn neighbour(message: &NeighbourMessage) -> Option<Subject> {
 
 fn route(message: &RouteMessage) -> Option<Subject> {
     let (index, route) = parse::route(message)?;
-    Some(Subject::Route { index, route })
+    let is_automatic = parse::is_automatic(message.header.protocol);
+    Some(match is_automatic {
+        true => Subject::AutomaticRoute { dst: route.dst },
+        false => Subject::Route { index, route },
+    })
 }
 
 fn nexthop(message: &NexthopMessage) -> Option<Subject> {

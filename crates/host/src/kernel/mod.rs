@@ -1,7 +1,9 @@
 //! The kernel's network configuration: netlink, ethtool, sysctl, and events.
 
+mod bridges;
 pub(crate) mod ethtool;
 pub(crate) mod events;
+mod links;
 pub(crate) mod message;
 pub(crate) mod netlink;
 pub(crate) mod nexthop;
@@ -9,7 +11,10 @@ pub(crate) mod observe;
 mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
+pub(crate) mod router_advertisements;
+mod routes;
 pub(crate) mod sysctl;
 #[cfg(test)]
 mod tests;
+pub(crate) mod underlay;
 pub(crate) mod watch;

@@ -63,6 +63,17 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Returns the error of a request that was sent as bytes.
+    pub(crate) fn from_io(error: &io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(code) => Error::Refused {
+                errno: Errno::from_raw(code),
+                text: None,
+            },
+            None => Error::NoAnswer(BROKEN),
+        }
+    }
+
     /// Returns the kernel's error number.
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {

@@ -13,10 +13,10 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
+use overlay_core::host_api::desired::Mac;
 
 use super::raw;
-use crate::reconcile::observed::{DeviceKind, Route, Rule};
+use crate::reconcile::observed::{DeviceKind, Route, Rule, Tunnel};
 
 /// Bit of a neighbour's state: it never expires (`NUD_PERMANENT`). `dcos-net` combines it with
 /// another one in its FDB entries.
@@ -65,6 +65,46 @@ pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
         // The kernel names no kind of hardware.
         None => DeviceKind::Other("hardware".to_owned()),
     }
+}
+
+/// Returns the options of a VXLAN device; the default ones of another device.
+pub(super) fn tunnel(message: &LinkMessage) -> Tunnel {
+    let mut tunnel = Tunnel::default();
+    for attribute in &message.attributes {
+        let LinkAttribute::LinkInfo(infos) = attribute else {
+            continue;
+        };
+        for info in infos {
+            if let LinkInfo::Data(InfoData::Vxlan(options)) = info {
+                options
+                    .iter()
+                    .for_each(|option| add_option(option, &mut tunnel));
+            }
+        }
+    }
+    tunnel
+}
+
+fn add_option(option: &InfoVxlan, tunnel: &mut Tunnel) {
+    let other = match option {
+        InfoVxlan::Local(ip) => return tunnel.local = Some((*ip).into()),
+        InfoVxlan::Local6(ip) => return tunnel.local = Some((*ip).into()),
+        InfoVxlan::Link(index) => return tunnel.link = Some(*index),
+        InfoVxlan::Ttl(ttl) => return tunnel.ttl = *ttl,
+        InfoVxlan::Tos(tos) => return tunnel.tos = *tos,
+        InfoVxlan::Group(_) | InfoVxlan::Group6(_) => "remote",
+        InfoVxlan::Limit(1..) => "maxaddress",
+        InfoVxlan::Proxy(true) => "proxy",
+        InfoVxlan::Rsc(true) => "rsc",
+        InfoVxlan::RemCsumTX(true) => "remcsumtx",
+        InfoVxlan::RemCsumRX(true) => "remcsumrx",
+        InfoVxlan::Gbp => "gbp",
+        InfoVxlan::Gpe => "gpe",
+        InfoVxlan::Vnifilter(true) => "vnifilter",
+        InfoVxlan::TtlInheritFlag | InfoVxlan::TtlInherit(1..) => "ttl inherit",
+        _ => return,
+    };
+    tunnel.others.insert(other);
 }
 
 /// Parses an address with its prefix length.
@@ -130,15 +170,17 @@ pub(super) fn entry(message: &NeighbourMessage) -> Entry {
     entry
 }
 
-/// Parses a route, and returns it with its device; `None`: the kernel or a router created it.
+/// Returns whether the kernel or a router created a route.
+pub(super) fn is_automatic(protocol: RouteProtocol) -> bool {
+    matches!(
+        protocol,
+        RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect
+    )
+}
+
+/// Parses a route, and returns it with its device; `None`: the message is none about a route.
 pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     let header = &message.header;
-    if matches!(
-        header.protocol,
-        RouteProtocol::Kernel | RouteProtocol::Ra | RouteProtocol::IcmpRedirect
-    ) {
-        return None;
-    }
     let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
     let (mut metric, mut nexthop) = (0, None);
     let mut plain = header.kind == RouteType::Unicast && header.tos == 0;
@@ -185,7 +227,7 @@ fn route_ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// Parses a rule that says `from <prefix> lookup 42` and nothing else; `None`: another rule.
+/// Parses a rule that says `from <prefix> lookup <table>` and nothing else; `None`: another rule.
 pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
     let header = &message.header;
     let plain = header.action == RuleAction::ToTable
@@ -193,12 +235,13 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
         && header.tos == 0
         && !header.flags.contains(RuleFlags::Invert);
     let (mut table, mut from, mut priority) = (u32::from(header.table), None, 0);
+    let mut protocol = 0;
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Table(number) => table = *number,
             RuleAttribute::Source(ip) => from = Some(*ip),
             RuleAttribute::Priority(number) => priority = *number,
-            RuleAttribute::Protocol(_) => {}
+            RuleAttribute::Protocol(origin) => protocol = u8::from(*origin),
             // Default values that the kernel sends for every rule.
             RuleAttribute::SuppressPrefixLen(u32::MAX)
             | RuleAttribute::SuppressIfGroup(u32::MAX) => {}
@@ -209,7 +252,12 @@ pub(super) fn rule(message: &RuleMessage) -> Option<Rule> {
         }
     }
     let from = IpNet::new(from?, header.src_len).ok()?;
-    (plain && table == CONTAINER_TABLE).then_some(Rule { from, priority })
+    plain.then_some(Rule {
+        from,
+        priority,
+        table,
+        protocol,
+    })
 }
 
 /// Returns whether duplicate address detection delays the use of an address.

@@ -12,6 +12,8 @@ use netlink_sys::SocketAddr;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
+use crate::progress;
+
 /// Timeout of an answer. The kernel answers before `send` returns.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,9 @@ pub(crate) enum Request {
     Dump,
 }
 
+/// Size of the largest datagram of answers to [`Socket::ask_each`], in bytes.
+const ANSWERS: usize = 32 << 10;
+
 /// A netlink socket.
 pub(crate) struct Socket {
     socket: netlink_sys::Socket,
@@ -59,6 +64,14 @@ impl Socket {
         })
     }
 
+    /// Has the kernel refuse requests with attributes that it would ignore.
+    ///
+    /// # Errors
+    /// The kernel is older than 4.20.
+    pub(crate) fn set_strict(&self) -> io::Result<()> {
+        self.socket.set_netlink_get_strict_chk(true)
+    }
+
     /// Sends a request of type `kind`, and calls `take` with the payload of each answer.
     /// Returns when the kernel has acknowledged the request.
     ///
@@ -78,13 +91,7 @@ impl Socket {
             Request::Dump => NLM_F_REQUEST | NLM_F_DUMP,
         };
         let mut message = Vec::with_capacity(HEADER + payload.len());
-        message.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(flags.to_ne_bytes());
-        message.extend(sequence.to_ne_bytes());
-        // The kernel knows the sender's port.
-        message.extend([0; 4]);
-        message.extend(payload);
+        append(&mut message, kind, flags, sequence, payload);
         self.socket.send_to(&message, &SocketAddr::new(0, 0), 0)?;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;
@@ -103,6 +110,74 @@ impl Socket {
             }
         }
     }
+}
+
+/// Number of requests in one datagram of [`Socket::ask_each`]. The kernel answers all of them
+/// before the first answer can be read, and all answers have to fit into the receive buffer.
+const BATCH: usize = 64;
+
+impl Socket {
+    /// Sends requests of type `kind`, each of which has one answer, and calls `take` with the
+    /// number of the request, and type and payload of its answer, which can be an error.
+    ///
+    /// # Errors
+    /// The kernel does not answer.
+    pub(crate) fn ask_each(
+        &self,
+        kind: u16,
+        requests: impl Iterator<Item = Vec<u8>>,
+        mut take: impl FnMut(usize, u16, &[u8]),
+    ) -> io::Result<()> {
+        let mut requests = requests.peekable();
+        let mut next = 0;
+        let mut buffer = Vec::with_capacity(ANSWERS);
+        while requests.peek().is_some() {
+            progress::part(TIMEOUT);
+            let first = self.sequence.get().wrapping_add(1);
+            let mut datagram = Vec::new();
+            let mut count = 0;
+            for payload in requests.by_ref().take(BATCH) {
+                let sequence = first.wrapping_add(count);
+                append(&mut datagram, kind, NLM_F_REQUEST, sequence, &payload);
+                count += 1;
+            }
+            self.sequence.set(first.wrapping_add(count).wrapping_sub(1));
+            self.socket.send_to(&datagram, &SocketAddr::new(0, 0), 0)?;
+            let mut answered = 0;
+            while answered < count {
+                buffer.clear();
+                self.socket.recv(&mut buffer, 0)?;
+                let mut rest = &buffer[..];
+                while let Ok(answer) = NetlinkBuffer::new_checked(rest) {
+                    let number = answer.sequence_number().wrapping_sub(first);
+                    if number < count {
+                        answered += 1;
+                        take(
+                            next + number as usize,
+                            answer.message_type(),
+                            answer.payload(),
+                        );
+                    }
+                    let length = (answer.length() as usize).next_multiple_of(4);
+                    rest = rest.get(length..).unwrap_or_default();
+                }
+            }
+            next += count as usize;
+        }
+        Ok(())
+    }
+}
+
+/// Appends a request to a datagram.
+fn append(datagram: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, payload: &[u8]) {
+    datagram.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+    datagram.extend(kind.to_ne_bytes());
+    datagram.extend(flags.to_ne_bytes());
+    datagram.extend(sequence.to_ne_bytes());
+    // The kernel knows the sender's port.
+    datagram.extend([0; 4]);
+    datagram.extend(payload);
+    datagram.resize(datagram.len().next_multiple_of(4), 0);
 }
 
 /// Parses an error message, whose payload begins with the negative error number; 0 is an

@@ -1,26 +1,29 @@
 //! Requests to the kernel for the operations of a plan.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{InfoKind, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkMessage,
+};
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Mac};
+use overlay_core::host_api::desired::Mac;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
 
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use crate::reconcile::{
-    DeviceChange, NewDevice, NewRoute, OldRoute, Op, PROTOCOL, RULE_PRIORITY, RouteKey, nexthop_id,
+    DeviceChange, NewDevice, NewRoute, OldRoute, OldRule, Op, PROTOCOL, RULE_PRIORITY, RouteKey,
+    nexthop_id,
 };
 
 /// Request that changes the kernel's configuration: message and flags.
@@ -43,6 +46,8 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
         Op::AddBridge(name, mac) => (M::NewLink(new_bridge(name, *mac)), ADD),
         Op::RemoveDevice(name) => (M::DelLink(link_named(name)), 0),
         Op::SetDevice(_, change) => (M::NewLink(device_change(index, *change)), 0),
+        Op::AttachPort(_, port) => (M::NewLink(attached(port.index, index)), 0),
+        Op::SetHairpin(_, port) => (M::NewLink(with_hairpin(port.index)), 0),
         Op::AddAddress(_, net) => (M::NewAddress(address(index, *net)), SET),
         Op::RemoveAddress(_, net) => (M::DelAddress(address(index, *net)), 0),
         Op::SetNeighbour(_, ip, mac) => (M::NewNeighbour(neighbour(index, *ip, Some(*mac))), SET),
@@ -62,13 +67,26 @@ pub(crate) fn request(op: &Op, index: u32) -> Option<Request> {
                 flags: 0,
             });
         }
-        Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), SET),
+        // The kernel would replace the first route to the destination, whoever made it.
+        Op::SetRoute(_, route) if route.replaces => (M::NewRoute(new_route(index, route)), SET),
+        Op::SetRoute(_, route) => (M::NewRoute(new_route(index, route)), ADD),
         Op::RemoveRoute(_, route) => (M::DelRoute(old_route(index, route)), 0),
-        Op::AddRule { from, .. } => (M::NewRule(rule(*from, RULE_PRIORITY, Some(PROTOCOL))), ADD),
-        Op::RemoveRule { from, priority } => (M::DelRule(rule(*from, *priority, None)), 0),
+        Op::AddRule { from, table, .. } => {
+            let new = OldRule {
+                from: *from,
+                priority: RULE_PRIORITY,
+                table: *table,
+                protocol: PROTOCOL,
+            };
+            (M::NewRule(rule(&new)), ADD)
+        }
+        // Of two rules that differ only in their origin, the one that was read is removed.
+        Op::RemoveRule(old) => (M::DelRule(rule(old)), 0),
         Op::SetTxChecksum(..)
         | Op::SkipDad(_)
         | Op::EnableForwarding(_)
+        | Op::EnableDeviceForwarding(..)
+        | Op::EnableIpv6(_)
         | Op::WriteCni { .. }
         | Op::RemoveCni { .. } => {
             return None;
@@ -91,6 +109,10 @@ fn new_device(device: &NewDevice) -> LinkMessage {
         .learning(false)
         .address(device.mac.0.to_vec())
         .up();
+    let link = match device.local {
+        Some(local) => link.local(local),
+        None => link,
+    };
     match device.mtu {
         Some(mtu) => link.mtu(mtu).build(),
         None => link.build(),
@@ -102,15 +124,32 @@ fn new_bridge(name: &str, mac: Mac) -> LinkMessage {
     LinkBridge::new(name).address(mac.0.to_vec()).build()
 }
 
+/// Returns the message that attaches a device to a bridge.
+fn attached(index: u32, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).controller(bridge).build()
+}
+
+/// Returns the message that lets a port of a bridge send packets back to where they came from.
+fn with_hairpin(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(
+            true,
+        )]))
+        .build()
+}
+
 fn device_change(index: u32, change: DeviceChange) -> LinkMessage {
     let link = LinkUnspec::new_with_index(index);
+    let vxlan =
+        || LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index);
     match change {
-        DeviceChange::NoLearning => {
-            LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan)
-                .index(index)
-                .learning(false)
-                .build()
-        }
+        DeviceChange::NoLearning => vxlan().learning(false).build(),
+        DeviceChange::Local(local) => vxlan()
+            .local(local.unwrap_or(Ipv4Addr::UNSPECIFIED))
+            .build(),
+        DeviceChange::DefaultTtl => vxlan().ttl(0).build(),
+        DeviceChange::NoTos => vxlan().tos(0).build(),
         DeviceChange::Mac(mac) => link.address(mac.0.to_vec()).build(),
         DeviceChange::Mtu(mtu) => link.mtu(mtu).build(),
         DeviceChange::Up => link.up().build(),
@@ -204,18 +243,24 @@ fn old_route(index: u32, old: &OldRoute) -> RouteMessage {
         .build()
 }
 
-fn rule(from: IpNet, priority: u32, protocol: Option<u8>) -> RuleMessage {
+fn rule(rule: &OldRule) -> RuleMessage {
+    let OldRule {
+        from,
+        priority,
+        table,
+        protocol,
+    } = *rule;
     let mut message = RuleMessage::default();
     message.header.family = family(from.addr());
     message.header.src_len = from.prefix_len();
     message.header.action = RuleAction::ToTable;
     message.attributes = vec![
         RuleAttribute::Source(from.addr()),
-        RuleAttribute::Table(CONTAINER_TABLE),
+        RuleAttribute::Table(table),
         RuleAttribute::Priority(priority),
     ];
-    message
-        .attributes
-        .extend(protocol.map(|protocol| RuleAttribute::Protocol(protocol.into())));
+    // A kernel that knows no origins does not tell them.
+    let origin = (protocol != 0).then(|| RuleAttribute::Protocol(protocol.into()));
+    message.attributes.extend(origin);
     message
 }

@@ -1,11 +1,16 @@
 //! Settings of the kernel's IP stack, in the network namespace of the calling thread.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
+use nix::unistd::{AccessFlags, access};
+use overlay_core::host_api::desired::Desired;
 use overlay_core::util::family::Family;
 
 use crate::files::{read_setting, write_setting};
-use crate::reconcile::observed::Forwarding;
+use crate::reconcile::forwarding_devices;
+use crate::reconcile::observed::{DeviceDefaults, Forwarding};
 
 /// Returns the path of the switch for forwarding on all devices. A host without IPv6 has
 /// none for IPv6.
@@ -38,6 +43,76 @@ pub(crate) fn forwarding() -> Forwarding {
 /// The switch cannot be written.
 pub(crate) fn enable_forwarding(family: Family) -> io::Result<()> {
     write_setting(forwarding_path(family), "1")
+}
+
+/// Returns the path of the switch for forwarding of packets that come from a device.
+fn device_forwarding_path(device: &str, family: Family) -> String {
+    let family = family.pick("ipv4", "ipv6");
+    format!("/proc/sys/net/{family}/conf/{device}/forwarding")
+}
+
+fn is_closed(device: &str, family: Family) -> bool {
+    read_setting(&device_forwarding_path(device, family)).is_ok_and(|value| value == "0")
+}
+
+/// Returns the existing devices of the overlays that forward no packets of a family which they
+/// have to forward.
+pub(crate) fn not_forwarding(desired: &Desired) -> BTreeSet<(String, Family)> {
+    let devices = forwarding_devices(desired).into_iter();
+    let closed = devices.filter(|(device, family)| is_closed(device, *family));
+    closed
+        .map(|(device, family)| (device.to_owned(), family))
+        .collect()
+}
+
+/// Turns forwarding of packets that come from a device on.
+///
+/// # Errors
+/// The switch cannot be written.
+pub(crate) fn enable_device_forwarding(device: &str, family: Family) -> io::Result<()> {
+    write_setting(&device_forwarding_path(device, family), "1")
+}
+
+/// Reads the settings of new devices.
+pub(crate) fn defaults() -> DeviceDefaults {
+    let families = Family::BOTH.into_iter();
+    DeviceDefaults {
+        not_forwarding: families
+            .filter(|family| is_closed("default", *family))
+            .collect(),
+        is_without_ipv6: is_without_ipv6("default"),
+    }
+}
+
+/// Returns whether IPv6 is turned off on a device.
+pub(crate) fn is_without_ipv6(device: &str) -> bool {
+    ipv6_setting(device, "disable_ipv6").is_some_and(|value| value != "0")
+}
+
+/// Turns IPv6 on on a device.
+///
+/// # Errors
+/// The setting cannot be written.
+pub(crate) fn enable_ipv6(device: &str) -> io::Result<()> {
+    write_setting(&ipv6_setting_path(device, "disable_ipv6"), "0")
+}
+
+/// Returns why no device can have IPv6, as a phrase.
+pub(crate) fn ipv6_obstacle() -> Option<String> {
+    if !Path::new("/proc/sys/net/ipv6").exists() {
+        return Some(
+            "the kernel has no IPv6 (for example because of its parameter ipv6.disable)".into(),
+        );
+    }
+    let setting = ipv6_setting_path("default", "disable_ipv6");
+    if !is_without_ipv6("default") {
+        return None;
+    }
+    let error = access(Path::new(&setting), AccessFlags::W_OK).err()?;
+    Some(format!(
+        "the sysctl net.ipv6.conf.default.disable_ipv6 is 1 and cannot be changed ({})",
+        error.desc()
+    ))
 }
 
 /// Returns an IPv6 setting of a device; `None`: the device has no IPv6, or does not exist.

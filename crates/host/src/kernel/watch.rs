@@ -15,7 +15,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::events::events;
-use crate::reconcile::{ExpectedState, Object, Reaction};
+use crate::reconcile::{Clue, ExpectedState, Object, Reaction};
 
 /// Multicast groups of rtnetlink (`RTNLGRP_*`): links, neighbours (with FDB entries), IPv4
 /// addresses, routes and rules, those of IPv6, and the settings of both families.
@@ -63,6 +63,8 @@ pub(crate) struct Watch {
     files: Option<Inotify>,
     directory: Option<PathBuf>,
     buffer: Vec<u8>,
+    /// Parts of the host that events pointed to since they were last taken.
+    clues: BTreeSet<Clue>,
 }
 
 impl Watch {
@@ -86,6 +88,7 @@ impl Watch {
             files,
             directory: None,
             buffer: Vec::with_capacity(DATAGRAM),
+            clues: BTreeSet::new(),
         }
     }
 
@@ -97,6 +100,7 @@ impl Watch {
             files: None,
             directory: None,
             buffer: Vec::new(),
+            clues: BTreeSet::new(),
         }
     }
 
@@ -134,6 +138,12 @@ impl Watch {
         self.read_route(None);
         self.read_nftables();
         self.read_files();
+        self.clues.clear();
+    }
+
+    /// Returns the parts of the host that events pointed to, once.
+    pub(crate) fn take_clues(&mut self) -> BTreeSet<Clue> {
+        std::mem::take(&mut self.clues)
     }
 
     /// Waits until `wakeup` is readable, events came, or the time is over. Returns the
@@ -194,6 +204,7 @@ impl Watch {
                 (Err(_), _) => differences.needs_reconciliation = true,
             }
         }
+        self.clues.append(&mut differences.clues);
         differences.reaction()
     }
 
@@ -229,6 +240,7 @@ struct Differences {
     needs_quick_check: bool,
     /// Objects that differ after the events so far.
     objects: BTreeSet<Object>,
+    clues: BTreeSet<Clue>,
 }
 
 impl Differences {
@@ -242,6 +254,7 @@ impl Differences {
                 self.needs_reconciliation = true;
                 return;
             };
+            self.clues.extend(expected.clue(&event));
             let reaction = expected.reaction(&event);
             if reaction == Reaction::Reconcile {
                 log::debug!("somebody changed the host: {event:?}");
@@ -364,6 +377,7 @@ mod tests {
                     dst,
                     via,
                     nexthop: None,
+                    replaces: false,
                 },
             ),
             INDEX,

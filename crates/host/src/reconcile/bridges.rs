@@ -1,10 +1,11 @@
-//! Mesos's bridges with IPv6, and Docker's.
+//! Mesos's bridges, and Docker's.
 //!
 //! The CNI plugin creates a bridge for the first container and adds the gateway's addresses.
-//! The kernel then takes one or two seconds to find out whether another host has the IPv6
-//! address (duplicate address detection), in which nobody reaches the container. The plugin
-//! takes an existing bridge with its addresses as it is, so this module creates it before.
-//! For bridges with IPv4 alone nothing would be gained.
+//! It takes an existing bridge with its addresses as it is, so this module creates the bridge
+//! before, and looks after it: containers whose bridge is gone, is down or has lost its
+//! addresses are cut off. Besides, the kernel takes one or two seconds to find out whether
+//! another host has a new IPv6 address (duplicate address detection), in which nobody would
+//! reach the first container.
 //!
 //! Docker creates its bridges itself, before the first container, and the kernel begins the
 //! detection when the container comes. An address that is set again before that is exempt.
@@ -19,7 +20,7 @@ use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
-use super::observed::{Kernel, MesosBridge};
+use super::observed::{DeviceDefaults, Kernel, MesosBridge};
 use super::op::{DeviceChange, Op};
 use super::types::Plan;
 
@@ -35,8 +36,9 @@ fn mac(addresses: &BTreeSet<IpNet>) -> Mac {
 }
 
 /// Plans Mesos's bridges.
-pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
-    for (name, addresses) in desired.mesos_bridges_with_ipv6() {
+pub(super) fn plan(desired: &Desired, kernel: &Kernel, defaults: &DeviceDefaults, plan: &mut Plan) {
+    for (name, bridge) in desired.mesos_bridges() {
+        let (addresses, has_ipv6) = (bridge.gateways(), bridge.has(Family::V6));
         let refused = |overlay| plan.refused.contains_key(overlay);
         if parse_bridge_name(name).is_some_and(|(_, overlay)| refused(overlay)) {
             continue;
@@ -46,7 +48,12 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
             None => {
                 let mac = mac(&addresses);
                 plan.ops.push(Op::AddBridge(device.clone(), mac));
-                plan.ops.push(Op::SkipDad(device.clone()));
+                if has_ipv6 {
+                    plan.ops.push(Op::SkipDad(device.clone()));
+                    if defaults.is_without_ipv6 {
+                        plan.ops.push(Op::EnableIpv6(device.clone()));
+                    }
+                }
                 addresses
             }
             Some(bridge) if !bridge.is_bridge => {
@@ -63,8 +70,11 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
                     let op = Op::SetDevice(device.clone(), DeviceChange::Up);
                     plan.ops.push(op);
                 }
-                if bridge.detects_duplicates {
+                if has_ipv6 && bridge.detects_duplicates {
                     plan.ops.push(Op::SkipDad(device.clone()));
+                }
+                if has_ipv6 && bridge.is_without_ipv6 {
+                    plan.ops.push(Op::EnableIpv6(device.clone()));
                 }
                 let remaining = remove_wrong(&device, &addresses, bridge, plan);
                 addresses.difference(&remaining).copied().collect()
@@ -162,6 +172,7 @@ mod tests {
                 mesos_bridges,
                 ..Kernel::default()
             },
+            &DeviceDefaults::default(),
             &mut plan,
         );
         plan.ops
@@ -179,11 +190,12 @@ mod tests {
             ports,
             addresses,
             detects_duplicates: false,
+            is_without_ipv6: false,
         })
     }
 
     #[test]
-    fn a_bridge_with_ipv6_is_made_before_its_first_container() {
+    fn a_bridge_is_made_before_its_first_container_and_kept() {
         assert_eq!(
             lines(&desired(BOTH), None),
             [
@@ -196,8 +208,19 @@ mod tests {
         let none = [""; 0];
         assert_eq!(
             lines(&desired(&["9.0.1.0/25"]), None),
-            none,
-            "the plugin does it as well"
+            [
+                "add device m-dcos bridge address 02:42:09:00:01:01",
+                "add address 9.0.1.1/25 dev m-dcos",
+            ]
+        );
+        let flushed = MesosBridge {
+            up: false,
+            detects_duplicates: true,
+            ..found(&[], 1).unwrap()
+        };
+        assert_eq!(
+            lines(&desired(&["9.0.1.0/25"]), Some(flushed)),
+            ["set device m-dcos up", "add address 9.0.1.1/25 dev m-dcos"]
         );
         let external = Desired {
             backend: Backend::External,
@@ -344,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn dockers_bridges_matter_with_ipv6_and_the_internal_backend() {
+    fn bridges_are_looked_after_with_the_internal_backend() {
         let docker = |subnets: &[&str], backend| {
             let subnets = subnets.iter().map(|text| net(text)).collect();
             let docker_bridge = Some(Bridge {
@@ -363,17 +386,13 @@ mod tests {
                 overlays: overlays.into(),
                 ..Desired::default()
             };
-            let names = desired.docker_bridges_with_ipv6().into_iter();
+            let names = desired.docker_bridges().into_keys();
             let names: Vec<String> = names.map(str::to_owned).collect();
             names
         };
         assert_eq!(docker(BOTH, Backend::Internal), ["d-dcos"]);
-        assert_eq!(docker(&["9.0.1.128/25"], Backend::Internal), [""; 0]);
+        assert_eq!(docker(&["9.0.1.128/25"], Backend::Internal), ["d-dcos"]);
         assert_eq!(docker(BOTH, Backend::External), [""; 0]);
-        assert_eq!(
-            desired(BOTH).docker_bridges_with_ipv6().len(),
-            0,
-            "a bridge of Mesos"
-        );
+        assert_eq!(desired(BOTH).docker_bridges().len(), 0, "a bridge of Mesos");
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
 
-use super::observed::{DeviceKind, FdbEntry, Neighbour, Nexthop, Route, Rule};
+use super::observed::{DeviceKind, FdbEntry, Neighbour, Nexthop, Route, Rule, Tunnel};
 
 /// Change of an object in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,8 +86,15 @@ pub enum Subject {
         /// Properties.
         nexthop: NexthopEvent,
     },
-    /// Rule that says `from <prefix> lookup 42` and nothing else.
+    /// Rule that says `from <prefix> lookup <table>` and nothing else.
     Rule(Rule),
+    /// Route that the kernel or a router created.
+    AutomaticRoute {
+        /// Destination.
+        dst: IpNet,
+    },
+    /// Rule of somebody else.
+    ForeignRule,
     /// Switch such as `ip_forward`.
     Setting,
 }
@@ -101,6 +108,8 @@ pub struct Link {
     pub name: String,
     /// Kind.
     pub kind: DeviceKind,
+    /// Outer headers and other options of a VXLAN device.
+    pub tunnel: Tunnel,
     /// Hardware address.
     pub mac: Mac,
     /// MTU in bytes.
@@ -156,11 +165,21 @@ impl Event {
             Subject::Neighbour { index, ip, .. } => Some(Object::Neighbour(*index, *ip)),
             Subject::Fdb { index, mac, .. } => Some(Object::Fdb(*index, *mac)),
             Subject::Nexthop { id, .. } => Some(Object::Nexthop(*id)),
-            Subject::Port { .. } | Subject::Route { .. } | Subject::Rule(_) | Subject::Setting => {
-                None
-            }
+            Subject::Port { .. } | Subject::Setting => None,
+            Subject::Route { .. } | Subject::AutomaticRoute { .. } => None,
+            Subject::Rule(_) | Subject::ForeignRule => None,
         }
     }
+}
+
+/// Part of the host that an event points to. It takes longer to read than a quick check may take
+/// every second, so only a quick check after such an event reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clue {
+    /// Containers' ports that are attached to no bridge.
+    Ports,
+    /// Routes to the peers.
+    Underlay,
 }
 
 /// Reaction that an event asks for.

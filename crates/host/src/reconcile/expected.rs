@@ -5,22 +5,26 @@
 //! another program that sets the same objects (`dcos-net`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
+use overlay_core::host_api::desired::{Backend, CONTAINER_TABLE, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
+use overlay_core::util::family::Family;
 
 use super::constants::{MAIN_PRIORITY, PROTOCOL};
-use super::events::{Change, Event, Link, NexthopEvent, Reaction, Subject};
+use super::device::WantedTunnel;
+use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
 use super::nexthops;
-use super::observed::{DeviceKind, FdbEntry, HostNetworks, Neighbour, Route, Rule, Underlay};
-use super::op::Op;
+use super::observed::{
+    DeviceKind, FdbEntry, ForeignRoute, HostNetworks, Neighbour, Route, Rule, Underlay,
+};
+use super::op::{Op, RouteKey};
 use super::peers;
 use super::rules;
 use super::types::{Draining, Plan};
-use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, is_ours, permanent_neighbour};
+use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, permanent_neighbour};
 
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]
@@ -31,11 +35,17 @@ pub struct ExpectedState {
     is_internal: bool,
     /// Index of the VXLAN device; `None`: there is none.
     index: Option<u32>,
-    /// Underlay's device.
-    underlay: Option<UnderlayDevice>,
+    /// Outer headers that the VXLAN device should have.
+    tunnel: WantedTunnel,
+    /// Agent's address on the underlay, and whether this host has it.
+    own: Option<(Ipv4Addr, bool)>,
+    /// MTUs of the underlay's devices, by index.
+    underlay: BTreeMap<u32, u32>,
+    /// Names of devices that could not be created.
+    failed: BTreeSet<String>,
     /// Mesos's bridges that should exist, by name.
     mesos_bridges: BTreeMap<String, ExpectedBridge>,
-    /// Docker's bridges with IPv6 and their indexes; `None`: the bridge does not exist.
+    /// Docker's bridges and their indexes; `None`: the bridge does not exist.
     docker_bridges: BTreeMap<String, Option<u32>>,
     /// Indexes of bridges that are removed when their last port is gone.
     draining: Vec<u32>,
@@ -43,6 +53,17 @@ pub struct ExpectedState {
     peers: Wanted,
     /// Ids of our nexthop objects; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
+}
+
+/// Networks and routes of others on a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Networks of devices that are not ours.
+    pub networks: HostNetworks,
+    /// Routes over other devices, where ours may be.
+    pub routes: BTreeSet<ForeignRoute>,
+    /// Routes over the VTEP, ours included, before the reconciliation.
+    pub on_vtep: BTreeSet<Route>,
 }
 
 /// Expected bridge for containers.
@@ -54,29 +75,29 @@ struct ExpectedBridge {
     addresses: BTreeSet<IpNet>,
 }
 
-/// Properties of the underlay's device that matter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct UnderlayDevice {
-    index: u32,
-    mtu: u32,
-}
-
 impl ExpectedState {
     /// Returns the state after a reconciliation with `desired`. `index` is the index of the
-    /// VXLAN device, `networks` are those of other devices, `nexthops` are the ids of our nexthop objects.
+    /// VXLAN device, `surroundings` are others' networks and routes, `nexthops` are the ids of our
+    /// nexthop objects.
     pub fn new(
         desired: &Desired,
         index: Option<u32>,
         underlay: Option<&Underlay>,
         draining: &[Draining],
-        networks: &HostNetworks,
+        surroundings: &Surroundings,
         nexthops: Option<BTreeSet<u32>>,
     ) -> ExpectedState {
         let is_internal = desired.backend == Backend::Internal;
         let vtep = super::vtep_with_mtu(desired, underlay.map(super::max_inner_mtu))
             .filter(|_| is_internal);
         let peers = vtep.as_ref().map(|vtep| {
-            let limits = Limits::new(desired, vtep, draining, networks);
+            let Surroundings {
+                networks,
+                routes,
+                on_vtep,
+            } = surroundings;
+            let mut limits = Limits::new(desired, vtep, draining, networks);
+            limits.heed(vtep, routes, on_vtep, &[]);
             Wanted::new(desired, vtep, limits, None, &mut Plan::default())
         });
         let rules = rules::wanted(desired)
@@ -85,10 +106,16 @@ impl ExpectedState {
         ExpectedState {
             is_internal,
             index,
-            underlay: underlay.map(|underlay| UnderlayDevice {
-                index: underlay.index,
-                mtu: underlay.mtu,
+            tunnel: WantedTunnel::new(desired, &surroundings.networks, underlay),
+            own: desired.underlay_ip.map(|own| {
+                let mut all = surroundings.networks.iter();
+                (
+                    own,
+                    all.any(|network| network.net.addr() == IpAddr::V4(own)),
+                )
             }),
+            underlay: underlay.map_or_else(BTreeMap::new, |underlay| underlay.devices.clone()),
+            failed: BTreeSet::new(),
             draining: draining.iter().map(|part| part.index).collect(),
             mesos_bridges: BTreeMap::new(),
             docker_bridges: BTreeMap::new(),
@@ -111,6 +138,11 @@ impl ExpectedState {
         self.docker_bridges.insert(name.to_owned(), index);
     }
 
+    /// Adds a device that could not be created, so that events of the attempt are expected.
+    pub fn add_failed_device(&mut self, name: &str) {
+        self.failed.insert(name.to_owned());
+    }
+
     /// Returns the operations that replace the peers of `from` by the peers of `to`, and the
     /// index of the device. Later events are compared with the peers of `to`. `None`: there are
     /// other differences, or too many.
@@ -129,6 +161,7 @@ impl ExpectedState {
         let Event { subject, change } = event;
         let differs = match subject {
             Subject::Setting => return Reaction::QuickCheck,
+            Subject::AutomaticRoute { .. } | Subject::ForeignRule => false,
             Subject::Link(link) => self.link_differs(link, *change),
             _ if !self.is_internal => false,
             Subject::Port { bridge } => change.is_gone() && self.draining.contains(bridge),
@@ -154,21 +187,75 @@ impl ExpectedState {
         };
         match differs {
             true => Reaction::Reconcile,
+            false if self.clue(event).is_some() => Reaction::QuickCheck,
             false => Reaction::Ignore,
         }
+    }
+
+    /// Returns the part of the host that an event points to.
+    pub fn clue(&self, event: &Event) -> Option<Clue> {
+        let is_underlay = match &event.subject {
+            // Most ports leave because their container has ended, which changes nothing here.
+            Subject::Port { bridge } => {
+                let is_lost = event.change.is_gone() && self.is_bridge(*bridge);
+                return is_lost.then_some(Clue::Ports);
+            }
+            Subject::Route { index, route } => {
+                let is_ours = index.is_some_and(|index| self.is_vtep(index));
+                !is_ours && route.table != CONTAINER_TABLE && self.leads_to_peers(route.dst)
+            }
+            Subject::AutomaticRoute { dst } => self.leads_to_peers(*dst),
+            // Of other addresses that lead to peers there are events of routes.
+            Subject::Address { net, .. } => self
+                .own
+                .is_some_and(|(own, _)| IpAddr::V4(own) == net.addr()),
+            // The kernel reports no routes that go with a device that is set down.
+            Subject::Link(link) => !link.up && self.underlay.contains_key(&link.index),
+            Subject::ForeignRule => true,
+            _ => false,
+        };
+        is_underlay.then_some(Clue::Underlay)
+    }
+
+    /// Returns whether a route to this destination can be the one to a peer.
+    fn leads_to_peers(&self, dst: IpNet) -> bool {
+        if Family::V6.includes(dst) {
+            return false;
+        }
+        let key = |ip: IpAddr| RouteKey {
+            table: CONTAINER_TABLE,
+            dst: ip.into(),
+        };
+        let inside = key(dst.network())..=key(dst.broadcast());
+        dst.prefix_len() == 0 || self.peers.objects.routes.range(inside).next().is_some()
+    }
+
+    /// Returns whether a device is a desired bridge.
+    fn is_bridge(&self, index: u32) -> bool {
+        let mut mesos = self.mesos_bridges.values();
+        let mut docker = self.docker_bridges.values();
+        mesos.any(|own| own.index == Some(index)) || docker.any(|own| *own == Some(index))
     }
 
     fn is_vtep(&self, index: u32) -> bool {
         self.index == Some(index)
     }
 
+    /// Returns whether a device with this index is one of the overlays'.
+    fn is_own(&self, index: u32) -> bool {
+        let mut docker = self.docker_bridges.values();
+        let mut mesos = self.mesos_bridges.values();
+        self.is_vtep(index)
+            || self.draining.contains(&index)
+            || docker.any(|own| *own == Some(index))
+            || mesos.any(|bridge| bridge.index == Some(index))
+    }
+
     fn link_differs(&self, link: &Link, change: Change) -> bool {
-        if let Some(underlay) = self.underlay
-            && underlay.index == link.index
-        {
-            return change.is_gone() || underlay.mtu != link.mtu;
+        if let Some(mtu) = self.underlay.get(&link.index) {
+            return change.is_gone() || *mtu != link.mtu;
         }
-        if !self.is_internal {
+        if !self.is_internal || change.is_gone() && self.failed.contains(&link.name) {
             return false;
         }
         if let Some(bridge) = self.mesos_bridges.get(&link.name) {
@@ -190,6 +277,7 @@ impl ExpectedState {
         };
         let is_right = self.is_vtep(link.index)
             && link.kind == kind
+            && self.tunnel.includes(&link.tunnel)
             && link.mac == vtep.mac
             && link.up
             && vtep.mtu.is_none_or(|mtu| mtu == link.mtu);
@@ -197,8 +285,20 @@ impl ExpectedState {
     }
 
     fn address_differs(&self, index: u32, net: IpNet, tentative: bool, change: Change) -> bool {
+        if let Some((own, is_here)) = self.own
+            && IpAddr::V4(own) == net.addr()
+            && !self.is_vtep(index)
+        {
+            return is_here == change.is_gone();
+        }
         let is_docker = self.docker_bridges.values().any(|own| *own == Some(index));
         if is_docker && tentative && !change.is_gone() {
+            return true;
+        }
+        if !self.is_own(index)
+            && self.peers.limits.is_touched_by(net)
+            && self.peers.limits.has_network(net) == change.is_gone()
+        {
             return true;
         }
         let mut vteps = self.vtep.iter();
@@ -211,12 +311,16 @@ impl ExpectedState {
     }
 
     fn rule_differs(&self, rule: &Rule, change: Change) -> bool {
-        let is_right = self.rules.contains_key(&rule.from) && rule.priority < MAIN_PRIORITY;
-        is_right == change.is_gone()
+        if rule.table != self.peers.limits.table || !self.rules.contains_key(&rule.from) {
+            return rule.protocol == PROTOCOL && !change.is_gone();
+        }
+        (rule.priority < MAIN_PRIORITY) == change.is_gone()
     }
 
     fn route_differs(&self, index: Option<u32>, route: &Route, change: Change) -> bool {
         let is_on_vtep = index.is_some() && index == self.index;
+        let limits = &self.peers.limits;
+        let is_ours = is_on_vtep && limits.is_ours(route);
         match self.peers.objects.routes.get(&route.key()) {
             Some(via) => {
                 let is_right = is_on_vtep
@@ -227,8 +331,14 @@ impl ExpectedState {
                 // device may have replaced ours.
                 is_right == change.is_gone()
             }
-            None if change.is_gone() || !is_on_vtep || !is_ours(route) => false,
-            None => self.peers.peers_known || !self.peers.limits.permit_route(route.key()),
+            // A route of somebody else leaves room for ours, or takes a part of a peer's subnet.
+            None if !is_ours => {
+                let is_known = limits.foreign.contains(route.key());
+                let concerns = is_known || self.peers.objects.has_route_around(route.key());
+                concerns && is_known == change.is_gone()
+            }
+            None if change.is_gone() => false,
+            None => self.peers.peers_known || !limits.permit_route(route.key()),
         }
     }
 
@@ -269,11 +379,13 @@ fn differ_in_peers_only(one: &Desired, other: &Desired) -> bool {
         fit_mtu,
         tx_checksum,
         removal,
+        container_table,
         vtep,
         overlays,
         peers: _,
     } = one;
     *cni == other.cni
+        && *container_table == other.container_table
         && *backend == other.backend
         && *firewall == other.firewall
         && *underlay_ip == other.underlay_ip

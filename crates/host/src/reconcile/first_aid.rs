@@ -12,18 +12,18 @@ use overlay_core::host_api::desired::Vtep;
 use overlay_core::util::family::Family;
 use overlay_core::util::special_purpose;
 
-use super::constants::MAIN_TABLE;
+use super::constants::{MAIN_TABLE, PROTOCOL};
 use super::limits::{containing, overlapping};
 use super::observed::{Device, HostNetworks, Route, Rule};
 use super::op::{OldRoute, Op};
-use super::wanted::is_ours;
+use super::rules;
 
 /// Observed state of a host without known overlays.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unassigned {
     /// Our VXLAN devices, by name.
     pub vteps: BTreeMap<String, Device>,
-    /// Rules that say `from <prefix> lookup 42` and nothing else.
+    /// Rules that have our mark, or lead to the predecessor's table.
     pub rules: BTreeSet<Rule>,
     /// Networks of devices that are not ours.
     pub networks: HostNetworks,
@@ -35,7 +35,8 @@ pub fn first_aid(host: &Unassigned, own: Option<Ipv4Addr>) -> Vec<Op> {
     let own = own.map(IpAddr::V4);
     let mut ops = Vec::new();
     for (name, vtep) in &host.vteps {
-        let wrong = |route: &&Route| is_ours(route) && is_wrong_route(route, own, host);
+        // Only this module believed a master that could not be right.
+        let wrong = |route: &&Route| route.protocol == PROTOCOL && is_wrong_route(route, own, host);
         let routes = vtep.routes.iter().filter(wrong);
         ops.extend(routes.map(|route| Op::RemoveRoute(name.as_str().into(), old(route))));
         let wrong = |address: &&IpNet| is_wrong_address(**address, own, &host.networks);
@@ -59,7 +60,8 @@ fn is_wrong_route(route: &Route, own: Option<IpAddr>, host: &Unassigned) -> bool
     }
     let dst = route.dst;
     let family = Family::from(dst);
-    let ranges = || host.rules.iter().map(|rule| rule.from);
+    let ours = || host.rules.iter().filter(|rule| rules::may_be_ours(rule));
+    let ranges = || ours().map(|rule| rule.from);
     // A subnet can be divided between two bridges.
     let is_single = dst.prefix_len() == dst.max_prefix_len();
     let has_ranges = ranges().any(|range| family.includes(range));

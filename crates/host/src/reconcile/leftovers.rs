@@ -11,6 +11,7 @@ use overlay_core::host_api::usage::Containerizer;
 
 use super::observed::{Kernel, Leftover, Observed};
 use super::op::Op;
+use super::rules;
 use super::types::{Draining, Plan, RemovedPart};
 
 /// Plans the removal of unused bridges, and notes those in use.
@@ -62,6 +63,7 @@ fn ranges(bridge: &Leftover, kernel: &Kernel) -> Vec<IpNet> {
     let mut ranges: Vec<IpNet> = kernel
         .rules
         .iter()
+        .filter(|rule| rules::may_be_ours(rule))
         .map(|rule| rule.from)
         .filter(contains_address)
         .collect();

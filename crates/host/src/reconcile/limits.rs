@@ -4,16 +4,19 @@
 //! addresses and networks the host has, at the moment in which the plan is made. What collides
 //! with them is left out, and reported.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Overlay, Peer, Vtep};
+use overlay_core::host_api::desired::{Desired, Overlay, Peer, Vtep};
+use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 use overlay_core::util::special_purpose;
 
-use super::constants::MAIN_TABLE;
-use super::observed::{HostNetwork, HostNetworks};
-use super::op::RouteKey;
+use super::constants::{MAIN_TABLE, PROTOCOL};
+use super::foreign::{self, ForeignRoutes, may_be_predecessors};
+use super::observed::{ForeignRoute, HostNetwork, HostNetworks, Route};
+use super::op::{Op, RouteKey};
 use super::types::Draining;
 
 /// Limits of the objects on a VXLAN device.
@@ -23,8 +26,16 @@ pub(super) struct Limits {
     vteps: Vec<IpNet>,
     /// Ranges of overlays, also of those that are removed and still have containers.
     ranges: Vec<IpNet>,
+    /// Subnets of this host in them.
+    own_subnets: Vec<IpNet>,
+    /// Ranges that an earlier version of this module or its predecessor had, by their rules.
+    pub(super) former_ranges: Vec<IpNet>,
     /// Networks of the host's other devices.
     networks: HostNetworks,
+    /// Routes of others.
+    pub(super) foreign: ForeignRoutes,
+    /// Routing table of the containers.
+    pub(super) table: u32,
 }
 
 impl Limits {
@@ -36,12 +47,37 @@ impl Limits {
     ) -> Limits {
         let overlays = desired.overlays.values();
         let ranges = overlays.flat_map(|overlay| &overlay.ranges);
-        let draining = draining.iter().flat_map(|part| &part.ranges);
+        let drained = draining.iter().flat_map(|part| &part.ranges);
+        let subnets = desired.overlays.values();
+        let subnets = subnets.flat_map(|overlay| &overlay.subnets);
+        let in_use = draining.iter().flat_map(|part| &part.subnets);
         Limits {
             vteps: vtep.addresses.clone(),
-            ranges: ranges.chain(draining).copied().collect(),
+            ranges: ranges.chain(drained).copied().collect(),
+            own_subnets: subnets.chain(in_use).copied().collect(),
             networks: networks.clone(),
+            table: desired.container_table.0,
+            ..Limits::default()
         }
+    }
+
+    /// Adds the routes of others: those over other devices that `ops` do not remove, and those
+    /// over the VTEP, after `ops`.
+    pub(super) fn heed(
+        &mut self,
+        vtep: &Vtep,
+        others: &BTreeSet<ForeignRoute>,
+        on_vtep: &BTreeSet<Route>,
+        ops: &[Op],
+    ) {
+        let is_on_vtep = |found: &ForeignRoute| found.device.as_ref() == Some(&vtep.name);
+        let routes = foreign::candidates(vtep, others, on_vtep)
+            .filter(|found| !is_on_vtep(found) || !self.is_ours(&found.route))
+            .filter(|found| {
+                let device = found.device.as_deref();
+                is_on_vtep(found) || !device.is_some_and(|name| foreign::are_removing(ops, name))
+            });
+        self.foreign = ForeignRoutes::new(vtep, routes);
     }
 
     /// Returns why the VTEP cannot have its address, as a sentence.
@@ -79,16 +115,73 @@ impl Limits {
         Some(format!("overlaps {net} of device {device}"))
     }
 
+    /// Returns why there can be no route to the containers of a peer, as a phrase.
+    pub(super) fn route_fault(&self, key: RouteKey, via: IpAddr) -> Option<String> {
+        let fault = self
+            .subnet_fault(key.dst)
+            .map(|fault| format!("it {fault}"));
+        fault.or_else(|| {
+            let route = self.foreign.obstacle(key, via)?;
+            Some(format!(
+                "the route \"{route}\" is not ours, and stays; remove it, or give the overlay another range"
+            ))
+        })
+    }
+
+    /// Returns whether this module may remove a route over our device: this module or its
+    /// predecessor created it. Other routes belong to an operator.
+    pub(super) fn is_ours(&self, route: &Route) -> bool {
+        let mut ranges = self.ranges.iter().chain(&self.former_ranges);
+        let is_of_overlay = |range: &IpNet| range.contains(&route.dst);
+        let mut is_known = || route.table != MAIN_TABLE || ranges.any(is_of_overlay);
+        route.protocol == PROTOCOL || may_be_predecessors(route) && is_known()
+    }
+
+    /// Returns whether an address of another device, with the prefix length of its network, makes
+    /// a difference. Addresses in own subnets are those of bridges.
+    pub(super) fn is_touched_by(&self, net: IpNet) -> bool {
+        let mut own = self.own_subnets.iter();
+        let overlaps = |range: &IpNet| range.contains(&net) || net.contains(range);
+        !own.any(|own| own.contains(&net))
+            && (self.ranges.iter().any(overlaps) || self.vteps.iter().any(overlaps))
+    }
+
+    /// Returns whether another device has this address with this prefix length.
+    pub(super) fn has_network(&self, net: IpNet) -> bool {
+        self.networks.iter().any(|own| own.net == net)
+    }
+
     /// Returns whether a peer can need this route, whoever the peers are.
     pub(super) fn permit_route(&self, key: RouteKey) -> bool {
+        if self.foreign.contains(key) {
+            return false;
+        }
         match key.table {
             MAIN_TABLE => self.subnet_fault(key.dst).is_none(),
-            CONTAINER_TABLE => {
+            table if table == self.table => {
                 let is_host = key.dst.prefix_len() == key.dst.max_prefix_len();
                 is_host && self.permit_destination(key.dst.addr())
             }
-            _ => true,
+            // A former table.
+            _ => false,
         }
+    }
+
+    /// Returns a problem if others' routes in the table of the containers lead away from the overlays
+    /// or the VTEPs: containers' packets follow them.
+    pub(super) fn diverted(&self) -> Option<Problem> {
+        let is_ours = |dst: IpNet| {
+            let mut nets = self.ranges.iter().chain(&self.vteps);
+            nets.any(|net| dst.contains(net) || net.contains(&dst))
+        };
+        let mut routes = self.foreign.wide_routes(self.table);
+        let route = routes.find(|found| is_ours(found.route.dst))?;
+        let text = format!(
+            "containers' packets follow the route \"{route}\", which is not ours, and stays: remove it, or set \
+             container_table of the agent's configuration to an unused table"
+        );
+        let object = self.table.to_string();
+        Some(Problem::new(ProblemKind::ContainerTable, object, text))
     }
 
     /// Returns whether a peer can have this VTEP address, whoever the peers are.

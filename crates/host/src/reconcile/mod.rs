@@ -12,10 +12,10 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use overlay_core::host_api::desired::{Backend, Desired, Vtep};
-use overlay_core::util::family::Family;
 
 use crate::cni::content;
 
@@ -28,12 +28,16 @@ mod device;
 mod events;
 mod expected;
 mod first_aid;
+mod foreign;
+mod forwarding;
+mod ipv6;
 mod leftovers;
 mod limits;
 mod nexthops;
 pub mod observed;
 mod op;
 mod peers;
+mod ports;
 mod rules;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -43,36 +47,57 @@ mod types;
 mod wanted;
 
 pub use constants::{MAIN_TABLE, PROTOCOL, RULE_PRIORITY};
-pub use events::{Change, Event, Link, NexthopEvent, Object, Reaction, Subject};
-pub use expected::ExpectedState;
+pub use events::{Change, Clue, Event, Link, NexthopEvent, Object, Reaction, Subject};
+pub use expected::{ExpectedState, Surroundings};
 pub use first_aid::{Unassigned, first_aid};
+pub(crate) use forwarding::{devices as forwarding_devices, forwards_ipv6};
 pub(crate) use nexthops::after as nexthops_after;
 pub use op::{
-    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, Op, PeerObject, RouteKey, Scope,
-    nexthop_id,
+    ChecksumOffload, DeviceChange, NewDevice, NewRoute, OldRoute, OldRule, Op, PeerObject, Port,
+    RouteKey, Scope, nexthop_id,
 };
+pub(crate) use ports::is_ours as is_our_port;
 pub use types::{Draining, Plan, RemovedPart};
 
 /// Returns the operations that make `observed` match `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    let mut plan = Plan::default();
     let max_mtu = observed.underlay.as_ref().map(max_inner_mtu);
+    let mut plan = Plan {
+        ipv6_fault: ipv6::fault(desired, observed),
+        ..Plan::default()
+    };
+    let mut feasible = feasible(desired, plan.ipv6_fault.is_some());
+    plan.overlay_faults = ipv6::strip_narrow(&mut feasible, max_mtu);
+    let desired = &*feasible;
     remove_cni(desired, observed, &mut plan);
     if desired.backend == Backend::Internal {
-        forwarding(desired, observed, &mut plan);
+        forwarding::plan(desired, observed, &mut plan);
     }
     if let (Backend::Internal, Some(kernel)) = (desired.backend, &observed.kernel) {
         plan.refused = refused(desired, kernel);
         leftovers::plan(desired, observed, kernel, &mut plan);
-        device::plan(desired, kernel, max_mtu, &mut plan);
+        device::plan(desired, observed, kernel, &mut plan);
         tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
-        bridges::plan(desired, kernel, &mut plan);
+        bridges::plan(desired, kernel, &observed.defaults, &mut plan);
         bridges::plan_docker(kernel, &mut plan);
+        ports::plan(desired, kernel, &mut plan);
+    }
+    if desired.backend == Backend::Internal {
+        forwarding::plan_devices(desired, observed, &mut plan);
     }
     check_mtu(desired, observed, &mut plan);
     write_cni(desired, observed, max_mtu, &mut plan);
     plan
+}
+
+/// Returns the part of the desired state that is possible on a host: without IPv6, if the overlays
+/// cannot have it.
+pub(crate) fn feasible(desired: &Desired, is_without_ipv6: bool) -> Cow<'_, Desired> {
+    match is_without_ipv6 {
+        true => Cow::Owned(ipv6::without(desired)),
+        false => Cow::Borrowed(desired),
+    }
 }
 
 /// Returns the overlays whose bridges collide with networks of the host.
@@ -116,41 +141,6 @@ fn vtep_with_mtu(desired: &Desired, max_mtu: Option<u32>) -> Option<Vtep> {
         mtu: vtep.mtu.or(max_mtu),
         ..vtep.clone()
     })
-}
-
-/// Plans forwarding of packets from and to containers. (With another backend, that backend
-/// turns it on, or the CNI plugin for a bridge that is a gateway.)
-fn forwarding(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
-        plan.ops.push(Op::EnableForwarding(Family::V4));
-    }
-    if !forwards_ipv6(desired) {
-        return;
-    }
-    if observed.forwarding.v6 != Some(true) {
-        plan.ops.push(Op::EnableForwarding(Family::V6));
-    }
-    if let Some(underlay) = &observed.underlay
-        && observed.loses_router_advertisements
-    {
-        // In the name of a setting a slash stands for a dot of the device's name.
-        let device = underlay.device.replace('.', "/");
-        plan.warnings.push(format!(
-            "this host has IPv6 addresses or routes from router advertisements on {}, and the kernel accepts no \
-             more of them since it forwards IPv6 for containers: they will be lost unless you set the sysctl \
-             net.ipv6.conf.{device}.accept_ra to 2",
-            underlay.device
-        ));
-    }
-}
-
-/// Returns whether containers have IPv6, so that the host has to forward it.
-pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
-    let mut subnets = desired
-        .overlays
-        .values()
-        .flat_map(|overlay| &overlay.subnets);
-    desired.backend == Backend::Internal && subnets.any(|subnet| Family::V6.includes(*subnet))
 }
 
 /// Plans the removal of CNI configurations of overlays that were removed or lost their
@@ -197,7 +187,7 @@ fn check_mtu(desired: &Desired, observed: &Observed, plan: &mut Plan) {
                  their {VXLAN_OVERHEAD} bytes of VXLAN headers, and get lost; lower it to {max} or raise that of \
                  {device}",
                 max = max_inner_mtu(underlay),
-                device = underlay.device,
+                device = underlay.narrowest(),
                 whole = underlay.mtu,
             ));
         }

@@ -1,15 +1,16 @@
 //! Observed state of a host. Plain values: the executor fills them from kernel and disk,
 //! [`crate::reconcile`] compares them with the desired state.
 //!
-//! Objects that certainly belong to somebody else (routes of other devices, rules of other
-//! tables, the kernel's own routes) are left out when the values are read, so that no plan can
-//! touch them.
+//! Objects that certainly belong to somebody else (rules of other tables, routes to destinations
+//! that no peer can have) are left out when the values are read. Others are read to be heeded: no
+//! operation is about them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
+use overlay_core::util::family::Family;
 
 use super::op::{ChecksumOffload, RouteKey};
 
@@ -29,13 +30,27 @@ pub struct Observed {
     pub tx_checksum: Option<ChecksumOffload>,
     /// Device that carries the tunnels; `None`: it cannot be found.
     pub underlay: Option<Underlay>,
-    /// True if the underlay's device has addresses or a default route from router
-    /// advertisements, and the kernel accepts no more of them once it forwards IPv6
-    /// (`accept_ra` is 1).
-    pub loses_router_advertisements: bool,
+    /// Devices that have addresses or routes from router advertisements, of which the kernel
+    /// accepts no more once it forwards IPv6 (`accept_ra` is 1).
+    pub losing_routers: BTreeSet<String>,
+    /// Devices of the overlays that forward no packets of a family, whatever the host does.
+    pub not_forwarding: BTreeSet<(String, Family)>,
+    /// Settings of new devices.
+    pub defaults: DeviceDefaults,
+    /// Reason, as a phrase, why no device of this host can have IPv6.
+    pub ipv6_obstacle: Option<String>,
     /// Network configuration of the kernel. `None`: another program manages it, or it could
     /// not be read.
     pub kernel: Option<Kernel>,
+}
+
+/// Settings that a new device begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceDefaults {
+    /// Families of which it forwards no packets.
+    pub not_forwarding: BTreeSet<Family>,
+    /// True if it has no IPv6 (`disable_ipv6`).
+    pub is_without_ipv6: bool,
 }
 
 /// Switches for forwarding.
@@ -52,8 +67,8 @@ pub struct Forwarding {
 pub struct CniFile {
     /// Content of the file.
     pub content: Vec<u8>,
-    /// True if this module or its predecessor wrote it. A file of somebody else is
-    /// overwritten if its name is wanted, and never removed.
+    /// True if this module or its predecessor wrote it. Another file with a wanted name is
+    /// overwritten if it defines no network, and never removed.
     pub ours: bool,
 }
 
@@ -64,7 +79,7 @@ pub struct Kernel {
     pub device: Option<Device>,
     /// Names of other VXLAN devices that look like ours: `vtep<VNI>` on our UDP port.
     pub stale_devices: BTreeSet<String>,
-    /// Rules that say `from <prefix> lookup 42` and nothing else.
+    /// Rules that have our mark, or lead to our table or the predecessor's.
     pub rules: BTreeSet<Rule>,
     /// Bridges with names of overlays' bridges (`m-…`, `d-…`) that are not desired.
     pub bridges: BTreeMap<String, Leftover>,
@@ -75,8 +90,12 @@ pub struct Kernel {
     pub mesos_bridges: BTreeMap<String, MesosBridge>,
     /// Existing bridges of Docker that are desired.
     pub docker_bridges: BTreeMap<String, DockerBridge>,
+    /// Ends of containers' veth pairs that are attached to no bridge.
+    pub loose_ports: Vec<LoosePort>,
     /// Networks of devices that are not ours.
     pub networks: HostNetworks,
+    /// Routes of others into the ranges of the overlays, and in the table of the containers.
+    pub foreign_routes: BTreeSet<ForeignRoute>,
 }
 
 /// Networks of a host's devices.
@@ -124,6 +143,20 @@ pub struct MesosBridge {
     pub addresses: BTreeSet<IpNet>,
     /// True if duplicate address detection delays new IPv6 addresses.
     pub detects_duplicates: bool,
+    /// True if IPv6 is turned off on it (`disable_ipv6`).
+    pub is_without_ipv6: bool,
+}
+
+/// The host's end of a container's veth pair that is attached to no bridge: a bridge that is
+/// deleted leaves its ports behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoosePort {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Addresses of the container's end.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// Bridge that is not desired.
@@ -148,6 +181,10 @@ pub struct Device {
     pub mtu: u32,
     /// True if it is administratively up.
     pub up: bool,
+    /// True if IPv6 is turned off on it (`disable_ipv6`).
+    pub is_without_ipv6: bool,
+    /// Outer headers and other options of a VXLAN device.
+    pub tunnel: Tunnel,
     /// Addresses, except link-local ones.
     pub addresses: BTreeSet<IpNet>,
     /// Neighbours.
@@ -155,7 +192,7 @@ pub struct Device {
     /// Forwarding database, by hardware address and tunnel destination. (The kernel can have
     /// several destinations for an address that floods: all zeros, or multicast.)
     pub fdb: BTreeMap<(Mac, IpAddr), FdbEntry>,
-    /// Routes over it in our two tables, except those that the kernel manages itself.
+    /// Routes over it in our two tables, of any origin but the kernel.
     pub routes: BTreeSet<Route>,
 }
 
@@ -173,6 +210,23 @@ pub enum DeviceKind {
     },
     /// Another kind; the kernel's name for it.
     Other(String),
+}
+
+/// Options of a VXLAN device besides those of [`DeviceKind::Vxlan`], as far as they decide
+/// whether its packets arrive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Source address of the outer packets; `None`: the kernel chooses it by the route.
+    pub local: Option<IpAddr>,
+    /// Index of the only device that outer packets leave by; `None`: any.
+    pub link: Option<u32>,
+    /// TTL of the outer packets; 0: the kernel's default.
+    pub ttl: u8,
+    /// Type of service of the outer packets; 1: that of the inner ones.
+    pub tos: u8,
+    /// Options, in the words of iproute2, that ours do not have and that the kernel does not
+    /// change.
+    pub others: BTreeSet<&'static str>,
 }
 
 /// Neighbour entry (ARP or NDP).
@@ -222,22 +276,75 @@ impl Route {
     }
 }
 
-/// Rule `from <prefix> lookup 42`.
+/// Route that is not known to be ours. Nothing replaces or removes it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ForeignRoute {
+    /// Properties.
+    pub route: Route,
+    /// Name of its device; `None`: it has several, or none.
+    pub device: Option<String>,
+}
+
+/// Rule that says `from <prefix> lookup <table>` and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     /// Source prefix.
     pub from: IpNet,
     /// Priority; the kernel begins with the lowest.
     pub priority: u32,
+    /// Routing table.
+    pub table: u32,
+    /// Origin (`RTPROT_*`).
+    pub protocol: u8,
 }
 
-/// Device that carries the tunnels' packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Network that carries the tunnels' packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Underlay {
-    /// Index of the device.
-    pub index: u32,
-    /// Name of the device.
+    /// Name of the device of the narrowest path.
     pub device: String,
-    /// MTU in bytes.
+    /// MTU of the narrowest path, in bytes.
     pub mtu: u32,
+    /// Peer on the narrowest path if the route to it has an MTU of its own.
+    pub route_to: Option<Ipv4Addr>,
+    /// MTUs of all devices that lead to peers, by index.
+    pub devices: BTreeMap<u32, u32>,
+    /// Paths to the peers, without repetitions. Empty: no route to a peer is known, so that the
+    /// device that has the agent's address counts.
+    pub paths: BTreeSet<PeerPath>,
+}
+
+/// Path to peers, as the routing tables have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerPath {
+    /// Indexes of the devices; several with a multipath route.
+    pub devices: BTreeSet<u32>,
+    /// MTU of the route itself, in bytes.
+    pub mtu: Option<u32>,
+}
+
+impl Underlay {
+    /// Returns an underlay of one device.
+    pub fn of_device(index: u32, device: &str, mtu: u32) -> Underlay {
+        Underlay {
+            device: device.to_owned(),
+            mtu,
+            devices: [(index, mtu)].into(),
+            ..Underlay::default()
+        }
+    }
+
+    /// Returns the index of the device that leads to all peers.
+    pub fn only_device(&self) -> Option<u32> {
+        let mut devices = self.devices.keys();
+        devices.next().filter(|_| self.devices.len() == 1).copied()
+    }
+
+    /// Returns the narrowest path in words.
+    pub fn narrowest(&self) -> String {
+        match self.route_to {
+            Some(peer) => format!("the route to {peer} over {}", self.device),
+            None => self.device.clone(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Checksum, Mac, Overlay};
+use overlay_core::host_api::desired::{Checksum, Mac, Overlay};
 use overlay_core::host_api::names::parse_bridge_name;
 use overlay_core::util::family::Family;
 
@@ -17,6 +17,10 @@ use crate::operation::{Operation, Tense, Verb};
 pub enum Op {
     /// Turn on forwarding of a family.
     EnableForwarding(Family),
+    /// Turn on forwarding of a family for packets that come from a device.
+    EnableDeviceForwarding(Arc<str>, Family),
+    /// Turn on IPv6 on a device.
+    EnableIpv6(Arc<str>),
     /// Create a VXLAN device and set it up.
     AddDevice(NewDevice),
     /// Create a bridge for Mesos's containers with this hardware address and set it up.
@@ -24,6 +28,11 @@ pub enum Op {
     /// Turn duplicate address detection off on a device (`accept_dad`), so that its IPv6
     /// addresses can be used at once.
     SkipDad(Arc<str>),
+    /// Attach a container's port to a bridge.
+    AttachPort(Arc<str>, Port),
+    /// Let a port of a bridge send packets back to where they came from, so that a container
+    /// reaches its own published ports.
+    SetHairpin(Arc<str>, Port),
     /// Remove a device, and with it everything on it.
     RemoveDevice(Arc<str>),
     /// Set whether the underlay's network card computes the checksums of packets in the tunnel.
@@ -46,7 +55,7 @@ pub enum Op {
     AddNexthop(Arc<str>, Ipv4Addr),
     /// Remove a nexthop object, and with it the routes that refer to it.
     RemoveNexthop(Arc<str>, u32),
-    /// Create a route, or replace the one to this destination.
+    /// Create a route, or replace ours to this destination.
     SetRoute(Arc<str>, NewRoute),
     /// Remove a route.
     RemoveRoute(Arc<str>, OldRoute),
@@ -56,14 +65,11 @@ pub enum Op {
         overlay: String,
         /// Source prefix of the packets.
         from: IpNet,
+        /// Routing table.
+        table: u32,
     },
     /// Remove a rule.
-    RemoveRule {
-        /// Source prefix of the packets.
-        from: IpNet,
-        /// Priority, which tells rules with the same prefix apart.
-        priority: u32,
-    },
+    RemoveRule(OldRule),
     /// Write an overlay's CNI configuration.
     WriteCni {
         /// The overlay's name.
@@ -125,6 +131,15 @@ impl Scope<'_> {
     }
 }
 
+/// The host's end of a container's veth pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Index.
+    pub index: u32,
+    /// Name.
+    pub name: Arc<str>,
+}
+
 /// Properties of a VXLAN device to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDevice {
@@ -134,6 +149,8 @@ pub struct NewDevice {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
+    /// Source address of the outer packets; `None`: the kernel chooses it by the route.
+    pub local: Option<Ipv4Addr>,
     /// Hardware address.
     pub mac: Mac,
     /// MTU in bytes; `None`: the kernel's default.
@@ -165,6 +182,12 @@ impl ChecksumOffload {
 pub enum DeviceChange {
     /// Learn no FDB entries from packets.
     NoLearning,
+    /// Set the source address of the outer packets; `None`: the kernel chooses it by the route.
+    Local(Option<Ipv4Addr>),
+    /// Set the TTL of the outer packets to the kernel's default.
+    DefaultTtl,
+    /// Set the type of service of the outer packets to 0.
+    NoTos,
     /// Set the hardware address. The kernel removes the device's neighbours.
     Mac(Mac),
     /// Set the MTU, in bytes.
@@ -193,6 +216,9 @@ pub struct NewRoute {
     pub via: IpAddr,
     /// Nexthop object of that gateway, if the route is to refer to one.
     pub nexthop: Option<u32>,
+    /// True if a route of ours is in its place, which it replaces in one step. Otherwise the
+    /// kernel refuses it where any route to its destination exists.
+    pub replaces: bool,
 }
 
 /// Route over our device to be removed.
@@ -210,6 +236,19 @@ pub struct OldRoute {
     pub protocol: u8,
     /// Nexthop object that it refers to.
     pub nexthop: Option<u32>,
+}
+
+/// Rule to be removed, with all properties that tell it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldRule {
+    /// Source prefix of the packets.
+    pub from: IpNet,
+    /// Routing table.
+    pub table: u32,
+    /// Priority.
+    pub priority: u32,
+    /// Origin (`RTPROT_*`).
+    pub protocol: u8,
 }
 
 impl NewRoute {
@@ -243,6 +282,8 @@ impl Op {
     pub fn device(&self) -> Option<&Arc<str>> {
         match self {
             Op::SetDevice(device, _)
+            | Op::AttachPort(device, _)
+            | Op::SetHairpin(device, _)
             | Op::AddAddress(device, _)
             | Op::RemoveAddress(device, _)
             | Op::SetNeighbour(device, _, _)
@@ -255,8 +296,8 @@ impl Op {
             | Op::RemoveRoute(device, _) => Some(device),
             Op::AddDevice(_) | Op::RemoveDevice(_) | Op::SetTxChecksum(..) => None,
             Op::AddBridge(..) | Op::SkipDad(_) => None,
-            Op::EnableForwarding(_) => None,
-            Op::AddRule { .. } | Op::RemoveRule { .. } => None,
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) | Op::EnableIpv6(_) => None,
+            Op::AddRule { .. } | Op::RemoveRule(_) => None,
             Op::WriteCni { .. } | Op::RemoveCni { .. } => None,
         }
     }
@@ -264,13 +305,18 @@ impl Op {
     /// Returns the device to be created or changed.
     fn changed_device(&self) -> Option<&str> {
         match self {
-            Op::AddBridge(name, _) | Op::SkipDad(name) => Some(name),
+            Op::AddBridge(name, _) | Op::EnableIpv6(name) => Some(name),
+            Op::EnableDeviceForwarding(name, _) => Some(name),
             _ => self.device().map(|name| &**name),
         }
     }
 
     /// Returns the part of the host that a failure of this operation affects.
     pub fn scope(&self) -> Scope<'_> {
+        // Containers work without them, or almost.
+        if matches!(self, Op::SkipDad(_) | Op::SetHairpin(..)) {
+            return Scope::Host;
+        }
         if let Some((_, overlay)) = self.changed_device().and_then(parse_bridge_name) {
             return Scope::Overlay(overlay);
         }
@@ -279,7 +325,10 @@ impl Op {
             Op::AddDevice(_) | Op::SetDevice(_, DeviceChange::Up) => Scope::Overlays,
             Op::AddAddress(_, net) if net.addr().is_ipv4() => Scope::Ipv4,
             Op::AddAddress(..) => Scope::Ipv6,
-            Op::EnableForwarding(family) => family.pick(Scope::Ipv4, Scope::Ipv6),
+            Op::EnableForwarding(family) | Op::EnableDeviceForwarding(_, family) => {
+                family.pick(Scope::Ipv4, Scope::Ipv6)
+            }
+            Op::EnableIpv6(_) => Scope::Ipv6,
             _ => Scope::Host,
         }
     }
@@ -303,10 +352,12 @@ impl Op {
     /// Returns the kind of operation, in words that complete "cannot …".
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::EnableForwarding(_) => "turn on forwarding",
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) => "turn on forwarding",
+            Op::EnableIpv6(_) => "turn on IPv6",
             Op::AddDevice(_) | Op::AddBridge(..) => "add device",
             Op::RemoveDevice(_) => "remove device",
             Op::SetDevice(..) | Op::SetTxChecksum(..) | Op::SkipDad(_) => "set device",
+            Op::AttachPort(..) | Op::SetHairpin(..) => "attach port",
             Op::AddAddress(..) => "add address",
             Op::RemoveAddress(..) => "remove address",
             Op::SetNeighbour(..) => "add neighbour",
@@ -318,7 +369,7 @@ impl Op {
             Op::SetRoute(..) => "add route",
             Op::RemoveRoute(..) => "remove route",
             Op::AddRule { .. } => "add rule",
-            Op::RemoveRule { .. } => "remove rule",
+            Op::RemoveRule(_) => "remove rule",
             Op::WriteCni { .. } => "write CNI configuration",
             Op::RemoveCni { .. } => "remove CNI configuration",
         }
@@ -334,7 +385,7 @@ impl Op {
                 | Op::RemoveFdb(..)
                 | Op::RemoveNexthop(..)
                 | Op::RemoveRoute(..)
-                | Op::RemoveRule { .. }
+                | Op::RemoveRule(_)
                 | Op::RemoveCni { .. }
         )
     }
@@ -343,7 +394,9 @@ impl Op {
 impl Op {
     fn verb(&self) -> Verb {
         match self {
-            Op::EnableForwarding(_) => Verb::TurnOn,
+            Op::EnableForwarding(_) | Op::EnableDeviceForwarding(..) | Op::EnableIpv6(_) => {
+                Verb::TurnOn
+            }
             Op::AddDevice(_)
             | Op::AddBridge(..)
             | Op::AddAddress(..)
@@ -352,7 +405,10 @@ impl Op {
             | Op::AddNexthop(..)
             | Op::SetRoute(..)
             | Op::AddRule { .. } => Verb::Add,
-            Op::SkipDad(_) | Op::SetTxChecksum(..) | Op::SetDevice(..) => Verb::Set,
+            Op::SkipDad(_) | Op::SetTxChecksum(..) | Op::SetDevice(..) | Op::SetHairpin(..) => {
+                Verb::Set
+            }
+            Op::AttachPort(..) => Verb::Attach,
             Op::WriteCni { .. } => Verb::Write,
             Op::RemoveDevice(_)
             | Op::RemoveAddress(..)
@@ -360,7 +416,7 @@ impl Op {
             | Op::RemoveFdb(..)
             | Op::RemoveNexthop(..)
             | Op::RemoveRoute(..)
-            | Op::RemoveRule { .. }
+            | Op::RemoveRule(_)
             | Op::RemoveCni { .. } => Verb::Remove,
         }
     }
@@ -369,9 +425,20 @@ impl Op {
     fn object(&self) -> String {
         match self {
             Op::EnableForwarding(family) => format!("{} forwarding", family.pick("IPv4", "IPv6")),
+            Op::EnableDeviceForwarding(device, family) => {
+                format!(
+                    "{} forwarding of device {device}",
+                    family.pick("IPv4", "IPv6")
+                )
+            }
+            Op::EnableIpv6(device) => format!("IPv6 of device {device}"),
             Op::AddDevice(device) => format!("device {device}"),
             Op::AddBridge(device, mac) => format!("device {device} bridge address {mac}"),
             Op::SkipDad(device) => format!("device {device} accept_dad 0"),
+            Op::AttachPort(bridge, port) => format!("port {} to bridge {bridge}", port.name),
+            Op::SetHairpin(bridge, port) => {
+                format!("port {} hairpin on bridge {bridge}", port.name)
+            }
             Op::RemoveDevice(device) => format!("device {device}"),
             Op::SetTxChecksum(device, offload) => {
                 format!("device {device} tx-checksum-ip-generic {offload}")
@@ -394,9 +461,15 @@ impl Op {
             Op::RemoveNexthop(device, id) => format!("nexthop id {id} dev {device}"),
             Op::SetRoute(device, route) => format!("route {route} dev {device}"),
             Op::RemoveRoute(device, route) => format!("route {route} dev {device}"),
-            Op::AddRule { from, .. } => format!("rule from {from} lookup {CONTAINER_TABLE}"),
-            Op::RemoveRule { from, priority } => {
-                format!("rule from {from} lookup {CONTAINER_TABLE} priority {priority}")
+            Op::AddRule { from, table, .. } => format!("rule from {from} lookup {table}"),
+            Op::RemoveRule(rule) => {
+                let OldRule {
+                    from,
+                    table,
+                    priority,
+                    ..
+                } = rule;
+                format!("rule from {from} lookup {table} priority {priority}")
             }
             Op::WriteCni { overlay, .. } | Op::RemoveCni { overlay } => {
                 format!("CNI configuration {overlay}.conf")
@@ -423,13 +496,13 @@ impl fmt::Display for NewDevice {
             name,
             vni,
             port,
+            local,
             mac,
             mtu,
         } = self;
-        write!(
-            f,
-            "{name} vxlan id {vni} dstport {port} nolearning address {mac}"
-        )?;
+        write!(f, "{name} vxlan id {vni} ")?;
+        local.map_or(Ok(()), |local| write!(f, "local {local} "))?;
+        write!(f, "dstport {port} nolearning address {mac}")?;
         mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
@@ -447,6 +520,10 @@ impl fmt::Display for DeviceChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DeviceChange::NoLearning => write!(f, "nolearning"),
+            DeviceChange::Local(Some(local)) => write!(f, "local {local}"),
+            DeviceChange::Local(None) => write!(f, "local any"),
+            DeviceChange::DefaultTtl => write!(f, "ttl auto"),
+            DeviceChange::NoTos => write!(f, "tos 0"),
             DeviceChange::Mac(mac) => write!(f, "address {mac}"),
             DeviceChange::Mtu(mtu) => write!(f, "mtu {mtu}"),
             DeviceChange::Up => write!(f, "up"),

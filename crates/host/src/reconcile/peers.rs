@@ -15,7 +15,7 @@ use super::op::{NewRoute, OldRoute, Op, RouteKey};
 use super::types::Plan;
 use super::wanted::{
     PERMANENT_ENTRY, PeerObjects, PeerProblems, Wanted, default_metric, has_default_metric,
-    is_ours, is_self, permanent_neighbour,
+    is_self, permanent_neighbour,
 };
 
 /// Plans the difference between the wanted objects and those of a device. Where the kernel
@@ -130,7 +130,7 @@ impl<'a> RouteDifferences<'a> {
         };
         for (key, via) in &wanted.objects.routes {
             let routes = found.remove(key).unwrap_or_default();
-            differences.add(*key, *via, routes, nexthops);
+            differences.add(wanted, *key, *via, routes, nexthops);
         }
         let is_in_use = |route: &Route| {
             wanted
@@ -139,7 +139,7 @@ impl<'a> RouteDifferences<'a> {
                 .any(|net| net.contains(&route.dst))
         };
         let rest = found.into_values().flatten();
-        let unwanted = rest.filter(|route| is_ours(route) && !is_in_use(route));
+        let unwanted = rest.filter(|route| wanted.limits.is_ours(route) && !is_in_use(route));
         differences.stale.extend(unwanted);
         if !wanted.peers_known {
             // What no list of peers can contain was never right.
@@ -152,25 +152,30 @@ impl<'a> RouteDifferences<'a> {
     /// Adds a wanted route, with the routes of the device to the same destination.
     fn add(
         &mut self,
+        wanted: &Wanted,
         key: RouteKey,
         via: IpAddr,
         routes: Vec<&'a Route>,
         nexthops: Option<&Nexthops>,
     ) {
+        let is_ours = |route: &Route| wanted.limits.is_ours(route);
         let (right, wrong): (Vec<&Route>, Vec<&Route>) = routes
             .into_iter()
             .partition(|route| route.plain && route.via == Some(via) && has_default_metric(route));
+        // The kernel replaces a single route that differs only in its gateway in one step.
+        let is_replaced = match &wrong[..] {
+            [one] => right.is_empty() && is_ours(one) && one.plain && has_default_metric(one),
+            _ => false,
+        };
         if right.is_empty() {
             self.missing.push(NewRoute {
                 table: key.table,
                 dst: key.dst,
                 via,
                 nexthop: nexthops.and_then(|nexthops| nexthops.for_gateway(via)),
+                replaces: is_replaced || wanted.may_exist(key),
             });
         }
-        // The kernel replaces a single route that differs only in its gateway in one step.
-        let is_replaced =
-            right.is_empty() && wrong.len() == 1 && wrong[0].plain && has_default_metric(wrong[0]);
         if is_replaced {
             self.replaced.extend(wrong);
         } else {
@@ -264,7 +269,10 @@ pub(super) fn change(
     };
     let (old, new) = (objects_of(&changed.removed), objects_of(&changed.added));
     let is_empty = old.fdb.is_empty() && new.fdb.is_empty();
-    if is_empty || !problems.is_empty() || has_conflict(objects, &old, &new) {
+    // A route that is as good as ours is not ours.
+    let mut keys = old.routes.keys();
+    let is_foreign = keys.any(|key| limits.foreign.contains(*key));
+    if is_empty || is_foreign || !problems.is_empty() || has_conflict(objects, &old, &new) {
         return None;
     }
     let name: Arc<str> = vtep.name.as_str().into();
@@ -350,6 +358,7 @@ fn route_difference(
             dst: key.dst,
             via: *via,
             nexthop: nexthops.and_then(|nexthops| nexthops.for_gateway(*via)),
+            replaces: old.routes.contains_key(key),
         })
         .collect();
     let mut ops: Vec<Op> = nexthops

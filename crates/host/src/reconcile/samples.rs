@@ -13,6 +13,7 @@ pub(crate) fn set_route(n: usize, gateway: &str) -> Op {
         dst: format!("9.0.{n}.0/24").parse().unwrap(),
         via,
         nexthop: None,
+        replaces: false,
     };
     Op::SetRoute("vtep1024".into(), route)
 }

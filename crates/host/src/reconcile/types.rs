@@ -24,6 +24,10 @@ pub struct Plan {
     pub refused: BTreeMap<String, String>,
     /// Operations that are left out for overlays in `refused`.
     pub left_out: Vec<Op>,
+    /// Overlays with a fault that no operation mends, each with a sentence.
+    pub overlay_faults: Vec<(String, String)>,
+    /// Reason why the overlays have no IPv6 here, in a sentence. IPv4 works without it.
+    pub ipv6_fault: Option<String>,
     /// Removed overlays that still have containers.
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.

@@ -1,14 +1,14 @@
 //! Objects that the peers need on the VXLAN device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{CONTAINER_TABLE, Desired, Mac, Peer, Vtep};
+use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
-use super::constants::{DEFAULT_METRIC6, MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
+use super::constants::{DEFAULT_METRIC6, MAIN_TABLE};
 use super::limits::Limits;
 use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
@@ -37,6 +37,9 @@ pub(super) struct Wanted {
     pub(super) peers_known: bool,
     /// Ranges of removed overlays that still have containers: routes into them stay.
     pub(super) draining_ranges: Vec<IpNet>,
+    /// Destinations of those routes of ours that the kernel may remove with an address, or may
+    /// not.
+    pub(super) doubtful: BTreeSet<RouteKey>,
     pub(super) limits: Limits,
 }
 
@@ -108,6 +111,11 @@ impl Wanted {
         }
         wanted
     }
+
+    /// Returns whether a route of ours that is not observed may exist.
+    pub(super) fn may_exist(&self, key: RouteKey) -> bool {
+        self.doubtful.contains(&key) || self.limits.foreign.is_misplaced(key)
+    }
 }
 
 impl PeerObjects {
@@ -132,7 +140,7 @@ impl PeerObjects {
         // replace the right one.
         let is_like_ours = |route: &&Route| {
             let is_plain = route.plain && has_default_metric(route);
-            is_ours(route) && is_plain && limits.permit_route(route.key())
+            limits.is_ours(route) && is_plain && limits.permit_route(route.key())
         };
         for route in device.routes.iter().filter(is_like_ours) {
             let via = route.via.filter(is_reachable);
@@ -158,42 +166,80 @@ impl PeerObjects {
             self.contested |= self.neighbours.insert(*vtep_ip, peer.vtep_mac).is_some();
             if vtep_ip.is_ipv4() {
                 let key = RouteKey {
-                    table: CONTAINER_TABLE,
+                    table: limits.table,
                     dst: IpAddr::V4(ip).into(),
                 };
-                self.routes.insert(key, *vtep_ip);
+                match limits.foreign.obstacle(key, *vtep_ip) {
+                    None => _ = self.routes.insert(key, *vtep_ip),
+                    Some(route) => {
+                        let text = || {
+                            format!(
+                                "containers of this host do not reach peer {ip} itself through the tunnel: the \
+                                 route \"{route}\" is not ours, and stays"
+                            )
+                        };
+                        problems.add(ProblemKind::Peer, ip.to_string(), text);
+                    }
+                }
             }
         }
         self.contested |= self.fdb.insert(peer.vtep_mac, ip).is_some();
-        for subnet in &peer.subnets {
-            let family = Family::from(*subnet);
-            if !has(family) {
-                continue;
+        let subnets = peer.subnets.iter();
+        for subnet in subnets.filter(|subnet| has(Family::from(**subnet))) {
+            self.add_subnet(ip, peer, *subnet, limits, problems);
+        }
+    }
+
+    /// Adds the route to the containers in a subnet of a peer.
+    fn add_subnet(
+        &mut self,
+        ip: Ipv4Addr,
+        peer: &Peer,
+        subnet: IpNet,
+        limits: &Limits,
+        problems: &mut PeerProblems,
+    ) {
+        let key = RouteKey {
+            table: MAIN_TABLE,
+            dst: subnet.trunc(),
+        };
+        let family = Family::from(subnet);
+        let via = peer.vtep_ips.iter().find(|ip| family.includes(**ip));
+        let fault = match via {
+            None => Some("no VTEP address of its family".to_owned()),
+            Some(via) => limits.route_fault(key, *via),
+        };
+        let mut add = |text: &dyn Fn() -> String| {
+            problems.add(ProblemKind::PeerSubnet, subnet.to_string(), text);
+        };
+        match (via, fault) {
+            (Some(via), None) => {
+                self.contested |= self.routes.insert(key, *via).is_some();
+                if let Some(part) = limits.foreign.into_part(key) {
+                    add(&|| {
+                        format!(
+                            "a part of subnet {subnet} of peer {ip} cannot be reached: the route \"{part}\" is not \
+                             ours, and stays; remove it, or give the overlay another range"
+                        )
+                    });
+                }
             }
-            let via = peer.vtep_ips.iter().find(|ip| family.includes(**ip));
-            let fault = match via {
-                None => Some("no VTEP address of its family".to_owned()),
-                Some(_) => limits
-                    .subnet_fault(*subnet)
-                    .map(|fault| format!("it {fault}")),
-            };
-            match (via, fault) {
-                (Some(via), None) => {
-                    let key = RouteKey {
-                        table: MAIN_TABLE,
-                        dst: subnet.trunc(),
-                    };
-                    self.contested |= self.routes.insert(key, *via).is_some();
-                }
-                (_, fault) => {
-                    let fault = fault.unwrap_or_default();
-                    let text = || {
-                        format!("cannot add route {subnet}: peer {ip} has this subnet, but {fault}")
-                    };
-                    problems.add(ProblemKind::PeerSubnet, subnet.to_string(), text);
-                }
+            (_, fault) => {
+                let fault = fault.unwrap_or_default();
+                add(&|| {
+                    format!("cannot add route {subnet}: peer {ip} has this subnet, but {fault}")
+                });
             }
         }
+    }
+}
+
+impl PeerObjects {
+    /// Returns whether a route's destination is a part of a wanted one. (Subnets of peers do not
+    /// overlap.)
+    pub(super) fn has_route_around(&self, key: RouteKey) -> bool {
+        let before = self.routes.range(..key).next_back();
+        before.is_some_and(|(route, _)| route.table == key.table && route.dst.contains(&key.dst))
     }
 }
 
@@ -201,12 +247,6 @@ impl PeerObjects {
 pub(super) fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
     let is_own = |ip: &IpAddr| vtep.addresses.iter().any(|own| own.addr() == *ip);
     peer.vtep_mac == vtep.mac || peer.vtep_ips.iter().any(is_own)
-}
-
-/// Returns whether this module may remove a route over our device: this module or `dcos-net`
-/// created it. Other routes belong to an operator.
-pub(super) fn is_ours(route: &Route) -> bool {
-    route.protocol == PROTOCOL || (route.protocol == PROTOCOL_BOOT && route.via.is_some())
 }
 
 /// Returns whether a route has the metric of our routes.

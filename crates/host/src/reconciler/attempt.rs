@@ -3,23 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use nix::errno::Errno;
+use ipnet::IpNet;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
+use crate::cni::files::{Obstacle, Rival};
 use crate::failures::Failures;
-use crate::files::{exposure, obstacle};
+use crate::files;
+use crate::files::exposure;
 use crate::kernel::ethtool::Ethtool;
-use crate::kernel::netlink::{Error, Netlink};
-use crate::kernel::{observe, request, sysctl};
+use crate::kernel::netlink::Netlink;
+use crate::kernel::{observe, request, router_advertisements, sysctl, underlay};
 use crate::progress;
-use crate::reconcile::observed::{CniFile, HostNetworks, Kernel, Observed, Underlay};
+use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, DeviceChange, Draining, ExpectedState, Op, Plan, Scope, forwards_ipv6,
-    nexthops_after, plan,
+    ChecksumOffload, Draining, ExpectedState, Op, Plan, Scope, Surroundings, feasible,
+    forwards_ipv6, nexthops_after, plan,
 };
+
+use super::verdict::{is_harmless, is_race, reason};
 
 /// State of an attempt.
 pub(super) struct Attempt<'a> {
@@ -31,16 +35,24 @@ pub(super) struct Attempt<'a> {
     failures: Failures<'a>,
     /// Ids of our nexthop objects after the plan was applied; `None`: the kernel has none.
     nexthops: Option<BTreeSet<u32>>,
-    /// Networks of the host's other devices.
-    networks: HostNetworks,
+    /// Networks and routes of others.
+    surroundings: Surroundings,
     /// Number of failures that are problems with single peers.
     peer_problems: usize,
+    /// Other files with networks of overlays' names.
+    rivals: BTreeSet<String>,
+    /// Warnings about what was observed.
+    warnings: Vec<String>,
     /// True if an operation met an object that another program had just created or removed.
     raced: bool,
     /// Failed operations that a quick check would find again.
     failed: Vec<Op>,
     /// Operations that the kernel rejected.
     rejected: Vec<Op>,
+    /// Number of operations that changed the host.
+    done: usize,
+    /// True if the overlays cannot have IPv6 on this host.
+    is_without_ipv6: bool,
 }
 
 impl<'a> Attempt<'a> {
@@ -52,11 +64,15 @@ impl<'a> Attempt<'a> {
             cni_obstacles: BTreeSet::new(),
             failures: Failures::new(desired),
             nexthops: None,
-            networks: HostNetworks::new(),
+            surroundings: Surroundings::default(),
             peer_problems: 0,
+            rivals: BTreeSet::new(),
+            warnings: Vec::new(),
             raced: false,
             failed: Vec::new(),
             rejected: Vec::new(),
+            done: 0,
+            is_without_ipv6: false,
         }
     }
 
@@ -73,8 +89,20 @@ impl<'a> Attempt<'a> {
         self.peer_problems
     }
 
-    pub(super) fn rejected(&self) -> &[Op] {
-        &self.rejected
+    /// Returns the number of operations that changed the host.
+    pub(super) fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Returns whether the overlays cannot have IPv6 on this host.
+    pub(super) fn is_without_ipv6(&self) -> bool {
+        self.is_without_ipv6
+    }
+
+    /// Returns the networks of the host's devices that are not the overlays'.
+    pub(super) fn networks(&self) -> BTreeSet<IpNet> {
+        let networks = self.surroundings.networks.iter();
+        networks.map(|own| own.net.trunc()).collect()
     }
 
     pub(super) fn take_rejected(&mut self) -> Vec<Op> {
@@ -93,6 +121,10 @@ impl<'a> Attempt<'a> {
         std::mem::take(&mut self.cni_obstacles)
     }
 
+    pub(super) fn take_rivals(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.rivals)
+    }
+
     pub(super) fn into_report(self) -> HostReport {
         self.failures.into_report()
     }
@@ -106,6 +138,7 @@ impl<'a> Attempt<'a> {
         progress::step(format!("look at the permissions of {}", dir.display()));
         let danger = "have Mesos attach containers to networks of their choice";
         plan.warnings.extend(exposure("cni_dir", dir, danger));
+        plan.warnings.append(&mut self.warnings);
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));
         if let Some(obstacle) = &plan.obstacle {
@@ -119,11 +152,27 @@ impl<'a> Attempt<'a> {
             let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
             self.failures.add(Scope::Overlay(overlay), problem);
         }
+        if let Some(sentence) = &plan.ipv6_fault {
+            let problem = Problem::new(ProblemKind::Ipv6, "", sentence);
+            self.failures.add(Scope::Ipv6, problem);
+        }
+        self.is_without_ipv6 = plan.ipv6_fault.is_some();
+        for (overlay, sentence) in &plan.overlay_faults {
+            let problem = Problem::new(ProblemKind::Bridge, overlay, sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
+        }
         self.failed.extend(plan.left_out.iter().cloned());
         self.peer_problems = plan.peer_problems;
-        self.networks = observed
-            .kernel
-            .map_or_else(HostNetworks::new, |kernel| kernel.networks);
+        let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
+        let surroundings = observed.kernel.map(|kernel| {
+            let device = kernel.device.filter(|_| !is_new_device);
+            Surroundings {
+                networks: kernel.networks,
+                routes: kernel.foreign_routes,
+                on_vtep: device.map_or_else(BTreeSet::new, |device| device.routes),
+            }
+        });
+        self.surroundings = surroundings.unwrap_or_default();
         plan
     }
 
@@ -145,22 +194,24 @@ impl<'a> Attempt<'a> {
             cni_obstacles,
             underlay: self.underlay.clone(),
             tx_checksum: tx_checksum(self.desired),
-            loses_router_advertisements: self.loses_router_advertisements().await,
+            losing_routers: self.losing_routers().await,
+            not_forwarding: sysctl::not_forwarding(self.desired),
+            defaults: sysctl::defaults(),
+            ipv6_obstacle: sysctl::ipv6_obstacle(),
             kernel,
         }
     }
 
-    /// Returns whether the underlay's device lives on router advertisements that the kernel
-    /// ignores once it forwards IPv6; `false` where that cannot be read.
-    async fn loses_router_advertisements(&self) -> bool {
-        let (Some(netlink), Some(underlay)) = (&self.netlink, &self.underlay) else {
-            return false;
-        };
-        forwards_ipv6(self.desired)
-            && sysctl::ipv6_setting(&underlay.device, "accept_ra").as_deref() == Some("1")
-            && observe::is_advertised(netlink, underlay.index)
-                .await
-                .unwrap_or(false)
+    /// Returns the devices that live on router advertisements, which the kernel ignores once it
+    /// forwards IPv6; none where that cannot be read.
+    async fn losing_routers(&self) -> BTreeSet<String> {
+        match &self.netlink {
+            Some(netlink) if forwards_ipv6(self.desired) => {
+                let losing = router_advertisements::losing_devices(netlink).await;
+                losing.unwrap_or_default()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// Reads the CNI files, and returns them with the overlays whose place is taken by something
@@ -175,14 +226,25 @@ impl<'a> Attempt<'a> {
         let wanted: Vec<&str> = cni::content::wanted(self.desired, None)
             .into_keys()
             .collect();
-        match cni::files::read(dir, &wanted.iter().copied().collect()) {
+        match cni::files::read(&self.desired.cni, &wanted.iter().copied().collect()) {
             Ok(found) => {
-                for (overlay, kind) in &found.obstacles {
-                    let obstacle = obstacle(&cni::files::path(dir, overlay), *kind);
+                for (overlay, obstacle) in &found.obstacles {
+                    let path = cni::files::path(&self.desired.cni, overlay);
+                    let obstacle = match obstacle {
+                        Obstacle::NotRegular(kind) => files::obstacle(&path, *kind),
+                        Obstacle::Network(network) => format!(
+                            "{} is not a file of this module, and has {network}; move it, or set \
+                             cni_file_prefix of the agent's configuration",
+                            path.display()
+                        ),
+                    };
                     let sentence =
                         format!("cannot write CNI configuration {overlay}.conf: {obstacle}");
                     let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
                     self.failures.add(Scope::Overlay(overlay), problem);
+                }
+                for (overlay, rival) in &found.rivals {
+                    self.observe_rival(overlay, rival);
                 }
                 (Some(found.files), found.obstacles.into_keys().collect())
             }
@@ -200,13 +262,30 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Reports another file with a network of an overlay's name.
+    fn observe_rival(&mut self, overlay: &str, rival: &Rival) {
+        let Rival { file, is_copy } = rival;
+        self.rivals.insert(format!("{overlay} {file}"));
+        let dir = self.desired.cni.dir.display();
+        let sentence = format!(
+            "{dir}/{file} defines a network {overlay}, too, and Mesos takes one of both: remove that file, or give its \
+             network another name"
+        );
+        if *is_copy {
+            self.warnings.push(sentence);
+        } else {
+            let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
+            self.failures.add(Scope::Overlay(overlay), problem);
+        }
+    }
+
     /// Reads the kernel's configuration; `None`: another program manages it.
     async fn observe_kernel(&mut self) -> Result<Option<Kernel>, String> {
         progress::step("read the kernel's network configuration");
         let netlink =
             Netlink::open().map_err(|error| format!("cannot open a netlink socket: {error}"))?;
         let netlink = self.netlink.insert(netlink);
-        let underlay = observe::underlay(netlink, self.desired).await;
+        let underlay = underlay::underlay(netlink, self.desired).await;
         self.underlay =
             underlay.map_err(|error| format!("cannot read the kernel's underlay: {error}"))?;
         match self.desired.backend {
@@ -255,23 +334,33 @@ impl<'a> Attempt<'a> {
     /// Returns the state that events are compared with from now on. (Events that came after
     /// the kernel was read are still queued.)
     pub(super) async fn expected(&self, draining: &[Draining]) -> ExpectedState {
-        let index = match &self.desired.vtep {
+        let feasible = feasible(self.desired, self.is_without_ipv6);
+        let desired = &*feasible;
+        let index = match &desired.vtep {
             Some(vtep) => self.known_index_of(&vtep.name).await,
             None => None,
         };
         let mut expected = ExpectedState::new(
-            self.desired,
+            desired,
             index,
             self.underlay.as_ref(),
             draining,
-            &self.networks,
+            &self.surroundings,
             self.nexthops.clone(),
         );
-        for (name, addresses) in self.desired.mesos_bridges_with_ipv6() {
-            expected.add_mesos_bridge(name, self.known_index_of(name).await, addresses);
+        for (name, bridge) in desired.mesos_bridges() {
+            let index = self.known_index_of(name).await;
+            expected.add_mesos_bridge(name, index, bridge.gateways());
         }
-        for name in self.desired.docker_bridges_with_ipv6() {
+        for name in desired.docker_bridges().into_keys() {
             expected.add_docker_bridge(name, self.known_index_of(name).await);
+        }
+        for op in &self.rejected {
+            match op {
+                Op::AddDevice(device) => expected.add_failed_device(&device.name),
+                Op::AddBridge(name, _) => expected.add_failed_device(name),
+                _ => {}
+            }
         }
         expected
     }
@@ -300,28 +389,34 @@ impl<'a> Attempt<'a> {
     /// Applies an operation that needs no index of a device.
     async fn apply_one(&mut self, op: &Op) {
         progress::step(op.to_string());
-        let Cni { dir, .. } = &self.desired.cni;
+        let cni = &self.desired.cni;
         let result = match op {
             Op::EnableForwarding(family) => sysctl::enable_forwarding(*family),
             Op::SetTxChecksum(device, offload) => {
                 Ethtool::open().and_then(|ethtool| ethtool.set_tx_checksum(device, *offload))
             }
             Op::SkipDad(device) => sysctl::skip_dad(device),
-            Op::WriteCni { overlay, content } => cni::files::write(dir, overlay, content),
-            Op::RemoveCni { overlay } => cni::files::remove(dir, overlay),
+            Op::EnableIpv6(device) => sysctl::enable_ipv6(device),
+            Op::EnableDeviceForwarding(device, family) => {
+                sysctl::enable_device_forwarding(device, *family)
+            }
+            Op::WriteCni { overlay, content } => cni::files::write(cni, overlay, content),
+            Op::RemoveCni { overlay } => cni::files::remove(cni, overlay),
             // All others are netlink requests that name their device.
             _ => return self.apply_batch(&[op], 0).await,
         };
-        if let Err(error) = result {
-            let reason = match op {
-                Op::WriteCni { .. } | Op::RemoveCni { .. } => {
-                    format!("{error} (in {})", dir.display())
-                }
-                _ => error.to_string(),
-            };
-            self.failures.add_op(op, reason);
-            self.failed.push(op.clone());
-        }
+        let Err(error) = result else {
+            self.done += 1;
+            return;
+        };
+        let reason = match op {
+            Op::WriteCni { .. } | Op::RemoveCni { .. } => {
+                format!("{error} (in {})", cni.dir.display())
+            }
+            _ => error.to_string(),
+        };
+        self.failures.add_op(op, reason);
+        self.failed.push(op.clone());
     }
 
     /// Applies netlink operations on one device.
@@ -337,11 +432,11 @@ impl<'a> Attempt<'a> {
         let results = netlink.execute(requests).await;
         for (op, result) in ops.iter().zip(results) {
             match result {
-                Ok(()) => {}
+                Ok(()) => self.done += 1,
                 Err(error) if is_harmless(op, &error) => {}
                 Err(error) => {
                     self.raced |= is_race(op, &error);
-                    self.failures.add_op(op, error.to_string());
+                    self.failures.add_op(op, reason(op, &error));
                     self.rejected.push((*op).clone());
                 }
             }
@@ -365,108 +460,9 @@ pub(super) fn tx_checksum(desired: &Desired) -> Option<ChecksumOffload> {
         .ok()
 }
 
-/// Returns whether the failure of an operation leaves nothing to do.
-fn is_harmless(op: &Op, error: &Error) -> bool {
-    let absent = [
-        Errno::ENOENT,
-        Errno::ESRCH,
-        Errno::ENODEV,
-        Errno::EADDRNOTAVAIL,
-    ];
-    match (op, error.errno()) {
-        (Op::AddRule { .. }, Some(Errno::EEXIST)) => true,
-        // Kernels before 4.12 refuse it. An FDB that learns does no harm beside permanent
-        // entries.
-        (Op::SetDevice(_, DeviceChange::NoLearning), Some(Errno::EOPNOTSUPP)) => {
-            log::warn!("this kernel cannot {op}; the FDB will also contain learned entries");
-            true
-        }
-        (op, Some(errno)) => op.removes() && absent.contains(&errno),
-        _ => false,
-    }
-}
-
-/// Returns whether an operation failed because somebody else created or removed the device
-/// first.
-fn is_race(op: &Op, error: &Error) -> bool {
-    match (op, error.errno()) {
-        (Op::AddDevice(_) | Op::AddBridge(..), errno) => errno == Some(Errno::EEXIST),
-        (op, errno) => op.device().is_some() && errno == Some(Errno::ENODEV),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::samples::set_route;
-
-    fn route(n: u8) -> Op {
-        set_route(n.into(), "44.128.0.9")
-    }
-
-    fn refused(errno: Errno) -> Error {
-        Error::Refused { errno, text: None }
-    }
-
-    #[test]
-    fn absent_objects_need_no_removal_but_must_be_created() {
-        let remove = Op::RemoveDevice("vtep1024".into());
-        assert!(is_harmless(&remove, &refused(Errno::ENODEV)));
-        assert!(!is_harmless(&remove, &refused(Errno::EPERM)));
-        assert!(!is_harmless(&remove, &Error::NoAnswer("no answer")));
-        assert!(!is_harmless(&route(1), &refused(Errno::ENODEV)));
-        assert!(is_race(&route(1), &refused(Errno::ENODEV)));
-        assert!(!is_race(&route(1), &refused(Errno::ENETUNREACH)));
-    }
-
-    #[test]
-    fn changes_by_others_are_races_or_harmless() {
-        use crate::reconcile::NewDevice;
-        let device: Arc<str> = "vtep1024".into();
-        let new = NewDevice {
-            name: device.clone(),
-            vni: 1,
-            port: 64000,
-            mac: Default::default(),
-            mtu: None,
-        };
-        let rule = Op::AddRule {
-            overlay: "dcos".into(),
-            from: "9.0.0.0/8".parse().unwrap(),
-        };
-        let bridge = Op::AddBridge("m-dcos".into(), Default::default());
-        let learning = Op::SetDevice(device.clone(), DeviceChange::NoLearning);
-        let up = Op::SetDevice(device.clone(), DeviceChange::Up);
-        let nexthop = Op::RemoveNexthop(device.clone(), 7);
-        let add_nexthop = Op::AddNexthop(device, [44, 128, 0, 2].into());
-        for (op, errno, fine, race) in [
-            (&rule, Errno::EEXIST, true, false),
-            (&rule, Errno::ENOENT, false, false),
-            (&learning, Errno::EOPNOTSUPP, true, false),
-            (&up, Errno::EOPNOTSUPP, false, false),
-            (&up, Errno::ENODEV, false, true),
-            (&bridge, Errno::EEXIST, false, true),
-            (&Op::AddDevice(new), Errno::EEXIST, false, true),
-            (&nexthop, Errno::ENOENT, true, false),
-            (&nexthop, Errno::EBUSY, false, false),
-            (&add_nexthop, Errno::EEXIST, false, false),
-            (&add_nexthop, Errno::ENOENT, false, false),
-        ] {
-            assert_eq!(is_harmless(op, &refused(errno)), fine, "{op}: {errno}");
-            assert_eq!(is_race(op, &refused(errno)), race, "{op}: {errno}");
-        }
-        for errno in [
-            Errno::ENOENT,
-            Errno::ESRCH,
-            Errno::ENODEV,
-            Errno::EADDRNOTAVAIL,
-        ] {
-            assert!(
-                is_harmless(&Op::RemoveDevice("vtep7".into()), &refused(errno)),
-                "{errno}"
-            );
-        }
-    }
 
     #[test]
     fn checksums_are_read_only_where_they_matter() {

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use overlay_core::HostReport;
 use overlay_core::host_api::desired::{Bridge, Desired};
 use overlay_core::host_api::problem::Problem;
@@ -22,7 +23,7 @@ use crate::operation::Operation;
 use crate::progress;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Draining, ExpectedState, Op, Reaction, max_inner_mtu, plan,
+    ChecksumOffload, Draining, ExpectedState, Op, Reaction, feasible, max_inner_mtu, plan,
 };
 
 use crate::supervisor::Limits;
@@ -31,7 +32,9 @@ use attempt::Attempt;
 use rejected_peers::RejectedPeers;
 
 mod attempt;
+mod clues;
 mod rejected_peers;
+mod verdict;
 
 /// Attempts in one reconciliation. The second one is for a host that somebody else changed
 /// during the first.
@@ -124,10 +127,16 @@ struct KernelReconciler {
     rejected: Option<RejectedPeers>,
     /// Overlays whose CNI configuration had an obstacle in the last reconciliation.
     cni_obstacles: BTreeSet<String>,
+    /// Other files that defined networks of overlays' names in the last reconciliation.
+    rivals: BTreeSet<String>,
     /// Underlay of the last reconciliation.
     underlay: Option<Underlay>,
+    /// True if the overlays could not have IPv6 in the last reconciliation.
+    is_without_ipv6: bool,
     /// Removed overlays of the last reconciliation that still have containers.
     draining: Vec<Draining>,
+    /// Networks of the host's other devices in the last reconciliation.
+    networks: BTreeSet<IpNet>,
 }
 
 /// Returns a new event loop. Each use has its own event loop and netlink socket, so that a
@@ -148,8 +157,11 @@ impl KernelReconciler {
             failed: Vec::new(),
             rejected: None,
             cni_obstacles: BTreeSet::new(),
+            rivals: BTreeSet::new(),
             underlay: None,
+            is_without_ipv6: false,
             draining: Vec::new(),
+            networks: BTreeSet::new(),
         }
     }
 
@@ -165,18 +177,18 @@ impl KernelReconciler {
             self.warn(std::mem::take(&mut plan.warnings));
             // The firewall comes before the CNI files, which tell Mesos that the network
             // works.
+            let feasible = feasible(desired, attempt.is_without_ipv6());
             operations += self.firewall.reconcile(
-                &with_draining(desired, &plan.draining),
+                &with_draining(&feasible, &plan.draining),
                 &opened(&plan.ops),
                 attempt.failures(),
             );
             attempt.apply(&plan).await;
-            // A peer that the kernel rejects is tried each time and changes nothing.
-            operations += plan.ops.len().saturating_sub(attempt.rejected().len());
+            operations += attempt.done();
             if !plan.ops.is_empty() {
                 log::info!(
                     "configured the host: {} operations in {:.0?}, {} failed",
-                    plan.ops.len(),
+                    attempt.done(),
                     start.elapsed(),
                     attempt.failures().count()
                 );
@@ -195,17 +207,21 @@ impl KernelReconciler {
         operations: usize,
     ) -> HostReport {
         self.expected = attempt.expected(&draining).await;
+        self.is_without_ipv6 = attempt.is_without_ipv6();
         self.failed = attempt.take_failed();
         self.underlay = attempt.take_underlay();
         self.cni_obstacles = attempt.take_cni_obstacles();
+        self.rivals = attempt.take_rivals();
         self.draining = draining;
         // A peer that collides with the host is like one that the kernel rejects: the others
         // do not depend on it.
         let failures = attempt.failures().count() - attempt.peer_problems();
         let rejected = attempt.take_rejected();
         let removed = self.draining.iter().filter(|part| part.is_removed());
+        self.networks = attempt.networks();
         let report = HostReport {
             operations,
+            networks: self.networks.clone(),
             draining_bridges: self
                 .draining
                 .iter()
@@ -250,6 +266,9 @@ impl Reconciler for KernelReconciler {
 
     fn change_peers(&mut self, from: &Desired, to: &Desired) -> Option<HostReport> {
         let rejected = self.rejected.as_ref()?;
+        if !self.leads_to_new_peers(from, to) {
+            return None;
+        }
         let (index, ops) = self.expected.change_peers(from, to)?;
         // Only a full reconciliation finds out what became of a rejected peer.
         if rejected.concerns(&ops) {
@@ -270,6 +289,7 @@ impl Reconciler for KernelReconciler {
         ok.then(|| HostReport {
             operations: ops.len(),
             host,
+            networks: self.networks.clone(),
             ..HostReport::default()
         })
     }
@@ -277,7 +297,7 @@ impl Reconciler for KernelReconciler {
     fn quick_check(&mut self, desired: &Desired) -> bool {
         let mut attempt = Attempt::new(desired);
         let (cni, cni_obstacles) = attempt.observe_cni();
-        if cni_obstacles != self.cni_obstacles {
+        if cni_obstacles != self.cni_obstacles || attempt.take_rivals() != self.rivals {
             return true;
         }
         let observed = Observed {
@@ -285,6 +305,8 @@ impl Reconciler for KernelReconciler {
             cni,
             cni_obstacles,
             underlay: self.underlay.clone(),
+            not_forwarding: sysctl::not_forwarding(desired),
+            ipv6_obstacle: sysctl::ipv6_obstacle(),
             ..Observed::default()
         };
         // The kernel sends no event for a changed feature of a device.
@@ -298,9 +320,11 @@ impl Reconciler for KernelReconciler {
             .into_iter()
             .chain(plan(desired, &observed).ops)
             .any(|op| !self.failed.contains(&op))
-            || self
-                .firewall
-                .quick_check(&with_draining(desired, &self.draining))
+            || self.firewall.quick_check(&with_draining(
+                &feasible(desired, self.is_without_ipv6),
+                &self.draining,
+            ))
+            || self.follow_clues(desired)
     }
 
     fn wait(
@@ -370,185 +394,4 @@ fn with_draining<'a>(desired: &'a Desired, draining: &[Draining]) -> Cow<'a, Des
 }
 
 #[cfg(test)]
-mod tests {
-    use overlay_core::host_api::desired::{Backend, Cni, Firewall as Choice, Overlay};
-    use overlay_core::host_api::names::parse_bridge_name;
-
-    use super::*;
-    use crate::cni::{content, files};
-    use crate::reconcile::RemovedPart;
-
-    fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn the_firewall_includes_draining_overlays() {
-        let stays = Overlay {
-            ranges: nets(&["9.0.0.0/8"]),
-            subnets: nets(&["9.0.1.0/24"]),
-            mesos_bridge: Some(Bridge {
-                name: "m-dcos".into(),
-                subnets: nets(&["9.0.1.0/25"]),
-            }),
-            ..Overlay::default()
-        };
-        let firewall = Choice::Nftables;
-        let overlays = [("dcos".to_owned(), stays.clone())].into();
-        let desired = Desired {
-            firewall,
-            overlays,
-            ..Desired::default()
-        };
-        assert_eq!(*with_draining(&desired, &[]), desired);
-        let part =
-            |overlay: &str, bridge: &str, part, subnets: &[&str], ranges: &[&str]| Draining {
-                overlay: overlay.into(),
-                part,
-                containerizer: parse_bridge_name(bridge).unwrap().0,
-                bridge: bridge.into(),
-                index: 7,
-                containers: 1,
-                subnets: nets(subnets),
-                ranges: nets(ranges),
-            };
-        let with = with_draining(
-            &desired,
-            &[
-                part(
-                    "dcos",
-                    "d-dcos",
-                    RemovedPart::Bridge,
-                    &["9.0.1.128/25"],
-                    &["9.0.0.0/8"],
-                ),
-                part(
-                    "gone",
-                    "m-gone",
-                    RemovedPart::Overlay,
-                    &["8.0.1.0/25", "fd02::/81"],
-                    &["8.0.0.0/8", "fd02::/64"],
-                ),
-            ],
-        );
-        assert_eq!(with.firewall, Choice::Nftables);
-        let dcos = &with.overlays["dcos"];
-        assert_eq!(
-            (&dcos.mesos_bridge, &dcos.ranges),
-            (&stays.mesos_bridge, &stays.ranges)
-        );
-        assert_eq!(dcos.subnets, nets(&["9.0.1.0/24", "9.0.1.128/25"]));
-        assert_eq!(dcos.docker_bridge.as_ref().unwrap().name, "d-dcos");
-        let gone = &with.overlays["gone"];
-        assert_eq!(gone.mesos_bridge.as_ref().unwrap().name, "m-gone");
-        assert_eq!(
-            (&gone.docker_bridge, gone.ranges.len(), gone.subnets.len()),
-            (&None, 2, 2)
-        );
-    }
-
-    /// Desired state of a host whose data plane another program manages: only files matter.
-    fn files_only(dir: &std::path::Path) -> Desired {
-        let subnets = nets(&["9.0.1.0/25"]);
-        let mesos_bridge = Some(Bridge {
-            name: "m-dcos".into(),
-            subnets,
-        });
-        let overlay = Overlay {
-            mesos_bridge,
-            mtu: 1420,
-            ..Overlay::default()
-        };
-        Desired {
-            cni: Cni {
-                dir: dir.into(),
-                data_dir: None,
-            },
-            backend: Backend::External,
-            firewall: Choice::None,
-            overlays: [("dcos".to_owned(), overlay)].into(),
-            ..Desired::default()
-        }
-    }
-
-    #[test]
-    fn a_quick_check_finds_changed_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let desired = files_only(dir.path());
-        let mut reconciler = KernelReconciler::with_events(Watch::silent());
-        assert!(reconciler.quick_check(&desired), "there is no file yet");
-        let content = content::wanted(&desired, None).remove("dcos").unwrap();
-        files::write(dir.path(), "dcos", &content).unwrap();
-        assert!(!reconciler.quick_check(&desired));
-        std::fs::write(dir.path().join("dcos.conf"), "{}").unwrap();
-        assert!(reconciler.quick_check(&desired));
-        // Another underlay may need another MTU.
-        files::write(dir.path(), "dcos", &content).unwrap();
-        reconciler.underlay = Some(Underlay {
-            index: 2,
-            device: "eth0".into(),
-            mtu: 1400,
-        });
-        assert!(!reconciler.quick_check(&desired));
-        assert!(reconciler.quick_check(&Desired {
-            fit_mtu: true,
-            ..desired
-        }));
-    }
-
-    #[test]
-    fn a_quick_check_finds_an_obstacle_and_its_end_and_nothing_in_between() {
-        let dir = tempfile::tempdir().unwrap();
-        let desired = files_only(dir.path());
-        let mut reconciler = KernelReconciler::with_events(Watch::silent());
-        let file = dir.path().join("dcos.conf");
-        assert!(reconciler.reconcile(&desired).overlays.is_empty());
-        std::fs::remove_file(&file).unwrap();
-        std::fs::create_dir(&file).unwrap();
-        assert!(reconciler.quick_check(&desired));
-        let report = reconciler.reconcile(&desired);
-        assert!(
-            report.overlays["dcos"].ends_with("is a directory and not a regular file; remove it")
-        );
-        assert_eq!(report.operations, 0, "nothing was tried");
-        assert!(!reconciler.quick_check(&desired));
-        std::fs::remove_dir(&file).unwrap();
-        assert!(reconciler.quick_check(&desired));
-    }
-
-    #[test]
-    fn a_directory_that_others_can_write_is_one_warning() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let desired = files_only(dir.path());
-        let mut reconciler = KernelReconciler::with_events(Watch::silent());
-        reconciler.reconcile(&desired);
-        assert_eq!(reconciler.warned, [""; 0]);
-        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        for _ in 0..2 {
-            assert!(reconciler.reconcile(&desired).overlays.is_empty());
-            let [warning] = &reconciler.warned[..] else {
-                panic!("{:?}", reconciler.warned)
-            };
-            assert!(warning.contains("can be written by all users"), "{warning}");
-        }
-    }
-
-    #[test]
-    fn a_quick_check_ignores_operations_that_failed_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut desired = files_only(dir.path());
-        let write = |desired: &Desired| {
-            let content = content::wanted(desired, None).remove("dcos").unwrap();
-            Op::WriteCni {
-                overlay: "dcos".into(),
-                content,
-            }
-        };
-        let mut reconciler = KernelReconciler::with_events(Watch::silent());
-        reconciler.failed = vec![write(&desired)];
-        assert!(!reconciler.quick_check(&desired));
-        desired.overlays.get_mut("dcos").unwrap().mtu = 1400;
-        assert!(reconciler.quick_check(&desired), "another operation");
-    }
-}
+mod tests;

@@ -172,6 +172,7 @@ mod tests {
             dst,
             via,
             nexthop: None,
+            replaces: false,
         };
         assert!(!rejected.concerns(&[Op::SetRoute(device, elsewhere)]));
     }

@@ -2,10 +2,10 @@
 //! later ones.
 use std::time::{Duration, Instant};
 
-use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::desired::{Bridge, Desired};
 use serde_json::Value;
 use testbed::cni::{Invocation, PLUGINS};
-use testkit::host::{Host, eventually};
+use testkit::host::{Host, eventually, net};
 
 /// Calls the plugins as Mesos's port mapper does, with the configuration in the agent's file. Returns
 /// true on success.
@@ -83,49 +83,141 @@ fn the_first_container_has_ipv6_at_once() {
     );
 }
 
+/// Returns whether the bridge is up and has these addresses and no other.
+fn is_right(host: &Host, addresses: &[&str]) -> bool {
+    let text = host.ip("-brief address show");
+    let bridge = text.lines().find(|line| line.starts_with("m-dcos "));
+    let links = host.json("ip -j link show up");
+    bridge.is_some_and(|line| {
+        let has = |address: &&str| line.contains(&format!(" {address} "));
+        !line.contains(" UNKNOWN ") && addresses.iter().all(has) && !line.contains("9.9.9.9")
+    }) && links.iter().any(|link| link["ifname"] == "m-dcos")
+}
+
+/// Returns the desired state of agent 1 with IPv4 alone.
+fn with_ipv4_alone(host: &Host) -> Desired {
+    let mut desired = host.desired(1);
+    desired.vtep.as_mut().unwrap().addresses.truncate(1);
+    let overlay = desired.overlays.get_mut("dcos").unwrap();
+    overlay.ranges.truncate(1);
+    overlay.subnets.truncate(1);
+    overlay.mesos_bridge.as_mut().unwrap().subnets.truncate(1);
+    desired
+}
+
 #[test]
 fn a_bridge_that_somebody_changes_is_right_within_two_seconds() {
     if !testkit::root("a_bridge_that_somebody_changes") {
         return;
     }
-    let host = Host::new();
-    let worker = host.worker();
-    worker.apply_ok(&host.desired(1));
-    let right = || {
-        let text = host.ip("-brief address show");
-        let bridge = text
-            .lines()
-            .find(|line| line.starts_with("m-dcos "))
-            .map(str::to_owned);
-        bridge
-            .filter(|line| !line.contains(" UNKNOWN "))
-            .is_some_and(|line| {
-                line.contains(" 9.0.1.1/25 ")
-                    && line.contains(" fd01:b::1:0:0:1/81")
-                    && !line.contains("9.9.9.9")
-            })
-            && host
-                .json("ip -j link show m-dcos up")
-                .iter()
-                .any(|link| link["ifname"] == "m-dcos")
+    let both = ["9.0.1.1/25", "fd01:b::1:0:0:1/81"];
+    for addresses in [&both[..], &both[..1]] {
+        let host = Host::new();
+        let worker = host.worker();
+        worker.apply_ok(&match addresses.len() {
+            1 => with_ipv4_alone(&host),
+            _ => host.desired(1),
+        });
+        assert!(is_right(&host, addresses));
+        let mut by_hand = vec![
+            "link delete m-dcos".to_owned(),
+            "link set m-dcos down".to_owned(),
+            "address flush dev m-dcos".to_owned(),
+        ];
+        let deletions = addresses
+            .iter()
+            .map(|net| format!("address delete {net} dev m-dcos"));
+        by_hand.extend(deletions);
+        for by_hand in by_hand {
+            host.ip(&by_hand);
+            let changed = Instant::now();
+            eventually(&by_hand, || is_right(&host, addresses));
+            assert!(
+                changed.elapsed() < Duration::from_secs(2),
+                "{by_hand}: right after {:?}",
+                changed.elapsed()
+            );
+        }
+    }
+}
+
+/// Returns the name of the only port of a bridge.
+fn port(host: &Host, bridge: &str) -> String {
+    let ports = host.field(&format!("ip -j link show master {bridge}"), "ifname");
+    let [port] = &ports[..] else {
+        panic!("{ports:?}")
     };
-    assert!(right());
+    port.clone()
+}
+
+/// Running containers lose their bridge, or their place in it.
+#[test]
+fn containers_that_are_cut_off_return_to_their_bridge() {
+    if !testkit::root("containers_that_are_cut_off") {
+        return;
+    }
+    let (host, container, foreign) = (Host::new(), Host::new(), Host::new());
+    let worker = host.worker();
+    let desired = with_ipv4_alone(&host);
+    worker.apply_ok(&desired);
+    assert!(cni(&host, "ADD", &container));
+    // A container of somebody else, which is attached to nothing on purpose.
+    host.connect("cali1", &foreign, "eth0");
+    foreign.ip("address add 192.168.0.2/24 dev eth0");
+    let port = port(&host, "m-dcos");
+    assert!(reaches(&container, "9.0.1.1"));
     for by_hand in [
-        "link delete m-dcos",
-        "link set m-dcos down",
-        "address delete 9.0.1.1/25 dev m-dcos",
-        "address delete fd01:b::1:0:0:1/81 dev m-dcos",
-        "address flush dev m-dcos",
+        "link delete m-dcos".to_owned(),
+        format!("link set {port} nomaster"),
     ] {
-        host.ip(by_hand);
+        host.ip(&by_hand);
         let changed = Instant::now();
-        eventually(by_hand, right);
+        eventually(&by_hand, || reaches(&container, "9.0.1.1"));
         assert!(
-            changed.elapsed() < Duration::from_secs(2),
-            "{by_hand}: right after {:?}",
+            changed.elapsed() < Duration::from_secs(3),
+            "{by_hand}: reached after {:?}",
             changed.elapsed()
         );
+        let details = host.ip(&format!("-d link show {port}"));
+        assert!(details.contains("hairpin on"), "{by_hand}: {details}");
     }
+    assert!(!host.ip("link show cali1").contains("master"));
+    assert_eq!(
+        host.apply_ok(&desired),
+        0,
+        "a second pass has something to do"
+    );
+    assert!(cni(&host, "DEL", &container));
+}
+
+/// Docker creates its bridges. Containers that are cut off without one are reported by name.
+#[test]
+fn containers_of_docker_that_are_cut_off_are_reported() {
+    if !testkit::root("containers_of_docker_that_are_cut_off") {
+        return;
+    }
+    let (host, container) = (Host::new(), Host::new());
+    let mut desired = with_ipv4_alone(&host);
+    desired.overlays.get_mut("dcos").unwrap().docker_bridge = Some(Bridge {
+        name: "d-dcos".into(),
+        subnets: vec![net("9.0.1.128/25")],
+    });
+    host.ip("link add d-dcos type bridge");
+    host.connect("veth7", &container, "eth0");
+    host.ip("link set veth7 master d-dcos");
+    container.ip("address add 9.0.1.130/25 dev eth0");
+    let worker = host.worker();
+    worker.apply_ok(&desired);
+    host.ip("link delete d-dcos");
+    let report = worker.finish();
+    let sentence = &report.overlays["dcos"];
+    assert!(
+        sentence.starts_with("bridge d-dcos is missing") && sentence.contains("veth7"),
+        "{sentence}"
+    );
+    host.ip("link add d-dcos type bridge");
+    assert!(worker.finish().is_ok());
+    assert_eq!(port(&host, "d-dcos"), "veth7");
 }
 
 /// Changes the subnets of the agent: the plugin would reject the bridge if it kept the old

@@ -7,7 +7,12 @@ use overlay_core::host_api::desired::{Backend, Desired};
 use overlay_core::host_api::problem::Problem;
 use testkit::host::{Host, ip, mac, net, peer};
 
+mod foreign;
 mod forged;
+mod forwarding;
+mod ipv6;
+mod tunnel;
+mod underlay;
 
 /// Operations for the bridge of a dual-stack overlay: device, duplicate address detection, and two
 /// addresses.
@@ -274,7 +279,7 @@ fn what_somebody_changes_by_hand_comes_right() {
         "ip route flush table 42",
         "ip rule delete from 9.0.0.0/8 lookup 42",
         "ip -6 rule delete from fd01:b::/64 lookup 42",
-        "ip rule add from 8.0.0.0/8 lookup 42",
+        "ip rule add from 8.0.0.0/8 lookup 42 proto 142",
         "sysctl -qw net.ipv4.ip_forward=0",
         "sysctl -qw net.ipv6.conf.all.forwarding=0",
     ] {
@@ -558,6 +563,11 @@ fn a_device_that_cannot_be_made_is_one_sentence_not_one_per_object() {
         "skipped 14 operations on device vtep1024, which does not exist"
     );
     assert_eq!(rules(&host), ["9.0.0.0/8", "fd01:b::/64"]);
+    let again = host.apply(&with_peers(&host));
+    assert_eq!(
+        again.operations, 0,
+        "what failed or was left out was not done"
+    );
 }
 
 /// Simulates an agent and `dcos-net` that configure the same host by accident.

@@ -168,6 +168,30 @@ fn containers_of_two_hosts_reach_each_other() {
     assert_reaches(&one.container, "fd01:b::1:0:0:5", "fd01:b::2:0:0:5");
 }
 
+/// The first address of the network card is another one, such as a virtual IP. Firewalls between
+/// the hosts know the agents' addresses only.
+#[test]
+fn packets_between_hosts_have_the_agents_addresses() {
+    if !testkit::root("packets_between_hosts_have_the_agents_addresses") {
+        return;
+    }
+    let (one, two) = (Agent::new(1), Agent::new(2));
+    one.host.connect("underlay", &two.host, "underlay");
+    one.host.ip("address add 10.0.0.100/24 dev underlay");
+    one.host.ip("address add 10.0.0.1/24 dev underlay");
+    two.host.ip("address add 10.0.0.2/24 dev underlay");
+    let line = "iptables -w -A INPUT -p udp --dport 64000 ! -s 10.0.0.1 -j DROP";
+    two.host.command(line);
+    for (agent, n, other) in [(&one, 1, 2), (&two, 2, 1)] {
+        agent.host.settle(&Desired {
+            underlay_ip: Some([10, 0, 0, n].into()),
+            ..agent.desired(n, other)
+        });
+    }
+    serve_echo(&two.container, ip("9.0.2.5"));
+    assert_reaches(&one.container, "9.0.1.5", "9.0.2.5");
+}
+
 #[test]
 fn traffic_flows_again_after_the_device_was_deleted() {
     if !testkit::root("traffic_flows_again") {
@@ -226,6 +250,19 @@ fn a_host_that_will_lose_its_routers_is_warned() {
     }
     let _ = log::set_logger(&KeepWarnings);
     log::set_max_level(log::LevelFilter::Warn);
+    // A network card that does not lead to the peers lives on them, too.
+    let (host, other) = (Host::new(), Host::new());
+    host.connect("uplink0", &other, "uplink");
+    host.connect("public0", &other, "public");
+    host.ip("address add 10.0.0.1/24 dev uplink0");
+    host.command("sysctl -qw net.ipv6.conf.public0.accept_ra=1");
+    host.ip("address add fd98::1/64 dev public0 valid_lft 1000 preferred_lft 1000 nodad");
+    host.settle(&Desired {
+        underlay_ip: Some([10, 0, 0, 1].into()),
+        ..host.desired(1)
+    });
+    let about = |warning: &String| warning.contains("net.ipv6.conf.public0.accept_ra to 2");
+    assert!(WARNINGS.lock().unwrap().iter().any(about));
     let warned = |host: &Host, device: &str| {
         let desired = Desired {
             underlay_ip: Some("10.0.0.1".parse().unwrap()),

@@ -3,6 +3,7 @@
 
 mod obstacles;
 mod peers;
+mod port;
 
 use std::fs;
 use std::process::Command;
@@ -139,7 +140,6 @@ fn what_somebody_changes_by_hand_is_repaired() {
         "bridge fdb delete 70:b3:d5:80:00:02 self dev vtep1024",
         "bridge fdb add 02:00:00:00:00:01 dst 10.9.9.9 self permanent dev vtep1024",
         "ip route replace 9.0.2.0/24 via 44.128.0.3",
-        "ip route replace unreachable 9.0.2.0/24",
         "ip route delete 9.0.2.0/24 via 44.128.0.2",
         "ip route add 9.0.9.0/24 via 44.128.0.3 dev vtep1024",
         "ip -6 route delete fd01:b:0:0:2::/80",
@@ -147,7 +147,7 @@ fn what_somebody_changes_by_hand_is_repaired() {
         "ip route flush table 42",
         "ip rule delete from 9.0.0.0/8 lookup 42",
         "ip -6 rule delete from fd01:b::/64 lookup 42",
-        "ip rule add from 8.0.0.0/8 lookup 42",
+        "ip rule add from 8.0.0.0/8 lookup 42 proto 142",
         "sysctl -qw net.ipv4.ip_forward=0",
         "sysctl -qw net.ipv6.conf.all.forwarding=0",
     ] {

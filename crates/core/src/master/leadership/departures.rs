@@ -195,7 +195,7 @@ impl Leadership {
         parts: &mut MasterParts<'_>,
         request: &AgentRequest,
     ) {
-        let state = self.state_json(parts.out.now(), parts.sessions);
+        let state = self.state_json(parts);
         let response = Response::json(state, request.jsonp.as_deref());
         parts.out.respond(request.request, response);
     }

@@ -2,12 +2,13 @@
 //! ledger is written to the log before the answers that depend on it are sent.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::answers::PendingAnswers;
-use super::confirmed::ConfirmedAgents;
+use super::confirmed::{ConfirmedAgents, second_agent};
 use super::counters::Outbox;
+use super::hosts::Hosts;
 use super::leases::Leases;
 use super::ledger::{AgentLists, DrainOutcome, Ledger, RegisteredAgent, RegisteredAgents};
 use super::peers::{Peers, Subscription};
@@ -23,8 +24,10 @@ mod departures;
 mod overlay_changes;
 mod provisional;
 mod registration;
+mod returning;
 
 pub use provisional::add_echo;
+use returning::ReturningAgents;
 
 /// Parts of a master that outlive a term of leadership, and that a leadership borrows.
 pub struct MasterParts<'a> {
@@ -34,6 +37,8 @@ pub struct MasterParts<'a> {
     pub confirmed: &'a mut ConfirmedAgents,
     /// The writer of the log.
     pub writer: &'a mut Writer,
+    /// The address of this master.
+    pub me: IpAddr,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
     pub lease: Option<Duration>,
     /// The effects.
@@ -52,6 +57,8 @@ pub struct Leadership {
     provisional_until: BTreeMap<Ipv4Addr, Time>,
     /// Time at which a provisional agent made room for another one; `None`: never.
     provisional_replaced: Option<Time>,
+    /// Agents without a record, in a term that began with a log without agents.
+    returning: ReturningAgents,
 }
 
 /// The time at which an answer can be sent.
@@ -85,7 +92,12 @@ impl Leadership {
             peers,
             provisional_until: BTreeMap::new(),
             provisional_replaced: None,
+            returning: ReturningAgents::default(),
         };
+        if leadership.ledger.agents().len() == 0 {
+            leadership.returning = ReturningAgents::of_empty_log(parts.out.now());
+        }
+
         let provisional: Vec<_> = leadership.ledger.provisional().collect();
         for ip in provisional {
             leadership.prolong_provisional(parts.out.now(), ip);
@@ -114,7 +126,8 @@ impl Leadership {
     }
 
     /// Returns the committed state with the reports of the agents, as JSON.
-    pub fn state_json(&self, now: Time, sessions: &Sessions) -> Vec<u8> {
+    pub fn state_json(&self, parts: &MasterParts<'_>) -> Vec<u8> {
+        let (now, sessions) = (parts.out.now(), &*parts.sessions);
         let committed = self.ledger.committed();
         let agents = committed.agents.iter().map(|(ip, agent)| {
             let session = sessions.get(*ip);
@@ -126,7 +139,19 @@ impl Leadership {
         });
         let capacity = |overlay: Option<&str>| self.ledger.capacity(overlay);
         let network = committed.networks.network.to_wire();
-        views::state(&network, capacity, agents)
+        let mut problems = self.hosts(parts.me, sessions).problems();
+        let seconds = parts.confirmed.second_agents(now);
+        problems.extend(seconds.map(|(second, first)| second_agent(second, first)));
+        views::state(&network, capacity, agents, &problems)
+    }
+
+    /// Returns the hosts of the cluster. `me` is the address of this master.
+    fn hosts<'a>(&'a self, me: IpAddr, sessions: &'a Sessions) -> Hosts<'a> {
+        Hosts {
+            master: me,
+            ledger: &self.ledger,
+            sessions,
+        }
     }
 
     // Timers.

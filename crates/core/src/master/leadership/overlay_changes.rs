@@ -2,7 +2,7 @@
 
 use super::{Leadership, MasterParts, registered_agents};
 use crate::master::answers::PendingOverlayChange;
-use crate::master::ledger::Removal;
+use crate::master::endpoints::OverlayChange;
 use crate::master::networks::{Change, Refusal};
 use crate::master::overlays;
 use crate::{Level, RequestId, Response};
@@ -14,13 +14,26 @@ impl Leadership {
         &mut self,
         parts: &mut MasterParts<'_>,
         request: RequestId,
-        change: &Change,
-        removal: Removal,
+        requested: &OverlayChange,
     ) {
+        let OverlayChange {
+            change,
+            removal,
+            permits_hosts,
+        } = requested;
         let name = change.name().to_owned();
+        if let Err(refusal) = self.hosts(parts.me, parts.sessions).check(change) {
+            if !permits_hosts {
+                return parts
+                    .out
+                    .respond(request, Response::text(refusal.status, &refusal.sentence));
+            }
+            let line = format!("By \"force\", in spite of this: {}", refusal.sentence);
+            parts.out.log(Level::Warning, line);
+        }
         let before = self.ledger.networks().last_known(&name).cloned();
         let registered = registered_agents(parts.sessions, &self.answers);
-        let pending = match self.ledger.change_networks(change, removal, &registered) {
+        let pending = match self.ledger.change_networks(change, *removal, &registered) {
             Err(Refusal { status, sentence }) => {
                 return parts
                     .out

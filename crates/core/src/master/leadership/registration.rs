@@ -3,10 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::{AnswerTime, Leadership, MasterParts, leases, provisional, registered_agents};
-use crate::allocation::allocator::{AllocationRequest, Exhausted};
+use crate::allocation::allocator::{Allocation, AllocationRequest, Exhausted};
 use crate::master::answers::AnsweredRegistration;
 use crate::master::confirmed::SenderProof;
+use crate::master::hosts::{find_overlap, taken_ranges};
 use crate::master::ledger::GrantedAllocation;
 use crate::master::notices;
 use crate::master::peers::{ListForm, Subscription};
@@ -17,7 +20,7 @@ use crate::proto::internal::{
     AgentRegisteredAcknowledgement, AgentRegisteredMessage, RegisterAgentMessage,
     RegistrationRefusedMessage, UpdateAgentOverlaysMessage,
 };
-use crate::protocol::reports::bound_report;
+use crate::protocol::reports::{MAX_NETWORKS, bound_report};
 use crate::{Effect, Io, Level, Upid};
 
 /// Shortest time between two new connections to an agent.
@@ -35,6 +38,10 @@ impl Leadership {
         if trust == Trust::Confirmed && self.ledger.trust(ip) == Some(Trust::Provisional) {
             self.forget_provisional(parts, ip);
         }
+        let held = match self.held_by(parts, &registration) {
+            Ok(held) => held,
+            Err(reason) => return postpone(parts, &registration, reason),
+        };
         let Registration { from, message, .. } = &registration;
         let is_on_trial = registration.proof == SenderProof::None && self.is_on_trial(parts, ip);
         let request = match self.ledger.requested(ip).filter(|_| is_on_trial) {
@@ -44,7 +51,7 @@ impl Leadership {
         // Who is on trial gets what the agent has, and nothing is allocated.
         let granted = match self.ledger.present(ip).filter(|_| is_on_trial) {
             Some(present) => Ok(present),
-            None => self.allocate(parts, ip, request, trust),
+            None => self.allocate(parts, ip, request, trust, &held),
         };
         let granted = match granted {
             Ok(granted) => granted,
@@ -73,6 +80,7 @@ impl Leadership {
         if let Some((_, session)) = parts.sessions.find(from).filter(|_| !problems.is_empty()) {
             session.set_last_error(parts.out.now(), &problems.join("; "));
         }
+        self.tell_held(parts, ip, &held);
         self.notify_reclaimed(parts, ip, &granted.exhausted);
         if let Some(allocation) = self.ledger.allocation(ip).filter(|_| granted.is_new) {
             parts
@@ -103,9 +111,10 @@ impl Leadership {
         ip: Ipv4Addr,
         request: AllocationRequest,
         trust: Trust,
+        held: &Allocation,
     ) -> Result<GrantedAllocation, Exhausted> {
         loop {
-            let shortage = match self.ledger.allocate(ip, request, trust) {
+            let shortage = match self.ledger.allocate(ip, request, trust, held) {
                 Ok(granted) => return Ok(granted),
                 Err(shortage) => shortage,
             };
@@ -116,7 +125,7 @@ impl Leadership {
             candidates.extend(leases(parts, &self.answers).ended(self.ledger.agents()));
             let Some((exhausted, agents)) = self.ledger.choose_reclaim(ip, &shortage, &candidates)
             else {
-                return self.ledger.allocate_available(ip, request, trust);
+                return self.ledger.allocate_available(ip, request, trust, held);
             };
             for other in agents {
                 let reason = format!("agent {ip} needs it: {}", exhausted.reason());
@@ -227,7 +236,33 @@ impl Leadership {
         if *proof != SenderProof::None {
             self.release_drained(parts, ip, &report);
         }
+        if *proof != SenderProof::None {
+            self.record_networks(parts, ip, &report.networks);
+        }
         parts.sessions.record_report(from, report);
+    }
+
+    /// Records the networks of an agent's host, and warns if ranges of the overlays or VTEPs
+    /// overlap new ones.
+    fn record_networks(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr, networks: &[String]) {
+        let networks = networks.iter().take(MAX_NETWORKS);
+        let networks = networks.filter_map(|net| net.parse::<IpNet>().ok());
+        let networks: Box<[IpNet]> = networks.map(|net| net.trunc()).collect();
+        if parts.sessions.host_networks(ip) == Some(&*networks) {
+            return;
+        }
+        for range in taken_ranges(&self.ledger) {
+            if let Some(net) = find_overlap(&networks, range.net) {
+                parts.out.warn("network of a host", || {
+                    format!(
+                        "The host of agent {ip} has the network {net}, which overlaps {}, the range of {}: it does \
+                         not reach one of both; give {} a range without hosts",
+                        range.net, range.owner, range.owner
+                    )
+                });
+            }
+        }
+        parts.sessions.set_host_networks(ip, networks);
     }
 
     /// Examines a report outside of a session. Returns `false` if it must be dropped.
@@ -311,6 +346,17 @@ fn drop_registration(parts: &mut MasterParts<'_>, from: &Upid, reason: &str) {
     parts.out.warn("not served", || {
         format!("The registration of {from} is dropped: {reason}")
     });
+}
+
+/// Refuses a registration for now. An agent of an earlier release knows no refusals, and registers
+/// again as well.
+fn postpone(parts: &mut MasterParts<'_>, registration: &Registration, reason: String) {
+    drop_registration(parts, &registration.from, &reason);
+    if registration.proof != SenderProof::None {
+        let session = None;
+        let refusal = RegistrationRefusedMessage { reason, session };
+        parts.out.send(&registration.from, &refusal);
+    }
 }
 
 /// Refuses a registration for which there is no VTEP address.

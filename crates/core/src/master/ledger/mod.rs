@@ -238,8 +238,8 @@ impl Ledger {
 
     // Allocation.
 
-    /// Allocates what an agent requests and does not have yet, parts of its reclaimed
-    /// allocation first.
+    /// Allocates what an agent requests and does not have yet: parts of its reclaimed allocation
+    /// first, then those of `held`, which it says that it has.
     ///
     /// # Errors
     /// A range has nothing left. Then nothing was allocated.
@@ -248,8 +248,9 @@ impl Ledger {
         ip: Ipv4Addr,
         request: AllocationRequest,
         trust: Trust,
+        held: &Allocation,
     ) -> Result<GrantedAllocation, Shortage> {
-        let (allocation, outcome) = self.try_allocate(ip, request);
+        let (allocation, outcome) = self.try_allocate(ip, request, held);
         match outcome {
             Ok(exhausted) if exhausted.is_empty() => {
                 Ok(self.grant(ip, request, trust, allocation, exhausted))
@@ -276,8 +277,9 @@ impl Ledger {
         ip: Ipv4Addr,
         request: AllocationRequest,
         trust: Trust,
+        held: &Allocation,
     ) -> Result<GrantedAllocation, Exhausted> {
-        let (allocation, outcome) = self.try_allocate(ip, request);
+        let (allocation, outcome) = self.try_allocate(ip, request, held);
         outcome.map(|exhausted| self.grant(ip, request, trust, allocation, exhausted))
     }
 
@@ -287,10 +289,12 @@ impl Ledger {
         &mut self,
         ip: Ipv4Addr,
         request: AllocationRequest,
+        held: &Allocation,
     ) -> (Allocation, Result<Vec<Exhausted>, Exhausted>) {
         let mut allocation = self.allocation(ip).cloned().unwrap_or_default();
-        let none = Allocation::default();
-        let preferred = self.reclaimed.get(ip).unwrap_or(&none);
+        let reclaimed = self.reclaimed.get(ip);
+        let preferred = reclaimed.map(|reclaimed| reclaimed.or(held));
+        let preferred = preferred.as_ref().unwrap_or(held);
         let network = &self.networks.network;
         let outcome =
             self.allocator
@@ -452,6 +456,11 @@ impl Ledger {
         let allocation = self.reclaimed.remove(ip)?;
         self.uncommitted.agents.insert(ip);
         Some(allocation)
+    }
+
+    /// Returns whether an agent has a reclaimed allocation.
+    pub fn has_reclaimed(&self, ip: Ipv4Addr) -> bool {
+        self.reclaimed.get(ip).is_some()
     }
 
     /// Returns the removed overlays (at `revision` or before) whose subnets an agent holds and

@@ -10,7 +10,7 @@ use super::*;
 use crate::allocation::prefix::overlap;
 use crate::config::Network;
 use crate::config::master::parse;
-use crate::config::overlay::parse_definition;
+use crate::config::overlay::parse_request;
 use crate::master::networks::Change;
 use crate::master::recovery::recover;
 use crate::master::trust::Trust;
@@ -83,16 +83,25 @@ impl World {
         let ended: Vec<_> = ended.iter().copied().filter(|other| *other != ip).collect();
         loop {
             let before = self.ledger.allocator.clone();
-            let shortage = match self.ledger.allocate(ip, request, Trust::Legacy) {
-                Ok(granted) => {
-                    assert_eq!(granted.exhausted, []);
-                    break;
-                }
-                Err(shortage) => shortage,
-            };
+            let shortage =
+                match self
+                    .ledger
+                    .allocate(ip, request, Trust::Legacy, &Allocation::default())
+                {
+                    Ok(granted) => {
+                        assert_eq!(granted.exhausted, []);
+                        break;
+                    }
+                    Err(shortage) => shortage,
+                };
             assert_eq!(self.ledger.allocator, before, "nothing was allocated");
             let Some((_, agents)) = self.ledger.choose_reclaim(ip, &shortage, &ended) else {
-                let granted = self.ledger.allocate_available(ip, request, Trust::Legacy);
+                let granted = self.ledger.allocate_available(
+                    ip,
+                    request,
+                    Trust::Legacy,
+                    &Allocation::default(),
+                );
                 assert!(granted.is_ok() || self.ledger.allocation(ip).is_none());
                 break;
             };
@@ -304,7 +313,7 @@ fn change() -> impl Strategy<Value = Change> {
     )
         .prop_map(|(name, range)| {
             let text = format!(r#"{{"name": "{name}", {range}}}"#);
-            parse_definition("body", &text, None).unwrap()
+            parse_request("body", &text, None).unwrap().definition
         });
     let name = prop::sample::select(OVERLAYS.to_vec()).prop_map(str::to_owned);
     prop_oneof![
@@ -378,14 +387,14 @@ fn a_shortage_changes_nothing_and_what_is_available_can_be_had() {
     world.finish_write();
     let shortage = world
         .ledger
-        .allocate(agent(5), ALL, Trust::Legacy)
+        .allocate(agent(5), ALL, Trust::Legacy, &Allocation::default())
         .unwrap_err();
     assert_eq!(shortage.exhausted.len(), 1);
     assert!(!world.ledger.has_uncommitted());
     world.check();
     let granted = world
         .ledger
-        .allocate_available(agent(5), ALL, Trust::Legacy)
+        .allocate_available(agent(5), ALL, Trust::Legacy, &Allocation::default())
         .unwrap();
     assert!(granted.is_new);
     assert_eq!(granted.exhausted, shortage.exhausted);
@@ -423,7 +432,10 @@ fn an_unchanged_registration_is_no_change() {
     let mut world = World::new();
     world.register(agent(1), ALL, &[]);
     world.begin_write();
-    let granted = world.ledger.allocate(agent(1), ALL, Trust::Legacy).unwrap();
+    let granted = world
+        .ledger
+        .allocate(agent(1), ALL, Trust::Legacy, &Allocation::default())
+        .unwrap();
     assert!(!granted.is_new && !world.ledger.has_uncommitted());
     assert_eq!(granted.list.overlays.len(), 2);
     // Another request changes the record, but not the allocation.
@@ -433,7 +445,7 @@ fn an_unchanged_registration_is_no_change() {
     };
     let granted = world
         .ledger
-        .allocate(agent(1), request, Trust::Legacy)
+        .allocate(agent(1), request, Trust::Legacy, &Allocation::default())
         .unwrap();
     assert!(!granted.is_new && world.ledger.has_uncommitted_of(agent(1)));
 }

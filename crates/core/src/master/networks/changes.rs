@@ -48,7 +48,8 @@ impl Refusal {
         }
     }
 
-    fn conflict(sentence: String) -> Refusal {
+    /// Returns a refusal of a change that contradicts something else.
+    pub fn conflict(sentence: String) -> Refusal {
         Refusal {
             status: 409,
             sentence,

@@ -5,7 +5,7 @@ mod changes;
 use super::super::networks::*;
 use super::super::recovery::{Recovery, recover};
 use crate::config::master::parse;
-use crate::config::overlay::{Definition, parse_definition};
+use crate::config::overlay::{Definition, parse_request};
 use crate::proto::{
     AgentInfo, AgentOverlayInfo, BackendInfo, NetworkConfig, State, StoredNetworks, StoredOverlay,
     VxLanInfo,
@@ -22,7 +22,7 @@ fn file(overlays: &str) -> Arc<Network> {
 }
 
 fn definition(text: &str) -> Definition {
-    parse_definition("body", text, None).unwrap()
+    parse_request("body", text, None).unwrap().definition
 }
 
 fn changed(text: &str) -> StoredOverlay {

@@ -10,11 +10,12 @@ use crate::allocation::allocator::Capacity;
 use crate::proto;
 
 /// Returns the state of a master. `capacity` returns the capacity of an overlay, or of the VTEPs
-/// for `None`.
+/// for `None`; `problems` are sentences about the cluster.
 pub fn state<'a>(
     network: &'a proto::NetworkConfig,
     capacity: impl Fn(Option<&str>) -> Capacity,
     agents: impl Iterator<Item = Agent<'a, impl Fn(&str) -> Option<&'a State>>>,
+    problems: &[String],
 ) -> Vec<u8> {
     let overlay = |overlay: &'a proto::OverlayInfo| OverlayInfo {
         agent_subnets: Some(capacity(Some(&overlay.name))),
@@ -41,6 +42,10 @@ pub fn state<'a>(
         b"\"network\":"
     });
     write(&mut out, &network);
+    if !problems.is_empty() {
+        out.extend_from_slice(b",\"problems\":");
+        write(&mut out, &problems);
+    }
     out.push(b'}');
     out
 }

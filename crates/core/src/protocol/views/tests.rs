@@ -109,7 +109,7 @@ fn the_state_has_the_form_that_readers_expect() {
         r#""total6":340282366920938463463374607431768211455,"used6":0}}"#
     );
     assert_eq!(
-        String::from_utf8(state(&network, capacity, agents())).unwrap(),
+        String::from_utf8(state(&network, capacity, agents(), &[])).unwrap(),
         format!(
             concat!(
                 r#"{{"agents":[{{"connected":true,"ip":"10.0.0.1","#,
@@ -119,7 +119,7 @@ fn the_state_has_the_form_that_readers_expect() {
         )
     );
     assert_eq!(
-        String::from_utf8(state(&network, capacity, agents().take(0))).unwrap(),
+        String::from_utf8(state(&network, capacity, agents().take(0), &[])).unwrap(),
         format!("{{{network_json}}}")
     );
 }
@@ -231,7 +231,11 @@ fn an_agent_shows_how_many_addresses_it_has() {
         overlays: vec![overlay()],
         ..Default::default()
     };
-    let in_use = Some(InUse { v4: 3, v6: 0 });
+    let in_use = Some(InUse {
+        v4: 3,
+        v6: 0,
+        leaked: 0,
+    });
     let mesos = Addresses::new(&["9.0.0.0/25".parse().unwrap()], in_use);
     let addresses = [("dcos".to_owned(), [("mesos", mesos)].into())].into();
     let details = AgentDetails {

@@ -5,7 +5,7 @@ use fastrand::Rng;
 use overlay_core::Upid;
 use overlay_core::proto::agent_overlay_info::State;
 use overlay_core::proto::internal::{
-    AgentNetworkConfig, AgentRegisteredMessage, PeersReceivedMessage, PeersVersion,
+    AgentNetworkConfig, AgentRegisteredMessage, PeerSubnet, PeersReceivedMessage, PeersVersion,
     RegisterAgentMessage,
 };
 use overlay_core::protocol::messages::Named;
@@ -46,6 +46,7 @@ fn nonce(random: &mut Rng) -> Option<Bytes> {
 
 /// Returns a registration with this nonce.
 pub fn registration(random: &mut Rng, nonce: Option<Bytes>) -> RegisterAgentMessage {
+    let claims = &mut random.clone();
     RegisterAgentMessage {
         network_config: AgentNetworkConfig {
             allocate_subnet: Some(random.bool()),
@@ -57,7 +58,22 @@ pub fn registration(random: &mut Rng, nonce: Option<Bytes>) -> RegisterAgentMess
         peers: (random.u8(0..3) > 0).then(|| version(random)),
         unpacks_peers: Some(random.bool()),
         nonce,
+        vtep_ip: claims
+            .bool()
+            .then(|| format!("44.128.0.{}", claims.u8(0..20))),
+        holds: (0..claims.usize(0..2)).map(|_| claim(claims)).collect(),
         ..Default::default()
+    }
+}
+
+/// Returns a subnet that an agent may have.
+fn claim(random: &mut Rng) -> PeerSubnet {
+    let overlay = ["dcos", "web", "both", "few"][random.usize(0..4)];
+    let net = [0, 64, 128, 224][random.usize(0..4)];
+    PeerSubnet {
+        overlay: overlay.to_owned(),
+        subnet: Some(format!("9.{net}.{}.0/24", random.u8(0..20))),
+        subnet6: None,
     }
 }
 

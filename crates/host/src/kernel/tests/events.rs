@@ -85,6 +85,7 @@ fn routes_come_and_go() {
             dst,
             via,
             nexthop: None,
+            replaces: false,
         };
         let old = OldRoute {
             table,
@@ -119,9 +120,20 @@ fn rules_come_and_go() {
         let created = Op::AddRule {
             overlay: "dcos".into(),
             from,
+            table: 42,
         };
-        let removed = Op::RemoveRule { from, priority };
-        let subject = Subject::Rule(Rule { from, priority });
+        let removed = Op::RemoveRule(OldRule {
+            from,
+            table: 42,
+            priority,
+            protocol: PROTOCOL,
+        });
+        let subject = Subject::Rule(Rule {
+            from,
+            priority,
+            table: 42,
+            protocol: PROTOCOL,
+        });
         assert_events(&created, &removed, &subject);
     }
 }
@@ -186,6 +198,7 @@ fn devices_and_ports_come_and_go() {
                 index: 20,
                 name: "veth1".into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: MAC,
                 mtu: 1400,
                 up: true,
@@ -304,10 +317,14 @@ fn messages_that_cannot_be_about_us_are_left_out() {
         []
     );
     let kernels = parsing::route(Some("9.0.2.0"), 24, RouteProtocol::Kernel);
-    assert_eq!(
-        events(&datagram(RouteNetlinkMessage::NewRoute(kernels))),
-        []
-    );
+    let automatic = Event {
+        subject: Subject::AutomaticRoute {
+            dst: net("9.0.2.0/24"),
+        },
+        change: Change::Present,
+    };
+    let kernels = datagram(RouteNetlinkMessage::NewRoute(kernels));
+    assert_eq!(events(&kernels), [Some(automatic)], "it can lead to a peer");
     // An FDB entry of a device's own hardware address.
     let own = Op::SetFdb(DEVICE.into(), MAC, [10, 0, 0, 2].into());
     let (RouteNetlinkMessage::NewNeighbour(mut own), _) = sent(&own) else {

@@ -8,7 +8,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -24,10 +25,10 @@ use overlay_core::util::family::Family;
 use super::message::Message;
 use super::nexthop::NexthopMessage;
 use super::request::{Request, request};
-use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule};
+use crate::reconcile::observed::{DeviceKind, FdbEntry, Neighbour, Route, Rule, Tunnel};
 use crate::reconcile::{
-    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, Op, PROTOCOL,
-    Subject,
+    Change, DeviceChange, Event, Link, NewDevice, NewRoute, NexthopEvent, OldRoute, OldRule, Op,
+    PROTOCOL, Port, Subject,
 };
 
 mod errors;

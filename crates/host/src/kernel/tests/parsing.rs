@@ -24,17 +24,15 @@ pub(super) fn route(dst: Option<&str>, length: u8, protocol: RouteProtocol) -> R
 }
 
 #[test]
-fn routes_of_the_kernel_and_of_routers_are_left_out() {
+fn routes_of_the_kernel_and_of_routers_are_known_as_such() {
     for protocol in [
         RouteProtocol::Kernel,
         RouteProtocol::Ra,
         RouteProtocol::IcmpRedirect,
     ] {
-        assert_eq!(
-            parse::route(&route(Some("9.0.2.0"), 24, protocol)),
-            None,
-            "{protocol:?}"
-        );
+        let (_, found) = parse::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
+        assert_eq!(found.protocol, u8::from(protocol));
+        assert!(parse::is_automatic(protocol), "{protocol:?}");
     }
     for protocol in [
         RouteProtocol::Boot,
@@ -42,6 +40,7 @@ fn routes_of_the_kernel_and_of_routers_are_left_out() {
         RouteProtocol::from(142),
     ] {
         let (index, found) = parse::route(&route(Some("9.0.2.0"), 24, protocol)).unwrap();
+        assert!(!parse::is_automatic(protocol));
         assert_eq!((index, found.protocol), (Some(INDEX), u8::from(protocol)));
         assert_eq!(
             (found.dst, found.table, found.metric),
@@ -102,9 +101,18 @@ fn only_rules_without_further_conditions_are_like_ours() {
     let ours = Rule {
         from: net("9.0.0.0/8"),
         priority: 32765,
+        table: 42,
+        protocol: PROTOCOL,
     };
     assert_eq!(rule(|_| {}), Some(ours));
-    assert_eq!(rule(|message| message.header.table = 43), None);
+    let elsewhere = Rule { table: 43, ..ours };
+    assert_eq!(rule(|message| message.header.table = 43), Some(elsewhere));
+    let unmarked = Rule {
+        protocol: 0,
+        ..ours
+    };
+    let without = |message: &mut RuleMessage| drop(message.attributes.pop());
+    assert_eq!(rule(without), Some(unmarked));
     let in_attribute = |message: &mut RuleMessage| {
         message.header.table = 0;
         message.attributes.push(RuleAttribute::Table(42));
@@ -196,6 +204,64 @@ fn entries_with_further_properties_are_not_plain() {
         entry(0, Some(NeighbourAttribute::LinkLayerAddress(vec![1; 4]))).mac,
         None
     );
+}
+
+#[test]
+fn options_of_a_tunnel_are_parsed() {
+    let tunnel = |data: &[InfoVxlan]| {
+        let mut message = LinkMessage::default();
+        let data = LinkInfo::Data(InfoData::Vxlan(data.to_vec()));
+        let infos = vec![LinkInfo::Kind(InfoKind::Vxlan), data];
+        message.attributes.push(LinkAttribute::LinkInfo(infos));
+        parse::tunnel(&message)
+    };
+    // As the kernel tells them about our own device.
+    let default = [
+        InfoVxlan::Ttl(0),
+        InfoVxlan::TtlInherit(0),
+        InfoVxlan::Tos(0),
+        InfoVxlan::Proxy(false),
+        InfoVxlan::Rsc(false),
+        InfoVxlan::L2Miss(false),
+        InfoVxlan::Limit(0),
+        InfoVxlan::RemCsumTX(false),
+        InfoVxlan::RemCsumRX(false),
+        InfoVxlan::UDPCsum(true),
+        InfoVxlan::Localbypass(true),
+        InfoVxlan::Vnifilter(false),
+    ];
+    assert_eq!(tunnel(&default), Tunnel::default());
+    let found = tunnel(&[
+        InfoVxlan::Local([10, 0, 0, 1].into()),
+        InfoVxlan::Link(2),
+        InfoVxlan::Ttl(1),
+        InfoVxlan::Tos(16),
+    ]);
+    assert_eq!(found.local, Some(ip("10.0.0.1")));
+    assert_eq!((found.link, found.ttl, found.tos), (Some(2), 1, 16));
+    assert!(found.others.is_empty());
+    let six = tunnel(&[InfoVxlan::Local6("fd99::1".parse().unwrap())]);
+    assert_eq!(six.local, Some(ip("fd99::1")));
+    for option in [
+        InfoVxlan::Group([10, 0, 0, 9].into()),
+        InfoVxlan::Group6("fd99::9".parse().unwrap()),
+        InfoVxlan::Limit(10),
+        InfoVxlan::Proxy(true),
+        InfoVxlan::Rsc(true),
+        InfoVxlan::RemCsumTX(true),
+        InfoVxlan::RemCsumRX(true),
+        InfoVxlan::Gbp,
+        InfoVxlan::Gpe,
+        InfoVxlan::Vnifilter(true),
+        InfoVxlan::TtlInherit(1),
+    ] {
+        assert_eq!(
+            tunnel(std::slice::from_ref(&option)).others.len(),
+            1,
+            "{option:?}"
+        );
+    }
+    assert_eq!(parse::tunnel(&LinkMessage::default()), Tunnel::default());
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn fdb_entries_are_permanent_entries_of_the_device() {
 }
 
 #[test]
-fn routes_have_our_origin_and_replace_others() {
+fn routes_have_our_origin_and_replace_ours_only() {
     for (dst, via, table, short_table) in [
         ("9.0.2.0/24", "44.128.0.2", 254, 254),
         ("10.0.0.2/32", "44.128.0.2", 42, 42),
@@ -111,10 +111,17 @@ fn routes_have_our_origin_and_replace_others() {
             dst: net(dst),
             via: ip(via),
             nexthop: None,
+            replaces: false,
         };
-        let (M::NewRoute(message), SET) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
+        let (M::NewRoute(message), ADD) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
             panic!()
         };
+        let replaces = true;
+        let replacing = Op::SetRoute(DEVICE.into(), NewRoute { replaces, ..new });
+        let (M::NewRoute(replacement), SET) = sent(&replacing) else {
+            panic!()
+        };
+        assert_eq!(replacement, message);
         let header = &message.header;
         assert_eq!(
             (header.protocol, header.scope),
@@ -142,8 +149,9 @@ fn a_route_with_a_nexthop_object_has_neither_gateway_nor_device() {
         dst: net("9.0.2.0/24"),
         via: ip("44.128.0.2"),
         nexthop: Some(9),
+        replaces: false,
     };
-    let (M::NewRoute(message), SET) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
+    let (M::NewRoute(message), ADD) = sent(&Op::SetRoute(DEVICE.into(), new)) else {
         panic!()
     };
     assert!(message.attributes.contains(&RouteAttribute::NhId(9)));
@@ -193,6 +201,7 @@ fn rules_have_our_origin_and_are_removed_by_priority() {
         let (M::NewRule(message), ADD) = sent(&Op::AddRule {
             overlay: "dcos".into(),
             from,
+            table: 42,
         }) else {
             panic!()
         };
@@ -206,20 +215,28 @@ fn rules_have_our_origin_and_are_removed_by_priority() {
             RuleAttribute::Protocol(RouteProtocol::from(142)),
         ];
         assert_eq!(message.attributes, said);
-        let op = Op::RemoveRule {
-            from,
-            priority: 40000,
-        };
-        let (M::DelRule(message), 0) = sent(&op) else {
-            panic!()
-        };
-        // Rules of any origin are removed.
-        let said = [
-            said[0].clone(),
-            said[1].clone(),
-            RuleAttribute::Priority(40000),
-        ];
-        assert_eq!(message.attributes, said);
+        // Of two rules that differ only in their origin, only one is removed. Old kernels tell no
+        // origin.
+        for protocol in [3, 0] {
+            let op = Op::RemoveRule(OldRule {
+                from,
+                table: 43,
+                priority: 40000,
+                protocol,
+            });
+            let (M::DelRule(message), 0) = sent(&op) else {
+                panic!()
+            };
+            let mut said = vec![
+                said[0].clone(),
+                RuleAttribute::Table(43),
+                RuleAttribute::Priority(40000),
+            ];
+            if protocol != 0 {
+                said.push(RuleAttribute::Protocol(RouteProtocol::from(protocol)));
+            }
+            assert_eq!(message.attributes, said);
+        }
     }
 }
 
@@ -229,6 +246,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         name: DEVICE.into(),
         vni: 1024,
         port: 64000,
+        local: Some([10, 0, 0, 1].into()),
         mac: MAC,
         mtu: Some(1450),
     };
@@ -243,6 +261,7 @@ fn devices_are_created_up_and_changed_in_one_property() {
         learning: false,
     };
     assert_eq!(parse::kind(&message), kind);
+    assert_eq!(parse::tunnel(&message).local, Some(ip("10.0.0.1")));
     assert!(message.attributes.contains(&LinkAttribute::Mtu(1450)));
     let (M::NewLink(message), ADD) = sent(&Op::AddBridge("m-dcos".into(), MAC)) else {
         panic!()
@@ -251,6 +270,10 @@ fn devices_are_created_up_and_changed_in_one_property() {
     assert_eq!(parse::kind(&message), DeviceKind::Other("bridge".into()));
     for (change, up) in [
         (DeviceChange::NoLearning, false),
+        (DeviceChange::Local(Some([10, 0, 0, 1].into())), false),
+        (DeviceChange::Local(None), false),
+        (DeviceChange::DefaultTtl, false),
+        (DeviceChange::NoTos, false),
         (DeviceChange::Mac(MAC), false),
         (DeviceChange::Mtu(1450), false),
         (DeviceChange::Up, true),
@@ -269,6 +292,29 @@ fn devices_are_created_up_and_changed_in_one_property() {
         panic!()
     };
     assert_eq!(message.attributes, [LinkAttribute::IfName(DEVICE.into())]);
+}
+
+#[test]
+fn ports_are_attached_by_their_index() {
+    let port = Port {
+        index: 9,
+        name: "veth9".into(),
+    };
+    let (M::NewLink(message), 0) = sent(&Op::AttachPort("m-dcos".into(), port.clone())) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    assert_eq!(message.attributes, [LinkAttribute::Controller(INDEX)]);
+    let (M::NewLink(message), 0) = sent(&Op::SetHairpin("m-dcos".into(), port)) else {
+        panic!()
+    };
+    assert_eq!(message.header.index, 9);
+    let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let info = LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(hairpin),
+    ]);
+    assert_eq!(message.attributes, [info]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ fn link(index: u32, name: &str, up: bool) -> Event {
             index,
             name: name.into(),
             kind,
+            tunnel: Tunnel::default(),
             mac: mac(9),
             mtu: 1500,
             up,
@@ -69,7 +70,7 @@ fn tentative_addresses_of_dockers_bridges_need_a_reconciliation() {
     expected.add_docker_bridge("d-dcos", Some(30));
     expected.add_docker_bridge("d-other", None);
     let waits = |index, tentative, gone| {
-        let net = net("fd01:b::8000:0:1/81");
+        let net = net("fd01:b::1:8000:0:1/81");
         Event {
             subject: Subject::Address {
                 index,
@@ -136,11 +137,7 @@ fn a_port_that_leaves_a_draining_bridge_needs_a_reconciliation() {
 /// plane.
 #[test]
 fn the_underlay_must_be_as_measured() {
-    let eth0 = Underlay {
-        index: 2,
-        device: "eth0".into(),
-        mtu: 1500,
-    };
+    let eth0 = Underlay::of_device(2, "eth0", 1500);
     let link = |index, mtu, gone| {
         let kind = DeviceKind::Other("hardware".into());
         Event {
@@ -148,6 +145,7 @@ fn the_underlay_must_be_as_measured() {
                 index,
                 name: "eth0".into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(9),
                 mtu,
                 up: true,
@@ -205,6 +203,7 @@ fn the_device_must_match_in_every_property() {
                 index: INDEX,
                 name,
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(1),
                 mtu,
                 up: true,
@@ -228,11 +227,7 @@ fn the_device_must_match_in_every_property() {
     // Without a configured MTU the one of the underlay counts, or the kernel's choice.
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().mtu = None;
-    let eth0 = Underlay {
-        index: 2,
-        device: "eth0".into(),
-        mtu: 1400,
-    };
+    let eth0 = Underlay::of_device(2, "eth0", 1400);
     let fitted = ExpectedState::new(
         &desired,
         Some(INDEX),
@@ -267,6 +262,7 @@ fn a_device_that_looks_like_a_former_vtep_needs_a_reconciliation() {
                 index: 50,
                 name: name.into(),
                 kind,
+                tunnel: Tunnel::default(),
                 mac: mac(9),
                 mtu: 1450,
                 up: true,
@@ -355,6 +351,8 @@ fn objects_are_told_apart() {
             subject: Subject::Rule(Rule {
                 from: net("9.0.0.0/8"),
                 priority: 1,
+                table: 42,
+                protocol: PROTOCOL,
             }),
             change: Change::Gone,
         },
@@ -368,4 +366,94 @@ fn objects_are_told_apart() {
         },
     ];
     assert!(several.iter().all(|event| event.object().is_none()));
+}
+
+#[test]
+fn ports_that_leave_and_ways_to_peers_need_a_look() {
+    let mut expected = {
+        let eth0 = Underlay::of_device(2, "eth0", 1500);
+        let surroundings = Surroundings::default();
+        let agent = Desired {
+            underlay_ip: Some([10, 0, 0, 1].into()),
+            ..desired(&[2])
+        };
+        ExpectedState::new(&agent, Some(INDEX), Some(&eth0), &[], &surroundings, None)
+    };
+    expected.add_mesos_bridge("m-dcos", Some(20), BTreeSet::new());
+    expected.add_docker_bridge("d-dcos", Some(21));
+    let present = |subject| Event {
+        subject,
+        change: Change::Present,
+    };
+    let gone = |subject| Event {
+        subject,
+        change: Change::Gone,
+    };
+    let port = |bridge| Subject::Port { bridge };
+    let automatic = |dst: &str| Subject::AutomaticRoute { dst: net(dst) };
+    let down = |index| {
+        let mut event = link(index, "eth0", false);
+        if let Subject::Link(link) = &mut event.subject {
+            link.mtu = 1500;
+        }
+        event
+    };
+    let route = |dst: &str| changed_route(dst, "10.0.0.254", |route| route.protocol = 4);
+    let other_device = |mut event: Event| {
+        if let Subject::Route { index, .. } = &mut event.subject {
+            *index = Some(2);
+        }
+        event
+    };
+    let address = |index, text: &str| Subject::Address {
+        index,
+        net: net(text),
+        tentative: false,
+    };
+    for (clue, event) in [
+        (Some(Clue::Ports), gone(port(20))),
+        (Some(Clue::Ports), gone(port(21))),
+        (None, present(port(20))),
+        (None, gone(port(22))),
+        // Peer 2 is 10.0.0.2.
+        (Some(Clue::Underlay), present(automatic("10.0.0.0/24"))),
+        (Some(Clue::Underlay), gone(automatic("10.0.0.2/32"))),
+        (Some(Clue::Underlay), gone(automatic("0.0.0.0/0"))),
+        (None, present(automatic("10.0.0.3/32"))),
+        (None, present(automatic("::/0"))),
+        (Some(Clue::Underlay), other_device(route("10.0.0.2/32"))),
+        (None, other_device(route("10.0.1.0/24"))),
+        (Some(Clue::Underlay), gone(address(2, "10.0.0.1/24"))),
+        (None, present(address(2, "192.168.0.1/24"))),
+        (None, present(address(2, "fd99::1/64"))),
+        (Some(Clue::Underlay), down(2)),
+        (None, down(3)),
+        (Some(Clue::Underlay), present(Subject::ForeignRule)),
+    ] {
+        assert_eq!(expected.clue(&event), clue, "{event:?}");
+        let least = clue.map_or(Ignore, |_| QuickCheck);
+        assert!(expected.reaction(&event) >= least, "{event:?}");
+    }
+}
+
+/// The kernel creates a device, and removes it when it cannot be set up.
+#[test]
+fn events_of_a_failed_attempt_are_expected() {
+    let create = |expected: &mut ExpectedState| {
+        expected.add_failed_device("vtep1024");
+        expected.add_failed_device("m-dcos");
+        expected.add_mesos_bridge("m-dcos", None, BTreeSet::new());
+    };
+    let mut failed = ExpectedState::new(&desired(&[2]), None, None, &[], &Default::default(), None);
+    create(&mut failed);
+    assert_reactions(
+        &failed,
+        &[
+            (Ignore, removed(link(30, "vtep1024", true))),
+            (Ignore, removed(link(31, "m-dcos", true))),
+            // Somebody else creates it.
+            (Reconcile, link(32, "vtep1024", true)),
+            (Reconcile, link(33, "m-dcos", true)),
+        ],
+    );
 }

@@ -1,5 +1,8 @@
 //! Reactions to events.
 
+use std::collections::BTreeSet;
+
+use super::super::observed::ForeignRoute;
 use super::super::tests::*;
 
 const INDEX: u32 = 7;
@@ -15,18 +18,29 @@ pub(super) fn expected() -> ExpectedState {
     )
 }
 
+/// Returns the expected state of agent 1 with peer 2, beside routes of others and these over the
+/// VTEP.
+pub(super) fn expected_beside(routes: &[ForeignRoute], on_vtep: BTreeSet<Route>) -> ExpectedState {
+    let surroundings = Surroundings {
+        routes: routes.iter().cloned().collect(),
+        on_vtep,
+        ..Surroundings::default()
+    };
+    ExpectedState::new(&desired(&[2]), Some(INDEX), None, &[], &surroundings, None)
+}
+
 fn reaction(event: &Event) -> Reaction {
     expected().reaction(event)
 }
 
-fn present(subject: Subject) -> Event {
+pub(super) fn present(subject: Subject) -> Event {
     Event {
         subject,
         change: Change::Present,
     }
 }
 
-fn gone(subject: Subject) -> Event {
+pub(super) fn gone(subject: Subject) -> Event {
     Event {
         subject,
         change: Change::Gone,
@@ -43,6 +57,7 @@ fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
             port: 64000,
             learning: false,
         },
+        tunnel: Tunnel::default(),
         mac: mac(1),
         mtu: 1450,
         up: true,
@@ -51,7 +66,7 @@ fn vtep(change: impl FnOnce(&mut Link)) -> Subject {
     Subject::Link(link)
 }
 
-fn address(index: u32, text: &str) -> Subject {
+pub(super) fn address(index: u32, text: &str) -> Subject {
     Subject::Address {
         index,
         net: net(text),
@@ -116,6 +131,8 @@ fn rule(from: &str, priority: u32) -> Subject {
     Subject::Rule(Rule {
         from: net(from),
         priority,
+        table: 42,
+        protocol: PROTOCOL,
     })
 }
 
@@ -471,6 +488,8 @@ fn rules_must_precede_the_one_of_the_main_table() {
         subject: Subject::Rule(Rule {
             from: net(from),
             priority,
+            table: 42,
+            protocol: PROTOCOL,
         }),
         change: change(gone),
     };
@@ -522,7 +541,8 @@ fn the_device_must_have_the_addresses_of_the_vtep() {
             (Reconcile, address(INDEX, "fd01:a::1/80", false, false)),
             (Reconcile, address(INDEX, "44.128.0.1/16", false, false)),
             (Ignore, address(INDEX, "44.128.0.1/16", false, true)),
-            (Ignore, address(9, "44.128.0.9/20", false, false)),
+            // Of another device: it collides with the VTEP.
+            (Reconcile, address(9, "44.128.0.9/20", false, false)),
             // Duplicate address detection matters only on Docker's bridges.
             (Ignore, address(INDEX, "fd01:a::1/64", true, false)),
             (Ignore, address(9, "fd01:c::1/64", true, false)),

@@ -9,6 +9,8 @@ fn draining(name: &str, ports: usize) -> Observed {
     kernel.rules.insert(Rule {
         from: net("8.0.0.0/8"),
         priority: 32765,
+        table: 42,
+        protocol: PROTOCOL,
     });
     let addresses = [net("8.0.1.1/25")].into();
     kernel.bridges.insert(
@@ -63,6 +65,8 @@ fn rules_of_draining_overlays_stay_only_where_they_work() {
     let late = Rule {
         from: net("8.0.0.0/8"),
         priority: 32766,
+        table: 42,
+        protocol: PROTOCOL,
     };
     observed.kernel.as_mut().unwrap().rules.insert(late);
     assert_eq!(

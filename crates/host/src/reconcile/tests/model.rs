@@ -8,10 +8,10 @@ use overlay_core::util::family::Family;
 
 use super::super::observed::{
     CniFile, Device, DeviceKind, FdbEntry, Forwarding, Kernel, MesosBridge, Neighbour, Nexthop,
-    Observed, Route, Rule,
+    Observed, Route, Rule, Tunnel,
 };
 use super::super::{
-    DeviceChange, NewRoute, OldRoute, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
+    DeviceChange, NewRoute, OldRoute, OldRule, Op, PROTOCOL, Plan, RULE_PRIORITY, nexthop_id, plan,
 };
 
 /// Returns a host without any of our objects.
@@ -63,6 +63,8 @@ pub fn empty_device() -> Device {
         mac: Mac::default(),
         mtu: 1500,
         up: true,
+        is_without_ipv6: false,
+        tunnel: Tunnel::default(),
         addresses: BTreeSet::new(),
         neighbours: BTreeMap::new(),
         fdb: BTreeMap::new(),
@@ -81,6 +83,13 @@ fn apply_op(op: &Op, observed: &mut Observed) {
     match op {
         Op::EnableForwarding(Family::V4) => observed.forwarding.v4 = Some(true),
         Op::EnableForwarding(Family::V6) => observed.forwarding.v6 = Some(true),
+        Op::EnableDeviceForwarding(name, family) => {
+            observed.not_forwarding.remove(&(name.to_string(), *family));
+        }
+        Op::EnableIpv6(name) => match kernel.mesos_bridges.get_mut(&**name) {
+            Some(bridge) => bridge.is_without_ipv6 = false,
+            None => kernel.device.as_mut().expect("no device").is_without_ipv6 = false,
+        },
         Op::AddDevice(new) => {
             assert_eq!(kernel.device, None, "{op}");
             let kind = DeviceKind::Vxlan {
@@ -93,6 +102,11 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 kind,
                 mac: new.mac,
                 mtu,
+                is_without_ipv6: observed.defaults.is_without_ipv6,
+                tunnel: Tunnel {
+                    local: new.local.map(IpAddr::V4),
+                    ..Tunnel::default()
+                },
                 ..empty_device()
             });
         }
@@ -110,6 +124,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 is_bridge: true,
                 up: true,
                 detects_duplicates: true,
+                is_without_ipv6: observed.defaults.is_without_ipv6,
                 ..Default::default()
             };
             assert!(
@@ -124,19 +139,29 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 .expect("no bridge")
                 .detects_duplicates = false;
         }
-        Op::AddRule { from, .. } => {
+        Op::AddRule { from, table, .. } => {
             // The kernel has only one rule with the same content, at any priority.
             assert!(kernel.rules.iter().all(|rule| rule.from != *from), "{op}");
             kernel.rules.insert(Rule {
                 from: *from,
                 priority: RULE_PRIORITY,
+                table: *table,
+                protocol: PROTOCOL,
             });
         }
-        Op::RemoveRule { from, priority } => {
+        Op::RemoveRule(old) => {
+            let OldRule {
+                from,
+                table,
+                priority,
+                protocol,
+            } = *old;
             assert!(
                 kernel.rules.remove(&Rule {
-                    from: *from,
-                    priority: *priority
+                    from,
+                    priority,
+                    table,
+                    protocol,
                 }),
                 "{op}"
             );
@@ -310,6 +335,9 @@ fn change_device(change: DeviceChange, device: &mut Device) {
                 *learning = false;
             }
         }
+        DeviceChange::Local(local) => device.tunnel.local = local.map(IpAddr::V4),
+        DeviceChange::DefaultTtl => device.tunnel.ttl = 0,
+        DeviceChange::NoTos => device.tunnel.tos = 0,
         DeviceChange::Mac(mac) => {
             device.mac = mac;
             device.neighbours.clear();
@@ -319,13 +347,15 @@ fn change_device(change: DeviceChange, device: &mut Device) {
     }
 }
 
-/// Replaces the first route of the same destination and metric (and of no TOS).
+/// Creates a route, or replaces the first one of the same destination and metric (and of no TOS),
+/// which must be ours.
 fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
     let NewRoute {
         table,
         dst,
         via,
         nexthop,
+        replaces,
     } = new;
     assert!(
         device
@@ -339,6 +369,8 @@ fn set_route(op: &Op, new: NewRoute, device: &mut Device) {
         route.plain && (route.table, route.dst, route.metric) == (table, dst, metric)
     };
     if let Some(old) = device.routes.iter().find(same).copied() {
+        assert!(replaces, "{old:?} exists: {op}");
+        assert_ne!(old.protocol, 4, "somebody else's: {op}");
         device.routes.remove(&old);
     }
     let (protocol, plain) = (PROTOCOL, true);

@@ -139,6 +139,7 @@ fn a_failure_affects_those_who_need_the_operation() {
         dst: net("9.0.2.0/24"),
         via,
         nexthop,
+        replaces: false,
     };
     for (op, concern) in [
         (Op::EnableForwarding(Family::V4), Scope::Ipv4),
@@ -163,7 +164,7 @@ fn a_failure_affects_those_who_need_the_operation() {
             Op::AddBridge(bridge.clone(), mac(1)),
             Scope::Overlay("dcos"),
         ),
-        (Op::SkipDad(bridge.clone()), Scope::Overlay("dcos")),
+        (Op::SkipDad(bridge.clone()), Scope::Host),
         (
             Op::SetDevice(bridge, DeviceChange::Up),
             Scope::Overlay("dcos"),
@@ -180,10 +181,19 @@ fn a_failure_affects_those_who_need_the_operation() {
             Op::AddRule {
                 overlay: "other".into(),
                 from,
+                table: 42,
             },
             Scope::Overlay("other"),
         ),
-        (Op::RemoveRule { from, priority: 1 }, Scope::Host),
+        (
+            Op::RemoveRule(OldRule {
+                from,
+                table: 42,
+                priority: 1,
+                protocol: PROTOCOL,
+            }),
+            Scope::Host,
+        ),
         (Op::SetRoute(name.clone(), new), Scope::Host),
         (
             Op::RemoveAddress(name.clone(), net("fd01:a::1/64")),
@@ -352,7 +362,7 @@ fn objects_of_unknown_peers_stay_even_on_a_new_device() {
 #[test]
 fn the_host_is_not_its_own_peer() {
     let desired = desired(&[1, 2]);
-    assert_eq!(plan(&desired, &bare()).ops.len(), 14);
+    assert_eq!(plan(&desired, &bare()).ops.len(), 16);
     assert!(
         !lines(&plan(&desired, &bare()))
             .iter()
@@ -387,5 +397,5 @@ fn a_subnet_without_a_vtep_address_of_its_family_is_a_problem() {
     assert_eq!(Problem::texts(&plan.problems), [sentence]);
     let key = &plan.problems[0].key;
     assert_eq!(key.to_string(), "PeerSubnet fd01:b:0:0:2::/80");
-    assert_eq!(plan.ops.len(), 14 - 2);
+    assert_eq!(plan.ops.len(), 16 - 2);
 }

@@ -80,14 +80,10 @@ fn checksums_are_set_where_they_differ() {
 
 #[test]
 fn a_loss_of_router_advertisements_is_a_warning() {
-    let underlay = Some(Underlay {
-        index: 2,
-        device: "eth0.7".into(),
-        mtu: 1500,
-    });
-    let observed = |loses_router_advertisements| Observed {
+    let underlay = Some(Underlay::of_device(2, "eth0.7", 1500));
+    let observed = |loses: bool| Observed {
         underlay: underlay.clone(),
-        loses_router_advertisements,
+        losing_routers: loses.then(|| "eth0.7".to_owned()).into_iter().collect(),
         ..converged(&desired(&[2]))
     };
     let warnings = |desired: &Desired, forgets| plan(desired, &observed(forgets)).warnings;
@@ -119,11 +115,7 @@ fn mtus_of_overlays_without_a_bridge_do_not_matter() {
     let mut desired = desired(&[2]);
     desired.vtep.as_mut().unwrap().mtu = None;
     let observed = |mtu| {
-        let underlay = Some(Underlay {
-            index: 2,
-            device: "eth0".into(),
-            mtu,
-        });
+        let underlay = Some(Underlay::of_device(2, "eth0", mtu));
         Observed {
             underlay,
             ..converged(&super::desired(&[2]))
@@ -233,13 +225,7 @@ fn forwarding_is_turned_on_where_needed_and_never_off() {
 fn an_mtu_that_does_not_fit_the_underlay_is_a_warning() {
     let mut desired = desired(&[2]);
     let mut observed = converged(&desired);
-    let underlay = |mtu| {
-        Some(Underlay {
-            index: 2,
-            device: "eth0".into(),
-            mtu,
-        })
-    };
+    let underlay = |mtu| Some(Underlay::of_device(2, "eth0", mtu));
     observed.underlay = underlay(1500);
     assert_eq!(plan(&desired, &observed), Plan::default());
     observed.underlay = underlay(1499);
@@ -262,11 +248,7 @@ fn an_mtu_that_does_not_fit_the_underlay_is_a_warning() {
 
 /// A converged host on an underlay with this MTU.
 fn settled_on(desired: &Desired, mtu: u32) -> Observed {
-    let underlay = Some(Underlay {
-        index: 2,
-        device: "eth0".into(),
-        mtu,
-    });
+    let underlay = Some(Underlay::of_device(2, "eth0", mtu));
     let mut observed = Observed { underlay, ..bare() };
     apply(&plan(desired, &observed), &mut observed);
     assert_eq!(plan(desired, &observed), Plan::default());
@@ -293,11 +275,7 @@ fn mtus_that_are_not_configured_fit_the_underlay() {
     desired.fit_mtu = false;
     desired.vtep.as_mut().unwrap().mtu = Some(1450);
     let observed = Observed {
-        underlay: Some(Underlay {
-            index: 2,
-            device: "eth0".into(),
-            mtu: 1400,
-        }),
+        underlay: Some(Underlay::of_device(2, "eth0", 1400)),
         ..converged(&desired)
     };
     let plan = plan(&desired, &observed);
