@@ -12,6 +12,7 @@ use litemap::LiteMap;
 use serde::Serialize;
 
 use super::pool::Pool;
+use super::prefix::overlap;
 use crate::config::overlay::Definition;
 use crate::config::{Network, OverlayConfig};
 use crate::proto::internal::AgentNetworkConfig;
@@ -84,6 +85,21 @@ impl Allocation {
             vtep: without(self.vtep, other.vtep),
             overlays: overlays.collect(),
         }
+    }
+
+    /// Returns whether an address or a subnet overlaps one of `other` of the same overlay.
+    pub fn shares_with(&self, other: &Allocation) -> bool {
+        let share = |one: DualStackNet, other: DualStackNet, is_vtep: bool| {
+            let pairs = [(one.v4, other.v4), (one.v6, other.v6)];
+            pairs.into_iter().any(|pair| match pair {
+                (Some(one), Some(other)) if is_vtep => one.addr() == other.addr(),
+                (Some(one), Some(other)) => overlap(one, other),
+                _ => false,
+            })
+        };
+        let mut overlays = self.overlays.iter();
+        share(self.vtep, other.vtep, true)
+            || overlays.any(|(name, nets)| share(*nets, other.part(Some(name)), false))
     }
 
     /// Returns whether there is no address and no subnet.

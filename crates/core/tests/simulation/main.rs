@@ -192,7 +192,7 @@ fn a_leader_that_counts_anew_is_obeyed_at_once() {
         let before = convergence::subnets_in(sim)?;
         faults::elect_with_empty_log(sim);
         // Agents that hold nothing give way for some seconds.
-        sim.run_until_converged(sim.now() + Duration::from_secs(8))?;
+        sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
         convergence::has_kept(sim, &before)?;
         sim.run_silently(Duration::from_secs(300))
     });
@@ -207,10 +207,10 @@ fn agents_keep_what_they_hold_without_a_log() {
         for _ in 0..3 {
             let before = convergence::subnets_in(sim)?;
             faults::elect_with_empty_log(sim);
-            sim.run_until_converged(sim.now() + Duration::from_secs(8))?;
+            sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
             convergence::has_kept(sim, &before)?;
             faults::change_leader(sim);
-            sim.run_until_converged(sim.now() + Duration::from_secs(8))?;
+            sim.run_until_converged(sim.now() + Duration::from_secs(20))?;
             convergence::has_kept(sim, &before)?;
         }
         sim.run_silently(Duration::from_secs(300))

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Leadership, MasterParts};
 use crate::allocation::allocator::Allocation;
-use crate::master::confirmed::SenderProof;
 use crate::master::held::held;
 use crate::master::notices;
 use crate::master::pending::Registration;
@@ -13,7 +12,7 @@ use crate::{Level, Time};
 
 /// Time for which agents that hold nothing wait in a term that began with an empty log, if others
 /// hold something. Agents register within seconds after a change of leader.
-const PRECEDENCE: Duration = Duration::from_secs(5);
+const PRECEDENCE: Duration = Duration::from_secs(3);
 
 /// Precedence of agents that hold something.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,11 +34,9 @@ impl ReturningAgents {
 
     /// Returns whether a registration has to wait for those of agents that hold something. `holds`
     /// says whether its agent does.
-    fn delays(&mut self, now: Time, proof: &SenderProof, holds: bool) -> bool {
+    fn delays(&mut self, now: Time, holds: bool) -> bool {
         self.exist |= holds;
-        // Anybody may have sent a registration without a proof, also in a new cluster.
-        let gives_way = self.exist || *proof == SenderProof::None;
-        !holds && gives_way && self.until.is_some_and(|until| now < until)
+        !holds && self.exist && self.until.is_some_and(|until| now < until)
     }
 }
 
@@ -50,24 +47,42 @@ impl Leadership {
     /// Why the registration has to wait. The text continues a sentence.
     pub(super) fn held_by(
         &mut self,
-        parts: &MasterParts<'_>,
+        parts: &mut MasterParts<'_>,
         registration: &Registration,
     ) -> Result<Allocation, String> {
-        let (ip, proof) = (registration.ip, &registration.proof);
+        let ip = registration.ip;
         let held = held(registration, &self.ledger.networks().network);
         let present = self.ledger.allocation(ip);
         let now = parts.out.now();
-        if present.is_none() && self.returning.delays(now, proof, !held.is_empty()) {
+        if present.is_none() && self.returning.delays(now, !held.is_empty()) {
             return Err(format!(
                 "the replicated log is empty, and agents that hold subnets register first; this one is served in {} s \
                  at most",
                 PRECEDENCE.as_secs()
             ));
         }
-        Ok(match present {
+        let held = match present {
             Some(present) => held.lacking_in(present),
             None => held,
-        })
+        };
+        self.make_room_for(parts, ip, &held);
+        Ok(held)
+    }
+
+    /// Frees the allocations of provisional agents that take what a confirmed agent holds: nobody
+    /// knows whether there is such an agent.
+    fn make_room_for(&mut self, parts: &mut MasterParts<'_>, ip: Ipv4Addr, held: &Allocation) {
+        if held.is_empty() {
+            return;
+        }
+        let shares = |other: &Ipv4Addr| {
+            let allocation = self.ledger.allocation(*other);
+            allocation.is_some_and(|allocation| allocation.shares_with(held))
+        };
+        let in_the_way: Vec<Ipv4Addr> = self.ledger.provisional().filter(shares).collect();
+        for other in in_the_way.into_iter().filter(|other| *other != ip) {
+            self.end_provisional(parts, other, &format!("agent {ip} holds it"));
+        }
     }
 
     /// Tells agent and operator what became of ranges that the agent held without a record.
@@ -103,18 +118,15 @@ mod tests {
     fn who_holds_nothing_waits_for_who_does_and_for_nobody_else() {
         let start = Time::default();
         let later = start + PRECEDENCE;
-        let (proven, unproven) = (&SenderProof::Token, &SenderProof::None);
         let mut fresh = ReturningAgents::of_empty_log(start);
         assert!(
-            !fresh.delays(start, proven, false),
+            !fresh.delays(start, false),
             "a new cluster waits for nothing"
         );
-        assert!(fresh.delays(start, unproven, false));
-        assert!(!fresh.delays(start, proven, true));
-        assert!(fresh.delays(start, proven, false));
-        assert!(!fresh.delays(later, proven, false));
-        assert!(!fresh.delays(later, unproven, false));
+        assert!(!fresh.delays(start, true));
+        assert!(fresh.delays(start, false));
+        assert!(!fresh.delays(later, false));
         let mut known = ReturningAgents::default();
-        assert!(!known.delays(start, proven, true) && !known.delays(start, unproven, false));
+        assert!(!known.delays(start, true) && !known.delays(start, false));
     }
 }
