@@ -8,15 +8,18 @@ fn main() {
     compile_shim();
 }
 
-const SHIM: [&str; 8] = [
+const SHIM: [&str; 11] = [
     "compatible",
+    "disk",
     "leader",
     "metrics",
     "module",
     "process",
     "replica",
+    "resolve",
     "storage",
     "text",
+    "thread",
 ];
 
 /// Compiles the shim and links it into the `cdylib` only, which Mesos loads.

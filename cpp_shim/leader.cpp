@@ -1,6 +1,8 @@
 #include "leader.hpp"
 
 #include "dispatch.hpp"
+#include "resolve.hpp"
+#include "thread.hpp"
 
 using mesos::MasterInfo;
 using mesos::master::detector::MasterDetector;
@@ -9,7 +11,35 @@ namespace overlay {
 
 void LeaderDetector::watch(const std::string& master)
 {
-  watch_++;
+  const uint64_t watch = ++watch_;
+  const std::string servers = serversOf(master);
+  if (!hasNames(servers)) {
+    create(master);
+    return;
+  }
+  const process::UPID owner = owner_;
+  const std::function<void()> resolve = [this, owner, watch, master, servers]() {
+    const std::string problem = unresolved(servers);
+    process::dispatch(owner, [this, watch, master, problem]() {
+      if (watch != watch_) {
+        return;
+      }
+      if (problem.empty()) {
+        create(master);
+      } else {
+        detector_.reset();
+        failed_(problem);
+      }
+    });
+  };
+  // Name servers can keep a thread waiting for a minute.
+  if (!runInThread(resolve)) {
+    resolve();
+  }
+}
+
+void LeaderDetector::create(const std::string& master)
+{
   Try<MasterDetector*> created =
     MasterDetector::create(Option<std::string>(master), None(), None());
   if (created.isError()) {

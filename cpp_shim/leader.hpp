@@ -29,6 +29,8 @@ public:
   void watch(const std::string& master);
 
 private:
+  // Creates the detector of the current watch.
+  void create(const std::string& master);
   void detectNext(const Option<mesos::MasterInfo>& previous);
   void detected(const process::Future<Option<mesos::MasterInfo>>& future);
 

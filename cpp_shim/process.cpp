@@ -165,10 +165,15 @@ void Process::awaitMesos()
   });
 }
 
-// An answer of the shim itself.
-static process::http::Response sentence(uint16_t code, const std::string& text)
+// An answer of the shim itself to this request.
+static process::http::Response sentence(
+    const Request& request, uint16_t code, const std::string& text)
 {
   process::http::Response response(text + "\n", code);
+  if (request.method == "HEAD") {
+    response.type = process::http::Response::NONE;
+    response.body.clear();
+  }
   response.headers["X-Content-Type-Options"] = "nosniff";
   return response;
 }
@@ -188,7 +193,9 @@ void Process::consume(process::HttpEvent&& event)
   if (route != nullptr) {
     // libprocess would let the request through.
     process::http::Response response = sentence(
-        503, "Mesos is starting and cannot authenticate requests yet; try again in a second.");
+        *event.request,
+        503,
+        "Mesos is starting and cannot authenticate requests yet; try again in a second.");
     response.headers["Retry-After"] = "1";
     event.response->set(response);
     return;
@@ -246,7 +253,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
     openRequests_[request.id] = OpenRequest{std::move(promise), r.method == "HEAD"};
   } else {
     const std::string text = mo_result_text(result);
-    promise->set(sentence(500, "The request was rejected: " + text));
+    promise->set(sentence(r, 500, "The request was rejected: " + text));
   }
   runUntilIdle();
 }
@@ -370,7 +377,8 @@ void Process::carryOut(const mo_effect& effect)
       storage_.open(effect.as.open_log);
       break;
     case MO_EFFECT_FETCH:
-      storage_.fetch(effect.as.fetch.id, copy(effect.as.fetch.name));
+      storage_.fetch(
+          effect.as.fetch.id, copy(effect.as.fetch.name), effect.as.fetch.reopen != 0);
       break;
     case MO_EFFECT_STORE:
       storage_.store(effect.as.store.id, copy(effect.as.store.value));

@@ -3,15 +3,19 @@
 #include <algorithm>
 #include <set>
 
+#include "disk.hpp"
 #include "dispatch.hpp"
 #include "replica.hpp"
+#include "resolve.hpp"
 #include "text.hpp"
+#include "thread.hpp"
 
 using mesos::log::Log;
 using mesos::state::LogStorage;
 using mesos::state::State;
 using mesos::state::Variable;
 using process::Future;
+using process::UPID;
 
 namespace overlay {
 
@@ -27,6 +31,7 @@ void Storage::open(const mo_open_log& settings)
   const Option<std::string> metrics(copy(settings.metrics_prefix));
   const std::string servers = copy(settings.zk_servers);
   path_ = path;
+  servers_ = servers;
 
   if (servers.empty()) {
     open_ = [=]() {
@@ -52,7 +57,50 @@ void Storage::open(const mo_open_log& settings)
   const std::string problem = tryOpen();
   if (!problem.empty()) {
     log(MO_ERROR, "overlay-master: " + problem);
+    keepOpening(5000);
   }
+  watchDisk();
+}
+
+void Storage::watchDisk()
+{
+  const UPID owner = owner_;
+  const std::string path = path_;
+  process::Clock::timer(Milliseconds(2000), [this, owner, path]() {
+    process::dispatch(owner, [this, owner, path]() {
+      const size_t size = leastSpace();
+      const std::function<void()> look = [this, owner, path, size]() {
+        const std::string lack = lackOfSpace(path, size);
+        process::dispatch(owner, [this, lack]() { diskLooked(lack); });
+      };
+      if (!runInThread(look)) {
+        watchDisk();
+      }
+    });
+  });
+}
+
+void Storage::diskLooked(const std::string& lack)
+{
+  if (!lack.empty() && log_) {
+    log(MO_WARNING,
+        "overlay-master: " + lack + ". This replica of the log is closed until it can be written");
+    variable_.reset();
+    close();
+  }
+  watchDisk();
+}
+
+void Storage::keepOpening(int64_t ms)
+{
+  const UPID owner = owner_;
+  process::Clock::timer(Milliseconds(ms), [this, owner, ms]() {
+    process::dispatch(owner, [this, ms]() {
+      if (!closing_ && !tryOpen().empty()) {
+        keepOpening(std::min(2 * ms, static_cast<int64_t>(30000)));
+      }
+    });
+  });
 }
 
 // Gives the replica that is made next an id that no other replica ever has.
@@ -62,9 +110,13 @@ void Storage::open(const mo_open_log& settings)
 // addresses of each other's replicas from ZooKeeper, where the address of a killed master
 // stays until its session ends. If that master restarts before and makes its replicas in
 // the other order, writes for one log would reach the other log.
+//
+// So ours are the first of each thousand. Another one is made when the log is opened anew.
 static void reserveReplicaId()
 {
-  const std::string last = "log-replica(1000)";
+  static int thousands = 0;
+  thousands++;
+  const std::string last = "log-replica(" + std::to_string(1000 * thousands) + ")";
   for (int i = 0; i < 1000; i++) {
     if (process::ID::generate("log-replica") == last) {
       return;
@@ -80,6 +132,14 @@ std::string Storage::tryOpen()
   if (!open_) {
     return "the log was not opened";
   }
+  const std::string names = unresolvedInTime(servers_);
+  if (!names.empty()) {
+    return "The replicated log in " + path_ + " is not opened: " + names;
+  }
+  const std::string disk = diskProblem(path_, space());
+  if (!disk.empty()) {
+    return "The replicated log in " + path_ + " is not opened: " + disk;
+  }
   const std::string problem = replicaProblem(path_);
   if (problem.empty()) {
     reserveReplicaId();
@@ -89,77 +149,208 @@ std::string Storage::tryOpen()
   return "The replicated log in " + path_ + " cannot be opened, and is left as it is: " +
     problem + ". If another process has it open, stop that process. If it is damaged, "
     "replace the directory with a good copy; if other masters have replicas, move the "
-    "directory away, and the replica is restored from theirs";
+    "directory away, and the replica is restored from theirs; else `mesos-overlay salvage` "
+    "makes a copy of what can be read";
 }
 
-void Storage::failLater(const ResultCallback& done, uint64_t id, const std::string& reason)
+size_t Storage::space() const
 {
-  // The caller is carrying out an effect, and must finish that first.
-  process::dispatch(owner_, [&done, id, reason]() { done(id, MO_FAILED, reason); });
+  const size_t least = 1024 * 1024;
+  return std::max(least, 2 * largest_);
 }
 
-void Storage::fetch(uint64_t id, const std::string& name)
+size_t Storage::leastSpace() const
+{
+  return 256 * 1024 + 2 * largest_;
+}
+
+void Storage::close()
+{
+  // In this order: each uses the one before.
+  struct Parts
+  {
+    std::unique_ptr<Log> log;
+    std::unique_ptr<LogStorage> logStorage;
+    std::unique_ptr<State> state;
+  };
+  Parts* const parts =
+    new Parts{std::move(log_), std::move(logStorage_), std::move(state_)};
+  closing_ = true;
+  const UPID owner = owner_;
+  const std::function<void()> work = [this, owner, parts]() {
+    delete parts;
+    process::dispatch(owner, [this]() {
+      closing_ = false;
+      if (operation_.done == &fetched_) {
+        read();
+        return;
+      }
+      end(operation_.number, MO_FAILED, "the log was opened anew meanwhile");
+      if (!tryOpen().empty()) {
+        keepOpening(5000);
+      }
+    });
+  };
+  // Mesos waits there until all operations of the log have ended.
+  if (!runInThread(work)) {
+    work();
+  }
+}
+
+void Storage::begin(uint64_t id, const ResultCallback& done)
+{
+  operation_ = Operation{operation_.number + 1, id, &done};
+  watch(operation_.number, 2000);
+}
+
+bool Storage::isCurrent(uint64_t number) const
+{
+  return number == operation_.number && operation_.done != nullptr;
+}
+
+void Storage::end(uint64_t number, mo_outcome outcome, const std::string& detail)
+{
+  if (!isCurrent(number)) {
+    return;
+  }
+  const Operation operation = operation_;
+  operation_.done = nullptr;
+  (*operation.done)(operation.id, outcome, detail);
+}
+
+void Storage::failLater(const std::string& reason)
+{
+  const uint64_t number = operation_.number;
+  process::dispatch(
+      owner_, [this, number, reason]() { end(number, MO_FAILED, reason); });
+}
+
+void Storage::watch(uint64_t number, int64_t ms)
+{
+  const UPID owner = owner_;
+  process::Clock::timer(Milliseconds(ms), [this, owner, number, ms]() {
+    process::dispatch(owner, [this, number, ms]() { look(number, ms); });
+  });
+}
+
+void Storage::look(uint64_t number, int64_t ms)
+{
+  if (!isCurrent(number)) {
+    return;
+  }
+  if (closing_ && ms >= 8000) {
+    end(
+        number,
+        MO_FAILED,
+        "The replicated log in " + path_ + " has to be opened anew after a failure, and "
+        "Mesos does not close it; restart this Mesos master");
+    return;
+  }
+  const UPID owner = owner_;
+  const std::string path = path_;
+  const size_t size = space();
+  // A disk that fails can keep a thread waiting for minutes.
+  const bool started = runInThread([this, owner, path, size, number, ms]() {
+    const std::string problem = diskProblem(path, size);
+    process::dispatch(owner, [this, problem, number, ms]() {
+      if (!problem.empty()) {
+        end(number, MO_FAILED, problem);
+      } else if (isCurrent(number)) {
+        watch(number, 2 * ms);
+      }
+    });
+  });
+  if (!started) {
+    watch(number, 2 * ms);
+  }
+}
+
+void Storage::fetch(uint64_t id, const std::string& name, bool reopen)
+{
+  begin(id, fetched_);
+  name_ = name;
+  variable_.reset();
+  if (reopen && log_) {
+    close();
+  } else if (!closing_) {
+    read();
+  }
+}
+
+void Storage::read()
 {
   // A LogStorage reads the log once and answers from memory until one of its writes
   // fails: it does not notice writes of another master. If it fails to start, all its
   // later operations fail, too. So each fetch makes a new one.
-  const uint64_t fetches = ++fetches_;
-  variable_.reset();
   state_.reset();
   logStorage_.reset();
-  const std::string problem = tryOpen();
+  std::string problem = tryOpen();
+  if (problem.empty()) {
+    problem = lackOfSpace(path_, leastSpace());
+  }
   if (!problem.empty()) {
-    failLater(fetched_, id, problem);
+    failLater(problem);
     return;
   }
   logStorage_.reset(new LogStorage(log_.get(), lastWriteFailed_ ? 0 : DIFFERENCES));
   lastWriteFailed_ = false;
   state_.reset(new State(logStorage_.get()));
+  const uint64_t number = operation_.number;
   dispatchOnAny(
-      state_->fetch(name), owner_, [this, fetches, id](const Future<Variable>& f) {
-        if (fetches == fetches_) {
-          fetched(id, f);
-        }
+      state_->fetch(name_), owner_, [this, number](const Future<Variable>& f) {
+        fetched(number, f);
       });
 }
 
-void Storage::fetched(uint64_t id, const Future<Variable>& future)
+void Storage::fetched(uint64_t number, const Future<Variable>& future)
 {
+  if (!isCurrent(number)) {
+    return;
+  }
   if (!future.isReady()) {
-    fetched_(id, MO_FAILED, reason(future));
+    end(number, MO_FAILED, reason(future));
     return;
   }
   variable_.reset(new Variable(future.get().mutate("")));
-  fetched_(id, MO_DONE, future.get().value());
+  const std::string value = future.get().value();
+  largest_ = std::max(largest_, value.size());
+  end(number, MO_DONE, value);
 }
 
 void Storage::store(uint64_t id, const std::string& value)
 {
+  begin(id, stored_);
   if (!variable_) {
-    failLater(stored_, id, "nothing was fetched before");
+    failLater("the log was opened anew, and not read since");
     return;
   }
-  const uint64_t fetches = fetches_;
+  largest_ = std::max(largest_, value.size());
+  // Mesos ends the process if the replica has a write, and fails to note that it has.
+  const std::string lack = lackOfSpace(path_, leastSpace());
+  if (!lack.empty()) {
+    failLater(lack);
+    return;
+  }
+  const uint64_t number = operation_.number;
   dispatchOnAny(
       state_->store(variable_->mutate(value)),
       owner_,
-      [this, fetches, id](const Future<Option<Variable>>& f) {
-        if (fetches == fetches_) {
-          stored(id, f);
-        }
-      });
+      [this, number](const Future<Option<Variable>>& f) { stored(number, f); });
 }
 
-void Storage::stored(uint64_t id, const Future<Option<Variable>>& future)
+void Storage::stored(uint64_t number, const Future<Option<Variable>>& future)
 {
+  if (!isCurrent(number)) {
+    return;
+  }
   if (!future.isReady()) {
     lastWriteFailed_ = true;
-    stored_(id, MO_FAILED, reason(future));
+    end(number, MO_FAILED, reason(future));
   } else if (future.get().isNone()) {
-    stored_(id, MO_SUPERSEDED, "");
+    end(number, MO_SUPERSEDED, "");
   } else {
     variable_.reset(new Variable(future.get().get().mutate("")));
-    stored_(id, MO_DONE, "");
+    end(number, MO_DONE, "");
   }
 }
 

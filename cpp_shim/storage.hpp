@@ -25,11 +25,12 @@ public:
     : owner_(owner), fetched_(fetched), stored_(stored) {}
 
   // Opens this host's replica, which then serves the other replicas for the life of
-  // the process. If it cannot be opened, each fetch tries again.
+  // the process. If it cannot be opened, it tries again every 30 s, and so does each fetch.
   void open(const mo_open_log& settings);
 
-  // Carry out MO_EFFECT_FETCH and MO_EFFECT_STORE; the callback gets the same `id`.
-  void fetch(uint64_t id, const std::string& name);
+  // Carry out MO_EFFECT_FETCH and MO_EFFECT_STORE; the callback gets the same `id`. With
+  // `reopen` the log is closed and opened anew before.
+  void fetch(uint64_t id, const std::string& name, bool reopen);
   void store(uint64_t id, const std::string& value);
 
 private:
@@ -38,11 +39,40 @@ private:
   // Opens the log unless it is open. Returns the problem; empty if there is none.
   std::string tryOpen();
 
-  void fetched(uint64_t id, const process::Future<Variable>& future);
-  void stored(uint64_t id, const process::Future<Option<Variable>>& future);
+  // Tries to open the log until it is open, after `ms` milliseconds and at growing intervals.
+  void keepOpening(int64_t ms);
 
-  // Reports a failure that happened before anything asynchronous was started.
-  void failLater(const ResultCallback& done, uint64_t id, const std::string& reason);
+  // Closes the log, and continues with the operation once it is closed.
+  void close();
+  // Begins the read of the current operation.
+  void read();
+
+  // Begins an operation, whose result goes to `done`.
+  void begin(uint64_t id, const ResultCallback& done);
+  bool isCurrent(uint64_t number) const;
+  // Ends an operation, unless it has ended or a newer one has begun.
+  void end(uint64_t number, mo_outcome outcome, const std::string& detail);
+  // Ends it as an event of its own: the caller is carrying out an effect, and must finish
+  // that first.
+  void failLater(const std::string& reason);
+
+  // Looks after `ms` milliseconds whether the operation is unanswered because of the disk,
+  // and then again after twice the time.
+  void watch(uint64_t number, int64_t ms);
+  void look(uint64_t number, int64_t ms);
+
+  // Looks every two seconds whether the disk is full, and closes the log then: other masters
+  // write to this replica, too, and tell nobody here of a failure.
+  void watchDisk();
+  void diskLooked(const std::string& lack);
+
+  // Number of bytes that must be free for the log to be opened.
+  size_t space() const;
+  // Number of bytes that must be free for the next write.
+  size_t leastSpace() const;
+
+  void fetched(uint64_t number, const process::Future<Variable>& future);
+  void stored(uint64_t number, const process::Future<Option<Variable>>& future);
 
   const process::UPID owner_;
   const ResultCallback fetched_;
@@ -51,6 +81,7 @@ private:
   // Opens the log; not called before replicaProblem() has found nothing.
   std::function<mesos::log::Log*()> open_;
   std::string path_;
+  std::string servers_;
 
   // In this order: each uses the one before.
   std::unique_ptr<mesos::log::Log> log_;
@@ -65,8 +96,23 @@ private:
   // must be a full snapshot.
   bool lastWriteFailed_ = false;
 
-  // Number of the current fetch; results of operations before it are ignored.
-  uint64_t fetches_ = 0;
+  // The log is being closed.
+  bool closing_ = false;
+
+  // Size of the largest value so far, in bytes.
+  size_t largest_ = 0;
+
+  // The current operation; results of operations before it are ignored.
+  struct Operation
+  {
+    uint64_t number;
+    uint64_t id;
+    const ResultCallback* done; // NULL: it has ended
+  };
+  Operation operation_ = {0, 0, nullptr};
+
+  // Name of the variable of the latest fetch.
+  std::string name_;
 };
 
 } // namespace overlay {

@@ -59,7 +59,7 @@ extern "C" {
 #endif
 
 /* Major version << 16 | minor version. */
-#define MO_ABI_VERSION 0x00010003u
+#define MO_ABI_VERSION 0x00010004u
 
 /* ------------------------------------------------------------------ values */
 
@@ -338,6 +338,11 @@ typedef struct mo_open_log {
 typedef struct mo_fetch {
   uint64_t id;
   mo_bytes name; /* of the variable: `network-state` */
+
+  /* Since version 1.4. 1: a write failed, or was not answered in time. Close the replica
+   * and open it anew before anything is read or written: its files may end with a part of
+   * a record, and what is written behind that is lost at the next start. */
+  uint8_t reopen;
 } mo_fetch;
 
 /* Must write only if no other process wrote since the last fetch. */

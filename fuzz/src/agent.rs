@@ -126,7 +126,9 @@ impl World {
                     }
                 }
                 Effect::Io(Io::Link { to, .. }) => assert_eq!(to.id, MASTER_ID),
-                Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log"),
+                Effect::Fetch { .. } | Effect::Io(Io::Store { .. }) => {
+                    panic!("an agent has no log")
+                }
             }
         }
         assert_eq!(self.answers, self.requests, "a request without an answer");

@@ -16,6 +16,7 @@ use super::{arguments, check_size, mo_node};
 use crate::runtime::Seeds;
 use crate::runtime::settings;
 use crate::runtime::settings::Environment;
+use crate::runtime::workers;
 use crate::runtime::{
     Clock, LocalHost, LogSettings, Logger, MachineFactory, Node, NodeOptions, Role, catch, log,
 };
@@ -144,6 +145,10 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
     Ok(match role {
         Role::Master => {
             let settings = settings::master(&file, &environment)?;
+            let log = settings.log.as_ref();
+            if settings.detect.is_some() || log.is_some_and(|log| log.zookeeper.is_some()) {
+                workers::note_zookeeper(role);
+            }
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
@@ -159,6 +164,9 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
         }
         Role::Agent => {
             let settings = settings::agent(&file, &environment)?;
+            if settings.detect.starts_with("zk://") {
+                workers::note_zookeeper(role);
+            }
             let config = settings.config;
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {

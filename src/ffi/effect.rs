@@ -49,10 +49,11 @@ impl EffectBuffer {
                 let open_log = self.open_log(log);
                 (MoEffectKind::OpenLog, MoEffectAs { open_log })
             }
-            Action::Fetch { id } => {
+            Action::Fetch { id, reopen } => {
                 let fetch = MoFetch {
                     id,
                     name: MoBytes::lend(VARIABLE.as_bytes()),
+                    reopen: reopen.into(),
                 };
                 (MoEffectKind::Fetch, MoEffectAs { fetch })
             }

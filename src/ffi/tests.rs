@@ -26,7 +26,8 @@ impl Machine for Echo {
         match input {
             Input::Message { from, name, body } => self.0.push_back(match name.as_str() {
                 "panic" => panic!("as told"),
-                "fetch" => Effect::Fetch,
+                "fetch" => Effect::Fetch { reopen: false },
+                "fetch anew" => Effect::Fetch { reopen: true },
                 "store" => Effect::Io(Io::Store {
                     number: 7,
                     state: body,

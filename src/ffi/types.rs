@@ -5,7 +5,7 @@
 use std::ffi::c_void;
 
 /// `MO_ABI_VERSION`.
-pub const ABI_VERSION: u32 = 0x0001_0003;
+pub const ABI_VERSION: u32 = 0x0001_0004;
 /// `MO_NEVER`.
 pub const NEVER: u64 = u64::MAX;
 /// `MO_ENDPOINT_WRITES`.
@@ -205,6 +205,7 @@ pub struct MoOpenLog {
 pub struct MoFetch {
     pub id: u64,
     pub name: MoBytes,
+    pub reopen: u8,
 }
 
 /// `mo_store`.

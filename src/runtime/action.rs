@@ -98,6 +98,8 @@ pub enum Action {
     Fetch {
         /// Id of the answer.
         id: u64,
+        /// Close the log and open it anew before.
+        reopen: bool,
     },
     /// Wait for the next input, but not longer than this duration.
     Idle(Option<Duration>),

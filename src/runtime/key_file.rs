@@ -31,7 +31,7 @@ pub fn load(source: &str, authentication: &mut Authentication) -> Result<(), Con
         ConfigError::new(source, FIELD, format!("{} {what}", path.display()), remedy)
     };
     let text = read(path).map_err(|(what, remedy)| wrong(&what, &remedy))?;
-    let keys = Keys::read(&text)
+    let keys = Keys::read(text.trim_start_matches('\u{feff}'))
         .map_err(|what| wrong(&format!("cannot be used: {what}"), "write one key a line"))?;
     authentication.keys = Some(keys);
     Ok(())

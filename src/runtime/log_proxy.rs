@@ -57,8 +57,8 @@ impl LogProxy {
         }
     }
 
-    /// Reads the state.
-    pub(super) fn fetch(&mut self) -> LogStep {
+    /// Reads the state; with `reopen` from a log that is opened anew.
+    pub(super) fn fetch(&mut self, reopen: bool) -> LogStep {
         match self {
             LogProxy::Volatile(state) => LogStep::Answer(Input::Fetched(Ok(state.clone()))),
             LogProxy::Replicated {
@@ -69,7 +69,10 @@ impl LogProxy {
             } => {
                 *last_fetch += 1;
                 *superseded_reads += u32::from(fetching.replace(*last_fetch).is_some());
-                LogStep::Action(Action::Fetch { id: *last_fetch })
+                LogStep::Action(Action::Fetch {
+                    id: *last_fetch,
+                    reopen,
+                })
             }
         }
     }

@@ -20,6 +20,7 @@ mod node;
 mod seeds;
 pub mod settings;
 mod supervisor;
+pub mod workers;
 
 pub use action::{Action, LogSettings, Role, ZooKeeperSettings};
 pub use clock::Clock;

@@ -406,8 +406,8 @@ impl Node {
     fn carry_out(&mut self, effect: Effect) -> Result<(), InputError> {
         match effect {
             Effect::Io(io) => self.io(io),
-            Effect::Fetch => {
-                let step = self.log.fetch();
+            Effect::Fetch { reopen } => {
+                let step = self.log.fetch(reopen);
                 self.log_step(step)
             }
             Effect::Log(level, line) => {

@@ -4,6 +4,7 @@
 //! All mistakes are reported at once; see [`ConfigError`].
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -162,6 +163,9 @@ pub fn master(file: &str, environment: &Environment) -> Result<MasterSettings, C
         None => Ok(None),
     };
     let ((), (detect, log)) = both(keys, both(detect, log))?;
+    if config.zk.is_none() && log.as_ref().is_some_and(|log| log.zookeeper.is_some()) {
+        config.zk = zk::from_environment(environment.zk.as_deref(), environment.quorum.as_deref())?;
+    }
     warn_of_forged_senders(Role::Master, &config.authentication, environment);
     if detect.is_none() && environment.zk_flag {
         let line = format!(
@@ -296,6 +300,8 @@ fn log_directory(file: &str, directory: &Path) -> Result<PathBuf, ConfigError> {
     let usable = fs::create_dir_all(&path).and_then(|()| Ok(access(&path, flags)?));
     match usable {
         Ok(()) => Ok(path),
+        // A disk with errors, on which a log exists. It is opened when it can be written again.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem && path.is_dir() => Ok(path),
         Err(error) => Err(ConfigError::new(
             file,
             "replicated_log_dir",
@@ -321,7 +327,11 @@ fn log_zookeeper(
         }
     };
     let Some(zk) = zk else { return Ok(None) };
-    let (_, url) = resolve(source, field, &zk.url)?;
+    let (text, url) = resolve(source, field, &zk.url)?;
+    // The election's URL has its warnings already.
+    if config.zk.is_some() && environment.zk.is_some() {
+        warn_of_url(Role::Master, source, field, &text);
+    }
     let zookeeper = zookeeper_settings(&url, zk.session_timeout);
     Ok(Some((zk.quorum, zookeeper)))
 }
@@ -348,19 +358,31 @@ fn resolve(file: &str, field: &str, text: &str) -> Result<(String, ZkUrl), Confi
 fn election(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     let (url, parsed) = resolve(file, field, text)?;
     below_root(&parsed).map_err(|what| wrong(file, field, &url, what, zk::REMEDY))?;
-    Ok(url)
+    warn_of_url(Role::Master, file, field, &url);
+    Ok(parsed.to_text())
+}
+
+/// Warns of what is odd about a URL.
+fn warn_of_url(role: Role, file: &str, field: &str, url: &str) {
+    for remark in zk::remarks(url) {
+        let line = format!("{file}: {field}: \"{}\" {remark}", zk::redacted(url));
+        warn(role, &[line]);
+    }
 }
 
 /// Returns the ZooKeeper URL of the election, or the leader, for an agent.
 fn leader(file: &str, field: &str, text: &str) -> Result<String, ConfigError> {
     let value = contents(file, field, text, agent::MASTER_REMEDY)?;
     let check = if value.starts_with("zk://") {
-        zk::parse(&value).and_then(|url| below_root(&url).map_err(str::to_owned))
+        let check = |url: ZkUrl| below_root(&url).map(|()| url.to_text());
+        zk::parse(&value).and_then(|url| check(url).map_err(str::to_owned))
     } else {
-        zk::check_host_port(value.strip_prefix("master@").unwrap_or(&value))
+        let address = value.strip_prefix("master@").unwrap_or(&value);
+        zk::check_host_port(address).map(|()| value.clone())
     };
-    check.map_err(|what| wrong(file, field, &value, &what, agent::MASTER_REMEDY))?;
-    Ok(value)
+    let master = check.map_err(|what| wrong(file, field, &value, &what, agent::MASTER_REMEDY))?;
+    warn_of_url(Role::Agent, file, field, &value);
+    Ok(master)
 }
 
 /// Checks that the URL has a path: Mesos does not elect masters at the root of ZooKeeper.

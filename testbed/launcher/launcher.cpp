@@ -96,12 +96,20 @@ static int runElectedMaster(const string& zk)
     std::cerr << "mesos-launcher: MESOS_WORK_DIR: " << workDir << ": " << strerror(errno) << std::endl;
     exit(EXIT_FAILURE);
   }
-  // zk://host:port/path
-  const size_t path = zk.find('/', strlen("zk://"));
+  // zk://[user:password@]host:port[,host:port]/path
+  const string rest = zk.substr(strlen("zk://"));
+  const string authority = rest.substr(0, rest.find('/'));
+  const string path = rest.substr(authority.size());
+  const size_t at = authority.rfind('@');
+  const string servers = at == string::npos ? authority : authority.substr(at + 1);
+  Option<zookeeper::Authentication> login = None();
+  if (at != string::npos) {
+    login = Option<zookeeper::Authentication>(
+        zookeeper::Authentication("digest", authority.substr(0, at)));
+  }
   auto* log = new mesos::log::Log(
-      atoi(required("MESOS_QUORUM").c_str()), workDir + "/replicated_log",
-      zk.substr(strlen("zk://"), path - strlen("zk://")), session, zk.substr(path) + "/log_replicas", None(),
-      true, string("registrar/"));
+      atoi(required("MESOS_QUORUM").c_str()), workDir + "/replicated_log", servers, session,
+      path + "/log_replicas", login, true, string("registrar/"));
   auto* state = new mesos::state::State(new mesos::state::LogStorage(log));
   auto* allocator = reinterpret_cast<mesos::allocator::Allocator*>(opaque(new Allocator()));
   auto* contender = orExit("MESOS_ZK", MasterContender::create(zk, None(), session));

@@ -59,6 +59,8 @@ pub struct ClusterConfig {
     pub network: Value,
     /// Members that are added to every agent module's configuration.
     pub agent_config: Value,
+    /// User and password for ZooKeeper, `user:password`.
+    pub zookeeper_login: Option<String>,
     /// Environment variables of masters and agents, in addition to the usual ones.
     pub environment: Vec<(String, String)>,
 }
@@ -83,6 +85,7 @@ impl ClusterConfig {
             module: Some(paths::module()?),
             network: default_network(),
             agent_config,
+            zookeeper_login: None,
             environment: Vec::new(),
         })
     }
@@ -156,7 +159,8 @@ impl Cluster {
         } else {
             None
         };
-        let zk = zookeeper.as_ref().map(ZooKeeper::url);
+        let login = setup.zookeeper_login.as_deref();
+        let zk = zookeeper.as_ref().map(|server| server.url(login));
         let master = builder.master(1, zk.as_deref())?;
         let other_masters =
             (2..=u8::try_from(setup.masters)?).map(|number| builder.master(number, zk.as_deref()));
@@ -213,6 +217,11 @@ impl Cluster {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns the ZooKeeper server; `None`: there is one master.
+    pub fn zookeeper(&self) -> Option<&ZooKeeper> {
+        self.zookeeper.as_ref()
     }
 
     /// Returns the run that the cluster belongs to.

@@ -59,9 +59,20 @@ impl ZooKeeper {
         Ok(server)
     }
 
-    /// Returns the URL for `MESOS_ZK`.
-    pub fn url(&self) -> String {
-        format!("zk://{}/mesos", self.address)
+    /// Returns the URL for `MESOS_ZK`, with a login `user:password` if there is one.
+    pub fn url(&self, login: Option<&str>) -> String {
+        let login = login.map(|login| format!("{login}@")).unwrap_or_default();
+        format!("zk://{login}{}/mesos", self.address)
+    }
+
+    /// Returns who may do what with a node of the server, as its client prints it.
+    pub fn permissions(&self, node: &str) -> Result<String> {
+        let output = Command::new("java")
+            .args(["-cp", JAR, "org.apache.zookeeper.ZooKeeperMain"])
+            .args(["-server", &self.address.to_string(), "getAcl", node])
+            .output()
+            .context("running ZooKeeper's client")?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Returns the host; `None` on loopback.

@@ -20,6 +20,7 @@ fn plain(agents: usize, place: Placement) -> ClusterConfig {
         module: None,
         network: default_network(),
         agent_config: serde_json::json!({}),
+        zookeeper_login: None,
         environment: Vec::new(),
     }
 }

@@ -118,7 +118,7 @@ structures! {
         zk_session_timeout_ms = zk_session_timeout_ms, zk_scheme = zk_scheme,
         zk_credentials = zk_credentials, metrics_prefix = metrics_prefix,
     }
-    mo_fetch = MoFetch { id = id, name = name }
+    mo_fetch = MoFetch { id = id, name = name, reopen = reopen }
     mo_store = MoStore { id = id, name = name, value = value }
     mo_effect__bindgen_ty_1 = MoEffectAs {
         none = none, send = send, link = link, respond = respond, detect = detect,

@@ -336,7 +336,7 @@ impl Cluster {
                 };
                 return self.inputs.push_back((to.address.ip().to_string(), input));
             }
-            Effect::Fetch => Input::Fetched(Ok(self.stored.clone())),
+            Effect::Fetch { .. } => Input::Fetched(Ok(self.stored.clone())),
             Effect::Io(Io::Store { .. }) if !self.has_quorum => return,
             Effect::Io(Io::Store { number, state }) => {
                 self.stored = state;

@@ -85,7 +85,11 @@ pub fn host_done(generation: u64, error: Option<&str>) -> Input {
 pub fn usage(count: u64) -> Input {
     Input::Usage(BTreeMap::from([(
         "dcos".to_owned(),
-        InUse { v4: count, v6: 0 },
+        InUse {
+            v4: count,
+            v6: 0,
+            leaked: 0,
+        },
     )]))
 }
 

@@ -18,8 +18,12 @@ use crate::common::{LIMIT, all_ok, elected, state, subnets};
 
 const AGENTS: usize = 3;
 
-/// Returns the ZooKeeper names of a master's replica of the overlays' log, one per start.
-const OVERLAY_REPLICA: &str = "log-replica(1001)";
+/// Returns whether a process is a replica of the overlays' log: the first of a thousand replicas.
+fn is_overlay_replica(process: &str) -> bool {
+    process
+        .strip_prefix("log-replica(")
+        .is_some_and(|number| number.len() > 4 && number.ends_with("001)"))
+}
 
 /// Failure of a leader.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +232,7 @@ impl Drill {
                 .collect();
             let ours = replicas
                 .iter()
-                .filter(|replica| replica.trim() == OVERLAY_REPLICA)
+                .filter(|replica| is_overlay_replica(replica.trim()))
                 .count();
             assert!(
                 ours == 0 || ours == replicas.len(),

@@ -1,6 +1,11 @@
 //! Properties of the endpoints that clients rely on.
 
-use crate::common::{all_ok, assert_alive, loopback, start, wait_state};
+use std::io::{Read, Write};
+
+use testbed::http::Client;
+use testbed::netns;
+
+use crate::common::{LIMIT, all_ok, assert_alive, loopback, start, wait_state};
 
 #[test]
 fn the_endpoints_are_as_clients_know_them() {
@@ -195,5 +200,57 @@ fn no_answer_is_a_page() {
                 );
             }
         }
+    }
+}
+
+/// Sends a request as it is. Returns the status, the length that the answer names, and the body.
+fn raw(client: &Client, request: &str) -> (String, usize, String) {
+    let server = client.server().parse().unwrap();
+    let mut stream = netns::connect(client.netns(), server, LIMIT).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let request = format!("{request} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().to_owned();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
+    let length = length.unwrap_or("0").parse().unwrap();
+    (status, length, body.to_owned())
+}
+
+#[test]
+fn answers_to_head_have_no_body() {
+    let Some(setup) = loopback("answers_to_head_have_no_body", 1) else {
+        return;
+    };
+    let cluster = start(&setup);
+    let (master, agent) = (cluster.master.client(), cluster.agents[0].client());
+    for (client, path) in [
+        (&master, "/overlay-master/health"),
+        (&master, "/overlay-master/state"),
+        (&master, "/overlay-master/state?jsonp=f"),
+        (&master, "/overlay-master/state?jsonp=1"),
+        (&master, "/overlay-master/overlays"),
+        (&master, "/overlay-master/overlays/dcos"),
+        (&master, "/overlay-master/overlays/none"),
+        (&master, "/overlay-master/metrics"),
+        (&master, "/overlay-master/agents/delete"),
+        (&master, "/overlay-master/none"),
+        (&master, "/overlay-master"),
+        (&agent, "/overlay-agent/overlay"),
+        (&agent, "/overlay-agent/metrics"),
+        (&agent, "/overlay-agent/none"),
+    ] {
+        let (status, length, body) = raw(client, &format!("HEAD {path}"));
+        let get = raw(client, &format!("GET {path}"));
+        assert_eq!(
+            (status.as_str(), body.as_str()),
+            (get.0.as_str(), ""),
+            "{path}"
+        );
+        assert!(length > 0, "{path}: the length is that of GET's body");
     }
 }

@@ -111,7 +111,7 @@ fn perform(me: &Upid, effect: Effect, observations: &mut Observations) -> Option
             // Messages to peers that do not listen are lost.
             let _ = Client::new(to.address, None).message(&to.id, name, &me.to_string(), &body);
         }
-        Effect::Fetch => return Some(Input::Fetched(Ok(observations.log.clone()))),
+        Effect::Fetch { .. } => return Some(Input::Fetched(Ok(observations.log.clone()))),
         Effect::Io(Io::Store { number, state }) => {
             observations.log = state;
             return Some(Input::Stored {

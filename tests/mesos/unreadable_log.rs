@@ -51,8 +51,11 @@ fn assert_says(cluster: &mut Cluster, part: &str) {
     })
     .unwrap();
     assert_eq!(reply.status, 503, "{}", reply.text());
-    let health = cluster.master.client().get("/master/health").unwrap();
-    assert_eq!(health.status, 200);
+    wait::until("Mesos to go on", LIMIT, || {
+        let health = cluster.master.client().get("/master/health")?;
+        Ok((health.status == 200).then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `mesos-overlay`: administration of a host by hand.
 mod cleanup;
+mod salvage;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use log::Level;
 
-/// Administers a host that is, or was, an agent of a Mesos cluster with overlay networks.
+/// Administers a host of a Mesos cluster with overlay networks.
 ///
 /// The overlay networks themselves need no command: the modules of libmesos_overlay.so, which
 /// Mesos loads, manage them. Messages are printed on standard error; RUST_LOG=debug prints every
@@ -28,6 +29,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Cleanup(cleanup::Options),
+    Salvage(salvage::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     init_log();
     match command {
         Command::Cleanup(options) => cleanup::run(&options),
+        Command::Salvage(options) => salvage::run(&options),
     }
 }
 

@@ -127,7 +127,12 @@ pub enum Effect {
     Io(Io),
     /// Reads the state from the replicated log, and takes the log's writer from any other
     /// master. Answered by [`Input::Fetched`].
-    Fetch,
+    Fetch {
+        /// Closes this host's replica and opens it anew before. A write that failed may have
+        /// left an incomplete record at the end of its journal: what is written behind one is
+        /// lost at the next start.
+        reopen: bool,
+    },
     /// Reconciles the host with the desired state. Answered by [`Input::HostDone`] with the
     /// same generation, and again whenever a later repair has another result. A newer
     /// effect may replace it, then only the newer one is answered.
@@ -226,7 +231,7 @@ pub const fn number_base(restarts: u64) -> u64 {
 ///         machine.handle(now, input);
 ///         while let Some(effect) = machine.poll_effect() {
 ///             match effect {
-///                 Effect::Fetch => inputs.push_back(Input::Fetched(Ok(log.clone()))),
+///                 Effect::Fetch { .. } => inputs.push_back(Input::Fetched(Ok(log.clone()))),
 ///                 Effect::Io(Io::Store { number, state }) => {
 ///                     log = state;
 ///                     let outcome = StoreOutcome::Stored;

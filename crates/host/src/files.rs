@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use overlay_core::util::encoding;
+
 /// Treatment of a symbolic link in the place of a file. (Links among the directories before it
 /// are followed in any case.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +102,20 @@ pub fn read(path: &Path, links: Links, limit: u64) -> Result<Vec<u8>, ReadError>
     }
 }
 
-/// Reads a regular file of at most `limit` bytes, whose content is UTF-8. See [`read`].
+/// Reads a regular file of at most `limit` bytes, whose content is UTF-8. A byte order mark is
+/// left out. See [`read`].
 ///
 /// # Errors
-/// Those of [`read`], and content that is not UTF-8.
+/// Those of [`read`], and content that is not UTF-8; the error names the encoding.
 pub fn read_text(path: &Path, links: Links, limit: u64) -> io::Result<String> {
     let content = read(path, links, limit)?;
-    String::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    match encoding::decode(&content) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(what) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it {what}"),
+        )),
+    }
 }
 
 /// Size limit of a file that stands for a setting of the kernel, in bytes.

@@ -5,25 +5,28 @@
 //! up neither Mesos nor the reconciliation of the host.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use overlay_core::host_api::desired::{Desired, Overlay};
 use overlay_core::host_api::usage::InUse;
-use overlay_core::util::family::Family;
+use overlay_core::util::line::list_first;
 
 use crate::files::exposure;
 use crate::panics::catch;
 use crate::progress;
 use crate::supervisor::{self, Control, Received, Report, Supervisor};
+
+mod reserved;
+
+use reserved::{Containers, Reserved, State, give_back, reserved};
 
 /// Addresses in use by overlay. An overlay whose files cannot be read is absent.
 type Usage = BTreeMap<String, InUse>;
@@ -148,14 +151,17 @@ fn data_dir(desired: &Desired) -> &Path {
     configured.unwrap_or(Path::new(DATA_DIR))
 }
 
-/// Counts the addresses of Mesos's containers.
+/// Counts the addresses of Mesos's containers, and gives back those whose containers cannot exist.
 pub(crate) fn sample(desired: &Desired) -> Usage {
     let data_dir = data_dir(desired);
+    let containers = Containers::of_host().inspect_err(|error| {
+        log::debug!("it is not known which containers there are: {error}");
+    });
     let count = |(name, overlay): (&String, &Overlay)| {
         let bridge = overlay.mesos_bridge.as_ref()?;
         let dir = data_dir.join(name);
         progress::step(format!("count the addresses in {}", dir.display()));
-        let in_use = in_use(&dir, &bridge.subnets).inspect_err(|error| {
+        let in_use = in_use(&dir, &bridge.subnets, containers.as_ref().ok()).inspect_err(|error| {
             log::debug!("cannot count the addresses in {}: {error}", dir.display());
         });
         Some((name.clone(), in_use.ok()?))
@@ -163,30 +169,52 @@ pub(crate) fn sample(desired: &Desired) -> Usage {
     desired.overlays.iter().filter_map(count).collect()
 }
 
-/// Counts the files whose names are addresses of these prefixes. (Other files are a lock,
-/// the address given last, and addresses of a subnet that this host had before.)
-fn in_use(dir: &Path, subnets: &[IpNet]) -> io::Result<InUse> {
-    let mut in_use = InUse::default();
-    let entries = match fs::read_dir(dir) {
-        // The first container creates it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(in_use),
-        entries => entries?,
+/// Counts the addresses of these prefixes that are reserved in a directory, and gives the stale
+/// ones back.
+fn in_use(dir: &Path, subnets: &[IpNet], containers: Option<&Containers>) -> io::Result<InUse> {
+    let now = SystemTime::now();
+    let mut reserved = reserved(dir, subnets)?;
+    let state = |reserved: &Reserved| {
+        containers.map_or(State::InUse, |containers| reserved.state(containers, now))
     };
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(ip) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
-            continue;
-        };
-        if subnets.iter().any(|subnet| subnet.contains(&ip)) {
-            let InUse { v4, v6 } = &mut in_use;
-            *Family::from(ip).pick(v4, v6) += 1;
-        }
+    let stale: Vec<_> = reserved
+        .iter()
+        .filter(|reserved| state(reserved) == State::Stale)
+        .cloned()
+        .collect();
+    let given = give_stale_back(dir, &stale);
+    reserved.retain(|reserved| !given.contains(&reserved.ip));
+    let leaked = reserved
+        .iter()
+        .filter(|reserved| state(reserved) != State::InUse);
+    Ok(InUse {
+        leaked: leaked.count() as u64,
+        ..InUse::count(reserved.iter().map(|reserved| reserved.ip))
+    })
+}
+
+fn give_stale_back(dir: &Path, stale: &[Reserved]) -> Vec<IpAddr> {
+    if stale.is_empty() {
+        return Vec::new();
     }
-    Ok(in_use)
+    let given = give_back(dir, stale).unwrap_or_else(|error| {
+        log::debug!("cannot give addresses back in {}: {error}", dir.display());
+        Vec::new()
+    });
+    if !given.is_empty() {
+        let addresses: Vec<_> = given.iter().map(ToString::to_string).collect();
+        log::info!(
+            "gave back addresses in {} that containers had before the host was restarted: {}",
+            dir.display(),
+            list_first(&addresses, 10)
+        );
+    }
+    given
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
     use super::*;
@@ -222,7 +250,7 @@ mod tests {
     }
 
     fn dcos(v4: u64, v6: u64) -> Usage {
-        [("dcos".to_owned(), InUse { v4, v6 })].into()
+        [("dcos".to_owned(), InUse { v4, v6, leaked: 0 })].into()
     }
 
     #[test]
@@ -249,6 +277,38 @@ mod tests {
             fs::write(dir.path().join("dcos").join(file), "container").unwrap();
         }
         assert_eq!(sample(&desired(dir.path())), dcos(2, 1));
+    }
+
+    #[test]
+    fn addresses_from_before_a_restart_are_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let network = dir.path().join("dcos");
+        fs::create_dir(&network).unwrap();
+        let write = |name: &str, modified: SystemTime| {
+            let path = network.join(name);
+            fs::write(&path, "gone\r\neth0").unwrap();
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(modified).unwrap();
+        };
+        let long_ago = SystemTime::UNIX_EPOCH;
+        let booted = Containers::of_host().unwrap().booted.unwrap();
+        for number in 2..127 {
+            write(&format!("9.0.0.{number}"), long_ago);
+        }
+        write("9.0.0.130", long_ago); // of another bridge
+        write("9.0.0.7", SystemTime::now());
+        write("9.0.0.8", booted);
+        let mut expected = dcos(2, 0);
+        if booted + Duration::from_secs(60) < SystemTime::now() {
+            expected.get_mut("dcos").unwrap().leaked = 1;
+        }
+        assert_eq!(sample(&desired(dir.path())), expected);
+        let mut left: Vec<_> = fs::read_dir(&network)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["9.0.0.130", "9.0.0.7", "9.0.0.8"]);
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub struct CheckedMaster {
     committed: proto::State,
     /// Number of reads under way.
     fetches: u32,
+    /// A write or a read failed since the log was opened.
+    is_torn: bool,
+    /// The log was opened anew for the latest read.
+    reopened: bool,
     /// Number and state of the write under way.
     writing: Option<(u64, Bytes)>,
     /// Beginning of the latest write.
@@ -91,6 +95,8 @@ impl CheckedMaster {
             log: Bytes::new(),
             committed: proto::State::default(),
             fetches: 0,
+            is_torn: false,
+            reopened: false,
             writing: None,
             writing_since: Time::default(),
             requests: 0,
@@ -149,13 +155,17 @@ impl CheckedMaster {
                 self.committed = proto::State::decode(self.log.clone()).unwrap_or_default();
                 Ok(self.log.clone())
             }
-            Fetched::Error => Err("no quorum".to_owned()),
+            Fetched::Error => {
+                self.is_torn = true;
+                Err("no quorum".to_owned())
+            }
             Fetched::Garbage(bytes) => {
                 self.log = bytes.into();
                 self.committed = proto::State::decode(self.log.clone()).unwrap_or_default();
                 Ok(self.log.clone())
             }
         };
+        self.is_torn &= result.is_err() || !self.reopened;
         self.input(Input::Fetched(result));
     }
 
@@ -166,6 +176,8 @@ impl CheckedMaster {
             return;
         };
         let is_stored = outcome == StoreOutcome::Stored;
+        let is_given_up = self.now >= self.writing_since + WRITE_TIMEOUT;
+        self.is_torn |= !is_given_up && matches!(outcome, StoreOutcome::Failed(_));
         if is_stored || (written && outcome != StoreOutcome::Superseded) {
             self.log = state;
         }
@@ -204,7 +216,12 @@ impl CheckedMaster {
                     );
                     self.status = response.status;
                 }
-                Effect::Fetch => {
+                Effect::Fetch { reopen } => {
+                    assert!(
+                        reopen || !self.is_torn,
+                        "reads on behind a write that failed"
+                    );
+                    self.reopened = reopen;
                     assert!(self.is_leading, "a standby reads the log");
                     self.fetches += 1;
                 }

@@ -112,7 +112,10 @@ fn answers_to_reads_are_converted() {
         // SAFETY: this is the variant of this kind; the node and the detail are alive.
         let result = unsafe {
             let fetch = next(&handle, MoEffectKind::Fetch).fetch;
-            assert_eq!(copy(fetch.name), "network-state");
+            assert_eq!(
+                (copy(fetch.name).as_str(), fetch.reopen),
+                ("network-state", 0)
+            );
             mo_node_fetched(handle.node, fetch.id, outcome, detail)
         };
         assert_eq!(
@@ -120,6 +123,15 @@ fn answers_to_reads_are_converted() {
             (MoResult::Ok, Some(expected))
         );
     }
+}
+
+#[test]
+fn a_read_can_have_the_log_opened_anew() {
+    let (handle, _) = opened(None);
+    handle.message("fetch anew");
+    // SAFETY: this is the variant of this kind.
+    let fetch = unsafe { next(&handle, MoEffectKind::Fetch).fetch };
+    assert_eq!(fetch.reopen, 1);
 }
 
 #[test]

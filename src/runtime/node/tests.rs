@@ -184,7 +184,11 @@ fn fetch_store_apply(fixture: &mut Fixture) -> (u64, u64, u64) {
         fixture.message(name);
     }
     let actions = fixture.drain();
-    let [Action::Fetch { id }, Action::Io(Io::Store { number, .. })] = actions[..] else {
+    let [
+        Action::Fetch { id, .. },
+        Action::Io(Io::Store { number, .. }),
+    ] = actions[..]
+    else {
         panic!("{actions:?}")
     };
     (id, number, *fixture.host.generations().last().unwrap())
@@ -256,7 +260,7 @@ fn each_fetch_is_answered_and_the_newest_has_the_value() {
         fixture.message("fetch");
     }
     let actions = fixture.drain();
-    let [Action::Fetch { id: old }, Action::Fetch { id: new }] = actions[..] else {
+    let [Action::Fetch { id: old, .. }, Action::Fetch { id: new, .. }] = actions[..] else {
         panic!("{actions:?}")
     };
     fixture.seen();

@@ -94,7 +94,13 @@ fn the_error_names_an_unreadable_file() {
     assert!(line.contains(expected), "{line}");
     fs::write(files.path("latin1.json"), b"{\"\xe9\": 1}").unwrap();
     let line = complaint(agent(&files.path("latin1.json"), &Environment::default()));
-    assert!(line.contains("invalid utf-8"), "{line}");
+    assert!(line.contains("as in Latin-1"), "{line}");
+    fs::write(
+        files.path("bom.json"),
+        b"\xef\xbb\xbf{\"cni_dir\": \"/cni\", \"master\": \"a:1\"}",
+    )
+    .unwrap();
+    assert!(agent(&files.path("bom.json"), &Environment::default()).is_ok());
 }
 
 /// A reader of a FIFO would wait for ever, and Mesos with it.
@@ -198,6 +204,26 @@ fn a_master_prefers_zookeeper_of_its_file_to_the_environment() {
 
     let settings = master(&files.master(&zk), &Environment::default()).unwrap();
     assert_eq!(settings.detect.as_deref(), Some("zk://u:p@f:1,g:2/file"));
+}
+
+#[test]
+fn urls_that_mesos_takes_are_taken() {
+    let files = Files::new();
+    let file = files.master(r#", "replicated_log_dir": "$D/log""#);
+    for (odd, servers) in [
+        ("zk://h:2181,/mesos", "h:2181"),
+        ("zk://a:2181, b:2181/mesos", "a:2181,b:2181"),
+        ("zk://user@h:2181/mesos", "h:2181"),
+    ] {
+        let at = if odd.contains('@') { "user@" } else { "" };
+        let plain = format!("zk://{at}{servers}/mesos");
+        let settings = master(&file, &environment(odd, "1", "")).unwrap();
+        assert_eq!(settings.detect.as_deref(), Some(plain.as_str()), "{odd}");
+        let zookeeper = settings.log.unwrap().zookeeper.unwrap();
+        assert_eq!(zookeeper.servers, servers);
+        let settings = agent(&files.agent(""), &environment(odd, "", "")).unwrap();
+        assert_eq!(settings.detect, plain);
+    }
 }
 
 #[test]

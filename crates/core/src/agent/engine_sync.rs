@@ -186,7 +186,11 @@ mod tests {
         let mut engine = EngineSync::new(&config, 0);
         assert!(engine.assign(&config, &assignment(&["dcos", "web"])));
         let generation = engine.begin(Time::default()).unwrap().generation;
-        let in_use = InUse { v4: 3, v6: 0 };
+        let in_use = InUse {
+            v4: 3,
+            v6: 0,
+            leaked: 0,
+        };
         let report = EngineReport {
             generation,
             usage: ["dcos", "web"].map(|name| (name.to_owned(), in_use)).into(),

@@ -259,8 +259,10 @@ impl Agent {
         let count = self.registration.unanswered();
         self.out.warn("silence", || {
             format!(
-                "{master} has not answered {count} registrations. If it serves other agents, its log says why: \
-                 agent_addresses, auth_key_file or the address of this agent"
+                "{master} has not answered {count} registrations. If it does not serve, its /overlay-master/health says \
+                 why. If it serves other agents, it drops those of this one, and its log says why (\"Dropped\"): this \
+                 agent's address is not within its agent_addresses or cannot be an agent's, or the keys in \
+                 auth_key_file differ"
             )
         });
     }

@@ -49,7 +49,7 @@ pub fn parse(file: &str, text: &str) -> Result<Parsed<AgentConfig>, ConfigError>
         let cni_data_dir = path(top, "cni_data_dir");
         let cni_file_prefix = cni_file_prefix(top);
         let network = network(top);
-        let attempts = top.number("max_configuration_attempts", 1..=u32::MAX);
+        let attempts = attempts(top);
         let backend = backend(top);
         let firewall = firewall(top);
         let docker_socket = top.parsed("docker_socket", DOCKER_REMEDY, docker_socket);
@@ -205,19 +205,38 @@ fn network(top: &Object<'_>) -> Result<AgentNetwork, Reported> {
     let allocate_subnet = object.boolean("allocate_subnet");
     let mesos_bridge = object.boolean("mesos_bridge");
     let docker_bridge = object.boolean("docker_bridge");
-    let overlay_mtu = object.number("overlay_mtu", super::MTU);
-    let command_timeout = object.number("command_timeout", 1..=u32::MAX);
+    let overlay_mtu = super::mtu(&object, "overlay_mtu");
+    let command_timeout = command_timeout(&object);
     let enable_ipv6 = object.boolean("enable_ipv6");
     Ok(AgentNetwork {
         allocate_subnet: allocate_subnet?.unwrap_or(defaults.allocate_subnet),
         mesos_bridge: mesos_bridge?.unwrap_or(defaults.mesos_bridge),
         docker_bridge: docker_bridge?.unwrap_or(defaults.docker_bridge),
         overlay_mtu: overlay_mtu?,
-        command_timeout: command_timeout?.map_or(defaults.command_timeout, |ms| {
-            Duration::from_millis(ms.into())
-        }),
+        command_timeout: command_timeout?.unwrap_or(defaults.command_timeout),
         enable_ipv6: enable_ipv6?.unwrap_or(defaults.enable_ipv6),
     })
+}
+
+/// Reads `max_configuration_attempts`. 0 is what 1 is: the first failure is reported.
+fn attempts(top: &Object<'_>) -> Field<u32> {
+    const KEY: &str = "max_configuration_attempts";
+    let attempts = top.number(KEY, 0..=u32::MAX)?;
+    if attempts == Some(0) {
+        top.warn(KEY, "0 is taken as 1: the first failure is reported");
+    }
+    Ok(attempts.map(|attempts| attempts.max(1)))
+}
+
+/// Reads `command_timeout`. No call ends within 0 ms; who has that uses no Docker networks.
+fn command_timeout(object: &Object<'_>) -> Field<Duration> {
+    const KEY: &str = "command_timeout";
+    let ms = object.number(KEY, 0..=u32::MAX)?;
+    if ms == Some(0) {
+        object.warn(KEY, "0 is no time for a call; the default is used");
+    }
+    let ms = ms.filter(|ms| *ms > 0);
+    Ok(ms.map(|ms| Duration::from_millis(ms.into())))
 }
 
 /// The defaults of the protocol, as C++ agents have them.
@@ -328,7 +347,7 @@ mod tests {
 
     #[test]
     fn bounds_are_inclusive() {
-        for (mtu, timeout, attempts) in [(576, 1, 1), (65_535, u32::MAX, u32::MAX)] {
+        for (mtu, timeout, attempts) in [(552, 1, 1), (65_535, u32::MAX, u32::MAX)] {
             let text = format!(
                 r#"{{"cni_dir": "/c", "max_configuration_attempts": {attempts},
                     "network_config": {{"overlay_mtu": {mtu}, "command_timeout": {timeout}}}}}"#
@@ -512,15 +531,19 @@ mod tests {
             ),
             (
                 r#"{"cni_dir": "/c", "network_config": {"overlay_mtu": 100}}"#,
-                "network_config.overlay_mtu: 100 is out of range; give a whole number from 576 to 65535",
+                "network_config.overlay_mtu: 100 is out of range; give a whole number from 552 to 65535",
             ),
             (
                 r#"{"cni_dir": "/c", "network_config": true}"#,
                 "network_config: true is not an object; write { … } around its settings",
             ),
             (
-                r#"{"cni_dir": "/c", "max_configuration_attempts": 0}"#,
-                "max_configuration_attempts: 0 is out of range; give a whole number from 1 to 4294967295",
+                r#"{"cni_dir": "/c", "max_configuration_attempts": -1}"#,
+                "max_configuration_attempts: -1 is out of range; give a whole number from 0 to 4294967295",
+            ),
+            (
+                r#"{"cni_dir": "/c", "max_configuration_attempts": "many"}"#,
+                "max_configuration_attempts: \"many\" is not a number; give a whole number from 0 to 4294967295",
             ),
             (
                 r#"{"cni_dir": "/c", "backend": "dcos-net"}"#,
@@ -587,6 +610,35 @@ mod tests {
                 "master",
             ],
             "{error}"
+        );
+    }
+
+    #[test]
+    fn what_mesos_takes_is_taken() {
+        let text = r#"{"cni_dir": "/c", "max_configuration_attempts": "0", "network_config": {
+            "docker_bridge": "false", "overlay_mtu": "552", "command_timeout": 0, "enable_ipv6": "true"}}"#;
+        let Parsed { config, warnings } = parse("agent.json", text).unwrap();
+        assert_eq!(config.max_configuration_attempts, 1);
+        let expected = AgentNetwork {
+            docker_bridge: false,
+            overlay_mtu: Some(552),
+            ..AgentNetwork::default()
+        };
+        assert_eq!(config.network, expected);
+        let mut warnings = warnings;
+        warnings.sort();
+        assert_eq!(
+            warnings,
+            [
+                "agent.json: max_configuration_attempts: \"0\" is a string; write 0, without quotes",
+                "agent.json: max_configuration_attempts: 0 is taken as 1: the first failure is reported",
+                "agent.json: network_config.command_timeout: 0 is no time for a call; the default is used",
+                "agent.json: network_config.docker_bridge: \"false\" is a string; write false, without quotes",
+                "agent.json: network_config.enable_ipv6: \"true\" is a string; write true, without quotes",
+                "agent.json: network_config.overlay_mtu: \"552\" is a string; write 552, without quotes",
+                "agent.json: network_config.overlay_mtu: 552 is less than the 576 bytes that every IPv4 host \
+                 receives; is it meant?",
+            ]
         );
     }
 

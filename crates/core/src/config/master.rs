@@ -14,6 +14,7 @@ use super::{
     agent_admission, duration, path, zk,
 };
 use crate::host_api::desired::Mac;
+use crate::util::special_purpose;
 
 const KEYS: &[&str] = &[
     "zk",
@@ -191,6 +192,7 @@ fn vtep_subnet(network: &Object<'_>) -> Result<Ipv4Net, Reported> {
         .and_then(check_mac_bits)
         .and_then(check_size)
         .map_err(|Invalid { what, remedy }| network.wrong(KEY, &what, &remedy))
+        .and_then(|net: Ipv4Net| check_vtep_use(network, KEY, net.into()).map(|()| net))
 }
 
 fn vtep_subnet6(network: &Object<'_>) -> Field<Ipv6Net> {
@@ -198,10 +200,19 @@ fn vtep_subnet6(network: &Object<'_>) -> Field<Ipv6Net> {
     let Some(text) = network.string(KEY)? else {
         return Ok(None);
     };
-    parse_net(text, "such as \"fd01:a::/64\"")
+    parse_net::<Ipv6Net>(text, "such as \"fd01:a::/64\"")
         .and_then(check_size)
-        .map(Some)
         .map_err(|Invalid { what, remedy }| network.wrong(KEY, &what, &remedy))
+        .and_then(|net: Ipv6Net| check_vtep_use(network, KEY, net.into()).map(|()| Some(net)))
+}
+
+/// Checks that hosts can have addresses of a VTEP range. Agents refuse it otherwise.
+fn check_vtep_use(network: &Object<'_>, key: &'static str, net: IpNet) -> Result<(), Reported> {
+    let Some(special) = special_purpose::of_network(net) else {
+        return Ok(());
+    };
+    let what = format!("overlaps {special}, so agents refuse it");
+    network.useless(key, &what, "give a range that hosts can have")
 }
 
 /// Checks that a VTEP range has more than its first and its last address, which are not used.
@@ -219,7 +230,7 @@ fn check_size<N: Copy + Into<IpNet>>(range: N) -> Result<N, Invalid> {
 
 fn vtep_mtu(network: &Object<'_>, vtep_subnet6: Field<Ipv6Net>) -> Field<u32> {
     const KEY: &str = "vtep_mtu";
-    let mtu = network.number(KEY, super::MTU)?;
+    let mtu = super::mtu(network, KEY)?;
     if matches!(vtep_subnet6, Ok(Some(_))) && mtu.is_some_and(|mtu| mtu < MIN_IPV6_MTU) {
         let remedy = format!("give at least {MIN_IPV6_MTU}, or remove vtep_subnet6");
         return Err(network.wrong(KEY, "is too small for IPv6", &remedy));

@@ -28,11 +28,15 @@ use reader::{Field, Object, Reported};
 
 pub use agent_admission::AgentAddresses;
 pub use error::{ConfigError, Mistake};
+pub use outline::repeated_key;
 pub use reader::{Parsed, nearest};
 
-/// Valid MTUs, in bytes: from what every IPv4 host must be able to receive (RFC 791) to the
-/// largest that the kernel accepts.
-const MTU: RangeInclusive<u32> = 576..=65535;
+/// Valid MTUs, in bytes: from the least that Linux assumes of a path to the largest that the
+/// kernel accepts.
+const MTU: RangeInclusive<u32> = 552..=65535;
+
+/// The MTU that every IPv4 host must be able to receive (RFC 791), in bytes.
+const USUAL_MTU: u32 = 576;
 
 /// The endpoints that need authenticated requests, if Mesos authenticates HTTP:
 /// `authenticate_http`.
@@ -76,6 +80,18 @@ fn path(object: &Object<'_>, key: &'static str) -> Field<PathBuf> {
         text if text.contains('\0') => Err("contains a NUL character".to_owned()),
         text => Ok(PathBuf::from(text)),
     })
+}
+
+/// Reads an MTU, with a warning if it is unusually small.
+fn mtu(object: &Object<'_>, key: &'static str) -> Field<u32> {
+    let mtu = object.number(key, MTU)?;
+    if let Some(small) = mtu.filter(|mtu| *mtu < USUAL_MTU) {
+        let text = format!(
+            "{small} is less than the {USUAL_MTU} bytes that every IPv4 host receives; is it meant?"
+        );
+        object.warn(key, &text);
+    }
+    Ok(mtu)
 }
 
 /// The configuration of a master.

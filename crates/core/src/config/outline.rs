@@ -8,6 +8,11 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+/// Returns the path of the first key that a JSON text has twice in one object.
+pub fn repeated_key(json: &str) -> Option<String> {
+    Outline::of(json).duplicates.into_iter().next()
+}
+
 /// The outline of a JSON text.
 #[derive(Debug, Default)]
 pub(super) struct Outline {

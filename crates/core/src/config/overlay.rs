@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::reader::{Field, Invalid, Object, Parsed, Reported, Strictness, read};
 use super::{MAX_OVERLAY_NAME, OverlayConfig, Range};
 use crate::proto;
+use crate::util::special_purpose;
 
 /// The keys of a definition.
 pub(super) const KEYS: &[&str] = &["name", "subnet", "prefix", "subnet6", "prefix6", "enabled"];
@@ -218,10 +219,17 @@ impl Draft {
             prefix6: object.number("prefix6", 0..=u32::MAX),
             enabled: object.boolean("enabled"),
         };
-        let values = fields.check(&mut |mistake| match mistake {
+        let mut values = fields.check(&mut |mistake| match mistake {
             FieldMistake::Missing { key, remedy } => object.missing(key, &remedy),
             FieldMistake::Wrong { key, what, remedy } => object.wrong(key, &what, &remedy),
         });
+        for (keys, range) in [(&V4, &mut values.v4), (&V6, &mut values.v6)] {
+            if let Ok(Some(found)) = *range {
+                if let Err(reported) = check_use(object, keys, found) {
+                    *range = Err(reported);
+                }
+            }
+        }
         Draft {
             values,
             info: fields.info(),
@@ -368,6 +376,34 @@ where
         _ => "is too long to divide the subnet between two bridges".to_owned(),
     };
     Err(report(FieldMistake::Wrong { key, what, remedy }))
+}
+
+/// Checks that containers can have addresses of a range.
+///
+/// # Errors
+/// They cannot, which is a mistake in a request.
+fn check_use(object: &Object<'_>, keys: &RangeKeys, range: Range) -> Result<(), Reported> {
+    if let Some(special) = special_purpose::of_network(range.net) {
+        let what = format!("overlaps {special}, so agents refuse it");
+        let remedy = format!("give a range that containers can have, {}", keys.example);
+        object.useless(keys.subnet, &what, &remedy)?;
+    }
+    let longest = longest_useful_prefix(range.net);
+    if range.prefix > longest {
+        let what = "leaves no address for a container in an agent's subnet";
+        let remedy = format!(
+            "give a prefix length of at most {longest}, or {} where agents have bridges",
+            longest - 1
+        );
+        object.useless(keys.prefix, what, &remedy)?;
+    }
+    Ok(())
+}
+
+/// Returns the longest prefix of a network in which a container can have an address: the first
+/// address is the network's, the second the bridge's, and the last of IPv4 is not used.
+pub fn longest_useful_prefix(net: IpNet) -> u8 {
+    net.max_prefix_len() - 2
 }
 
 /// Returns the longest prefix of a subnet that can be divided between two bridges.

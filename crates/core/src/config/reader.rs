@@ -186,6 +186,22 @@ impl<'a> Object<'a> {
         self.report.warning(self.file, &self.path_of(key), text);
     }
 
+    /// Reports a value that is valid but of no use: a warning in a file, because a cluster may
+    /// have it since long, and a mistake in a request.
+    ///
+    /// # Errors
+    /// It is a mistake.
+    pub fn useless(&self, key: &'static str, what: &str, remedy: &str) -> Result<(), Reported> {
+        match self.report.strictness {
+            Strictness::Strict => Err(self.wrong(key, what, remedy)),
+            Strictness::Lenient => {
+                let value = self.value(key).map_or_else(|| "null".to_owned(), show);
+                self.warn(key, &format!("{value} {what}; {remedy}"));
+                Ok(())
+            }
+        }
+    }
+
     /// Returns the path of this object. Empty for the outermost object.
     pub fn path(&self) -> &str {
         &self.path
@@ -297,11 +313,37 @@ impl<'a> Object<'a> {
         })
     }
 
-    /// Reads a whole number within `range`.
+    /// Returns the JSON value that a string stands for, with a warning: Mesos reads numbers,
+    /// `true` and `false` in quotes, too. In a request they are mistakes.
+    fn unquoted(&self, value: &Value) -> Option<Value> {
+        let Value::String(text) = value else {
+            return None;
+        };
+        let unquoted: Value = serde_json::from_str(text).ok()?;
+        let is_plain = unquoted.is_number() || unquoted.is_boolean();
+        if self.report.strictness == Strictness::Strict || !is_plain {
+            return None;
+        }
+        Some(unquoted)
+    }
+
+    fn warn_of_quotes(&self, key: &'static str, value: &Value, unquoted: &Value) {
+        if value.is_string() {
+            let text = format!(
+                "{} is a string; write {unquoted}, without quotes",
+                show(value)
+            );
+            self.warn(key, &text);
+        }
+    }
+
+    /// Reads a whole number within `range`. In a file it may be in quotes.
     pub fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Field<u32> {
-        let Some(value) = self.value(key) else {
+        let Some(written) = self.value(key) else {
             return Ok(None);
         };
+        let unquoted = self.unquoted(written).filter(Value::is_number);
+        let value = unquoted.as_ref().unwrap_or(written);
         let remedy = format!(
             "give a whole number from {} to {}",
             range.start(),
@@ -316,21 +358,24 @@ impl<'a> Object<'a> {
         if number < f64::from(*range.start()) || number > f64::from(*range.end()) {
             return Err(self.wrong(key, "is out of range", &remedy));
         }
+        self.warn_of_quotes(key, written, value);
         // Exact, because it is a whole number of at most 32 bits.
         Ok(Some(number as u32))
     }
 
-    /// Reads `true` or `false`.
+    /// Reads `true` or `false`. In a file it may be in quotes.
     pub fn boolean(&self, key: &'static str) -> Field<bool> {
-        match self.value(key) {
-            None => Ok(None),
-            Some(Value::Bool(yes)) => Ok(Some(*yes)),
-            Some(_) => Err(self.wrong(
-                key,
-                "is neither true nor false",
-                "write true or false, without quotes",
-            )),
-        }
+        let Some(written) = self.value(key) else {
+            return Ok(None);
+        };
+        let unquoted = self.unquoted(written);
+        let value = unquoted.as_ref().unwrap_or(written);
+        let Some(yes) = value.as_bool() else {
+            let remedy = "write true or false, without quotes";
+            return Err(self.wrong(key, "is neither true nor false", remedy));
+        };
+        self.warn_of_quotes(key, written, value);
+        Ok(Some(yes))
     }
 
     /// Reads a list of strings and parses each as [`parsed`](Self::parsed) does.
@@ -368,11 +413,16 @@ impl<'a> Object<'a> {
     }
 
     /// Reads a list of objects with these known keys, which is empty if `key` is missing.
-    /// Entries that are no objects are reported and left out.
+    /// Entries that are no objects are reported and left out. In a file an object may stand for
+    /// a list with one entry, as Mesos reads it.
     pub fn objects(&self, key: &'static str, known: &'static [&'static str]) -> Vec<Object<'a>> {
         let entries = match self.value(key) {
             None => return Vec::new(),
-            Some(Value::Array(entries)) => entries,
+            Some(Value::Array(entries)) => entries.as_slice(),
+            Some(entry @ Value::Object(_)) if self.report.strictness == Strictness::Lenient => {
+                self.warn(key, "is not a list; write [ … ] around its entry");
+                std::slice::from_ref(entry)
+            }
             Some(_) => {
                 self.wrong(key, "is not a list", "write [ … ] around its entries");
                 return Vec::new();

@@ -18,11 +18,11 @@ pub const REMEDY: &str = "write zk://[user:password@]host:port[,host:port]…/pa
 /// The parts of a `zk://` URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ZkUrl {
-    /// The servers, `host:port[,host:port]…`, as ZooKeeper's client accepts them.
+    /// The servers, `host:port[,host:port]…`, without blanks and empty entries.
     pub servers: String,
     /// The path, absolute and without a slash at its end. The root is empty.
     pub path: String,
-    /// User and password for ZooKeeper's scheme `digest`, `user:password`.
+    /// User and password for ZooKeeper's scheme `digest`, `user:password`, or a user alone.
     pub credentials: Option<String>,
 }
 
@@ -43,46 +43,84 @@ impl ZkUrl {
     pub fn replicas_znode(&self) -> String {
         format!("{}/{REPLICAS}", self.path)
     }
+
+    /// Returns the URL with the password, as Mesos reads it.
+    pub fn to_text(&self) -> String {
+        let at = match &self.credentials {
+            Some(credentials) => format!("{credentials}@"),
+            None => String::new(),
+        };
+        format!("zk://{at}{}{}", self.servers, self.path)
+    }
 }
 
-/// Parses a `zk://` URL. The error continues a sentence that begins with the URL.
-pub fn parse(url: &str) -> Result<ZkUrl, String> {
-    let rest = url
-        .trim()
-        .strip_prefix("zk://")
-        .ok_or("does not begin with zk://")?;
+/// The parts of a `zk://` URL as they are written: credentials, servers and path.
+fn split(url: &str) -> Option<(Option<&str>, &str, &str)> {
+    let rest = url.trim().strip_prefix("zk://")?;
     // As in Mesos, the path begins at the first slash, and the credentials end at the last @
     // before it.
     let (authority, path) = rest
         .find('/')
         .map_or((rest, ""), |slash| rest.split_at(slash));
-    let (credentials, servers) = match authority.rsplit_once('@') {
-        Some((credentials, servers)) => (Some(credentials), servers),
-        None => (None, authority),
+    Some(match authority.rsplit_once('@') {
+        Some((credentials, servers)) => (Some(credentials), servers, path),
+        None => (None, authority, path),
+    })
+}
+
+/// Returns what is odd about a valid `zk://` URL, but harmless: Mesos and ZooKeeper's client take
+/// it. Each continues a sentence that begins with the URL.
+pub fn remarks(url: &str) -> Vec<&'static str> {
+    let Some((credentials, servers, _)) = split(url) else {
+        return Vec::new();
     };
-    if credentials.is_some_and(|text| !text.contains(':')) {
-        return Err("has a user without a password".to_owned());
-    }
+    let entries = || servers.split(',');
+    let checks = [
+        (
+            entries().any(|entry| entry.trim().is_empty()),
+            "has an empty entry in its list of servers, which is left out",
+        ),
+        (
+            entries().any(|entry| entry.trim() != entry),
+            "has a space in its list of servers, which is left out",
+        ),
+        (
+            credentials.is_some_and(|text| !text.contains(':')),
+            "has a user without a password",
+        ),
+    ];
+    let odd = checks.into_iter().filter(|(is_odd, _)| *is_odd);
+    odd.map(|(_, remark)| remark).collect()
+}
+
+/// Parses a `zk://` URL. The error continues a sentence that begins with the URL.
+pub fn parse(url: &str) -> Result<ZkUrl, String> {
+    let (credentials, servers, path) = split(url).ok_or("does not begin with zk://")?;
     let is_invalid = |c: char| c.is_control() || c.is_whitespace();
-    if servers.contains(is_invalid) || path.contains(is_invalid) {
+    let servers: Vec<&str> = servers
+        .split(',')
+        .map(str::trim)
+        .filter(|server| !server.is_empty())
+        .collect();
+    if servers.is_empty() {
+        return Err("names no server".to_owned());
+    }
+    if servers.iter().any(|server| server.contains(is_invalid)) || path.contains(is_invalid) {
         return Err("contains a space or a control character".to_owned());
     }
-    servers.split(',').try_for_each(check_server)?;
+    servers.iter().copied().try_for_each(check_server)?;
     let path = path.trim_end_matches('/');
     if path.contains("//") {
         return Err("has an empty component in its path".to_owned());
     }
     Ok(ZkUrl {
-        servers: servers.to_owned(),
+        servers: servers.join(","),
         path: path.to_owned(),
         credentials: credentials.map(str::to_owned),
     })
 }
 
 fn check_server(server: &str) -> Result<(), String> {
-    if server.is_empty() {
-        return Err("has an empty entry in its list of servers".to_owned());
-    }
     check_host_port(server).map_err(|what| format!("has the server \"{server}\", which {what}"))
 }
 
@@ -201,14 +239,32 @@ mod tests {
     }
 
     #[test]
+    fn what_mesos_takes_is_taken() {
+        let empty = "has an empty entry in its list of servers, which is left out";
+        let space = "has a space in its list of servers, which is left out";
+        let user = "has a user without a password";
+        for (odd, plain, expected) in [
+            ("zk://h:2181,/mesos", "zk://h:2181/mesos", vec![empty]),
+            ("zk://,h:1,,i:2/m", "zk://h:1,i:2/m", vec![empty]),
+            ("zk://a:2181, b:2181/m", "zk://a:2181,b:2181/m", vec![space]),
+            ("zk://a:1 ,\tb:2 /m", "zk://a:1,b:2/m", vec![space]),
+            ("zk://user@h:1/m", "zk://user@h:1/m", vec![user]),
+            ("zk://u@a:1, /m/", "zk://u@a:1/m", vec![empty, space, user]),
+            ("zk://u:p@a:1/m", "zk://u:p@a:1/m", vec![]),
+        ] {
+            let url = parse(odd).unwrap();
+            assert_eq!(url.to_text(), plain);
+            assert_eq!(remarks(odd), expected, "{odd}");
+            assert_eq!(check(odd), Ok(()), "{odd}");
+        }
+    }
+
+    #[test]
     fn invalid_urls_are_rejected() {
         for (url, what) in [
             ("http://a:1/", "does not begin with zk://"),
-            ("zk:///mesos", "has an empty entry in its list of servers"),
-            (
-                "zk://a:1,/mesos",
-                "has an empty entry in its list of servers",
-            ),
+            ("zk:///mesos", "names no server"),
+            ("zk://, ,/mesos", "names no server"),
             ("zk://a/mesos", "has the server \"a\", which has no port"),
             (
                 "zk://a:0/mesos",
@@ -222,10 +278,13 @@ mod tests {
                 "zk://:2181/mesos",
                 "has the server \":2181\", which has no valid host",
             ),
-            ("zk://me@a:1/mesos", "has a user without a password"),
             ("zk://a:1//mesos", "has an empty component in its path"),
             (
                 "zk://a:1/mesos /",
+                "contains a space or a control character",
+            ),
+            (
+                "zk://a b:1/mesos",
                 "contains a space or a control character",
             ),
             (

@@ -36,6 +36,8 @@ pub struct InUse {
     pub v4: u64,
     /// IPv6 addresses.
     pub v6: u64,
+    /// Addresses among them whose containers are not there any more.
+    pub leaked: u64,
 }
 
 impl InUse {
@@ -60,6 +62,8 @@ pub struct Addresses {
     in_use: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     in_use6: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaked: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<u128>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +100,9 @@ impl Addresses {
         Addresses {
             in_use: in_use.filter(|_| total.is_some()).map(|in_use| in_use.v4),
             in_use6: in_use.filter(|_| total6.is_some()).map(|in_use| in_use.v6),
+            leaked: in_use
+                .map(|in_use| in_use.leaked)
+                .filter(|leaked| *leaked > 0),
             total,
             total6,
         }
@@ -201,8 +208,19 @@ mod tests {
                 .collect();
             serde_json::to_string(&Addresses::new(&subnets, in_use)).unwrap()
         };
-        let some = Some(InUse { v4: 3, v6: 2 });
+        let some = Some(InUse {
+            v4: 3,
+            v6: 2,
+            leaked: 0,
+        });
         assert_eq!(json(&["9.0.0.0/25"], some), r#"{"in_use":3,"total":125}"#);
+        let leaked = Some(InUse {
+            v4: 3,
+            v6: 0,
+            leaked: 2,
+        });
+        let with_leaked = r#"{"in_use":3,"leaked":2,"total":125}"#;
+        assert_eq!(json(&["9.0.0.0/25"], leaked), with_leaked);
         assert_eq!(json(&["9.0.0.0/25"], None), r#"{"total":125}"#);
         assert_eq!(
             json(&["fd01::/32"], some),
@@ -224,7 +242,11 @@ mod tests {
                 .map(|count| (count.key, count.value))
                 .collect::<Vec<_>>()
         };
-        let in_use = Some(InUse { v4: 3, v6: 2 });
+        let in_use = Some(InUse {
+            v4: 3,
+            v6: 2,
+            leaked: 0,
+        });
         assert_eq!(
             values(&["9.0.0.0/25", "fd01::/120"], in_use),
             [
@@ -243,14 +265,29 @@ mod tests {
 
     #[test]
     fn scarcity_of_one_family_is_enough() {
-        let addresses =
-            |v4| Addresses::new(&["9.0.0.0/25".parse().unwrap()], Some(InUse { v4, v6: 0 }));
+        let addresses = |v4| {
+            Addresses::new(
+                &["9.0.0.0/25".parse().unwrap()],
+                Some(InUse {
+                    v4,
+                    v6: 0,
+                    leaked: 0,
+                }),
+            )
+        };
         assert!(!addresses(112).exceeds(90));
         assert!(addresses(113).exceeds(90));
         assert!(!Addresses::new(&["9.0.0.0/25".parse().unwrap()], None).exceeds(0));
         let both = |v6| {
             let subnets = ["9.0.0.0/25".parse().unwrap(), "fd01::/121".parse().unwrap()];
-            Addresses::new(&subnets, Some(InUse { v4: 1, v6 }))
+            Addresses::new(
+                &subnets,
+                Some(InUse {
+                    v4: 1,
+                    v6,
+                    leaked: 0,
+                }),
+            )
         };
         assert!(!both(113).exceeds(90));
         assert!(both(114).exceeds(90), "in one family is enough");

@@ -8,9 +8,12 @@ use serde_json::{Map, Value};
 use super::ledger::Removal;
 use super::networks::{Change, unknown};
 use crate::config::overlay::{DefinitionRequest, is_overlay_name, parse_request};
+use crate::config::{nearest, repeated_key};
 use crate::protocol::limits::MAX_AGENTS;
 use crate::protocol::routes;
 use crate::protocol::routes::{Access, Endpoint, RouteMatch};
+use crate::util::encoding::decode;
+use crate::util::line::{one_line, quote};
 use crate::{Request, Response};
 
 /// The operation that a request names by its path and method.
@@ -186,8 +189,7 @@ pub struct OverlayChange {
 /// The answer to a malformed request.
 pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayChange, Response> {
     let bad = |what: String| Response::bad_request(&what);
-    let text =
-        std::str::from_utf8(body).map_err(|_| bad("body: not UTF-8; write JSON".to_owned()))?;
+    let text = decode(body).map_err(|what| bad(format!("body: {what}")))?;
     let mut permits_hosts = false;
     let mut read = |name| {
         let DefinitionRequest { definition, force } =
@@ -199,10 +201,19 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
     let object = json.as_ref().and_then(Value::as_object);
     let only =
         |key: &str| object.and_then(|object| (object.len() == 1).then(|| object.get(key))?);
+    let repeated = repeated_key(text);
+    let once = || match &repeated {
+        Some(key) => Err(bad(format!(
+            "body: {}: given twice; keep one of them",
+            one_line(key, 80)
+        ))),
+        None => Ok(()),
+    };
     let mut removal = Removal::Drain;
     let change = match route {
         Route::AddOverlay => Change::Add(read(None)?),
         Route::RemoveOverlay => {
+            once()?;
             let is_empty = text.trim().is_empty() || object.is_some_and(Map::is_empty);
             removal = match only("force").and_then(Value::as_bool) {
                 Some(true) => Removal::Force,
@@ -213,7 +224,10 @@ pub fn overlay_change(route: Route, name: &str, body: &[u8]) -> Result<OverlayCh
             Change::Remove(name.to_owned())
         }
         _ if object.is_some_and(|object| object.contains_key("source")) => match only("source") {
-            Some(source) if source == "file" => Change::ResetToFile(name.to_owned()),
+            Some(source) if source == "file" => {
+                once()?;
+                Change::ResetToFile(name.to_owned())
+            }
             _ => {
                 return Err(bad(
                     "body: source: must be the only key, and \"file\"".to_owned()
@@ -252,7 +266,7 @@ pub struct ReclaimRequest {
 /// The answer to a malformed request.
 pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
     let bad = |what: &str| bad(what, r#"{"agents": ["10.0.0.1"]}"#);
-    let object = object(body).map_err(|what| bad(&what))?;
+    let object = object(body, &["agents", "force"]).map_err(|what| bad(&what))?;
     let agents = agents(&object)
         .map_err(|what| bad(&what))?
         .ok_or_else(|| bad("The body has no \"agents\""))?;
@@ -267,7 +281,7 @@ pub fn agents_to_delete(body: &[u8]) -> Result<DeleteRequest, Response> {
 /// # Errors
 /// The answer to a malformed request.
 pub fn agents_to_unconfirm(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> {
-    let agents = object(body).and_then(|object| agents(&object));
+    let agents = object(body, &["agents"]).and_then(|object| agents(&object));
     agents
         .and_then(|agents| agents.ok_or_else(|| "The body has no \"agents\"".to_owned()))
         .map_err(|what| bad(&what, r#"{"agents": ["10.0.0.1"]}"#))
@@ -278,7 +292,7 @@ pub fn agents_to_unconfirm(body: &[u8]) -> Result<BTreeSet<Ipv4Addr>, Response> 
 /// # Errors
 /// The answer to a malformed request.
 pub fn agents_to_reclaim(body: &[u8]) -> Result<ReclaimRequest, Response> {
-    let agents = object(body).and_then(|object| agents(&object));
+    let agents = object(body, &["agents"]).and_then(|object| agents(&object));
     let agents = agents.map_err(|what| bad(&what, r#"{} or {"agents": ["10.0.0.1"]}"#))?;
     Ok(ReclaimRequest { agents })
 }
@@ -287,12 +301,30 @@ fn bad(what: &str, example: &str) -> Response {
     Response::bad_request(&format!("{what}; the body must look like {example}."))
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
+/// Reads an object with these keys, each once.
+fn object(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, String> {
+    let text = decode(body).map_err(|what| format!("The body {what}"))?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => {
+            if let Some(key) = repeated_key(text) {
+                return Err(format!("The body has {} twice", quote(&key)));
+            }
+            match object.keys().find(|key| !known.contains(&key.as_str())) {
+                Some(key) => Err(unknown_key(key, known)),
+                None => Ok(object),
+            }
+        }
         Ok(_) => Err("The body is not a JSON object".to_owned()),
         Err(error) => Err(format!("The body is not JSON: {error}")),
     }
+}
+
+fn unknown_key(key: &str, known: &[&str]) -> String {
+    let hint = match nearest(key, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("the known ones are {}", known.join(", ")),
+    };
+    format!("The body has the unknown key {} ({hint})", quote(key))
 }
 
 fn agents(object: &Map<String, Value>) -> Result<Option<BTreeSet<Ipv4Addr>>, String> {

@@ -193,6 +193,10 @@ impl Master {
     /// Sets how often this process restarted the machine after a panic.
     pub fn with_restarts(mut self, restarts: u64) -> Master {
         self.writer = Writer::with_last_number(number_base(restarts));
+        if restarts > 0 {
+            // What became of the writes of the machine before is not known.
+            self.writer.read_failed();
+        }
         self.restarts = restarts;
         self
     }
@@ -224,7 +228,9 @@ impl Master {
                 let reason = self.why_standby();
                 self.pending.expire(&mut self.out, &reason);
             }
-            Phase::Recovering(recovering) => recovering.tick(&mut self.out),
+            Phase::Recovering(recovering) => {
+                recovering.tick(&mut self.out, self.writer.must_reopen());
+            }
             Phase::Serving(_) | Phase::Standby | Phase::Broken(_) => {}
         }
         if let Some((leadership, mut parts)) = self.leadership() {
@@ -294,10 +300,15 @@ impl Master {
 
     fn recover_at(&mut self, at: Time) {
         let timeout = self.config.replicated_log_timeout;
-        self.phase = Phase::Recovering(Recovering::new(at, timeout));
+        // A read of an earlier term that is not answered may have written a promise.
+        let reopen = self.stale_fetches > 0;
+        self.phase = Phase::Recovering(Recovering::new(at, timeout, reopen));
     }
 
     fn handle_fetched(&mut self, result: Result<Bytes, String>) {
+        if result.is_err() {
+            self.writer.read_failed();
+        }
         let is_stale = self.stale_fetches > 0;
         self.stale_fetches = self.stale_fetches.saturating_sub(1);
         // No read is under way: a newer attempt was answered before this one.
@@ -314,6 +325,9 @@ impl Master {
             Ok(state) => {
                 // The answers to the other attempts are not needed any more.
                 self.stale_fetches += recovering.unanswered();
+                if recovering.reopened() {
+                    self.writer.reopened();
+                }
                 self.handle_state(state);
             }
             Err(error) => {

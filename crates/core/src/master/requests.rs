@@ -1,6 +1,7 @@
 //! HTTP requests of operators and programs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::endpoints;
 use super::endpoints::{Route, Routed};
@@ -124,11 +125,29 @@ impl Master {
             Phase::Recovering(recovering) => {
                 let error = recovering.error();
                 let error = error.map(|error| format!(" The latest attempt failed: {error}."));
+                let waited = recovering.unanswered_for(self.out.now());
+                let missing = waited.map(|waited| self.what_is_missing(waited));
                 Some(format!(
-                    "This master leads, and is still reading its state from the replicated log.{}",
-                    error.unwrap_or_default()
+                    "This master leads, and is still reading its state from the replicated log.{}{}",
+                    error.unwrap_or_default(),
+                    missing.unwrap_or_default()
                 ))
             }
+        }
+    }
+
+    /// Returns what a read needs that has no answer for this time.
+    fn what_is_missing(&self, waited: Duration) -> String {
+        let seconds = waited.as_secs();
+        match self.config.zk.as_ref().map(|zk| zk.quorum) {
+            Some(quorum @ 2..) => format!(
+                " No quorum of replicas has answered for {seconds} s: {quorum} masters must run whose replicas have \
+                 recovered (overlay/master/log/recovered is 1 in their /metrics/snapshot). A new replica recovers \
+                 if {quorum} others have, or if the replicas of all {} masters are new; docs/operations.md says how one \
+                 master becomes three.",
+                2 * quorum - 1
+            ),
+            _ => format!(" Its replica has not answered for {seconds} s."),
         }
     }
 }

@@ -44,6 +44,9 @@ pub struct Writer {
     in_flight: Option<InFlight>,
     /// End of the pause after a large write.
     pause_until: Option<Time>,
+    /// A write or a read failed or was not answered since the log was opened. A read writes,
+    /// too: a promise not to serve earlier writers.
+    has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,24 @@ impl Writer {
             number,
             in_flight: None,
             pause_until: None,
+            has_failed: false,
         }
+    }
+
+    /// Returns whether the log must be opened anew before it is read: an operation failed or a
+    /// write has no answer yet, so this host's replica may end with a part of a record.
+    pub fn must_reopen(&self) -> bool {
+        self.has_failed || self.in_flight.is_some()
+    }
+
+    /// Notes that a read failed, or that earlier operations may have.
+    pub fn read_failed(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// Notes that the log was opened anew and read.
+    pub fn reopened(&mut self) {
+        self.has_failed = false;
     }
 
     /// Returns whether no write may begin: one is under way, or a large one has just ended.
@@ -97,6 +117,7 @@ impl Writer {
             return None;
         }
         let InFlight { batch, began, size } = self.in_flight.take()?;
+        self.has_failed |= matches!(outcome, StoreOutcome::Failed(_));
         let took = out.now().since(began);
         out.counters.log.answered(outcome, took);
         self.pause_until = (size > LARGE_STATE).then(|| out.now() + (2 * took).min(MAX_PAUSE));

@@ -77,7 +77,9 @@ pub fn effect(effect: &Effect) -> String {
             };
             format!("log {level} {line}")
         }
-        Effect::Fetch | Effect::Io(Io::Store { .. }) => panic!("an agent has no log: {effect:?}"),
+        Effect::Fetch { .. } | Effect::Io(Io::Store { .. }) => {
+            panic!("an agent has no log: {effect:?}")
+        }
     }
 }
 

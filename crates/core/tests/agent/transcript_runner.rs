@@ -84,6 +84,7 @@ fn usage(word: &str) -> (String, InUse) {
         InUse {
             v4: v4.parse().unwrap(),
             v6: v6.parse().unwrap(),
+            leaked: 0,
         },
     )
 }

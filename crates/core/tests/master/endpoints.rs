@@ -100,6 +100,52 @@ fn the_report_of_another_process_at_the_same_address_is_not_shown() {
 }
 
 #[test]
+fn repeated_and_unknown_keys_of_a_request_are_refused() {
+    let mut driver = Driver::leading();
+    let mut says = |path: &str, body: &str| {
+        let response = driver.post(path, body.to_owned());
+        let text = String::from_utf8_lossy(&response.body).into_owned();
+        assert_eq!(response.status, 400, "{body}: {text}");
+        text
+    };
+    for (action, body, what) in [
+        (
+            "delete",
+            r#"{"agents": ["10.0.0.1"], "agents": ["10.0.0.2"]}"#,
+            r#"The body has "agents" twice; the body must look like"#,
+        ),
+        (
+            "delete",
+            r#"{"agents": ["10.0.0.1"], "Force": true}"#,
+            r#"The body has the unknown key "Force" (did you mean "force"?)"#,
+        ),
+        (
+            "unconfirm",
+            r#"{"agents": [], "force": true}"#,
+            r#"the unknown key "force""#,
+        ),
+        (
+            "reclaim",
+            r#"{"agent": ["10.0.0.1"]}"#,
+            r#"(did you mean "agents"?)"#,
+        ),
+        ("reclaim", "{\"a\": \"\u{0}\"}", "The body is not JSON"),
+    ] {
+        let text = says(&format!("/overlay-master/agents/{action}"), body);
+        assert!(text.contains(what), "{text}");
+    }
+    let delete = |driver: &mut Driver, body: &[u8]| {
+        driver.post("/overlay-master/agents/delete", body.to_vec())
+    };
+    let response = delete(&mut driver, b"\xff\xfe{\0}\0");
+    let text = String::from_utf8_lossy(&response.body).into_owned();
+    assert!(
+        text.starts_with("The body is UTF-16; save it as UTF-8"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_exhausted_range_is_an_error_of_the_agent() {
     let mut driver = Driver::leading();
     for agent in [FIRST, SECOND, THIRD] {

@@ -42,7 +42,8 @@ pub fn effect(epochs: &mut Vec<u64>, log: &Bytes, effect: Effect) -> String {
                 id.0, response.status, response.content_type
             )
         }
-        Effect::Fetch => "fetch".to_owned(),
+        Effect::Fetch { reopen: false } => "fetch".to_owned(),
+        Effect::Fetch { reopen: true } => "fetch, with the log opened anew".to_owned(),
         Effect::Io(Io::Store { number, state }) => {
             format!("store #{number}{}", difference(log, state))
         }

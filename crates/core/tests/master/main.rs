@@ -18,6 +18,7 @@ testkit::transcripts![
     gives_both_families,
     deletes_agents,
     follows_the_lead,
+    opens_the_log_anew,
     trusts_the_log_only,
     runs_out,
     recovers,

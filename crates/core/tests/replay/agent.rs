@@ -226,7 +226,14 @@ fn an_agent_says_what_was_recorded() {
         ..UpdatePeersMessage::default()
     });
     player.done(None);
-    let usage = BTreeMap::from([("dcos".to_owned(), InUse { v4: 3, v6: 2 })]);
+    let usage = BTreeMap::from([(
+        "dcos".to_owned(),
+        InUse {
+            v4: 3,
+            v6: 2,
+            leaked: 0,
+        },
+    )]);
     player.input("usage", b"", Input::Usage(usage));
     player.look();
     fixture::check("replay/agent.txt", &player.played);

@@ -100,7 +100,7 @@ pub fn effect(effect: &Effect) -> String {
             };
             format!("{head}\n{body}")
         }
-        Effect::Fetch => "fetch\n".to_owned(),
+        Effect::Fetch { .. } => "fetch\n".to_owned(),
         Effect::Io(Io::Store { number, state }) => {
             format!("store {number}\n{}", hex(state, "    "))
         }

@@ -357,8 +357,10 @@ impl Checker {
             Effect::Log(..) => Ok(()),
             _ if self.stranger => Err("obeys somebody who does not lead".into()),
             // What a stray registration makes a predecessor do.
-            Effect::Fetch if process.is_predecessor => Ok(()),
-            Effect::Fetch if !process.leads() => Err("takes the log over without leading".into()),
+            Effect::Fetch { .. } if process.is_predecessor => Ok(()),
+            Effect::Fetch { .. } if !process.leads() => {
+                Err("takes the log over without leading".into())
+            }
             Effect::Io(Io::Store { .. }) if process.stored.is_none() => {
                 Err("writes without having read".into())
             }

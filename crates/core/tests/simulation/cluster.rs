@@ -64,6 +64,8 @@ pub struct Process {
     pub known: Option<Bytes>,
     /// A write failed, so that the master must not rely on `stored` as soon as it knows.
     pub write_failed: bool,
+    /// A write failed since the process opened the log: what it writes behind that is lost.
+    pub is_torn: bool,
     /// Times of the last operation on the log and of the last answer. Both keep their order.
     pub log_order: [Time; 2],
     /// Start of the write that a master waits for.
@@ -97,6 +99,7 @@ impl Process {
             leader: None,
             stored: None,
             write_failed: false,
+            is_torn: false,
             log_order: Default::default(),
             known: None,
             storing: None,
@@ -188,6 +191,7 @@ impl Process {
         self.leader = None;
         self.stored = None;
         self.write_failed = false;
+        self.is_torn = false;
         self.known = None;
         self.storing = None;
         self.connected.clear();

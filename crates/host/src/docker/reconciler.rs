@@ -182,6 +182,7 @@ fn usage_of(network: &Network, existing: Option<&ExistingNetwork>) -> InUse {
     InUse {
         v4: v4.len() as u64,
         v6: v6.len() as u64,
+        leaked: 0,
     }
 }
 
@@ -226,7 +227,11 @@ mod tests {
         };
         assert_eq!(
             usage_of(&network("d-dcos"), Some(&existing)),
-            InUse { v4: 2, v6: 1 }
+            InUse {
+                v4: 2,
+                v6: 1,
+                leaked: 0
+            }
         );
         assert_eq!(usage_of(&network("d-dcos"), None), InUse::default());
     }

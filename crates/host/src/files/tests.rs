@@ -62,6 +62,21 @@ fn a_link_of_an_operator_is_followed_to_a_regular_file_only() {
 }
 
 #[test]
+fn texts_are_utf8() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("file");
+    let read = |content: &[u8]| {
+        fs::write(&path, content).unwrap();
+        read_text(&path, Links::Refuse, LIMIT).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(b"\xef\xbb\xbf{}"), Ok("{}".to_owned()));
+    assert_eq!(
+        read(b"\xff\xfe{\0}\0").unwrap_err(),
+        "it is UTF-16; save it as UTF-8"
+    );
+}
+
+#[test]
 fn the_size_is_limited() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("file");

@@ -124,7 +124,7 @@ impl OldMaster {
                     Phase::Fresh => {
                         self.phase = Phase::Reading;
                         self.reading += 1;
-                        self.effects.push_back(Effect::Fetch);
+                        self.effects.push_back(Effect::Fetch { reopen: false });
                     }
                     Phase::Serving if self.leads => {
                         self.effects.push_back(Effect::Io(Io::Link {

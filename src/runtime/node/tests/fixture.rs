@@ -38,7 +38,8 @@ impl Puppet {
             reconnect,
         };
         Some(match name {
-            "fetch" => Effect::Fetch,
+            "fetch" => Effect::Fetch { reopen: false },
+            "fetch anew" => Effect::Fetch { reopen: true },
             "store" => Effect::Io(Io::Store {
                 number: self.next_number(),
                 state: body,

@@ -15,7 +15,7 @@ fn store_id(actions: &[Action]) -> u64 {
 }
 
 fn fetch_id(actions: &[Action]) -> u64 {
-    let [Action::Fetch { id }] = actions else {
+    let [Action::Fetch { id, .. }] = actions else {
         panic!("{actions:?}")
     };
     *id
@@ -347,7 +347,14 @@ fn reports_for_the_machine_before_are_ignored() {
 #[test]
 fn usage_reaches_the_machine() {
     let mut fixture = Fixture::started();
-    let usage = BTreeMap::from([("dcos".to_owned(), InUse { v4: 3, v6: 2 })]);
+    let usage = BTreeMap::from([(
+        "dcos".to_owned(),
+        InUse {
+            v4: 3,
+            v6: 2,
+            leaked: 0,
+        },
+    )]);
     fixture.host.report_usage(usage.clone());
     fixture.drain();
     assert_eq!(fixture.seen(), [format!("Usage({usage:?})")]);

@@ -171,7 +171,7 @@ fn the_lease_is_read() {
 fn bounds_are_inclusive() {
     let oui = r#""vtep_mac_oui": "70:B3:D5:00:00:00""#;
     for network in [
-        r#""vtep_subnet": "44.0.0.0/8", "vtep_mtu": 576"#,
+        r#""vtep_subnet": "44.0.0.0/8", "vtep_mtu": 552"#,
         r#""vtep_subnet": "44.0.0.0/30", "vtep_mtu": 65535"#,
         r#""vtep_subnet": "44.0.0.0/20", "vtep_subnet6": "fd01:a::/126", "vtep_mtu": 1280"#,
     ] {
@@ -193,12 +193,74 @@ fn bounds_are_inclusive() {
         );
     }
     let line = |mtu| {
-        format!("network.vtep_mtu: {mtu} is out of range; give a whole number from 576 to 65535")
+        format!("network.vtep_mtu: {mtu} is out of range; give a whole number from 552 to 65535")
     };
-    for mtu in ["575", "65536"] {
+    for mtu in ["551", "65536"] {
         let text = format!(r#"{{"network": {{{VTEP}, "vtep_mtu": {mtu}}}}}"#);
         check(&text, &line(mtu));
     }
+}
+
+#[test]
+fn what_mesos_takes_is_taken() {
+    let text = r#"{"zk": {"url": "zk://a:2181, b:2181/m", "quorum": "2"}, "replicated_log_dir": "/d", "network": {
+        "vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00", "vtep_mtu": "575",
+        "overlays": {"name": "dcos", "subnet": "9.0.0.0/8", "prefix": "24", "enabled": "true"}}}"#;
+    let plain = text
+        .replace("\"2\"", "2")
+        .replace("\"575\"", "575")
+        .replace("\"24\"", "24")
+        .replace("\"true\"", "true")
+        .replace("{\"name\"", "[{\"name\"")
+        .replace("}}}", "}]}}");
+    let taken = parse("m", text).unwrap();
+    assert_eq!(taken.config, parse("m", &plain).unwrap().config);
+    assert_eq!(taken.config.zk.map(|zk| zk.quorum), Some(2));
+    let mut warnings = taken.warnings;
+    warnings.sort();
+    assert_eq!(
+        warnings,
+        [
+            "m: network.overlays: is not a list; write [ … ] around its entry",
+            "m: network.overlays[0].enabled: \"true\" is a string; write true, without quotes",
+            "m: network.overlays[0].prefix: \"24\" is a string; write 24, without quotes",
+            "m: network.vtep_mtu: \"575\" is a string; write 575, without quotes",
+            "m: network.vtep_mtu: 575 is less than the 576 bytes that every IPv4 host receives; is it meant?",
+            "m: zk.quorum: \"2\" is a string; write 2, without quotes",
+        ]
+    );
+}
+
+#[test]
+fn a_file_with_useless_ranges_is_taken_with_warnings() {
+    let text = r#"{"replicated_log_dir": "/d", "network": {
+        "vtep_subnet": "127.0.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00", "vtep_subnet6": "ff02::/64",
+        "overlays": [{"name": "a", "subnet": "224.0.0.0/8", "prefix": 31},
+                     {"name": "b", "subnet6": "fe80::/64", "prefix6": 127}]}}"#;
+    let Parsed { config, warnings } = parse("m", text).unwrap();
+    assert_eq!(config.network.overlays.len(), 2);
+    let refuse = "so agents refuse it; give a range that";
+    assert_eq!(
+        warnings,
+        [
+            format!("m: network.vtep_subnet: \"127.0.0.0/20\" overlaps the loopback range 127.0.0.0/8, {refuse} hosts can have"),
+            format!("m: network.vtep_subnet6: \"ff02::/64\" overlaps the multicast range ff00::/8, {refuse} hosts can have"),
+            format!(
+                "m: network.overlays[0].subnet: \"224.0.0.0/8\" overlaps the multicast range 224.0.0.0/4, {refuse} \
+                 containers can have, such as \"9.0.0.0/8\""
+            ),
+            "m: network.overlays[0].prefix: 31 leaves no address for a container in an agent's subnet; give a prefix \
+             length of at most 30, or 29 where agents have bridges"
+                .to_owned(),
+            format!(
+                "m: network.overlays[1].subnet6: \"fe80::/64\" overlaps the link-local range fe80::/10, {refuse} \
+                 containers can have, such as \"fd01:b::/64\""
+            ),
+            "m: network.overlays[1].prefix6: 127 leaves no address for a container in an agent's subnet; give a \
+             prefix length of at most 126, or 125 where agents have bridges"
+                .to_owned(),
+        ]
+    );
 }
 
 #[test]

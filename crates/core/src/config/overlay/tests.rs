@@ -109,6 +109,81 @@ fn checks_that_depend_on_a_mistake_are_skipped() {
 }
 
 #[test]
+fn a_request_for_a_useless_overlay_is_refused() {
+    for (fields, says) in [
+        (
+            r#""subnet": "127.0.0.0/8", "prefix": 24"#,
+            "subnet: \"127.0.0.0/8\" overlaps the loopback range",
+        ),
+        (
+            r#""subnet": "224.0.0.0/4", "prefix": 24"#,
+            "subnet: \"224.0.0.0/4\" overlaps the multicast range",
+        ),
+        (
+            r#""subnet": "240.0.0.0/4", "prefix": 24"#,
+            "subnet: \"240.0.0.0/4\" overlaps the broadcast range",
+        ),
+        (
+            r#""subnet": "0.0.0.0/8", "prefix": 24"#,
+            "subnet: \"0.0.0.0/8\" overlaps the unspecified range",
+        ),
+        (
+            r#""subnet": "0.0.0.0/0", "prefix": 24"#,
+            "subnet: \"0.0.0.0/0\" overlaps the",
+        ),
+        (
+            r#""subnet": "169.254.0.0/16", "prefix": 24"#,
+            "overlaps the link-local range",
+        ),
+        (
+            r#""subnet6": "ff00::/8", "prefix6": 64"#,
+            "subnet6: \"ff00::/8\" overlaps the multicast range",
+        ),
+        (
+            r#""subnet6": "::/0", "prefix6": 64"#,
+            "subnet6: \"::/0\" overlaps the",
+        ),
+        (
+            r#""subnet6": "fe80::/16", "prefix6": 64"#,
+            "overlaps the link-local range",
+        ),
+        (
+            r#""subnet": "9.0.0.0/8", "prefix": 31"#,
+            "prefix: 31 leaves no address for a container in an agent's subnet; give a prefix length of at \
+             most 30, or 29 where agents have bridges",
+        ),
+        (
+            r#""subnet6": "fd01:b::/64", "prefix6": 127"#,
+            "prefix6: 127 leaves no address for a container in an agent's subnet; give a prefix length of at \
+             most 126, or 125 where agents have bridges",
+        ),
+    ] {
+        let text = format!(r#"{{"name": "a", {fields}}}"#);
+        let error = parse_definition("body", &text, None).unwrap_err();
+        assert_eq!(error.mistakes().len(), 1, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+        // What a log has stays.
+        let info = proto::OverlayInfo {
+            name: "a".into(),
+            subnet: fields.contains("240").then(|| "240.0.0.0/4".into()),
+            prefix: fields.contains("240").then_some(31),
+            subnet6: (!fields.contains("240")).then(|| "ff00::/8".into()),
+            prefix6: (!fields.contains("240")).then_some(127),
+            ..proto::OverlayInfo::default()
+        };
+        assert!(Definition::from_log(info).is_ok());
+    }
+    for fields in [
+        r#""subnet": "9.0.0.0/8", "prefix": 30"#,
+        r#""subnet": "250.0.0.0/8", "prefix": 24"#,
+        r#""subnet6": "fd01:b::/64", "prefix6": 126"#,
+    ] {
+        let text = format!(r#"{{"name": "a", {fields}}}"#);
+        assert!(parse_definition("body", &text, None).is_ok(), "{fields}");
+    }
+}
+
+#[test]
 fn a_definition_is_read_from_the_log_as_it_was_written() {
     for text in [
         r#"{"name": "a", "subnet": "9.0.0.0/8", "prefix": 24, "enabled": false}"#,

@@ -176,3 +176,24 @@ fn a_write_without_an_answer_times_out() {
     writer.finish(&mut out, 1, &failed);
     assert_eq!(writer.timed_out(at(40_000)), None, "it has ended");
 }
+
+#[test]
+fn the_log_is_opened_anew_after_what_may_have_failed() {
+    let failed = StoreOutcome::Failed("the disk is full".to_owned());
+    for (outcome, reopen) in [
+        (StoreOutcome::Stored, false),
+        (StoreOutcome::Superseded, false),
+        (failed, true),
+    ] {
+        let (mut writer, mut out) = writing(10);
+        assert!(writer.must_reopen(), "it has no answer yet");
+        writer.abandon();
+        writer.finish(&mut out, 1, &outcome);
+        assert_eq!(writer.must_reopen(), reopen, "{outcome:?}");
+        writer.reopened();
+        assert!(!writer.must_reopen());
+    }
+    let (mut writer, _) = writing(10);
+    writer.read_failed();
+    assert!(writer.must_reopen());
+}

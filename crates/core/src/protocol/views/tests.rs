@@ -231,7 +231,11 @@ fn an_agent_shows_how_many_addresses_it_has() {
         overlays: vec![overlay()],
         ..Default::default()
     };
-    let in_use = Some(InUse { v4: 3, v6: 0 });
+    let in_use = Some(InUse {
+        v4: 3,
+        v6: 0,
+        leaked: 0,
+    });
     let mesos = Addresses::new(&["9.0.0.0/25".parse().unwrap()], in_use);
     let addresses = [("dcos".to_owned(), [("mesos", mesos)].into())].into();
     let details = AgentDetails {

@@ -112,9 +112,16 @@ impl Simulation {
                 self.processes[process].requests.remove(&id);
                 self.answers.insert(id, response);
             }
-            Effect::Fetch => {
+            Effect::Fetch { reopen } => {
                 self.log_operations += 1;
-                self.in_order(incarnation, 0, Event::Fetch(incarnation));
+                self.in_order(
+                    incarnation,
+                    0,
+                    Event::Fetch {
+                        incarnation,
+                        reopen,
+                    },
+                );
             }
             Effect::Io(Io::Store { number, state }) => {
                 self.log_operations += 1;

@@ -26,7 +26,10 @@ pub enum Event {
     /// A process detects the leader of that time.
     DetectLeader(Incarnation),
     /// A read of the log takes place.
-    Fetch(Incarnation),
+    Fetch {
+        incarnation: Incarnation,
+        reopen: bool,
+    },
     /// A write of the log, with its number, takes place.
     Store(Incarnation, u64, Bytes),
     /// A reconciliation of the host ends.
@@ -49,7 +52,7 @@ impl Event {
         match self {
             Event::Input(incarnation, _)
             | Event::DetectLeader(incarnation)
-            | Event::Fetch(incarnation)
+            | Event::Fetch { incarnation, .. }
             | Event::Store(incarnation, ..)
             | Event::HostDone(incarnation)
             | Event::EngineDone(incarnation, _) => Some(*incarnation),
@@ -76,7 +79,10 @@ impl Simulation {
                 self.input(incarnation.process, input)
             }
             Event::DetectLeader(incarnation) => self.detect_leader(incarnation.process),
-            Event::Fetch(incarnation) => self.fetch(incarnation),
+            Event::Fetch {
+                incarnation,
+                reopen,
+            } => self.fetch(incarnation, reopen),
             Event::Store(incarnation, number, state) => self.store(incarnation, number, state),
             Event::HostDone(incarnation) => self.finish_host(incarnation),
             Event::EngineDone(incarnation, generation) => {
@@ -239,7 +245,12 @@ impl Simulation {
         Ok(())
     }
 
-    fn fetch(&mut self, incarnation: Incarnation) -> Result<(), String> {
+    fn fetch(&mut self, incarnation: Incarnation, reopen: bool) -> Result<(), String> {
+        let process = &mut self.processes[incarnation.process];
+        process.is_torn &= !reopen;
+        if process.is_torn {
+            return self.violation(incarnation.process, "reads on behind a write that failed");
+        }
         let fetched = self.log.fetch(incarnation, &mut self.random);
         if let Ok(value) = &fetched {
             let process = &mut self.processes[incarnation.process];
@@ -266,6 +277,7 @@ impl Simulation {
                 StoreOutcome::Stored => process.stored = Some(state),
                 _ => process.write_failed = true,
             }
+            process.is_torn |= matches!(outcome, StoreOutcome::Failed(_));
         }
         self.check_log()?;
         if self.log.unanswered && matches!(outcome, StoreOutcome::Failed(_)) {

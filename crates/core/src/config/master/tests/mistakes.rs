@@ -114,8 +114,8 @@ fn mistakes_about_vteps() {
             "vtep_mtu: 1000 is too small for IPv6; give at least 1280, or remove vtep_subnet6".to_owned(),
         ),
         (
-            format!(r#"{oui}, {subnet}, "vtep_mtu": "1400""#),
-            "vtep_mtu: \"1400\" is not a number; give a whole number from 576 to 65535".to_owned(),
+            format!(r#"{oui}, {subnet}, "vtep_mtu": "large""#),
+            "vtep_mtu: \"large\" is not a number; give a whole number from 552 to 65535".to_owned(),
         ),
         (subnet.to_owned(), format!("vtep_mac_oui: missing; {mac_remedy}")),
         (
@@ -244,8 +244,8 @@ fn mistakes_about_ranges() {
         "network.overlays[0]: 7 is not an object; write { … } around its settings",
     );
     check(
-        &with_network(&format!(r#"{VTEP}, "overlays": {{}}"#)),
-        "network.overlays: {} is not a list; write [ … ] around its entries",
+        &with_network(&format!(r#"{VTEP}, "overlays": 7"#)),
+        "network.overlays: 7 is not a list; write [ … ] around its entries",
     );
 }
 
@@ -329,7 +329,7 @@ fn a_mistake_is_one_short_line() {
 #[test]
 fn all_mistakes_are_reported_in_the_order_of_the_file() {
     let text = r#"{"authenticate_http": "yes",
-        "zk": {"quorum": 0, "url": "a:1", "session_timeout": "9"},
+        "zk": {"quorum": 0, "url": "a:1", "session_timeout": "x"},
         "agent_addresses": ["10.0.0.1/8", "fd00::/8"],
         "network": {
             "vtep_mac_oui": 7,
