@@ -444,3 +444,6 @@ impl ConfirmedAgent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,7 @@ impl ForeignRoutes {
     }
 
     /// Returns a route into a part of a destination.
-    pub(super) fn into_part(&self, key: RouteKey) -> Option<&ForeignRoute> {
+    pub(super) fn inside(&self, key: RouteKey) -> Option<&ForeignRoute> {
         let last = RouteKey {
             dst: key.dst.broadcast().into(),
             ..key

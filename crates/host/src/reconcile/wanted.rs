@@ -215,7 +215,7 @@ impl PeerObjects {
         match (via, fault) {
             (Some(via), None) => {
                 self.contested |= self.routes.insert(key, *via).is_some();
-                if let Some(part) = limits.foreign.into_part(key) {
+                if let Some(part) = limits.foreign.inside(key) {
                     add(&|| {
                         format!(
                             "a part of subnet {subnet} of peer {ip} cannot be reached: the route \"{part}\" is not \

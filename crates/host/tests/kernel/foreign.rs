@@ -53,13 +53,23 @@ fn connected() -> Host {
     host
 }
 
-/// Returns all routes that are not ours, except those of our own devices.
+/// Returns all routes that are not ours, except those of our own devices and those that the kernel
+/// makes when it is done with a device.
 fn others(host: &Host) -> Vec<String> {
-    let tables = ["ip route show table all", "ip -6 route show table main"];
+    let tables = [
+        "ip route show",
+        "ip route show table all proto boot",
+        "ip -6 route show",
+    ];
     let text = tables.map(|line| host.command(line)).concat();
-    let is_ours = |line: &&str| line.contains("vtep1024") || line.contains("m-dcos");
-    let lines = text.lines().filter(|line| !is_ours(line));
-    let mut lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
+    let counts = |line: &&str| {
+        let is_ours = line.contains("vtep1024") || line.contains("m-dcos");
+        !is_ours && !line.starts_with("fe80::/64")
+    };
+    let lines = text.lines().filter(counts);
+    // The carrier comes some time after the device is up.
+    let line = |line: &str| line.replace(" linkdown", "").trim_end().to_owned();
+    let mut lines: Vec<String> = lines.map(line).collect();
     lines.sort();
     lines
 }

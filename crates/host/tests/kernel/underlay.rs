@@ -110,6 +110,8 @@ fn a_new_peer_on_a_narrow_way_lowers_the_mtu() {
     host.ip("route add 10.0.0.5/32 dev eth0 mtu 1400");
     let worker = host.worker();
     worker.apply_ok(&desired);
+    // Meanwhile the worker reads the events of its own changes.
+    assert_eq!(host.apply_ok(&desired), 0);
     let passes = worker.counters().reconciliations;
     desired.peers_mut().extend([peer(4)]);
     worker.apply_ok(&desired);
