@@ -24,7 +24,7 @@ use super::op::{Op, RouteKey};
 use super::peers;
 use super::rules;
 use super::types::{Draining, Plan};
-use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, permanent_neighbour};
+use super::wanted::{PERMANENT_ENTRY, Wanted, permanent_neighbour};
 
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]
@@ -326,7 +326,7 @@ impl ExpectedState {
                 let is_right = is_on_vtep
                     && route.plain
                     && route.via == Some(*via)
-                    && has_default_metric(route);
+                    && route.has_default_metric();
                 // A wrong route that was removed does not matter. A new one over another
                 // device may have replaced ours.
                 is_right == change.is_gone()

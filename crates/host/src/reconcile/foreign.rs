@@ -13,7 +13,6 @@ use overlay_core::host_api::desired::Vtep;
 use super::constants::{MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
 use super::observed::{ForeignRoute, Route};
 use super::op::{Op, RouteKey};
-use super::wanted::has_default_metric;
 
 /// Names of origins (`RTPROT_*`), as `ip route` prints them.
 const ORIGINS: [(u8, &str); 14] = [
@@ -70,7 +69,7 @@ impl ForeignRoutes {
         let is_as_good = |found: &ForeignRoute| {
             let route = &found.route;
             let is_on_vtep = found.device.as_ref() == Some(&self.vtep);
-            is_on_vtep && route.plain && route.via == Some(via) && has_default_metric(route)
+            is_on_vtep && route.plain && route.via == Some(via) && route.has_default_metric()
         };
         there.find(|found| !is_as_good(found))
     }
