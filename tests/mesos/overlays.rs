@@ -128,7 +128,10 @@ fn overlays_come_change_and_go() {
         (&dcos["source"], &dcos["state"]),
         (&json!("file"), &json!("active"))
     );
-    let inside = json!({"name": "web", "subnet": dcos["info"]["subnet"], "prefix": 31});
+    let useless = json!({"name": "web", "subnet": "127.0.0.0/8", "prefix": 24});
+    let loopback = "overlaps the loopback range";
+    refused(&cluster.master, "POST", "", &useless, 400, loopback);
+    let inside = json!({"name": "web", "subnet": dcos["info"]["subnet"], "prefix": 30});
     refused(&cluster.master, "POST", "", &inside, 409, "overlaps");
     refused(&cluster.master, "PUT", "web", &web, 404, "no overlay web");
     assert_eq!(
