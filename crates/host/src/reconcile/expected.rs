@@ -16,6 +16,7 @@ use super::constants::{MAIN_PRIORITY, PROTOCOL};
 use super::device::WantedTunnel;
 use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
+use super::metric::has_default_metric;
 use super::nexthops;
 use super::observed::{
     DeviceKind, FdbEntry, ForeignRoute, HostNetworks, Neighbour, Route, Rule, Underlay,
@@ -24,7 +25,7 @@ use super::op::{Op, RouteKey};
 use super::peers;
 use super::rules;
 use super::types::{Draining, Plan};
-use super::wanted::{PERMANENT_ENTRY, Wanted, has_default_metric, permanent_neighbour};
+use super::wanted::{PERMANENT_ENTRY, Wanted, permanent_neighbour};
 
 /// Expected state after a reconciliation.
 #[derive(Debug, Default)]

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use overlay_core::host_api::desired::Vtep;
 
 use super::constants::{MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
+use super::metric::has_default_metric;
 use super::observed::{ForeignRoute, Route};
 use super::op::{Op, RouteKey};
-use super::wanted::has_default_metric;
 
 /// Names of origins (`RTPROT_*`), as `ip route` prints them.
 const ORIGINS: [(u8, &str); 14] = [

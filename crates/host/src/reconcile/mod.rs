@@ -33,6 +33,7 @@ mod forwarding;
 mod ipv6;
 mod leftovers;
 mod limits;
+mod metric;
 mod nexthops;
 pub mod observed;
 mod op;

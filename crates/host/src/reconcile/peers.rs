@@ -8,14 +8,14 @@ use std::sync::Arc;
 use overlay_core::host_api::desired::{Peer, PeerMap, Vtep};
 
 use super::constants::PROTOCOL;
+use super::metric::{default_metric, has_default_metric};
 use super::nexthops;
 use super::nexthops::Nexthops;
 use super::observed::{Device, Route};
 use super::op::{NewRoute, OldRoute, Op, RouteKey};
 use super::types::Plan;
 use super::wanted::{
-    PERMANENT_ENTRY, PeerObjects, PeerProblems, Wanted, default_metric, has_default_metric,
-    is_self, permanent_neighbour,
+    PERMANENT_ENTRY, PeerObjects, PeerProblems, Wanted, is_self, permanent_neighbour,
 };
 
 /// Plans the difference between the wanted objects and those of a device. Where the kernel

@@ -8,8 +8,9 @@ use overlay_core::host_api::desired::{Desired, Mac, Peer, Vtep};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
-use super::constants::{DEFAULT_METRIC6, MAIN_TABLE};
+use super::constants::MAIN_TABLE;
 use super::limits::Limits;
+use super::metric::has_default_metric;
 use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
 use super::types::Plan;
@@ -247,16 +248,6 @@ impl PeerObjects {
 pub(super) fn is_self(peer: &Peer, vtep: &Vtep) -> bool {
     let is_own = |ip: &IpAddr| vtep.addresses.iter().any(|own| own.addr() == *ip);
     peer.vtep_mac == vtep.mac || peer.vtep_ips.iter().any(is_own)
-}
-
-/// Returns whether a route has the metric of our routes.
-pub(super) fn has_default_metric(route: &Route) -> bool {
-    route.metric == default_metric(route.dst)
-}
-
-/// Returns the metric that the kernel gives a route to this destination.
-pub(super) fn default_metric(dst: IpNet) -> u32 {
-    Family::from(dst).pick(0, DEFAULT_METRIC6)
 }
 
 /// Returns the neighbour entry of a peer.
