@@ -1,6 +1,7 @@
 //! Authentication of the modules' endpoints by Mesos.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use overlay_core::protocol::routes::Access;
 use serde_json::json;
 use testbed::cluster::{Cluster, ClusterConfig};
 use testbed::node::Node;
-use testbed::wait;
+use testbed::{netns, wait};
 
 use crate::common::{LIMIT, loopback};
 
@@ -233,4 +234,63 @@ fn nothing_is_open_while_mesos_starts() {
     }
     println!("{early} requests came before the authenticators");
     assert!(early > 0, "the test came too late");
+}
+
+/// Sends HEAD without credentials until many requests were refused. Returns the other answers, as
+/// they came.
+fn knock_with_head(node: &Node, path: &str) -> JoinHandle<Vec<String>> {
+    let (client, path) = (node.client(), path.to_owned());
+    thread::spawn(move || {
+        let server = client.server().parse().unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let (mut refused, mut answers) = (0, Vec::new());
+        while refused < 20 && Instant::now() < deadline {
+            // Until the port is open there is no answer.
+            let Ok(mut stream) = netns::connect(client.netns(), server, LIMIT) else {
+                continue;
+            };
+            let request = format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+            let mut answer = String::new();
+            let asked = stream.write_all(request.as_bytes());
+            if asked.is_err() || stream.read_to_string(&mut answer).is_err() {
+                continue;
+            }
+            if answer.starts_with("HTTP/1.1 401") {
+                refused += 1;
+            } else {
+                answers.push(answer);
+            }
+        }
+        answers
+    })
+}
+
+#[test]
+fn answers_to_head_have_no_body_while_mesos_starts() {
+    let test = "answers_to_head_have_no_body_while_mesos_starts";
+    let Some(setup) = loopback(test, 0) else {
+        return;
+    };
+    let mut cluster = authenticating(&setup);
+    cluster
+        .master
+        .configure(|config| config["authenticate_http"] = "all".into())
+        .unwrap();
+    let mut early = 0;
+    for _ in 0..20 {
+        let knock = knock_with_head(&cluster.master, "/overlay-master/state");
+        cluster.master.start().unwrap();
+        for answer in knock.join().unwrap() {
+            if answer.starts_with("HTTP/1.1 503") {
+                assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+                assert!(answer.contains("Content-Length: "), "{answer}");
+                early += 1;
+            }
+        }
+        cluster.master.kill().unwrap();
+        if early > 0 {
+            return;
+        }
+    }
+    panic!("the test came too late");
 }

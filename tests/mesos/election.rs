@@ -98,3 +98,48 @@ fn without_a_majority_nothing_is_reported_as_done() {
     // The agent may have been deleted, but is registered (again) with the lowest free subnet.
     assert_eq!(subnets(&settled(&mut cluster, 1).1), subnets(&before));
 }
+
+#[test]
+fn a_write_without_an_answer_opens_the_log_anew() {
+    let test = "a_write_without_an_answer_opens_the_log_anew";
+    let Some(setup) = elected(test, 0) else {
+        return;
+    };
+    let mut cluster = Cluster::start(&setup).unwrap();
+    let leader = cluster.wait_leader(LIMIT).unwrap().name().to_owned();
+    cluster.wait_replicas(LIMIT).unwrap();
+    let standbys = others(&mut cluster, &leader);
+    for standby in &standbys {
+        named(&mut cluster, standby).kill().unwrap();
+    }
+    let overlay =
+        |name: &str, subnet: &str| json!({ "name": name, "subnet": subnet, "prefix": 24 });
+    let client = named(&mut cluster, &leader).client();
+    // The client may give up before the master does.
+    let _ = client.post("/overlay-master/overlays", &overlay("a", "10.1.0.0/16"));
+    named(&mut cluster, &leader)
+        .wait_log("Writing the replicated log failed", LIMIT)
+        .unwrap();
+    for standby in &standbys {
+        named(&mut cluster, standby).start().unwrap();
+    }
+    // Whether the first one was written is not known.
+    wait::until("another overlay", LIMIT, || {
+        let leader = cluster.wait_leader(LIMIT)?;
+        let body = overlay("b", "10.2.0.0/16");
+        let reply = leader.client().post("/overlay-master/overlays", &body)?;
+        Ok(matches!(reply.status, 201 | 409).then_some(()))
+    })
+    .unwrap();
+    let log = std::fs::read_to_string(named(&mut cluster, &leader).log_file()).unwrap();
+    assert!(
+        log.contains("log-replica(2001)"),
+        "another replica in ZooKeeper"
+    );
+    cluster.wait_replicas(LIMIT).unwrap();
+    let serving = cluster.wait_leader(LIMIT).unwrap();
+    serving.kill().unwrap();
+    let names = state(cluster.wait_leader(LIMIT).unwrap()).unwrap();
+    let names = names["network"]["overlays"].to_string();
+    assert!(names.contains("10.2.0.0/16"), "{names}");
+}

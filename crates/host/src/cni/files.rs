@@ -117,7 +117,7 @@ fn rival(dir: &Path, file: &str, wanted: &BTreeSet<&str>) -> Option<(String, Riv
     let is_copy = is_ours(&network.name, &content);
     let file = one_line(file, MAX_NAME).into_owned();
     let is_rival = wanted.contains(network.name.as_str());
-    is_rival.then(|| (network.name, Rival { file, is_copy }))
+    is_rival.then_some((network.name, Rival { file, is_copy }))
 }
 
 /// Returns the name of an overlay's file.

@@ -1,5 +1,8 @@
 //! Numbers by which the kernel's objects of this module are known.
 
+use ipnet::IpNet;
+use overlay_core::util::family::Family;
+
 /// Routing table `main`.
 pub const MAIN_TABLE: u32 = 254;
 
@@ -20,8 +23,13 @@ pub(super) const MAIN_PRIORITY: u32 = 32766;
 pub(super) const PROTOCOL_BOOT: u8 = 3;
 
 /// Metric of an IPv6 route that is created without one.
-pub(super) const DEFAULT_METRIC6: u32 = 1024;
+const DEFAULT_METRIC6: u32 = 1024;
 
 /// Bytes that VXLAN over IPv4 adds to a packet: outer IPv4, UDP and VXLAN headers, and the
 /// inner Ethernet header.
 pub(super) const VXLAN_OVERHEAD: u32 = 20 + 8 + 8 + 14;
+
+/// Returns the metric that the kernel gives a route to this destination.
+pub(super) fn default_metric(dst: IpNet) -> u32 {
+    Family::from(dst).pick(0, DEFAULT_METRIC6)
+}

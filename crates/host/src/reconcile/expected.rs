@@ -16,7 +16,6 @@ use super::constants::{MAIN_PRIORITY, PROTOCOL};
 use super::device::WantedTunnel;
 use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
-use super::metric::has_default_metric;
 use super::nexthops;
 use super::observed::{
     DeviceKind, FdbEntry, ForeignRoute, HostNetworks, Neighbour, Route, Rule, Underlay,
@@ -327,7 +326,7 @@ impl ExpectedState {
                 let is_right = is_on_vtep
                     && route.plain
                     && route.via == Some(*via)
-                    && has_default_metric(route);
+                    && route.has_default_metric();
                 // A wrong route that was removed does not matter. A new one over another
                 // device may have replaced ours.
                 is_right == change.is_gone()

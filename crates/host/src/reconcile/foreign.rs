@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use overlay_core::host_api::desired::Vtep;
 
 use super::constants::{MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
-use super::metric::has_default_metric;
 use super::observed::{ForeignRoute, Route};
 use super::op::{Op, RouteKey};
 
@@ -70,13 +69,13 @@ impl ForeignRoutes {
         let is_as_good = |found: &ForeignRoute| {
             let route = &found.route;
             let is_on_vtep = found.device.as_ref() == Some(&self.vtep);
-            is_on_vtep && route.plain && route.via == Some(via) && has_default_metric(route)
+            is_on_vtep && route.plain && route.via == Some(via) && route.has_default_metric()
         };
         there.find(|found| !is_as_good(found))
     }
 
     /// Returns a route into a part of a destination.
-    pub(super) fn into_part(&self, key: RouteKey) -> Option<&ForeignRoute> {
+    pub(super) fn inside(&self, key: RouteKey) -> Option<&ForeignRoute> {
         let last = RouteKey {
             dst: key.dst.broadcast().into(),
             ..key

@@ -33,7 +33,6 @@ mod forwarding;
 mod ipv6;
 mod leftovers;
 mod limits;
-mod metric;
 mod nexthops;
 pub mod observed;
 mod op;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use overlay_core::host_api::desired::Mac;
 use overlay_core::util::family::Family;
 
+use super::constants::default_metric;
 use super::op::{ChecksumOffload, RouteKey};
 
 /// Observed state of a host.
@@ -264,6 +265,13 @@ pub struct Route {
     pub plain: bool,
     /// Nexthop object that it refers to.
     pub nexthop: Option<u32>,
+}
+
+impl Route {
+    /// Returns whether it has the metric of our routes.
+    pub(super) fn has_default_metric(&self) -> bool {
+        self.metric == default_metric(self.dst)
+    }
 }
 
 impl Route {

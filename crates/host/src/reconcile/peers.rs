@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use overlay_core::host_api::desired::{Peer, PeerMap, Vtep};
 
-use super::constants::PROTOCOL;
-use super::metric::{default_metric, has_default_metric};
+use super::constants::{PROTOCOL, default_metric};
 use super::nexthops;
 use super::nexthops::Nexthops;
 use super::observed::{Device, Route};
@@ -161,10 +160,10 @@ impl<'a> RouteDifferences<'a> {
         let is_ours = |route: &Route| wanted.limits.is_ours(route);
         let (right, wrong): (Vec<&Route>, Vec<&Route>) = routes
             .into_iter()
-            .partition(|route| route.plain && route.via == Some(via) && has_default_metric(route));
+            .partition(|route| route.plain && route.via == Some(via) && route.has_default_metric());
         // The kernel replaces a single route that differs only in its gateway in one step.
         let is_replaced = match &wrong[..] {
-            [one] => right.is_empty() && is_ours(one) && one.plain && has_default_metric(one),
+            [one] => right.is_empty() && is_ours(one) && one.plain && one.has_default_metric(),
             _ => false,
         };
         if right.is_empty() {

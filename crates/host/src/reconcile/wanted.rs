@@ -10,7 +10,6 @@ use overlay_core::util::family::Family;
 
 use super::constants::MAIN_TABLE;
 use super::limits::Limits;
-use super::metric::has_default_metric;
 use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
 use super::types::Plan;
@@ -140,7 +139,7 @@ impl PeerObjects {
         // We never create a route with another metric. Created again with our metric, it would
         // replace the right one.
         let is_like_ours = |route: &&Route| {
-            let is_plain = route.plain && has_default_metric(route);
+            let is_plain = route.plain && route.has_default_metric();
             limits.is_ours(route) && is_plain && limits.permit_route(route.key())
         };
         for route in device.routes.iter().filter(is_like_ours) {
@@ -216,7 +215,7 @@ impl PeerObjects {
         match (via, fault) {
             (Some(via), None) => {
                 self.contested |= self.routes.insert(key, *via).is_some();
-                if let Some(part) = limits.foreign.into_part(key) {
+                if let Some(part) = limits.foreign.inside(key) {
                     add(&|| {
                         format!(
                             "a part of subnet {subnet} of peer {ip} cannot be reached: the route \"{part}\" is not \
