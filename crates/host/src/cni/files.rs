@@ -54,7 +54,9 @@ pub(crate) struct Rival {
     pub is_copy: bool,
 }
 
-/// Reads the files that are ours, and those at the places of `wanted` ones.
+/// Reads the files that are ours, and those at the places of `wanted` ones. A file of ours without
+/// the prefix, which was configured later, is to go: that of a wanted overlay makes the wanted file
+/// count as missing, because [`write`] removes the former one.
 ///
 /// # Errors
 /// The directory cannot be read. (A directory that does not exist has no files.)
@@ -63,6 +65,7 @@ pub(crate) fn read(cni: &Cni, wanted: &BTreeSet<&str>) -> io::Result<Found> {
         dir, file_prefix, ..
     } = cni;
     let mut found = Found::default();
+    let mut former = BTreeMap::new();
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         entries => entries?,
@@ -70,12 +73,16 @@ pub(crate) fn read(cni: &Cni, wanted: &BTreeSet<&str>) -> io::Result<Found> {
     for entry in entries {
         let name = entry?.file_name();
         let Some(file) = name.to_str() else { continue };
+        if let Some((overlay, content)) = without_prefix(cni, file) {
+            former.insert(overlay, content);
+            continue;
+        }
         let overlay = file
             .strip_prefix(file_prefix)
             .and_then(|rest| rest.strip_suffix(SUFFIX))
             .unwrap_or_default();
         if !wanted.contains(overlay) {
-            found.rivals.extend(rival(dir, file, wanted));
+            found.add_rival(rival(dir, file, wanted));
         }
         if overlay.is_empty() {
             continue;
@@ -102,7 +109,50 @@ pub(crate) fn read(cni: &Cni, wanted: &BTreeSet<&str>) -> io::Result<Found> {
             Err(_) => {}
         }
     }
+    for (overlay, content) in former {
+        if wanted.contains(overlay.as_str()) {
+            found.files.remove(&overlay);
+        } else {
+            let file = CniFile {
+                content,
+                ours: true,
+            };
+            found.files.insert(overlay, file);
+        }
+    }
     Ok(found)
+}
+
+impl Found {
+    /// Adds a file that defines a network of an overlay's name. Of several for one overlay the first
+    /// counts that is no copy.
+    fn add_rival(&mut self, rival: Option<(String, Rival)>) {
+        let Some((overlay, rival)) = rival else {
+            return;
+        };
+        let rank = |rival: &Rival| (rival.is_copy, rival.file.clone());
+        let before = self.rivals.get(&overlay);
+        if before.is_none_or(|before| rank(&rival) < rank(before)) {
+            self.rivals.insert(overlay, rival);
+        }
+    }
+}
+
+/// Returns overlay and content of a file of ours that lacks the configured prefix; `None`: it is
+/// another file, or there is no prefix.
+fn without_prefix(cni: &Cni, file: &str) -> Option<(String, Vec<u8>)> {
+    if cni.file_prefix.is_empty() {
+        return None;
+    }
+    let overlay = file.strip_suffix(SUFFIX)?;
+    let content = ours(&cni.dir.join(file), overlay)?;
+    Some((overlay.to_owned(), content))
+}
+
+/// Returns the content of a file of an overlay; `None`: it cannot be read, or is not ours.
+fn ours(path: &Path, overlay: &str) -> Option<Vec<u8>> {
+    let content = files::read(path, Links::Refuse, LIMIT).ok()?;
+    is_ours(overlay, &content).then_some(content)
 }
 
 /// Returns the overlay whose name another file gives to a network, and the file. Mesos reads files of
@@ -141,22 +191,26 @@ pub(crate) fn write(cni: &Cni, overlay: &str, content: &[u8]) -> io::Result<()> 
     let name = name(cni, overlay);
     files::replace(&cni.dir, &name, content, MODE)?;
     // Mesos takes one of two files with the same network.
-    let former = cni.dir.join(format!("{overlay}{SUFFIX}"));
-    if !cni.file_prefix.is_empty()
-        && let Ok(content) = files::read(&former, Links::Refuse, LIMIT)
-        && is_ours(overlay, &content)
-    {
-        fs::remove_file(former)?;
+    match cni.file_prefix.is_empty() {
+        true => Ok(()),
+        false => remove_ours(&cni.dir.join(format!("{overlay}{SUFFIX}")), overlay),
     }
-    Ok(())
 }
 
-/// Removes the file of an overlay, if there is one.
+/// Removes the files of an overlay, with the prefix and without it, as far as they are ours.
 ///
 /// # Errors
-/// The file cannot be removed.
+/// A file cannot be removed.
 pub(crate) fn remove(cni: &Cni, overlay: &str) -> io::Result<()> {
-    match fs::remove_file(path(cni, overlay)) {
+    remove_ours(&path(cni, overlay), overlay)?;
+    remove_ours(&cni.dir.join(format!("{overlay}{SUFFIX}")), overlay)
+}
+
+fn remove_ours(path: &Path, overlay: &str) -> io::Result<()> {
+    if ours(path, overlay).is_none() {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
@@ -295,14 +349,55 @@ mod tests {
         let wanted = BTreeSet::from(["dcos", "web"]);
         let found = read(&prefixed, &wanted).unwrap();
         assert!(found.files.is_empty() && found.obstacles.is_empty());
-        assert!(found.rivals["dcos"].is_copy && !found.rivals["web"].is_copy);
+        assert!(!found.rivals.contains_key("dcos") && !found.rivals["web"].is_copy);
         write(&prefixed, "dcos", &text).unwrap();
         assert!(!dir.path().join("dcos.conf").exists());
         let found = read(&prefixed, &wanted).unwrap();
         assert!(found.files["dcos"].ours && !found.rivals.contains_key("dcos"));
         write(&prefixed, "web", &text).unwrap();
         assert!(dir.path().join("web.conf").exists(), "somebody else's");
+        // The agent ended after it had written the new file.
+        write(&plain, "dcos", &text).unwrap();
+        assert!(!read(&prefixed, &wanted).unwrap().files.contains_key("dcos"));
         remove(&prefixed, "dcos").unwrap();
-        assert!(!dir.path().join("overlay-dcos.conf").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "those of web");
+    }
+
+    #[test]
+    fn a_file_without_the_prefix_goes_with_its_overlay() {
+        let dir = tempfile::tempdir().unwrap();
+        let prefixed = Cni {
+            file_prefix: "overlay-".into(),
+            ..at(dir.path())
+        };
+        let text = content("dcos", &overlay(), &cni(None), None).unwrap();
+        write(&at(dir.path()), "dcos", &text).unwrap();
+        let theirs = r#"{"name": "dcos", "type": "calico"}"#;
+        fs::write(dir.path().join("overlay-dcos.conf"), theirs).unwrap();
+        let found = read(&prefixed, &BTreeSet::new()).unwrap();
+        assert!(found.files["dcos"].ours);
+        remove(&prefixed, "dcos").unwrap();
+        assert!(!dir.path().join("dcos.conf").exists());
+        assert!(dir.path().join("overlay-dcos.conf").exists());
+        assert_eq!(read(&prefixed, &BTreeSet::new()).unwrap(), Found::default());
+    }
+
+    #[test]
+    fn a_copy_hides_no_network_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = content("dcos", &overlay(), &cni(None), None).unwrap();
+        for copy in ["a.conflist", "z.conflist"] {
+            fs::write(dir.path().join(copy), &text).unwrap();
+        }
+        for file in ["c.conf", "b.conf"] {
+            let theirs = r#"{"name": "dcos", "type": "calico"}"#;
+            fs::write(dir.path().join(file), theirs).unwrap();
+        }
+        let found = read(&at(dir.path()), &BTreeSet::from(["dcos"])).unwrap();
+        let first = Rival {
+            file: "b.conf".into(),
+            is_copy: false,
+        };
+        assert_eq!(found.rivals["dcos"], first);
     }
 }
