@@ -138,7 +138,7 @@ async fn leftover(netlink: &Netlink, index: u32) -> Result<Leftover, Error> {
 }
 
 /// Reads the ends of containers' veth pairs that are attached to no bridge, with the addresses
-/// of the containers' ends. On kernels before 4.20, which do not tell these addresses, there are
+/// of the containers' ends, routed ones included. On kernels before 4.20, which do not tell these addresses, there are
 /// none.
 pub(crate) async fn loose_ports(netlink: &Netlink) -> Result<Vec<LoosePort>, Error> {
     let mut filter = LinkMessage::default();

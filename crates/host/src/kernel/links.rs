@@ -68,7 +68,13 @@ pub(super) async fn address_messages(
 
 /// Returns whether a device belongs to the overlays, now or before.
 pub(super) fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
-    let is_vtep = match parse::kind(message) {
+    is_vtep(name, message, vtep) || parse_bridge_name(name).is_some()
+}
+
+/// Returns whether a device is a VXLAN device of the overlays, now or before, or has the name of
+/// the desired one, `vtep`.
+pub(super) fn is_vtep(name: &str, message: &LinkMessage, vtep: Option<&str>) -> bool {
+    let looks_like_vtep = match parse::kind(message) {
         DeviceKind::Vxlan {
             vni: Some(vni),
             port: VXLAN_PORT,
@@ -76,7 +82,7 @@ pub(super) fn is_ours(name: &str, message: &LinkMessage, vtep: Option<&str>) -> 
         } => name == vtep_name(vni),
         _ => false,
     };
-    is_vtep || Some(name) == vtep || parse_bridge_name(name).is_some()
+    looks_like_vtep || Some(name) == vtep
 }
 
 /// Returns the name of a device.

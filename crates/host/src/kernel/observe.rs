@@ -76,13 +76,26 @@ pub(crate) async fn observe(netlink: &Netlink, desired: &Desired) -> Result<Kern
         docker_bridges: bridges::docker_bridges(netlink, desired)
             .await
             .map_err(cannot_read("bridges"))?,
-        loose_ports: bridges::loose_ports(netlink)
-            .await
-            .map_err(cannot_read("veth devices"))?,
+        loose_ports: {
+            let ports = bridges::loose_ports(netlink).await;
+            let routed = routes::outputs(&all);
+            let mut ports = ports.map_err(cannot_read("veth devices"))?;
+            ports.retain(|port| !routed.contains(&port.index));
+            ports
+        },
         networks: networks(netlink, name)
             .await
             .map_err(cannot_read("addresses"))?,
     })
+}
+
+/// Returns the indexes of the devices over which somebody routes in the main table.
+///
+/// # Errors
+/// The kernel refuses or does not answer.
+pub(crate) async fn routed_devices(netlink: &Netlink) -> Result<BTreeSet<u32>, Error> {
+    let all = routes::all(netlink, &[MAIN_TABLE].into()).await?;
+    Ok(routes::outputs(&all))
 }
 
 /// Reads what is known of a host before any overlay is known.

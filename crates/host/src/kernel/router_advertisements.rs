@@ -1,4 +1,4 @@
-//! Devices that live on router advertisements.
+//! Devices that have routes or addresses from router advertisements.
 
 use std::collections::BTreeSet;
 

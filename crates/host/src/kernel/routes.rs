@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use nix::errno::Errno;
+use overlay_core::host_api::names::parse_bridge_name;
 use rtnetlink::LinkUnspec;
 
-use super::links::{FAMILIES, is_ours, link, name};
+use super::links::{FAMILIES, is_vtep, link, name};
 use super::netlink::{Error, Netlink};
 use super::parse;
 use crate::reconcile::MAIN_TABLE;
@@ -73,8 +74,18 @@ pub(super) fn over(all: &[FoundRoute], index: u32) -> BTreeSet<Route> {
     over.map(|found| found.route).collect()
 }
 
+/// Returns the indexes of the devices over which somebody routes. Link-local routes do not count:
+/// programs that configure every new device make them.
+pub(super) fn outputs(all: &[FoundRoute]) -> BTreeSet<u32> {
+    let made = all
+        .iter()
+        .filter(|found| !found.is_automatic && !parse::is_link_local(found.route.dst.network()));
+    made.filter_map(|found| found.index).collect()
+}
+
 /// Returns the routes into one of the ranges, or in the table of the containers, `table`, that do
-/// not lead over a device of the overlays. `vtep` is the name of the desired VTEP.
+/// not lead over a VXLAN device of the overlays. `vtep` is the name of the desired VTEP. Routes of
+/// the overlays' bridges count in the main table only.
 pub(super) async fn foreign(
     netlink: &Netlink,
     all: &[FoundRoute],
@@ -95,9 +106,11 @@ pub(super) async fn foreign(
                 if let Entry::Vacant(entry) = names.entry(index) {
                     entry.insert(device_name(netlink, index, vtep).await?);
                 }
-                match names.get(&index) {
-                    Some(Some(name)) => Some(name.clone()),
-                    _ => continue,
+                let is_main = found.route.table == MAIN_TABLE;
+                let name = names.get(&index).and_then(Option::as_ref);
+                match name.filter(|name| is_main || parse_bridge_name(name).is_none()) {
+                    Some(name) => Some(name.clone()),
+                    None => continue,
                 }
             }
         };
@@ -107,7 +120,7 @@ pub(super) async fn foreign(
     Ok(foreign)
 }
 
-/// Returns the name of a device; `None`: it is one of the overlays, or is gone.
+/// Returns the name of a device; `None`: it is a VXLAN device of the overlays, or is gone.
 async fn device_name(
     netlink: &Netlink,
     index: u32,
@@ -118,6 +131,6 @@ async fn device_name(
         return Ok(None);
     };
     let name = name(&message);
-    let is_other = |name: &&str| !is_ours(name, &message, vtep);
+    let is_other = |name: &&str| !is_vtep(name, &message, vtep);
     Ok(name.filter(is_other).map(str::to_owned))
 }

@@ -76,7 +76,9 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, defaults: &DeviceDefaults
                 if has_ipv6 && bridge.is_without_ipv6 {
                     plan.ops.push(Op::EnableIpv6(device.clone()));
                 }
-                let remaining = remove_wrong(&device, &addresses, bridge, plan);
+                let overlays = desired.overlays.values();
+                let ranges = overlays.flat_map(|overlay| &overlay.ranges).collect();
+                let remaining = remove_wrong(&device, &addresses, ranges, bridge, plan);
                 addresses.difference(&remaining).copied().collect()
             }
         };
@@ -102,11 +104,13 @@ pub(super) fn plan_docker(kernel: &Kernel, plan: &mut Plan) {
 }
 
 /// Plans the removal of addresses of subnets that the agent had before: the plugin adds no
-/// container to a bridge with such an address. A bridge with containers, which need them,
-/// keeps them. Returns the remaining addresses.
+/// container to a bridge with such an address of IPv4, and a peer can have such a subnet. `ranges`
+/// are those of the overlays. A bridge with containers, which need them, keeps them. Returns the
+/// remaining addresses.
 fn remove_wrong(
     device: &Arc<str>,
     wanted: &BTreeSet<IpNet>,
+    ranges: Vec<&IpNet>,
     bridge: &MesosBridge,
     plan: &mut Plan,
 ) -> BTreeSet<IpNet> {
@@ -115,8 +119,8 @@ fn remove_wrong(
         return remaining;
     }
     let overlaps = |net: &IpNet| {
-        let mut wanted = wanted.iter();
-        wanted.any(|other| other.contains(net) || net.contains(other))
+        let mut ours = wanted.iter().chain(ranges.iter().copied());
+        ours.any(|other| other.contains(net) || net.contains(other))
     };
     let is_wrong =
         |net: &&IpNet| !wanted.contains(*net) && (Family::V4.includes(**net) || overlaps(net));

@@ -132,8 +132,7 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
     }
     let before = device.routes.clone();
     addresses(vtep, &name, &mut device, plan);
-    let rules = kernel.rules.iter().filter(|rule| rules::may_be_ours(rule));
-    limits.former_ranges = rules.map(|rule| rule.from).collect();
+    limits.former_ranges = rules::former_ranges(kernel);
     limits.heed(vtep, &kernel.foreign_routes, &device.routes, &plan.ops);
     // As long as the peers are unknown the wanted objects are the existing ones, those that the
     // operations above remove included.

@@ -12,7 +12,7 @@ use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
 use overlay_core::util::family::Family;
 
-use super::constants::{MAIN_PRIORITY, PROTOCOL};
+use super::constants::{MAIN_PRIORITY, MAIN_TABLE, PROTOCOL};
 use super::device::WantedTunnel;
 use super::events::{Change, Clue, Event, Link, NexthopEvent, Reaction, Subject};
 use super::limits::Limits;
@@ -64,6 +64,8 @@ pub struct Surroundings {
     pub routes: BTreeSet<ForeignRoute>,
     /// Routes over the VTEP, ours included, before the reconciliation.
     pub on_vtep: BTreeSet<Route>,
+    /// Ranges of rules that this module or its predecessor made, before the reconciliation.
+    pub former_ranges: Vec<IpNet>,
 }
 
 /// Expected bridge for containers.
@@ -95,8 +97,10 @@ impl ExpectedState {
                 networks,
                 routes,
                 on_vtep,
+                former_ranges,
             } = surroundings;
             let mut limits = Limits::new(desired, vtep, draining, networks);
+            limits.former_ranges.clone_from(former_ranges);
             limits.heed(vtep, routes, on_vtep, &[]);
             Wanted::new(desired, vtep, limits, None, &mut Plan::default())
         });
@@ -212,7 +216,11 @@ impl ExpectedState {
             // The kernel reports no routes that go with a device that is set down.
             Subject::Link(link) => !link.up && self.underlay.contains_key(&link.index),
             Subject::ForeignRule => true,
-            Subject::Rule(rule) => rule.table != self.peers.limits.table,
+            Subject::Rule(rule) => {
+                let mut own = self.own.iter();
+                let is_source = own.any(|(own, _)| rule.from.contains(&IpAddr::V4(*own)));
+                is_source && rule.table != self.peers.limits.table
+            }
             _ => false,
         };
         is_underlay.then_some(Clue::Underlay)
@@ -309,6 +317,19 @@ impl ExpectedState {
         };
         self.is_vtep(index) && is_wanted == change.is_gone()
             || change.is_gone() && self.mesos_bridges.values().any(is_bridge)
+            || change.is_gone() && self.makes_room(index, net)
+    }
+
+    /// Returns whether a bridge of containers that loses this address may leave its subnet to a peer.
+    fn makes_room(&self, index: u32, net: IpNet) -> bool {
+        let key = RouteKey {
+            table: MAIN_TABLE,
+            dst: net.trunc(),
+        };
+        let mut mesos = self.mesos_bridges.values();
+        let is_bridge =
+            self.draining.contains(&index) || mesos.any(|bridge| bridge.index == Some(index));
+        is_bridge && self.peers.limits.foreign.contains(key)
     }
 
     fn rule_differs(&self, rule: &Rule, change: Change) -> bool {

@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use overlay_core::host_api::desired::Vtep;
+use overlay_core::host_api::names::parse_bridge_name;
 
 use super::constants::{MAIN_TABLE, PROTOCOL, PROTOCOL_BOOT};
 use super::observed::{ForeignRoute, Route};
@@ -130,6 +131,22 @@ pub(super) fn candidates<'a>(
 pub(super) fn are_removing(ops: &[Op], device: &str) -> bool {
     let removes = |op: &Op| matches!(op, Op::RemoveDevice(name) if &**name == device);
     ops.iter().any(removes)
+}
+
+impl ForeignRoute {
+    /// Returns a phrase that says why it is in the way, and what to do.
+    pub(super) fn stays(&self) -> String {
+        let bridge = self.device.as_deref();
+        match bridge.filter(|name| parse_bridge_name(name).is_some()) {
+            Some(bridge) => format!(
+                "bridge {bridge} of this host still has containers of subnet {}; end them",
+                self.route.dst
+            ),
+            None => format!(
+                "the route \"{self}\" is not ours, and stays; remove it, or give the overlay another range"
+            ),
+        }
+    }
 }
 
 /// Prints a route like `ip route`.

@@ -122,9 +122,7 @@ impl Limits {
             .map(|fault| format!("it {fault}"));
         fault.or_else(|| {
             let route = self.foreign.obstacle(key, via)?;
-            Some(format!(
-                "the route \"{route}\" is not ours, and stays; remove it, or give the overlay another range"
-            ))
+            Some(route.stays())
         })
     }
 

@@ -57,6 +57,7 @@ pub use op::{
     RouteKey, Scope, nexthop_id,
 };
 pub(crate) use ports::is_ours as is_our_port;
+pub(crate) use rules::former_ranges;
 pub use types::{Draining, Plan, RemovedPart};
 
 /// Returns the operations that make `observed` match `desired`.

@@ -23,8 +23,8 @@ pub struct Observed {
     /// CNI configurations that are ours or in the place of a wanted one, by overlay.
     /// `None`: the directory could not be read, so that nothing is known.
     pub cni: Option<BTreeMap<String, CniFile>>,
-    /// Overlays in the place of whose CNI configuration is something else than a file. Nobody
-    /// but its owner removes it.
+    /// Overlays in the place of whose CNI configuration is something of others: no regular file, or
+    /// a file with another network. Nobody but its owner removes it.
     pub cni_obstacles: BTreeSet<String>,
     /// Place where the checksums of packets in the tunnel are computed. `None`: the setting does
     /// not matter, there is no tunnel, or the kernel cannot tell.
@@ -91,11 +91,12 @@ pub struct Kernel {
     pub mesos_bridges: BTreeMap<String, MesosBridge>,
     /// Existing bridges of Docker that are desired.
     pub docker_bridges: BTreeMap<String, DockerBridge>,
-    /// Ends of containers' veth pairs that are attached to no bridge.
+    /// Ends of containers' veth pairs that are attached to no bridge, and over which nobody routes.
     pub loose_ports: Vec<LoosePort>,
     /// Networks of devices that are not ours.
     pub networks: HostNetworks,
-    /// Routes of others into the ranges of the overlays, and in the table of the containers.
+    /// Routes of others into the ranges of the overlays, and in the table of the containers; also
+    /// those of the overlays' bridges in the main table.
     pub foreign_routes: BTreeSet<ForeignRoute>,
 }
 
@@ -193,7 +194,7 @@ pub struct Device {
     /// Forwarding database, by hardware address and tunnel destination. (The kernel can have
     /// several destinations for an address that floods: all zeros, or multicast.)
     pub fdb: BTreeMap<(Mac, IpAddr), FdbEntry>,
-    /// Routes over it in our two tables, of any origin but the kernel.
+    /// Routes over it in the tables in which ours can be, of any origin but the kernel.
     pub routes: BTreeSet<Route>,
 }
 
@@ -284,7 +285,8 @@ impl Route {
     }
 }
 
-/// Route that is not known to be ours. Nothing replaces or removes it.
+/// Route that is not known to be ours, or that the kernel made for a bridge of ours. No operation
+/// replaces or removes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ForeignRoute {
     /// Properties.

@@ -74,6 +74,12 @@ pub(super) fn may_be_ours(rule: &Rule) -> bool {
     rule.protocol == PROTOCOL || is_unmarked && rule.table == CONTAINER_TABLE
 }
 
+/// Returns the ranges of rules that this module or its predecessor may have created.
+pub(crate) fn former_ranges(kernel: &Kernel) -> Vec<IpNet> {
+    let rules = kernel.rules.iter().filter(|rule| may_be_ours(rule));
+    rules.map(|rule| rule.from).collect()
+}
+
 /// Returns whether a bridge with the name of a former overlay's has an address that a rule is about.
 fn has_bridge(rule: &Rule, kernel: &Kernel) -> bool {
     let addresses = kernel.bridges.values().flat_map(|bridge| &bridge.addresses);

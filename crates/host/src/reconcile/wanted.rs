@@ -217,10 +217,8 @@ impl PeerObjects {
                 self.contested |= self.routes.insert(key, *via).is_some();
                 if let Some(part) = limits.foreign.inside(key) {
                     add(&|| {
-                        format!(
-                            "a part of subnet {subnet} of peer {ip} cannot be reached: the route \"{part}\" is not \
-                             ours, and stays; remove it, or give the overlay another range"
-                        )
+                        let fault = part.stays();
+                        format!("a part of subnet {subnet} of peer {ip} cannot be reached: {fault}")
                     });
                 }
             }

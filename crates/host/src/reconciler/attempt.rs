@@ -1,6 +1,7 @@
 //! Attempt of a reconciliation: reads the host, plans, applies the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use overlay_core::host_api::desired::{Backend, Checksum, Cni, Desired};
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 
 use crate::cni;
+use crate::cni::content::DefinedNetwork;
 use crate::cni::files::{Obstacle, Rival};
 use crate::failures::Failures;
 use crate::files;
@@ -20,7 +22,7 @@ use crate::progress;
 use crate::reconcile::observed::{CniFile, Kernel, Observed, Underlay};
 use crate::reconcile::{
     ChecksumOffload, Draining, ExpectedState, Op, Plan, Scope, Surroundings, feasible,
-    forwards_ipv6, nexthops_after, plan,
+    former_ranges, forwards_ipv6, nexthops_after, plan,
 };
 
 use super::verdict::{is_harmless, is_race, reason};
@@ -165,8 +167,10 @@ impl<'a> Attempt<'a> {
         self.peer_problems = plan.peer_problems;
         let is_new_device = plan.ops.iter().any(|op| matches!(op, Op::AddDevice(_)));
         let surroundings = observed.kernel.map(|kernel| {
+            let former_ranges = former_ranges(&kernel);
             let device = kernel.device.filter(|_| !is_new_device);
             Surroundings {
+                former_ranges,
                 networks: kernel.networks,
                 routes: kernel.foreign_routes,
                 on_vtep: device.map_or_else(BTreeSet::new, |device| device.routes),
@@ -202,8 +206,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Returns the devices that live on router advertisements, which the kernel ignores once it
-    /// forwards IPv6; none where that cannot be read.
+    /// Returns the devices that have addresses or routes from router advertisements, which the kernel
+    /// ignores once it forwards IPv6; none where that cannot be read.
     async fn losing_routers(&self) -> BTreeSet<String> {
         match &self.netlink {
             Some(netlink) if forwards_ipv6(self.desired) => {
@@ -232,14 +236,12 @@ impl<'a> Attempt<'a> {
                     let path = cni::files::path(&self.desired.cni, overlay);
                     let obstacle = match obstacle {
                         Obstacle::NotRegular(kind) => files::obstacle(&path, *kind),
-                        Obstacle::Network(network) => format!(
-                            "{} is not a file of this module, and has {network}; move it, or set \
-                             cni_file_prefix of the agent's configuration",
-                            path.display()
-                        ),
+                        Obstacle::Network(network) => {
+                            theirs(&path, network, network.name == *overlay)
+                        }
                     };
-                    let sentence =
-                        format!("cannot write CNI configuration {overlay}.conf: {obstacle}");
+                    let file = cni::files::name(&self.desired.cni, overlay);
+                    let sentence = format!("cannot write CNI configuration {file}: {obstacle}");
                     let problem = Problem::new(ProblemKind::Observation, "CNI", sentence);
                     self.failures.add(Scope::Overlay(overlay), problem);
                 }
@@ -442,6 +444,17 @@ impl<'a> Attempt<'a> {
             }
         }
     }
+}
+
+/// Returns a phrase about a file of others in the place of ours. Two networks of the same name are
+/// in each other's way whatever their files are called.
+fn theirs(path: &Path, network: &DefinedNetwork, has_our_name: bool) -> String {
+    let way_out = match has_our_name {
+        true => "give its network another name, and move it",
+        false => "move it, or set cni_file_prefix of the agent's configuration",
+    };
+    let path = path.display();
+    format!("{path} is not a file of this module, and has {network}; {way_out}")
 }
 
 /// Returns where the checksums of packets of the VXLAN device are computed; `None`: nobody

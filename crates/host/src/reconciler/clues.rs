@@ -18,10 +18,18 @@ impl KernelReconciler {
         let differs = |clue: Clue| match clue {
             Clue::Ports => {
                 progress::step("look for containers that are cut off");
-                let ports = with_netlink(async |netlink| observe::loose_ports(netlink).await);
                 let is_ours = |port: &LoosePort| is_our_port(desired, draining, port);
+                let are_cut_off = with_netlink(async |netlink| {
+                    let mut ports = observe::loose_ports(netlink).await?;
+                    ports.retain(is_ours);
+                    if ports.is_empty() {
+                        return Ok(false);
+                    }
+                    let routed = observe::routed_devices(netlink).await?;
+                    Ok(ports.iter().any(|port| !routed.contains(&port.index)))
+                });
                 // What cannot be read is a failure of the reconciliation.
-                ports.is_none_or(|ports| ports.iter().any(is_ours))
+                are_cut_off.unwrap_or(true)
             }
             Clue::Underlay => {
                 let found =

@@ -164,6 +164,12 @@ fn containers_that_are_cut_off_return_to_their_bridge() {
     // A container of somebody else, which is attached to nothing on purpose.
     host.connect("cali1", &foreign, "eth0");
     foreign.ip("address add 192.168.0.2/24 dev eth0");
+    // A routed one, which gives itself an address of the overlay.
+    let routed = Host::new();
+    host.connect("cali2", &routed, "eth0");
+    host.ip("route add 192.168.1.2/32 dev cali2");
+    routed.ip("address add 192.168.1.2/32 dev eth0");
+    routed.ip("address add 9.0.1.77/32 dev eth0");
     let port = port(&host, "m-dcos");
     assert!(reaches(&container, "9.0.1.1"));
     for by_hand in [
@@ -181,7 +187,10 @@ fn containers_that_are_cut_off_return_to_their_bridge() {
         let details = host.ip(&format!("-d link show {port}"));
         assert!(details.contains("hairpin on"), "{by_hand}: {details}");
     }
-    assert!(!host.ip("link show cali1").contains("master"));
+    for port in ["cali1", "cali2"] {
+        let details = host.ip(&format!("link show {port}"));
+        assert!(!details.contains("master"), "{details}");
+    }
     assert_eq!(
         host.apply_ok(&desired),
         0,
@@ -243,9 +252,8 @@ fn a_bridge_follows_its_subnets() {
     drop(one);
     eventually("the old addresses are gone", || {
         worker.apply_ok(&moved);
-        !host
-            .ip("-brief address show dev m-dcos")
-            .contains("9.0.1.1")
+        let addresses = host.ip("-brief address show dev m-dcos");
+        !addresses.contains("9.0.1.1") && !addresses.contains("fd01:b::1:")
     });
     assert!(cni(&host, "ADD", &other));
     assert!(reaches(&other, "9.0.2.1") && reaches(&other, "fd01:b::2:0:0:1"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use overlay_core::host_api::desired::{ContainerTable, Desired};
 use overlay_core::host_api::problem::Problem;
-use testkit::host::{Host, eventually, peer};
+use testkit::host::{Host, eventually, net, noticed, peer};
 
 use super::{ROUTES, ROUTES6, with_peers};
 
@@ -161,6 +161,42 @@ fn routes_of_others_may_come_and_go_later() {
             .any(|text| text.contains("9.0.3.0/24 dev eth0 proto static\" is not ours"))
     });
     assert_eq!(ours(), ["9.0.2.0/24", "9.0.4.0/24", "9.0.5.0/24"]);
+}
+
+/// Checks that a peer's subnet waits for containers that still have it, and comes when they have ended.
+#[test]
+fn a_former_subnet_of_this_host_waits_for_its_containers() {
+    if !testkit::root("a_former_subnet_of_this_host_waits") {
+        return;
+    }
+    let (host, container) = (connected(), Host::new());
+    let worker = host.worker();
+    worker.apply_ok(&with_peers(&host));
+    host.connect("veth7", &container, "eth0");
+    host.ip("link set veth7 master m-dcos");
+    let mut heir = peer(3);
+    Arc::make_mut(&mut heir.1).subnets = vec![net("9.0.1.0/25"), net("fd01:b::1:0:0:0/81")];
+    let moved = Desired {
+        vtep: host.desired(1).vtep,
+        peers: Some(Arc::new([heir].into())),
+        ..host.desired(2)
+    };
+    worker.start(&moved);
+    let report = worker.finish();
+    let texts = Problem::texts(&report.host);
+    let told = |subnet: &str| {
+        format!(
+            "cannot add route {subnet}: peer 10.0.0.3 has this subnet, but bridge m-dcos of this host still has \
+             containers of subnet {subnet}; end them"
+        )
+    };
+    assert_eq!(texts, [told("9.0.1.0/25"), told("fd01:b:0:0:1::/81")]);
+    let again = host.apply(&moved);
+    assert_eq!((again.operations, again.host), (0, report.host));
+    host.ip("link delete veth7");
+    worker.start(&moved);
+    let routes = || [host.field(ROUTES, "dst"), host.field(ROUTES6, "dst")].concat();
+    noticed("there is room", || routes().len() == 2);
 }
 
 /// Checks what `dcos-net` left: its routes have no mark.

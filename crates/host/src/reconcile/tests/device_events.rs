@@ -443,6 +443,7 @@ fn rules_and_routes_of_other_tables_need_a_look() {
     for (table, other) in [(42, 1042), (1042, 42)] {
         let agent = Desired {
             container_table: ContainerTable(table),
+            underlay_ip: Some([10, 0, 0, 1].into()),
             ..desired(&[2])
         };
         let expected =

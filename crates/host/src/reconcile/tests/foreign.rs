@@ -90,6 +90,62 @@ fn no_route_of_ours_takes_the_place_of_another_one() {
     }
 }
 
+/// The removal of a route that the predecessor made into a range of former days is no news.
+#[test]
+fn the_removal_of_a_former_route_is_expected() {
+    let former = Route {
+        dst: net("10.64.3.0/24"),
+        protocol: PROTOCOL_BOOT,
+        ..route("44.128.0.2", 0, PROTOCOL_BOOT)
+    };
+    let surroundings = Surroundings {
+        on_vtep: [former].into(),
+        former_ranges: vec![net("10.64.0.0/16")],
+        ..Surroundings::default()
+    };
+    let expected = ExpectedState::new(&desired(&[2]), Some(7), None, &[], &surroundings, None);
+    let event = gone(Subject::Route {
+        index: Some(7),
+        route: former,
+    });
+    assert_eq!(expected.reaction(&event), Reaction::Ignore);
+}
+
+/// The bridge of a former subnet has it until its last container has ended.
+#[test]
+fn a_bridge_that_has_a_peers_subnet_is_told_by_name() {
+    let on_bridge = |dst| ForeignRoute {
+        device: Some("m-dcos".into()),
+        ..foreign(dst, None, 0, KERNEL)
+    };
+    for (dst, told) in [
+        (
+            "9.0.2.0/24",
+            "cannot add route 9.0.2.0/24: peer 10.0.0.2 has this subnet, but bridge m-dcos of this host still has \
+             containers of subnet 9.0.2.0/24; end them",
+        ),
+        (
+            "9.0.2.0/25",
+            "a part of subnet 9.0.2.0/24 of peer 10.0.0.2 cannot be reached: bridge m-dcos of this host still has \
+             containers of subnet 9.0.2.0/25; end them",
+        ),
+    ] {
+        let desired = desired(&[2]);
+        let observed = beside(bare(), &[on_bridge(dst)]);
+        assert_eq!(Problem::texts(&plan(&desired, &observed).problems), [told]);
+        let mut expected = expected_beside(&[on_bridge(dst)], BTreeSet::new());
+        expected.add_mesos_bridge("m-dcos", Some(20), BTreeSet::new());
+        let mut gateway: IpNet = net(dst);
+        gateway = IpNet::new(ip("9.0.2.1"), gateway.prefix_len()).unwrap();
+        let event = gone(Subject::Address {
+            index: 20,
+            net: gateway,
+            tentative: false,
+        });
+        assert_eq!(expected.reaction(&event), Reaction::Reconcile);
+    }
+}
+
 #[test]
 fn a_peers_own_address_has_another_route_already() {
     let mut found = foreign("10.0.0.2/32", Some("192.0.2.1"), 0, STATIC);
