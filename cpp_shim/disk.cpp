@@ -67,13 +67,21 @@ static std::string sentence(const std::string& path, int error)
 
 std::string diskProblem(const std::string& path, size_t size)
 {
-  return sentence(path, tryToWrite(path, size));
+  const std::string lack = lackOfSpace(path, size);
+  if (!lack.empty()) {
+    return lack;
+  }
+  // One block: the test itself must not fill the disk.
+  const size_t block = 4096;
+  return sentence(path, tryToWrite(path, std::min(size, block)));
 }
 
 std::string lackOfSpace(const std::string& path, size_t size)
 {
   struct statvfs status;
-  if (statvfs(path.c_str(), &status) != 0) {
+  const std::string parent = path.substr(0, path.rfind('/') + 1);
+  if (statvfs(path.c_str(), &status) != 0 &&
+      (parent.empty() || statvfs(parent.c_str(), &status) != 0)) {
     return "";
   }
   if ((status.f_flag & ST_RDONLY) != 0) {

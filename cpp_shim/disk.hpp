@@ -10,7 +10,7 @@ namespace overlay {
 
 // Returns the reason why `size` bytes cannot be written to the directory `path` (or beside it
 // while it does not exist), with the way out. Empty: they can be written, or the reason has
-// nothing to do with the disk. Blocks as long as the disk does.
+// nothing to do with the disk. Writes one block at most. Blocks as long as the disk does.
 //
 // Mesos does not answer a write that the replica could not do, and LevelDB tells nobody why.
 std::string diskProblem(const std::string& path, size_t size);

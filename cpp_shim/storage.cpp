@@ -24,6 +24,10 @@ namespace overlay {
 // large cluster. A reader of the log has to apply at most this many.
 static const size_t DIFFERENCES = 16;
 
+// The first and the longest interval at which opening the log is tried again, in milliseconds.
+static const int64_t FIRST_RETRY = 5000;
+static const int64_t LAST_RETRY = 30000;
+
 void Storage::open(const mo_open_log& settings)
 {
   const int quorum = static_cast<int>(settings.quorum);
@@ -54,11 +58,7 @@ void Storage::open(const mo_open_log& settings)
     };
   }
 
-  const std::string problem = tryOpen();
-  if (!problem.empty()) {
-    log(MO_ERROR, "overlay-master: " + problem);
-    keepOpening(5000);
-  }
+  openLog();
   watchDisk();
 }
 
@@ -85,22 +85,9 @@ void Storage::diskLooked(const std::string& lack)
   if (!lack.empty() && log_) {
     log(MO_WARNING,
         "overlay-master: " + lack + ". This replica of the log is closed until it can be written");
-    variable_.reset();
     close();
   }
   watchDisk();
-}
-
-void Storage::keepOpening(int64_t ms)
-{
-  const UPID owner = owner_;
-  process::Clock::timer(Milliseconds(ms), [this, owner, ms]() {
-    process::dispatch(owner, [this, ms]() {
-      if (!closing_ && !tryOpen().empty()) {
-        keepOpening(std::min(2 * ms, static_cast<int64_t>(30000)));
-      }
-    });
-  });
 }
 
 // Gives the replica that is made next an id that no other replica ever has.
@@ -124,33 +111,89 @@ static void reserveReplicaId()
   }
 }
 
-std::string Storage::tryOpen()
+// Returns the reason why the log cannot be opened; empty if there is none. Blocks as long as the
+// disk does, and some seconds for the resolver.
+static std::string openProblem(const std::string& path, const std::string& servers, size_t space)
 {
-  if (log_) {
-    return "";
-  }
-  if (!open_) {
-    return "the log was not opened";
-  }
-  const std::string names = unresolvedInTime(servers_);
+  const std::string names = unresolvedInTime(servers);
   if (!names.empty()) {
-    return "The replicated log in " + path_ + " is not opened: " + names;
+    return "The replicated log in " + path + " is not opened: " + names;
   }
-  const std::string disk = diskProblem(path_, space());
+  const std::string disk = diskProblem(path, space);
   if (!disk.empty()) {
-    return "The replicated log in " + path_ + " is not opened: " + disk;
+    return "The replicated log in " + path + " is not opened: " + disk;
   }
-  const std::string problem = replicaProblem(path_);
+  const std::string problem = replicaProblem(path);
   if (problem.empty()) {
-    reserveReplicaId();
-    log_.reset(open_());
     return "";
   }
-  return "The replicated log in " + path_ + " cannot be opened, and is left as it is: " +
+  return "The replicated log in " + path + " cannot be opened, and is left as it is: " +
     problem + ". If another process has it open, stop that process. If it is damaged, "
     "replace the directory with a good copy; if other masters have replicas, move the "
     "directory away, and the replica is restored from theirs; else `mesos-overlay salvage` "
     "makes a copy of what can be read";
+}
+
+void Storage::openLog()
+{
+  // While it is being closed there is nothing to do: close() ends here.
+  if (log_ || opening_ || closing_) {
+    return;
+  }
+  opening_ = true;
+  const UPID owner = owner_;
+  const std::string path = path_;
+  const std::string servers = servers_;
+  const size_t size = space();
+  const bool started = runInThread([this, owner, path, servers, size]() {
+    const std::string problem = openProblem(path, servers, size);
+    process::dispatch(owner, [this, problem]() { examined(problem); });
+  });
+  if (!started) {
+    process::dispatch(owner, [this, path]() {
+      examined("The replicated log in " + path + " is not opened: there is no thread for it");
+    });
+  }
+}
+
+void Storage::examined(const std::string& problem)
+{
+  opening_ = false;
+  if (problem.empty()) {
+    reserveReplicaId();
+    log_.reset(open_());
+    retry_ = FIRST_RETRY;
+  } else {
+    if (!examined_) {
+      log(MO_ERROR, "overlay-master: " + problem);
+    }
+    openLater();
+  }
+  examined_ = true;
+  if (!operation_.waits) {
+    return;
+  }
+  if (problem.empty()) {
+    read();
+  } else {
+    end(operation_.number, MO_FAILED, problem);
+  }
+}
+
+void Storage::openLater()
+{
+  if (retries_) {
+    return;
+  }
+  retries_ = true;
+  const UPID owner = owner_;
+  process::Clock::timer(Milliseconds(retry_), [this, owner]() {
+    process::dispatch(owner, [this]() {
+      retries_ = false;
+      openLog();
+    });
+  });
+  retry_ = std::min(2 * retry_, LAST_RETRY);
 }
 
 size_t Storage::space() const
@@ -166,6 +209,10 @@ size_t Storage::leastSpace() const
 
 void Storage::close()
 {
+  // It must follow from a read of this log.
+  variable_.reset();
+  closed_++;
+  operation_.waits = operation_.done == &fetched_;
   // In this order: each uses the one before.
   struct Parts
   {
@@ -181,14 +228,10 @@ void Storage::close()
     delete parts;
     process::dispatch(owner, [this]() {
       closing_ = false;
-      if (operation_.done == &fetched_) {
-        read();
-        return;
+      if (!operation_.waits) {
+        end(operation_.number, MO_FAILED, "the log was opened anew meanwhile");
       }
-      end(operation_.number, MO_FAILED, "the log was opened anew meanwhile");
-      if (!tryOpen().empty()) {
-        keepOpening(5000);
-      }
+      openLog();
     });
   };
   // Mesos waits there until all operations of the log have ended.
@@ -199,7 +242,7 @@ void Storage::close()
 
 void Storage::begin(uint64_t id, const ResultCallback& done)
 {
-  operation_ = Operation{operation_.number + 1, id, &done};
+  operation_ = Operation{operation_.number + 1, id, &done, false};
   watch(operation_.number, 2000);
 }
 
@@ -215,6 +258,7 @@ void Storage::end(uint64_t number, mo_outcome outcome, const std::string& detail
   }
   const Operation operation = operation_;
   operation_.done = nullptr;
+  operation_.waits = false;
   (*operation.done)(operation.id, outcome, detail);
 }
 
@@ -269,10 +313,9 @@ void Storage::fetch(uint64_t id, const std::string& name, bool reopen)
 {
   begin(id, fetched_);
   name_ = name;
-  variable_.reset();
   if (reopen && log_) {
     close();
-  } else if (!closing_) {
+  } else {
     read();
   }
 }
@@ -282,23 +325,33 @@ void Storage::read()
   // A LogStorage reads the log once and answers from memory until one of its writes
   // fails: it does not notice writes of another master. If it fails to start, all its
   // later operations fail, too. So each fetch makes a new one.
+  variable_.reset();
   state_.reset();
   logStorage_.reset();
-  std::string problem = tryOpen();
-  if (problem.empty()) {
-    problem = lackOfSpace(path_, leastSpace());
+  if (!open_) {
+    failLater("the log was not opened");
+    return;
   }
-  if (!problem.empty()) {
-    failLater(problem);
+  operation_.waits = !log_;
+  if (!log_) {
+    openLog();
+    return;
+  }
+  const std::string lack = lackOfSpace(path_, leastSpace());
+  if (!lack.empty()) {
+    failLater(lack);
     return;
   }
   logStorage_.reset(new LogStorage(log_.get(), lastWriteFailed_ ? 0 : DIFFERENCES));
   lastWriteFailed_ = false;
   state_.reset(new State(logStorage_.get()));
   const uint64_t number = operation_.number;
+  const uint64_t closed = closed_;
   dispatchOnAny(
-      state_->fetch(name_), owner_, [this, number](const Future<Variable>& f) {
-        fetched(number, f);
+      state_->fetch(name_), owner_, [this, number, closed](const Future<Variable>& f) {
+        if (closed == closed_) {
+          fetched(number, f);
+        }
       });
 }
 
@@ -320,7 +373,7 @@ void Storage::fetched(uint64_t number, const Future<Variable>& future)
 void Storage::store(uint64_t id, const std::string& value)
 {
   begin(id, stored_);
-  if (!variable_) {
+  if (!variable_ || !state_) {
     failLater("the log was opened anew, and not read since");
     return;
   }
@@ -332,10 +385,15 @@ void Storage::store(uint64_t id, const std::string& value)
     return;
   }
   const uint64_t number = operation_.number;
+  const uint64_t closed = closed_;
   dispatchOnAny(
       state_->store(variable_->mutate(value)),
       owner_,
-      [this, number](const Future<Option<Variable>>& f) { stored(number, f); });
+      [this, number, closed](const Future<Option<Variable>>& f) {
+        if (closed == closed_) {
+          stored(number, f);
+        }
+      });
 }
 
 void Storage::stored(uint64_t number, const Future<Option<Variable>>& future)

@@ -25,7 +25,8 @@ public:
     : owner_(owner), fetched_(fetched), stored_(stored) {}
 
   // Opens this host's replica, which then serves the other replicas for the life of
-  // the process. If it cannot be opened, it tries again every 30 s, and so does each fetch.
+  // the process. If it cannot be opened, it tries again at least every 30 s, and so does each
+  // fetch.
   void open(const mo_open_log& settings);
 
   // Carry out MO_EFFECT_FETCH and MO_EFFECT_STORE; the callback gets the same `id`. With
@@ -36,15 +37,19 @@ public:
 private:
   typedef mesos::state::Variable Variable;
 
-  // Opens the log unless it is open. Returns the problem; empty if there is none.
-  std::string tryOpen();
+  // Begins to open the log unless it is open; what may block runs in a thread. Ends in
+  // examined().
+  void openLog();
+  // Opens the log if it has no problem, else has it tried again later. Continues with a fetch
+  // that waits for it.
+  void examined(const std::string& problem);
+  // Tries to open the log again after an interval, which grows.
+  void openLater();
 
-  // Tries to open the log until it is open, after `ms` milliseconds and at growing intervals.
-  void keepOpening(int64_t ms);
-
-  // Closes the log, and continues with the operation once it is closed.
+  // Closes the log, which must be open. Once it is closed, a write that was under way has failed,
+  // and the log is opened anew; a fetch continues then.
   void close();
-  // Begins the read of the current operation.
+  // Begins the read of the current operation once the log is open.
   void read();
 
   // Begins an operation, whose result goes to `done`.
@@ -78,7 +83,7 @@ private:
   const ResultCallback fetched_;
   const ResultCallback stored_;
 
-  // Opens the log; not called before replicaProblem() has found nothing.
+  // Opens the log; not called before its files were examined and had no problem.
   std::function<mesos::log::Log*()> open_;
   std::string path_;
   std::string servers_;
@@ -89,7 +94,7 @@ private:
   std::unique_ptr<mesos::state::State> state_;
 
   // The version that was fetched or stored last, without its value: the next store
-  // must follow it.
+  // must follow it. NULL while `state_` is.
   std::unique_ptr<Variable> variable_;
 
   // The last write failed. If a difference could not be applied, the next write
@@ -98,6 +103,16 @@ private:
 
   // The log is being closed.
   bool closing_ = false;
+  // Number of times that the log was closed; results of a log that was closed are ignored.
+  uint64_t closed_ = 0;
+
+  // A thread examines whether the log can be opened.
+  bool opening_ = false;
+  // That has ended at least once.
+  bool examined_ = false;
+  // A timer runs to open the log again; the interval of the next one, in milliseconds.
+  bool retries_ = false;
+  int64_t retry_ = 5000;
 
   // Size of the largest value so far, in bytes.
   size_t largest_ = 0;
@@ -108,8 +123,9 @@ private:
     uint64_t number;
     uint64_t id;
     const ResultCallback* done; // NULL: it has ended
+    bool waits;                 // a fetch, which begins once the log is open
   };
-  Operation operation_ = {0, 0, nullptr};
+  Operation operation_ = {0, 0, nullptr, false};
 
   // Name of the variable of the latest fetch.
   std::string name_;

@@ -339,9 +339,10 @@ typedef struct mo_fetch {
   uint64_t id;
   mo_bytes name; /* of the variable: `network-state` */
 
-  /* Since version 1.4. 1: a write failed, or was not answered in time. Close the replica
-   * and open it anew before anything is read or written: its files may end with a part of
-   * a record, and what is written behind that is lost at the next start. */
+  /* Since version 1.4. 1: a read or a write failed, has no answer in time or belongs to an
+   * earlier term, or the module recovered from a panic. Close the replica and open it anew
+   * before anything is read or written: its files may end with a part of a record, and what
+   * is written behind that is lost at the next start. */
   uint8_t reopen;
 } mo_fetch;
 

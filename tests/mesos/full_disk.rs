@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 use testbed::cluster::Cluster;
 use testbed::http::Reply;
@@ -51,6 +53,20 @@ impl Disk {
     fn fill(&self) {
         let mut file = File::create(self.filler()).unwrap();
         while file.write_all(&[b'x'; 4096]).is_ok() {}
+    }
+
+    /// Writes until there is less space than a log needs, but some.
+    fn fill_almost(&self) {
+        let mut file = File::create(self.filler()).unwrap();
+        while self.space() > 200_000 {
+            file.write_all(&[b'x'; 4096]).unwrap();
+        }
+    }
+
+    /// Returns the number of bytes that are free.
+    fn space(&self) -> u64 {
+        let status = statvfs(&self.path).unwrap();
+        u64::from(status.blocks_free()) * u64::from(status.fragment_size())
     }
 
     fn free(&self) {
@@ -150,6 +166,29 @@ fn what_is_acknowledged_after_a_full_disk_stays() {
     let after = wait_state(&mut cluster, "the overlays", |state| all_ok(state, 1));
     assert_eq!(names(&after), names(&before));
     assert!(names(&after).contains(&"o205".to_owned()));
+}
+
+/// Checks that the disk is examined without being filled: Mesos ends if its registry cannot be
+/// written.
+#[test]
+fn an_examined_disk_keeps_its_space() {
+    let test = "an_examined_disk_keeps_its_space";
+    let Some((mut cluster, disk)) = on_a_small_disk(test) else {
+        return;
+    };
+    disk.fill_almost();
+    let line = "This replica of the log is closed until it can be written";
+    cluster.master.wait_log(line, LIMIT).unwrap();
+    // Longer than two tries to open the log.
+    let until = Instant::now() + Duration::from_secs(12);
+    let mut least = u64::MAX;
+    while Instant::now() < until {
+        least = least.min(disk.space());
+    }
+    assert!(least > 100_000, "{least} bytes were left");
+    disk.free();
+    wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+    cluster.check().unwrap();
 }
 
 /// Waits for a leader, and adds an overlay there.
@@ -257,15 +296,8 @@ fn a_torn_log_is_salvaged() {
     };
     let mut cluster = crate::common::start(&setup);
     let before = wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
-    cluster.master.kill().unwrap();
     let log = cluster.master.dir().join("log");
     let (replica, copy) = (log.join("overlay_replicated_log"), log.join("salvaged"));
-    tear(&replica);
-    cluster.master.start().unwrap();
-    let line = cluster.master.wait_log("corruption", LIMIT).unwrap();
-    assert!(line.contains("mesos-overlay salvage"), "{line}");
-    cluster.master.kill().unwrap();
-
     let salvage = |from: &Path| {
         let mut command = Command::new(paths::program("mesos-overlay").unwrap());
         command
@@ -275,6 +307,19 @@ fn a_torn_log_is_salvaged() {
             .output()
             .unwrap()
     };
+    let output = salvage(&replica);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("stop the Mesos master"), "{error}");
+    assert!(!copy.exists());
+
+    cluster.master.kill().unwrap();
+    tear(&replica);
+    cluster.master.start().unwrap();
+    let line = cluster.master.wait_log("corruption", LIMIT).unwrap();
+    assert!(line.contains("mesos-overlay salvage"), "{line}");
+    cluster.master.kill().unwrap();
+
     let output = salvage(&replica);
     let (out, error) = (
         String::from_utf8(output.stdout).unwrap(),

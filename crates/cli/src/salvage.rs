@@ -3,11 +3,18 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
 mod journal;
+#[cfg(test)]
+mod tests;
 
 use journal::Journal;
 
@@ -19,7 +26,7 @@ use journal::Journal;
 /// It has everything that was written before, and nothing of what was written later.
 ///
 /// Use this only if there is neither another master with a replica nor a backup. Stop the Mesos
-/// master first. The original is not changed.
+/// master first: a replica that a process has open is refused. The original is not changed.
 ///
 /// Exit status:
 ///   0  the copy was made
@@ -61,7 +68,9 @@ struct File {
 
 /// Makes the copy. Returns what was done, a line for each file that was shortened.
 fn salvage(replica: &Path, copy: &Path) -> Result<Vec<String>, String> {
+    let lock = lock(replica)?;
     let mut files = read_all(replica)?;
+    drop(lock);
     let mut lines = cut(&mut files);
     if lines.is_empty() {
         return Err(format!(
@@ -73,6 +82,35 @@ fn salvage(replica: &Path, copy: &Path) -> Result<Vec<String>, String> {
     write_all(replica, copy, &files)?;
     lines.push(format!("made the copy {}", copy.display()));
     Ok(lines)
+}
+
+/// Takes LevelDB's own lock of the replica, so that no other process opens it until the file is
+/// closed. `None`: no process can have it open for writing.
+fn lock(replica: &Path) -> Result<Option<fs::File>, String> {
+    let path = replica.join("LOCK");
+    let failed = |error: std::io::Error| format!("{}: cannot be locked: {error}", path.display());
+    let file = match fs::OpenOptions::new().write(true).open(&path) {
+        Ok(file) => file,
+        // LevelDB makes the file before it does anything else.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(Some(file)),
+        Err(Errno::EACCES | Errno::EAGAIN) => Err(format!(
+            "another process has the replica {} open; stop the Mesos master",
+            replica.display()
+        )),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 /// Shortens the first journal that is damaged, and empties the later ones. Returns a line for each.
@@ -130,22 +168,41 @@ fn read_all(replica: &Path) -> Result<Vec<File>, String> {
     ))
 }
 
-/// Writes the files, which belong to the owner of the original.
+/// Writes the files to a new directory, which is removed if that fails.
 fn write_all(replica: &Path, copy: &Path, files: &[File]) -> Result<(), String> {
-    let failed = |path: &Path, error: std::io::Error| {
-        format!("{}: cannot be written: {error}", path.display())
-    };
-    let owner = fs::metadata(replica).map_err(|error| failed(replica, error))?;
-    let own = |path: &Path| {
-        chown(path, Some(owner.uid()), Some(owner.gid())).map_err(|error| failed(path, error))
-    };
-    fs::create_dir(copy).map_err(|error| failed(copy, error))?;
-    fs::set_permissions(copy, owner.permissions()).map_err(|error| failed(copy, error))?;
-    own(copy)?;
+    fs::create_dir(copy).map_err(|error| unwritten(copy, &error))?;
+    fill(replica, copy, files).map_err(|sentence| match fs::remove_dir_all(copy) {
+        Ok(()) => sentence,
+        Err(error) => format!(
+            "{sentence}; remove the incomplete copy {} ({error})",
+            copy.display()
+        ),
+    })
+}
+
+/// Writes the files, which belong to the owner of the original, to the disk.
+fn fill(replica: &Path, copy: &Path, files: &[File]) -> Result<(), String> {
+    let owner = fs::metadata(replica).map_err(|error| unwritten(replica, &error))?;
+    let own = |path: &Path| chown(path, Some(owner.uid()), Some(owner.gid()));
+    fs::set_permissions(copy, owner.permissions())
+        .and_then(|()| own(copy))
+        .map_err(|error| unwritten(copy, &error))?;
     for file in files {
         let path = copy.join(&file.name);
-        fs::write(&path, &file.content).map_err(|error| failed(&path, error))?;
-        own(&path)?;
+        let write = || {
+            let mut written = fs::File::create_new(&path)?;
+            written.write_all(&file.content)?;
+            own(&path)?;
+            written.sync_all()
+        };
+        write().map_err(|error| unwritten(&path, &error))?;
     }
-    Ok(())
+    // The names of the files, too.
+    fs::File::open(copy)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| unwritten(copy, &error))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: cannot be written: {error}", path.display())
 }
