@@ -24,6 +24,10 @@ use serde_json::Value;
 /// Timeout after which a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Time in which an executor has noticed a change by an event or a quick check, on a busy machine,
+/// too. It is shorter than the interval of full comparisons, 30 seconds, which find everything.
+pub const NOTICE: Duration = Duration::from_secs(20);
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// An executor in a host's namespace, with blocking methods. It keeps reconciling the host.
@@ -364,8 +368,17 @@ pub fn peer(n: u32) -> (Ipv4Addr, Arc<Peer>) {
 }
 
 /// Polls until a condition holds; panics after [`PATIENCE`].
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually(what: &str, is_so: impl FnMut() -> bool) {
+    poll_for(PATIENCE, what, is_so);
+}
+
+/// Polls until a condition holds; panics after [`NOTICE`].
+pub fn noticed(what: &str, is_so: impl FnMut() -> bool) {
+    poll_for(NOTICE, what, is_so);
+}
+
+fn poll_for(patience: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !is_so() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(10));

@@ -4,7 +4,7 @@
 //! kernel ignores filters that it does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use netlink_packet_route::address::AddressMessage;
@@ -262,6 +262,28 @@ async fn fdb(netlink: &Netlink, index: u32) -> Result<BTreeMap<(Mac, IpAddr), Fd
              }| Some(((mac?, ip?), FdbEntry { permanent, plain })),
         )
         .collect())
+}
+
+/// Returns the hosts to which a VXLAN device of this name sends packets by permanent FDB entries;
+/// none if there is no such device.
+///
+/// # Errors
+/// The kernel refuses or does not answer.
+pub(super) async fn destinations(
+    netlink: &Netlink,
+    name: &str,
+) -> Result<BTreeSet<Ipv4Addr>, Error> {
+    let message = link(netlink, link_named(name)).await?;
+    let is_vxlan = |message: &LinkMessage| matches!(parse::kind(message), DeviceKind::Vxlan { .. });
+    let Some(message) = message.filter(is_vxlan) else {
+        return Ok(BTreeSet::new());
+    };
+    let fdb = fdb(netlink, message.header.index).await?.into_iter();
+    let hosts = fdb.filter_map(|((_, destination), entry)| match destination {
+        IpAddr::V4(ip) if entry.permanent && !ip.is_unspecified() => Some(ip),
+        _ => None,
+    });
+    Ok(hosts.collect())
 }
 
 /// Returns all nexthop objects: an id that somebody else uses cannot be ours.

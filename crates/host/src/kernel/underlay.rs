@@ -12,12 +12,13 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
-use overlay_core::host_api::desired::Desired;
+use overlay_core::host_api::desired::{Backend, Desired};
 use rtnetlink::LinkUnspec;
 
 use super::bridges::ports_of;
 use super::links::{link, name};
 use super::netlink::{Error, Netlink};
+use super::observe::destinations;
 use super::parse;
 use super::raw::{Attributes, Socket, attributes, find};
 use super::request::family;
@@ -46,8 +47,8 @@ const PATH_HEADER: usize = 8;
 /// Address that no host has (RFC 5737): only a default route leads to it.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// Finds the network that carries the tunnels: the paths to the peers, or else the device with
-/// the agent's address. That address can be on a device that leads nowhere; then the default
+/// Finds the network that carries the tunnels: the paths to the peers (as long as they are unknown,
+/// to those that the kernel has), or else the device with the agent's address. That address can be on a device that leads nowhere; then the default
 /// route counts.
 ///
 /// # Errors
@@ -61,7 +62,7 @@ pub(crate) async fn underlay(
         None => None,
     };
     let source = desired.underlay_ip.filter(|_| own.is_some());
-    let peers: Vec<Ipv4Addr> = other_hosts(desired).collect();
+    let peers = other_hosts(netlink, desired).await?;
     if let Some(underlay) = of_paths(netlink, desired, source, &peers).await? {
         return Ok(Some(underlay));
     }
@@ -106,12 +107,21 @@ pub(crate) async fn has_paths_to(
     Ok(underlay.map_or(paths.is_empty(), are_known))
 }
 
-/// Returns the addresses of the other agents.
-fn other_hosts(desired: &Desired) -> impl Iterator<Item = Ipv4Addr> {
-    let own = desired.vtep.as_ref().map(|vtep| vtep.mac);
-    let peers = desired.peers.iter().flat_map(|peers| peers.iter());
-    let others = peers.filter(move |(_, peer)| Some(peer.vtep_mac) != own);
-    others.map(|(ip, _)| *ip)
+/// Returns the addresses of the other agents. As long as the master has not sent them, they are
+/// those that the VXLAN device has.
+async fn other_hosts(netlink: &Netlink, desired: &Desired) -> Result<Vec<Ipv4Addr>, Error> {
+    let vtep = desired.vtep.as_ref();
+    if let Some(peers) = &desired.peers {
+        let own = vtep.map(|vtep| vtep.mac);
+        let others = peers.iter();
+        let others = others.filter(|(_, peer)| Some(peer.vtep_mac) != own);
+        return Ok(others.map(|(ip, _)| *ip).collect());
+    }
+    let Some(vtep) = vtep.filter(|_| desired.backend == Backend::Internal) else {
+        return Ok(Vec::new());
+    };
+    let all = destinations(netlink, &vtep.name).await?.into_iter();
+    Ok(all.filter(|ip| Some(*ip) != desired.underlay_ip).collect())
 }
 
 /// Returns the underlay that consists of the paths to these hosts; `None`: there are none.

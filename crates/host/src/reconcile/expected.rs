@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use overlay_core::host_api::desired::{Backend, CONTAINER_TABLE, Desired, Mac, VXLAN_PORT, Vtep};
+use overlay_core::host_api::desired::{Backend, Desired, Mac, VXLAN_PORT, Vtep};
 use overlay_core::host_api::names::vtep_name;
 use overlay_core::util::family::Family;
 
@@ -202,7 +202,7 @@ impl ExpectedState {
             }
             Subject::Route { index, route } => {
                 let is_ours = index.is_some_and(|index| self.is_vtep(index));
-                !is_ours && route.table != CONTAINER_TABLE && self.leads_to_peers(route.dst)
+                !is_ours && route.table != self.peers.limits.table && self.leads_to_peers(route.dst)
             }
             Subject::AutomaticRoute { dst } => self.leads_to_peers(*dst),
             // Of other addresses that lead to peers there are events of routes.
@@ -212,6 +212,7 @@ impl ExpectedState {
             // The kernel reports no routes that go with a device that is set down.
             Subject::Link(link) => !link.up && self.underlay.contains_key(&link.index),
             Subject::ForeignRule => true,
+            Subject::Rule(rule) => rule.table != self.peers.limits.table,
             _ => false,
         };
         is_underlay.then_some(Clue::Underlay)
@@ -223,7 +224,7 @@ impl ExpectedState {
             return false;
         }
         let key = |ip: IpAddr| RouteKey {
-            table: CONTAINER_TABLE,
+            table: self.peers.limits.table,
             dst: ip.into(),
         };
         let inside = key(dst.network())..=key(dst.broadcast());

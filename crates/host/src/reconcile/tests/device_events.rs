@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use overlay_core::host_api::desired::ContainerTable;
 use overlay_core::host_api::usage::Containerizer;
 
 use super::super::tests::*;
@@ -433,6 +434,48 @@ fn ports_that_leave_and_ways_to_peers_need_a_look() {
         assert_eq!(expected.clue(&event), clue, "{event:?}");
         let least = clue.map_or(Ignore, |_| QuickCheck);
         assert!(expected.reaction(&event) >= least, "{event:?}");
+    }
+}
+
+/// Routes in the configured table are no ways to peers, nor do rules for it lead to them.
+#[test]
+fn rules_and_routes_of_other_tables_need_a_look() {
+    for (table, other) in [(42, 1042), (1042, 42)] {
+        let agent = Desired {
+            container_table: ContainerTable(table),
+            ..desired(&[2])
+        };
+        let expected =
+            ExpectedState::new(&agent, Some(INDEX), None, &[], &Default::default(), None);
+        let rule = |table| {
+            let rule = Rule {
+                from: net("10.0.0.1/32"),
+                priority: 100,
+                table,
+                protocol: 3,
+            };
+            Event {
+                subject: Subject::Rule(rule),
+                change: Change::Present,
+            }
+        };
+        let route = |table| {
+            let change = |route: &mut Route| {
+                route.table = table;
+                route.protocol = 4;
+            };
+            let mut event = changed_route("10.0.0.2/32", "10.0.0.254", change);
+            if let Subject::Route { index, .. } = &mut event.subject {
+                *index = Some(2);
+            }
+            event
+        };
+        for event in [rule(table), route(table)] {
+            assert_eq!(expected.clue(&event), None, "{event:?}");
+        }
+        for event in [rule(other), rule(77), route(other), route(254)] {
+            assert_eq!(expected.clue(&event), Some(Clue::Underlay), "{event:?}");
+        }
     }
 }
 
