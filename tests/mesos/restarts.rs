@@ -62,7 +62,7 @@ fn agents_keep_their_subnets_when_the_log_is_lost() {
     cluster.master.start().unwrap();
     let after = wait_state(&mut cluster, "three agents", |state| all_ok(state, 3));
     assert_eq!(subnets(&after), before);
-    let line = "The log had no record of agent";
+    let line = "The log had no record that agent";
     cluster.master.wait_log(line, LIMIT).unwrap();
 }
 

@@ -11,6 +11,7 @@ use crate::proto::AgentOverlayInfo;
 use crate::proto::agent_overlay_info::State;
 use crate::proto::agent_overlay_info::state::Status;
 use crate::proto::internal::PeerSubnet;
+use crate::protocol::limits::MAX_HELD_OVERLAYS;
 use crate::protocol::reports::MAX_NETWORKS;
 use crate::util::family::Family;
 use crate::{HostReport, Time};
@@ -23,10 +24,6 @@ impl DesiredState for Assignment {
         valid.map(|overlay| (overlay.name(), overlay)).collect()
     }
 }
-
-/// Largest number of overlays of which an agent tells its master what it holds: a registration has
-/// 64 KiB at most.
-const MAX_HELD: usize = 500;
 
 /// Addresses and subnets that an agent holds, as it tells its master.
 #[derive(Debug, Default)]
@@ -99,7 +96,7 @@ impl HostSync {
         Held {
             vtep_ip: address(Family::V4),
             vtep_ip6: address(Family::V6),
-            subnets: subnets.take(MAX_HELD).collect(),
+            subnets: subnets.take(MAX_HELD_OVERLAYS).collect(),
         }
     }
 

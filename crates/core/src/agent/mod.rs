@@ -172,10 +172,11 @@ impl Agent {
         let master = leader.master;
         let held = self.session.set_master(&master);
         self.count_dropped(&held);
-        self.out
-            .log(Level::Info, format!("Registering with {master}"));
-        if let Some(fault) = self.address_fault() {
-            self.out.log(Level::Error, fault);
+        match self.address_fault() {
+            Some(fault) => self.out.log(Level::Error, fault),
+            None => self
+                .out
+                .log(Level::Info, format!("Registering with {master}")),
         }
         self.link(master, Connection::Restored);
         if leader.is_first {

@@ -224,7 +224,9 @@ impl Draft {
             FieldMistake::Wrong { key, what, remedy } => object.wrong(key, &what, &remedy),
         });
         for (keys, range) in [(&V4, &mut values.v4), (&V6, &mut values.v6)] {
-            if let Ok(Some(found)) = *range
+            // So the overlay of a file can be turned off as it is.
+            if values.enabled != Ok(false)
+                && let Ok(Some(found)) = *range
                 && let Err(reported) = check_use(object, keys, found)
             {
                 *range = Err(reported);

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::hosts::taken_ranges;
 use super::ledger::Ledger;
+use super::trust::Trust;
 use super::{Leadership, Master};
 use crate::util::special_purpose;
 use crate::util::special_purpose::SpecialRange;
@@ -52,11 +53,15 @@ fn taken(ip: Ipv4Addr, me: IpAddr, ledger: &Ledger) -> Option<String> {
 
 /// Returns the reason, as a phrase, why an agent cannot have an address of loopback: there is an
 /// agent that does not. Each of them would send into its own host what is for the other one.
+/// Provisional agents do not count: anybody can make one up.
 fn beside_other_hosts(ip: Ipv4Addr, ledger: &Ledger) -> Option<String> {
     let range = special_purpose::of_address(ip.into()).filter(|_| ip.is_loopback())?;
-    let other = ledger.agents().find(|other| !other.is_loopback())?;
+    let exists = |other: &Ipv4Addr| ledger.trust(*other) != Some(Trust::Provisional);
+    let mut others = ledger.agents().filter(|other| !other.is_loopback());
+    let other = others.find(exists)?;
     Some(format!(
-        "its address lies in {range}, and agent {other} is on another host{}",
+        "its address lies in {range}, and agent {other} is on another host{}; if agent {other} is gone for good, \
+         delete it with /overlay-master/agents/delete",
         range.remedy(ip.into())
     ))
 }
@@ -71,19 +76,16 @@ impl Master {
     }
 
     /// Returns why a serving master cannot serve an agent at this address. An agent that has an
-    /// allocation is served, unless its address is one of loopback beside agents on other hosts.
+    /// allocation is served.
     pub(super) fn why_taken(&self, ip: Ipv4Addr) -> Option<String> {
         let super::Phase::Serving(leadership) = &self.phase else {
             return None;
         };
         let ledger = leadership.ledger();
-        if let Some(reason) = beside_other_hosts(ip, ledger) {
-            return Some(reason);
-        }
         if ledger.allocation(ip).is_some() {
             return None;
         }
-        taken(ip, self.me.address.ip(), ledger)
+        beside_other_hosts(ip, ledger).or_else(|| taken(ip, self.me.address.ip(), ledger))
     }
 
     /// Warns if this master has an address of loopback, and an agent on another host registers.

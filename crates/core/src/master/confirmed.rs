@@ -58,6 +58,8 @@ struct ConfirmedAgent {
     seen: Time,
     /// True if the connection to it broke since.
     is_gone: bool,
+    /// True if its latest registration says that it holds an address or a subnet.
+    holds: bool,
 }
 
 /// The way in which the sender of a message is authenticated.
@@ -182,7 +184,9 @@ impl ConfirmedAgents {
         })
     }
 
-    /// Examines a registration, and begins the session of a process that has confirmed.
+    /// Examines a registration, and begins the session of a process that has confirmed. `holds`: it
+    /// says that its agent holds an address or a subnet. Of two agents at one address, the one that
+    /// does is served: the other one may have been the first to find a new leader.
     ///
     /// # Errors
     /// Why the message is not believed. The text continues a sentence about the message.
@@ -192,6 +196,7 @@ impl ConfirmedAgents {
         ip: Ipv4Addr,
         received: &Received<'_>,
         nonce: Option<&[u8]>,
+        holds: bool,
     ) -> Result<Examined, String> {
         let Some(nonce) = nonce else {
             self.authenticate(received, None, None)?;
@@ -211,10 +216,10 @@ impl ConfirmedAgents {
         let (Some(token), Some(issue)) = (token, issue) else {
             return Ok(unconfirmed);
         };
-        let first = self
-            .agents
-            .get(&ip)
-            .filter(|first| first.pid != *received.from && first.is_there(now));
+        let first = self.agents.get(&ip).filter(|first| {
+            let is_other = first.pid != *received.from && first.is_there(now);
+            is_other && (first.holds || !holds)
+        });
         let first = first.map(|first| first.pid.clone());
         let processes = match first {
             None => &mut self.agents,
@@ -225,6 +230,7 @@ impl ConfirmedAgents {
                 agent.check_sequence(received, key.is_some())?;
                 agent.check_key(key.as_deref())?;
                 agent.see(now);
+                agent.holds = holds;
             }
             // A later token was issued to a later process or session.
             Some(agent) if agent.issue > issue => return Ok(unconfirmed),
@@ -244,11 +250,13 @@ impl ConfirmedAgents {
                         received: ReplayWindow::default(),
                         seen: now,
                         is_gone: false,
+                        holds,
                     },
                 };
                 agent.check_sequence(received, key.is_some())?;
                 agent.check_key(key.as_deref())?;
                 agent.see(now);
+                agent.holds = holds;
                 match first {
                     None => self.agents.insert(ip, agent),
                     Some(_) => self.others.insert(ip, agent),

@@ -12,8 +12,14 @@ use super::confirmed::SenderProof;
 use super::pending::Registration;
 use crate::allocation::allocator::{Allocation, DualStackNet};
 use crate::config::Network;
-use crate::protocol::limits::MAX_OVERLAYS;
+use crate::proto::internal::RegisterAgentMessage;
+use crate::protocol::limits::MAX_HELD_OVERLAYS;
 use crate::util::family::Family;
+
+/// Returns whether a registration says that its agent holds an address or a subnet.
+pub fn claims_anything(message: &RegisterAgentMessage) -> bool {
+    message.vtep_ip.is_some() || message.vtep_ip6.is_some() || !message.holds.is_empty()
+}
 
 /// Returns what an agent says that it holds, as far as it can be an allocation of this network.
 pub fn held(registration: &Registration, network: &Network) -> Allocation {
@@ -30,7 +36,7 @@ pub fn held(registration: &Registration, network: &Network) -> Allocation {
         let address = range.and_then(|range| IpNet::new(ip, range.prefix_len()).ok());
         put(&mut held.vtep, address);
     }
-    for claim in message.holds.iter().take(MAX_OVERLAYS) {
+    for claim in message.holds.iter().take(MAX_HELD_OVERLAYS) {
         if network.overlay(&claim.overlay).is_none() {
             continue;
         }

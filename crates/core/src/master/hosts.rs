@@ -119,8 +119,8 @@ impl Hosts<'_> {
             return Ok(());
         };
         Err(Refusal::conflict(format!(
-            "Overlay {} cannot be like that: its range {net} {what}, which its containers and these hosts would not \
-             reach; give a range without hosts, or add \"force\": true to the body.",
+            "Overlay {} cannot be like that: its range {net} {what}; containers and these hosts would not reach each \
+             other; give a range without hosts, or add \"force\": true to the body.",
             config.name
         )))
     }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::address::agent_address;
 use super::challenges::{Admission, Unconfirmed};
 use super::confirmed::{Examined, Received, SILENCE, SenderProof, second_agent};
+use super::held::claims_anything;
 use super::pending::Registration;
 use super::{Master, Phase, admission};
 use crate::config::authentication::Confirmation;
@@ -182,9 +183,10 @@ impl Master {
         };
         let now = self.out.now();
         let nonce = message.nonce.as_deref();
+        let holds = claims_anything(&message);
         match self
             .confirmed
-            .examine_registration(now, ip, &received, nonce)
+            .examine_registration(now, ip, &received, nonce, holds)
         {
             Err(reason) => self.drop_forged::<RegisterAgentMessage>(&from, &reason),
             Ok(Examined::Unconfirmed(registration)) => self.admit(ip, from, registration),
@@ -245,12 +247,7 @@ impl Master {
         proof: SenderProof,
     ) {
         self.note_sender(ip, &from, &proof);
-        self.register(Registration {
-            ip,
-            from,
-            message,
-            proof,
-        });
+        self.register(Registration::new(ip, from, message, proof));
     }
 
     // Challenges.

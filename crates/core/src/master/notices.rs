@@ -43,8 +43,8 @@ pub fn not_given_back(ledger: &Ledger, ip: Ipv4Addr, held: &Allocation) -> Optio
         .collect();
     (!exchanges.is_empty()).then(|| {
         format!(
-            "The replicated log is new or was lost: the master has no record of what this agent held, and could not \
-             give all of it back. It has {}. Restart its containers.",
+            "The master has no record of what this agent held (the agent was deleted, or the replicated log is new or \
+             was lost), and could not give all of it back. It has {}. Restart its containers.",
             exchanges.join("; ")
         )
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::confirmed::SenderProof;
 use super::counters::Outbox;
+use super::held::claims_anything;
 use crate::proto::internal::RegisterAgentMessage;
 use crate::{Time, Upid};
 
@@ -30,12 +31,31 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// Creates a registration with what is heeded of a message. The rest could take tens of
+    /// kilobytes for each address that somebody makes up.
+    pub fn new(
+        ip: Ipv4Addr,
+        from: Upid,
+        mut message: RegisterAgentMessage,
+        proof: SenderProof,
+    ) -> Registration {
+        (message.nonce, message.session) = (None, None);
+        if proof == SenderProof::None {
+            (message.vtep_ip, message.vtep_ip6) = (None, None);
+            message.holds = Vec::new();
+        }
+        Registration {
+            ip,
+            from,
+            message,
+            proof,
+        }
+    }
+
     /// Returns whether the agent says that it holds an address or a subnet, and can be believed to
     /// be at its address.
     pub fn claims_anything(&self) -> bool {
-        let message = &self.message;
-        let claims = message.vtep_ip.is_some() || message.vtep_ip6.is_some();
-        self.proof != SenderProof::None && (claims || !message.holds.is_empty())
+        self.proof != SenderProof::None && claims_anything(&self.message)
     }
 }
 
@@ -125,15 +145,8 @@ mod tests {
     fn add(pending: &mut PendingRegistrations, out: &mut Outbox, number: usize, port: u16) {
         let ip = Ipv4Addr::from(number as u32);
         let from = Upid::new("overlay-agent", (ip, port).into());
-        pending.add(
-            out,
-            Registration {
-                ip,
-                from,
-                message: RegisterAgentMessage::default(),
-                proof: SenderProof::None,
-            },
-        );
+        let message = RegisterAgentMessage::default();
+        pending.add(out, Registration::new(ip, from, message, SenderProof::None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Recovering {
     unanswered: u32,
     /// Time of the next read; `None`: a read is under way.
     fetch_at: Option<Time>,
-    /// Beginning of the latest read.
+    /// Beginning of the first of the unanswered reads.
     fetched_at: Time,
     /// Time from which an unanswered read counts as hanging.
     overdue_at: Time,

@@ -19,6 +19,10 @@ pub const MAX_AGENTS: usize = 100_000;
 /// bridges and several routes and rules on every host.
 pub const MAX_OVERLAYS: usize = 1_000;
 
+/// Largest number of overlays of which an agent tells its master what it holds, so that a
+/// registration is within its limit of bytes.
+pub const MAX_HELD_OVERLAYS: usize = 500;
+
 /// Largest list of peers, in bytes, before it is packed. A peer takes about 50 bytes, and 40 for
 /// its subnet in each overlay.
 pub const MAX_PEERS_BYTES: usize = 64 << 20;
@@ -50,10 +54,10 @@ const REPORT: Limits = Limits {
     inner_elements: 0,
 };
 
-/// Limits of a registration, with a subnet of each overlay that the agent holds.
+/// Limits of a registration, with the subnets that the agent holds.
 const REGISTRATION: Limits = Limits {
     bytes: 64 << 10,
-    elements: MAX_OVERLAYS,
+    elements: MAX_HELD_OVERLAYS,
     inner_elements: 0,
 };
 

@@ -10,17 +10,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use overlay_core::master::Master;
 use overlay_core::proto::agent_overlay_info;
 use overlay_core::proto::internal::{
-    AgentRegisteredMessage, Peer, PeerSubnet, RegisterAgentMessage, UpdateAgentOverlaysMessage,
-    UpdatePeersMessage,
+    AgentRegisteredMessage, Peer, PeerSubnet, RegisterAgentMessage, Session,
+    UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
 use overlay_core::proto::{
     AgentInfo, AgentOverlayInfo, BackendInfo, BridgeInfo, OverlayInfo, State, VxLanInfo,
 };
-use overlay_core::protocol::limits::{self, MAX_OVERLAYS};
+use overlay_core::protocol::limits::{self, MAX_HELD_OVERLAYS, MAX_OVERLAYS};
+use overlay_core::protocol::messages::Named;
 use overlay_core::protocol::peer_list_codec::{PEERS, pack, unpack};
 use overlay_core::protocol::reports::bound_report;
+use overlay_core::{Input, Machine, Time};
 use prost::Message;
 use prost::encoding::message::encode_repeated;
 
@@ -152,6 +155,46 @@ fn plain_messages_are_counted_before_they_are_decoded() {
     });
     let message = refused.unwrap_err().to_string();
     assert_eq!(message, "it has more than 1000000 elements");
+}
+
+/// Registrations that anybody can make up wait until the log is read, one for each address.
+#[test]
+fn a_registration_that_waits_takes_little() {
+    const COUNT: u32 = 2_000;
+    let config = r#"{"network": {"vtep_subnet": "44.128.0.0/20", "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#;
+    let config = overlay_core::config::master::parse("master.json", config);
+    let me = "overlay-master@10.255.0.1:5050".parse().unwrap();
+    let mut master = Master::new(config.unwrap().config, me, 1);
+    let long = "x".repeat(15_000);
+    let forged = RegisterAgentMessage {
+        vtep_ip: Some(long.clone()),
+        vtep_ip6: Some(long.clone()),
+        holds: vec![PeerSubnet::default(); MAX_HELD_OVERLAYS],
+        session: Some(Session {
+            secret: Some(long.into()),
+            ..Session::default()
+        }),
+        ..RegisterAgentMessage::default()
+    };
+    let body = bytes::Bytes::from(forged.encode_to_vec());
+    assert!(body.len() > 46_000, "{}", body.len());
+    measure("2,000 registrations of 47 KB that wait", 4 * MIB, || {
+        for number in 0..COUNT {
+            let input = Input::Message {
+                from: format!(
+                    "overlay-agent@{}:5051",
+                    Ipv4Addr::from(0x0a00_0000 + number + 1)
+                )
+                .parse()
+                .unwrap(),
+                name: RegisterAgentMessage::NAME.to_owned(),
+                body: body.clone(),
+            };
+            master.handle(Time::default(), input);
+            while master.poll_effect().is_some() {}
+        }
+    });
 }
 
 fn overlay(number: usize, error: String) -> AgentOverlayInfo {

@@ -162,6 +162,9 @@ fn a_request_for_a_useless_overlay_is_refused() {
         let error = parse_definition("body", &text, None).unwrap_err();
         assert_eq!(error.mistakes().len(), 1, "{error}");
         assert!(error.to_string().contains(says), "{error}");
+        // An overlay that a file has can be turned off.
+        let off = format!(r#"{{"name": "a", {fields}, "enabled": false}}"#);
+        assert!(parse_definition("body", &off, None).is_ok(), "{fields}");
         // What a log has stays.
         let info = proto::OverlayInfo {
             name: "a".into(),

@@ -25,6 +25,8 @@ struct Fixture {
     nonce: Nonce,
     token: Option<Token>,
     keys: Option<Keys>,
+    /// The agent says that it holds something.
+    holds: bool,
 }
 
 impl Fixture {
@@ -41,6 +43,7 @@ impl Fixture {
             nonce: nonce(1),
             token: None,
             keys,
+            holds: false,
         }
     }
 
@@ -79,7 +82,8 @@ impl Fixture {
         };
         let ip = agent_address(&self.agent).unwrap();
         let nonce = Some(self.nonce.as_bytes());
-        self.agents.examine_registration(now, ip, &received, nonce)
+        self.agents
+            .examine_registration(now, ip, &received, nonce, self.holds)
     }
 
     fn report(&mut self, now: Time, sequence: u64) -> Result<SenderProof, String> {
@@ -187,4 +191,33 @@ fn the_mode_decides_about_messages_without_a_key() {
         fixture.issue(at(0));
         assert_eq!(is_confirmed(fixture.register(at(1), 1)), is_taken);
     }
+}
+
+#[test]
+fn of_two_agents_at_one_address_the_one_that_holds_something_is_served() {
+    let ports = ["overlay-agent@10.0.0.2:5051", "overlay-agent@10.0.0.2:5052"];
+    let mut fixture = off();
+    let mut register = |seconds: u64, port: usize, holds: bool| {
+        (fixture.agent, fixture.holds) = (ports[port].parse().unwrap(), holds);
+        fixture.issue(at(seconds));
+        match fixture.register(at(seconds), seconds).unwrap() {
+            Examined::Confirmed(_) => true,
+            Examined::Second(first) => {
+                assert_eq!(first, ports[1 - port].parse().unwrap());
+                false
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    // The second one finds the new leader first.
+    assert!(register(1, 1, false));
+    assert!(register(2, 0, true));
+    // It holds something, too, by the answer of that leader.
+    assert!(!register(3, 1, true));
+    assert!(register(4, 0, true));
+    // Where both hold nothing or something, the first one is served.
+    assert!(register(5, 0, false));
+    assert!(!register(6, 1, false));
+    assert!(register(7, 0, true));
+    assert!(!register(8, 1, true));
 }

@@ -1,4 +1,5 @@
-//! Agents that hold addresses and subnets of which the log has no record: it was lost, or is new.
+//! Agents that hold addresses and subnets of which the log has no record: it was lost, or is new, or
+//! the agent was deleted.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -96,8 +97,7 @@ impl Leadership {
         };
         let kept = held.without(&held.without(now));
         if !kept.is_empty() {
-            let line =
-                format!("The log had no record of agent {ip}, which holds {kept}: it keeps that");
+            let line = format!("The log had no record that agent {ip} holds {kept}: it keeps that");
             parts.out.log(Level::Info, line);
         }
         if let Some(notice) = notices::not_given_back(&self.ledger, ip, held) {
