@@ -17,7 +17,7 @@ pub struct Delta {
     /// The changed agents; `None` for those that have no allocation any more.
     agents: BTreeMap<Ipv4Addr, Option<Arc<EncodedAgent>>>,
     /// The networks, if they changed.
-    networks: Option<Arc<Networks>>,
+    pub(super) networks: Option<Arc<Networks>>,
 }
 
 impl Delta {
