@@ -266,6 +266,7 @@ fn registered_agents(sessions: &Sessions, answers: &PendingAnswers) -> Registere
         let agent = RegisteredAgent {
             requested: session.requested,
             trust: session.trust(),
+            is_unproven: session.is_unproven,
             is_connected: session.is_connected,
             accepts_list: session.supports_push() || waits,
         };

@@ -56,6 +56,8 @@ pub struct RegisteredAgent {
     pub accepts_list: bool,
     /// Trust in the agent if it has no allocation yet.
     pub trust: Trust,
+    /// Nothing shows that the agent itself has registered.
+    pub is_unproven: bool,
 }
 
 /// The allocations of all agents, with the networks in force.

@@ -283,7 +283,9 @@ impl Draft {
             .map(|record| record.allocation.clone())
             .unwrap_or_default();
         let mut exhausted = Vec::new();
-        if registered.is_some() {
+        // Somebody else may have registered in the name of an agent that has confirmed before.
+        let is_confirmed = record.is_some_and(|record| record.trust == Trust::Confirmed);
+        if registered.is_some_and(|agent| !(agent.is_unproven && is_confirmed)) {
             exhausted = self
                 .allocator
                 .allocate_missing(network, requested, &mut allocation)

@@ -116,6 +116,7 @@ impl World {
             self.ledger.take_reclaimed(ip);
         }
         let agent = RegisteredAgent {
+            is_unproven: false,
             requested: request,
             is_connected: true,
             accepts_list: true,
