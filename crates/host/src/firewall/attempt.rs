@@ -1,15 +1,17 @@
 //! Attempt to make the firewall match the desired state: observe, plan, apply.
 
+use std::collections::BTreeSet;
+
 use overlay_core::host_api::desired::Firewall as Choice;
 use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Obstacle, Plan, family_scope};
+use super::op::{NatBackend, Observed, Obstacle, Op, Plan, family_scope};
 use super::plan::plan;
-use super::sets;
 use super::tools::{self, Tools};
+use super::{conntrack, filter, sets};
 use crate::progress;
 use crate::reconcile::Scope;
 
@@ -21,6 +23,12 @@ pub(super) struct Attempt<'a> {
     pub faults: Vec<Fault>,
     /// Number of operations that changed the firewall.
     pub done: usize,
+    /// Families in which the table `filter` is as desired.
+    pub filtered: BTreeSet<Family>,
+    /// Families whose host was closed by this module before this attempt.
+    pub was_closed: BTreeSet<Family>,
+    /// Families in which masquerading is not known to be as desired.
+    pub nat_faults: BTreeSet<Family>,
     /// Other firewalls that drop packets of the overlays. Another attempt does not help.
     pub obstacles: Vec<Fault>,
 }
@@ -44,6 +52,9 @@ impl<'a> Attempt<'a> {
             tools,
             faults: Vec::new(),
             done: 0,
+            filtered: BTreeSet::new(),
+            was_closed: BTreeSet::new(),
+            nat_faults: Family::BOTH.into(),
             obstacles: Vec::new(),
         }
     }
@@ -65,7 +76,12 @@ impl<'a> Attempt<'a> {
             // An incomplete observation must not be compared.
             return Plan::default();
         }
+        let closed = observed.rules.iter();
+        let closed = closed.filter(|(_, rules)| filter::is_closed(rules));
+        self.was_closed = closed.map(|(family, _)| *family).collect();
         let plan = plan(self.desired, backend, &observed);
+        self.filtered = observed.rules.keys().copied().collect();
+        self.nat_faults = plan.problems.iter().map(|problem| problem.family).collect();
         for problem in &plan.problems {
             let scope = family_scope(problem.family);
             let object = problem
@@ -136,6 +152,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn apply(&mut self, plan: &Plan) {
         for ops in plan.ops.chunk_by(tools::same_transaction) {
             if progress::is_abandoned() {
+                self.filtered.clear();
                 return;
             }
             ops.iter().for_each(|op| log::debug!("{op}"));
@@ -144,6 +161,7 @@ impl<'a> Attempt<'a> {
                 self.done += ops.len();
             }
             if let (Err(reason), Some(first)) = (result, ops.first()) {
+                self.note_failure(ops);
                 let more = match ops.len() - 1 {
                     0 => String::new(),
                     more => format!(" (and {more} more in the same transaction)"),
@@ -156,6 +174,25 @@ impl<'a> Attempt<'a> {
                         format!("cannot {first}{more}: {reason}"),
                     ),
                 });
+            }
+        }
+    }
+
+    /// Notes which parts of the firewall are not as desired since operations failed.
+    fn note_failure(&mut self, ops: &[Op]) {
+        for op in ops {
+            if let Op::Rule { family, table, .. } = op
+                && *table == filter::TABLE
+            {
+                self.filtered.remove(family);
+            }
+            if conntrack::concerns_nat(op) {
+                match op {
+                    Op::Rule { family, .. } | Op::WriteSet { family, .. } => {
+                        self.nat_faults.insert(*family);
+                    }
+                    _ => self.nat_faults.extend(Family::BOTH),
+                }
             }
         }
     }

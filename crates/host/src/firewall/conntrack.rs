@@ -35,13 +35,17 @@ const NESTED: u16 = 1 << 15;
 /// Bit of the status: the source address is translated.
 const SOURCE_TRANSLATED: u32 = 1 << 4;
 
-/// Returns the change that operations make; `None`: they do not concern masquerading.
-pub(super) fn change(ops: &[Op], desired: &FirewallDesired, observed: &Observed) -> Option<Change> {
-    let concerns_nat = |op: &Op| match op {
+/// Tells if an operation changes which packets are masqueraded.
+pub(super) fn concerns_nat(op: &Op) -> bool {
+    match op {
         Op::Rule { table, .. } => *table == nat::TABLE,
         Op::WriteSet { .. } | Op::WriteTable(_) | Op::DeleteTable => true,
         Op::DestroySet(_) => false,
-    };
+    }
+}
+
+/// Returns the change that operations make; `None`: they do not concern masquerading.
+pub(super) fn change(ops: &[Op], desired: &FirewallDesired, observed: &Observed) -> Option<Change> {
     let mut before: Vec<Masquerading> = Family::BOTH
         .into_iter()
         .map(|family| in_iptables(family, observed))

@@ -21,6 +21,8 @@ pub(super) struct FirewallDesired {
     /// addresses of. Traffic between them keeps its source address; traffic from them
     /// to anywhere else is masqueraded.
     pub ranges: BTreeSet<IpNet>,
+    /// Families in which the overlays have subnets on this host, so that it has to forward them.
+    pub families: BTreeSet<Family>,
     /// Overlay bridges and the VTEP device. Traffic is forwarded between all of them.
     pub devices: BTreeSet<String>,
     /// Bridges of the Mesos containerizer, a subset of `devices`. Docker itself accepts
@@ -44,6 +46,7 @@ impl FirewallDesired {
                 .flat_map(|overlay| &overlay.subnets)
                 .any(|subnet| family.includes(*subnet))
             {
+                desired.families.insert(family);
                 let ranges = overlays().flat_map(|overlay| &overlay.ranges);
                 // Nothing is outside of a range of all addresses.
                 let ranges =

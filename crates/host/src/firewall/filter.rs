@@ -8,7 +8,7 @@
 //! MESOS-OVERLAY-TO      -o <overlay device> -j ACCEPT
 //! MESOS-OVERLAY-OUT     -i <Mesos bridge> -o <uplink> -j ACCEPT
 //!                       -o <Mesos bridge>, replies and mapped ports -j ACCEPT
-//! MESOS-OVERLAY-OTHERS  neither -i nor -o <overlay device> -j DROP
+//! MESOS-OVERLAY-OTHERS  neither -i nor -o <name of an overlay device> -j DROP
 //! ```
 //!
 //! The jump to the first chain comes as late as possible: in DOCKER-USER behind the
@@ -49,7 +49,10 @@ const RETURN: &str = "-j RETURN";
 const BETWEEN: &str = "MESOS-OVERLAY";
 const TO: &str = "MESOS-OVERLAY-TO";
 const OUTSIDE: &str = "MESOS-OVERLAY-OUT";
-const OTHERS: &str = "MESOS-OVERLAY-OTHERS";
+pub(super) const OTHERS: &str = "MESOS-OVERLAY-OTHERS";
+/// Patterns of the names of overlay devices. The last chain lets through what these match, so that
+/// it does not cut off overlays that another release of this module creates later.
+const DEVICES: [&str; 3] = ["d-+", "m-+", "vtep+"];
 /// Chains of this module that FORWARD and DOCKER-USER can jump to.
 const OWN_JUMPS: [&str; 3] = [BETWEEN, OUTSIDE, OTHERS];
 
@@ -74,11 +77,15 @@ pub(super) fn plan(
         .then(|| position_outside(table, desired, uplinks))
         .flatten();
     // The chain is the mark of a host whose forwarding this module turned on.
-    let is_closed = desired.closed.contains(&family) || rules.chain(TABLE, OTHERS).is_some();
-    let others = (is_needed && is_closed).then_some(JumpPosition {
+    let stays_closed = desired.closed.contains(&family) || is_closed(rules);
+    // Forwarding is turned on for every overlay, whatever devices and ranges it has.
+    let others = (desired.families.contains(&family) && stays_closed).then_some(JumpPosition {
         chain: FORWARD,
         place: Place::Last,
     });
+    if others.is_some() && !is_closed(rules) {
+        plan.closes.insert(family);
+    }
     let mut chains: Vec<OwnChain> = Vec::new();
     if between.is_some() {
         chains.extend(chains_between(desired));
@@ -133,11 +140,22 @@ fn chain_outside(desired: &FirewallDesired, uplinks: &BTreeSet<String>) -> OwnCh
     }
 }
 
+/// Tells if a host has the chain that keeps it closed.
+pub(super) fn is_closed(rules: &Ruleset) -> bool {
+    rules.chain(TABLE, OTHERS).is_some()
+}
+
 /// Returns the chain that drops what this host did not forward before this module turned
 /// forwarding on, and leaves the packets of the overlays to the rules behind it.
 fn chain_others(desired: &FirewallDesired) -> OwnChain {
+    let is_named = |name: &&str| {
+        let mut patterns = DEVICES.iter();
+        !patterns.any(|pattern| name.starts_with(pattern.trim_end_matches('+')))
+    };
+    let others = desired.devices.iter().map(String::as_str).filter(is_named);
+    let devices: Vec<&str> = DEVICES.into_iter().chain(others).collect();
     let own = |option: &'static str| {
-        let devices = desired.devices.iter();
+        let devices = devices.iter();
         devices.map(move |name| format!("{option} {name} -j RETURN"))
     };
     let mut rules: Vec<String> = own("-i").chain(own("-o")).collect();

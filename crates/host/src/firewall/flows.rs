@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use overlay_core::util::family::Family;
 
 /// Rules of masquerading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,39 @@ impl Masquerading {
 }
 
 impl Change {
+    /// Adds a later change to this one.
+    pub(super) fn extend(&mut self, later: Change) {
+        for rules in later.before {
+            if !self.before.contains(&rules) {
+                self.before.push(rules);
+            }
+        }
+        self.after = later.after;
+    }
+
+    /// Adds the change of another family to this one.
+    pub(super) fn join(&mut self, other: Change) {
+        self.before.extend(other.before);
+        self.after.sources.extend(other.after.sources);
+        self.after.exempt.extend(other.after.exempt);
+    }
+
+    /// Returns the part of one family.
+    pub(super) fn of(&self, family: Family) -> Change {
+        let nets = |nets: &BTreeSet<IpNet>| {
+            let nets = nets.iter().filter(|net| family.includes(**net));
+            nets.copied().collect()
+        };
+        let part = |rules: &Masquerading| Masquerading {
+            sources: nets(&rules.sources),
+            exempt: nets(&rules.exempt),
+        };
+        Change {
+            before: self.before.iter().map(part).collect(),
+            after: part(&self.after),
+        }
+    }
+
     /// Tells if a flow began under other rules than those in force. `local` has the addresses of
     /// this host: packets to them are not masqueraded.
     pub(super) fn makes_stale(&self, flow: &Flow, local: &BTreeSet<IpAddr>) -> bool {
@@ -157,5 +191,26 @@ mod tests {
             };
             assert_eq!(change.makes_stale(&flow, &local), expected, "{why}");
         }
+    }
+
+    /// A family whose rules could not be written waits with its flows, the other one does not.
+    #[test]
+    fn changes_are_kept_by_family() {
+        let all = Change {
+            before: vec![masquerading(&["9.0.0.0/8", "fd01::/64"])],
+            after: masquerading(&["8.0.0.0/8", "fd02::/64"]),
+        };
+        let [mut v4, v6] = Family::BOTH.map(|family| all.of(family));
+        assert_eq!(v4.before, [masquerading(&["9.0.0.0/8"])]);
+        assert_eq!(v6.after, masquerading(&["fd02::/64"]));
+        let later = Change {
+            before: vec![masquerading(&["7.0.0.0/8"]), v4.before[0].clone()],
+            after: masquerading(&["6.0.0.0/8"]),
+        };
+        v4.extend(later.clone());
+        assert_eq!((v4.before.len(), &v4.after), (2, &later.after));
+        v4.join(v6);
+        assert_eq!(v4.after, masquerading(&["6.0.0.0/8", "fd02::/64"]));
+        assert_eq!(v4.before.len(), 3);
     }
 }

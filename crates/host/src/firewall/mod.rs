@@ -27,7 +27,7 @@ use crate::progress;
 use attempt::{Attempt, Fault};
 use desired::FirewallDesired;
 use netfilter::Netfilter;
-use op::{IpSet, Op};
+use op::{IpSet, Op, Plan};
 use tools::Tools;
 
 mod attempt;
@@ -71,6 +71,27 @@ pub(super) struct Firewall {
     obstacles: Vec<Fault>,
     /// Families whose forwarding this module turned on.
     closed: BTreeSet<Family>,
+    /// Families that the host forwarded before this module did; `None`: not known yet.
+    open: Option<BTreeSet<Family>>,
+    /// Changes of masquerading whose old flows are tracked still, by family.
+    changes: BTreeMap<Family, flows::Change>,
+}
+
+/// Forwarding of the host at the start of a reconciliation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Forwarding {
+    /// Families that are forwarded.
+    pub on: BTreeSet<Family>,
+    /// Families that are not, and will be.
+    pub opened: BTreeSet<Family>,
+}
+
+/// Outcome of a reconciliation of the firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub operations: usize,
+    /// Families in which the chain that keeps the host closed could not be written.
+    pub unfiltered: BTreeSet<Family>,
 }
 
 /// A state of the firewall that is known to be as desired.
@@ -92,19 +113,19 @@ struct Fingerprint {
 }
 
 impl Firewall {
-    /// Makes the firewall match `desired` as far as possible. `opened` are the families whose
-    /// forwarding is off and will be turned on. Returns the number of operations.
+    /// Makes the firewall match `desired` as far as possible.
     pub(super) fn reconcile(
         &mut self,
         desired: &Desired,
-        opened: &BTreeSet<Family>,
+        forwarding: &Forwarding,
         failures: &mut Failures<'_>,
-    ) -> usize {
+    ) -> Outcome {
         if desired.firewall == Choice::None {
-            return 0;
+            return Outcome::default();
         }
         let choice = desired.firewall;
-        self.closed.extend(opened);
+        self.close(forwarding);
+        let mut unfiltered = BTreeSet::new();
         let desired = self.desired(desired);
         let mut operations = 0;
         for number in 1..=ATTEMPTS {
@@ -120,9 +141,14 @@ impl Firewall {
             attempt.apply(&plan);
             self.obstacles = std::mem::take(&mut attempt.obstacles);
             let (faults, done) = (attempt.faults, attempt.done);
-            if let Some(nat) = plan.nat.as_ref().filter(|_| faults.is_empty()) {
-                forget_flows(nat);
+            self.forget_flows(&plan, &attempt.nat_faults);
+            for family in plan.closes.intersection(&attempt.filtered) {
+                log::warn!("{}", closing(*family));
             }
+            let has_tool = |family: &&Family| tools.has_rules(**family);
+            unfiltered = desired.closed.iter().filter(has_tool).copied().collect();
+            unfiltered.retain(|family| !attempt.filtered.contains(family));
+            self.closed.extend(&attempt.was_closed);
             if !plan.ops.is_empty() {
                 log::info!(
                     "configured the firewall: {done} operations in {:.0?}, {} failed",
@@ -141,14 +167,48 @@ impl Firewall {
             }
         }
         report(self.obstacles.clone(), failures);
-        operations
+        Outcome {
+            operations,
+            unfiltered,
+        }
+    }
+
+    /// Has the host stay closed in the families whose forwarding is turned on, unless it forwarded
+    /// them before this module did: then somebody else turned it off meanwhile.
+    fn close(&mut self, forwarding: &Forwarding) {
+        let open = self.open.get_or_insert_with(|| forwarding.on.clone());
+        self.closed.extend(forwarding.opened.difference(open));
+    }
+
+    /// Deletes the tracked connections that began under other rules of masquerading, in the families
+    /// whose rules are as desired now. Those of the others are deleted as soon as their rules are.
+    fn forget_flows(&mut self, plan: &Plan, faults: &BTreeSet<Family>) {
+        let mut due: Option<flows::Change> = None;
+        for family in Family::BOTH {
+            if let Some(change) = plan.nat.as_ref().map(|change| change.of(family)) {
+                self.changes.entry(family).or_default().extend(change);
+            }
+            if !faults.contains(&family)
+                && let Some(change) = self.changes.remove(&family)
+            {
+                due.get_or_insert_default().join(change);
+            }
+        }
+        if let Some(change) = due {
+            forget_flows(&change);
+        }
     }
 
     /// Returns the desired content of the firewall.
     fn desired(&self, desired: &Desired) -> FirewallDesired {
+        let desired = FirewallDesired::from_host(desired);
         FirewallDesired {
-            closed: self.closed.clone(),
-            ..FirewallDesired::from_host(desired)
+            closed: self
+                .closed
+                .intersection(&desired.families)
+                .copied()
+                .collect(),
+            ..desired
         }
     }
 
@@ -156,11 +216,11 @@ impl Firewall {
     pub(super) fn preview(
         &mut self,
         desired: &Desired,
-        opened: &BTreeSet<Family>,
+        forwarding: &Forwarding,
         failures: &mut Failures<'_>,
     ) -> Vec<Operation> {
         let (choice, tools) = (desired.firewall, self.tools(Instant::now()));
-        self.closed.extend(opened);
+        self.close(forwarding);
         let desired = self.desired(desired);
         let mut attempt = Attempt::new(&desired, choice, &tools);
         let plan = attempt.plan();
@@ -191,7 +251,11 @@ impl Firewall {
         let tools = self.tools(start);
         let mut attempt = Attempt::new(&desired, choice, &tools);
         let plan = attempt.plan();
-        let is_in_sync = attempt.faults.is_empty() && plan.ops.is_empty();
+        // What is new is found by the next reconciliation only if it compares.
+        let is_in_sync = attempt.faults.is_empty()
+            && plan.ops.is_empty()
+            && attempt.obstacles == self.obstacles
+            && self.changes.is_empty();
         self.record_in_sync(fingerprint.filter(|_| is_in_sync), start, &tools);
         self.has_new(&plan.ops) || attempt.obstacles != self.obstacles
     }
@@ -255,6 +319,26 @@ fn forget_flows(nat: &flows::Change) {
              they keep their source addresses until they pause for some minutes"
         ),
     }
+}
+
+/// Returns the sentence about a host that is closed from now on.
+fn closing(family: Family) -> String {
+    format!(
+        "this host did not forward {} packets; packets that are not of the overlays stay closed (chain {}, \
+         docs/firewall.md)",
+        family.pick("IPv4", "IPv6"),
+        filter::OTHERS
+    )
+}
+
+/// Returns the reason for which forwarding of a family is not turned on.
+pub(super) fn unfiltered(family: Family) -> String {
+    format!(
+        "other packets would be forwarded, too, because {} did not write the chain {} that drops them; the other \
+         errors of this host say why (docs/firewall.md)",
+        family.pick("iptables", "ip6tables"),
+        filter::OTHERS
+    )
 }
 
 fn report(faults: Vec<Fault>, failures: &mut Failures<'_>) {

@@ -96,6 +96,8 @@ pub(super) struct Plan {
     pub problems: Vec<Problem>,
     /// Other firewalls that drop packets of the overlays, whatever the operations do.
     pub obstacles: Vec<Obstacle>,
+    /// Families in which the operations add the chain that keeps the host closed.
+    pub closes: BTreeSet<Family>,
     /// Change of masquerading that the operations make; `None`: they make none.
     pub nat: Option<flows::Change>,
 }

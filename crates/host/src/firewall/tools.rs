@@ -110,6 +110,11 @@ impl Tools {
         family.pick(v4, v6).as_ref()
     }
 
+    /// Tells if iptables or ip6tables is installed.
+    pub(super) fn has_rules(&self, family: Family) -> bool {
+        self.xtables(family).is_some()
+    }
+
     /// Reads the rules of iptables or ip6tables; `None` if it is not installed.
     pub(super) fn rules(&self, family: Family) -> Option<Result<Ruleset, String>> {
         let text = self.xtables(family)?.save.run(&[], "");

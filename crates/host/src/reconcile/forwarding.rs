@@ -13,7 +13,7 @@ use super::types::Plan;
 /// Plans forwarding of the host. (With another backend, that backend turns it on, or the CNI
 /// plugin for a bridge that is a gateway.)
 pub(super) fn plan(desired: &Desired, observed: &Observed, plan: &mut Plan) {
-    if !desired.overlays.is_empty() && observed.forwarding.v4 != Some(true) {
+    if has_subnets(desired, Family::V4) && observed.forwarding.v4 != Some(true) {
         plan.ops.push(Op::EnableForwarding(Family::V4));
     }
     if !forwards_ipv6(desired) {
@@ -59,10 +59,9 @@ pub(crate) fn devices(desired: &Desired) -> BTreeSet<(&str, Family)> {
         return devices;
     }
     if let Some(vtep) = &desired.vtep {
-        devices.insert((vtep.name.as_str(), Family::V4));
-        if forwards_ipv6(desired) {
-            devices.insert((vtep.name.as_str(), Family::V6));
-        }
+        let families = Family::BOTH.into_iter();
+        let families = families.filter(|family| has_subnets(desired, *family));
+        devices.extend(families.map(|family| (vtep.name.as_str(), family)));
     }
     let bridges = desired.mesos_bridges().into_iter();
     for (name, bridge) in bridges.chain(desired.docker_bridges()) {
@@ -84,7 +83,12 @@ pub(super) fn is_new(ops: &[Op], device: &str) -> bool {
 
 /// Returns whether containers have IPv6, so that the host has to forward it.
 pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
+    desired.backend == Backend::Internal && has_subnets(desired, Family::V6)
+}
+
+/// Returns whether overlays have subnets of a family on this host.
+fn has_subnets(desired: &Desired, family: Family) -> bool {
     let overlays = desired.overlays.values();
     let mut subnets = overlays.flat_map(|overlay| &overlay.subnets);
-    desired.backend == Backend::Internal && subnets.any(|subnet| Family::V6.includes(*subnet))
+    subnets.any(|subnet| family.includes(*subnet))
 }

@@ -109,6 +109,16 @@ impl<'a> Attempt<'a> {
         std::mem::take(&mut self.rejected)
     }
 
+    /// Leaves an operation out of a plan, and reports it like one that failed.
+    pub(super) fn leave_out(&mut self, plan: &mut Plan, op: &Op, reason: String) {
+        let count = plan.ops.len();
+        plan.ops.retain(|planned| planned != op);
+        if plan.ops.len() < count {
+            self.failures.add_op(op, reason);
+            self.failed.push(op.clone());
+        }
+    }
+
     pub(super) fn take_failed(&mut self) -> Vec<Op> {
         std::mem::take(&mut self.failed)
     }

@@ -15,7 +15,7 @@ use overlay_core::util::family::Family;
 use tokio::runtime::Runtime;
 
 use crate::executor::{Executor, Reconciler, UnderlayMtu};
-use crate::firewall::Firewall;
+use crate::firewall::{self, Firewall, Forwarding};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::watch::{WaitFor, Watch};
 use crate::kernel::{request, sysctl};
@@ -83,7 +83,7 @@ pub fn preview(desired: &Desired) -> Preview {
     };
     let firewall = Firewall::default().preview(
         &with_draining(desired, &plan.draining),
-        &opened(&plan.ops),
+        &forwarding(&plan.ops),
         attempt.failures(),
     );
     let report = attempt.into_report();
@@ -178,11 +178,19 @@ impl KernelReconciler {
             // The firewall comes before the CNI files, which tell Mesos that the network
             // works.
             let feasible = feasible(desired, attempt.is_without_ipv6());
-            operations += self.firewall.reconcile(
+            let outcome = self.firewall.reconcile(
                 &with_draining(&feasible, &plan.draining),
-                &opened(&plan.ops),
+                &forwarding(&plan.ops),
                 attempt.failures(),
             );
+            operations += outcome.operations;
+            for family in outcome.unfiltered {
+                attempt.leave_out(
+                    &mut plan,
+                    &Op::EnableForwarding(family),
+                    firewall::unfiltered(family),
+                );
+            }
             attempt.apply(&plan).await;
             operations += attempt.done();
             if !plan.ops.is_empty() {
@@ -346,13 +354,18 @@ impl Reconciler for KernelReconciler {
     }
 }
 
-/// Returns the families whose forwarding is off and is turned on by operations.
-fn opened(ops: &[Op]) -> BTreeSet<Family> {
+/// Returns which families are forwarded now, and which ones operations turn on.
+fn forwarding(ops: &[Op]) -> Forwarding {
     let opened = ops.iter().filter_map(|op| match op {
         Op::EnableForwarding(family) => Some(*family),
         _ => None,
     });
-    opened.collect()
+    let now = sysctl::forwarding();
+    let is_on = |family: &Family| family.pick(now.v4, now.v6) == Some(true);
+    Forwarding {
+        on: Family::BOTH.into_iter().filter(is_on).collect(),
+        opened: opened.collect(),
+    }
 }
 
 /// Returns the desired state with the removed overlays that still have containers, as far

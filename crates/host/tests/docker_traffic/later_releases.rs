@@ -35,13 +35,14 @@ pub fn serve(netns: &Netns) {
     std::thread::spawn(move || listener.incoming().for_each(drop));
 }
 
-/// Tells if a connection can be opened within a second.
+/// Tells if a connection can be opened, at the latest with the packet that the kernel sends again
+/// after a second.
 pub fn connects(from: &Netns, to: &str) -> bool {
     connects_to(from, SocketAddr::from((ip(to), PORT)))
 }
 
 fn connects_to(from: &Netns, to: SocketAddr) -> bool {
-    netns::connect(Some(from), to, Duration::from_secs(1)).is_ok()
+    netns::connect(Some(from), to, Duration::from_secs(3)).is_ok()
 }
 
 /// Asserts that the containers of the first agent are reached, from the same host and from the

@@ -45,7 +45,7 @@ fn an_engine_that_starts_after_the_agent_opens_nothing() {
     });
     let published: SocketAddr = "192.0.2.1:8080".parse().unwrap();
     eventually("the outside reaches the published port", || {
-        let limit = std::time::Duration::from_secs(1);
+        let limit = std::time::Duration::from_secs(3);
         testbed::netns::connect(Some(&outside.netns()), published, limit).is_ok()
     });
     // A port that is not published.

@@ -3,7 +3,9 @@
 use testkit::host::{Host, eventually};
 
 use crate::tool_set::{ToolSet, test_with};
-use crate::topology::{DOCKER, FOREIGN, MESOS, OUTSIDE, PEER, Topology, UPLINK, connects, seen};
+use crate::topology::{
+    DOCKER, FOREIGN, MESOS, OUTSIDE, PEER, Topology, UPLINK, assert_connects, is_closed, seen,
+};
 
 test_with!(IptablesNft IptablesLegacy Nftables; stays_closed, super::what_was_closed_stays_closed);
 test_with!(IptablesNft; stays_open, super::what_was_open_stays_open);
@@ -27,17 +29,28 @@ fn route_to_containers(topology: &Topology) {
     }
 }
 
-/// Tells if the outside and a container that is not an overlay's reach each other.
-fn others_pass(topology: &Topology) -> bool {
-    let reached = (0..2).map(|family| {
-        let inward = connects(&topology.outside, FOREIGN[family]);
-        let outward = connects(&topology.foreign, OUTSIDE[family]);
-        assert_eq!(inward, outward);
-        inward
-    });
-    let reached: Vec<bool> = reached.collect();
-    assert_eq!(reached[0], reached[1], "IPv4 and IPv6");
-    reached[0]
+/// Connections between the outside and a container that is not an overlay's: client and server.
+fn others(topology: &Topology) -> [(&Host, &'static str); 4] {
+    let (outside, foreign) = (&topology.outside, &topology.foreign);
+    [
+        (outside, FOREIGN[0]),
+        (outside, FOREIGN[1]),
+        (foreign, OUTSIDE[0]),
+        (foreign, OUTSIDE[1]),
+    ]
+}
+
+/// Asserts that the outside and a container that is not an overlay's reach each other.
+fn assert_others_pass(topology: &Topology) {
+    for (client, server) in others(topology) {
+        assert_connects(client, server);
+    }
+}
+
+/// Tells if neither of the outside and a container that is not an overlay's reaches the other.
+fn others_are_closed(topology: &Topology) -> bool {
+    let mut others = others(topology).into_iter();
+    others.all(|(client, server)| is_closed(client, server))
 }
 
 fn assert_overlays_pass(topology: &Topology) {
@@ -46,19 +59,19 @@ fn assert_overlays_pass(topology: &Topology) {
         assert_eq!(seen(&topology.docker, PEER[family]), DOCKER[family]);
         assert_eq!(seen(&topology.mesos, OUTSIDE[family]), UPLINK[family]);
         assert_eq!(seen(&topology.docker, OUTSIDE[family]), UPLINK[family]);
-        assert!(connects(&topology.mesos, OUTSIDE[family]));
+        assert_connects(&topology.mesos, OUTSIDE[family]);
     }
 }
 
 fn what_was_closed_stays_closed(tools: ToolSet, host: Host) {
     let topology = Topology::new(tools, host);
     route_to_containers(&topology);
-    assert!(others_pass(&topology));
+    assert_others_pass(&topology);
     topology.forward_before("0");
-    assert!(!others_pass(&topology));
+    assert!(others_are_closed(&topology));
     topology.settle();
     assert_overlays_pass(&topology);
-    assert!(!others_pass(&topology), "the module opened the host");
+    assert!(others_are_closed(&topology), "the module opened the host");
 
     // Rules of others that accept something come first, wherever they are written.
     let accept = "FORWARD -i uplink -o foreign -j ACCEPT";
@@ -69,7 +82,7 @@ fn what_was_closed_stays_closed(tools: ToolSet, host: Host) {
         }
     }
     topology.host.settle(&topology.desired());
-    assert!(others_pass(&topology));
+    assert_others_pass(&topology);
 
     // A firewall that is restarted removes all rules. The next agent finds the chain again.
     let worker = topology.host.worker();
@@ -79,10 +92,10 @@ fn what_was_closed_stays_closed(tools: ToolSet, host: Host) {
         topology.host.command(&format!("{tool} -F"));
         topology.host.command(&format!("{tool} -X"));
     }
-    eventually("the chain is back", || !others_pass(&topology));
+    eventually("the chain is back", || others_are_closed(&topology));
     drop(worker);
     topology.host.settle(&topology.desired());
-    assert!(!others_pass(&topology));
+    assert!(others_are_closed(&topology));
     assert_overlays_pass(&topology);
     topology.clear();
     assert!(!topology.listing().contains("MESOS"));
@@ -92,6 +105,18 @@ fn what_was_open_stays_open(tools: ToolSet, host: Host) {
     let topology = Topology::new(tools, host);
     route_to_containers(&topology);
     topology.settle();
-    assert!(others_pass(&topology));
+    assert_others_pass(&topology);
     assert!(!topology.listing().contains("MESOS-OVERLAY-OTHERS"));
+    // Somebody turns forwarding off by mistake while the agent runs.
+    let worker = topology.host.worker();
+    worker.apply_ok(&topology.desired());
+    topology.forward_before("0");
+    for setting in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+        eventually(setting, || {
+            topology.host.command(&format!("sysctl -n {setting}")) == "1\n"
+        });
+    }
+    assert_others_pass(&topology);
+    assert!(!topology.listing().contains("MESOS-OVERLAY-OTHERS"));
+    drop(worker);
 }

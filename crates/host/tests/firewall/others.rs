@@ -1,14 +1,18 @@
 //! Rules of other programs that drop or reject packets of the overlays: the module's jump stands in
 //! front of them, or they are reported with a command that helps.
 
+use overlay_core::HostReport;
 use testkit::host::{Host, eventually};
 
 use crate::tool_set::{self, ToolSet, test_with};
-use crate::topology::{DOCKER, MESOS, OUTSIDE, PEER, Topology, connects, seen};
+use crate::topology::{
+    DOCKER, MESOS, OUTSIDE, PEER, Topology, assert_connects, connects, is_closed, seen,
+};
 
 test_with!(IptablesNft IptablesLegacy; called_chain, super::a_reject_in_a_called_chain_is_passed);
 test_with!(IptablesNft NftablesAlone; nftables, super::a_forward_chain_of_nftables_is_reported);
 test_with!(IptablesNft; zones, super::a_table_like_firewalls_is_reported_until_the_devices_are_trusted);
+test_with!(IptablesNft IptablesLegacy; comes_and_goes, super::an_obstacle_is_reported_when_it_comes_and_goes);
 test_with!(IptablesNft; variant, super::tables_of_the_other_variant_are_reported);
 
 /// Tells if TCP passes between the containers of the overlay.
@@ -58,14 +62,14 @@ fn a_reject_in_a_called_chain_is_passed(tools: ToolSet, host: Host) {
     assert!(!passes(&topology));
     topology.host.settle(&topology.desired());
     assert!(passes(&topology));
-    assert!(connects(&topology.mesos, OUTSIDE[0]));
-    assert!(!connects(&topology.foreign, OUTSIDE[0]));
+    assert_connects(&topology.mesos, OUTSIDE[0]);
+    assert!(is_closed(&topology.foreign, OUTSIDE[0]));
     // What somebody drops on purpose is not let through.
     let refused = "-I ufw-user-forward -s 9.0.1.5 -d 9.0.1.133 -j DROP";
     topology.host.command(&format!("iptables {refused}"));
     topology.host.settle(&topology.desired());
-    assert!(!connects(&topology.mesos, DOCKER[0]));
-    assert!(connects(&topology.docker, MESOS[0]));
+    assert!(is_closed(&topology.mesos, DOCKER[0]));
+    assert_connects(&topology.docker, MESOS[0]);
 }
 
 /// Returns the only problem of the host, which must not be one of the overlays.
@@ -207,4 +211,28 @@ fn tables_of_the_other_variant_are_reported(tools: ToolSet, host: Host) {
     // Answers pass in the opposite direction by the same rules.
     topology.host.settle(&topology.desired());
     eventually("packets pass", || passes(&topology));
+}
+
+/// The agent finds by itself what another firewall starts or stops to drop.
+fn an_obstacle_is_reported_when_it_comes_and_goes(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    let worker = topology.host.worker();
+    worker.apply_ok(&topology.desired());
+    let next = |is_expected: fn(&HostReport) -> bool| {
+        while !is_expected(&worker.finish()) {
+            // The next report comes in time, or this fails.
+        }
+    };
+    for _ in 0..2 {
+        nft(
+            &topology.host,
+            "table inet mine { chain routed { type filter hook forward priority 0; policy drop; }; }",
+        );
+        next(|report| {
+            let mut problems = report.host.iter();
+            problems.any(|problem| problem.text.contains("dropped by nftables table inet mine"))
+        });
+        run(&topology.host, "nft delete table inet mine");
+        next(HostReport::is_ok);
+    }
 }

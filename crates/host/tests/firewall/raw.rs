@@ -3,7 +3,7 @@
 use testkit::host::Host;
 
 use crate::tool_set::{ToolSet, test_with};
-use crate::topology::{DOCKER, FOREIGN, MESOS, PEER, Topology, connects, seen};
+use crate::topology::{DOCKER, FOREIGN, MESOS, PEER, Topology, assert_connects, is_closed, seen};
 
 test_with!(IptablesNft IptablesLegacy Nftables; docker_28, super::containers_are_reached_beside_docker_28);
 test_with!(IptablesNft IptablesLegacy; operators, super::operators_rules_come_first);
@@ -24,12 +24,12 @@ fn assert_reached(topology: &Topology) {
         assert_eq!(seen(&topology.mesos, DOCKER[family]), MESOS[family]);
         assert_eq!(seen(&topology.peer, DOCKER[family]), PEER[family]);
         for client in [&topology.mesos, &topology.peer] {
-            assert!(connects(client, DOCKER[family]), "{}", DOCKER[family]);
+            assert_connects(client, DOCKER[family]);
         }
-        assert!(!connects(&topology.outside, DOCKER[family]));
-        assert!(!connects(&topology.foreign, DOCKER[family]));
+        assert!(is_closed(&topology.outside, DOCKER[family]));
+        assert!(is_closed(&topology.foreign, DOCKER[family]));
         // Docker protects the containers of its other networks from the overlays, too.
-        assert!(!connects(&topology.mesos, FOREIGN[family]));
+        assert!(is_closed(&topology.mesos, FOREIGN[family]));
     }
 }
 
@@ -72,6 +72,6 @@ fn operators_rules_come_first(tools: ToolSet, host: Host) {
     add_docker_rules(&topology.host);
     topology.settle();
     assert_eq!(seen(&topology.peer, DOCKER[0]), PEER[0]);
-    assert!(!connects(&topology.peer, DOCKER[0]));
-    assert!(connects(&topology.mesos, DOCKER[0]));
+    assert!(is_closed(&topology.peer, DOCKER[0]));
+    assert_connects(&topology.mesos, DOCKER[0]);
 }

@@ -13,7 +13,9 @@ use overlay_core::host_api::desired::Desired;
 use testkit::host::{Host, eventually};
 
 use crate::tool_set::ToolSet;
-use crate::topology::{DOCKER, MESOS, OUTSIDE, PEER, Topology, connects};
+use crate::topology::{
+    DOCKER, MESOS, OUTSIDE, PEER, Topology, assert_connects, connects, is_closed,
+};
 
 /// Directory of the copy, in the mount namespace of the test.
 const ROOT: &str = "/mnt/root";
@@ -129,8 +131,8 @@ fn overlays_pass_beside_ufw() {
     });
     run(&topology.host, "ufw allow 64000/udp");
     eventually("packets pass beside ufw", || passes(&topology));
-    assert!(connects(&topology.mesos, OUTSIDE[0]));
-    assert!(!connects(&topology.foreign, OUTSIDE[0]));
+    assert_connects(&topology.mesos, OUTSIDE[0]);
+    assert!(is_closed(&topology.foreign, OUTSIDE[0]));
     run(&topology.host, "ufw --force reload");
     eventually("packets pass after a reload", || passes(&topology));
     drop(worker);

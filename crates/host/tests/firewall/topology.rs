@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use overlay_core::host_api::desired::{Bridge, Desired};
-use testkit::host::{Host, PATIENCE, ip, net, peer};
+use testkit::host::{Host, PATIENCE, eventually, ip, net, peer};
 
 use crate::tool_set::ToolSet;
 
@@ -346,8 +346,27 @@ pub fn is_cut_off(client: &Host, server: &str) -> bool {
     query(client, ip(server), Duration::from_millis(300)).is_err()
 }
 
-/// Tells if a TCP connection can be opened within a second.
+/// Tells if a TCP connection can be opened, at the latest with the packet that the kernel sends again
+/// after a second.
 pub fn connects(client: &Host, server: &str) -> bool {
+    connects_within(client, server, Duration::from_secs(3))
+}
+
+/// Asserts that a TCP connection can be opened.
+#[track_caller]
+pub fn assert_connects(client: &Host, server: &str) {
+    eventually(&format!("a connection to {server}"), || {
+        connects(client, server)
+    });
+}
+
+/// Tells if no TCP connection can be opened within a second. Meaningful only between hosts that have
+/// exchanged packets before.
+pub fn is_closed(client: &Host, server: &str) -> bool {
+    !connects_within(client, server, Duration::from_secs(1))
+}
+
+fn connects_within(client: &Host, server: &str, limit: Duration) -> bool {
     let server = SocketAddr::from((ip(server), PORT));
-    client.run(move || TcpStream::connect_timeout(&server, Duration::from_secs(1)).is_ok())
+    client.run(move || TcpStream::connect_timeout(&server, limit).is_ok())
 }

@@ -171,9 +171,9 @@ fn host_stays_closed_until_the_last_overlay_goes() {
     let after = restore(before, &changes(&closed, before, "filter"));
     assert!(after.contains(&format!("-A FORWARD -i eth0 -j ACCEPT\n{jump}")));
     for rule in [
-        "-i d-dcos -j RETURN",
-        "-o vtep1024 -j RETURN",
-        "-o m-dcos -j RETURN\n-A MESOS-OVERLAY-OTHERS -o vtep1024 -j RETURN\n-A MESOS-OVERLAY-OTHERS -j DROP",
+        "-i d-+ -j RETURN",
+        "-i vtep+ -j RETURN",
+        "-o m-+ -j RETURN\n-A MESOS-OVERLAY-OTHERS -o vtep+ -j RETURN\n-A MESOS-OVERLAY-OTHERS -j DROP",
     ] {
         assert!(
             after.contains(&format!("-A MESOS-OVERLAY-OTHERS {rule}\n")),
@@ -194,6 +194,50 @@ fn host_stays_closed_until_the_last_overlay_goes() {
     assert_no_changes(&open, &all);
     let removal = changes(&FirewallDesired::default(), &all, "filter");
     assert!(!restore(&all, &removal).contains("MESOS"));
+}
+
+/// Forwarding is turned on for every overlay, also for one without bridges or with all addresses.
+#[test]
+fn host_is_closed_for_every_overlay() {
+    let mut host = desired();
+    for overlay in host.overlays.values_mut() {
+        (overlay.mesos_bridge, overlay.docker_bridge) = (None, None);
+        overlay.ranges = vec!["0.0.0.0/0".parse().unwrap()];
+    }
+    let closed = FirewallDesired {
+        closed: Family::BOTH.into(),
+        ..FirewallDesired::from_host(&host)
+    };
+    let before = "*filter\n:FORWARD ACCEPT [0:0]\n";
+    let observed = Observed {
+        rules: Family::BOTH
+            .map(|family| (family, Ruleset::parse(before)))
+            .into(),
+        ..Observed::default()
+    };
+    let plan = super::super::plan::plan(&closed, NatBackend::Iptables, &observed);
+    assert_eq!(plan.closes, [Family::V4].into(), "it has no IPv6");
+    let after = restore(before, &changes(&closed, before, "filter"));
+    assert!(after.contains("-j MESOS-OVERLAY-OTHERS\n"), "{after}");
+    assert!(plan_of(&closed, &after).closes.is_empty());
+}
+
+fn plan_of(desired: &FirewallDesired, rules: &str) -> Plan {
+    super::super::plan::plan(desired, NatBackend::Iptables, &host(rules))
+}
+
+/// A device of an overlay can have any name.
+#[test]
+fn packets_of_every_device_pass_the_last_chain() {
+    let mut closed = FirewallDesired::from_host(&desired());
+    closed.closed = [Family::V4].into();
+    closed.devices.insert("vxlan7".to_owned());
+    let before = "*filter\n:FORWARD ACCEPT [0:0]\n";
+    let after = restore(before, &changes(&closed, before, "filter"));
+    for option in ["-i", "-o"] {
+        let rule = format!("-A MESOS-OVERLAY-OTHERS {option} vxlan7 -j RETURN\n");
+        assert!(after.contains(&rule), "{after}");
+    }
 }
 
 #[test]

@@ -78,3 +78,22 @@ fn new_devices_are_opened_if_they_begin_closed() {
     });
     assert_eq!(lines(&plan(&with_docker, &observed)), made);
 }
+
+/// The host forwards only what the overlays need.
+#[test]
+fn only_families_of_the_overlays_are_turned_on() {
+    let mut observed = bare();
+    observed.forwarding = Forwarding {
+        v4: Some(false),
+        v6: Some(false),
+    };
+    for family in Family::BOTH {
+        let mut desired = desired(&[2]);
+        for overlay in desired.overlays.values_mut() {
+            overlay.subnets.retain(|subnet| family.includes(*subnet));
+        }
+        let ops = plan(&desired, &observed).ops;
+        let turned_on = Family::BOTH.map(|family| ops.contains(&Op::EnableForwarding(family)));
+        assert_eq!(turned_on, Family::BOTH.map(|one| one == family));
+    }
+}
