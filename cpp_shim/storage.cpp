@@ -213,6 +213,7 @@ void Storage::close()
   variable_.reset();
   closed_++;
   operation_.waits = operation_.done == &fetched_;
+  lastWriteFailed_ = lastWriteFailed_ || operation_.done == &stored_;
   // In this order: each uses the one before.
   struct Parts
   {
@@ -288,6 +289,14 @@ void Storage::look(uint64_t number, int64_t ms)
         MO_FAILED,
         "The replicated log in " + path_ + " has to be opened anew after a failure, and "
         "Mesos does not close it; restart this Mesos master");
+    return;
+  }
+  if (opening_ && operation_.waits && ms >= 8000) {
+    end(
+        number,
+        MO_FAILED,
+        "The replicated log in " + path_ + " is not open yet: its files are still being read; "
+        "if that lasts, look for errors of the disk in the kernel's log");
     return;
   }
   const UPID owner = owner_;

@@ -168,6 +168,39 @@ fn what_is_acknowledged_after_a_full_disk_stays() {
     assert!(names(&after).contains(&"o205".to_owned()));
 }
 
+/// Checks that a leader refuses a write while its log is closed, and opens the log every time.
+#[test]
+fn a_log_is_closed_and_opened_again_and_again() {
+    let test = "a_log_is_closed_and_opened_again_and_again";
+    let Some((mut cluster, disk)) = on_a_small_disk(test) else {
+        return;
+    };
+    let line = "This replica of the log is closed until it can be written";
+    for number in [1, 3, 5] {
+        let before = cluster.master.log().matches(line).count();
+        disk.fill();
+        wait::until("the closed log", LIMIT, || {
+            let closed = cluster.master.log().matches(line).count() > before;
+            Ok(closed.then_some(()))
+        })
+        .unwrap();
+        let reply = add_overlay(&cluster, number);
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        disk.free();
+        wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+        let reply = add_overlay(&cluster, number + 1);
+        assert_eq!(reply.status, 201, "{}", reply.text());
+        wait_state(&mut cluster, "the agent", |state| all_ok(state, 1));
+    }
+    cluster.master.restart().unwrap();
+    let after = wait_state(&mut cluster, "the overlays", |state| all_ok(state, 1));
+    let names = names(&after);
+    for name in ["o2", "o4", "o6"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+    }
+    cluster.check().unwrap();
+}
+
 /// Checks that the disk is examined without being filled: Mesos ends if its registry cannot be
 /// written.
 #[test]
