@@ -104,6 +104,26 @@ pub struct AgentRecord {
     pub encoded: Arc<EncodedAgent>,
 }
 
+impl AgentRecord {
+    /// Encodes the record anew after a change of its allocation.
+    pub(super) fn renew(&mut self, network: &Network, ip: Ipv4Addr) {
+        let description = self.describe(network, ip);
+        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
+    }
+
+    /// Describes the allocation.
+    pub(super) fn describe(&self, network: &Network, ip: Ipv4Addr) -> Description {
+        describe(
+            network,
+            ip,
+            &self.allocation,
+            self.requested,
+            self.trust,
+            &self.inactive,
+        )
+    }
+}
+
 /// The overlays of an agent, as they are stored and as they are sent.
 pub struct Description {
     /// All overlays of the allocation, for the log.

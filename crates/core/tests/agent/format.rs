@@ -156,10 +156,18 @@ fn message(name: &str, body: &[u8]) -> String {
             if message.peers.is_some() && !message.unpacks_peers() {
                 peers.push_str(" unpacked");
             }
+            let vtep = message.vtep_ip.iter().chain(&message.vtep_ip6).cloned();
+            let subnets = message.holds.iter().map(|held| {
+                let subnets = held.subnet.iter().chain(&held.subnet6);
+                format!("{}={}", held.overlay, list(&subnets.collect::<Vec<_>>()))
+            });
+            let held: Vec<String> = vtep.chain(subnets).collect();
+            let holds = if held.is_empty() { "" } else { "; holds " };
             format!(
-                " wants {}; mtu {}; peers {peers}",
+                " wants {}; mtu {}; peers {peers}{holds}{}",
                 flags.join(" "),
-                config.overlay_mtu()
+                config.overlay_mtu(),
+                held.join(" ")
             )
         }
         AgentRegisteredMessage::NAME => {

@@ -8,7 +8,7 @@ use overlay_core::util::family::Family;
 
 use super::desired::FirewallDesired;
 use super::netfilter::{self, Netfilter};
-use super::op::{NatBackend, Observed, Obstacle, Op, Plan, family_scope};
+use super::op::{NatBackend, Observed, Obstacle, Op, Others, Plan, family_scope};
 use super::plan::plan;
 use super::tools::{self, Tools};
 use super::{conntrack, filter, sets};
@@ -29,6 +29,8 @@ pub(super) struct Attempt<'a> {
     pub was_closed: BTreeSet<Family>,
     /// Families in which masquerading is not known to be as desired.
     pub nat_faults: BTreeSet<Family>,
+    /// Other firewalls; `None`: they have to be read.
+    pub others: Option<Others>,
     /// Other firewalls that drop packets of the overlays. Another attempt does not help.
     pub obstacles: Vec<Fault>,
 }
@@ -55,6 +57,7 @@ impl<'a> Attempt<'a> {
             filtered: BTreeSet::new(),
             was_closed: BTreeSet::new(),
             nat_faults: Family::BOTH.into(),
+            others: None,
             obstacles: Vec::new(),
         }
     }
@@ -81,6 +84,9 @@ impl<'a> Attempt<'a> {
         self.was_closed = closed.map(|(family, _)| *family).collect();
         let plan = plan(self.desired, backend, &observed);
         self.filtered = observed.rules.keys().copied().collect();
+        if !self.desired.devices.is_empty() {
+            self.others = Some(observed.others);
+        }
         self.nat_faults = plan.problems.iter().map(|problem| problem.family).collect();
         for problem in &plan.problems {
             let scope = family_scope(problem.family);
@@ -123,7 +129,7 @@ impl<'a> Attempt<'a> {
         }
         observed.uplinks = netfilter::uplinks().unwrap_or_default();
         if !self.desired.devices.is_empty() {
-            observed.others = self.tools.others();
+            observed.others = self.others.take().unwrap_or_else(|| self.tools.others());
             let underlay = self.desired.underlay_ip;
             observed.underlay = underlay.and_then(netfilter::device_of);
         }

@@ -21,6 +21,7 @@
 //! forwarding on. It is behind all rules that accept something.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
@@ -97,9 +98,24 @@ pub(super) fn plan(
         chains.push(chain_others(desired));
     }
     table.write_chains(&chains, plan);
-    table.place_jump(BETWEEN, between, plan);
-    table.place_jump(OUTSIDE, outside, plan);
-    table.place_jump(OTHERS, others, plan);
+    // Each jump that is placed moves the rules behind it.
+    let mut now = Cow::Borrowed(rules);
+    if let Some(after) = table.place_jump(BETWEEN, between, plan) {
+        now = Cow::Owned(after);
+    }
+    let table_now = Table {
+        rules: &now,
+        ..table
+    };
+    let outside = outside.and_then(|_| position_outside(table_now, desired, uplinks));
+    if let Some(after) = table_now.place_jump(OUTSIDE, outside, plan) {
+        now = Cow::Owned(after);
+    }
+    let table_now = Table {
+        rules: &now,
+        ..table
+    };
+    table_now.place_jump(OTHERS, others, plan);
     if between.is_some() {
         remove_predecessor_returns(family, rules, plan);
     }

@@ -27,7 +27,7 @@ use crate::progress;
 use attempt::{Attempt, Fault};
 use desired::FirewallDesired;
 use netfilter::Netfilter;
-use op::{IpSet, Op, Plan};
+use op::{IpSet, Op, Others, Plan};
 use tools::Tools;
 
 mod attempt;
@@ -69,6 +69,8 @@ pub(super) struct Firewall {
     failed: Vec<Op>,
     /// Other firewalls that dropped packets of the overlays in the last comparison.
     obstacles: Vec<Fault>,
+    /// Other firewalls as they were read last.
+    others: Option<KnownOthers>,
     /// Families whose forwarding this module turned on.
     closed: BTreeSet<Family>,
     /// Families that the host forwarded before this module did; `None`: not known yet.
@@ -98,6 +100,13 @@ pub(super) struct Outcome {
 struct InSync {
     fingerprint: Fingerprint,
     since: Instant,
+}
+
+/// Other firewalls of the host, at a generation of nf_tables.
+struct KnownOthers {
+    generation: u32,
+    since: Instant,
+    others: Others,
 }
 
 /// Properties of the firewall that can be read without the tools. As long as they do not
@@ -137,7 +146,7 @@ impl Firewall {
             let start = Instant::now();
             let tools = self.tools(start);
             let mut attempt = Attempt::new(&desired, choice, &tools);
-            let plan = attempt.plan();
+            let plan = self.plan(&mut attempt, fingerprint.as_ref());
             attempt.apply(&plan);
             self.obstacles = std::mem::take(&mut attempt.obstacles);
             let (faults, done) = (attempt.faults, attempt.done);
@@ -171,6 +180,26 @@ impl Firewall {
             operations,
             unfiltered,
         }
+    }
+
+    /// Observes and plans. The other firewalls are read only if they can have changed.
+    fn plan(&mut self, attempt: &mut Attempt<'_>, now: Option<&Fingerprint>) -> Plan {
+        let start = Instant::now();
+        let generation = now.map(|now| now.generation);
+        let is_fresh = |known: &KnownOthers| {
+            Some(known.generation) == generation && known.since.elapsed() < LIFETIME
+        };
+        let known = self.others.take().filter(is_fresh);
+        let since = known.as_ref().map_or(start, |known| known.since);
+        attempt.others = known.map(|known| known.others);
+        let plan = attempt.plan();
+        let others = generation.zip(attempt.others.take());
+        self.others = others.map(|(generation, others)| KnownOthers {
+            generation,
+            since,
+            others,
+        });
+        plan
     }
 
     /// Has the host stay closed in the families whose forwarding is turned on, unless it forwarded
@@ -250,7 +279,7 @@ impl Firewall {
         let start = Instant::now();
         let tools = self.tools(start);
         let mut attempt = Attempt::new(&desired, choice, &tools);
-        let plan = attempt.plan();
+        let plan = self.plan(&mut attempt, fingerprint.as_ref());
         // What is new is found by the next reconciliation only if it compares.
         let is_in_sync = attempt.faults.is_empty()
             && plan.ops.is_empty()

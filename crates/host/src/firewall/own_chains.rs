@@ -84,8 +84,14 @@ impl Table<'_> {
     }
 
     /// Makes sure that there is exactly one jump to a chain, at its position; without a position,
-    /// none.
-    pub(super) fn place_jump(&self, to: &str, position: Option<JumpPosition>, plan: &mut Plan) {
+    /// none. Returns the rules after that, on which the positions of further jumps depend; `None`:
+    /// they stay.
+    pub(super) fn place_jump(
+        &self,
+        to: &str,
+        position: Option<JumpPosition>,
+        plan: &mut Plan,
+    ) -> Option<Ruleset> {
         let jump = jump(to);
         let mut found = Vec::new();
         for (name, chain) in self.rules.chains(self.name) {
@@ -100,17 +106,25 @@ impl Table<'_> {
             && *chain == position.chain
             && self.is_at(*index, position)
         {
-            return;
+            return None;
         }
+        if found.is_empty() && position.is_none() {
+            return None;
+        }
+        let mut after = self.rules.clone();
         for (chain, _) in &found {
             self.push(plan, format!("-D {chain} {jump}"));
+            after.remove(self.name, chain, &jump);
         }
         match position {
             None => {}
             Some(JumpPosition {
                 chain,
                 place: Place::Last,
-            }) => self.push(plan, format!("-A {chain} {jump}")),
+            }) => {
+                self.push(plan, format!("-A {chain} {jump}"));
+                after.insert(self.name, chain, usize::MAX, &jump);
+            }
             Some(JumpPosition {
                 chain,
                 place: Place::Before(before),
@@ -122,8 +136,10 @@ impl Table<'_> {
                     .count();
                 let number = before - deleted + 1;
                 self.push(plan, format!("-I {chain} {number} {jump}"));
+                after.insert(self.name, chain, number - 1, &jump);
             }
         }
+        Some(after)
     }
 
     fn is_at(&self, index: usize, position: JumpPosition) -> bool {

@@ -42,6 +42,21 @@ impl Ruleset {
         ruleset
     }
 
+    /// Inserts a rule into a chain.
+    pub(super) fn insert(&mut self, table: &str, chain: &str, index: usize, rule: &str) {
+        let table = self.0.entry(table.to_owned()).or_default();
+        let rules = &mut table.entry(chain.to_owned()).or_default().rules;
+        rules.insert(index.min(rules.len()), rule.to_owned());
+    }
+
+    /// Removes all rules of a chain that read so.
+    pub(super) fn remove(&mut self, table: &str, chain: &str, rule: &str) {
+        let table = self.0.get_mut(table);
+        if let Some(chain) = table.and_then(|table| table.get_mut(chain)) {
+            chain.rules.retain(|found| found != rule);
+        }
+    }
+
     /// Returns a chain.
     pub(super) fn chain(&self, table: &str, chain: &str) -> Option<&Chain> {
         self.0.get(table)?.get(chain)

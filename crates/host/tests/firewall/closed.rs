@@ -9,6 +9,7 @@ use crate::topology::{
 
 test_with!(IptablesNft IptablesLegacy Nftables; stays_closed, super::what_was_closed_stays_closed);
 test_with!(IptablesNft; stays_open, super::what_was_open_stays_open);
+test_with!(IptablesNft; cannot_be_closed, super::what_cannot_be_closed_is_not_opened);
 
 /// Gives the outside routes to the containers behind the first host.
 fn route_to_containers(topology: &Topology) {
@@ -119,4 +120,26 @@ fn what_was_open_stays_open(tools: ToolSet, host: Host) {
     assert_others_pass(&topology);
     assert!(!topology.listing().contains("MESOS-OVERLAY-OTHERS"));
     drop(worker);
+}
+
+/// A chain of another program has the name.
+fn what_cannot_be_closed_is_not_opened(tools: ToolSet, host: Host) {
+    let topology = Topology::new(tools, host);
+    topology.forward_before("0");
+    let host = &topology.host;
+    for command in [
+        "add table ip filter",
+        "add chain ip filter MESOS-OVERLAY-OTHERS { type filter hook forward priority 5 ; }",
+    ] {
+        host.command(&format!("nft {command}"));
+    }
+    let is_on = || host.command("sysctl -n net.ipv4.ip_forward") == "1\n";
+    for _ in 0..2 {
+        let report = host.apply(&topology.desired());
+        assert!(!report.is_ok(), "{report:?}");
+        assert!(!is_on(), "the module opened the host");
+    }
+    host.command("nft delete table ip filter");
+    host.settle(&topology.desired());
+    assert!(is_on() && topology.listing().contains("MESOS-OVERLAY-OTHERS"));
 }

@@ -24,18 +24,19 @@ use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
 use super::networks::{Networks, SubnetsByOverlay, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
-use super::record::{AgentRecord, Description, EncodedAgent, describe};
+use super::record::{AgentRecord, EncodedAgent, describe};
 use super::recovery::Recovery;
-use super::state_codec::encode_state;
 use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, Exhausted};
 use crate::proto;
 use crate::proto::internal::UpdateAgentOverlaysMessage;
 
+mod delta;
 mod network_change;
 #[cfg(test)]
 mod tests;
 
+pub use delta::Delta;
 pub use network_change::Removal;
 
 /// The agents that have registered in this term, by address.
@@ -90,28 +91,6 @@ pub struct Committed {
     pub networks: Arc<Networks>,
     /// The agents with allocations.
     pub agents: BTreeMap<Ipv4Addr, Arc<EncodedAgent>>,
-}
-
-/// Changes of one write.
-#[derive(Debug)]
-pub struct Delta {
-    /// The changed agents; `None` for those that have no allocation any more.
-    agents: BTreeMap<Ipv4Addr, Option<Arc<EncodedAgent>>>,
-    /// The networks, if they changed.
-    networks: Option<Arc<Networks>>,
-}
-
-impl Delta {
-    /// Returns the changed agents; `None` for those that have no allocation any more.
-    pub fn agents(&self) -> impl Iterator<Item = (Ipv4Addr, Option<&Arc<EncodedAgent>>)> {
-        self.agents.iter().map(|(ip, agent)| (*ip, agent.as_ref()))
-    }
-
-    /// Returns whether the answer to an agent depends on the write. The networks are part of
-    /// every answer.
-    pub fn concerns(&self, ip: Ipv4Addr) -> bool {
-        self.networks.is_some() || self.agents.contains_key(&ip)
-    }
 }
 
 /// The allocation of an agent after its registration.
@@ -522,76 +501,6 @@ impl Ledger {
         self.provisional.remove(&ip);
         self.uncommitted.agents.insert(ip);
         Some(record)
-    }
-
-    // The log.
-
-    /// Returns whether there are changes since the latest delta.
-    pub fn has_uncommitted(&self) -> bool {
-        self.uncommitted.networks || !self.uncommitted.agents.is_empty()
-    }
-
-    /// Returns whether the answer to an agent depends on the next delta. The networks are part
-    /// of every answer.
-    pub fn has_uncommitted_of(&self, ip: Ipv4Addr) -> bool {
-        self.uncommitted.networks || self.uncommitted.agents.contains(&ip)
-    }
-
-    /// Takes the changes since the latest delta, and encodes the whole state.
-    pub fn take_delta(&mut self) -> (Delta, Bytes) {
-        let agents = std::mem::take(&mut self.uncommitted.agents);
-        let networks = std::mem::take(&mut self.uncommitted.networks);
-        self.encoded.update(&self.records, &agents);
-        debug_assert!(
-            self.encoded.matches(&self.records),
-            "a changed record is not among the uncommitted ones"
-        );
-        let state = encode_state(
-            &self.networks.network.to_wire(),
-            self.encoded.pieces(),
-            self.encoded.size(),
-            self.networks.to_wire().as_ref(),
-            self.reclaimed.agent_infos(),
-        );
-        let encoded = |ip| self.records.get(&ip).map(|record| record.encoded.clone());
-        let delta = Delta {
-            agents: agents.into_iter().map(|ip| (ip, encoded(ip))).collect(),
-            networks: networks.then(|| self.networks.clone()),
-        };
-        (delta, state)
-    }
-
-    /// Adds a delta that was written to the committed state.
-    pub fn commit(&mut self, delta: Delta) {
-        if let Some(networks) = delta.networks {
-            self.committed.networks = networks;
-        }
-        for (ip, agent) in delta.agents {
-            match agent {
-                Some(agent) => _ = self.committed.agents.insert(ip, agent),
-                None => _ = self.committed.agents.remove(&ip),
-            }
-        }
-    }
-}
-
-impl AgentRecord {
-    /// Encodes the record anew after a change of its allocation.
-    fn renew(&mut self, network: &crate::config::Network, ip: Ipv4Addr) {
-        let description = self.describe(network, ip);
-        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
-    }
-
-    /// Describes the allocation.
-    fn describe(&self, network: &crate::config::Network, ip: Ipv4Addr) -> Description {
-        describe(
-            network,
-            ip,
-            &self.allocation,
-            self.requested,
-            self.trust,
-            &self.inactive,
-        )
     }
 }
 

@@ -196,6 +196,31 @@ fn host_stays_closed_until_the_last_overlay_goes() {
     assert!(!restore(&all, &removal).contains("MESOS"));
 }
 
+/// Somebody restored saved rules twice.
+#[test]
+fn doubled_jumps_are_removed() {
+    let mut closed = FirewallDesired::from_host(&desired());
+    closed.closed = [Family::V4].into();
+    let before = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i eth0 -j ACCEPT\n";
+    let right = restore(before, &changes(&closed, before, "filter"));
+    let of_forward = |line: &&str| line.starts_with("-A FORWARD -m comment");
+    let jumps: Vec<&str> = right.lines().filter(of_forward).collect();
+    assert_eq!(jumps.len(), 3, "{right}");
+    let [between, _, others] = jumps[..] else {
+        panic!()
+    };
+    let alone: String = [between, others, between, others]
+        .map(|jump| format!("{jump}\n"))
+        .concat();
+    let found = format!("*filter\n:FORWARD DROP [0:0]\n{alone}");
+    let after = restore(&found, &changes(&closed, &found, "filter"));
+    assert!(
+        after.contains(&format!("{}\n", jumps.join("\n"))),
+        "{after}"
+    );
+    assert_no_changes(&closed, &after);
+}
+
 /// Forwarding is turned on for every overlay, also for one without bridges or with all addresses.
 #[test]
 fn host_is_closed_for_every_overlay() {
