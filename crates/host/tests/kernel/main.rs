@@ -26,9 +26,9 @@ const FDB: &str = "bridge -j fdb show dev vtep1024";
 const DEVICE: &str = "ip -j -d link show vtep1024";
 /// Operations for an overlay's firewall: a set and a rule in each family.
 const FIREWALL: usize = 4;
-/// Operations that keep a host closed when forwarding is turned on: in each family a chain, four rules
-/// for the two devices, one for all others, and the jump.
-const CLOSED: usize = 14;
+/// Operations that keep a host closed when forwarding is turned on: in each family a chain, six rules
+/// for three patterns of devices, one for all others, and the jump.
+const CLOSED: usize = 18;
 
 /// Makes a host of agent 1, with agents 2 and 3 as peers.
 fn with_peers(host: &Host) -> Desired {
