@@ -77,8 +77,8 @@ pub(super) fn plan(desired: &Desired, kernel: &Kernel, defaults: &DeviceDefaults
                     plan.ops.push(Op::EnableIpv6(device.clone()));
                 }
                 let overlays = desired.overlays.values();
-                let ranges = overlays.flat_map(|overlay| &overlay.ranges).collect();
-                let remaining = remove_wrong(&device, &addresses, ranges, bridge, plan);
+                let ranges: Vec<&IpNet> = overlays.flat_map(|overlay| &overlay.ranges).collect();
+                let remaining = remove_wrong(&device, &addresses, &ranges, bridge, plan);
                 addresses.difference(&remaining).copied().collect()
             }
         };
@@ -110,7 +110,7 @@ pub(super) fn plan_docker(kernel: &Kernel, plan: &mut Plan) {
 fn remove_wrong(
     device: &Arc<str>,
     wanted: &BTreeSet<IpNet>,
-    ranges: Vec<&IpNet>,
+    ranges: &[&IpNet],
     bridge: &MesosBridge,
     plan: &mut Plan,
 ) -> BTreeSet<IpNet> {
