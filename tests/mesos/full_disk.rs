@@ -66,7 +66,7 @@ impl Disk {
     /// Returns the number of bytes that are free.
     fn space(&self) -> u64 {
         let status = statvfs(&self.path).unwrap();
-        u64::from(status.blocks_free()) * u64::from(status.fragment_size())
+        status.blocks_free() * status.fragment_size()
     }
 
     fn free(&self) {
