@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::confirmed::SenderProof;
-use super::pending::Registration;
 use crate::allocation::allocator::{Allocation, DualStackNet};
 use crate::config::Network;
 use crate::proto::internal::RegisterAgentMessage;
@@ -22,10 +21,9 @@ pub fn claims_anything(message: &RegisterAgentMessage) -> bool {
 }
 
 /// Returns what an agent says that it holds, as far as it can be an allocation of this network.
-pub fn held(registration: &Registration, network: &Network) -> Allocation {
-    let message = &registration.message;
+pub fn held(message: &RegisterAgentMessage, proof: &SenderProof, network: &Network) -> Allocation {
     let mut held = Allocation::default();
-    if registration.proof == SenderProof::None {
+    if *proof == SenderProof::None {
         return held;
     }
     for text in message.vtep_ip.iter().chain(&message.vtep_ip6) {

@@ -52,7 +52,11 @@ impl Leadership {
         registration: &Registration,
     ) -> Result<Allocation, String> {
         let ip = registration.ip;
-        let held = held(registration, &self.ledger.networks().network);
+        let held = held(
+            &registration.message,
+            proof,
+            &self.ledger.networks().network,
+        );
         let present = self.ledger.allocation(ip);
         let now = parts.out.now();
         if present.is_none() && self.returning.delays(now, !held.is_empty()) {
