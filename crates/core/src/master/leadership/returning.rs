@@ -54,7 +54,7 @@ impl Leadership {
         let ip = registration.ip;
         let held = held(
             &registration.message,
-            proof,
+            &registration.proof,
             &self.ledger.networks().network,
         );
         let present = self.ledger.allocation(ip);
