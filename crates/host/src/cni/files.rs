@@ -56,7 +56,7 @@ pub(crate) struct Rival {
 
 /// Reads the files that are ours, and those at the places of `wanted` ones. A file of ours without
 /// the prefix, which was configured later, is to go: that of a wanted overlay makes the wanted file
-/// count as missing, because [`write`] removes the former one.
+/// count as missing, because [`write()`] removes the former one.
 ///
 /// # Errors
 /// The directory cannot be read. (A directory that does not exist has no files.)
