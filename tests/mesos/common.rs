@@ -46,6 +46,13 @@ pub fn elected(test: &str, agents: usize) -> Option<ClusterConfig> {
 pub fn start(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::start(setup).unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
+    wait::until("Mesos to authenticate requests", LIMIT, || {
+        let client = cluster.master.client();
+        let reply = client.get("/overlay-master/agents/delete")?;
+        ensure!(!reply.text().starts_with("Mesos is starting"), "it starts");
+        Ok(Some(()))
+    })
+    .unwrap();
     cluster
 }
 
