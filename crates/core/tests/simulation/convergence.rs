@@ -19,14 +19,17 @@ impl Checker {
         let value = sim.log.value().clone();
         let stored = sim.checker.read(&value)?;
         let leader = sim.leader.ok_or("nobody leads")?;
-        let given = |agent: &AgentInfo| {
-            (
-                agent.ip.clone(),
-                assigned_by(&sim.processes[leader], &stored.state, agent),
-            )
-        };
         // A master of an earlier release does not know that an agent is provisional.
         let is_old = sim.processes[leader].is_predecessor;
+        let given = |agent: &AgentInfo| {
+            let mut given = assigned_by(&sim.processes[leader], &stored.state, agent);
+            let mut processes = sim.processes.iter();
+            let process = processes.find(|it| !it.is_master() && it.ip() == agent.ip);
+            if let Some(process) = process.filter(|_| !is_old) {
+                leave_out_unwanted(process, &mut given);
+            }
+            (agent.ip.clone(), given)
+        };
         let known = |agent: &&AgentInfo| is_old || !agent.provisional();
         let agents = stored.agents.values().filter(known);
         let agents: BTreeMap<String, AgentInfo> = agents.map(given).collect();
@@ -84,6 +87,20 @@ impl Checker {
             }
         }
         Ok(())
+    }
+}
+
+/// Leaves out what an agent does not request, and so does not get. The log may have it: somebody
+/// else registered in its name before it confirmed, and wanted more.
+fn leave_out_unwanted(process: &Process, info: &mut AgentInfo) {
+    let Role::Agent(config) = &process.role else {
+        return;
+    };
+    if !config.network.allocate_subnet {
+        for overlay in &mut info.overlays {
+            (overlay.subnet, overlay.subnet6) = (None, None);
+            (overlay.mesos_bridge, overlay.docker_bridge) = (None, None);
+        }
     }
 }
 
