@@ -15,8 +15,8 @@ namespace overlay {
 // Mesos does not answer a write that the replica could not do, and LevelDB tells nobody why.
 std::string diskProblem(const std::string& path, size_t size);
 
-// The same, from what the file system says of itself: writes nothing, and does not find a disk
-// that fails.
+// Returns the reason why `size` bytes have no space below `path`, by the file system's statistics
+// alone, with the way out. Empty: they have. Writes nothing, and does not find a disk that fails.
 std::string lackOfSpace(const std::string& path, size_t size);
 
 } // namespace overlay {

@@ -79,7 +79,7 @@ private:
   {
     // Paths below it belong to it, too.
     bool includesSubpaths;
-    // Whether the endpoint has a realm.
+    // True if the endpoint has a realm.
     bool authenticated;
   };
 

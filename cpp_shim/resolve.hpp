@@ -19,7 +19,8 @@ bool hasNames(const std::string& servers);
 // Mesos tries to resolve the names for ten minutes, and then ends the process.
 std::string unresolved(const std::string& servers);
 
-// The same, but gives up after some seconds.
+// Returns which name cannot be resolved, as unresolved() does, or that the name servers have not
+// answered within five seconds.
 std::string unresolvedInTime(const std::string& servers);
 
 } // namespace overlay {

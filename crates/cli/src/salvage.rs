@@ -23,7 +23,7 @@ use journal::Journal;
 /// A disk that was full or failed can leave a part of a record in the journal, the newest of a
 /// replica's files, and more records behind it. LevelDB then reports "corruption" and the
 /// overlay master does not serve. The copy ends before the first record that cannot be read.
-/// It has everything that was written before, and nothing of what was written later.
+/// Everything that was written before is in the copy, and nothing of what was written later.
 ///
 /// Use this only if there is neither another master with a replica nor a backup. Stop the Mesos
 /// master first: a replica that a process has open is refused. The original is not changed.

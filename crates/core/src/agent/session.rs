@@ -398,7 +398,7 @@ impl Session {
     /// sent.
     pub fn early_registration(&mut self, now: Time) -> Time {
         let at = match self.early {
-            // It waits for its time.
+            // One is planned already.
             Some(next) if next > now => next,
             Some(last) => now.max(last + EARLY),
             None => now,

@@ -383,7 +383,7 @@ where
 /// Checks that containers can have addresses of a range.
 ///
 /// # Errors
-/// They cannot, which is a mistake in a request.
+/// The range is of no use to containers, and the document is a request.
 fn check_use(object: &Object<'_>, keys: &RangeKeys, range: Range) -> Result<(), Reported> {
     if let Some(special) = special_purpose::of_network(range.net) {
         let what = format!("overlaps {special}, so agents refuse it");

@@ -190,7 +190,7 @@ impl<'a> Object<'a> {
     /// have it since long, and a mistake in a request.
     ///
     /// # Errors
-    /// It is a mistake.
+    /// The document is a request, in which such a value is a mistake.
     pub fn useless(&self, key: &'static str, what: &str, remedy: &str) -> Result<(), Reported> {
         match self.report.strictness {
             Strictness::Strict => Err(self.wrong(key, what, remedy)),

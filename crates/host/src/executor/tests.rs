@@ -550,16 +550,10 @@ fn events_are_not_read_before_the_first_request_and_while_a_reconciliation_is_pe
     stage.script.lock().done.clear();
     stage.until(&["reconcile"]);
     let waits = std::mem::take(&mut stage.script.lock().waits);
-    let wakeup_only: Vec<bool> = waits
-        .iter()
-        .map(|(_, wait_for)| *wait_for == WaitFor::Wakeup)
-        .collect();
-    let heard = wakeup_only
-        .iter()
-        .position(|wakeup_only| !wakeup_only)
-        .unwrap();
+    let is_for_wakeup = |wait: &(Duration, WaitFor)| wait.1 == WaitFor::Wakeup;
+    let heard = waits.iter().position(|wait| !is_for_wakeup(wait)).unwrap();
     assert!(
-        wakeup_only[heard..].contains(&true),
+        waits[heard..].iter().any(is_for_wakeup),
         "events before the reconciliation: {waits:?}"
     );
     assert!(

@@ -165,7 +165,7 @@ fn a_request_for_a_useless_overlay_is_refused() {
         // An overlay that a file has can be turned off.
         let off = format!(r#"{{"name": "a", {fields}, "enabled": false}}"#);
         assert!(parse_definition("body", &off, None).is_ok(), "{fields}");
-        // What a log has stays.
+        // An overlay in the log stays.
         let info = proto::OverlayInfo {
             name: "a".into(),
             subnet: fields.contains("240").then(|| "240.0.0.0/4".into()),
