@@ -6,6 +6,7 @@ mod build;
 mod crates;
 mod demo;
 mod fuzz;
+mod package;
 mod reproduce;
 mod simulate;
 #[cfg(test)]
@@ -37,6 +38,7 @@ enum Command {
     Bench(bench::Options),
     Fuzz(fuzz::Options),
     Reproduce(reproduce::Options),
+    Package(package::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Reproduce(options) => reproduce::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", chain(&error));

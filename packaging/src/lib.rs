@@ -1,0 +1,4 @@
+//! Builds what is released: the module and the program for old and new hosts, the packages, and
+//! the SDK for compiling the module against a Mesos of one's own.
+
+pub mod release;
