@@ -90,16 +90,23 @@ impl Checker {
     }
 }
 
-/// Leaves out what an agent does not request, and so does not get. The log may have it: somebody
-/// else registered in its name before it confirmed, and wanted more.
+/// Leaves out what an agent does not request, and so does not get. The log may have it: the agent
+/// requested it before, or somebody else did in its name before it confirmed.
 fn leave_out_unwanted(process: &Process, info: &mut AgentInfo) {
     let Role::Agent(config) = &process.role else {
         return;
     };
-    if !config.network.allocate_subnet {
-        for overlay in &mut info.overlays {
+    let [mesos, docker] = process.requested_bridges;
+    let subnets = config.network.allocate_subnet;
+    for overlay in &mut info.overlays {
+        if !subnets {
             (overlay.subnet, overlay.subnet6) = (None, None);
-            (overlay.mesos_bridge, overlay.docker_bridge) = (None, None);
+        }
+        if !subnets || !mesos {
+            overlay.mesos_bridge = None;
+        }
+        if !subnets || !docker {
+            overlay.docker_bridge = None;
         }
     }
 }
