@@ -333,25 +333,24 @@ impl Ledger {
         );
         let before = known.map(|record| &record.encoded);
         let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
+        let record = AgentRecord {
+            allocation,
+            bridges,
+            requested,
+            trust,
+            inactive,
+            encoded,
+        };
         let is_new = match self.records.get_mut(&ip) {
-            // The encoded forms contain the whole allocation, so the allocations are equal,
-            // too.
-            Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
-                debug_assert_eq!(record.allocation, allocation, "not all is encoded");
-                debug_assert_eq!(record.bridges, bridges, "not all is encoded");
-                record.requested = requested;
+            // The encoded forms contain allocation and bridges, so these are equal, too.
+            Some(known) if Arc::ptr_eq(&known.encoded, &record.encoded) => {
+                debug_assert_eq!(known.allocation, record.allocation, "not all is encoded");
+                debug_assert_eq!(known.bridges, record.bridges, "not all is encoded");
+                known.requested = requested;
                 false
             }
             known => {
-                let is_new = known.is_none_or(|record| record.allocation != allocation);
-                let record = AgentRecord {
-                    allocation,
-                    bridges,
-                    requested,
-                    trust,
-                    inactive,
-                    encoded,
-                };
+                let is_new = known.is_none_or(|known| known.allocation != record.allocation);
                 self.records.insert(ip, record);
                 self.uncommitted.agents.insert(ip);
                 self.note_trust(ip, trust);
