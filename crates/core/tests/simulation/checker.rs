@@ -282,6 +282,9 @@ impl Checker {
         let is_from_nobody =
             matches!(input, Input::Exited(pid) if self.forgeries.is_nobody(process, pid));
         self.forgeries.input(process, input);
+        if let (false, Input::Exited(pid)) = (is_from_nobody, input) {
+            process.ended.insert(pid.clone());
+        }
         match input {
             Input::Exited(_) if is_from_nobody => return,
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {

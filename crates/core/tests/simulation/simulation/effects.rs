@@ -160,7 +160,7 @@ impl Simulation {
         if body.is_empty() {
             // It was deleted, and is nobody to this master until it registers again.
             process.connected.remove(&ip);
-        } else if !session.is_empty() && process.links.contains(to) {
+        } else if !session.is_empty() && process.links.contains(to) && !process.ended.contains(to) {
             process.connected.insert(ip);
         }
     }
@@ -224,6 +224,7 @@ impl Simulation {
             self.processes[process].connected.insert(ip);
         }
         self.processes[process].links.insert(to.clone());
+        self.processes[process].ended.remove(&to);
         if peer.is_none() {
             return self.link_nobody(process, to);
         }
