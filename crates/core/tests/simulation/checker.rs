@@ -254,6 +254,11 @@ impl Checker {
         had.is_some_and(|had| peer.subnets.iter().all(|subnet| had.contains(subnet)))
     }
 
+    /// Returns whether the agent is in the log as one that has confirmed a registration.
+    pub fn is_confirmed(&self, ip: &str) -> bool {
+        self.agents.get(ip).is_some_and(AgentInfo::confirmed)
+    }
+
     /// Forgets the log, because it was replaced.
     pub fn forget_log(&mut self) {
         self.value = Bytes::new();
