@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// The group of the unit tests, which are not a test target.
 pub const UNIT: &str = "unit";
 
+/// The group of tests of the packages' content.
+pub const PACKAGES: &str = "packages";
+
 /// A group of tests: the test targets with one name, of all packages; or the unit tests.
 #[derive(Debug)]
 struct Group {
@@ -37,6 +40,7 @@ const GROUPS: &[Group] = &[
     group("c_abi", "the C ABI, called from C and from Rust", ""),
     group("bindings", "Rust declarations of the header", "libclang"),
     group("symbols", "symbols of the library", "Mesos"),
+    group(PACKAGES, "content of the packages", "lintian, rpmlint"),
     group("docs", "examples in the documentation", "Mesos, root*"),
     group("kernel", "configuration of a host", "root*"),
     group("kernel_traffic", "packets across two hosts", "root*"),
