@@ -1,4 +1,7 @@
 //! Builds what is released: the module and the program for old and new hosts, the packages, and
 //! the SDK for compiling the module against a Mesos of one's own.
 
+pub mod floor;
+pub mod glibc;
 pub mod release;
+mod tool;
