@@ -8,10 +8,11 @@ fn main() {
     compile_shim();
 }
 
-const SHIM: [&str; 11] = [
+const SHIM: [&str; 12] = [
     "compatible",
     "disk",
     "leader",
+    "libstdcxx",
     "metrics",
     "module",
     "process",
@@ -29,7 +30,7 @@ fn compile_shim() {
     let mut build = cc::Build::new();
     build
         .cpp(true)
-        .std("c++14")
+        .std("c++11")
         .pic(true)
         .warnings_into_errors(true)
         .flag("-fvisibility=hidden")

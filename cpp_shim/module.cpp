@@ -43,14 +43,9 @@ Anonymous* create(const overlay::Role& role, const Parameters& parameters)
     pairs.push_back(mo_pair{
         overlay::lend(parameter.key()), overlay::lend(parameter.value())});
   }
-  overlay::Process* process = overlay::Process::create(role, pairs);
-  if (process == nullptr) {
+  if (!overlay::Process::start(role, pairs)) {
     return nullptr;
   }
-  process::spawn(process);
-  // Mesos may create the replica of its own registry right after this. Two replicas that
-  // are created at the same time could get each other's ids (storage.cpp).
-  process->await();
   return new Anonymous();
 }
 

@@ -14,8 +14,8 @@ namespace overlay {
 Process::Process(const Role& role)
   : process::ProcessBase(role.id),
     role_(role),
-    isInitialized_(initialized_.get_future()),
     self_(*this),
+    awake_(false),
     leader_(
         self_,
         [this](const Option<mesos::MasterInfo>& info) {
@@ -43,31 +43,62 @@ Process::Process(const Role& role)
           runUntilIdle();
         }) {}
 
-Process* Process::create(const Role& role, const Parameters& parameters)
+Process::~Process()
+{
+  mo_node_free(node_);
+}
+
+bool Process::start(const Role& role, const Parameters& parameters)
 {
   std::unique_ptr<Process> process(new Process(role));
-  mo_options options = {};
+  if (!process->configure(parameters)) {
+    return false;
+  }
+  if (!process->spawn()) {
+    log(MO_ERROR,
+        std::string(role.id) + ": not created, because this Mesos has a process " + role.id +
+          " already: create the module once in a process of Mesos");
+    return false;
+  }
+  // It lives as long as Mesos.
+  const Process* const spawned = process.release();
+  // Mesos may create the replica of its own registry right after this. Two replicas that
+  // are created at the same time could get each other's ids (storage.cpp).
+  const int seconds = 30;
+  if (!spawned->initialized_.wait(seconds)) {
+    log(MO_WARNING,
+        std::string(role.id) + ": has not started within " + std::to_string(seconds) +
+          " s: the threads of this Mesos are busy");
+  }
+  return true;
+}
+
+bool Process::configure(const Parameters& parameters)
+{
+  mo_options options = mo_options();
   options.size = sizeof(options);
   options.parameters = parameters.data();
   options.parameter_count = parameters.size();
   options.wake = wake;
-  options.wake_ctx = process.get();
-  const mo_result result = role.create(&options, &process->node_);
-  return result == MO_OK ? process.release() : nullptr;
+  options.wake_ctx = this;
+  return role_.create(&options, &node_) == MO_OK;
+}
+
+bool Process::spawn()
+{
+  const UPID pid = process::spawn(this);
+  const std::string& id = pid.id;
+  return !id.empty();
 }
 
 void Process::initialize()
 {
   addRoutes();
   awaitMesos();
+  awake_ = true;
   mo_node_start(node_, lend(toString(self_)));
   runUntilIdle();
-  initialized_.set_value();
-}
-
-void Process::await() const
-{
-  isInitialized_.wait_for(std::chrono::seconds(30));
+  initialized_.raise();
 }
 
 void Process::finalize()
@@ -417,7 +448,9 @@ void Process::schedule(uint64_t deadlineMs)
 void Process::wake(void* self)
 {
   Process* process = static_cast<Process*>(self);
-  process::dispatch(process->self_, [process]() { process->runUntilIdle(); });
+  if (process->awake_) {
+    process::dispatch(process->self_, [process]() { process->runUntilIdle(); });
+  }
 }
 
 } // namespace overlay {

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
+#include <atomic>
 #include <chrono>
-#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,6 +16,7 @@
 #include "metrics.hpp"
 #include "mesos_overlay.h"
 #include "storage.hpp"
+#include "thread.hpp"
 
 namespace overlay {
 
@@ -44,13 +45,12 @@ class Process : public process::ProcessBase
 public:
   typedef std::vector<mo_pair> Parameters;
 
-  // Returns a process to be spawned unmanaged: it lives as long as Mesos. Returns NULL if
-  // the configuration is invalid; the reason is in the log.
-  static Process* create(const Role& role, const Parameters& parameters);
+  // Starts a process, which lives as long as Mesos, and waits until it is initialized, at
+  // most 30 s. Returns false if the configuration is invalid, or this Mesos has a process
+  // of the role already; the reason is in the log.
+  static bool start(const Role& role, const Parameters& parameters);
 
-  // Waits until the process is initialized and has opened its replica of the log, at
-  // most 30 s.
-  void await() const;
+  ~Process() override;
 
 protected:
   void initialize() override;
@@ -70,6 +70,12 @@ private:
   typedef std::chrono::steady_clock Clock;
 
   explicit Process(const Role& role);
+
+  // Creates the node. Returns false if the configuration is invalid.
+  bool configure(const Parameters& parameters);
+
+  // Spawns the process, unmanaged. Returns false if another one has its id.
+  bool spawn();
 
   // Registers the endpoints with libprocess, for authentication and Mesos's /help.
   void addRoutes();
@@ -111,10 +117,13 @@ private:
   static void wake(void* self);
 
   const Role role_;
-  std::promise<void> initialized_;
-  const std::future<void> isInitialized_;
+  Flag initialized_;
   const process::UPID self_;
   mo_node* node_ = nullptr;
+
+  // The node is about to be started. Before that there is nothing to wake the process for,
+  // and its id may be that of another one.
+  std::atomic<bool> awake_;
 
   LeaderDetector leader_;
   Storage storage_;

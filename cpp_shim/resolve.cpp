@@ -6,8 +6,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <chrono>
-#include <future>
 #include <memory>
 #include <vector>
 
@@ -78,18 +76,24 @@ std::string unresolvedInTime(const std::string& servers)
   if (!hasNames(servers)) {
     return "";
   }
-  const auto result = std::make_shared<std::promise<std::string>>();
-  std::future<std::string> future = result->get_future();
-  const bool started =
-    runInThread([result, servers]() { result->set_value(unresolved(servers)); });
+  struct Answer
+  {
+    Flag ready;
+    std::string problem;
+  };
+  const std::shared_ptr<Answer> answer = std::make_shared<Answer>();
+  const bool started = runInThread([answer, servers]() {
+    answer->problem = unresolved(servers);
+    answer->ready.raise();
+  });
   if (!started) {
     return "there is no thread to resolve the names of ZooKeeper's hosts";
   }
-  if (future.wait_for(std::chrono::seconds(5)) != std::future_status::ready) {
+  if (!answer->ready.wait(5)) {
     return "the name servers of this host do not answer when asked for ZooKeeper's hosts (" +
       servers + ")";
   }
-  return future.get();
+  return answer->problem;
 }
 
 } // namespace overlay {

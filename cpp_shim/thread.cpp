@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include <memory>
 
@@ -31,6 +32,46 @@ bool runInThread(const std::function<void()>& work)
     pthread_detach(thread);
   }
   return started;
+}
+
+Flag::Flag() : raised_(false)
+{
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  // A clock that is set does not change how long a thread waits.
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_mutex_init(&mutex_, nullptr);
+  pthread_cond_init(&changed_, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
+Flag::~Flag()
+{
+  pthread_cond_destroy(&changed_);
+  pthread_mutex_destroy(&mutex_);
+}
+
+void Flag::raise()
+{
+  pthread_mutex_lock(&mutex_);
+  raised_ = true;
+  pthread_cond_broadcast(&changed_);
+  pthread_mutex_unlock(&mutex_);
+}
+
+bool Flag::wait(int seconds) const
+{
+  timespec end;
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  end.tv_sec += seconds;
+  pthread_mutex_lock(&mutex_);
+  int error = 0;
+  while (!raised_ && error == 0) {
+    error = pthread_cond_timedwait(&changed_, &mutex_, &end);
+  }
+  const bool raised = raised_;
+  pthread_mutex_unlock(&mutex_);
+  return raised;
 }
 
 } // namespace overlay {

@@ -25,15 +25,13 @@ void dispatch(
 // Runs `f`, which returns nothing, as an event of the process. Does nothing if there is no
 // such process.
 template <typename F>
-void dispatch(const UPID& pid, F&& f)
+void dispatch(const UPID& pid, const F& f)
 {
   typedef lambda::CallableOnce<void(ProcessBase*)> Callable;
 
   internal::dispatch(
       pid,
-      std::unique_ptr<Callable>(new Callable(
-          [g = typename std::decay<F>::type(std::forward<F>(f))](
-              ProcessBase*) mutable { g(); })));
+      std::unique_ptr<Callable>(new Callable([f](ProcessBase*) { f(); })));
 }
 
 } // namespace process {
