@@ -1,9 +1,12 @@
-/* Functions that glibc 2.17 has in its static part only, and that the linker finds in the shared
- * library of later releases or in the static part of theirs. They call what 2.17's library
- * exports. */
+/* Symbols that the shared library of glibc 2.17 does not have, and that the linker finds in later
+ * releases: those of 2.17's static part, and later ones that compilers' headers and the module
+ * need. They use what 2.17's library exports. */
 #define _GNU_SOURCE
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 /* Version of the structures on x86-64. */
 enum { STRUCTURES = 1, DEVICES = 0 };
@@ -89,3 +92,13 @@ PRIVATE int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*c
 {
   return __register_atfork(prepare, parent, child, &__dso_handle);
 }
+
+/* A kernel before 3.17 answers ENOSYS. */
+PRIVATE int memfd_create(const char *name, unsigned flags)
+{
+  return (int)syscall(SYS_memfd_create, name, flags);
+}
+
+/* libstdc++ counts references without atomic operations while this is not 0; it always may use
+ * them. */
+PRIVATE char __libc_single_threaded = 0;

@@ -20,14 +20,15 @@ use object::read::elf::{FileHeader, Sym};
 use sha2::{Digest, Sha256};
 
 use crate::floor::{Floor, RELEASE, Version};
-use crate::tool;
+use crate::run;
 
 const START: &str = include_str!("../glibc/start.S");
 const STATIC: &str = include_str!("../glibc/static.c");
 const LINK: &str = include_str!("../glibc/stub-gcc");
 
 /// Libraries of this machine that stubs are made of.
-const LIBRARIES: [&str; 10] = [
+const LIBRARIES: [&str; 11] = [
+    "ld-linux-x86-64.so.2",
     "libc.so.6",
     "libm.so.6",
     "libpthread.so.0",
@@ -97,19 +98,14 @@ impl Stubs {
     /// # Errors
     /// A library of this machine cannot be found or read, or the C compiler fails.
     pub fn make(parent: &Path) -> Result<Stubs> {
-        let libraries = LIBRARIES.map(|name| Ok((name, fs::read(find(name)?)?)));
-        let libraries = libraries.into_iter().collect::<Result<Vec<_>>>()?;
-        let directory = parent.join(format!("stubs-{}", hash(&libraries)));
+        let sources = Sources::read(&RELEASE)?;
+        let directory = parent.join(format!("stubs-{}", sources.hash()));
         if !directory.exists() {
             // Tests run in parallel processes, and each may be the first.
             let new = parent.join(format!("stubs-new-{}", std::process::id()));
             let _ = fs::remove_dir_all(&new);
             fs::create_dir_all(&new).with_context(|| format!("making {}", new.display()))?;
-            Maker {
-                directory: &new,
-                floor: RELEASE,
-            }
-            .make(&libraries)?;
+            sources.build(&new)?;
             if let Err(error) = fs::rename(&new, &directory) {
                 ensure!(directory.exists(), "moving {}: {error}", new.display());
                 fs::remove_dir_all(&new)?;
@@ -138,7 +134,7 @@ impl Stubs {
 fn find(name: &str) -> Result<PathBuf> {
     let mut gcc = Command::new("gcc");
     gcc.arg(format!("-print-file-name={name}"));
-    let path = PathBuf::from(tool::run(gcc)?.trim());
+    let path = PathBuf::from(run::output(&mut gcc)?.trim());
     ensure!(
         path.is_absolute() && path.exists(),
         "gcc knows no {name} of x86-64; on Debian or Ubuntu: apt-get install g++"
@@ -146,120 +142,136 @@ fn find(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns a hash of everything that the stubs are made of.
-fn hash(libraries: &[(&str, Vec<u8>)]) -> String {
-    let mut hash = Sha256::new();
-    for text in [
-        START,
-        STATIC,
-        LINK,
-        include_str!("glibc.rs"),
-        include_str!("floor.rs"),
-    ] {
-        hash.update(text);
-    }
-    for (_, bytes) in libraries {
-        hash.update(bytes);
-    }
-    let hash = hash.finalize();
-    hash.iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// Source of a stub library.
+struct Source {
+    assembly: String,
+    versions: String,
 }
 
-struct Maker<'a> {
-    directory: &'a Path,
-    floor: Floor,
-}
+/// Sources of all stub libraries, by their names.
+struct Sources(BTreeMap<&'static str, Source>);
 
-impl Maker<'_> {
-    fn make(&self, libraries: &[(&str, Vec<u8>)]) -> Result<()> {
+impl Sources {
+    /// Reads the libraries of this machine.
+    fn read(floor: &Floor) -> Result<Sources> {
         let mut stubs: BTreeMap<&str, Vec<Symbol>> = BTreeMap::new();
-        for (library, bytes) in libraries {
-            let all = read(bytes).with_context(|| format!("reading {library}"))?;
-            for symbol in below(&self.floor, all) {
-                stubs
-                    .entry(home(library, &symbol))
-                    .or_default()
-                    .push(symbol);
+        for library in LIBRARIES {
+            let bytes = fs::read(find(library)?)?;
+            let all = read(&bytes).with_context(|| format!("reading {library}"))?;
+            for symbol in below(floor, all) {
+                let home = home(library, &symbol);
+                stubs.entry(home).or_default().push(symbol);
             }
         }
-        for (library, symbols) in &stubs {
-            self.library(library, symbols)
+        let source = |symbols: Vec<Symbol>| Source {
+            assembly: assembly(&symbols),
+            versions: versions(&symbols),
+        };
+        let sources = stubs
+            .into_iter()
+            .map(|(library, symbols)| (library, source(symbols)));
+        Ok(Sources(sources.collect()))
+    }
+
+    /// Returns a hash of everything that the stubs are made of.
+    fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for text in [START, STATIC, LINK]
+            .into_iter()
+            .chain(SCRIPTS.map(|(_, text)| text))
+        {
+            hash.update(text);
+        }
+        for (library, source) in &self.0 {
+            for text in [*library, &source.assembly, &source.versions] {
+                hash.update(text);
+            }
+        }
+        let hash = hash.finalize();
+        hash.iter()
+            .take(6)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    fn build(&self, directory: &Path) -> Result<()> {
+        for (library, source) in &self.0 {
+            source
+                .build(directory, library)
                 .with_context(|| format!("making the stub of {library}"))?;
         }
         for (name, text) in SCRIPTS {
-            fs::write(self.directory.join(name), text)?;
+            fs::write(directory.join(name), text)?;
         }
-        for library in stubs.keys() {
+        for library in self.0.keys() {
             let name = library.split_inclusive(".so").next().unwrap_or(library);
             if SCRIPTS.iter().all(|(script, _)| *script != name) {
-                symlink(library, self.directory.join(name))?;
+                symlink(library, directory.join(name))?;
             }
         }
-        let loader = find("ld-linux-x86-64.so.2")?;
-        symlink(loader, self.directory.join("ld-linux-x86-64.so.2"))?;
-        self.start()?;
-        self.static_part()?;
-        let link = self.directory.join("stub-gcc");
+        start(directory)?;
+        static_part(directory)?;
+        let link = directory.join("stub-gcc");
         fs::write(&link, LINK)?;
         fs::set_permissions(&link, fs::Permissions::from_mode(0o755)).context("stub-gcc")
     }
+}
 
-    fn library(&self, name: &str, symbols: &[Symbol]) -> Result<()> {
-        let source = self.directory.join(format!("{name}.s"));
-        let script = self.directory.join(format!("{name}.map"));
-        fs::write(&source, assembly(symbols))?;
-        fs::write(&script, versions(symbols))?;
+impl Source {
+    fn build(&self, directory: &Path, name: &str) -> Result<()> {
+        let code = directory.join(format!("{name}.s"));
+        let script = directory.join(format!("{name}.map"));
+        fs::write(&code, &self.assembly)?;
+        fs::write(&script, &self.versions)?;
         let mut gcc = Command::new("gcc");
         gcc.args(["-shared", "-nostdlib", "-Wl,--hash-style=gnu"])
             .arg(format!("-Wl,-soname,{name}"))
             .arg(format!("-Wl,--version-script,{}", script.display()))
             .arg("-o")
-            .arg(self.directory.join(name))
-            .arg(&source);
-        tool::run(gcc)?;
-        fs::remove_file(source)?;
+            .arg(directory.join(name))
+            .arg(&code);
+        run::output(&mut gcc)?;
+        fs::remove_file(code)?;
         fs::remove_file(script).context("removing the version script")
     }
+}
 
-    /// Makes the start files. One serves programs at a fixed address and others.
-    fn start(&self) -> Result<()> {
-        let source = self.directory.join("start.S");
-        fs::write(&source, START)?;
-        let mut gcc = Command::new("gcc");
-        gcc.args(["-c", "-o"])
-            .arg(self.directory.join("Scrt1.o"))
-            .arg(source);
-        tool::run(gcc)?;
-        symlink("Scrt1.o", self.directory.join("crt1.o")).context("naming the start file")
-    }
-
-    fn static_part(&self) -> Result<()> {
-        let source = self.directory.join("static.c");
-        fs::write(&source, STATIC)?;
-        let object = self.directory.join("static.o");
-        let mut gcc = Command::new("gcc");
-        gcc.args([
-            "-c",
-            "-O2",
-            "-fPIC",
-            "-ffunction-sections",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-o",
-        ])
-        .arg(&object)
+/// Makes the start files. One serves programs at a fixed address and others.
+fn start(directory: &Path) -> Result<()> {
+    let source = directory.join("start.S");
+    fs::write(&source, START)?;
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-c", "-o"])
+        .arg(directory.join("Scrt1.o"))
         .arg(source);
-        tool::run(gcc)?;
-        let mut ar = Command::new("ar");
-        ar.arg("crsD")
-            .arg(self.directory.join("libstatic.a"))
-            .arg(object);
-        tool::run(ar).map(drop)
-    }
+    run::output(&mut gcc)?;
+    symlink("Scrt1.o", directory.join("crt1.o")).context("naming the start file")
+}
+
+/// Compiles what is linked statically.
+fn static_part(directory: &Path) -> Result<()> {
+    let source = directory.join("static.c");
+    fs::write(&source, STATIC)?;
+    let object = directory.join("static.o");
+    let mut gcc = Command::new("gcc");
+    gcc.args([
+        "-c",
+        "-O2",
+        "-fPIC",
+        "-ffunction-sections",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-o",
+    ])
+    .arg(&object)
+    .arg(source);
+    run::output(&mut gcc)?;
+    let mut ar = Command::new("ar");
+    ar.arg("crsD")
+        .arg(directory.join("libstatic.a"))
+        .arg(object);
+    run::output(&mut ar).map(drop)
 }
 
 /// Returns the library that has a symbol of `library` on hosts at the floor.

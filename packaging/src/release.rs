@@ -1,12 +1,13 @@
 //! The release build of the module, the program and the static library.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use testbed::paths;
 
 use crate::glibc::Stubs;
+use crate::run;
 
 /// Name of the target, which makes cargo keep the flags from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -29,22 +30,32 @@ pub struct Release {
 /// The stubs cannot be made, or cargo cannot be run, or fails.
 pub fn build() -> Result<Release> {
     let stubs = Stubs::make(&paths::target())?;
+    // The module's symbols of Mesos are weak, so any other one that no library has is a mistake.
+    let flags = [
+        format!("-Clinker={}", stubs.linker().display()),
+        "-Clink-arg=-Wl,-z,defs".to_owned(),
+        "-Cstrip=symbols".to_owned(),
+    ];
     let arguments = ["build", "--release", "--locked", "--target", TARGET];
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let status = run::cargo()
         .args(arguments)
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER",
-            stubs.linker(),
-        )
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // Of an installed Mesos; the shim then is compiled against its headers.
+        .env_remove("MESOS_PREFIX")
         .current_dir(paths::workspace())
         .stdin(Stdio::null())
         .status()
         .context("running cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(paths())
+}
+
+/// Returns the paths of the files, which [`build`] makes.
+pub fn paths() -> Release {
     let directory = paths::target().join(TARGET).join("release");
-    Ok(Release {
+    Release {
         module: directory.join("libmesos_overlay.so"),
         archive: directory.join("libmesos_overlay.a"),
         program: directory.join("mesos-overlay"),
-    })
+    }
 }

@@ -55,11 +55,23 @@ const GROUPS: &[Group] = &[
         "the agent module with Docker",
         "root, Docker",
     ),
+    group("floors", "old hosts that the release loads on", ""),
     group("mesos", "modules in real Mesos", "Mesos, root*, Docker"),
     group("cluster", "the test bed: clusters", "Mesos, root*"),
     group("monitor", "the test bed: events of the kernel", "root*"),
     group("port_mapper", "the test bed: a CNI plugin", "root*"),
 ];
+
+/// Groups whose tests are about what is released.
+const OF_PACKAGES: &[&str] = &["floors", "sdk"];
+
+/// Returns true if tests of these groups, or of all if there are none, need what is released.
+pub fn need_packages(groups: &[String]) -> bool {
+    groups.is_empty()
+        || groups
+            .iter()
+            .any(|group| OF_PACKAGES.contains(&group.as_str()))
+}
 
 /// Returns a table of all groups, for the help text.
 pub fn table() -> String {
