@@ -7,7 +7,6 @@
 
 #include <new>
 #include <string>
-#include <vector>
 
 #include "mesos.hpp"
 #include "text.hpp"
@@ -41,6 +40,8 @@ static void reportIncompatible(const std::string& difference)
   }
 }
 
+#ifdef MESOS_OVERLAY_WEAK_SYMBOLS
+
 static std::string demangle(const char* symbol)
 {
   int status = 0;
@@ -48,6 +49,22 @@ static std::string demangle(const char* symbol)
   const std::string name = status == 0 ? text : symbol;
   free(text);
   return name;
+}
+
+// Returns whether Mesos was compiled with the std::string before that of C++11, which is
+// another class under other names. No string is passed to such a Mesos, not even to report it:
+// the logger's functions have none.
+static bool hasCxx11Strings()
+{
+  // A constructor of ProcessBase with the string of g++ 4.8, or _GLIBCXX_USE_CXX11_ABI=0.
+  const bool before = dlsym(RTLD_DEFAULT, "_ZN7process11ProcessBaseC2ERKSs") != nullptr;
+  if (before) {
+    reportIncompatible(
+        "it was compiled with the std::string of g++ 4.8 (_GLIBCXX_USE_CXX11_ABI=0), as that of "
+        "DC/OS is, and this library with the one of g++ 5 and later; compile the modules for "
+        "this Mesos, with the archive mesos-overlay-sdk and the compiler of this Mesos");
+  }
+  return !before;
 }
 
 static bool symbolsExist()
@@ -68,6 +85,14 @@ static bool symbolsExist()
   }
   return missing.empty();
 }
+
+#else
+
+// The dynamic linker has found all of them.
+static bool hasCxx11Strings() { return true; }
+static bool symbolsExist() { return true; }
+
+#endif // MESOS_OVERLAY_WEAK_SYMBOLS
 
 // The space used by a message without any field set is the size of its class.
 template <typename T>
@@ -108,7 +133,7 @@ static bool messageLayoutsMatch()
   const std::string empty = "\x0a\x01n\x12\x01u\x1a";
   mesos::internal::state::Entry entry;
   if (!entry.ParseFromString(empty + std::string("\x01v")) ||
-      entry.value() != "v") {
+      entry.name() != "n" || entry.uuid() != "u" || entry.value() != "v") {
     reportIncompatible("mesos::internal::state::Entry has a different layout");
     return false;
   }
@@ -132,7 +157,7 @@ static bool pidLayoutMatches()
 
 bool compatible()
 {
-  return symbolsExist() && messageLayoutsMatch() && pidLayoutMatches();
+  return hasCxx11Strings() && symbolsExist() && messageLayoutsMatch() && pidLayoutMatches();
 }
 
 bool processLayoutMatches()
@@ -143,13 +168,10 @@ bool processLayoutMatches()
   // overwrite the spare bytes at the end of our declaration.
   const unsigned char pattern = 0xa5;
   const size_t spare = 64;
-  std::vector<unsigned char> memory(sizeof(ProcessBase) + alignof(ProcessBase));
-  void* start = memory.data();
-  size_t space = memory.size();
-  start = std::align(alignof(ProcessBase), sizeof(ProcessBase), start, space);
-  memset(start, pattern, sizeof(ProcessBase));
-  ProcessBase* process = new (start) ProcessBase("overlay-probe");
-  const volatile unsigned char* bytes = static_cast<unsigned char*>(start);
+  alignas(ProcessBase) unsigned char memory[sizeof(ProcessBase)];
+  memset(memory, pattern, sizeof(memory));
+  ProcessBase* process = new (memory) ProcessBase("overlay-probe");
+  const volatile unsigned char* bytes = memory;
   bool untouched = true;
   for (size_t i = sizeof(ProcessBase) - spare; i < sizeof(ProcessBase); i++) {
     untouched = untouched && bytes[i] == pattern;

@@ -37,10 +37,15 @@
 #include <layout.hpp>
 
 // All symbols of Mesos are weak, so that the dynamic linker loads the library even if one
-// is missing, and compatible() can log which one. Each file that uses them declares it.
+// is missing, and compatible() can log which one. Each file that uses them declares it. The
+// list is of the C++11 ABI of libstdc++; with the ABI before it the dynamic linker names the
+// missing symbol.
+#if defined(_GLIBCXX_USE_CXX11_ABI) && _GLIBCXX_USE_CXX11_ABI
+#define MESOS_OVERLAY_WEAK_SYMBOLS
 #define SYMBOL(name) asm(".weak " #name);
 #include "symbols.inc"
 #undef SYMBOL
+#endif
 
 #endif
 

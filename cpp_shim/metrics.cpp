@@ -10,7 +10,7 @@ bool Metrics::publish(mo_node* node)
   for (auto& pair : published_) {
     pair.second->current = false;
   }
-  mo_metric metric = {};
+  mo_metric metric = mo_metric();
   metric.size = sizeof(metric);
   for (size_t i = 0;; i++) {
     const mo_result result = mo_node_metric(node, i, &metric);
@@ -41,7 +41,6 @@ void Metrics::publish(const std::string& name, double value)
   }
   metric->current = true;
   if (metric->value != value) {
-    // Adding is the only operation of a PushGauge that does not depend on its layout.
     metric->gauge += value - metric->value;
     metric->value = value;
   }

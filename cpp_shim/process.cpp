@@ -133,7 +133,7 @@ static std::string withoutTrailingSlash(std::string path)
 
 void Process::addRoutes()
 {
-  mo_endpoint endpoint = {};
+  mo_endpoint endpoint = mo_endpoint();
   endpoint.size = sizeof(endpoint);
   for (size_t i = 0; mo_node_endpoint(node_, i, &endpoint) == MO_OK; i++) {
     addRoute(endpoint);
@@ -264,7 +264,7 @@ void Process::request(const Request& r, std::unique_ptr<Promise>&& promise)
     query.push_back(mo_pair{lend(pair.first), lend(pair.second)});
   }
 
-  mo_request request = {};
+  mo_request request = mo_request();
   request.size = sizeof(request);
   request.id = ++lastRequestId_;
   request.method = lend(r.method);
@@ -364,7 +364,7 @@ bool Process::publishMetrics()
 
 bool Process::runEffects()
 {
-  mo_effect effect = {};
+  mo_effect effect = mo_effect();
   effect.size = sizeof(effect);
   do {
     const mo_result result = mo_node_poll(node_, &effect);

@@ -97,6 +97,15 @@ typedef void (*Construct)(leveldb::Options*);
 typedef leveldb::Status (*Open)(
     const leveldb::Options&, const std::string&, leveldb::DB**);
 
+// The mangled name has that of std::string.
+#if defined(_GLIBCXX_USE_CXX11_ABI) && _GLIBCXX_USE_CXX11_ABI
+static const char OPEN[] =
+  "_ZN7leveldb2DB4OpenERKNS_7OptionsERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+  "PPS0_";
+#else
+static const char OPEN[] = "_ZN7leveldb2DB4OpenERKNS_7OptionsERKSsPPS0_";
+#endif
+
 template <typename F>
 static F find(const char* symbol)
 {
@@ -136,9 +145,7 @@ static std::string readAll(leveldb::DB* db)
 std::string replicaProblem(const std::string& path)
 {
   const Construct construct = find<Construct>("_ZN7leveldb7OptionsC1Ev");
-  const Open open = find<Open>(
-      "_ZN7leveldb2DB4OpenERKNS_7OptionsERKNSt7__cxx1112basic_stringIcSt11"
-      "char_traitsIcESaIcEEEPPS0_");
+  const Open open = find<Open>(OPEN);
   if (construct == nullptr || open == nullptr) {
     return "";
   }

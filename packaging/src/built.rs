@@ -1,4 +1,4 @@
-//! Everything that is released, built once.
+//! The release and the SDK, which tests share: built once for all tests of a run.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use testbed::paths;
 
 use crate::release::{self, Release};
-use crate::{date, sdk};
+use crate::{packages, sdk};
 
 /// Environment variable: `cargo xtask test` has built everything.
 const DONE: &str = "TESTBED_BUILT";
@@ -15,21 +15,21 @@ const DONE: &str = "TESTBED_BUILT";
 /// Environment variable: the run of cargo nextest, the same for all tests.
 const RUN: &str = "NEXTEST_RUN_ID";
 
-/// Everything that is released.
+/// The release and the SDK.
 #[derive(Debug)]
 pub struct Built {
     /// The module, the program and the static library.
     pub release: Release,
-    /// The SDK, an archive.
+    /// The SDK, an archive in `target/sdk-tests`.
     pub sdk: PathBuf,
 }
 
-/// Returns the directory of the packages, `target/packages`.
-pub fn directory() -> PathBuf {
-    paths::target().join("packages")
+/// Returns the directory of the SDK that tests use.
+fn directory() -> PathBuf {
+    paths::target().join("sdk-tests")
 }
 
-/// Builds everything.
+/// Builds the release and the SDK.
 ///
 /// # Errors
 /// A build fails, or a file cannot be written.
@@ -37,30 +37,33 @@ pub fn build() -> Result<Built> {
     let directory = directory();
     fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let release = release::build()?;
-    let sdk = sdk::build(&release, date::seconds()?, &directory)?;
+    let sdk = sdk::build(&release, packages::date()?, &directory)?;
     Ok(Built { release, sdk })
 }
 
-/// Returns everything, for tests. The first test of a run builds it, unless `cargo xtask test` has.
+/// Returns the release and the SDK. The first test of a run builds them, unless `cargo xtask test`
+/// has.
 ///
 /// # Errors
 /// A build fails, or a file cannot be written.
 pub fn get() -> Result<Built> {
+    let directory = directory();
     let built = Built {
         release: release::paths(),
-        sdk: sdk::path(&directory()),
+        sdk: sdk::path(&directory),
     };
     if std::env::var_os(DONE).is_some() {
         return Ok(built);
     }
     let run = std::env::var(RUN).unwrap_or_default();
-    let stamp = paths::target().join("packages.run");
-    let lock = File::create(paths::target().join("packages.lock")).context("the packages' lock")?;
-    lock.lock().context("locking the packages")?;
+    let stamp = directory.join("run");
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let lock = File::create(directory.join("lock")).context("the lock of target/sdk-tests")?;
+    lock.lock().context("locking target/sdk-tests")?;
     if !run.is_empty() && fs::read_to_string(&stamp).is_ok_and(|stamp| stamp == run) {
         return Ok(built);
     }
     let built = build()?;
-    fs::write(&stamp, run).context("noting that the packages are built")?;
+    fs::write(&stamp, run).context("noting that the SDK is built")?;
     Ok(built)
 }

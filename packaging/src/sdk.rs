@@ -11,12 +11,11 @@ use object::read::elf::{FileHeader, SectionHeader, Sym};
 use testbed::paths;
 
 use crate::glibc::Stubs;
+use crate::licences;
+use crate::packages::VERSION;
 use crate::release::Release;
 use crate::run;
 use crate::tarball::{self, Entry};
-
-/// Version of the SDK, which is that of all crates.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Files of `packaging/sdk` that are in the SDK, and their permissions.
 const FILES: [(&str, u32); 6] = [
@@ -75,6 +74,11 @@ fn sources() -> Result<BTreeMap<String, Entry>> {
     for path in ["LICENSE", "include/mesos_overlay.h"] {
         files.insert(path.to_owned(), entry(&workspace.join(path), 0o644)?);
     }
+    let licences = Entry {
+        mode: 0o644,
+        content: licences::text()?.into_bytes(),
+    };
+    files.insert("third-party-licences.txt".to_owned(), licences);
     for file in fs::read_dir(workspace.join("cpp_shim"))? {
         let path = file?.path();
         // Not the subset of Mesos's headers and the list of its symbols.

@@ -8,6 +8,7 @@
 //! * [`cluster`], [`node`]: masters and agents with our modules, which tests start, stop and kill;
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
+//! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
 //!   configuration.
@@ -25,9 +26,11 @@
 //! # Ok(()) }
 //! ```
 
+pub mod apt;
 pub mod cleanup;
 pub mod cluster;
 pub mod cni;
+pub mod compiler;
 pub mod container;
 pub mod docker;
 pub mod framework;

@@ -38,13 +38,13 @@ public:
     memset(&storage, 0, sizeof(storage));
     storage.ss_family = AF_UNIX;
     if (which == INET4 && inet.ip.in().isSome()) {
-      sockaddr_in in = {};
+      sockaddr_in in = sockaddr_in();
       in.sin_family = AF_INET;
       in.sin_port = htons(inet.port);
       in.sin_addr = inet.ip.in().get();
       memcpy(&storage, &in, sizeof(in));
     } else if (which == INET6 && inet.ip.in6().isSome()) {
-      sockaddr_in6 in6 = {};
+      sockaddr_in6 in6 = sockaddr_in6();
       in6.sin6_family = AF_INET6;
       in6.sin6_port = htons(inet.port);
       in6.sin6_addr = inet.ip.in6().get();

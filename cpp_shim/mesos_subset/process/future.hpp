@@ -18,8 +18,8 @@ namespace process {
 template <typename T>
 class Promise;
 
-// libmesos exports constructors, `set`, `fail` and `abandon` for the types in use here.
-// All other functions are inline.
+// A result that is there at once, later, or never. Nothing of it is imported: a compiler may
+// leave no function of a template in libmesos that could be.
 template <typename T>
 class Future
 {
@@ -31,7 +31,11 @@ public:
   typedef lambda::CallableOnce<void()> DiscardedCallback;
   typedef lambda::CallableOnce<void(const Future<T>&)> AnyCallback;
 
-  Future();
+  // Abandoned: nobody will set it.
+  Future() : data(new Data()) { data->abandoned = true; }
+
+  // Ready.
+  Future(const T& value) : data(new Data()) { set(value); }
 
   bool isReady() const { return data->state == READY; }
   bool isFailed() const { return data->state == FAILED; }
@@ -58,15 +62,15 @@ public:
   // once. Never if it is abandoned.
   const Future<T>& onAny(AnyCallback&& callback) const
   {
-    bool run = false;
-    while (data->lock.test_and_set(std::memory_order_acquire)) {}
-    if (data->state == PENDING) {
-      data->onAnyCallbacks.emplace_back(std::move(callback));
-    } else {
-      run = true;
+    bool pending;
+    {
+      const Lock locked(data->lock);
+      pending = data->state == PENDING;
+      if (pending) {
+        data->onAnyCallbacks.emplace_back(std::move(callback));
+      }
     }
-    data->lock.clear(std::memory_order_release);
-    if (run) {
+    if (!pending) {
       std::move(callback)(*this);
     }
     return *this;
@@ -80,9 +84,10 @@ private:
 
   struct Data
   {
-    // Made and destroyed by libmesos only.
-    Data() = delete;
-    ~Data() = delete;
+    Data() : state(PENDING), discard(false), associated(false), abandoned(false)
+    {
+      lock.clear();
+    }
 
     std::atomic_flag lock;
     State state;
@@ -98,9 +103,89 @@ private:
     std::vector<AnyCallback> onAnyCallbacks;
   };
 
-  bool set(const T& value);
-  bool fail(const std::string& message);
-  bool abandon(bool propagating = false);
+  // Holds a lock of Data, which other threads wait for by trying.
+  class Lock
+  {
+  public:
+    explicit Lock(std::atomic_flag& flag) : flag_(flag)
+    {
+      while (flag_.test_and_set(std::memory_order_acquire)) {}
+    }
+
+    ~Lock() { flag_.clear(std::memory_order_release); }
+
+  private:
+    std::atomic_flag& flag_;
+  };
+
+  template <typename Callback, typename... Args>
+  static void run(std::vector<Callback>& callbacks, const Args&... args)
+  {
+    for (Callback& callback : callbacks) {
+      std::move(callback)(args...);
+    }
+  }
+
+  // Ends the pending state, in which alone callbacks can be added. Returns false if it had
+  // ended, or if another future will set this one.
+  bool finish(State state, const Result<T>& result)
+  {
+    const Lock locked(data->lock);
+    if (data->state != PENDING || data->associated) {
+      return false;
+    }
+    data->result = result;
+    data->state = state;
+    return true;
+  }
+
+  // Calls those that wait for a result, and destroys all callbacks. A callback may destroy
+  // this future.
+  template <typename Callback, typename U>
+  void notify(std::vector<Callback> Data::*callbacks, const U& value)
+  {
+    const Future<T> self = *this;
+    run((*self.data).*callbacks, value);
+    run(self.data->onAnyCallbacks, self);
+    self.data->onAbandonedCallbacks.clear();
+    self.data->onDiscardCallbacks.clear();
+    self.data->onReadyCallbacks.clear();
+    self.data->onFailedCallbacks.clear();
+    self.data->onDiscardedCallbacks.clear();
+    self.data->onAnyCallbacks.clear();
+  }
+
+  bool set(const T& value)
+  {
+    const bool done = finish(READY, Result<T>(value));
+    if (done) {
+      notify(&Data::onReadyCallbacks, data->result.get());
+    }
+    return done;
+  }
+
+  bool fail(const std::string& message)
+  {
+    const bool done = finish(FAILED, Result<T>(Error(message)));
+    if (done) {
+      notify(&Data::onFailedCallbacks, data->result.error());
+    }
+    return done;
+  }
+
+  void abandon()
+  {
+    std::vector<AbandonedCallback> callbacks;
+    {
+      const Lock locked(data->lock);
+      if (data->abandoned || data->state != PENDING || data->associated) {
+        return;
+      }
+      data->abandoned = true;
+      callbacks.swap(data->onAbandonedCallbacks);
+    }
+    run(callbacks);
+  }
 
   std::shared_ptr<Data> data;
 };
@@ -109,7 +194,7 @@ template <typename T>
 class Promise
 {
 public:
-  Promise() {}
+  Promise() { f.data->abandoned = false; }
   Promise(const Promise&) = delete;
   Promise& operator=(const Promise&) = delete;
 

@@ -50,6 +50,10 @@ protected:
   Option<std::weak_ptr<ProcessBase*>> reference = None();
 };
 
+// The pid of a process of class `T`.
+template <typename T>
+struct PID : UPID {};
+
 } // namespace process {
 
 #endif

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include <stout/error.hpp>
 #include <stout/option.hpp>
 #include <stout/try.hpp>
 
@@ -12,6 +13,10 @@ template <typename T>
 class Result
 {
 public:
+  Result() : data(Option<T>()) {}
+  explicit Result(const T& value) : data(Option<T>(value)) {}
+  explicit Result(const Error& error) : data(error) {}
+
   const T& get() const { return data->get(); }
   const std::string& error() const { return data.error(); }
 

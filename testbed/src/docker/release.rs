@@ -1,17 +1,15 @@
 //! Releases of the container engine: the machine's own, and later ones that are fetched from
 //! Debian's suites. The latter are unpacked, not installed.
 //!
-//! Files in `target/docker-<release>`: `usr/`, the content of the packages. apt fetches them with
-//! lists of its own, so the machine's packages stay as they are, and checks the signatures.
+//! Files in `target/docker-<release>`: `usr/`, the content of the packages.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::paths;
+use crate::apt::{self, Apt};
 
 /// Environment variable: name of the release that tests use, one of [`NAMES`].
 pub const VARIABLE: &str = "TESTBED_DOCKER";
@@ -38,12 +36,6 @@ const FETCHED: [Source; 2] = [
         packages: &["docker.io", "containerd", "tini-static"],
     },
 ];
-
-/// Keys that sign Debian's suites.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-
-/// Mirror of Debian that every installation of apt knows.
-const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Place of a release in Debian.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,21 +102,14 @@ impl Release {
             return Ok(None);
         };
         let name = source.name;
-        let dir = paths::target().join(format!("docker-{name}"));
-        if !dir.exists() {
+        let fetch = |scratch: &Path| {
             if let Ok(reason) = std::env::var(NO_FETCH_VARIABLE) {
-                bail!("fetching Docker {name}: {reason}");
+                bail!("{reason}");
             }
-            fs::create_dir_all(paths::target())?;
-            let lock = dir.with_extension("lock");
-            let lock = File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
-            lock.lock().context("locking the fetched Docker")?;
-            if !dir.exists() {
-                source
-                    .fetch_to(&dir)
-                    .with_context(|| format!("fetching Docker {name} from Debian"))?;
-            }
-        }
+            source.fetch(scratch)
+        };
+        let dir = apt::directory(&format!("docker-{name}"), fetch)
+            .with_context(|| format!("fetching Docker {name} from Debian"))?;
         Ok(Some(dir))
     }
 }
@@ -143,123 +128,37 @@ fn search_path(dirs: &[PathBuf]) -> Result<OsString> {
 }
 
 impl Source {
-    /// Fetches and unpacks the packages. The caller holds the lock, so files of an interrupted run
-    /// are overwritten.
-    fn fetch_to(&self, dir: &Path) -> Result<()> {
-        ensure!(
-            Path::new(KEYRING).exists(),
-            "there is no {KEYRING}; install the package debian-archive-keyring"
-        );
-        let scratch = dir.with_extension("fetch");
-        let _ = fs::remove_dir_all(&scratch);
+    /// Fetches the packages, and returns the directory into which they were unpacked.
+    fn fetch(&self, scratch: &Path) -> Result<PathBuf> {
         let mut faults = Vec::new();
         for suite in self.suites {
             eprintln!("fetching Docker {} from Debian {suite} (70 MB)", self.name);
-            match self.fetch_from(suite, &scratch) {
-                Ok(root) => {
-                    fs::rename(root, dir).context("moving Docker into place")?;
-                    return fs::remove_dir_all(&scratch).context("removing temporary files");
-                }
+            match self.fetch_from(suite, &scratch.join(suite)) {
+                Ok(root) => return Ok(root),
                 Err(error) => faults.push(format!("{suite}: {error:#}")),
             }
         }
         bail!("{}", faults.join("; "))
     }
 
-    /// Fetches the packages of a suite and returns the directory into which they were unpacked.
+    /// Fetches the packages of a suite, and returns the directory into which they were unpacked.
     fn fetch_from(&self, suite: &str, scratch: &Path) -> Result<PathBuf> {
-        let apt = Apt::new(&scratch.join(suite), suite)?;
-        apt.run("apt-get", &["update"])?;
-        let found = apt.run("apt-cache", &["show", "--no-all-versions", "docker.io"])?;
-        let version = found
-            .lines()
-            .find_map(|line| line.strip_prefix("Version: "))
-            .context("the suite has no package docker.io")?;
+        let apt = Apt::new(scratch, suite)?;
+        let version = apt.version("docker.io")?;
         ensure!(
             version.starts_with(&format!("{}.", self.name)),
             "the suite has docker.io {version} now, which is another release than {}; name a suite that \
              has it, or the new release, in testbed/src/docker/release.rs",
             self.name
         );
-        let download = [&["download"], self.packages].concat();
-        apt.run("apt-get", &download)?;
-        let root = apt.dir.join("root");
-        for entry in fs::read_dir(&apt.dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                let mut dpkg = Command::new("dpkg-deb");
-                dpkg.arg("--extract").arg(&path).arg(&root);
-                output(dpkg)?;
-            }
-        }
+        let root = scratch.join("root");
+        apt.unpack(self.packages, &root)?;
         ensure!(
             root.join("usr/sbin/dockerd").exists(),
             "the package docker.io has no dockerd"
         );
         Ok(root)
     }
-}
-
-/// apt with lists, sources and a cache of its own.
-struct Apt {
-    dir: PathBuf,
-}
-
-impl Apt {
-    fn new(dir: &Path, suite: &str) -> Result<Apt> {
-        for part in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(dir.join(part))?;
-        }
-        let source = format!("deb [signed-by={KEYRING}] {MIRROR} {suite} main\n");
-        fs::write(dir.join("sources.list"), source)?;
-        Ok(Apt {
-            dir: dir.to_owned(),
-        })
-    }
-
-    /// Runs a program of apt in the directory and returns its output.
-    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let path = |name: &str| self.dir.join(name).display().to_string();
-        let options = [
-            format!("Dir::State::Lists={}", path("lists")),
-            format!("Dir::Etc::SourceList={}", path("sources.list")),
-            "Dir::Etc::SourceParts=-".to_owned(),
-            format!("Dir::Cache={}", path("cache")),
-            // The packages are chosen from the suite, whatever is installed.
-            "Dir::State::status=/dev/null".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            "Acquire::Retries=3".to_owned(),
-            "Acquire::http::Timeout=30".to_owned(),
-            // A suite that was not fetched is an error and not a warning.
-            "APT::Update::Error-Mode=any".to_owned(),
-            // The directory need not be one that the user _apt can read.
-            "APT::Sandbox::User=root".to_owned(),
-        ];
-        let mut apt = Command::new(program);
-        apt.arg("--quiet").current_dir(&self.dir);
-        options
-            .iter()
-            .for_each(|option| _ = apt.args(["--option", option]));
-        apt.args(arguments);
-        output(apt)
-    }
-}
-
-/// Runs a tool and returns its output. The error has what the tool printed last.
-fn output(mut command: Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {program}"))?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = errors.lines().filter(|line| !line.is_empty()).collect();
-        let last = &lines[lines.len().saturating_sub(3)..];
-        bail!("{program}: {}", last.join("; "));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

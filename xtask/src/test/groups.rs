@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// The group of the unit tests, which are not a test target.
 pub const UNIT: &str = "unit";
 
+/// The group of tests of the packages' content.
+pub const PACKAGES: &str = "packages";
+
 /// A group of tests: the test targets with one name, of all packages; or the unit tests.
 #[derive(Debug)]
 struct Group {
@@ -37,6 +40,7 @@ const GROUPS: &[Group] = &[
     group("c_abi", "the C ABI, called from C and from Rust", ""),
     group("bindings", "Rust declarations of the header", "libclang"),
     group("symbols", "symbols of the library", "Mesos"),
+    group(PACKAGES, "content of the packages", "lintian, rpmlint"),
     group("docs", "examples in the documentation", "Mesos, root*"),
     group("kernel", "configuration of a host", "root*"),
     group("kernel_traffic", "packets across two hosts", "root*"),
@@ -62,15 +66,12 @@ const GROUPS: &[Group] = &[
     group("port_mapper", "the test bed: a CNI plugin", "root*"),
 ];
 
-/// Groups whose tests are about what is released.
-const OF_PACKAGES: &[&str] = &["floors", "sdk"];
+/// Groups whose tests look into the release and the SDK.
+pub const OF_THE_SDK: &[&str] = &["floors", "sdk"];
 
-/// Returns true if tests of these groups, or of all if there are none, need what is released.
-pub fn need_packages(groups: &[String]) -> bool {
-    groups.is_empty()
-        || groups
-            .iter()
-            .any(|group| OF_PACKAGES.contains(&group.as_str()))
+/// Returns true if one of `groups` is among those that are run: `chosen`, or all if that is empty.
+pub fn selected(chosen: &[String], groups: &[&str]) -> bool {
+    chosen.is_empty() || chosen.iter().any(|group| groups.contains(&group.as_str()))
 }
 
 /// Returns a table of all groups, for the help text.

@@ -2,7 +2,11 @@
 #ifndef MESOS_SUBSET_MESOS_STATE_STATE_HPP
 #define MESOS_SUBSET_MESOS_STATE_STATE_HPP
 
+#include <string.h>
+
+#include <algorithm>
 #include <memory>
+#include <random>
 #include <string>
 
 #include <mesos/state/storage.hpp>
@@ -16,7 +20,7 @@ namespace state {
 
 class State;
 
-// A named value with a version.
+// A named value with a version, a UUID.
 class Variable
 {
 public:
@@ -32,36 +36,80 @@ public:
 private:
   friend class State;
 
+  explicit Variable(const internal::state::Entry& _entry) : entry(_entry) {}
+
   internal::state::Entry entry;
 };
 
+// All functions are inline in Mesos, too, so libmesos need not have any of them.
 class State
 {
 public:
   explicit State(Storage* _storage) : storage(_storage) {}
   virtual ~State() {}
 
+  // A variable that was never stored is a new one, which is empty.
   process::Future<Variable> fetch(const std::string& name)
   {
-    auto promise = std::make_shared<process::Promise<Variable>>();
+    const auto promise = std::make_shared<process::Promise<Variable>>();
     storage->get(name).onAny(
-        [=](const process::Future<Option<internal::state::Entry>>& future) {
-          if (future.isReady()) {
-            promise->set(_fetch(name, future.get()).get());
-          } else {
-            promise->fail(future.isFailed() ? future.failure() : "discarded");
+        [promise, name](const process::Future<Option<internal::state::Entry>>& stored) {
+          if (!stored.isReady()) {
+            promise->fail(reason(stored));
+            return;
           }
+          if (stored.get().isSome()) {
+            promise->set(Variable(stored.get().get()));
+            return;
+          }
+          internal::state::Entry entry;
+          entry.set_name(name);
+          entry.set_uuid(newVersion());
+          promise->set(Variable(entry));
         });
     return promise->future();
   }
 
   // None: the variable has changed since it was fetched.
-  process::Future<Option<Variable>> store(const Variable& variable);
+  process::Future<Option<Variable>> store(const Variable& variable)
+  {
+    const auto promise = std::make_shared<process::Promise<Option<Variable>>>();
+    Variable next(variable);
+    next.entry.set_uuid(newVersion());
+    id::UUID expected;
+    memset(&expected, 0, sizeof(expected));
+    const std::string& bytes = variable.entry.uuid();
+    memcpy(&expected, bytes.data(), std::min(bytes.size(), sizeof(expected)));
+    storage->set(next.entry, expected).onAny(
+        [promise, next](const process::Future<bool>& stored) {
+          if (!stored.isReady()) {
+            promise->fail(reason(stored));
+          } else {
+            promise->set(stored.get() ? Option<Variable>(next) : Option<Variable>());
+          }
+        });
+    return promise->future();
+  }
 
 private:
-  // Of a variable that was never stored: a new one, which is empty.
-  static process::Future<Variable> _fetch(
-      const std::string& name, const Option<internal::state::Entry>& option);
+  template <typename T>
+  static std::string reason(const process::Future<T>& future)
+  {
+    return future.isFailed() ? future.failure() : "discarded";
+  }
+
+  // The 16 bytes of a random UUID, version 4 of RFC 4122.
+  static std::string newVersion()
+  {
+    std::random_device device;
+    std::string bytes;
+    while (bytes.size() < sizeof(id::UUID)) {
+      bytes.push_back(static_cast<char>(device() & 0xff));
+    }
+    bytes[6] = static_cast<char>((bytes[6] & 0x0f) | 0x40);
+    bytes[8] = static_cast<char>((bytes[8] & 0x3f) | 0x80);
+    return bytes;
+  }
 
   Storage* storage;
 };

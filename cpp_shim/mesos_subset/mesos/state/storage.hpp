@@ -15,7 +15,10 @@
 
 namespace id {
 
-class UUID;
+struct UUID
+{
+  uint8_t data[16];
+};
 
 } // namespace id {
 
@@ -29,25 +32,32 @@ class Entry : public google::protobuf::Message
 public:
   Entry();
   Entry(const Entry& from);
+  Entry& operator=(const Entry& from) = delete;
   ~Entry();
   static const Entry& default_instance();
 
+  const std::string& name() const { return *name_; }
+  const std::string& uuid() const { return *uuid_; }
   const std::string& value() const { return *value_; }
 
-  void set_value(const std::string& value)
-  {
-    using google::protobuf::internal::fixed_address_empty_string;
-
-    has_bits_ |= 4;
-    if (static_cast<void*>(value_) == &fixed_address_empty_string) {
-      value_ = new std::string(value);
-    } else {
-      *value_ = value;
-    }
-  }
+  void set_name(const std::string& name) { set(1, &name_, name); }
+  void set_uuid(const std::string& uuid) { set(2, &uuid_, uuid); }
+  void set_value(const std::string& value) { set(4, &value_, value); }
 
 private:
   friend struct subset_layout;
+
+  void set(uint32_t bit, std::string** field, const std::string& value)
+  {
+    using google::protobuf::internal::fixed_address_empty_string;
+
+    has_bits_ |= bit;
+    if (static_cast<void*>(*field) == &fixed_address_empty_string) {
+      *field = new std::string(value);
+    } else {
+      **field = value;
+    }
+  }
 
   void* vptr_;
   void* metadata_;

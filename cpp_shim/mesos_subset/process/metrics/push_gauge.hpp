@@ -2,6 +2,8 @@
 #ifndef MESOS_SUBSET_PROCESS_METRICS_PUSH_GAUGE_HPP
 #define MESOS_SUBSET_PROCESS_METRICS_PUSH_GAUGE_HPP
 
+#include <atomic>
+#include <memory>
 #include <string>
 
 #include <process/metrics/metric.hpp>
@@ -13,21 +15,21 @@ namespace metrics {
 class PushGauge : public Metric
 {
 public:
-  explicit PushGauge(const std::string& name);
-  ~PushGauge() override;
+  explicit PushGauge(const std::string& name)
+    : Metric(name), current(std::make_shared<std::atomic<double>>(0.0)) {}
 
-  Future<double> value() const override;
+  Future<double> value() const override { return Future<double>(current->load()); }
 
-  PushGauge& operator+=(double v);
+  PushGauge& operator+=(double v)
+  {
+    double before = current->load();
+    while (!current->compare_exchange_weak(before, before + v)) {}
+    return *this;
+  }
 
 private:
-  friend struct subset_layout;
-
-  PushGauge(const PushGauge&) = delete;
-  PushGauge& operator=(const PushGauge&) = delete;
-
-  // A shared pointer to the value.
-  void* data[2];
+  // libmesos reads it through value() only.
+  std::shared_ptr<std::atomic<double>> current;
 };
 
 } // namespace metrics {

@@ -254,6 +254,11 @@ impl Checker {
         had.is_some_and(|had| peer.subnets.iter().all(|subnet| had.contains(subnet)))
     }
 
+    /// Returns whether the agent is in the log as one that has confirmed a registration.
+    pub fn is_confirmed(&self, ip: &str) -> bool {
+        self.agents.get(ip).is_some_and(AgentInfo::confirmed)
+    }
+
     /// Forgets the log, because it was replaced.
     pub fn forget_log(&mut self) {
         self.value = Bytes::new();
@@ -282,6 +287,9 @@ impl Checker {
         let is_from_nobody =
             matches!(input, Input::Exited(pid) if self.forgeries.is_nobody(process, pid));
         self.forgeries.input(process, input);
+        if let (false, Input::Exited(pid)) = (is_from_nobody, input) {
+            process.ended.insert(pid.clone());
+        }
         match input {
             Input::Exited(_) if is_from_nobody => return,
             Input::Exited(pid) if process.connected.remove(&pid.address.ip().to_string()) => {

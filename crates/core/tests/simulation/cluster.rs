@@ -73,6 +73,9 @@ pub struct Process {
     /// Agents that a master is linked to, without those whose end it noticed and those deleted
     /// since.
     pub connected: BTreeSet<String>,
+    /// Agents whose end a master noticed since it linked to them. It can be the end of a former
+    /// link, so that the latest one exists.
+    pub ended: BTreeSet<Upid>,
     /// Last contact of a master with each agent: a message, or the end of a link.
     pub heard: BTreeMap<String, Time>,
     /// Earliest time at which a leading master can have read the log in this term.
@@ -104,6 +107,7 @@ impl Process {
             known: None,
             storing: None,
             connected: BTreeSet::new(),
+            ended: BTreeSet::new(),
             heard: BTreeMap::new(),
             serves_since: None,
         }
@@ -195,6 +199,7 @@ impl Process {
         self.known = None;
         self.storing = None;
         self.connected.clear();
+        self.ended.clear();
         self.heard.clear();
         self.serves_since = None;
     }

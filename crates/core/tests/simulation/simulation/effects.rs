@@ -160,7 +160,7 @@ impl Simulation {
         if body.is_empty() {
             // It was deleted, and is nobody to this master until it registers again.
             process.connected.remove(&ip);
-        } else if !session.is_empty() && process.links.contains(to) {
+        } else if !session.is_empty() && process.links.contains(to) && !process.ended.contains(to) {
             process.connected.insert(ip);
         }
     }
@@ -217,13 +217,15 @@ impl Simulation {
         let reached = peer.is_some_and(|peer| {
             self.processes[peer].machine.is_some() && !self.network.is_cut(process, peer)
         });
-        // An agent with a session counts when it gets a list; see `note_list`.
+        // An agent with a session counts when it gets a list; see `note_list`. One that the log has as
+        // confirmed, and that sends messages without a session, has to show that it receives answers.
         let is_old = peer.is_some_and(|peer| self.processes[peer].is_predecessor);
-        if is_old && self.processes[process].is_master() {
-            let ip = to.address.ip().to_string();
+        let ip = to.address.ip().to_string();
+        if is_old && self.processes[process].is_master() && !self.checker.is_confirmed(&ip) {
             self.processes[process].connected.insert(ip);
         }
         self.processes[process].links.insert(to.clone());
+        self.processes[process].ended.remove(&to);
         if peer.is_none() {
             return self.link_nobody(process, to);
         }
