@@ -179,6 +179,20 @@ pub const CHROOTS: &[Requirement] = &[
     },
 ];
 
+/// Requirements of building DC/OS's package of modules.
+pub const DCOS: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("cmake"),
+        package: "cmake",
+        purpose: "to build a stand-in for DC/OS's modules",
+    },
+    Requirement {
+        kind: Kind::Program("make"),
+        package: "make",
+        purpose: "to compile the SDK",
+    },
+];
+
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
     kind: Kind::Clang,

@@ -95,6 +95,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
         eprintln!("cannot run ZooKeeper: {error:#}");
     }
+    if let Err(error) = install::ensure(install::DCOS) {
+        eprintln!("cannot build DC/OS's package: {error:#}");
+    }
     if let Err(error) = install::ensure(install::BINDGEN) {
         eprintln!("cannot load libclang: {error:#}");
     }
