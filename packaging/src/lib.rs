@@ -3,6 +3,7 @@
 
 mod archive;
 pub mod checksums;
+pub mod chroots;
 pub mod contents;
 mod deb;
 pub mod kept;
