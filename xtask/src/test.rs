@@ -21,7 +21,7 @@ use runner::{Counts, Runner};
 ///
 /// Before that it installs missing packages (as root, on Debian or Ubuntu; elsewhere it prints
 /// their names), fetches Apache Mesos 1.11.0 (27 MB, with a checksum) into target/, and builds
-/// the programs that tests start.
+/// the programs that tests start, and what is released.
 ///
 /// Tests that cannot run on this machine are skipped, and the reasons are listed at the end. With
 /// CI=true in the environment a skipped test fails. All tests use loopback addresses or network
@@ -50,7 +50,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .try_for_each(|group| groups::check(group))?;
     let mut environment = vec![("TESTBED_BUILT", "1".to_owned())];
     prepare(&mut environment)?;
-    if options.groups.is_empty() || options.groups.iter().any(|group| group == groups::PACKAGES) {
+    if groups::selected(&options.groups, groups::OF_THE_SDK) {
+        packaging::built::build()?;
+    }
+    if groups::selected(&options.groups, &[groups::PACKAGES]) {
         prepare_packages();
     }
     let skipped = SkippedFile::new()?;

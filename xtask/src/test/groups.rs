@@ -59,11 +59,20 @@ const GROUPS: &[Group] = &[
         "the agent module with Docker",
         "root, Docker",
     ),
+    group("floors", "old hosts that the release loads on", ""),
     group("mesos", "modules in real Mesos", "Mesos, root*, Docker"),
     group("cluster", "the test bed: clusters", "Mesos, root*"),
     group("monitor", "the test bed: events of the kernel", "root*"),
     group("port_mapper", "the test bed: a CNI plugin", "root*"),
 ];
+
+/// Groups whose tests look into the release and the SDK.
+pub const OF_THE_SDK: &[&str] = &["floors", "sdk"];
+
+/// Returns true if one of `groups` is among those that are run: `chosen`, or all if that is empty.
+pub fn selected(chosen: &[String], groups: &[&str]) -> bool {
+    chosen.is_empty() || chosen.iter().any(|group| groups.contains(&group.as_str()))
+}
 
 /// Returns a table of all groups, for the help text.
 pub fn table() -> String {
