@@ -6,12 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use packaging::chroots::Suite;
 use testbed::run::Run;
 
-/// Mounts what programs expect below the root, in a mount namespace that ends with the program.
+/// Mounts what programs expect below the root, in a mount namespace that ends with the program. Mesos
+/// also expects that the root itself is a mount.
 const ENTER: &str = r#"
-mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && mount --rbind /sys "$0/sys" || exit 125
+mount --bind "$0" "$0" && mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && mount --rbind /sys "$0/sys" || exit 125
 exec chroot "$0" "$@"
 "#;
 
@@ -19,10 +19,11 @@ exec chroot "$0" "$@"
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Directories whose files change with every installation, whatever is installed.
-const VOLATILE: [&str; 8] = [
+const VOLATILE: [&str; 9] = [
     "dev",
     "opt",
     "proc",
+    "run",
     "sys",
     "tmp",
     "var/cache",
@@ -42,14 +43,14 @@ pub struct Chroot {
 pub type Snapshot = BTreeMap<String, String>;
 
 impl Chroot {
-    /// Unpacks the release into the directory of a run.
-    pub fn new(run: &Run, suite: Suite) -> Chroot {
+    /// Unpacks the archive of a release into the directory of a run.
+    pub fn new(run: &Run, archive: &Path) -> Chroot {
         let root = run.dir().join("root");
         fs::create_dir(&root).unwrap();
         let mut tar = Command::new("tar");
         tar.args(["--extract", "--numeric-owner", "--directory"]);
-        tar.arg(&root).arg("--file").arg(suite.archive().unwrap());
-        assert!(tar.status().unwrap().success(), "unpacking {suite:?}");
+        tar.arg(&root).arg("--file").arg(archive);
+        assert!(tar.status().unwrap().success(), "unpacking {archive:?}");
         Chroot { root }
     }
 

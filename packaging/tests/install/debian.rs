@@ -6,6 +6,7 @@ use packaging::packages::{self, VERSION};
 use testbed::net::NamedNetns;
 use testbed::node::Role;
 use testbed::run::Run;
+use testbed::skip;
 
 use crate::chroot::{Chroot, Snapshot, differences};
 use crate::wrapper::{self, Node};
@@ -33,8 +34,12 @@ fn installs(test: &str, suite: Suite) {
     let Some(Needs { kept, mesos }) = crate::needs(test) else {
         return;
     };
+    let archive = match suite.archive() {
+        Ok(archive) => archive,
+        Err(error) => return skip::skip(test, &format!("{error:#}")),
+    };
     let run = Run::new().unwrap();
-    let chroot = Chroot::new(&run, suite);
+    let chroot = Chroot::new(&run, &archive);
     wrapper::install(&chroot, &mesos, &run);
     chroot.copy(&kept.packages.deb, "tmp");
     chroot.copy(&kept.next.deb, "tmp");
@@ -76,6 +81,9 @@ fn uses_the_module(chroot: &Chroot, run: &Run) {
     });
     assert_eq!(status, "127.0.0.1:5050");
     let mut agent = Node::start(chroot, &host, run, Role::Agent);
+    agent.wait("/overlay-agent/overlay", |overlay| {
+        (overlay["registered"] == true).then_some(())
+    });
     let subnet = master.wait("/overlay-master/state", |state| {
         let agent = &state["agents"][0];
         let overlay = &agent["overlays"][0];
@@ -83,9 +91,6 @@ fn uses_the_module(chroot: &Chroot, run: &Run) {
         done.then(|| overlay["subnet"].clone())
     });
     assert_eq!(subnet, "9.0.0.0/24");
-    agent.wait("/overlay-agent/overlay", |overlay| {
-        (overlay["registered"] == true).then_some(())
-    });
     agent.stop();
     master.stop();
     let mut cleanup = chroot.command("sh");
@@ -126,7 +131,7 @@ fn upgrades(chroot: &Chroot, install: &str) {
     );
     chroot.run(&next.replace(
         "apt-get",
-        "apt-get --option Dpkg::Options::=--force-confold",
+        "apt-get --yes --option Dpkg::Options::=--force-confold",
     ));
     let version = chroot.run("dpkg-query --show --showformat='${Version}' mesos-overlay");
     assert_eq!(version, format!("{}-1", packaging::kept::NEXT_VERSION));

@@ -36,6 +36,22 @@ fn the_page_has_the_version_of_the_packages() {
     }
 }
 
+/// The page shows the lines of a file that are no comments.
+#[test]
+fn the_page_shows_files_as_they_are() {
+    let text = text();
+    let mut count = 0;
+    for block in text.split("<!-- file: ").skip(1) {
+        let (path, rest) = block.split_once(" -->").unwrap();
+        let file = fs::read_to_string(paths::workspace().join(path)).unwrap();
+        let lines: Vec<&str> = file.lines().filter(|l| !l.starts_with('#')).collect();
+        let shown = rest.split("```").nth(1).unwrap().trim();
+        assert_eq!(shown, lines.join("\n"), "{path}");
+        count += 1;
+    }
+    assert_eq!(count, 1);
+}
+
 /// Compares the line of a table that begins with `start` with `line`, or rewrites it.
 #[track_caller]
 pub fn check_line(start: &str, line: &str) {

@@ -102,11 +102,15 @@ impl Node {
         path: &str,
         mut ask: impl FnMut(&serde_json::Value) -> Option<T>,
     ) -> T {
+        let mut last = String::new();
         let found = wait::until(path, LIMIT, || {
             self.daemon.check()?;
-            Ok(ask(&self.client.get(path)?.json()?))
+            let answer = self.client.get(path)?.json()?;
+            let found = ask(&answer);
+            last = answer.to_string();
+            Ok(found)
         });
-        found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.daemon.log()))
+        found.unwrap_or_else(|error| panic!("{error:#}\n{last}\n{}", self.daemon.log()))
     }
 
     /// Ends the process.
