@@ -1,10 +1,16 @@
 //! The release build of the module, the program and the static library.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use testbed::paths;
+
+use crate::glibc::Stubs;
+use crate::run;
+
+/// Name of the target, which makes cargo keep the flags from build scripts.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Files of a release build.
 #[derive(Debug)]
@@ -17,23 +23,39 @@ pub struct Release {
     pub program: PathBuf,
 }
 
-/// Builds the release.
+/// Builds the release, linked with [`Stubs`] below the target directory. A build without changes
+/// takes a second.
 ///
 /// # Errors
-/// Cargo cannot be run, or fails.
+/// The stubs cannot be made, or cargo cannot be run, or fails.
 pub fn build() -> Result<Release> {
-    let arguments = ["build", "--release", "--locked"];
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+    let stubs = Stubs::make(&paths::target())?;
+    // The module's symbols of Mesos are weak, so any other one that no library has is a mistake.
+    let flags = [
+        format!("-Clinker={}", stubs.linker().display()),
+        "-Clink-arg=-Wl,-z,defs".to_owned(),
+        "-Cstrip=symbols".to_owned(),
+    ];
+    let arguments = ["build", "--release", "--locked", "--target", TARGET];
+    let status = run::cargo()
         .args(arguments)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // Of an installed Mesos; the shim then is compiled against its headers.
+        .env_remove("MESOS_PREFIX")
         .current_dir(paths::workspace())
         .stdin(Stdio::null())
         .status()
         .context("running cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
-    let directory = paths::target().join("release");
-    Ok(Release {
+    Ok(paths())
+}
+
+/// Returns the paths of the files, which [`build`] makes.
+pub fn paths() -> Release {
+    let directory = paths::target().join(TARGET).join("release");
+    Release {
         module: directory.join("libmesos_overlay.so"),
         archive: directory.join("libmesos_overlay.a"),
         program: directory.join("mesos-overlay"),
-    })
+    }
 }

@@ -136,6 +136,49 @@ pub const ZOOKEEPER: &[Requirement] = &[
     },
 ];
 
+/// Requirements of making packages and looking into them.
+pub const PACKAGES: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("strip"),
+        package: "binutils",
+        purpose: "to strip the library and the program",
+    },
+    Requirement {
+        kind: Kind::Program("dpkg-deb"),
+        package: "dpkg",
+        purpose: "to look into Debian packages",
+    },
+    Requirement {
+        kind: Kind::Program("lintian"),
+        package: "lintian",
+        purpose: "to check Debian packages",
+    },
+    Requirement {
+        kind: Kind::Program("rpm"),
+        package: "rpm",
+        purpose: "to look into RPM packages",
+    },
+    Requirement {
+        kind: Kind::Program("rpmlint"),
+        package: "rpmlint",
+        purpose: "to check RPM packages",
+    },
+];
+
+/// Requirements of installing packages in other releases of Debian, in addition to [`PACKAGES`].
+pub const CHROOTS: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("mmdebstrap"),
+        package: "mmdebstrap",
+        purpose: "to make file systems of Debian's releases",
+    },
+    Requirement {
+        kind: Kind::Program("ip"),
+        package: "iproute2",
+        purpose: "to make network namespaces",
+    },
+];
+
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
     kind: Kind::Clang,

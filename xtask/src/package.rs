@@ -1,15 +1,45 @@
 //! `cargo xtask package`: builds what is released.
 
-use anyhow::Result;
-use packaging::release;
+use std::fs;
 
-/// Builds the packages into target/packages.
+use anyhow::{Context, Result};
+use packaging::{checksums, contents, packages, release, sdk};
+use testbed::paths;
+
+/// Builds what is released into target/packages.
+///
+/// * packages for Debian and Ubuntu (.deb), for RHEL and others (.rpm), and for all (.tar.gz);
+/// * mesos-overlay-sdk-….tar.gz, for compiling the module with the compiler and the headers of an
+///   installed Mesos;
+/// * SHA256SUMS.
+///
+/// The module and the program in them load on hosts with glibc 2.17 and libstdc++ of g++ 5, or
+/// later ones. The same source makes the same bytes in every directory, with the date of the last
+/// commit, or of SOURCE_DATE_EPOCH.
+///
+/// It needs Rust, g++ and binutils on x86-64 Linux with glibc, and crates from crates.io. It takes
+/// minutes, and less than one if only the project's own files have changed.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {}
 
 pub fn run(Options {}: &Options) -> Result<()> {
     let release = release::build()?;
-    println!("{release:#?}");
+    let directory = paths::target().join("packages");
+    let _ = fs::remove_dir_all(&directory); // packages of other versions
+    let scratch = directory.join(".files");
+    fs::create_dir_all(&scratch).with_context(|| format!("making {}", scratch.display()))?;
+    let files = contents::files(&release, &scratch)?;
+    fs::remove_dir_all(&scratch)?;
+    let date = packages::date()?;
+    packages::build(&files, packages::VERSION, date, &directory)?;
+    sdk::build(&release, date, &directory)?;
+    checksums::write(&directory)?;
+    let mut names = fs::read_dir(&directory)?.collect::<Result<Vec<_>, _>>()?;
+    names.sort_by_key(fs::DirEntry::file_name);
+    for entry in names {
+        let size = entry.metadata()?.len();
+        println!("{size:>10} {}", entry.path().display());
+    }
     Ok(())
 }

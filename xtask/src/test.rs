@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use packaging::kept;
 use testbed::docker::{Release, release};
 use testbed::mesos::Mesos;
 use testbed::{compiler, install, net, paths, skip};
@@ -20,7 +21,7 @@ use runner::{Counts, Runner};
 ///
 /// Before that it installs missing packages (as root, on Debian or Ubuntu; elsewhere it prints
 /// their names), fetches Apache Mesos 1.11.0 (27 MB, with a checksum) into target/, and builds
-/// the programs that tests start.
+/// the programs that tests start, and what is released.
 ///
 /// Tests that cannot run on this machine are skipped, and the reasons are listed at the end. With
 /// CI=true in the environment a skipped test fails. All tests use loopback addresses or network
@@ -50,6 +51,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .try_for_each(|group| groups::check(group))?;
     let mut environment = vec![("TESTBED_BUILT", "1".to_owned())];
     prepare(&mut environment)?;
+    if groups::selected(&options.groups, groups::OF_THE_SDK) {
+        packaging::built::build()?;
+    }
+    if groups::selected(&options.groups, &[groups::PACKAGES]) {
+        prepare_packages();
+    }
     let skipped = SkippedFile::new()?;
     environment.push((skip::FILE_VARIABLE, skipped.path.display().to_string()));
 
@@ -96,6 +103,14 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
         eprintln!("cannot load libclang: {error:#}");
     }
     build::run(paths::BUILD_PROGRAMS)
+}
+
+/// Makes the packages that tests look into, which takes minutes with an empty target/. If that fails,
+/// each of these tests fails with the reason.
+fn prepare_packages() {
+    if let Err(error) = install::ensure(install::PACKAGES).and_then(|()| kept::get().map(drop)) {
+        eprintln!("cannot make the packages: {error:#}");
+    }
 }
 
 /// Fetches the releases of Docker that tests use beside the installed one. Without them the tests

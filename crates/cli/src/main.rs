@@ -1,11 +1,13 @@
 //! `mesos-overlay`: administration of a host by hand.
 mod cleanup;
+mod manual;
 mod salvage;
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use log::Level;
 
 /// Administers a host of a Mesos cluster with overlay networks.
@@ -33,6 +35,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let given: Vec<&OsStr> = given.iter().map(OsString::as_os_str).collect();
+    if let Some(directory) = manual::requested(&given) {
+        return match manual::write(Arguments::command(), directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {}: {error}", directory.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
     let Arguments { command } = Arguments::parse();
     init_log();
     match command {

@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// The group of the unit tests, which are not a test target.
 pub const UNIT: &str = "unit";
 
+/// The group of tests of the packages' content.
+pub const PACKAGES: &str = "packages";
+
 /// A group of tests: the test targets with one name, of all packages; or the unit tests.
 #[derive(Debug)]
 struct Group {
@@ -38,6 +41,7 @@ const GROUPS: &[Group] = &[
     group("bindings", "Rust declarations of the header", "libclang"),
     group("shim", "compilers and ABIs of the C++ shim", ""),
     group("symbols", "symbols of the library", "Mesos"),
+    group(PACKAGES, "content of the packages", "lintian, rpmlint"),
     group("docs", "examples in the documentation", "Mesos, root*"),
     group("kernel", "configuration of a host", "root*"),
     group("kernel_traffic", "packets across two hosts", "root*"),
@@ -56,11 +60,20 @@ const GROUPS: &[Group] = &[
         "the agent module with Docker",
         "root, Docker",
     ),
+    group("floors", "old hosts that the release loads on", ""),
     group("mesos", "modules in real Mesos", "Mesos, root*, Docker"),
     group("cluster", "the test bed: clusters", "Mesos, root*"),
     group("monitor", "the test bed: events of the kernel", "root*"),
     group("port_mapper", "the test bed: a CNI plugin", "root*"),
 ];
+
+/// Groups whose tests look into the release and the SDK.
+pub const OF_THE_SDK: &[&str] = &["floors", "sdk"];
+
+/// Returns true if one of `groups` is among those that are run: `chosen`, or all if that is empty.
+pub fn selected(chosen: &[String], groups: &[&str]) -> bool {
+    chosen.is_empty() || chosen.iter().any(|group| groups.contains(&group.as_str()))
+}
 
 /// Returns a table of all groups, for the help text.
 pub fn table() -> String {

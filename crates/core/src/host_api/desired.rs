@@ -73,6 +73,14 @@ impl Desired {
         self.bridges(|overlay| overlay.docker_bridge.as_ref())
     }
 
+    /// Returns whether an overlay has a bridge on this host, with any backend. Otherwise (as on a
+    /// master) there are no containers, and only packets of the host itself use the tunnel.
+    pub fn has_bridge(&self) -> bool {
+        let has_bridge =
+            |overlay: &Overlay| overlay.mesos_bridge.is_some() || overlay.docker_bridge.is_some();
+        self.overlays.values().any(has_bridge)
+    }
+
     /// Returns the list of other agents for a change; an unknown list becomes an empty one. A
     /// list that other desired states share is copied first.
     pub fn peers_mut(&mut self) -> &mut PeerMap {

@@ -110,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::allocation::allocator::{Allocation, AllocationRequest};
+    use crate::master::bridges::AllocatedBridges;
     use crate::master::record::EncodedAgent;
     use crate::master::trust::Trust;
     use crate::proto::AgentInfo;
@@ -124,6 +125,7 @@ mod tests {
         let encoded = EncodedAgent::renew(None, &info, std::iter::empty());
         AgentRecord {
             allocation: Allocation::default(),
+            bridges: AllocatedBridges::default(),
             requested: AllocationRequest::from_network_config(&AgentNetworkConfig::default()),
             trust: Trust::Legacy,
             inactive: Vec::new(),

@@ -39,6 +39,7 @@ use writer::Writer;
 mod address;
 mod admission;
 mod answers;
+mod bridges;
 mod challenges;
 mod confirmed;
 mod counters;

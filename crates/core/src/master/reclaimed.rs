@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 
+use super::bridges::AllocatedBridges;
 use crate::allocation::allocator::Allocation;
 
 /// Maximum number of remembered agents; the oldest are dropped. Each write of the log contains
@@ -27,6 +28,7 @@ pub struct ReclaimedAllocations {
 struct Reclaimed {
     order: u64,
     allocation: Allocation,
+    bridges: AllocatedBridges,
     /// The agent as the log has it: an encoded `AgentInfo`.
     agent_info: Bytes,
 }
@@ -34,13 +36,20 @@ struct Reclaimed {
 impl ReclaimedAllocations {
     /// Adds the allocation of an agent whose lease ended. `agent_info` is its stored form.
     /// The oldest allocation is dropped if there are too many.
-    pub fn add(&mut self, ip: Ipv4Addr, allocation: Allocation, agent_info: Bytes) {
+    pub fn add(
+        &mut self,
+        ip: Ipv4Addr,
+        allocation: Allocation,
+        bridges: AllocatedBridges,
+        agent_info: Bytes,
+    ) {
         self.remove(ip);
         self.agents.insert(
             ip,
             Reclaimed {
                 order: self.next,
                 allocation,
+                bridges,
                 agent_info,
             },
         );
@@ -57,6 +66,11 @@ impl ReclaimedAllocations {
     /// Returns the allocation that an agent had.
     pub fn get(&self, ip: Ipv4Addr) -> Option<&Allocation> {
         self.agents.get(&ip).map(|agent| &agent.allocation)
+    }
+
+    /// Returns the bridges that an agent had.
+    pub fn bridges(&self, ip: Ipv4Addr) -> Option<&AllocatedBridges> {
+        self.agents.get(&ip).map(|agent| &agent.bridges)
     }
 
     /// Removes an agent and returns the allocation that it had.
@@ -88,7 +102,8 @@ mod tests {
             ip: ip(n).to_string(),
             ..Default::default()
         };
-        reclaimed.add(ip(n), Allocation::default(), info.encode_to_vec().into());
+        let (allocation, bridges) = (Allocation::default(), AllocatedBridges::default());
+        reclaimed.add(ip(n), allocation, bridges, info.encode_to_vec().into());
     }
 
     fn stored(reclaimed: &ReclaimedAllocations) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use prost::Message;
 
+use super::bridges::{AllocatedBridges, Bridges};
 use super::state_codec::put_message;
 use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, DualStackNet};
@@ -93,6 +94,8 @@ pub fn inactive_overlays(
 pub struct AgentRecord {
     /// All addresses and subnets, including those of overlays that are not in force.
     pub allocation: Allocation,
+    /// All bridges, including those that the agent does not request any more.
+    pub bridges: AllocatedBridges,
     /// The latest request.
     pub requested: AllocationRequest,
     /// The trust in the agent.
@@ -117,6 +120,7 @@ impl AgentRecord {
             network,
             ip,
             &self.allocation,
+            &self.bridges,
             self.requested,
             self.trust,
             &self.inactive,
@@ -132,12 +136,13 @@ pub struct Description {
     pub sent: Vec<proto::AgentOverlayInfo>,
 }
 
-/// Describes the allocation of `agent`, in the order of the network's overlays and with the
-/// `inactive` ones behind.
+/// Describes the allocation and the bridges of `agent`, in the order of the network's overlays and
+/// with the `inactive` ones behind.
 pub fn describe(
     network: &Network,
     agent: Ipv4Addr,
     allocation: &Allocation,
+    bridges: &AllocatedBridges,
     requested: AllocationRequest,
     trust: Trust,
     inactive: &[proto::AgentOverlayInfo],
@@ -151,29 +156,27 @@ pub fn describe(
             continue;
         };
         let families = requested.requested_families(overlay);
-        let used = nets.only(families.unwrap_or_default());
-        let (mesos, docker) = (Containerizer::Mesos, Containerizer::Docker);
-        let mut described = proto::AgentOverlayInfo {
+        let described = |nets: DualStackNet, bridges: Bridges, vtep| proto::AgentOverlayInfo {
             echo: None,
             info: info.clone(),
             subnet: to_text(nets.v4),
             subnet6: to_text(nets.v6),
-            mesos_bridge: bridge(requested.mesos_bridge, mesos, overlay, used),
-            docker_bridge: bridge(requested.docker_bridge, docker, overlay, used),
-            backend: backend(network, allocation.vtep),
+            mesos_bridge: bridge(bridges.mesos, Containerizer::Mesos, overlay, nets),
+            docker_bridge: bridge(bridges.docker, Containerizer::Docker, overlay, nets),
+            backend: backend(network, vtep),
             state: None,
         };
-        stored.push(described.clone());
-        if families.is_some() {
-            if used != *nets {
-                described.subnet = to_text(used.v4);
-                described.subnet6 = to_text(used.v6);
-            }
-            if sent_vtep != allocation.vtep {
-                described.backend = backend(network, sent_vtep);
-            }
-            sent.push(described);
+        let allocated = bridges.of(&overlay.name);
+        let whole = described(*nets, allocated, allocation.vtep);
+        if let Some(families) = families {
+            let (used, bridges) = (nets.only(families), Bridges::requested(requested));
+            let is_whole = (used, bridges, sent_vtep) == (*nets, allocated, allocation.vtep);
+            sent.push(match is_whole {
+                true => whole.clone(),
+                false => described(used, bridges, sent_vtep),
+            });
         }
+        stored.push(whole);
     }
     stored.extend_from_slice(inactive);
     Description {
@@ -206,10 +209,10 @@ fn to_text(net: Option<IpNet>) -> Option<String> {
     net.map(|net| net.to_string())
 }
 
-/// Returns the bridge of a containerizer: Mesos's has the lower half of the agent's subnets,
-/// Docker's the upper one.
+/// Returns the bridge of a containerizer if it `exists`: Mesos's has the lower half of the agent's
+/// subnets, Docker's the upper one. Without subnets there is none.
 fn bridge(
-    requested: bool,
+    exists: bool,
     containerizer: Containerizer,
     overlay: &OverlayConfig,
     subnets: DualStackNet,
@@ -221,7 +224,7 @@ fn bridge(
             Containerizer::Docker => upper.to_string(),
         })
     };
-    (requested && !subnets.is_empty()).then(|| proto::BridgeInfo {
+    (exists && !subnets.is_empty()).then(|| proto::BridgeInfo {
         name: containerizer.bridge_name(&overlay.name),
         ip: half(subnets.v4),
         ip6: half(subnets.v6),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::bridges::AllocatedBridges;
 use super::networks::{Networks, Note, SubnetsByOverlay, differences, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
 use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
@@ -97,7 +98,8 @@ fn reclaimed(configured: &Network, agents: Vec<proto::AgentInfo>) -> ReclaimedAl
         .filter_map(|info| StoredAgent::read(configured, info).ok())
     {
         let encoded = agent.info.encode_to_vec().into();
-        reclaimed.add(agent.ip, agent.allocation, encoded);
+        let bridges = AllocatedBridges::stored(&agent.info.overlays);
+        reclaimed.add(agent.ip, agent.allocation, bridges, encoded);
     }
     reclaimed
 }
@@ -142,7 +144,16 @@ impl Recovery {
         };
         let inactive = inactive_overlays(network, &info.overlays);
         let trust = Trust::stored(&info);
-        let description = describe(network, ip, &allocation, requested, trust, &inactive);
+        let bridges = AllocatedBridges::stored(&info.overlays);
+        let description = describe(
+            network,
+            ip,
+            &allocation,
+            &bridges,
+            requested,
+            trust,
+            &inactive,
+        );
         let stored = EncodedAgent::renew(None, &info, sent.clone());
         let is_same = info == description.stored && sent.eq(&description.sent);
         let encoded = if is_same {
@@ -158,6 +169,7 @@ impl Recovery {
             ip,
             AgentRecord {
                 allocation,
+                bridges,
                 requested,
                 trust,
                 inactive,

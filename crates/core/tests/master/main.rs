@@ -16,6 +16,7 @@ testkit::transcripts![
     "master", transcript_runner::play;
     registers_agents,
     gives_both_families,
+    keeps_bridges,
     deletes_agents,
     follows_the_lead,
     opens_the_log_anew,

@@ -14,7 +14,7 @@ use overlay_core::proto::internal::{
     UpdateAgentOverlaysMessage,
 };
 use overlay_core::protocol::messages::Named;
-use overlay_core::{Effect, Input, Io, Machine, StoreOutcome, Time, Upid};
+use overlay_core::{Effect, Input, Io, Machine, Request, RequestId, StoreOutcome, Time, Upid};
 use prost::Message;
 
 /// The messages and fields of the predecessor.
@@ -296,6 +296,103 @@ fn a_state_without_new_features_is_that_of_the_predecessor() {
         decode_as_predecessor(&fixture())
     );
     assert_eq!(values[3], fixture(), "to the byte");
+}
+
+/// Returns the registration of an agent with these bridges.
+fn register_with(ip: &str, mesos: bool, docker: bool) -> Input {
+    let network_config = AgentNetworkConfig {
+        mesos_bridge: Some(mesos),
+        docker_bridge: Some(docker),
+        ..Default::default()
+    };
+    message(
+        ip,
+        &RegisterAgentMessage {
+            network_config,
+            peers: Some(PeersVersion::default()),
+            ..Default::default()
+        },
+    )
+}
+
+/// Configures an overlay as the predecessor's agent with both bridges does.
+fn configure_as_predecessor(overlay: &schema::AgentOverlayInfo) -> Result<(), String> {
+    let bridge = |bridge: &Option<schema::BridgeInfo>, what: &str| {
+        let bridge = bridge.as_ref();
+        bridge.cloned().ok_or(format!("Missing {what} bridge info"))
+    };
+    bridge(&overlay.mesos_bridge, "Mesos")?;
+    bridge(&overlay.docker_bridge, "Docker").map(|_| ())
+}
+
+/// The predecessor gives an agent the overlays that its record has, as they are there.
+#[test]
+fn an_agent_can_go_back_whatever_it_wanted_meanwhile() {
+    for (mesos, docker) in [(true, false), (false, true), (false, false)] {
+        let mut master = serving(fixture());
+        let effects = effects(&mut master, register_with("10.0.0.1", mesos, docker));
+        assert_eq!(stored(&effects), None, "nothing is lost");
+        for overlay in answer(&effects, "10.0.0.1").overlays {
+            let bridges = (
+                overlay.mesos_bridge.is_some(),
+                overlay.docker_bridge.is_some(),
+            );
+            assert_eq!(bridges, (mesos, docker), "the agent gets what it requests");
+        }
+        shows_and_writes_all_bridges(&mut master);
+    }
+}
+
+/// Checks that the endpoint shows both bridges of both agents, and that the next write has them.
+fn shows_and_writes_all_bridges(master: &mut Master) {
+    let get = Input::Request(Request {
+        id: RequestId(1),
+        method: "GET".into(),
+        path: "/overlay-master/state".into(),
+        query: Default::default(),
+        accept: None,
+        headers: Default::default(),
+        body: Bytes::new(),
+    });
+    let shown = effects(master, get);
+    let shown = shown.iter().find_map(|effect| match effect {
+        Effect::Io(Io::Respond { response, .. }) => Some(response.body.clone()),
+        _ => None,
+    });
+    let shown = String::from_utf8(shown.expect("an answer").to_vec()).unwrap();
+    for bridge in ["m-dcos\"", "d-dcos\"", "m-dcos6", "d-dcos6"] {
+        assert_eq!(
+            shown.matches(bridge).count(),
+            2,
+            "{bridge} of both agents: {shown}"
+        );
+    }
+    // The record of another agent is written, and this one with it.
+    let (_, value) = stored(&effects(master, register("10.0.0.3", true))).expect("a write");
+    let mut state = proto::State::decode(value).unwrap();
+    state.agents[2].provisional = None;
+    let state = decode_as_predecessor(&state.encode_to_vec().into());
+    for agent in &state.agents {
+        for overlay in &agent.overlays {
+            assert_eq!(configure_as_predecessor(overlay), Ok(()), "{overlay:?}");
+        }
+    }
+}
+
+/// Release 0.1 left out of the record what the agent did not request at its latest registration.
+#[test]
+fn a_record_that_lost_a_bridge_is_completed() {
+    let mut state = proto::State::decode(fixture()).unwrap();
+    for overlay in &mut state.agents[0].overlays {
+        overlay.docker_bridge = None;
+    }
+    let mut master = serving(state.encode_to_vec().into());
+    let effects = effects(&mut master, register_with("10.0.0.1", true, false));
+    let (_, value) = stored(&effects).expect("a write");
+    assert_eq!(
+        decode_as_predecessor(&value),
+        decode_as_predecessor(&fixture())
+    );
 }
 
 /// Agents of the predecessor do not register again, and would not learn of a change.

@@ -8,6 +8,7 @@
 //! log <agent> <overlay>:<subnet>@<vtep> …   sets the log; `<IPv4>,<IPv6>` for both families
 //! log garbage                         sets the log to bytes that are no state
 //! log older                           drops the fields that earlier releases do not write
+//! log 0.1                             the same, as release 0.1 does, which knows no trust in agents
 //! leader me | none | <ip:port>        the leading master
 //! fetched | fetched error <text>      the answer to reading the log
 //! stored | superseded | failed <text> the answer to the latest write
@@ -142,6 +143,7 @@ impl Runner {
             "at" => self.at = Some(rest.parse().unwrap()),
             "config" => self.config = format!("{rest}, "),
             "log" if rest == "older" => self.log = older(&self.log),
+            "log" if rest == "0.1" => self.log = without_trust(&older(&self.log)),
             "log" => self.log = log(&words),
             "leader" => {
                 let leader = match rest {
@@ -560,4 +562,12 @@ fn older(log: &Bytes) -> Bytes {
     }
     .encode_to_vec()
     .into()
+}
+
+fn without_trust(log: &Bytes) -> Bytes {
+    let mut state = proto::State::decode(log.clone()).unwrap();
+    for agent in &mut state.agents {
+        (agent.confirmed, agent.provisional) = (None, None);
+    }
+    state.encode_to_vec().into()
 }

@@ -12,7 +12,7 @@ use overlay_core::host_api::desired::{Desired, Mac, Peer};
 use overlay_core::proto::internal::{
     RegistrationChallengeMessage, UpdateAgentOverlaysMessage, UpdatePeersMessage,
 };
-use overlay_core::proto::{AgentInfo, AgentOverlayInfo, State};
+use overlay_core::proto::{AgentInfo, AgentOverlayInfo, BridgeInfo, State};
 use overlay_core::protocol::http::JSON;
 use overlay_core::protocol::messages::Named;
 use overlay_core::{Effect, Input, Io, Response, Time};
@@ -110,7 +110,7 @@ pub fn summary(overlay: &AgentOverlayInfo) -> String {
 }
 
 /// Returns whether an agent lost nothing of an overlay between `had` and `has`. It may have gained
-/// a family.
+/// a family or a bridge.
 fn keeps(had: &AgentOverlayInfo, has: &AgentOverlayInfo) -> bool {
     let kept = |had: &Option<String>, has: &Option<String>| had.is_none() || had == has;
     let [old, new] = [had, has].map(|overlay| overlay.backend.vxlan.clone().unwrap_or_default());
@@ -119,6 +119,17 @@ fn keeps(had: &AgentOverlayInfo, has: &AgentOverlayInfo) -> bool {
         && kept(&had.subnet6, &has.subnet6)
         && (&old.vtep_ip, &old.vtep_mac) == (&new.vtep_ip, &new.vtep_mac)
         && kept(&old.vtep_ip6, &new.vtep_ip6)
+        && keeps_bridge(&had.mesos_bridge, &has.mesos_bridge)
+        && keeps_bridge(&had.docker_bridge, &has.docker_bridge)
+}
+
+/// Returns whether a record lost nothing of a bridge, whatever the agent requests meanwhile.
+fn keeps_bridge(had: &Option<BridgeInfo>, has: &Option<BridgeInfo>) -> bool {
+    let Some(had) = had else { return true };
+    let kept = |had: &Option<String>, has: &Option<String>| had.is_none() || had == has;
+    has.as_ref().is_some_and(|has| {
+        had.name == has.name && kept(&had.ip, &has.ip) && kept(&had.ip6, &has.ip6)
+    })
 }
 
 fn summaries(agent: &AgentInfo) -> BTreeSet<String> {

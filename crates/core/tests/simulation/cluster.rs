@@ -52,6 +52,8 @@ pub struct Process {
     pub engine: EngineWorker,
     /// The process was started as an agent with `docker_bridge`.
     docker: bool,
+    /// The bridges for Mesos and for Docker that the process requests since its start as an agent.
+    pub requested_bridges: [bool; 2],
     /// An agent has received a list of peers.
     pub knows_peers: bool,
     /// Addresses of masters that challenged an agent's present process.
@@ -97,6 +99,7 @@ impl Process {
             executor: Executor::default(),
             engine: EngineWorker::default(),
             docker: false,
+            requested_bridges: [false; 2],
             knows_peers: false,
             met: BTreeSet::new(),
             leader: None,
@@ -155,7 +158,11 @@ impl Process {
     /// Starts a new machine. Only the host is kept.
     pub fn start(&mut self, random: &mut Rng) {
         let (me, seed) = (self.upid.clone(), random.u64(..));
-        self.docker = matches!(&self.role, Role::Agent(config) if config.network.docker_bridge && !self.is_predecessor);
+        if let Role::Agent(config) = &self.role {
+            let network = &config.network;
+            self.docker = network.docker_bridge && !self.is_predecessor;
+            self.requested_bridges = [network.mesos_bridge, network.docker_bridge];
+        }
         self.machine = Some(match (self.role.clone(), self.is_predecessor) {
             (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
             (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use overlay_core::proto::{AgentInfo, OverlayInfo, State, StoredOverlay};
+use overlay_core::proto::{AgentInfo, BridgeInfo, OverlayInfo, State, StoredOverlay};
 use overlay_core::{RequestId, Response};
 use prost::Message;
 
@@ -293,9 +293,21 @@ pub fn assigned(state: &State, agent: &AgentInfo) -> AgentInfo {
         };
         overlay.subnet = overlay.subnet.take().filter(|_| info.subnet.is_some());
         overlay.subnet6 = overlay.subnet6.take().filter(|_| info.subnet6.is_some());
+        for bridge in [&mut overlay.mesos_bridge, &mut overlay.docker_bridge] {
+            leave_out_families(bridge, info);
+        }
         true
     });
     agent
+}
+
+/// Leaves out of a bridge the families that the overlay does not have any more.
+fn leave_out_families(bridge: &mut Option<BridgeInfo>, info: &OverlayInfo) {
+    if let Some(bridge) = bridge {
+        bridge.ip = bridge.ip.take().filter(|_| info.subnet.is_some());
+        bridge.ip6 = bridge.ip6.take().filter(|_| info.subnet6.is_some());
+    }
+    bridge.take_if(|bridge| bridge.ip.is_none() && bridge.ip6.is_none());
 }
 
 /// Returns the removed overlays of which an agent has something.

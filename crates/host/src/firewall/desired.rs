@@ -21,7 +21,8 @@ pub(super) struct FirewallDesired {
     /// addresses of. Traffic between them keeps its source address; traffic from them
     /// to anywhere else is masqueraded.
     pub ranges: BTreeSet<IpNet>,
-    /// Families in which the overlays have subnets on this host, so that it has to forward them.
+    /// Families in which the overlays have subnets for containers on this host, so that it has to
+    /// forward them.
     pub families: BTreeSet<Family>,
     /// Overlay bridges and the VTEP device. Traffic is forwarded between all of them.
     pub devices: BTreeSet<String>,
@@ -40,6 +41,9 @@ pub(super) struct FirewallDesired {
 impl FirewallDesired {
     pub(super) fn from_host(host: &Desired) -> FirewallDesired {
         let mut desired = FirewallDesired::default();
+        if !host.has_bridge() {
+            return desired;
+        }
         let overlays = || host.overlays.values();
         for family in Family::BOTH {
             if overlays()

@@ -86,9 +86,9 @@ pub(crate) fn forwards_ipv6(desired: &Desired) -> bool {
     desired.backend == Backend::Internal && has_subnets(desired, Family::V6)
 }
 
-/// Returns whether overlays have subnets of a family on this host.
+/// Returns whether overlays have subnets of a family for containers on this host.
 fn has_subnets(desired: &Desired, family: Family) -> bool {
     let overlays = desired.overlays.values();
     let mut subnets = overlays.flat_map(|overlay| &overlay.subnets);
-    subnets.any(|subnet| family.includes(*subnet))
+    desired.has_bridge() && subnets.any(|subnet| family.includes(*subnet))
 }

@@ -6,6 +6,7 @@ mod cpu_time;
 mod docker_restart;
 mod flows;
 mod isolation;
+mod masters;
 mod nat;
 mod others;
 mod raw;

@@ -191,12 +191,16 @@ impl OldAgent {
         if !report.is_ok() && self.attempts < self.config.max_configuration_attempts {
             return self.configure();
         }
+        let wants_docker = self.config.network.docker_bridge;
         for overlay in &mut self.overlays {
+            let missing = (wants_docker && overlay.docker_bridge.is_none())
+                .then(|| "Missing Docker bridge info".to_owned());
             let error = report
                 .overlays
                 .get(&overlay.info.name)
                 .or(report.host.first().map(|problem| &problem.text))
-                .cloned();
+                .cloned()
+                .or(missing);
             let status = if error.is_some() {
                 Status::Failed
             } else {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::bridges::AllocatedBridges;
 use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
 use super::networks::{Networks, SubnetsByOverlay, subnets_by_overlay};
@@ -313,32 +314,43 @@ impl Ledger {
         trust: Trust,
         allocation: Allocation,
     ) -> (Vec<proto::AgentOverlayInfo>, bool) {
-        let known = self.records.get_mut(&ip);
+        let known = self.records.get(&ip);
         let inactive = known
-            .as_ref()
             .map(|record| record.inactive.clone())
             .unwrap_or_default();
         let network = &self.networks.network;
-        let description = describe(network, ip, &allocation, requested, trust, &inactive);
-        let before = known.as_ref().map(|record| &record.encoded);
+        let bridges = self
+            .bridges_before(ip)
+            .with_requested(network, &allocation, requested);
+        let description = describe(
+            network,
+            ip,
+            &allocation,
+            &bridges,
+            requested,
+            trust,
+            &inactive,
+        );
+        let before = known.map(|record| &record.encoded);
         let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
-        let is_new = match known {
-            // The encoded forms contain the whole allocation, so the allocations are equal,
-            // too.
-            Some(record) if Arc::ptr_eq(&record.encoded, &encoded) => {
-                debug_assert_eq!(record.allocation, allocation, "not all is encoded");
-                record.requested = requested;
+        let record = AgentRecord {
+            allocation,
+            bridges,
+            requested,
+            trust,
+            inactive,
+            encoded,
+        };
+        let is_new = match self.records.get_mut(&ip) {
+            // The encoded forms contain allocation and bridges, so these are equal, too.
+            Some(known) if Arc::ptr_eq(&known.encoded, &record.encoded) => {
+                debug_assert_eq!(known.allocation, record.allocation, "not all is encoded");
+                debug_assert_eq!(known.bridges, record.bridges, "not all is encoded");
+                known.requested = requested;
                 false
             }
             known => {
-                let is_new = known.is_none_or(|record| record.allocation != allocation);
-                let record = AgentRecord {
-                    allocation,
-                    requested,
-                    trust,
-                    inactive,
-                    encoded,
-                };
+                let is_new = known.is_none_or(|known| known.allocation != record.allocation);
                 self.records.insert(ip, record);
                 self.uncommitted.agents.insert(ip);
                 self.note_trust(ip, trust);
@@ -346,6 +358,19 @@ impl Ledger {
             }
         };
         (description.sent, is_new)
+    }
+
+    /// Returns the bridges that an agent that registers had before, in its record or, if it has
+    /// none, in its reclaimed allocation.
+    fn bridges_before(&self, ip: Ipv4Addr) -> AllocatedBridges {
+        let Some(record) = self.records.get(&ip) else {
+            return self.reclaimed.bridges(ip).cloned().unwrap_or_default();
+        };
+        let mut bridges = record.bridges.clone();
+        if record.trust == Trust::Legacy {
+            bridges.complete(&self.networks.network);
+        }
+        bridges
     }
 
     /// Changes the trust in an agent. Returns `false` if the agent has no allocation, or its
@@ -428,7 +453,8 @@ impl Ledger {
             return DrainOutcome::default();
         };
         let agent_info = Bytes::copy_from_slice(&record.encoded.agent_info);
-        self.reclaimed.add(ip, record.allocation, agent_info);
+        self.reclaimed
+            .add(ip, record.allocation, record.bridges, agent_info);
         self.finish_draining(registered)
     }
 
@@ -481,6 +507,7 @@ impl Ledger {
         record.inactive = inactive;
         for overlay in &released {
             record.allocation.overlays.remove(&overlay.info.name);
+            record.bridges.remove(&overlay.info.name);
             self.drain_holders.remove(ip, &overlay.info.name);
         }
         if record.allocation.overlays.is_empty() {

@@ -325,11 +325,24 @@ fn renewed(
         .map(|record| inactive_overlays(network, &record.encoded.decode().overlays))
         .unwrap_or_default();
     inactive.retain(|overlay| allocation.overlays.contains_key(&overlay.info.name));
-    let description = describe(network, ip, &allocation, requested, trust, &inactive);
+    let bridges = before.map(|record| record.bridges.clone());
+    let bridges = bridges
+        .unwrap_or_default()
+        .with_requested(network, &allocation, requested);
+    let description = describe(
+        network,
+        ip,
+        &allocation,
+        &bridges,
+        requested,
+        trust,
+        &inactive,
+    );
     let before = before.map(|record| &record.encoded);
     let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
     let record = AgentRecord {
         allocation,
+        bridges,
         requested,
         trust,
         inactive,

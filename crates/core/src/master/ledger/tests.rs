@@ -259,6 +259,7 @@ fn check_no_overlap(records: &BTreeMap<Ipv4Addr, AgentRecord>) {
 fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
     let AgentRecord {
         allocation,
+        bridges,
         requested,
         trust,
         inactive,
@@ -275,6 +276,7 @@ fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
         &networks.network,
         ip,
         allocation,
+        bridges,
         *requested,
         *trust,
         inactive,
@@ -439,7 +441,7 @@ fn an_unchanged_registration_is_no_change() {
         .unwrap();
     assert!(!granted.is_new && !world.ledger.has_uncommitted());
     assert_eq!(granted.list.overlays.len(), 2);
-    // Another request changes the record, but not the allocation.
+    // A request without a bridge changes what is sent, and not the record.
     let request = AllocationRequest {
         docker_bridge: false,
         ..ALL
@@ -448,7 +450,17 @@ fn an_unchanged_registration_is_no_change() {
         .ledger
         .allocate(agent(1), request, Trust::Legacy, &Allocation::default())
         .unwrap();
-    assert!(!granted.is_new && world.ledger.has_uncommitted_of(agent(1)));
+    let sent = &granted.list.overlays;
+    assert!(sent.iter().all(|overlay| overlay.docker_bridge.is_none()));
+    assert!(!granted.is_new && !world.ledger.has_uncommitted_of(agent(1)));
+    // More bridges change the record, but not the allocation.
+    world.register(agent(2), request, &[]);
+    world.begin_write();
+    let granted = world
+        .ledger
+        .allocate(agent(2), ALL, Trust::Legacy, &Allocation::default())
+        .unwrap();
+    assert!(!granted.is_new && world.ledger.has_uncommitted_of(agent(2)));
 }
 
 #[test]

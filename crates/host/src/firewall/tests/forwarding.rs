@@ -221,12 +221,12 @@ fn doubled_jumps_are_removed() {
     assert_no_changes(&closed, &after);
 }
 
-/// Forwarding is turned on for every overlay, also for one without bridges or with all addresses.
+/// Forwarding is turned on for every overlay with a bridge, also for one with all addresses.
 #[test]
 fn host_is_closed_for_every_overlay() {
     let mut host = desired();
     for overlay in host.overlays.values_mut() {
-        (overlay.mesos_bridge, overlay.docker_bridge) = (None, None);
+        overlay.docker_bridge = None;
         overlay.ranges = vec!["0.0.0.0/0".parse().unwrap()];
     }
     let closed = FirewallDesired {
@@ -245,6 +245,18 @@ fn host_is_closed_for_every_overlay() {
     let after = restore(before, &changes(&closed, before, "filter"));
     assert!(after.contains("-j MESOS-OVERLAY-OTHERS\n"), "{after}");
     assert!(plan_of(&closed, &after).closes.is_empty());
+}
+
+#[test]
+fn host_without_bridges_needs_no_firewall() {
+    let mut host = desired();
+    for overlay in host.overlays.values_mut() {
+        (overlay.mesos_bridge, overlay.docker_bridge) = (None, None);
+    }
+    assert_eq!(
+        FirewallDesired::from_host(&host),
+        FirewallDesired::default()
+    );
 }
 
 fn plan_of(desired: &FirewallDesired, rules: &str) -> Plan {

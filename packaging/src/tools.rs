@@ -1,0 +1,66 @@
+//! Programs of crates.io that packaging runs, in `target/tools`.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use testbed::paths;
+
+use crate::run;
+
+/// A program of crates.io.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    name: &'static str,
+    version: &'static str,
+}
+
+/// Writes Debian packages.
+pub const DEB: Tool = Tool {
+    name: "cargo-deb",
+    version: "3.8.0",
+};
+
+impl Tool {
+    /// Returns the path of the program, which is built if it is missing. That takes less than
+    /// a minute on two cores.
+    ///
+    /// # Errors
+    /// Cargo cannot fetch or build it.
+    pub fn program(self) -> Result<PathBuf> {
+        let tools = paths::target().join("tools");
+        let root = tools.join(format!("{}-{}", self.name, self.version));
+        let program = root.join("bin").join(self.name);
+        if program.exists() {
+            return Ok(program);
+        }
+        fs::create_dir_all(&tools).with_context(|| format!("making {}", tools.display()))?;
+        let lock = File::create(tools.join("lock")).context("the lock of target/tools")?;
+        lock.lock().context("locking target/tools")?;
+        if !program.exists() {
+            let Tool { name, version } = self;
+            eprintln!("building {name} {version}");
+            // Without optimisation and debugging information; it writes a package in seconds.
+            let mut install = run::cargo();
+            install
+                .args(["install", "--quiet", "--locked", "--debug", "--no-track"])
+                .args(["--version", version, name, "--root"])
+                .arg(&root)
+                .env("CARGO_TARGET_DIR", tools.join("build"))
+                .env("CARGO_PROFILE_DEV_DEBUG", "0")
+                // Not in the workspace, whose configuration is for the product.
+                .current_dir("/");
+            run::output(&mut install).with_context(|| format!("building {name}"))?;
+        }
+        Ok(program)
+    }
+
+    /// Returns a command that runs the program, see [`Tool::program`].
+    ///
+    /// # Errors
+    /// The program is missing and cannot be built.
+    pub fn command(self) -> Result<Command> {
+        Ok(Command::new(self.program()?))
+    }
+}
