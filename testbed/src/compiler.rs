@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -53,6 +54,15 @@ pub struct Compiler {
     pub path: PathBuf,
     /// Arguments that every call must have.
     pub flags: Vec<String>,
+}
+
+impl Compiler {
+    /// Returns a command that calls the compiler, to which arguments can be added.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.flags);
+        command
+    }
 }
 
 /// Returns the compiler of the machine.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use packaging::kept;
 use testbed::docker::{Release, release};
 use testbed::mesos::Mesos;
-use testbed::{install, net, paths, skip};
+use testbed::{compiler, install, net, paths, skip};
 
 use crate::build;
 pub use runner::FEATURES;
@@ -30,7 +30,8 @@ use runner::{Counts, Runner};
 ///
 /// Docker's engine in the tests is the installed one. TESTBED_DOCKER=28.5 or 26.1 in the
 /// environment selects a later release, which is fetched from Debian into target/ (70 MB,
-/// signed); some tests need 28.5 in any case.
+/// signed); some tests need 28.5 in any case. So is g++ 9, with which the C++ code is compiled
+/// beside the installed compiler (50 MB).
 ///
 /// Tests run with cargo nextest if it is installed, else with cargo test.
 #[derive(Debug, clap::Args)]
@@ -97,6 +98,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     }
     if let Err(error) = install::ensure(install::ZOOKEEPER) {
         eprintln!("cannot run ZooKeeper: {error:#}");
+    }
+    if let Err(error) = compiler::oldest() {
+        eprintln!("cannot compile with an old g++: {error:#}");
     }
     if let Err(error) = install::ensure(install::BINDGEN) {
         eprintln!("cannot load libclang: {error:#}");

@@ -39,6 +39,7 @@ const GROUPS: &[Group] = &[
     group("corpus", "kept inputs of the fuzz targets", ""),
     group("c_abi", "the C ABI, called from C and from Rust", ""),
     group("bindings", "Rust declarations of the header", "libclang"),
+    group("shim", "compilers and ABIs of the C++ shim", ""),
     group("symbols", "symbols of the library", "Mesos"),
     group(PACKAGES, "content of the packages", "lintian, rpmlint"),
     group("docs", "examples in the documentation", "Mesos, root*"),
