@@ -53,6 +53,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut environment = vec![("TESTBED_BUILT", "1".to_owned())];
     prepare(&mut environment)?;
     if groups::selected(&options.groups, groups::OF_THE_SDK) {
+        if let Err(error) = install::ensure(install::SDK) {
+            eprintln!("cannot build with the SDK: {error:#}");
+        }
         packaging::built::build()?;
     }
     if groups::selected(&options.groups, &[groups::PACKAGES, groups::INSTALL]) {
