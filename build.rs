@@ -1,8 +1,10 @@
 //! Compiles the C++ shim.
 
 use std::env;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+
+#[path = "build/headers.rs"]
+mod headers;
 
 fn main() {
     compile_shim();
@@ -27,11 +29,14 @@ const SHIM: [&str; 12] = [
 fn compile_shim() {
     println!("cargo:rerun-if-changed=cpp_shim");
     println!("cargo:rerun-if-changed=include");
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     let mut build = cc::Build::new();
     build
         .cpp(true)
         .std("c++11")
         .pic(true)
+        .extra_warnings(true)
         .warnings_into_errors(true)
         .flag("-fvisibility=hidden")
         // The checks of _FORTIFY_SOURCE need optimisation; some compilers set another level.
@@ -48,7 +53,6 @@ fn compile_shim() {
         }),
         None => {
             build
-                .extra_warnings(true)
                 .define("MESOS_OVERLAY_SUBSET", None)
                 .include("cpp_shim/mesos_subset");
         }
@@ -73,45 +77,13 @@ fn compile_shim() {
 /// The headers include those of boost, glog, protobuf, ZooKeeper and others. Mesos installs
 /// them, too, if it was configured with `--enable-install-module-dependencies`; other
 /// directories can be added with `CXXFLAGS`.
-fn installed_mesos() -> Option<Vec<String>> {
+fn installed_mesos() -> Option<Vec<PathBuf>> {
     println!("cargo:rerun-if-env-changed=MESOS_PREFIX");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
-    if let Some(prefix) = env::var_os("MESOS_PREFIX") {
-        let prefix = PathBuf::from(prefix);
-        assert!(
-            prefix.join("include/mesos/module.hpp").exists(),
-            "MESOS_PREFIX: {} has no include/mesos/module.hpp; name the directory that Mesos is installed in, \
-             or unset it",
-            prefix.display()
-        );
-        let places = [
-            "include",
-            "lib/mesos/3rdparty/include",
-            "lib64/mesos/3rdparty/include",
-        ];
-        let text = |path: PathBuf| path.to_str().expect("MESOS_PREFIX is UTF-8").to_owned();
-        return Some(
-            places
-                .map(|place| prefix.join(place))
-                .into_iter()
-                .filter(|path| path.exists())
-                .map(text)
-                .collect(),
-        );
+    match env::var_os("MESOS_PREFIX") {
+        Some(prefix) => {
+            Some(headers::below(Path::new(&prefix)).unwrap_or_else(|error| panic!("{error}")))
+        }
+        None => headers::of_pkg_config(),
     }
-    let output = Command::new("pkg-config")
-        .args(["--cflags-only-I", "mesos"])
-        .output()
-        .ok()?;
-    let flags = String::from_utf8(output.stdout)
-        .ok()
-        .filter(|_| output.status.success())?;
-    // The compiler's default directories need no flag.
-    Some(
-        flags
-            .split_whitespace()
-            .filter_map(|flag| flag.strip_prefix("-I"))
-            .map(str::to_owned)
-            .collect(),
-    )
 }

@@ -1,12 +1,13 @@
 //! C++ compilers: the machine's own, and the oldest one that Debian still has.
 //!
-//! Files in `target/gcc-9`: `tools/` and `root/`, the content of packages of Debian 11: the
+//! Files in `target/g++-9`: `tools/` and `root/`, the content of packages of Debian 11: the
 //! compiler with its linker, and the headers and libraries of that release; `g++`, a script that
 //! runs the compiler with them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -55,6 +56,15 @@ pub struct Compiler {
     pub flags: Vec<String>,
 }
 
+impl Compiler {
+    /// Returns a command that calls the compiler, to which arguments can be added.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(&self.flags);
+        command
+    }
+}
+
 /// Returns the compiler of the machine.
 pub fn installed() -> Compiler {
     Compiler {
@@ -69,7 +79,7 @@ pub fn installed() -> Compiler {
 /// # Errors
 /// It cannot be fetched; the error has apt's message.
 pub fn oldest() -> Result<Compiler> {
-    let dir = apt::directory("gcc-9", fetch)
+    let dir = apt::directory("g++-9", fetch)
         .with_context(|| format!("fetching g++ 9 from Debian {SUITE}"))?;
     Ok(Compiler {
         path: dir.join("g++"),
@@ -86,14 +96,29 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
     apt.unpack(TOOLS, &content.join("tools"))?;
     let root = content.join("root");
     apt.unpack(ROOT, &root)?;
-    let loader = root.join("lib64/ld-linux-x86-64.so.2");
-    let absolute = fs::read_link(&loader).context("the package libc6 has no loader")?;
-    fs::remove_file(&loader)?;
-    symlink(Path::new("..").join(absolute.strip_prefix("/")?), loader)?;
+    for directory in ["lib64", "usr/lib/x86_64-linux-gnu"] {
+        stay_below(&root, directory).context("the libraries of the package libc6")?;
+    }
     let script = content.join("g++");
     fs::write(&script, SCRIPT)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     Ok(content)
+}
+
+/// Makes absolute links in a directory of `root` relative, so that they lead to files of `root`.
+fn stay_below(root: &Path, directory: &str) -> Result<()> {
+    let up = PathBuf::from_iter(Path::new(directory).iter().map(|_| ".."));
+    for entry in fs::read_dir(root.join(directory))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_symlink() {
+            continue;
+        }
+        if let Ok(below) = fs::read_link(entry.path())?.strip_prefix("/") {
+            fs::remove_file(entry.path())?;
+            symlink(up.join(below), entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Finds everything beside itself, wherever the directory is.

@@ -83,3 +83,11 @@ pub fn require_docker_release(test: &str, name: &str) -> Option<crate::docker::R
         .map_err(|error| skip(test, &format!("{error:#}")))
         .ok()
 }
+
+/// Returns the oldest g++ to be had, which is fetched if necessary. `None`: it cannot be fetched,
+/// and the test is reported as skipped.
+pub fn require_oldest_compiler(test: &str) -> Option<crate::compiler::Compiler> {
+    crate::compiler::oldest()
+        .map_err(|error| skip(test, &format!("{error:#}")))
+        .ok()
+}

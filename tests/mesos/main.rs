@@ -25,6 +25,7 @@ mod leaked_addresses;
 mod leases;
 mod lossless;
 mod metrics;
+mod module_twice;
 mod obstacles;
 mod overlays;
 #[cfg(feature = "fault-injection")]

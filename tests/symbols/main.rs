@@ -1,5 +1,5 @@
 //! Symbols and dependencies of the shared library.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -167,20 +167,30 @@ fn the_list_has_all_symbols_of_mesos_and_they_are_weak() {
     assert!(strong.is_empty(), "not weak: {strong:?}");
 }
 
+/// A weak symbol is that of an inline function or a template: builds of Mesos that are optimised
+/// may not have it. The description of a class is weak, but cannot be left out.
 #[test]
-fn mesos_exports_all_symbols() {
-    let Some(mesos) = testbed::skip::require_mesos("mesos_exports_all_symbols") else {
+fn mesos_exports_all_symbols_from_source_files() {
+    let test = "mesos_exports_all_symbols_from_source_files";
+    let Some(mesos) = testbed::skip::require_mesos(test) else {
         return;
     };
-    let exported: BTreeSet<String> = symbols(mesos.library(), "--defined-only")
+    let exported: BTreeMap<String, String> = symbols(mesos.library(), "--defined-only")
         .into_iter()
-        .map(|(_, name)| name)
+        .map(|(kind, name)| (name, kind))
         .collect();
-    let missing: Vec<_> = undefined()
+    let is_certain = |name: &str| match exported.get(name).map(String::as_str) {
+        Some("V") => name.starts_with("_ZTI"),
+        Some(kind) => ["T", "B", "D", "R"].contains(&kind),
+        None => false,
+    };
+    let uncertain: Vec<_> = undefined()
         .into_iter()
-        .filter(|(_, name)| !exported.contains(name))
+        .filter(|(_, name)| !is_certain(name))
+        .map(|(_, name)| (exported.get(&name), name.clone()))
+        .map(|(kind, name)| format!("{name}: {kind:?}"))
         .collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    assert!(uncertain.is_empty(), "{uncertain:#?}");
 }
 
 /// Program without symbols of Mesos that loads the library and calls `compatible` of its

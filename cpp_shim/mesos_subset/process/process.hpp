@@ -75,9 +75,9 @@ private:
   ProcessBase(const ProcessBase&) = delete;
   ProcessBase& operator=(const ProcessBase&) = delete;
 
-  // 416 bytes in Apache Mesos 1.11.0, 464 in ClusterD. No member is taken directly,
-  // so it need not be known where each is, only that they fit (see fits() in
-  // ../../subset_check.cpp).
+  // Apache Mesos 1.11.0 and ClusterD 0.9.0 use 416 bytes of it. ClusterD's sources since then use
+  // 464, under the same MESOS_VERSION. No member is taken directly, so it need not be known
+  // where each is, only that they fit (see processLayoutMatches() in ../../compatible.cpp).
   alignas(8) char room[1016];
 };
 

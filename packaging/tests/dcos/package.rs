@@ -19,7 +19,7 @@ pub const ID: &str = "mesos-modules--0123456789abcdef0123456789abcdef01234567";
 
 /// Returns Mesos. `None`: it or a tool is missing, and the test is reported as skipped.
 pub fn require(test: &str) -> Option<Mesos> {
-    if let Some(missing) = install::missing(install::DCOS) {
+    if let Some(missing) = install::missing(install::SDK) {
         skip::skip(test, &missing);
         return None;
     }
