@@ -85,6 +85,7 @@ impl Apt {
 
     /// Fetches packages, without their dependencies, and unpacks them into a directory.
     pub fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
+        fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let download = [&["download"], packages].concat();
         self.run("apt-get", &download)?;
         for entry in fs::read_dir(self.dir.join("packages"))? {

@@ -96,14 +96,32 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
     apt.unpack(TOOLS, &content.join("tools"))?;
     let root = content.join("root");
     apt.unpack(ROOT, &root)?;
-    let loader = root.join("lib64/ld-linux-x86-64.so.2");
-    let absolute = fs::read_link(&loader).context("the package libc6 has no loader")?;
-    fs::remove_file(&loader)?;
-    symlink(Path::new("..").join(absolute.strip_prefix("/")?), loader)?;
+    for directory in ["lib64", "usr/lib/x86_64-linux-gnu"] {
+        make_links_relative(&root, directory)?;
+    }
     let script = content.join("g++");
     fs::write(&script, SCRIPT)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     Ok(content)
+}
+
+/// Replaces links of a directory below `root` that have absolute targets, which are meant below
+/// `root`, too.
+fn make_links_relative(root: &Path, directory: &str) -> Result<()> {
+    let up: PathBuf = Path::new(directory).components().map(|_| "..").collect();
+    let entries = fs::read_dir(root.join(directory))
+        .with_context(|| format!("the packages have no {directory}"))?;
+    for entry in entries {
+        let link = entry?.path();
+        let Ok(target) = fs::read_link(&link) else {
+            continue; // another file
+        };
+        if let Ok(target) = target.strip_prefix("/") {
+            fs::remove_file(&link)?;
+            symlink(up.join(target), link)?;
+        }
+    }
+    Ok(())
 }
 
 /// Finds everything beside itself, wherever the directory is.
