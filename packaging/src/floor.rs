@@ -41,18 +41,23 @@ impl fmt::Display for Version {
 /// Newest versions that released files may need, one of each family. A symbol of another family is
 /// above the floor.
 #[derive(Clone, Copy, Debug)]
-pub struct Floor(&'static [(&'static str, &'static [u32])]);
+pub struct Floor([(&'static str, &'static [u32]); 4]);
 
 /// Floor of the release: glibc of CentOS 7, and the first libstdc++ with the `std::string` that
 /// Mesos has been compiled with since g++ 5.
-pub const RELEASE: Floor = Floor(&[
-    ("GLIBC", &[2, 17]),
-    ("GLIBCXX", &[3, 4, 21]),
-    ("CXXABI", &[1, 3, 9]),
-    ("GCC", &[4, 8]),
-]);
+pub const RELEASE: Floor = Floor::with_libstdcxx(&[3, 4, 21]);
 
 impl Floor {
+    /// Returns the floor of the release with another version of libstdc++.
+    pub const fn with_libstdcxx(version: &'static [u32]) -> Floor {
+        Floor([
+            ("GLIBC", &[2, 17]),
+            ("GLIBCXX", version),
+            ("CXXABI", &[1, 3, 9]),
+            ("GCC", &[4, 8]),
+        ])
+    }
+
     /// Returns true if `version` is not newer than the floor.
     pub fn has(&self, version: &Version) -> bool {
         let newest = self.0.iter().find(|(family, _)| *family == version.family);

@@ -1,6 +1,6 @@
 //! C++ compilers: the machine's own, and the oldest one that Debian still has.
 //!
-//! Files in `target/gcc-9`: `tools/` and `root/`, the content of packages of Debian 11: the
+//! Files in `target/g++-9`: `tools/` and `root/`, the content of packages of Debian 11: the
 //! compiler with its linker, and the headers and libraries of that release; `g++`, a script that
 //! runs the compiler with them.
 
@@ -79,7 +79,7 @@ pub fn installed() -> Compiler {
 /// # Errors
 /// It cannot be fetched; the error has apt's message.
 pub fn oldest() -> Result<Compiler> {
-    let dir = apt::directory("gcc-9", fetch)
+    let dir = apt::directory("g++-9", fetch)
         .with_context(|| format!("fetching g++ 9 from Debian {SUITE}"))?;
     Ok(Compiler {
         path: dir.join("g++"),
@@ -97,7 +97,7 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
     let root = content.join("root");
     apt.unpack(ROOT, &root)?;
     for directory in ["lib64", "usr/lib/x86_64-linux-gnu"] {
-        make_links_relative(&root, directory)?;
+        stay_below(&root, directory).context("the libraries of the package libc6")?;
     }
     let script = content.join("g++");
     fs::write(&script, SCRIPT)?;
@@ -105,20 +105,17 @@ fn fetch(scratch: &Path) -> Result<PathBuf> {
     Ok(content)
 }
 
-/// Replaces links of a directory below `root` that have absolute targets, which are meant below
-/// `root`, too.
-fn make_links_relative(root: &Path, directory: &str) -> Result<()> {
-    let up: PathBuf = Path::new(directory).components().map(|_| "..").collect();
-    let entries = fs::read_dir(root.join(directory))
-        .with_context(|| format!("the packages have no {directory}"))?;
-    for entry in entries {
-        let link = entry?.path();
-        let Ok(target) = fs::read_link(&link) else {
-            continue; // another file
-        };
-        if let Ok(target) = target.strip_prefix("/") {
-            fs::remove_file(&link)?;
-            symlink(up.join(target), link)?;
+/// Makes absolute links in a directory of `root` relative, so that they lead to files of `root`.
+fn stay_below(root: &Path, directory: &str) -> Result<()> {
+    let up = PathBuf::from_iter(Path::new(directory).iter().map(|_| ".."));
+    for entry in fs::read_dir(root.join(directory))? {
+        let entry = entry?;
+        if !entry.file_type()?.is_symlink() {
+            continue;
+        }
+        if let Ok(below) = fs::read_link(entry.path())?.strip_prefix("/") {
+            fs::remove_file(entry.path())?;
+            symlink(up.join(below), entry.path())?;
         }
     }
     Ok(())

@@ -165,6 +165,20 @@ pub const PACKAGES: &[Requirement] = &[
     },
 ];
 
+/// Requirements of building the module with the SDK.
+pub const SDK: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("make"),
+        package: "make",
+        purpose: "to build the module with the SDK",
+    },
+    Requirement {
+        kind: Kind::Program("cmake"),
+        package: "cmake",
+        purpose: "to build the module with the SDK",
+    },
+];
+
 /// Requirements of installing packages in other releases of Debian, in addition to [`PACKAGES`].
 pub const CHROOTS: &[Requirement] = &[
     Requirement {
