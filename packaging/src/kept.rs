@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use testbed::paths;
 
+use crate::built;
 use crate::contents::{self, File};
 use crate::packages::{self, Packages, VERSION};
-use crate::release;
 
 /// Date of the packages.
 const DATE: u64 = 1_700_000_000;
@@ -42,7 +42,7 @@ pub struct Kept {
 /// Builds the release, and its packages if they are not kept.
 ///
 /// # Errors
-/// As [`release::build`], [`contents::files`] and [`packages::build`].
+/// As [`built::get`], [`contents::files`] and [`packages::build`].
 pub fn get() -> Result<Kept> {
     let root = paths::target().join("package-tests");
     fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
@@ -51,7 +51,7 @@ pub fn get() -> Result<Kept> {
     let scratch = root.join("scratch");
     let _ = fs::remove_dir_all(&scratch); // of an interrupted run
     fs::create_dir(&scratch).context("making a directory")?;
-    let files = contents::files(&release::build()?, &scratch)?;
+    let files = contents::files(&built::get()?.release, &scratch)?;
     let directory = root.join(hash(&files));
     if !directory.exists() {
         remove_others(&root)?;

@@ -4,6 +4,7 @@
 mod archive;
 pub mod built;
 pub mod checksums;
+pub mod chroots;
 pub mod contents;
 mod deb;
 pub mod floor;

@@ -89,6 +89,8 @@ impl Apt {
         fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let download = [&["download"], packages].concat();
         self.run("apt-get", &download)?;
+        // dpkg-deb makes the last directory of a path only.
+        fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         for entry in fs::read_dir(self.dir.join("packages"))? {
             let path = entry?.path();
             let mut dpkg = Command::new("dpkg-deb");

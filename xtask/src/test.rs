@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use packaging::chroots::SUITES;
 use packaging::kept;
 use testbed::docker::{Release, release};
 use testbed::mesos::Mesos;
@@ -57,8 +58,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
         packaging::built::build()?;
     }
-    if groups::selected(&options.groups, &[groups::PACKAGES]) {
-        prepare_packages();
+    if groups::selected(&options.groups, &[groups::PACKAGES, groups::INSTALL]) {
+        let packages = install::ensure(install::PACKAGES).and_then(|()| kept::get().map(drop));
+        report("make the packages", packages);
+    }
+    if groups::selected(&options.groups, &[groups::INSTALL]) && net::available().is_ok() {
+        let suites = || {
+            SUITES
+                .iter()
+                .try_for_each(|suite| suite.archive().map(drop))
+        };
+        let systems = install::ensure(install::CHROOTS).and_then(|()| suites());
+        report("make file systems of Debian's releases", systems);
     }
     let skipped = SkippedFile::new()?;
     environment.push((skip::FILE_VARIABLE, skipped.path.display().to_string()));
@@ -108,11 +119,10 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     build::run(paths::BUILD_PROGRAMS)
 }
 
-/// Makes the packages that tests look into, which takes minutes with an empty target/. If that fails,
-/// each of these tests fails with the reason.
-fn prepare_packages() {
-    if let Err(error) = install::ensure(install::PACKAGES).and_then(|()| kept::get().map(drop)) {
-        eprintln!("cannot make the packages: {error:#}");
+/// Prints why something cannot be done. The tests that need it fail or are skipped with the reason.
+fn report(what: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        eprintln!("cannot {what}: {error:#}");
     }
 }
 

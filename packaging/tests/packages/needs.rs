@@ -1,14 +1,13 @@
 //! Dependencies that the packages declare, and licences of what they contain.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Read;
 use std::process::Command;
 
 use flate2::read::GzDecoder;
-use object::elf::FileHeader64;
-use object::read::elf::{FileHeader, SectionHeader};
-use object::{Endianness, elf};
 use packaging::contents::File;
+use packaging::floor::{self, Needs, Version};
 use packaging::kept::Kept;
 use packaging::rpm::REQUIRES;
 
@@ -40,51 +39,18 @@ fn binaries(kept: &Kept) -> [&File; 2] {
     ]
 }
 
-/// Returns the libraries that an ELF file needs, and those with the versions of symbols that it needs
-/// of them.
-fn needs(data: &[u8]) -> (BTreeSet<String>, BTreeSet<(String, String)>) {
-    let header = FileHeader64::<Endianness>::parse(data).unwrap();
-    let endian = header.endian().unwrap();
-    let sections = header.sections(endian, data).unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut libraries = BTreeSet::new();
-    for section in sections.iter() {
-        let Some((entries, strings)) = section.dynamic(endian, data).unwrap() else {
-            continue;
-        };
-        let strings = sections.strings(endian, data, strings).unwrap();
-        for entry in entries {
-            if entry.d_tag.get(endian) == elf::DT_NEEDED {
-                let name = u32::try_from(entry.d_val.get(endian)).unwrap();
-                libraries.insert(text(strings.get(name).unwrap()));
-            }
-        }
-    }
-    let mut versions = BTreeSet::new();
-    if let Some((mut needed, strings)) = sections.gnu_verneed(endian, data).unwrap() {
-        let strings = sections.strings(endian, data, strings).unwrap();
-        while let Some((library, mut names)) = needed.next().unwrap() {
-            let library = text(library.file(endian, strings).unwrap());
-            while let Some(name) = names.next().unwrap() {
-                versions.insert((library.clone(), text(name.name(endian, strings).unwrap())));
-            }
-        }
-    }
-    (libraries, versions)
+/// Returns what a file of the packages needs.
+fn needs(file: &File) -> Needs {
+    let copy = tempfile::NamedTempFile::new().unwrap();
+    fs::write(copy.path(), &file.content).unwrap();
+    floor::needs(copy.path()).unwrap()
 }
 
-/// Returns `GLIBC_2.17` as `(GLIBC, [2, 17])`.
-fn version(text: &str) -> (String, Vec<u32>) {
-    let (name, numbers) = text.rsplit_once('_').unwrap();
-    let numbers = numbers.split('.').map(|n| n.parse().unwrap_or(u32::MAX));
-    (name.to_owned(), numbers.collect())
-}
-
-/// Versions of symbols that the RPM package declares; see [`version`].
-fn declared() -> Vec<(String, Vec<u32>)> {
+/// Versions of symbols that the RPM package declares.
+fn declared() -> Vec<Version> {
     let in_brackets = |text: &'static str| Some(text.split_once('(')?.1.split_once(')')?.0);
     let versions = REQUIRES.into_iter().filter_map(in_brackets);
-    versions.filter(|v| !v.is_empty()).map(version).collect()
+    versions.filter_map(Version::parse).collect()
 }
 
 #[test]
@@ -98,17 +64,17 @@ fn the_declared_dependencies_cover_what_is_needed() {
     assert!(depends.contains("libc6 (>= 2.17)"), "{depends}");
     let declared = declared();
     for binary in binaries(&kept) {
-        let (libraries, versions) = needs(&binary.content);
-        for library in &libraries {
+        let needs = needs(binary);
+        for library in &needs.libraries {
             let owner = LIBRARIES.iter().find(|(_, of)| of.contains(&&**library));
             let (package, _) = owner.unwrap_or_else(|| panic!("{} needs {library}", binary.path));
             assert!(depends.contains(package), "{package} is not in {depends}");
         }
-        for (library, needed) in &versions {
-            let (name, numbers) = version(needed);
+        for (library, needed) in &needs.versions {
+            let version = Version::parse(needed).unwrap();
             // Those of every compiler that has the declared library.
-            let is_old = ["GCC", "CXXABI"].contains(&name.as_str());
-            let covers = |(of, newest): &(String, Vec<u32>)| *of == name && numbers <= *newest;
+            let is_old = ["GCC", "CXXABI"].contains(&version.family.as_str());
+            let covers = |d: &Version| d.family == version.family && version.numbers <= d.numbers;
             assert!(
                 is_old || declared.iter().any(covers),
                 "{} needs {needed} of {library}, and the packages declare {REQUIRES:?}",

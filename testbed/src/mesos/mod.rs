@@ -6,7 +6,8 @@
 //! * `lib/libmesos.so`: Mesos, from the Python binding of the release ([`fetch`]);
 //! * `build-<hash>/`: [`stubs`] for the libraries of 2016 that Mesos needs; our launcher, as
 //!   `mesos-launcher` and as `mesos-containerizer`; and the baseline module of the benchmarks,
-//!   which only answers. The hash is that of the sources.
+//!   which only answers. The hash is that of the sources;
+//! * `old-<hash>/`: the launcher once more, for older hosts than this machine.
 //!
 //! Tests run in parallel processes: one of them fetches and builds under a lock, and directories
 //! are moved into place when they are complete.
@@ -21,7 +22,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::paths;
+use crate::compiler::{self, Compiler};
+use crate::{apt, paths};
 
 /// Sources of the launcher.
 const LAUNCHER: [(&str, &str); 2] = [
@@ -80,6 +82,27 @@ impl Mesos {
         &self.library
     }
 
+    /// Installs Mesos into a directory, `lib` and `libexec` of it, from where it runs on every host
+    /// that has the libraries of Debian 11 or newer.
+    ///
+    /// # Errors
+    /// The oldest compiler ([`compiler::oldest`]) cannot be fetched, or a file cannot be written.
+    pub fn install(&self, directory: &Path) -> Result<()> {
+        let name = format!("mesos-1.11.0/old-{}", hash());
+        let launcher = apt::directory(&name, |scratch| {
+            let build = scratch.join("build");
+            fs::create_dir_all(&build)?;
+            copy_all(&self.build.join("stubs"), &build.join("stubs"))?;
+            compile(&compiler::oldest()?, &self.library, &build)?;
+            Ok(build)
+        })?;
+        copy_all(&launcher, &directory.join("libexec"))?;
+        let library = directory.join("lib/libmesos.so");
+        fs::create_dir_all(directory.join("lib"))?;
+        fs::copy(&self.library, &library).context("copying libmesos.so")?;
+        Ok(())
+    }
+
     fn is_complete(&self) -> bool {
         self.library.exists() && self.build.exists()
     }
@@ -100,7 +123,7 @@ impl Mesos {
             let build = new.join("build");
             fs::create_dir_all(build.join("stubs"))?;
             stubs::build(&self.library, &build.join("stubs"))?;
-            compile(&self.library, &build)?;
+            compile(&compiler::installed(), &self.library, &build)?;
             compile_baseline(&build)?;
             fs::rename(&build, &self.build).context("moving the launcher into place")?;
         }
@@ -127,7 +150,7 @@ fn hash() -> String {
 
 /// Compiles the launcher. It is linked with RPATH, not RUNPATH, so that libraries which
 /// libmesos.so needs are found among the stubs.
-fn compile(library: &Path, build: &Path) -> Result<()> {
+fn compile(compiler: &Compiler, library: &Path, build: &Path) -> Result<()> {
     for (name, text) in LAUNCHER {
         fs::write(build.join(name), text)?;
     }
@@ -135,7 +158,8 @@ fn compile(library: &Path, build: &Path) -> Result<()> {
         .parent()
         .context("libmesos.so without a directory")?;
     let stubs = build.join("stubs");
-    let mut gxx = Command::new("g++");
+    let mut gxx = Command::new(&compiler.path);
+    gxx.args(&compiler.flags);
     gxx.args([
         "-std=c++14",
         "-O1",
@@ -186,6 +210,24 @@ fn compile_baseline(build: &Path) -> Result<()> {
     .arg("-o")
     .arg(build.join("libbaseline.so"));
     run(gxx).context("compiling the baseline module").map(drop)
+}
+
+/// Copies the files and links of a directory and of those below it.
+fn copy_all(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("reading {}", from.display()))? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_all(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), &target)
+                .with_context(|| format!("copying {}", target.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs a tool and returns its output, which is in the error if it fails.

@@ -10,6 +10,9 @@ pub const UNIT: &str = "unit";
 /// The group of tests of the packages' content.
 pub const PACKAGES: &str = "packages";
 
+/// The group of tests that install the packages.
+pub const INSTALL: &str = "install";
+
 /// A group of tests: the test targets with one name, of all packages; or the unit tests.
 #[derive(Debug)]
 struct Group {
@@ -42,6 +45,11 @@ const GROUPS: &[Group] = &[
     group("shim", "compilers and ABIs of the C++ shim", ""),
     group("symbols", "symbols of the library", "Mesos"),
     group(PACKAGES, "content of the packages", "lintian, rpmlint"),
+    group(
+        INSTALL,
+        "packages in Debian's releases",
+        "Mesos, root, mmdebstrap",
+    ),
     group("docs", "examples in the documentation", "Mesos, root*"),
     group("kernel", "configuration of a host", "root*"),
     group("kernel_traffic", "packets across two hosts", "root*"),
