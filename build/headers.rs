@@ -51,11 +51,20 @@ pub fn of_flags(include: &str, flags: &str) -> Vec<PathBuf> {
     directories
 }
 
+/// Directories that the compiler searches in any case. In another order than its own it does not
+/// find the headers of the C library.
+const SEARCHED: [&str; 2] = ["/usr/include", "/usr/local/include"];
+
 /// Returns the directories that exist, each with the one of ZooKeeper in it: Mesos's headers
 /// include `zookeeper.h` without a directory, and `make install` puts it into `zookeeper/`.
 fn with_zookeeper(directories: Vec<PathBuf>) -> Vec<PathBuf> {
     let both = |directory: PathBuf| [directory.join("zookeeper"), directory];
     let mut all: Vec<PathBuf> = directories.into_iter().flat_map(both).collect();
     all.retain(|directory| directory.exists());
+    all.retain(|directory| {
+        SEARCHED
+            .iter()
+            .all(|searched| directory != Path::new(searched))
+    });
     all
 }

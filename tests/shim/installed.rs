@@ -81,4 +81,6 @@ fn the_directory_of_zookeeper_is_added_to_those_of_pkg_config() {
     assert_eq!(found, [zookeeper.clone(), include.clone()]);
     // pkg-config prints no flag for a directory that the compiler searches in any case.
     assert_eq!(headers::of_flags(text, "\n"), [zookeeper]);
+    let found = headers::of_flags("/no/such/place", "-I/usr/include");
+    assert!(!found.contains(&"/usr/include".into()), "{found:?}");
 }
