@@ -181,12 +181,14 @@ mod tests {
             );
             let file = Op::WriteCni {
                 overlay: "four".into(),
+                file: "overlay-four.conf".into(),
                 content: Vec::new(),
             };
             failures.add_op(&file, "no space".into());
             failures.add_op(
                 &Op::RemoveCni {
                     overlay: "gone".into(),
+                    file: "gone.conf".into(),
                 },
                 "no way".into(),
             );
@@ -195,7 +197,7 @@ mod tests {
             report.overlays,
             [(
                 "four".to_owned(),
-                "cannot add rule from 9.0.0.0/8 lookup 42: no memory; cannot write CNI configuration four.conf: no \
+                "cannot add rule from 9.0.0.0/8 lookup 42: no memory; cannot write CNI configuration overlay-four.conf: no \
                  space"
                     .to_owned()
             )]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use overlay_core::host_api::desired::{Backend, Desired, Vtep};
 
-use crate::cni::content;
+use crate::cni::{self, content};
 
 use constants::VXLAN_OVERHEAD;
 use observed::{Kernel, Observed, Underlay};
@@ -152,6 +152,7 @@ fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
     let stale = files.filter(|(overlay, file)| file.ours && !wanted.contains_key(overlay.as_str()));
     plan.ops.extend(stale.map(|(overlay, _)| Op::RemoveCni {
         overlay: overlay.clone(),
+        file: cni::files::name(&desired.cni, overlay),
     }));
 }
 
@@ -165,6 +166,7 @@ fn write_cni(desired: &Desired, observed: &Observed, max_mtu: Option<u32>, plan:
         if file.is_none_or(|file| file.content != content) {
             let op = Op::WriteCni {
                 overlay: overlay.to_owned(),
+                file: cni::files::name(&desired.cni, overlay),
                 content,
             };
             match plan.refused.contains_key(overlay) {

@@ -74,6 +74,8 @@ pub enum Op {
     WriteCni {
         /// The overlay's name.
         overlay: String,
+        /// Name of the file.
+        file: String,
         /// The whole file.
         content: Vec<u8>,
     },
@@ -81,6 +83,8 @@ pub enum Op {
     RemoveCni {
         /// The overlay's name.
         overlay: String,
+        /// Name of the file.
+        file: String,
     },
 }
 
@@ -471,8 +475,8 @@ impl Op {
                 } = rule;
                 format!("rule from {from} lookup {table} priority {priority}")
             }
-            Op::WriteCni { overlay, .. } | Op::RemoveCni { overlay } => {
-                format!("CNI configuration {overlay}.conf")
+            Op::WriteCni { file, .. } | Op::RemoveCni { file, .. } => {
+                format!("CNI configuration {file}")
             }
         }
     }

@@ -412,8 +412,10 @@ impl<'a> Attempt<'a> {
             Op::EnableDeviceForwarding(device, family) => {
                 sysctl::enable_device_forwarding(device, *family)
             }
-            Op::WriteCni { overlay, content } => cni::files::write(cni, overlay, content),
-            Op::RemoveCni { overlay } => cni::files::remove(cni, overlay),
+            Op::WriteCni {
+                overlay, content, ..
+            } => cni::files::write(cni, overlay, content),
+            Op::RemoveCni { overlay, .. } => cni::files::remove(cni, overlay),
             // All others are netlink requests that name their device.
             _ => return self.apply_batch(&[op], 0).await,
         };

@@ -214,6 +214,7 @@ fn a_quick_check_ignores_operations_that_failed_before() {
         let content = content::wanted(desired, None).remove("dcos").unwrap();
         Op::WriteCni {
             overlay: "dcos".into(),
+            file: "dcos.conf".into(),
             content,
         }
     };

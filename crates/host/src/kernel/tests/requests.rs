@@ -342,6 +342,7 @@ fn operations_without_netlink_have_no_message() {
         Op::SetTxChecksum(DEVICE.into(), ChecksumOffload::On),
         Op::RemoveCni {
             overlay: "dcos".into(),
+            file: "dcos.conf".into(),
         },
     ] {
         assert!(request(&op, INDEX).is_none(), "{op}");

@@ -166,7 +166,9 @@ fn apply_op(op: &Op, observed: &mut Observed) {
                 "{op}"
             );
         }
-        Op::WriteCni { overlay, content } => {
+        Op::WriteCni {
+            overlay, content, ..
+        } => {
             files.insert(
                 overlay.clone(),
                 CniFile {
@@ -176,7 +178,7 @@ fn apply_op(op: &Op, observed: &mut Observed) {
             );
         }
         Op::SetTxChecksum(_, offload) => observed.tx_checksum = Some(*offload),
-        Op::RemoveCni { overlay } => assert!(files.remove(overlay).is_some(), "{op}"),
+        Op::RemoveCni { overlay, .. } => assert!(files.remove(overlay).is_some(), "{op}"),
         _ if op
             .device()
             .is_some_and(|name| kernel.mesos_bridges.contains_key(&**name)) =>
