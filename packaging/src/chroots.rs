@@ -46,6 +46,20 @@ const PACKAGES: &str =
 /// Debian's mirror.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
+/// Makes the archives of all releases that are missing, at the same time.
+///
+/// # Errors
+/// As [`Suite::archive`]; the first of them.
+pub fn make_all() -> Result<()> {
+    std::thread::scope(|scope| {
+        let all = SUITES.map(|suite| scope.spawn(move || suite.archive().map(drop)));
+        all.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(outcome) => outcome,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
 impl Suite {
     /// Returns the archive of the file system, which is made if it is missing. That takes less than
     /// a minute, and fetches 70 MB.

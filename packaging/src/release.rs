@@ -1,6 +1,6 @@
 //! The release build of the module, the program and the static library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,8 @@ use crate::run;
 
 /// Name of the target, which makes cargo keep the flags from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+const ARGUMENTS: [&str; 5] = ["build", "--release", "--locked", "--target", TARGET];
 
 /// Files of a release build.
 #[derive(Debug)]
@@ -29,30 +31,44 @@ pub struct Release {
 /// # Errors
 /// The stubs cannot be made, or cargo cannot be run, or fails.
 pub fn build() -> Result<Release> {
-    let stubs = Stubs::make(&paths::target())?;
+    build_in(paths::workspace(), &paths::target(), None)
+}
+
+/// Builds the release of a source directory into a target directory, with cargo's files in `home`
+/// if there is one.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_in(source: &Path, target: &Path, home: Option<&Path>) -> Result<Release> {
+    let stubs = Stubs::make(target)?;
     // The module's symbols of Mesos are weak, so any other one that no library has is a mistake.
     let flags = [
         format!("-Clinker={}", stubs.linker().display()),
         "-Clink-arg=-Wl,-z,defs".to_owned(),
         "-Cstrip=symbols".to_owned(),
     ];
-    let arguments = ["build", "--release", "--locked", "--target", TARGET];
     let status = run::cargo()
-        .args(arguments)
+        .args(ARGUMENTS)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_TARGET_DIR", target)
+        .envs(home.map(|home| ("CARGO_HOME", home)))
         // Of an installed Mesos; the shim then is compiled against its headers.
         .env_remove("MESOS_PREFIX")
-        .current_dir(paths::workspace())
+        .current_dir(source)
         .stdin(Stdio::null())
         .status()
         .context("running cargo")?;
-    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
-    Ok(paths())
+    ensure!(status.success(), "cargo {} failed", ARGUMENTS.join(" "));
+    Ok(paths_in(target))
 }
 
-/// Returns the paths of the files, which [`build`] makes.
+/// Returns the paths of the files that [`build`] makes.
 pub fn paths() -> Release {
-    let directory = paths::target().join(TARGET).join("release");
+    paths_in(&paths::target())
+}
+
+fn paths_in(target: &Path) -> Release {
+    let directory = target.join(TARGET).join("release");
     Release {
         module: directory.join("libmesos_overlay.so"),
         archive: directory.join("libmesos_overlay.a"),

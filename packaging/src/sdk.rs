@@ -97,8 +97,12 @@ fn sources() -> Result<BTreeMap<String, Entry>> {
 }
 
 /// Makes an archive of one object, which has what the C ABI and the manifests need and nothing else.
-/// All other symbols are local to it, so it can be linked beside other Rust libraries.
-fn library(release: &Release, scratch: &Path) -> Result<PathBuf> {
+/// All other symbols are local to it, so it can be linked beside other Rust libraries. It is in
+/// `scratch`, among temporary files.
+///
+/// # Errors
+/// A tool fails, or the library needs symbols above the floor.
+pub fn library(release: &Release, scratch: &Path) -> Result<PathBuf> {
     let stubs = Stubs::make(&paths::target())?;
     let exported = exported(&fs::read(&release.module)?)?;
     let all = scratch.join("all.o");

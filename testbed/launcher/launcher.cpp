@@ -12,6 +12,7 @@
 // Settings are Mesos's own: MESOS_* and LIBPROCESS_* in the environment. The
 // release's package has no main programs; this does what theirs do, less what
 // tests have no use for (TLS, firewalls, secrets).
+#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,8 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <future>
 #include <iostream>
+#include <iterator>
+#include <set>
 
 #include "internals.hpp"
 
@@ -59,19 +63,49 @@ static string required(const char* name)
   exit(EXIT_FAILURE);
 }
 
+static void loadManifest(const string& what, const string& json)
+{
+  // Never destroyed: modules live as long as the process.
+  const auto* modules = new Try<mesos::Modules>(flags::parse<mesos::Modules>(json));
+  if (modules->isError()) {
+    std::cerr << "mesos-launcher: " << what << ": " << modules->error() << std::endl;
+    exit(EXIT_FAILURE);
+  }
+  orExit(what.c_str(), mesos::modules::ModuleManager::loadManifest(modules->get()));
+}
+
+// Returns the paths of a directory's files in alphabetical order, as Mesos reads them.
+static std::set<string> filesOf(const string& directory)
+{
+  std::set<string> files;
+  DIR* entries = opendir(directory.c_str());
+  if (entries == nullptr) {
+    std::cerr << "mesos-launcher: " << directory << ": " << strerror(errno) << std::endl;
+    exit(EXIT_FAILURE);
+  }
+  while (const dirent* entry = readdir(entries))
+    if (entry->d_name[0] != '.') files.insert(directory + "/" + entry->d_name);
+  closedir(entries);
+  return files;
+}
+
+static void loadModulesDir()
+{
+  const Option<string> directory = environment("MESOS_MODULES_DIR");
+  if (directory.isNone()) return;
+  for (const string& file : filesOf(directory.get())) {
+    std::ifstream content(file);
+    loadManifest(file, string(std::istreambuf_iterator<char>(content), {}));
+  }
+}
+
 static void loadModules()
 {
   using mesos::modules::Anonymous;
   using mesos::modules::ModuleManager;
   const Option<string> json = environment("MESOS_MODULES");
-  if (json.isNone()) return;
-  // Never destroyed: modules live as long as the process.
-  const auto* modules = new Try<mesos::Modules>(flags::parse<mesos::Modules>(json.get()));
-  if (modules->isError()) {
-    std::cerr << "mesos-launcher: MESOS_MODULES: " << modules->error() << std::endl;
-    exit(EXIT_FAILURE);
-  }
-  orExit("MESOS_MODULES", ModuleManager::loadManifest(modules->get()));
+  if (json.isSome()) loadManifest("MESOS_MODULES", json.get());
+  loadModulesDir();
   for (const string& name : ModuleManager::find<Anonymous>())
     orExit("MESOS_MODULES", ModuleManager::create<Anonymous>(name, None()));
 }
@@ -129,6 +163,7 @@ static int runMaster()
   const mesos::internal::local::Flags flags{nullptr, required("MESOS_WORK_DIR"), 0};
   unsetenv("MESOS_WORK_DIR"); // else it is refused as a flag given twice
   process::initialize(string("master"), string("mesos-master-readwrite"), string("mesos-master-readonly"));
+  loadModulesDir(); // launch() has only the modules of MESOS_MODULES, and creates all
   process::wait(mesos::internal::local::launch(flags, nullptr));
   return EXIT_SUCCESS;
 }

@@ -105,6 +105,11 @@ impl Node {
         self.environment.insert(name.to_owned(), value.to_string());
     }
 
+    /// Changes the program for the next start. It gets the same arguments.
+    pub fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     /// Changes the library of the modules for the next start.
     pub fn set_module(&mut self, library: &Path) -> Result<()> {
         let modules = self

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use packaging::release;
 use serde_json::Value;
 use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::docker::{self, Engine};
 use testbed::mesos::Mesos;
 use testbed::node::Node;
 use testbed::packet_loss::Traffic;
-use testbed::{install, paths, wait};
+use testbed::{install, wait};
 
 use part::Part;
 use tasks::Tasks;
@@ -81,7 +82,7 @@ pub fn run(options: &Options) -> Result<()> {
     if part != Part::Loopback {
         install::ensure(install::HOSTS)?;
     }
-    build::run(&["build", "--release"])?;
+    release::build()?;
     build::run(&["build", "--package", "testbed", "--bins"])?;
     Mesos::get()?;
     let mut demo = Demo::start(options, part)?;
@@ -121,7 +122,7 @@ impl Demo {
             Placement::Hosts
         };
         let setup = ClusterConfig {
-            module: Some(paths::target().join("release/libmesos_overlay.so")),
+            module: Some(release::paths().module),
             launcher: part.launcher(),
             ..ClusterConfig::new(options.agents.into(), place)?
         };

@@ -1,4 +1,4 @@
-//! `cargo xtask reproduce`: the module does not depend on the directories in which it is built.
+//! `cargo xtask reproduce`: the release does not depend on the directories in which it is built.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,54 +7,61 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use packaging::release::{self, Release};
+use packaging::sdk;
 use testbed::paths;
 
-use crate::build;
-
-/// Builds the module here and in a copy elsewhere, and compares the results.
+/// Builds the release here and in a copy elsewhere, and compares the results.
 ///
-/// Source, registry and target of the copy are in a temporary directory. Both builds are release
-/// builds with the same profile, which the environment may change. The result must not contain
-/// the name of any of these directories.
+/// Source, registry and target of the copy are in a temporary directory. Compared are the module,
+/// the program, and the library of the SDK; packages are made of these, and a test compares two of
+/// each. None of them must contain the name of any of these directories.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Options {}
 
-const BUILD: &[&str] = &[
-    "build",
-    "--release",
-    "--locked",
-    "--package",
-    "mesos-overlay",
-    "--lib",
-];
-const LIBRARY: &str = "release/libmesos_overlay.so";
-
 pub fn run(Options {}: &Options) -> Result<()> {
     let registry = cargo_home()?;
-    build::run(BUILD)?;
-    let here = fs::read(paths::target().join(LIBRARY)).context("reading the module")?;
     let copy = Copy::new(&registry)?;
-    let there = copy.build()?;
-
-    for directory in [paths::workspace(), &registry, &copy.directory] {
-        let name = directory.as_os_str().as_encoded_bytes();
-        for (library, place) in [(&here, "here"), (&there, "elsewhere")] {
-            if let Some(text) = around(library, name) {
-                bail!("the module built {place} has the name of a directory: {text}");
+    let here = Contents::read(&release::build()?, &copy.directory.join("here"))?;
+    let there = Contents::read(&copy.build()?, &copy.directory.join("there"))?;
+    for ((name, here), (_, there)) in here.0.iter().zip(&there.0) {
+        for directory in [paths::workspace(), &registry, &copy.directory] {
+            let directory = directory.as_os_str().as_encoded_bytes();
+            for (content, place) in [(here, "here"), (there, "elsewhere")] {
+                if let Some(text) = around(content, directory) {
+                    bail!("{name} built {place} has the name of a directory: {text}");
+                }
             }
         }
+        let difference = here.iter().zip(there).position(|(a, b)| a != b);
+        ensure!(
+            here == there,
+            "{name} is another one if it is built elsewhere: {} and {} bytes, first difference at {difference:?}; \
+             an older build in target/ may be the reason (cargo clean --release)",
+            here.len(),
+            there.len()
+        );
+        println!("{name}: {} bytes, the same in both directories", here.len());
     }
-    let difference = here.iter().zip(&there).position(|(a, b)| a != b);
-    ensure!(
-        here == there,
-        "the module is another one if it is built elsewhere: {} and {} bytes, first difference at {difference:?}; \
-         an older build in target/ may be the reason (cargo clean --release)",
-        here.len(),
-        there.len()
-    );
-    println!("{} bytes, the same in both directories", here.len());
     Ok(())
+}
+
+/// Contents of what is released, with a name of each.
+struct Contents([(&'static str, Vec<u8>); 3]);
+
+impl Contents {
+    /// Reads a release, and makes the library of the SDK of it in a new directory.
+    fn read(release: &Release, scratch: &Path) -> Result<Contents> {
+        fs::create_dir_all(scratch).with_context(|| format!("making {}", scratch.display()))?;
+        let library = sdk::library(release, scratch)?;
+        let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
+        Ok(Contents([
+            ("the module", read(&release.module)?),
+            ("the program", read(&release.program)?),
+            ("the SDK's library", read(&library)?),
+        ]))
+    }
 }
 
 /// Returns the directory of cargo's registry.
@@ -108,22 +115,11 @@ impl Copy {
         self.directory.join("source")
     }
 
-    /// Builds the module and returns it.
-    fn build(&self) -> Result<Vec<u8>> {
-        let target = self.directory.join("target");
-        eprintln!(
-            "$ cargo {} (in {})",
-            BUILD.join(" "),
-            self.source().display()
-        );
-        let status = build::cargo(BUILD)
-            .current_dir(self.source())
-            .env("CARGO_HOME", self.directory.join("home"))
-            .env("CARGO_TARGET_DIR", &target)
-            .status()
-            .context("running cargo build")?;
-        ensure!(status.success(), "the build elsewhere failed");
-        fs::read(target.join(LIBRARY)).context("reading the module that was built elsewhere")
+    /// Builds the release.
+    fn build(&self) -> Result<Release> {
+        eprintln!("building once more in {}", self.source().display());
+        let (target, home) = (self.directory.join("target"), self.directory.join("home"));
+        release::build_in(&self.source(), &target, Some(&home)).context("the build elsewhere")
     }
 }
 

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use packaging::chroots::SUITES;
-use packaging::kept;
+use packaging::{chroots, kept};
 use testbed::docker::{Release, release};
 use testbed::mesos::Mesos;
 use testbed::{compiler, install, net, paths, skip};
@@ -63,12 +62,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         report("make the packages", packages);
     }
     if groups::selected(&options.groups, &[groups::INSTALL]) && net::available().is_ok() {
-        let suites = || {
-            SUITES
-                .iter()
-                .try_for_each(|suite| suite.archive().map(drop))
-        };
-        let systems = install::ensure(install::CHROOTS).and_then(|()| suites());
+        let systems = install::ensure(install::CHROOTS).and_then(|()| chroots::make_all());
         report("make file systems of Debian's releases", systems);
     }
     let skipped = SkippedFile::new()?;

@@ -108,8 +108,7 @@ fn check_table(chroot: &Chroot, suite: Suite) {
     let version = |package: &str| {
         let query = format!("dpkg-query --show --showformat='${{Version}}' {package}");
         let text = chroot.run(&query);
-        let upstream = text.split(['-', '+']).next().unwrap().to_owned();
-        upstream
+        text.split(['-', '+']).next().unwrap().to_owned()
     };
     let start = format!("| Debian {} ({}) |", suite.number, suite.name);
     let (glibc, libstdc) = (version("libc6"), version("libstdc++6"));

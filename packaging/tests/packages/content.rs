@@ -10,6 +10,7 @@ use flate2::read::GzDecoder;
 use packaging::contents::{File, Format};
 use packaging::packages::{self, VERSION};
 use packaging::{checksums, kept};
+use testbed::paths;
 
 /// Permissions and content of files by their paths.
 type Files = BTreeMap<String, (u32, Vec<u8>)>;
@@ -204,4 +205,30 @@ fn checksums_are_those_that_sha256sum_checks() {
     assert_eq!(String::from_utf8(check().stdout).unwrap(), "a: OK\nb: OK\n");
     fs::write(directory.path().join("a"), "2").unwrap();
     assert!(!check().status.success(), "a changed");
+}
+
+/// The page for operators rounds the sizes to MB.
+#[test]
+fn the_page_has_the_sizes_of_the_packages() {
+    let Some(kept) = crate::packages("the_page_has_the_sizes_of_the_packages") else {
+        return;
+    };
+    let page = fs::read_to_string(paths::workspace().join("docs/install.md")).unwrap();
+    for package in [
+        &kept.packages.deb,
+        &kept.packages.rpm,
+        &kept.packages.archive,
+    ] {
+        let name = package.file_name().unwrap().to_str().unwrap();
+        let start = format!("| `{name}` |");
+        let line = page.lines().find(|line| line.starts_with(&start));
+        let line = line.unwrap_or_else(|| panic!("no line of {name}"));
+        let cell = line.split('|').nth(3).unwrap().trim();
+        let documented: u64 = cell.strip_suffix(" MB").unwrap().parse().unwrap();
+        let size = package.metadata().unwrap().len();
+        assert!(
+            size.abs_diff(documented * 1_000_000) < 1_000_000,
+            "{name} has {size} bytes"
+        );
+    }
 }

@@ -70,6 +70,7 @@ const GROUPS: &[Group] = &[
     ),
     group("floors", "symbols that the release needs", ""),
     group("sdk", "modules built with the SDK", "Mesos, cmake"),
+    group("dcos", "DC/OS's package of modules", "Mesos, root*, cmake"),
     group("mesos", "modules in real Mesos", "Mesos, root*, Docker"),
     group("cluster", "the test bed: clusters", "Mesos, root*"),
     group("monitor", "the test bed: events of the kernel", "root*"),
@@ -77,7 +78,7 @@ const GROUPS: &[Group] = &[
 ];
 
 /// Groups whose tests look into the release and the SDK.
-pub const OF_THE_SDK: &[&str] = &["floors", "sdk"];
+pub const OF_THE_SDK: &[&str] = &["dcos", "floors", "sdk"];
 
 /// Returns true if one of `groups` is among those that are run: `chosen`, or all if that is empty.
 pub fn selected(chosen: &[String], groups: &[&str]) -> bool {

@@ -4,6 +4,7 @@
 mod closed;
 mod cpu_time;
 mod docker_restart;
+mod downgrade;
 mod flows;
 mod isolation;
 mod masters;

@@ -1,0 +1,1 @@
+extern "C" const char *module_name() { return NAME; }
