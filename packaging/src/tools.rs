@@ -52,6 +52,7 @@ impl Tool {
                 // Not in the workspace, whose configuration is for the product.
                 .current_dir("/");
             run::output(&mut install).with_context(|| format!("building {name}"))?;
+            fs::remove_dir_all(tools.join("build")).context("removing temporary files")?;
         }
         Ok(program)
     }
