@@ -18,11 +18,12 @@ const DATE: u64 = 1_700_000_000;
 pub const NEXT_VERSION: &str = "99.0.0";
 
 /// Sources of what writes packages. When they change, packages are made anew.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("archive.rs"),
     include_str!("deb.rs"),
     include_str!("packages.rs"),
     include_str!("rpm.rs"),
+    include_str!("tarball.rs"),
     include_str!("../Cargo.toml"),
     include_str!("../archive/install.sh"),
 ];
