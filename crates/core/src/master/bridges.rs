@@ -29,10 +29,12 @@ impl Bridges {
         }
     }
 
+    /// Reads the bridges of a stored overlay. Without a subnet there is none.
     fn stored(overlay: &proto::AgentOverlayInfo) -> Bridges {
+        let has_subnet = overlay.subnet.is_some() || overlay.subnet6.is_some();
         Bridges {
-            mesos: overlay.mesos_bridge.is_some(),
-            docker: overlay.docker_bridge.is_some(),
+            mesos: has_subnet && overlay.mesos_bridge.is_some(),
+            docker: has_subnet && overlay.docker_bridge.is_some(),
         }
     }
 
@@ -68,6 +70,16 @@ impl AllocatedBridges {
         self.0.remove(overlay);
     }
 
+    /// Returns the bridges of the overlays whose names match.
+    pub fn only(&self, matches: impl Fn(&str) -> bool) -> AllocatedBridges {
+        let bridges = self.0.iter().filter(|(name, _)| matches(name));
+        AllocatedBridges(
+            bridges
+                .map(|(name, bridges)| (name.clone(), *bridges))
+                .collect(),
+        )
+    }
+
     /// Returns the bridges after a request: those that the agent had, as far as it still has the
     /// overlay, and those that it requests where it uses a subnet.
     pub fn with_requested(
@@ -89,15 +101,5 @@ impl AllocatedBridges {
             bridges.insert(name.clone(), now);
         }
         AllocatedBridges(bridges)
-    }
-
-    /// Completes the bridges in a record of an earlier release: an overlay in force that has one has
-    /// both. Release 0.1 dropped a bridge from the record when the agent did not request it any more.
-    pub fn complete(&mut self, network: &Network) {
-        for (name, bridges) in self.0.iter_mut() {
-            if network.overlay(name).is_some() && (bridges.mesos || bridges.docker) {
-                (bridges.mesos, bridges.docker) = (true, true);
-            }
-        }
     }
 }

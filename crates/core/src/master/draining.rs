@@ -18,9 +18,10 @@ impl DrainHolders {
         let mut overlays: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
         for (ip, record) in records
             .iter()
-            .filter(|(_, record)| !record.inactive.is_empty())
+            .filter(|(_, record)| !record.content.inactive.is_empty())
         {
             for name in record
+                .content
                 .allocation
                 .overlays
                 .keys()

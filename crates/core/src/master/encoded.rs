@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::allocation::allocator::{Allocation, AllocationRequest};
     use crate::master::bridges::AllocatedBridges;
-    use crate::master::record::EncodedAgent;
+    use crate::master::record::{EncodedAgent, RecordContent};
     use crate::master::trust::Trust;
     use crate::proto::AgentInfo;
     use crate::proto::internal::AgentNetworkConfig;
@@ -123,14 +123,14 @@ mod tests {
             ..Default::default()
         };
         let encoded = EncodedAgent::renew(None, &info, std::iter::empty());
-        AgentRecord {
+        let content = RecordContent {
             allocation: Allocation::default(),
             bridges: AllocatedBridges::default(),
             requested: AllocationRequest::from_network_config(&AgentNetworkConfig::default()),
             trust: Trust::Legacy,
             inactive: Vec::new(),
-            encoded,
-        }
+        };
+        AgentRecord { content, encoded }
     }
 
     fn check_pieces(encoded: &EncodedAgents, records: &BTreeMap<Ipv4Addr, AgentRecord>) {

@@ -68,9 +68,16 @@ impl ReclaimedAllocations {
         self.agents.get(&ip).map(|agent| &agent.allocation)
     }
 
-    /// Returns the bridges that an agent had.
-    pub fn bridges(&self, ip: Ipv4Addr) -> Option<&AllocatedBridges> {
-        self.agents.get(&ip).map(|agent| &agent.bridges)
+    /// Returns the bridges that an agent had in the overlays of which it has been granted the same
+    /// subnets again. Those of other subnets do not count: the overlay may be a new one.
+    pub fn bridges(&self, ip: Ipv4Addr, granted: &Allocation) -> AllocatedBridges {
+        let Some(agent) = self.agents.get(&ip) else {
+            return AllocatedBridges::default();
+        };
+        let before = &agent.allocation.overlays;
+        agent
+            .bridges
+            .only(|name| before.get(name) == granted.overlays.get(name))
     }
 
     /// Removes an agent and returns the allocation that it had.

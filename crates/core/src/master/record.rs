@@ -12,6 +12,7 @@ use super::state_codec::put_message;
 use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, DualStack, DualStackNet};
 use crate::allocation::prefix::halves;
+use crate::config::overlay::Definition;
 use crate::config::{Network, OverlayConfig};
 use crate::host_api::desired::Mac;
 use crate::host_api::names::vtep_name;
@@ -92,6 +93,15 @@ pub fn inactive_overlays(
 /// An agent with an allocation. The log may not have it yet.
 #[derive(Clone, Debug)]
 pub struct AgentRecord {
+    /// The content.
+    pub content: RecordContent,
+    /// The content in its encoded forms.
+    pub encoded: Arc<EncodedAgent>,
+}
+
+/// The content of an agent's record, from which its other forms are made.
+#[derive(Clone, Debug)]
+pub struct RecordContent {
     /// All addresses and subnets, including those of overlays that are not in force.
     pub allocation: Allocation,
     /// All bridges, including those that the agent does not request any more.
@@ -103,28 +113,26 @@ pub struct AgentRecord {
     /// Overlays that are not in force any more, as they were stored. They stay in the
     /// log, so that nobody else gets the subnets that the agent may still use.
     pub inactive: Vec<proto::AgentOverlayInfo>,
-    /// The record in its encoded forms.
-    pub encoded: Arc<EncodedAgent>,
 }
 
 impl AgentRecord {
-    /// Encodes the record anew after a change of its allocation.
-    pub(super) fn renew(&mut self, network: &Network, ip: Ipv4Addr) {
-        let description = self.describe(network, ip);
-        self.encoded = EncodedAgent::renew(None, &description.stored, description.sent.iter());
+    /// Makes the record of the agent at `ip`, and the overlays that the agent gets. `before` are
+    /// the encoded forms that it had, which are kept if nothing changed.
+    pub fn new(
+        network: &Network,
+        ip: Ipv4Addr,
+        content: RecordContent,
+        before: Option<&Arc<EncodedAgent>>,
+    ) -> (AgentRecord, Vec<proto::AgentOverlayInfo>) {
+        let Description { stored, sent } = content.describe(network, ip);
+        let encoded = EncodedAgent::renew(before, &stored, sent.iter());
+        (AgentRecord { content, encoded }, sent)
     }
 
-    /// Describes the allocation.
-    pub(super) fn describe(&self, network: &Network, ip: Ipv4Addr) -> Description {
-        describe(
-            network,
-            ip,
-            &self.allocation,
-            &self.bridges,
-            self.requested,
-            self.trust,
-            &self.inactive,
-        )
+    /// Encodes the record anew after a change of its content.
+    pub(super) fn renew(&mut self, network: &Network, ip: Ipv4Addr) {
+        let Description { stored, sent } = self.content.describe(network, ip);
+        self.encoded = EncodedAgent::renew(None, &stored, sent.iter());
     }
 }
 
@@ -136,72 +144,89 @@ pub struct Description {
     pub sent: Vec<proto::AgentOverlayInfo>,
 }
 
-/// Describes the allocation and the bridges of `agent`, in the order of the network's overlays and
-/// with the `inactive` ones behind.
-pub fn describe(
-    network: &Network,
-    agent: Ipv4Addr,
-    allocation: &Allocation,
-    bridges: &AllocatedBridges,
-    requested: AllocationRequest,
-    trust: Trust,
-    inactive: &[proto::AgentOverlayInfo],
-) -> Description {
-    let (confirmed, provisional) = trust.to_stored();
-    let sent_vtep = requested_vtep(network, allocation, requested);
-    let (mut stored, mut sent) = (Vec::new(), Vec::new());
-    for definition in &network.overlays {
-        let (overlay, info) = (definition.config(), definition.info());
-        let Some(nets) = allocation.overlays.get(&overlay.name) else {
-            continue;
-        };
-        let families = requested.requested_families(overlay);
-        let described = |nets: DualStackNet, bridges: Bridges, vtep| proto::AgentOverlayInfo {
-            echo: None,
-            info: info.clone(),
-            subnet: to_text(nets.v4),
-            subnet6: to_text(nets.v6),
-            mesos_bridge: bridge(bridges.mesos, Containerizer::Mesos, overlay, nets),
-            docker_bridge: bridge(bridges.docker, Containerizer::Docker, overlay, nets),
-            backend: backend(network, vtep),
-            state: None,
-        };
-        let allocated = bridges.of(&overlay.name);
-        let whole = described(*nets, allocated, allocation.vtep);
-        if let Some(families) = families {
-            let (used, bridges) = (nets.only(families), Bridges::requested(requested));
-            let is_whole = (used, bridges, sent_vtep) == (*nets, allocated, allocation.vtep);
-            sent.push(match is_whole {
-                true => whole.clone(),
-                false => described(used, bridges, sent_vtep),
-            });
+impl RecordContent {
+    /// Describes the overlays of `agent`, in the order of those of `network` and with the inactive
+    /// ones behind.
+    pub(super) fn describe(&self, network: &Network, agent: Ipv4Addr) -> Description {
+        let vtep = self.allocation.vtep;
+        let sent_vtep = requested_vtep(network, vtep, self.requested);
+        let (mut stored, mut sent) = (Vec::new(), Vec::new());
+        for definition in &network.overlays {
+            let Some(nets) = self.allocation.overlays.get(definition.name()) else {
+                continue;
+            };
+            let allocated = OverlayParts {
+                nets: *nets,
+                bridges: self.bridges.of(definition.name()),
+                vtep,
+            };
+            let whole = allocated.describe(network, definition);
+            if let Some(families) = self.requested.requested_families(definition.config()) {
+                let used = OverlayParts {
+                    nets: nets.only(families),
+                    bridges: Bridges::requested(self.requested),
+                    vtep: sent_vtep,
+                };
+                sent.push(match used == allocated {
+                    true => whole.clone(),
+                    false => used.describe(network, definition),
+                });
+            }
+            stored.push(whole);
         }
-        stored.push(whole);
-    }
-    stored.extend_from_slice(inactive);
-    Description {
-        stored: proto::AgentInfo {
+        stored.extend_from_slice(&self.inactive);
+        let (confirmed, provisional) = self.trust.to_stored();
+        let stored = proto::AgentInfo {
             confirmed,
             provisional,
             ip: agent.to_string(),
             overlays: stored,
             configuration_attempts: None,
-        },
-        sent,
+        };
+        Description { stored, sent }
+    }
+}
+
+/// The parts of an agent's overlay that differ between the log and the agent.
+#[derive(Clone, Copy, PartialEq)]
+struct OverlayParts {
+    nets: DualStackNet,
+    bridges: Bridges,
+    vtep: DualStackNet,
+}
+
+impl OverlayParts {
+    fn describe(self, network: &Network, definition: &Definition) -> proto::AgentOverlayInfo {
+        let OverlayParts {
+            nets,
+            bridges,
+            vtep,
+        } = self;
+        let bridge = |exists, of| bridge(exists, of, definition.config(), nets);
+        proto::AgentOverlayInfo {
+            echo: None,
+            info: definition.info().clone(),
+            subnet: to_text(nets.v4),
+            subnet6: to_text(nets.v6),
+            mesos_bridge: bridge(bridges.mesos, Containerizer::Mesos),
+            docker_bridge: bridge(bridges.docker, Containerizer::Docker),
+            backend: backend(network, vtep),
+            state: None,
+        }
     }
 }
 
 /// Returns the VTEP addresses that are configured and that the agent requests.
 fn requested_vtep(
     network: &Network,
-    allocation: &Allocation,
+    allocated: DualStackNet,
     requested: AllocationRequest,
 ) -> DualStackNet {
     let configured = DualStack {
         v4: true,
         v6: network.vtep_subnet6.is_some(),
     };
-    let vtep = allocation.vtep.only(configured);
+    let vtep = allocated.only(configured);
     vtep.only(requested.vtep_families())
 }
 

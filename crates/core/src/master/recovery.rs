@@ -13,7 +13,7 @@ use prost::Message;
 use super::bridges::AllocatedBridges;
 use super::networks::{Networks, Note, SubnetsByOverlay, differences, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
-use super::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
+use super::record::{AgentRecord, EncodedAgent, RecordContent, inactive_overlays};
 use super::trust::Trust;
 use crate::Level;
 use crate::allocation::allocator::{AllocationRequest, Allocator};
@@ -142,40 +142,20 @@ impl Recovery {
         } else {
             guess_request(info.overlays.iter())
         };
-        let inactive = inactive_overlays(network, &info.overlays);
-        let trust = Trust::stored(&info);
-        let bridges = AllocatedBridges::stored(&info.overlays);
-        let description = describe(
-            network,
-            ip,
-            &allocation,
-            &bridges,
+        let stored = EncodedAgent::renew(None, &info, sent);
+        let content = RecordContent {
+            allocation,
+            bridges: AllocatedBridges::stored(&info.overlays),
             requested,
-            trust,
-            &inactive,
-        );
-        let stored = EncodedAgent::renew(None, &info, sent.clone());
-        let is_same = info == description.stored && sent.eq(&description.sent);
-        let encoded = if is_same {
-            stored.clone()
-        } else {
-            EncodedAgent::renew(Some(&stored), &description.stored, description.sent.iter())
+            trust: Trust::stored(&info),
+            inactive: inactive_overlays(network, &info.overlays),
         };
-        if !Arc::ptr_eq(&stored, &encoded) {
+        let (record, _) = AgentRecord::new(network, ip, content, Some(&stored));
+        if !Arc::ptr_eq(&stored, &record.encoded) {
             self.changed.insert(ip);
         }
         self.committed.insert(ip, stored);
-        self.records.insert(
-            ip,
-            AgentRecord {
-                allocation,
-                bridges,
-                requested,
-                trust,
-                inactive,
-                encoded,
-            },
-        );
+        self.records.insert(ip, record);
         Ok(())
     }
 }

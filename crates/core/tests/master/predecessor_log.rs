@@ -379,20 +379,87 @@ fn shows_and_writes_all_bridges(master: &mut Master) {
     }
 }
 
-/// Release 0.1 left out of the record what the agent did not request at its latest registration.
-#[test]
-fn a_record_that_lost_a_bridge_is_completed() {
+/// Returns the state in which the first agent has no bridge for Docker.
+fn without_a_bridge() -> Bytes {
     let mut state = proto::State::decode(fixture()).unwrap();
     for overlay in &mut state.agents[0].overlays {
         overlay.docker_bridge = None;
     }
-    let mut master = serving(state.encode_to_vec().into());
-    let effects = effects(&mut master, register_with("10.0.0.1", true, false));
-    let (_, value) = stored(&effects).expect("a write");
+    state.encode_to_vec().into()
+}
+
+/// Returns the registration of the predecessor's agent with a bridge for Mesos.
+fn register_predecessor(ip: &str) -> Input {
+    let network_config = AgentNetworkConfig {
+        mesos_bridge: Some(true),
+        docker_bridge: Some(false),
+        ..Default::default()
+    };
+    message(
+        ip,
+        &RegisterAgentMessage {
+            network_config,
+            ..Default::default()
+        },
+    )
+}
+
+#[test]
+fn a_record_gets_no_bridge_that_nobody_requests() {
+    let before = decode_as_predecessor(&without_a_bridge());
+    let mut master = serving(without_a_bridge());
+    for _ in 0..2 {
+        let effects = effects(&mut master, register_predecessor("10.0.0.1"));
+        assert_eq!(stored(&effects), None, "the agent has all that it requests");
+    }
+    // The record of another agent is written, and this one with it.
+    let (_, value) = stored(&effects(&mut master, register("10.0.0.3", true))).expect("a write");
+    let mut state = proto::State::decode(value).unwrap();
+    assert_eq!(state.agents.pop().unwrap().ip, "10.0.0.3");
+    assert_eq!(state.encode_to_vec(), *without_a_bridge(), "to the byte");
+    assert_eq!(before.agents[0].overlays[0].docker_bridge, None);
+}
+
+/// An agent registers twice in a new cluster, as the predecessor's agent does.
+#[test]
+fn a_new_record_has_the_bridges_of_the_request() {
+    let mut master = serving(Bytes::new());
+    let mut values = Vec::new();
+    for _ in 0..2 {
+        let effects_now = effects(&mut master, register_predecessor("10.0.0.1"));
+        let Some((number, value)) = stored(&effects_now) else {
+            continue;
+        };
+        values.push(value);
+        let outcome = StoreOutcome::Stored;
+        effects(&mut master, Input::Stored { number, outcome });
+    }
+    assert_eq!(values.len(), 1, "the second time changes nothing");
+    let mut state = proto::State::decode(values.remove(0)).unwrap();
+    state.agents[0].provisional = None;
+    let mut expected = proto::State::decode(without_a_bridge()).unwrap();
+    expected.agents.truncate(1);
+    assert_eq!(
+        state.encode_to_vec(),
+        expected.encode_to_vec(),
+        "to the byte"
+    );
+}
+
+/// Release 0.1 left out of the record what the agent did not request at its latest registration.
+#[test]
+fn a_record_that_lost_a_bridge_has_it_after_one_request() {
+    let mut master = serving(without_a_bridge());
+    let effects_now = effects(&mut master, register_with("10.0.0.1", false, true));
+    let (number, value) = stored(&effects_now).expect("a write");
     assert_eq!(
         decode_as_predecessor(&value),
         decode_as_predecessor(&fixture())
     );
+    let outcome = StoreOutcome::Stored;
+    effects(&mut master, Input::Stored { number, outcome });
+    let effects = effects(&mut master, register_with("10.0.0.1", true, false));
+    assert_eq!(stored(&effects), None, "it stays");
 }
 
 /// Agents of the predecessor do not register again, and would not learn of a change.

@@ -25,7 +25,7 @@ use super::draining::DrainHolders;
 use super::encoded::EncodedAgents;
 use super::networks::{Networks, SubnetsByOverlay, subnets_by_overlay};
 use super::reclaimed::ReclaimedAllocations;
-use super::record::{AgentRecord, EncodedAgent, describe};
+use super::record::{AgentRecord, EncodedAgent, RecordContent};
 use super::recovery::Recovery;
 use super::trust::Trust;
 use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Capacity, Exhausted};
@@ -165,7 +165,9 @@ impl Ledger {
 
     /// Returns the allocation of an agent.
     pub fn allocation(&self, ip: Ipv4Addr) -> Option<&Allocation> {
-        self.records.get(&ip).map(|record| &record.allocation)
+        self.records
+            .get(&ip)
+            .map(|record| &record.content.allocation)
     }
 
     /// Returns whether agents hold subnets of an overlay that is not in force.
@@ -175,14 +177,14 @@ impl Ledger {
 
     /// Returns the trust in an agent with an allocation.
     pub fn trust(&self, ip: Ipv4Addr) -> Option<Trust> {
-        self.records.get(&ip).map(|record| record.trust)
+        self.records.get(&ip).map(|record| record.content.trust)
     }
 
     /// Returns what an agent has, as the answer to a registration.
     pub fn present(&self, ip: Ipv4Addr) -> Option<GrantedAllocation> {
         let record = self.records.get(&ip)?;
         let network = &self.networks.network;
-        let sent = record.describe(network, ip).sent;
+        let sent = record.content.describe(network, ip).sent;
         Some(GrantedAllocation {
             list: list(sent, &[], &self.networks),
             exhausted: Vec::new(),
@@ -192,7 +194,7 @@ impl Ledger {
 
     /// Returns what an agent with an allocation requested.
     pub fn requested(&self, ip: Ipv4Addr) -> Option<AllocationRequest> {
-        self.records.get(&ip).map(|record| record.requested)
+        self.records.get(&ip).map(|record| record.content.requested)
     }
 
     /// Returns the provisional agents.
@@ -204,7 +206,7 @@ impl Ledger {
     pub fn find(&self, matches: impl Fn(Ipv4Addr, &Allocation) -> bool) -> Option<Ipv4Addr> {
         self.records
             .iter()
-            .find(|(ip, record)| matches(**ip, &record.allocation))
+            .find(|(ip, record)| matches(**ip, &record.content.allocation))
             .map(|(ip, _)| *ip)
     }
 
@@ -314,63 +316,54 @@ impl Ledger {
         trust: Trust,
         allocation: Allocation,
     ) -> (Vec<proto::AgentOverlayInfo>, bool) {
-        let known = self.records.get(&ip);
-        let inactive = known
-            .map(|record| record.inactive.clone())
-            .unwrap_or_default();
         let network = &self.networks.network;
-        let bridges = self
-            .bridges_before(ip)
-            .with_requested(network, &allocation, requested);
-        let description = describe(
-            network,
-            ip,
-            &allocation,
-            &bridges,
-            requested,
-            trust,
-            &inactive,
-        );
-        let before = known.map(|record| &record.encoded);
-        let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
-        let record = AgentRecord {
+        let bridges =
+            self.bridges_before(ip, &allocation)
+                .with_requested(network, &allocation, requested);
+        let known = self.records.get(&ip);
+        let inactive = known.map(|record| record.content.inactive.clone());
+        let content = RecordContent {
             allocation,
             bridges,
             requested,
             trust,
-            inactive,
-            encoded,
+            inactive: inactive.unwrap_or_default(),
         };
+        let before = known.map(|record| &record.encoded);
+        let (record, sent) = AgentRecord::new(network, ip, content, before);
         let is_new = match self.records.get_mut(&ip) {
             // The encoded forms contain allocation and bridges, so these are equal, too.
             Some(known) if Arc::ptr_eq(&known.encoded, &record.encoded) => {
-                debug_assert_eq!(known.allocation, record.allocation, "not all is encoded");
-                debug_assert_eq!(known.bridges, record.bridges, "not all is encoded");
-                known.requested = requested;
+                debug_assert_eq!(
+                    known.content.allocation, record.content.allocation,
+                    "not all is encoded"
+                );
+                debug_assert_eq!(
+                    known.content.bridges, record.content.bridges,
+                    "not all is encoded"
+                );
+                known.content.requested = requested;
                 false
             }
             known => {
-                let is_new = known.is_none_or(|known| known.allocation != record.allocation);
+                let is_new =
+                    known.is_none_or(|known| known.content.allocation != record.content.allocation);
                 self.records.insert(ip, record);
                 self.uncommitted.agents.insert(ip);
                 self.note_trust(ip, trust);
                 is_new
             }
         };
-        (description.sent, is_new)
+        (sent, is_new)
     }
 
     /// Returns the bridges that an agent that registers had before, in its record or, if it has
-    /// none, in its reclaimed allocation.
-    fn bridges_before(&self, ip: Ipv4Addr) -> AllocatedBridges {
-        let Some(record) = self.records.get(&ip) else {
-            return self.reclaimed.bridges(ip).cloned().unwrap_or_default();
-        };
-        let mut bridges = record.bridges.clone();
-        if record.trust == Trust::Legacy {
-            bridges.complete(&self.networks.network);
+    /// none, in the subnets that it was granted again.
+    fn bridges_before(&self, ip: Ipv4Addr, granted: &Allocation) -> AllocatedBridges {
+        match self.records.get(&ip) {
+            Some(record) => record.content.bridges.clone(),
+            None => self.reclaimed.bridges(ip, granted),
         }
-        bridges
     }
 
     /// Changes the trust in an agent. Returns `false` if the agent has no allocation, or its
@@ -379,10 +372,10 @@ impl Ledger {
         let Some(record) = self.records.get_mut(&ip) else {
             return false;
         };
-        if record.trust == trust {
+        if record.content.trust == trust {
             return false;
         }
-        record.trust = trust;
+        record.content.trust = trust;
         record.renew(&self.networks.network, ip);
         self.uncommitted.agents.insert(ip);
         self.note_trust(ip, trust);
@@ -453,8 +446,12 @@ impl Ledger {
             return DrainOutcome::default();
         };
         let agent_info = Bytes::copy_from_slice(&record.encoded.agent_info);
-        self.reclaimed
-            .add(ip, record.allocation, record.bridges, agent_info);
+        let RecordContent {
+            allocation,
+            bridges,
+            ..
+        } = record.content;
+        self.reclaimed.add(ip, allocation, bridges, agent_info);
         self.finish_draining(registered)
     }
 
@@ -479,7 +476,9 @@ impl Ledger {
         uses: impl Fn(&str) -> bool,
     ) -> Vec<String> {
         let record = self.records.get(&ip);
-        let inactive = record.into_iter().flat_map(|record| &record.inactive);
+        let inactive = record
+            .into_iter()
+            .flat_map(|record| &record.content.inactive);
         let names = inactive.map(|overlay| overlay.info.name.as_str());
         let is_released = |name: &&str| {
             let removed = self.networks.removed_in_revision(name);
@@ -500,17 +499,21 @@ impl Ledger {
             return DrainOutcome::default();
         };
         let is_released = |name: &String| overlays.contains(name);
-        let inactive = std::mem::take(&mut record.inactive);
+        let inactive = std::mem::take(&mut record.content.inactive);
         let (released, inactive): (Vec<_>, Vec<_>) = inactive
             .into_iter()
             .partition(|overlay| is_released(&overlay.info.name));
-        record.inactive = inactive;
+        record.content.inactive = inactive;
         for overlay in &released {
-            record.allocation.overlays.remove(&overlay.info.name);
-            record.bridges.remove(&overlay.info.name);
+            record
+                .content
+                .allocation
+                .overlays
+                .remove(&overlay.info.name);
+            record.content.bridges.remove(&overlay.info.name);
             self.drain_holders.remove(ip, &overlay.info.name);
         }
-        if record.allocation.overlays.is_empty() {
+        if record.content.allocation.overlays.is_empty() {
             // A VTEP without an overlay is of no use.
             self.remove_record(ip);
         } else {
@@ -523,7 +526,7 @@ impl Ledger {
     /// Removes the record of an agent and frees its allocation.
     fn remove_record(&mut self, ip: Ipv4Addr) -> Option<AgentRecord> {
         let record = self.records.remove(&ip)?;
-        self.allocator.release(&record.allocation);
+        self.allocator.release(&record.content.allocation);
         self.drain_holders.remove_agent(ip);
         self.provisional.remove(&ip);
         self.uncommitted.agents.insert(ip);
@@ -549,12 +552,14 @@ fn list(
 fn provisional(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> BTreeSet<Ipv4Addr> {
     let provisional = records
         .iter()
-        .filter(|(_, record)| record.trust == Trust::Provisional);
+        .filter(|(_, record)| record.content.trust == Trust::Provisional);
     provisional.map(|(ip, _)| *ip).collect()
 }
 
 /// Returns the subnets that agents have, by overlay.
 fn subnets(records: &BTreeMap<Ipv4Addr, AgentRecord>) -> SubnetsByOverlay {
-    let allocations = records.iter().map(|(ip, record)| (*ip, &record.allocation));
+    let allocations = records
+        .iter()
+        .map(|(ip, record)| (*ip, &record.content.allocation));
     subnets_by_overlay(allocations)
 }

@@ -10,7 +10,7 @@ use crate::allocation::allocator::{Allocation, AllocationRequest, Allocator, Cap
 use crate::config::Network;
 use crate::master::draining::DrainHolders;
 use crate::master::networks::{Change, Networks, Refusal, describe as describe_overlay};
-use crate::master::record::{AgentRecord, EncodedAgent, describe, inactive_overlays};
+use crate::master::record::{AgentRecord, RecordContent, inactive_overlays};
 use crate::master::trust::Trust;
 use crate::proto;
 
@@ -109,7 +109,7 @@ impl Ledger {
         let mut taken = BTreeSet::new();
         if by_force {
             for (ip, record) in &mut records {
-                if record.allocation.overlays.remove(name).is_some() {
+                if record.content.allocation.overlays.remove(name).is_some() {
                     taken.insert(*ip);
                 }
             }
@@ -195,7 +195,7 @@ impl Ledger {
         let holders = |records: &BTreeMap<_, AgentRecord>| {
             records
                 .values()
-                .filter(|record| record.allocation.overlays.contains_key(name))
+                .filter(|record| record.content.allocation.overlays.contains_key(name))
                 .count()
         };
         match (change, removal) {
@@ -249,9 +249,9 @@ impl Draft {
         registered: &RegisteredAgents,
     ) -> Draft {
         let mut allocator = Allocator::new(&networks.network);
-        records.retain(|_, record| !record.allocation.overlays.is_empty());
+        records.retain(|_, record| !record.content.allocation.overlays.is_empty());
         for record in records.values() {
-            let reserved = allocator.reserve(&record.allocation);
+            let reserved = allocator.reserve(&record.content.allocation);
             debug_assert!(reserved.is_ok(), "{reserved:?} belongs to two agents");
         }
         let ips: BTreeSet<_> = records.keys().chain(registered.keys()).copied().collect();
@@ -274,24 +274,24 @@ impl Draft {
         let record = self.records.get(&ip);
         let Some(requested) = registered
             .map(|agent| agent.requested)
-            .or(record.map(|record| record.requested))
+            .or(record.map(|record| record.content.requested))
         else {
             return;
         };
         let network = &self.networks.network;
         let mut allocation = record
-            .map(|record| record.allocation.clone())
+            .map(|record| record.content.allocation.clone())
             .unwrap_or_default();
         let mut exhausted = Vec::new();
         // Somebody else may have registered in the name of an agent that has confirmed before.
-        let is_confirmed = record.is_some_and(|record| record.trust == Trust::Confirmed);
+        let is_confirmed = record.is_some_and(|record| record.content.trust == Trust::Confirmed);
         if registered.is_some_and(|agent| !(agent.is_unproven && is_confirmed)) {
             exhausted = self
                 .allocator
                 .allocate_missing(network, requested, &mut allocation)
                 .unwrap_or_else(|vtep| vec![vtep]);
         }
-        let trust = record.map(|record| record.trust);
+        let trust = record.map(|record| record.content.trust);
         let trust = trust.or(registered.map(|agent| agent.trust));
         let trust = trust.unwrap_or_default();
         let (record, sent) = renewed(network, ip, allocation, requested, trust, record).unzip();
@@ -325,30 +325,19 @@ fn renewed(
         .map(|record| inactive_overlays(network, &record.encoded.decode().overlays))
         .unwrap_or_default();
     inactive.retain(|overlay| allocation.overlays.contains_key(&overlay.info.name));
-    let bridges = before.map(|record| record.bridges.clone());
+    let bridges = before.map(|record| record.content.bridges.clone());
     let bridges = bridges
         .unwrap_or_default()
         .with_requested(network, &allocation, requested);
-    let description = describe(
-        network,
-        ip,
-        &allocation,
-        &bridges,
-        requested,
-        trust,
-        &inactive,
-    );
-    let before = before.map(|record| &record.encoded);
-    let encoded = EncodedAgent::renew(before, &description.stored, description.sent.iter());
-    let record = AgentRecord {
+    let content = RecordContent {
         allocation,
         bridges,
         requested,
         trust,
         inactive,
-        encoded,
     };
-    Some((record, description.sent))
+    let before = before.map(|record| &record.encoded);
+    Some(AgentRecord::new(network, ip, content, before))
 }
 
 /// Returns the number of agents that should have a subnet of an overlay, have none, and find no
@@ -368,9 +357,12 @@ fn shortfall(
         .iter()
         .filter(|(ip, agent)| agent.is_connected && !records.contains_key(ip))
         .map(|(_, agent)| (agent.requested, None));
-    let agents = records
-        .values()
-        .map(|record| (record.requested, record.allocation.overlays.get(name)));
+    let agents = records.values().map(|record| {
+        (
+            record.content.requested,
+            record.content.allocation.overlays.get(name),
+        )
+    });
     for (requested, nets) in agents.chain(newcomers) {
         let Some(families) = requested.requested_families(overlay.config()) else {
             continue;

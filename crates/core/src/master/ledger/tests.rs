@@ -212,7 +212,7 @@ impl World {
         check_no_overlap(&ledger.records);
         let mut used = Allocator::new(&ledger.networks.network);
         for (ip, record) in &ledger.records {
-            assert_eq!(used.reserve(&record.allocation), Ok(()));
+            assert_eq!(used.reserve(&record.content.allocation), Ok(()));
             check_record(&ledger.networks, *ip, record);
         }
         assert_eq!(ledger.allocator, used, "used is what the records have");
@@ -241,9 +241,9 @@ fn check_no_overlap(records: &BTreeMap<Ipv4Addr, AgentRecord>) {
     let nets: Vec<IpNet> = records
         .values()
         .flat_map(|record| {
-            let vtep = record.allocation.vtep.iter().flatten();
+            let vtep = record.content.allocation.vtep.iter().flatten();
             let vtep = vtep.map(|net| IpNet::from(net.addr()));
-            let overlays = record.allocation.overlays.values();
+            let overlays = record.content.allocation.overlays.values();
             let subnets = overlays.flat_map(|nets| [nets.v4, nets.v6]).flatten();
             vtep.chain(subnets)
         })
@@ -257,14 +257,11 @@ fn check_no_overlap(records: &BTreeMap<Ipv4Addr, AgentRecord>) {
 
 /// Checks that the parts of a record agree with each other and with the networks.
 fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
-    let AgentRecord {
+    let RecordContent {
         allocation,
-        bridges,
-        requested,
-        trust,
         inactive,
-        encoded,
-    } = record;
+        ..
+    } = &record.content;
     assert!(!allocation.overlays.is_empty(), "{ip} has no overlay");
     let names = allocation.overlays.keys().map(String::as_str);
     let not_in_force: BTreeSet<_> = names
@@ -272,16 +269,8 @@ fn check_record(networks: &Networks, ip: Ipv4Addr, record: &AgentRecord) {
         .collect();
     let noted = inactive.iter().map(|overlay| overlay.info.name.as_str());
     assert_eq!(noted.collect::<BTreeSet<_>>(), not_in_force, "{ip}");
-    let described = describe(
-        &networks.network,
-        ip,
-        allocation,
-        bridges,
-        *requested,
-        *trust,
-        inactive,
-    );
-    assert_eq!(encoded.decode(), described.stored, "{ip} is encoded");
+    let described = record.content.describe(&networks.network, ip);
+    assert_eq!(record.encoded.decode(), described.stored, "{ip} is encoded");
 }
 
 #[derive(Clone, Debug)]
@@ -369,7 +358,7 @@ proptest! {
         world.recover();
         prop_assert!(world.ledger.agents().eq(before.keys().copied()));
         for (ip, record) in &world.ledger.records {
-            let (now, before) = (&record.allocation, &before[ip].allocation);
+            let (now, before) = (&record.content.allocation, &before[ip].content.allocation);
             prop_assert_eq!(&now.overlays, &before.overlays);
             // An address that the VTEP got after the overlays were removed is in no overlay.
             for (now, before) in now.vtep.iter().zip(before.vtep.iter()) {
