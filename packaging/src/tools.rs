@@ -45,6 +45,8 @@ impl Tool {
             let mut install = run::cargo();
             install
                 .args(["install", "--quiet", "--locked", "--debug", "--no-track"])
+                // Not with the machine's liblzma, whose headers would have to be there.
+                .args(["--features", "static-lzma"])
                 .args(["--version", version, name, "--root"])
                 .arg(&root)
                 .env("CARGO_TARGET_DIR", tools.join("build"))

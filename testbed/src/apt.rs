@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::paths;
 
 /// Keys that sign Debian's suites.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Mirror of Debian that every installation of apt knows.
 const MIRROR: &str = "http://deb.debian.org/debian";

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cni, zookeeper};
+use crate::{apt, cni, zookeeper};
 
 /// A program, library or file that the machine must have, and the package that contains it.
 #[derive(Clone, Copy, Debug)]
@@ -226,6 +226,11 @@ pub const CHROOTS: &[Requirement] = &[
         kind: Kind::Program("mmdebstrap"),
         package: "mmdebstrap",
         purpose: "to make file systems of Debian's releases",
+    },
+    Requirement {
+        kind: Kind::Path(apt::KEYRING),
+        package: "debian-archive-keyring",
+        purpose: "to check packages of Debian's releases",
     },
     Requirement {
         kind: Kind::Program("ip"),
