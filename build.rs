@@ -1,7 +1,7 @@
 //! Compiles the C++ shim.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[path = "build/headers.rs"]
 mod headers;
@@ -71,8 +71,8 @@ fn compile_shim() {
 }
 
 /// Returns the include directories of an installed Mesos: below `MESOS_PREFIX`, or as
-/// `pkg-config mesos` prints them. `None` if there is none; then the subset of the headers
-/// in `cpp_shim/mesos_subset` is used.
+/// `pkg-config mesos` prints them. `None` if there is none, or if `MESOS_PREFIX` is set and empty;
+/// then the subset of the headers in `cpp_shim/mesos_subset` is used.
 ///
 /// The headers include those of boost, glog, protobuf, ZooKeeper and others. Mesos installs
 /// them, too, if it was configured with `--enable-install-module-dependencies`; other
@@ -80,10 +80,7 @@ fn compile_shim() {
 fn installed_mesos() -> Option<Vec<PathBuf>> {
     println!("cargo:rerun-if-env-changed=MESOS_PREFIX");
     println!("cargo:rerun-if-env-changed=PKG_CONFIG_PATH");
-    match env::var_os("MESOS_PREFIX") {
-        Some(prefix) => {
-            Some(headers::below(Path::new(&prefix)).unwrap_or_else(|error| panic!("{error}")))
-        }
-        None => headers::of_pkg_config(),
-    }
+    let prefix = env::var_os("MESOS_PREFIX");
+    headers::installed(prefix.as_deref(), headers::of_pkg_config)
+        .unwrap_or_else(|error| panic!("{error}"))
 }

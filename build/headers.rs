@@ -1,7 +1,25 @@
 //! Include directories of an installed Mesos. Part of the build script, and of a test.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Returns the include directories of an installed Mesos by the value of `MESOS_PREFIX`: the
+/// directory that it is installed in; if the variable is not set, what `pkg_config` finds. `None`:
+/// there is no Mesos, or the variable is empty, so none is wanted.
+///
+/// # Errors
+/// As [`below`].
+pub fn installed(
+    prefix: Option<&OsStr>,
+    pkg_config: impl FnOnce() -> Option<Vec<PathBuf>>,
+) -> Result<Option<Vec<PathBuf>>, String> {
+    match prefix {
+        Some(prefix) if prefix.is_empty() => Ok(None),
+        Some(prefix) => below(Path::new(prefix)).map(Some),
+        None => Ok(pkg_config()),
+    }
+}
 
 /// Returns the include directories of the Mesos that is installed below `prefix`, by
 /// `make install`.
@@ -13,7 +31,7 @@ pub fn below(prefix: &Path) -> Result<Vec<PathBuf>, String> {
     if !include.join("mesos/module.hpp").exists() {
         return Err(format!(
             "MESOS_PREFIX: {} has no include/mesos/module.hpp; name the directory that Mesos is installed in, or \
-             unset it",
+             unset it; MESOS_PREFIX= (empty) builds without an installed Mesos",
             prefix.display()
         ));
     }

@@ -1,10 +1,12 @@
 //! File systems of Debian's releases for the tests of the packages, in `target/chroots`.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use testbed::paths;
 
 use crate::run;
@@ -46,6 +48,13 @@ const PACKAGES: &str =
 /// Debian's mirror.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
+/// Options of mmdebstrap beside the packages.
+const OPTIONS: [&str; 3] = [
+    "--quiet",
+    "--variant=minbase",
+    "--aptopt=Acquire::Languages \"none\"",
+];
+
 /// Makes the archives of all releases that are missing, at the same time.
 ///
 /// # Errors
@@ -69,7 +78,8 @@ impl Suite {
     pub fn archive(self) -> Result<PathBuf> {
         let Suite { name, .. } = self;
         let directory = paths::target().join("chroots");
-        let archive = directory.join(format!("{name}.tar"));
+        // Of other packages or options is another file.
+        let archive = directory.join(format!("{name}-{}.tar", key()));
         if archive.exists() {
             return Ok(archive);
         }
@@ -80,16 +90,55 @@ impl Suite {
         if !archive.exists() {
             eprintln!("fetching Debian {name} (70 MB)");
             let new = directory.join(format!("{name}-new.tar"));
-            let mut mmdebstrap = Command::new("mmdebstrap");
-            mmdebstrap
-                .args(["--quiet", "--variant=minbase"])
-                .arg(format!("--include={PACKAGES}"))
-                .args(["--aptopt=Acquire::Languages \"none\"", name])
-                .arg(&new)
-                .arg(format!("deb {MIRROR} {name} main"));
-            run::output(&mut mmdebstrap).with_context(|| format!("fetching Debian {name}"))?;
+            fetch(self, &new)?;
+            remove_former(&directory, name)?;
             fs::rename(&new, &archive).context("moving a file system into place")?;
         }
         Ok(archive)
     }
+}
+
+/// Returns what the archive depends on beside the release, as a part of its name.
+fn key() -> String {
+    let mut hash = Sha256::new();
+    for text in OPTIONS.iter().chain(&[PACKAGES, MIRROR]) {
+        hash.update(format!("{text}\n"));
+    }
+    let bytes = hash.finalize();
+    bytes.iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+/// Makes the archive. The unpacked file system is beside it meanwhile, which may be a larger disk
+/// than the one of `/tmp`.
+fn fetch(suite: Suite, archive: &Path) -> Result<()> {
+    let Suite { name, .. } = suite;
+    let scratch = archive.with_extension("tmp");
+    let _ = fs::remove_dir_all(&scratch); // of an interrupted run
+    fs::create_dir(&scratch).with_context(|| format!("making {}", scratch.display()))?;
+    // mmdebstrap's unprivileged steps go through it.
+    fs::set_permissions(&scratch, Permissions::from_mode(0o1777))?;
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    mmdebstrap
+        .args(OPTIONS)
+        .arg(format!("--include={PACKAGES}"))
+        .arg(name)
+        .arg(archive)
+        .arg(format!("deb {MIRROR} {name} main"))
+        .env("TMPDIR", &scratch);
+    run::output(&mut mmdebstrap).with_context(|| format!("fetching Debian {name}"))?;
+    fs::remove_dir_all(&scratch).context("removing temporary files")
+}
+
+/// Removes archives of the release with other packages or options.
+fn remove_former(directory: &Path, name: &str) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let of_release = file == format!("{name}.tar")
+            || file.starts_with(&format!("{name}-")) && file.ends_with(".tar");
+        if of_release && file != format!("{name}-new.tar") {
+            fs::remove_file(entry.path()).with_context(|| format!("removing {file}"))?;
+        }
+    }
+    Ok(())
 }

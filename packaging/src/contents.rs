@@ -117,7 +117,7 @@ fn stripped(built: &Path, scratch: &Path) -> Result<Vec<u8>> {
     strip
         .args(["--strip-unneeded", "--remove-section=.comment", "-o"])
         .arg(&result);
-    run::output(strip.arg(built)).context("stripping (Debian: apt-get install binutils)")?;
+    run::output(strip.arg(built)).context("stripping")?;
     let content = fs::read(&result).context("reading a stripped file")?;
     fs::remove_file(result)?;
     Ok(content)

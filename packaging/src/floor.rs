@@ -54,7 +54,7 @@ impl Floor {
             ("GLIBC", &[2, 17]),
             ("GLIBCXX", version),
             ("CXXABI", &[1, 3, 9]),
-            ("GCC", &[4, 8]),
+            ("GCC", &[4, 8, 0]),
         ])
     }
 
@@ -237,6 +237,7 @@ mod tests {
             "GLIBCXX_3.4",
             "CXXABI_1.3.9",
             "GCC_3.3.1",
+            "GCC_4.8.0",
         ] {
             assert!(RELEASE.has(&version(below)), "{below}");
         }
@@ -246,12 +247,27 @@ mod tests {
             "GLIBC_3",
             "GLIBCXX_3.4.22",
             "CXXABI_1.3.10",
+            "GCC_7.0.0",
             "OPENSSL_1.0.0",
         ] {
             assert!(!RELEASE.has(&version(above)), "{above}");
         }
         assert_eq!(Version::parse("GLIBC_PRIVATE"), None);
         assert_eq!(version("GLIBC_2.2.5").to_string(), "GLIBC_2.2.5");
+    }
+
+    #[test]
+    fn a_failed_link_names_the_floors() {
+        let message = include_str!("../glibc/stub-gcc");
+        for (family, numbers) in RELEASE.0 {
+            let floor = Version {
+                family: family.to_owned(),
+                numbers: numbers.to_vec(),
+            };
+            let floor = format!("{floor}");
+            let names_it = |word: &str| word.trim_end_matches([',', ':']) == floor;
+            assert!(message.split_whitespace().any(names_it), "no {floor}");
+        }
     }
 
     #[test]

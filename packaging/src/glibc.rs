@@ -73,6 +73,23 @@ const SCRIPTS: [(&str, &str); 2] = [
     ("libgcc_s.so", "GROUP ( -l:libgcc_s.so.1 -lgcc )\n"),
 ];
 
+/// Arguments of gcc that make a stub library.
+const SHARED_ARGUMENTS: &[&str] = &["-shared", "-nostdlib", "-Wl,--hash-style=gnu"];
+
+/// Arguments of gcc that make the start files.
+const START_ARGUMENTS: &[&str] = &["-c"];
+
+/// Arguments of gcc that compile what is linked statically.
+const STATIC_ARGUMENTS: &[&str] = &[
+    "-c",
+    "-O2",
+    "-fPIC",
+    "-ffunction-sections",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+];
+
 /// A symbol of a shared library.
 #[derive(Clone, Debug)]
 struct Symbol {
@@ -101,14 +118,17 @@ impl Stubs {
         let sources = Sources::read(&RELEASE)?;
         let directory = parent.join(format!("stubs-{}", sources.hash()));
         if !directory.exists() {
-            // Tests run in parallel processes, and each may be the first.
-            let new = parent.join(format!("stubs-new-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&new);
-            fs::create_dir_all(&new).with_context(|| format!("making {}", new.display()))?;
+            // Tests run in parallel threads and processes, and each may be the first.
+            fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+            let scratch = tempfile::Builder::new()
+                .prefix("stubs-new-")
+                .tempdir_in(parent)
+                .with_context(|| format!("making a directory in {}", parent.display()))?;
+            let new = scratch.path().join("stubs");
+            fs::create_dir(&new).with_context(|| format!("making {}", new.display()))?;
             sources.build(&new)?;
             if let Err(error) = fs::rename(&new, &directory) {
                 ensure!(directory.exists(), "moving {}: {error}", new.display());
-                fs::remove_dir_all(&new)?;
             }
         }
         Ok(Stubs { directory })
@@ -175,17 +195,18 @@ impl Sources {
 
     /// Returns a hash of everything that the stubs are made of.
     fn hash(&self) -> String {
-        let mut hash = Sha256::new();
-        for text in [START, STATIC, LINK]
-            .into_iter()
-            .chain(SCRIPTS.map(|(_, text)| text))
-        {
-            hash.update(text);
+        let mut texts = vec![START, STATIC, LINK];
+        texts.extend(SCRIPTS.iter().flat_map(|(name, text)| [*name, *text]));
+        for arguments in [SHARED_ARGUMENTS, START_ARGUMENTS, STATIC_ARGUMENTS] {
+            texts.extend(arguments);
         }
         for (library, source) in &self.0 {
-            for text in [*library, &source.assembly, &source.versions] {
-                hash.update(text);
-            }
+            texts.extend([*library, &source.assembly, &source.versions]);
+        }
+        let mut hash = Sha256::new();
+        for text in texts {
+            hash.update(text);
+            hash.update([0]); // where the next one begins
         }
         let hash = hash.finalize();
         hash.iter()
@@ -224,7 +245,7 @@ impl Source {
         fs::write(&code, &self.assembly)?;
         fs::write(&script, &self.versions)?;
         let mut gcc = Command::new("gcc");
-        gcc.args(["-shared", "-nostdlib", "-Wl,--hash-style=gnu"])
+        gcc.args(SHARED_ARGUMENTS)
             .arg(format!("-Wl,-soname,{name}"))
             .arg(format!("-Wl,--version-script,{}", script.display()))
             .arg("-o")
@@ -241,7 +262,8 @@ fn start(directory: &Path) -> Result<()> {
     let source = directory.join("start.S");
     fs::write(&source, START)?;
     let mut gcc = Command::new("gcc");
-    gcc.args(["-c", "-o"])
+    gcc.args(START_ARGUMENTS)
+        .arg("-o")
         .arg(directory.join("Scrt1.o"))
         .arg(source);
     run::output(&mut gcc)?;
@@ -254,18 +276,10 @@ fn static_part(directory: &Path) -> Result<()> {
     fs::write(&source, STATIC)?;
     let object = directory.join("static.o");
     let mut gcc = Command::new("gcc");
-    gcc.args([
-        "-c",
-        "-O2",
-        "-fPIC",
-        "-ffunction-sections",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-o",
-    ])
-    .arg(&object)
-    .arg(source);
+    gcc.args(STATIC_ARGUMENTS)
+        .arg("-o")
+        .arg(&object)
+        .arg(source);
     run::output(&mut gcc)?;
     let mut ar = Command::new("ar");
     ar.arg("crsD")

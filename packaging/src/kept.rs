@@ -17,14 +17,19 @@ const DATE: u64 = 1_700_000_000;
 /// Version of the packages to upgrade to.
 pub const NEXT_VERSION: &str = "99.0.0";
 
-/// Sources of what writes packages. When they change, packages are made anew.
-const SOURCES: [&str; 7] = [
+/// Sources of what writes packages, with the versions of its crates and programs. When they change,
+/// packages are made anew.
+const SOURCES: [&str; 11] = [
     include_str!("archive.rs"),
     include_str!("deb.rs"),
     include_str!("packages.rs"),
+    include_str!("kept.rs"),
     include_str!("rpm.rs"),
     include_str!("tarball.rs"),
+    include_str!("tools.rs"),
     include_str!("../Cargo.toml"),
+    include_str!("../../Cargo.lock"),
+    include_str!("../../Cargo.toml"),
     include_str!("../archive/install.sh"),
 ];
 

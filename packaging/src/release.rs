@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
-use testbed::paths;
+use testbed::{install, paths};
 
 use crate::glibc::Stubs;
 use crate::run;
@@ -15,7 +15,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const ARGUMENTS: [&str; 5] = ["build", "--release", "--locked", "--target", TARGET];
 
 /// Files of a release build.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Release {
     /// `libmesos_overlay.so`, which Mesos loads.
     pub module: PathBuf,
@@ -29,7 +29,7 @@ pub struct Release {
 /// takes a second.
 ///
 /// # Errors
-/// The stubs cannot be made, or cargo cannot be run, or fails.
+/// A tool is missing, the stubs cannot be made, or cargo cannot be run, or fails.
 pub fn build() -> Result<Release> {
     build_in(paths::workspace(), &paths::target(), None)
 }
@@ -40,6 +40,7 @@ pub fn build() -> Result<Release> {
 /// # Errors
 /// As [`build`].
 pub fn build_in(source: &Path, target: &Path, home: Option<&Path>) -> Result<Release> {
+    install::require(install::RELEASE)?;
     let stubs = Stubs::make(target)?;
     // The module's symbols of Mesos are weak, so any other one that no library has is a mistake.
     let flags = [
@@ -52,8 +53,8 @@ pub fn build_in(source: &Path, target: &Path, home: Option<&Path>) -> Result<Rel
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_TARGET_DIR", target)
         .envs(home.map(|home| ("CARGO_HOME", home)))
-        // Of an installed Mesos; the shim then is compiled against its headers.
-        .env_remove("MESOS_PREFIX")
+        // Not against the headers of an installed Mesos, also where pkg-config finds one.
+        .env("MESOS_PREFIX", "")
         .current_dir(source)
         .stdin(Stdio::null())
         .status()

@@ -1,7 +1,7 @@
 //! Compressed archives with the same bytes for the same content.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -18,12 +18,16 @@ pub struct Entry {
 }
 
 /// Writes a `.tar.gz` with these files, by their paths, in the directory `top`. All belong to root
-/// and were changed at `date`, in seconds since 1970.
+/// and were changed at `date`, in seconds since 1970. Who reads the archive meanwhile finds the
+/// previous one, since the new one has another name until it is complete: with `.part` behind it.
 ///
 /// # Errors
 /// The archive cannot be written.
 pub fn write(archive: &Path, top: &str, files: &BTreeMap<String, Entry>, date: u64) -> Result<()> {
-    let output = File::create(archive).with_context(|| format!("making {}", archive.display()))?;
+    let mut part = archive.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    let output = File::create(part).with_context(|| format!("making {}", part.display()))?;
     let mut tar = Builder::new(GzBuilder::new().write(output, Compression::best()));
     for (path, file) in files {
         let mut header = Header::new_gnu();
@@ -44,5 +48,5 @@ pub fn write(archive: &Path, top: &str, files: &BTreeMap<String, Entry>, date: u
     }
     let gzip = tar.into_inner().context("writing an archive")?;
     gzip.finish().context("compressing an archive")?;
-    Ok(())
+    fs::rename(part, archive).with_context(|| format!("making {}", archive.display()))
 }

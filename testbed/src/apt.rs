@@ -12,13 +12,16 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::paths;
 
 /// Keys that sign Debian's suites.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Mirror of Debian that every installation of apt knows.
 const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Returns `target/<name>`. If it does not exist, `fetch` makes its content in another directory,
 /// which it returns, below a temporary one, which it is given. Only one process fetches at a time.
+///
+/// # Errors
+/// As those of `fetch`; or Debian's keys are missing, or a directory cannot be made or moved.
 pub fn directory(name: &str, fetch: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<PathBuf> {
     let dir = paths::target().join(name);
     if dir.exists() {
@@ -59,6 +62,10 @@ pub struct Apt {
 
 impl Apt {
     /// Makes a state of apt in a directory, and fetches the lists of a suite.
+    ///
+    /// # Errors
+    /// A file cannot be written, or apt cannot be run or cannot fetch the lists; the error has its
+    /// message.
     pub fn new(dir: &Path, suite: &str) -> Result<Apt> {
         for part in ["lists/partial", "cache/archives/partial", "packages"] {
             fs::create_dir_all(dir.join(part))?;
@@ -73,6 +80,9 @@ impl Apt {
     }
 
     /// Returns the version of a package in the suite.
+    ///
+    /// # Errors
+    /// The suite has no such package, or apt cannot be run.
     pub fn version(&self, package: &str) -> Result<String> {
         let found = self.run("apt-cache", &["show", "--no-all-versions", package])?;
         let version = found
@@ -83,10 +93,12 @@ impl Apt {
             .with_context(|| format!("the suite has no package {package}"))
     }
 
-    /// Fetches packages, without their dependencies, and unpacks them into a directory.
+    /// Fetches packages, without their dependencies, and unpacks them into a directory, which is
+    /// made if it is missing.
+    ///
+    /// # Errors
+    /// A package cannot be fetched or unpacked; the error has the message of apt or dpkg-deb.
     pub fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
-        // dpkg-deb makes the directory, but not its parent.
-        fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let download = [&["download"], packages].concat();
         self.run("apt-get", &download)?;
         // dpkg-deb makes the last directory of a path only.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cni, zookeeper};
+use crate::{apt, cni, zookeeper};
 
 /// A program, library or file that the machine must have, and the package that contains it.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +165,42 @@ pub const PACKAGES: &[Requirement] = &[
     },
 ];
 
+/// Requirements of building a release, the SDK included.
+pub const RELEASE: &[Requirement] = &[
+    Requirement {
+        kind: Kind::Program("gcc"),
+        package: "gcc",
+        purpose: "to link the library and the program",
+    },
+    Requirement {
+        kind: Kind::Program("g++"),
+        package: "g++",
+        purpose: "to compile the C++ shim",
+    },
+    Requirement {
+        kind: Kind::Program("ld"),
+        package: "binutils",
+        purpose: "to make the SDK's library",
+    },
+    Requirement {
+        kind: Kind::Program("objcopy"),
+        package: "binutils",
+        purpose: "to make the SDK's library",
+    },
+    Requirement {
+        kind: Kind::Program("ar"),
+        package: "binutils",
+        purpose: "to make archives of objects",
+    },
+];
+
+/// Requirements of finding the date of the last commit.
+pub const GIT: &[Requirement] = &[Requirement {
+    kind: Kind::Program("git"),
+    package: "git",
+    purpose: "to find the date of the last commit",
+}];
+
 /// Requirements of building the module with the SDK.
 pub const SDK: &[Requirement] = &[
     Requirement {
@@ -177,6 +213,11 @@ pub const SDK: &[Requirement] = &[
         package: "cmake",
         purpose: "to build the module with the SDK",
     },
+    Requirement {
+        kind: Kind::Program("pkg-config"),
+        package: "pkg-config",
+        purpose: "to find the headers of an installed Mesos",
+    },
 ];
 
 /// Requirements of installing packages in other releases of Debian, in addition to [`PACKAGES`].
@@ -187,11 +228,23 @@ pub const CHROOTS: &[Requirement] = &[
         purpose: "to make file systems of Debian's releases",
     },
     Requirement {
+        kind: Kind::Path(apt::KEYRING),
+        package: "debian-archive-keyring",
+        purpose: "to check packages of Debian's releases",
+    },
+    Requirement {
         kind: Kind::Program("ip"),
         package: "iproute2",
         purpose: "to make network namespaces",
     },
 ];
+
+/// Requirements of running the filters for jq in the documentation.
+pub const JQ: &[Requirement] = &[Requirement {
+    kind: Kind::Program("jq"),
+    package: "jq",
+    purpose: "to run the filters in the documentation",
+}];
 
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
@@ -234,6 +287,31 @@ pub fn missing(needs: &[Requirement]) -> Option<String> {
         .map(|need| format!("{} ({})", need.package, need.purpose))
         .collect();
     (!lines.is_empty()).then(|| format!("missing: {}", lines.join(", ")))
+}
+
+/// Returns Debian's package that has a program which releases, their packages or tests of these
+/// need; `None` for other programs.
+pub fn package_of(program: &str) -> Option<&'static str> {
+    let mut needs = [RELEASE, GIT, PACKAGES, SDK, CHROOTS].into_iter().flatten();
+    let is_it = |need: &&Requirement| matches!(need.kind, Kind::Program(name) if name == program);
+    needs.find(is_it).map(|need| need.package)
+}
+
+/// Checks that nothing is missing; installs nothing.
+///
+/// # Errors
+/// Something is; the error names the packages.
+pub fn require(needs: &[Requirement]) -> Result<()> {
+    let Some(missing) = missing(needs) else {
+        return Ok(());
+    };
+    let mut packages: Vec<_> = needs.iter().filter(|need| !need.is_met()).collect();
+    packages.dedup_by_key(|need| need.package);
+    let packages: Vec<_> = packages.iter().map(|need| need.package).collect();
+    bail!(
+        "{missing}; on Debian or Ubuntu: sudo apt-get install {}",
+        packages.join(" ")
+    )
 }
 
 /// Installs missing requirements, as root on Debian and Ubuntu.
@@ -321,13 +399,28 @@ fn clang() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn finds_missing_requirements() {
-        let need = |kind| Requirement {
+    fn need(kind: Kind) -> Requirement {
+        Requirement {
             kind,
             package: "p",
             purpose: "a test",
-        };
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let none = Kind::Program("no-such-program");
+        let error = require(&[need(none), need(Kind::Program("sh")), need(none)]).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("missing: p (a test)"), "{said}");
+        assert!(said.ends_with(": sudo apt-get install p"), "{said}");
+        assert!(require(&[need(Kind::Program("sh"))]).is_ok());
+        assert_eq!(package_of("objcopy"), Some("binutils"));
+        assert_eq!(package_of("sh"), None);
+    }
+
+    #[test]
+    fn finds_missing_requirements() {
         assert!(need(Kind::Program("sh")).is_met());
         for kind in [
             Kind::Program("no-such-program"),

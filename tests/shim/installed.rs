@@ -67,6 +67,20 @@ fn a_directory_without_mesos_is_an_error() {
 }
 
 #[test]
+fn an_empty_prefix_means_no_installed_mesos() {
+    let directory = TempDir::new().unwrap();
+    install(directory.path());
+    let found = || Some(vec!["/of/pkg-config".into()]);
+    assert_eq!(headers::installed(Some("".as_ref()), found), Ok(None));
+    let of_pkg_config = Ok(Some(vec!["/of/pkg-config".into()]));
+    assert_eq!(headers::installed(None, found), of_pkg_config);
+    let below = headers::below(directory.path()).map(Some);
+    let prefix = Some(directory.path().as_os_str());
+    assert_eq!(headers::installed(prefix, found), below);
+    assert!(headers::installed(Some("/no/such".as_ref()), found).is_err());
+}
+
+#[test]
 fn the_directory_of_zookeeper_is_added_to_those_of_pkg_config() {
     let directory = TempDir::new().unwrap();
     let prefix = directory.path();

@@ -1,6 +1,7 @@
 //! Compilers and ABIs of the C++ shim.
 
 mod installed;
+mod random;
 mod support;
 mod wrong_abi;
 

@@ -86,7 +86,7 @@ pub fn strict(compiler: &Compiler, abi: Abi, standard: &str) -> Command {
 }
 
 /// Adds the subset of Mesos's headers to a call of a compiler.
-fn with_subset(command: &mut Command) -> &mut Command {
+pub fn with_subset(command: &mut Command) -> &mut Command {
     command.args(["-DMESOS_OVERLAY_SUBSET", "-I"]);
     command.arg(project("cpp_shim/mesos_subset"))
 }

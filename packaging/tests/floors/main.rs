@@ -1,4 +1,6 @@
 //! What the released module and program need of their hosts.
+#[path = "../shared/hardened.rs"]
+mod hardened;
 mod stubs;
 
 use std::collections::BTreeSet;
@@ -72,4 +74,19 @@ fn the_program_needs_nothing_above_the_floor() {
         ]
     );
     assert_eq!(newest(&needs, "GLIBC"), "GLIBC_2.17");
+}
+
+#[test]
+fn the_module_is_hardened() {
+    let module = built::get().unwrap().release.module;
+    hardened::memory(&module);
+    hardened::stack(&module);
+    hardened::buffers(&module);
+}
+
+#[test]
+fn the_program_is_hardened() {
+    let program = built::get().unwrap().release.program;
+    hardened::memory(&program);
+    hardened::position(&program);
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest, Sha256};
 use testbed::run::Run;
 
 /// Mounts what programs expect below the root, in a mount namespace that ends with the program. Mesos
@@ -39,7 +40,7 @@ pub struct Chroot {
     root: PathBuf,
 }
 
-/// Permissions, owner, size and date of each file.
+/// Permissions and owner of each file, and the hash of its content in `/etc`, or else its size and date.
 pub type Snapshot = BTreeMap<String, String>;
 
 impl Chroot {
@@ -130,6 +131,9 @@ impl Chroot {
             let mut about = format!("{mode:o} {}:{}", data.uid(), data.gid());
             if data.is_dir() {
                 self.list(&path, snapshot);
+            } else if data.is_file() && inside.starts_with("etc/") {
+                let hash = Sha256::digest(fs::read(&path).unwrap());
+                about += &format!(" {hash:x?}");
             } else {
                 about += &format!(" {} {}.{}", data.len(), data.mtime(), data.mtime_nsec());
             }

@@ -74,6 +74,7 @@ fn uses_the_module(chroot: &Chroot, run: &Run) {
     let host = NamedNetns::new(run, "host").unwrap();
     chroot.run(&page::commands("master"));
     chroot.run(&page::commands("agent"));
+    has_plugins(chroot);
     let mut master = Node::start(chroot, &host, run, Role::Master);
     let status = master.wait("/overlay-master/health", |health| {
         let serving = health["status"] == "serving";
@@ -101,6 +102,16 @@ fn uses_the_module(chroot: &Chroot, run: &Run) {
     chroot.run(&page::commands("agent off"));
     chroot.run(&page::commands("master off"));
     chroot.run("rm -r /etc/mesos/cni /var/lib/mesos");
+}
+
+/// The agent finds Debian's plugins and Mesos's own.
+fn has_plugins(chroot: &Chroot) {
+    let directories = chroot.read("etc/mesos-agent/network_cni_plugins_dir");
+    for plugin in ["bridge", "host-local", "mesos-cni-port-mapper"] {
+        let mut paths = directories.trim().split(':');
+        let found = paths.any(|directory| chroot.path(directory).join(plugin).is_file());
+        assert!(found, "{plugin} is not in {directories}");
+    }
 }
 
 /// Compares the release's line in the table of distributions.
@@ -149,12 +160,6 @@ fn upgrades(chroot: &Chroot, install: &str) {
 
 /// Nothing is left of the package, and nothing of anybody else's is changed.
 fn assert_restored(before: &Snapshot, after: &Snapshot) {
-    // What switching on and off wrote, with the same content.
-    let rewritten = ["etc/default/mesos-", "etc/mesos-agent/isolation"];
-    let mut left = differences(before, after);
-    left.retain(|path| {
-        let there = before.contains_key(path) && after.contains_key(path);
-        !(there && rewritten.iter().any(|start| path.starts_with(start)))
-    });
+    let left = differences(before, after);
     assert!(left.is_empty(), "{left:?}");
 }

@@ -6,6 +6,7 @@ mod chroot;
 mod debian;
 mod page;
 mod rpm;
+mod switch;
 mod wrapper;
 
 use std::fs;

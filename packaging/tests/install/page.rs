@@ -36,6 +36,30 @@ fn the_page_has_the_version_of_the_packages() {
     }
 }
 
+/// Every block of commands is run by a test.
+#[test]
+fn every_block_of_the_page_is_run() {
+    let tests = [
+        include_str!("archive.rs"),
+        include_str!("debian.rs"),
+        include_str!("rpm.rs"),
+        include_str!("switch.rs"),
+    ];
+    let text = text();
+    let names = text.split("<!-- run: ").skip(1);
+    let names: Vec<&str> = names
+        .map(|rest| rest.split_once(" -->").unwrap().0)
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let call = format!("commands(\"{name}\")");
+        assert!(
+            tests.iter().any(|test| test.contains(&call)),
+            "{name} is not run"
+        );
+    }
+}
+
 /// The page shows the lines of a file that are no comments.
 #[test]
 fn the_page_shows_files_as_they_are() {

@@ -79,9 +79,11 @@ impl Node {
             };
             variables.insert(format!("MESOS_{variable}"), value);
         }
-        let master = chroot.read("etc/mesos/zk").trim().to_owned();
         if role == Role::Agent {
-            variables.insert("MESOS_MASTER".to_owned(), master);
+            // The module reads it, and the launcher takes it as the flag that the script would give.
+            let master = chroot.read("etc/mesos/zk");
+            let seen = variables.get("MESOS_MASTER").map(String::as_str);
+            assert_eq!(seen, Some(master.trim()), "the module sees its master");
         }
         let mut command = chroot.command(&format!("{MESOS}/libexec/mesos-launcher"));
         command

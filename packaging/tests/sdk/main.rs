@@ -1,7 +1,10 @@
 //! The SDK: built with several compilers against headers laid out as an installed Mesos, and the
 //! results in a real Mesos.
 mod errors;
+#[path = "../shared/hardened.rs"]
+mod hardened;
 mod linkers;
+mod make;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -51,6 +54,36 @@ impl Sdk {
         self.scratch.path().join("mesos")
     }
 
+    /// Runs the commands of the first block of the README that has `text`, with this Mesos in the place
+    /// of `/usr`, and returns what they printed. What is installed goes below [`Sdk::destination`].
+    fn follow(&self, text: &str, environment: &[(&str, &Path)]) -> String {
+        let page = fs::read_to_string(self.directory().join("README.md")).unwrap();
+        let mut blocks = page.split("```\n").skip(1).step_by(2);
+        let block = blocks.find(|block| block.contains(text)).unwrap();
+        let prefix = format!("MESOS_PREFIX={}", self.mesos().display());
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-ec")
+            .arg(block.replace("MESOS_PREFIX=/usr", &prefix))
+            .current_dir(self.directory())
+            .env("DESTDIR", self.destination())
+            .envs(environment.iter().copied())
+            // Instead of the flags of the cargo that runs this test.
+            .env("MAKEFLAGS", "-j2")
+            .env_remove("MESOS_PREFIX");
+        succeeded(&shell.output().unwrap())
+    }
+
+    fn destination(&self) -> PathBuf {
+        self.scratch.path().join("destination")
+    }
+
+    /// Returns where the commands of the README install the module.
+    fn installed(&self) -> PathBuf {
+        self.destination()
+            .join("usr/local/lib/mesos/modules/libmesos_overlay.so")
+    }
+
     /// Runs `make` with these arguments.
     fn make(&self, arguments: &[String]) -> Output {
         let mut make = Command::new("make");
@@ -85,33 +118,34 @@ fn succeeded(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Asserts that a module exports the manifests only, and that neither its stack nor its tables of
-/// addresses can be abused.
+/// Asserts that a module exports the manifests only, and is hardened.
 #[track_caller]
 fn is_sound(module: &Path) {
-    let run = |program: &str, arguments: &[&str]| {
-        succeeded(
-            &Command::new(program)
-                .args(arguments)
-                .arg(module)
-                .output()
-                .unwrap(),
-        )
-    };
-    let exported = run("nm", &["-D", "--defined-only", "--format=just-symbols"]);
+    let mut nm = Command::new("nm");
+    nm.args(["-D", "--defined-only", "--format=just-symbols"]);
+    let exported = succeeded(&nm.arg(module).output().unwrap());
     let exported: Vec<_> = exported.lines().collect();
     assert_eq!(
         exported,
         ["Agent", "Master"].map(|role| format!("com_mesosphere_mesos_Overlay{role}Manager"))
     );
-    let segments = run("readelf", &["-l", "-W"]);
-    assert!(segments.contains("GNU_RELRO"), "{segments}");
-    let stack = segments
-        .lines()
-        .find(|line| line.contains("GNU_STACK"))
-        .unwrap();
-    assert!(stack.contains(" RW ") && !stack.contains("RWE"), "{stack}");
-    assert!(run("readelf", &["-d", "-W"]).contains("BIND_NOW"));
+    hardened::memory(module);
+    hardened::stack(module);
+}
+
+/// Asserts that the command lines which make or cmake printed compile with checks of buffers. What
+/// the module needs does not show it, since a compiler may find that none of them is necessary.
+#[track_caller]
+fn checks_buffers(said: &str) {
+    let compiling = |line: &&str| line.contains(" -c ") && line.contains(".cpp");
+    let lines: Vec<_> = said.lines().filter(compiling).collect();
+    assert!(lines.len() > 5, "{said}");
+    for line in lines {
+        let is_about_it = |word: &&str| word.contains("_FORTIFY_SOURCE");
+        let last = line.split_whitespace().rfind(is_about_it);
+        assert_eq!(last, Some("-D_FORTIFY_SOURCE=2"), "{line}");
+        assert!(line.contains(" -O"), "{line}");
+    }
 }
 
 /// Asserts that a module needs nothing above the floor but what Mesos has.
@@ -140,15 +174,6 @@ fn serves(module: &Path) {
     assert_eq!(state["agents"][0]["ip"], cluster.agents[0].ip(), "{state}");
 }
 
-/// Returns the oldest compiler to be had. `None`: it cannot be fetched, and the test is reported as
-/// skipped.
-fn oldest(test: &str) -> Option<Compiler> {
-    let compiler = compiler::oldest();
-    compiler
-        .map_err(|error| skip::skip(test, &format!("{error:#}")))
-        .ok()
-}
-
 #[test]
 fn the_released_module_serves() {
     if skip::require_mesos("the_released_module_serves").is_some() {
@@ -162,25 +187,18 @@ fn a_module_of_this_machines_compiler_serves() {
     let (Some(sdk), Some(mesos)) = (Sdk::unpacked(NAME), skip::require_mesos(NAME)) else {
         return;
     };
-    let module = sdk.build(&compiler::installed(), &[]);
-    is_sound(&module);
-    let library = format!("MESOS_LIBRARY={}", mesos.library().display());
-    let prefix = format!("MESOS_PREFIX={}", sdk.mesos().display());
-    let said = succeeded(&sdk.make(&[prefix.clone(), library, "check".to_owned()]));
+    let library = mesos.library();
+    let said = sdk.follow("make install", &[("MESOS_LIBRARY", library)]);
     assert!(said.contains("has all "), "{said}");
-    let destination = sdk.scratch.path().join("destination");
-    let destination = format!("DESTDIR={}", destination.display());
-    succeeded(&sdk.make(&[
-        prefix,
-        destination,
-        "PREFIX=/opt/m".to_owned(),
-        "install".to_owned(),
-    ]));
-    serves(
-        &sdk.scratch
-            .path()
-            .join("destination/opt/m/lib/mesos/modules/libmesos_overlay.so"),
-    );
+    checks_buffers(&said);
+    is_sound(&sdk.installed());
+    serves(&sdk.installed());
+    make::symbols_without_versions_are_compared(&sdk, library);
+    let opt = ["PREFIX=/opt/m", "install"].map(str::to_owned);
+    let destination = format!("DESTDIR={}", sdk.destination().display());
+    succeeded(&sdk.make(&[&opt[..], &[destination]].concat()));
+    let module = "opt/m/lib/mesos/modules/libmesos_overlay.so";
+    assert!(sdk.destination().join(module).exists());
 }
 
 #[test]
@@ -189,8 +207,8 @@ fn a_module_of_the_oldest_compiler_serves() {
     let (Some(sdk), Some(_)) = (Sdk::unpacked(NAME), skip::require_mesos(NAME)) else {
         return;
     };
-    if let Some(compiler) = oldest(NAME) {
-        let module = sdk.build(&compiler, &["CXXFLAGS=-O2 -Wall -Wextra -Werror"]);
+    if let Some(compiler) = skip::require_oldest_compiler(NAME) {
+        let module = sdk.build(&compiler, &["CXXFLAGS=-Wall -Wextra -Werror"]);
         is_sound(&module);
         serves(&module);
     }
@@ -202,29 +220,11 @@ fn cmake_builds_the_same_module() {
     let (Some(sdk), Some(_)) = (Sdk::unpacked(NAME), skip::require_mesos(NAME)) else {
         return;
     };
-    let (build, installed) = (
-        sdk.scratch.path().join("build"),
-        sdk.scratch.path().join("to"),
-    );
-    let mut cmake = Command::new("cmake");
-    cmake
-        .args([
-            "-S".as_ref(),
-            sdk.directory().as_os_str(),
-            "-B".as_ref(),
-            build.as_os_str(),
-        ])
-        .arg(format!("-DMESOS_PREFIX={}", sdk.mesos().display()))
-        .arg(format!("-DCMAKE_INSTALL_PREFIX={}", installed.display()))
-        .env_remove("MESOS_PREFIX");
-    succeeded(&cmake.output().unwrap());
-    let mut cmake = Command::new("cmake");
-    cmake.args(["--build".as_ref(), build.as_os_str()]);
-    cmake.args(["--target", "install"]).env_remove("MAKEFLAGS");
-    succeeded(&cmake.output().unwrap());
-    let module = installed.join("lib/mesos/modules/libmesos_overlay.so");
-    is_sound(&module);
-    serves(&module);
+    // With this variable, the Makefile of cmake prints the command lines.
+    let said = sdk.follow("cmake ", &[("VERBOSE", Path::new("1"))]);
+    checks_buffers(&said);
+    is_sound(&sdk.installed());
+    serves(&sdk.installed());
 }
 
 /// Floor of g++ 4.8: its `std::string` is the one before C++11.
@@ -233,14 +233,14 @@ const OLD_ABI: Floor = Floor::with_libstdcxx(&[3, 4, 19]);
 #[test]
 fn both_strings_are_linked_below_their_floors() {
     const NAME: &str = "both_strings_are_linked_below_their_floors";
-    let (Some(sdk), Some(oldest)) = (Sdk::unpacked(NAME), oldest(NAME)) else {
+    let (Some(sdk), Some(oldest)) = (Sdk::unpacked(NAME), skip::require_oldest_compiler(NAME))
+    else {
         return;
     };
     let stubs = Stubs::make(&paths::target()).unwrap();
     let link = format!("LDFLAGS={}", stubs.flag());
     for (compiler, abi, floor) in [(compiler::installed(), 1, &RELEASE), (oldest, 0, &OLD_ABI)] {
-        let flags = format!("CXXFLAGS=-O2 -Wall -Wextra -Werror -D_GLIBCXX_USE_CXX11_ABI={abi}");
-        succeeded(&sdk.make(&["clean".to_owned()]));
+        let flags = format!("CXXFLAGS=-Wall -Wextra -Werror -D_GLIBCXX_USE_CXX11_ABI={abi}");
         let module = sdk.build(&compiler, &[&flags, &link]);
         is_sound(&module);
         is_below(&module, floor);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <random>
 #include <string>
@@ -13,7 +14,9 @@
 
 #include <process/future.hpp>
 
+#include <stout/error.hpp>
 #include <stout/option.hpp>
+#include <stout/try.hpp>
 
 namespace mesos {
 namespace state {
@@ -62,9 +65,14 @@ public:
             promise->set(Variable(stored.get().get()));
             return;
           }
+          const Try<std::string> version = newVersion();
+          if (version.isError()) {
+            promise->fail(version.error());
+            return;
+          }
           internal::state::Entry entry;
           entry.set_name(name);
-          entry.set_uuid(newVersion());
+          entry.set_uuid(version.get());
           promise->set(Variable(entry));
         });
     return promise->future();
@@ -74,8 +82,13 @@ public:
   process::Future<Option<Variable>> store(const Variable& variable)
   {
     const auto promise = std::make_shared<process::Promise<Option<Variable>>>();
+    const Try<std::string> version = newVersion();
+    if (version.isError()) {
+      promise->fail(version.error());
+      return promise->future();
+    }
     Variable next(variable);
-    next.entry.set_uuid(newVersion());
+    next.entry.set_uuid(version.get());
     id::UUID expected;
     memset(&expected, 0, sizeof(expected));
     const std::string& bytes = variable.entry.uuid();
@@ -98,13 +111,18 @@ private:
     return future.isFailed() ? future.failure() : "discarded";
   }
 
-  // The 16 bytes of a random UUID, version 4 of RFC 4122.
-  static std::string newVersion()
+  // The 16 bytes of a random UUID, version 4 of RFC 4122. An error: the system gives no random
+  // numbers. An exception would end the process, since callers are callbacks of libprocess.
+  static Try<std::string> newVersion()
   {
-    std::random_device device;
     std::string bytes;
-    while (bytes.size() < sizeof(id::UUID)) {
-      bytes.push_back(static_cast<char>(device() & 0xff));
+    try {
+      std::random_device device;
+      while (bytes.size() < sizeof(id::UUID)) {
+        bytes.push_back(static_cast<char>(device() & 0xff));
+      }
+    } catch (const std::exception& error) {
+      return Error(std::string("no random numbers: ") + error.what());
     }
     bytes[6] = static_cast<char>((bytes[6] & 0x0f) | 0x40);
     bytes[8] = static_cast<char>((bytes[8] & 0x3f) | 0x80);
