@@ -44,7 +44,7 @@ fn upgrades(kept: &Kept, work: &Path, root: &Path) {
         kept.next.archive.display()
     );
     run(&unpack, work, root);
-    let install = format!("../work/mesos-overlay-{NEXT_VERSION}/install.sh root && :");
+    let install = format!("work/mesos-overlay-{NEXT_VERSION}/install.sh root && :");
     let said = run(&install, root.parent().unwrap(), root);
     assert_eq!(
         said,
