@@ -49,6 +49,8 @@ pub struct ClusterConfig {
     pub agents: usize,
     /// Number of masters. With more than one, ZooKeeper is started too and elects the leader.
     pub masters: usize,
+    /// ZooKeeper elects the leader also of one master, which is then configured as one of several.
+    pub zookeeper: bool,
     /// Placement of all nodes.
     pub place: Placement,
     /// Launcher of the agents.
@@ -80,6 +82,7 @@ impl ClusterConfig {
         Ok(ClusterConfig {
             agents,
             masters: 1,
+            zookeeper: false,
             place,
             launcher,
             module: Some(paths::module()?),
@@ -154,7 +157,7 @@ impl Cluster {
             run: &run,
             underlay: underlay.as_ref(),
         };
-        let zookeeper = if setup.masters > 1 {
+        let zookeeper = if setup.masters > 1 || setup.zookeeper {
             Some(builder.zookeeper()?)
         } else {
             None
@@ -219,7 +222,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Returns the ZooKeeper server; `None`: there is one master.
+    /// Returns the ZooKeeper server; `None`: there is one master, and no need of a server.
     pub fn zookeeper(&self) -> Option<&ZooKeeper> {
         self.zookeeper.as_ref()
     }
@@ -322,7 +325,7 @@ impl Builder<'_> {
         ZooKeeper::start((ip, ZOOKEEPER_PORT).into(), host, &dir)
     }
 
-    /// Makes master number 1, 2 and so on; `zk` is the URL of ZooKeeper if there are several.
+    /// Makes master number 1, 2 and so on; `zk` is the URL of ZooKeeper if there is one.
     fn master(&self, number: u8, zk: Option<&str>) -> Result<Node> {
         let name = if number == 1 {
             "master".to_owned()

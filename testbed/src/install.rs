@@ -239,6 +239,13 @@ pub const CHROOTS: &[Requirement] = &[
     },
 ];
 
+/// Requirements of running the filters for jq in the documentation.
+pub const JQ: &[Requirement] = &[Requirement {
+    kind: Kind::Program("jq"),
+    package: "jq",
+    purpose: "to run the filters in the documentation",
+}];
+
 /// Requirements of generating Rust declarations of the C header.
 pub const BINDGEN: &[Requirement] = &[Requirement {
     kind: Kind::Clang,

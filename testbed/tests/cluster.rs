@@ -15,6 +15,7 @@ fn plain(agents: usize, place: Placement) -> ClusterConfig {
     ClusterConfig {
         agents,
         masters: 1,
+        zookeeper: false,
         place,
         launcher: Launcher::Posix,
         module: None,

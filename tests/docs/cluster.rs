@@ -183,6 +183,34 @@ fn running_with(master: &str, agent: &str) -> Cluster {
     cluster
 }
 
+/// Agents of several kinds, in a network with the IPv6-only overlay `dcos6`: one with all bridges, one
+/// without Docker's, one without subnets, and one as the first.
+pub fn mixed() -> Cluster {
+    let overlays = r#"{"name": "dcos6", "subnet6": "fd01:b::/64", "prefix6": 80}, {"name": "dcos""#;
+    let network = r#""vtep_subnet6": "fd01:a::/64", "vtep_subnet""#;
+    let master = MASTER_JSON
+        .replace(r#"{"name": "dcos""#, overlays)
+        .replace(r#""vtep_subnet""#, network);
+    let agent = AGENT_JSON.replace(r#""docker_bridge": false"#, r#""docker_bridge": true"#);
+    let without_subnets = AGENT_JSON.replace(
+        r#""mesos_bridge""#,
+        r#""allocate_subnet": false, "mesos_bridge""#,
+    );
+    let mut cluster = Cluster::new();
+    cluster.add_master(MASTER, &master);
+    cluster.lead(MASTER);
+    for (ip, config) in [
+        (AGENTS[0], &*agent),
+        (AGENTS[1], AGENT_JSON),
+        ("10.77.1.3", &*without_subnets),
+        ("10.77.1.4", &*agent),
+    ] {
+        cluster.join(ip, config);
+        cluster.advance(Duration::from_secs(5));
+    }
+    cluster
+}
+
 impl Cluster {
     fn new() -> Cluster {
         Cluster {
@@ -268,6 +296,19 @@ impl Cluster {
             ..Curl::default()
         };
         self.ask(&curl)
+    }
+
+    /// Returns the answer of a node.
+    pub fn get(&mut self, server: &str, path: &str) -> serde_json::Value {
+        let curl = Curl {
+            method: "GET".to_owned(),
+            server: server.to_owned(),
+            path: path.to_owned(),
+            ..Curl::default()
+        };
+        let (status, body) = self.ask(&curl);
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
     }
 
     fn ask(&mut self, curl: &Curl) -> (u16, String) {

@@ -26,6 +26,7 @@ mod blocks;
 mod cluster;
 mod command;
 mod config;
+mod filters;
 mod jq;
 mod links;
 mod live;

@@ -107,6 +107,9 @@ fn prepare(environment: &mut Vec<(&'static str, String)>) -> Result<()> {
     if let Err(error) = compiler::oldest() {
         eprintln!("cannot compile with an old g++: {error:#}");
     }
+    if let Err(error) = install::ensure(install::JQ) {
+        eprintln!("cannot run the filters in the documentation: {error:#}");
+    }
     if let Err(error) = install::ensure(install::BINDGEN) {
         eprintln!("cannot load libclang: {error:#}");
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig, Launcher, Placement};
 use testbed::mesos::Mesos;
+use testbed::net::Host;
 use testbed::node::Node;
-use testbed::{skip, wait};
+use testbed::{install, skip, wait};
 
 use crate::checkout::copy;
 use crate::container::Container;
@@ -17,6 +18,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Library of the modules.
 const LIBRARY: &str = "/opt/mesosphere/active/mesos-modules/lib/mesos/liboverlay.so";
+
+/// Settings of a host that forwards packets.
+const FORWARDING: [&str; 2] = [
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/net/ipv6/conf/all/forwarding",
+];
 
 /// Configuration of the agent module. (DC/OS has a bridge for Docker on agents as well; there is no
 /// engine here.)
@@ -92,10 +99,10 @@ fn host(built: &Container, mesos: &Mesos) -> Container {
 fn cluster(hosts: [&Container; 2], mesos: &Mesos) -> Cluster {
     let mut setup = ClusterConfig::new(1, Placement::Hosts).unwrap();
     (setup.module, setup.launcher) = (None, Launcher::Posix);
+    // DC/OS sets MESOS_ZK and MESOS_QUORUM, also for one master. The module in the master finds the
+    // leader with them.
+    setup.zookeeper = true;
     let mut cluster = Cluster::prepare(&setup).unwrap();
-    let leader = cluster.master.address();
-    // DC/OS sets MESOS_ZK, which the module in the master finds the leader with.
-    cluster.master.set("MESOS_MASTER", leader);
     let nodes = [&mut cluster.master, &mut cluster.agents[0]];
     for ((node, host), name) in nodes.into_iter().zip(hosts).zip(["master", "slave"]) {
         node.set_program(&host.wrapper(&mesos.launcher()));
@@ -121,6 +128,11 @@ fn wait_agent(master: &mut Node, ip: &str) -> Value {
     .unwrap()
 }
 
+/// Returns the values of [`FORWARDING`] on a host.
+fn forwarding(host: &Host) -> [String; 2] {
+    FORWARDING.map(|path| host.run("cat", &[path]).unwrap().trim().to_owned())
+}
+
 #[test]
 fn mesos_runs_from_the_package() {
     const TEST: &str = "mesos_runs_from_the_package";
@@ -130,12 +142,21 @@ fn mesos_runs_from_the_package() {
     if !skip::require_hosts(TEST) {
         return;
     }
+    if let Some(missing) = install::missing(install::ZOOKEEPER) {
+        return skip::skip(TEST, &missing);
+    }
     let Some(container) = Container::new(TEST, &mesos) else {
         return;
     };
     package::with_change(&container);
     let [of_master, of_agent] = [(); 2].map(|()| host(&container, &mesos));
     let mut cluster = cluster([&of_master, &of_agent], &mesos);
+    let forwards = |node: &Node| forwarding(node.host().unwrap());
+    let node = cluster.master.host().unwrap();
+    for path in FORWARDING {
+        node.run("sh", &["-c", &format!("echo 0 > {path}")])
+            .unwrap();
+    }
     cluster.start_all().unwrap();
     let (master_ip, agent_ip) = (cluster.master.ip(), cluster.agents[0].ip());
     let on_agent = wait_agent(&mut cluster.master, &agent_ip);
@@ -155,4 +176,6 @@ fn mesos_runs_from_the_package() {
     assert!(host.run("ip", &["link", "show", "vtep1024"]).is_ok());
     assert_eq!(host.run("nft", &["list", "ruleset"]).unwrap(), "");
     assert_eq!(host.run("ipset", &["list", "-name"]).unwrap(), "");
+    assert_eq!(forwards(&cluster.master), ["0", "0"], "the master's host");
+    assert_eq!(forwards(&cluster.agents[0]), ["1", "1"], "the agent's host");
 }

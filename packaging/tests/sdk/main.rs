@@ -142,7 +142,7 @@ fn checks_buffers(said: &str) {
     assert!(lines.len() > 5, "{said}");
     for line in lines {
         let is_about_it = |word: &&str| word.contains("_FORTIFY_SOURCE");
-        let last = line.split_whitespace().filter(is_about_it).next_back();
+        let last = line.split_whitespace().rfind(is_about_it);
         assert_eq!(last, Some("-D_FORTIFY_SOURCE=2"), "{line}");
         assert!(line.contains(" -O"), "{line}");
     }

@@ -76,6 +76,7 @@ struct VxlanView {
 #[derive(Deserialize)]
 struct OverlayStateView {
     status: String,
+    error: Option<String>,
 }
 
 impl AgentOverlayView {
@@ -110,11 +111,13 @@ impl StateView {
             .collect()
     }
 
-    /// Returns the status of each overlay of each agent.
-    pub fn statuses(self) -> BTreeMap<(String, String), String> {
+    /// Returns the status of each overlay of each agent, with its error.
+    pub fn statuses(self) -> BTreeMap<(String, String), (String, String)> {
         let of = |agent: AgentView| {
             agent.overlays.into_iter().filter_map(move |overlay| {
-                Some(((agent.ip.clone(), overlay.info.name), overlay.state?.status))
+                let OverlayStateView { status, error } = overlay.state?;
+                let of = (agent.ip.clone(), overlay.info.name);
+                Some((of, (status, error.unwrap_or_default())))
             })
         };
         self.agents.into_iter().flat_map(of).collect()

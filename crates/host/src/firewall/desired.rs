@@ -36,6 +36,9 @@ pub(super) struct FirewallDesired {
     /// Families whose forwarding this module turned on. What was not forwarded before is not
     /// forwarded after it.
     pub closed: BTreeSet<Family>,
+    /// Families that the kernel forwards although the host has no bridge (any more). What this module
+    /// closed stays closed as long as it does.
+    pub forwarded: BTreeSet<Family>,
 }
 
 impl FirewallDesired {
@@ -82,6 +85,22 @@ impl FirewallDesired {
                 .extend(host.vtep.iter().map(|vtep| vtep.name.clone()));
         }
         desired
+    }
+
+    /// Tells if packets of a family are forwarded, so that those of others have to be dropped if
+    /// they were not before.
+    pub(super) fn is_forwarded(&self, family: Family) -> bool {
+        self.families.contains(&family) || self.forwarded.contains(&family)
+    }
+
+    /// Tells if nothing has to be written on a host that never had a bridge.
+    pub(super) fn is_nothing(&self) -> bool {
+        let forwarded = self.forwarded.clone();
+        *self
+            == FirewallDesired {
+                forwarded,
+                ..FirewallDesired::default()
+            }
     }
 
     /// Returns the ranges of one family.

@@ -18,7 +18,8 @@
 //! FORWARD as well, behind all rules of other programs that drop particular packets.
 //!
 //! The last chain exists on hosts that did not forward packets before this module turned
-//! forwarding on. It is behind all rules that accept something.
+//! forwarding on. It is behind all rules that accept something. Forwarding stays on when the
+//! bridges go, and so does the chain.
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -80,7 +81,7 @@ pub(super) fn plan(
     // The chain is the mark of a host whose forwarding this module turned on.
     let stays_closed = desired.closed.contains(&family) || is_closed(rules);
     // Forwarding is turned on for every overlay, whatever devices and ranges it has.
-    let others = (desired.families.contains(&family) && stays_closed).then_some(JumpPosition {
+    let others = (desired.is_forwarded(family) && stays_closed).then_some(JumpPosition {
         chain: FORWARD,
         place: Place::Last,
     });

@@ -22,6 +22,7 @@ use overlay_core::host_api::desired::{Desired, Firewall as Choice};
 use overlay_core::util::family::Family;
 
 use crate::failures::Failures;
+use crate::kernel::sysctl;
 use crate::operation::Operation;
 use crate::progress;
 use attempt::{Attempt, Fault};
@@ -229,16 +230,19 @@ impl Firewall {
     }
 
     /// Returns the desired content of the firewall.
-    fn desired(&self, desired: &Desired) -> FirewallDesired {
-        let desired = FirewallDesired::from_host(desired);
-        FirewallDesired {
-            closed: self
-                .closed
-                .intersection(&desired.families)
-                .copied()
-                .collect(),
-            ..desired
+    fn desired(&self, host: &Desired) -> FirewallDesired {
+        let mut desired = FirewallDesired::from_host(host);
+        // Without overlays everything goes.
+        if !host.has_bridge() && !host.overlays.is_empty() {
+            let kernel = sysctl::forwarding();
+            let is_on = |family: &Family| *family.pick(&kernel.v4, &kernel.v6) == Some(true);
+            desired.forwarded = Family::BOTH.into_iter().filter(is_on).collect();
         }
+        let closed = self.closed.iter().copied();
+        desired.closed = closed
+            .filter(|family| desired.is_forwarded(*family))
+            .collect();
+        desired
     }
 
     /// Returns the operations of a reconciliation without applying them.
@@ -297,9 +301,8 @@ impl Firewall {
     /// Records the fingerprint of a firewall that is as desired; `None` if it is not.
     /// A fingerprint does not cover the legacy iptables.
     fn record_in_sync(&mut self, fingerprint: Option<Fingerprint>, since: Instant, tools: &Tools) {
-        let is_covered = |fingerprint: &Fingerprint| {
-            !tools.is_legacy || fingerprint.desired == FirewallDesired::default()
-        };
+        let is_covered =
+            |fingerprint: &Fingerprint| !tools.is_legacy || fingerprint.desired.is_nothing();
         self.in_sync = fingerprint
             .filter(is_covered)
             .map(|fingerprint| InSync { fingerprint, since });

@@ -12,7 +12,7 @@ test_with!(IptablesNft; stays_open, super::what_was_open_stays_open);
 test_with!(IptablesNft; cannot_be_closed, super::what_cannot_be_closed_is_not_opened);
 
 /// Gives the outside routes to the containers behind the first host.
-fn route_to_containers(topology: &Topology) {
+pub fn route_to_containers(topology: &Topology) {
     for (network, router) in [
         ("172.30.0.0/24", UPLINK[0]),
         ("fd02::/64", UPLINK[1]),
@@ -42,14 +42,14 @@ fn others(topology: &Topology) -> [(&Host, &'static str); 4] {
 }
 
 /// Asserts that the outside and a container that is not an overlay's reach each other.
-fn assert_others_pass(topology: &Topology) {
+pub fn assert_others_pass(topology: &Topology) {
     for (client, server) in others(topology) {
         assert_connects(client, server);
     }
 }
 
 /// Tells if neither of the outside and a container that is not an overlay's reaches the other.
-fn others_are_closed(topology: &Topology) -> bool {
+pub fn others_are_closed(topology: &Topology) -> bool {
     let mut others = others(topology).into_iter();
     others.all(|(client, server)| is_closed(client, server))
 }

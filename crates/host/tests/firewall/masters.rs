@@ -7,6 +7,7 @@ use std::sync::Arc;
 use overlay_core::host_api::desired::Desired;
 use testkit::host::{Host, peer};
 
+use crate::closed::{assert_others_pass, others_are_closed, route_to_containers};
 use crate::tool_set::{ToolSet, test_with};
 use crate::topology::{OUTSIDE, PEER, Topology, assert_connects};
 
@@ -68,6 +69,7 @@ fn nothing_is_written_without_bridges(tools: ToolSet, host: Host) {
 
 fn rules_go_with_the_bridges(tools: ToolSet, host: Host) {
     let topology = Topology::new(tools, host);
+    route_to_containers(&topology);
     topology.forward_before("0");
     topology.settle();
     let with_bridges = rules(&topology);
@@ -81,9 +83,40 @@ fn rules_go_with_the_bridges(tools: ToolSet, host: Host) {
     assert_eq!(rules(&topology), with_bridges);
     assert_connects(&topology.mesos, OUTSIDE[0]);
 
-    topology.host.ip("link set m-dcos-port nomaster");
-    topology.host.ip("link set d-dcos-port nomaster");
+    remove_bridges(&topology);
+    assert_reaches_the_peer(&topology);
+    stays_closed(&topology);
+    // Nobody forwards any more.
+    topology.forward_before("0");
     topology.host.settle(&without_bridges(&topology));
     assert_eq!(rules(&topology), [""; 0]);
-    assert_reaches_the_peer(&topology);
+}
+
+/// Disconnects the containers and removes the bridges.
+fn remove_bridges(topology: &Topology) {
+    for port in ["m-dcos-port", "d-dcos-port"] {
+        topology.host.ip(&format!("link set {port} nomaster"));
+    }
+    topology.host.settle(&without_bridges(topology));
+}
+
+/// Asserts that a host whose bridges are gone forwards, and only what it forwarded before. Without
+/// iptables it forwards everything.
+fn stays_closed(topology: &Topology) {
+    let is_on = "sysctl -n net.ipv4.ip_forward net.ipv6.conf.all.forwarding";
+    assert_eq!(topology.host.command(is_on), "1\n1\n");
+    if topology.tools == ToolSet::NftablesAlone {
+        assert_eq!(rules(topology), [""; 0]);
+        return assert_others_pass(topology);
+    }
+    // The second agent finds forwarding on.
+    for desired in [without_bridges(topology), topology.desired()] {
+        let kept = rules(topology);
+        let is_kept = |rule: &String| rule.contains("MESOS-OVERLAY-OTHERS");
+        assert!(!kept.is_empty() && kept.iter().all(is_kept), "{kept:?}");
+        assert!(others_are_closed(topology), "the host is open");
+        topology.host.settle(&desired);
+        assert!(others_are_closed(topology), "the host is open");
+        remove_bridges(topology);
+    }
 }

@@ -259,6 +259,34 @@ fn host_without_bridges_needs_no_firewall() {
     );
 }
 
+/// Forwarding stays on when the bridges go, and the next agent takes it for the operator's.
+#[test]
+fn host_stays_closed_without_bridges() {
+    let closed = FirewallDesired {
+        closed: [Family::V4].into(),
+        ..FirewallDesired::from_host(&desired())
+    };
+    let before = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i eth0 -j ACCEPT\n";
+    let all = restore(before, &changes(&closed, before, "filter"));
+    let without = FirewallDesired {
+        forwarded: [Family::V4].into(),
+        ..FirewallDesired::default()
+    };
+    assert_no_changes(&without, before);
+    let kept = restore(&all, &changes(&without, &all, "filter"));
+    let own = kept.lines().filter(|line| line.contains("MESOS"));
+    assert!(
+        own.clone().count() > 2
+            && own
+                .clone()
+                .all(|line| line.contains("MESOS-OVERLAY-OTHERS")),
+        "{kept}"
+    );
+    assert_no_changes(&without, &kept);
+    let removal = changes(&FirewallDesired::default(), &kept, "filter");
+    assert!(!restore(&kept, &removal).contains("MESOS"), "not forwarded");
+}
+
 fn plan_of(desired: &FirewallDesired, rules: &str) -> Plan {
     super::super::plan::plan(desired, NatBackend::Iptables, &host(rules))
 }
