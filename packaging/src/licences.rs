@@ -33,6 +33,12 @@ const OF_THE_STANDARD_LIBRARY: [(&str, &str); 9] = [
     ("rustc-demangle", "MIT/Apache-2.0"),
 ];
 
+/// Licences that the standard library needs beside the Apache License 2.0.
+const TEXTS_OF_THE_STANDARD_LIBRARY: [&str; 2] = [
+    include_str!("../licences/MIT.txt"),
+    include_str!("../licences/LLVM-exception.txt"),
+];
+
 /// Beginnings of the names of licence files, in lower case.
 const FILES: [&str; 6] = [
     "copying",
@@ -129,11 +135,9 @@ fn parse(package: &Value) -> Result<Crate> {
 impl Crate {
     /// Returns the texts of its licence files, in the order of their names.
     fn texts(&self) -> Result<Vec<String>> {
-        let mut files: Vec<PathBuf> = fs::read_dir(&self.directory)
-            .with_context(|| format!("reading {}", self.directory.display()))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.is_file() && is_licence(path))
-            .collect();
+        let mut files = entries(&self.directory)?;
+        files.retain(|path| path.is_file() && is_licence(path));
+        below(&self.directory.join("src"), &mut files)?;
         files.sort();
         let read = |file: &PathBuf| {
             let text = fs::read_to_string(file);
@@ -153,6 +157,29 @@ impl Crate {
             ),
         }
     }
+}
+
+/// Returns what is in a directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory);
+    let entries = entries.with_context(|| format!("reading {}", directory.display()))?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Adds the licence files of sources that a crate has from elsewhere. Sources that are named like
+/// licence files are not among them.
+fn below(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !directory.is_dir() {
+        return Ok(());
+    }
+    for path in entries(directory)? {
+        if path.is_dir() {
+            below(&path, files)?;
+        } else if is_licence(&path) && path.extension().is_none_or(|end| end != "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn is_licence(file: &Path) -> bool {
@@ -182,10 +209,11 @@ pub fn text() -> Result<String> {
             owners.entry(text).or_default().push(owner);
         }
     }
-    owners
-        .entry(apache()?)
-        .or_default()
-        .push("the standard library of Rust".to_owned());
+    let of_std = TEXTS_OF_THE_STANDARD_LIBRARY.map(|text| text.trim_end().to_owned());
+    for text in of_std.into_iter().chain([apache()?]) {
+        let owner = "the standard library of Rust".to_owned();
+        owners.entry(text).or_default().push(owner);
+    }
     let mut text = String::from(
         "Code of others in libmesos_overlay.so and mesos-overlay\n\
          =======================================================\n\n\
@@ -225,6 +253,39 @@ mod tests {
             assert!(length > 500, "{item:?}: {texts:?}");
             assert!(texts.iter().all(|own| text.contains(own)), "{item:?}");
         }
+        for start in [
+            "Permission is hereby granted",
+            "LLVM Exceptions to the Apache 2.0",
+        ] {
+            let line = "-".repeat(79);
+            let mut of_std = text.split(&line).filter(|block| {
+                block
+                    .trim_start()
+                    .lines()
+                    .next()
+                    .is_some_and(|owners| owners.contains("the standard library of Rust:"))
+            });
+            assert!(of_std.any(|block| block.contains(start)), "{start}");
+        }
+    }
+
+    #[test]
+    fn licences_of_single_sources_are_found() {
+        let known = [
+            ("regex-syntax", "src/unicode_tables/LICENSE-UNICODE"),
+            ("tracing-core", "src/spin/LICENSE"),
+        ];
+        let crates = crates().unwrap();
+        for item in &crates {
+            let path = known.iter().find(|(name, _)| *name == item.name);
+            let Some((name, path)) = path else { continue };
+            let own = fs::read_to_string(item.directory.join(path)).unwrap();
+            assert!(
+                item.texts().unwrap().contains(&own.trim_end().to_owned()),
+                "{name}"
+            );
+        }
+        assert!(crates.iter().any(|item| item.name == known[1].0));
     }
 
     #[test]

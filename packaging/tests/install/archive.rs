@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use packaging::contents::Format;
+use packaging::kept::{Kept, NEXT_VERSION};
 use packaging::packages::{self, VERSION};
 
 use crate::page;
@@ -22,12 +23,74 @@ fn run(commands: &str, directory: &Path, root: &Path) -> String {
     text
 }
 
+/// A newer archive replaces configuration that nobody has changed, and removes files that it lacks. A
+/// relative directory is one of the working directory.
+fn upgrades(kept: &Kept, work: &Path, root: &Path) {
+    let etc = root.join("etc/mesos/overlay");
+    let list = root.join("usr/share/mesos-overlay/installed");
+    let gone = root.join("usr/share/mesos-overlay/gone");
+    fs::write(&gone, "").unwrap();
+    let installed = fs::read_to_string(&list).unwrap();
+    fs::write(
+        &list,
+        format!("{installed}00  usr/share/mesos-overlay/gone\n"),
+    )
+    .unwrap();
+    let foreign = etc.join("master.json.new");
+    fs::write(&foreign, "foreign").unwrap();
+    let unpack = format!(
+        "tar -C {} -xzf {}; echo",
+        work.display(),
+        kept.next.archive.display()
+    );
+    run(&unpack, work, root);
+    let install = format!("work/mesos-overlay-{NEXT_VERSION}/install.sh root && :");
+    let said = run(&install, root.parent().unwrap(), root);
+    assert_eq!(
+        said,
+        "kept /etc/mesos/overlay/agent.json; the new file is /etc/mesos/overlay/agent.json.new\n"
+    );
+    let text = |name: &str| fs::read_to_string(etc.join(name)).unwrap();
+    assert_eq!(text("agent.json"), "changed");
+    for name in ["agent.json.new", "master.json", "modules-agent.json"] {
+        assert!(text(name).ends_with("}\n\n"), "{name} is the former one");
+    }
+    assert!(!gone.exists());
+    assert_eq!(text("master.json.new"), "foreign");
+    fs::remove_file(foreign).unwrap();
+}
+
+/// Nothing is installed with arguments that have no meaning.
+#[test]
+fn wrong_arguments_of_the_script_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("files")).unwrap();
+    fs::create_dir(directory.path().join("root")).unwrap();
+    let script = directory.path().join("install.sh");
+    fs::write(&script, include_bytes!("../../archive/install.sh")).unwrap();
+    for arguments in [
+        &["root", "--remove"][..],
+        &["--help"],
+        &["--remove", "root", "more"],
+    ] {
+        let mut shell = Command::new("sh");
+        shell
+            .arg(&script)
+            .args(arguments)
+            .current_dir(directory.path());
+        let output = shell.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let root = fs::read_dir(directory.path().join("root")).unwrap();
+        assert_eq!(root.count(), 0, "{arguments:?}");
+    }
+}
+
 #[test]
 fn the_archive_is_installed_and_removed() {
     let Some(needs) = crate::needs("the_archive_is_installed_and_removed") else {
         return;
     };
-    let kept = needs.kept;
+    let kept = &needs.kept;
     let directory = tempfile::tempdir().unwrap();
     let (work, root) = (directory.path().join("work"), directory.path().join("root"));
     fs::create_dir(&work).unwrap();
@@ -54,6 +117,7 @@ fn the_archive_is_installed_and_removed() {
     );
     assert_eq!(fs::read_to_string(&agent).unwrap(), "changed");
     assert!(agent.with_extension("json.new").exists());
+    upgrades(&needs.kept, &work, &root);
 
     let said = run(&page::commands("archive off"), &work, &root);
     assert_eq!(
