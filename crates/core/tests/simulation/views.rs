@@ -76,7 +76,6 @@ struct VxlanView {
 #[derive(Deserialize)]
 struct OverlayStateView {
     status: String,
-    error: Option<String>,
 }
 
 impl AgentOverlayView {
@@ -111,13 +110,11 @@ impl StateView {
             .collect()
     }
 
-    /// Returns the status of each overlay of each agent, with its error.
-    pub fn statuses(self) -> BTreeMap<(String, String), (String, String)> {
+    /// Returns the status of each overlay of each agent.
+    pub fn statuses(self) -> BTreeMap<(String, String), String> {
         let of = |agent: AgentView| {
             agent.overlays.into_iter().filter_map(move |overlay| {
-                let OverlayStateView { status, error } = overlay.state?;
-                let of = (agent.ip.clone(), overlay.info.name);
-                Some((of, (status, error.unwrap_or_default())))
+                Some(((agent.ip.clone(), overlay.info.name), overlay.state?.status))
             })
         };
         self.agents.into_iter().flat_map(of).collect()
