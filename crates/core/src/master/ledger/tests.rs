@@ -474,3 +474,37 @@ fn a_delta_has_the_networks_if_they_changed() {
     world.ledger.commit(delta);
     assert!(world.ledger.committed().networks.overlay("off").is_none());
 }
+
+/// An agent of the log has bridges and no subnets, and requests subnets and no bridges.
+#[test]
+fn a_stored_bridge_without_a_subnet_is_none() {
+    let mut world = World::new();
+    world.register(agent(1), ALL, &[]);
+    world.begin_write();
+    world.finish_write();
+    let mut state = proto::State::decode(world.log.as_slice()).unwrap();
+    for overlay in &mut state.agents[0].overlays {
+        assert!(overlay.mesos_bridge.is_some() && overlay.docker_bridge.is_some());
+        (overlay.subnet, overlay.subnet6) = (None, None);
+    }
+    world.log = state.encode_to_vec();
+    world.recover();
+    let no_bridges = AllocationRequest {
+        mesos_bridge: false,
+        docker_bridge: false,
+        ..ALL
+    };
+    let nothing = AllocationRequest {
+        allocate_subnet: false,
+        ..no_bridges
+    };
+    for request in [nothing, no_bridges] {
+        world.register(agent(1), request, &[]);
+        world.check();
+        for overlay in world.ledger.records[&agent(1)].encoded.decode().overlays {
+            let bridges = (overlay.mesos_bridge, overlay.docker_bridge);
+            assert_eq!(bridges, (None, None));
+            assert_eq!(overlay.subnet.is_some(), request.allocate_subnet);
+        }
+    }
+}
