@@ -160,6 +160,15 @@ fn the_list_has_what_operators_look_for() {
     }
 }
 
+/// Debian's list of changes begins with the version of the package.
+#[test]
+fn the_changelog_of_debian_has_the_version() {
+    let path = paths::workspace().join("packaging/debian/changelog");
+    let changelog = fs::read_to_string(path).unwrap();
+    let start = format!("mesos-overlay ({VERSION}-1) ");
+    assert!(changelog.starts_with(&start), "add {start}…: {changelog}");
+}
+
 /// Links of the pages lead to files of the same package, or to sources that exist.
 #[test]
 fn links_of_the_pages_lead_somewhere() {
