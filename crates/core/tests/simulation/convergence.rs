@@ -85,7 +85,8 @@ impl Checker {
                 let lacks_docker = status.is_some_and(|(status, error)| {
                     status == "STATUS_FAILED" && error == "Missing Docker bridge info"
                 });
-                if !is_ok && !(lacks_docker && may_lack_docker(&sim.processes[process], overlay)) {
+                let may_fail = lacks_docker && may_lack_docker(&sim.processes[process], overlay);
+                if !is_ok && !may_fail {
                     return Err(format!("the master thinks that {key:?} is {status:?}"));
                 }
             }
