@@ -9,6 +9,7 @@ use flate2::{Compression, GzBuilder};
 use testbed::paths;
 
 use crate::licences;
+use crate::links;
 use crate::release::Release;
 use crate::run;
 
@@ -57,8 +58,13 @@ const CONFIGURATION: [&str; 4] = [
     "modules-master.json",
 ];
 
-/// Pages of `docs` for operators are all but this one, which is an index of more than them.
-const INDEX: &str = "README.md";
+/// Files of the sources that are beside the pages of `docs`.
+const BESIDE_PAGES: [&str; 4] = [
+    "CHANGELOG.md",
+    "README.md",
+    "SECURITY.md",
+    "mesos-modules.json",
+];
 
 /// Returns all files, in the order of their paths. `scratch` is an empty directory for what is
 /// generated.
@@ -195,30 +201,32 @@ fn network() -> Result<Vec<File>> {
     .collect()
 }
 
-/// README, list of changes, and the pages for operators.
+/// README, list of changes, and the pages for operators. Their links to other files lead to the sources
+/// of this version on the web.
 fn documentation() -> Result<Vec<File>> {
-    let mut files = vec![
-        plain(format!("{DOC}/README.md"), source("README.md")?),
-        File {
-            formats: &[Rpm, Archive],
-            ..plain(format!("{DOC}/CHANGELOG.md"), source("CHANGELOG.md")?)
-        },
-        // Debian's name of the same.
-        File {
-            formats: &[Deb],
-            ..plain(
-                format!("{DOC}/changelog.gz"),
-                gzip(&source("CHANGELOG.md")?)?,
-            )
-        },
-    ];
+    let mut names: Vec<String> = BESIDE_PAGES.map(str::to_owned).into();
     let pages = fs::read_dir(paths::workspace().join("docs")).context("reading docs")?;
     for entry in pages {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".md") && name != INDEX {
-            let content = source(&format!("docs/{name}"))?;
-            files.push(plain(format!("{DOC}/docs/{name}"), content));
+        if name.ends_with(".md") {
+            names.push(format!("docs/{name}"));
         }
+    }
+    // Debian's name of the list of changes.
+    let changes = File {
+        formats: &[Deb],
+        ..plain(
+            format!("{DOC}/changelog.gz"),
+            gzip(&source("CHANGELOG.md")?)?,
+        )
+    };
+    let mut files = vec![changes];
+    for name in &names {
+        let mut content = source(name)?;
+        if name.ends_with(".md") {
+            content = links::shipped(name, &String::from_utf8(content)?, &names).into_bytes();
+        }
+        files.push(plain(format!("{DOC}/{name}"), content));
     }
     Ok(files)
 }

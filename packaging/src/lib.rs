@@ -11,6 +11,7 @@ pub mod floor;
 pub mod glibc;
 pub mod kept;
 pub mod licences;
+pub mod links;
 pub mod packages;
 pub mod release;
 pub mod rpm;

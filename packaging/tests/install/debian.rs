@@ -46,6 +46,7 @@ fn installs(test: &str, suite: Suite) {
     let before = chroot.snapshot();
 
     let install = page::commands("deb");
+    keeps_files_of_an_installation_by_hand(&chroot, &install);
     chroot.run(&install);
     let changed = differences(&before, &chroot.snapshot());
     let files = packages::of(&kept.files, Format::Deb);
@@ -67,6 +68,21 @@ fn installs(test: &str, suite: Suite) {
     chroot.run(&page::commands("deb off").replace("purge", "--yes purge"));
     assert_restored(&before, &chroot.snapshot());
     check_table(&chroot, suite);
+}
+
+/// The first installation keeps files of the same names, if dpkg is told to. Purges the package.
+fn keeps_files_of_an_installation_by_hand(chroot: &Chroot, install: &str) {
+    let agent = format!("{CONFIGURATION}/agent.json");
+    chroot.write(&agent, "own\n");
+    chroot.run(&install.replace(
+        "apt-get",
+        "apt-get --yes --option Dpkg::Options::=--force-confold",
+    ));
+    assert_eq!(chroot.read(&agent), "own\n");
+    chroot.run(&page::commands("deb off").replace("purge", "--yes purge"));
+    chroot.run(&format!(
+        "rm -rf {CONFIGURATION}; rmdir --ignore-fail-on-non-empty /etc/mesos"
+    ));
 }
 
 /// Switches both modules on, starts Mesos until the agent has its subnet, and switches them off.

@@ -86,6 +86,25 @@ fn an_rpm_package_is_installed_upgraded_and_erased() {
     assert_eq!(left, saved);
 }
 
+/// Files of the same names that were written by hand stay at the first installation.
+#[test]
+fn an_rpm_package_keeps_files_of_an_installation_by_hand() {
+    let test = "an_rpm_package_keeps_files_of_an_installation_by_hand";
+    let Some(needs) = crate::needs(test) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    init(root);
+    let agent = root.join("etc/mesos/overlay/agent.json");
+    fs::create_dir_all(agent.parent().unwrap()).unwrap();
+    fs::write(&agent, "own").unwrap();
+    let packages = needs.kept.packages.rpm.parent().unwrap();
+    run(&page::commands("rpm"), packages, root);
+    assert_eq!(fs::read_to_string(&agent).unwrap(), "own");
+    assert!(agent.with_extension("json.rpmnew").exists());
+}
+
 /// Without changed files nothing is left, no directory either.
 #[test]
 fn an_erased_rpm_package_leaves_nothing() {

@@ -9,7 +9,7 @@ use std::process::Command;
 use flate2::read::GzDecoder;
 use packaging::contents::{File, Format};
 use packaging::packages::{self, VERSION};
-use packaging::{checksums, kept};
+use packaging::{checksums, kept, links};
 use testbed::paths;
 
 /// Permissions and content of files by their paths.
@@ -157,6 +157,45 @@ fn the_list_has_what_operators_look_for() {
             );
             assert!(!path.ends_with(".service"), "{path}");
         }
+    }
+}
+
+/// Debian's list of changes begins with the version of the package.
+#[test]
+fn the_changelog_of_debian_has_the_version() {
+    let path = paths::workspace().join("packaging/debian/changelog");
+    let changelog = fs::read_to_string(path).unwrap();
+    let start = format!("mesos-overlay ({VERSION}-1) ");
+    assert!(changelog.starts_with(&start), "add {start}…: {changelog}");
+}
+
+/// Links of the pages lead to files of the same package, or to sources that exist.
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    let Some(kept) = crate::packages("links_of_the_pages_lead_somewhere") else {
+        return;
+    };
+    for format in [Format::Deb, Format::Rpm, Format::Archive] {
+        let files = listed(&kept.files, format);
+        let mut count = 0;
+        for (page, (_, content)) in files.iter().filter(|(path, _)| path.ends_with(".md")) {
+            for target in links::targets(std::str::from_utf8(content).unwrap()) {
+                count += 1;
+                let found = match (
+                    links::resolve(page, target),
+                    target.split_once(&links::sources()),
+                ) {
+                    (Some(path), _) => files.contains_key(&path),
+                    (None, Some((_, path))) => {
+                        let path = path.split('#').next().unwrap();
+                        paths::workspace().join(path).exists()
+                    }
+                    (None, None) => true,
+                };
+                assert!(found, "{format:?}: {page} links to {target}");
+            }
+        }
+        assert!(count > 100, "{format:?}: {count} links");
     }
 }
 

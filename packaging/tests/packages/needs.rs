@@ -61,7 +61,12 @@ fn the_declared_dependencies_cover_what_is_needed() {
     let mut dpkg = Command::new("dpkg-deb");
     dpkg.arg("--field").arg(&kept.packages.deb).arg("Depends");
     let depends = String::from_utf8(dpkg.output().unwrap().stdout).unwrap();
-    assert!(depends.contains("libc6 (>= 2.17)"), "{depends}");
+    // GLIBCXX_3.4.21 is of g++ 5.
+    assert_eq!(
+        depends.trim(),
+        "libc6 (>= 2.17), libgcc-s1 | libgcc1, libstdc++6 (>= 5)"
+    );
+    assert!(REQUIRES.contains(&"libstdc++.so.6(GLIBCXX_3.4.21)(64bit)"));
     let declared = declared();
     for binary in binaries(&kept) {
         let needs = needs(binary);
