@@ -22,7 +22,7 @@ public:
   Flag();
   ~Flag();
 
-  // What the thread wrote before is visible to whoever has waited.
+  // Raises the flag. Writes of the thread before this are visible to threads that have waited.
   void raise();
 
   // Waits until the flag is raised, at most `seconds`. Returns whether it is raised.

@@ -17,7 +17,7 @@ pub fn write(files: &[&File], version: &str, date: u64, package: &Path) -> Resul
     let _ = fs::remove_dir_all(&work); // of an interrupted run
     stage(files, date, &work)?;
     fs::write(work.join("Cargo.toml"), manifest(files, version)?)?;
-    // What makes the manifest one of a package for cargo.
+    // Cargo accepts a manifest only beside a target.
     fs::write(work.join("lib.rs"), "")?;
     let mut tool = tools::DEB.command()?;
     tool.args(["--quiet", "--no-build", "--no-strip", "--output"])

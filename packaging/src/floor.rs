@@ -104,7 +104,7 @@ impl fmt::Display for Needed {
     }
 }
 
-/// What a program or a shared library needs.
+/// Libraries, symbols and versions that a program or a shared library needs.
 #[derive(Clone, Debug)]
 pub struct Needs {
     /// Names of libraries, in the order in which the loader loads them.

@@ -8,8 +8,8 @@ use testbed::install;
 /// Runs a program without standard input and returns what it printed on standard output.
 ///
 /// # Errors
-/// It cannot be started, or fails; the error has its standard error. If it is missing, the error
-/// names Debian's package of it.
+/// The program cannot be started, or fails; the error has its standard error. The error about a
+/// missing program names Debian's package of it.
 pub fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command

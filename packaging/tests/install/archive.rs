@@ -60,7 +60,7 @@ fn upgrades(kept: &Kept, work: &Path, root: &Path) {
     fs::remove_file(foreign).unwrap();
 }
 
-/// Nothing is installed with arguments that have no meaning.
+/// Unknown arguments end the script before it installs anything.
 #[test]
 fn wrong_arguments_of_the_script_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -216,47 +216,34 @@ impl ConfirmedAgents {
         let (Some(token), Some(issue)) = (token, issue) else {
             return Ok(unconfirmed);
         };
-        let first = self.agents.get(&ip).filter(|first| {
-            let is_other = first.pid != *received.from && first.is_there(now);
-            is_other && (first.holds || !holds)
-        });
-        let first = first.map(|first| first.pid.clone());
+        let first = self.first_agent(now, ip, received.from, holds);
         let processes = match first {
             None => &mut self.agents,
             Some(_) => &mut self.others,
         };
         match processes.get_mut(&ip) {
             Some(agent) if agent.issue == issue => {
-                agent.check_sequence(received, key.is_some())?;
-                agent.check_key(key.as_deref())?;
-                agent.see(now);
-                agent.holds = holds;
+                agent.register(received, key.as_deref(), now, holds)?
             }
             // A later token was issued to a later process or session.
             Some(agent) if agent.issue > issue => return Ok(unconfirmed),
             _ => {
-                // The second of two agents at one address may be the only one from now on.
-                let second = self.others.remove(&ip);
-                let mut agent = match second.filter(|second| second.issue == issue) {
-                    Some(second) => second,
-                    None if now.since(issue.time()) > TOKEN_LIFETIME => return Ok(unconfirmed),
-                    None => ConfirmedAgent {
-                        pid: received.from.clone(),
-                        nonce,
-                        token,
-                        issue,
-                        key: key.clone(),
-                        sent: 0,
-                        received: ReplayWindow::default(),
-                        seen: now,
-                        is_gone: false,
-                        holds,
-                    },
+                let new = ConfirmedAgent {
+                    pid: received.from.clone(),
+                    nonce,
+                    token,
+                    issue,
+                    key: key.clone(),
+                    sent: 0,
+                    received: ReplayWindow::default(),
+                    seen: now,
+                    is_gone: false,
+                    holds,
                 };
-                agent.check_sequence(received, key.is_some())?;
-                agent.check_key(key.as_deref())?;
-                agent.see(now);
-                agent.holds = holds;
+                let Some(mut agent) = self.begin(now, ip, new) else {
+                    return Ok(unconfirmed);
+                };
+                agent.register(received, key.as_deref(), now, holds)?;
                 match first {
                     None => self.agents.insert(ip, agent),
                     Some(_) => self.others.insert(ip, agent),
@@ -267,6 +254,24 @@ impl ConfirmedAgents {
             None => Examined::Confirmed(proof(key)),
             Some(first) => Examined::Second(first),
         })
+    }
+
+    /// Returns the pid of the other agent at this address that is served, if there is one. `holds`:
+    /// the agent `pid` says that it holds an address or a subnet.
+    fn first_agent(&self, now: Time, ip: Ipv4Addr, pid: &Upid, holds: bool) -> Option<Upid> {
+        let first = self.agents.get(&ip)?;
+        let is_other = first.pid != *pid && first.is_there(now);
+        (is_other && (first.holds || !holds)).then(|| first.pid.clone())
+    }
+
+    /// Returns the agent whose session begins: the second one of two at its address, which may be
+    /// the only one from now on, or else `new`. `None`: the token of `new` has expired.
+    fn begin(&mut self, now: Time, ip: Ipv4Addr, new: ConfirmedAgent) -> Option<ConfirmedAgent> {
+        let second = self.others.remove(&ip);
+        if let Some(second) = second.filter(|second| second.issue == new.issue) {
+            return Some(second);
+        }
+        (now.since(new.issue.time()) <= TOKEN_LIFETIME).then_some(new)
     }
 
     /// Examines a message of an agent that has registered.
@@ -421,6 +426,24 @@ impl ConfirmedAgent {
     /// Returns whether the process is there, as far as is known.
     fn is_there(&self, now: Time) -> bool {
         !self.is_gone && now.since(self.seen) < SILENCE
+    }
+
+    /// Takes a registration of the session. `key`: name of the key that authenticates it.
+    ///
+    /// # Errors
+    /// The message is a repetition, or lacks a code. The text continues a sentence about it.
+    fn register(
+        &mut self,
+        received: &Received<'_>,
+        key: Option<&str>,
+        now: Time,
+        holds: bool,
+    ) -> Result<(), String> {
+        self.check_sequence(received, key.is_some())?;
+        self.check_key(key)?;
+        self.see(now);
+        self.holds = holds;
+        Ok(())
     }
 
     /// Refuses a message without a code if the session began with one.

@@ -284,7 +284,8 @@ impl Firewall {
         let tools = self.tools(start);
         let mut attempt = Attempt::new(&desired, choice, &tools);
         let plan = self.plan(&mut attempt, fingerprint.as_ref());
-        // What is new is found by the next reconciliation only if it compares.
+        // The next reconciliation compares the rules, and so finds new differences, unless they are in
+        // sync.
         let is_in_sync = attempt.faults.is_empty()
             && plan.ops.is_empty()
             && attempt.obstacles == self.obstacles

@@ -212,7 +212,7 @@ fn of_two_agents_at_one_address_the_one_that_holds_something_is_served() {
     // The second one finds the new leader first.
     assert!(register(1, 1, false));
     assert!(register(2, 0, true));
-    // It holds something, too, by the answer of that leader.
+    // The second one holds something now, too: the answer of that leader.
     assert!(!register(3, 1, true));
     assert!(register(4, 0, true));
     // Where both hold nothing or something, the first one is served.

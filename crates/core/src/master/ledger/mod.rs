@@ -58,7 +58,7 @@ pub struct RegisteredAgent {
     pub accepts_list: bool,
     /// Trust in the agent if it has no allocation yet.
     pub trust: Trust,
-    /// Nothing shows that the agent itself has registered.
+    /// The agent has not shown that it receives messages, so its registration may be forged.
     pub is_unproven: bool,
 }
 
