@@ -10,7 +10,7 @@ use testbed::paths;
 /// Directories in the commands, in the order in which a test gives others for them.
 const DIRECTORIES: [&str; 2] = [
     "/opt/mesosphere/active/mesos-modules/lib/mesos",
-    "/root/mesos-overlay",
+    "/var/lib/mesos-overlay",
 ];
 
 /// Runs the block of commands that has this text, as a shell does into which it is pasted.

@@ -88,16 +88,8 @@ pub(super) fn plan(
     if others.is_some() && !is_closed(rules) {
         plan.closes.insert(family);
     }
-    let mut chains: Vec<OwnChain> = Vec::new();
-    if between.is_some() {
-        chains.extend(chains_between(desired));
-    }
-    if outside.is_some() {
-        chains.push(chain_outside(desired, uplinks));
-    }
-    if others.is_some() {
-        chains.push(chain_others(desired));
-    }
+    let needed = [between.is_some(), outside.is_some(), others.is_some()];
+    let chains = chains(desired, uplinks, needed);
     table.write_chains(&chains, plan);
     // Each jump that is placed moves the rules behind it.
     let mut now = Cow::Borrowed(rules);
@@ -121,6 +113,26 @@ pub(super) fn plan(
         remove_predecessor_returns(family, rules, plan);
     }
     table.remove_stale_chains(&[BETWEEN, OUTSIDE, OTHERS, TO], &chains, plan);
+}
+
+/// Returns the chains to write. `needed`: packets between containers, from outside, and others.
+fn chains(
+    desired: &FirewallDesired,
+    uplinks: &BTreeSet<String>,
+    needed: [bool; 3],
+) -> Vec<OwnChain> {
+    let [between, outside, others] = needed;
+    let mut chains = Vec::new();
+    if between {
+        chains.extend(chains_between(desired));
+    }
+    if outside {
+        chains.push(chain_outside(desired, uplinks));
+    }
+    if others {
+        chains.push(chain_others(desired));
+    }
+    chains
 }
 
 /// Returns the chains that accept packets between the overlay devices.
