@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -12,7 +13,7 @@ use testbed::{skip, wait};
 
 use crate::blocks::{self, Shell};
 use crate::command::{self, Curl};
-use crate::steady;
+use crate::{product, steady};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -129,11 +130,30 @@ impl Live {
                     false => grep(&node.log(), &words[1]),
                 }
             }
+            "mesos-overlay" => self.run_program(&arguments),
             "ip" | "bridge" | "iptables-save" | "ipset" => {
                 agent.host().unwrap().run(&words[0], &arguments).unwrap()
             }
             other => panic!("no such command: {other}"),
         }
+    }
+}
+
+impl Live {
+    /// Runs the program on the host of the first agent. Its output has the paths of an
+    /// installation instead of the test's.
+    fn run_program(&self, arguments: &[&str]) -> String {
+        let agent = &self.0.agents[0];
+        let mut command = Command::new(product::program());
+        command.args(arguments).env_remove("MESOS_MASTER");
+        agent.host().unwrap().netns().apply_to(&mut command);
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        let dir = agent.dir().display().to_string();
+        text.replace(&format!("{dir}/cni-data"), "/var/lib/cni/networks")
+            .replace(&format!("{dir}/cni"), "/etc/mesos/cni")
+            .replace(&dir, "/etc/mesos/overlay")
     }
 }
 

@@ -33,5 +33,6 @@ mod live;
 mod names;
 mod page;
 mod product;
+mod reference;
 mod source;
 mod steady;

@@ -71,7 +71,13 @@ fn line(line: &str) -> String {
         words[0] = "N:";
     }
     for index in 0..words.len() {
-        if is_duration(words[index]) || index > 0 && VARYING.contains(&words[index - 1]) {
+        let is_number = words[index].parse::<f64>().is_ok();
+        let is_time = is_number
+            && words
+                .get(index + 1)
+                .is_some_and(|unit| ["ms", "s"].contains(unit));
+        if is_time || is_duration(words[index]) || index > 0 && VARYING.contains(&words[index - 1])
+        {
             words[index] = "…";
         }
     }

@@ -1,7 +1,26 @@
-//! `mesos-overlay`: administration of a host by hand.
+//! `mesos-overlay`: the operators' program. It shows, checks and changes a cluster through the
+//! endpoints of the modules, and the host that it runs on.
+
+mod agents;
+mod answers;
+mod check;
 mod cleanup;
+mod config;
+mod connection;
+mod diags;
+mod finding;
+mod ipam;
 mod manual;
+mod networks;
+mod output;
+mod ping;
 mod salvage;
+mod schemas;
+mod setup;
+mod status;
+mod this_host;
+mod trace;
+mod whois;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -10,11 +29,16 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use log::Level;
 
-/// Administers a host of a Mesos cluster with overlay networks.
+/// Shows, checks and changes a Mesos cluster with overlay networks, and the host it runs on.
 ///
 /// The overlay networks themselves need no command: the modules of libmesos_overlay.so, which
 /// Mesos loads, manage them. Messages are printed on standard error; RUST_LOG=debug prints every
 /// operation, RUST_LOG=warn only warnings and errors.
+///
+/// Exit status of commands that examine something:
+///   0  all is well
+///   1  an error was found
+///   2  the command could not ask, or wrong usage
 #[derive(Debug, Parser)]
 #[command(
     name = "mesos-overlay",
@@ -30,6 +54,17 @@ struct Arguments {
 // The help of a command is that of its options: a doc comment here would replace it.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Status(status::Options),
+    Ping(ping::Options),
+    Trace(trace::Options),
+    Whois(whois::Options),
+    Check(check::Options),
+    Ipam(ipam::Options),
+    Networks(networks::Options),
+    Agents(agents::Options),
+    Setup(setup::Options),
+    Config(config::Options),
+    Diags(diags::Options),
     Cleanup(cleanup::Options),
     Salvage(salvage::Options),
 }
@@ -37,11 +72,11 @@ enum Command {
 fn main() -> ExitCode {
     let given: Vec<OsString> = std::env::args_os().skip(1).collect();
     let given: Vec<&OsStr> = given.iter().map(OsString::as_os_str).collect();
-    if let Some(directory) = manual::requested(&given) {
-        return match manual::write(Arguments::command(), directory) {
+    if let Some(written) = manual::write(Arguments::command(), &given) {
+        return match written {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {}: {error}", directory.display());
+                eprintln!("error: cannot write the documents: {error}");
                 ExitCode::FAILURE
             }
         };
@@ -49,6 +84,17 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     init_log();
     match command {
+        Command::Status(options) => status::run(&options),
+        Command::Ping(options) => ping::run(&options),
+        Command::Trace(options) => trace::run(&options),
+        Command::Whois(options) => whois::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Ipam(options) => ipam::run(&options),
+        Command::Networks(options) => networks::run(&options),
+        Command::Agents(options) => agents::run(&options),
+        Command::Setup(options) => setup::run(&options),
+        Command::Config(options) => config::run(&options),
+        Command::Diags(options) => diags::run(&options),
         Command::Cleanup(options) => cleanup::run(&options),
         Command::Salvage(options) => salvage::run(&options),
     }

@@ -1,0 +1,23 @@
+//! All kinds of findings, by what they are about.
+
+pub mod addresses;
+pub mod cluster;
+pub mod configuration;
+pub mod host;
+pub mod path;
+
+use super::Kind;
+
+/// Returns all kinds of findings, in the order of docs/findings.md.
+pub fn all() -> impl Iterator<Item = &'static Kind> {
+    [
+        cluster::ALL,
+        host::ALL,
+        path::ALL,
+        addresses::ALL,
+        configuration::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}

@@ -1,0 +1,160 @@
+//! Page of a report for people: lines, tables, bars and findings.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use console::{Alignment, measure_text_width, pad_str};
+
+use crate::finding::{Finding, Severity};
+
+/// Style of errors.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// Style of warnings.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// Style of what is well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Style of headings.
+pub const HEADING: Style = Style::new().bold();
+/// Style of what is less important.
+pub const DIM: Style = Style::new().dimmed();
+
+/// Space between columns.
+const GAP: &str = "   ";
+/// Width of a bar, in characters.
+const BAR: usize = 20;
+
+/// Page that a report is written on. Styles are ANSI sequences, which the caller removes if there
+/// is no terminal.
+pub struct Page<'a> {
+    out: &'a mut dyn Write,
+}
+
+impl<'a> Page<'a> {
+    /// Creates a page on an output.
+    pub fn new(out: &'a mut dyn Write) -> Page<'a> {
+        Page { out }
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn line(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    /// Writes a line in bold type, after an empty line.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn heading(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.out, "\n{}", styled(HEADING, text))
+    }
+
+    /// Writes a table with a heading for each column. Columns named in `right` (by index) are
+    /// aligned at the right. Nothing if there are no rows.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn table(
+        &mut self,
+        headings: &[&str],
+        right: &[usize],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> io::Result<()> {
+        let rows: Vec<Vec<String>> = rows.into_iter().collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let width = |column: usize, heading: &str| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            let widths = cells.map(|cell| measure_text_width(cell));
+            widths.fold(measure_text_width(heading), usize::max)
+        };
+        let widths: Vec<usize> = headings
+            .iter()
+            .enumerate()
+            .map(|(i, h)| width(i, h))
+            .collect();
+        let headings = headings.iter().map(|heading| styled(DIM, heading));
+        for row in std::iter::once(headings.collect()).chain(rows) {
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(index, (cell, width))| {
+                    let alignment = match right.contains(&index) {
+                        true => Alignment::Right,
+                        false => Alignment::Left,
+                    };
+                    pad_str(cell, *width, alignment, None).into_owned()
+                });
+            let line = cells.collect::<Vec<_>>().join(GAP);
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Writes findings, each with its remedy, and a line that sums up.
+    pub(super) fn findings(&mut self, findings: &[Finding]) -> io::Result<()> {
+        writeln!(self.out)?;
+        for finding in findings {
+            let (style, word) = match finding.severity {
+                Severity::Error => (ERROR, "error"),
+                Severity::Warning => (WARNING, "warning"),
+            };
+            let subject = finding.subject.as_ref();
+            let subject = subject.map_or(String::new(), |subject| format!("{subject}: "));
+            writeln!(
+                self.out,
+                "{} {subject}{}",
+                styled(style, format_args!("{word}:")),
+                finding.message
+            )?;
+            writeln!(self.out, "  {}", finding.remedy)?;
+            let about = format_args!("[{}] {}", finding.code, finding.see);
+            writeln!(self.out, "  {}", styled(DIM, about))?;
+        }
+        writeln!(self.out, "{}", summary(findings))
+    }
+}
+
+/// Returns a text in a style.
+pub fn styled(style: Style, text: impl Display) -> String {
+    format!("{}{text}{}", style.render(), style.render_reset())
+}
+
+/// Returns a bar that shows how much of `total` is used, such as `████░░░░`.
+pub fn bar(used: u128, total: u128) -> String {
+    let filled = match total {
+        0 => 0,
+        // Something in use is never an empty bar, and something free never a full one.
+        _ if used == 0 => 0,
+        _ if used >= total => BAR,
+        _ => ((used as f64 / total as f64 * BAR as f64) as usize).clamp(1, BAR - 1),
+    };
+    format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled))
+}
+
+/// Returns a number and a noun, which gets an "s" unless the number is 1.
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let number = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    match (number(Severity::Error), number(Severity::Warning)) {
+        (0, 0) => styled(GOOD, "Nothing is wrong."),
+        (0, warnings) => styled(WARNING, format_args!("{}.", count(warnings, "warning"))),
+        (errors, 0) => styled(ERROR, format_args!("{}.", count(errors, "error"))),
+        (errors, warnings) => styled(
+            ERROR,
+            format_args!(
+                "{}, {}.",
+                count(errors, "error"),
+                count(warnings, "warning")
+            ),
+        ),
+    }
+}
