@@ -208,7 +208,9 @@ impl Outcome {
             self.code() == Some(i32::from(is_error)),
             "the exit status is wrong: {self}"
         );
-        let codes = findings.iter().filter_map(|finding| finding["code"].as_str());
+        let codes = findings
+            .iter()
+            .filter_map(|finding| finding["code"].as_str());
         Ok(codes.map(str::to_owned).collect())
     }
 }
