@@ -63,6 +63,7 @@ mod reclaimed;
 mod record;
 mod recovering;
 mod recovery;
+pub use recovery::{HeldNetwork, contradiction_of as contradiction};
 mod requests;
 mod sessions;
 mod state_codec;

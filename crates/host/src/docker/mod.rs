@@ -12,8 +12,10 @@ mod client;
 mod executor;
 mod flap_damping;
 mod reconciler;
+mod probe;
 mod removal;
 mod schedule;
 
 pub use executor::Executor;
+pub use probe::{EngineRelease, ProbeError, probe};
 pub use removal::{Mode, Removal, remove_all};
