@@ -19,7 +19,7 @@ enum Command {
     Config(config::Options),
 }
 
-pub use config::{ConfigReport, examine as examine_files};
+pub use config::ConfigReport;
 pub use host::HostReport;
 
 /// Runs the command.

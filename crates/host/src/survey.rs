@@ -78,10 +78,13 @@ fn device(object: &RouteNetlinkMessage) -> Option<NetworkDevice> {
     let RouteNetlinkMessage::NewLink(message) = object else {
         return None;
     };
-    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(bytes) => Some(*bytes),
-        _ => None,
-    });
+    let mtu = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(bytes) => Some(*bytes),
+            _ => None,
+        });
     let (kind, vxlan) = match parse::kind(message) {
         DeviceKind::Vxlan { vni, port, .. } => ("vxlan".to_owned(), Some((vni, port))),
         DeviceKind::Other(kind) => (kind, None),
@@ -183,7 +186,8 @@ fn ask<T>(
     what: &str,
     question: impl AsyncFnOnce(&Netlink) -> Result<T, Error>,
 ) -> Result<T, String> {
-    let cannot = |error: &dyn std::fmt::Display| format!("cannot read {what} of the kernel: {error}");
+    let cannot =
+        |error: &dyn std::fmt::Display| format!("cannot read {what} of the kernel: {error}");
     let runtime = event_loop().map_err(|error: io::Error| cannot(&error))?;
     runtime.block_on(async {
         let netlink = Netlink::open().map_err(|error| cannot(&error))?;

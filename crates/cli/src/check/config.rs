@@ -185,7 +185,12 @@ impl Report for ConfigReport {
                 (errors, _) => styled(ERROR, count(errors, "error")),
             };
             let kind = row.kind.map_or("", FileKind::word);
-            vec![row.file.clone(), kind.to_owned(), result, row.content.clone()]
+            vec![
+                row.file.clone(),
+                kind.to_owned(),
+                result,
+                row.content.clone(),
+            ]
         });
         page.table(&["FILE", "KIND", "RESULT", "CONTENT"], &[], rows)
     }
@@ -231,8 +236,12 @@ fn finished(examination: Examination, more: Vec<Finding>) -> ConfigReport {
     let mut files = examination.rows;
     for row in &mut files {
         let about = |severity| {
-            let about = findings.iter().filter(|finding| finding.severity == severity);
-            about.filter(|finding| finding.subject.as_deref() == Some(&row.file)).count()
+            let about = findings
+                .iter()
+                .filter(|finding| finding.severity == severity);
+            about
+                .filter(|finding| finding.subject.as_deref() == Some(&row.file))
+                .count()
         };
         (row.errors, row.warnings) = (about(Severity::Error), about(Severity::Warning));
     }
@@ -273,12 +282,16 @@ pub fn of_host(host: &ThisHost) -> Vec<Given> {
 /// Returns the files that a process of Mesos loads. A list of modules counts if it has ours.
 fn of_process(process: &Process) -> Vec<Given> {
     let lists = process.module_files().into_iter();
-    let lists = lists.filter(|path| modules::is_ours(path)).map(|path| Given {
-        path,
-        kind: Some(FileKind::Modules),
-    });
+    let lists = lists
+        .filter(|path| modules::is_ours(path))
+        .map(|path| Given {
+            path,
+            kind: Some(FileKind::Modules),
+        });
     let of_kind = |kind: ModuleKind| Some((process.module_config(kind)?, kind));
-    let configs = [ModuleKind::Master, ModuleKind::Agent].into_iter().filter_map(of_kind);
+    let configs = [ModuleKind::Master, ModuleKind::Agent]
+        .into_iter()
+        .filter_map(of_kind);
     let configs = configs.map(|(path, kind)| Given {
         path,
         kind: Some(match (kind, process.role) {

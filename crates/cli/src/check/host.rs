@@ -57,7 +57,12 @@ pub struct Options {
     module: Option<PathBuf>,
     /// Directory that stands for / where configurations of network managers and Mesos are read, for an
     /// image of a host.
-    #[arg(long, value_name = "DIRECTORY", default_value = "/", verbatim_doc_comment)]
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/",
+        verbatim_doc_comment
+    )]
     root: PathBuf,
     #[command(flatten)]
     output: OutputOptions,

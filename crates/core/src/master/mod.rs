@@ -63,12 +63,13 @@ mod reclaimed;
 mod record;
 mod recovering;
 mod recovery;
-pub use recovery::{HeldNetwork, contradiction_of as contradiction};
 mod requests;
 mod sessions;
 mod state_codec;
 mod trust;
 mod writer;
+
+pub use recovery::{HeldNetwork, contradiction_of as contradiction};
 
 /// The delays between attempts to read the log, from 0.5 s to 30 s.
 const LOG_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));

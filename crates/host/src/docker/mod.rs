@@ -11,8 +11,8 @@ pub mod plan;
 mod client;
 mod executor;
 mod flap_damping;
-mod reconciler;
 mod probe;
+mod reconciler;
 mod removal;
 mod schedule;
 

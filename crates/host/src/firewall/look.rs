@@ -28,7 +28,11 @@ pub fn survey_firewall(desired: &Desired) -> FirewallSurvey {
     let tools = Tools::find();
     let content = FirewallDesired::from_host(desired);
     let is_ours = desired.firewall != Choice::None;
-    let choice = if is_ours { desired.firewall } else { Choice::Auto };
+    let choice = if is_ours {
+        desired.firewall
+    } else {
+        Choice::Auto
+    };
     let tool = tools.choose_backend(choice);
     let mut attempt = Attempt::new(&content, choice, &tools);
     let rules = attempt.look(*tool.as_ref().unwrap_or(&NatBackend::Nftables));

@@ -76,7 +76,9 @@ impl Examination {
         let file = given.path.display().to_string();
         let unreadable = |error: std::io::Error| {
             let message = format!("cannot be read: {error}");
-            configuration::UNREADABLE.finding(message, "make the file readable, or correct its path").about(&file)
+            configuration::UNREADABLE
+                .finding(message, "make the file readable, or correct its path")
+                .about(&file)
         };
         let text = match files::read_text(&given.path, Links::Follow, CONFIG_LIMIT) {
             Ok(text) => text,
@@ -89,7 +91,9 @@ impl Examination {
         let kind = given.kind.or_else(|| kind(&given.path, &text));
         match kind {
             Some(FileKind::Master) => self.master(&file, &text),
-            Some(kind @ (FileKind::Agent | FileKind::AgentMaster)) => self.agent(&file, kind, &text),
+            Some(kind @ (FileKind::Agent | FileKind::AgentMaster)) => {
+                self.agent(&file, kind, &text)
+            }
             Some(FileKind::Modules) => {
                 let list = modules::examine(&file, &text, &self.parsed.surroundings.root);
                 self.row(&file, kind, list.content);
@@ -102,7 +106,8 @@ impl Examination {
                     Err(error) => format!("not JSON: {error}"),
                 };
                 let remedy = "correct the file, or say what it is with --kind";
-                self.findings.push(configuration::INVALID.finding(message, remedy).about(&file));
+                self.findings
+                    .push(configuration::INVALID.finding(message, remedy).about(&file));
                 self.row(&file, None, String::new());
             }
         }
@@ -124,10 +129,20 @@ impl Examination {
             Ok(parsed) => {
                 self.findings.extend(doubts(file, &parsed.warnings));
                 let mut config = parsed.config;
-                self.findings.extend(keys::read(file, &mut config.authentication));
+                self.findings
+                    .extend(keys::read(file, &mut config.authentication));
                 let overlays = count(config.network.overlays.len(), "overlay");
-                let names: Vec<&str> = config.network.overlays.iter().map(|overlay| overlay.name()).collect();
-                self.row(file, Some(FileKind::Master), format!("{overlays}: {}", names.join(", ")));
+                let names: Vec<&str> = config
+                    .network
+                    .overlays
+                    .iter()
+                    .map(|overlay| overlay.name())
+                    .collect();
+                self.row(
+                    file,
+                    Some(FileKind::Master),
+                    format!("{overlays}: {}", names.join(", ")),
+                );
                 self.parsed.masters.push((file.to_owned(), config));
             }
             Err(error) => {
@@ -142,7 +157,8 @@ impl Examination {
             Ok(parsed) => {
                 self.findings.extend(doubts(file, &parsed.warnings));
                 let mut config = parsed.config;
-                self.findings.extend(keys::read(file, &mut config.authentication));
+                self.findings
+                    .extend(keys::read(file, &mut config.authentication));
                 let bridges = match (config.network.mesos_bridge, config.network.docker_bridge) {
                     (true, true) => "bridges of Mesos and Docker",
                     (true, false) => "bridges of Mesos",
@@ -166,7 +182,9 @@ impl Examination {
 
 /// Returns the kind of a file by its keys, or else by its name.
 fn kind(path: &Path, text: &str) -> Option<FileKind> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
     let value: Option<Value> = serde_json::from_str(text).ok();
     let has = |key: &str| value.as_ref().is_some_and(|value| value.get(key).is_some());
@@ -177,7 +195,10 @@ fn kind(path: &Path, text: &str) -> Option<FileKind> {
     if has("libraries") {
         return Some(FileKind::Modules);
     }
-    match (has("network") || has("replicated_log_dir"), has("cni_dir") || has("network_config")) {
+    match (
+        has("network") || has("replicated_log_dir"),
+        has("cni_dir") || has("network_config"),
+    ) {
         (true, false) => return Some(FileKind::Master),
         (false, true) => return Some(agent),
         _ => {}
@@ -198,7 +219,9 @@ fn mistakes(file: &str, error: &ConfigError) -> Vec<Finding> {
         .map(|mistake| {
             let colon = if mistake.field.is_empty() { "" } else { ": " };
             let message = format!("{}{colon}{}", mistake.field, mistake.problem);
-            configuration::INVALID.finding(message, &mistake.remedy).about(file)
+            configuration::INVALID
+                .finding(message, &mistake.remedy)
+                .about(file)
         })
         .collect()
 }
@@ -206,7 +229,9 @@ fn mistakes(file: &str, error: &ConfigError) -> Vec<Finding> {
 /// Returns a finding for each warning.
 fn doubts(file: &str, warnings: &[String]) -> Vec<Finding> {
     let start = format!("{file}: ");
-    let texts = warnings.iter().map(|line| line.strip_prefix(&start).unwrap_or(line));
+    let texts = warnings
+        .iter()
+        .map(|line| line.strip_prefix(&start).unwrap_or(line));
     texts
         .map(|text| {
             let (message, remedy) = text

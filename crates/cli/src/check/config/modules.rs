@@ -37,7 +37,11 @@ pub fn examine(file: &str, text: &str, root: &Path) -> List {
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) => {
-            list.wrong(file, format!("not JSON: {error}"), "correct the file there or just before");
+            list.wrong(
+                file,
+                format!("not JSON: {error}"),
+                "correct the file there or just before",
+            );
             return list;
         }
     };
@@ -55,7 +59,11 @@ pub fn examine(file: &str, text: &str, root: &Path) -> List {
             let at = format!("{at}.modules[{number}]");
             if let Some(name) = list.module(file, &at, module, root) {
                 if names.contains(&name) {
-                    list.wrong(file, format!("{at}: {name} is there twice"), "remove one of them");
+                    list.wrong(
+                        file,
+                        format!("{at}: {name} is there twice"),
+                        "remove one of them",
+                    );
                 }
                 names.push(name);
                 is_ours = true;
@@ -116,7 +124,8 @@ impl List {
         for (number, parameter) in parameters.iter().enumerate() {
             let key = parameter["key"].as_str().unwrap_or_default();
             if key != kind.parameter() {
-                let message = format!("{at}.parameters[{number}].key: {name} has no parameter \"{key}\"");
+                let message =
+                    format!("{at}.parameters[{number}].key: {name} has no parameter \"{key}\"");
                 self.wrong(file, message, &format!("write \"{}\"", kind.parameter()));
             } else if let Some(value) = parameter["value"].as_str() {
                 path = Some(value.to_owned());

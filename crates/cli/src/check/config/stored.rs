@@ -41,25 +41,45 @@ pub fn compare(
         .iter()
         .flat_map(|agent| held(agent, &changed))
         .collect();
-    let findings = examination.parsed.masters.iter().filter_map(|(file, config)| {
-        let sentence = contradiction(&config.network, &held)?;
-        let sentence = sentence.trim_end_matches('.');
-        let (message, remedy) = sentence.rsplit_once(": ").unwrap_or((sentence, "restore the old value"));
-        Some(configuration::CONTRADICTS_LOG.finding(message, remedy).about(file))
-    });
+    let findings = examination
+        .parsed
+        .masters
+        .iter()
+        .filter_map(|(file, config)| {
+            let sentence = contradiction(&config.network, &held)?;
+            let sentence = sentence.trim_end_matches('.');
+            let (message, remedy) = sentence
+                .rsplit_once(": ")
+                .unwrap_or((sentence, "restore the old value"));
+            Some(
+                configuration::CONTRADICTS_LOG
+                    .finding(message, remedy)
+                    .about(file),
+            )
+        });
     Ok(findings.collect())
 }
 
 /// Returns what an agent holds of overlays that the file defines, and its VTEP addresses.
 fn held(agent: &Agent, changed: &BTreeSet<String>) -> Vec<HeldNetwork> {
-    let of_file = agent.overlays.iter().filter(|overlay| !changed.contains(&overlay.info.name));
+    let of_file = agent
+        .overlays
+        .iter()
+        .filter(|overlay| !changed.contains(&overlay.info.name));
     let mut held: Vec<HeldNetwork> = of_file
         .flat_map(|overlay| {
             let name = &overlay.info.name;
-            overlay.subnets().map(|net| network(agent.ip, Some(name), net)).collect::<Vec<_>>()
+            overlay
+                .subnets()
+                .map(|net| network(agent.ip, Some(name), net))
+                .collect::<Vec<_>>()
         })
         .collect();
-    if let Some(vxlan) = agent.overlays.iter().find_map(|overlay| overlay.backend.vxlan.as_ref()) {
+    if let Some(vxlan) = agent
+        .overlays
+        .iter()
+        .find_map(|overlay| overlay.backend.vxlan.as_ref())
+    {
         let addresses = [Some(vxlan.vtep_ip), vxlan.vtep_ip6].into_iter().flatten();
         held.extend(addresses.map(|net| network(agent.ip, None, IpNet::from(net.addr()))));
     }

@@ -37,12 +37,16 @@ fn masters(parsed: &Parsed) -> Vec<Finding> {
     let Some(((first, config), others)) = parsed.masters.split_first() else {
         return Vec::new();
     };
-    let differing = others.iter().filter(|(_, other)| other.network != config.network);
+    let differing = others
+        .iter()
+        .filter(|(_, other)| other.network != config.network);
     differing
         .map(|(file, _)| {
             let message = format!("its network is another one than that of {first}");
             let remedy = "give all masters the same file";
-            configuration::MASTERS_DIFFER.finding(message, remedy).about(file)
+            configuration::MASTERS_DIFFER
+                .finding(message, remedy)
+                .about(file)
         })
         .collect()
 }
@@ -53,13 +57,26 @@ fn quorum(file: &str, config: &MasterConfig, parsed: &Parsed) -> Option<Finding>
     if let Some((of_mesos, origin)) = &parsed.surroundings.quorum
         && *of_mesos != zk.quorum
     {
-        let message = format!("zk.quorum is {}, and the quorum of {origin} is {of_mesos}", zk.quorum);
-        return Some(configuration::QUORUM_WRONG.finding(message, QUORUM_REMEDY).about(file));
+        let message = format!(
+            "zk.quorum is {}, and the quorum of {origin} is {of_mesos}",
+            zk.quorum
+        );
+        return Some(
+            configuration::QUORUM_WRONG
+                .finding(message, QUORUM_REMEDY)
+                .about(file),
+        );
     }
     let servers = zk::parse(&zk.url).ok()?.servers.split(',').count();
     if zk.quorum == 1 && servers >= ENSEMBLE {
-        let message = format!("zk.quorum is 1, which is right for a single master, and zk.url names {servers} servers");
-        return Some(configuration::DOUBTFUL.finding(message, QUORUM_REMEDY).about(file));
+        let message = format!(
+            "zk.quorum is 1, which is right for a single master, and zk.url names {servers} servers"
+        );
+        return Some(
+            configuration::DOUBTFUL
+                .finding(message, QUORUM_REMEDY)
+                .about(file),
+        );
     }
     None
 }
@@ -92,7 +109,11 @@ fn in_range(entries: &str, what: &str, config: &MasterConfig) -> Option<(String,
 fn addresses_of_servers(file: &str, config: &MasterConfig) -> Option<Finding> {
     let servers = zk::parse(&config.zk.as_ref()?.url).ok()?.servers;
     let (message, remedy) = in_range(&servers, "a server of zk.url", config)?;
-    Some(configuration::ADDRESS_IN_RANGE.finding(message, remedy).about(file))
+    Some(
+        configuration::ADDRESS_IN_RANGE
+            .finding(message, remedy)
+            .about(file),
+    )
 }
 
 /// Compares the files of a master and an agent.
@@ -103,16 +124,32 @@ fn pair(master: (&str, &MasterConfig), agent: (&str, &AgentConfig)) -> Vec<Findi
     if let Some(text) = &agent.master {
         let servers = zookeeper(text).map_or_else(|| text.clone(), |url| url.servers);
         if let Some((message, remedy)) = in_range(&servers, "master", master) {
-            findings.push(configuration::ADDRESS_IN_RANGE.finding(message, remedy).about(agent_file));
+            findings.push(
+                configuration::ADDRESS_IN_RANGE
+                    .finding(message, remedy)
+                    .about(agent_file),
+            );
         }
         if let Some(zk) = &master.zk {
-            findings.extend(meet(text, &zk.url, &format!("zk.url in {master_file}"), agent_file));
+            findings.extend(meet(
+                text,
+                &zk.url,
+                &format!("zk.url in {master_file}"),
+                agent_file,
+            ));
         }
     }
     findings.extend(mtu(master_file, master, agent).map(|finding| finding.about(agent_file)));
-    findings.extend(keys(master_file, &master.authentication, &agent.authentication).map(|finding| finding.about(agent_file)));
+    findings.extend(
+        keys(master_file, &master.authentication, &agent.authentication)
+            .map(|finding| finding.about(agent_file)),
+    );
     if !agent.network.enable_ipv6 {
-        let overlays = master.network.overlays.iter().map(|overlay| overlay.config());
+        let overlays = master
+            .network
+            .overlays
+            .iter()
+            .map(|overlay| overlay.config());
         let lost = overlays.filter(|overlay| overlay.enabled && overlay.v4.is_none());
         findings.extend(lost.map(|overlay| {
             let message = format!("enable_ipv6 is false, and overlay {} of {master_file} has subnet6 only: the agent gets no subnet of it", overlay.name);
@@ -146,10 +183,14 @@ fn keys(master_file: &str, master: &Authentication, agent: &Authentication) -> O
     let strict = |side: &Authentication| side.mode == AuthMode::Require;
     let message = match (off(master), off(agent)) {
         (false, true) if strict(master) => {
-            format!("it sends messages without a code, and {master_file} has \"auth_mode\": \"require\": the master drops them")
+            format!(
+                "it sends messages without a code, and {master_file} has \"auth_mode\": \"require\": the master drops them"
+            )
         }
         (true, false) if strict(agent) => {
-            format!("it requires messages with a code, and {master_file} sends none: the agent drops its master's messages")
+            format!(
+                "it requires messages with a code, and {master_file} sends none: the agent drops its master's messages"
+            )
         }
         (false, false) => {
             let (ours, theirs) = (agent.keys.as_ref()?, master.keys.as_ref()?);
@@ -157,7 +198,9 @@ fn keys(master_file: &str, master: &Authentication, agent: &Authentication) -> O
             if accepted && (ours.accepts_first_of(theirs) || !strict(agent)) {
                 return None;
             }
-            format!("the first key of its auth_key_file is not in that of {master_file}, or the other way round: messages are dropped")
+            format!(
+                "the first key of its auth_key_file is not in that of {master_file}, or the other way round: messages are dropped"
+            )
         }
         _ => return None,
     };
@@ -182,7 +225,10 @@ fn meet(text: &str, other: &str, origin: &str, file: &str) -> Option<Finding> {
     let (one, two) = match (zookeeper(text), zookeeper(other)) {
         (Some(one), Some(two)) => (one, two),
         (None, Some(_)) if !text.contains("://") => {
-            let message = format!("master is one address, and the masters meet at {}: the agent loses its master when another one leads", zk::redacted(other));
+            let message = format!(
+                "master is one address, and the masters meet at {}: the agent loses its master when another one leads",
+                zk::redacted(other)
+            );
             let remedy = "write the same zk:// URL, or remove the key and set MESOS_MASTER in the environment of Mesos";
             return Some(configuration::DOUBTFUL.finding(message, remedy).about(file));
         }
@@ -193,32 +239,63 @@ fn meet(text: &str, other: &str, origin: &str, file: &str) -> Option<Finding> {
     if shares_server && one.path == two.path {
         return None;
     }
-    let message = format!("master is {}, and {origin} is {}", zk::redacted(text), zk::redacted(other));
+    let message = format!(
+        "master is {}, and {origin} is {}",
+        zk::redacted(text),
+        zk::redacted(other)
+    );
     let remedy = "write the same servers and path in both";
-    Some(configuration::ZOOKEEPER_DIFFERS.finding(message, remedy).about(file))
+    Some(
+        configuration::ZOOKEEPER_DIFFERS
+            .finding(message, remedy)
+            .about(file),
+    )
 }
 
 fn zookeeper(text: &str) -> Option<ZkUrl> {
-    text.trim().starts_with("zk://").then(|| zk::parse(text).ok()).flatten()
+    text.trim()
+        .starts_with("zk://")
+        .then(|| zk::parse(text).ok())
+        .flatten()
 }
 
 /// Compares the files of agent modules on one host: of a Mesos agent, and of a Mesos master.
 fn agents(parsed: &Parsed) -> Vec<Finding> {
-    let has_bridge = |config: &AgentConfig| config.network.mesos_bridge || config.network.docker_bridge;
-    let in_masters = parsed.agents.iter().filter(|agent| agent.kind == FileKind::AgentMaster);
+    let has_bridge =
+        |config: &AgentConfig| config.network.mesos_bridge || config.network.docker_bridge;
+    let in_masters = parsed
+        .agents
+        .iter()
+        .filter(|agent| agent.kind == FileKind::AgentMaster);
     let mut findings = Vec::new();
     for inside in in_masters.filter(|agent| has_bridge(&agent.config)) {
-        let beside = parsed.agents.iter().find(|agent| agent.kind == FileKind::Agent);
+        let beside = parsed
+            .agents
+            .iter()
+            .find(|agent| agent.kind == FileKind::Agent);
         match beside.filter(|beside| has_bridge(&beside.config)) {
             Some(beside) if beside.config.cni_dir == inside.config.cni_dir => {
-                let message = format!("cni_dir {} is also that of {}, and both have bridges: on one host each would replace what the other one writes", inside.config.cni_dir.display(), beside.file);
+                let message = format!(
+                    "cni_dir {} is also that of {}, and both have bridges: on one host each would replace what the other one writes",
+                    inside.config.cni_dir.display(),
+                    beside.file
+                );
                 let remedy = "set mesos_bridge and docker_bridge to false in the file of the agent module in the Mesos master";
-                findings.push(configuration::AGENTS_COLLIDE.finding(message, remedy).about(&inside.file));
+                findings.push(
+                    configuration::AGENTS_COLLIDE
+                        .finding(message, remedy)
+                        .about(&inside.file),
+                );
             }
             _ => {
-                let message = "an agent module in a Mesos master has bridges, and no containers run there";
+                let message =
+                    "an agent module in a Mesos master has bridges, and no containers run there";
                 let remedy = "set mesos_bridge and docker_bridge to false";
-                findings.push(configuration::DOUBTFUL.finding(message, remedy).about(&inside.file));
+                findings.push(
+                    configuration::DOUBTFUL
+                        .finding(message, remedy)
+                        .about(&inside.file),
+                );
             }
         }
     }

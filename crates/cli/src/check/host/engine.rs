@@ -32,7 +32,10 @@ pub fn engine(scene: &Scene) -> Check {
             return Check::skipped(ENGINE, reason);
         }
         None if !socket.exists() => {
-            let reason = format!("{} does not exist; set docker_bridge to false", socket.display());
+            let reason = format!(
+                "{} does not exist; set docker_bridge to false",
+                socket.display()
+            );
             return Check::skipped(ENGINE, reason);
         }
         Some((_, config)) => config.network.command_timeout.min(TIMEOUT),
@@ -49,7 +52,11 @@ pub fn engine(scene: &Scene) -> Check {
         Err(ProbeError::Silent(sentence)) => {
             let remedy = "restart Docker; its log says why it hangs";
             let finding = host::ENGINE_HUNG.finding(sentence, remedy);
-            Check::made(ENGINE, "does not answer", vec![finding.about(socket.display())])
+            Check::made(
+                ENGINE,
+                "does not answer",
+                vec![finding.about(socket.display())],
+            )
         }
     }
 }
@@ -69,11 +76,16 @@ fn socket(scene: &Scene) -> PathBuf {
 }
 
 fn released(scene: &Scene, release: &EngineRelease) -> Check {
-    let version: String = release.version.chars().filter(|c| !c.is_control()).collect();
+    let version: String = release
+        .version
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     let mut findings = Vec::new();
     let numbers = numbers(&version);
     if numbers.is_some_and(|numbers| numbers < OLDEST) {
-        let message = format!("the container engine is release {version}, and 20.10 or newer is needed");
+        let message =
+            format!("the container engine is release {version}, and 20.10 or newer is needed");
         findings.push(host::ENGINE_OLD.finding(message, "upgrade Docker"));
     }
     let isolates = numbers.is_some_and(|numbers| numbers >= ISOLATING);
@@ -84,7 +96,11 @@ fn released(scene: &Scene, release: &EngineRelease) -> Check {
         let remedy = "remove \"firewall\" from agent.json, or accept in the table raw what comes from vtep1024 and the overlays' bridges";
         findings.push(host::ENGINE_ISOLATES.finding(message, remedy));
     }
-    Check::made(ENGINE, format!("release {version}, API {}", release.api), findings)
+    Check::made(
+        ENGINE,
+        format!("release {version}, API {}", release.api),
+        findings,
+    )
 }
 
 /// Returns major and minor number of a version such as `20.10.24+dfsg1`.

@@ -59,8 +59,11 @@ fn of_trial(trial: &Trial) -> Check {
         })
         .collect();
     findings.extend(trial.veth.as_ref().map(|error| {
-        let message = format!("the kernel makes no veth devices, which connect containers: {error}");
-        host::KERNEL_FEATURE_MISSING.finding(message, REMEDY).about("veth")
+        let message =
+            format!("the kernel makes no veth devices, which connect containers: {error}");
+        host::KERNEL_FEATURE_MISSING
+            .finding(message, REMEDY)
+            .about("veth")
     }));
     let nexthop = match &trial.nexthop {
         None => "",
@@ -90,7 +93,9 @@ fn look(root: &Path, note: &str) -> Check {
     let findings = missing
         .map(|(module, _)| {
             let message = format!("the running kernel ({}) has no module {module}", release());
-            host::KERNEL_FEATURE_MISSING.finding(message, REMEDY).about(module)
+            host::KERNEL_FEATURE_MISSING
+                .finding(message, REMEDY)
+                .about(module)
         })
         .collect();
     let words = places.map(|(module, place)| {
@@ -133,9 +138,14 @@ fn place(root: &Path, module: &str) -> Place {
 /// `kernel/drivers/net/vxlan/vxlan.ko.xz: …`.
 fn file_of(line: &str) -> String {
     let path = PathBuf::from(line.split(':').next().unwrap_or_default().trim());
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let name = name.unwrap_or_default();
-    name.split(".ko").next().unwrap_or_default().replace('-', "_")
+    name.split(".ko")
+        .next()
+        .unwrap_or_default()
+        .replace('-', "_")
 }
 
 fn release() -> String {
@@ -157,7 +167,11 @@ mod tests {
         let dep = "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\n\
                    kernel/net/netfilter/xt-set.ko:\n";
         fs::write(directory.join("modules.dep"), dep).unwrap();
-        fs::write(directory.join("modules.builtin"), "kernel/net/bridge/bridge.ko\n").unwrap();
+        fs::write(
+            directory.join("modules.builtin"),
+            "kernel/net/bridge/bridge.ko\n",
+        )
+        .unwrap();
         fs::create_dir_all(root.path().join("sys/module/dummy")).unwrap();
         for (module, expected) in [
             ("vxlan", Place::Loadable),
@@ -170,7 +184,11 @@ mod tests {
             assert_eq!(place(module), expected, "{module}");
         }
         let check = look(root.path(), "");
-        assert!(check.seen.contains("vxlan loadable, bridge built in, veth missing"));
+        assert!(
+            check
+                .seen
+                .contains("vxlan loadable, bridge built in, veth missing")
+        );
         let codes: Vec<_> = check.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["kernel-feature-missing"]);
     }

@@ -63,7 +63,11 @@ pub fn library(scene: &Scene) -> Check {
         .map(|process| (process.pid, mapped(process.pid)))
         .collect();
     if let Some((pid, _)) = maps.iter().find(|(_, files)| files.contains(&file)) {
-        return Check::made(LIBRARY, format!("{shown}, loaded by Mesos (pid {pid})"), Vec::new());
+        return Check::made(
+            LIBRARY,
+            format!("{shown}, loaded by Mesos (pid {pid})"),
+            Vec::new(),
+        );
     }
     let parts = match read(&file) {
         Ok(parts) => parts,
@@ -89,7 +93,9 @@ pub fn library(scene: &Scene) -> Check {
 /// Returns the files that a process has mapped; none if this user may not see them.
 fn mapped(pid: u32) -> Vec<PathBuf> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let paths = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
+    let paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| &line[at..]));
     let paths: BTreeSet<&str> = paths.collect();
     paths.into_iter().map(PathBuf::from).collect()
 }
@@ -100,11 +106,14 @@ fn versions(parts: &Parts, loaded: &[PathBuf]) -> Vec<Finding> {
     for (name, needed) in &parts.needs {
         let is_it = |path: &&PathBuf| path.file_name().is_some_and(|found| found == name.as_str());
         let of_system = || {
-            let paths = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+            let paths = DIRECTORIES
+                .iter()
+                .map(|directory| Path::new(directory).join(name));
             paths.into_iter().find(|path| path.exists())
         };
         let Some(path) = loaded.iter().find(is_it).cloned().or_else(of_system) else {
-            let message = format!("the library {name}, which the module needs, is not on this host");
+            let message =
+                format!("the library {name}, which the module needs, is not on this host");
             let remedy = "install it, or compile the module for this host";
             findings.push(host::LIBRARY_OLD.finding(message, remedy).about(name));
             continue;
@@ -127,13 +136,19 @@ fn versions(parts: &Parts, loaded: &[PathBuf]) -> Vec<Finding> {
 /// Returns the library of Mesos: that which a process has loaded, or else an installed one.
 fn mesos_library(loaded: &[PathBuf]) -> Option<PathBuf> {
     let is_mesos = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        name.is_some_and(|name| name.starts_with("libmesos") && !name.starts_with("libmesos_overlay"))
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| {
+            name.starts_with("libmesos") && !name.starts_with("libmesos_overlay")
+        })
     };
     if let Some(found) = loaded.iter().find(|path| is_mesos(path)) {
         return Some(found.clone());
     }
-    let entries = MESOS_DIRECTORIES.iter().filter_map(|directory| fs::read_dir(directory).ok());
+    let entries = MESOS_DIRECTORIES
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok());
     let mut paths: Vec<PathBuf> = entries
         .flatten()
         .flatten()
@@ -166,17 +181,27 @@ fn symbols(parts: &Parts, mesos: &Path) -> Option<Finding> {
         "it was compiled with the std::string of g++ 4.8".to_owned()
     } else {
         let names: Vec<&str> = missing.iter().take(SHOWN).map(String::as_str).collect();
-        format!("it lacks {} symbols that the module needs, such as {}", missing.len(), names.join(", "))
+        format!(
+            "it lacks {} symbols that the module needs, such as {}",
+            missing.len(),
+            names.join(", ")
+        )
     };
-    let message = format!("the module is not made for this Mesos ({}): {why}", mesos.display());
+    let message = format!(
+        "the module is not made for this Mesos ({}): {why}",
+        mesos.display()
+    );
     let remedy = "compile the module with the compiler of Mesos and the archive mesos-overlay-sdk, or install the library of the release";
     Some(host::MODULE_MISMATCH.finding(message, remedy))
 }
 
 /// Reads the parts of a library. The error is a sentence.
 fn read(path: &Path) -> Result<Parts, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{} is no library for 64-bit x86: {error}", path.display());
-    let file = File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("{} is no library for 64-bit x86: {error}", path.display())
+    };
+    let file =
+        File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     if !file.metadata().is_ok_and(|data| data.is_file()) {
         return Err(failed(&"it is not a regular file"));
     }

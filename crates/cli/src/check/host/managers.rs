@@ -46,11 +46,19 @@ struct Known {
 fn devices(scene: &Scene) -> Vec<Known> {
     let own = scene.own_devices().map(|device| Known {
         name: device.name.clone(),
-        kind: if device.kind == "vxlan" { "vxlan" } else { "bridge" },
+        kind: if device.kind == "vxlan" {
+            "vxlan"
+        } else {
+            "bridge"
+        },
     });
     let mut devices: Vec<Known> = own.collect();
     if devices.is_empty() {
-        for (name, kind) in [("vtep1024", "vxlan"), ("m-dcos", "bridge"), ("d-dcos", "bridge")] {
+        for (name, kind) in [
+            ("vtep1024", "vxlan"),
+            ("m-dcos", "bridge"),
+            ("d-dcos", "bridge"),
+        ] {
             devices.push(Known {
                 name: name.to_owned(),
                 kind,
@@ -83,10 +91,23 @@ pub fn networkd(scene: &Scene) -> Check {
                 _ => "this device of the overlays, and changes or removes its addresses and routes",
             };
             let message = format!("systemd-networkd manages by {} {what}", file.path.display());
-            let name = if device.kind == "ether" { "10-mesos-overlay-veth.network" } else { OUR_FILE };
-            let remedy = format!("copy {name} to /etc/systemd/network, and restart systemd-networkd");
-            let subject = if device.kind == "ether" { "veth*" } else { &device.name };
-            Some(host::DEVICES_MANAGED.finding(message, remedy).about(subject))
+            let name = if device.kind == "ether" {
+                "10-mesos-overlay-veth.network"
+            } else {
+                OUR_FILE
+            };
+            let remedy =
+                format!("copy {name} to /etc/systemd/network, and restart systemd-networkd");
+            let subject = if device.kind == "ether" {
+                "veth*"
+            } else {
+                &device.name
+            };
+            Some(
+                host::DEVICES_MANAGED
+                    .finding(message, remedy)
+                    .about(subject),
+            )
         })
         .collect();
     let has_ours = files.iter().any(|file| file.path.ends_with(OUR_FILE));
@@ -103,7 +124,11 @@ pub fn networkd(scene: &Scene) -> Check {
             findings.push(foreign(&bridge, NETWORKD));
         }
     }
-    let ours = if has_ours { OUR_FILE } else { "no file of the overlays" };
+    let ours = if has_ours {
+        OUR_FILE
+    } else {
+        "no file of the overlays"
+    };
     Check::made(NETWORKD, format!("runs, with {ours}"), findings)
 }
 
@@ -116,8 +141,11 @@ pub fn network_manager(scene: &Scene) -> Check {
         return Check::made(NETWORK_MANAGER, "does not run", Vec::new());
     }
     let unmanaged = unmanaged_devices(&scene.root);
-    let is_unmanaged =
-        |device: &Known| unmanaged.iter().any(|specification| specifies(specification, device));
+    let is_unmanaged = |device: &Known| {
+        unmanaged
+            .iter()
+            .any(|specification| specifies(specification, device))
+    };
     let devices = devices(scene);
     let mut managed = devices.iter();
     let managed = managed.find(|device| device.kind != "ether" && !is_unmanaged(device));
@@ -225,7 +253,9 @@ impl NetworkFile {
                 Some(word) => (true, Some(word)),
                 None => (false, words.first().map(String::as_str)),
             };
-            let patterns = first.into_iter().chain(words.iter().skip(1).map(String::as_str));
+            let patterns = first
+                .into_iter()
+                .chain(words.iter().skip(1).map(String::as_str));
             patterns.into_iter().any(|pattern| is_like(pattern, value)) != is_inverted
         })
     }
@@ -295,7 +325,10 @@ fn settings(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
         if line.starts_with(['#', ';']) {
             return None;
         }
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
             section = name;
             return None;
         }
@@ -319,7 +352,10 @@ fn is_like(pattern: &str, name: &str) -> bool {
         None => name.is_empty(),
         Some('*') => {
             let rest = &pattern[1..];
-            let mut ends = name.char_indices().map(|(index, _)| index).chain([name.len()]);
+            let mut ends = name
+                .char_indices()
+                .map(|(index, _)| index)
+                .chain([name.len()]);
             ends.any(|index| is_like(rest, &name[index..]))
         }
         Some(first) => {
@@ -352,7 +388,12 @@ mod tests {
     fn of_networkd(root: &Path, device: &Known) -> Option<(String, bool)> {
         let files = networks(root);
         let file = files.iter().find(|file| file.matches(device))?;
-        let name = file.path.file_name().unwrap().to_string_lossy().into_owned();
+        let name = file
+            .path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         Some((name, file.is_unmanaged))
     }
 
@@ -360,15 +401,31 @@ mod tests {
     fn networkd_uses_the_first_file_that_matches() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
-        write(root, "etc/systemd/network/50-lan.network", "[Match]\nName=eth* en*\n[Network]\nDHCP=yes\n");
+        write(
+            root,
+            "etc/systemd/network/50-lan.network",
+            "[Match]\nName=eth* en*\n[Network]\nDHCP=yes\n",
+        );
         assert_eq!(of_networkd(root, &known("m-dcos", "bridge")), None);
-        write(root, "etc/systemd/network/90-all.network", "[Match]\nName=*\n");
+        write(
+            root,
+            "etc/systemd/network/90-all.network",
+            "[Match]\nName=*\n",
+        );
         let all = Some(("90-all.network".to_owned(), false));
         assert_eq!(of_networkd(root, &known("m-dcos", "bridge")), all);
         let ours = include_str!("../../../../../packaging/network/10-mesos-overlay.network");
-        write(root, "usr/lib/systemd/network/10-mesos-overlay.network", ours);
+        write(
+            root,
+            "usr/lib/systemd/network/10-mesos-overlay.network",
+            ours,
+        );
         let unmanaged = Some((OUR_FILE.to_owned(), true));
-        for (name, kind) in [("m-dcos", "bridge"), ("d-x", "bridge"), ("vtep1024", "vxlan")] {
+        for (name, kind) in [
+            ("m-dcos", "bridge"),
+            ("d-x", "bridge"),
+            ("vtep1024", "vxlan"),
+        ] {
             assert_eq!(of_networkd(root, &known(name, kind)), unmanaged, "{name}");
         }
         assert_eq!(of_networkd(root, &known("veth0", "ether")), all);
@@ -376,8 +433,16 @@ mod tests {
         // Masked by the operator.
         write(root, "etc/systemd/network/10-mesos-overlay.network", "");
         assert_eq!(of_networkd(root, &known("m-dcos", "bridge")), all);
-        write(root, "etc/systemd/network/05-not.network", "[Match]\nName=!eth* lo\nMACAddress=1:2\n");
-        write(root, "etc/systemd/network/06-not.network", "[Match]\nName=!eth* lo\nType=bridge\n");
+        write(
+            root,
+            "etc/systemd/network/05-not.network",
+            "[Match]\nName=!eth* lo\nMACAddress=1:2\n",
+        );
+        write(
+            root,
+            "etc/systemd/network/06-not.network",
+            "[Match]\nName=!eth* lo\nType=bridge\n",
+        );
         let not = Some(("06-not.network".to_owned(), false));
         assert_eq!(of_networkd(root, &known("m-dcos", "bridge")), not);
     }
@@ -387,17 +452,35 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         let ours = include_str!("../../../../../packaging/network/10-mesos-overlay.conf");
-        write(root, "usr/lib/NetworkManager/conf.d/10-mesos-overlay.conf", ours);
-        let all = ["interface-name:vtep*", "interface-name:m-*", "interface-name:d-*"];
+        write(
+            root,
+            "usr/lib/NetworkManager/conf.d/10-mesos-overlay.conf",
+            ours,
+        );
+        let all = [
+            "interface-name:vtep*",
+            "interface-name:m-*",
+            "interface-name:d-*",
+        ];
         assert_eq!(unmanaged_devices(root), all);
         let is_unmanaged = |name: &str| {
             let device = known(name, "bridge");
-            unmanaged_devices(root).iter().any(|word| specifies(word, &device))
+            unmanaged_devices(root)
+                .iter()
+                .any(|word| specifies(word, &device))
         };
         assert!(is_unmanaged("m-dcos") && !is_unmanaged("lan"));
-        write(root, "etc/NetworkManager/NetworkManager.conf", "[keyfile]\nunmanaged-devices+=type:wifi\n");
+        write(
+            root,
+            "etc/NetworkManager/NetworkManager.conf",
+            "[keyfile]\nunmanaged-devices+=type:wifi\n",
+        );
         assert!(is_unmanaged("m-dcos"));
-        write(root, "etc/NetworkManager/conf.d/50-own.conf", "[keyfile]\nunmanaged-devices=interface-name:eth9\n");
+        write(
+            root,
+            "etc/NetworkManager/conf.d/50-own.conf",
+            "[keyfile]\nunmanaged-devices=interface-name:eth9\n",
+        );
         assert_eq!(unmanaged_devices(root), ["interface-name:eth9"]);
         assert!(!is_unmanaged("m-dcos"));
     }

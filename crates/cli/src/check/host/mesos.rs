@@ -57,20 +57,29 @@ pub fn plugins(scene: &Scene) -> Check {
     if let Some(reason) = without_mesos_containers(scene) {
         return Check::skipped(PLUGINS, reason);
     }
-    let (directories, plugins, origin) = match (scene.agent_flags_unknown(), scene.agent_flag("network_cni_plugins_dir")) {
+    let (directories, plugins, origin) = match (
+        scene.agent_flags_unknown(),
+        scene.agent_flag("network_cni_plugins_dir"),
+    ) {
         (Some(_), _) if scene.mesos.mesos_agent().is_none() => {
             let usual = USUAL_DIRECTORIES.map(PathBuf::from).to_vec();
             (usual, STANDARD.to_vec(), "the usual directories".to_owned())
         }
         (Some(reason), _) => return Check::skipped(PLUGINS, reason),
         (None, Some((flag, origin))) => {
-            let directories = flag.split(':').filter(|part| !part.is_empty()).map(PathBuf::from);
+            let directories = flag
+                .split(':')
+                .filter(|part| !part.is_empty())
+                .map(PathBuf::from);
             let all = STANDARD.into_iter().chain([PORT_MAPPER]).collect();
             (directories.collect(), all, origin)
         }
         (None, None) => {
             let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
-            let remedy = format!("set --network_cni_plugins_dir={}", USUAL_DIRECTORIES.join(":"));
+            let remedy = format!(
+                "set --network_cni_plugins_dir={}",
+                USUAL_DIRECTORIES.join(":")
+            );
             let finding = host::PLUGIN_MISSING.finding(message, remedy);
             return Check::made(PLUGINS, "Mesos looks for none", vec![finding]);
         }
@@ -80,7 +89,9 @@ pub fn plugins(scene: &Scene) -> Check {
             .iter()
             .any(|directory| is_executable(&directory.join(plugin)))
     };
-    let listed = directories.iter().map(|directory| directory.display().to_string());
+    let listed = directories
+        .iter()
+        .map(|directory| directory.display().to_string());
     let listed = listed.collect::<Vec<_>>().join(":");
     let missing = plugins.iter().filter(|plugin| !is_there(plugin));
     let findings = missing
@@ -97,7 +108,11 @@ pub fn plugins(scene: &Scene) -> Check {
         true => format!("{} in {origin}", plugins.join(", ")),
         false => format!("looked in {listed}"),
     };
-    Check::made(PLUGINS, seen.replace(" in the Mesos", " found by the Mesos"), findings)
+    Check::made(
+        PLUGINS,
+        seen.replace(" in the Mesos", " found by the Mesos"),
+        findings,
+    )
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -115,8 +130,13 @@ pub fn isolation(scene: &Scene) -> Check {
     let findings = match value.split(',').any(|part| part.trim() == CNI) {
         true => Vec::new(),
         false => {
-            let message = format!("the isolation of Mesos ({value}) lacks {CNI}, without which no Mesos container joins an overlay");
-            vec![host::ISOLATION_WITHOUT_CNI.finding(message, format!("append ,{CNI} to --isolation"))]
+            let message = format!(
+                "the isolation of Mesos ({value}) lacks {CNI}, without which no Mesos container joins an overlay"
+            );
+            vec![
+                host::ISOLATION_WITHOUT_CNI
+                    .finding(message, format!("append ,{CNI} to --isolation")),
+            ]
         }
     };
     Check::made(ISOLATION, format!("{value} ({origin})"), findings)
@@ -128,7 +148,10 @@ pub fn cni_dir(scene: &Scene) -> Check {
         return Check::skipped(CNI_DIR, reason);
     }
     let Some((file, config)) = &scene.agent else {
-        return Check::skipped(CNI_DIR, "no configuration of the agent module on this host yet");
+        return Check::skipped(
+            CNI_DIR,
+            "no configuration of the agent module on this host yet",
+        );
     };
     let own = &config.cni_dir;
     let mut findings: Vec<Finding> = Vec::new();
@@ -138,20 +161,34 @@ pub fn cni_dir(scene: &Scene) -> Check {
         None => match scene.agent_flag("network_cni_config_dir") {
             Some((flag, _)) if is_same(Path::new(&flag), own) => {}
             Some((flag, origin)) => {
-                let message = format!("Mesos reads CNI configurations from {flag} ({origin}), and the module writes them to {} (cni_dir in {})", own.display(), file.display());
+                let message = format!(
+                    "Mesos reads CNI configurations from {flag} ({origin}), and the module writes them to {} (cni_dir in {})",
+                    own.display(),
+                    file.display()
+                );
                 let remedy = "give both the same directory";
                 findings.push(host::CNI_DIR_DIFFERS.finding(message, remedy));
             }
             None => {
-                let message = format!("Mesos has no --network_cni_config_dir, and the module writes CNI configurations to {} (cni_dir in {})", own.display(), file.display());
+                let message = format!(
+                    "Mesos has no --network_cni_config_dir, and the module writes CNI configurations to {} (cni_dir in {})",
+                    own.display(),
+                    file.display()
+                );
                 let remedy = format!("set --network_cni_config_dir={}", own.display());
                 findings.push(host::CNI_DIR_DIFFERS.finding(message, remedy));
             }
         },
     }
     if let Some(line) = exposed_cni_dir(own) {
-        let (what, remedy) = line.rsplit_once("; ").unwrap_or((&line, "take their permissions away"));
-        findings.push(host::CNI_DIR_EXPOSED.finding(what, remedy).about(own.display()));
+        let (what, remedy) = line
+            .rsplit_once("; ")
+            .unwrap_or((&line, "take their permissions away"));
+        findings.push(
+            host::CNI_DIR_EXPOSED
+                .finding(what, remedy)
+                .about(own.display()),
+        );
     }
     Check::made(CNI_DIR, seen, findings)
 }
@@ -187,9 +224,15 @@ pub fn zookeeper(scene: &Scene) -> Check {
     let configured = configured.and_then(|(_, config)| config.zk.as_ref());
     let shown = overlay_core::config::zk::redacted(&zk);
     if configured.is_none() && master.variable("MESOS_ZK").is_none() {
-        let message = format!("the Mesos master has --zk={shown} on its command line, where its module cannot see it: the module takes this master for the only one");
+        let message = format!(
+            "the Mesos master has --zk={shown} on its command line, where its module cannot see it: the module takes this master for the only one"
+        );
         let remedy = "set MESOS_ZK and MESOS_QUORUM in the environment of every master, or zk in master.json";
-        return Check::made(ZOOKEEPER, shown, vec![host::FLAGS_UNSEEN.finding(message, remedy)]);
+        return Check::made(
+            ZOOKEEPER,
+            shown,
+            vec![host::FLAGS_UNSEEN.finding(message, remedy)],
+        );
     }
     let quorum = |text: Option<String>| text.and_then(|text| text.trim().parse::<u32>().ok());
     let of_mesos = quorum(master.flag("quorum"));
@@ -201,7 +244,8 @@ pub fn zookeeper(scene: &Scene) -> Check {
     if let (Some(mesos), Some(module)) = (of_mesos, of_module)
         && mesos != module
     {
-        let message = format!("the quorum of Mesos is {mesos}, and that of the overlays' log is {module}");
+        let message =
+            format!("the quorum of Mesos is {mesos}, and that of the overlays' log is {module}");
         findings.push(configuration::QUORUM_WRONG.finding(message, config::QUORUM_REMEDY));
     } else if let Some(quorum) = of_module.or(of_mesos) {
         findings.extend(against_masters(&zk, quorum));
@@ -224,7 +268,8 @@ fn against_masters(zk: &str, quorum: u32) -> Option<Finding> {
     } else {
         return None;
     };
-    let message = format!("the quorum is {quorum}, and {number} masters are in ZooKeeper: it is {why}");
+    let message =
+        format!("the quorum is {quorum}, and {number} masters are in ZooKeeper: it is {why}");
     Some(configuration::QUORUM_WRONG.finding(message, config::QUORUM_REMEDY))
 }
 
@@ -244,14 +289,23 @@ pub fn worker_threads(scene: &Scene) -> Check {
         (false, _) => return Check::skipped(WORKERS, "the Mesos master loads no master module"),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let given = master.variable(WORKER_THREADS).and_then(|text| text.trim().parse().ok());
+    let given = master
+        .variable(WORKER_THREADS)
+        .and_then(|text| text.trim().parse().ok());
     let workers: usize = given.unwrap_or(cores.max(LEAST_WORKERS));
     let findings = match workers < needed {
         false => Vec::new(),
         true => {
-            let message = format!("{workers} worker threads are too few for the connections to ZooKeeper, and Mesos can hang at its start");
-            let remedy = format!("set {WORKER_THREADS} to {needed} or more in the environment of Mesos");
-            vec![host::WORKER_THREADS_FEW.finding(message, remedy).about(WORKER_THREADS)]
+            let message = format!(
+                "{workers} worker threads are too few for the connections to ZooKeeper, and Mesos can hang at its start"
+            );
+            let remedy =
+                format!("set {WORKER_THREADS} to {needed} or more in the environment of Mesos");
+            vec![
+                host::WORKER_THREADS_FEW
+                    .finding(message, remedy)
+                    .about(WORKER_THREADS),
+            ]
         }
     };
     Check::made(WORKERS, format!("{workers}, {needed} are needed"), findings)
@@ -268,7 +322,11 @@ pub fn address(scene: &Scene) -> Check {
     let names = ["advertise_ip", "ip"].map(|name| process.flag(name));
     let variables = ["LIBPROCESS_ADVERTISE_IP", "LIBPROCESS_IP"];
     let variables = variables.map(|name| process.variable(name).map(str::to_owned));
-    let given = names.into_iter().chain(variables).flatten().find(|ip| ip != "0.0.0.0");
+    let given = names
+        .into_iter()
+        .chain(variables)
+        .flatten()
+        .find(|ip| ip != "0.0.0.0");
     let (address, origin): (Option<IpAddr>, _) = match &given {
         Some(ip) => (ip.trim().parse().ok(), "of the flags of Mesos".to_owned()),
         None => of_hostname(),
@@ -276,14 +334,24 @@ pub fn address(scene: &Scene) -> Check {
     let Some(address) = address else {
         return Check::skipped(ADDRESS, format!("the address is not known ({origin})"));
     };
-    let master = scene.mesos.mesos_agent().and_then(|agent| agent.flag("master"));
+    let master = scene
+        .mesos
+        .mesos_agent()
+        .and_then(|agent| agent.flag("master"));
     let is_test = master.is_some_and(|master| master.starts_with("127."));
     let findings = match address.is_loopback() && !is_test {
         false => Vec::new(),
         true => {
-            let message = format!("the address of this agent is {address} ({origin}): peers would send into their own hosts, and the master does not serve it");
-            let remedy = "give Mesos another --ip, or correct the line of the host's name in /etc/hosts";
-            vec![host::ADDRESS_LOOPBACK.finding(message, remedy).about(address)]
+            let message = format!(
+                "the address of this agent is {address} ({origin}): peers would send into their own hosts, and the master does not serve it"
+            );
+            let remedy =
+                "give Mesos another --ip, or correct the line of the host's name in /etc/hosts";
+            vec![
+                host::ADDRESS_LOOPBACK
+                    .finding(message, remedy)
+                    .about(address),
+            ]
         }
     };
     Check::made(ADDRESS, format!("{address}, {origin}"), findings)
@@ -303,7 +371,10 @@ fn of_hostname() -> (Option<IpAddr>, String) {
 pub fn configuration(scene: &Scene) -> Check {
     let files = config::of_host(&scene.mesos);
     if files.is_empty() {
-        return Check::skipped(CONFIGURATION, "no configuration of the modules on this host yet");
+        return Check::skipped(
+            CONFIGURATION,
+            "no configuration of the modules on this host yet",
+        );
     }
     let names = files.iter().map(|file| file.path.display().to_string());
     let names = names.collect::<Vec<_>>().join(", ");

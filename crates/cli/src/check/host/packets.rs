@@ -34,7 +34,9 @@ pub fn firewall(scene: &Scene) -> Check {
         (_, Firewall::None) => "the agent writes no rules (\"firewall\": \"none\")".to_owned(),
         (Ok(tool), _) => format!("the agent uses {tool}"),
         (Err(sentence), _) if has_containers => {
-            let (what, remedy) = sentence.rsplit_once("; ").unwrap_or((sentence, "install one of them"));
+            let (what, remedy) = sentence
+                .rsplit_once("; ")
+                .unwrap_or((sentence, "install one of them"));
             findings.push(host::FIREWALL_TOOLS_MISSING.finding(what, remedy));
             "the agent lacks its tools".to_owned()
         }
@@ -55,7 +57,9 @@ pub fn port(scene: &Scene) -> Check {
     if !scene.has_tunnel() {
         return Check::skipped(PORT, "no agent on this host");
     }
-    let own = scene.own_devices().find(|device| is_vtep(device) && device.is_up);
+    let own = scene
+        .own_devices()
+        .find(|device| is_vtep(device) && device.is_up);
     let inodes = sockets();
     let mut findings = Vec::new();
     let mut seen = match own {
@@ -79,7 +83,11 @@ pub fn port(scene: &Scene) -> Check {
         let remedy = format!(
             "put net.ipv4.ip_local_reserved_ports = {VXLAN_PORT} into /etc/sysctl.d, and run sysctl --system"
         );
-        findings.push(host::PORT_NOT_RESERVED.finding(message, remedy).about(VXLAN_PORT));
+        findings.push(
+            host::PORT_NOT_RESERVED
+                .finding(message, remedy)
+                .about(VXLAN_PORT),
+        );
         seen += ", not reserved";
     }
     Check::made(PORT, seen, findings)
@@ -87,7 +95,8 @@ pub fn port(scene: &Scene) -> Check {
 
 /// Returns the inodes of sockets that are bound to the port, of both families.
 fn sockets() -> Vec<u64> {
-    let tables = ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
+    let tables =
+        ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
     let tables = tables.into_iter().flatten();
     tables
         .flat_map(|table| table.lines().skip(1).filter_map(socket).collect::<Vec<_>>())
@@ -105,9 +114,15 @@ fn socket(line: &str) -> Option<u64> {
 
 /// Returns name and process id of the program that has one of these sockets, as far as this user may see.
 fn program_of(inodes: &[u64]) -> Option<String> {
-    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let links: Vec<String> = inodes
+        .iter()
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
     let is_ours = |pid: u32| {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let mut targets = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
         targets.any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
     };
@@ -133,7 +148,11 @@ fn unreserved() -> Option<String> {
 fn has_port(list: &str) -> bool {
     list.split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let ends = first.trim().parse::<u16>().ok().zip(last.trim().parse::<u16>().ok());
+        let ends = first
+            .trim()
+            .parse::<u16>()
+            .ok()
+            .zip(last.trim().parse::<u16>().ok());
         ends.is_some_and(|(first, last)| (first..=last).contains(&VXLAN_PORT))
     })
 }
@@ -145,7 +164,9 @@ pub fn mtu(scene: &Scene) -> Check {
     }
     let underlay = match survey::find_underlay(&scene.desired()) {
         Ok(Some(underlay)) => underlay,
-        Ok(None) => return Check::skipped(MTU, "the device that leads to other hosts is not known"),
+        Ok(None) => {
+            return Check::skipped(MTU, "the device that leads to other hosts is not known");
+        }
         Err(sentence) => return Check::skipped(MTU, sentence),
     };
     let room = underlay.mtu.saturating_sub(OVERHEAD);
@@ -166,10 +187,19 @@ pub fn mtu(scene: &Scene) -> Check {
             "the MTU of {} is {}, and IPv6 in a tunnel needs {IPV6_UNDERLAY}",
             underlay.device, underlay.mtu
         );
-        let remedy = format!("raise it, or set \"enable_ipv6\": false in network_config of agent.json on hosts without IPv6");
-        findings.push(host::UNDERLAY_TOO_SMALL.finding(message, remedy).about(&underlay.device));
+        let remedy = format!(
+            "raise it, or set \"enable_ipv6\": false in network_config of agent.json on hosts without IPv6"
+        );
+        findings.push(
+            host::UNDERLAY_TOO_SMALL
+                .finding(message, remedy)
+                .about(&underlay.device),
+        );
     }
-    let seen = format!("{} has {}, which leaves {room} for the overlays", underlay.device, underlay.mtu);
+    let seen = format!(
+        "{} has {}, which leaves {room} for the overlays",
+        underlay.device, underlay.mtu
+    );
     Check::made(MTU, seen, findings)
 }
 

@@ -67,7 +67,9 @@ impl Scene {
         };
         let master = match &options.master_config {
             Some(file) => Some((file.clone(), read_master(file)?)),
-            None => master_file(&mesos).and_then(|file| Some((file.clone(), read_master(&file).ok()?))),
+            None => {
+                master_file(&mesos).and_then(|file| Some((file.clone(), read_master(&file).ok()?)))
+            }
         };
         let table = agent.as_ref().map(|(_, config)| config.container_table);
         let ranges = survey::ranges(table.unwrap_or_default()).unwrap_or_default();
@@ -109,7 +111,12 @@ impl Scene {
         let (file, config) = self.agent.as_ref()?;
         let network = &config.network;
         let has_none = !network.mesos_bridge && !network.docker_bridge;
-        has_none.then(|| format!("{} has neither mesos_bridge nor docker_bridge", file.display()))
+        has_none.then(|| {
+            format!(
+                "{} has neither mesos_bridge nor docker_bridge",
+                file.display()
+            )
+        })
     }
 
     /// Returns the setting `firewall` of the agent.
@@ -140,9 +147,11 @@ impl Scene {
                 Some("no Mesos agent on this host".to_owned())
             }
             None => {
-                let has_flags =
-                    |directory: &&str| self.path(directory).join("isolation").exists();
-                match FLAG_DIRECTORIES.iter().any(|directory| has_flags(&directory)) {
+                let has_flags = |directory: &&str| self.path(directory).join("isolation").exists();
+                match FLAG_DIRECTORIES
+                    .iter()
+                    .any(|directory| has_flags(&directory))
+                {
                     true => None,
                     false => Some("no Mesos agent on this host yet".to_owned()),
                 }
@@ -174,7 +183,11 @@ impl Scene {
     pub fn has_ipv6(&self) -> bool {
         let is_on = self.agent.as_ref();
         let is_on = is_on.is_none_or(|(_, config)| config.network.enable_ipv6);
-        is_on && self.all_ranges().iter().any(|range| Family::V6.includes(*range))
+        is_on
+            && self
+                .all_ranges()
+                .iter()
+                .any(|range| Family::V6.includes(*range))
     }
 
     /// Returns the ranges of the overlays: of this host's rules, or else of the master's configuration.
@@ -182,7 +195,10 @@ impl Scene {
         if !self.ranges.is_empty() {
             return self.ranges.clone();
         }
-        let overlays = self.master.iter().flat_map(|(_, config)| &config.network.overlays);
+        let overlays = self
+            .master
+            .iter()
+            .flat_map(|(_, config)| &config.network.overlays);
         overlays
             .flat_map(|overlay| overlay.config().ranges().map(|range| range.net))
             .collect()
@@ -196,7 +212,10 @@ impl Scene {
         });
         let mut names: Vec<String> = of_bridges.collect();
         if names.is_empty() {
-            let overlays = self.master.iter().flat_map(|(_, config)| &config.network.overlays);
+            let overlays = self
+                .master
+                .iter()
+                .flat_map(|(_, config)| &config.network.overlays);
             names = overlays.map(|overlay| overlay.name().to_owned()).collect();
         }
         if names.is_empty() {
@@ -222,7 +241,9 @@ impl Scene {
     /// no overlay is known, one with the usual name and range stands for those to come.
     pub fn desired(&self) -> Desired {
         let ranges = match self.all_ranges() {
-            ranges if ranges.is_empty() => vec![IpNet::new([9, 0, 0, 0].into(), 8).unwrap_or_default()],
+            ranges if ranges.is_empty() => {
+                vec![IpNet::new([9, 0, 0, 0].into(), 8).unwrap_or_default()]
+            }
             ranges => ranges,
         };
         let config = self.agent.as_ref().map(|(_, config)| config);
@@ -282,7 +303,12 @@ pub fn is_vtep(device: &NetworkDevice) -> bool {
 pub fn master_file(mesos: &ThisHost) -> Option<PathBuf> {
     let mut processes = mesos.processes.iter();
     let named = processes.find_map(|process| process.module_config(ModuleKind::Master));
-    let usual = || MASTER_CONFIGS.iter().map(PathBuf::from).find(|file| file.exists());
+    let usual = || {
+        MASTER_CONFIGS
+            .iter()
+            .map(PathBuf::from)
+            .find(|file| file.exists())
+    };
     named.or_else(usual)
 }
 

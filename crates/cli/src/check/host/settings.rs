@@ -32,7 +32,10 @@ pub fn forwarding(scene: &Scene) -> Check {
     let mut findings: Vec<Finding> = Vec::new();
     for family in Family::BOTH {
         let has_family = |net: &ipnet::IpNet| family.includes(*net) && !is_link_local(net);
-        if scene.bridges().any(|bridge| bridge.addresses.iter().any(has_family)) {
+        if scene
+            .bridges()
+            .any(|bridge| bridge.addresses.iter().any(has_family))
+        {
             findings.extend(forwarding_of(scene, family));
         }
     }
@@ -61,13 +64,25 @@ fn forwarding_of(scene: &Scene, family: Family) -> Vec<Finding> {
         host::FORWARDING_OFF.finding(message, remedy).about(subject)
     };
     if is_off(host_path) {
-        return vec![found(host_path, &host_path.replace('/', "."), "of the overlays")];
+        return vec![found(
+            host_path,
+            &host_path.replace('/', "."),
+            "of the overlays",
+        )];
     }
     let mut findings = Vec::new();
     for device in scene.own_devices() {
-        let path = format!("net/{}/conf/{}/forwarding", family.pick("ipv4", "ipv6"), device.name);
+        let path = format!(
+            "net/{}/conf/{}/forwarding",
+            family.pick("ipv4", "ipv6"),
+            device.name
+        );
         if is_off(&path) {
-            findings.push(found(&path, &device.name, &format!("that come from {}", device.name)));
+            findings.push(found(
+                &path,
+                &device.name,
+                &format!("that come from {}", device.name),
+            ));
         }
     }
     findings
@@ -88,7 +103,11 @@ pub fn reverse_path_filter(scene: &Scene) -> Check {
         .map(|device| device.name.as_str())
         .collect();
     // The setting `default` is that of a device which is made later.
-    let devices = if vteps.is_empty() { vec!["default"] } else { vteps };
+    let devices = if vteps.is_empty() {
+        vec!["default"]
+    } else {
+        vteps
+    };
     let all = value("all");
     let mut findings = Vec::new();
     for device in &devices {
@@ -107,7 +126,11 @@ pub fn reverse_path_filter(scene: &Scene) -> Check {
             let remedy = format!(
                 "sysctl -w net.ipv4.conf.{setting}.rp_filter=2, and make it permanent in /etc/sysctl.d"
             );
-            findings.push(host::REVERSE_PATH_FILTER.finding(message, remedy).about(name));
+            findings.push(
+                host::REVERSE_PATH_FILTER
+                    .finding(message, remedy)
+                    .about(name),
+            );
         }
     }
     let words = devices.iter().map(|device| {
@@ -146,5 +169,9 @@ pub fn router_advertisements(scene: &Scene) -> Check {
         );
         host::ROUTER_ADVERTISEMENTS.finding(message, remedy).about(device)
     });
-    Check::made(ROUTERS, format!("{names} depends on them"), findings.collect())
+    Check::made(
+        ROUTERS,
+        format!("{names} depends on them"),
+        findings.collect(),
+    )
 }

@@ -26,25 +26,39 @@ pub struct HeldNetwork {
 /// them: the log counts for these.
 pub fn contradiction_of(network: &Network, held: &[HeldNetwork]) -> Option<String> {
     let mut subnets = SubnetsByOverlay::new();
-    for HeldNetwork { agent, overlay, net } in held {
+    for HeldNetwork {
+        agent,
+        overlay,
+        net,
+    } in held
+    {
         if let Some(overlay) = overlay {
             let mut nets = DualStackNet::default();
             match net {
                 IpNet::V4(_) => nets.v4 = Some(*net),
                 IpNet::V6(_) => nets.v6 = Some(*net),
             }
-            let held = AgentSubnets { agent: *agent, nets };
+            let held = AgentSubnets {
+                agent: *agent,
+                nets,
+            };
             subnets.entry(overlay.clone()).or_default().push(held);
         }
     }
     let configured = Arc::new(network.clone());
     let (networks, _) = Networks::from_log(&configured, None, &subnets).ok()?;
-    held.iter().find_map(|HeldNetwork { agent, overlay, net }| {
-        let held = HeldNet {
-            agent: *agent,
-            overlay: overlay.as_deref(),
-            net: *net,
-        };
-        check_fits(&networks, &subnets, &held).err()
-    })
+    held.iter().find_map(
+        |HeldNetwork {
+             agent,
+             overlay,
+             net,
+         }| {
+            let held = HeldNet {
+                agent: *agent,
+                overlay: overlay.as_deref(),
+                net: *net,
+            };
+            check_fits(&networks, &subnets, &held).err()
+        },
+    )
 }
