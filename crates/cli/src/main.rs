@@ -3,6 +3,7 @@
 
 mod agents;
 mod answers;
+mod change;
 mod check;
 mod cleanup;
 mod config;

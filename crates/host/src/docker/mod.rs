@@ -11,9 +11,11 @@ pub mod plan;
 mod client;
 mod executor;
 mod flap_damping;
+mod look;
 mod reconciler;
 mod removal;
 mod schedule;
 
 pub use executor::Executor;
+pub use look::look;
 pub use removal::{Mode, Removal, remove_all};
