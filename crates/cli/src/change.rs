@@ -15,7 +15,7 @@ use crate::output::{FOUND, Failure, fail, refuse};
 /// Options of commands that change something at the master.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Confirmation")]
-pub struct ChangeOptions {
+pub struct ConsentOptions {
     /// Make the change without asking.
     #[arg(long)]
     pub yes: bool,
@@ -123,7 +123,7 @@ impl Change {
     ///
     /// # Errors
     /// The operator does not confirm, or cannot be asked.
-    pub fn confirm(&self, options: ChangeOptions, word: &str) -> Result<bool, Failure> {
+    pub fn confirm(&self, options: ConsentOptions, word: &str) -> Result<bool, Failure> {
         if options.dry_run {
             return Ok(false);
         }

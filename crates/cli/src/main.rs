@@ -118,3 +118,13 @@ fn level_name(level: Level) -> &'static str {
         Level::Debug | Level::Trace => "debug",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_all_commands_fit_together() {
+        Arguments::command().debug_assert();
+    }
+}

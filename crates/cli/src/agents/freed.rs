@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Slaves;
 use super::list::{Entry, duration};
 use crate::answers::MasterState;
-use crate::change::{Change, ChangeOptions as Consent, NotDone, Request, send};
+use crate::change::{Change, ConsentOptions as Consent, NotDone, Request, send};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
 use crate::output::page::{Page, count};

@@ -12,7 +12,7 @@ use super::definition::{Ranges, body, in_words};
 use super::losses::{self, Holders};
 use super::master;
 use crate::answers::{Overlay, OverlayInfo, Overlays};
-use crate::change::{Change, ChangeOptions as Consent, NotDone, Request, send};
+use crate::change::{Change, ConsentOptions as Consent, NotDone, Request, send};
 use crate::connection::http::Answer;
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
