@@ -8,10 +8,9 @@ use crate::{agents, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
-<<<<<<< HEAD
-    vec![entry::<HostReport>(), entry::<ConfigReport>()]
-=======
     vec![
+        entry::<HostReport>(),
+        entry::<ConfigReport>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),
@@ -22,7 +21,6 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<agents::Deleted>(),
         entry::<agents::Reclaimed>(),
     ]
->>>>>>> main
 }
 
 /// Returns the name of a command and the schema of its output.
