@@ -4,6 +4,7 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
+use crate::setup::SetupReport;
 use crate::{agents, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
@@ -11,6 +12,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
         entry::<HostReport>(),
         entry::<ConfigReport>(),
+        entry::<SetupReport>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),
