@@ -3,11 +3,14 @@
 use schemars::{Schema, schema_for};
 
 use crate::output::{Document, Report};
-use crate::{agents, networks};
+use crate::{agents, ipam, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        entry::<ipam::Show>(),
+        entry::<ipam::Check>(),
+        entry::<ipam::Released>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),
