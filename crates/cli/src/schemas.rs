@@ -2,6 +2,7 @@
 
 use schemars::{Schema, schema_for};
 
+use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::{agents, ipam, networks};
 
@@ -11,6 +12,8 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<ipam::Show>(),
         entry::<ipam::Check>(),
         entry::<ipam::Released>(),
+        entry::<HostReport>(),
+        entry::<ConfigReport>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),

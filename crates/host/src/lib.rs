@@ -11,6 +11,7 @@ pub mod docker;
 pub mod files;
 pub mod panics;
 pub mod reconcile;
+pub mod survey;
 
 mod cni;
 mod executor;
