@@ -11,9 +11,11 @@ pub mod plan;
 mod client;
 mod executor;
 mod flap_damping;
+mod preview;
 mod reconciler;
 mod removal;
 mod schedule;
 
 pub use executor::Executor;
+pub use preview::{EnginePreview, ExistingUsage, preview};
 pub use removal::{Mode, Removal, remove_all};

@@ -24,6 +24,7 @@ use observed::{Kernel, Observed, Underlay};
 
 mod bridges;
 mod constants;
+mod description;
 mod device;
 mod events;
 mod expected;
@@ -58,7 +59,7 @@ pub use op::{
 };
 pub(crate) use ports::is_ours as is_our_port;
 pub(crate) use rules::former_ranges;
-pub use types::{Draining, Plan, RemovedPart};
+pub use types::{Draining, PeerObjectCounts, Plan, RemovedPart};
 
 /// Returns the operations that make `observed` match `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
