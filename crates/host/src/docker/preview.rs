@@ -7,6 +7,7 @@ use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::InUse;
 
 use super::client::Failure;
+use super::observed::Endpoint;
 use super::plan::plan;
 use super::reconciler::{observe, usage};
 use crate::operation::Operation;
@@ -31,8 +32,10 @@ pub struct EnginePreview {
 pub struct ExistingUsage {
     /// Name of the bridge.
     pub bridge: Option<String>,
-    /// Addresses in use.
+    /// Addresses in use; none of a network that is not desired.
     pub in_use: InUse,
+    /// Containers with their addresses.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Returns what a reconciliation of the engine would do; `None`: no engine runs, and none is
@@ -58,6 +61,7 @@ pub fn preview(desired: &EngineDesired) -> Result<Option<EnginePreview>, String>
         let existing = ExistingUsage {
             bridge: network.bridge.clone(),
             in_use: usage.remove(&network.name).unwrap_or_default(),
+            endpoints: network.endpoints.clone(),
         };
         (network.name.clone(), existing)
     });

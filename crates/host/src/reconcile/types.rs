@@ -32,9 +32,23 @@ pub struct Plan {
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.
     pub warnings: Vec<String>,
-    /// Numbers of objects that the host should have for its peers; `None`: the peers are not
-    /// known, or there can be no tunnel.
-    pub peer_objects: Option<PeerObjectCounts>,
+    /// Numbers of objects that the host should have.
+    pub wanted: WantedObjects,
+}
+
+/// Numbers of objects that a host should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedObjects {
+    /// VXLAN devices.
+    pub devices: usize,
+    /// Bridges of Mesos's containers.
+    pub bridges: usize,
+    /// Routing rules of overlays.
+    pub rules: usize,
+    /// CNI configurations.
+    pub cni_files: usize,
+    /// Objects of the peers; `None`: the peers are not known, or there can be no tunnel.
+    pub peers: Option<PeerObjectCounts>,
 }
 
 /// Numbers of objects that a host should have for its peers.

@@ -23,8 +23,8 @@ use crate::operation::Operation;
 use crate::progress;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Draining, ExpectedState, Op, PeerObjectCounts, Reaction, feasible,
-    max_inner_mtu, plan,
+    ChecksumOffload, Draining, ExpectedState, Op, Reaction, WantedObjects, feasible, max_inner_mtu,
+    plan,
 };
 
 use crate::supervisor::Limits;
@@ -69,8 +69,8 @@ pub struct Preview {
     pub problems: Vec<String>,
     /// Errors of the desired overlays, by name, one sentence each.
     pub overlays: BTreeMap<String, String>,
-    /// Numbers of objects that the host should have for its peers, if that is known.
-    pub peer_objects: Option<PeerObjectCounts>,
+    /// Numbers of objects that the host should have.
+    pub wanted: WantedObjects,
     /// Largest MTU of a packet in the tunnel, in bytes; `None`: the underlay is not known.
     pub max_mtu: Option<u32>,
 }
@@ -103,7 +103,7 @@ pub fn preview(desired: &Desired) -> Preview {
         draining: plan.draining.iter().map(Draining::to_string).collect(),
         problems: Problem::texts(&report.host),
         overlays: report.overlays,
-        peer_objects: plan.peer_objects,
+        wanted: plan.wanted,
         max_mtu,
     }
 }
