@@ -62,6 +62,11 @@ const GROUPS: &[Group] = &[
         "mesos-overlay status and whois",
         "Mesos, root*, Docker",
     ),
+    group(
+        "ipam",
+        "networks, agents and addresses by the program",
+        "Mesos, root*, Docker",
+    ),
     group("docker", "networks in Docker", "root, Docker"),
     group(
         "docker_traffic",

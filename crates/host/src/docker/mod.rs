@@ -11,11 +11,15 @@ pub mod plan;
 mod client;
 mod executor;
 mod flap_damping;
+mod look;
 mod preview;
+mod probe;
 mod reconciler;
 mod removal;
 mod schedule;
 
 pub use executor::Executor;
+pub use look::look;
 pub use preview::{EnginePreview, ExistingUsage, preview};
+pub use probe::{EngineRelease, ProbeError, probe};
 pub use removal::{Mode, Removal, remove_all};
