@@ -4,7 +4,7 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
-use crate::{agents, ipam, networks};
+use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
@@ -12,6 +12,8 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<ipam::Show>(),
         entry::<ipam::Check>(),
         entry::<ipam::Released>(),
+        entry::<status::Status>(),
+        entry::<whois::Whois>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<networks::List>(),

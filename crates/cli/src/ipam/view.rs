@@ -252,15 +252,13 @@ impl Place {
 }
 
 fn container(container: mesos::Container) -> MesosContainer {
-    let networks = container.status.unwrap_or_default().network_infos;
-    let addresses = networks.into_iter().flat_map(|network| {
-        let name = network.name.unwrap_or_default();
-        let addresses = network.ip_addresses.into_iter();
-        addresses.filter_map(move |address| Some((name.clone(), address.ip_address?.parse().ok()?)))
-    });
+    let status = container.status.unwrap_or_default();
+    let addresses = status.addresses();
     MesosContainer {
         id: container.container_id,
-        addresses: addresses.collect(),
+        addresses: addresses
+            .map(|(ip, network)| (network.unwrap_or_default().to_owned(), ip))
+            .collect(),
     }
 }
 

@@ -2,6 +2,20 @@
 
 use crate::finding::Kind;
 
+/// No free address for a container.
+pub const EXHAUSTED: Kind = Kind::error(
+    "addresses-exhausted",
+    "All addresses of an agent for the containers of an overlay are in use",
+    "containers-do-not-start-no-ip-addresses-available",
+);
+
+/// Few free addresses for containers.
+pub const NEARLY_EXHAUSTED: Kind = Kind::warning(
+    "addresses-nearly-exhausted",
+    "90 % of an agent's addresses for the containers of an overlay are in use",
+    "containers-do-not-start-no-ip-addresses-available",
+);
+
 /// Addresses of `host-local` whose containers do not exist.
 pub const LEAKED: Kind = Kind::warning(
     "leaked-addresses",
@@ -67,6 +81,8 @@ pub const ORPHANED_RESERVATIONS: Kind = Kind::warning(
 
 /// All kinds of this module.
 pub const ALL: &[&Kind] = &[
+    &EXHAUSTED,
+    &NEARLY_EXHAUSTED,
     &LEAKED,
     &DOUBLE,
     &NOT_RESERVED,
