@@ -4,12 +4,21 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
+<<<<<<< HEAD
 use crate::setup::SetupReport;
 use crate::{agents, networks};
+=======
+use crate::{agents, ipam, networks, status, whois};
+>>>>>>> main
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        entry::<ipam::Show>(),
+        entry::<ipam::Check>(),
+        entry::<ipam::Released>(),
+        entry::<status::Status>(),
+        entry::<whois::Whois>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<SetupReport>(),

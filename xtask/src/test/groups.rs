@@ -63,6 +63,11 @@ const GROUPS: &[Group] = &[
         "Mesos, root*",
     ),
     group(
+        "status",
+        "mesos-overlay status and whois",
+        "Mesos, root*, Docker",
+    ),
+    group(
         "ipam",
         "networks, agents and addresses by the program",
         "Mesos, root*, Docker",
