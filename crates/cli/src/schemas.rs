@@ -4,12 +4,9 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
-<<<<<<< HEAD
 use crate::setup::SetupReport;
-use crate::{agents, networks};
-=======
 use crate::{agents, ipam, networks, status, whois};
->>>>>>> main
+use crate::{agents, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
