@@ -6,7 +6,6 @@ use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::setup::SetupReport;
 use crate::{agents, ipam, networks, status, whois};
-use crate::{agents, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
