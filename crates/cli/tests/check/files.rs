@@ -275,13 +275,14 @@ fn contradictions_of_files_are_found() {
 #[test]
 fn keys_are_compared_and_never_shown() {
     let mut files = Files::new();
-    let key = |name: &str, digit: char| {
-        let text = digit.to_string().repeat(64);
+    let key = |name: &str, number: u8| {
+        let bytes = (number..number + 32).map(|byte| format!("{byte:02x}"));
+        let text: String = bytes.collect();
         let path = write(files.dir.path(), name, &format!("{text}\n"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
     };
-    let (one, two) = (key("one", 'a'), key("two", 'b'));
+    let (one, two) = (key("one", 1), key("two", 100));
     let both = ["master.json", "agent.json"];
     files.master["auth_key_file"] = one.clone().into();
     files.finds(&both, &["keys-differ"]);
@@ -297,7 +298,7 @@ fn keys_are_compared_and_never_shown() {
     write(files.dir.path(), "agent.json", &files.agent.to_string());
     let text = here().run(&arguments).unwrap().to_string();
     assert!(
-        text.contains("run chmod 600") && !text.contains("bbbb"),
+        text.contains("run chmod 600") && !text.contains("64656667"),
         "{text}"
     );
     files.master["zk"] = json!({"url": "zk://me:secret@:2181/mesos", "quorum": 1});

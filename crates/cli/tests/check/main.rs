@@ -3,6 +3,7 @@
 
 mod bare;
 mod cluster;
+mod docs;
 mod files;
 mod setup;
 
