@@ -4,3 +4,4 @@
 pub mod entries;
 pub mod local;
 pub mod model;
+pub mod source;

@@ -67,7 +67,9 @@ pub fn device_fault(local: &Local, own: &Agent) -> Option<Fault> {
         ip.is_ipv4() && !has(*ip)
     });
     match missing {
-        Some(ip) => fault(format!("{name} of this host does not have the address {ip}")),
+        Some(ip) => fault(format!(
+            "{name} of this host does not have the address {ip}"
+        )),
         None => None,
     }
 }
@@ -147,8 +149,9 @@ pub fn fdb_fault(device: &Device, mac: Mac, host: Ipv4Addr) -> Option<Fault> {
 /// Returns what is wrong with the routes to a peer's subnets and to the peer itself.
 fn route_fault(device: &Device, table: u32, peer: &Agent) -> Option<Fault> {
     let to_subnets = peer.overlays.iter().flat_map(|overlay| overlay.subnets());
-    let mut wanted: Vec<(u32, IpNet)> =
-        to_subnets.map(|subnet| (MAIN_TABLE, subnet.trunc())).collect();
+    let mut wanted: Vec<(u32, IpNet)> = to_subnets
+        .map(|subnet| (MAIN_TABLE, subnet.trunc()))
+        .collect();
     wanted.push((table, IpNet::from(IpAddr::V4(peer.ip))));
     let mut faults = wanted.into_iter().filter_map(|(table, subnet)| {
         let via = peer.vtep(Family::from(subnet))?;
@@ -216,7 +219,9 @@ pub mod samples {
             up: true,
             is_without_ipv6: false,
             tunnel: Tunnel::default(),
-            addresses: std::iter::once(vxlan.vtep_ip).chain(vxlan.vtep_ip6).collect(),
+            addresses: std::iter::once(vxlan.vtep_ip)
+                .chain(vxlan.vtep_ip6)
+                .collect(),
             neighbours: BTreeMap::new(),
             fdb: BTreeMap::new(),
             routes: BTreeSet::new(),
@@ -288,13 +293,11 @@ mod tests {
         );
         for (change, expected) in [
             (
-                &(|device: &mut Device| _ = device.neighbours.remove(&vtep)) as &dyn Fn(&mut Device),
+                &(|device: &mut Device| _ = device.neighbours.remove(&vtep))
+                    as &dyn Fn(&mut Device),
                 "neighbour-wrong",
             ),
-            (
-                &|device| device.fdb.clear(),
-                "fdb-wrong",
-            ),
+            (&|device| device.fdb.clear(), "fdb-wrong"),
             (
                 &|device| device.routes.retain(|route| route.table != 42),
                 "route-wrong",

@@ -301,7 +301,8 @@ fn of_routes(
     };
     let mut found = BTreeMap::<&str, AgentOverlay>::new();
     for route in &device.routes {
-        let is_to_peer = route.table == MAIN_TABLE && route.via.is_some_and(|via| vteps.contains(&via));
+        let is_to_peer =
+            route.table == MAIN_TABLE && route.via.is_some_and(|via| vteps.contains(&via));
         let is_around = |overlay: &&OverlayInfo| {
             let mut ranges = overlay.ranges();
             ranges.any(|range| range.contains(&route.dst))

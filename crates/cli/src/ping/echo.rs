@@ -327,10 +327,7 @@ mod tests {
             mtu: Some(1400),
         };
         round.fail(&error);
-        assert_eq!(
-            round.outcomes,
-            [None, Some(Outcome::TooLarge(Some(1400)))]
-        );
+        assert_eq!(round.outcomes, [None, Some(Outcome::TooLarge(Some(1400)))]);
         error.target = Some("10.0.0.2".parse().unwrap());
         error.sequence = Some(0);
         round.fail(&error);

@@ -24,7 +24,11 @@ pub fn ip_header(family: Family) -> usize {
     family.pick(20, 40)
 }
 
+/// Option `IP_MTU_DISCOVER`, which nix lacks.
+#[derive(Clone)]
 struct MtuDiscover4;
+/// Option `IPV6_MTU_DISCOVER`.
+#[derive(Clone)]
 struct MtuDiscover6;
 
 nix::setsockopt_impl!(
@@ -160,8 +164,7 @@ impl EchoSocket {
         let mut control = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6, [u8; 64]);
         let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
         let fd = self.socket.as_raw_fd();
-        let message =
-            recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), flags).ok()?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), flags).ok()?;
         let target = message.address.and_then(|target| ip(&target));
         let (error, reporter) = message.cmsgs().ok()?.find_map(|part| match part {
             ControlMessageOwned::Ipv4RecvErr(error, from) => {
