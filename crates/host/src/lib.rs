@@ -12,6 +12,7 @@ pub mod files;
 pub mod lookup;
 pub mod panics;
 pub mod reconcile;
+pub mod survey;
 
 mod cni;
 mod executor;
@@ -35,4 +36,4 @@ pub use progress::is_abandoned;
 pub use reconciler::{Preview, preview, reconcile_once};
 pub use removal::{Outcome, reconcile_and_verify};
 pub use supervisor::Counters;
-pub use usage::Sampler;
+pub use usage::{Sampler, reserved};

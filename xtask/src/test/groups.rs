@@ -58,6 +58,11 @@ const GROUPS: &[Group] = &[
     group("firewall", "masquerading and isolation", "root*, Docker"),
     group("cleanup", "removal of overlays", "root*, Docker"),
     group("ping", "ping and trace of the program", "Mesos, root*"),
+    group(
+        "ipam",
+        "networks, agents and addresses by the program",
+        "Mesos, root*, Docker",
+    ),
     group("docker", "networks in Docker", "root, Docker"),
     group(
         "docker_traffic",

@@ -39,6 +39,7 @@ mod fate;
 mod filter;
 mod flows;
 pub(crate) mod judge;
+pub(super) mod look;
 mod nat;
 mod netfilter;
 mod nft_rules;
