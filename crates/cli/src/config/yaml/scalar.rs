@@ -154,6 +154,9 @@ fn whole(sign: f64, exact: Option<i128>, rounded: f64) -> Data {
 
 /// Returns the value of digits and `_`, rounded; `None`: there are no digits.
 fn number(digits: &str, base: u32) -> Option<f64> {
+    if base == 10 {
+        return digits.replace('_', "").parse().ok();
+    }
     let mut values = digits.chars().filter_map(|digit| digit.to_digit(base));
     let first = values.next()?;
     Some(values.fold(f64::from(first), |sum, digit| {
