@@ -9,6 +9,7 @@
 //!   [`zookeeper`]: the ZooKeeper of several masters.
 //! * [`docker`]: Docker engines, one per host.
 //! * [`apt`]: packages of Debian's suites that are not installed; [`compiler`]: C++ compilers.
+//! * [`program`]: the operators' program on a host of a cluster.
 //! * [`framework`]: a framework that launches tasks; [`task`]: the program of the tasks;
 //!   [`packet_loss`]: lost datagrams between tasks; [`monitor`]: changes of a host's network
 //!   configuration.
@@ -44,6 +45,7 @@ pub mod node;
 pub mod packet_loss;
 pub mod paths;
 pub mod process;
+pub mod program;
 pub mod recordio;
 pub mod run;
 pub mod skip;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -158,7 +159,9 @@ impl Node {
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} is running already", self.name);
         let mut command = Command::new(&self.program);
+        // Whoever looks for Mesos on a host, such as the operators' program, knows it by this name.
         command
+            .arg0(format!("mesos-{}", self.role))
             .arg(self.role.to_string())
             .env_clear()
             .envs(&self.environment)

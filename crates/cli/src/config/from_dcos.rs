@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::yaml::{self, Document, Mark, Node};
-use crate::finding::{Finding, Severity, kinds::configuration};
+use crate::finding::{Finding, kinds::configuration};
 use crate::output::page::{DIM, Page, styled};
 use crate::output::{Failure, OutputOptions, Report, finish};
 use checks::Checked;
@@ -65,7 +65,7 @@ pub struct Conversion {
     layout: &'static str,
     /// False if `dcos_overlay_enable` is: Mesos then loads no overlay modules.
     enabled: bool,
-    /// Files of the role. There are none if an error was found in the configuration.
+    /// Files of the role. There are none if the modules would not start with them.
     files: Vec<ConvertedFile>,
     /// Networks of the configuration.
     networks: Vec<ConvertedNetwork>,
@@ -184,7 +184,7 @@ impl Conversion {
     fn unreadable(role: Role, layout: Layout, name: &str, mistake: &yaml::Mistake) -> Conversion {
         let yaml::Mistake { mark, what, remedy } = mistake;
         let message = format!("{mark}: {what}");
-        let finding = configuration::MISTAKE.finding(message, *remedy);
+        let finding = configuration::INVALID.finding(message, *remedy);
         let place = format!("{name}:{}", mark.line);
         Conversion {
             findings: vec![finding.about(place)],
@@ -201,10 +201,9 @@ impl Conversion {
     ) -> Conversion {
         let mut checked = checks::check(settings, document, name, layout);
         check_switch(settings, document, name, &mut checked);
-        let is_wrong = has_error(&checked.findings);
-        let files = match is_wrong {
-            true => Vec::new(),
-            false => files::of_role(settings, layout, role),
+        let files = match checked.mistaken.as_slice() {
+            [] => files::of_role(settings, layout, role),
+            _ => Vec::new(),
         };
         let overlays = checked
             .master
@@ -262,12 +261,7 @@ impl ConvertedFile {
     }
 }
 
-fn has_error(findings: &[Finding]) -> bool {
-    let mut severities = findings.iter().map(|finding| finding.severity);
-    severities.any(|severity| severity == Severity::Error)
-}
-
-/// Checks the key that says whether the modules are loaded.
+/// Checks the key that switches the modules on.
 fn check_switch(settings: &Settings, document: &Document, name: &str, checked: &mut Checked) {
     const KEY: &str = "dcos_overlay_enable";
     let Some(refusal) = settings
@@ -282,7 +276,7 @@ fn check_switch(settings: &Settings, document: &Document, name: &str, checked: &
         return;
     }
     let message = format!("{KEY} {}", refusal.what);
-    let finding = configuration::MISTAKE.finding(message, "write true or false");
+    let finding = configuration::INVALID.finding(message, "write true or false");
     let line = place_of(document, KEY).map_or(1, |mark| mark.line);
     checked
         .findings

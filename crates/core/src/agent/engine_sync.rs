@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::assignment::Assignment;
+use super::desired;
 use super::sync::{Attempt, Concurrency, DesiredState, Outcome, Target};
 use crate::config::AgentConfig;
-use crate::host_api::desired::Firewall;
-use crate::host_api::engine::{DEFAULT_SOCKET, EngineDesired, Network};
+use crate::host_api::engine::{EngineDesired, Network};
 use crate::host_api::problem::{Problem, ProblemKind};
 use crate::host_api::usage::InUse;
 use crate::proto::agent_overlay_info::State;
@@ -55,22 +55,7 @@ impl EngineSync {
 
     /// Sets what the master assigned. Returns whether the networks changed.
     pub fn assign(&mut self, config: &AgentConfig, assignment: &Assignment) -> bool {
-        let networks = assignment.overlays.iter().filter_map(|assigned| {
-            let overlay = assigned.desired()?;
-            let network = Network::of(overlay, assignment.vtep.as_ref())?;
-            Some((assigned.name().to_owned(), network))
-        });
-        let desired = EngineDesired {
-            socket: config
-                .docker_socket
-                .clone()
-                .unwrap_or_else(|| DEFAULT_SOCKET.into()),
-            timeout: config.network.command_timeout,
-            networks: networks.collect(),
-            fit_mtu: config.network.overlay_mtu.is_none(),
-            firewall_accepts: config.firewall != Firewall::None,
-        };
-        let changed = self.target.set_desired(desired);
+        let changed = self.target.set_desired(desired::engine(config, assignment));
         self.usage
             .retain(|name, _| self.target.health(name).is_some());
         changed

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::{AgentConfig, OVERLAY_MTU};
-use crate::host_api::desired::{Backend, Cni, Desired, Removal};
+use crate::host_api::desired::{Backend, Desired};
 use crate::machine::number_base;
 use crate::machine::outbox::Outbox;
 use crate::metrics::Metric;
@@ -29,6 +29,7 @@ mod addresses;
 mod announced;
 mod assignment;
 mod authenticity;
+mod desired;
 pub mod endpoints;
 mod engine_sync;
 mod host_sync;
@@ -42,6 +43,8 @@ mod registration;
 mod report;
 mod session;
 mod sync;
+
+pub use desired::{DesiredStates, MasterData, desired_states};
 
 use addresses::AddressUsage;
 use engine_sync::EngineSync;
@@ -306,33 +309,8 @@ impl Agent {
 
     /// Returns the desired state of the host.
     fn desired(&self) -> Desired {
-        let own = self.own_ip();
-        let vtep = self.host.vtep();
-        let peers = match self.config.backend {
-            Backend::Internal => self.peers.desired(),
-            Backend::External => None,
-        };
-        let overlays = self.host.assigned_overlays().filter_map(|assigned| {
-            let overlay = assigned.desired()?.clone();
-            Some((assigned.name().to_owned(), overlay))
-        });
-        Desired {
-            cni: Cni {
-                dir: self.config.cni_dir.clone(),
-                data_dir: self.config.cni_data_dir.clone(),
-                file_prefix: self.config.cni_file_prefix.clone(),
-            },
-            backend: self.config.backend,
-            firewall: self.config.firewall,
-            underlay_ip: Some(own),
-            fit_mtu: self.config.network.overlay_mtu.is_none(),
-            tx_checksum: self.config.tx_checksum,
-            removal: Removal::Careful,
-            container_table: self.config.container_table,
-            vtep: vtep.cloned(),
-            overlays: overlays.collect(),
-            peers,
-        }
+        let peers = self.peers.desired();
+        desired::host(&self.config, self.own_ip(), self.host.assignment(), peers)
     }
 
     /// Returns the hosts that must be reached over the underlay.

@@ -89,7 +89,7 @@ impl Checks<'_> {
                         None => (key_of(&mistake.problem), mistake.remedy.clone()),
                     };
                     let message = format!("{path}: {problem}");
-                    let kind = &configuration::MISTAKE;
+                    let kind = &configuration::INVALID;
                     self.add(&path, kind.finding(message, remedy));
                     self.checked.mistaken.push(path);
                 }
@@ -122,31 +122,24 @@ impl Checks<'_> {
         if !is_text || matches!(node.data, Data::Text(_)) {
             return None;
         }
-        let value = node
-            .json()
-            .map_or(String::new(), |value| format!(" {value}"));
-        Some(format!(
-            "{plain} without quotes is {}{} in YAML 1.1",
-            node.kind(),
-            if matches!(node.data, Data::Bool(_) | Data::Null) {
-                ""
-            } else {
-                &value
-            },
-        ))
+        let meaning = match (&node.data, node.json()) {
+            (Data::Integer(_) | Data::Float(_), Ok(value)) => format!("the number {value}"),
+            _ => node.kind().to_owned(),
+        };
+        Some(format!("{plain} without quotes is {meaning} in YAML 1.1"))
     }
 
     fn check_mtus(&mut self, master: &MasterConfig, agent: &AgentConfig) {
         const KEY: &str = "dcos_overlay_mtu";
         let mtu = agent.network.overlay_mtu.unwrap_or(OVERLAY_MTU);
-        let kind = &configuration::MTU;
+        let contradiction = &configuration::MTU_CONTRADICTION;
         match master.network.vtep_mtu {
             Some(vtep) if mtu > vtep => {
                 let message = format!(
                     "{KEY}: containers would send {mtu} bytes into a tunnel with an MTU of {vtep} ({NETWORK}.vtep_mtu)"
                 );
                 let remedy = format!("set {KEY} to at most {vtep}, or raise vtep_mtu");
-                self.add(KEY, kind.finding(message, remedy));
+                self.add(KEY, contradiction.finding(message, remedy));
             }
             vtep => {
                 let largest = vtep.unwrap_or(mtu).max(mtu);
@@ -164,7 +157,10 @@ impl Checks<'_> {
         if has_ipv6 && mtu < MIN_IPV6_MTU {
             let message = format!("{KEY}: {mtu} is too small for IPv6, which overlays have");
             let remedy = format!("set {KEY} to at least {MIN_IPV6_MTU}, or enable_ipv6 to false");
-            self.add(KEY, kind.finding(message, remedy));
+            self.add(
+                KEY,
+                configuration::OVERLAY_UNUSABLE.finding(message, remedy),
+            );
         }
     }
 
