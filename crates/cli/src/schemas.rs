@@ -13,7 +13,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<whois::Whois>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
-        entry::<config::Conversion>(),
+        entry::<crate::config::Conversion>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),
