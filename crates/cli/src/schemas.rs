@@ -5,16 +5,20 @@ use schemars::{Schema, schema_for};
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::ping::report::PingReport;
-use crate::{agents, networks, status, whois};
+use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        entry::<ipam::Show>(),
+        entry::<ipam::Check>(),
+        entry::<ipam::Released>(),
         entry::<status::Status>(),
         entry::<whois::Whois>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
-        entry::<PingReport>(),
+        use crate::ping::report::PingReport;,
+        use crate::{agents, ipam, networks, status, whois};,
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),

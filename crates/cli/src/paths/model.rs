@@ -252,6 +252,7 @@ fn agent(ip: Ipv4Addr, overlays: Vec<AgentOverlay>) -> Agent {
         connected: true,
         since_seconds: None,
         authentication: None,
+        release: None,
         host_errors: Vec::new(),
         last_error: None,
         overlays,
