@@ -56,49 +56,62 @@ fn without_mesos_containers(scene: &Scene) -> Option<String> {
     is_off.then(|| format!("mesos_bridge is false in {}", file.display()))
 }
 
-/// Looks for the plugins in the directories of Mesos, or before an installation in the usual ones.
+/// Place of plugins: directories, their origin, and the plugins that must be there.
+struct PluginPlace {
+    directories: Vec<PathBuf>,
+    origin: String,
+    plugins: Vec<&'static str>,
+}
+
+/// Returns the place of plugins: the directories of Mesos, or before an installation the usual ones. The error
+/// is a check that cannot go on.
+fn plugin_place(scene: &Scene) -> Result<PluginPlace, Check> {
+    let unknown = scene.agent_flags_unknown();
+    if unknown.is_some() && scene.mesos.mesos_agent().is_none() {
+        return Ok(PluginPlace {
+            directories: USUAL_DIRECTORIES.map(PathBuf::from).to_vec(),
+            origin: "are in the usual directories".to_owned(),
+            plugins: STANDARD.to_vec(),
+        });
+    }
+    if let Some(reason) = unknown {
+        return Err(Check::skipped(PLUGINS, reason));
+    }
+    let Some((flag, origin)) = scene.agent_flag("network_cni_plugins_dir") else {
+        let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
+        let remedy = format!(
+            "set --network_cni_plugins_dir={}",
+            USUAL_DIRECTORIES.join(":")
+        );
+        let finding = host::PLUGIN_MISSING.finding(message, remedy);
+        return Err(Check::made(PLUGINS, "Mesos looks for none", vec![finding]));
+    };
+    let directories = flag.split(':').filter(|part| !part.is_empty());
+    Ok(PluginPlace {
+        directories: directories.map(PathBuf::from).collect(),
+        origin: format!("are found by the flag of {origin}"),
+        plugins: STANDARD.into_iter().chain([PORT_MAPPER]).collect(),
+    })
+}
+
+/// Looks for the plugins.
 pub fn plugins(scene: &Scene) -> Check {
     if let Some(reason) = without_mesos_containers(scene) {
         return Check::skipped(PLUGINS, reason);
     }
-    let (directories, plugins, origin) = match (
-        scene.agent_flags_unknown(),
-        scene.agent_flag("network_cni_plugins_dir"),
-    ) {
-        (Some(_), _) if scene.mesos.mesos_agent().is_none() => {
-            let usual = USUAL_DIRECTORIES.map(PathBuf::from).to_vec();
-            (usual, STANDARD.to_vec(), "the usual directories".to_owned())
-        }
-        (Some(reason), _) => return Check::skipped(PLUGINS, reason),
-        (None, Some((flag, origin))) => {
-            let directories = flag
-                .split(':')
-                .filter(|part| !part.is_empty())
-                .map(PathBuf::from);
-            let all = STANDARD.into_iter().chain([PORT_MAPPER]).collect();
-            (directories.collect(), all, origin)
-        }
-        (None, None) => {
-            let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
-            let remedy = format!(
-                "set --network_cni_plugins_dir={}",
-                USUAL_DIRECTORIES.join(":")
-            );
-            let finding = host::PLUGIN_MISSING.finding(message, remedy);
-            return Check::made(PLUGINS, "Mesos looks for none", vec![finding]);
-        }
+    let place = match plugin_place(scene) {
+        Ok(place) => place,
+        Err(check) => return check,
     };
-    let is_there = |plugin: &str| {
-        directories
-            .iter()
-            .any(|directory| is_executable(&directory.join(plugin)))
-    };
-    let listed = directories
-        .iter()
-        .map(|directory| directory.display().to_string());
+    let directories = place.directories.iter();
+    let listed = directories.map(|directory| directory.display().to_string());
     let listed = listed.collect::<Vec<_>>().join(":");
-    let missing = plugins.iter().filter(|plugin| !is_there(plugin));
-    let findings = missing
+    let is_missing = |plugin: &&&str| {
+        let mut directories = place.directories.iter();
+        !directories.any(|directory| is_executable(&directory.join(plugin)))
+    };
+    let missing = place.plugins.iter().filter(is_missing);
+    let findings: Vec<Finding> = missing
         .map(|plugin| {
             let message = format!("the CNI plugin {plugin} is not in {listed}, or may not be executed");
             let remedy = match *plugin {
@@ -107,16 +120,12 @@ pub fn plugins(scene: &Scene) -> Check {
             };
             host::PLUGIN_MISSING.finding(message, remedy).about(plugin)
         })
-        .collect::<Vec<_>>();
+        .collect();
     let seen = match findings.is_empty() {
-        true => format!("{} in {origin}", plugins.join(", ")),
+        true => format!("{} {}", place.plugins.join(", "), place.origin),
         false => format!("looked in {listed}"),
     };
-    Check::made(
-        PLUGINS,
-        seen.replace(" in the Mesos", " found by the Mesos"),
-        findings,
-    )
+    Check::made(PLUGINS, seen, findings)
 }
 
 fn is_executable(path: &Path) -> bool {

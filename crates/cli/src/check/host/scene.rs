@@ -173,10 +173,7 @@ impl Scene {
             }
             None => {
                 let has_flags = |directory: &&str| self.path(directory).join("isolation").exists();
-                match FLAG_DIRECTORIES
-                    .iter()
-                    .any(|directory| has_flags(&directory))
-                {
+                match FLAG_DIRECTORIES.iter().any(has_flags) {
                     true => None,
                     false => Some("no Mesos agent on this host yet".to_owned()),
                 }
