@@ -7,3 +7,4 @@ mod docker;
 mod healthy;
 mod host;
 mod masters;
+mod whois;
