@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::candidates::{self, NamedPlace};
 use crate::connection::{ConnectionOptions, Http};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Severity, kinds};
 use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
@@ -240,7 +240,9 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
             .findings
             .retain(|finding| finding.code != "agent-refused" || !says_full(finding));
     }
-    status.findings.sort_by_key(|finding| finding.severity);
+    status
+        .findings
+        .sort_by_key(|finding| (finding.severity, kinds::rank(finding.code)));
     status
 }
 
