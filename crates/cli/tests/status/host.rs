@@ -10,6 +10,7 @@ use std::thread;
 use anyhow::ensure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use testbed::cluster::Cluster;
 use testbed::monitor::Monitor;
 use testbed::net::Host;
@@ -75,21 +76,33 @@ fn changes_that_somebody_keeps_making_are_found() {
     let Some(cluster) = cluster("changes_that_somebody_keeps_making_are_found") else {
         return;
     };
+    let state = cluster.master.overlay_state().unwrap();
+    let peer = &state["agents"][1]["overlays"][0];
+    let vxlan = &peer["backend"]["vxlan"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let subnet = text(&peer["subnet"]);
+    let (vtep, mac) = (
+        text(&vxlan["vtep_ip"]).replace("/20", ""),
+        text(&vxlan["vtep_mac"]),
+    );
     for (command, codes) in [
-        ("ip rule del table 42", &["rule-differs"]),
-        ("ip route del 9.0.1.0/24", &["route-differs"]),
-        ("ip route del 10.77.1.2 table 42", &["route-differs"]),
+        ("ip rule del table 42".to_owned(), "rule-differs"),
+        (format!("ip route del {subnet}"), "route-differs"),
         (
-            "bridge fdb replace 70:b3:d5:80:00:02 dev vtep1024 dst 10.77.9.9 self permanent",
-            &["fdb-entry-differs"],
+            "ip route del 10.77.1.2 table 42".to_owned(),
+            "route-differs",
         ),
         (
-            "ip neighbour del 44.128.0.2 dev vtep1024",
-            &["neighbour-differs"],
+            format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.9.9 self permanent"),
+            "fdb-entry-differs",
         ),
-        ("ip link set m-dcos down", &["bridge-differs"]),
+        (
+            format!("ip neighbour del {vtep} dev vtep1024"),
+            "neighbour-differs",
+        ),
+        ("ip link set m-dcos down".to_owned(), "bridge-differs"),
     ] {
-        assert_found_while(&cluster, command, codes);
+        assert_found_while(&cluster, &command, &[codes]);
     }
 }
 
