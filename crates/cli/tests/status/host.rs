@@ -85,22 +85,37 @@ fn changes_that_somebody_keeps_making_are_found() {
         text(&vxlan["vtep_ip"]).replace("/20", ""),
         text(&vxlan["vtep_mac"]),
     );
+    let cni = cluster.agents[0].dir().join("cni");
     for (command, codes) in [
-        ("ip rule del table 42".to_owned(), "rule-differs"),
-        (format!("ip route del {subnet}"), "route-differs"),
-        (
-            "ip route del 10.77.1.2 table 42".to_owned(),
-            "route-differs",
-        ),
+        ("ip rule del table 42".to_owned(), "rule-missing"),
+        (format!("ip route del {subnet}"), "route-wrong"),
+        ("ip route del 10.77.1.2 table 42".to_owned(), "route-wrong"),
         (
             format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.9.9 self permanent"),
-            "fdb-entry-differs",
+            "fdb-wrong",
         ),
         (
             format!("ip neighbour del {vtep} dev vtep1024"),
-            "neighbour-differs",
+            "neighbour-wrong",
         ),
-        ("ip link set m-dcos down".to_owned(), "bridge-differs"),
+        ("ip link set m-dcos down".to_owned(), "bridge-wrong"),
+        ("ip link set vtep1024 down".to_owned(), "vxlan-device-wrong"),
+        (
+            "ip address flush dev vtep1024 scope global".to_owned(),
+            "vxlan-device-wrong",
+        ),
+        (
+            "sysctl -w net.ipv4.conf.vtep1024.forwarding=0".to_owned(),
+            "forwarding-off",
+        ),
+        (
+            "iptables -w -t nat -F POSTROUTING".to_owned(),
+            "firewall-wrong",
+        ),
+        (
+            format!("rm -f {}/dcos.conf", cni.display()),
+            "cni-file-wrong",
+        ),
     ] {
         assert_found_while(&cluster, &command, &[codes]);
     }
@@ -112,7 +127,7 @@ fn a_device_that_is_missing_is_one_finding() {
     let Some(cluster) = cluster("a_device_that_is_missing_is_one_finding") else {
         return;
     };
-    assert_found_while(&cluster, "ip link del vtep1024", &["device-differs"]);
+    assert_found_while(&cluster, "ip link del vtep1024", &["vxlan-device-wrong"]);
 }
 
 /// An agent that hangs repairs nothing, and does not answer.
