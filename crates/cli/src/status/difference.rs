@@ -32,7 +32,9 @@ pub fn essential(operations: Vec<Operation>) -> Vec<Operation> {
         };
         match operation.kind() {
             ObjectKind::Device | ObjectKind::Bridge => false,
-            ObjectKind::Nexthop | ObjectKind::Route => is_on(&wrong) || is_on(&unaddressed),
+            ObjectKind::Neighbour | ObjectKind::Nexthop | ObjectKind::Route => {
+                is_on(&wrong) || is_on(&unaddressed)
+            }
             _ => is_on(&wrong),
         }
     };
