@@ -50,4 +50,18 @@ impl ConnectionOptions {
     pub fn limit(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
+
+    /// Returns options that name nothing.
+    #[cfg(test)]
+    pub fn for_tests() -> ConnectionOptions {
+        ConnectionOptions {
+            master: None,
+            agent_config: None,
+            principal: None,
+            secret_file: None,
+            https: false,
+            ca_file: None,
+            timeout: 1,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 mod agents;
 mod answers;
+mod change;
 mod check;
 mod cleanup;
 mod config;
@@ -115,5 +116,15 @@ fn level_name(level: Level) -> &'static str {
         Level::Warn => "warning",
         Level::Info => "info",
         Level::Debug | Level::Trace => "debug",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_all_commands_fit_together() {
+        Arguments::command().debug_assert();
     }
 }

@@ -16,11 +16,11 @@ use serde::Serialize;
 use crate::finding::{Finding, Severity};
 use page::Page;
 
-/// Exit status: an error was found.
-const FOUND: u8 = 1;
+/// Exit status: an error was found, or the master refused a change.
+pub const FOUND: u8 = 1;
 /// Exit status: the command could not find out, or its arguments are wrong. The same status as
 /// clap's.
-const NOT_ASKED: u8 = 2;
+pub const NOT_ASKED: u8 = 2;
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -60,6 +60,10 @@ pub struct OutputOptions {
 pub trait Report: Serialize + JsonSchema {
     /// Name of the command, such as `status` or `ipam check`.
     const COMMAND: &'static str;
+
+    /// True if the command examines something. The page of one that does ends with a line that
+    /// sums up what was found.
+    const EXAMINES: bool = true;
 
     /// Returns what is wrong, the worst first.
     fn findings(&self) -> &[Finding];
@@ -117,6 +121,11 @@ pub fn finish<R: Report>(options: OutputOptions, result: Result<R, Failure>) -> 
 
 /// Prints an error, and returns the exit status of a command that could not ask.
 pub fn refuse(sentence: &str) -> ExitCode {
+    fail(NOT_ASKED, sentence)
+}
+
+/// Prints an error, and returns an exit status.
+pub fn fail(status: u8, sentence: &str) -> ExitCode {
     let stderr = AutoStream::auto(io::stderr());
     let mut page_out = stderr;
     let _ = writeln!(
@@ -125,7 +134,7 @@ pub fn refuse(sentence: &str) -> ExitCode {
         page::ERROR.render(),
         page::ERROR.render_reset()
     );
-    ExitCode::from(NOT_ASKED)
+    ExitCode::from(status)
 }
 
 fn is_well(findings: &[Finding]) -> bool {
@@ -157,7 +166,9 @@ fn print_page<R: Report>(color: Color, report: &R) -> io::Result<()> {
     let mut text = Vec::new();
     let mut page = Page::new(&mut text);
     report.write(&mut page)?;
-    page.findings(report.findings())?;
+    if R::EXAMINES || !report.findings().is_empty() {
+        page.findings(report.findings())?;
+    }
     stream.write_all(&text)?;
     stream.flush()
 }

@@ -2,15 +2,28 @@
 
 use schemars::{Schema, schema_for};
 
+use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
+use crate::{agents, networks};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
-    vec![]
+    vec![
+        entry::<HostReport>(),
+        entry::<ConfigReport>(),
+        entry::<networks::List>(),
+        entry::<networks::Show>(),
+        entry::<networks::Added>(),
+        entry::<networks::Changed>(),
+        entry::<networks::Removed>(),
+        entry::<agents::List>(),
+        entry::<agents::Show>(),
+        entry::<agents::Deleted>(),
+        entry::<agents::Reclaimed>(),
+    ]
 }
 
 /// Returns the name of a command and the schema of its output.
-#[allow(dead_code)]
 fn entry<R: Report + 'static>() -> (&'static str, Schema) {
     (R::COMMAND, schema_for!(Document<'static, R>))
 }

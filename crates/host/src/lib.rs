@@ -11,6 +11,7 @@ pub mod docker;
 pub mod files;
 pub mod panics;
 pub mod reconcile;
+pub mod survey;
 
 mod cni;
 mod executor;
@@ -34,4 +35,4 @@ pub use progress::is_abandoned;
 pub use reconciler::{Preview, preview, reconcile_once};
 pub use removal::{Outcome, reconcile_and_verify};
 pub use supervisor::Counters;
-pub use usage::Sampler;
+pub use usage::{Sampler, reserved};

@@ -24,15 +24,12 @@ use crate::panics::catch;
 use crate::progress;
 use crate::supervisor::{self, Control, Received, Report, Supervisor};
 
-mod reserved;
+pub mod reserved;
 
-use reserved::{Containers, Reserved, State, give_back, reserved};
+use reserved::{Containers, DATA_DIR, Reserved, State, give_back, reserved};
 
 /// Addresses in use by overlay. An overlay whose files cannot be read is absent.
 type Usage = BTreeMap<String, InUse>;
-
-/// Directory in which `host-local` keeps its files unless its configuration names another.
-const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// Time from one count to the next.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -197,7 +194,7 @@ fn give_stale_back(dir: &Path, stale: &[Reserved]) -> Vec<IpAddr> {
     if stale.is_empty() {
         return Vec::new();
     }
-    let given = give_back(dir, stale).unwrap_or_else(|error| {
+    let given = give_back(dir, stale, |_| true).unwrap_or_else(|error| {
         log::debug!("cannot give addresses back in {}: {error}", dir.display());
         Vec::new()
     });

@@ -57,6 +57,11 @@ const GROUPS: &[Group] = &[
     group("repair", "changes of a host by others", "root*"),
     group("firewall", "masquerading and isolation", "root*, Docker"),
     group("cleanup", "removal of overlays", "root*, Docker"),
+    group(
+        "ipam",
+        "networks, agents and addresses by the program",
+        "Mesos, root*, Docker",
+    ),
     group("docker", "networks in Docker", "root, Docker"),
     group(
         "docker_traffic",

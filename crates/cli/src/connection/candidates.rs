@@ -107,18 +107,6 @@ fn address(entry: &str, whole: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn options() -> ConnectionOptions {
-        ConnectionOptions {
-            master: None,
-            agent_config: None,
-            principal: None,
-            secret_file: None,
-            https: false,
-            ca_file: None,
-            timeout: 1,
-        }
-    }
-
     #[test]
     fn texts_become_addresses() {
         for (text, addresses) in [
@@ -128,7 +116,11 @@ mod tests {
             ("https://a:5050/", vec!["a:5050"]),
             ("[::1]:5050", vec!["[::1]:5050"]),
         ] {
-            assert_eq!(resolve(text, &options(), 0).unwrap(), addresses, "{text}");
+            assert_eq!(
+                resolve(text, &ConnectionOptions::for_tests(), 0).unwrap(),
+                addresses,
+                "{text}"
+            );
         }
     }
 
@@ -143,7 +135,7 @@ mod tests {
             ("file:///nowhere/at/all", "cannot read /nowhere/at/all: "),
             ("", "\"\" has no port; write"),
         ] {
-            let error = resolve(text, &options(), 0).unwrap_err();
+            let error = resolve(text, &ConnectionOptions::for_tests(), 0).unwrap_err();
             assert!(error.starts_with(start), "{error}");
         }
     }

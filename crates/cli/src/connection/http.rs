@@ -56,6 +56,19 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// Returns the body for people: some lines, without control characters.
+    pub fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let plain = |line: &str| {
+            line.chars()
+                .filter(|c| !c.is_control())
+                .take(2000)
+                .collect()
+        };
+        let lines: Vec<String> = text.lines().take(50).map(plain).collect();
+        lines.join("\n")
+    }
+
     /// Returns the first line of the body, for people.
     pub fn sentence(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);

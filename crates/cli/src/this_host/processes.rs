@@ -61,6 +61,16 @@ impl Process {
         self.flags.get(name).or_else(variable).cloned()
     }
 
+    /// Returns true if this program may read the environment of the process.
+    pub fn has_environment(&self) -> bool {
+        !self.environment.is_empty()
+    }
+
+    /// Returns true if a flag is on the command line, where modules cannot see it.
+    pub fn has_argument(&self, name: &str) -> bool {
+        self.flags.contains_key(name)
+    }
+
     /// Returns the value of a variable of the environment.
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str)
@@ -100,11 +110,15 @@ impl Process {
 
     /// Returns the path of the configuration of an overlay module that this process loads.
     pub fn module_config(&self, kind: ModuleKind) -> Option<PathBuf> {
-        self.module_files()
-            .iter()
-            .filter_map(|file| fs::read_to_string(file).ok())
-            .chain(self.inline_modules())
-            .find_map(|text| modules::config_of(&text, kind))
+        let texts = self.module_texts();
+        texts.iter().find_map(|text| modules::config_of(text, kind))
+    }
+
+    /// Returns the lists of modules of this process, as JSON.
+    pub fn module_texts(&self) -> Vec<String> {
+        let files = self.module_files().into_iter();
+        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        texts.chain(self.inline_modules()).collect()
     }
 
     /// Returns the files that list the modules of this process (`--modules`, `--modules_dir`).

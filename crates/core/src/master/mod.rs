@@ -69,6 +69,8 @@ mod state_codec;
 mod trust;
 mod writer;
 
+pub use recovery::{HeldNetwork, contradiction_of as contradiction};
+
 /// The delays between attempts to read the log, from 0.5 s to 30 s.
 const LOG_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 

@@ -2,6 +2,7 @@
 //! addresses and subnets that agents hold.
 
 mod checks;
+mod held;
 mod stored_agent;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::proto;
 use crate::protocol::wire_limits::Refusal;
 
 use checks::{check_fits, check_nothing_is_held_twice};
+pub use held::{HeldNetwork, contradiction_of};
 use stored_agent::StoredAgent;
 
 /// The recovered state of a master.

@@ -20,6 +20,8 @@ use overlay_core::host_api::engine;
 
 use crate::progress;
 
+use super::probe::EngineRelease;
+
 use super::observed::{ApiVersion, Endpoint, ExistingNetwork, LABEL, Observed};
 
 // Options of the `bridge` driver.
@@ -136,6 +138,15 @@ impl Client {
                 "cannot talk to the container engine at {socket}: {system_error}"
             )),
         }
+    }
+
+    /// Reads the engine's release.
+    pub async fn release(&self) -> Result<EngineRelease, Failure> {
+        let version = self.call("its version", self.docker.version()).await?;
+        Ok(EngineRelease {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+        })
     }
 
     /// Reads the engine's networks. The endpoints are read of networks that are desired or

@@ -11,9 +11,13 @@ pub mod plan;
 mod client;
 mod executor;
 mod flap_damping;
+mod look;
+mod probe;
 mod reconciler;
 mod removal;
 mod schedule;
 
 pub use executor::Executor;
+pub use look::look;
+pub use probe::{EngineRelease, ProbeError, probe};
 pub use removal::{Mode, Removal, remove_all};

@@ -104,6 +104,11 @@ impl<'a> Attempt<'a> {
         plan
     }
 
+    /// Reads the firewall. What cannot be read is a fault.
+    pub(super) fn look(&mut self, backend: NatBackend) -> Observed {
+        self.observe(backend)
+    }
+
     fn observe(&mut self, backend: NatBackend) -> Observed {
         let mut observed = Observed::default();
         for family in Family::BOTH {

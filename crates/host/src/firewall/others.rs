@@ -147,6 +147,39 @@ fn look(
     }
 }
 
+/// Returns what drops packets between the overlays in the iptables that is in use. Only for hosts on
+/// which this module writes no rules: its own pass these.
+pub(super) fn of_used_iptables(
+    desired: &FirewallDesired,
+    family: Family,
+    rules: &Ruleset,
+) -> Option<Obstacle> {
+    let devices: Vec<&str> = desired.devices.iter().map(String::as_str).collect();
+    let ranges: Vec<IpNet> = desired.ranges(family).copied().collect();
+    let mut pairs = filter::between_devices(desired).into_iter();
+    let rule = pairs.find_map(|(from, to)| {
+        let packet = Packet {
+            from,
+            to,
+            udp_port: None,
+            ranges: &ranges,
+            devices: &devices,
+        };
+        dropped_by(Way::Forward, rules, &packet)
+    });
+    let rule = rule.filter(|_| !ranges.is_empty())?;
+    let tool = family.pick("iptables", "ip6tables");
+    Some(Obstacle {
+        object: tool.to_owned(),
+        sentence: format!(
+            "packets between the overlays are dropped by {tool}: {rule}; let them through: {tool} -I \
+             {FORWARD} -i <device> -o <device> -j ACCEPT for each two of {}, or let the agent write the \
+             rules (\"firewall\" in agent.json)",
+            devices.join(", ")
+        ),
+    })
+}
+
 /// Returns the rule that certainly drops a packet, or the policy that does.
 fn dropped_by(way: Way, rules: &Ruleset, packet: &Packet<'_>) -> Option<String> {
     let judged = |chain: &str| -> Vec<Judged> {

@@ -86,7 +86,7 @@ pub(super) fn is_vtep(name: &str, message: &LinkMessage, vtep: Option<&str>) -> 
 }
 
 /// Returns the name of a device.
-pub(super) fn name(message: &LinkMessage) -> Option<&str> {
+pub(crate) fn name(message: &LinkMessage) -> Option<&str> {
     message
         .attributes
         .iter()

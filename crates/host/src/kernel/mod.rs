@@ -3,12 +3,12 @@
 mod bridges;
 pub(crate) mod ethtool;
 pub(crate) mod events;
-mod links;
+pub(crate) mod links;
 pub(crate) mod message;
 pub(crate) mod netlink;
 pub(crate) mod nexthop;
 pub(crate) mod observe;
-mod parse;
+pub(crate) mod parse;
 pub(crate) mod raw;
 pub(crate) mod request;
 pub(crate) mod router_advertisements;

@@ -332,7 +332,10 @@ fn tables(rules: &BTreeSet<Rule>, table: u32) -> BTreeSet<u32> {
 }
 
 /// Returns the rules that have our mark, or lead to `table` or the predecessor's.
-async fn rules(netlink: &Netlink, table: u32) -> Result<BTreeSet<Rule>, Error> {
+///
+/// # Errors
+/// The kernel refuses or does not answer.
+pub(crate) async fn rules(netlink: &Netlink, table: u32) -> Result<BTreeSet<Rule>, Error> {
     let matters =
         |rule: &Rule| rule.protocol == PROTOCOL || [table, CONTAINER_TABLE].contains(&rule.table);
     let mut rules = BTreeSet::new();

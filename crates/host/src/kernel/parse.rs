@@ -28,7 +28,7 @@ pub(super) fn mac(bytes: &[u8]) -> Option<Mac> {
 }
 
 /// Returns the kind of a device.
-pub(super) fn kind(message: &LinkMessage) -> DeviceKind {
+pub(crate) fn kind(message: &LinkMessage) -> DeviceKind {
     let infos = message
         .attributes
         .iter()
@@ -108,7 +108,7 @@ fn add_option(option: &InfoVxlan, tunnel: &mut Tunnel) {
 }
 
 /// Parses an address with its prefix length.
-pub(super) fn address(message: &AddressMessage) -> Option<IpNet> {
+pub(crate) fn address(message: &AddressMessage) -> Option<IpNet> {
     let (mut local, mut address) = (None, None);
     for attribute in &message.attributes {
         match attribute {

@@ -17,7 +17,9 @@ use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, Rou
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use overlay_core::host_api::desired::Mac;
-use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
+};
 
 use super::message::Message;
 use super::nexthop::NexthopMessage;
@@ -36,6 +38,14 @@ pub(crate) struct Request {
 const SET: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 /// Flags to create an object that does not exist.
 const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// Returns the request that makes a pair of veth devices.
+pub(crate) fn veth(name: &str, peer: &str) -> Request {
+    Request {
+        message: RouteNetlinkMessage::NewLink(LinkVeth::new(name, peer).build()).into(),
+        flags: ADD,
+    }
+}
 
 /// Returns the request for an operation. `index` is the index of its device. `None`: the
 /// operation does not use rtnetlink.

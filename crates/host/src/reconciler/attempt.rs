@@ -148,8 +148,7 @@ impl<'a> Attempt<'a> {
         self.cni_obstacles.clone_from(&observed.cni_obstacles);
         let dir = &self.desired.cni.dir;
         progress::step(format!("look at the permissions of {}", dir.display()));
-        let danger = "have Mesos attach containers to networks of their choice";
-        plan.warnings.extend(exposure("cni_dir", dir, danger));
+        plan.warnings.extend(exposure("cni_dir", dir, cni::DANGER));
         plan.warnings.append(&mut self.warnings);
         let kernel = observed.kernel.as_ref();
         self.nexthops = kernel.and_then(|kernel| nexthops_after(kernel, &plan));

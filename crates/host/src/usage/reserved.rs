@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,6 +18,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::files::{self, Links};
+
+/// Directory in which `host-local` keeps its files unless its configuration names another.
+pub const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// Size limit of a file, in bytes. It has the id of a container and the name of an interface.
 const LIMIT: u64 = 4 << 10;
@@ -27,18 +31,22 @@ const MARGIN: Duration = Duration::from_secs(60);
 
 /// An address that a container has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Reserved {
+pub struct Reserved {
     /// The address.
     pub ip: IpAddr,
-    name: OsString,
-    /// Id of the container, as Mesos names it.
-    container: String,
-    modified: SystemTime,
+    /// Name of the file.
+    pub name: OsString,
+    /// Id of the container, as Mesos names it; empty if the file cannot be read.
+    pub container: String,
+    /// Time of the file's last change.
+    pub modified: SystemTime,
+    /// Number of the file in its file system; 0 if the file is not there any more.
+    pub inode: u64,
 }
 
 /// What is known of the containers of this host.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Containers {
+pub struct Containers {
     /// Start of the host.
     pub booted: Option<SystemTime>,
     /// Ids of the containers whose network namespaces Mesos keeps.
@@ -47,7 +55,7 @@ pub(super) struct Containers {
 
 /// State of a reserved address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// A container has it, or may have it.
     InUse,
     /// Mesos knows no such container.
@@ -85,6 +93,17 @@ impl Containers {
             known: with_namespace(&fs::read_to_string("/proc/self/mountinfo")?),
         })
     }
+
+    /// Adds those whose network namespaces a process sees, such as Mesos's agent, which can have
+    /// mounts of its own.
+    ///
+    /// # Errors
+    /// The process has ended, or may not be looked at.
+    pub fn add_seen_by(&mut self, pid: u32) -> io::Result<()> {
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        self.known.extend(with_namespace(&mounts));
+        Ok(())
+    }
 }
 
 /// Returns the start of the host from the contents of `/proc/stat`.
@@ -108,7 +127,19 @@ fn with_namespace(mounts: &str) -> BTreeSet<String> {
 
 /// Returns the addresses of these prefixes that are reserved in a directory. (Other files are a
 /// lock, the address given last, and addresses of a subnet that this host had before.)
-pub(super) fn reserved(dir: &Path, subnets: &[IpNet]) -> io::Result<Vec<Reserved>> {
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn reserved(dir: &Path, subnets: &[IpNet]) -> io::Result<Vec<Reserved>> {
+    reserved_if(dir, |ip| subnets.iter().any(|subnet| subnet.contains(&ip)))
+}
+
+/// Returns the reserved addresses of a directory that satisfy a condition; none if there is no
+/// such directory.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn reserved_if(dir: &Path, is_wanted: impl Fn(IpAddr) -> bool) -> io::Result<Vec<Reserved>> {
     let entries = match fs::read_dir(dir) {
         // The first container creates it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -120,7 +151,7 @@ pub(super) fn reserved(dir: &Path, subnets: &[IpNet]) -> io::Result<Vec<Reserved
         let Some(ip) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
             continue;
         };
-        if subnets.iter().any(|subnet| subnet.contains(&ip)) {
+        if is_wanted(ip) {
             found.push(read(dir, name, ip));
         }
     }
@@ -133,24 +164,33 @@ fn read(dir: &Path, name: OsString, ip: IpAddr) -> Reserved {
     let content = files::read(&path, Links::Refuse, LIMIT).unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
     let container = text.lines().next().unwrap_or_default().trim().to_owned();
-    let modified = fs::symlink_metadata(&path).and_then(|status| status.modified());
+    let status = fs::symlink_metadata(&path);
+    let inode = status.as_ref().map_or(0, MetadataExt::ino);
+    let modified = status.and_then(|status| status.modified());
     Reserved {
         ip,
         name,
         container,
         modified: modified.unwrap_or_else(|_| SystemTime::now()),
+        inode,
     }
 }
 
-/// Gives addresses back, except those whose files changed meanwhile. Returns those that were.
+/// Gives addresses back, except those whose files changed meanwhile, and those that `permits`
+/// refuses. It is asked while the plugin is kept from working. Returns those that were given back.
 ///
 /// # Errors
 /// The directory is in use by the plugin, or cannot be changed.
-pub(super) fn give_back(dir: &Path, stale: &[Reserved]) -> io::Result<Vec<IpAddr>> {
+pub fn give_back(
+    dir: &Path,
+    unused: &[Reserved],
+    permits: impl Fn(&Reserved) -> bool,
+) -> io::Result<Vec<IpAddr>> {
     let _locks = lock(dir)?;
     let mut given = Vec::new();
-    for reserved in stale {
-        if read(dir, reserved.name.clone(), reserved.ip) == *reserved {
+    for reserved in unused {
+        let now = read(dir, reserved.name.clone(), reserved.ip);
+        if now == *reserved && permits(reserved) {
             fs::remove_file(dir.join(&reserved.name))?;
             given.push(reserved.ip);
         }
@@ -210,6 +250,7 @@ mod tests {
                 name: "9.0.0.2".into(),
                 container: container.to_owned(),
                 modified,
+                inode: 7,
             };
             assert_eq!(
                 reserved.state(&containers(), now),
@@ -255,9 +296,11 @@ mod tests {
         assert!(found.iter().all(|reserved| reserved.container == "gone"));
         write("9.0.0.3", "another");
         let plugin = lock(dir.path()).unwrap();
-        assert!(give_back(dir.path(), &found).is_err(), "the plugin works");
+        let give_back = |permits: bool| super::give_back(dir.path(), &found, |_| permits);
+        assert!(give_back(true).is_err(), "the plugin works");
         drop(plugin);
-        let given = give_back(dir.path(), &found).unwrap();
+        assert_eq!(give_back(false).unwrap(), Vec::<IpAddr>::new());
+        let given = give_back(true).unwrap();
         assert_eq!(given, ["9.0.0.2".parse::<IpAddr>().unwrap()]);
         assert!(!dir.path().join("9.0.0.2").exists());
         assert!(dir.path().join("9.0.0.3").exists());

@@ -51,6 +51,13 @@ pub const ZOOKEEPER_DIFFERS: Kind = Kind::error(
     "files-contradict-each-other",
 );
 
+/// Masters with different files.
+pub const MASTERS_DIFFER: Kind = Kind::error(
+    "masters-differ",
+    "Masters have files with different networks",
+    "the-network-is-not-what-the-last-leader-wrote",
+);
+
 /// MTUs that do not fit into each other.
 pub const MTU_CONTRADICTION: Kind = Kind::error(
     "mtu-contradiction",
@@ -102,6 +109,7 @@ pub const ALL: &[&Kind] = &[
     &LIBRARY_MISSING,
     &QUORUM_WRONG,
     &ZOOKEEPER_DIFFERS,
+    &MASTERS_DIFFER,
     &MTU_CONTRADICTION,
     &KEYS_DIFFER,
     &ADDRESS_IN_RANGE,

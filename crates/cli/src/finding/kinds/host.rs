@@ -37,6 +37,20 @@ pub const DEVICES_MANAGED: Kind = Kind::error(
     "install.md#network-managers",
 );
 
+/// NetworkManager is not told to leave the overlays' devices alone.
+pub const DEVICES_NOT_EXCLUDED: Kind = Kind::warning(
+    "devices-not-excluded",
+    "NetworkManager is not told to leave the overlays' devices alone",
+    "install.md#network-managers",
+);
+
+/// A bridge of somebody else has a name like an overlay's.
+pub const FOREIGN_BRIDGE: Kind = Kind::warning(
+    "foreign-bridge",
+    "A bridge that is not an overlay's has a name like one",
+    "install.md#network-managers",
+);
+
 /// A firewall drops the overlays' packets.
 pub const FIREWALL_DROPS: Kind = Kind::error(
     "firewall-drops",
@@ -177,6 +191,8 @@ pub const ALL: &[&Kind] = &[
     &REVERSE_PATH_FILTER,
     &ROUTER_ADVERTISEMENTS,
     &DEVICES_MANAGED,
+    &DEVICES_NOT_EXCLUDED,
+    &FOREIGN_BRIDGE,
     &FIREWALL_DROPS,
     &FIREWALL_TOOLS_MISSING,
     &ENGINE_ABSENT,

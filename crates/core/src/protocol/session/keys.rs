@@ -73,6 +73,11 @@ impl Keys {
         }
     }
 
+    /// Returns whether these keys accept what the first key of `others` authenticates.
+    pub fn accepts_first_of(&self, others: &Keys) -> bool {
+        self.0.contains(others.first())
+    }
+
     /// Returns the key that authenticates what is sent.
     pub fn first(&self) -> &Key {
         &self.0[0]
