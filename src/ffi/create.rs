@@ -21,6 +21,9 @@ use crate::runtime::{
     Clock, LocalHost, LogSettings, Logger, MachineFactory, Node, NodeOptions, Role, catch, log,
 };
 
+/// Release of the module, which masters show.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
 /// Context pointer of a callback that may be called from any thread.
 #[derive(Clone, Copy)]
 struct Context(*mut c_void);
@@ -153,6 +156,7 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
             let authenticate_http = config.authenticate_http;
             let factory: MachineFactory = Box::new(move |context| -> Box<dyn Machine + Send> {
                 let machine = Master::new(config.clone(), context.me.clone(), context.seed);
+                let machine = machine.with_release(RELEASE);
                 Box::new(machine.with_restarts(context.restarts))
             });
             Configured {
@@ -174,6 +178,7 @@ fn configure(role: Role, parameters: &[(String, String)]) -> Result<Configured, 
                     first_aid(context.me);
                 }
                 let machine = Agent::new(config.clone(), context.me.clone(), context.seed);
+                let machine = machine.with_release(RELEASE);
                 Box::new(machine.with_restarts(context.restarts))
             });
             Configured {

@@ -17,16 +17,19 @@ pub use overlay_core::{
     Upid,
 };
 
+/// Release in sample outputs.
+const RELEASE: &str = "0.2.0";
+
 /// A master at this pid with this configuration file.
 pub fn master(file: &str, me: &Upid) -> Box<dyn Machine> {
     let config = master::parse("master.json", file).unwrap().config;
-    Box::new(Master::new(config, me.clone(), 7))
+    Box::new(Master::new(config, me.clone(), 7).with_release(RELEASE))
 }
 
 /// An agent at this pid with this configuration file.
 pub fn agent(file: &str, me: &Upid) -> Box<dyn Machine> {
     let config = agent::parse("agent.json", file).unwrap().config;
-    Box::new(Agent::new(config, me.clone(), 7))
+    Box::new(Agent::new(config, me.clone(), 7).with_release(RELEASE))
 }
 
 /// Returns the errors and warnings of the product for a configuration file.

@@ -24,6 +24,8 @@ pub struct MasterState {
     /// Sentences about what is wrong with the cluster as a whole.
     #[serde(default)]
     pub problems: Vec<String>,
+    /// Release of the master's module; `None`: it is older than this field.
+    pub release: Option<String>,
 }
 
 /// Networks of the cluster.
@@ -115,6 +117,8 @@ pub struct Agent {
     pub host_errors: Vec<String>,
     /// Last error, even if it was resolved.
     pub last_error: Option<LastError>,
+    /// Release of its module; `None`: it is a C++ agent, or older than this field.
+    pub release: Option<String>,
     /// Overlays that it has.
     #[serde(default)]
     pub overlays: Vec<AgentOverlay>,

@@ -4,11 +4,13 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
-use crate::{agents, networks};
+use crate::{agents, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
 pub fn all() -> Vec<(&'static str, Schema)> {
     vec![
+        entry::<status::Status>(),
+        entry::<whois::Whois>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<networks::List>(),

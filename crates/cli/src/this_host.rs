@@ -4,8 +4,10 @@
 pub mod modules;
 pub mod processes;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use nix::ifaddrs::getifaddrs;
 use overlay_core::config::{AgentConfig, agent};
 use overlay_host::files::{self, Links};
 
@@ -126,4 +128,11 @@ pub fn read_agent_config(file: &Path) -> Result<AgentConfig, Failure> {
         .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let parsed = agent::parse(&file.display().to_string(), &text);
     Ok(parsed.map_err(|error| error.to_string())?.config)
+}
+
+/// Returns the IPv4 addresses of this host's devices, without those of loopback.
+pub fn own_addresses() -> Vec<Ipv4Addr> {
+    let addresses = getifaddrs().into_iter().flatten();
+    let ips = addresses.filter_map(|device| Some(device.address?.as_sockaddr_in()?.ip()));
+    ips.filter(|ip| !ip.is_loopback()).collect()
 }

@@ -30,8 +30,9 @@ mod usage;
 
 pub use executor::{Executor, UnderlayMtu};
 pub use first_aid::first_aid;
-pub use operation::{Operation, Tense};
+pub use operation::{ObjectKind, Operation, Tense};
 pub use progress::is_abandoned;
+pub use reconcile::{PeerObjectCounts, WantedObjects};
 pub use reconciler::{Preview, preview, reconcile_once};
 pub use removal::{Outcome, reconcile_and_verify};
 pub use supervisor::Counters;

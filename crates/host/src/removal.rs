@@ -55,12 +55,15 @@ fn undone(remaining: &[Operation], failed: &[Operation]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operation::Verb;
+    use crate::operation::{ObjectKind, Verb};
 
     /// Many operations can fail for one reason, of which the report names only a few.
     #[test]
     fn remaining_operations_were_undone_unless_they_failed() {
-        let remove = |name: &str| Operation::new(Verb::Remove, format_args!("device {name}"));
+        let remove = |name: &str| {
+            let object = format_args!("device {name}");
+            Operation::new(Verb::Remove, ObjectKind::Bridge, object)
+        };
         let remaining = ["m-a", "m-ab", "m-b"].map(remove);
         assert_eq!(
             undone(&remaining, &["m-ab", "m-b"].map(remove)),

@@ -58,6 +58,11 @@ const GROUPS: &[Group] = &[
     group("firewall", "masquerading and isolation", "root*, Docker"),
     group("cleanup", "removal of overlays", "root*, Docker"),
     group(
+        "status",
+        "mesos-overlay status and whois",
+        "Mesos, root*, Docker",
+    ),
+    group(
         "ipam",
         "networks, agents and addresses by the program",
         "Mesos, root*, Docker",

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use super::AgentOverlay;
+use crate::connection::{AskError, Http};
 
 /// Agent, as it shows itself.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,4 +36,49 @@ pub struct OwnAgent {
     /// Overlays.
     #[serde(default)]
     pub overlays: Vec<AgentOverlay>,
+}
+
+/// Answer of `/overlay-agent/peers`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Peers {
+    /// Number of peers; `None`: no master has sent them yet, or the agent needs none.
+    pub count: Option<usize>,
+    /// The peers.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+/// Another agent, as an agent knows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Peer {
+    /// Address.
+    pub ip: String,
+    /// Address of its VTEP.
+    pub vtep_ip: String,
+    /// IPv6 address of its VTEP.
+    pub vtep_ip6: Option<String>,
+    /// Hardware address of its VTEP.
+    pub vtep_mac: String,
+    /// Subnets.
+    #[serde(default)]
+    pub subnets: Vec<PeerSubnet>,
+}
+
+/// Subnet of a peer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PeerSubnet {
+    /// Name of the overlay.
+    pub overlay: String,
+    /// IPv4 subnet.
+    pub subnet: Option<String>,
+    /// IPv6 subnet.
+    pub subnet6: Option<String>,
+}
+
+/// Asks the overlay agent at `address` (`ip:port`) for itself and its overlays.
+///
+/// # Errors
+/// It does not answer, or wants a login.
+pub fn own_agent(http: &Http, address: &str) -> Result<OwnAgent, AskError> {
+    http.json(address, "/overlay-agent/overlay")
 }

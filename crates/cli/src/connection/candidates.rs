@@ -28,9 +28,48 @@ pub struct Place {
 /// # Errors
 /// Nothing says where the masters are, or what says it is wrong.
 pub fn find(options: &ConnectionOptions, host: &ThisHost) -> Result<Place, Failure> {
+    named(options, host)?.resolve(options)
+}
+
+/// Text that says where the masters are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPlace {
+    /// Text: addresses, or where they are found.
+    text: String,
+    /// Origin of the text, such as `--master`, as a phrase.
+    pub origin: String,
+}
+
+impl NamedPlace {
+    /// Returns true if ZooKeeper knows the masters.
+    pub fn is_zookeeper(&self) -> bool {
+        let text = zk::file_path(&self.text).map(fs::read_to_string);
+        let text = text.and_then(Result::ok);
+        text.as_ref()
+            .unwrap_or(&self.text)
+            .trim()
+            .starts_with("zk://")
+    }
+
+    /// Returns the addresses of masters.
+    ///
+    /// # Errors
+    /// The text is wrong, or ZooKeeper does not name a master.
+    pub fn resolve(&self, options: &ConnectionOptions) -> Result<Place, Failure> {
+        let origin = self.origin.clone();
+        let masters = resolve(&self.text, options, 0);
+        let masters = masters.map_err(|problem| format!("{origin}: {problem}"))?;
+        Ok(Place { masters, origin })
+    }
+}
+
+/// Returns the text that says where the masters are.
+///
+/// # Errors
+/// Nothing says it.
+pub fn named(options: &ConnectionOptions, host: &ThisHost) -> Result<NamedPlace, Failure> {
     let (text, origin) = text(options, host)?;
-    let masters = resolve(&text, options, 0).map_err(|problem| format!("{origin}: {problem}"))?;
-    Ok(Place { masters, origin })
+    Ok(NamedPlace { text, origin })
 }
 
 /// Returns the text that says where the masters are, and its origin.

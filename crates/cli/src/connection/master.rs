@@ -1,5 +1,6 @@
 //! Leading master, and what its overlay module answers.
 
+use overlay_core::util::line::one_line;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -8,6 +9,12 @@ use super::{AskError, ConnectionOptions, Http};
 use crate::answers::{MasterState, Overlays};
 use crate::output::Failure;
 use crate::this_host::ThisHost;
+
+/// Longest reason of a master that is shown, in characters.
+const MAX_REASON: usize = 1000;
+
+/// Number of masters that are asked. Each can name another one.
+const MAX_ASKED: usize = 32;
 
 /// Leading master whose overlay module serves.
 #[derive(Clone, Debug)]
@@ -26,6 +33,8 @@ pub struct Unserved {
     pub status: Option<String>,
     /// The reason, one sentence.
     pub reason: String,
+    /// True if the Mesos at this address has no overlay-master module.
+    pub lacks_module: bool,
 }
 
 /// Answer of `/overlay-master/health`.
@@ -57,14 +66,15 @@ impl Master {
     pub fn among(http: &Http, place: &Place) -> Result<Master, Unserved> {
         let mut asked: Vec<String> = Vec::new();
         let mut waiting = place.masters.clone();
+        let mut leaders: Vec<String> = Vec::new();
         let mut worst: Option<Unserved> = None;
-        while !waiting.is_empty() {
+        while !waiting.is_empty() && asked.len() < MAX_ASKED {
             let address = waiting.remove(0);
             if asked.contains(&address) {
                 continue;
             }
             asked.push(address.clone());
-            match health(http, &address) {
+            let unserved = match health(http, &address) {
                 Ok(health) if health.status == "serving" => {
                     return Ok(Master {
                         http: http.clone(),
@@ -72,34 +82,28 @@ impl Master {
                     });
                 }
                 Ok(health) => {
-                    let leader = health
-                        .leader
-                        .clone()
-                        .filter(|leader| !asked.contains(leader));
-                    let unserved = Unserved::from_health(address, health);
-                    if worst
-                        .as_ref()
-                        .is_none_or(|worst| unserved.weight() > worst.weight())
-                    {
-                        worst = Some(unserved);
-                    }
-                    if let Some(leader) = leader {
+                    let leader = health.leader.clone();
+                    if let Some(leader) = leader.filter(|leader| !asked.contains(leader)) {
+                        leaders.push(leader.clone());
                         waiting.insert(0, leader);
                     }
+                    Unserved::from_health(address, health)
                 }
-                Err(error) => {
-                    worst.get_or_insert(Unserved {
-                        master: address,
-                        status: None,
-                        reason: error.to_string(),
-                    });
-                }
+                Err(error) => Unserved::silent(address, &error),
+            };
+            let weight = |unserved: &Unserved| unserved.weight(leaders.contains(&unserved.master));
+            if worst
+                .as_ref()
+                .is_none_or(|worst| weight(&unserved) > weight(worst))
+            {
+                worst = Some(unserved);
             }
         }
         Err(worst.unwrap_or_else(|| Unserved {
             master: place.origin.clone(),
             status: None,
             reason: "it names no master".to_owned(),
+            lacks_module: false,
         }))
     }
 
@@ -146,17 +150,30 @@ impl Unserved {
         Unserved {
             master,
             status: Some(health.status),
-            reason,
+            reason: one_line(&reason, MAX_REASON).into_owned(),
+            lacks_module: false,
         }
     }
 
-    /// Returns how much a reason explains: a leader that cannot serve is worse than a standby.
-    fn weight(&self) -> u8 {
+    fn silent(master: String, error: &AskError) -> Unserved {
+        Unserved {
+            master,
+            status: None,
+            reason: error.to_string(),
+            lacks_module: matches!(error, AskError::Refused(404, _)),
+        }
+    }
+
+    /// Returns how much a reason explains: a leader that cannot serve, or does not answer, is worse
+    /// than a standby.
+    fn weight(&self, is_leader: bool) -> u8 {
         match self.status.as_deref() {
+            None if is_leader => 3,
+            None if self.lacks_module => 1,
             None => 0,
-            Some("standby") => 1,
-            Some("recovering") => 2,
-            Some(_) => 3,
+            Some("standby") => 2,
+            Some("recovering") => 4,
+            Some(_) => 5,
         }
     }
 }
@@ -164,6 +181,11 @@ impl Unserved {
 impl std::fmt::Display for Unserved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.status {
+            None if self.lacks_module => write!(
+                f,
+                "the Mesos at {} has no overlay-master module; load it with --modules, or give another --master",
+                self.master
+            ),
             None => f.write_str(&self.reason),
             Some(_) => write!(
                 f,
@@ -181,9 +203,10 @@ impl std::fmt::Display for Unserved {
 pub fn health(http: &Http, address: &str) -> Result<Health, AskError> {
     let answer = http.get(address, "/overlay-master/health")?;
     match answer.status {
-        404 => Err(AskError::Malformed(format!(
-            "the Mesos at {address} has no overlay-master module; load it with --modules, or give another --master"
-        ))),
+        404 => Err(AskError::Refused(
+            404,
+            format!("the Mesos at {address} has no overlay-master module"),
+        )),
         _ => serde_json::from_slice(&answer.body).map_err(|_| {
             AskError::Malformed(format!(
                 "{address} is no master with the overlay-master module: status {}: {}",

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod cluster;
 pub mod configuration;
+pub mod difference;
 pub mod host;
 pub mod path;
 
@@ -13,6 +14,7 @@ pub fn all() -> impl Iterator<Item = &'static Kind> {
     [
         cluster::ALL,
         host::ALL,
+        difference::ALL,
         path::ALL,
         addresses::ALL,
         configuration::ALL,

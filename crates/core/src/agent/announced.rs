@@ -62,6 +62,31 @@ impl AnnouncedPeer {
         })
     }
 
+    /// Returns the peer at this address as a master's message has it. Each subnet has an element
+    /// of its own. The VXLAN network identifier, which nobody uses, is 0.
+    pub fn to_message(&self, ip: Ipv4Addr) -> proto::Peer {
+        let vtep_ip = |is_v4: bool| {
+            let mut ips = self.peer.vtep_ips.iter();
+            ips.find(|ip| ip.is_ipv4() == is_v4).map(IpAddr::to_string)
+        };
+        let subnets = self.subnets().map(|(net, overlay)| {
+            let text = |is_v4: bool| (net.addr().is_ipv4() == is_v4).then(|| net.to_string());
+            proto::PeerSubnet {
+                overlay: overlay.to_owned(),
+                subnet: text(true),
+                subnet6: text(false),
+            }
+        });
+        proto::Peer {
+            ip: ip.to_string(),
+            vni: 0,
+            vtep_ip: vtep_ip(true).unwrap_or_default(),
+            vtep_ip6: vtep_ip(false),
+            vtep_mac: self.peer.vtep_mac.to_string(),
+            subnets: subnets.collect(),
+        }
+    }
+
     /// Returns the subnets with the names of their overlays.
     pub fn subnets(&self) -> impl Iterator<Item = (IpNet, &str)> {
         let overlays = self.overlays.iter().map(|name| &**name);

@@ -17,6 +17,8 @@ use crate::protocol::views::AgentDetails;
 pub enum Route {
     /// Returns this agent and its overlays.
     Overlay,
+    /// Returns the other agents.
+    Peers,
     /// Returns the metrics.
     Metrics,
 }
@@ -30,6 +32,13 @@ pub const ENDPOINTS: &[Endpoint<Route>] = &[
         title: "This agent's overlays and their states.",
         help: "JSON, or `AgentInfo` as `application/x-protobuf` if only that is accepted; 415 if neither is. \
                `?jsonp=f` wraps JSON in a call of `f`.",
+    },
+    Endpoint {
+        path: "/overlay-agent/peers",
+        methods: &[("GET", Route::Peers)],
+        access: Access::Readers,
+        title: "The other agents, as this agent knows them.",
+        help: "JSON. `?jsonp=f` wraps it in a call of `f`.",
     },
     Endpoint {
         path: "/overlay-agent/metrics",
@@ -52,6 +61,7 @@ impl Agent {
         let jsonp = request.jsonp()?;
         Ok(match route {
             Route::Overlay => self.overlay(request, jsonp),
+            Route::Peers => Response::json(views::peers(self.peers.announced()), jsonp),
             Route::Metrics => Response::ok(PROMETHEUS, self.numbers().to_prometheus()),
         })
     }

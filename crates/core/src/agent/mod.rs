@@ -82,6 +82,8 @@ pub struct Agent {
     out: Outbox<Counters>,
     /// Number of machines before this one in the same process.
     restarts: u64,
+    /// Release of the module, which masters show.
+    release: Option<String>,
 }
 
 impl Machine for Agent {
@@ -142,6 +144,7 @@ impl Agent {
             usage: AddressUsage::default(),
             out: Outbox::default(),
             restarts: 0,
+            release: None,
         }
     }
 
@@ -152,6 +155,14 @@ impl Agent {
             host: HostSync::new(generation),
             engine: EngineSync::new(&self.config, generation),
             restarts,
+            ..self
+        }
+    }
+
+    /// Sets the release of the module, which masters show.
+    pub fn with_release(self, release: &str) -> Agent {
+        Agent {
+            release: Some(release.to_owned()),
             ..self
         }
     }
@@ -252,6 +263,7 @@ impl Agent {
             vtep_ip: held.vtep_ip,
             vtep_ip6: held.vtep_ip6,
             holds: held.subnets,
+            release: self.release.clone(),
         };
         self.send_to_master(&message);
         self.session.on_register_sent();

@@ -47,6 +47,13 @@ impl Peers {
         Some(known.len() - usize::from(known.get(&own).is_some()))
     }
 
+    /// Returns the peers with well-formed values, as the master announced them; `None`: no list was
+    /// received yet.
+    pub fn announced(&self) -> Option<impl ExactSizeIterator<Item = proto::Peer> + '_> {
+        let known = self.known.as_ref()?.iter();
+        Some(known.map(|(ip, peer)| peer.to_message(*ip)))
+    }
+
     /// Returns the peers with wrong values.
     pub fn faults(&self) -> &PeerFaults {
         &self.faults

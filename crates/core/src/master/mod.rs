@@ -97,6 +97,8 @@ pub struct Master {
     out: Outbox,
     /// Number of machines before this one in the same process.
     restarts: u64,
+    /// Release of the module, which the endpoints show.
+    release: Option<String>,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,7 @@ impl Master {
             backoff: LOG_BACKOFF,
             out: Outbox::default(),
             restarts: 0,
+            release: None,
         }
     }
 
@@ -204,6 +207,12 @@ impl Master {
         self
     }
 
+    /// Sets the release of the module, which the endpoints show.
+    pub fn with_release(mut self, release: &str) -> Master {
+        self.release = Some(release.to_owned());
+        self
+    }
+
     /// Returns the present leadership with the parts of the master that it borrows.
     fn leadership(&mut self) -> Option<(&mut Leadership, MasterParts<'_>)> {
         let Phase::Serving(leadership) = &mut self.phase else {
@@ -215,6 +224,7 @@ impl Master {
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             me: self.me.address.ip(),
+            release: self.release.as_deref(),
             out: &mut self.out,
         };
         Some((leadership, parts))
@@ -369,6 +379,7 @@ impl Master {
             writer: &mut self.writer,
             lease: self.config.agent_lease,
             me: self.me.address.ip(),
+            release: self.release.as_deref(),
             out: &mut self.out,
         };
         let leadership = Leadership::new(&mut parts, recovery, epoch);

@@ -8,6 +8,7 @@ use super::confirmed::SenderProof;
 use super::counters::Outbox;
 use super::held::claims_anything;
 use crate::proto::internal::RegisterAgentMessage;
+use crate::util::line::one_line;
 use crate::{Time, Upid};
 
 /// Time for which a standby master keeps registrations, because it may be elected soon. Agents
@@ -16,6 +17,9 @@ const KEEP: Duration = Duration::from_secs(15);
 
 /// Number of registrations that are kept; the largest clusters have fewer agents.
 const LIMIT: usize = 65_536;
+
+/// Longest release of an agent that is kept, in characters.
+const MAX_RELEASE: usize = 32;
 
 /// A registration and its sender.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +44,8 @@ impl Registration {
         proof: SenderProof,
     ) -> Registration {
         (message.nonce, message.session) = (None, None);
+        let release = message.release.as_deref();
+        message.release = release.map(|release| one_line(release, MAX_RELEASE).into_owned());
         if proof == SenderProof::None {
             (message.vtep_ip, message.vtep_ip6) = (None, None);
             message.holds = Vec::new();

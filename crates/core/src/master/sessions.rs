@@ -66,6 +66,9 @@ pub struct Session {
     pub last_error: Option<Box<LastError>>,
     /// Sentences that go with every list until the agent reports.
     pub notices: Vec<String>,
+    /// Release of the agent's module; `None`: it is of another implementation, or older than
+    /// this field.
+    pub release: Option<Box<str>>,
 }
 
 /// States of an agent's overlays, by name. Almost all agents share one value.
@@ -108,8 +111,8 @@ impl Sessions {
         let Registration {
             ip,
             from: pid,
+            message,
             proof,
-            ..
         } = registration;
         self.serial += 1;
         let session = self.sessions.entry(*ip).or_insert_with(|| Session {
@@ -132,6 +135,7 @@ impl Sessions {
             host_networks: Box::default(),
             last_error: None,
             notices: Vec::new(),
+            release: None,
         });
         if *session.pid != *pid || !session.is_connected {
             session.connection_changed_at = now;
@@ -152,6 +156,7 @@ impl Sessions {
         session.requested = requested;
         session.proof = proof.clone();
         session.registered_at = now;
+        session.release = message.release.as_deref().map(Box::from);
     }
 
     /// Returns the session of the agent at this address.
@@ -342,6 +347,7 @@ impl Session {
             host_errors: &self.host_errors,
             last_error,
             authentication: Some(self.proof.to_string()),
+            release: self.release.as_deref(),
         }
     }
 }

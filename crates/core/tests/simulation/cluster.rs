@@ -164,8 +164,12 @@ impl Process {
             self.requested_bridges = [network.mesos_bridge, network.docker_bridge];
         }
         self.machine = Some(match (self.role.clone(), self.is_predecessor) {
-            (Role::Master(config), false) => Box::new(Master::new(config, me, seed)),
-            (Role::Agent(config), false) => Box::new(Agent::new(config, me, seed)),
+            (Role::Master(config), false) => {
+                Box::new(Master::new(config, me, seed).with_release("0.2.0"))
+            }
+            (Role::Agent(config), false) => {
+                Box::new(Agent::new(config, me, seed).with_release("0.2.0"))
+            }
             (Role::Master(config), true) => {
                 let habits = old_master::Habits {
                     keeps_unknown_fields: random.bool(),

@@ -12,6 +12,7 @@ mod client;
 mod executor;
 mod flap_damping;
 mod look;
+mod preview;
 mod probe;
 mod reconciler;
 mod removal;
@@ -19,5 +20,6 @@ mod schedule;
 
 pub use executor::Executor;
 pub use look::look;
+pub use preview::{EnginePreview, ExistingUsage, preview};
 pub use probe::{EngineRelease, ProbeError, probe};
 pub use removal::{Mode, Removal, remove_all};

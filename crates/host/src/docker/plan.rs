@@ -10,7 +10,7 @@ use overlay_core::host_api::problem::{Problem, ProblemKind};
 use overlay_core::util::family::Family;
 
 use super::observed::{ApiVersion, ExistingNetwork, Observed};
-use crate::operation::{Operation, Tense, Verb};
+use crate::operation::{ObjectKind, Operation, Tense, Verb};
 
 /// Change of the engine. Prints as a line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,13 @@ impl From<&Op> for Operation {
     fn from(op: &Op) -> Operation {
         match op {
             Op::Remove { name, .. } => {
-                Operation::new(Verb::Remove, format_args!("Docker network {name}"))
+                let object = format_args!("Docker network {name}");
+                Operation::new(Verb::Remove, ObjectKind::DockerNetwork, object)
             }
             Op::Create { name, network } => {
                 let properties = describe(Some(&network.bridge), &network.subnets);
                 let object = format_args!("Docker network {name} ({properties})");
-                Operation::new(Verb::Create, object)
+                Operation::new(Verb::Create, ObjectKind::DockerNetwork, object)
             }
         }
     }

@@ -156,7 +156,7 @@ fn add_failure(report: &mut EngineReport, desired: &EngineDesired, op: &Op, fail
 }
 
 /// Returns the number of addresses in use of each desired network.
-fn usage(desired: &EngineDesired, observed: &Observed) -> BTreeMap<String, InUse> {
+pub(super) fn usage(desired: &EngineDesired, observed: &Observed) -> BTreeMap<String, InUse> {
     let usage = desired.networks.iter().map(|(name, network)| {
         let mut networks = observed.networks.iter();
         let existing = networks.find(|existing| existing.name == *name);

@@ -13,7 +13,7 @@ use super::desired::set_name;
 use super::nft_rules::NftTable;
 use super::ruleset::Ruleset;
 use super::{flows, nftables};
-use crate::operation::{Operation, Tense, Verb};
+use crate::operation::{ObjectKind, Operation, Tense, Verb};
 use crate::reconcile::Scope;
 
 /// Table of iptables that packets pass first.
@@ -190,9 +190,9 @@ impl From<&Op> for Operation {
                     .map(|(net, membership)| format!(" {net}{}", membership.option()))
                     .collect::<String>();
                 let name = set_name(*family);
-                Operation::new(Verb::Write, format_args!("ipset {name}:{members}"))
+                firewall(Verb::Write, format_args!("ipset {name}:{members}"))
             }
-            Op::DestroySet(name) => Operation::new(Verb::Destroy, format_args!("ipset {name}")),
+            Op::DestroySet(name) => firewall(Verb::Destroy, format_args!("ipset {name}")),
             Op::Rule {
                 family,
                 table,
@@ -200,17 +200,20 @@ impl From<&Op> for Operation {
             } => {
                 let tool = family.pick("iptables", "ip6tables");
                 let object = format_args!("rule: {tool} -t {table} {line}");
-                Operation::new(Verb::Change, object)
+                firewall(Verb::Change, object)
             }
-            Op::WriteTable(table) => {
-                Operation::new(Verb::Write, format_args!("nftables table {table}"))
-            }
-            Op::DeleteTable => Operation::new(
+            Op::WriteTable(table) => firewall(Verb::Write, format_args!("nftables table {table}")),
+            Op::DeleteTable => firewall(
                 Verb::Delete,
                 format_args!("nftables table {}", nftables::NAME),
             ),
         }
     }
+}
+
+/// Returns an operation on an object of the firewall.
+fn firewall(verb: Verb, object: fmt::Arguments<'_>) -> Operation {
+    Operation::new(verb, ObjectKind::Firewall, object)
 }
 
 impl fmt::Display for Op {

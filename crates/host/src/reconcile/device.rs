@@ -138,6 +138,8 @@ pub(super) fn plan(desired: &Desired, observed: &Observed, kernel: &Kernel, plan
     // operations above remove included.
     plan.problems.extend(limits.diverted());
     let mut wanted = Wanted::new(desired, vtep, limits, kernel.device.as_ref(), plan);
+    plan.wanted.devices = 1;
+    plan.wanted.peers = wanted.peers_known.then(|| wanted.objects.counts());
     let lost = before.difference(&device.routes);
     let lost = lost.filter(|route| wanted.limits.is_ours(route));
     wanted.doubtful = lost.map(Route::key).collect();

@@ -24,6 +24,7 @@ use observed::{Kernel, Observed, Underlay};
 
 mod bridges;
 mod constants;
+mod description;
 mod device;
 mod events;
 mod expected;
@@ -58,7 +59,7 @@ pub use op::{
 };
 pub(crate) use ports::is_ours as is_our_port;
 pub(crate) use rules::former_ranges;
-pub use types::{Draining, Plan, RemovedPart};
+pub use types::{Draining, PeerObjectCounts, Plan, RemovedPart, WantedObjects};
 
 /// Returns the operations that make `observed` match `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
@@ -80,6 +81,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         device::plan(desired, observed, kernel, &mut plan);
         tx_checksum(desired, observed, &mut plan);
         rules::plan(desired, kernel, &mut plan);
+        plan.wanted.bridges = desired.mesos_bridges().len();
         bridges::plan(desired, kernel, &observed.defaults, &mut plan);
         bridges::plan_docker(kernel, &mut plan);
         ports::plan(desired, kernel, &mut plan);
@@ -160,6 +162,7 @@ fn remove_cni(desired: &Desired, observed: &Observed, plan: &mut Plan) {
 fn write_cni(desired: &Desired, observed: &Observed, max_mtu: Option<u32>, plan: &mut Plan) {
     let Some(files) = &observed.cni else { return };
     let mut wanted = content::wanted(desired, max_mtu);
+    plan.wanted.cni_files = wanted.len();
     wanted.retain(|overlay, _| !observed.cni_obstacles.contains(*overlay));
     for (overlay, content) in wanted {
         let file = files.get(overlay);

@@ -18,6 +18,7 @@ const PROTOCOL_UNSPECIFIED: u8 = 0;
 /// Plans the rules.
 pub(super) fn plan(desired: &Desired, kernel: &Kernel, plan: &mut Plan) {
     let wanted = wanted(desired);
+    plan.wanted.rules = wanted.len();
     let ContainerTable(table) = desired.container_table;
     let draining_ranges: Vec<IpNet> = plan
         .draining

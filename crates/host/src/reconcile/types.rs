@@ -32,6 +32,34 @@ pub struct Plan {
     pub draining: Vec<Draining>,
     /// Warnings for the operator about a host that is as desired, one sentence each.
     pub warnings: Vec<String>,
+    /// Numbers of objects that the host should have.
+    pub wanted: WantedObjects,
+}
+
+/// Numbers of objects that a host should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedObjects {
+    /// VXLAN devices.
+    pub devices: usize,
+    /// Bridges of Mesos's containers.
+    pub bridges: usize,
+    /// Routing rules of overlays.
+    pub rules: usize,
+    /// CNI configurations.
+    pub cni_files: usize,
+    /// Objects of the peers; `None`: the peers are not known, or there can be no tunnel.
+    pub peers: Option<PeerObjectCounts>,
+}
+
+/// Numbers of objects that a host should have for its peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerObjectCounts {
+    /// Neighbours.
+    pub neighbours: usize,
+    /// FDB entries.
+    pub fdb_entries: usize,
+    /// Routes in all tables.
+    pub routes: usize,
 }
 
 /// Part of an overlay that is not desired any more.

@@ -12,7 +12,7 @@ use super::constants::MAIN_TABLE;
 use super::limits::Limits;
 use super::observed::{Device, FdbEntry, Neighbour, Route};
 use super::op::RouteKey;
-use super::types::Plan;
+use super::types::{PeerObjectCounts, Plan};
 
 /// Neighbours, FDB entries and routes of peers. (If two peers claim one object, which the
 /// master prevents, the peer with the higher address gets it.)
@@ -119,6 +119,15 @@ impl Wanted {
 }
 
 impl PeerObjects {
+    /// Returns the numbers of objects.
+    pub(super) fn counts(&self) -> PeerObjectCounts {
+        PeerObjectCounts {
+            neighbours: self.neighbours.len(),
+            fdb_entries: self.fdb.len(),
+            routes: self.routes.len(),
+        }
+    }
+
     /// Adds the peers' objects on a device that we can recreate, and that can be right.
     fn add_existing(&mut self, device: &Device, vtep: &Vtep, limits: &Limits) {
         let neighbours = device.neighbours.iter();

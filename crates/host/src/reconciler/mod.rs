@@ -1,7 +1,7 @@
 //! Reconciliation of the host with its desired state: observe, plan, apply, report.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use crate::operation::Operation;
 use crate::progress;
 use crate::reconcile::observed::{Observed, Underlay};
 use crate::reconcile::{
-    ChecksumOffload, Draining, ExpectedState, Op, Reaction, feasible, max_inner_mtu, plan,
+    ChecksumOffload, Draining, ExpectedState, Op, Reaction, WantedObjects, feasible, max_inner_mtu,
+    plan,
 };
 
 use crate::supervisor::Limits;
@@ -66,6 +67,12 @@ pub struct Preview {
     /// Parts of the host that cannot be read or cannot be made as desired, one sentence
     /// each.
     pub problems: Vec<String>,
+    /// Errors of the desired overlays, by name, one sentence each.
+    pub overlays: BTreeMap<String, String>,
+    /// Numbers of objects that the host should have.
+    pub wanted: WantedObjects,
+    /// Largest MTU of a packet in the tunnel, in bytes; `None`: the underlay is not known.
+    pub max_mtu: Option<u32>,
 }
 
 /// Returns what [`reconcile_once`] would do, in the network namespace of the calling
@@ -86,6 +93,7 @@ pub fn preview(desired: &Desired) -> Preview {
         &forwarding(&plan.ops),
         attempt.failures(),
     );
+    let max_mtu = attempt.take_underlay().as_ref().map(max_inner_mtu);
     let report = attempt.into_report();
     Preview {
         operations: firewall
@@ -94,6 +102,9 @@ pub fn preview(desired: &Desired) -> Preview {
             .collect(),
         draining: plan.draining.iter().map(Draining::to_string).collect(),
         problems: Problem::texts(&report.host),
+        overlays: report.overlays,
+        wanted: plan.wanted,
+        max_mtu,
     }
 }
 

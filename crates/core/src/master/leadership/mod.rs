@@ -39,6 +39,8 @@ pub struct MasterParts<'a> {
     pub writer: &'a mut Writer,
     /// The address of this master.
     pub me: IpAddr,
+    /// The release of this master's module.
+    pub release: Option<&'a str>,
     /// `agent_lease`: the time without contact after which an allocation may be reclaimed.
     pub lease: Option<Duration>,
     /// The effects.
@@ -142,7 +144,7 @@ impl Leadership {
         let mut problems = self.hosts(parts.me, sessions).problems();
         let seconds = parts.confirmed.second_agents(now);
         problems.extend(seconds.map(|(second, first)| second_agent(second, first)));
-        views::state(&network, capacity, agents, &problems)
+        views::state(&network, capacity, agents, &problems, parts.release)
     }
 
     /// Returns the hosts of the cluster. `me` is the address of this master.

@@ -83,6 +83,7 @@ pub struct Agent<'a, F> {
     stored: &'a AgentJson,
     /// Returns the state of an overlay by its name.
     state: F,
+    release: Option<&'a str>,
     since_seconds: Option<u64>,
 }
 
@@ -116,6 +117,8 @@ pub struct Presence<'a> {
     /// Authentication of the agent's messages: `key <id>`, `confirmed` or `none`. `None` if it
     /// has not registered with this master.
     pub authentication: Option<String>,
+    /// Release of the agent's module, if it says so.
+    pub release: Option<&'a str>,
 }
 
 /// An error of an agent.
@@ -147,6 +150,7 @@ impl<'a, F: Fn(&str) -> Option<&'a State>> Agent<'a, F> {
             head,
             stored,
             state,
+            release: presence.release,
             since_seconds: presence.since_seconds,
         }
     }
@@ -161,6 +165,10 @@ impl<'a, F: Fn(&str) -> Option<&'a State>> Agent<'a, F> {
         }
         if !self.stored.overlays.is_empty() {
             out.push(b']');
+        }
+        if let Some(release) = self.release {
+            out.extend_from_slice(b",\"release\":");
+            write(out, &release);
         }
         if let Some(seconds) = self.since_seconds {
             out.extend_from_slice(b",\"since_seconds\":");

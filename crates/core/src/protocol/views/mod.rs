@@ -9,6 +9,7 @@ mod health;
 mod messages;
 mod overlays;
 mod own_agent;
+mod peers;
 mod state;
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ pub use agents::{Agent, AgentJson, LastError, Presence};
 pub use health::Health;
 pub use overlays::{Overlay, overlay, overlays};
 pub use own_agent::{AgentDetails, agent};
+pub use peers::peers;
 pub use state::state;
 
 fn to_bytes(value: &impl Serialize) -> Vec<u8> {

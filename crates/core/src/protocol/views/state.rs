@@ -10,12 +10,14 @@ use crate::allocation::allocator::Capacity;
 use crate::proto;
 
 /// Returns the state of a master. `capacity` returns the capacity of an overlay, or of the VTEPs
-/// for `None`; `problems` are sentences about the cluster.
+/// for `None`; `problems` are sentences about the cluster, and `release` is that of the master's
+/// module.
 pub fn state<'a>(
     network: &'a proto::NetworkConfig,
     capacity: impl Fn(Option<&str>) -> Capacity,
     agents: impl Iterator<Item = Agent<'a, impl Fn(&str) -> Option<&'a State>>>,
     problems: &[String],
+    release: Option<&str>,
 ) -> Vec<u8> {
     let overlay = |overlay: &'a proto::OverlayInfo| OverlayInfo {
         agent_subnets: Some(capacity(Some(&overlay.name))),
@@ -45,6 +47,10 @@ pub fn state<'a>(
     if !problems.is_empty() {
         out.extend_from_slice(b",\"problems\":");
         write(&mut out, &problems);
+    }
+    if let Some(release) = release {
+        out.extend_from_slice(b",\"release\":");
+        write(&mut out, &release);
     }
     out.push(b'}');
     out

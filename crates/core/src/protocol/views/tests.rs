@@ -71,6 +71,7 @@ fn the_state_has_the_form_that_readers_expect() {
             error: "no \"x\"",
             seconds_ago: 3,
         }),
+        release: Some("0.1.9"),
         ..Presence::default()
     };
     let prepared = AgentJson::new(&info);
@@ -109,17 +110,18 @@ fn the_state_has_the_form_that_readers_expect() {
         r#""total6":340282366920938463463374607431768211455,"used6":0}}"#
     );
     assert_eq!(
-        String::from_utf8(state(&network, capacity, agents(), &[])).unwrap(),
+        String::from_utf8(state(&network, capacity, agents(), &[], Some("0.2.0"))).unwrap(),
         format!(
             concat!(
                 r#"{{"agents":[{{"connected":true,"ip":"10.0.0.1","#,
-                r#""last_error":{{"error":"no \"x\"","seconds_ago":3}},"overlays":[{}],"since_seconds":7}}],{}}}"#
+                r#""last_error":{{"error":"no \"x\"","seconds_ago":3}},"overlays":[{}],"release":"0.1.9","since_seconds":7}}],"#,
+                r#"{},"release":"0.2.0"}}"#
             ),
             with_state, network_json
         )
     );
     assert_eq!(
-        String::from_utf8(state(&network, capacity, agents().take(0), &[])).unwrap(),
+        String::from_utf8(state(&network, capacity, agents().take(0), &[], None)).unwrap(),
         format!("{{{network_json}}}")
     );
 }
