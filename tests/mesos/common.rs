@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::net::Host;
 use testbed::node::Node;
+use testbed::program::Program;
 use testbed::task::TaskClient;
 use testbed::{install, skip, wait};
 
@@ -53,7 +54,22 @@ pub fn start(setup: &ClusterConfig) -> Cluster {
         Ok(Some(()))
     })
     .unwrap();
+    assert_nothing_found(&cluster);
     cluster
+}
+
+/// Asserts that the operators' program finds nothing wrong on any host of a cluster. Nothing to do
+/// for nodes on loopback addresses, which share a host with everything else on the machine.
+#[track_caller]
+pub fn assert_nothing_found(cluster: &Cluster) {
+    for node in std::iter::once(&cluster.master).chain(&cluster.agents) {
+        if node.host().is_none() || node.pid().is_none() {
+            continue;
+        }
+        let outcome = Program::on(node).unwrap().ask(&["status"]).unwrap();
+        let codes = outcome.codes().unwrap();
+        assert!(codes.is_empty(), "on {}: {outcome}", node.name());
+    }
 }
 
 /// Returns `/overlay-master/state` without ages.
