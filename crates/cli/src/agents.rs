@@ -3,7 +3,7 @@
 mod freed;
 mod list;
 mod locate;
-mod show;
+pub mod show;
 
 use std::process::ExitCode;
 

@@ -118,37 +118,45 @@ impl Change {
         Ok(())
     }
 
-    /// Says what is lost and has the operator confirm, unless nothing is lost or `--yes` was
-    /// given. `word` is what the operator types. Returns false if only a dry run is wanted.
+    /// Has the operator confirm: see [`confirm`].
     ///
     /// # Errors
     /// The operator does not confirm, or cannot be asked.
     pub fn confirm(&self, options: ConsentOptions, word: &str) -> Result<bool, Failure> {
-        if options.dry_run {
-            return Ok(false);
-        }
-        if self.losses.is_empty() {
-            return Ok(true);
-        }
-        let mut err = anstream::AutoStream::auto(io::stderr());
-        for loss in &self.losses {
-            let _ = writeln!(err, "{} {loss}.", styled(page::WARNING, "lost:"));
-        }
-        if options.yes {
-            return Ok(true);
-        }
-        if !io::stdin().is_terminal() {
-            return Err("not confirmed, and nothing was changed: there is no terminal to ask on; give --yes if this is meant".into());
-        }
-        let _ = write!(err, "Type {word} to confirm: ");
-        let _ = err.flush();
-        let mut typed = String::new();
-        let read = io::stdin().read_line(&mut typed);
-        match read.is_ok() && typed.trim() == word {
-            true => Ok(true),
-            false => {
-                Err(format!("not confirmed, and nothing was changed: {word} was not typed").into())
-            }
+        confirm(&self.losses, options, word)
+    }
+}
+
+/// Says what is lost and has the operator confirm, unless nothing is lost or `--yes` was given.
+/// `word` is what the operator types. Returns false if only a dry run is wanted.
+///
+/// # Errors
+/// The operator does not confirm, or cannot be asked.
+pub fn confirm(losses: &[String], options: ConsentOptions, word: &str) -> Result<bool, Failure> {
+    if options.dry_run {
+        return Ok(false);
+    }
+    if losses.is_empty() {
+        return Ok(true);
+    }
+    let mut err = anstream::AutoStream::auto(io::stderr());
+    for loss in losses {
+        let _ = writeln!(err, "{} {loss}.", styled(page::WARNING, "lost:"));
+    }
+    if options.yes {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        return Err("not confirmed, and nothing was changed: there is no terminal to ask on; give --yes if this is meant".into());
+    }
+    let _ = write!(err, "Type {word} to confirm: ");
+    let _ = err.flush();
+    let mut typed = String::new();
+    let read = io::stdin().read_line(&mut typed);
+    match read.is_ok() && typed.trim() == word {
+        true => Ok(true),
+        false => {
+            Err(format!("not confirmed, and nothing was changed: {word} was not typed").into())
         }
     }
 }

@@ -175,6 +175,9 @@ pub struct Container {
 /// Answer of an agent's `/state`.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct AgentState {
+    /// Id of the agent; empty until it is registered.
+    #[serde(default)]
+    pub id: String,
     /// Frameworks with tasks on the agent.
     #[serde(default)]
     pub frameworks: Vec<Framework>,

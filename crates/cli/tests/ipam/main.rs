@@ -1,6 +1,7 @@
 //! `mesos-overlay networks`, `agents` and `ipam` with real clusters: what they show, what they
 //! refuse, how they ask for confirmation, and that they change what they say.
 
+mod addresses;
 mod agents;
 mod networks;
 mod terminal;

@@ -1,0 +1,446 @@
+//! `mesos-overlay ipam` on hosts with containers of Mesos and Docker.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use testbed::cluster::{Cluster, ClusterConfig, Launcher, Placement};
+use testbed::docker::Engine;
+use testbed::framework::{Framework, TaskSpec};
+use testbed::node::Node;
+use testbed::program::Program;
+use testbed::{skip, wait};
+
+use crate::terminal::Asking;
+use crate::{BINARY, LIMIT, start};
+
+/// Container of the files of leaked addresses.
+const GONE: &str = "b14e8b1a-0000-4000-8000-7d0a3b1c5f00";
+
+/// Returns the configuration of a cluster on hosts whose agents start containers on networks;
+/// `None`: the test is skipped.
+fn hosts(test: &str, agents: usize) -> Option<ClusterConfig> {
+    if !skip::require_hosts(test) {
+        return None;
+    }
+    skip::require_mesos(test)?;
+    let setup = ClusterConfig::new(agents, Placement::Hosts).unwrap();
+    if setup.launcher != Launcher::Linux {
+        skip::skip(
+            test,
+            "Mesos needs the cgroup v1 freezer to start containers on a network",
+        );
+        return None;
+    }
+    Some(setup)
+}
+
+/// Returns an age of files that are no longer new, and written after the start of this machine;
+/// `None`: the machine was started just now.
+fn age(test: &str) -> Option<Duration> {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let age = Duration::from_secs(3600).min(Duration::from_secs_f64(uptime / 2.0));
+    if age.as_secs() > 61 {
+        return Some(age);
+    }
+    skip::skip(test, "the machine was started just now");
+    None
+}
+
+/// Returns the program on the host of a node.
+fn program(node: &Node) -> Program {
+    Program::at(BINARY, node)
+}
+
+/// Returns the file of host-local for an address.
+fn file(agent: &Node, network: &str, address: &str) -> PathBuf {
+    agent.dir().join("cni-data").join(network).join(address)
+}
+
+/// Writes the file of an address whose container does not exist.
+fn leak(agent: &Node, network: &str, address: &str, age: Duration) {
+    let path = file(agent, network, address);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, format!("{GONE}\r\neth0")).unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}
+
+/// Starts a task on network `dcos`, and returns its IPv4 address.
+fn run(framework: &Framework, agent: &Node, name: &str) -> String {
+    framework
+        .launch(&TaskSpec::new(name, &agent.ip(), Some("dcos")), LIMIT)
+        .unwrap();
+    let running = framework.wait_running(name, LIMIT).unwrap();
+    let address = running.addresses().find(SocketAddr::is_ipv4).unwrap();
+    address.ip().to_string()
+}
+
+/// Runs `ipam check` and asserts that it finds exactly these codes. Returns the report.
+#[track_caller]
+fn assert_finds(program: &Program, codes: &[&str]) -> Value {
+    let outcome = program.ask(&["ipam", "check"]).unwrap();
+    let found: BTreeSet<String> = outcome.codes().unwrap();
+    let expected: BTreeSet<String> = codes.iter().map(ToString::to_string).collect();
+    assert_eq!(found, expected, "{outcome}");
+    outcome.json().unwrap()
+}
+
+#[test]
+fn nothing_is_found_beside_containers_of_mesos_and_docker() {
+    let test = "nothing_is_found_beside_containers_of_mesos_and_docker";
+    if !skip::require_docker(test) {
+        return;
+    }
+    let Some(mut setup) = hosts(test, 2) else {
+        return;
+    };
+    setup.network = json!({
+        "vtep_subnet": "44.128.0.0/20",
+        "vtep_subnet6": "fd01:a::/64",
+        "vtep_mac_oui": "70:B3:D5:00:00:00",
+        "overlays": [
+            { "name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24, "subnet6": "fd01:b::/64", "prefix6": 80 },
+        ],
+    });
+    setup.agent_config["network_config"] = json!({
+        "allocate_subnet": true, "mesos_bridge": true, "docker_bridge": true, "overlay_mtu": 1420,
+        "enable_ipv6": true,
+    });
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    let agent = &cluster.agents[0];
+    let mut engine = Engine::new(cluster.run(), "engine", agent.host().unwrap().netns()).unwrap();
+    engine.start().unwrap();
+    let socket = engine.socket();
+    agent
+        .configure(|config| config["docker_socket"] = json!(socket))
+        .unwrap();
+    // The second host has no engine, and no Docker network.
+    cluster.agents[1]
+        .configure(|config| config["network_config"]["docker_bridge"] = false.into())
+        .unwrap();
+    cluster.start_all().unwrap();
+    cluster.wait_overlays(LIMIT).unwrap();
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    for (index, agent) in cluster.agents.iter().enumerate() {
+        run(&framework, agent, &format!("task{index}"));
+    }
+    engine.container("web", "dcos", &[]).unwrap();
+
+    let first = assert_finds(&program(&cluster.agents[0]), &[]);
+    assert_eq!(
+        (&first["containers"], &first["addresses"]),
+        (&json!(2), &json!(4)),
+        "{first}"
+    );
+    assert!(first.get("notes").is_none(), "{first}");
+    let second = assert_finds(&program(&cluster.agents[1]), &[]);
+    assert_eq!(
+        (&second["containers"], &second["addresses"]),
+        (&json!(1), &json!(2)),
+        "{second}"
+    );
+    let page = program(&cluster.agents[0]).run(&["ipam", "check"]).unwrap();
+    assert!(
+        page.stdout
+            .contains("Check complete: 4 addresses, 2 containers, 0 problems\n"),
+        "{page}"
+    );
+    let everywhere = program(&cluster.master)
+        .ask(&["ipam", "check", "--ask-agents"])
+        .unwrap();
+    assert_eq!(everywhere.codes().unwrap().len(), 0, "{everywhere}");
+    assert_eq!(everywhere.json().unwrap()["agents_asked"], 2);
+
+    // The agents count every two seconds.
+    wait::until("the agents' counts", LIMIT, || {
+        let shown = program(&cluster.master).json(&["ipam", "show", "--ask-agents"])?;
+        let v4 = &shown["ranges"][0];
+        Ok((v4["addresses_in_use"] == 3 && v4["addresses"] == 375).then_some(()))
+    })
+    .unwrap();
+    let own = program(&cluster.agents[0]).json(&["ipam", "show"]).unwrap();
+    assert_eq!(
+        own["this_host"]["addresses"]["dcos"]["mesos"]["in_use"], 1,
+        "{own}"
+    );
+    assert!(
+        own.get("agents").is_none(),
+        "nobody said to ask them: {own}"
+    );
+    // An ordinary user sees what the endpoints say.
+    let master = cluster.master.address().to_string();
+    let nobody = program(&cluster.master)
+        .as_nobody()
+        .run(&["ipam", "check", "--master", &master])
+        .unwrap();
+    assert_eq!(nobody.code(), Some(0), "{nobody}");
+
+    // The overlay goes while the agent is down, and what it made stays.
+    let config = cluster.agents[0]
+        .dir()
+        .join("agent.json")
+        .display()
+        .to_string();
+    cluster.agents[0].kill().unwrap();
+    let remove = ["networks", "remove", "dcos", "--force", "--yes"];
+    let removed = program(&cluster.master).run(&remove).unwrap();
+    assert_eq!(removed.code(), Some(0), "{removed}");
+    let beside =
+        program(&cluster.agents[0]).with(&["--agent-config", &config, "--master", &master]);
+    assert_finds(&beside, &["orphaned-network"]);
+}
+
+#[test]
+fn leaked_addresses_are_given_back_from_a_fresh_report() {
+    let test = "leaked_addresses_are_given_back_from_a_fresh_report";
+    let Some(mut setup) = hosts(test, 2) else {
+        return;
+    };
+    let Some(age) = age(test) else { return };
+    // Five addresses for containers of Mesos.
+    setup.network["overlays"][0]["prefix"] = json!(28);
+    let cluster = start(&setup);
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let [agent, other] = &cluster.agents[..] else {
+        panic!("two agents")
+    };
+    let address = run(&framework, agent, "alive");
+    let prefix = address.rsplit_once('.').unwrap().0.to_owned();
+    let addresses: Vec<String> = fs::read_dir(file(agent, "dcos", ""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(addresses.contains(&address), "{addresses:?}");
+    let first: u8 = address.rsplit_once('.').unwrap().1.parse().unwrap();
+    let leaked: Vec<String> = (first & !7..)
+        .skip(2)
+        .take(5)
+        .map(|last| format!("{prefix}.{last}"))
+        .filter(|ip| *ip != address)
+        .collect();
+    for ip in &leaked {
+        leak(agent, "dcos", ip, age);
+    }
+    let full = TaskSpec::new("full", &agent.ip(), Some("dcos"));
+    framework.launch(&full, LIMIT).unwrap();
+    let failed = framework.wait_ended("full", LIMIT).unwrap();
+    assert!(
+        format!("{failed:?}").contains("no IP addresses available"),
+        "{failed:?}"
+    );
+
+    let report = cluster.run().dir().join("leaks.json");
+    let report = report.display().to_string();
+    let check = ["ipam", "check", "--report", &report];
+    let release = ["ipam", "release", "--report", &report];
+    let program = program(agent);
+    let found = program.ask(&check).unwrap();
+    assert_eq!(
+        found.codes().unwrap(),
+        ["leaked-addresses".to_owned()].into(),
+        "{found}"
+    );
+    assert_eq!(
+        found.json().unwrap()["leaked"].as_array().unwrap().len(),
+        4,
+        "{found}"
+    );
+
+    // Reports that are not of this host as it is now.
+    let written: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let foreign = crate::addresses::program(other)
+        .run(&[&release[..], &["--yes"]].concat())
+        .unwrap();
+    assert_eq!(foreign.code(), Some(2), "{foreign}");
+    assert!(
+        foreign.stderr.contains(&format!(
+            "it is of agent {}, and this is agent {}",
+            agent.ip(),
+            other.ip()
+        )),
+        "{foreign}"
+    );
+    type Change = fn(&mut Value);
+    let changes: [(Change, &str); 3] = [
+        (
+            |report| report["written_seconds"] = json!(1_000_000_000),
+            "s old, and only reports of the last 600 s are used",
+        ),
+        (
+            |report| report["origin"]["boot_id"] = json!("another"),
+            "the host was restarted since",
+        ),
+        (
+            |report| report["form"] = json!(2),
+            "has the form 2 of another release",
+        ),
+    ];
+    for (change, part) in changes {
+        let mut changed = written.clone();
+        change(&mut changed);
+        fs::write(&report, changed.to_string()).unwrap();
+        let refused = program.run(&[&release[..], &["--yes"]].concat()).unwrap();
+        assert_eq!(refused.code(), Some(2), "{refused}");
+        assert!(
+            refused.stderr.contains(part) && refused.stderr.contains("make a new one on this host"),
+            "{refused}"
+        );
+    }
+    fs::write(&report, written.to_string()).unwrap();
+    let unconfirmed = program.run(&release).unwrap();
+    assert_eq!(unconfirmed.code(), Some(2), "{unconfirmed}");
+    let (code, _, error) = Asking::start(&program, &release).answer("no");
+    assert_eq!(code, Some(2), "{error}");
+    let planned = program
+        .run(&[&release[..], &["--dry-run"]].concat())
+        .unwrap();
+    assert!(
+        planned
+            .stdout
+            .contains(&format!("Would give back {} of dcos", leaked[0])),
+        "{planned}"
+    );
+    assert!(
+        leaked.iter().all(|ip| file(agent, "dcos", ip).exists()),
+        "something was given back"
+    );
+
+    // A file that another container got meanwhile, and one that was written again, stay.
+    fs::write(file(agent, "dcos", &leaked[0]), "another").unwrap();
+    leak(agent, "dcos", &leaked[1], age + Duration::from_secs(1));
+    let (code, out, error) = Asking::start(&program, &release).answer("release");
+    assert_eq!(code, Some(0), "{out}{error}");
+    assert!(out.contains("2 addresses given back, 2 kept"), "{out}");
+    assert!(file(agent, "dcos", &leaked[0]).exists() && file(agent, "dcos", &leaked[1]).exists());
+    assert!(
+        file(agent, "dcos", &address).exists(),
+        "the running container's"
+    );
+    assert!(leaked[2..].contains(&run(&framework, agent, "again")));
+    assert_eq!(
+        program.ask(&["ipam", "check"]).unwrap().codes().unwrap(),
+        ["leaked-addresses".to_owned()].into()
+    );
+}
+
+/// Containers that start and end while addresses are given back keep theirs.
+#[test]
+fn a_release_takes_nothing_from_starting_containers() {
+    let test = "a_release_takes_nothing_from_starting_containers";
+    let Some(setup) = hosts(test, 1) else { return };
+    let Some(age) = age(test) else { return };
+    let cluster = start(&setup);
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let agent = &cluster.agents[0];
+    run(&framework, agent, "first");
+    let report = cluster.run().dir().join("leaks.json").display().to_string();
+    let program = program(agent);
+    for round in 0..3 {
+        // host-local comes to these next, and passes over them.
+        (10..60).for_each(|last| leak(agent, "dcos", &format!("9.0.0.{last}"), age));
+        let found = program
+            .ask(&["ipam", "check", "--report", &report])
+            .unwrap();
+        assert!(
+            found.codes().unwrap().contains("leaked-addresses"),
+            "{found}"
+        );
+        let names: Vec<String> = (0..4).map(|task| format!("task{round}-{task}")).collect();
+        for name in &names {
+            framework
+                .launch(&TaskSpec::new(name, &agent.ip(), Some("dcos")), LIMIT)
+                .unwrap();
+        }
+        let released = program
+            .run(&["ipam", "release", "--report", &report, "--yes"])
+            .unwrap();
+        assert_eq!(released.code(), Some(0), "{released}");
+        let mut addresses = BTreeSet::new();
+        for name in &names {
+            let running = framework.wait_running(name, LIMIT).unwrap();
+            assert!(
+                addresses.insert(running.address().unwrap().ip()),
+                "given out twice"
+            );
+        }
+        for address in &addresses {
+            assert!(
+                file(agent, "dcos", &address.to_string()).exists(),
+                "{address} was taken away"
+            );
+        }
+        assert_finds(&program, &[]);
+    }
+}
+
+#[test]
+fn addresses_that_host_local_does_not_know_and_double_ones_are_found() {
+    let test = "addresses_that_host_local_does_not_know_and_double_ones_are_found";
+    let Some(setup) = hosts(test, 1) else { return };
+    let Some(age) = age(test) else { return };
+    let cluster = start(&setup);
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let agent = &cluster.agents[0];
+    let address = run(&framework, agent, "one");
+    let program = program(agent);
+    assert_finds(&program, &[]);
+
+    leak(agent, "dcos", "9.0.7.2", age);
+    assert_finds(&program, &["reservations-outside-subnet"]);
+    fs::remove_file(file(agent, "dcos", "9.0.7.2")).unwrap();
+    leak(agent, "old", "8.0.0.2", age);
+    assert_finds(&program, &["orphaned-reservations"]);
+    fs::remove_dir_all(file(agent, "old", "")).unwrap();
+    assert_finds(&program, &[]);
+
+    fs::remove_file(file(agent, "dcos", &address)).unwrap();
+    let found = assert_finds(&program, &["address-not-reserved"]);
+    assert_eq!(found["findings"][0]["subject"], json!(address), "{found}");
+    fs::remove_file(file(agent, "dcos", "last_reserved_ip.0")).unwrap();
+    assert_eq!(
+        run(&framework, agent, "two"),
+        address,
+        "host-local starts from the first address"
+    );
+    let found = assert_finds(&program, &["double-address"]);
+    assert_eq!(found["findings"][0]["subject"], json!(address), "{found}");
+}
+
+/// An agent that was deleted while it was away comes back with another subnet, and its containers
+/// have addresses that now belong to another agent.
+#[test]
+fn containers_of_a_former_subnet_are_found() {
+    let test = "containers_of_a_former_subnet_are_found";
+    let Some(setup) = hosts(test, 2) else { return };
+    let mut cluster = Cluster::prepare(&setup).unwrap();
+    cluster.master.start().unwrap();
+    cluster.agents[0].start().unwrap();
+    let framework = Framework::subscribe(cluster.master.client()).unwrap();
+    let address = run(&framework, &cluster.agents[0], "one");
+    assert!(address.starts_with("9.0.0."), "{address}");
+    let ip = cluster.agents[0].ip();
+    cluster.agents[0].kill().unwrap();
+    crate::wait_connected(&cluster, &ip, false);
+    let deleted = program(&cluster.master)
+        .run(&["agents", "delete", &ip, "--yes"])
+        .unwrap();
+    assert_eq!(deleted.code(), Some(0), "{deleted}");
+    let second = cluster.agents[1].ip();
+    cluster.agents[1].start().unwrap();
+    crate::wait_connected(&cluster, &second, true);
+    cluster.agents[0].start().unwrap();
+    cluster.wait_overlays(LIMIT).unwrap();
+    wait::until("Mesos's agent to know its container", LIMIT, || {
+        let containers = cluster.agents[0].client().get("/containers")?.json()?;
+        Ok((containers[0]["container_id"].is_string()).then_some(()))
+    })
+    .unwrap();
+    let found = assert_finds(&program(&cluster.agents[0]), &["address-outside-subnet"]);
+    assert_eq!(found["findings"][0]["subject"], json!(address), "{found}");
+    assert_finds(&program(&cluster.agents[1]), &[]);
+}
