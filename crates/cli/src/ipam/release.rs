@@ -122,7 +122,7 @@ fn still_leaked(leaked: &[Leaked]) -> Vec<String> {
                 .map(|leaked| leaked.address.to_string())
                 .collect();
             format!(
-                "the reservations of {} of {overlay}: {}",
+                "{} of {overlay} can be given to containers again: {}",
                 count_addresses(addresses.len()),
                 list_first(&addresses, NAMED)
             )
