@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::blocks::Shell;
-use crate::{jq, product};
+use crate::{jq, page, product};
 
 /// An HTTP request as curl's arguments describe it.
 #[derive(Debug, Default)]
@@ -152,15 +152,20 @@ fn keep(text: &str, keep: impl Fn(&str) -> bool) -> String {
         .collect()
 }
 
-/// Runs `mesos-overlay`.
+/// Runs `mesos-overlay` and `cat` in `tests/docs/files`.
 pub struct Program;
 
 impl Shell for Program {
     fn run(&mut self, command: &str) -> String {
         run(command, |words| {
+            let files = page::workspace().join("tests/docs/files");
+            if words[0] == "cat" {
+                return std::fs::read_to_string(files.join(&words[1])).unwrap();
+            }
             assert_eq!(words[0], "mesos-overlay");
             let output = Command::new(product::program())
                 .args(&words[1..])
+                .current_dir(files)
                 .output()
                 .unwrap();
             String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()

@@ -1,21 +1,27 @@
 //! `mesos-overlay config`: converts configurations.
 
+mod from_dcos;
+mod yaml;
+
 use std::process::ExitCode;
 
-use crate::connection::ConnectionOptions;
-use crate::output::{OutputOptions, refuse};
+pub use from_dcos::Conversion;
 
-/// Converts configurations of others.
+/// Converts configurations of other systems.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    #[command(flatten)]
-    connection: ConnectionOptions,
-    #[command(flatten)]
-    output: OutputOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    FromDcos(from_dcos::Options),
 }
 
 /// Runs the command.
 pub fn run(options: &Options) -> ExitCode {
-    let _ = options;
-    refuse("not implemented")
+    match &options.command {
+        Command::FromDcos(options) => from_dcos::run(options),
+    }
 }

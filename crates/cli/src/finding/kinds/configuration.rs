@@ -100,6 +100,20 @@ pub const CONTRADICTS_LOG: Kind = Kind::error(
     "the-configuration-contradicts-the-stored-allocations",
 );
 
+/// A file that is not overwritten.
+pub const OTHER_FILE: Kind = Kind::error(
+    "file-is-different",
+    "A file that would be written is there with other settings",
+    "program.md#config-from-dcos",
+);
+
+/// A range that DC/OS uses otherwise.
+pub const DCOS_RANGE: Kind = Kind::warning(
+    "dcos-range-overlap",
+    "A network overlaps a range that DC/OS uses for something else",
+    "dcos.md#configyaml",
+);
+
 /// All kinds of this module.
 pub const ALL: &[&Kind] = &[
     &UNREADABLE,
@@ -116,4 +130,6 @@ pub const ALL: &[&Kind] = &[
     &AGENTS_COLLIDE,
     &OVERLAY_UNUSABLE,
     &CONTRADICTS_LOG,
+    &OTHER_FILE,
+    &DCOS_RANGE,
 ];

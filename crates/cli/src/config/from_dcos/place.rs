@@ -1,0 +1,102 @@
+//! Writes files below a directory, and changes nothing that is there.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use overlay_host::files::{self, Links};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::files::RoleFile;
+use crate::output::Failure;
+use crate::this_host::CONFIG_LIMIT;
+
+/// State of a file below the directory of `--write`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was not there, and is now.
+    Written,
+    /// It is there with the same settings.
+    Unchanged,
+    /// It is there with other settings, and stays.
+    Different,
+    /// It is not there, and was not written, because another one is different.
+    NotWritten,
+}
+
+/// Writes files unless one of them is there with other settings. Returns their paths and states.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn write(directory: &Path, files: &[RoleFile]) -> Result<Vec<(PathBuf, State)>, Failure> {
+    if !directory.is_dir() {
+        return Err(format!("--write: {} is no directory", directory.display()).into());
+    }
+    let mut states = Vec::new();
+    for file in files {
+        let path = directory.join(file.path.trim_start_matches('/'));
+        let state = look(&path, &file.content)?;
+        states.push((path, state));
+    }
+    let is_blocked = states.iter().any(|(_, state)| *state == State::Different);
+    for (file, (path, state)) in files.iter().zip(&mut states) {
+        if *state == State::NotWritten && !is_blocked {
+            create(path, &file.content)
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            *state = State::Written;
+        }
+    }
+    Ok(states)
+}
+
+/// Returns the state of a file before anything is written.
+fn look(path: &Path, content: &Value) -> Result<State, Failure> {
+    if let Err(error) = fs::symlink_metadata(path)
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Ok(State::NotWritten);
+    }
+    let text = files::read_text(path, Links::Follow, CONFIG_LIMIT)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let is_same = serde_json::from_str::<Value>(&text).is_ok_and(|there| there == *content);
+    Ok(if is_same {
+        State::Unchanged
+    } else {
+        State::Different
+    })
+}
+
+/// Creates a file, which appears with all of its content, and in the place of no other.
+fn create(path: &Path, content: &Value) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}", std::process::id()));
+    let result = fill(&temporary, content).and_then(|()| fs::hard_link(&temporary, path));
+    // Only this program's own file has this name.
+    match &result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.exists() => {}
+        _ => fs::remove_file(&temporary)?,
+    }
+    result
+}
+
+fn fill(path: &Path, content: &Value) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(text(content).as_bytes())?;
+    file.sync_all()
+}
+
+/// Returns the text of a file.
+pub fn text(content: &Value) -> String {
+    format!("{content:#}\n")
+}
