@@ -80,6 +80,15 @@ fn run(framework: &Framework, agent: &Node, name: &str) -> String {
     address.ip().to_string()
 }
 
+/// Waits until an agent has its overlay.
+fn wait_overlay(agent: &Node) {
+    wait::until("the overlay", LIMIT, || {
+        let state = agent.client().get("/overlay-agent/overlay")?.json()?;
+        Ok((state["overlays"][0]["state"]["status"] == "STATUS_OK").then_some(()))
+    })
+    .unwrap();
+}
+
 /// Runs `ipam check` and asserts that it finds exactly these codes. Returns the report.
 #[track_caller]
 fn assert_finds(program: &Program, codes: &[&str]) -> Value {
@@ -429,6 +438,7 @@ fn containers_of_a_former_subnet_are_found() {
     let mut cluster = Cluster::prepare(&setup).unwrap();
     cluster.master.start().unwrap();
     cluster.agents[0].start().unwrap();
+    wait_overlay(&cluster.agents[0]);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let address = run(&framework, &cluster.agents[0], "one");
     assert!(address.starts_with("9.0.0."), "{address}");
