@@ -10,7 +10,7 @@ use overlay_host::reconcile::observed::{Device, DeviceKind};
 
 use super::local::Local;
 use crate::answers::Agent;
-use crate::finding::kinds::path;
+use crate::finding::kinds::difference;
 use crate::finding::{Finding, Kind};
 
 /// Entry or device that is not as the master says.
@@ -26,7 +26,7 @@ impl Fault {
     /// Returns the finding about this fault of the host with the agent `own`.
     pub fn finding(&self, own: Ipv4Addr, subject: impl ToString) -> Finding {
         let remedy = format!(
-            "the agent on this host repairs that within seconds if it runs and nothing keeps it from it: see host_errors in http://{own}:5051/overlay-agent/overlay and the warnings in its log"
+            "Start the agent on this host if it does not run; otherwise it repairs that within seconds, unless something keeps it from it: see host_errors in http://{own}:5051/overlay-agent/overlay and the warnings in its log"
         );
         self.kind
             .finding(self.sentence.clone(), remedy)
@@ -40,7 +40,7 @@ pub fn device_fault(local: &Local, own: &Agent) -> Option<Fault> {
     let name = &vxlan.vtep_name;
     let fault = |sentence: String| {
         Some(Fault {
-            kind: &path::DEVICE_WRONG,
+            kind: &difference::DEVICE,
             sentence,
         })
     };
@@ -90,7 +90,7 @@ pub fn rule_faults(local: &Local, own: &Agent) -> Vec<(String, Fault)> {
                     local.table
                 );
                 let fault = Fault {
-                    kind: &path::RULE_MISSING,
+                    kind: &difference::RULE,
                     sentence,
                 };
                 faults.push((overlay.info.name.clone(), fault));
@@ -123,7 +123,7 @@ pub fn neighbour_fault(device: &Device, vtep: IpAddr, mac: Mac) -> Option<Fault>
         None => format!("the neighbour entry of {vtep} is missing, the master says {mac}"),
     };
     Some(Fault {
-        kind: &path::NEIGHBOUR_WRONG,
+        kind: &difference::NEIGHBOUR,
         sentence,
     })
 }
@@ -141,7 +141,7 @@ pub fn fdb_fault(device: &Device, mac: Mac, host: Ipv4Addr) -> Option<Fault> {
         [other, ..] => format!("the FDB entry {mac} points to {other}, the master says {host}"),
     };
     Some(Fault {
-        kind: &path::FDB_WRONG,
+        kind: &difference::FDB_ENTRY,
         sentence,
     })
 }
@@ -182,7 +182,7 @@ fn single_route_fault(device: &Device, table: u32, subnet: IpNet, via: IpAddr) -
         ),
     };
     Some(Fault {
-        kind: &path::ROUTE_WRONG,
+        kind: &difference::ROUTE,
         sentence,
     })
 }
@@ -286,7 +286,7 @@ mod tests {
             device.fdb.insert((mac, other), entry);
         })
         .unwrap();
-        assert_eq!(code, "fdb-wrong");
+        assert_eq!(code, "fdb-entry-differs");
         assert_eq!(
             sentence,
             "the FDB entry 70:b3:d5:80:00:02 points to 10.0.0.9, the master says 10.0.0.2"
@@ -295,16 +295,16 @@ mod tests {
             (
                 &(|device: &mut Device| _ = device.neighbours.remove(&vtep))
                     as &dyn Fn(&mut Device),
-                "neighbour-wrong",
+                "neighbour-differs",
             ),
-            (&|device| device.fdb.clear(), "fdb-wrong"),
+            (&|device| device.fdb.clear(), "fdb-entry-differs"),
             (
                 &|device| device.routes.retain(|route| route.table != 42),
-                "route-wrong",
+                "route-differs",
             ),
             (
                 &|device| device.routes.retain(|route| route.dst.addr().is_ipv4()),
-                "route-wrong",
+                "route-differs",
             ),
         ] {
             assert_eq!(fault(change).unwrap().0, expected);
