@@ -20,7 +20,7 @@ use crate::answers::Agent;
 use crate::answers::mesos::Slaves;
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
-use crate::finding::kinds::{difference, host, path};
+use crate::finding::kinds::{host, path};
 use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::paths::entries::{device_fault, rule_faults};
@@ -429,12 +429,11 @@ pub fn once(ip: IpAddr) -> Result<Option<Duration>, Failure> {
 /// Returns whether a finding is about entries of this host.
 fn is_local(finding: &Finding) -> bool {
     [
-        &difference::DEVICE,
-        &difference::ADDRESS,
-        &difference::NEIGHBOUR,
-        &difference::FDB_ENTRY,
-        &difference::ROUTE,
-        &difference::RULE,
+        &path::DEVICE_WRONG,
+        &path::NEIGHBOUR_WRONG,
+        &path::FDB_WRONG,
+        &path::ROUTE_WRONG,
+        &path::RULE_MISSING,
     ]
     .iter()
     .any(|kind| kind.code == finding.code)

@@ -5,6 +5,7 @@ use schemars::{Schema, schema_for};
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::ping::report::PingReport;
+use crate::setup::SetupReport;
 use crate::trace::report::TraceReport;
 use crate::{agents, ipam, networks, status, whois};
 
@@ -20,6 +21,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<TraceReport>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
+        entry::<SetupReport>(),
         entry::<crate::config::Conversion>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),

@@ -10,7 +10,7 @@ use overlay_host::reconcile::observed::{Device, DeviceKind};
 
 use super::local::Local;
 use crate::answers::Agent;
-use crate::finding::kinds::difference;
+use crate::finding::kinds::path;
 use crate::finding::{Finding, Kind};
 
 /// Entry or device that is not as the master says.
@@ -40,7 +40,7 @@ pub fn device_fault(local: &Local, own: &Agent) -> Option<Fault> {
     let name = &vxlan.vtep_name;
     let fault = |sentence: String| {
         Some(Fault {
-            kind: &difference::DEVICE,
+            kind: &path::DEVICE_WRONG,
             sentence,
         })
     };
@@ -90,7 +90,7 @@ pub fn rule_faults(local: &Local, own: &Agent) -> Vec<(String, Fault)> {
                     local.table
                 );
                 let fault = Fault {
-                    kind: &difference::RULE,
+                    kind: &path::RULE_MISSING,
                     sentence,
                 };
                 faults.push((overlay.info.name.clone(), fault));
@@ -123,7 +123,7 @@ pub fn neighbour_fault(device: &Device, vtep: IpAddr, mac: Mac) -> Option<Fault>
         None => format!("the neighbour entry of {vtep} is missing, the master says {mac}"),
     };
     Some(Fault {
-        kind: &difference::NEIGHBOUR,
+        kind: &path::NEIGHBOUR_WRONG,
         sentence,
     })
 }
@@ -141,7 +141,7 @@ pub fn fdb_fault(device: &Device, mac: Mac, host: Ipv4Addr) -> Option<Fault> {
         [other, ..] => format!("the FDB entry {mac} points to {other}, the master says {host}"),
     };
     Some(Fault {
-        kind: &difference::FDB_ENTRY,
+        kind: &path::FDB_WRONG,
         sentence,
     })
 }
@@ -182,7 +182,7 @@ fn single_route_fault(device: &Device, table: u32, subnet: IpNet, via: IpAddr) -
         ),
     };
     Some(Fault {
-        kind: &difference::ROUTE,
+        kind: &path::ROUTE_WRONG,
         sentence,
     })
 }
@@ -286,7 +286,7 @@ mod tests {
             device.fdb.insert((mac, other), entry);
         })
         .unwrap();
-        assert_eq!(code, "fdb-entry-differs");
+        assert_eq!(code, "fdb-wrong");
         assert_eq!(
             sentence,
             "the FDB entry 70:b3:d5:80:00:02 points to 10.0.0.9, the master says 10.0.0.2"
@@ -295,16 +295,16 @@ mod tests {
             (
                 &(|device: &mut Device| _ = device.neighbours.remove(&vtep))
                     as &dyn Fn(&mut Device),
-                "neighbour-differs",
+                "neighbour-wrong",
             ),
-            (&|device| device.fdb.clear(), "fdb-entry-differs"),
+            (&|device| device.fdb.clear(), "fdb-wrong"),
             (
                 &|device| device.routes.retain(|route| route.table != 42),
-                "route-differs",
+                "route-wrong",
             ),
             (
                 &|device| device.routes.retain(|route| route.dst.addr().is_ipv4()),
-                "route-differs",
+                "route-wrong",
             ),
         ] {
             assert_eq!(fault(change).unwrap().0, expected);

@@ -10,7 +10,7 @@ use super::echo::Outcome;
 use super::plan::{Column, Target};
 use crate::answers::Agent;
 use crate::finding::Finding;
-use crate::finding::kinds::{cluster, difference, path};
+use crate::finding::kinds::{cluster, path};
 use crate::output::page::count;
 use crate::paths::entries::{Fault, peer_fault};
 use crate::paths::model::PORT;
@@ -296,8 +296,8 @@ impl Cause {
     fn key(&self) -> u8 {
         match self {
             Cause::Lost(..) => 0,
-            Cause::Entry(fault) if fault.kind == &difference::NEIGHBOUR => 1,
-            Cause::Entry(fault) if fault.kind == &difference::FDB_ENTRY => 2,
+            Cause::Entry(fault) if fault.kind == &path::NEIGHBOUR_WRONG => 1,
+            Cause::Entry(fault) if fault.kind == &path::FDB_WRONG => 2,
             Cause::Entry(_) => 3,
             Cause::HostSilent => 4,
             Cause::Tunnel => 5,

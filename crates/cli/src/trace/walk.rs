@@ -237,7 +237,7 @@ impl<'a> Walk<'a> {
             Decision::Local => {
                 let fault = expected.filter(|(_, device, _)| device.is_some()).map(|_| {
                     self.drops(&Fault {
-                        kind: &difference::ROUTE,
+                        kind: &path::ROUTE_WRONG,
                         sentence: format!("this host has the address {} itself", self.destination),
                     })
                 });
@@ -301,7 +301,7 @@ impl<'a> Walk<'a> {
             return None;
         }
         Some(self.drops(&Fault {
-            kind: &difference::ROUTE,
+            kind: &path::ROUTE_WRONG,
             sentence: format!(
                 "packets to {} take the route \"{}\", the master says {text}",
                 self.destination,
@@ -388,7 +388,7 @@ impl<'a> Walk<'a> {
         }
         match expected {
             Some(expected) => self.drops(&Fault {
-                kind: &difference::ROUTE,
+                kind: &path::ROUTE_WRONG,
                 sentence: format!(
                     "the kernel has no route to {ip} ({}), the master says {expected}",
                     word(reason)

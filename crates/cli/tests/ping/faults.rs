@@ -28,7 +28,7 @@ fn faults_of_this_host_are_named() {
         &bed,
         &format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.1.9 self permanent"),
     );
-    let outcome = bed.finds(&["ping"], &["fdb-entry-differs"]);
+    let outcome = bed.finds(&["ping"], &["fdb-wrong"]);
     assert_eq!(
         message(&outcome),
         format!("the FDB entry {mac} points to 10.77.1.9, the master says 10.77.1.2")
@@ -37,7 +37,7 @@ fn faults_of_this_host_are_named() {
         &bed,
         &format!("bridge fdb delete {mac} dev vtep1024 dst 10.77.1.9 self"),
     );
-    bed.finds(&["ping"], &["fdb-entry-differs"]);
+    bed.finds(&["ping"], &["fdb-wrong"]);
     on(
         &bed,
         &format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.1.2 self permanent"),
@@ -48,7 +48,7 @@ fn faults_of_this_host_are_named() {
         &bed,
         &format!("ip neighbour replace {vtep} lladdr 70:b3:d5:80:00:99 dev vtep1024 nud permanent"),
     );
-    let outcome = bed.finds(&["ping"], &["neighbour-differs"]);
+    let outcome = bed.finds(&["ping"], &["neighbour-wrong"]);
     assert!(message(&outcome).contains("70:b3:d5:80:00:99"), "{outcome}");
     on(
         &bed,
@@ -56,13 +56,13 @@ fn faults_of_this_host_are_named() {
     );
 
     on(&bed, &format!("ip route delete {subnet} dev vtep1024"));
-    let outcome = bed.finds(&["ping"], &["route-differs"]);
+    let outcome = bed.finds(&["ping"], &["route-wrong"]);
     assert!(message(&outcome).contains(subnet), "{outcome}");
     bed.go_on();
 
     bed.stop(0);
     on(&bed, "ip rule delete from 9.0.0.0/8 lookup 42");
-    let outcome = bed.finds(&["ping"], &["rule-differs"]);
+    let outcome = bed.finds(&["ping"], &["rule-missing"]);
     assert!(
         message(&outcome).contains("\"from 9.0.0.0/8 lookup 42\""),
         "{outcome}"
@@ -71,7 +71,7 @@ fn faults_of_this_host_are_named() {
 
     bed.stop(0);
     on(&bed, "ip link set vtep1024 down");
-    let outcome = bed.finds(&["ping"], &["device-differs"]);
+    let outcome = bed.finds(&["ping"], &["vxlan-device-wrong"]);
     assert!(
         message(&outcome).contains("vtep1024 of this host is down"),
         "{outcome}"

@@ -203,25 +203,25 @@ fn each_fault_of_this_host_ends_the_way_at_its_step() {
 
     bed.stop(0);
     bed.on(0, &format!("ip route delete {subnet} dev vtep1024"));
-    ends(&bed, "route-differs", "route");
+    ends(&bed, "route-wrong", "route");
     bed.go_on();
     bed.stop(0);
     bed.on(
         0,
         &format!("ip neighbour replace {vtep} lladdr 70:b3:d5:80:00:99 dev vtep1024 nud permanent"),
     );
-    ends(&bed, "neighbour-differs", "neighbour");
+    ends(&bed, "neighbour-wrong", "neighbour");
     bed.go_on();
     bed.stop(0);
     bed.on(
         0,
         &format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.1.9 self permanent"),
     );
-    ends(&bed, "fdb-entry-differs", "fdb");
+    ends(&bed, "fdb-wrong", "fdb");
     bed.go_on();
     bed.stop(0);
     bed.on(0, "ip link set vtep1024 down");
-    let outcome = agrees(&bed, 0, &a, to, PORT, Some(false), &["route-differs"]);
+    let outcome = agrees(&bed, 0, &a, to, PORT, Some(false), &["route-wrong"]);
     assert!(outcome.stdout.contains("no route to"), "{outcome}");
     bed.go_on();
     bed.stop(0);
@@ -233,7 +233,7 @@ fn each_fault_of_this_host_ends_the_way_at_its_step() {
     // Without the rule, the packet leaves directly, and arrives with another source.
     bed.stop(0);
     bed.on(0, "ip rule delete from 9.0.0.0/8 lookup 42");
-    let outcome = agrees(&bed, 0, &a, host, 5051, None, &["rule-differs"]);
+    let outcome = agrees(&bed, 0, &a, host, 5051, None, &["rule-missing"]);
     assert!(
         outcome.stdout.contains("by eth0 with the source 10.77.1.1"),
         "{outcome}"

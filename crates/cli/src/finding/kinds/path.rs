@@ -2,6 +2,44 @@
 
 use crate::finding::Kind;
 
+/// The tunnel's entries of this host lead to the wrong place, or are missing.
+const ENTRIES: &str = "an-entry-of-a-peer-is-wrong";
+
+/// No VXLAN device on an agent's host, or it is down.
+pub const DEVICE_WRONG: Kind = Kind::error(
+    "vxlan-device-wrong",
+    "The VXLAN device of this host does not exist, is down, or is not as the master says",
+    "the-vxlan-device-is-wrong",
+);
+
+/// Neighbour entry.
+pub const NEIGHBOUR_WRONG: Kind = Kind::error(
+    "neighbour-wrong",
+    "The neighbour entry of a peer on the VXLAN device is wrong or missing",
+    ENTRIES,
+);
+
+/// FDB entry.
+pub const FDB_WRONG: Kind = Kind::error(
+    "fdb-wrong",
+    "The FDB entry of a peer on the VXLAN device is wrong or missing",
+    ENTRIES,
+);
+
+/// Route.
+pub const ROUTE_WRONG: Kind = Kind::error(
+    "route-wrong",
+    "The route to a peer's subnet, or to a peer itself through the tunnel, is wrong or missing",
+    ENTRIES,
+);
+
+/// Rule of the containers' table.
+pub const RULE_MISSING: Kind = Kind::error(
+    "rule-missing",
+    "The rule that sends packets of containers through the containers' table is missing",
+    ENTRIES,
+);
+
 /// A host that does not answer at all.
 pub const HOST_SILENT: Kind = Kind::error(
     "host-silent",
@@ -60,6 +98,11 @@ pub const NO_ROUTE: Kind = Kind::error(
 
 /// All kinds of this module.
 pub const ALL: &[&Kind] = &[
+    &DEVICE_WRONG,
+    &NEIGHBOUR_WRONG,
+    &FDB_WRONG,
+    &ROUTE_WRONG,
+    &RULE_MISSING,
     &HOST_SILENT,
     &TUNNEL_BLOCKED,
     &GATEWAY_SILENT,
