@@ -17,6 +17,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<crate::config::Conversion>(),
+        entry::<crate::diags::Diagnostics>(),
         entry::<networks::List>(),
         entry::<networks::Show>(),
         entry::<networks::Added>(),
