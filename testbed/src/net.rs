@@ -228,6 +228,12 @@ impl Underlay {
         Ok(Host { named, ip })
     }
 
+    /// Sets the MTU of a host's bridge port. The host itself does not see it: larger packets to it
+    /// are lost, as on a switch.
+    pub fn set_mtu(&self, part: &str, mtu: u32) -> Result<()> {
+        self.bridge.ip(&[format!("link set dev {part} mtu {mtu}")])
+    }
+
     /// Connects or disconnects a host, by setting its bridge port up or down.
     pub fn set_connected(&self, part: &str, connected: bool) -> Result<()> {
         self.bridge.ip(&[format!(

@@ -14,6 +14,7 @@ mod ipam;
 mod manual;
 mod networks;
 mod output;
+mod paths;
 mod ping;
 mod salvage;
 mod schemas;

@@ -1,21 +1,593 @@
 //! `mesos-overlay ping`: probes the paths from this host to other agents.
 
+mod diagnosis;
+mod echo;
+mod plan;
+pub mod report;
+mod socket;
+
+use std::cell::Cell as Counter;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use crate::connection::ConnectionOptions;
-use crate::output::{OutputOptions, refuse};
+use overlay_core::config::{AgentConfig, OVERLAY_MTU};
+use overlay_core::host_api::desired::CONTAINER_TABLE;
+use overlay_core::util::family::Family;
+use overlay_host::lookup::{Decision, Flow, Judgement, Protocol, Question, Rules};
 
-/// Probes the paths from this host to other agents.
+use crate::answers::Agent;
+use crate::answers::mesos::Slaves;
+use crate::connection::{ConnectionOptions, Master};
+use crate::finding::Finding;
+use crate::finding::kinds::{host, path};
+use crate::output::progress::Progress;
+use crate::output::{Failure, OutputOptions, finish};
+use crate::paths::entries::{device_fault, rule_faults};
+use crate::paths::local::{self, Local};
+use crate::paths::model::{Model, PORT, Place};
+use crate::paths::source;
+use crate::this_host::ThisHost;
+use diagnosis::{Cell, Here, Row};
+use echo::{Echo, MIN_BYTES, Outcome, Pace, Request};
+use plan::{Chosen, Column, LIMIT, Sizes, Sources, Target};
+use report::{PeerResult, PingReport};
+
+/// Requests per second.
+const RATE: u32 = 500;
+/// Time that an answer may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Time that the answer of a container may take: a host needs some seconds to find out that nobody
+/// has an address.
+const LONG_PATIENCE: Duration = Duration::from_millis(3500);
+/// Number of times that a request without an answer is sent.
+const ATTEMPTS: u32 = 2;
+/// Pause before entries that are wrong are read again: the agent may be about to write them.
+const SETTLING: Duration = Duration::from_millis(1500);
+/// MTU of a VXLAN device where this host has none.
+const USUAL_VTEP_MTU: u32 = 1450;
+
+/// Probes the paths from this host to other agents with ICMP echo requests: directly (the underlay),
+/// through the tunnel (VTEP), and to the gateways of their containers, which is the path that a
+/// container's packet takes. Small packets, and the largest that have to pass without fragments.
+///
+/// Findings tell apart: a host that does not answer, UDP port 64000 that is dropped, an entry of this
+/// host that is wrong, a gateway that is missing, a way back that is broken, an MTU that is too small.
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment, after_long_help = EXAMPLES)]
 pub struct Options {
+    /// Agents to probe: address or name of the agent, address of its VTEP, or any address in one of
+    /// its subnets, which is then probed as well. Without any: all, or 50 of them that are evenly
+    /// distributed.
+    #[arg(value_name = "AGENT", verbatim_doc_comment)]
+    agents: Vec<String>,
+    /// Probe every agent, however many there are (some 1,000 packets of small size take 2 s).
+    #[arg(long, conflicts_with = "agents")]
+    all: bool,
+    /// Size of large packets to VTEPs and containers with the IP header, in bytes. Without this
+    /// option: the MTUs of the VXLAN device and of the containers.
+    #[arg(long, value_name = "BYTES", verbatim_doc_comment)]
+    #[arg(value_parser = clap::value_parser!(u32).range(i64::from(MIN_BYTES)..=65_000))]
+    size: Option<u32>,
+    /// Number of small packets to each address.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    count: u32,
+    /// Probe only IPv4 addresses.
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Probe only IPv6 addresses of the overlays. (Hosts have IPv4 addresses.)
+    #[arg(short = '6', long)]
+    ipv6: bool,
     #[command(flatten)]
     connection: ConnectionOptions,
     #[command(flatten)]
     output: OutputOptions,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  mesos-overlay ping                       50 agents at most
+  mesos-overlay ping --all --count 10      every agent, with ten packets each
+  mesos-overlay ping 10.77.1.2             one agent
+  mesos-overlay ping 9.0.1.7               the agent that has this address, and the address itself
+  mesos-overlay ping 10.77.1.2 --size 8900 with jumbo frames";
+
 /// Runs the command.
 pub fn run(options: &Options) -> ExitCode {
-    let _ = options;
-    refuse("not implemented")
+    finish(options.output, probe(options))
+}
+
+impl Options {
+    fn families(&self) -> Vec<Family> {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => vec![Family::V4],
+            (_, true) => vec![Family::V6],
+            _ => Family::BOTH.to_vec(),
+        }
+    }
+}
+
+fn probe(options: &Options) -> Result<PingReport, Failure> {
+    let host = ThisHost::look();
+    let config = host.agent_config(options.connection.agent_config.as_deref());
+    let config = config.ok().flatten().map(|(_, config)| config);
+    let mut run = Run::new(options, &host, config)?;
+    let model = run.source.model.clone();
+    let chosen = choose(options, &model, run.source.master.as_ref())?;
+    let has_tunnel = run.local.device.is_some();
+    let columns = plan::columns(&chosen, &options.families(), has_tunnel);
+    let rows = run.probe(&chosen, &columns, &model)?;
+    let (findings, mut notes) = run.findings(&rows, &columns, &model)?;
+    run.notes.append(&mut notes);
+    Ok(PingReport {
+        master: run
+            .source
+            .master
+            .as_ref()
+            .map(|master| master.address().to_owned()),
+        this_agent: model.own,
+        peers: model.peers().count(),
+        probed: rows
+            .iter()
+            .map(|row| PeerResult::of(row, &columns))
+            .collect(),
+        notes: run.notes,
+        findings,
+        columns,
+    })
+}
+
+/// State of a run.
+struct Run<'a> {
+    options: &'a Options,
+    source: source::Source,
+    local: Local,
+    sizes: Sizes,
+    addresses: Vec<IpAddr>,
+    notes: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        options: &'a Options,
+        host: &ThisHost,
+        config: Option<AgentConfig>,
+    ) -> Result<Run<'a>, Failure> {
+        let table = config
+            .as_ref()
+            .map_or(CONTAINER_TABLE, |config| config.container_table.0);
+        let mut local = Local::read(table, None)?;
+        let source = source::find(&options.connection, host, &local)?;
+        if let Some(vxlan) = source.model.own().and_then(Agent::vxlan) {
+            local.vtep = Some(vxlan.vtep_name.clone());
+            local.refresh()?;
+        }
+        let mtu = local.device.as_ref().map(|device| device.mtu);
+        let overlay_mtu = config.and_then(|config| config.network.overlay_mtu);
+        let mut notes = source.notes.clone();
+        if local.device.is_none() && source.model.own.is_none() {
+            notes.push("this host has no agent with overlays, and so no tunnel: only the underlay was probed".to_owned());
+        }
+        Ok(Run {
+            options,
+            sizes: Sizes::new(
+                mtu.unwrap_or(USUAL_VTEP_MTU),
+                overlay_mtu.unwrap_or(OVERLAY_MTU),
+                options.size,
+            ),
+            source,
+            local,
+            addresses: local::addresses(),
+            notes,
+        })
+    }
+
+    fn probe<'m>(
+        &mut self,
+        chosen: &[Chosen<'m>],
+        columns: &[Column],
+        model: &'m Model,
+    ) -> Result<Vec<Row<'m>>, Failure> {
+        let sources = Sources {
+            own: model.own(),
+            present: self.addresses.clone(),
+        };
+        let probes = plan::probes(chosen, columns, &sources, model);
+        let mut echo = Echo::new();
+        let repeated = self.options.count as usize;
+        let total = probes.len() * (repeated + 1);
+        let progress = Progress::new("Probing", total as u64);
+        let pace = Pace {
+            per_second: RATE,
+            patience: PATIENCE,
+            attempts: if repeated == 1 { ATTEMPTS } else { 1 },
+        };
+        let mut rows: Vec<Row<'_>> = chosen
+            .iter()
+            .map(|chosen| Row {
+                peer: chosen.peer,
+                cells: vec![None; columns.len()],
+            })
+            .collect();
+        let small: Vec<Request> = (0..repeated)
+            .flat_map(|_| probes.iter().map(|probe| probe.request.clone()))
+            .collect();
+        let outcomes = echo.send(&small, &pace, &|| progress.step())?;
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            let probe = &probes[number % probes.len()];
+            let cell = &mut rows[probe.row].cells[probe.column];
+            add(cell, &probe.request, outcome);
+        }
+        self.send_large(&mut rows, columns, &mut echo, &progress)?;
+        again(&mut rows, columns, &sources, &mut echo)?;
+        Ok(rows)
+    }
+
+    /// Sends large packets to what answered to small ones.
+    fn send_large(
+        &self,
+        rows: &mut [Row<'_>],
+        columns: &[Column],
+        echo: &mut Echo,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let pace = Pace {
+            per_second: RATE,
+            patience: PATIENCE,
+            attempts: ATTEMPTS,
+        };
+        let ask = |column: &Column, cell: &Cell| {
+            let bytes = self.sizes.large(&column.target);
+            cell.answers().then(|| request(cell, bytes))
+        };
+        ask_again(
+            rows,
+            columns,
+            &pace,
+            echo,
+            &|| progress.step(),
+            &ask,
+            |cell, bytes, outcome| {
+                cell.large = Some((bytes, outcome));
+            },
+        )
+    }
+
+    /// Returns what is wrong, and notes.
+    fn findings(
+        &mut self,
+        rows: &[Row<'_>],
+        columns: &[Column],
+        model: &Model,
+    ) -> Result<(Vec<Finding>, Vec<String>), Failure> {
+        let mut first = self.examine(rows, columns, model);
+        let is_of_entries = |(findings, _): &(Vec<Finding>, Vec<String>)| {
+            findings.iter().any(|finding| is_local(finding))
+        };
+        if is_of_entries(&first) && self.source.master.is_some() {
+            // The master may have known peers before this host did.
+            std::thread::sleep(SETTLING);
+            self.local.refresh()?;
+            first = self.examine(rows, columns, model);
+        }
+        Ok(first)
+    }
+
+    fn examine(
+        &self,
+        rows: &[Row<'_>],
+        columns: &[Column],
+        model: &Model,
+    ) -> (Vec<Finding>, Vec<String>) {
+        let own = model.own();
+        let has_master = self.source.master.is_some();
+        let mut findings = Vec::new();
+        let mut device = self.local.device.as_ref();
+        if let Some(own) = own.filter(|_| has_master) {
+            if let Some(fault) = device_fault(&self.local, own) {
+                findings.push(fault.finding(own.ip, &self.local.vtep.clone().unwrap_or_default()));
+                device = None;
+            } else {
+                let rules = rule_faults(&self.local, own).into_iter();
+                findings.extend(rules.map(|(overlay, fault)| fault.finding(own.ip, overlay)));
+            }
+        }
+        let here = Here {
+            own,
+            device,
+            table: self.local.table,
+            has_master,
+        };
+        let columns_used: Vec<Column> = columns.to_vec();
+        let without_tunnel;
+        let rows = match (device, own) {
+            // Whatever does not arrive, the finding about this host's device says why.
+            (None, Some(_)) => {
+                without_tunnel = rows
+                    .iter()
+                    .map(|row| only_underlay(row, columns))
+                    .collect::<Vec<_>>();
+                &without_tunnel
+            }
+            _ => rows,
+        };
+        let (mut others, notes) = diagnosis::examine(rows, &columns_used, &here);
+        if let Some(finding) = self.own_firewall(rows, &others) {
+            others.retain(|other| other.code != path::TUNNEL_BLOCKED.code);
+            others.push(finding);
+        }
+        findings.append(&mut others);
+        (findings, notes)
+    }
+
+    /// Returns the finding if tunnels seem to be blocked, and this host's own firewall does it.
+    fn own_firewall(&self, rows: &[Row<'_>], findings: &[Finding]) -> Option<Finding> {
+        let is_blocked = |finding: &Finding| finding.code == path::TUNNEL_BLOCKED.code;
+        if !findings.iter().any(is_blocked) {
+            return None;
+        }
+        let own = self.source.model.own()?;
+        let peer = rows.first()?.peer;
+        let question = Question {
+            destination: peer.ip.into(),
+            source: Some(own.ip.into()),
+            arrives_on: None,
+        };
+        let Ok(Decision::Forward(way)) = self.local.lookup.route(&question) else {
+            return None;
+        };
+        let flow = Flow {
+            from: way.device?,
+            to: None,
+            source: peer.ip.into(),
+            destination: own.ip.into(),
+            protocol: Protocol::Udp,
+            port: Some(PORT),
+        };
+        match Rules::read().judge(&flow) {
+            Judgement::Dropped(rule) => Some(
+                host::FIREWALL_DROPS
+                    .finding(
+                        format!("packets of other hosts' tunnels (UDP port {PORT}) are dropped by this host's firewall: {rule}"),
+                        format!("let UDP port {PORT} in there"),
+                    )
+                    .about(own.ip),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Returns whether a finding is about entries of this host.
+fn is_local(finding: &Finding) -> bool {
+    [
+        &path::DEVICE_WRONG,
+        &path::NEIGHBOUR_WRONG,
+        &path::FDB_WRONG,
+        &path::ROUTE_WRONG,
+        &path::RULE_MISSING,
+    ]
+    .iter()
+    .any(|kind| kind.code == finding.code)
+}
+
+/// Returns the results of a peer without those of the tunnel.
+fn only_underlay<'a>(row: &Row<'a>, columns: &[Column]) -> Row<'a> {
+    let cells = columns.iter().zip(&row.cells);
+    let cells = cells.map(|(column, cell)| match column.target {
+        Target::Underlay => cell.clone(),
+        _ => None,
+    });
+    Row {
+        peer: row.peer,
+        cells: cells.collect(),
+    }
+}
+
+fn request(cell: &Cell, bytes: u32) -> Request {
+    Request {
+        target: cell.address,
+        source: cell.source,
+        bytes,
+    }
+}
+
+/// Adds the outcome of a small packet to the results of its address.
+fn add(cell: &mut Option<Cell>, request: &Request, outcome: Outcome) {
+    let known = cell.get_or_insert(Cell {
+        address: request.target,
+        source: request.source,
+        small: Outcome::Silent,
+        sent: 0,
+        answered: 0,
+        large: None,
+        from_vtep: None,
+    });
+    known.sent += 1;
+    known.answered += u32::from(outcome.time().is_some());
+    known.small = match (outcome.time(), known.small.time()) {
+        (Some(new), Some(old)) => Outcome::Answered(new.min(old)),
+        (None, Some(old)) => Outcome::Answered(old),
+        _ => outcome,
+    };
+}
+
+/// Sends another request for each cell that `ask` returns one for, and gives the outcome to `take`.
+fn ask_again(
+    rows: &mut [Row<'_>],
+    columns: &[Column],
+    pace: &Pace,
+    echo: &mut Echo,
+    step: &dyn Fn(),
+    ask: &dyn Fn(&Column, &Cell) -> Option<Request>,
+    take: impl Fn(&mut Cell, u32, Outcome),
+) -> Result<(), Failure> {
+    let mut places = Vec::new();
+    let mut requests = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        for (column, cell) in row.cells.iter().enumerate() {
+            if let Some(cell) = cell
+                && let Some(request) = ask(&columns[column], cell)
+            {
+                places.push((number, column));
+                requests.push(request);
+            }
+        }
+    }
+    let outcomes = echo.send(&requests, pace, step)?;
+    for (((row, column), request), outcome) in places.into_iter().zip(requests).zip(outcomes) {
+        if let Some(cell) = &mut rows[row].cells[column] {
+            take(cell, request.bytes, outcome);
+        }
+    }
+    Ok(())
+}
+
+/// Sends more packets where that tells causes apart: to silent gateways from the tunnel's end, and
+/// with more patience to containers.
+fn again(
+    rows: &mut [Row<'_>],
+    columns: &[Column],
+    sources: &Sources<'_>,
+    echo: &mut Echo,
+) -> Result<(), Failure> {
+    let pace = Pace {
+        per_second: RATE,
+        patience: PATIENCE,
+        attempts: ATTEMPTS,
+    };
+    let to_gateway = |column: &Column, cell: &Cell| {
+        let is_silent = matches!(column.target, Target::Overlay(_)) && !cell.answers();
+        let source = sources.vtep(column.family)?;
+        (is_silent && cell.source.is_some()).then(|| Request {
+            source: Some(source),
+            ..request(cell, plan::small(column.family))
+        })
+    };
+    ask_again(
+        rows,
+        columns,
+        &pace,
+        echo,
+        &|| {},
+        &to_gateway,
+        |cell, _, outcome| {
+            cell.from_vtep = Some(outcome);
+        },
+    )?;
+    let pace = Pace {
+        patience: LONG_PATIENCE,
+        attempts: 1,
+        ..pace
+    };
+    let tried = Counter::new(0);
+    let to_container = |column: &Column, cell: &Cell| {
+        let is_silent = column.target == Target::Address && cell.small == Outcome::Silent;
+        tried.set(tried.get() + usize::from(is_silent));
+        is_silent.then(|| request(cell, plan::small(column.family)))
+    };
+    ask_again(
+        rows,
+        columns,
+        &pace,
+        echo,
+        &|| {},
+        &to_container,
+        |cell, _, outcome| {
+            cell.answered += u32::from(outcome.time().is_some());
+            cell.sent += u32::from(outcome.time().is_some());
+            cell.small = outcome;
+        },
+    )
+}
+
+/// Returns the peers to probe.
+fn choose<'m>(
+    options: &Options,
+    model: &'m Model,
+    master: Option<&Master>,
+) -> Result<Vec<Chosen<'m>>, Failure> {
+    let peers: Vec<&Agent> = model.peers().collect();
+    if options.agents.is_empty() {
+        let limit = if options.all { peers.len() } else { LIMIT };
+        let chosen = plan::evenly(&peers, limit).into_iter();
+        return Ok(chosen
+            .map(|peer| Chosen {
+                peer,
+                address: None,
+            })
+            .collect());
+    }
+    let mut slaves = None;
+    let mut chosen: Vec<Chosen<'m>> = Vec::new();
+    for text in &options.agents {
+        let ips = match text.parse::<IpAddr>() {
+            Ok(ip) => vec![ip],
+            Err(_) => resolve(text, master, &mut slaves)?,
+        };
+        let found = ips.iter().find_map(|ip| {
+            let place = model.locate(*ip);
+            let address = matches!(place, Place::Container(..)).then_some(*ip);
+            Some(Chosen {
+                peer: place.agent()?,
+                address,
+            })
+        });
+        let Some(found) = found else {
+            return Err(unknown(text, &ips, model));
+        };
+        if Some(found.peer.ip) == model.own {
+            return Err(format!("{text} is of this host itself; name another agent").into());
+        }
+        if !chosen
+            .iter()
+            .any(|other| other.peer.ip == found.peer.ip && other.address == found.address)
+        {
+            chosen.push(found);
+        }
+    }
+    Ok(chosen)
+}
+
+/// Returns the addresses of a name: that of an agent in Mesos, or of a host.
+fn resolve(
+    name: &str,
+    master: Option<&Master>,
+    slaves: &mut Option<Slaves>,
+) -> Result<Vec<IpAddr>, Failure> {
+    if slaves.is_none()
+        && let Some(master) = master
+    {
+        *slaves = master.json("/slaves").ok();
+    }
+    let agents = slaves.iter().flat_map(|slaves| &slaves.slaves);
+    let named = agents.filter(|slave| slave.hostname == name);
+    let ip = |address: &str| address.rsplit_once(':')?.0.parse().ok();
+    let ips: Vec<IpAddr> = named.filter_map(|slave| ip(slave.address()?)).collect();
+    if !ips.is_empty() {
+        return Ok(ips);
+    }
+    let found = (name, 0).to_socket_addrs();
+    let found = found.map_err(|error| {
+        format!("no agent has the name {name}, and it cannot be resolved: {error}")
+    })?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// Returns the sentence about an address that no agent has.
+fn unknown(text: &str, ips: &[IpAddr], model: &Model) -> Failure {
+    let place = ips.first().map(|ip| model.locate(*ip));
+    let why = match place {
+        Some(Place::Unassigned(overlay, range)) => {
+            format!(
+                "it is in the range {range} of the overlay {overlay}, and no agent has that part of it"
+            )
+        }
+        Some(Place::UnassignedVtep(range)) => {
+            format!("it is in the range {range} of the VTEPs, and no agent has it")
+        }
+        _ => "it is no address of an agent, a VTEP or a container".to_owned(),
+    };
+    format!("no agent has {text}: {why}; \"mesos-overlay agents list\" shows the agents").into()
 }

@@ -4,6 +4,7 @@ use schemars::{Schema, schema_for};
 
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
+use crate::ping::report::PingReport;
 use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
@@ -14,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<ipam::Released>(),
         entry::<status::Status>(),
         entry::<whois::Whois>(),
+        entry::<PingReport>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<crate::config::Conversion>(),

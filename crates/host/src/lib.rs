@@ -9,6 +9,7 @@
 
 pub mod docker;
 pub mod files;
+pub mod lookup;
 pub mod panics;
 pub mod reconcile;
 pub mod survey;

@@ -57,6 +57,7 @@ const GROUPS: &[Group] = &[
     group("repair", "changes of a host by others", "root*"),
     group("firewall", "masquerading and isolation", "root*, Docker"),
     group("cleanup", "removal of overlays", "root*, Docker"),
+    group("ping", "ping and trace of the program", "Mesos, root*"),
     group(
         "status",
         "mesos-overlay status and whois",

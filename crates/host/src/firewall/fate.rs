@@ -22,6 +22,30 @@ pub(super) struct Packet<'a> {
     pub ranges: &'a [IpNet],
     /// Devices of the overlays.
     pub devices: &'a [&'a str],
+    /// Addresses, protocol and port of a particular packet, instead of any packet of the ranges.
+    pub particular: Option<&'a Particular>,
+}
+
+/// Addresses, protocol and port of a particular packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Particular {
+    /// Source.
+    pub source: IpAddr,
+    /// Destination.
+    pub destination: IpAddr,
+    /// Name of the protocol, as rules have it.
+    pub protocol: &'static str,
+    /// Destination port; `None`: the protocol has none, or it is not known.
+    pub port: Option<u16>,
+}
+
+/// End of a packet's way that a rule names by its address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Source of the packet.
+    Source,
+    /// Destination of the packet.
+    Destination,
 }
 
 /// Whether a rule or condition applies to a packet.
@@ -175,7 +199,9 @@ impl Packet<'_> {
 
     /// Returns the name of the packet's protocol.
     pub(super) fn protocol(&self) -> &'static str {
-        if self.udp_port.is_some() {
+        if let Some(particular) = self.particular {
+            particular.protocol
+        } else if self.udp_port.is_some() {
             "udp"
         } else {
             "tcp"
@@ -184,14 +210,22 @@ impl Packet<'_> {
 
     /// Returns whether the destination port is within these, first and last.
     pub(super) fn port(&self, ports: Option<(u16, u16)>) -> Match {
-        match (self.udp_port, ports) {
+        let known = self.particular.and_then(|particular| particular.port);
+        match (self.udp_port.or(known), ports) {
             (Some(port), Some((first, last))) => (first <= port && port <= last).into(),
             _ => Match::Maybe,
         }
     }
 
-    /// Returns whether an address of the packet is in `prefix`.
-    pub(super) fn address(&self, prefix: IpNet) -> Match {
+    /// Returns whether the address of one end is in `prefix`.
+    pub(super) fn address(&self, end: End, prefix: IpNet) -> Match {
+        if let Some(particular) = self.particular {
+            let address = match end {
+                End::Source => particular.source,
+                End::Destination => particular.destination,
+            };
+            return prefix.contains(&address).into();
+        }
         let mut ranges = self.ranges.iter();
         if self.ranges.is_empty() {
             Match::Maybe
@@ -235,7 +269,11 @@ pub(super) fn judge_iptables(rule: &str, packet: &Packet<'_>) -> Judged {
             }
             "-s" | "-d" => {
                 is_deliberate |= !negated;
-                prefix(value()).map_or(Match::Maybe, |prefix| packet.address(prefix))
+                let end = match word {
+                    "-s" => End::Source,
+                    _ => End::Destination,
+                };
+                prefix(value()).map_or(Match::Maybe, |prefix| packet.address(end, prefix))
             }
             "-p" => (value() == packet.protocol()).into(),
             "--dport" | "--dports" => any(value().split(',').map(|port| packet.port(ports(port)))),
@@ -260,7 +298,8 @@ pub(super) fn judge_iptables(rule: &str, packet: &Packet<'_>) -> Judged {
     Judged {
         applies,
         action,
-        is_deliberate,
+        // What becomes of a particular packet is asked whatever the intention is.
+        is_deliberate: is_deliberate && packet.particular.is_none(),
         text: rule.to_owned(),
     }
 }

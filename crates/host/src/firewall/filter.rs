@@ -294,6 +294,7 @@ impl<'a> Forward<'a> {
                 udp_port: None,
                 ranges: &self.ranges,
                 devices: &self.devices,
+                particular: None,
             };
             let judged = |chain: &str| -> Vec<Judged> {
                 let rules = self.table.chain(chain).iter();

@@ -38,6 +38,7 @@ mod desired;
 mod fate;
 mod filter;
 mod flows;
+pub(crate) mod judge;
 pub(super) mod look;
 mod nat;
 mod netfilter;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::fate::{self, Action, Fate, Judged, Match, Packet, prefix};
+use super::fate::{self, Action, End, Fate, Judged, Match, Packet, prefix};
 
 /// A table of nftables with its chains and rules.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,6 +155,8 @@ fn judge(rule: &Rule, packet: &Packet<'_>) -> Judged {
             },
         }
     }
+    // What becomes of a particular packet is asked whatever the intention is.
+    judged.is_deliberate &= packet.particular.is_none();
     judged.text = format!("with handle {}: {verdict}", rule.handle);
     judged
 }
@@ -216,7 +218,13 @@ fn equals(property: &Value, value: &Value, packet: &Packet<'_>) -> (Match, bool)
         (_, Some("status")) if text == Some("dnat") => (Match::No, false),
         _ => match (field("payload", "protocol"), field("payload", "field")) {
             (Some("ip" | "ip6"), Some("saddr" | "daddr")) => match net(value) {
-                Some(net) => (packet.address(net), true),
+                Some(net) => {
+                    let end = match field("payload", "field") {
+                        Some("saddr") => End::Source,
+                        _ => End::Destination,
+                    };
+                    (packet.address(end, net), true)
+                }
                 None => (Match::Maybe, false),
             },
             (Some("ip"), Some("protocol")) | (Some("ip6"), Some("nexthdr")) => {
@@ -230,7 +238,13 @@ fn equals(property: &Value, value: &Value, packet: &Packet<'_>) -> (Match, bool)
                 };
                 (protocol(Some(name), packet).and(port), false)
             }
-            (Some("icmp" | "icmpv6" | "sctp" | "dccp"), _) => (Match::No, false),
+            (Some(name @ ("icmp" | "icmpv6")), _) => {
+                match name.get(..4) == packet.protocol().get(..4) {
+                    true => (Match::Maybe, false),
+                    false => (Match::No, false),
+                }
+            }
+            (Some("sctp" | "dccp"), _) => (Match::No, false),
             _ => (Match::Maybe, false),
         },
     }

@@ -58,6 +58,16 @@ struct Rule {
 }
 
 impl Table {
+    /// Returns whether packets of a flow get the source address of the host.
+    pub(super) fn masquerades(&self, source: IpAddr, destination: IpAddr) -> bool {
+        let set = self.sets.get(set_name(Family::from(source)));
+        let has = |ip: IpAddr| {
+            let elements = set.into_iter().flat_map(|set| &set.elements);
+            elements.clone().any(|prefix| prefix.contains(&ip))
+        };
+        !self.rules.is_empty() && has(source) && !has(destination)
+    }
+
     /// Returns the desired table; `None` if there is nothing to masquerade.
     pub(super) fn from_desired(desired: &FirewallDesired) -> Option<Table> {
         let mut table = Table::default();

@@ -15,7 +15,7 @@ use super::nft_rules::NftTable;
 use super::op::{Observed, Obstacle};
 use super::ruleset::Ruleset;
 
-const INPUT: &str = "INPUT";
+pub(super) const INPUT: &str = "INPUT";
 
 /// Chain that ufw has.
 const UFW: &str = "ufw-before-input";
@@ -72,6 +72,7 @@ pub(super) fn obstacles(desired: &FirewallDesired, observed: &Observed) -> Vec<O
                 udp_port: None,
                 ranges: &ranges,
                 devices: &devices,
+                particular: None,
             })
             .collect();
         if !ranges.is_empty() {
@@ -94,6 +95,7 @@ pub(super) fn obstacles(desired: &FirewallDesired, observed: &Observed) -> Vec<O
             udp_port: Some(VXLAN_PORT),
             ranges: &[],
             devices: &[],
+            particular: None,
         };
         if let Some(rules) = observed.rules.get(&Family::V4)
             && let Some(rule) = dropped_by(Way::Input, rules, &packet)
@@ -164,6 +166,7 @@ pub(super) fn of_used_iptables(
             udp_port: None,
             ranges: &ranges,
             devices: &devices,
+            particular: None,
         };
         dropped_by(Way::Forward, rules, &packet)
     });

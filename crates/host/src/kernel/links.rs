@@ -14,10 +14,10 @@ use super::parse;
 use crate::reconcile::observed::DeviceKind;
 
 /// Address families, IPv4 first.
-pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+pub(crate) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// Returns a device; `None`: it does not exist.
-pub(super) async fn link(
+pub(crate) async fn link(
     netlink: &Netlink,
     which: LinkMessage,
 ) -> Result<Option<LinkMessage>, Error> {
@@ -30,7 +30,7 @@ pub(super) async fn link(
 }
 
 /// Returns the addresses of a device in a family, except link-local ones.
-pub(super) async fn addresses(
+pub(crate) async fn addresses(
     netlink: &Netlink,
     index: u32,
     family: AddressFamily,

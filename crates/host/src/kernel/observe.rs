@@ -138,6 +138,20 @@ pub(crate) async fn index_of(netlink: &Netlink, name: &str) -> Result<Option<u32
         .map(|message| message.header.index))
 }
 
+/// Reads the device of this name with everything on it, and its routes in the main table and
+/// `table`; `None`: there is none of this name.
+///
+/// # Errors
+/// The kernel refuses or does not answer.
+pub(crate) async fn whole_device(
+    netlink: &Netlink,
+    name: &str,
+    table: u32,
+) -> Result<Option<Device>, Error> {
+    let all = routes::all(netlink, &[MAIN_TABLE, table].into()).await?;
+    device(netlink, name, &all).await
+}
+
 /// Reads the device of this name with everything on it. `all` are the host's routes.
 async fn device(
     netlink: &Netlink,
@@ -184,7 +198,10 @@ async fn device(
 }
 
 /// Returns the names of VXLAN devices that look like ours, other than the wanted one.
-async fn stale_devices(netlink: &Netlink, wanted: Option<&str>) -> Result<BTreeSet<String>, Error> {
+pub(crate) async fn stale_devices(
+    netlink: &Netlink,
+    wanted: Option<&str>,
+) -> Result<BTreeSet<String>, Error> {
     let mut filter = LinkMessage::default();
     filter
         .attributes
@@ -245,7 +262,11 @@ async fn entries(
     Ok(parsed.collect())
 }
 
-async fn neighbours(
+/// Returns the neighbours of a device in a family.
+///
+/// # Errors
+/// The kernel refuses or does not answer.
+pub(crate) async fn neighbours(
     netlink: &Netlink,
     index: u32,
     family: AddressFamily,

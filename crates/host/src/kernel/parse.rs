@@ -23,7 +23,7 @@ use crate::reconcile::observed::{DeviceKind, Route, Rule, Tunnel};
 const PERMANENT: u16 = 0x80;
 
 /// Parses a hardware address; `None`: it is no Ethernet address.
-pub(super) fn mac(bytes: &[u8]) -> Option<Mac> {
+pub(crate) fn mac(bytes: &[u8]) -> Option<Mac> {
     bytes.try_into().ok().map(Mac)
 }
 
@@ -179,7 +179,7 @@ pub(super) fn is_automatic(protocol: RouteProtocol) -> bool {
 }
 
 /// Parses a route, and returns it with its device; `None`: the message is none about a route.
-pub(super) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
+pub(crate) fn route(message: &RouteMessage) -> Option<(Option<u32>, Route)> {
     let header = &message.header;
     let (mut table, mut oif, mut dst, mut via) = (u32::from(header.table), None, None, None);
     let (mut metric, mut nexthop) = (0, None);

@@ -51,7 +51,8 @@ fn device_forwarding_path(device: &str, family: Family) -> String {
     format!("/proc/sys/net/{family}/conf/{device}/forwarding")
 }
 
-fn is_closed(device: &str, family: Family) -> bool {
+/// Returns whether packets of a family that come from a device are not forwarded.
+pub(crate) fn is_closed(device: &str, family: Family) -> bool {
     read_setting(&device_forwarding_path(device, family)).is_ok_and(|value| value == "0")
 }
 

@@ -352,6 +352,7 @@ fn rules_are_split_into_words() {
         udp_port: None,
         ranges: &[],
         devices: &[],
+        particular: None,
     };
     let judged = |rule: &str| fate::judge_iptables(rule, &packet);
     let rule = judged(r#"-m comment --comment "say \"no\" -j ACCEPT" -i a -j DROP"#);
