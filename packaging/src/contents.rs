@@ -201,17 +201,12 @@ fn network() -> Result<Vec<File>> {
     .collect()
 }
 
-/// README, list of changes, and the pages for operators. Their links to other files lead to the sources
-/// of this version on the web.
+/// README, list of changes, the pages for operators, and the schemas of the program's output. Their
+/// links to other files lead to the sources of this version on the web.
 fn documentation() -> Result<Vec<File>> {
     let mut names: Vec<String> = BESIDE_PAGES.map(str::to_owned).into();
-    let pages = fs::read_dir(paths::workspace().join("docs")).context("reading docs")?;
-    for entry in pages {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".md") {
-            names.push(format!("docs/{name}"));
-        }
-    }
+    names.extend(names_in("docs", ".md")?);
+    names.extend(names_in("docs/schemas", ".json")?);
     // Debian's name of the list of changes.
     let changes = File {
         formats: &[Deb],
@@ -229,6 +224,19 @@ fn documentation() -> Result<Vec<File>> {
         files.push(plain(format!("{DOC}/{name}"), content));
     }
     Ok(files)
+}
+
+/// Files of a directory of the sources whose names end with `suffix`.
+fn names_in(directory: &str, suffix: &str) -> Result<Vec<String>> {
+    let entries = fs::read_dir(paths::workspace().join(directory));
+    let mut names = Vec::new();
+    for entry in entries.with_context(|| format!("reading {directory}"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(suffix) {
+            names.push(format!("{directory}/{name}"));
+        }
+    }
+    Ok(names)
 }
 
 /// Licences, and what each packaging system wants beside them.

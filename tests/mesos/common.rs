@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use testbed::cluster::{Cluster, ClusterConfig, Placement};
 use testbed::net::Host;
 use testbed::node::Node;
+use testbed::program::Program;
 use testbed::task::TaskClient;
 use testbed::{install, skip, wait};
 
@@ -42,8 +43,15 @@ pub fn elected(test: &str, agents: usize) -> Option<ClusterConfig> {
     Some(setup)
 }
 
-/// Starts a cluster and waits until every agent has its overlays.
+/// Starts a cluster, waits until every agent has its overlays, and asserts that nothing is wrong.
 pub fn start(setup: &ClusterConfig) -> Cluster {
+    let cluster = start_unexamined(setup);
+    assert_nothing_found(&cluster);
+    cluster
+}
+
+/// Starts a cluster and waits until every agent has its overlays.
+pub fn start_unexamined(setup: &ClusterConfig) -> Cluster {
     let mut cluster = Cluster::start(setup).unwrap();
     cluster.wait_overlays(LIMIT).unwrap();
     wait::until("Mesos to authenticate requests", LIMIT, || {
@@ -54,6 +62,20 @@ pub fn start(setup: &ClusterConfig) -> Cluster {
     })
     .unwrap();
     cluster
+}
+
+/// Asserts that the operators' program finds nothing wrong on any host of a cluster. Nothing to do
+/// for nodes on loopback addresses, which share a host with everything else on the machine.
+#[track_caller]
+pub fn assert_nothing_found(cluster: &Cluster) {
+    for node in std::iter::once(&cluster.master).chain(&cluster.agents) {
+        if node.host().is_none() || node.pid().is_none() {
+            continue;
+        }
+        let outcome = Program::on(node).unwrap().ask(&["status"]).unwrap();
+        let codes = outcome.codes().unwrap();
+        assert!(codes.is_empty(), "on {}: {outcome}", node.name());
+    }
 }
 
 /// Returns `/overlay-master/state` without ages.

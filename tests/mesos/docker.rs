@@ -12,7 +12,7 @@ use testbed::netns::Netns;
 use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, hosts};
+use crate::common::{LIMIT, assert_nothing_found, hosts};
 use crate::lossless::restart_and_upgrade;
 
 /// A cluster of two agents, with an engine on each host.
@@ -205,6 +205,7 @@ fn tasks_of_mesos_and_containers_of_docker_reach_each_other() {
         });
     }
     assert_all_reach(&tasks);
+    assert_nothing_found(&cluster.mesos);
 }
 
 #[test]
@@ -224,6 +225,7 @@ fn containers_of_cni_and_of_docker_reach_each_other() {
         ));
     }
     assert_all_reach(&tasks);
+    assert_nothing_found(&cluster.mesos);
 }
 
 /// Returns tasks in a circle: from Docker to Mesos on the other host, to Docker there, to Mesos on

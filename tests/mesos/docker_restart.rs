@@ -12,7 +12,7 @@ use testbed::process::Daemon;
 use testbed::task::{PORT, TaskClient};
 use testbed::{cleanup, paths, wait};
 
-use crate::common::LIMIT;
+use crate::common::{LIMIT, assert_nothing_found};
 use crate::docker::{ContainerTask, DockerCluster, docker};
 
 /// Limit of the time from the first answer of the engine until the host is configured.
@@ -168,6 +168,7 @@ fn restart(name: &str, end: impl Fn(&mut Engine)) {
         outcomes.iter().all(|outcome| outcome.lost == 0),
         "{outcomes:?}; control {control:?}"
     );
+    assert_nothing_found(&cluster.mesos);
 }
 
 #[test]

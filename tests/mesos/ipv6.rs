@@ -10,7 +10,7 @@ use testbed::node::Node;
 use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, hosts, start};
+use crate::common::{LIMIT, assert_nothing_found, hosts, start};
 
 /// Returns a configuration with a dual-stack overlay and one with IPv6 only.
 const OVERLAYS: [(&str, usize); 2] = [("both", 2), ("six", 1)];
@@ -114,6 +114,7 @@ fn tasks_have_addresses_of_both_families() {
             );
         }
         assert_reach([&cluster.agents[0], &cluster.agents[1]], &tasks);
+        assert_nothing_found(&cluster);
     }
 }
 

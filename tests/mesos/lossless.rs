@@ -14,7 +14,9 @@ use testbed::packet_loss::Traffic;
 use testbed::task::TaskClient;
 use testbed::{skip, wait};
 
-use crate::common::{LIMIT, all_ok, hosts, start, wait_reach, wait_settled, wait_state};
+use crate::common::{
+    LIMIT, all_ok, assert_nothing_found, hosts, start, wait_reach, wait_settled, wait_state,
+};
 
 /// Datagrams (at most 1,000 per second) that must arrive after each step. This gives the modules
 /// time to register again, and to make mistakes.
@@ -155,6 +157,7 @@ pub fn restart_and_upgrade(cluster: &mut Cluster, library: &Path, tasks: &[TaskC
     (0..2).for_each(|index| wait_back(cluster, index));
     traffic.go_on("everything is back");
     traffic.finish();
+    assert_nothing_found(cluster);
 }
 
 #[test]

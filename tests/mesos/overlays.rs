@@ -219,7 +219,6 @@ fn a_removed_overlay_drains() {
     let ips = [cluster.agents[0].ip(), cluster.agents[1].ip()];
     let both = [ips[0].as_str(), ips[1].as_str()];
     done(&cluster.master, "DELETE", "web", &Value::Null);
-    wait_for(&mut cluster, "dcos", 2);
     let gone = |cluster: &Cluster| {
         cluster
             .agents

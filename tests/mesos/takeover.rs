@@ -14,7 +14,10 @@ use testbed::node::Node;
 use testbed::packet_loss::Traffic;
 use testbed::wait;
 
-use crate::common::{LIMIT, all_ok, hosts, start, state, wait_settled, wait_state};
+use crate::common::{
+    LIMIT, all_ok, assert_nothing_found, hosts, start, start_unexamined, state, wait_settled,
+    wait_state,
+};
 
 /// Allocation of an agent, from the master's state.
 pub struct Share {
@@ -167,7 +170,8 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
     let Some(setup) = hosts("a_predecessors_host_is_taken_over_as_it_is", 2) else {
         return;
     };
-    let mut cluster = start(&that_only_registers(setup));
+    // These agents leave the firewall alone, and say that it is wrong.
+    let mut cluster = start_unexamined(&that_only_registers(setup));
     leave_as_predecessor(&mut cluster);
     let containers = [("a", 0), ("b", 1)].map(|(name, agent)| {
         let agent = &cluster.agents[agent];
@@ -204,6 +208,7 @@ fn a_predecessors_host_is_taken_over_as_it_is() {
         );
         assert_eq!(nat(cluster.agents[index].host().unwrap()), before[index]);
     }
+    assert_nothing_found(&cluster);
     // The old settings of running containers are still valid.
     containers
         .into_iter()
@@ -288,4 +293,5 @@ fn a_rebooted_host_ends_in_the_same_state() {
     .unwrap();
     assert!(cluster.agents[0].dir().join("cni/dcos.conf").exists());
     assert!(all_ok(&state(&cluster.master).unwrap(), 2));
+    assert_nothing_found(&cluster);
 }

@@ -8,7 +8,9 @@ use testbed::framework::{Framework, TaskSpec};
 use testbed::skip;
 use testbed::task::TaskClient;
 
-use crate::common::{LIMIT, all_ok, assert_reach, hosts, start, wait_reach, wait_state};
+use crate::common::{
+    LIMIT, all_ok, assert_nothing_found, assert_reach, hosts, start, wait_reach, wait_state,
+};
 
 /// Limit of a gap in uninterrupted traffic; TCP repeats a lost packet within that time.
 const PAUSE: Duration = Duration::from_millis(1000);
@@ -65,6 +67,7 @@ fn tasks_reach_each_other_while_master_and_agents_die() {
         seen.round_trips > 10 && seen.longest_gap < PAUSE,
         "{seen:?}"
     );
+    assert_nothing_found(&cluster);
 }
 
 #[test]
@@ -80,6 +83,7 @@ fn containers_attached_from_the_cni_file_reach_each_other() {
         Container::attach(cluster.run(), agent.host().unwrap(), name, &config).unwrap()
     });
     wait_reach(&[containers[0].client(), containers[1].client()]);
+    assert_nothing_found(&cluster);
     // A container reaches the address of the other host too.
     let [a, _b] = containers;
     a.detach().unwrap();

@@ -2,6 +2,7 @@
 //! each is compared with a baseline in the same run.
 
 use anyhow::Result;
+use packaging::release;
 use testbed::{install, net};
 
 use crate::build;
@@ -9,7 +10,7 @@ use crate::build;
 /// Measures performance, compared with a baseline in the same run.
 ///
 /// Benchmarks need root. They make network namespaces of their own, which are removed at the end and
-/// on Ctrl-C. Missing packages are installed; `master` and `failover` fetch Apache Mesos 1.11.0
+/// on Ctrl-C. Missing packages are installed; all but `host` fetch Apache Mesos 1.11.0
 /// (27 MB, with a checksum) the first time.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -50,6 +51,15 @@ enum Benchmark {
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         falls: u32,
     },
+    /// Measure commands of the operators' program beside a real Mesos master with 100, 1,000 and
+    /// 10,000 simulated agents.
+    ///
+    /// Time and highest memory of each command. The baseline is a plain request for the state.
+    Program {
+        /// Numbers of agents.
+        #[arg(long, value_name = "N,…", default_value = "100,1000,10000")]
+        agents: String,
+    },
 }
 
 pub fn run(options: &Options) -> Result<()> {
@@ -71,6 +81,20 @@ pub fn run(options: &Options) -> Result<()> {
             let falls = falls.to_string();
             build::run(&[
                 "bench", "--bench", "master", "--", "--agents", agents, "--falls", &falls,
+            ])
+        }
+        Benchmark::Program { agents } => {
+            release::build()?;
+            let program = release::paths().program.display().to_string();
+            build::run(&[
+                "bench",
+                "--bench",
+                "program",
+                "--",
+                "--agents",
+                agents,
+                "--program",
+                &program,
             ])
         }
     }

@@ -2,6 +2,7 @@
 //! deleted VXLAN device.
 
 mod part;
+mod program;
 mod table;
 mod tasks;
 
@@ -40,7 +41,8 @@ const AFTERWARDS: u64 = 300;
 /// on the network "dcos": one per agent, another one on the first agent, and one in Docker if
 /// that is installed. It prints the time of a round trip between each two tasks, kills the
 /// master (kill -9), starts it again, and shows that state and traffic survived. Then it deletes
-/// the VXLAN device of a host and measures the time until traffic continues.
+/// the VXLAN device of a host and measures the time until traffic continues. At the end it asks
+/// the operators' program for the status, and lets it probe the paths to all agents.
 ///
 /// Missing packages are installed (as root, on Debian or Ubuntu), and Apache Mesos 1.11.0 is
 /// fetched the first time (27 MB, with a checksum). The machine's own network interfaces are not
@@ -91,6 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
     demo.show_round_trips(&tasks)?;
     demo.kill_master(&tasks)?;
     demo.delete_device(&tasks)?;
+    demo.ask_program()?;
     demo.finish(options.keep, tasks)
 }
 
@@ -273,6 +276,18 @@ impl Demo {
         ));
         table::measure(tasks.list())?;
         self.say("  all connections between tasks work again");
+        Ok(())
+    }
+
+    /// Prints what the operators' program says about the cluster. The demo fails if that finds
+    /// something.
+    fn ask_program(&self) -> Result<()> {
+        for program::Shown { command, output } in program::run(self.part, &self.cluster)? {
+            self.say(format!(
+                "{command} on {}:\n\n{output}",
+                self.cluster.agents[0].name()
+            ));
+        }
         Ok(())
     }
 

@@ -126,6 +126,7 @@ fn host() -> String {
 
 impl Report for Diagnostics {
     const COMMAND: &'static str = "diags";
+    const EXAMINES: bool = false;
 
     fn findings(&self) -> &[Finding] {
         &[]

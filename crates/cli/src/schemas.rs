@@ -5,6 +5,7 @@ use schemars::{Schema, schema_for};
 use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::ping::report::PingReport;
+use crate::setup::SetupReport;
 use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
@@ -18,6 +19,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<PingReport>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
+        entry::<SetupReport>(),
         entry::<crate::config::Conversion>(),
         entry::<crate::diags::Diagnostics>(),
         entry::<networks::List>(),

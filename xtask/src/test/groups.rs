@@ -59,6 +59,11 @@ const GROUPS: &[Group] = &[
     group("cleanup", "removal of overlays", "root*, Docker"),
     group("ping", "ping and trace of the program", "Mesos, root*"),
     group(
+        "check",
+        "hosts, files and setup by the program",
+        "Mesos, root*",
+    ),
+    group(
         "status",
         "mesos-overlay status and whois",
         "Mesos, root*, Docker",

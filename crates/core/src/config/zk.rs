@@ -162,7 +162,7 @@ pub fn redacted(url: &str) -> String {
 
 /// Checks a `zk://` URL, or the `file://` URL of a file that contains one. The error continues a
 /// sentence that begins with the URL.
-pub(super) fn check(url: &str) -> Result<(), String> {
+pub fn check(url: &str) -> Result<(), String> {
     if url.trim().starts_with("file://") {
         return file_path(url)
             .map(|_| ())

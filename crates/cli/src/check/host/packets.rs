@@ -72,7 +72,7 @@ pub fn port(scene: &Scene) -> Check {
             let remedy = format!(
                 "end that program (ss -lunp sport = :{VXLAN_PORT} names it), and add {VXLAN_PORT} to the sysctl net.ipv4.ip_local_reserved_ports"
             );
-            findings.push(host::PORT_IN_USE.finding(message, remedy).about(VXLAN_PORT));
+            findings.push(host::PORT_IN_USE.finding(message, remedy));
             format!("in use by {whose}")
         }
     };
@@ -83,11 +83,7 @@ pub fn port(scene: &Scene) -> Check {
         let remedy = format!(
             "put net.ipv4.ip_local_reserved_ports = {VXLAN_PORT} into /etc/sysctl.d, and run sysctl --system"
         );
-        findings.push(
-            host::PORT_NOT_RESERVED
-                .finding(message, remedy)
-                .about(VXLAN_PORT),
-        );
+        findings.push(host::PORT_NOT_RESERVED.finding(message, remedy));
         seen += ", not reserved";
     }
     Check::made(PORT, seen, findings)

@@ -93,6 +93,13 @@ pub const OVERLAY_UNUSABLE: Kind = Kind::warning(
     "files-contradict-each-other",
 );
 
+/// A file of an installation that is there with other content.
+pub const FILE_IN_PLACE: Kind = Kind::error(
+    "file-in-place",
+    "A file of the installation is there already with other content",
+    "install.md#switch-on-with-the-program",
+);
+
 /// A file that contradicts the replicated log.
 pub const CONTRADICTS_LOG: Kind = Kind::error(
     "config-contradicts-log",
@@ -129,6 +136,7 @@ pub const ALL: &[&Kind] = &[
     &ADDRESS_IN_RANGE,
     &AGENTS_COLLIDE,
     &OVERLAY_UNUSABLE,
+    &FILE_IN_PLACE,
     &CONTRADICTS_LOG,
     &OTHER_FILE,
     &DCOS_RANGE,
