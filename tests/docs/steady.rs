@@ -76,12 +76,21 @@ fn line(line: &str) -> String {
             && words
                 .get(index + 1)
                 .is_some_and(|unit| ["ms", "s"].contains(unit));
-        if is_time || is_duration(words[index]) || index > 0 && VARYING.contains(&words[index - 1])
+        if is_time
+            || is_release(words[index])
+            || is_duration(words[index])
+            || index > 0 && VARYING.contains(&words[index - 1])
         {
             words[index] = "…";
         }
     }
     words.join(" ")
+}
+
+/// `0.2.0` and the like.
+fn is_release(word: &str) -> bool {
+    let numbers: Vec<&str> = word.split('.').collect();
+    numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u16>().is_ok())
 }
 
 /// `3ms`, `1.5s,` and the like.
@@ -107,6 +116,8 @@ fn only_what_varies_is_left_out() {
         output("3: vtep1024: <UP> mtu 1450"),
         output("3: vtep1024: <UP> mtu 1449")
     );
+    assert_eq!(output("release 0.2.0"), output("release 10.0.1"));
+    assert_ne!(output("at 10.0.0.1"), output("at 10.0.0.2"));
     assert_eq!(
         output("9.0.0.0/8 packets 0 bytes 1\n1.0.0.0/8 packets 0 bytes 0"),
         output("1.0.0.0/8 packets 2 bytes 0\n9.0.0.0/8 packets 0 bytes 1")

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::connection::candidates::{self, NamedPlace};
 use crate::connection::{ConnectionOptions, Http};
-use crate::finding::{Finding, Severity};
+use crate::finding::{Finding, Severity, kinds};
 use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
 use found::Found;
+use overlay_host::Operation;
 pub use report::Status;
 
 mod addresses;
@@ -36,6 +37,12 @@ Examples:
 
 /// Time between two looks. Repairs of a host take less.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// Number of further looks for differences that the second look does not show.
+const MORE_LOOKS: usize = 5;
+
+/// Time between them.
+const MORE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Time between two examinations with --wait.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -116,6 +123,25 @@ impl Look {
         self.found().any(|found| found.may_pass) || self.host.as_ref().is_some_and(differs)
     }
 
+    /// Returns the differences of the host.
+    fn differences(&self) -> &[Operation] {
+        self.host.as_ref().map_or(&[], |host| &host.differences)
+    }
+
+    /// Returns whether the host has all differences of an earlier look.
+    fn differs_like(&self, earlier: &Look) -> bool {
+        let mut before = earlier.differences().iter();
+        before.all(|operation| self.differences().contains(operation))
+    }
+
+    /// Adds the differences of another look.
+    fn add_differences(&mut self, other: Look) {
+        if let (Some(host), Some(other)) = (&mut self.host, other.host) {
+            host.differences.extend(other.differences);
+            host.differences.dedup();
+        }
+    }
+
     /// Returns what is wrong, without the differences of the host.
     fn found(&self) -> impl Iterator<Item = &Found> {
         let cluster = self.cluster.iter().flat_map(|view| &view.found);
@@ -130,7 +156,15 @@ fn examine(options: &Options, http: &Http) -> Result<Status, Failure> {
         return Ok(report(first, None));
     }
     thread::sleep(SETTLE);
-    let second = look(options, http)?;
+    let mut second = look(options, http)?;
+    for _ in 0..MORE_LOOKS {
+        if second.differs_like(&first) {
+            break;
+        }
+        // Somebody may undo the agent's repairs again and again, and one look come in between.
+        thread::sleep(MORE_PAUSE);
+        second.add_differences(look(options, http)?);
+    }
     Ok(report(second, Some(&first)))
 }
 
@@ -206,7 +240,9 @@ fn report(look: Look, earlier: Option<&Look>) -> Status {
             .findings
             .retain(|finding| finding.code != "agent-refused" || !says_full(finding));
     }
-    status.findings.sort_by_key(|finding| finding.severity);
+    status
+        .findings
+        .sort_by_key(|finding| (finding.severity, kinds::rank(finding.code)));
     status
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use nix::unistd::geteuid;
 use overlay_core::host_api::desired::Mac;
-use overlay_core::host_api::engine::EngineDesired;
+use overlay_core::host_api::engine::DEFAULT_SOCKET;
 use overlay_core::util::line::one_line;
 
 use crate::answers::MasterState;
@@ -166,9 +166,8 @@ fn of_engine(
         .ok()
         .flatten()
         .and_then(|(_, config)| config.docker_socket);
-    let mut engine = EngineDesired::default();
-    engine.socket = socket.unwrap_or(engine.socket);
-    match container::find_in_engine(&engine, ip, found) {
+    let socket = socket.unwrap_or_else(|| DEFAULT_SOCKET.into());
+    match container::find_in_engine(&socket, ip, found) {
         Ok(_) => {}
         Err(_) if !geteuid().is_root() => {
             let note = "Docker containers are not known; run this command as root.";

@@ -23,3 +23,10 @@ pub fn all() -> impl Iterator<Item = &'static Kind> {
     .flatten()
     .copied()
 }
+
+/// Returns the place of a kind in [`all`]: those of the whole cluster come first.
+pub fn rank(code: &str) -> usize {
+    all()
+        .position(|kind| kind.code == code)
+        .unwrap_or(usize::MAX)
+}

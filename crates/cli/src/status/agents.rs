@@ -1,7 +1,7 @@
 //! Examination of the agents that a master shows.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::found::{Found, clause, host_error, overlay_error};
 use super::report::{Agent, AgentState, Agents};
@@ -10,9 +10,11 @@ use crate::finding::Kind;
 use crate::finding::kinds::cluster;
 use crate::output::page::count;
 
-/// Number of agents that are listed, and of findings of one kind about agents, unless all are
-/// demanded.
+/// Number of agents that are listed, unless all are demanded.
 const LISTED: usize = 10;
+
+/// Number of findings of one kind about agents, unless all are demanded.
+const FINDINGS: usize = 5;
 
 /// Time within which a disconnected agent registers again after an election or a restart, in
 /// seconds.
@@ -112,7 +114,9 @@ fn findings(agent: &answers::Agent) -> Vec<Found> {
             Some(seconds) => format!("the agent is not connected to the master for {seconds} s"),
             None => "the agent has not registered since this master runs".to_owned(),
         };
-        let remedy = "Start the Mesos agent; if its host is gone for good, remove the agent";
+        let remedy = format!(
+            "Start the Mesos agent; if its host is gone for good, mesos-overlay agents delete {subject}"
+        );
         let finding = cluster::AGENT_LOST.finding(message, remedy).about(&subject);
         let may_pass = agent.since_seconds.is_none_or(|seconds| seconds < RETURN);
         return vec![Found { finding, may_pass }];
@@ -121,14 +125,25 @@ fn findings(agent: &answers::Agent) -> Vec<Found> {
     let mut found: Vec<Found> = errors
         .map(|error| Found::lasting(host_error(&subject, error)))
         .collect();
-    for overlay in &agent.overlays {
-        found.extend(overlay_state(&subject, overlay));
-    }
+    found.extend(overlay_states(&subject, &agent.overlays));
     found
 }
 
+/// Returns the findings for the states of overlays on the agent `subject`. Overlays that fail for the
+/// same reason are one finding.
+pub fn overlay_states(subject: &str, overlays: &[answers::AgentOverlay]) -> Vec<Found> {
+    let mut reasons = BTreeSet::new();
+    let error = |overlay: &answers::AgentOverlay| overlay.state.as_ref()?.error.clone();
+    let mut is_new =
+        |overlay: &&answers::AgentOverlay| error(overlay).is_none_or(|error| reasons.insert(error));
+    let overlays = overlays.iter().filter(|overlay| is_new(overlay));
+    overlays
+        .filter_map(|overlay| overlay_state(subject, overlay))
+        .collect()
+}
+
 /// Returns the finding for the state of an overlay on the agent `subject`.
-pub fn overlay_state(subject: &str, overlay: &answers::AgentOverlay) -> Option<Found> {
+fn overlay_state(subject: &str, overlay: &answers::AgentOverlay) -> Option<Found> {
     let name = &overlay.info.name;
     let state = overlay.state.as_ref();
     let error = state.and_then(|state| state.error.as_deref());
@@ -162,13 +177,13 @@ fn limited(found: Vec<Found>) -> Vec<Found> {
     for one in found {
         let number = numbers.entry(one.finding.code).or_default();
         *number += 1;
-        match *number <= LISTED {
+        match *number <= FINDINGS {
             true => kept.push(one),
             false => _ = last.insert(one.finding.code, one),
         }
     }
     for (code, mut one) in last {
-        let more = numbers[code] - LISTED;
+        let more = numbers[code] - FINDINGS;
         one.finding.subject = None;
         one.finding.message = match more {
             1 => "the same holds for 1 more agent; --all lists all".to_owned(),
@@ -213,8 +228,8 @@ mod tests {
         assert!(report.listed.iter().all(|a| a.state == AgentState::Lost));
         let lost = found.iter().filter(|f| f.finding.code == "agent-lost");
         let lost: Vec<_> = lost.collect();
-        assert_eq!(lost.len(), 11);
-        assert!(lost[10].finding.message.contains("3 more agents"));
+        assert_eq!(lost.len(), 6);
+        assert!(lost[5].finding.message.contains("8 more agents"));
 
         let (report, found) = examine(&agents, true);
         assert_eq!((report.listed.len(), report.unlisted), (23, 0));

@@ -107,8 +107,14 @@ fn why_unserved(unserved: &Unserved) -> Found {
             true,
         ),
     };
+    // The reason why a master does not answer begins with its address.
+    let names_it = reason.starts_with(unserved.master.as_str());
+    let finding = kind.finding(reason, remedy);
     Found {
-        finding: kind.finding(reason, remedy).about(&unserved.master),
+        finding: match names_it {
+            true => finding,
+            false => finding.about(&unserved.master),
+        },
         may_pass,
     }
 }

@@ -2,33 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use overlay_core::host_api::names::parse_bridge_name;
 use overlay_host::{ObjectKind, Operation, Tense};
 
-use crate::finding::kinds::{difference, host};
+use crate::finding::kinds::{difference, host, path};
 use crate::finding::{Finding, Kind};
 
 /// Number of operations that a finding names.
 const NAMED: usize = 3;
 
-/// Returns the operations that do not follow from others: what is on a device that is missing
-/// comes with the device.
+/// Returns the operations that do not follow from others: what is on a device comes and goes with the
+/// device, with its addresses, and with its being up.
 pub fn essential(operations: Vec<Operation>) -> Vec<Operation> {
-    let is_device = |operation: &&Operation| {
-        matches!(operation.kind(), ObjectKind::Device | ObjectKind::Bridge) && operation.creates()
+    let devices_of = |is_cause: fn(ObjectKind) -> bool| -> BTreeSet<String> {
+        let causes = operations
+            .iter()
+            .filter(|operation| is_cause(operation.kind()));
+        causes
+            .filter_map(|operation| operation.device().map(str::to_owned))
+            .collect()
     };
-    let created = operations.iter().filter(is_device);
-    let created: BTreeSet<String> = created
-        .filter_map(|operation| operation.device().map(str::to_owned))
-        .collect();
+    let wrong = devices_of(|kind| matches!(kind, ObjectKind::Device | ObjectKind::Bridge));
+    let unaddressed = devices_of(|kind| kind == ObjectKind::Address);
     let follows = |operation: &Operation| {
-        let is_on_created = operation
-            .device()
-            .is_some_and(|name| created.contains(name));
-        is_on_created && !is_device(&operation)
+        let is_on = |devices: &BTreeSet<String>| {
+            operation
+                .device()
+                .is_some_and(|device| devices.contains(device))
+        };
+        match operation.kind() {
+            ObjectKind::Device | ObjectKind::Bridge => false,
+            ObjectKind::Neighbour | ObjectKind::Nexthop | ObjectKind::Route => {
+                is_on(&wrong) || is_on(&unaddressed)
+            }
+            _ => is_on(&wrong),
+        }
     };
+    let kept: Vec<bool> = operations
+        .iter()
+        .map(|operation| !follows(operation))
+        .collect();
+    let operations = operations.into_iter().zip(kept);
     operations
-        .into_iter()
-        .filter(|operation| !follows(operation))
+        .filter_map(|(operation, is_kept)| is_kept.then_some(operation))
         .collect()
 }
 
@@ -36,7 +52,7 @@ pub fn essential(operations: Vec<Operation>) -> Vec<Operation> {
 pub fn findings(operations: &[Operation]) -> Vec<Finding> {
     let mut kinds: BTreeMap<&'static str, (&'static Kind, Vec<String>)> = BTreeMap::new();
     for operation in operations {
-        let kind = kind(operation.kind());
+        let kind = kind(operation);
         let (_, sentences) = kinds.entry(kind.code).or_insert((kind, Vec::new()));
         sentences.push(operation.describe(Tense::Infinitive));
     }
@@ -55,17 +71,21 @@ pub fn findings(operations: &[Operation]) -> Vec<Finding> {
     findings.collect()
 }
 
-/// Returns the kind of finding for objects that differ.
-fn kind(object: ObjectKind) -> &'static Kind {
-    match object {
+/// Returns the kind of finding for an object that differs.
+fn kind(operation: &Operation) -> &'static Kind {
+    let is_on_bridge = operation
+        .device()
+        .is_some_and(|device| parse_bridge_name(device).is_some());
+    match operation.kind() {
         ObjectKind::Forwarding => &host::FORWARDING_OFF,
-        ObjectKind::Device => &difference::DEVICE,
-        ObjectKind::Bridge | ObjectKind::Port => &difference::BRIDGE,
-        ObjectKind::Address => &difference::ADDRESS,
-        ObjectKind::Neighbour => &difference::NEIGHBOUR,
-        ObjectKind::FdbEntry => &difference::FDB_ENTRY,
-        ObjectKind::Nexthop | ObjectKind::Route => &difference::ROUTE,
-        ObjectKind::Rule => &difference::RULE,
+        ObjectKind::Device | ObjectKind::Address if !is_on_bridge => &path::DEVICE_WRONG,
+        ObjectKind::Device | ObjectKind::Address | ObjectKind::Bridge | ObjectKind::Port => {
+            &difference::BRIDGE
+        }
+        ObjectKind::Neighbour => &path::NEIGHBOUR_WRONG,
+        ObjectKind::FdbEntry => &path::FDB_WRONG,
+        ObjectKind::Nexthop | ObjectKind::Route => &path::ROUTE_WRONG,
+        ObjectKind::Rule => &path::RULE_MISSING,
         ObjectKind::CniFile => &difference::CNI_FILE,
         ObjectKind::Firewall => &difference::FIREWALL,
         ObjectKind::DockerNetwork => &difference::DOCKER_NETWORK,

@@ -199,8 +199,9 @@ fn examine_agent(agent: &OwnAgent, view: &mut View) {
         let remedy = "Restart the containers on this agent";
         agents::about(&cluster::SUBNET_LOST, &subject, notice, remedy)
     }));
+    view.found
+        .extend(agents::overlay_states(&subject, &agent.overlays));
     for overlay in &agent.overlays {
-        view.found.extend(agents::overlay_state(&subject, overlay));
         view.found.extend(addresses::findings(&subject, overlay));
     }
     if !agent.registered && agent.problems.is_empty() {
@@ -314,7 +315,7 @@ fn add_comparison(states: &DesiredStates, agent: &OwnAgent, view: &mut View) {
         // The agent reports the same with each overlay that needs the engine.
         view.found
             .retain(|found| !["engine-absent", "engine-hung"].contains(&found.finding.code));
-        view.found.push(Found::passing(finding));
+        view.found.push(Found::passing(finding.about(&subject)));
     }
 }
 

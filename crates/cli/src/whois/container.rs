@@ -1,14 +1,18 @@
 //! Containers, by the endpoints of one Mesos agent and by the container engine of this host.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use overlay_core::host_api::engine::EngineDesired;
 use overlay_host::docker;
+use overlay_host::docker::observed::Endpoint;
 
 use super::report::{Match, Role};
 use crate::answers::mesos::{AgentState, Container, Task};
 use crate::connection::{AskError, Http};
+
+/// Longest time for an answer of the container engine.
+const ENGINE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Finds the container that has an address, at the Mesos agent with this address (`ip:port`).
 /// Fills in what `found` lacks. Returns true if there is one.
@@ -88,36 +92,24 @@ fn add_container(container: &Container, state: &AgentState, found: &mut Match) {
     found.addresses = addresses.map(|(ip, _)| ip.to_string()).collect();
 }
 
-/// Finds the container that has an address in the container engine of this host. Returns true if
-/// there is one.
+/// Finds the container that has an address in the container engine of this host, which listens on
+/// `socket`. Returns true if there is one.
 ///
 /// # Errors
 /// The engine does not answer.
-pub fn find_in_engine(
-    engine: &EngineDesired,
-    ip: IpAddr,
-    found: &mut Match,
-) -> Result<bool, String> {
-    let engine = EngineDesired {
-        timeout: engine.timeout.min(Duration::from_secs(3)),
-        networks: Default::default(),
-        ..engine.clone()
-    };
-    let Some(preview) = docker::preview(&engine)? else {
+pub fn find_in_engine(socket: &Path, ip: IpAddr, found: &mut Match) -> Result<bool, String> {
+    let Some(observed) = docker::look(socket, ENGINE_LIMIT)? else {
         return Ok(false);
     };
-    for network in preview.networks.into_values() {
-        let mut endpoints = network.endpoints.into_iter();
-        let has = |endpoint: &docker::observed::Endpoint| {
-            endpoint.addresses.iter().any(|own| own.addr() == ip)
-        };
-        if let Some(endpoint) = endpoints.find(has) {
-            found.role = Role::Container;
-            found.container_id = Some(endpoint.container);
-            let addresses = endpoint.addresses.iter();
-            found.addresses = addresses.map(|own| own.addr().to_string()).collect();
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let networks = observed.networks.into_iter();
+    let mut endpoints = networks.flat_map(|network| network.endpoints);
+    let has = |endpoint: &Endpoint| endpoint.addresses.iter().any(|own| own.addr() == ip);
+    let Some(endpoint) = endpoints.find(has) else {
+        return Ok(false);
+    };
+    found.role = Role::Container;
+    found.container_id = Some(endpoint.container);
+    let addresses = endpoint.addresses.iter();
+    found.addresses = addresses.map(|own| own.addr().to_string()).collect();
+    Ok(true)
 }

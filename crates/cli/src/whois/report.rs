@@ -126,6 +126,7 @@ pub struct Match {
 
 impl Report for Whois {
     const COMMAND: &'static str = "whois";
+    const EXAMINES: bool = false;
 
     fn findings(&self) -> &[Finding] {
         &self.findings

@@ -19,7 +19,7 @@ fn an_engine_that_hangs_or_is_absent_is_found() {
         return;
     };
     setup.agent_config["network_config"] = json!({
-        "mesos_bridge": true, "docker_bridge": true, "command_timeout": "2secs",
+        "mesos_bridge": true, "docker_bridge": true, "command_timeout": 2000,
     });
     let mut cluster = Cluster::prepare(&setup).unwrap();
     let agent = &cluster.agents[0];

@@ -1,18 +1,23 @@
 //! Faults of an agent's host. The agent repairs within two seconds what somebody changed, so the
 //! tests keep changing it, or stop the agent.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use anyhow::ensure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use testbed::cluster::Cluster;
+use testbed::monitor::Monitor;
 use testbed::net::Host;
 use testbed::node::Node;
+use testbed::wait;
 
-use crate::common::{assert_finds, hosts, program, start, wait_finds};
+use crate::common::{LIMIT, assert_finds, hosts, program, start, wait_finds};
 
 /// Runs a shell command on a host again and again while `f` runs. It may fail.
 fn while_undoing<T: Send>(host: &Host, command: &str, f: impl FnOnce() -> T + Send) -> T {
@@ -71,21 +76,48 @@ fn changes_that_somebody_keeps_making_are_found() {
     let Some(cluster) = cluster("changes_that_somebody_keeps_making_are_found") else {
         return;
     };
+    let state = cluster.master.overlay_state().unwrap();
+    let peer = &state["agents"][1]["overlays"][0];
+    let vxlan = &peer["backend"]["vxlan"];
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let subnet = text(&peer["subnet"]);
+    let (vtep, mac) = (
+        text(&vxlan["vtep_ip"]).replace("/20", ""),
+        text(&vxlan["vtep_mac"]),
+    );
+    let cni = cluster.agents[0].dir().join("cni");
     for (command, codes) in [
-        ("ip rule del table 42", &["rule-differs"]),
-        ("ip route del 9.0.1.0/24", &["route-differs"]),
-        ("ip route del 10.77.1.2 table 42", &["route-differs"]),
+        ("ip rule del table 42".to_owned(), "rule-missing"),
+        (format!("ip route del {subnet}"), "route-wrong"),
+        ("ip route del 10.77.1.2 table 42".to_owned(), "route-wrong"),
         (
-            "bridge fdb replace 70:b3:d5:80:00:02 dev vtep1024 dst 10.77.9.9 self permanent",
-            &["fdb-entry-differs"],
+            format!("bridge fdb replace {mac} dev vtep1024 dst 10.77.9.9 self permanent"),
+            "fdb-wrong",
         ),
         (
-            "ip neighbour del 44.128.0.2 dev vtep1024",
-            &["neighbour-differs"],
+            format!("ip neighbour del {vtep} dev vtep1024"),
+            "neighbour-wrong",
         ),
-        ("ip link set m-dcos down", &["bridge-differs"]),
+        ("ip link set m-dcos down".to_owned(), "bridge-wrong"),
+        ("ip link set vtep1024 down".to_owned(), "vxlan-device-wrong"),
+        (
+            "ip address flush dev vtep1024 scope global".to_owned(),
+            "vxlan-device-wrong",
+        ),
+        (
+            "sysctl -w net.ipv4.conf.vtep1024.forwarding=0".to_owned(),
+            "forwarding-off",
+        ),
+        (
+            "iptables -w -t nat -F POSTROUTING".to_owned(),
+            "firewall-wrong",
+        ),
+        (
+            format!("rm -f {}/dcos.conf", cni.display()),
+            "cni-file-wrong",
+        ),
     ] {
-        assert_found_while(&cluster, command, codes);
+        assert_found_while(&cluster, &command, &[codes]);
     }
 }
 
@@ -95,7 +127,7 @@ fn a_device_that_is_missing_is_one_finding() {
     let Some(cluster) = cluster("a_device_that_is_missing_is_one_finding") else {
         return;
     };
-    assert_found_while(&cluster, "ip link del vtep1024", &["device-differs"]);
+    assert_found_while(&cluster, "ip link del vtep1024", &["vxlan-device-wrong"]);
 }
 
 /// An agent that hangs repairs nothing, and does not answer.
@@ -129,39 +161,33 @@ fn a_change_that_is_repaired_is_no_finding() {
     }
 }
 
-/// Looking changes nothing: neither the host, nor what the agent thinks of it.
+/// Looking changes nothing in the kernel, and no file.
 #[test]
 fn a_look_changes_nothing() {
     let Some(cluster) = cluster("a_look_changes_nothing") else {
         return;
     };
     let agent = &cluster.agents[0];
-    let files = |directory: &Path| {
-        let entries = std::fs::read_dir(directory).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        names.sort();
-        names
-    };
-    let commands: [(&str, &[&str]); 6] = [
-        ("ip", &["-d", "address"]),
-        ("ip", &["route", "show", "table", "all"]),
-        ("ip", &["rule"]),
-        ("ip", &["neighbour", "show", "dev", "vtep1024"]),
-        ("bridge", &["fdb", "show", "dev", "vtep1024"]),
-        ("iptables-save", &[]),
-    ];
-    let look = || {
-        let outputs = commands.map(|(tool, args)| {
-            let output = host(agent).run(tool, args).unwrap();
-            // Times, and numbers of packets.
-            let lines = output.lines().filter(|line| !line.starts_with(['#', ':']));
-            lines.map(str::to_owned).collect::<Vec<_>>()
+    let files = || {
+        let entries = fs::read_dir(agent.dir().join("cni")).unwrap();
+        let times = entries.map(|entry| {
+            let entry = entry.unwrap();
+            (entry.path(), entry.metadata().unwrap().modified().unwrap())
         });
-        (outputs, files(&agent.dir().join("cni")))
+        times.collect::<BTreeMap<_, _>>()
     };
-    let before = look();
-    assert_finds(&program(agent), &[]);
-    assert_eq!(look(), before);
+    let before = files();
+    let monitor = Monitor::new(host(agent)).unwrap();
+    // In the first second the kernel still checks addresses for duplicates.
+    wait::until("a look without changes", LIMIT, || {
+        monitor.changes()?;
+        assert_finds(&program(agent), &[]);
+        let changes = monitor.changes()?;
+        ensure!(changes.is_empty(), "{changes:?}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    assert_eq!(files(), before);
     assert!(
         !agent.log().contains("somebody changed this host"),
         "{}",

@@ -6,4 +6,6 @@ mod common;
 mod docker;
 mod healthy;
 mod host;
+mod https;
 mod masters;
+mod whois;

@@ -111,6 +111,11 @@ impl Driver {
 
     /// Delivers a registration of an agent that takes no lists of peers.
     pub fn register(&mut self, agent: &str) {
+        self.register_as(agent, None);
+    }
+
+    /// Delivers a registration of an agent that takes no lists of peers and is of this release.
+    pub fn register_as(&mut self, agent: &str, release: Option<&str>) {
         let network_config = AgentNetworkConfig {
             overlay_mtu: Some(1420),
             ..Default::default()
@@ -119,6 +124,7 @@ impl Driver {
             agent,
             &RegisterAgentMessage {
                 network_config,
+                release: release.map(str::to_owned),
                 ..Default::default()
             },
         );

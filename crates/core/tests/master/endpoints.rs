@@ -33,6 +33,35 @@ fn the_state_has_the_free_subnets() {
     );
 }
 
+/// Agents of other implementations, and of release 0.1, do not say which release they are.
+#[test]
+fn the_state_has_the_releases_of_agents() {
+    let mut driver = Driver::leading();
+    driver.register(FIRST);
+    driver.register_as(SECOND, Some("0.2.0"));
+    // A release is one short line, whatever the message has.
+    let long = format!("\u{1b}[2J{}", "9".repeat(10_000));
+    driver.register_as(THIRD, Some(&long));
+    driver.stored(StoreOutcome::Stored);
+    driver.stored(StoreOutcome::Stored);
+    let releases = |driver: &mut Driver| {
+        let state = driver.state();
+        let agents = state["agents"].as_array().unwrap().clone();
+        agents
+            .iter()
+            .map(|agent| agent["release"].clone())
+            .collect::<Vec<_>>()
+    };
+    let short = format!(" [2J{}…", "9".repeat(28));
+    assert_eq!(
+        releases(&mut driver),
+        [Value::Null, json!("0.2.0"), json!(short)]
+    );
+    // An agent that goes back to release 0.1 has none any more.
+    driver.register(SECOND);
+    assert_eq!(releases(&mut driver)[1], Value::Null);
+}
+
 #[test]
 fn the_state_has_the_connection_and_the_last_error() {
     let mut driver = Driver::leading();

@@ -7,7 +7,6 @@ use overlay_core::host_api::problem::Problem;
 use overlay_core::host_api::usage::InUse;
 
 use super::client::Failure;
-use super::observed::Endpoint;
 use super::plan::plan;
 use super::reconciler::{observe, usage};
 use crate::operation::Operation;
@@ -32,10 +31,8 @@ pub struct EnginePreview {
 pub struct ExistingUsage {
     /// Name of the bridge.
     pub bridge: Option<String>,
-    /// Addresses in use; none of a network that is not desired.
+    /// Addresses in use.
     pub in_use: InUse,
-    /// Containers with their addresses.
-    pub endpoints: Vec<Endpoint>,
 }
 
 /// Returns what a reconciliation of the engine would do; `None`: no engine runs, and none is
@@ -61,7 +58,6 @@ pub fn preview(desired: &EngineDesired) -> Result<Option<EnginePreview>, String>
         let existing = ExistingUsage {
             bridge: network.bridge.clone(),
             in_use: usage.remove(&network.name).unwrap_or_default(),
-            endpoints: network.endpoints.clone(),
         };
         (network.name.clone(), existing)
     });
