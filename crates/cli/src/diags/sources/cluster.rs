@@ -61,19 +61,11 @@ impl Collector<'_> {
 
     /// Adds a report of this program.
     fn report(&mut self, name: &str, mut arguments: Vec<String>) {
-        self.progress.say(&arguments.join(" "));
-        let what = format!("mesos-overlay {}", self.bundle_text(&arguments));
+        self.progress.say(&words(&arguments));
+        let what = format!("mesos-overlay {}", words(&arguments));
         arguments.extend(["-o", "json", "--color", "never"].map(str::to_owned));
         let content = own_report(&arguments);
         self.add(&format!("reports/{name}.json"), &what, Form::Json, content);
-    }
-
-    /// Returns arguments without the values of options, which can be secrets.
-    fn bundle_text(&self, arguments: &[String]) -> String {
-        let shown = arguments
-            .iter()
-            .take_while(|argument| !argument.starts_with("--"));
-        shown.cloned().collect::<Vec<_>>().join(" ")
     }
 
     /// Returns the client and the address of the leading master, or of the first that is known.
@@ -139,6 +131,14 @@ fn arguments(options: &ConnectionOptions) -> Vec<String> {
     let given = values.filter_map(|(name, value)| Some(format!("{name}={}", value?)));
     let https = options.https.then(|| "--https".to_owned());
     given.chain(https).collect()
+}
+
+/// Returns the words of a command without its options, whose values can be secrets.
+fn words(arguments: &[String]) -> String {
+    let words = arguments
+        .iter()
+        .take_while(|argument| !argument.starts_with("--"));
+    words.cloned().collect::<Vec<_>>().join(" ")
 }
 
 /// Runs this program. The error is a sentence.
