@@ -74,7 +74,7 @@ pub struct Change {
     pub done: bool,
     /// What was sent to the master, or would be.
     pub requests: Vec<Request>,
-    /// What was lost, or would be, one sentence each.
+    /// What is lost, or would be, and what happens then: one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub losses: Vec<String>,
     /// What else there is to know, one sentence each.
@@ -99,17 +99,17 @@ impl Change {
     /// The output cannot be written.
     pub fn write(&self, page: &mut Page<'_>) -> io::Result<()> {
         if !self.done {
+            if !self.losses.is_empty() {
+                page.line(styled(page::WARNING, "This would happen:"))?;
+            }
             for loss in &self.losses {
-                page.line(format_args!(
-                    "{} {loss}.",
-                    styled(page::WARNING, "would be lost:")
-                ))?;
+                page.line(format_args!("- {loss}"))?;
             }
             for Request { method, path, body } in &self.requests {
                 let body = body
                     .as_ref()
                     .map_or(String::new(), |body| format!(" {body}"));
-                page.line(format_args!("would send {method} {path}{body}"))?;
+                page.line(format_args!("Would send {method} {path}{body}"))?;
             }
         }
         for note in &self.notes {
@@ -140,8 +140,9 @@ pub fn confirm(losses: &[String], options: ConsentOptions, word: &str) -> Result
         return Ok(true);
     }
     let mut err = anstream::AutoStream::auto(io::stderr());
+    let _ = writeln!(err, "{}", styled(page::WARNING, "This will happen:"));
     for loss in losses {
-        let _ = writeln!(err, "{} {loss}.", styled(page::WARNING, "lost:"));
+        let _ = writeln!(err, "- {loss}");
     }
     if options.yes {
         return Ok(true);

@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Slaves;
-use super::list::{Entry, duration};
+use super::list::Entry;
 use crate::answers::MasterState;
 use crate::change::{Change, ConsentOptions as Consent, NotDone, Request, send};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
-use crate::output::page::{Page, count};
+use crate::output::page::{Page, count, duration};
 use crate::output::{Failure, OutputOptions, Report, finish};
 use crate::this_host::ThisHost;
 
@@ -236,7 +236,7 @@ fn reclaim_all(state: &MasterState) -> Change {
             .map(|agent| format!("{} ({})", agent.ip, since(agent)))
             .collect();
         losses.push(format!(
-            "what those of these agents hold whose leases ended: {}",
+            "what those of these agents hold whose leases ended becomes free: {}",
             list_first(&named, NAMED)
         ));
         losses.push(CONTAINERS.to_owned());
@@ -256,12 +256,12 @@ const CONTAINERS: &str = "containers that still run there have addresses that ot
 fn losses(agents: &[Entry]) -> Vec<String> {
     let one = |agent: &Entry| match agent.connected {
         true => format!(
-            "{} of agent {}, which is connected: it removes its networks, its running containers lose their network, and it registers again",
+            "{} of agent {} become free, although it is connected: it removes its networks, its running containers lose their network, and it registers again",
             agent.holdings(),
             agent.ip
         ),
         false => format!(
-            "{} of agent {} ({})",
+            "{} of agent {} become free ({})",
             agent.holdings(),
             agent.ip,
             since(agent)
@@ -269,7 +269,10 @@ fn losses(agents: &[Entry]) -> Vec<String> {
     };
     let mut losses: Vec<String> = agents.iter().take(NAMED).map(one).collect();
     if agents.len() > NAMED {
-        losses.push(format!("what {} more agents hold", agents.len() - NAMED));
+        losses.push(format!(
+            "what {} more agents hold becomes free",
+            agents.len() - NAMED
+        ));
     }
     if !agents.is_empty() {
         losses.push(CONTAINERS.to_owned());

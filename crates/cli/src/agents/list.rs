@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::answers::{Agent, AgentOverlay, LastError};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
-use crate::output::page::{self, Page, count, styled};
+use crate::output::page::{self, Page, count, duration, styled};
 use crate::output::{Failure, OutputOptions, Report};
 use crate::this_host::ThisHost;
 
@@ -253,16 +253,6 @@ impl Report for List {
         };
         let total = count(self.total, "agent");
         page.line(format_args!("{shown}{total}, {} connected", self.connected))
-    }
-}
-
-/// Returns a duration, such as `45s`, `12m`, `5h` or `3d`.
-pub fn duration(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
     }
 }
 

@@ -8,12 +8,12 @@ use overlay_core::util::line::one_line;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::list::{Entry, duration};
+use super::list::Entry;
 use super::{Located, Slaves};
 use crate::answers::{Addresses, OwnAgent};
 use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
-use crate::output::page::{self, Page, bar, styled};
+use crate::output::page::{self, Page, bar, duration, styled};
 use crate::output::{Failure, OutputOptions, Report};
 use crate::this_host::ThisHost;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use overlay_core::host_api::usage::Containerizer;
 use overlay_core::util::line::list_first;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -187,6 +188,12 @@ impl Check {
         if agent.is_none() {
             self.notes.push("it is not known what the agent of this host has, so its addresses were not examined".to_owned());
         }
+        if compared.unreadable > 0 {
+            self.notes.push(format!(
+                "{} of host-local cannot be read, so their containers are not known; root can read them",
+                count(compared.unreadable, "file")
+            ));
+        }
         if !compared.unexplained.is_empty() {
             let addresses: Vec<String> =
                 compared.unexplained.iter().map(IpAddr::to_string).collect();
@@ -243,7 +250,17 @@ pub fn look_twice(
             compared: first,
         });
     }
-    let candidates: Vec<IpAddr> = first.leaked.iter().map(|leaked| leaked.address).collect();
+    // Without its bridge no container has an address of an overlay.
+    let has_bridge = |leaked: &&Leaked| {
+        view.bridges
+            .contains(&Containerizer::Mesos.bridge_name(&leaked.overlay))
+    };
+    let candidates: Vec<IpAddr> = first
+        .leaked
+        .iter()
+        .filter(has_bridge)
+        .map(|leaked| leaked.address)
+        .collect();
     let answering = alive::answering(&candidates);
     thread::sleep(PAUSE);
     let view = place.look(state, &mut Vec::new())?;

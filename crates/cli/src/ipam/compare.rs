@@ -27,6 +27,8 @@ pub struct Compared {
     pub leaked: Vec<Leaked>,
     /// Reserved addresses whose containers Mesos does not know, and that answer.
     pub unexplained: Vec<IpAddr>,
+    /// Number of files of host-local that this user may not read.
+    pub unreadable: usize,
     /// Number of addresses that containers have or that are reserved.
     pub addresses: usize,
     /// Number of containers that have addresses.
@@ -137,6 +139,11 @@ impl Comparison<'_> {
         let (mut leaked, mut outside) = (Vec::new(), Vec::new());
         for reserved in view.files.get(name).into_iter().flatten() {
             let is_inside = contain(&overlay.mesos, reserved.ip);
+            if reserved.container.is_empty() {
+                self.result.unreadable += 1;
+                self.holders.entry(reserved.ip).or_default();
+                continue;
+            }
             let holder = Holder::Mesos(reserved.container.clone());
             if self.exists(reserved) {
                 if is_inside {
@@ -195,8 +202,10 @@ impl Comparison<'_> {
                     .get(ip)
                     .is_some_and(|holders| holders.len() > 1);
                 let files = view.files.get(network);
-                let is_own =
-                    |reserved: &Reserved| reserved.ip == *ip && reserved.container == container.id;
+                let is_own = |reserved: &Reserved| {
+                    let id = &reserved.container;
+                    reserved.ip == *ip && (*id == container.id || id.is_empty())
+                };
                 let is_reserved = files.is_some_and(|files| files.iter().any(is_own));
                 if contain(&overlay.mesos, *ip) && !is_double && !is_reserved {
                     self.found(not_reserved(network, *ip, &container.id, self.data_dir));

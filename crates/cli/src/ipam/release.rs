@@ -85,9 +85,10 @@ fn release(options: &Options) -> Result<Released, Failure> {
     let place = place.ok_or("this is not the host of an agent: nothing names a configuration of the agent module; give --agent-config")?;
     let mut notes = Vec::new();
     let master = MasterPart::ask(&options.connection, &host).ok();
-    let looked = look_twice(&place, master.as_ref(), &mut notes)?;
-    let here = Origin::here(looked.agent, place.agent_id(), &place.data_dir)?;
+    let agent = place.agent_ip(master.as_ref().map(|master| &master.state));
+    let here = Origin::here(agent, place.agent_id(), &place.data_dir)?;
     report.check(&here, SystemTime::now())?;
+    let looked = look_twice(&place, master.as_ref(), &mut notes)?;
     let leaked: BTreeSet<Leaked> = looked.compared.leaked.into_iter().collect();
     let (still, mut kept): (Vec<Leaked>, Vec<Leaked>) = report
         .leaked
@@ -122,7 +123,7 @@ fn still_leaked(leaked: &[Leaked]) -> Vec<String> {
                 .map(|leaked| leaked.address.to_string())
                 .collect();
             format!(
-                "the reservations of {} of {overlay}: {}",
+                "{} of {overlay} can be given to containers again: {}",
                 count_addresses(addresses.len()),
                 list_first(&addresses, NAMED)
             )

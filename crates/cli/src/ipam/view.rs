@@ -175,6 +175,11 @@ impl Place {
         })
     }
 
+    /// Returns the address of the agent. `state` is the master's, as for [`look`](Place::look).
+    pub fn agent_ip(&self, state: Option<&MasterState>) -> Option<Ipv4Addr> {
+        self.agent(state, &mut Vec::new()).0
+    }
+
     /// Returns the agent's address and overlays, and what it says about others.
     fn agent(
         &self,

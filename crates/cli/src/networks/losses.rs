@@ -57,7 +57,7 @@ impl Holders {
 /// Returns what is lost when an overlay is removed, or frees its ranges at once with `force`.
 pub fn of_removal(overlay: &Overlay, holders: &Holders, force: bool) -> Vec<String> {
     let name = &overlay.name;
-    let mut losses = vec![format!("network {name}: no container can join it any more")];
+    let mut losses = vec![format!("no container can join network {name} any more")];
     if holders.is_empty() {
         losses.push("no agent holds a subnet of it; its ranges are free at once".to_owned());
         return losses;
@@ -83,7 +83,7 @@ pub fn of_change(
     let mut losses = Vec::new();
     for (from, to) in [(from.subnet, to.subnet), (from.subnet6, to.subnet6)] {
         match (from, to) {
-            (Some(from), None) => losses.push(format!("range {from} of {name}")),
+            (Some(from), None) => losses.push(format!("{name} loses its range {from}")),
             (Some(from), Some(to)) if !to.contains(&from) => {
                 losses.push(smaller(name, from, to));
             }
@@ -92,7 +92,7 @@ pub fn of_change(
     }
     if from.enabled && !to.enabled {
         losses.push(format!(
-            "network {name}: no container can join it as long as it is disabled"
+            "no container can join network {name} as long as it is disabled"
         ));
         if !holders.is_empty() {
             losses.push(held(holders, "hold subnets of it, and keep them"));
@@ -109,9 +109,11 @@ pub fn of_change(
 fn smaller(name: &str, from: IpNet, to: IpNet) -> String {
     match from.contains(&to) {
         true => {
-            format!("the part of {from} that is not in {to}: {name} has fewer subnets for agents")
+            format!(
+                "{name} loses the part of {from} that is not in {to}, and has fewer subnets for agents"
+            )
         }
-        false => format!("range {from} of {name}, which gets {to} instead"),
+        false => format!("{name} loses its range {from}, and gets {to} instead"),
     }
 }
 
@@ -147,7 +149,7 @@ fn draining(holders: &Holders) -> Vec<String> {
 
 fn in_use(name: &str) -> String {
     format!(
-        "only the agents know how many containers use it: mesos-overlay ipam show --overlay {name} --ask-agents"
+        "only the agents know how many addresses its containers have: mesos-overlay ipam show --overlay {name} --ask-agents"
     )
 }
 
@@ -170,20 +172,20 @@ mod tests {
             (
                 &both.replace("/16", "/17"),
                 vec![
-                    "the part of 10.0.0.0/16 that is not in 10.0.0.0/17: a has fewer subnets for agents",
+                    "a loses the part of 10.0.0.0/16 that is not in 10.0.0.0/17, and has fewer subnets for agents",
                 ],
             ),
             (
                 &both.replace("10.0", "10.9"),
-                vec!["range 10.0.0.0/16 of a, which gets 10.9.0.0/16 instead"],
+                vec!["a loses its range 10.0.0.0/16, and gets 10.9.0.0/16 instead"],
             ),
             (
                 r#"{"name":"a","subnet":"10.0.0.0/16","prefix":24}"#,
-                vec!["range fd00::/64 of a"],
+                vec!["a loses its range fd00::/64"],
             ),
             (
                 &both.replace("{", r#"{"enabled":false,"#),
-                vec!["network a: no container can join it as long as it is disabled"],
+                vec!["no container can join network a as long as it is disabled"],
             ),
         ] {
             assert_eq!(

@@ -142,6 +142,16 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Returns a duration in one unit, such as `12 s`, `5 min` or `3 d`.
+pub fn duration(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let unit = UNITS.iter().find(|(length, _)| seconds >= 2 * length);
+    match unit {
+        Some((length, unit)) => format!("{} {unit}", seconds / length),
+        None => format!("{seconds} s"),
+    }
+}
+
 fn summary(findings: &[Finding]) -> String {
     let number = |severity| findings.iter().filter(|f| f.severity == severity).count();
     match (number(Severity::Error), number(Severity::Warning)) {

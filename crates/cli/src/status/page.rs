@@ -9,7 +9,7 @@ use super::report::{
 use crate::answers::{Addresses, Capacity};
 use crate::finding::Finding;
 use crate::output::Report;
-use crate::output::page::{DIM, ERROR, GOOD, Page, WARNING, bar, count, styled};
+use crate::output::page::{DIM, ERROR, GOOD, Page, WARNING, bar, count, duration, styled};
 
 impl Report for Status {
     const COMMAND: &'static str = "status";
@@ -169,16 +169,6 @@ fn agent_row(agent: &Agent) -> Vec<String> {
         agent.since_seconds.map(duration).unwrap_or_default(),
         agent.release.clone().unwrap_or_default(),
     ]
-}
-
-/// Returns a duration in one unit, such as `12 s`, `5 min` or `3 d`.
-pub fn duration(seconds: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "min")];
-    let unit = UNITS.iter().find(|(length, _)| seconds >= 2 * length);
-    match unit {
-        Some((length, unit)) => format!("{} {unit}", seconds / length),
-        None => format!("{seconds} s"),
-    }
 }
 
 fn write_host(host: &Host, page: &mut Page<'_>) -> io::Result<()> {

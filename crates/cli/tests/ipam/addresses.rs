@@ -80,6 +80,15 @@ fn run(framework: &Framework, agent: &Node, name: &str) -> String {
     address.ip().to_string()
 }
 
+/// Waits until an agent has its overlay.
+fn wait_overlay(agent: &Node) {
+    wait::until("the overlay", LIMIT, || {
+        let state = agent.client().get("/overlay-agent/overlay")?.json()?;
+        Ok((state["overlays"][0]["state"]["status"] == "STATUS_OK").then_some(()))
+    })
+    .unwrap();
+}
+
 /// Runs `ipam check` and asserts that it finds exactly these codes. Returns the report.
 #[track_caller]
 fn assert_finds(program: &Program, codes: &[&str]) -> Value {
@@ -340,7 +349,7 @@ fn a_release_takes_nothing_from_starting_containers() {
     run(&framework, agent, "first");
     let report = cluster.run().dir().join("leaks.json").display().to_string();
     let program = program(agent);
-    for round in 0..3 {
+    for round in 0..2 {
         // host-local comes to these next, and passes over them.
         (10..60).for_each(|last| leak(agent, "dcos", &format!("9.0.0.{last}"), age));
         let found = program
@@ -350,7 +359,7 @@ fn a_release_takes_nothing_from_starting_containers() {
             found.codes().unwrap().contains("leaked-addresses"),
             "{found}"
         );
-        let names: Vec<String> = (0..4).map(|task| format!("task{round}-{task}")).collect();
+        let names: Vec<String> = (0..3).map(|task| format!("task{round}-{task}")).collect();
         for name in &names {
             framework
                 .launch(&TaskSpec::new(name, &agent.ip(), Some("dcos")), LIMIT)
@@ -386,9 +395,18 @@ fn addresses_that_host_local_does_not_know_and_double_ones_are_found() {
     let cluster = start(&setup);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let agent = &cluster.agents[0];
-    let address = run(&framework, agent, "one");
     let program = program(agent);
+    // As after a restart of the host: there is no container and no bridge.
+    leak(agent, "dcos", "9.0.0.99", age);
+    assert_finds(&program, &["leaked-addresses"]);
+    fs::remove_file(file(agent, "dcos", "9.0.0.99")).unwrap();
+    let address = run(&framework, agent, "one");
     assert_finds(&program, &[]);
+    let config = agent.dir().join("agent.json").display().to_string();
+    let master = cluster.master.address().to_string();
+    let nobody = program.clone().as_nobody();
+    let nobody = nobody.with(&["--agent-config", &config, "--master", &master]);
+    assert_finds(&nobody, &[]);
 
     leak(agent, "dcos", "9.0.7.2", age);
     assert_finds(&program, &["reservations-outside-subnet"]);
@@ -420,6 +438,7 @@ fn containers_of_a_former_subnet_are_found() {
     let mut cluster = Cluster::prepare(&setup).unwrap();
     cluster.master.start().unwrap();
     cluster.agents[0].start().unwrap();
+    wait_overlay(&cluster.agents[0]);
     let framework = Framework::subscribe(cluster.master.client()).unwrap();
     let address = run(&framework, &cluster.agents[0], "one");
     assert!(address.starts_with("9.0.0."), "{address}");

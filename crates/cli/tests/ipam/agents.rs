@@ -85,9 +85,10 @@ fn agents_are_listed_shown_and_deleted() {
     assert_eq!(code, Some(2), "three were named: {error}");
     let asking = Asking::start(&program, &delete);
     assert!(
-        asking
-            .said()
-            .contains(&format!("of dcos of agent {} (not connected for", ips[1])),
+        asking.said().contains(&format!(
+            "of dcos of agent {} become free (not connected for",
+            ips[1]
+        )),
         "{}",
         asking.said()
     );

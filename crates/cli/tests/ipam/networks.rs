@@ -59,7 +59,7 @@ fn networks_are_added_changed_and_removed() {
     ];
     let planned = run(&[&web[..], &["--dry-run"]].concat());
     assert_eq!(planned.code(), Some(0), "{planned}");
-    let sent = r#"would send POST /overlay-master/overlays {"name":"web","prefix":24,"subnet":"10.64.0.0/16"}"#;
+    let sent = r#"Would send POST /overlay-master/overlays {"name":"web","prefix":24,"subnet":"10.64.0.0/16"}"#;
     assert_eq!(planned.stdout.trim(), sent);
     assert_eq!(
         get(&cluster.master, "/overlay-master/overlays")["revision"],
@@ -194,7 +194,7 @@ fn networks_are_added_changed_and_removed() {
     assert!(
         refused
             .stderr
-            .contains("lost: 2 agents hold subnets of it, and keep them"),
+            .contains("- 2 agents hold subnets of it, and keep them"),
         "{refused}"
     );
     let state = || get(&cluster.master, "/overlay-master/overlays/web")["state"].clone();
@@ -216,7 +216,7 @@ fn networks_are_added_changed_and_removed() {
     assert!(
         forced
             .stderr
-            .contains("lost: --force frees these subnets at once"),
+            .contains("- --force frees these subnets at once"),
         "{forced}"
     );
     let gone = cluster
@@ -248,11 +248,7 @@ fn a_removal_is_confirmed_by_the_name_and_drains() {
             "{}",
             asking.said()
         );
-        assert!(
-            asking.said().contains("lost: it drains"),
-            "{}",
-            asking.said()
-        );
+        assert!(asking.said().contains("- it drains"), "{}", asking.said());
         let (code, out, error) = asking.answer(word);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{error}");
         assert!(

@@ -268,3 +268,17 @@ fn names_are_words_of_sentences() {
     assert!(!mentions("overlay old-2 was removed", "old"));
     assert!(!mentions("the older one", "old"));
 }
+
+/// host-local's files can be for root only.
+#[test]
+fn files_that_cannot_be_read_are_no_finding() {
+    let compared = assert_finds(
+        |view| {
+            files(view)
+                .iter_mut()
+                .for_each(|file| file.container.clear())
+        },
+        &[],
+    );
+    assert_eq!((compared.unreadable, compared.addresses), (2, 3));
+}
