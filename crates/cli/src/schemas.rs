@@ -6,6 +6,7 @@ use crate::check::{ConfigReport, HostReport};
 use crate::output::{Document, Report};
 use crate::ping::report::PingReport;
 use crate::setup::SetupReport;
+use crate::trace::report::TraceReport;
 use crate::{agents, ipam, networks, status, whois};
 
 /// Returns the names of commands and the schemas of their output. docs/schemas has them.
@@ -17,6 +18,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         entry::<status::Status>(),
         entry::<whois::Whois>(),
         entry::<PingReport>(),
+        entry::<TraceReport>(),
         entry::<HostReport>(),
         entry::<ConfigReport>(),
         entry::<SetupReport>(),
