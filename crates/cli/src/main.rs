@@ -16,6 +16,7 @@ mod networks;
 mod output;
 mod paths;
 mod ping;
+mod resolve;
 mod salvage;
 mod schemas;
 mod setup;

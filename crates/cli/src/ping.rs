@@ -7,7 +7,7 @@ pub mod report;
 mod socket;
 
 use std::cell::Cell as Counter;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::paths::entries::{device_fault, rule_faults};
 use crate::paths::local::{self, Local};
 use crate::paths::model::{Model, PORT, Place};
 use crate::paths::source;
+use crate::resolve;
 use crate::this_host::ThisHost;
 pub use diagnosis::family_word;
 use diagnosis::{Cell, Here, Row};
@@ -45,11 +46,6 @@ const LONG_PATIENCE: Duration = Duration::from_millis(3500);
 const ATTEMPTS: u32 = 2;
 /// Pause before entries that are wrong are read again: the agent may be about to write them.
 const SETTLING: Duration = Duration::from_millis(1500);
-/// Column of the agents' own addresses.
-const UNDERLAY: Column = Column {
-    target: Target::Underlay,
-    family: Family::V4,
-};
 /// MTU of a VXLAN device where this host has none.
 const USUAL_VTEP_MTU: u32 = 1450;
 
@@ -82,7 +78,7 @@ pub struct Options {
     /// Probe only IPv4 addresses.
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
-    /// Probe only IPv6 addresses of the overlays. (Hosts have IPv4 addresses.)
+    /// Probe only IPv6 addresses of the overlays, and the hosts, which have IPv4 addresses.
     #[arg(short = '6', long)]
     ipv6: bool,
     #[command(flatten)]
@@ -214,10 +210,7 @@ impl Prober {
         family: Family,
     ) -> Result<(PeerResult, Vec<Finding>), Failure> {
         let chosen = [Chosen { peer, address }];
-        let mut columns = plan::columns(&chosen, &[family], self.local.device.is_some());
-        if family == Family::V6 {
-            columns.insert(0, UNDERLAY);
-        }
+        let columns = plan::columns(&chosen, &[family], self.local.device.is_some());
         let rows = self.probe(&chosen, &columns, model)?;
         let (findings, _) = self.findings(&rows, &columns, model)?;
         let results = rows.iter().map(|row| PeerResult::of(row, &columns));
@@ -638,11 +631,10 @@ pub fn resolve(
     if !ips.is_empty() {
         return Ok(ips);
     }
-    let found = (name, 0).to_socket_addrs();
-    let found = found.map_err(|error| {
+    let found = resolve::addresses(name);
+    Ok(found.map_err(|error| {
         format!("no agent has the name {name}, and it cannot be resolved: {error}")
-    })?;
-    Ok(found.map(|address| address.ip()).collect())
+    })?)
 }
 
 /// Returns the sentence about an address that no agent has.

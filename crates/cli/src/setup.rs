@@ -2,12 +2,15 @@
 
 mod answers;
 mod content;
+mod elsewhere;
 mod files;
+mod managers;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
+use overlay_core::config::zk;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -162,7 +165,7 @@ enum Layout {
 struct SetupFile {
     /// Path.
     file: String,
-    /// What is there, or was done.
+    /// State, or what was done.
     state: State,
     /// Content; absent of a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,7 +179,7 @@ pub struct SetupReport {
     role: Role,
     /// Files and directories.
     files: Vec<SetupFile>,
-    /// What is left to do: commands and sentences.
+    /// Steps that are left: commands and sentences.
     next: Vec<String>,
     #[serde(skip)]
     findings: Vec<Finding>,
@@ -225,36 +228,158 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 fn set_up(options: &Options) -> Result<SetupReport, Failure> {
+    check_paths(&options.places)?;
+    let root = &options.places.root;
     let answers = Answers::find(options)?;
-    let places = content::places(&answers, &options.places)?;
+    let plan = content::plan(&answers, &options.places)?;
+    // Nothing is written if something cannot be read.
+    let states = plan.places.iter().map(|place| place.state(root));
+    let states = states.collect::<Result<Vec<State>, Failure>>()?;
     let mut report = SetupReport {
         role: answers.role,
         files: Vec::new(),
         next: content::next_steps(&answers, options),
-        findings: Vec::new(),
+        findings: plan.findings,
     };
-    let mut written: Vec<&Place> = Vec::new();
-    for place in &places {
-        let mut state = place.state(&options.places.root)?;
+    let password = answers
+        .zk
+        .as_deref()
+        .filter(|url| zk::redacted(url) != *url);
+    if password.is_some() && !options.write {
+        report.next.insert(0, KEEP_PASSWORD.to_owned());
+    }
+    for (place, mut state) in plan.places.iter().zip(states) {
         if state == State::Missing && options.write {
-            place.write(&options.places.root)?;
-            state = State::Written;
-            written.push(place);
+            match write(place, options, &answers) {
+                Ok(()) => state = State::Written,
+                Err(Failure(sentence)) => report.findings.push(not_written(place, sentence)),
+            }
         }
         if state == State::Differs {
             let message = "is there already with other content, and is left as it is";
-            let finding =
-                configuration::FILE_IN_PLACE.finding(message, place.remedy(&options.places.root));
+            let finding = configuration::FILE_IN_PLACE.finding(message, place.remedy(root));
             report.findings.push(finding.about(place.path.display()));
         }
+        let content = place.content().map(|text| match password {
+            Some(url) if options.write => without_password(text, url),
+            _ => text.to_owned(),
+        });
         report.files.push(SetupFile {
             file: place.path.display().to_string(),
             state,
-            content: place.content().map(str::to_owned),
+            content,
         });
     }
-    if answers.role.has_agent() && options.places.layout == Layout::Packages {
-        content::note_switched_on(&written, &options.places)?;
-    }
     Ok(report)
+}
+
+/// Step where the output has a password.
+const KEEP_PASSWORD: &str = "keep this output to yourself, as the password of ZooKeeper is in it; or write the URL to /etc/mesos/zk, which only root may read then, and leave out --zk";
+
+/// Checks that paths are absolute and lead nowhere else.
+fn check_paths(places: &PlaceOptions) -> Result<(), Failure> {
+    let is_plain = |path: &Path| {
+        let mut parts = path.components();
+        path.is_absolute() && parts.all(|part| part != Component::ParentDir)
+    };
+    for (option, path) in [
+        ("--module", &places.module),
+        ("--config-dir", &places.config_dir),
+        ("--cni-dir", &places.cni_dir),
+        ("--log-dir", &places.log_dir),
+    ] {
+        if !is_plain(path) {
+            let path = path.display();
+            let sentence = format!("{option} {path}: give an absolute path without \"..\"");
+            return Err(sentence.into());
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file. A flag of an agent is noted before it is written, so that it can be switched off
+/// whatever happens in between.
+fn write(place: &Place, options: &Options, answers: &Answers) -> Result<(), Failure> {
+    if answers.role.has_agent() && options.places.layout == Layout::Packages {
+        content::note_switched_on(place, &options.places)?;
+    }
+    place.write(&options.places.root)
+}
+
+fn not_written(place: &Place, sentence: String) -> Finding {
+    let remedy = "mend what the message names, and run the command again: what is there stays";
+    let finding = configuration::FILE_NOT_WRITTEN.finding(sentence, remedy);
+    finding.about(place.path.display())
+}
+
+/// Returns the content of a file without the password in a URL.
+fn without_password(text: &str, url: &str) -> String {
+    // As it is in JSON.
+    let written = serde_json::to_string(url).unwrap_or_default();
+    text.replace(written.trim_matches('"'), &zk::redacted(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn set_up(root: &Path, arguments: &str) -> Result<SetupReport, Failure> {
+        let root = root.display();
+        let line = format!("setup --yes --root {root} {arguments}");
+        super::set_up(&Line::parse_from(line.split_whitespace()).options)
+    }
+
+    #[test]
+    fn paths_are_absolute() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["--config-dir etc/x", "--cni-dir /etc/../x"] {
+            let line = format!("--role agent --master 10.0.0.1:5050 {path}");
+            let Failure(sentence) = set_up(root.path(), &line).unwrap_err();
+            assert!(sentence.contains("absolute path"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_written_and_not_shown() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let line = "--role agent --zk zk://me:secret@a:2181/mesos";
+        let printed = set_up(root, line).unwrap();
+        assert!(printed.next[0].contains("password"), "{:?}", printed.next);
+        let written = set_up(root, &format!("{line} --write")).unwrap();
+        let json = serde_json::to_string(&written).unwrap();
+        assert!(!json.contains("secret"), "{json}");
+        let file = std::fs::read_to_string(root.join("etc/mesos/overlay/agent.json")).unwrap();
+        assert!(file.contains("zk://me:secret@a:2181/mesos"), "{file}");
+    }
+
+    /// A run that fails halfway has noted what it wrote, and one after it appends to that.
+    #[test]
+    fn flags_are_noted_even_if_others_cannot_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        std::fs::create_dir_all(root.join("etc/mesos-slave")).unwrap();
+        // A file where a directory is to be made.
+        std::fs::write(root.join("etc/cni"), "").unwrap();
+        let line = "--role agent --master 10.0.0.1:5050 --cni-dir /etc/cni --write";
+        let noted = || std::fs::read_to_string(root.join("etc/mesos/overlay/switched-on")).unwrap();
+        std::fs::write(root.join("etc/mesos-slave/modules"), "file:///x\n").unwrap();
+        let report = set_up(root, line).unwrap();
+        let codes: Vec<&str> = report.findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["file-not-written", "file-in-place"]);
+        assert!(!noted().contains("modules"), "{}", noted());
+        assert!(noted().contains("isolation\nnetwork/cni\n"), "{}", noted());
+        std::fs::remove_file(root.join("etc/mesos-slave/modules")).unwrap();
+        let _ = set_up(root, line).unwrap();
+        assert!(noted().ends_with("modules\n"), "{}", noted());
+        assert!(!root.join("etc/mesos-agent").exists());
+    }
 }

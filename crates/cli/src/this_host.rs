@@ -1,6 +1,7 @@
 //! Mesos on this host: its processes in this network namespace, their flags, and the configuration
 //! of the overlay modules that they load.
 
+pub mod defaults;
 pub mod modules;
 pub mod processes;
 

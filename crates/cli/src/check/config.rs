@@ -6,10 +6,12 @@ mod modules;
 mod stored;
 mod together;
 
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use overlay_host::files::{self, Links};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,7 +22,7 @@ use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, Report, finish};
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::{Process, Role};
-use crate::this_host::{AGENT_CONFIGS, MASTER_CONFIGS, ThisHost};
+use crate::this_host::{AGENT_CONFIGS, CONFIG_LIMIT, MASTER_CONFIGS, ThisHost};
 use file::Examination;
 
 pub use modules::libraries;
@@ -32,6 +34,13 @@ pub const QUORUM_REMEDY: &str = "set zk.quorum or MESOS_QUORUM, and Mesos's --qu
 const MODULES_FILES: [&str; 2] = [
     "/etc/mesos/overlay/modules-master.json",
     "/etc/mesos/overlay/modules-agent.json",
+];
+
+/// Files of the flag `--modules` of Mesos.
+const FLAG_FILES: [&str; 3] = [
+    "etc/mesos-master/modules",
+    "etc/mesos-agent/modules",
+    "etc/mesos-slave/modules",
 ];
 
 /// Checks configuration files: master.json, agent.json, agent-master.json and lists of modules.
@@ -71,7 +80,7 @@ Examples:
   mesos-overlay check config /etc/mesos/overlay/modules-agent.json
       A list of modules, and the configuration that it names
   mesos-overlay check config --master 10.0.0.1:5050 master.json
-      Whether a master that starts with this file would serve with the stored allocations";
+      Compares also whether a master that starts with this file would serve with the stored allocations";
 
 /// Kind of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema, clap::ValueEnum)]
@@ -107,7 +116,7 @@ pub struct Given {
     pub kind: Option<FileKind>,
 }
 
-/// What surrounds the files: settings of Mesos that belong to them.
+/// Surroundings of the files: settings of Mesos that belong to them.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// Quorum of Mesos, and its origin as a phrase.
@@ -118,6 +127,8 @@ pub struct Surroundings {
     pub master: Option<String>,
     /// Directory that stands for `/` in the files.
     pub root: PathBuf,
+    /// True if nothing uses the files, so that those of masters and agents need not fit together.
+    pub is_unused: bool,
 }
 
 impl Surroundings {
@@ -133,6 +144,7 @@ impl Surroundings {
             zk: master.and_then(|master| master.flag("zk")),
             master: host.mesos_agent().and_then(|agent| agent.flag("master")),
             root: "/".into(),
+            is_unused: !is_in_use(host),
         }
     }
 }
@@ -256,19 +268,15 @@ fn given(options: &Options) -> Vec<Given> {
     files.collect()
 }
 
-/// Returns the files of this host: those that the Mesos processes load, or else the packages'.
+/// Returns the files of this host: those that the Mesos processes load. Before Mesos runs they are those
+/// that its flags name, or else the packages', which nothing may ever load together.
 pub fn of_host(host: &ThisHost) -> Vec<Given> {
     let mut files: Vec<Given> = host.processes.iter().flat_map(of_process).collect();
     if host.processes.is_empty() {
-        let lists = MODULES_FILES.iter().map(|file| (file, FileKind::Modules));
-        let masters = MASTER_CONFIGS.iter().map(|file| (file, FileKind::Master));
-        let agents = AGENT_CONFIGS.iter().map(|file| (file, FileKind::Agent));
-        let usual = lists.chain(masters).chain(agents);
-        let usual = usual.map(|(path, kind)| Given {
-            path: path.into(),
-            kind: Some(kind),
-        });
-        files.extend(usual.filter(|file| file.path.exists()));
+        files = named_by_flags(Path::new("/"));
+        if files.is_empty() {
+            files = usual();
+        }
     }
     let mut known: Vec<Given> = Vec::new();
     for file in files {
@@ -277,6 +285,46 @@ pub fn of_host(host: &ThisHost) -> Vec<Given> {
         }
     }
     known
+}
+
+/// Returns true if files of this host are in use, or will be: Mesos runs, or its flags name lists of
+/// modules.
+fn is_in_use(host: &ThisHost) -> bool {
+    !host.processes.is_empty() || !named_by_flags(Path::new("/")).is_empty()
+}
+
+/// Returns the lists of modules that files of flags name. `root` stands for `/`.
+fn named_by_flags(root: &Path) -> Vec<Given> {
+    let lists = FLAG_FILES.iter().filter_map(|file| {
+        let text = files::read_text(&root.join(file), Links::Follow, CONFIG_LIMIT).ok()?;
+        let path = text.trim();
+        let path = PathBuf::from(path.strip_prefix("file://").unwrap_or(path));
+        (path.is_absolute() && modules::is_ours(&path)).then_some(Given {
+            path,
+            kind: Some(FileKind::Modules),
+        })
+    });
+    lists.collect()
+}
+
+/// Returns the files of packages.
+fn usual() -> Vec<Given> {
+    let lists = MODULES_FILES.iter().map(|file| (file, FileKind::Modules));
+    let masters = MASTER_CONFIGS.iter().map(|file| (file, FileKind::Master));
+    let agents = AGENT_CONFIGS.iter().map(|file| (file, FileKind::Agent));
+    let usual = lists.chain(masters).chain(agents);
+    let usual = usual.map(|(path, kind)| Given {
+        path: path.into(),
+        kind: Some(kind),
+    });
+    usual.filter(|file| file.path.exists()).collect()
+}
+
+/// Returns true if this user may not open a file, which is no mistake: configurations with passwords
+/// are only for root.
+pub fn only_for_others(path: &Path) -> bool {
+    let is_denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    !nix::unistd::geteuid().is_root() && File::open(path).err().is_some_and(is_denied)
 }
 
 /// Returns the files that a process of Mesos loads. A list of modules counts if it has ours.
@@ -316,4 +364,62 @@ pub fn masters_at(zk: &str) -> Option<Vec<String>> {
     };
     let place = candidates::find(&options, &ThisHost::default()).ok()?;
     Some(place.masters)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn flags_of_mesos_name_lists_of_modules() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        assert_eq!(named_by_flags(root), []);
+        let list = root.join("list.json");
+        fs::write(&list, r#"{"file": "libmesos_overlay.so"}"#).unwrap();
+        fs::create_dir_all(root.join("etc/mesos-slave")).unwrap();
+        let flag = format!("file://{}\n", list.display());
+        fs::write(root.join("etc/mesos-slave/modules"), flag).unwrap();
+        let given = Given {
+            path: list.clone(),
+            kind: Some(FileKind::Modules),
+        };
+        assert_eq!(named_by_flags(root), [given]);
+        // Of others.
+        fs::write(&list, "{}").unwrap();
+        assert_eq!(named_by_flags(root), []);
+    }
+
+    /// Packages put the files of masters and agents on all hosts.
+    #[test]
+    fn files_that_nothing_uses_need_not_fit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            Given { path, kind: None }
+        };
+        let files = vec![
+            write(
+                "master.json",
+                r#"{"replicated_log_dir": "/x", "network": {"vtep_subnet": "44.128.0.0/20",
+                "vtep_mac_oui": "70:B3:D5:00:00:00",
+                "overlays": [{"name": "dcos", "subnet": "9.0.0.0/8", "prefix": 24}]}}"#,
+            ),
+            write(
+                "agent.json",
+                r#"{"cni_dir": "/y", "master": "9.1.2.3:5050"}"#,
+            ),
+        ];
+        for (is_unused, expected) in [(false, 1), (true, 0)] {
+            let surroundings = Surroundings {
+                is_unused,
+                ..Surroundings::default()
+            };
+            let findings = examine(files.clone(), &surroundings).into_findings();
+            assert_eq!(findings.len(), expected, "{findings:?}");
+        }
+    }
 }

@@ -71,7 +71,7 @@ Examples:
   mesos-overlay check host --role master
       Before an installation on a master
   mesos-overlay check host --module /tmp/libmesos_overlay.so
-      Whether another library of the modules would load here
+      Tries whether another library of the modules would load here
   mesos-overlay check host -o json | jq -r '.findings[].code'
       The codes of what is wrong, for scripts";
 
@@ -96,7 +96,7 @@ enum Outcome {
     Warning,
     /// There is an error.
     Error,
-    /// It was not checked. `seen` has the reason.
+    /// Not checked. `seen` has the reason.
     Skipped,
 }
 
@@ -107,7 +107,7 @@ struct Check {
     name: &'static str,
     /// Result.
     result: Outcome,
-    /// What is there, or the reason why it was not checked.
+    /// State of the part, or the reason why it was not checked.
     seen: String,
     #[serde(skip)]
     findings: Vec<Finding>,

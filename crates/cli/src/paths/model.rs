@@ -38,7 +38,7 @@ pub struct Gateway<'a> {
     pub ip: IpAddr,
 }
 
-/// What has an address.
+/// Owner of an address.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// The host of an agent itself.
@@ -311,34 +311,45 @@ fn of_routes(
         let Some(overlay) = overlays.iter().find(is_around).filter(|_| is_to_peer) else {
             continue;
         };
-        let entry = found.entry(&overlay.name).or_insert_with(|| AgentOverlay {
-            info: overlay.clone(),
-            subnet: None,
-            subnet6: None,
-            backend: backend.clone(),
-            mesos_bridge: Some(Bridge {
-                name: format!("m-{}", overlay.name),
-                ip: None,
-                ip6: None,
-            }),
-            docker_bridge: None,
-            state: None,
-            addresses: BTreeMap::new(),
-        });
-        let net = Some(route.dst);
-        let bridge = entry.mesos_bridge.as_mut();
-        match Family::from(route.dst) {
-            Family::V4 => {
-                entry.subnet = net;
-                bridge.into_iter().for_each(|bridge| bridge.ip = net);
-            }
-            Family::V6 => {
-                entry.subnet6 = net;
-                bridge.into_iter().for_each(|bridge| bridge.ip6 = net);
-            }
-        }
+        let entry = found.entry(&overlay.name);
+        let entry = entry.or_insert_with(|| without_subnets(overlay, &backend));
+        add_subnet(entry, route.dst);
     }
     found.into_values().collect()
+}
+
+/// Returns the part of an agent in an overlay, before its subnets are known.
+fn without_subnets(overlay: &OverlayInfo, backend: &Backend) -> AgentOverlay {
+    AgentOverlay {
+        info: overlay.clone(),
+        subnet: None,
+        subnet6: None,
+        backend: backend.clone(),
+        mesos_bridge: Some(Bridge {
+            name: format!("m-{}", overlay.name),
+            ip: None,
+            ip6: None,
+        }),
+        docker_bridge: None,
+        state: None,
+        addresses: BTreeMap::new(),
+    }
+}
+
+/// Sets the subnet of a family, and that of the bridge.
+fn add_subnet(entry: &mut AgentOverlay, subnet: IpNet) {
+    let net = Some(subnet);
+    let bridge = entry.mesos_bridge.as_mut();
+    match Family::from(subnet) {
+        Family::V4 => {
+            entry.subnet = net;
+            bridge.into_iter().for_each(|bridge| bridge.ip = net);
+        }
+        Family::V6 => {
+            entry.subnet6 = net;
+            bridge.into_iter().for_each(|bridge| bridge.ip6 = net);
+        }
+    }
 }
 
 /// UDP port of the tunnels.

@@ -1,4 +1,4 @@
-//! What is wrong with the paths to peers: one cause for each peer, and one finding for each cause.
+//! Causes of what is wrong with the paths to peers: one cause for each peer, and one finding for each cause.
 //! Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -61,7 +61,7 @@ pub struct Row<'a> {
     pub cells: Vec<Option<Cell>>,
 }
 
-/// What is known of this host.
+/// Facts about this host.
 #[derive(Clone, Copy, Debug)]
 pub struct Here<'a> {
     /// Agent on this host; `None`: there is none.

@@ -28,18 +28,18 @@ pub struct Request {
     pub bytes: u32,
 }
 
-/// What became of a request.
+/// Result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was answered after this time.
+    /// Answer after this time.
     Answered(Duration),
-    /// Nothing came.
+    /// No answer.
     Silent,
-    /// It is too large for the way. Has the MTU that the kernel knows, in bytes.
+    /// Too large for the way. Has the MTU that the kernel knows, in bytes.
     TooLarge(Option<u32>),
-    /// A host on the way, or the destination, says that it cannot be delivered.
+    /// Message of a host on the way, or of the destination, that it cannot be delivered.
     Unreachable(IpAddr),
-    /// This host does not send it. Has the reason.
+    /// Not sent by this host. Has the reason.
     NotSent(String),
 }
 

@@ -68,7 +68,7 @@ pub struct PathResult {
     /// Shortest round trip time of a small packet, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f64>,
-    /// What is wrong with small packets: `no answer`, `unreachable`, `too large` or `not sent`.
+    /// Problem with small packets: `no answer`, `unreachable`, `too large` or `not sent`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<&'static str>,
     /// Large packet that must not be fragmented; absent if small ones were not answered.

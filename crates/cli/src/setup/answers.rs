@@ -1,15 +1,17 @@
-//! What an installation depends on: from options, from files of Mesos, or asked on a terminal.
+//! Answers that an installation depends on: from options, from files of Mesos, or asked on a terminal.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use ipnet::IpNet;
 use overlay_core::config::{agent, zk};
+use overlay_host::files::{self, Links};
 
+use super::files::below;
 use super::{Options, Role};
 use crate::output::Failure;
+use crate::this_host::CONFIG_LIMIT;
 
 /// Networks of DC/OS, which are the default.
 const OVERLAY: &str = "dcos=9.0.0.0/8/24";
@@ -128,7 +130,8 @@ fn yes_or_no(text: &str) -> Result<(), Failure> {
 
 /// Returns the content of a file of Mesos's packages.
 fn read(root: &Path, file: &str) -> Option<String> {
-    let text = fs::read_to_string(root.join(file)).ok()?;
+    let path = below(root, Path::new(file)).ok()?;
+    let text = files::read_text(&path, Links::Follow, CONFIG_LIMIT).ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use overlay_core::config::{agent, master};
-use overlay_core::host_api::names::{DOCKER_BRIDGE_PREFIX, MESOS_BRIDGE_PREFIX, parse_bridge_name};
-use overlay_host::survey;
 use serde::Serialize;
 
 use super::answers::Answers;
-use super::files::{Kind, Place, State};
-use super::{Layout, Options, PlaceOptions, Role};
+use super::elsewhere::{self, Flag};
+use super::files::{Kind, Place, append_lines};
+use super::{Layout, Options, PlaceOptions, Role, managers};
+use crate::finding::Finding;
 use crate::output::Failure;
 use crate::this_host::modules::ModuleKind;
 
@@ -29,38 +29,49 @@ const CNI: &str = "network/cni";
 /// Worker threads of a master with both modules.
 const WORKER_THREADS: &str = "LIBPROCESS_NUM_WORKER_THREADS=10 # mesos-overlay\n";
 
-/// File for systemd-networkd, without its comments.
-const NETWORKD: &str = include_str!("../../../../packaging/network/10-mesos-overlay.network");
-/// File for NetworkManager.
-const NETWORK_MANAGER: &str = include_str!("../../../../packaging/network/10-mesos-overlay.conf");
 /// File of docs/install.md that notes which flags are new, for switching off.
 const SWITCHED_ON: &str = "switched-on";
 
-/// Returns the files and directories that a host needs.
-///
-/// # Errors
-/// The answers make a configuration with mistakes. The error has all of them.
-pub fn places(answers: &Answers, options: &PlaceOptions) -> Result<Vec<Place>, Failure> {
-    let dir = &options.config_dir;
-    let mut places = Vec::new();
-    if answers.role.has_master() {
+/// Files of an installation, and what keeps some of them from being written.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Files and directories.
+    pub places: Vec<Place>,
+    /// Findings.
+    pub findings: Vec<Finding>,
+}
+
+impl Plan {
+    /// Adds the file of a flag, unless Mesos gets the flag by another way.
+    fn add_flag(&mut self, place: Place, kind: ModuleKind, root: &Path) -> Result<(), Failure> {
+        match elsewhere::find(&place, kind, root)? {
+            Flag::OfFile => self.places.push(place),
+            Flag::Suits => {}
+            Flag::Differs(finding) => self.findings.push(finding),
+        }
+        Ok(())
+    }
+
+    fn add_master(&mut self, answers: &Answers, options: &PlaceOptions) -> Result<(), Failure> {
+        let dir = &options.config_dir;
         let text = master_json(answers, options);
         master::parse("master.json", &text).map_err(|error| error.to_string())?;
-        places.push(configuration(dir.join("master.json"), text));
+        self.places
+            .push(configuration(dir.join("master.json"), text));
         let mut modules = vec![(ModuleKind::Master, dir.join("master.json"))];
         if answers.role == Role::AgentMaster {
             let text = agent_json(answers, options, false)?;
-            places.push(configuration(dir.join("agent-master.json"), text));
+            self.places
+                .push(configuration(dir.join("agent-master.json"), text));
             modules.push((ModuleKind::Agent, dir.join("agent-master.json")));
         }
-        places.push(list(dir.join("modules-master.json"), options, &modules));
+        let list_file = dir.join("modules-master.json");
+        self.places.push(list(list_file.clone(), options, &modules));
         if options.layout == Layout::Packages {
-            places.push(modules_flag(
-                "/etc/mesos-master",
-                &dir.join("modules-master.json"),
-            ));
+            let flag = modules_flag("/etc/mesos-master", &list_file);
+            self.add_flag(flag, ModuleKind::Master, &options.root)?;
             if answers.role == Role::AgentMaster && answers.zk.is_some() {
-                places.push(Place {
+                self.places.push(Place {
                     path: "/etc/default/mesos-master".into(),
                     kind: Kind::Variables(WORKER_THREADS.to_owned()),
                     mode: 0o644,
@@ -68,26 +79,65 @@ pub fn places(answers: &Answers, options: &PlaceOptions) -> Result<Vec<Place>, F
                 });
             }
         }
+        Ok(())
     }
-    if answers.role.has_agent() {
+
+    fn add_agent(&mut self, answers: &Answers, options: &PlaceOptions) -> Result<(), Failure> {
+        let dir = &options.config_dir;
         let text = agent_json(answers, options, true)?;
-        places.push(configuration(dir.join("agent.json"), text));
+        self.places
+            .push(configuration(dir.join("agent.json"), text));
         let modules = [(ModuleKind::Agent, dir.join("agent.json"))];
-        places.push(list(dir.join("modules-agent.json"), options, &modules));
-        places.push(Place {
+        self.places
+            .push(list(dir.join("modules-agent.json"), options, &modules));
+        self.places.push(Place {
             path: options.cni_dir.clone(),
             kind: Kind::Directory,
             mode: 0o755,
             remedy: String::new(),
         });
         if options.layout == Layout::Packages {
-            places.extend(flags(options));
+            for flag in flags(options) {
+                self.add_flag(flag, ModuleKind::Agent, &options.root)?;
+            }
         }
+        Ok(())
+    }
+}
+
+/// Returns the files and directories that a host needs.
+///
+/// # Errors
+/// The answers make a configuration with mistakes, and the error has all of them; or what is there
+/// cannot be read.
+pub fn plan(answers: &Answers, options: &PlaceOptions) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    if answers.role.has_master() {
+        plan.add_master(answers, options)?;
+    }
+    if answers.role.has_agent() {
+        plan.add_agent(answers, options)?;
     }
     if answers.role != Role::Master {
-        places.extend(network_managers(answers, options)?);
+        let managers = managers::plan(answers, options)?;
+        plan.places.extend(managers.places);
+        plan.findings.extend(managers.findings);
     }
-    Ok(places)
+    Ok(plan)
+}
+
+/// Returns the name of the agent in the packages of Mesos on this host: older ones call it a slave.
+fn agent_program(options: &PlaceOptions) -> &'static str {
+    let has = |directory: &str| options.root.join(directory).is_dir();
+    match has("etc/mesos-slave") && !has("etc/mesos-agent") {
+        true => "mesos-slave",
+        false => "mesos-agent",
+    }
+}
+
+/// Returns the directory whose files are flags of agents.
+fn agent_flags(options: &PlaceOptions) -> PathBuf {
+    Path::new("/etc").join(agent_program(options))
 }
 
 fn pretty(value: &impl Serialize) -> String {
@@ -243,7 +293,7 @@ fn list(path: PathBuf, options: &PlaceOptions, modules: &[(ModuleKind, PathBuf)]
     }
 }
 
-fn modules_flag(directory: &str, list: &Path) -> Place {
+fn modules_flag(directory: impl AsRef<Path>, list: &Path) -> Place {
     flag(
         directory,
         "modules",
@@ -255,9 +305,9 @@ fn modules_flag(directory: &str, list: &Path) -> Place {
     )
 }
 
-fn flag(directory: &str, name: &str, value: String, remedy: String) -> Place {
+fn flag(directory: impl AsRef<Path>, name: &str, value: String, remedy: String) -> Place {
     Place {
-        path: Path::new(directory).join(name),
+        path: directory.as_ref().join(name),
         kind: Kind::Flag(value + "\n"),
         mode: 0o644,
         remedy,
@@ -266,10 +316,10 @@ fn flag(directory: &str, name: &str, value: String, remedy: String) -> Place {
 
 /// Returns the flags of an agent, each a file.
 fn flags(options: &PlaceOptions) -> Vec<Place> {
-    const DIRECTORY: &str = "/etc/mesos-agent";
+    let directory = agent_flags(options);
     let list =
         |name: &str, text: &str, separator: char, parts: Vec<String>, remedy: String| Place {
-            path: Path::new(DIRECTORY).join(name),
+            path: directory.join(name),
             kind: Kind::List(format!("{text}\n"), separator, parts),
             mode: 0o644,
             remedy,
@@ -277,9 +327,9 @@ fn flags(options: &PlaceOptions) -> Vec<Place> {
     let cni_dir = options.cni_dir.display();
     let plugins: Vec<String> = options.plugins_dir.split(':').map(str::to_owned).collect();
     vec![
-        modules_flag(DIRECTORY, &options.config_dir.join("modules-agent.json")),
+        modules_flag(&directory, &options.config_dir.join("modules-agent.json")),
         flag(
-            DIRECTORY,
+            &directory,
             "network_cni_config_dir",
             cni_dir.to_string(),
             "write its directory into agent.json as cni_dir (--cni-dir)".to_owned(),
@@ -301,96 +351,21 @@ fn flags(options: &PlaceOptions) -> Vec<Place> {
     ]
 }
 
-/// Returns the files that keep network managers away, where packages have not put them.
-fn network_managers(answers: &Answers, options: &PlaceOptions) -> Result<Vec<Place>, Failure> {
-    let names = names_one_by_one(answers, options);
-    let networkd = match &names {
-        Some(names) => NETWORKD.replace("vtep* m-* d-*", &names.join(" ")),
-        None => NETWORKD.to_owned(),
-    };
-    let manager = match &names {
-        Some(names) => {
-            let names: Vec<String> = names
-                .iter()
-                .map(|name| format!("interface-name:{name}"))
-                .collect();
-            let all = "interface-name:vtep*;interface-name:m-*;interface-name:d-*";
-            NETWORK_MANAGER.replace(all, &names.join(";"))
-        }
-        None => NETWORK_MANAGER.to_owned(),
-    };
-    let mut places = Vec::new();
-    for (packaged, own, text) in [
-        (
-            "usr/lib/systemd/network/10-mesos-overlay.network",
-            "/etc/systemd/network/10-mesos-overlay.network",
-            networkd,
-        ),
-        (
-            "usr/lib/NetworkManager/conf.d/10-mesos-overlay.conf",
-            "/etc/NetworkManager/conf.d/10-mesos-overlay.conf",
-            manager,
-        ),
-    ] {
-        let place = Place {
-            path: own.into(),
-            kind: Kind::Text(text),
-            mode: 0o644,
-            remedy: "compare both: the names of the overlays' devices must be in it".to_owned(),
-        };
-        let is_packaged = options.root.join(packaged).exists();
-        if !(is_packaged && names.is_none() && place.state(&options.root)? == State::Missing) {
-            places.push(place);
-        }
-    }
-    Ok(places)
-}
-
-/// Returns the names of the overlays' devices if this host has other bridges with such names, which must
-/// stay managed.
-fn names_one_by_one(answers: &Answers, options: &PlaceOptions) -> Option<Vec<String>> {
-    if options.root != Path::new("/") || answers.overlays.is_empty() {
-        return None;
-    }
-    let mut names = vec!["vtep1024".to_owned()];
-    for overlay in &answers.overlays {
-        names.extend(
-            [MESOS_BRIDGE_PREFIX, DOCKER_BRIDGE_PREFIX]
-                .map(|prefix| format!("{prefix}{}", overlay.name)),
-        );
-    }
-    let devices = survey::devices().unwrap_or_default();
-    let mut bridges = devices.iter().filter(|device| device.kind == "bridge");
-    let has_other = bridges
-        .any(|bridge| parse_bridge_name(&bridge.name).is_some() && !names.contains(&bridge.name));
-    has_other.then_some(names)
-}
-
-/// Notes which flags were new, for switching off as docs/install.md has it.
+/// Notes that a flag is new, for switching off as docs/install.md has it. Other files are not noted.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn note_switched_on(written: &[&Place], options: &PlaceOptions) -> Result<(), Failure> {
-    let agent = Path::new("/etc/mesos-agent");
-    let names = written
-        .iter()
-        .filter(|place| place.path.parent() == Some(agent));
-    let mut lines: Vec<String> = names
-        .filter_map(|place| Some(place.path.file_name()?.to_string_lossy().into_owned()))
-        .collect();
-    if lines.iter().any(|name| name == "isolation") {
-        lines.push(CNI.to_owned());
+/// The note cannot be written.
+pub fn note_switched_on(place: &Place, options: &PlaceOptions) -> Result<(), Failure> {
+    if place.path.parent() != Some(&agent_flags(options)) {
+        return Ok(());
     }
-    let place = Place {
-        path: options.config_dir.join(SWITCHED_ON),
-        kind: Kind::Text(lines.join("\n") + "\n"),
-        mode: 0o644,
-        remedy: String::new(),
+    let name = place.path.file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
+    let lines = match &*name {
+        "isolation" => vec!["isolation", CNI],
+        name => vec![name],
     };
-    match lines.is_empty() || place.state(&options.root)? != State::Missing {
-        true => Ok(()),
-        false => place.write(&options.root),
-    }
+    append_lines(&options.root, &options.config_dir.join(SWITCHED_ON), &lines)
 }
 
 /// Returns what is left to do, in order.
@@ -433,7 +408,7 @@ pub fn next_steps(answers: &Answers, options: &Options) -> Vec<String> {
         );
     }
     if answers.role.has_agent() {
-        steps.push(restart("mesos-agent", places.layout));
+        steps.push(restart(agent_program(places), places.layout));
     }
     steps.push("mesos-overlay status".to_owned());
     steps

@@ -19,13 +19,13 @@ const MAX_SIZE: u64 = 16 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is not there.
+    /// Not there.
     Missing,
-    /// It is there with the same content.
+    /// There with the same content.
     There,
-    /// It is there with other content.
+    /// There with other content.
     Differs,
-    /// It was written now.
+    /// Written now.
     Written,
 }
 
@@ -55,7 +55,7 @@ pub struct Place {
     pub kind: Kind,
     /// Permissions.
     pub mode: u32,
-    /// What to do if something else is there.
+    /// Instruction if something else is there.
     pub remedy: String,
 }
 
@@ -72,17 +72,12 @@ impl Place {
         }
     }
 
-    fn below(&self, root: &Path) -> PathBuf {
-        let path = self.path.strip_prefix("/").unwrap_or(&self.path);
-        root.join(path)
-    }
-
     /// Returns what is there.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn state(&self, root: &Path) -> Result<State, Failure> {
-        let path = self.below(root);
+        let path = below(root, &self.path)?;
         if self.kind == Kind::Directory {
             return Ok(match path.is_dir() {
                 true => State::There,
@@ -104,7 +99,7 @@ impl Place {
     pub fn remedy(&self, root: &Path) -> String {
         let keys = match &self.kind {
             Kind::Json(wanted) => {
-                let path = self.below(root);
+                let path = below(root, &self.path).unwrap_or_default();
                 let there = host_files::read_text(&path, Links::Follow, MAX_SIZE);
                 differing_keys(&there.unwrap_or_default(), wanted)
             }
@@ -116,7 +111,8 @@ impl Place {
         }
     }
 
-    fn is_same(&self, there: &str) -> bool {
+    /// Returns true if a text is as good as the content.
+    pub fn is_same(&self, there: &str) -> bool {
         match &self.kind {
             Kind::Directory => true,
             Kind::Json(text) => {
@@ -149,7 +145,7 @@ impl Place {
     /// # Errors
     /// It cannot be written, or is there by now.
     pub fn write(&self, root: &Path) -> Result<(), Failure> {
-        let path = self.below(root);
+        let path = below(root, &self.path)?;
         let written = match self.content() {
             None => make_directory(&path),
             Some(text) => path
@@ -159,6 +155,61 @@ impl Place {
         };
         written.map_err(|error| format!("cannot write {}: {error}", path.display()).into())
     }
+}
+
+/// Returns a path in an image of a host. No link within the image is followed: it could lead into the
+/// host that this program runs on.
+///
+/// # Errors
+/// A part of the path is a link.
+pub fn below(root: &Path, path: &Path) -> Result<PathBuf, Failure> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    if root == Path::new("/") {
+        return Ok(root.join(relative));
+    }
+    let mut whole = root.to_owned();
+    for part in relative.components() {
+        whole.push(part);
+        if whole.symlink_metadata().is_ok_and(|data| data.is_symlink()) {
+            let sentence = format!(
+                "{} is a symbolic link, which can lead out of the image; replace it, or run the command within the image (chroot)",
+                whole.display()
+            );
+            return Err(sentence.into());
+        }
+    }
+    Ok(whole)
+}
+
+/// Appends lines that a file lacks; the file is made if it is not there. `root` stands for `/`.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn append_lines(root: &Path, path: &Path, lines: &[&str]) -> Result<(), Failure> {
+    let path = below(root, path)?;
+    let there = match host_files::read_text(&path, Links::Follow, MAX_SIZE) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display()).into()),
+    };
+    let mut text = String::new();
+    if !there.is_empty() && !there.ends_with('\n') {
+        text.push('\n');
+    }
+    let is_new = |line: &&&str| !there.lines().any(|known| known == **line);
+    for line in lines.iter().filter(is_new) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    append(&path, &text).map_err(|error| format!("cannot write {}: {error}", path.display()).into())
+}
+
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    path.parent().map_or(Ok(()), make_directory)?;
+    let mut options = OpenOptions::new();
+    let mut file = options.append(true).create(true).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Returns the keys of an object whose values another one lacks, or has otherwise.
@@ -242,6 +293,36 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"a\": 2}");
         let names = fs::read_dir(root.join("etc")).unwrap();
         assert_eq!(names.count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn no_link_leads_out_of_an_image() {
+        let root = tempfile::tempdir().unwrap();
+        let host = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(host.path(), root.path().join("etc")).unwrap();
+        let file = place(Kind::Text("text\n".into()));
+        for result in [
+            file.state(root.path()).map(|_| ()),
+            file.write(root.path()),
+            append_lines(root.path(), &file.path, &["a"]),
+        ] {
+            let Failure(sentence) = result.unwrap_err();
+            assert!(sentence.contains("symbolic link"), "{sentence}");
+        }
+        assert_eq!(fs::read_dir(host.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn lines_are_appended_once() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let path = Path::new("/etc/switched-on");
+        append_lines(root, path, &["modules"]).unwrap();
+        fs::write(root.join("etc/switched-on"), "modules").unwrap();
+        append_lines(root, path, &["modules", "isolation"]).unwrap();
+        append_lines(root, path, &["isolation"]).unwrap();
+        let text = fs::read_to_string(root.join("etc/switched-on")).unwrap();
+        assert_eq!(text, "modules\nisolation\n");
     }
 
     #[test]

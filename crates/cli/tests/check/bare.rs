@@ -477,6 +477,8 @@ fn what_the_modules_will_not_see_is_found_before_the_start() {
     finds("master", &[]);
     write(&root, "etc/mesos/zk", "zk://a:2181/mesos\n");
     finds("master", &["flags-unseen"]);
+    // Packages put the file of masters on agents, too, where nothing loads it.
+    finds("agent", &[]);
     write(
         &root,
         "etc/default/mesos-master",
@@ -507,6 +509,14 @@ fn what_the_modules_will_not_see_is_found_before_the_start() {
     agent["master"] = "file:///etc/mesos/zk".into();
     write(&root, "etc/mesos/overlay/agent.json", &agent.to_string());
     finds("agent", &[]);
+    // A unit can have the flag instead.
+    fs::remove_file(root.join("etc/mesos-agent/network_cni_config_dir")).unwrap();
+    finds("agent", &[]);
+    // So can /etc/default.
+    fs::remove_file(root.join("etc/mesos-agent/isolation")).unwrap();
+    write(&root, "etc/default/mesos-agent", "ISOLATION=posix/cpu\n");
+    finds("agent", &["isolation-without-cni"]);
+    write(&root, "etc/default/mesos-agent", "");
     write(&root, "etc/mesos-agent/isolation", "posix/cpu");
     finds("agent", &["isolation-without-cni"]);
     write(&root, "etc/mesos-agent/isolation", "network/cni");

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sched::{CloneFlags, unshare};
@@ -17,6 +19,9 @@ use crate::kernel::netlink::Error;
 use crate::kernel::request::{self, Request};
 use crate::reconcile::Op;
 use crate::reconciler::reconcile_once;
+
+/// Time limit of a trial.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Result of a trial.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,16 +38,23 @@ pub struct Trial {
 /// namespace, which ends with the trial. The kernel loads modules for it as it would for the agent.
 ///
 /// # Errors
-/// No namespace can be made, for example without root. The error is a sentence.
+/// No namespace can be made, for example without root, or the kernel does not answer in time. The error is a sentence.
 pub fn trial(firewall: Firewall) -> Result<Trial, String> {
-    let inside = thread::spawn(move || {
+    let (report, result) = mpsc::channel();
+    let inside = move || {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|error| format!("cannot make a network namespace: {}", error.desc()))?;
         let dir = Scratch::new()?;
         Ok(try_all(firewall, dir.0.clone()))
-    });
-    let failed = |_| Err("the trial failed".to_owned());
-    inside.join().unwrap_or_else(failed)
+    };
+    // A thread that hangs in the kernel ends with the program.
+    thread::spawn(move || report.send(inside()));
+    result.recv_timeout(LIMIT).unwrap_or_else(|error| {
+        Err(match error {
+            RecvTimeoutError::Timeout => format!("the trial took more than {} s", LIMIT.as_secs()),
+            RecvTimeoutError::Disconnected => "the trial failed".to_owned(),
+        })
+    })
 }
 
 fn try_all(firewall: Firewall, dir: PathBuf) -> Trial {

@@ -43,7 +43,7 @@ pub struct AgentFile {
 pub struct Examination {
     /// Files.
     pub rows: Vec<FileRow>,
-    /// What is wrong with single files.
+    /// Findings about single files.
     pub findings: Vec<Finding>,
     /// Configurations without mistakes.
     pub parsed: Parsed,
@@ -77,11 +77,15 @@ impl Examination {
         let unreadable = |error: std::io::Error| {
             let message = format!("cannot be read: {error}");
             configuration::UNREADABLE
-                .finding(message, "make the file readable, or correct its path")
+                .finding(message, "correct the path, or what the message names")
                 .about(&file)
         };
         let text = match files::read_text(&given.path, Links::Follow, CONFIG_LIMIT) {
             Ok(text) => text,
+            Err(_) if super::only_for_others(&given.path) => {
+                self.row(&file, given.kind, "only root may read it".to_owned());
+                return Vec::new();
+            }
             Err(error) => {
                 self.findings.push(unreadable(error));
                 self.row(&file, given.kind, String::new());

@@ -1,15 +1,16 @@
 //! Lists of modules: their form, the library, and the configurations that they name.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use overlay_core::config::nearest;
+use overlay_host::files::{self, Links};
 use serde_json::Value;
 
 use super::{FileKind, Given};
 use crate::check::host::unusable_library;
 use crate::finding::Finding;
 use crate::finding::kinds::configuration;
+use crate::this_host::CONFIG_LIMIT;
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::Process;
 
@@ -25,7 +26,7 @@ const LIBRARIES: [&str; 2] = ["libmesos_overlay", "liboverlay"];
 pub struct List {
     /// Modules in a few words.
     pub content: String,
-    /// What is wrong.
+    /// Findings.
     pub findings: Vec<Finding>,
     /// Configurations of our modules.
     pub configurations: Vec<Given>,
@@ -98,6 +99,9 @@ impl List {
             return self.wrong(file, format!("{at}.file: missing"), remedy);
         };
         let path = below(root, path);
+        if super::only_for_others(&path) {
+            return;
+        }
         if let Some(sentence) = unusable_library(&path) {
             let remedy = "install the library of the release there, or correct the path";
             let message = format!("{at}.file: {sentence}");
@@ -159,7 +163,7 @@ fn below(root: &Path, path: &str) -> PathBuf {
 
 /// Returns true if a file is a list that has a library or module of ours.
 pub fn is_ours(path: &Path) -> bool {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = files::read_text(path, Links::Follow, CONFIG_LIMIT).unwrap_or_default();
     MODULES.iter().any(|kind| text.contains(kind.name()))
         || LIBRARIES.iter().any(|library| text.contains(library))
 }

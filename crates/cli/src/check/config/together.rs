@@ -21,7 +21,8 @@ pub fn contradictions(parsed: &Parsed) -> Vec<Finding> {
     for (file, config) in &parsed.masters {
         findings.extend(quorum(file, config, parsed));
         findings.extend(addresses_of_servers(file, config));
-        for agent in &parsed.agents {
+        let agents = parsed.agents.iter();
+        for agent in agents.filter(|_| !parsed.surroundings.is_unused) {
             findings.extend(pair((file, config), (&agent.file, &agent.config)));
         }
     }

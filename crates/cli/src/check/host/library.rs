@@ -47,15 +47,27 @@ struct Parts {
     undefined: BTreeSet<String>,
 }
 
-/// Looks whether the library would load here.
-pub fn library(scene: &Scene) -> Check {
+/// Returns the library that is examined; `None`: there is none yet.
+fn chosen(scene: &Scene) -> Option<PathBuf> {
     let processes = &scene.mesos.processes;
     let named = || {
         let mut files = processes.iter().flat_map(config::libraries);
         files.next()
     };
     let packaged = || Some(PathBuf::from(PACKAGED)).filter(|file| file.exists());
-    let Some(file) = scene.module.clone().or_else(named).or_else(packaged) else {
+    scene.module.clone().or_else(named).or_else(packaged)
+}
+
+/// Returns true if [`library`] has a finding as well, about the library that `finding` says is missing.
+pub fn has_found(scene: &Scene, finding: &Finding) -> bool {
+    let names = |file: PathBuf| finding.message.contains(&file.display().to_string());
+    finding.code == configuration::LIBRARY_MISSING.code && chosen(scene).is_some_and(names)
+}
+
+/// Looks whether the library would load here.
+pub fn library(scene: &Scene) -> Check {
+    let processes = &scene.mesos.processes;
+    let Some(file) = chosen(scene) else {
         return Check::skipped(LIBRARY, "it is not on this host yet; --module names it");
     };
     let shown = file.display().to_string();
@@ -63,12 +75,17 @@ pub fn library(scene: &Scene) -> Check {
         .iter()
         .map(|process| (process.pid, mapped(process.pid)))
         .collect();
-    if let Some((pid, _)) = maps.iter().find(|(_, files)| files.contains(&file)) {
+    // The kernel knows files by their paths without links.
+    let real = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+    if let Some((pid, _)) = maps.iter().find(|(_, files)| files.contains(&real)) {
         return Check::made(
             LIBRARY,
             format!("{shown}, loaded by Mesos (pid {pid})"),
             Vec::new(),
         );
+    }
+    if config::only_for_others(&file) {
+        return Check::skipped(LIBRARY, format!("only root may read {shown}"));
     }
     let parts = match read(&file) {
         Ok(parts) => parts,
@@ -82,7 +99,7 @@ pub fn library(scene: &Scene) -> Check {
     let mut findings = versions(&parts, &loaded);
     let mesos = mesos_library(&loaded);
     if let Some(mesos) = &mesos {
-        findings.extend(symbols(&parts, mesos));
+        findings.extend(symbols(&parts, mesos, &loaded));
     }
     let compared = match mesos {
         Some(mesos) => format!(", compared with {}", mesos.display()),
@@ -134,16 +151,30 @@ fn versions(parts: &Parts, loaded: &[PathBuf]) -> Vec<Finding> {
     findings
 }
 
+/// Returns true for the name of Mesos's own library: `libmesos.so`, `libmesos-1.11.0.so` or `libmesos.so.0`.
+/// Modules of others begin with `libmesos` as well.
+fn is_mesos(path: &Path) -> bool {
+    let is_version = |text: &str| {
+        let mut characters = text.chars();
+        characters
+            .next()
+            .is_some_and(|first| first.is_ascii_digit())
+            && characters.all(|character| character.is_ascii_digit() || character == '.')
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(rest) = name.strip_prefix("libmesos") else {
+        return false;
+    };
+    match (rest.strip_prefix('-'), rest.strip_prefix(".so")) {
+        (Some(rest), _) => rest.strip_suffix(".so").is_some_and(is_version),
+        (_, Some("")) => true,
+        (_, Some(rest)) => rest.strip_prefix('.').is_some_and(is_version),
+        _ => false,
+    }
+}
+
 /// Returns the library of Mesos: that which a process has loaded, or else an installed one.
 fn mesos_library(loaded: &[PathBuf]) -> Option<PathBuf> {
-    let is_mesos = |path: &PathBuf| {
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        name.is_some_and(|name| {
-            name.starts_with("libmesos") && !name.starts_with("libmesos_overlay")
-        })
-    };
     if let Some(found) = loaded.iter().find(|path| is_mesos(path)) {
         return Some(found.clone());
     }
@@ -154,15 +185,16 @@ fn mesos_library(loaded: &[PathBuf]) -> Option<PathBuf> {
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(is_mesos)
+        .filter(|path| is_mesos(path))
         .filter(|path| path.extension().is_some_and(|extension| extension == "so"))
         .collect();
     paths.sort();
     paths.into_iter().next()
 }
 
-/// Compares the symbols of Mesos that the module needs with those that Mesos has.
-fn symbols(parts: &Parts, mesos: &Path) -> Option<Finding> {
+/// Compares the symbols of Mesos that the module needs with those that Mesos has, in its own library or
+/// another one that it has loaded.
+fn symbols(parts: &Parts, mesos: &Path, loaded: &[PathBuf]) -> Option<Finding> {
     let mut missing = parts.undefined.clone();
     let mut has_new_strings = false;
     let file = File::open(mesos).ok()?;
@@ -174,6 +206,24 @@ fn symbols(parts: &Parts, mesos: &Path) -> Option<Finding> {
         }
     })
     .ok()?;
+    for other in loaded.iter().filter(|path| path.as_path() != mesos) {
+        if missing.is_empty() {
+            return None;
+        }
+        // Not all mapped files are libraries.
+        if !fs::metadata(other).is_ok_and(|data| data.is_file()) {
+            continue;
+        }
+        if let Ok(file) = File::open(other) {
+            let cache = ReadCache::new(file);
+            let mut take = |name: &str, is_defined: bool| {
+                if is_defined {
+                    missing.remove(name);
+                }
+            };
+            let _ = each_symbol(&cache, &mut take);
+        }
+    }
     if missing.is_empty() {
         return None;
     }
@@ -272,4 +322,26 @@ fn each_symbol<'data, R: ReadRef<'data>>(
 /// Returns why a file is no library that Mesos can load; `None`: it is one.
 pub fn unusable(path: &Path) -> Option<String> {
     read(path).err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_of_others_are_not_taken_for_mesos() {
+        for (name, is) in [
+            ("libmesos.so", true),
+            ("libmesos-1.11.0.so", true),
+            ("libmesos.so.0", true),
+            ("libmesos_overlay.so", false),
+            ("libmesos-protobufs.so", false),
+            ("libmesos_network_overlay.so", false),
+            ("libmesosphere.so", false),
+            ("libmesos.so.debug", false),
+        ] {
+            let path = Path::new("/usr/lib").join(name);
+            assert_eq!(is_mesos(&path), is, "{name}");
+        }
+    }
 }

@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use overlay_core::host_api::names::parse_bridge_name;
+use overlay_host::files::{self, Links};
 
 use super::Check;
 use super::scene::Scene;
 use crate::finding::Finding;
 use crate::finding::kinds::host;
 
+/// Size limit of a file, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
 const NETWORKD: &str = "systemd-networkd";
 const NETWORK_MANAGER: &str = "NetworkManager";
 
@@ -83,10 +86,7 @@ pub fn networkd(scene: &Scene) -> Check {
     let files = networks(&scene.root);
     let first = |device: &Known| files.iter().find(|file| file.matches(device));
     let known = devices(scene);
-    let mut findings: Vec<Finding> = known
-        .iter()
-        .filter_map(|device| managed(device, first(device)?))
-        .collect();
+    let mut findings = managed(&known, &files);
     let has_ours = files.iter().any(|file| file.path.ends_with(OUR_FILE));
     for bridge in foreign_bridges(scene) {
         let known = Known {
@@ -108,27 +108,44 @@ pub fn networkd(scene: &Scene) -> Check {
     Check::made(NETWORKD, format!("runs, with {ours}"), findings)
 }
 
-/// Returns what networkd does to a device by the first file that matches it.
-fn managed(device: &Known, file: &NetworkFile) -> Option<Finding> {
-    if file.is_unmanaged {
-        return None;
+/// Returns the findings about files by which networkd manages devices: one for each file, and one about
+/// containers' devices.
+fn managed(known: &[Known], files: &[NetworkFile]) -> Vec<Finding> {
+    let mut by_file: Vec<(&NetworkFile, Vec<&str>)> = Vec::new();
+    let mut findings = Vec::new();
+    for device in known {
+        let file = files.iter().find(|file| file.matches(device));
+        let Some(file) = file.filter(|file| !file.is_unmanaged) else {
+            continue;
+        };
+        if device.kind == "ether" {
+            let what = "the containers' devices (veth*) and takes them out of their bridges";
+            let ours = "10-mesos-overlay-veth.network";
+            findings.push(managed_by(file, what, ours).about("veth*"));
+            continue;
+        }
+        match by_file
+            .iter_mut()
+            .find(|(known, _)| known.path == file.path)
+        {
+            Some((_, names)) => names.push(&device.name),
+            None => by_file.push((file, vec![&device.name])),
+        }
     }
-    let (subject, what, ours) = match device.kind {
-        "ether" => (
-            "veth*",
-            "the containers' devices (veth*) and takes them out of their bridges",
-            "10-mesos-overlay-veth.network",
-        ),
-        _ => (
-            device.name.as_str(),
-            "this device of the overlays, and changes or removes its addresses and routes",
-            OUR_FILE,
-        ),
-    };
+    let of_files = by_file.into_iter().map(|(file, names)| {
+        let what = match names.len() {
+            1 => "this device of the overlays, and changes or removes its addresses and routes",
+            _ => "these devices of the overlays, and changes or removes their addresses and routes",
+        };
+        managed_by(file, what, OUR_FILE).about(names.join(", "))
+    });
+    of_files.chain(findings).collect()
+}
+
+fn managed_by(file: &NetworkFile, what: &str, ours: &str) -> Finding {
     let message = format!("systemd-networkd manages by {} {what}", file.path.display());
     let remedy = format!("copy {ours} to /etc/systemd/network, and restart systemd-networkd");
-    let finding = host::DEVICES_MANAGED.finding(message, remedy);
-    Some(finding.about(subject))
+    host::DEVICES_MANAGED.finding(message, remedy)
 }
 
 /// Looks whether NetworkManager leaves the overlays' devices alone.
@@ -140,11 +157,7 @@ pub fn network_manager(scene: &Scene) -> Check {
         return Check::made(NETWORK_MANAGER, "does not run", Vec::new());
     }
     let unmanaged = unmanaged_devices(&scene.root);
-    let is_unmanaged = |device: &Known| {
-        unmanaged
-            .iter()
-            .any(|specification| specifies(specification, device))
-    };
+    let is_unmanaged = |device: &Known| unmanaged.has(device);
     let devices = devices(scene);
     let mut managed = devices.iter();
     let managed = managed.find(|device| device.kind != "ether" && !is_unmanaged(device));
@@ -161,13 +174,13 @@ pub fn network_manager(scene: &Scene) -> Check {
             name: bridge.clone(),
             kind: "bridge",
         };
-        if unmanaged.is_empty() || is_unmanaged(&known) {
+        if unmanaged.lists.is_empty() || is_unmanaged(&known) {
             findings.push(foreign(&bridge, NETWORK_MANAGER));
         }
     }
-    let seen = match unmanaged.is_empty() {
+    let seen = match unmanaged.lists.is_empty() {
         true => "runs, and manages all devices".to_owned(),
-        false => format!("runs, without {}", unmanaged.join(" ")),
+        false => format!("runs, without {}", unmanaged.lists.concat().join(" ")),
     };
     Check::made(NETWORK_MANAGER, seen, findings)
 }
@@ -216,7 +229,7 @@ struct NetworkFile {
 
 impl NetworkFile {
     fn read(path: &Path) -> Option<NetworkFile> {
-        let text = fs::read_to_string(path).ok()?;
+        let text = files::read_text(path, Links::Follow, MAX_SIZE).ok()?;
         let mut file = NetworkFile {
             path: path.to_owned(),
             conditions: Vec::new(),
@@ -224,10 +237,7 @@ impl NetworkFile {
         };
         for (section, key, value) in settings(&text) {
             match (section, key) {
-                ("Match", key) => {
-                    let words = value.split_whitespace().map(str::to_owned).collect();
-                    file.conditions.push((key.to_owned(), words));
-                }
+                ("Match", key) => file.add_condition(key, value),
                 ("Link", "Unmanaged") => {
                     file.is_unmanaged = ["yes", "true", "on", "1"].contains(&value);
                 }
@@ -235,6 +245,24 @@ impl NetworkFile {
             }
         }
         (!text.trim().is_empty()).then_some(file)
+    }
+
+    /// Adds a line of `[Match]`. Lines with the same key belong together, and one without a value ends what
+    /// is before it. A mark of inversion counts for all words of its line.
+    fn add_condition(&mut self, key: &str, value: &str) {
+        if value.is_empty() {
+            self.conditions.retain(|(known, _)| known != key);
+            return;
+        }
+        let (mark, value) = match value.strip_prefix('!') {
+            Some(value) => ("!", value),
+            None => ("", value),
+        };
+        let words = value.split_whitespace().map(|word| format!("{mark}{word}"));
+        match self.conditions.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => known.extend(words),
+            None => self.conditions.push((key.to_owned(), words.collect())),
+        }
     }
 
     /// Returns true if networkd would use the file for a device. Conditions about hardware and hosts are
@@ -248,14 +276,10 @@ impl NetworkFile {
                 "Kind" => device.kind,
                 _ => return false,
             };
-            let (is_inverted, first) = match words.first().and_then(|word| word.strip_prefix('!')) {
-                Some(word) => (true, Some(word)),
-                None => (false, words.first().map(String::as_str)),
-            };
-            let patterns = first
-                .into_iter()
-                .chain(words.iter().skip(1).map(String::as_str));
-            patterns.into_iter().any(|pattern| is_like(pattern, value)) != is_inverted
+            let is = |word: &&String| is_like(word.trim_start_matches('!'), value);
+            let (inverted, plain): (Vec<&String>, Vec<&String>) =
+                words.iter().partition(|word| word.starts_with('!'));
+            !inverted.iter().any(is) && (plain.is_empty() || plain.iter().any(is))
         })
     }
 }
@@ -274,8 +298,30 @@ fn networks(root: &Path) -> Vec<NetworkFile> {
     files.filter_map(|path| NetworkFile::read(&path)).collect()
 }
 
-/// Returns the devices that NetworkManager leaves alone, in its own words.
-fn unmanaged_devices(root: &Path) -> Vec<String> {
+/// Devices that NetworkManager leaves alone.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Unmanaged {
+    /// Lists of specifications, in its own words: `unmanaged-devices`, and `match-device` of each section
+    /// that has `managed=0`.
+    lists: Vec<Vec<String>>,
+}
+
+impl Unmanaged {
+    /// Returns true if a device is in one of the lists. An exception of a list counts more than the rest
+    /// of it.
+    fn has(&self, device: &Known) -> bool {
+        self.lists.iter().any(|list| {
+            let exceptions = list.iter().filter_map(|word| word.strip_prefix("except:"));
+            let mut others = list.iter().filter(|word| !word.starts_with("except:"));
+            let has_only_exceptions = others.clone().next().is_none();
+            let is_excepted = exceptions.clone().any(|word| specifies(word, device));
+            !is_excepted && (has_only_exceptions || others.any(|word| specifies(word, device)))
+        })
+    }
+}
+
+/// Returns the devices that NetworkManager leaves alone.
+fn unmanaged_devices(root: &Path) -> Unmanaged {
     let mut files: BTreeMap<_, (usize, PathBuf)> = BTreeMap::new();
     for (rank, directory) in MANAGER_FILES.into_iter().enumerate() {
         for path in entries(&root.join(directory), "conf") {
@@ -287,23 +333,44 @@ fn unmanaged_devices(root: &Path) -> Vec<String> {
     files.push((MANAGER_FILES.len() - 2, root.join(MANAGER_FILE)));
     files.sort_by_key(|(rank, path)| (*rank, !path.ends_with("NetworkManager.conf"), path.clone()));
     let mut devices: Vec<String> = Vec::new();
+    // By section: devices, and true if they are unmanaged.
+    let mut sections: BTreeMap<String, (Vec<String>, bool)> = BTreeMap::new();
     for (_, path) in files {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let text = files::read_text(&path, Links::Follow, MAX_SIZE).unwrap_or_default();
         for (section, key, value) in settings(&text) {
             let (key, adds) = match key.strip_suffix('+') {
                 Some(key) => (key, true),
                 None => (key, false),
             };
+            let words = value.split([';', ',']).map(str::trim);
+            let words = words.filter(|word| !word.is_empty()).map(str::to_owned);
             if (section, key) == ("keyfile", "unmanaged-devices") {
                 if !adds {
                     devices.clear();
                 }
-                let words = value.split([';', ',']).map(str::trim);
-                devices.extend(words.filter(|word| !word.is_empty()).map(str::to_owned));
+                devices.extend(words);
+            } else if section.starts_with("device") {
+                let known = sections.entry(section.to_owned()).or_default();
+                match key {
+                    "match-device" => known.0 = words.collect(),
+                    "managed" => known.1 = ["0", "no", "false"].contains(&value),
+                    _ => {}
+                }
             }
         }
     }
-    devices
+    let mut lists: Vec<Vec<String>> = Vec::new();
+    lists.extend(Some(devices).filter(|devices| !devices.is_empty()));
+    for (devices, is_unmanaged) in sections.into_values() {
+        if is_unmanaged {
+            // Without a list the section is about all devices.
+            lists.push(match devices.is_empty() {
+                true => vec!["*".to_owned()],
+                false => devices,
+            });
+        }
+    }
+    Unmanaged { lists }
 }
 
 /// Returns true if a specification of NetworkManager, such as `interface-name:m-*`, is of a device.
@@ -444,6 +511,33 @@ mod tests {
         );
         let not = Some(("06-not.network".to_owned(), false));
         assert_eq!(of_networkd(root, &known("m-dcos", "bridge")), not);
+        // Lines with one key belong together, and an empty one ends what is before it.
+        for (text, is) in [
+            ("[Match]\nName=eth0\nName=m-*\n", true),
+            ("[Match]\nName=m-*\nName=\nName=eth0\n", false),
+            ("[Match]\nName=m-*\nName=!m-dcos\n", false),
+        ] {
+            write(root, "etc/systemd/network/00-own.network", text);
+            let found = of_networkd(root, &known("m-dcos", "bridge"));
+            let name = found.map(|(name, _)| name);
+            assert_eq!(name.as_deref() == Some("00-own.network"), is, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_matches_many_devices_is_one_finding() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        write(root, "etc/systemd/network/90.network", "[Match]\nName=*\n");
+        let devices = [
+            known("vtep1024", "vxlan"),
+            known("m-dcos", "bridge"),
+            known("veth01234567", "ether"),
+        ];
+        let findings = managed(&devices, &networks(root));
+        let subjects = findings.iter().map(|finding| finding.subject.as_deref());
+        let subjects: Vec<Option<&str>> = subjects.collect();
+        assert_eq!(subjects, [Some("vtep1024, m-dcos"), Some("veth*")]);
     }
 
     #[test]
@@ -461,13 +555,8 @@ mod tests {
             "interface-name:m-*",
             "interface-name:d-*",
         ];
-        assert_eq!(unmanaged_devices(root), all);
-        let is_unmanaged = |name: &str| {
-            let device = known(name, "bridge");
-            unmanaged_devices(root)
-                .iter()
-                .any(|word| specifies(word, &device))
-        };
+        assert_eq!(unmanaged_devices(root).lists, [all]);
+        let is_unmanaged = |name: &str| unmanaged_devices(root).has(&known(name, "bridge"));
         assert!(is_unmanaged("m-dcos") && !is_unmanaged("lan"));
         write(
             root,
@@ -480,8 +569,14 @@ mod tests {
             "etc/NetworkManager/conf.d/50-own.conf",
             "[keyfile]\nunmanaged-devices=interface-name:eth9\n",
         );
-        assert_eq!(unmanaged_devices(root), ["interface-name:eth9"]);
+        assert_eq!(unmanaged_devices(root).lists, [["interface-name:eth9"]]);
         assert!(!is_unmanaged("m-dcos"));
+        let excepted = "[keyfile]\nunmanaged-devices=*;except:interface-name:m-dcos\n";
+        write(root, "etc/NetworkManager/conf.d/50-own.conf", excepted);
+        assert!(is_unmanaged("d-dcos") && !is_unmanaged("m-dcos"));
+        let section = "[device-own]\nmatch-device=interface-name:m-*\nmanaged=0\n";
+        write(root, "etc/NetworkManager/conf.d/60-own.conf", section);
+        assert!(is_unmanaged("m-dcos"));
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! Mesos on this host: its flags against the module's configuration.
 
 use std::fs;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use overlay_host::survey::exposed_cni_dir;
 
-use super::Check;
 use super::scene::{Scene, environment_unknown};
+use super::{Check, library};
 use crate::check::config;
 use crate::finding::Finding;
 use crate::finding::kinds::{cluster, configuration, host};
+use crate::resolve;
+use crate::this_host::defaults;
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::Process;
 
@@ -38,6 +40,8 @@ const USUAL_DIRECTORIES: [&str; 4] = [
 /// Isolation of an agent without the flag.
 const DEFAULT_ISOLATION: &str = "posix/cpu,posix/mem";
 const CNI: &str = "network/cni";
+/// Reason why a flag is not examined before Mesos is started: it can be in the unit of Mesos.
+const NO_FLAG: &str = "no file of Mesos has the flag yet";
 /// Remedy where a master's module cannot see ZooKeeper.
 const UNSEEN_REMEDY: &str =
     "set MESOS_ZK and MESOS_QUORUM in the environment of every master, or zk in master.json";
@@ -78,6 +82,9 @@ fn plugin_place(scene: &Scene) -> Result<PluginPlace, Check> {
         return Err(Check::skipped(PLUGINS, reason));
     }
     let Some((flag, origin)) = scene.agent_flag("network_cni_plugins_dir") else {
+        if !scene.has_all_agent_flags() {
+            return Err(Check::skipped(PLUGINS, NO_FLAG));
+        }
         let message = "Mesos has no --network_cni_plugins_dir, so that it finds no plugins";
         let remedy = format!(
             "set --network_cni_plugins_dir={}",
@@ -181,6 +188,9 @@ pub fn cni_dir(scene: &Scene) -> Check {
                 );
                 let remedy = "give both the same directory";
                 findings.push(host::CNI_DIR_DIFFERS.finding(message, remedy));
+            }
+            None if !scene.has_all_agent_flags() => {
+                seen = format!("{seen}; not compared with Mesos's: {NO_FLAG}");
             }
             None => {
                 let message = format!(
@@ -297,10 +307,11 @@ fn against_masters(zk: &str, quorum: u32) -> Option<Finding> {
 fn before_the_masters_start(scene: &Scene) -> Option<Check> {
     let (file, config) = scene.master.as_ref()?;
     let zk = scene.file_of_packages("etc/mesos/zk")?;
-    if !scene.mesos.processes.is_empty() || !zk.starts_with("zk://") {
+    // Packages put a master.json on agents, too.
+    if !scene.mesos.processes.is_empty() || !scene.is_for_master() || !zk.starts_with("zk://") {
         return None;
     }
-    let sees = config.zk.is_some() || scene.has_default("mesos-master", &["MESOS_ZK"]);
+    let sees = config.zk.is_some() || scene.has_default(defaults::OF_MASTERS, &["MESOS_ZK"]);
     let findings = match sees {
         true => Vec::new(),
         false => {
@@ -348,7 +359,7 @@ pub fn leading_master(scene: &Scene) -> Check {
     if scene.agent_flags_unknown().is_some() {
         return Check::skipped(LEADER, "no Mesos agent on this host yet");
     }
-    if scene.has_default("mesos-agent", &["MESOS_MASTER", "MESOS_ZK"]) {
+    if scene.has_default(defaults::OF_AGENTS, &["MESOS_MASTER", "MESOS_ZK"]) {
         return Check::made(LEADER, "/etc/default has it", Vec::new());
     }
     let message = format!(
@@ -409,6 +420,9 @@ pub fn address(scene: &Scene) -> Check {
     if let Some(reason) = environment_unknown(process) {
         return Check::skipped(ADDRESS, reason);
     }
+    if process.flag("ip_discovery_command").is_some() {
+        return Check::skipped(ADDRESS, "a program gives it (--ip_discovery_command)");
+    }
     let names = ["advertise_ip", "ip"].map(|name| process.flag(name));
     let variables = ["LIBPROCESS_ADVERTISE_IP", "LIBPROCESS_IP"];
     let variables = variables.map(|name| process.variable(name).map(str::to_owned));
@@ -451,8 +465,8 @@ pub fn address(scene: &Scene) -> Check {
 fn of_hostname() -> (Option<IpAddr>, String) {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    let addresses = (name, 0).to_socket_addrs().into_iter().flatten();
-    let mut addresses = addresses.map(|address| address.ip());
+    let addresses = resolve::addresses(name).unwrap_or_default();
+    let mut addresses = addresses.into_iter();
     let origin = format!("of the name of this host, {name}");
     (addresses.find(IpAddr::is_ipv4), origin)
 }
@@ -473,6 +487,7 @@ pub fn configuration(scene: &Scene) -> Check {
         quorum: None,
         ..config::Surroundings::of_host(&scene.mesos)
     };
-    let report = config::examine(files, &surroundings);
-    Check::made(CONFIGURATION, names, report.into_findings())
+    let mut findings = config::examine(files, &surroundings).into_findings();
+    findings.retain(|finding| !library::has_found(scene, finding));
+    Check::made(CONFIGURATION, names, findings)
 }

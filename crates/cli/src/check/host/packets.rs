@@ -1,4 +1,4 @@
-//! What packets of the overlays and of the tunnels meet on this host: firewalls, the port, MTUs.
+//! Obstacles for packets of the overlays and of the tunnels on this host: firewalls, the port, MTUs.
 
 use std::fs;
 

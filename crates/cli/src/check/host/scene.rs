@@ -1,4 +1,4 @@
-//! What all checks of a host use: Mesos, configurations, devices.
+//! Facts about the host that all checks use: Mesos, configurations, devices.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,12 +19,15 @@ use overlay_host::survey::{self, NetworkDevice};
 
 use super::{Options, RoleOption};
 use crate::output::Failure;
+use crate::this_host::defaults;
 use crate::this_host::modules::ModuleKind;
 use crate::this_host::processes::Process;
 use crate::this_host::{AGENT_CONFIGS, CONFIG_LIMIT, MASTER_CONFIGS, ThisHost};
 
 /// Names of the directories in /etc whose files are flags of Mesos agents.
 const FLAG_DIRECTORIES: [&str; 2] = ["etc/mesos-agent", "etc/mesos-slave"];
+/// Directory whose files are flags of Mesos masters.
+const MASTER_FLAGS: &str = "etc/mesos-master";
 /// Size limit of a file with a flag, in bytes.
 const MAX_FLAG: u64 = 64 << 10;
 /// VXLAN network identifier of all overlays.
@@ -130,17 +133,39 @@ impl Scene {
     }
 
     /// Returns a flag of the Mesos agent on this host, and its origin as a phrase: of the process, or
-    /// before its start of a file in `/etc/mesos-agent`.
+    /// before its start of a file in `/etc/mesos-agent` or `/etc/default`.
     pub fn agent_flag(&self, name: &str) -> Option<(String, String)> {
         if let Some(agent) = self.mesos.mesos_agent() {
             let value = agent.flag(name)?;
             return Some((value, format!("the Mesos agent (pid {})", agent.pid)));
         }
-        FLAG_DIRECTORIES.iter().find_map(|directory| {
+        let of_file = FLAG_DIRECTORIES.iter().find_map(|directory| {
             let file = self.path(directory).join(name);
             let text = files::read_text(&file, Links::Follow, MAX_FLAG).ok()?;
             Some((text.trim().to_owned(), file.display().to_string()))
+        });
+        of_file.or_else(|| {
+            let setting = defaults::flag(&self.root, defaults::OF_AGENTS, name)?;
+            Some((setting.value, setting.file))
         })
+    }
+
+    /// Returns true if all flags of the Mesos agent are known: it runs. Before its start some can be in
+    /// its unit, where they are not looked for.
+    pub fn has_all_agent_flags(&self) -> bool {
+        self.mesos.mesos_agent().is_some()
+    }
+
+    /// Returns true if this host is to have a master: by the role that was given, or since the packages'
+    /// files or variables tell a master to load modules.
+    pub fn is_for_master(&self) -> bool {
+        let is_given = matches!(self.role, Some(RoleOption::Master | RoleOption::Both));
+        let flags = ["modules", "modules_dir"];
+        is_given
+            || flags.iter().any(|flag| {
+                let of_variable = defaults::flag(&self.root, defaults::OF_MASTERS, flag);
+                self.path(MASTER_FLAGS).join(flag).exists() || of_variable.is_some()
+            })
     }
 
     /// Returns the content of a file of Mesos's packages.
@@ -149,19 +174,9 @@ impl Scene {
         Some(text.trim().to_owned())
     }
 
-    /// Returns true if a file of /etc/default sets one of these variables for a program of Mesos.
-    pub fn has_default(&self, program: &str, variables: &[&str]) -> bool {
-        let files = [
-            "etc/default/mesos".to_owned(),
-            format!("etc/default/{program}"),
-        ];
-        let texts = files.iter().filter_map(|file| self.file_of_packages(file));
-        let sets = |line: &str| {
-            let line = line.trim().trim_start_matches("export ").trim_start();
-            let name = line.split_once('=').map(|(name, _)| name);
-            name.is_some_and(|name| variables.contains(&name))
-        };
-        texts.into_iter().any(|text| text.lines().any(sets))
+    /// Returns true if one of these files of /etc/default sets one of these variables.
+    pub fn has_default(&self, files: &[&str], variables: &[&str]) -> bool {
+        defaults::variable(&self.root, files, variables).is_some()
     }
 
     /// Returns the reason why flags of Mesos agents cannot be told; `None`: they can.
@@ -171,13 +186,10 @@ impl Scene {
             None if self.mesos.mesos_master().is_some() && self.role.is_none() => {
                 Some("no Mesos agent on this host".to_owned())
             }
-            None => {
-                let has_flags = |directory: &&str| self.path(directory).join("isolation").exists();
-                match FLAG_DIRECTORIES.iter().any(has_flags) {
-                    true => None,
-                    false => Some("no Mesos agent on this host yet".to_owned()),
-                }
-            }
+            None => match self.agent_flag("isolation") {
+                Some(_) => None,
+                None => Some("no Mesos agent on this host yet".to_owned()),
+            },
         }
     }
 

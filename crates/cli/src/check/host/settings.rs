@@ -50,13 +50,22 @@ fn is_link_local(net: &ipnet::IpNet) -> bool {
     matches!(net.addr(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
+/// Returns the name of a setting below `/proc/sys` for the program `sysctl`, with dots. Where the name of a
+/// device has dots, as that of a VLAN often does, slashes stay.
+fn key(path: &str) -> String {
+    match path.contains('.') {
+        true => path.to_owned(),
+        false => path.replace('/', "."),
+    }
+}
+
 /// Returns what is off of a family: the host, or else devices.
 fn forwarding_of(scene: &Scene, family: Family) -> Vec<Finding> {
     let host_path = family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding");
     let name = family.name();
     let is_off = |path: &str| sysctl(path).is_some_and(|value| value == "0");
     let found = |path: &str, subject: &str, whose: &str| {
-        let setting = path.replace('/', ".");
+        let setting = key(path);
         let message = format!("{name} packets {whose} are not forwarded ({setting} is 0)");
         let remedy = format!(
             "sysctl -w {setting}=1, start the agent if it does not run, and look in /etc/sysctl.d for what turns it off"
@@ -64,11 +73,7 @@ fn forwarding_of(scene: &Scene, family: Family) -> Vec<Finding> {
         host::FORWARDING_OFF.finding(message, remedy).about(subject)
     };
     if is_off(host_path) {
-        return vec![found(
-            host_path,
-            &host_path.replace('/', "."),
-            "of the overlays",
-        )];
+        return vec![found(host_path, &key(host_path), "of the overlays")];
     }
     let mut findings = Vec::new();
     for device in scene.own_devices() {
@@ -129,12 +134,11 @@ fn strict_filter(device: &str, is_of_all: bool) -> Finding {
         device => (device, device),
     };
     let setting = if is_of_all { "all" } else { device };
+    let setting = key(&format!("net/ipv4/conf/{setting}/rp_filter"));
     let message = format!(
-        "the reverse path filter of {whose} is strict (net.ipv4.conf.{setting}.rp_filter is 1): packets that come out of the tunnel are dropped if their source is an address of a peer's host other than the agent's"
+        "the reverse path filter of {whose} is strict ({setting} is 1): packets that come out of the tunnel are dropped if their source is an address of a peer's host other than the agent's"
     );
-    let remedy = format!(
-        "sysctl -w net.ipv4.conf.{setting}.rp_filter=2, and make it permanent in /etc/sysctl.d"
-    );
+    let remedy = format!("sysctl -w {setting}=2, and make it permanent in /etc/sysctl.d");
     let finding = host::REVERSE_PATH_FILTER.finding(message, remedy);
     finding.about(subject)
 }
@@ -159,8 +163,9 @@ pub fn router_advertisements(scene: &Scene) -> Check {
     }
     let findings = devices.iter().map(|device| {
         let message = "it has IPv6 addresses or routes from router advertisements, and the kernel accepts no more of them while it forwards IPv6 for containers";
+        let setting = key(&format!("net/ipv6/conf/{device}/accept_ra"));
         let remedy = format!(
-            "sysctl -w net.ipv6.conf.{device}.accept_ra=2, and make it permanent in /etc/sysctl.d"
+            "sysctl -w {setting}=2, and make it permanent in /etc/sysctl.d"
         );
         host::ROUTER_ADVERTISEMENTS.finding(message, remedy).about(device)
     });
@@ -169,4 +174,16 @@ pub fn router_advertisements(scene: &Scene) -> Check {
         format!("{names} depends on them"),
         findings.collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_vlans_keep_their_slashes() {
+        let path = "net/ipv6/conf/eth0.100/accept_ra";
+        assert_eq!(key(path), path);
+        assert_eq!(key("net/ipv4/ip_forward"), "net.ipv4.ip_forward");
+    }
 }

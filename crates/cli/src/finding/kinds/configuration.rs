@@ -100,6 +100,13 @@ pub const FILE_IN_PLACE: Kind = Kind::error(
     "install.md#switch-on-with-the-program",
 );
 
+/// A file of an installation that cannot be written.
+pub const FILE_NOT_WRITTEN: Kind = Kind::error(
+    "file-not-written",
+    "A file of the installation cannot be written",
+    "install.md#switch-on-with-the-program",
+);
+
 /// A file that contradicts the replicated log.
 pub const CONTRADICTS_LOG: Kind = Kind::error(
     "config-contradicts-log",
@@ -130,6 +137,7 @@ pub const ALL: &[&Kind] = &[
     &AGENTS_COLLIDE,
     &OVERLAY_UNUSABLE,
     &FILE_IN_PLACE,
+    &FILE_NOT_WRITTEN,
     &CONTRADICTS_LOG,
     &DCOS_RANGE,
 ];
