@@ -11,6 +11,7 @@ use crate::output::progress::Progress;
 use crate::output::{Failure, OutputOptions, finish};
 use crate::this_host::ThisHost;
 use cluster::Extent;
+pub use cluster::overlay_finding;
 use found::Found;
 use overlay_host::Operation;
 pub use report::Status;

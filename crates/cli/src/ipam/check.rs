@@ -21,6 +21,7 @@ use crate::connection::{ConnectionOptions, Master};
 use crate::finding::Finding;
 use crate::output::page::{self, Page, count, styled};
 use crate::output::{Failure, OutputOptions, Report};
+use crate::status::overlay_finding;
 use crate::this_host::ThisHost;
 
 /// Time between two looks at the host. Containers that start or end meanwhile are no fault.
@@ -171,6 +172,9 @@ impl Check {
     fn cluster(&mut self, master: &MasterPart, asks: bool) -> Result<(), Failure> {
         self.agents = master.state.agents.len();
         self.findings.extend(cluster::overlapping(&master.state));
+        let overlays = master.overlays.overlays.iter();
+        let orphaned = overlays.filter(|overlay| overlay.state == "orphaned");
+        self.findings.extend(orphaned.filter_map(overlay_finding));
         if asks {
             let answers = ask(&master.master, &master.state)?;
             self.agents_asked = answers.agents.len();

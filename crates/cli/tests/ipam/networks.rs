@@ -358,6 +358,33 @@ fn principals_are_needed_where_mesos_authenticates() {
     assert_eq!(known.run(&add).unwrap().code(), Some(0));
 }
 
+/// Subnets of an overlay that nobody defines any more are found, as `status` finds them.
+#[test]
+fn subnets_of_an_overlay_that_nothing_defines_are_found() {
+    let Some(setup) = loopback("subnets_of_an_overlay_that_nothing_defines_are_found", 1) else {
+        return;
+    };
+    let mut cluster = start(&setup);
+    cluster.agents[0].kill().unwrap();
+    let other = json!([{ "name": "other", "subnet": "8.0.0.0/8", "prefix": 24 }]);
+    let master = &mut cluster.master;
+    master
+        .configure(|config| config["network"]["overlays"] = other)
+        .unwrap();
+    master.restart().unwrap();
+    wait::until("the master to serve", LIMIT, || {
+        let reply = cluster.master.client().get("/overlay-master/health")?;
+        Ok((reply.status == 200).then_some(()))
+    })
+    .unwrap();
+    let outcome = program(&cluster).ask(&["ipam", "check"]).unwrap();
+    assert_eq!(
+        outcome.codes().unwrap(),
+        ["overlay-orphaned".to_owned()].into(),
+        "{outcome}"
+    );
+}
+
 /// Serves like a master that answers requests for changes with `answer`, or not at all.
 fn fake_master(answer: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
